@@ -1,0 +1,108 @@
+//! The error object that a runtime reads from stdout.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::Version;
+
+/// A CNI error code (SPEC 1.1.0, "Error"). 1 to 99 belong to the specification,
+/// those from 100 on are ours.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Code(pub u32);
+
+impl Code {
+    /// The configuration's `cniVersion` is not one of ours, or too old for the verb.
+    pub const INCOMPATIBLE_VERSION: Self = Self(1);
+    /// A field of the configuration asks for something that we do not do.
+    pub const UNSUPPORTED_FIELD: Self = Self(2);
+    /// A variable of the environment is missing or malformed.
+    pub const INVALID_ENVIRONMENT: Self = Self(4);
+    /// Reading or writing failed.
+    pub const IO: Self = Self(5);
+    /// What was read is not JSON of the expected shape.
+    pub const DECODE: Self = Self(6);
+    /// The configuration is well-formed and wrong.
+    pub const INVALID_CONFIG: Self = Self(7);
+    /// Nothing is wrong that time does not mend.
+    pub const TRY_AGAIN: Self = Self(11);
+    /// STATUS: an ADD would fail now.
+    pub const UNAVAILABLE: Self = Self(50);
+    /// The kernel refused a request.
+    pub const KERNEL: Self = Self(100);
+    /// A link, an address or a route belongs to somebody else.
+    pub const CONFLICT: Self = Self(101);
+    /// CHECK: the kernel differs from what the attachment needs.
+    pub const CHECK_FAILED: Self = Self(102);
+    /// A delegated plugin could not be run or spoke no CNI.
+    pub const DELEGATE: Self = Self(103);
+    /// A fault of ours.
+    pub const INTERNAL: Self = Self(199);
+}
+
+/// What went wrong, in the shape of the specification: `msg` is one line that
+/// names the object and the cause, `details` says what to do.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Error {
+    /// The numeric code.
+    pub code: Code,
+    /// One line: what failed, on which object, in whose words.
+    pub msg: String,
+    /// The next step for the reader; may be empty.
+    pub details: String,
+}
+
+impl Error {
+    /// An error without details.
+    pub fn new(code: Code, msg: impl Into<String>) -> Self {
+        Self { code, msg: msg.into(), details: String::new() }
+    }
+
+    /// The same error with `details` set.
+    #[must_use]
+    pub fn details(mut self, details: impl Into<String>) -> Self {
+        self.details = details.into();
+        self
+    }
+
+    /// Joins the errors of a best-effort operation: the first one's code, all
+    /// messages in order. `None` if there are none.
+    pub fn join(errors: Vec<Self>) -> Option<Self> {
+        let mut errors = errors.into_iter();
+        let mut joined = errors.next()?;
+        for error in errors {
+            joined.msg = format!("{}; {}", joined.msg, error.msg);
+            if joined.details.is_empty() {
+                joined.details = error.details;
+            } else if !error.details.is_empty() {
+                joined.details = format!("{}; {}", joined.details, error.details);
+            }
+        }
+        Some(joined)
+    }
+
+    /// The JSON object for stdout.
+    pub fn encode(&self, version: Version) -> Value {
+        let mut object = json!({
+            "cniVersion": version.as_str(),
+            "code": self.code.0,
+            "msg": self.msg,
+        });
+        if let (false, Some(map)) = (self.details.is_empty(), object.as_object_mut()) {
+            map.insert("details".into(), self.details.clone().into());
+        }
+        object
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.msg)?;
+        if !self.details.is_empty() {
+            write!(f, " ({})", self.details)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,24 @@
+//! manx: a CNI plugin that gives each pod a routed veth, and a tool that says
+//! what it did.
+//!
+//! Desired state is data. Pure functions turn a configuration, an IPAM result
+//! and the facts of this node into a description; everything else applies that
+//! description, compares it with the kernel, or prints it.
+//!
+//! Dependencies point downwards only, and the lowest row knows nothing of
+//! itself:
+//!
+//! | layer | modules |
+//! |---|---|
+//! | commands | [`cli`] |
+//! | verbs | [`verb`] |
+//! | descriptions | [`pod`] |
+//! | foundations | [`cni`], [`net`], [`nft`], [`state`] |
+
+pub mod cli;
+pub mod cni;
+pub mod net;
+pub mod nft;
+pub mod pod;
+pub mod state;
+pub mod verb;

@@ -1,0 +1,2 @@
+//! The manx binary.
+fn main() {}
