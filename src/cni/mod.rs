@@ -4,8 +4,13 @@
 //! This module knows the specification and no kernel: nothing below it opens a
 //! netlink socket or reads a namespace.
 
+pub mod cidr;
+pub mod env;
 pub mod error;
+pub mod result;
 pub mod version;
 
+pub use env::{Args, Command, Environment, Pod};
 pub use error::{Code, Error};
+pub use result::{AddResult, Dns, Interface, Ip, Route};
 pub use version::Version;
