@@ -5,11 +5,15 @@
 //! netlink socket or reads a namespace.
 
 pub mod cidr;
+pub mod conf;
 pub mod env;
 pub mod error;
+pub mod fields;
+pub mod keys;
 pub mod result;
 pub mod version;
 
+pub use conf::{Config, Document, Mode, ValidAttachments};
 pub use env::{Args, Command, Environment, Pod};
 pub use error::{Code, Error};
 pub use result::{AddResult, Dns, Interface, Ip, Route};

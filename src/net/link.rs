@@ -62,7 +62,7 @@ pub struct VethEnd {
 /// in the socket's. Creating here and moving there would cost a grace period.
 /// Both ends come up down: an end that is to be the peer may not carry IFF_UP
 /// (veth_open of drivers/net/veth.c wants both).
-pub fn create_veth(host: &VethEnd, pod: &VethEnd, netns: BorrowedFd<'_>) -> Request {
+fn create_veth(host: &VethEnd, pod: &VethEnd, netns: BorrowedFd<'_>) -> Request {
     let end = |end: &VethEnd| {
         [
             LinkAttribute::Address(end.mac.0.to_vec()),
@@ -88,8 +88,32 @@ pub fn create_veth(host: &VethEnd, pod: &VethEnd, netns: BorrowedFd<'_>) -> Requ
     )
 }
 
+/// Makes the pair in one send: `before` it (such as the removal of a link whose
+/// name is taken over), the pair, the alias that names its owner, and the host
+/// link as the kernel then has it. The alias cannot be part of the creating
+/// message, which ignores it.
+///
+/// # Errors
+/// The first request that failed; what was made before it stays.
+pub fn make_veth(
+    socket: &mut Socket,
+    before: Vec<Request>,
+    pair: (&VethEnd, &VethEnd),
+    netns: BorrowedFd<'_>,
+    alias: &str,
+) -> Result<Link, Error> {
+    let (host, pod) = pair;
+    let mut requests = before;
+    requests.push(create_veth(host, pod, netns));
+    requests.push(set_alias(&host.name, alias));
+    requests.push(described(0, Some(LinkAttribute::IfName(host.name.clone())), &host.name));
+    let answers = socket.exchange(&requests)?;
+    let link = answers.iter().find_map(Link::read);
+    link.ok_or_else(|| Error::new(format!("look up link {}", host.name), Errno::ENODEV))
+}
+
 /// Names the owner of a link.
-pub fn set_alias(name: &str, alias: &str) -> Request {
+fn set_alias(name: &str, alias: &str) -> Request {
     let message = LinkUnspec::new_with_name(name).alias(alias).build();
     Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("set the alias of {name}"))
 }
@@ -126,7 +150,7 @@ pub fn delete(index: u32, name: &str) -> Request {
 /// Anything the kernel answers but `ENODEV`.
 pub fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
     let attribute = LinkAttribute::IfName(name.to_owned());
-    query(socket, 0, Some(attribute), format!("look up link {name}"))
+    query(socket, described(0, Some(attribute), name))
 }
 
 /// The link of that index, or `None`.
@@ -134,7 +158,7 @@ pub fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
 /// # Errors
 /// Anything the kernel answers but `ENODEV`.
 pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, Error> {
-    query(socket, index, None, format!("look up link number {index}"))
+    query(socket, described(index, None, &format!("number {index}")))
 }
 
 /// All links of the namespace.
@@ -146,21 +170,19 @@ pub fn all(socket: &mut Socket) -> Result<Vec<Link>, Error> {
     Ok(socket.dump(&request)?.iter().filter_map(Link::read).collect())
 }
 
-fn query(
-    socket: &mut Socket,
-    index: u32,
-    attribute: Option<LinkAttribute>,
-    what: String,
-) -> Result<Option<Link>, Error> {
-    let mut message = without_stats();
-    message.header.index = index;
-    message.attributes.extend(attribute);
-    let request = Request::new(RouteNetlinkMessage::GetLink(message), 0, what);
+fn query(socket: &mut Socket, request: Request) -> Result<Option<Link>, Error> {
     match socket.exchange(&[request]) {
         Ok(answers) => Ok(answers.iter().find_map(Link::read)),
         Err(error) if error.errno == Errno::ENODEV => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn described(index: u32, attribute: Option<LinkAttribute>, name: &str) -> Request {
+    let mut message = without_stats();
+    message.header.index = index;
+    message.attributes.extend(attribute);
+    Request::new(RouteNetlinkMessage::GetLink(message), 0, format!("look up link {name}"))
 }
 
 /// Counters are most of what a link's description weighs, and nobody here
