@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::Version;
+use super::{Version, json::field};
 
 /// A CNI error code (SPEC 1.1.0, "Error"). 1 to 99 belong to the specification,
 /// those from 100 on are ours.
@@ -63,6 +63,22 @@ impl Error {
     pub fn details(mut self, details: impl Into<String>) -> Self {
         self.details = details.into();
         self
+    }
+
+    /// Reads the error object of another plugin. `None` if it has neither a code
+    /// nor a message. Without a usable code it counts as [`Code::DELEGATE`].
+    pub fn decode(value: &Value) -> Option<Self> {
+        let object = value.as_object()?;
+        let text = |key| field(object, key).and_then(Value::as_str).unwrap_or_default();
+        let code = field(object, "code")
+            .and_then(Value::as_u64)
+            .and_then(|code| u32::try_from(code).ok())
+            .filter(|code| *code != 0);
+        if code.is_none() && text("msg").is_empty() {
+            return None;
+        }
+        let code = code.map_or(Code::DELEGATE, Code);
+        Some(Self { code, msg: text("msg").to_owned(), details: text("details").to_owned() })
     }
 
     /// Joins the errors of a best-effort operation: the first one's code, all

@@ -5,11 +5,14 @@
 //! netlink socket or reads a namespace.
 
 pub mod cidr;
+pub mod delegate;
 pub mod env;
 pub mod error;
+mod json;
 pub mod result;
 pub mod version;
 
+pub use delegate::Delegate;
 pub use env::{Args, Command, Environment, Pod};
 pub use error::{Code, Error};
 pub use result::{AddResult, Dns, Interface, Ip, Route};
