@@ -122,3 +122,31 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r38_an_error_object_is_read_as_it_was_written() {
+        let error = Error::new(Code(11), "later").details("in a minute");
+        assert_eq!(Error::decode(&error.encode(Version::NEWEST)), Some(error));
+    }
+
+    #[test]
+    fn keys_match_without_regard_to_case_and_the_code_may_be_missing() {
+        let error = Error::decode(&json!({"Code": 7, "Msg": "bad", "Details": null}));
+        assert_eq!(error, Some(Error::new(Code::INVALID_CONFIG, "bad")));
+        for code in [json!(null), json!(0), json!(-1), json!("7"), json!(1u64 << 40)] {
+            let error = Error::decode(&json!({"code": code, "msg": "bad"}));
+            assert_eq!(error, Some(Error::new(Code::DELEGATE, "bad")), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_error_object_is_not_taken_for_one() {
+        for value in [json!({}), json!([]), json!("msg"), json!({"ips": []}), json!({"code": 0})] {
+            assert_eq!(Error::decode(&value), None, "{value}");
+        }
+    }
+}
