@@ -13,7 +13,8 @@ use serde_json::{Map, Value};
 use super::{
     Args, Code, Dns, Error, Version, cidr,
     env::valid_network_name,
-    fields::{Fields, find, find_path},
+    fields::Fields,
+    json::{field, member, walk},
     keys,
 };
 
@@ -123,7 +124,7 @@ impl Document {
             Ok(other) => return Err(decode(format!("the configuration is no object: {other}"))),
             Err(error) => return Err(decode(format!("the configuration is no JSON: {error}"))),
         };
-        let name = match find(&object, "name") {
+        let name = match field(&object, "name") {
             None => return Err(invalid_name("the configuration has no name")),
             Some(Value::String(name)) if valid_network_name(name) => name.clone(),
             Some(other) => {
@@ -138,7 +139,7 @@ impl Document {
     /// # Errors
     /// Code 6 if it is no string, code 1 if it is not supported.
     pub fn version(&self) -> Result<Version, Error> {
-        match find(&self.object, "cniVersion") {
+        match field(&self.object, "cniVersion") {
             None => Ok(Version::UNSTATED),
             Some(Value::String(text)) => Version::parse(text),
             Some(other) => {
@@ -149,7 +150,7 @@ impl Document {
 
     /// The `ipam` section, or null.
     pub fn ipam(&self) -> &Value {
-        find(&self.object, "ipam").unwrap_or(&Value::Null)
+        field(&self.object, "ipam").unwrap_or(&Value::Null)
     }
 
     /// The list that a GC comes with, under either of its names (the second
@@ -167,7 +168,7 @@ impl Document {
             Some(list) => list,
         };
         let read = |item: &Value| {
-            let text = |name| Some(find_path(item, &[name])?.as_str()?.to_owned());
+            let text = |name| Some(member(item, name)?.as_str()?.to_owned());
             Some((text("containerID")?, text("ifname")?))
         };
         let valid = list.as_array().and_then(|items| items.iter().map(read).collect());
@@ -214,7 +215,7 @@ impl Config {
             ipam_type: ipam_type(&mut fields),
             dns: dns(&mut fields),
             mac: requested_mac(document),
-            previous: find(&document.object, "prevResult").cloned(),
+            previous: field(&document.object, "prevResult").cloned(),
             log_level: log_level(&mut fields),
             log_file: fields.string(&["logFile", "log_file_path"]).map(str::to_owned),
             ignored: keys::ignored(&document.object),
@@ -241,8 +242,9 @@ impl Mode {
 }
 
 fn invalid_name(msg: &str) -> Error {
-    Error::new(Code::INVALID_CONFIG, msg)
-        .details("give a name of letters, digits, '_', '.' and '-', beginning with one of the first")
+    Error::new(Code::INVALID_CONFIG, msg).details(
+        "give a name of letters, digits, '_', '.' and '-', beginning with one of the first",
+    )
 }
 
 fn mode(fields: &mut Fields<'_>) -> Mode {
@@ -334,22 +336,22 @@ fn placeholder(ipam: &Fields<'_>) -> Option<(&'static str, Value)> {
     let (_, subnet) = ipam.value(&["subnet"]).unwrap_or(("subnet", &Value::Null));
     let (_, sets) = ipam.value(&["ranges"]).unwrap_or(("ranges", &Value::Null));
     let ranges = sets.as_array().into_iter().flatten().flat_map(Value::as_array).flatten();
-    let found = ranges.filter_map(|range| find_path(range, &["subnet"])).chain([subnet]);
+    let found = ranges.filter_map(|range| member(range, "subnet")).chain([subnet]);
     found.into_iter().find(|value| is_placeholder(value)).map(|value| ("subnet", value.clone()))
 }
 
 /// The ranges that the IPAM section hands addresses out of, as far as it is
 /// host-local's or static's: where the network's own pods are.
 fn ranges(document: &Document) -> Vec<IpNetwork> {
-    let runtime = find_path_in(&document.object, &["runtimeConfig", "ipRanges"]);
-    let sets = find_path(document.ipam(), &["ranges"]).into_iter().chain(runtime);
+    let runtime = walk(&document.object, &["runtimeConfig", "ipRanges"]);
+    let sets = member(document.ipam(), "ranges").into_iter().chain(runtime);
     let ranges = sets.flat_map(Value::as_array).flatten().flat_map(Value::as_array).flatten();
-    let subnets = ranges.filter_map(|range| find_path(range, &["subnet"]));
-    let addresses = find_path(document.ipam(), &["addresses"]);
+    let subnets = ranges.filter_map(|range| member(range, "subnet"));
+    let addresses = member(document.ipam(), "addresses");
     let addresses = addresses.and_then(Value::as_array).into_iter().flatten();
     subnets
-        .chain(find_path(document.ipam(), &["subnet"]))
-        .chain(addresses.filter_map(|entry| find_path(entry, &["address"])))
+        .chain(member(document.ipam(), "subnet"))
+        .chain(addresses.filter_map(|entry| member(entry, "address")))
         .filter_map(|text| cidr::parse(text.as_str()?).ok())
         .collect()
 }
@@ -370,14 +372,9 @@ fn dns(fields: &mut Fields<'_>) -> Option<Dns> {
 fn requested_mac(document: &Document) -> Option<String> {
     [&["runtimeConfig", "mac"][..], &["args", "cni", "mac"][..]]
         .into_iter()
-        .find_map(|path| find_path_in(&document.object, path)?.as_str())
+        .find_map(|path| walk(&document.object, path)?.as_str())
         .filter(|mac| !mac.is_empty())
         .map(str::to_owned)
-}
-
-fn find_path_in<'a>(object: &'a Map<String, Value>, path: &[&str]) -> Option<&'a Value> {
-    let (first, rest) = path.split_first()?;
-    find_path(find(object, first)?, rest)
 }
 
 /// Calico takes any word it does not know for `info`; so does its key here.

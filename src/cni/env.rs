@@ -8,7 +8,8 @@
 //! [`Environment::validate_syntax`] the rest. Nothing here opens the namespace
 //! or looks at a binary.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::PathBuf;
 
 use super::{Code, Error};
@@ -72,6 +73,12 @@ impl Command {
             Self::Del => &["CNI_CONTAINERID", "CNI_IFNAME"],
             Self::Gc | Self::Status | Self::Version | Self::Unknown(_) => &[],
         }
+    }
+}
+
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -166,7 +173,7 @@ impl Environment {
 /// Splits a search path at its colons, dropping empty parts: the current
 /// directory of a runtime is no place to look for programs. Also for the caller
 /// that wants to know whether a path is still the one it was given.
-pub(super) fn split_path(value: &std::ffi::OsStr) -> Vec<PathBuf> {
+pub(super) fn split_path(value: &OsStr) -> Vec<PathBuf> {
     std::env::split_paths(value).filter(|directory| !directory.as_os_str().is_empty()).collect()
 }
 

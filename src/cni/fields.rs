@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
-use super::{Code, Error, cidr};
+use super::{Code, Error, cidr, json::field};
 
 /// An object whose readers collect complaints instead of giving up at the
 /// first: a linter wants all, ADD fails on the first, DEL ignores them.
@@ -19,19 +19,6 @@ pub struct Fields<'a> {
     pub complaints: Vec<Error>,
 }
 
-/// The value of `key` in `object`, without regard to case; not if it is null.
-pub fn find<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
-    object
-        .get(key)
-        .or_else(|| object.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, v)| v))
-        .filter(|value| !value.is_null())
-}
-
-/// Follows `path` from `value` through objects.
-pub fn find_path<'a>(value: &'a Value, path: &[&str]) -> Option<&'a Value> {
-    path.iter().try_fold(value, |value, key| find(value.as_object()?, key))
-}
-
 impl<'a> Fields<'a> {
     /// Reads `object`, whose members are reported as `path` and their key.
     pub fn new(object: Option<&'a Map<String, Value>>, path: &str) -> Self {
@@ -41,7 +28,7 @@ impl<'a> Fields<'a> {
     /// The first of `keys` that is there.
     pub fn value(&self, keys: &[&'static str]) -> Option<(&'static str, &'a Value)> {
         let object = self.object?;
-        keys.iter().find_map(|key| find(object, key).map(|value| (*key, value)))
+        keys.iter().find_map(|key| field(object, key).map(|value| (*key, value)))
     }
 
     /// A string.
@@ -73,11 +60,9 @@ impl<'a> Fields<'a> {
 
     /// An IPv4 address.
     pub fn ipv4(&mut self, keys: &[&'static str]) -> Option<Ipv4Addr> {
-        self.read(keys, "an IPv4 address", |value| {
-            match value.as_str().map(cidr::parse_address) {
-                Some(Ok(IpAddr::V4(address))) => Ok(address),
-                _ => Err(String::new()),
-            }
+        self.read(keys, "an IPv4 address", |value| match value.as_str().map(cidr::parse_address) {
+            Some(Ok(IpAddr::V4(address))) => Ok(address),
+            _ => Err(String::new()),
         })
     }
 
@@ -95,7 +80,9 @@ impl<'a> Fields<'a> {
     pub fn strings(&mut self, keys: &[&'static str]) -> Option<Vec<String>> {
         self.read(keys, "a list of strings", |value| {
             let list = value.as_array().ok_or_else(String::new)?;
-            list.iter().map(|item| item.as_str().map(str::to_owned).ok_or_else(String::new)).collect()
+            list.iter()
+                .map(|item| item.as_str().map(str::to_owned).ok_or_else(String::new))
+                .collect()
         })
     }
 

@@ -14,6 +14,8 @@ use super::{Error, Version};
 
 mod decode;
 mod encode;
+#[cfg(test)]
+mod tests;
 
 /// What an ADD made, or what a plugin before us in the chain or an IPAM plugin
 /// says that it made (SPEC 1.1.0, "Success").

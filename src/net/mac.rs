@@ -68,7 +68,8 @@ mod tests {
     fn text_round_trips_and_junk_is_refused() {
         let mac: Mac = "02-00-5E-10-00-01".parse().unwrap();
         assert_eq!(mac.to_string(), "02:00:5e:10:00:01");
-        for junk in ["", "02:00:5e:10:00", "02:00:5e:10:00:01:02", "2:0:5e:10:0:1", "zz:00:5e:10:00:01"]
+        for junk in
+            ["", "02:00:5e:10:00", "02:00:5e:10:00:01:02", "2:0:5e:10:0:1", "zz:00:5e:10:00:01"]
         {
             assert!(junk.parse::<Mac>().is_err(), "{junk}");
         }

@@ -121,7 +121,8 @@ impl Socket {
         while !done {
             let datagram = self.receive(last.what())?;
             for reply in Replies(&datagram) {
-                let Some(request) = requests.get(reply.sequence.wrapping_sub(first) as usize) else {
+                let Some(request) = requests.get(reply.sequence.wrapping_sub(first) as usize)
+                else {
                     continue;
                 };
                 match reply.kind {

@@ -280,7 +280,12 @@ mod tests {
         config
     }
 
-    fn describe(config: &Config, addresses: &[&str], routes: &[&str], facts: PodFacts) -> Attachment {
+    fn describe(
+        config: &Config,
+        addresses: &[&str],
+        routes: &[&str],
+        facts: PodFacts,
+    ) -> Attachment {
         let identity = Identity {
             network: "net".into(),
             container_id: "c1".into(),

@@ -135,8 +135,7 @@ impl Journal {
         if name.len() <= NAME_BYTES_MAX {
             return self.directory.join(name);
         }
-        let digest: String =
-            Sha1::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: String = Sha1::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
         self.directory.join(format!("{digest}:{ifname}"))
     }
 }

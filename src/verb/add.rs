@@ -229,12 +229,7 @@ fn ensure_all(sysctls: &[Sysctl]) -> Result<(), Error> {
 
 /// The result: what came before us, then our two interfaces, the addresses,
 /// the routes as they were made, and the DNS of the configuration or of IPAM.
-fn result(
-    call: &Call,
-    previous: AddResult,
-    lease: &Lease,
-    attachment: &Attachment,
-) -> AddResult {
+fn result(call: &Call, previous: AddResult, lease: &Lease, attachment: &Attachment) -> AddResult {
     let mut result = previous;
     let interface = |end: &link::VethEnd, sandbox| Interface {
         name: end.name.clone(),

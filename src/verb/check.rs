@@ -9,11 +9,7 @@ use std::net::IpAddr;
 use super::{Call, facts, ipam, kernel, masquerade, ownership, sandbox};
 use crate::{
     cni::{AddResult, Code, Error, Interface},
-    net::{
-        Socket, addr,
-        link::Link,
-        route,
-    },
+    net::{Socket, addr, link::Link, route},
     nft,
     pod::{
         Attachment,
@@ -64,8 +60,7 @@ fn compare(
         )]);
     };
     let (facts, pod_link) = facts::pod(pod, &identity.ifname, &call.config)?;
-    let host_link =
-        ownership::find(host, &call.journal(), &identity, &call.config.host_prefix)?;
+    let host_link = ownership::find(host, &call.journal(), &identity, &call.config.host_prefix)?;
     let (Some(host_link), Some(pod_link)) = (&host_link, &pod_link) else {
         let missing = [
             pod_link.is_none().then(|| format!("{} is missing in the pod", identity.ifname)),
@@ -107,18 +102,14 @@ fn own_addresses(previous: &AddResult, index: usize) -> Vec<IpAddr> {
 /// chain tell theirs in the same list.
 fn own_routes(call: &Call, previous: &AddResult) -> Vec<crate::cni::Route> {
     let gateways = [IpAddr::from(call.config.gateway), gateway_ipv6().into()];
-    let own = previous.routes.iter().filter(|route| {
-        route.gw.is_some_and(|gateway| gateways.contains(&gateway))
-    });
+    let own = previous
+        .routes
+        .iter()
+        .filter(|route| route.gw.is_some_and(|gateway| gateways.contains(&gateway)));
     own.cloned().collect()
 }
 
-fn compare_links(
-    wanted: &Attachment,
-    told: &Interface,
-    host: &Link,
-    pod: &Link,
-) -> Vec<String> {
+fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link) -> Vec<String> {
     let mut differences = Vec::new();
     if pod.kind.as_deref() != Some("veth") || host.peer_index != Some(pod.index) {
         differences.push(format!("{} is not the other end of {}", pod.name, host.name));
@@ -142,11 +133,7 @@ fn compare_links(
     differences
 }
 
-fn compare_host(
-    wanted: &Attachment,
-    host: &mut Socket,
-    link: &Link,
-) -> Result<Vec<String>, Error> {
+fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<Vec<String>, Error> {
     let mut differences = Vec::new();
     for route in &wanted.host_side.routes {
         let address = route.destination.ip();
@@ -178,9 +165,8 @@ fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec
         routes.extend(route::all(pod, true).map_err(kernel)?);
     }
     routes.retain(|found| found.device == link.index);
-    let missing = side.routes.iter().filter(|route| {
-        !routes.iter().any(|found| route.agrees(&found.route))
-    });
+    let missing =
+        side.routes.iter().filter(|route| !routes.iter().any(|found| route.agrees(&found.route)));
     differences.extend(missing.map(|route| format!("the pod's route {route} is missing")));
     for neighbour in &side.neighbours {
         if !neighbour.holds(pod, link.index).map_err(kernel)? {

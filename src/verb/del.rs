@@ -57,11 +57,7 @@ fn remove_host_link(
 /// Removes the pod's veth of that name, marked or not: pods that another plugin
 /// made before a migration have one without a mark. Not one whose other end is
 /// marked as another attachment's.
-fn remove_pod_link(
-    host: &mut Socket,
-    netns: &Namespace,
-    identity: &Identity,
-) -> Result<(), Error> {
+fn remove_pod_link(host: &mut Socket, netns: &Namespace, identity: &Identity) -> Result<(), Error> {
     let mut pod = netns.within(Socket::open).flatten().map_err(kernel)?;
     let Some(link) = link::by_name(&mut pod, &identity.ifname).map_err(kernel)? else {
         return Ok(());

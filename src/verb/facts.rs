@@ -31,11 +31,7 @@ const CALICO_TYPE: &str = "calico";
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn mtu(
-    host: &mut Socket,
-    config: &Config,
-    root: &Root,
-) -> Result<mtu::Choice, Error> {
+pub(super) fn mtu(host: &mut Socket, config: &Config, root: &Root) -> Result<mtu::Choice, Error> {
     let mut remark = None;
     let file = (config.plugin_type == CALICO_TYPE && config.mtu.is_none())
         .then(|| fs::read_to_string(root.path("/var/lib/calico/mtu")).ok())
@@ -99,9 +95,10 @@ pub(super) fn pod(
     routes.extend(route::all(pod, true).map_err(kernel)?);
     routes.retain(foreign);
     let default = |ipv4: bool| {
-        routes.iter().map(|found| found.route.destination).any(|destination| {
-            destination.prefix() == 0 && destination.is_ipv4() == ipv4
-        })
+        routes
+            .iter()
+            .map(|found| found.route.destination)
+            .any(|destination| destination.prefix() == 0 && destination.is_ipv4() == ipv4)
     };
     let gateway = IpAddr::from(config.gateway);
     let facts = PodFacts {

@@ -12,9 +12,7 @@ use serde_json::{Value, json};
 
 use super::{Call, file, ipam, kernel, masquerade};
 use crate::{
-    cni::{
-        Args, Command, Environment, Error, ValidAttachments, delegate::Delegate,
-    },
+    cni::{Args, Command, Environment, Error, ValidAttachments, delegate::Delegate},
     net::{
         Socket,
         link::{self, Link},
@@ -55,7 +53,8 @@ pub(super) fn gc(call: &Call) -> Result<String, Error> {
         log::debug!("GC without a list of valid attachments: nothing done");
         return Ok(String::new());
     };
-    let ground = Ground { root: &call.root, network: &call.config.name, path: &call.environment.path };
+    let ground =
+        Ground { root: &call.root, network: &call.config.name, path: &call.environment.path };
     let keep = |identity: &Identity| {
         let key = (identity.container_id.clone(), identity.ifname.clone());
         if valid.contains(&key) { None } else { Some("not in the runtime's list") }
@@ -216,7 +215,8 @@ impl Ground<'_> {
     ) -> Vec<Error> {
         let mut errors = Vec::new();
         if let Some(link) = link {
-            errors.extend(host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel).err());
+            errors
+                .extend(host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel).err());
         }
         let Some(entry) = entry else { return errors };
         errors.extend(self.release(entry).err());
@@ -248,9 +248,7 @@ impl Ground<'_> {
             "ipam": entry.ipam,
         });
         let stdin = stdin.to_string();
-        delegate
-            .invoke(&Command::Del, &environment, stdin.as_bytes(), RELEASE_LIMIT)
-            .map(|_| ())
+        delegate.invoke(&Command::Del, &environment, stdin.as_bytes(), RELEASE_LIMIT).map(|_| ())
     }
 }
 

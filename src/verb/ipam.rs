@@ -27,16 +27,13 @@ pub(super) struct Lease {
 /// The delegate's own; code 103 if it gave no address. Nothing stays allocated.
 pub(super) fn add(call: &Call) -> Result<Lease, Error> {
     let delegate = delegate(call)?;
-    let result = delegate.add(
-        &call.environment,
-        &call.document.bytes,
-        call.config.version,
-        LIMIT,
-    )?;
+    let result =
+        delegate.add(&call.environment, &call.document.bytes, call.config.version, LIMIT)?;
     let addresses: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
     if addresses.is_empty() {
-        let empty = Error::new(Code::DELEGATE, format!("{}: gave no address", delegate.plugin_type))
-            .details("a pod needs at least one: see the ipam section");
+        let empty =
+            Error::new(Code::DELEGATE, format!("{}: gave no address", delegate.plugin_type))
+                .details("a pod needs at least one: see the ipam section");
         return Err(match release(call) {
             Ok(()) => empty,
             Err(undo) => Error::join(vec![empty.clone(), undo]).unwrap_or(empty),

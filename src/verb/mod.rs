@@ -72,7 +72,8 @@ pub fn run(
     let spoken = *version.as_ref().unwrap_or(&Version::NEWEST);
     let tell = |error| (error, spoken);
     environment.validate_syntax().map_err(tell)?;
-    let version = version.and_then(|version| speaks(&environment.command, version)).map_err(tell)?;
+    let version =
+        version.and_then(|version| speaks(&environment.command, version)).map_err(tell)?;
     let (config, complaints) = Config::read(&document, version);
     logger::start(config.log_level, config.log_file.as_deref(), &root);
     let call = Call { environment, document, config, complaints, root };

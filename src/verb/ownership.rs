@@ -38,8 +38,11 @@ pub(super) fn claim(
         return Ok(Claim { name, replaces: None });
     };
     if link.alias.as_deref() == Some(&identity.alias()) {
-        return Err(conflict(format!("the attachment exists: link {name} is {}", identity.alias()))
-            .details("a runtime adds an attachment once; DEL removes it"));
+        return Err(conflict(format!(
+            "the attachment exists: link {name} is {}",
+            identity.alias()
+        ))
+        .details("a runtime adds an attachment once; DEL removes it"));
     }
     let ours = is_marked(link.alias.as_deref()) || is_unfinished(&link, journal);
     if ours && identity.host_link_names_the_pod() {

@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
 use super::{AddResult, Dns, Interface, Ip, Route};
-use crate::cni::{Code, Error, Version, cidr};
+use crate::cni::{Code, Error, Version, cidr, json};
 
 pub(super) fn result(value: &Value, assumed: Version) -> Result<AddResult, Error> {
     let root = Node::root(value)?;
@@ -107,15 +107,8 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The value of a key that is present and not null. The exact spelling wins
-    /// over one that differs in case.
     fn field(&self, key: &str) -> Option<&'a Value> {
-        self.fields
-            .get(key)
-            .or_else(|| {
-                self.fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, v)| v)
-            })
-            .filter(|value| !value.is_null())
+        json::field(self.fields, key)
     }
 
     /// Text; the empty one counts as absent.
