@@ -63,6 +63,7 @@ pub(super) fn add(call: &Call, emit: Emit<'_>) -> Result<String, Error> {
 fn prepare(call: &Call) -> Result<Prepared, Error> {
     let identity = call.identity();
     let journal = call.journal();
+    require_plain_ifname(&identity.ifname)?;
     let mac = mac(call)?;
     let netns = sandbox::open(&call.environment)?;
     let mut host = Socket::open().map_err(kernel)?;
@@ -75,6 +76,16 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     }
     let claim = ownership::claim(&mut host, &journal, &identity, &call.config.host_prefix)?;
     Ok(Prepared { identity, journal, netns, host, pod, facts, mac, claim })
+}
+
+/// The kernel takes a name with a percent sign for a template to number
+/// (`dev_alloc_name`, net/core/dev.c), and the link would have another name.
+fn require_plain_ifname(ifname: &str) -> Result<(), Error> {
+    if !ifname.contains('%') {
+        return Ok(());
+    }
+    let msg = format!("CNI_IFNAME={ifname} is a template, not a name");
+    Err(Error::new(Code::INVALID_ENVIRONMENT, msg).details("leave the percent sign out"))
 }
 
 fn previous(call: &Call) -> Result<AddResult, Error> {

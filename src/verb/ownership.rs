@@ -57,6 +57,20 @@ pub(super) fn claim(
     Err(not_ours(&name))
 }
 
+/// Refuses an attachment whose link is alive under another name, because the
+/// runtime named the pod differently then. To ask IPAM first would be too late:
+/// undoing its refusal would release the live address.
+fn require_new(host: &mut Socket, journal: &Journal, identity: &Identity) -> Result<(), Error> {
+    let Some(entry) = journal.read(&identity.container_id, &identity.ifname) else {
+        return Ok(());
+    };
+    let link = link::by_name(host, &entry.host_link).map_err(kernel)?;
+    match link.filter(|link| link.alias.as_deref() == Some(&identity.alias())) {
+        Some(link) => Err(exists(identity, &link.name)),
+        None => Ok(()),
+    }
+}
+
 /// Settles on the name that no other attachment can have.
 ///
 /// # Errors
@@ -69,8 +83,7 @@ pub(super) fn claim_unique(
     match link::by_name(host, &name).map_err(kernel)? {
         None => Ok(Claim { name, replaces: None }),
         Some(link) if link.alias.as_deref() == Some(&identity.alias()) => {
-            Err(conflict(format!("the attachment exists: link {name} is {}", identity.alias()))
-                .details("a runtime adds an attachment once; DEL removes it"))
+            Err(exists(identity, &name))
         }
         Some(_) => Err(not_ours(&name)),
     }
@@ -117,6 +130,11 @@ pub(super) fn find(
 
 fn conflict(msg: String) -> Error {
     Error::new(Code::CONFLICT, msg)
+}
+
+fn exists(identity: &Identity, name: &str) -> Error {
+    conflict(format!("the attachment exists: link {name} is {:?}", identity.alias()))
+        .details("a runtime adds an attachment once; DEL removes it")
 }
 
 fn not_ours(name: &str) -> Error {
