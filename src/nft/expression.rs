@@ -100,3 +100,63 @@ fn expression(name: &str, data: impl Into<Vec<Attribute>>) -> Attribute {
     let name = Attribute::string(NFTA_EXPR_NAME, name);
     Attribute::nest(NFTA_LIST_ELEM, [name, Attribute::nest(NFTA_EXPR_DATA, data)])
 }
+
+#[cfg(test)]
+#[cfg(target_endian = "little")]
+mod tests {
+    use super::*;
+
+    /// Expected is what nft 1.0.6 sends for the text that names the test.
+    fn assert_bytes(expressions: &[Attribute], expected: &[&[u8]]) {
+        for (expression, expected) in expressions.iter().zip(expected) {
+            let mut bytes = Vec::new();
+            expression.emit(&mut bytes);
+            assert_eq!(bytes, *expected, "{expression:?}");
+        }
+        assert_eq!(expressions.len(), expected.len());
+    }
+
+    const RETURN: &[u8] = b"\x30\0\x01\x80\x0e\0\x01\0immediate\0\0\0\
+        \x1c\0\x02\x80\x08\0\x01\0\0\0\0\0\x10\0\x02\x80\x0c\0\x02\x80\x08\0\x01\0\xff\xff\xff\xfb";
+
+    #[test]
+    fn oifgroup_5000_to_6000_return() {
+        let meta = b"\x24\0\x01\x80\x09\0\x01\0meta\0\0\0\0\
+            \x14\0\x02\x80\x08\0\x02\0\0\0\0\x16\x08\0\x01\0\0\0\0\x01";
+        let byteorder = b"\x40\0\x01\x80\x0e\0\x01\0byteorder\0\0\0\
+            \x2c\0\x02\x80\x08\0\x01\0\0\0\0\x01\x08\0\x02\0\0\0\0\x01\x08\0\x03\0\0\0\0\x01\
+            \x08\0\x04\0\0\0\0\x04\x08\0\x05\0\0\0\0\x04";
+        let from = b"\x2c\0\x01\x80\x08\0\x01\0cmp\0\x20\0\x02\x80\x08\0\x01\0\0\0\0\x01\
+            \x08\0\x02\0\0\0\0\x05\x0c\0\x03\x80\x08\0\x01\0\0\0\x13\x88";
+        let to = b"\x2c\0\x01\x80\x08\0\x01\0cmp\0\x20\0\x02\x80\x08\0\x01\0\0\0\0\x01\
+            \x08\0\x02\0\0\0\0\x03\x0c\0\x03\x80\x08\0\x01\0\0\0\x17\x70";
+        assert_bytes(&to_groups(&(5000..=6000)), &[meta, byteorder, from, to, RETURN]);
+    }
+
+    #[test]
+    fn ip6_daddr_in_never6_return() {
+        let meta = b"\x24\0\x01\x80\x09\0\x01\0meta\0\0\0\0\
+            \x14\0\x02\x80\x08\0\x02\0\0\0\0\x0f\x08\0\x01\0\0\0\0\x01";
+        let is_v6 = b"\x2c\0\x01\x80\x08\0\x01\0cmp\0\x20\0\x02\x80\x08\0\x01\0\0\0\0\x01\
+            \x08\0\x02\0\0\0\0\0\x0c\0\x03\x80\x05\0\x01\0\x0a\0\0\0";
+        let payload = b"\x34\0\x01\x80\x0c\0\x01\0payload\0\x24\0\x02\x80\x08\0\x01\0\0\0\0\x01\
+            \x08\0\x02\0\0\0\0\x01\x08\0\x03\0\0\0\0\x18\x08\0\x04\0\0\0\0\x10";
+        // nft adds the set's number within the batch, which only a set without a
+        // name needs.
+        let lookup = b"\x28\0\x01\x80\x0b\0\x01\0lookup\0\0\x18\0\x02\x80\x08\0\x02\0\0\0\0\x01\
+            \x0b\0\x01\0never6\0\0";
+        let expressions = to_set(NFPROTO_IPV6, "never6", (24, 16));
+        assert_bytes(&expressions, &[meta, is_v6, payload, lookup, RETURN]);
+    }
+
+    #[test]
+    fn iifgroup_1000_masquerade_fully_random() {
+        let meta = b"\x24\0\x01\x80\x09\0\x01\0meta\0\0\0\0\
+            \x14\0\x02\x80\x08\0\x02\0\0\0\0\x15\x08\0\x01\0\0\0\0\x01";
+        let is_group = b"\x2c\0\x01\x80\x08\0\x01\0cmp\0\x20\0\x02\x80\x08\0\x01\0\0\0\0\x01\
+            \x08\0\x02\0\0\0\0\0\x0c\0\x03\x80\x08\0\x01\0\xe8\x03\0\0";
+        let masquerade = b"\x1c\0\x01\x80\x09\0\x01\0masq\0\0\0\0\
+            \x0c\0\x02\x80\x08\0\x01\0\0\0\0\x10";
+        assert_bytes(&masquerade_from(1000), &[meta, is_group, masquerade]);
+    }
+}

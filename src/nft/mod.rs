@@ -96,6 +96,7 @@ pub fn ensure(wanted: &Masquerade) -> Result<Ensured, Error> {
             true => (ruleset.replacement(), Ensured::Repaired),
             false => (ruleset.creation(), Ensured::Installed),
         };
+        // Bound to what was seen, so that of many callers one writes.
         match socket.commit(&requests, Some(found.generation)) {
             Ok(()) => return Ok(done),
             Err(error) if error.is_race() => log::debug!("again: {error}"),
@@ -104,7 +105,7 @@ pub fn ensure(wanted: &Masquerade) -> Result<Ensured, Error> {
     }
     // Somebody else's firewall changes all the time. A replacement is right
     // whatever it finds, it may only be more than was needed.
-    socket.commit(&ruleset.replacement(), None)?;
+    socket.commit(&ruleset.replacement_of_anything(), None)?;
     Ok(Ensured::Repaired)
 }
 

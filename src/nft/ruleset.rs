@@ -13,7 +13,7 @@
 
 use std::ops::RangeInclusive;
 
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use ipnetwork::IpNetwork;
 
 use super::abi::*;
 use super::attribute::Attribute;
@@ -31,17 +31,10 @@ const NAME_BYTES_MAX: usize = 255;
 /// below the 64 KiB of an attribute.
 const INTERVALS_PER_MESSAGE: usize = 400;
 
-/// Never translated, whatever the caller says: a router forwards neither of
-/// these (RFC 3927 §2.7, RFC 4291 §2.5.6), and a group is no peer.
-const NEVER_V4: [(std::net::Ipv4Addr, u8); 3] = [
-    (std::net::Ipv4Addr::new(169, 254, 0, 0), 16),
-    (std::net::Ipv4Addr::new(224, 0, 0, 0), 4),
-    (std::net::Ipv4Addr::BROADCAST, 32),
-];
-const NEVER_V6: [(std::net::Ipv6Addr, u8); 2] = [
-    (std::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10),
-    (std::net::Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8),
-];
+/// Never translated, whatever the caller says: a router forwards no link-local
+/// traffic (RFC 3927 §2.7, RFC 4291 §2.5.6), and a group is no peer.
+const ALWAYS_NEVER: [&str; 5] =
+    ["169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32", "fe80::/10", "ff00::/8"];
 
 /// One table with all that is in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -83,16 +76,7 @@ impl Ruleset {
     /// The same without the checks, for showing.
     pub(super) fn unchecked(wanted: &Masquerade) -> Self {
         let mut never = wanted.never.clone();
-        never.extend(
-            NEVER_V4
-                .into_iter()
-                .filter_map(|(ip, prefix)| Some(IpNetwork::V4(Ipv4Network::new(ip, prefix).ok()?))),
-        );
-        never.extend(
-            NEVER_V6
-                .into_iter()
-                .filter_map(|(ip, prefix)| Some(IpNetwork::V6(Ipv6Network::new(ip, prefix).ok()?))),
-        );
+        never.extend(ALWAYS_NEVER.iter().filter_map(|text| text.parse::<IpNetwork>().ok()));
         let set = |family| Set { intervals: Intervals::of(family, &never) };
         Self {
             table: wanted.table.clone(),
@@ -157,12 +141,18 @@ impl Ruleset {
         requests
     }
 
-    /// The messages that put this in the place of a table, whether or not there
-    /// is one: its creation, which an existing one survives, makes its deletion
-    /// safe.
+    /// The messages that put this in the place of a table that exists.
     pub(super) fn replacement(&self) -> Vec<Request> {
-        let mut requests = vec![self.table_creation(), table_deletion(&self.table)];
+        let mut requests = vec![table_deletion(&self.table)];
         requests.extend(self.creation());
+        requests
+    }
+
+    /// The same whether or not there is a table: an existing one survives its
+    /// creation, and then there is one to delete.
+    pub(super) fn replacement_of_anything(&self) -> Vec<Request> {
+        let mut requests = vec![self.table_creation()];
+        requests.extend(self.replacement());
         requests
     }
 
