@@ -6,9 +6,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use serde_json::Value;
+
 use crate::enclosure::output;
 
-/// Links and addresses of the node, and its routes in all tables.
+/// The node's links, and its addresses and routes in all tables. Without the link-local ones of
+/// IPv6, which the kernel adds and changes by itself while a link comes up.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Network {
     links: Vec<String>,
@@ -19,21 +22,31 @@ pub(crate) struct Network {
 impl Network {
     /// The network namespace of the caller as it is now.
     pub(crate) fn now() -> Self {
-        let list = |arguments: &[&str]| {
-            let text = output(Command::new("ip").arg("-oneline").args(arguments));
-            let mut lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
-            lines.sort();
-            lines
-        };
         let mut routes = list(&["-4", "route", "show", "table", "all"]);
         routes.extend(list(&["-6", "route", "show", "table", "all"]));
-        Self { links: list(&["link", "show"]), addresses: list(&["address", "show"]), routes }
+        Self { links: link_names(), addresses: list(&["address", "show"]), routes }
     }
 
     /// Whether a link of this name exists.
     pub(crate) fn has_link(&self, name: &str) -> bool {
-        self.links.iter().any(|line| line.contains(&format!(" {name}@")))
+        self.links.iter().any(|link| link == name)
     }
+}
+
+/// What `ip` lists, line by line, sorted.
+fn list(arguments: &[&str]) -> Vec<String> {
+    let text = output(Command::new("ip").arg("-oneline").args(arguments));
+    let settled = |line: &&str| !line.contains("fe80:") && !line.contains("ff00::");
+    let mut lines: Vec<String> =
+        text.lines().filter(settled).map(|line| line.trim().to_owned()).collect();
+    lines.sort();
+    lines
+}
+
+fn link_names() -> Vec<String> {
+    let links = output(Command::new("ip").args(["-json", "link", "show"]));
+    let links: Vec<Value> = serde_json::from_str(&links).expect("ip prints JSON");
+    links.iter().map(|link| link["ifname"].as_str().expect("links have names").to_owned()).collect()
 }
 
 /// The lines of the node's firewall, by nftables or iptables, that mention one of `words`.

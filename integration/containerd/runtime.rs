@@ -17,10 +17,14 @@ use crate::image;
 /// How long containerd may take to start, to stop, or to see something.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The name of containerd's configuration in its directory.
+const CONFIGURATION: &str = "containerd.toml";
+
 /// A running containerd. Ends with this value.
 pub(crate) struct Runtime {
     containerd: Child,
     directory: PathBuf,
+    state: PathBuf,
 }
 
 /// A pod sandbox with one container in it.
@@ -45,21 +49,15 @@ impl Runtime {
         let networks = directory.join("net.d");
         fs::create_dir_all(&networks).expect("a directory for network configurations");
         fs::write(networks.join("10-test.conflist"), conflist.to_string()).expect("a conflist");
-        let config = directory.join("containerd.toml");
-        fs::write(&config, configuration(directory, plugins, &networks)).expect("a configuration");
+        let config = directory.join(CONFIGURATION);
+        fs::write(config, configuration(directory, plugins, &networks)).expect("a configuration");
         let archive = image::write(directory);
 
-        let log = File::create(directory.join("log")).expect("a log file");
-        let containerd = Command::new("containerd")
-            .arg("--config")
-            .arg(&config)
-            .env("MANX_ROOT", state)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a second handle of the log"))
-            .stderr(log)
-            .spawn()
-            .expect("containerd starts");
-        let runtime = Self { containerd, directory: directory.to_owned() };
+        let runtime = Self {
+            containerd: spawn(directory, state),
+            directory: directory.to_owned(),
+            state: state.to_owned(),
+        };
         let crictl = json!({
             "runtime-endpoint": format!("unix://{}", runtime.socket()),
             "image-endpoint": format!("unix://{}", runtime.socket()),
@@ -69,44 +67,32 @@ impl Runtime {
         until("containerd answers", || runtime.ctr(&["version"]).output().is_ok_and(succeeded));
         let archive = archive.display().to_string();
         output(&mut runtime.ctr(&["--namespace", "k8s.io", "images", "import", &archive]));
+        until("CRI calls the network ready", || runtime.network_ready());
         runtime
     }
 
-    /// Whether CRI calls the network ready, and if not, why.
-    pub(crate) fn network_status(&self) -> (bool, String) {
-        let info = self.crictl_json(&["info"]);
+    /// Kills containerd, as a crash would, and starts it again. Pods live on meanwhile.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.containerd.kill().expect("containerd was running");
+        self.containerd.wait().expect("a killed process ends");
+        self.containerd = spawn(&self.directory, &self.state);
+        until("CRI is back", || self.network_ready());
+    }
+
+    /// Whether CRI answers and calls the network ready.
+    fn network_ready(&self) -> bool {
+        let Ok(text) = self.try_crictl(&["info"]) else { return false };
+        let info: Value = serde_json::from_str(&text).expect("crictl info prints JSON");
         let conditions = info["status"]["conditions"].as_array().expect("CRI has conditions");
-        let network = conditions
-            .iter()
-            .find(|condition| condition["type"] == "NetworkReady")
-            .unwrap_or_else(|| panic!("no NetworkReady in {conditions:?}"));
-        let reason = format!("{} {}", network["reason"], network["message"]);
-        (network["status"] == json!(true), reason)
+        let ready = |condition: &Value| {
+            condition["type"] == "NetworkReady" && condition["status"] == json!(true)
+        };
+        conditions.iter().any(ready)
     }
 
     /// Makes a sandbox and starts a container in it.
     pub(crate) fn run(&self, spec: &PodSpec) -> Pod {
-        let ports: Vec<Value> = spec
-            .ports
-            .iter()
-            .map(|(host, container)| {
-                json!({"protocol": 0, "host_port": host, "container_port": container})
-            })
-            .collect();
-        let sandbox_file = self.write(
-            &format!("{}.sandbox", spec.name),
-            &json!({
-                "metadata": {
-                    "name": spec.name,
-                    "namespace": spec.namespace,
-                    "uid": format!("uid-of-{}", spec.name),
-                    "attempt": 0,
-                },
-                "log_directory": self.directory.join("pods").join(spec.name),
-                "port_mappings": ports,
-                "linux": {"cgroup_parent": cgroup()},
-            }),
-        );
+        let sandbox_file = self.write_sandbox(spec);
         let container_file = self.write(
             &format!("{}.container", spec.name),
             &json!({
@@ -122,6 +108,14 @@ impl Runtime {
         let container = created.trim().to_owned();
         self.crictl(&["start", &container]);
         Pod { sandbox, container }
+    }
+
+    /// Tries to make a sandbox that must not come to be, and returns what CRI says about it.
+    pub(crate) fn refusal(&self, spec: &PodSpec) -> String {
+        match self.try_crictl(&["runp", &self.write_sandbox(spec)]) {
+            Ok(sandbox) => panic!("{} was made: {sandbox}", spec.name),
+            Err(why) => why,
+        }
     }
 
     /// What CRI reports as the pod's address.
@@ -149,6 +143,24 @@ impl Runtime {
         fs::read_to_string(self.directory.join("log")).expect("containerd's log")
     }
 
+    /// Writes CRI's request for a sandbox, and returns the path.
+    fn write_sandbox(&self, spec: &PodSpec) -> String {
+        let port = |(host, container): &(u16, u16)| json!({"protocol": 0, "host_port": host, "container_port": container});
+        let ports: Vec<Value> = spec.ports.iter().map(port).collect();
+        let sandbox = json!({
+            "metadata": {
+                "name": spec.name,
+                "namespace": spec.namespace,
+                "uid": format!("uid-of-{}", spec.name),
+                "attempt": 0,
+            },
+            "log_directory": self.directory.join("pods").join(spec.name),
+            "port_mappings": ports,
+            "linux": {"cgroup_parent": cgroup()},
+        });
+        self.write(&format!("{}.sandbox", spec.name), &sandbox)
+    }
+
     fn write(&self, name: &str, content: &Value) -> String {
         let file = self.directory.join(format!("{name}.json"));
         fs::write(&file, content.to_string()).expect("a request for crictl");
@@ -160,15 +172,25 @@ impl Runtime {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("crictl: {error}: {text}"))
     }
 
-    /// Calls crictl, with a limit of its own in case a call hangs in a plugin.
     fn crictl(&self, arguments: &[&str]) -> String {
+        self.try_crictl(arguments).unwrap_or_else(|why| panic!("crictl {arguments:?}: {why}"))
+    }
+
+    /// Calls crictl, with a limit of its own in case a call hangs in a plugin. Returns its stdout,
+    /// or all that it said if it failed.
+    fn try_crictl(&self, arguments: &[&str]) -> Result<String, String> {
         let seconds = PATIENCE.as_secs().to_string();
-        output(
-            Command::new("timeout")
-                .args([&seconds, "crictl", "--config"])
-                .arg(self.directory.join("crictl.yaml"))
-                .args(arguments),
-        )
+        let done = Command::new("timeout")
+            .args([&seconds, "crictl", "--config"])
+            .arg(self.directory.join("crictl.yaml"))
+            .args(arguments)
+            .output()
+            .expect("timeout starts");
+        let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
+        if done.status.success() {
+            return Ok(stdout);
+        }
+        Err(format!("{}\n{stdout}{}", done.status, String::from_utf8_lossy(&done.stderr)))
     }
 
     fn ctr(&self, arguments: &[&str]) -> Command {
@@ -197,6 +219,21 @@ impl Drop for Runtime {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Starts containerd on the configuration in `directory`, where its log goes as well.
+fn spawn(directory: &Path, state: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(directory.join("log"));
+    let log = log.expect("a log file");
+    Command::new("containerd")
+        .arg("--config")
+        .arg(directory.join(CONFIGURATION))
+        .env("MANX_ROOT", state)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second handle of the log"))
+        .stderr(log)
+        .spawn()
+        .expect("containerd starts")
 }
 
 /// Waits for a condition, and panics when it takes too long.

@@ -1,5 +1,6 @@
 //! The life of two pods on one node, told for any plugin: they come up, reach each other, are
-//! reached from the node and through a host port, and go without a trace.
+//! reached from the node and through a host port, take the only addresses there are, outlive a
+//! crash of the runtime, and go without a trace.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -22,6 +23,12 @@ pub(crate) const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 pub(crate) const PAGE: &str = "a page from the pod\n";
 
 const POD_NAMESPACE: &str = "story";
+/// All the addresses there are, the first and the last of the range.
+const RANGE: [&str; 2] = ["10.88.0.2", "10.88.0.3"];
+
+/// The pod for which there is no address.
+const SURPLUS: &str = "surplus";
+
 const NODE_PORT: u16 = 18080;
 const POD_PORT: u16 = 8080;
 
@@ -52,8 +59,7 @@ pub(crate) fn tell(subject: &Subject) {
     places.collect_plugins(subject);
     let before = Network::now();
     let conflist = subject.conflist(&places.leases);
-    let runtime = Runtime::start(&places.runtime, &places.plugins, &conflist, &places.state);
-    until("CRI calls the network ready", || runtime.network_status().0);
+    let mut runtime = Runtime::start(&places.runtime, &places.plugins, &conflist, &places.state);
 
     let port = POD_PORT.to_string();
     let server = runtime.run(&PodSpec {
@@ -79,6 +85,10 @@ pub(crate) fn tell(subject: &Subject) {
         }
     }
 
+    a_pod_too_many(&runtime);
+    runtime.crash_and_restart();
+    pods_reach_each_other(&runtime, &server, &client, &addresses);
+
     runtime.remove(&server);
     runtime.remove(&client);
     let words = [&server.sandbox, &client.sandbox, &addresses[0], &addresses[1]];
@@ -90,7 +100,7 @@ pub(crate) fn tell(subject: &Subject) {
 fn pods_have_their_addresses(runtime: &Runtime, pods: [&Pod; 2], addresses: &[String; 2]) {
     assert_ne!(addresses[0], addresses[1], "two pods, one address");
     for (pod, address) in pods.into_iter().zip(addresses) {
-        assert!(address.starts_with("10.88.0."), "{address} is not of the subnet");
+        assert!(RANGE.contains(&address.as_str()), "{address} is not of the range");
         let shown = runtime.exec(pod, &["ip", "-o", "-4", "address", "show", "dev", "eth0"]);
         assert!(shown.contains(&format!(" {address}/")), "eth0 has not {address}: {shown}");
     }
@@ -120,6 +130,15 @@ fn node_reaches_pods(addresses: &[String; 2]) {
     assert_eq!(page, PAGE);
 }
 
+/// With the range used up a third pod is refused for that reason, and changes nothing.
+fn a_pod_too_many(runtime: &Runtime) {
+    let before = Network::now();
+    let spec = PodSpec { name: SURPLUS, namespace: POD_NAMESPACE, command: &[], ports: &[] };
+    let why = runtime.refusal(&spec);
+    assert!(why.contains(RANGE[0]), "the reason does not name the range: {why}");
+    assert_eq!(Network::now(), before, "the refused pod has changed the node");
+}
+
 fn nothing_is_left(before: &Network, places: &Places, words: &[&str]) {
     assert_eq!(&Network::now(), before, "links, addresses or routes are left");
     let namespaces: Vec<_> = fs::read_dir("/run/netns").into_iter().flatten().flatten().collect();
@@ -138,11 +157,11 @@ fn nothing_is_left(before: &Network, places: &Places, words: &[&str]) {
     });
 }
 
-/// containerd logged no error that has to do with pods or networks.
+/// containerd logged no error that has to do with pods or networks, but for the refused pod.
 fn no_complaint(log: &str) {
     let complaints: Vec<&str> = log
         .lines()
-        .filter(|line| line.contains("level=error"))
+        .filter(|line| line.contains("level=error") && !line.contains(SURPLUS))
         .filter(|line| {
             let line = line.to_lowercase();
             ["cni", "network", "sandbox"].iter().any(|word| line.contains(word))
@@ -164,11 +183,13 @@ fn page_from(host: &str, port: u16) -> std::io::Result<String> {
 
 impl Subject {
     fn conflist(&self, leases: &Path) -> Value {
+        let [first, last] = RANGE;
+        let range = json!({"subnet": "10.88.0.0/24", "rangeStart": first, "rangeEnd": last});
         let plugin = json!({
             "type": self.plugin,
             "ipam": {
                 "type": "host-local",
-                "ranges": [[{"subnet": "10.88.0.0/24"}]],
+                "ranges": [[range]],
                 "routes": self.routes,
                 "dataDir": leases,
             },
