@@ -12,11 +12,12 @@
 //! |---|---|
 //! | commands | [`cli`] |
 //! | verbs | [`verb`] |
-//! | descriptions | [`pod`] |
+//! | descriptions | [`fabric`], [`pod`] |
 //! | foundations | [`cni`], [`net`], [`nft`], [`state`] |
 
 pub mod cli;
 pub mod cni;
+pub mod fabric;
 pub mod net;
 pub mod nft;
 pub mod pod;

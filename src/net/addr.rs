@@ -46,6 +46,23 @@ pub fn of_link(socket: &mut Socket, index: u32) -> Result<Vec<IpNetwork>, Error>
     Ok(socket.dump(&request)?.iter().filter_map(|answer| read(answer, index)).collect())
 }
 
+/// The addresses of all links, with the links' indexes.
+///
+/// # Errors
+/// The kernel's refusal, or `EINTR` if the list never held still.
+pub fn all(socket: &mut Socket) -> Result<Vec<(u32, IpNetwork)>, Error> {
+    let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let answers = socket.dump(&Request::new(message, 0, "list addresses"))?;
+    let index = |answer: &RouteNetlinkMessage| match answer {
+        RouteNetlinkMessage::NewAddress(message) => Some(message.header.index),
+        _ => None,
+    };
+    Ok(answers
+        .iter()
+        .filter_map(|answer| Some((index(answer)?, read(answer, index(answer)?)?)))
+        .collect())
+}
+
 fn describe(index: u32, address: IpNetwork) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family =

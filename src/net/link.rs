@@ -13,7 +13,10 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
-use super::{Error, Mac, Request, Socket};
+use super::{
+    Error, Mac, Request, Socket,
+    tunnel::{Vxlan, read_vxlan},
+};
 
 /// The longest alias that the kernel keeps, in bytes (IFALIASZ less its NUL).
 pub const ALIAS_BYTES_MAX: usize = 255;
@@ -41,6 +44,8 @@ pub struct Link {
     pub kind: Option<String>,
     /// Index of the other end or of the lower device, in that one's namespace.
     pub peer_index: Option<u32>,
+    /// What a VXLAN device was created with.
+    pub vxlan: Option<Vxlan>,
 }
 
 /// One end of a pair that is to be.
@@ -113,7 +118,7 @@ pub fn make_veth(
 }
 
 /// Names the owner of a link.
-fn set_alias(name: &str, alias: &str) -> Request {
+pub fn set_alias(name: &str, alias: &str) -> Request {
     let message = LinkUnspec::new_with_name(name).alias(alias).build();
     Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("set the alias of {name}"))
 }
@@ -128,6 +133,12 @@ pub fn without_generated_address(name: &str) -> Request {
         .build();
     let what = format!("turn off address generation of {name}");
     Request::new(RouteNetlinkMessage::SetLink(message), 0, what)
+}
+
+/// Sets the MTU of a link, in bytes.
+pub fn set_mtu(name: &str, mtu: u32) -> Request {
+    let message = LinkUnspec::new_with_name(name).mtu(mtu).build();
+    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("set the MTU of {name}"))
 }
 
 /// Brings a link up.
@@ -209,6 +220,7 @@ impl Link {
             loopback: flags.contains(LinkFlags::Loopback),
             kind: None,
             peer_index: None,
+            vxlan: None,
         };
         for attribute in &message.attributes {
             match attribute {
@@ -220,15 +232,20 @@ impl Link {
                     link.mac = octets.as_slice().try_into().ok().map(Mac);
                 }
                 LinkAttribute::Link(index) => link.peer_index = Some(*index),
-                LinkAttribute::LinkInfo(infos) => {
-                    link.kind = infos.iter().find_map(|info| match info {
-                        LinkInfo::Kind(kind) => Some(kind.to_string()),
-                        _ => None,
-                    });
-                }
+                LinkAttribute::LinkInfo(infos) => link.read_info(infos),
                 _ => {}
             }
         }
         Some(link)
+    }
+
+    fn read_info(&mut self, infos: &[LinkInfo]) {
+        for info in infos {
+            match info {
+                LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
+                LinkInfo::Data(InfoData::Vxlan(data)) => self.vxlan = read_vxlan(data),
+                _ => {}
+            }
+        }
     }
 }

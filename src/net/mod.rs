@@ -8,6 +8,7 @@
 
 pub mod addr;
 mod error;
+pub mod fdb;
 pub mod link;
 mod mac;
 pub mod neigh;
@@ -15,6 +16,7 @@ pub mod ns;
 pub mod route;
 mod socket;
 pub mod sysctl;
+pub mod tunnel;
 
 pub use error::Error;
 pub use mac::Mac;

@@ -54,6 +54,42 @@ impl Neighbour {
     }
 }
 
+/// The permanent entries of a link, of both families.
+///
+/// # Errors
+/// The kernel's refusal, or `EINTR` if the list never held still.
+pub fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<Neighbour>, Error> {
+    let mut message = NeighbourMessage::default();
+    message.attributes.push(NeighbourAttribute::IfIndex(index));
+    let request = Request::new(RouteNetlinkMessage::GetNeighbour(message), 0, "list neighbours");
+    let entries = socket.dump(&request)?;
+    Ok(entries.iter().filter_map(|answer| read_permanent(answer, index)).collect())
+}
+
+fn read_permanent(answer: &RouteNetlinkMessage, index: u32) -> Option<Neighbour> {
+    let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return None };
+    let header = &entry.header;
+    if header.ifindex != index || header.state != NeighbourState::Permanent {
+        return None;
+    }
+    let mut neighbour = (None, None);
+    for attribute in &entry.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
+                neighbour.0 = Some(IpAddr::from(*ip));
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => {
+                neighbour.0 = Some(IpAddr::from(*ip));
+            }
+            NeighbourAttribute::LinkLayerAddress(octets) => {
+                neighbour.1 = octets.as_slice().try_into().ok().map(Mac);
+            }
+            _ => {}
+        }
+    }
+    Some(Neighbour { address: neighbour.0?, mac: neighbour.1? })
+}
+
 /// Removes an entry; one that is gone already is success.
 pub fn delete(index: u32, address: IpAddr) -> Request {
     let message = RouteNetlinkMessage::DelNeighbour(describe(index, address));

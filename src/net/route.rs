@@ -1,6 +1,6 @@
 //! Routes: making them, and asking the kernel which one it would use.
 
-use std::{fmt, net::IpAddr};
+use std::{collections::HashMap, fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -13,7 +13,7 @@ use netlink_packet_route::{
 };
 use nix::errno::Errno;
 
-use super::{Error, Request, Socket};
+use super::{Error, Request, Socket, socket::BATCH};
 
 /// The table that routes without one go to (RT_TABLE_MAIN).
 pub const TABLE_MAIN: u32 = 254;
@@ -27,11 +27,22 @@ pub const PROTOCOL_RA: u8 = 9;
 /// Reachable on the link itself (RT_SCOPE_LINK).
 pub const SCOPE_LINK: u8 = 253;
 
-/// A unicast route through one device.
+/// What a route does with packets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// Sends them on.
+    Unicast,
+    /// Drops them silently.
+    Blackhole,
+}
+
+/// A route through one device, or to nowhere.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Route {
     /// Destination.
     pub destination: IpNetwork,
+    /// What becomes of the packets.
+    pub kind: Kind,
     /// Next hop; none for a destination on the link.
     pub gateway: Option<IpAddr>,
     /// The next hop is taken to be on the link without a route that says so.
@@ -64,6 +75,7 @@ impl Route {
     pub fn new(destination: IpNetwork) -> Self {
         Self {
             destination,
+            kind: Kind::Unicast,
             gateway: None,
             onlink: false,
             scope: 0,
@@ -79,6 +91,13 @@ impl Route {
     pub fn create(&self, index: u32) -> Request {
         let message = RouteNetlinkMessage::NewRoute(self.describe(index));
         Request::new(message, NLM_F_CREATE | NLM_F_EXCL, format!("add route {self}"))
+    }
+
+    /// Deletes the route of this key, protocol and kind; one that is gone
+    /// already is success.
+    pub fn delete(&self, index: u32) -> Request {
+        let message = RouteNetlinkMessage::DelRoute(self.describe(index));
+        Request::new(message, 0, format!("delete route {self}")).tolerate(Errno::ESRCH)
     }
 
     /// Adds the route in place of one of the same key, at once.
@@ -104,7 +123,10 @@ impl Route {
             table: u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
             protocol: RouteProtocol::from(self.protocol),
             scope: RouteScope::from(self.scope),
-            kind: RouteType::Unicast,
+            kind: match self.kind {
+                Kind::Unicast => RouteType::Unicast,
+                Kind::Blackhole => RouteType::BlackHole,
+            },
             ..RouteHeader::default()
         };
         if self.onlink {
@@ -115,7 +137,7 @@ impl Route {
             attributes.push(RouteAttribute::Destination(self.destination.ip().into()));
         }
         attributes.extend(self.gateway.map(|ip| RouteAttribute::Gateway(ip.into())));
-        attributes.push(RouteAttribute::Oif(index));
+        attributes.extend((index != 0).then_some(RouteAttribute::Oif(index)));
         attributes.push(RouteAttribute::Table(self.table));
         attributes.extend(self.priority.map(RouteAttribute::Priority));
         let metrics: Vec<_> = (self.mtu.map(RouteMetric::Mtu).into_iter())
@@ -130,6 +152,9 @@ impl Route {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.kind == Kind::Blackhole {
+            write!(f, "blackhole ")?;
+        }
         write!(f, "{}", self.destination)?;
         if let Some(gateway) = self.gateway {
             write!(f, " via {gateway}")?;
@@ -164,7 +189,7 @@ pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Err
     }
 }
 
-/// All unicast routes of one family, of every table.
+/// All routes of one family, of every table.
 ///
 /// # Errors
 /// The kernel's refusal, or `EINTR` if the list never held still.
@@ -172,7 +197,7 @@ pub fn all(socket: &mut Socket, ipv6: bool) -> Result<Vec<Found>, Error> {
     dump(socket, ipv6, RouteProtocol::Unspec)
 }
 
-/// The unicast routes of one family that `protocol` made.
+/// The routes of one family that `protocol` made.
 ///
 /// # Errors
 /// As for [`all`].
@@ -184,9 +209,35 @@ fn dump(socket: &mut Socket, ipv6: bool, protocol: RouteProtocol) -> Result<Vec<
     let mut message = RouteMessage::default();
     message.header.address_family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
     message.header.protocol = protocol;
-    message.header.kind = RouteType::Unicast;
     let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, "list routes");
     Ok(socket.dump(&request)?.iter().filter_map(read).collect())
+}
+
+/// How the kernel would send to each of `addresses`: the resolved path, with
+/// its next hop, in one exchange. An address without a route gives none.
+///
+/// # Errors
+/// Anything the kernel answers but "unreachable".
+pub fn resolve(socket: &mut Socket, addresses: &[IpAddr]) -> Result<Vec<Option<Found>>, Error> {
+    let ask = |address: &IpAddr| {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family(*address);
+        message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+        message.attributes.push(RouteAttribute::Destination((*address).into()));
+        let what = format!("look up the route to {address}");
+        Request::new(RouteNetlinkMessage::GetRoute(message), 0, what)
+            .tolerate(Errno::ENETUNREACH)
+            .tolerate(Errno::EHOSTUNREACH)
+    };
+    let mut found = HashMap::new();
+    for chunk in addresses.chunks(BATCH) {
+        let requests: Vec<Request> = chunk.iter().map(ask).collect();
+        let answers = socket.exchange(&requests)?;
+        found.extend(
+            answers.iter().filter_map(read).map(|path| (path.route.destination.ip(), path)),
+        );
+    }
+    Ok(addresses.iter().map(|address| found.get(address).cloned()).collect())
 }
 
 fn family(address: IpAddr) -> AddressFamily {
@@ -196,6 +247,12 @@ fn family(address: IpAddr) -> AddressFamily {
 fn read(answer: &RouteNetlinkMessage) -> Option<Found> {
     let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
     let header = &message.header;
+    let kind = match header.kind {
+        RouteType::BlackHole => Kind::Blackhole,
+        // A look-up of a local address answers with its kind.
+        RouteType::Unicast | RouteType::Local => Kind::Unicast,
+        _ => return None,
+    };
     let unspecified: IpAddr = match header.address_family {
         AddressFamily::Inet => [0u8; 4].into(),
         AddressFamily::Inet6 => [0u8; 16].into(),
@@ -204,6 +261,7 @@ fn read(answer: &RouteNetlinkMessage) -> Option<Found> {
     let default = IpNetwork::new(unspecified, header.destination_prefix_length).ok()?;
     let mut found = Found { route: Route::new(default), device: 0 };
     let route = &mut found.route;
+    route.kind = kind;
     route.scope = header.scope.into();
     route.protocol = header.protocol.into();
     route.table = header.table.into();

@@ -26,6 +26,12 @@ const HEADER_BYTES: usize = 16;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 /// The kernel's explanation as text.
 const NLMSGERR_ATTR_MSG: u16 = 1;
+/// Messages in one send: their answers have to fit into the socket's receive
+/// buffer (net.core.rmem_default, 212992 bytes), which is charged more than a
+/// kilobyte for each small one.
+pub(super) const BATCH: usize = 100;
+/// Changes in one send: only failures and the last one are answered.
+const CHANGES: usize = 500;
 /// How often an interrupted dump is begun again.
 const DUMP_ATTEMPTS: u32 = 20;
 
@@ -144,6 +150,15 @@ impl Socket {
     /// As for a batch: the first request that failed.
     pub fn apply(&mut self, requests: &[Request]) -> Result<(), Error> {
         self.exchange(requests).map(|_| ())
+    }
+
+    /// Carries out any number of changes, several hundred to a send, and goes
+    /// on after those that fail.
+    ///
+    /// # Errors
+    /// One for each send that had a failure in it.
+    pub fn apply_all(&mut self, requests: &[Request]) -> Vec<Error> {
+        requests.chunks(CHANGES).filter_map(|chunk| self.apply(chunk).err()).collect()
     }
 
     /// Dumps all objects that the query's filter lets through, again from the

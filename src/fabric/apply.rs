@@ -1,0 +1,161 @@
+//! Carries out changes: in order, several hundred messages to a send, routes
+//! atomically.
+
+use std::collections::HashMap;
+
+use nix::errno::Errno;
+
+use super::{
+    desired::{FabricRoute, Target, Tunnel, TunnelKind},
+    diff::Change,
+    observe::{Observed, TUNNEL_ALIAS},
+    settings::Settings,
+};
+use crate::net::{
+    Error, Request, Socket, addr, fdb, link,
+    neigh::{self, Neighbour},
+    route::{Kind, Route},
+    tunnel::{self, Vxlan},
+};
+
+/// Makes the changes. Conflicts are left alone; what fails is reported, and the
+/// rest is made all the same.
+pub fn apply(
+    socket: &mut Socket,
+    settings: &Settings,
+    observed: &Observed,
+    changes: &[Change],
+) -> Vec<Error> {
+    let mut errors = Vec::new();
+    let mut indexes = observed.indexes.clone();
+    for change in changes {
+        if let Err(error) = make_device(socket, change, &mut indexes) {
+            errors.push(error);
+        }
+    }
+    let requests: Vec<Request> =
+        changes.iter().filter_map(|change| request(change, settings, &indexes)).collect();
+    errors.extend(socket.apply_all(&requests));
+    errors
+}
+
+/// Parameters and devices, one by one: what follows needs their indexes.
+fn make_device(
+    socket: &mut Socket,
+    change: &Change,
+    indexes: &mut HashMap<String, u32>,
+) -> Result<(), Error> {
+    match change {
+        Change::Sysctl(wanted, _) => wanted.ensure().map(|_| ()),
+        Change::CreateTunnel(tunnel) => create(socket, tunnel, indexes),
+        Change::ReplaceTunnel(tunnel, _) => {
+            if let Some(index) = indexes.get(&tunnel.name) {
+                socket.apply(&[link::delete(*index, &tunnel.name)])?;
+            }
+            create(socket, tunnel, indexes)
+        }
+        Change::SetMtu(name, mtu, _) => socket.apply(&[link::set_mtu(name, *mtu)]),
+        Change::SetUp(name) => socket.apply(&[link::set_up(name)]),
+        _ => Ok(()),
+    }
+}
+
+fn create(
+    socket: &mut Socket,
+    tunnel: &Tunnel,
+    indexes: &mut HashMap<String, u32>,
+) -> Result<(), Error> {
+    let name = &tunnel.name;
+    let request = match &tunnel.kind {
+        TunnelKind::Ipip => tunnel::create_ipip(name, tunnel.mtu),
+        TunnelKind::Vxlan { vni, port, local, parent, mac } => {
+            let parent = indexes.get(parent).copied().unwrap_or_default();
+            let vxlan = Vxlan { vni: *vni, port: *port, local: *local, parent };
+            tunnel::create_vxlan(name, tunnel.mtu, *mac, &vxlan)
+        }
+    };
+    socket.apply(&[request]).map_err(explain)?;
+    socket.apply(&[link::set_alias(name, TUNNEL_ALIAS), link::set_mtu(name, tunnel.mtu)])?;
+    if let Some(link) = link::by_name(socket, name)? {
+        indexes.insert(name.clone(), link.index);
+    }
+    Ok(())
+}
+
+/// A kernel without the module says no more than "not supported".
+fn explain(mut error: Error) -> Error {
+    if error.errno == Errno::EOPNOTSUPP {
+        let kind = if error.what.contains("ipip") { "ipip" } else { "vxlan" };
+        let words = error.words.take().map_or_else(String::new, |words| format!("{words}; "));
+        error.words = Some(format!(
+            "{words}this kernel has no module {kind} (modprobe {kind}; package \
+             linux-modules-extra-$(uname -r) on Ubuntu, linux-image-amd64 rather than the cloud \
+             kernel on Debian), or set mode to {}",
+            if kind == "ipip" { "vxlan" } else { "direct" }
+        ));
+    }
+    error
+}
+
+/// Everything that goes in large sends.
+fn request(
+    change: &Change,
+    settings: &Settings,
+    indexes: &HashMap<String, u32>,
+) -> Option<Request> {
+    let index = |name: &String| indexes.get(name).copied();
+    Some(match change {
+        Change::AddAddress(name, address) => {
+            addr::add(index(name)?, *address).tolerate(Errno::EEXIST)
+        }
+        Change::DeleteAddress(name, address) => addr::delete(index(name)?, *address),
+        Change::SetNeighbour(entry) => {
+            Neighbour { address: entry.address, mac: entry.mac }.replace(index(&entry.device)?)
+        }
+        Change::DeleteNeighbour(entry) => neigh::delete(index(&entry.device)?, entry.address),
+        Change::SetForwarding(entry) => {
+            fdb::Entry { mac: entry.mac, node: entry.node }.replace(index(&entry.device)?)
+        }
+        Change::DeleteForwarding(entry) => {
+            fdb::Entry { mac: entry.mac, node: entry.node }.delete(index(&entry.device)?)
+        }
+        Change::CreateRoute(wanted) => {
+            let (route, index) = route(wanted, settings, indexes)?;
+            route.create(index)
+        }
+        Change::ReplaceRoute(wanted, _) => {
+            let (route, index) = route(wanted, settings, indexes)?;
+            route.replace(index)
+        }
+        Change::DeleteRoute(held) => held.found.route.delete(held.found.device),
+        Change::DeleteTunnel(name) => link::delete(index(name)?, name),
+        Change::Sysctl(..)
+        | Change::CreateTunnel(_)
+        | Change::ReplaceTunnel(..)
+        | Change::SetMtu(..)
+        | Change::SetUp(_)
+        | Change::Conflict(..) => return None,
+    })
+}
+
+fn route(
+    wanted: &FabricRoute,
+    settings: &Settings,
+    indexes: &HashMap<String, u32>,
+) -> Option<(Route, u32)> {
+    let mut route = Route::new(wanted.destination);
+    route.protocol = settings.protocol;
+    route.priority = (settings.metric != 0).then_some(settings.metric);
+    match &wanted.target {
+        Target::Blackhole => {
+            route.kind = Kind::Blackhole;
+            Some((route, 0))
+        }
+        Target::Node { gateway, device, onlink, mtu } => {
+            route.gateway = Some(*gateway);
+            route.onlink = *onlink;
+            route.mtu = *mtu;
+            Some((route, *indexes.get(device)?))
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The difference between what the kernel should have and what it has, as a
+//! list of changes that can be printed or carried out.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::{
+    desired::{Desired, FabricRoute, Forwarding, Target, Tunnel, TunnelKind, TunnelNeighbour},
+    observe::{HeldRoute, Observed},
+    settings::Settings,
+};
+use crate::net::sysctl::Sysctl;
+
+/// One change to the kernel, or one that may not be made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// Set a parameter; the value it has now.
+    Sysctl(Sysctl, String),
+    /// Make a tunnel device.
+    CreateTunnel(Tunnel),
+    /// Make a tunnel device anew, for it cannot be changed: what it is now.
+    ReplaceTunnel(Tunnel, String),
+    /// Remove a tunnel device of ours.
+    DeleteTunnel(String),
+    /// Set a tunnel's MTU in bytes; the one it has now.
+    SetMtu(String, u32, u32),
+    /// Bring a tunnel up.
+    SetUp(String),
+    /// Give a tunnel an address.
+    AddAddress(String, ipnetwork::IpNetwork),
+    /// Take an address from a tunnel.
+    DeleteAddress(String, ipnetwork::IpNetwork),
+    /// Set a neighbour.
+    SetNeighbour(TunnelNeighbour),
+    /// Remove a neighbour.
+    DeleteNeighbour(TunnelNeighbour),
+    /// Set a forwarding entry.
+    SetForwarding(Forwarding),
+    /// Remove a forwarding entry.
+    DeleteForwarding(Forwarding),
+    /// Add a route.
+    CreateRoute(FabricRoute),
+    /// Put a route in place of one of ours.
+    ReplaceRoute(FabricRoute, HeldRoute),
+    /// Remove a route of ours.
+    DeleteRoute(HeldRoute),
+    /// A route that somebody else has: left alone.
+    Conflict(FabricRoute, HeldRoute),
+}
+
+/// What kind of change it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Something new.
+    Create,
+    /// Something else in its place.
+    Replace,
+    /// Something less.
+    Delete,
+    /// Nothing: it belongs to somebody else.
+    Conflict,
+}
+
+/// All changes, in the order in which they are to be made: parameters, devices,
+/// what their entries need, routes; and then what is to go, in reverse.
+pub fn diff(settings: &Settings, desired: &Desired, observed: &Observed) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for wanted in &desired.sysctls {
+        let now = observed.sysctls.get(&wanted.key).cloned().unwrap_or_default();
+        if now != wanted.value {
+            changes.push(Change::Sysctl(wanted.clone(), now));
+        }
+    }
+    let mut anew = Vec::new();
+    for tunnel in &desired.tunnels {
+        tunnel_changes(tunnel, observed, &mut changes, &mut anew);
+    }
+    entry_changes(desired, observed, &anew, &mut changes);
+    route_changes(settings, desired, observed, &anew, &mut changes);
+    stale(desired, observed, &anew, &mut changes);
+    changes
+}
+
+fn tunnel_changes(
+    tunnel: &Tunnel,
+    observed: &Observed,
+    changes: &mut Vec<Change>,
+    anew: &mut Vec<String>,
+) {
+    let name = tunnel.name.clone();
+    let add = |changes: &mut Vec<Change>| {
+        changes.push(Change::SetUp(name.clone()));
+        changes.extend(tunnel.address.map(|address| Change::AddAddress(name.clone(), address)));
+    };
+    let Some(held) = observed.tunnels.get(&tunnel.name) else {
+        changes.push(Change::CreateTunnel(tunnel.clone()));
+        anew.push(name.clone());
+        return add(changes);
+    };
+    if let Some(found) = mismatch(tunnel, held) {
+        changes.push(Change::ReplaceTunnel(tunnel.clone(), found));
+        anew.push(name.clone());
+        return add(changes);
+    }
+    if held.mtu != tunnel.mtu {
+        changes.push(Change::SetMtu(name.clone(), tunnel.mtu, held.mtu));
+    }
+    if !held.up {
+        changes.push(Change::SetUp(name.clone()));
+    }
+    if let Some(address) = tunnel.address.filter(|address| !held.addresses.contains(address)) {
+        changes.push(Change::AddAddress(name.clone(), address));
+    }
+    let surplus = held.addresses.iter().filter(|address| {
+        tunnel.address.is_some_and(|own| own.is_ipv4() == address.is_ipv4() && own != **address)
+            && !is_link_local(address)
+    });
+    changes.extend(surplus.map(|address| Change::DeleteAddress(name.clone(), *address)));
+}
+
+/// What a device is, if it is not what it should be.
+fn mismatch(tunnel: &Tunnel, held: &super::observe::HeldTunnel) -> Option<String> {
+    if held.kind == tunnel.kind {
+        return None;
+    }
+    // An IPIP device has nothing that could differ; a device of another kind
+    // under this name is not looked into any further.
+    Some(held.description.clone())
+}
+
+fn is_link_local(address: &ipnetwork::IpNetwork) -> bool {
+    matches!(address.ip(), std::net::IpAddr::V6(ip) if ip.is_unicast_link_local())
+}
+
+fn entry_changes(
+    desired: &Desired,
+    observed: &Observed,
+    anew: &[String],
+    changes: &mut Vec<Change>,
+) {
+    // The dumps are turned into sets once, not searched for every peer.
+    let neighbours: std::collections::HashSet<_> = observed.neighbours.iter().collect();
+    let forwarding: std::collections::HashSet<_> = observed.forwarding.iter().collect();
+    for entry in &desired.forwarding {
+        if anew.contains(&entry.device) || !forwarding.contains(entry) {
+            changes.push(Change::SetForwarding(entry.clone()));
+        }
+    }
+    for entry in &desired.neighbours {
+        if anew.contains(&entry.device) || !neighbours.contains(entry) {
+            changes.push(Change::SetNeighbour(entry.clone()));
+        }
+    }
+}
+
+fn route_changes(
+    settings: &Settings,
+    desired: &Desired,
+    observed: &Observed,
+    anew: &[String],
+    changes: &mut Vec<Change>,
+) {
+    let mut held: std::collections::HashMap<_, _> =
+        observed.routes.iter().map(|route| (route.destination, route)).collect();
+    for wanted in &desired.routes {
+        let lost = matches!(&wanted.target, Target::Node { device, .. } if anew.contains(device));
+        match held.remove(&wanted.destination) {
+            None => changes.push(Change::CreateRoute(wanted.clone())),
+            Some(found) if found.protocol != settings.protocol => {
+                changes.push(Change::Conflict(wanted.clone(), found.clone()));
+            }
+            // The kernel drops a device's routes with the device.
+            Some(_) if lost => changes.push(Change::CreateRoute(wanted.clone())),
+            Some(found) if found.target.as_ref() != Some(&wanted.target) => {
+                changes.push(Change::ReplaceRoute(wanted.clone(), found.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    let mut stale: Vec<_> = held
+        .into_values()
+        .filter(|route| route.protocol == settings.protocol && !route.on_host_link)
+        .collect();
+    stale.sort_by_key(|route| route.destination);
+    changes.extend(stale.into_iter().cloned().map(Change::DeleteRoute));
+}
+
+/// Entries and devices of ours that nothing needs any more.
+fn stale(desired: &Desired, observed: &Observed, anew: &[String], changes: &mut Vec<Change>) {
+    let wanted: std::collections::HashSet<_> = desired.neighbours.iter().map(key).collect();
+    for entry in &observed.neighbours {
+        if !anew.contains(&entry.device) && !wanted.contains(&key(entry)) {
+            changes.push(Change::DeleteNeighbour(entry.clone()));
+        }
+    }
+    let wanted: std::collections::HashSet<_> =
+        desired.forwarding.iter().map(|entry| (&entry.device, entry.mac.0)).collect();
+    for entry in &observed.forwarding {
+        if !anew.contains(&entry.device) && !wanted.contains(&(&entry.device, entry.mac.0)) {
+            changes.push(Change::DeleteForwarding(entry.clone()));
+        }
+    }
+    let kept = |name: &String| desired.tunnels.iter().any(|tunnel| tunnel.name == *name);
+    let mut gone: Vec<_> = observed
+        .tunnels
+        .iter()
+        .filter(|(name, tunnel)| tunnel.ours && !kept(name))
+        .map(|(name, _)| name.clone())
+        .collect();
+    gone.sort();
+    changes.extend(gone.into_iter().map(Change::DeleteTunnel));
+}
+
+fn key(entry: &TunnelNeighbour) -> (&str, std::net::IpAddr) {
+    (&entry.device, entry.address)
+}
+
+impl Change {
+    /// What kind of change it is.
+    pub fn action(&self) -> Action {
+        match self {
+            Self::CreateTunnel(_)
+            | Self::AddAddress(..)
+            | Self::SetNeighbour(_)
+            | Self::SetForwarding(_)
+            | Self::CreateRoute(_) => Action::Create,
+            Self::Sysctl(..)
+            | Self::ReplaceTunnel(..)
+            | Self::SetMtu(..)
+            | Self::SetUp(_)
+            | Self::ReplaceRoute(..) => Action::Replace,
+            Self::DeleteTunnel(_)
+            | Self::DeleteAddress(..)
+            | Self::DeleteNeighbour(_)
+            | Self::DeleteForwarding(_)
+            | Self::DeleteRoute(_) => Action::Delete,
+            Self::Conflict(..) => Action::Conflict,
+        }
+    }
+
+    /// The object, what it is and what it is to be.
+    fn parts(&self) -> (String, Option<String>, Option<String>) {
+        let device = |name: &str| format!("link {name}");
+        match self {
+            Self::Sysctl(wanted, now) => {
+                (format!("sysctl {}", wanted.key), Some(now.clone()), Some(wanted.value.clone()))
+            }
+            Self::CreateTunnel(tunnel) => (device(&tunnel.name), None, Some(tunnel.to_string())),
+            Self::ReplaceTunnel(tunnel, now) => {
+                (device(&tunnel.name), Some(now.clone()), Some(tunnel.to_string()))
+            }
+            Self::DeleteTunnel(name) => (device(name), Some("ours".to_owned()), None),
+            Self::SetMtu(name, mtu, now) => {
+                (device(name), Some(format!("mtu {now}")), Some(format!("mtu {mtu}")))
+            }
+            Self::SetUp(name) => (device(name), Some("down".to_owned()), Some("up".to_owned())),
+            Self::AddAddress(name, address) => {
+                (format!("address of {name}"), None, Some(address.to_string()))
+            }
+            Self::DeleteAddress(name, address) => {
+                (format!("address of {name}"), Some(address.to_string()), None)
+            }
+            Self::SetNeighbour(entry) => (entry.object(), None, Some(entry.mac.to_string())),
+            Self::DeleteNeighbour(entry) => (entry.object(), Some(entry.mac.to_string()), None),
+            Self::SetForwarding(entry) => (entry.object(), None, Some(entry.node.to_string())),
+            Self::DeleteForwarding(entry) => (entry.object(), Some(entry.node.to_string()), None),
+            Self::CreateRoute(route) => (route.object(), None, Some(route.to_string())),
+            Self::ReplaceRoute(route, held) | Self::Conflict(route, held) => {
+                (route.object(), Some(held.to_string()), Some(route.to_string()))
+            }
+            Self::DeleteRoute(held) => {
+                (format!("route {}", held.destination), Some(held.to_string()), None)
+            }
+        }
+    }
+
+    /// The change as plan's JSON has it.
+    pub fn encode(&self) -> Value {
+        let (object, before, after) = self.parts();
+        json!({"action": self.action().as_str(), "object": object, "before": before, "after": after})
+    }
+}
+
+impl Action {
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Create => "create",
+            Self::Replace => "replace",
+            Self::Delete => "delete",
+            Self::Conflict => "conflict",
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (object, before, after) = self.parts();
+        let sign = match self.action() {
+            Action::Create => '+',
+            Action::Replace => '~',
+            Action::Delete => '-',
+            Action::Conflict => '!',
+        };
+        write!(f, "{sign} {object}")?;
+        match (before, after) {
+            (Some(before), Some(after)) if self.action() == Action::Conflict => {
+                write!(f, ": wanted {after}, but there is {before}")
+            }
+            (Some(before), Some(after)) => write!(f, ": {before} -> {after}"),
+            (Some(only), None) | (None, Some(only)) => write!(f, ": {only}"),
+            (None, None) => Ok(()),
+        }
+    }
+}
+
+impl TunnelNeighbour {
+    fn object(&self) -> String {
+        format!("neighbour {} dev {}", self.address, self.device)
+    }
+}
+
+impl Forwarding {
+    fn object(&self) -> String {
+        format!("fdb {} dev {}", self.mac, self.device)
+    }
+}
+
+impl FabricRoute {
+    fn object(&self) -> String {
+        format!("route {}", self.destination)
+    }
+}
+
+impl fmt::Display for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} mtu {}", self.kind, self.mtu)
+    }
+}
+
+impl fmt::Display for TunnelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ipip => write!(f, "ipip"),
+            Self::Vxlan { vni, port, local, parent, mac } => {
+                write!(f, "vxlan id {vni} dstport {port} local {local} dev {parent} mac {mac}")
+            }
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The node's part of the cluster network: which links, addresses, routes,
+//! neighbours and forwarding entries make this node's pods reach the pods of
+//! every other node.
+//!
+//! Desired state is one pure function of the configuration, the peers and the
+//! facts of this node ([`desired`]). A pure comparison with what the kernel has
+//! ([`diff`]) gives the changes, which `plan` prints and `apply` carries out.
+//! Only [`observe`] and [`apply`] talk to the kernel.
+
+pub mod apply;
+pub mod desired;
+pub mod diff;
+pub mod observe;
+pub mod peers;
+pub mod settings;
+
+pub use desired::{Desired, describe};
+pub use diff::{Action, Change};
+pub use observe::Observed;
+pub use peers::Peers;
+pub use settings::{CrossSubnet, Settings};

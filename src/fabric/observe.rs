@@ -1,0 +1,231 @@
+//! What the kernel has of the fabric, and the facts of this node by which the
+//! desired state is described.
+
+use std::{collections::HashMap, fmt, net::IpAddr};
+
+use ipnetwork::IpNetwork;
+
+use super::{
+    desired::{Desired, Facts, Forwarding, Path, Target, TunnelKind, TunnelNeighbour},
+    peers::Peers,
+    settings::Settings,
+};
+use crate::{
+    net::{
+        Error, Socket, addr, fdb,
+        link::{self, Link},
+        neigh,
+        route::{self, Found, Kind, TABLE_MAIN},
+        sysctl,
+    },
+    pod::identity::{GROUPS, is_marked},
+};
+
+/// The alias that marks a tunnel device as made by us.
+pub const TUNNEL_ALIAS: &str = "manx1-fabric";
+
+/// The metric that the kernel gives an IPv6 route without one
+/// (IP6_RT_PRIO_USER, include/net/ip6_route.h).
+const METRIC_IPV6: u32 = 1024;
+
+/// What the kernel has.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Tunnel devices that are wanted or ours, by name.
+    pub tunnels: HashMap<String, HeldTunnel>,
+    /// Indexes of all links, by name.
+    pub indexes: HashMap<String, u32>,
+    /// All routes of table main with the fabric's metric.
+    pub routes: Vec<HeldRoute>,
+    /// Permanent neighbours of our VXLAN devices.
+    pub neighbours: Vec<TunnelNeighbour>,
+    /// Permanent forwarding entries of our VXLAN devices.
+    pub forwarding: Vec<Forwarding>,
+    /// The values of the parameters that are wanted.
+    pub sysctls: HashMap<String, String>,
+}
+
+/// A tunnel device that exists.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeldTunnel {
+    /// What it is, as far as it is one that the fabric could have made.
+    pub kind: TunnelKind,
+    /// What it is, in words.
+    pub description: String,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Bears our mark.
+    pub ours: bool,
+    /// Its addresses.
+    pub addresses: Vec<IpNetwork>,
+}
+
+/// A route that exists.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HeldRoute {
+    /// Destination.
+    pub destination: IpNetwork,
+    /// Who made it.
+    pub protocol: u8,
+    /// Where it leads, as far as the fabric could have made it so.
+    pub target: Option<Target>,
+    /// Its device is a pod's host link.
+    pub on_host_link: bool,
+    /// The route as the kernel has it, and its device's index.
+    pub found: Found,
+}
+
+impl fmt::Display for HeldRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.found.route)?;
+        if let Some(Target::Node { device, .. }) = &self.target {
+            write!(f, " dev {device}")?;
+        }
+        write!(f, " proto {}", self.protocol)
+    }
+}
+
+/// Collects what the description of the fabric depends on.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn facts(socket: &mut Socket, peers: &Peers) -> Result<Facts, Error> {
+    let links = link::all(socket)?;
+    let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
+    let addresses = addr::all(socket)?
+        .into_iter()
+        .filter_map(|(index, address)| Some((address, names.get(&index)?.name.clone())))
+        .collect();
+    let nodes: Vec<IpAddr> =
+        peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
+    let paths = route::resolve(socket, &nodes)?
+        .into_iter()
+        .zip(&nodes)
+        .filter_map(|(found, node)| {
+            let found = found?;
+            let link = names.get(&found.device)?;
+            let mtu = found.route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
+            let path = Path { device: link.name.clone(), mtu, gateway: found.route.gateway };
+            Some((*node, path))
+        })
+        .collect();
+    Ok(Facts { addresses, paths })
+}
+
+/// Reads all that the desired state could differ in.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn observe(
+    socket: &mut Socket,
+    settings: &Settings,
+    desired: &Desired,
+) -> Result<Observed, Error> {
+    let links = link::all(socket)?;
+    let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
+    let mut observed = Observed {
+        indexes: links.iter().map(|link| (link.name.clone(), link.index)).collect(),
+        ..Observed::default()
+    };
+    for link in &links {
+        let ours = link.alias.as_deref() == Some(TUNNEL_ALIAS);
+        let wanted = desired.tunnels.iter().any(|tunnel| tunnel.name == link.name);
+        if ours || wanted {
+            observe_tunnel(socket, link, ours, &names, &mut observed)?;
+        }
+    }
+    for ipv6 in [false, true] {
+        let routes = route::all(socket, ipv6)?;
+        observed
+            .routes
+            .extend(routes.into_iter().filter_map(|found| held(found, settings.metric, &names)));
+    }
+    for wanted in &desired.sysctls {
+        if let Ok(value) = sysctl::read(&wanted.key) {
+            observed.sysctls.insert(wanted.key.clone(), value);
+        }
+    }
+    Ok(observed)
+}
+
+fn observe_tunnel(
+    socket: &mut Socket,
+    link: &Link,
+    ours: bool,
+    names: &HashMap<u32, &Link>,
+    observed: &mut Observed,
+) -> Result<(), Error> {
+    let vxlan = link.vxlan.as_ref().zip(link.mac);
+    let kind = vxlan.map_or(TunnelKind::Ipip, |(vxlan, mac)| TunnelKind::Vxlan {
+        vni: vxlan.vni,
+        port: vxlan.port,
+        local: vxlan.local,
+        parent: names.get(&vxlan.parent).map_or_else(String::new, |link| link.name.clone()),
+        mac,
+    });
+    let description = match link.kind.as_deref() {
+        Some("vxlan" | "ipip") => kind.to_string(),
+        other => other.unwrap_or("a hardware device").to_owned(),
+    };
+    let tunnel = HeldTunnel {
+        kind,
+        description,
+        mtu: link.mtu,
+        up: link.up,
+        ours,
+        addresses: addr::of_link(socket, link.index)?,
+    };
+    if link.vxlan.is_some() {
+        let device = &link.name;
+        observed.neighbours.extend(neigh::permanent(socket, link.index)?.into_iter().map(
+            |entry| TunnelNeighbour {
+                device: device.clone(),
+                address: entry.address,
+                mac: entry.mac,
+            },
+        ));
+        observed.forwarding.extend(
+            fdb::permanent(socket, link.index)?.into_iter().map(|entry| Forwarding {
+                device: device.clone(),
+                mac: entry.mac,
+                node: entry.node,
+            }),
+        );
+    }
+    observed.tunnels.insert(link.name.clone(), tunnel);
+    Ok(())
+}
+
+/// A route as far as it matters: of table main and with the fabric's metric,
+/// for others have another key.
+fn held(found: Found, metric: u32, names: &HashMap<u32, &Link>) -> Option<HeldRoute> {
+    let route = &found.route;
+    let ipv6 = route.destination.is_ipv6();
+    let default = if ipv6 { METRIC_IPV6 } else { 0 };
+    let wanted = if metric == 0 { default } else { metric };
+    if route.table != TABLE_MAIN || route.priority.unwrap_or(default) != wanted {
+        return None;
+    }
+    let link = names.get(&found.device);
+    let target = match (route.kind, route.gateway, link) {
+        (Kind::Blackhole, ..) => Some(Target::Blackhole),
+        (Kind::Unicast, Some(gateway), Some(link)) => Some(Target::Node {
+            gateway,
+            device: link.name.clone(),
+            onlink: route.onlink,
+            mtu: route.mtu,
+        }),
+        _ => None,
+    };
+    let on_host_link =
+        link.is_some_and(|link| GROUPS.contains(&link.group) || is_marked(link.alias.as_deref()));
+    Some(HeldRoute {
+        destination: route.destination,
+        protocol: route.protocol,
+        target,
+        on_host_link,
+        found,
+    })
+}

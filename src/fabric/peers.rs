@@ -1,0 +1,325 @@
+//! The peers file: a complete list of the cluster's nodes.
+//!
+//! Validated as a whole before anything is done by it, since routes are deleted
+//! because they are not in it.
+
+use std::{collections::HashMap, net::IpAddr};
+
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+use sha1::{Digest, Sha1};
+
+use crate::{cni::cidr, net::Mac};
+
+/// First byte of a VXLAN device's MAC address (Calico's choice).
+const TUNNEL_MAC_FIRST: u8 = 0x66;
+
+/// The nodes of a cluster, of which one is this.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peers {
+    /// This node.
+    pub me: Node,
+    /// All other nodes, in the order of the file.
+    pub others: Vec<Node>,
+}
+
+/// A node as its peers see it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Node {
+    /// Node name.
+    pub name: String,
+    /// Addresses by which other nodes reach it, at most one of each family counts.
+    pub addresses: Vec<IpAddr>,
+    /// Where its pods are.
+    pub pod_cidrs: Vec<IpNetwork>,
+    /// Addresses of its tunnel devices where they are not the usual ones.
+    pub tunnel_addresses: Vec<IpAddr>,
+    /// MAC address of its VXLAN devices where it is not the usual one.
+    pub tunnel_mac: Option<Mac>,
+}
+
+impl Node {
+    /// The address of one family.
+    pub fn address(&self, ipv6: bool) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| address.is_ipv6() == ipv6)
+    }
+
+    /// The pod CIDRs of one family.
+    pub fn pod_cidrs(&self, ipv6: bool) -> impl Iterator<Item = IpNetwork> + '_ {
+        self.pod_cidrs.iter().copied().filter(move |cidr| cidr.is_ipv6() == ipv6)
+    }
+
+    /// The address of its tunnel device: the one given, else the first of its
+    /// first pod CIDR.
+    pub fn tunnel_address(&self, ipv6: bool) -> Option<IpAddr> {
+        let given = self.tunnel_addresses.iter().find(|address| address.is_ipv6() == ipv6);
+        given.copied().or_else(|| self.pod_cidrs(ipv6).next().map(|cidr| cidr.network()))
+    }
+
+    /// The MAC address of its VXLAN device, derived from the node's name as
+    /// Calico's agent derives it.
+    pub fn tunnel_mac(&self, ipv6: bool) -> Mac {
+        self.tunnel_mac.unwrap_or_else(|| {
+            let suffix = if ipv6 { "-v6" } else { "" };
+            let mut octets = [TUNNEL_MAC_FIRST; 6];
+            let digest = Sha1::digest(format!("{}{suffix}", self.name));
+            for (octet, byte) in octets.iter_mut().skip(1).zip(digest) {
+                *octet = byte;
+            }
+            Mac(octets)
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    #[serde(default, rename = "$schema")]
+    _schema: Option<String>,
+    #[serde(default, rename = "self")]
+    me: Option<String>,
+    nodes: Vec<Item>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Item {
+    name: String,
+    addresses: Vec<String>,
+    #[serde(rename = "podCIDRs")]
+    pod_cidrs: Vec<String>,
+    #[serde(default)]
+    tunnel_addresses: Vec<String>,
+    #[serde(default, rename = "tunnelMAC")]
+    tunnel_mac: Option<String>,
+}
+
+impl Peers {
+    /// Reads a peers file. `is_local` tells this node's own addresses, by which
+    /// it finds itself where the file does not name it.
+    ///
+    /// # Errors
+    /// All that is wrong with it, a sentence each.
+    pub fn parse(bytes: &[u8], is_local: &dyn Fn(IpAddr) -> bool) -> Result<Self, Vec<String>> {
+        let file: File = serde_json::from_slice(bytes).map_err(|error| vec![error.to_string()])?;
+        let mut problems = Vec::new();
+        let nodes: Vec<Node> =
+            file.nodes.into_iter().map(|item| read(item, &mut problems)).collect();
+        duplicates(&nodes, &mut problems);
+        overlaps(&nodes, &mut problems);
+        let place = find_me(file.me.as_deref(), &nodes, is_local);
+        match place {
+            Ok(place) if problems.is_empty() => {
+                let mut others = nodes;
+                let me = others.remove(place);
+                Ok(Self { me, others })
+            }
+            Ok(_) => Err(problems),
+            Err(problem) => {
+                problems.push(problem);
+                Err(problems)
+            }
+        }
+    }
+
+    /// The pod CIDRs of all nodes.
+    pub fn pod_cidrs(&self) -> impl Iterator<Item = IpNetwork> + '_ {
+        let nodes = std::iter::once(&self.me).chain(&self.others);
+        nodes.flat_map(|node| node.pod_cidrs.iter().copied())
+    }
+
+    /// The pod CIDRs that lie in none of `cluster_cidrs`, as sentences.
+    pub fn outside(&self, cluster_cidrs: &[IpNetwork]) -> Vec<String> {
+        let nodes = std::iter::once(&self.me).chain(&self.others);
+        let outside = |cidr: &IpNetwork| !cluster_cidrs.iter().any(|all| contains(all, cidr));
+        nodes
+            .flat_map(|node| node.pod_cidrs.iter().map(move |cidr| (node, cidr)))
+            .filter(|(_, cidr)| outside(cidr))
+            .map(|(node, cidr)| format!("{}: podCIDR {cidr} is in none of clusterCIDRs", node.name))
+            .collect()
+    }
+}
+
+fn contains(outer: &IpNetwork, inner: &IpNetwork) -> bool {
+    outer.is_ipv4() == inner.is_ipv4()
+        && outer.prefix() <= inner.prefix()
+        && outer.contains(inner.network())
+}
+
+fn read(item: Item, problems: &mut Vec<String>) -> Node {
+    let Item { name, addresses, pod_cidrs, tunnel_addresses, tunnel_mac } = item;
+    if name.is_empty() {
+        problems.push("a node has no name".to_owned());
+    }
+    let mut note = |problem: String| problems.push(format!("{name}: {problem}"));
+    let mut ips = |texts: Vec<String>| -> Vec<IpAddr> {
+        let parsed = texts.iter().map(|text| cidr::parse_address(text));
+        parsed.filter_map(|outcome| outcome.map_err(&mut note).ok()).collect()
+    };
+    let addresses = ips(addresses);
+    let tunnel_addresses = ips(tunnel_addresses);
+    let mut networks = Vec::new();
+    for text in &pod_cidrs {
+        match cidr::parse(text) {
+            Ok(network) if network.ip() == network.network() => networks.push(network),
+            Ok(network) => note(format!("podCIDR {text} has host bits: {}", network.network())),
+            Err(problem) => note(format!("podCIDR {problem}")),
+        }
+    }
+    for (ipv6, family) in [(false, "IPv4"), (true, "IPv6")] {
+        let served = networks.iter().any(|network| network.is_ipv6() == ipv6);
+        if served && !addresses.iter().any(|address| address.is_ipv6() == ipv6) {
+            note(format!("has {family} pod CIDRs and no {family} address"));
+        }
+    }
+    let tunnel_mac = tunnel_mac.and_then(|text| {
+        text.parse::<Mac>().map_err(|problem| note(format!("tunnelMAC {problem}"))).ok()
+    });
+    Node { name, addresses, pod_cidrs: networks, tunnel_addresses, tunnel_mac }
+}
+
+fn duplicates(nodes: &[Node], problems: &mut Vec<String>) {
+    let mut names: HashMap<&str, ()> = HashMap::new();
+    let mut owners: HashMap<IpAddr, &str> = HashMap::new();
+    let mut macs: HashMap<[u8; 6], &str> = HashMap::new();
+    for node in nodes {
+        if names.insert(&node.name, ()).is_some() {
+            problems.push(format!("node {} is listed twice", node.name));
+        }
+        for address in node.addresses.iter().chain(&node.tunnel_addresses) {
+            if let Some(other) = owners.insert(*address, &node.name) {
+                problems.push(format!("{} and {other} both have address {address}", node.name));
+            }
+        }
+        if let Some(other) = macs.insert(node.tunnel_mac(false).0, &node.name)
+            && other != node.name
+        {
+            let mac = node.tunnel_mac(false);
+            problems.push(format!("{} and {other} both have tunnel MAC {mac}", node.name));
+        }
+    }
+}
+
+/// Overlapping pod CIDRs, found in the order of their first addresses.
+fn overlaps(nodes: &[Node], problems: &mut Vec<String>) {
+    let mut cidrs: Vec<(IpNetwork, &str)> = nodes
+        .iter()
+        .flat_map(|node| node.pod_cidrs.iter().map(|cidr| (*cidr, node.name.as_str())))
+        .collect();
+    cidrs.sort_by_key(|(cidr, _)| (cidr.is_ipv6(), cidr.network(), cidr.prefix()));
+    let mut widest: Option<(IpNetwork, &str)> = None;
+    for (cidr, name) in cidrs {
+        match widest {
+            Some((outer, owner)) if contains(&outer, &cidr) => {
+                problems.push(format!("{name}'s podCIDR {cidr} overlaps {owner}'s {outer}"));
+            }
+            _ => widest = Some((cidr, name)),
+        }
+    }
+}
+
+fn find_me(
+    named: Option<&str>,
+    nodes: &[Node],
+    is_local: &dyn Fn(IpAddr) -> bool,
+) -> Result<usize, String> {
+    if let Some(named) = named {
+        let address = named.parse::<IpAddr>().ok();
+        let is_me = |node: &Node| {
+            node.name == named || address.is_some_and(|own| node.addresses.contains(&own))
+        };
+        return nodes.iter().position(is_me).ok_or_else(|| format!("self {named:?} is no node"));
+    }
+    let local: Vec<usize> = (nodes.iter().enumerate())
+        .filter(|(_, node)| node.addresses.iter().any(|address| is_local(*address)))
+        .map(|(place, _)| place)
+        .collect();
+    match local.as_slice() {
+        [place] => Ok(*place),
+        [] => Err("no node has an address of this machine: name it in self".to_owned()),
+        _ => Err("several nodes have addresses of this machine: name it in self".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = r#"{"self": "node-a", "nodes": [
+        {"name": "node-a", "addresses": ["192.0.2.11", "2001:db8::11"],
+         "podCIDRs": ["10.244.1.0/24", "fd00:1::/64"]},
+        {"name": "node-b", "addresses": ["192.0.2.12"], "podCIDRs": ["10.244.2.0/24"]}]}"#;
+
+    fn parse(text: &str) -> Result<Peers, Vec<String>> {
+        Peers::parse(text.as_bytes(), &|_| false)
+    }
+
+    fn problems(text: &str) -> String {
+        parse(text).unwrap_err().join("; ")
+    }
+
+    #[test]
+    fn a_sound_file_tells_me_from_the_others() {
+        let peers = parse(TWO).unwrap();
+        assert_eq!((peers.me.name.as_str(), peers.others.len()), ("node-a", 1));
+        assert_eq!(peers.me.tunnel_address(false), Some("10.244.1.0".parse().unwrap()));
+        assert_eq!(peers.me.tunnel_address(true), Some("fd00:1::".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_node_finds_itself_by_name_by_address_or_by_what_is_local() {
+        let by_address = TWO.replace("\"node-a\", \"nodes\"", "\"192.0.2.12\", \"nodes\"");
+        assert_eq!(parse(&by_address).unwrap().me.name, "node-b");
+        let unnamed = TWO.replace("\"self\": \"node-a\", ", "");
+        let local: IpAddr = "192.0.2.12".parse().unwrap();
+        let found = Peers::parse(unnamed.as_bytes(), &|address| address == local).unwrap();
+        assert_eq!(found.me.name, "node-b");
+        assert!(problems(&unnamed).contains("name it in self"));
+    }
+
+    /// Values computed with sha1sum from Calico's rule.
+    #[test]
+    fn tunnel_macs_are_calicos() {
+        let mut node = parse(TWO).unwrap().me;
+        for (name, mac) in [("node-1", "66:b3:68:28:39:8e"), ("node1", "66:f9:37:c3:7e:94")] {
+            node.name = name.to_owned();
+            assert_eq!(node.tunnel_mac(false).to_string(), mac);
+        }
+        assert_ne!(node.tunnel_mac(true), node.tunnel_mac(false));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_all_at_once() {
+        let bad = TWO
+            .replace("10.244.2.0/24", "10.244.1.128/25")
+            .replace("192.0.2.12", "192.0.2.11")
+            .replace("\"self\": \"node-a\"", "\"self\": \"node-x\"");
+        let said = problems(&bad);
+        for part in ["overlaps node-a's 10.244.1.0/24", "both have address 192.0.2.11", "node-x"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
+
+    #[test]
+    fn host_bits_junk_and_families_without_an_address_are_refused() {
+        for (from, to, words) in [
+            ("10.244.2.0/24", "10.244.2.1/24", "host bits"),
+            ("10.244.2.0/24", "10.244.2.0", "prefix length"),
+            ("10.244.2.0/24", "fd00:2::/64", "no IPv6 address"),
+            ("192.0.2.12", "node-b.example", "not an IP address"),
+            ("node-b", "node-a", "listed twice"),
+            ("podCIDRs\": [\"10.244.2", "podCidrs\": [\"10.244.2", "unknown field"),
+        ] {
+            let said = problems(&TWO.replace(from, to));
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
+
+    #[test]
+    fn cluster_cidrs_bound_the_pods() {
+        let cluster: Vec<IpNetwork> = vec!["10.244.0.0/16".parse().unwrap()];
+        let said = parse(TWO).unwrap().outside(&cluster);
+        assert_eq!(said.len(), 1);
+        assert!(said[0].contains("fd00:1::/64"));
+    }
+}

@@ -1,0 +1,90 @@
+//! What a configuration says of the fabric.
+
+use crate::cni::Mode;
+
+/// When to encapsulate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CrossSubnet {
+    /// Towards every peer.
+    Never,
+    /// Only towards peers outside this node's subnet, by its address's mask.
+    Mask,
+    /// Only towards peers that the kernel reaches through a gateway: for
+    /// clouds that give nodes a /32.
+    Route,
+}
+
+/// The fabric's part of a configuration.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// How packets reach other nodes.
+    pub mode: Mode,
+    /// When to encapsulate.
+    pub cross_subnet: CrossSubnet,
+    /// Route protocol: the mark of the fabric's routes.
+    pub protocol: u8,
+    /// Metric of the fabric's routes; 0 is the family's default.
+    pub metric: u32,
+    /// VXLAN network identifier.
+    pub vni: u32,
+    /// UDP port of VXLAN.
+    pub port: u16,
+    /// Name of the VXLAN device of IPv4; the one of IPv6 follows from it.
+    pub vxlan_device: String,
+    /// Name of the IPIP device.
+    pub ipip_device: String,
+    /// MTU of pod traffic between nodes in bytes; `None` to derive it.
+    pub mtu: Option<u32>,
+    /// Bytes that the encapsulation adds; `None` for the mode's own.
+    pub overhead: Option<u32>,
+    /// Whether the node's forwarding is ours to turn on.
+    pub manage_forwarding: bool,
+}
+
+/// Our own route protocol.
+pub const PROTOCOL: u8 = 109;
+/// Calico's device of the IPIP module's own making.
+pub const IPIP_DEVICE: &str = "tunl0";
+/// Calico's VXLAN network identifier, port and device.
+pub const VXLAN: (u32, u16, &str) = (4096, 4789, "vxlan.calico");
+
+impl Settings {
+    /// The defaults of a mode.
+    pub fn of_mode(mode: Mode) -> Self {
+        let (vni, port, device) = VXLAN;
+        Self {
+            mode,
+            cross_subnet: CrossSubnet::Never,
+            protocol: PROTOCOL,
+            metric: 0,
+            vni,
+            port,
+            vxlan_device: device.to_owned(),
+            ipip_device: IPIP_DEVICE.to_owned(),
+            mtu: None,
+            overhead: None,
+            manage_forwarding: true,
+        }
+    }
+
+    /// The VXLAN device of a family: Calico's `vxlan.calico` and
+    /// `vxlan-v6.calico`, flannel's `flannel.1` and `flannel-v6.1`.
+    pub fn vxlan_device(&self, ipv6: bool) -> String {
+        if !ipv6 {
+            return self.vxlan_device.clone();
+        }
+        match self.vxlan_device.split_once('.') {
+            Some((stem, tail)) => format!("{stem}-v6.{tail}"),
+            None => format!("{}-v6", self.vxlan_device),
+        }
+    }
+
+    /// Bytes that the encapsulation of a family adds: 20 for IP in IP; 14, 8, 8
+    /// and 20 or 40 for VXLAN (RFC 7348).
+    pub fn overhead(&self, ipv6: bool) -> u32 {
+        self.overhead.unwrap_or(match (self.mode, ipv6) {
+            (Mode::Vxlan, true) => 70,
+            (mode, _) => mode.overhead(),
+        })
+    }
+}

@@ -1,0 +1,98 @@
+//! Forwarding entries of VXLAN devices: which node a MAC address is behind.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    neighbour::{
+        NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+    },
+};
+use nix::errno::Errno;
+
+use super::{Error, Mac, Request, Socket};
+
+/// A permanent entry.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// The inner destination.
+    pub mac: Mac,
+    /// The outer destination.
+    pub node: IpAddr,
+}
+
+impl Entry {
+    /// Sets the entry, whatever the MAC address was behind before.
+    pub fn replace(&self, index: u32) -> Request {
+        let message = RouteNetlinkMessage::NewNeighbour(self.describe(index));
+        let what = format!("set forwarding entry {} to {}", self.mac, self.node);
+        Request::new(message, NLM_F_CREATE | NLM_F_REPLACE, what)
+    }
+
+    /// Removes the entry; one that is gone already is success.
+    pub fn delete(&self, index: u32) -> Request {
+        let message = RouteNetlinkMessage::DelNeighbour(self.describe(index));
+        let what = format!("delete forwarding entry {} to {}", self.mac, self.node);
+        Request::new(message, 0, what).tolerate(Errno::ENOENT)
+    }
+
+    fn describe(&self, index: u32) -> NeighbourMessage {
+        let mut message = NeighbourMessage::default();
+        message.header.family = AddressFamily::Bridge;
+        message.header.ifindex = index;
+        message.header.state = NeighbourState::Permanent;
+        message.header.flags = NeighbourFlags::Own;
+        let node = match self.node {
+            IpAddr::V4(ip) => NeighbourAddress::Inet(ip),
+            IpAddr::V6(ip) => NeighbourAddress::Inet6(ip),
+        };
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(self.mac.0.to_vec()));
+        message.attributes.push(NeighbourAttribute::Destination(node));
+        message
+    }
+}
+
+/// The permanent entries of a VXLAN device.
+///
+/// # Errors
+/// The kernel's refusal, or `EINTR` if the list never held still.
+pub fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<Entry>, Error> {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    message.header.ifindex = index;
+    let what = "list forwarding entries";
+    let request = Request::new(RouteNetlinkMessage::GetNeighbour(message), 0, what);
+    Ok(socket.dump(&request)?.iter().filter_map(|answer| read(answer, index)).collect())
+}
+
+fn read(answer: &RouteNetlinkMessage, index: u32) -> Option<Entry> {
+    let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return None };
+    let header = &entry.header;
+    if header.ifindex != index || header.state != NeighbourState::Permanent {
+        return None;
+    }
+    let mut found = (None, None);
+    for attribute in &entry.attributes {
+        match attribute {
+            NeighbourAttribute::LinkLayerAddress(octets) => {
+                found.0 = octets.as_slice().try_into().ok().map(Mac);
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
+                found.1 = Some(IpAddr::from(*ip));
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => {
+                found.1 = Some(IpAddr::from(*ip));
+            }
+            NeighbourAttribute::Destination(NeighbourAddress::Other(octets)) => {
+                // The crate reads addresses by the header's family, which here
+                // is the bridge's.
+                let ipv4: Option<[u8; 4]> = octets.as_slice().try_into().ok();
+                let ipv6: Option<[u8; 16]> = octets.as_slice().try_into().ok();
+                found.1 = ipv4.map(IpAddr::from).or(ipv6.map(IpAddr::from));
+            }
+            _ => {}
+        }
+    }
+    Some(Entry { mac: found.0?, node: found.1? })
+}

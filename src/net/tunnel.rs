@@ -1,0 +1,84 @@
+//! Tunnel devices: IP in IP and VXLAN.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage},
+};
+use nix::errno::Errno;
+
+use super::{Mac, Request};
+
+/// A VXLAN device of the point-to-multipoint kind: it learns nothing, its
+/// entries are all given.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Vxlan {
+    /// Network identifier.
+    pub vni: u32,
+    /// UDP port.
+    pub port: u16,
+    /// This end's outer address.
+    pub local: IpAddr,
+    /// Index of the device that outer packets leave by.
+    pub parent: u32,
+}
+
+/// Creates the IPIP device of that name. Where it is the module's own device
+/// (`tunl0`), loading the module, which this request does, makes it, and then
+/// it exists already.
+pub fn create_ipip(name: &str, mtu: u32) -> Request {
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::Mtu(mtu),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::IpIp)]),
+    ];
+    let what = format!("create ipip device {name}");
+    Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
+        .tolerate(Errno::EEXIST)
+}
+
+/// Creates a VXLAN device.
+pub fn create_vxlan(name: &str, mtu: u32, mac: Mac, vxlan: &Vxlan) -> Request {
+    let local = match vxlan.local {
+        IpAddr::V4(ip) => InfoVxlan::Local(ip),
+        IpAddr::V6(ip) => InfoVxlan::Local6(ip),
+    };
+    let data = vec![
+        InfoVxlan::Id(vxlan.vni),
+        local,
+        InfoVxlan::Link(vxlan.parent),
+        InfoVxlan::Port(vxlan.port),
+        InfoVxlan::Learning(false),
+    ];
+    let mut message = LinkMessage::default();
+    message.attributes = vec![
+        LinkAttribute::IfName(name.to_owned()),
+        LinkAttribute::Mtu(mtu),
+        LinkAttribute::Address(mac.0.to_vec()),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vxlan),
+            LinkInfo::Data(InfoData::Vxlan(data)),
+        ]),
+    ];
+    let what = format!("create vxlan device {name}");
+    Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
+}
+
+/// Reads what a VXLAN device was created with.
+pub(super) fn read_vxlan(data: &[InfoVxlan]) -> Option<Vxlan> {
+    let mut found = (None, None, None, 0);
+    for info in data {
+        match info {
+            InfoVxlan::Id(vni) => found.0 = Some(*vni),
+            InfoVxlan::Port(port) => found.1 = Some(*port),
+            InfoVxlan::Local(ip) => found.2 = Some(IpAddr::from(*ip)),
+            InfoVxlan::Local6(ip) => found.2 = Some(IpAddr::from(*ip)),
+            InfoVxlan::Link(parent) => found.3 = *parent,
+            _ => {}
+        }
+    }
+    Some(Vxlan { vni: found.0?, port: found.1?, local: found.2?, parent: found.3 })
+}
