@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Args, Code, Dns, Error, Version, cidr,
-    env::valid_network_name,
+    env::{valid_interface_name, valid_network_name},
     fields::Fields,
     json::{field, member, walk},
     keys,
@@ -24,6 +24,13 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const HOST_PREFIX: &str = "cali";
 /// A host link's name has 11 characters behind the prefix, 15 at most in all.
 const HOST_PREFIX_BYTES_MAX: usize = 4;
+/// Our own route protocol.
+pub const ROUTE_PROTOCOL: u8 = 109;
+/// Protocols below are the kernel's and those of `ip route` (RTPROT_STATIC,
+/// include/uapi/linux/rtnetlink.h).
+const ROUTE_PROTOCOL_MIN: u32 = 5;
+/// Calico's VXLAN network identifier, port and device.
+pub const VXLAN: (u32, u16, &str) = (4096, 4789, "vxlan.calico");
 /// The smallest MTU that IPv4 allows (RFC 791).
 const MTU_MIN: u32 = 68;
 /// The largest that a veth takes (ETH_MAX_MTU).
@@ -54,6 +61,39 @@ pub enum Mode {
     Vxlan,
 }
 
+/// When packets to other nodes are encapsulated.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CrossSubnet {
+    /// Always.
+    Never,
+    /// Only towards peers outside this node's subnet, by its address's mask.
+    Mask,
+    /// Only towards peers that the kernel reaches through a gateway: for
+    /// clouds that give nodes a /32.
+    Route,
+}
+
+/// What a configuration says of the routes between nodes.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FabricKeys {
+    /// `peersFile`; without it no routes to other nodes are made.
+    pub peers_file: Option<String>,
+    /// `crossSubnet`.
+    pub cross_subnet: CrossSubnet,
+    /// `routeProtocol`: the mark of the fabric's routes.
+    pub protocol: u8,
+    /// `routeMetric`; 0 is the family's default.
+    pub metric: u32,
+    /// `vxlan.vni`.
+    pub vni: u32,
+    /// `vxlan.port`.
+    pub port: u16,
+    /// `vxlan.device`: the device of IPv4.
+    pub vxlan_device: String,
+    /// `clusterCIDRs`, in which all pod CIDRs have to lie, if given.
+    pub cluster_cidrs: Option<Vec<IpNetwork>>,
+}
+
 /// What a garbage collection may keep.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ValidAttachments {
@@ -76,8 +116,10 @@ pub struct Config {
     pub mode: Mode,
     /// `mtu` in bytes; `None` to derive it.
     pub mtu: Option<u32>,
-    /// `overhead` in bytes, or the mode's.
-    pub overhead: u32,
+    /// `overhead` in bytes; `None` for the mode's own.
+    pub overhead: Option<u32>,
+    /// The keys of the routes between nodes.
+    pub fabric: FabricKeys,
     /// `gateway`.
     pub gateway: Ipv4Addr,
     /// `ipMasq`.
@@ -198,7 +240,8 @@ impl Config {
             plugin_type: fields.string(&["type"]).unwrap_or_default().to_owned(),
             mode,
             mtu: mtu(&mut fields),
-            overhead: fields.number(&["overhead"], 0..=1000).unwrap_or(mode.overhead()),
+            overhead: fields.number(&["overhead"], 0..=1000),
+            fabric: fabric(&mut fields),
             gateway: gateway(&mut fields),
             masquerade: fields.boolean(&["ipMasq"]).unwrap_or(false),
             never_masqueraded: never,
@@ -221,6 +264,12 @@ impl Config {
             ignored: keys::ignored(&document.object),
         };
         (config, fields.complaints)
+    }
+
+    /// Bytes that are added to a packet between nodes: those configured, else
+    /// the mode's, over IPv4.
+    pub fn overhead(&self) -> u32 {
+        self.overhead.unwrap_or(self.mode.overhead())
     }
 
     /// The MAC address asked for, by precedence: capability, `args.cni`,
@@ -264,12 +313,59 @@ fn mode(fields: &mut Fields<'_>) -> Mode {
     }
 }
 
+fn fabric(fields: &mut Fields<'_>) -> FabricKeys {
+    let mut vxlan = fields.object(&["vxlan"]);
+    let (vni, port, device) = VXLAN;
+    let keys = FabricKeys {
+        peers_file: fields
+            .string(&["peersFile"])
+            .filter(|path| !path.is_empty())
+            .map(str::to_owned),
+        cross_subnet: cross_subnet(fields),
+        protocol: fields
+            .number(&["routeProtocol"], ROUTE_PROTOCOL_MIN..=255)
+            .and_then(|number| u8::try_from(number).ok())
+            .unwrap_or(ROUTE_PROTOCOL),
+        metric: fields.number(&["routeMetric"], 0..=u32::MAX).unwrap_or(0),
+        vni: vxlan.number(&["vni"], 1..=0x00ff_ffff).unwrap_or(vni),
+        port: vxlan
+            .number(&["port"], 1..=65535)
+            .and_then(|number| u16::try_from(number).ok())
+            .unwrap_or(port),
+        vxlan_device: vxlan_device(&mut vxlan, device),
+        cluster_cidrs: fields.networks(&["clusterCIDRs"]),
+    };
+    fields.absorb(vxlan);
+    keys
+}
+
+fn vxlan_device(vxlan: &mut Fields<'_>, default: &str) -> String {
+    let name = vxlan.string(&["device"]).unwrap_or(default);
+    // The device of IPv6 has three characters more.
+    if valid_interface_name(name) && name.len() <= 12 && !name.contains('%') {
+        return name.to_owned();
+    }
+    let reason = "give an interface name of at most 12 bytes";
+    vxlan.complain(Code::INVALID_CONFIG, "device", &name.into(), reason);
+    default.to_owned()
+}
+
+fn cross_subnet(fields: &mut Fields<'_>) -> CrossSubnet {
+    let Some((key, value)) = fields.value(&["crossSubnet"]) else { return CrossSubnet::Never };
+    match value {
+        Value::Bool(false) => CrossSubnet::Never,
+        Value::Bool(true) => CrossSubnet::Mask,
+        Value::String(text) if text == "route" => CrossSubnet::Route,
+        other => {
+            let reason = "give false, true or \"route\"";
+            fields.complain(Code::INVALID_CONFIG, key, other, reason);
+            CrossSubnet::Never
+        }
+    }
+}
+
 /// Keys that ask for what this version does not do.
 fn unsupported(fields: &mut Fields<'_>) {
-    if let Some((key, value)) = fields.value(&["peersFile"]) {
-        let reason = "this version programs no routes to other nodes: leave the key out";
-        fields.complain(Code::UNSUPPORTED_FIELD, key, value, reason);
-    }
     if let Some((key, value)) = fields.value(&["mtuMode"])
         && value.as_str() != Some("link")
     {

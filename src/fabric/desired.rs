@@ -6,10 +6,10 @@ use ipnetwork::IpNetwork;
 
 use super::{
     peers::{Node, Peers},
-    settings::{CrossSubnet, Settings},
+    settings::Settings,
 };
 use crate::{
-    cni::Mode,
+    cni::{CrossSubnet, Mode},
     net::{Mac, sysctl::Sysctl},
 };
 

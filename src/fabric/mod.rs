@@ -18,4 +18,4 @@ pub use desired::{Desired, describe};
 pub use diff::{Action, Change};
 pub use observe::Observed;
 pub use peers::Peers;
-pub use settings::{CrossSubnet, Settings};
+pub use settings::Settings;

@@ -1,18 +1,9 @@
 //! What a configuration says of the fabric.
 
-use crate::cni::Mode;
-
-/// When to encapsulate.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum CrossSubnet {
-    /// Towards every peer.
-    Never,
-    /// Only towards peers outside this node's subnet, by its address's mask.
-    Mask,
-    /// Only towards peers that the kernel reaches through a gateway: for
-    /// clouds that give nodes a /32.
-    Route,
-}
+use crate::cni::{
+    Config, CrossSubnet, Mode,
+    conf::{ROUTE_PROTOCOL, VXLAN},
+};
 
 /// The fabric's part of a configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -41,21 +32,35 @@ pub struct Settings {
     pub manage_forwarding: bool,
 }
 
-/// Our own route protocol.
-pub const PROTOCOL: u8 = 109;
 /// Calico's device of the IPIP module's own making.
 pub const IPIP_DEVICE: &str = "tunl0";
-/// Calico's VXLAN network identifier, port and device.
-pub const VXLAN: (u32, u16, &str) = (4096, 4789, "vxlan.calico");
 
 impl Settings {
+    /// The settings of a configuration.
+    pub fn of_config(config: &Config) -> Self {
+        let keys = &config.fabric;
+        Self {
+            mode: config.mode,
+            cross_subnet: keys.cross_subnet,
+            protocol: keys.protocol,
+            metric: keys.metric,
+            vni: keys.vni,
+            port: keys.port,
+            vxlan_device: keys.vxlan_device.clone(),
+            ipip_device: IPIP_DEVICE.to_owned(),
+            mtu: config.mtu,
+            overhead: config.overhead,
+            manage_forwarding: config.manage_forwarding,
+        }
+    }
+
     /// The defaults of a mode.
     pub fn of_mode(mode: Mode) -> Self {
         let (vni, port, device) = VXLAN;
         Self {
             mode,
             cross_subnet: CrossSubnet::Never,
-            protocol: PROTOCOL,
+            protocol: ROUTE_PROTOCOL,
             metric: 0,
             vni,
             port,

@@ -44,7 +44,7 @@ pub(super) fn mtu(host: &mut Socket, config: &Config, root: &Root) -> Result<mtu
             }
         });
     let uplink = uplink(host)?;
-    let mut choice = mtu::choose(config.mtu, file, uplink.as_ref(), config.overhead);
+    let mut choice = mtu::choose(config.mtu, file, uplink.as_ref(), config.overhead());
     choice.warning = [remark, choice.warning].into_iter().flatten().reduce(|a, b| a + "; " + &b);
     Ok(choice)
 }
