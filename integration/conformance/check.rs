@@ -1,8 +1,10 @@
 //! Rules 55 to 59: CHECK.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
-use crate::harness::Pod;
+use crate::harness::{Netns, Pod, eventually};
 use crate::rule::Level::{DeFacto, Must, Should};
 use crate::rule::{Rule, Stop, Verdict, ensure, fails, in_case, ok, rule, words};
 use crate::suite::{Node, SUBNET, SUBNET6, Suite, addresses, list};
@@ -133,6 +135,16 @@ fn asks_ipam(suite: &Suite) -> Verdict {
 
 fn changes_nothing(suite: &Suite) -> Verdict {
     let (node, pod, result) = attached(suite)?;
+    // What the kernel itself still has to do is no change by CHECK.
+    let settled = |netns: &Netns| netns.ip(&["-6", "address", "show", "tentative"]);
+    let both = [&*node.host, &pod.netns];
+    let quiet = || {
+        both.iter().all(|netns| {
+            list(&settled(netns))
+                .all(|link| link["addr_info"].is_null() || link["addr_info"] == json!([]))
+        })
+    };
+    ensure!(eventually(Duration::from_secs(10), quiet), "addresses stay tentative");
     let before = state(&node, &pod);
     ok(node.plugin.check(&pod, &result))?;
     same(&before, &state(&node, &pod))?;
@@ -156,19 +168,22 @@ fn state(node: &Node, pod: &Pod) -> Vec<String> {
     let mut state: Vec<String> = node.leases().into_iter().collect();
     for netns in [&*node.host, &pod.netns] {
         for args in [
-            &["link", "show"][..],
-            &["-4", "route", "show", "table", "all"],
+            &["-4", "route", "show", "table", "all"][..],
             &["-6", "route", "show", "table", "all"],
             &["neighbour", "show", "nud", "permanent"],
         ] {
             state.push(netns.ip(args).to_string());
         }
+        // Without the details, among which are timers.
+        state.push(netns.command("ip", &["-j", "link", "show"]).ok());
         // Lifetimes of addresses run; the addresses are what counts.
         let links = netns.ip(&["address", "show"]);
         let infos = list(&links).flat_map(|link| list(&link["addr_info"]));
         state.push(infos.map(|info| info["local"].to_string()).collect());
         state.push(netns.command("nft", &["list", "ruleset"]).stdout);
-        state.push(netns.command("sysctl", &["-a", "-r", r"^net\.ipv[46]\.(conf|ip_)"]).stdout);
+        state.push(
+            netns.command("grep", &["-rs", ".", "/proc/sys/net/ipv4", "/proc/sys/net/ipv6"]).stdout,
+        );
     }
     state.push(json!(node.veths()).to_string());
     state

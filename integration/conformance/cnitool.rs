@@ -9,6 +9,12 @@ use crate::harness::{DEADLINE, Host, Pod, Reply, Stdin, run};
 use crate::rule::Stop;
 use crate::suite::{NETWORK, Node, Suite};
 
+/// Runs "$@" while `/var/lib/cni`, where libcni keeps its results, is the
+/// directory $0. The mounts go with the mount namespace.
+const WITH_OWN_CACHE: &str = r#"
+mount -t tmpfs -o mode=755 none /mnt && mkdir /mnt/cni && mount --bind "$0" /mnt/cni &&
+mount --rbind /mnt /var/lib && exec "$@""#;
+
 /// cnitool with the network of a node.
 #[derive(Clone, Debug)]
 pub struct Cnitool {
@@ -21,8 +27,12 @@ pub struct Cnitool {
 impl Cnitool {
     /// Ends the test as skipped where cnitool is not among the delegates.
     pub fn new(suite: &Suite, node: &Node) -> Result<Self, Stop> {
-        let program = suite.find("cnitool");
-        let program = program.ok_or_else(|| Stop::Skip("no cnitool in CNI_PLUGIN_DIR".into()))?;
+        let on_path = || {
+            let dirs = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&dirs).map(|dir| dir.join("cnitool")).find(|path| path.is_file())
+        };
+        let program = suite.find("cnitool").or_else(on_path);
+        let program = program.ok_or_else(|| Stop::Skip("cnitool is not installed".into()))?;
         let beside = suite.binary.parent().map(PathBuf::from);
         let scripts = node.host.scratch().dir("bin");
         let dirs = [scripts].into_iter().chain(beside).chain(suite.delegates.clone());
@@ -56,11 +66,10 @@ impl Cnitool {
         self
     }
 
-    /// Runs a verb (`add`, `check`, `del`). A mount namespace with an empty
-    /// `/var/lib` keeps the library's result cache from the machine.
+    /// Runs a verb (`add`, `check`, `del`).
     pub fn run(&self, verb: &str, pod: &Pod, env: &[(&str, &str)]) -> Reply {
         let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c", r#"mount -t tmpfs -o mode=755 none /var/lib && for f in "$0"/*; do [ -e "$f" ] && mkdir -p /var/lib/cni && cp -R "$f" /var/lib/cni/; done; "$@"; status=$?; cp -R /var/lib/cni/. "$0" 2>/dev/null; exit $status"#]);
+        command.args(["-m", "sh", "-c", WITH_OWN_CACHE]);
         command.arg(self.host.scratch().dir("libcni"));
         command.arg(&self.program).args([verb, NETWORK]).arg(pod.netns.path());
         let root = self.host.scratch().dir("root");

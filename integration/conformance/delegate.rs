@@ -3,13 +3,11 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Plugin, Pod};
+use crate::harness::Pod;
 use crate::ipam::ScriptIpam;
 use crate::rule::Level::{DeFacto, Must, Should};
-use crate::rule::{
-    Rule, Stop, Verdict, brief, ensure, fails, fails_with, in_case, ok, rule, words,
-};
-use crate::suite::{Node, Suite};
+use crate::rule::{Rule, Verdict, brief, ensure, fails, fails_with, in_case, ok, rule, words};
+use crate::suite::Suite;
 
 pub const RULES: &[Rule] = &[
     rule("37", Must, "the IPAM plugin gets the whole input and environment", whole_input),
@@ -86,19 +84,19 @@ fn its_error(suite: &Suite) -> Verdict {
 }
 
 fn types(suite: &Suite) -> Verdict {
-    let (node, pod) = (suite.node(), Pod::new("a"));
+    let node = suite.node();
     let (plugin, ipam) = node.scripted();
     let inside = node.host.scratch().dir("bin/inside");
     let path = |dir| plugin.clone().path([dir]);
     for kind in ["../script-ipam", "./script-ipam", "/script-ipam"] {
         let plugin = path(inside.clone()).with("ipam", json!({"type": kind}));
-        in_case(kind, fails(plugin.add(&pod)))?;
+        in_case(kind, fails(plugin.add(&Pod::new("a"))))?;
         ensure!(ipam.log().is_empty(), "{kind} was run");
     }
     let decoy = node.host.scratch().dir("decoy");
     node.host.scratch().dir("decoy/script-ipam");
     let bin = node.host.scratch().dir("bin");
-    in_case("a directory of that name", ok(plugin.path([decoy, bin]).add(&pod)))?;
+    in_case("a directory of that name", ok(plugin.path([decoy, bin]).add(&Pod::new("a"))))?;
     Ok(())
 }
 
@@ -111,7 +109,7 @@ fn del_after_failure(suite: &Suite) -> Verdict {
     node.clean(&pod)
 }
 
-/// Answers of IPAM with which no ADD can succeed, once it has allocated.
+/// Answers of IPAM that have ADD fail after the allocation.
 fn impossible() -> [(&'static str, Value); 3] {
     let mut broadcast = ScriptIpam::result();
     broadcast["routes"] = json!([{"dst": "198.51.100.0/24", "gw": "255.255.255.255"}]);
@@ -126,8 +124,15 @@ fn undo(suite: &Suite) -> Verdict {
         let (node, pod) = (suite.node(), Pod::new("a"));
         let (plugin, ipam) = node.scripted();
         ipam.answers("ADD", &answer);
-        in_case(case, undone(&node, &plugin, &pod, &ipam))?;
-        ensure!(pod.netns.link("eth0").is_none(), "{case}: eth0 is left");
+        let reply = plugin.add(&pod);
+        if reply.succeeded() {
+            // A plugin that routes in its own way may have no use for a gateway.
+            ensure!(case == "a gateway that is none", "{case}: {}", brief(&reply));
+            continue;
+        }
+        in_case(case, fails(reply))?;
+        ensure!(ipam.log() == ["ADD", "DEL"], "{case}: IPAM saw {:?}", ipam.log());
+        in_case(case, node.clean(&pod))?;
     }
     let (node, pod) = (suite.node(), Pod::new("a"));
     let (plugin, ipam) = node.scripted();
@@ -144,15 +149,6 @@ fn undo(suite: &Suite) -> Verdict {
     ensure!(pod.netns.links() == ["eth0", "x"], "the name is taken: a foreign link is gone");
     ensure!(node.veths().is_empty(), "the name is taken: {:?} are left", node.veths());
     Ok(())
-}
-
-/// Ends the test unless ADD fails and leaves nothing.
-fn undone(node: &Node, plugin: &Plugin, pod: &Pod, ipam: &ScriptIpam) -> Result<(), Stop> {
-    let reply = plugin.add(pod);
-    ensure!(reply.status != 0, "it should fail: {}", brief(&reply));
-    fails(reply)?;
-    ensure!(ipam.log().last().is_some_and(|verb| verb == "DEL"), "IPAM saw {:?}", ipam.log());
-    node.clean(pod)
 }
 
 fn cause(suite: &Suite) -> Verdict {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Plugin, Pod};
+use crate::harness::Pod;
 use crate::rule::Level::{DeFacto, Must, Should};
 use crate::rule::{Rule, Stop, Verdict, elsewhere, ensure, in_case, ok, rule};
 use crate::suite::{Node, Suite};
@@ -86,10 +86,7 @@ fn lists(suite: &Suite) -> Verdict {
 fn other_networks(suite: &Suite) -> Verdict {
     let node = suite.node();
     node.needs_pool()?;
-    let mut other: Plugin = node.subnets(&["10.245.7.0/24"]).with("name", "other".into());
-    if suite.kind() == "bridge" {
-        other = other.with("bridge", "cni1".into());
-    }
+    let other = node.other_network();
     let (ours, theirs) = (Pod::new("a"), Pod::new("b"));
     ok(node.plugin.add(&ours))?;
     let result = ok(other.add(&theirs))?;

@@ -45,7 +45,10 @@ use suite::Suite;
 
 /// Rules that may be skipped when manx is tested. A skip that is not listed here
 /// fails the run, so that none creeps in.
-const ALLOWED_SKIPS: &[&str] = &[];
+const ALLOWED_SKIPS: &[&str] = &[
+    // host-local, the default here, succeeds whatever is left of its pool.
+    "66",
+];
 
 /// How many rules are tested at a time. Most of a test is waiting for processes.
 const WORKERS: usize = 4;
@@ -80,6 +83,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if options.help {
+        println!("{}", options::USAGE);
+        return ExitCode::SUCCESS;
+    }
     let chosen: Vec<Rule> = rules().into_iter().filter(|rule| options.chooses(rule)).collect();
     if options.list {
         chosen.iter().for_each(|rule| println!("{}", report::title(rule)));

@@ -17,6 +17,8 @@ use crate::suite::{Suite, template};
 pub struct Options {
     /// The plugins to test.
     pub suites: Vec<Suite>,
+    /// Print the usage and test nothing.
+    pub help: bool,
     /// Print the rules and test nothing.
     pub list: bool,
     /// Print the differences as a document.
@@ -26,7 +28,8 @@ pub struct Options {
     words: Vec<String>,
 }
 
-const USAGE: &str = "usage: conformance [BINARY…] [--ipam TYPE] [--conf FILE] [--reference] \
+/// The usage.
+pub const USAGE: &str = "usage: conformance [BINARY…] [--ipam TYPE] [--conf FILE] [--reference] \
                      [--markdown] [--list] [RULE…]
   BINARY       a plugin, with a slash in its path (default: manx as built)
   --ipam TYPE  the IPAM plugin (default host-local; static, or one with host-local's keys)
@@ -42,12 +45,13 @@ impl Options {
         let mut parser = lexopt::Parser::from_env();
         let mut binaries: Vec<PathBuf> = Vec::new();
         let (mut ipam, mut conf) = (String::from("host-local"), None);
-        let (mut list, mut markdown, mut reference) = (false, false, false);
+        let (mut help, mut list, mut markdown, mut reference) = (false, false, false, false);
         let mut words = Vec::new();
         while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
             match argument {
                 Long("ipam") => ipam = text(&mut parser)?,
                 Long("conf") => conf = Some(object(Path::new(&text(&mut parser)?))?),
+                Long("help") | Short('h') => help = true,
                 Long("list") => list = true,
                 Long("markdown") => markdown = true,
                 Long("reference") => reference = true,
@@ -67,7 +71,7 @@ impl Options {
         }
         let suites = binaries.iter().map(|path| suite(path, &ipam, conf.clone(), own));
         let suites = suites.collect::<Result<_, _>>()?;
-        Ok(Self { suites, list, markdown, reference, words })
+        Ok(Self { suites, help, list, markdown, reference, words })
     }
 
     /// Whether a rule was asked for.

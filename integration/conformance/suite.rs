@@ -53,9 +53,13 @@ impl Suite {
         self.delegates.iter().map(|dir| dir.join(name)).find(|path| path.is_file())
     }
 
-    /// A node without any link.
+    /// A node without any link, that has addresses to speak from.
     pub fn node(&self) -> Node {
-        self.node_on(Host::new())
+        let host = Host::new();
+        for address in ["192.0.2.11/32", "2001:db8::11/128"] {
+            host.command("ip", &["address", "add", address, "dev", "lo"]).ok();
+        }
+        self.node_on(host)
     }
 
     /// A network on this host.
@@ -130,6 +134,17 @@ impl Node {
     /// The plugin with other pools.
     pub fn subnets(&self, subnets: &[&str]) -> Plugin {
         self.plugin.clone().with("ipam", ipam(&self.ipam, &self.data, subnets))
+    }
+
+    /// Another network on the same node, with the same store directory.
+    pub fn other_network(&self) -> Plugin {
+        let other = self.subnets(&["10.245.7.0/24"]).with("name", "other".into());
+        // Of two bridge networks each has its own bridge, if it is told so.
+        if self.plugin.conf["type"] == "bridge" {
+            other.with("bridge", "cni1".into())
+        } else {
+            other
+        }
     }
 
     /// The same node with an IPAM script in place of a real IPAM plugin.
