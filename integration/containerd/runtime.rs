@@ -1,0 +1,278 @@
+//! One containerd with directories of its own, and its CRI as crictl speaks it.
+//!
+//! Knows pods and containers; knows nothing of networks but where the configuration lies.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::enclosure::{cgroup, output};
+use crate::image;
+
+/// How long containerd may take to start, to stop, or to see something.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The name of containerd's configuration in its directory.
+const CONFIGURATION: &str = "containerd.toml";
+
+/// A running containerd. Ends with this value.
+pub(crate) struct Runtime {
+    containerd: Child,
+    directory: PathBuf,
+    state: PathBuf,
+}
+
+/// A pod sandbox with one container in it.
+pub(crate) struct Pod {
+    pub(crate) sandbox: String,
+    pub(crate) container: String,
+}
+
+/// What a pod is made from.
+pub(crate) struct PodSpec<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) namespace: &'a str,
+    pub(crate) command: &'a [&'a str],
+    /// Pairs of node port and container port, TCP.
+    pub(crate) ports: &'a [(u16, u16)],
+}
+
+impl Runtime {
+    /// Starts containerd with everything it writes in `directory`, the plugins of `plugins` and
+    /// the network configuration `conflist`. `state` is passed on to the plugins as MANX_ROOT.
+    pub(crate) fn start(directory: &Path, plugins: &Path, conflist: &Value, state: &Path) -> Self {
+        let networks = directory.join("net.d");
+        fs::create_dir_all(&networks).expect("a directory for network configurations");
+        fs::write(networks.join("10-test.conflist"), conflist.to_string()).expect("a conflist");
+        let config = directory.join(CONFIGURATION);
+        fs::write(config, configuration(directory, plugins, &networks)).expect("a configuration");
+        let archive = image::write(directory);
+
+        let runtime = Self {
+            containerd: spawn(directory, state),
+            directory: directory.to_owned(),
+            state: state.to_owned(),
+        };
+        let crictl = json!({
+            "runtime-endpoint": format!("unix://{}", runtime.socket()),
+            "image-endpoint": format!("unix://{}", runtime.socket()),
+        });
+        fs::write(directory.join("crictl.yaml"), crictl.to_string()).expect("crictl's settings");
+
+        until("containerd answers", || runtime.ctr(&["version"]).output().is_ok_and(succeeded));
+        let archive = archive.display().to_string();
+        output(&mut runtime.ctr(&["--namespace", "k8s.io", "images", "import", &archive]));
+        until("CRI calls the network ready", || runtime.network_ready());
+        runtime
+    }
+
+    /// Kills containerd, as a crash would, and starts it again. Pods live on meanwhile.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.containerd.kill().expect("containerd was running");
+        self.containerd.wait().expect("a killed process ends");
+        self.containerd = spawn(&self.directory, &self.state);
+        until("CRI is back", || self.network_ready());
+    }
+
+    /// Whether CRI answers and calls the network ready.
+    fn network_ready(&self) -> bool {
+        let Ok(text) = self.try_crictl(&["info"]) else { return false };
+        let info: Value = serde_json::from_str(&text).expect("crictl info prints JSON");
+        let conditions = info["status"]["conditions"].as_array().expect("CRI has conditions");
+        let ready = |condition: &Value| {
+            condition["type"] == "NetworkReady" && condition["status"] == json!(true)
+        };
+        conditions.iter().any(ready)
+    }
+
+    /// Makes a sandbox and starts a container in it.
+    pub(crate) fn run(&self, spec: &PodSpec) -> Pod {
+        let sandbox_file = self.write_sandbox(spec);
+        let container_file = self.write(
+            &format!("{}.container", spec.name),
+            &json!({
+                "metadata": {"name": "main", "attempt": 0},
+                "image": {"image": image::NAME},
+                "command": spec.command,
+                "log_path": "main.log",
+                "linux": {},
+            }),
+        );
+        let sandbox = self.crictl(&["runp", &sandbox_file]).trim().to_owned();
+        let created = self.crictl(&["create", &sandbox, &container_file, &sandbox_file]);
+        let container = created.trim().to_owned();
+        self.crictl(&["start", &container]);
+        Pod { sandbox, container }
+    }
+
+    /// Tries to make a sandbox that must not come to be, and returns what CRI says about it.
+    pub(crate) fn refusal(&self, spec: &PodSpec) -> String {
+        match self.try_crictl(&["runp", &self.write_sandbox(spec)]) {
+            Ok(sandbox) => panic!("{} was made: {sandbox}", spec.name),
+            Err(why) => why,
+        }
+    }
+
+    /// What CRI reports as the pod's address.
+    pub(crate) fn address(&self, pod: &Pod) -> String {
+        let status = self.crictl_json(&["inspectp", &pod.sandbox]);
+        let address = status["status"]["network"]["ip"].as_str();
+        address.unwrap_or_else(|| panic!("CRI reports no address: {status}")).to_owned()
+    }
+
+    /// Runs a command in the pod's container, and returns its stdout.
+    pub(crate) fn exec(&self, pod: &Pod, command: &[&str]) -> String {
+        let mut arguments = vec!["exec", "--sync", &pod.container];
+        arguments.extend(command);
+        self.crictl(&arguments)
+    }
+
+    /// Stops and removes the sandbox and what is in it.
+    pub(crate) fn remove(&self, pod: &Pod) {
+        self.crictl(&["stopp", &pod.sandbox]);
+        self.crictl(&["rmp", &pod.sandbox]);
+    }
+
+    /// All that containerd has logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).expect("containerd's log")
+    }
+
+    /// Writes CRI's request for a sandbox, and returns the path.
+    fn write_sandbox(&self, spec: &PodSpec) -> String {
+        let port = |(host, container): &(u16, u16)| json!({"protocol": 0, "host_port": host, "container_port": container});
+        let ports: Vec<Value> = spec.ports.iter().map(port).collect();
+        let sandbox = json!({
+            "metadata": {
+                "name": spec.name,
+                "namespace": spec.namespace,
+                "uid": format!("uid-of-{}", spec.name),
+                "attempt": 0,
+            },
+            "log_directory": self.directory.join("pods").join(spec.name),
+            "port_mappings": ports,
+            "linux": {"cgroup_parent": cgroup()},
+        });
+        self.write(&format!("{}.sandbox", spec.name), &sandbox)
+    }
+
+    fn write(&self, name: &str, content: &Value) -> String {
+        let file = self.directory.join(format!("{name}.json"));
+        fs::write(&file, content.to_string()).expect("a request for crictl");
+        file.display().to_string()
+    }
+
+    fn crictl_json(&self, arguments: &[&str]) -> Value {
+        let text = self.crictl(arguments);
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("crictl: {error}: {text}"))
+    }
+
+    fn crictl(&self, arguments: &[&str]) -> String {
+        self.try_crictl(arguments).unwrap_or_else(|why| panic!("crictl {arguments:?}: {why}"))
+    }
+
+    /// Calls crictl, with a limit of its own in case a call hangs in a plugin. Returns its stdout,
+    /// or all that it said if it failed.
+    fn try_crictl(&self, arguments: &[&str]) -> Result<String, String> {
+        let seconds = PATIENCE.as_secs().to_string();
+        let done = Command::new("timeout")
+            .args([&seconds, "crictl", "--config"])
+            .arg(self.directory.join("crictl.yaml"))
+            .args(arguments)
+            .output()
+            .expect("timeout starts");
+        let stdout = String::from_utf8_lossy(&done.stdout).into_owned();
+        if done.status.success() {
+            return Ok(stdout);
+        }
+        Err(format!("{}\n{stdout}{}", done.status, String::from_utf8_lossy(&done.stderr)))
+    }
+
+    fn ctr(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("ctr");
+        command.args(["--address", &self.socket()]).args(arguments);
+        command
+    }
+
+    fn socket(&self) -> String {
+        self.directory.join("containerd.sock").display().to_string()
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read(self.directory.join("log")).unwrap_or_default();
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), &log);
+        }
+        let id = i32::try_from(self.containerd.id()).expect("process ids are small");
+        // It may have ended by itself; then there is nothing to do. Should it ignore this, it is
+        // killed with its namespace.
+        let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline && matches!(self.containerd.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Starts containerd on the configuration in `directory`, where its log goes as well.
+fn spawn(directory: &Path, state: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(directory.join("log"));
+    let log = log.expect("a log file");
+    Command::new("containerd")
+        .arg("--config")
+        .arg(directory.join(CONFIGURATION))
+        .env("MANX_ROOT", state)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().expect("a second handle of the log"))
+        .stderr(log)
+        .spawn()
+        .expect("containerd starts")
+}
+
+/// Waits for a condition, and panics when it takes too long.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "after {PATIENCE:?} not yet: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn succeeded(output: std::process::Output) -> bool {
+    output.status.success()
+}
+
+/// containerd's configuration. Two settings are for machines where root is not all-powerful or
+/// where the runtime's defaults would outlive the test: without CAP_SYS_RESOURCE nobody can lower
+/// a sandbox's OOM score, and a loaded AppArmor profile belongs to the whole kernel.
+fn configuration(directory: &Path, plugins: &Path, networks: &Path) -> String {
+    let directory = directory.display();
+    let plugins = plugins.display();
+    let networks = networks.display();
+    let image = image::NAME;
+    format!(
+        r#"version = 2
+root = "{directory}/root"
+state = "{directory}/state"
+
+[grpc]
+address = "{directory}/containerd.sock"
+
+[plugins."io.containerd.grpc.v1.cri"]
+disable_apparmor = true
+restrict_oom_score_adj = true
+sandbox_image = "{image}"
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{plugins}"
+conf_dir = "{networks}"
+"#
+    )
+}

@@ -1,0 +1,228 @@
+//! The life of two pods on one node, told for any plugin: they come up, reach each other, are
+//! reached from the node and through a host port, take the only addresses there are, outlive a
+//! crash of the runtime, and go without a trace.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::enclosure::{output, reference_plugins};
+use crate::remains::{Network, files_mentioning, firewall_lines, processes};
+use crate::runtime::{Pod, PodSpec, Runtime, until};
+
+/// The node's own address, from the range that is set aside for documentation.
+pub(crate) const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// What the pod's web server serves.
+pub(crate) const PAGE: &str = "a page from the pod\n";
+
+const POD_NAMESPACE: &str = "story";
+/// All the addresses there are, the first and the last of the range.
+const RANGE: [&str; 2] = ["10.88.0.2", "10.88.0.3"];
+
+/// The pod for which there is no address.
+const SURPLUS: &str = "surplus";
+
+const NODE_PORT: u16 = 18080;
+const POD_PORT: u16 = 8080;
+
+/// Which plugin the story is about.
+pub(crate) struct Subject {
+    /// Its file, where it is none of the reference plugins.
+    pub(crate) binary: Option<&'static str>,
+    /// Its type in the configuration.
+    pub(crate) plugin: &'static str,
+    pub(crate) cni_version: &'static str,
+    /// The routes that IPAM must give it; manx has its own default route, ptp has none.
+    pub(crate) routes: Value,
+    /// The name that it promises for the host link of (namespace, pod).
+    pub(crate) host_link: Option<fn(&str, &str) -> String>,
+}
+
+/// Where one story keeps its files, all of them in the enclosure's private memory.
+struct Places {
+    plugins: PathBuf,
+    leases: PathBuf,
+    runtime: PathBuf,
+    state: PathBuf,
+}
+
+/// Tells the story. Must be called inside an enclosure.
+pub(crate) fn tell(subject: &Subject) {
+    let places = Places::new(Path::new("/run/manx-test"));
+    places.collect_plugins(subject);
+    let before = Network::now();
+    let conflist = subject.conflist(&places.leases);
+    let mut runtime = Runtime::start(&places.runtime, &places.plugins, &conflist, &places.state);
+
+    let port = POD_PORT.to_string();
+    let server = runtime.run(&PodSpec {
+        name: "server",
+        namespace: POD_NAMESPACE,
+        command: &["/bin/httpd", "-f", "-p", &port, "-h", "/www"],
+        ports: &[(NODE_PORT, POD_PORT)],
+    });
+    let client = runtime.run(&PodSpec {
+        name: "client",
+        namespace: POD_NAMESPACE,
+        command: &["/bin/sleep", "86400"],
+        ports: &[],
+    });
+    let addresses = [runtime.address(&server), runtime.address(&client)];
+    pods_have_their_addresses(&runtime, [&server, &client], &addresses);
+    pods_reach_each_other(&runtime, &server, &client, &addresses);
+    node_reaches_pods(&addresses);
+    if let Some(name) = subject.host_link {
+        for pod in ["server", "client"] {
+            let link = name(POD_NAMESPACE, pod);
+            assert!(Network::now().has_link(&link), "no {link}: {:?}", Network::now());
+        }
+    }
+
+    a_pod_too_many(&runtime);
+    runtime.crash_and_restart();
+    pods_reach_each_other(&runtime, &server, &client, &addresses);
+
+    runtime.remove(&server);
+    runtime.remove(&client);
+    let words = [&server.sandbox, &client.sandbox, &addresses[0], &addresses[1]];
+    nothing_is_left(&before, &places, &words.map(String::as_str));
+    no_complaint(&runtime.log());
+}
+
+/// CRI reports an address of the subnet, and it is what the pod's interface has.
+fn pods_have_their_addresses(runtime: &Runtime, pods: [&Pod; 2], addresses: &[String; 2]) {
+    assert_ne!(addresses[0], addresses[1], "two pods, one address");
+    for (pod, address) in pods.into_iter().zip(addresses) {
+        assert!(RANGE.contains(&address.as_str()), "{address} is not of the range");
+        let shown = runtime.exec(pod, &["ip", "-o", "-4", "address", "show", "dev", "eth0"]);
+        assert!(shown.contains(&format!(" {address}/")), "eth0 has not {address}: {shown}");
+    }
+}
+
+fn pods_reach_each_other(
+    runtime: &Runtime,
+    server: &Pod,
+    client: &Pod,
+    [server_address, client_address]: &[String; 2],
+) {
+    runtime.exec(client, &["ping", "-c", "1", "-W", "5", server_address]);
+    runtime.exec(server, &["ping", "-c", "1", "-W", "5", client_address]);
+    until("the server listens", || page_from(server_address, POD_PORT).is_ok());
+    let url = format!("http://{server_address}:{POD_PORT}/");
+    let page = runtime.exec(client, &["wget", "-q", "-O", "-", &url]);
+    assert_eq!(page.trim(), PAGE.trim());
+}
+
+/// By address, and through the port that portmap opened on the node.
+fn node_reaches_pods(addresses: &[String; 2]) {
+    for address in addresses {
+        output(Command::new("ping").args(["-c", "1", "-W", "5", address]));
+    }
+    let page = page_from(&NODE_ADDRESS.to_string(), NODE_PORT)
+        .unwrap_or_else(|error| panic!("{NODE_ADDRESS}:{NODE_PORT}: {error}"));
+    assert_eq!(page, PAGE);
+}
+
+/// With the range used up a third pod is refused for that reason, and changes nothing.
+fn a_pod_too_many(runtime: &Runtime) {
+    let before = Network::now();
+    let spec = PodSpec { name: SURPLUS, namespace: POD_NAMESPACE, command: &[], ports: &[] };
+    let why = runtime.refusal(&spec);
+    assert!(why.contains(RANGE[0]), "the reason does not name the range: {why}");
+    assert_eq!(Network::now(), before, "the refused pod has changed the node");
+}
+
+fn nothing_is_left(before: &Network, places: &Places, words: &[&str]) {
+    assert_eq!(&Network::now(), before, "links, addresses or routes are left");
+    let namespaces: Vec<_> = fs::read_dir("/run/netns").into_iter().flatten().flatten().collect();
+    assert!(namespaces.is_empty(), "network namespaces are left: {namespaces:?}");
+    let rules = firewall_lines(words);
+    assert!(rules.is_empty(), "firewall rules are left: {rules:#?}");
+    // The address files, the plugin's own state, and libcni's cache of results.
+    for directory in [&places.leases, &places.state, Path::new("/var/lib/cni")] {
+        let mut files = files_mentioning(directory, words);
+        // host-local's note of where to go on searching is no lease.
+        files.retain(|file| !file.contains("/last_reserved_ip."));
+        assert!(files.is_empty(), "files are left: {files:#?}");
+    }
+    until("shims and containers are gone", || {
+        processes("containerd-shim").is_empty() && processes("sleep").is_empty()
+    });
+}
+
+/// containerd logged no error that has to do with pods or networks, but for the refused pod.
+fn no_complaint(log: &str) {
+    let complaints: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("level=error") && !line.contains(SURPLUS))
+        .filter(|line| {
+            let line = line.to_lowercase();
+            ["cni", "network", "sandbox"].iter().any(|word| line.contains(word))
+        })
+        .collect();
+    assert!(complaints.is_empty(), "containerd complains: {complaints:#?}");
+}
+
+/// Asks a web server for its page.
+fn page_from(host: &str, port: u16) -> std::io::Result<String> {
+    let mut connection = TcpStream::connect((host, port))?;
+    connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+    connection.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    let page = answer.split_once("\r\n\r\n").map(|(_, page)| page.to_owned());
+    page.ok_or_else(|| std::io::Error::other(format!("not an answer: {answer:?}")))
+}
+
+impl Subject {
+    fn conflist(&self, leases: &Path) -> Value {
+        let [first, last] = RANGE;
+        let range = json!({"subnet": "10.88.0.0/24", "rangeStart": first, "rangeEnd": last});
+        let plugin = json!({
+            "type": self.plugin,
+            "ipam": {
+                "type": "host-local",
+                "ranges": [[range]],
+                "routes": self.routes,
+                "dataDir": leases,
+            },
+        });
+        json!({
+            "cniVersion": self.cni_version,
+            "name": "manx-test",
+            "plugins": [plugin, {"type": "portmap", "capabilities": {"portMappings": true}}],
+        })
+    }
+}
+
+impl Places {
+    fn new(base: &Path) -> Self {
+        let places = Self {
+            plugins: base.join("bin"),
+            leases: base.join("leases"),
+            runtime: base.join("containerd"),
+            state: base.join("state"),
+        };
+        for directory in [&places.plugins, &places.leases, &places.runtime, &places.state] {
+            fs::create_dir_all(directory).expect("a directory in the enclosure");
+        }
+        places
+    }
+
+    /// The reference plugins and the one under test, in one directory as runtimes want it.
+    fn collect_plugins(&self, subject: &Subject) {
+        for plugin in fs::read_dir(reference_plugins()).expect("the reference plugins").flatten() {
+            symlink(plugin.path(), self.plugins.join(plugin.file_name())).expect("a link");
+        }
+        if let Some(binary) = subject.binary {
+            symlink(binary, self.plugins.join(subject.plugin)).expect("a link to the subject");
+        }
+    }
+}
