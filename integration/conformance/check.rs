@@ -74,8 +74,11 @@ fn copy_to_table_100(pod: &Pod, route: &Value) {
     pod.netns.command("ip", &words).ok();
 }
 
+/// Harms an attachment; false if there was nothing of the kind to harm.
+type Harm = fn(&Node, &Pod, &Value) -> bool;
+
 fn finds(suite: &Suite) -> Verdict {
-    let harms: [(&str, fn(&Node, &Pod, &Value) -> bool); 4] = [
+    let harms: [(&str, Harm); 4] = [
         ("the pod's default route", |_, pod, _| {
             pod.netns.command("ip", &["route", "delete", "default"]).status == 0
         }),

@@ -12,7 +12,12 @@ use crate::suite::{Node, Suite, addresses};
 pub const RULES: &[Rule] = &[
     rule("46", Must, "DEL succeeds any number of times, and for what never was", repeated),
     rule("47", Must, "DEL without a namespace succeeds and releases the address", no_namespace),
-    rule("47b", DeFacto, "it also removes what is on the node", no_namespace_node),
+    rule(
+        "47b",
+        DeFacto,
+        "DEL without a namespace also removes what is on the node",
+        no_namespace_node,
+    ),
     rule("48", DeFacto, "a CNI_NETNS that is no namespace counts as gone", not_a_namespace),
     rule("49", DeFacto, "DEL touches no link where CNI_NETNS is the node's namespace", host_netns),
     rule("50", Must, "DEL needs no previous result, and takes any", previous_results),

@@ -11,10 +11,10 @@ use crate::suite::Suite;
 
 pub const RULES: &[Rule] = &[
     rule("37", Must, "the IPAM plugin gets the whole input and environment", whole_input),
-    rule("37b", Must, "it is the first of its name on CNI_PATH", first_on_path),
-    rule("38", Should, "its stderr is forwarded and its error kept with the code", its_error),
+    rule("37b", Must, "the IPAM plugin is the first of its name on CNI_PATH", first_on_path),
+    rule("38", Should, "IPAM's stderr is forwarded, its error kept with the code", its_error),
     rule("39", Must, "a type with a path separator is refused, a directory passed over", types),
-    rule("40", Should, "after its ADD failed it is called with DEL", del_after_failure),
+    rule("40", Should, "after a failing ADD of IPAM its DEL is called", del_after_failure),
     rule("41", DeFacto, "an ADD that fails after IPAM undoes everything", undo),
     rule("42", DeFacto, "a failing undo hides no cause", cause),
 ];

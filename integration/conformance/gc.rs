@@ -43,8 +43,11 @@ fn asks_ipam(suite: &Suite) -> Verdict {
     Ok(())
 }
 
+/// Keys of a configuration.
+type Keys<'a> = &'a [(&'a str, Value)];
+
 /// Whether the attachment of `pod` survives a GC with these keys.
-fn survives(node: &Node, keys: &[(&str, Value)]) -> Result<bool, Stop> {
+fn survives(node: &Node, keys: Keys) -> Result<bool, Stop> {
     let pod = Pod::new("a");
     let result = ok(node.plugin.add(&pod))?;
     let mut call = node.plugin.call("GC");
@@ -64,7 +67,7 @@ fn lists(suite: &Suite) -> Verdict {
     let node = suite.node();
     let (new, old) = ("cni.dev/valid-attachments", "cni.dev/attachments");
     let someone = json!([{"containerID": "someone", "ifname": "eth0"}]);
-    let cases: [(&str, &[(&str, Value)], bool); 6] = [
+    let cases: [(&str, Keys, bool); 6] = [
         ("no list", &[], true),
         ("null", &[(new, Value::Null)], false),
         ("an empty list", &[(new, json!([]))], false),

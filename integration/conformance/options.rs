@@ -28,6 +28,9 @@ pub struct Options {
     words: Vec<String>,
 }
 
+/// The IPAM plugin where none is named.
+pub const DEFAULT_IPAM: &str = "host-local";
+
 /// The usage.
 pub const USAGE: &str = "usage: conformance [BINARY…] [--ipam TYPE] [--conf FILE] [--reference] \
                      [--markdown] [--list] [RULE…]
@@ -44,7 +47,7 @@ impl Options {
     pub fn parse() -> Result<Self, String> {
         let mut parser = lexopt::Parser::from_env();
         let mut binaries: Vec<PathBuf> = Vec::new();
-        let (mut ipam, mut conf) = (String::from("host-local"), None);
+        let (mut ipam, mut conf) = (String::from(DEFAULT_IPAM), None);
         let (mut help, mut list, mut markdown, mut reference) = (false, false, false, false);
         let mut words = Vec::new();
         while let Some(argument) = parser.next().map_err(|e| e.to_string())? {

@@ -45,6 +45,7 @@ fn host_link(suite: &Suite) -> Verdict {
 
 fn routed(suite: &Suite) -> Verdict {
     let (node, pod) = (suite.node(), Pod::new("a"));
+    node.needs_pool()?;
     let result = ok(node.subnets(&[SUBNET, SUBNET6]).add(&pod))?;
     node.alive(&pod, &result)?;
     for address in addresses(&result) {
@@ -81,6 +82,7 @@ fn name_taken(suite: &Suite) -> Verdict {
 
 fn replaced(suite: &Suite) -> Verdict {
     let node = suite.node();
+    node.needs_pool()?;
     let old = Pod::new("old").kubernetes("space", "pod");
     let new = Pod::new("new").kubernetes("space", "pod");
     ok(node.plugin.add(&old))?;
@@ -101,6 +103,7 @@ fn del_without_args(suite: &Suite) -> Verdict {
 
 fn second_interface(suite: &Suite) -> Verdict {
     let (node, pod) = (suite.node(), Pod::new("a"));
+    node.needs_pool()?;
     let result = ok(node.plugin.add(&pod))?;
     let routes = pod.netns.routes("-4");
     ok(node.plugin.add(&pod.interface("net1")))?;
