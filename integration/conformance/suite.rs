@@ -170,6 +170,15 @@ impl Node {
             .collect()
     }
 
+    /// An address and what its file in the store says of its holder.
+    fn held(&self, address: &str) -> String {
+        let holder = fs::read_to_string(self.data.join(NETWORK).join(address)).unwrap_or_default();
+        match holder.split_whitespace().collect::<Vec<_>>().join(" ").as_str() {
+            "" => format!("{address} by nobody (an empty file)"),
+            holder => format!("{address} by {holder}"),
+        }
+    }
+
     /// The addresses that the network holds.
     pub fn leases(&self) -> BTreeSet<String> {
         self.leases_of(NETWORK)
@@ -192,8 +201,8 @@ impl Node {
         ensure!(pod.netns.link(&pod.ifname).is_none(), "{} is left in the pod", pod.ifname);
         let veths = self.veths();
         ensure!(veths.is_empty(), "{veths:?} are left on the node");
-        let leases = self.leases();
-        ensure!(leases.is_empty(), "the addresses {leases:?} are left allocated");
+        let leases: Vec<String> = self.leases().into_iter().map(|ip| self.held(&ip)).collect();
+        ensure!(leases.is_empty(), "addresses are left allocated: {}", leases.join(", "));
         Ok(())
     }
 
