@@ -13,11 +13,12 @@
 //! | commands | [`cli`] |
 //! | verbs | [`verb`] |
 //! | descriptions | [`fabric`], [`pod`] |
-//! | foundations | [`cni`], [`net`], [`nft`], [`state`] |
+//! | foundations | [`cni`], [`ipam`], [`net`], [`nft`], [`state`] |
 
 pub mod cli;
 pub mod cni;
 pub mod fabric;
+pub mod ipam;
 pub mod net;
 pub mod nft;
 pub mod pod;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     cni::{CrossSubnet, Mode},
-    net::{Mac, sysctl::Sysctl},
+    net::{Mac, forwarding, sysctl::Sysctl},
 };
 
 /// How the kernel reaches an address.
@@ -179,8 +179,7 @@ impl Family<'_> {
         let anyone =
             self.peers.others.iter().any(|peer| peer.pod_cidrs(self.ipv6).next().is_some());
         if serves && self.settings.manage_forwarding {
-            let key =
-                if self.ipv6 { "net/ipv6/conf/all/forwarding" } else { "net/ipv4/ip_forward" };
+            let key = if self.ipv6 { forwarding::IPV6 } else { forwarding::IPV4 };
             desired.sysctls.push(Sysctl::new(key, 1));
         }
         let tunnel = (serves && anyone).then(|| self.tunnel(desired)).flatten();

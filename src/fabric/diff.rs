@@ -66,6 +66,8 @@ pub enum Action {
 /// what their entries need, routes; and then what is to go, in reverse.
 pub fn diff(settings: &Settings, desired: &Desired, observed: &Observed) -> Vec<Change> {
     let mut changes = Vec::new();
+    let advertised = observed.keep_advertised.iter();
+    changes.extend(advertised.map(|wanted| Change::Sysctl(wanted.clone(), "1".to_owned())));
     for wanted in &desired.sysctls {
         let now = observed.sysctls.get(&wanted.key).cloned().unwrap_or_default();
         if now != wanted.value {

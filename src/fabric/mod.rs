@@ -12,10 +12,12 @@ pub mod desired;
 pub mod diff;
 pub mod observe;
 pub mod peers;
+pub mod reconcile;
 pub mod settings;
 
 pub use desired::{Desired, describe};
 pub use diff::{Action, Change};
 pub use observe::Observed;
 pub use peers::Peers;
+pub use reconcile::Plan;
 pub use settings::Settings;

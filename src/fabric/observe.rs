@@ -12,11 +12,11 @@ use super::{
 };
 use crate::{
     net::{
-        Error, Socket, addr, fdb,
+        Error, Socket, addr, fdb, forwarding,
         link::{self, Link},
         neigh,
         route::{self, Found, Kind, TABLE_MAIN},
-        sysctl,
+        sysctl::{self, Sysctl},
     },
     pod::identity::{GROUPS, is_marked},
 };
@@ -43,6 +43,8 @@ pub struct Observed {
     pub forwarding: Vec<Forwarding>,
     /// The values of the parameters that are wanted.
     pub sysctls: HashMap<String, String>,
+    /// What has to be set before IPv6 forwarding is turned on.
+    pub keep_advertised: Vec<Sysctl>,
 }
 
 /// A tunnel device that exists.
@@ -141,6 +143,9 @@ pub fn observe(
         observed
             .routes
             .extend(routes.into_iter().filter_map(|found| held(found, settings.metric, &names)));
+    }
+    if desired.sysctls.iter().any(|wanted| wanted.key == forwarding::IPV6) {
+        observed.keep_advertised = forwarding::keep_advertised_routes(socket)?;
     }
     for wanted in &desired.sysctls {
         if let Ok(value) = sysctl::read(&wanted.key) {

@@ -9,6 +9,7 @@
 pub mod addr;
 mod error;
 pub mod fdb;
+pub mod forwarding;
 pub mod link;
 mod mac;
 pub mod neigh;

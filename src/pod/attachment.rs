@@ -11,7 +11,7 @@ use super::{
 use crate::{
     cni::{self, Config},
     net::{
-        Mac,
+        Mac, forwarding,
         link::VethEnd,
         neigh::Neighbour,
         route::{Route, SCOPE_LINK, TABLE_MAIN},
@@ -244,8 +244,8 @@ fn pod_sysctls(wish: &Wish<'_>) -> Vec<Sysctl> {
     let allowed = wish.config.allow_ip_forwarding;
     if allowed || !wish.facts.attached_before {
         let value = u8::from(allowed);
-        sysctls.extend(ipv4.then(|| Sysctl::new("net/ipv4/ip_forward", value)));
-        sysctls.extend(ipv6.then(|| Sysctl::new("net/ipv6/conf/all/forwarding", value)));
+        sysctls.extend(ipv4.then(|| Sysctl::new(forwarding::IPV4, value)));
+        sysctls.extend(ipv6.then(|| Sysctl::new(forwarding::IPV6, value)));
     }
     sysctls
 }
@@ -253,7 +253,7 @@ fn pod_sysctls(wish: &Wish<'_>) -> Vec<Sysctl> {
 fn forwarding(wish: &Wish<'_>) -> Vec<Sysctl> {
     let (ipv4, ipv6) = families(wish);
     let managed = wish.config.manage_forwarding;
-    [(ipv4, "net/ipv4/ip_forward"), (ipv6, "net/ipv6/conf/all/forwarding")]
+    [(ipv4, forwarding::IPV4), (ipv6, forwarding::IPV6)]
         .into_iter()
         .filter(|(served, _)| *served && managed)
         .map(|(_, key)| Sysctl::new(key, 1))

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     cni::{AddResult, Code, Error, Interface, Ip, conf::MTU_MIN_IPV6},
     net::{
-        Mac, Namespace, Request, Socket, addr,
+        Mac, Namespace, Request, Socket, addr, forwarding,
         link::{self, Link},
         sysctl::Sysctl,
     },
@@ -114,7 +114,7 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
     require_ipv6_mtu(lease, choice.mtu)?;
     let (attachment, link) = make_link(call, prepared, lease, choice.mtu)?;
     if attachment.has_ipv6() && call.config.manage_forwarding {
-        ensure_all(&facts::keep_advertised_routes(&mut prepared.host)?)?;
+        ensure_all(&forwarding::keep_advertised_routes(&mut prepared.host).map_err(kernel)?)?;
     }
     ensure_all(&attachment.node)?;
     set_up_host(&mut prepared.host, &attachment, link.index)?;
@@ -197,6 +197,7 @@ fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachmen
         netns_identity: (netns.device, netns.inode),
         host_link: attachment.host.name.clone(),
         addresses: lease.addresses.clone(),
+        lease: lease.result.ips.iter().map(|ip| (ip.address, ip.gateway)).collect(),
         mtu: attachment.host.mtu,
         ipam: call.document.ipam().clone(),
         cni_version: call.config.version.to_string(),

@@ -7,8 +7,7 @@ use crate::{
     net::{
         Socket,
         link::{self, Link},
-        route::{self, Found, PROTOCOL_RA, TABLE_LOCAL, TABLE_MAIN},
-        sysctl::{self, Sysctl},
+        route::{self, Found, TABLE_LOCAL, TABLE_MAIN},
     },
     pod::{
         PodFacts,
@@ -144,32 +143,4 @@ pub(super) fn require_free(
         }
         _ => Ok(()),
     }
-}
-
-/// Keeps the node's default route when it becomes a router: a router heeds no
-/// advertisements unless told to (`accept_ra` 2; Documentation/networking/
-/// ip-sysctl.rst). Called before IPv6 forwarding is turned on.
-///
-/// # Errors
-/// Of the kernel's answers or of the write.
-pub(super) fn keep_advertised_routes(host: &mut Socket) -> Result<Vec<Sysctl>, Error> {
-    if sysctl::read("net/ipv6/conf/all/forwarding").is_ok_and(|value| value == "1") {
-        return Ok(Vec::new());
-    }
-    let advertised = route::of_protocol(host, true, PROTOCOL_RA).map_err(kernel)?;
-    let mut devices: Vec<u32> = (advertised.iter())
-        .filter(|found| found.route.destination.prefix() == 0)
-        .map(|found| found.device)
-        .collect();
-    devices.sort_unstable();
-    devices.dedup();
-    let mut wanted = Vec::new();
-    for device in devices {
-        let Some(link) = link::by_index(host, device).map_err(kernel)? else { continue };
-        let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
-        if sysctl::read(&key).is_ok_and(|value| value == "1") {
-            wanted.push(Sysctl::new(key, 2));
-        }
-    }
-    Ok(wanted)
 }

@@ -8,6 +8,7 @@
 mod add;
 mod check;
 mod del;
+pub mod fabric;
 mod facts;
 mod gc;
 mod ipam;

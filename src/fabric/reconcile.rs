@@ -1,0 +1,91 @@
+//! From the configuration and the peers to a kernel that agrees with them.
+
+use std::net::IpAddr;
+
+use super::{
+    apply::apply,
+    desired::{Desired, Facts, describe},
+    diff::{Change, diff},
+    observe::{Observed, facts, observe},
+    peers::Peers,
+    settings::Settings,
+};
+use crate::{
+    net::{Error, Socket},
+    pod::mtu::Uplink,
+};
+
+/// What is to be changed, and why.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The facts it is made from.
+    pub facts: Facts,
+    /// What the kernel should have.
+    pub desired: Desired,
+    /// What it has.
+    pub observed: Observed,
+    /// The difference.
+    pub changes: Vec<Change>,
+}
+
+impl Plan {
+    /// Compares the kernel with what the configuration and the peers ask for.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub fn make(socket: &mut Socket, settings: &Settings, peers: &Peers) -> Result<Self, Error> {
+        let facts = facts(socket, peers)?;
+        let desired = describe(settings, peers, &facts);
+        Self::of(socket, settings, facts, desired)
+    }
+
+    /// The plan that removes all that is ours.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub fn undo(socket: &mut Socket, settings: &Settings) -> Result<Self, Error> {
+        Self::of(socket, settings, Facts::default(), Desired::default())
+    }
+
+    fn of(
+        socket: &mut Socket,
+        settings: &Settings,
+        facts: Facts,
+        desired: Desired,
+    ) -> Result<Self, Error> {
+        let observed = observe(socket, settings, &desired)?;
+        let changes = diff(settings, &desired, &observed);
+        Ok(Self { facts, desired, observed, changes })
+    }
+
+    /// Makes the changes; returns what failed.
+    pub fn carry_out(&self, socket: &mut Socket, settings: &Settings) -> Vec<Error> {
+        apply(socket, settings, &self.observed, &self.changes)
+    }
+
+    /// The changes that can be made, without those that somebody else stands
+    /// in the way of.
+    pub fn feasible(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| !matches!(change, Change::Conflict(..)))
+    }
+
+    /// The routes that somebody else has.
+    pub fn conflicts(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|change| matches!(change, Change::Conflict(..)))
+    }
+
+    /// The narrowest device towards any peer, from which the pods' MTU follows.
+    pub fn uplink(&self) -> Option<Uplink> {
+        let narrowest = self.facts.paths.values().min_by_key(|path| path.mtu)?;
+        Some(Uplink { device: narrowest.device.clone(), mtu: narrowest.mtu })
+    }
+}
+
+/// The addresses of this node, by which it finds itself among the peers.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn local_addresses(socket: &mut Socket) -> Result<Vec<IpAddr>, Error> {
+    let addresses = crate::net::addr::all(socket)?;
+    Ok(addresses.into_iter().map(|(_, address)| address.ip()).collect())
+}
