@@ -1,2 +1,51 @@
-//! The manx binary.
-fn main() {}
+//! The manx binary: a CNI plugin when `CNI_COMMAND` is set and there are no
+//! arguments, a command-line tool otherwise.
+
+use std::{
+    env,
+    io::{self, Read, Write},
+    panic,
+    process::ExitCode,
+};
+
+use manx::{
+    cli,
+    cni::{Code, Error, Version},
+    verb,
+};
+use serde_json::Value;
+
+fn main() -> ExitCode {
+    let is_plugin = env::var_os("CNI_COMMAND").is_some_and(|verb| !verb.is_empty());
+    if env::args_os().len() > 1 || !is_plugin {
+        return cli::run(env::args_os());
+    }
+    panic::set_hook(Box::new(|panic| {
+        let error = Error::new(Code::INTERNAL, format!("internal error: {panic}"))
+            .details("this is a bug of manx: please report it with this text");
+        let _ = print(&error.encode(Version::NEWEST));
+        std::process::exit(1);
+    }));
+    match verb::run(|name| env::var_os(name), read_stdin, &print) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((error, version)) => {
+            let _ = print(&error.encode(version));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn read_stdin() -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The only place that writes to the runtime: one JSON document per call.
+fn print(document: &Value) -> io::Result<()> {
+    let mut line = document.to_string();
+    line.push('\n');
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(line.as_bytes())?;
+    stdout.flush()
+}

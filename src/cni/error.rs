@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::Version;
+use super::{Version, json::field};
 
 /// A CNI error code (SPEC 1.1.0, "Error"). 1 to 99 belong to the specification,
 /// those from 100 on are ours.
@@ -65,6 +65,22 @@ impl Error {
         self
     }
 
+    /// Reads the error object of another plugin. `None` if it has neither a code
+    /// nor a message. Without a usable code it counts as [`Code::DELEGATE`].
+    pub fn decode(value: &Value) -> Option<Self> {
+        let object = value.as_object()?;
+        let text = |key| field(object, key).and_then(Value::as_str).unwrap_or_default();
+        let code = field(object, "code")
+            .and_then(Value::as_u64)
+            .and_then(|code| u32::try_from(code).ok())
+            .filter(|code| *code != 0);
+        if code.is_none() && text("msg").is_empty() {
+            return None;
+        }
+        let code = code.map_or(Code::DELEGATE, Code);
+        Some(Self { code, msg: text("msg").to_owned(), details: text("details").to_owned() })
+    }
+
     /// Joins the errors of a best-effort operation: the first one's code, all
     /// messages in order. `None` if there are none.
     pub fn join(errors: Vec<Self>) -> Option<Self> {
@@ -106,3 +122,31 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn r38_an_error_object_is_read_as_it_was_written() {
+        let error = Error::new(Code(11), "later").details("in a minute");
+        assert_eq!(Error::decode(&error.encode(Version::NEWEST)), Some(error));
+    }
+
+    #[test]
+    fn keys_match_without_regard_to_case_and_the_code_may_be_missing() {
+        let error = Error::decode(&json!({"Code": 7, "Msg": "bad", "Details": null}));
+        assert_eq!(error, Some(Error::new(Code::INVALID_CONFIG, "bad")));
+        for code in [json!(null), json!(0), json!(-1), json!("7"), json!(1u64 << 40)] {
+            let error = Error::decode(&json!({"code": code, "msg": "bad"}));
+            assert_eq!(error, Some(Error::new(Code::DELEGATE, "bad")), "{code}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_error_object_is_not_taken_for_one() {
+        for value in [json!({}), json!([]), json!("msg"), json!({"ips": []}), json!({"code": 0})] {
+            assert_eq!(Error::decode(&value), None, "{value}");
+        }
+    }
+}

@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The kernel's network objects: links, addresses, routes, neighbours,
+//! namespaces and sysctls, each as a plain type with requests to make it and
+//! queries to read it.
+//!
+//! Requests are built first and sent in batches: one system call for several
+//! messages. The types of the netlink crates stay inside this module, whose
+//! callers see names, numbers and addresses. It knows nothing of CNI.
+
+pub mod addr;
+mod error;
+pub mod link;
+mod mac;
+pub mod neigh;
+pub mod ns;
+pub mod route;
+mod socket;
+pub mod sysctl;
+
+pub use error::Error;
+pub use mac::Mac;
+pub use ns::Namespace;
+pub use socket::{Request, Socket};

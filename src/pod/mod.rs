@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The desired state of one attachment, as data.
+//!
+//! Pure: names, MTU and the objects on both sides of the veth follow from the
+//! configuration, the IPAM result and the facts given. ADD applies the
+//! description, CHECK compares it with the kernel. Nothing here opens a socket
+//! or a file.
+
+pub mod attachment;
+pub mod identity;
+pub mod mtu;
+
+pub use attachment::{Attachment, PodFacts};
+pub use identity::Identity;

@@ -1,1 +1,174 @@
-//! Placeholder.
+//! The CNI verbs: where the protocol, the kernel and the journal meet.
+//!
+//! Each verb is a file that reads from top to bottom. [`run`] keeps the order
+//! of errors that the reference library has (environment, stdin, document,
+//! syntax, version, values), so that a runtime is told the same first thing by
+//! every plugin.
+
+mod add;
+mod check;
+mod del;
+mod facts;
+mod gc;
+mod ipam;
+pub mod logger;
+mod masquerade;
+mod ownership;
+mod sandbox;
+mod status;
+mod version;
+
+use std::{ffi::OsString, io, time::Instant};
+
+use serde_json::Value;
+
+pub use gc::{Collected, collect_dead};
+
+use crate::{
+    cni::{Code, Command, Config, Document, Environment, Error, Version},
+    net,
+    pod::Identity,
+    state::{Journal, Root},
+};
+
+/// One call: who is meant, by which configuration, and where state lies.
+#[derive(Debug)]
+pub struct Call {
+    /// The variables.
+    pub environment: Environment,
+    /// stdin.
+    pub document: Document,
+    /// Its values.
+    pub config: Config,
+    /// What is wrong with its values.
+    pub complaints: Vec<Error>,
+    /// Where state lies.
+    pub root: Root,
+}
+
+/// Writes a verb's result to the runtime.
+pub type Emit<'a> = &'a dyn Fn(&Value) -> io::Result<()>;
+
+/// Carries out the verb that the environment names.
+///
+/// # Errors
+/// What to tell the runtime, and in which version.
+pub fn run(
+    lookup: impl Fn(&str) -> Option<OsString>,
+    stdin: impl FnOnce() -> io::Result<Vec<u8>>,
+    emit: Emit<'_>,
+) -> Result<(), (Error, Version)> {
+    let newest = |error| (error, Version::NEWEST);
+    let root = lookup("MANX_ROOT").map(Root::new).unwrap_or_default();
+    let environment = Environment::from_vars(lookup).map_err(newest)?;
+    if environment.command == Command::Version {
+        return version::version(emit).map_err(newest);
+    }
+    let bytes = stdin().map_err(|error| {
+        newest(Error::new(Code::IO, format!("read the configuration from stdin: {error}")))
+    })?;
+    let document = Document::parse(bytes).map_err(newest)?;
+    let version = document.version();
+    let spoken = *version.as_ref().unwrap_or(&Version::NEWEST);
+    let tell = |error| (error, spoken);
+    environment.validate_syntax().map_err(tell)?;
+    let version =
+        version.and_then(|version| speaks(&environment.command, version)).map_err(tell)?;
+    let (config, complaints) = Config::read(&document, version);
+    logger::start(config.log_level, config.log_file.as_deref(), &root);
+    let call = Call { environment, document, config, complaints, root };
+    call.dispatch(emit).map_err(tell)
+}
+
+/// CHECK came with 0.4.0, GC and STATUS with 1.1.0.
+fn speaks(command: &Command, version: Version) -> Result<Version, Error> {
+    let since = match command {
+        Command::Check => Version::V0_4_0,
+        Command::Gc | Command::Status => Version::V1_1_0,
+        _ => return Ok(version),
+    };
+    if version >= since {
+        return Ok(version);
+    }
+    let verb = command.as_str();
+    let msg = format!("cniVersion {version:?} has no {verb}", version = version.as_str());
+    Err(Error::new(Code::INCOMPATIBLE_VERSION, msg)
+        .details(format!("{verb} exists since {since}: raise cniVersion")))
+}
+
+impl Call {
+    fn dispatch(&self, emit: Emit<'_>) -> Result<(), Error> {
+        let started = Instant::now();
+        let outcome = match self.environment.command {
+            Command::Add => add::add(self, emit),
+            Command::Del => del::del(self),
+            Command::Check => check::check(self).map(|()| String::new()),
+            Command::Gc => gc::gc(self),
+            Command::Status => status::status(self).map(|()| String::new()),
+            Command::Version | Command::Unknown(_) => Ok(String::new()),
+        };
+        let took_ms = started.elapsed().as_secs_f64() * 1e3;
+        let subject = self.subject();
+        match outcome {
+            Ok(facts) if facts.is_empty() => {
+                log::debug!("{subject} took_ms={took_ms:.1}");
+                Ok(())
+            }
+            Ok(facts) => {
+                log::info!("{subject} {facts} took_ms={took_ms:.1}");
+                Ok(())
+            }
+            Err(error) => {
+                log::error!("{subject} code={} took_ms={took_ms:.1}: {error}", error.code.0);
+                Err(error)
+            }
+        }
+    }
+
+    /// Verb and attachment, for the log.
+    fn subject(&self) -> String {
+        let Environment { command, container_id, ifname, .. } = &self.environment;
+        let mut words = format!("{} network={}", command.as_str(), self.config.name);
+        if !container_id.is_empty() {
+            words += &format!(" container={container_id} ifname={ifname}");
+        }
+        if let Some(pod) = self.environment.args.pod() {
+            words += &format!(" pod={}/{}", pod.namespace, pod.name);
+        }
+        words
+    }
+
+    /// Whose attachment.
+    fn identity(&self) -> Identity {
+        Identity {
+            network: self.config.name.clone(),
+            container_id: self.environment.container_id.clone(),
+            ifname: self.environment.ifname.clone(),
+            pod: self.environment.args.pod().map(|pod| (pod.namespace, pod.name)),
+        }
+    }
+
+    fn journal(&self) -> Journal {
+        Journal::new(&self.root, &self.config.name)
+    }
+
+    /// Refuses a configuration whose values make no sense.
+    fn require_sound_config(&self) -> Result<(), Error> {
+        self.complaints.first().map_or(Ok(()), |complaint| Err(complaint.clone()))
+    }
+}
+
+/// What the kernel refused, as the runtime is told.
+fn kernel(error: net::Error) -> Error {
+    let hint = match error.errno {
+        nix::errno::Errno::EPERM => "run the plugin as root with CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        nix::errno::Errno::EOPNOTSUPP => "the kernel lacks this kind of link: modprobe veth",
+        _ => "",
+    };
+    Error::new(Code::KERNEL, error.to_string()).details(hint)
+}
+
+/// What the file system refused, as the runtime is told.
+fn file(what: &str, error: &io::Error) -> Error {
+    Error::new(Code::IO, format!("{what}: {error}"))
+}

@@ -1,0 +1,394 @@
+//! The network configuration on stdin.
+//!
+//! Two steps, because errors have an order: first the document (is it JSON,
+//! has it a name), then, once the verb and the version are known to be good,
+//! its values. Values that make no sense are collected, not thrown: ADD
+//! refuses them, DEL goes on without them, a linter prints them all.
+
+use std::net::Ipv4Addr;
+
+use ipnetwork::IpNetwork;
+use serde_json::{Map, Value};
+
+use super::{
+    Args, Code, Dns, Error, Version, cidr,
+    env::valid_network_name,
+    fields::Fields,
+    json::{field, member, walk},
+    keys,
+};
+
+/// The next hop that Calico's pods have.
+const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// `cali`, as Calico's host links.
+const HOST_PREFIX: &str = "cali";
+/// A host link's name has 11 characters behind the prefix, 15 at most in all.
+const HOST_PREFIX_BYTES_MAX: usize = 4;
+/// The smallest MTU that IPv4 allows (RFC 791).
+const MTU_MIN: u32 = 68;
+/// The largest that a veth takes (ETH_MAX_MTU).
+const MTU_MAX: u32 = 65535;
+/// The smallest MTU that IPv6 allows (RFC 8200).
+pub const MTU_MIN_IPV6: u32 = 1280;
+
+/// A configuration that is JSON and has a name.
+#[derive(Clone, Debug)]
+pub struct Document {
+    /// The bytes as they came: a delegate gets the same.
+    pub bytes: Vec<u8>,
+    /// The object.
+    pub object: Map<String, Value>,
+    /// `name`.
+    pub name: String,
+}
+
+/// How packets reach the pods of other nodes. Without a peers file it decides
+/// nothing but the overhead.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// Plain routes.
+    Direct,
+    /// IP in IP (RFC 2003).
+    Ipip,
+    /// VXLAN (RFC 7348).
+    Vxlan,
+}
+
+/// What a garbage collection may keep.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ValidAttachments {
+    /// The runtime did not say: nothing may be removed.
+    Unstated,
+    /// These, as (container id, interface name); all others are stale.
+    Only(Vec<(String, String)>),
+}
+
+/// The values of a configuration, with defaults filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `cniVersion`.
+    pub version: Version,
+    /// `name`.
+    pub name: String,
+    /// `type`: the name that this binary was called by.
+    pub plugin_type: String,
+    /// `mode`.
+    pub mode: Mode,
+    /// `mtu` in bytes; `None` to derive it.
+    pub mtu: Option<u32>,
+    /// `overhead` in bytes, or the mode's.
+    pub overhead: u32,
+    /// `gateway`.
+    pub gateway: Ipv4Addr,
+    /// `ipMasq`.
+    pub masquerade: bool,
+    /// `nonMasqueradeCIDRs`, `clusterCIDRs` and the ranges of the IPAM section.
+    pub never_masqueraded: Vec<IpNetwork>,
+    /// `hostPrefix`.
+    pub host_prefix: String,
+    /// `queues`.
+    pub queues: u32,
+    /// `allowIPForwarding`.
+    pub allow_ip_forwarding: bool,
+    /// `manageForwarding`.
+    pub manage_forwarding: bool,
+    /// `includeDefaultRoutes`.
+    pub include_default_routes: bool,
+    /// `ipam.type`; empty if there is none.
+    pub ipam_type: String,
+    /// `dns`, if it has any key.
+    pub dns: Option<Dns>,
+    /// The MAC address asked for: `runtimeConfig.mac`, else `args.cni.mac`.
+    pub mac: Option<String>,
+    /// `prevResult`.
+    pub previous: Option<Value>,
+    /// `logLevel`.
+    pub log_level: log::LevelFilter,
+    /// `logFile`.
+    pub log_file: Option<String>,
+    /// Keys of Calico's that need its API server or its policy engine.
+    pub ignored: Vec<String>,
+}
+
+impl Document {
+    /// Reads a configuration as far as every verb needs it.
+    ///
+    /// # Errors
+    /// Code 6 if it is no JSON object, code 7 without a usable `name`.
+    pub fn parse(bytes: Vec<u8>) -> Result<Self, Error> {
+        let decode = |msg: String| {
+            Error::new(Code::DECODE, msg).details("give the network configuration as a JSON object")
+        };
+        let object = match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(object)) => object,
+            Ok(other) => return Err(decode(format!("the configuration is no object: {other}"))),
+            Err(error) => return Err(decode(format!("the configuration is no JSON: {error}"))),
+        };
+        let name = match field(&object, "name") {
+            None => return Err(invalid_name("the configuration has no name")),
+            Some(Value::String(name)) if valid_network_name(name) => name.clone(),
+            Some(other) => {
+                return Err(invalid_name(&format!("configuration key name has the value {other}")));
+            }
+        };
+        Ok(Self { bytes, object, name })
+    }
+
+    /// The version of the specification that the configuration is written for.
+    ///
+    /// # Errors
+    /// Code 6 if it is no string, code 1 if it is not supported.
+    pub fn version(&self) -> Result<Version, Error> {
+        match field(&self.object, "cniVersion") {
+            None => Ok(Version::UNSTATED),
+            Some(Value::String(text)) => Version::parse(text),
+            Some(other) => {
+                Err(Error::new(Code::DECODE, format!("cniVersion is no string: {other}")))
+            }
+        }
+    }
+
+    /// The `ipam` section, or null.
+    pub fn ipam(&self) -> &Value {
+        field(&self.object, "ipam").unwrap_or(&Value::Null)
+    }
+
+    /// The list that a GC comes with, under either of its names (the second
+    /// one is that of libcni before 1.1).
+    ///
+    /// # Errors
+    /// Code 7 for a list that cannot be read: nothing may be removed by it.
+    pub fn valid_attachments(&self) -> Result<ValidAttachments, Error> {
+        let key = ["cni.dev/valid-attachments", "cni.dev/attachments"]
+            .into_iter()
+            .find(|key| self.object.contains_key(*key));
+        let list = match key.and_then(|key| self.object.get(key)) {
+            None => return Ok(ValidAttachments::Unstated),
+            Some(Value::Null) => return Ok(ValidAttachments::Only(Vec::new())),
+            Some(list) => list,
+        };
+        let read = |item: &Value| {
+            let text = |name| Some(member(item, name)?.as_str()?.to_owned());
+            Some((text("containerID")?, text("ifname")?))
+        };
+        let valid = list.as_array().and_then(|items| items.iter().map(read).collect());
+        valid.map(ValidAttachments::Only).ok_or_else(|| {
+            let key = key.unwrap_or_default();
+            Error::new(Code::INVALID_CONFIG, format!("configuration key {key} is {list}"))
+                .details("give a list of {\"containerID\", \"ifname\"}")
+        })
+    }
+}
+
+impl Config {
+    /// Reads the values, filling in defaults for those that are absent and for
+    /// those that it complains of.
+    pub fn read(document: &Document, version: Version) -> (Self, Vec<Error>) {
+        let mut fields = Fields::new(Some(&document.object), "");
+        let mode = mode(&mut fields);
+        unsupported(&mut fields);
+        let container = &mut fields.object(&["container_settings"]);
+        let forwarding = container.boolean(&["allow_ip_forwarding"]);
+        let mut never = fields.networks(&["nonMasqueradeCIDRs"]).unwrap_or_default();
+        never.extend(fields.networks(&["clusterCIDRs"]).unwrap_or_default());
+        never.extend(ranges(document));
+        let config = Self {
+            version,
+            name: document.name.clone(),
+            plugin_type: fields.string(&["type"]).unwrap_or_default().to_owned(),
+            mode,
+            mtu: mtu(&mut fields),
+            overhead: fields.number(&["overhead"], 0..=1000).unwrap_or(mode.overhead()),
+            gateway: gateway(&mut fields),
+            masquerade: fields.boolean(&["ipMasq"]).unwrap_or(false),
+            never_masqueraded: never,
+            host_prefix: host_prefix(&mut fields),
+            queues: fields.number(&["queues", "num_queues"], 0..=4096).unwrap_or(1).max(1),
+            allow_ip_forwarding: fields
+                .boolean(&["allowIPForwarding"])
+                .or(forwarding)
+                .unwrap_or(false),
+            manage_forwarding: fields.boolean(&["manageForwarding"]).unwrap_or(true),
+            include_default_routes: fields
+                .boolean(&["includeDefaultRoutes", "include_default_routes"])
+                .unwrap_or(false),
+            ipam_type: ipam_type(&mut fields),
+            dns: dns(&mut fields),
+            mac: requested_mac(document),
+            previous: field(&document.object, "prevResult").cloned(),
+            log_level: log_level(&mut fields),
+            log_file: fields.string(&["logFile", "log_file_path"]).map(str::to_owned),
+            ignored: keys::ignored(&document.object),
+        };
+        (config, fields.complaints)
+    }
+
+    /// The MAC address asked for, by precedence: capability, `args.cni`,
+    /// `CNI_ARGS` (CONVENTIONS.md, "dynamic plugin specific fields").
+    pub fn requested_mac<'a>(&'a self, args: &'a Args) -> Option<&'a str> {
+        self.mac.as_deref().or_else(|| args.value("MAC")).filter(|mac| !mac.is_empty())
+    }
+}
+
+impl Mode {
+    /// Bytes that the encapsulation adds to a packet, over IPv4.
+    pub fn overhead(self) -> u32 {
+        match self {
+            Self::Direct => 0,
+            Self::Ipip => 20,
+            Self::Vxlan => 50,
+        }
+    }
+}
+
+fn invalid_name(msg: &str) -> Error {
+    Error::new(Code::INVALID_CONFIG, msg).details(
+        "give a name of letters, digits, '_', '.' and '-', beginning with one of the first",
+    )
+}
+
+fn mode(fields: &mut Fields<'_>) -> Mode {
+    match fields.string(&["mode"]) {
+        None | Some("" | "direct") => Mode::Direct,
+        Some("ipip") => Mode::Ipip,
+        Some("vxlan") => Mode::Vxlan,
+        Some(other) => {
+            fields.complain(
+                Code::INVALID_CONFIG,
+                "mode",
+                &other.into(),
+                "give direct, ipip or vxlan",
+            );
+            Mode::Direct
+        }
+    }
+}
+
+/// Keys that ask for what this version does not do.
+fn unsupported(fields: &mut Fields<'_>) {
+    if let Some((key, value)) = fields.value(&["peersFile"]) {
+        let reason = "this version programs no routes to other nodes: leave the key out";
+        fields.complain(Code::UNSUPPORTED_FIELD, key, value, reason);
+    }
+    if let Some((key, value)) = fields.value(&["mtuMode"])
+        && value.as_str() != Some("link")
+    {
+        let reason = "this version sets the MTU of the links only: link, or leave the key out";
+        fields.complain(Code::UNSUPPORTED_FIELD, key, value, reason);
+    }
+    if let Some((key, value)) = fields.value(&["device_type"])
+        && !matches!(value.as_str(), Some("" | "veth"))
+    {
+        fields.complain(Code::UNSUPPORTED_FIELD, key, value, "pods get a veth: leave the key out");
+    }
+}
+
+/// 0 means the same as absent, as Calico's installer writes it.
+fn mtu(fields: &mut Fields<'_>) -> Option<u32> {
+    if fields.value(&["mtu"]).is_some_and(|(_, value)| value.as_u64() == Some(0)) {
+        return None;
+    }
+    fields.number(&["mtu"], MTU_MIN..=MTU_MAX)
+}
+
+fn gateway(fields: &mut Fields<'_>) -> Ipv4Addr {
+    let address = fields.ipv4(&["gateway"]).unwrap_or(GATEWAY);
+    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+        let text = address.to_string().into();
+        fields.complain(Code::INVALID_CONFIG, "gateway", &text, "give a unicast address");
+        return GATEWAY;
+    }
+    address
+}
+
+fn host_prefix(fields: &mut Fields<'_>) -> String {
+    let prefix = fields.string(&["hostPrefix"]).unwrap_or(HOST_PREFIX);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    if prefix.is_empty() || prefix.len() > HOST_PREFIX_BYTES_MAX || !prefix.bytes().all(plain) {
+        let reason = "give 1 to 4 letters, digits, '-' or '_'";
+        fields.complain(Code::INVALID_CONFIG, "hostPrefix", &prefix.into(), reason);
+        return HOST_PREFIX.to_owned();
+    }
+    prefix.to_owned()
+}
+
+fn ipam_type(fields: &mut Fields<'_>) -> String {
+    let mut ipam = fields.object(&["ipam"]);
+    let kind = ipam.string(&["type"]).unwrap_or_default();
+    if kind.is_empty() && ipam.complaints.is_empty() {
+        let section = fields.value(&["ipam"]).map_or(&Value::Null, |(_, value)| value);
+        let reason = "name an IPAM plugin in ipam.type, such as host-local";
+        ipam.complain(Code::INVALID_CONFIG, "type", section, reason);
+    }
+    if let Some((key, value)) = placeholder(&ipam) {
+        let reason = "this version reads no pod CIDR of the node: give the subnet itself";
+        ipam.complain(Code::UNSUPPORTED_FIELD, key, &value, reason);
+    }
+    fields.absorb(ipam);
+    kind.to_owned()
+}
+
+/// Calico's `usePodCidr`, which stands for what the API server knows.
+fn placeholder(ipam: &Fields<'_>) -> Option<(&'static str, Value)> {
+    let is_placeholder = |value: &Value| {
+        value.as_str().is_some_and(|text| text.to_ascii_lowercase().starts_with("usepodcidr"))
+    };
+    let (_, subnet) = ipam.value(&["subnet"]).unwrap_or(("subnet", &Value::Null));
+    let (_, sets) = ipam.value(&["ranges"]).unwrap_or(("ranges", &Value::Null));
+    let ranges = sets.as_array().into_iter().flatten().flat_map(Value::as_array).flatten();
+    let found = ranges.filter_map(|range| member(range, "subnet")).chain([subnet]);
+    found.into_iter().find(|value| is_placeholder(value)).map(|value| ("subnet", value.clone()))
+}
+
+/// The ranges that the IPAM section hands addresses out of, as far as it is
+/// host-local's or static's: where the network's own pods are.
+fn ranges(document: &Document) -> Vec<IpNetwork> {
+    let runtime = walk(&document.object, &["runtimeConfig", "ipRanges"]);
+    let sets = member(document.ipam(), "ranges").into_iter().chain(runtime);
+    let ranges = sets.flat_map(Value::as_array).flatten().flat_map(Value::as_array).flatten();
+    let subnets = ranges.filter_map(|range| member(range, "subnet"));
+    let addresses = member(document.ipam(), "addresses");
+    let addresses = addresses.and_then(Value::as_array).into_iter().flatten();
+    subnets
+        .chain(member(document.ipam(), "subnet"))
+        .chain(addresses.filter_map(|entry| member(entry, "address")))
+        .filter_map(|text| cidr::parse(text.as_str()?).ok())
+        .collect()
+}
+
+fn dns(fields: &mut Fields<'_>) -> Option<Dns> {
+    let mut section = fields.object(&["dns"]);
+    let given = fields.value(&["dns"]).and_then(|(_, value)| value.as_object());
+    let dns = given.is_some_and(|keys| !keys.is_empty()).then(|| Dns {
+        nameservers: section.strings(&["nameservers"]).unwrap_or_default(),
+        domain: section.string(&["domain"]).map(str::to_owned),
+        search: section.strings(&["search"]).unwrap_or_default(),
+        options: section.strings(&["options"]).unwrap_or_default(),
+    });
+    fields.absorb(section);
+    dns
+}
+
+fn requested_mac(document: &Document) -> Option<String> {
+    [&["runtimeConfig", "mac"][..], &["args", "cni", "mac"][..]]
+        .into_iter()
+        .find_map(|path| walk(&document.object, path)?.as_str())
+        .filter(|mac| !mac.is_empty())
+        .map(str::to_owned)
+}
+
+/// Calico takes any word it does not know for `info`; so does its key here.
+fn log_level(fields: &mut Fields<'_>) -> log::LevelFilter {
+    let default = log::LevelFilter::Info;
+    match fields.value(&["logLevel", "log_level"]) {
+        None => default,
+        Some((key, value)) => {
+            let level = value.as_str().and_then(|text| text.parse().ok());
+            if level.is_none() && key == "logLevel" {
+                let reason = "give error, warn, info, debug or trace";
+                fields.complain(Code::INVALID_CONFIG, key, value, reason);
+            }
+            level.unwrap_or(default)
+        }
+    }
+}

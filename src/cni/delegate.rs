@@ -1,0 +1,272 @@
+//! Calling another plugin, as a rule an IPAM plugin (SPEC 1.1.0, "Plugin
+//! Delegation").
+//!
+//! It exists because a delegate is a stranger: it may hang, print prose, ignore
+//! its input, or fail after it has allocated. What comes back from here is a
+//! result or an error in its own words, in bounded time, and no process. What a
+//! delegate is asked for and when is the verbs' business.
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::env::split_path;
+use super::{AddResult, Code, Command, Environment, Error, Version};
+
+mod exec;
+mod spawn;
+#[cfg(test)]
+mod tests;
+
+use exec::{Failure, Output};
+
+/// How much of a delegate's unreadable output an error repeats, in characters.
+const MAX_QUOTE_CHARS: usize = 300;
+
+/// The specification's error for a container that does not exist, upon which a
+/// runtime may leave out the DEL.
+const UNKNOWN_CONTAINER: Code = Code(3);
+
+/// A plugin that was found on the search path.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Delegate {
+    /// The `type` of the configuration.
+    pub plugin_type: String,
+    /// Its program.
+    pub binary: PathBuf,
+}
+
+impl Delegate {
+    /// Finds the plugin of a `type`: the first regular file of that name in the
+    /// directories of `CNI_PATH`. Whether it is executable shows when it runs.
+    ///
+    /// # Errors
+    /// Code 7 for a type that is empty or holds a `/`; code 4 if there is no
+    /// search path; code 103 naming the type and the directories if it is in none.
+    pub fn find(plugin_type: &str, path: &[PathBuf]) -> Result<Self, Error> {
+        if plugin_type.is_empty() || plugin_type.contains('/') {
+            return Err(Error::new(
+                Code::INVALID_CONFIG,
+                format!("type {plugin_type:?} is not the name of a plugin"),
+            )
+            .details("a type is a file name without directories, looked for in CNI_PATH"));
+        }
+        if path.is_empty() {
+            return Err(Error::new(
+                Code::INVALID_ENVIRONMENT,
+                format!("CNI_PATH is missing, which plugin {plugin_type:?} is looked for in"),
+            )
+            .details("the container runtime sets it to its directories of CNI plugins"));
+        }
+        match path.iter().map(|directory| directory.join(plugin_type)).find(|path| path.is_file()) {
+            Some(binary) => Ok(Self { plugin_type: plugin_type.to_owned(), binary }),
+            // Not "not found": a runtime takes a DEL that says so for done.
+            None => Err(Error::new(
+                Code::DELEGATE,
+                format!("no plugin {plugin_type:?} in CNI_PATH {}", list(path)),
+            )
+            .details("install that plugin there, or correct the type in the configuration")),
+        }
+    }
+
+    /// Runs the plugin for `command`, with `stdin`, which is our own input whole,
+    /// and with our own environment, overlaid with `environment`. Returns the
+    /// JSON that it printed, if any. Its stderr goes to ours. It gets `limit` of
+    /// time, after which it and its process group are killed; it is killed as
+    /// well when the calling thread ends.
+    ///
+    /// # Errors
+    /// The delegate's own error with its code, its type before the message. Code
+    /// 11 when it took too long; code 103 when it could not be run, or when what
+    /// it said makes no sense.
+    pub fn invoke(
+        &self,
+        command: &Command,
+        environment: &Environment,
+        stdin: &[u8],
+        limit: Duration,
+    ) -> Result<Option<Value>, Error> {
+        let mut child = process::Command::new(&self.binary);
+        for (name, value) in variables(command, environment) {
+            child.env(name, value);
+        }
+        let output = exec::run(&mut child, stdin, limit)
+            .map_err(|failure| self.explain(&failure, command, limit))?;
+        if output.status.success() {
+            self.read(&output.stdout, command)
+        } else {
+            Err(self.refusal(&output, command))
+        }
+    }
+
+    /// Runs an ADD and reads its result, which is of version `assumed` unless it
+    /// says otherwise. A failed ADD may have allocated, so a DEL follows it, with
+    /// as much time again.
+    ///
+    /// Not for a container that may be alive already: that DEL would release
+    /// its address.
+    ///
+    /// # Errors
+    /// The cause, as [`Delegate::invoke`] or [`AddResult::decode`] have it, and
+    /// after it whatever the DEL had to say.
+    pub fn add(
+        &self,
+        environment: &Environment,
+        stdin: &[u8],
+        assumed: Version,
+        limit: Duration,
+    ) -> Result<AddResult, Error> {
+        let result = self.invoke(&Command::Add, environment, stdin, limit).and_then(|value| {
+            AddResult::decode(&value.unwrap_or_default(), assumed).map_err(|error| self.sign(error))
+        });
+        result.map_err(|cause| {
+            let undo = self.invoke(&Command::Del, environment, stdin, limit).err();
+            let errors = [cause.clone()].into_iter().chain(undo).collect();
+            Error::join(errors).unwrap_or(cause)
+        })
+    }
+
+    /// Runs a STATUS. A plugin that knows no such verb has nothing against an ADD.
+    ///
+    /// # Errors
+    /// As [`Delegate::invoke`].
+    pub fn status(
+        &self,
+        environment: &Environment,
+        stdin: &[u8],
+        limit: Duration,
+    ) -> Result<(), Error> {
+        match self.invoke(&Command::Status, environment, stdin, limit) {
+            Err(error) if !status_unsupported(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a successful run printed. Only ADD and VERSION have something to say;
+    /// elsewhere noise is nothing worse.
+    fn read(&self, stdout: &[u8], command: &Command) -> Result<Option<Value>, Error> {
+        let needed = matches!(command, Command::Add | Command::Version);
+        match serde_json::from_slice(stdout) {
+            Ok(value) => Ok(Some(value)),
+            Err(_) if !needed => Ok(None),
+            Err(_) if stdout.trim_ascii().is_empty() => {
+                Err(self.fault(command, "succeeded and printed no result"))
+            }
+            Err(error) => {
+                let text = quote(stdout);
+                Err(self.fault(command, &format!("printed what is not JSON ({error}): {text}")))
+            }
+        }
+    }
+
+    /// The error of a run that failed.
+    fn refusal(&self, output: &Output, command: &Command) -> Error {
+        let said = serde_json::from_slice(&output.stdout).ok();
+        if let Some(mut error) = said.as_ref().and_then(Error::decode) {
+            // To repeat this would tell the runtime that no DEL is due, while the
+            // delegate may well hold an address (SPEC 1.1.0, "Error").
+            if *command == Command::Add && error.code == UNKNOWN_CONTAINER {
+                error.code = Code::DELEGATE;
+            }
+            return self.sign(error);
+        }
+        let status = output.status;
+        if output.stdout.trim_ascii().is_empty() {
+            return self
+                .fault(command, &format!("failed without an error on stdout ({status})"))
+                .details("what it may have said on stderr is on ours");
+        }
+        self.fault(command, &format!("failed ({status}): {}", quote(&output.stdout)))
+    }
+
+    fn explain(&self, failure: &Failure, command: &Command, limit: Duration) -> Error {
+        let binary = self.binary.display();
+        match failure {
+            Failure::Deadline => Error::new(
+                Code::TRY_AGAIN,
+                format!(
+                    "{}: {command} took longer than {limit:?} and was killed",
+                    self.plugin_type
+                ),
+            )
+            .details(format!("find out what {binary} waits for")),
+            Failure::Flood => self.fault(
+                command,
+                &format!("printed more than {} bytes and was killed", exec::MAX_OUTPUT_BYTES),
+            ),
+            // The kernel says "No such file" of a script whose interpreter is not
+            // there, and a runtime takes a DEL with these words for done.
+            Failure::Start(error) if error.kind() == ErrorKind::NotFound => {
+                self.fault(command, &format!("cannot run {binary}: its interpreter is missing"))
+            }
+            Failure::Start(error) => self.fault(command, &format!("cannot run {binary}: {error}")),
+            Failure::Io(error) => self.fault(command, &format!("talking to {binary}: {error}")),
+        }
+    }
+
+    fn fault(&self, command: &Command, what: &str) -> Error {
+        self.sign(Error::new(Code::DELEGATE, format!("{command} {what}")))
+            .details(format!("the plugin is {}", self.binary.display()))
+    }
+
+    /// Says whose error it is.
+    fn sign(&self, mut error: Error) -> Error {
+        error.msg = format!("{}: {}", self.plugin_type, error.msg);
+        error
+    }
+}
+
+/// Whether a STATUS failed merely for being unknown: a verb that the plugin never
+/// heard of, or a version in which it does not exist. Plugins older than 1.1.0
+/// answer so.
+pub fn status_unsupported(error: &Error) -> bool {
+    match error.code {
+        Code::INCOMPATIBLE_VERSION => true,
+        Code::INVALID_ENVIRONMENT => error.msg.to_ascii_lowercase().contains("command"),
+        _ => false,
+    }
+}
+
+/// What differs from our own environment, for the child: the verb, and whatever
+/// `environment` says other than the runtime did.
+fn variables(command: &Command, environment: &Environment) -> Vec<(&'static str, OsString)> {
+    let mut variables = vec![
+        ("CNI_COMMAND", command.as_str().into()),
+        ("CNI_CONTAINERID", OsString::from(&environment.container_id)),
+        ("CNI_NETNS", OsString::from(&environment.netns)),
+        ("CNI_IFNAME", OsString::from(&environment.ifname)),
+    ];
+    let args = environment.args.text();
+    // The reference IPAM plugins fail on a key that they do not know, and runtimes
+    // add keys as they please. Calico says the same for its delegates.
+    variables.push(if args.is_empty() || environment.args.value("IgnoreUnknown").is_some() {
+        ("CNI_ARGS", args.into())
+    } else {
+        ("CNI_ARGS", format!("IgnoreUnknown=1;{args}").into())
+    });
+    let inherited = std::env::var_os("CNI_PATH").unwrap_or_default();
+    if split_path(&inherited) != environment.path {
+        // A part came from splitting at colons, so that joining cannot fail.
+        variables.push(("CNI_PATH", std::env::join_paths(&environment.path).unwrap_or_default()));
+    }
+    // Where the runtime set nothing, the delegate finds nothing set.
+    variables.retain(|(name, value)| !value.is_empty() || std::env::var_os(name).is_some());
+    variables
+}
+
+fn quote(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut quoted: String = text.trim().chars().take(MAX_QUOTE_CHARS).collect();
+    if text.trim().chars().count() > MAX_QUOTE_CHARS {
+        quoted.push('…');
+    }
+    format!("{quoted:?}")
+}
+
+fn list(path: &[PathBuf]) -> String {
+    path.iter().map(|directory| Path::display(directory).to_string()).collect::<Vec<_>>().join(":")
+}

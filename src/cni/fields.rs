@@ -1,0 +1,131 @@
+//! Reading a JSON object as CNI's other implementations do: keys match
+//! without regard to case, `null` is as good as absent, and a wrong value is
+//! reported with its key.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::IpNetwork;
+use serde_json::{Map, Value};
+
+use super::{Code, Error, cidr, json::field};
+
+/// An object whose readers collect complaints instead of giving up at the
+/// first: a linter wants all, ADD fails on the first, DEL ignores them.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    object: Option<&'a Map<String, Value>>,
+    path: String,
+    /// What was wrong so far, in the order of reading.
+    pub complaints: Vec<Error>,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads `object`, whose members are reported as `path` and their key.
+    pub fn new(object: Option<&'a Map<String, Value>>, path: &str) -> Self {
+        Self { object, path: path.to_owned(), complaints: Vec::new() }
+    }
+
+    /// The first of `keys` that is there.
+    pub fn value(&self, keys: &[&'static str]) -> Option<(&'static str, &'a Value)> {
+        let object = self.object?;
+        keys.iter().find_map(|key| field(object, key).map(|value| (*key, value)))
+    }
+
+    /// A string.
+    pub fn string(&mut self, keys: &[&'static str]) -> Option<&'a str> {
+        self.read(keys, "a string", |value| value.as_str().ok_or_else(String::new))
+    }
+
+    /// A boolean, also as the text `true` or `false`.
+    pub fn boolean(&mut self, keys: &[&'static str]) -> Option<bool> {
+        self.read(keys, "true or false", |value| match value {
+            Value::Bool(flag) => Ok(*flag),
+            Value::String(text) => text.parse().map_err(|_| String::new()),
+            _ => Err(String::new()),
+        })
+    }
+
+    /// A whole number in `range`.
+    pub fn number(
+        &mut self,
+        keys: &[&'static str],
+        range: std::ops::RangeInclusive<u32>,
+    ) -> Option<u32> {
+        let expected = format!("a whole number from {} to {}", range.start(), range.end());
+        self.read(keys, &expected, |value| {
+            let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+            number.filter(|number| range.contains(number)).ok_or_else(String::new)
+        })
+    }
+
+    /// An IPv4 address.
+    pub fn ipv4(&mut self, keys: &[&'static str]) -> Option<Ipv4Addr> {
+        self.read(keys, "an IPv4 address", |value| match value.as_str().map(cidr::parse_address) {
+            Some(Ok(IpAddr::V4(address))) => Ok(address),
+            _ => Err(String::new()),
+        })
+    }
+
+    /// A list of CIDRs.
+    pub fn networks(&mut self, keys: &[&'static str]) -> Option<Vec<IpNetwork>> {
+        self.read(keys, "a list of CIDRs", |value| {
+            let list = value.as_array().ok_or_else(String::new)?;
+            list.iter()
+                .map(|item| cidr::parse(item.as_str().ok_or_else(|| item.to_string())?))
+                .collect()
+        })
+    }
+
+    /// A list of strings.
+    pub fn strings(&mut self, keys: &[&'static str]) -> Option<Vec<String>> {
+        self.read(keys, "a list of strings", |value| {
+            let list = value.as_array().ok_or_else(String::new)?;
+            list.iter()
+                .map(|item| item.as_str().map(str::to_owned).ok_or_else(String::new))
+                .collect()
+        })
+    }
+
+    /// A nested object; its complaints are to be taken back with [`Fields::absorb`].
+    pub fn object(&mut self, keys: &[&'static str]) -> Fields<'a> {
+        let object =
+            self.read(keys, "an object", |value| value.as_object().ok_or_else(String::new));
+        let key = self.value(keys).map_or_else(|| keys.first().copied(), |(key, _)| Some(key));
+        Fields::new(object, &self.name(key.unwrap_or_default()))
+    }
+
+    /// Takes over the complaints of a nested object.
+    pub fn absorb(&mut self, nested: Fields<'_>) {
+        self.complaints.extend(nested.complaints);
+    }
+
+    /// Complains about the value of a key that is there.
+    pub fn complain(&mut self, code: Code, key: &str, value: &Value, reason: &str) {
+        let name = self.name(key);
+        self.complaints.push(
+            Error::new(code, format!("configuration key {name} has the value {value}"))
+                .details(reason),
+        );
+    }
+
+    fn read<T>(
+        &mut self,
+        keys: &[&'static str],
+        expected: &str,
+        parse: impl FnOnce(&'a Value) -> Result<T, String>,
+    ) -> Option<T> {
+        let (key, value) = self.value(keys)?;
+        match parse(value) {
+            Ok(parsed) => Some(parsed),
+            Err(reason) => {
+                let hint = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+                self.complain(Code::INVALID_CONFIG, key, value, &format!("give {expected}{hint}"));
+                None
+            }
+        }
+    }
+
+    fn name(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+}

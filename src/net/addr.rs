@@ -1,0 +1,78 @@
+//! Addresses of links.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
+};
+use nix::errno::Errno;
+
+use super::{Error, Request, Socket};
+
+/// Adds an address. One of IPv6 is usable at once: on a link with two ends
+/// there is nobody to ask whether it is taken (`IFA_F_NODAD`).
+pub fn add(index: u32, address: IpNetwork) -> Request {
+    let mut message = describe(index, address);
+    if address.is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    } else {
+        message.attributes.push(AddressAttribute::Local(address.ip()));
+    }
+    Request::new(
+        RouteNetlinkMessage::NewAddress(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+        format!("add address {address}"),
+    )
+}
+
+/// Removes an address; one that is gone already is success.
+pub fn delete(index: u32, address: IpNetwork) -> Request {
+    let message = RouteNetlinkMessage::DelAddress(describe(index, address));
+    Request::new(message, 0, format!("delete address {address}")).tolerate(Errno::EADDRNOTAVAIL)
+}
+
+/// The addresses of a link.
+///
+/// # Errors
+/// The kernel's refusal; `ENODEV` for a link that is not there.
+pub fn of_link(socket: &mut Socket, index: u32) -> Result<Vec<IpNetwork>, Error> {
+    let mut message = AddressMessage::default();
+    message.header.index = index;
+    let what = format!("list the addresses of link number {index}");
+    let request = Request::new(RouteNetlinkMessage::GetAddress(message), 0, what);
+    Ok(socket.dump(&request)?.iter().filter_map(|answer| read(answer, index)).collect())
+}
+
+fn describe(index: u32, address: IpNetwork) -> AddressMessage {
+    let mut message = AddressMessage::default();
+    message.header.family =
+        if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.prefix_len = address.prefix();
+    message.header.index = index;
+    message.header.scope = match address.ip() {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => AddressScope::Link,
+        _ => AddressScope::Universe,
+    };
+    message.attributes.push(AddressAttribute::Address(address.ip()));
+    message
+}
+
+fn read(answer: &RouteNetlinkMessage, index: u32) -> Option<IpNetwork> {
+    let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
+    let attributes = || message.attributes.iter();
+    // IFA_LOCAL is the address itself where IFA_ADDRESS is a peer's.
+    let local = attributes().find_map(|attribute| match attribute {
+        AddressAttribute::Local(ip) => Some(*ip),
+        _ => None,
+    });
+    let address = attributes().find_map(|attribute| match attribute {
+        AddressAttribute::Address(ip) => Some(*ip),
+        _ => None,
+    });
+    (message.header.index == index)
+        .then(|| IpNetwork::new(local.or(address)?, message.header.prefix_len).ok())
+        .flatten()
+}

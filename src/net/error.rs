@@ -1,0 +1,46 @@
+//! What the kernel answered, with the object it was asked about.
+
+use std::{fmt, io};
+
+use nix::errno::Errno;
+
+/// A failed request: what was asked, the errno, and the kernel's own words
+/// where it gave any (extended acknowledgement, `NLMSGERR_ATTR_MSG`).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Error {
+    /// What was attempted, with the object: `create veth cali1234`.
+    pub what: String,
+    /// The error number.
+    pub errno: Errno,
+    /// The kernel's explanation, if it sent one.
+    pub words: Option<String>,
+}
+
+impl Error {
+    /// An error of `what` with only a number.
+    pub fn new(what: impl Into<String>, errno: Errno) -> Self {
+        Self { what: what.into(), errno, words: None }
+    }
+
+    /// An error of `what` from an I/O error; `EIO` where that has no number.
+    pub fn from_io(what: impl Into<String>, error: &io::Error) -> Self {
+        Self::new(what, error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
+    }
+
+    /// Whether the object was not there to begin with.
+    pub fn is_absent(&self) -> bool {
+        matches!(self.errno, Errno::ENODEV | Errno::ENOENT | Errno::ESRCH | Errno::ENXIO)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.what, self.errno.desc())?;
+        if let Some(words) = &self.words {
+            write!(f, ": {words}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,234 @@
+//! Links: the veth pair of an attachment, and what the kernel says of one.
+
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    link::{
+        AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
+        LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    },
+};
+use nix::errno::Errno;
+use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+
+use super::{Error, Mac, Request, Socket};
+
+/// The longest alias that the kernel keeps, in bytes (IFALIASZ less its NUL).
+pub const ALIAS_BYTES_MAX: usize = 255;
+
+/// A link as the kernel describes it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Link {
+    /// Interface index in its namespace.
+    pub index: u32,
+    /// Interface name.
+    pub name: String,
+    /// `IFLA_IFALIAS`.
+    pub alias: Option<String>,
+    /// `IFLA_GROUP`; 0 is the default group.
+    pub group: u32,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Ethernet address.
+    pub mac: Option<Mac>,
+    /// Administratively up.
+    pub up: bool,
+    /// A loopback device.
+    pub loopback: bool,
+    /// `IFLA_INFO_KIND`: `veth`, `vxlan`, `ipip`; none for hardware.
+    pub kind: Option<String>,
+    /// Index of the other end or of the lower device, in that one's namespace.
+    pub peer_index: Option<u32>,
+}
+
+/// One end of a pair that is to be.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct VethEnd {
+    /// Interface name.
+    pub name: String,
+    /// Ethernet address.
+    pub mac: Mac,
+    /// MTU in bytes; the kernel does not copy it from one end to the other.
+    pub mtu: u32,
+    /// Interface group; 0 for none.
+    pub group: u32,
+    /// Transmit and receive queues.
+    pub queues: u32,
+}
+
+/// Creates a pair with the pod's end directly in its namespace and the host's
+/// in the socket's. Creating here and moving there would cost a grace period.
+/// Both ends come up down: an end that is to be the peer may not carry IFF_UP
+/// (veth_open of drivers/net/veth.c wants both).
+fn create_veth(host: &VethEnd, pod: &VethEnd, netns: BorrowedFd<'_>) -> Request {
+    let end = |end: &VethEnd| {
+        [
+            LinkAttribute::Address(end.mac.0.to_vec()),
+            LinkAttribute::Mtu(end.mtu),
+            LinkAttribute::Group(end.group),
+            LinkAttribute::NumTxQueues(end.queues),
+            LinkAttribute::NumRxQueues(end.queues),
+        ]
+    };
+    let mut peer = LinkMessage::default();
+    peer.attributes.push(LinkAttribute::IfName(host.name.clone()));
+    peer.attributes.extend(end(host));
+    let mut message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
+        .name(pod.name.clone())
+        .setns_by_fd(netns.as_raw_fd())
+        .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
+        .build();
+    message.attributes.extend(end(pod));
+    Request::new(
+        RouteNetlinkMessage::NewLink(message),
+        NLM_F_CREATE | NLM_F_EXCL,
+        format!("create veth {} with its other end {} in the pod", host.name, pod.name),
+    )
+}
+
+/// Makes the pair in one send: `before` it (such as the removal of a link whose
+/// name is taken over), the pair, the alias that names its owner, and the host
+/// link as the kernel then has it. The alias cannot be part of the creating
+/// message, which ignores it.
+///
+/// # Errors
+/// The first request that failed; what was made before it stays.
+pub fn make_veth(
+    socket: &mut Socket,
+    before: Vec<Request>,
+    pair: (&VethEnd, &VethEnd),
+    netns: BorrowedFd<'_>,
+    alias: &str,
+) -> Result<Link, Error> {
+    let (host, pod) = pair;
+    let mut requests = before;
+    requests.push(create_veth(host, pod, netns));
+    requests.push(set_alias(&host.name, alias));
+    requests.push(described(0, Some(LinkAttribute::IfName(host.name.clone())), &host.name));
+    let answers = socket.exchange(&requests)?;
+    let link = answers.iter().find_map(Link::read);
+    link.ok_or_else(|| Error::new(format!("look up link {}", host.name), Errno::ENODEV))
+}
+
+/// Names the owner of a link.
+fn set_alias(name: &str, alias: &str) -> Request {
+    let message = LinkUnspec::new_with_name(name).alias(alias).build();
+    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("set the alias of {name}"))
+}
+
+/// Keeps the kernel from generating a link-local address, for which it would
+/// wait a second or two; one is given explicitly instead.
+pub fn without_generated_address(name: &str) -> Request {
+    let message = LinkUnspec::new_with_name(name)
+        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![
+            AfSpecInet6::AddrGenMode(In6AddrGenMode::None),
+        ])]))
+        .build();
+    let what = format!("turn off address generation of {name}");
+    Request::new(RouteNetlinkMessage::SetLink(message), 0, what)
+}
+
+/// Brings a link up.
+pub fn set_up(name: &str) -> Request {
+    let message = LinkUnspec::new_with_name(name).up().build();
+    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("bring up {name}"))
+}
+
+/// Deletes a link by its index, and with a veth its other end; a link that is
+/// gone already is success.
+pub fn delete(index: u32, name: &str) -> Request {
+    let message = LinkUnspec::new_with_index(index).build();
+    Request::new(RouteNetlinkMessage::DelLink(message), 0, format!("delete link {name}"))
+        .tolerate(Errno::ENODEV)
+}
+
+/// The link of that name, or `None`.
+///
+/// # Errors
+/// Anything the kernel answers but `ENODEV`.
+pub fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
+    let attribute = LinkAttribute::IfName(name.to_owned());
+    query(socket, described(0, Some(attribute), name))
+}
+
+/// The link of that index, or `None`.
+///
+/// # Errors
+/// Anything the kernel answers but `ENODEV`.
+pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, Error> {
+    query(socket, described(index, None, &format!("number {index}")))
+}
+
+/// All links of the namespace.
+///
+/// # Errors
+/// The kernel's refusal, or `EINTR` if the list never held still.
+pub fn all(socket: &mut Socket) -> Result<Vec<Link>, Error> {
+    let request = Request::new(RouteNetlinkMessage::GetLink(without_stats()), 0, "list links");
+    Ok(socket.dump(&request)?.iter().filter_map(Link::read).collect())
+}
+
+fn query(socket: &mut Socket, request: Request) -> Result<Option<Link>, Error> {
+    match socket.exchange(&[request]) {
+        Ok(answers) => Ok(answers.iter().find_map(Link::read)),
+        Err(error) if error.errno == Errno::ENODEV => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn described(index: u32, attribute: Option<LinkAttribute>, name: &str) -> Request {
+    let mut message = without_stats();
+    message.header.index = index;
+    message.attributes.extend(attribute);
+    Request::new(RouteNetlinkMessage::GetLink(message), 0, format!("look up link {name}"))
+}
+
+/// Counters are most of what a link's description weighs, and nobody here
+/// reads them.
+fn without_stats() -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.header.interface_family = AddressFamily::Unspec;
+    message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    message
+}
+
+impl Link {
+    fn read(message: &RouteNetlinkMessage) -> Option<Self> {
+        let RouteNetlinkMessage::NewLink(message) = message else { return None };
+        let flags = message.header.flags;
+        let mut link = Self {
+            index: message.header.index,
+            name: String::new(),
+            alias: None,
+            group: 0,
+            mtu: 0,
+            mac: None,
+            up: flags.contains(LinkFlags::Up),
+            loopback: flags.contains(LinkFlags::Loopback),
+            kind: None,
+            peer_index: None,
+        };
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
+                LinkAttribute::Group(group) => link.group = *group,
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                LinkAttribute::Address(octets) => {
+                    link.mac = octets.as_slice().try_into().ok().map(Mac);
+                }
+                LinkAttribute::Link(index) => link.peer_index = Some(*index),
+                LinkAttribute::LinkInfo(infos) => {
+                    link.kind = infos.iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind.to_string()),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
+        Some(link)
+    }
+}

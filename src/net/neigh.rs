@@ -1,0 +1,73 @@
+//! Permanent neighbour entries.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    route::RouteType,
+};
+use nix::errno::Errno;
+
+use super::{Error, Mac, Request, Socket};
+
+/// An entry that is never asked for on the wire.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Neighbour {
+    /// The next hop.
+    pub address: IpAddr,
+    /// Where it is reached.
+    pub mac: Mac,
+}
+
+impl Neighbour {
+    /// Sets the entry, whatever was learnt before.
+    pub fn replace(&self, index: u32) -> Request {
+        let mut message = describe(index, self.address);
+        message.header.state = NeighbourState::Permanent;
+        message.header.kind = RouteType::Unicast;
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(self.mac.0.to_vec()));
+        Request::new(
+            RouteNetlinkMessage::NewNeighbour(message),
+            NLM_F_CREATE | NLM_F_REPLACE,
+            format!("set neighbour {} to {}", self.address, self.mac),
+        )
+    }
+
+    /// Whether the kernel has exactly this entry, and for good.
+    ///
+    /// # Errors
+    /// Anything the kernel answers but "no such entry".
+    pub fn holds(&self, socket: &mut Socket, index: u32) -> Result<bool, Error> {
+        let what = format!("look up neighbour {}", self.address);
+        let message = RouteNetlinkMessage::GetNeighbour(describe(index, self.address));
+        let answers = match socket.exchange(&[Request::new(message, 0, what)]) {
+            Err(error) if error.is_absent() => return Ok(false),
+            answers => answers?,
+        };
+        Ok(answers.iter().any(|answer| {
+            let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return false };
+            let mac = NeighbourAttribute::LinkLayerAddress(self.mac.0.to_vec());
+            entry.header.state == NeighbourState::Permanent && entry.attributes.contains(&mac)
+        }))
+    }
+}
+
+/// Removes an entry; one that is gone already is success.
+pub fn delete(index: u32, address: IpAddr) -> Request {
+    let message = RouteNetlinkMessage::DelNeighbour(describe(index, address));
+    Request::new(message, 0, format!("delete neighbour {address}")).tolerate(Errno::ENOENT)
+}
+
+fn describe(index: u32, address: IpAddr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.ifindex = index;
+    let (family, destination) = match address {
+        IpAddr::V4(ip) => (AddressFamily::Inet, NeighbourAddress::Inet(ip)),
+        IpAddr::V6(ip) => (AddressFamily::Inet6, NeighbourAddress::Inet6(ip)),
+    };
+    message.header.family = family;
+    message.attributes.push(NeighbourAttribute::Destination(destination));
+    message
+}

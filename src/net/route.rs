@@ -1,0 +1,242 @@
+//! Routes: making them, and asking the kernel which one it would use.
+
+use std::{fmt, net::IpAddr};
+
+use ipnetwork::IpNetwork;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    route::{
+        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
+        RouteProtocol, RouteScope, RouteType,
+    },
+};
+use nix::errno::Errno;
+
+use super::{Error, Request, Socket};
+
+/// The table that routes without one go to (RT_TABLE_MAIN).
+pub const TABLE_MAIN: u32 = 254;
+/// The table of the node's own addresses (RT_TABLE_LOCAL).
+pub const TABLE_LOCAL: u32 = 255;
+/// Routes made by hand or at boot (RTPROT_BOOT): what `ip route add` gives and
+/// what Calico marks pod routes with.
+pub const PROTOCOL_BOOT: u8 = 3;
+/// Routes from router advertisements (RTPROT_RA).
+pub const PROTOCOL_RA: u8 = 9;
+/// Reachable on the link itself (RT_SCOPE_LINK).
+pub const SCOPE_LINK: u8 = 253;
+
+/// A unicast route through one device.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Route {
+    /// Destination.
+    pub destination: IpNetwork,
+    /// Next hop; none for a destination on the link.
+    pub gateway: Option<IpAddr>,
+    /// The next hop is taken to be on the link without a route that says so.
+    pub onlink: bool,
+    /// Scope; 0 is universe, [`SCOPE_LINK`] the link. IPv6 ignores it.
+    pub scope: u8,
+    /// Routing table.
+    pub table: u32,
+    /// Who made it.
+    pub protocol: u8,
+    /// Metric; `None` is the family's default: 0, or 1024 for IPv6.
+    pub priority: Option<u32>,
+    /// Path MTU in bytes.
+    pub mtu: Option<u32>,
+    /// Advertised TCP segment size in bytes.
+    pub advmss: Option<u32>,
+}
+
+/// A route as the kernel has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Found {
+    /// The route itself.
+    pub route: Route,
+    /// Index of the device, 0 where there is none.
+    pub device: u32,
+}
+
+impl Route {
+    /// A route of table main with nothing special.
+    pub fn new(destination: IpNetwork) -> Self {
+        Self {
+            destination,
+            gateway: None,
+            onlink: false,
+            scope: 0,
+            table: TABLE_MAIN,
+            protocol: PROTOCOL_BOOT,
+            priority: None,
+            mtu: None,
+            advmss: None,
+        }
+    }
+
+    /// Adds the route; one of the same key is refused with `EEXIST`.
+    pub fn create(&self, index: u32) -> Request {
+        let message = RouteNetlinkMessage::NewRoute(self.describe(index));
+        Request::new(message, NLM_F_CREATE | NLM_F_EXCL, format!("add route {self}"))
+    }
+
+    /// Adds the route in place of one of the same key, at once.
+    pub fn replace(&self, index: u32) -> Request {
+        let message = RouteNetlinkMessage::NewRoute(self.describe(index));
+        Request::new(message, NLM_F_CREATE | NLM_F_REPLACE, format!("set route {self}"))
+    }
+
+    /// Whether `other` is this route as far as packets are concerned, in
+    /// whichever table: chained plugins may move a route to one of their own.
+    pub fn agrees(&self, other: &Self) -> bool {
+        self.destination == other.destination
+            && self.gateway == other.gateway
+            && (self.mtu.is_none() || self.mtu == other.mtu)
+            && (self.advmss.is_none() || self.advmss == other.advmss)
+    }
+
+    fn describe(&self, index: u32) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header = RouteHeader {
+            address_family: family(self.destination.ip()),
+            destination_prefix_length: self.destination.prefix(),
+            table: u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
+            protocol: RouteProtocol::from(self.protocol),
+            scope: RouteScope::from(self.scope),
+            kind: RouteType::Unicast,
+            ..RouteHeader::default()
+        };
+        if self.onlink {
+            message.header.flags |= RouteFlags::Onlink;
+        }
+        let attributes = &mut message.attributes;
+        if self.destination.prefix() > 0 {
+            attributes.push(RouteAttribute::Destination(self.destination.ip().into()));
+        }
+        attributes.extend(self.gateway.map(|ip| RouteAttribute::Gateway(ip.into())));
+        attributes.push(RouteAttribute::Oif(index));
+        attributes.push(RouteAttribute::Table(self.table));
+        attributes.extend(self.priority.map(RouteAttribute::Priority));
+        let metrics: Vec<_> = (self.mtu.map(RouteMetric::Mtu).into_iter())
+            .chain(self.advmss.map(RouteMetric::Advmss))
+            .collect();
+        if !metrics.is_empty() {
+            attributes.push(RouteAttribute::Metrics(metrics));
+        }
+        message
+    }
+}
+
+impl fmt::Display for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.destination)?;
+        if let Some(gateway) = self.gateway {
+            write!(f, " via {gateway}")?;
+        }
+        if self.table != TABLE_MAIN {
+            write!(f, " table {}", self.table)?;
+        }
+        if let Some(priority) = self.priority {
+            write!(f, " metric {priority}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The route that the kernel uses for `address` (the FIB entry itself, not the
+/// resolved path), or `None` where there is none.
+///
+/// # Errors
+/// Anything the kernel answers but "unreachable".
+pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Error> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = family(address);
+    message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    message.header.flags = RouteFlags::FibMatch;
+    message.attributes.push(RouteAttribute::Destination(address.into()));
+    let what = format!("look up the route to {address}");
+    let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, what);
+    match socket.exchange(&[request]) {
+        Ok(answers) => Ok(answers.iter().find_map(read)),
+        Err(error) if matches!(error.errno, Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// All unicast routes of one family, of every table.
+///
+/// # Errors
+/// The kernel's refusal, or `EINTR` if the list never held still.
+pub fn all(socket: &mut Socket, ipv6: bool) -> Result<Vec<Found>, Error> {
+    dump(socket, ipv6, RouteProtocol::Unspec)
+}
+
+/// The unicast routes of one family that `protocol` made.
+///
+/// # Errors
+/// As for [`all`].
+pub fn of_protocol(socket: &mut Socket, ipv6: bool, protocol: u8) -> Result<Vec<Found>, Error> {
+    dump(socket, ipv6, RouteProtocol::from(protocol))
+}
+
+fn dump(socket: &mut Socket, ipv6: bool, protocol: RouteProtocol) -> Result<Vec<Found>, Error> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    message.header.protocol = protocol;
+    message.header.kind = RouteType::Unicast;
+    let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, "list routes");
+    Ok(socket.dump(&request)?.iter().filter_map(read).collect())
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
+fn read(answer: &RouteNetlinkMessage) -> Option<Found> {
+    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+    let header = &message.header;
+    let unspecified: IpAddr = match header.address_family {
+        AddressFamily::Inet => [0u8; 4].into(),
+        AddressFamily::Inet6 => [0u8; 16].into(),
+        _ => return None,
+    };
+    let default = IpNetwork::new(unspecified, header.destination_prefix_length).ok()?;
+    let mut found = Found { route: Route::new(default), device: 0 };
+    let route = &mut found.route;
+    route.scope = header.scope.into();
+    route.protocol = header.protocol.into();
+    route.table = header.table.into();
+    route.onlink = header.flags.contains(RouteFlags::Onlink);
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Destination(address) => {
+                route.destination =
+                    IpNetwork::new(ip(address)?, header.destination_prefix_length).ok()?;
+            }
+            RouteAttribute::Gateway(address) => route.gateway = ip(address),
+            RouteAttribute::Oif(index) => found.device = *index,
+            RouteAttribute::Table(table) => route.table = *table,
+            RouteAttribute::Priority(priority) => route.priority = Some(*priority),
+            RouteAttribute::Metrics(metrics) => {
+                for metric in metrics {
+                    match metric {
+                        RouteMetric::Mtu(mtu) => route.mtu = Some(*mtu),
+                        RouteMetric::Advmss(advmss) => route.advmss = Some(*advmss),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+fn ip(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(ip) => Some((*ip).into()),
+        RouteAddress::Inet6(ip) => Some((*ip).into()),
+        _ => None,
+    }
+}

@@ -1,0 +1,112 @@
+//! What can go wrong between us and nf_tables.
+
+use nix::errno::Errno;
+
+/// A failure to read or change the masquerade rule set of the network namespace.
+/// Its text is one line that names the object and the cause; the advice is
+/// [`next_step`](Self::next_step).
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum Error {
+    /// The caller asks for something that no rule set can say.
+    #[error("masquerade table {table:?}: {why}")]
+    Invalid {
+        /// The table's name as given.
+        table: String,
+        /// What is wrong with the request.
+        why: String,
+    },
+    /// The kernel refused.
+    #[error("cannot {operation} {object}: {}{}", .errno.desc(), in_words(.words.as_deref()))]
+    Kernel {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// On what.
+        object: String,
+        /// The kernel's answer.
+        errno: Errno,
+        /// The kernel's own words (`NETLINK_EXT_ACK`), if it had any.
+        words: Option<String>,
+    },
+    /// The kernel answered other than it always does.
+    #[error("cannot {operation} {object}: the kernel gave no answer")]
+    Unanswered {
+        /// What was tried, as a verb.
+        operation: &'static str,
+        /// On what.
+        object: String,
+    },
+    /// Others change the firewall faster than it can be read.
+    #[error("cannot read table inet {table}: the rule set changed during each of {attempts} reads")]
+    Contended {
+        /// The table's name.
+        table: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
+}
+
+impl Error {
+    /// The kernel's error number, where the failure is the kernel's.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Kernel { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+
+    /// What the reader can do about it.
+    pub fn next_step(&self) -> &'static str {
+        let errno = match self {
+            Self::Invalid { .. } => return "correct the configuration of the network",
+            Self::Unanswered { .. } => return "look for nf_tables in the kernel's log",
+            Self::Contended { .. } => return "try again",
+            Self::Kernel { errno, .. } => errno,
+        };
+        match errno {
+            Errno::EPERM | Errno::EACCES => {
+                "needs CAP_NET_ADMIN in the network namespace, and a table that no other process owns"
+            }
+            Errno::EMSGSIZE | Errno::ENOBUFS | Errno::ENOMEM => {
+                "raise net.core.wmem_max, or give fewer and larger networks that are never masqueraded"
+            }
+            Errno::ERESTART | Errno::EAGAIN | Errno::EINTR | Errno::EBUSY => "try again",
+            _ => {
+                "nf_tables with nft_chain_nat and nft_masq is needed, from Linux 5.7 on: \
+                 load these modules, or unset ipMasq"
+            }
+        }
+    }
+
+    /// Whether somebody else's change came between our reading and our writing.
+    pub(super) fn is_race(&self) -> bool {
+        let races = [Errno::ERESTART, Errno::EAGAIN, Errno::EINTR, Errno::EBUSY];
+        self.errno().is_some_and(|errno| races.contains(&errno))
+    }
+}
+
+fn in_words(words: Option<&str>) -> String {
+    words.map(|words| format!(" ({words})")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_object_cause_and_the_words_of_the_kernel() {
+        let mut error = Error::Kernel {
+            operation: "create",
+            object: "rule 4 (masquerade) of table inet manx-a".into(),
+            errno: Errno::ENOENT,
+            words: None,
+        };
+        let plain = "cannot create rule 4 (masquerade) of table inet manx-a: \
+                     No such file or directory";
+        assert_eq!(error.to_string(), plain);
+        assert!(error.next_step().contains("nft_masq"));
+        if let Error::Kernel { words, .. } = &mut error {
+            *words = Some("no such expression".into());
+        }
+        assert_eq!(error.to_string(), format!("{plain} (no such expression)"));
+    }
+}

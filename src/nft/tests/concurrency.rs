@@ -1,0 +1,121 @@
+//! A node starts a hundred pods at once, next to programs that change the
+//! firewall all the time.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns};
+
+use super::{Namespace, wanted};
+use crate::nft::abi::{NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, NLM_F_CREATE};
+use crate::nft::attribute::Attribute;
+use crate::nft::message::Request;
+use crate::nft::ruleset::table_deletion;
+use crate::nft::socket::Socket;
+use crate::nft::{Ensured, differences, ensure};
+
+fn together<T: Send>(namespace: &Namespace, many: usize, what: impl Fn() -> T + Sync) -> Vec<T> {
+    let start = Barrier::new(many);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..many)
+            .map(|_| {
+                scope.spawn(|| {
+                    setns(&namespace.0, CloneFlags::CLONE_NEWNET).unwrap();
+                    start.wait();
+                    what()
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+#[test]
+fn of_fifty_at_once_one_writes() {
+    let namespace = Namespace::new();
+    for (damage, done) in [
+        (None, Ensured::Installed),
+        (Some("flush table inet manx-blue"), Ensured::Repaired),
+        (Some("flush set inet manx-blue never6"), Ensured::Repaired),
+        (Some("delete table inet manx-blue"), Ensured::Installed),
+    ] {
+        if let Some(damage) = damage {
+            namespace.load(damage);
+        }
+        let results = together(&namespace, 50, || ensure(&wanted()));
+        let count = |what| results.iter().filter(|result| **result == Ok(what)).count();
+        assert_eq!((count(done), count(Ensured::Unchanged)), (1, 49), "{damage:?}: {results:?}");
+    }
+    assert_eq!(namespace.run(|| differences(&wanted())), Ok(Vec::new()));
+    assert_eq!(namespace.ruleset().matches("masquerade fully-random").count(), 1);
+}
+
+/// Makes and deletes a table of its own as fast as it can.
+fn churn(until: &AtomicBool) -> u32 {
+    let mut socket = Socket::open().unwrap();
+    let make = Request::new(
+        NFT_MSG_NEWTABLE,
+        NLM_F_CREATE,
+        "churn",
+        [Attribute::string(NFTA_TABLE_NAME, "churn")],
+    );
+    let mut changes = 0;
+    while !until.load(Ordering::Relaxed) {
+        socket.commit(std::slice::from_ref(&make), None).unwrap();
+        socket.commit(&[table_deletion("churn")], None).unwrap();
+        changes += 2;
+    }
+    changes
+}
+
+#[test]
+fn a_firewall_that_never_rests_delays_nobody_forever() {
+    let namespace = Namespace::new();
+    let done = AtomicBool::new(false);
+    let changes = thread::scope(|scope| {
+        let churning = scope.spawn(|| namespace.run(|| churn(&done)));
+        for damage in ["", "flush set inet manx-blue never4", "delete table inet manx-blue"] {
+            namespace.load(damage);
+            let results = together(&namespace, 8, || ensure(&wanted()));
+            assert!(results.iter().all(Result::is_ok), "{results:?}");
+            assert_eq!(namespace.run(|| differences(&wanted())), Ok(Vec::new()));
+        }
+        done.store(true, Ordering::Relaxed);
+        churning.join().unwrap()
+    });
+    assert!(changes > 100, "{changes} changes are no churn");
+    assert_eq!(namespace.ruleset().matches("masquerade fully-random").count(), 1);
+}
+
+#[test]
+fn a_batch_bound_to_an_old_generation_is_refused() {
+    let namespace = Namespace::new();
+    namespace.run(|| {
+        let mut socket = Socket::open().unwrap();
+        let table = |name: &str| {
+            let named = [Attribute::string(NFTA_TABLE_NAME, name)];
+            Request::new(NFT_MSG_NEWTABLE, NLM_F_CREATE, "table", named)
+        };
+        let [reply] = crate::nft::snapshot::ask(&mut socket, [Request::generation()]).unwrap();
+        let generation = crate::nft::snapshot::generation_of(&reply).unwrap();
+        assert_eq!(socket.commit(&[table("a")], Some(generation)), Ok(()));
+        let error = socket.commit(&[table("b")], Some(generation)).unwrap_err();
+        assert!(error.is_race(), "{error}");
+        assert_eq!(crate::nft::tables(""), Ok(vec!["a".into()]));
+    });
+}
+
+#[test]
+fn a_failed_batch_changes_nothing_and_names_the_request() {
+    let namespace = Namespace::new();
+    let error = namespace.run(|| {
+        let mut socket = Socket::open().unwrap();
+        let named = [Attribute::string(NFTA_TABLE_NAME, "a")];
+        let make = Request::new(NFT_MSG_NEWTABLE, NLM_F_CREATE, "table a", named);
+        let error = socket.commit(&[make, table_deletion("absent")], None).unwrap_err();
+        assert_eq!(crate::nft::tables(""), Ok(vec![]));
+        error
+    });
+    assert_eq!(error.to_string(), "cannot change table inet absent: No such file or directory");
+}

@@ -1,0 +1,78 @@
+//! Tests against this kernel, each in network namespaces of its own, with the
+//! nft program as the oracle.
+
+mod concurrency;
+mod datapath;
+mod oracle;
+mod repair;
+
+use std::fs::File;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use nix::sched::{CloneFlags, setns, unshare};
+
+use super::Masquerade;
+
+/// A network namespace, gone when this and everything in it is.
+struct Namespace(File);
+
+impl Namespace {
+    fn new() -> Self {
+        thread::scope(|scope| {
+            let made = scope.spawn(|| {
+                unshare(CloneFlags::CLONE_NEWNET).expect("run the tests under `unshare -rn`");
+                Self(File::open("/proc/thread-self/ns/net").unwrap())
+            });
+            made.join().unwrap()
+        })
+    }
+
+    /// Runs `what` on a thread within the namespace.
+    fn run<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        thread::scope(|scope| {
+            let within = scope.spawn(|| {
+                setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
+                what()
+            });
+            within.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// What a command says within the namespace. Words are separated by blanks.
+    fn command(&self, line: &str) -> String {
+        self.run(|| {
+            let mut words = line.split_whitespace();
+            let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{line}: {complaint}");
+            String::from_utf8(output.stdout).unwrap()
+        })
+    }
+
+    /// `nft -f -` with a text.
+    fn load(&self, text: &str) {
+        self.run(|| {
+            let mut nft =
+                Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
+            nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+            assert!(nft.wait().unwrap().success(), "nft refuses:\n{text}");
+        });
+    }
+
+    fn ruleset(&self) -> String {
+        self.command("nft -n list ruleset")
+    }
+}
+
+fn wanted() -> Masquerade {
+    Masquerade {
+        table: "manx-blue".into(),
+        source_group: 0x6d61_0001,
+        host_link_groups: 0x6d61_0000..=0x6d61_ffff,
+        never: ["10.244.0.0/16", "10.245.0.0/17", "fd00:244::/48", "198.51.100.7/32"]
+            .map(|text| text.parse().unwrap())
+            .to_vec(),
+    }
+}

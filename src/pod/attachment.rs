@@ -1,0 +1,374 @@
+//! The objects that one attachment consists of, on both sides of its veth.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use ipnetwork::IpNetwork;
+
+use super::{
+    Identity,
+    identity::{HOST_MAC, group},
+};
+use crate::{
+    cni::{self, Config},
+    net::{
+        Mac,
+        link::VethEnd,
+        neigh::Neighbour,
+        route::{Route, SCOPE_LINK, TABLE_MAIN},
+        sysctl::Sysctl,
+    },
+};
+
+/// Calico's prefix length for the link-local addresses of both ends.
+const LINK_LOCAL_PREFIX: u8 = 64;
+
+/// What is in the pod's namespace already, apart from the link in question.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PodFacts {
+    /// Another attachment made this pod's settings before.
+    pub attached_before: bool,
+    /// Another interface gives the IPv4 default route.
+    pub default_ipv4: bool,
+    /// Another interface gives the IPv6 default route.
+    pub default_ipv6: bool,
+    /// Another interface has the route to the gateway.
+    pub gateway_reachable: bool,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Wish<'a> {
+    /// Whose attachment.
+    pub identity: &'a Identity,
+    /// Name of the host link.
+    pub host_link: &'a str,
+    /// The configuration.
+    pub config: &'a Config,
+    /// The addresses that IPAM gave.
+    pub addresses: &'a [IpAddr],
+    /// The routes that IPAM gave.
+    pub routes: &'a [cni::Route],
+    /// MTU of both ends in bytes.
+    pub mtu: u32,
+    /// MAC address of the pod link, if one was asked for.
+    pub mac: Option<Mac>,
+    /// What the pod has besides.
+    pub facts: PodFacts,
+}
+
+/// The desired state of an attachment. Its undo is short: all of it but the
+/// node's forwarding goes with the link.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Attachment {
+    /// The host's end of the veth.
+    pub host: VethEnd,
+    /// The pod's end of the veth.
+    pub pod: VethEnd,
+    /// The mark on the host link.
+    pub alias: String,
+    /// What belongs to the host link.
+    pub host_side: Side,
+    /// What belongs to the pod link.
+    pub pod_side: Side,
+    /// The node's own settings, in the order in which they are made.
+    pub node: Vec<Sysctl>,
+    /// The routes as the result tells them.
+    pub routes: Vec<cni::Route>,
+}
+
+/// The objects on one side of a veth.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Side {
+    /// Parameters, set before the link is up.
+    pub sysctls: Vec<Sysctl>,
+    /// Addresses of the link.
+    pub addresses: Vec<IpNetwork>,
+    /// Routes through the link.
+    pub routes: Vec<Route>,
+    /// Permanent neighbours on the link.
+    pub neighbours: Vec<Neighbour>,
+}
+
+impl Attachment {
+    /// Describes what is asked for.
+    pub fn describe(wish: &Wish<'_>) -> Self {
+        let mac = wish.mac.unwrap_or_else(|| wish.identity.pod_mac());
+        let end = |name: &str, mac, group| VethEnd {
+            name: name.to_owned(),
+            mac,
+            mtu: wish.mtu,
+            group,
+            queues: wish.config.queues,
+        };
+        let routes = routes(wish);
+        Self {
+            host: end(wish.host_link, HOST_MAC, group(&wish.identity.network)),
+            pod: end(&wish.identity.ifname, mac, 0),
+            alias: wish.identity.alias(),
+            host_side: host_side(wish),
+            pod_side: pod_side(wish, mac, &routes),
+            node: forwarding(wish),
+            routes,
+        }
+    }
+
+    /// Whether the attachment has an IPv6 address, and so needs its link-local
+    /// addresses given instead of generated.
+    pub fn has_ipv6(&self) -> bool {
+        !self.host_side.addresses.is_empty()
+    }
+}
+
+/// The IPv6 next hop of every pod.
+pub fn gateway_ipv6() -> Ipv6Addr {
+    HOST_MAC.link_local()
+}
+
+/// The next hop of `wish`'s pod for destinations of the same family as `like`.
+fn gateway(config: &Config, like: IpAddr) -> IpAddr {
+    if like.is_ipv4() { config.gateway.into() } else { gateway_ipv6().into() }
+}
+
+fn families(wish: &Wish<'_>) -> (bool, bool) {
+    (wish.addresses.iter().any(IpAddr::is_ipv4), wish.addresses.iter().any(IpAddr::is_ipv6))
+}
+
+/// The pod's routes beyond the one to the gateway: IPAM's, all through our
+/// gateway, and the default routes of the families that have none. A default
+/// route that another interface gives is left alone, unless IPAM put ours
+/// beside it by a metric or a table.
+fn routes(wish: &Wish<'_>) -> Vec<cni::Route> {
+    let (ipv4, ipv6) = families(wish);
+    let mut routes = Vec::new();
+    for (served, default, taken) in [
+        (ipv4, IpNetwork::from(IpAddr::from([0; 4])), wish.facts.default_ipv4),
+        (ipv6, IpNetwork::from(IpAddr::from([0; 16])), wish.facts.default_ipv6),
+    ] {
+        if !served {
+            continue;
+        }
+        let everywhere = IpNetwork::new(default.ip(), 0).unwrap_or(default);
+        let given = wish.routes.iter().filter(|route| route.dst.is_ipv4() == default.is_ipv4());
+        let mut family: Vec<cni::Route> = given.cloned().collect();
+        let has_default = family.iter().any(|route| route.dst.prefix() == 0);
+        if family.is_empty() || (wish.config.include_default_routes && !has_default) {
+            family.insert(0, cni::Route::new(everywhere, None));
+        }
+        let beside = |route: &cni::Route| route.priority.is_some() || route.table.is_some();
+        family.retain(|route| route.dst.prefix() > 0 || !taken || beside(route));
+        for route in &mut family {
+            let on_link = route.scope.is_some_and(|scope| scope >= SCOPE_LINK);
+            route.gw = (!on_link).then(|| gateway(wish.config, default.ip()));
+        }
+        routes.append(&mut family);
+    }
+    routes
+}
+
+fn host_side(wish: &Wish<'_>) -> Side {
+    let (ipv4, ipv6) = families(wish);
+    let link = wish.host_link;
+    let mut side = Side::default();
+    if ipv4 {
+        side.sysctls.extend([
+            Sysctl::new(format!("net/ipv4/conf/{link}/route_localnet"), 1),
+            Sysctl::optional(format!("net/ipv4/neigh/{link}/proxy_delay"), 0),
+            Sysctl::new(format!("net/ipv4/conf/{link}/proxy_arp"), 1),
+            Sysctl::new(format!("net/ipv4/conf/{link}/forwarding"), 1),
+        ]);
+    }
+    if ipv6 {
+        side.sysctls.extend([
+            Sysctl::new(format!("net/ipv6/conf/{link}/disable_ipv6"), 0),
+            Sysctl::new(format!("net/ipv6/conf/{link}/accept_dad"), 0),
+            Sysctl::new(format!("net/ipv6/conf/{link}/forwarding"), 1),
+        ]);
+        side.addresses.extend(link_local(HOST_MAC));
+    }
+    side.sysctls.push(Sysctl::optional(format!("net/ipv6/conf/{link}/accept_ra"), 0));
+    side.routes = wish.addresses.iter().map(|address| host_route(*address)).collect();
+    side
+}
+
+/// The route by which this node reaches a pod, in Calico's form.
+fn host_route(address: IpAddr) -> Route {
+    let scope = if address.is_ipv4() { SCOPE_LINK } else { 0 };
+    Route { scope, ..Route::new(IpNetwork::from(address)) }
+}
+
+fn pod_side(wish: &Wish<'_>, mac: Mac, routes: &[cni::Route]) -> Side {
+    let (ipv4, ipv6) = families(wish);
+    let mut side = Side { sysctls: pod_sysctls(wish), ..Side::default() };
+    side.addresses.extend(wish.addresses.iter().map(|address| IpNetwork::from(*address)));
+    if ipv4 {
+        let gateway = IpAddr::from(wish.config.gateway);
+        side.neighbours.push(Neighbour { address: gateway, mac: HOST_MAC });
+        if !wish.facts.gateway_reachable {
+            side.routes.push(host_route(gateway));
+        }
+    }
+    if ipv6 {
+        side.addresses.extend(link_local(mac));
+        side.neighbours.push(Neighbour { address: gateway_ipv6().into(), mac: HOST_MAC });
+    }
+    side.routes.extend(routes.iter().map(|route| pod_route(route, wish.facts)));
+    side
+}
+
+fn pod_route(route: &cni::Route, facts: PodFacts) -> Route {
+    Route {
+        gateway: route.gw,
+        onlink: route.gw.is_some_and(|gateway| gateway.is_ipv4()) && facts.gateway_reachable,
+        scope: route.scope.unwrap_or(0),
+        table: route.table.filter(|table| *table != 0).unwrap_or(TABLE_MAIN),
+        priority: route.priority,
+        mtu: route.mtu,
+        advmss: route.advmss,
+        ..Route::new(route.dst)
+    }
+}
+
+fn pod_sysctls(wish: &Wish<'_>) -> Vec<Sysctl> {
+    let (ipv4, ipv6) = families(wish);
+    let ifname = &wish.identity.ifname;
+    let mut sysctls = Vec::new();
+    if ipv6 {
+        for scope in ["all", "default", "lo", ifname] {
+            sysctls.push(Sysctl::new(format!("net/ipv6/conf/{scope}/disable_ipv6"), 0));
+        }
+        sysctls.extend([
+            Sysctl::new(format!("net/ipv6/conf/{ifname}/accept_dad"), 0),
+            Sysctl::new(format!("net/ipv6/conf/{ifname}/keep_addr_on_down"), 1),
+        ]);
+    }
+    let allowed = wish.config.allow_ip_forwarding;
+    if allowed || !wish.facts.attached_before {
+        let value = u8::from(allowed);
+        sysctls.extend(ipv4.then(|| Sysctl::new("net/ipv4/ip_forward", value)));
+        sysctls.extend(ipv6.then(|| Sysctl::new("net/ipv6/conf/all/forwarding", value)));
+    }
+    sysctls
+}
+
+fn forwarding(wish: &Wish<'_>) -> Vec<Sysctl> {
+    let (ipv4, ipv6) = families(wish);
+    let managed = wish.config.manage_forwarding;
+    [(ipv4, "net/ipv4/ip_forward"), (ipv6, "net/ipv6/conf/all/forwarding")]
+        .into_iter()
+        .filter(|(served, _)| *served && managed)
+        .map(|(_, key)| Sysctl::new(key, 1))
+        .collect()
+}
+
+fn link_local(mac: Mac) -> Option<IpNetwork> {
+    IpNetwork::new(mac.link_local().into(), LINK_LOCAL_PREFIX).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::cni::{Document, Version, cidr};
+
+    fn config(keys: serde_json::Value) -> Config {
+        let mut conf = json!({"name": "net", "type": "manx", "ipam": {"type": "host-local"}});
+        conf.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());
+        let document = Document::parse(conf.to_string().into_bytes()).unwrap();
+        let (config, complaints) = Config::read(&document, Version::NEWEST);
+        assert_eq!(complaints, []);
+        config
+    }
+
+    fn describe(
+        config: &Config,
+        addresses: &[&str],
+        routes: &[&str],
+        facts: PodFacts,
+    ) -> Attachment {
+        let identity = Identity {
+            network: "net".into(),
+            container_id: "c1".into(),
+            ifname: "eth0".into(),
+            pod: None,
+        };
+        let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
+        let routes: Vec<_> =
+            routes.iter().map(|text| cni::Route::new(cidr::parse(text).unwrap(), None)).collect();
+        Attachment::describe(&Wish {
+            identity: &identity,
+            host_link: "calic1",
+            config,
+            addresses: &addresses,
+            routes: &routes,
+            mtu: 1450,
+            mac: None,
+            facts,
+        })
+    }
+
+    fn told(attachment: &Attachment) -> Vec<String> {
+        attachment.routes.iter().map(|route| route.dst.to_string()).collect()
+    }
+
+    #[test]
+    fn an_ipv4_pod_has_calicos_two_routes() {
+        let wanted = describe(&config(json!({})), &["10.1.0.5"], &[], PodFacts::default());
+        let lines: Vec<_> = wanted.pod_side.routes.iter().map(Route::to_string).collect();
+        assert_eq!(lines, ["169.254.1.1/32", "0.0.0.0/0 via 169.254.1.1"]);
+        assert_eq!(wanted.pod_side.addresses, [cidr::parse("10.1.0.5/32").unwrap()]);
+        assert_eq!(wanted.host_side.routes[0].to_string(), "10.1.0.5/32");
+        assert_eq!((wanted.host.mtu, wanted.pod.mtu), (1450, 1450));
+        assert!(!wanted.has_ipv6());
+    }
+
+    #[test]
+    fn a_dual_stack_pod_has_both_gateways_and_their_neighbours() {
+        let wanted =
+            describe(&config(json!({})), &["10.1.0.5", "fd00::5"], &[], PodFacts::default());
+        let hops: Vec<_> =
+            wanted.pod_side.neighbours.iter().map(|hop| hop.address.to_string()).collect();
+        assert_eq!(hops, ["169.254.1.1", "fe80::ecee:eeff:feee:eeee"]);
+        assert_eq!(told(&wanted), ["0.0.0.0/0", "::/0"]);
+        assert!(wanted.has_ipv6());
+    }
+
+    #[test]
+    fn ipams_routes_stand_in_for_the_default_of_their_family_only() {
+        let addresses = ["10.1.0.5", "fd00::5"];
+        let plain = config(json!({}));
+        let wanted = describe(&plain, &addresses, &["10.0.0.0/8"], PodFacts::default());
+        assert_eq!(told(&wanted), ["10.0.0.0/8", "::/0"]);
+        let both = config(json!({"includeDefaultRoutes": true}));
+        let wanted = describe(&both, &addresses, &["10.0.0.0/8"], PodFacts::default());
+        assert_eq!(told(&wanted), ["0.0.0.0/0", "10.0.0.0/8", "::/0"]);
+    }
+
+    #[test]
+    fn a_second_attachment_leaves_the_first_ones_settings() {
+        let facts = PodFacts {
+            attached_before: true,
+            default_ipv4: true,
+            default_ipv6: false,
+            gateway_reachable: true,
+        };
+        let wanted = describe(&config(json!({})), &["10.1.0.5"], &["10.0.0.0/8"], facts);
+        assert_eq!(told(&wanted), ["10.0.0.0/8"]);
+        assert!(wanted.pod_side.routes.iter().all(|route| route.onlink));
+        assert!(wanted.pod_side.sysctls.iter().all(|sysctl| !sysctl.key.contains("forward")));
+        let wanted = describe(&config(json!({})), &["10.1.0.5"], &[], facts);
+        assert_eq!(told(&wanted), [""; 0]);
+    }
+
+    #[test]
+    fn forwarding_follows_the_families_and_the_configuration() {
+        let keys = |wanted: Attachment| {
+            wanted.node.into_iter().map(|sysctl| sysctl.key).collect::<Vec<_>>()
+        };
+        let plain = config(json!({}));
+        let facts = PodFacts::default();
+        assert_eq!(keys(describe(&plain, &["10.1.0.5"], &[], facts)), ["net/ipv4/ip_forward"]);
+        let unmanaged = config(json!({"manageForwarding": false}));
+        assert_eq!(keys(describe(&unmanaged, &["10.1.0.5", "fd00::5"], &[], facts)), [""; 0]);
+    }
+}

@@ -1,0 +1,177 @@
+//! Who an attachment is, and the names and marks that follow from it.
+
+use std::ops::RangeInclusive;
+
+use sha1::{Digest, Sha1};
+
+use crate::net::{Mac, link::ALIAS_BYTES_MAX};
+
+/// Interface groups of all networks of ours: the high byte is an `m`.
+pub const GROUPS: RangeInclusive<u32> = 0x6d00_0000..=0x6dff_ffff;
+
+/// MAC address of every host link (Calico's), from which the pods' IPv6 next
+/// hop follows.
+pub const HOST_MAC: Mac = Mac([0xee; 6]);
+
+/// The interface that carries the name Calico would give.
+const FIRST_IFNAME: &str = "eth0";
+/// Hexadecimal digits, or characters of the container id, in a host link's name.
+const NAME_DIGITS: usize = 11;
+/// First word of an alias: our mark and its version.
+const ALIAS_MARK: &str = "manx1";
+
+/// The key of an attachment (SPEC 1.1.0, "Attachment"), with the pod it is for
+/// where the runtime told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// Network name.
+    pub network: String,
+    /// `CNI_CONTAINERID`.
+    pub container_id: String,
+    /// `CNI_IFNAME`.
+    pub ifname: String,
+    /// Kubernetes namespace and pod name.
+    pub pod: Option<(String, String)>,
+}
+
+impl Identity {
+    /// The name of the host link as Calico gives it: by the pod's name in
+    /// Kubernetes, by the container id elsewhere. An interface other than the
+    /// first has the name of [`Identity::unique_host_link`].
+    pub fn host_link(&self, prefix: &str) -> String {
+        if self.ifname != FIRST_IFNAME {
+            return self.unique_host_link(prefix);
+        }
+        match &self.pod {
+            Some((namespace, pod)) => named(prefix, &[namespace, ".", pod]),
+            None => prefix.chars().chain(self.container_id.chars().take(NAME_DIGITS)).collect(),
+        }
+    }
+
+    /// A name that only this attachment has.
+    pub fn unique_host_link(&self, prefix: &str) -> String {
+        named(prefix, &[&self.network, "\0", &self.container_id, "\0", &self.ifname])
+    }
+
+    /// Whether the host link's name says which pod it is for, so that an equal
+    /// name means the same pod.
+    pub fn host_link_names_the_pod(&self) -> bool {
+        self.ifname == FIRST_IFNAME && self.pod.is_some()
+    }
+
+    /// The alias that marks the host link as this attachment's.
+    pub fn alias(&self) -> String {
+        let key = format!("{} {} {}", self.network, self.container_id, self.ifname);
+        if ALIAS_MARK.len() + 1 + key.len() <= ALIAS_BYTES_MAX {
+            format!("{ALIAS_MARK} {key}")
+        } else {
+            format!("{ALIAS_MARK} sha1:{}", hex(&Sha1::digest(key)))
+        }
+    }
+
+    /// The pod link's MAC address where none was asked for: the same for the
+    /// same attachment.
+    pub fn pod_mac(&self) -> Mac {
+        Mac::local(&digest(&[&self.network, "\0", &self.container_id, "\0", &self.ifname, "\0mac"]))
+    }
+}
+
+/// Whether a link's alias is a mark of ours, of whichever attachment.
+pub fn is_marked(alias: Option<&str>) -> bool {
+    alias.is_some_and(|alias| alias.split(' ').next() == Some(ALIAS_MARK))
+}
+
+/// The attachment that an alias names, unless it was too long and is a digest.
+pub fn of_alias(alias: &str) -> Option<Identity> {
+    let mut words = alias.split(' ');
+    if words.next() != Some(ALIAS_MARK) {
+        return None;
+    }
+    let (network, container_id, ifname) = (words.next()?, words.next()?, words.next()?);
+    let [network, container_id, ifname] = [network, container_id, ifname].map(str::to_owned);
+    Some(Identity { network, container_id, ifname, pod: None })
+}
+
+/// The interface group of a network's host links.
+pub fn group(network: &str) -> u32 {
+    let digest = Sha1::digest(network);
+    let low = digest.iter().take(3).fold(0, |low, byte| low << 8 | u32::from(*byte));
+    GROUPS.start() | low
+}
+
+fn named(prefix: &str, parts: &[&str]) -> String {
+    let digits = hex(&digest(parts));
+    prefix.chars().chain(digits.chars().take(NAME_DIGITS)).collect()
+}
+
+fn digest(parts: &[&str]) -> [u8; 20] {
+    let mut sha1 = Sha1::new();
+    for part in parts {
+        sha1.update(part);
+    }
+    sha1.finalize().into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(ifname: &str, pod: Option<(&str, &str)>) -> Identity {
+        Identity {
+            network: "net".into(),
+            container_id: "cnitool-0123456789".into(),
+            ifname: ifname.into(),
+            pod: pod.map(|(namespace, name)| (namespace.into(), name.into())),
+        }
+    }
+
+    /// Vectors from Calico (libcalico-go, names/workloadendpoint).
+    #[test]
+    fn a_pods_first_link_has_calicos_name() {
+        for (namespace, pod, name) in [
+            ("ops", "nginx-stateful-test-0", "cali05ad595351c"),
+            ("default", "nginx", "calic440f455693"),
+            ("test", "pod1", "cali17fddc925b9"),
+            ("kube-system", "coredns-0", "cali8c346e38bf4"),
+        ] {
+            assert_eq!(identity("eth0", Some((namespace, pod))).host_link("cali"), name);
+        }
+    }
+
+    #[test]
+    fn outside_kubernetes_the_container_id_names_the_link() {
+        assert_eq!(identity("eth0", None).host_link("cali"), "calicnitool-012");
+    }
+
+    #[test]
+    fn a_second_interface_has_a_name_of_its_own() {
+        let pod = Some(("test", "pod1"));
+        let names = ["eth0", "eth1", "net1"].map(|name| identity(name, pod).host_link("cali"));
+        assert_eq!(names[1].len(), 15);
+        assert!(names[0] != names[1] && names[1] != names[2], "{names:?}");
+    }
+
+    #[test]
+    fn an_alias_names_its_attachment_and_fits() {
+        let short = identity("eth0", None);
+        assert_eq!(short.alias(), "manx1 net cnitool-0123456789 eth0");
+        assert_eq!(of_alias(&short.alias()), Some(short));
+        let mut long = identity("eth0", None);
+        long.container_id = "x".repeat(300);
+        assert!(long.alias().len() <= ALIAS_BYTES_MAX && is_marked(Some(&long.alias())));
+        assert_eq!(of_alias(&long.alias()), None);
+    }
+
+    #[test]
+    fn groups_lie_in_the_range() {
+        for network in ["a", "b", "k8s-pod-network"] {
+            assert!(GROUPS.contains(&group(network)));
+        }
+        assert_ne!(group("a"), group("b"));
+        assert!(!is_marked(Some("manx10 a b c")) && !is_marked(None));
+    }
+}

@@ -1,0 +1,31 @@
+//! Writing a file so that a reader sees the old one or the new one.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    process,
+};
+
+/// Writes `bytes` beside `path` and renames them into place, mode 0600. A kill
+/// in between leaves a file whose name begins with a dot and nothing else.
+///
+/// # Errors
+/// That of the failing call; the temporary file is removed.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidFilename.into());
+    };
+    let temporary = directory.join(format!(".{}.{}", process::id(), name.to_string_lossy()));
+    let write = || {
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        file.write_all(bytes)?;
+        fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
+}

@@ -1,0 +1,307 @@
+//! ADD: everything that can be refused is looked at first, then addresses are
+//! asked for, then one batch makes the link. What fails after that is undone in
+//! reverse, until the runtime has been told of success.
+
+use std::{fmt::Write as _, fs, net::IpAddr, os::fd::AsFd};
+
+use nix::errno::Errno;
+
+use super::{
+    Call, Emit, facts, file,
+    ipam::{self, Lease},
+    kernel, masquerade,
+    ownership::{self, Claim},
+    sandbox,
+};
+use crate::{
+    cni::{AddResult, Code, Error, Interface, Ip, conf::MTU_MIN_IPV6},
+    net::{
+        Mac, Namespace, Request, Socket, addr,
+        link::{self, Link},
+        sysctl::Sysctl,
+    },
+    nft::{self, Ensured},
+    pod::{Attachment, Identity, PodFacts, attachment::Wish},
+    state::{Entry, Journal, lock, replace},
+};
+
+/// What was found before anything was done.
+struct Prepared {
+    identity: Identity,
+    journal: Journal,
+    netns: Namespace,
+    host: Socket,
+    pod: Socket,
+    facts: PodFacts,
+    mac: Option<Mac>,
+    claim: Claim,
+}
+
+/// Attaches the pod; returns what to log.
+///
+/// # Errors
+/// The cause, after whatever was made has been undone.
+pub(super) fn add(call: &Call, emit: Emit<'_>) -> Result<String, Error> {
+    call.require_sound_config()?;
+    let previous = previous(call)?;
+    let mut prepared = prepare(call)?;
+    report_ignored(call, &prepared.journal);
+    // Shared with other ADDs; keeps a garbage collection out until the lease
+    // has its link.
+    let _lock = lock::shared(prepared.journal.directory())
+        .map_err(|error| file("lock the network's state", &error))?;
+    let lease = ipam::add(call)?;
+    let outcome = attach(call, &mut prepared, &lease).and_then(|attachment| {
+        let result = result(call, previous, &lease, &attachment).encode(call.config.version)?;
+        emit(&result).map_err(|error| file("write the result", &error))?;
+        Ok(summary(&lease, &attachment))
+    });
+    outcome.map_err(|cause| undo(call, &mut prepared, cause))
+}
+
+/// Looks at all that can be refused without having done anything.
+fn prepare(call: &Call) -> Result<Prepared, Error> {
+    let identity = call.identity();
+    let journal = call.journal();
+    require_plain_ifname(&identity.ifname)?;
+    let mac = mac(call)?;
+    let netns = sandbox::open(&call.environment)?;
+    let mut host = Socket::open().map_err(kernel)?;
+    let mut pod = netns.within(Socket::open).flatten().map_err(kernel)?;
+    let (facts, existing) = facts::pod(&mut pod, &identity.ifname, &call.config)?;
+    if existing.is_some() {
+        let msg = format!("{} exists in {} already", identity.ifname, call.environment.netns);
+        return Err(Error::new(Code::CONFLICT, msg)
+            .details("a runtime adds an interface once; DEL removes it"));
+    }
+    let claim = ownership::claim(&mut host, &journal, &identity, &call.config.host_prefix)?;
+    Ok(Prepared { identity, journal, netns, host, pod, facts, mac, claim })
+}
+
+/// The kernel takes a name with a percent sign for a template to number
+/// (`dev_alloc_name`, net/core/dev.c), and the link would have another name.
+fn require_plain_ifname(ifname: &str) -> Result<(), Error> {
+    if !ifname.contains('%') {
+        return Ok(());
+    }
+    let msg = format!("CNI_IFNAME={ifname} is a template, not a name");
+    Err(Error::new(Code::INVALID_ENVIRONMENT, msg).details("leave the percent sign out"))
+}
+
+fn previous(call: &Call) -> Result<AddResult, Error> {
+    let previous = call.config.previous.as_ref();
+    previous.map_or(Ok(AddResult::default()), |value| AddResult::decode(value, call.config.version))
+}
+
+fn mac(call: &Call) -> Result<Option<Mac>, Error> {
+    let Some(text) = call.config.requested_mac(&call.environment.args) else { return Ok(None) };
+    let invalid = |reason: String| {
+        Error::new(Code::INVALID_CONFIG, format!("the requested mac is {text:?}")).details(reason)
+    };
+    let mac: Mac = text.parse().map_err(invalid)?;
+    if mac.is_unicast() { Ok(Some(mac)) } else { Err(invalid("give a unicast address".into())) }
+}
+
+/// Makes the attachment that the lease asks for.
+fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachment, Error> {
+    for address in &lease.addresses {
+        facts::require_free(&mut prepared.host, *address, prepared.claim.replaces.as_ref())?;
+    }
+    let choice = facts::mtu(&mut prepared.host, &call.config, &call.root)?;
+    if let Some(warning) = &choice.warning {
+        log::warn!("{warning}");
+    }
+    require_ipv6_mtu(lease, choice.mtu)?;
+    let (attachment, link) = make_link(call, prepared, lease, choice.mtu)?;
+    if attachment.has_ipv6() && call.config.manage_forwarding {
+        ensure_all(&facts::keep_advertised_routes(&mut prepared.host)?)?;
+    }
+    ensure_all(&attachment.node)?;
+    set_up_host(&mut prepared.host, &attachment, link.index)?;
+    let pod_index = link.peer_index.unwrap_or_default();
+    set_up_pod(&prepared.netns, &mut prepared.pod, &attachment, pod_index)?;
+    if let Some(wanted) = masquerade::wanted(&call.config)
+        && nft::ensure(&wanted).map_err(masquerade::refused)? == Ensured::Repaired
+    {
+        log::warn!("table {} was incomplete and has been repaired", wanted.table);
+    }
+    Ok(attachment)
+}
+
+/// The kernel takes no IPv6 address on a link below 1280 bytes (RFC 8200).
+fn require_ipv6_mtu(lease: &Lease, mtu: u32) -> Result<(), Error> {
+    let minimum = MTU_MIN_IPV6;
+    if mtu >= minimum || lease.addresses.iter().all(IpAddr::is_ipv4) {
+        return Ok(());
+    }
+    Err(Error::new(Code::INVALID_CONFIG, format!("mtu {mtu} is too small for an IPv6 address"))
+        .details(format!("IPv6 needs {minimum}: raise mtu, or give the pod IPv4 only")))
+}
+
+/// Notes the attachment in the journal and makes the pair. A name that somebody
+/// else took meanwhile is exchanged for one that nobody else can have.
+fn make_link(
+    call: &Call,
+    prepared: &mut Prepared,
+    lease: &Lease,
+    mtu: u32,
+) -> Result<(Attachment, Link), Error> {
+    loop {
+        let attachment = describe(call, prepared, lease, mtu);
+        let entry = entry(call, prepared, lease, &attachment);
+        prepared.journal.write(&entry).map_err(|error| file("write the journal", &error))?;
+        let replaced = prepared.claim.replaces.take();
+        let before: Vec<Request> =
+            replaced.iter().map(|link| link::delete(link.index, &link.name)).collect();
+        let pair = (&attachment.host, &attachment.pod);
+        let netns = prepared.netns.as_fd();
+        let made = link::make_veth(&mut prepared.host, before, pair, netns, &attachment.alias);
+        match made {
+            Err(error) if error.errno == Errno::EEXIST => {
+                let unique = prepared.identity.unique_host_link(&call.config.host_prefix);
+                if unique == prepared.claim.name || prepared.identity.host_link_names_the_pod() {
+                    return Err(kernel(error));
+                }
+                prepared.claim =
+                    ownership::claim_unique(&mut prepared.host, &prepared.identity, unique)?;
+            }
+            made => return Ok((attachment, made.map_err(kernel)?)),
+        }
+    }
+}
+
+fn describe(call: &Call, prepared: &Prepared, lease: &Lease, mtu: u32) -> Attachment {
+    Attachment::describe(&Wish {
+        identity: &prepared.identity,
+        host_link: &prepared.claim.name,
+        config: &call.config,
+        addresses: &lease.addresses,
+        routes: &lease.result.routes,
+        mtu,
+        mac: prepared.mac,
+        facts: prepared.facts,
+    })
+}
+
+fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachment) -> Entry {
+    let identity = &prepared.identity;
+    let (pod_namespace, pod_name) = identity.pod.clone().unzip();
+    let netns = prepared.netns.identity();
+    Entry {
+        network: identity.network.clone(),
+        container_id: identity.container_id.clone(),
+        ifname: identity.ifname.clone(),
+        pod_namespace,
+        pod_name,
+        netns: call.environment.netns.clone(),
+        netns_identity: (netns.device, netns.inode),
+        host_link: attachment.host.name.clone(),
+        addresses: lease.addresses.clone(),
+        mtu: attachment.host.mtu,
+        ipam: call.document.ipam().clone(),
+        cni_version: call.config.version.to_string(),
+        args: call.environment.args.text().to_owned(),
+    }
+}
+
+fn set_up_host(host: &mut Socket, wanted: &Attachment, index: u32) -> Result<(), Error> {
+    ensure_all(&wanted.host_side.sysctls)?;
+    let name = &wanted.host.name;
+    let mut requests = Vec::new();
+    requests.extend(wanted.has_ipv6().then(|| link::without_generated_address(name)));
+    requests.push(link::set_up(name));
+    let side = &wanted.host_side;
+    requests.extend(side.addresses.iter().map(|address| addr::add(index, *address)));
+    requests.extend(side.routes.iter().map(|route| route.replace(index)));
+    host.apply(&requests).map_err(kernel)
+}
+
+fn set_up_pod(
+    netns: &Namespace,
+    pod: &mut Socket,
+    wanted: &Attachment,
+    index: u32,
+) -> Result<(), Error> {
+    let side = &wanted.pod_side;
+    netns.within(|| ensure_all(&side.sysctls)).map_err(kernel)??;
+    let name = &wanted.pod.name;
+    let mut requests = Vec::new();
+    requests.extend(wanted.has_ipv6().then(|| link::without_generated_address(name)));
+    requests.push(link::set_up(name));
+    requests.extend(side.addresses.iter().map(|address| addr::add(index, *address)));
+    requests.extend(side.neighbours.iter().map(|neighbour| neighbour.replace(index)));
+    requests.extend(side.routes.iter().map(|route| route.create(index)));
+    pod.apply(&requests).map_err(kernel)
+}
+
+fn ensure_all(sysctls: &[Sysctl]) -> Result<(), Error> {
+    sysctls.iter().try_for_each(|sysctl| sysctl.ensure().map(|_| ())).map_err(kernel)
+}
+
+/// The result: what came before us, then our two interfaces, the addresses,
+/// the routes as they were made, and the DNS of the configuration or of IPAM.
+fn result(call: &Call, previous: AddResult, lease: &Lease, attachment: &Attachment) -> AddResult {
+    let mut result = previous;
+    let interface = |end: &link::VethEnd, sandbox| Interface {
+        name: end.name.clone(),
+        mac: Some(end.mac.to_string()),
+        mtu: Some(end.mtu),
+        sandbox,
+        ..Interface::default()
+    };
+    result.interfaces.push(interface(&attachment.host, None));
+    let index = result.interfaces.len();
+    let sandbox = Some(call.environment.netns.clone());
+    result.interfaces.push(interface(&attachment.pod, sandbox));
+    result.ips.extend(lease.addresses.iter().map(|address| Ip {
+        address: (*address).into(),
+        gateway: None,
+        interface: Some(index),
+    }));
+    result.routes.extend(attachment.routes.iter().cloned());
+    match &call.config.dns {
+        Some(dns) => result.dns = dns.clone(),
+        None if !lease.result.dns.is_empty() => result.dns = lease.result.dns.clone(),
+        None => {}
+    }
+    result
+}
+
+/// Undoes what a failed ADD made: the link and with it all that hangs on it,
+/// then the address, then the journal's entry. The cause comes first in what is
+/// reported, the failures of the undoing behind it.
+fn undo(call: &Call, prepared: &mut Prepared, cause: Error) -> Error {
+    let mut errors = vec![cause.clone()];
+    let Prepared { identity, journal, host, .. } = prepared;
+    let found = ownership::find(host, journal, identity, &call.config.host_prefix);
+    let unlinked = found.and_then(|link| match link {
+        Some(link) => host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel),
+        None => Ok(()),
+    });
+    errors.extend(unlinked.err());
+    errors.extend(ipam::release(call).err());
+    let forgotten = journal.remove(&identity.container_id, &identity.ifname);
+    errors.extend(forgotten.map_err(|error| file("remove the journal's entry", &error)).err());
+    Error::join(errors).unwrap_or(cause)
+}
+
+fn summary(lease: &Lease, attachment: &Attachment) -> String {
+    let mut words = format!("link={} mtu={}", attachment.host.name, attachment.host.mtu);
+    for (index, address) in lease.addresses.iter().enumerate() {
+        let separator = if index == 0 { " addresses=" } else { "," };
+        let _ = write!(words, "{separator}{address}");
+    }
+    words
+}
+
+/// Says once per configuration which of Calico's keys have no effect here.
+fn report_ignored(call: &Call, journal: &Journal) {
+    let ignored = call.config.ignored.join(", ");
+    let stamp = journal.directory().join(".ignored");
+    if ignored.is_empty() || fs::read_to_string(&stamp).is_ok_and(|said| said == ignored) {
+        return;
+    }
+    log::warn!("ignored, for they need Calico's API server or policy engine: {ignored}");
+    let _ = fs::create_dir_all(journal.directory());
+    let _ = replace(&stamp, ignored.as_bytes());
+}

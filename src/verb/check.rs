@@ -1,0 +1,178 @@
+//! CHECK: is the attachment still what ADD made?
+//!
+//! Chained plugins may have changed what is theirs to change: a MAC address
+//! (then it stands in prevResult), an MTU made smaller, a route moved to
+//! another table. Nothing is modified.
+
+use std::net::IpAddr;
+
+use super::{Call, facts, ipam, kernel, masquerade, ownership, sandbox};
+use crate::{
+    cni::{AddResult, Code, Error, Interface},
+    net::{Socket, addr, link::Link, route},
+    nft,
+    pod::{
+        Attachment,
+        attachment::{Wish, gateway_ipv6},
+    },
+};
+
+/// # Errors
+/// Code 102 with all that differs; what IPAM's CHECK says; code 7 without a
+/// usable prevResult.
+pub(super) fn check(call: &Call) -> Result<(), Error> {
+    call.require_sound_config()?;
+    let previous = previous(call)?;
+    let netns = sandbox::open(&call.environment)?;
+    let mut host = Socket::open().map_err(kernel)?;
+    let mut pod = netns.within(Socket::open).flatten().map_err(kernel)?;
+    let mut differences = compare(call, &previous, &mut host, &mut pod)?;
+    if let Some(wanted) = masquerade::wanted(&call.config) {
+        differences.extend(nft::differences(&wanted).map_err(masquerade::refused)?);
+    }
+    if !differences.is_empty() {
+        let error = Error::new(Code::CHECK_FAILED, differences.join("; "));
+        return Err(error.details("recreate the pod, or put back what is missing"));
+    }
+    ipam::check(call)
+}
+
+fn previous(call: &Call) -> Result<AddResult, Error> {
+    let Some(value) = &call.config.previous else {
+        return Err(Error::new(Code::INVALID_CONFIG, "prevResult is missing")
+            .details("CHECK compares with the result of ADD"));
+    };
+    AddResult::decode(value, call.config.version)
+}
+
+/// Compares each object that the attachment should have with the kernel's.
+fn compare(
+    call: &Call,
+    previous: &AddResult,
+    host: &mut Socket,
+    pod: &mut Socket,
+) -> Result<Vec<String>, Error> {
+    let identity = call.identity();
+    let Some((index, interface)) = own_interface(call, previous) else {
+        return Ok(vec![format!(
+            "prevResult has no interface {} with sandbox {}",
+            identity.ifname, call.environment.netns
+        )]);
+    };
+    let (facts, pod_link) = facts::pod(pod, &identity.ifname, &call.config)?;
+    let host_link = ownership::find(host, &call.journal(), &identity, &call.config.host_prefix)?;
+    let (Some(host_link), Some(pod_link)) = (&host_link, &pod_link) else {
+        let missing = [
+            pod_link.is_none().then(|| format!("{} is missing in the pod", identity.ifname)),
+            host_link.is_none().then(|| format!("the host link of {} is missing", identity.ifname)),
+        ];
+        return Ok(missing.into_iter().flatten().collect());
+    };
+    let noted = call.journal().read(&identity.container_id, &identity.ifname);
+    let mtu = interface.mtu.or(noted.map(|entry| entry.mtu)).unwrap_or(host_link.mtu);
+    let wanted = Attachment::describe(&Wish {
+        identity: &identity,
+        host_link: &host_link.name,
+        config: &call.config,
+        addresses: &own_addresses(previous, index),
+        routes: &own_routes(call, previous),
+        mtu,
+        mac: None,
+        facts,
+    });
+    let mut differences = compare_links(&wanted, interface, host_link, pod_link);
+    differences.extend(compare_host(&wanted, host, host_link)?);
+    differences.extend(compare_pod(&wanted, pod, pod_link)?);
+    Ok(differences)
+}
+
+fn own_interface<'a>(call: &Call, previous: &'a AddResult) -> Option<(usize, &'a Interface)> {
+    let sandbox = Some(call.environment.netns.as_str());
+    previous.interfaces.iter().enumerate().find(|(_, interface)| {
+        interface.name == call.environment.ifname && interface.sandbox.as_deref() == sandbox
+    })
+}
+
+fn own_addresses(previous: &AddResult, index: usize) -> Vec<IpAddr> {
+    let own = previous.ips.iter().filter(|ip| ip.interface.is_none_or(|of| of == index));
+    own.map(|ip| ip.address.ip()).collect()
+}
+
+/// The routes of the result that lead to our gateway: other plugins of the
+/// chain tell theirs in the same list.
+fn own_routes(call: &Call, previous: &AddResult) -> Vec<crate::cni::Route> {
+    let gateways = [IpAddr::from(call.config.gateway), gateway_ipv6().into()];
+    let own = previous
+        .routes
+        .iter()
+        .filter(|route| route.gw.is_some_and(|gateway| gateways.contains(&gateway)));
+    own.cloned().collect()
+}
+
+fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link) -> Vec<String> {
+    let mut differences = Vec::new();
+    if pod.kind.as_deref() != Some("veth") || host.peer_index != Some(pod.index) {
+        differences.push(format!("{} is not the other end of {}", pod.name, host.name));
+    }
+    for (link, end) in [(host, &wanted.host), (pod, &wanted.pod)] {
+        if !link.up {
+            differences.push(format!("{} is down", link.name));
+        }
+        if link.mtu > end.mtu {
+            differences.push(format!("{} has MTU {} above {}", link.name, link.mtu, end.mtu));
+        }
+    }
+    if host.group != wanted.host.group {
+        differences.push(format!("{} has lost its group", host.name));
+    }
+    let mac = pod.mac.map(|mac| mac.to_string());
+    if told.mac.is_some() && told.mac.as_ref().map(|mac| mac.to_lowercase()) != mac {
+        let (found, told) = (mac.unwrap_or_default(), told.mac.clone().unwrap_or_default());
+        differences.push(format!("{} has MAC {found}, prevResult says {told}", pod.name));
+    }
+    differences
+}
+
+fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<Vec<String>, Error> {
+    let mut differences = Vec::new();
+    for route in &wanted.host_side.routes {
+        let address = route.destination.ip();
+        let found = route::lookup(host, address).map_err(kernel)?;
+        let holds = found.as_ref().is_some_and(|found| {
+            found.device == link.index && found.route.destination == route.destination
+        });
+        if !holds {
+            differences.push(format!("the host route {route} to {} is missing", link.name));
+        }
+    }
+    let sysctls = wanted.node.iter().chain(&wanted.host_side.sysctls);
+    let changed = sysctls.filter(|sysctl| !sysctl.optional && !sysctl.holds());
+    differences.extend(changed.map(|sysctl| format!("sysctl {sysctl} does not hold")));
+    let found = addr::of_link(host, link.index).map_err(kernel)?;
+    let missing = wanted.host_side.addresses.iter().filter(|address| !found.contains(address));
+    differences.extend(missing.map(|address| format!("{} lacks address {address}", link.name)));
+    Ok(differences)
+}
+
+fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec<String>, Error> {
+    let side = &wanted.pod_side;
+    let mut differences = Vec::new();
+    let addresses = addr::of_link(pod, link.index).map_err(kernel)?;
+    let missing = side.addresses.iter().filter(|address| !addresses.contains(address));
+    differences.extend(missing.map(|address| format!("{} lacks address {address}", link.name)));
+    let mut routes = route::all(pod, false).map_err(kernel)?;
+    if wanted.has_ipv6() {
+        routes.extend(route::all(pod, true).map_err(kernel)?);
+    }
+    routes.retain(|found| found.device == link.index);
+    let missing =
+        side.routes.iter().filter(|route| !routes.iter().any(|found| route.agrees(&found.route)));
+    differences.extend(missing.map(|route| format!("the pod's route {route} is missing")));
+    for neighbour in &side.neighbours {
+        if !neighbour.holds(pod, link.index).map_err(kernel)? {
+            let address = neighbour.address;
+            differences.push(format!("the pod's permanent neighbour {address} is missing"));
+        }
+    }
+    Ok(differences)
+}

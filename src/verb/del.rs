@@ -1,0 +1,83 @@
+//! DEL: the link first and with it the routes, then the address, so that no
+//! other pod gets the address while the old one still answers to it. What is
+//! gone already is success; what fails does not keep the rest from being done.
+
+use super::{Call, file, ipam, kernel, ownership, sandbox};
+use crate::{
+    cni::Error,
+    net::{Namespace, Socket, link},
+    pod::{Identity, identity::is_marked},
+};
+
+/// Detaches the pod; returns what to log.
+///
+/// # Errors
+/// All that failed, in one.
+pub(super) fn del(call: &Call) -> Result<String, Error> {
+    let identity = call.identity();
+    let journal = call.journal();
+    let entry = journal.read(&identity.container_id, &identity.ifname);
+    let mut errors = Vec::new();
+    let mut removed = None;
+    match Socket::open().map_err(kernel) {
+        Ok(mut host) => {
+            match remove_host_link(call, &mut host, &identity) {
+                Ok(name) => removed = name,
+                Err(error) => errors.push(error),
+            }
+            if let Some(netns) = sandbox::open_if_alive(&call.environment) {
+                errors.extend(remove_pod_link(&mut host, &netns, &identity).err());
+            }
+        }
+        Err(error) => errors.push(error),
+    }
+    errors.extend(ipam::del(call, entry.as_ref()).err());
+    if errors.is_empty() {
+        let forgotten = journal.remove(&identity.container_id, &identity.ifname);
+        errors.extend(forgotten.map_err(|error| file("remove the journal's entry", &error)).err());
+    }
+    match Error::join(errors) {
+        Some(error) => Err(error),
+        None => Ok(format!("link={}", removed.as_deref().unwrap_or("none"))),
+    }
+}
+
+/// Removes the host link that is marked as this attachment's; returns its name.
+fn remove_host_link(
+    call: &Call,
+    host: &mut Socket,
+    identity: &Identity,
+) -> Result<Option<String>, Error> {
+    let found = ownership::find(host, &call.journal(), identity, &call.config.host_prefix)?;
+    let Some(link) = found else { return Ok(None) };
+    host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel)?;
+    Ok(Some(link.name))
+}
+
+/// Removes the pod's veth of that name, marked or not: pods that another plugin
+/// made before a migration have one without a mark. Not one whose other end is
+/// marked as another attachment's.
+fn remove_pod_link(host: &mut Socket, netns: &Namespace, identity: &Identity) -> Result<(), Error> {
+    let mut pod = netns.within(Socket::open).flatten().map_err(kernel)?;
+    let Some(link) = link::by_name(&mut pod, &identity.ifname).map_err(kernel)? else {
+        return Ok(());
+    };
+    if link.kind.as_deref() != Some("veth") {
+        return Ok(());
+    }
+    let other_end = match link.peer_index {
+        Some(index) => link::by_index(host, index).map_err(kernel)?,
+        None => None,
+    };
+    // An index of another namespace may be anybody's here; it is only believed
+    // where it speaks against removing something.
+    let foreign = other_end
+        .filter(|end| end.peer_index == Some(link.index))
+        .and_then(|end| end.alias)
+        .filter(|alias| is_marked(Some(alias)) && *alias != identity.alias());
+    if let Some(alias) = foreign {
+        log::warn!("{} in this namespace belongs to {alias}: left alone", link.name);
+        return Ok(());
+    }
+    pod.apply(&[link::delete(link.index, &link.name)]).map_err(kernel)
+}

@@ -1,0 +1,175 @@
+//! What a verb has to know of the node and of the pod's namespace.
+
+use std::{fs, net::IpAddr};
+
+use crate::{
+    cni::{Code, Config, Error},
+    net::{
+        Socket,
+        link::{self, Link},
+        route::{self, Found, PROTOCOL_RA, TABLE_LOCAL, TABLE_MAIN},
+        sysctl::{self, Sysctl},
+    },
+    pod::{
+        PodFacts,
+        identity::{GROUPS, is_marked},
+        mtu::{self, Uplink},
+    },
+    state::Root,
+};
+
+use super::kernel;
+
+/// Addresses of documentation, by which to ask for the default route: nothing
+/// is sent to them, and nobody routes them on purpose (RFC 5737, RFC 3849).
+const PROBES: [&str; 4] = ["198.51.100.1", "203.0.113.1", "2001:db8::1", "2001:db8:ffff::1"];
+
+/// The name under which this binary reads Calico's MTU file.
+const CALICO_TYPE: &str = "calico";
+
+/// The MTU of an attachment, and the words to log.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(super) fn mtu(host: &mut Socket, config: &Config, root: &Root) -> Result<mtu::Choice, Error> {
+    let mut remark = None;
+    let file = (config.plugin_type == CALICO_TYPE && config.mtu.is_none())
+        .then(|| fs::read_to_string(root.path("/var/lib/calico/mtu")).ok())
+        .flatten()
+        .and_then(|text| match text.trim().parse() {
+            Ok(mtu) if mtu > 0 => Some(mtu),
+            _ => {
+                remark = Some(format!("/var/lib/calico/mtu holds no number: {:?}", text.trim()));
+                None
+            }
+        });
+    let uplink = uplink(host)?;
+    let mut choice = mtu::choose(config.mtu, file, uplink.as_ref(), config.overhead);
+    choice.warning = [remark, choice.warning].into_iter().flatten().reduce(|a, b| a + "; " + &b);
+    Ok(choice)
+}
+
+/// The device of the default route, else the smallest that is up and is no
+/// pod's.
+fn uplink(host: &mut Socket) -> Result<Option<Uplink>, Error> {
+    for probe in PROBES.iter().filter_map(|text| text.parse::<IpAddr>().ok()) {
+        let default = route::lookup(host, probe).map_err(kernel)?;
+        let device = default.filter(|found| found.route.destination.prefix() == 0);
+        if let Some(Found { device, .. }) = device
+            && let Some(link) = link::by_index(host, device).map_err(kernel)?
+        {
+            return Ok(Some(Uplink { device: link.name, mtu: link.mtu }));
+        }
+    }
+    let links = link::all(host).map_err(kernel)?;
+    let candidates = links.into_iter().filter(|link| link.up && !link.loopback && !is_pods(link));
+    let smallest = candidates.min_by_key(|link| link.mtu);
+    Ok(smallest.map(|link| Uplink { device: link.name, mtu: link.mtu }))
+}
+
+fn is_pods(link: &Link) -> bool {
+    GROUPS.contains(&link.group) || is_marked(link.alias.as_deref())
+}
+
+/// What the pod has besides the interface `ifname`, and that interface if it
+/// is there.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(super) fn pod(
+    pod: &mut Socket,
+    ifname: &str,
+    config: &Config,
+) -> Result<(PodFacts, Option<Link>), Error> {
+    let links = link::all(pod).map_err(kernel)?;
+    let (own, others): (Vec<_>, Vec<_>) = links.into_iter().partition(|link| link.name == ifname);
+    let own = own.into_iter().next();
+    if others.iter().all(|link| link.loopback) {
+        return Ok((PodFacts::default(), own));
+    }
+    let own_index = own.as_ref().map(|link| link.index);
+    let foreign = |found: &Found| {
+        Some(found.device) != own_index && found.device != 0 && found.route.table == TABLE_MAIN
+    };
+    let mut routes = route::all(pod, false).map_err(kernel)?;
+    routes.extend(route::all(pod, true).map_err(kernel)?);
+    routes.retain(foreign);
+    let default = |ipv4: bool| {
+        routes
+            .iter()
+            .map(|found| found.route.destination)
+            .any(|destination| destination.prefix() == 0 && destination.is_ipv4() == ipv4)
+    };
+    let gateway = IpAddr::from(config.gateway);
+    let facts = PodFacts {
+        // Only an interface that has a route made its pod's settings.
+        attached_before: others.iter().any(|link| link.up && !link.loopback),
+        default_ipv4: default(true),
+        default_ipv6: default(false),
+        gateway_reachable: routes.iter().any(|found| {
+            found.route.destination.ip() == gateway && found.route.destination.prefix() == 32
+        }),
+    };
+    Ok((facts, own))
+}
+
+/// Refuses an address that the node has itself, or that a live attachment's
+/// route holds.
+///
+/// # Errors
+/// Code 101 naming the address and its holder.
+pub(super) fn require_free(
+    host: &mut Socket,
+    address: IpAddr,
+    replaced: Option<&Link>,
+) -> Result<(), Error> {
+    let Some(found) = route::lookup(host, address).map_err(kernel)? else { return Ok(()) };
+    let full = if address.is_ipv4() { 32 } else { 128 };
+    if found.route.destination.prefix() != full || found.device == 0 {
+        return Ok(());
+    }
+    let conflict = |msg: String| Err(Error::new(Code::CONFLICT, msg));
+    let link = link::by_index(host, found.device).map_err(kernel)?;
+    let Some(link) = link.filter(|link| replaced.is_none_or(|old| old.index != link.index)) else {
+        return Ok(());
+    };
+    if found.route.table == TABLE_LOCAL {
+        return conflict(format!("IPAM gave {address}, which is {}'s own address", link.name))
+            .map_err(|error| error.details("take it out of the range"));
+    }
+    match &link.alias {
+        Some(alias) if is_marked(Some(alias)) => {
+            conflict(format!("IPAM gave {address}, which {} ({alias}) still has", link.name))
+                .map_err(|error| error.details("its lease was lost while it was in use"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Keeps the node's default route when it becomes a router: a router heeds no
+/// advertisements unless told to (`accept_ra` 2; Documentation/networking/
+/// ip-sysctl.rst). Called before IPv6 forwarding is turned on.
+///
+/// # Errors
+/// Of the kernel's answers or of the write.
+pub(super) fn keep_advertised_routes(host: &mut Socket) -> Result<Vec<Sysctl>, Error> {
+    if sysctl::read("net/ipv6/conf/all/forwarding").is_ok_and(|value| value == "1") {
+        return Ok(Vec::new());
+    }
+    let advertised = route::of_protocol(host, true, PROTOCOL_RA).map_err(kernel)?;
+    let mut devices: Vec<u32> = (advertised.iter())
+        .filter(|found| found.route.destination.prefix() == 0)
+        .map(|found| found.device)
+        .collect();
+    devices.sort_unstable();
+    devices.dedup();
+    let mut wanted = Vec::new();
+    for device in devices {
+        let Some(link) = link::by_index(host, device).map_err(kernel)? else { continue };
+        let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
+        if sysctl::read(&key).is_ok_and(|value| value == "1") {
+            wanted.push(Sysctl::new(key, 2));
+        }
+    }
+    Ok(wanted)
+}

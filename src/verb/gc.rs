@@ -1,0 +1,299 @@
+//! GC: removes attachments that nobody has any more.
+//!
+//! Two callers. A runtime brings a list of what is valid, and everything else
+//! of the network goes. An operator whose runtime never calls GC brings none,
+//! and then only what is provably dead goes: attachments without a link, and
+//! links into namespaces that no path, process or mount leads to. Nothing goes
+//! by its age.
+
+use std::{collections::HashSet, fs, path::PathBuf, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::{Call, file, ipam, kernel, masquerade};
+use crate::{
+    cni::{Args, Command, Environment, Error, ValidAttachments, delegate::Delegate},
+    net::{
+        Socket,
+        link::{self, Link},
+        ns,
+    },
+    nft,
+    pod::{
+        Identity,
+        identity::{group, is_marked, of_alias},
+    },
+    state::{Entry, Journal, Root, lock},
+};
+
+/// How long releasing one address may take.
+const RELEASE_LIMIT: Duration = Duration::from_secs(60);
+
+/// What a collection removed, or would remove.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Collected {
+    /// Network name.
+    pub network: String,
+    /// Container id, or `?` where a long alias hides it.
+    pub container_id: String,
+    /// Interface name.
+    pub ifname: String,
+    /// The host link, where there still was one.
+    pub host_link: Option<String>,
+    /// Why it may go.
+    pub reason: &'static str,
+}
+
+/// The verb; returns what to log.
+///
+/// # Errors
+/// All that failed, in one.
+pub(super) fn gc(call: &Call) -> Result<String, Error> {
+    let ValidAttachments::Only(valid) = call.document.valid_attachments()? else {
+        log::debug!("GC without a list of valid attachments: nothing done");
+        return Ok(String::new());
+    };
+    let ground =
+        Ground { root: &call.root, network: &call.config.name, path: &call.environment.path };
+    let keep = |identity: &Identity| {
+        let key = (identity.container_id.clone(), identity.ifname.clone());
+        if valid.contains(&key) { None } else { Some("not in the runtime's list") }
+    };
+    let valid_aliases: HashSet<String> = valid
+        .iter()
+        .map(|(container_id, ifname)| ground.identity(container_id, ifname).alias())
+        .collect();
+    let (collected, mut errors) = ground.collect(false, &|candidate| match candidate {
+        Candidate::Noted(entry, _) => keep(&ground.identity(&entry.container_id, &entry.ifname)),
+        Candidate::Marked(link) => {
+            let kept = link.alias.as_ref().is_some_and(|alias| valid_aliases.contains(alias));
+            (!kept).then_some("not in the runtime's list")
+        }
+    })?;
+    if call.config.ipam_type.is_empty() {
+        log::warn!("no ipam.type: no addresses collected");
+    } else {
+        errors.extend(ipam::gc(call).err());
+    }
+    Error::join(errors).map_or_else(|| Ok(format!("removed={}", collected.len())), Err)
+}
+
+/// Collects in one network: by the runtime's list if there is one, else what is
+/// provably dead. Returns what went and what failed.
+///
+/// # Errors
+/// If the network's state or the kernel's list of links cannot be read.
+pub fn collect_dead(
+    root: &Root,
+    network: &str,
+    path: &[PathBuf],
+    valid: Option<&HashSet<(String, String)>>,
+    dry_run: bool,
+) -> Result<(Vec<Collected>, Vec<Error>), Error> {
+    let ground = Ground { root, network, path };
+    let reachable = valid.is_none().then(Reachable::look);
+    ground.collect(dry_run, &|candidate| match (candidate, valid, &reachable) {
+        (Candidate::Noted(entry, _), Some(valid), _) => {
+            let key = (entry.container_id.clone(), entry.ifname.clone());
+            (!valid.contains(&key)).then_some("not in the list")
+        }
+        (Candidate::Marked(link), Some(valid), _) => {
+            let owner = link.alias.as_deref().and_then(of_alias)?;
+            let key = (owner.container_id, owner.ifname);
+            (!valid.contains(&key)).then_some("not in the list")
+        }
+        (Candidate::Noted(_, None), None, _) => Some("its link is gone"),
+        (Candidate::Noted(entry, Some(_)), None, Some(reachable)) => {
+            (!reachable.namespace_of(entry)).then_some("its namespace is gone")
+        }
+        // Without the journal nothing tells which namespace it leads to.
+        _ => None,
+    })
+}
+
+/// What may have to go.
+enum Candidate<'a> {
+    /// An attachment of the journal, with its link if that exists.
+    Noted(&'a Entry, Option<&'a Link>),
+    /// A link that bears our mark and is in no journal.
+    Marked(&'a Link),
+}
+
+/// One network on this node.
+struct Ground<'a> {
+    root: &'a Root,
+    network: &'a str,
+    path: &'a [PathBuf],
+}
+
+impl Ground<'_> {
+    /// Removes each candidate for which `verdict` has a reason.
+    fn collect(
+        &self,
+        dry_run: bool,
+        verdict: &dyn Fn(&Candidate<'_>) -> Option<&'static str>,
+    ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
+        let journal = Journal::new(self.root, self.network);
+        let _lock = lock::exclusive(journal.directory())
+            .map_err(|error| file("lock the network's state", &error))?;
+        let mut host = Socket::open().map_err(kernel)?;
+        let entries = journal.entries();
+        let mut links = link::all(&mut host).map_err(kernel)?;
+        links.retain(|link| self.owns(link));
+        let (mut collected, mut errors) = (Vec::new(), Vec::new());
+        let mut left = 0;
+        for (entry, link) in pair(self, &entries, &links) {
+            let candidate = match (entry, link) {
+                (Some(entry), link) => Candidate::Noted(entry, link),
+                (None, Some(link)) => Candidate::Marked(link),
+                (None, None) => continue,
+            };
+            let Some(reason) = verdict(&candidate) else {
+                left += 1;
+                continue;
+            };
+            let removed = self.describe(entry, link, reason);
+            if !dry_run {
+                errors.extend(self.remove(&mut host, &journal, entry, link));
+            }
+            collected.push(removed);
+        }
+        if left == 0 && !dry_run {
+            let table = masquerade::table(self.network);
+            errors.extend(nft::remove(&table).map_err(masquerade::refused).err());
+        }
+        Ok((collected, errors))
+    }
+
+    /// Whether a link bears this network's mark: the alias names the network
+    /// unless it was too long, and then the group stands for it.
+    fn owns(&self, link: &Link) -> bool {
+        let Some(alias) = link.alias.as_deref() else { return false };
+        link.group == group(self.network)
+            && is_marked(Some(alias))
+            && of_alias(alias).is_none_or(|identity| identity.network == self.network)
+    }
+
+    fn identity(&self, container_id: &str, ifname: &str) -> Identity {
+        Identity {
+            network: self.network.to_owned(),
+            container_id: container_id.to_owned(),
+            ifname: ifname.to_owned(),
+            pod: None,
+        }
+    }
+
+    fn describe(
+        &self,
+        entry: Option<&Entry>,
+        link: Option<&Link>,
+        reason: &'static str,
+    ) -> Collected {
+        let named = link.and_then(|link| of_alias(link.alias.as_deref()?));
+        let container_id = entry.map(|entry| entry.container_id.clone());
+        let ifname = entry.map(|entry| entry.ifname.clone());
+        Collected {
+            network: self.network.to_owned(),
+            container_id: container_id
+                .or_else(|| named.as_ref().map(|named| named.container_id.clone()))
+                .unwrap_or_else(|| "?".to_owned()),
+            ifname: ifname
+                .or_else(|| named.map(|named| named.ifname))
+                .unwrap_or_else(|| "?".to_owned()),
+            host_link: link.map(|link| link.name.clone()),
+            reason,
+        }
+    }
+
+    /// Link, then address, then journal, as DEL does.
+    fn remove(
+        &self,
+        host: &mut Socket,
+        journal: &Journal,
+        entry: Option<&Entry>,
+        link: Option<&Link>,
+    ) -> Vec<Error> {
+        let mut errors = Vec::new();
+        if let Some(link) = link {
+            errors
+                .extend(host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel).err());
+        }
+        let Some(entry) = entry else { return errors };
+        errors.extend(self.release(entry).err());
+        if errors.is_empty() {
+            let forgotten = journal.remove(&entry.container_id, &entry.ifname);
+            let failed = |error| file("remove the journal's entry", &error);
+            errors.extend(forgotten.map_err(failed).err());
+        }
+        errors
+    }
+
+    /// Gives back the address of an attachment by the IPAM section of its ADD.
+    fn release(&self, entry: &Entry) -> Result<(), Error> {
+        let kind = entry.ipam.get("type").and_then(Value::as_str).unwrap_or_default();
+        let delegate = Delegate::find(kind, self.path)?;
+        let environment = Environment {
+            command: Command::Del,
+            container_id: entry.container_id.clone(),
+            netns: String::new(),
+            ifname: entry.ifname.clone(),
+            path: self.path.to_vec(),
+            args: Args::parse(&entry.args),
+            netns_override: false,
+        };
+        let stdin = json!({
+            "cniVersion": entry.cni_version,
+            "name": entry.network,
+            "type": "manx",
+            "ipam": entry.ipam,
+        });
+        let stdin = stdin.to_string();
+        delegate.invoke(&Command::Del, &environment, stdin.as_bytes(), RELEASE_LIMIT).map(|_| ())
+    }
+}
+
+/// Puts the entries beside their links, then the links that no entry has.
+fn pair<'a>(
+    ground: &Ground<'_>,
+    entries: &'a [Entry],
+    links: &'a [Link],
+) -> Vec<(Option<&'a Entry>, Option<&'a Link>)> {
+    let mut used = HashSet::new();
+    let mut pairs = Vec::new();
+    for entry in entries {
+        let alias = ground.identity(&entry.container_id, &entry.ifname).alias();
+        let link = links.iter().find(|link| link.alias.as_deref() == Some(&alias));
+        used.extend(link.map(|link| link.index));
+        pairs.push((Some(entry), link));
+    }
+    let rest = links.iter().filter(|link| !used.contains(&link.index));
+    pairs.extend(rest.map(|link| (None, Some(link))));
+    pairs
+}
+
+/// The namespaces that something still leads to.
+struct Reachable(HashSet<u64>);
+
+impl Reachable {
+    /// Looks at every process and at every mounted namespace.
+    fn look() -> Self {
+        let mut inodes = HashSet::new();
+        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
+            inodes.extend(ns::Identity::at(process.path().join("ns/net")).map(|ns| ns.inode));
+        }
+        // The root of a bind mount of a namespace reads `net:[4026532281]`
+        // (fourth field of proc_pid_mountinfo(5)).
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let roots = mounts.lines().filter_map(|line| line.split(' ').nth(3));
+        let namespaces = roots.filter_map(|root| root.strip_prefix("net:[")?.strip_suffix(']'));
+        inodes.extend(namespaces.filter_map(|inode| inode.parse::<u64>().ok()));
+        Self(inodes)
+    }
+
+    /// Whether anything leads to the namespace that `entry` was made in.
+    fn namespace_of(&self, entry: &Entry) -> bool {
+        let (device, inode) = entry.netns_identity;
+        let same = |found: ns::Identity| (found.device, found.inode) == (device, inode);
+        self.0.contains(&inode) || ns::Identity::at(&entry.netns).is_some_and(same)
+    }
+}

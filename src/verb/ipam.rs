@@ -1,0 +1,112 @@
+//! Addresses, from whichever plugin `ipam.type` names.
+
+use std::{net::IpAddr, time::Duration};
+
+use serde_json::Value;
+
+use super::Call;
+use crate::{
+    cni::{AddResult, Code, Command, Error, delegate::Delegate},
+    state::Entry,
+};
+
+/// How long a delegate may take: longer than a DHCP server may (62 s of
+/// retries), shorter than a kubelet waits (4 minutes).
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What an ADD got.
+#[derive(Debug)]
+pub(super) struct Lease {
+    pub(super) addresses: Vec<IpAddr>,
+    pub(super) result: AddResult,
+}
+
+/// Allocates.
+///
+/// # Errors
+/// The delegate's own; code 103 if it gave no address. Nothing stays allocated.
+pub(super) fn add(call: &Call) -> Result<Lease, Error> {
+    let delegate = delegate(call)?;
+    let result =
+        delegate.add(&call.environment, &call.document.bytes, call.config.version, LIMIT)?;
+    let addresses: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+    if addresses.is_empty() {
+        let empty =
+            Error::new(Code::DELEGATE, format!("{}: gave no address", delegate.plugin_type))
+                .details("a pod needs at least one: see the ipam section");
+        return Err(match release(call) {
+            Ok(()) => empty,
+            Err(undo) => Error::join(vec![empty.clone(), undo]).unwrap_or(empty),
+        });
+    }
+    Ok(Lease { addresses, result })
+}
+
+/// Gives back what this call's ADD got.
+///
+/// # Errors
+/// The delegate's own.
+pub(super) fn release(call: &Call) -> Result<(), Error> {
+    invoke(call, &Command::Del).map(|_| ())
+}
+
+/// Gives back what an attachment got, with the section of its ADD where the
+/// present one is broken or gone.
+///
+/// # Errors
+/// The delegate's own; code 7 if neither names a plugin.
+pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
+    let outcome = if call.config.ipam_type.is_empty() {
+        Err(Error::new(Code::INVALID_CONFIG, "ipam.type is missing: no address can be released")
+            .details("restore the ipam section and repeat the DEL"))
+    } else {
+        release(call)
+    };
+    let Err(error) = outcome else { return Ok(()) };
+    let noted = entry.map(|entry| &entry.ipam).filter(|ipam| ipam.is_object());
+    let Some(noted) = noted.filter(|noted| *noted != call.document.ipam()) else {
+        return Err(error);
+    };
+    log::warn!("the ipam section releases nothing ({error}); trying that of the ADD");
+    let mut object = call.document.object.clone();
+    object.retain(|key, _| !key.eq_ignore_ascii_case("ipam"));
+    object.insert("ipam".into(), noted.clone());
+    let kind = noted.get("type").and_then(Value::as_str).unwrap_or_default();
+    let delegate = Delegate::find(kind, &call.environment.path)?;
+    let stdin = Value::Object(object).to_string();
+    delegate.invoke(&Command::Del, &call.environment, stdin.as_bytes(), LIMIT).map(|_| ())
+}
+
+/// Has the delegate check its part.
+///
+/// # Errors
+/// The delegate's own.
+pub(super) fn check(call: &Call) -> Result<(), Error> {
+    invoke(call, &Command::Check).map(|_| ())
+}
+
+/// Has the delegate collect its garbage.
+///
+/// # Errors
+/// The delegate's own.
+pub(super) fn gc(call: &Call) -> Result<(), Error> {
+    invoke(call, &Command::Gc).map(|_| ())
+}
+
+/// Asks the delegate whether it would serve an ADD. One that does not know the
+/// question has no objection.
+///
+/// # Errors
+/// The delegate's own; code 50 if there is no such plugin.
+pub(super) fn status(call: &Call) -> Result<(), Error> {
+    let delegate = delegate(call).map_err(|error| Error { code: Code::UNAVAILABLE, ..error })?;
+    delegate.status(&call.environment, &call.document.bytes, LIMIT)
+}
+
+fn invoke(call: &Call, command: &Command) -> Result<Option<Value>, Error> {
+    delegate(call)?.invoke(command, &call.environment, &call.document.bytes, LIMIT)
+}
+
+fn delegate(call: &Call) -> Result<Delegate, Error> {
+    Delegate::find(&call.config.ipam_type, &call.environment.path)
+}
