@@ -33,16 +33,13 @@ pub(super) fn claim(
     identity: &Identity,
     prefix: &str,
 ) -> Result<Claim, Error> {
+    require_new(host, journal, identity)?;
     let name = identity.host_link(prefix);
     let Some(link) = link::by_name(host, &name).map_err(kernel)? else {
         return Ok(Claim { name, replaces: None });
     };
     if link.alias.as_deref() == Some(&identity.alias()) {
-        return Err(conflict(format!(
-            "the attachment exists: link {name} is {}",
-            identity.alias()
-        ))
-        .details("a runtime adds an attachment once; DEL removes it"));
+        return Err(exists(identity, &name));
     }
     let ours = is_marked(link.alias.as_deref()) || is_unfinished(&link, journal);
     if ours && identity.host_link_names_the_pod() {
