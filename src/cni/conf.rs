@@ -267,9 +267,9 @@ impl Config {
     }
 
     /// Bytes that are added to a packet between nodes: those configured, else
-    /// the mode's, over IPv4.
-    pub fn overhead(&self) -> u32 {
-        self.overhead.unwrap_or(self.mode.overhead())
+    /// the mode's for the families that the pods have.
+    pub fn overhead(&self, ipv6: bool) -> u32 {
+        self.overhead.unwrap_or(self.mode.overhead(ipv6))
     }
 
     /// The MAC address asked for, by precedence: capability, `args.cni`,
@@ -280,11 +280,14 @@ impl Config {
 }
 
 impl Mode {
-    /// Bytes that the encapsulation adds to a packet, over IPv4.
-    pub fn overhead(self) -> u32 {
+    /// Bytes that the encapsulation adds to a packet: 20 for IP in IP; 14, 8, 8
+    /// and 20 for VXLAN, 20 more where IPv6 pods are carried over IPv6
+    /// (RFC 7348).
+    pub fn overhead(self, ipv6: bool) -> u32 {
         match self {
             Self::Direct => 0,
             Self::Ipip => 20,
+            Self::Vxlan if ipv6 => 70,
             Self::Vxlan => 50,
         }
     }

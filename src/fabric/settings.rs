@@ -84,12 +84,8 @@ impl Settings {
         }
     }
 
-    /// Bytes that the encapsulation of a family adds: 20 for IP in IP; 14, 8, 8
-    /// and 20 or 40 for VXLAN (RFC 7348).
+    /// Bytes that the encapsulation of a family adds.
     pub fn overhead(&self, ipv6: bool) -> u32 {
-        self.overhead.unwrap_or(match (self.mode, ipv6) {
-            (Mode::Vxlan, true) => 70,
-            (mode, _) => mode.overhead(),
-        })
+        self.overhead.unwrap_or(self.mode.overhead(ipv6))
     }
 }

@@ -7,7 +7,9 @@ use std::{fmt::Write as _, fs, net::IpAddr, os::fd::AsFd};
 use nix::errno::Errno;
 
 use super::{
-    Call, Emit, facts, file,
+    Call, Emit,
+    fabric::{self, Stamp},
+    facts, file,
     ipam::{self, Lease},
     kernel, masquerade,
     ownership::{self, Claim},
@@ -35,6 +37,7 @@ struct Prepared {
     facts: PodFacts,
     mac: Option<Mac>,
     claim: Claim,
+    fabric: Option<Stamp>,
 }
 
 /// Attaches the pod; returns what to log.
@@ -75,7 +78,8 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
             .details("a runtime adds an interface once; DEL removes it"));
     }
     let claim = ownership::claim(&mut host, &journal, &identity, &call.config.host_prefix)?;
-    Ok(Prepared { identity, journal, netns, host, pod, facts, mac, claim })
+    let fabric = fabric::ensure(&call.config, &call.root, &mut host)?;
+    Ok(Prepared { identity, journal, netns, host, pod, facts, mac, claim, fabric })
 }
 
 /// The kernel takes a name with a percent sign for a template to number
@@ -107,7 +111,9 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
     for address in &lease.addresses {
         facts::require_free(&mut prepared.host, *address, prepared.claim.replaces.as_ref())?;
     }
-    let choice = facts::mtu(&mut prepared.host, &call.config, &call.root)?;
+    let ipv6 = lease.addresses.iter().any(IpAddr::is_ipv6);
+    let fabric = prepared.fabric.as_ref();
+    let choice = facts::mtu(&mut prepared.host, &call.config, &call.root, fabric, ipv6)?;
     if let Some(warning) = &choice.warning {
         log::warn!("{warning}");
     }
@@ -120,7 +126,7 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
     set_up_host(&mut prepared.host, &attachment, link.index)?;
     let pod_index = link.peer_index.unwrap_or_default();
     set_up_pod(&prepared.netns, &mut prepared.pod, &attachment, pod_index)?;
-    if let Some(wanted) = masquerade::wanted(&call.config)
+    if let Some(wanted) = masquerade::wanted(&call.config, prepared.fabric.as_ref())
         && nft::ensure(&wanted).map_err(masquerade::refused)? == Ensured::Repaired
     {
         log::warn!("table {} was incomplete and has been repaired", wanted.table);

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use super::{Call, facts, ipam, kernel, masquerade, ownership, sandbox};
+use super::{Call, fabric, facts, ipam, kernel, masquerade, ownership, sandbox};
 use crate::{
     cni::{AddResult, Code, Error, Interface},
     net::{Socket, addr, link::Link, route},
@@ -27,7 +27,8 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
     let mut host = Socket::open().map_err(kernel)?;
     let mut pod = netns.within(Socket::open).flatten().map_err(kernel)?;
     let mut differences = compare(call, &previous, &mut host, &mut pod)?;
-    if let Some(wanted) = masquerade::wanted(&call.config) {
+    let fabric = fabric::applied(&call.config, &call.root);
+    if let Some(wanted) = masquerade::wanted(&call.config, fabric.as_ref()) {
         differences.extend(nft::differences(&wanted).map_err(masquerade::refused)?);
     }
     if !differences.is_empty() {

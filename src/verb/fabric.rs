@@ -109,6 +109,13 @@ impl Ground {
     }
 }
 
+/// What was applied of the fabric that a configuration asks for, by this node's
+/// last ADD, STATUS or apply.
+pub fn applied(config: &Config, root: &Root) -> Option<Stamp> {
+    config.fabric.peers_file.as_ref()?;
+    Ground::new(root, config.fabric.protocol).stamp()
+}
+
 /// Makes sure of the fabric that a configuration asks for; `None` if it asks
 /// for none.
 ///

@@ -17,7 +17,7 @@ use crate::{
     state::Root,
 };
 
-use super::kernel;
+use super::{fabric::Stamp, kernel};
 
 /// Addresses of documentation, by which to ask for the default route: nothing
 /// is sent to them, and nobody routes them on purpose (RFC 5737, RFC 3849).
@@ -26,11 +26,17 @@ const PROBES: [&str; 4] = ["198.51.100.1", "203.0.113.1", "2001:db8::1", "2001:d
 /// The name under which this binary reads Calico's MTU file.
 const CALICO_TYPE: &str = "calico";
 
-/// The MTU of an attachment, and the words to log.
+/// The MTU of an attachment with or without IPv6, and the words to log.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn mtu(host: &mut Socket, config: &Config, root: &Root) -> Result<mtu::Choice, Error> {
+pub(super) fn mtu(
+    host: &mut Socket,
+    config: &Config,
+    root: &Root,
+    fabric: Option<&Stamp>,
+    ipv6: bool,
+) -> Result<mtu::Choice, Error> {
     let mut remark = None;
     let file = (config.plugin_type == CALICO_TYPE && config.mtu.is_none())
         .then(|| fs::read_to_string(root.path("/var/lib/calico/mtu")).ok())
@@ -42,8 +48,12 @@ pub(super) fn mtu(host: &mut Socket, config: &Config, root: &Root) -> Result<mtu
                 None
             }
         });
-    let uplink = uplink(host)?;
-    let mut choice = mtu::choose(config.mtu, file, uplink.as_ref(), config.overhead());
+    let uplink = match fabric.and_then(Stamp::uplink) {
+        Some(narrowest) => Some(narrowest),
+        None => uplink(host)?,
+    };
+    let ipv6 = ipv6 || fabric.is_some_and(|fabric| fabric.serves_ipv6);
+    let mut choice = mtu::choose(config.mtu, file, uplink.as_ref(), config.overhead(ipv6));
     choice.warning = [remark, choice.warning].into_iter().flatten().reduce(|a, b| a + "; " + &b);
     Ok(choice)
 }

@@ -6,16 +6,19 @@ use crate::{
     pod::identity::{GROUPS, group},
 };
 
+use super::fabric::Stamp;
+
 /// What a network's table is called: nothing else makes tables of this prefix.
 pub(super) const TABLE_PREFIX: &str = "manx-";
 
-/// The table that a configuration asks for.
-pub(super) fn wanted(config: &Config) -> Option<Masquerade> {
+/// The table that a configuration asks for, beside the pods of all nodes.
+pub(super) fn wanted(config: &Config, fabric: Option<&Stamp>) -> Option<Masquerade> {
+    let peers = fabric.map(|fabric| fabric.pod_cidrs.as_slice()).unwrap_or_default();
     config.masquerade.then(|| Masquerade {
         table: table(&config.name),
         source_group: group(&config.name),
         host_link_groups: GROUPS,
-        never: config.never_masqueraded.clone(),
+        never: [config.never_masqueraded.as_slice(), peers].concat(),
     })
 }
 
