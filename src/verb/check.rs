@@ -34,7 +34,8 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
         let error = Error::new(Code::CHECK_FAILED, differences.join("; "));
         return Err(error.details("recreate the pod, or put back what is missing"));
     }
-    ipam::check(call)
+    let entry = call.journal().read(&call.environment.container_id, &call.environment.ifname);
+    ipam::check(call, entry.as_ref())
 }
 
 fn previous(call: &Call) -> Result<AddResult, Error> {
@@ -82,7 +83,9 @@ fn compare(
     });
     let mut differences = compare_links(&wanted, interface, host_link, pod_link);
     differences.extend(compare_host(&wanted, host, host_link)?);
-    differences.extend(compare_pod(&wanted, pod, pod_link)?);
+    let requested = call.config.requested_mac(&call.environment.args);
+    let given = requested.and_then(|text| text.parse().ok()).unwrap_or(wanted.pod.mac);
+    differences.extend(compare_pod(&wanted, pod, pod_link, pod_link.mac == Some(given))?);
     Ok(differences)
 }
 
@@ -154,7 +157,16 @@ fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<V
     Ok(differences)
 }
 
-fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec<String>, Error> {
+/// `mac_is_ours`: a chained plugin has not changed the pod link's MAC address.
+/// The kernel forgets all neighbours of a link when it changes
+/// (`neigh_changeaddr`, net/core/neighbour.c), the permanent ones too; the pod
+/// then asks, and the host link answers by proxy.
+fn compare_pod(
+    wanted: &Attachment,
+    pod: &mut Socket,
+    link: &Link,
+    mac_is_ours: bool,
+) -> Result<Vec<String>, Error> {
     let side = &wanted.pod_side;
     let mut differences = Vec::new();
     let addresses = addr::of_link(pod, link.index).map_err(kernel)?;
@@ -168,7 +180,7 @@ fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec
     let missing =
         side.routes.iter().filter(|route| !routes.iter().any(|found| route.agrees(&found.route)));
     differences.extend(missing.map(|route| format!("the pod's route {route} is missing")));
-    for neighbour in &side.neighbours {
+    for neighbour in side.neighbours.iter().filter(|_| mac_is_ours) {
         if !neighbour.holds(pod, link.index).map_err(kernel)? {
             let address = neighbour.address;
             differences.push(format!("the pod's permanent neighbour {address} is missing"));
