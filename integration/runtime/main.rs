@@ -13,4 +13,7 @@ mod harness;
 mod chain;
 mod cnitool;
 mod delegation;
+mod masquerade;
 mod node;
+mod parallel;
+mod processes;
