@@ -7,6 +7,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
+use super::Failure;
 use crate::cni::json::field;
 
 /// Where runtimes look for configurations by default.
@@ -51,4 +52,18 @@ pub(super) fn names_us(bytes: &[u8]) -> bool {
     let plugins = field(&object, "plugins").and_then(Value::as_array);
     let mut chained = plugins.into_iter().flatten().filter_map(Value::as_object);
     is_ours(&object) || chained.any(is_ours)
+}
+
+/// The first configuration of a directory that names this plugin.
+///
+/// # Errors
+/// If there is none, or the directory cannot be read.
+pub(super) fn ours(directory: &Path) -> Result<PathBuf, Failure> {
+    let files = files(directory)
+        .map_err(|error| Failure::Failed(format!("{}: {error}", directory.display())))?;
+    let named = files.into_iter().find(|path| fs::read(path).is_ok_and(|bytes| names_us(&bytes)));
+    named.ok_or_else(|| {
+        let directory = directory.display();
+        Failure::Failed(format!("no configuration in {directory} names manx: give --conf FILE"))
+    })
 }

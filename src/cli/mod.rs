@@ -8,6 +8,7 @@
 mod args;
 mod attachments;
 mod conflist;
+mod fabric;
 mod help;
 mod install;
 mod nearest;
@@ -28,8 +29,14 @@ use args::{Args, Shape};
 use crate::cni;
 
 /// All subcommands, in the order of the help text.
-const SUBCOMMANDS: &[Subcommand] =
-    &[install::SUBCOMMAND, validate::SUBCOMMAND, pods::SUBCOMMAND, version::SUBCOMMAND];
+const SUBCOMMANDS: &[Subcommand] = &[
+    install::SUBCOMMAND,
+    fabric::plan::SUBCOMMAND,
+    fabric::apply::SUBCOMMAND,
+    validate::SUBCOMMAND,
+    pods::SUBCOMMAND,
+    version::SUBCOMMAND,
+];
 
 /// One subcommand.
 struct Subcommand {
@@ -144,6 +151,17 @@ fn find(name: &std::ffi::OsStr) -> Result<&'static Subcommand, Failure> {
 impl Subcommand {
     fn usage(&self, problem: &str) -> Failure {
         Failure::Usage(format!("{name}: {problem}; see manx {name} --help", name = self.name))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(message) | Self::Failed(message) | Self::NotRun(_, message) => {
+                write!(f, "{message}")
+            }
+            Self::Output(error) => write!(f, "write to stdout: {error}"),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ pub mod fdb;
 pub mod forwarding;
 pub mod link;
 mod mac;
+pub mod monitor;
 pub mod neigh;
 pub mod ns;
 pub mod route;

@@ -105,7 +105,7 @@ impl Attachment {
             host: end(wish.host_link, HOST_MAC, group(&wish.identity.network)),
             pod: end(&wish.identity.ifname, mac, 0),
             alias: wish.identity.alias(),
-            host_side: host_side(wish),
+            host_side: host_side(wish.host_link, wish.addresses),
             pod_side: pod_side(wish, mac, &routes),
             node: forwarding(wish),
             routes,
@@ -129,8 +129,8 @@ fn gateway(config: &Config, like: IpAddr) -> IpAddr {
     if like.is_ipv4() { config.gateway.into() } else { gateway_ipv6().into() }
 }
 
-fn families(wish: &Wish<'_>) -> (bool, bool) {
-    (wish.addresses.iter().any(IpAddr::is_ipv4), wish.addresses.iter().any(IpAddr::is_ipv6))
+fn families(addresses: &[IpAddr]) -> (bool, bool) {
+    (addresses.iter().any(IpAddr::is_ipv4), addresses.iter().any(IpAddr::is_ipv6))
 }
 
 /// The pod's routes beyond the one to the gateway: IPAM's, all through our
@@ -138,7 +138,7 @@ fn families(wish: &Wish<'_>) -> (bool, bool) {
 /// route that another interface gives is left alone, unless IPAM put ours
 /// beside it by a metric or a table.
 fn routes(wish: &Wish<'_>) -> Vec<cni::Route> {
-    let (ipv4, ipv6) = families(wish);
+    let (ipv4, ipv6) = families(wish.addresses);
     let mut routes = Vec::new();
     for (served, default, taken) in [
         (ipv4, IpNetwork::from(IpAddr::from([0; 4])), wish.facts.default_ipv4),
@@ -165,9 +165,9 @@ fn routes(wish: &Wish<'_>) -> Vec<cni::Route> {
     routes
 }
 
-fn host_side(wish: &Wish<'_>) -> Side {
-    let (ipv4, ipv6) = families(wish);
-    let link = wish.host_link;
+/// What belongs to the host link of a pod with these addresses.
+pub fn host_side(link: &str, addresses: &[IpAddr]) -> Side {
+    let (ipv4, ipv6) = families(addresses);
     let mut side = Side::default();
     if ipv4 {
         side.sysctls.extend([
@@ -186,7 +186,7 @@ fn host_side(wish: &Wish<'_>) -> Side {
         side.addresses.extend(link_local(HOST_MAC));
     }
     side.sysctls.push(Sysctl::optional(format!("net/ipv6/conf/{link}/accept_ra"), 0));
-    side.routes = wish.addresses.iter().map(|address| host_route(*address)).collect();
+    side.routes = addresses.iter().map(|address| host_route(*address)).collect();
     side
 }
 
@@ -197,7 +197,7 @@ fn host_route(address: IpAddr) -> Route {
 }
 
 fn pod_side(wish: &Wish<'_>, mac: Mac, routes: &[cni::Route]) -> Side {
-    let (ipv4, ipv6) = families(wish);
+    let (ipv4, ipv6) = families(wish.addresses);
     let mut side = Side { sysctls: pod_sysctls(wish), ..Side::default() };
     side.addresses.extend(wish.addresses.iter().map(|address| IpNetwork::from(*address)));
     if ipv4 {
@@ -229,7 +229,7 @@ fn pod_route(route: &cni::Route, facts: PodFacts) -> Route {
 }
 
 fn pod_sysctls(wish: &Wish<'_>) -> Vec<Sysctl> {
-    let (ipv4, ipv6) = families(wish);
+    let (ipv4, ipv6) = families(wish.addresses);
     let ifname = &wish.identity.ifname;
     let mut sysctls = Vec::new();
     if ipv6 {
@@ -251,7 +251,7 @@ fn pod_sysctls(wish: &Wish<'_>) -> Vec<Sysctl> {
 }
 
 fn forwarding(wish: &Wish<'_>) -> Vec<Sysctl> {
-    let (ipv4, ipv6) = families(wish);
+    let (ipv4, ipv6) = families(wish.addresses);
     let managed = wish.config.manage_forwarding;
     [(ipv4, forwarding::IPV4), (ipv6, forwarding::IPV6)]
         .into_iter()

@@ -176,7 +176,8 @@ pub fn reconcile(
     Ok(stamp(config, peers, &plan, fingerprint))
 }
 
-fn stamp(config: &Config, peers: &Peers, plan: &Plan, fingerprint: String) -> Stamp {
+/// What an attachment has to know of a plan that was carried out.
+pub fn stamp(config: &Config, peers: &Peers, plan: &Plan, fingerprint: String) -> Stamp {
     let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
     Stamp {
         network: config.name.clone(),

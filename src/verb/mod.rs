@@ -15,6 +15,7 @@ mod ipam;
 pub mod logger;
 mod masquerade;
 mod ownership;
+pub mod repair;
 mod sandbox;
 mod status;
 mod version;

@@ -144,18 +144,14 @@ fn encapsulation(
         let off = matches!(value.as_str(), Some("false")) || value == &Value::Bool(false);
         let known =
             value.is_boolean() || matches!(value.as_str(), Some("true" | "false" | "route"));
-        if !known {
-            let message = format!("crossSubnet has the value {value}");
-            findings.error(&path, message, "give false, true or \"route\"");
-        } else if config.mode == Mode::Direct && !off {
+        if known && config.mode == Mode::Direct && !off {
             let message = "mode direct encapsulates nothing, so crossSubnet says nothing";
             findings.warning(&path, message, "leave crossSubnet out, or set mode ipip or vxlan");
         }
     }
-    let own = config.mode.overhead();
-    if let Some(mtu) = config.mtu.filter(|_| config.overhead != own) {
-        let message =
-            format!("overhead {} lowers nothing: mtu {mtu} is what pods get", config.overhead);
+    let own = config.mode.overhead(false);
+    if let (Some(mtu), Some(overhead)) = (config.mtu, config.overhead.filter(|it| *it != own)) {
+        let message = format!("overhead {overhead} lowers nothing: mtu {mtu} is what pods get");
         let fix = "leave out mtu, to have it derived less the overhead, or leave out overhead";
         findings.warning(&member(path, "overhead"), message, fix);
     }
@@ -170,9 +166,10 @@ fn mtu(
     findings: &mut Findings,
 ) {
     let path = member(path, "mtu");
-    let choice = mtu::choose(config.mtu, None, node.uplink.as_ref(), config.overhead);
-    let known = config.mtu.is_some() || node.uplink.is_some();
     let range = pools.iter().map(|pool| pool.subnet).chain(addresses(ipam)).find(|n| n.is_ipv6());
+    let overhead = config.overhead(range.is_some());
+    let choice = mtu::choose(config.mtu, None, node.uplink.as_ref(), overhead);
+    let known = config.mtu.is_some() || node.uplink.is_some();
     if let Some(range) = range.filter(|_| known && choice.mtu < MTU_MIN_IPV6) {
         let message = format!(
             "mtu {} is below {MTU_MIN_IPV6}, the least for IPv6 (RFC 8200), and there is {range}",

@@ -1,0 +1,50 @@
+//! `manx plan`: the difference between what the kernel has and what it should
+//! have.
+
+use serde_json::json;
+
+use super::{
+    super::{
+        Args, Console, Failure, Status, Subcommand,
+        args::{Operands, Shape},
+        print_json,
+    },
+    Node,
+};
+use crate::net::Socket;
+
+pub(in crate::cli) const SUBCOMMAND: Subcommand = Subcommand {
+    name: "plan",
+    summary: "show what apply would change",
+    help: "\
+Usage: manx plan [--json] [--conf FILE] [--root DIR]
+
+Compares the kernel with what the configuration, its peers file and the live
+attachments ask for, and changes nothing. Exits 0 if there is nothing to change,
+3 if there is.
+
+  + something to make     - something of ours to remove
+  ~ something to change   ! something that somebody else has: it stays
+
+  --json       {\"changes\": [{\"action\", \"object\", \"before\", \"after\"}], \"notes\": []}
+  --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d
+  --root DIR   read files and state below DIR",
+    shape: Shape { flags: &["json"], values: &["conf", "root"], operands: Operands::AtMost(0) },
+    run,
+};
+
+fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let changes = Node::read(args)?.compare(&mut Socket::open()?)?;
+    if args.flag("json") {
+        let document = json!({"changes": changes.encode(), "notes": changes.notes()});
+        print_json(console.out, &document)?;
+    } else {
+        for line in changes.lines() {
+            writeln!(console.out, "{line}")?;
+        }
+        for note in changes.notes() {
+            writeln!(console.err, "note: {note}")?;
+        }
+    }
+    Ok(if changes.lines().is_empty() { Status::Fine } else { Status::Findings })
+}
