@@ -170,6 +170,9 @@ struct Family<'a> {
 impl Family<'_> {
     fn describe(&self, desired: &mut Desired) {
         let own = &self.peers.me;
+        if own.address(self.ipv6).is_none() {
+            return;
+        }
         let full = if self.ipv6 { 128 } else { 32 };
         let blackholes = own.pod_cidrs(self.ipv6).filter(|cidr| cidr.prefix() < full);
         desired.routes.extend(

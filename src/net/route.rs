@@ -36,6 +36,10 @@ pub enum Kind {
     Blackhole,
 }
 
+/// What a look-up answers where there is no route, or one of the kinds
+/// unreachable, blackhole and prohibit (`fib_props`, net/ipv4/fib_semantics.c).
+const NOWHERE: [Errno; 4] = [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EINVAL, Errno::EACCES];
+
 /// A route through one device, or to nowhere.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Route {
@@ -173,7 +177,7 @@ impl fmt::Display for Route {
 /// resolved path), or `None` where there is none.
 ///
 /// # Errors
-/// Anything the kernel answers but "unreachable".
+/// Anything the kernel answers but that the address leads nowhere.
 pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Error> {
     let mut message = RouteMessage::default();
     message.header.address_family = family(address);
@@ -184,7 +188,7 @@ pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Err
     let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, what);
     match socket.exchange(&[request]) {
         Ok(answers) => Ok(answers.iter().find_map(read)),
-        Err(error) if matches!(error.errno, Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(None),
+        Err(error) if NOWHERE.contains(&error.errno) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -225,9 +229,8 @@ pub fn resolve(socket: &mut Socket, addresses: &[IpAddr]) -> Result<Vec<Option<F
         message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
         message.attributes.push(RouteAttribute::Destination((*address).into()));
         let what = format!("look up the route to {address}");
-        Request::new(RouteNetlinkMessage::GetRoute(message), 0, what)
-            .tolerate(Errno::ENETUNREACH)
-            .tolerate(Errno::EHOSTUNREACH)
+        let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, what);
+        NOWHERE.into_iter().fold(request, Request::tolerate)
     };
     let mut found = HashMap::new();
     for chunk in addresses.chunks(BATCH) {
