@@ -1,0 +1,97 @@
+//! What others have is reported and left alone.
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Families, batch, entries};
+
+/// Another's routes, of which the first ones have the key of one of ours.
+const SAME_KEY: [(&str, &str); 4] = [
+    ("10.244.2.0/24", "route add 10.244.2.0/24 via 192.0.2.1 proto static"),
+    ("10.244.1.0/24", "route add unreachable 10.244.1.0/24 proto bird"),
+    ("fd00:244:2::/64", "route add fd00:244:2::/64 via 2001:db8:1::1 proto static"),
+    ("fd00:244:1::/64", "route add prohibit fd00:244:1::/64 proto static metric 1024"),
+];
+
+#[test]
+fn a_foreign_route_of_the_same_key_stays_and_is_told() {
+    for mode in ["direct", "vxlan"] {
+        for (key, route) in SAME_KEY {
+            let cluster = Cluster::new(2, Families::Dual, &json!({"mode": mode}));
+            let node = &cluster.nodes[0];
+            batch(&node.host, route);
+            let foreign = node.state();
+            let plan = node.manx(&["plan", "--json"]);
+            assert_eq!(plan.status, 3, "{route}: {plan:?}");
+            let changes: Value = serde_json::from_str(&plan.stdout).unwrap();
+            let conflicts: Vec<&Value> = entries(&changes["changes"])
+                .iter()
+                .filter(|change| change["action"] == "conflict")
+                .collect();
+            assert_eq!(conflicts.len(), 1, "{route}: {changes}");
+            assert_eq!(conflicts[0]["object"], format!("route {key}").as_str());
+            let apply = node.apply();
+            assert_eq!(apply.status, 1, "{route}: {apply:?}");
+            assert!(apply.stdout.contains(&format!("! route {key}: ")), "{apply:?}");
+            let state = node.state();
+            assert!(foreign.iter().all(|entry| state.contains(entry)), "{route}: {state:#?}");
+            let again = node.plan();
+            let left: Vec<&str> = again.stdout.lines().collect();
+            assert!(again.status == 3 && left.len() == 1, "all else is done: {again:?}");
+            let delete = route.replace("route add", "route del");
+            batch(&node.host, &delete);
+            node.apply().ok();
+            node.assert_settled();
+        }
+    }
+}
+
+/// Pods go on being attached beside a conflict, and the log tells of it.
+#[test]
+fn add_goes_on_beside_a_conflict() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    batch(&node.host, SAME_KEY[0].1);
+    let reply = node.plugin.add(&crate::harness::Pod::new("a"));
+    assert!(
+        reply.stderr.contains("left alone") && reply.stderr.contains(SAME_KEY[0].0),
+        "{reply:?}"
+    );
+    reply.ok();
+    assert!(node.state().iter().any(|entry| entry.contains("10.244.2.0/24 via 192.0.2.1")));
+}
+
+/// Routes of another key, protocol, metric or table are nobody's business here.
+#[test]
+fn routes_of_others_are_left_alone() {
+    let cluster = Cluster::new(3, Families::Dual, &json!({"mode": "vxlan", "crossSubnet": true}));
+    let node = &cluster.nodes[0];
+    batch(
+        &node.host,
+        "route add 10.99.0.0/16 via 192.0.2.1 proto bird
+         route add 10.244.2.128/25 via 192.0.2.1 proto static
+         route add 10.244.0.0/16 via 192.0.2.1 proto 80
+         route add 10.244.2.0/24 via 192.0.2.1 proto static metric 77
+         route add 10.244.3.0/24 via 192.0.2.1 proto 109 table 99
+         route add fd00:99::/64 via 2001:db8:1::1 proto static
+         neighbour add 192.0.2.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent
+         link add vxlan7 type vxlan id 7 dstport 4790 local 192.0.2.11 dev eth0 nolearning
+         neighbour add 10.7.0.1 lladdr 02:00:00:00:00:07 dev vxlan7 nud permanent",
+    );
+    node.host.command(
+        "bridge",
+        &["fdb", "add", "02:00:00:00:00:07", "dev", "vxlan7", "dst", "192.0.2.77"],
+    );
+    let all = || {
+        let table = node.host.command("ip", &["route", "show", "table", "99"]).ok();
+        let mut state = node.state();
+        state.push(table);
+        state
+    };
+    let foreign = all();
+    node.apply().ok();
+    node.assert_settled();
+    let state = all();
+    assert!(foreign.iter().all(|entry| state.contains(entry)), "{foreign:#?} {state:#?}");
+    node.manx(&["apply", "--undo"]).ok();
+    assert_eq!(all(), foreign);
+}

@@ -1,0 +1,30 @@
+//! Pods reach pods on other nodes: two to four nodes, each a namespace with its
+//! own manx, joined by a router between two subnets.
+//!
+//! Every test makes its own cluster; see the harness.
+
+#![allow(missing_docs, unreachable_pub)]
+// What tests share is no test in clippy's eyes; a failed expectation is a failed test.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod cluster;
+mod conflict;
+mod examples;
+mod idle;
+mod interop;
+mod killed;
+mod masquerade;
+mod monitor;
+mod networks;
+mod peers;
+mod reach;
+mod scale;
+mod schema;
+mod traffic;
+mod tunnel;
+mod undo;
+mod watch;
+mod wire;

@@ -1,0 +1,63 @@
+//! Whom the pods of other nodes see, and whom the rest of the world.
+
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Families, addresses, entry};
+use crate::harness::Netns;
+
+/// The source address that `server` sees when `client` connects to `address`
+/// there; `None` if no connection comes about.
+fn seen(client: &Netns, server: &Netns, address: &str) -> Option<IpAddr> {
+    let address: IpAddr = address.parse().unwrap();
+    let listener = server.enter(|| TcpListener::bind(SocketAddr::new(address, 0)).unwrap());
+    let to = listener.local_addr().unwrap();
+    let _stream = client.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(3))).ok()?;
+    Some(listener.accept().unwrap().1.ip())
+}
+
+fn ip(text: &str) -> Option<IpAddr> {
+    Some(text.parse().unwrap())
+}
+
+#[test]
+fn pods_of_other_nodes_see_the_pod_and_the_world_sees_the_node() {
+    for (mode, cross_subnet) in [("direct", false), ("vxlan", false), ("vxlan", true)] {
+        let keys = json!({"mode": mode, "crossSubnet": cross_subnet, "ipMasq": true});
+        let cluster = Cluster::new(3, Families::Dual, &keys);
+        cluster.teach_router();
+        cluster.apply();
+        let pods = cluster.pods();
+        let own = addresses(&pods[0]);
+        for other in [1, 2] {
+            for (theirs, own) in addresses(&pods[other]).iter().zip(&own) {
+                let source = seen(&pods[0].netns, &pods[other].netns, theirs);
+                assert_eq!(source, ip(own), "{mode} {theirs}");
+            }
+        }
+        for (outside, node) in [("192.0.2.1", "192.0.2.11"), ("2001:db8:1::1", "2001:db8:1::11")] {
+            assert_eq!(seen(&pods[0].netns, &cluster.router, outside), ip(node), "{mode}");
+        }
+    }
+}
+
+/// Pods that run already see a node that came later as it is, once the file
+/// that names it was applied.
+#[test]
+fn the_networks_that_are_spared_follow_the_peers_file() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan", "ipMasq": true}));
+    let node = &cluster.nodes[0];
+    let all: Vec<Value> = (1..=3).map(|number| entry(number, Families::Ipv4)).collect();
+    node.set_peers(&all[..2]);
+    let pods = cluster.pods();
+    node.assert_settled();
+    node.set_peers(&all);
+    let plan = node.plan();
+    assert!(plan.stdout.contains("manx-net"), "plan tells of the table: {plan:?}");
+    node.apply().ok();
+    node.assert_settled();
+    let source = seen(&pods[0].netns, &pods[2].netns, &addresses(&pods[2])[0]);
+    assert_eq!(source, ip(&addresses(&pods[0])[0]));
+}

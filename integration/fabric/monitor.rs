@@ -1,0 +1,81 @@
+//! What the kernel tells of changes, and what manx asks it for.
+
+use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{RouteNetlinkMessage, neighbour::NeighbourState};
+use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+
+use crate::cluster::Node;
+use crate::harness::{Netns, Stdin, run};
+
+/// Links, neighbours, addresses and routes of both families: RTNLGRP_* of
+/// include/uapi/linux/rtnetlink.h.
+const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
+
+/// A subscription to a namespace's changes.
+pub struct Monitor(Socket);
+
+impl Monitor {
+    /// Everything from now on.
+    pub fn of(netns: &Netns) -> Self {
+        let mut socket = netns.enter(|| Socket::new(NETLINK_ROUTE).unwrap());
+        socket.bind_auto().unwrap();
+        for group in GROUPS {
+            socket.add_membership(group).unwrap();
+        }
+        socket.set_non_blocking(true).unwrap();
+        Self(socket)
+    }
+
+    /// The changes since the last look. Neighbours that the kernel itself looks
+    /// for, or forgets, are nobody's doing.
+    pub fn changes(&mut self) -> Vec<RouteNetlinkMessage> {
+        let mut changes = Vec::new();
+        let mut buffer = Vec::with_capacity(64 * 1024);
+        loop {
+            buffer.clear();
+            match self.0.recv(&mut buffer, 0) {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return changes,
+                Err(error) => panic!("read changes: {error}"),
+            }
+            let mut rest = buffer.as_slice();
+            while let Some(length) = rest.get(..4) {
+                let length = u32::from_ne_bytes(length.try_into().unwrap()) as usize;
+                let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest).unwrap();
+                if let NetlinkPayload::InnerMessage(message) = message.payload
+                    && matters(&message)
+                {
+                    changes.push(message);
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
+        }
+    }
+}
+
+fn matters(message: &RouteNetlinkMessage) -> bool {
+    match message {
+        RouteNetlinkMessage::NewNeighbour(neighbour)
+        | RouteNetlinkMessage::DelNeighbour(neighbour) => {
+            neighbour.header.state == NeighbourState::Permanent
+        }
+        _ => true,
+    }
+}
+
+/// The requests of `manx ARGS` to the kernel that change something, as strace
+/// reads them.
+pub fn requests(node: &Node, args: &[&str]) -> Vec<String> {
+    let trace = node.host.scratch().path().join("trace");
+    let plain = node.command(args);
+    let mut command = std::process::Command::new("strace");
+    command.args(["-f", "-s", "0", "-e", "trace=sendto,sendmsg", "-o"]).arg(&trace);
+    command.arg(plain.get_program()).args(plain.get_args());
+    node.host.enter(|| run(command, &Stdin::Null, crate::harness::DEADLINE)).ok();
+    let trace = std::fs::read_to_string(trace).unwrap();
+    assert!(trace.contains("RTM_GETROUTE"), "strace tells what is asked: {trace}");
+    let changes = |line: &&str| {
+        ["RTM_NEW", "RTM_SET", "RTM_DEL"].iter().any(|kind| line.contains(&format!("type={kind}")))
+    };
+    trace.lines().filter(changes).map(String::from).collect()
+}

@@ -1,0 +1,202 @@
+//! The peers file: what leaves it leaves the kernel, and a bad one changes
+//! nothing.
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Families, SOON, addresses, entry};
+use crate::harness::{Pod, eventually};
+
+#[test]
+fn a_peer_that_is_gone_leaves_nothing() {
+    for (mode, cross_subnet) in [("direct", false), ("vxlan", false), ("vxlan", true)] {
+        let keys = json!({"mode": mode, "crossSubnet": cross_subnet});
+        let cluster = Cluster::new(3, Families::Dual, &keys);
+        let node = &cluster.nodes[0];
+        let all: Vec<Value> = (1..=3).map(|number| entry(number, Families::Dual)).collect();
+        for gone in 1..=2 {
+            node.set_peers(&all);
+            node.apply().ok();
+            let mut fewer = all.clone();
+            fewer.remove(gone);
+            node.set_peers(&fewer);
+            node.apply().ok();
+            node.assert_settled();
+            let (cidr, cidr6) =
+                (format!("10.244.{}.", gone + 1), format!("fd00:244:{}:", gone + 1));
+            let node_of = [format!("2001:db8:{gone}::1{}", gone + 1), format!(".1{}", gone + 1)];
+            let state = node.state();
+            let left: Vec<&String> = state
+                .iter()
+                .filter(|line| line.contains(&cidr) || line.contains(&cidr6))
+                .chain(state.iter().filter(|line| {
+                    line.contains(" dst ") && node_of.iter().any(|address| line.contains(address))
+                }))
+                .collect();
+            assert_eq!(left, [""; 0], "{mode} {cross_subnet}");
+        }
+        node.set_peers(&all[..1]);
+        node.apply().ok();
+        node.assert_settled();
+        assert_eq!(node.routes().len(), 2, "its own two blackholes: {:#?}", node.routes());
+        assert!(!node.state().iter().any(|line| line.contains(" dst ")));
+    }
+}
+
+/// A peer that moves to another address or gets other pods.
+#[test]
+fn a_peer_that_changes_is_followed() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    cluster.apply();
+    let mut all: Vec<Value> = (1..=3).map(|number| entry(number, Families::Ipv4)).collect();
+    all[1]["addresses"] = json!(["192.0.2.99"]);
+    all[2]["podCIDRs"] = json!(["10.244.33.0/24"]);
+    node.set_peers(&all);
+    node.apply().ok();
+    node.assert_settled();
+    let state = node.state().join("\n");
+    assert!(state.contains("dst 192.0.2.99") && !state.contains("dst 192.0.2.12"), "{state}");
+    assert!(
+        state.contains("10.244.33.0/24 via 10.244.33.0") && !state.contains("10.244.3.0"),
+        "{state}"
+    );
+}
+
+/// Every fault that a file can have, and the words for it.
+fn faults() -> Vec<(&'static str, String, &'static str)> {
+    let nodes = || -> Vec<Value> { (1..=2).map(|n| entry(n, Families::Dual)).collect() };
+    let file = |nodes: &[Value]| json!({"self": "node-a", "nodes": nodes}).to_string();
+    let with = |key: &str, value: Value| {
+        let mut nodes = nodes();
+        nodes[1][key] = value;
+        file(&nodes)
+    };
+    let unnamed = json!({"nodes": [{"name": "x", "addresses": ["192.0.2.99"], "podCIDRs": []}]});
+    vec![
+        ("empty", String::new(), "EOF"),
+        ("half a file", file(&nodes())[..60].to_owned(), "EOF"),
+        ("unknown key", with("podCIDR", json!("10.0.0.0/8")), "unknown field `podCIDR`"),
+        ("no pods", json!({"nodes": [{"name": "a", "addresses": []}]}).to_string(), "podCIDRs"),
+        ("no name", with("name", json!("")), "has no name"),
+        ("a name twice", with("name", json!("node-a")), "node-a is listed twice"),
+        (
+            "an address twice",
+            with("addresses", json!(["192.0.2.11", "2001:db8:1::12"])),
+            "both have address 192.0.2.11",
+        ),
+        ("no address", with("addresses", json!(["192.0.2.12"])), "no IPv6 address"),
+        ("not an address", with("addresses", json!(["192.0.2.300"])), "192.0.2.300"),
+        ("not a network", with("podCIDRs", json!(["10.244.2.0/33"])), "10.244.2.0/33"),
+        ("host bits", with("podCIDRs", json!(["10.244.2.1/24"])), "has host bits"),
+        ("the same pods", with("podCIDRs", json!(["10.244.1.0/24"])), "overlaps node-a's"),
+        ("a part of them", with("podCIDRs", json!(["10.244.1.64/26"])), "overlaps node-a's"),
+        ("all of them", with("podCIDRs", json!(["10.244.0.0/16"])), "overlaps"),
+        ("their IPv6", with("podCIDRs", json!(["fd00:244::/32"])), "overlaps"),
+        ("tunnel address", with("tunnelAddresses", json!(["x"])), "\"x\""),
+        ("tunnel MAC", with("tunnelMAC", json!("66:00:00:00:00")), "tunnelMAC"),
+        (
+            "another self",
+            json!({"self": "node-z", "nodes": nodes()}).to_string(),
+            "\"node-z\" is no node",
+        ),
+        ("nobody", unnamed.to_string(), "no node has an address of this machine"),
+        ("outside", with("podCIDRs", json!(["172.30.0.0/24"])), "in none of clusterCIDRs"),
+    ]
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_says_why() {
+    let keys = json!({"mode": "vxlan", "clusterCIDRs": ["10.244.0.0/16", "fd00:244::/32"]});
+    let cluster = Cluster::new(2, Families::Dual, &keys);
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    let before = node.state();
+    for (fault, text, words) in faults() {
+        node.write_peers(&text);
+        for verb in ["plan", "apply"] {
+            let said = node.manx(&[verb]);
+            assert_eq!(said.status, 1, "{fault}: {said:?}");
+            assert!(said.stderr.contains(words), "{fault}: {said:?}");
+            assert!(said.stderr.contains("peers.json"), "{fault}: {said:?}");
+        }
+        assert_eq!(node.state(), before, "{fault}");
+        // Pods go on with the last good one.
+        let pod = Pod::new("a");
+        let reply = node.plugin.add(&pod);
+        assert!(reply.stderr.contains(words), "{fault}: {reply:?}");
+        reply.ok();
+        node.plugin.del(&pod).ok();
+        assert_eq!(node.state(), before, "{fault}");
+    }
+    std::fs::remove_file(node.peers_file()).unwrap();
+    let gone = node.apply();
+    assert!(gone.status == 1 && gone.stderr.contains("No such file"), "{gone:?}");
+    node.plugin.add(&Pod::new("b")).ok();
+    node.plugin.status().ok();
+}
+
+#[test]
+fn without_a_valid_file_since_boot_nothing_is_attached() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let before = node.state();
+    for text in [None, Some("{"), Some(r#"{"self": "node-a", "nodes": []}"#)] {
+        match text {
+            Some(text) => node.write_peers(text),
+            None => std::fs::remove_file(node.peers_file()).unwrap(),
+        }
+        for reply in [node.plugin.add(&Pod::new("a")), node.plugin.status()] {
+            assert_eq!(reply.code(), Some(50), "{reply:?}");
+            assert!(reply.error()["msg"].as_str().unwrap().contains("peers.json"));
+        }
+        assert_eq!(node.state(), before);
+        assert_eq!(node.host.links(), ["eth0"]);
+    }
+    node.set_peers(&[entry(1, Families::Ipv4), entry(2, Families::Ipv4)]);
+    node.plugin.status().ok();
+    node.attach("a");
+    node.assert_settled();
+}
+
+/// DEL, CHECK and GC never read it.
+#[test]
+fn a_pod_is_checked_and_removed_without_a_file() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let pod = Pod::new("a");
+    let result = node.plugin.add(&pod).ok();
+    std::fs::remove_file(node.peers_file()).unwrap();
+    node.plugin.check(&pod, &result).ok();
+    node.plugin.gc(&[&pod]).ok();
+    node.plugin.del(&pod).ok();
+}
+
+/// Where nobody says which node this is, its addresses do.
+#[test]
+fn a_node_finds_itself() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let all = [entry(1, Families::Ipv4), entry(2, Families::Ipv4)];
+    for node in &cluster.nodes {
+        node.write_peers(&json!({"nodes": all}).to_string());
+        node.apply().ok();
+        node.assert_settled();
+    }
+    let pods = cluster.pods();
+    assert!(pods[0].netns.pings(&addresses(&pods[1])[0]));
+}
+
+/// The first ADD after a change of the file brings it to the kernel.
+#[test]
+fn add_follows_the_file() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let two = [entry(1, Families::Ipv4), entry(2, Families::Ipv4)];
+    cluster.nodes[0].set_peers(&two);
+    let pods = cluster.pods();
+    let theirs = &addresses(&pods[2])[0];
+    assert!(!cluster.nodes[0].state().iter().any(|line| line.contains("10.244.3.0")));
+    let three: Vec<Value> = (1..=3).map(|number| entry(number, Families::Ipv4)).collect();
+    cluster.nodes[0].set_peers(&three);
+    cluster.nodes[0].attach("b");
+    assert!(eventually(SOON, || pods[0].netns.pings(theirs)));
+    cluster.nodes[0].assert_settled();
+}

@@ -1,0 +1,219 @@
+//! `manx apply --watch` repairs what others change, at once.
+
+use std::fs::File;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Families, Node, SOON, batch, default_routes, entry};
+use crate::harness::{Pod, eventually};
+
+/// A watch that ends with the test.
+struct Watch<'a> {
+    node: &'a Node,
+    child: Child,
+}
+
+impl<'a> Watch<'a> {
+    /// Starts it, and waits until it has brought the fabric up.
+    #[track_caller]
+    fn start(node: &'a Node) -> Self {
+        let log = File::create(node.host.scratch().path().join("watch")).unwrap();
+        let child = node.host.enter(|| {
+            let mut command = node.command(&["apply", "--watch"]);
+            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+            command.spawn().unwrap()
+        });
+        let watch = Self { node, child };
+        assert!(eventually(SOON, || node.plan().status == 0), "{}", watch.log());
+        watch
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.node.host.scratch().path().join("watch")).unwrap()
+    }
+
+    /// Breaks something by `ip`, and tells how long until the node's state is
+    /// again what it was. On an idle machine it takes some ten milliseconds; the
+    /// limit is for one that runs many tests at once.
+    #[track_caller]
+    fn repairs(&self, what: &str, broken: impl FnOnce()) {
+        let before = self.node.state();
+        broken();
+        self.restores(what, &before);
+    }
+
+    #[track_caller]
+    fn restores(&self, what: &str, before: &[String]) {
+        let begin = Instant::now();
+        let restored = eventually(SOON, || self.node.state() == before);
+        let took = begin.elapsed();
+        assert!(restored, "{what}: {:#?}\n{}", self.node.state(), self.log());
+        println!("{what}: repaired within {} ms", took.as_millis());
+        assert!(took < Duration::from_secs(1), "{what}: {took:?}");
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// How long after `ip link set eth0 up` returned the node has its routes again,
+/// looked at without anything in between that takes time.
+fn uplink_bounce(node: &Node) -> Duration {
+    let count = |node: &Node| {
+        let said = node.host.command("ip", &["-4", "route", "show", "proto", "109"]).ok();
+        said.lines().count()
+    };
+    let all = count(node);
+    batch(&node.host, "link set eth0 down");
+    default_gone(node);
+    batch(&node.host, "link set eth0 up");
+    let begin = Instant::now();
+    default_routes(&node.host, node.number);
+    assert!(eventually(SOON, || count(node) == all), "not repaired: {:#?}", node.state());
+    begin.elapsed()
+}
+
+fn default_gone(node: &Node) {
+    let said = node.host.command("ip", &["-4", "route", "show", "default"]).ok();
+    assert_eq!(said, "", "the kernel takes the routes of a link that is down");
+}
+
+#[test]
+fn an_uplink_that_was_down_is_repaired() {
+    for (mode, cross_subnet) in [("direct", false), ("vxlan", false), ("vxlan", true)] {
+        let keys = json!({"mode": mode, "crossSubnet": cross_subnet});
+        let cluster = Cluster::new(3, Families::Dual, &keys);
+        let node = &cluster.nodes[0];
+        let watch = Watch::start(node);
+        let before = node.state();
+        let took = uplink_bounce(node);
+        println!("{mode}: uplink down and up: routes back after {} ms", took.as_millis());
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        watch.restores(&format!("{mode}: all of it"), &before);
+        node.assert_settled();
+    }
+}
+
+#[test]
+fn what_others_remove_is_repaired() {
+    let keys = json!({"mode": "vxlan", "crossSubnet": true});
+    let cluster = Cluster::new(3, Families::Dual, &keys);
+    let node = &cluster.nodes[0];
+    let watch = Watch::start(node);
+    for (what, line) in [
+        ("route", "route del 10.244.2.0/24"),
+        ("IPv6 route", "route del fd00:244:3::/64"),
+        ("route replaced", "route replace 10.244.3.0/24 via 192.0.2.1 proto 109"),
+        ("blackhole", "route del blackhole 10.244.1.0/24"),
+        ("all routes", "route flush proto 109"),
+        ("neighbour", "neighbour flush dev vxlan.calico nud permanent"),
+        ("tunnel address", "address flush dev vxlan.calico"),
+        ("tunnel down", "link set vxlan.calico down"),
+        ("tunnel's MTU", "link set vxlan.calico mtu 1300"),
+        ("tunnel gone", "link del vxlan.calico"),
+    ] {
+        watch.repairs(what, || batch(&node.host, line));
+    }
+    let entries = node.host.command("bridge", &["fdb", "show", "dev", "vxlan.calico"]).ok();
+    let mac = entries.split_whitespace().next().unwrap();
+    watch.repairs("forwarding entry", || {
+        node.host.command("bridge", &["fdb", "del", mac, "dev", "vxlan.calico"]).ok();
+    });
+    for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        node.host.set_sysctl(key, "0");
+        let begin = Instant::now();
+        assert!(eventually(SOON, || node.host.sysctl(key) == "1"), "{key}: {}", watch.log());
+        println!("{key}: repaired within {} ms", begin.elapsed().as_millis());
+    }
+    node.assert_settled();
+}
+
+#[test]
+fn what_a_pod_lost_is_repaired() {
+    let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let pods = cluster.pods();
+    let link = node.host.links().into_iter().find(|name| name.starts_with("cali")).unwrap();
+    let watch = Watch::start(node);
+    let line = format!("route del 10.244.1.2/32 dev {link}");
+    watch.repairs("pod's route", || batch(&node.host, &line));
+    watch.repairs("pod's link down", || batch(&node.host, &format!("link set {link} down")));
+    assert!(pods[1].netns.pings("10.244.1.2") && pods[1].netns.pings("fd00:244:1::2"));
+    node.assert_settled();
+}
+
+/// A pass without a watch does the same.
+#[test]
+fn the_next_pass_repairs_as_well() {
+    let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    node.attach("a");
+    let before = node.state();
+    let link = node.host.links().into_iter().find(|name| name.starts_with("cali")).unwrap();
+    for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        node.host.set_sysctl(key, "0");
+    }
+    batch(
+        &node.host,
+        &format!("link set {link} down\nroute flush proto 109\nlink set vxlan.calico down"),
+    );
+    let plan = node.plan();
+    assert!(plan.status == 3 && plan.stdout.contains("net/ipv4/ip_forward: 0 -> 1"), "{plan:?}");
+    node.apply().ok();
+    assert_eq!(node.state(), before);
+    for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        assert_eq!(node.host.sysctl(key), "1", "{key}");
+    }
+    node.assert_settled();
+}
+
+#[test]
+fn a_new_peers_file_is_followed_and_a_bad_one_is_not() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let all: Vec<Value> = (1..=3).map(|number| entry(number, Families::Ipv4)).collect();
+    node.set_peers(&all[..2]);
+    let watch = Watch::start(node);
+    let two = node.state();
+    node.set_peers(&all);
+    let there = || node.state().iter().any(|line| line.contains("10.244.3.0/24"));
+    assert!(eventually(SOON, there), "{}", watch.log());
+    let three = node.state();
+    node.write_peers("{");
+    assert!(eventually(SOON, || watch.log().contains("EOF")), "{}", watch.log());
+    assert_eq!(node.state(), three);
+    // What was applied last is kept true all the same.
+    watch.repairs("beside a bad file", || batch(&node.host, "route del 10.244.3.0/24"));
+    node.set_peers(&all[..2]);
+    assert!(eventually(SOON, || node.state() == two), "{}", watch.log());
+}
+
+/// A pod that is attached and removed under a watch is nothing to repair.
+#[test]
+fn a_watch_keeps_out_of_the_way_of_the_plugin() {
+    let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let watch = Watch::start(node);
+    let before = node.state();
+    for round in 0..5 {
+        let pods: Vec<Pod> = (0..4).map(|_| Pod::new("a")).collect();
+        std::thread::scope(|scope| {
+            for pod in &pods {
+                scope.spawn(|| node.plugin.add(pod).ok());
+            }
+        });
+        std::thread::scope(|scope| {
+            for pod in &pods {
+                scope.spawn(|| node.plugin.del(pod).ok());
+            }
+        });
+        assert!(eventually(SOON, || node.state() == before), "{round}: {:#?}", node.state());
+    }
+    assert!(!watch.log().contains("manx: "), "{}", watch.log());
+}
