@@ -69,7 +69,9 @@ pub fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<Entry>, Error> {
 fn read(answer: &RouteNetlinkMessage, index: u32) -> Option<Entry> {
     let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return None };
     let header = &entry.header;
-    if header.ifindex != index || header.state != NeighbourState::Permanent {
+    // One bit of several: `bridge fdb` sets another beside it.
+    let permanent = u16::from(header.state) & u16::from(NeighbourState::Permanent) != 0;
+    if header.ifindex != index || !permanent {
         return None;
     }
     let mut found = (None, None);

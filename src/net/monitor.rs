@@ -1,5 +1,5 @@
-//! Tells that something about links, addresses, routes or neighbours has
-//! changed. What it was is not decoded: whoever wants to know looks.
+//! Tells that something about links, addresses, routes, neighbours or
+//! forwarding has changed. What it was is not decoded: whoever wants to know looks.
 
 use std::{
     io,
@@ -12,8 +12,9 @@ use nix::errno::Errno;
 use super::Error;
 
 /// RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE,
-/// RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE (include/uapi/linux/rtnetlink.h).
-const GROUPS: [u32; 6] = [1, 3, 5, 7, 9, 11];
+/// RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_NETCONF,
+/// RTNLGRP_IPV6_NETCONF (include/uapi/linux/rtnetlink.h).
+const GROUPS: [u32; 8] = [1, 3, 5, 7, 9, 11, 24, 25];
 
 /// A subscription to the changes of the namespace in which it was opened.
 pub struct Monitor(Socket);

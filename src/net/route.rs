@@ -34,6 +34,12 @@ pub enum Kind {
     Unicast,
     /// Drops them silently.
     Blackhole,
+    /// Drops them and tells the sender that the host cannot be reached.
+    Unreachable,
+    /// Drops them and tells the sender that it may not reach the host.
+    Prohibit,
+    /// Looks further in the next table.
+    Throw,
 }
 
 /// What a look-up answers where there is no route, or one of the kinds
@@ -72,6 +78,13 @@ pub struct Found {
     pub route: Route,
     /// Index of the device, 0 where there is none.
     pub device: u32,
+}
+
+impl Found {
+    /// IPv6 answers a look-up with the route even where that refuses packets.
+    fn leads_somewhere(&self) -> bool {
+        !matches!(self.route.kind, Kind::Unreachable | Kind::Prohibit | Kind::Throw)
+    }
 }
 
 impl Route {
@@ -130,6 +143,9 @@ impl Route {
             kind: match self.kind {
                 Kind::Unicast => RouteType::Unicast,
                 Kind::Blackhole => RouteType::BlackHole,
+                Kind::Unreachable => RouteType::Unreachable,
+                Kind::Prohibit => RouteType::Prohibit,
+                Kind::Throw => RouteType::Throw,
             },
             ..RouteHeader::default()
         };
@@ -156,9 +172,13 @@ impl Route {
 
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.kind == Kind::Blackhole {
-            write!(f, "blackhole ")?;
-        }
+        f.write_str(match self.kind {
+            Kind::Unicast => "",
+            Kind::Blackhole => "blackhole ",
+            Kind::Unreachable => "unreachable ",
+            Kind::Prohibit => "prohibit ",
+            Kind::Throw => "throw ",
+        })?;
         write!(f, "{}", self.destination)?;
         if let Some(gateway) = self.gateway {
             write!(f, " via {gateway}")?;
@@ -187,7 +207,7 @@ pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Err
     let what = format!("look up the route to {address}");
     let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, what);
     match socket.exchange(&[request]) {
-        Ok(answers) => Ok(answers.iter().find_map(read)),
+        Ok(answers) => Ok(answers.iter().filter_map(read).find(Found::leads_somewhere)),
         Err(error) if NOWHERE.contains(&error.errno) => Ok(None),
         Err(error) => Err(error),
     }
@@ -237,7 +257,8 @@ pub fn resolve(socket: &mut Socket, addresses: &[IpAddr]) -> Result<Vec<Option<F
         let requests: Vec<Request> = chunk.iter().map(ask).collect();
         let answers = socket.exchange(&requests)?;
         found.extend(
-            answers.iter().filter_map(read).map(|path| (path.route.destination.ip(), path)),
+            (answers.iter().filter_map(read).filter(Found::leads_somewhere))
+                .map(|path| (path.route.destination.ip(), path)),
         );
     }
     Ok(addresses.iter().map(|address| found.get(address).cloned()).collect())
@@ -252,6 +273,9 @@ fn read(answer: &RouteNetlinkMessage) -> Option<Found> {
     let header = &message.header;
     let kind = match header.kind {
         RouteType::BlackHole => Kind::Blackhole,
+        RouteType::Unreachable => Kind::Unreachable,
+        RouteType::Prohibit => Kind::Prohibit,
+        RouteType::Throw => Kind::Throw,
         // A look-up of a local address answers with its kind.
         RouteType::Unicast | RouteType::Local => Kind::Unicast,
         _ => return None,
