@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::{
     desired::{FabricRoute, Target, Tunnel, TunnelKind},
     diff::Change,
-    observe::{Observed, TUNNEL_ALIAS},
+    observe::{Observed, TUNNEL_ALIAS, TUNNEL_GROUP},
     settings::Settings,
 };
 use crate::net::{
@@ -67,11 +67,11 @@ fn create(
 ) -> Result<(), Error> {
     let name = &tunnel.name;
     let request = match &tunnel.kind {
-        TunnelKind::Ipip => tunnel::create_ipip(name, tunnel.mtu),
+        TunnelKind::Ipip => tunnel::create_ipip(name, tunnel.mtu, TUNNEL_GROUP),
         TunnelKind::Vxlan { vni, port, local, parent, mac } => {
             let parent = indexes.get(parent).copied().unwrap_or_default();
             let vxlan = Vxlan { vni: *vni, port: *port, local: *local, parent };
-            tunnel::create_vxlan(name, tunnel.mtu, *mac, &vxlan)
+            tunnel::create_vxlan(name, tunnel.mtu, *mac, TUNNEL_GROUP, &vxlan)
         }
     };
     socket.apply(&[request]).map_err(explain)?;
@@ -134,7 +134,8 @@ fn request(
         | Change::ReplaceTunnel(..)
         | Change::SetMtu(..)
         | Change::SetUp(_)
-        | Change::Conflict(..) => return None,
+        | Change::Conflict(..)
+        | Change::ForeignTunnel(..) => return None,
     })
 }
 

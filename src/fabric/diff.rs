@@ -21,6 +21,9 @@ pub enum Change {
     CreateTunnel(Tunnel),
     /// Make a tunnel device anew, for it cannot be changed: what it is now.
     ReplaceTunnel(Tunnel, String),
+    /// A device of somebody else that is not what it should be: left alone, with
+    /// all that would lead through it. What it is now.
+    ForeignTunnel(Tunnel, String),
     /// Remove a tunnel device of ours.
     DeleteTunnel(String),
     /// Set a tunnel's MTU in bytes; the one it has now.
@@ -75,13 +78,34 @@ pub fn diff(settings: &Settings, desired: &Desired, observed: &Observed) -> Vec<
         }
     }
     let mut anew = Vec::new();
+    let mut foreign = Vec::new();
     for tunnel in &desired.tunnels {
-        tunnel_changes(tunnel, observed, &mut changes, &mut anew);
+        match observed.tunnels.get(&tunnel.name).filter(|held| !held.ours) {
+            Some(held) if mismatch(tunnel, held).is_some() => {
+                changes.push(Change::ForeignTunnel(tunnel.clone(), held.description.clone()));
+                foreign.push(tunnel.name.as_str());
+            }
+            _ => tunnel_changes(tunnel, observed, &mut changes, &mut anew),
+        }
     }
+    let without = (!foreign.is_empty()).then(|| without(desired, &foreign));
+    let desired = without.as_ref().unwrap_or(desired);
     entry_changes(desired, observed, &anew, &mut changes);
     route_changes(settings, desired, observed, &anew, &mut changes);
     stale(desired, observed, &anew, &mut changes);
     changes
+}
+
+/// What is desired but for all that leads through some devices.
+fn without(desired: &Desired, devices: &[&str]) -> Desired {
+    let mut rest = desired.clone();
+    rest.neighbours.retain(|entry| !devices.contains(&entry.device.as_str()));
+    rest.forwarding.retain(|entry| !devices.contains(&entry.device.as_str()));
+    rest.routes.retain(|route| match &route.target {
+        Target::Node { device, .. } => !devices.contains(&device.as_str()),
+        Target::Blackhole => true,
+    });
+    rest
 }
 
 fn tunnel_changes(
@@ -163,17 +187,19 @@ fn route_changes(
     anew: &[String],
     changes: &mut Vec<Change>,
 ) {
+    let (same_key, former): (Vec<_>, Vec<_>) =
+        observed.routes.iter().partition(|route| route.same_metric);
     let mut held: std::collections::HashMap<_, _> =
-        observed.routes.iter().map(|route| (route.destination, route)).collect();
+        same_key.into_iter().map(|route| (route.destination, route)).collect();
     for wanted in &desired.routes {
-        let lost = matches!(&wanted.target, Target::Node { device, .. } if anew.contains(device));
+        let lost = |found: &HeldRoute| matches!(&found.target, Some(Target::Node { device, .. }) if anew.contains(device));
         match held.remove(&wanted.destination) {
             None => changes.push(Change::CreateRoute(wanted.clone())),
             Some(found) if found.protocol != settings.protocol => {
                 changes.push(Change::Conflict(wanted.clone(), found.clone()));
             }
             // The kernel drops a device's routes with the device.
-            Some(_) if lost => changes.push(Change::CreateRoute(wanted.clone())),
+            Some(found) if lost(found) => changes.push(Change::CreateRoute(wanted.clone())),
             Some(found) if found.target.as_ref() != Some(&wanted.target) => {
                 changes.push(Change::ReplaceRoute(wanted.clone(), found.clone()));
             }
@@ -182,9 +208,10 @@ fn route_changes(
     }
     let mut stale: Vec<_> = held
         .into_values()
+        .chain(former)
         .filter(|route| route.protocol == settings.protocol && !route.on_host_link)
         .collect();
-    stale.sort_by_key(|route| route.destination);
+    stale.sort_by_key(|route| (route.destination, route.same_metric));
     changes.extend(stale.into_iter().cloned().map(Change::DeleteRoute));
 }
 
@@ -237,7 +264,7 @@ impl Change {
             | Self::DeleteNeighbour(_)
             | Self::DeleteForwarding(_)
             | Self::DeleteRoute(_) => Action::Delete,
-            Self::Conflict(..) => Action::Conflict,
+            Self::Conflict(..) | Self::ForeignTunnel(..) => Action::Conflict,
         }
     }
 
@@ -249,7 +276,7 @@ impl Change {
                 (format!("sysctl {}", wanted.key), Some(now.clone()), Some(wanted.value.clone()))
             }
             Self::CreateTunnel(tunnel) => (device(&tunnel.name), None, Some(tunnel.to_string())),
-            Self::ReplaceTunnel(tunnel, now) => {
+            Self::ReplaceTunnel(tunnel, now) | Self::ForeignTunnel(tunnel, now) => {
                 (device(&tunnel.name), Some(now.clone()), Some(tunnel.to_string()))
             }
             Self::DeleteTunnel(name) => (device(name), Some("ours".to_owned()), None),

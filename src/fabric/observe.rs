@@ -24,6 +24,11 @@ use crate::{
 /// The alias that marks a tunnel device as made by us.
 pub const TUNNEL_ALIAS: &str = "manx1-fabric";
 
+/// The interface group (`MANX`) that marks it from its creation on, as the alias
+/// cannot: a kill in between would leave a device that nobody owns. The module's
+/// own `tunl0` is not of our creation and has only the alias.
+pub const TUNNEL_GROUP: u32 = 0x4d41_4e58;
+
 /// The metric that the kernel gives an IPv6 route without one
 /// (IP6_RT_PRIO_USER, include/net/ip6_route.h).
 const METRIC_IPV6: u32 = 1024;
@@ -35,7 +40,7 @@ pub struct Observed {
     pub tunnels: HashMap<String, HeldTunnel>,
     /// Indexes of all links, by name.
     pub indexes: HashMap<String, u32>,
-    /// All routes of table main with the fabric's metric.
+    /// All routes of table main with the fabric's metric or its protocol.
     pub routes: Vec<HeldRoute>,
     /// Permanent neighbours of our VXLAN devices.
     pub neighbours: Vec<TunnelNeighbour>,
@@ -71,6 +76,8 @@ pub struct HeldRoute {
     pub destination: IpNetwork,
     /// Who made it.
     pub protocol: u8,
+    /// It has the fabric's metric, and with it the key of a route of ours.
+    pub same_metric: bool,
     /// Where it leads, as far as the fabric could have made it so.
     pub target: Option<Target>,
     /// Its device is a pod's host link.
@@ -132,7 +139,7 @@ pub fn observe(
         ..Observed::default()
     };
     for link in &links {
-        let ours = link.alias.as_deref() == Some(TUNNEL_ALIAS);
+        let ours = link.group == TUNNEL_GROUP || link.alias.as_deref() == Some(TUNNEL_ALIAS);
         let wanted = desired.tunnels.iter().any(|tunnel| tunnel.name == link.name);
         if ours || wanted {
             observe_tunnel(socket, link, ours, &names, &mut observed)?;
@@ -142,7 +149,7 @@ pub fn observe(
         let routes = route::all(socket, ipv6)?;
         observed
             .routes
-            .extend(routes.into_iter().filter_map(|found| held(found, settings.metric, &names)));
+            .extend(routes.into_iter().filter_map(|found| held(found, settings, &names)));
     }
     if desired.sysctls.iter().any(|wanted| wanted.key == forwarding::IPV6) {
         observed.keep_advertised = forwarding::keep_advertised_routes(socket)?;
@@ -203,14 +210,15 @@ fn observe_tunnel(
     Ok(())
 }
 
-/// A route as far as it matters: of table main and with the fabric's metric,
-/// for others have another key.
-fn held(found: Found, metric: u32, names: &HashMap<u32, &Link>) -> Option<HeldRoute> {
+/// A route as far as it matters: of table main, and either with the fabric's
+/// metric, for others have another key, or ours from when that was another.
+fn held(found: Found, settings: &Settings, names: &HashMap<u32, &Link>) -> Option<HeldRoute> {
     let route = &found.route;
     let ipv6 = route.destination.is_ipv6();
     let default = if ipv6 { METRIC_IPV6 } else { 0 };
-    let wanted = if metric == 0 { default } else { metric };
-    if route.table != TABLE_MAIN || route.priority.unwrap_or(default) != wanted {
+    let wanted = if settings.metric == 0 { default } else { settings.metric };
+    let same_metric = route.priority.unwrap_or(default) == wanted;
+    if route.table != TABLE_MAIN || !(same_metric || route.protocol == settings.protocol) {
         return None;
     }
     let link = names.get(&found.device);
@@ -229,6 +237,7 @@ fn held(found: Found, metric: u32, names: &HashMap<u32, &Link>) -> Option<HeldRo
     Some(HeldRoute {
         destination: route.destination,
         protocol: route.protocol,
+        same_metric,
         target,
         on_host_link,
         found,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{
     apply::apply,
     desired::{Desired, Facts, describe},
-    diff::{Change, diff},
+    diff::{Action, Change, diff},
     observe::{Observed, facts, observe},
     peers::Peers,
     settings::Settings,
@@ -66,12 +66,12 @@ impl Plan {
     /// The changes that can be made, without those that somebody else stands
     /// in the way of.
     pub fn feasible(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter().filter(|change| !matches!(change, Change::Conflict(..)))
+        self.changes.iter().filter(|change| change.action() != Action::Conflict)
     }
 
-    /// The routes that somebody else has.
+    /// The routes and devices that somebody else has.
     pub fn conflicts(&self) -> impl Iterator<Item = &Change> {
-        self.changes.iter().filter(|change| matches!(change, Change::Conflict(..)))
+        self.changes.iter().filter(|change| change.action() == Action::Conflict)
     }
 
     /// The narrowest device towards any peer, from which the pods' MTU follows.

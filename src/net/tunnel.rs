@@ -28,11 +28,12 @@ pub struct Vxlan {
 /// Creates the IPIP device of that name. Where it is the module's own device
 /// (`tunl0`), loading the module, which this request does, makes it, and then
 /// it exists already.
-pub fn create_ipip(name: &str, mtu: u32) -> Request {
+pub fn create_ipip(name: &str, mtu: u32, group: u32) -> Request {
     let mut message = LinkMessage::default();
     message.attributes = vec![
         LinkAttribute::IfName(name.to_owned()),
         LinkAttribute::Mtu(mtu),
+        LinkAttribute::Group(group),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::IpIp)]),
     ];
     let what = format!("create ipip device {name}");
@@ -40,8 +41,8 @@ pub fn create_ipip(name: &str, mtu: u32) -> Request {
         .tolerate(Errno::EEXIST)
 }
 
-/// Creates a VXLAN device.
-pub fn create_vxlan(name: &str, mtu: u32, mac: Mac, vxlan: &Vxlan) -> Request {
+/// Creates a VXLAN device in an interface group.
+pub fn create_vxlan(name: &str, mtu: u32, mac: Mac, group: u32, vxlan: &Vxlan) -> Request {
     let local = match vxlan.local {
         IpAddr::V4(ip) => InfoVxlan::Local(ip),
         IpAddr::V6(ip) => InfoVxlan::Local6(ip),
@@ -58,6 +59,7 @@ pub fn create_vxlan(name: &str, mtu: u32, mac: Mac, vxlan: &Vxlan) -> Request {
         LinkAttribute::IfName(name.to_owned()),
         LinkAttribute::Mtu(mtu),
         LinkAttribute::Address(mac.0.to_vec()),
+        LinkAttribute::Group(group),
         LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Vxlan),
             LinkInfo::Data(InfoData::Vxlan(data)),
