@@ -70,6 +70,16 @@ impl Ground {
         serde_json::from_slice(&bytes).ok()
     }
 
+    /// The last valid peers that were applied since boot.
+    ///
+    /// # Errors
+    /// Code 100 if the kernel does not tell this node's addresses.
+    pub fn peers(&self, host: &mut Socket) -> Result<Option<Peers>, Error> {
+        let Ok(bytes) = fs::read(self.last_peers()) else { return Ok(None) };
+        let local = local_addresses(host).map_err(kernel)?;
+        Ok(Peers::parse(&bytes, &|address| local.contains(&address)).ok())
+    }
+
     fn last_peers(&self) -> PathBuf {
         self.directory.join(format!("{}.peers", self.protocol))
     }
@@ -135,9 +145,7 @@ pub fn ensure(config: &Config, root: &Root, host: &mut Socket) -> Result<Option<
     if let Some(stamp) = noted.as_ref().filter(|stamp| stamp.fingerprint == wanted) {
         return Ok(Some(stamp.clone()));
     }
-    if let Some(stamp) = &noted {
-        require_same_fabric(config, root, stamp)?;
-    }
+    require_same_fabric(config, root)?;
     let (peers, bytes) = match read_peers(&path, config, host) {
         Ok(read) => read,
         Err(error) => {
@@ -215,7 +223,11 @@ pub fn read_peers(
 }
 
 /// One fabric per route protocol: two networks may share one, not disagree.
-fn require_same_fabric(config: &Config, root: &Root, noted: &Stamp) -> Result<(), Error> {
+///
+/// # Errors
+/// Code 7 naming both, while the other one has attachments.
+pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
+    let Some(noted) = applied(config, root) else { return Ok(()) };
     let same = noted.network == config.name || noted.summary == summary(config);
     if same || Journal::new(root, &noted.network).entries().is_empty() {
         return Ok(());

@@ -5,18 +5,23 @@
 use std::fmt;
 
 use ipnetwork::IpNetwork;
+use nix::errno::Errno;
 use serde_json::{Value, json};
 
 use crate::{
+    cni::{self, Config},
     net::{
         Error, Request, Socket, addr,
         link::{self, Link},
         route::{self, Route},
         sysctl::Sysctl,
     },
+    nft::{self, Masquerade},
     pod::{Identity, attachment::host_side},
-    state::{Entry, Root, journal},
+    state::{Entry, Journal, Root, journal},
 };
+
+use super::{fabric::Stamp, masquerade};
 
 /// One thing that an attachment's host link lacks.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -48,8 +53,14 @@ pub fn lacking(root: &Root, host: &mut Socket) -> Result<Vec<Repair>, Error> {
     for entry in &entries {
         let alias = alias(entry);
         // By the mark: the name may be another attachment's by now.
-        if let Some(link) = links.iter().find(|link| link.alias.as_deref() == Some(&alias)) {
-            compare(host, entry, link, &mut repairs)?;
+        let Some(link) = links.iter().find(|link| link.alias.as_deref() == Some(&alias)) else {
+            continue;
+        };
+        let lacks = repairs.len();
+        match compare(host, entry, link, &mut repairs) {
+            // A DEL took the link away meanwhile.
+            Err(error) if error.errno == Errno::ENODEV => repairs.truncate(lacks),
+            outcome => outcome?,
         }
     }
     Ok(repairs)
@@ -112,7 +123,77 @@ pub fn restore(host: &mut Socket, repairs: &[Repair]) -> Vec<Error> {
         }
     }
     errors.extend(host.apply_all(&requests));
+    // What a DEL took away meanwhile needs no repair any more.
+    errors.retain(|error| !GONE.contains(&error.errno));
     errors
+}
+
+/// A link that is not there, and a parameter of such a link.
+const GONE: [Errno; 2] = [Errno::ENODEV, Errno::ENOENT];
+
+/// The masquerade table of a network with attachments, where it is not as it
+/// should be: others flushed it, or the peers have changed.
+#[derive(Clone, Debug)]
+pub struct TableRepair {
+    wanted: Masquerade,
+    differences: Vec<String>,
+}
+
+impl TableRepair {
+    /// Compares the table that the configuration and the applied fabric ask for
+    /// with the kernel's; `None` if it is right, or nobody needs it.
+    ///
+    /// # Errors
+    /// Code 100 with what nf_tables refused.
+    pub fn lacking(
+        config: &Config,
+        root: &Root,
+        fabric: Option<&Stamp>,
+    ) -> Result<Option<Self>, cni::Error> {
+        let Some(wanted) = masquerade::wanted(config, fabric) else { return Ok(None) };
+        if Journal::new(root, &config.name).entries().is_empty() {
+            return Ok(None);
+        }
+        let differences = nft::differences(&wanted).map_err(masquerade::refused)?;
+        Ok((!differences.is_empty()).then_some(Self { wanted, differences }))
+    }
+
+    /// Makes the table what it should be.
+    ///
+    /// # Errors
+    /// Code 100 with what nf_tables refused.
+    pub fn restore(&self) -> Result<(), cni::Error> {
+        nft::ensure(&self.wanted).map(drop).map_err(masquerade::refused)
+    }
+
+    /// Removes the table of a network; false if there was none.
+    ///
+    /// # Errors
+    /// Code 100 with what nf_tables refused.
+    pub fn remove(network: &str) -> Result<bool, cni::Error> {
+        nft::remove(&masquerade::table(network)).map_err(masquerade::refused)
+    }
+
+    /// The change as plan's JSON has it.
+    pub fn encode(&self) -> Value {
+        let (object, after) = (self.object(), self.after());
+        let before = self.differences.join("; ");
+        json!({"action": "replace", "object": object, "before": before, "after": after})
+    }
+
+    fn object(&self) -> String {
+        format!("nftables table {}", self.wanted.table)
+    }
+
+    fn after(&self) -> String {
+        format!("masquerade but towards {} networks", self.wanted.never.len())
+    }
+}
+
+impl fmt::Display for TableRepair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "~ {}: {} -> {}", self.object(), self.differences.join("; "), self.after())
+    }
 }
 
 impl Repair {
@@ -121,9 +202,7 @@ impl Repair {
         Ok(Some(match &self.lack {
             Lack::Sysctl(sysctl) => return sysctl.ensure().map(|_| None),
             Lack::Up => link::set_up(&self.link),
-            Lack::Address(address) => {
-                addr::add(self.index, *address).tolerate(nix::errno::Errno::EEXIST)
-            }
+            Lack::Address(address) => addr::add(self.index, *address).tolerate(Errno::EEXIST),
             Lack::Route(route) => route.replace(self.index),
         }))
     }

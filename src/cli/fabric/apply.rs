@@ -6,12 +6,12 @@ use super::{
         args::{Operands, Shape},
         failed,
     },
-    Changes, Node, watch,
+    Changes, Node, Source, watch,
 };
 use crate::{
     fabric::Plan,
     net::Socket,
-    verb::{fabric as applied, repair},
+    verb::repair::{self, TableRepair},
 };
 
 pub(in crate::cli) const SUBCOMMAND: Subcommand = Subcommand {
@@ -25,7 +25,8 @@ as it should be. What somebody else has is left alone and reported. A peers file
 that is not valid changes nothing.
 
   --watch      stay, and repair within milliseconds what others change
-  --undo       remove all routes, neighbours and tunnels of ours
+  --undo       remove all routes, neighbours and tunnels of ours, and the
+               network's masquerade table
   --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d
   --root DIR   read files and state below DIR",
     shape: Shape {
@@ -42,7 +43,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         (true, true) => Err(SUBCOMMAND.usage("--undo and --watch exclude each other")),
         (true, false) => undo(&node, console),
         (false, true) => watch::watch(&node, console),
-        (false, false) => apply(&node, &mut Socket::open()?, console),
+        (false, false) => apply(&node, &mut Socket::open()?, Source::File, console),
     }
 }
 
@@ -50,10 +51,11 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 pub(super) fn apply(
     node: &Node,
     socket: &mut Socket,
+    source: Source,
     console: &mut Console<'_>,
 ) -> Result<Status, Failure> {
     let _lock = node.ground().lock()?;
-    let changes = node.compare(socket)?;
+    let changes = node.compare(socket, source)?;
     for line in changes.lines() {
         writeln!(console.out, "{line}")?;
     }
@@ -62,24 +64,24 @@ pub(super) fn apply(
     for error in &errors {
         writeln!(console.err, "manx: {error}")?;
     }
-    let conflicts = changes.fabric.iter().flat_map(Plan::conflicts).count();
+    let conflicts = changes.fabric.iter().flat_map(|fabric| fabric.plan.conflicts()).count();
     if errors.is_empty() && conflicts == 0 { Ok(Status::Fine) } else { Ok(Status::Failed) }
 }
 
 fn carry_out(node: &Node, socket: &mut Socket, changes: &Changes) -> Vec<String> {
     let mut errors = Vec::new();
-    if let Some(plan) = &changes.fabric {
-        errors.extend(plan.carry_out(socket, &node.settings()));
+    if let Some(fabric) = &changes.fabric {
+        errors.extend(fabric.plan.carry_out(socket, &node.settings()));
     }
     errors.extend(repair::restore(socket, &changes.repairs));
     let mut errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    if let (Some(plan), Some((peers, bytes)), Some(path)) =
-        (&changes.fabric, &changes.peers, &node.peers_file)
+    let table = changes.table.as_ref().map_or(Ok(()), TableRepair::restore);
+    errors.extend(table.err().map(|error| error.to_string()));
+    if let Some(fabric) = &changes.fabric
+        && let Some(file) = &fabric.file
         && errors.is_empty()
     {
-        let fingerprint = applied::fingerprint(&node.config, path);
-        let stamp = applied::stamp(&node.config, peers, plan, fingerprint);
-        let noted = node.ground().note(&stamp, bytes);
+        let noted = node.ground().note(&fabric.stamp, file);
         errors.extend(noted.err().map(|error| format!("note what was applied: {error}")));
     }
     errors
@@ -94,6 +96,9 @@ fn undo(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
         writeln!(console.out, "{change}")?;
     }
     let errors = plan.carry_out(&mut socket, &settings);
+    if TableRepair::remove(&node.config.name)? {
+        writeln!(console.out, "- nftables table of network {}", node.config.name)?;
+    }
     node.ground().forget().map_err(|error| failed("forget what was applied", &error))?;
     for error in &errors {
         writeln!(console.err, "manx: {error}")?;

@@ -5,7 +5,7 @@ pub(super) mod apply;
 pub(super) mod plan;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{
     Args, Failure,
@@ -13,12 +13,12 @@ use super::{
 };
 use crate::{
     cni::{Config, Document, Version, json::field},
-    fabric::{Peers, Plan, Settings},
+    fabric::{Change, Plan, Settings},
     net::Socket,
     state::Root,
     verb::{
-        fabric::{Ground, read_peers},
-        repair::{self, Repair},
+        fabric::{self, Ground, Stamp, read_peers, require_same_fabric},
+        repair::{self, Repair, TableRepair},
     },
 };
 
@@ -32,9 +32,26 @@ pub(super) struct Node {
 
 /// What is to be changed on a node: the fabric, and what attachments lack.
 pub(super) struct Changes {
-    peers: Option<(Peers, Vec<u8>)>,
-    fabric: Option<Plan>,
+    fabric: Option<Fabric>,
     repairs: Vec<Repair>,
+    table: Option<TableRepair>,
+}
+
+/// What is to be changed of the fabric, and what is to be noted then.
+struct Fabric {
+    plan: Plan,
+    stamp: Stamp,
+    /// The peers file; none where the last valid one had to do.
+    file: Option<Vec<u8>>,
+}
+
+/// Which peers serve.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Source {
+    /// Those of the file, or none.
+    File,
+    /// The last valid ones.
+    Last,
 }
 
 impl Node {
@@ -60,43 +77,74 @@ impl Node {
     }
 
     /// Compares the node with what it should be.
-    fn compare(&self, socket: &mut Socket) -> Result<Changes, Failure> {
-        let peers = match &self.peers_file {
-            Some(path) => Some(read_peers(path, &self.config, socket)?),
-            None => None,
-        };
-        let fabric = match &peers {
-            Some((peers, _)) => Some(Plan::make(socket, &self.settings(), peers)?),
+    fn compare(&self, socket: &mut Socket, source: Source) -> Result<Changes, Failure> {
+        let fabric = match &self.peers_file {
+            Some(path) => self.compare_fabric(path, socket, source)?,
             None => None,
         };
         let repairs = repair::lacking(&self.root, socket)?;
-        Ok(Changes { peers, fabric, repairs })
+        let stamp = fabric.as_ref().map(|fabric| &fabric.stamp);
+        let table = TableRepair::lacking(&self.config, &self.root, stamp)?;
+        Ok(Changes { fabric, repairs, table })
+    }
+
+    fn compare_fabric(
+        &self,
+        path: &Path,
+        socket: &mut Socket,
+        source: Source,
+    ) -> Result<Option<Fabric>, Failure> {
+        require_same_fabric(&self.config, &self.root)?;
+        // Before the file is read: a file that is replaced meanwhile must not
+        // pass for the one that was applied.
+        let fingerprint = fabric::fingerprint(&self.config, path);
+        let (peers, file) = match source {
+            Source::File => {
+                let (peers, bytes) = read_peers(path, &self.config, socket)?;
+                (peers, Some(bytes))
+            }
+            Source::Last => match self.ground().peers(socket)? {
+                Some(peers) => (peers, None),
+                None => return Ok(None),
+            },
+        };
+        let plan = Plan::make(socket, &self.settings(), &peers)?;
+        let stamp = fabric::stamp(&self.config, &peers, &plan, fingerprint);
+        Ok(Some(Fabric { plan, stamp, file }))
     }
 }
 
 impl Changes {
     /// The lines of the diff.
     fn lines(&self) -> Vec<String> {
-        let fabric = self.fabric.iter().flat_map(|plan| &plan.changes).map(ToString::to_string);
-        fabric.chain(self.repairs.iter().map(ToString::to_string)).collect()
+        let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes);
+        let repairs = self.repairs.iter().map(ToString::to_string);
+        fabric
+            .map(ToString::to_string)
+            .chain(repairs)
+            .chain(self.table.iter().map(ToString::to_string))
+            .collect()
     }
 
     /// The changes as JSON.
     fn encode(&self) -> Vec<serde_json::Value> {
-        let fabric = self.fabric.iter().flat_map(|plan| &plan.changes);
-        let fabric = fabric.map(crate::fabric::Change::encode);
-        fabric.chain(self.repairs.iter().map(Repair::encode)).collect()
+        let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes);
+        fabric
+            .map(Change::encode)
+            .chain(self.repairs.iter().map(Repair::encode))
+            .chain(self.table.iter().map(TableRepair::encode))
+            .collect()
     }
 
     /// What an operator should know besides.
     fn notes(&self) -> &[String] {
-        self.fabric.as_ref().map(|plan| plan.desired.notes.as_slice()).unwrap_or_default()
+        self.fabric.as_ref().map(|fabric| fabric.plan.desired.notes.as_slice()).unwrap_or_default()
     }
 }
 
 /// Our part of a conflist, or a single configuration, with the values that a
 /// runtime would insert.
-fn configuration(path: &std::path::Path) -> Result<Config, Failure> {
+fn configuration(path: &Path) -> Result<Config, Failure> {
     let wrong = |reason: String| Failure::Failed(format!("{}: {reason}", path.display()));
     let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
     let list = Document::parse(bytes).map_err(|error| wrong(error.to_string()))?;

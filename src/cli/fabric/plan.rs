@@ -9,7 +9,7 @@ use super::{
         args::{Operands, Shape},
         print_json,
     },
-    Node,
+    Node, Source,
 };
 use crate::net::Socket;
 
@@ -34,7 +34,7 @@ attachments ask for, and changes nothing. Exits 0 if there is nothing to change,
 };
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let changes = Node::read(args)?.compare(&mut Socket::open()?)?;
+    let changes = Node::read(args)?.compare(&mut Socket::open()?, Source::File)?;
     if args.flag("json") {
         let document = json!({"changes": changes.encode(), "notes": changes.notes()});
         print_json(console.out, &document)?;

@@ -19,7 +19,7 @@ use nix::{
 
 use super::{
     super::{Console, Failure, Status, failed},
-    Node,
+    Node, Source,
     apply::apply,
 };
 use crate::net::{Socket, monitor::Monitor};
@@ -34,18 +34,31 @@ pub(super) fn watch(node: &Node, console: &mut Console<'_>) -> Result<Status, Fa
     let mut monitor = Monitor::open()?;
     let files = node.peers_file.as_deref().map(watch_directory).transpose()?;
     let mut socket = Socket::open()?;
+    let mut told = None;
     loop {
-        // What cannot be repaired now is tried again on the next event.
-        if let Err(failure) = pass(node, &mut socket, console) {
-            writeln!(console.err, "manx: {failure}")?;
+        // What cannot be repaired now is tried again on the next event. A file
+        // that is no good does not let what was applied before fall to pieces.
+        let failure = pass(node, &mut socket, Source::File, console).err();
+        if failure.is_some() {
+            let _ = pass(node, &mut socket, Source::Last, console);
         }
+        if let Some(failure) = failure.as_ref().filter(|_| failure != told) {
+            writeln!(console.err, "manx: {failure}")?;
+            console.err.flush()?;
+        }
+        told = failure;
         wait(&mut monitor, files.as_ref(), FULL_PASS)?;
         settle(&mut monitor, files.as_ref())?;
     }
 }
 
-fn pass(node: &Node, socket: &mut Socket, console: &mut Console<'_>) -> Result<(), String> {
-    apply(node, socket, console).map(|_| ()).map_err(|failure| failure.to_string())
+fn pass(
+    node: &Node,
+    socket: &mut Socket,
+    source: Source,
+    console: &mut Console<'_>,
+) -> Result<(), String> {
+    apply(node, socket, source, console).map(|_| ()).map_err(|failure| failure.to_string())
 }
 
 /// The directory, for the file is replaced by a rename.
