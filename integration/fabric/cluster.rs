@@ -264,7 +264,8 @@ impl Node {
         assert!(plan.status == 0 && plan.stdout.is_empty(), "still to be done: {plan:?}");
     }
 
-    /// Attaches a new pod.
+    /// Attaches a new pod; its links go with it.
+    #[must_use]
     #[track_caller]
     pub fn attach(&self, name: &str) -> Pod {
         let pod = Pod::new(name);
@@ -290,7 +291,13 @@ impl Node {
         }
         for family in ["-4", "-6"] {
             let routes = self.host.command("ip", &["-N", family, "route", "show"]).ok();
-            state.extend(lines(&routes).filter(|route| !route.contains("proto 2 ")));
+            // In numbers, for the names of protocols are this machine's affair;
+            // so is the 6 of a blackhole.
+            let foreign = lines(&routes).filter(|route| !route.contains("proto 2 "));
+            state.extend(foreign.map(|route| match route.strip_prefix("6 ") {
+                Some(rest) => format!("blackhole {rest}"),
+                None => route,
+            }));
         }
         let neighbours = self.host.command("ip", &["neighbour", "show", "nud", "permanent"]).ok();
         state.extend(lines(&neighbours));

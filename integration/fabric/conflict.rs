@@ -6,10 +6,10 @@ use crate::cluster::{Cluster, Families, batch, entries};
 
 /// Another's routes, of which the first ones have the key of one of ours.
 const SAME_KEY: [(&str, &str); 4] = [
-    ("10.244.2.0/24", "route add 10.244.2.0/24 via 192.0.2.1 proto static"),
-    ("10.244.1.0/24", "route add unreachable 10.244.1.0/24 proto bird"),
-    ("fd00:244:2::/64", "route add fd00:244:2::/64 via 2001:db8:1::1 proto static"),
-    ("fd00:244:1::/64", "route add prohibit fd00:244:1::/64 proto static metric 1024"),
+    ("10.244.2.0/24", "route add 10.244.2.0/24 via 192.0.2.1 proto 4"),
+    ("10.244.1.0/24", "route add unreachable 10.244.1.0/24 proto 12"),
+    ("fd00:244:2::/64", "route add fd00:244:2::/64 via 2001:db8:1::1 proto 4"),
+    ("fd00:244:1::/64", "route add prohibit fd00:244:1::/64 proto 4 metric 1024"),
 ];
 
 #[test]
@@ -67,12 +67,12 @@ fn routes_of_others_are_left_alone() {
     let node = &cluster.nodes[0];
     batch(
         &node.host,
-        "route add 10.99.0.0/16 via 192.0.2.1 proto bird
-         route add 10.244.2.128/25 via 192.0.2.1 proto static
+        "route add 10.99.0.0/16 via 192.0.2.1 proto 12
+         route add 10.244.2.128/25 via 192.0.2.1 proto 4
          route add 10.244.0.0/16 via 192.0.2.1 proto 80
-         route add 10.244.2.0/24 via 192.0.2.1 proto static metric 77
+         route add 10.244.2.0/24 via 192.0.2.1 proto 4 metric 77
          route add 10.244.3.0/24 via 192.0.2.1 proto 109 table 99
-         route add fd00:99::/64 via 2001:db8:1::1 proto static
+         route add fd00:99::/64 via 2001:db8:1::1 proto 4
          neighbour add 192.0.2.77 lladdr 02:00:00:00:00:77 dev eth0 nud permanent
          link add vxlan7 type vxlan id 7 dstport 4790 local 192.0.2.11 dev eth0 nolearning
          neighbour add 10.7.0.1 lladdr 02:00:00:00:00:07 dev vxlan7 nud permanent",

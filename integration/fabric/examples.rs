@@ -1,1 +1,196 @@
-//! pending
+//! The files in conf/ that the README's two nodes are made of.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::cluster::{MANX, SOON, address, addresses, bare, join, router};
+use crate::harness::{DEADLINE, Host, Pod, Stdin, eventually, plugin_dir, run};
+use crate::schema::agrees;
+use crate::wire::{Capture, carried};
+
+fn conf(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conf").join(name)
+}
+
+fn read(name: &str) -> String {
+    fs::read_to_string(conf(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
+/// A node on which nothing but files was put, as the README says.
+struct Bare {
+    host: Host,
+    root: PathBuf,
+}
+
+impl Bare {
+    /// The files in their places; the pods' subnets are the only thing that
+    /// differs between the two nodes.
+    fn new(host: Host, number: usize, conflist: &str) -> Self {
+        let root = host.scratch().dir("root");
+        for (from, to) in [
+            ("two-nodes/peers.json", "etc/manx/peers.json"),
+            (conflist, "etc/cni/net.d/10-manx.conflist"),
+        ] {
+            let to = root.join(to);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            let text = read(from);
+            let text = match to.ends_with("peers.json") {
+                true => text,
+                false => text
+                    .replace("10.244.1.0/24", &format!("10.244.{number}.0/24"))
+                    .replace("fd00:244:1::/64", &format!("fd00:244:{number}::/64")),
+            };
+            fs::write(to, text).unwrap();
+        }
+        Self { host, root }
+    }
+
+    #[track_caller]
+    fn run(&self, program: &str, args: &[&str]) -> String {
+        self.host.enter(|| {
+            let mut command = Command::new(program);
+            command.args(args).arg("--root").arg(&self.root);
+            run(command, &Stdin::Null, DEADLINE).ok()
+        })
+    }
+
+    /// Attaches a pod as a runtime does it by the conflist.
+    #[track_caller]
+    fn attach(&self) -> Pod {
+        let pod = Pod::new("a");
+        let list = fs::read_to_string(self.root.join("etc/cni/net.d/10-manx.conflist")).unwrap();
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let mut conf = list["plugins"][0].clone();
+        conf["name"] = list["name"].clone();
+        conf["cniVersion"] = "1.1.0".into();
+        conf["ipam"]["dataDir"] = json!(self.host.scratch().dir("leases"));
+        let plugin = crate::harness::Plugin::new(&self.host, MANX).config(conf);
+        plugin.path([plugin_dir()]).add(&pod).ok();
+        pod
+    }
+}
+
+/// The command of a unit, for this binary.
+fn exec_start(unit: &str) -> Vec<String> {
+    let text = read(unit);
+    let lines: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("ExecStart=/opt/cni/bin/manx ")).collect();
+    assert_eq!(lines.len(), 1, "{unit}");
+    lines[0].split(' ').map(String::from).collect()
+}
+
+#[test]
+fn two_nodes() {
+    for (conflist, across) in [
+        ("two-nodes/10-manx-direct.conflist", "plain"),
+        ("two-nodes/10-manx-vxlan.conflist", "udp 4789"),
+    ] {
+        let router = router();
+        let nodes = [1, 2].map(|number| Bare::new(join(&router, number), number, conflist));
+        let command = exec_start("systemd/system/manx-apply.service");
+        let command: Vec<&str> = command.iter().map(String::as_str).collect();
+        let pods = nodes.each_ref().map(|node| {
+            assert!(!node.run(MANX, &command).is_empty());
+            let pod = node.attach();
+            assert_eq!(node.run(MANX, &["plan"]), "", "{conflist}");
+            pod
+        });
+        let own = addresses(&pods[0]);
+        for (place, theirs) in addresses(&pods[1]).iter().enumerate() {
+            let capture = Capture::start(&router);
+            assert!(pods[0].netns.pings(theirs), "{conflist} {theirs}");
+            let ends = [1, 2].map(|number| address(number, place == 1));
+            let seen = carried(
+                &capture.packets(),
+                [bare(&ends[0]), bare(&ends[1])],
+                [&own[place], theirs],
+            );
+            assert_eq!(seen, [across], "{conflist} {theirs}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_tells_sound_files_from_others() {
+    let schema: Value = serde_json::from_str(&read("peers.schema.json")).unwrap();
+    let example: Value = serde_json::from_str(&read("two-nodes/peers.json")).unwrap();
+    assert!(agrees(&schema, &example));
+    let mut full = example.clone();
+    full["self"] = "node-a".into();
+    full["$schema"] = "peers.schema.json".into();
+    full["nodes"][1]["tunnelAddresses"] = json!(["10.244.2.1"]);
+    full["nodes"][1]["tunnelMAC"] = json!("66:00:00:00:00:01");
+    assert!(agrees(&schema, &full));
+    let faults = [
+        ("/nodes/0/name", json!("")),
+        ("/nodes/0/addresses", json!("192.0.2.11")),
+        ("/nodes/0/podCIDRs", json!(["10.244.1.0"])),
+        ("/nodes/1/tunnelMAC", json!("66")),
+        ("/nodes/1", json!({"name": "b"})),
+        ("/nodes/1", json!({"name": "b", "addresses": [], "podCIDRs": [], "podCidr": ""})),
+        ("/nodes", json!([])),
+        ("/self", json!(1)),
+    ];
+    // What the schema refuses, manx refuses, and what it takes, manx takes.
+    let host = join(&router(), 1);
+    let node = Bare::new(host, 1, "two-nodes/10-manx-direct.conflist");
+    let plan = |file: &Value| {
+        fs::write(node.root.join("etc/manx/peers.json"), file.to_string()).unwrap();
+        node.host.enter(|| {
+            let mut command = Command::new(MANX);
+            command.arg("plan").arg("--root").arg(&node.root);
+            run(command, &Stdin::Null, DEADLINE)
+        })
+    };
+    assert_eq!(plan(&full).status, 3);
+    for (place, value) in faults {
+        let mut file = full.clone();
+        *file.pointer_mut(place).unwrap() = value;
+        assert!(!agrees(&schema, &file), "{place}");
+        let refused = plan(&file);
+        assert!(
+            refused.status == 1 && refused.stderr.contains("peers.json"),
+            "{place}: {refused:?}"
+        );
+    }
+}
+
+/// What the units run exists, and they look at the file that the examples name.
+#[test]
+fn units() {
+    for example in ["two-nodes/10-manx-direct.conflist", "two-nodes/10-manx-vxlan.conflist"] {
+        let list: Value = serde_json::from_str(&read(example)).unwrap();
+        let file = list["plugins"][0]["peersFile"].as_str().unwrap();
+        assert!(read("systemd/system/manx-apply.path").contains(&format!("PathChanged={file}\n")));
+        let condition = format!("ConditionPathExists={file}\n");
+        assert!(read("systemd/system/manx-apply.service").contains(&condition));
+    }
+    let router = router();
+    let node = Bare::new(join(&router, 1), 1, "two-nodes/10-manx-vxlan.conflist");
+    let mut child = node.host.enter(|| {
+        let mut command = Command::new(MANX);
+        command.args(exec_start("systemd/system/manx-watch.service"));
+        command.arg("--root").arg(&node.root).stdout(std::process::Stdio::null());
+        command.spawn().unwrap()
+    });
+    let up = eventually(SOON, || node.host.link("vxlan.calico").is_some());
+    let running = child.try_wait().unwrap().is_none();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(up && running);
+}
+
+/// iproute2 reads the drop-in: in a mount namespace of the test's own.
+#[test]
+fn iproute2_has_a_name_for_our_routes() {
+    let script = r#"mount -t tmpfs none /etc/iproute2 && mkdir /etc/iproute2/rt_protos.d &&
+        cp "$0" /etc/iproute2/rt_protos.d/ && ip route add blackhole 10.9.0.0/24 proto 109 &&
+        ip route show proto manx"#;
+    let file = conf("iproute2/manx.conf");
+    let args = ["-m", "sh", "-c", script, file.to_str().unwrap()];
+    let said = Host::new().command("unshare", &args).ok();
+    assert!(said.starts_with("blackhole 10.9.0.0/24 "), "{said}");
+}

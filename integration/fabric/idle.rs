@@ -13,7 +13,7 @@ fn the_second_apply_changes_nothing() {
         let node = &cluster.nodes[0];
         let sent = requests(node, &["apply"]);
         assert!(sent.iter().any(|line| line.contains("RTM_NEWROUTE")), "{sent:?}");
-        node.attach("a");
+        let _pod = node.attach("a");
         let mut monitor = Monitor::of(&node.host);
         let again = requests(node, &["apply"]);
         assert_eq!(again, [""; 0], "{mode}: asked for");
@@ -21,7 +21,7 @@ fn the_second_apply_changes_nothing() {
         node.assert_settled();
         // Nor does the next pod bring more than itself.
         let before = node.routes();
-        node.attach("b");
+        let _b = node.attach("b");
         assert_eq!(node.routes(), before);
     }
 }

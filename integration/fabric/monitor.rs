@@ -69,7 +69,7 @@ pub fn requests(node: &Node, args: &[&str]) -> Vec<String> {
     let trace = node.host.scratch().path().join("trace");
     let plain = node.command(args);
     let mut command = std::process::Command::new("strace");
-    command.args(["-f", "-s", "0", "-e", "trace=sendto,sendmsg", "-o"]).arg(&trace);
+    command.args(["-f", "-v", "-s", "64", "-e", "trace=sendto,sendmsg", "-o"]).arg(&trace);
     command.arg(plain.get_program()).args(plain.get_args());
     node.host.enter(|| run(command, &Stdin::Null, crate::harness::DEADLINE)).ok();
     let trace = std::fs::read_to_string(trace).unwrap();

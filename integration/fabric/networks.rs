@@ -9,7 +9,7 @@ use crate::harness::Pod;
 fn two_networks_may_not_disagree() {
     let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
     let node = &cluster.nodes[0];
-    node.attach("a");
+    let _pod = node.attach("a");
     let before = node.state();
     let other = node.with("name", "other".into()).with("mode", "direct".into());
     let reply = other.plugin.add(&Pod::new("b"));
@@ -19,8 +19,10 @@ fn two_networks_may_not_disagree() {
     for word in ["net", "other", "vxlan", "direct", "109"] {
         assert!(told.to_lowercase().contains(word), "{word}: {told}");
     }
+    // STATUS has but one word for it, and the same reason.
     let status = other.plugin.status();
-    assert_eq!(status.code(), Some(7), "{status:?}");
+    assert_eq!(status.code(), Some(50), "{status:?}");
+    assert!(status.stdout.contains("disagree"), "{status:?}");
     let apply = other.apply();
     assert!(apply.status == 1 && apply.stderr.contains("disagree"), "{apply:?}");
     assert_eq!(node.state(), before);
@@ -31,12 +33,12 @@ fn two_networks_may_not_disagree() {
 fn two_networks_may_share() {
     let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
     let node = &cluster.nodes[0];
-    node.attach("a");
+    let _a = node.attach("a");
     let before = node.routes();
     let other = node
         .with("name", "other".into())
         .with("ipam", json!({"type": "static", "addresses": [{"address": "10.244.1.200/24"}]}));
-    other.attach("b");
+    let _b = other.attach("b");
     other.assert_settled();
     assert_eq!(node.routes(), before);
 }
@@ -48,12 +50,12 @@ fn a_network_may_change_its_mode() {
     let node = &cluster.nodes[0];
     let pod = node.attach("a");
     let direct = node.with("mode", "direct".into());
-    direct.attach("b");
+    let _b = direct.attach("b");
     direct.assert_settled();
     assert!(node.host.link("vxlan.calico").is_none(), "its device is gone with the mode");
     node.plugin.gc(&[]).ok();
     drop(pod);
     let other = node.with("name", "other".into());
-    other.attach("c");
+    let _c = other.attach("c");
     other.assert_settled();
 }

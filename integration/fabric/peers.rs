@@ -154,7 +154,7 @@ fn without_a_valid_file_since_boot_nothing_is_attached() {
     }
     node.set_peers(&[entry(1, Families::Ipv4), entry(2, Families::Ipv4)]);
     node.plugin.status().ok();
-    node.attach("a");
+    let _a = node.attach("a");
     node.assert_settled();
 }
 
@@ -196,7 +196,7 @@ fn add_follows_the_file() {
     assert!(!cluster.nodes[0].state().iter().any(|line| line.contains("10.244.3.0")));
     let three: Vec<Value> = (1..=3).map(|number| entry(number, Families::Ipv4)).collect();
     cluster.nodes[0].set_peers(&three);
-    cluster.nodes[0].attach("b");
+    let _b = cluster.nodes[0].attach("b");
     assert!(eventually(SOON, || pods[0].netns.pings(theirs)));
     cluster.nodes[0].assert_settled();
 }

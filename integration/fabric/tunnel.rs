@@ -58,7 +58,7 @@ fn what_can_be_changed_is_changed() {
 #[test]
 fn a_foreign_device_is_told_and_left_alone() {
     for foreign in [
-        "link add vxlan.calico type dummy",
+        "link add vxlan.calico type bridge",
         "link add vxlan.calico type vxlan id 4096 dstport 4790 local 192.0.2.11 dev eth0 nolearning",
     ] {
         let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));

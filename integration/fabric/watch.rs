@@ -153,7 +153,7 @@ fn what_a_pod_lost_is_repaired() {
 fn the_next_pass_repairs_as_well() {
     let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan"}));
     let node = &cluster.nodes[0];
-    node.attach("a");
+    let _pod = node.attach("a");
     let before = node.state();
     let link = node.host.links().into_iter().find(|name| name.starts_with("cali")).unwrap();
     for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
