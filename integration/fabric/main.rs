@@ -4,8 +4,15 @@
 //! Every test makes its own cluster; see the harness.
 
 #![allow(missing_docs, unreachable_pub)]
-// What tests share is no test in clippy's eyes; a failed expectation is a failed test.
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
+// What tests share is no test in clippy's eyes; a failed expectation is a failed test, and how long
+// something took is told.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 
 #[path = "../harness/mod.rs"]
 mod harness;
