@@ -88,10 +88,11 @@ fn create_veth(host: &VethEnd, pod: &VethEnd, netns: BorrowedFd<'_>) -> Request 
     )
 }
 
-/// Makes the pair in one send: `before` it (such as the removal of a link whose
-/// name is taken over), the pair, the alias that names its owner, and the host
-/// link as the kernel then has it. The alias cannot be part of the creating
-/// message, which ignores it.
+/// Makes the pair: `before` it (such as the removal of a link whose name is
+/// taken over), the pair, then the alias that names its owner, and returns the
+/// host link as the kernel then has it. The alias cannot be part of the creating
+/// message, which ignores it, nor of the same send: the kernel would go on to it
+/// where creating failed, and mark the link of whoever has that name.
 ///
 /// # Errors
 /// The first request that failed; what was made before it stays.
@@ -105,9 +106,9 @@ pub fn make_veth(
     let (host, pod) = pair;
     let mut requests = before;
     requests.push(create_veth(host, pod, netns));
-    requests.push(set_alias(&host.name, alias));
-    requests.push(described(0, Some(LinkAttribute::IfName(host.name.clone())), &host.name));
-    let answers = socket.exchange(&requests)?;
+    socket.apply(&requests)?;
+    let described = described(0, Some(LinkAttribute::IfName(host.name.clone())), &host.name);
+    let answers = socket.exchange(&[set_alias(&host.name, alias), described])?;
     let link = answers.iter().find_map(Link::read);
     link.ok_or_else(|| Error::new(format!("look up link {}", host.name), Errno::ENODEV))
 }

@@ -2,14 +2,14 @@
 //!
 //! Chained plugins may have changed what is theirs to change: a MAC address
 //! (then it stands in prevResult), an MTU made smaller, a route moved to
-//! another table. Nothing is modified.
+//! another table, a permanent neighbour lost with the MAC address. Nothing is modified.
 
 use std::net::IpAddr;
 
 use super::{Call, facts, ipam, kernel, masquerade, ownership, sandbox};
 use crate::{
     cni::{AddResult, Code, Error, Interface},
-    net::{Socket, addr, link::Link, route},
+    net::{Socket, addr, link::Link, neigh, route},
     nft,
     pod::{
         Attachment,
@@ -83,9 +83,11 @@ fn compare(
     });
     let mut differences = compare_links(&wanted, interface, host_link, pod_link);
     differences.extend(compare_host(&wanted, host, host_link)?);
+    differences.extend(compare_pod(&wanted, pod, pod_link)?);
     let requested = call.config.requested_mac(&call.environment.args);
     let given = requested.and_then(|text| text.parse().ok()).unwrap_or(wanted.pod.mac);
-    differences.extend(compare_pod(&wanted, pod, pod_link, pod_link.mac == Some(given))?);
+    let same_mac = pod_link.mac == Some(given);
+    differences.extend(compare_neighbours(&wanted, (host, host_link), (pod, pod_link), same_mac)?);
     Ok(differences)
 }
 
@@ -157,16 +159,7 @@ fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<V
     Ok(differences)
 }
 
-/// `mac_is_ours`: a chained plugin has not changed the pod link's MAC address.
-/// The kernel forgets all neighbours of a link when it changes
-/// (`neigh_changeaddr`, net/core/neighbour.c), the permanent ones too; the pod
-/// then asks, and the host link answers by proxy.
-fn compare_pod(
-    wanted: &Attachment,
-    pod: &mut Socket,
-    link: &Link,
-    mac_is_ours: bool,
-) -> Result<Vec<String>, Error> {
+fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec<String>, Error> {
     let side = &wanted.pod_side;
     let mut differences = Vec::new();
     let addresses = addr::of_link(pod, link.index).map_err(kernel)?;
@@ -180,10 +173,36 @@ fn compare_pod(
     let missing =
         side.routes.iter().filter(|route| !routes.iter().any(|found| route.agrees(&found.route)));
     differences.extend(missing.map(|route| format!("the pod's route {route} is missing")));
-    for neighbour in side.neighbours.iter().filter(|_| mac_is_ours) {
-        if !neighbour.holds(pod, link.index).map_err(kernel)? {
-            let address = neighbour.address;
-            differences.push(format!("the pod's permanent neighbour {address} is missing"));
+    Ok(differences)
+}
+
+/// The pod must know where its next hop is, or be able to ask. A change of its
+/// MAC address, which a plugin behind us may make, empties the pod's table, the
+/// permanent entries too (neigh_changeaddr, net/core/neighbour.c). Then the
+/// host link answers: for its own IPv6 address always, for the IPv4 gateway by
+/// proxy, if the node has a route to it elsewhere (arp_fwd_proxy).
+fn compare_neighbours(
+    wanted: &Attachment,
+    (host, host_link): (&mut Socket, &Link),
+    (pod, pod_link): (&mut Socket, &Link),
+    same_mac: bool,
+) -> Result<Vec<String>, Error> {
+    let mut differences = Vec::new();
+    for neighbour in &wanted.pod_side.neighbours {
+        let address = neighbour.address;
+        let known = neigh::lookup(pod, pod_link.index, address).map_err(kernel)?;
+        match known.and_then(|known| known.mac) {
+            Some(mac) if mac != neighbour.mac => {
+                differences.push(format!("the pod's neighbour {address} is {mac}"));
+            }
+            _ if known.is_some_and(|known| known.permanent) => {}
+            _ if address.is_ipv6() && !same_mac => {}
+            _ => {
+                let way = route::lookup(host, address).map_err(kernel)?;
+                if same_mac || way.is_none_or(|way| way.device == host_link.index) {
+                    differences.push(format!("the pod's permanent neighbour {address} is missing"));
+                }
+            }
         }
     }
     Ok(differences)
