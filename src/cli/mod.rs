@@ -7,7 +7,10 @@
 
 mod args;
 mod attachments;
+mod capture;
 mod conflist;
+mod exec;
+mod gc;
 mod help;
 mod install;
 mod nearest;
@@ -28,8 +31,15 @@ use args::{Args, Shape};
 use crate::cni;
 
 /// All subcommands, in the order of the help text.
-const SUBCOMMANDS: &[Subcommand] =
-    &[install::SUBCOMMAND, validate::SUBCOMMAND, pods::SUBCOMMAND, version::SUBCOMMAND];
+const SUBCOMMANDS: &[Subcommand] = &[
+    install::SUBCOMMAND,
+    validate::SUBCOMMAND,
+    pods::SUBCOMMAND,
+    exec::SUBCOMMAND,
+    capture::SUBCOMMAND,
+    gc::SUBCOMMAND,
+    version::SUBCOMMAND,
+];
 
 /// One subcommand.
 struct Subcommand {
@@ -68,7 +78,6 @@ enum Failure {
     Failed(String),
     /// A program that could not be started in our place, with the status that
     /// a shell would give: 126 or 127.
-    #[expect(dead_code, reason = "the commands that run others come next")]
     NotRun(u8, String),
     /// stdout did not take what was written to it.
     Output(io::Error),
