@@ -13,10 +13,11 @@
 //! | commands | [`cli`] |
 //! | verbs | [`verb`] |
 //! | descriptions | [`pod`] |
-//! | foundations | [`cni`], [`net`], [`nft`], [`state`] |
+//! | foundations | [`cni`], [`ipam`], [`net`], [`nft`], [`state`] |
 
 pub mod cli;
 pub mod cni;
+pub mod ipam;
 pub mod net;
 pub mod nft;
 pub mod pod;

@@ -29,7 +29,6 @@ fn containerd_pods_live_and_go_with_manx() {
         story::tell(&Subject {
             binary: Some(env!("CARGO_BIN_EXE_manx")),
             plugin: "manx",
-            cni_version: "1.1.0",
             routes: json!([]),
             host_link: Some(calico_name),
         });
@@ -43,7 +42,6 @@ fn containerd_pods_live_and_go_with_ptp() {
         story::tell(&Subject {
             binary: None,
             plugin: "ptp",
-            cni_version: "1.0.0",
             routes: json!([{"dst": "0.0.0.0/0"}]),
             host_link: None,
         });

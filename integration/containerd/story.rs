@@ -38,7 +38,6 @@ pub(crate) struct Subject {
     pub(crate) binary: Option<&'static str>,
     /// Its type in the configuration.
     pub(crate) plugin: &'static str,
-    pub(crate) cni_version: &'static str,
     /// The routes that IPAM must give it; manx has its own default route, ptp has none.
     pub(crate) routes: Value,
     /// The name that it promises for the host link of (namespace, pod).
@@ -79,10 +78,7 @@ pub(crate) fn tell(subject: &Subject) {
     pods_reach_each_other(&runtime, &server, &client, &addresses);
     node_reaches_pods(&addresses);
     if let Some(name) = subject.host_link {
-        for pod in ["server", "client"] {
-            let link = name(POD_NAMESPACE, pod);
-            assert!(Network::now().has_link(&link), "no {link}: {:?}", Network::now());
-        }
+        marks_of_manx(&places, name, [("server", &server), ("client", &client)]);
     }
 
     a_pod_too_many(&runtime);
@@ -128,6 +124,18 @@ fn node_reaches_pods(addresses: &[String; 2]) {
     let page = page_from(&NODE_ADDRESS.to_string(), NODE_PORT)
         .unwrap_or_else(|error| panic!("{NODE_ADDRESS}:{NODE_PORT}: {error}"));
     assert_eq!(page, PAGE);
+}
+
+/// The host link has the promised name, and the journal knows the pod. The latter also shows that
+/// the journal's emptiness at the end means something.
+fn marks_of_manx(places: &Places, name: fn(&str, &str) -> String, pods: [(&str, &Pod); 2]) {
+    let node = Network::now();
+    for (pod_name, pod) in pods {
+        let link = name(POD_NAMESPACE, pod_name);
+        assert!(node.has_link(&link), "no {link}: {node:?}");
+        let entries = files_mentioning(&places.state, &[&pod.sandbox]);
+        assert!(!entries.is_empty(), "no journal entry of {pod_name} in {:?}", places.state);
+    }
 }
 
 /// With the range used up a third pod is refused for that reason, and changes nothing.
@@ -195,7 +203,10 @@ impl Subject {
             },
         });
         json!({
-            "cniVersion": self.cni_version,
+            // containerd 1.6 reads the first key alone and speaks no newer version; 2.0 chooses
+            // the newest of the list.
+            "cniVersion": "1.0.0",
+            "cniVersions": ["1.0.0", "1.1.0"],
             "name": "manx-test",
             "plugins": [plugin, {"type": "portmap", "capabilities": {"portMappings": true}}],
         })

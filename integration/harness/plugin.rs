@@ -295,7 +295,8 @@ pub struct Reply {
 }
 
 impl Reply {
-    fn new(verb: String, finished: Finished) -> Self {
+    /// The answer in what a program printed.
+    pub fn new(verb: String, finished: Finished) -> Self {
         let Finished { status, stdout, stderr, took, timed_out } = finished;
         let json = serde_json::from_str(&stdout).ok();
         Self { verb, status, stdout, stderr, json, took, timed_out }

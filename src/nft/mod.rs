@@ -2,8 +2,8 @@
 //!
 //! One table per network (family inet, Linux 5.7) translates what its pods send
 //! beyond the cluster to the node's address. The table is constant: an ADD after
-//! the first only looks at it, and no `nft` or `iptables` is executed, which
-//! would cost ten times the rest of an ADD.
+//! the first only looks at it, in three messages. No `nft` or `iptables` is
+//! executed: one execution costs more than all the rest of an ADD.
 //!
 //! [`Masquerade`] is the description; [`ensure`], [`differences`] and
 //! [`Masquerade::render`] read that one description. A table's name is its mark

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha1::{Digest, Sha1};
@@ -45,6 +46,9 @@ pub struct Entry {
     pub host_link: String,
     /// The pod's addresses.
     pub addresses: Vec<IpAddr>,
+    /// The addresses as IPAM gave them, with its masks and gateways.
+    #[serde(default)]
+    pub lease: Vec<(IpNetwork, Option<IpAddr>)>,
     /// MTU of both ends in bytes.
     pub mtu: u32,
     /// The `ipam` section that the addresses came from, for a DEL whose own is

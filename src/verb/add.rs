@@ -200,6 +200,7 @@ fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachmen
         netns_identity: (netns.device, netns.inode),
         host_link: attachment.host.name.clone(),
         addresses: lease.addresses.clone(),
+        lease: lease.result.ips.iter().map(|ip| (ip.address, ip.gateway)).collect(),
         mtu: attachment.host.mtu,
         ipam: call.document.ipam().clone(),
         cni_version: call.config.version.to_string(),

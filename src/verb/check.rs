@@ -34,7 +34,8 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
         let error = Error::new(Code::CHECK_FAILED, differences.join("; "));
         return Err(error.details("recreate the pod, or put back what is missing"));
     }
-    ipam::check(call)
+    let entry = call.journal().read(&call.environment.container_id, &call.environment.ifname);
+    ipam::check(call, entry.as_ref())
 }
 
 fn previous(call: &Call) -> Result<AddResult, Error> {
@@ -172,11 +173,12 @@ fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec
     Ok(differences)
 }
 
-/// The pod must know where its next hop is, or be able to ask. A change of its
-/// MAC address, which a plugin behind us may make, empties the pod's table, the
-/// permanent entries too (neigh_changeaddr, net/core/neighbour.c). Then the
-/// host link answers: for its own IPv6 address always, for the IPv4 gateway by
-/// proxy, if the node has a route to it elsewhere (arp_fwd_proxy).
+/// The pod must know where its next hop is, or be able to ask. Whoever sets its
+/// MAC address, to whichever value, empties its table, the permanent entries too
+/// (neigh_changeaddr, net/core/neighbour.c): then the host link answers, for its
+/// own IPv6 address always, for the IPv4 gateway by proxy, if the node has a
+/// route to it elsewhere (arp_fwd_proxy, net/ipv4/arp.c). A pod whose address is
+/// the one that we made up has no such excuse.
 fn compare_neighbours(
     wanted: &Attachment,
     (host, host_link): (&mut Socket, &Link),
@@ -186,16 +188,18 @@ fn compare_neighbours(
     for neighbour in &wanted.pod_side.neighbours {
         let address = neighbour.address;
         let known = neigh::lookup(pod, pod_link.index, address).map_err(kernel)?;
+        let missing = format!("the pod's permanent neighbour {address} is missing");
         match known.and_then(|known| known.mac) {
             Some(mac) if mac != neighbour.mac => {
                 differences.push(format!("the pod's neighbour {address} is {mac}"));
             }
-            _ if known.is_some_and(|known| known.permanent) || address.is_ipv6() => {}
+            _ if known.is_some_and(|known| known.permanent) => {}
+            _ if pod_link.mac == Some(wanted.pod.mac) => differences.push(missing),
+            _ if address.is_ipv6() => {}
             _ => {
                 let way = route::lookup(host, address).map_err(kernel)?;
-                if way.is_none_or(|way| way.device == host_link.index) {
-                    differences.push(format!("the pod's permanent neighbour {address} is missing"));
-                }
+                let answers = way.is_some_and(|way| way.device != host_link.index);
+                differences.extend((!answers).then_some(missing));
             }
         }
     }

@@ -1,18 +1,23 @@
 //! Addresses, from whichever plugin `ipam.type` names.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::Call;
 use crate::{
-    cni::{AddResult, Code, Command, Error, delegate::Delegate},
+    cni::{AddResult, Code, Command, Error, cidr, delegate::Delegate, json::member},
+    ipam::store::{DATA_DIR, remove_empty},
     state::Entry,
 };
 
 /// How long a delegate may take: longer than a DHCP server may (62 s of
 /// retries), shorter than a kubelet waits (4 minutes).
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// The reference IPAM plugin.
+const HOST_LOCAL: &str = "host-local";
 
 /// What an ADD got.
 #[derive(Debug)]
@@ -56,6 +61,9 @@ pub(super) fn release(call: &Call) -> Result<(), Error> {
 /// # Errors
 /// The delegate's own; code 7 if neither names a plugin.
 pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
+    if entry.is_none() {
+        remove_empty_leases(call);
+    }
     let outcome = if call.config.ipam_type.is_empty() {
         Err(Error::new(Code::INVALID_CONFIG, "ipam.type is missing: no address can be released")
             .details("restore the ipam section and repeat the DEL"))
@@ -77,12 +85,57 @@ pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
     delegate.invoke(&Command::Del, &call.environment, stdin.as_bytes(), LIMIT).map(|_| ())
 }
 
-/// Has the delegate check its part.
+/// Frees what a killed host-local left unusable. An ADD that was not killed is
+/// in the journal, so this need not be looked for on every DEL.
+fn remove_empty_leases(call: &Call) {
+    if call.config.ipam_type != HOST_LOCAL {
+        return;
+    }
+    let directory = member(call.document.ipam(), "dataDir").and_then(Value::as_str);
+    let directory = match directory.filter(|path| !path.is_empty()) {
+        // The delegate knows no root of ours.
+        Some(directory) => PathBuf::from(directory),
+        None => PathBuf::from(DATA_DIR),
+    };
+    match remove_empty(&directory.join(&call.config.name)) {
+        Ok(0) => {}
+        Ok(count) => log::warn!("{count} empty leases of a killed {HOST_LOCAL} freed"),
+        Err(error) => log::warn!("look for empty leases in {}: {error}", directory.display()),
+    }
+}
+
+/// Has the delegate check its part. Where it objects, it is asked again with
+/// the addresses as it gave them, since the result tells them with our mask and
+/// without its gateway, and some compare (static does).
 ///
 /// # Errors
 /// The delegate's own.
-pub(super) fn check(call: &Call) -> Result<(), Error> {
-    invoke(call, &Command::Check).map(|_| ())
+pub(super) fn check(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
+    let Err(error) = invoke(call, &Command::Check) else { return Ok(()) };
+    let Some(stdin) = entry.and_then(|entry| as_given(call, &entry.lease)) else {
+        return Err(error);
+    };
+    delegate(call)?.invoke(&Command::Check, &call.environment, &stdin, LIMIT).map(|_| ())
+}
+
+/// The configuration with the gateways of `lease` put back into prevResult;
+/// `None` where there are none, and the configuration may stay as it is.
+fn as_given(call: &Call, lease: &[(IpNetwork, Option<IpAddr>)]) -> Option<Vec<u8>> {
+    if lease.iter().all(|(_, gateway)| gateway.is_none()) {
+        return None;
+    }
+    let mut object = call.document.object.clone();
+    let ips = object.get_mut("prevResult")?.get_mut("ips")?.as_array_mut()?;
+    for ip in ips.iter_mut().filter_map(Value::as_object_mut) {
+        let address = ip.get("address").and_then(Value::as_str);
+        let address = address.and_then(|text| cidr::parse(text).ok())?.ip();
+        let given = lease.iter().find(|(network, _)| network.ip() == address);
+        if let Some((network, gateway)) = given {
+            ip.insert("address".into(), network.to_string().into());
+            ip.extend(gateway.map(|gateway| ("gateway".to_owned(), gateway.to_string().into())));
+        }
+    }
+    Some(Value::Object(object).to_string().into_bytes())
 }
 
 /// Has the delegate collect its garbage.
@@ -90,6 +143,7 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
 /// # Errors
 /// The delegate's own.
 pub(super) fn gc(call: &Call) -> Result<(), Error> {
+    remove_empty_leases(call);
     invoke(call, &Command::Gc).map(|_| ())
 }
 

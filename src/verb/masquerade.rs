@@ -26,5 +26,5 @@ pub(super) fn table(network: &str) -> String {
 
 /// What nf_tables refused, as the runtime is told.
 pub(super) fn refused(error: nft::Error) -> Error {
-    Error::new(Code::KERNEL, error.to_string())
+    Error::new(Code::KERNEL, error.to_string()).details(error.next_step())
 }

@@ -1,0 +1,28 @@
+//! What manx promises of one attachment beyond the specification: the objects
+//! in the kernel, whose they are, and that nothing of them is left behind.
+//!
+//! Every test makes its own node and its own pods out of namespaces, drives the
+//! real binary, and looks at the kernel through `ip`.
+
+// Outside of #[test] functions clippy sees no test code, yet all of this crate is.
+#![allow(missing_docs)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod calico;
+mod check;
+mod del;
+mod input;
+mod interfaces;
+mod killed;
+mod links;
+mod mtu;
+mod network;
+mod ownership;
+mod pod;
+mod races;
+mod routes;
+mod sysctls;
+mod undo;
