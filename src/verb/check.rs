@@ -84,9 +84,8 @@ fn compare(
     let mut differences = compare_links(&wanted, interface, host_link, pod_link);
     differences.extend(compare_host(&wanted, host, host_link)?);
     differences.extend(compare_pod(&wanted, pod, pod_link)?);
-    let requested = call.config.requested_mac(&call.environment.args);
-    let given = requested.and_then(|text| text.parse().ok()).unwrap_or(wanted.pod.mac);
-    let same_mac = pod_link.mac == Some(given);
+    // One that was asked for may have been set once more by a plugin behind us.
+    let same_mac = pod_link.mac == Some(identity.pod_mac());
     differences.extend(compare_neighbours(&wanted, (host, host_link), (pod, pod_link), same_mac)?);
     Ok(differences)
 }
