@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::{Call, facts, ipam, kernel, masquerade, ownership, sandbox};
 use crate::{
     cni::{AddResult, Code, Error, Interface},
-    net::{Socket, addr, link::Link, neigh, route},
+    net::{Mac, Socket, addr, link::Link, neigh, route},
     nft,
     pod::{
         Attachment,
