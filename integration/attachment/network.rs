@@ -151,8 +151,9 @@ impl Network {
     pub(crate) fn remains(&self) -> Value {
         let routes = ["-4", "-6"].map(|family| {
             let mut all = lines(self.host(), &[family, "route", "show", "table", "all"]);
-            // The kernel's own entries, of which a node has more once it forwards.
-            all.retain(|line| !line.contains("table local"));
+            // The kernel's own entries: a node has more once it forwards, and those
+            // of a link-local address appear when they please.
+            all.retain(|line| !line.contains("table local") && !line.starts_with("fe80::/64"));
             all
         });
         json!({
