@@ -187,8 +187,9 @@ impl Config {
         let mut fields = Fields::new(Some(&document.object), "");
         let mode = mode(&mut fields);
         unsupported(&mut fields);
-        let container = &mut fields.object(&["container_settings"]);
+        let mut container = fields.object(&["container_settings"]);
         let forwarding = container.boolean(&["allow_ip_forwarding"]);
+        fields.absorb(container);
         let mut never = fields.networks(&["nonMasqueradeCIDRs"]).unwrap_or_default();
         never.extend(fields.networks(&["clusterCIDRs"]).unwrap_or_default());
         never.extend(ranges(document));
