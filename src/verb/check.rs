@@ -71,6 +71,7 @@ fn compare(
     };
     let noted = call.journal().read(&identity.container_id, &identity.ifname);
     let mtu = interface.mtu.or(noted.map(|entry| entry.mtu)).unwrap_or(host_link.mtu);
+    let requested = call.config.requested_mac(&call.environment.args);
     let wanted = Attachment::describe(&Wish {
         identity: &identity,
         host_link: &host_link.name,
@@ -78,14 +79,13 @@ fn compare(
         addresses: &own_addresses(previous, index),
         routes: &own_routes(call, previous),
         mtu,
-        mac: None,
+        mac: requested.and_then(|text| text.parse().ok()),
         facts,
     });
     let mut differences = compare_links(&wanted, interface, host_link, pod_link);
     differences.extend(compare_host(&wanted, host, host_link)?);
-    let requested = call.config.requested_mac(&call.environment.args);
-    let given = requested.and_then(|text| text.parse().ok()).unwrap_or(wanted.pod.mac);
-    differences.extend(compare_pod(&wanted, pod, pod_link, pod_link.mac == Some(given))?);
+    let mac_is_ours = pod_link.mac == Some(wanted.pod.mac);
+    differences.extend(compare_pod(&wanted, pod, pod_link, mac_is_ours)?);
     Ok(differences)
 }
 
@@ -124,6 +124,9 @@ fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link)
         if link.mtu > end.mtu {
             differences.push(format!("{} has MTU {} above {}", link.name, link.mtu, end.mtu));
         }
+    }
+    if host.alias.as_ref() != Some(&wanted.alias) {
+        differences.push(format!("{} has lost its mark, alias {:?}", host.name, wanted.alias));
     }
     if host.group != wanted.host.group {
         differences.push(format!("{} has lost its group", host.name));
