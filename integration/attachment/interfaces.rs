@@ -77,10 +77,11 @@ fn the_second_interface_may_bring_the_family_that_the_first_has_not() {
     let network = Network::new();
     let pod = Pod::new("a");
     network.add(&pod).ok();
-    network.ranges(&["fd00:1::/64"]).add(&pod.interface("eth1")).ok();
+    network.clone().ranges(&["fd00:1::/64"]).add(&pod.interface("eth1")).ok();
     let ipv6 = lines(&pod.netns, &["-6", "route", "show", "default"]);
     assert!(ipv6.len() == 1 && ipv6[0].contains("dev eth1"), "{ipv6:?}");
-    assert!(pod.netns.pings("192.0.2.11") && pod.netns.pings("2001:db8::11"));
+    assert!(pod.netns.pings("192.0.2.11"), "{:?}", lines(&pod.netns, &["neighbour"]));
+    assert!(pod.netns.pings("2001:db8::11"), "{:?}", lines(network.host(), &["neighbour"]));
 }
 
 #[test]
