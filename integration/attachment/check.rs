@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Netns, Pod};
+use crate::harness::{DEADLINE, Netns, Pod, eventually};
 use crate::network::{GATEWAY, GATEWAY_IPV6, Network, address, host_link, lines, text};
 
 /// A dual-stack attachment and what a break needs to know of it.
@@ -226,6 +226,18 @@ fn a_later_plugin_may_change_the_mac_if_prev_result_says_so() {
 }
 
 #[test]
+fn a_mac_that_was_asked_for_is_no_difference() {
+    let network = Network::new().dual();
+    let network = network.with("runtimeConfig", json!({"mac": "ca:fe:ca:fe:ca:fe"}));
+    let pod = Pod::new("a");
+    let result = network.add(&pod).ok();
+    network.check(&pod, &result).ok();
+    pod.netns.command("ip", &["neighbour", "del", GATEWAY, "dev", "eth0"]).ok();
+    let error = network.check(&pod, &result).error();
+    assert!(text(&error["msg"]).contains("permanent neighbour"), "{error}");
+}
+
+#[test]
 fn more_addresses_routes_and_links_than_ours_are_no_difference() {
     Attached::passes_after(|attached| {
         attached.inside("address add 198.51.100.7/24 dev eth0");
@@ -265,6 +277,12 @@ fn check_needs_no_journal() {
 #[test]
 fn check_modifies_nothing_whether_it_passes_or_fails() {
     let attached = Attached::new();
+    // The kernel tells itself of the carrier in its own time.
+    let settled = || {
+        let ends = [attached.network.host().link(&attached.link), attached.pod.netns.link("eth0")];
+        ends.iter().flatten().all(|end| end["operstate"] == "UP")
+    };
+    assert!(eventually(DEADLINE, settled));
     let state = || {
         let whole = |netns: &Netns| {
             [

@@ -174,12 +174,16 @@ impl Deref for Network {
     }
 }
 
-/// The lines that `ip ARGS` prints, with single spaces, sorted.
+/// The lines that `ip ARGS` prints, with single spaces, sorted. Without the mark
+/// that a route has until the kernel has told itself of a new link's carrier.
 #[track_caller]
 pub(crate) fn lines(netns: &Netns, args: &[&str]) -> Vec<String> {
     let said = netns.command("ip", args).ok();
-    let mut lines: Vec<String> =
-        said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let words = |line: &str| {
+        let words = line.split_whitespace().filter(|word| *word != "linkdown");
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let mut lines: Vec<String> = said.lines().map(words).collect();
     lines.sort();
     lines
 }
