@@ -14,7 +14,7 @@ use super::{
     Args, Code, Dns, Error, Version, cidr,
     env::{valid_interface_name, valid_network_name},
     fields::Fields,
-    json::{field, member, walk},
+    json::{field, member, shown, walk},
     keys,
 };
 
@@ -163,13 +163,14 @@ impl Document {
         };
         let object = match serde_json::from_slice(&bytes) {
             Ok(Value::Object(object)) => object,
-            Ok(other) => return Err(decode(format!("the configuration is no object: {other}"))),
+            Ok(_) => return Err(decode("the configuration is JSON, but no object".into())),
             Err(error) => return Err(decode(format!("the configuration is no JSON: {error}"))),
         };
         let name = match field(&object, "name") {
             None => return Err(invalid_name("the configuration has no name")),
             Some(Value::String(name)) if valid_network_name(name) => name.clone(),
             Some(other) => {
+                let other = shown(other);
                 return Err(invalid_name(&format!("configuration key name has the value {other}")));
             }
         };
@@ -185,7 +186,8 @@ impl Document {
             None => Ok(Version::UNSTATED),
             Some(Value::String(text)) => Version::parse(text),
             Some(other) => {
-                Err(Error::new(Code::DECODE, format!("cniVersion is no string: {other}")))
+                let msg = format!("cniVersion is no string: {}", shown(other));
+                Err(Error::new(Code::DECODE, msg))
             }
         }
     }
@@ -216,7 +218,7 @@ impl Document {
         let valid = list.as_array().and_then(|items| items.iter().map(read).collect());
         valid.map(ValidAttachments::Only).ok_or_else(|| {
             let key = key.unwrap_or_default();
-            Error::new(Code::INVALID_CONFIG, format!("configuration key {key} is {list}"))
+            Error::new(Code::INVALID_CONFIG, format!("configuration key {key} is {}", shown(list)))
                 .details("give a list of {\"containerID\", \"ifname\"}")
         })
     }
@@ -229,8 +231,9 @@ impl Config {
         let mut fields = Fields::new(Some(&document.object), "");
         let mode = mode(&mut fields);
         unsupported(&mut fields);
-        let container = &mut fields.object(&["container_settings"]);
+        let mut container = fields.object(&["container_settings"]);
         let forwarding = container.boolean(&["allow_ip_forwarding"]);
+        fields.absorb(container);
         let mut never = fields.networks(&["nonMasqueradeCIDRs"]).unwrap_or_default();
         never.extend(fields.networks(&["clusterCIDRs"]).unwrap_or_default());
         never.extend(ranges(document));

@@ -41,6 +41,8 @@ struct Prepared {
     mac: Option<Mac>,
     claim: Claim,
     fabric: Option<Stamp>,
+    /// The host link, once it is made.
+    link: Option<Link>,
 }
 
 /// Attaches the pod; returns what to log.
@@ -82,7 +84,7 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     }
     let claim = ownership::claim(&mut host, &journal, &identity, &call.config.host_prefix)?;
     let fabric = fabric::ensure(&call.config, &call.root, &mut host)?;
-    Ok(Prepared { identity, journal, netns, host, pod, facts, mac, claim, fabric })
+    Ok(Prepared { identity, journal, netns, host, pod, facts, mac, claim, fabric, link: None })
 }
 
 /// The kernel takes a name with a percent sign for a template to number
@@ -122,6 +124,7 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
     }
     require_ipv6_mtu(lease, choice.mtu)?;
     let (attachment, link) = make_link(call, prepared, lease, choice.mtu)?;
+    prepared.link = Some(link.clone());
     if attachment.has_ipv6() && call.config.manage_forwarding {
         ensure_all(&forwarding::keep_advertised_routes(&mut prepared.host).map_err(kernel)?)?;
     }
@@ -290,17 +293,14 @@ fn next_hop(call: &Call, attachment: &Attachment, address: IpAddr) -> Option<IpA
 }
 
 /// Undoes what a failed ADD made: the link and with it all that hangs on it,
-/// then the address, then the journal's entry. The cause comes first in what is
-/// reported, the failures of the undoing behind it.
+/// then the address, then the journal's entry. A link that this ADD did not make
+/// is another's, whatever its name. The cause comes first in what is reported,
+/// the failures of the undoing behind it.
 fn undo(call: &Call, prepared: &mut Prepared, cause: Error) -> Error {
     let mut errors = vec![cause.clone()];
-    let Prepared { identity, journal, host, .. } = prepared;
-    let found = ownership::find(host, journal, identity, &call.config.host_prefix);
-    let unlinked = found.and_then(|link| match link {
-        Some(link) => host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel),
-        None => Ok(()),
-    });
-    errors.extend(unlinked.err());
+    let Prepared { identity, journal, host, link, .. } = prepared;
+    let unlinked = link.take().map(|link| host.apply(&[link::delete(link.index, &link.name)]));
+    errors.extend(unlinked.and_then(Result::err).map(kernel));
     errors.extend(ipam::release(call).err());
     let forgotten = journal.remove(&identity.container_id, &identity.ifname);
     errors.extend(forgotten.map_err(|error| file("remove the journal's entry", &error)).err());
