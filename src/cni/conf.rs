@@ -61,6 +61,15 @@ pub enum Mode {
     Vxlan,
 }
 
+/// Where the MTU of packets to other nodes is set.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MtuMode {
+    /// On the pod's link, for all packets.
+    Link,
+    /// On the pod's routes to other nodes; the link has the device's MTU.
+    Route,
+}
+
 /// When packets to other nodes are encapsulated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CrossSubnet {
@@ -120,6 +129,10 @@ pub struct Config {
     pub overhead: Option<u32>,
     /// The keys of the routes between nodes.
     pub fabric: FabricKeys,
+    /// `mtuMode`.
+    pub mtu_mode: MtuMode,
+    /// The ranges of the IPAM section: where this node's pods are.
+    pub own_ranges: Vec<IpNetwork>,
     /// `gateway`.
     pub gateway: Ipv4Addr,
     /// `ipMasq`.
@@ -236,7 +249,8 @@ impl Config {
         fields.absorb(container);
         let mut never = fields.networks(&["nonMasqueradeCIDRs"]).unwrap_or_default();
         never.extend(fields.networks(&["clusterCIDRs"]).unwrap_or_default());
-        never.extend(ranges(document));
+        let own_ranges = ranges(document);
+        never.extend(&own_ranges);
         let config = Self {
             version,
             name: document.name.clone(),
@@ -245,6 +259,8 @@ impl Config {
             mtu: mtu(&mut fields),
             overhead: fields.number(&["overhead"], 0..=1000),
             fabric: fabric(&mut fields),
+            mtu_mode: mtu_mode(&mut fields),
+            own_ranges,
             gateway: gateway(&mut fields),
             masquerade: fields.boolean(&["ipMasq"]).unwrap_or(false),
             never_masqueraded: never,
@@ -372,16 +388,29 @@ fn cross_subnet(fields: &mut Fields<'_>) -> CrossSubnet {
 
 /// Keys that ask for what this version does not do.
 fn unsupported(fields: &mut Fields<'_>) {
-    if let Some((key, value)) = fields.value(&["mtuMode"])
-        && value.as_str() != Some("link")
-    {
-        let reason = "this version sets the MTU of the links only: link, or leave the key out";
-        fields.complain(Code::UNSUPPORTED_FIELD, key, value, reason);
-    }
     if let Some((key, value)) = fields.value(&["device_type"])
         && !matches!(value.as_str(), Some("" | "veth"))
     {
         fields.complain(Code::UNSUPPORTED_FIELD, key, value, "pods get a veth: leave the key out");
+    }
+}
+
+/// Routes need to know where other nodes' pods are.
+fn mtu_mode(fields: &mut Fields<'_>) -> MtuMode {
+    let Some((key, value)) = fields.value(&["mtuMode"]) else { return MtuMode::Link };
+    let told = fields.value(&["peersFile"]).or(fields.value(&["clusterCIDRs"])).is_some();
+    match value.as_str() {
+        Some("link") => MtuMode::Link,
+        Some("route") if told => MtuMode::Route,
+        Some("route") => {
+            let reason = "say where the pods of other nodes are: give peersFile or clusterCIDRs";
+            fields.complain(Code::INVALID_CONFIG, key, value, reason);
+            MtuMode::Link
+        }
+        _ => {
+            fields.complain(Code::INVALID_CONFIG, key, value, "give link or route");
+            MtuMode::Link
+        }
     }
 }
 

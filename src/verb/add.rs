@@ -16,7 +16,7 @@ use super::{
     sandbox,
 };
 use crate::{
-    cni::{AddResult, Code, Error, Interface, Ip, conf::MTU_MIN_IPV6},
+    cni::{AddResult, Code, Error, Interface, Ip, MtuMode, conf::MTU_MIN_IPV6},
     net::{
         Mac, Namespace, Request, Socket, addr, forwarding,
         link::{self, Link},
@@ -25,7 +25,8 @@ use crate::{
     nft::{self, Ensured},
     pod::{
         Attachment, Identity, PodFacts,
-        attachment::{Wish, gateway_ipv6},
+        attachment::{Remote, Wish, gateway_ipv6},
+        mtu,
     },
     state::{Entry, Journal, lock, replace},
 };
@@ -123,7 +124,7 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
         log::warn!("{warning}");
     }
     require_ipv6_mtu(lease, choice.mtu)?;
-    let (attachment, link) = make_link(call, prepared, lease, choice.mtu)?;
+    let (attachment, link) = make_link(call, prepared, lease, &choice)?;
     prepared.link = Some(link.clone());
     if attachment.has_ipv6() && call.config.manage_forwarding {
         ensure_all(&forwarding::keep_advertised_routes(&mut prepared.host).map_err(kernel)?)?;
@@ -156,7 +157,7 @@ fn make_link(
     call: &Call,
     prepared: &mut Prepared,
     lease: &Lease,
-    mtu: u32,
+    mtu: &mtu::Choice,
 ) -> Result<(Attachment, Link), Error> {
     loop {
         let attachment = describe(call, prepared, lease, mtu);
@@ -182,16 +183,26 @@ fn make_link(
     }
 }
 
-fn describe(call: &Call, prepared: &Prepared, lease: &Lease, mtu: u32) -> Attachment {
+fn describe(call: &Call, prepared: &Prepared, lease: &Lease, mtu: &mtu::Choice) -> Attachment {
+    let fabric = prepared.fabric.as_ref();
+    let cluster = call.config.fabric.cluster_cidrs.as_deref();
+    let peers = fabric.map(|fabric| fabric.pod_cidrs.as_slice());
+    let own = fabric.map(|fabric| fabric.own_cidrs.as_slice());
+    let remote = (call.config.mtu_mode == MtuMode::Route).then(|| Remote {
+        mtu: mtu.mtu,
+        cluster: cluster.or(peers).unwrap_or_default(),
+        own: own.unwrap_or(&call.config.own_ranges),
+    });
     Attachment::describe(&Wish {
         identity: &prepared.identity,
         host_link: &prepared.claim.name,
         config: &call.config,
         addresses: &lease.addresses,
         routes: &lease.result.routes,
-        mtu,
+        mtu: if remote.is_some() { mtu.link } else { mtu.mtu },
         mac: prepared.mac,
         facts: prepared.facts,
+        remote,
     })
 }
 

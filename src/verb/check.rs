@@ -82,6 +82,8 @@ fn compare(
         mtu,
         mac: requested.and_then(|text| text.parse().ok()),
         facts,
+        // They stand among the routes of the result.
+        remote: None,
     });
     let mut differences = compare_links(&wanted, interface, host_link, pod_link);
     differences.extend(compare_host(&wanted, host, host_link)?);
