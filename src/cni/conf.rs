@@ -5,6 +5,8 @@
 //! its values. Values that make no sense are collected, not thrown: ADD
 //! refuses them, DEL goes on without them, a linter prints them all.
 
+mod fabric;
+
 use std::net::Ipv4Addr;
 
 use ipnetwork::IpNetwork;
@@ -12,11 +14,13 @@ use serde_json::{Map, Value};
 
 use super::{
     Args, Code, Dns, Error, Version, cidr,
-    env::{valid_interface_name, valid_network_name},
+    env::valid_network_name,
     fields::Fields,
     json::{field, member, shown, walk},
     keys,
 };
+
+pub use fabric::{CrossSubnet, FabricKeys, ROUTE_PROTOCOL, VXLAN};
 
 /// The next hop that Calico's pods have.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -24,13 +28,6 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const HOST_PREFIX: &str = "cali";
 /// A host link's name has 11 characters behind the prefix, 15 at most in all.
 const HOST_PREFIX_BYTES_MAX: usize = 4;
-/// Our own route protocol.
-pub const ROUTE_PROTOCOL: u8 = 109;
-/// Protocols below are the kernel's and those of `ip route` (RTPROT_STATIC,
-/// include/uapi/linux/rtnetlink.h).
-const ROUTE_PROTOCOL_MIN: u32 = 5;
-/// Calico's VXLAN network identifier, port and device.
-pub const VXLAN: (u32, u16, &str) = (4096, 4789, "vxlan.calico");
 /// The smallest MTU that IPv4 allows (RFC 791).
 const MTU_MIN: u32 = 68;
 /// The largest that a veth takes (ETH_MAX_MTU).
@@ -68,39 +65,6 @@ pub enum MtuMode {
     Link,
     /// On the pod's routes to other nodes; the link has the device's MTU.
     Route,
-}
-
-/// When packets to other nodes are encapsulated.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum CrossSubnet {
-    /// Always.
-    Never,
-    /// Only towards peers outside this node's subnet, by its address's mask.
-    Mask,
-    /// Only towards peers that the kernel reaches through a gateway: for
-    /// clouds that give nodes a /32.
-    Route,
-}
-
-/// What a configuration says of the routes between nodes.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FabricKeys {
-    /// `peersFile`; without it no routes to other nodes are made.
-    pub peers_file: Option<String>,
-    /// `crossSubnet`.
-    pub cross_subnet: CrossSubnet,
-    /// `routeProtocol`: the mark of the fabric's routes.
-    pub protocol: u8,
-    /// `routeMetric`; 0 is the family's default.
-    pub metric: u32,
-    /// `vxlan.vni`.
-    pub vni: u32,
-    /// `vxlan.port`.
-    pub port: u16,
-    /// `vxlan.device`: the device of IPv4.
-    pub vxlan_device: String,
-    /// `clusterCIDRs`, in which all pod CIDRs have to lie, if given.
-    pub cluster_cidrs: Option<Vec<IpNetwork>>,
 }
 
 /// What a garbage collection may keep.
@@ -258,7 +222,7 @@ impl Config {
             mode,
             mtu: mtu(&mut fields),
             overhead: fields.number(&["overhead"], 0..=1000),
-            fabric: fabric(&mut fields),
+            fabric: FabricKeys::read(&mut fields),
             mtu_mode: mtu_mode(&mut fields),
             own_ranges,
             gateway: gateway(&mut fields),
@@ -331,57 +295,6 @@ fn mode(fields: &mut Fields<'_>) -> Mode {
                 "give direct, ipip or vxlan",
             );
             Mode::Direct
-        }
-    }
-}
-
-fn fabric(fields: &mut Fields<'_>) -> FabricKeys {
-    let mut vxlan = fields.object(&["vxlan"]);
-    let (vni, port, device) = VXLAN;
-    let keys = FabricKeys {
-        peers_file: fields
-            .string(&["peersFile"])
-            .filter(|path| !path.is_empty())
-            .map(str::to_owned),
-        cross_subnet: cross_subnet(fields),
-        protocol: fields
-            .number(&["routeProtocol"], ROUTE_PROTOCOL_MIN..=255)
-            .and_then(|number| u8::try_from(number).ok())
-            .unwrap_or(ROUTE_PROTOCOL),
-        metric: fields.number(&["routeMetric"], 0..=u32::MAX).unwrap_or(0),
-        vni: vxlan.number(&["vni"], 1..=0x00ff_ffff).unwrap_or(vni),
-        port: vxlan
-            .number(&["port"], 1..=65535)
-            .and_then(|number| u16::try_from(number).ok())
-            .unwrap_or(port),
-        vxlan_device: vxlan_device(&mut vxlan, device),
-        cluster_cidrs: fields.networks(&["clusterCIDRs"]),
-    };
-    fields.absorb(vxlan);
-    keys
-}
-
-fn vxlan_device(vxlan: &mut Fields<'_>, default: &str) -> String {
-    let name = vxlan.string(&["device"]).unwrap_or(default);
-    // The device of IPv6 has three characters more.
-    if valid_interface_name(name) && name.len() <= 12 && !name.contains('%') {
-        return name.to_owned();
-    }
-    let reason = "give an interface name of at most 12 bytes";
-    vxlan.complain(Code::INVALID_CONFIG, "device", &name.into(), reason);
-    default.to_owned()
-}
-
-fn cross_subnet(fields: &mut Fields<'_>) -> CrossSubnet {
-    let Some((key, value)) = fields.value(&["crossSubnet"]) else { return CrossSubnet::Never };
-    match value {
-        Value::Bool(false) => CrossSubnet::Never,
-        Value::Bool(true) => CrossSubnet::Mask,
-        Value::String(text) if text == "route" => CrossSubnet::Route,
-        other => {
-            let reason = "give false, true or \"route\"";
-            fields.complain(Code::INVALID_CONFIG, key, other, reason);
-            CrossSubnet::Never
         }
     }
 }
