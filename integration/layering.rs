@@ -5,6 +5,8 @@
 //! by `super::`.
 
 #![allow(missing_docs)]
+// What tests share is no test in clippy's eyes.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Netns, Pod};
+use crate::harness::{DEADLINE, Netns, Pod, eventually};
 use crate::network::{GATEWAY, GATEWAY_IPV6, Network, address, host_link, lines, text};
 
 /// A dual-stack attachment and what a break needs to know of it.
@@ -87,7 +87,7 @@ fn check_right_after_add_passes_in_silence() {
 fn what_is_missing_on_the_node_is_named() {
     let harms: [(&str, &[&str]); 8] = [
         ("link set LINK down", &["LINK is down"]),
-        ("link set LINK alias", &["host link of eth0 is missing"]),
+        ("link set LINK alias", &["LINK has lost its mark"]),
         ("link set LINK group 0", &["LINK has lost its group"]),
         ("link set LINK mtu 2000", &["LINK has MTU 2000 above 1500"]),
         ("link del LINK", &["eth0 is missing in the pod", "host link of eth0 is missing"]),
@@ -181,8 +181,8 @@ fn all_differences_are_told_at_once() {
     Attached::fails_with(
         &["eth0 lacks address V4/32", "host route V6/128", "neighbour"],
         |attached| {
-            attached.inside("-4 address del V4/32 dev eth0");
             attached.inside("neighbour del 169.254.1.1 dev eth0");
+            attached.inside("-4 address del V4/32 dev eth0");
             attached.host("-6 route del V6");
         },
     );
@@ -191,8 +191,10 @@ fn all_differences_are_told_at_once() {
 #[test]
 fn ipams_check_is_asked_and_its_error_is_told() {
     let attached = Attached::new();
-    let lease = attached.network.host().scratch().path().join("leases/net");
-    std::fs::remove_file(lease.join(address(&attached.result, 0))).unwrap();
+    let leases = attached.network.host().scratch().path().join("leases/net");
+    for position in 0..2 {
+        std::fs::remove_file(leases.join(address(&attached.result, position))).unwrap();
+    }
     let error = attached.network.check(&attached.pod, &attached.result).error();
     assert!(text(&error["msg"]).starts_with("host-local"), "{error}");
 }
@@ -221,6 +223,18 @@ fn a_later_plugin_may_change_the_mac_if_prev_result_says_so() {
     attached.inside("link set eth0 address 02:00:00:00:00:01");
     attached.result["interfaces"][1]["mac"] = json!("02:00:00:00:00:01");
     attached.network.check(&attached.pod, &attached.result).ok();
+}
+
+#[test]
+fn a_mac_that_was_asked_for_is_no_difference() {
+    let network = Network::new().dual();
+    let network = network.with("runtimeConfig", json!({"mac": "ca:fe:ca:fe:ca:fe"}));
+    let pod = Pod::new("a");
+    let result = network.add(&pod).ok();
+    network.check(&pod, &result).ok();
+    // tuning behind us sets it once more, and the neighbours go all the same.
+    pod.netns.command("ip", &["neighbour", "del", GATEWAY, "dev", "eth0"]).ok();
+    network.check(&pod, &result).ok();
 }
 
 #[test]
@@ -263,6 +277,12 @@ fn check_needs_no_journal() {
 #[test]
 fn check_modifies_nothing_whether_it_passes_or_fails() {
     let attached = Attached::new();
+    // The kernel tells itself of the carrier in its own time.
+    let settled = || {
+        let ends = [attached.network.host().link(&attached.link), attached.pod.netns.link("eth0")];
+        ends.iter().flatten().all(|end| end["operstate"] == "UP")
+    };
+    assert!(eventually(DEADLINE, settled));
     let state = || {
         let whole = |netns: &Netns| {
             [

@@ -19,7 +19,7 @@ fn kill_at_each(calls: &str, recover: impl Fn(&Network, &Pod)) -> u32 {
          -e \"inject={calls}:signal=KILL:when=$KILL_AT\" \"$MANX\""
     ));
     let before = network.remains();
-    for at in 1.. {
+    for at in 1..=100 {
         let pod = Pod::new("a").kubernetes("test", "pod1");
         let reply = mortal.clone().env("KILL_AT", &at.to_string()).add(&pod);
         if reply.succeeded() {

@@ -151,8 +151,9 @@ impl Network {
     pub(crate) fn remains(&self) -> Value {
         let routes = ["-4", "-6"].map(|family| {
             let mut all = lines(self.host(), &[family, "route", "show", "table", "all"]);
-            // The kernel's own entries, of which a node has more once it forwards.
-            all.retain(|line| !line.contains("table local"));
+            // The kernel's own entries: a node has more once it forwards, and those
+            // of a link-local address appear when they please.
+            all.retain(|line| !line.contains("table local") && !line.starts_with("fe80::/64"));
             all
         });
         json!({
@@ -173,12 +174,16 @@ impl Deref for Network {
     }
 }
 
-/// The lines that `ip ARGS` prints, with single spaces, sorted.
+/// The lines that `ip ARGS` prints, with single spaces, sorted. Without the mark
+/// that a route has until the kernel has told itself of a new link's carrier.
 #[track_caller]
 pub(crate) fn lines(netns: &Netns, args: &[&str]) -> Vec<String> {
     let said = netns.command("ip", args).ok();
-    let mut lines: Vec<String> =
-        said.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let words = |line: &str| {
+        let words = line.split_whitespace().filter(|word| *word != "linkdown");
+        words.collect::<Vec<_>>().join(" ")
+    };
+    let mut lines: Vec<String> = said.lines().map(words).collect();
     lines.sort();
     lines
 }

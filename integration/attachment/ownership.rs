@@ -223,8 +223,8 @@ fn a_stale_host_route_to_the_address_is_replaced() {
 #[test]
 fn a_replaced_sandboxs_address_may_be_the_new_ones() {
     let network = Network::new().gives(&json!({"ips": [{"address": "10.1.0.5/24"}]}));
-    network.add(&sandbox()).ok();
-    let new = sandbox();
+    let (old, new) = (sandbox(), sandbox());
+    network.add(&old).ok();
     let result = network.add(&new).ok();
     network.check(&new, &result).ok();
     assert!(network.host().pings("10.1.0.5"));
@@ -235,9 +235,9 @@ fn a_replaced_sandboxs_address_may_be_the_new_ones() {
 #[test]
 fn an_unfinished_link_of_an_older_sandbox_is_replaced() {
     let network = Network::new();
-    network.add(&sandbox()).ok();
+    let (old, new) = (sandbox(), sandbox());
+    network.add(&old).ok();
     network.host().command("ip", &["link", "set", LINK, "alias", ""]).ok();
-    let new = sandbox();
     let result = network.add(&new).ok();
     network.check(&new, &result).ok();
 }

@@ -144,7 +144,8 @@ fn the_ipv4_gateway_can_be_chosen() {
 fn the_gateways_address_is_on_no_host_link() {
     let network = Network::new();
     for name in ["a", "b"] {
-        let link = host_link(&network.add(&Pod::new(name)).ok());
+        let pod = Pod::new(name);
+        let link = host_link(&network.add(&pod).ok());
         assert!(network.host().addresses(&link).is_empty());
     }
     assert!(lines(network.host(), &["route", "show", "table", "local", GATEWAY]).is_empty());

@@ -123,7 +123,8 @@ fn a_default_route_in_a_table_of_its_own_leaves_the_main_table_without() {
         "routes": [{"dst": "0.0.0.0/0", "table": 1000}],
     });
     let pod = Pod::new("a");
-    Network::new().gives(&given).add(&pod).ok();
+    let network = Network::new().gives(&given);
+    network.add(&pod).ok();
     assert_eq!(lines(&pod.netns, &["-4", "route"]), [LINK]);
     let own = lines(&pod.netns, &["-4", "route", "show", "table", "1000"]);
     assert_eq!(own, [DEFAULT]);

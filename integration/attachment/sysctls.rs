@@ -12,7 +12,8 @@ use crate::network::{Network, host_link, lines};
 #[test]
 fn the_host_link_has_calicos_parameters() {
     let network = Network::new().dual();
-    let link = host_link(&network.add(&Pod::new("a")).ok());
+    let pod = Pod::new("a");
+    let link = host_link(&network.add(&pod).ok());
     for (key, value) in [
         ("ipv4/conf/LINK/route_localnet", "1"),
         ("ipv4/neigh/LINK/proxy_delay", "0"),
@@ -31,7 +32,8 @@ fn the_host_link_has_calicos_parameters() {
 #[test]
 fn an_ipv4_host_link_heeds_no_router_advertisement() {
     let network = Network::new();
-    let link = host_link(&network.add(&Pod::new("a")).ok());
+    let pod = Pod::new("a");
+    let link = host_link(&network.add(&pod).ok());
     assert_eq!(network.host().sysctl(&format!("ipv6/conf/{link}/accept_ra")), "0");
 }
 
@@ -93,7 +95,8 @@ fn the_node_forwards_for_the_families_served_and_for_no_other() {
     ] {
         let network = Network::new().ranges(subnets);
         network.host().set_sysctl("ipv4/ip_forward", "0");
-        network.add(&Pod::new("a")).ok();
+        let pod = Pod::new("a");
+        network.add(&pod).ok();
         assert_eq!(network.host().sysctl("ipv4/ip_forward"), ipv4, "{subnets:?}");
         assert_eq!(network.host().sysctl("ipv6/conf/all/forwarding"), ipv6, "{subnets:?}");
     }
@@ -124,7 +127,8 @@ fn a_default_route_from_a_router_advertisement_survives_the_first_ipv6_pod() {
     assert!(learnt, "the node heard no advertisement");
     assert_eq!(host.sysctl("ipv6/conf/eth0/accept_ra"), "1");
 
-    Network::on(&host).dual().add(&Pod::new("a")).ok();
+    let pod = Pod::new("a");
+    Network::on(&host).dual().add(&pod).ok();
     assert_eq!(host.sysctl("ipv6/conf/all/forwarding"), "1");
     assert_eq!(host.sysctl("ipv6/conf/eth0/accept_ra"), "2");
     assert_eq!(defaults().len(), 1, "the node lost its default route");
@@ -133,7 +137,8 @@ fn a_default_route_from_a_router_advertisement_survives_the_first_ipv6_pod() {
 #[test]
 fn a_node_without_an_advertised_default_route_keeps_its_accept_ra() {
     let network = Network::new().dual();
-    network.add(&Pod::new("a")).ok();
+    let pod = Pod::new("a");
+    network.add(&pod).ok();
     assert_eq!(network.host().sysctl("ipv6/conf/eth0/accept_ra"), "1");
 }
 
@@ -144,8 +149,10 @@ fn advertise(router: &Netns, host: &Host) {
     const ADVERTISEMENT: [u8; 16] = [134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0];
     // Receivers heed only what cannot have come from beyond a router.
     router.set_sysctl("ipv6/conf/eth0/hop_limit", "255");
-    let entry = host.ip(&["-6", "address", "show", "dev", "eth0", "scope", "link"]);
-    let Some(address) = entry[0]["addr_info"][0]["local"].as_str() else { return };
+    let entry = host.ip(&["-6", "address", "show", "dev", "eth0"]);
+    let addresses = entry[0]["addr_info"].as_array().expect("the node's addresses").iter();
+    let mut link_local = addresses.filter(|info| info["scope"] == "link");
+    let Some(address) = link_local.find_map(|info| info["local"].as_str()) else { return };
     let index = router.link("eth0").expect("the router's link")["ifindex"].as_u64().unwrap();
     let index = u32::try_from(index).unwrap();
     let to = SocketAddrV6::new(address.parse().unwrap(), 0, 0, index);

@@ -114,7 +114,6 @@ fn what_the_kernel_refuses_is_undone() {
         json!({"ips": [{"address": "10.1.0.5/24"}, {"address": "10.1.0.5/24"}]}),
         json!({"ips": [{"address": "10.1.0.5/24"}],
                "routes": [{"dst": "10.3.0.0/16"}, {"dst": "10.3.0.0/16"}]}),
-        json!({"ips": [{"address": "10.1.0.5/24"}], "routes": [{"dst": "10.3.0.0/16", "scope": 254}]}),
     ] {
         let network = network.clone().gives(&result);
         let error = leaves_nothing(&network);
@@ -145,8 +144,6 @@ fn a_result_that_nobody_reads_is_undone() {
     let before = network.remains();
     let pod = Pod::new("a");
     let call = network.call("ADD").pod(&pod);
-    let script = network.host().scratch().script("deaf", "#!/bin/sh\n\"$MANX\" | exec true\n");
-    drop(script);
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let status = network.host().enter(|| {
@@ -209,7 +206,7 @@ fn whichever_message_to_the_kernel_fails_everything_is_undone() {
     );
     let before = network.remains();
     let mut failed = 0;
-    for at in 1.. {
+    for at in 1..=100 {
         let pod = Pod::new("a");
         let reply: Reply = failing.clone().env("FAIL_AT", &at.to_string()).add(&pod);
         if reply.succeeded() {
@@ -239,8 +236,9 @@ fn one_failing_attachment_leaves_the_others_alone() {
 #[test]
 fn a_delegate_is_found_where_cni_path_says_and_nowhere_else() {
     let network = Network::new();
+    let pod = Pod::new("a");
     let reply = network.host().enter(|| {
-        let call = network.call("ADD").pod(&Pod::new("a")).env("CNI_PATH", "/nowhere");
+        let call = network.call("ADD").pod(&pod).env("CNI_PATH", "/nowhere");
         let mut command = call.command();
         command.env("PATH", "/nowhere");
         run(command, &Stdin::Bytes(call.conf().to_string().into()), DEADLINE)

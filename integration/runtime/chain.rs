@@ -21,7 +21,8 @@ struct Chain {
 impl Chain {
     fn new(before: &[Value], behind: &[Value], capabilities: Value) -> Self {
         let (host, outside) = Host::with_uplink();
-        let ours = json!({"type": "manx", "ipam": host_local(&host, &["10.1.0.0/24"])});
+        let ours = json!({"type": "manx", "capabilities": {"mac": true},
+                          "ipam": host_local(&host, &["10.1.0.0/24"])});
         let plugins = [before, &[ours], behind].concat();
         let conf = json!({"cniVersion": "1.1.0", "name": NETWORK, "plugins": plugins});
         let runtime = Cnitool::new(&host).with(capabilities);
@@ -134,6 +135,16 @@ fn tuning_behind_us_may_change_mac_mtu_and_sysctls() {
     chain.pod.command("ip", &forged).ok();
     let check = chain.runtime.run("check", &chain.pod);
     assert!(check.status != 0 && check.stderr.contains("ee:ee:ee:ee:ee:01"), "{check:?}");
+    chain.stop();
+}
+
+#[test]
+fn tuning_may_set_the_mac_that_we_have_set() {
+    let tuning = json!({"type": "tuning", "capabilities": {"mac": true}});
+    let chain = Chain::new(&[], &[tuning], json!({"mac": "c2:b0:57:49:47:f1"}));
+    chain.start();
+    assert_eq!(chain.pod.link("eth0").unwrap()["address"], "c2:b0:57:49:47:f1");
+    assert!(chain.pod.pings("192.0.2.1"));
     chain.stop();
 }
 

@@ -12,8 +12,11 @@ mod harness;
 
 mod chain;
 mod cnitool;
+mod collection;
 mod delegation;
+mod logs;
 mod masquerade;
 mod node;
 mod parallel;
 mod processes;
+mod readiness;

@@ -30,7 +30,6 @@ pub(super) enum Operands {
     /// So many at most.
     AtMost(usize),
     /// One, and behind it a command line that is none of ours.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the commands that run others come next"))]
     OneThenCommand,
 }
 

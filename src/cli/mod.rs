@@ -7,8 +7,11 @@
 
 mod args;
 mod attachments;
+mod capture;
 mod conflist;
+mod exec;
 mod fabric;
+mod gc;
 mod help;
 mod install;
 mod nearest;
@@ -31,10 +34,13 @@ use crate::cni;
 /// All subcommands, in the order of the help text.
 const SUBCOMMANDS: &[Subcommand] = &[
     install::SUBCOMMAND,
+    validate::SUBCOMMAND,
     fabric::plan::SUBCOMMAND,
     fabric::apply::SUBCOMMAND,
-    validate::SUBCOMMAND,
     pods::SUBCOMMAND,
+    exec::SUBCOMMAND,
+    capture::SUBCOMMAND,
+    gc::SUBCOMMAND,
     version::SUBCOMMAND,
 ];
 
@@ -75,7 +81,6 @@ enum Failure {
     Failed(String),
     /// A program that could not be started in our place, with the status that
     /// a shell would give: 126 or 127.
-    #[expect(dead_code, reason = "the commands that run others come next")]
     NotRun(u8, String),
     /// stdout did not take what was written to it.
     Output(io::Error),

@@ -5,6 +5,8 @@
 //! its values. Values that make no sense are collected, not thrown: ADD
 //! refuses them, DEL goes on without them, a linter prints them all.
 
+mod fabric;
+
 use std::net::Ipv4Addr;
 
 use ipnetwork::IpNetwork;
@@ -12,11 +14,13 @@ use serde_json::{Map, Value};
 
 use super::{
     Args, Code, Dns, Error, Version, cidr,
-    env::{valid_interface_name, valid_network_name},
+    env::valid_network_name,
     fields::Fields,
-    json::{field, member, walk},
+    json::{field, member, shown, walk},
     keys,
 };
+
+pub use fabric::{CrossSubnet, FabricKeys, ROUTE_PROTOCOL, VXLAN};
 
 /// The next hop that Calico's pods have.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -24,13 +28,6 @@ const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const HOST_PREFIX: &str = "cali";
 /// A host link's name has 11 characters behind the prefix, 15 at most in all.
 const HOST_PREFIX_BYTES_MAX: usize = 4;
-/// Our own route protocol.
-pub const ROUTE_PROTOCOL: u8 = 109;
-/// Protocols below are the kernel's and those of `ip route` (RTPROT_STATIC,
-/// include/uapi/linux/rtnetlink.h).
-const ROUTE_PROTOCOL_MIN: u32 = 5;
-/// Calico's VXLAN network identifier, port and device.
-pub const VXLAN: (u32, u16, &str) = (4096, 4789, "vxlan.calico");
 /// The smallest MTU that IPv4 allows (RFC 791).
 const MTU_MIN: u32 = 68;
 /// The largest that a veth takes (ETH_MAX_MTU).
@@ -61,37 +58,13 @@ pub enum Mode {
     Vxlan,
 }
 
-/// When packets to other nodes are encapsulated.
+/// Where the MTU of packets to other nodes is set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum CrossSubnet {
-    /// Always.
-    Never,
-    /// Only towards peers outside this node's subnet, by its address's mask.
-    Mask,
-    /// Only towards peers that the kernel reaches through a gateway: for
-    /// clouds that give nodes a /32.
+pub enum MtuMode {
+    /// On the pod's link, for all packets.
+    Link,
+    /// On the pod's routes to other nodes; the link has the device's MTU.
     Route,
-}
-
-/// What a configuration says of the routes between nodes.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FabricKeys {
-    /// `peersFile`; without it no routes to other nodes are made.
-    pub peers_file: Option<String>,
-    /// `crossSubnet`.
-    pub cross_subnet: CrossSubnet,
-    /// `routeProtocol`: the mark of the fabric's routes.
-    pub protocol: u8,
-    /// `routeMetric`; 0 is the family's default.
-    pub metric: u32,
-    /// `vxlan.vni`.
-    pub vni: u32,
-    /// `vxlan.port`.
-    pub port: u16,
-    /// `vxlan.device`: the device of IPv4.
-    pub vxlan_device: String,
-    /// `clusterCIDRs`, in which all pod CIDRs have to lie, if given.
-    pub cluster_cidrs: Option<Vec<IpNetwork>>,
 }
 
 /// What a garbage collection may keep.
@@ -120,6 +93,10 @@ pub struct Config {
     pub overhead: Option<u32>,
     /// The keys of the routes between nodes.
     pub fabric: FabricKeys,
+    /// `mtuMode`.
+    pub mtu_mode: MtuMode,
+    /// The ranges of the IPAM section: where this node's pods are.
+    pub own_ranges: Vec<IpNetwork>,
     /// `gateway`.
     pub gateway: Ipv4Addr,
     /// `ipMasq`.
@@ -163,13 +140,14 @@ impl Document {
         };
         let object = match serde_json::from_slice(&bytes) {
             Ok(Value::Object(object)) => object,
-            Ok(other) => return Err(decode(format!("the configuration is no object: {other}"))),
+            Ok(_) => return Err(decode("the configuration is JSON, but no object".into())),
             Err(error) => return Err(decode(format!("the configuration is no JSON: {error}"))),
         };
         let name = match field(&object, "name") {
             None => return Err(invalid_name("the configuration has no name")),
             Some(Value::String(name)) if valid_network_name(name) => name.clone(),
             Some(other) => {
+                let other = shown(other);
                 return Err(invalid_name(&format!("configuration key name has the value {other}")));
             }
         };
@@ -185,7 +163,8 @@ impl Document {
             None => Ok(Version::UNSTATED),
             Some(Value::String(text)) => Version::parse(text),
             Some(other) => {
-                Err(Error::new(Code::DECODE, format!("cniVersion is no string: {other}")))
+                let msg = format!("cniVersion is no string: {}", shown(other));
+                Err(Error::new(Code::DECODE, msg))
             }
         }
     }
@@ -216,7 +195,7 @@ impl Document {
         let valid = list.as_array().and_then(|items| items.iter().map(read).collect());
         valid.map(ValidAttachments::Only).ok_or_else(|| {
             let key = key.unwrap_or_default();
-            Error::new(Code::INVALID_CONFIG, format!("configuration key {key} is {list}"))
+            Error::new(Code::INVALID_CONFIG, format!("configuration key {key} is {}", shown(list)))
                 .details("give a list of {\"containerID\", \"ifname\"}")
         })
     }
@@ -229,11 +208,13 @@ impl Config {
         let mut fields = Fields::new(Some(&document.object), "");
         let mode = mode(&mut fields);
         unsupported(&mut fields);
-        let container = &mut fields.object(&["container_settings"]);
+        let mut container = fields.object(&["container_settings"]);
         let forwarding = container.boolean(&["allow_ip_forwarding"]);
+        fields.absorb(container);
         let mut never = fields.networks(&["nonMasqueradeCIDRs"]).unwrap_or_default();
         never.extend(fields.networks(&["clusterCIDRs"]).unwrap_or_default());
-        never.extend(ranges(document));
+        let own_ranges = ranges(document);
+        never.extend(&own_ranges);
         let config = Self {
             version,
             name: document.name.clone(),
@@ -241,7 +222,9 @@ impl Config {
             mode,
             mtu: mtu(&mut fields),
             overhead: fields.number(&["overhead"], 0..=1000),
-            fabric: fabric(&mut fields),
+            fabric: FabricKeys::read(&mut fields),
+            mtu_mode: mtu_mode(&mut fields),
+            own_ranges,
             gateway: gateway(&mut fields),
             masquerade: fields.boolean(&["ipMasq"]).unwrap_or(false),
             never_masqueraded: never,
@@ -316,69 +299,31 @@ fn mode(fields: &mut Fields<'_>) -> Mode {
     }
 }
 
-fn fabric(fields: &mut Fields<'_>) -> FabricKeys {
-    let mut vxlan = fields.object(&["vxlan"]);
-    let (vni, port, device) = VXLAN;
-    let keys = FabricKeys {
-        peers_file: fields
-            .string(&["peersFile"])
-            .filter(|path| !path.is_empty())
-            .map(str::to_owned),
-        cross_subnet: cross_subnet(fields),
-        protocol: fields
-            .number(&["routeProtocol"], ROUTE_PROTOCOL_MIN..=255)
-            .and_then(|number| u8::try_from(number).ok())
-            .unwrap_or(ROUTE_PROTOCOL),
-        metric: fields.number(&["routeMetric"], 0..=u32::MAX).unwrap_or(0),
-        vni: vxlan.number(&["vni"], 1..=0x00ff_ffff).unwrap_or(vni),
-        port: vxlan
-            .number(&["port"], 1..=65535)
-            .and_then(|number| u16::try_from(number).ok())
-            .unwrap_or(port),
-        vxlan_device: vxlan_device(&mut vxlan, device),
-        cluster_cidrs: fields.networks(&["clusterCIDRs"]),
-    };
-    fields.absorb(vxlan);
-    keys
-}
-
-fn vxlan_device(vxlan: &mut Fields<'_>, default: &str) -> String {
-    let name = vxlan.string(&["device"]).unwrap_or(default);
-    // The device of IPv6 has three characters more.
-    if valid_interface_name(name) && name.len() <= 12 && !name.contains('%') {
-        return name.to_owned();
-    }
-    let reason = "give an interface name of at most 12 bytes";
-    vxlan.complain(Code::INVALID_CONFIG, "device", &name.into(), reason);
-    default.to_owned()
-}
-
-fn cross_subnet(fields: &mut Fields<'_>) -> CrossSubnet {
-    let Some((key, value)) = fields.value(&["crossSubnet"]) else { return CrossSubnet::Never };
-    match value {
-        Value::Bool(false) => CrossSubnet::Never,
-        Value::Bool(true) => CrossSubnet::Mask,
-        Value::String(text) if text == "route" => CrossSubnet::Route,
-        other => {
-            let reason = "give false, true or \"route\"";
-            fields.complain(Code::INVALID_CONFIG, key, other, reason);
-            CrossSubnet::Never
-        }
-    }
-}
-
 /// Keys that ask for what this version does not do.
 fn unsupported(fields: &mut Fields<'_>) {
-    if let Some((key, value)) = fields.value(&["mtuMode"])
-        && value.as_str() != Some("link")
-    {
-        let reason = "this version sets the MTU of the links only: link, or leave the key out";
-        fields.complain(Code::UNSUPPORTED_FIELD, key, value, reason);
-    }
     if let Some((key, value)) = fields.value(&["device_type"])
         && !matches!(value.as_str(), Some("" | "veth"))
     {
         fields.complain(Code::UNSUPPORTED_FIELD, key, value, "pods get a veth: leave the key out");
+    }
+}
+
+/// Routes need to know where other nodes' pods are.
+fn mtu_mode(fields: &mut Fields<'_>) -> MtuMode {
+    let Some((key, value)) = fields.value(&["mtuMode"]) else { return MtuMode::Link };
+    let told = fields.value(&["peersFile"]).or(fields.value(&["clusterCIDRs"])).is_some();
+    match value.as_str() {
+        Some("link") => MtuMode::Link,
+        Some("route") if told => MtuMode::Route,
+        Some("route") => {
+            let reason = "say where the pods of other nodes are: give peersFile or clusterCIDRs";
+            fields.complain(Code::INVALID_CONFIG, key, value, reason);
+            MtuMode::Link
+        }
+        _ => {
+            fields.complain(Code::INVALID_CONFIG, key, value, "give link or route");
+            MtuMode::Link
+        }
     }
 }
 

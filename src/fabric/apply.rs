@@ -75,11 +75,11 @@ fn create(
         }
     };
     socket.apply(&[request]).map_err(explain)?;
-    socket.apply(&[link::set_alias(name, TUNNEL_ALIAS), link::set_mtu(name, tunnel.mtu)])?;
-    if let Some(link) = link::by_name(socket, name)? {
-        indexes.insert(name.clone(), link.index);
-    }
-    Ok(())
+    let Some(link) = link::by_name(socket, name)? else {
+        return Err(Error::new(format!("look up link {name}"), Errno::ENODEV));
+    };
+    indexes.insert(name.clone(), link.index);
+    socket.apply(&[link::set_alias(&link, TUNNEL_ALIAS), link::set_mtu(name, tunnel.mtu)])
 }
 
 /// A kernel without the module says no more than "not supported".

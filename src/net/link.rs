@@ -94,13 +94,15 @@ fn create_veth(host: &VethEnd, pod: &VethEnd, netns: BorrowedFd<'_>) -> Request 
 }
 
 /// Makes the pair: `before` it (such as the removal of a link whose name is
-/// taken over), the pair, then the alias that names its owner, and returns the
-/// host link as the kernel then has it. The alias cannot be part of the creating
-/// message, which ignores it, nor of the same send: the kernel would go on to it
-/// where creating failed, and mark the link of whoever has that name.
+/// taken over), the pair itself, the host link as the kernel then has it, and
+/// the alias that names its owner.
+///
+/// The alias cannot be part of the creating message, which ignores it, nor of
+/// the same send: the kernel goes on behind a request that it refused, and a
+/// name that is taken would get our mark on another's link.
 ///
 /// # Errors
-/// The first request that failed; what was made before it stays.
+/// The first request that failed. No pair of ours is there then.
 pub fn make_veth(
     socket: &mut Socket,
     before: Vec<Request>,
@@ -111,17 +113,25 @@ pub fn make_veth(
     let (host, pod) = pair;
     let mut requests = before;
     requests.push(create_veth(host, pod, netns));
-    socket.apply(&requests)?;
-    let described = described(0, Some(LinkAttribute::IfName(host.name.clone())), &host.name);
-    let answers = socket.exchange(&[set_alias(&host.name, alias), described])?;
+    requests.push(described(0, Some(LinkAttribute::IfName(host.name.clone())), &host.name));
+    let answers = socket.exchange(&requests)?;
     let link = answers.iter().find_map(Link::read);
-    link.ok_or_else(|| Error::new(format!("look up link {}", host.name), Errno::ENODEV))
+    let link =
+        link.ok_or_else(|| Error::new(format!("look up link {}", host.name), Errno::ENODEV))?;
+    if let Err(error) = socket.apply(&[set_alias(&link, alias)]) {
+        // The cause is what matters; what stays in spite of this, DEL finds by
+        // its group and the journal.
+        let _ = socket.apply(&[delete(link.index, &link.name)]);
+        return Err(error);
+    }
+    Ok(link)
 }
 
 /// Names the owner of a link.
-pub fn set_alias(name: &str, alias: &str) -> Request {
-    let message = LinkUnspec::new_with_name(name).alias(alias).build();
-    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("set the alias of {name}"))
+pub fn set_alias(link: &Link, alias: &str) -> Request {
+    let message = LinkUnspec::new_with_index(link.index).alias(alias).build();
+    let what = format!("set the alias of {}", link.name);
+    Request::new(RouteNetlinkMessage::SetLink(message), 0, what)
 }
 
 /// Keeps the kernel from generating a link-local address, for which it would

@@ -17,8 +17,6 @@ use super::{Error, Request, Socket, socket::BATCH};
 
 /// The table that routes without one go to (RT_TABLE_MAIN).
 pub const TABLE_MAIN: u32 = 254;
-/// The table of the node's own addresses (RT_TABLE_LOCAL).
-pub const TABLE_LOCAL: u32 = 255;
 /// Routes made by hand or at boot (RTPROT_BOOT): what `ip route add` gives and
 /// what Calico marks pod routes with.
 pub const PROTOCOL_BOOT: u8 = 3;
@@ -78,6 +76,9 @@ pub struct Found {
     pub route: Route,
     /// Index of the device, 0 where there is none.
     pub device: u32,
+    /// The destination is the node's own (RTN_LOCAL). The table does not tell:
+    /// without rules of its own, IPv4 keeps local and main routes in one.
+    pub local: bool,
 }
 
 impl Found {
@@ -286,7 +287,8 @@ fn read(answer: &RouteNetlinkMessage) -> Option<Found> {
         _ => return None,
     };
     let default = IpNetwork::new(unspecified, header.destination_prefix_length).ok()?;
-    let mut found = Found { route: Route::new(default), device: 0 };
+    let local = header.kind == RouteType::Local;
+    let mut found = Found { route: Route::new(default), device: 0, local };
     let route = &mut found.route;
     route.kind = kind;
     route.scope = header.scope.into();

@@ -19,6 +19,10 @@ use crate::{
     },
 };
 
+/// IPv4 and TCP headers without options, in bytes.
+const HEADERS_IPV4: u32 = 40;
+/// IPv6 and TCP headers without options, in bytes.
+const HEADERS_IPV6: u32 = 60;
 /// Calico's prefix length for the link-local addresses of both ends.
 const LINK_LOCAL_PREFIX: u8 = 64;
 
@@ -54,6 +58,20 @@ pub struct Wish<'a> {
     pub mac: Option<Mac>,
     /// What the pod has besides.
     pub facts: PodFacts,
+    /// Where the pods of other nodes are, if the routes to them carry an MTU
+    /// of their own.
+    pub remote: Option<Remote<'a>>,
+}
+
+/// Destinations behind an encapsulation, for pods whose link has the full MTU.
+#[derive(Clone, Copy, Debug)]
+pub struct Remote<'a> {
+    /// MTU of packets to other nodes in bytes.
+    pub mtu: u32,
+    /// Where all pods are.
+    pub cluster: &'a [IpNetwork],
+    /// Where this node's own pods are, who are reached at the link's MTU.
+    pub own: &'a [IpNetwork],
 }
 
 /// The desired state of an attachment. Its undo is short: all of it but the
@@ -160,9 +178,29 @@ fn routes(wish: &Wish<'_>) -> Vec<cni::Route> {
             let on_link = route.scope.is_some_and(|scope| scope >= SCOPE_LINK);
             route.gw = (!on_link).then(|| gateway(wish.config, default.ip()));
         }
+        if let Some(remote) = wish.remote.filter(|_| !taken) {
+            family.extend(remote_routes(remote, wish.config, default.ip()));
+        }
         routes.append(&mut family);
     }
     routes
+}
+
+/// The routes that carry the MTU, and the segment size that goes with it: a
+/// route's own `advmss` is what the pod announces, so that the other end sends
+/// no more either. A host's route would do nothing for forwarded packets.
+fn remote_routes(remote: Remote<'_>, config: &Config, like: IpAddr) -> Vec<cni::Route> {
+    let headers = if like.is_ipv4() { HEADERS_IPV4 } else { HEADERS_IPV6 };
+    let of_family = |cidr: &&IpNetwork| cidr.is_ipv4() == like.is_ipv4();
+    let via = |cidr: &IpNetwork| cni::Route::new(*cidr, Some(gateway(config, like)));
+    let own = remote.own.iter().filter(of_family);
+    let others = remote.cluster.iter().filter(of_family).filter(|cidr| !remote.own.contains(cidr));
+    let reduced = others.map(|cidr| cni::Route {
+        mtu: Some(remote.mtu),
+        advmss: Some(remote.mtu.saturating_sub(headers)),
+        ..via(cidr)
+    });
+    own.map(via).chain(reduced).collect()
 }
 
 /// What belongs to the host link of a pod with these addresses.
@@ -304,6 +342,7 @@ mod tests {
             mtu: 1450,
             mac: None,
             facts,
+            remote: None,
         })
     }
 
@@ -358,6 +397,44 @@ mod tests {
         assert!(wanted.pod_side.sysctls.iter().all(|sysctl| !sysctl.key.contains("forward")));
         let wanted = describe(&config(json!({})), &["10.1.0.5"], &[], facts);
         assert_eq!(told(&wanted), [""; 0]);
+    }
+
+    #[test]
+    fn in_route_mode_only_the_way_to_other_nodes_is_narrow() {
+        let plain = config(json!({}));
+        let identity = Identity {
+            network: "net".into(),
+            container_id: "c1".into(),
+            ifname: "eth0".into(),
+            pod: None,
+        };
+        let cluster = ["10.1.0.0/24", "10.2.0.0/24"].map(|text| cidr::parse(text).unwrap());
+        let wanted = Attachment::describe(&Wish {
+            identity: &identity,
+            host_link: "calic1",
+            config: &plain,
+            addresses: &["10.1.0.5".parse().unwrap()],
+            routes: &[],
+            mtu: 1500,
+            mac: None,
+            facts: PodFacts::default(),
+            remote: Some(Remote { mtu: 1450, cluster: &cluster, own: &cluster[..1] }),
+        });
+        let lines: Vec<_> = wanted
+            .pod_side
+            .routes
+            .iter()
+            .map(|route| (route.destination.to_string(), route.mtu, route.advmss))
+            .collect();
+        assert_eq!(
+            lines[1..],
+            [
+                ("0.0.0.0/0".to_owned(), None, None),
+                ("10.1.0.0/24".to_owned(), None, None),
+                ("10.2.0.0/24".to_owned(), Some(1450), Some(1410)),
+            ]
+        );
+        assert_eq!((wanted.pod.mtu, wanted.host.mtu), (1500, 1500));
     }
 
     #[test]

@@ -15,8 +15,11 @@ pub const FALLBACK: u32 = 1500;
 /// An MTU with the reasons that an operator may want to hear.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Choice {
-    /// MTU of both ends in bytes.
+    /// MTU of packets to other nodes in bytes, and of both ends unless routes
+    /// carry it.
     pub mtu: u32,
+    /// MTU that both ends may have where routes carry the other one, in bytes.
+    pub link: u32,
     /// A line for the log, where something is odd.
     pub warning: Option<String>,
 }
@@ -34,7 +37,8 @@ pub fn choose(
         let warning = mtu.is_none().then(|| {
             format!("no device to take the MTU from: {FALLBACK} less {overhead}; set mtu")
         });
-        return Choice { mtu: mtu.unwrap_or(FALLBACK.saturating_sub(overhead)), warning };
+        let mtu = mtu.unwrap_or(FALLBACK.saturating_sub(overhead));
+        return Choice { mtu, link: mtu, warning };
     };
     let fitting = uplink.mtu.saturating_sub(overhead);
     let mtu = configured.or(calico_file).unwrap_or(fitting);
@@ -42,7 +46,7 @@ pub fn choose(
         let Uplink { device, mtu: limit } = uplink;
         format!("mtu {mtu} is above {fitting} ({device}'s {limit} less {overhead} of overhead)")
     });
-    Choice { mtu, warning }
+    Choice { mtu, link: uplink.mtu.max(mtu), warning }
 }
 
 #[cfg(test)]
@@ -65,7 +69,7 @@ mod tests {
             (1460, 50, 1410),
         ] {
             let choice = choose(None, None, uplink(device).as_ref(), overhead);
-            assert_eq!(choice, Choice { mtu, warning: None });
+            assert_eq!(choice, Choice { mtu, link: device, warning: None });
         }
     }
 
@@ -88,6 +92,7 @@ mod tests {
         let choice = choose(None, None, None, 20);
         assert_eq!(choice.mtu, 1480);
         assert!(choice.warning.unwrap().contains("set mtu"));
-        assert_eq!(choose(Some(9000), None, None, 20), Choice { mtu: 9000, warning: None });
+        let choice = choose(Some(9000), None, None, 20);
+        assert_eq!(choice, Choice { mtu: 9000, link: 9000, warning: None });
     }
 }

@@ -16,7 +16,7 @@ use super::{
     sandbox,
 };
 use crate::{
-    cni::{AddResult, Code, Error, Interface, Ip, conf::MTU_MIN_IPV6},
+    cni::{AddResult, Code, Error, Interface, Ip, MtuMode, conf::MTU_MIN_IPV6},
     net::{
         Mac, Namespace, Request, Socket, addr, forwarding,
         link::{self, Link},
@@ -25,7 +25,8 @@ use crate::{
     nft::{self, Ensured},
     pod::{
         Attachment, Identity, PodFacts,
-        attachment::{Wish, gateway_ipv6},
+        attachment::{Remote, Wish, gateway_ipv6},
+        mtu,
     },
     state::{Entry, Journal, lock, replace},
 };
@@ -41,6 +42,8 @@ struct Prepared {
     mac: Option<Mac>,
     claim: Claim,
     fabric: Option<Stamp>,
+    /// The host link, once it is made.
+    link: Option<Link>,
 }
 
 /// Attaches the pod; returns what to log.
@@ -82,7 +85,7 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     }
     let claim = ownership::claim(&mut host, &journal, &identity, &call.config.host_prefix)?;
     let fabric = fabric::ensure(&call.config, &call.root, &mut host)?;
-    Ok(Prepared { identity, journal, netns, host, pod, facts, mac, claim, fabric })
+    Ok(Prepared { identity, journal, netns, host, pod, facts, mac, claim, fabric, link: None })
 }
 
 /// The kernel takes a name with a percent sign for a template to number
@@ -121,7 +124,8 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
         log::warn!("{warning}");
     }
     require_ipv6_mtu(lease, choice.mtu)?;
-    let (attachment, link) = make_link(call, prepared, lease, choice.mtu)?;
+    let (attachment, link) = make_link(call, prepared, lease, &choice)?;
+    prepared.link = Some(link.clone());
     if attachment.has_ipv6() && call.config.manage_forwarding {
         ensure_all(&forwarding::keep_advertised_routes(&mut prepared.host).map_err(kernel)?)?;
     }
@@ -153,7 +157,7 @@ fn make_link(
     call: &Call,
     prepared: &mut Prepared,
     lease: &Lease,
-    mtu: u32,
+    mtu: &mtu::Choice,
 ) -> Result<(Attachment, Link), Error> {
     loop {
         let attachment = describe(call, prepared, lease, mtu);
@@ -179,16 +183,26 @@ fn make_link(
     }
 }
 
-fn describe(call: &Call, prepared: &Prepared, lease: &Lease, mtu: u32) -> Attachment {
+fn describe(call: &Call, prepared: &Prepared, lease: &Lease, mtu: &mtu::Choice) -> Attachment {
+    let fabric = prepared.fabric.as_ref();
+    let cluster = call.config.fabric.cluster_cidrs.as_deref();
+    let peers = fabric.map(|fabric| fabric.pod_cidrs.as_slice());
+    let own = fabric.map(|fabric| fabric.own_cidrs.as_slice());
+    let remote = (call.config.mtu_mode == MtuMode::Route).then(|| Remote {
+        mtu: mtu.mtu,
+        cluster: cluster.or(peers).unwrap_or_default(),
+        own: own.unwrap_or(&call.config.own_ranges),
+    });
     Attachment::describe(&Wish {
         identity: &prepared.identity,
         host_link: &prepared.claim.name,
         config: &call.config,
         addresses: &lease.addresses,
         routes: &lease.result.routes,
-        mtu,
+        mtu: if remote.is_some() { mtu.link } else { mtu.mtu },
         mac: prepared.mac,
         facts: prepared.facts,
+        remote,
     })
 }
 
@@ -290,17 +304,14 @@ fn next_hop(call: &Call, attachment: &Attachment, address: IpAddr) -> Option<IpA
 }
 
 /// Undoes what a failed ADD made: the link and with it all that hangs on it,
-/// then the address, then the journal's entry. The cause comes first in what is
-/// reported, the failures of the undoing behind it.
+/// then the address, then the journal's entry. A link that this ADD did not make
+/// is another's, whatever its name. The cause comes first in what is reported,
+/// the failures of the undoing behind it.
 fn undo(call: &Call, prepared: &mut Prepared, cause: Error) -> Error {
     let mut errors = vec![cause.clone()];
-    let Prepared { identity, journal, host, .. } = prepared;
-    let found = ownership::find(host, journal, identity, &call.config.host_prefix);
-    let unlinked = found.and_then(|link| match link {
-        Some(link) => host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel),
-        None => Ok(()),
-    });
-    errors.extend(unlinked.err());
+    let Prepared { identity, journal, host, link, .. } = prepared;
+    let unlinked = link.take().map(|link| host.apply(&[link::delete(link.index, &link.name)]));
+    errors.extend(unlinked.and_then(Result::err).map(kernel));
     errors.extend(ipam::release(call).err());
     let forgotten = journal.remove(&identity.container_id, &identity.ifname);
     errors.extend(forgotten.map_err(|error| file("remove the journal's entry", &error)).err());

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use super::{Call, fabric, facts, ipam, kernel, masquerade, ownership, sandbox};
 use crate::{
     cni::{AddResult, Code, Error, Interface},
-    net::{Socket, addr, link::Link, neigh, route},
+    net::{Mac, Socket, addr, link::Link, neigh, route},
     nft,
     pod::{
         Attachment,
@@ -72,6 +72,7 @@ fn compare(
     };
     let noted = call.journal().read(&identity.container_id, &identity.ifname);
     let mtu = interface.mtu.or(noted.map(|entry| entry.mtu)).unwrap_or(host_link.mtu);
+    let requested = call.config.requested_mac(&call.environment.args);
     let wanted = Attachment::describe(&Wish {
         identity: &identity,
         host_link: &host_link.name,
@@ -79,16 +80,16 @@ fn compare(
         addresses: &own_addresses(previous, index),
         routes: &own_routes(call, previous),
         mtu,
-        mac: None,
+        mac: requested.and_then(|text| text.parse().ok()),
         facts,
+        // They stand among the routes of the result.
+        remote: None,
     });
     let mut differences = compare_links(&wanted, interface, host_link, pod_link);
     differences.extend(compare_host(&wanted, host, host_link)?);
     differences.extend(compare_pod(&wanted, pod, pod_link)?);
-    let requested = call.config.requested_mac(&call.environment.args);
-    let given = requested.and_then(|text| text.parse().ok()).unwrap_or(wanted.pod.mac);
-    let same_mac = pod_link.mac == Some(given);
-    differences.extend(compare_neighbours(&wanted, (host, host_link), (pod, pod_link), same_mac)?);
+    // One that was asked for may have been set once more by a plugin behind us.
+    differences.extend(compare_neighbours(&wanted, pod, pod_link, identity.pod_mac())?);
     Ok(differences)
 }
 
@@ -127,6 +128,9 @@ fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link)
         if link.mtu > end.mtu {
             differences.push(format!("{} has MTU {} above {}", link.name, link.mtu, end.mtu));
         }
+    }
+    if host.alias.as_ref() != Some(&wanted.alias) {
+        differences.push(format!("{} has lost its mark, alias {:?}", host.name, wanted.alias));
     }
     if host.group != wanted.host.group {
         differences.push(format!("{} has lost its group", host.name));
@@ -177,33 +181,30 @@ fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec
     Ok(differences)
 }
 
-/// The pod must know where its next hop is, or be able to ask. A change of its
-/// MAC address, which a plugin behind us may make, empties the pod's table, the
-/// permanent entries too (neigh_changeaddr, net/core/neighbour.c). Then the
-/// host link answers: for its own IPv6 address always, for the IPv4 gateway by
-/// proxy, if the node has a route to it elsewhere (arp_fwd_proxy).
+/// The pod must know where its next hop is. A change of its MAC address, which
+/// a plugin behind us may make, empties the pod's table, the permanent entries
+/// too (neigh_changeaddr, net/core/neighbour.c). Then the host link answers: for
+/// its own IPv6 address always, for the IPv4 gateway by proxy, which takes a
+/// route to it on the node, such as a default route (arp_fwd_proxy, net/ipv4/
+/// arp.c). An entry that is absent is then no difference; a wrong one is.
 fn compare_neighbours(
     wanted: &Attachment,
-    (host, host_link): (&mut Socket, &Link),
-    (pod, pod_link): (&mut Socket, &Link),
-    same_mac: bool,
+    pod: &mut Socket,
+    link: &Link,
+    own_mac: Mac,
 ) -> Result<Vec<String>, Error> {
     let mut differences = Vec::new();
     for neighbour in &wanted.pod_side.neighbours {
         let address = neighbour.address;
-        let known = neigh::lookup(pod, pod_link.index, address).map_err(kernel)?;
+        let known = neigh::lookup(pod, link.index, address).map_err(kernel)?;
         match known.and_then(|known| known.mac) {
             Some(mac) if mac != neighbour.mac => {
                 differences.push(format!("the pod's neighbour {address} is {mac}"));
             }
-            _ if known.is_some_and(|known| known.permanent) => {}
-            _ if address.is_ipv6() && !same_mac => {}
-            _ => {
-                let way = route::lookup(host, address).map_err(kernel)?;
-                if same_mac || way.is_none_or(|way| way.device == host_link.index) {
-                    differences.push(format!("the pod's permanent neighbour {address} is missing"));
-                }
+            _ if link.mac == Some(own_mac) && !known.is_some_and(|known| known.permanent) => {
+                differences.push(format!("the pod's permanent neighbour {address} is missing"));
             }
+            _ => {}
         }
     }
     Ok(differences)

@@ -39,6 +39,8 @@ pub struct Stamp {
     uplink: Option<(String, u32)>,
     /// The pod CIDRs of all nodes.
     pub pod_cidrs: Vec<IpNetwork>,
+    /// Those of this node.
+    pub own_cidrs: Vec<IpNetwork>,
     /// The addresses of this node's tunnels.
     pub tunnel_addresses: Vec<IpAddr>,
     /// Whether this node's pods have IPv6.
@@ -193,6 +195,7 @@ pub fn stamp(config: &Config, peers: &Peers, plan: &Plan, fingerprint: String) -
         fingerprint,
         uplink: plan.uplink().map(|uplink| (uplink.device, uplink.mtu)),
         pod_cidrs: peers.pod_cidrs().collect(),
+        own_cidrs: peers.me.pod_cidrs.clone(),
         tunnel_addresses: tunnels.collect(),
         serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
     }

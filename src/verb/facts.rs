@@ -7,7 +7,7 @@ use crate::{
     net::{
         Socket,
         link::{self, Link},
-        route::{self, Found, TABLE_LOCAL, TABLE_MAIN},
+        route::{self, Found, TABLE_MAIN},
     },
     pod::{
         PodFacts,
@@ -145,7 +145,7 @@ pub(super) fn require_free(
     let Some(link) = link.filter(|link| replaced.is_none_or(|old| old.index != link.index)) else {
         return Ok(());
     };
-    if found.route.table == TABLE_LOCAL {
+    if found.local {
         return conflict(format!("IPAM gave {address}, which is {}'s own address", link.name))
             .map_err(|error| error.details("take it out of the range"));
     }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use super::Call;
+use super::{Call, sandbox};
 use crate::{
     cni::{AddResult, Code, Command, Error, cidr, delegate::Delegate, json::member},
     ipam::store::{DATA_DIR, remove_empty},
@@ -64,11 +64,19 @@ pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
     if entry.is_none() {
         remove_empty_leases(call);
     }
+    // The reference plugins refuse a DEL with the node's own namespace, after
+    // they have done it. There is no namespace to speak of, so none is named.
+    let mut environment = call.environment.clone();
+    if sandbox::names_the_nodes_own(&environment) {
+        environment.netns.clear();
+    }
     let outcome = if call.config.ipam_type.is_empty() {
         Err(Error::new(Code::INVALID_CONFIG, "ipam.type is missing: no address can be released")
             .details("restore the ipam section and repeat the DEL"))
     } else {
-        release(call)
+        delegate(call).and_then(|delegate| {
+            delegate.invoke(&Command::Del, &environment, &call.document.bytes, LIMIT).map(|_| ())
+        })
     };
     let Err(error) = outcome else { return Ok(()) };
     let noted = entry.map(|entry| &entry.ipam).filter(|ipam| ipam.is_object());
@@ -82,7 +90,7 @@ pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
     let kind = noted.get("type").and_then(Value::as_str).unwrap_or_default();
     let delegate = Delegate::find(kind, &call.environment.path)?;
     let stdin = Value::Object(object).to_string();
-    delegate.invoke(&Command::Del, &call.environment, stdin.as_bytes(), LIMIT).map(|_| ())
+    delegate.invoke(&Command::Del, &environment, stdin.as_bytes(), LIMIT).map(|_| ())
 }
 
 /// Frees what a killed host-local left unusable. An ADD that was not killed is

@@ -94,12 +94,10 @@ fn is_unfinished(link: &Link, journal: &Journal) -> bool {
         && journal.entries().iter().any(|entry| entry.host_link == link.name)
 }
 
-/// An unfinished link that only one attachment can have begun: ADDs that want
-/// the same name note it before one of them gets it.
-fn is_unfinished_alone(link: &Link, journal: &Journal) -> bool {
-    link.alias.is_none()
-        && GROUPS.contains(&link.group)
-        && journal.entries().iter().filter(|entry| entry.host_link == link.name).count() == 1
+/// Whether one attachment alone expects the link of that name. An older sandbox
+/// of a pod may not claim the link that a newer one is just making.
+fn names_one(journal: &Journal, name: &str) -> bool {
+    journal.entries().iter().filter(|entry| entry.host_link == name).count() == 1
 }
 
 /// The host link of an attachment: the journal's, else the computed name with
@@ -119,7 +117,8 @@ pub(super) fn find(
     for name in noted.clone().into_iter().chain(names.into_iter().flatten()) {
         let Some(link) = link::by_name(host, &name).map_err(kernel)? else { continue };
         let marked = link.alias.as_deref() == Some(&alias);
-        if marked || (noted.as_ref() == Some(&name) && is_unfinished_alone(&link, journal)) {
+        let noted = noted.as_ref() == Some(&name);
+        if marked || (noted && is_unfinished(&link, journal) && names_one(journal, &name)) {
             return Ok(Some(link));
         }
     }

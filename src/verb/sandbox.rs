@@ -47,6 +47,12 @@ pub(super) fn open_if_alive(environment: &Environment) -> Option<Namespace> {
     }
 }
 
+/// Whether the runtime names the node's own namespace without meaning to.
+pub(super) fn names_the_nodes_own(environment: &Environment) -> bool {
+    !environment.netns_override
+        && Namespace::open(&environment.netns).is_ok_and(|netns| is_nodes_own(netns.identity()))
+}
+
 fn is_nodes_own(identity: Identity) -> bool {
     net::ns::Identity::current() == Some(identity) || Identity::of_init() == Some(identity)
 }

@@ -53,3 +53,54 @@ fn links_are_found_by_their_mark_and_not_by_their_name() {
     assert_eq!(cells[1], ["default/a", "a1", "eth0", "10.0.0.1", "calia1", "1450", "missing"]);
     assert_eq!(cells[2], ["default/b", "b1", "eth0", "10.0.0.2", "other", "1400", "down"]);
 }
+
+/// The container that a word means, or what is said instead.
+fn chosen(pods: &[Attachment], word: &str) -> String {
+    match choose(pods, word, |pod| pod.entry.container_id.clone()) {
+        Ok(Ok(pod)) => pod.entry.container_id.clone(),
+        Ok(Err(failure)) => format!("{failure:?}"),
+        Err(ambiguous) => ambiguous,
+    }
+}
+
+#[test]
+fn a_pod_is_named_in_three_ways() {
+    let entries = vec![
+        entry("a", "abc1", "eth0", "10.0.0.1"),
+        entry("b", "abc123", "eth0", "10.0.0.2"),
+        entry("b", "abc123", "net1", "fd00::2"),
+        entry("c", "def", "eth0", "10.0.0.3"),
+    ];
+    let links: Vec<Link> = entries.iter().map(|entry| link(entry, true)).collect();
+    let pods = join(entries, &links);
+    for (word, container_id) in [
+        ("default/a", "abc1"),
+        ("default/b", "abc123"),
+        ("abc12", "abc123"),
+        // An id that is the beginning of another one.
+        ("abc1", "abc1"),
+        ("10.0.0.3", "def"),
+        ("fd00:0::2", "abc123"),
+        ("::ffff:10.0.0.2", "abc123"),
+    ] {
+        assert_eq!(chosen(&pods, word), container_id, "{word}");
+    }
+    for word in ["", "b", "default/d", "10.0.0.4", "default"] {
+        assert!(chosen(&pods, word).contains("no pod"), "{word}");
+    }
+    let ambiguous = chosen(&pods, "abc");
+    for words in ["default/a abc1 eth0", "default/b abc123 net1", "3 attachments"] {
+        assert!(ambiguous.contains(words), "{ambiguous}");
+    }
+    let by_interface = choose(&pods, "default/b", |pod| pod.entry.ifname.clone());
+    assert!(by_interface.is_err_and(|words| words.contains("net1")));
+}
+
+#[test]
+fn an_older_sandbox_of_the_pod_is_not_meant() {
+    let entries =
+        vec![entry("a", "older", "eth0", "10.0.0.1"), entry("a", "newer", "eth0", "10.0.0.2")];
+    let links = [link(&entries[1], true)];
+    assert_eq!(chosen(&join(entries.clone(), &links), "default/a"), "newer");
+    assert!(chosen(&join(entries, &[]), "default/a").contains("2 attachments"));
+}
