@@ -1,7 +1,9 @@
 //! What the kernel tells of changes, and what manx asks it for.
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::{RouteNetlinkMessage, neighbour::NeighbourState};
+use netlink_packet_route::{
+    RouteNetlinkMessage, address::AddressScope, neighbour::NeighbourState, route::RouteProtocol,
+};
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
 
 use crate::cluster::Node;
@@ -26,8 +28,9 @@ impl Monitor {
         Self(socket)
     }
 
-    /// The changes since the last look. Neighbours that the kernel itself looks
-    /// for, or forgets, are nobody's doing.
+    /// The changes since the last look, but for what the kernel does by itself:
+    /// neighbours that it looks for or forgets, link-local addresses that become
+    /// valid a second after their link, and its own routes.
     pub fn changes(&mut self) -> Vec<RouteNetlinkMessage> {
         let mut changes = Vec::new();
         let mut buffer = Vec::with_capacity(64 * 1024);
@@ -58,6 +61,10 @@ fn matters(message: &RouteNetlinkMessage) -> bool {
         RouteNetlinkMessage::NewNeighbour(neighbour)
         | RouteNetlinkMessage::DelNeighbour(neighbour) => {
             neighbour.header.state == NeighbourState::Permanent
+        }
+        RouteNetlinkMessage::NewAddress(address) => address.header.scope != AddressScope::Link,
+        RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route) => {
+            route.header.protocol != RouteProtocol::Kernel
         }
         _ => true,
     }

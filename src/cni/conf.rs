@@ -212,7 +212,9 @@ impl Config {
         let forwarding = container.boolean(&["allow_ip_forwarding"]);
         fields.absorb(container);
         let mut never = fields.networks(&["nonMasqueradeCIDRs"]).unwrap_or_default();
-        never.extend(fields.networks(&["clusterCIDRs"]).unwrap_or_default());
+        // Not read twice, or what is wrong with it would be told twice.
+        let fabric = FabricKeys::read(&mut fields);
+        never.extend(fabric.cluster_cidrs.iter().flatten());
         let own_ranges = ranges(document);
         never.extend(&own_ranges);
         let config = Self {
@@ -222,7 +224,7 @@ impl Config {
             mode,
             mtu: mtu(&mut fields),
             overhead: fields.number(&["overhead"], 0..=1000),
-            fabric: FabricKeys::read(&mut fields),
+            fabric,
             mtu_mode: mtu_mode(&mut fields),
             own_ranges,
             gateway: gateway(&mut fields),

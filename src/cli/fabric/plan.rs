@@ -26,7 +26,8 @@ attachments ask for, and changes nothing. Exits 0 if there is nothing to change,
   + something to make     - something of ours to remove
   ~ something to change   ! something that somebody else has: it stays
 
-  --json       {\"changes\": [{\"action\", \"object\", \"before\", \"after\"}], \"notes\": []}
+  --json       {\"changes\": [{\"action\", \"object\", \"before\", \"after\"}],
+               \"notes\": []}
   --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d
   --root DIR   read files and state below DIR",
     shape: Shape { flags: &["json"], values: &["conf", "root"], operands: Operands::AtMost(0) },

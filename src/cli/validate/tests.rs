@@ -205,7 +205,7 @@ fn mtu_against_families_overhead_and_the_device() {
     let low = json!({"mtu": 1279, "ipam": fixed});
     one(&lint_plugin(low, &Node::default()), Error, "plugins[0].mtu", "1280");
     let derived = json!({"mode": "vxlan", "ipam": ipv6});
-    one(&lint_plugin(derived, &device(1300)), Error, "plugins[0].mtu", "1250");
+    one(&lint_plugin(derived, &device(1300)), Error, "plugins[0].mtu", "1230");
     assert_eq!(lint_plugin(json!({"mtu": 1200}), &Node::default()), []);
     let above = json!({"mode": "vxlan", "mtu": 1500});
     one(&lint_plugin(above, &device(1500)), Warning, "plugins[0].mtu", "1450");
@@ -328,6 +328,8 @@ fn the_shipped_configurations_are_sound() {
     let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let mut files = conflist::files(&conf).unwrap();
     files.extend(conflist::files(&conf.join("examples")).unwrap());
+    files.extend(conflist::files(&conf.join("two-nodes")).unwrap());
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "conflist"));
     assert!(files.len() >= 5, "{files:?}");
     for finding in all(&files, false, &Node::default()).unwrap() {
         assert_eq!(finding.severity, Info, "{finding:?}");
