@@ -328,10 +328,17 @@ fn the_shipped_configurations_are_sound() {
     let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
     let mut files = conflist::files(&conf).unwrap();
     files.extend(conflist::files(&conf.join("examples")).unwrap());
-    files.extend(conflist::files(&conf.join("two-nodes")).unwrap());
     files.retain(|file| file.extension().is_some_and(|extension| extension == "conflist"));
     assert!(files.len() >= 5, "{files:?}");
-    for finding in all(&files, false, &Node::default()).unwrap() {
+    let mut findings = all(&files, false, &Node::default()).unwrap();
+    // Of these one is chosen, so each is looked at by itself.
+    for file in conflist::files(&conf.join("two-nodes")).unwrap() {
+        if file.ends_with("peers.json") {
+            continue;
+        }
+        findings.extend(all(&[file], false, &Node::default()).unwrap());
+    }
+    for finding in findings {
         assert_eq!(finding.severity, Info, "{finding:?}");
         assert!(finding.file.ends_with("10-calico.conflist"), "{finding:?}");
     }
