@@ -232,9 +232,9 @@ fn a_mac_that_was_asked_for_is_no_difference() {
     let pod = Pod::new("a");
     let result = network.add(&pod).ok();
     network.check(&pod, &result).ok();
+    // tuning behind us sets it once more, and the neighbours go all the same.
     pod.netns.command("ip", &["neighbour", "del", GATEWAY, "dev", "eth0"]).ok();
-    let error = network.check(&pod, &result).error();
-    assert!(text(&error["msg"]).contains("permanent neighbour"), "{error}");
+    network.check(&pod, &result).ok();
 }
 
 #[test]

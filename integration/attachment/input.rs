@@ -123,8 +123,8 @@ fn what_is_no_configuration_is_refused() {
     for (text, code, word) in [
         ("", 6, "JSON"),
         ("{", 6, "JSON"),
-        ("[]", 6, "[]"),
-        ("null", 6, "null"),
+        ("[]", 6, "no object"),
+        ("null", 6, "no object"),
         (r#"{"cniVersion":"1.1.0","type":"manx"}"#, 7, "name"),
         (r#"{"cniVersion":"1.1.0","name":"","type":"manx"}"#, 7, "name"),
         (r#"{"cniVersion":"1.1.0","name":"../x","type":"manx"}"#, 7, "../x"),

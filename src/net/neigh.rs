@@ -34,24 +34,39 @@ impl Neighbour {
             format!("set neighbour {} to {}", self.address, self.mac),
         )
     }
+}
 
-    /// Whether the kernel has exactly this entry, and for good.
-    ///
-    /// # Errors
-    /// Anything the kernel answers but "no such entry".
-    pub fn holds(&self, socket: &mut Socket, index: u32) -> Result<bool, Error> {
-        let what = format!("look up neighbour {}", self.address);
-        let message = RouteNetlinkMessage::GetNeighbour(describe(index, self.address));
-        let answers = match socket.exchange(&[Request::new(message, 0, what)]) {
-            Err(error) if error.is_absent() => return Ok(false),
-            answers => answers?,
-        };
-        Ok(answers.iter().any(|answer| {
-            let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return false };
-            let mac = NeighbourAttribute::LinkLayerAddress(self.mac.0.to_vec());
-            entry.header.state == NeighbourState::Permanent && entry.attributes.contains(&mac)
-        }))
-    }
+/// What the kernel knows of a next hop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Known {
+    /// Where it is reached, if that has been found out.
+    pub mac: Option<Mac>,
+    /// The entry is not asked for on the wire.
+    pub permanent: bool,
+}
+
+/// The kernel's entry for `address` on a link, if there is one.
+///
+/// # Errors
+/// Anything the kernel answers but "no such entry".
+pub fn lookup(socket: &mut Socket, index: u32, address: IpAddr) -> Result<Option<Known>, Error> {
+    let message = RouteNetlinkMessage::GetNeighbour(describe(index, address));
+    let request = Request::new(message, 0, format!("look up neighbour {address}"));
+    let answers = match socket.exchange(&[request]) {
+        Err(error) if error.is_absent() => return Ok(None),
+        answers => answers?,
+    };
+    Ok(answers.iter().find_map(|answer| {
+        let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return None };
+        let mac = entry.attributes.iter().find_map(|attribute| match attribute {
+            NeighbourAttribute::LinkLayerAddress(octets) => octets.as_slice().try_into().ok(),
+            _ => None,
+        });
+        Some(Known {
+            mac: mac.map(Mac),
+            permanent: entry.header.state == NeighbourState::Permanent,
+        })
+    }))
 }
 
 /// Removes an entry; one that is gone already is success.

@@ -25,6 +25,10 @@ pub const PROTOCOL_RA: u8 = 9;
 /// Reachable on the link itself (RT_SCOPE_LINK).
 pub const SCOPE_LINK: u8 = 253;
 
+/// What a look-up answers where there is no route, or one of the kinds
+/// unreachable, blackhole and prohibit (`fib_props`, net/ipv4/fib_semantics.c).
+const NOWHERE: [Errno; 4] = [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EINVAL, Errno::EACCES];
+
 /// A unicast route through one device.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Route {
@@ -149,7 +153,7 @@ impl fmt::Display for Route {
 /// resolved path), or `None` where there is none.
 ///
 /// # Errors
-/// Anything the kernel answers but "unreachable".
+/// Anything the kernel answers but that the address leads nowhere.
 pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Error> {
     let mut message = RouteMessage::default();
     message.header.address_family = family(address);
@@ -160,7 +164,7 @@ pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Err
     let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, what);
     match socket.exchange(&[request]) {
         Ok(answers) => Ok(answers.iter().find_map(read)),
-        Err(error) if matches!(error.errno, Errno::ENETUNREACH | Errno::EHOSTUNREACH) => Ok(None),
+        Err(error) if NOWHERE.contains(&error.errno) => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -21,7 +21,10 @@ use crate::{
         sysctl::Sysctl,
     },
     nft::{self, Ensured},
-    pod::{Attachment, Identity, PodFacts, attachment::Wish},
+    pod::{
+        Attachment, Identity, PodFacts,
+        attachment::{Wish, gateway_ipv6},
+    },
     state::{Entry, Journal, lock, replace},
 };
 
@@ -259,7 +262,7 @@ fn result(call: &Call, previous: AddResult, lease: &Lease, attachment: &Attachme
     result.interfaces.push(interface(&attachment.pod, sandbox));
     result.ips.extend(lease.addresses.iter().map(|address| Ip {
         address: (*address).into(),
-        gateway: None,
+        gateway: next_hop(call, attachment, *address),
         interface: Some(index),
     }));
     result.routes.extend(attachment.routes.iter().cloned());
@@ -269,6 +272,18 @@ fn result(call: &Call, previous: AddResult, lease: &Lease, attachment: &Attachme
         None => {}
     }
     result
+}
+
+/// The next hop of an address, where the way to it is this link's. Calico tells
+/// none; sbr behind us makes the default route of its table from it, and without
+/// it leaves the pod with no default route at all.
+fn next_hop(call: &Call, attachment: &Attachment, address: IpAddr) -> Option<IpAddr> {
+    if address.is_ipv6() {
+        return Some(gateway_ipv6().into());
+    }
+    let gateway = IpAddr::from(call.config.gateway);
+    let routes = &attachment.pod_side.routes;
+    routes.iter().any(|route| route.destination.ip() == gateway).then_some(gateway)
 }
 
 /// Undoes what a failed ADD made: the link and with it all that hangs on it,

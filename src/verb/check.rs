@@ -2,14 +2,14 @@
 //!
 //! Chained plugins may have changed what is theirs to change: a MAC address
 //! (then it stands in prevResult), an MTU made smaller, a route moved to
-//! another table. Nothing is modified.
+//! another table, a permanent neighbour lost with the MAC address. Nothing is modified.
 
 use std::net::IpAddr;
 
 use super::{Call, facts, ipam, kernel, masquerade, ownership, sandbox};
 use crate::{
     cni::{AddResult, Code, Error, Interface},
-    net::{Socket, addr, link::Link, route},
+    net::{Mac, Socket, addr, link::Link, neigh, route},
     nft,
     pod::{
         Attachment,
@@ -84,8 +84,9 @@ fn compare(
     });
     let mut differences = compare_links(&wanted, interface, host_link, pod_link);
     differences.extend(compare_host(&wanted, host, host_link)?);
-    let mac_is_ours = pod_link.mac == Some(wanted.pod.mac);
-    differences.extend(compare_pod(&wanted, pod, pod_link, mac_is_ours)?);
+    differences.extend(compare_pod(&wanted, pod, pod_link)?);
+    // One that was asked for may have been set once more by a plugin behind us.
+    differences.extend(compare_neighbours(&wanted, pod, pod_link, identity.pod_mac())?);
     Ok(differences)
 }
 
@@ -160,16 +161,7 @@ fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<V
     Ok(differences)
 }
 
-/// `mac_is_ours`: a chained plugin has not changed the pod link's MAC address.
-/// The kernel forgets all neighbours of a link when it changes
-/// (`neigh_changeaddr`, net/core/neighbour.c), the permanent ones too; the pod
-/// then asks, and the host link answers by proxy.
-fn compare_pod(
-    wanted: &Attachment,
-    pod: &mut Socket,
-    link: &Link,
-    mac_is_ours: bool,
-) -> Result<Vec<String>, Error> {
+fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec<String>, Error> {
     let side = &wanted.pod_side;
     let mut differences = Vec::new();
     let addresses = addr::of_link(pod, link.index).map_err(kernel)?;
@@ -183,10 +175,33 @@ fn compare_pod(
     let missing =
         side.routes.iter().filter(|route| !routes.iter().any(|found| route.agrees(&found.route)));
     differences.extend(missing.map(|route| format!("the pod's route {route} is missing")));
-    for neighbour in side.neighbours.iter().filter(|_| mac_is_ours) {
-        if !neighbour.holds(pod, link.index).map_err(kernel)? {
-            let address = neighbour.address;
-            differences.push(format!("the pod's permanent neighbour {address} is missing"));
+    Ok(differences)
+}
+
+/// The pod must know where its next hop is. A change of its MAC address, which
+/// a plugin behind us may make, empties the pod's table, the permanent entries
+/// too (neigh_changeaddr, net/core/neighbour.c). Then the host link answers: for
+/// its own IPv6 address always, for the IPv4 gateway by proxy, which takes a
+/// route to it on the node, such as a default route (arp_fwd_proxy, net/ipv4/
+/// arp.c). An entry that is absent is then no difference; a wrong one is.
+fn compare_neighbours(
+    wanted: &Attachment,
+    pod: &mut Socket,
+    link: &Link,
+    own_mac: Mac,
+) -> Result<Vec<String>, Error> {
+    let mut differences = Vec::new();
+    for neighbour in &wanted.pod_side.neighbours {
+        let address = neighbour.address;
+        let known = neigh::lookup(pod, link.index, address).map_err(kernel)?;
+        match known.and_then(|known| known.mac) {
+            Some(mac) if mac != neighbour.mac => {
+                differences.push(format!("the pod's neighbour {address} is {mac}"));
+            }
+            _ if link.mac == Some(own_mac) && !known.is_some_and(|known| known.permanent) => {
+                differences.push(format!("the pod's permanent neighbour {address} is missing"));
+            }
+            _ => {}
         }
     }
     Ok(differences)

@@ -51,7 +51,10 @@ pub(super) fn mtu(host: &mut Socket, config: &Config, root: &Root) -> Result<mtu
 
 /// The device of the default route, else the smallest that is up and is no
 /// pod's.
-fn uplink(host: &mut Socket) -> Result<Option<Uplink>, Error> {
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn uplink(host: &mut Socket) -> Result<Option<Uplink>, Error> {
     for probe in PROBES.iter().filter_map(|text| text.parse::<IpAddr>().ok()) {
         let default = route::lookup(host, probe).map_err(kernel)?;
         let device = default.filter(|found| found.route.destination.prefix() == 0);

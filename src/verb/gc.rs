@@ -53,8 +53,13 @@ pub(super) fn gc(call: &Call) -> Result<String, Error> {
         log::debug!("GC without a list of valid attachments: nothing done");
         return Ok(String::new());
     };
-    let ground =
-        Ground { root: &call.root, network: &call.config.name, path: &call.environment.path };
+    let ipam = Some(call.document.ipam()).filter(|_| !call.config.ipam_type.is_empty());
+    let ground = Ground {
+        root: &call.root,
+        network: &call.config.name,
+        path: &call.environment.path,
+        ipam: ipam.map(|ipam| (ipam.clone(), call.config.version.to_string())),
+    };
     let keep = |identity: &Identity| {
         let key = (identity.container_id.clone(), identity.ifname.clone());
         if valid.contains(&key) { None } else { Some("not in the runtime's list") }
@@ -90,7 +95,7 @@ pub fn collect_dead(
     valid: Option<&HashSet<(String, String)>>,
     dry_run: bool,
 ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
-    let ground = Ground { root, network, path };
+    let ground = Ground { root, network, path, ipam: None };
     let reachable = valid.is_none().then(Reachable::look);
     ground.collect(dry_run, &|candidate| match (candidate, valid, &reachable) {
         (Candidate::Noted(entry, _), Some(valid), _) => {
@@ -124,6 +129,8 @@ struct Ground<'a> {
     root: &'a Root,
     network: &'a str,
     path: &'a [PathBuf],
+    /// The present IPAM section and its version, where there is a configuration.
+    ipam: Option<(Value, String)>,
 }
 
 impl Ground<'_> {
@@ -154,7 +161,8 @@ impl Ground<'_> {
             };
             let removed = self.describe(entry, link, reason);
             if !dry_run {
-                errors.extend(self.remove(&mut host, &journal, entry, link));
+                let recalled = link.filter(|_| entry.is_none()).and_then(|link| self.recall(link));
+                errors.extend(self.remove(&mut host, &journal, entry.or(recalled.as_ref()), link));
             }
             collected.push(removed);
         }
@@ -165,13 +173,29 @@ impl Ground<'_> {
         Ok((collected, errors))
     }
 
-    /// Whether a link bears this network's mark: the alias names the network
-    /// unless it was too long, and then the group stands for it.
+    /// Whether a link is of this network: the alias names it unless it was too
+    /// long, and then the group stands for it. A link of the group without any
+    /// alias is an ADD that was killed: none is in flight while we hold the lock.
     fn owns(&self, link: &Link) -> bool {
-        let Some(alias) = link.alias.as_deref() else { return false };
+        let alias = link.alias.as_deref();
+        let named = |alias| of_alias(alias).is_none_or(|owner| owner.network == self.network);
         link.group == group(self.network)
-            && is_marked(Some(alias))
-            && of_alias(alias).is_none_or(|identity| identity.network == self.network)
+            && alias.is_none_or(|alias| is_marked(Some(alias)) && named(alias))
+    }
+
+    /// What the journal would have of a link's owner, where it has been lost: by
+    /// the present IPAM section the address can be released all the same.
+    fn recall(&self, link: &Link) -> Option<Entry> {
+        let (ipam, cni_version) = self.ipam.clone()?;
+        let owner = of_alias(link.alias.as_deref()?)?;
+        Some(Entry {
+            network: owner.network,
+            container_id: owner.container_id,
+            ifname: owner.ifname,
+            ipam,
+            cni_version,
+            ..Entry::default()
+        })
     }
 
     fn identity(&self, container_id: &str, ifname: &str) -> Identity {
@@ -262,7 +286,10 @@ fn pair<'a>(
     let mut pairs = Vec::new();
     for entry in entries {
         let alias = ground.identity(&entry.container_id, &entry.ifname).alias();
-        let link = links.iter().find(|link| link.alias.as_deref() == Some(&alias));
+        let link = links.iter().find(|link| match &link.alias {
+            Some(found) => *found == alias,
+            None => link.name == entry.host_link,
+        });
         used.extend(link.map(|link| link.index));
         pairs.push((Some(entry), link));
     }

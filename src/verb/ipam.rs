@@ -126,12 +126,9 @@ pub(super) fn check(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
     delegate(call)?.invoke(&Command::Check, &call.environment, &stdin, LIMIT).map(|_| ())
 }
 
-/// The configuration with the gateways of `lease` put back into prevResult;
-/// `None` where there are none, and the configuration may stay as it is.
+/// The configuration with the masks and gateways of `lease` put back into
+/// prevResult; `None` where that has no such list.
 fn as_given(call: &Call, lease: &[(IpNetwork, Option<IpAddr>)]) -> Option<Vec<u8>> {
-    if lease.iter().all(|(_, gateway)| gateway.is_none()) {
-        return None;
-    }
     let mut object = call.document.object.clone();
     let ips = object.get_mut("prevResult")?.get_mut("ips")?.as_array_mut()?;
     for ip in ips.iter_mut().filter_map(Value::as_object_mut) {
@@ -140,6 +137,7 @@ fn as_given(call: &Call, lease: &[(IpNetwork, Option<IpAddr>)]) -> Option<Vec<u8
         let given = lease.iter().find(|(network, _)| network.ip() == address);
         if let Some((network, gateway)) = given {
             ip.insert("address".into(), network.to_string().into());
+            ip.remove("gateway");
             ip.extend(gateway.map(|gateway| ("gateway".to_owned(), gateway.to_string().into())));
         }
     }

@@ -22,6 +22,7 @@ use std::{ffi::OsString, io, time::Instant};
 
 use serde_json::Value;
 
+pub use facts::uplink;
 pub use gc::{Collected, collect_dead};
 
 use crate::{

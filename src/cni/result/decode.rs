@@ -103,7 +103,10 @@ impl<'a> Node<'a> {
     fn root(value: &'a Value) -> Result<Self, Error> {
         match value.as_object() {
             Some(fields) => Ok(Self { at: String::new(), fields }),
-            None => Err(Error::new(Code::DECODE, format!("result: {value} is not an object"))),
+            None => Err(Error::new(
+                Code::DECODE,
+                format!("result: {} is not an object", json::shown(value)),
+            )),
         }
     }
 
@@ -116,13 +119,17 @@ impl<'a> Node<'a> {
         match self.field(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
-            Some(other) => Err(self.refuse(key, other, "is not a string")),
+            Some(other) => Err(self.refuse(key, &json::shown(other), "is not a string")),
         }
     }
 
     fn integer(&self, key: &str) -> Result<Option<i64>, Error> {
         self.field(key)
-            .map(|value| value.as_i64().ok_or_else(|| self.refuse(key, value, "is not an integer")))
+            .map(|value| {
+                value
+                    .as_i64()
+                    .ok_or_else(|| self.refuse(key, &json::shown(value), "is not an integer"))
+            })
             .transpose()
     }
 
@@ -155,7 +162,7 @@ impl<'a> Node<'a> {
         match self.field(key) {
             None => Ok(None),
             Some(Value::Object(fields)) => Ok(Some(Node { at: self.path(key), fields })),
-            Some(other) => Err(self.refuse(key, other, "is not an object")),
+            Some(other) => Err(self.refuse(key, &json::shown(other), "is not an object")),
         }
     }
 
@@ -163,7 +170,7 @@ impl<'a> Node<'a> {
         match self.field(key) {
             None => Ok(&[]),
             Some(Value::Array(items)) => Ok(items),
-            Some(other) => Err(self.refuse(key, other, "is not a list")),
+            Some(other) => Err(self.refuse(key, &json::shown(other), "is not a list")),
         }
     }
 
@@ -174,7 +181,9 @@ impl<'a> Node<'a> {
     ) -> Result<Vec<T>, Error> {
         let read_item = |(index, item): (usize, &'a Value)| match item.as_object() {
             Some(fields) => read(&Node { at: self.path(&format!("{key}[{index}]")), fields }),
-            None => Err(self.refuse(&format!("{key}[{index}]"), item, "is not an object")),
+            None => {
+                Err(self.refuse(&format!("{key}[{index}]"), &json::shown(item), "is not an object"))
+            }
         };
         self.items(key)?.iter().enumerate().map(read_item).collect()
     }
@@ -182,7 +191,9 @@ impl<'a> Node<'a> {
     fn texts(&self, key: &str) -> Result<Vec<String>, Error> {
         let text = |(index, item): (usize, &Value)| match item.as_str() {
             Some(text) => Ok(text.to_owned()),
-            None => Err(self.refuse(&format!("{key}[{index}]"), item, "is not a string")),
+            None => {
+                Err(self.refuse(&format!("{key}[{index}]"), &json::shown(item), "is not a string"))
+            }
         };
         self.items(key)?.iter().enumerate().map(text).collect()
     }

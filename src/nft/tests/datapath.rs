@@ -19,7 +19,6 @@ use crate::nft::{Ensured, ensure};
 
 const BLUE: u32 = 0x6d61_0001;
 const GREEN: u32 = 0x6d61_0002;
-const PORT: u16 = 4000;
 /// Longer than any packet takes here; a lost one fails the test.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -100,7 +99,9 @@ fn connect(host: &Namespace, link: &str, group: u32, other: &Namespace) {
 /// Sends a datagram from `from` (the kernel chooses the address unless `source`
 /// does) to `to` in `at`, which answers. Returns the source that `at` saw.
 fn seen(from: &Namespace, source: Option<&str>, at: &Namespace, to: &str) -> String {
-    let to = SocketAddr::new(to.parse().unwrap(), PORT);
+    // Any free port: a child that another test forks holds our descriptors until
+    // it executes its program, and a fixed port could still be bound by it.
+    let to = SocketAddr::new(to.parse().unwrap(), 0);
     let any = if to.is_ipv4() { "0.0.0.0" } else { "::" };
     let source: IpAddr = source.unwrap_or(any).parse().unwrap();
     let socket = |address: SocketAddr| {
@@ -111,6 +112,7 @@ fn seen(from: &Namespace, source: Option<&str>, at: &Namespace, to: &str) -> Str
         }
     };
     let there = at.run(socket(to));
+    let to = there.local_addr().unwrap();
     let here = from.run(socket(SocketAddr::new(source, 0)));
     let mut buffer = [0; 16];
     here.send_to(b"question", to).unwrap();

@@ -1,0 +1,409 @@
+//! The command line as an operator has it: the real binary, on pods that it
+//! attached itself, in namespaces that play the node.
+
+// Outside of #[test] functions clippy sees no test code, yet all of this crate is.
+#![allow(missing_docs)]
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
+
+#[path = "harness/mod.rs"]
+mod harness;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use harness::{DEADLINE, Finished, Host, Plugin, Pod, Stdin, eventually, plugin_dir, run};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use serde_json::{Value, json};
+
+const MANX: &str = env!("CARGO_BIN_EXE_manx");
+
+/// A node with the plugin configured, whose state and leases lie in its scratch.
+struct Node {
+    host: Host,
+    plugin: Plugin,
+}
+
+impl Node {
+    fn new() -> Self {
+        let host = Host::new();
+        let leases = host.scratch().dir("leases");
+        let plugin = Plugin::new(&host, MANX).config(json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "manx",
+            "ipam": {"type": "host-local", "dataDir": leases,
+                     "ranges": [[{"subnet": "10.9.0.0/24"}], [{"subnet": "fd00:9::/64"}]]},
+        }));
+        Self { host, plugin }
+    }
+
+    /// Attaches a pod of the default Kubernetes namespace.
+    fn pod(&self, name: &str) -> Pod {
+        let pod = Pod::new(name).kubernetes("default", name);
+        self.plugin.add(&pod).ok();
+        pod
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let (first, rest) = arguments.split_first().unwrap();
+        let mut command = Command::new(MANX);
+        command.arg(first).arg("--root").arg(self.host.scratch().dir("root")).args(rest);
+        command.env("CNI_PATH", plugin_dir());
+        command
+    }
+
+    fn manx(&self, arguments: &[&str]) -> Finished {
+        self.with_stdin(arguments, &Stdin::Null)
+    }
+
+    fn with_stdin(&self, arguments: &[&str], stdin: &Stdin) -> Finished {
+        self.host.enter(|| run(self.command(arguments), stdin, DEADLINE))
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        serde_json::from_str(&self.manx(arguments).ok()).unwrap()
+    }
+
+    fn pods(&self) -> Vec<Value> {
+        self.json(&["pods", "--json"])["pods"].as_array().unwrap().clone()
+    }
+
+    fn leases(&self) -> usize {
+        let files = fs::read_dir(self.host.scratch().dir("leases").join("net")).unwrap().flatten();
+        let parses = |name: String| name.parse::<std::net::IpAddr>().is_ok();
+        files.filter(|file| parses(file.file_name().into_string().unwrap())).count()
+    }
+}
+
+#[test]
+fn without_arguments_it_is_a_plugin_or_says_what_it_is() {
+    let start = |verb: Option<&str>| {
+        let mut command = Command::new(MANX);
+        command.env_clear().envs(verb.map(|verb| ("CNI_COMMAND", verb)));
+        run(command, &Stdin::Null, DEADLINE)
+    };
+    for verb in [None, Some("")] {
+        let said = start(verb);
+        assert_eq!((said.status, said.stdout.as_str()), (0, ""));
+        assert!(said.stderr.contains("manx --help") && said.stderr.contains("1.1.0"), "{said:?}");
+    }
+    assert!(start(Some("VERSION")).ok().contains("supportedVersions"));
+}
+
+#[test]
+fn a_reader_that_left_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut child = Command::new(MANX)
+        .args(["help"])
+        .stdout(Stdio::from(writer))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = Command::new(MANX).arg("help").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(!output.stderr.is_empty());
+}
+
+#[test]
+fn pods_are_listed_with_what_the_kernel_has() {
+    let node = Node::new();
+    assert!(node.pods().is_empty());
+    let (web, db) = (node.pod("web"), node.pod("db"));
+    let pods = node.pods();
+    assert_eq!(pods.len(), 2);
+    let listed = &pods[1];
+    assert_eq!(listed["podNamespace"], "default");
+    assert_eq!(listed["podName"], "web");
+    assert_eq!(listed["containerID"], web.id.as_str());
+    assert_eq!(listed["ifname"], "eth0");
+    assert_eq!(listed["network"], "net");
+    assert_eq!(listed["state"], "up");
+    let addresses: Vec<String> = web.netns.addresses("eth0");
+    let plain = addresses.iter().map(|address| address.split('/').next().unwrap());
+    assert_eq!(listed["addresses"], json!(plain.collect::<Vec<_>>()));
+    let link = node.host.link(listed["hostLink"].as_str().unwrap()).unwrap();
+    assert_eq!(listed["mtu"], link["mtu"]);
+
+    let name = listed["hostLink"].as_str().unwrap();
+    node.host.command("ip", &["link", "set", name, "down"]).ok();
+    assert_eq!(node.pods()[1]["state"], "down");
+    node.host.command("ip", &["link", "delete", name]).ok();
+    let table = node.manx(&["pods"]).ok();
+    let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(rows[0][0], "POD");
+    assert_eq!((rows[1][0], rows[1][6]), ("default/db", "up"));
+    assert_eq!((rows[2][0], rows[2][4], rows[2][6]), ("default/web", name, "missing"));
+    assert!(db.id.starts_with(rows[1][1]) && rows[1][1].len() <= 12, "{table}");
+    node.plugin.del(&web).ok();
+    node.plugin.del(&db).ok();
+    assert!(node.pods().is_empty());
+}
+
+#[test]
+fn exec_runs_in_the_pod_and_ends_as_the_command_does() {
+    let node = Node::new();
+    let web = node.pod("web");
+    let address = web.netns.addresses("eth0")[0].clone();
+    let address = address.split('/').next().unwrap();
+    let ip = ["ip", "-o", "-4", "address", "show", "dev", "eth0"];
+    for pod in ["default/web", &web.id, &web.id[..web.id.len() - 1], address] {
+        let said = node.manx(&[&["exec", pod, "--"], &ip[..]].concat()).ok();
+        assert!(said.contains(address), "{pod}: {said}");
+    }
+    for (script, status) in [("exit 7", 7), ("kill -9 $$", 128 + 9), ("exit 0", 0)] {
+        assert_eq!(node.manx(&["exec", "default/web", "sh", "-c", script]).status, status);
+    }
+    assert_eq!(node.manx(&["exec", "default/web", "no-such-command"]).status, 127);
+    assert_eq!(node.manx(&["exec", "default/web", "/dev/null"]).status, 126);
+    let input = Stdin::Bytes(b"through and through".to_vec());
+    let said = node.with_stdin(&["exec", "default/web", "cat"], &input);
+    assert_eq!(said.ok(), "through and through");
+    let unknown = node.manx(&["exec", "default/nobody", "true"]);
+    assert!(unknown.status == 1 && unknown.stderr.contains("manx pods"), "{unknown:?}");
+
+    let twins = ["twin-a", "twin-b"].map(|id| {
+        let pod = Pod { id: format!("{id}{}", web.id), ..Pod::new("twin") };
+        node.plugin.add(&pod).ok();
+        pod
+    });
+    let ambiguous = node.manx(&["exec", "twin-", "true"]);
+    assert_eq!(ambiguous.status, 2);
+    for twin in &twins {
+        assert!(ambiguous.stderr.contains(&twin.id), "{ambiguous:?}");
+    }
+}
+
+#[test]
+fn exec_finds_a_namespace_whose_path_is_gone() {
+    let node = Node::new();
+    let pod = node.pod("web");
+    let address = pod.netns.addresses("eth0")[0].clone();
+    let mut inside = pod.netns.enter(|| Command::new("sleep").arg("60").spawn().unwrap());
+    let id = pod.id.clone();
+    // Now only the process holds the namespace: the path was one of our open file.
+    drop(pod);
+    let said = node.manx(&["exec", &id, "ip", "-o", "address", "show", "dev", "eth0"]);
+    let _ = inside.kill();
+    inside.wait().unwrap();
+    assert!(said.ok().contains(&address));
+    let gone = || node.manx(&["exec", &id, "true"]).status == 1;
+    assert!(eventually(Duration::from_secs(5), gone));
+}
+
+#[test]
+fn capture_shows_what_a_pod_sends() {
+    let node = Node::new();
+    let pod = node.pod("web");
+    // As root tcpdump insists on dropping groups, which a user namespace may not do.
+    node.host.scratch().dir("tools");
+    let wrapper = "#!/bin/sh\nPATH=${PATH#*:}\nexec strace -qq -o /dev/null \\\n\
+        -e trace=setgroups -e inject=setgroups:retval=0 tcpdump -Z root \"$@\"\n";
+    let wrapper = node.host.scratch().script("tools/tcpdump", wrapper);
+    let tools = wrapper.parent().unwrap().display();
+    let path = format!("{tools}:{}", std::env::var("PATH").unwrap());
+    let capture = || {
+        let filter = ["-c", "1", "icmp", "and", "src", "10.9.0.2"];
+        let mut command = node.command(&[&["capture", "default/web"], &filter[..]].concat());
+        command.env("PATH", &path);
+        node.host.enter(|| run(command, &Stdin::Null, DEADLINE))
+    };
+    let said = thread::scope(|scope| {
+        let capture = scope.spawn(capture);
+        while !capture.is_finished() {
+            // Unanswered: 192.0.2.9 is nowhere, and the request is seen all the same.
+            pod.netns.command("ping", &["-n", "-q", "-c", "1", "-W", "0.2", "192.0.2.9"]);
+        }
+        capture.join().unwrap()
+    });
+    assert!(said.clone().ok().contains("10.9.0.2 > 192.0.2.9: ICMP echo request"), "{said:?}");
+
+    let mut without = node.command(&["capture", "default/web"]);
+    without.env("PATH", "/nowhere");
+    let said = node.host.enter(|| run(without, &Stdin::Null, DEADLINE));
+    assert!(said.status == 1 && said.stderr.contains("package tcpdump"), "{said:?}");
+
+    node.plugin.add(&pod.interface("net1")).ok();
+    let ambiguous = node.manx(&["capture", "default/web"]);
+    assert!(ambiguous.status == 2 && ambiguous.stderr.contains("net1"), "{ambiguous:?}");
+    let chosen = node.manx(&["capture", "--ifname", "net1", "default/web", "--version"]);
+    assert_eq!(chosen.status, 0, "{chosen:?}");
+}
+
+#[test]
+fn gc_removes_the_dead_and_leaves_the_living() {
+    let node = Node::new();
+    let (alive, unlinked, dead) = (node.pod("alive"), node.pod("unlinked"), node.pod("dead"));
+    assert_eq!(node.json(&["gc", "--json"])["collected"], json!([]));
+    let link = node.pods()[2]["hostLink"].clone();
+    node.host.command("ip", &["link", "delete", link.as_str().unwrap()]).ok();
+    let (unlinked, dead) = (unlinked.id, { dead }.id);
+    let both = || {
+        let found = node.json(&["gc", "--dry-run", "--json"]);
+        assert_eq!(found["dryRun"], true);
+        found["collected"].as_array().unwrap().len() == 2
+    };
+    // The kernel takes a namespace down some time after its last user has gone.
+    assert!(eventually(Duration::from_secs(5), both));
+    assert_eq!((node.pods().len(), node.leases()), (3, 6));
+
+    let said = node.manx(&["gc", "--network", "net"]).ok();
+    assert!(said.contains(&unlinked) && said.contains(&dead), "{said}");
+    assert!(said.contains("its link is gone") && said.ends_with("removed: 2\n"), "{said}");
+    assert_eq!((node.pods().len(), node.leases()), (1, 2));
+    assert_eq!(node.manx(&["gc"]).ok(), "removed: 0\n");
+    assert_eq!(node.manx(&["gc", "--network", "nt"]).status, 1);
+
+    let list =
+        |id: &str| Stdin::Bytes(json!([{"containerID": id, "ifname": "eth0"}]).to_string().into());
+    let kept = node.with_stdin(&["gc", "--valid", "-"], &list(&alive.id)).ok();
+    assert_eq!(kept, "removed: 0\n");
+    let broken = node.with_stdin(&["gc", "--valid", "-"], &Stdin::Null);
+    assert!(broken.status == 1 && broken.stderr.contains("nothing was removed"), "{broken:?}");
+    assert_eq!(node.pods().len(), 1);
+    let gone = node.with_stdin(&["gc", "--valid", "-"], &list("other")).ok();
+    assert!(gone.contains("not in the list") && gone.contains("removed: 1"), "{gone}");
+    assert_eq!((node.pods().len(), node.leases()), (0, 0));
+    assert!(alive.netns.links().is_empty() && node.host.links().is_empty());
+}
+
+#[test]
+fn gc_tells_what_it_could_not_release() {
+    let node = Node::new();
+    let pod = node.pod("web").id;
+    let nowhere = node.host.scratch().dir("nowhere");
+    let failing = || node.manx(&["gc", "--bin", nowhere.to_str().unwrap()]).status == 1;
+    assert!(eventually(Duration::from_secs(5), failing));
+    let said = node.manx(&["gc", "--json", "--bin", nowhere.to_str().unwrap()]);
+    let said: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert!(said["errors"][0]["msg"].as_str().unwrap().contains("host-local"), "{said}");
+    // What was not released stays known, for the next try.
+    assert_eq!(node.pods()[0]["containerID"], pod);
+    node.manx(&["gc"]).ok();
+    assert!(node.pods().is_empty() && node.leases() == 0);
+}
+
+#[test]
+fn what_install_copies_works_and_is_known_again() {
+    let node = Node::new();
+    let root = node.host.scratch().dir("root");
+    let said = node.manx(&["install"]).ok();
+    assert!(said.contains("/opt/cni/bin/manx: installed"), "{said}");
+    let binary = root.join("opt/cni/bin/manx");
+    let version = run(
+        {
+            let mut command = Command::new(&binary);
+            command.arg("version");
+            command
+        },
+        &Stdin::Null,
+        DEADLINE,
+    );
+    assert_eq!(version.ok(), node.host.command(MANX, &["version"]).ok());
+    // Another build of this program is recognised and replaced, unasked.
+    let mut bytes = fs::read(&binary).unwrap();
+    bytes.push(0);
+    fs::write(&binary, &bytes).unwrap();
+    let said = node.manx(&["install", "--no-conf"]).ok();
+    assert!(said.contains("/opt/cni/bin/manx: replaced"), "{said}");
+    assert!(fs::read(&binary).unwrap() == fs::read(MANX).unwrap());
+}
+
+#[test]
+fn a_runtime_that_waits_for_a_write_sees_the_configuration() {
+    let node = Node::new();
+    let conf = node.host.scratch().dir("root/etc/cni/net.d");
+    let inotify = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+    let events = AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_MODIFY;
+    inotify.add_watch(&conf, events).unwrap();
+    // The first run makes the file; the second finds it and wakes the runtime
+    // again, in case it was the first one's write that was lost.
+    for moved in [true, false] {
+        node.manx(&["install", "--no-dropins"]).ok();
+        let seen: Vec<AddWatchFlags> = inotify
+            .read_events()
+            .unwrap()
+            .into_iter()
+            .filter(|event| event.name.as_deref() == Some("10-manx.conflist".as_ref()))
+            .map(|event| event.mask)
+            .collect();
+        assert_eq!(seen.contains(&AddWatchFlags::IN_MOVED_TO), moved, "{seen:?}");
+        assert_eq!(seen.last(), Some(&AddWatchFlags::IN_MODIFY), "{seen:?}");
+    }
+}
+
+/// The shipped files: the default, then the examples.
+fn shipped() -> Vec<PathBuf> {
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("conf");
+    let examples = fs::read_dir(conf.join("examples")).unwrap().flatten().map(|file| file.path());
+    let mut files: Vec<PathBuf> = examples.chain([conf.join("10-manx.conflist")]).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn every_shipped_configuration_attaches_a_pod() {
+    for file in shipped() {
+        let (host, _outside) = Host::with_uplink();
+        let list: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+        let mut conf = list["plugins"][0].clone();
+        conf["name"] = list["name"].clone();
+        conf["cniVersion"] = list["cniVersion"].clone();
+        conf["ipam"]["dataDir"] = json!(host.scratch().dir("leases"));
+        let plugin = Plugin::new(&host, MANX).config(conf.clone());
+        let pod = Pod::new("a").kubernetes("default", "a");
+        plugin.add(&pod).ok();
+        let first = pod.netns.addresses("eth0")[0].clone();
+        assert!(host.pings(first.split('/').next().unwrap()), "{}", file.display());
+        drop_in_agrees(&host);
+        plugin.del(&pod).ok();
+        assert!(pod.netns.links().is_empty(), "{}", file.display());
+    }
+}
+
+/// That the sysctl drop-in says of host links what ADD wrote.
+fn drop_in_agrees(host: &Host) {
+    let text = include_str!("../conf/sysctl.d/90-manx.conf");
+    let link = host.links().into_iter().find(|name| name.starts_with("cali")).unwrap();
+    let ipv6 = host.sysctl("ipv6/conf/all/forwarding") == "1";
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (key, value) = line.trim_start_matches('-').split_once(" = ").unwrap();
+        let key = key.strip_prefix("net.").unwrap().replace("cali*", &link).replace('.', "/");
+        if ipv6 || !key.starts_with("ipv6") {
+            assert_eq!(host.sysctl(&key), value, "{key}");
+        }
+    }
+}
+
+#[test]
+fn an_installed_node_validates() {
+    let node = Node::new();
+    let bin = node.host.scratch().dir("root/opt/cni/bin");
+    for plugin in fs::read_dir(plugin_dir()).unwrap().flatten() {
+        std::os::unix::fs::symlink(plugin.path(), bin.join(plugin.file_name())).unwrap();
+    }
+    let said = node.manx(&["install"]).ok();
+    assert!(!said.contains("error"), "{said}");
+    node.manx(&["install", "--name", "calico"]).ok();
+    let validate = |arguments: &[&str]| {
+        let mut command = node.command(&[&["validate"], arguments].concat());
+        command.env_remove("CNI_PATH");
+        node.host.enter(|| run(command, &Stdin::Null, DEADLINE))
+    };
+    let said = validate(&[]).ok();
+    assert!(said.contains("files: 1, errors: 0, warnings: 0"), "{said}");
+    for file in shipped() {
+        let said = validate(&[file.to_str().unwrap()]).ok();
+        assert!(said.contains("errors: 0"), "{said}");
+    }
+    fs::remove_file(bin.join("portmap")).unwrap();
+    let said = validate(&["--json"]);
+    assert_eq!(said.status, 3);
+    let said: Value = serde_json::from_str(&said.stdout).unwrap();
+    assert_eq!(said["findings"][1]["path"], "plugins[1].type", "{said}");
+}

@@ -1,0 +1,186 @@
+//! Whether the modules know only what the table in `src/lib.rs` lets them know.
+//!
+//! It reads source text, not the compiler's mind: paths that begin with
+//! `crate::`, on their own or in a `use`, and paths that climb out of a module
+//! by `super::`.
+
+#![allow(missing_docs)]
+// What tests share is no test in clippy's eyes.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Above this a file holds more than one subject.
+const LINES_MAX: usize = 500;
+
+/// Crates whose types stay inside the modules named with them.
+const CONFINED: [(&str, &[&str]); 4] = [
+    ("netlink_packet_route", &["net"]),
+    ("rtnetlink", &["net"]),
+    ("netlink_packet_core", &["net", "nft"]),
+    ("netlink_sys", &["net", "nft"]),
+];
+
+/// A source file below `src/`.
+struct Source {
+    path: PathBuf,
+    /// The first directory or file below `src/`.
+    module: String,
+    /// Without comments.
+    code: String,
+    lines: usize,
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut directories = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let inside = path.strip_prefix(&root).unwrap();
+                let first = Path::new(inside.components().next().unwrap().as_os_str());
+                let text = fs::read_to_string(&path).unwrap();
+                found.push(Source {
+                    module: first.file_stem().unwrap().to_string_lossy().into_owned(),
+                    code: without_comments(&text),
+                    lines: text.lines().count(),
+                    path,
+                });
+            }
+        }
+    }
+    assert!(found.len() > 30, "only {} files below {}", found.len(), root.display());
+    found
+}
+
+fn without_comments(text: &str) -> String {
+    let code = |line: &str| line.split("//").next().unwrap_or_default().to_owned() + "\n";
+    text.lines().map(code).collect()
+}
+
+/// The rows of the table in `src/lib.rs`, the highest first.
+fn layers() -> Vec<Vec<String>> {
+    let text = include_str!("../src/lib.rs");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | ")?.split(" | ").nth(1));
+    let names = |cell: &str| -> Vec<String> {
+        cell.split('`').skip(1).step_by(2).map(String::from).collect()
+    };
+    rows.map(names).filter(|row| !row.is_empty()).collect()
+}
+
+/// The modules of this crate that `code` names in paths from its root.
+fn named_modules(code: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    for (at, root) in code.match_indices("crate::") {
+        if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let rest = &code[at + root.len()..];
+        match rest.strip_prefix('{') {
+            Some(group) => names.extend(first_segments(group)),
+            None => names.push(identifier(rest)),
+        }
+    }
+    names.retain(|name| !name.is_empty());
+    names
+}
+
+/// The first segments of the paths in a `use` group, up to its closing brace.
+fn first_segments(group: &str) -> Vec<String> {
+    let (mut depth, mut at_start, mut names) = (0, true, Vec::new());
+    for (at, character) in group.char_indices() {
+        match character {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => at_start = true,
+            c if c.is_whitespace() => {}
+            _ if at_start => {
+                names.push(identifier(&group[at..]));
+                at_start = false;
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn identifier(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+#[test]
+fn paths_are_read_in_every_form() {
+    let code = "use crate::{\n    cni::{AddResult, Code},\n    net,\n    nft::{self, X}\n};
+        fn f() -> crate::pod::Y { crate::state::z() }
+        use other_crate::cli;";
+    assert_eq!(named_modules(code), ["cni", "net", "nft", "pod", "state"]);
+}
+
+#[test]
+fn modules_know_only_the_layers_below_them() {
+    let layers = layers();
+    let row = |module: &str| layers.iter().position(|layer| layer.iter().any(|m| m == module));
+    let mut wrong = BTreeMap::new();
+    for source in sources() {
+        let Some(own) = row(&source.module) else { continue };
+        for name in named_modules(&source.code) {
+            let below = row(&name).is_some_and(|row| row > own);
+            if name != source.module && !below {
+                wrong.insert(source.path.display().to_string(), name);
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "against the table in src/lib.rs: {wrong:#?}");
+}
+
+#[test]
+fn every_module_has_its_row() {
+    let declared: Vec<&str> = include_str!("../src/lib.rs")
+        .lines()
+        .filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';'))
+        .collect();
+    let mut rows: Vec<String> = layers().concat();
+    rows.sort();
+    assert_eq!(rows, declared, "the table in src/lib.rs names every module once");
+}
+
+#[test]
+fn nobody_climbs_out_of_a_module() {
+    let modules = layers().concat();
+    for source in sources() {
+        for module in modules.iter().filter(|module| **module != source.module) {
+            let directory = source.path.parent().unwrap();
+            let is_sibling = directory.join(module).with_extension("rs").exists()
+                || directory.join(module).is_dir();
+            let climbs = source.code.contains(&format!("super::{module}::"));
+            let path = source.path.display();
+            assert!(is_sibling || !climbs, "{path} reaches {module} by super::");
+        }
+    }
+}
+
+#[test]
+fn netlink_types_stay_where_the_kernel_is_spoken_to() {
+    for source in sources() {
+        for (name, modules) in CONFINED {
+            let allowed = modules.contains(&source.module.as_str());
+            let path = source.path.display();
+            assert!(allowed || !source.code.contains(name), "{path} names {name}");
+        }
+    }
+}
+
+#[test]
+fn no_file_is_too_long() {
+    for source in sources() {
+        let (path, lines) = (source.path.display(), source.lines);
+        assert!(lines <= LINES_MAX, "{path} has {lines} lines: give its subjects files");
+    }
+}

@@ -1,0 +1,54 @@
+//! Where a runtime's network configurations lie and which of them counts.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+
+use crate::cni::json::field;
+
+/// Where runtimes look for configurations by default.
+pub(super) const DIRECTORY: &str = "/etc/cni/net.d";
+
+/// The plugin's own names: as shipped, and as a node has it that ran Calico.
+pub(super) const TYPES: [&str; 2] = ["manx", "calico"];
+
+/// The configurations of a directory in the order in which runtimes read them:
+/// by file name, byte by byte (libcni, `ConfFiles`). The first is the one that
+/// containerd and CRI-O use.
+///
+/// # Errors
+/// Of reading the directory.
+pub(super) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for file in fs::read_dir(directory)? {
+        let path = file?.path();
+        let extension = path.extension().and_then(|extension| extension.to_str());
+        if matches!(extension, Some("conf" | "conflist" | "json")) && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort_unstable_by(|one, other| one.file_name().cmp(&other.file_name()));
+    Ok(files)
+}
+
+/// Whether a file of this name holds a list of plugins.
+pub(super) fn is_list(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "conflist")
+}
+
+/// Whether an object of a chain is this plugin's.
+pub(super) fn is_ours(plugin: &Map<String, Value>) -> bool {
+    let kind = field(plugin, "type").and_then(Value::as_str);
+    kind.is_some_and(|kind| TYPES.contains(&kind))
+}
+
+/// Whether a configuration, a list or a single one, names this plugin.
+pub(super) fn names_us(bytes: &[u8]) -> bool {
+    let Ok(Value::Object(object)) = serde_json::from_slice(bytes) else { return false };
+    let plugins = field(&object, "plugins").and_then(Value::as_array);
+    let mut chained = plugins.into_iter().flatten().filter_map(Value::as_object);
+    is_ours(&object) || chained.any(is_ours)
+}

@@ -1,0 +1,274 @@
+//! `manx install`: puts the plugin, its configuration and a few words to the
+//! daemons of the node where each looks for it.
+//!
+//! It can be run again at any time, also after it was killed half-way: what is
+//! there already is left alone, and what somebody else put there stays.
+
+mod file;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use file::Outcome;
+
+use super::{
+    Args, Console, Failure, Status, Subcommand,
+    args::{Operands, PLUGIN_DIRECTORY, Shape},
+    conflist, failed, validate,
+};
+use crate::state::Root;
+
+pub(super) const SUBCOMMAND: Subcommand = Subcommand {
+    name: "install",
+    summary: "install the plugin and its configuration on this node",
+    help: "\
+Usage: manx install [OPTION…]
+
+Copies itself to the plugins of the container runtime, writes a configuration
+and tells networkd, udev, NetworkManager and sysctl, where they are, to leave
+pods' links alone. What is there and differs is kept. Can be run again.
+
+  --bin-dir DIR   where plugins are (/opt/cni/bin)
+  --conf-dir DIR  where configurations are (/etc/cni/net.d)
+  --conf FILE     install this one, under its own name, instead of the default,
+                  which is 10-manx.conflist and which is written only where no
+                  other configuration names the plugin
+  --no-conf       install no configuration
+  --name NAME     manx, or calico to serve a configuration made for Calico; then
+                  no configuration is written without --conf
+  --no-dropins    leave the daemons' configuration alone
+  --force         replace files that differ
+  --root DIR      put DIR before every path that is written to",
+    shape: Shape {
+        flags: &["no-conf", "no-dropins", "force"],
+        values: &["bin-dir", "conf-dir", "conf", "name", "root"],
+        operands: Operands::AtMost(0),
+    },
+    run,
+};
+
+/// The configuration of a node that has none.
+const DEFAULT: (&str, &str) = ("10-manx.conflist", include_str!("../../../conf/10-manx.conflist"));
+
+/// A file for a daemon: the directory by which it is recognised, where the file
+/// goes, what it says.
+struct DropIn {
+    daemon: &'static str,
+    path: &'static str,
+    text: &'static str,
+}
+
+const DROP_INS: [DropIn; 4] = [
+    DropIn {
+        daemon: "/etc/systemd/network",
+        path: "/etc/systemd/network/10-manx.network",
+        text: include_str!("../../../conf/systemd/network/10-manx.network"),
+    },
+    DropIn {
+        daemon: "/etc/systemd/network",
+        path: "/etc/systemd/network/10-manx.link",
+        text: include_str!("../../../conf/systemd/network/10-manx.link"),
+    },
+    DropIn {
+        daemon: "/etc/NetworkManager",
+        path: "/etc/NetworkManager/conf.d/10-manx.conf",
+        text: include_str!("../../../conf/NetworkManager/10-manx.conf"),
+    },
+    DropIn {
+        daemon: "/etc/sysctl.d",
+        path: "/etc/sysctl.d/90-manx.conf",
+        text: include_str!("../../../conf/sysctl.d/90-manx.conf"),
+    },
+];
+
+/// Words that stand in every copy of this program, to know one by.
+const MARK: &str = "manx: a CNI plugin that gives each pod a routed veth (installed copy)";
+
+fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let order = Order::read(args)?;
+    let configuration = order.configuration()?;
+    let mut status = order.binary(console)?;
+    if let Some((name, bytes)) = configuration {
+        if order.write_configuration(&name, &bytes, console)? == Status::Failed {
+            status = Status::Failed;
+        }
+    } else {
+        let directory = order.conf_dir.display();
+        writeln!(console.out, "{directory}: no configuration written")?;
+    }
+    if !args.flag("no-dropins") {
+        order.drop_ins(console)?;
+    }
+    Ok(status)
+}
+
+/// What was asked for.
+struct Order {
+    root: Root,
+    name: &'static str,
+    bin_dir: PathBuf,
+    conf_dir: PathBuf,
+    conf: Option<PathBuf>,
+    default_conf: bool,
+    force: bool,
+}
+
+impl Order {
+    fn read(args: &Args) -> Result<Self, Failure> {
+        let root = args.root();
+        let directory = |option, default| {
+            root.path(args.value(option).map_or_else(|| Path::new(default), Path::new))
+        };
+        let name = match args.value("name").map(OsStr::to_string_lossy) {
+            None => "manx",
+            Some(name) => {
+                conflist::TYPES.into_iter().find(|known| *known == name).ok_or_else(|| {
+                    SUBCOMMAND.usage(&format!("--name {name:?} is neither manx nor calico"))
+                })?
+            }
+        };
+        let conf = args.value("conf").map(PathBuf::from);
+        if conf.is_some() && args.flag("no-conf") {
+            return Err(SUBCOMMAND.usage("--conf and --no-conf contradict each other"));
+        }
+        Ok(Self {
+            name,
+            bin_dir: directory("bin-dir", PLUGIN_DIRECTORY),
+            conf_dir: directory("conf-dir", conflist::DIRECTORY),
+            default_conf: conf.is_none() && !args.flag("no-conf") && name == "manx",
+            conf,
+            force: args.flag("force"),
+            root,
+        })
+    }
+
+    /// Name and content of the configuration to write. A given one is looked at
+    /// before anything is touched: a runtime that finds a broken one stops all
+    /// pods, those of other networks as well.
+    fn configuration(&self) -> Result<Option<(String, Vec<u8>)>, Failure> {
+        let Some(path) = &self.conf else {
+            let (name, text) = DEFAULT;
+            return Ok(self.default_conf.then(|| (name.to_owned(), text.into())));
+        };
+        let bytes = fs::read(path).map_err(|error| failed(path.display(), &error))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !conflist::is_list(path) {
+            let words = "runtimes read a list of plugins from a file that ends in .conflist";
+            return Err(Failure::Failed(format!("{}: {words}", path.display())));
+        }
+        let linted = validate::lint(path, &bytes, &validate::Node::default());
+        let mut errors = linted.findings.iter();
+        match errors.find(|finding| finding.severity == validate::Severity::Error) {
+            Some(error) if !self.force => Err(Failure::Failed(format!(
+                "{}: {} {}; nothing was installed, see manx validate",
+                path.display(),
+                error.path,
+                error.message
+            ))),
+            _ => Ok(Some((name, bytes))),
+        }
+    }
+
+    /// Copies this program. A program of that name that is none of ours stays:
+    /// Calico's may be the only copy.
+    fn binary(&self, console: &mut Console<'_>) -> Result<Status, Failure> {
+        let own = "/proc/self/exe";
+        let bytes = fs::read(own).map_err(|error| failed(own, &error))?;
+        let path = self.bin_dir.join(self.name);
+        let replaceable = |old: &[u8]| self.force || contains(old, MARK.as_bytes());
+        let outcome = file::put(&path, &bytes, 0o755, replaceable)?;
+        if outcome == Outcome::Kept {
+            let words = "another program, kept; save it elsewhere, or replace it with --force";
+            return Err(Failure::Failed(format!("{}: {words}", path.display())));
+        }
+        report(console, &path, outcome)?;
+        Ok(Status::Fine)
+    }
+
+    fn write_configuration(
+        &self,
+        name: &str,
+        bytes: &[u8],
+        console: &mut Console<'_>,
+    ) -> Result<Status, Failure> {
+        let path = self.conf_dir.join(name);
+        if self.default_conf
+            && !self.force
+            && let Some(other) = self.other_configuration(&path)
+        {
+            writeln!(console.out, "{}: kept, it names the plugin already", other.display())?;
+            return Ok(Status::Fine);
+        }
+        let outcome = file::put(&path, bytes, 0o600, |_| self.force)?;
+        report(console, &path, outcome)?;
+        if outcome == Outcome::Kept {
+            // Asked for explicitly, it is missing; the default is only a default.
+            return Ok(if self.default_conf { Status::Fine } else { Status::Failed });
+        }
+        file::touch(&path, bytes)?;
+        let files = conflist::files(&self.conf_dir);
+        let files = files.map_err(|error| failed(self.conf_dir.display(), &error))?;
+        if let Some(first) = files.first().filter(|first| **first != path) {
+            writeln!(console.out, "{}: comes first, runtimes use that one", first.display())?;
+        }
+        self.remarks(&path, bytes, console)
+    }
+
+    /// What the configuration still lacks on this node, such as a plugin of its
+    /// chain that is installed later.
+    fn remarks(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        console: &mut Console<'_>,
+    ) -> Result<Status, Failure> {
+        let node = validate::Node { plugin_path: Some(vec![self.bin_dir.clone()]), uplink: None };
+        for finding in validate::lint(path, bytes, &node).findings {
+            if finding.severity != validate::Severity::Info {
+                let (level, at) = (finding.severity.as_str(), &finding.path);
+                writeln!(console.out, "{}: {level}: {at}: {}", path.display(), finding.message)?;
+            }
+        }
+        Ok(Status::Fine)
+    }
+
+    /// A configuration of this plugin's under another name.
+    fn other_configuration(&self, own: &Path) -> Option<PathBuf> {
+        let files = conflist::files(&self.conf_dir).unwrap_or_default();
+        let mut others = files.into_iter().filter(|path| path != own);
+        others.find(|path| fs::read(path).is_ok_and(|bytes| conflist::names_us(&bytes)))
+    }
+
+    fn drop_ins(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        for DropIn { daemon, path, text } in DROP_INS {
+            let path = self.root.path(path);
+            if !self.root.path(daemon).is_dir() {
+                writeln!(console.out, "{}: left out, there is no {daemon}", path.display())?;
+                continue;
+            }
+            let outcome = file::put(&path, text.as_bytes(), 0o644, |_| self.force)?;
+            report(console, &path, outcome)?;
+        }
+        Ok(())
+    }
+}
+
+fn report(console: &mut Console<'_>, path: &Path, outcome: Outcome) -> Result<(), Failure> {
+    let words = match outcome {
+        Outcome::Installed => "installed",
+        Outcome::Replaced => "replaced",
+        Outcome::Unchanged => "unchanged",
+        Outcome::Kept => "kept, it differs; --force replaces it",
+    };
+    writeln!(console.out, "{}: {words}", path.display())?;
+    Ok(())
+}
+
+fn contains(bytes: &[u8], words: &[u8]) -> bool {
+    bytes.windows(words.len()).any(|window| window == words)
+}

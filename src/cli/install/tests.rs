@@ -1,0 +1,160 @@
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process,
+};
+
+use super::*;
+use crate::cli::tests::manx;
+
+/// A root of its own for each test, removed at the end.
+struct Machine(PathBuf);
+
+impl Machine {
+    fn new(name: &str) -> Self {
+        let root = env::temp_dir().join(format!("manx-install-{}-{name}", process::id()));
+        fs::create_dir_all(&root).unwrap();
+        Self(root)
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.join(path.trim_start_matches('/'))
+    }
+
+    fn dir(&self, path: &str) -> &Self {
+        fs::create_dir_all(self.path(path)).unwrap();
+        self
+    }
+
+    fn write(&self, path: &str, text: &str) -> PathBuf {
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    fn read(&self, path: &str) -> Vec<u8> {
+        fs::read(self.path(path)).unwrap()
+    }
+
+    fn install(&self, arguments: &[&str]) -> (u8, String, String) {
+        let root = self.0.to_str().unwrap();
+        manx(&[&["install", "--root", root], arguments].concat())
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+const CONFLIST: &str = "/etc/cni/net.d/10-manx.conflist";
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o7777
+}
+
+#[test]
+fn it_installs_once_and_says_so_twice() {
+    let machine = Machine::new("once");
+    machine.dir("/etc/systemd/network").dir("/etc/NetworkManager").dir("/etc/sysctl.d");
+    let (code, out, err) = machine.install(&[]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let own = fs::read("/proc/self/exe").unwrap();
+    assert!(machine.read("/opt/cni/bin/manx") == own);
+    assert_eq!(mode(&machine.path("/opt/cni/bin/manx")), 0o755);
+    assert_eq!(machine.read(CONFLIST), DEFAULT.1.as_bytes());
+    assert_eq!(mode(&machine.path(CONFLIST)), 0o600);
+    for drop_in in &DROP_INS {
+        assert_eq!(machine.read(drop_in.path), drop_in.text.as_bytes());
+        assert!(out.contains(&format!("{}: installed", drop_in.path)), "{out}");
+    }
+    let (code, again, err) = machine.install(&[]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(!again.contains("installed") && again.matches("unchanged").count() == 6, "{again}");
+    let files = fs::read_dir(machine.path("/opt/cni/bin")).unwrap().count();
+    assert_eq!(files, 1, "a temporary file stays");
+}
+
+#[test]
+fn daemons_that_are_not_there_get_nothing() {
+    let machine = Machine::new("daemons");
+    machine.dir("/etc/NetworkManager");
+    let (code, out, _) = machine.install(&[]);
+    assert_eq!(code, 0);
+    assert!(machine.path("/etc/NetworkManager/conf.d/10-manx.conf").exists());
+    assert!(!machine.path("/etc/systemd").exists() && !machine.path("/etc/sysctl.d").exists());
+    assert!(out.contains("left out"), "{out}");
+    let bare = Machine::new("bare");
+    bare.dir("/etc/NetworkManager");
+    assert_eq!(bare.install(&["--no-dropins"]).0, 0);
+    assert!(!bare.path("/etc/NetworkManager/conf.d").exists());
+}
+
+#[test]
+fn what_differs_is_kept_until_forced() {
+    let machine = Machine::new("kept");
+    machine.write(CONFLIST, "{}");
+    let (code, out, _) = machine.install(&[]);
+    assert!(code == 0 && out.contains("--force"), "{out}");
+    assert_eq!(machine.read(CONFLIST), b"{}");
+    assert!(machine.path("/opt/cni/bin/manx").exists());
+    let (code, out, _) = machine.install(&["--force"]);
+    assert!(code == 0 && out.contains("10-manx.conflist: replaced"), "{out}");
+    assert_eq!(machine.read(CONFLIST), DEFAULT.1.as_bytes());
+}
+
+#[test]
+fn a_given_configuration_is_looked_at_first() {
+    let machine = Machine::new("given");
+    let good = machine.write("/tmp/05-mine.conflist", DEFAULT.1);
+    let bad = machine.write("/tmp/06-bad.conflist", &DEFAULT.1.replace("host-local", ""));
+    let (code, out, err) = machine.install(&["--conf", bad.to_str().unwrap()]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("ipam") && !machine.path("/opt").exists(), "{err}");
+    let (code, _, err) = machine.install(&["--conf", good.to_str().unwrap()]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert!(machine.path("/etc/cni/net.d/05-mine.conflist").exists());
+    // A second run without --conf finds it and adds no other.
+    let (code, out, _) = machine.install(&[]);
+    assert!(code == 0 && out.contains("05-mine.conflist: kept"), "{out}");
+    assert!(!machine.path(CONFLIST).exists());
+    // Asked for and not written is a failure.
+    machine.write("/etc/cni/net.d/05-mine.conflist", "{}");
+    assert_eq!(machine.install(&["--conf", good.to_str().unwrap()]).0, 1);
+    assert_eq!(machine.read("/etc/cni/net.d/05-mine.conflist"), b"{}");
+}
+
+#[test]
+fn it_says_which_configuration_counts_and_what_is_missing() {
+    let machine = Machine::new("first");
+    machine.write("/etc/cni/net.d/00-loopback.conflist", r#"{"name": "lo", "plugins": []}"#);
+    let (_, out, _) = machine.install(&[]);
+    assert!(out.contains("00-loopback.conflist: comes first"), "{out}");
+    assert!(out.contains("no plugin \"portmap\""), "{out}");
+    assert!(!out.contains("no plugin \"manx\""), "{out}");
+}
+
+#[test]
+fn under_calicos_name_it_takes_over_calicos_configuration() {
+    let machine = Machine::new("calico");
+    machine.write("/opt/cni/bin/calico", "not ours");
+    let (code, _, err) = machine.install(&["--name", "calico"]);
+    assert!(code == 1 && err.contains("--force"), "{err}");
+    assert_eq!(machine.read("/opt/cni/bin/calico"), b"not ours");
+    assert_eq!(machine.install(&["--name", "calico", "--force"]).0, 0);
+    assert!(machine.read("/opt/cni/bin/calico") == fs::read("/proc/self/exe").unwrap());
+    assert!(!machine.path("/etc/cni").exists());
+    assert_eq!(machine.install(&["--name", "flannel"]).0, 2);
+    assert_eq!(machine.install(&["--conf", "x", "--no-conf"]).0, 2);
+}
+
+#[test]
+fn an_older_copy_of_ours_is_replaced() {
+    let machine = Machine::new("older");
+    machine.write("/opt/cni/bin/manx", &format!("older {MARK} version"));
+    let (code, out, _) = machine.install(&["--no-conf", "--no-dropins"]);
+    assert!(code == 0 && out.contains("/opt/cni/bin/manx: replaced"), "{out}");
+}

@@ -1,0 +1,86 @@
+//! `manx pods`: the attachments of this node.
+
+use serde_json::{Value, json};
+
+use super::{
+    Args, Console, Failure, Status, Subcommand,
+    args::{Operands, Shape},
+    attachments::{self, Attachment},
+    print_json,
+    table::Table,
+};
+
+/// As many characters of a container's id as tell it apart at a glance.
+const SHORT_ID_CHARS: usize = 12;
+
+pub(super) const SUBCOMMAND: Subcommand = Subcommand {
+    name: "pods",
+    summary: "list the attachments of this node",
+    help: "\
+Usage: manx pods [--json] [--root DIR]
+
+Lists what the journal of this node says beside what the kernel has. STATE is
+up, down, or missing where the host link is gone and no DEL has come yet.
+
+  --json      {\"pods\": [{\"network\", \"podNamespace\", \"podName\", \"containerID\",
+              \"ifname\", \"addresses\", \"hostLink\", \"mtu\", \"state\", \"netns\"}]}
+  --root DIR  read the state below DIR",
+    shape: Shape { flags: &["json"], values: &["root"], operands: Operands::AtMost(0) },
+    run,
+};
+
+fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let pods = attachments::all(&args.root())?;
+    if args.flag("json") {
+        let pods: Vec<Value> = pods.iter().map(describe).collect();
+        print_json(console.out, &json!({"pods": pods}))?;
+    } else {
+        table(&pods).print(console.out)?;
+    }
+    Ok(Status::Fine)
+}
+
+fn describe(pod: &Attachment) -> Value {
+    let entry = &pod.entry;
+    json!({
+        "network": entry.network,
+        "podNamespace": entry.pod_namespace,
+        "podName": entry.pod_name,
+        "containerID": entry.container_id,
+        "ifname": entry.ifname,
+        "addresses": entry.addresses,
+        "hostLink": host_link(pod),
+        "mtu": mtu(pod),
+        "state": pod.state(),
+        "netns": entry.netns,
+    })
+}
+
+/// The rows that a terminal has room for.
+pub(super) fn table(pods: &[Attachment]) -> Table {
+    let heading = ["POD", "CONTAINER", "IFNAME", "ADDRESSES", "LINK", "MTU", "STATE"];
+    let mut table = Table::new(&heading);
+    for pod in pods {
+        let entry = &pod.entry;
+        let addresses: Vec<String> = entry.addresses.iter().map(ToString::to_string).collect();
+        table.row([
+            entry.pod().unwrap_or_else(|| "-".to_owned()),
+            entry.container_id.chars().take(SHORT_ID_CHARS).collect(),
+            entry.ifname.clone(),
+            addresses.join(","),
+            host_link(pod).to_owned(),
+            mtu(pod).to_string(),
+            pod.state().to_owned(),
+        ]);
+    }
+    table
+}
+
+/// As it is called now, if it is there.
+fn host_link(pod: &Attachment) -> &str {
+    pod.link.as_ref().map_or(&pod.entry.host_link, |link| &link.name)
+}
+
+fn mtu(pod: &Attachment) -> u32 {
+    pod.link.as_ref().map_or(pod.entry.mtu, |link| link.mtu)
+}

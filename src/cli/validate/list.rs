@@ -1,0 +1,197 @@
+//! One file: is it JSON, has it the shape of a network configuration, are the
+//! plugins there that it names.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use serde_json::{Map, Value};
+
+use super::{
+    Node,
+    finding::{Finding, Findings, member},
+    plugin,
+    pool::Pool,
+};
+use crate::{
+    cli::conflist::{is_list, is_ours},
+    cni::{Delegate, Document, Version, json::field},
+};
+
+/// Keys of a list (SPEC 1.1.0, "Configuration format").
+const LIST_KEYS: &[&str] = &[
+    "cniVersion",
+    "cniVersions",
+    "name",
+    "disableCheck",
+    "disableGC",
+    "loadOnlyInlinedPlugins",
+    "plugins",
+];
+
+/// What a file holds, and what there is to say of it.
+#[derive(Debug)]
+pub(crate) struct Linted {
+    pub(crate) network: Option<String>,
+    pub(crate) pools: Vec<Pool>,
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// Looks at the content of a file, whose name says whether it is a list.
+pub(crate) fn lint(path: &Path, bytes: &[u8], node: &Node) -> Linted {
+    let mut findings = Findings::of(path);
+    let mut linted = Linted { network: None, pools: Vec::new(), findings: Vec::new() };
+    match serde_json::from_slice(bytes) {
+        Ok(Value::Object(object)) => {
+            linted.network = network(bytes, &mut findings);
+            let name = linted.network.as_deref().unwrap_or("?");
+            let version = version(&object, is_list(path), &mut findings);
+            for (at, plugin) in plugins(&object, path, &mut findings) {
+                binaries(plugin, &at, node, &mut findings);
+                if is_ours(plugin) {
+                    let subject = (name, version);
+                    linted.pools.extend(plugin::lint(plugin, &at, subject, node, &mut findings));
+                }
+            }
+        }
+        Ok(_) => {
+            findings.error("", "the configuration is no JSON object", "see conf/ for examples")
+        }
+        Err(error) => {
+            // serde_json ends its message with the place: "… at line 3 column 7".
+            findings.error(
+                "",
+                format!("the configuration is no JSON: {error}"),
+                "correct that place",
+            );
+        }
+    }
+    linted.findings = findings.all;
+    linted
+}
+
+fn network(bytes: &[u8], findings: &mut Findings) -> Option<String> {
+    match Document::parse(bytes.to_vec()) {
+        Ok(document) => Some(document.name),
+        Err(error) => {
+            findings.error("name", error.msg, error.details);
+            None
+        }
+    }
+}
+
+/// The newest version that the file offers and that this plugin speaks: a
+/// runtime takes the newest that it knows.
+fn version(object: &Map<String, Value>, list: bool, findings: &mut Findings) -> Version {
+    let mut best = None;
+    match field(object, "cniVersion") {
+        Some(Value::String(text)) => match Version::parse(text) {
+            Ok(version) => best = Some(version),
+            Err(error) => findings.error("cniVersion", error.msg, error.details),
+        },
+        Some(other) => {
+            let message = format!("cniVersion is no string: {other}");
+            findings.error("cniVersion", message, "give it in quotes, such as \"1.0.0\"");
+        }
+        None if field(object, "cniVersions").is_none() => {
+            let message = "without a cniVersion the configuration is of 0.1.0";
+            findings.warning("cniVersion", message, "give \"cniVersion\": \"1.0.0\"");
+        }
+        None => {}
+    }
+    match field(object, "cniVersions") {
+        Some(Value::Array(texts)) if texts.iter().all(Value::is_string) => {
+            let known = texts.iter().filter_map(|text| Version::parse(text.as_str()?).ok());
+            best = known.chain(best).max();
+            if best.is_none() {
+                let all = Version::ALL.map(Version::as_str).join(", ");
+                let message = "none of the cniVersions is supported";
+                findings.error("cniVersions", message, format!("supported: {all}"));
+            }
+        }
+        Some(other) => {
+            let message = format!("cniVersions is no list of strings: {other}");
+            findings.error("cniVersions", message, "give a list such as [\"1.0.0\", \"1.1.0\"]");
+        }
+        None => {}
+    }
+    let chained =
+        list && field(object, "plugins").and_then(Value::as_array).is_some_and(|p| p.len() > 1);
+    let version = best.unwrap_or(Version::UNSTATED);
+    if chained && best.is_some_and(|version| version < Version::V0_3_0) {
+        let message = format!("plugins are chained since 0.3.0, and this is {version}");
+        findings.error("cniVersion", message, "give \"cniVersion\": \"1.0.0\"");
+    }
+    version
+}
+
+/// The objects that name a plugin, with their paths.
+fn plugins<'a>(
+    object: &'a Map<String, Value>,
+    file: &Path,
+    findings: &mut Findings,
+) -> Vec<(String, &'a Map<String, Value>)> {
+    let listed = field(object, "plugins");
+    if !is_list(file) {
+        if listed.is_some() {
+            let message = "a list of plugins is read only from a file that ends in .conflist";
+            findings.error("plugins", message, "rename the file");
+        } else if field(object, "type").is_none() {
+            findings.error("type", "the configuration names no plugin", "give its type");
+        } else {
+            return vec![(String::new(), object)];
+        }
+        return Vec::new();
+    }
+    for key in object.keys().filter(|key| !key.starts_with("cni.dev/")) {
+        if !LIST_KEYS.iter().any(|known| known.eq_ignore_ascii_case(key)) {
+            plugin::unknown(key, LIST_KEYS, "", findings);
+        }
+    }
+    let entries = match listed {
+        Some(Value::Array(entries)) if !entries.is_empty() => entries,
+        other => {
+            let given = other.map_or("is missing".to_owned(), |value| format!("is {value}"));
+            let fix = "give a list of objects, each with the type of a plugin";
+            findings.error("plugins", format!("plugins {given}"), fix);
+            return Vec::new();
+        }
+    };
+    let mut plugins = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let at = format!("plugins[{index}]");
+        match entry.as_object() {
+            Some(plugin) => plugins.push((at, plugin)),
+            None => findings.error(&at, format!("{entry} is no object"), "give one with a type"),
+        }
+    }
+    plugins
+}
+
+/// The programs that a plugin's object needs: its own and its IPAM plugin's.
+fn binaries(plugin: &Map<String, Value>, at: &str, node: &Node, findings: &mut Findings) {
+    let own = member(at, "type");
+    match field(plugin, "type") {
+        Some(Value::String(kind)) if !kind.is_empty() => binary(kind, &own, node, findings),
+        other => {
+            let given = other.map_or("is missing".to_owned(), |value| format!("is {value}"));
+            findings.error(&own, format!("type {given}"), "give the name of a plugin");
+        }
+    }
+    let ipam = field(plugin, "ipam").and_then(|ipam| crate::cni::json::member(ipam, "type"));
+    if let Some(kind) = ipam.and_then(Value::as_str).filter(|kind| !kind.is_empty()) {
+        binary(kind, &member(at, "ipam.type"), node, findings);
+    }
+}
+
+fn binary(kind: &str, path: &str, node: &Node, findings: &mut Findings) {
+    let Some(directories) = &node.plugin_path else { return };
+    match Delegate::find(kind, directories) {
+        Ok(found) => {
+            let mode = fs::metadata(&found.binary).map_or(0, |file| file.permissions().mode());
+            if mode & 0o111 == 0 {
+                let message = format!("{} is not executable", found.binary.display());
+                findings.error(path, message, format!("chmod 755 {}", found.binary.display()));
+            }
+        }
+        Err(error) => findings.error(path, error.msg, error.details),
+    }
+}

@@ -1,0 +1,165 @@
+//! `manx validate`: finds in a configuration what a runtime or the plugin would
+//! refuse, and what was hardly meant, before a pod does.
+
+mod finding;
+mod list;
+mod plugin;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+use super::{
+    Args, Console, Failure, Status, Subcommand,
+    args::{Operands, Shape},
+    conflist, failed, print_json,
+    table::Table,
+};
+pub(super) use finding::{Finding, Severity};
+pub(super) use list::{Linted, lint};
+
+use crate::{net::Socket, pod::mtu::Uplink, verb};
+
+pub(super) const SUBCOMMAND: Subcommand = Subcommand {
+    name: "validate",
+    summary: "look for mistakes in network configurations",
+    help: "\
+Usage: manx validate [FILE|DIR] [--bin DIR] [--json] [--root DIR]
+
+Reads one configuration, or all .conf, .conflist and .json files of a directory
+(/etc/cni/net.d) in the order in which runtimes do, and says which one counts.
+Exit status 3 where there are warnings or errors.
+
+  --bin DIR   where plugins are (CNI_PATH, else /opt/cni/bin)
+  --json      {\"findings\": [{\"file\", \"path\", \"severity\", \"message\", \"fix\"}]};
+              severity is error, warning or info
+  --root DIR  put DIR before the directories above",
+    shape: Shape { flags: &["json"], values: &["bin", "root"], operands: Operands::AtMost(1) },
+    run,
+};
+
+/// What a linter may know of the machine that the configuration is for.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Node {
+    /// Where plugins are, or `None` not to look.
+    pub(super) plugin_path: Option<Vec<PathBuf>>,
+    /// The device that packets leave by.
+    pub(super) uplink: Option<Uplink>,
+}
+
+fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let root = args.root();
+    let given = args.operands.first().map(PathBuf::from);
+    let subject = given.unwrap_or_else(|| root.path(conflist::DIRECTORY));
+    let node = Node { plugin_path: Some(args.plugin_path(&root)), uplink: uplink() };
+    let files = if subject.is_dir() {
+        conflist::files(&subject).map_err(|error| failed(subject.display(), &error))?
+    } else {
+        vec![subject.clone()]
+    };
+    if files.is_empty() {
+        let words = "holds no .conflist, .conf or .json file; manx install writes one";
+        return Err(Failure::Failed(format!("{} {words}", subject.display())));
+    }
+    let findings = all(&files, subject.is_dir(), &node)?;
+    if args.flag("json") {
+        let findings: Vec<Value> = findings.iter().map(Finding::encode).collect();
+        print_json(console.out, &json!({"findings": findings}))?;
+    } else {
+        print(&findings, &files, console)?;
+    }
+    let bad = findings.iter().any(|finding| finding.severity != Severity::Info);
+    Ok(if bad { Status::Findings } else { Status::Fine })
+}
+
+/// Without a way to ask the kernel there is less to say, and that is all.
+fn uplink() -> Option<Uplink> {
+    verb::uplink(&mut Socket::open().ok()?).ok()?
+}
+
+fn all(files: &[PathBuf], directory: bool, node: &Node) -> Result<Vec<Finding>, Failure> {
+    let mut findings = Vec::new();
+    let mut seen: Vec<(&Path, Linted)> = Vec::new();
+    for file in files {
+        let bytes = fs::read(file).map_err(|error| failed(file.display(), &error))?;
+        let linted = lint(file, &bytes, node);
+        let mut own = finding::Findings::of(file);
+        if directory && seen.is_empty() {
+            own.info("", "runtimes use this file, the first in lexical order");
+        }
+        for (other, before) in &seen {
+            compare(&linted, before, other, &mut own);
+        }
+        findings.extend(own.all);
+        findings.extend(linted.findings.iter().cloned());
+        seen.push((file, linted));
+    }
+    Ok(findings)
+}
+
+/// Says what a file has in common with an earlier one. Networks of one name
+/// share their leases, so that their ranges may overlap.
+fn compare(linted: &Linted, before: &Linted, other: &Path, findings: &mut finding::Findings) {
+    let other = name(other);
+    if linted.network.is_some() && linted.network == before.network {
+        let message = format!("the network's name is that of {other} as well");
+        findings.warning("name", message, "give each network a name of its own");
+        return;
+    }
+    for pool in &linted.pools {
+        for earlier in before.pools.iter().filter(|earlier| pool.overlaps(earlier)) {
+            let subnets = format!("{} overlaps {}", pool.subnet, earlier.subnet);
+            let message = format!("{subnets} at {} of {other}, another network", earlier.path);
+            findings.warning(&pool.path, message, "make the ranges disjoint, or remove a file");
+        }
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// One row for what is wrong and one below it for what to do.
+fn print(
+    findings: &[Finding],
+    files: &[PathBuf],
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    if !findings.is_empty() {
+        rows(findings).print(console.out)?;
+    }
+    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    writeln!(
+        console.out,
+        "files: {}, errors: {}, warnings: {}",
+        files.len(),
+        count(Severity::Error),
+        count(Severity::Warning)
+    )?;
+    Ok(())
+}
+
+/// The findings as a table.
+pub(super) fn rows(findings: &[Finding]) -> Table {
+    let mut table = Table::new(&["SEVERITY", "FILE", "PATH", "MESSAGE"]);
+    for finding in findings {
+        let path = if finding.path.is_empty() { "-" } else { &finding.path };
+        table.row([
+            finding.severity.as_str().to_owned(),
+            name(&finding.file),
+            path.to_owned(),
+            finding.message.clone(),
+        ]);
+        if !finding.fix.is_empty() {
+            let empty = String::new;
+            table.row([empty(), empty(), empty(), format!("fix: {}", finding.fix)]);
+        }
+    }
+    table
+}

@@ -1,0 +1,196 @@
+//! What is odd about this plugin's own part of a configuration.
+//!
+//! Whatever the plugin itself refuses comes from its own reader, so that the
+//! two cannot disagree; here is what it accepts and what was hardly meant.
+
+use serde_json::{Map, Value};
+
+use super::{
+    Node,
+    finding::{Findings, member},
+    pool::{self, Pool},
+};
+use crate::{
+    cli::nearest,
+    cni::{Config, Document, Error, Mode, Version, cidr, conf::MTU_MIN_IPV6, json::field, keys},
+    pod::mtu,
+};
+
+/// The words with which the plugin's reader begins a complaint of a value.
+const COMPLAINT: &str = "configuration key ";
+
+/// Keys of objects within the configuration.
+const NESTED: &[(&str, &[&str])] = &[
+    ("container_settings", &["allow_ip_forwarding"]),
+    ("dns", &["nameservers", "domain", "search", "options"]),
+    ("vxlan", &["vni", "port", "device"]),
+];
+
+/// Keys of host-local, and those that Calico writes into its section.
+const HOST_LOCAL: &[&str] = &[
+    "type",
+    "name",
+    "ranges",
+    "subnet",
+    "rangeStart",
+    "rangeEnd",
+    "gateway",
+    "routes",
+    "dataDir",
+    "resolvConf",
+    "assign_ipv4",
+    "assign_ipv6",
+    "ipv4_pools",
+    "ipv6_pools",
+];
+
+/// Looks at the object of a chain that is this plugin's.
+pub(super) fn lint(
+    plugin: &Map<String, Value>,
+    path: &str,
+    (name, version): (&str, Version),
+    node: &Node,
+    findings: &mut Findings,
+) -> Vec<Pool> {
+    let document = document(plugin, name, version);
+    let (config, complaints) = Config::read(&document, version);
+    for complaint in complaints {
+        let Error { msg, details, .. } = complaint;
+        let key = msg.strip_prefix(COMPLAINT).and_then(|rest| rest.split(' ').next());
+        findings.error(
+            &key.map_or_else(|| path.to_owned(), |key| member(path, key)),
+            &*msg,
+            details,
+        );
+    }
+    unknown_keys(plugin, path, findings);
+    if !config.ignored.is_empty() {
+        let keys = config.ignored.join(", ");
+        findings.info(path, format!("Calico's keys without a meaning here: {keys}"));
+    }
+    let pools = ranges(plugin, path, &config.ipam_type, findings);
+    encapsulation(plugin, path, &config, findings);
+    mtu(path, &config, &pools, document.ipam(), node, findings);
+    pools
+}
+
+/// What the runtime would send: the object with the list's name and version.
+fn document(plugin: &Map<String, Value>, name: &str, version: Version) -> Document {
+    let mut object = plugin.clone();
+    object.insert("name".into(), name.into());
+    object.insert("cniVersion".into(), version.as_str().into());
+    let bytes = Value::Object(object.clone()).to_string().into_bytes();
+    Document { bytes, object, name: name.to_owned() }
+}
+
+fn unknown_keys(plugin: &Map<String, Value>, path: &str, findings: &mut Findings) {
+    for key in plugin.keys().filter(|key| !keys::is_known(key) && !keys::is_calicos(key)) {
+        unknown(key, keys::KNOWN, path, findings);
+    }
+    let host_local = field(plugin, "ipam").filter(|ipam| kind(ipam) == Some("host-local"));
+    let nested = NESTED.iter().map(|(name, known)| (*name, *known, field(plugin, name)));
+    for (name, known, value) in nested.chain([("ipam", HOST_LOCAL, host_local)]) {
+        let keys = value.and_then(Value::as_object).into_iter().flat_map(Map::keys);
+        for key in keys.filter(|key| !known.iter().any(|known| known.eq_ignore_ascii_case(key))) {
+            unknown(key, known, &member(path, name), findings);
+        }
+    }
+}
+
+/// Says of a key that nothing reads it, and which was probably meant.
+pub(super) fn unknown(key: &str, known: &[&str], path: &str, findings: &mut Findings) {
+    let fix = match nearest::nearest(key, known.iter().copied()) {
+        Some(near) => format!("did you mean {near}?"),
+        None => "leave it out".to_owned(),
+    };
+    findings.warning(&member(path, key), format!("unknown key {key:?} has no effect"), fix);
+}
+
+fn kind(section: &Value) -> Option<&str> {
+    crate::cni::json::member(section, "type")?.as_str()
+}
+
+fn ranges(
+    plugin: &Map<String, Value>,
+    path: &str,
+    ipam_type: &str,
+    findings: &mut Findings,
+) -> Vec<Pool> {
+    let Some(ipam) = field(plugin, "ipam").and_then(Value::as_object) else { return Vec::new() };
+    let path = member(path, "ipam");
+    let host_local = ipam_type == "host-local";
+    let pools = pool::read(ipam, &path, host_local, findings);
+    pool::overlaps(&pools, findings);
+    let named = field(ipam, "subnet").is_some()
+        || field(ipam, "ranges").and_then(Value::as_array).is_some_and(|sets| !sets.is_empty());
+    let capabilities = field(plugin, "capabilities");
+    let dynamic = capabilities
+        .and_then(|all| crate::cni::json::member(all, "ipRanges"))
+        .is_some_and(|flag| flag == &Value::Bool(true));
+    if host_local && !named && !dynamic {
+        findings.error(&path, "host-local has no range", "give ranges, or a subnet");
+    }
+    pools
+}
+
+fn encapsulation(
+    plugin: &Map<String, Value>,
+    path: &str,
+    config: &Config,
+    findings: &mut Findings,
+) {
+    if let Some(value) = field(plugin, "crossSubnet") {
+        let path = member(path, "crossSubnet");
+        let off = matches!(value.as_str(), Some("false")) || value == &Value::Bool(false);
+        let known =
+            value.is_boolean() || matches!(value.as_str(), Some("true" | "false" | "route"));
+        if !known {
+            let message = format!("crossSubnet has the value {value}");
+            findings.error(&path, message, "give false, true or \"route\"");
+        } else if config.mode == Mode::Direct && !off {
+            let message = "mode direct encapsulates nothing, so crossSubnet says nothing";
+            findings.warning(&path, message, "leave crossSubnet out, or set mode ipip or vxlan");
+        }
+    }
+    let own = config.mode.overhead();
+    if let Some(mtu) = config.mtu.filter(|_| config.overhead != own) {
+        let message =
+            format!("overhead {} lowers nothing: mtu {mtu} is what pods get", config.overhead);
+        let fix = "leave out mtu, to have it derived less the overhead, or leave out overhead";
+        findings.warning(&member(path, "overhead"), message, fix);
+    }
+}
+
+fn mtu(
+    path: &str,
+    config: &Config,
+    pools: &[Pool],
+    ipam: &Value,
+    node: &Node,
+    findings: &mut Findings,
+) {
+    let path = member(path, "mtu");
+    let choice = mtu::choose(config.mtu, None, node.uplink.as_ref(), config.overhead);
+    let known = config.mtu.is_some() || node.uplink.is_some();
+    let range = pools.iter().map(|pool| pool.subnet).chain(addresses(ipam)).find(|n| n.is_ipv6());
+    if let Some(range) = range.filter(|_| known && choice.mtu < MTU_MIN_IPV6) {
+        let message = format!(
+            "mtu {} is below {MTU_MIN_IPV6}, the least for IPv6 (RFC 8200), and there is {range}",
+            choice.mtu
+        );
+        findings.error(&path, message, format!("give at least {MTU_MIN_IPV6}, or no IPv6 range"));
+    }
+    if let (Some(_), Some(warning)) = (config.mtu, choice.warning) {
+        findings.warning(&path, warning, "leave mtu out to have it derived");
+    }
+}
+
+/// The addresses that the static IPAM plugin gives.
+fn addresses(ipam: &Value) -> impl Iterator<Item = ipnetwork::IpNetwork> {
+    let entries = crate::cni::json::member(ipam, "addresses").and_then(Value::as_array);
+    let texts = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| crate::cni::json::member(entry, "address")?.as_str());
+    texts.filter_map(|text| cidr::parse(text).ok())
+}
