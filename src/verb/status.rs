@@ -1,13 +1,12 @@
 //! STATUS: would an ADD be served now? Asked every few seconds, so it looks at
 //! what can fail and at nothing else.
 
-use std::fs;
-
 use super::{Call, file, ipam, masquerade};
 use crate::{
     cni::{Code, Error},
     net::Socket,
     nft,
+    state::directory,
 };
 
 /// # Errors
@@ -17,8 +16,9 @@ pub(super) fn status(call: &Call) -> Result<(), Error> {
     let unavailable = |error: Error| Error { code: Code::UNAVAILABLE, ..error };
     Socket::open().map_err(|error| unavailable(super::kernel(error)))?;
     let journal = call.journal();
-    fs::create_dir_all(journal.directory())
-        .map_err(|error| unavailable(file("make the state directory", &error)))?;
+    directory(journal.directory()).map_err(|error| {
+        unavailable(file("make the state directory", journal.directory(), &error))
+    })?;
     if call.config.masquerade {
         nft::available().map_err(|error| unavailable(masquerade::refused(error)))?;
     }
