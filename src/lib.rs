@@ -12,7 +12,8 @@
 //! |---|---|
 //! | commands | [`cli`] |
 //! | verbs | [`verb`] |
-//! | descriptions | [`fabric`], [`pod`] |
+//! | the node, described | [`fabric`] |
+//! | an attachment, described | [`pod`] |
 //! | foundations | [`cni`], [`ipam`], [`net`], [`nft`], [`state`] |
 
 pub mod cli;

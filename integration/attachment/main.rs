@@ -11,6 +11,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod adversity;
 mod calico;
 mod check;
 mod del;

@@ -144,7 +144,7 @@ fn garbage_in_calicos_file_fails_nothing() {
         let logged = attached_with(&network.clone().with("mtu", json!(1300)), 1300);
         assert!(!logged.contains("WARN"), "{logged}");
         let logged = attached_with(&network, 1500);
-        assert!(logged.contains("/var/lib/calico/mtu holds no number"), "{logged}");
+        assert!(logged.contains("/var/lib/calico/mtu holds no MTU"), "{logged}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Host, Netns, Plugin, Pod};
+use crate::harness::{Host, Netns, Plugin, Pod, plugin_dir};
 
 /// The name of the network.
 pub(crate) const NAME: &str = "net";
@@ -66,6 +66,8 @@ impl Network {
     /// node's directory.
     pub(crate) fn ipam(self, mut ipam: Value) -> Self {
         if ipam["type"] == "host-local" {
+            // To be told here what is missing, and not by every test in its own way.
+            plugin_dir();
             ipam["dataDir"] = self.host().scratch().dir("leases").display().to_string().into();
         }
         self.with("ipam", ipam)
@@ -89,7 +91,7 @@ impl Network {
     pub(crate) fn script(self, body: &str) -> Self {
         let directory = self.host().scratch().dir("bin");
         let here = self.host().scratch().path().display().to_string();
-        let reference = std::env::var("CNI_PLUGIN_DIR").unwrap_or_default();
+        let reference = plugin_dir().display().to_string();
         let script = format!(
             "#!/bin/sh\nHERE={here}\nREFERENCE={reference}\n\
              echo \"$CNI_COMMAND\" >>$HERE/asked\n{body}\n"

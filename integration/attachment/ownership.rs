@@ -15,7 +15,7 @@ fn sandbox() -> Pod {
 
 /// Asserts an error with that code whose message names all of `words`.
 #[track_caller]
-fn names(error: &Value, code: u32, words: &[&str]) {
+pub(crate) fn names(error: &Value, code: u32, words: &[&str]) {
     assert_eq!(error["code"], code, "{error}");
     for word in words {
         assert!(text(&error["msg"]).contains(word), "{word} is not in {error}");

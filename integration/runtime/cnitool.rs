@@ -43,7 +43,8 @@ impl Cnitool {
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c", PRIVATE]);
         command.arg(scratch.dir("var")).arg(scratch.dir("run"));
-        command.arg(plugin_dir().join("cnitool")).args([verb, NETWORK]).arg(pod.path());
+        // From the PATH that hack/setup gives.
+        command.arg("cnitool").args([verb, NETWORK]).arg(pod.path());
         let ours = PathBuf::from(MANX).parent().unwrap().to_path_buf();
         let path = std::env::join_paths([ours, plugin_dir()]).unwrap();
         command

@@ -70,11 +70,18 @@ pub fn remains(host: &Host) -> Vec<String> {
     for family in ["-4", "-6"] {
         let routes = host.routes(family);
         let foreign = routes.iter().filter(|route| !matches!(device(route), "eth0" | "lo"));
-        found.extend(foreign.map(Value::to_string));
+        found.extend(foreign.map(|route| settled(route).to_string()));
     }
     found.extend(leases(host));
     found.extend(journal(host).iter().map(|path| path.display().to_string()));
     found
+}
+
+/// A route without its flags: `linkdown` goes a moment after a pod's link is up.
+fn settled(route: &Value) -> Value {
+    let mut route = route.clone();
+    route.as_object_mut().map(|keys| keys.remove("flags"));
+    route
 }
 
 fn device(route: &Value) -> &str {

@@ -32,6 +32,8 @@ const HOST_PREFIX_BYTES_MAX: usize = 4;
 const MTU_MIN: u32 = 68;
 /// The largest that a veth takes (ETH_MAX_MTU).
 const MTU_MAX: u32 = 65535;
+/// The MTUs that a veth takes, in bytes.
+pub const MTU_RANGE: std::ops::RangeInclusive<u32> = MTU_MIN..=MTU_MAX;
 /// The smallest MTU that IPv6 allows (RFC 8200).
 pub const MTU_MIN_IPV6: u32 = 1280;
 
@@ -334,7 +336,7 @@ fn mtu(fields: &mut Fields<'_>) -> Option<u32> {
     if fields.value(&["mtu"]).is_some_and(|(_, value)| value.as_u64() == Some(0)) {
         return None;
     }
-    fields.number(&["mtu"], MTU_MIN..=MTU_MAX)
+    fields.number(&["mtu"], MTU_RANGE)
 }
 
 fn gateway(fields: &mut Fields<'_>) -> Ipv4Addr {

@@ -127,7 +127,9 @@ fn request(
             let (route, index) = route(wanted, settings, indexes)?;
             route.replace(index)
         }
-        Change::DeleteRoute(held) => held.found.route.delete(held.found.device),
+        Change::DeleteRoute(held) => {
+            held.found.route.delete(held.found.device().unwrap_or_default())
+        }
         Change::DeleteTunnel(name) => link::delete(index(name)?, name),
         Change::Sysctl(..)
         | Change::CreateTunnel(_)

@@ -114,7 +114,7 @@ pub fn facts(socket: &mut Socket, peers: &Peers) -> Result<Facts, Error> {
         .zip(&nodes)
         .filter_map(|(found, node)| {
             let found = found?;
-            let link = names.get(&found.device)?;
+            let link = names.get(&found.device()?)?;
             let mtu = found.route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
             let path = Path { device: link.name.clone(), mtu, gateway: found.route.gateway };
             Some((*node, path))
@@ -221,7 +221,7 @@ fn held(found: Found, settings: &Settings, names: &HashMap<u32, &Link>) -> Optio
     if route.table != TABLE_MAIN || !(same_metric || route.protocol == settings.protocol) {
         return None;
     }
-    let link = names.get(&found.device);
+    let link = found.device().and_then(|device| names.get(&device));
     let target = match (route.kind, route.gateway, link) {
         (Kind::Blackhole, ..) => Some(Target::Blackhole),
         (Kind::Unicast, Some(gateway), Some(link)) => Some(Target::Node {

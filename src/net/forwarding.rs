@@ -25,7 +25,7 @@ pub fn keep_advertised_routes(socket: &mut Socket) -> Result<Vec<Sysctl>, Error>
     let advertised = route::of_protocol(socket, true, PROTOCOL_RA)?;
     let mut devices: Vec<u32> = (advertised.iter())
         .filter(|found| found.route.destination.prefix() == 0)
-        .map(|found| found.device)
+        .flat_map(|found| found.devices.clone())
         .collect();
     devices.sort_unstable();
     devices.dedup();

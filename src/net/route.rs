@@ -42,7 +42,15 @@ pub enum Kind {
 
 /// What a look-up answers where there is no route, or one of the kinds
 /// unreachable, blackhole and prohibit (`fib_props`, net/ipv4/fib_semantics.c).
-const NOWHERE: [Errno; 4] = [Errno::ENETUNREACH, Errno::EHOSTUNREACH, Errno::EINVAL, Errno::EACCES];
+/// The last two are those of a kernel without the address family.
+const NOWHERE: [Errno; 6] = [
+    Errno::ENETUNREACH,
+    Errno::EHOSTUNREACH,
+    Errno::EINVAL,
+    Errno::EACCES,
+    Errno::EOPNOTSUPP,
+    Errno::EAFNOSUPPORT,
+];
 
 /// A route through one device, or to nowhere.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -74,14 +82,28 @@ pub struct Route {
 pub struct Found {
     /// The route itself.
     pub route: Route,
-    /// Index of the device, 0 where there is none.
-    pub device: u32,
+    /// Indexes of the devices: one, several for a route of several paths, none
+    /// for a route to nowhere.
+    pub devices: Vec<u32>,
     /// The destination is the node's own (RTN_LOCAL). The table does not tell:
     /// without rules of its own, IPv4 keeps local and main routes in one.
     pub local: bool,
 }
 
 impl Found {
+    /// Whether packets leave by that device, and by no other.
+    pub fn is_through(&self, device: u32) -> bool {
+        self.devices == [device]
+    }
+
+    /// The device that packets leave by, where that is one.
+    pub fn device(&self) -> Option<u32> {
+        match self.devices[..] {
+            [device] => Some(device),
+            _ => None,
+        }
+    }
+
     /// IPv6 answers a look-up with the route even where that refuses packets.
     fn leads_somewhere(&self) -> bool {
         !matches!(self.route.kind, Kind::Unreachable | Kind::Prohibit | Kind::Throw)
@@ -90,7 +112,10 @@ impl Found {
 
 impl Route {
     /// A route of table main with nothing special.
+    /// Bits of the host in the destination are left out, as the kernel wants it.
     pub fn new(destination: IpNetwork) -> Self {
+        let network = IpNetwork::new(destination.network(), destination.prefix());
+        let destination = network.unwrap_or(destination);
         Self {
             destination,
             kind: Kind::Unicast,
@@ -288,7 +313,7 @@ fn read(answer: &RouteNetlinkMessage) -> Option<Found> {
     };
     let default = IpNetwork::new(unspecified, header.destination_prefix_length).ok()?;
     let local = header.kind == RouteType::Local;
-    let mut found = Found { route: Route::new(default), device: 0, local };
+    let mut found = Found { route: Route::new(default), devices: Vec::new(), local };
     let route = &mut found.route;
     route.kind = kind;
     route.scope = header.scope.into();
@@ -302,7 +327,10 @@ fn read(answer: &RouteNetlinkMessage) -> Option<Found> {
                     IpNetwork::new(ip(address)?, header.destination_prefix_length).ok()?;
             }
             RouteAttribute::Gateway(address) => route.gateway = ip(address),
-            RouteAttribute::Oif(index) => found.device = *index,
+            RouteAttribute::Oif(index) => found.devices.push(*index),
+            RouteAttribute::MultiPath(hops) => {
+                found.devices.extend(hops.iter().map(|hop| hop.interface_index));
+            }
             RouteAttribute::Table(table) => route.table = *table,
             RouteAttribute::Priority(priority) => route.priority = Some(*priority),
             RouteAttribute::Metrics(metrics) => {

@@ -7,7 +7,6 @@
 use std::{
     fs, io,
     net::IpAddr,
-    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 
-use super::{Root, replace};
+use super::{Root, directory, replace};
 
 /// File names are at most 255 bytes (NAME_MAX); the rest is for the temporary
 /// name's prefix.
@@ -96,8 +95,7 @@ impl Journal {
         let bytes = serde_json::to_vec(entry)?;
         match replace(&path, &bytes) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // The entries tell who runs where: for root's eyes.
-                fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)?;
+                directory(&self.directory)?;
                 replace(&path, &bytes)
             }
             outcome => outcome,
@@ -118,6 +116,18 @@ impl Journal {
         match fs::remove_file(self.path(container_id, ifname)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
+        }
+    }
+
+    /// Removes what writers left behind that were killed in the middle. Only
+    /// under the network's exclusive lock, when there are none at work.
+    pub fn sweep(&self) {
+        for file in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            let of_a_process = name.strip_prefix('.').and_then(|name| name.split('.').next());
+            if of_a_process.is_some_and(|id| id.parse::<u32>().is_ok()) {
+                let _ = fs::remove_file(file.path());
+            }
         }
     }
 

@@ -3,10 +3,19 @@
 //! is still running, and then the collection waits, or left behind.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions},
     io,
+    os::unix::fs::OpenOptionsExt,
     path::Path,
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
+
+use super::directory;
+
+/// Longer than an ADD may take with a slow delegate.
+const LIMIT: Duration = Duration::from_secs(150);
 
 /// Held until dropped, or until the process ends in whatever way.
 #[derive(Debug)]
@@ -15,30 +24,54 @@ pub struct Guard(#[expect(dead_code, reason = "dropping it releases the lock")] 
 /// Takes part in `directory`'s lock along with others of this kind.
 ///
 /// # Errors
-/// Of making the directory or the lock file.
+/// Of making the directory or the lock file; `TimedOut` if somebody holds the
+/// lock alone for longer than an ADD may take.
 pub fn shared(directory: &Path) -> io::Result<Guard> {
     let file = open(directory)?;
-    file.lock_shared()?;
-    Ok(Guard(file))
+    match file.try_lock_shared() {
+        Ok(()) => Ok(Guard(file)),
+        Err(_) => patiently(file, File::lock_shared),
+    }
 }
 
 /// Takes `directory`'s lock alone, after everybody else has let go.
 ///
 /// # Errors
-/// Of making the directory or the lock file.
+/// Of making the directory or the lock file; `TimedOut` if somebody holds the
+/// lock for longer than an ADD may take.
 pub fn exclusive(directory: &Path) -> io::Result<Guard> {
     let file = open(directory)?;
-    file.lock()?;
-    Ok(Guard(file))
+    match file.try_lock() {
+        Ok(()) => Ok(Guard(file)),
+        Err(_) => patiently(file, File::lock),
+    }
 }
 
-fn open(directory: &Path) -> io::Result<File> {
-    let path = directory.join(".lock");
-    let open = || OpenOptions::new().write(true).create(true).truncate(false).open(&path);
-    match open() {
+/// Waits for a lock with a limit: a system call that has none waits in a thread,
+/// which ends with the process if it must.
+fn patiently(file: File, wait: fn(&File) -> io::Result<()>) -> io::Result<Guard> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let outcome = wait(&file).map(|()| Guard(file));
+        let _ = sender.send(outcome);
+    });
+    match receiver.recv_timeout(LIMIT) {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            let words = format!("somebody has held it for {} s: see /proc/locks", LIMIT.as_secs());
+            Err(io::Error::new(io::ErrorKind::TimedOut, words))
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let lock = path.join(".lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    match options.open(&lock) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(directory)?;
-            open()
+            directory(path)?;
+            options.open(&lock)
         }
         outcome => outcome,
     }

@@ -10,6 +10,6 @@ pub mod journal;
 pub mod lock;
 mod root;
 
-pub use file::replace;
+pub use file::{directory, replace};
 pub use journal::{Entry, Journal};
 pub use root::Root;

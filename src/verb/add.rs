@@ -2,7 +2,7 @@
 //! asked for, then one batch makes the link. What fails after that is undone in
 //! reverse, until the runtime has been told of success.
 
-use std::{fmt::Write as _, fs, net::IpAddr, os::fd::AsFd};
+use std::{fmt::Write as _, fs, net::IpAddr, os::fd::AsFd, path::Path};
 
 use nix::errno::Errno;
 
@@ -16,10 +16,11 @@ use super::{
     sandbox,
 };
 use crate::{
-    cni::{AddResult, Code, Error, Interface, Ip, MtuMode, conf::MTU_MIN_IPV6},
+    cni::{AddResult, Code, Config, Error, Interface, Ip, MtuMode, conf::MTU_MIN_IPV6},
     net::{
         Mac, Namespace, Request, Socket, addr, forwarding,
         link::{self, Link},
+        route::Route,
         sysctl::Sysctl,
     },
     nft::{self, Ensured},
@@ -28,7 +29,7 @@ use crate::{
         attachment::{Remote, Wish, gateway_ipv6},
         mtu,
     },
-    state::{Entry, Journal, lock, replace},
+    state::{Entry, Journal, directory, lock, replace},
 };
 
 /// What was found before anything was done.
@@ -58,11 +59,11 @@ pub(super) fn add(call: &Call, emit: Emit<'_>) -> Result<String, Error> {
     // Shared with other ADDs; keeps a garbage collection out until the lease
     // has its link.
     let _lock = lock::shared(prepared.journal.directory())
-        .map_err(|error| file("lock the network's state", &error))?;
+        .map_err(|error| file("lock the network", prepared.journal.directory(), &error))?;
     let lease = ipam::add(call)?;
     let outcome = attach(call, &mut prepared, &lease).and_then(|attachment| {
         let result = result(call, previous, &lease, &attachment).encode(call.config.version)?;
-        emit(&result).map_err(|error| file("write the result", &error))?;
+        emit(&result).map_err(|error| file("write the result", Path::new("stdout"), &error))?;
         Ok(summary(&lease, &attachment))
     });
     outcome.map_err(|cause| undo(call, &mut prepared, cause))
@@ -115,7 +116,9 @@ fn mac(call: &Call) -> Result<Option<Mac>, Error> {
 /// Makes the attachment that the lease asks for.
 fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachment, Error> {
     for address in &lease.addresses {
-        facts::require_free(&mut prepared.host, *address, prepared.claim.replaces.as_ref())?;
+        require_usable(*address, &call.config)?;
+        let replaced = prepared.claim.replaces.as_ref().map(|link| link.index);
+        facts::require_free(&mut prepared.host, *address, replaced, &call.config.host_prefix)?;
     }
     let ipv6 = lease.addresses.iter().any(IpAddr::is_ipv6);
     let fabric = prepared.fabric.as_ref();
@@ -130,7 +133,7 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
         ensure_all(&forwarding::keep_advertised_routes(&mut prepared.host).map_err(kernel)?)?;
     }
     ensure_all(&attachment.node)?;
-    set_up_host(&mut prepared.host, &attachment, link.index)?;
+    set_up_host(&mut prepared.host, &attachment, link.index, &call.config.host_prefix)?;
     let pod_index = link.peer_index.unwrap_or_default();
     set_up_pod(&prepared.netns, &mut prepared.pod, &attachment, pod_index)?;
     if let Some(wanted) = masquerade::wanted(&call.config, prepared.fabric.as_ref())
@@ -139,6 +142,21 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
         log::warn!("table {} was incomplete and has been repaired", wanted.table);
     }
     Ok(attachment)
+}
+
+/// Refuses what no pod can be reached by.
+fn require_usable(address: IpAddr, config: &Config) -> Result<(), Error> {
+    let broadcast = matches!(address, IpAddr::V4(ip) if ip.is_broadcast());
+    let nobodys = address.is_unspecified() || address.is_loopback() || address.is_multicast();
+    let reason = if nobodys || broadcast {
+        "which no pod can have"
+    } else if address == IpAddr::from(config.gateway) || address == IpAddr::from(gateway_ipv6()) {
+        "which is the pods' gateway"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Code::CONFLICT, format!("IPAM gave {address}, {reason}"))
+        .details("take it out of the ranges of ipam"))
 }
 
 /// The kernel takes no IPv6 address on a link below 1280 bytes (RFC 8200).
@@ -162,7 +180,10 @@ fn make_link(
     loop {
         let attachment = describe(call, prepared, lease, mtu);
         let entry = entry(call, prepared, lease, &attachment);
-        prepared.journal.write(&entry).map_err(|error| file("write the journal", &error))?;
+        prepared
+            .journal
+            .write(&entry)
+            .map_err(|error| file("write the journal", prepared.journal.directory(), &error))?;
         let replaced = prepared.claim.replaces.take();
         let before: Vec<Request> =
             replaced.iter().map(|link| link::delete(link.index, &link.name)).collect();
@@ -228,7 +249,12 @@ fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachmen
     }
 }
 
-fn set_up_host(host: &mut Socket, wanted: &Attachment, index: u32) -> Result<(), Error> {
+fn set_up_host(
+    host: &mut Socket,
+    wanted: &Attachment,
+    index: u32,
+    prefix: &str,
+) -> Result<(), Error> {
     ensure_all(&wanted.host_side.sysctls)?;
     let name = &wanted.host.name;
     let mut requests = Vec::new();
@@ -236,8 +262,21 @@ fn set_up_host(host: &mut Socket, wanted: &Attachment, index: u32) -> Result<(),
     requests.push(link::set_up(name));
     let side = &wanted.host_side;
     requests.extend(side.addresses.iter().map(|address| addr::add(index, *address)));
-    requests.extend(side.routes.iter().map(|route| route.replace(index)));
-    host.apply(&requests).map_err(kernel)
+    host.apply(&requests).map_err(kernel)?;
+    side.routes.iter().try_for_each(|route| route_to_pod(host, route, index, prefix))
+}
+
+/// Leads an address to its pod. A route of the same key is in the way of the
+/// exclusive request; it is replaced unless somebody needs it, which may be an
+/// ADD that got the same address at the same moment.
+fn route_to_pod(host: &mut Socket, route: &Route, index: u32, prefix: &str) -> Result<(), Error> {
+    match host.apply(&[route.create(index)]) {
+        Err(error) if error.errno == Errno::EEXIST => {
+            facts::require_free(host, route.destination.ip(), Some(index), prefix)?;
+            host.apply(&[route.replace(index)]).map_err(kernel)
+        }
+        outcome => outcome.map_err(kernel),
+    }
 }
 
 fn set_up_pod(
@@ -314,7 +353,9 @@ fn undo(call: &Call, prepared: &mut Prepared, cause: Error) -> Error {
     errors.extend(unlinked.and_then(Result::err).map(kernel));
     errors.extend(ipam::release(call).err());
     let forgotten = journal.remove(&identity.container_id, &identity.ifname);
-    errors.extend(forgotten.map_err(|error| file("remove the journal's entry", &error)).err());
+    errors.extend(
+        forgotten.map_err(|error| file("remove the entry", journal.directory(), &error)).err(),
+    );
     Error::join(errors).unwrap_or(cause)
 }
 
@@ -335,6 +376,6 @@ fn report_ignored(call: &Call, journal: &Journal) {
         return;
     }
     log::warn!("ignored, for they need Calico's API server or policy engine: {ignored}");
-    let _ = fs::create_dir_all(journal.directory());
+    let _ = directory(journal.directory());
     let _ = replace(&stamp, ignored.as_bytes());
 }

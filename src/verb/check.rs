@@ -89,7 +89,12 @@ fn compare(
     differences.extend(compare_host(&wanted, host, host_link)?);
     differences.extend(compare_pod(&wanted, pod, pod_link)?);
     // One that was asked for may have been set once more by a plugin behind us.
-    differences.extend(compare_neighbours(&wanted, pod, pod_link, identity.pod_mac())?);
+    differences.extend(compare_neighbours(
+        &wanted,
+        (host, host_link),
+        (pod, pod_link),
+        identity.pod_mac(),
+    )?);
     Ok(differences)
 }
 
@@ -132,6 +137,10 @@ fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link)
     if host.alias.as_ref() != Some(&wanted.alias) {
         differences.push(format!("{} has lost its mark, alias {:?}", host.name, wanted.alias));
     }
+    if host.mac != Some(wanted.host.mac) {
+        let (found, wanted) = (host.mac.unwrap_or(Mac([0; 6])), wanted.host.mac);
+        differences.push(format!("{} has MAC {found}, the pod sends to {wanted}", host.name));
+    }
     if host.group != wanted.host.group {
         differences.push(format!("{} has lost its group", host.name));
     }
@@ -149,7 +158,7 @@ fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<V
         let address = route.destination.ip();
         let found = route::lookup(host, address).map_err(kernel)?;
         let holds = found.as_ref().is_some_and(|found| {
-            found.device == link.index && found.route.destination == route.destination
+            found.is_through(link.index) && found.route.destination == route.destination
         });
         if !holds {
             differences.push(format!("the host route {route} to {} is missing", link.name));
@@ -174,7 +183,7 @@ fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec
     if wanted.has_ipv6() {
         routes.extend(route::all(pod, true).map_err(kernel)?);
     }
-    routes.retain(|found| found.device == link.index);
+    routes.retain(|found| found.is_through(link.index));
     let missing =
         side.routes.iter().filter(|route| !routes.iter().any(|found| route.agrees(&found.route)));
     differences.extend(missing.map(|route| format!("the pod's route {route} is missing")));
@@ -184,13 +193,13 @@ fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec
 /// The pod must know where its next hop is. A change of its MAC address, which
 /// a plugin behind us may make, empties the pod's table, the permanent entries
 /// too (neigh_changeaddr, net/core/neighbour.c). Then the host link answers: for
-/// its own IPv6 address always, for the IPv4 gateway by proxy, which takes a
-/// route to it on the node, such as a default route (arp_fwd_proxy, net/ipv4/
+/// its own IPv6 address always, for the IPv4 gateway by proxy, if the node has
+/// a route to it elsewhere, such as a default route (arp_fwd_proxy, net/ipv4/
 /// arp.c). An entry that is absent is then no difference; a wrong one is.
 fn compare_neighbours(
     wanted: &Attachment,
-    pod: &mut Socket,
-    link: &Link,
+    (host, host_link): (&mut Socket, &Link),
+    (pod, link): (&mut Socket, &Link),
     own_mac: Mac,
 ) -> Result<Vec<String>, Error> {
     let mut differences = Vec::new();
@@ -201,11 +210,19 @@ fn compare_neighbours(
             Some(mac) if mac != neighbour.mac => {
                 differences.push(format!("the pod's neighbour {address} is {mac}"));
             }
-            _ if link.mac == Some(own_mac) && !known.is_some_and(|known| known.permanent) => {
-                differences.push(format!("the pod's permanent neighbour {address} is missing"));
-            }
-            _ => {}
+            _ if known.is_some_and(|known| known.permanent) => {}
+            _ if link.mac != Some(own_mac) && answers(host, host_link, address)? => {}
+            _ => differences.push(format!("the pod's permanent neighbour {address} is missing")),
         }
     }
     Ok(differences)
+}
+
+/// Whether the host link answers a pod that asks for its next hop.
+fn answers(host: &mut Socket, link: &Link, gateway: IpAddr) -> Result<bool, Error> {
+    if gateway.is_ipv6() {
+        return Ok(true);
+    }
+    let way = route::lookup(host, gateway).map_err(kernel)?;
+    Ok(way.is_some_and(|way| !way.devices.is_empty() && !way.devices.contains(&link.index)))
 }

@@ -34,7 +34,9 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
     errors.extend(ipam::del(call, entry.as_ref()).err());
     if errors.is_empty() {
         let forgotten = journal.remove(&identity.container_id, &identity.ifname);
-        errors.extend(forgotten.map_err(|error| file("remove the journal's entry", &error)).err());
+        errors.extend(
+            forgotten.map_err(|error| file("remove the entry", journal.directory(), &error)).err(),
+        );
     }
     match Error::join(errors) {
         Some(error) => Err(error),

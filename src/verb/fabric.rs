@@ -92,7 +92,7 @@ impl Ground {
     /// Of the lock's directory or file.
     pub fn lock(&self) -> Result<lock::Guard, Error> {
         let directory = self.directory.join(format!("{}.lock", self.protocol));
-        lock::exclusive(&directory).map_err(|error| file("lock the fabric's state", &error))
+        lock::exclusive(&directory).map_err(|error| file("lock the fabric", &directory, &error))
     }
 
     /// Notes what was applied.
@@ -157,7 +157,9 @@ pub fn ensure(config: &Config, root: &Root, host: &mut Socket) -> Result<Option<
         }
     };
     let stamp = reconcile(config, host, &peers, wanted)?;
-    ground.note(&stamp, &bytes).map_err(|error| file("note the fabric's state", &error))?;
+    ground
+        .note(&stamp, &bytes)
+        .map_err(|error| file("note the fabric's state", &ground.directory, &error))?;
     Ok(Some(stamp))
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, net::IpAddr};
 
 use crate::{
-    cni::{Code, Config, Error},
+    cni::{Code, Config, Error, conf::MTU_RANGE},
     net::{
         Socket,
         link::{self, Link},
@@ -42,15 +42,19 @@ pub(super) fn mtu(
         .then(|| fs::read_to_string(root.path("/var/lib/calico/mtu")).ok())
         .flatten()
         .and_then(|text| match text.trim().parse() {
-            Ok(mtu) if mtu > 0 => Some(mtu),
+            Ok(mtu) if MTU_RANGE.contains(&mtu) => Some(mtu),
             _ => {
-                remark = Some(format!("/var/lib/calico/mtu holds no number: {:?}", text.trim()));
+                remark = Some(format!("/var/lib/calico/mtu holds no MTU: {:?}", text.trim()));
                 None
             }
         });
+    // With mtu configured, the uplink is only good for a warning.
     let uplink = match fabric.and_then(Stamp::uplink) {
         Some(narrowest) => Some(narrowest),
-        None => uplink(host)?,
+        None => match uplink(host) {
+            Err(error) if config.mtu.is_none() => return Err(error),
+            found => found.unwrap_or_default(),
+        },
     };
     let ipv6 = ipv6 || fabric.is_some_and(|fabric| fabric.serves_ipv6);
     let mut choice = mtu::choose(config.mtu, file, uplink.as_ref(), config.overhead(ipv6));
@@ -66,11 +70,19 @@ pub(super) fn mtu(
 pub fn uplink(host: &mut Socket) -> Result<Option<Uplink>, Error> {
     for probe in PROBES.iter().filter_map(|text| text.parse::<IpAddr>().ok()) {
         let default = route::lookup(host, probe).map_err(kernel)?;
-        let device = default.filter(|found| found.route.destination.prefix() == 0);
-        if let Some(Found { device, .. }) = device
-            && let Some(link) = link::by_index(host, device).map_err(kernel)?
-        {
-            return Ok(Some(Uplink { device: link.name, mtu: link.mtu }));
+        let Some(default) = default.filter(|found| found.route.destination.prefix() == 0) else {
+            continue;
+        };
+        // Of several paths, the narrowest.
+        let mut narrowest: Option<Uplink> = None;
+        for device in default.devices {
+            let Some(link) = link::by_index(host, device).map_err(kernel)? else { continue };
+            if narrowest.as_ref().is_none_or(|narrowest| link.mtu < narrowest.mtu) {
+                narrowest = Some(Uplink { device: link.name, mtu: link.mtu });
+            }
+        }
+        if narrowest.is_some() {
+            return Ok(narrowest);
         }
     }
     let links = link::all(host).map_err(kernel)?;
@@ -101,7 +113,8 @@ pub(super) fn pod(
     }
     let own_index = own.as_ref().map(|link| link.index);
     let foreign = |found: &Found| {
-        Some(found.device) != own_index && found.device != 0 && found.route.table == TABLE_MAIN
+        found.devices.iter().any(|device| Some(*device) != own_index)
+            && found.route.table == TABLE_MAIN
     };
     let mut routes = route::all(pod, false).map_err(kernel)?;
     routes.extend(route::all(pod, true).map_err(kernel)?);
@@ -126,23 +139,25 @@ pub(super) fn pod(
 }
 
 /// Refuses an address that the node has itself, or that a live attachment's
-/// route holds.
+/// route holds, be it ours or one of another plugin whose host links have the
+/// same `prefix`. The link of index `mine` does not count.
 ///
 /// # Errors
 /// Code 101 naming the address and its holder.
 pub(super) fn require_free(
     host: &mut Socket,
     address: IpAddr,
-    replaced: Option<&Link>,
+    mine: Option<u32>,
+    prefix: &str,
 ) -> Result<(), Error> {
     let Some(found) = route::lookup(host, address).map_err(kernel)? else { return Ok(()) };
     let full = if address.is_ipv4() { 32 } else { 128 };
-    if found.route.destination.prefix() != full || found.device == 0 {
+    let ([device], true) = (&found.devices[..], found.route.destination.prefix() == full) else {
         return Ok(());
-    }
+    };
     let conflict = |msg: String| Err(Error::new(Code::CONFLICT, msg));
-    let link = link::by_index(host, found.device).map_err(kernel)?;
-    let Some(link) = link.filter(|link| replaced.is_none_or(|old| old.index != link.index)) else {
+    let link = link::by_index(host, *device).map_err(kernel)?;
+    let Some(link) = link.filter(|link| mine != Some(link.index)) else {
         return Ok(());
     };
     if found.local {
@@ -153,6 +168,16 @@ pub(super) fn require_free(
         Some(alias) if is_marked(Some(alias)) => {
             conflict(format!("IPAM gave {address}, which {} ({alias}) still has", link.name))
                 .map_err(|error| error.details("its lease was lost while it was in use"))
+        }
+        // A pod's link by Calico, alive on a node that is moving over.
+        _ if link.up && link.name.starts_with(prefix) => {
+            conflict(format!("IPAM gave {address}, to which a route leads through {}", link.name))
+                .map_err(|error| {
+                    error.details(format!(
+                        "another plugin's pod has it: take it out of the range, or remove {}",
+                        link.name
+                    ))
+                })
         }
         _ => Ok(()),
     }

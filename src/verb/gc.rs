@@ -2,21 +2,26 @@
 //!
 //! Two callers. A runtime brings a list of what is valid, and everything else
 //! of the network goes. An operator whose runtime never calls GC brings none,
-//! and then only what is provably dead goes: attachments without a link, and
-//! links into namespaces that no path, process or mount leads to. Nothing goes
-//! by its age.
+//! and then only what is provably dead goes: attachments whose link is gone, for
+//! a veth goes with either of its namespaces, and leases that no attachment has.
+//! Nothing that has a link goes, and nothing by its age.
 
-use std::{collections::HashSet, fs, path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
 use serde_json::{Value, json};
 
-use super::{Call, file, ipam, kernel, masquerade};
+use super::{
+    Call, file,
+    ipam::{self, HOST_LOCAL, data_dir},
+    kernel, masquerade,
+};
 use crate::{
     cni::{Args, Command, Environment, Error, ValidAttachments, delegate::Delegate},
+    ipam::store::{self, Lease},
     net::{
         Socket,
         link::{self, Link},
-        ns,
+        route,
     },
     nft,
     pod::{
@@ -74,6 +79,12 @@ pub(super) fn gc(call: &Call) -> Result<String, Error> {
             let kept = link.alias.as_ref().is_some_and(|alias| valid_aliases.contains(alias));
             (!kept).then_some("not in the runtime's list")
         }
+        Candidate::Leased(lease, _) => {
+            let same = |(id, name): &&(String, String)| {
+                *id == lease.container_id && lease.ifname.as_ref().is_none_or(|of| of == name)
+            };
+            (!valid.iter().any(|key| same(&key))).then_some("not in the runtime's list")
+        }
     })?;
     if call.config.ipam_type.is_empty() {
         log::warn!("no ipam.type: no addresses collected");
@@ -96,23 +107,29 @@ pub fn collect_dead(
     dry_run: bool,
 ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
     let ground = Ground { root, network, path, ipam: None };
-    let reachable = valid.is_none().then(Reachable::look);
-    ground.collect(dry_run, &|candidate| match (candidate, valid, &reachable) {
-        (Candidate::Noted(entry, _), Some(valid), _) => {
+    ground.collect(dry_run, &|candidate| match (candidate, valid) {
+        (Candidate::Noted(entry, _), Some(valid)) => {
             let key = (entry.container_id.clone(), entry.ifname.clone());
             (!valid.contains(&key)).then_some("not in the list")
         }
-        (Candidate::Marked(link), Some(valid), _) => {
+        (Candidate::Marked(link), Some(valid)) => {
             let owner = link.alias.as_deref().and_then(of_alias)?;
             let key = (owner.container_id, owner.ifname);
             (!valid.contains(&key)).then_some("not in the list")
         }
-        (Candidate::Noted(_, None), None, _) => Some("its link is gone"),
-        (Candidate::Noted(entry, Some(_)), None, Some(reachable)) => {
-            (!reachable.namespace_of(entry)).then_some("its namespace is gone")
+        (Candidate::Leased(lease, _), Some(valid)) => {
+            let same = |(id, name): &&(String, String)| {
+                *id == lease.container_id && lease.ifname.as_ref().is_none_or(|of| of == name)
+            };
+            (!valid.iter().any(|key| same(&key))).then_some("not in the list")
         }
-        // Without the journal nothing tells which namespace it leads to.
-        _ => None,
+        (Candidate::Noted(_, None), None) => Some("its link is gone"),
+        (Candidate::Leased(_, false), None) => Some("its lease has no link"),
+        // A veth goes with either of its namespaces: one that is there is alive.
+        (
+            Candidate::Noted(_, Some(_)) | Candidate::Marked(_) | Candidate::Leased(_, true),
+            None,
+        ) => None,
     })
 }
 
@@ -122,6 +139,9 @@ enum Candidate<'a> {
     Noted(&'a Entry, Option<&'a Link>),
     /// A link that bears our mark and is in no journal.
     Marked(&'a Link),
+    /// A lease of host-local that no journal entry and no marked link goes with,
+    /// and whether a route to the address leads into some link all the same.
+    Leased(&'a Lease, bool),
 }
 
 /// One network on this node.
@@ -142,7 +162,7 @@ impl Ground<'_> {
     ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
         let journal = Journal::new(self.root, self.network);
         let _lock = lock::exclusive(journal.directory())
-            .map_err(|error| file("lock the network's state", &error))?;
+            .map_err(|error| file("lock the network", journal.directory(), &error))?;
         let mut host = Socket::open().map_err(kernel)?;
         let entries = journal.entries();
         let mut links = link::all(&mut host).map_err(kernel)?;
@@ -166,11 +186,79 @@ impl Ground<'_> {
             }
             collected.push(removed);
         }
+        let (leases, failed) =
+            self.collect_leases(&mut host, &entries, &links, dry_run, verdict)?;
+        collected.extend(leases);
+        errors.extend(failed);
+        if !dry_run {
+            journal.sweep();
+        }
         if left == 0 && !dry_run {
             let table = masquerade::table(self.network);
             errors.extend(nft::remove(&table).map_err(masquerade::refused).err());
         }
         Ok((collected, errors))
+    }
+
+    /// Leases without an attachment: an ADD that was killed before it noted its
+    /// address, or attachments from before the last boot. Only host-local's store
+    /// can be read; other plugins collect their own.
+    fn collect_leases(
+        &self,
+        host: &mut Socket,
+        entries: &[Entry],
+        links: &[Link],
+        dry_run: bool,
+        verdict: &dyn Fn(&Candidate<'_>) -> Option<&'static str>,
+    ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
+        let (mut collected, mut errors) = (Vec::new(), Vec::new());
+        let Some(store) = self.store(entries) else { return Ok((collected, errors)) };
+        for lease in store::leases(&store) {
+            if self.attached(&lease, entries, links) {
+                continue;
+            }
+            let full = if lease.address.is_ipv4() { 32 } else { 128 };
+            let way = route::lookup(host, lease.address).map_err(kernel)?;
+            let routed = way.is_some_and(|way| way.route.destination.prefix() == full);
+            let Some(reason) = verdict(&Candidate::Leased(&lease, routed)) else { continue };
+            if !dry_run {
+                let released = store::release(&store, &lease);
+                let failed = |error| file("release an address", &store, &error);
+                errors.extend(released.map_err(failed).err());
+            }
+            collected.push(Collected {
+                network: self.network.to_owned(),
+                container_id: lease.container_id,
+                ifname: lease.ifname.unwrap_or_else(|| "?".to_owned()),
+                host_link: None,
+                reason,
+            });
+        }
+        Ok((collected, errors))
+    }
+
+    /// host-local's store of this network, by the present configuration or by
+    /// that of any ADD; where neither says, the usual one if it exists.
+    fn store(&self, entries: &[Entry]) -> Option<PathBuf> {
+        let present = self.ipam.as_ref().map(|(ipam, _)| ipam);
+        let section = present.or_else(|| entries.iter().map(|entry| &entry.ipam).next());
+        let kind = section.and_then(|ipam| ipam.get("type")).and_then(Value::as_str);
+        if kind.is_some_and(|kind| kind != HOST_LOCAL) {
+            return None;
+        }
+        let directory = data_dir(section.unwrap_or(&Value::Null)).join(self.network);
+        directory.is_dir().then_some(directory)
+    }
+
+    /// Whether a lease goes with an attachment that is looked at anyway.
+    fn attached(&self, lease: &Lease, entries: &[Entry], links: &[Link]) -> bool {
+        let noted = entries.iter().any(|entry| {
+            entry.container_id == lease.container_id
+                && lease.ifname.as_ref().is_none_or(|ifname| *ifname == entry.ifname)
+        });
+        let ifname = lease.ifname.as_deref().unwrap_or("eth0");
+        let alias = self.identity(&lease.container_id, ifname).alias();
+        noted || links.iter().any(|link| link.alias.as_deref() == Some(&alias))
     }
 
     /// Whether a link is of this network: the alias names it unless it was too
@@ -246,7 +334,7 @@ impl Ground<'_> {
         errors.extend(self.release(entry).err());
         if errors.is_empty() {
             let forgotten = journal.remove(&entry.container_id, &entry.ifname);
-            let failed = |error| file("remove the journal's entry", &error);
+            let failed = |error| file("remove the entry", journal.directory(), &error);
             errors.extend(forgotten.map_err(failed).err());
         }
         errors
@@ -296,31 +384,4 @@ fn pair<'a>(
     let rest = links.iter().filter(|link| !used.contains(&link.index));
     pairs.extend(rest.map(|link| (None, Some(link))));
     pairs
-}
-
-/// The namespaces that something still leads to.
-struct Reachable(HashSet<u64>);
-
-impl Reachable {
-    /// Looks at every process and at every mounted namespace.
-    fn look() -> Self {
-        let mut inodes = HashSet::new();
-        for process in fs::read_dir("/proc").into_iter().flatten().flatten() {
-            inodes.extend(ns::Identity::at(process.path().join("ns/net")).map(|ns| ns.inode));
-        }
-        // The root of a bind mount of a namespace reads `net:[4026532281]`
-        // (fourth field of proc_pid_mountinfo(5)).
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let roots = mounts.lines().filter_map(|line| line.split(' ').nth(3));
-        let namespaces = roots.filter_map(|root| root.strip_prefix("net:[")?.strip_suffix(']'));
-        inodes.extend(namespaces.filter_map(|inode| inode.parse::<u64>().ok()));
-        Self(inodes)
-    }
-
-    /// Whether anything leads to the namespace that `entry` was made in.
-    fn namespace_of(&self, entry: &Entry) -> bool {
-        let (device, inode) = entry.netns_identity;
-        let same = |found: ns::Identity| (found.device, found.inode) == (device, inode);
-        self.0.contains(&inode) || ns::Identity::at(&entry.netns).is_some_and(same)
-    }
 }

@@ -7,7 +7,11 @@ use serde_json::Value;
 
 use super::{Call, sandbox};
 use crate::{
-    cni::{AddResult, Code, Command, Error, cidr, delegate::Delegate, json::member},
+    cni::{
+        AddResult, Code, Command, Error, cidr,
+        delegate::{Delegate, status_unsupported},
+        json::member,
+    },
     ipam::store::{DATA_DIR, remove_empty},
     state::Entry,
 };
@@ -17,7 +21,7 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The reference IPAM plugin.
-const HOST_LOCAL: &str = "host-local";
+pub(super) const HOST_LOCAL: &str = "host-local";
 
 /// What an ADD got.
 #[derive(Debug)]
@@ -70,12 +74,18 @@ pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
     if sandbox::names_the_nodes_own(&environment) {
         environment.netns.clear();
     }
+    if call.config.ipam_type.is_empty() && entry.is_none() {
+        log::warn!("no ipam.type, and no note of an ADD: nothing to release");
+        return Ok(());
+    }
     let outcome = if call.config.ipam_type.is_empty() {
         Err(Error::new(Code::INVALID_CONFIG, "ipam.type is missing: no address can be released")
             .details("restore the ipam section and repeat the DEL"))
     } else {
+        let stdin = without_placeholders(call);
+        let stdin = stdin.as_deref().unwrap_or(&call.document.bytes);
         delegate(call).and_then(|delegate| {
-            delegate.invoke(&Command::Del, &environment, &call.document.bytes, LIMIT).map(|_| ())
+            delegate.invoke(&Command::Del, &environment, stdin, LIMIT).map(|_| ())
         })
     };
     let Err(error) = outcome else { return Ok(()) };
@@ -93,23 +103,56 @@ pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
     delegate.invoke(&Command::Del, &environment, stdin.as_bytes(), LIMIT).map(|_| ())
 }
 
+/// The configuration with Calico's placeholders for the node's pod CIDR replaced
+/// by everything, which is enough to release by container id; `None` where there
+/// are none.
+fn without_placeholders(call: &Call) -> Option<Vec<u8>> {
+    let text = call.document.ipam().to_string();
+    let lower = text.to_ascii_lowercase();
+    if !lower.contains("\"usepodcidr") {
+        return None;
+    }
+    let mut ipam = call.document.ipam().clone();
+    replace_placeholders(&mut ipam);
+    let mut object = call.document.object.clone();
+    object.retain(|key, _| !key.eq_ignore_ascii_case("ipam"));
+    object.insert("ipam".into(), ipam);
+    Some(Value::Object(object).to_string().into_bytes())
+}
+
+fn replace_placeholders(value: &mut Value) {
+    match value {
+        Value::String(text) if text.eq_ignore_ascii_case("usePodCidr") => {
+            *value = "0.0.0.0/0".into();
+        }
+        Value::String(text) if text.eq_ignore_ascii_case("usePodCidrIPv6") => {
+            *value = "::/0".into();
+        }
+        Value::Array(items) => items.iter_mut().for_each(replace_placeholders),
+        Value::Object(members) => members.values_mut().for_each(replace_placeholders),
+        _ => {}
+    }
+}
+
 /// Frees what a killed host-local left unusable. An ADD that was not killed is
 /// in the journal, so this need not be looked for on every DEL.
 fn remove_empty_leases(call: &Call) {
     if call.config.ipam_type != HOST_LOCAL {
         return;
     }
-    let directory = member(call.document.ipam(), "dataDir").and_then(Value::as_str);
-    let directory = match directory.filter(|path| !path.is_empty()) {
-        // The delegate knows no root of ours.
-        Some(directory) => PathBuf::from(directory),
-        None => PathBuf::from(DATA_DIR),
-    };
+    let directory = data_dir(call.document.ipam());
     match remove_empty(&directory.join(&call.config.name)) {
         Ok(0) => {}
         Ok(count) => log::warn!("{count} empty leases of a killed {HOST_LOCAL} freed"),
         Err(error) => log::warn!("look for empty leases in {}: {error}", directory.display()),
     }
+}
+
+/// Where host-local keeps its stores by an IPAM section. It knows no root of
+/// ours.
+pub(super) fn data_dir(ipam: &Value) -> PathBuf {
+    let given = member(ipam, "dataDir").and_then(Value::as_str);
+    given.filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from(DATA_DIR), PathBuf::from)
 }
 
 /// Has the delegate check its part. Where it objects, it is asked again with
@@ -144,13 +187,17 @@ fn as_given(call: &Call, lease: &[(IpNetwork, Option<IpAddr>)]) -> Option<Vec<u8
     Some(Value::Object(object).to_string().into_bytes())
 }
 
-/// Has the delegate collect its garbage.
+/// Has the delegate collect its garbage. One that does not know how has done
+/// what it can.
 ///
 /// # Errors
 /// The delegate's own.
 pub(super) fn gc(call: &Call) -> Result<(), Error> {
     remove_empty_leases(call);
-    invoke(call, &Command::Gc).map(|_| ())
+    match invoke(call, &Command::Gc) {
+        Err(error) if !status_unsupported(&error) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Asks the delegate whether it would serve an ADD. One that does not know the

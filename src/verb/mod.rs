@@ -20,7 +20,7 @@ mod sandbox;
 mod status;
 mod version;
 
-use std::{ffi::OsString, io, time::Instant};
+use std::{ffi::OsString, io, path::Path, time::Instant};
 
 use serde_json::Value;
 
@@ -166,12 +166,16 @@ fn kernel(error: net::Error) -> Error {
     let hint = match error.errno {
         nix::errno::Errno::EPERM => "run the plugin as root with CAP_NET_ADMIN and CAP_SYS_ADMIN",
         nix::errno::Errno::EOPNOTSUPP => "the kernel lacks this kind of link: modprobe veth",
-        _ => "",
+        nix::errno::Errno::EINVAL => "the kernel takes no such value: see the message, and dmesg",
+        _ => "see the kernel's log (dmesg), and ip -d link, ip route on this node",
     };
     Error::new(Code::KERNEL, error.to_string()).details(hint)
 }
 
-/// What the file system refused, as the runtime is told.
-fn file(what: &str, error: &io::Error) -> Error {
-    Error::new(Code::IO, format!("{what}: {error}"))
+/// What the file system refused, as the runtime is told: `what` was to be done
+/// to something below `path`.
+fn file(what: &str, path: &Path, error: &io::Error) -> Error {
+    let code = if error.kind() == io::ErrorKind::TimedOut { Code::TRY_AGAIN } else { Code::IO };
+    Error::new(code, format!("{what} in {}: {error}", path.display()))
+        .details("look at its permissions, its free space, and whether it is mounted read-only")
 }

@@ -122,10 +122,7 @@ pub(super) fn find(
             return Ok(Some(link));
         }
     }
-    if noted.is_some() {
-        return Ok(None);
-    }
-    // The journal knows nothing: it was wiped, or there never was an ADD.
+    // Renamed, or the journal was wiped, or there never was an ADD.
     let links = link::all(host).map_err(kernel)?;
     Ok(links.into_iter().find(|link| link.alias.as_deref() == Some(&alias)))
 }

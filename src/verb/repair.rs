@@ -93,7 +93,7 @@ fn compare(
     for wanted in side.routes {
         let found = route::lookup(host, wanted.destination.ip())?;
         let holds = found.is_some_and(|found| {
-            found.device == link.index && found.route.destination == wanted.destination
+            found.is_through(link.index) && found.route.destination == wanted.destination
         });
         if !holds {
             lack(Lack::Route(wanted));

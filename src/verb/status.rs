@@ -2,13 +2,12 @@
 //! what can fail and at nothing else. Since it would be the first thing an ADD
 //! did, the fabric is brought up here, before the first pod needs it.
 
-use std::fs;
-
 use super::{Call, fabric, file, ipam, kernel, masquerade};
 use crate::{
     cni::{Code, Error},
     net::Socket,
     nft,
+    state::directory,
 };
 
 /// # Errors
@@ -18,8 +17,9 @@ pub(super) fn status(call: &Call) -> Result<(), Error> {
     let unavailable = |error: Error| Error { code: Code::UNAVAILABLE, ..error };
     let mut host = Socket::open().map_err(|error| unavailable(kernel(error)))?;
     let journal = call.journal();
-    fs::create_dir_all(journal.directory())
-        .map_err(|error| unavailable(file("make the state directory", &error)))?;
+    directory(journal.directory()).map_err(|error| {
+        unavailable(file("make the state directory", journal.directory(), &error))
+    })?;
     if call.config.masquerade {
         nft::available().map_err(|error| unavailable(masquerade::refused(error)))?;
     }
