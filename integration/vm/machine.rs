@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use crate::cluster::MANX;
 use crate::harness::{Finished, Netns, Scratch, Stdin, run};
 
 /// Names the kernel image; `hack/setup --print-env` sets it where the running
@@ -18,6 +19,23 @@ const KERNEL: &str = "MANX_TEST_KERNEL";
 
 /// Boot and all scenarios; emulation is slow and its host may be busy.
 const LIMIT: Duration = Duration::from_secs(420);
+
+/// A shell function that puts a copy in memory in the place of each program and
+/// of the libraries that it loads. The machine keeps nothing of what it reads
+/// from its host's file system, and would fetch them anew for every process.
+const CACHE: &str = r#"
+mkdir -p /run/kept && mount -t tmpfs kept /run/kept
+keep() {
+  for name in "$@"; do
+    file="$(readlink -f "$(command -v "$name")")"
+    for part in "$file" $(ldd "$file" 2>/dev/null | grep -o '/[^ )]*'); do
+      part="$(readlink -f "$part")"
+      copy="/run/kept/$(echo "$part" | tr / _)"
+      [ -e "$copy" ] || { cp "$part" "$copy" && mount --bind "$copy" "$part"; }
+    done
+  done
+}
+"#;
 
 /// Whether the running kernel can make IPIP devices.
 pub fn kernel_has_ipip() -> bool {
@@ -79,7 +97,8 @@ fn boot(prefix: &str) -> Finished {
         .collect();
     // The status is written last: without it the machine did not get that far.
     let script = format!(
-        "#!/bin/sh\n{variables}export MANX_TEST_IN_MACHINE=1\n\
+        "#!/bin/sh\n{variables}export MANX_TEST_IN_MACHINE=1\n{CACHE}\
+         keep '{program}' '{MANX}' \"$CNI_PLUGIN_DIR/host-local\" ip ping tcpdump\n\
          '{program}' --ignored --nocapture --test-threads=2 '{prefix}' \
            >{directory}/stdout 2>{directory}/stderr\n\
          echo $? >{directory}/status\n",

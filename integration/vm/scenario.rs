@@ -62,7 +62,8 @@ fn every_peer_is_behind_the_tunnel() {
         a.routes(&["proto", "109", "type", "unicast"]),
         [towards(b, true), towards(c, true)].map(|line| line.replace(" proto 109", ""))
     );
-    assert_eq!(a.routes(&["type", "blackhole"]), ["blackhole 10.244.1.0/24 proto 109"]);
+    // RTN_BLACKHOLE is 6.
+    assert_eq!(a.routes(&["type", "blackhole", "proto", "109"]), ["6 10.244.1.0/24"]);
     assert_eq!(a.host.addresses("tunl0"), ["10.244.1.0/32"]);
     let tunnel = a.host.link("tunl0").unwrap();
     assert_eq!(tunnel["mtu"], POD_MTU);

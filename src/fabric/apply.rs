@@ -54,6 +54,9 @@ fn make_device(
             }
             create(socket, tunnel, indexes)
         }
+        Change::Claim(name) => socket.apply(&[link::set_alias(name, TUNNEL_ALIAS)]),
+        // A device that could not be made has been reported.
+        Change::SetMtu(name, ..) | Change::SetUp(name) if !indexes.contains_key(name) => Ok(()),
         Change::SetMtu(name, mtu, _) => socket.apply(&[link::set_mtu(name, *mtu)]),
         Change::SetUp(name) => socket.apply(&[link::set_up(name)]),
         _ => Ok(()),
@@ -128,12 +131,14 @@ fn request(
             route.replace(index)
         }
         Change::DeleteRoute(held) => held.found.route.delete(held.found.device),
+        Change::Release(name) => link::release(name),
         Change::DeleteTunnel(name) => link::delete(index(name)?, name),
         Change::Sysctl(..)
         | Change::CreateTunnel(_)
         | Change::ReplaceTunnel(..)
         | Change::SetMtu(..)
         | Change::SetUp(_)
+        | Change::Claim(_)
         | Change::Conflict(..) => return None,
     })
 }
