@@ -192,10 +192,10 @@ impl Node {
 /// back; `Err` with ping's words if it does not even leave.
 pub fn fits(from: &Netns, to: &str, bytes: u32) -> Result<bool, String> {
     let payload = (bytes - 28).to_string();
-    let args = ["-n", "-q", "-M", "do", "-s", &payload, "-i", "0.2", "-c", "1", "-w", "5", to];
+    let args = ["-n", "-M", "do", "-s", &payload, "-i", "0.2", "-c", "1", "-w", "5", to];
     let ping = from.command("ping", &args);
     let said = format!("{}{}", ping.stdout, ping.stderr);
-    if said.contains("too long") { Err(said) } else { Ok(ping.status == 0) }
+    if said.to_lowercase().contains("too long") { Err(said) } else { Ok(ping.status == 0) }
 }
 
 /// Sends so many bytes by TCP and counts what arrives.

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use crate::cluster::MANX;
-use crate::harness::{Finished, Netns, Scratch, Stdin, run};
+use crate::harness::{DEADLINE, Finished, Netns, Scratch, Stdin, plugin_dir, run};
 
 /// Names the kernel image; `hack/setup --print-env` sets it where the running
 /// kernel has no ipip.
@@ -20,22 +20,9 @@ const KERNEL: &str = "MANX_TEST_KERNEL";
 /// Boot and all scenarios; emulation is slow and its host may be busy.
 const LIMIT: Duration = Duration::from_secs(420);
 
-/// A shell function that puts a copy in memory in the place of each program and
-/// of the libraries that it loads. The machine keeps nothing of what it reads
-/// from its host's file system, and would fetch them anew for every process.
-const CACHE: &str = r#"
-mkdir -p /run/kept && mount -t tmpfs kept /run/kept
-keep() {
-  for name in "$@"; do
-    file="$(readlink -f "$(command -v "$name")")"
-    for part in "$file" $(ldd "$file" 2>/dev/null | grep -o '/[^ )]*'); do
-      part="$(readlink -f "$part")"
-      copy="/run/kept/$(echo "$part" | tr / _)"
-      [ -e "$copy" ] || { cp "$part" "$copy" && mount --bind "$copy" "$part"; }
-    done
-  done
-}
-"#;
+/// What the machine runs again and again. It keeps nothing of what it reads from
+/// its host's file system, slowly, so each of these gets a copy in its memory.
+const TOOLS: [&str; 4] = ["mount", "ip", "ping", "tcpdump"];
 
 /// Whether the running kernel can make IPIP devices.
 pub fn kernel_has_ipip() -> bool {
@@ -91,14 +78,15 @@ fn obstacle() -> Option<String> {
 fn boot(prefix: &str) -> Finished {
     let shared = Scratch::new();
     let directory = shared.path().display();
+    let kept = keep(&shared);
     let variables: String = ["PATH", "CNI_PLUGIN_DIR"]
         .iter()
         .filter_map(|name| Some(format!("export {name}='{}'\n", std::env::var(name).ok()?)))
         .collect();
     // The status is written last: without it the machine did not get that far.
     let script = format!(
-        "#!/bin/sh\n{variables}export MANX_TEST_IN_MACHINE=1\n{CACHE}\
-         keep '{program}' '{MANX}' \"$CNI_PLUGIN_DIR/host-local\" ip ping tcpdump\n\
+        "#!/bin/sh\n{variables}export MANX_TEST_IN_MACHINE=1\n\
+         cp -r {directory}/kept /run/kept\n{kept}\
          '{program}' --ignored --nocapture --test-threads=2 '{prefix}' \
            >{directory}/stdout 2>{directory}/stderr\n\
          echo $? >{directory}/status\n",
@@ -122,4 +110,45 @@ fn boot(prefix: &str) -> Finished {
     });
     eprintln!("the virtual machine ran for {} s", console.took.as_secs());
     Finished { status, stdout: said("stdout"), stderr: said("stderr"), ..console }
+}
+
+/// Gathers what is to be copied, our own programs without debug information,
+/// and gives the commands that put each copy in its original's place.
+fn keep(shared: &Scratch) -> String {
+    let directory = shared.dir("kept");
+    let mut commands = String::new();
+    for (number, path) in kept_files().iter().enumerate() {
+        let copy = directory.join(number.to_string());
+        let mut command = Command::new(if path.starts_with("/usr") { "cp" } else { "strip" });
+        match path.starts_with("/usr") {
+            true => command.arg(path).arg(&copy),
+            false => command.arg("-o").arg(&copy).arg(path),
+        };
+        run(command, &Stdin::Null, DEADLINE).ok();
+        commands += &format!("mount --bind /run/kept/{number} '{}'\n", path.display());
+    }
+    commands
+}
+
+/// The tools, our programs and the one delegate that is used, with the libraries
+/// that they load; libraries first, for the very commands need them.
+fn kept_files() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let find =
+        |tool: &str| std::env::split_paths(&path).map(|d| d.join(tool)).find(|f| f.is_file());
+    let mut programs: Vec<PathBuf> = TOOLS.iter().filter_map(|tool| find(tool)).collect();
+    programs.extend([program(), PathBuf::from(MANX), plugin_dir().join("host-local")]);
+    let mut files: Vec<PathBuf> = Vec::new();
+    for program in &programs {
+        let mut ldd = Command::new("ldd");
+        ldd.arg(program);
+        // It fails on a static program, which loads none.
+        let said = run(ldd, &Stdin::Null, DEADLINE).stdout;
+        let libraries = said.split_whitespace().filter(|word| word.starts_with('/'));
+        files.extend(libraries.map(PathBuf::from));
+    }
+    files.extend(programs);
+    let mut seen = std::collections::HashSet::new();
+    let real = files.into_iter().filter_map(|file| fs::canonicalize(file).ok());
+    real.filter(|file| seen.insert(file.clone())).collect()
 }
