@@ -43,6 +43,7 @@ pub struct Node {
 pub struct Cluster {
     /// `node-a`, `node-b` and `node-c`.
     pub nodes: [Node; 3],
+    #[allow(dead_code, reason = "the crates that include this file use parts of it")]
     /// Both subnets' router, which knows no pod.
     pub router: Netns,
 }

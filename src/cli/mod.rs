@@ -8,6 +8,7 @@
 mod args;
 mod attachments;
 mod conflist;
+mod export;
 mod fabric;
 mod help;
 mod install;
@@ -33,6 +34,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     install::SUBCOMMAND,
     fabric::plan::SUBCOMMAND,
     fabric::apply::SUBCOMMAND,
+    export::SUBCOMMAND,
     validate::SUBCOMMAND,
     pods::SUBCOMMAND,
     version::SUBCOMMAND,

@@ -28,6 +28,7 @@ pub(crate) fn link(entry: &Entry, up: bool) -> Link {
         loopback: false,
         kind: None,
         peer_index: None,
+        vxlan: None,
     }
 }
 
