@@ -10,6 +10,7 @@ mod attachments;
 mod capture;
 mod conflist;
 mod exec;
+mod export;
 mod fabric;
 mod gc;
 mod help;
@@ -37,6 +38,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     validate::SUBCOMMAND,
     fabric::plan::SUBCOMMAND,
     fabric::apply::SUBCOMMAND,
+    export::SUBCOMMAND,
     pods::SUBCOMMAND,
     exec::SUBCOMMAND,
     capture::SUBCOMMAND,

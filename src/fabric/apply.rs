@@ -54,6 +54,12 @@ fn make_device(
             }
             create(socket, tunnel, indexes)
         }
+        Change::Claim(name) => match link::by_name(socket, name)? {
+            Some(link) => socket.apply(&[link::set_alias(&link, TUNNEL_ALIAS)]),
+            None => Err(Error::new(format!("look up link {name}"), Errno::ENODEV)),
+        },
+        // A device that could not be made has been reported.
+        Change::SetMtu(name, ..) | Change::SetUp(name) if !indexes.contains_key(name) => Ok(()),
         Change::SetMtu(name, mtu, _) => socket.apply(&[link::set_mtu(name, *mtu)]),
         Change::SetUp(name) => socket.apply(&[link::set_up(name)]),
         _ => Ok(()),
@@ -130,12 +136,14 @@ fn request(
         Change::DeleteRoute(held) => {
             held.found.route.delete(held.found.device().unwrap_or_default())
         }
+        Change::Release(name) => link::release(name),
         Change::DeleteTunnel(name) => link::delete(index(name)?, name),
         Change::Sysctl(..)
         | Change::CreateTunnel(_)
         | Change::ReplaceTunnel(..)
         | Change::SetMtu(..)
         | Change::SetUp(_)
+        | Change::Claim(_)
         | Change::Conflict(..)
         | Change::ForeignTunnel(..) => return None,
     })

@@ -179,8 +179,11 @@ impl Family<'_> {
             blackholes.map(|destination| FabricRoute { destination, target: Target::Blackhole }),
         );
         let serves = own.pod_cidrs(self.ipv6).next().is_some();
-        let anyone =
-            self.peers.others.iter().any(|peer| peer.pod_cidrs(self.ipv6).next().is_some());
+        // A node that is alone in its list has its routes from a routing daemon,
+        // which needs the device to put them on.
+        let others = &self.peers.others;
+        let anyone = others.is_empty()
+            || others.iter().any(|peer| peer.pod_cidrs(self.ipv6).next().is_some());
         if serves && self.settings.manage_forwarding {
             let key = if self.ipv6 { forwarding::IPV6 } else { forwarding::IPV4 };
             desired.sysctls.push(Sysctl::new(key, 1));

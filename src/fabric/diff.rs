@@ -24,6 +24,12 @@ pub enum Change {
     /// A device of somebody else that is not what it should be: left alone, with
     /// all that would lead through it. What it is now.
     ForeignTunnel(Tunnel, String),
+    /// Mark a tunnel device that exists and that nobody uses as ours: the IPIP
+    /// module makes one in every namespace.
+    Claim(String),
+    /// Bring a tunnel device of ours down and take our mark off it: the IPIP
+    /// module's own survives its removal.
+    Release(String),
     /// Remove a tunnel device of ours.
     DeleteTunnel(String),
     /// Set a tunnel's MTU in bytes; the one it has now.
@@ -129,6 +135,9 @@ fn tunnel_changes(
         anew.push(name.clone());
         return add(changes);
     }
+    if !held.ours && !held.up && held.addresses.is_empty() {
+        changes.push(Change::Claim(name.clone()));
+    }
     if held.mtu != tunnel.mtu {
         changes.push(Change::SetMtu(name.clone(), tunnel.mtu, held.mtu));
     }
@@ -147,11 +156,12 @@ fn tunnel_changes(
 
 /// What a device is, if it is not what it should be.
 fn mismatch(tunnel: &Tunnel, held: &super::observe::HeldTunnel) -> Option<String> {
-    if held.kind == tunnel.kind {
+    // An IPIP device has nothing that could differ; a device of another kind
+    // under this name is not looked into any further than its description.
+    let other_kind = tunnel.kind == TunnelKind::Ipip && held.description != "ipip";
+    if held.kind == tunnel.kind && !other_kind {
         return None;
     }
-    // An IPIP device has nothing that could differ; a device of another kind
-    // under this name is not looked into any further.
     Some(held.description.clone())
 }
 
@@ -231,14 +241,17 @@ fn stale(desired: &Desired, observed: &Observed, anew: &[String], changes: &mut 
         }
     }
     let kept = |name: &String| desired.tunnels.iter().any(|tunnel| tunnel.name == *name);
-    let mut gone: Vec<_> = observed
-        .tunnels
-        .iter()
-        .filter(|(name, tunnel)| tunnel.ours && !kept(name))
-        .map(|(name, _)| name.clone())
-        .collect();
-    gone.sort();
-    changes.extend(gone.into_iter().map(Change::DeleteTunnel));
+    let mut gone: Vec<_> =
+        observed.tunnels.iter().filter(|(name, tunnel)| tunnel.ours && !kept(name)).collect();
+    gone.sort_by_key(|(name, _)| *name);
+    for (name, tunnel) in gone {
+        if tunnel.kind == TunnelKind::Ipip {
+            let addresses = tunnel.addresses.iter().filter(|address| !is_link_local(address));
+            changes.extend(addresses.map(|own| Change::DeleteAddress(name.clone(), *own)));
+            changes.push(Change::Release(name.clone()));
+        }
+        changes.push(Change::DeleteTunnel(name.clone()));
+    }
 }
 
 fn key(entry: &TunnelNeighbour) -> (&str, std::net::IpAddr) {
@@ -258,6 +271,8 @@ impl Change {
             | Self::ReplaceTunnel(..)
             | Self::SetMtu(..)
             | Self::SetUp(_)
+            | Self::Claim(_)
+            | Self::Release(_)
             | Self::ReplaceRoute(..) => Action::Replace,
             Self::DeleteTunnel(_)
             | Self::DeleteAddress(..)
@@ -278,6 +293,10 @@ impl Change {
             Self::CreateTunnel(tunnel) => (device(&tunnel.name), None, Some(tunnel.to_string())),
             Self::ReplaceTunnel(tunnel, now) | Self::ForeignTunnel(tunnel, now) => {
                 (device(&tunnel.name), Some(now.clone()), Some(tunnel.to_string()))
+            }
+            Self::Claim(name) => (device(name), Some("unused".to_owned()), Some("ours".to_owned())),
+            Self::Release(name) => {
+                (device(name), Some("ours".to_owned()), Some("down, unused".to_owned()))
             }
             Self::DeleteTunnel(name) => (device(name), Some("ours".to_owned()), None),
             Self::SetMtu(name, mtu, now) => {

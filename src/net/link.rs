@@ -63,10 +63,16 @@ pub struct VethEnd {
     pub queues: u32,
 }
 
-/// Creates a pair with the pod's end directly in its namespace and the host's
-/// in the socket's. Creating here and moving there would cost a grace period.
-/// Both ends come up down: an end that is to be the peer may not carry IFF_UP
-/// (veth_open of drivers/net/veth.c wants both).
+/// Creates a pair with the host's end in the socket's namespace and the pod's
+/// directly in its own. Creating here and moving there would cost a grace period.
+///
+/// The pod's end has to be the peer: before Linux 6.14 the kernel looks the name
+/// of the link that a message is about up in the socket's namespace, even if the
+/// link is to be in another one (`__rtnl_newlink` of net/core/rtnetlink.c), and
+/// answers that the pod's `eth0` exists wherever the node has an `eth0`.
+///
+/// Both ends come up down: the peer may not carry IFF_UP (veth_open of
+/// drivers/net/veth.c wants both).
 fn create_veth(host: &VethEnd, pod: &VethEnd, netns: BorrowedFd<'_>) -> Request {
     let end = |end: &VethEnd| {
         [
@@ -78,14 +84,14 @@ fn create_veth(host: &VethEnd, pod: &VethEnd, netns: BorrowedFd<'_>) -> Request 
         ]
     };
     let mut peer = LinkMessage::default();
-    peer.attributes.push(LinkAttribute::IfName(host.name.clone()));
-    peer.attributes.extend(end(host));
+    peer.attributes.push(LinkAttribute::IfName(pod.name.clone()));
+    peer.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
+    peer.attributes.extend(end(pod));
     let mut message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
-        .name(pod.name.clone())
-        .setns_by_fd(netns.as_raw_fd())
+        .name(host.name.clone())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
-    message.attributes.extend(end(pod));
+    message.attributes.extend(end(host));
     Request::new(
         RouteNetlinkMessage::NewLink(message),
         NLM_F_CREATE | NLM_F_EXCL,
@@ -156,6 +162,12 @@ pub fn set_mtu(name: &str, mtu: u32) -> Request {
 pub fn set_up(name: &str) -> Request {
     let message = LinkUnspec::new_with_name(name).up().build();
     Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("bring up {name}"))
+}
+
+/// Brings a link down and takes its alias and its group away.
+pub fn release(name: &str) -> Request {
+    let message = LinkUnspec::new_with_name(name).down().alias("").link_group(0).build();
+    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("give up {name}"))
 }
 
 /// Deletes a link by its index, and with a veth its other end; a link that is

@@ -165,7 +165,10 @@ impl Call {
 fn kernel(error: net::Error) -> Error {
     let hint = match error.errno {
         nix::errno::Errno::EPERM => "run the plugin as root with CAP_NET_ADMIN and CAP_SYS_ADMIN",
-        nix::errno::Errno::EOPNOTSUPP => "the kernel lacks this kind of link: modprobe veth",
+        // What the fabric's devices lack, their own errors say.
+        nix::errno::Errno::EOPNOTSUPP if error.what.starts_with("create veth") => {
+            "the kernel lacks this kind of link: modprobe veth"
+        }
         nix::errno::Errno::EINVAL => "the kernel takes no such value: see the message, and dmesg",
         _ => "see the kernel's log (dmesg), and ip -d link, ip route on this node",
     };

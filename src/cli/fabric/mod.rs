@@ -25,9 +25,10 @@ use crate::{
 /// A node whose configuration asks for routes to other nodes, or for none.
 pub(super) struct Node {
     root: Root,
-    config: Config,
+    /// The configuration.
+    pub(super) config: Config,
     /// The peers file, from this root.
-    peers_file: Option<PathBuf>,
+    pub(super) peers_file: Option<PathBuf>,
 }
 
 /// What is to be changed on a node: the fabric, and what attachments lack.
@@ -57,7 +58,7 @@ enum Source {
 impl Node {
     /// Reads the configuration that the options name, or the first one of the
     /// directory that is ours.
-    fn read(args: &Args) -> Result<Self, Failure> {
+    pub(super) fn read(args: &Args) -> Result<Self, Failure> {
         let root = args.root();
         let path = match args.value("conf") {
             Some(path) => PathBuf::from(path),
@@ -68,7 +69,8 @@ impl Node {
         Ok(Self { root, config, peers_file })
     }
 
-    fn settings(&self) -> Settings {
+    /// The fabric's part of the configuration.
+    pub(super) fn settings(&self) -> Settings {
         Settings::of_config(&self.config)
     }
 

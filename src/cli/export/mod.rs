@@ -1,0 +1,96 @@
+//! `manx export`: configurations of routing daemons, for networks that speak
+//! BGP. The daemon carries the routes then; manx publishes this node's pod CIDRs
+//! as blackhole routes of its own protocol, which is all that the daemon learns.
+
+mod bird;
+mod frr;
+mod mesh;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use mesh::Mesh;
+
+use super::{
+    Args, Console, Failure, Status, Subcommand,
+    args::{Operands, Shape},
+    fabric::Node,
+};
+use crate::{
+    cni::Mode,
+    fabric::{describe, observe},
+    net::Socket,
+    verb::fabric::read_peers,
+};
+
+pub(super) const SUBCOMMAND: Subcommand = Subcommand {
+    name: "export",
+    summary: "print a configuration of a BGP daemon",
+    help: "\
+Usage: manx export bird|frr [--as NUMBER] [--peers FILE] [--conf FILE]
+                            [--root DIR]
+
+Prints a complete configuration of BIRD 2 or of FRR with which this node tells
+every other one where its pods are, in a full mesh. Modes direct and ipip.
+
+The configuration's own peersFile should then name this node alone, so that
+manx makes no routes to the others, and --peers should name all of them.
+
+  --as NUMBER   the autonomous system of all nodes; default: 64512
+  --peers FILE  the list of all nodes; default: the configuration's peersFile
+  --conf FILE   the configuration; default: the first of ours in /etc/cni/net.d
+  --root DIR    read files and state below DIR",
+    shape: Shape {
+        flags: &[],
+        values: &["as", "peers", "conf", "root"],
+        operands: Operands::AtMost(1),
+    },
+    run,
+};
+
+/// The first of the numbers for private use (RFC 6996), and Calico's default.
+const AUTONOMOUS_SYSTEM: u32 = 64512;
+
+fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let render = match args.operands.first().and_then(|operand| operand.to_str()) {
+        Some("bird") => bird::render,
+        Some("frr") => frr::render,
+        _ => return Err(SUBCOMMAND.usage("say for which daemon: bird or frr")),
+    };
+    let number = autonomous_system(args)?;
+    let mesh = describe_mesh(args, number)?;
+    write!(console.out, "{}", render(&mesh))?;
+    for note in &mesh.notes {
+        writeln!(console.err, "note: {note}")?;
+    }
+    Ok(Status::Fine)
+}
+
+fn autonomous_system(args: &Args) -> Result<u32, Failure> {
+    let Some(text) = args.value("as") else { return Ok(AUTONOMOUS_SYSTEM) };
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    number
+        .filter(|number| *number != 0)
+        .ok_or_else(|| SUBCOMMAND.usage("--as takes a number from 1 to 4294967295"))
+}
+
+fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
+    let node = Node::read(args)?;
+    let settings = node.settings();
+    if settings.mode == Mode::Vxlan {
+        let why = "mode vxlan has forwarding entries that BGP does not carry: use direct or ipip";
+        return Err(Failure::Failed(why.to_owned()));
+    }
+    let given = args.value("peers").map(Path::new);
+    let Some(path) = given.or(node.peers_file.as_deref()) else {
+        let why = "the configuration names no peersFile, nor did --peers";
+        return Err(Failure::Failed(why.to_owned()));
+    };
+    let mut socket = Socket::open()?;
+    let (peers, _) = read_peers(path, &node.config, &mut socket)?;
+    let facts = observe::facts(&mut socket, &peers)?;
+    let desired = describe(&settings, &peers, &facts);
+    let cluster = node.config.fabric.cluster_cidrs.clone().unwrap_or_default();
+    Ok(Mesh::new(number, &settings, &peers, &facts, &desired, &cluster))
+}
