@@ -3,6 +3,8 @@
 
 use std::fs;
 
+use nix::unistd::{AccessFlags, access};
+
 use super::{Call, file, ipam, masquerade};
 use crate::{
     cni::{Code, Error},
@@ -17,8 +19,14 @@ pub(super) fn status(call: &Call) -> Result<(), Error> {
     let unavailable = |error: Error| Error { code: Code::UNAVAILABLE, ..error };
     Socket::open().map_err(|error| unavailable(super::kernel(error)))?;
     let journal = call.journal();
-    fs::create_dir_all(journal.directory())
-        .map_err(|error| unavailable(file("make the state directory", &error)))?;
+    let directory = journal.directory();
+    // That it exists says nothing of a file system that was remounted read-only.
+    fs::create_dir_all(directory)
+        .and_then(|()| Ok(access(directory, AccessFlags::W_OK | AccessFlags::X_OK)?))
+        .map_err(|error| {
+            let what = format!("write to the state directory {}", directory.display());
+            unavailable(file(&what, &error)).details("make it writable for root")
+        })?;
     if call.config.masquerade {
         nft::available().map_err(|error| unavailable(masquerade::refused(error)))?;
     }
