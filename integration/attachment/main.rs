@@ -14,6 +14,7 @@ mod harness;
 mod calico;
 mod check;
 mod del;
+mod files;
 mod input;
 mod interfaces;
 mod killed;

@@ -199,7 +199,8 @@ impl Config {
         let forwarding = container.boolean(&["allow_ip_forwarding"]);
         fields.absorb(container);
         let mut never = fields.networks(&["nonMasqueradeCIDRs"]).unwrap_or_default();
-        never.extend(fields.networks(&["clusterCIDRs"]).unwrap_or_default());
+        let fabric = FabricKeys::read(&mut fields);
+        never.extend(fabric.cluster_cidrs.iter().flatten());
         never.extend(ranges(document));
         let config = Self {
             version,
@@ -208,7 +209,7 @@ impl Config {
             mode,
             mtu: mtu(&mut fields),
             overhead: fields.number(&["overhead"], 0..=1000).unwrap_or(mode.overhead()),
-            fabric: FabricKeys::read(&mut fields),
+            fabric,
             gateway: gateway(&mut fields),
             masquerade: fields.boolean(&["ipMasq"]).unwrap_or(false),
             never_masqueraded: never,

@@ -7,7 +7,9 @@
 //! delegate is asked for and when is the verbs' business.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
@@ -241,7 +243,7 @@ fn variables(command: &Command, environment: &Environment) -> Vec<(&'static str,
     let mut variables = vec![
         ("CNI_COMMAND", command.as_str().into()),
         ("CNI_CONTAINERID", OsString::from(&environment.container_id)),
-        ("CNI_NETNS", OsString::from(&environment.netns)),
+        ("CNI_NETNS", namespace(&environment.netns)),
         ("CNI_IFNAME", OsString::from(&environment.ifname)),
     ];
     variables.push(("CNI_ARGS", arguments(environment.args.text()).into()));
@@ -253,6 +255,13 @@ fn variables(command: &Command, environment: &Environment) -> Vec<(&'static str,
     // Where the runtime set nothing, the delegate finds nothing set.
     variables.retain(|(name, value)| !value.is_empty() || std::env::var_os(name).is_some());
     variables
+}
+
+/// The namespace to name to a delegate. The reference plugins open it, which takes
+/// for ever where somebody put a FIFO there.
+fn namespace(path: &str) -> OsString {
+    let waits = fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
+    if waits { OsString::new() } else { path.into() }
 }
 
 /// `CNI_ARGS` as a delegate can read it. The reference IPAM plugins fail, a DEL

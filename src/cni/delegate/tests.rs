@@ -1,7 +1,6 @@
 //! Delegates are shell scripts. Each test names the numbered conformance rule
 //! that it holds, where there is one.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
