@@ -5,6 +5,8 @@
 //! its values. Values that make no sense are collected, not thrown: ADD
 //! refuses them, DEL goes on without them, a linter prints them all.
 
+mod fabric;
+
 use std::net::Ipv4Addr;
 
 use ipnetwork::IpNetwork;
@@ -17,6 +19,8 @@ use super::{
     json::{field, member, shown, walk},
     keys,
 };
+
+pub use fabric::{CrossSubnet, FabricKeys, ROUTE_PROTOCOL, VXLAN};
 
 /// The next hop that Calico's pods have.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -80,6 +84,8 @@ pub struct Config {
     pub mtu: Option<u32>,
     /// `overhead` in bytes, or the mode's.
     pub overhead: u32,
+    /// The keys of the routes between nodes.
+    pub fabric: FabricKeys,
     /// `gateway`.
     pub gateway: Ipv4Addr,
     /// `ipMasq`.
@@ -195,7 +201,8 @@ impl Config {
         let forwarding = container.boolean(&["allow_ip_forwarding"]);
         fields.absorb(container);
         let mut never = fields.networks(&["nonMasqueradeCIDRs"]).unwrap_or_default();
-        never.extend(fields.networks(&["clusterCIDRs"]).unwrap_or_default());
+        let fabric = FabricKeys::read(&mut fields);
+        never.extend(fabric.cluster_cidrs.iter().flatten());
         never.extend(ranges(document));
         let config = Self {
             version,
@@ -204,11 +211,12 @@ impl Config {
             mode,
             mtu: mtu(&mut fields),
             overhead: fields.number(&["overhead"], 0..=1000).unwrap_or(mode.overhead()),
+            fabric,
             gateway: gateway(&mut fields),
             masquerade: fields.boolean(&["ipMasq"]).unwrap_or(false),
             never_masqueraded: never,
             host_prefix: host_prefix(&mut fields),
-            queues: fields.number(&["queues", "num_queues"], 0..=4096).unwrap_or(1).max(1),
+            queues: queues(&mut fields),
             allow_ip_forwarding: fields
                 .boolean(&["allowIPForwarding"])
                 .or(forwarding)
@@ -219,7 +227,7 @@ impl Config {
                 .unwrap_or(false),
             ipam_type: ipam_type(&mut fields),
             dns: dns(&mut fields),
-            mac: requested_mac(document),
+            mac: requested_mac(document, &mut fields),
             previous: field(&document.object, "prevResult").cloned(),
             log_level: log_level(&mut fields),
             log_file: fields.string(&["logFile", "log_file_path"]).map(str::to_owned),
@@ -298,12 +306,23 @@ fn mtu(fields: &mut Fields<'_>) -> Option<u32> {
 
 fn gateway(fields: &mut Fields<'_>) -> Ipv4Addr {
     let address = fields.ipv4(&["gateway"]).unwrap_or(GATEWAY);
-    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+    // What the kernel takes for no next hop: 0.0.0.0/8, 127.0.0.0/8 and no unicast.
+    let nobody = matches!(address.octets(), [0 | 127, ..]);
+    if nobody || address.is_multicast() || address.is_broadcast() {
         let text = address.to_string().into();
         fields.complain(Code::INVALID_CONFIG, "gateway", &text, "give a unicast address");
         return GATEWAY;
     }
     address
+}
+
+/// Calico takes any number below one for one; our own key does not.
+fn queues(fields: &mut Fields<'_>) -> u32 {
+    let calicos = fields.value(&["queues", "num_queues"]).filter(|(key, _)| *key == "num_queues");
+    if calicos.and_then(|(_, value)| value.as_i64()).is_some_and(|number| number < 1) {
+        return 1;
+    }
+    fields.number(&["queues", "num_queues"], 0..=4096).unwrap_or(1).max(1)
 }
 
 fn host_prefix(fields: &mut Fields<'_>) -> String {
@@ -374,12 +393,18 @@ fn dns(fields: &mut Fields<'_>) -> Option<Dns> {
     dns
 }
 
-fn requested_mac(document: &Document) -> Option<String> {
-    [&["runtimeConfig", "mac"][..], &["args", "cni", "mac"][..]]
-        .into_iter()
-        .find_map(|path| walk(&document.object, path)?.as_str())
-        .filter(|mac| !mac.is_empty())
-        .map(str::to_owned)
+fn requested_mac(document: &Document, fields: &mut Fields<'_>) -> Option<String> {
+    let paths = [("runtimeConfig", &["mac"][..]), ("args", &["cni", "mac"])];
+    let (path, value) = paths.into_iter().find_map(|(section, rest)| {
+        let path = [&[section], rest].concat();
+        Some((path.join("."), walk(&document.object, &path)?))
+    })?;
+    let Some(mac) = value.as_str() else {
+        let reason = "give a MAC address as a string, such as \"ca:fe:ca:fe:ca:01\"";
+        fields.complain(Code::INVALID_CONFIG, &path, value, reason);
+        return None;
+    };
+    Some(mac.to_owned()).filter(|mac| !mac.is_empty())
 }
 
 /// Calico takes any word it does not know for `info`; so does its key here.

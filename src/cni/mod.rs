@@ -15,7 +15,7 @@ pub mod keys;
 pub mod result;
 pub mod version;
 
-pub use conf::{Config, Document, Mode, ValidAttachments};
+pub use conf::{Config, CrossSubnet, Document, FabricKeys, Mode, ValidAttachments};
 pub use delegate::Delegate;
 pub use env::{Args, Command, Environment, Pod};
 pub use error::{Code, Error};

@@ -1,6 +1,8 @@
 //! STATUS: would an ADD be served now? Asked every few seconds, so it looks at
 //! what can fail and at nothing else.
 
+use nix::unistd::{AccessFlags, access};
+
 use super::{Call, file, ipam, masquerade};
 use crate::{
     cni::{Code, Error},
@@ -16,9 +18,11 @@ pub(super) fn status(call: &Call) -> Result<(), Error> {
     let unavailable = |error: Error| Error { code: Code::UNAVAILABLE, ..error };
     Socket::open().map_err(|error| unavailable(super::kernel(error)))?;
     let journal = call.journal();
-    directory(journal.directory()).map_err(|error| {
-        unavailable(file("make the state directory", journal.directory(), &error))
-    })?;
+    let state = journal.directory();
+    // That it exists says nothing of a file system that was remounted read-only.
+    directory(state)
+        .and_then(|()| Ok(access(state, AccessFlags::W_OK | AccessFlags::X_OK)?))
+        .map_err(|error| unavailable(file("write to the state", state, &error)))?;
     if call.config.masquerade {
         nft::available().map_err(|error| unavailable(masquerade::refused(error)))?;
     }

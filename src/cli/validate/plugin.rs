@@ -144,10 +144,7 @@ fn encapsulation(
         let off = matches!(value.as_str(), Some("false")) || value == &Value::Bool(false);
         let known =
             value.is_boolean() || matches!(value.as_str(), Some("true" | "false" | "route"));
-        if !known {
-            let message = format!("crossSubnet has the value {value}");
-            findings.error(&path, message, "give false, true or \"route\"");
-        } else if config.mode == Mode::Direct && !off {
+        if known && config.mode == Mode::Direct && !off {
             let message = "mode direct encapsulates nothing, so crossSubnet says nothing";
             findings.warning(&path, message, "leave crossSubnet out, or set mode ipip or vxlan");
         }
