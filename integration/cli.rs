@@ -10,6 +10,7 @@ mod harness;
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
@@ -194,6 +195,82 @@ fn exec_finds_a_namespace_whose_path_is_gone() {
     assert!(said.ok().contains(&address));
     let gone = || node.manx(&["exec", &id, "true"]).status == 1;
     assert!(eventually(Duration::from_secs(5), gone));
+}
+
+/// Changes what the journal says of a pod.
+fn renote(node: &Node, pod: &Pod, change: impl FnOnce(&mut Value)) {
+    let path = node.host.scratch().dir("root/run/manx/net").join(format!("{}:eth0", pod.id));
+    let mut entry: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut entry);
+    fs::write(&path, entry.to_string()).unwrap();
+}
+
+#[test]
+fn exec_runs_in_no_other_pods_namespace() {
+    let node = Node::new();
+    let (web, db) = (node.pod("web"), node.pod("db"));
+    let mut noted = Value::Null;
+    renote(&node, &db, |entry| noted = entry.clone());
+    // As it looks when the number of a dead namespace was given out again.
+    renote(&node, &web, |entry| {
+        entry["netns"] = noted["netns"].clone();
+        entry["netnsIdentity"] = noted["netnsIdentity"].clone();
+    });
+    let said = node.manx(&["exec", "default/web", "echo", "ran"]);
+    assert!(said.status == 1 && said.stdout.is_empty(), "{said:?}");
+    assert!(said.stderr.contains("another pod's by now"), "{said:?}");
+    assert_eq!(node.manx(&["exec", "default/db", "echo", "ran"]).ok(), "ran\n");
+
+    node.host.command("ip", &["link", "delete", noted["hostLink"].as_str().unwrap()]).ok();
+    let said = node.manx(&["exec", "default/db", "echo", "ran"]);
+    assert!(said.status == 1 && said.stdout.is_empty(), "{said:?}");
+    assert!(said.stderr.contains("host link") && said.stderr.contains("gone"), "{said:?}");
+}
+
+#[test]
+fn what_may_not_be_read_is_not_taken_for_nothing() {
+    let node = Node::new();
+    let web = node.pod("web");
+    let directory = node.host.scratch().dir("root/run/manx");
+    let entry = directory.join("net").join(format!("{}:eth0", web.id));
+    let unprivileged = |arguments: &[&str]| {
+        let manx = node.command(arguments);
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-all", "--inh-caps", "-all", "--"]);
+        command.arg(manx.get_program()).args(manx.get_args());
+        node.host.enter(|| run(command, &Stdin::Null, DEADLINE))
+    };
+    assert!(unprivileged(&["pods"]).ok().contains("default/web"));
+    for path in [&entry, &directory.join("net"), &directory] {
+        let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o000);
+        let said = [&["pods"][..], &["exec", "default/web", "true"], &["capture", "x"], &["gc"]]
+            .map(unprivileged);
+        mode(0o700);
+        for said in said {
+            assert_eq!((said.status, said.stdout.as_str()), (1, ""), "{said:?}");
+            let place = format!("cannot read {}", path.display());
+            assert!(said.stderr.contains(&place), "{said:?}");
+            assert!(said.stderr.contains("Permission denied"), "{said:?}");
+            assert!(said.stderr.contains("run as root"), "{said:?}");
+        }
+    }
+}
+
+#[test]
+fn a_link_of_ours_that_no_journal_knows_is_listed() {
+    let node = Node::new();
+    let web = node.pod("web");
+    let link = node.pods()[0]["hostLink"].clone();
+    fs::remove_dir_all(node.host.scratch().dir("root/run/manx")).unwrap();
+    let pods = node.pods();
+    assert_eq!(pods.len(), 1);
+    assert_eq!((&pods[0]["state"], &pods[0]["hostLink"]), (&json!("unnoted"), &link));
+    assert_eq!((&pods[0]["containerID"], &pods[0]["network"]), (&json!(web.id), &json!("net")));
+    let said = node.manx(&["exec", &web.id, "true"]);
+    assert!(said.status == 1 && said.stderr.contains("in no journal"), "{said:?}");
+    node.plugin.del(&web).ok();
+    assert!(node.pods().is_empty());
 }
 
 #[test]

@@ -38,13 +38,20 @@ fn wrong_values() -> Vec<(&'static str, Value, u64)> {
     table.extend(invalid("mtu", json!(["1500", -1, 1, 67, 65536, 1.5, true, 4294968796u64])));
     table.extend(invalid("overhead", json!(["50", -1, 1001, 0.5, {}])));
     table.extend(invalid("gateway", json!(["fe80::1", "169.254.1", "169.254.1.1/32", 5, ""])));
-    table.extend(invalid("gateway", json!(["0.0.0.0", "224.0.0.1", "255.255.255.255"])));
+    table.extend(invalid(
+        "gateway",
+        json!(["0.0.0.0", "127.0.0.1", "224.0.0.1", "255.255.255.255"]),
+    ));
     table.extend(invalid("ipMasq", json!(["yes", 1, []])));
     table.extend(invalid("nonMasqueradeCIDRs", json!(["10.0.0.0/8", ["10.0.0.0/33"], [5], {}])));
     table.extend(invalid("clusterCIDRs", json!(["10.0.0.0/8", ["10.0.0.0"], [null]])));
     table.extend(invalid("hostPrefix", json!(["", "calico", "a/b", "c i", "é", 4])));
     table.extend(invalid("queues", json!(["2", -1, 4097, 1.5])));
     table.extend(invalid("num_queues", json!([5000])));
+    table.extend(invalid("crossSubnet", json!(["bogus", 1, []])));
+    table.extend(invalid("routeProtocol", json!(["x", 4, 256, -1])));
+    table.extend(invalid("routeMetric", json!([-3, "0", 4294967296u64])));
+    table.extend(invalid("vxlan", json!([7, "vxlan.calico"])));
     table.extend(invalid("allowIPForwarding", json!([1, "on"])));
     table.extend(invalid("manageForwarding", json!([0, "off"])));
     table.extend(invalid("includeDefaultRoutes", json!([[], "maybe"])));
@@ -94,6 +101,11 @@ fn a_nested_key_is_named_with_its_path() {
         ),
         ("dns", json!({"nameservers": "192.0.2.53"}), "dns.nameservers", "192.0.2.53"),
         ("dns", json!({"search": [5]}), "dns.search", "5"),
+        ("vxlan", json!({"vni": 0}), "vxlan.vni", "0"),
+        ("vxlan", json!({"port": 65536}), "vxlan.port", "65536"),
+        ("vxlan", json!({"device": "a/b"}), "vxlan.device", "a/b"),
+        ("runtimeConfig", json!({"mac": 5}), "runtimeConfig.mac", "5"),
+        ("args", json!({"cni": {"mac": ["x"]}}), "args.cni.mac", "x"),
         ("ipam", json!({"type": 5}), "ipam.type", "5"),
         ("ipam", json!({}), "ipam.type", "{}"),
     ] {

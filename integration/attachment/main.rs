@@ -15,6 +15,7 @@ mod adversity;
 mod calico;
 mod check;
 mod del;
+mod files;
 mod input;
 mod interfaces;
 mod killed;

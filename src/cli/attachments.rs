@@ -2,44 +2,117 @@
 //! has. Where they are listed and chosen from, so that every command means the
 //! same pod by the same words.
 
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+};
+
 use crate::{
     cni::cidr,
     net::{
         Socket,
         link::{self, Link},
     },
-    pod::Identity,
+    pod::{
+        Identity,
+        identity::{is_marked, of_alias},
+    },
     state::{Entry, Root, journal},
 };
 
 use super::Failure;
 
+/// Stands for what nothing tells of a link that is in no journal.
+const UNKNOWN: &str = "?";
+
 /// An attachment and its host link, if that is there.
 #[derive(Clone, Debug)]
 pub(super) struct Attachment {
+    /// What the journal says, or what the link's mark does.
     pub(super) entry: Entry,
     pub(super) link: Option<Link>,
+    /// Whether it is in the journal.
+    pub(super) noted: bool,
 }
 
 /// All attachments, by pod, container and interface.
 ///
 /// # Errors
-/// If the kernel does not list the links.
+/// If the kernel does not list the links, or the journal may not be read.
 pub(super) fn all(root: &Root) -> Result<Vec<Attachment>, Failure> {
-    let links = link::all(&mut Socket::open()?)?;
-    Ok(join(journal::all(root), &links))
+    require_readable(root)?;
+    let mut socket = Socket::open()?;
+    // In this order: an ADD notes its attachment before it makes the link.
+    let links = link::all(&mut socket)?;
+    let mut attachments = join(journal::all(root), &links);
+    if attachments.iter().any(|attachment| !attachment.noted) {
+        // A DEL forgets its attachment after it has removed the link.
+        let links = link::all(&mut socket)?;
+        let there = |link: &Link| links.iter().any(|other| other.alias == link.alias);
+        attachments
+            .retain(|attachment| attachment.noted || attachment.link.as_ref().is_some_and(there));
+    }
+    Ok(attachments)
 }
 
-/// A link is an attachment's by its mark: a name may be another's by now.
+/// That nothing of the state is hidden from us: to a command that merely left
+/// out what it may not read, the node would look empty.
+///
+/// # Errors
+/// Naming what cannot be read.
+pub(super) fn require_readable(root: &Root) -> Result<(), Failure> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let runtime = root.runtime();
+    match fs::read_dir(&runtime) {
+        Ok(_) => {}
+        Err(error) if gone(&error) => return Ok(()),
+        Err(error) => return Err(unreadable(&runtime, &error)),
+    }
+    for network in journal::networks(root) {
+        let directory = root.network(&network);
+        let files = match fs::read_dir(&directory) {
+            Ok(files) => files,
+            Err(error) if gone(&error) => continue,
+            Err(error) => return Err(unreadable(&directory, &error)),
+        };
+        // The lock and what is being written are no entries.
+        let entries =
+            files.flatten().filter(|file| !file.file_name().to_string_lossy().starts_with('.'));
+        for path in entries.map(|file| file.path()) {
+            match File::open(&path) {
+                Err(error) if !gone(&error) => return Err(unreadable(&path, &error)),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; run as root",
+        _ => "",
+    };
+    Failure::Failed(format!("cannot read {}: {error}{hint}", path.display()))
+}
+
+/// A link is an attachment's by its mark: a name may be another's by now. A
+/// link whose mark is no entry's is listed for itself.
 fn join(entries: Vec<Entry>, links: &[Link]) -> Vec<Attachment> {
+    let mut unnoted: Vec<&Link> =
+        links.iter().filter(|link| is_marked(link.alias.as_deref())).collect();
     let mut attachments: Vec<Attachment> = entries
         .into_iter()
         .map(|entry| {
             let alias = alias(&entry);
-            let link = links.iter().find(|link| link.alias.as_deref() == Some(&alias)).cloned();
-            Attachment { entry, link }
+            let of_entry = |link: &&Link| link.alias.as_deref() == Some(&alias);
+            unnoted.retain(|link| !of_entry(link));
+            let link = links.iter().find(of_entry).cloned();
+            Attachment { entry, link, noted: true }
         })
         .collect();
+    attachments.extend(unnoted.into_iter().map(Attachment::of_mark));
     attachments.sort_by(|one, other| one.order().cmp(&other.order()));
     attachments
 }
@@ -96,6 +169,19 @@ pub(super) fn choose<'a, K: PartialEq>(
 }
 
 impl Attachment {
+    /// What a marked link itself says of its attachment.
+    fn of_mark(link: &Link) -> Self {
+        let owner = link.alias.as_deref().and_then(of_alias);
+        let [network, container_id, ifname] = match owner {
+            Some(Identity { network, container_id, ifname, .. }) => [network, container_id, ifname],
+            // Too long for an alias, which is a digest then.
+            None => [UNKNOWN; 3].map(str::to_owned),
+        };
+        let host_link = link.name.clone();
+        let entry = Entry { network, container_id, ifname, host_link, ..Entry::default() };
+        Self { entry, link: Some(link.clone()), noted: false }
+    }
+
     fn order(&self) -> (Option<&str>, Option<&str>, &str, &str) {
         let Entry { pod_namespace, pod_name, container_id, ifname, .. } = &self.entry;
         (pod_namespace.as_deref(), pod_name.as_deref(), container_id, ifname)
@@ -110,9 +196,10 @@ impl Attachment {
             || address.is_ok_and(|address| entry.addresses.contains(&address))
     }
 
-    /// `up`, `down` or `missing`.
+    /// `up`, `down`, `missing` or `unnoted`.
     pub(super) fn state(&self) -> &'static str {
         match &self.link {
+            _ if !self.noted => "unnoted",
             Some(link) if link.up => "up",
             Some(_) => "down",
             None => "missing",

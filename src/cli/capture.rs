@@ -36,7 +36,8 @@ fn run(args: &Args, _: &mut Console<'_>) -> Result<Status, Failure> {
         let entry = &attachment.entry;
         (entry.network.clone(), entry.container_id.clone(), entry.ifname.clone())
     });
-    let Attachment { entry, link } = chosen.map_err(|ambiguous| SUBCOMMAND.usage(&ambiguous))??;
+    let Attachment { entry, link, .. } =
+        chosen.map_err(|ambiguous| SUBCOMMAND.usage(&ambiguous))??;
     let Some(link) = link else {
         let name = &entry.host_link;
         return Err(Failure::Failed(format!("the pod's host link {name} is gone; see manx pods")));

@@ -9,7 +9,11 @@ use super::{
     attachments::{self, Attachment},
 };
 use crate::{
-    net::{Namespace, ns},
+    net::{
+        Namespace, Socket,
+        link::{self, Link},
+        ns,
+    },
     state::Entry,
 };
 
@@ -47,9 +51,38 @@ fn run(args: &Args, _: &mut Console<'_>) -> Result<Status, Failure> {
         // Two interfaces of one container are in one namespace.
         attachment.entry.netns_identity
     });
-    let Attachment { entry, .. } = chosen.map_err(|ambiguous| SUBCOMMAND.usage(&ambiguous))??;
-    namespace(entry)?.enter()?;
+    let Attachment { entry, link, noted } =
+        chosen.map_err(|ambiguous| SUBCOMMAND.usage(&ambiguous))??;
+    let name = &entry.host_link;
+    let Some(link) = link else {
+        return Err(Failure::Failed(format!("the pod's host link {name} is gone; see manx pods")));
+    };
+    if !noted {
+        let words = "is in no journal, so that nothing tells the pod's namespace";
+        return Err(Failure::Failed(format!("{name} {words}; see manx capture --help")));
+    }
+    let namespace = namespace(entry)?;
+    confirm(&namespace, entry, link)?;
+    namespace.enter()?;
     Err(replace_process(program, arguments))
+}
+
+/// That the namespace has the other end of the attachment's host link. The
+/// kernel gives the number of a namespace that died to a new one, which may be
+/// another pod's.
+fn confirm(namespace: &Namespace, entry: &Entry, host: &Link) -> Result<(), Failure> {
+    let mut socket = namespace.within(Socket::open).flatten()?;
+    let pod = link::by_name(&mut socket, &entry.ifname)?;
+    let joined =
+        |pod: Link| host.peer_index == Some(pod.index) && pod.peer_index == Some(host.index);
+    if pod.is_some_and(joined) {
+        return Ok(());
+    }
+    let (ifname, netns, name) = (&entry.ifname, &entry.netns, &host.name);
+    Err(Failure::Failed(format!(
+        "{ifname} in the namespace of {netns} is not the other end of {name}: it is another pod's \
+         by now; see manx pods"
+    )))
 }
 
 /// Becomes the program; returns only if that fails.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    failed, print_json,
+    attachments, failed, print_json,
     table::Table,
 };
 use crate::{
@@ -28,9 +28,9 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     help: "\
 Usage: manx gc [--valid FILE|-] [--dry-run] [OPTION…]
 
-Removes links, leases and journal entries of attachments that are provably dead:
-the host link is gone, or nothing leads to the pod's namespace any more. Nothing
-goes by its age, and an ADD that is under way is waited for.
+Removes the lease and the journal entry of each attachment whose host link is
+gone. Without a list nothing goes that has a link, and nothing goes by its age.
+An ADD that is under way is waited for.
 
   --valid FILE    remove all that FILE does not list: JSON, a list of
                   {\"containerID\", \"ifname\"}; - is stdin
@@ -50,6 +50,7 @@ goes by its age, and an ADD that is under way is waited for.
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let root = args.root();
+    attachments::require_readable(&root)?;
     let valid = args.value("valid").map(|path| read_valid(&path.to_string_lossy())).transpose()?;
     let networks = networks(&root, args.value("network").map(|name| name.to_string_lossy()))?;
     let (path, dry_run) = (args.plugin_path(&root), args.flag("dry-run"));

@@ -20,7 +20,8 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
 Usage: manx pods [--json] [--root DIR]
 
 Lists what the journal of this node says beside what the kernel has. STATE is
-up, down, or missing where the host link is gone and no DEL has come yet.
+up, down, missing where the host link is gone and no DEL has come yet, or
+unnoted where a link bears our mark and no journal knows it.
 
   --json      {\"pods\": [{\"network\", \"podNamespace\", \"podName\", \"containerID\",
               \"ifname\", \"addresses\", \"hostLink\", \"mtu\", \"state\", \"netns\"}]}

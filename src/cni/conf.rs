@@ -233,7 +233,7 @@ impl Config {
             masquerade: fields.boolean(&["ipMasq"]).unwrap_or(false),
             never_masqueraded: never,
             host_prefix: host_prefix(&mut fields),
-            queues: fields.number(&["queues", "num_queues"], 0..=4096).unwrap_or(1).max(1),
+            queues: queues(&mut fields),
             allow_ip_forwarding: fields
                 .boolean(&["allowIPForwarding"])
                 .or(forwarding)
@@ -244,7 +244,7 @@ impl Config {
                 .unwrap_or(false),
             ipam_type: ipam_type(&mut fields),
             dns: dns(&mut fields),
-            mac: requested_mac(document),
+            mac: requested_mac(document, &mut fields),
             previous: field(&document.object, "prevResult").cloned(),
             log_level: log_level(&mut fields),
             log_file: fields.string(&["logFile", "log_file_path"]).map(str::to_owned),
@@ -341,12 +341,23 @@ fn mtu(fields: &mut Fields<'_>) -> Option<u32> {
 
 fn gateway(fields: &mut Fields<'_>) -> Ipv4Addr {
     let address = fields.ipv4(&["gateway"]).unwrap_or(GATEWAY);
-    if address.is_unspecified() || address.is_multicast() || address.is_broadcast() {
+    // What the kernel takes for no next hop: 0.0.0.0/8, 127.0.0.0/8 and no unicast.
+    let nobody = matches!(address.octets(), [0 | 127, ..]);
+    if nobody || address.is_multicast() || address.is_broadcast() {
         let text = address.to_string().into();
         fields.complain(Code::INVALID_CONFIG, "gateway", &text, "give a unicast address");
         return GATEWAY;
     }
     address
+}
+
+/// Calico takes any number below one for one; our own key does not.
+fn queues(fields: &mut Fields<'_>) -> u32 {
+    let calicos = fields.value(&["queues", "num_queues"]).filter(|(key, _)| *key == "num_queues");
+    if calicos.and_then(|(_, value)| value.as_i64()).is_some_and(|number| number < 1) {
+        return 1;
+    }
+    fields.number(&["queues", "num_queues"], 0..=4096).unwrap_or(1).max(1)
 }
 
 fn host_prefix(fields: &mut Fields<'_>) -> String {
@@ -417,12 +428,18 @@ fn dns(fields: &mut Fields<'_>) -> Option<Dns> {
     dns
 }
 
-fn requested_mac(document: &Document) -> Option<String> {
-    [&["runtimeConfig", "mac"][..], &["args", "cni", "mac"][..]]
-        .into_iter()
-        .find_map(|path| walk(&document.object, path)?.as_str())
-        .filter(|mac| !mac.is_empty())
-        .map(str::to_owned)
+fn requested_mac(document: &Document, fields: &mut Fields<'_>) -> Option<String> {
+    let paths = [("runtimeConfig", &["mac"][..]), ("args", &["cni", "mac"])];
+    let (path, value) = paths.into_iter().find_map(|(section, rest)| {
+        let path = [&[section], rest].concat();
+        Some((path.join("."), walk(&document.object, &path)?))
+    })?;
+    let Some(mac) = value.as_str() else {
+        let reason = "give a MAC address as a string, such as \"ca:fe:ca:fe:ca:01\"";
+        fields.complain(Code::INVALID_CONFIG, &path, value, reason);
+        return None;
+    };
+    Some(mac.to_owned()).filter(|mac| !mac.is_empty())
 }
 
 /// Calico takes any word it does not know for `info`; so does its key here.

@@ -7,7 +7,9 @@
 //! delegate is asked for and when is the verbs' business.
 
 use std::ffi::OsString;
+use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
@@ -30,6 +32,10 @@ const MAX_QUOTE_CHARS: usize = 300;
 /// The specification's error for a container that does not exist, upon which a
 /// runtime may leave out the DEL.
 const UNKNOWN_CONTAINER: Code = Code(3);
+
+/// Key of `CNI_ARGS` that makes the reference plugins overlook unknown ones
+/// (CONVENTIONS.md, "CNI_ARGS").
+const IGNORE_UNKNOWN: &str = "IgnoreUnknown";
 
 /// A plugin that was found on the search path.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -237,17 +243,10 @@ fn variables(command: &Command, environment: &Environment) -> Vec<(&'static str,
     let mut variables = vec![
         ("CNI_COMMAND", command.as_str().into()),
         ("CNI_CONTAINERID", OsString::from(&environment.container_id)),
-        ("CNI_NETNS", OsString::from(&environment.netns)),
+        ("CNI_NETNS", namespace(&environment.netns)),
         ("CNI_IFNAME", OsString::from(&environment.ifname)),
     ];
-    let args = environment.args.text();
-    // The reference IPAM plugins fail on a key that they do not know, and runtimes
-    // add keys as they please. Calico says the same for its delegates.
-    variables.push(if args.is_empty() || environment.args.value("IgnoreUnknown").is_some() {
-        ("CNI_ARGS", args.into())
-    } else {
-        ("CNI_ARGS", format!("IgnoreUnknown=1;{args}").into())
-    });
+    variables.push(("CNI_ARGS", arguments(environment.args.text()).into()));
     let inherited = std::env::var_os("CNI_PATH").unwrap_or_default();
     if split_path(&inherited) != environment.path {
         // A part came from splitting at colons, so that joining cannot fail.
@@ -256,6 +255,29 @@ fn variables(command: &Command, environment: &Environment) -> Vec<(&'static str,
     // Where the runtime set nothing, the delegate finds nothing set.
     variables.retain(|(name, value)| !value.is_empty() || std::env::var_os(name).is_some());
     variables
+}
+
+/// The namespace to name to a delegate. The reference plugins open it, which takes
+/// for ever where somebody put a FIFO there.
+fn namespace(path: &str) -> OsString {
+    let waits = fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo());
+    if waits { OsString::new() } else { path.into() }
+}
+
+/// `CNI_ARGS` as a delegate can read it. The reference IPAM plugins fail, a DEL
+/// too, on a key that they do not know and on a part that is not one key, one
+/// `=` and one value; runtimes add keys as they please. So the former are
+/// declared harmless, as Calico does for its delegates, whatever the runtime says
+/// of them, and the latter are left out.
+fn arguments(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    let readable = |pair: &&str| {
+        pair.matches('=').count() == 1 && !pair.starts_with(&format!("{IGNORE_UNKNOWN}="))
+    };
+    let ignore = format!("{IGNORE_UNKNOWN}=1");
+    [&*ignore].into_iter().chain(text.split(';').filter(readable)).collect::<Vec<_>>().join(";")
 }
 
 fn quote(bytes: &[u8]) -> String {

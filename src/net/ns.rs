@@ -6,13 +6,15 @@ use std::{
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, RawFd},
-        unix::fs::MetadataExt,
+        unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::Path,
+    thread,
 };
 
 use nix::{
     errno::Errno,
+    fcntl::OFlag,
     sched::{CloneFlags, setns},
     sys::statfs::{FsType, fstatfs},
 };
@@ -62,20 +64,44 @@ impl Namespace {
     ///
     /// # Errors
     /// `ENOENT` where there is nothing, `EINVAL` where there is something that
-    /// is not a namespace (a bind mount that is gone leaves a plain file).
+    /// is not a network namespace (a bind mount that is gone leaves a plain file,
+    /// and a namespace may be of another kind).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let what = || format!("open network namespace {}", path.display());
-        let from_io = |error: io::Error| Error::from_io(what(), &error);
-        let file = File::open(path).map_err(from_io)?;
-        let kind = fstatfs(&file).map_err(|errno| Error::new(what(), errno))?.filesystem_type();
-        if kind != NSFS {
-            let words = Some("the file is not a namespace".to_owned());
-            return Err(Error { what: what(), errno: Errno::EINVAL, words });
+        let namespace = Self::open_of_any_kind(path)?;
+        if namespace.is_of_another_kind() {
+            return Err(refused(path, "the file is not a network namespace"));
+        }
+        Ok(namespace)
+    }
+
+    fn open_of_any_kind(path: &Path) -> Result<Self, Error> {
+        let from_io = |error: io::Error| Error::from_io(opening(path), &error);
+        // A FIFO would have us wait for somebody who writes to it.
+        let nonblocking = OFlag::O_NONBLOCK.bits();
+        let file = File::options().read(true).custom_flags(nonblocking).open(path);
+        let file = file.map_err(from_io)?;
+        let kind = fstatfs(&file).map_err(|errno| Error::new(opening(path), errno))?;
+        if kind.filesystem_type() != NSFS {
+            return Err(refused(path, "the file is not a namespace"));
         }
         let metadata = file.metadata().map_err(from_io)?;
         let identity = Identity { device: metadata.dev(), inode: metadata.ino() };
         Ok(Self { file, identity })
+    }
+
+    /// Whether this is a mount, a process id or whatever other namespace. Nothing
+    /// but an ioctl tells the kind of one that is bound to a file; but the kernel
+    /// compares it before it asks for any right (setns of kernel/nsproxy.c), so a
+    /// thread of no other use tries to go there.
+    fn is_of_another_kind(&self) -> bool {
+        thread::scope(|scope| {
+            let attempt = || setns(&self.file, CloneFlags::CLONE_NEWNET);
+            let started = thread::Builder::new().name("setns".into()).spawn_scoped(scope, attempt);
+            // Where no thread can be had, the namespace shows what it is when it
+            // is entered.
+            started.is_ok_and(|thread| matches!(thread.join(), Ok(Err(Errno::EINVAL))))
+        })
     }
 
     /// The calling thread's own namespace.
@@ -83,7 +109,7 @@ impl Namespace {
     /// # Errors
     /// As for [`Namespace::open`]; not without a mounted `/proc`.
     pub fn current() -> Result<Self, Error> {
-        Self::open("/proc/thread-self/ns/net")
+        Self::open_of_any_kind(Path::new("/proc/thread-self/ns/net"))
     }
 
     /// What to compare.
@@ -94,8 +120,7 @@ impl Namespace {
     /// Moves the calling thread into this namespace, for good.
     ///
     /// # Errors
-    /// `EPERM` without `CAP_SYS_ADMIN`, `EINVAL` if it is a namespace of
-    /// another kind.
+    /// `EPERM` without `CAP_SYS_ADMIN`.
     pub fn enter(&self) -> Result<(), Error> {
         setns(&self.file, CloneFlags::CLONE_NEWNET)
             .map_err(|errno| Error::new("enter the network namespace", errno))
@@ -114,6 +139,14 @@ impl Namespace {
     }
 }
 
+fn opening(path: &Path) -> String {
+    format!("open network namespace {}", path.display())
+}
+
+fn refused(path: &Path, words: &str) -> Error {
+    Error { what: opening(path), errno: Errno::EINVAL, words: Some(words.to_owned()) }
+}
+
 impl AsFd for Namespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
@@ -123,5 +156,35 @@ impl AsFd for Namespace {
 impl AsRawFd for Namespace {
     fn as_raw_fd(&self) -> RawFd {
         self.file.as_raw_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, process};
+
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+
+    #[test]
+    fn only_a_network_namespace_is_one() {
+        let fifo = env::temp_dir().join(format!("manx-ns-{}", process::id()));
+        mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        let fifo_path = fifo.to_str().unwrap();
+        for (path, words) in [
+            ("/proc/self/ns/mnt", "not a network namespace"),
+            ("/proc/self/ns/user", "not a network namespace"),
+            ("/proc/self/status", "not a namespace"),
+            (fifo_path, "not a namespace"),
+        ] {
+            let error = Namespace::open(path).unwrap_err();
+            assert_eq!(error.errno, Errno::EINVAL, "{path}");
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        fs::remove_file(&fifo).unwrap();
+        let own = Namespace::open("/proc/self/ns/net").unwrap();
+        assert_eq!(Some(own.identity()), Identity::current());
+        assert_eq!(Namespace::open("/nowhere").unwrap_err().errno, Errno::ENOENT);
     }
 }

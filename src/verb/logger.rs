@@ -3,13 +3,18 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Write, stderr},
+    io::{self, Write, stderr, stdout},
+    os::{
+        fd::AsFd,
+        unix::fs::{MetadataExt, OpenOptionsExt},
+    },
     path::Path,
     sync::OnceLock,
     time::{SystemTime, UNIX_EPOCH},
 };
 
 use log::{LevelFilter, Log, Metadata, Record};
+use nix::fcntl::OFlag;
 
 use crate::state::Root;
 
@@ -36,11 +41,28 @@ pub fn start(level: LevelFilter, file: Option<&str>, root: &Root) {
     }
 }
 
-fn open(path: &Path) -> std::io::Result<File> {
+/// Opens a log file. Only a regular file is one: to open a FIFO may take for
+/// ever and to open a device may do anything. And not stdout, by whichever name:
+/// that is the protocol's.
+fn open(path: &Path) -> io::Result<File> {
+    let refuse = |words: &str| Err(io::Error::other(format!("{} {words}", path.display())));
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    OpenOptions::new().create(true).append(true).open(path)
+    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
+        return refuse("is not a regular file");
+    }
+    let nonblocking = OFlag::O_NONBLOCK.bits();
+    let file = OpenOptions::new().create(true).append(true).custom_flags(nonblocking).open(path)?;
+    let opened = file.metadata()?;
+    if !opened.is_file() {
+        return refuse("is not a regular file");
+    }
+    let printed = stdout().as_fd().try_clone_to_owned().map(File::from)?.metadata()?;
+    if (printed.dev(), printed.ino()) == (opened.dev(), opened.ino()) {
+        return refuse("is stdout, where the result goes");
+    }
+    Ok(file)
 }
 
 impl Log for Logger {
@@ -82,7 +104,23 @@ fn timestamp(seconds: u64, millis: u32) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::timestamp;
+    use std::{env, process};
+
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+
+    use super::*;
+
+    #[test]
+    fn only_a_regular_file_is_a_log_file() {
+        let directory = env::temp_dir().join(format!("manx-log-{}", process::id()));
+        let (file, fifo) = (directory.join("deeper/file"), directory.join("fifo"));
+        open(&file).unwrap();
+        mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        for path in [&fifo, &directory, Path::new("/dev/null"), Path::new("/nowhere\0")] {
+            assert!(open(path).is_err(), "{}", path.display());
+        }
+        fs::remove_dir_all(&directory).unwrap();
+    }
 
     #[test]
     fn timestamps_are_dates() {

@@ -2,6 +2,8 @@
 //! what can fail and at nothing else. Since it would be the first thing an ADD
 //! did, the fabric is brought up here, before the first pod needs it.
 
+use nix::unistd::{AccessFlags, access};
+
 use super::{Call, fabric, file, ipam, kernel, masquerade};
 use crate::{
     cni::{Code, Error},
@@ -17,9 +19,11 @@ pub(super) fn status(call: &Call) -> Result<(), Error> {
     let unavailable = |error: Error| Error { code: Code::UNAVAILABLE, ..error };
     let mut host = Socket::open().map_err(|error| unavailable(kernel(error)))?;
     let journal = call.journal();
-    directory(journal.directory()).map_err(|error| {
-        unavailable(file("make the state directory", journal.directory(), &error))
-    })?;
+    let state = journal.directory();
+    // That it exists says nothing of a file system that was remounted read-only.
+    directory(state)
+        .and_then(|()| Ok(access(state, AccessFlags::W_OK | AccessFlags::X_OK)?))
+        .map_err(|error| unavailable(file("write to the state", state, &error)))?;
     if call.config.masquerade {
         nft::available().map_err(|error| unavailable(masquerade::refused(error)))?;
     }

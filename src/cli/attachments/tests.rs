@@ -104,3 +104,22 @@ fn an_older_sandbox_of_the_pod_is_not_meant() {
     assert_eq!(chosen(&join(entries.clone(), &links), "default/a"), "newer");
     assert!(chosen(&join(entries, &[]), "default/a").contains("2 attachments"));
 }
+
+#[test]
+fn a_marked_link_that_no_journal_knows_is_listed() {
+    let (known, unknown) =
+        (entry("a", "a1", "eth0", "10.0.0.1"), entry("b", "b1", "eth0", "10.0.0.2"));
+    let lost = Link { name: "cali5".into(), ..link(&unknown, true) };
+    let digest = Link { name: "cali6".into(), alias: Some("manx1 sha1:00".into()), ..lost.clone() };
+    let foreign = Link { name: "cali7".into(), alias: Some("manx10 x y z".into()), ..lost.clone() };
+    let pods = join(vec![known.clone()], &[link(&known, true), digest, lost, foreign]);
+    let seen: Vec<_> = pods
+        .iter()
+        .map(|pod| (&*pod.entry.host_link, &*pod.entry.container_id, pod.state()))
+        .collect();
+    assert_eq!(
+        seen,
+        [("cali6", "?", "unnoted"), ("cali5", "b1", "unnoted"), ("calia1", "a1", "up")]
+    );
+    assert_eq!(chosen(&pods, "b1"), "b1");
+}

@@ -120,6 +120,8 @@ fn every_complaint_of_the_plugins_reader_has_its_path() {
         (json!({"ipam": {"type": "host-local", "subnet": "usePodCidr"}}), "plugins[0].ipam.subnet"),
         (json!({"dns": {"search": "x"}}), "plugins[0].dns.search"),
         (json!({"crossSubnet": "sometimes"}), "plugins[0].crossSubnet"),
+        (json!({"vxlan": {"port": 0}}), "plugins[0].vxlan.port"),
+        (json!({"args": {"cni": {"mac": 5}}}), "plugins[0].args.cni.mac"),
     ] {
         let findings = lint_plugin(keys.clone(), &Node::default());
         one(&findings, Error, path, "");

@@ -1,7 +1,6 @@
 //! Delegates are shell scripts. Each test names the numbered conformance rule
 //! that it holds, where there is one.
 
-use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -153,9 +152,20 @@ fn r37_what_the_runtime_left_unset_stays_unset() {
     bare.path.clear();
     let names: Vec<_> = variables(&Command::Gc, &bare).into_iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["CNI_COMMAND", "CNI_CONTAINERID", "CNI_IFNAME"]);
-    for kept in ["IgnoreUnknown=0;A=1", "A=1;IgnoreUnknown=true"] {
-        bare.args = Args::parse(kept);
-        assert!(variables(&Command::Gc, &bare).contains(&("CNI_ARGS", kept.into())), "{kept}");
+}
+
+#[test]
+fn r74_a_delegate_gets_arguments_that_it_can_read() {
+    for (given, told) in [
+        ("A=1", "IgnoreUnknown=1;A=1"),
+        ("IgnoreUnknown=0;A=1", "IgnoreUnknown=1;A=1"),
+        ("B=;IgnoreUnknown=true;A=1;IgnoreUnknown=1", "IgnoreUnknown=1;B=;A=1"),
+        ("FOO;A=1;;B=1=2;C=3;", "IgnoreUnknown=1;A=1;C=3"),
+        ("FOO", "IgnoreUnknown=1"),
+    ] {
+        let environment = Environment { args: Args::parse(given), ..environment() };
+        let variables = variables(&Command::Del, &environment);
+        assert!(variables.contains(&("CNI_ARGS", told.into())), "{given}: {variables:?}");
     }
 }
 

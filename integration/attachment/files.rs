@@ -1,0 +1,127 @@
+//! Files that are not what their name promises, and arguments that no delegate
+//! reads: each is told, none hangs a verb or keeps a DEL from ending.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use serde_json::json;
+
+use crate::harness::{Pod, Reply};
+use crate::network::{Network, text};
+
+/// A FIFO that nobody else ever opens.
+fn fifo(network: &Network) -> PathBuf {
+    let path = network.host().scratch().dir("root").join("fifo");
+    mkfifo(&path, Mode::S_IRWXU).unwrap();
+    path
+}
+
+/// Asserts that a log line says why there is no log file, and that nothing but
+/// the result went to stdout.
+#[track_caller]
+fn logs_to_stderr_only(reply: Reply) {
+    assert!(reply.stderr.contains(" WARN logFile: "), "{reply:?}");
+    assert!(reply.stderr.contains(" INFO ADD "), "{reply:?}");
+    assert!(reply.ok()["ips"].is_array());
+}
+
+#[test]
+fn del_ends_where_the_namespace_is_of_another_kind() {
+    let network = Network::new();
+    let before = network.remains();
+    for path in ["/proc/self/ns/mnt", "/proc/self/ns/pid"] {
+        let pod = Pod::new("a");
+        network.add(&pod).ok();
+        network.call("DEL").pod(&pod).env("CNI_NETNS", path).run().ok();
+        assert_eq!(network.remains(), before);
+        let error = network.call("ADD").pod(&pod).env("CNI_NETNS", path).run().error();
+        assert_eq!(error["code"], 4, "{error}");
+        assert!(text(&error["msg"]).contains("not a network namespace"), "{error}");
+        assert_eq!(network.remains(), before);
+    }
+}
+
+#[test]
+fn a_fifo_for_a_namespace_hangs_no_verb() {
+    let network = Network::new();
+    let before = network.remains();
+    let fifo = fifo(&network).display().to_string();
+    let pod = Pod::new("a");
+    let previous = network.add(&pod).ok();
+    for verb in ["ADD", "CHECK"] {
+        let call = network.call(verb).pod(&pod).key("prevResult", previous.clone());
+        let error = call.env("CNI_NETNS", &fifo).run().error();
+        assert_eq!(error["code"], 4, "{error}");
+        assert!(text(&error["msg"]).contains("not a namespace"), "{error}");
+    }
+    network.call("DEL").pod(&pod).env("CNI_NETNS", &fifo).run().ok();
+    assert_eq!(network.remains(), before);
+}
+
+#[test]
+fn a_fifo_for_a_log_file_hangs_no_verb() {
+    let network = Network::new().with("logFile", json!("/fifo"));
+    fifo(&network);
+    let pod = Pod::new("a");
+    logs_to_stderr_only(network.add(&pod));
+    network.status().ok();
+    network.del(&pod).ok();
+}
+
+#[test]
+fn no_log_line_reaches_stdout() {
+    let network = Network::new().with("logFile", json!("/log"));
+    let log = network.host().scratch().dir("root").join("log");
+    for target in ["/proc/self/fd/1", "/dev/stdout", "/dev/null"] {
+        symlink(target, &log).unwrap();
+        let pod = Pod::new("a");
+        logs_to_stderr_only(network.add(&pod));
+        network.del(&pod).ok();
+        fs::remove_file(&log).unwrap();
+    }
+    // A stdout that is itself a regular file.
+    let out = log.display().to_string();
+    let printing = network.wrapped("\"$MANX\" >\"$OUT\"; code=$?; cat \"$OUT\"; exit $code");
+    logs_to_stderr_only(printing.env("OUT", &out).add(&Pod::new("a")));
+}
+
+#[test]
+fn status_sees_that_the_state_cannot_be_written() {
+    let network = Network::new();
+    network.status().ok();
+    let directory = network.root("run/manx").display().to_string();
+    let read_only = "exec unshare -m sh -c 'mount --bind \"$DIRECTORY\" \"$DIRECTORY\" \
+                     && mount -o remount,bind,ro \"$DIRECTORY\" && exec \"$MANX\"'";
+    let network = network.wrapped(read_only).env("DIRECTORY", &directory);
+    let error = network.status().error();
+    assert_eq!(error["code"], 50, "{error}");
+    assert!(text(&error["msg"]).contains(&directory), "{error}");
+    assert!(text(&error["msg"]).contains("Read-only file system"), "{error}");
+}
+
+#[test]
+fn r74_arguments_that_no_delegate_reads_keep_no_verb_from_its_end() {
+    let network = Network::new();
+    let before = network.remains();
+    for args in ["FOO", "FOO=a=b", "IgnoreUnknown=0;FOO=1", "FOO;;IgnoreUnknown=0;BAR=1;"] {
+        let pod = Pod { args: Some(args.into()), ..Pod::new("a") };
+        let previous = network.add(&pod).ok();
+        network.check(&pod, &previous).ok();
+        network.del(&pod).ok();
+        assert_eq!(network.remains(), before, "{args}");
+    }
+}
+
+#[test]
+fn calicos_number_of_queues_below_one_means_one() {
+    for number in [0, -1] {
+        let network = Network::new().with("num_queues", json!(number));
+        let pod = Pod::new("a");
+        network.add(&pod).ok();
+        assert_eq!(pod.netns.link("eth0").unwrap()["num_tx_queues"], 1, "{number}");
+        network.del(&pod).ok();
+    }
+}
