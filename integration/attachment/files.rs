@@ -44,6 +44,33 @@ fn del_ends_where_the_namespace_is_of_another_kind() {
     }
 }
 
+/// As runtimes keep namespaces: bound to a file, whose name tells no kind.
+#[test]
+fn a_namespace_that_is_bound_to_a_file_is_known_by_its_kind() {
+    let network = Network::new();
+    let before = network.remains();
+    let file = network.host().scratch().file("bound", "").display().to_string();
+    let bound = "exec unshare -m sh -c 'mount --bind \"$NAMESPACE\" \"$CNI_NETNS\" \
+                 && exec \"$MANX\"'";
+    let bound = network.clone().wrapped(bound);
+    let call = |verb, pod: &Pod, namespace: &str| {
+        let network = bound.clone().env("NAMESPACE", namespace);
+        network.call(verb).pod(pod).env("CNI_NETNS", &file).run()
+    };
+    let pod = Pod::new("a");
+    let own = pod.netns.path().display().to_string();
+    call("ADD", &pod, &own).ok();
+    assert!(pod.netns.link("eth0").is_some());
+    call("DEL", &pod, "/proc/self/ns/uts").ok();
+    assert_eq!(network.remains(), before);
+    let error = call("ADD", &pod, "/proc/self/ns/uts").error();
+    assert_eq!(error["code"], 4, "{error}");
+    assert!(text(&error["msg"]).contains("not a network namespace"), "{error}");
+    call("ADD", &pod, &own).ok();
+    call("DEL", &pod, &own).ok();
+    assert_eq!(network.remains(), before);
+}
+
 #[test]
 fn a_fifo_for_a_namespace_hangs_no_verb() {
     let network = Network::new();

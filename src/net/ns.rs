@@ -9,9 +9,12 @@ use std::{
         unix::fs::{MetadataExt, OpenOptionsExt},
     },
     path::Path,
-    thread,
 };
 
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    nsid::{NsidAttribute, NsidMessage},
+};
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -19,7 +22,7 @@ use nix::{
     sys::statfs::{FsType, fstatfs},
 };
 
-use super::Error;
+use super::{Error, Request, Socket};
 
 /// Magic number of the file system whose files are namespaces
 /// (include/uapi/linux/magic.h).
@@ -90,18 +93,28 @@ impl Namespace {
         Ok(Self { file, identity })
     }
 
-    /// Whether this is a mount, a process id or whatever other namespace. Nothing
-    /// but an ioctl tells the kind of one that is bound to a file; but the kernel
-    /// compares it before it asks for any right (setns of kernel/nsproxy.c), so a
-    /// thread of no other use tries to go there.
+    /// Whether this is a mount, a process id or whatever other namespace. Where it
+    /// is not bound to a file its name says so, `mnt:[4026531841]`. Of one that is,
+    /// setns and rtnetlink alone tell without an ioctl; the latter needs no right
+    /// for it and moves nobody (rtnl_net_getid, net/core/net_namespace.c).
     fn is_of_another_kind(&self) -> bool {
-        thread::scope(|scope| {
-            let attempt = || setns(&self.file, CloneFlags::CLONE_NEWNET);
-            let started = thread::Builder::new().name("setns".into()).spawn_scoped(scope, attempt);
-            // Where no thread can be had, the namespace shows what it is when it
-            // is entered.
-            started.is_ok_and(|thread| matches!(thread.join(), Ok(Err(Errno::EINVAL))))
-        })
+        let name = fs::read_link(format!("/proc/thread-self/fd/{}", self.file.as_raw_fd()));
+        let name = name.unwrap_or_default();
+        match name.to_str().unwrap_or_default().split_once(":[") {
+            Some((kind, _)) if !kind.contains('/') => kind != "net",
+            _ => self.has_a_number().is_err_and(|error| error.errno == Errno::EINVAL),
+        }
+    }
+
+    /// Asks by which number our own namespace knows this one; that there is none
+    /// yet is an answer as well.
+    fn has_a_number(&self) -> Result<(), Error> {
+        let fd = u32::try_from(self.file.as_raw_fd()).unwrap_or(u32::MAX);
+        let mut message = NsidMessage::default();
+        message.attributes.push(NsidAttribute::Fd(fd));
+        let what = "ask for the number of a network namespace";
+        let request = Request::new(RouteNetlinkMessage::GetNsId(message), 0, what);
+        Socket::open()?.exchange(&[request]).map(|_| ())
     }
 
     /// The calling thread's own namespace.
@@ -183,6 +196,12 @@ mod tests {
             assert!(error.to_string().contains(words), "{error}");
         }
         fs::remove_file(&fifo).unwrap();
+        // As it is asked of one that is bound to a file.
+        for (kind, answer) in [("net", Ok(())), ("mnt", Err(Errno::EINVAL))] {
+            let path = format!("/proc/self/ns/{kind}");
+            let namespace = Namespace::open_of_any_kind(Path::new(&path)).unwrap();
+            assert_eq!(namespace.has_a_number().map_err(|error| error.errno), answer, "{kind}");
+        }
         let own = Namespace::open("/proc/self/ns/net").unwrap();
         assert_eq!(Some(own.identity()), Identity::current());
         assert_eq!(Namespace::open("/nowhere").unwrap_err().errno, Errno::ENOENT);

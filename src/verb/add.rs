@@ -262,21 +262,21 @@ fn set_up_host(
     requests.push(link::set_up(name));
     let side = &wanted.host_side;
     requests.extend(side.addresses.iter().map(|address| addr::add(index, *address)));
-    host.apply(&requests).map_err(kernel)?;
-    side.routes.iter().try_for_each(|route| route_to_pod(host, route, index, prefix))
-}
-
-/// Leads an address to its pod. A route of the same key is in the way of the
-/// exclusive request; it is replaced unless somebody needs it, which may be an
-/// ADD that got the same address at the same moment.
-fn route_to_pod(host: &mut Socket, route: &Route, index: u32, prefix: &str) -> Result<(), Error> {
-    match host.apply(&[route.create(index)]) {
+    requests.extend(side.routes.iter().map(|route| route.create(index)));
+    match host.apply(&requests) {
         Err(error) if error.errno == Errno::EEXIST => {
-            facts::require_free(host, route.destination.ip(), Some(index), prefix)?;
-            host.apply(&[route.replace(index)]).map_err(kernel)
+            side.routes.iter().try_for_each(|route| take_over(host, route, index, prefix))
         }
         outcome => outcome.map_err(kernel),
     }
+}
+
+/// Leads an address to its pod where a route of the same key is in the way. It
+/// is replaced unless somebody needs it, which may be an ADD that got the same
+/// address at the same moment: therefore the exclusive request before.
+fn take_over(host: &mut Socket, route: &Route, index: u32, prefix: &str) -> Result<(), Error> {
+    facts::require_free(host, route.destination.ip(), Some(index), prefix)?;
+    host.apply(&[route.replace(index)]).map_err(kernel)
 }
 
 fn set_up_pod(
