@@ -52,9 +52,7 @@ pub fn run_all(test: &str, prefix: &str) {
     eprintln!("{}", finished.stdout);
     assert_eq!(finished.status, 0, "{}", finished.stderr);
     // A filter that matches nothing is a success to a test program.
-    let count = finished.stdout.matches("test scenario::").count();
-    let passed = format!("test result: ok. {count} passed");
-    assert!(count > 0 && finished.stdout.contains(&passed), "not all ran");
+    assert!(!finished.stdout.contains("running 0 tests"), "no scenario ran");
 }
 
 fn program() -> PathBuf {
