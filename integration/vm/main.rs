@@ -9,7 +9,6 @@
 
 #![allow(missing_docs, unreachable_pub)]
 // What tests share is no test in clippy's eyes; a failed expectation is a failed test.
-#![allow(clippy::print_stderr)]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
 #![allow(clippy::print_stderr, reason = "a skipped test says why, a machine how long it ran")]
 
