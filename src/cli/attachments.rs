@@ -105,7 +105,7 @@ fn join(entries: Vec<Entry>, links: &[Link]) -> Vec<Attachment> {
     let mut attachments: Vec<Attachment> = entries
         .into_iter()
         .map(|entry| {
-            let alias = alias(&entry);
+            let alias = Identity::from(&entry).alias();
             let of_entry = |link: &&Link| link.alias.as_deref() == Some(&alias);
             unnoted.retain(|link| !of_entry(link));
             let link = links.iter().find(of_entry).cloned();
@@ -115,16 +115,6 @@ fn join(entries: Vec<Entry>, links: &[Link]) -> Vec<Attachment> {
     attachments.extend(unnoted.into_iter().map(Attachment::of_mark));
     attachments.sort_by(|one, other| one.order().cmp(&other.order()));
     attachments
-}
-
-fn alias(entry: &Entry) -> String {
-    let identity = Identity {
-        network: entry.network.clone(),
-        container_id: entry.container_id.clone(),
-        ifname: entry.ifname.clone(),
-        pod: None,
-    };
-    identity.alias()
 }
 
 /// The attachment that POD means: `namespace/name`, a container id or the

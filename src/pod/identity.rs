@@ -4,7 +4,10 @@ use std::ops::RangeInclusive;
 
 use sha1::{Digest, Sha1};
 
-use crate::net::{Mac, link::ALIAS_BYTES_MAX};
+use crate::{
+    net::{Mac, link::ALIAS_BYTES_MAX},
+    state::Entry,
+};
 
 /// Interface groups of all networks of ours: the high byte is an `m`.
 pub const GROUPS: RangeInclusive<u32> = 0x6d00_0000..=0x6dff_ffff;
@@ -73,6 +76,17 @@ impl Identity {
     /// same attachment.
     pub fn pod_mac(&self) -> Mac {
         Mac::local(&digest(&[&self.network, "\0", &self.container_id, "\0", &self.ifname, "\0mac"]))
+    }
+}
+
+impl From<&Entry> for Identity {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            network: entry.network.clone(),
+            container_id: entry.container_id.clone(),
+            ifname: entry.ifname.clone(),
+            pod: entry.pod_namespace.clone().zip(entry.pod_name.clone()),
+        }
     }
 }
 

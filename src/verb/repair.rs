@@ -51,7 +51,7 @@ pub fn lacking(root: &Root, host: &mut Socket) -> Result<Vec<Repair>, Error> {
     let links = link::all(host)?;
     let mut repairs = Vec::new();
     for entry in &entries {
-        let alias = alias(entry);
+        let alias = Identity::from(entry).alias();
         // By the mark: the name may be another attachment's by now.
         let Some(link) = links.iter().find(|link| link.alias.as_deref() == Some(&alias)) else {
             continue;
@@ -100,16 +100,6 @@ fn compare(
         }
     }
     Ok(())
-}
-
-fn alias(entry: &Entry) -> String {
-    let identity = Identity {
-        network: entry.network.clone(),
-        container_id: entry.container_id.clone(),
-        ifname: entry.ifname.clone(),
-        pod: None,
-    };
-    identity.alias()
 }
 
 /// Restores what is lacking; returns what failed.

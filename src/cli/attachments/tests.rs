@@ -20,7 +20,7 @@ pub(crate) fn link(entry: &Entry, up: bool) -> Link {
     Link {
         index: 7,
         name: entry.host_link.clone(),
-        alias: Some(alias(entry)),
+        alias: Some(Identity::from(entry).alias()),
         group: 0,
         mtu: 1400,
         mac: None,
