@@ -60,8 +60,9 @@ fn wrong_values() -> Vec<(&'static str, Value, u64)> {
     table.extend(invalid("dns", json!(["192.0.2.53", ["192.0.2.53"]])));
     table.extend(invalid("ipam", json!(["host-local", 5, []])));
     table.extend(invalid("type", json!([5])));
-    table.extend(unsupported("peersFile", json!("/var/lib/manx/peers.json")));
-    table.extend(unsupported("mtuMode", json!("route")));
+    table.extend(invalid("peersFile", json!([5, ["/etc/manx/peers.json"]])));
+    // Nothing says here where the pods of other nodes are.
+    table.extend(invalid("mtuMode", json!(["route", "both", 5])));
     table.extend(unsupported("device_type", json!("netkit")));
     table
 }
