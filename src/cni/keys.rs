@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-/// Keys that this plugin acts upon, in DESIGN order, then those of the
+/// Keys that this plugin acts upon, in the order of the README, then those of the
 /// specification.
 pub const KNOWN: &[&str] = &[
     "mode",
