@@ -11,7 +11,7 @@ use std::{
 use manx::{
     cli,
     cni::{Code, Error, Version},
-    verb,
+    verb::{self, Role},
 };
 use serde_json::Value;
 
@@ -26,7 +26,13 @@ fn main() -> ExitCode {
         let _ = print(&error.encode(Version::NEWEST));
         std::process::exit(1);
     }));
-    match verb::run(|name| env::var_os(name), read_stdin, &print) {
+    let program = env::args_os().next().unwrap_or_default();
+    match verb::run(
+        Role::of_program(program.as_ref()),
+        |name| env::var_os(name),
+        read_stdin,
+        &print,
+    ) {
         Ok(()) => ExitCode::SUCCESS,
         Err((error, version)) => {
             let _ = print(&error.encode(version));

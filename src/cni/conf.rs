@@ -6,6 +6,7 @@
 //! refuses them, DEL goes on without them, a linter prints them all.
 
 mod fabric;
+mod ipam;
 
 use std::net::Ipv4Addr;
 
@@ -21,6 +22,7 @@ use super::{
 };
 
 pub use fabric::{CrossSubnet, FabricKeys, ROUTE_PROTOCOL, VXLAN};
+pub use ipam::{IpamKeys, RangeKeys};
 
 /// The next hop that Calico's pods have.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -376,31 +378,15 @@ fn ipam_type(fields: &mut Fields<'_>) -> String {
     let kind = ipam.string(&["type"]).unwrap_or_default();
     if kind.is_empty() && ipam.complaints.is_empty() {
         let section = fields.value(&["ipam"]).map_or(&Value::Null, |(_, value)| value);
-        let reason = "name an IPAM plugin in ipam.type, such as host-local";
+        let reason = "name an IPAM plugin in ipam.type, such as manx-ipam";
         ipam.complain(Code::INVALID_CONFIG, "type", section, reason);
-    }
-    if let Some((key, value)) = placeholder(&ipam) {
-        let reason = "this version reads no pod CIDR of the node: give the subnet itself";
-        ipam.complain(Code::UNSUPPORTED_FIELD, key, &value, reason);
     }
     fields.absorb(ipam);
     kind.to_owned()
 }
 
-/// Calico's `usePodCidr`, which stands for what the API server knows.
-fn placeholder(ipam: &Fields<'_>) -> Option<(&'static str, Value)> {
-    let is_placeholder = |value: &Value| {
-        value.as_str().is_some_and(|text| text.to_ascii_lowercase().starts_with("usepodcidr"))
-    };
-    let (_, subnet) = ipam.value(&["subnet"]).unwrap_or(("subnet", &Value::Null));
-    let (_, sets) = ipam.value(&["ranges"]).unwrap_or(("ranges", &Value::Null));
-    let ranges = sets.as_array().into_iter().flatten().flat_map(Value::as_array).flatten();
-    let found = ranges.filter_map(|range| member(range, "subnet")).chain([subnet]);
-    found.into_iter().find(|value| is_placeholder(value)).map(|value| ("subnet", value.clone()))
-}
-
 /// The ranges that the IPAM section hands addresses out of, as far as it is
-/// host-local's or static's: where the network's own pods are.
+/// host-local's, ours or static's: where the network's own pods are.
 fn ranges(document: &Document) -> Vec<IpNetwork> {
     let runtime = walk(&document.object, &["runtimeConfig", "ipRanges"]);
     let sets = member(document.ipam(), "ranges").into_iter().chain(runtime);

@@ -69,6 +69,18 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// An address of either family.
+    pub fn address(&mut self, keys: &[&'static str]) -> Option<IpAddr> {
+        self.read(keys, "an address", |value| {
+            cidr::parse_address(value.as_str().ok_or_else(String::new)?)
+        })
+    }
+
+    /// A CIDR.
+    pub fn network(&mut self, keys: &[&'static str]) -> Option<IpNetwork> {
+        self.read(keys, "a CIDR", |value| cidr::parse(value.as_str().ok_or_else(String::new)?))
+    }
+
     /// A list of CIDRs.
     pub fn networks(&mut self, keys: &[&'static str]) -> Option<Vec<IpNetwork>> {
         self.read(keys, "a list of CIDRs", |value| {

@@ -14,6 +14,7 @@ use super::{Error, Version};
 
 mod decode;
 mod encode;
+mod resolv;
 #[cfg(test)]
 mod tests;
 

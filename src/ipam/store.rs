@@ -1,121 +1,330 @@
-//! host-local's store: a directory per network with a file per address, whose
-//! content is the container id and the interface name.
+//! host-local's store: a directory per network with a file per address.
+//!
+//! A lease appears whole or not at all: its content is written to a file of
+//! another name, which is then linked to the address. All of this happens under
+//! host-local's own lock, which the caller takes and hands over.
 
-use std::{fs, io, net::IpAddr, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    fs::{self, File},
+    io::{self, ErrorKind, Read, Write},
+    net::IpAddr,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    process,
+    time::SystemTime,
+};
+
+use super::{
+    Lease, Owner, RangeSet, State, choose,
+    hints::{Hints, Note, ignore_missing},
+    lease,
+};
 
 /// Where host-local keeps its stores unless `dataDir` says otherwise.
 pub const DATA_DIR: &str = "/var/lib/cni/networks";
+/// The file in a store that is locked (flock(2)).
+pub const LOCK: &str = "lock";
+/// Names of files that are being written begin so; host-local takes none for an
+/// address.
+const TEMPORARY: &str = ".manx-";
+/// How many addresses in a row are tried before the directory is listed.
+const PROBES_MAX: usize = 16;
 
-/// Removes the address files of `store` that are empty, and returns how many
-/// those were. host-local creates a file and then fills it, all under its lock;
-/// one that is empty while nobody holds the lock was left by a process that was
-/// killed in between, and no DEL would ever find whose it was.
-///
-/// # Errors
-/// Of opening the lock or of reading the directory; a store that does not exist
-/// has no empty files.
-pub fn remove_empty(store: &Path) -> io::Result<usize> {
-    if !store.is_dir() {
-        return Ok(0);
+/// A store whose lock is held.
+#[derive(Debug)]
+pub struct Store {
+    directory: PathBuf,
+    hints: Hints,
+    now: SystemTime,
+    _lock: File,
+}
+
+/// An address that is to be taken, and the index of the set that it is of.
+pub type Pick = (usize, IpAddr);
+
+/// Why an address could not be taken.
+#[derive(Debug)]
+pub enum TakeError {
+    /// Somebody has it.
+    Taken(IpAddr),
+    /// The file system refused.
+    Io(io::Error),
+}
+
+impl From<io::Error> for TakeError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
     }
-    let _lock = lock(store)?;
-    let mut removed = 0;
-    for file in fs::read_dir(store)?.flatten() {
-        let names_an_address =
-            file.file_name().to_str().is_some_and(|name| name.parse::<IpAddr>().is_ok());
-        let is_empty = || file.metadata().is_ok_and(|data| data.is_file() && data.len() == 0);
-        if names_an_address && is_empty() && fs::remove_file(file.path()).is_ok() {
-            removed += 1;
+}
+
+impl Store {
+    /// The store in `directory`, whose `lock` is held exclusively; what is known
+    /// of its owners is kept in `hints`, which is gone at boot.
+    ///
+    /// # Errors
+    /// Of reading the store, where the hints are not complete.
+    pub fn open(directory: &Path, hints: &Path, lock: File, now: SystemTime) -> io::Result<Self> {
+        let hints = Hints::new(hints);
+        let store = Self { directory: directory.to_owned(), hints, now, _lock: lock };
+        if !store.hints.are_complete(directory) {
+            store.rebuild()?;
+        }
+        Ok(store)
+    }
+
+    /// The addresses that an owner holds.
+    ///
+    /// # Errors
+    /// Of reading the store.
+    pub fn held_by(&self, owner: &Owner) -> io::Result<Vec<IpAddr>> {
+        let Some(note) = self.hints.note(owner) else { return Ok(Vec::new()) };
+        let is_true = |address: &IpAddr| self.is_of(*address, owner);
+        if !note.taking && note.addresses.iter().all(is_true) {
+            return Ok(note.addresses);
+        }
+        // Somebody wrote into a lease, or we were killed.
+        self.rebuild()?;
+        Ok(self.hints.note(owner).map(|note| note.addresses).unwrap_or_default())
+    }
+
+    /// The address of `set`, which is the store's set number `index`, to give
+    /// next; `None` if there is none left.
+    ///
+    /// # Errors
+    /// Of reading the store.
+    pub fn next(
+        &self,
+        index: usize,
+        set: &RangeSet,
+        never: &[IpAddr],
+    ) -> io::Result<Option<IpAddr>> {
+        let resting = self.hints.resting(self.now);
+        let (mut probes, mut taken) = (0, None::<HashSet<IpAddr>>);
+        choose(set, self.last_reserved(index), never, |address| {
+            probes += 1;
+            if probes > PROBES_MAX && taken.is_none() {
+                taken = Some(self.addresses()?);
+            }
+            let is_taken = match &taken {
+                Some(taken) => taken.contains(&address),
+                None => self.is_taken(address)?,
+            };
+            Ok(match resting.get(&address) {
+                _ if is_taken => State::Taken,
+                Some(age) => State::Resting(*age),
+                None => State::Free,
+            })
+        })
+    }
+
+    /// Gives addresses to an owner beside those it holds: all of them or none.
+    ///
+    /// # Errors
+    /// [`TakeError::Taken`] if somebody has one; otherwise of writing. Nothing
+    /// stays taken.
+    pub fn take(&self, owner: &Owner, picks: &[Pick]) -> Result<(), TakeError> {
+        let mut note = Note { addresses: self.held_by(owner)?, taking: true };
+        let before = note.addresses.clone();
+        let new: Vec<IpAddr> = picks.iter().map(|(_, address)| *address).collect();
+        let outcome = self.write_leases(owner, &new, &mut note);
+        let outcome = outcome.and_then(|()| {
+            note.taking = false;
+            for (set, address) in picks {
+                self.set_last_reserved(*set, *address)?;
+            }
+            Ok(self.hints.write(owner, &note)?)
+        });
+        if outcome.is_err() {
+            for address in new.iter().filter(|address| self.is_of(**address, owner)) {
+                let _ = fs::remove_file(self.path(*address));
+            }
+            let _ = self.hints.write(owner, &Note { addresses: before, taking: false });
+        }
+        let sealed = self.hints.seal(&self.directory, self.now);
+        outcome.and(sealed.map_err(TakeError::Io))
+    }
+
+    /// Frees all that an attachment holds; returns the addresses.
+    ///
+    /// # Errors
+    /// Of reading the store or of removing a lease.
+    pub fn release(&self, container_id: &str, ifname: &str) -> io::Result<Vec<IpAddr>> {
+        let own = Owner::new(container_id, ifname);
+        let older = Owner { ifname: None, ..own.clone() };
+        for owner in [own, older] {
+            let held = self.held_by(&owner)?;
+            if !held.is_empty() {
+                self.free(&owner, &held)?;
+                return Ok(held);
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// Frees one lease, if it still is that.
+    ///
+    /// # Errors
+    /// Of reading the store or of removing it.
+    pub fn release_lease(&self, lease: &Lease) -> io::Result<()> {
+        if self.held_by(&lease.owner)?.contains(&lease.address) {
+            self.free(&lease.owner, &[lease.address])?;
+        }
+        Ok(())
+    }
+
+    /// All leases with the date of each, ordered by address.
+    ///
+    /// # Errors
+    /// Of reading the store.
+    pub fn leases(&self) -> io::Result<Vec<(Lease, SystemTime)>> {
+        let leases = leases(&self.directory).into_iter();
+        let dated = leases.filter_map(|lease| {
+            let modified = fs::metadata(self.path(lease.address)).and_then(|data| data.modified());
+            Some((lease, modified.ok()?))
+        });
+        Ok(dated.collect())
+    }
+
+    /// The addresses that have a file, whatever it says.
+    ///
+    /// # Errors
+    /// Of reading the directory.
+    pub fn addresses(&self) -> io::Result<HashSet<IpAddr>> {
+        let mut found = HashSet::new();
+        for entry in fs::read_dir(&self.directory)? {
+            found.extend(entry?.file_name().to_str().and_then(lease::address));
+        }
+        Ok(found)
+    }
+
+    fn free(&self, owner: &Owner, addresses: &[IpAddr]) -> io::Result<()> {
+        for address in addresses {
+            ignore_missing(fs::remove_file(self.path(*address)))?;
+        }
+        let mut note = self.hints.note(owner).unwrap_or(Note { addresses: vec![], taking: false });
+        note.addresses.retain(|address| !addresses.contains(address));
+        self.hints.write(owner, &note)?;
+        self.hints.let_rest(addresses, self.now)?;
+        self.hints.seal(&self.directory, self.now)
+    }
+
+    /// Writes the content once and links it to each address. The note comes
+    /// first where there are several: should we be killed between two of them,
+    /// the next one here takes the first back.
+    fn write_leases(
+        &self,
+        owner: &Owner,
+        new: &[IpAddr],
+        note: &mut Note,
+    ) -> Result<(), TakeError> {
+        note.addresses.extend(new);
+        if new.len() > 1 {
+            self.hints.write(owner, &Note { addresses: new.to_vec(), taking: true })?;
+        }
+        let temporary = self.directory.join(format!("{TEMPORARY}{}", process::id()));
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(&temporary)?.write_all(owner.encode().as_bytes())?;
+        let outcome = new.iter().try_for_each(|address| self.link(&temporary, *address));
+        fs::remove_file(&temporary)?;
+        outcome
+    }
+
+    fn link(&self, temporary: &Path, address: IpAddr) -> Result<(), TakeError> {
+        match fs::hard_link(temporary, self.path(address)) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                Err(TakeError::Taken(address))
+            }
+            outcome => Ok(outcome?),
         }
     }
-    Ok(removed)
+
+    /// Whether an address has a file. None of them is empty: whoever left one
+    /// changed the store, and it went when the notes were made anew.
+    ///
+    /// # Errors
+    /// Of looking at it.
+    pub fn is_taken(&self, address: IpAddr) -> io::Result<bool> {
+        self.path(address).try_exists()
+    }
+
+    fn is_of(&self, address: IpAddr, owner: &Owner) -> bool {
+        lease::owner(&self.path(address)).is_ok_and(|found| found.as_ref() == Some(owner))
+    }
+
+    /// Reads every lease and notes whose it is. Takes back what ADDs of ours
+    /// that were killed had taken of several addresses, and removes what was
+    /// being written. So does it with files that name nobody: a host-local that
+    /// was killed leaves them, and the lock that it wrote under is ours now.
+    fn rebuild(&self) -> io::Result<()> {
+        let killed = self.hints.clear()?;
+        let mut owners: HashMap<Owner, Vec<IpAddr>> = HashMap::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let name = entry?.file_name();
+            let name = name.to_string_lossy();
+            if name.starts_with(TEMPORARY) {
+                ignore_missing(fs::remove_file(self.directory.join(&*name)))?;
+            }
+            let Some(address) = lease::address(&name) else { continue };
+            match lease::owner(&self.path(address)) {
+                Ok(Some(owner)) => owners.entry(owner).or_default().push(address),
+                Ok(None) => ignore_missing(fs::remove_file(self.path(address)))?,
+                // Not a file, or not readable: nobody's, and not to be given.
+                Err(_) => {}
+            }
+        }
+        for (owner, mut addresses) in owners {
+            addresses.sort_unstable();
+            self.hints.write(&owner, &Note { addresses, taking: false })?;
+        }
+        for (path, note) in killed {
+            for address in note.addresses {
+                let owner = lease::owner(&self.path(address)).ok().flatten();
+                if let Some(owner) = owner.filter(|owner| self.hints.path(owner) == path) {
+                    self.free(&owner, &[address])?;
+                }
+            }
+        }
+        self.hints.seal(&self.directory, self.now)
+    }
+
+    /// The address that a set gave last.
+    fn last_reserved(&self, set: usize) -> Option<IpAddr> {
+        let mut buffer = [0; 64];
+        let length = File::open(self.pointer(set)).ok()?.read(&mut buffer).ok()?;
+        std::str::from_utf8(buffer.get(..length)?).ok()?.trim().parse().ok()
+    }
+
+    fn set_last_reserved(&self, set: usize, address: IpAddr) -> io::Result<()> {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(self.pointer(set))?.write_all(address.to_string().as_bytes())
+    }
+
+    fn pointer(&self, set: usize) -> PathBuf {
+        self.directory.join(format!("last_reserved_ip.{set}"))
+    }
+
+    fn path(&self, address: IpAddr) -> PathBuf {
+        self.directory.join(address.to_string())
+    }
 }
 
-/// A lease: an address and whose it is.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Lease {
-    /// The address.
-    pub address: IpAddr,
-    /// Container id.
-    pub container_id: String,
-    /// Interface name; none in files of an older format.
-    pub ifname: Option<String>,
-}
-
-/// The leases of a store, in no order. Read without the lock: a file is there
+/// The leases of a store, ordered by address. Needs no lock: a file is there
 /// whole or empty, and one that is empty is nobody's.
-pub fn leases(store: &Path) -> Vec<Lease> {
-    let files = fs::read_dir(store).into_iter().flatten().flatten();
-    files.filter_map(|file| read(&file.path())).collect()
-}
-
-/// Removes a lease, if the file still says the same.
-///
-/// # Errors
-/// Of the lock or of removing the file.
-pub fn release(store: &Path, lease: &Lease) -> io::Result<()> {
-    let _lock = lock(store)?;
-    let path = store.join(lease.address.to_string());
-    if read(&path).as_ref() == Some(lease) { fs::remove_file(path) } else { Ok(()) }
-}
-
-fn read(path: &Path) -> Option<Lease> {
-    let address = path.file_name()?.to_str()?.parse().ok()?;
-    let content = fs::read_to_string(path).ok()?;
-    let mut lines = content.trim().lines().map(str::trim).filter(|line| !line.is_empty());
-    let container_id = lines.next()?.to_owned();
-    Some(Lease { address, container_id, ifname: lines.next().map(str::to_owned) })
-}
-
-fn lock(store: &Path) -> io::Result<fs::File> {
-    let mut options = fs::OpenOptions::new();
-    let options = options.read(true).write(true).create(true).truncate(false).mode(0o640);
-    let lock = options.open(store.join("lock"))?;
-    lock.lock()?;
-    Ok(lock)
+pub fn leases(directory: &Path) -> Vec<Lease> {
+    let files = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut leases: Vec<Lease> = files
+        .filter_map(|file| {
+            let address = lease::address(file.file_name().to_str()?)?;
+            let owner = lease::owner(&file.path()).ok()??;
+            Some(Lease { address, owner })
+        })
+        .collect();
+    leases.sort_unstable_by_key(|lease| lease.address);
+    leases
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_is_read_and_released_by_its_content() {
-        let store = std::env::temp_dir().join(format!("manx-leases-{}", std::process::id()));
-        fs::create_dir_all(&store).unwrap();
-        fs::write(store.join("10.1.0.3"), "c1\r\neth0").unwrap();
-        fs::write(store.join("10.1.0.4"), " c2 \n").unwrap();
-        fs::write(store.join("last_reserved_ip.0"), "10.1.0.4").unwrap();
-        let mut found = leases(&store);
-        found.sort_by_key(|lease| lease.address);
-        let ids: Vec<_> = found.iter().map(|lease| lease.container_id.as_str()).collect();
-        assert_eq!((ids, found[0].ifname.as_deref()), (vec!["c1", "c2"], Some("eth0")));
-        fs::write(store.join("10.1.0.3"), "c9\r\neth0").unwrap();
-        release(&store, &found[0]).unwrap();
-        release(&store, &found[1]).unwrap();
-        let left = leases(&store);
-        fs::remove_dir_all(&store).unwrap();
-        assert_eq!((left.len(), left[0].container_id.as_str()), (1, "c9"));
-    }
-
-    #[test]
-    fn only_empty_files_of_addresses_go() {
-        let store = std::env::temp_dir().join(format!("manx-store-{}", std::process::id()));
-        fs::create_dir_all(&store).unwrap();
-        for (name, content) in [
-            ("10.1.0.2", ""),
-            ("fd00::2", ""),
-            ("10.1.0.3", "c1\r\neth0"),
-            ("last_reserved_ip.0", ""),
-            ("notes", ""),
-        ] {
-            fs::write(store.join(name), content).unwrap();
-        }
-        assert_eq!(remove_empty(&store).unwrap(), 2);
-        assert_eq!(remove_empty(&store).unwrap(), 0);
-        let left = fs::read_dir(&store).unwrap().count();
-        fs::remove_dir_all(&store).unwrap();
-        assert_eq!(left, 4, "10.1.0.3, last_reserved_ip.0, notes, lock");
-        assert_eq!(remove_empty(&store).unwrap(), 0);
-    }
-}
+mod tests;

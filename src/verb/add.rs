@@ -60,7 +60,8 @@ pub(super) fn add(call: &Call, emit: Emit<'_>) -> Result<String, Error> {
     // has its link.
     let _lock = lock::shared(prepared.journal.directory())
         .map_err(|error| file("lock the network", prepared.journal.directory(), &error))?;
-    let lease = ipam::add(call)?;
+    let never = prepared.fabric.as_ref().map(|stamp| stamp.tunnel_addresses.clone());
+    let lease = ipam::add(call, &never.unwrap_or_default())?;
     let outcome = attach(call, &mut prepared, &lease).and_then(|attachment| {
         let result = result(call, previous, &lease, &attachment).encode(call.config.version)?;
         emit(&result).map_err(|error| file("write the result", Path::new("stdout"), &error))?;

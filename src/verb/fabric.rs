@@ -121,6 +121,15 @@ impl Ground {
     }
 }
 
+/// The addresses of this node's tunnels, of all fabrics that were applied.
+pub fn tunnel_addresses(root: &Root) -> Vec<IpAddr> {
+    let files = fs::read_dir(root.runtime().join(".fabric")).into_iter().flatten().flatten();
+    let stamps = files
+        .filter(|file| file.path().extension().is_some_and(|extension| extension == "json"))
+        .filter_map(|file| serde_json::from_slice::<Stamp>(&fs::read(file.path()).ok()?).ok());
+    stamps.flat_map(|stamp| stamp.tunnel_addresses).collect()
+}
+
 /// What was applied of the fabric that a configuration asks for, by this node's
 /// last ADD, STATUS or apply.
 pub fn applied(config: &Config, root: &Root) -> Option<Stamp> {

@@ -8,20 +8,19 @@
 
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
-    Call, file,
-    ipam::{self, HOST_LOCAL, data_dir},
+    Call, facts, file,
+    ipam::{self, Pool, has_store},
     kernel, masquerade,
 };
 use crate::{
-    cni::{Args, Command, Environment, Error, ValidAttachments, delegate::Delegate},
-    ipam::store::{self, Lease},
+    cni::{Args, Command, Environment, Error, ValidAttachments},
+    ipam::Lease,
     net::{
         Socket,
         link::{self, Link},
-        route,
     },
     nft,
     pod::{
@@ -80,10 +79,8 @@ pub(super) fn gc(call: &Call) -> Result<String, Error> {
             (!kept).then_some("not in the runtime's list")
         }
         Candidate::Leased(lease, _) => {
-            let same = |(id, name): &&(String, String)| {
-                *id == lease.container_id && lease.ifname.as_ref().is_none_or(|of| of == name)
-            };
-            (!valid.iter().any(|key| same(&key))).then_some("not in the runtime's list")
+            let same = |(id, name): &(String, String)| lease.owner.is(id, name);
+            (!valid.iter().any(same)).then_some("not in the runtime's list")
         }
     })?;
     if call.config.ipam_type.is_empty() {
@@ -118,10 +115,8 @@ pub fn collect_dead(
             (!valid.contains(&key)).then_some("not in the list")
         }
         (Candidate::Leased(lease, _), Some(valid)) => {
-            let same = |(id, name): &&(String, String)| {
-                *id == lease.container_id && lease.ifname.as_ref().is_none_or(|of| of == name)
-            };
-            (!valid.iter().any(|key| same(&key))).then_some("not in the list")
+            let same = |(id, name): &(String, String)| lease.owner.is(id, name);
+            (!valid.iter().any(same)).then_some("not in the list")
         }
         (Candidate::Noted(_, None), None) => Some("its link is gone"),
         (Candidate::Leased(_, false), None) => Some("its lease has no link"),
@@ -212,24 +207,23 @@ impl Ground<'_> {
         verdict: &dyn Fn(&Candidate<'_>) -> Option<&'static str>,
     ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
         let (mut collected, mut errors) = (Vec::new(), Vec::new());
-        let Some(store) = self.store(entries) else { return Ok((collected, errors)) };
-        for lease in store::leases(&store) {
+        let Some(pool) = self.pool(entries) else { return Ok((collected, errors)) };
+        let store = pool.open()?;
+        let failed = |what: &str, error| file(what, pool.directory(), &error);
+        for (lease, _) in store.leases().map_err(|error| failed("read the leases", error))? {
             if self.attached(&lease, entries, links) {
                 continue;
             }
-            let full = if lease.address.is_ipv4() { 32 } else { 128 };
-            let way = route::lookup(host, lease.address).map_err(kernel)?;
-            let routed = way.is_some_and(|way| way.route.destination.prefix() == full);
+            let routed = facts::is_routed(host, lease.address)?;
             let Some(reason) = verdict(&Candidate::Leased(&lease, routed)) else { continue };
             if !dry_run {
-                let released = store::release(&store, &lease);
-                let failed = |error| file("release an address", &store, &error);
-                errors.extend(released.map_err(failed).err());
+                let released = store.release_lease(&lease);
+                errors.extend(released.map_err(|error| failed("release a lease", error)).err());
             }
             collected.push(Collected {
                 network: self.network.to_owned(),
-                container_id: lease.container_id,
-                ifname: lease.ifname.unwrap_or_else(|| "?".to_owned()),
+                container_id: lease.owner.container_id,
+                ifname: lease.owner.ifname.unwrap_or_else(|| "?".to_owned()),
                 host_link: None,
                 reason,
             });
@@ -237,27 +231,25 @@ impl Ground<'_> {
         Ok((collected, errors))
     }
 
-    /// host-local's store of this network, by the present configuration or by
-    /// that of any ADD; where neither says, the usual one if it exists.
-    fn store(&self, entries: &[Entry]) -> Option<PathBuf> {
+    /// The store of this network, by the present configuration or by that of any
+    /// ADD; where neither says, the usual one if it exists.
+    fn pool(&self, entries: &[Entry]) -> Option<Pool<'_>> {
         let present = self.ipam.as_ref().map(|(ipam, _)| ipam);
         let section = present.or_else(|| entries.iter().map(|entry| &entry.ipam).next());
         let kind = section.and_then(|ipam| ipam.get("type")).and_then(Value::as_str);
-        if kind.is_some_and(|kind| kind != HOST_LOCAL) {
+        if kind.is_some_and(|kind| !has_store(kind)) {
             return None;
         }
-        let directory = data_dir(section.unwrap_or(&Value::Null)).join(self.network);
-        directory.is_dir().then_some(directory)
+        let pool = Pool::of(self.root, self.network, section.unwrap_or(&Value::Null));
+        pool.directory().is_dir().then_some(pool)
     }
 
     /// Whether a lease goes with an attachment that is looked at anyway.
     fn attached(&self, lease: &Lease, entries: &[Entry], links: &[Link]) -> bool {
-        let noted = entries.iter().any(|entry| {
-            entry.container_id == lease.container_id
-                && lease.ifname.as_ref().is_none_or(|ifname| *ifname == entry.ifname)
-        });
-        let ifname = lease.ifname.as_deref().unwrap_or("eth0");
-        let alias = self.identity(&lease.container_id, ifname).alias();
+        let owner = &lease.owner;
+        let noted = entries.iter().any(|entry| owner.is(&entry.container_id, &entry.ifname));
+        let ifname = owner.ifname.as_deref().unwrap_or("eth0");
+        let alias = self.identity(&owner.container_id, ifname).alias();
         noted || links.iter().any(|link| link.alias.as_deref() == Some(&alias))
     }
 
@@ -342,8 +334,6 @@ impl Ground<'_> {
 
     /// Gives back the address of an attachment by the IPAM section of its ADD.
     fn release(&self, entry: &Entry) -> Result<(), Error> {
-        let kind = entry.ipam.get("type").and_then(Value::as_str).unwrap_or_default();
-        let delegate = Delegate::find(kind, self.path)?;
         let environment = Environment {
             command: Command::Del,
             container_id: entry.container_id.clone(),
@@ -353,14 +343,7 @@ impl Ground<'_> {
             args: Args::parse(&entry.args),
             netns_override: false,
         };
-        let stdin = json!({
-            "cniVersion": entry.cni_version,
-            "name": entry.network,
-            "type": "manx",
-            "ipam": entry.ipam,
-        });
-        let stdin = stdin.to_string();
-        delegate.invoke(&Command::Del, &environment, stdin.as_bytes(), RELEASE_LIMIT).map(|_| ())
+        ipam::release_entry(self.root, entry, &environment, RELEASE_LIMIT)
     }
 }
 

@@ -26,6 +26,7 @@ use serde_json::Value;
 
 pub use facts::uplink;
 pub use gc::{Collected, collect_dead};
+pub use ipam::{BUILT_IN, has_store, range_sets};
 
 use crate::{
     cni::{Code, Command, Config, Document, Environment, Error, Version},
@@ -49,6 +50,22 @@ pub struct Call {
     pub root: Root,
 }
 
+/// What this binary is called for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Role {
+    /// A plugin that makes attachments.
+    Main,
+    /// `manx-ipam`: addresses alone.
+    Ipam,
+}
+
+impl Role {
+    /// The role that goes with the name of the program.
+    pub fn of_program(name: &Path) -> Self {
+        if name.file_name().is_some_and(|name| name == BUILT_IN) { Self::Ipam } else { Self::Main }
+    }
+}
+
 /// Writes a verb's result to the runtime.
 pub type Emit<'a> = &'a dyn Fn(&Value) -> io::Result<()>;
 
@@ -57,6 +74,7 @@ pub type Emit<'a> = &'a dyn Fn(&Value) -> io::Result<()>;
 /// # Errors
 /// What to tell the runtime, and in which version.
 pub fn run(
+    role: Role,
     lookup: impl Fn(&str) -> Option<OsString>,
     stdin: impl FnOnce() -> io::Result<Vec<u8>>,
     emit: Emit<'_>,
@@ -70,17 +88,47 @@ pub fn run(
     let bytes = stdin().map_err(|error| {
         newest(Error::new(Code::IO, format!("read the configuration from stdin: {error}")))
     })?;
-    let document = Document::parse(bytes).map_err(newest)?;
+    let mut document = Document::parse(bytes).map_err(newest)?;
     let version = document.version();
     let spoken = *version.as_ref().unwrap_or(&Version::NEWEST);
     let tell = |error| (error, spoken);
     environment.validate_syntax().map_err(tell)?;
     let version =
         version.and_then(|version| speaks(&environment.command, version)).map_err(tell)?;
-    let (config, complaints) = Config::read(&document, version);
+    let (mut config, mut complaints) = Config::read(&document, version);
     logger::start(config.log_level, config.log_file.as_deref(), &root);
+    if ipam::placeholder::is_in(document.ipam()) {
+        let found = fill_placeholders(&environment, &mut document, &config, &complaints, &root);
+        found.map_err(tell)?;
+        (config, complaints) = Config::read(&document, version);
+    }
     let call = Call { environment, document, config, complaints, root };
-    call.dispatch(emit).map_err(tell)
+    call.dispatch(role, emit).map_err(tell)
+}
+
+/// What an ADD, or a STATUS, means by this node's own pod CIDR is looked up; a
+/// CHECK means what its ADD did. Other verbs need no ranges.
+fn fill_placeholders(
+    environment: &Environment,
+    document: &mut Document,
+    config: &Config,
+    complaints: &[Error],
+    root: &Root,
+) -> Result<(), Error> {
+    match environment.command {
+        Command::Add | Command::Status if complaints.is_empty() => {
+            ipam::placeholder::fill(document, config, root)
+        }
+        Command::Check => {
+            let journal = Journal::new(root, &config.name);
+            let entry = journal.read(&environment.container_id, &environment.ifname);
+            if let Some(entry) = entry.filter(|entry| entry.ipam.is_object()) {
+                ipam::placeholder::put(document, entry.ipam);
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// CHECK came with 0.4.0, GC and STATUS with 1.1.0.
@@ -100,9 +148,10 @@ fn speaks(command: &Command, version: Version) -> Result<Version, Error> {
 }
 
 impl Call {
-    fn dispatch(&self, emit: Emit<'_>) -> Result<(), Error> {
+    fn dispatch(&self, role: Role, emit: Emit<'_>) -> Result<(), Error> {
         let started = Instant::now();
         let outcome = match self.environment.command {
+            _ if role == Role::Ipam => ipam::plugin::dispatch(self, emit),
             Command::Add => add::add(self, emit),
             Command::Del => del::del(self),
             Command::Check => check::check(self).map(|()| String::new()),

@@ -27,6 +27,6 @@ pub(super) fn status(call: &Call) -> Result<(), Error> {
     if call.config.masquerade {
         nft::available().map_err(|error| unavailable(masquerade::refused(error)))?;
     }
-    fabric::ensure(&call.config, &call.root, &mut host).map_err(unavailable)?;
-    ipam::status(call)
+    let fabric = fabric::ensure(&call.config, &call.root, &mut host).map_err(unavailable)?;
+    ipam::status(call, &fabric.map(|stamp| stamp.tunnel_addresses).unwrap_or_default())
 }

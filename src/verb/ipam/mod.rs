@@ -1,4 +1,9 @@
-//! Addresses, from whichever plugin `ipam.type` names.
+//! Addresses, from whichever plugin `ipam.type` names: our own in this process,
+//! another one in its own.
+
+mod builtin;
+pub(super) mod placeholder;
+pub(super) mod plugin;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
@@ -8,20 +13,30 @@ use serde_json::Value;
 use super::{Call, sandbox};
 use crate::{
     cni::{
-        AddResult, Code, Command, Error, cidr,
+        AddResult, Code, Command, Environment, Error, cidr,
         delegate::{Delegate, status_unsupported},
         json::member,
     },
-    ipam::store::{DATA_DIR, remove_empty},
-    state::Entry,
+    ipam::store::DATA_DIR,
+    state::{Entry, Root},
 };
+
+pub(super) use builtin::Pool;
+pub use builtin::range_sets;
 
 /// How long a delegate may take: longer than a DHCP server may (62 s of
 /// retries), shorter than a kubelet waits (4 minutes).
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// The reference IPAM plugin.
-pub(super) const HOST_LOCAL: &str = "host-local";
+const HOST_LOCAL: &str = "host-local";
+/// Ours, which is served here.
+pub const BUILT_IN: &str = "manx-ipam";
+
+/// Whether an IPAM plugin keeps its leases in host-local's store.
+pub fn has_store(ipam_type: &str) -> bool {
+    matches!(ipam_type, HOST_LOCAL | BUILT_IN)
+}
 
 /// What an ADD got.
 #[derive(Debug)]
@@ -30,18 +45,22 @@ pub(super) struct Lease {
     pub(super) result: AddResult,
 }
 
-/// Allocates.
+/// Allocates. Our own gives no address of `never`.
 ///
 /// # Errors
-/// The delegate's own; code 103 if it gave no address. Nothing stays allocated.
-pub(super) fn add(call: &Call) -> Result<Lease, Error> {
-    let delegate = delegate(call)?;
-    let result =
-        delegate.add(&call.environment, &call.document.bytes, call.config.version, LIMIT)?;
+/// The IPAM plugin's own; code 103 if it gave no address. Nothing stays
+/// allocated.
+pub(super) fn add(call: &Call, never: &[IpAddr]) -> Result<Lease, Error> {
+    let result = if is_built_in(call) {
+        builtin::add(call, never)?
+    } else {
+        let delegate = delegate(call)?;
+        delegate.add(&call.environment, &call.document.bytes, call.config.version, LIMIT)?
+    };
     let addresses: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
     if addresses.is_empty() {
         let empty =
-            Error::new(Code::DELEGATE, format!("{}: gave no address", delegate.plugin_type))
+            Error::new(Code::DELEGATE, format!("{}: gave no address", call.config.ipam_type))
                 .details("a pod needs at least one: see the ipam section");
         return Err(match release(call) {
             Ok(()) => empty,
@@ -56,7 +75,44 @@ pub(super) fn add(call: &Call) -> Result<Lease, Error> {
 /// # Errors
 /// The delegate's own.
 pub(super) fn release(call: &Call) -> Result<(), Error> {
+    if is_built_in(call) {
+        return release_own(call, call.document.ipam()).map(|_| ());
+    }
     invoke(call, &Command::Del).map(|_| ())
+}
+
+/// Gives back what our own store has for the attachment; returns how many
+/// addresses.
+fn release_own(call: &Call, ipam: &Value) -> Result<usize, Error> {
+    let pool = Pool::of(&call.root, &call.config.name, ipam);
+    builtin::release(&pool, &call.environment.container_id, &call.environment.ifname)
+}
+
+/// Gives back the addresses of an attachment that is known from the journal
+/// alone, within `limit`.
+///
+/// # Errors
+/// The IPAM plugin's own.
+pub(super) fn release_entry(
+    root: &Root,
+    entry: &Entry,
+    environment: &Environment,
+    limit: Duration,
+) -> Result<(), Error> {
+    let kind = member(&entry.ipam, "type").and_then(Value::as_str).unwrap_or_default();
+    if kind == BUILT_IN {
+        let pool = Pool::of(root, &entry.network, &entry.ipam);
+        return builtin::release(&pool, &entry.container_id, &entry.ifname).map(|_| ());
+    }
+    let stdin = serde_json::json!({
+        "cniVersion": entry.cni_version,
+        "name": entry.network,
+        "type": "manx",
+        "ipam": entry.ipam,
+    });
+    let delegate = Delegate::find(kind, &environment.path)?;
+    let stdin = stdin.to_string();
+    delegate.invoke(&Command::Del, environment, stdin.as_bytes(), limit).map(|_| ())
 }
 
 /// Gives back what an attachment got, with the section of its ADD where the
@@ -81,78 +137,53 @@ pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
     let outcome = if call.config.ipam_type.is_empty() {
         Err(Error::new(Code::INVALID_CONFIG, "ipam.type is missing: no address can be released")
             .details("restore the ipam section and repeat the DEL"))
+    } else if is_built_in(call) {
+        release_own(call, call.document.ipam()).map(|count| count > 0)
     } else {
-        let stdin = without_placeholders(call);
-        let stdin = stdin.as_deref().unwrap_or(&call.document.bytes);
+        let mut document = call.document.clone();
+        if placeholder::is_in(document.ipam()) {
+            placeholder::fill_with_all(&mut document);
+        }
         delegate(call).and_then(|delegate| {
-            delegate.invoke(&Command::Del, &environment, stdin, LIMIT).map(|_| ())
+            delegate.invoke(&Command::Del, &environment, &document.bytes, LIMIT).map(|_| true)
         })
     };
-    let Err(error) = outcome else { return Ok(()) };
-    let noted = entry.map(|entry| &entry.ipam).filter(|ipam| ipam.is_object());
-    let Some(noted) = noted.filter(|noted| *noted != call.document.ipam()) else {
-        return Err(error);
-    };
-    log::warn!("the ipam section releases nothing ({error}); trying that of the ADD");
-    let mut object = call.document.object.clone();
-    object.retain(|key, _| !key.eq_ignore_ascii_case("ipam"));
-    object.insert("ipam".into(), noted.clone());
-    let kind = noted.get("type").and_then(Value::as_str).unwrap_or_default();
-    let delegate = Delegate::find(kind, &call.environment.path)?;
-    let stdin = Value::Object(object).to_string();
-    delegate.invoke(&Command::Del, &environment, stdin.as_bytes(), LIMIT).map(|_| ())
-}
-
-/// The configuration with Calico's placeholders for the node's pod CIDR replaced
-/// by everything, which is enough to release by container id; `None` where there
-/// are none.
-fn without_placeholders(call: &Call) -> Option<Vec<u8>> {
-    let text = call.document.ipam().to_string();
-    let lower = text.to_ascii_lowercase();
-    if !lower.contains("\"usepodcidr") {
-        return None;
-    }
-    let mut ipam = call.document.ipam().clone();
-    replace_placeholders(&mut ipam);
-    let mut object = call.document.object.clone();
-    object.retain(|key, _| !key.eq_ignore_ascii_case("ipam"));
-    object.insert("ipam".into(), ipam);
-    Some(Value::Object(object).to_string().into_bytes())
-}
-
-fn replace_placeholders(value: &mut Value) {
-    match value {
-        Value::String(text) if text.eq_ignore_ascii_case("usePodCidr") => {
-            *value = "0.0.0.0/0".into();
+    let noted = entry.filter(|entry| entry.ipam.is_object() && entry.ipam != *call.document.ipam());
+    match (outcome, noted) {
+        (Ok(true), _) | (Ok(false), None) => Ok(()),
+        (Ok(false), Some(entry)) => release_entry(&call.root, entry, &environment, LIMIT),
+        (Err(error), None) => Err(error),
+        (Err(error), Some(entry)) => {
+            log::warn!("the ipam section releases nothing ({error}); trying that of the ADD");
+            release_entry(&call.root, entry, &environment, LIMIT)
         }
-        Value::String(text) if text.eq_ignore_ascii_case("usePodCidrIPv6") => {
-            *value = "::/0".into();
-        }
-        Value::Array(items) => items.iter_mut().for_each(replace_placeholders),
-        Value::Object(members) => members.values_mut().for_each(replace_placeholders),
-        _ => {}
     }
 }
 
-/// Frees what a killed host-local left unusable. An ADD that was not killed is
-/// in the journal, so this need not be looked for on every DEL.
+/// Frees what a killed host-local left unusable: opening its store does. An ADD
+/// that was not killed is in the journal, so this need not be looked for on
+/// every DEL.
 fn remove_empty_leases(call: &Call) {
-    if call.config.ipam_type != HOST_LOCAL {
+    if !has_store(&call.config.ipam_type) {
         return;
     }
-    let directory = data_dir(call.document.ipam());
-    match remove_empty(&directory.join(&call.config.name)) {
-        Ok(0) => {}
-        Ok(count) => log::warn!("{count} empty leases of a killed {HOST_LOCAL} freed"),
-        Err(error) => log::warn!("look for empty leases in {}: {error}", directory.display()),
+    let pool = Pool::of(&call.root, &call.config.name, call.document.ipam());
+    if pool.directory().is_dir()
+        && let Err(error) = pool.open()
+    {
+        log::warn!("look for empty leases: {error}");
     }
 }
 
-/// Where host-local keeps its stores by an IPAM section. It knows no root of
-/// ours.
-pub(super) fn data_dir(ipam: &Value) -> PathBuf {
-    let given = member(ipam, "dataDir").and_then(Value::as_str);
-    given.filter(|path| !path.is_empty()).map_or_else(|| PathBuf::from(DATA_DIR), PathBuf::from)
+/// Where an IPAM section has its stores. host-local knows no root of ours, so
+/// what the section says is taken as it is.
+pub(super) fn data_dir(root: &Root, ipam: &Value) -> PathBuf {
+    let given = member(ipam, "dataDir").and_then(Value::as_str).filter(|path| !path.is_empty());
+    match (given, member(ipam, "type").and_then(Value::as_str)) {
+        (Some(given), _) => PathBuf::from(given),
+        (None, Some(HOST_LOCAL)) => PathBuf::from(DATA_DIR),
+        (None, _) => root.path(DATA_DIR),
+    }
 }
 
 /// Has the delegate check its part. Where it objects, it is asked again with
@@ -162,6 +193,9 @@ pub(super) fn data_dir(ipam: &Value) -> PathBuf {
 /// # Errors
 /// The delegate's own.
 pub(super) fn check(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
+    if is_built_in(call) {
+        return builtin::check(call);
+    }
     let Err(error) = invoke(call, &Command::Check) else { return Ok(()) };
     let Some(stdin) = entry.and_then(|entry| as_given(call, &entry.lease)) else {
         return Err(error);
@@ -194,6 +228,9 @@ fn as_given(call: &Call, lease: &[(IpNetwork, Option<IpAddr>)]) -> Option<Vec<u8
 /// The delegate's own.
 pub(super) fn gc(call: &Call) -> Result<(), Error> {
     remove_empty_leases(call);
+    if is_built_in(call) {
+        return builtin::gc(call).map(|_| ());
+    }
     match invoke(call, &Command::Gc) {
         Err(error) if !status_unsupported(&error) => Err(error),
         _ => Ok(()),
@@ -201,13 +238,20 @@ pub(super) fn gc(call: &Call) -> Result<(), Error> {
 }
 
 /// Asks the delegate whether it would serve an ADD. One that does not know the
-/// question has no objection.
+/// question has no objection. Our own gives no address of `never`.
 ///
 /// # Errors
-/// The delegate's own; code 50 if there is no such plugin.
-pub(super) fn status(call: &Call) -> Result<(), Error> {
+/// The IPAM plugin's own; code 50 if there is no such plugin.
+pub(super) fn status(call: &Call, never: &[IpAddr]) -> Result<(), Error> {
+    if is_built_in(call) {
+        return builtin::status(call, never);
+    }
     let delegate = delegate(call).map_err(|error| Error { code: Code::UNAVAILABLE, ..error })?;
     delegate.status(&call.environment, &call.document.bytes, LIMIT)
+}
+
+fn is_built_in(call: &Call) -> bool {
+    call.config.ipam_type == BUILT_IN
 }
 
 fn invoke(call: &Call, command: &Command) -> Result<Option<Value>, Error> {

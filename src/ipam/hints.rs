@@ -1,0 +1,229 @@
+//! Which addresses an owner holds, without opening every lease of the store.
+//!
+//! The leases are the truth; this is a note of them, outside the store because
+//! host-local reads every file that it finds there, and in a directory that is
+//! gone at boot. An owner's note is a symbolic link whose target is the list of
+//! its addresses: made, read and removed by one system call each, and never
+//! half-written.
+//!
+//! Whether the notes are complete is told by two dates. Whoever changes the
+//! store changes its directory's date of modification; when we have noted our
+//! own change, we date the directory back and a stamp of ours likewise. As long
+//! as both bear the same date, nobody else has been there.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File},
+    io::{self, ErrorKind, Read, Write},
+    net::IpAddr,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink},
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use nix::sys::{
+    stat::{UtimensatFlags, utimensat},
+    time::TimeSpec,
+};
+use sha1::{Digest, Sha1};
+
+use super::Owner;
+
+/// How long a freed address is not given out while there are others: a client
+/// may have its connections' last state (TIME_WAIT) as long.
+pub(super) const REST: Duration = Duration::from_secs(60);
+
+/// How many of the addresses that were freed last are known to be resting. The
+/// order in which addresses are given makes the others rest.
+const RESTING_MAX: usize = 256;
+
+/// How far the store's date is set back: no change that comes later bears it,
+/// in whole seconds because some file systems know no others.
+const BACK: Duration = Duration::from_secs(4);
+
+/// File names are at most 255 bytes (NAME_MAX).
+const NAME_BYTES_MAX: usize = 200;
+
+/// First word of the note of an ADD that has not yet taken all of its addresses.
+const TAKING: &str = "taking";
+
+/// An owner's note.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Note {
+    /// The addresses.
+    pub(super) addresses: Vec<IpAddr>,
+    /// Whether an ADD was about to take them. Seen by anybody else, it was
+    /// killed before it was done.
+    pub(super) taking: bool,
+}
+
+/// The notes of one store.
+#[derive(Debug)]
+pub(super) struct Hints {
+    directory: PathBuf,
+}
+
+impl Hints {
+    pub(super) fn new(directory: &Path) -> Self {
+        Self { directory: directory.to_owned() }
+    }
+
+    /// Whether the notes are complete.
+    pub(super) fn are_complete(&self, store: &Path) -> bool {
+        let date = |path: &Path| fs::metadata(path).map(|data| (data.mtime(), data.mtime_nsec()));
+        match (date(&self.stamp()), date(store)) {
+            (Ok(noted), Ok(date)) => noted == date,
+            _ => false,
+        }
+    }
+
+    /// Declares the notes complete. Where the store cannot be dated they are not
+    /// believed, which is slow and right.
+    pub(super) fn seal(&self, store: &Path, now: SystemTime) -> io::Result<()> {
+        let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let date = Duration::from_secs(since.saturating_sub(BACK).as_secs());
+        if set_date(store, date).is_err() {
+            return ignore_missing(fs::remove_file(self.stamp()));
+        }
+        match set_date(&self.stamp(), date) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                private(&mut File::options()).open(self.stamp())?;
+                set_date(&self.stamp(), date)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// An owner's note.
+    pub(super) fn note(&self, owner: &Owner) -> Option<Note> {
+        parse(&fs::read_link(self.path(owner)).ok()?)
+    }
+
+    /// Notes what an owner holds, or is about to; nothing for nothing.
+    pub(super) fn write(&self, owner: &Owner, note: &Note) -> io::Result<()> {
+        let path = self.path(owner);
+        if note.addresses.is_empty() {
+            return ignore_missing(fs::remove_file(path));
+        }
+        let addresses = note.addresses.iter().map(IpAddr::to_string);
+        let words: Vec<String> =
+            note.taking.then(|| TAKING.to_owned()).into_iter().chain(addresses).collect();
+        let target = words.join(" ");
+        match symlink(&target, &path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                fs::remove_file(&path)?;
+                symlink(&target, &path)
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.create()?;
+                symlink(&target, &path)
+            }
+            outcome => outcome,
+        }
+    }
+
+    /// Removes every note, and returns the names and contents of those of ADDs
+    /// that were killed.
+    pub(super) fn clear(&self) -> io::Result<Vec<(PathBuf, Note)>> {
+        self.create()?;
+        ignore_missing(fs::remove_file(self.stamp()))?;
+        let mut killed = Vec::new();
+        for entry in fs::read_dir(&self.directory)? {
+            let path = entry?.path();
+            let Ok(target) = fs::read_link(&path) else { continue };
+            fs::remove_file(&path)?;
+            let note = parse(&target).filter(|note| note.taking);
+            killed.extend(note.map(|note| (path, note)));
+        }
+        Ok(killed)
+    }
+
+    /// The addresses that rest, with the seconds since each was freed.
+    pub(super) fn resting(&self, now: SystemTime) -> HashMap<IpAddr, u64> {
+        let mut text = String::new();
+        if let Ok(mut file) = File::open(self.rest()) {
+            let _ = file.read_to_string(&mut text);
+        }
+        let ages = text.lines().filter_map(|line| {
+            let (address, freed) = line.split_once(' ')?;
+            let freed = SystemTime::UNIX_EPOCH + Duration::from_secs(freed.parse().ok()?);
+            // A date to come is of a clock that has been set since.
+            let age = now.duration_since(freed).ok().filter(|age| *age < REST)?;
+            Some((address.parse().ok()?, age.as_secs()))
+        });
+        ages.collect()
+    }
+
+    /// Lets freed addresses rest. A kill while it is written loses what was
+    /// resting, which was a preference.
+    pub(super) fn let_rest(&self, freed: &[IpAddr], now: SystemTime) -> io::Result<()> {
+        let seconds = |at: SystemTime| {
+            at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+        };
+        let mut resting: Vec<(u64, IpAddr)> = self
+            .resting(now)
+            .into_iter()
+            .filter(|(address, _)| !freed.contains(address))
+            .map(|(address, age)| (seconds(now).saturating_sub(age), address))
+            .chain(freed.iter().map(|address| (seconds(now), *address)))
+            .collect();
+        resting.sort_unstable();
+        let excess = resting.len().saturating_sub(RESTING_MAX);
+        let lines = resting.iter().skip(excess).map(|(at, address)| format!("{address} {at}\n"));
+        let text: String = lines.collect();
+        private(File::options().truncate(true)).open(self.rest())?.write_all(text.as_bytes())
+    }
+
+    fn create(&self) -> io::Result<()> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)
+    }
+
+    fn stamp(&self) -> PathBuf {
+        self.directory.join(".stamp")
+    }
+
+    fn rest(&self) -> PathBuf {
+        self.directory.join(".resting")
+    }
+
+    /// Neither a container id nor an interface name holds a colon. Two owners
+    /// with one digest are kept apart by what the leases say.
+    pub(super) fn path(&self, owner: &Owner) -> PathBuf {
+        let name = format!("{}:{}", owner.container_id, owner.ifname.as_deref().unwrap_or(""));
+        if name.len() <= NAME_BYTES_MAX {
+            return self.directory.join(name);
+        }
+        let digest: String = Sha1::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
+        self.directory.join(digest)
+    }
+}
+
+fn parse(target: &Path) -> Option<Note> {
+    let words = target.to_str()?;
+    let (taking, addresses) = match words.strip_prefix(TAKING) {
+        Some(rest) => (true, rest),
+        None => (false, words),
+    };
+    let addresses: Option<Vec<IpAddr>> =
+        addresses.split_whitespace().map(|word| word.parse().ok()).collect();
+    Some(Note { addresses: addresses?, taking })
+}
+
+fn private(options: &mut fs::OpenOptions) -> &mut fs::OpenOptions {
+    options.write(true).create(true).mode(0o600)
+}
+
+fn set_date(path: &Path, date: Duration) -> io::Result<()> {
+    let date = TimeSpec::from_duration(date);
+    let directory = nix::fcntl::AT_FDCWD;
+    utimensat(directory, path, &TimeSpec::UTIME_OMIT, &date, UtimensatFlags::FollowSymlink)
+        .map_err(io::Error::from)
+}
+
+/// What is gone already has been removed.
+pub(super) fn ignore_missing(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,235 @@
+use std::{sync::atomic::AtomicU32, time::Duration};
+
+use super::*;
+use crate::ipam::Range;
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// A store in a directory of its own, which goes when the test ends.
+struct Ground(PathBuf);
+
+impl Ground {
+    fn new() -> Self {
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("manx-store-{}-{number}", process::id());
+        let ground = Self(std::env::temp_dir().join(name));
+        fs::create_dir_all(ground.path("")).unwrap();
+        ground
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join("net").join(name)
+    }
+
+    fn open(&self) -> Store {
+        self.open_at(SystemTime::now())
+    }
+
+    fn open_at(&self, now: SystemTime) -> Store {
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false);
+        let lock = options.open(self.path(LOCK)).unwrap();
+        lock.try_lock().unwrap();
+        Store::open(&self.path(""), &self.0.join("hints"), lock, now).unwrap()
+    }
+
+    fn write(&self, name: &str, content: &str) {
+        fs::write(self.path(name), content).unwrap();
+    }
+
+    /// The files, but for the lock.
+    fn files(&self) -> Vec<String> {
+        let mut names: Vec<String> = fs::read_dir(self.path(""))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| name != LOCK)
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn set(subnet: &str) -> RangeSet {
+    RangeSet::new(vec![Range::new(subnet.parse().unwrap(), None, None, None).unwrap()]).unwrap()
+}
+
+fn eth0(id: &str) -> Owner {
+    Owner::new(id, "eth0")
+}
+
+/// Gives the next address, as an ADD does.
+fn add(store: &Store, owner: &Owner, set: &RangeSet) -> Option<IpAddr> {
+    let address = store.next(0, set, &[]).unwrap()?;
+    store.take(owner, &[(0, address)]).unwrap();
+    Some(address)
+}
+
+#[test]
+fn the_files_are_host_locals() {
+    let ground = Ground::new();
+    let picks = [(0, ip("10.1.0.5")), (1, ip("fd00::5"))];
+    ground.open().take(&eth0("c1"), &picks).unwrap();
+    let expected = ["10.1.0.5", "fd00::5", "last_reserved_ip.0", "last_reserved_ip.1"];
+    assert_eq!(ground.files(), expected);
+    let content = |name| fs::read_to_string(ground.path(name)).unwrap();
+    assert_eq!(content("10.1.0.5"), "c1\r\neth0");
+    assert_eq!(content("fd00::5"), "c1\r\neth0");
+    assert_eq!(content("last_reserved_ip.0"), "10.1.0.5");
+    assert_eq!(content("last_reserved_ip.1"), "fd00::5");
+    let released = ground.open().release("c1", "eth0").unwrap();
+    assert_eq!(released, [ip("10.1.0.5"), ip("fd00::5")]);
+    assert_eq!(ground.files(), expected[2..]);
+}
+
+#[test]
+fn two_interfaces_of_a_container_are_two_owners() {
+    let ground = Ground::new();
+    let set = set("10.1.0.0/24");
+    let store = ground.open();
+    let first = add(&store, &eth0("c1"), &set).unwrap();
+    let second = add(&store, &Owner::new("c1", "net1"), &set).unwrap();
+    assert_eq!((first, second), (ip("10.1.0.2"), ip("10.1.0.3")));
+    assert_eq!(store.release("c1", "eth0").unwrap(), [first]);
+    assert!(store.release("c1", "eth0").unwrap().is_empty());
+    assert_eq!(store.held_by(&Owner::new("c1", "net1")).unwrap(), [second]);
+}
+
+#[test]
+fn what_others_wrote_is_found() {
+    let ground = Ground::new();
+    let set = set("10.1.0.0/24");
+    add(&ground.open(), &eth0("c1"), &set);
+    ground.write("10.1.0.3", "c2\r\neth0");
+    ground.write("10.1.0.4", " c3 \n");
+    ground.write("10.1.0.5", "c4\neth0\n\n");
+    ground.write("last_reserved_ip.0", "10.1.0.5");
+    let store = ground.open();
+    assert_eq!(store.held_by(&eth0("c2")).unwrap(), [ip("10.1.0.3")]);
+    assert_eq!(store.release("c3", "eth0").unwrap(), [ip("10.1.0.4")], "the older format");
+    assert_eq!(store.release("c4", "eth0").unwrap(), [ip("10.1.0.5")], "whitespace around");
+    assert_eq!(store.next(0, &set, &[]).unwrap(), Some(ip("10.1.0.6")));
+    drop(store);
+    fs::remove_file(ground.path("10.1.0.2")).unwrap();
+    assert!(ground.open().held_by(&eth0("c1")).unwrap().is_empty());
+}
+
+#[test]
+fn an_address_that_changed_hands_is_its_new_owners() {
+    let ground = Ground::new();
+    let store = ground.open();
+    store.take(&eth0("c1"), &[(0, ip("10.1.0.2"))]).unwrap();
+    // The directory's date does not change by this.
+    ground.write("10.1.0.2", "c2\r\neth0");
+    assert!(store.release("c1", "eth0").unwrap().is_empty());
+    assert_eq!(store.release("c2", "eth0").unwrap(), [ip("10.1.0.2")]);
+}
+
+#[test]
+fn empty_files_of_addresses_are_free_and_others_stay() {
+    let ground = Ground::new();
+    for (name, content) in [
+        ("10.1.0.2", ""),
+        ("fd00::2", " \n"),
+        ("10.1.0.3", "c1\r\neth0"),
+        ("last_reserved_ip.0", ""),
+        ("notes", ""),
+        (".manx-12", "c9\r\neth0"),
+    ] {
+        ground.write(name, content);
+    }
+    let store = ground.open();
+    assert_eq!(ground.files(), ["10.1.0.3", "last_reserved_ip.0", "notes"]);
+    assert_eq!(add(&store, &eth0("c2"), &set("10.1.0.0/24")), Some(ip("10.1.0.2")));
+}
+
+#[test]
+fn all_addresses_or_none() {
+    let ground = Ground::new();
+    let store = ground.open();
+    store.take(&eth0("c1"), &[(1, ip("fd00::5"))]).unwrap();
+    let before = ground.files();
+    let picks = [(0, ip("10.1.0.5")), (1, ip("fd00::5"))];
+    let error = store.take(&eth0("c2"), &picks).unwrap_err();
+    assert!(matches!(error, TakeError::Taken(address) if address == ip("fd00::5")), "{error:?}");
+    assert_eq!(ground.files(), before);
+    assert!(store.held_by(&eth0("c2")).unwrap().is_empty());
+}
+
+#[test]
+fn what_a_killed_add_took_of_two_is_taken_back() {
+    let ground = Ground::new();
+    let store = ground.open();
+    add(&store, &eth0("c1"), &set("10.1.0.0/24"));
+    let note = Note { addresses: vec![ip("10.1.0.9"), ip("fd00::9")], taking: true };
+    store.hints.write(&eth0("c2"), &note).unwrap();
+    ground.write("10.1.0.9", "c2\r\neth0");
+    drop(store);
+    let store = ground.open();
+    assert_eq!(ground.files(), ["10.1.0.2", "last_reserved_ip.0"]);
+    assert!(store.held_by(&eth0("c2")).unwrap().is_empty());
+    assert_eq!(store.held_by(&eth0("c1")).unwrap(), [ip("10.1.0.2")]);
+}
+
+#[test]
+fn a_killed_add_takes_back_nothing_that_is_anothers() {
+    let ground = Ground::new();
+    let store = ground.open();
+    let note = Note { addresses: vec![ip("10.1.0.9"), ip("fd00::9")], taking: true };
+    store.hints.write(&eth0("c2"), &note).unwrap();
+    ground.write("10.1.0.9", "c3\r\neth0");
+    drop(store);
+    assert_eq!(ground.open().held_by(&eth0("c3")).unwrap(), [ip("10.1.0.9")]);
+}
+
+#[test]
+fn a_freed_address_rests_while_there_are_others() {
+    let ground = Ground::new();
+    let set = set("10.1.0.0/29");
+    let now = SystemTime::now();
+    let at = |seconds| ground.open_at(now + Duration::from_secs(seconds));
+    for id in ["c2", "c3", "c4", "c5", "c6"] {
+        add(&at(0), &eth0(id), &set);
+    }
+    assert_eq!(at(0).next(0, &set, &[]).unwrap(), None);
+    at(1).release("c4", "eth0").unwrap();
+    at(2).release("c3", "eth0").unwrap();
+    at(3).release("c2", "eth0").unwrap();
+    assert_eq!(at(9).next(0, &set, &[]).unwrap(), Some(ip("10.1.0.4")), "rested longest");
+    let later = REST_SECONDS + 2;
+    assert_eq!(at(later).next(0, &set, &[]).unwrap(), Some(ip("10.1.0.3")), "the next in turn");
+}
+
+const REST_SECONDS: u64 = super::super::hints::REST.as_secs();
+
+#[test]
+fn a_dense_pool_gives_its_last_address() {
+    let ground = Ground::new();
+    for last in (2..=254).filter(|last| *last != 200) {
+        ground.write(&format!("10.1.0.{last}"), "c\r\neth0");
+    }
+    let store = ground.open();
+    let set = set("10.1.0.0/24");
+    assert_eq!(add(&store, &eth0("c1"), &set), Some(ip("10.1.0.200")));
+    assert_eq!(store.next(0, &set, &[]).unwrap(), None);
+}
+
+#[test]
+fn owners_with_long_names() {
+    let ground = Ground::new();
+    let long = "x".repeat(250);
+    let store = ground.open();
+    store.take(&eth0(&long), &[(0, ip("10.1.0.2"))]).unwrap();
+    assert!(store.held_by(&eth0(&"y".repeat(250))).unwrap().is_empty());
+    drop(store);
+    assert_eq!(ground.open().release(&long, "eth0").unwrap(), [ip("10.1.0.2")]);
+}

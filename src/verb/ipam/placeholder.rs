@@ -1,0 +1,158 @@
+//! Calico's `usePodCidr` and `usePodCidrIPv6`: this node's own pod CIDRs, from
+//! the peers file.
+
+use std::path::Path;
+
+use ipnetwork::IpNetwork;
+use serde_json::{Value, json};
+
+use crate::{
+    cni::{Code, Config, Document, Error},
+    net::Socket,
+    state::Root,
+    verb::{fabric, kernel},
+};
+
+/// The peers file of a configuration that names none: the agent's.
+const PEERS_FILE: &str = "/var/lib/manx/peers.json";
+
+/// The placeholders, in lower case, and whether each is of IPv6.
+const PLACEHOLDERS: [(&str, bool); 2] = [("usepodcidr", false), ("usepodcidripv6", true)];
+
+/// Whether an IPAM section has a placeholder in it.
+pub(in crate::verb) fn is_in(ipam: &Value) -> bool {
+    match ipam {
+        Value::String(text) => is_ipv6(text).is_some(),
+        Value::Array(items) => items.iter().any(is_in),
+        Value::Object(members) => members.values().any(is_in),
+        _ => false,
+    }
+}
+
+/// Which family a text stands for, if it is a placeholder.
+fn is_ipv6(text: &str) -> Option<bool> {
+    let placeholder = PLACEHOLDERS.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+    placeholder.map(|(_, ipv6)| ipv6)
+}
+
+/// Puts this node's pod CIDRs for the placeholders.
+///
+/// # Errors
+/// Code 50 without a peers file that says them.
+pub(in crate::verb) fn fill(
+    document: &mut Document,
+    config: &Config,
+    root: &Root,
+) -> Result<(), Error> {
+    let own = own_cidrs(config, root)?;
+    let mut ipam = document.ipam().clone();
+    replace(&mut ipam, &own);
+    if is_in(&ipam) {
+        let told = own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let msg =
+            format!("ipam asks for a pod CIDR of a family that this node has none of ({told})");
+        return Err(Error::new(Code::UNAVAILABLE, msg)
+            .details("give the node a podCIDR of both families in the peers file"));
+    }
+    put(document, ipam);
+    Ok(())
+}
+
+/// Puts all addresses for the placeholders: enough to release by container id,
+/// when the peers file may be gone.
+pub(in crate::verb) fn fill_with_all(document: &mut Document) {
+    let mut ipam = document.ipam().clone();
+    let all = ["0.0.0.0/0", "::/0"].map(|all| all.parse());
+    replace(&mut ipam, &all.into_iter().flatten().collect::<Vec<IpNetwork>>());
+    put(document, ipam);
+}
+
+/// Replaces the IPAM section of a configuration.
+pub(in crate::verb) fn put(document: &mut Document, ipam: Value) {
+    document.object.retain(|key, _| !key.eq_ignore_ascii_case("ipam"));
+    document.object.insert("ipam".into(), ipam);
+    document.bytes = Value::Object(document.object.clone()).to_string().into_bytes();
+}
+
+/// A range of a set becomes as many as the node has pod CIDRs of the family; a
+/// range that stands alone, the first.
+fn replace(value: &mut Value, own: &[IpNetwork]) {
+    let of = |ipv6| own.iter().filter(move |cidr| cidr.is_ipv6() == ipv6);
+    match value {
+        Value::String(text) => {
+            if let Some(first) = is_ipv6(text).and_then(|ipv6| of(ipv6).next()) {
+                *text = first.to_string();
+            }
+        }
+        Value::Array(items) => {
+            let expand = |item: Value| {
+                let subnet = item.get("subnet").and_then(Value::as_str);
+                let Some(ipv6) = subnet.and_then(is_ipv6).filter(|ipv6| of(*ipv6).count() > 1)
+                else {
+                    return vec![item];
+                };
+                let with = |cidr: &IpNetwork| {
+                    let mut range = item.clone();
+                    if let Some(range) = range.as_object_mut() {
+                        range.insert("subnet".into(), json!(cidr.to_string()));
+                    }
+                    range
+                };
+                of(ipv6).map(with).collect()
+            };
+            *items = std::mem::take(items).into_iter().flat_map(expand).collect();
+            items.iter_mut().for_each(|item| replace(item, own));
+        }
+        Value::Object(members) => members.values_mut().for_each(|member| replace(member, own)),
+        _ => {}
+    }
+}
+
+/// This node's pod CIDRs: by the fabric if the configuration has one, else by
+/// the agent's peers file.
+fn own_cidrs(config: &Config, root: &Root) -> Result<Vec<IpNetwork>, Error> {
+    let mut host = Socket::open().map_err(kernel)?;
+    if let Some(stamp) = fabric::ensure(config, root, &mut host)? {
+        return Ok(stamp.own_cidrs);
+    }
+    let path = root.path(Path::new(PEERS_FILE));
+    let (peers, _) = fabric::read_peers(&path, config, &mut host).map_err(|error| {
+        Error { msg: format!("ipam asks for this node's pod CIDR: {}", error.msg), ..error }
+            .details("name the peers file in peersFile, or give the subnet itself in ipam")
+    })?;
+    Ok(peers.me.pod_cidrs)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_filled_wherever_a_subnet_may_stand() {
+        let own: Vec<IpNetwork> = ["10.1.0.0/24", "10.2.0.0/24", "fd00:1::/64"]
+            .map(|cidr| cidr.parse().unwrap())
+            .to_vec();
+        let mut ipam = json!({
+            "type": "host-local",
+            "subnet": "USEPODCIDR",
+            "ranges": [[{"subnet": "usePodCidr", "rangeStart": ""}], [{"subnet": "usePodCidrIPv6"}],
+                [{"subnet": "192.0.2.0/24"}]],
+            "routes": [{"dst": "0.0.0.0/0"}]
+        });
+        assert!(is_in(&ipam));
+        replace(&mut ipam, &own);
+        assert_eq!(
+            ipam,
+            json!({
+                "type": "host-local",
+                "subnet": "10.1.0.0/24",
+                "ranges": [
+                    [{"subnet": "10.1.0.0/24", "rangeStart": ""},
+                        {"subnet": "10.2.0.0/24", "rangeStart": ""}],
+                    [{"subnet": "fd00:1::/64"}], [{"subnet": "192.0.2.0/24"}]],
+                "routes": [{"dst": "0.0.0.0/0"}]
+            })
+        );
+        assert!(!is_in(&ipam));
+    }
+}
