@@ -108,14 +108,15 @@ fn without_calicos_keys_nothing_is_told_to_be_ignored() {
 }
 
 #[test]
-fn what_stands_for_the_api_servers_knowledge_is_refused_by_name() {
+fn a_pod_cidr_that_nobody_told_the_node_is_asked_for_by_name() {
     let (host, _outside) = Host::with_uplink();
     let old = json!({"type": "host-local", "subnet": "usePodCidr"});
     let new = json!({"type": "host-local", "ranges": [[{"subnet": "usePodCidrIPv6"}]]});
     for section in [old, new] {
         let error = stock(&host).ipam(section).add(&Pod::new("a")).error();
         let msg = error["msg"].as_str().unwrap();
-        assert!(msg.contains("ipam.subnet") && msg.contains("usePodCidr"), "{error}");
+        assert!(msg.contains("pod CIDR") && msg.contains("/var/lib/manx/peers.json"), "{error}");
+        assert_eq!(error["code"], 50, "{error}");
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::Failure;
-use crate::cni::json::field;
+use crate::cni::{Config, Document, Version, json::field};
 
 /// Where runtimes look for configurations by default.
 pub(super) const DIRECTORY: &str = "/etc/cni/net.d";
@@ -66,4 +66,29 @@ pub(super) fn ours(directory: &Path) -> Result<PathBuf, Failure> {
         let directory = directory.display();
         Failure::Failed(format!("no configuration in {directory} names manx: give --conf FILE"))
     })
+}
+
+/// Our part of a conflist, or a single configuration, with the values that a
+/// runtime would insert.
+///
+/// # Errors
+/// If it cannot be read, or if the plugin would refuse it.
+pub(super) fn plugin(path: &Path) -> Result<(Document, Config), Failure> {
+    let wrong = |reason: String| Failure::Failed(format!("{}: {reason}", path.display()));
+    let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
+    let list = Document::parse(bytes).map_err(|error| wrong(error.to_string()))?;
+    let plugins = field(&list.object, "plugins").and_then(Value::as_array);
+    let object = match plugins {
+        None => Some(&list.object),
+        Some(plugins) => plugins.iter().filter_map(Value::as_object).find(|plugin| is_ours(plugin)),
+    };
+    let mut object = object.cloned().ok_or_else(|| wrong("it names no plugin of ours".into()))?;
+    object.insert("name".into(), list.name.clone().into());
+    let bytes = Value::Object(object).to_string().into_bytes();
+    let document = Document::parse(bytes).map_err(|error| wrong(error.to_string()))?;
+    let (config, complaints) = Config::read(&document, Version::NEWEST);
+    match complaints.first() {
+        Some(complaint) => Err(wrong(complaint.to_string())),
+        None => Ok((document, config)),
+    }
 }

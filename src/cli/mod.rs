@@ -15,6 +15,7 @@ mod fabric;
 mod gc;
 mod help;
 mod install;
+mod ipam;
 mod nearest;
 mod pods;
 mod table;
@@ -42,6 +43,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     pods::SUBCOMMAND,
     exec::SUBCOMMAND,
     capture::SUBCOMMAND,
+    ipam::SUBCOMMAND,
     gc::SUBCOMMAND,
     version::SUBCOMMAND,
 ];

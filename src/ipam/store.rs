@@ -35,7 +35,8 @@ const PROBES_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
-    hints: Hints,
+    /// None where the store is another plugin's, whose leases we only release.
+    hints: Option<Hints>,
     now: SystemTime,
     _lock: File,
 }
@@ -60,14 +61,20 @@ impl From<io::Error> for TakeError {
 
 impl Store {
     /// The store in `directory`, whose `lock` is held exclusively; what is known
-    /// of its owners is kept in `hints`, which is gone at boot.
+    /// of its owners is kept in `hints`, which is gone at boot. Without hints all
+    /// leases are read whenever an owner is looked for.
     ///
     /// # Errors
     /// Of reading the store, where the hints are not complete.
-    pub fn open(directory: &Path, hints: &Path, lock: File, now: SystemTime) -> io::Result<Self> {
-        let hints = Hints::new(hints);
+    pub fn open(
+        directory: &Path,
+        hints: Option<&Path>,
+        lock: File,
+        now: SystemTime,
+    ) -> io::Result<Self> {
+        let hints = hints.map(Hints::new);
         let store = Self { directory: directory.to_owned(), hints, now, _lock: lock };
-        if !store.hints.are_complete(directory) {
+        if !store.hints.as_ref().is_some_and(|hints| hints.are_complete(directory)) {
             store.rebuild()?;
         }
         Ok(store)
@@ -78,14 +85,18 @@ impl Store {
     /// # Errors
     /// Of reading the store.
     pub fn held_by(&self, owner: &Owner) -> io::Result<Vec<IpAddr>> {
-        let Some(note) = self.hints.note(owner) else { return Ok(Vec::new()) };
+        let Some(hints) = &self.hints else {
+            let leases = leases(&self.directory).into_iter();
+            return Ok(leases.filter(|it| it.owner == *owner).map(|it| it.address).collect());
+        };
+        let Some(note) = hints.note(owner) else { return Ok(Vec::new()) };
         let is_true = |address: &IpAddr| self.is_of(*address, owner);
         if !note.taking && note.addresses.iter().all(is_true) {
             return Ok(note.addresses);
         }
         // Somebody wrote into a lease, or we were killed.
         self.rebuild()?;
-        Ok(self.hints.note(owner).map(|note| note.addresses).unwrap_or_default())
+        Ok(hints.note(owner).map(|note| note.addresses).unwrap_or_default())
     }
 
     /// The address of `set`, which is the store's set number `index`, to give
@@ -99,7 +110,7 @@ impl Store {
         set: &RangeSet,
         never: &[IpAddr],
     ) -> io::Result<Option<IpAddr>> {
-        let resting = self.hints.resting(self.now);
+        let resting = self.hints.as_ref().map(|hints| hints.resting(self.now)).unwrap_or_default();
         let (mut probes, mut taken) = (0, None::<HashSet<IpAddr>>);
         choose(set, self.last_reserved(index), never, |address| {
             probes += 1;
@@ -124,25 +135,58 @@ impl Store {
     /// [`TakeError::Taken`] if somebody has one; otherwise of writing. Nothing
     /// stays taken.
     pub fn take(&self, owner: &Owner, picks: &[Pick]) -> Result<(), TakeError> {
-        let mut note = Note { addresses: self.held_by(owner)?, taking: true };
-        let before = note.addresses.clone();
         let new: Vec<IpAddr> = picks.iter().map(|(_, address)| *address).collect();
-        let outcome = self.write_leases(owner, &new, &mut note);
-        let outcome = outcome.and_then(|()| {
-            note.taking = false;
-            for (set, address) in picks {
-                self.set_last_reserved(*set, *address)?;
-            }
-            Ok(self.hints.write(owner, &note)?)
+        self.give(owner, &new, picks)
+    }
+
+    /// `reserved` are those after which the search for the next one starts.
+    fn give(&self, owner: &Owner, new: &[IpAddr], reserved: &[Pick]) -> Result<(), TakeError> {
+        let before = self.held_by(owner)?;
+        let outcome = self.write_leases(owner, new).and_then(|()| {
+            let addresses = [before.as_slice(), new].concat();
+            let noted = self.note(owner, Note { addresses, taking: false });
+            noted.map_err(|error| (new.to_vec(), error.into()))
         });
-        if outcome.is_err() {
-            for address in new.iter().filter(|address| self.is_of(**address, owner)) {
-                let _ = fs::remove_file(self.path(*address));
+        // What was not written here is another's, or was the owner's before.
+        if let Err((written, error)) = outcome {
+            for address in written {
+                let _ = fs::remove_file(self.path(address));
             }
-            let _ = self.hints.write(owner, &Note { addresses: before, taking: false });
+            let _ = self.note(owner, Note { addresses: before, taking: false });
+            self.seal();
+            return Err(error);
         }
-        let sealed = self.hints.seal(&self.directory, self.now);
-        outcome.and(sealed.map_err(TakeError::Io))
+        for (set, address) in reserved {
+            if let Err(error) = self.set_last_reserved(*set, *address) {
+                log::warn!("note the address given last in {}: {error}", self.directory.display());
+            }
+        }
+        self.seal();
+        Ok(())
+    }
+
+    /// Declares the notes complete. What is not declared so is made anew by the
+    /// next one here: slow, and no reason to fail.
+    fn seal(&self) {
+        let sealed = self.hints.as_ref().map(|hints| hints.seal(&self.directory, self.now));
+        if let Some(Err(error)) = sealed {
+            log::warn!("date the leases of {}: {error}", self.directory.display());
+        }
+    }
+
+    fn note(&self, owner: &Owner, note: Note) -> io::Result<()> {
+        self.hints.as_ref().map_or(Ok(()), |hints| hints.write(owner, &note))
+    }
+
+    /// Leases to its owner an address that is in use and that nobody has leased.
+    ///
+    /// # Errors
+    /// Of writing; if somebody has leased it meanwhile.
+    pub fn restore(&self, owner: &Owner, address: IpAddr) -> io::Result<()> {
+        self.give(owner, &[address], &[]).map_err(|error| match error {
+            TakeError::Taken(_) => ErrorKind::AlreadyExists.into(),
+            TakeError::Io(error) => error,
+        })
     }
 
     /// Frees all that an attachment holds; returns the addresses.
@@ -202,33 +246,35 @@ impl Store {
         for address in addresses {
             ignore_missing(fs::remove_file(self.path(*address)))?;
         }
-        let mut note = self.hints.note(owner).unwrap_or(Note { addresses: vec![], taking: false });
+        let Some(hints) = &self.hints else { return Ok(()) };
+        let mut note = hints.note(owner).unwrap_or(Note { addresses: vec![], taking: false });
         note.addresses.retain(|address| !addresses.contains(address));
-        self.hints.write(owner, &note)?;
-        self.hints.let_rest(addresses, self.now)?;
-        self.hints.seal(&self.directory, self.now)
+        hints.write(owner, &note)?;
+        hints.let_rest(addresses, self.now)?;
+        self.seal();
+        Ok(())
     }
 
     /// Writes the content once and links it to each address. The note comes
     /// first where there are several: should we be killed between two of them,
     /// the next one here takes the first back.
-    fn write_leases(
-        &self,
-        owner: &Owner,
-        new: &[IpAddr],
-        note: &mut Note,
-    ) -> Result<(), TakeError> {
-        note.addresses.extend(new);
-        if new.len() > 1 {
-            self.hints.write(owner, &Note { addresses: new.to_vec(), taking: true })?;
-        }
-        let temporary = self.directory.join(format!("{TEMPORARY}{}", process::id()));
-        let mut options = File::options();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(&temporary)?.write_all(owner.encode().as_bytes())?;
-        let outcome = new.iter().try_for_each(|address| self.link(&temporary, *address));
-        fs::remove_file(&temporary)?;
-        outcome
+    fn write_leases(&self, owner: &Owner, new: &[IpAddr]) -> Result<(), (Vec<IpAddr>, TakeError)> {
+        let mut written = Vec::new();
+        let mut write = || -> Result<(), TakeError> {
+            if new.len() > 1 {
+                self.note(owner, Note { addresses: new.to_vec(), taking: true })?;
+            }
+            let temporary = self.directory.join(format!("{TEMPORARY}{}", process::id()));
+            let mut options = File::options();
+            options.write(true).create(true).truncate(true).mode(0o600);
+            options.open(&temporary)?.write_all(owner.encode().as_bytes())?;
+            let outcome = new.iter().try_for_each(|address| {
+                self.link(&temporary, *address).map(|()| written.push(*address))
+            });
+            fs::remove_file(&temporary)?;
+            outcome
+        };
+        write().map_err(|error| (written, error))
     }
 
     fn link(&self, temporary: &Path, address: IpAddr) -> Result<(), TakeError> {
@@ -258,7 +304,7 @@ impl Store {
     /// being written. So does it with files that name nobody: a host-local that
     /// was killed leaves them, and the lock that it wrote under is ours now.
     fn rebuild(&self) -> io::Result<()> {
-        let killed = self.hints.clear()?;
+        let killed = self.hints.as_ref().map_or(Ok(Vec::new()), Hints::clear)?;
         let mut owners: HashMap<Owner, Vec<IpAddr>> = HashMap::new();
         for entry in fs::read_dir(&self.directory)? {
             let name = entry?.file_name();
@@ -276,17 +322,21 @@ impl Store {
         }
         for (owner, mut addresses) in owners {
             addresses.sort_unstable();
-            self.hints.write(&owner, &Note { addresses, taking: false })?;
+            self.note(&owner, Note { addresses, taking: false })?;
         }
         for (path, note) in killed {
             for address in note.addresses {
                 let owner = lease::owner(&self.path(address)).ok().flatten();
-                if let Some(owner) = owner.filter(|owner| self.hints.path(owner) == path) {
+                let is_his = |owner: &Owner| {
+                    self.hints.as_ref().is_some_and(|hints| hints.path(owner) == path)
+                };
+                if let Some(owner) = owner.filter(is_his) {
                     self.free(&owner, &[address])?;
                 }
             }
         }
-        self.hints.seal(&self.directory, self.now)
+        self.seal();
+        Ok(())
     }
 
     /// The address that a set gave last.

@@ -159,13 +159,15 @@ pub fn all(root: &Root) -> Vec<Entry> {
     networks(root).iter().flat_map(|name| Journal::new(root, name).entries()).collect()
 }
 
-/// The names of the networks that have state, sorted.
+/// The names of the networks that have state, sorted. None begins with a dot,
+/// as the directories of other state do.
 pub fn networks(root: &Root) -> Vec<String> {
     let Ok(directory) = fs::read_dir(root.runtime()) else { return Vec::new() };
     let mut names: Vec<_> = directory
         .flatten()
         .filter(|file| file.file_type().is_ok_and(|kind| kind.is_dir()))
         .filter_map(|file| file.file_name().into_string().ok())
+        .filter(|name| !name.starts_with('.'))
         .collect();
     names.sort();
     names

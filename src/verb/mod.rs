@@ -26,7 +26,11 @@ use serde_json::Value;
 
 pub use facts::uplink;
 pub use gc::{Collected, collect_dead};
-pub use ipam::{BUILT_IN, has_store, range_sets};
+pub use ipam::{
+    BUILT_IN,
+    audit::{Audit, Finding, Problem, RangeUse, audit},
+    has_store, range_sets,
+};
 
 use crate::{
     cni::{Code, Command, Config, Document, Environment, Error, Version},

@@ -12,7 +12,7 @@ use super::{
     conflist::{self, DIRECTORY},
 };
 use crate::{
-    cni::{Config, Document, Version, json::field},
+    cni::Config,
     fabric::{Change, Plan, Settings},
     net::Socket,
     state::Root,
@@ -64,7 +64,7 @@ impl Node {
             Some(path) => PathBuf::from(path),
             None => conflist::ours(&root.path(DIRECTORY))?,
         };
-        let config = configuration(&path)?;
+        let (_, config) = conflist::plugin(&path)?;
         let peers_file = config.fabric.peers_file.as_ref().map(|path| root.path(path));
         Ok(Self { root, config, peers_file })
     }
@@ -141,30 +141,5 @@ impl Changes {
     /// What an operator should know besides.
     fn notes(&self) -> &[String] {
         self.fabric.as_ref().map(|fabric| fabric.plan.desired.notes.as_slice()).unwrap_or_default()
-    }
-}
-
-/// Our part of a conflist, or a single configuration, with the values that a
-/// runtime would insert.
-fn configuration(path: &Path) -> Result<Config, Failure> {
-    let wrong = |reason: String| Failure::Failed(format!("{}: {reason}", path.display()));
-    let bytes = std::fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let list = Document::parse(bytes).map_err(|error| wrong(error.to_string()))?;
-    let plugins = field(&list.object, "plugins").and_then(serde_json::Value::as_array);
-    let object = match plugins {
-        None => Some(&list.object),
-        Some(plugins) => plugins
-            .iter()
-            .filter_map(serde_json::Value::as_object)
-            .find(|plugin| conflist::is_ours(plugin)),
-    };
-    let mut object = object.cloned().ok_or_else(|| wrong("it names no plugin of ours".into()))?;
-    object.insert("name".into(), list.name.clone().into());
-    let bytes = serde_json::Value::Object(object).to_string().into_bytes();
-    let document = Document::parse(bytes).map_err(|error| wrong(error.to_string()))?;
-    let (config, complaints) = Config::read(&document, Version::NEWEST);
-    match complaints.first() {
-        Some(complaint) => Err(wrong(complaint.to_string())),
-        None => Ok(config),
     }
 }

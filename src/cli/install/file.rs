@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
     path::Path,
     process,
 };
@@ -72,6 +72,28 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     write().inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
+}
+
+/// Makes `path` a symbolic link to `target`, a name in the same directory. What
+/// is there and is no such link stays unless `force`; a link for which `serves`
+/// holds is as good.
+pub(super) fn link(
+    path: &Path,
+    target: &str,
+    serves: impl FnOnce(&Path) -> bool,
+    force: bool,
+) -> Result<Outcome, Failure> {
+    let outcome = match fs::read_link(path) {
+        Ok(old) if serves(&old) => return Ok(Outcome::Unchanged),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Outcome::Installed,
+        _ if force => Outcome::Replaced,
+        _ => return Ok(Outcome::Kept),
+    };
+    let temporary = path.with_extension(format!("{}.tmp", process::id()));
+    symlink(target, &temporary)
+        .and_then(|()| fs::rename(&temporary, path))
+        .map_err(|error| failed(format!("link {}", path.display()), &error))?;
+    Ok(outcome)
 }
 
 fn chmod(path: &Path, mode: u32) -> io::Result<()> {

@@ -21,7 +21,7 @@ use super::{
     args::{Operands, PLUGIN_DIRECTORY, Shape},
     conflist, failed, validate,
 };
-use crate::state::Root;
+use crate::{state::Root, verb::BUILT_IN};
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "install",
@@ -29,7 +29,8 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     help: "\
 Usage: manx install [OPTION…]
 
-Copies itself to the plugins of the container runtime, writes a configuration
+Copies itself to the plugins of the container runtime, also under the name of
+its allocator, manx-ipam, writes a configuration
 and tells networkd, udev, NetworkManager and sysctl, where they are, to leave
 pods' links alone. What is there and differs is kept. Can be run again.
 
@@ -187,7 +188,19 @@ impl Order {
             return Err(Failure::Failed(format!("{}: {words}", path.display())));
         }
         report(console, &path, outcome)?;
+        self.allocator(console)?;
         Ok(Status::Fine)
+    }
+
+    /// The name under which other plugins delegate to this program.
+    fn allocator(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let path = self.bin_dir.join(BUILT_IN);
+        let serves = |target: &Path| {
+            conflist::TYPES.iter().any(|name| Path::new(name) == target)
+                && self.bin_dir.join(target).is_file()
+        };
+        let outcome = file::link(&path, self.name, serves, self.force)?;
+        report(console, &path, outcome)
     }
 
     fn write_configuration(

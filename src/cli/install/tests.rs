@@ -73,9 +73,25 @@ fn it_installs_once_and_says_so_twice() {
     }
     let (code, again, err) = machine.install(&[]);
     assert_eq!((code, err.as_str()), (0, ""));
-    assert!(!again.contains("installed") && again.matches("unchanged").count() == 6, "{again}");
+    assert!(!again.contains("installed") && again.matches("unchanged").count() == 7, "{again}");
     let files = fs::read_dir(machine.path("/opt/cni/bin")).unwrap().count();
-    assert_eq!(files, 1, "a temporary file stays");
+    assert_eq!(files, 2, "a temporary file stays");
+}
+
+#[test]
+fn the_allocator_is_a_link_unless_somebody_has_that_name() {
+    let machine = Machine::new("allocator");
+    let link = machine.path("/opt/cni/bin/manx-ipam");
+    assert_eq!(machine.install(&["--no-conf"]).0, 0);
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("manx"));
+    assert_eq!(machine.install(&["--name", "calico"]).0, 0);
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("manx"), "it serves");
+    fs::remove_file(&link).unwrap();
+    let link = machine.write("/opt/cni/bin/manx-ipam", "#!/bin/sh");
+    let (code, out, _) = machine.install(&["--no-conf"]);
+    assert!(code == 0 && out.contains("manx-ipam: kept"), "{out}");
+    assert_eq!(machine.install(&["--no-conf", "--force"]).0, 0);
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("manx"));
 }
 
 #[test]
@@ -110,7 +126,7 @@ fn what_differs_is_kept_until_forced() {
 fn a_given_configuration_is_looked_at_first() {
     let machine = Machine::new("given");
     let good = machine.write("/tmp/05-mine.conflist", DEFAULT.1);
-    let bad = machine.write("/tmp/06-bad.conflist", &DEFAULT.1.replace("host-local", ""));
+    let bad = machine.write("/tmp/06-bad.conflist", &DEFAULT.1.replace("manx-ipam", ""));
     let (code, out, err) = machine.install(&["--conf", bad.to_str().unwrap()]);
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(err.contains("ipam") && !machine.path("/opt").exists(), "{err}");

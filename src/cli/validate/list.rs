@@ -14,6 +14,7 @@ use super::{
 use crate::{
     cli::conflist::{is_list, is_ours},
     cni::{Delegate, Document, Version, json::field},
+    verb::BUILT_IN,
 };
 
 /// Keys of a list (SPEC 1.1.0, "Configuration format").
@@ -177,7 +178,9 @@ fn binaries(plugin: &Map<String, Value>, at: &str, node: &Node, findings: &mut F
         }
     }
     let ipam = field(plugin, "ipam").and_then(|ipam| crate::cni::json::member(ipam, "type"));
-    if let Some(kind) = ipam.and_then(Value::as_str).filter(|kind| !kind.is_empty()) {
+    let served_here = |kind: &&str| *kind == BUILT_IN && is_ours(plugin);
+    let kind = ipam.and_then(Value::as_str).filter(|kind| !kind.is_empty());
+    if let Some(kind) = kind.filter(|kind| !served_here(kind)) {
         binary(kind, &member(at, "ipam.type"), node, findings);
     }
 }

@@ -114,7 +114,7 @@ fn compare(linted: &Linted, before: &Linted, other: &Path, findings: &mut findin
     }
     for pool in &linted.pools {
         for earlier in before.pools.iter().filter(|earlier| pool.overlaps(earlier)) {
-            let subnets = format!("{} overlaps {}", pool.subnet, earlier.subnet);
+            let subnets = format!("{} overlaps {}", pool.subnet(), earlier.subnet());
             let message = format!("{subnets} at {} of {other}, another network", earlier.path);
             findings.warning(&pool.path, message, "make the ranges disjoint, or remove a file");
         }

@@ -12,8 +12,14 @@ use super::{
 };
 use crate::{
     cli::nearest,
-    cni::{Config, Document, Error, Mode, Version, cidr, conf::MTU_MIN_IPV6, json::field, keys},
+    cni::{
+        Args, Config, Document, Error, Mode, Version, cidr,
+        conf::{IpamKeys, MTU_MIN_IPV6},
+        json::{field, walk},
+        keys,
+    },
     pod::mtu,
+    verb::has_store,
 };
 
 /// The words with which the plugin's reader begins a complaint of a value.
@@ -26,7 +32,7 @@ const NESTED: &[(&str, &[&str])] = &[
     ("vxlan", &["vni", "port", "device"]),
 ];
 
-/// Keys of host-local, and those that Calico writes into its section.
+/// Keys of host-local's and our own, and those that Calico writes into its section.
 const HOST_LOCAL: &[&str] = &[
     "type",
     "name",
@@ -54,24 +60,25 @@ pub(super) fn lint(
 ) -> Vec<Pool> {
     let document = document(plugin, name, version);
     let (config, complaints) = Config::read(&document, version);
-    for complaint in complaints {
-        let Error { msg, details, .. } = complaint;
-        let key = msg.strip_prefix(COMPLAINT).and_then(|rest| rest.split(' ').next());
-        findings.error(
-            &key.map_or_else(|| path.to_owned(), |key| member(path, key)),
-            &*msg,
-            details,
-        );
-    }
+    complain(complaints, path, findings);
     unknown_keys(plugin, path, findings);
     if !config.ignored.is_empty() {
         let keys = config.ignored.join(", ");
         findings.info(path, format!("Calico's keys without a meaning here: {keys}"));
     }
-    let pools = ranges(plugin, path, &config.ipam_type, findings);
+    let pools = ranges(&document, path, &config, findings);
     encapsulation(plugin, path, &config, findings);
     mtu(path, &config, &pools, document.ipam(), node, findings);
     pools
+}
+
+/// Tells what the plugin's own readers refuse.
+fn complain(complaints: Vec<Error>, path: &str, findings: &mut Findings) {
+    for Error { msg, details, .. } in complaints {
+        let key = msg.strip_prefix(COMPLAINT).and_then(|rest| rest.split(' ').next());
+        let at = key.map_or_else(|| path.to_owned(), |key| member(path, key));
+        findings.error(&at, &*msg, details);
+    }
 }
 
 /// What the runtime would send: the object with the list's name and version.
@@ -87,7 +94,8 @@ fn unknown_keys(plugin: &Map<String, Value>, path: &str, findings: &mut Findings
     for key in plugin.keys().filter(|key| !keys::is_known(key) && !keys::is_calicos(key)) {
         unknown(key, keys::KNOWN, path, findings);
     }
-    let host_local = field(plugin, "ipam").filter(|ipam| kind(ipam) == Some("host-local"));
+    let with_store = |ipam: &&Value| kind(ipam).is_some_and(has_store);
+    let host_local = field(plugin, "ipam").filter(with_store);
     let nested = NESTED.iter().map(|(name, known)| (*name, *known, field(plugin, name)));
     for (name, known, value) in nested.chain([("ipam", HOST_LOCAL, host_local)]) {
         let keys = value.and_then(Value::as_object).into_iter().flat_map(Map::keys);
@@ -110,25 +118,24 @@ fn kind(section: &Value) -> Option<&str> {
     crate::cni::json::member(section, "type")?.as_str()
 }
 
-fn ranges(
-    plugin: &Map<String, Value>,
-    path: &str,
-    ipam_type: &str,
-    findings: &mut Findings,
-) -> Vec<Pool> {
-    let Some(ipam) = field(plugin, "ipam").and_then(Value::as_object) else { return Vec::new() };
-    let path = member(path, "ipam");
-    let host_local = ipam_type == "host-local";
-    let pools = pool::read(ipam, &path, host_local, findings);
+/// The ranges of the IPAM section. What is wrong with them is told where the
+/// IPAM plugin is one that reads them.
+fn ranges(document: &Document, path: &str, config: &Config, findings: &mut Findings) -> Vec<Pool> {
+    let (keys, complaints) = IpamKeys::read(document, &Args::default(), config.version);
+    if !has_store(&config.ipam_type) {
+        return pool::read(&keys.sets, path, &mut Findings::of(""));
+    }
+    complain(complaints, path, findings);
+    let pools = pool::read(&keys.sets, path, findings);
     pool::overlaps(&pools, findings);
-    let named = field(ipam, "subnet").is_some()
-        || field(ipam, "ranges").and_then(Value::as_array).is_some_and(|sets| !sets.is_empty());
-    let capabilities = field(plugin, "capabilities");
-    let dynamic = capabilities
-        .and_then(|all| crate::cni::json::member(all, "ipRanges"))
-        .is_some_and(|flag| flag == &Value::Bool(true));
-    if host_local && !named && !dynamic {
-        findings.error(&path, "host-local has no range", "give ranges, or a subnet");
+    let dynamic = walk(&document.object, &["capabilities", "ipRanges"]);
+    let named = ["subnet", "ranges"].map(|key| walk(&document.object, &["ipam", key]));
+    let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+    if !named.into_iter().flatten().any(|value| !is_empty(value))
+        && dynamic != Some(&Value::Bool(true))
+    {
+        let message = format!("{} has no range", config.ipam_type);
+        findings.error(&member(path, "ipam"), message, "give ranges, or a subnet");
     }
     pools
 }
@@ -166,7 +173,7 @@ fn mtu(
     findings: &mut Findings,
 ) {
     let path = member(path, "mtu");
-    let range = pools.iter().map(|pool| pool.subnet).chain(addresses(ipam)).find(|n| n.is_ipv6());
+    let range = pools.iter().map(|pool| pool.subnet()).chain(addresses(ipam)).find(|n| n.is_ipv6());
     let overhead = config.overhead(range.is_some());
     let choice = mtu::choose(config.mtu, None, node.uplink.as_ref(), overhead);
     let known = config.mtu.is_some() || node.uplink.is_some();

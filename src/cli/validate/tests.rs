@@ -117,7 +117,7 @@ fn every_complaint_of_the_plugins_reader_has_its_path() {
         (json!({"clusterCIDRs": ["10.0.0.0"]}), "plugins[0].clusterCIDRs"),
         (json!({"hostPrefix": "toolong"}), "plugins[0].hostPrefix"),
         (json!({"ipam": {}}), "plugins[0].ipam.type"),
-        (json!({"ipam": {"type": "host-local", "subnet": "usePodCidr"}}), "plugins[0].ipam.subnet"),
+        (json!({"ipam": {"type": "host-local", "subnet": "10.1"}}), "plugins[0].ipam.subnet"),
         (json!({"dns": {"search": "x"}}), "plugins[0].dns.search"),
         (json!({"crossSubnet": "sometimes"}), "plugins[0].crossSubnet"),
         (json!({"vxlan": {"port": 0}}), "plugins[0].vxlan.port"),
@@ -150,19 +150,19 @@ fn a_mistyped_key_is_told_the_nearest() {
 }
 
 #[test]
-fn ranges_that_host_local_refuses() {
+fn ranges_that_the_ipam_plugin_refuses() {
     let at = |rest: &str| format!("plugins[0].ipam.ranges[0][0]{rest}");
     for (ranges, path, words) in [
         (json!([[{"subnet": "10.1.0.5/24"}]]), at(".subnet"), "10.1.0.0/24"),
         (json!([[{"subnet": "10.1.0.0"}]]), at(".subnet"), "10.1.0.0"),
-        (json!([[{}]]), at(".subnet"), "no subnet"),
+        (json!([[{}]]), at(".subnet"), "missing"),
         (json!([[{"subnet": "10.1.0.0/31"}]]), at(".subnet"), "too small"),
         (json!([[{"subnet": "fd00::/127"}]]), at(".subnet"), "126"),
         (json!([[{"subnet": "10.1.0.0/24", "rangeEnd": "10.2.0.1"}]]), at(".rangeEnd"), "10.2.0.1"),
         (
             json!([[{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9", "rangeEnd": "10.1.0.3"}]]),
             at(".rangeEnd"),
-            "swap",
+            "before it starts",
         ),
         (
             json!([[{"subnet": "10.1.0.0/24"}, {"subnet": "fd00::/64"}]]),
@@ -171,9 +171,13 @@ fn ranges_that_host_local_refuses() {
         ),
         (json!([]), "plugins[0].ipam".into(), "no range"),
     ] {
-        let keys = json!({"ipam": {"type": "host-local", "ranges": ranges}});
-        one(&lint_plugin(keys, &Node::default()), Error, &path, words);
+        for kind in ["host-local", "manx-ipam"] {
+            let keys = json!({"ipam": {"type": kind, "ranges": ranges}});
+            one(&lint_plugin(keys, &Node::default()), Error, &path, words);
+        }
     }
+    let filled = json!({"ipam": {"type": "manx-ipam", "subnet": "usePodCidr"}});
+    assert_eq!(lint_plugin(filled, &Node::default()), []);
     let dynamic = json!({"ipam": {"type": "host-local"}, "capabilities": {"ipRanges": true}});
     assert_eq!(lint_plugin(dynamic, &Node::default()), []);
     let strange = json!({"ipam": {"type": "my-ipam", "ranges": [[{"subnet": "10.1.0.5/24"}]]}});

@@ -147,6 +147,11 @@ fn range(path: String, fields: &mut Fields<'_>) -> Option<RangeKeys> {
         fields.complaints.push(error);
         return None;
     }
+    // Calico's placeholder, where nobody has filled it.
+    let text = fields.value(&["subnet"]).and_then(|(_, value)| value.as_str());
+    if text.is_some_and(|text| text.to_ascii_lowercase().starts_with("usepodcidr")) {
+        return None;
+    }
     let range = RangeKeys {
         path,
         subnet: fields.network(&["subnet"])?,

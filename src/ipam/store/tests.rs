@@ -30,7 +30,7 @@ impl Ground {
         options.write(true).create(true).truncate(false);
         let lock = options.open(self.path(LOCK)).unwrap();
         lock.try_lock().unwrap();
-        Store::open(&self.path(""), &self.0.join("hints"), lock, now).unwrap()
+        Store::open(&self.path(""), Some(&self.0.join("hints")), lock, now).unwrap()
     }
 
     fn write(&self, name: &str, content: &str) {
@@ -171,7 +171,7 @@ fn what_a_killed_add_took_of_two_is_taken_back() {
     let store = ground.open();
     add(&store, &eth0("c1"), &set("10.1.0.0/24"));
     let note = Note { addresses: vec![ip("10.1.0.9"), ip("fd00::9")], taking: true };
-    store.hints.write(&eth0("c2"), &note).unwrap();
+    store.hints.as_ref().unwrap().write(&eth0("c2"), &note).unwrap();
     ground.write("10.1.0.9", "c2\r\neth0");
     drop(store);
     let store = ground.open();
@@ -185,7 +185,7 @@ fn a_killed_add_takes_back_nothing_that_is_anothers() {
     let ground = Ground::new();
     let store = ground.open();
     let note = Note { addresses: vec![ip("10.1.0.9"), ip("fd00::9")], taking: true };
-    store.hints.write(&eth0("c2"), &note).unwrap();
+    store.hints.as_ref().unwrap().write(&eth0("c2"), &note).unwrap();
     ground.write("10.1.0.9", "c3\r\neth0");
     drop(store);
     assert_eq!(ground.open().held_by(&eth0("c3")).unwrap(), [ip("10.1.0.9")]);

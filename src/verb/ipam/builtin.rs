@@ -12,9 +12,9 @@ use std::{
 use serde_json::Value;
 use sha1::{Digest, Sha1};
 
-use super::data_dir;
+use super::{BUILT_IN, data_dir};
 use crate::{
-    cni::{AddResult, Code, Dns, Error, Ip, ValidAttachments, conf::IpamKeys},
+    cni::{AddResult, Code, Dns, Error, Ip, ValidAttachments, conf::IpamKeys, json::member},
     ipam::{
         Lease, Owner, Range, RangeSet, Store,
         store::{LOCK, Pick, TakeError},
@@ -37,12 +37,15 @@ pub(in crate::verb) struct Pool<'a> {
     root: &'a Root,
     network: &'a str,
     directory: PathBuf,
+    /// Whether we give its addresses, rather than host-local.
+    own: bool,
 }
 
 impl<'a> Pool<'a> {
     /// The pool of a network by its IPAM section.
     pub(in crate::verb) fn of(root: &'a Root, network: &'a str, ipam: &Value) -> Self {
-        Self { root, network, directory: data_dir(root, ipam).join(network) }
+        let own = member(ipam, "type").and_then(Value::as_str) == Some(BUILT_IN);
+        Self { root, network, directory: data_dir(root, ipam).join(network), own }
     }
 
     /// The store's directory.
@@ -60,7 +63,8 @@ impl<'a> Pool<'a> {
         fs::create_dir_all(&self.directory).map_err(failed)?;
         let lock = lock::foreign(&self.directory.join(LOCK), LOCK_LIMIT)
             .map_err(|error| file("lock the store of leases", &self.directory, &error))?;
-        Store::open(&self.directory, &self.hints(), lock, SystemTime::now()).map_err(failed)
+        let hints = self.own.then(|| self.hints());
+        Store::open(&self.directory, hints.as_deref(), lock, SystemTime::now()).map_err(failed)
     }
 
     /// Two networks may have one name and different stores.

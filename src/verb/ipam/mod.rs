@@ -1,6 +1,7 @@
 //! Addresses, from whichever plugin `ipam.type` names: our own in this process,
 //! another one in its own.
 
+pub(super) mod audit;
 mod builtin;
 pub(super) mod placeholder;
 pub(super) mod plugin;

@@ -1,0 +1,68 @@
+//! `manx ipam show`.
+
+use serde_json::{Value, json};
+
+use super::{Args, Console, Failure, Status, in_words, keys, look};
+use crate::{
+    cli::{print_json, table::Table},
+    verb::{Audit, RangeUse},
+};
+
+pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let audit = look(args, false)?;
+    if args.flag("json") {
+        print_json(console.out, &encode(&audit))?;
+        return Ok(Status::Fine);
+    }
+    let mut table = Table::new(&["RANGE", "SIZE", "USED", "FREE", "OLDEST", "LEAKED"]);
+    for range in &audit.ranges {
+        let oldest = range.oldest.as_ref();
+        table.row([
+            range.range.to_string(),
+            range.range.size().to_string(),
+            range.used.to_string(),
+            range.free().to_string(),
+            oldest.map_or_else(
+                || "-".to_owned(),
+                |(lease, age)| format!("{} {}", lease.address, in_words(*age)),
+            ),
+            range.leaked.to_string(),
+        ]);
+    }
+    writeln!(console.out, "network {}, leases in {}", audit.network, audit.directory.display())?;
+    table.print(console.out)?;
+    Ok(Status::Fine)
+}
+
+fn encode(audit: &Audit) -> Value {
+    json!({
+        "network": audit.network,
+        "directory": audit.directory,
+        "ranges": audit.ranges.iter().map(range).collect::<Vec<_>>(),
+    })
+}
+
+fn range(range: &RangeUse) -> Value {
+    // JSON's numbers end before IPv6's do.
+    let count = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+    let (first, last) = range.range.ends();
+    let oldest = range.oldest.as_ref().map(|(lease, age)| {
+        let mut oldest = keys(&lease.owner);
+        if let Some(oldest) = oldest.as_object_mut() {
+            oldest.insert("address".into(), json!(lease.address));
+            oldest.insert("ageSeconds".into(), json!(age.as_secs()));
+        }
+        oldest
+    });
+    json!({
+        "set": range.set,
+        "subnet": range.range.subnet(),
+        "first": first,
+        "last": last,
+        "size": count(range.range.size()),
+        "used": range.used,
+        "free": count(range.free()),
+        "leaked": range.leaked,
+        "oldest": oldest,
+    })
+}

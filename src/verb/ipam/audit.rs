@@ -1,0 +1,269 @@
+//! A pool beside what is alive: what `manx ipam` tells of it, and mends.
+
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use super::{Pool, builtin::range_sets, has_store, placeholder};
+use crate::{
+    cni::{Args, Code, Config, Document, Error, conf::IpamKeys},
+    ipam::{Lease, Owner, Range, store},
+    net::{Socket, link},
+    pod::{Identity, identity::is_marked},
+    state::{Entry, Journal, Root, lock},
+    verb::{facts, file, kernel},
+};
+
+/// A network's pool as it was found.
+#[derive(Debug)]
+pub struct Audit {
+    /// Network name.
+    pub network: String,
+    /// The directory of the leases.
+    pub directory: PathBuf,
+    /// Its ranges, in the order of the configuration.
+    pub ranges: Vec<RangeUse>,
+    /// What does not agree.
+    pub findings: Vec<Finding>,
+}
+
+/// How much of a range is in use.
+#[derive(Debug)]
+pub struct RangeUse {
+    /// The index of its set.
+    pub set: usize,
+    /// The range.
+    pub range: Range,
+    /// How many of its addresses are leased.
+    pub used: usize,
+    /// The lease that is longest there, and for how long.
+    pub oldest: Option<(Lease, Duration)>,
+    /// How many of the leases are nobody's, as far as can be told.
+    pub leaked: usize,
+}
+
+impl RangeUse {
+    /// How many addresses can be given out.
+    pub fn free(&self) -> u128 {
+        self.range.size().saturating_sub(u128::try_from(self.used).unwrap_or_default())
+    }
+}
+
+/// Where leases and attachments do not agree.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finding {
+    /// What does not.
+    pub problem: Problem,
+    /// The address.
+    pub address: IpAddr,
+    /// The attachment that has it, or had.
+    pub owner: Owner,
+    /// Whether it has been mended.
+    pub mended: bool,
+}
+
+/// A kind of disagreement.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Problem {
+    /// A lease without an attachment: no journal entry, no link, no route.
+    Leaked,
+    /// An attachment whose address nobody leased: it could be given away.
+    Unleased,
+    /// An attachment whose address is leased to another one.
+    LeasedToAnother,
+    /// A lease of an address in no range of the configuration.
+    OutOfRange,
+}
+
+impl Problem {
+    /// Its name in JSON.
+    pub fn id(self) -> &'static str {
+        match self {
+            Self::Leaked => "leaked",
+            Self::Unleased => "unleased",
+            Self::LeasedToAnother => "leased-to-another",
+            Self::OutOfRange => "out-of-range",
+        }
+    }
+
+    /// What to do about it.
+    pub fn fix(self) -> &'static str {
+        match self {
+            Self::Leaked => "manx ipam check --fix releases it",
+            Self::Unleased => "manx ipam check --fix leases it",
+            Self::LeasedToAnother => "remove one of the two pods",
+            Self::OutOfRange => "nothing, if the ranges were changed; it goes with its pod",
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Leaked => "leased, but no attachment has it",
+            Self::Unleased => "in use, but not leased",
+            Self::LeasedToAnother => "in use, but leased to another",
+            Self::OutOfRange => "leased, but in no range",
+        })
+    }
+}
+
+/// Looks at the pool of a configuration, while no attachment is being made. With
+/// `fix` releases what leaked and leases what is in use.
+///
+/// # Errors
+/// Code 7 for a configuration without a pool of ours or host-local's; what the
+/// kernel and the file system refuse.
+pub fn audit(
+    root: &Root,
+    document: &mut Document,
+    config: &Config,
+    fix: bool,
+) -> Result<Audit, Error> {
+    if !has_store(&config.ipam_type) {
+        let msg = format!("network {} has its addresses from {:?}", config.name, config.ipam_type);
+        return Err(Error::new(Code::INVALID_CONFIG, msg)
+            .details("only manx-ipam and host-local keep leases that can be read"));
+    }
+    if placeholder::is_in(document.ipam()) {
+        placeholder::fill(document, config, root)?;
+    }
+    let (keys, complaints) = IpamKeys::read(document, &Args::default(), config.version);
+    let sets = complaints.into_iter().next().map_or_else(|| range_sets(&keys), Err)?;
+    let pool = Pool::of(root, &config.name, document.ipam());
+    let journal = Journal::new(root, &config.name);
+    let _lock = lock::exclusive(journal.directory())
+        .map_err(|error| file("lock the network", journal.directory(), &error))?;
+    let leases = store::leases(pool.directory());
+    let attachments = Attachments::read(&config.name, &journal)?;
+    let in_range = |address| sets.iter().any(|set| set.range_of(address).is_some());
+    let mut findings = attachments.compare(&leases, in_range)?;
+    if fix && !findings.is_empty() {
+        mend(&pool, &mut findings)?;
+    }
+    let leases = store::leases(pool.directory());
+    let ranges = sets
+        .iter()
+        .enumerate()
+        .flat_map(|(index, set)| set.ranges().iter().map(move |range| (index, range.clone())));
+    let ranges = ranges.map(|(set, range)| describe(&pool, set, range, &leases, &findings));
+    Ok(Audit {
+        network: config.name.clone(),
+        directory: pool.directory().to_owned(),
+        ranges: ranges.collect(),
+        findings,
+    })
+}
+
+/// The attachments of a network: by the journal, and by the marks of links that
+/// no journal knows.
+struct Attachments<'a> {
+    network: &'a str,
+    entries: Vec<Entry>,
+    aliases: BTreeSet<String>,
+    host: Socket,
+}
+
+impl<'a> Attachments<'a> {
+    fn read(network: &'a str, journal: &Journal) -> Result<Self, Error> {
+        let mut host = Socket::open().map_err(kernel)?;
+        let links = link::all(&mut host).map_err(kernel)?;
+        let aliases = links.into_iter().filter_map(|link| link.alias);
+        let aliases = aliases.filter(|alias| is_marked(Some(alias))).collect();
+        Ok(Self { network, entries: journal.entries(), aliases, host })
+    }
+
+    fn compare(
+        mut self,
+        leases: &[Lease],
+        in_range: impl Fn(IpAddr) -> bool,
+    ) -> Result<Vec<Finding>, Error> {
+        let mut findings = Vec::new();
+        let mut find = |problem, address, owner: &Owner| {
+            findings.push(Finding { problem, address, owner: owner.clone(), mended: false });
+        };
+        for lease in leases {
+            if !self.has(&lease.owner) && !facts::is_routed(&mut self.host, lease.address)? {
+                find(Problem::Leaked, lease.address, &lease.owner);
+            } else if !in_range(lease.address) {
+                find(Problem::OutOfRange, lease.address, &lease.owner);
+            }
+        }
+        for entry in &self.entries {
+            // Without its link it waits for its DEL, or for a collection.
+            if !self.aliases.contains(&Identity::from(entry).alias()) {
+                continue;
+            }
+            let owner = Owner::new(&entry.container_id, &entry.ifname);
+            for address in entry.addresses.iter().filter(|address| in_range(**address)) {
+                match leases.iter().find(|lease| lease.address == *address) {
+                    None => find(Problem::Unleased, *address, &owner),
+                    Some(lease) if !lease.owner.is(&entry.container_id, &entry.ifname) => {
+                        find(Problem::LeasedToAnother, *address, &owner);
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        Ok(findings)
+    }
+
+    fn has(&self, owner: &Owner) -> bool {
+        let noted = |entry: &Entry| owner.is(&entry.container_id, &entry.ifname);
+        let identity = Identity {
+            network: self.network.to_owned(),
+            container_id: owner.container_id.clone(),
+            ifname: owner.ifname.clone().unwrap_or_else(|| "eth0".to_owned()),
+            pod: None,
+        };
+        self.entries.iter().any(noted) || self.aliases.contains(&identity.alias())
+    }
+}
+
+fn mend(pool: &Pool<'_>, findings: &mut [Finding]) -> Result<(), Error> {
+    let store = pool.open()?;
+    let failed = |error| file("mend the leases", pool.directory(), &error);
+    for finding in findings {
+        let Finding { problem, address, owner, mended } = finding;
+        match problem {
+            Problem::Leaked => {
+                let lease = Lease { address: *address, owner: owner.clone() };
+                store.release_lease(&lease).map_err(failed)?;
+                *mended = true;
+            }
+            Problem::Unleased => {
+                store.restore(owner, *address).map_err(failed)?;
+                *mended = true;
+            }
+            Problem::LeasedToAnother | Problem::OutOfRange => {}
+        }
+    }
+    Ok(())
+}
+
+fn describe(
+    pool: &Pool<'_>,
+    set: usize,
+    range: Range,
+    leases: &[Lease],
+    findings: &[Finding],
+) -> RangeUse {
+    let leases: Vec<&Lease> = leases.iter().filter(|lease| range.contains(lease.address)).collect();
+    let leaked = findings
+        .iter()
+        .filter(|finding| finding.problem == Problem::Leaked && !finding.mended)
+        .filter(|finding| range.contains(finding.address))
+        .count();
+    let now = SystemTime::now();
+    let age = |lease: &Lease| {
+        let path = pool.directory().join(lease.address.to_string());
+        let written = std::fs::metadata(path).and_then(|data| data.modified()).ok()?;
+        Some((lease.clone(), now.duration_since(written).unwrap_or_default()))
+    };
+    let oldest = leases.iter().filter_map(|lease| age(lease)).max_by_key(|(_, age)| *age);
+    RangeUse { set, used: leases.len(), oldest, leaked, range }
+}
