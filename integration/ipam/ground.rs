@@ -6,10 +6,11 @@ use std::fs;
 use std::net::IpAddr;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Host, Netns, Plugin, Pod, plugin_dir};
+use crate::harness::{Call, DEADLINE, Finished, Host, Netns, Plugin, Pod, Stdin, plugin_dir, run};
 
 /// The binary under test.
 pub const MANX: &str = env!("CARGO_BIN_EXE_manx");
@@ -153,4 +154,16 @@ pub fn addresses(result: &Value) -> Vec<String> {
 /// The first address of a result.
 pub fn address(result: &Value) -> String {
     addresses(result).remove(0)
+}
+
+/// Runs a call under strace with these arguments, in its plugin's host.
+pub fn strace(host: &Host, call: &Call, args: &[&str]) -> Finished {
+    let plain = call.command();
+    let mut command = Command::new("strace");
+    command.env_clear().args(args).arg(plain.get_program());
+    for (name, value) in plain.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    let stdin = Stdin::Bytes(call.conf().to_string().into());
+    host.enter(|| run(command, &stdin, DEADLINE))
 }
