@@ -17,6 +17,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod command;
 mod fault;
 mod ground;
 mod interleave;
