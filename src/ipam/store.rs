@@ -28,6 +28,8 @@ pub const LOCK: &str = "lock";
 /// Names of files that are being written begin so; host-local takes none for an
 /// address.
 const TEMPORARY: &str = ".manx-";
+/// The longest address is shorter.
+const ADDRESS_BYTES_MAX: usize = 64;
 /// How many addresses in a row are tried before the directory is listed.
 const PROBES_MAX: usize = 16;
 
@@ -341,15 +343,22 @@ impl Store {
 
     /// The address that a set gave last.
     fn last_reserved(&self, set: usize) -> Option<IpAddr> {
-        let mut buffer = [0; 64];
+        let mut buffer = [0; ADDRESS_BYTES_MAX];
         let length = File::open(self.pointer(set)).ok()?.read(&mut buffer).ok()?;
         std::str::from_utf8(buffer.get(..length)?).ok()?.trim().parse().ok()
     }
 
+    /// Overwritten in place: ext4 writes a file to the disk that was emptied
+    /// first, which takes longer than all else here. What a kill in between
+    /// leaves is another place to go on from.
     fn set_last_reserved(&self, set: usize, address: IpAddr) -> io::Result<()> {
         let mut options = File::options();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        options.open(self.pointer(set))?.write_all(address.to_string().as_bytes())
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(self.pointer(set))?;
+        let text = address.to_string();
+        let length = u64::try_from(text.len()).unwrap_or_default();
+        file.write_all(text.as_bytes())?;
+        if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
     }
 
     fn pointer(&self, set: usize) -> PathBuf {

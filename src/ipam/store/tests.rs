@@ -92,6 +92,17 @@ fn the_files_are_host_locals() {
 }
 
 #[test]
+fn a_shorter_address_leaves_nothing_of_a_longer_one() {
+    let ground = Ground::new();
+    let store = ground.open();
+    for (id, address) in [("c1", "10.1.0.254"), ("c2", "10.1.0.2")] {
+        store.take(&eth0(id), &[(0, ip(address))]).unwrap();
+        let noted = fs::read_to_string(ground.path("last_reserved_ip.0")).unwrap();
+        assert_eq!(noted, address);
+    }
+}
+
+#[test]
 fn two_interfaces_of_a_container_are_two_owners() {
     let ground = Ground::new();
     let set = set("10.1.0.0/24");
