@@ -1,8 +1,17 @@
 //! Kernel parameters below /proc/sys, of the calling thread's namespace.
 
-use std::{fmt, fs, io, path::PathBuf};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    os::unix::fs::FileExt,
+    path::PathBuf,
+};
 
 use super::Error;
+
+/// Those that are read here are numbers.
+const VALUE_BYTES_MAX: usize = 256;
 
 /// A parameter and the value it should have. The key is a path such as
 /// `net/ipv4/conf/eth0/forwarding`, since interface names may hold dots.
@@ -39,10 +48,17 @@ impl Sysctl {
     /// That of the write, unless the parameter is optional.
     pub fn ensure(&self) -> Result<bool, Error> {
         let set = || -> io::Result<bool> {
-            if read(&self.key)? == self.value {
+            let mut options = File::options();
+            let mut file = match options.read(true).write(true).open(path(&self.key)) {
+                // What is right already need not be writable.
+                Err(_) if self.holds() => return Ok(false),
+                opened => opened?,
+            };
+            if value(&mut file)? == self.value {
                 return Ok(false);
             }
-            fs::write(path(&self.key), &self.value)?;
+            // A write has to begin at 0 (sysctl_writes_strict, proc_sys(5)).
+            file.write_all_at(self.value.as_bytes(), 0)?;
             Ok(true)
         };
         match set() {
@@ -67,7 +83,15 @@ impl fmt::Display for Sysctl {
 /// # Errors
 /// `NotFound` for a parameter that this kernel or namespace does not have.
 pub fn read(key: &str) -> io::Result<String> {
-    fs::read_to_string(path(key)).map(|value| value.trim_end().to_owned())
+    value(&mut File::open(path(key))?)
+}
+
+/// The kernel gives a value by one read, as long as the buffer is large enough.
+fn value(file: &mut File) -> io::Result<String> {
+    let mut buffer = [0; VALUE_BYTES_MAX];
+    let length = file.read(&mut buffer)?;
+    let text = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+    Ok(text.trim_end().to_owned())
 }
 
 fn path(key: &str) -> PathBuf {
