@@ -8,7 +8,6 @@ use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-
 use crate::ground::{Ground, Program, content, strace};
 use crate::harness::{Call, Plugin, Pod};
 

@@ -20,4 +20,5 @@ mod harness;
 mod fault;
 mod ground;
 mod interleave;
+mod pool;
 mod random;
