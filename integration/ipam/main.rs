@@ -17,8 +17,10 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod compare;
 mod fault;
 mod ground;
 mod interleave;
 mod pool;
 mod random;
+mod twin;
