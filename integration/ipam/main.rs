@@ -17,10 +17,15 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod boot;
 mod compare;
 mod fault;
 mod ground;
 mod interleave;
+mod lock;
+mod opens;
+mod placeholder;
 mod pool;
 mod random;
 mod twin;
+mod verbs;
