@@ -120,6 +120,12 @@ impl Lab {
         for (address, lease) in self.ground.leases() {
             assert_eq!(lease, content(&self.pod), "{address} after {name} {at}");
         }
+        if (self.subject, self.case) == (Subject::Alone, Case::AddThenDel) {
+            // Whoever opens the store next takes back what is half done.
+            self.plugin.status().ok();
+            let count = self.ground.leases().len();
+            assert!([0, 2].contains(&count), "{count} of two addresses after {name} {at}");
+        }
         match self.case {
             Case::FirstAddThenGc => self.plugin.gc(&[]).ok(),
             Case::AddThenDel | Case::DelThenDel => self.plugin.del(&self.pod).ok(),

@@ -128,6 +128,12 @@ impl Ground {
         files
     }
 
+    /// Replaces a file of the store, as an editor does.
+    pub fn put(&self, name: &str, content: &str) {
+        self.write(".edited", content);
+        fs::rename(self.store().join(".edited"), self.store().join(name)).unwrap();
+    }
+
     /// Writes a file of the store, as somebody else would.
     pub fn write(&self, name: &str, content: &str) {
         fs::create_dir_all(self.store()).unwrap();

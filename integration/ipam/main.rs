@@ -17,8 +17,16 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod boot;
 mod command;
+mod compare;
 mod fault;
 mod ground;
 mod interleave;
+mod lock;
+mod opens;
+mod placeholder;
+mod pool;
 mod random;
+mod twin;
+mod verbs;

@@ -102,8 +102,8 @@ pub fn run(
     let (mut config, mut complaints) = Config::read(&document, version);
     logger::start(config.log_level, config.log_file.as_deref(), &root);
     if ipam::placeholder::is_in(document.ipam()) {
-        let found = fill_placeholders(&environment, &mut document, &config, &complaints, &root);
-        found.map_err(tell)?;
+        fill_placeholders(role, &environment, &mut document, &config, &complaints, &root)
+            .map_err(tell)?;
         (config, complaints) = Config::read(&document, version);
     }
     let call = Call { environment, document, config, complaints, root };
@@ -111,8 +111,10 @@ pub fn run(
 }
 
 /// What an ADD, or a STATUS, means by this node's own pod CIDR is looked up; a
-/// CHECK means what its ADD did. Other verbs need no ranges.
+/// CHECK means what its ADD did, which `manx-ipam` has no note of: any address
+/// that is leased to the attachment will do. Other verbs need no ranges.
 fn fill_placeholders(
+    role: Role,
     environment: &Environment,
     document: &mut Document,
     config: &Config,
@@ -122,6 +124,10 @@ fn fill_placeholders(
     match environment.command {
         Command::Add | Command::Status if complaints.is_empty() => {
             ipam::placeholder::fill(document, config, root)
+        }
+        Command::Check if role == Role::Ipam => {
+            ipam::placeholder::fill_with_all(document);
+            Ok(())
         }
         Command::Check => {
             let journal = Journal::new(root, &config.name);

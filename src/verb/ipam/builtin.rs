@@ -20,8 +20,8 @@ use crate::{
         store::{LOCK, Pick, TakeError},
     },
     net::{Socket, link},
-    pod::Identity,
-    state::{Journal, Root, lock},
+    pod::{Identity, identity::of_alias},
+    state::{Entry, Journal, Root, lock},
     verb::{Call, facts, file, kernel},
 };
 
@@ -74,51 +74,60 @@ impl<'a> Pool<'a> {
         self.root.runtime().join(".leases").join(format!("{}-{digest}", self.network))
     }
 
-    /// The leases from before the boot whose attachments are no more, in any of
-    /// `sets`: no container outlives a boot, and no link has the address.
+    /// The leases from before the boot whose attachments are no more, of the
+    /// addresses that `concerns`: no container outlives a boot, and no link has
+    /// the address.
     ///
     /// # Errors
     /// Of the store and of the kernel's answers.
-    fn forgotten(&self, store: &Store, sets: &[RangeSet]) -> Result<Vec<Lease>, Error> {
+    fn forgotten(
+        &self,
+        store: &Store,
+        concerns: &dyn Fn(IpAddr) -> bool,
+    ) -> Result<Vec<Lease>, Error> {
         let failed = |error| file("read the leases", &self.directory, &error);
         let Some(boot) = booted_at() else { return Ok(Vec::new()) };
-        let of_sets = |lease: &Lease| sets.iter().any(|set| set.range_of(lease.address).is_some());
         let mut old: Vec<Lease> = store
             .leases()
             .map_err(failed)?
             .into_iter()
-            .filter(|(lease, dated)| *dated < boot && of_sets(lease))
+            .filter(|(lease, dated)| *dated < boot && concerns(lease.address))
             .map(|(lease, _)| lease)
             .collect();
         if old.is_empty() {
             return Ok(old);
         }
         let mut host = Socket::open().map_err(kernel)?;
-        let aliases: Vec<String> = link::all(&mut host)
-            .map_err(kernel)?
-            .into_iter()
-            .filter_map(|link| link.alias)
-            .collect();
-        let journal = Journal::new(self.root, self.network);
+        let links = link::all(&mut host).map_err(kernel)?;
+        let aliases: Vec<String> = links.into_iter().filter_map(|link| link.alias).collect();
+        let entries = Journal::new(self.root, self.network).entries();
         let mut problem = None;
         old.retain(|lease| {
-            let Owner { container_id, ifname } = &lease.owner;
-            let ifname = ifname.as_deref().unwrap_or("eth0");
-            let identity = Identity {
-                network: self.network.to_owned(),
-                container_id: container_id.clone(),
-                ifname: ifname.to_owned(),
-                pod: None,
-            };
             let routed = facts::is_routed(&mut host, lease.address).unwrap_or_else(|error| {
                 problem = Some(error);
                 true
             });
-            !routed
-                && !aliases.contains(&identity.alias())
-                && journal.read(container_id, ifname).is_none()
+            let noted = |entry: &Entry| lease.owner.is(&entry.container_id, &entry.ifname);
+            let marked = aliases.iter().any(|alias| self.is_link_of(alias, &lease.owner));
+            !routed && !marked && !entries.iter().any(noted)
         });
         problem.map_or(Ok(old), Err)
+    }
+
+    /// Whether an alias marks a link of an owner's: of any interface, where the
+    /// lease names none.
+    fn is_link_of(&self, alias: &str, owner: &Owner) -> bool {
+        let named = of_alias(alias).is_some_and(|named| {
+            named.network == self.network && owner.is(&named.container_id, &named.ifname)
+        });
+        let Some(ifname) = &owner.ifname else { return named };
+        let identity = Identity {
+            network: self.network.to_owned(),
+            container_id: owner.container_id.clone(),
+            ifname: ifname.clone(),
+            pod: None,
+        };
+        named || *alias == identity.alias()
     }
 }
 
@@ -236,7 +245,8 @@ fn pick(
         // Those asked for are not given to somebody else's set by chance: sets
         // do not overlap.
         let mut next = store.next(index, set, never).map_err(failed)?;
-        if next.is_none() && release_forgotten(pool, store, std::slice::from_ref(set))? > 0 {
+        let of_set = |address| set.range_of(address).is_some();
+        if next.is_none() && release_forgotten(pool, store, &of_set)? > 0 {
             next = store.next(index, set, never).map_err(failed)?;
         }
         picks.push((index, next.ok_or_else(|| exhausted(pool, set))?));
@@ -271,20 +281,21 @@ fn require_free(
     }
     let taken = || store.is_taken(address);
     let failed = |error| file("look for an address", &pool.directory, &error);
-    let one = [RangeSet::new(set.range_of(address).cloned().into_iter().collect())]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>();
     if taken().map_err(failed)?
-        && (release_forgotten(pool, store, &one)? == 0 || taken().map_err(failed)?)
+        && (release_forgotten(pool, store, &|other| other == address)? == 0
+            || taken().map_err(failed)?)
     {
         return Err(not_available(address));
     }
     Ok(())
 }
 
-fn release_forgotten(pool: &Pool<'_>, store: &Store, sets: &[RangeSet]) -> Result<usize, Error> {
-    let forgotten = pool.forgotten(store, sets)?;
+fn release_forgotten(
+    pool: &Pool<'_>,
+    store: &Store,
+    concerns: &dyn Fn(IpAddr) -> bool,
+) -> Result<usize, Error> {
+    let forgotten = pool.forgotten(store, concerns)?;
     for lease in &forgotten {
         store
             .release_lease(lease)
@@ -389,9 +400,8 @@ pub(in crate::verb) fn status(call: &Call, never: &[IpAddr]) -> Result<(), Error
     let failed = |error| unavailable(file("read the leases", &pool.directory, &error));
     for (index, set) in sets.iter().enumerate() {
         let free = store.next(index, set, never).map_err(failed)?.is_some();
-        if free
-            || !pool.forgotten(&store, std::slice::from_ref(set)).map_err(unavailable)?.is_empty()
-        {
+        let of_set = |address| set.range_of(address).is_some();
+        if free || !pool.forgotten(&store, &of_set).map_err(unavailable)?.is_empty() {
             continue;
         }
         let taken = store.addresses().map_err(failed)?;

@@ -58,8 +58,8 @@ pub(in crate::verb) fn fill(
     Ok(())
 }
 
-/// Puts all addresses for the placeholders: enough to release by container id,
-/// when the peers file may be gone.
+/// Puts all addresses for the placeholders: enough to release or to compare by
+/// container id, when the peers file may be gone.
 pub(in crate::verb) fn fill_with_all(document: &mut Document) {
     let mut ipam = document.ipam().clone();
     let all = ["0.0.0.0/0", "::/0"].map(|all| all.parse());
