@@ -10,6 +10,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod budget;
 mod chain;
 mod cnitool;
 mod collection;

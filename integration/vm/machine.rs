@@ -46,13 +46,28 @@ pub fn run_all(test: &str, prefix: &str) {
     } else {
         match obstacle() {
             Some(obstacle) => return eprintln!("SKIP {test}: {obstacle}"),
-            None => boot(prefix),
+            None => boot(&format!("--ignored --nocapture --test-threads=2 '{prefix}'")),
         }
     };
     eprintln!("{}", finished.stdout);
     assert_eq!(finished.status, 0, "{}", finished.stderr);
     // A filter that matches nothing is a success to a test program.
     assert!(!finished.stdout.contains("running 0 tests"), "no scenario ran");
+}
+
+/// Runs this program with these arguments, which a shell splits, here or in a
+/// virtual machine.
+///
+/// # Errors
+/// What keeps it from running in either.
+#[allow(dead_code, reason = "for the benchmark, which includes this file")]
+pub fn run_program(arguments: &str) -> Result<Finished, String> {
+    if kernel_has_ipip() {
+        let mut command = Command::new("sh");
+        command.args(["-c", &format!("'{}' {arguments}", program().display())]);
+        return Ok(run(command, &Stdin::Null, LIMIT));
+    }
+    obstacle().map_or_else(|| Ok(boot(arguments)), Err)
 }
 
 fn program() -> PathBuf {
@@ -72,8 +87,8 @@ fn obstacle() -> Option<String> {
     missing.map(|tool| format!("no ipip in this kernel, and no {tool} in PATH (hack/setup)"))
 }
 
-/// Boots the machine, runs the tests in it, and answers as if they had run here.
-fn boot(prefix: &str) -> Finished {
+/// Boots the machine, runs this program in it, and answers as if it had run here.
+fn boot(arguments: &str) -> Finished {
     let shared = Scratch::new();
     let directory = shared.path().display();
     let kept = keep(&shared);
@@ -85,8 +100,7 @@ fn boot(prefix: &str) -> Finished {
     let script = format!(
         "#!/bin/sh\n{variables}export MANX_TEST_IN_MACHINE=1\n\
          cp -r {directory}/kept /run/kept\n{kept}\
-         '{program}' --ignored --nocapture --test-threads=2 '{prefix}' \
-           >{directory}/stdout 2>{directory}/stderr\n\
+         '{program}' {arguments} >{directory}/stdout 2>{directory}/stderr\n\
          echo $? >{directory}/status\n",
         program = program().display(),
     );

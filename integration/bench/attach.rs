@@ -1,0 +1,272 @@
+//! How long a pod's attachment takes: one after another, many at once, and on a
+//! node that is full already.
+//!
+//! Subjects take turns (A B C, B C A, ...), so that whatever else the machine
+//! does hits all of them alike.
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::crowd;
+use crate::measure::{Sample, at_once};
+use crate::quantile::{Times, median};
+use crate::settle::settle;
+use crate::strace::{self, Counts};
+use crate::subjects::{Kind, Node, Place, Programs, Setting};
+
+/// How much of everything.
+#[derive(Clone, Copy, Debug)]
+pub struct Effort {
+    /// Pods attached one after another.
+    pub pods: usize,
+    /// The same where ADD waits two seconds for duplicate address detection.
+    pub slow_pods: usize,
+}
+
+/// Times of ADD and DEL.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub subject: Kind,
+    pub setting: Setting,
+    /// Pods attached at the same moment; 1 is one after another.
+    pub at_once: usize,
+    /// Whether this is about pods that the node had before, and how many.
+    pub crowded: bool,
+    pub present: usize,
+    pub add: Times,
+    pub del: Times,
+    /// Medians of processor time, user space and kernel together.
+    pub add_cpu_ms: f64,
+    pub del_cpu_ms: f64,
+    /// Median over the rounds, counted until the last of a round ended.
+    pub add_per_second: f64,
+    pub del_per_second: f64,
+}
+
+/// Counts of one verb.
+#[derive(Clone, Debug, Serialize)]
+pub struct CountRow {
+    pub subject: Kind,
+    pub setting: Setting,
+    pub verb: &'static str,
+    pub counts: Counts,
+    /// Of the largest process, in KiB.
+    pub peak_kib: u64,
+}
+
+/// Samples of one subject.
+#[derive(Default)]
+struct Samples {
+    add: Vec<Sample>,
+    del: Vec<Sample>,
+    add_rates: Vec<f64>,
+    del_rates: Vec<f64>,
+}
+
+impl Samples {
+    fn row(&self, subject: Kind, setting: Setting, at_once: usize, present: Option<usize>) -> Row {
+        let times = |samples: &[Sample]| Times::of(samples.iter().map(|sample| sample.wall));
+        let cpu = |samples: &[Sample]| median(samples.iter().map(|s| ms(s.cpu())));
+        // One after another, the rate is that of the times alone.
+        let rate = |rates: &[f64], samples: &[Sample]| {
+            if rates.is_empty() {
+                let total: f64 = samples.iter().map(|sample| sample.wall.as_secs_f64()).sum();
+                samples.len() as f64 / total
+            } else {
+                median(rates.iter().copied())
+            }
+        };
+        Row {
+            subject,
+            setting,
+            at_once,
+            crowded: present.is_some(),
+            present: present.unwrap_or_default(),
+            add: times(&self.add),
+            del: times(&self.del),
+            add_cpu_ms: cpu(&self.add),
+            del_cpu_ms: cpu(&self.del),
+            add_per_second: rate(&self.add_rates, &self.add),
+            del_per_second: rate(&self.del_rates, &self.del),
+        }
+    }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The families and masquerade that are measured one after another.
+pub const SETTINGS: [Setting; 4] = [
+    Setting { dual_stack: false, masquerade: false },
+    Setting { dual_stack: false, masquerade: true },
+    Setting { dual_stack: true, masquerade: false },
+    Setting { dual_stack: true, masquerade: true },
+];
+
+/// A node and its places, two of which have been used already: the first pod of
+/// a network may cost more.
+fn ready(kind: Kind, setting: Setting, programs: &Programs, pods: usize) -> (Node, Vec<Place>) {
+    let node = Node::new(kind, setting, programs);
+    warm_up(&node);
+    let places = node.places(0..pods);
+    (node, places)
+}
+
+fn warm_up(node: &Node) {
+    for mut place in node.places(20_000..20_002) {
+        node.add(&mut place);
+        node.del(&place);
+    }
+}
+
+/// The floor does not masquerade.
+fn without_floor(kinds: &[Kind], setting: Setting) -> Vec<Kind> {
+    kinds.iter().copied().filter(|kind| !(setting.masquerade && *kind == Kind::Floor)).collect()
+}
+
+/// ptp waits until the kernel has finished duplicate address detection.
+fn is_slow(kind: Kind, setting: Setting) -> bool {
+    kind == Kind::Ptp && setting.dual_stack
+}
+
+/// One after another, of every subject; the pods stay until all are there.
+pub fn sequential(
+    setting: Setting,
+    programs: &Programs,
+    kinds: &[Kind],
+    effort: Effort,
+) -> Vec<Row> {
+    let kinds = without_floor(kinds, setting);
+    let count = |kind| if is_slow(kind, setting) { effort.slow_pods } else { effort.pods };
+    let mut nodes: Vec<_> =
+        kinds.iter().map(|kind| ready(*kind, setting, programs, count(*kind))).collect();
+    settle();
+    let mut samples: Vec<Samples> = kinds.iter().map(|_| Samples::default()).collect();
+    let turns = nodes.len();
+    for removing in [false, true] {
+        for round in 0..effort.pods {
+            for turn in 0..turns {
+                let number = (turn + round) % turns;
+                let (node, places) = &mut nodes[number];
+                let Some(place) = places.get_mut(round) else { continue };
+                match removing {
+                    false => samples[number].add.push(node.add(place)),
+                    true => samples[number].del.push(node.del(place)),
+                }
+            }
+        }
+    }
+    drop(nodes);
+    settle();
+    kinds.iter().zip(&samples).map(|(kind, samples)| samples.row(*kind, setting, 1, None)).collect()
+}
+
+/// What starting a program costs by itself.
+pub fn nothing(programs: &Programs, runs: usize) -> Times {
+    let node = Node::new(Kind::Floor, Setting::default(), programs);
+    settle();
+    Times::of((0..runs).map(|_| node.enter(&node.floor_nothing()).wall))
+}
+
+/// So many at once, of every subject in turn.
+pub fn parallel(
+    setting: Setting,
+    programs: &Programs,
+    width: usize,
+    kinds: &[Kind],
+    rounds: usize,
+) -> Vec<Row> {
+    let mut nodes: Vec<_> =
+        kinds.iter().map(|kind| ready(*kind, setting, programs, width * rounds)).collect();
+    settle();
+    let mut samples: Vec<Samples> = kinds.iter().map(|_| Samples::default()).collect();
+    for round in 0..rounds {
+        for turn in 0..kinds.len() {
+            let number = (turn + round) % kinds.len();
+            let (node, places) = &mut nodes[number];
+            let places = &mut places[round * width..(round + 1) * width];
+            let samples = &mut samples[number];
+            let jobs: Vec<_> = places.iter().map(|place| node.add_job(place)).collect();
+            let (added, took) = node.host.enter(|| at_once(&jobs));
+            samples.add_rates.push(width as f64 / took.as_secs_f64());
+            for (place, sample) in places.iter_mut().zip(&added) {
+                place.note(sample);
+            }
+            samples.add.extend(added);
+            let jobs: Vec<_> = places.iter().map(|place| node.del_job(place)).collect();
+            let (removed, took) = node.host.enter(|| at_once(&jobs));
+            samples.del_rates.push(width as f64 / took.as_secs_f64());
+            samples.del.extend(removed);
+        }
+    }
+    drop(nodes);
+    settle();
+    kinds.iter().zip(&samples).map(|(kind, s)| s.row(*kind, setting, width, None)).collect()
+}
+
+/// One after another on nodes that have so many pods already.
+pub fn crowded(programs: &Programs, levels: &[usize], pods: usize) -> Vec<Row> {
+    let setting = Setting::default();
+    let mut subjects = Vec::new();
+    for kind in Kind::plugins() {
+        for level in levels {
+            if kind.is_bridged() && *level > crowd::BRIDGE_PORTS_MAX {
+                continue;
+            }
+            let (node, places) = ready(kind, setting, programs, pods);
+            crowd::fill(&node, *level);
+            subjects.push((node, places, *level, Samples::default()));
+        }
+    }
+    settle();
+    let turns = subjects.len();
+    for round in 0..pods {
+        for turn in 0..turns {
+            // Added and removed, so that the level stays what it is.
+            let (node, places, _, samples) = &mut subjects[(turn + round) % turns];
+            samples.add.push(node.add(&mut places[round]));
+            samples.del.push(node.del(&places[round]));
+        }
+    }
+    let rows = subjects
+        .iter()
+        .map(|(node, _, level, samples)| samples.row(node.kind, setting, 1, Some(*level)));
+    let rows = rows.collect();
+    for (node, ..) in &subjects {
+        crowd::clear(node);
+    }
+    drop(subjects);
+    settle();
+    rows
+}
+
+/// The counts of ADD and DEL after the network's first pod, of every subject.
+pub fn counts(setting: Setting, programs: &Programs) -> Vec<CountRow> {
+    let mut rows = Vec::new();
+    for kind in without_floor(&Kind::all(), setting) {
+        let (node, mut places) = ready(kind, setting, programs, 2);
+        let [traced, metered] = places.as_mut_slice() else { unreachable!("two places") };
+        for verb in ["ADD", "DEL"] {
+            let run = |place: &mut Place, trace: bool| {
+                let job = if verb == "ADD" { node.add_job(place) } else { node.del_job(place) };
+                node.host.enter(|| {
+                    if trace {
+                        let (counts, sample) = strace::count(&job, node.host.scratch().path());
+                        place.note(&sample);
+                        (counts, 0)
+                    } else {
+                        let (peak, sample) = crate::size::peak(&job, programs, &node.host);
+                        place.note(&sample);
+                        (Counts::default(), peak)
+                    }
+                })
+            };
+            let counts = run(traced, true).0;
+            let peak_kib = run(metered, false).1;
+            rows.push(CountRow { subject: kind, setting, verb, counts, peak_kib });
+        }
+    }
+    rows
+}

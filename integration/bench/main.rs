@@ -1,0 +1,167 @@
+//! The benchmark: what manx exists for, side by side with what a user would
+//! pick instead, in one run on one machine.
+//!
+//! `hack/bench` builds the programs and starts this one. Each section measures
+//! and fills its part of the report; `report` writes it. A run that fails is no
+//! measurement: whatever goes wrong ends the benchmark with what was said.
+
+#![allow(missing_docs, unreachable_pub)]
+// What goes wrong here ends the run.
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that tells how far it is")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+#[path = "../vm/machine.rs"]
+#[allow(dead_code, reason = "the tests' part of it")]
+mod vm;
+
+/// What `vm` takes to be under test. Slower than the static one, which does not
+/// matter there.
+mod cluster {
+    pub const MANX: &str = env!("CARGO_BIN_EXE_manx");
+}
+
+mod attach;
+mod crowd;
+mod inside;
+mod machine;
+mod measure;
+mod options;
+mod overlay;
+mod quantile;
+mod report;
+mod sameness;
+mod scale;
+mod settle;
+mod size;
+mod strace;
+mod subjects;
+mod traffic;
+mod wait;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use attach::SETTINGS;
+use machine::Machine;
+use options::Options;
+use report::{Report, targets};
+use subjects::{Kind, Setting};
+
+/// Tells how far the run is.
+fn progress(what: &str) {
+    eprintln!("bench: {what}");
+}
+
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(message) => {
+            eprintln!("bench: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let begin = Instant::now();
+    let machine = Machine::here(&options.programs.manx);
+    let mut report = Report::new(machine, options.quick, options.sections.clone());
+    for section in &options.sections {
+        match section.as_str() {
+            "attach" => attach_section(&options, &mut report),
+            "floor" => floor_section(&options, &mut report),
+            "overlay" => {
+                let effort = overlay_effort(&options);
+                report.overlay =
+                    overlay::rows(&options.programs, &["direct", "vxlan"], &[true, false], effort);
+            }
+            "overlay-vm" => report.overlay_vm = inside::boot(),
+            "overlay-inside" => return inside::run(&options.programs),
+            "scale" => {
+                let peers = [10, 100, 1000, 5000];
+                report.scale = scale::rows(&options.programs, &peers, options.pick(5, 30));
+            }
+            "size" => report.size = Some(size::sizes(&options.programs, options.pick(20, 100))),
+            _ => unreachable!("checked by Options::read"),
+        }
+    }
+    report.write(&options.out);
+    let seconds = begin.elapsed().as_secs();
+    progress(&format!("{}/report.md after {seconds} s", options.out.display()));
+    let misses = targets::misses(&report);
+    for miss in &misses {
+        println!("missed: {miss}");
+    }
+    if options.check && !misses.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn overlay_effort(options: &Options) -> overlay::Effort {
+    let stream = Duration::from_secs(options.pick(1, 4));
+    overlay::Effort {
+        stream,
+        round_trips: options.pick(1000, 10_000),
+        underlays: options.pick(&[1500], &[1500, 9000]),
+        both_mistakes: !options.quick,
+    }
+}
+
+/// The floor alone, which is what to look at after a change to it.
+fn floor_section(options: &Options, report: &mut Report) {
+    for dual_stack in [false, true] {
+        progress("floor: whether it makes what manx makes");
+        sameness::assert_same(Setting { dual_stack, masquerade: false }, &options.programs);
+    }
+    let pods = options.pick(20, 100);
+    report.nothing = Some(attach::nothing(&options.programs, pods));
+    if options.sections.iter().any(|section| section == "attach") {
+        return;
+    }
+    for dual_stack in [false, true] {
+        let setting = Setting { dual_stack, masquerade: false };
+        let effort = attach::Effort { pods, slow_pods: 0 };
+        let kinds: Vec<Kind> =
+            Kind::all().into_iter().filter(|kind| *kind == Kind::Floor || kind.is_manx()).collect();
+        report.attach.extend(attach::sequential(setting, &options.programs, &kinds, effort));
+    }
+}
+
+fn attach_section(options: &Options, report: &mut Report) {
+    let programs = &options.programs;
+    let effort = attach::Effort { pods: options.pick(15, 100), slow_pods: options.pick(2, 12) };
+    for setting in SETTINGS {
+        progress(&format!("attach: one after another, {}", setting.name()));
+        report.attach.extend(attach::sequential(setting, programs, &Kind::all(), effort));
+    }
+    let dual = Setting { dual_stack: true, masquerade: false };
+    let masquerade = Setting { dual_stack: false, masquerade: true };
+    let widths: &[(usize, usize, &[Setting])] = if options.quick {
+        &[(100, 1, &[Setting { dual_stack: false, masquerade: false }])]
+    } else {
+        &[
+            (10, 10, &[Setting { dual_stack: false, masquerade: false }]),
+            (30, 5, &[Setting { dual_stack: false, masquerade: false }]),
+            (100, 5, &[Setting { dual_stack: false, masquerade: false }]),
+        ]
+    };
+    for (width, rounds, settings) in widths {
+        for setting in *settings {
+            progress(&format!("attach: {width} at once, {}", setting.name()));
+            let kinds = Kind::all();
+            report.attach.extend(attach::parallel(*setting, programs, *width, &kinds, *rounds));
+        }
+    }
+    if !options.quick {
+        for setting in [dual, masquerade] {
+            progress(&format!("attach: 100 at once, {}", setting.name()));
+            report.attach.extend(attach::parallel(setting, programs, 100, &Kind::plugins(), 1));
+        }
+    }
+    let levels: &[usize] = if options.quick { &[0, 2000] } else { &[0, 500, 2000] };
+    progress("attach: on nodes that have pods already");
+    report.attach.extend(attach::crowded(programs, levels, options.pick(10, 60)));
+    let counted: &[Setting] = if options.quick { &SETTINGS[..1] } else { &SETTINGS };
+    for setting in counted {
+        progress(&format!("attach: system calls, {}", setting.name()));
+        report.counts.extend(attach::counts(*setting, programs));
+    }
+}

@@ -1,0 +1,314 @@
+//! The page that a reader sees: what had to be reached, then the tables.
+
+use std::fmt::Write as _;
+
+use super::charts::{Chart, figure, way};
+use super::{Report, targets};
+use crate::attach::Row;
+use crate::subjects::{Kind, Setting};
+
+/// The whole page.
+pub fn page(report: &Report, charts: &[Chart]) -> String {
+    let mut page = String::new();
+    head(report, &mut page);
+    targets_table(report, &mut page);
+    attach(report, &mut page);
+    counts(report, &mut page);
+    overlay(report, &mut page);
+    scale(report, &mut page);
+    size(report, &mut page);
+    if !charts.is_empty() {
+        page += "\n## Charts\n\n";
+        for chart in charts {
+            let _ = writeln!(page, "![{}]({})\n", chart.title, chart.file);
+        }
+    }
+    page
+}
+
+/// A table: its columns, then its rows. Without rows there is none.
+fn table(page: &mut String, columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let rows: Vec<_> = rows.into_iter().collect();
+    if rows.is_empty() {
+        return;
+    }
+    let _ = writeln!(page, "\n| {} |", columns.join(" | "));
+    let _ = writeln!(page, "|{}", "---|".repeat(columns.len()));
+    for row in rows {
+        let _ = writeln!(page, "| {} |", row.join(" | "));
+    }
+}
+
+fn head(report: &Report, page: &mut String) {
+    let machine = &report.machine;
+    *page += "# What an attachment costs\n\n";
+    let _ = writeln!(
+        page,
+        "Made by `hack/bench{}` on {} at commit {}. Ratios within this report are the result; times \
+         are those of this machine, which had a load of {} before:\n",
+        if report.quick { " --quick" } else { "" },
+        machine.date,
+        machine.commit,
+        machine.load_before,
+    );
+    let _ = writeln!(
+        page,
+        "- {} x {}, {} MiB, Linux {}\n- manx: {}",
+        machine.processors, machine.processor, machine.memory_mib, machine.kernel, machine.manx
+    );
+    let peers = machine.peers.iter().map(|(name, version)| format!("{name} {version}"));
+    let _ = writeln!(page, "- {}", peers.collect::<Vec<_>>().join(", "));
+    *page += "- all state (leases, journals) in memory, every node and pod a network namespace\n";
+    if report.quick {
+        *page += "\n**A quick run: few samples, rough numbers.**\n";
+    }
+}
+
+fn targets_table(report: &Report, page: &mut String) {
+    *page += "\n## Targets\n";
+    if let Some(remark) = targets::remark() {
+        let _ = writeln!(page, "\n{remark}");
+    }
+    let rows = report.targets.iter().map(|target| {
+        vec![
+            target.what.clone(),
+            target.wanted.clone(),
+            target.reached.clone().unwrap_or_else(|| "not measured".into()),
+            match target.met {
+                Some(true) => "yes".into(),
+                Some(false) => "**no**".into(),
+                None => String::new(),
+            },
+        ]
+    });
+    table(page, &["what", "wanted", "reached", "met"], rows);
+}
+
+fn attach(report: &Report, page: &mut String) {
+    if report.attach.is_empty() {
+        return;
+    }
+    *page += "\n## Attach\n\n\
+        Whole processes, from before their start until their end is known, delegates included; ms. \
+        The floor is a static program that makes the same links, addresses, routes, neighbours and \
+        parameters as manx from its arguments, in two sends, with no configuration and no state; \
+        the run checks that it does. Subjects take turns pod by pod. ptp waits in dual stack for \
+        duplicate address detection, so fewer of its pods are measured there. flannel \"without \
+        masquerade\" stands for a node on which flanneld masquerades for all pods.\n";
+    if let Some(times) = &report.nothing {
+        let _ = writeln!(
+            page,
+            "\nStarting a static program that does nothing: p50 {}, p99 {}.",
+            figure(times.p50_ms),
+            figure(times.p99_ms)
+        );
+    }
+    let columns = [
+        "one after another",
+        "ADD p50",
+        "p90",
+        "p99",
+        "of the floor",
+        "ADD CPU",
+        "DEL p50",
+        "p90",
+        "p99",
+        "of the floor",
+        "DEL CPU",
+        "pods",
+    ];
+    let alone = report.attach.iter().filter(|row| row.at_once == 1 && !row.crowded);
+    table(page, &columns, alone.map(|row| sequential(report, row)));
+    let columns =
+        ["at once", "", "ADD/s", "ADD p50", "p90", "p99", "DEL/s", "DEL p50", "p90", "p99"];
+    let together = report.attach.iter().filter(|row| row.at_once > 1);
+    table(page, &columns, together.map(parallel));
+    let columns = ["pods on the node", "", "ADD p50", "p90", "p99", "DEL p50", "p90", "p99"];
+    let crowded: Vec<&Row> = report.attach.iter().filter(|row| row.crowded).collect();
+    let bridges = crowded.iter().any(|row| row.subject.is_bridged());
+    table(
+        page,
+        &columns,
+        crowded.into_iter().map(|row| {
+            let mut cells = vec![row.present.to_string(), row.subject.name().into()];
+            cells.extend(quantiles(row));
+            cells
+        }),
+    );
+    if bridges {
+        *page += "\nA Linux bridge has at most 1023 ports, so there is no row of 2000 for what uses one. \
+            Pods that were there before were made by hand: links, routes, leases, journal.\n";
+    }
+}
+
+fn quantiles(row: &Row) -> Vec<String> {
+    let (add, del) = (row.add, row.del);
+    [add.p50_ms, add.p90_ms, add.p99_ms, del.p50_ms, del.p90_ms, del.p99_ms].map(figure).to_vec()
+}
+
+fn sequential(report: &Report, row: &Row) -> Vec<String> {
+    // The floor has no masquerade; its families are what is compared.
+    let setting = Setting { masquerade: false, ..row.setting };
+    let floor = report.row(Kind::Floor, setting, 1, None);
+    let of_floor = |value: f64, floor: Option<f64>| {
+        floor.map_or_else(String::new, |floor| format!("{:.2}", value / floor))
+    };
+    let mut cells = vec![format!("{}, {}", row.subject.name(), row.setting.name())];
+    let q = quantiles(row);
+    cells.extend_from_slice(&q[..3]);
+    cells.push(of_floor(row.add.p50_ms, floor.map(|floor| floor.add.p50_ms)));
+    cells.push(figure(row.add_cpu_ms));
+    cells.extend_from_slice(&q[3..]);
+    cells.push(of_floor(row.del.p50_ms, floor.map(|floor| floor.del.p50_ms)));
+    cells.push(figure(row.del_cpu_ms));
+    cells.push(row.add.count.to_string());
+    cells
+}
+
+fn parallel(row: &Row) -> Vec<String> {
+    let q = quantiles(row);
+    let mut cells = vec![
+        row.at_once.to_string(),
+        format!("{}, {}", row.subject.name(), row.setting.name()),
+        figure(row.add_per_second),
+    ];
+    cells.extend_from_slice(&q[..3]);
+    cells.push(figure(row.del_per_second));
+    cells.extend_from_slice(&q[3..]);
+    cells
+}
+
+fn counts(report: &Report, page: &mut String) {
+    if report.counts.is_empty() {
+        return;
+    }
+    *page += "\n## What it asks of the kernel\n\n\
+        After the network's first pod; programs that were executed, system calls and netlink \
+        messages of all of them, and resident memory of the largest.\n";
+    let rows = report.counts.iter().map(|row| {
+        let counts = row.counts;
+        vec![
+            format!("{}, {}", row.subject.name(), row.setting.name()),
+            row.verb.into(),
+            counts.processes.to_string(),
+            counts.system_calls.to_string(),
+            counts.netlink_messages.to_string(),
+            row.peak_kib.to_string(),
+        ]
+    });
+    table(page, &["", "verb", "programs", "system calls", "netlink messages", "peak KiB"], rows);
+}
+
+fn overlay(report: &Report, page: &mut String) {
+    let columns = [
+        "",
+        "pod MTU",
+        "Gbit/s, 1 stream",
+        "4 streams",
+        "CPU s/GB",
+        "4 streams",
+        "fragments/GB",
+        "retransmits",
+        "round trip p50 us",
+        "p99",
+    ];
+    let row = |row: &crate::overlay::Row| {
+        let (one, four) = (row.one_stream, row.four_streams);
+        vec![
+            way(row),
+            row.pod_mtu.to_string(),
+            figure(one.gbit_per_second),
+            figure(four.gbit_per_second),
+            figure(one.cpu_s_per_gb),
+            figure(four.cpu_s_per_gb),
+            format!("{:.0}", one.fragments_per_gb),
+            one.retransmits.to_string(),
+            figure(row.latency.p50_us),
+            figure(row.latency.p99_us),
+        ]
+    };
+    if !report.overlay.is_empty() {
+        *page += "\n## Overlay tax\n\n\
+            Pods on two nodes joined by a veth pair, iperf3. With offload that pair carries TCP in \
+            pieces of up to 64 KiB, as a network card does that can segment inside tunnels; without it \
+            every packet is a packet, as with one that cannot. Pods too large: their MTU is that of the \
+            link between the nodes, the tunnel's is right, and TCP learns the size from ICMP. Tunnel too \
+            large: both have the MTU of the link, with no room for the encapsulation, and the node cuts \
+            every full packet in two. CPU is that of both nodes, pods and iperf3.\n";
+        table(page, &columns, report.overlay.iter().map(row));
+    }
+    if !report.overlay_vm.is_empty() {
+        *page += "\n### IPIP\n\n\
+            In a virtual machine with a kernel that has it, under software emulation: only ratios \
+            between these rows mean anything.\n";
+        table(page, &columns, report.overlay_vm.iter().map(row));
+    }
+}
+
+fn scale(report: &Report, page: &mut String) {
+    if report.scale.is_empty() {
+        return;
+    }
+    *page += "\n## Scale\n\n`manx apply` with so many peers; ms. \"Ours\" is processor time of the \
+        process in user space, \"kernel\" what the kernel spent on its requests.\n";
+    let columns = [
+        "mode, peers",
+        "",
+        "wall",
+        "ours",
+        "kernel",
+        "changes sent",
+        "messages",
+        "peak KiB",
+        "ADD p50",
+        "ADD after a change",
+    ];
+    let rows = report.scale.iter().flat_map(|row| {
+        [("from nothing", row.from_nothing), ("one changed", row.one_changed)].map(
+            |(what, pass)| {
+                vec![
+                    format!("{}, {}", row.mode, row.peers),
+                    what.into(),
+                    figure(pass.wall_ms),
+                    figure(pass.user_ms),
+                    figure(pass.system_ms),
+                    pass.changes.to_string(),
+                    pass.messages.to_string(),
+                    pass.peak_kib.to_string(),
+                    figure(row.add.p50_ms),
+                    figure(row.add_ms_after_change),
+                ]
+            },
+        )
+    });
+    table(page, &columns, rows);
+}
+
+fn size(report: &Report, page: &mut String) {
+    let Some(size) = &report.size else { return };
+    let peers = size.peers.iter().map(|peer| format!("{} {}", peer.program, peer.bytes));
+    let _ = writeln!(
+        page,
+        "\n## Size\n\nmanx {} bytes, static and stripped ({}). VERSION from start to end: p50 {} ms; a \
+         static program that does nothing: {} ms.",
+        size.binary_bytes,
+        peers.collect::<Vec<_>>().join(", "),
+        figure(size.start.p50_ms),
+        figure(size.start_floor.p50_ms)
+    );
+    let verbs = ["VERSION", "STATUS", "ADD", "CHECK", "DEL", "GC"];
+    let rows = crate::attach::SETTINGS.iter().map(|setting| {
+        let peak = |name: &&str| {
+            let found = size.verbs.iter().find(|verb| {
+                verb.verb == **name
+                    && verb.dual_stack == setting.dual_stack
+                    && verb.masquerade == setting.masquerade
+            });
+            found.map_or_else(String::new, |verb| verb.peak_kib.to_string())
+        };
+        std::iter::once(setting.name()).chain(verbs.iter().map(peak)).collect()
+    });
+    let mut columns = vec!["peak resident memory, KiB"];
+    columns.extend(verbs);
+    table(page, &columns, rows);
+}

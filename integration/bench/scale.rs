@@ -1,0 +1,176 @@
+//! Thousands of peers: what `manx apply` takes from nothing, with one peer
+//! changed, and what an ADD takes where they are.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::harness::{Host, Netns, Plugin, Pod};
+use crate::measure::Job;
+use crate::quantile::Times;
+use crate::size::peak;
+use crate::strace;
+use crate::subjects::Programs;
+
+/// One mode with so many peers.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    pub mode: &'static str,
+    pub peers: usize,
+    pub from_nothing: Pass,
+    pub one_changed: Pass,
+    /// ADD on the node, with host-local.
+    pub add: Times,
+    /// ADD of the first pod after the peers file changed, which applies it.
+    pub add_ms_after_change: f64,
+}
+
+/// One run of `manx apply`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Pass {
+    pub wall_ms: f64,
+    /// Processor time of the process itself.
+    pub user_ms: f64,
+    /// Processor time that the kernel spent for it.
+    pub system_ms: f64,
+    /// Messages that change something.
+    pub changes: usize,
+    /// Messages of any kind.
+    pub messages: usize,
+    pub peak_kib: u64,
+}
+
+/// The node under measurement.
+struct Node {
+    host: Host,
+    plugin: Plugin,
+    _outside: Netns,
+}
+
+/// Measures all of these numbers of peers in both modes.
+pub fn rows(programs: &Programs, counts: &[usize], pods: usize) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for mode in ["direct", "vxlan"] {
+        for count in counts {
+            crate::progress(&format!("scale: {mode}, {count} peers"));
+            rows.push(row(programs, mode, *count, pods));
+        }
+    }
+    rows
+}
+
+fn peer(number: usize) -> Value {
+    let (high, low) = (number / 250, number % 250);
+    json!({
+        "name": format!("peer-{number}"),
+        "addresses": [format!("172.16.{high}.{}", low + 1)],
+        "podCIDRs": [format!("10.{}.{low}.0/24", high + 1)],
+    })
+}
+
+fn row(programs: &Programs, mode: &'static str, count: usize, pods: usize) -> Row {
+    let node = Node::new(programs, mode);
+    let mut peers: Vec<Value> = (0..count).map(peer).collect();
+    node.set_peers(&peers);
+    let from_nothing = node.pass(programs, |node| node.undo());
+    let add = node.add_times(pods);
+    let mut moves = 0;
+    let mut change = |node: &Node| {
+        moves += 1;
+        peers[count / 2]["addresses"] = json!([format!("172.31.255.{moves}")]);
+        node.set_peers(&peers);
+    };
+    let one_changed = node.pass(programs, &mut change);
+    change(&node);
+    let add_after = node.add_times(1);
+    Row {
+        mode,
+        peers: count,
+        from_nothing,
+        one_changed,
+        add,
+        add_ms_after_change: add_after.p50_ms,
+    }
+}
+
+impl Node {
+    fn new(programs: &Programs, mode: &str) -> Self {
+        let (host, outside) = Host::with_uplink();
+        host.command("ip", &["route", "add", "172.16.0.0/12", "dev", "eth0"]).ok();
+        host.scratch().dir("root/etc/manx");
+        let conf = json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "manx", "mode": mode,
+            "peersFile": "/etc/manx/peers.json",
+            "ipam": {
+                "type": "host-local", "dataDir": host.scratch().dir("leases"),
+                "ranges": [[{"subnet": "10.244.0.0/16"}]],
+            },
+        });
+        host.scratch().file("conf.json", conf.to_string());
+        let plugin = Plugin::new(&host, &programs.manx).config(conf);
+        Self { host, plugin, _outside: outside }
+    }
+
+    fn set_peers(&self, peers: &[Value]) {
+        let me = json!({"name": "me", "addresses": ["192.0.2.11"], "podCIDRs": ["10.244.0.0/16"]});
+        let nodes: Vec<&Value> = std::iter::once(&me).chain(peers).collect();
+        let text = json!({"self": "me", "nodes": nodes}).to_string();
+        let new = self.host.scratch().file("root/etc/manx/peers.new", text);
+        std::fs::rename(&new, new.with_extension("json")).expect("replace the peers file");
+    }
+
+    /// Three runs from the same state, which `before` makes: timed, traced,
+    /// weighed. Tracing takes time and weighing a process more.
+    fn pass(&self, programs: &Programs, mut before: impl FnMut(&Self)) -> Pass {
+        let apply = self.manx(&["apply"]);
+        before(self);
+        let sample = self.host.enter(|| apply.run());
+        before(self);
+        let (counts, _) = self.host.enter(|| strace::count(&apply, self.host.scratch().path()));
+        before(self);
+        let (peak_kib, _) = self.host.enter(|| peak(&apply, programs, &self.host));
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        Pass {
+            wall_ms: ms(sample.wall),
+            user_ms: ms(sample.user),
+            system_ms: ms(sample.system),
+            changes: counts.netlink_changes,
+            messages: counts.netlink_messages,
+            peak_kib,
+        }
+    }
+
+    fn undo(&self) {
+        self.host.enter(|| self.manx(&["apply", "--undo"]).run());
+    }
+
+    fn manx(&self, args: &[&str]) -> Job {
+        let path = |name: &str| self.host.scratch().path().join(name).display().to_string();
+        let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        args.extend(["--root".into(), path("root"), "--conf".into(), path("conf.json")]);
+        let env = vec![("PATH".to_owned(), std::env::var("PATH").unwrap_or_default())];
+        Job {
+            program: self.plugin.binary().into(),
+            args,
+            env,
+            stdin: None,
+            output: Some(path("output").into()),
+        }
+    }
+
+    fn add_times(&self, pods: usize) -> Times {
+        let mut times = Vec::new();
+        for _ in 0..pods {
+            let pod = Pod::new("scale");
+            let job = |verb: &str| {
+                let stdin = self.host.scratch().path().join("conf.json");
+                Job::of_call(&self.plugin.call(verb).pod(&pod), stdin)
+            };
+            let (add, del) = (job("ADD"), job("DEL"));
+            times.push(self.host.enter(|| add.run()).wall);
+            self.host.enter(|| del.run());
+        }
+        Times::of(times)
+    }
+}

@@ -1,0 +1,152 @@
+//! What each verb may ask of the kernel: system calls and netlink messages of
+//! our own process.
+//!
+//! Unlike times, these do not depend on the machine or its mood, so a verb that
+//! gets slower by doing more is seen here, on any machine. `hack/bench` measures
+//! the times.
+
+use std::collections::HashSet;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Call, Host, Plugin, Pod};
+use crate::node::{manx, script, strace};
+
+/// An attachment's families and masquerade; with masquerade, both families.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Shape {
+    Ipv4,
+    DualStack,
+    Masquerade,
+}
+
+/// The budget: verb, shape, system calls, netlink messages. Whoever raises a
+/// number does it in the commit that needs it, which says what the pods get for
+/// it; whoever gets below one lowers it.
+///
+/// The messages are what they are. System calls have some room, for a pipe that
+/// is read in two pieces and for what the allocator of another libc does.
+const BUDGET: &[(&str, Shape, usize, usize)] = &[
+    ("ADD", Shape::Ipv4, 273, 15),
+    ("CHECK", Shape::Ipv4, 240, 7),
+    ("DEL", Shape::Ipv4, 205, 3),
+    ("STATUS", Shape::Ipv4, 155, 0),
+    ("VERSION", Shape::Ipv4, 75, 0),
+    ("ADD", Shape::DualStack, 345, 24),
+    ("CHECK", Shape::DualStack, 270, 10),
+    ("DEL", Shape::DualStack, 205, 3),
+    ("STATUS", Shape::DualStack, 155, 0),
+    ("ADD", Shape::Masquerade, 370, 32),
+    ("CHECK", Shape::Masquerade, 290, 18),
+    ("DEL", Shape::Masquerade, 205, 3),
+    ("STATUS", Shape::Masquerade, 165, 1),
+];
+
+/// What a run did.
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    system_calls: usize,
+    messages: usize,
+}
+
+/// Runs a call under strace; gives what our own process and its threads did, not
+/// a process that they start, between fork and exec or after.
+fn spent(host: &Host, call: &Call) -> (Spent, Value) {
+    let (finished, trace) = strace(host, call, &["-f", "-v", "-qq"]);
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let answer = serde_json::from_str(&finished.stdout).unwrap_or_default();
+    let pid = |line: &str| line.split_whitespace().next().unwrap_or_default().to_owned();
+    let first = trace.lines().next().map(pid).expect("a traced process");
+    let others: HashSet<String> = trace
+        .lines()
+        .filter(|line| line.contains(" execve("))
+        .map(pid)
+        .filter(|process| *process != first)
+        .collect();
+    assert!(others.len() <= 1, "at most one process besides us");
+    let own: Vec<&str> = trace
+        .lines()
+        .filter(|line| line.contains('(') && !line.contains(" resumed>"))
+        .filter(|line| !line.contains(" --- ") && !others.contains(&pid(line)))
+        .collect();
+    let sends = own.iter().filter(|line| line.contains(" sendto(") || line.contains(" sendmsg("));
+    // Those of rtnetlink and of nfnetlink, with the frames of a batch.
+    let messages = sends.map(|line| line.matches("nlmsg_type=").count()).sum();
+    (Spent { system_calls: own.len(), messages }, answer)
+}
+
+/// manx with a delegate that is a shell which only uses its own words: no
+/// process behind it, and no disk.
+fn plugin(host: &Host, shape: Shape) -> Plugin {
+    let ips = |number: u8| {
+        let mut ips = vec![json!({"address": format!("10.1.0.{number}/24")})];
+        if shape != Shape::Ipv4 {
+            ips.push(json!({"address": format!("fd00:1::{number}/64")}));
+        }
+        json!({"ips": ips})
+    };
+    let body = format!(
+        "while read -r line; do :; done
+         case $CNI_COMMAND$CNI_CONTAINERID in
+           ADDfirst*) echo '{}';;
+           ADD*) echo '{}';;
+         esac",
+        ips(4),
+        ips(5)
+    );
+    script(host, "builtin", &body);
+    let masquerade = shape == Shape::Masquerade;
+    manx(host, &json!({"type": "builtin"})).with("ipMasq", masquerade.into())
+}
+
+#[test]
+fn no_verb_asks_more_of_the_kernel_than_it_may() {
+    let mut over = Vec::new();
+    for shape in [Shape::Ipv4, Shape::DualStack, Shape::Masquerade] {
+        let (host, _outside) = Host::with_uplink();
+        let plugin = plugin(&host, shape);
+        // The network's first pod may cost more.
+        plugin.add(&Pod::new("first")).ok();
+        let pod = Pod::new("a");
+        let mut result = Value::Null;
+        for verb in ["VERSION", "STATUS", "ADD", "CHECK", "DEL"] {
+            let row = BUDGET.iter().find(|row| (row.0, row.1) == (verb, shape));
+            let call = match verb {
+                "CHECK" => plugin.call(verb).pod(&pod).key("prevResult", result.clone()),
+                "ADD" | "DEL" => plugin.call(verb).pod(&pod),
+                _ => plugin.call(verb),
+            };
+            let (spent, answer) = spent(&host, &call);
+            if verb == "ADD" {
+                result = answer;
+            }
+            // VERSION has no families.
+            let Some((_, _, system_calls, messages)) = row else { continue };
+            let told = format!(
+                "{verb}, {shape:?}: {} system calls of at most {system_calls}, \
+                 {} netlink messages of at most {messages}",
+                spent.system_calls, spent.messages
+            );
+            println!("{told}");
+            if spent.system_calls > *system_calls || spent.messages > *messages {
+                over.push(told);
+            }
+        }
+    }
+    assert!(
+        over.is_empty(),
+        "{}\nIf that is worth it, raise BUDGET in {} in the same commit, and say there what the pods \
+         get for it. strace -f shows what is new.",
+        over.join("\n"),
+        file!()
+    );
+}
+
+#[test]
+fn every_row_of_the_budget_is_measured() {
+    for (verb, shape, ..) in BUDGET {
+        assert!(["VERSION", "STATUS", "ADD", "CHECK", "DEL"].contains(verb), "{verb} {shape:?}");
+        let rows = BUDGET.iter().filter(|row| (row.0, row.1) == (*verb, *shape)).count();
+        assert_eq!(rows, 1, "{verb} {shape:?}");
+    }
+}
