@@ -27,6 +27,9 @@ pub(super) const NFT_MSG_NEWSETELEM: u16 = SUBSYSTEM | 12;
 pub(super) const NFT_MSG_GETSETELEM: u16 = SUBSYSTEM | 13;
 pub(super) const NFT_MSG_GETGEN: u16 = SUBSYSTEM | 16;
 
+/// The group of listeners to changes of the rule set.
+pub(super) const NFNLGRP_NFTABLES: u32 = 7;
+
 pub(super) const NLMSG_ERROR: u16 = 2;
 pub(super) const NLMSG_DONE: u16 = 3;
 
