@@ -28,6 +28,7 @@ mod monitor;
 mod networks;
 mod peers;
 mod reach;
+mod route_mtu;
 mod scale;
 mod schema;
 mod traffic;

@@ -73,18 +73,26 @@ pub fn transfer(from: &Netns, to: &Netns, address: &str, size: usize) {
 
 /// How many packets a namespace has fragmented, or put together again.
 pub fn fragments(netns: &Netns) -> u64 {
+    counter(netns, |name| name.contains("Frag") || name.contains("Reasm"))
+}
+
+/// The sum of a namespace's counters of IP and TCP whose names are chosen.
+pub fn counter(netns: &Netns, chosen: impl Fn(&str) -> bool) -> u64 {
     // Not /proc/net, which is the first thread's.
     let read = |file: &str| {
         let path = format!("/proc/thread-self/net/{file}");
         netns.enter(|| fs::read_to_string(path).unwrap())
     };
     let (ipv4, ipv6) = (read("snmp"), read("snmp6"));
-    let mut lines = ipv4.lines().filter(|line| line.starts_with("Ip: "));
-    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let ipv4 = names.split_whitespace().zip(values.split_whitespace());
+    let lines: Vec<&str> = ipv4.lines().collect();
+    let pairs = lines.chunks_exact(2).flat_map(|pair| {
+        // A line of names, and one of values.
+        pair[0].split_whitespace().zip(pair[1].split_whitespace())
+    });
     let ipv6 = ipv6.lines().filter_map(|line| line.split_once(char::is_whitespace));
-    ipv4.chain(ipv6)
-        .filter(|(name, _)| name.contains("Frag") || name.contains("Reasm"))
+    pairs
+        .chain(ipv6)
+        .filter(|(name, _)| chosen(name))
         .map(|(_, value)| value.trim().parse::<u64>().unwrap())
         .sum()
 }

@@ -30,6 +30,29 @@ impl<'a> Watch<'a> {
         watch
     }
 
+    /// How many bytes it has read from files, the peers file at each pass.
+    fn bytes_read(&self) -> u64 {
+        let counts = std::fs::read_to_string(format!("/proc/{}/io", self.child.id())).unwrap();
+        let count = counts.lines().find_map(|line| line.strip_prefix("rchar: ")).unwrap();
+        count.parse().unwrap()
+    }
+
+    /// Waits until it makes no more passes, and tells how many bytes it has read.
+    #[track_caller]
+    fn comes_to_rest(&self) -> u64 {
+        const REST: Duration = Duration::from_millis(300);
+        let (mut count, mut since) = (self.bytes_read(), Instant::now());
+        let rests = eventually(SOON, || {
+            let now = self.bytes_read();
+            if now != count {
+                (count, since) = (now, Instant::now());
+            }
+            since.elapsed() >= REST
+        });
+        assert!(rests, "it wakes itself: {}", self.log());
+        count
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.node.host.scratch().path().join("watch")).unwrap()
     }
@@ -146,6 +169,47 @@ fn what_a_pod_lost_is_repaired() {
     watch.repairs("pod's link down", || batch(&node.host, &format!("link set {link} down")));
     assert!(pods[1].netns.pings("10.244.1.2") && pods[1].netns.pings("fd00:244:1::2"));
     node.assert_settled();
+}
+
+/// The masquerade table, whatever of it is taken away. The watch rests before
+/// and after, and no firewall of others wakes it.
+#[test]
+fn the_masquerade_table_is_repaired() {
+    let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan", "ipMasq": true}));
+    let node = &cluster.nodes[0];
+    let _pod = node.attach("a");
+    let watch = Watch::start(node);
+    let nft = |line: &str| node.host.command("nft", &line.split(' ').collect::<Vec<_>>()).ok();
+    let rules = || nft("list ruleset");
+    let before = rules();
+    assert!(before.contains("masquerade"), "{before}");
+    let repairs = |what: &str| {
+        nft(what);
+        let begin = Instant::now();
+        assert!(eventually(SOON, || rules() == before), "{what}: {}\n{}", rules(), watch.log());
+        println!("nft {what}: repaired within {} ms", begin.elapsed().as_millis());
+        assert!(begin.elapsed() < Duration::from_secs(1), "{what}: {:?}", begin.elapsed());
+    };
+    for what in [
+        "flush ruleset",
+        "delete table inet manx-net",
+        "flush table inet manx-net",
+        "flush chain inet manx-net postrouting",
+        "add rule inet manx-net postrouting accept",
+    ] {
+        repairs(what);
+    }
+    let undisturbed = eventually(SOON, || {
+        let rested = watch.comes_to_rest();
+        for _ in 0..10 {
+            nft("add table inet foreign { chain c { type filter hook forward priority 0; }; }");
+            nft("delete table inet foreign");
+        }
+        // Again, if the kernel told of something else meanwhile.
+        watch.comes_to_rest() == rested
+    });
+    assert!(undisturbed, "tables of others wake it: {}", watch.log());
+    repairs("flush table inet manx-net");
 }
 
 /// A pass without a watch does the same.

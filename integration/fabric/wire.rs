@@ -30,6 +30,8 @@ pub struct Packet {
     pub protocol: u8,
     /// Destination port of UDP.
     pub udp: Option<u16>,
+    /// What a TCP connection's first packet each way announces.
+    pub segment_size: Option<u16>,
     pub fragment: bool,
 }
 
@@ -115,6 +117,7 @@ fn parse(frame: &[u8]) -> Option<Packet> {
                 to: address(16)?.into(),
                 protocol,
                 udp: udp(protocol, usize::from(packet[0] & 0xf) * 4),
+                segment_size: segment_size(protocol, packet, usize::from(packet[0] & 0xf) * 4),
                 // More fragments, or an offset.
                 fragment: u16::from_be_bytes(flags) & 0x3fff != 0,
             })
@@ -129,9 +132,32 @@ fn parse(frame: &[u8]) -> Option<Packet> {
                 to: address(24)?.into(),
                 protocol,
                 udp: udp(protocol, 40),
+                segment_size: segment_size(protocol, packet, 40),
                 fragment: protocol == IPV6_FRAGMENT,
             })
         }
         _ => None,
+    }
+}
+
+/// The option of a TCP header at `offset` that tells the maximum segment size
+/// (RFC 9293 §3.2); only packets with SYN have it.
+fn segment_size(protocol: u8, packet: &[u8], offset: usize) -> Option<u16> {
+    const TCP: u8 = 6;
+    const PLAIN_HEADER: usize = 20;
+    const NOTHING: u8 = 1;
+    const SEGMENT_SIZE: u8 = 2;
+    let header = packet.get(offset..).filter(|_| protocol == TCP)?;
+    let length = usize::from(header.get(12)? >> 4) * 4;
+    let mut options = header.get(PLAIN_HEADER..length)?;
+    loop {
+        match options {
+            [NOTHING, rest @ ..] => options = rest,
+            [SEGMENT_SIZE, 4, high, low, ..] => return Some(u16::from_be_bytes([*high, *low])),
+            [kind, length, ..] if *kind > 0 => {
+                options = options.get(usize::from(*length).max(2)..)?
+            }
+            _ => return None,
+        }
     }
 }

@@ -21,7 +21,7 @@ use super::{
     keys,
 };
 
-pub use fabric::{CrossSubnet, FabricKeys, ROUTE_PROTOCOL, VXLAN};
+pub use fabric::{CrossSubnet, FabricKeys};
 pub use ipam::{IpamKeys, RangeKeys};
 
 /// The next hop that Calico's pods have.

@@ -29,7 +29,7 @@ pub fn apply(
     let mut errors = Vec::new();
     let mut indexes = observed.indexes.clone();
     for change in changes {
-        if let Err(error) = make_device(socket, change, &mut indexes) {
+        if let Err(error) = make_device(socket, change, observed, &mut indexes) {
             errors.push(error);
         }
     }
@@ -43,6 +43,7 @@ pub fn apply(
 fn make_device(
     socket: &mut Socket,
     change: &Change,
+    observed: &Observed,
     indexes: &mut HashMap<String, u32>,
 ) -> Result<(), Error> {
     match change {
@@ -60,7 +61,10 @@ fn make_device(
         },
         // A device that could not be made has been reported.
         Change::SetMtu(name, ..) | Change::SetUp(name) if !indexes.contains_key(name) => Ok(()),
-        Change::SetMtu(name, mtu, _) => socket.apply(&[link::set_mtu(name, *mtu)]),
+        Change::SetMtu(name, mtu, _) => {
+            let kind = observed.tunnels.get(name).map(|tunnel| &tunnel.kind);
+            set_mtu(socket, name, *mtu, kind)
+        }
         Change::SetUp(name) => socket.apply(&[link::set_up(name)]),
         _ => Ok(()),
     }
@@ -85,7 +89,30 @@ fn create(
         return Err(Error::new(format!("look up link {name}"), Errno::ENODEV));
     };
     indexes.insert(name.clone(), link.index);
-    socket.apply(&[link::set_alias(&link, TUNNEL_ALIAS), link::set_mtu(name, tunnel.mtu)])
+    socket.apply(&[link::set_alias(&link, TUNNEL_ALIAS)])?;
+    set_mtu(socket, name, tunnel.mtu, Some(&tunnel.kind))
+}
+
+/// The kernel lets no VXLAN device be wider than what its packets leave by, less
+/// the encapsulation, and says no more than "invalid" (drivers/net/vxlan,
+/// `vxlan_change_mtu`).
+fn set_mtu(
+    socket: &mut Socket,
+    name: &str,
+    mtu: u32,
+    kind: Option<&TunnelKind>,
+) -> Result<(), Error> {
+    socket.apply(&[link::set_mtu(name, mtu)]).map_err(|mut error| {
+        if let Some(TunnelKind::Vxlan { parent, .. }) = kind
+            && error.errno == Errno::EINVAL
+        {
+            error.words.get_or_insert(format!(
+                "{parent} does not carry that much besides the encapsulation: lower mtu, or leave \
+                 it out, or raise the MTU of {parent}"
+            ));
+        }
+        error
+    })
 }
 
 /// A kernel without the module says no more than "not supported".
@@ -155,8 +182,8 @@ fn route(
     indexes: &HashMap<String, u32>,
 ) -> Option<(Route, u32)> {
     let mut route = Route::new(wanted.destination);
-    route.protocol = settings.protocol;
-    route.priority = (settings.metric != 0).then_some(settings.metric);
+    route.protocol = settings.keys.protocol;
+    route.priority = (settings.keys.metric != 0).then_some(settings.keys.metric);
     match &wanted.target {
         Target::Blackhole => {
             route.kind = Kind::Blackhole;

@@ -3,11 +3,12 @@
 //! every other node.
 //!
 //! Desired state is one pure function of the configuration, the peers and the
-//! facts of this node ([`desired`]). A pure comparison with what the kernel has
+//! facts of this node ([`describe()`], in the words of [`desired`]). A pure comparison with what the kernel has
 //! ([`diff`]) gives the changes, which `plan` prints and `apply` carries out.
 //! Only [`observe`] and [`apply`] talk to the kernel.
 
 pub mod apply;
+mod describe;
 pub mod desired;
 pub mod diff;
 pub mod observe;
@@ -15,7 +16,8 @@ pub mod peers;
 pub mod reconcile;
 pub mod settings;
 
-pub use desired::{Desired, describe};
+pub use describe::describe;
+pub use desired::Desired;
 pub use diff::{Action, Change};
 pub use observe::Observed;
 pub use peers::Peers;

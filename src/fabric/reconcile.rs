@@ -4,7 +4,8 @@ use std::net::IpAddr;
 
 use super::{
     apply::apply,
-    desired::{Desired, Facts, describe},
+    describe::describe,
+    desired::{Desired, Facts},
     diff::{Action, Change, diff},
     observe::{Observed, facts, observe},
     peers::Peers,

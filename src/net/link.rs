@@ -155,7 +155,11 @@ pub fn without_generated_address(name: &str) -> Request {
 /// Sets the MTU of a link, in bytes.
 pub fn set_mtu(name: &str, mtu: u32) -> Request {
     let message = LinkUnspec::new_with_name(name).mtu(mtu).build();
-    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("set the MTU of {name}"))
+    Request::new(
+        RouteNetlinkMessage::SetLink(message),
+        0,
+        format!("set the MTU of {name} to {mtu}"),
+    )
 }
 
 /// Brings a link up.

@@ -37,19 +37,20 @@ impl Monitor {
         open().map(Self).map_err(|error| Error::from_io("subscribe to changes", &error))
     }
 
-    /// Takes all that has been told. More than the socket could hold is no
+    /// Takes all that has been told; true if that is anything. More than the socket could hold is no
     /// error: it means as much as one event.
     ///
     /// # Errors
     /// The failing system call.
-    pub fn drain(&mut self) -> Result<(), Error> {
+    pub fn drain(&mut self) -> Result<bool, Error> {
+        let mut told = false;
         let mut buffer = Vec::with_capacity(32 * 1024);
         loop {
             buffer.clear();
             match self.0.recv(&mut buffer, 0) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {}
+                Ok(_) => told = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(told),
+                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => told = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::from_io("read changes", &error)),
             }

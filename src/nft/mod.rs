@@ -19,7 +19,9 @@ mod error;
 mod expression;
 mod interval;
 mod message;
+mod monitor;
 mod ruleset;
+mod seal;
 mod snapshot;
 mod socket;
 #[cfg(test)]
@@ -31,6 +33,7 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 pub use error::Error;
+pub use monitor::Monitor;
 
 use abi::{NFT_MSG_GETTABLE, NFTA_TABLE_NAME, NLM_F_DUMP};
 use message::Request;

@@ -18,7 +18,7 @@ use super::message::{Answer, Body, Request, answers, emit_batch};
 
 /// The kernel fills at most this much per datagram of a dump
 /// (net/netlink/af_netlink.c, `netlink_dump`).
-const DATAGRAM_BYTES_MAX: usize = 32 * 1024;
+pub(super) const DATAGRAM_BYTES_MAX: usize = 32 * 1024;
 
 /// The kernel's default limit of a message is not much above this; a larger one
 /// needs a larger send buffer.
@@ -200,7 +200,8 @@ fn refusal(operation: &'static str, object: &str, errno: i32, attributes: &[u8])
     }
 }
 
-fn kernel_error(operation: &'static str, object: &str, error: &io::Error) -> Error {
+/// A failed system call.
+pub(super) fn kernel_error(operation: &'static str, object: &str, error: &io::Error) -> Error {
     let errno = error.raw_os_error().map_or(Errno::UnknownErrno, Errno::from_raw);
     Error::Kernel { operation, object: object.into(), errno, words: None }
 }

@@ -148,6 +148,17 @@ impl TableRepair {
         Ok((!differences.is_empty()).then_some(Self { wanted, differences }))
     }
 
+    /// Tells when others touch the table; `None` if the configuration asks for
+    /// none.
+    ///
+    /// # Errors
+    /// Code 100 with what the kernel refused.
+    pub fn monitor(config: &Config) -> Result<Option<nft::Monitor>, cni::Error> {
+        let table = config.masquerade.then(|| masquerade::table(&config.name));
+        let monitor = table.map(|table| nft::Monitor::open(&table));
+        monitor.transpose().map_err(masquerade::refused)
+    }
+
     /// Makes the table what it should be.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 //! them.
 
 use std::{
+    os::fd::AsFd,
     path::Path,
     time::{Duration, Instant},
 };
@@ -22,7 +23,11 @@ use super::{
     Node, Source,
     apply::apply,
 };
-use crate::net::{Socket, monitor::Monitor};
+use crate::{
+    net::{Socket, monitor::Monitor},
+    nft,
+    verb::repair::TableRepair,
+};
 
 /// A pass without an event, in case one was lost.
 const FULL_PASS: Duration = Duration::from_secs(60);
@@ -31,8 +36,7 @@ const FULL_PASS: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_millis(5);
 
 pub(super) fn watch(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let mut monitor = Monitor::open()?;
-    let files = node.peers_file.as_deref().map(watch_directory).transpose()?;
+    let mut events = Events::subscribe(node, console)?;
     let mut socket = Socket::open()?;
     let mut told = None;
     loop {
@@ -47,8 +51,8 @@ pub(super) fn watch(node: &Node, console: &mut Console<'_>) -> Result<Status, Fa
             console.err.flush()?;
         }
         told = failure;
-        wait(&mut monitor, files.as_ref(), FULL_PASS)?;
-        settle(&mut monitor, files.as_ref())?;
+        events.wait(FULL_PASS)?;
+        events.settle()?;
     }
 }
 
@@ -72,33 +76,75 @@ fn watch_directory(path: &Path) -> Result<Inotify, Failure> {
     Ok(inotify)
 }
 
-/// Waits for an event, for at most `limit`; true if there was one.
-fn wait(monitor: &mut Monitor, files: Option<&Inotify>, limit: Duration) -> Result<bool, Failure> {
-    use std::os::fd::AsFd;
-    let mut sources = vec![PollFd::new(monitor.as_fd(), PollFlags::POLLIN)];
-    sources.extend(files.map(|files| PollFd::new(files.as_fd(), PollFlags::POLLIN)));
-    let millis = u16::try_from(limit.as_millis()).unwrap_or(u16::MAX);
-    match poll(&mut sources, PollTimeout::from(millis)) {
-        Ok(0) | Err(Errno::EINTR) => return Ok(false),
-        Ok(_) => {}
-        Err(errno) => return Err(failed("wait for events", &errno.into())),
-    }
-    drop(sources);
-    monitor.drain()?;
-    if let Some(files) = files {
-        // The names do not matter: the pass looks at the file itself.
-        let _ = files.read_events();
-    }
-    Ok(true)
+/// All that may tell of a change.
+struct Events {
+    /// Links, addresses, routes, neighbours.
+    network: Monitor,
+    /// The masquerade table.
+    table: Option<nft::Monitor>,
+    /// The peers file's directory.
+    files: Option<Inotify>,
 }
 
-/// Gathers what belongs together.
-fn settle(monitor: &mut Monitor, files: Option<&Inotify>) -> Result<(), Failure> {
-    let deadline = Instant::now() + SETTLE;
-    loop {
-        let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() || !wait(monitor, files, left)? {
-            return Ok(());
+impl Events {
+    fn subscribe(node: &Node, console: &mut Console<'_>) -> Result<Self, Failure> {
+        let network = Monitor::open()?;
+        let files = node.peers_file.as_deref().map(watch_directory).transpose()?;
+        // A kernel that cannot tell of the table may well have routes to repair.
+        let table = match TableRepair::monitor(&node.config) {
+            Ok(table) => table,
+            Err(error) => {
+                writeln!(console.err, "manx: {error}")?;
+                None
+            }
+        };
+        Ok(Self { network, table, files })
+    }
+
+    /// Waits for an event that matters, for at most `limit`; true if there was
+    /// one.
+    fn wait(&mut self, limit: Duration) -> Result<bool, Failure> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            if self.poll(left)? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Waits for any event, and tells whether it matters.
+    fn poll(&mut self, limit: Duration) -> Result<bool, Failure> {
+        let mut sources = vec![PollFd::new(self.network.as_fd(), PollFlags::POLLIN)];
+        sources.extend(self.table.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
+        sources.extend(self.files.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
+        // Rounded up, or the last part of a millisecond would be spent turning.
+        let millis = u16::try_from(limit.as_millis() + 1).unwrap_or(u16::MAX);
+        match poll(&mut sources, PollTimeout::from(millis)) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(false),
+            Ok(_) => {}
+            Err(errno) => return Err(failed("wait for events", &errno.into())),
+        }
+        drop(sources);
+        let network = self.network.drain()?;
+        let table = self.table.as_mut().map_or(Ok(false), nft::Monitor::drain);
+        let table = table.map_err(|error| Failure::Failed(error.to_string()))?;
+        // The names do not matter: the pass looks at the file itself.
+        let file = self.files.as_ref().is_some_and(|files| files.read_events().is_ok());
+        Ok(network || table || file)
+    }
+
+    /// Gathers what belongs together.
+    fn settle(&mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.wait(left)? {
+                return Ok(());
+            }
         }
     }
 }
