@@ -2,6 +2,7 @@
 //! hands, the last one, and none.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -97,7 +98,8 @@ fn two_addresses_go_from_hand_to_hand() {
                     assert_led_to(ground, &address, host_link);
                     assert_eq!(pod.netns.addresses("eth0"), [format!("{address}/32")]);
                     // Others come and go meanwhile, or find no address.
-                    assert_eq!(ground.leases()[&address], content(&pod));
+                    let lease = fs::read_to_string(ground.store().join(&address)).unwrap();
+                    assert_eq!(lease, content(&pod));
                     assert_led_to(ground, &address, host_link);
                     plugin.del(&pod).ok();
                 }
