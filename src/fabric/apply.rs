@@ -12,7 +12,7 @@ use super::{
     settings::Settings,
 };
 use crate::net::{
-    Error, Request, Socket, addr, fdb, link,
+    Error, Failed, Request, Socket, addr, fdb, link,
     neigh::{self, Neighbour},
     route::{Kind, Route},
     tunnel::{self, Vxlan},
@@ -35,8 +35,30 @@ pub fn apply(
     }
     let requests: Vec<Request> =
         changes.iter().filter_map(|change| request(change, settings, &indexes)).collect();
-    errors.extend(socket.apply_all(&requests));
+    errors.extend(each_kind(socket.apply_all(&requests)));
     errors
+}
+
+/// The first failure of each kind: thousands of peers may all be refused for the
+/// same reason.
+fn each_kind(failures: Vec<Failed>) -> Vec<Error> {
+    let mut kinds: Vec<(Error, usize)> = Vec::new();
+    for Failed { error, .. } in failures {
+        let same = |(told, _): &&mut (Error, usize)| {
+            told.errno == error.errno && told.words == error.words
+        };
+        match kinds.iter_mut().find(same) {
+            Some((_, more)) => *more += 1,
+            None => kinds.push((error, 0)),
+        }
+    }
+    let told = |(mut error, more): (Error, usize)| {
+        if more > 0 {
+            error.what = format!("{} (and {more} more)", error.what);
+        }
+        error
+    };
+    kinds.into_iter().map(told).collect()
 }
 
 /// Parameters and devices, one by one: what follows needs their indexes.
