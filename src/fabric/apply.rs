@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use nix::errno::Errno;
 
 use super::{
+    change::Change,
     desired::{FabricRoute, Target, Tunnel, TunnelKind},
-    diff::Change,
     observe::{Observed, TUNNEL_ALIAS, TUNNEL_GROUP},
     settings::Settings,
 };
