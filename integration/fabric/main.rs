@@ -32,6 +32,7 @@ mod route_mtu;
 mod scale;
 mod schema;
 mod traffic;
+mod transition;
 mod tunnel;
 mod undo;
 mod watch;
