@@ -259,8 +259,8 @@ fn route(
     indexes: &HashMap<String, u32>,
 ) -> Option<(Route, u32)> {
     let mut route = Route::new(wanted.destination);
-    route.protocol = settings.protocol;
-    route.priority = (settings.metric != 0).then_some(settings.metric);
+    route.protocol = settings.keys.protocol;
+    route.priority = (settings.keys.metric != 0).then_some(settings.keys.metric);
     match &wanted.target {
         Target::Blackhole => {
             route.kind = Kind::Blackhole;

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use super::{
     apply::apply,
     change::{Action, Change},
-    desired::{Desired, Facts, describe},
+    describe::describe,
+    desired::{Desired, Facts},
     diff::diff,
     observe::{Observed, facts, observe},
     peers::Peers,

@@ -265,5 +265,5 @@ pub fn fingerprint(config: &Config, path: &Path) -> String {
             format!("{} {} {seconds}.{nanos}", data.ino(), data.len())
         },
     );
-    format!("{settings:?} {:?} {version}", config.fabric)
+    format!("{settings:?} {version}")
 }
