@@ -88,9 +88,9 @@ fn past_the_old_way(
     }
     let index = *indexes.get(device)?;
     let mut sign = Route::new((*gateway).into());
-    sign.protocol = settings.protocol;
+    sign.protocol = settings.keys.protocol;
     // Of another key than the route itself, should that be to this address alone.
-    sign.priority = Some(if settings.metric == 1 { 2 } else { 1 });
+    sign.priority = Some(if settings.keys.metric == 1 { 2 } else { 1 });
     Some([sign.create(index).tolerate(Errno::EEXIST), refused.clone(), sign.delete(index)])
 }
 
