@@ -18,6 +18,15 @@ use crate::net::{
     tunnel::{self, Vxlan},
 };
 
+/// What the kernel refused.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// What all peers need: parameters, devices and their addresses.
+    pub node: Vec<Error>,
+    /// What concerns one peer, or is only in the way.
+    pub peers: Vec<Error>,
+}
+
 /// Makes the changes. Conflicts are left alone; what fails is reported, and the
 /// rest is made all the same.
 pub fn apply(
@@ -25,18 +34,22 @@ pub fn apply(
     settings: &Settings,
     observed: &Observed,
     changes: &[Change],
-) -> Vec<Error> {
-    let mut errors = Vec::new();
+) -> Refused {
+    let mut refused = Refused::default();
     let mut indexes = observed.indexes.clone();
     for change in changes {
         if let Err(error) = make_device(socket, change, observed, &mut indexes) {
-            errors.push(error);
+            refused.node.push(error);
         }
     }
-    let requests: Vec<Request> =
-        changes.iter().filter_map(|change| request(change, settings, &indexes)).collect();
-    errors.extend(socket.apply_all(&requests));
-    errors
+    let requests = |of_node: bool| -> Vec<Request> {
+        let chosen =
+            changes.iter().filter(|change| matches!(change, Change::AddAddress(..)) == of_node);
+        chosen.filter_map(|change| request(change, settings, &indexes)).collect()
+    };
+    refused.node.extend(socket.apply_all(&requests(true)));
+    refused.peers = socket.apply_all(&requests(false));
+    refused
 }
 
 /// Parameters and devices, one by one: what follows needs their indexes.

@@ -76,7 +76,7 @@ pub struct FabricRoute {
 }
 
 /// Where a route of the fabric leads.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Target {
     /// To another node.
     Node {
@@ -145,9 +145,11 @@ pub struct Desired {
     pub forwarding: Vec<Forwarding>,
     /// The node's parameters.
     pub sysctls: Vec<Sysctl>,
-    /// What an operator should know: peers that cannot be reached, routes that
-    /// need the network's help.
+    /// What an operator should know: routes that need the network's help.
     pub notes: Vec<String>,
+    /// What the fabric lacks for reasons that lie outside of it: peers that
+    /// cannot be reached.
+    pub wanting: Vec<String>,
 }
 
 /// Describes the fabric. Pure: the same input gives the same description.
@@ -210,7 +212,7 @@ impl Family<'_> {
                 let local = me.address(self.ipv6)?;
                 let Some(parent) = self.device_of(local) else {
                     let name = &me.name;
-                    desired.notes.push(format!("{name}: no device of this machine has {local}"));
+                    desired.wanting.push(format!("{name}: no device of this machine has {local}"));
                     return None;
                 };
                 let kind = TunnelKind::Vxlan {
@@ -249,6 +251,10 @@ impl Family<'_> {
             return;
         };
         let path = self.facts.paths.get(&address);
+        if path.is_none() {
+            // A tunnel's route is made all the same: packets fare as the way there.
+            desired.wanting.push(format!("{}: no route to {address}", peer.name));
+        }
         let target = match tunnel.filter(|_| self.encapsulates(address, path)) {
             Some(tunnel) => self.through(tunnel, peer, address, desired),
             None => self.plainly(peer, address, path, desired),
@@ -301,10 +307,7 @@ impl Family<'_> {
         path: Option<&Path>,
         desired: &mut Desired,
     ) -> Option<Target> {
-        let Some(path) = path else {
-            desired.notes.push(format!("{}: no route to {address}", peer.name));
-            return None;
-        };
+        let path = path?;
         let device = path.device.clone();
         let Some(router) = path.gateway else {
             return Some(Target::Node { gateway: address, device, onlink: true, mtu: None });
@@ -419,6 +422,6 @@ mod tests {
         facts.paths.clear();
         let desired = describe(&Settings::of_mode(Mode::Direct), &peers(), &facts);
         assert!(desired.routes.iter().all(|route| route.target == Target::Blackhole));
-        assert!(desired.notes.iter().any(|note| note.contains("no route to 192.0.2.2")));
+        assert!(desired.wanting.iter().any(|note| note.contains("no route to 192.0.2.2")));
     }
 }

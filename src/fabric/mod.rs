@@ -10,6 +10,7 @@
 pub mod apply;
 pub mod desired;
 pub mod diff;
+pub mod digest;
 pub mod observe;
 pub mod peers;
 pub mod reconcile;
