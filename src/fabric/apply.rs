@@ -6,13 +6,13 @@ use std::collections::HashMap;
 use nix::errno::Errno;
 
 use super::{
+    change::Change,
     desired::{FabricRoute, Target, Tunnel, TunnelKind},
-    diff::Change,
     observe::{Observed, TUNNEL_ALIAS, TUNNEL_GROUP},
     settings::Settings,
 };
 use crate::net::{
-    Error, Request, Socket, addr, fdb, link,
+    Error, Failed, Request, Socket, addr, fdb, link,
     neigh::{self, Neighbour},
     route::{Kind, Route},
     tunnel::{self, Vxlan},
@@ -47,9 +47,31 @@ pub fn apply(
             changes.iter().filter(|change| matches!(change, Change::AddAddress(..)) == of_node);
         chosen.filter_map(|change| request(change, settings, &indexes)).collect()
     };
-    refused.node.extend(socket.apply_all(&requests(true)));
-    refused.peers = socket.apply_all(&requests(false));
+    refused.node.extend(each_kind(socket.apply_all(&requests(true))));
+    refused.peers = each_kind(socket.apply_all(&requests(false)));
     refused
+}
+
+/// The first failure of each kind: thousands of peers may all be refused for the
+/// same reason.
+fn each_kind(failures: Vec<Failed>) -> Vec<Error> {
+    let mut kinds: Vec<(Error, usize)> = Vec::new();
+    for Failed { error, .. } in failures {
+        let same = |(told, _): &&mut (Error, usize)| {
+            told.errno == error.errno && told.words == error.words
+        };
+        match kinds.iter_mut().find(same) {
+            Some((_, more)) => *more += 1,
+            None => kinds.push((error, 0)),
+        }
+    }
+    let told = |(mut error, more): (Error, usize)| {
+        if more > 0 {
+            error.what = format!("{} (and {more} more)", error.what);
+        }
+        error
+    };
+    kinds.into_iter().map(told).collect()
 }
 
 /// Parameters and devices, one by one: what follows needs their indexes.

@@ -8,6 +8,7 @@
 //! Only [`observe`] and [`apply`] talk to the kernel.
 
 pub mod apply;
+pub mod change;
 pub mod desired;
 pub mod diff;
 pub mod digest;
@@ -16,8 +17,8 @@ pub mod peers;
 pub mod reconcile;
 pub mod settings;
 
+pub use change::{Action, Change};
 pub use desired::{Desired, describe};
-pub use diff::{Action, Change};
 pub use observe::Observed;
 pub use peers::Peers;
 pub use reconcile::Plan;

@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use super::{
     apply::{Refused, apply},
+    change::{Action, Change},
     desired::{Desired, Facts, describe},
-    diff::{Action, Change, diff},
+    diff::diff,
     observe::{Observed, facts, observe},
     peers::Peers,
     settings::Settings,
