@@ -31,6 +31,7 @@ mod reach;
 mod route_mtu;
 mod scale;
 mod schema;
+mod stamp;
 mod traffic;
 mod transition;
 mod tunnel;

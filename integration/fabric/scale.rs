@@ -10,9 +10,11 @@ use crate::cluster::{Cluster, Families, Node, entry};
 use crate::harness::{DEADLINE, Pod, Stdin, run};
 use crate::monitor::Monitor;
 
-const PEERS: usize = 5000;
+/// How many.
+pub const PEERS: usize = 5000;
 
-fn peer(number: usize) -> Value {
+/// One of them.
+pub fn peer(number: usize) -> Value {
     let (high, low) = (number / 250, number % 250);
     json!({
         "name": format!("peer-{number}"),

@@ -18,6 +18,15 @@ use crate::net::{
     tunnel::{self, Vxlan},
 };
 
+/// What the kernel refused.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// What all peers need: parameters, devices and their addresses.
+    pub node: Vec<Error>,
+    /// What concerns one peer, or is only in the way.
+    pub peers: Vec<Error>,
+}
+
 /// Makes the changes. Conflicts are left alone; what fails is reported, and the
 /// rest is made all the same.
 pub fn apply(
@@ -25,17 +34,17 @@ pub fn apply(
     settings: &Settings,
     observed: &Observed,
     changes: &[Change],
-) -> Vec<Error> {
-    let mut errors = Vec::new();
+) -> Refused {
+    let mut refused = Refused::default();
     let mut indexes = observed.indexes.clone();
     for change in changes {
         if let Err(error) = make_device(socket, change, observed, &mut indexes) {
-            errors.push(error);
+            refused.node.push(error);
         }
     }
     // What is to go goes last, so that nothing is without a route in between.
     let (mut last, first): (Vec<_>, Vec<_>) = changes.iter().partition(|change| takes_away(change));
-    if !errors.is_empty() {
+    if !refused.node.is_empty() {
         // The device that is there serves better than the one that could not be made.
         last.retain(|change| matches!(change, Change::DeleteRoute(_)));
     }
@@ -45,20 +54,23 @@ pub fn apply(
         changes.into_iter().filter_map(request).unzip()
     };
     let (asked, requests) = requested(first);
-    let (mut failures, mut again) = (Vec::new(), Vec::new());
+    let (mut of_node, mut of_peers, mut again) = (Vec::new(), Vec::new(), Vec::new());
     for failed in socket.apply_all(&requests) {
-        let refused = asked.get(failed.at).zip(requests.get(failed.at));
-        match refused.and_then(|(change, request)| {
+        let origin = asked.get(failed.at).zip(requests.get(failed.at));
+        let detour = origin.and_then(|(change, request)| {
             past_the_old_way(change, request, &failed.error, settings, &indexes)
-        }) {
-            Some(detour) => again.extend(detour),
-            None => failures.push(failed),
+        });
+        match (detour, origin) {
+            (Some(detour), _) => again.extend(detour),
+            (None, Some((Change::AddAddress(..), _))) => of_node.push(failed),
+            _ => of_peers.push(failed),
         }
     }
-    failures.extend(socket.apply_all(&again));
-    failures.extend(socket.apply_all(&requested(last).1));
-    errors.extend(each_kind(failures));
-    errors
+    of_peers.extend(socket.apply_all(&again));
+    of_peers.extend(socket.apply_all(&requested(last).1));
+    refused.node.extend(each_kind(of_node));
+    refused.peers = each_kind(of_peers);
+    refused
 }
 
 fn takes_away(change: &Change) -> bool {

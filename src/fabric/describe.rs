@@ -77,7 +77,7 @@ impl Family<'_> {
                 let local = me.address(self.ipv6)?;
                 let Some(parent) = self.device_of(local) else {
                     let name = &me.name;
-                    desired.notes.push(format!("{name}: no device of this machine has {local}"));
+                    desired.wanting.push(format!("{name}: no device of this machine has {local}"));
                     return None;
                 };
                 let kind = TunnelKind::Vxlan {
@@ -116,6 +116,10 @@ impl Family<'_> {
             return;
         };
         let path = self.facts.paths.get(&address);
+        if path.is_none() {
+            // A tunnel's route is made all the same: packets fare as the way there.
+            desired.wanting.push(format!("{}: no route to {address}", peer.name));
+        }
         let target = match tunnel.filter(|_| self.encapsulates(address, path)) {
             Some(tunnel) => self.through(tunnel, peer, address, desired),
             None => self.plainly(peer, address, path, desired),
@@ -168,10 +172,7 @@ impl Family<'_> {
         path: Option<&Path>,
         desired: &mut Desired,
     ) -> Option<Target> {
-        let Some(path) = path else {
-            desired.notes.push(format!("{}: no route to {address}", peer.name));
-            return None;
-        };
+        let path = path?;
         let device = path.device.clone();
         let Some(router) = path.gateway else {
             return Some(Target::Node { gateway: address, device, onlink: true, mtu: None });
@@ -289,6 +290,6 @@ mod tests {
         facts.paths.clear();
         let desired = describe(&Settings::of_mode(Mode::Direct), &peers(), &facts);
         assert!(desired.routes.iter().all(|route| route.target == Target::Blackhole));
-        assert!(desired.notes.iter().any(|note| note.contains("no route to 192.0.2.2")));
+        assert!(desired.wanting.iter().any(|note| note.contains("no route to 192.0.2.2")));
     }
 }

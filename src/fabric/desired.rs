@@ -71,7 +71,7 @@ pub struct FabricRoute {
 }
 
 /// Where a route of the fabric leads.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Target {
     /// To another node.
     Node {
@@ -140,7 +140,9 @@ pub struct Desired {
     pub forwarding: Vec<Forwarding>,
     /// The node's parameters.
     pub sysctls: Vec<Sysctl>,
-    /// What an operator should know: peers that cannot be reached, routes that
-    /// need the network's help.
+    /// What an operator should know: routes that need the network's help.
     pub notes: Vec<String>,
+    /// What the fabric lacks for reasons that lie outside of it: peers that
+    /// cannot be reached.
+    pub wanting: Vec<String>,
 }

@@ -12,6 +12,7 @@ pub mod change;
 mod describe;
 pub mod desired;
 pub mod diff;
+pub mod digest;
 pub mod observe;
 pub mod peers;
 pub mod reconcile;

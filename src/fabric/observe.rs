@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 
 use super::{
     desired::{Desired, Facts, Forwarding, Path, Target, TunnelKind, TunnelNeighbour},
+    digest::Scope,
     peers::Peers,
     settings::Settings,
 };
@@ -132,6 +133,34 @@ pub fn observe(
     settings: &Settings,
     desired: &Desired,
 ) -> Result<Observed, Error> {
+    let mut observed = collect(socket, settings, &Scope::of(desired), route::all)?;
+    if desired.sysctls.iter().any(|wanted| wanted.key == forwarding::IPV6) {
+        observed.keep_advertised = forwarding::keep_advertised_routes(socket)?;
+    }
+    Ok(observed)
+}
+
+/// Reads what bears our marks, and the devices and parameters of these names:
+/// less than [`observe`], which also finds what stands in our way.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn observe_own(
+    socket: &mut Socket,
+    settings: &Settings,
+    scope: &Scope,
+) -> Result<Observed, Error> {
+    let of_protocol =
+        |socket: &mut Socket, ipv6| route::of_protocol(socket, ipv6, settings.protocol);
+    collect(socket, settings, scope, of_protocol)
+}
+
+fn collect(
+    socket: &mut Socket,
+    settings: &Settings,
+    scope: &Scope,
+    routes: impl Fn(&mut Socket, bool) -> Result<Vec<Found>, Error>,
+) -> Result<Observed, Error> {
     let links = link::all(socket)?;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
     let mut observed = Observed {
@@ -140,23 +169,20 @@ pub fn observe(
     };
     for link in &links {
         let ours = link.group == TUNNEL_GROUP || link.alias.as_deref() == Some(TUNNEL_ALIAS);
-        let wanted = desired.tunnels.iter().any(|tunnel| tunnel.name == link.name);
+        let wanted = scope.tunnels.contains(&link.name);
         if ours || wanted {
             observe_tunnel(socket, link, ours, &names, &mut observed)?;
         }
     }
     for ipv6 in [false, true] {
-        let routes = route::all(socket, ipv6)?;
+        let routes = routes(socket, ipv6)?;
         observed
             .routes
             .extend(routes.into_iter().filter_map(|found| held(found, settings, &names)));
     }
-    if desired.sysctls.iter().any(|wanted| wanted.key == forwarding::IPV6) {
-        observed.keep_advertised = forwarding::keep_advertised_routes(socket)?;
-    }
-    for wanted in &desired.sysctls {
-        if let Ok(value) = sysctl::read(&wanted.key) {
-            observed.sysctls.insert(wanted.key.clone(), value);
+    for key in &scope.sysctls {
+        if let Ok(value) = sysctl::read(key) {
+            observed.sysctls.insert(key.clone(), value);
         }
     }
     Ok(observed)

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    apply::apply,
+    apply::{Refused, apply},
     change::{Action, Change},
     describe::describe,
     desired::{Desired, Facts},
@@ -61,7 +61,7 @@ impl Plan {
     }
 
     /// Makes the changes; returns what failed.
-    pub fn carry_out(&self, socket: &mut Socket, settings: &Settings) -> Vec<Error> {
+    pub fn carry_out(&self, socket: &mut Socket, settings: &Settings) -> Refused {
         apply(socket, settings, &self.observed, &self.changes)
     }
 

@@ -9,7 +9,7 @@ use super::{
     Changes, Node, Source, watch,
 };
 use crate::{
-    fabric::Plan,
+    fabric::{Plan, apply::Refused},
     net::Socket,
     verb::repair::{self, TableRepair},
 };
@@ -56,35 +56,46 @@ pub(super) fn apply(
 ) -> Result<Status, Failure> {
     let _lock = node.ground().lock()?;
     let changes = node.compare(socket, source)?;
-    for line in changes.lines() {
+    let (lines, notes) = (changes.lines(), changes.notes());
+    // Before a word is written: the node does not wait for whoever reads it.
+    let done = carry_out(node, socket, changes);
+    for line in lines {
         writeln!(console.out, "{line}")?;
     }
     console.out.flush()?;
-    let errors = carry_out(node, socket, &changes);
-    for error in &errors {
+    for note in notes {
+        writeln!(console.err, "note: {note}")?;
+    }
+    for error in &done.errors {
         writeln!(console.err, "manx: {error}")?;
     }
-    let conflicts = changes.fabric.iter().flat_map(|fabric| fabric.plan.conflicts()).count();
-    if errors.is_empty() && conflicts == 0 { Ok(Status::Fine) } else { Ok(Status::Failed) }
+    Ok(if done.errors.is_empty() && done.whole { Status::Fine } else { Status::Failed })
 }
 
-fn carry_out(node: &Node, socket: &mut Socket, changes: &Changes) -> Vec<String> {
-    let mut errors = Vec::new();
-    if let Some(fabric) = &changes.fabric {
-        errors.extend(fabric.plan.carry_out(socket, &node.settings()));
+/// What came of the changes.
+struct Done {
+    errors: Vec<String>,
+    /// Nothing is wanting of the fabric.
+    whole: bool,
+}
+
+fn carry_out(node: &Node, socket: &mut Socket, changes: Changes) -> Done {
+    let mut done = Done { errors: Vec::new(), whole: true };
+    let outcome = changes.fabric.map(|pass| pass.carry_out(&node.ground(), &node.config, socket));
+    match outcome {
+        Some(Ok(outcome)) => {
+            done.whole = outcome.wanting().is_empty();
+            done.errors.extend(outcome.refused.iter().map(ToString::to_string));
+            done.errors.extend(outcome.of_peers);
+        }
+        Some(Err(error)) => done.errors.push(error.to_string()),
+        None => {}
     }
-    errors.extend(repair::restore(socket, &changes.repairs));
-    let mut errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    let unrestored = repair::restore(socket, &changes.repairs);
+    done.errors.extend(unrestored.iter().map(ToString::to_string));
     let table = changes.table.as_ref().map_or(Ok(()), TableRepair::restore);
-    errors.extend(table.err().map(|error| error.to_string()));
-    if let Some(fabric) = &changes.fabric
-        && let Some(file) = &fabric.file
-        && errors.is_empty()
-    {
-        let noted = node.ground().note(&fabric.stamp, file);
-        errors.extend(noted.err().map(|error| format!("note what was applied: {error}")));
-    }
-    errors
+    done.errors.extend(table.err().map(|error| error.to_string()));
+    done
 }
 
 fn undo(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
@@ -95,7 +106,8 @@ fn undo(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
     for change in &plan.changes {
         writeln!(console.out, "{change}")?;
     }
-    let errors = plan.carry_out(&mut socket, &settings);
+    let Refused { node: mut errors, peers } = plan.carry_out(&mut socket, &settings);
+    errors.extend(peers);
     if TableRepair::remove(&node.config.name)? {
         writeln!(console.out, "- nftables table of network {}", node.config.name)?;
     }
