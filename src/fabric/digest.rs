@@ -36,14 +36,14 @@ impl Scope {
 /// # Errors
 /// Of the kernel's answers.
 pub fn of_kernel(socket: &mut Socket, settings: &Settings, scope: &Scope) -> Result<u64, Error> {
-    Ok(of_observed(&observe_own(socket, settings, scope)?, settings.protocol))
+    Ok(of_observed(&observe_own(socket, settings, scope)?, settings.keys.protocol))
 }
 
 /// The digest of what the kernel was seen to have. Routes of others do not
 /// count; lists may come in any order. It means something to this very binary.
 pub fn of_observed(observed: &Observed, protocol: u8) -> u64 {
     let routes = observed.routes.iter().filter(|route| route.protocol == protocol);
-    sum(routes.map(|route| (&route.destination, &route.target, route.same_metric)))
+    sum(routes.map(|route| (&route.destination, &route.target, route.same_key)))
         .wrapping_add(sum(&observed.neighbours))
         .wrapping_add(sum(&observed.forwarding))
         .wrapping_add(sum(observed.tunnels.iter().map(|held| format!("{held:?}"))))

@@ -7,6 +7,7 @@
 //! ([`diff`]) gives the changes, which `plan` prints and `apply` carries out.
 //! Only [`observe`] and [`apply`] talk to the kernel.
 
+pub mod added;
 pub mod apply;
 pub mod change;
 mod describe;
@@ -18,6 +19,7 @@ pub mod peers;
 pub mod reconcile;
 pub mod settings;
 
+pub use added::Added;
 pub use change::{Action, Change};
 pub use describe::describe;
 pub use desired::Desired;
