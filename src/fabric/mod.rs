@@ -19,7 +19,7 @@ pub mod peers;
 pub mod reconcile;
 pub mod settings;
 
-pub use added::Added;
+pub use added::{Added, Past};
 pub use change::{Action, Change};
 pub use describe::describe;
 pub use desired::Desired;
