@@ -20,6 +20,7 @@ mod harness;
 mod cluster;
 mod conflict;
 mod examples;
+mod fallback;
 mod idle;
 mod interop;
 mod killed;

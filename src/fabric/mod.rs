@@ -12,10 +12,12 @@ pub mod change;
 pub mod desired;
 pub mod diff;
 pub mod digest;
+pub mod faults;
 pub mod observe;
 pub mod peers;
 pub mod reconcile;
 pub mod settings;
+pub mod uplink;
 
 pub use change::{Action, Change};
 pub use desired::{Desired, describe};
