@@ -34,6 +34,7 @@ mod scale;
 mod schema;
 mod stamp;
 mod traffic;
+mod transition;
 mod tunnel;
 mod undo;
 mod watch;

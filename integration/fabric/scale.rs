@@ -7,7 +7,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Families, Node, entry};
-use crate::harness::{Stdin, run};
+use crate::harness::{DEADLINE, Pod, Stdin, run};
 use crate::monitor::Monitor;
 
 /// How many.
@@ -21,6 +21,57 @@ pub fn peer(number: usize) -> Value {
         "addresses": [format!("172.16.{high}.{}", low + 1)],
         "podCIDRs": [format!("10.{}.{low}.0/24", high + 1)],
     })
+}
+
+/// How many system calls the plugin's ADD of one more pod makes, and how many
+/// bytes it gets from the kernel by netlink.
+fn cost_of_add(node: &Node) -> (usize, u64) {
+    let pod = Pod::new("counted");
+    let trace = node.host.scratch().path().join("trace");
+    let call = node.plugin.call("ADD").pod(&pod);
+    let plain = call.command();
+    let mut command = Command::new("strace");
+    command.args(["-o"]).arg(&trace).arg(plain.get_program()).env_clear();
+    command.envs(plain.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let conf = Stdin::Bytes(call.conf().to_string().into());
+    node.host.enter(|| run(command, &conf, DEADLINE)).ok();
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let received = trace.lines().filter(|line| line.starts_with("recv"));
+    let bytes = received.filter_map(|line| line.rsplit(" = ").next()?.parse::<u64>().ok());
+    (trace.lines().count(), bytes.sum())
+}
+
+/// An ADD is no dearer on a large cluster: what the masquerade spares is not
+/// read as long as nobody can have changed it.
+#[test]
+fn a_pod_costs_the_same_beside_five_thousand_peers() {
+    let cost = |peers: usize| {
+        let keys = json!({"mode": "vxlan", "ipMasq": true});
+        let cluster = Cluster::of(&[1], Families::Ipv4, &keys);
+        let node = &cluster.nodes[0];
+        node.host.command("ip", &["route", "add", "172.16.0.0/16", "dev", "eth0"]).ok();
+        let mut nodes = vec![entry(1, Families::Ipv4)];
+        nodes.extend((0..peers).map(|number| {
+            // With a gap behind each, so that none can be merged.
+            let mut peer = peer(number);
+            let cidr = peer["podCIDRs"][0].as_str().unwrap().replace("/24", "/25");
+            peer["podCIDRs"] = json!([cidr]);
+            peer
+        }));
+        node.set_peers(&nodes);
+        let _first = node.attach("first");
+        let cost = cost_of_add(node);
+        println!("ADD beside {peers} peers: {} system calls, {} bytes", cost.0, cost.1);
+        node.host.command("nft", &["flush", "chain", "inet", "manx-net", "postrouting"]).ok();
+        let _last = node.attach("last");
+        node.assert_settled();
+        let rules = node.host.command("nft", &["list", "table", "inet", "manx-net"]).ok();
+        assert!(rules.contains("masquerade"), "{rules}");
+        cost
+    };
+    let ((few_calls, few_bytes), (calls, bytes)) = (cost(2), cost(PEERS));
+    assert!(calls <= few_calls + 20, "{calls} system calls instead of {few_calls}");
+    assert!(bytes <= few_bytes + 4096, "{bytes} bytes instead of {few_bytes}");
 }
 
 /// Runs `manx apply`, and tells the processor time that it took by itself and

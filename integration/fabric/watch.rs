@@ -195,8 +195,6 @@ fn the_masquerade_table_is_repaired() {
         "delete table inet manx-net",
         "flush table inet manx-net",
         "flush chain inet manx-net postrouting",
-        "flush set inet manx-net never4",
-        "delete element inet manx-net never6 { fe80::/10 }",
         "add rule inet manx-net postrouting accept",
     ] {
         repairs(what);

@@ -20,7 +20,7 @@ use super::{
     keys,
 };
 
-pub use fabric::{CrossSubnet, FabricKeys, ROUTE_PROTOCOL, VXLAN};
+pub use fabric::{CrossSubnet, FabricKeys};
 
 /// The next hop that Calico's pods have.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use nix::errno::Errno;
 
 use super::{
-    change::Change,
+    change::{Action, Change},
     desired::{FabricRoute, Target, Tunnel, TunnelKind},
     observe::{Observed, TUNNEL_ALIAS, TUNNEL_GROUP},
     settings::Settings,
@@ -42,14 +42,68 @@ pub fn apply(
             refused.node.push(error);
         }
     }
-    let requests = |of_node: bool| -> Vec<Request> {
-        let chosen =
-            changes.iter().filter(|change| matches!(change, Change::AddAddress(..)) == of_node);
-        chosen.filter_map(|change| request(change, settings, &indexes)).collect()
+    // What is to go goes last, so that nothing is without a route in between.
+    let (mut last, first): (Vec<_>, Vec<_>) = changes.iter().partition(|change| takes_away(change));
+    if !refused.node.is_empty() {
+        // The device that is there serves better than the one that could not be made.
+        last.retain(|change| matches!(change, Change::DeleteRoute(_)));
+    }
+    let requested = |changes: Vec<&'_ Change>| -> (Vec<Change>, Vec<Request>) {
+        let request =
+            |change: &Change| Some((change.clone(), request(change, settings, &indexes)?));
+        changes.into_iter().filter_map(request).unzip()
     };
-    refused.node.extend(each_kind(socket.apply_all(&requests(true))));
-    refused.peers = each_kind(socket.apply_all(&requests(false)));
+    let (asked, requests) = requested(first);
+    let (mut of_node, mut of_peers, mut again) = (Vec::new(), Vec::new(), Vec::new());
+    for failed in socket.apply_all(&requests) {
+        let origin = asked.get(failed.at).zip(requests.get(failed.at));
+        let detour = origin.and_then(|(change, request)| {
+            past_the_old_way(change, request, &failed.error, settings, &indexes)
+        });
+        match (detour, origin) {
+            (Some(detour), _) => again.extend(detour),
+            (None, Some((Change::AddAddress(..), _))) => of_node.push(failed),
+            _ => of_peers.push(failed),
+        }
+    }
+    of_peers.extend(socket.apply_all(&again));
+    of_peers.extend(socket.apply_all(&requested(last).1));
+    refused.node.extend(each_kind(of_node));
+    refused.peers = each_kind(of_peers);
     refused
+}
+
+fn takes_away(change: &Change) -> bool {
+    change.action() == Action::Delete || matches!(change, Change::Release(_))
+}
+
+/// The way to a route that the kernel refused for its next hop: the peer's
+/// tunnel address, which IPv6 looks up in spite of `onlink` and finds by the
+/// very route that is to be replaced, or by a wider one of somebody else, on
+/// another device (`ip6_route_check_nh_onlink`, net/ipv6/route.c). A route to
+/// that address alone shows it the right device for as long as it looks. One
+/// that a kill leaves is of our protocol, and the next pass removes it.
+fn past_the_old_way(
+    change: &Change,
+    refused: &Request,
+    error: &Error,
+    settings: &Settings,
+    indexes: &HashMap<String, u32>,
+) -> Option<[Request; 3]> {
+    let (Change::CreateRoute(wanted) | Change::ReplaceRoute(wanted, _)) = change else {
+        return None;
+    };
+    let Target::Node { gateway, device, onlink: true, .. } = &wanted.target else { return None };
+    let tunnelled = gateway.is_ipv6() && *device == settings.vxlan_device(true);
+    if error.errno != Errno::EINVAL || !tunnelled {
+        return None;
+    }
+    let index = *indexes.get(device)?;
+    let mut sign = Route::new((*gateway).into());
+    sign.protocol = settings.keys.protocol;
+    // Of another key than the route itself, should that be to this address alone.
+    sign.priority = Some(if settings.keys.metric == 1 { 2 } else { 1 });
+    Some([sign.create(index).tolerate(Errno::EEXIST), refused.clone(), sign.delete(index)])
 }
 
 /// The first failure of each kind: thousands of peers may all be refused for the
@@ -217,8 +271,8 @@ fn route(
     indexes: &HashMap<String, u32>,
 ) -> Option<(Route, u32)> {
     let mut route = Route::new(wanted.destination);
-    route.protocol = settings.protocol;
-    route.priority = (settings.metric != 0).then_some(settings.metric);
+    route.protocol = settings.keys.protocol;
+    route.priority = (settings.keys.metric != 0).then_some(settings.keys.metric);
     match &wanted.target {
         Target::Blackhole => {
             route.kind = Kind::Blackhole;

@@ -142,7 +142,7 @@ fn route_changes(
         let lost = |found: &HeldRoute| matches!(&found.target, Some(Target::Node { device, .. }) if anew.contains(device));
         match held.remove(&wanted.destination) {
             None => changes.push(Change::CreateRoute(wanted.clone())),
-            Some(found) if found.protocol != settings.protocol => {
+            Some(found) if found.protocol != settings.keys.protocol => {
                 changes.push(Change::Conflict(wanted.clone(), found.clone()));
             }
             // The kernel drops a device's routes with the device.
@@ -156,7 +156,7 @@ fn route_changes(
     let mut stale: Vec<_> = held
         .into_values()
         .chain(former)
-        .filter(|route| route.protocol == settings.protocol && !route.on_host_link)
+        .filter(|route| route.protocol == settings.keys.protocol && !route.on_host_link)
         .collect();
     stale.sort_by_key(|route| (route.destination, route.same_metric));
     changes.extend(stale.into_iter().cloned().map(Change::DeleteRoute));

@@ -36,7 +36,7 @@ impl Scope {
 /// # Errors
 /// Of the kernel's answers.
 pub fn of_kernel(socket: &mut Socket, settings: &Settings, scope: &Scope) -> Result<u64, Error> {
-    Ok(of_observed(&observe_own(socket, settings, scope)?, settings.protocol))
+    Ok(of_observed(&observe_own(socket, settings, scope)?, settings.keys.protocol))
 }
 
 /// The digest of what the kernel was seen to have. Routes of others do not

@@ -3,12 +3,13 @@
 //! every other node.
 //!
 //! Desired state is one pure function of the configuration, the peers and the
-//! facts of this node ([`desired`]). A pure comparison with what the kernel has
+//! facts of this node ([`describe()`], in the words of [`desired`]). A pure comparison with what the kernel has
 //! ([`diff`]) gives the changes, which `plan` prints and `apply` carries out.
 //! Only [`observe`] and [`apply`] talk to the kernel.
 
 pub mod apply;
 pub mod change;
+mod describe;
 pub mod desired;
 pub mod diff;
 pub mod digest;
@@ -20,7 +21,8 @@ pub mod settings;
 pub mod uplink;
 
 pub use change::{Action, Change};
-pub use desired::{Desired, describe};
+pub use describe::describe;
+pub use desired::Desired;
 pub use observe::Observed;
 pub use peers::Peers;
 pub use reconcile::Plan;

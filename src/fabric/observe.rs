@@ -160,7 +160,7 @@ pub fn observe_own(
     scope: &Scope,
 ) -> Result<Observed, Error> {
     let of_protocol =
-        |socket: &mut Socket, ipv6| route::of_protocol(socket, ipv6, settings.protocol);
+        |socket: &mut Socket, ipv6| route::of_protocol(socket, ipv6, settings.keys.protocol);
     collect(socket, settings, scope, of_protocol)
 }
 
@@ -251,9 +251,9 @@ fn held(found: Found, settings: &Settings, names: &HashMap<u32, &Link>) -> Optio
     let route = &found.route;
     let ipv6 = route.destination.is_ipv6();
     let default = if ipv6 { METRIC_IPV6 } else { 0 };
-    let wanted = if settings.metric == 0 { default } else { settings.metric };
+    let wanted = if settings.keys.metric == 0 { default } else { settings.keys.metric };
     let same_metric = route.priority.unwrap_or(default) == wanted;
-    if route.table != TABLE_MAIN || !(same_metric || route.protocol == settings.protocol) {
+    if route.table != TABLE_MAIN || !(same_metric || route.protocol == settings.keys.protocol) {
         return None;
     }
     let link = found.device().and_then(|device| names.get(&device));

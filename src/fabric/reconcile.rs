@@ -5,7 +5,8 @@ use ipnetwork::IpNetwork;
 use super::{
     apply::{Refused, apply},
     change::{Action, Change},
-    desired::{Desired, Facts, describe},
+    describe::describe,
+    desired::{Desired, Facts},
     diff::diff,
     observe::{Observed, facts, observe},
     peers::Peers,

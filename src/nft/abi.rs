@@ -60,6 +60,7 @@ pub(super) const NFTA_TABLE_FLAGS: u16 = 2;
 pub(super) const NFTA_TABLE_USERDATA: u16 = 6;
 
 pub(super) const NFTA_CHAIN_TABLE: u16 = 1;
+pub(super) const NFTA_CHAIN_HANDLE: u16 = 2;
 pub(super) const NFTA_CHAIN_NAME: u16 = 3;
 pub(super) const NFTA_CHAIN_HOOK: u16 = 4;
 pub(super) const NFTA_CHAIN_POLICY: u16 = 5;
@@ -74,6 +75,8 @@ pub(super) const NFTA_SET_KEY_TYPE: u16 = 4;
 pub(super) const NFTA_SET_KEY_LEN: u16 = 5;
 pub(super) const NFTA_SET_ID: u16 = 10;
 pub(super) const NFTA_SET_USERDATA: u16 = 13;
+pub(super) const NFTA_SET_HANDLE: u16 = 16;
+pub(super) const NFT_SET_CONSTANT: u32 = 2;
 pub(super) const NFT_SET_INTERVAL: u32 = 4;
 
 pub(super) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;

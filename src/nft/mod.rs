@@ -21,6 +21,7 @@ mod interval;
 mod message;
 mod monitor;
 mod ruleset;
+mod seal;
 mod snapshot;
 mod socket;
 #[cfg(test)]

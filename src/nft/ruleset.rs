@@ -20,7 +20,7 @@ use super::attribute::Attribute;
 use super::error::Error;
 use super::interval::{Element, Family, Intervals};
 use super::message::Request;
-use super::{Masquerade, expression};
+use super::{Masquerade, expression, seal};
 
 pub(super) const CHAIN: &str = "postrouting";
 
@@ -97,7 +97,7 @@ impl Ruleset {
         for set in &self.sets {
             let elements: Vec<String> = set.intervals.texts().collect();
             text += &format!(
-                "\n\tset {} {{\n\t\ttype {}\n\t\tflags interval\n\t\telements = {{ {} }}\n\t}}\n",
+                "\n\tset {} {{\n\t\ttype {}\n\t\tflags constant, interval\n\t\telements = {{ {} }}\n\t}}\n",
                 set.name(),
                 set.type_name(),
                 elements.join(",\n\t\t\t     "),
@@ -195,7 +195,8 @@ impl Ruleset {
         attributes.push(Attribute::number(NFTA_SET_ID, id));
         // Tells nft that keys are in network byte order (libnftnl's
         // NFTNL_UDATA_SET_KEYBYTEORDER), so that it lists addresses.
-        attributes.push(Attribute::bytes(NFTA_SET_USERDATA, user_number(0, 2)));
+        let notes = [user_number(0, 2), seal::note(&set.intervals)].concat();
+        attributes.push(Attribute::bytes(NFTA_SET_USERDATA, notes));
         let mut requests = vec![Request::new(NFT_MSG_NEWSET, NLM_F_CREATE, &*object, attributes)];
         let elements: Vec<Vec<Element>> = set.intervals.elements().collect();
         for chunk in elements.chunks(INTERVALS_PER_MESSAGE) {
@@ -233,7 +234,7 @@ impl Set {
             Family::V6 => 8,
         };
         [
-            Attribute::number(NFTA_SET_FLAGS, NFT_SET_INTERVAL),
+            Attribute::number(NFTA_SET_FLAGS, NFT_SET_CONSTANT | NFT_SET_INTERVAL),
             Attribute::number(NFTA_SET_KEY_TYPE, key_type),
             Attribute::number(NFTA_SET_KEY_LEN, u32::from(family.address_bytes())),
         ]

@@ -1,7 +1,8 @@
 //! What the kernel has of a rule set, compared with what is wanted. Only reads.
 //!
-//! Everything is compared, not a stamp: a set that somebody emptied keeps its
-//! table's stamp. It is three messages whatever the number of pods.
+//! Everything is compared, not a stamp: a table that somebody emptied keeps its
+//! stamp. Only what the sets hold is not read as long as nobody can have changed
+//! it ([`seal`]). It is one message then, whatever the number of pods and peers.
 
 use std::collections::BTreeSet;
 
@@ -11,6 +12,7 @@ use super::error::Error;
 use super::interval::Element;
 use super::message::Request;
 use super::ruleset::{CHAIN, Ruleset, Set, chain_kind};
+use super::seal;
 use super::socket::{Reply, Socket};
 
 /// Of many lost or foreign intervals, so many are named.
@@ -49,8 +51,11 @@ impl Snapshot {
             look.differences.push(format!("table inet {} is dormant or owned", wanted.table));
         }
         look.compare_chain(wanted, &chain, &rules);
-        for (set, found) in wanted.sets.iter().zip([set4, set6]) {
-            look.compare_set(socket, wanted, set, &found)?;
+        let sets = [set4, set6];
+        let sound = look.differences.is_empty();
+        let sealed = sound && seal::holds(wanted, &chain, &sets, &rules);
+        for (set, found) in wanted.sets.iter().zip(&sets) {
+            look.compare_set(socket, wanted, set, found, sealed)?;
         }
         Ok(look)
     }
@@ -82,6 +87,7 @@ impl Snapshot {
         wanted: &Ruleset,
         set: &Set,
         found: &Reply,
+        sealed: bool,
     ) -> Result<(), Error> {
         let name = wanted.object(&format!("set {}", set.name()));
         if found.absent {
@@ -89,7 +95,10 @@ impl Snapshot {
             return Ok(());
         }
         if !matches(found, &set.kind()) {
-            self.differences.push(format!("{name} is not a set of address intervals"));
+            self.differences.push(format!("{name} is not a constant set of address intervals"));
+            return Ok(());
+        }
+        if sealed {
             return Ok(());
         }
         let [elements] = ask(socket, [elements_question(wanted, set)])?;
@@ -192,20 +201,15 @@ fn rule_differences(wanted: &Ruleset, found: &[Vec<u8>]) -> Vec<String> {
         }
     }
     for object in found {
+        let handle = |object: &[u8]| seal::handle(object, NFTA_RULE_HANDLE).unwrap_or_default();
         if !expressions.iter().any(|wanted| is(object, wanted)) {
-            differences.push(format!("has a foreign rule (handle {})", rule_handle(object)));
+            differences.push(format!("has a foreign rule (handle {})", handle(object)));
         }
     }
     if differences.is_empty() {
         differences.push("has its rules doubled or in another order".into());
     }
     differences
-}
-
-fn rule_handle(object: &[u8]) -> u64 {
-    find(object, NFTA_RULE_HANDLE)
-        .and_then(|value| Some(u64::from_be_bytes(value.try_into().ok()?)))
-        .unwrap_or_default()
 }
 
 fn element_differences(set: &Set, reply: &Reply) -> Vec<String> {

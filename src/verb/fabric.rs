@@ -218,7 +218,7 @@ fn summary(config: &Config) -> String {
 
 /// All of a configuration that the fabric depends on.
 fn settings_text(config: &Config) -> String {
-    format!("{:?} {:?}", Settings::of_config(config), config.fabric)
+    format!("{:?}", Settings::of_config(config))
 }
 
 /// The peers file's identity, size and time.

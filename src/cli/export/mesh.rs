@@ -87,7 +87,7 @@ impl Mesh {
             name: printable(&peers.me.name),
             number,
             router_id: router_id(&peers.me),
-            protocol: settings.protocol,
+            protocol: settings.keys.protocol,
             families,
             notes: desired.notes.clone(),
         }

@@ -6,12 +6,10 @@ use serde_json::Value;
 use crate::cni::{Code, env::valid_interface_name, fields::Fields};
 
 /// Our own route protocol.
-pub const ROUTE_PROTOCOL: u8 = 109;
+const ROUTE_PROTOCOL: u8 = 109;
 /// Protocols below are the kernel's and those of `ip route` (RTPROT_STATIC,
 /// include/uapi/linux/rtnetlink.h).
 const ROUTE_PROTOCOL_MIN: u32 = 5;
-/// Calico's VXLAN network identifier, port and device.
-pub const VXLAN: (u32, u16, &str) = (4096, 4789, "vxlan.calico");
 /// When packets to other nodes are encapsulated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CrossSubnet {
@@ -45,28 +43,44 @@ pub struct FabricKeys {
     pub cluster_cidrs: Option<Vec<IpNetwork>>,
 }
 
+impl Default for FabricKeys {
+    fn default() -> Self {
+        Self {
+            peers_file: None,
+            cross_subnet: CrossSubnet::Never,
+            protocol: ROUTE_PROTOCOL,
+            metric: 0,
+            vni: 4096,
+            port: 4789,
+            // With the two above, Calico's.
+            vxlan_device: "vxlan.calico".to_owned(),
+            cluster_cidrs: None,
+        }
+    }
+}
+
 impl FabricKeys {
     /// Reads the keys, filling in defaults.
     pub(super) fn read(fields: &mut Fields<'_>) -> Self {
         let mut vxlan = fields.object(&["vxlan"]);
-        let (vni, port, device) = VXLAN;
+        let default = Self::default();
         let keys = Self {
             peers_file: fields
                 .string(&["peersFile"])
                 .filter(|path| !path.is_empty())
                 .map(str::to_owned),
-            cross_subnet: cross_subnet(fields),
+            cross_subnet: cross_subnet(fields).unwrap_or(default.cross_subnet),
             protocol: fields
                 .number(&["routeProtocol"], ROUTE_PROTOCOL_MIN..=255)
                 .and_then(|number| u8::try_from(number).ok())
-                .unwrap_or(ROUTE_PROTOCOL),
-            metric: fields.number(&["routeMetric"], 0..=u32::MAX).unwrap_or(0),
-            vni: vxlan.number(&["vni"], 1..=0x00ff_ffff).unwrap_or(vni),
+                .unwrap_or(default.protocol),
+            metric: fields.number(&["routeMetric"], 0..=u32::MAX).unwrap_or(default.metric),
+            vni: vxlan.number(&["vni"], 1..=0x00ff_ffff).unwrap_or(default.vni),
             port: vxlan
                 .number(&["port"], 1..=65535)
                 .and_then(|number| u16::try_from(number).ok())
-                .unwrap_or(port),
-            vxlan_device: vxlan_device(&mut vxlan, device),
+                .unwrap_or(default.port),
+            vxlan_device: vxlan_device(&mut vxlan).unwrap_or(default.vxlan_device),
             cluster_cidrs: fields.networks(&["clusterCIDRs"]),
         };
         fields.absorb(vxlan);
@@ -74,27 +88,27 @@ impl FabricKeys {
     }
 }
 
-fn vxlan_device(vxlan: &mut Fields<'_>, default: &str) -> String {
-    let name = vxlan.string(&["device"]).unwrap_or(default);
+fn vxlan_device(vxlan: &mut Fields<'_>) -> Option<String> {
+    let name = vxlan.string(&["device"])?;
     // The device of IPv6 has three characters more.
     if valid_interface_name(name) && name.len() <= 12 && !name.contains('%') {
-        return name.to_owned();
+        return Some(name.to_owned());
     }
     let reason = "give an interface name of at most 12 bytes";
     vxlan.complain(Code::INVALID_CONFIG, "device", &name.into(), reason);
-    default.to_owned()
+    None
 }
 
-fn cross_subnet(fields: &mut Fields<'_>) -> CrossSubnet {
-    let Some((key, value)) = fields.value(&["crossSubnet"]) else { return CrossSubnet::Never };
+fn cross_subnet(fields: &mut Fields<'_>) -> Option<CrossSubnet> {
+    let (key, value) = fields.value(&["crossSubnet"])?;
     match value {
-        Value::Bool(false) => CrossSubnet::Never,
-        Value::Bool(true) => CrossSubnet::Mask,
-        Value::String(text) if text == "route" => CrossSubnet::Route,
+        Value::Bool(false) => Some(CrossSubnet::Never),
+        Value::Bool(true) => Some(CrossSubnet::Mask),
+        Value::String(text) if text == "route" => Some(CrossSubnet::Route),
         other => {
             let reason = "give false, true or \"route\"";
             fields.complain(Code::INVALID_CONFIG, key, other, reason);
-            CrossSubnet::Never
+            None
         }
     }
 }

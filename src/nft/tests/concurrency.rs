@@ -37,7 +37,7 @@ fn of_fifty_at_once_one_writes() {
     for (damage, done) in [
         (None, Ensured::Installed),
         (Some("flush table inet manx-blue"), Ensured::Repaired),
-        (Some("flush set inet manx-blue never6"), Ensured::Repaired),
+        (Some("flush chain inet manx-blue postrouting"), Ensured::Repaired),
         (Some("delete table inet manx-blue"), Ensured::Installed),
     ] {
         if let Some(damage) = damage {
@@ -49,6 +49,15 @@ fn of_fifty_at_once_one_writes() {
     }
     assert_eq!(namespace.run(|| differences(&wanted())), Ok(Vec::new()));
     assert_eq!(namespace.ruleset().matches("masquerade fully-random").count(), 1);
+}
+
+/// Ends what goes on until it is set.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Makes and deletes a table of its own as fast as it can.
@@ -74,14 +83,17 @@ fn a_firewall_that_never_rests_delays_nobody_forever() {
     let namespace = Namespace::new();
     let done = AtomicBool::new(false);
     let changes = thread::scope(|scope| {
+        // A failure must not leave the other thread at it for ever.
+        let stop = Stop(&done);
         let churning = scope.spawn(|| namespace.run(|| churn(&done)));
-        for damage in ["", "flush set inet manx-blue never4", "delete table inet manx-blue"] {
+        for damage in ["", "flush chain inet manx-blue postrouting", "delete table inet manx-blue"]
+        {
             namespace.load(damage);
             let results = together(&namespace, 8, || ensure(&wanted()));
             assert!(results.iter().all(Result::is_ok), "{results:?}");
             assert_eq!(namespace.run(|| differences(&wanted())), Ok(Vec::new()));
         }
-        done.store(true, Ordering::Relaxed);
+        drop(stop);
         churning.join().unwrap()
     });
     assert!(changes > 100, "{changes} changes are no churn");

@@ -53,12 +53,17 @@ impl Namespace {
 
     /// `nft -f -` with a text.
     fn load(&self, text: &str) {
+        assert!(!self.refuses(text), "nft refuses:\n{text}");
+    }
+
+    /// Whether `nft -f -` with a text fails.
+    fn refuses(&self, text: &str) -> bool {
         self.run(|| {
             let mut nft =
                 Command::new("nft").args(["-f", "-"]).stdin(Stdio::piped()).spawn().unwrap();
             nft.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
-            assert!(nft.wait().unwrap().success(), "nft refuses:\n{text}");
-        });
+            !nft.wait().unwrap().success()
+        })
     }
 
     fn ruleset(&self) -> String {

@@ -39,7 +39,7 @@ fn the_text_is_what_an_operator_reads() {
 
 	set never4 {
 		type ipv4_addr
-		flags interval
+		flags constant, interval
 		elements = { 10.244.0.0-10.245.127.255,
 			     169.254.0.0/16,
 			     198.51.100.7,
@@ -49,7 +49,7 @@ fn the_text_is_what_an_operator_reads() {
 
 	set never6 {
 		type ipv6_addr
-		flags interval
+		flags constant, interval
 		elements = { fd00:244::/48,
 			     fe80::/10,
 			     ff00::/8 }

@@ -1,0 +1,338 @@
+//! From the configuration, the peers and the facts of this node to the
+//! description of its fabric: one pure function, which knows no kernel.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::{
+    desired::{
+        Desired, FabricRoute, Facts, Forwarding, Path, Target, Tunnel, TunnelKind, TunnelNeighbour,
+    },
+    peers::{Node, Peers},
+    settings::{IPIP_DEVICE, Settings},
+};
+use crate::{
+    cni::{CrossSubnet, Mode},
+    net::{forwarding, sysctl::Sysctl},
+    pod::mtu::{FALLBACK, Uplink},
+};
+
+/// How packets of one family reach peers that are not plainly routed to.
+enum Wrapping {
+    /// They all are.
+    None,
+    /// Through a tunnel.
+    Tunnel(Tunnel),
+    /// Not at all, for the tunnel cannot be made. Plain routes would show the
+    /// network what should be wrapped.
+    Impossible,
+}
+
+/// Describes the fabric. Pure: the same input gives the same description.
+pub fn describe(settings: &Settings, peers: &Peers, facts: &Facts) -> Desired {
+    let mut desired = Desired::default();
+    for ipv6 in [false, true] {
+        Family { settings, peers, facts, ipv6 }.describe(&mut desired);
+    }
+    desired
+}
+
+/// One address family of the fabric.
+struct Family<'a> {
+    settings: &'a Settings,
+    peers: &'a Peers,
+    facts: &'a Facts,
+    ipv6: bool,
+}
+
+impl Family<'_> {
+    fn describe(&self, desired: &mut Desired) {
+        let own = &self.peers.me;
+        if own.address(self.ipv6).is_none() {
+            return;
+        }
+        let full = if self.ipv6 { 128 } else { 32 };
+        let blackholes = own.pod_cidrs(self.ipv6).filter(|cidr| cidr.prefix() < full);
+        desired.routes.extend(
+            blackholes.map(|destination| FabricRoute { destination, target: Target::Blackhole }),
+        );
+        let serves = own.pod_cidrs(self.ipv6).next().is_some();
+        // A node that is alone in its list has its routes from a routing daemon,
+        // which needs the device to put them on.
+        let others = &self.peers.others;
+        let anyone = match others.is_empty() {
+            true => serves,
+            false => others.iter().any(|peer| peer.pod_cidrs(self.ipv6).next().is_some()),
+        };
+        if serves && self.settings.manage_forwarding {
+            let key = if self.ipv6 { forwarding::IPV6 } else { forwarding::IPV4 };
+            desired.sysctls.push(Sysctl::new(key, 1));
+        }
+        let wrapping = if anyone { self.wrapping(desired) } else { Wrapping::None };
+        for peer in &self.peers.others {
+            self.towards(peer, &wrapping, desired);
+        }
+        if let Wrapping::Tunnel(tunnel) = wrapping {
+            desired.tunnels.push(tunnel);
+        }
+    }
+
+    /// This node's tunnel device, in the modes that have one.
+    fn wrapping(&self, desired: &mut Desired) -> Wrapping {
+        let me = &self.peers.me;
+        let (name, kind) = match self.settings.mode {
+            Mode::Direct => return Wrapping::None,
+            Mode::Ipip if self.ipv6 => {
+                let why = "IP in IP carries IPv4 only: IPv6 pods are reached by plain routes";
+                desired.notes.push(why.to_owned());
+                return Wrapping::None;
+            }
+            Mode::Ipip => (IPIP_DEVICE.to_owned(), TunnelKind::Ipip),
+            Mode::Vxlan => {
+                let found = me.address(self.ipv6).map(|local| (local, self.device_of(local)));
+                let (local, parent) = match found {
+                    Some((local, Some(parent))) => (local, parent),
+                    Some((local, None)) => {
+                        let why = format!("{}: no device of this machine has {local}", me.name);
+                        desired.wanting.push(why);
+                        return Wrapping::Impossible;
+                    }
+                    None => return Wrapping::Impossible,
+                };
+                let kind = TunnelKind::Vxlan {
+                    vni: self.settings.keys.vni,
+                    port: self.settings.keys.port,
+                    local,
+                    parent,
+                    mac: me.tunnel_mac(self.ipv6),
+                };
+                (self.settings.vxlan_device(self.ipv6), kind)
+            }
+        };
+        let address = me.tunnel_address(self.ipv6).map(IpNetwork::from);
+        if address.is_none() {
+            desired.notes.push(format!(
+                "{}: neither podCIDRs nor tunnelAddresses give {name} an address, so what this \
+                 node itself sends to pods bears that of another device",
+                me.name
+            ));
+        }
+        Wrapping::Tunnel(Tunnel { name, mtu: self.mtu(desired), address, kind })
+    }
+
+    /// The MTU of encapsulated traffic: that of the narrowest way to any peer less
+    /// the overhead, or a smaller one that is configured.
+    fn mtu(&self, desired: &mut Desired) -> u32 {
+        let overhead = self.settings.overhead(self.ipv6);
+        let narrowest = self.facts.narrowest(Some(self.ipv6));
+        let Some(Uplink { device, mtu: limit }) = narrowest else {
+            return self.settings.mtu.unwrap_or(FALLBACK.saturating_sub(overhead));
+        };
+        let fitting = limit.saturating_sub(overhead);
+        match self.settings.mtu {
+            Some(mtu) if mtu > fitting => {
+                desired.notes.push(format!(
+                    "mtu {mtu} is above {fitting} ({device}'s {limit} less {overhead} of \
+                     overhead), which tunnel and routes have instead"
+                ));
+                fitting
+            }
+            Some(mtu) => mtu,
+            None => fitting,
+        }
+    }
+
+    fn device_of(&self, address: IpAddr) -> Option<String> {
+        let own = self.facts.addresses.iter().find(|(own, _)| own.ip() == address);
+        own.map(|(_, device)| device.clone())
+    }
+
+    /// Routes to one peer's pods, and what its tunnel end needs.
+    fn towards(&self, peer: &Node, wrapping: &Wrapping, desired: &mut Desired) {
+        let mut cidrs = peer.pod_cidrs(self.ipv6).peekable();
+        let Some(address) = peer.address(self.ipv6).filter(|_| cidrs.peek().is_some()) else {
+            return;
+        };
+        let path = self.facts.paths.get(&address);
+        if path.is_none() {
+            // A tunnel's route is made all the same: packets fare as the way there.
+            desired.wanting.push(format!("{}: no route to {address}", peer.name));
+        }
+        let target = match wrapping {
+            Wrapping::Tunnel(tunnel) if self.encapsulates(address, path) => {
+                self.through(tunnel, peer, address, desired)
+            }
+            Wrapping::Impossible if self.encapsulates(address, path) => None,
+            _ => self.plainly(peer, address, path, desired),
+        };
+        let Some(target) = target else { return };
+        desired
+            .routes
+            .extend(cidrs.map(|destination| FabricRoute { destination, target: target.clone() }));
+    }
+
+    /// Whether packets to a peer are wrapped.
+    fn encapsulates(&self, address: IpAddr, path: Option<&Path>) -> bool {
+        match self.settings.keys.cross_subnet {
+            CrossSubnet::Never => true,
+            CrossSubnet::Mask => {
+                let own = self.peers.me.address(self.ipv6);
+                let subnet = self.facts.addresses.iter().find(|(net, _)| Some(net.ip()) == own);
+                !subnet.is_some_and(|(net, _)| net.contains(address))
+            }
+            CrossSubnet::Route => path.is_none_or(|path| path.gateway.is_some()),
+        }
+    }
+
+    fn through(
+        &self,
+        tunnel: &Tunnel,
+        peer: &Node,
+        address: IpAddr,
+        desired: &mut Desired,
+    ) -> Option<Target> {
+        let device = tunnel.name.clone();
+        let mtu = Some(tunnel.mtu);
+        if matches!(tunnel.kind, TunnelKind::Ipip) {
+            return Some(Target::Node { gateway: address, device, onlink: true, mtu });
+        }
+        let gateway = peer.tunnel_address(self.ipv6)?;
+        let mac = peer.tunnel_mac(self.ipv6);
+        let neighbour = TunnelNeighbour { device: device.clone(), address: gateway, mac };
+        desired.neighbours.push(neighbour);
+        desired.forwarding.push(Forwarding { device: device.clone(), mac, node: address });
+        Some(Target::Node { gateway, device, onlink: true, mtu })
+    }
+
+    /// A plain route: to the peer itself where it is on the link, else through
+    /// the router that leads to it, which then has to know the pods as well.
+    fn plainly(
+        &self,
+        peer: &Node,
+        address: IpAddr,
+        path: Option<&Path>,
+        desired: &mut Desired,
+    ) -> Option<Target> {
+        let path = path?;
+        let device = path.device.clone();
+        let Some(router) = path.gateway else {
+            return Some(Target::Node { gateway: address, device, onlink: true, mtu: None });
+        };
+        desired.notes.push(format!(
+            "{}: {address} is behind router {router}, which must know its pod CIDRs",
+            peer.name
+        ));
+        Some(Target::Node { gateway: router, device, onlink: false, mtu: None })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn peers() -> Peers {
+        let text = r#"{"self": "a", "nodes": [
+            {"name": "a", "addresses": ["192.0.2.1", "2001:db8::1"],
+             "podCIDRs": ["10.1.0.0/24", "fd00:1::/64"]},
+            {"name": "b", "addresses": ["192.0.2.2", "2001:db8::2"],
+             "podCIDRs": ["10.2.0.0/24", "fd00:2::/64"]},
+            {"name": "c", "addresses": ["198.51.100.3"], "podCIDRs": ["10.3.0.0/24"]}]}"#;
+        Peers::parse(text.as_bytes(), &|_| false).unwrap()
+    }
+
+    fn facts() -> Facts {
+        let path = |gateway: Option<&str>| Path {
+            device: "eth0".into(),
+            mtu: 1500,
+            gateway: gateway.map(|text| text.parse().unwrap()),
+        };
+        Facts {
+            addresses: vec![
+                ("192.0.2.1/24".parse().unwrap(), "eth0".into()),
+                ("2001:db8::1/64".parse().unwrap(), "eth0".into()),
+            ],
+            paths: HashMap::from([
+                ("192.0.2.2".parse().unwrap(), path(None)),
+                ("2001:db8::2".parse().unwrap(), path(None)),
+                ("198.51.100.3".parse().unwrap(), path(Some("192.0.2.254"))),
+            ]),
+            uplink: None,
+        }
+    }
+
+    fn lines(settings: &Settings) -> Vec<String> {
+        let desired = describe(settings, &peers(), &facts());
+        desired.routes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn direct_routes_go_to_the_node_or_to_its_router() {
+        let desired = describe(&Settings::of_mode(Mode::Direct), &peers(), &facts());
+        assert_eq!(
+            lines(&Settings::of_mode(Mode::Direct)),
+            [
+                "blackhole 10.1.0.0/24",
+                "10.2.0.0/24 via 192.0.2.2 dev eth0 onlink",
+                "10.3.0.0/24 via 192.0.2.254 dev eth0",
+                "blackhole fd00:1::/64",
+                "fd00:2::/64 via 2001:db8::2 dev eth0 onlink",
+            ]
+        );
+        assert_eq!(desired.tunnels, []);
+        assert!(desired.notes[0].contains("192.0.2.254"), "{:?}", desired.notes);
+    }
+
+    #[test]
+    fn ipip_routes_are_calicos() {
+        let settings = Settings::of_mode(Mode::Ipip);
+        assert_eq!(
+            lines(&settings)[..3],
+            [
+                "blackhole 10.1.0.0/24",
+                "10.2.0.0/24 via 192.0.2.2 dev tunl0 onlink mtu 1480",
+                "10.3.0.0/24 via 198.51.100.3 dev tunl0 onlink mtu 1480",
+            ]
+        );
+        let desired = describe(&settings, &peers(), &facts());
+        assert_eq!(desired.tunnels.len(), 1);
+        assert_eq!(desired.tunnels[0].address, Some("10.1.0.0/32".parse().unwrap()));
+    }
+
+    #[test]
+    fn cross_subnet_wraps_only_what_leaves_the_subnet() {
+        for cross_subnet in [CrossSubnet::Mask, CrossSubnet::Route] {
+            let mut settings = Settings::of_mode(Mode::Ipip);
+            settings.keys.cross_subnet = cross_subnet;
+            assert_eq!(
+                lines(&settings)[1..3],
+                [
+                    "10.2.0.0/24 via 192.0.2.2 dev eth0 onlink",
+                    "10.3.0.0/24 via 198.51.100.3 dev tunl0 onlink mtu 1480",
+                ]
+            );
+        }
+    }
+
+    #[test]
+    fn vxlan_has_a_neighbour_and_a_forwarding_entry_for_each_peer() {
+        let desired = describe(&Settings::of_mode(Mode::Vxlan), &peers(), &facts());
+        let names: Vec<_> = desired.tunnels.iter().map(|tunnel| tunnel.name.as_str()).collect();
+        assert_eq!(names, ["vxlan.calico", "vxlan-v6.calico"]);
+        assert_eq!((desired.tunnels[0].mtu, desired.tunnels[1].mtu), (1450, 1430));
+        assert_eq!((desired.neighbours.len(), desired.forwarding.len()), (3, 3));
+        let line = desired.routes[1].to_string();
+        assert_eq!(line, "10.2.0.0/24 via 10.2.0.0 dev vxlan.calico onlink mtu 1450");
+    }
+
+    #[test]
+    fn a_peer_without_a_route_is_told_and_left_out() {
+        let mut facts = facts();
+        facts.paths.clear();
+        let desired = describe(&Settings::of_mode(Mode::Direct), &peers(), &facts);
+        assert!(desired.routes.iter().all(|route| route.target == Target::Blackhole));
+        assert!(desired.wanting.iter().any(|note| note.contains("no route to 192.0.2.2")));
+    }
+}
