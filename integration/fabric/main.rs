@@ -33,6 +33,7 @@ mod route_mtu;
 mod scale;
 mod schema;
 mod stamp;
+mod steady;
 mod traffic;
 mod transition;
 mod tunnel;
