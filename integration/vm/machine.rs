@@ -17,8 +17,10 @@ use crate::harness::{DEADLINE, Finished, Netns, Scratch, Stdin, plugin_dir, run}
 /// kernel has no ipip.
 const KERNEL: &str = "MANX_TEST_KERNEL";
 
-/// Boot and all scenarios; emulation is slow and its host may be busy.
-const LIMIT: Duration = Duration::from_secs(420);
+/// All scenarios; emulation is slow and its host may be busy.
+const LIMIT: Duration = Duration::from_secs(600);
+/// The same with the machine's boot.
+const LIMIT_WITH_BOOT: Duration = Duration::from_secs(660);
 
 /// What the machine runs again and again. It keeps nothing of what it reads from
 /// its host's file system, slowly, so each of these gets a copy in its memory.
@@ -36,21 +38,24 @@ pub fn is_inside() -> bool {
     std::env::var_os("MANX_TEST_IN_MACHINE").is_some()
 }
 
-/// Runs the ignored tests of this program whose names start with `prefix`, here
-/// or in a virtual machine; says why, as `test`, where neither can be.
+/// Runs the ignored tests of this program whose names start with `prefix`: here
+/// or, as this very `test`, in a virtual machine whose kernel can run them; says
+/// why where neither can be.
 pub fn run_all(test: &str, prefix: &str) {
     let finished = if kernel_has_ipip() {
         let mut command = Command::new(program());
-        command.args(["--ignored", "--nocapture", prefix]);
+        // Two at once, as many as the machine has processors.
+        command.args(["--ignored", "--nocapture", "--test-threads=2", prefix]);
         run(command, &Stdin::Null, LIMIT)
     } else {
+        assert!(!is_inside(), "the machine's own kernel has no ipip");
         match obstacle() {
             Some(obstacle) => return eprintln!("SKIP {test}: {obstacle}"),
-            None => boot(prefix),
+            None => boot(test),
         }
     };
-    eprintln!("{}", finished.stdout);
-    assert_eq!(finished.status, 0, "{}", finished.stderr);
+    eprintln!("{}\n{}", finished.stderr, finished.stdout);
+    assert_eq!(finished.status, 0, "see above");
     // A filter that matches nothing is a success to a test program.
     assert!(!finished.stdout.contains("running 0 tests"), "no scenario ran");
 }
@@ -72,8 +77,8 @@ fn obstacle() -> Option<String> {
     missing.map(|tool| format!("no ipip in this kernel, and no {tool} in PATH (hack/setup)"))
 }
 
-/// Boots the machine, runs the tests in it, and answers as if they had run here.
-fn boot(prefix: &str) -> Finished {
+/// Boots the machine, runs a test in it, and answers as if it had run here.
+fn boot(test: &str) -> Finished {
     let shared = Scratch::new();
     let directory = shared.path().display();
     let kept = keep(&shared);
@@ -85,8 +90,8 @@ fn boot(prefix: &str) -> Finished {
     let script = format!(
         "#!/bin/sh\n{variables}export MANX_TEST_IN_MACHINE=1\n\
          cp -r {directory}/kept /run/kept\n{kept}\
-         '{program}' --ignored --nocapture --test-threads=2 '{prefix}' \
-           >{directory}/stdout 2>{directory}/stderr\n\
+         '{program}' --ignored --nocapture --exact '{test}' >{directory}/stdout \
+           2>{directory}/stderr\n\
          echo $? >{directory}/status\n",
         program = program().display(),
     );
@@ -101,7 +106,7 @@ fn boot(prefix: &str) -> Finished {
         .arg("--exec")
         .arg(script)
         .current_dir("/");
-    let console = run(command, &Stdin::Null, LIMIT);
+    let console = run(command, &Stdin::Null, LIMIT_WITH_BOOT);
     let said = |name: &str| fs::read_to_string(shared.path().join(name)).unwrap_or_default();
     let status = said("status").trim().parse().unwrap_or_else(|_| {
         panic!("the machine did not finish:\n{}\n{console:#?}", said("stdout"))

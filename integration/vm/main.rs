@@ -2,8 +2,8 @@
 //!
 //! Some kernels, those of small virtual machines above all, lack the module
 //! `ipip`. There, `ipip_between_nodes` boots a distribution's kernel in a
-//! virtual machine of its own (see [`machine`]), which runs this same program
-//! for the scenarios; where the kernel has the module they run directly. Either
+//! virtual machine of its own (see [`machine`]), which runs this very test
+//! again; where the kernel has the module, as there, it runs the scenarios. Either
 //! way it is a matter of minutes or of many processes, so `cargo test` leaves
 //! it out and `hack/test` asks for it.
 
@@ -17,8 +17,11 @@ mod harness;
 
 mod by_hand;
 mod cluster;
+#[path = "../bgp/daemon.rs"]
+mod daemon;
 mod machine;
 mod scenario;
+mod scenario_bgp;
 mod wire;
 mod without_module;
 
@@ -26,5 +29,5 @@ mod without_module;
 #[test]
 #[ignore = "boots a virtual machine where the kernel has no ipip: hack/test runs it"]
 fn ipip_between_nodes() {
-    machine::run_all("ipip_between_nodes", "scenario::");
+    machine::run_all("ipip_between_nodes", "scenario");
 }

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::{
     change::{Action, Change},
     desired::{FabricRoute, Target, Tunnel, TunnelKind},
-    observe::{Observed, TUNNEL_ALIAS, TUNNEL_GROUP},
+    observe::{HeldKind, Observed, tunnel_alias, tunnel_group},
     settings::Settings,
 };
 use crate::net::{
@@ -38,7 +38,7 @@ pub fn apply(
     let mut refused = Refused::default();
     let mut indexes = observed.indexes.clone();
     for change in changes {
-        if let Err(error) = make_device(socket, change, observed, &mut indexes) {
+        if let Err(error) = make_device(socket, change, settings, observed, &mut indexes) {
             refused.node.push(error);
         }
     }
@@ -132,27 +132,34 @@ fn each_kind(failures: Vec<Failed>) -> Vec<Error> {
 fn make_device(
     socket: &mut Socket,
     change: &Change,
+    settings: &Settings,
     observed: &Observed,
     indexes: &mut HashMap<String, u32>,
 ) -> Result<(), Error> {
     match change {
         Change::Sysctl(wanted, _) => wanted.ensure().map(|_| ()),
-        Change::CreateTunnel(tunnel) => create(socket, tunnel, indexes),
-        Change::ReplaceTunnel(tunnel, _) => {
-            if let Some(index) = indexes.get(&tunnel.name) {
-                socket.apply(&[link::delete(*index, &tunnel.name)])?;
+        Change::CreateTunnel(tunnel) => create(socket, tunnel, settings, indexes),
+        Change::ReplaceTunnel(tunnel, _, former) => {
+            if let Some(index) = indexes.remove(former) {
+                socket.apply(&[link::delete(index, former)])?;
             }
-            create(socket, tunnel, indexes)
+            create(socket, tunnel, settings, indexes)
         }
         Change::Claim(name) => match link::by_name(socket, name)? {
-            Some(link) => socket.apply(&[link::set_alias(&link, TUNNEL_ALIAS)]),
+            Some(link) => {
+                let alias = tunnel_alias(settings.keys.protocol);
+                socket.apply(&[link::set_alias(&link, &alias)])
+            }
             None => Err(Error::new(format!("look up link {name}"), Errno::ENODEV)),
         },
         // A device that could not be made has been reported.
         Change::SetMtu(name, ..) | Change::SetUp(name) if !indexes.contains_key(name) => Ok(()),
         Change::SetMtu(name, mtu, _) => {
-            let kind = observed.tunnels.get(name).map(|tunnel| &tunnel.kind);
-            set_mtu(socket, name, *mtu, kind)
+            let parent = observed.tunnels.get(name).and_then(|held| match &held.kind {
+                HeldKind::Vxlan { parent, .. } => Some(parent.as_str()),
+                HeldKind::Ipip | HeldKind::Other(_) => None,
+            });
+            set_mtu(socket, name, *mtu, parent)
         }
         Change::SetUp(name) => socket.apply(&[link::set_up(name)]),
         _ => Ok(()),
@@ -162,15 +169,19 @@ fn make_device(
 fn create(
     socket: &mut Socket,
     tunnel: &Tunnel,
+    settings: &Settings,
     indexes: &mut HashMap<String, u32>,
 ) -> Result<(), Error> {
     let name = &tunnel.name;
+    let (group, mut lower) = (tunnel_group(settings.keys.protocol), None);
     let request = match &tunnel.kind {
-        TunnelKind::Ipip => tunnel::create_ipip(name, tunnel.mtu, TUNNEL_GROUP),
+        TunnelKind::Ipip => tunnel::create_ipip(name, tunnel.mtu, group),
         TunnelKind::Vxlan { vni, port, local, parent, mac } => {
+            lower = Some(parent.as_str());
             let parent = indexes.get(parent).copied().unwrap_or_default();
-            let vxlan = Vxlan { vni: *vni, port: *port, local: *local, parent };
-            tunnel::create_vxlan(name, tunnel.mtu, *mac, TUNNEL_GROUP, &vxlan)
+            let vxlan =
+                Vxlan { vni: *vni, port: *port, local: Some(*local), parent, learning: false };
+            tunnel::create_vxlan(name, tunnel.mtu, *mac, group, &vxlan)
         }
     };
     socket.apply(&[request]).map_err(explain)?;
@@ -178,21 +189,16 @@ fn create(
         return Err(Error::new(format!("look up link {name}"), Errno::ENODEV));
     };
     indexes.insert(name.clone(), link.index);
-    socket.apply(&[link::set_alias(&link, TUNNEL_ALIAS)])?;
-    set_mtu(socket, name, tunnel.mtu, Some(&tunnel.kind))
+    socket.apply(&[link::set_alias(&link, &tunnel_alias(settings.keys.protocol))])?;
+    set_mtu(socket, name, tunnel.mtu, lower)
 }
 
 /// The kernel lets no VXLAN device be wider than what its packets leave by, less
 /// the encapsulation, and says no more than "invalid" (drivers/net/vxlan,
 /// `vxlan_change_mtu`).
-fn set_mtu(
-    socket: &mut Socket,
-    name: &str,
-    mtu: u32,
-    kind: Option<&TunnelKind>,
-) -> Result<(), Error> {
+fn set_mtu(socket: &mut Socket, name: &str, mtu: u32, parent: Option<&str>) -> Result<(), Error> {
     socket.apply(&[link::set_mtu(name, mtu)]).map_err(|mut error| {
-        if let Some(TunnelKind::Vxlan { parent, .. }) = kind
+        if let Some(parent) = parent
             && error.errno == Errno::EINVAL
         {
             error.words.get_or_insert(format!(
@@ -261,7 +267,9 @@ fn request(
         | Change::SetUp(_)
         | Change::Claim(_)
         | Change::Conflict(..)
-        | Change::ForeignTunnel(..) => return None,
+        | Change::ForeignTunnel(..)
+        | Change::ForeignNeighbour(..)
+        | Change::ForeignForwarding(..) => return None,
     })
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     desired::{FabricRoute, Forwarding, Tunnel, TunnelKind, TunnelNeighbour},
-    observe::HeldRoute,
+    observe::{HeldKind, HeldRoute, Owner},
 };
 use crate::net::sysctl::Sysctl;
 
@@ -19,11 +19,11 @@ pub enum Change {
     Sysctl(Sysctl, String),
     /// Make a tunnel device.
     CreateTunnel(Tunnel),
-    /// Make a tunnel device anew, for it cannot be changed: what it is now.
-    ReplaceTunnel(Tunnel, String),
+    /// Make a tunnel device in place of one of ours: what that is, and its name.
+    ReplaceTunnel(Tunnel, HeldKind, String),
     /// A device of somebody else that is not what it should be: left alone, with
     /// all that would lead through it. What it is now.
-    ForeignTunnel(Tunnel, String),
+    ForeignTunnel(Tunnel, HeldKind, Owner),
     /// Mark a tunnel device that exists and that nobody uses as ours: the IPIP
     /// module makes one in every namespace.
     Claim(String),
@@ -42,10 +42,15 @@ pub enum Change {
     DeleteAddress(String, ipnetwork::IpNetwork),
     /// Set a neighbour.
     SetNeighbour(TunnelNeighbour),
+    /// A neighbour that somebody else has on a device of theirs: left alone.
+    ForeignNeighbour(TunnelNeighbour, TunnelNeighbour),
     /// Remove a neighbour.
     DeleteNeighbour(TunnelNeighbour),
     /// Set a forwarding entry.
     SetForwarding(Forwarding),
+    /// A forwarding entry that somebody else has on a device of theirs: left
+    /// alone.
+    ForeignForwarding(Forwarding, Forwarding),
     /// Remove a forwarding entry.
     DeleteForwarding(Forwarding),
     /// Add a route.
@@ -92,7 +97,10 @@ impl Change {
             | Self::DeleteNeighbour(_)
             | Self::DeleteForwarding(_)
             | Self::DeleteRoute(_) => Action::Delete,
-            Self::Conflict(..) | Self::ForeignTunnel(..) => Action::Conflict,
+            Self::Conflict(..)
+            | Self::ForeignTunnel(..)
+            | Self::ForeignNeighbour(..)
+            | Self::ForeignForwarding(..) => Action::Conflict,
         }
     }
 
@@ -104,8 +112,18 @@ impl Change {
                 (format!("sysctl {}", wanted.key), Some(now.clone()), Some(wanted.value.clone()))
             }
             Self::CreateTunnel(tunnel) => (device(&tunnel.name), None, Some(tunnel.to_string())),
-            Self::ReplaceTunnel(tunnel, now) | Self::ForeignTunnel(tunnel, now) => {
-                (device(&tunnel.name), Some(now.clone()), Some(tunnel.to_string()))
+            Self::ReplaceTunnel(tunnel, now, name) => {
+                let name = if *name == tunnel.name { String::new() } else { format!("{name}, ") };
+                (device(&tunnel.name), Some(format!("{name}{now}")), Some(tunnel.to_string()))
+            }
+            Self::ForeignTunnel(tunnel, now, owner) => {
+                let owner = match owner {
+                    Owner::Fabric(protocol) => {
+                        format!(" of the fabric of route protocol {protocol}")
+                    }
+                    Owner::Ours | Owner::Other => String::new(),
+                };
+                (device(&tunnel.name), Some(format!("{now}{owner}")), Some(tunnel.to_string()))
             }
             Self::Claim(name) => (device(name), Some("unused".to_owned()), Some("ours".to_owned())),
             Self::Release(name) => {
@@ -123,6 +141,12 @@ impl Change {
                 (format!("address of {name}"), Some(address.to_string()), None)
             }
             Self::SetNeighbour(entry) => (entry.object(), None, Some(entry.mac.to_string())),
+            Self::ForeignNeighbour(entry, held) => {
+                (entry.object(), Some(held.mac.to_string()), Some(entry.mac.to_string()))
+            }
+            Self::ForeignForwarding(entry, held) => {
+                (entry.object(), Some(held.node.to_string()), Some(entry.node.to_string()))
+            }
             Self::DeleteNeighbour(entry) => (entry.object(), Some(entry.mac.to_string()), None),
             Self::SetForwarding(entry) => (entry.object(), None, Some(entry.node.to_string())),
             Self::DeleteForwarding(entry) => (entry.object(), Some(entry.node.to_string()), None),

@@ -1,10 +1,18 @@
 //! The difference between what the kernel should have and what it has, as a
 //! list of changes. Pure: it is told all that it compares.
 
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
+
+use ipnetwork::IpNetwork;
+
 use super::{
+    added::Addition,
     change::Change,
-    desired::{Desired, Target, Tunnel, TunnelKind, TunnelNeighbour},
-    observe::{HeldRoute, Observed},
+    desired::{Desired, FabricRoute, Target, Tunnel, TunnelKind, TunnelNeighbour},
+    observe::{HeldRoute, HeldTunnel, Observed, Owner},
     settings::Settings,
 };
 
@@ -20,59 +28,103 @@ pub fn diff(settings: &Settings, desired: &Desired, observed: &Observed) -> Vec<
             changes.push(Change::Sysctl(wanted.clone(), now));
         }
     }
-    let mut anew = Vec::new();
     let mut foreign = Vec::new();
     for tunnel in &desired.tunnels {
-        match observed.tunnels.get(&tunnel.name).filter(|held| !held.ours) {
-            Some(held) if mismatch(tunnel, held).is_some() => {
-                changes.push(Change::ForeignTunnel(tunnel.clone(), held.description.clone()));
-                foreign.push(tunnel.name.as_str());
-            }
-            _ => tunnel_changes(tunnel, observed, &mut changes, &mut anew),
+        if let Some(held) = observed.tunnels.get(&tunnel.name)
+            && (matches!(held.owner, Owner::Fabric(_))
+                || held.owner == Owner::Other && !held.kind.is(&tunnel.kind))
+        {
+            changes.push(Change::ForeignTunnel(tunnel.clone(), held.kind.clone(), held.owner));
+            foreign.push(tunnel.name.clone());
         }
     }
-    let without = (!foreign.is_empty()).then(|| without(desired, &foreign));
-    let desired = without.as_ref().unwrap_or(desired);
-    entry_changes(desired, observed, &anew, &mut changes);
-    route_changes(settings, desired, observed, &anew, &mut changes);
-    stale(desired, observed, &anew, &mut changes);
+    let mut desired = desired.clone();
+    leave_out(&mut desired, &foreign);
+    fit(&mut desired, observed);
+    let mut lost = Vec::new();
+    for tunnel in desired.tunnels.iter().filter(|tunnel| !foreign.contains(&tunnel.name)) {
+        tunnel_changes(tunnel, &desired, observed, &mut changes, &mut lost);
+    }
+    forwarding_changes(&desired, observed, &lost, &mut changes);
+    neighbour_changes(&desired, observed, &lost, &mut changes);
+    route_changes(settings, &desired, observed, &lost, &mut changes);
+    stale(&desired, observed, &lost, &mut changes);
     changes
 }
 
-/// What is desired but for all that leads through some devices.
-fn without(desired: &Desired, devices: &[&str]) -> Desired {
-    let mut rest = desired.clone();
-    rest.neighbours.retain(|entry| !devices.contains(&entry.device.as_str()));
-    rest.forwarding.retain(|entry| !devices.contains(&entry.device.as_str()));
-    rest.routes.retain(|route| match &route.target {
-        Target::Node { device, .. } => !devices.contains(&device.as_str()),
+/// Leaves out what leads through some devices.
+fn leave_out(desired: &mut Desired, devices: &[String]) {
+    if devices.is_empty() {
+        return;
+    }
+    desired.neighbours.retain(|entry| !devices.contains(&entry.device));
+    desired.forwarding.retain(|entry| !devices.contains(&entry.device));
+    desired.routes.retain(|route| match &route.target {
+        Target::Node { device, .. } => !devices.contains(device),
         Target::Blackhole => true,
     });
-    rest
+}
+
+/// Another's device keeps its MTU: the routes take that, where it is less.
+fn fit(desired: &mut Desired, observed: &Observed) {
+    for tunnel in &mut desired.tunnels {
+        let Some(held) = guest_on(observed, &tunnel.name).filter(|held| !is_unused(tunnel, held))
+        else {
+            continue;
+        };
+        let narrower = held.mtu < tunnel.mtu;
+        tunnel.mtu = held.mtu;
+        for route in desired.routes.iter_mut().filter(|_| narrower) {
+            if let Target::Node { device, mtu: Some(mtu), .. } = &mut route.target
+                && *device == tunnel.name
+            {
+                *mtu = held.mtu;
+            }
+        }
+    }
+}
+
+/// Another's device by that name.
+fn guest_on<'a>(observed: &'a Observed, name: &str) -> Option<&'a HeldTunnel> {
+    observed.tunnels.get(name).filter(|held| held.owner == Owner::Other)
+}
+
+/// The IPIP module makes a device in every namespace; one that is down and has
+/// no address is nobody's.
+fn is_unused(tunnel: &Tunnel, held: &HeldTunnel) -> bool {
+    tunnel.kind == TunnelKind::Ipip && !held.up && held.addresses.is_empty()
 }
 
 fn tunnel_changes(
     tunnel: &Tunnel,
+    desired: &Desired,
     observed: &Observed,
     changes: &mut Vec<Change>,
-    anew: &mut Vec<String>,
+    lost: &mut Vec<String>,
 ) {
     let name = tunnel.name.clone();
-    let add = |changes: &mut Vec<Change>| {
+    let made = |changes: &mut Vec<Change>| {
         changes.push(Change::SetUp(name.clone()));
         changes.extend(tunnel.address.map(|address| Change::AddAddress(name.clone(), address)));
     };
     let Some(held) = observed.tunnels.get(&tunnel.name) else {
-        changes.push(Change::CreateTunnel(tunnel.clone()));
-        anew.push(name.clone());
-        return add(changes);
+        lost.push(name.clone());
+        changes.push(match in_the_way(tunnel, desired, observed) {
+            Some((former, held)) => {
+                lost.push(former.clone());
+                Change::ReplaceTunnel(tunnel.clone(), held.kind.clone(), former.clone())
+            }
+            None => Change::CreateTunnel(tunnel.clone()),
+        });
+        return made(changes);
     };
-    if let Some(found) = mismatch(tunnel, held) {
-        changes.push(Change::ReplaceTunnel(tunnel.clone(), found));
-        anew.push(name.clone());
-        return add(changes);
+    let guest = held.owner == Owner::Other;
+    if !guest && !held.kind.is(&tunnel.kind) {
+        lost.push(name.clone());
+        changes.push(Change::ReplaceTunnel(tunnel.clone(), held.kind.clone(), name.clone()));
+        return made(changes);
     }
-    if !held.ours && !held.up && held.addresses.is_empty() {
+    if guest && is_unused(tunnel, held) {
         changes.push(Change::Claim(name.clone()));
     }
     if held.mtu != tunnel.mtu {
@@ -85,45 +137,78 @@ fn tunnel_changes(
         changes.push(Change::AddAddress(name.clone(), address));
     }
     let surplus = held.addresses.iter().filter(|address| {
-        tunnel.address.is_some_and(|own| own.is_ipv4() == address.is_ipv4() && own != **address)
-            && !is_link_local(address)
+        let same_family = tunnel.address.is_some_and(|own| own.is_ipv4() == address.is_ipv4());
+        let ours = !guest || observed.added.has(Addition::Address(&name, **address));
+        same_family && ours && tunnel.address != Some(**address) && !is_link_local(address)
     });
     changes.extend(surplus.map(|address| Change::DeleteAddress(name.clone(), *address)));
 }
 
-/// What a device is, if it is not what it should be.
-fn mismatch(tunnel: &Tunnel, held: &super::observe::HeldTunnel) -> Option<String> {
-    // An IPIP device has nothing that could differ; a device of another kind
-    // under this name is not looked into any further than its description.
-    let other_kind = tunnel.kind == TunnelKind::Ipip && held.description != "ipip";
-    if held.kind == tunnel.kind && !other_kind {
-        return None;
-    }
-    Some(held.description.clone())
+/// A device of ours under a name that is not wanted any more, beside which the
+/// kernel does not take the new one.
+fn in_the_way<'a>(
+    tunnel: &Tunnel,
+    desired: &Desired,
+    observed: &'a Observed,
+) -> Option<(&'a String, &'a HeldTunnel)> {
+    observed.tunnels.iter().find(|(name, held)| {
+        held.owner == Owner::Ours
+            && held.kind.excludes(&tunnel.kind)
+            && !desired.tunnels.iter().any(|other| other.name == **name)
+    })
 }
 
-fn is_link_local(address: &ipnetwork::IpNetwork) -> bool {
-    matches!(address.ip(), std::net::IpAddr::V6(ip) if ip.is_unicast_link_local())
+fn is_link_local(address: &IpNetwork) -> bool {
+    matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
-fn entry_changes(
+fn forwarding_changes(
     desired: &Desired,
     observed: &Observed,
-    anew: &[String],
+    lost: &[String],
     changes: &mut Vec<Change>,
 ) {
-    // The dumps are turned into sets once, not searched for every peer.
-    let neighbours: std::collections::HashSet<_> = observed.neighbours.iter().collect();
-    let forwarding: std::collections::HashSet<_> = observed.forwarding.iter().collect();
+    // The dumps are turned into maps once, not searched for every peer.
+    let held: HashMap<_, _> =
+        observed.forwarding.iter().map(|entry| ((&entry.device, entry.mac), entry)).collect();
     for entry in &desired.forwarding {
-        if anew.contains(&entry.device) || !forwarding.contains(entry) {
-            changes.push(Change::SetForwarding(entry.clone()));
+        let now = held.get(&(&entry.device, entry.mac)).filter(|_| !lost.contains(&entry.device));
+        match now {
+            Some(now) if *now == entry => {}
+            Some(now) if !is_ours(observed, &entry.device, Addition::Forwarding(now)) => {
+                changes.push(Change::ForeignForwarding(entry.clone(), (*now).clone()));
+            }
+            _ => changes.push(Change::SetForwarding(entry.clone())),
         }
     }
+}
+
+fn neighbour_changes(
+    desired: &Desired,
+    observed: &Observed,
+    lost: &[String],
+    changes: &mut Vec<Change>,
+) {
+    let held: HashMap<_, _> = observed.neighbours.iter().map(|entry| (key(entry), entry)).collect();
     for entry in &desired.neighbours {
-        if anew.contains(&entry.device) || !neighbours.contains(entry) {
-            changes.push(Change::SetNeighbour(entry.clone()));
+        let now = held.get(&key(entry)).filter(|_| !lost.contains(&entry.device));
+        match now {
+            Some(now) if *now == entry => {}
+            Some(now) if !is_ours(observed, &entry.device, Addition::Neighbour(now)) => {
+                changes.push(Change::ForeignNeighbour(entry.clone(), (*now).clone()));
+            }
+            _ => changes.push(Change::SetNeighbour(entry.clone())),
         }
+    }
+}
+
+/// Whether an entry is ours to change: all on a device of ours, and on another's
+/// what we have added.
+fn is_ours(observed: &Observed, device: &str, addition: Addition<'_>) -> bool {
+    match observed.tunnels.get(device).map(|held| held.owner) {
+        Some(Owner::Ours) => true,
+        Some(Owner::Other) => observed.added.has(addition),
+        Some(Owner::Fabric(_)) | None => false,
     }
 }
 
@@ -131,66 +216,106 @@ fn route_changes(
     settings: &Settings,
     desired: &Desired,
     observed: &Observed,
-    anew: &[String],
+    lost: &[String],
     changes: &mut Vec<Change>,
 ) {
+    // Several routes may have one key: the kernel uses the first of them, which
+    // is the one that it lists first and replaces.
+    let mut held: HashMap<IpNetwork, Vec<&HeldRoute>> = HashMap::new();
     let (same_key, former): (Vec<_>, Vec<_>) =
-        observed.routes.iter().partition(|route| route.same_metric);
-    let mut held: std::collections::HashMap<_, _> =
-        same_key.into_iter().map(|route| (route.destination, route)).collect();
-    for wanted in &desired.routes {
-        let lost = |found: &HeldRoute| matches!(&found.target, Some(Target::Node { device, .. }) if anew.contains(device));
-        match held.remove(&wanted.destination) {
-            None => changes.push(Change::CreateRoute(wanted.clone())),
-            Some(found) if found.protocol != settings.keys.protocol => {
-                changes.push(Change::Conflict(wanted.clone(), found.clone()));
-            }
-            // The kernel drops a device's routes with the device.
-            Some(found) if lost(found) => changes.push(Change::CreateRoute(wanted.clone())),
-            Some(found) if found.target.as_ref() != Some(&wanted.target) => {
-                changes.push(Change::ReplaceRoute(wanted.clone(), found.clone()));
-            }
-            Some(_) => {}
-        }
+        observed.routes.iter().partition(|route| route.same_key);
+    for route in same_key {
+        held.entry(route.destination).or_default().push(route);
     }
-    let mut stale: Vec<_> = held
-        .into_values()
-        .chain(former)
-        .filter(|route| route.protocol == settings.keys.protocol && !route.on_host_link)
-        .collect();
-    stale.sort_by_key(|route| (route.destination, route.same_metric));
+    let mut stale: Vec<&HeldRoute> = former;
+    for wanted in &desired.routes {
+        // The kernel drops a device's routes with the device.
+        let mut routes = held.remove(&wanted.destination).unwrap_or_default();
+        routes.retain(|route| !is_lost(route, lost));
+        stale.extend(changes_to(wanted, &routes, settings.keys.protocol, changes));
+    }
+    stale.extend(held.into_values().flatten().filter(|route| !is_lost(route, lost)));
+    stale.retain(|route| route.protocol == settings.keys.protocol && !route.on_host_link);
+    stale.sort_by_key(|route| (route.destination, route.same_key));
     changes.extend(stale.into_iter().cloned().map(Change::DeleteRoute));
 }
 
+fn is_lost(route: &HeldRoute, lost: &[String]) -> bool {
+    matches!(&route.target, Some(Target::Node { device, .. }) if lost.contains(device))
+}
+
+/// What makes the first of several routes of one key the wanted one. Returns
+/// those that nobody needs then.
+fn changes_to<'a>(
+    wanted: &FabricRoute,
+    routes: &[&'a HeldRoute],
+    protocol: u8,
+    changes: &mut Vec<Change>,
+) -> Vec<&'a HeldRoute> {
+    let Some((first, _)) = routes.split_first() else {
+        changes.push(Change::CreateRoute(wanted.clone()));
+        return Vec::new();
+    };
+    let is_wanted = |route: &HeldRoute| {
+        route.protocol == protocol && route.target.as_ref() == Some(&wanted.target)
+    };
+    let mut kept = routes.iter().position(|route| is_wanted(route));
+    if first.protocol != protocol {
+        changes.push(Change::Conflict(wanted.clone(), (*first).clone()));
+    } else if kept.is_none() {
+        changes.push(Change::ReplaceRoute(wanted.clone(), (*first).clone()));
+        kept = Some(0);
+    }
+    // The kernel refuses to put a route in another's place that it has already:
+    // there it is enough to remove those in front of it.
+    let surplus = routes.iter().enumerate().filter(|(place, _)| Some(*place) != kept);
+    surplus.map(|(_, route)| *route).collect()
+}
+
 /// Entries and devices of ours that nothing needs any more.
-fn stale(desired: &Desired, observed: &Observed, anew: &[String], changes: &mut Vec<Change>) {
-    let wanted: std::collections::HashSet<_> = desired.neighbours.iter().map(key).collect();
+fn stale(desired: &Desired, observed: &Observed, lost: &[String], changes: &mut Vec<Change>) {
+    let wanted: HashSet<_> = desired.neighbours.iter().map(key).collect();
     for entry in &observed.neighbours {
-        if !anew.contains(&entry.device) && !wanted.contains(&key(entry)) {
+        let ours = is_ours(observed, &entry.device, Addition::Neighbour(entry));
+        if ours && !lost.contains(&entry.device) && !wanted.contains(&key(entry)) {
             changes.push(Change::DeleteNeighbour(entry.clone()));
         }
     }
-    let wanted: std::collections::HashSet<_> =
-        desired.forwarding.iter().map(|entry| (&entry.device, entry.mac.0)).collect();
+    let wanted: HashSet<_> =
+        desired.forwarding.iter().map(|entry| (&entry.device, entry.mac)).collect();
     for entry in &observed.forwarding {
-        if !anew.contains(&entry.device) && !wanted.contains(&(&entry.device, entry.mac.0)) {
+        let ours = is_ours(observed, &entry.device, Addition::Forwarding(entry));
+        if ours && !lost.contains(&entry.device) && !wanted.contains(&(&entry.device, entry.mac)) {
             changes.push(Change::DeleteForwarding(entry.clone()));
         }
     }
-    let kept = |name: &String| desired.tunnels.iter().any(|tunnel| tunnel.name == *name);
-    let mut gone: Vec<_> =
-        observed.tunnels.iter().filter(|(name, tunnel)| tunnel.ours && !kept(name)).collect();
+    let gone = |name: &String| {
+        !lost.contains(name) && !desired.tunnels.iter().any(|tunnel| tunnel.name == *name)
+    };
+    let mut gone: Vec<_> = observed.tunnels.iter().filter(|(name, _)| gone(name)).collect();
     gone.sort_by_key(|(name, _)| *name);
     for (name, tunnel) in gone {
-        if tunnel.kind == TunnelKind::Ipip {
-            let addresses = tunnel.addresses.iter().filter(|address| !is_link_local(address));
-            changes.extend(addresses.map(|own| Change::DeleteAddress(name.clone(), *own)));
-            changes.push(Change::Release(name.clone()));
-        }
-        changes.push(Change::DeleteTunnel(name.clone()));
+        tunnel_goes(name, tunnel, observed, changes);
     }
 }
 
-fn key(entry: &TunnelNeighbour) -> (&str, std::net::IpAddr) {
+fn tunnel_goes(name: &str, tunnel: &HeldTunnel, observed: &Observed, changes: &mut Vec<Change>) {
+    let name = name.to_owned();
+    let added = |address: &&IpNetwork| observed.added.has(Addition::Address(&name, **address));
+    let addresses = tunnel.addresses.iter().filter(|address| !is_link_local(address));
+    let delete = |address: &IpNetwork| Change::DeleteAddress(name.clone(), *address);
+    match tunnel.owner {
+        Owner::Other => changes.extend(addresses.filter(added).map(delete)),
+        Owner::Ours if tunnel.kind.is(&TunnelKind::Ipip) => {
+            changes.extend(addresses.map(delete));
+            changes.push(Change::Release(name.clone()));
+            changes.push(Change::DeleteTunnel(name));
+        }
+        Owner::Ours => changes.push(Change::DeleteTunnel(name)),
+        Owner::Fabric(_) => {}
+    }
+}
+
+fn key(entry: &TunnelNeighbour) -> (&str, IpAddr) {
     (&entry.device, entry.address)
 }

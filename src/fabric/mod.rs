@@ -7,6 +7,7 @@
 //! ([`diff`]) gives the changes, which `plan` prints and `apply` carries out.
 //! Only [`observe`] and [`apply`] talk to the kernel.
 
+pub mod added;
 pub mod apply;
 pub mod change;
 mod describe;
@@ -20,6 +21,7 @@ pub mod reconcile;
 pub mod settings;
 pub mod uplink;
 
+pub use added::Added;
 pub use change::{Action, Change};
 pub use describe::describe;
 pub use desired::Desired;

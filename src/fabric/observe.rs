@@ -6,6 +6,7 @@ use std::{collections::HashMap, fmt, net::IpAddr};
 use ipnetwork::IpNetwork;
 
 use super::{
+    added::Added,
     desired::{Desired, Facts, Forwarding, Path, Target, TunnelKind, TunnelNeighbour},
     digest::Scope,
     peers::Peers,
@@ -14,22 +15,42 @@ use super::{
 };
 use crate::{
     net::{
-        Error, Socket, addr, fdb, forwarding,
+        Error, Mac, Socket, addr, fdb, forwarding,
         link::{self, Link},
         neigh,
         route::{self, Found, Kind, TABLE_MAIN},
         sysctl::{self, Sysctl},
+        tunnel::Vxlan,
     },
     pod::identity::{GROUPS, is_marked},
 };
 
-/// The alias that marks a tunnel device as made by us.
-pub const TUNNEL_ALIAS: &str = "manx1-fabric";
+/// The first word of the alias that marks a tunnel device as made by us; the
+/// second is the route protocol of the fabric that did.
+const TUNNEL_ALIAS: &str = "manx1-fabric";
 
-/// The interface group (`MANX`) that marks it from its creation on, as the alias
-/// cannot: a kill in between would leave a device that nobody owns. The module's
-/// own `tunl0` is not of our creation and has only the alias.
-pub const TUNNEL_GROUP: u32 = 0x4d41_4e58;
+/// The interface groups (`MAF` and the route protocol) that mark it from its
+/// creation on, as the alias cannot: a kill in between would leave a device that
+/// nobody owns. The module's own `tunl0` is not of our creation.
+const TUNNEL_GROUPS: u32 = 0x4d41_4600;
+
+/// The alias of the tunnel devices of one fabric.
+pub fn tunnel_alias(protocol: u8) -> String {
+    format!("{TUNNEL_ALIAS} {protocol}")
+}
+
+/// The interface group of the tunnel devices of one fabric.
+pub fn tunnel_group(protocol: u8) -> u32 {
+    TUNNEL_GROUPS | u32::from(protocol)
+}
+
+/// The route protocol of the fabric whose mark a link bears.
+fn marked(link: &Link) -> Option<u8> {
+    let of_alias = |alias: &str| alias.strip_prefix(TUNNEL_ALIAS)?.trim_start().parse().ok();
+    let [protocol, rest @ ..] = link.group.to_le_bytes();
+    let [_, groups @ ..] = TUNNEL_GROUPS.to_le_bytes();
+    link.alias.as_deref().and_then(of_alias).or((rest == groups).then_some(protocol))
+}
 
 /// The metric that the kernel gives an IPv6 route without one
 /// (IP6_RT_PRIO_USER, include/net/ip6_route.h).
@@ -52,21 +73,113 @@ pub struct Observed {
     pub sysctls: HashMap<String, String>,
     /// What has to be set before IPv6 forwarding is turned on.
     pub keep_advertised: Vec<Sysctl>,
+    /// What we have added to devices of others.
+    pub added: Added,
+}
+
+/// Whose a tunnel device is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Owner {
+    /// Made or claimed by this fabric, which decides about it.
+    Ours,
+    /// That of the fabric of another route protocol: no affair of this one.
+    Fabric(u8),
+    /// Somebody else's. It may serve as it is, with what is added to it.
+    Other,
+}
+
+/// What a device is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum HeldKind {
+    /// IP in IP.
+    Ipip,
+    /// VXLAN.
+    Vxlan {
+        /// What it was created with.
+        vxlan: Vxlan,
+        /// Name of the device that outer packets leave by.
+        parent: String,
+        /// The device's own MAC address.
+        mac: Option<Mac>,
+    },
+    /// Nothing that a fabric could use.
+    Other(String),
+}
+
+impl HeldKind {
+    fn of(link: &Link, names: &HashMap<u32, &Link>) -> Self {
+        match (link.kind.as_deref(), &link.vxlan) {
+            (Some("ipip"), _) => Self::Ipip,
+            (_, Some(vxlan)) => {
+                let parent = names.get(&vxlan.parent).map(|link| link.name.clone());
+                let parent = parent.unwrap_or_default();
+                Self::Vxlan { vxlan: vxlan.clone(), parent, mac: link.mac }
+            }
+            (other, None) => Self::Other(other.unwrap_or("a hardware device").to_owned()),
+        }
+    }
+
+    /// Whether it is what is wanted.
+    pub fn is(&self, wanted: &TunnelKind) -> bool {
+        match (self, wanted) {
+            (Self::Ipip, TunnelKind::Ipip) => true,
+            (
+                Self::Vxlan { vxlan, parent: held_parent, mac: held_mac },
+                TunnelKind::Vxlan { vni, port, local, parent, mac },
+            ) => {
+                let held = (vxlan.vni, vxlan.port, vxlan.local, vxlan.learning);
+                held == (*vni, *port, Some(*local), false)
+                    && held_parent == parent
+                    && *held_mac == Some(*mac)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the kernel refuses a device of the wanted kind beside it
+    /// (`vxlan_vni_in_use`, drivers/net/vxlan).
+    pub fn excludes(&self, wanted: &TunnelKind) -> bool {
+        match (self, wanted) {
+            (Self::Vxlan { vxlan, .. }, TunnelKind::Vxlan { vni, port, local, .. }) => {
+                let ipv4 = vxlan.local.is_none_or(|ip| ip.is_ipv4());
+                (vxlan.vni, vxlan.port, ipv4) == (*vni, *port, local.is_ipv4())
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for HeldKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ipip => write!(f, "ipip"),
+            Self::Other(kind) => write!(f, "{kind}"),
+            Self::Vxlan { vxlan, parent, mac } => {
+                write!(f, "vxlan id {} dstport {}", vxlan.vni, vxlan.port)?;
+                if let Some(local) = vxlan.local {
+                    write!(f, " local {local}")?;
+                }
+                write!(f, " dev {parent}")?;
+                if let Some(mac) = mac {
+                    write!(f, " mac {mac}")?;
+                }
+                if vxlan.learning { write!(f, " learning") } else { Ok(()) }
+            }
+        }
+    }
 }
 
 /// A tunnel device that exists.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HeldTunnel {
-    /// What it is, as far as it is one that the fabric could have made.
-    pub kind: TunnelKind,
-    /// What it is, in words.
-    pub description: String,
+    /// What it is.
+    pub kind: HeldKind,
     /// MTU in bytes.
     pub mtu: u32,
     /// Administratively up.
     pub up: bool,
-    /// Bears our mark.
-    pub ours: bool,
+    /// Whose it is.
+    pub owner: Owner,
     /// Its addresses.
     pub addresses: Vec<IpNetwork>,
 }
@@ -78,8 +191,9 @@ pub struct HeldRoute {
     pub destination: IpNetwork,
     /// Who made it.
     pub protocol: u8,
-    /// It has the fabric's metric, and with it the key of a route of ours.
-    pub same_metric: bool,
+    /// It has the fabric's metric and no type of service, and with them the key of
+    /// a route of ours.
+    pub same_key: bool,
     /// Where it leads, as far as the fabric could have made it so.
     pub target: Option<Target>,
     /// Its device is a pod's host link.
@@ -118,7 +232,7 @@ pub fn facts(socket: &mut Socket, settings: &Settings, peers: &Peers) -> Result<
             let found = found?;
             let link = names.get(&found.device()?)?;
             // What the fabric itself has made leads to no node.
-            if found.local || settings.is_tunnel(&link.name) {
+            if found.local || marked(link).is_some() || settings.is_tunnel(&link.name) {
                 return None;
             }
             let mtu = found.route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
@@ -141,8 +255,9 @@ pub fn observe(
     socket: &mut Socket,
     settings: &Settings,
     desired: &Desired,
+    added: &Added,
 ) -> Result<Observed, Error> {
-    let mut observed = collect(socket, settings, &Scope::of(desired), route::all)?;
+    let mut observed = collect(socket, settings, &Scope::of(desired), added, route::all)?;
     if desired.sysctls.iter().any(|wanted| wanted.key == forwarding::IPV6) {
         observed.keep_advertised = forwarding::keep_advertised_routes(socket)?;
     }
@@ -161,26 +276,32 @@ pub fn observe_own(
 ) -> Result<Observed, Error> {
     let of_protocol =
         |socket: &mut Socket, ipv6| route::of_protocol(socket, ipv6, settings.keys.protocol);
-    collect(socket, settings, scope, of_protocol)
+    collect(socket, settings, scope, &Added::default(), of_protocol)
 }
 
 fn collect(
     socket: &mut Socket,
     settings: &Settings,
     scope: &Scope,
+    added: &Added,
     routes: impl Fn(&mut Socket, bool) -> Result<Vec<Found>, Error>,
 ) -> Result<Observed, Error> {
     let links = link::all(socket)?;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
     let mut observed = Observed {
         indexes: links.iter().map(|link| (link.name.clone(), link.index)).collect(),
+        added: added.clone(),
         ..Observed::default()
     };
     for link in &links {
-        let ours = link.group == TUNNEL_GROUP || link.alias.as_deref() == Some(TUNNEL_ALIAS);
-        let wanted = scope.tunnels.contains(&link.name);
-        if ours || wanted {
-            observe_tunnel(socket, link, ours, &names, &mut observed)?;
+        let owner = match marked(link) {
+            Some(protocol) if protocol == settings.keys.protocol => Owner::Ours,
+            Some(protocol) => Owner::Fabric(protocol),
+            None => Owner::Other,
+        };
+        let wanted = scope.tunnels.contains(&link.name) || added.is_on(&link.name);
+        if owner == Owner::Ours || wanted {
+            observe_tunnel(socket, link, owner, &names, &mut observed)?;
         }
     }
     for ipv6 in [false, true] {
@@ -200,28 +321,15 @@ fn collect(
 fn observe_tunnel(
     socket: &mut Socket,
     link: &Link,
-    ours: bool,
+    owner: Owner,
     names: &HashMap<u32, &Link>,
     observed: &mut Observed,
 ) -> Result<(), Error> {
-    let vxlan = link.vxlan.as_ref().zip(link.mac);
-    let kind = vxlan.map_or(TunnelKind::Ipip, |(vxlan, mac)| TunnelKind::Vxlan {
-        vni: vxlan.vni,
-        port: vxlan.port,
-        local: vxlan.local,
-        parent: names.get(&vxlan.parent).map_or_else(String::new, |link| link.name.clone()),
-        mac,
-    });
-    let description = match link.kind.as_deref() {
-        Some("vxlan" | "ipip") => kind.to_string(),
-        other => other.unwrap_or("a hardware device").to_owned(),
-    };
     let tunnel = HeldTunnel {
-        kind,
-        description,
+        kind: HeldKind::of(link, names),
         mtu: link.mtu,
         up: link.up,
-        ours,
+        owner,
         addresses: addr::of_link(socket, link.index)?,
     };
     if link.vxlan.is_some() {
@@ -252,12 +360,15 @@ fn held(found: Found, settings: &Settings, names: &HashMap<u32, &Link>) -> Optio
     let ipv6 = route.destination.is_ipv6();
     let default = if ipv6 { METRIC_IPV6 } else { 0 };
     let wanted = if settings.keys.metric == 0 { default } else { settings.keys.metric };
-    let same_metric = route.priority.unwrap_or(default) == wanted;
-    if route.table != TABLE_MAIN || !(same_metric || route.protocol == settings.keys.protocol) {
+    let same_key = route.priority.unwrap_or(default) == wanted && route.tos == 0;
+    if route.table != TABLE_MAIN || !(same_key || route.protocol == settings.keys.protocol) {
         return None;
     }
     let link = found.device().and_then(|device| names.get(&device));
+    // A source or a segment size that nobody gave it makes it another route.
+    let special = found.source.is_some() || found.fixed_mtu || route.advmss.is_some();
     let target = match (route.kind, route.gateway, link) {
+        _ if special => None,
         (Kind::Blackhole, ..) => Some(Target::Blackhole),
         (Kind::Unicast, Some(gateway), Some(link)) => Some(Target::Node {
             gateway,
@@ -272,7 +383,7 @@ fn held(found: Found, settings: &Settings, names: &HashMap<u32, &Link>) -> Optio
     Some(HeldRoute {
         destination: route.destination,
         protocol: route.protocol,
-        same_metric,
+        same_key,
         target,
         on_host_link,
         found,

@@ -3,6 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use super::{
+    added::Added,
     apply::{Refused, apply},
     change::{Action, Change},
     describe::describe,
@@ -31,22 +32,28 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Compares the kernel with what the configuration and the peers ask for.
+    /// Compares the kernel with what the configuration and the peers ask for;
+    /// `added` is what was added to devices of others until now.
     ///
     /// # Errors
     /// Of the kernel's answers.
-    pub fn make(socket: &mut Socket, settings: &Settings, peers: &Peers) -> Result<Self, Error> {
+    pub fn make(
+        socket: &mut Socket,
+        settings: &Settings,
+        peers: &Peers,
+        added: &Added,
+    ) -> Result<Self, Error> {
         let facts = facts(socket, settings, peers)?;
         let desired = describe(settings, peers, &facts);
-        Self::of(socket, settings, facts, desired)
+        Self::of(socket, settings, facts, desired, added)
     }
 
     /// The plan that removes all that is ours.
     ///
     /// # Errors
     /// Of the kernel's answers.
-    pub fn undo(socket: &mut Socket, settings: &Settings) -> Result<Self, Error> {
-        Self::of(socket, settings, Facts::default(), Desired::default())
+    pub fn undo(socket: &mut Socket, settings: &Settings, added: &Added) -> Result<Self, Error> {
+        Self::of(socket, settings, Facts::default(), Desired::default(), added)
     }
 
     fn of(
@@ -54,8 +61,9 @@ impl Plan {
         settings: &Settings,
         facts: Facts,
         desired: Desired,
+        added: &Added,
     ) -> Result<Self, Error> {
-        let observed = observe(socket, settings, &desired)?;
+        let observed = observe(socket, settings, &desired, added)?;
         let changes = diff(settings, &desired, &observed);
         Ok(Self { facts, desired, observed, changes })
     }
@@ -63,6 +71,17 @@ impl Plan {
     /// Makes the changes; returns what failed.
     pub fn carry_out(&self, socket: &mut Socket, settings: &Settings) -> Refused {
         apply(socket, settings, &self.observed, &self.changes)
+    }
+
+    /// What will have been added to devices of others: to be noted before the
+    /// changes are made.
+    pub fn added_before(&self) -> Added {
+        self.observed.added.before(&self.changes, &self.observed)
+    }
+
+    /// What has been added to them once all changes are made.
+    pub fn added_after(&self) -> Added {
+        self.added_before().after(&self.desired)
     }
 
     /// The changes that can be made, without those that somebody else stands

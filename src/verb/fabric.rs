@@ -12,7 +12,7 @@ pub use ground::{Ground, Stamp, State};
 pub use pass::{Outcome, Pass};
 
 use crate::{
-    cni::{Code, Config, Error},
+    cni::{Code, Config, CrossSubnet, Error, Mode},
     fabric::{Peers, Plan, Settings, faults, reconcile::local_addresses},
     net::Socket,
     state::{Journal, Root},
@@ -154,7 +154,8 @@ pub fn differences(config: &Config, root: &Root, host: &mut Socket) -> Result<Ve
             return Ok(Vec::new());
         };
         let Some(peers) = ground.peers(host)? else { return Ok(Vec::new()) };
-        let plan = Plan::make(host, &Settings::of_config(config), &peers).map_err(kernel)?;
+        let plan = Plan::make(host, &Settings::of_config(config), &peers, &ground.added())
+            .map_err(kernel)?;
         Ok(plan.changes.iter().map(ToString::to_string).collect())
     };
     if compare(host)?.is_empty() {
@@ -207,13 +208,36 @@ pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
         config.name,
         summary(config),
     );
-    Err(Error::new(Code::INVALID_CONFIG, msg)
-        .details("give both the same mode and peersFile, or one of them another routeProtocol"))
+    Err(Error::new(Code::INVALID_CONFIG, msg).details(
+        "give both the same settings of the fabric, or one of them another routeProtocol, and \
+         with mode vxlan another vxlan.device and vni",
+    ))
 }
 
+/// All settings that the kernel's state follows from, in words: what two networks
+/// of one fabric have to agree about.
 fn summary(config: &Config) -> String {
-    let peers_file = config.fabric.peers_file.as_deref().unwrap_or("none");
-    format!("mode {:?}, peersFile {peers_file}", config.mode)
+    let keys = &config.fabric;
+    let peers_file = keys.peers_file.as_deref().unwrap_or("none");
+    let mut text = format!("mode {:?}, peersFile {peers_file}", config.mode);
+    if keys.metric != 0 {
+        text += &format!(", routeMetric {}", keys.metric);
+    }
+    if config.mode == Mode::Direct {
+        return text;
+    }
+    if keys.cross_subnet != CrossSubnet::Never {
+        text += &format!(", crossSubnet {:?}", keys.cross_subnet);
+    }
+    let sizes = [("mtu", config.mtu), ("overhead", config.overhead)];
+    for (name, bytes) in sizes {
+        text += &bytes.map(|bytes| format!(", {name} {bytes}")).unwrap_or_default();
+    }
+    if config.mode == Mode::Vxlan {
+        let (vni, port, device) = (keys.vni, keys.port, &keys.vxlan_device);
+        text += &format!(", vxlan {device} vni {vni} port {port}");
+    }
+    text
 }
 
 /// All of a configuration that the fabric depends on.

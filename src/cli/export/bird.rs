@@ -86,10 +86,10 @@ protocol kernel kernel{version} {{
 
 /// Sends packets to some of the nodes into a tunnel.
 fn wrap(text: &mut String, family: &Family) -> std::fmt::Result {
-    let bits = family.bits();
     let Some((_, device, mtu)) = family.wrapped().next() else { return Ok(()) };
-    let nodes: Vec<String> =
-        family.wrapped().map(|(node, ..)| format!("{}/{bits}", node.address)).collect();
+    // Addresses, not prefixes: BIRD looks for an address in a set of addresses
+    // only, and says so no sooner than when a route comes.
+    let nodes: Vec<String> = family.wrapped().map(|(node, ..)| node.address.to_string()).collect();
     writeln!(
         text,
         "\

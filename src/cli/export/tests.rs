@@ -45,7 +45,7 @@ fn bird_wraps_in_the_order_that_it_needs() {
     let place = |part: &str| text.find(part).unwrap_or_else(|| panic!("{part}: {text}"));
     assert!(place("onlink = true") < place("ifname = \"tunl0\""));
     assert!(place("ifname = \"tunl0\"") < place("gw = bgp_next_hop"));
-    assert!(text.contains("bgp_next_hop ~ [ 192.0.2.2/32, 198.51.100.3/32 ]"), "{text}");
+    assert!(text.contains("bgp_next_hop ~ [ 192.0.2.2, 198.51.100.3 ]"), "{text}");
     assert!(text.contains("krt_mtu = 1480"), "{text}");
     // IPv6 is not wrapped.
     assert_eq!(text.matches("tunl0").count(), 1, "{text}");

@@ -12,8 +12,11 @@ use super::{
 };
 use crate::{
     fabric::{Plan, apply::Refused},
-    net::Socket,
-    verb::repair::{self, TableRepair},
+    net::{Error, Socket},
+    verb::{
+        fabric::require_same_fabric,
+        repair::{self, TableRepair},
+    },
 };
 
 pub(in crate::cli) const SUBCOMMAND: Subcommand = Subcommand {
@@ -27,10 +30,11 @@ as it should be. What somebody else has is left alone and reported, and so are
 peers that cannot be reached. A peers file that is not valid changes nothing.
 
   --watch      stay, and repair within milliseconds what others change
-  --undo       remove all routes, neighbours and tunnels of ours, and the
-               network's masquerade table. Remove the configuration from
-               /etc/cni/net.d first where a runtime asks for the network's
-               STATUS: that brings the fabric up again
+  --undo       remove all routes, neighbours and tunnels of this configuration's
+               routeProtocol, and the network's masquerade table; not while
+               another network, with other settings, has pods there. Take the
+               configuration out of /etc/cni/net.d first where a runtime asks
+               for STATUS: that brings the fabric up again
   --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d
   --root DIR   read files and state below DIR",
     shape: Shape {
@@ -113,20 +117,41 @@ pub(super) fn print(to: &mut dyn io::Write, lines: &[String]) -> io::Result<()> 
 
 fn undo(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
     let _lock = node.ground().lock()?;
-    let mut socket = Socket::open()?;
-    let settings = node.settings();
-    let plan = Plan::undo(&mut socket, &settings)?;
-    for change in &plan.changes {
-        writeln!(console.out, "{change}")?;
+    let mut lines = Vec::new();
+    let mut errors = Vec::new();
+    if node.has_fabric() {
+        require_same_fabric(&node.config, &node.root)?;
+        (lines, errors) = undo_fabric(node)?;
+    } else {
+        writeln!(
+            console.err,
+            "note: network {} has no peersFile, and with it no routes to other nodes",
+            node.config.name
+        )?;
     }
-    let Refused { node: mut errors, peers } = plan.carry_out(&mut socket, &settings);
-    errors.extend(peers);
     if TableRepair::remove(&node.config.name)? {
-        writeln!(console.out, "- nftables table of network {}", node.config.name)?;
+        lines.push(format!("- nftables table of network {}", node.config.name));
     }
-    node.ground().forget().map_err(|error| failed("forget what was applied", &error))?;
+    for line in lines {
+        writeln!(console.out, "{line}")?;
+    }
     for error in &errors {
         writeln!(console.err, "manx: {error}")?;
     }
     Ok(if errors.is_empty() { Status::Fine } else { Status::Failed })
+}
+
+/// Takes the fabric back and forgets it; what was done, and what failed.
+fn undo_fabric(node: &Node) -> Result<(Vec<String>, Vec<Error>), Failure> {
+    let (ground, settings) = (node.ground(), node.settings());
+    let mut socket = Socket::open()?;
+    let plan = Plan::undo(&mut socket, &settings, &ground.added())?;
+    ground.unsettle()?;
+    let Refused { node: mut errors, peers } = plan.carry_out(&mut socket, &settings);
+    errors.extend(peers);
+    // What is left is remembered, so that it can be tried again.
+    if errors.is_empty() {
+        ground.forget().map_err(|error| failed("forget what was applied", &error))?;
+    }
+    Ok((plan.changes.iter().map(ToString::to_string).collect(), errors))
 }

@@ -19,7 +19,7 @@ use crate::{
     net::Socket,
     state::Root,
     verb::{
-        fabric::{Ground, Pass},
+        fabric::{Ground, Pass, Stamp},
         repair::{self, Repair, TableRepair},
     },
 };
@@ -70,6 +70,12 @@ impl Node {
 
     fn ground(&self) -> Ground {
         Ground::new(&self.root, self.config.fabric.protocol)
+    }
+
+    /// Whether this network has a fabric, or had one when it was applied last.
+    fn has_fabric(&self) -> bool {
+        let had = |stamp: Stamp| stamp.network == self.config.name;
+        self.peers_file.is_some() || self.ground().stamp().is_some_and(had)
     }
 
     /// Compares the node with what it should be.

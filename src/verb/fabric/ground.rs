@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cni::Error,
     fabric::{
-        Peers, Settings,
+        Added, Peers, Settings,
         digest::{self, Scope},
         reconcile::local_addresses,
     },
@@ -31,7 +31,7 @@ use super::super::{file, kernel};
 pub struct Stamp {
     /// The network whose configuration was applied.
     pub network: String,
-    /// Mode and peers file, for a message.
+    /// The settings of the fabric, for a message and to compare.
     pub summary: String,
     /// The configuration as it was.
     pub(super) settings: String,
@@ -43,6 +43,9 @@ pub struct Stamp {
     pub(super) digest: Option<u64>,
     /// What the digest is of.
     pub(super) scope: Scope,
+    /// What was added to devices of others.
+    #[serde(default)]
+    pub(super) added: Added,
     /// The narrowest device towards a peer, and its MTU in bytes.
     pub(super) uplink: Option<(String, u32)>,
     /// The pod CIDRs of all nodes.
@@ -101,6 +104,22 @@ impl Ground {
     /// What was applied last.
     pub fn stamp(&self) -> Option<Stamp> {
         serde_json::from_slice(&fs::read(self.path("json")).ok()?).ok()
+    }
+
+    /// What was added to devices of others until now.
+    pub fn added(&self) -> Added {
+        self.stamp().map(|stamp| stamp.added).unwrap_or_default()
+    }
+
+    /// Notes that what was applied is being taken back.
+    ///
+    /// # Errors
+    /// Of writing the file.
+    pub fn unsettle(&self) -> Result<(), Error> {
+        match self.stamp() {
+            Some(stamp) => self.note(&Stamp { state: State::Begun, ..stamp }, None),
+            None => Ok(()),
+        }
     }
 
     /// How long ago the last pass was. A clock that was set back makes it old.

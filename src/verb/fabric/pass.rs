@@ -62,7 +62,7 @@ impl Pass {
         // pass for the one that was applied.
         let version = file_version(path);
         let (peers, bytes) = read_peers(path, config, host)?;
-        Self::of(config, host, &peers, version, Some(bytes))
+        Self::of(config, root, host, (&peers, version, Some(bytes)))
     }
 
     /// Compares the node with its configuration and the last valid peers that
@@ -75,17 +75,17 @@ impl Pass {
         let ground = Ground::new(root, config.fabric.protocol);
         let Some(peers) = ground.peers(host)? else { return Ok(None) };
         let version = ground.stamp().map(|stamp| stamp.file).unwrap_or_default();
-        Self::of(config, host, &peers, version, None).map(Some)
+        Self::of(config, root, host, (&peers, version, None)).map(Some)
     }
 
     fn of(
         config: &Config,
+        root: &Root,
         host: &mut Socket,
-        peers: &Peers,
-        version: String,
-        file: Option<Vec<u8>>,
+        (peers, version, file): (&Peers, String, Option<Vec<u8>>),
     ) -> Result<Self, Error> {
-        let plan = Plan::make(host, &Settings::of_config(config), peers).map_err(kernel)?;
+        let added = Ground::new(root, config.fabric.protocol).added();
+        let plan = Plan::make(host, &Settings::of_config(config), peers, &added).map_err(kernel)?;
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
         let stamp = Stamp {
             network: config.name.clone(),
@@ -94,6 +94,7 @@ impl Pass {
             file: version,
             state: State::Begun,
             digest: None,
+            added: plan.added_before(),
             scope: Scope::of(&plan.desired),
             uplink: plan.uplink().map(|uplink| (uplink.device, uplink.mtu)),
             pod_cidrs: peers.pod_cidrs().collect(),
@@ -130,6 +131,9 @@ impl Pass {
             (true, true) => State::Whole,
             (true, false) => State::Wanting(wanting),
         };
+        if node.is_empty() && peers.is_empty() {
+            stamp.added = plan.added_after();
+        }
         // Of what the kernel was seen to have, not of what it was told.
         stamp.digest =
             (!changes).then(|| digest::of_observed(&plan.observed, config.fabric.protocol));
