@@ -6,7 +6,10 @@ use std::{collections::HashMap, fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 
-use crate::net::{Mac, sysctl::Sysctl};
+use crate::{
+    net::{Mac, sysctl::Sysctl},
+    pod::mtu::Uplink,
+};
 
 /// How the kernel reaches an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,6 +29,23 @@ pub struct Facts {
     pub addresses: Vec<(IpNetwork, String)>,
     /// How the kernel reaches each peer; none for an address without a route.
     pub paths: HashMap<IpAddr, Path>,
+    /// The device that packets leave by, where no peer tells.
+    pub uplink: Option<Uplink>,
+}
+
+impl Facts {
+    /// The narrowest device towards any peer, of one family if there is one of
+    /// it; else the one that packets leave by.
+    pub fn narrowest(&self, ipv6: Option<bool>) -> Option<Uplink> {
+        let of = |family: Option<bool>| {
+            let paths = self.paths.iter();
+            let chosen = paths.filter(|(peer, _)| family.is_none_or(|own| peer.is_ipv6() == own));
+            chosen.map(|(_, path)| path).min_by_key(|path| path.mtu)
+        };
+        let narrowest = of(ipv6).or_else(|| of(None));
+        let uplink = narrowest.map(|path| Uplink { device: path.device.clone(), mtu: path.mtu });
+        uplink.or_else(|| self.uplink.clone())
+    }
 }
 
 /// A tunnel device.

@@ -14,10 +14,12 @@ mod describe;
 pub mod desired;
 pub mod diff;
 pub mod digest;
+pub mod faults;
 pub mod observe;
 pub mod peers;
 pub mod reconcile;
 pub mod settings;
+pub mod uplink;
 
 pub use added::{Added, Past};
 pub use change::{Action, Change};

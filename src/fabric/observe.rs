@@ -11,6 +11,7 @@ use super::{
     digest::Scope,
     peers::Peers,
     settings::Settings,
+    uplink::uplink,
 };
 use crate::{
     net::{
@@ -226,7 +227,7 @@ impl fmt::Display for HeldRoute {
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub fn facts(socket: &mut Socket, peers: &Peers) -> Result<Facts, Error> {
+pub fn facts(socket: &mut Socket, settings: &Settings, peers: &Peers) -> Result<Facts, Error> {
     let links = link::all(socket)?;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
     let addresses = addr::all(socket)?
@@ -235,18 +236,26 @@ pub fn facts(socket: &mut Socket, peers: &Peers) -> Result<Facts, Error> {
         .collect();
     let nodes: Vec<IpAddr> =
         peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
-    let paths = route::resolve(socket, &nodes)?
+    let paths: HashMap<IpAddr, Path> = route::resolve(socket, &nodes)?
         .into_iter()
         .zip(&nodes)
         .filter_map(|(found, node)| {
             let found = found?;
             let link = names.get(&found.device()?)?;
+            // What the fabric itself has made leads to no node.
+            if found.local || marked(link).is_some() || settings.is_tunnel(&link.name) {
+                return None;
+            }
             let mtu = found.route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
             let path = Path { device: link.name.clone(), mtu, gateway: found.route.gateway };
             Some((*node, path))
         })
         .collect();
-    Ok(Facts { addresses, paths })
+    let uplink = match paths.is_empty() {
+        true => uplink(socket, &peers.me.addresses)?,
+        false => None,
+    };
+    Ok(Facts { addresses, paths, uplink })
 }
 
 /// Reads all that the desired state could differ in.

@@ -1,6 +1,6 @@
 //! From the configuration and the peers to a kernel that agrees with them.
 
-use std::net::IpAddr;
+use ipnetwork::IpNetwork;
 
 use super::{
     added::{Added, Past},
@@ -43,7 +43,7 @@ impl Plan {
         peers: &Peers,
         past: &Past,
     ) -> Result<Self, Error> {
-        let facts = facts(socket, peers)?;
+        let facts = facts(socket, settings, peers)?;
         let desired = describe(settings, peers, &facts);
         Self::of(socket, settings, facts, desired, past)
     }
@@ -97,16 +97,16 @@ impl Plan {
 
     /// The narrowest device towards any peer, from which the pods' MTU follows.
     pub fn uplink(&self) -> Option<Uplink> {
-        let narrowest = self.facts.paths.values().min_by_key(|path| path.mtu)?;
-        Some(Uplink { device: narrowest.device.clone(), mtu: narrowest.mtu })
+        self.facts.narrowest(None)
     }
 }
 
-/// The addresses of this node, by which it finds itself among the peers.
+/// The addresses of this node with their masks, by which it finds itself among
+/// the peers.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub fn local_addresses(socket: &mut Socket) -> Result<Vec<IpAddr>, Error> {
+pub fn local_addresses(socket: &mut Socket) -> Result<Vec<IpNetwork>, Error> {
     let addresses = crate::net::addr::all(socket)?;
-    Ok(addresses.into_iter().map(|(_, address)| address.ip()).collect())
+    Ok(addresses.into_iter().map(|(_, address)| address).collect())
 }

@@ -13,7 +13,7 @@ pub use pass::{Outcome, Pass};
 
 use crate::{
     cni::{Code, Config, CrossSubnet, Error, Mode},
-    fabric::{Peers, Plan, Settings, reconcile::local_addresses},
+    fabric::{Peers, Plan, Settings, faults, reconcile::local_addresses},
     net::Socket,
     state::{Journal, Root},
 };
@@ -183,13 +183,12 @@ pub fn read_peers(
     };
     let bytes = fs::read(path).map_err(|error| unavailable(error.to_string()))?;
     let local = local_addresses(host).map_err(kernel)?;
-    let peers = Peers::parse(&bytes, &|address| local.contains(&address))
-        .map_err(|problems| unavailable(problems.join("; ")))?;
-    let outside = match &config.fabric.cluster_cidrs {
-        Some(cluster) => peers.outside(cluster),
-        None => Vec::new(),
-    };
-    if outside.is_empty() { Ok((peers, bytes)) } else { Err(unavailable(outside.join("; "))) }
+    let peers = Peers::parse(&bytes, &|address| local.iter().any(|own| own.ip() == address))
+        .map_err(|problems| unavailable(first_of(&problems)))?;
+    let mut problems = faults::on_node(&peers, &local);
+    let cluster = config.fabric.cluster_cidrs.as_ref();
+    problems.extend(cluster.map(|cluster| peers.outside(cluster)).unwrap_or_default());
+    if problems.is_empty() { Ok((peers, bytes)) } else { Err(unavailable(first_of(&problems))) }
 }
 
 /// One fabric per route protocol: two networks may share one, not disagree.

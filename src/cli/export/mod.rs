@@ -89,7 +89,7 @@ fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
     };
     let mut socket = Socket::open()?;
     let (peers, _) = read_peers(path, &node.config, &mut socket)?;
-    let facts = observe::facts(&mut socket, &peers)?;
+    let facts = observe::facts(&mut socket, &settings, &peers)?;
     let desired = describe(&settings, &peers, &facts);
     let cluster = node.config.fabric.cluster_cidrs.clone().unwrap_or_default();
     Ok(Mesh::new(number, &settings, &peers, &facts, &desired, &cluster))

@@ -1,12 +1,14 @@
 //! `manx apply`: makes the node what its configuration and its peers file say.
 
+use std::io;
+
 use super::{
     super::{
         Args, Console, Failure, Status, Subcommand,
         args::{Operands, Shape},
         failed,
     },
-    Changes, Node, Source, watch,
+    Node, Source, watch,
 };
 use crate::{
     fabric::{Plan, apply::Refused},
@@ -24,13 +26,15 @@ pub(in crate::cli) const SUBCOMMAND: Subcommand = Subcommand {
 Usage: manx apply [--watch | --undo] [--conf FILE] [--root DIR]
 
 Makes the changes that plan shows, prints each, and exits 0 if the node is then
-as it should be. What somebody else has is left alone and reported. A peers file
-that is not valid changes nothing.
+as it should be. What somebody else has is left alone and reported, and so are
+peers that cannot be reached. A peers file that is not valid changes nothing.
 
   --watch      stay, and repair within milliseconds what others change
   --undo       remove all routes, neighbours and tunnels of this configuration's
                routeProtocol, and the network's masquerade table; not while
-               another network, with other settings, has pods there
+               another network, with other settings, has pods there. Take the
+               configuration out of /etc/cni/net.d first where a runtime asks
+               for STATUS: that brings the fabric up again
   --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d
   --root DIR   read files and state below DIR",
     shape: Shape {
@@ -47,59 +51,68 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         (true, true) => Err(SUBCOMMAND.usage("--undo and --watch exclude each other")),
         (true, false) => undo(&node, console),
         (false, true) => watch::watch(&node, console),
-        (false, false) => apply(&node, &mut Socket::open()?, Source::File, console),
+        (false, false) => apply(&node, console),
     }
 }
 
-/// One pass: compares, changes, notes what was applied.
-pub(super) fn apply(
-    node: &Node,
-    socket: &mut Socket,
-    source: Source,
-    console: &mut Console<'_>,
-) -> Result<Status, Failure> {
-    let _lock = node.ground().lock()?;
-    let changes = node.compare(socket, source)?;
-    let (lines, notes) = (changes.lines(), changes.notes());
-    // Before a word is written: the node does not wait for whoever reads it.
-    let done = carry_out(node, socket, changes);
-    for line in lines {
-        writeln!(console.out, "{line}")?;
-    }
-    console.out.flush()?;
-    for note in notes {
-        writeln!(console.err, "note: {note}")?;
-    }
-    for error in &done.errors {
-        writeln!(console.err, "manx: {error}")?;
-    }
-    Ok(if done.errors.is_empty() && done.whole { Status::Fine } else { Status::Failed })
+fn apply(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let report = pass(node, &mut Socket::open()?, Source::File)?;
+    let printed = print(console.out, &report.lines);
+    print(console.err, &report.remarks())?;
+    printed?;
+    Ok(if report.errors.is_empty() && report.whole { Status::Fine } else { Status::Failed })
 }
 
-/// What came of the changes.
-struct Done {
-    errors: Vec<String>,
+/// What came of a pass.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// What was changed, and what somebody else has.
+    pub(super) lines: Vec<String>,
+    notes: Vec<String>,
+    /// What could not be done.
+    pub(super) errors: Vec<String>,
     /// Nothing is wanting of the fabric.
     whole: bool,
 }
 
-fn carry_out(node: &Node, socket: &mut Socket, changes: Changes) -> Done {
-    let mut done = Done { errors: Vec::new(), whole: true };
+impl Report {
+    /// All there is to say beside what was changed.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let notes = self.notes.iter().map(|note| format!("note: {note}"));
+        notes.chain(self.errors.iter().map(|error| format!("manx: {error}"))).collect()
+    }
+}
+
+/// One pass: compares, changes, notes what was applied. Says nothing itself: the
+/// node does not wait for whoever reads it.
+pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<Report, Failure> {
+    let _lock = node.ground().lock()?;
+    let changes = node.compare(socket, source)?;
+    let (lines, notes) = (changes.lines(), changes.notes());
+    let mut report = Report { lines, notes, errors: Vec::new(), whole: true };
     let outcome = changes.fabric.map(|pass| pass.carry_out(&node.ground(), &node.config, socket));
     match outcome {
         Some(Ok(outcome)) => {
-            done.whole = outcome.wanting().is_empty();
-            done.errors.extend(outcome.refused.iter().map(ToString::to_string));
-            done.errors.extend(outcome.of_peers);
+            report.whole = outcome.wanting().is_empty();
+            report.errors.extend(outcome.refused.iter().map(ToString::to_string));
+            report.errors.extend(outcome.of_peers);
         }
-        Some(Err(error)) => done.errors.push(error.to_string()),
+        Some(Err(error)) => report.errors.push(error.to_string()),
         None => {}
     }
     let unrestored = repair::restore(socket, &changes.repairs);
-    done.errors.extend(unrestored.iter().map(ToString::to_string));
+    report.errors.extend(unrestored.iter().map(ToString::to_string));
     let table = changes.table.as_ref().map_or(Ok(()), TableRepair::restore);
-    done.errors.extend(table.err().map(|error| error.to_string()));
-    done
+    report.errors.extend(table.err().map(|error| error.to_string()));
+    Ok(report)
+}
+
+/// Writes lines at once.
+pub(super) fn print(to: &mut dyn io::Write, lines: &[String]) -> io::Result<()> {
+    for line in lines {
+        writeln!(to, "{line}")?;
+    }
+    to.flush()
 }
 
 fn undo(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {

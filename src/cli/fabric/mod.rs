@@ -2,6 +2,8 @@
 //! change, `apply` makes it so.
 
 pub(super) mod apply;
+mod files;
+mod pace;
 pub(super) mod plan;
 mod watch;
 

@@ -170,7 +170,7 @@ impl Ground {
     pub fn peers(&self, host: &mut Socket) -> Result<Option<Peers>, Error> {
         let Ok(bytes) = fs::read(self.path("peers")) else { return Ok(None) };
         let local = local_addresses(host).map_err(kernel)?;
-        Ok(Peers::parse(&bytes, &|address| local.contains(&address)).ok())
+        Ok(Peers::parse(&bytes, &|address| local.iter().any(|own| own.ip() == address)).ok())
     }
 
     /// Keeps others from changing the fabric at the same time.
