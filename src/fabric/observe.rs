@@ -219,7 +219,18 @@ impl fmt::Display for HeldRoute {
         if let Some(Target::Node { device, .. }) = &self.target {
             write!(f, " dev {device}")?;
         }
-        write!(f, " proto {}", self.protocol)
+        write!(f, " proto {}", self.protocol)?;
+        let route = &self.found.route;
+        if route.onlink {
+            write!(f, " onlink")?;
+        }
+        if let Some(source) = self.found.source {
+            write!(f, " src {source}")?;
+        }
+        if let Some(mtu) = route.mtu {
+            write!(f, " mtu {}{mtu}", if self.found.fixed_mtu { "lock " } else { "" })?;
+        }
+        route.advmss.map_or(Ok(()), |advmss| write!(f, " advmss {advmss}"))
     }
 }
 
