@@ -100,3 +100,31 @@ fn a_device_gets_another_name() {
         assert!(pods[0].netns.pings(&address), "{address}");
     }
 }
+
+/// What bears the network's former mark is taken over, not fought.
+#[test]
+fn a_network_changes_its_route_protocol() {
+    for mode in ["direct", "vxlan"] {
+        let cluster = Cluster::new(2, Families::Dual, &json!({"mode": mode}));
+        cluster.apply();
+        let pods = cluster.pods();
+        let node = &cluster.nodes[0];
+        let before = node.state();
+        let index = || node.host.link("vxlan.calico").map(|link| link["ifindex"].clone());
+        let device = index();
+        let other = node.with("routeProtocol", 120.into());
+        becomes(&other);
+        let renumbered = |line: &String| line.replace("proto 109", "proto 120");
+        assert_eq!(node.state(), before.iter().map(renumbered).collect::<Vec<_>>(), "{mode}");
+        assert_eq!(index(), device, "the device is the same");
+        for address in addresses(&pods[1]) {
+            assert!(pods[0].netns.pings(&address), "{mode}: {address}");
+        }
+        // Back again, and gone without a trace of either.
+        becomes(node);
+        assert_eq!(node.state(), before);
+        other.manx(&["apply", "--undo"]).ok();
+        let left = node.state().join("\n");
+        assert!(!left.contains("proto 109") && !left.contains("vxlan"), "{left}");
+    }
+}

@@ -15,6 +15,16 @@ use super::{
     observe::{Observed, Owner},
 };
 
+/// What earlier passes of a network's fabric have left in the kernel.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Past {
+    /// What was added to devices of others.
+    pub added: Added,
+    /// Route protocols that the network had before its present one: what bears
+    /// their mark is taken over.
+    pub protocols: Vec<u8>,
+}
+
 /// Addresses, neighbours and forwarding entries on devices of others.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Added(BTreeSet<String>);
@@ -54,6 +64,11 @@ impl Added {
     pub fn is_on(&self, device: &str) -> bool {
         // No device's name has a space in it (dev_valid_name, net/core/dev.c).
         self.0.iter().any(|text| text.split(' ').next() == Some(device))
+    }
+
+    /// Together with what was noted elsewhere.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
     }
 
     /// With what these changes will add: to be noted before they are made.

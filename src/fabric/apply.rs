@@ -145,10 +145,11 @@ fn make_device(
             }
             create(socket, tunnel, settings, indexes)
         }
-        Change::Claim(name) => match link::by_name(socket, name)? {
+        Change::Claim(name, _) => match link::by_name(socket, name)? {
             Some(link) => {
-                let alias = tunnel_alias(settings.keys.protocol);
-                socket.apply(&[link::set_alias(&link, &alias)])
+                let protocol = settings.keys.protocol;
+                let (alias, group) = (tunnel_alias(protocol), tunnel_group(protocol));
+                socket.apply(&[link::set_mark(&link, &alias, group)])
             }
             None => Err(Error::new(format!("look up link {name}"), Errno::ENODEV)),
         },
@@ -265,7 +266,7 @@ fn request(
         | Change::ReplaceTunnel(..)
         | Change::SetMtu(..)
         | Change::SetUp(_)
-        | Change::Claim(_)
+        | Change::Claim(..)
         | Change::Conflict(..)
         | Change::ForeignTunnel(..)
         | Change::ForeignNeighbour(..)

@@ -24,9 +24,9 @@ pub enum Change {
     /// A device of somebody else that is not what it should be: left alone, with
     /// all that would lead through it. What it is now.
     ForeignTunnel(Tunnel, HeldKind, Owner),
-    /// Mark a tunnel device that exists and that nobody uses as ours: the IPIP
-    /// module makes one in every namespace.
-    Claim(String),
+    /// Mark a tunnel device that exists as ours: one that nobody uses, for the
+    /// IPIP module makes one in every namespace, or one of our former protocol.
+    Claim(String, Owner),
     /// Bring a tunnel device of ours down and take our mark off it: the IPIP
     /// module's own survives its removal.
     Release(String),
@@ -89,7 +89,7 @@ impl Change {
             | Self::ReplaceTunnel(..)
             | Self::SetMtu(..)
             | Self::SetUp(_)
-            | Self::Claim(_)
+            | Self::Claim(..)
             | Self::Release(_)
             | Self::ReplaceRoute(..) => Action::Replace,
             Self::DeleteTunnel(_)
@@ -121,11 +121,15 @@ impl Change {
                     Owner::Fabric(protocol) => {
                         format!(" of the fabric of route protocol {protocol}")
                     }
-                    Owner::Ours | Owner::Other => String::new(),
+                    Owner::Ours | Owner::Former | Owner::Other => String::new(),
                 };
                 (device(&tunnel.name), Some(format!("{now}{owner}")), Some(tunnel.to_string()))
             }
-            Self::Claim(name) => (device(name), Some("unused".to_owned()), Some("ours".to_owned())),
+            Self::Claim(name, owner) => {
+                let former = *owner == Owner::Former;
+                let now = if former { "of our former route protocol" } else { "unused" };
+                (device(name), Some(now.to_owned()), Some("ours".to_owned()))
+            }
             Self::Release(name) => {
                 (device(name), Some("ours".to_owned()), Some("down, unused".to_owned()))
             }

@@ -38,6 +38,10 @@ pub fn describe(settings: &Settings, peers: &Peers, facts: &Facts) -> Desired {
     desired
 }
 
+/// The narrowest link for IPv6, in bytes (RFC 8200 section 5); the kernel takes
+/// the family off a narrower one, and its addresses and routes with it.
+const IPV6_MTU_MIN: u32 = 1280;
+
 /// One address family of the fabric.
 struct Family<'a> {
     settings: &'a Settings,
@@ -118,7 +122,16 @@ impl Family<'_> {
                 me.name
             ));
         }
-        Wrapping::Tunnel(Tunnel { name, mtu: self.mtu(desired), address, kind })
+        let mtu = self.mtu(desired);
+        if self.ipv6 && mtu < IPV6_MTU_MIN {
+            desired.wanting.push(format!(
+                "{name}: IPv6 does not go through a tunnel of {mtu} bytes; it needs {IPV6_MTU_MIN}, \
+                 and the encapsulation {} more",
+                self.settings.overhead(true)
+            ));
+            return Wrapping::Impossible;
+        }
+        Wrapping::Tunnel(Tunnel { name, mtu, address, kind })
     }
 
     /// The MTU of encapsulated traffic: that of the narrowest way to any peer less

@@ -124,8 +124,8 @@ fn tunnel_changes(
         changes.push(Change::ReplaceTunnel(tunnel.clone(), held.kind.clone(), name.clone()));
         return made(changes);
     }
-    if guest && is_unused(tunnel, held) {
-        changes.push(Change::Claim(name.clone()));
+    if guest && is_unused(tunnel, held) || held.owner == Owner::Former {
+        changes.push(Change::Claim(name.clone(), held.owner));
     }
     if held.mtu != tunnel.mtu {
         changes.push(Change::SetMtu(name.clone(), tunnel.mtu, held.mtu));
@@ -138,7 +138,7 @@ fn tunnel_changes(
     }
     let surplus = held.addresses.iter().filter(|address| {
         let same_family = tunnel.address.is_some_and(|own| own.is_ipv4() == address.is_ipv4());
-        let ours = !guest || observed.added.has(Addition::Address(&name, **address));
+        let ours = !guest || observed.past.added.has(Addition::Address(&name, **address));
         same_family && ours && tunnel.address != Some(**address) && !is_link_local(address)
     });
     changes.extend(surplus.map(|address| Change::DeleteAddress(name.clone(), *address)));
@@ -152,7 +152,7 @@ fn in_the_way<'a>(
     observed: &'a Observed,
 ) -> Option<(&'a String, &'a HeldTunnel)> {
     observed.tunnels.iter().find(|(name, held)| {
-        held.owner == Owner::Ours
+        held.owner.is_ours()
             && held.kind.excludes(&tunnel.kind)
             && !desired.tunnels.iter().any(|other| other.name == **name)
     })
@@ -206,8 +206,8 @@ fn neighbour_changes(
 /// what we have added.
 fn is_ours(observed: &Observed, device: &str, addition: Addition<'_>) -> bool {
     match observed.tunnels.get(device).map(|held| held.owner) {
-        Some(Owner::Ours) => true,
-        Some(Owner::Other) => observed.added.has(addition),
+        Some(Owner::Ours | Owner::Former) => true,
+        Some(Owner::Other) => observed.past.added.has(addition),
         Some(Owner::Fabric(_)) | None => false,
     }
 }
@@ -235,7 +235,7 @@ fn route_changes(
         stale.extend(changes_to(wanted, &routes, settings.keys.protocol, changes));
     }
     stale.extend(held.into_values().flatten().filter(|route| !is_lost(route, lost)));
-    stale.retain(|route| route.protocol == settings.keys.protocol && !route.on_host_link);
+    stale.retain(|route| route.ours && !route.on_host_link);
     stale.sort_by_key(|route| (route.destination, route.same_key));
     changes.extend(stale.into_iter().cloned().map(Change::DeleteRoute));
 }
@@ -260,7 +260,7 @@ fn changes_to<'a>(
         route.protocol == protocol && route.target.as_ref() == Some(&wanted.target)
     };
     let mut kept = routes.iter().position(|route| is_wanted(route));
-    if first.protocol != protocol {
+    if !first.ours {
         changes.push(Change::Conflict(wanted.clone(), (*first).clone()));
     } else if kept.is_none() {
         changes.push(Change::ReplaceRoute(wanted.clone(), (*first).clone()));
@@ -301,17 +301,17 @@ fn stale(desired: &Desired, observed: &Observed, lost: &[String], changes: &mut 
 
 fn tunnel_goes(name: &str, tunnel: &HeldTunnel, observed: &Observed, changes: &mut Vec<Change>) {
     let name = name.to_owned();
-    let added = |address: &&IpNetwork| observed.added.has(Addition::Address(&name, **address));
+    let added = |address: &&IpNetwork| observed.past.added.has(Addition::Address(&name, **address));
     let addresses = tunnel.addresses.iter().filter(|address| !is_link_local(address));
     let delete = |address: &IpNetwork| Change::DeleteAddress(name.clone(), *address);
     match tunnel.owner {
         Owner::Other => changes.extend(addresses.filter(added).map(delete)),
-        Owner::Ours if tunnel.kind.is(&TunnelKind::Ipip) => {
+        Owner::Ours | Owner::Former if tunnel.kind.is(&TunnelKind::Ipip) => {
             changes.extend(addresses.map(delete));
             changes.push(Change::Release(name.clone()));
             changes.push(Change::DeleteTunnel(name));
         }
-        Owner::Ours => changes.push(Change::DeleteTunnel(name)),
+        Owner::Ours | Owner::Former => changes.push(Change::DeleteTunnel(name)),
         Owner::Fabric(_) => {}
     }
 }

@@ -21,7 +21,7 @@ pub mod reconcile;
 pub mod settings;
 pub mod uplink;
 
-pub use added::Added;
+pub use added::{Added, Past};
 pub use change::{Action, Change};
 pub use describe::describe;
 pub use desired::Desired;

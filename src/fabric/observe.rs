@@ -6,7 +6,7 @@ use std::{collections::HashMap, fmt, net::IpAddr};
 use ipnetwork::IpNetwork;
 
 use super::{
-    added::Added,
+    added::Past,
     desired::{Desired, Facts, Forwarding, Path, Target, TunnelKind, TunnelNeighbour},
     digest::Scope,
     peers::Peers,
@@ -73,8 +73,8 @@ pub struct Observed {
     pub sysctls: HashMap<String, String>,
     /// What has to be set before IPv6 forwarding is turned on.
     pub keep_advertised: Vec<Sysctl>,
-    /// What we have added to devices of others.
-    pub added: Added,
+    /// What earlier passes have left.
+    pub past: Past,
 }
 
 /// Whose a tunnel device is.
@@ -82,10 +82,19 @@ pub struct Observed {
 pub enum Owner {
     /// Made or claimed by this fabric, which decides about it.
     Ours,
+    /// Made by this fabric when its routes had another protocol: taken over.
+    Former,
     /// That of the fabric of another route protocol: no affair of this one.
     Fabric(u8),
     /// Somebody else's. It may serve as it is, with what is added to it.
     Other,
+}
+
+impl Owner {
+    /// Whether this fabric decides about the device.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::Former)
+    }
 }
 
 /// What a device is.
@@ -191,6 +200,8 @@ pub struct HeldRoute {
     pub destination: IpNetwork,
     /// Who made it.
     pub protocol: u8,
+    /// This fabric did, now or when its routes had another protocol.
+    pub ours: bool,
     /// It has the fabric's metric and no type of service, and with them the key of
     /// a route of ours.
     pub same_key: bool,
@@ -255,9 +266,9 @@ pub fn observe(
     socket: &mut Socket,
     settings: &Settings,
     desired: &Desired,
-    added: &Added,
+    past: &Past,
 ) -> Result<Observed, Error> {
-    let mut observed = collect(socket, settings, &Scope::of(desired), added, route::all)?;
+    let mut observed = collect(socket, settings, &Scope::of(desired), past, route::all)?;
     if desired.sysctls.iter().any(|wanted| wanted.key == forwarding::IPV6) {
         observed.keep_advertised = forwarding::keep_advertised_routes(socket)?;
     }
@@ -276,31 +287,32 @@ pub fn observe_own(
 ) -> Result<Observed, Error> {
     let of_protocol =
         |socket: &mut Socket, ipv6| route::of_protocol(socket, ipv6, settings.keys.protocol);
-    collect(socket, settings, scope, &Added::default(), of_protocol)
+    collect(socket, settings, scope, &Past::default(), of_protocol)
 }
 
 fn collect(
     socket: &mut Socket,
     settings: &Settings,
     scope: &Scope,
-    added: &Added,
+    past: &Past,
     routes: impl Fn(&mut Socket, bool) -> Result<Vec<Found>, Error>,
 ) -> Result<Observed, Error> {
     let links = link::all(socket)?;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
     let mut observed = Observed {
         indexes: links.iter().map(|link| (link.name.clone(), link.index)).collect(),
-        added: added.clone(),
+        past: past.clone(),
         ..Observed::default()
     };
     for link in &links {
         let owner = match marked(link) {
             Some(protocol) if protocol == settings.keys.protocol => Owner::Ours,
+            Some(protocol) if past.protocols.contains(&protocol) => Owner::Former,
             Some(protocol) => Owner::Fabric(protocol),
             None => Owner::Other,
         };
-        let wanted = scope.tunnels.contains(&link.name) || added.is_on(&link.name);
-        if owner == Owner::Ours || wanted {
+        let wanted = scope.tunnels.contains(&link.name) || past.added.is_on(&link.name);
+        if owner.is_ours() || wanted {
             observe_tunnel(socket, link, owner, &names, &mut observed)?;
         }
     }
@@ -308,7 +320,7 @@ fn collect(
         let routes = routes(socket, ipv6)?;
         observed
             .routes
-            .extend(routes.into_iter().filter_map(|found| held(found, settings, &names)));
+            .extend(routes.into_iter().filter_map(|found| held(found, settings, past, &names)));
     }
     for key in &scope.sysctls {
         if let Ok(value) = sysctl::read(key) {
@@ -355,13 +367,19 @@ fn observe_tunnel(
 
 /// A route as far as it matters: of table main, and either with the fabric's
 /// metric, for others have another key, or ours from when that was another.
-fn held(found: Found, settings: &Settings, names: &HashMap<u32, &Link>) -> Option<HeldRoute> {
+fn held(
+    found: Found,
+    settings: &Settings,
+    past: &Past,
+    names: &HashMap<u32, &Link>,
+) -> Option<HeldRoute> {
     let route = &found.route;
     let ipv6 = route.destination.is_ipv6();
     let default = if ipv6 { METRIC_IPV6 } else { 0 };
     let wanted = if settings.keys.metric == 0 { default } else { settings.keys.metric };
     let same_key = route.priority.unwrap_or(default) == wanted && route.tos == 0;
-    if route.table != TABLE_MAIN || !(same_key || route.protocol == settings.keys.protocol) {
+    let ours = route.protocol == settings.keys.protocol || past.protocols.contains(&route.protocol);
+    if route.table != TABLE_MAIN || !(same_key || ours) {
         return None;
     }
     let link = found.device().and_then(|device| names.get(&device));
@@ -383,6 +401,7 @@ fn held(found: Found, settings: &Settings, names: &HashMap<u32, &Link>) -> Optio
     Some(HeldRoute {
         destination: route.destination,
         protocol: route.protocol,
+        ours,
         same_key,
         target,
         on_host_link,

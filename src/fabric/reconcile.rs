@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use super::{
-    added::Added,
+    added::{Added, Past},
     apply::{Refused, apply},
     change::{Action, Change},
     describe::describe,
@@ -33,7 +33,7 @@ pub struct Plan {
 
 impl Plan {
     /// Compares the kernel with what the configuration and the peers ask for;
-    /// `added` is what was added to devices of others until now.
+    /// `past` is what earlier passes have left.
     ///
     /// # Errors
     /// Of the kernel's answers.
@@ -41,19 +41,19 @@ impl Plan {
         socket: &mut Socket,
         settings: &Settings,
         peers: &Peers,
-        added: &Added,
+        past: &Past,
     ) -> Result<Self, Error> {
         let facts = facts(socket, settings, peers)?;
         let desired = describe(settings, peers, &facts);
-        Self::of(socket, settings, facts, desired, added)
+        Self::of(socket, settings, facts, desired, past)
     }
 
     /// The plan that removes all that is ours.
     ///
     /// # Errors
     /// Of the kernel's answers.
-    pub fn undo(socket: &mut Socket, settings: &Settings, added: &Added) -> Result<Self, Error> {
-        Self::of(socket, settings, Facts::default(), Desired::default(), added)
+    pub fn undo(socket: &mut Socket, settings: &Settings, past: &Past) -> Result<Self, Error> {
+        Self::of(socket, settings, Facts::default(), Desired::default(), past)
     }
 
     fn of(
@@ -61,9 +61,9 @@ impl Plan {
         settings: &Settings,
         facts: Facts,
         desired: Desired,
-        added: &Added,
+        past: &Past,
     ) -> Result<Self, Error> {
-        let observed = observe(socket, settings, &desired, added)?;
+        let observed = observe(socket, settings, &desired, past)?;
         let changes = diff(settings, &desired, &observed);
         Ok(Self { facts, desired, observed, changes })
     }
@@ -76,7 +76,7 @@ impl Plan {
     /// What will have been added to devices of others: to be noted before the
     /// changes are made.
     pub fn added_before(&self) -> Added {
-        self.observed.added.before(&self.changes, &self.observed)
+        self.observed.past.added.before(&self.changes, &self.observed)
     }
 
     /// What has been added to them once all changes are made.

@@ -154,8 +154,9 @@ pub fn differences(config: &Config, root: &Root, host: &mut Socket) -> Result<Ve
             return Ok(Vec::new());
         };
         let Some(peers) = ground.peers(host)? else { return Ok(Vec::new()) };
-        let plan = Plan::make(host, &Settings::of_config(config), &peers, &ground.added())
-            .map_err(kernel)?;
+        let plan =
+            Plan::make(host, &Settings::of_config(config), &peers, &ground.past(&config.name))
+                .map_err(kernel)?;
         Ok(plan.changes.iter().map(ToString::to_string).collect())
     };
     if compare(host)?.is_empty() {

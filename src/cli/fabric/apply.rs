@@ -145,12 +145,13 @@ fn undo(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
 fn undo_fabric(node: &Node) -> Result<(Vec<String>, Vec<Error>), Failure> {
     let (ground, settings) = (node.ground(), node.settings());
     let mut socket = Socket::open()?;
-    let plan = Plan::undo(&mut socket, &settings, &ground.added())?;
+    let plan = Plan::undo(&mut socket, &settings, &ground.past(&node.config.name))?;
     ground.unsettle()?;
     let Refused { node: mut errors, peers } = plan.carry_out(&mut socket, &settings);
     errors.extend(peers);
     // What is left is remembered, so that it can be tried again.
     if errors.is_empty() {
+        ground.forget_former(&node.config.name)?;
         ground.forget().map_err(|error| failed("forget what was applied", &error))?;
     }
     Ok((plan.changes.iter().map(ToString::to_string).collect(), errors))

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     cni::Error,
     fabric::{
-        Added, Peers, Settings,
+        Added, Past, Peers, Settings,
         digest::{self, Scope},
         reconcile::local_addresses,
     },
@@ -106,9 +106,42 @@ impl Ground {
         serde_json::from_slice(&fs::read(self.path("json")).ok()?).ok()
     }
 
-    /// What was added to devices of others until now.
-    pub fn added(&self) -> Added {
-        self.stamp().map(|stamp| stamp.added).unwrap_or_default()
+    /// What earlier passes of a network's fabric have left, also under another
+    /// route protocol.
+    pub fn past(&self, network: &str) -> Past {
+        let mut past = Past::default();
+        past.added.extend(self.stamp().map(|stamp| stamp.added).unwrap_or_default());
+        for former in self.others().filter(|(_, stamp)| stamp.network == network) {
+            past.protocols.push(former.0.protocol);
+            past.added.extend(former.1.added);
+        }
+        past
+    }
+
+    /// The fabrics of other route protocols, and what was applied of them.
+    fn others(&self) -> impl Iterator<Item = (Self, Stamp)> {
+        let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        files.filter_map(|file| {
+            let name = file.file_name();
+            let protocol = name.to_str()?.strip_suffix(".json")?.parse().ok()?;
+            let other = Self { directory: self.directory.clone(), protocol };
+            let stamp = other.stamp().filter(|_| protocol != self.protocol)?;
+            Some((other, stamp))
+        })
+    }
+
+    /// Forgets what a network had under other route protocols, once it has been
+    /// taken over.
+    ///
+    /// # Errors
+    /// Of removing the files.
+    pub fn forget_former(&self, network: &str) -> Result<(), Error> {
+        for (former, stamp) in self.others().filter(|(_, stamp)| stamp.network == network) {
+            let path = former.path("json");
+            former.forget().map_err(|error| file("forget", &path, &error))?;
+            log::info!("{} is now of route protocol {}", stamp.network, self.protocol);
+        }
+        Ok(())
     }
 
     /// Notes that what was applied is being taken back.

@@ -84,8 +84,9 @@ impl Pass {
         host: &mut Socket,
         (peers, version, file): (&Peers, String, Option<Vec<u8>>),
     ) -> Result<Self, Error> {
-        let added = Ground::new(root, config.fabric.protocol).added();
-        let plan = Plan::make(host, &Settings::of_config(config), peers, &added).map_err(kernel)?;
+        let ground = Ground::new(root, config.fabric.protocol);
+        let past = ground.past(&config.name);
+        let plan = Plan::make(host, &Settings::of_config(config), peers, &past).map_err(kernel)?;
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
         let stamp = Stamp {
             network: config.name.clone(),
@@ -133,6 +134,7 @@ impl Pass {
         };
         if node.is_empty() && peers.is_empty() {
             stamp.added = plan.added_after();
+            ground.forget_former(&config.name)?;
         }
         // Of what the kernel was seen to have, not of what it was told.
         stamp.digest =
