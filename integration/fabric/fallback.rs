@@ -95,3 +95,19 @@ fn an_mtu_above_what_a_tunnel_carries_is_a_warning() {
         assert!(routes.contains(&route), "{routes}");
     }
 }
+
+/// A way that the fabric itself has made leads to no node, and its width is no
+/// width to go by: each pass would take the overhead off once more.
+#[test]
+fn a_way_through_our_own_tunnel_is_none() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    batch(&node.host, "route add 198.51.100.13/32 dev vxlan.calico");
+    for _ in 0..3 {
+        let apply = node.apply();
+        assert!(apply.stderr.contains("node-c: no route to 198.51.100.13"), "{apply:?}");
+        assert_eq!(mtu(node, "vxlan.calico"), 1450);
+    }
+    assert_eq!(node.plan().stdout, "");
+}

@@ -197,3 +197,25 @@ fn status_is_cheap_with_thousands_of_peers() {
     let third = timed_status(node, "while all is well");
     assert!(third * 4 < first, "{third:?} of {first:?}");
 }
+
+/// What the kernel refuses of one peer keeps no pod from starting.
+#[test]
+fn one_peer_that_is_refused_does_not_stop_the_others() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let mut all: Vec<_> = (1..=3).map(|number| entry(number, Families::Ipv4)).collect();
+    // The way to the node is one that the kernel takes from nobody but the
+    // administrator: its next hop is on no link.
+    all[2]["addresses"] = json!(["203.0.113.13"]);
+    batch(&node.host, "route add 203.0.113.13/32 via 10.9.9.9 dev eth0 onlink");
+    node.set_peers(&all);
+    let reply = node.plugin.add(&Pod::new("a"));
+    assert!(reply.stderr.contains("10.244.3.0/24"), "{reply:?}");
+    reply.ok();
+    assert!(node.routes().iter().any(|route| route.starts_with("10.244.2.0/24 via 192.0.2.12")));
+    unavailable(node, "10.244.3.0/24");
+    let apply = node.apply();
+    assert!(apply.status == 1 && apply.stderr.contains("10.244.3.0/24"), "{apply:?}");
+    node.set_peers(&all[..2]);
+    becomes_available(node);
+}

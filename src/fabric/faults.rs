@@ -66,7 +66,7 @@ pub fn on_node(peers: &Peers, local: &[IpNetwork]) -> Vec<String> {
 }
 
 /// Whether all of one network is in another.
-pub(super) fn contains(outer: &IpNetwork, inner: &IpNetwork) -> bool {
+pub fn contains(outer: &IpNetwork, inner: &IpNetwork) -> bool {
     outer.is_ipv4() == inner.is_ipv4()
         && outer.prefix() <= inner.prefix()
         && outer.contains(inner.network())

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 
 /// A pass may follow the last one by this, in the long run.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// And this much of its time may a watch spend on passes: one part in so many.
+/// And one part in so many of its time may a watch spend on passes that find
+/// nothing to do.
 const SHARE: u32 = 4;
-/// So slow is no machine that nothing should happen for longer.
-const INTERVAL_MAX: Duration = Duration::from_secs(2);
+/// But however slow they are, what is to be repaired waits no longer.
+const INTERVAL_MAX: Duration = Duration::from_millis(500);
 /// How far ahead of its time a pass may be.
 const BURST: Duration = Duration::from_millis(600);
 
@@ -32,9 +33,12 @@ impl Pace {
         self.due.saturating_duration_since(now).saturating_sub(BURST)
     }
 
-    /// Counts a pass that ended just now.
-    pub(super) fn passed(&mut self, now: Instant, took: Duration) {
-        let interval = (took * SHARE).clamp(INTERVAL, INTERVAL_MAX);
+    /// Counts a pass that ended just now, and that found something to do or not.
+    pub(super) fn passed(&mut self, now: Instant, took: Duration, useful: bool) {
+        let interval = match useful {
+            true => INTERVAL,
+            false => (took * SHARE).clamp(INTERVAL, INTERVAL_MAX),
+        };
         self.due = self.due.max(now) + interval;
     }
 }
@@ -50,7 +54,7 @@ mod tests {
         let mut pace = Pace::new(now);
         while now < begin + limit {
             now += pace.delay(now) + took;
-            pace.passed(now, took);
+            pace.passed(now, took, false);
             passes += 1;
         }
         passes
@@ -62,7 +66,7 @@ mod tests {
         assert!((100..=110).contains(&few), "{few}");
         // A slow one leaves the processor to others.
         let slow = passes(Duration::from_millis(200), Duration::from_secs(10));
-        assert!((10..=15).contains(&slow), "{slow}");
+        assert!((15..=22).contains(&slow), "{slow}");
     }
 
     #[test]
@@ -71,13 +75,13 @@ mod tests {
         let mut pace = Pace::new(now);
         for _ in 0..100 {
             now += pace.delay(now);
-            pace.passed(now, Duration::ZERO);
+            pace.passed(now, Duration::ZERO, false);
         }
         assert!(pace.delay(now) > Duration::from_millis(90));
         now += Duration::from_secs(1);
         for _ in 0..6 {
             assert_eq!(pace.delay(now), Duration::ZERO);
-            pace.passed(now, Duration::from_millis(5));
+            pace.passed(now, Duration::from_millis(5), false);
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn watch(node: &Node, console: &mut Console<'_>) -> Result<Status, Fa
                 report
             }
         };
-        pace.passed(Instant::now(), begin.elapsed());
+        pace.passed(Instant::now(), begin.elapsed(), !report.lines.is_empty());
         told.tell(report, console);
         events.wait(FULL_PASS)?;
         // Whatever happens until then is part of the same pass.
