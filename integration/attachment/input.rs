@@ -49,7 +49,7 @@ fn wrong_values() -> Vec<(&'static str, Value, u64)> {
     table.extend(invalid("queues", json!(["2", -1, 4097, 1.5])));
     table.extend(invalid("num_queues", json!([5000])));
     table.extend(invalid("crossSubnet", json!(["bogus", 1, []])));
-    table.extend(invalid("routeProtocol", json!(["x", 4, 256, -1])));
+    table.extend(invalid("routeProtocol", json!(["x", 0, 2, 4, 9, 12, 16, 186, 256, -1])));
     table.extend(invalid("routeMetric", json!([-3, "0", 4294967296u64])));
     table.extend(invalid("vxlan", json!([7, "vxlan.calico"])));
     table.extend(invalid("allowIPForwarding", json!([1, "on"])));

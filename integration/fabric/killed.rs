@@ -9,7 +9,7 @@ use crate::harness::{Stdin, run};
 
 /// Runs `manx ARGS`, killed as it enters the system call `name` for the `count`th
 /// time. True if it was.
-fn killed(node: &Node, args: &[&str], name: &str, count: usize) -> bool {
+pub fn killed(node: &Node, args: &[&str], name: &str, count: usize) -> bool {
     let plain = node.command(args);
     let mut command = std::process::Command::new("strace");
     let inject = format!("inject={name}:signal=KILL:when={count}");

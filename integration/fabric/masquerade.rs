@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Families, addresses, entry};
+use crate::cluster::{Cluster, Families, addresses, batch, entry};
 use crate::harness::Netns;
 
 /// The source address that `server` sees when `client` connects to `address`
@@ -60,4 +60,36 @@ fn the_networks_that_are_spared_follow_the_peers_file() {
     node.assert_settled();
     let source = seen(&pods[0].netns, &pods[2].netns, &addresses(&pods[2])[0]);
     assert_eq!(source, ip(&addresses(&pods[0])[0]));
+}
+
+/// Where a routing daemon has the routes, the list names this node alone: the
+/// pods of others are spared by clusterCIDRs, and export tells of it.
+#[test]
+fn pods_that_no_list_names_are_spared_by_cluster_cidrs() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct", "ipMasq": true}));
+    let all: Vec<Value> = (1..=2).map(|number| entry(number, Families::Ipv4)).collect();
+    for (node, other) in cluster.nodes.iter().zip(cluster.nodes.iter().rev()) {
+        node.set_peers(&all[node.number - 1..node.number]);
+        let route = format!("10.244.{0}.0/24 via 192.0.2.1{0} proto bird", other.number);
+        batch(&node.host, &format!("route add {route}"));
+    }
+    let mesh = json!({"self": "node-a", "nodes": all}).to_string();
+    let mesh = cluster.nodes[0].host.scratch().file("mesh.json", mesh).display().to_string();
+    let theirs = cluster.nodes[1].attach("b");
+    for spared in [false, true] {
+        let (key, value) = match spared {
+            true => ("clusterCIDRs", json!(["10.244.0.0/16"])),
+            false => ("ipMasq", json!(true)),
+        };
+        let node = cluster.nodes[0].with(key, value);
+        let export = node.manx(&["export", "bird", "--peers", &mesh]);
+        assert_eq!(export.status, 0, "{export:?}");
+        let told = export.stderr.contains("nothing spares 10.244.2.0/24");
+        assert_eq!(told, !spared, "{export:?}");
+        let pod = node.attach("a");
+        let own = if spared { addresses(&pod)[0].clone() } else { "192.0.2.11".to_owned() };
+        let source = seen(&pod.netns, &theirs.netns, &addresses(&theirs)[0]);
+        assert_eq!(source, ip(&own));
+        node.plugin.del(&pod).ok();
+    }
 }

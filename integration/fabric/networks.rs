@@ -59,3 +59,117 @@ fn a_network_may_change_its_mode() {
     let _c = other.attach("c");
     other.assert_settled();
 }
+
+/// A list of peers beside the usual one, with pods of its own.
+fn other_peers(node: &crate::cluster::Node) {
+    let nodes = json!([
+        {"name": "node-a", "addresses": ["192.0.2.11"], "podCIDRs": ["10.99.1.0/24"]},
+        {"name": "node-b", "addresses": ["192.0.2.12"], "podCIDRs": ["10.99.2.0/24"]},
+    ]);
+    let text = json!({"self": "node-a", "nodes": nodes}).to_string();
+    std::fs::write(node.peers_file().with_file_name("other.json"), text).unwrap();
+}
+
+/// What one made is nothing to the other, not even where both have tunnels.
+#[test]
+fn fabrics_of_two_protocols_leave_each_other_alone() {
+    let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    other_peers(node);
+    let other = node
+        .with("name", "other".into())
+        .with("peersFile", "/etc/manx/other.json".into())
+        .with("routeProtocol", 110.into());
+    let vxlan = json!({"vni": 77, "port": 4789, "device": "other.77"});
+    for other in [other.with("mode", "direct".into()), other.with("vxlan", vxlan)] {
+        let nothing = node.state();
+        node.apply().ok();
+        let alone = node.state();
+        other.apply().ok();
+        let both = node.state();
+        assert!(alone.iter().all(|entry| both.contains(entry)), "{alone:#?}\n{both:#?}");
+        assert!(both.len() > alone.len());
+        node.assert_settled();
+        other.assert_settled();
+        other.manx(&["apply", "--undo"]).ok();
+        assert_eq!(node.state(), alone);
+        other.apply().ok();
+        node.manx(&["apply", "--undo"]).ok();
+        other.assert_settled();
+        other.manx(&["apply", "--undo"]).ok();
+        assert_eq!(node.state(), nothing);
+    }
+}
+
+/// One device cannot be in two fabrics.
+#[test]
+fn the_tunnel_of_another_fabric_is_not_used() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    let before = node.state();
+    let other = node
+        .with("name", "other".into())
+        .with("peersFile", "/etc/manx/other.json".into())
+        .with("routeProtocol", 110.into());
+    other_peers(node);
+    let apply = other.apply();
+    assert_eq!(apply.status, 1, "{apply:?}");
+    assert!(apply.stdout.contains("! link vxlan.calico: "), "{apply:?}");
+    assert!(apply.stdout.contains("of the fabric of route protocol 109"), "{apply:?}");
+    let own: Vec<String> =
+        node.state().into_iter().filter(|entry| !entry.contains("10.99.1.0/24")).collect();
+    assert_eq!(own, before, "but for the new blackhole");
+    node.assert_settled();
+}
+
+/// Whoever may not apply may not undo either; nor does a network without peers
+/// have anything to undo.
+#[test]
+fn undo_is_for_the_fabric_of_the_configuration() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let pod = node.attach("a");
+    let before = node.state();
+    let direct = node.with("name", "other".into()).with("mode", "direct".into());
+    let undo = direct.manx(&["apply", "--undo"]);
+    assert!(undo.status == 1 && undo.stderr.contains("disagree"), "{undo:?}");
+    assert_eq!(node.state(), before);
+    let without = node.with("name", "other".into()).with("peersFile", serde_json::Value::Null);
+    let undo = without.manx(&["apply", "--undo"]);
+    assert!(undo.status == 0 && undo.stdout.is_empty(), "{undo:?}");
+    assert!(undo.stderr.contains("no peersFile"), "{undo:?}");
+    assert_eq!(node.state(), before);
+    // The network's own configuration may have lost its peers meanwhile.
+    drop(pod);
+    let lost = node.with("peersFile", serde_json::Value::Null);
+    lost.manx(&["apply", "--undo"]).ok();
+    assert_eq!(node.routes(), [""; 0]);
+}
+
+/// Whatever the kernel's state follows from is part of what is shared.
+#[test]
+fn two_networks_may_not_disagree_about_details() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let _pod = node.attach("a");
+    let before = node.state();
+    for (key, value, told) in [
+        ("vxlan", json!({"vni": 77}), "vni 77"),
+        ("vxlan", json!({"port": 8472}), "port 8472"),
+        ("vxlan", json!({"device": "x.1"}), "vxlan x.1"),
+        ("crossSubnet", json!(true), "crossSubnet"),
+        ("routeMetric", json!(7), "routeMetric 7"),
+        ("mtu", json!(1300), "mtu 1300"),
+        ("overhead", json!(100), "overhead 100"),
+    ] {
+        let other = node.with("name", "other".into()).with(key, value);
+        let reply = other.plugin.add(&Pod::new("b"));
+        assert_eq!(reply.code(), Some(7), "{key}: {reply:?}");
+        let error = reply.error();
+        assert!(error["msg"].as_str().unwrap().contains(told), "{error}");
+        assert_eq!(other.plugin.status().code(), Some(50), "{key}");
+        assert_eq!(node.state(), before, "{key}");
+    }
+    node.plugin.status().ok();
+}

@@ -93,6 +93,14 @@ fn faults() -> Vec<(&'static str, String, &'static str)> {
         ("all of them", with("podCIDRs", json!(["10.244.0.0/16"])), "overlaps"),
         ("their IPv6", with("podCIDRs", json!(["fd00:244::/32"])), "overlaps"),
         ("tunnel address", with("tunnelAddresses", json!(["x"])), "\"x\""),
+        ("loopback", with("addresses", json!(["127.0.0.9", "2001:db8:1::12"])), "loopback"),
+        ("nobody's", with("addresses", json!(["0.0.0.0", "2001:db8:1::12"])), "no node can have"),
+        ("this node's", with("addresses", json!(["192.0.2.77", "2001:db8:1::12"])), "machine's"),
+        ("pods of loopback", with("podCIDRs", json!(["127.0.0.0/9"])), "loopback"),
+        ("where nodes are", with("podCIDRs", json!(["192.0.2.12/32"])), "is in node-b's podCIDR"),
+        ("own network", with("podCIDRs", json!(["192.0.2.128/25"])), "node-a's own network"),
+        ("multicast MAC", with("tunnelMAC", json!("01:00:5e:00:00:01")), "no unicast"),
+        ("another's MAC", with("tunnelMAC", json!("66:d4:d5:51:3d:42")), "both have tunnel MAC"),
         ("tunnel MAC", with("tunnelMAC", json!("66:00:00:00:00")), "tunnelMAC"),
         (
             "another self",
@@ -109,6 +117,7 @@ fn a_bad_file_changes_nothing_and_says_why() {
     let keys = json!({"mode": "vxlan", "clusterCIDRs": ["10.244.0.0/16", "fd00:244::/32"]});
     let cluster = Cluster::new(2, Families::Dual, &keys);
     let node = &cluster.nodes[0];
+    node.host.command("ip", &["address", "add", "192.0.2.77/32", "dev", "lo"]).ok();
     node.apply().ok();
     let before = node.state();
     for (fault, text, words) in faults() {

@@ -228,18 +228,3 @@ fn a_narrow_path_that_drops_icmp_is_passed_with_the_right_mtu_alone() {
         }
     }
 }
-
-/// The kernel does not let a tunnel be too wide for its device.
-#[test]
-fn a_tunnel_wider_than_its_device_is_refused_with_the_way_out() {
-    let cluster = Cluster::of(&[1, 2], Families::Ipv4, &json!({"mode": "vxlan", "mtu": 1500}));
-    let node = &cluster.nodes[0];
-    let applied = node.apply();
-    assert_eq!(applied.status, 1, "{applied:?}");
-    let added = node.plugin.add(&Pod::new("pod")).error();
-    for words in [applied.stderr, added.to_string()] {
-        for part in ["set the MTU of vxlan.calico to 1500", "eth0", "lower mtu"] {
-            assert!(words.contains(part), "{part}: {words}");
-        }
-    }
-}

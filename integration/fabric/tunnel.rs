@@ -130,3 +130,116 @@ fn profiles_of_others() {
     node.manx(&["apply", "--undo"]).ok();
     assert!(!node.state().join("\n").contains("proto 80"));
 }
+
+/// What Calico's agent has on its device while a node moves over, and ours in
+/// addition to it: ours goes again, with a peer or with all, and nothing else.
+#[test]
+fn what_is_added_to_anothers_device_is_taken_back() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let mac = crate::interop::calico_mac("node-a");
+    batch(
+        &node.host,
+        &format!(
+            "link add vxlan.calico address {mac} type vxlan id 4096 dstport 4789 local 192.0.2.11 \
+             dev eth0 nolearning
+             link set vxlan.calico mtu 1410 up
+             address add 10.65.7.1/32 dev vxlan.calico
+             neighbour add 10.65.9.0 lladdr 66:11:22:33:44:55 nud permanent dev vxlan.calico
+             route add 10.65.9.0/26 via 10.65.9.0 dev vxlan.calico onlink proto 80"
+        ),
+    );
+    let args = ["fdb", "add", "66:11:22:33:44:55", "dev", "vxlan.calico", "dst", "192.0.2.50"];
+    node.host.command("bridge", &args).ok();
+    let foreign = node.state();
+    let narrow = "10.244.2.0/24 via 10.244.2.0 dev vxlan.calico proto 109 onlink mtu 1410";
+    for round in 0..2 {
+        node.apply().ok();
+        node.assert_settled();
+        let all = node.state();
+        assert!(foreign.iter().all(|entry| all.contains(entry)), "{foreign:#?}\n{all:#?}");
+        assert!(all.iter().any(|entry| entry == narrow), "{all:#?}");
+        // A peer that goes takes its entries along, and no others.
+        node.set_peers(&[crate::cluster::entry(1, Families::Ipv4), peer_two()]);
+        node.apply().ok();
+        node.assert_settled();
+        let fewer = node.state();
+        assert!(foreign.iter().all(|entry| fewer.contains(entry)), "{foreign:#?}\n{fewer:#?}");
+        assert!(!fewer.join("\n").contains("10.244.3."), "{fewer:#?}");
+        if round == 0 {
+            node.manx(&["apply", "--undo"]).ok();
+        } else {
+            // So does a mode that needs no device.
+            let direct = node.with("mode", "direct".into());
+            direct.apply().ok();
+            direct.assert_settled();
+            direct.manx(&["apply", "--undo"]).ok();
+        }
+        assert_eq!(node.state(), foreign);
+        node.set_peers(&[
+            crate::cluster::entry(1, Families::Ipv4),
+            peer_two(),
+            crate::cluster::entry(3, Families::Ipv4),
+        ]);
+    }
+}
+
+fn peer_two() -> serde_json::Value {
+    crate::cluster::entry(2, Families::Ipv4)
+}
+
+/// An entry of another's on another's device has the last word.
+#[test]
+fn an_entry_of_another_on_its_device_is_told_and_left_alone() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let mac = crate::interop::calico_mac("node-a");
+    let peer = crate::interop::calico_mac("node-b");
+    batch(
+        &node.host,
+        &format!(
+            "link add vxlan.calico address {mac} mtu 1450 up type vxlan id 4096 dstport 4789 \
+             local 192.0.2.11 dev eth0 nolearning
+             address add 10.65.7.1/32 dev vxlan.calico
+             neighbour add 10.244.2.0 lladdr 66:11:22:33:44:55 nud permanent dev vxlan.calico"
+        ),
+    );
+    let args = ["fdb", "add", &peer, "dev", "vxlan.calico", "dst", "192.0.2.50"];
+    node.host.command("bridge", &args).ok();
+    let foreign = node.state();
+    let apply = node.apply();
+    assert_eq!(apply.status, 1, "{apply:?}");
+    for told in ["! neighbour 10.244.2.0 dev vxlan.calico: ", &format!("! fdb {peer} ")] {
+        assert!(apply.stdout.contains(told), "{told}: {apply:?}");
+    }
+    let state = node.state();
+    assert!(foreign.iter().all(|entry| state.contains(entry)), "{foreign:#?}\n{state:#?}");
+    node.manx(&["apply", "--undo"]).ok();
+    assert_eq!(node.state(), foreign);
+}
+
+/// Ours learns nothing and has an address; one that differs in that is another.
+#[test]
+fn a_device_that_learns_or_has_no_address_is_another() {
+    for (how, told) in
+        [("local 192.0.2.11 dev eth0 learning", "learning"), ("dev eth0", "vxlan id")]
+    {
+        let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+        let node = &cluster.nodes[0];
+        let mac = crate::interop::calico_mac("node-a");
+        let device =
+            format!("link add vxlan.calico address {mac} type vxlan id 4096 dstport 4789 {how}");
+        batch(&node.host, &device);
+        let plan = node.plan();
+        let line = plan.stdout.lines().find(|line| line.starts_with("! link vxlan.calico"));
+        let found = line.and_then(|line| line.split_once("but there is ")).map(|(_, found)| found);
+        assert!(found.is_some_and(|found| found.contains(told)), "{plan:?}");
+        assert_eq!(node.apply().status, 1);
+        // Ours, which somebody has changed, is made anew.
+        batch(&node.host, "link del vxlan.calico");
+        node.apply().ok();
+        batch(&node.host, "link set vxlan.calico type vxlan learning");
+        node.apply().ok();
+        node.assert_settled();
+    }
+}

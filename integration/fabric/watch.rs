@@ -10,7 +10,7 @@ use crate::cluster::{Cluster, Families, Node, SOON, batch, default_routes, entry
 use crate::harness::{Pod, eventually};
 
 /// A watch that ends with the test.
-struct Watch<'a> {
+pub struct Watch<'a> {
     node: &'a Node,
     child: Child,
 }
@@ -18,16 +18,21 @@ struct Watch<'a> {
 impl<'a> Watch<'a> {
     /// Starts it, and waits until it has brought the fabric up.
     #[track_caller]
-    fn start(node: &'a Node) -> Self {
-        let log = File::create(node.host.scratch().path().join("watch")).unwrap();
-        let child = node.host.enter(|| {
-            let mut command = node.command(&["apply", "--watch"]);
-            command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-            command.spawn().unwrap()
-        });
-        let watch = Self { node, child };
+    pub fn start(node: &'a Node) -> Self {
+        let watch = Self::spawn(node, None);
         assert!(eventually(SOON, || node.plan().status == 0), "{}", watch.log());
         watch
+    }
+
+    /// Starts it, with its stdout going elsewhere than to the log.
+    pub fn spawn(node: &'a Node, stdout: Option<File>) -> Self {
+        let log = File::create(node.host.scratch().path().join("watch")).unwrap();
+        let stdout = stdout.unwrap_or_else(|| log.try_clone().unwrap());
+        let child = node.host.enter(|| {
+            let mut command = node.command(&["apply", "--watch"]);
+            command.stdin(Stdio::null()).stdout(stdout).stderr(log).spawn().unwrap()
+        });
+        Self { node, child }
     }
 
     /// How many bytes it has read from files, the peers file at each pass.
@@ -39,7 +44,7 @@ impl<'a> Watch<'a> {
 
     /// Waits until it makes no more passes, and tells how many bytes it has read.
     #[track_caller]
-    fn comes_to_rest(&self) -> u64 {
+    pub fn comes_to_rest(&self) -> u64 {
         const REST: Duration = Duration::from_millis(300);
         let (mut count, mut since) = (self.bytes_read(), Instant::now());
         let rests = eventually(SOON, || {
@@ -53,7 +58,7 @@ impl<'a> Watch<'a> {
         count
     }
 
-    fn log(&self) -> String {
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.node.host.scratch().path().join("watch")).unwrap()
     }
 
@@ -61,21 +66,35 @@ impl<'a> Watch<'a> {
     /// again what it was. On an idle machine it takes some ten milliseconds; the
     /// limit is for one that runs many tests at once.
     #[track_caller]
-    fn repairs(&self, what: &str, broken: impl FnOnce()) {
+    pub fn repairs(&self, what: &str, broken: impl FnOnce()) -> Duration {
         let before = self.node.state();
         broken();
-        self.restores(what, &before);
+        self.restores(what, &before)
     }
 
     #[track_caller]
-    fn restores(&self, what: &str, before: &[String]) {
+    fn restores(&self, what: &str, before: &[String]) -> Duration {
         let begin = Instant::now();
         let restored = eventually(SOON, || self.node.state() == before);
         let took = begin.elapsed();
         assert!(restored, "{what}: {:#?}\n{}", self.node.state(), self.log());
         println!("{what}: repaired within {} ms", took.as_millis());
         assert!(took < Duration::from_secs(1), "{what}: {took:?}");
+        took
     }
+}
+
+/// What it takes when nothing else is in the way.
+const PROMISED: Duration = Duration::from_millis(100);
+
+/// Of several repairs, all are made soon, and the fastest as fast as promised: on
+/// a machine that does much else at once, not each of them can be.
+#[track_caller]
+fn assert_prompt(what: &str, took: &[Duration]) {
+    let fastest = took.iter().min().unwrap();
+    println!("{what}: {took:?}");
+    assert!(*fastest < PROMISED, "{what}: {took:?}");
+    assert!(took.iter().all(|took| *took < Duration::from_secs(1)), "{what}: {took:?}");
 }
 
 impl Drop for Watch<'_> {
@@ -115,10 +134,13 @@ fn an_uplink_that_was_down_is_repaired() {
         let node = &cluster.nodes[0];
         let watch = Watch::start(node);
         let before = node.state();
-        let took = uplink_bounce(node);
-        println!("{mode}: uplink down and up: routes back after {} ms", took.as_millis());
-        assert!(took < Duration::from_secs(1), "{took:?}");
-        watch.restores(&format!("{mode}: all of it"), &before);
+        let mut took = Vec::new();
+        for _ in 0..5 {
+            watch.comes_to_rest();
+            took.push(uplink_bounce(node));
+            watch.restores(&format!("{mode}: all of it"), &before);
+        }
+        assert_prompt(&format!("{mode}: routes back after an uplink was down and up"), &took);
         node.assert_settled();
     }
 }
@@ -129,6 +151,7 @@ fn what_others_remove_is_repaired() {
     let cluster = Cluster::new(3, Families::Dual, &keys);
     let node = &cluster.nodes[0];
     let watch = Watch::start(node);
+    let mut took = Vec::new();
     for (what, line) in [
         ("route", "route del 10.244.2.0/24"),
         ("IPv6 route", "route del fd00:244:3::/64"),
@@ -141,8 +164,9 @@ fn what_others_remove_is_repaired() {
         ("tunnel's MTU", "link set vxlan.calico mtu 1300"),
         ("tunnel gone", "link del vxlan.calico"),
     ] {
-        watch.repairs(what, || batch(&node.host, line));
+        took.push(watch.repairs(what, || batch(&node.host, line)));
     }
+    assert_prompt("what others removed", &took);
     let entries = node.host.command("bridge", &["fdb", "show", "dev", "vxlan.calico"]).ok();
     let mac = entries.split_whitespace().next().unwrap();
     watch.repairs("forwarding entry", || {

@@ -90,7 +90,7 @@ impl Error {
             joined.msg = format!("{}; {}", joined.msg, error.msg);
             if joined.details.is_empty() {
                 joined.details = error.details;
-            } else if !error.details.is_empty() {
+            } else if !joined.details.contains(&error.details) {
                 joined.details = format!("{}; {}", joined.details, error.details);
             }
         }
@@ -131,6 +131,15 @@ mod tests {
     fn r38_an_error_object_is_read_as_it_was_written() {
         let error = Error::new(Code(11), "later").details("in a minute");
         assert_eq!(Error::decode(&error.encode(Version::NEWEST)), Some(error));
+    }
+
+    #[test]
+    fn joined_errors_give_the_same_advice_once() {
+        let error = |msg: &str, details: &str| Error::new(Code::KERNEL, msg).details(details);
+        let errors =
+            vec![error("a", ""), error("b", "look"), error("c", "look"), error("d", "ask")];
+        let joined = Error::join(errors).unwrap();
+        assert_eq!(joined.to_string(), "a; b; c; d (look; ask)");
     }
 
     #[test]

@@ -6,17 +6,27 @@ use std::collections::HashMap;
 use nix::errno::Errno;
 
 use super::{
+    change::{Action, Change},
     desired::{FabricRoute, Target, Tunnel, TunnelKind},
-    diff::Change,
-    observe::{Observed, TUNNEL_ALIAS, TUNNEL_GROUP},
+    held::{HeldKind, tunnel_alias, tunnel_group},
+    observe::Observed,
     settings::Settings,
 };
 use crate::net::{
-    Error, Request, Socket, addr, fdb, link,
+    Error, Failed, Request, Socket, addr, fdb, link,
     neigh::{self, Neighbour},
     route::{Kind, Route},
     tunnel::{self, Vxlan},
 };
+
+/// What the kernel refused.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// What all peers need: parameters, devices and their addresses.
+    pub node: Vec<Error>,
+    /// What concerns one peer, or is only in the way.
+    pub peers: Vec<Error>,
+}
 
 /// Makes the changes. Conflicts are left alone; what fails is reported, and the
 /// rest is made all the same.
@@ -25,45 +35,135 @@ pub fn apply(
     settings: &Settings,
     observed: &Observed,
     changes: &[Change],
-) -> Vec<Error> {
-    let mut errors = Vec::new();
+) -> Refused {
+    let mut refused = Refused::default();
     let mut indexes = observed.indexes.clone();
+    let mut unmade = false;
     for change in changes {
-        if let Err(error) = make_device(socket, change, observed, &mut indexes) {
-            errors.push(error);
+        if let Err(error) = make_device(socket, change, settings, observed, &mut indexes) {
+            refused.node.push(error);
+            unmade |= matches!(change, Change::CreateTunnel(_) | Change::ReplaceTunnel(..));
         }
     }
-    let requests: Vec<Request> =
-        changes.iter().filter_map(|change| request(change, settings, &indexes)).collect();
-    errors.extend(socket.apply_all(&requests));
-    errors
+    // What is to go goes last, so that nothing is without a route in between.
+    let (mut last, first): (Vec<_>, Vec<_>) = changes.iter().partition(|change| takes_away(change));
+    if unmade {
+        // The device that is there serves better than the one that could not be made.
+        last.retain(|change| matches!(change, Change::DeleteRoute(_)));
+    }
+    let requested = |changes: Vec<&'_ Change>| -> (Vec<Change>, Vec<Request>) {
+        let request =
+            |change: &Change| Some((change.clone(), request(change, settings, &indexes)?));
+        changes.into_iter().filter_map(request).unzip()
+    };
+    let (asked, requests) = requested(first);
+    let (mut of_node, mut of_peers, mut again) = (Vec::new(), Vec::new(), Vec::new());
+    for failed in socket.apply_all(&requests) {
+        let origin = asked.get(failed.at).zip(requests.get(failed.at));
+        let detour = origin.and_then(|(change, request)| {
+            past_the_old_way(change, request, &failed.error, settings, &indexes)
+        });
+        match (detour, origin) {
+            (Some(detour), _) => again.extend(detour),
+            (None, Some((Change::AddAddress(..), _))) => of_node.push(failed),
+            _ => of_peers.push(failed),
+        }
+    }
+    of_peers.extend(socket.apply_all(&again));
+    of_peers.extend(socket.apply_all(&requested(last).1));
+    refused.node.extend(each_kind(of_node));
+    refused.peers = each_kind(of_peers);
+    refused
+}
+
+fn takes_away(change: &Change) -> bool {
+    change.action() == Action::Delete || matches!(change, Change::Release(_))
+}
+
+/// The way to a route that the kernel refused for its next hop: the peer's
+/// tunnel address, which IPv6 looks up in spite of `onlink` and finds by the
+/// very route that is to be replaced, or by a wider one of somebody else, on
+/// another device (`ip6_route_check_nh_onlink`, net/ipv6/route.c). A route to
+/// that address alone shows it the right device for as long as it looks. One
+/// that a kill leaves is of our protocol, and the next pass removes it.
+fn past_the_old_way(
+    change: &Change,
+    refused: &Request,
+    error: &Error,
+    settings: &Settings,
+    indexes: &HashMap<String, u32>,
+) -> Option<[Request; 3]> {
+    let (Change::CreateRoute(wanted) | Change::ReplaceRoute(wanted, _)) = change else {
+        return None;
+    };
+    let Target::Node { gateway, device, onlink: true, .. } = &wanted.target else { return None };
+    let tunnelled = gateway.is_ipv6() && *device == settings.vxlan_device(true);
+    if error.errno != Errno::EINVAL || !tunnelled {
+        return None;
+    }
+    let index = *indexes.get(device)?;
+    let mut sign = Route::new((*gateway).into());
+    sign.protocol = settings.keys.protocol;
+    // Of another key than the route itself, should that be to this address alone.
+    sign.priority = Some(if settings.keys.metric == 1 { 2 } else { 1 });
+    Some([sign.create(index).tolerate(Errno::EEXIST), refused.clone(), sign.delete(index)])
+}
+
+/// The first failure of each kind: thousands of peers may all be refused for the
+/// same reason.
+fn each_kind(failures: Vec<Failed>) -> Vec<Error> {
+    let mut kinds: Vec<(Error, usize)> = Vec::new();
+    for Failed { error, .. } in failures {
+        let same = |(told, _): &&mut (Error, usize)| {
+            told.errno == error.errno && told.words == error.words
+        };
+        match kinds.iter_mut().find(same) {
+            Some((_, more)) => *more += 1,
+            None => kinds.push((error, 0)),
+        }
+    }
+    let told = |(mut error, more): (Error, usize)| {
+        if more > 0 {
+            error.what = format!("{} (and {more} more)", error.what);
+        }
+        error
+    };
+    kinds.into_iter().map(told).collect()
 }
 
 /// Parameters and devices, one by one: what follows needs their indexes.
 fn make_device(
     socket: &mut Socket,
     change: &Change,
+    settings: &Settings,
     observed: &Observed,
     indexes: &mut HashMap<String, u32>,
 ) -> Result<(), Error> {
     match change {
         Change::Sysctl(wanted, _) => wanted.ensure().map(|_| ()),
-        Change::CreateTunnel(tunnel) => create(socket, tunnel, indexes),
-        Change::ReplaceTunnel(tunnel, _) => {
-            if let Some(index) = indexes.get(&tunnel.name) {
-                socket.apply(&[link::delete(*index, &tunnel.name)])?;
+        Change::CreateTunnel(tunnel) => create(socket, tunnel, settings, indexes),
+        Change::ReplaceTunnel(tunnel, _, former) => {
+            if let Some(index) = indexes.remove(former) {
+                socket.apply(&[link::delete(index, former)])?;
             }
-            create(socket, tunnel, indexes)
+            create(socket, tunnel, settings, indexes)
         }
-        Change::Claim(name) => match link::by_name(socket, name)? {
-            Some(link) => socket.apply(&[link::set_alias(&link, TUNNEL_ALIAS)]),
+        Change::Claim(name, _) => match link::by_name(socket, name)? {
+            Some(link) => {
+                let protocol = settings.keys.protocol;
+                let (alias, group) = (tunnel_alias(protocol), tunnel_group(protocol));
+                socket.apply(&[link::set_mark(&link, &alias, group)])
+            }
             None => Err(Error::new(format!("look up link {name}"), Errno::ENODEV)),
         },
         // A device that could not be made has been reported.
         Change::SetMtu(name, ..) | Change::SetUp(name) if !indexes.contains_key(name) => Ok(()),
         Change::SetMtu(name, mtu, _) => {
-            let kind = observed.tunnels.get(name).map(|tunnel| &tunnel.kind);
-            set_mtu(socket, name, *mtu, kind)
+            let parent = observed.tunnels.get(name).and_then(|held| match &held.kind {
+                HeldKind::Vxlan { parent, .. } => Some(parent.as_str()),
+                HeldKind::Ipip | HeldKind::Other(_) => None,
+            });
+            set_mtu(socket, name, *mtu, parent)
         }
         Change::SetUp(name) => socket.apply(&[link::set_up(name)]),
         _ => Ok(()),
@@ -73,15 +173,19 @@ fn make_device(
 fn create(
     socket: &mut Socket,
     tunnel: &Tunnel,
+    settings: &Settings,
     indexes: &mut HashMap<String, u32>,
 ) -> Result<(), Error> {
     let name = &tunnel.name;
+    let (group, mut lower) = (tunnel_group(settings.keys.protocol), None);
     let request = match &tunnel.kind {
-        TunnelKind::Ipip => tunnel::create_ipip(name, tunnel.mtu, TUNNEL_GROUP),
+        TunnelKind::Ipip => tunnel::create_ipip(name, tunnel.mtu, group),
         TunnelKind::Vxlan { vni, port, local, parent, mac } => {
+            lower = Some(parent.as_str());
             let parent = indexes.get(parent).copied().unwrap_or_default();
-            let vxlan = Vxlan { vni: *vni, port: *port, local: *local, parent };
-            tunnel::create_vxlan(name, tunnel.mtu, *mac, TUNNEL_GROUP, &vxlan)
+            let vxlan =
+                Vxlan { vni: *vni, port: *port, local: Some(*local), parent, learning: false };
+            tunnel::create_vxlan(name, tunnel.mtu, *mac, group, &vxlan)
         }
     };
     socket.apply(&[request]).map_err(explain)?;
@@ -89,21 +193,16 @@ fn create(
         return Err(Error::new(format!("look up link {name}"), Errno::ENODEV));
     };
     indexes.insert(name.clone(), link.index);
-    socket.apply(&[link::set_alias(&link, TUNNEL_ALIAS)])?;
-    set_mtu(socket, name, tunnel.mtu, Some(&tunnel.kind))
+    socket.apply(&[link::set_alias(&link, &tunnel_alias(settings.keys.protocol))])?;
+    set_mtu(socket, name, tunnel.mtu, lower)
 }
 
 /// The kernel lets no VXLAN device be wider than what its packets leave by, less
 /// the encapsulation, and says no more than "invalid" (drivers/net/vxlan,
 /// `vxlan_change_mtu`).
-fn set_mtu(
-    socket: &mut Socket,
-    name: &str,
-    mtu: u32,
-    kind: Option<&TunnelKind>,
-) -> Result<(), Error> {
+fn set_mtu(socket: &mut Socket, name: &str, mtu: u32, parent: Option<&str>) -> Result<(), Error> {
     socket.apply(&[link::set_mtu(name, mtu)]).map_err(|mut error| {
-        if let Some(TunnelKind::Vxlan { parent, .. }) = kind
+        if let Some(parent) = parent
             && error.errno == Errno::EINVAL
         {
             error.words.get_or_insert(format!(
@@ -170,9 +269,11 @@ fn request(
         | Change::ReplaceTunnel(..)
         | Change::SetMtu(..)
         | Change::SetUp(_)
-        | Change::Claim(_)
+        | Change::Claim(..)
         | Change::Conflict(..)
-        | Change::ForeignTunnel(..) => return None,
+        | Change::ForeignTunnel(..)
+        | Change::ForeignNeighbour(..)
+        | Change::ForeignForwarding(..) => return None,
     })
 }
 

@@ -15,7 +15,19 @@ use super::{
 use crate::{
     cni::{CrossSubnet, Mode},
     net::{forwarding, sysctl::Sysctl},
+    pod::mtu::{FALLBACK, Uplink},
 };
+
+/// How packets of one family reach peers that are not plainly routed to.
+enum Wrapping {
+    /// They all are.
+    None,
+    /// Through a tunnel.
+    Tunnel(Tunnel),
+    /// Not at all, for the tunnel cannot be made. Plain routes would show the
+    /// network what should be wrapped.
+    Impossible,
+}
 
 /// Describes the fabric. Pure: the same input gives the same description.
 pub fn describe(settings: &Settings, peers: &Peers, facts: &Facts) -> Desired {
@@ -25,6 +37,10 @@ pub fn describe(settings: &Settings, peers: &Peers, facts: &Facts) -> Desired {
     }
     desired
 }
+
+/// The narrowest link for IPv6, in bytes (RFC 8200 section 5); the kernel takes
+/// the family off a narrower one, and its addresses and routes with it.
+const IPV6_MTU_MIN: u32 = 1280;
 
 /// One address family of the fabric.
 struct Family<'a> {
@@ -49,36 +65,44 @@ impl Family<'_> {
         // A node that is alone in its list has its routes from a routing daemon,
         // which needs the device to put them on.
         let others = &self.peers.others;
-        let anyone = others.is_empty()
-            || others.iter().any(|peer| peer.pod_cidrs(self.ipv6).next().is_some());
+        let anyone = match others.is_empty() {
+            true => serves,
+            false => others.iter().any(|peer| peer.pod_cidrs(self.ipv6).next().is_some()),
+        };
         if serves && self.settings.manage_forwarding {
             let key = if self.ipv6 { forwarding::IPV6 } else { forwarding::IPV4 };
             desired.sysctls.push(Sysctl::new(key, 1));
         }
-        let tunnel = (serves && anyone).then(|| self.tunnel(desired)).flatten();
+        let wrapping = if anyone { self.wrapping(desired) } else { Wrapping::None };
         for peer in &self.peers.others {
-            self.towards(peer, tunnel.as_ref(), desired);
+            self.towards(peer, &wrapping, desired);
         }
-        desired.tunnels.extend(tunnel);
+        if let Wrapping::Tunnel(tunnel) = wrapping {
+            desired.tunnels.push(tunnel);
+        }
     }
 
     /// This node's tunnel device, in the modes that have one.
-    fn tunnel(&self, desired: &mut Desired) -> Option<Tunnel> {
+    fn wrapping(&self, desired: &mut Desired) -> Wrapping {
         let me = &self.peers.me;
         let (name, kind) = match self.settings.mode {
-            Mode::Direct => return None,
+            Mode::Direct => return Wrapping::None,
             Mode::Ipip if self.ipv6 => {
                 let why = "IP in IP carries IPv4 only: IPv6 pods are reached by plain routes";
                 desired.notes.push(why.to_owned());
-                return None;
+                return Wrapping::None;
             }
             Mode::Ipip => (IPIP_DEVICE.to_owned(), TunnelKind::Ipip),
             Mode::Vxlan => {
-                let local = me.address(self.ipv6)?;
-                let Some(parent) = self.device_of(local) else {
-                    let name = &me.name;
-                    desired.notes.push(format!("{name}: no device of this machine has {local}"));
-                    return None;
+                let found = me.address(self.ipv6).map(|local| (local, self.device_of(local)));
+                let (local, parent) = match found {
+                    Some((local, Some(parent))) => (local, parent),
+                    Some((local, None)) => {
+                        let why = format!("{}: no device of this machine has {local}", me.name);
+                        desired.wanting.push(why);
+                        return Wrapping::Impossible;
+                    }
+                    None => return Wrapping::Impossible,
                 };
                 let kind = TunnelKind::Vxlan {
                     vni: self.settings.keys.vni,
@@ -91,17 +115,45 @@ impl Family<'_> {
             }
         };
         let address = me.tunnel_address(self.ipv6).map(IpNetwork::from);
-        Some(Tunnel { name, mtu: self.mtu(), address, kind })
+        if address.is_none() {
+            desired.notes.push(format!(
+                "{}: neither podCIDRs nor tunnelAddresses give {name} an address, so what this \
+                 node itself sends to pods bears that of another device",
+                me.name
+            ));
+        }
+        let mtu = self.mtu(desired);
+        if self.ipv6 && mtu < IPV6_MTU_MIN {
+            desired.wanting.push(format!(
+                "{name}: IPv6 does not go through a tunnel of {mtu} bytes; it needs {IPV6_MTU_MIN}, \
+                 and the encapsulation {} more",
+                self.settings.overhead(true)
+            ));
+            return Wrapping::Impossible;
+        }
+        Wrapping::Tunnel(Tunnel { name, mtu, address, kind })
     }
 
-    /// The MTU of encapsulated traffic: the configured one, else that of the
-    /// narrowest way to any peer less the overhead.
-    fn mtu(&self) -> u32 {
-        let peers = self.peers.others.iter().filter_map(|peer| peer.address(self.ipv6));
-        let paths = peers.filter_map(|address| self.facts.paths.get(&address));
-        let narrowest = paths.map(|path| path.mtu).min().unwrap_or(crate::pod::mtu::FALLBACK);
-        let derived = narrowest.saturating_sub(self.settings.overhead(self.ipv6));
-        self.settings.mtu.unwrap_or(derived)
+    /// The MTU of encapsulated traffic: that of the narrowest way to any peer less
+    /// the overhead, or a smaller one that is configured.
+    fn mtu(&self, desired: &mut Desired) -> u32 {
+        let overhead = self.settings.overhead(self.ipv6);
+        let narrowest = self.facts.narrowest(Some(self.ipv6));
+        let Some(Uplink { device, mtu: limit }) = narrowest else {
+            return self.settings.mtu.unwrap_or(FALLBACK.saturating_sub(overhead));
+        };
+        let fitting = limit.saturating_sub(overhead);
+        match self.settings.mtu {
+            Some(mtu) if mtu > fitting => {
+                desired.notes.push(format!(
+                    "mtu {mtu} is above {fitting} ({device}'s {limit} less {overhead} of \
+                     overhead), which tunnel and routes have instead"
+                ));
+                fitting
+            }
+            Some(mtu) => mtu,
+            None => fitting,
+        }
     }
 
     fn device_of(&self, address: IpAddr) -> Option<String> {
@@ -110,15 +162,22 @@ impl Family<'_> {
     }
 
     /// Routes to one peer's pods, and what its tunnel end needs.
-    fn towards(&self, peer: &Node, tunnel: Option<&Tunnel>, desired: &mut Desired) {
+    fn towards(&self, peer: &Node, wrapping: &Wrapping, desired: &mut Desired) {
         let mut cidrs = peer.pod_cidrs(self.ipv6).peekable();
         let Some(address) = peer.address(self.ipv6).filter(|_| cidrs.peek().is_some()) else {
             return;
         };
         let path = self.facts.paths.get(&address);
-        let target = match tunnel.filter(|_| self.encapsulates(address, path)) {
-            Some(tunnel) => self.through(tunnel, peer, address, desired),
-            None => self.plainly(peer, address, path, desired),
+        if path.is_none() {
+            // A tunnel's route is made all the same: packets fare as the way there.
+            desired.wanting.push(format!("{}: no route to {address}", peer.name));
+        }
+        let target = match wrapping {
+            Wrapping::Tunnel(tunnel) if self.encapsulates(address, path) => {
+                self.through(tunnel, peer, address, desired)
+            }
+            Wrapping::Impossible if self.encapsulates(address, path) => None,
+            _ => self.plainly(peer, address, path, desired),
         };
         let Some(target) = target else { return };
         desired
@@ -168,10 +227,7 @@ impl Family<'_> {
         path: Option<&Path>,
         desired: &mut Desired,
     ) -> Option<Target> {
-        let Some(path) = path else {
-            desired.notes.push(format!("{}: no route to {address}", peer.name));
-            return None;
-        };
+        let path = path?;
         let device = path.device.clone();
         let Some(router) = path.gateway else {
             return Some(Target::Node { gateway: address, device, onlink: true, mtu: None });
@@ -216,6 +272,7 @@ mod tests {
                 ("2001:db8::2".parse().unwrap(), path(None)),
                 ("198.51.100.3".parse().unwrap(), path(Some("192.0.2.254"))),
             ]),
+            uplink: None,
         }
     }
 
@@ -289,6 +346,6 @@ mod tests {
         facts.paths.clear();
         let desired = describe(&Settings::of_mode(Mode::Direct), &peers(), &facts);
         assert!(desired.routes.iter().all(|route| route.target == Target::Blackhole));
-        assert!(desired.notes.iter().any(|note| note.contains("no route to 192.0.2.2")));
+        assert!(desired.wanting.iter().any(|note| note.contains("no route to 192.0.2.2")));
     }
 }

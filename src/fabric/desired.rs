@@ -6,7 +6,10 @@ use std::{collections::HashMap, fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 
-use crate::net::{Mac, sysctl::Sysctl};
+use crate::{
+    net::{Mac, sysctl::Sysctl},
+    pod::mtu::Uplink,
+};
 
 /// How the kernel reaches an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,6 +29,23 @@ pub struct Facts {
     pub addresses: Vec<(IpNetwork, String)>,
     /// How the kernel reaches each peer; none for an address without a route.
     pub paths: HashMap<IpAddr, Path>,
+    /// The device that packets leave by, where no peer tells.
+    pub uplink: Option<Uplink>,
+}
+
+impl Facts {
+    /// The narrowest device towards any peer, of one family if there is one of
+    /// it; else the one that packets leave by.
+    pub fn narrowest(&self, ipv6: Option<bool>) -> Option<Uplink> {
+        let of = |family: Option<bool>| {
+            let paths = self.paths.iter();
+            let chosen = paths.filter(|(peer, _)| family.is_none_or(|own| peer.is_ipv6() == own));
+            chosen.map(|(_, path)| path).min_by_key(|path| path.mtu)
+        };
+        let narrowest = of(ipv6).or_else(|| of(None));
+        let uplink = narrowest.map(|path| Uplink { device: path.device.clone(), mtu: path.mtu });
+        uplink.or_else(|| self.uplink.clone())
+    }
 }
 
 /// A tunnel device.
@@ -71,7 +91,7 @@ pub struct FabricRoute {
 }
 
 /// Where a route of the fabric leads.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Target {
     /// To another node.
     Node {
@@ -140,7 +160,9 @@ pub struct Desired {
     pub forwarding: Vec<Forwarding>,
     /// The node's parameters.
     pub sysctls: Vec<Sysctl>,
-    /// What an operator should know: peers that cannot be reached, routes that
-    /// need the network's help.
+    /// What an operator should know: routes that need the network's help.
     pub notes: Vec<String>,
+    /// What the fabric lacks for reasons that lie outside of it: peers that
+    /// cannot be reached.
+    pub wanting: Vec<String>,
 }

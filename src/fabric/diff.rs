@@ -1,75 +1,21 @@
 //! The difference between what the kernel should have and what it has, as a
-//! list of changes that can be printed or carried out.
+//! list of changes. Pure: it is told all that it compares.
 
-use std::fmt;
+use std::{
+    collections::{HashMap, HashSet},
+    net::IpAddr,
+};
 
-use serde_json::{Value, json};
+use ipnetwork::IpNetwork;
 
 use super::{
-    desired::{Desired, FabricRoute, Forwarding, Target, Tunnel, TunnelKind, TunnelNeighbour},
-    observe::{HeldRoute, Observed},
+    added::Addition,
+    change::Change,
+    desired::{Desired, FabricRoute, Target, Tunnel, TunnelKind, TunnelNeighbour},
+    held::{HeldRoute, HeldTunnel, Owner},
+    observe::Observed,
     settings::Settings,
 };
-use crate::net::sysctl::Sysctl;
-
-/// One change to the kernel, or one that may not be made.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Change {
-    /// Set a parameter; the value it has now.
-    Sysctl(Sysctl, String),
-    /// Make a tunnel device.
-    CreateTunnel(Tunnel),
-    /// Make a tunnel device anew, for it cannot be changed: what it is now.
-    ReplaceTunnel(Tunnel, String),
-    /// A device of somebody else that is not what it should be: left alone, with
-    /// all that would lead through it. What it is now.
-    ForeignTunnel(Tunnel, String),
-    /// Mark a tunnel device that exists and that nobody uses as ours: the IPIP
-    /// module makes one in every namespace.
-    Claim(String),
-    /// Bring a tunnel device of ours down and take our mark off it: the IPIP
-    /// module's own survives its removal.
-    Release(String),
-    /// Remove a tunnel device of ours.
-    DeleteTunnel(String),
-    /// Set a tunnel's MTU in bytes; the one it has now.
-    SetMtu(String, u32, u32),
-    /// Bring a tunnel up.
-    SetUp(String),
-    /// Give a tunnel an address.
-    AddAddress(String, ipnetwork::IpNetwork),
-    /// Take an address from a tunnel.
-    DeleteAddress(String, ipnetwork::IpNetwork),
-    /// Set a neighbour.
-    SetNeighbour(TunnelNeighbour),
-    /// Remove a neighbour.
-    DeleteNeighbour(TunnelNeighbour),
-    /// Set a forwarding entry.
-    SetForwarding(Forwarding),
-    /// Remove a forwarding entry.
-    DeleteForwarding(Forwarding),
-    /// Add a route.
-    CreateRoute(FabricRoute),
-    /// Put a route in place of one of ours.
-    ReplaceRoute(FabricRoute, HeldRoute),
-    /// Remove a route of ours.
-    DeleteRoute(HeldRoute),
-    /// A route that somebody else has: left alone.
-    Conflict(FabricRoute, HeldRoute),
-}
-
-/// What kind of change it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// Something new.
-    Create,
-    /// Something else in its place.
-    Replace,
-    /// Something less.
-    Delete,
-    /// Nothing: it belongs to somebody else.
-    Conflict,
-}
 
 /// All changes, in the order in which they are to be made: parameters, devices,
 /// what their entries need, routes; and then what is to go, in reverse.
@@ -83,60 +29,104 @@ pub fn diff(settings: &Settings, desired: &Desired, observed: &Observed) -> Vec<
             changes.push(Change::Sysctl(wanted.clone(), now));
         }
     }
-    let mut anew = Vec::new();
     let mut foreign = Vec::new();
     for tunnel in &desired.tunnels {
-        match observed.tunnels.get(&tunnel.name).filter(|held| !held.ours) {
-            Some(held) if mismatch(tunnel, held).is_some() => {
-                changes.push(Change::ForeignTunnel(tunnel.clone(), held.description.clone()));
-                foreign.push(tunnel.name.as_str());
-            }
-            _ => tunnel_changes(tunnel, observed, &mut changes, &mut anew),
+        if let Some(held) = observed.tunnels.get(&tunnel.name)
+            && (matches!(held.owner, Owner::Fabric(_))
+                || held.owner == Owner::Other && !held.kind.is(&tunnel.kind))
+        {
+            changes.push(Change::ForeignTunnel(tunnel.clone(), held.kind.clone(), held.owner));
+            foreign.push(tunnel.name.clone());
         }
     }
-    let without = (!foreign.is_empty()).then(|| without(desired, &foreign));
-    let desired = without.as_ref().unwrap_or(desired);
-    entry_changes(desired, observed, &anew, &mut changes);
-    route_changes(settings, desired, observed, &anew, &mut changes);
-    stale(desired, observed, &anew, &mut changes);
+    let mut desired = desired.clone();
+    leave_out(&mut desired, &foreign);
+    fit(&mut desired, observed);
+    let mut lost = Vec::new();
+    for tunnel in desired.tunnels.iter().filter(|tunnel| !foreign.contains(&tunnel.name)) {
+        tunnel_changes(tunnel, &desired, observed, &mut changes, &mut lost);
+    }
+    forwarding_changes(&desired, observed, &lost, &mut changes);
+    neighbour_changes(&desired, observed, &lost, &mut changes);
+    route_changes(settings, &desired, observed, &lost, &mut changes);
+    stale(&desired, observed, &lost, &mut changes);
     changes
 }
 
-/// What is desired but for all that leads through some devices.
-fn without(desired: &Desired, devices: &[&str]) -> Desired {
-    let mut rest = desired.clone();
-    rest.neighbours.retain(|entry| !devices.contains(&entry.device.as_str()));
-    rest.forwarding.retain(|entry| !devices.contains(&entry.device.as_str()));
-    rest.routes.retain(|route| match &route.target {
-        Target::Node { device, .. } => !devices.contains(&device.as_str()),
+/// Leaves out what leads through some devices.
+fn leave_out(desired: &mut Desired, devices: &[String]) {
+    if devices.is_empty() {
+        return;
+    }
+    desired.neighbours.retain(|entry| !devices.contains(&entry.device));
+    desired.forwarding.retain(|entry| !devices.contains(&entry.device));
+    desired.routes.retain(|route| match &route.target {
+        Target::Node { device, .. } => !devices.contains(device),
         Target::Blackhole => true,
     });
-    rest
+}
+
+/// Another's device keeps its MTU: the routes take that, where it is less.
+fn fit(desired: &mut Desired, observed: &Observed) {
+    for tunnel in &mut desired.tunnels {
+        let Some(held) = guest_on(observed, &tunnel.name).filter(|held| !is_unused(tunnel, held))
+        else {
+            continue;
+        };
+        let narrower = held.mtu < tunnel.mtu;
+        tunnel.mtu = held.mtu;
+        for route in desired.routes.iter_mut().filter(|_| narrower) {
+            if let Target::Node { device, mtu: Some(mtu), .. } = &mut route.target
+                && *device == tunnel.name
+            {
+                *mtu = held.mtu;
+            }
+        }
+    }
+}
+
+/// Another's device by that name.
+fn guest_on<'a>(observed: &'a Observed, name: &str) -> Option<&'a HeldTunnel> {
+    observed.tunnels.get(name).filter(|held| held.owner == Owner::Other)
+}
+
+/// The IPIP module makes a device in every namespace; one that is down and has
+/// no address is nobody's.
+fn is_unused(tunnel: &Tunnel, held: &HeldTunnel) -> bool {
+    tunnel.kind == TunnelKind::Ipip && !held.up && held.addresses.is_empty()
 }
 
 fn tunnel_changes(
     tunnel: &Tunnel,
+    desired: &Desired,
     observed: &Observed,
     changes: &mut Vec<Change>,
-    anew: &mut Vec<String>,
+    lost: &mut Vec<String>,
 ) {
     let name = tunnel.name.clone();
-    let add = |changes: &mut Vec<Change>| {
+    let made = |changes: &mut Vec<Change>| {
         changes.push(Change::SetUp(name.clone()));
         changes.extend(tunnel.address.map(|address| Change::AddAddress(name.clone(), address)));
     };
     let Some(held) = observed.tunnels.get(&tunnel.name) else {
-        changes.push(Change::CreateTunnel(tunnel.clone()));
-        anew.push(name.clone());
-        return add(changes);
+        lost.push(name.clone());
+        changes.push(match in_the_way(tunnel, desired, observed) {
+            Some((former, held)) => {
+                lost.push(former.clone());
+                Change::ReplaceTunnel(tunnel.clone(), held.kind.clone(), former.clone())
+            }
+            None => Change::CreateTunnel(tunnel.clone()),
+        });
+        return made(changes);
     };
-    if let Some(found) = mismatch(tunnel, held) {
-        changes.push(Change::ReplaceTunnel(tunnel.clone(), found));
-        anew.push(name.clone());
-        return add(changes);
+    let guest = held.owner == Owner::Other;
+    if !guest && !held.kind.is(&tunnel.kind) {
+        lost.push(name.clone());
+        changes.push(Change::ReplaceTunnel(tunnel.clone(), held.kind.clone(), name.clone()));
+        return made(changes);
     }
-    if !held.ours && !held.up && held.addresses.is_empty() {
-        changes.push(Change::Claim(name.clone()));
+    if guest && is_unused(tunnel, held) || held.owner == Owner::Former {
+        changes.push(Change::Claim(name.clone(), held.owner));
     }
     if held.mtu != tunnel.mtu {
         changes.push(Change::SetMtu(name.clone(), tunnel.mtu, held.mtu));
@@ -148,45 +138,78 @@ fn tunnel_changes(
         changes.push(Change::AddAddress(name.clone(), address));
     }
     let surplus = held.addresses.iter().filter(|address| {
-        tunnel.address.is_some_and(|own| own.is_ipv4() == address.is_ipv4() && own != **address)
-            && !is_link_local(address)
+        let same_family = tunnel.address.is_some_and(|own| own.is_ipv4() == address.is_ipv4());
+        let ours = !guest || observed.past.added.has(Addition::Address(&name, **address));
+        same_family && ours && tunnel.address != Some(**address) && !is_link_local(address)
     });
     changes.extend(surplus.map(|address| Change::DeleteAddress(name.clone(), *address)));
 }
 
-/// What a device is, if it is not what it should be.
-fn mismatch(tunnel: &Tunnel, held: &super::observe::HeldTunnel) -> Option<String> {
-    // An IPIP device has nothing that could differ; a device of another kind
-    // under this name is not looked into any further than its description.
-    let other_kind = tunnel.kind == TunnelKind::Ipip && held.description != "ipip";
-    if held.kind == tunnel.kind && !other_kind {
-        return None;
-    }
-    Some(held.description.clone())
+/// A device of ours under a name that is not wanted any more, beside which the
+/// kernel does not take the new one.
+fn in_the_way<'a>(
+    tunnel: &Tunnel,
+    desired: &Desired,
+    observed: &'a Observed,
+) -> Option<(&'a String, &'a HeldTunnel)> {
+    observed.tunnels.iter().find(|(name, held)| {
+        held.owner.is_ours()
+            && held.kind.excludes(&tunnel.kind)
+            && !desired.tunnels.iter().any(|other| other.name == **name)
+    })
 }
 
-fn is_link_local(address: &ipnetwork::IpNetwork) -> bool {
-    matches!(address.ip(), std::net::IpAddr::V6(ip) if ip.is_unicast_link_local())
+fn is_link_local(address: &IpNetwork) -> bool {
+    matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
-fn entry_changes(
+fn forwarding_changes(
     desired: &Desired,
     observed: &Observed,
-    anew: &[String],
+    lost: &[String],
     changes: &mut Vec<Change>,
 ) {
-    // The dumps are turned into sets once, not searched for every peer.
-    let neighbours: std::collections::HashSet<_> = observed.neighbours.iter().collect();
-    let forwarding: std::collections::HashSet<_> = observed.forwarding.iter().collect();
+    // The dumps are turned into maps once, not searched for every peer.
+    let held: HashMap<_, _> =
+        observed.forwarding.iter().map(|entry| ((&entry.device, entry.mac), entry)).collect();
     for entry in &desired.forwarding {
-        if anew.contains(&entry.device) || !forwarding.contains(entry) {
-            changes.push(Change::SetForwarding(entry.clone()));
+        let now = held.get(&(&entry.device, entry.mac)).filter(|_| !lost.contains(&entry.device));
+        match now {
+            Some(now) if *now == entry => {}
+            Some(now) if !is_ours(observed, &entry.device, Addition::Forwarding(now)) => {
+                changes.push(Change::ForeignForwarding(entry.clone(), (*now).clone()));
+            }
+            _ => changes.push(Change::SetForwarding(entry.clone())),
         }
     }
+}
+
+fn neighbour_changes(
+    desired: &Desired,
+    observed: &Observed,
+    lost: &[String],
+    changes: &mut Vec<Change>,
+) {
+    let held: HashMap<_, _> = observed.neighbours.iter().map(|entry| (key(entry), entry)).collect();
     for entry in &desired.neighbours {
-        if anew.contains(&entry.device) || !neighbours.contains(entry) {
-            changes.push(Change::SetNeighbour(entry.clone()));
+        let now = held.get(&key(entry)).filter(|_| !lost.contains(&entry.device));
+        match now {
+            Some(now) if *now == entry => {}
+            Some(now) if !is_ours(observed, &entry.device, Addition::Neighbour(now)) => {
+                changes.push(Change::ForeignNeighbour(entry.clone(), (*now).clone()));
+            }
+            _ => changes.push(Change::SetNeighbour(entry.clone())),
         }
+    }
+}
+
+/// Whether an entry is ours to change: all on a device of ours, and on another's
+/// what we have added.
+fn is_ours(observed: &Observed, device: &str, addition: Addition<'_>) -> bool {
+    match observed.tunnels.get(device).map(|held| held.owner) {
+        Some(Owner::Ours | Owner::Former) => true,
+        Some(Owner::Other) => observed.past.added.has(addition),
+        Some(Owner::Fabric(_)) | None => false,
     }
 }
 
@@ -194,206 +217,106 @@ fn route_changes(
     settings: &Settings,
     desired: &Desired,
     observed: &Observed,
-    anew: &[String],
+    lost: &[String],
     changes: &mut Vec<Change>,
 ) {
+    // Several routes may have one key: the kernel uses the first of them, which
+    // is the one that it lists first and replaces.
+    let mut held: HashMap<IpNetwork, Vec<&HeldRoute>> = HashMap::new();
     let (same_key, former): (Vec<_>, Vec<_>) =
-        observed.routes.iter().partition(|route| route.same_metric);
-    let mut held: std::collections::HashMap<_, _> =
-        same_key.into_iter().map(|route| (route.destination, route)).collect();
-    for wanted in &desired.routes {
-        let lost = |found: &HeldRoute| matches!(&found.target, Some(Target::Node { device, .. }) if anew.contains(device));
-        match held.remove(&wanted.destination) {
-            None => changes.push(Change::CreateRoute(wanted.clone())),
-            Some(found) if found.protocol != settings.keys.protocol => {
-                changes.push(Change::Conflict(wanted.clone(), found.clone()));
-            }
-            // The kernel drops a device's routes with the device.
-            Some(found) if lost(found) => changes.push(Change::CreateRoute(wanted.clone())),
-            Some(found) if found.target.as_ref() != Some(&wanted.target) => {
-                changes.push(Change::ReplaceRoute(wanted.clone(), found.clone()));
-            }
-            Some(_) => {}
-        }
+        observed.routes.iter().partition(|route| route.same_key);
+    for route in same_key {
+        held.entry(route.destination).or_default().push(route);
     }
-    let mut stale: Vec<_> = held
-        .into_values()
-        .chain(former)
-        .filter(|route| route.protocol == settings.keys.protocol && !route.on_host_link)
-        .collect();
-    stale.sort_by_key(|route| (route.destination, route.same_metric));
+    let mut stale: Vec<&HeldRoute> = former;
+    for wanted in &desired.routes {
+        // The kernel drops a device's routes with the device.
+        let mut routes = held.remove(&wanted.destination).unwrap_or_default();
+        routes.retain(|route| !is_lost(route, lost));
+        stale.extend(changes_to(wanted, &routes, settings.keys.protocol, changes));
+    }
+    stale.extend(held.into_values().flatten().filter(|route| !is_lost(route, lost)));
+    stale.retain(|route| route.ours && !route.on_host_link);
+    stale.sort_by_key(|route| (route.destination, route.same_key));
     changes.extend(stale.into_iter().cloned().map(Change::DeleteRoute));
 }
 
+fn is_lost(route: &HeldRoute, lost: &[String]) -> bool {
+    matches!(&route.target, Some(Target::Node { device, .. }) if lost.contains(device))
+}
+
+/// What makes the first of several routes of one key the wanted one. Returns
+/// those that nobody needs then.
+fn changes_to<'a>(
+    wanted: &FabricRoute,
+    routes: &[&'a HeldRoute],
+    protocol: u8,
+    changes: &mut Vec<Change>,
+) -> Vec<&'a HeldRoute> {
+    let Some((first, _)) = routes.split_first() else {
+        changes.push(Change::CreateRoute(wanted.clone()));
+        return Vec::new();
+    };
+    let is_wanted = |route: &HeldRoute| {
+        route.protocol == protocol && route.target.as_ref() == Some(&wanted.target)
+    };
+    let mut kept = routes.iter().position(|route| is_wanted(route));
+    if !first.ours {
+        changes.push(Change::Conflict(wanted.clone(), (*first).clone()));
+    } else if kept.is_none() {
+        changes.push(Change::ReplaceRoute(wanted.clone(), (*first).clone()));
+        kept = Some(0);
+    }
+    // The kernel refuses to put a route in another's place that it has already:
+    // there it is enough to remove those in front of it.
+    let surplus = routes.iter().enumerate().filter(|(place, _)| Some(*place) != kept);
+    surplus.map(|(_, route)| *route).collect()
+}
+
 /// Entries and devices of ours that nothing needs any more.
-fn stale(desired: &Desired, observed: &Observed, anew: &[String], changes: &mut Vec<Change>) {
-    let wanted: std::collections::HashSet<_> = desired.neighbours.iter().map(key).collect();
+fn stale(desired: &Desired, observed: &Observed, lost: &[String], changes: &mut Vec<Change>) {
+    let wanted: HashSet<_> = desired.neighbours.iter().map(key).collect();
     for entry in &observed.neighbours {
-        if !anew.contains(&entry.device) && !wanted.contains(&key(entry)) {
+        let ours = is_ours(observed, &entry.device, Addition::Neighbour(entry));
+        if ours && !lost.contains(&entry.device) && !wanted.contains(&key(entry)) {
             changes.push(Change::DeleteNeighbour(entry.clone()));
         }
     }
-    let wanted: std::collections::HashSet<_> =
-        desired.forwarding.iter().map(|entry| (&entry.device, entry.mac.0)).collect();
+    let wanted: HashSet<_> =
+        desired.forwarding.iter().map(|entry| (&entry.device, entry.mac)).collect();
     for entry in &observed.forwarding {
-        if !anew.contains(&entry.device) && !wanted.contains(&(&entry.device, entry.mac.0)) {
+        let ours = is_ours(observed, &entry.device, Addition::Forwarding(entry));
+        if ours && !lost.contains(&entry.device) && !wanted.contains(&(&entry.device, entry.mac)) {
             changes.push(Change::DeleteForwarding(entry.clone()));
         }
     }
-    let kept = |name: &String| desired.tunnels.iter().any(|tunnel| tunnel.name == *name);
-    let mut gone: Vec<_> =
-        observed.tunnels.iter().filter(|(name, tunnel)| tunnel.ours && !kept(name)).collect();
+    let gone = |name: &String| {
+        !lost.contains(name) && !desired.tunnels.iter().any(|tunnel| tunnel.name == *name)
+    };
+    let mut gone: Vec<_> = observed.tunnels.iter().filter(|(name, _)| gone(name)).collect();
     gone.sort_by_key(|(name, _)| *name);
     for (name, tunnel) in gone {
-        if tunnel.kind == TunnelKind::Ipip {
-            let addresses = tunnel.addresses.iter().filter(|address| !is_link_local(address));
-            changes.extend(addresses.map(|own| Change::DeleteAddress(name.clone(), *own)));
+        tunnel_goes(name, tunnel, observed, changes);
+    }
+}
+
+fn tunnel_goes(name: &str, tunnel: &HeldTunnel, observed: &Observed, changes: &mut Vec<Change>) {
+    let name = name.to_owned();
+    let added = |address: &&IpNetwork| observed.past.added.has(Addition::Address(&name, **address));
+    let addresses = tunnel.addresses.iter().filter(|address| !is_link_local(address));
+    let delete = |address: &IpNetwork| Change::DeleteAddress(name.clone(), *address);
+    match tunnel.owner {
+        Owner::Other => changes.extend(addresses.filter(added).map(delete)),
+        Owner::Ours | Owner::Former if tunnel.kind.is(&TunnelKind::Ipip) => {
+            changes.extend(addresses.map(delete));
             changes.push(Change::Release(name.clone()));
+            changes.push(Change::DeleteTunnel(name));
         }
-        changes.push(Change::DeleteTunnel(name.clone()));
+        Owner::Ours | Owner::Former => changes.push(Change::DeleteTunnel(name)),
+        Owner::Fabric(_) => {}
     }
 }
 
-fn key(entry: &TunnelNeighbour) -> (&str, std::net::IpAddr) {
+fn key(entry: &TunnelNeighbour) -> (&str, IpAddr) {
     (&entry.device, entry.address)
-}
-
-impl Change {
-    /// What kind of change it is.
-    pub fn action(&self) -> Action {
-        match self {
-            Self::CreateTunnel(_)
-            | Self::AddAddress(..)
-            | Self::SetNeighbour(_)
-            | Self::SetForwarding(_)
-            | Self::CreateRoute(_) => Action::Create,
-            Self::Sysctl(..)
-            | Self::ReplaceTunnel(..)
-            | Self::SetMtu(..)
-            | Self::SetUp(_)
-            | Self::Claim(_)
-            | Self::Release(_)
-            | Self::ReplaceRoute(..) => Action::Replace,
-            Self::DeleteTunnel(_)
-            | Self::DeleteAddress(..)
-            | Self::DeleteNeighbour(_)
-            | Self::DeleteForwarding(_)
-            | Self::DeleteRoute(_) => Action::Delete,
-            Self::Conflict(..) | Self::ForeignTunnel(..) => Action::Conflict,
-        }
-    }
-
-    /// The object, what it is and what it is to be.
-    fn parts(&self) -> (String, Option<String>, Option<String>) {
-        let device = |name: &str| format!("link {name}");
-        match self {
-            Self::Sysctl(wanted, now) => {
-                (format!("sysctl {}", wanted.key), Some(now.clone()), Some(wanted.value.clone()))
-            }
-            Self::CreateTunnel(tunnel) => (device(&tunnel.name), None, Some(tunnel.to_string())),
-            Self::ReplaceTunnel(tunnel, now) | Self::ForeignTunnel(tunnel, now) => {
-                (device(&tunnel.name), Some(now.clone()), Some(tunnel.to_string()))
-            }
-            Self::Claim(name) => (device(name), Some("unused".to_owned()), Some("ours".to_owned())),
-            Self::Release(name) => {
-                (device(name), Some("ours".to_owned()), Some("down, unused".to_owned()))
-            }
-            Self::DeleteTunnel(name) => (device(name), Some("ours".to_owned()), None),
-            Self::SetMtu(name, mtu, now) => {
-                (device(name), Some(format!("mtu {now}")), Some(format!("mtu {mtu}")))
-            }
-            Self::SetUp(name) => (device(name), Some("down".to_owned()), Some("up".to_owned())),
-            Self::AddAddress(name, address) => {
-                (format!("address of {name}"), None, Some(address.to_string()))
-            }
-            Self::DeleteAddress(name, address) => {
-                (format!("address of {name}"), Some(address.to_string()), None)
-            }
-            Self::SetNeighbour(entry) => (entry.object(), None, Some(entry.mac.to_string())),
-            Self::DeleteNeighbour(entry) => (entry.object(), Some(entry.mac.to_string()), None),
-            Self::SetForwarding(entry) => (entry.object(), None, Some(entry.node.to_string())),
-            Self::DeleteForwarding(entry) => (entry.object(), Some(entry.node.to_string()), None),
-            Self::CreateRoute(route) => (route.object(), None, Some(route.to_string())),
-            Self::ReplaceRoute(route, held) | Self::Conflict(route, held) => {
-                (route.object(), Some(held.to_string()), Some(route.to_string()))
-            }
-            Self::DeleteRoute(held) => {
-                (format!("route {}", held.destination), Some(held.to_string()), None)
-            }
-        }
-    }
-
-    /// The change as plan's JSON has it.
-    pub fn encode(&self) -> Value {
-        let (object, before, after) = self.parts();
-        json!({"action": self.action().as_str(), "object": object, "before": before, "after": after})
-    }
-}
-
-impl Action {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Replace => "replace",
-            Self::Delete => "delete",
-            Self::Conflict => "conflict",
-        }
-    }
-}
-
-impl fmt::Display for Change {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (object, before, after) = self.parts();
-        let sign = match self.action() {
-            Action::Create => '+',
-            Action::Replace => '~',
-            Action::Delete => '-',
-            Action::Conflict => '!',
-        };
-        write!(f, "{sign} {object}")?;
-        match (before, after) {
-            (Some(before), Some(after)) if self.action() == Action::Conflict => {
-                write!(f, ": wanted {after}, but there is {before}")
-            }
-            (Some(before), Some(after)) => write!(f, ": {before} -> {after}"),
-            (Some(only), None) | (None, Some(only)) => write!(f, ": {only}"),
-            (None, None) => Ok(()),
-        }
-    }
-}
-
-impl TunnelNeighbour {
-    fn object(&self) -> String {
-        format!("neighbour {} dev {}", self.address, self.device)
-    }
-}
-
-impl Forwarding {
-    fn object(&self) -> String {
-        format!("fdb {} dev {}", self.mac, self.device)
-    }
-}
-
-impl FabricRoute {
-    fn object(&self) -> String {
-        format!("route {}", self.destination)
-    }
-}
-
-impl fmt::Display for Tunnel {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} mtu {}", self.kind, self.mtu)
-    }
-}
-
-impl fmt::Display for TunnelKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ipip => write!(f, "ipip"),
-            Self::Vxlan { vni, port, local, parent, mac } => {
-                write!(f, "vxlan id {vni} dstport {port} local {local} dev {parent} mac {mac}")
-            }
-        }
-    }
 }

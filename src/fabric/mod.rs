@@ -7,18 +7,25 @@
 //! ([`diff`]) gives the changes, which `plan` prints and `apply` carries out.
 //! Only [`observe`] and [`apply`] talk to the kernel.
 
+pub mod added;
 pub mod apply;
+pub mod change;
 mod describe;
 pub mod desired;
 pub mod diff;
+pub mod digest;
+pub mod faults;
+pub mod held;
 pub mod observe;
 pub mod peers;
 pub mod reconcile;
 pub mod settings;
+pub mod uplink;
 
+pub use added::{Added, Past};
+pub use change::{Action, Change};
 pub use describe::describe;
 pub use desired::Desired;
-pub use diff::{Action, Change};
 pub use observe::Observed;
 pub use peers::Peers;
 pub use reconcile::Plan;

@@ -1,14 +1,16 @@
 //! What the kernel has of the fabric, and the facts of this node by which the
 //! desired state is described.
 
-use std::{collections::HashMap, fmt, net::IpAddr};
-
-use ipnetwork::IpNetwork;
+use std::{collections::HashMap, net::IpAddr};
 
 use super::{
-    desired::{Desired, Facts, Forwarding, Path, Target, TunnelKind, TunnelNeighbour},
+    added::Past,
+    desired::{Desired, Facts, Forwarding, Path, Target, TunnelNeighbour},
+    digest::Scope,
+    held::{HeldKind, HeldRoute, HeldTunnel, Owner, marked},
     peers::Peers,
     settings::Settings,
+    uplink::uplink,
 };
 use crate::{
     net::{
@@ -20,14 +22,6 @@ use crate::{
     },
     pod::identity::{GROUPS, is_marked},
 };
-
-/// The alias that marks a tunnel device as made by us.
-pub const TUNNEL_ALIAS: &str = "manx1-fabric";
-
-/// The interface group (`MANX`) that marks it from its creation on, as the alias
-/// cannot: a kill in between would leave a device that nobody owns. The module's
-/// own `tunl0` is not of our creation and has only the alias.
-pub const TUNNEL_GROUP: u32 = 0x4d41_4e58;
 
 /// The metric that the kernel gives an IPv6 route without one
 /// (IP6_RT_PRIO_USER, include/net/ip6_route.h).
@@ -50,57 +44,15 @@ pub struct Observed {
     pub sysctls: HashMap<String, String>,
     /// What has to be set before IPv6 forwarding is turned on.
     pub keep_advertised: Vec<Sysctl>,
-}
-
-/// A tunnel device that exists.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HeldTunnel {
-    /// What it is, as far as it is one that the fabric could have made.
-    pub kind: TunnelKind,
-    /// What it is, in words.
-    pub description: String,
-    /// MTU in bytes.
-    pub mtu: u32,
-    /// Administratively up.
-    pub up: bool,
-    /// Bears our mark.
-    pub ours: bool,
-    /// Its addresses.
-    pub addresses: Vec<IpNetwork>,
-}
-
-/// A route that exists.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HeldRoute {
-    /// Destination.
-    pub destination: IpNetwork,
-    /// Who made it.
-    pub protocol: u8,
-    /// It has the fabric's metric, and with it the key of a route of ours.
-    pub same_metric: bool,
-    /// Where it leads, as far as the fabric could have made it so.
-    pub target: Option<Target>,
-    /// Its device is a pod's host link.
-    pub on_host_link: bool,
-    /// The route as the kernel has it, and its device's index.
-    pub found: Found,
-}
-
-impl fmt::Display for HeldRoute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.found.route)?;
-        if let Some(Target::Node { device, .. }) = &self.target {
-            write!(f, " dev {device}")?;
-        }
-        write!(f, " proto {}", self.protocol)
-    }
+    /// What earlier passes have left.
+    pub past: Past,
 }
 
 /// Collects what the description of the fabric depends on.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub fn facts(socket: &mut Socket, peers: &Peers) -> Result<Facts, Error> {
+pub fn facts(socket: &mut Socket, settings: &Settings, peers: &Peers) -> Result<Facts, Error> {
     let links = link::all(socket)?;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
     let addresses = addr::all(socket)?
@@ -109,18 +61,26 @@ pub fn facts(socket: &mut Socket, peers: &Peers) -> Result<Facts, Error> {
         .collect();
     let nodes: Vec<IpAddr> =
         peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
-    let paths = route::resolve(socket, &nodes)?
+    let paths: HashMap<IpAddr, Path> = route::resolve(socket, &nodes)?
         .into_iter()
         .zip(&nodes)
         .filter_map(|(found, node)| {
             let found = found?;
             let link = names.get(&found.device()?)?;
+            // What the fabric itself has made leads to no node.
+            if found.local || marked(link).is_some() || settings.is_tunnel(&link.name) {
+                return None;
+            }
             let mtu = found.route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
             let path = Path { device: link.name.clone(), mtu, gateway: found.route.gateway };
             Some((*node, path))
         })
         .collect();
-    Ok(Facts { addresses, paths })
+    let uplink = match paths.is_empty() {
+        true => uplink(socket, &peers.me.addresses)?,
+        false => None,
+    };
+    Ok(Facts { addresses, paths, uplink })
 }
 
 /// Reads all that the desired state could differ in.
@@ -131,32 +91,65 @@ pub fn observe(
     socket: &mut Socket,
     settings: &Settings,
     desired: &Desired,
+    past: &Past,
+) -> Result<Observed, Error> {
+    let mut observed = collect(socket, settings, &Scope::of(desired), past, route::all)?;
+    if desired.sysctls.iter().any(|wanted| wanted.key == forwarding::IPV6) {
+        observed.keep_advertised = forwarding::keep_advertised_routes(socket)?;
+    }
+    Ok(observed)
+}
+
+/// Reads what bears our marks, and the devices and parameters of these names:
+/// less than [`observe`], which also finds what stands in our way.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn observe_own(
+    socket: &mut Socket,
+    settings: &Settings,
+    scope: &Scope,
+) -> Result<Observed, Error> {
+    let of_protocol =
+        |socket: &mut Socket, ipv6| route::of_protocol(socket, ipv6, settings.keys.protocol);
+    collect(socket, settings, scope, &Past::default(), of_protocol)
+}
+
+fn collect(
+    socket: &mut Socket,
+    settings: &Settings,
+    scope: &Scope,
+    past: &Past,
+    routes: impl Fn(&mut Socket, bool) -> Result<Vec<Found>, Error>,
 ) -> Result<Observed, Error> {
     let links = link::all(socket)?;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
     let mut observed = Observed {
         indexes: links.iter().map(|link| (link.name.clone(), link.index)).collect(),
+        past: past.clone(),
         ..Observed::default()
     };
     for link in &links {
-        let ours = link.group == TUNNEL_GROUP || link.alias.as_deref() == Some(TUNNEL_ALIAS);
-        let wanted = desired.tunnels.iter().any(|tunnel| tunnel.name == link.name);
-        if ours || wanted {
-            observe_tunnel(socket, link, ours, &names, &mut observed)?;
+        let owner = match marked(link) {
+            Some(protocol) if protocol == settings.keys.protocol => Owner::Ours,
+            Some(protocol) if past.protocols.contains(&protocol) => Owner::Former,
+            Some(protocol) => Owner::Fabric(protocol),
+            None => Owner::Other,
+        };
+        let wanted = scope.tunnels.contains(&link.name) || past.added.is_on(&link.name);
+        if owner.is_ours() || wanted {
+            observe_tunnel(socket, link, owner, &names, &mut observed)?;
         }
     }
     for ipv6 in [false, true] {
-        let routes = route::all(socket, ipv6)?;
+        let routes = routes(socket, ipv6)?;
         observed
             .routes
-            .extend(routes.into_iter().filter_map(|found| held(found, settings, &names)));
+            .extend(routes.into_iter().filter_map(|found| held(found, settings, past, &names)));
     }
-    if desired.sysctls.iter().any(|wanted| wanted.key == forwarding::IPV6) {
-        observed.keep_advertised = forwarding::keep_advertised_routes(socket)?;
-    }
-    for wanted in &desired.sysctls {
-        if let Ok(value) = sysctl::read(&wanted.key) {
-            observed.sysctls.insert(wanted.key.clone(), value);
+    for key in &scope.sysctls {
+        if let Ok(value) = sysctl::read(key) {
+            observed.sysctls.insert(key.clone(), value);
         }
     }
     Ok(observed)
@@ -165,28 +158,15 @@ pub fn observe(
 fn observe_tunnel(
     socket: &mut Socket,
     link: &Link,
-    ours: bool,
+    owner: Owner,
     names: &HashMap<u32, &Link>,
     observed: &mut Observed,
 ) -> Result<(), Error> {
-    let vxlan = link.vxlan.as_ref().zip(link.mac);
-    let kind = vxlan.map_or(TunnelKind::Ipip, |(vxlan, mac)| TunnelKind::Vxlan {
-        vni: vxlan.vni,
-        port: vxlan.port,
-        local: vxlan.local,
-        parent: names.get(&vxlan.parent).map_or_else(String::new, |link| link.name.clone()),
-        mac,
-    });
-    let description = match link.kind.as_deref() {
-        Some("vxlan" | "ipip") => kind.to_string(),
-        other => other.unwrap_or("a hardware device").to_owned(),
-    };
     let tunnel = HeldTunnel {
-        kind,
-        description,
+        kind: HeldKind::of(link, names),
         mtu: link.mtu,
         up: link.up,
-        ours,
+        owner,
         addresses: addr::of_link(socket, link.index)?,
     };
     if link.vxlan.is_some() {
@@ -212,17 +192,26 @@ fn observe_tunnel(
 
 /// A route as far as it matters: of table main, and either with the fabric's
 /// metric, for others have another key, or ours from when that was another.
-fn held(found: Found, settings: &Settings, names: &HashMap<u32, &Link>) -> Option<HeldRoute> {
+fn held(
+    found: Found,
+    settings: &Settings,
+    past: &Past,
+    names: &HashMap<u32, &Link>,
+) -> Option<HeldRoute> {
     let route = &found.route;
     let ipv6 = route.destination.is_ipv6();
     let default = if ipv6 { METRIC_IPV6 } else { 0 };
     let wanted = if settings.keys.metric == 0 { default } else { settings.keys.metric };
-    let same_metric = route.priority.unwrap_or(default) == wanted;
-    if route.table != TABLE_MAIN || !(same_metric || route.protocol == settings.keys.protocol) {
+    let same_key = route.priority.unwrap_or(default) == wanted && route.tos == 0;
+    let ours = route.protocol == settings.keys.protocol || past.protocols.contains(&route.protocol);
+    if route.table != TABLE_MAIN || !(same_key || ours) {
         return None;
     }
     let link = found.device().and_then(|device| names.get(&device));
+    // A source or a segment size that nobody gave it makes it another route.
+    let special = found.source.is_some() || found.fixed_mtu || route.advmss.is_some();
     let target = match (route.kind, route.gateway, link) {
+        _ if special => None,
         (Kind::Blackhole, ..) => Some(Target::Blackhole),
         (Kind::Unicast, Some(gateway), Some(link)) => Some(Target::Node {
             gateway,
@@ -237,7 +226,8 @@ fn held(found: Found, settings: &Settings, names: &HashMap<u32, &Link>) -> Optio
     Some(HeldRoute {
         destination: route.destination,
         protocol: route.protocol,
-        same_metric,
+        ours,
+        same_key,
         target,
         on_host_link,
         found,

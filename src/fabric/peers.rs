@@ -3,12 +3,13 @@
 //! Validated as a whole before anything is done by it, since routes are deleted
 //! because they are not in it.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use sha1::{Digest, Sha1};
 
+use super::faults;
 use crate::{cni::cidr, net::Mac};
 
 /// First byte of a VXLAN device's MAC address (Calico's choice).
@@ -105,8 +106,7 @@ impl Peers {
         let mut problems = Vec::new();
         let nodes: Vec<Node> =
             file.nodes.into_iter().map(|item| read(item, &mut problems)).collect();
-        duplicates(&nodes, &mut problems);
-        overlaps(&nodes, &mut problems);
+        problems.extend(faults::of(&nodes));
         let place = find_me(file.me.as_deref(), &nodes, is_local);
         match place {
             Ok(place) if problems.is_empty() => {
@@ -131,19 +131,14 @@ impl Peers {
     /// The pod CIDRs that lie in none of `cluster_cidrs`, as sentences.
     pub fn outside(&self, cluster_cidrs: &[IpNetwork]) -> Vec<String> {
         let nodes = std::iter::once(&self.me).chain(&self.others);
-        let outside = |cidr: &IpNetwork| !cluster_cidrs.iter().any(|all| contains(all, cidr));
+        let outside =
+            |cidr: &IpNetwork| !cluster_cidrs.iter().any(|all| faults::contains(all, cidr));
         nodes
             .flat_map(|node| node.pod_cidrs.iter().map(move |cidr| (node, cidr)))
             .filter(|(_, cidr)| outside(cidr))
             .map(|(node, cidr)| format!("{}: podCIDR {cidr} is in none of clusterCIDRs", node.name))
             .collect()
     }
-}
-
-fn contains(outer: &IpNetwork, inner: &IpNetwork) -> bool {
-    outer.is_ipv4() == inner.is_ipv4()
-        && outer.prefix() <= inner.prefix()
-        && outer.contains(inner.network())
 }
 
 fn read(item: Item, problems: &mut Vec<String>) -> Node {
@@ -176,46 +171,6 @@ fn read(item: Item, problems: &mut Vec<String>) -> Node {
         text.parse::<Mac>().map_err(|problem| note(format!("tunnelMAC {problem}"))).ok()
     });
     Node { name, addresses, pod_cidrs: networks, tunnel_addresses, tunnel_mac }
-}
-
-fn duplicates(nodes: &[Node], problems: &mut Vec<String>) {
-    let mut names: HashMap<&str, ()> = HashMap::new();
-    let mut owners: HashMap<IpAddr, &str> = HashMap::new();
-    let mut macs: HashMap<[u8; 6], &str> = HashMap::new();
-    for node in nodes {
-        if names.insert(&node.name, ()).is_some() {
-            problems.push(format!("node {} is listed twice", node.name));
-        }
-        for address in node.addresses.iter().chain(&node.tunnel_addresses) {
-            if let Some(other) = owners.insert(*address, &node.name) {
-                problems.push(format!("{} and {other} both have address {address}", node.name));
-            }
-        }
-        if let Some(other) = macs.insert(node.tunnel_mac(false).0, &node.name)
-            && other != node.name
-        {
-            let mac = node.tunnel_mac(false);
-            problems.push(format!("{} and {other} both have tunnel MAC {mac}", node.name));
-        }
-    }
-}
-
-/// Overlapping pod CIDRs, found in the order of their first addresses.
-fn overlaps(nodes: &[Node], problems: &mut Vec<String>) {
-    let mut cidrs: Vec<(IpNetwork, &str)> = nodes
-        .iter()
-        .flat_map(|node| node.pod_cidrs.iter().map(|cidr| (*cidr, node.name.as_str())))
-        .collect();
-    cidrs.sort_by_key(|(cidr, _)| (cidr.is_ipv6(), cidr.network(), cidr.prefix()));
-    let mut widest: Option<(IpNetwork, &str)> = None;
-    for (cidr, name) in cidrs {
-        match widest {
-            Some((outer, owner)) if contains(&outer, &cidr) => {
-                problems.push(format!("{name}'s podCIDR {cidr} overlaps {owner}'s {outer}"));
-            }
-            _ => widest = Some((cidr, name)),
-        }
-    }
 }
 
 fn find_me(

@@ -1,12 +1,14 @@
 //! From the configuration and the peers to a kernel that agrees with them.
 
-use std::net::IpAddr;
+use ipnetwork::IpNetwork;
 
 use super::{
-    apply::apply,
+    added::{Added, Past},
+    apply::{Refused, apply},
+    change::{Action, Change},
     describe::describe,
     desired::{Desired, Facts},
-    diff::{Action, Change, diff},
+    diff::diff,
     observe::{Observed, facts, observe},
     peers::Peers,
     settings::Settings,
@@ -30,22 +32,28 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Compares the kernel with what the configuration and the peers ask for.
+    /// Compares the kernel with what the configuration and the peers ask for;
+    /// `past` is what earlier passes have left.
     ///
     /// # Errors
     /// Of the kernel's answers.
-    pub fn make(socket: &mut Socket, settings: &Settings, peers: &Peers) -> Result<Self, Error> {
-        let facts = facts(socket, peers)?;
+    pub fn make(
+        socket: &mut Socket,
+        settings: &Settings,
+        peers: &Peers,
+        past: &Past,
+    ) -> Result<Self, Error> {
+        let facts = facts(socket, settings, peers)?;
         let desired = describe(settings, peers, &facts);
-        Self::of(socket, settings, facts, desired)
+        Self::of(socket, settings, facts, desired, past)
     }
 
     /// The plan that removes all that is ours.
     ///
     /// # Errors
     /// Of the kernel's answers.
-    pub fn undo(socket: &mut Socket, settings: &Settings) -> Result<Self, Error> {
-        Self::of(socket, settings, Facts::default(), Desired::default())
+    pub fn undo(socket: &mut Socket, settings: &Settings, past: &Past) -> Result<Self, Error> {
+        Self::of(socket, settings, Facts::default(), Desired::default(), past)
     }
 
     fn of(
@@ -53,15 +61,27 @@ impl Plan {
         settings: &Settings,
         facts: Facts,
         desired: Desired,
+        past: &Past,
     ) -> Result<Self, Error> {
-        let observed = observe(socket, settings, &desired)?;
+        let observed = observe(socket, settings, &desired, past)?;
         let changes = diff(settings, &desired, &observed);
         Ok(Self { facts, desired, observed, changes })
     }
 
     /// Makes the changes; returns what failed.
-    pub fn carry_out(&self, socket: &mut Socket, settings: &Settings) -> Vec<Error> {
+    pub fn carry_out(&self, socket: &mut Socket, settings: &Settings) -> Refused {
         apply(socket, settings, &self.observed, &self.changes)
+    }
+
+    /// What will have been added to devices of others: to be noted before the
+    /// changes are made.
+    pub fn added_before(&self) -> Added {
+        self.observed.past.added.before(&self.changes, &self.observed)
+    }
+
+    /// What has been added to them once all changes are made.
+    pub fn added_after(&self) -> Added {
+        self.added_before().after(&self.desired)
     }
 
     /// The changes that can be made, without those that somebody else stands
@@ -77,16 +97,16 @@ impl Plan {
 
     /// The narrowest device towards any peer, from which the pods' MTU follows.
     pub fn uplink(&self) -> Option<Uplink> {
-        let narrowest = self.facts.paths.values().min_by_key(|path| path.mtu)?;
-        Some(Uplink { device: narrowest.device.clone(), mtu: narrowest.mtu })
+        self.facts.narrowest(None)
     }
 }
 
-/// The addresses of this node, by which it finds itself among the peers.
+/// The addresses of this node with their masks, by which it finds itself among
+/// the peers.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub fn local_addresses(socket: &mut Socket) -> Result<Vec<IpAddr>, Error> {
+pub fn local_addresses(socket: &mut Socket) -> Result<Vec<IpNetwork>, Error> {
     let addresses = crate::net::addr::all(socket)?;
-    Ok(addresses.into_iter().map(|(_, address)| address.ip()).collect())
+    Ok(addresses.into_iter().map(|(_, address)| address).collect())
 }

@@ -55,6 +55,15 @@ impl Settings {
         }
     }
 
+    /// Whether a device of this name is one of the mode's tunnels.
+    pub fn is_tunnel(&self, name: &str) -> bool {
+        match self.mode {
+            Mode::Direct => false,
+            Mode::Ipip => name == IPIP_DEVICE,
+            Mode::Vxlan => [false, true].iter().any(|ipv6| self.vxlan_device(*ipv6) == name),
+        }
+    }
+
     /// Bytes that the encapsulation of a family adds.
     pub fn overhead(&self, ipv6: bool) -> u32 {
         self.overhead.unwrap_or(self.mode.overhead(ipv6))

@@ -140,6 +140,13 @@ pub fn set_alias(link: &Link, alias: &str) -> Request {
     Request::new(RouteNetlinkMessage::SetLink(message), 0, what)
 }
 
+/// Gives a link that exists an alias and a group.
+pub fn set_mark(link: &Link, alias: &str, group: u32) -> Request {
+    let message = LinkUnspec::new_with_index(link.index).alias(alias).link_group(group).build();
+    let what = format!("mark {} as {alias}", link.name);
+    Request::new(RouteNetlinkMessage::SetLink(message), 0, what)
+}
+
 /// Keeps the kernel from generating a link-local address, for which it would
 /// wait a second or two; one is given explicitly instead.
 pub fn without_generated_address(name: &str) -> Request {

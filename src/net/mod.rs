@@ -23,4 +23,4 @@ pub mod tunnel;
 pub use error::Error;
 pub use mac::Mac;
 pub use ns::Namespace;
-pub use socket::{Request, Socket};
+pub use socket::{Failed, Request, Socket};

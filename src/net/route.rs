@@ -8,7 +8,7 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
-        RouteProtocol, RouteScope, RouteType,
+        RouteProtocol, RouteScope, RouteType, RouteVia,
     },
 };
 use nix::errno::Errno;
@@ -24,6 +24,9 @@ pub const PROTOCOL_BOOT: u8 = 3;
 pub const PROTOCOL_RA: u8 = 9;
 /// Reachable on the link itself (RT_SCOPE_LINK).
 pub const SCOPE_LINK: u8 = 253;
+
+/// The number of the MTU among the metrics (include/uapi/linux/rtnetlink.h).
+const RTAX_MTU: u32 = 2;
 
 /// What a route does with packets.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,10 +62,13 @@ pub struct Route {
     pub destination: IpNetwork,
     /// What becomes of the packets.
     pub kind: Kind,
-    /// Next hop; none for a destination on the link.
+    /// Next hop; none for a destination on the link. One of the other family
+    /// (RTA_VIA) leads to IPv4 addresses as well.
     pub gateway: Option<IpAddr>,
     /// The next hop is taken to be on the link without a route that says so.
     pub onlink: bool,
+    /// Type of service, part of the key of an IPv4 route.
+    pub tos: u8,
     /// Scope; 0 is universe, [`SCOPE_LINK`] the link. IPv6 ignores it.
     pub scope: u8,
     /// Routing table.
@@ -85,6 +91,10 @@ pub struct Found {
     /// Indexes of the devices: one, several for a route of several paths, none
     /// for a route to nowhere.
     pub devices: Vec<u32>,
+    /// Packets without a source address get this one.
+    pub source: Option<IpAddr>,
+    /// No path MTU that is learnt lowers the route's own.
+    pub fixed_mtu: bool,
     /// The destination is the node's own (RTN_LOCAL). The table does not tell:
     /// without rules of its own, IPv4 keeps local and main routes in one.
     pub local: bool,
@@ -121,6 +131,7 @@ impl Route {
             kind: Kind::Unicast,
             gateway: None,
             onlink: false,
+            tos: 0,
             scope: 0,
             table: TABLE_MAIN,
             protocol: PROTOCOL_BOOT,
@@ -166,6 +177,7 @@ impl Route {
             table: u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
             protocol: RouteProtocol::from(self.protocol),
             scope: RouteScope::from(self.scope),
+            tos: self.tos,
             kind: match self.kind {
                 Kind::Unicast => RouteType::Unicast,
                 Kind::Blackhole => RouteType::BlackHole,
@@ -182,7 +194,11 @@ impl Route {
         if self.destination.prefix() > 0 {
             attributes.push(RouteAttribute::Destination(self.destination.ip().into()));
         }
-        attributes.extend(self.gateway.map(|ip| RouteAttribute::Gateway(ip.into())));
+        let same_family = |ip: &IpAddr| ip.is_ipv4() == self.destination.is_ipv4();
+        attributes.extend(self.gateway.map(|ip| match same_family(&ip) {
+            true => RouteAttribute::Gateway(ip.into()),
+            false => RouteAttribute::Via(ip.into()),
+        }));
         attributes.extend((index != 0).then_some(RouteAttribute::Oif(index)));
         attributes.push(RouteAttribute::Table(self.table));
         attributes.extend(self.priority.map(RouteAttribute::Priority));
@@ -207,7 +223,12 @@ impl fmt::Display for Route {
         })?;
         write!(f, "{}", self.destination)?;
         if let Some(gateway) = self.gateway {
-            write!(f, " via {gateway}")?;
+            let family =
+                if gateway.is_ipv4() == self.destination.is_ipv4() { "" } else { "inet6 " };
+            write!(f, " via {family}{gateway}")?;
+        }
+        if self.tos != 0 {
+            write!(f, " tos {:#04x}", self.tos)?;
         }
         if self.table != TABLE_MAIN {
             write!(f, " table {}", self.table)?;
@@ -266,6 +287,10 @@ fn dump(socket: &mut Socket, ipv6: bool, protocol: RouteProtocol) -> Result<Vec<
 /// How the kernel would send to each of `addresses`: the resolved path, with
 /// its next hop, in one exchange. An address without a route gives none.
 ///
+/// Its MTU is the route's own. The resolved path has the one that the node has
+/// learnt (RFC 1191, RFC 8201) in its place, for ten minutes, if it has: then
+/// the FIB is asked as well.
+///
 /// # Errors
 /// Anything the kernel answers but "unreachable".
 pub fn resolve(socket: &mut Socket, addresses: &[IpAddr]) -> Result<Vec<Option<Found>>, Error> {
@@ -286,6 +311,9 @@ pub fn resolve(socket: &mut Socket, addresses: &[IpAddr]) -> Result<Vec<Option<F
             (answers.iter().filter_map(read).filter(Found::leads_somewhere))
                 .map(|path| (path.route.destination.ip(), path)),
         );
+    }
+    for (address, path) in found.iter_mut().filter(|(_, path)| path.route.mtu.is_some()) {
+        path.route.mtu = lookup(socket, *address)?.and_then(|entry| entry.route.mtu);
     }
     Ok(addresses.iter().map(|address| found.get(address).cloned()).collect())
 }
@@ -313,9 +341,16 @@ fn read(answer: &RouteNetlinkMessage) -> Option<Found> {
     };
     let default = IpNetwork::new(unspecified, header.destination_prefix_length).ok()?;
     let local = header.kind == RouteType::Local;
-    let mut found = Found { route: Route::new(default), devices: Vec::new(), local };
+    let mut found = Found {
+        route: Route::new(default),
+        devices: Vec::new(),
+        source: None,
+        fixed_mtu: false,
+        local,
+    };
     let route = &mut found.route;
     route.kind = kind;
+    route.tos = header.tos;
     route.scope = header.scope.into();
     route.protocol = header.protocol.into();
     route.table = header.table.into();
@@ -327,6 +362,9 @@ fn read(answer: &RouteNetlinkMessage) -> Option<Found> {
                     IpNetwork::new(ip(address)?, header.destination_prefix_length).ok()?;
             }
             RouteAttribute::Gateway(address) => route.gateway = ip(address),
+            RouteAttribute::Via(RouteVia::Inet(ip)) => route.gateway = Some((*ip).into()),
+            RouteAttribute::Via(RouteVia::Inet6(ip)) => route.gateway = Some((*ip).into()),
+            RouteAttribute::PrefSource(address) => found.source = ip(address),
             RouteAttribute::Oif(index) => found.devices.push(*index),
             RouteAttribute::MultiPath(hops) => {
                 found.devices.extend(hops.iter().map(|hop| hop.interface_index));
@@ -338,6 +376,9 @@ fn read(answer: &RouteNetlinkMessage) -> Option<Found> {
                     match metric {
                         RouteMetric::Mtu(mtu) => route.mtu = Some(*mtu),
                         RouteMetric::Advmss(advmss) => route.advmss = Some(*advmss),
+                        RouteMetric::Lock(locked) => {
+                            found.fixed_mtu = locked & (1 << RTAX_MTU) != 0;
+                        }
                         _ => {}
                     }
                 }

@@ -14,7 +14,16 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket as RawSocket, SocketAddr, protocols::NETLINK_ROUTE};
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    sys::{
+        socket::{
+            MsgFlags, getsockopt, setsockopt,
+            sockopt::{RcvBuf, RcvBufForce, ReceiveTimeout},
+        },
+        time::{TimeVal, TimeValLike},
+    },
+};
 
 use super::Error;
 
@@ -27,11 +36,19 @@ const NLM_F_ACK_TLVS: u16 = 0x200;
 /// The kernel's explanation as text.
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// Messages in one send: their answers have to fit into the socket's receive
-/// buffer (net.core.rmem_default, 212992 bytes), which is charged more than a
-/// kilobyte for each small one.
+/// buffer (net.core.rmem_default, 212992 bytes).
 pub(super) const BATCH: usize = 100;
-/// Changes in one send: only failures and the last one are answered.
+/// Changes in one send at most, where the receive buffer has room for as many
+/// refusals.
 const CHANGES: usize = 500;
+/// What the receive buffer is charged for one refusal, in bytes: a buffer of a
+/// kilobyte and its description (`struct sk_buff`).
+const ANSWER_BYTES: usize = 1280;
+/// The receive buffer that is asked for where many answers may come.
+const BUFFER_BYTES: usize = 1 << 20;
+/// How long an answer may take. The kernel has answered when the send returns,
+/// so one that is not there then was lost.
+const PATIENCE_SECONDS: i64 = 10;
 /// How often an interrupted dump is begun again.
 const DUMP_ATTEMPTS: u32 = 20;
 
@@ -74,6 +91,15 @@ impl Request {
     }
 }
 
+/// A request of a batch that the kernel refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failed {
+    /// Its place in the batch, from 0.
+    pub at: usize,
+    /// What the kernel said.
+    pub error: Error,
+}
+
 /// A socket bound to the network namespace in which it was opened, wherever
 /// the thread goes afterwards.
 pub struct Socket {
@@ -95,6 +121,7 @@ impl Socket {
             raw.set_cap_ack(true)?;
             // Filters of a dump are ignored, not refused, without it.
             raw.set_netlink_get_strict_chk(true)?;
+            setsockopt(&raw, ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
             Ok(raw)
         };
         let raw = open().map_err(|error| Error::from_io("open a netlink socket", &error))?;
@@ -111,37 +138,8 @@ impl Socket {
         &mut self,
         requests: &[Request],
     ) -> Result<Vec<RouteNetlinkMessage>, Error> {
-        let Some((last, _)) = requests.split_last() else { return Ok(Vec::new()) };
-        let first = self.sequence.wrapping_add(1);
-        let mut bytes = Vec::new();
-        for request in requests {
-            self.sequence = self.sequence.wrapping_add(1);
-            let ack = if std::ptr::eq(request, last) { NLM_F_ACK } else { 0 };
-            request.emit(self.sequence, ack, &mut bytes);
-        }
-        self.send(&bytes, last.what())?;
-        let mut answers = Vec::new();
-        let mut failure = None;
-        let end = self.sequence;
-        let mut done = false;
-        while !done {
-            let datagram = self.receive(last.what())?;
-            for reply in Replies(&datagram) {
-                let Some(request) = requests.get(reply.sequence.wrapping_sub(first) as usize)
-                else {
-                    continue;
-                };
-                match reply.kind {
-                    NLMSG_ERROR => {
-                        done |= reply.sequence == end;
-                        let error = reply.error(request);
-                        failure = failure.or(error);
-                    }
-                    _ => answers.push(reply.decode(request)?),
-                }
-            }
-        }
-        failure.map_or(Ok(answers), Err)
+        let (answers, failures) = self.converse(requests)?;
+        failures.into_iter().next().map_or(Ok(answers), |failure| Err(failure.error))
     }
 
     /// Carries out changes.
@@ -156,9 +154,84 @@ impl Socket {
     /// on after those that fail.
     ///
     /// # Errors
-    /// One for each send that had a failure in it.
-    pub fn apply_all(&mut self, requests: &[Request]) -> Vec<Error> {
-        requests.chunks(CHANGES).filter_map(|chunk| self.apply(chunk).err()).collect()
+    /// All that failed, in order.
+    pub fn apply_all(&mut self, requests: &[Request]) -> Vec<Failed> {
+        let many = if requests.len() > BATCH { self.room() } else { BATCH };
+        let mut failures = Vec::new();
+        for (number, chunk) in requests.chunks(many).enumerate() {
+            let start = number * many;
+            match self.converse(chunk) {
+                Ok((_, failed)) => failures.extend(
+                    failed.into_iter().map(|failed| Failed { at: start + failed.at, ..failed }),
+                ),
+                Err(error) => failures.push(Failed { at: start, error }),
+            }
+        }
+        failures
+    }
+
+    /// How many changes one send may have if all of them may be refused. The
+    /// larger buffer is for those who may exceed net.core.rmem_max; others get
+    /// as much as that allows.
+    fn room(&self) -> usize {
+        let _ = setsockopt(&self.raw, RcvBufForce, &BUFFER_BYTES)
+            .or_else(|_| setsockopt(&self.raw, RcvBuf, &BUFFER_BYTES));
+        let bytes = getsockopt(&self.raw, RcvBuf).unwrap_or_default();
+        (bytes / ANSWER_BYTES).clamp(BATCH, CHANGES)
+    }
+
+    /// Sends all requests at once, and gathers what the queries among them
+    /// answered and which ones failed.
+    ///
+    /// A socket that overran stays congested until it has been read empty, and
+    /// the kernel drops the answers to come: what is still there is read then,
+    /// without waiting for more.
+    fn converse(
+        &mut self,
+        requests: &[Request],
+    ) -> Result<(Vec<RouteNetlinkMessage>, Vec<Failed>), Error> {
+        let (mut answers, mut failures) = (Vec::new(), Vec::new());
+        let Some((last, _)) = requests.split_last() else { return Ok((answers, failures)) };
+        let first = self.sequence.wrapping_add(1);
+        let mut bytes = Vec::new();
+        for request in requests {
+            self.sequence = self.sequence.wrapping_add(1);
+            let ack = if std::ptr::eq(request, last) { NLM_F_ACK } else { 0 };
+            request.emit(self.sequence, ack, &mut bytes);
+        }
+        self.send(&bytes, last.what())?;
+        let end = self.sequence;
+        let mut done = false;
+        let mut overrun = None;
+        while !done {
+            let waits = if overrun.is_some() { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
+            let datagram = match self.receive(last.what(), waits) {
+                Ok(datagram) => datagram,
+                Err(error) if error.errno == Errno::ENOBUFS => {
+                    overrun = Some(error);
+                    continue;
+                }
+                Err(error) if error.errno == Errno::EAGAIN && overrun.is_some() => break,
+                Err(error) => return Err(error),
+            };
+            for reply in Replies(&datagram) {
+                let at = reply.sequence.wrapping_sub(first) as usize;
+                let Some(request) = requests.get(at) else { continue };
+                if reply.kind == NLMSG_ERROR {
+                    done |= reply.sequence == end;
+                    failures.extend(reply.error(request).map(|error| Failed { at, error }));
+                } else {
+                    answers.push(reply.decode(request)?);
+                }
+            }
+        }
+        match overrun {
+            Some(mut error) if failures.is_empty() => {
+                error.words = Some("more answers than the receive buffer holds".to_owned());
+                Err(error)
+            }
+            _ => Ok((answers, failures)),
+        }
     }
 
     /// Dumps all objects that the query's filter lets through, again from the
@@ -183,7 +256,7 @@ impl Socket {
         let mut objects = Vec::new();
         let mut interrupted = false;
         loop {
-            let datagram = self.receive(query.what())?;
+            let datagram = self.receive(query.what(), MsgFlags::empty())?;
             for reply in Replies(&datagram).filter(|reply| reply.sequence == self.sequence) {
                 interrupted |= reply.flags & NLM_F_DUMP_INTR != 0;
                 match reply.kind {
@@ -214,13 +287,18 @@ impl Socket {
         }
     }
 
-    fn receive(&self, what: &str) -> Result<Vec<u8>, Error> {
+    /// The next datagram; `EAGAIN` if there is none and none is waited for.
+    fn receive(&self, what: &str, flags: MsgFlags) -> Result<Vec<u8>, Error> {
+        let waits = !flags.contains(MsgFlags::MSG_DONTWAIT);
         let mut buffer = Vec::with_capacity(RECEIVE_BYTES);
         loop {
-            match self.raw.recv(&mut buffer, 0) {
+            match self.raw.recv(&mut buffer, flags.bits()) {
                 Ok(0) => return Err(Error::new(what, Errno::EPIPE)),
                 Ok(_) => return Ok(buffer),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if waits && error.kind() == io::ErrorKind::WouldBlock => {
+                    return Err(Error::new(what, Errno::ETIMEDOUT));
+                }
                 Err(error) => return Err(Error::from_io(what, &error)),
             }
         }
@@ -314,3 +392,6 @@ impl<'a> Iterator for Replies<'a> {
 fn field<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
     bytes.get(offset..offset + N)?.try_into().ok()
 }
+
+#[cfg(test)]
+mod tests;

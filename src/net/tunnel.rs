@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 use super::{Mac, Request};
 
-/// A VXLAN device of the point-to-multipoint kind: it learns nothing, its
+/// A VXLAN device of the point-to-multipoint kind. Ours learns nothing, its
 /// entries are all given.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Vxlan {
@@ -19,10 +19,12 @@ pub struct Vxlan {
     pub vni: u32,
     /// UDP port.
     pub port: u16,
-    /// This end's outer address.
-    pub local: IpAddr,
+    /// This end's outer address; none where the kernel chooses it.
+    pub local: Option<IpAddr>,
     /// Index of the device that outer packets leave by.
     pub parent: u32,
+    /// It learns from what it receives which node a MAC address is behind.
+    pub learning: bool,
 }
 
 /// Creates the IPIP device of that name. Where it is the module's own device
@@ -43,17 +45,16 @@ pub fn create_ipip(name: &str, mtu: u32, group: u32) -> Request {
 
 /// Creates a VXLAN device in an interface group.
 pub fn create_vxlan(name: &str, mtu: u32, mac: Mac, group: u32, vxlan: &Vxlan) -> Request {
-    let local = match vxlan.local {
-        IpAddr::V4(ip) => InfoVxlan::Local(ip),
-        IpAddr::V6(ip) => InfoVxlan::Local6(ip),
-    };
-    let data = vec![
+    let mut data = vec![
         InfoVxlan::Id(vxlan.vni),
-        local,
         InfoVxlan::Link(vxlan.parent),
         InfoVxlan::Port(vxlan.port),
-        InfoVxlan::Learning(false),
+        InfoVxlan::Learning(vxlan.learning),
     ];
+    data.extend(vxlan.local.map(|local| match local {
+        IpAddr::V4(ip) => InfoVxlan::Local(ip),
+        IpAddr::V6(ip) => InfoVxlan::Local6(ip),
+    }));
     let mut message = LinkMessage::default();
     message.attributes = vec![
         LinkAttribute::IfName(name.to_owned()),
@@ -71,16 +72,18 @@ pub fn create_vxlan(name: &str, mtu: u32, mac: Mac, group: u32, vxlan: &Vxlan) -
 
 /// Reads what a VXLAN device was created with.
 pub(super) fn read_vxlan(data: &[InfoVxlan]) -> Option<Vxlan> {
-    let mut found = (None, None, None, 0);
+    let (mut vni, mut port) = (None, None);
+    let (mut local, mut parent, mut learning) = (None, 0, false);
     for info in data {
         match info {
-            InfoVxlan::Id(vni) => found.0 = Some(*vni),
-            InfoVxlan::Port(port) => found.1 = Some(*port),
-            InfoVxlan::Local(ip) => found.2 = Some(IpAddr::from(*ip)),
-            InfoVxlan::Local6(ip) => found.2 = Some(IpAddr::from(*ip)),
-            InfoVxlan::Link(parent) => found.3 = *parent,
+            InfoVxlan::Id(found) => vni = Some(*found),
+            InfoVxlan::Port(found) => port = Some(*found),
+            InfoVxlan::Local(ip) => local = Some(IpAddr::from(*ip)),
+            InfoVxlan::Local6(ip) => local = Some(IpAddr::from(*ip)),
+            InfoVxlan::Link(found) => parent = *found,
+            InfoVxlan::Learning(found) => learning = *found,
             _ => {}
         }
     }
-    Some(Vxlan { vni: found.0?, port: found.1?, local: found.2?, parent: found.3 })
+    Some(Vxlan { vni: vni?, port: port?, local, parent, learning })
 }

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::{
     Call, Emit,
-    fabric::{self, Stamp},
+    fabric::{self, Care, Stamp},
     facts, file,
     ipam::{self, Lease},
     kernel, masquerade,
@@ -86,7 +86,7 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
             .details("a runtime adds an interface once; DEL removes it"));
     }
     let claim = ownership::claim(&mut host, &journal, &identity, &call.config.host_prefix)?;
-    let fabric = fabric::ensure(&call.config, &call.root, &mut host)?;
+    let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Trust)?;
     Ok(Prepared { identity, journal, netns, host, pod, facts, mac, claim, fabric, link: None })
 }
 

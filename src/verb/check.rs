@@ -27,6 +27,7 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
     let mut host = Socket::open().map_err(kernel)?;
     let mut pod = netns.within(Socket::open).flatten().map_err(kernel)?;
     let mut differences = compare(call, &previous, &mut host, &mut pod)?;
+    differences.extend(fabric::differences(&call.config, &call.root, &mut host)?);
     let fabric = fabric::applied(&call.config, &call.root);
     if let Some(wanted) = masquerade::wanted(&call.config, fabric.as_ref()) {
         differences.extend(nft::differences(&wanted).map_err(masquerade::refused)?);

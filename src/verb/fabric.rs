@@ -1,133 +1,41 @@
 //! The fabric as the verbs see it: brought up by the first ADD, and by the
 //! first after its configuration or its peers have changed. Whether that is
-//! so, a stamp tells at the cost of one look at the peers file.
+//! so, a stamp tells at the cost of one look at the peers file. What could not
+//! be done is tried again, and STATUS looks whether what was done still holds.
 
-use std::{
-    fs, io,
-    net::IpAddr,
-    os::unix::fs::MetadataExt,
-    path::{Path, PathBuf},
-};
+mod ground;
+mod pass;
 
-use ipnetwork::IpNetwork;
-use serde::{Deserialize, Serialize};
+use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
+
+pub use ground::{Ground, Stamp, State, tunnel_addresses};
+pub use pass::{Outcome, Pass};
 
 use crate::{
-    cni::{Code, Config, Error},
-    fabric::{
-        Peers, Settings,
-        reconcile::{Plan, local_addresses},
-    },
+    cni::{Code, Config, CrossSubnet, Error, Mode},
+    fabric::{Peers, Plan, Settings, faults, reconcile::local_addresses},
     net::Socket,
-    pod::mtu::Uplink,
-    state::{Journal, Root, lock, replace},
+    state::{Journal, Root},
 };
 
-use super::{file, kernel};
+use super::kernel;
 
-/// What an attachment has to know of the fabric.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Stamp {
-    /// The network whose configuration was applied.
-    pub network: String,
-    /// Mode and peers file, for a message.
-    pub summary: String,
-    /// Configuration and peers file as they were.
-    fingerprint: String,
-    /// The narrowest device towards a peer, and its MTU in bytes.
-    uplink: Option<(String, u32)>,
-    /// The pod CIDRs of all nodes.
-    pub pod_cidrs: Vec<IpNetwork>,
-    /// Those of this node.
-    pub own_cidrs: Vec<IpNetwork>,
-    /// The addresses of this node's tunnels.
-    pub tunnel_addresses: Vec<IpAddr>,
-    /// Whether this node's pods have IPv6.
-    pub serves_ipv6: bool,
-}
+/// How long STATUS believes the digest of a whole comparison: what no digest of
+/// what is ours shows, such as another way to a peer, the next one finds.
+const DIGEST_GOOD: Duration = Duration::from_secs(60);
+/// How long what could not be done is not tried again.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// How many reasons an error gives.
+const REASONS_MAX: usize = 5;
 
-impl Stamp {
-    /// The device from which the pods' MTU follows.
-    pub fn uplink(&self) -> Option<Uplink> {
-        let (device, mtu) = self.uplink.clone()?;
-        Some(Uplink { device, mtu })
-    }
-}
-
-/// Where one fabric keeps its state. No network's name begins with a dot.
-pub struct Ground {
-    directory: PathBuf,
-    protocol: u8,
-}
-
-impl Ground {
-    /// The fabric of that route protocol.
-    pub fn new(root: &Root, protocol: u8) -> Self {
-        Self { directory: root.runtime().join(".fabric"), protocol }
-    }
-
-    fn stamp(&self) -> Option<Stamp> {
-        let bytes = fs::read(self.directory.join(format!("{}.json", self.protocol))).ok()?;
-        serde_json::from_slice(&bytes).ok()
-    }
-
-    /// The last valid peers that were applied since boot.
-    ///
-    /// # Errors
-    /// Code 100 if the kernel does not tell this node's addresses.
-    pub fn peers(&self, host: &mut Socket) -> Result<Option<Peers>, Error> {
-        let Ok(bytes) = fs::read(self.last_peers()) else { return Ok(None) };
-        let local = local_addresses(host).map_err(kernel)?;
-        Ok(Peers::parse(&bytes, &|address| local.contains(&address)).ok())
-    }
-
-    fn last_peers(&self) -> PathBuf {
-        self.directory.join(format!("{}.peers", self.protocol))
-    }
-
-    /// Keeps others from changing the fabric at the same time.
-    ///
-    /// # Errors
-    /// Of the lock's directory or file.
-    pub fn lock(&self) -> Result<lock::Guard, Error> {
-        let directory = self.directory.join(format!("{}.lock", self.protocol));
-        lock::exclusive(&directory).map_err(|error| file("lock the fabric", &directory, &error))
-    }
-
-    /// Notes what was applied.
-    ///
-    /// # Errors
-    /// Of writing the files.
-    pub fn note(&self, stamp: &Stamp, peers: &[u8]) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
-        replace(&self.last_peers(), peers)?;
-        let path = self.directory.join(format!("{}.json", self.protocol));
-        replace(&path, &serde_json::to_vec(stamp)?)
-    }
-
-    /// Forgets what was applied.
-    ///
-    /// # Errors
-    /// Of removing the files; those that are not there are no error.
-    pub fn forget(&self) -> io::Result<()> {
-        for name in [format!("{}.json", self.protocol), format!("{}.peers", self.protocol)] {
-            match fs::remove_file(self.directory.join(name)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The addresses of this node's tunnels, of all fabrics that were applied.
-pub fn tunnel_addresses(root: &Root) -> Vec<IpAddr> {
-    let files = fs::read_dir(root.runtime().join(".fabric")).into_iter().flatten().flatten();
-    let stamps = files
-        .filter(|file| file.path().extension().is_some_and(|extension| extension == "json"))
-        .filter_map(|file| serde_json::from_slice::<Stamp>(&fs::read(file.path()).ok()?).ok());
-    stamps.flat_map(|stamp| stamp.tunnel_addresses).collect()
+/// How closely to look at a fabric that was applied.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Care {
+    /// The stamp's word is good enough, and what is wanting is a warning: a pod
+    /// is not kept from starting by a peer that is away.
+    Trust,
+    /// The kernel is looked at, and what is wanting is an error.
+    Verify,
 }
 
 /// What was applied of the fabric that a configuration asks for, by this node's
@@ -142,74 +50,122 @@ pub fn applied(config: &Config, root: &Root) -> Option<Stamp> {
 ///
 /// # Errors
 /// Code 7 if another network has the fabric of this protocol, code 50 without a
-/// valid peers file since boot, code 100 for what the kernel refuses.
-pub fn ensure(config: &Config, root: &Root, host: &mut Socket) -> Result<Option<Stamp>, Error> {
+/// valid peers file since boot, code 100 for what the kernel refuses; with
+/// [`Care::Verify`] also code 50 for all that is wanting.
+pub fn ensure(
+    config: &Config,
+    root: &Root,
+    host: &mut Socket,
+    care: Care,
+) -> Result<Option<Stamp>, Error> {
     let Some(peers_file) = &config.fabric.peers_file else { return Ok(None) };
     let path = root.path(peers_file);
     let ground = Ground::new(root, config.fabric.protocol);
-    let wanted = fingerprint(config, &path);
-    if let Some(stamp) = ground.stamp().filter(|stamp| stamp.fingerprint == wanted) {
-        return Ok(Some(stamp));
+    let (settings, version) = (settings_text(config), file_version(&path));
+    let applied = |stamp: &Stamp| stamp.settings == settings && stamp.file == version;
+    if let Some(stamp) = ground.stamp().filter(applied)
+        && let Some(answer) = believe(&ground, &stamp, config, host, care)
+    {
+        return answer.map(|()| Some(stamp));
     }
     let _lock = ground.lock()?;
     let noted = ground.stamp();
-    if let Some(stamp) = noted.as_ref().filter(|stamp| stamp.fingerprint == wanted) {
-        return Ok(Some(stamp.clone()));
+    if let Some(stamp) = noted.clone().filter(applied)
+        && let Some(answer) = believe(&ground, &stamp, config, host, care)
+    {
+        return answer.map(|()| Some(stamp));
     }
-    require_same_fabric(config, root)?;
-    let (peers, bytes) = match read_peers(&path, config, host) {
-        Ok(read) => read,
-        Err(error) => {
-            let Some(stamp) = noted else { return Err(error) };
+    let pass = match Pass::of_file(config, root, host, &path) {
+        Ok(pass) => pass,
+        Err(error) if error.code == Code::UNAVAILABLE => {
+            let noted = noted.filter(|stamp| stamp.settings == settings);
+            if let Some(stamp) = noted
+                && let Some(answer) = believe(&ground, &stamp, config, host, care)
+            {
+                log::warn!("{error}; going on with the peers that were applied last");
+                return answer.map(|()| Some(stamp));
+            }
+            let Some(pass) = Pass::of_last(config, root, host)? else { return Err(error) };
             log::warn!("{error}; going on with the peers that were applied last");
-            return Ok(Some(stamp));
+            pass
         }
+        Err(error) => return Err(error),
     };
-    let stamp = reconcile(config, host, &peers, wanted)?;
-    ground
-        .note(&stamp, &bytes)
-        .map_err(|error| file("note the fabric's state", &ground.directory, &error))?;
-    Ok(Some(stamp))
-}
-
-/// Applies a configuration's fabric and says what an attachment has to know.
-///
-/// # Errors
-/// Code 100 with the first thing that the kernel refused.
-pub fn reconcile(
-    config: &Config,
-    host: &mut Socket,
-    peers: &Peers,
-    fingerprint: String,
-) -> Result<Stamp, Error> {
-    let settings = Settings::of_config(config);
-    let plan = Plan::make(host, &settings, peers).map_err(kernel)?;
-    for note in &plan.desired.notes {
-        log::warn!("{note}");
-    }
-    for conflict in plan.conflicts() {
-        log::warn!("left alone: {conflict}");
-    }
-    let failed = plan.carry_out(host, &settings);
-    if let Some(error) = Error::join(failed.into_iter().map(kernel).collect()) {
+    let outcome = pass.carry_out(&ground, config, host)?;
+    outcome.log();
+    if let Some(error) = outcome.error() {
         return Err(error);
     }
-    Ok(stamp(config, peers, &plan, fingerprint))
+    tell(&outcome.stamp.state, care)?;
+    Ok(Some(outcome.stamp))
 }
 
-/// What an attachment has to know of a plan that was carried out.
-pub fn stamp(config: &Config, peers: &Peers, plan: &Plan, fingerprint: String) -> Stamp {
-    let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
-    Stamp {
-        network: config.name.clone(),
-        summary: summary(config),
-        fingerprint,
-        uplink: plan.uplink().map(|uplink| (uplink.device, uplink.mtu)),
-        pod_cidrs: peers.pod_cidrs().collect(),
-        own_cidrs: peers.me.pod_cidrs.clone(),
-        tunnel_addresses: tunnels.collect(),
-        serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
+/// What a stamp that fits the configuration is good for; `None` if only another
+/// pass can tell.
+fn believe(
+    ground: &Ground,
+    stamp: &Stamp,
+    config: &Config,
+    host: &mut Socket,
+    care: Care,
+) -> Option<Result<(), Error>> {
+    match (&stamp.state, care) {
+        (State::Begun, _) => None,
+        (State::Whole, Care::Trust) => Some(Ok(())),
+        (State::Whole, Care::Verify) => {
+            let settings = Settings::of_config(config);
+            let holds = ground.age() < DIGEST_GOOD && stamp.digest_holds(host, &settings);
+            holds.then_some(Ok(()))
+        }
+        (State::Wanting(_), _) => (ground.age() < PATIENCE).then(|| tell(&stamp.state, care)),
     }
+}
+
+/// What is wanting, as an error where that is asked for.
+fn tell(state: &State, care: Care) -> Result<(), Error> {
+    let State::Wanting(reasons) = state else { return Ok(()) };
+    if care == Care::Trust {
+        return Ok(());
+    }
+    Err(Error::new(Code::UNAVAILABLE, first_of(reasons))
+        .details("manx plan shows all that is to be done, and what stands in the way"))
+}
+
+/// The first few of many, and how many more there are.
+fn first_of(reasons: &[String]) -> String {
+    let mut text = reasons.iter().take(REASONS_MAX).cloned().collect::<Vec<_>>().join("; ");
+    if let Some(more) = reasons.len().checked_sub(REASONS_MAX).filter(|more| *more > 0) {
+        text += &format!("; and {more} more");
+    }
+    text
+}
+
+/// What the kernel lacks of the fabric that was applied last, for CHECK: without
+/// the peers file, and without changing anything.
+///
+/// # Errors
+/// Code 100 if the kernel does not answer.
+pub fn differences(config: &Config, root: &Root, host: &mut Socket) -> Result<Vec<String>, Error> {
+    let ground = Ground::new(root, config.fabric.protocol);
+    let compare = |host: &mut Socket| -> Result<Vec<String>, Error> {
+        // A configuration that has changed since is the next ADD's affair.
+        let Some(_) = applied(config, root).filter(|stamp| stamp.settings == settings_text(config))
+        else {
+            return Ok(Vec::new());
+        };
+        let Some(peers) = ground.peers(host)? else { return Ok(Vec::new()) };
+        let plan =
+            Plan::make(host, &Settings::of_config(config), &peers, &ground.past(&config.name))
+                .map_err(kernel)?;
+        Ok(plan.changes.iter().map(ToString::to_string).collect())
+    };
+    if compare(host)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Somebody may have been about it.
+    let _lock = ground.lock()?;
+    let left = compare(host)?;
+    Ok(if left.is_empty() { left } else { vec![format!("the fabric lacks: {}", first_of(&left))] })
 }
 
 /// Reads and validates the peers file of a configuration.
@@ -227,13 +183,12 @@ pub fn read_peers(
     };
     let bytes = fs::read(path).map_err(|error| unavailable(error.to_string()))?;
     let local = local_addresses(host).map_err(kernel)?;
-    let peers = Peers::parse(&bytes, &|address| local.contains(&address))
-        .map_err(|problems| unavailable(problems.join("; ")))?;
-    let outside = match &config.fabric.cluster_cidrs {
-        Some(cluster) => peers.outside(cluster),
-        None => Vec::new(),
-    };
-    if outside.is_empty() { Ok((peers, bytes)) } else { Err(unavailable(outside.join("; "))) }
+    let peers = Peers::parse(&bytes, &|address| local.iter().any(|own| own.ip() == address))
+        .map_err(|problems| unavailable(first_of(&problems)))?;
+    let mut problems = faults::on_node(&peers, &local);
+    let cluster = config.fabric.cluster_cidrs.as_ref();
+    problems.extend(cluster.map(|cluster| peers.outside(cluster)).unwrap_or_default());
+    if problems.is_empty() { Ok((peers, bytes)) } else { Err(unavailable(first_of(&problems))) }
 }
 
 /// One fabric per route protocol: two networks may share one, not disagree.
@@ -254,25 +209,50 @@ pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
         config.name,
         summary(config),
     );
-    Err(Error::new(Code::INVALID_CONFIG, msg)
-        .details("give both the same mode and peersFile, or one of them another routeProtocol"))
+    Err(Error::new(Code::INVALID_CONFIG, msg).details(
+        "give both the same settings of the fabric, or one of them another routeProtocol, and \
+         with mode vxlan another vxlan.device and vni",
+    ))
 }
 
+/// All settings that the kernel's state follows from, in words: what two networks
+/// of one fabric have to agree about.
 fn summary(config: &Config) -> String {
-    let peers_file = config.fabric.peers_file.as_deref().unwrap_or("none");
-    format!("mode {:?}, peersFile {peers_file}", config.mode)
+    let keys = &config.fabric;
+    let peers_file = keys.peers_file.as_deref().unwrap_or("none");
+    let mut text = format!("mode {:?}, peersFile {peers_file}", config.mode);
+    if keys.metric != 0 {
+        text += &format!(", routeMetric {}", keys.metric);
+    }
+    if config.mode == Mode::Direct {
+        return text;
+    }
+    if keys.cross_subnet != CrossSubnet::Never {
+        text += &format!(", crossSubnet {:?}", keys.cross_subnet);
+    }
+    let sizes = [("mtu", config.mtu), ("overhead", config.overhead)];
+    for (name, bytes) in sizes {
+        text += &bytes.map(|bytes| format!(", {name} {bytes}")).unwrap_or_default();
+    }
+    if config.mode == Mode::Vxlan {
+        let (vni, port, device) = (keys.vni, keys.port, &keys.vxlan_device);
+        text += &format!(", vxlan {device} vni {vni} port {port}");
+    }
+    text
 }
 
-/// What the stamp has to agree with: the settings, and the peers file's
-/// identity, size and time.
-pub fn fingerprint(config: &Config, path: &Path) -> String {
-    let settings = Settings::of_config(config);
-    let version = fs::metadata(path).map_or_else(
+/// All of a configuration that the fabric depends on.
+fn settings_text(config: &Config) -> String {
+    format!("{:?}", Settings::of_config(config))
+}
+
+/// The peers file's identity, size and time.
+fn file_version(path: &Path) -> String {
+    fs::metadata(path).map_or_else(
         |error| error.to_string(),
         |data| {
             let (seconds, nanos) = (data.mtime(), data.mtime_nsec());
             format!("{} {} {seconds}.{nanos}", data.ino(), data.len())
         },
-    );
-    format!("{settings:?} {version}")
+    )
 }

@@ -11,17 +11,13 @@ use crate::{
     },
     pod::{
         PodFacts,
-        identity::{GROUPS, is_marked},
+        identity::is_marked,
         mtu::{self, Uplink},
     },
     state::Root,
 };
 
 use super::{fabric::Stamp, kernel};
-
-/// Addresses of documentation, by which to ask for the default route: nothing
-/// is sent to them, and nobody routes them on purpose (RFC 5737, RFC 3849).
-const PROBES: [&str; 4] = ["198.51.100.1", "203.0.113.1", "2001:db8::1", "2001:db8:ffff::1"];
 
 /// The name under which this binary reads Calico's MTU file.
 const CALICO_TYPE: &str = "calico";
@@ -68,31 +64,7 @@ pub(super) fn mtu(
 /// # Errors
 /// Of the kernel's answers.
 pub fn uplink(host: &mut Socket) -> Result<Option<Uplink>, Error> {
-    for probe in PROBES.iter().filter_map(|text| text.parse::<IpAddr>().ok()) {
-        let default = route::lookup(host, probe).map_err(kernel)?;
-        let Some(default) = default.filter(|found| found.route.destination.prefix() == 0) else {
-            continue;
-        };
-        // Of several paths, the narrowest.
-        let mut narrowest: Option<Uplink> = None;
-        for device in default.devices {
-            let Some(link) = link::by_index(host, device).map_err(kernel)? else { continue };
-            if narrowest.as_ref().is_none_or(|narrowest| link.mtu < narrowest.mtu) {
-                narrowest = Some(Uplink { device: link.name, mtu: link.mtu });
-            }
-        }
-        if narrowest.is_some() {
-            return Ok(narrowest);
-        }
-    }
-    let links = link::all(host).map_err(kernel)?;
-    let candidates = links.into_iter().filter(|link| link.up && !link.loopback && !is_pods(link));
-    let smallest = candidates.min_by_key(|link| link.mtu);
-    Ok(smallest.map(|link| Uplink { device: link.name, mtu: link.mtu }))
-}
-
-fn is_pods(link: &Link) -> bool {
-    GROUPS.contains(&link.group) || is_marked(link.alias.as_deref())
+    crate::fabric::uplink::uplink(host, &[]).map_err(kernel)
 }
 
 /// What the pod has besides the interface `ifname`, and that interface if it

@@ -112,7 +112,7 @@ pub fn restore(host: &mut Socket, repairs: &[Repair]) -> Vec<Error> {
             Err(error) => errors.push(error),
         }
     }
-    errors.extend(host.apply_all(&requests));
+    errors.extend(host.apply_all(&requests).into_iter().map(|failed| failed.error));
     // What a DEL took away meanwhile needs no repair any more.
     errors.retain(|error| !GONE.contains(&error.errno));
     errors

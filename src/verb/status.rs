@@ -1,10 +1,15 @@
 //! STATUS: would an ADD be served now? Asked every few seconds, so it looks at
 //! what can fail and at nothing else. Since it would be the first thing an ADD
-//! did, the fabric is brought up here, before the first pod needs it.
+//! did, the fabric is brought up here, before the first pod needs it; and what
+//! was lost of it is restored.
 
 use nix::unistd::{AccessFlags, access};
 
-use super::{Call, fabric, file, ipam, kernel, masquerade};
+use super::{
+    Call,
+    fabric::{self, Care},
+    file, ipam, kernel, masquerade,
+};
 use crate::{
     cni::{Code, Error},
     net::Socket,
@@ -27,6 +32,7 @@ pub(super) fn status(call: &Call) -> Result<(), Error> {
     if call.config.masquerade {
         nft::available().map_err(|error| unavailable(masquerade::refused(error)))?;
     }
-    let fabric = fabric::ensure(&call.config, &call.root, &mut host).map_err(unavailable)?;
+    let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Verify);
+    let fabric = fabric.map_err(unavailable)?;
     ipam::status(call, &fabric.map(|stamp| stamp.tunnel_addresses).unwrap_or_default())
 }

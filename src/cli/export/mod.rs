@@ -10,6 +10,7 @@ mod tests;
 
 use std::path::Path;
 
+use ipnetwork::IpNetwork;
 use mesh::Mesh;
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     cni::Mode,
-    fabric::{describe, observe},
+    fabric::{Peers, describe, faults::contains, observe},
     net::Socket,
     verb::fabric::read_peers,
 };
@@ -35,7 +36,9 @@ Prints a complete configuration of BIRD 2 or of FRR with which this node tells
 every other one where its pods are, in a full mesh. Modes direct and ipip.
 
 The configuration's own peersFile should then name this node alone, so that
-manx makes no routes to the others, and --peers should name all of them.
+manx makes no routes to the others, and --peers should name all of them. With
+ipMasq, give clusterCIDRs as well: pods of nodes that manx does not know would
+see this node's address.
 
   --as NUMBER   the autonomous system of all nodes; default: 64512
   --peers FILE  the list of all nodes; default: the configuration's peersFile
@@ -89,8 +92,30 @@ fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
     };
     let mut socket = Socket::open()?;
     let (peers, _) = read_peers(path, &node.config, &mut socket)?;
-    let facts = observe::facts(&mut socket, &peers)?;
+    let masqueraded = masqueraded(&node, &peers, &mut socket);
+    let facts = observe::facts(&mut socket, &settings, &peers)?;
     let desired = describe(&settings, &peers, &facts);
     let cluster = node.config.fabric.cluster_cidrs.clone().unwrap_or_default();
-    Ok(Mesh::new(number, &settings, &peers, &facts, &desired, &cluster))
+    let mut mesh = Mesh::new(number, &settings, &peers, &facts, &desired, &cluster);
+    mesh.notes.extend(masqueraded);
+    Ok(mesh)
+}
+
+/// What masquerade would do to packets that the daemon's routes carry: the
+/// configuration spares the pods of its own list, and here that names no others.
+fn masqueraded(node: &Node, all: &Peers, socket: &mut Socket) -> Option<String> {
+    if !node.config.masquerade {
+        return None;
+    }
+    let mut spared = node.config.never_masqueraded.clone();
+    let own = node.peers_file.as_deref();
+    if let Some((own, _)) = own.and_then(|path| read_peers(path, &node.config, socket).ok()) {
+        spared.extend(own.pod_cidrs());
+    }
+    let bare = |cidr: &IpNetwork| !spared.iter().any(|spared| contains(spared, cidr));
+    let cidr = all.pod_cidrs().find(bare)?;
+    Some(format!(
+        "ipMasq is on, and nothing spares {cidr}: pods there would see this node's address \
+         instead of the pod's; give clusterCIDRs that hold the pods of all nodes"
+    ))
 }

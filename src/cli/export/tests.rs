@@ -32,6 +32,7 @@ fn mesh(mode: Mode) -> Mesh {
             ("2001:db8::2".parse().unwrap(), path(None)),
             ("198.51.100.3".parse().unwrap(), path(Some("192.0.2.254"))),
         ]),
+        uplink: None,
     };
     let settings = Settings::of_mode(mode);
     let desired = describe(&settings, &peers, &facts);

@@ -1,17 +1,22 @@
 //! `manx apply`: makes the node what its configuration and its peers file say.
 
+use std::io;
+
 use super::{
     super::{
         Args, Console, Failure, Status, Subcommand,
         args::{Operands, Shape},
         failed,
     },
-    Changes, Node, Source, watch,
+    Node, Source, watch,
 };
 use crate::{
-    fabric::Plan,
-    net::Socket,
-    verb::repair::{self, TableRepair},
+    fabric::{Plan, apply::Refused},
+    net::{Error, Socket},
+    verb::{
+        fabric::require_same_fabric,
+        repair::{self, TableRepair},
+    },
 };
 
 pub(in crate::cli) const SUBCOMMAND: Subcommand = Subcommand {
@@ -21,12 +26,15 @@ pub(in crate::cli) const SUBCOMMAND: Subcommand = Subcommand {
 Usage: manx apply [--watch | --undo] [--conf FILE] [--root DIR]
 
 Makes the changes that plan shows, prints each, and exits 0 if the node is then
-as it should be. What somebody else has is left alone and reported. A peers file
-that is not valid changes nothing.
+as it should be. What somebody else has is left alone and reported, and so are
+peers that cannot be reached. A peers file that is not valid changes nothing.
 
   --watch      stay, and repair within milliseconds what others change
-  --undo       remove all routes, neighbours and tunnels of ours, and the
-               network's masquerade table
+  --undo       remove all routes, neighbours and tunnels of this configuration's
+               routeProtocol, and the network's masquerade table; not while
+               another network, with other settings, has pods there. Take the
+               configuration out of /etc/cni/net.d first where a runtime asks
+               for STATUS: that brings the fabric up again
   --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d
   --root DIR   read files and state below DIR",
     shape: Shape {
@@ -43,65 +51,108 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         (true, true) => Err(SUBCOMMAND.usage("--undo and --watch exclude each other")),
         (true, false) => undo(&node, console),
         (false, true) => watch::watch(&node, console),
-        (false, false) => apply(&node, &mut Socket::open()?, Source::File, console),
+        (false, false) => apply(&node, console),
     }
 }
 
-/// One pass: compares, changes, notes what was applied.
-pub(super) fn apply(
-    node: &Node,
-    socket: &mut Socket,
-    source: Source,
-    console: &mut Console<'_>,
-) -> Result<Status, Failure> {
+fn apply(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let report = pass(node, &mut Socket::open()?, Source::File)?;
+    let printed = print(console.out, &report.lines);
+    print(console.err, &report.remarks())?;
+    printed?;
+    Ok(if report.errors.is_empty() && report.whole { Status::Fine } else { Status::Failed })
+}
+
+/// What came of a pass.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// What was changed, and what somebody else has.
+    pub(super) lines: Vec<String>,
+    notes: Vec<String>,
+    /// What could not be done.
+    pub(super) errors: Vec<String>,
+    /// Nothing is wanting of the fabric.
+    whole: bool,
+}
+
+impl Report {
+    /// All there is to say beside what was changed.
+    pub(super) fn remarks(&self) -> Vec<String> {
+        let notes = self.notes.iter().map(|note| format!("note: {note}"));
+        notes.chain(self.errors.iter().map(|error| format!("manx: {error}"))).collect()
+    }
+}
+
+/// One pass: compares, changes, notes what was applied. Says nothing itself: the
+/// node does not wait for whoever reads it.
+pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<Report, Failure> {
     let _lock = node.ground().lock()?;
     let changes = node.compare(socket, source)?;
-    for line in changes.lines() {
-        writeln!(console.out, "{line}")?;
+    let (lines, notes) = (changes.lines(), changes.notes());
+    let mut report = Report { lines, notes, errors: Vec::new(), whole: true };
+    let outcome = changes.fabric.map(|pass| pass.carry_out(&node.ground(), &node.config, socket));
+    match outcome {
+        Some(Ok(outcome)) => {
+            report.whole = outcome.wanting().is_empty();
+            report.errors.extend(outcome.refused.iter().map(ToString::to_string));
+            report.errors.extend(outcome.of_peers);
+        }
+        Some(Err(error)) => report.errors.push(error.to_string()),
+        None => {}
     }
-    console.out.flush()?;
-    let errors = carry_out(node, socket, &changes);
-    for error in &errors {
-        writeln!(console.err, "manx: {error}")?;
-    }
-    let conflicts = changes.fabric.iter().flat_map(|fabric| fabric.plan.conflicts()).count();
-    if errors.is_empty() && conflicts == 0 { Ok(Status::Fine) } else { Ok(Status::Failed) }
+    let unrestored = repair::restore(socket, &changes.repairs);
+    report.errors.extend(unrestored.iter().map(ToString::to_string));
+    let table = changes.table.as_ref().map_or(Ok(()), TableRepair::restore);
+    report.errors.extend(table.err().map(|error| error.to_string()));
+    Ok(report)
 }
 
-fn carry_out(node: &Node, socket: &mut Socket, changes: &Changes) -> Vec<String> {
-    let mut errors = Vec::new();
-    if let Some(fabric) = &changes.fabric {
-        errors.extend(fabric.plan.carry_out(socket, &node.settings()));
+/// Writes lines at once.
+pub(super) fn print(to: &mut dyn io::Write, lines: &[String]) -> io::Result<()> {
+    for line in lines {
+        writeln!(to, "{line}")?;
     }
-    errors.extend(repair::restore(socket, &changes.repairs));
-    let mut errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
-    let table = changes.table.as_ref().map_or(Ok(()), TableRepair::restore);
-    errors.extend(table.err().map(|error| error.to_string()));
-    if let Some(fabric) = &changes.fabric
-        && let Some(file) = &fabric.file
-        && errors.is_empty()
-    {
-        let noted = node.ground().note(&fabric.stamp, file);
-        errors.extend(noted.err().map(|error| format!("note what was applied: {error}")));
-    }
-    errors
+    to.flush()
 }
 
 fn undo(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
     let _lock = node.ground().lock()?;
-    let mut socket = Socket::open()?;
-    let settings = node.settings();
-    let plan = Plan::undo(&mut socket, &settings)?;
-    for change in &plan.changes {
-        writeln!(console.out, "{change}")?;
+    let mut lines = Vec::new();
+    let mut errors = Vec::new();
+    if node.has_fabric() {
+        require_same_fabric(&node.config, &node.root)?;
+        (lines, errors) = undo_fabric(node)?;
+    } else {
+        writeln!(
+            console.err,
+            "note: network {} has no peersFile, and with it no routes to other nodes",
+            node.config.name
+        )?;
     }
-    let errors = plan.carry_out(&mut socket, &settings);
     if TableRepair::remove(&node.config.name)? {
-        writeln!(console.out, "- nftables table of network {}", node.config.name)?;
+        lines.push(format!("- nftables table of network {}", node.config.name));
     }
-    node.ground().forget().map_err(|error| failed("forget what was applied", &error))?;
+    for line in lines {
+        writeln!(console.out, "{line}")?;
+    }
     for error in &errors {
         writeln!(console.err, "manx: {error}")?;
     }
     Ok(if errors.is_empty() { Status::Fine } else { Status::Failed })
+}
+
+/// Takes the fabric back and forgets it; what was done, and what failed.
+fn undo_fabric(node: &Node) -> Result<(Vec<String>, Vec<Error>), Failure> {
+    let (ground, settings) = (node.ground(), node.settings());
+    let mut socket = Socket::open()?;
+    let plan = Plan::undo(&mut socket, &settings, &ground.past(&node.config.name))?;
+    ground.unsettle()?;
+    let Refused { node: mut errors, peers } = plan.carry_out(&mut socket, &settings);
+    errors.extend(peers);
+    // What is left is remembered, so that it can be tried again.
+    if errors.is_empty() {
+        ground.forget_former(&node.config.name)?;
+        ground.forget().map_err(|error| failed("forget what was applied", &error))?;
+    }
+    Ok((plan.changes.iter().map(ToString::to_string).collect(), errors))
 }

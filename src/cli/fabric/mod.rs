@@ -2,10 +2,12 @@
 //! change, `apply` makes it so.
 
 pub(super) mod apply;
+mod files;
+mod pace;
 pub(super) mod plan;
 mod watch;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::{
     Args, Failure,
@@ -13,11 +15,11 @@ use super::{
 };
 use crate::{
     cni::Config,
-    fabric::{Change, Plan, Settings},
+    fabric::{Change, Settings},
     net::Socket,
     state::Root,
     verb::{
-        fabric::{self, Ground, Stamp, read_peers, require_same_fabric},
+        fabric::{Ground, Pass, Stamp},
         repair::{self, Repair, TableRepair},
     },
 };
@@ -33,17 +35,9 @@ pub(super) struct Node {
 
 /// What is to be changed on a node: the fabric, and what attachments lack.
 pub(super) struct Changes {
-    fabric: Option<Fabric>,
+    fabric: Option<Pass>,
     repairs: Vec<Repair>,
     table: Option<TableRepair>,
-}
-
-/// What is to be changed of the fabric, and what is to be noted then.
-struct Fabric {
-    plan: Plan,
-    stamp: Stamp,
-    /// The peers file; none where the last valid one had to do.
-    file: Option<Vec<u8>>,
 }
 
 /// Which peers serve.
@@ -78,41 +72,24 @@ impl Node {
         Ground::new(&self.root, self.config.fabric.protocol)
     }
 
+    /// Whether this network has a fabric, or had one when it was applied last.
+    fn has_fabric(&self) -> bool {
+        let had = |stamp: Stamp| stamp.network == self.config.name;
+        self.peers_file.is_some() || self.ground().stamp().is_some_and(had)
+    }
+
     /// Compares the node with what it should be.
     fn compare(&self, socket: &mut Socket, source: Source) -> Result<Changes, Failure> {
-        let fabric = match &self.peers_file {
-            Some(path) => self.compare_fabric(path, socket, source)?,
-            None => None,
+        let (config, root) = (&self.config, &self.root);
+        let fabric = match (&self.peers_file, source) {
+            (Some(path), Source::File) => Some(Pass::of_file(config, root, socket, path)?),
+            (Some(_), Source::Last) => Pass::of_last(config, root, socket)?,
+            (None, _) => None,
         };
         let repairs = repair::lacking(&self.root, socket)?;
         let stamp = fabric.as_ref().map(|fabric| &fabric.stamp);
         let table = TableRepair::lacking(&self.config, &self.root, stamp)?;
         Ok(Changes { fabric, repairs, table })
-    }
-
-    fn compare_fabric(
-        &self,
-        path: &Path,
-        socket: &mut Socket,
-        source: Source,
-    ) -> Result<Option<Fabric>, Failure> {
-        require_same_fabric(&self.config, &self.root)?;
-        // Before the file is read: a file that is replaced meanwhile must not
-        // pass for the one that was applied.
-        let fingerprint = fabric::fingerprint(&self.config, path);
-        let (peers, file) = match source {
-            Source::File => {
-                let (peers, bytes) = read_peers(path, &self.config, socket)?;
-                (peers, Some(bytes))
-            }
-            Source::Last => match self.ground().peers(socket)? {
-                Some(peers) => (peers, None),
-                None => return Ok(None),
-            },
-        };
-        let plan = Plan::make(socket, &self.settings(), &peers)?;
-        let stamp = fabric::stamp(&self.config, &peers, &plan, fingerprint);
-        Ok(Some(Fabric { plan, stamp, file }))
     }
 }
 
@@ -139,7 +116,8 @@ impl Changes {
     }
 
     /// What an operator should know besides.
-    fn notes(&self) -> &[String] {
-        self.fabric.as_ref().map(|fabric| fabric.plan.desired.notes.as_slice()).unwrap_or_default()
+    fn notes(&self) -> Vec<String> {
+        let desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
+        desired.flat_map(|desired| desired.wanting.iter().chain(&desired.notes)).cloned().collect()
     }
 }

@@ -8,20 +8,21 @@
 
 use std::{
     os::fd::AsFd,
-    path::Path,
+    thread,
     time::{Duration, Instant},
 };
 
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::inotify::{AddWatchFlags, InitFlags, Inotify},
 };
 
 use super::{
     super::{Console, Failure, Status, failed},
     Node, Source,
-    apply::apply,
+    apply::{Report, pass, print},
+    files::Files,
+    pace::Pace,
 };
 use crate::{
     net::{Socket, monitor::Monitor},
@@ -38,42 +39,48 @@ const SETTLE: Duration = Duration::from_millis(5);
 pub(super) fn watch(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
     let mut events = Events::subscribe(node, console)?;
     let mut socket = Socket::open()?;
-    let mut told = None;
+    let mut told = Told::default();
+    let mut pace = Pace::new(Instant::now());
     loop {
+        let begin = Instant::now();
         // What cannot be repaired now is tried again on the next event. A file
         // that is no good does not let what was applied before fall to pieces.
-        let failure = pass(node, &mut socket, Source::File, console).err();
-        if failure.is_some() {
-            let _ = pass(node, &mut socket, Source::Last, console);
-        }
-        if let Some(failure) = failure.as_ref().filter(|_| failure != told) {
-            writeln!(console.err, "manx: {failure}")?;
-            console.err.flush()?;
-        }
-        told = failure;
+        let report = match pass(node, &mut socket, Source::File) {
+            Ok(report) => report,
+            Err(failure) => {
+                let mut report = pass(node, &mut socket, Source::Last).unwrap_or_default();
+                report.errors.push(failure.to_string());
+                report
+            }
+        };
+        pace.passed(Instant::now(), begin.elapsed(), !report.lines.is_empty());
+        told.tell(report, console);
         events.wait(FULL_PASS)?;
+        // Whatever happens until then is part of the same pass.
+        thread::sleep(pace.delay(Instant::now()));
         events.settle()?;
     }
 }
 
-fn pass(
-    node: &Node,
-    socket: &mut Socket,
-    source: Source,
-    console: &mut Console<'_>,
-) -> Result<(), String> {
-    apply(node, socket, source, console).map(|_| ()).map_err(|failure| failure.to_string())
+/// What was said last, which is not said again pass after pass.
+#[derive(Default)]
+struct Told {
+    lines: Vec<String>,
+    remarks: Vec<String>,
 }
 
-/// The directory, for the file is replaced by a rename.
-fn watch_directory(path: &Path) -> Result<Inotify, Failure> {
-    let told = |errno: Errno| failed("watch the peers file", &errno.into());
-    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(told)?;
-    let events =
-        AddWatchFlags::IN_CLOSE_WRITE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_DELETE;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    inotify.add_watch(directory.unwrap_or(Path::new(".")), events).map_err(told)?;
-    Ok(inotify)
+impl Told {
+    /// Says what is new of a report. That nobody listens is no reason to stop.
+    fn tell(&mut self, report: Report, console: &mut Console<'_>) {
+        if report.lines != self.lines {
+            let _ = print(console.out, &report.lines);
+        }
+        let remarks = report.remarks();
+        if remarks != self.remarks {
+            let _ = print(console.err, &remarks);
+        }
+        *self = Self { lines: report.lines, remarks };
+    }
 }
 
 /// All that may tell of a change.
@@ -82,19 +89,19 @@ struct Events {
     network: Monitor,
     /// The masquerade table.
     table: Option<nft::Monitor>,
-    /// The peers file's directory.
-    files: Option<Inotify>,
+    /// The peers file.
+    files: Option<Files>,
 }
 
 impl Events {
     fn subscribe(node: &Node, console: &mut Console<'_>) -> Result<Self, Failure> {
         let network = Monitor::open()?;
-        let files = node.peers_file.as_deref().map(watch_directory).transpose()?;
+        let files = node.peers_file.as_deref().map(Files::watch).transpose()?;
         // A kernel that cannot tell of the table may well have routes to repair.
         let table = match TableRepair::monitor(&node.config) {
             Ok(table) => table,
             Err(error) => {
-                writeln!(console.err, "manx: {error}")?;
+                let _ = writeln!(console.err, "manx: {error}");
                 None
             }
         };
@@ -133,7 +140,7 @@ impl Events {
         let table = self.table.as_mut().map_or(Ok(false), nft::Monitor::drain);
         let table = table.map_err(|error| Failure::Failed(error.to_string()))?;
         // The names do not matter: the pass looks at the file itself.
-        let file = self.files.as_ref().is_some_and(|files| files.read_events().is_ok());
+        let file = self.files.as_mut().is_some_and(Files::drain);
         Ok(network || table || file)
     }
 

@@ -7,9 +7,34 @@ use crate::cni::{Code, env::valid_interface_name, fields::Fields};
 
 /// Our own route protocol.
 const ROUTE_PROTOCOL: u8 = 109;
-/// Protocols below are the kernel's and those of `ip route` (RTPROT_STATIC,
-/// include/uapi/linux/rtnetlink.h).
-const ROUTE_PROTOCOL_MIN: u32 = 5;
+/// Numbers of others (RTPROT_ in include/uapi/linux/rtnetlink.h): all routes of
+/// the fabric's protocol are the fabric's, and go when no peer needs them.
+const TAKEN: [(u8, &str); 24] = [
+    (0, "nobody"),
+    (1, "redirects"),
+    (2, "the kernel"),
+    (3, "the boot"),
+    (4, "the administrator"),
+    (8, "GateD"),
+    (9, "router advertisements"),
+    (10, "MRT"),
+    (11, "Zebra"),
+    (12, "BIRD"),
+    (13, "DECnet's daemon"),
+    (14, "XORP"),
+    (15, "Netsukuku"),
+    (16, "DHCP"),
+    (17, "the multicast daemon"),
+    (18, "keepalived"),
+    (42, "Babel"),
+    (84, "OVN"),
+    (99, "Open/R"),
+    (186, "BGP"),
+    (187, "IS-IS"),
+    (188, "OSPF"),
+    (189, "RIP"),
+    (192, "EIGRP"),
+];
 /// When packets to other nodes are encapsulated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CrossSubnet {
@@ -70,10 +95,7 @@ impl FabricKeys {
                 .filter(|path| !path.is_empty())
                 .map(str::to_owned),
             cross_subnet: cross_subnet(fields).unwrap_or(default.cross_subnet),
-            protocol: fields
-                .number(&["routeProtocol"], ROUTE_PROTOCOL_MIN..=255)
-                .and_then(|number| u8::try_from(number).ok())
-                .unwrap_or(default.protocol),
+            protocol: protocol(fields).unwrap_or(default.protocol),
             metric: fields.number(&["routeMetric"], 0..=u32::MAX).unwrap_or(default.metric),
             vni: vxlan.number(&["vni"], 1..=0x00ff_ffff).unwrap_or(default.vni),
             port: vxlan
@@ -86,6 +108,17 @@ impl FabricKeys {
         fields.absorb(vxlan);
         keys
     }
+}
+
+fn protocol(fields: &mut Fields<'_>) -> Option<u8> {
+    let number = fields.number(&["routeProtocol"], 0..=255)?;
+    let number = u8::try_from(number).ok()?;
+    let Some((_, holder)) = TAKEN.iter().find(|(taken, _)| *taken == number) else {
+        return Some(number);
+    };
+    let reason = format!("it is that of {holder}, whose routes would be removed: leave it out");
+    fields.complain(Code::INVALID_CONFIG, "routeProtocol", &number.into(), &reason);
+    None
 }
 
 fn vxlan_device(vxlan: &mut Fields<'_>) -> Option<String> {

@@ -10,7 +10,10 @@ use crate::{
     cni::{Code, Config, Document, Error},
     net::Socket,
     state::Root,
-    verb::{fabric, kernel},
+    verb::{
+        fabric::{self, Care},
+        kernel,
+    },
 };
 
 /// The peers file of a configuration that names none: the agent's.
@@ -112,7 +115,7 @@ fn replace(value: &mut Value, own: &[IpNetwork]) {
 /// the agent's peers file.
 fn own_cidrs(config: &Config, root: &Root) -> Result<Vec<IpNetwork>, Error> {
     let mut host = Socket::open().map_err(kernel)?;
-    if let Some(stamp) = fabric::ensure(config, root, &mut host)? {
+    if let Some(stamp) = fabric::ensure(config, root, &mut host, Care::Trust)? {
         return Ok(stamp.own_cidrs);
     }
     let path = root.path(Path::new(PEERS_FILE));

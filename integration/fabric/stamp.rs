@@ -1,0 +1,221 @@
+//! What the plugin's stamp says of a fabric is so: nothing that is wanting
+//! passes for whole, and what is wanting is tried again.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::cluster::{Cluster, Families, Node, SOON, batch, default_routes, entry};
+use crate::harness::{Pod, Stdin, eventually, run};
+use crate::killed::killed;
+use crate::scale;
+
+/// STATUS answers 50, and with these words.
+#[track_caller]
+fn unavailable(node: &Node, words: &str) {
+    let reply = node.plugin.status();
+    assert_eq!(reply.code(), Some(50), "{reply:?}");
+    let error = reply.error();
+    assert!(error["msg"].as_str().unwrap().contains(words), "{words}: {error}");
+}
+
+/// A runtime that asks every now and then is told that all is well in the end.
+#[track_caller]
+fn becomes_available(node: &Node) {
+    let ready = eventually(SOON, || node.plugin.status().status == 0);
+    assert!(ready, "{:?}", node.plugin.status());
+    node.assert_settled();
+}
+
+/// As at boot, when the runtime is there before the network.
+#[test]
+fn peers_that_could_not_be_reached_are_tried_again() {
+    for mode in ["direct", "vxlan"] {
+        let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": mode}));
+        cluster.teach_router();
+        let node = &cluster.nodes[0];
+        batch(&node.host, "link set eth0 down");
+        unavailable(node, "no route to 192.0.2.12");
+        // Asked again at once, it says the same.
+        unavailable(node, "no route to 192.0.2.12");
+        batch(&node.host, "link set eth0 up");
+        default_routes(&node.host, 1);
+        becomes_available(node);
+        assert_eq!(node.routes().len(), 3, "{mode}: {:#?}", node.routes());
+    }
+}
+
+/// The same if pods are attached and nobody asks for the status.
+#[test]
+fn the_next_pod_brings_what_was_wanting() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    batch(&node.host, "link set eth0 down");
+    let reply = node.plugin.add(&Pod::new("first"));
+    assert!(reply.stderr.contains("no route to 192.0.2.12"), "{reply:?}");
+    reply.ok();
+    batch(&node.host, "link set eth0 up");
+    default_routes(&node.host, 1);
+    let there = || {
+        let pod = Pod::new("a");
+        node.plugin.add(&pod).ok();
+        node.plugin.del(&pod).ok();
+        node.plan().status == 0
+    };
+    assert!(eventually(SOON, there), "{:?}", node.plan());
+}
+
+/// What is lost of a fabric that was whole.
+const LOSSES: [&str; 6] = [
+    "route flush proto 109",
+    "route del fd00:244:3::/64",
+    "neighbour flush dev vxlan.calico nud permanent",
+    "address flush dev vxlan.calico",
+    "link set vxlan.calico mtu 1300",
+    "link del vxlan.calico",
+];
+
+#[test]
+fn what_was_lost_is_restored_by_status() {
+    let cluster = Cluster::new(3, Families::Dual, &json!({"mode": "vxlan", "crossSubnet": true}));
+    let node = &cluster.nodes[0];
+    node.plugin.status().ok();
+    let whole = node.state();
+    for loss in LOSSES {
+        // Both after a pass that changed something and after one that did not.
+        for _ in 0..2 {
+            batch(&node.host, loss);
+            assert_ne!(node.state(), whole, "{loss}");
+            node.plugin.status().ok();
+            assert_eq!(node.state(), whole, "{loss}");
+            node.plugin.status().ok();
+        }
+    }
+    for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
+        node.host.set_sysctl(key, "0");
+        node.plugin.status().ok();
+        assert_eq!(node.host.sysctl(key), "1", "{key}");
+    }
+}
+
+#[test]
+fn check_tells_what_was_lost() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let pod = Pod::new("a");
+    let result = node.plugin.add(&pod).ok();
+    node.plugin.check(&pod, &result).ok();
+    let whole = node.state();
+    for (loss, words) in [
+        ("route del 10.244.2.0/24", "10.244.2.0/24"),
+        ("neighbour flush dev vxlan.calico nud permanent", "neighbour 10.244.3.0"),
+        ("link set vxlan.calico mtu 1300", "mtu 1300"),
+    ] {
+        batch(&node.host, loss);
+        let reply = node.plugin.check(&pod, &result);
+        assert_eq!(reply.code(), Some(102), "{loss}: {reply:?}");
+        assert!(reply.stdout.contains(words), "{loss}: {reply:?}");
+        assert_ne!(node.state(), whole, "CHECK changes nothing");
+        node.apply().ok();
+        node.plugin.check(&pod, &result).ok();
+    }
+}
+
+#[test]
+fn a_conflict_is_told_until_it_is_gone() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    batch(&node.host, "route add 10.244.2.0/24 via 192.0.2.1 proto 4");
+    for _ in 0..3 {
+        unavailable(node, "route 10.244.2.0/24");
+    }
+    batch(&node.host, "route del 10.244.2.0/24 via 192.0.2.1 proto 4");
+    becomes_available(node);
+    assert_eq!(node.routes().len(), 2);
+}
+
+/// A change that was begun is not forgotten because the configuration is again
+/// what it was.
+#[test]
+fn a_change_that_was_begun_is_not_taken_for_none() {
+    for verb in ["STATUS", "ADD"] {
+        let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "direct"}));
+        cluster.teach_router();
+        let node = &cluster.nodes[0];
+        node.apply().ok();
+        let whole = node.state();
+        let other = node.with("mode", "vxlan".into());
+        let mut kills = 0;
+        for count in 1.. {
+            if !killed(&other, &["apply"], "sendto", count) {
+                break;
+            }
+            kills += usize::from(node.state() != whole);
+            match verb {
+                "STATUS" => drop(node.plugin.status().ok()),
+                _ => drop(node.attach("a")),
+            }
+            assert!(eventually(SOON, || node.state() == whole), "{verb}, message {count}");
+        }
+        assert!(kills > 2, "{verb}: {kills}");
+    }
+}
+
+/// The processor time of a STATUS that finds all well, its IPAM plugin's included.
+#[track_caller]
+fn timed_status(node: &Node, what: &str) -> Duration {
+    let call = node.plugin.call("STATUS");
+    let plain = call.command();
+    let mut command = Command::new("bash");
+    command.env_clear();
+    for (name, value) in plain.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command.args(["-c", r#"TIMEFORMAT="%U %S"; time "$0" >&2"#]).arg(plain.get_program());
+    let stdin = Stdin::Bytes(call.conf().to_string().into());
+    let finished = node.host.enter(|| run(command, &stdin, Duration::from_secs(60)));
+    assert_eq!(finished.status, 0, "{finished:?}");
+    let times = finished.stderr.split_whitespace().map(|part| part.parse::<f64>().unwrap());
+    let took = Duration::from_secs_f64(times.sum());
+    println!("STATUS with {} peers, {what}: {} ms", scale::PEERS, took.as_millis());
+    took
+}
+
+/// STATUS is asked every few seconds: while all is well it neither reads the
+/// list nor asks the way to each peer.
+#[test]
+fn status_is_cheap_with_thousands_of_peers() {
+    let cluster = Cluster::of(&[1], Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    node.host.command("ip", &["route", "add", "172.16.0.0/16", "dev", "eth0"]).ok();
+    let mut nodes = vec![entry(1, Families::Ipv4)];
+    nodes.extend((0..scale::PEERS).map(scale::peer));
+    node.set_peers(&nodes);
+    let first = timed_status(node, "from nothing");
+    timed_status(node, "that looks at all there is");
+    let third = timed_status(node, "while all is well");
+    assert!(third * 4 < first, "{third:?} of {first:?}");
+}
+
+/// What the kernel refuses of one peer keeps no pod from starting.
+#[test]
+fn one_peer_that_is_refused_does_not_stop_the_others() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let mut all: Vec<_> = (1..=3).map(|number| entry(number, Families::Ipv4)).collect();
+    // The way to the node is one that the kernel takes from nobody but the
+    // administrator: its next hop is on no link.
+    all[2]["addresses"] = json!(["203.0.113.13"]);
+    batch(&node.host, "route add 203.0.113.13/32 via 10.9.9.9 dev eth0 onlink");
+    node.set_peers(&all);
+    let reply = node.plugin.add(&Pod::new("a"));
+    assert!(reply.stderr.contains("10.244.3.0/24"), "{reply:?}");
+    reply.ok();
+    assert!(node.routes().iter().any(|route| route.starts_with("10.244.2.0/24 via 192.0.2.12")));
+    unavailable(node, "10.244.3.0/24");
+    let apply = node.apply();
+    assert!(apply.status == 1 && apply.stderr.contains("10.244.3.0/24"), "{apply:?}");
+    node.set_peers(&all[..2]);
+    becomes_available(node);
+}

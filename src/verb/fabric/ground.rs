@@ -1,0 +1,225 @@
+//! What is remembered of a fabric until the next boot: what was applied, whether
+//! that is all, and the list of peers by which it was.
+
+use std::{
+    fs, io,
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cni::Error,
+    fabric::{
+        Added, Past, Peers, Settings,
+        digest::{self, Scope},
+        reconcile::local_addresses,
+    },
+    net::Socket,
+    pod::mtu::Uplink,
+    state::{Root, lock, replace},
+};
+
+use super::super::{file, kernel};
+
+/// What an attachment has to know of the fabric.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Stamp {
+    /// The network whose configuration was applied.
+    pub network: String,
+    /// The settings of the fabric, for a message and to compare.
+    pub summary: String,
+    /// The configuration as it was.
+    pub(super) settings: String,
+    /// The peers file as it was.
+    pub(super) file: String,
+    /// Whether that is all.
+    pub state: State,
+    /// The kernel's state when a comparison found nothing to change.
+    pub(super) digest: Option<u64>,
+    /// What the digest is of.
+    pub(super) scope: Scope,
+    /// What was added to devices of others.
+    #[serde(default)]
+    pub(super) added: Added,
+    /// The narrowest device towards a peer, and its MTU in bytes.
+    pub(super) uplink: Option<(String, u32)>,
+    /// The pod CIDRs of all nodes.
+    pub pod_cidrs: Vec<IpNetwork>,
+    /// Those of this node.
+    pub own_cidrs: Vec<IpNetwork>,
+    /// The addresses of this node's tunnels.
+    pub tunnel_addresses: Vec<IpAddr>,
+    /// Whether this node's pods have IPv6.
+    pub serves_ipv6: bool,
+}
+
+/// How far a fabric has come.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum State {
+    /// A change was begun; whoever made it did not live to tell, or failed.
+    #[default]
+    Begun,
+    /// All was done but this.
+    Wanting(Vec<String>),
+    /// All was done.
+    Whole,
+}
+
+impl Stamp {
+    /// The device from which the pods' MTU follows.
+    pub fn uplink(&self) -> Option<Uplink> {
+        let (device, mtu) = self.uplink.clone()?;
+        Some(Uplink { device, mtu })
+    }
+
+    /// Whether the kernel has all that it had when there was nothing to change.
+    pub(super) fn digest_holds(&self, host: &mut Socket, settings: &Settings) -> bool {
+        let now = digest::of_kernel(host, settings, &self.scope);
+        self.digest.is_some() && self.digest == now.ok()
+    }
+}
+
+/// Where one fabric keeps its state. No network's name begins with a dot.
+pub struct Ground {
+    directory: PathBuf,
+    protocol: u8,
+}
+
+impl Ground {
+    /// The fabric of that route protocol.
+    pub fn new(root: &Root, protocol: u8) -> Self {
+        Self { directory: root.runtime().join(".fabric"), protocol }
+    }
+
+    fn path(&self, extension: &str) -> PathBuf {
+        self.directory.join(format!("{}.{extension}", self.protocol))
+    }
+
+    /// What was applied last.
+    pub fn stamp(&self) -> Option<Stamp> {
+        serde_json::from_slice(&fs::read(self.path("json")).ok()?).ok()
+    }
+
+    /// What earlier passes of a network's fabric have left, also under another
+    /// route protocol.
+    pub fn past(&self, network: &str) -> Past {
+        let mut past = Past::default();
+        past.added.extend(self.stamp().map(|stamp| stamp.added).unwrap_or_default());
+        for former in self.others().filter(|(_, stamp)| stamp.network == network) {
+            past.protocols.push(former.0.protocol);
+            past.added.extend(former.1.added);
+        }
+        past
+    }
+
+    /// The fabrics of other route protocols, and what was applied of them.
+    fn others(&self) -> impl Iterator<Item = (Self, Stamp)> {
+        let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        files.filter_map(|file| {
+            let name = file.file_name();
+            let protocol = name.to_str()?.strip_suffix(".json")?.parse().ok()?;
+            let other = Self { directory: self.directory.clone(), protocol };
+            let stamp = other.stamp().filter(|_| protocol != self.protocol)?;
+            Some((other, stamp))
+        })
+    }
+
+    /// Forgets what a network had under other route protocols, once it has been
+    /// taken over.
+    ///
+    /// # Errors
+    /// Of removing the files.
+    pub fn forget_former(&self, network: &str) -> Result<(), Error> {
+        for (former, stamp) in self.others().filter(|(_, stamp)| stamp.network == network) {
+            let path = former.path("json");
+            former.forget().map_err(|error| file("forget", &path, &error))?;
+            log::info!("{} is now of route protocol {}", stamp.network, self.protocol);
+        }
+        Ok(())
+    }
+
+    /// Notes that what was applied is being taken back.
+    ///
+    /// # Errors
+    /// Of writing the file.
+    pub fn unsettle(&self) -> Result<(), Error> {
+        match self.stamp() {
+            Some(stamp) => self.note(&Stamp { state: State::Begun, ..stamp }, None),
+            None => Ok(()),
+        }
+    }
+
+    /// How long ago the last pass was. A clock that was set back makes it old.
+    pub(super) fn age(&self) -> Duration {
+        let written = fs::metadata(self.path("json")).and_then(|data| data.modified()).ok();
+        written
+            .and_then(|written| SystemTime::now().duration_since(written).ok())
+            .unwrap_or(Duration::MAX)
+    }
+
+    /// The last valid peers that were applied since boot.
+    ///
+    /// # Errors
+    /// Code 100 if the kernel does not tell this node's addresses.
+    pub fn peers(&self, host: &mut Socket) -> Result<Option<Peers>, Error> {
+        let Ok(bytes) = fs::read(self.path("peers")) else { return Ok(None) };
+        let local = local_addresses(host).map_err(kernel)?;
+        Ok(Peers::parse(&bytes, &|address| local.iter().any(|own| own.ip() == address)).ok())
+    }
+
+    /// Keeps others from changing the fabric at the same time.
+    ///
+    /// # Errors
+    /// Of the lock's directory or file.
+    pub fn lock(&self) -> Result<lock::Guard, Error> {
+        let directory = self.path("lock");
+        lock::exclusive(&directory).map_err(|error| file("lock the fabric", &directory, &error))
+    }
+
+    /// Notes what is being applied, or was, and the list of peers where that is
+    /// another.
+    ///
+    /// # Errors
+    /// Of writing the files.
+    pub(super) fn note(&self, stamp: &Stamp, peers: Option<&[u8]>) -> Result<(), Error> {
+        let write = || {
+            fs::create_dir_all(&self.directory)?;
+            if let Some(peers) = peers
+                && fs::read(self.path("peers")).ok().as_deref() != Some(peers)
+            {
+                replace(&self.path("peers"), peers)?;
+            }
+            replace(&self.path("json"), &serde_json::to_vec(stamp)?)
+        };
+        write().map_err(|error: io::Error| file("note the fabric's state", &self.directory, &error))
+    }
+
+    /// Forgets what was applied.
+    ///
+    /// # Errors
+    /// Of removing the files; those that are not there are no error.
+    pub fn forget(&self) -> io::Result<()> {
+        for extension in ["json", "peers"] {
+            match fs::remove_file(self.path(extension)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The addresses of this node's tunnels, of all fabrics that were applied.
+pub fn tunnel_addresses(root: &Root) -> Vec<IpAddr> {
+    let files = fs::read_dir(root.runtime().join(".fabric")).into_iter().flatten().flatten();
+    let stamps = files
+        .filter(|file| file.path().extension().is_some_and(|extension| extension == "json"))
+        .filter_map(|file| serde_json::from_slice::<Stamp>(&fs::read(file.path()).ok()?).ok());
+    stamps.flat_map(|stamp| stamp.tunnel_addresses).collect()
+}

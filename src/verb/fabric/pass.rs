@@ -1,0 +1,169 @@
+//! One pass over the fabric: compare, change, note. The verbs and the command
+//! line make the same one; they differ in what they say of its outcome.
+
+use std::path::Path;
+
+use crate::{
+    cni::{Config, Error},
+    fabric::{
+        Peers, Plan, Settings,
+        apply::Refused,
+        digest::{self, Scope},
+    },
+    net::Socket,
+    state::Root,
+};
+
+use super::{
+    super::kernel,
+    file_version,
+    ground::{Ground, Stamp, State},
+    read_peers, require_same_fabric, settings_text, summary,
+};
+
+/// What is to be changed, and what is to be noted then.
+#[derive(Debug)]
+pub struct Pass {
+    /// The changes.
+    pub plan: Plan,
+    /// What an attachment has to know of it.
+    pub stamp: Stamp,
+    /// The peers file; none where the last valid one had to do.
+    file: Option<Vec<u8>>,
+}
+
+/// What came of a pass.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was noted; its state tells what is wanting.
+    pub stamp: Stamp,
+    /// What the kernel refused that all peers need.
+    pub refused: Vec<Error>,
+    /// What it refused of single peers: part of what is wanting.
+    pub of_peers: Vec<String>,
+    /// What an operator should know besides.
+    notes: Vec<String>,
+}
+
+impl Pass {
+    /// Compares the node with its configuration and its peers file.
+    ///
+    /// # Errors
+    /// Code 7 if another network has the fabric of this protocol, code 50 for a
+    /// file that is not valid, code 100 if the kernel does not answer.
+    pub fn of_file(
+        config: &Config,
+        root: &Root,
+        host: &mut Socket,
+        path: &Path,
+    ) -> Result<Self, Error> {
+        require_same_fabric(config, root)?;
+        // Before the file is read: a file that is replaced meanwhile must not
+        // pass for the one that was applied.
+        let version = file_version(path);
+        let (peers, bytes) = read_peers(path, config, host)?;
+        Self::of(config, root, host, (&peers, version, Some(bytes)))
+    }
+
+    /// Compares the node with its configuration and the last valid peers that
+    /// were applied since boot, if there are any.
+    ///
+    /// # Errors
+    /// As for [`Self::of_file`].
+    pub fn of_last(config: &Config, root: &Root, host: &mut Socket) -> Result<Option<Self>, Error> {
+        require_same_fabric(config, root)?;
+        let ground = Ground::new(root, config.fabric.protocol);
+        let Some(peers) = ground.peers(host)? else { return Ok(None) };
+        let version = ground.stamp().map(|stamp| stamp.file).unwrap_or_default();
+        Self::of(config, root, host, (&peers, version, None)).map(Some)
+    }
+
+    fn of(
+        config: &Config,
+        root: &Root,
+        host: &mut Socket,
+        (peers, version, file): (&Peers, String, Option<Vec<u8>>),
+    ) -> Result<Self, Error> {
+        let ground = Ground::new(root, config.fabric.protocol);
+        let past = ground.past(&config.name);
+        let plan = Plan::make(host, &Settings::of_config(config), peers, &past).map_err(kernel)?;
+        let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
+        let stamp = Stamp {
+            network: config.name.clone(),
+            summary: summary(config),
+            settings: settings_text(config),
+            file: version,
+            state: State::Begun,
+            digest: None,
+            added: plan.added_before(),
+            scope: Scope::of(&plan.desired),
+            uplink: plan.uplink().map(|uplink| (uplink.device, uplink.mtu)),
+            pod_cidrs: peers.pod_cidrs().collect(),
+            own_cidrs: peers.me.pod_cidrs.clone(),
+            tunnel_addresses: tunnels.collect(),
+            serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
+        };
+        Ok(Self { plan, stamp, file })
+    }
+
+    /// Makes the changes and notes what came of them. A change that is begun is
+    /// noted first: whatever interrupts it, the next ADD or STATUS goes on.
+    ///
+    /// # Errors
+    /// Code 5 for state that could not be written.
+    pub fn carry_out(
+        self,
+        ground: &Ground,
+        config: &Config,
+        host: &mut Socket,
+    ) -> Result<Outcome, Error> {
+        let Self { plan, mut stamp, file } = self;
+        let changes = plan.feasible().next().is_some();
+        if changes {
+            ground.note(&stamp, file.as_deref())?;
+        }
+        let Refused { node, peers } = plan.carry_out(host, &Settings::of_config(config));
+        let mut wanting = plan.desired.wanting.clone();
+        wanting.extend(plan.conflicts().map(|conflict| format!("left alone: {conflict}")));
+        let of_peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
+        wanting.extend(of_peers.iter().cloned());
+        stamp.state = match (node.is_empty(), wanting.is_empty()) {
+            (false, _) => State::Begun,
+            (true, true) => State::Whole,
+            (true, false) => State::Wanting(wanting),
+        };
+        if node.is_empty() && peers.is_empty() {
+            stamp.added = plan.added_after();
+            ground.forget_former(&config.name)?;
+        }
+        // Of what the kernel was seen to have, not of what it was told.
+        stamp.digest =
+            (!changes).then(|| digest::of_observed(&plan.observed, config.fabric.protocol));
+        ground.note(&stamp, file.as_deref())?;
+        let refused = node.into_iter().map(kernel).collect();
+        let notes = if changes { plan.desired.notes } else { Vec::new() };
+        Ok(Outcome { stamp, refused, of_peers, notes })
+    }
+}
+
+impl Outcome {
+    /// What all peers need and do not have.
+    pub fn error(&self) -> Option<Error> {
+        Error::join(self.refused.clone())
+    }
+
+    /// What is wanting for some.
+    pub fn wanting(&self) -> &[String] {
+        match &self.stamp.state {
+            State::Wanting(reasons) => reasons,
+            State::Begun | State::Whole => &[],
+        }
+    }
+
+    /// For those who have no other place for it.
+    pub(super) fn log(&self) {
+        for line in self.notes.iter().chain(self.wanting()) {
+            log::warn!("{line}");
+        }
+    }
+}
