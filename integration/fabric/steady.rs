@@ -27,6 +27,8 @@ fn peers(count: usize) -> String {
 fn follows(watch: &Watch<'_>, node: &Node, count: usize) {
     let there = eventually(SOON, || node.routes().len() == count);
     assert!(there, "{count}: {:#?}\n{}", node.routes(), watch.log());
+    // What follows has to wake it.
+    watch.comes_to_rest();
 }
 
 #[test]
@@ -97,6 +99,7 @@ fn a_directory_that_is_not_there_is_awaited() {
     assert!(eventually(SOON, told), "{}", watch.log());
     // What was applied last is kept true.
     watch.repairs("without a file", || batch(&node.host, "route flush proto 109"));
+    watch.comes_to_rest();
     fs::create_dir_all(&directory).unwrap();
     node.write_peers(&peers(2));
     follows(&watch, node, 2);
