@@ -294,7 +294,7 @@ impl Node {
             // In numbers, for the names of protocols are this machine's affair;
             // so is the 6 of a blackhole.
             let foreign = lines(&routes).filter(|route| !route.contains("proto 2 "));
-            // A carrier that is only just there is the kernel's own affair.
+            // A carrier may be noticed a while after its link is up.
             let foreign = foreign.map(|route| route.replace(" linkdown", ""));
             state.extend(foreign.map(|route| match route.strip_prefix("6 ") {
                 Some(rest) => format!("blackhole {rest}"),

@@ -120,3 +120,33 @@ fn five_thousand_peers() {
         }
     }
 }
+
+/// Refusals by the thousand: the reason is told once, with their number, and what
+/// is not concerned is made.
+#[test]
+fn thousands_of_refusals_end_with_the_reason() {
+    const REFUSED: usize = 2000;
+    let cluster = Cluster::of(&[1], Families::Dual, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    node.host.set_sysctl("ipv6/conf/default/disable_ipv6", "1");
+    let mut nodes = vec![entry(1, Families::Dual)];
+    nodes.extend((0..REFUSED).map(|number| {
+        let mut peer = peer(number);
+        peer["addresses"] = json!([peer["addresses"][0], format!("2001:db8:1::{number:x}:1")]);
+        peer["podCIDRs"] = json!([peer["podCIDRs"][0], format!("fd00:245:{number:x}::/64")]);
+        peer
+    }));
+    node.host.command("ip", &["route", "add", "172.16.0.0/16", "dev", "eth0"]).ok();
+    node.set_peers(&nodes);
+    let apply = node.apply();
+    assert!(!apply.timed_out && apply.status == 1, "{:?}", apply.stderr);
+    for told in ["IPv6 is disabled on this device", &format!("(and {} more)", REFUSED - 1)] {
+        assert!(apply.stderr.contains(told), "{told}: {}", apply.stderr);
+    }
+    assert_eq!(node.routes().len(), REFUSED + 2, "those of IPv4, and the blackholes");
+    // Whoever comes next neither waits nor is told that all is well.
+    assert_ne!(node.plugin.status().status, 0);
+    node.host.command("sysctl", &["-qw", "net.ipv6.conf.vxlan-v6/calico.disable_ipv6=0"]).ok();
+    node.apply().ok();
+    node.assert_settled();
+}

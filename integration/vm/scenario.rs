@@ -238,3 +238,29 @@ fn a_node_of_felix_is_taken_over_without_a_change() {
         assert_eq!(a.routes(&[]), before);
     }
 }
+
+/// A device in use is not ours, whoever made it: what is added to it goes again,
+/// and its MTU and address stay.
+#[test]
+#[ignore = "needs the module ipip: ipip_between_nodes runs it"]
+fn what_is_added_to_the_tunnel_of_felix_is_taken_back() {
+    let cluster = Cluster::new(&json!({"mode": "ipip"}));
+    let a = &cluster.nodes[0];
+    let ip = |line: &str| a.host.command("ip", &line.split(' ').collect::<Vec<_>>());
+    // Loading the module makes the device, and then it cannot be added.
+    ip("link add tunl0 type ipip");
+    ip("address add 10.65.7.1/32 dev tunl0").ok();
+    ip("link set tunl0 mtu 1440 up").ok();
+    let before = (a.routes(&[]), a.host.addresses("tunl0"));
+    a.manx(&["apply"]).ok();
+    assert_eq!(a.plan(), "");
+    let mut addresses = a.host.addresses("tunl0");
+    addresses.sort();
+    assert_eq!(addresses, ["10.244.1.0/32", "10.65.7.1/32"]);
+    let routes = a.routes(&["10.244.2.0/24"]).join("\n");
+    assert!(routes.contains("dev tunl0") && routes.contains("mtu 1440"), "{routes}");
+    a.manx(&["apply", "--undo"]).ok();
+    assert_eq!((a.routes(&[]), a.host.addresses("tunl0")), before);
+    let tunnel = a.host.link("tunl0").unwrap();
+    assert!(tunnel["mtu"] == 1440 && tunnel["ifalias"].is_null(), "{tunnel}");
+}

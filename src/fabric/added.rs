@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::{
     change::Change,
     desired::{Desired, Forwarding, TunnelNeighbour},
-    observe::{Observed, Owner},
+    held::Owner,
+    observe::Observed,
 };
 
 /// What earlier passes of a network's fabric have left in the kernel.

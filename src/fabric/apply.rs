@@ -8,7 +8,8 @@ use nix::errno::Errno;
 use super::{
     change::{Action, Change},
     desired::{FabricRoute, Target, Tunnel, TunnelKind},
-    observe::{HeldKind, Observed, tunnel_alias, tunnel_group},
+    held::{HeldKind, tunnel_alias, tunnel_group},
+    observe::Observed,
     settings::Settings,
 };
 use crate::net::{
@@ -37,14 +38,16 @@ pub fn apply(
 ) -> Refused {
     let mut refused = Refused::default();
     let mut indexes = observed.indexes.clone();
+    let mut unmade = false;
     for change in changes {
         if let Err(error) = make_device(socket, change, settings, observed, &mut indexes) {
             refused.node.push(error);
+            unmade |= matches!(change, Change::CreateTunnel(_) | Change::ReplaceTunnel(..));
         }
     }
     // What is to go goes last, so that nothing is without a route in between.
     let (mut last, first): (Vec<_>, Vec<_>) = changes.iter().partition(|change| takes_away(change));
-    if !refused.node.is_empty() {
+    if unmade {
         // The device that is there serves better than the one that could not be made.
         last.retain(|change| matches!(change, Change::DeleteRoute(_)));
     }

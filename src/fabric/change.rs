@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     desired::{FabricRoute, Forwarding, Tunnel, TunnelKind, TunnelNeighbour},
-    observe::{HeldKind, HeldRoute, Owner},
+    held::{HeldKind, HeldRoute, Owner},
 };
 use crate::net::sysctl::Sysctl;
 

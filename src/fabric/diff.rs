@@ -12,7 +12,8 @@ use super::{
     added::Addition,
     change::Change,
     desired::{Desired, FabricRoute, Target, Tunnel, TunnelKind, TunnelNeighbour},
-    observe::{HeldRoute, HeldTunnel, Observed, Owner},
+    held::{HeldRoute, HeldTunnel, Owner},
+    observe::Observed,
     settings::Settings,
 };
 

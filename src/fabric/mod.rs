@@ -15,6 +15,7 @@ pub mod desired;
 pub mod diff;
 pub mod digest;
 pub mod faults;
+pub mod held;
 pub mod observe;
 pub mod peers;
 pub mod reconcile;
