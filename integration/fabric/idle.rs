@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use crate::cluster::{Cluster, Families};
+use crate::cluster::{Cluster, Families, SOON};
+use crate::harness::eventually;
 use crate::monitor::{Monitor, requests};
 
 #[test]
@@ -14,6 +15,9 @@ fn the_second_apply_changes_nothing() {
         let sent = requests(node, &["apply"]);
         assert!(sent.iter().any(|line| line.contains("RTM_NEWROUTE")), "{sent:?}");
         let _pod = node.attach("a");
+        // The kernel tells of a new IPv6 address a while after it was given.
+        let tentative = || node.host.command("ip", &["-6", "address", "show", "tentative"]).ok();
+        assert!(eventually(SOON, || tentative().is_empty()), "{}", tentative());
         let mut monitor = Monitor::of(&node.host);
         let again = requests(node, &["apply"]);
         assert_eq!(again, [""; 0], "{mode}: asked for");

@@ -52,9 +52,11 @@ fn the_next_pod_brings_what_was_wanting() {
     let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}));
     let node = &cluster.nodes[0];
     batch(&node.host, "link set eth0 down");
-    let reply = node.plugin.add(&Pod::new("first"));
-    assert!(reply.stderr.contains("no route to 192.0.2.12"), "{reply:?}");
-    reply.ok();
+    for pod in ["first", "second"] {
+        let reply = node.plugin.add(&Pod::new(pod));
+        assert!(reply.stderr.contains("no route to 192.0.2.12"), "{reply:?}");
+        reply.ok();
+    }
     batch(&node.host, "link set eth0 up");
     default_routes(&node.host, 1);
     let there = || {

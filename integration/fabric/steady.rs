@@ -25,8 +25,11 @@ fn peers(count: usize) -> String {
 /// Waits until the node has routes to so many, its own included.
 #[track_caller]
 fn follows(watch: &Watch<'_>, node: &Node, count: usize) {
-    let there = eventually(SOON, || node.routes().len() == count);
+    // Sooner than something else is likely to wake it.
+    let there = eventually(Duration::from_secs(3), || node.routes().len() == count);
     assert!(there, "{count}: {:#?}\n{}", node.routes(), watch.log());
+    // What follows has to wake it.
+    watch.comes_to_rest();
 }
 
 #[test]
@@ -97,6 +100,10 @@ fn a_directory_that_is_not_there_is_awaited() {
     assert!(eventually(SOON, told), "{}", watch.log());
     // What was applied last is kept true.
     watch.repairs("without a file", || batch(&node.host, "route flush proto 109"));
+    // The kernel makes its own links' addresses for a second or two.
+    let tentative = || node.host.command("ip", &["-6", "address", "show", "tentative"]).ok();
+    assert!(eventually(SOON, || tentative().is_empty()), "{}", tentative());
+    watch.comes_to_rest();
     fs::create_dir_all(&directory).unwrap();
     node.write_peers(&peers(2));
     follows(&watch, node, 2);

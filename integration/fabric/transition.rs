@@ -128,3 +128,24 @@ fn a_network_changes_its_route_protocol() {
         assert!(!left.contains("proto 109") && !left.contains("vxlan"), "{left}");
     }
 }
+
+/// What serves is not given up for what cannot be had.
+#[test]
+fn the_old_tunnel_stays_where_the_new_one_cannot_be_made() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    cluster.apply();
+    let pods = cluster.pods();
+    let node = &cluster.nodes[0];
+    let foreign = "link add theirs type vxlan id 77 dstport 4789 local 192.0.2.11 dev eth0";
+    batch(&node.host, foreign);
+    let before = node.state();
+    let other = node.with("vxlan", json!({"vni": 77, "port": 4789, "device": "ours.77"}));
+    let apply = other.apply();
+    assert_eq!(apply.status, 1, "{apply:?}");
+    assert!(apply.stderr.contains("create vxlan device ours.77"), "{apply:?}");
+    assert_eq!(node.state(), before);
+    assert!(pods[0].netns.pings(&addresses(&pods[1])[0]));
+    batch(&node.host, "link del theirs");
+    becomes(&other);
+    assert!(node.host.link("vxlan.calico").is_none());
+}

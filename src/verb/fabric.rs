@@ -92,7 +92,9 @@ pub fn ensure(
         Err(error) => return Err(error),
     };
     let outcome = pass.carry_out(&ground, config, host)?;
-    outcome.log();
+    for note in &outcome.notes {
+        log::warn!("{note}");
+    }
     if let Some(error) = outcome.error() {
         return Err(error);
     }
@@ -125,6 +127,7 @@ fn believe(
 fn tell(state: &State, care: Care) -> Result<(), Error> {
     let State::Wanting(reasons) = state else { return Ok(()) };
     if care == Care::Trust {
+        log::warn!("{}", first_of(reasons));
         return Ok(());
     }
     Err(Error::new(Code::UNAVAILABLE, first_of(reasons))

@@ -42,7 +42,7 @@ pub struct Outcome {
     /// What it refused of single peers: part of what is wanting.
     pub of_peers: Vec<String>,
     /// What an operator should know besides.
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
 }
 
 impl Pass {
@@ -124,7 +124,10 @@ impl Pass {
         }
         let Refused { node, peers } = plan.carry_out(host, &Settings::of_config(config));
         let mut wanting = plan.desired.wanting.clone();
-        wanting.extend(plan.conflicts().map(|conflict| format!("left alone: {conflict}")));
+        wanting.extend(plan.conflicts().map(|conflict| {
+            // The sign is for those who read a list of changes.
+            format!("left alone: {}", conflict.to_string().trim_start_matches("! "))
+        }));
         let of_peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         wanting.extend(of_peers.iter().cloned());
         stamp.state = match (node.is_empty(), wanting.is_empty()) {
@@ -157,13 +160,6 @@ impl Outcome {
         match &self.stamp.state {
             State::Wanting(reasons) => reasons,
             State::Begun | State::Whole => &[],
-        }
-    }
-
-    /// For those who have no other place for it.
-    pub(super) fn log(&self) {
-        for line in self.notes.iter().chain(self.wanting()) {
-            log::warn!("{line}");
         }
     }
 }
