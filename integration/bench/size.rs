@@ -76,29 +76,10 @@ pub fn sizes(programs: &Programs, runs: usize) -> Sizes {
     }
 }
 
-fn subject() -> Kind {
-    if crate::subjects::BUILT_IN_IPAM { Kind::ManxIpam } else { Kind::ManxHostLocal }
-}
-
-/// Every verb once, on a node where a pod came and went before. The delegate is
-/// a shell that answers by itself, so that the largest process is manx; with
-/// IPAM of its own there is none.
+/// Every verb once, on a node where a pod came and went before. With IPAM of its
+/// own, manx is the only process.
 fn verbs(setting: Setting, programs: &Programs) -> Vec<Verb> {
-    let mut node = Node::new(subject(), setting, programs);
-    if !crate::subjects::BUILT_IN_IPAM {
-        let mut ips = vec![r#"{"address":"10.88.0.5/16"}"#];
-        ips.extend(setting.dual_stack.then_some(r#"{"address":"fd00:88::5/64"}"#));
-        let script = format!(
-            "#!/bin/sh\nwhile read -r line; do :; done\ncase $CNI_COMMAND in ADD) echo '{{\"ips\":[{}]}}';; esac\n",
-            ips.join(",")
-        );
-        node.host.scratch().script("small", &script);
-        let mut conf = node.plugin.conf.clone();
-        conf["ipam"]["type"] = "small".into();
-        node.host.scratch().file("conf.json", conf.to_string());
-        let directory = node.host.scratch().path().to_path_buf();
-        node.plugin = node.plugin.clone().config(conf).path([directory]);
-    }
+    let node = Node::new(Kind::ManxIpam, setting, programs);
     for mut place in node.places(1..3) {
         node.add(&mut place);
         node.del(&place);

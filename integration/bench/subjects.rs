@@ -9,9 +9,6 @@ use serde_json::{Value, json};
 use crate::harness::{Host, Netns, Plugin, Pod, plugin_dir};
 use crate::measure::{Job, Sample};
 
-/// Whether the manx under measurement has IPAM of its own.
-pub const BUILT_IN_IPAM: bool = true;
-
 /// The network of all nodes.
 pub const NETWORK: &str = "bench";
 
@@ -59,10 +56,14 @@ pub struct Setting {
 impl Kind {
     /// All that can be measured.
     pub fn all() -> Vec<Self> {
-        let mut all = vec![Self::Floor];
-        all.extend(BUILT_IN_IPAM.then_some(Self::ManxIpam));
-        all.extend([Self::ManxHostLocal, Self::Ptp, Self::Bridge, Self::Flannel]);
-        all
+        vec![
+            Self::Floor,
+            Self::ManxIpam,
+            Self::ManxHostLocal,
+            Self::Ptp,
+            Self::Bridge,
+            Self::Flannel,
+        ]
     }
 
     /// The plugins among them.

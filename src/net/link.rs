@@ -100,12 +100,12 @@ fn create_veth(host: &VethEnd, pod: &VethEnd, netns: BorrowedFd<'_>) -> Request 
 }
 
 /// Makes the pair: `before` it (such as the removal of a link whose name is
-/// taken over), the pair itself, the host link as the kernel then has it, and
-/// the alias that names its owner.
+/// taken over), the pair itself, and the host link as the kernel then has it.
 ///
-/// The alias cannot be part of the creating message, which ignores it, nor of
-/// the same send: the kernel goes on behind a request that it refused, and a
-/// name that is taken would get our mark on another's link.
+/// The alias that names its owner is the caller's next request. It cannot be
+/// part of the creating message, which ignores it, nor of the same send: the
+/// kernel goes on behind a request that it refused, and a name that is taken
+/// would get our mark on another's link.
 ///
 /// # Errors
 /// The first request that failed. No pair of ours is there then.
@@ -114,7 +114,6 @@ pub fn make_veth(
     before: Vec<Request>,
     pair: (&VethEnd, &VethEnd),
     netns: BorrowedFd<'_>,
-    alias: &str,
 ) -> Result<Link, Error> {
     let (host, pod) = pair;
     let mut requests = before;
@@ -122,15 +121,7 @@ pub fn make_veth(
     requests.push(described(0, Some(LinkAttribute::IfName(host.name.clone())), &host.name));
     let answers = socket.exchange(&requests)?;
     let link = answers.iter().find_map(Link::read);
-    let link =
-        link.ok_or_else(|| Error::new(format!("look up link {}", host.name), Errno::ENODEV))?;
-    if let Err(error) = socket.apply(&[set_alias(&link, alias)]) {
-        // The cause is what matters; what stays in spite of this, DEL finds by
-        // its group and the journal.
-        let _ = socket.apply(&[delete(link.index, &link.name)]);
-        return Err(error);
-    }
-    Ok(link)
+    link.ok_or_else(|| Error::new(format!("look up link {}", host.name), Errno::ENODEV))
 }
 
 /// Names the owner of a link.

@@ -28,6 +28,9 @@ use super::{Error, Request, Socket};
 /// (include/uapi/linux/magic.h).
 const NSFS: FsType = FsType(0x6e73_6673);
 
+/// The calling thread's network namespace.
+const OWN: &str = "/proc/thread-self/ns/net";
+
 /// What makes two namespaces the same one: device and inode of the nsfs file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Identity {
@@ -46,7 +49,7 @@ impl Identity {
 
     /// The calling thread's network namespace.
     pub fn current() -> Option<Self> {
-        Self::at("/proc/thread-self/ns/net")
+        Self::at(OWN)
     }
 
     /// The network namespace of process 1, where it may be read.
@@ -122,7 +125,7 @@ impl Namespace {
     /// # Errors
     /// As for [`Namespace::open`]; not without a mounted `/proc`.
     pub fn current() -> Result<Self, Error> {
-        Self::open_of_any_kind(Path::new("/proc/thread-self/ns/net"))
+        Self::open_of_any_kind(Path::new(OWN))
     }
 
     /// What to compare.
@@ -135,8 +138,7 @@ impl Namespace {
     /// # Errors
     /// `EPERM` without `CAP_SYS_ADMIN`.
     pub fn enter(&self) -> Result<(), Error> {
-        setns(&self.file, CloneFlags::CLONE_NEWNET)
-            .map_err(|errno| Error::new("enter the network namespace", errno))
+        enter(&self.file)
     }
 
     /// Runs `work` inside this namespace and brings the thread back.
@@ -144,12 +146,18 @@ impl Namespace {
     /// # Errors
     /// Of entering or of returning; a thread that cannot return must not go on.
     pub fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T, Error> {
-        let home = Self::current()?;
-        self.enter()?;
+        let from_io = |error: io::Error| Error::from_io(opening(Path::new(OWN)), &error);
+        let home = File::open(OWN).map_err(from_io)?;
+        enter(&self.file)?;
         let outcome = work();
-        home.enter()?;
+        enter(&home)?;
         Ok(outcome)
     }
+}
+
+fn enter(namespace: &File) -> Result<(), Error> {
+    setns(namespace, CloneFlags::CLONE_NEWNET)
+        .map_err(|errno| Error::new("enter the network namespace", errno))
 }
 
 fn opening(path: &Path) -> String {

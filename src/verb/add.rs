@@ -134,7 +134,7 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
         ensure_all(&forwarding::keep_advertised_routes(&mut prepared.host).map_err(kernel)?)?;
     }
     ensure_all(&attachment.node)?;
-    set_up_host(&mut prepared.host, &attachment, link.index, &call.config.host_prefix)?;
+    set_up_host(&mut prepared.host, &attachment, &link, &call.config.host_prefix)?;
     let pod_index = link.peer_index.unwrap_or_default();
     set_up_pod(&prepared.netns, &mut prepared.pod, &attachment, pod_index)?;
     if let Some(wanted) = masquerade::wanted(&call.config, prepared.fabric.as_ref())
@@ -190,7 +190,7 @@ fn make_link(
             replaced.iter().map(|link| link::delete(link.index, &link.name)).collect();
         let pair = (&attachment.host, &attachment.pod);
         let netns = prepared.netns.as_fd();
-        let made = link::make_veth(&mut prepared.host, before, pair, netns, &attachment.alias);
+        let made = link::make_veth(&mut prepared.host, before, pair, netns);
         match made {
             Err(error) if error.errno == Errno::EEXIST => {
                 let unique = prepared.identity.unique_host_link(&call.config.host_prefix);
@@ -253,12 +253,14 @@ fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachmen
 fn set_up_host(
     host: &mut Socket,
     wanted: &Attachment,
-    index: u32,
+    link: &Link,
     prefix: &str,
 ) -> Result<(), Error> {
     ensure_all(&wanted.host_side.sysctls)?;
-    let name = &wanted.host.name;
-    let mut requests = Vec::new();
+    let (name, index) = (&wanted.host.name, link.index);
+    // The mark comes first: until then DEL finds the link by its group and the
+    // journal. It goes by the index, for the name may have been another's.
+    let mut requests = vec![link::set_alias(link, &wanted.alias)];
     requests.extend(wanted.has_ipv6().then(|| link::without_generated_address(name)));
     requests.push(link::set_up(name));
     let side = &wanted.host_side;

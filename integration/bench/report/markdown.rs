@@ -66,9 +66,6 @@ fn head(report: &Report, page: &mut String) {
 
 fn targets_table(report: &Report, page: &mut String) {
     *page += "\n## Targets\n";
-    if let Some(remark) = targets::remark() {
-        let _ = writeln!(page, "\n{remark}");
-    }
     let rows = report.targets.iter().map(|target| {
         vec![
             target.what.clone(),

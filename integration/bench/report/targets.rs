@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::Report;
 use crate::attach::Row;
 use crate::scale::Pass;
-use crate::subjects::{BUILT_IN_IPAM, Kind, Setting};
+use crate::subjects::{Kind, Setting};
 
 /// A limit and what was found.
 #[derive(Clone, Debug, Serialize)]
@@ -187,9 +187,4 @@ pub fn misses(report: &Report) -> Vec<String> {
         None => Some(format!("{}: not measured in this run", target.what)),
     };
     report.targets.iter().filter(ran).filter_map(miss).collect()
-}
-
-/// Why targets may be without a number.
-pub fn remark() -> Option<&'static str> {
-    (!BUILT_IN_IPAM).then_some("This manx has no IPAM of its own yet.")
 }
