@@ -55,7 +55,7 @@ pub fn peak(job: &Job, programs: &Programs, host: &Host) -> (u64, Sample) {
 /// Measures all of it.
 pub fn sizes(programs: &Programs, runs: usize) -> Sizes {
     let bytes = |path: &Path| fs::metadata(path).expect("a program").len();
-    let node = Node::new(subject(), Setting::default(), programs);
+    let node = Node::new(Kind::ManxIpam, Setting::default(), programs);
     let place = node.place(0);
     let (version, nothing) = (node.job("VERSION", &place), node.floor_nothing());
     let (start, start_floor): (Vec<_>, Vec<_>) =

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::charts::{Chart, figure, way};
-use super::{Report, targets};
+use super::Report;
 use crate::attach::Row;
 use crate::subjects::{Kind, Setting};
 
