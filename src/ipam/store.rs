@@ -131,19 +131,25 @@ impl Store {
         })
     }
 
-    /// Gives addresses to an owner beside those it holds: all of them or none.
+    /// Gives addresses to an owner beside those it holds, as
+    /// [`Store::held_by`] has them: all of them or none.
     ///
     /// # Errors
     /// [`TakeError::Taken`] if somebody has one; otherwise of writing. Nothing
     /// stays taken.
-    pub fn take(&self, owner: &Owner, picks: &[Pick]) -> Result<(), TakeError> {
+    pub fn take(&self, owner: &Owner, held: Vec<IpAddr>, picks: &[Pick]) -> Result<(), TakeError> {
         let new: Vec<IpAddr> = picks.iter().map(|(_, address)| *address).collect();
-        self.give(owner, &new, picks)
+        self.give(owner, held, &new, picks)
     }
 
     /// `reserved` are those after which the search for the next one starts.
-    fn give(&self, owner: &Owner, new: &[IpAddr], reserved: &[Pick]) -> Result<(), TakeError> {
-        let before = self.held_by(owner)?;
+    fn give(
+        &self,
+        owner: &Owner,
+        before: Vec<IpAddr>,
+        new: &[IpAddr],
+        reserved: &[Pick],
+    ) -> Result<(), TakeError> {
         let outcome = self.write_leases(owner, new).and_then(|()| {
             let addresses = [before.as_slice(), new].concat();
             let noted = self.note(owner, Note { addresses, taking: false });
@@ -185,7 +191,8 @@ impl Store {
     /// # Errors
     /// Of writing; if somebody has leased it meanwhile.
     pub fn restore(&self, owner: &Owner, address: IpAddr) -> io::Result<()> {
-        self.give(owner, &[address], &[]).map_err(|error| match error {
+        let held = self.held_by(owner)?;
+        self.give(owner, held, &[address], &[]).map_err(|error| match error {
             TakeError::Taken(_) => ErrorKind::AlreadyExists.into(),
             TakeError::Io(error) => error,
         })

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::charts::{Chart, figure, way};
 use super::Report;
+use super::charts::{Chart, figure, way};
 use crate::attach::Row;
 use crate::subjects::{Kind, Setting};
 

@@ -70,7 +70,7 @@ fn eth0(id: &str) -> Owner {
 /// Gives the next address, as an ADD does.
 fn add(store: &Store, owner: &Owner, set: &RangeSet) -> Option<IpAddr> {
     let address = store.next(0, set, &[]).unwrap()?;
-    store.take(owner, &[(0, address)]).unwrap();
+    store.take(owner, Vec::new(), &[(0, address)]).unwrap();
     Some(address)
 }
 
@@ -78,7 +78,7 @@ fn add(store: &Store, owner: &Owner, set: &RangeSet) -> Option<IpAddr> {
 fn the_files_are_host_locals() {
     let ground = Ground::new();
     let picks = [(0, ip("10.1.0.5")), (1, ip("fd00::5"))];
-    ground.open().take(&eth0("c1"), &picks).unwrap();
+    ground.open().take(&eth0("c1"), Vec::new(), &picks).unwrap();
     let expected = ["10.1.0.5", "fd00::5", "last_reserved_ip.0", "last_reserved_ip.1"];
     assert_eq!(ground.files(), expected);
     let content = |name| fs::read_to_string(ground.path(name)).unwrap();
@@ -96,7 +96,7 @@ fn a_shorter_address_leaves_nothing_of_a_longer_one() {
     let ground = Ground::new();
     let store = ground.open();
     for (id, address) in [("c1", "10.1.0.254"), ("c2", "10.1.0.2")] {
-        store.take(&eth0(id), &[(0, ip(address))]).unwrap();
+        store.take(&eth0(id), Vec::new(), &[(0, ip(address))]).unwrap();
         let noted = fs::read_to_string(ground.path("last_reserved_ip.0")).unwrap();
         assert_eq!(noted, address);
     }
@@ -138,7 +138,7 @@ fn what_others_wrote_is_found() {
 fn an_address_that_changed_hands_is_its_new_owners() {
     let ground = Ground::new();
     let store = ground.open();
-    store.take(&eth0("c1"), &[(0, ip("10.1.0.2"))]).unwrap();
+    store.take(&eth0("c1"), Vec::new(), &[(0, ip("10.1.0.2"))]).unwrap();
     // The directory's date does not change by this.
     ground.write("10.1.0.2", "c2\r\neth0");
     assert!(store.release("c1", "eth0").unwrap().is_empty());
@@ -167,10 +167,10 @@ fn empty_files_of_addresses_are_free_and_others_stay() {
 fn all_addresses_or_none() {
     let ground = Ground::new();
     let store = ground.open();
-    store.take(&eth0("c1"), &[(1, ip("fd00::5"))]).unwrap();
+    store.take(&eth0("c1"), Vec::new(), &[(1, ip("fd00::5"))]).unwrap();
     let before = ground.files();
     let picks = [(0, ip("10.1.0.5")), (1, ip("fd00::5"))];
-    let error = store.take(&eth0("c2"), &picks).unwrap_err();
+    let error = store.take(&eth0("c2"), Vec::new(), &picks).unwrap_err();
     assert!(matches!(error, TakeError::Taken(address) if address == ip("fd00::5")), "{error:?}");
     assert_eq!(ground.files(), before);
     assert!(store.held_by(&eth0("c2")).unwrap().is_empty());
@@ -239,7 +239,7 @@ fn owners_with_long_names() {
     let ground = Ground::new();
     let long = "x".repeat(250);
     let store = ground.open();
-    store.take(&eth0(&long), &[(0, ip("10.1.0.2"))]).unwrap();
+    store.take(&eth0(&long), Vec::new(), &[(0, ip("10.1.0.2"))]).unwrap();
     assert!(store.held_by(&eth0(&"y".repeat(250))).unwrap().is_empty());
     drop(store);
     assert_eq!(ground.open().release(&long, "eth0").unwrap(), [ip("10.1.0.2")]);

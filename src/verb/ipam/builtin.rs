@@ -4,6 +4,7 @@
 
 use std::{
     fs,
+    io::ErrorKind,
     net::IpAddr,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -60,9 +61,16 @@ impl<'a> Pool<'a> {
     /// for what the file system refuses.
     pub(in crate::verb) fn open(&self) -> Result<Store, Error> {
         let failed = |error| file("open the store of leases", &self.directory, &error);
-        fs::create_dir_all(&self.directory).map_err(failed)?;
-        let lock = lock::foreign(&self.directory.join(LOCK), LOCK_LIMIT)
-            .map_err(|error| file("lock the store of leases", &self.directory, &error))?;
+        let path = self.directory.join(LOCK);
+        let lock = match lock::foreign(&path, LOCK_LIMIT) {
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                fs::create_dir_all(&self.directory).map_err(failed)?;
+                lock::foreign(&path, LOCK_LIMIT)
+            }
+            outcome => outcome,
+        };
+        let lock =
+            lock.map_err(|error| file("lock the store of leases", &self.directory, &error))?;
         let hints = self.own.then(|| self.hints());
         Store::open(&self.directory, hints.as_deref(), lock, SystemTime::now()).map_err(failed)
     }
@@ -210,7 +218,7 @@ pub(in crate::verb) fn add(call: &Call, never: &[IpAddr]) -> Result<AddResult, E
             .details("a runtime adds an attachment once; DEL releases the address"));
     }
     let picks = pick(&pool, &store, &sets, &keys.requested, never)?;
-    store.take(&owner, &picks).map_err(|error| match error {
+    store.take(&owner, held, &picks).map_err(|error| match error {
         TakeError::Taken(address) => not_available(address),
         TakeError::Io(error) => failed(error),
     })?;
