@@ -220,7 +220,7 @@ fn plugin(programs: &Programs, host: &Host, number: usize, way: Way, peers: &[Va
         "cniVersion": "1.1.0", "name": "net", "type": "manx", "mode": way.mode,
         "peersFile": "/etc/manx/peers.json",
         "ipam": {
-            "type": "host-local", "dataDir": host.scratch().dir("leases"),
+            "type": "manx-ipam", "dataDir": host.scratch().dir("leases"),
             "ranges": [[{"subnet": format!("10.244.{number}.0/24")}]],
         },
     });

@@ -13,7 +13,7 @@ use crate::harness::{Plugin, Pod, Reply};
 use crate::random::{Random, seed};
 
 /// Operations in all, in rounds; after each round the store is looked at.
-const OPERATIONS: usize = 2000;
+const OPERATIONS: usize = 2048;
 const ROUNDS: usize = 8;
 const WORKERS: usize = 8;
 

@@ -79,7 +79,7 @@ pub(super) fn plugin(path: &Path) -> Result<(Document, Config), Failure> {
     let list = Document::parse(bytes).map_err(|error| wrong(error.to_string()))?;
     let plugins = field(&list.object, "plugins").and_then(Value::as_array);
     let object = match plugins {
-        None => Some(&list.object),
+        None => Some(&list.object).filter(|plugin| is_ours(plugin)),
         Some(plugins) => plugins.iter().filter_map(Value::as_object).find(|plugin| is_ours(plugin)),
     };
     let mut object = object.cloned().ok_or_else(|| wrong("it names no plugin of ours".into()))?;

@@ -69,8 +69,11 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// An address of either family.
+    /// An address of either family; an empty text is none, as Go's reader has it.
     pub fn address(&mut self, keys: &[&'static str]) -> Option<IpAddr> {
+        if self.value(keys).is_some_and(|(_, value)| value.as_str() == Some("")) {
+            return None;
+        }
         self.read(keys, "an address", |value| {
             cidr::parse_address(value.as_str().ok_or_else(String::new)?)
         })

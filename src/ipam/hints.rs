@@ -10,6 +10,10 @@
 //! store changes its directory's date of modification; when we have noted our
 //! own change, we date the directory back and a stamp of ours likewise. As long
 //! as both bear the same date, nobody else has been there.
+//!
+//! Besides, here is what was found in the store when it was first opened in this
+//! boot, for of that alone it can be said that nobody has it any more; and
+//! whether addresses were given for plugins whose links we do not know.
 
 use std::{
     collections::HashMap,
@@ -27,7 +31,7 @@ use nix::sys::{
 };
 use sha1::{Digest, Sha1};
 
-use super::Owner;
+use super::{Owner, boot};
 
 /// How long a freed address is not given out while there are others: a client
 /// may have its connections' last state (TIME_WAIT) as long.
@@ -37,8 +41,8 @@ pub(super) const REST: Duration = Duration::from_secs(60);
 /// order in which addresses are given makes the others rest.
 const RESTING_MAX: usize = 256;
 
-/// How far the store's date is set back: no change that comes later bears it,
-/// in whole seconds because some file systems know no others.
+/// How far the store's date is set back: no change that comes later bears it, not
+/// even where a file system keeps whole seconds.
 const BACK: Duration = Duration::from_secs(4);
 
 /// File names are at most 255 bytes (NAME_MAX).
@@ -52,9 +56,9 @@ const TAKING: &str = "taking";
 pub(super) struct Note {
     /// The addresses.
     pub(super) addresses: Vec<IpAddr>,
-    /// Whether an ADD was about to take them. Seen by anybody else, it was
-    /// killed before it was done.
-    pub(super) taking: bool,
+    /// The inode of the file that an ADD was about to link to all of them. Seen
+    /// by anybody else, that ADD was killed before it was done.
+    pub(super) taking: Option<u64>,
 }
 
 /// The notes of one store.
@@ -81,10 +85,13 @@ impl Hints {
     /// believed, which is slow and right.
     pub(super) fn seal(&self, store: &Path, now: SystemTime) -> io::Result<()> {
         let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let date = Duration::from_secs(since.saturating_sub(BACK).as_secs());
-        if set_date(store, date).is_err() {
-            return ignore_missing(fs::remove_file(self.stamp()));
-        }
+        let dated = set_date(store, since.saturating_sub(BACK)).and_then(|()| {
+            // As precise as the store's file system has it.
+            let data = fs::metadata(store)?;
+            let seconds = u64::try_from(data.mtime()).unwrap_or_default();
+            Ok(Duration::new(seconds, u32::try_from(data.mtime_nsec()).unwrap_or_default()))
+        });
+        let Ok(date) = dated else { return self.doubt() };
         match set_date(&self.stamp(), date) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 private(&mut File::options()).open(self.stamp())?;
@@ -92,6 +99,11 @@ impl Hints {
             }
             outcome => outcome,
         }
+    }
+
+    /// Declares the notes incomplete.
+    pub(super) fn doubt(&self) -> io::Result<()> {
+        ignore_missing(fs::remove_file(self.stamp()))
     }
 
     /// An owner's note.
@@ -106,8 +118,12 @@ impl Hints {
             return ignore_missing(fs::remove_file(path));
         }
         let addresses = note.addresses.iter().map(IpAddr::to_string);
-        let words: Vec<String> =
-            note.taking.then(|| TAKING.to_owned()).into_iter().chain(addresses).collect();
+        let words: Vec<String> = note
+            .taking
+            .map(|inode| format!("{TAKING} {inode}"))
+            .into_iter()
+            .chain(addresses)
+            .collect();
         let target = words.join(" ");
         match symlink(&target, &path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -122,20 +138,53 @@ impl Hints {
         }
     }
 
-    /// Removes every note, and returns the names and contents of those of ADDs
-    /// that were killed.
+    /// Removes every note but those of ADDs that were killed, which it returns.
     pub(super) fn clear(&self) -> io::Result<Vec<(PathBuf, Note)>> {
         self.create()?;
-        ignore_missing(fs::remove_file(self.stamp()))?;
+        self.doubt()?;
         let mut killed = Vec::new();
         for entry in fs::read_dir(&self.directory)? {
             let path = entry?.path();
             let Ok(target) = fs::read_link(&path) else { continue };
-            fs::remove_file(&path)?;
-            let note = parse(&target).filter(|note| note.taking);
-            killed.extend(note.map(|note| (path, note)));
+            match parse(&target).filter(|note| note.taking.is_some()) {
+                Some(note) => killed.push((path, note)),
+                None => fs::remove_file(&path)?,
+            }
         }
         Ok(killed)
+    }
+
+    /// Whether it is known what was in the store when this boot had not changed
+    /// it yet.
+    pub(super) fn knows_the_past(&self) -> bool {
+        self.past().is_some()
+    }
+
+    /// Notes what was in the store before this boot.
+    pub(super) fn write_past(&self, addresses: &[IpAddr]) -> io::Result<()> {
+        let lines = addresses.iter().map(|address| format!("{address}\n"));
+        let text = format!("{}\n{}", boot::id(), lines.collect::<String>());
+        let temporary = self.directory.join(format!(".{}.tmp", std::process::id()));
+        private(File::options().truncate(true)).open(&temporary)?.write_all(text.as_bytes())?;
+        fs::rename(temporary, self.past_path())
+    }
+
+    /// What was in the store before this boot, if that was noted in this boot.
+    pub(super) fn past(&self) -> Option<Vec<IpAddr>> {
+        let text = fs::read_to_string(self.past_path()).ok()?;
+        let (id, addresses) = text.split_once('\n')?;
+        (id == boot::id()).then(|| addresses.lines().filter_map(|line| line.parse().ok()).collect())
+    }
+
+    /// Notes that addresses are given for links that we do not know.
+    pub(super) fn write_shared(&self) -> io::Result<()> {
+        self.create()?;
+        private(&mut File::options()).open(self.shared_path()).map(|_| ())
+    }
+
+    /// Whether addresses were given for links that we do not know.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared_path().exists()
     }
 
     /// The addresses that rest, with the seconds since each was freed.
@@ -186,11 +235,21 @@ impl Hints {
         self.directory.join(".resting")
     }
 
-    /// Neither a container id nor an interface name holds a colon. Two owners
-    /// with one digest are kept apart by what the leases say.
+    fn past_path(&self) -> PathBuf {
+        self.directory.join(".past")
+    }
+
+    fn shared_path(&self) -> PathBuf {
+        self.directory.join(".shared")
+    }
+
+    /// Neither a container id nor an interface name holds a colon, and both are
+    /// file names; what somebody else wrote into a lease may be anything. Two
+    /// owners with one digest are kept apart by what the leases say.
     pub(super) fn path(&self, owner: &Owner) -> PathBuf {
         let name = format!("{}:{}", owner.container_id, owner.ifname.as_deref().unwrap_or(""));
-        if name.len() <= NAME_BYTES_MAX {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:@".contains(&byte);
+        if name.len() <= NAME_BYTES_MAX && !name.starts_with('.') && name.bytes().all(plain) {
             return self.directory.join(name);
         }
         let digest: String = Sha1::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
@@ -199,13 +258,12 @@ impl Hints {
 }
 
 fn parse(target: &Path) -> Option<Note> {
-    let words = target.to_str()?;
-    let (taking, addresses) = match words.strip_prefix(TAKING) {
-        Some(rest) => (true, rest),
-        None => (false, words),
+    let mut words = target.to_str()?.split(' ').peekable();
+    let taking = match words.next_if_eq(&TAKING) {
+        Some(_) => Some(words.next()?.parse().ok()?),
+        None => None,
     };
-    let addresses: Option<Vec<IpAddr>> =
-        addresses.split_whitespace().map(|word| word.parse().ok()).collect();
+    let addresses: Option<Vec<IpAddr>> = words.map(|word| word.parse().ok()).collect();
     Some(Note { addresses: addresses?, taking })
 }
 

@@ -6,6 +6,7 @@
 //! protocol.
 
 mod allocator;
+mod boot;
 mod hints;
 mod lease;
 pub mod range;

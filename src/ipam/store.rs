@@ -5,18 +5,19 @@
 //! host-local's own lock, which the caller takes and hands over.
 
 use std::{
+    cell::Cell,
     collections::{HashMap, HashSet},
     fs::{self, File},
     io::{self, ErrorKind, Read, Write},
     net::IpAddr,
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process,
     time::SystemTime,
 };
 
 use super::{
-    Lease, Owner, RangeSet, State, choose,
+    Lease, Owner, RangeSet, State, boot, choose,
     hints::{Hints, Note, ignore_missing},
     lease,
 };
@@ -31,7 +32,7 @@ const TEMPORARY: &str = ".manx-";
 /// The longest address is shorter.
 const ADDRESS_BYTES_MAX: usize = 64;
 /// How many addresses in a row are tried before the directory is listed.
-const PROBES_MAX: usize = 16;
+const PROBES_MAX: usize = 512;
 
 /// A store whose lock is held.
 #[derive(Debug)]
@@ -39,6 +40,9 @@ pub struct Store {
     directory: PathBuf,
     /// None where the store is another plugin's, whose leases we only release.
     hints: Option<Hints>,
+    /// Whether the hints could not be written. The leases are the truth: nothing
+    /// fails for that.
+    blind: Cell<bool>,
     now: SystemTime,
     _lock: File,
 }
@@ -75,8 +79,9 @@ impl Store {
         now: SystemTime,
     ) -> io::Result<Self> {
         let hints = hints.map(Hints::new);
-        let store = Self { directory: directory.to_owned(), hints, now, _lock: lock };
-        if !store.hints.as_ref().is_some_and(|hints| hints.are_complete(directory)) {
+        let blind = Cell::new(false);
+        let store = Self { directory: directory.to_owned(), hints, blind, now, _lock: lock };
+        if !store.hints().is_some_and(|hints| hints.are_complete(directory)) {
             store.rebuild()?;
         }
         Ok(store)
@@ -87,17 +92,15 @@ impl Store {
     /// # Errors
     /// Of reading the store.
     pub fn held_by(&self, owner: &Owner) -> io::Result<Vec<IpAddr>> {
-        let Some(hints) = &self.hints else {
-            let leases = leases(&self.directory).into_iter();
-            return Ok(leases.filter(|it| it.owner == *owner).map(|it| it.address).collect());
-        };
+        let Some(hints) = self.hints() else { return Ok(self.scan(owner)) };
         let Some(note) = hints.note(owner) else { return Ok(Vec::new()) };
         let is_true = |address: &IpAddr| self.is_of(*address, owner);
-        if !note.taking && note.addresses.iter().all(is_true) {
+        if note.taking.is_none() && note.addresses.iter().all(is_true) {
             return Ok(note.addresses);
         }
         // Somebody wrote into a lease, or we were killed.
         self.rebuild()?;
+        let Some(hints) = self.hints() else { return Ok(self.scan(owner)) };
         Ok(hints.note(owner).map(|note| note.addresses).unwrap_or_default())
     }
 
@@ -112,7 +115,7 @@ impl Store {
         set: &RangeSet,
         never: &[IpAddr],
     ) -> io::Result<Option<IpAddr>> {
-        let resting = self.hints.as_ref().map(|hints| hints.resting(self.now)).unwrap_or_default();
+        let resting = self.hints().map(|hints| hints.resting(self.now)).unwrap_or_default();
         let (mut probes, mut taken) = (0, None::<HashSet<IpAddr>>);
         choose(set, self.last_reserved(index), never, |address| {
             probes += 1;
@@ -150,20 +153,16 @@ impl Store {
         new: &[IpAddr],
         reserved: &[Pick],
     ) -> Result<(), TakeError> {
-        let outcome = self.write_leases(owner, new).and_then(|()| {
-            let addresses = [before.as_slice(), new].concat();
-            let noted = self.note(owner, Note { addresses, taking: false });
-            noted.map_err(|error| (new.to_vec(), error.into()))
-        });
         // What was not written here is another's, or was the owner's before.
-        if let Err((written, error)) = outcome {
+        if let Err((written, error)) = self.write_leases(owner, new) {
             for address in written {
                 let _ = fs::remove_file(self.path(address));
             }
-            let _ = self.note(owner, Note { addresses: before, taking: false });
+            self.note(owner, Note { addresses: before, taking: None });
             self.seal();
             return Err(error);
         }
+        self.note(owner, Note { addresses: [before.as_slice(), new].concat(), taking: None });
         for (set, address) in reserved {
             if let Err(error) = self.set_last_reserved(*set, *address) {
                 log::warn!("note the address given last in {}: {error}", self.directory.display());
@@ -173,17 +172,60 @@ impl Store {
         Ok(())
     }
 
-    /// Declares the notes complete. What is not declared so is made anew by the
-    /// next one here: slow, and no reason to fail.
-    fn seal(&self) {
-        let sealed = self.hints.as_ref().map(|hints| hints.seal(&self.directory, self.now));
-        if let Some(Err(error)) = sealed {
-            log::warn!("date the leases of {}: {error}", self.directory.display());
+    /// The hints, as long as they can be written.
+    fn hints(&self) -> Option<&Hints> {
+        self.hints.as_ref().filter(|_| !self.blind.get())
+    }
+
+    /// Does something to the hints. Where that fails they are no longer believed,
+    /// by the next one here either: slow, and no reason to fail.
+    fn hint(&self, write: impl FnOnce(&Hints) -> io::Result<()>) {
+        let Some(hints) = self.hints() else { return };
+        if let Err(error) = write(hints) {
+            let directory = self.directory.display();
+            log::warn!("notes of the leases in {directory}: {error}; going on without");
+            self.blind.set(true);
+            let _ = hints.doubt();
         }
     }
 
-    fn note(&self, owner: &Owner, note: Note) -> io::Result<()> {
-        self.hints.as_ref().map_or(Ok(()), |hints| hints.write(owner, &note))
+    fn seal(&self) {
+        self.hint(|hints| hints.seal(&self.directory, self.now));
+    }
+
+    fn note(&self, owner: &Owner, note: Note) {
+        self.hint(|hints| hints.write(owner, &note));
+    }
+
+    /// Says that addresses are given for links that we do not know: those of
+    /// plugins that delegate.
+    pub fn share(&self) {
+        self.hint(|hints| if hints.is_shared() { Ok(()) } else { hints.write_shared() });
+    }
+
+    /// The leases that were here when the store was first opened in this boot and
+    /// are older than it. The date alone would not do: clocks are set.
+    pub fn past(&self) -> Vec<Lease> {
+        let mut past = self.hints().and_then(Hints::past).unwrap_or_default();
+        let began = boot::began();
+        past.retain(|address| self.is_older(*address, began));
+        past.sort_unstable();
+        let lease = |address| {
+            let owner = lease::owner(&self.path(address)).ok()??;
+            Some(Lease { address, owner })
+        };
+        past.into_iter().filter_map(lease).collect()
+    }
+
+    /// Whether a lease was written before that, by its date.
+    fn is_older(&self, address: IpAddr, than: Option<SystemTime>) -> bool {
+        let dated = fs::metadata(self.path(address)).and_then(|data| data.modified());
+        dated.ok().zip(than).is_some_and(|(dated, than)| dated < than)
+    }
+
+    fn scan(&self, owner: &Owner) -> Vec<IpAddr> {
+        let leases = leases(&self.directory).into_iter();
+        leases.filter(|lease| lease.owner == *owner).map(|lease| lease.address).collect()
     }
 
     /// Leases to its owner an address that is in use and that nobody has leased.
@@ -226,17 +268,9 @@ impl Store {
         Ok(())
     }
 
-    /// All leases with the date of each, ordered by address.
-    ///
-    /// # Errors
-    /// Of reading the store.
-    pub fn leases(&self) -> io::Result<Vec<(Lease, SystemTime)>> {
-        let leases = leases(&self.directory).into_iter();
-        let dated = leases.filter_map(|lease| {
-            let modified = fs::metadata(self.path(lease.address)).and_then(|data| data.modified());
-            Some((lease, modified.ok()?))
-        });
-        Ok(dated.collect())
+    /// All leases, ordered by address.
+    pub fn leases(&self) -> Vec<Lease> {
+        leases(&self.directory)
     }
 
     /// The addresses that have a file, whatever it says.
@@ -255,11 +289,12 @@ impl Store {
         for address in addresses {
             ignore_missing(fs::remove_file(self.path(*address)))?;
         }
-        let Some(hints) = &self.hints else { return Ok(()) };
-        let mut note = hints.note(owner).unwrap_or(Note { addresses: vec![], taking: false });
-        note.addresses.retain(|address| !addresses.contains(address));
-        hints.write(owner, &note)?;
-        hints.let_rest(addresses, self.now)?;
+        if let Some(hints) = self.hints() {
+            let held = hints.note(owner).map(|note| note.addresses).unwrap_or_default();
+            let left = held.into_iter().filter(|address| !addresses.contains(address)).collect();
+            self.note(owner, Note { addresses: left, taking: None });
+        }
+        self.hint(|hints| hints.let_rest(addresses, self.now));
         self.seal();
         Ok(())
     }
@@ -269,21 +304,24 @@ impl Store {
     /// the next one here takes the first back.
     fn write_leases(&self, owner: &Owner, new: &[IpAddr]) -> Result<(), (Vec<IpAddr>, TakeError)> {
         let mut written = Vec::new();
+        let temporary = self.directory.join(format!("{TEMPORARY}{}", process::id()));
         let mut write = || -> Result<(), TakeError> {
-            if new.len() > 1 {
-                self.note(owner, Note { addresses: new.to_vec(), taking: true })?;
-            }
-            let temporary = self.directory.join(format!("{TEMPORARY}{}", process::id()));
+            // One that is there may be linked to a lease already: not to be emptied.
+            ignore_missing(fs::remove_file(&temporary))?;
             let mut options = File::options();
-            options.write(true).create(true).truncate(true).mode(0o600);
-            options.open(&temporary)?.write_all(owner.encode().as_bytes())?;
-            let outcome = new.iter().try_for_each(|address| {
+            let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+            file.write_all(owner.encode().as_bytes())?;
+            if new.len() > 1 {
+                let taking = Some(file.metadata()?.ino());
+                self.note(owner, Note { addresses: new.to_vec(), taking });
+            }
+            new.iter().try_for_each(|address| {
                 self.link(&temporary, *address).map(|()| written.push(*address))
-            });
-            fs::remove_file(&temporary)?;
-            outcome
+            })
         };
-        write().map_err(|error| (written, error))
+        let outcome = write();
+        let removed = ignore_missing(fs::remove_file(&temporary)).map_err(TakeError::Io);
+        outcome.and(removed).map_err(|error| (written, error))
     }
 
     fn link(&self, temporary: &Path, address: IpAddr) -> Result<(), TakeError> {
@@ -313,7 +351,11 @@ impl Store {
     /// being written. So does it with files that name nobody: a host-local that
     /// was killed leaves them, and the lock that it wrote under is ours now.
     fn rebuild(&self) -> io::Result<()> {
-        let killed = self.hints.as_ref().map_or(Ok(Vec::new()), Hints::clear)?;
+        let mut killed = Vec::new();
+        self.hint(|hints| {
+            killed = hints.clear()?;
+            Ok(())
+        });
         let mut owners: HashMap<Owner, Vec<IpAddr>> = HashMap::new();
         for entry in fs::read_dir(&self.directory)? {
             let name = entry?.file_name();
@@ -329,22 +371,49 @@ impl Store {
                 Err(_) => {}
             }
         }
+        if self.hints().is_some_and(|hints| !hints.knows_the_past()) {
+            let found = owners.values().flatten().copied();
+            let began = boot::began();
+            let past: Vec<IpAddr> =
+                found.filter(|address| self.is_older(*address, began)).collect();
+            self.hint(|hints| hints.write_past(&past));
+        }
+        // Its own note stays until what a killed ADD took is free again.
         for (owner, mut addresses) in owners {
             addresses.sort_unstable();
-            self.note(&owner, Note { addresses, taking: false })?;
-        }
-        for (path, note) in killed {
-            for address in note.addresses {
-                let owner = lease::owner(&self.path(address)).ok().flatten();
-                let is_his = |owner: &Owner| {
-                    self.hints.as_ref().is_some_and(|hints| hints.path(owner) == path)
-                };
-                if let Some(owner) = owner.filter(is_his) {
-                    self.free(&owner, &[address])?;
-                }
+            let of_killed =
+                |hints: &Hints| killed.iter().any(|(path, _)| hints.path(&owner) == *path);
+            if !self.hints().is_some_and(of_killed) {
+                self.note(&owner, Note { addresses, taking: None });
             }
         }
+        for (path, note) in killed {
+            self.take_back(&path, &note)?;
+        }
         self.seal();
+        Ok(())
+    }
+
+    /// Frees what a killed ADD took, by the inode of its file: somebody else may
+    /// have given the addresses since, even to the same owner. What its owner
+    /// holds besides is noted.
+    fn take_back(&self, path: &Path, note: &Note) -> io::Result<()> {
+        for address in &note.addresses {
+            let lease = self.path(*address);
+            if fs::metadata(&lease).is_ok_and(|data| Some(data.ino()) == note.taking) {
+                ignore_missing(fs::remove_file(lease))?;
+            }
+        }
+        let mut owners: HashMap<Owner, Vec<IpAddr>> = HashMap::new();
+        for lease in leases(&self.directory) {
+            if self.hints().is_some_and(|hints| hints.path(&lease.owner) == path) {
+                owners.entry(lease.owner).or_default().push(lease.address);
+            }
+        }
+        self.hint(|_| ignore_missing(fs::remove_file(path)));
+        for (owner, addresses) in owners {
+            self.note(&owner, Note { addresses, taking: None });
+        }
         Ok(())
     }
 
@@ -375,6 +444,12 @@ impl Store {
     fn path(&self, address: IpAddr) -> PathBuf {
         self.directory.join(address.to_string())
     }
+}
+
+/// Whether [`Store::share`] was said since the boot, of the store with these
+/// hints.
+pub fn is_shared(hints: &Path) -> bool {
+    Hints::new(hints).is_shared()
 }
 
 /// The leases of a store, ordered by address. Needs no lock: a file is there

@@ -99,8 +99,11 @@ fn holder_of(file: &File) -> io::Result<Option<String>> {
         }
     });
     Ok(holder.map(|process| {
-        let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
-        format!("process {process} ({})", name.trim())
+        // A lock outlives the process that took it in those that it forked.
+        match fs::read_to_string(format!("/proc/{process}/comm")) {
+            Ok(name) => format!("process {process} ({})", name.trim()),
+            Err(_) => format!("process {process}, which is gone, or a child of it,"),
+        }
     }))
 }
 

@@ -135,7 +135,7 @@ enum Candidate<'a> {
     /// A link that bears our mark and is in no journal.
     Marked(&'a Link),
     /// A lease of host-local that no journal entry and no marked link goes with,
-    /// and whether a route to the address leads into some link all the same.
+    /// and whether it may be in use all the same.
     Leased(&'a Lease, bool),
 }
 
@@ -163,7 +163,7 @@ impl Ground<'_> {
         let mut links = link::all(&mut host).map_err(kernel)?;
         links.retain(|link| self.owns(link));
         let (mut collected, mut errors) = (Vec::new(), Vec::new());
-        let mut left = 0;
+        let (mut left, mut removed_links) = (0, HashSet::new());
         for (entry, link) in pair(self, &entries, &links) {
             let candidate = match (entry, link) {
                 (Some(entry), link) => Candidate::Noted(entry, link),
@@ -178,11 +178,17 @@ impl Ground<'_> {
             if !dry_run {
                 let recalled = link.filter(|_| entry.is_none()).and_then(|link| self.recall(link));
                 errors.extend(self.remove(&mut host, &journal, entry.or(recalled.as_ref()), link));
+                removed_links.extend(link.map(|link| link.index));
             }
             collected.push(removed);
         }
+        // What an attachment that went held in host-local's older format is still
+        // there. In a dry run it would be told twice.
+        let pool = self.pool(&entries);
+        let entries = if dry_run { entries } else { journal.entries() };
+        links.retain(|link| !removed_links.contains(&link.index));
         let (leases, failed) =
-            self.collect_leases(&mut host, &entries, &links, dry_run, verdict)?;
+            self.collect_leases(&mut host, pool.as_ref(), (&entries, &links), dry_run, verdict)?;
         collected.extend(leases);
         errors.extend(failed);
         if !dry_run {
@@ -201,21 +207,23 @@ impl Ground<'_> {
     fn collect_leases(
         &self,
         host: &mut Socket,
-        entries: &[Entry],
-        links: &[Link],
+        pool: Option<&Pool<'_>>,
+        (entries, links): (&[Entry], &[Link]),
         dry_run: bool,
         verdict: &dyn Fn(&Candidate<'_>) -> Option<&'static str>,
     ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
         let (mut collected, mut errors) = (Vec::new(), Vec::new());
-        let Some(pool) = self.pool(entries) else { return Ok((collected, errors)) };
+        let Some(pool) = pool else { return Ok((collected, errors)) };
         let store = pool.open()?;
         let failed = |what: &str, error| file(what, pool.directory(), &error);
-        for (lease, _) in store.leases().map_err(|error| failed("read the leases", error))? {
+        let shared = pool.is_shared();
+        for lease in store.leases() {
             if self.attached(&lease, entries, links) {
                 continue;
             }
-            let routed = facts::is_routed(host, lease.address)?;
-            let Some(reason) = verdict(&Candidate::Leased(&lease, routed)) else { continue };
+            // Whose links we do not know may be alive without a route.
+            let held = shared || facts::is_routed(host, lease.address)?;
+            let Some(reason) = verdict(&Candidate::Leased(&lease, held)) else { continue };
             if !dry_run {
                 let released = store.release_lease(&lease);
                 errors.extend(released.map_err(|error| failed("release a lease", error)).err());

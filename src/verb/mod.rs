@@ -237,7 +237,13 @@ fn kernel(error: net::Error) -> Error {
 /// What the file system refused, as the runtime is told: `what` was to be done
 /// to something below `path`.
 fn file(what: &str, path: &Path, error: &io::Error) -> Error {
-    let code = if error.kind() == io::ErrorKind::TimedOut { Code::TRY_AGAIN } else { Code::IO };
-    Error::new(code, format!("{what} in {}: {error}", path.display()))
-        .details("look at its permissions, its free space, and whether it is mounted read-only")
+    let (code, hint) = match error.kind() {
+        io::ErrorKind::TimedOut => (Code::TRY_AGAIN, "try again; see what that process waits for"),
+        _ => {
+            let hint =
+                "look at its permissions, its free space, and whether it is mounted read-only";
+            (Code::IO, hint)
+        }
+    };
+    Error::new(code, format!("{what} in {}: {error}", path.display())).details(hint)
 }

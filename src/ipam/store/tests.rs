@@ -181,9 +181,10 @@ fn what_a_killed_add_took_of_two_is_taken_back() {
     let ground = Ground::new();
     let store = ground.open();
     add(&store, &eth0("c1"), &set("10.1.0.0/24"));
-    let note = Note { addresses: vec![ip("10.1.0.9"), ip("fd00::9")], taking: true };
-    store.hints.as_ref().unwrap().write(&eth0("c2"), &note).unwrap();
     ground.write("10.1.0.9", "c2\r\neth0");
+    let taking = Some(fs::metadata(ground.path("10.1.0.9")).unwrap().ino());
+    let note = Note { addresses: vec![ip("10.1.0.9"), ip("fd00::9")], taking };
+    store.hints.as_ref().unwrap().write(&eth0("c2"), &note).unwrap();
     drop(store);
     let store = ground.open();
     assert_eq!(ground.files(), ["10.1.0.2", "last_reserved_ip.0"]);
@@ -192,14 +193,94 @@ fn what_a_killed_add_took_of_two_is_taken_back() {
 }
 
 #[test]
-fn a_killed_add_takes_back_nothing_that_is_anothers() {
+fn a_killed_add_takes_back_nothing_that_was_given_since() {
     let ground = Ground::new();
     let store = ground.open();
-    let note = Note { addresses: vec![ip("10.1.0.9"), ip("fd00::9")], taking: true };
+    for (id, owner) in [("10.1.0.9", "c3"), ("fd00::9", "c2")] {
+        ground.write(id, &format!("{owner}\r\neth0"));
+    }
+    let inodes: Vec<u64> =
+        ["10.1.0.9", "fd00::9"].map(|name| fs::metadata(ground.path(name)).unwrap().ino()).to_vec();
+    let other = (1..).find(|inode| !inodes.contains(inode));
+    let note = Note { addresses: vec![ip("10.1.0.9"), ip("fd00::9")], taking: other };
     store.hints.as_ref().unwrap().write(&eth0("c2"), &note).unwrap();
-    ground.write("10.1.0.9", "c3\r\neth0");
     drop(store);
-    assert_eq!(ground.open().held_by(&eth0("c3")).unwrap(), [ip("10.1.0.9")]);
+    let store = ground.open();
+    assert_eq!(store.held_by(&eth0("c3")).unwrap(), [ip("10.1.0.9")]);
+    assert_eq!(store.held_by(&eth0("c2")).unwrap(), [ip("fd00::9")]);
+}
+
+#[test]
+fn no_lease_of_others_keeps_the_rest_from_being_served() {
+    let ground = Ground::new();
+    for (name, content) in [
+        ("10.1.0.2", "c\0\0\0\r\neth0"),
+        ("10.1.0.3", "foo/bar\r\na/b"),
+        ("10.1.0.4", "/etc/../../evil\r\neth0"),
+        ("10.1.0.5", "..\r\neth0"),
+        ("10.1.0.6", "c1\r\neth0"),
+    ] {
+        ground.write(name, content);
+    }
+    let store = ground.open();
+    assert_eq!(add(&store, &eth0("c2"), &set("10.1.0.0/24")), Some(ip("10.1.0.7")));
+    assert_eq!(store.release("c1", "eth0").unwrap(), [ip("10.1.0.6")]);
+    assert_eq!(store.held_by(&Owner::new("foo/bar", "a/b")).unwrap(), [ip("10.1.0.3")]);
+    let notes = fs::read_dir(ground.0.join("hints")).unwrap().count();
+    assert!(notes >= 5, "every note is in the directory of the notes: {notes}");
+}
+
+/// A directory in which nothing can be made, even by root.
+#[test]
+fn without_notes_it_is_slow_and_right() {
+    let ground = Ground::new();
+    fs::write(ground.0.join("hints"), "a file where the directory should be").unwrap();
+    let set = set("10.1.0.0/24");
+    assert_eq!(add(&ground.open(), &eth0("c1"), &set), Some(ip("10.1.0.2")));
+    assert_eq!(add(&ground.open(), &eth0("c2"), &set), Some(ip("10.1.0.3")));
+    assert_eq!(ground.open().held_by(&eth0("c1")).unwrap(), [ip("10.1.0.2")]);
+    assert_eq!(ground.open().release("c1", "eth0").unwrap(), [ip("10.1.0.2")]);
+    assert_eq!(ground.files(), ["10.1.0.3", "last_reserved_ip.0"]);
+}
+
+#[test]
+fn two_directories_of_notes_do_not_believe_each_other() {
+    let ground = Ground::new();
+    let picks = |last: u8| [(0, IpAddr::from([10, 1, 0, last]))];
+    let other = ground.0.join("other");
+    for round in 2..40 {
+        let id = format!("c{round}");
+        ground.open().take(&eth0(&id), Vec::new(), &picks(round)).unwrap();
+        let lock = File::options().write(true).open(ground.path(LOCK)).unwrap();
+        lock.lock().unwrap();
+        let now = SystemTime::now();
+        let elsewhere = Store::open(&ground.path(""), Some(&other), lock, now).unwrap();
+        assert_eq!(elsewhere.release(&id, "eth0").unwrap().len(), 1, "{id}");
+    }
+}
+
+#[test]
+fn what_was_there_before_the_boot_is_past_and_nothing_else() {
+    let ground = Ground::new();
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    let date_back = |name: &str| {
+        let file = File::options().write(true).open(ground.path(name)).unwrap();
+        file.set_modified(long_ago).unwrap();
+    };
+    ground.write("10.1.0.2", "old\r\neth0");
+    date_back("10.1.0.2");
+    ground.write("10.1.0.3", "young\r\neth0");
+    let store = ground.open();
+    store.take(&eth0("c1"), Vec::new(), &[(0, ip("10.1.0.4"))]).unwrap();
+    // A clock that is set forward makes everything look old.
+    date_back("10.1.0.3");
+    date_back("10.1.0.4");
+    drop(store);
+    ground.write("10.1.0.5", "elsewhere\r\neth0");
+    date_back("10.1.0.5");
+    let past = ground.open().past();
+    let addresses: Vec<IpAddr> = past.iter().map(|lease| lease.address).collect();
+    assert_eq!(addresses, [ip("10.1.0.2")]);
 }
 
 #[test]

@@ -77,6 +77,9 @@ pub enum Problem {
     LeasedToAnother,
     /// A lease of an address in no range of the configuration.
     OutOfRange,
+    /// A lease without an attachment of ours, where other plugins have addresses
+    /// of the same store.
+    Unknown,
 }
 
 impl Problem {
@@ -87,6 +90,7 @@ impl Problem {
             Self::Unleased => "unleased",
             Self::LeasedToAnother => "leased-to-another",
             Self::OutOfRange => "out-of-range",
+            Self::Unknown => "unknown",
         }
     }
 
@@ -97,6 +101,7 @@ impl Problem {
             Self::Unleased => "manx ipam check --fix leases it",
             Self::LeasedToAnother => "remove one of the two pods",
             Self::OutOfRange => "nothing, if the ranges were changed; it goes with its pod",
+            Self::Unknown => "nothing, if its container is alive; else manx gc --valid FILE",
         }
     }
 }
@@ -108,6 +113,7 @@ impl fmt::Display for Problem {
             Self::Unleased => "in use, but not leased",
             Self::LeasedToAnother => "in use, but leased to another",
             Self::OutOfRange => "leased, but in no range",
+            Self::Unknown => "leased to nobody of ours; a plugin that delegates may have it",
         })
     }
 }
@@ -141,7 +147,7 @@ pub fn audit(
     let leases = store::leases(pool.directory());
     let attachments = Attachments::read(&config.name, &journal)?;
     let in_range = |address| sets.iter().any(|set| set.range_of(address).is_some());
-    let mut findings = attachments.compare(&leases, in_range)?;
+    let mut findings = attachments.compare(&leases, pool.is_shared(), in_range)?;
     if fix && !findings.is_empty() {
         mend(&pool, &mut findings)?;
     }
@@ -180,6 +186,7 @@ impl<'a> Attachments<'a> {
     fn compare(
         mut self,
         leases: &[Lease],
+        shared: bool,
         in_range: impl Fn(IpAddr) -> bool,
     ) -> Result<Vec<Finding>, Error> {
         let mut findings = Vec::new();
@@ -188,7 +195,8 @@ impl<'a> Attachments<'a> {
         };
         for lease in leases {
             if !self.has(&lease.owner) && !facts::is_routed(&mut self.host, lease.address)? {
-                find(Problem::Leaked, lease.address, &lease.owner);
+                let problem = if shared { Problem::Unknown } else { Problem::Leaked };
+                find(problem, lease.address, &lease.owner);
             } else if !in_range(lease.address) {
                 find(Problem::OutOfRange, lease.address, &lease.owner);
             }
@@ -239,7 +247,7 @@ fn mend(pool: &Pool<'_>, findings: &mut [Finding]) -> Result<(), Error> {
                 store.restore(owner, *address).map_err(failed)?;
                 *mended = true;
             }
-            Problem::LeasedToAnother | Problem::OutOfRange => {}
+            Problem::LeasedToAnother | Problem::OutOfRange | Problem::Unknown => {}
         }
     }
     Ok(())

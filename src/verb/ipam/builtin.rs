@@ -3,22 +3,23 @@
 //! binary under that name.
 
 use std::{
+    collections::HashSet,
     fs,
     io::ErrorKind,
     net::IpAddr,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use serde_json::Value;
-use sha1::{Digest, Sha1};
 
 use super::{BUILT_IN, data_dir};
 use crate::{
     cni::{AddResult, Code, Dns, Error, Ip, ValidAttachments, conf::IpamKeys, json::member},
     ipam::{
         Lease, Owner, Range, RangeSet, Store,
-        store::{LOCK, Pick, TakeError},
+        store::{self, LOCK, Pick, TakeError},
     },
     net::{Socket, link},
     pod::{Identity, identity::of_alias},
@@ -29,9 +30,6 @@ use crate::{
 /// How long to wait for the store's lock. It is held for about a millisecond by
 /// us, for some hundred by a host-local with tens of thousands of leases.
 const LOCK_LIMIT: Duration = Duration::from_secs(10);
-
-/// Leases are older than the boot only by more than the clock's steps.
-const BOOT_MARGIN: Duration = Duration::from_secs(2);
 
 /// Where the addresses of a network are.
 pub(in crate::verb) struct Pool<'a> {
@@ -71,15 +69,21 @@ impl<'a> Pool<'a> {
         };
         let lock =
             lock.map_err(|error| file("lock the store of leases", &self.directory, &error))?;
-        let hints = self.own.then(|| self.hints());
+        let hints = self.hints();
         Store::open(&self.directory, hints.as_deref(), lock, SystemTime::now()).map_err(failed)
     }
 
-    /// Two networks may have one name and different stores.
-    fn hints(&self) -> PathBuf {
-        let digest = Sha1::digest(self.directory.as_os_str().as_encoded_bytes());
-        let digest: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        self.root.runtime().join(".leases").join(format!("{}-{digest}", self.network))
+    /// By what the directory is, not by what it is called: a symbolic link or a
+    /// bind mount is another name of the same store.
+    fn hints(&self) -> Option<PathBuf> {
+        let data = fs::metadata(&self.directory).ok().filter(|_| self.own)?;
+        let name = format!("{:x}-{:x}", data.dev(), data.ino());
+        Some(self.root.runtime().join(".leases").join(name))
+    }
+
+    /// Whether addresses were given to plugins whose links we do not know.
+    pub(in crate::verb) fn is_shared(&self) -> bool {
+        self.hints().is_some_and(|hints| store::is_shared(&hints))
     }
 
     /// The leases from before the boot whose attachments are no more, of the
@@ -93,15 +97,8 @@ impl<'a> Pool<'a> {
         store: &Store,
         concerns: &dyn Fn(IpAddr) -> bool,
     ) -> Result<Vec<Lease>, Error> {
-        let failed = |error| file("read the leases", &self.directory, &error);
-        let Some(boot) = booted_at() else { return Ok(Vec::new()) };
-        let mut old: Vec<Lease> = store
-            .leases()
-            .map_err(failed)?
-            .into_iter()
-            .filter(|(lease, dated)| *dated < boot && concerns(lease.address))
-            .map(|(lease, _)| lease)
-            .collect();
+        let mut old = store.past();
+        old.retain(|lease| concerns(lease.address));
         if old.is_empty() {
             return Ok(old);
         }
@@ -137,6 +134,15 @@ impl<'a> Pool<'a> {
         };
         named || *alias == identity.alias()
     }
+}
+
+/// Whose link gets the addresses.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::verb) enum Giving {
+    /// One that we make and know.
+    ToOurs,
+    /// A link of the plugin that delegates.
+    Away,
 }
 
 /// What is asked for.
@@ -202,7 +208,11 @@ pub fn range_sets(keys: &IpamKeys) -> Result<Vec<RangeSet>, Error> {
 /// Code 7 for a configuration or a request that makes no sense, code 101 if the
 /// attachment has addresses, code 11 if there is none left. Nothing stays
 /// allocated.
-pub(in crate::verb) fn add(call: &Call, never: &[IpAddr]) -> Result<AddResult, Error> {
+pub(in crate::verb) fn add(
+    call: &Call,
+    never: &[IpAddr],
+    giving: Giving,
+) -> Result<AddResult, Error> {
     let Request { keys, sets } = Request::read(call)?;
     let dns = resolver(&keys)?;
     let pool = Pool::of(&call.root, &call.config.name, call.document.ipam());
@@ -210,12 +220,17 @@ pub(in crate::verb) fn add(call: &Call, never: &[IpAddr]) -> Result<AddResult, E
     let store = pool.open()?;
     let failed = |error| file("take a lease", &pool.directory, &error);
     let held = store.held_by(&owner).map_err(failed)?;
+    // In the older format, by whichever interface.
+    let older = store.held_by(&Owner { ifname: None, ..owner.clone() }).map_err(failed)?;
     let in_sets = |address: &&IpAddr| sets.iter().any(|set| set.range_of(**address).is_some());
-    if let Some(address) = held.iter().find(in_sets) {
+    if let Some(address) = held.iter().chain(&older).find(in_sets) {
         let msg =
             format!("{} of {} has {address} already", call.environment.ifname, owner.container_id);
         return Err(Error::new(Code::CONFLICT, msg)
             .details("a runtime adds an attachment once; DEL releases the address"));
+    }
+    if giving == Giving::Away {
+        store.share();
     }
     let picks = pick(&pool, &store, &sets, &keys.requested, never)?;
     store.take(&owner, held, &picks).map_err(|error| match error {
@@ -241,6 +256,8 @@ fn pick(
 ) -> Result<Vec<Pick>, Error> {
     let failed = |error| file("look for a free address", &pool.directory, &error);
     let mut requested = requested.to_vec();
+    let mut seen = HashSet::new();
+    requested.retain(|address| seen.insert(*address));
     let mut picks = Vec::new();
     for (index, set) in sets.iter().enumerate() {
         let wanted = requested.iter().position(|address| set.range_of(*address).is_some());
@@ -332,8 +349,8 @@ pub(in crate::verb) fn release(
     released.map(|addresses| addresses.len()).map_err(failed)
 }
 
-/// Compares the addresses of prevResult with the leases: one of each set, and
-/// no other of the sets.
+/// Compares the addresses of prevResult with the leases: as far as they are of
+/// the sets, they are the same.
 ///
 /// # Errors
 /// Code 102 naming the address and its holder.
@@ -355,19 +372,19 @@ pub(in crate::verb) fn check(call: &Call) -> Result<(), Error> {
             pool.directory.display()
         )))
     };
+    if held.is_empty() {
+        return differs(format!("{} has no lease", owner.container_id));
+    }
     for set in &sets {
         let of_set = |address: &IpAddr| set.range_of(*address).is_some();
         let told: Vec<IpAddr> =
             previous.ips.iter().map(|ip| ip.address.ip()).filter(of_set).collect();
-        if told.is_empty() {
-            return differs(format!("prevResult has no address of {set}"));
-        }
+        // A set that came later has neither.
         if let Some(address) = told.iter().find(|address| !held.contains(address)) {
             return differs(format!("{address} is not leased to {}", owner.container_id));
         }
-        if let Some(address) =
-            held.iter().find(|address| of_set(address) && !told.contains(address))
-        {
+        let mut held = held.iter().filter(|address| of_set(address));
+        if let Some(address) = held.find(|address| !told.contains(address)) {
             return differs(format!("{address} is leased and not in prevResult"));
         }
     }
@@ -387,7 +404,7 @@ pub(in crate::verb) fn gc(call: &Call) -> Result<usize, Error> {
     let store = pool.open()?;
     let failed = |error| file("release a lease", &pool.directory, &error);
     let mut released = 0;
-    for (lease, _) in store.leases().map_err(failed)? {
+    for lease in store.leases() {
         if !valid.iter().any(|(container_id, ifname)| lease.owner.is(container_id, ifname)) {
             store.release_lease(&lease).map_err(failed)?;
             released += 1;
@@ -420,7 +437,7 @@ pub(in crate::verb) fn status(call: &Call, never: &[IpAddr]) -> Result<(), Error
     Ok(())
 }
 
-fn count(set: &RangeSet, taken: &std::collections::HashSet<IpAddr>, never: &[IpAddr]) -> String {
+fn count(set: &RangeSet, taken: &HashSet<IpAddr>, never: &[IpAddr]) -> String {
     let used = taken
         .iter()
         .chain(never.iter().filter(|address| !taken.contains(address)))
@@ -448,11 +465,4 @@ fn exhausted(pool: &Pool<'_>, set: &RangeSet) -> Error {
 fn not_available(address: IpAddr) -> Error {
     Error::new(Code::CONFLICT, format!("{address} was asked for and is taken"))
         .details("see: manx ipam show; ask for another address")
-}
-
-/// When the kernel started, a little earlier than the clock says.
-fn booted_at() -> Option<SystemTime> {
-    let uptime = fs::read_to_string("/proc/uptime").ok()?;
-    let seconds: f64 = uptime.split_whitespace().next()?.parse().ok()?;
-    SystemTime::now().checked_sub(Duration::try_from_secs_f64(seconds).ok()? + BOOT_MARGIN)
 }

@@ -22,6 +22,7 @@ use crate::{
     state::{Entry, Root},
 };
 
+use builtin::Giving;
 pub(super) use builtin::Pool;
 pub use builtin::range_sets;
 
@@ -53,7 +54,7 @@ pub(super) struct Lease {
 /// allocated.
 pub(super) fn add(call: &Call, never: &[IpAddr]) -> Result<Lease, Error> {
     let result = if is_built_in(call) {
-        builtin::add(call, never)?
+        builtin::add(call, never, Giving::ToOurs)?
     } else {
         let delegate = delegate(call)?;
         delegate.add(&call.environment, &call.document.bytes, call.config.version, LIMIT)?
@@ -228,10 +229,11 @@ fn as_given(call: &Call, lease: &[(IpNetwork, Option<IpAddr>)]) -> Option<Vec<u8
 /// # Errors
 /// The delegate's own.
 pub(super) fn gc(call: &Call) -> Result<(), Error> {
-    remove_empty_leases(call);
     if is_built_in(call) {
-        return builtin::gc(call).map(|_| ());
+        // What no attachment has was released under the network's lock.
+        return Ok(());
     }
+    remove_empty_leases(call);
     match invoke(call, &Command::Gc) {
         Err(error) if !status_unsupported(&error) => Err(error),
         _ => Ok(()),

@@ -3,7 +3,10 @@
 
 use std::{net::IpAddr, path::Path};
 
-use super::{BUILT_IN, builtin};
+use super::{
+    BUILT_IN,
+    builtin::{self, Giving},
+};
 use crate::{
     cni::{Code, Command, Error, json::member},
     verb::{Call, Emit, fabric, file},
@@ -23,7 +26,7 @@ pub(in crate::verb) fn dispatch(call: &Call, emit: Emit<'_>) -> Result<String, E
     let never = || fabric::tunnel_addresses(&call.root);
     match environment.command {
         Command::Add => {
-            let result = builtin::add(call, &never())?;
+            let result = builtin::add(call, &never(), Giving::Away)?;
             let words: Vec<String> =
                 result.ips.iter().map(|ip| ip.address.ip().to_string()).collect();
             let told = result.encode(call.config.version).and_then(|value| {
