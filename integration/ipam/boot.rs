@@ -108,3 +108,20 @@ fn the_older_format_is_kept_by_any_interface_of_its_container() {
     assert_eq!(plugin.add(&ground.container("new4", "eth0")).code(), Some(11));
     assert_eq!(ground.leases()["10.1.0.3"], "old3");
 }
+
+/// A clock that is set forward makes every lease look older than the boot, and
+/// of a bridge's pods neither route nor mark tells that they are alive.
+#[test]
+fn a_clock_that_is_set_makes_no_lease_old() {
+    let ground = Ground::new();
+    let ranges =
+        json!([[{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.2", "rangeEnd": "10.1.0.3"}]]);
+    let plugin = ground.ipam_plugin(Program::Manx, &ground.ipam_of(ranges));
+    for id in ["c1", "c2"] {
+        let given = address(&plugin.add(&ground.container(id, "eth0")).ok());
+        lease_long_ago(&ground, &given, &format!("{id}\r\neth0"));
+    }
+    assert_eq!(plugin.add(&ground.container("c3", "eth0")).code(), Some(11));
+    assert_eq!(plugin.status().code(), Some(50));
+    assert_eq!(ground.leases().len(), 2);
+}

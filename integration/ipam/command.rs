@@ -159,3 +159,39 @@ fn what_keeps_no_leases_is_said() {
     assert_eq!(node.run(&["shwo"]).status, 2);
     assert_eq!(node.run(&["show", "--fix"]).status, 2);
 }
+
+/// A bridge that delegates keeps no journal, marks no link and makes no route.
+#[test]
+fn the_lease_of_a_plugin_that_delegates_is_nobodys_only_by_a_list() {
+    let node = Node::new(&["10.1.0.0/24"]);
+    let pod = Pod::new("a");
+    node.plugin.add(&pod).ok();
+    let ipam = node.ground.ipam_plugin(Program::Manx, &node.ground.ipam(&["10.1.0.0/24"]));
+    let other = address(&ipam.add(&node.ground.container("other", "eth0")).ok());
+    let unknown = vec![("unknown".to_owned(), other.clone(), false)];
+    assert_eq!(node.check(&["--fix"]), (Some(3), unknown));
+    let scratch = node.ground.host.scratch();
+    let collect = |arguments: &[&str]| {
+        let mut command = Command::new(MANX);
+        command.arg("gc").args(arguments).arg("--root").arg(scratch.dir("root"));
+        node.ground.host.enter(|| run(command, &Stdin::Null, DEADLINE)).ok();
+    };
+    collect(&[]);
+    assert!(node.ground.leases().contains_key(&other), "without a list it stays");
+    let valid = scratch.path().join("valid.json");
+    fs::write(&valid, json!([{"containerID": pod.id, "ifname": "eth0"}]).to_string()).unwrap();
+    collect(&["--valid", valid.to_str().unwrap()]);
+    assert_eq!(node.ground.leases().len(), 1, "by a list it goes");
+    node.plugin.del(&pod).ok();
+}
+
+#[test]
+fn the_configuration_of_another_plugin_is_refused() {
+    let node = Node::new(&["10.1.0.0/24"]);
+    let mut conf = node.plugin.conf.clone();
+    conf["type"] = "bridge".into();
+    fs::write(node.ground.host.scratch().path().join("net.conf"), conf.to_string()).unwrap();
+    let finished = node.run(&["check", "--fix"]);
+    assert_eq!(finished.status, 1);
+    assert!(finished.stderr.contains("no plugin of ours"), "{}", finished.stderr);
+}

@@ -42,7 +42,10 @@ impl Owner {
     }
 
     fn decode(content: &str) -> Option<Self> {
-        let mut lines = content.trim().lines().map(str::trim).filter(|line| !line.is_empty());
+        // Zeros are what a loss of power leaves of a file.
+        let nothing = |c: char| c.is_whitespace() || c == '\0';
+        let lines = content.lines().map(|line| line.trim_matches(nothing));
+        let mut lines = lines.filter(|line| !line.is_empty());
         let container_id = lines.next()?.to_owned();
         Some(Self { container_id, ifname: lines.next().map(str::to_owned) })
     }
@@ -100,7 +103,7 @@ mod tests {
     fn whitespace_around_is_nothing() {
         assert_eq!(Owner::decode(" c1 \r\n eth0\n\n"), Some(Owner::new("c1", "eth0")));
         assert_eq!(Owner::decode("c1\neth0"), Some(Owner::new("c1", "eth0")));
-        for nothing in ["", " \r\n\n"] {
+        for nothing in ["", " \r\n\n", "\0\0\0"] {
             assert_eq!(Owner::decode(nothing), None);
         }
     }
