@@ -173,3 +173,50 @@ fn two_networks_may_not_disagree_about_details() {
     }
     node.plugin.status().ok();
 }
+
+/// Whoever applied last, and agreed then, may not change what another has pods in.
+#[test]
+fn nobody_changes_what_others_have_pods_in() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let pod = node.attach("a");
+    let (other, third) = (node.with("name", "other".into()), node.with("name", "third".into()));
+    for network in [&third, &other] {
+        network.plugin.status().ok();
+        network.apply().ok();
+    }
+    let before = node.state();
+    let direct = other.with("mode", "direct".into());
+    for args in [&["apply"][..], &["plan"], &["apply", "--undo"]] {
+        let said = direct.manx(args);
+        assert!(said.status == 1 && said.stderr.contains("disagree"), "{args:?}: {said:?}");
+        assert!(said.stderr.contains("networks net (mode Vxlan"), "{args:?}: {said:?}");
+    }
+    assert_eq!(direct.plugin.status().code(), Some(50));
+    assert_eq!(direct.plugin.add(&Pod::new("b")).code(), Some(7));
+    assert_eq!(node.state(), before);
+    // Once nobody else has pods, it may.
+    node.plugin.del(&pod).ok();
+    direct.apply().ok();
+    assert_ne!(node.state(), before);
+    direct.assert_settled();
+}
+
+/// A network that moves to another protocol leaves what it shared to the others.
+#[test]
+fn who_moves_out_takes_along_what_nobody_shares() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let moved = |node: &crate::cluster::Node| {
+        node.with("routeProtocol", 110.into()).with("routeMetric", 7.into())
+    };
+    let _pod = node.attach("a");
+    let other = node.with("name", "other".into());
+    other.apply().ok();
+    let shared = node.routes();
+    moved(&other).apply().ok();
+    assert_eq!(node.routes(), shared);
+    node.assert_settled();
+    moved(&node.with("name", "net".into())).apply().ok();
+    assert_eq!(node.routes(), [""; 0]);
+}

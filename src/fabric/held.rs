@@ -35,6 +35,11 @@ pub fn marked(link: &Link) -> Option<u8> {
     link.alias.as_deref().and_then(of_alias).or((rest == groups).then_some(protocol))
 }
 
+/// Whether a link is a tunnel, whoever made it.
+pub fn is_tunnel(link: &Link) -> bool {
+    link.vxlan.is_some() || link.kind.as_deref() == Some("ipip")
+}
+
 /// Whose a tunnel device is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Owner {

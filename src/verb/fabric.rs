@@ -13,7 +13,7 @@ pub use pass::{Outcome, Pass};
 
 use crate::{
     cni::{Code, Config, CrossSubnet, Error, Mode},
-    fabric::{Peers, Plan, Settings, faults, reconcile::local_addresses},
+    fabric::{Peers, Plan, Settings},
     net::Socket,
     state::{Journal, Root},
 };
@@ -156,7 +156,7 @@ pub fn differences(config: &Config, root: &Root, host: &mut Socket) -> Result<Ve
         else {
             return Ok(Vec::new());
         };
-        let Some(peers) = ground.peers(host)? else { return Ok(Vec::new()) };
+        let Some(peers) = ground.peers(config, host)? else { return Ok(Vec::new()) };
         let plan =
             Plan::make(host, &Settings::of_config(config), &peers, &ground.past(&config.name))
                 .map_err(kernel)?;
@@ -185,13 +185,8 @@ pub fn read_peers(
             .details("no routes to other nodes can be made without a valid list of all nodes")
     };
     let bytes = fs::read(path).map_err(|error| unavailable(error.to_string()))?;
-    let local = local_addresses(host).map_err(kernel)?;
-    let peers = Peers::parse(&bytes, &|address| local.iter().any(|own| own.ip() == address))
-        .map_err(|problems| unavailable(first_of(&problems)))?;
-    let mut problems = faults::on_node(&peers, &local);
-    let cluster = config.fabric.cluster_cidrs.as_ref();
-    problems.extend(cluster.map(|cluster| peers.outside(cluster)).unwrap_or_default());
-    if problems.is_empty() { Ok((peers, bytes)) } else { Err(unavailable(first_of(&problems))) }
+    let peers = ground::checked(&bytes, config, host)?;
+    Ok((peers.map_err(|problems| unavailable(first_of(&problems)))?, bytes))
 }
 
 /// One fabric per route protocol: two networks may share one, not disagree.

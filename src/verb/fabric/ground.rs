@@ -12,11 +12,10 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cni::Error,
+    cni::{Config, Error},
     fabric::{
-        Added, Past, Peers, Settings,
+        Added, Past, Peers, Settings, Site,
         digest::{self, Scope},
-        reconcile::local_addresses,
     },
     net::Socket,
     pod::mtu::Uplink,
@@ -163,14 +162,17 @@ impl Ground {
             .unwrap_or(Duration::MAX)
     }
 
-    /// The last valid peers that were applied since boot.
+    /// The last peers that were applied since boot, if they are valid on the node
+    /// as it is now.
     ///
     /// # Errors
     /// Code 100 if the kernel does not tell this node's addresses.
-    pub fn peers(&self, host: &mut Socket) -> Result<Option<Peers>, Error> {
+    pub fn peers(&self, config: &Config, host: &mut Socket) -> Result<Option<Peers>, Error> {
         let Ok(bytes) = fs::read(self.path("peers")) else { return Ok(None) };
-        let local = local_addresses(host).map_err(kernel)?;
-        Ok(Peers::parse(&bytes, &|address| local.iter().any(|own| own.ip() == address)).ok())
+        let peers = checked(&bytes, config, host)?.map_err(|problems| {
+            log::warn!("the peers that were applied last: {}", super::first_of(&problems));
+        });
+        Ok(peers.ok())
     }
 
     /// Keeps others from changing the fabric at the same time.
@@ -213,6 +215,20 @@ impl Ground {
         }
         Ok(())
     }
+}
+
+/// Reads a list of peers and checks it against the node and the configuration;
+/// else all that is wrong with it.
+///
+/// # Errors
+/// Code 100 if the kernel does not tell where this node is.
+pub(super) fn checked(
+    bytes: &[u8],
+    config: &Config,
+    host: &mut Socket,
+) -> Result<Result<Peers, Vec<String>>, Error> {
+    let site = Site::of_kernel(host, config.fabric.protocol).map_err(kernel)?;
+    Ok(Peers::of_site(bytes, &site, config.fabric.cluster_cidrs.as_deref()))
 }
 
 /// The addresses of this node's tunnels, of all fabrics that were applied.

@@ -73,7 +73,7 @@ impl Pass {
     pub fn of_last(config: &Config, root: &Root, host: &mut Socket) -> Result<Option<Self>, Error> {
         require_same_fabric(config, root)?;
         let ground = Ground::new(root, config.fabric.protocol);
-        let Some(peers) = ground.peers(host)? else { return Ok(None) };
+        let Some(peers) = ground.peers(config, host)? else { return Ok(None) };
         let version = ground.stamp().map(|stamp| stamp.file).unwrap_or_default();
         Self::of(config, root, host, (&peers, version, None)).map(Some)
     }
