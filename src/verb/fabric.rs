@@ -192,17 +192,18 @@ pub fn read_peers(
 /// One fabric per route protocol: two networks may share one, not disagree.
 ///
 /// # Errors
-/// Code 7 naming both, while the other one has attachments.
+/// Code 7 naming both, while another one that shares the fabric has attachments:
+/// also where this network was the last to agree.
 pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
     let Some(noted) = applied(config, root) else { return Ok(()) };
-    let same = noted.network == config.name || noted.summary == summary(config);
-    if same || Journal::new(root, &noted.network).entries().is_empty() {
+    if noted.summary == summary(config) {
         return Ok(());
     }
+    let in_use = |network: &&str| !Journal::new(root, network).entries().is_empty();
+    let Some(other) = noted.others(&config.name).find(in_use) else { return Ok(()) };
     let protocol = config.fabric.protocol;
     let msg = format!(
-        "networks {} ({}) and {} ({}) disagree about the fabric of route protocol {protocol}",
-        noted.network,
+        "networks {other} ({}) and {} ({}) disagree about the fabric of route protocol {protocol}",
         noted.summary,
         config.name,
         summary(config),

@@ -2,6 +2,7 @@
 //! that is all, and the list of peers by which it was.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     net::IpAddr,
     path::PathBuf,
@@ -30,6 +31,9 @@ use super::super::{file, kernel};
 pub struct Stamp {
     /// The network whose configuration was applied.
     pub network: String,
+    /// All networks whose configurations were, with the same settings of the fabric.
+    #[serde(default)]
+    pub(super) sharers: BTreeSet<String>,
     /// The settings of the fabric, for a message and to compare.
     pub summary: String,
     /// The configuration as it was.
@@ -77,6 +81,17 @@ impl Stamp {
         Some(Uplink { device, mtu })
     }
 
+    /// The networks whose fabric it is besides this one.
+    pub(super) fn others<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a str> {
+        let all = self.sharers.iter().chain([&self.network]);
+        all.map(String::as_str).filter(move |name| *name != network)
+    }
+
+    /// Whether it is this network's fabric and nobody else's.
+    fn is_only(&self, network: &str) -> bool {
+        self.others(network).next().is_none()
+    }
+
     /// Whether the kernel has all that it had when there was nothing to change.
     pub(super) fn digest_holds(&self, host: &mut Socket, settings: &Settings) -> bool {
         let now = digest::of_kernel(host, settings, &self.scope);
@@ -105,12 +120,21 @@ impl Ground {
         serde_json::from_slice(&fs::read(self.path("json")).ok()?).ok()
     }
 
+    /// The networks that have applied these settings, and this one.
+    pub(super) fn sharers(&self, network: &str, summary: &str) -> BTreeSet<String> {
+        let stamp = self.stamp().filter(|stamp| stamp.summary == summary);
+        let mut sharers: BTreeSet<String> =
+            stamp.iter().flat_map(|stamp| stamp.others(network)).map(str::to_owned).collect();
+        sharers.insert(network.to_owned());
+        sharers
+    }
+
     /// What earlier passes of a network's fabric have left, also under another
-    /// route protocol.
+    /// route protocol, unless others share it.
     pub fn past(&self, network: &str) -> Past {
         let mut past = Past::default();
         past.added.extend(self.stamp().map(|stamp| stamp.added).unwrap_or_default());
-        for former in self.others().filter(|(_, stamp)| stamp.network == network) {
+        for former in self.others().filter(|(_, stamp)| stamp.is_only(network)) {
             past.protocols.push(former.0.protocol);
             past.added.extend(former.1.added);
         }
@@ -130,15 +154,21 @@ impl Ground {
     }
 
     /// Forgets what a network had under other route protocols, once it has been
-    /// taken over.
+    /// taken over; what it shared there is the others' alone.
     ///
     /// # Errors
     /// Of removing the files.
     pub fn forget_former(&self, network: &str) -> Result<(), Error> {
-        for (former, stamp) in self.others().filter(|(_, stamp)| stamp.network == network) {
-            let path = former.path("json");
-            former.forget().map_err(|error| file("forget", &path, &error))?;
-            log::info!("{} is now of route protocol {}", stamp.network, self.protocol);
+        for (former, mut stamp) in self.others() {
+            if stamp.is_only(network) {
+                let path = former.path("json");
+                former.forget().map_err(|error| file("forget", &path, &error))?;
+                log::info!("{network} is now of route protocol {}", self.protocol);
+            } else if stamp.sharers.remove(network) || stamp.network == network {
+                let heir = stamp.others(network).next().map(str::to_owned);
+                stamp.network = heir.unwrap_or_default();
+                former.note(&stamp, None)?;
+            }
         }
         Ok(())
     }

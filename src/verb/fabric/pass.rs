@@ -90,6 +90,7 @@ impl Pass {
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
         let stamp = Stamp {
             network: config.name.clone(),
+            sharers: ground.sharers(&config.name, &summary(config)),
             summary: summary(config),
             settings: settings_text(config),
             file: version,
