@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cluster::{Cluster, Families};
+use crate::cluster::{Cluster, Families, batch};
 use crate::harness::Pod;
 
 #[test]
@@ -219,4 +219,28 @@ fn who_moves_out_takes_along_what_nobody_shares() {
     node.assert_settled();
     moved(&node.with("name", "net".into())).apply().ok();
     assert_eq!(node.routes(), [""; 0]);
+}
+
+/// Devices of a build that did not mark them with the protocol.
+#[test]
+fn devices_without_a_protocol_in_their_mark_are_ours() {
+    let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    for device in ["vxlan.calico", "vxlan-v6.calico"] {
+        batch(
+            &node.host,
+            &format!(
+                "link set {device} alias manx1-fabric
+                 link set {device} group 1296125528"
+            ),
+        );
+    }
+    std::fs::remove_dir_all(node.peers_file().with_file_name("../../run/manx/.fabric")).unwrap();
+    batch(&node.host, "link set eth0 mtu 1400");
+    node.apply().ok();
+    node.assert_settled();
+    assert_eq!(node.host.link("vxlan.calico").unwrap()["mtu"], 1350);
+    node.manx(&["apply", "--undo"]).ok();
+    assert_eq!(node.host.links(), ["eth0"]);
 }
