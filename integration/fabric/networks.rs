@@ -244,3 +244,32 @@ fn devices_without_a_protocol_in_their_mark_are_ours() {
     node.manx(&["apply", "--undo"]).ok();
     assert_eq!(node.host.links(), ["eth0"]);
 }
+
+/// Networks that all have pods change their minds together: the first to ask is
+/// refused, and agrees with the next.
+#[test]
+fn networks_that_share_may_change_together() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let static_ipam = json!({"type": "static", "addresses": [{"address": "10.244.1.200/24"}]});
+    let other = node.with("name", "other".into()).with("ipam", static_ipam);
+    let (_a, _b) = (node.attach("a"), other.attach("b"));
+    let before = node.state();
+    let direct = [node, &other].map(|network| network.with("mode", "direct".into()));
+    assert_eq!(direct[0].plugin.status().code(), Some(50));
+    // One that has thought better of it does not agree any more.
+    node.plugin.status().ok();
+    assert_eq!(direct[1].plugin.status().code(), Some(50));
+    other.plugin.status().ok();
+    // To look does not mean to ask.
+    assert_eq!(direct[0].plan().status, 1);
+    assert_eq!(direct[1].plugin.add(&Pod::new("c")).code(), Some(7));
+    assert_eq!(node.state(), before);
+    direct[0].plugin.status().ok();
+    direct[0].assert_settled();
+    assert!(node.host.link("vxlan.calico").is_none());
+    direct[1].plugin.status().ok();
+    direct[1].assert_settled();
+    // And each still minds the other.
+    assert_eq!(node.plugin.status().code(), Some(50));
+}

@@ -62,7 +62,9 @@ pub fn ensure(
     let path = root.path(peers_file);
     let ground = Ground::new(root, config.fabric.protocol);
     let (settings, version) = (settings_text(config), file_version(&path));
-    let applied = |stamp: &Stamp| stamp.settings == settings && stamp.file == version;
+    let applied = |stamp: &Stamp| {
+        stamp.is_of(&config.name) && stamp.settings == settings && stamp.file == version
+    };
     if let Some(stamp) = ground.stamp().filter(applied)
         && let Some(answer) = believe(&ground, &stamp, config, host, care)
     {
@@ -78,7 +80,8 @@ pub fn ensure(
     let pass = match Pass::of_file(config, root, host, &path) {
         Ok(pass) => pass,
         Err(error) if error.code == Code::UNAVAILABLE => {
-            let noted = noted.filter(|stamp| stamp.settings == settings);
+            let same = |stamp: &Stamp| stamp.is_of(&config.name) && stamp.settings == settings;
+            let noted = noted.filter(same);
             if let Some(stamp) = noted
                 && let Some(answer) = believe(&ground, &stamp, config, host, care)
             {
@@ -89,7 +92,12 @@ pub fn ensure(
             log::warn!("{error}; going on with the peers that were applied last");
             pass
         }
-        Err(error) => return Err(error),
+        Err(error) => {
+            if error.code == Code::INVALID_CONFIG {
+                ground.ask(&config.name, &summary(config))?;
+            }
+            return Err(error);
+        }
     };
     let outcome = pass.carry_out(&ground, config, host)?;
     for note in &outcome.notes {
@@ -193,20 +201,22 @@ pub fn read_peers(
 ///
 /// # Errors
 /// Code 7 naming both, while another one that shares the fabric has attachments:
-/// also where this network was the last to agree.
+/// also where this network was the last to agree, unless that one has asked for
+/// the same since.
 pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
     let Some(noted) = applied(config, root) else { return Ok(()) };
     if noted.summary == summary(config) {
         return Ok(());
     }
     let in_use = |network: &&str| !Journal::new(root, network).entries().is_empty();
-    let Some(other) = noted.others(&config.name).find(in_use) else { return Ok(()) };
+    let summary = summary(config);
+    let mut others = noted.others(&config.name).filter(|other| !noted.agrees(other, &summary));
+    let Some(other) = others.find(in_use) else { return Ok(()) };
     let protocol = config.fabric.protocol;
     let msg = format!(
-        "networks {other} ({}) and {} ({}) disagree about the fabric of route protocol {protocol}",
-        noted.summary,
-        config.name,
-        summary(config),
+        "networks {other} ({}) and {} ({summary}) disagree about the fabric of route protocol \
+         {protocol}",
+        noted.summary, config.name,
     );
     Err(Error::new(Code::INVALID_CONFIG, msg).details(
         "give both the same settings of the fabric, or one of them another routeProtocol, and \

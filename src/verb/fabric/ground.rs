@@ -2,7 +2,7 @@
 //! that is all, and the list of peers by which it was.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::IpAddr,
     path::PathBuf,
@@ -34,6 +34,9 @@ pub struct Stamp {
     /// All networks whose configurations were, with the same settings of the fabric.
     #[serde(default)]
     pub(super) sharers: BTreeSet<String>,
+    /// What networks have asked for instead, and were refused for others' sake.
+    #[serde(default)]
+    pub(super) asked: BTreeMap<String, String>,
     /// The settings of the fabric, for a message and to compare.
     pub summary: String,
     /// The configuration as it was.
@@ -87,6 +90,18 @@ impl Stamp {
         all.map(String::as_str).filter(move |name| *name != network)
     }
 
+    /// Whether a network is noted as one of those that agree: if not, a pass of
+    /// its own notes it, also where there is nothing else to do.
+    pub(super) fn is_of(&self, network: &str) -> bool {
+        let named = self.network == network || self.sharers.contains(network);
+        named && !self.asked.contains_key(network)
+    }
+
+    /// Whether another network has these settings in mind.
+    pub(super) fn agrees(&self, other: &str, summary: &str) -> bool {
+        self.asked.get(other).unwrap_or(&self.summary) == summary
+    }
+
     /// Whether it is this network's fabric and nobody else's.
     fn is_only(&self, network: &str) -> bool {
         self.others(network).next().is_none()
@@ -120,13 +135,31 @@ impl Ground {
         serde_json::from_slice(&fs::read(self.path("json")).ok()?).ok()
     }
 
-    /// The networks that have applied these settings, and this one.
-    pub(super) fn sharers(&self, network: &str, summary: &str) -> BTreeSet<String> {
-        let stamp = self.stamp().filter(|stamp| stamp.summary == summary);
-        let mut sharers: BTreeSet<String> =
-            stamp.iter().flat_map(|stamp| stamp.others(network)).map(str::to_owned).collect();
-        sharers.insert(network.to_owned());
-        sharers
+    /// The networks that have these settings once this one has applied them, and
+    /// what others ask for instead.
+    pub(super) fn minds(
+        &self,
+        network: &str,
+        summary: &str,
+    ) -> (BTreeSet<String>, BTreeMap<String, String>) {
+        let stamp = self.stamp().unwrap_or_default();
+        let stays = |other: &&str| stamp.summary == summary || stamp.agrees(other, summary);
+        let sharers = stamp.others(network).filter(|name| !name.is_empty()).filter(stays);
+        let sharers = sharers.chain([network]).map(str::to_owned).collect();
+        let mut asked = stamp.asked.clone();
+        asked.retain(|other, wish| other != network && wish != summary);
+        (sharers, asked)
+    }
+
+    /// Notes what a network asks for and cannot have, for others may ask for the
+    /// same. Nothing is written where that is known.
+    ///
+    /// # Errors
+    /// Of writing the file.
+    pub(super) fn ask(&self, network: &str, summary: &str) -> Result<(), Error> {
+        let Some(mut stamp) = self.stamp() else { return Ok(()) };
+        let before = stamp.asked.insert(network.to_owned(), summary.to_owned());
+        if before.as_deref() == Some(summary) { Ok(()) } else { self.note(&stamp, None) }
     }
 
     /// What earlier passes of a network's fabric have left, also under another

@@ -88,9 +88,11 @@ impl Pass {
         let past = ground.past(&config.name);
         let plan = Plan::make(host, &Settings::of_config(config), peers, &past).map_err(kernel)?;
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
+        let (sharers, asked) = ground.minds(&config.name, &summary(config));
         let stamp = Stamp {
             network: config.name.clone(),
-            sharers: ground.sharers(&config.name, &summary(config)),
+            sharers,
+            asked,
             summary: summary(config),
             settings: settings_text(config),
             file: version,
