@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cluster::{Cluster, Families};
+use crate::cluster::{Cluster, Families, batch};
 use crate::harness::Pod;
 
 #[test]
@@ -172,4 +172,104 @@ fn two_networks_may_not_disagree_about_details() {
         assert_eq!(node.state(), before, "{key}");
     }
     node.plugin.status().ok();
+}
+
+/// Whoever applied last, and agreed then, may not change what another has pods in.
+#[test]
+fn nobody_changes_what_others_have_pods_in() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let pod = node.attach("a");
+    let (other, third) = (node.with("name", "other".into()), node.with("name", "third".into()));
+    for network in [&third, &other] {
+        network.plugin.status().ok();
+        network.apply().ok();
+    }
+    let before = node.state();
+    let direct = other.with("mode", "direct".into());
+    for args in [&["apply"][..], &["plan"], &["apply", "--undo"]] {
+        let said = direct.manx(args);
+        assert!(said.status == 1 && said.stderr.contains("disagree"), "{args:?}: {said:?}");
+        assert!(said.stderr.contains("networks net (mode Vxlan"), "{args:?}: {said:?}");
+    }
+    assert_eq!(direct.plugin.status().code(), Some(50));
+    assert_eq!(direct.plugin.add(&Pod::new("b")).code(), Some(7));
+    assert_eq!(node.state(), before);
+    // Once nobody else has pods, it may.
+    node.plugin.del(&pod).ok();
+    direct.apply().ok();
+    assert_ne!(node.state(), before);
+    direct.assert_settled();
+}
+
+/// A network that moves to another protocol leaves what it shared to the others.
+#[test]
+fn who_moves_out_takes_along_what_nobody_shares() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let moved = |node: &crate::cluster::Node| {
+        node.with("routeProtocol", 110.into()).with("routeMetric", 7.into())
+    };
+    let _pod = node.attach("a");
+    let other = node.with("name", "other".into());
+    other.apply().ok();
+    let shared = node.routes();
+    moved(&other).apply().ok();
+    assert_eq!(node.routes(), shared);
+    node.assert_settled();
+    moved(&node.with("name", "net".into())).apply().ok();
+    assert_eq!(node.routes(), [""; 0]);
+}
+
+/// Devices of a build that did not mark them with the protocol.
+#[test]
+fn devices_without_a_protocol_in_their_mark_are_ours() {
+    let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    for device in ["vxlan.calico", "vxlan-v6.calico"] {
+        batch(
+            &node.host,
+            &format!(
+                "link set {device} alias manx1-fabric
+                 link set {device} group 1296125528"
+            ),
+        );
+    }
+    std::fs::remove_dir_all(node.peers_file().with_file_name("../../run/manx/.fabric")).unwrap();
+    batch(&node.host, "link set eth0 mtu 1400");
+    node.apply().ok();
+    node.assert_settled();
+    assert_eq!(node.host.link("vxlan.calico").unwrap()["mtu"], 1350);
+    node.manx(&["apply", "--undo"]).ok();
+    assert_eq!(node.host.links(), ["eth0"]);
+}
+
+/// Networks that all have pods change their minds together: the first to ask is
+/// refused, and agrees with the next.
+#[test]
+fn networks_that_share_may_change_together() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let static_ipam = json!({"type": "static", "addresses": [{"address": "10.244.1.200/24"}]});
+    let other = node.with("name", "other".into()).with("ipam", static_ipam);
+    let (_a, _b) = (node.attach("a"), other.attach("b"));
+    let before = node.state();
+    let direct = [node, &other].map(|network| network.with("mode", "direct".into()));
+    assert_eq!(direct[0].plugin.status().code(), Some(50));
+    // One that has thought better of it does not agree any more.
+    node.plugin.status().ok();
+    assert_eq!(direct[1].plugin.status().code(), Some(50));
+    other.plugin.status().ok();
+    // To look does not mean to ask.
+    assert_eq!(direct[0].plan().status, 1);
+    assert_eq!(direct[1].plugin.add(&Pod::new("c")).code(), Some(7));
+    assert_eq!(node.state(), before);
+    direct[0].plugin.status().ok();
+    direct[0].assert_settled();
+    assert!(node.host.link("vxlan.calico").is_none());
+    direct[1].plugin.status().ok();
+    direct[1].assert_settled();
+    // And each still minds the other.
+    assert_eq!(node.plugin.status().code(), Some(50));
 }

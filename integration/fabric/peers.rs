@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Families, SOON, addresses, entry};
+use crate::cluster::{Cluster, Families, Node, SOON, addresses, batch, entry};
 use crate::harness::{Pod, eventually};
 
 #[test]
@@ -95,10 +95,13 @@ fn faults() -> Vec<(&'static str, String, &'static str)> {
         ("tunnel address", with("tunnelAddresses", json!(["x"])), "\"x\""),
         ("loopback", with("addresses", json!(["127.0.0.9", "2001:db8:1::12"])), "loopback"),
         ("nobody's", with("addresses", json!(["0.0.0.0", "2001:db8:1::12"])), "no node can have"),
-        ("this node's", with("addresses", json!(["192.0.2.77", "2001:db8:1::12"])), "machine's"),
         ("pods of loopback", with("podCIDRs", json!(["127.0.0.0/9"])), "loopback"),
         ("where nodes are", with("podCIDRs", json!(["192.0.2.12/32"])), "is in node-b's podCIDR"),
-        ("own network", with("podCIDRs", json!(["192.0.2.128/25"])), "node-a's own network"),
+        ("a network of the node", with("podCIDRs", json!(["10.7.0.0/24"])), "all of 10.7.0.0/24"),
+        ("all of one and more", with("podCIDRs", json!(["10.6.0.0/15"])), "all of 10.7.0.0/24"),
+        ("an address", with("podCIDRs", json!(["10.7.0.0/30"])), "address 10.7.0.1"),
+        ("the router", with("podCIDRs", json!(["192.0.2.0/29"])), "next hop 192.0.2.1"),
+        ("the router", with("podCIDRs", json!(["2001:db8:1::/125"])), "next hop 2001:db8:1::1"),
         ("multicast MAC", with("tunnelMAC", json!("01:00:5e:00:00:01")), "no unicast"),
         ("another's MAC", with("tunnelMAC", json!("66:d4:d5:51:3d:42")), "both have tunnel MAC"),
         ("tunnel MAC", with("tunnelMAC", json!("66:00:00:00:00")), "tunnelMAC"),
@@ -112,12 +115,22 @@ fn faults() -> Vec<(&'static str, String, &'static str)> {
     ]
 }
 
+/// Storage, say, behind a device that is not the nodes'.
+fn second_network(node: &Node) {
+    batch(
+        &node.host,
+        "link add storage type bridge
+         address add 10.7.0.1/24 dev storage
+         link set storage up",
+    );
+}
+
 #[test]
 fn a_bad_file_changes_nothing_and_says_why() {
     let keys = json!({"mode": "vxlan", "clusterCIDRs": ["10.244.0.0/16", "fd00:244::/32"]});
     let cluster = Cluster::new(2, Families::Dual, &keys);
     let node = &cluster.nodes[0];
-    node.host.command("ip", &["address", "add", "192.0.2.77/32", "dev", "lo"]).ok();
+    second_network(node);
     node.apply().ok();
     let before = node.state();
     for (fault, text, words) in faults() {
@@ -208,4 +221,126 @@ fn add_follows_the_file() {
     let _b = cluster.nodes[0].attach("b");
     assert!(eventually(SOON, || pods[0].netns.pings(theirs)));
     cluster.nodes[0].assert_settled();
+}
+
+/// As clouds have it that carve the pods' ranges from the nodes' network: the
+/// longer prefix wins.
+#[test]
+fn pods_may_be_inside_the_nodes_network() {
+    for mode in ["direct", "vxlan"] {
+        let cluster = Cluster::new(2, Families::Dual, &json!({"mode": mode}));
+        let all: Vec<Value> = [1, 2]
+            .map(|number| {
+                let mut entry = entry(number, Families::Dual);
+                entry["podCIDRs"] = json!([
+                    format!("192.0.2.{}/28", 64 * number),
+                    format!("2001:db8:1:0:{number}::/80")
+                ]);
+                entry
+            })
+            .into();
+        for node in &cluster.nodes {
+            node.set_peers(&all);
+            let said = node.plan();
+            assert_eq!(said.status, 3, "{said:?}");
+            for network in ["192.0.2.0/24", "2001:db8:1::/64"] {
+                assert!(said.stderr.contains(&format!("inside {network}")), "{said:?}");
+            }
+            node.apply().ok();
+            node.assert_settled();
+            node.plugin.status().ok();
+        }
+        let pods: Vec<Pod> = (cluster.nodes.iter().zip([1, 2]))
+            .map(|(node, number)| {
+                let ranges = json!([
+                    [{"subnet": format!("192.0.2.{}/28", 64 * number)}],
+                    [{"subnet": format!("2001:db8:1:0:{number}::/80")}]
+                ]);
+                let dir = node.host.scratch().dir("leases");
+                let ipam = json!({"type": "host-local", "dataDir": dir, "ranges": ranges});
+                node.with("ipam", ipam).attach("inside")
+            })
+            .collect();
+        for address in addresses(&pods[1]) {
+            assert!(pods[0].netns.pings(&address), "{mode} {address}");
+        }
+    }
+}
+
+/// A floating address that is here now, or one that kube-proxy has on a device
+/// of its own, is no reason to be cut off from all others.
+#[test]
+fn a_peer_whose_address_is_here_is_left_out_alone() {
+    let cluster = Cluster::new(3, Families::Dual, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    let whole = node.routes();
+    batch(
+        &node.host,
+        "link add kube-ipvs0 type bridge
+         address add 192.0.2.12/32 dev kube-ipvs0",
+    );
+    let apply = node.apply();
+    assert_eq!(apply.status, 0, "{apply:?}");
+    let note = "node-b is left out: its address 192.0.2.12 is this machine's";
+    assert!(apply.stderr.contains(note), "{apply:?}");
+    let routes = node.routes();
+    let rest: Vec<String> = whole
+        .iter()
+        .filter(|route| !route.contains("244.2.0") && !route.contains(":244:2:"))
+        .cloned()
+        .collect();
+    assert_eq!(routes, rest);
+    assert!(routes.len() == whole.len() - 2);
+    node.plugin.status().ok();
+    node.plugin.add(&Pod::new("a")).ok();
+    batch(&node.host, "link del kube-ipvs0");
+    node.apply().ok();
+    assert_eq!(node.routes(), whole);
+}
+
+/// A file that was copied together with its `self` would make this node another.
+#[test]
+fn a_file_of_another_node_is_refused() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let all = [entry(1, Families::Ipv4), entry(2, Families::Ipv4)];
+    node.write_peers(&json!({"self": "node-b", "nodes": all}).to_string());
+    let apply = node.apply();
+    assert!(apply.status == 1 && apply.stderr.contains("is self node-a?"), "{apply:?}");
+    assert_eq!(node.plugin.status().code(), Some(50));
+    assert_eq!(node.routes(), [""; 0]);
+}
+
+/// As at boot, when the list is read before the network is there by which it is
+/// seen to be wrong: what is refused as a file is no better as the last one.
+#[test]
+fn the_last_list_has_to_be_sound_as_well() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let mut all: Vec<Value> = (1..=3).map(|number| entry(number, Families::Ipv4)).collect();
+    all[1]["podCIDRs"] = json!(["10.7.0.0/24"]);
+    node.set_peers(&all);
+    node.apply().ok();
+    let applied = node.routes();
+    second_network(node);
+    for file in [true, false] {
+        if !file {
+            std::fs::remove_file(node.peers_file()).unwrap();
+        }
+        // What is on the node is not worse than it was, and the list not better.
+        batch(&node.host, "route flush proto 109");
+        let reply = node.plugin.status();
+        assert_eq!(reply.code(), Some(50), "{reply:?}");
+        assert!(reply.stderr.contains("all of 10.7.0.0/24"), "{reply:?}");
+        assert_eq!(node.routes(), [""; 0], "of {applied:?}");
+    }
+    // Nor do the pods' ranges have to be those of before.
+    batch(&node.host, "link del storage");
+    let bounded = node.with("clusterCIDRs", json!(["10.244.0.0/16"]));
+    let reply = bounded.plugin.status();
+    assert_eq!(reply.code(), Some(50), "{reply:?}");
+    assert_eq!(node.routes(), [""; 0]);
+    node.plugin.status().ok();
+    assert_eq!(node.routes(), applied);
 }

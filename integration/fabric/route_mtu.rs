@@ -79,6 +79,12 @@ fn routes_to_the_rest_of_the_cluster_are_narrow() {
     }));
 }
 
+/// A configured size that no tunnel has is none for the pods' routes either.
+#[test]
+fn routes_are_no_wider_than_the_tunnel() {
+    assert_narrow(&json!({"mode": "vxlan", "mtuMode": "route", "mtu": 1500, "ipMasq": true}));
+}
+
 #[track_caller]
 fn assert_narrow(keys: &Value) {
     let cluster = Cluster::new(3, Families::Dual, keys);

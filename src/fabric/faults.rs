@@ -5,13 +5,16 @@
 //! cannot be told apart. Knows no kernel: what of it matters is given.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
 use ipnetwork::IpNetwork;
 
-use super::peers::{Node, Peers};
+use super::{
+    peers::{Node, Peers},
+    site::{NextHop, Site},
+};
 
 /// Networks in which neither nodes nor pods can be, and what they are for
 /// (RFC 6890, RFC 4291).
@@ -36,33 +39,102 @@ pub(super) fn of(nodes: &[Node]) -> Vec<String> {
     problems
 }
 
-/// What contradicts this node's own addresses, given with their masks.
-pub fn on_node(peers: &Peers, local: &[IpNetwork]) -> Vec<String> {
+/// What of a list would cut this node off from what it has or goes by. Pods
+/// inside one of its networks do not: the longer prefix wins.
+pub(super) fn on_node(peers: &Peers, site: &Site) -> Vec<String> {
     let mut problems = Vec::new();
     let me = &peers.me;
-    let is_local = |address: &IpAddr| local.iter().any(|own| own.ip() == *address);
-    for node in &peers.others {
-        for address in node.addresses.iter().filter(|address| is_local(address)) {
+    // Without any of its own, this node may not be the one that the file means.
+    if !me.addresses.iter().any(|address| site.has(*address)) {
+        for (node, address) in peers.others.iter().filter_map(|node| held(node, site)) {
             let name = &node.name;
             let problem = format!("{name}'s address {address} is this machine's: is self {name}?");
             problems.push(problem);
         }
     }
-    let subnets = local.iter().filter(|own| {
-        let full = if own.is_ipv4() { 32 } else { 128 };
-        own.prefix() > 0 && own.prefix() < full && me.addresses.contains(&own.ip())
-    });
-    for subnet in subnets.filter_map(|own| IpNetwork::new(own.network(), own.prefix()).ok()) {
-        for node in std::iter::once(me).chain(&peers.others) {
-            for cidr in node.pod_cidrs.iter().filter(|cidr| overlap(cidr, &subnet)) {
-                problems.push(format!(
-                    "{}'s podCIDR {cidr} overlaps {subnet}, which is {}'s own network",
-                    node.name, me.name
-                ));
-            }
+    for node in &peers.others {
+        for cidr in &node.pod_cidrs {
+            problems.extend(own_inside(cidr, site).map(|own| {
+                format!("{}'s podCIDR {cidr} contains {own}, which is this node's", node.name)
+            }));
+        }
+    }
+    // A bridge of another plugin may have this node's pods, but not the way out.
+    for node in peers.nodes() {
+        for cidr in &node.pod_cidrs {
+            problems.extend(cut_off(peers, cidr, site).map(|hop| {
+                let NextHop { address, destination, .. } = hop;
+                let name = &node.name;
+                format!("{name}'s podCIDR {cidr} contains next hop {address} (of {destination})")
+            }));
         }
     }
     problems
+}
+
+/// Notes of pods inside this node's networks, one for each network.
+pub(super) fn inside(peers: &Peers, site: &Site) -> Vec<String> {
+    let networks: BTreeSet<IpNetwork> = site.plain.iter().filter_map(network).collect();
+    let note = |network: &IpNetwork| {
+        let is_inside = |cidr: &IpNetwork| cidr != network && contains(network, cidr);
+        let mut inside = peers.pod_cidrs().filter(is_inside);
+        let first = inside.next()?;
+        let more = match inside.count() {
+            0 => String::new(),
+            more => format!(" and {more} more podCIDRs"),
+        };
+        Some(format!(
+            "{first}{more} inside {network}, a network of this node: who else is there looks for \
+             these pods on the link, and finds them if it has routes to them"
+        ))
+    };
+    networks.iter().filter_map(note).collect()
+}
+
+/// Leaves out the peers whose address this node has: one that floats and is
+/// here now, or one that kube-proxy keeps on a device of its own. There is no
+/// way to them, and there may be one to all others.
+pub(super) fn leave_out(peers: &mut Peers, site: &Site) {
+    let here = |node: &Node| held(node, site).is_some();
+    let (left_out, others): (Vec<Node>, Vec<Node>) =
+        std::mem::take(&mut peers.others).into_iter().partition(here);
+    peers.notes.extend(left_out.iter().filter_map(|node| held(node, site)).map(
+        |(node, address)| {
+            format!("{} is left out: its address {address} is this machine's", node.name)
+        },
+    ));
+    (peers.others, peers.left_out) = (others, left_out);
+}
+
+/// A node with that of its addresses which this machine has, of those that count.
+fn held<'a>(node: &'a Node, site: &Site) -> Option<(&'a Node, IpAddr)> {
+    let mut counting = [false, true].into_iter().filter_map(|ipv6| node.address(ipv6));
+    counting.find(|address| site.has(*address)).map(|address| (node, address))
+}
+
+/// The network of an address, if it has one besides itself.
+fn network(own: &IpNetwork) -> Option<IpNetwork> {
+    let full = if own.is_ipv4() { 32 } else { 128 };
+    let network = IpNetwork::new(own.network(), own.prefix()).ok()?;
+    (own.prefix() > 0 && own.prefix() < full).then_some(network)
+}
+
+/// What of this node a network of pods contains, in words.
+fn own_inside(cidr: &IpNetwork, site: &Site) -> Option<String> {
+    let own = site.plain.iter().find(|own| cidr.contains(own.ip()))?;
+    let all = network(own).filter(|network| contains(cidr, network));
+    Some(all.map_or_else(|| format!("address {}", own.ip()), |all| format!("all of {all}")))
+}
+
+/// A next hop that would be looked for among the pods of `cidr`: of a route that
+/// leads to no pods, and on the link by no longer prefix.
+fn cut_off<'a>(peers: &Peers, cidr: &IpNetwork, site: &'a Site) -> Option<&'a NextHop> {
+    let mut hops = site.next_hops.iter();
+    hops.find(|hop| {
+        cidr.contains(hop.address)
+            && cidr.prefix() > hop.reach
+            && !peers.pod_cidrs().any(|pods| contains(&pods, &hop.destination))
+    })
 }
 
 /// Whether all of one network is in another.
@@ -271,21 +343,59 @@ mod tests {
         }
     }
 
-    #[test]
-    fn this_nodes_own_network_and_addresses() {
+    /// What is said of a list in which b has these pods, on a node with these
+    /// addresses whose default route is by 192.0.2.9.
+    fn said(cidr: &str, local: &[&str], reach: u8) -> (String, String) {
         let mut nodes = nodes();
-        nodes[1]["podCIDRs"] = json!(["192.0.2.128/25", "fd00:2::/64"]);
-        let peers = parse(&nodes).unwrap();
-        let said = |local: &[&str]| {
-            let local: Vec<IpNetwork> = local.iter().map(|text| text.parse().unwrap()).collect();
-            on_node(&peers, &local).join("; ")
-        };
-        let told = said(&["192.0.2.1/24"]);
-        assert!(told.contains("192.0.2.128/25 overlaps 192.0.2.0/24"), "{told}");
+        nodes[1]["podCIDRs"] = json!([cidr]);
+        let text = json!({"self": "a", "nodes": nodes}).to_string();
+        let plain: Vec<IpNetwork> = local.iter().map(|text| text.parse().unwrap()).collect();
+        let address = "192.0.2.9".parse().unwrap();
+        let hop = NextHop { address, destination: "0.0.0.0/0".parse().unwrap(), reach };
+        let site = Site { addresses: plain.clone(), plain, next_hops: vec![hop] };
+        match Peers::of_site(text.as_bytes(), &site, None) {
+            Ok(peers) => (String::new(), peers.notes.join("; ")),
+            Err(problems) => (problems.join("; "), String::new()),
+        }
+    }
+
+    #[test]
+    fn pods_contain_nothing_that_is_this_nodes() {
+        let own = ["192.0.2.1/24", "10.7.0.1/16"];
+        for (cidr, words) in [
+            ("10.7.0.0/16", "b's podCIDR 10.7.0.0/16 contains all of 10.7.0.0/16"),
+            ("10.0.0.0/9", "overlaps"),
+            ("10.6.0.0/15", "b's podCIDR 10.6.0.0/15 contains all of 10.7.0.0/16"),
+            ("10.7.0.0/28", "b's podCIDR 10.7.0.0/28 contains address 10.7.0.1"),
+            ("192.0.2.8/29", "b's podCIDR 192.0.2.8/29 contains next hop 192.0.2.9 (of 0.0.0.0/0)"),
+        ] {
+            let (problems, _) = said(cidr, &own, 24);
+            assert!(problems.contains(words), "{cidr}: {problems}");
+        }
+        // By a route of its own the next hop is on the link as before.
+        assert_eq!(said("192.0.2.8/29", &own, 32).0, "");
         // Clouds give addresses without a network, and a bridge of another
         // plugin may have this node's pods.
-        assert_eq!(said(&["192.0.2.1/32", "10.1.0.1/24", "127.0.0.1/8"]), "");
-        let told = said(&["192.0.2.1/32", "192.0.2.2/32"]);
-        assert!(told.contains("b's address 192.0.2.2 is this machine's"), "{told}");
+        let elsewhere = said("10.2.0.0/24", &["192.0.2.1/32", "10.1.0.1/24", "127.0.0.1/8"], 0);
+        assert_eq!(elsewhere, Default::default());
+    }
+
+    #[test]
+    fn pods_may_be_inside_a_network_of_this_node() {
+        let (problems, notes) = said("192.0.2.128/25", &["192.0.2.1/24"], 24);
+        assert_eq!(problems, "");
+        assert!(notes.starts_with("192.0.2.128/25 inside 192.0.2.0/24"), "{notes}");
+        let (problems, notes) = said("10.244.2.0/24", &["192.0.2.1/24", "10.0.0.5/8"], 24);
+        assert_eq!(problems, "");
+        assert!(notes.starts_with("10.1.0.0/24 and 1 more podCIDRs inside 10.0.0.0/8"), "{notes}");
+    }
+
+    #[test]
+    fn a_peer_that_is_here_is_left_out_unless_it_may_be_this_node() {
+        let (problems, notes) = said("10.2.0.0/24", &["192.0.2.1/32", "2001:db8::2/128"], 0);
+        assert_eq!(problems, "");
+        assert_eq!(notes, "b is left out: its address 2001:db8::2 is this machine's");
+        let (problems, _) = said("10.2.0.0/24", &["192.0.2.2/24"], 0);
+        assert!(problems.contains("is self b?"), "{problems}");
     }
 }

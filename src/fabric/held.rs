@@ -17,6 +17,9 @@ const TUNNEL_ALIAS: &str = "manx1-fabric";
 /// nobody owns. The module's own `tunl0` is not of our creation.
 const TUNNEL_GROUPS: u32 = 0x4d41_4600;
 
+/// The route protocol of a mark that names none: there was but this one then.
+const UNNAMED: u8 = 109;
+
 /// The alias of the tunnel devices of one fabric.
 pub fn tunnel_alias(protocol: u8) -> String {
     format!("{TUNNEL_ALIAS} {protocol}")
@@ -29,10 +32,18 @@ pub fn tunnel_group(protocol: u8) -> u32 {
 
 /// The route protocol of the fabric whose mark a link bears.
 pub fn marked(link: &Link) -> Option<u8> {
-    let of_alias = |alias: &str| alias.strip_prefix(TUNNEL_ALIAS)?.trim_start().parse().ok();
+    let of_alias = |alias: &str| match alias.strip_prefix(TUNNEL_ALIAS)?.trim_start() {
+        "" => Some(UNNAMED),
+        protocol => protocol.parse().ok(),
+    };
     let [protocol, rest @ ..] = link.group.to_le_bytes();
     let [_, groups @ ..] = TUNNEL_GROUPS.to_le_bytes();
     link.alias.as_deref().and_then(of_alias).or((rest == groups).then_some(protocol))
+}
+
+/// Whether a link is a tunnel, whoever made it.
+pub fn is_tunnel(link: &Link) -> bool {
+    link.vxlan.is_some() || link.kind.as_deref() == Some("ipip")
 }
 
 /// Whose a tunnel device is.

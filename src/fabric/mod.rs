@@ -5,7 +5,7 @@
 //! Desired state is one pure function of the configuration, the peers and the
 //! facts of this node ([`describe()`], in the words of [`desired`]). A pure comparison with what the kernel has
 //! ([`diff`]) gives the changes, which `plan` prints and `apply` carries out.
-//! Only [`observe`] and [`apply`] talk to the kernel.
+//! Only [`observe`], [`site`] and [`apply`] talk to the kernel.
 
 pub mod added;
 pub mod apply;
@@ -20,6 +20,7 @@ pub mod observe;
 pub mod peers;
 pub mod reconcile;
 pub mod settings;
+pub mod site;
 pub mod uplink;
 
 pub use added::{Added, Past};
@@ -30,3 +31,4 @@ pub use observe::Observed;
 pub use peers::Peers;
 pub use reconcile::Plan;
 pub use settings::Settings;
+pub use site::Site;

@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use sha1::{Digest, Sha1};
 
-use super::faults;
+use super::{faults, site::Site};
 use crate::{cni::cidr, net::Mac};
 
 /// First byte of a VXLAN device's MAC address (Calico's choice).
@@ -22,6 +22,11 @@ pub struct Peers {
     pub me: Node,
     /// All other nodes, in the order of the file.
     pub others: Vec<Node>,
+    /// Other nodes that cannot be told from this one by their addresses: none
+    /// of their routes can be made. Their pods are pods all the same.
+    pub left_out: Vec<Node>,
+    /// What an operator should know of the list on this node.
+    pub notes: Vec<String>,
 }
 
 /// A node as its peers see it.
@@ -112,7 +117,7 @@ impl Peers {
             Ok(place) if problems.is_empty() => {
                 let mut others = nodes;
                 let me = others.remove(place);
-                Ok(Self { me, others })
+                Ok(Self { me, others, left_out: Vec::new(), notes: Vec::new() })
             }
             Ok(_) => Err(problems),
             Err(problem) => {
@@ -122,18 +127,42 @@ impl Peers {
         }
     }
 
+    /// Reads a peers file as of use on the node that is at `site`: the one check
+    /// for a file and for one that was applied before.
+    ///
+    /// # Errors
+    /// All that is wrong with it, a sentence each.
+    pub fn of_site(
+        bytes: &[u8],
+        site: &Site,
+        cluster_cidrs: Option<&[IpNetwork]>,
+    ) -> Result<Self, Vec<String>> {
+        let mut peers = Self::parse(bytes, &|address| site.has(address))?;
+        let mut problems = faults::on_node(&peers, site);
+        problems.extend(cluster_cidrs.map(|all| peers.outside(all)).unwrap_or_default());
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        peers.notes = faults::inside(&peers, site);
+        faults::leave_out(&mut peers, site);
+        Ok(peers)
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        std::iter::once(&self.me).chain(&self.others).chain(&self.left_out)
+    }
+
     /// The pod CIDRs of all nodes.
     pub fn pod_cidrs(&self) -> impl Iterator<Item = IpNetwork> + '_ {
-        let nodes = std::iter::once(&self.me).chain(&self.others);
-        nodes.flat_map(|node| node.pod_cidrs.iter().copied())
+        self.nodes().flat_map(|node| node.pod_cidrs.iter().copied())
     }
 
     /// The pod CIDRs that lie in none of `cluster_cidrs`, as sentences.
     pub fn outside(&self, cluster_cidrs: &[IpNetwork]) -> Vec<String> {
-        let nodes = std::iter::once(&self.me).chain(&self.others);
         let outside =
             |cidr: &IpNetwork| !cluster_cidrs.iter().any(|all| faults::contains(all, cidr));
-        nodes
+        self.nodes()
             .flat_map(|node| node.pod_cidrs.iter().map(move |cidr| (node, cidr)))
             .filter(|(_, cidr)| outside(cidr))
             .map(|(node, cidr)| format!("{}: podCIDR {cidr} is in none of clusterCIDRs", node.name))

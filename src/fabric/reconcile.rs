@@ -1,7 +1,5 @@
 //! From the configuration and the peers to a kernel that agrees with them.
 
-use ipnetwork::IpNetwork;
-
 use super::{
     added::{Added, Past},
     apply::{Refused, apply},
@@ -44,7 +42,8 @@ impl Plan {
         past: &Past,
     ) -> Result<Self, Error> {
         let facts = facts(socket, settings, peers)?;
-        let desired = describe(settings, peers, &facts);
+        let mut desired = describe(settings, peers, &facts);
+        desired.notes.extend(peers.notes.iter().cloned());
         Self::of(socket, settings, facts, desired, past)
     }
 
@@ -99,14 +98,4 @@ impl Plan {
     pub fn uplink(&self) -> Option<Uplink> {
         self.facts.narrowest(None)
     }
-}
-
-/// The addresses of this node with their masks, by which it finds itself among
-/// the peers.
-///
-/// # Errors
-/// Of the kernel's answers.
-pub fn local_addresses(socket: &mut Socket) -> Result<Vec<IpNetwork>, Error> {
-    let addresses = crate::net::addr::all(socket)?;
-    Ok(addresses.into_iter().map(|(_, address)| address).collect())
 }

@@ -24,6 +24,18 @@ pub struct Choice {
     pub warning: Option<String>,
 }
 
+impl Choice {
+    /// The choice for routes towards other nodes: what the way there does not
+    /// carry would be lost wherever nobody may say so.
+    #[must_use]
+    pub fn routed(mut self, uplink: Option<&Uplink>, overhead: u32) -> Self {
+        if let Some(uplink) = uplink {
+            self.mtu = self.mtu.min(uplink.mtu.saturating_sub(overhead));
+        }
+        self
+    }
+}
+
 /// Chooses: the configured value, else the value of Calico's file, else the
 /// uplink's less the overhead (all in bytes).
 pub fn choose(
@@ -80,6 +92,24 @@ mod tests {
         let warning = choice.warning.unwrap();
         assert!(warning.contains("1500") && warning.contains("1450"), "{warning}");
         assert_eq!(choose(Some(1400), None, uplink(1500).as_ref(), 50).warning, None);
+    }
+
+    #[test]
+    fn routes_carry_no_more_than_the_way() {
+        for (configured, routed, link) in [
+            (Some(1500), 1450, 1500),
+            (Some(9000), 1450, 9000),
+            (Some(1380), 1380, 1500),
+            (None, 1450, 1500),
+        ] {
+            let uplink = uplink(1500);
+            let choice = choose(configured, None, uplink.as_ref(), 50);
+            let warning = choice.warning.clone();
+            let choice = choice.routed(uplink.as_ref(), 50);
+            assert_eq!(choice, Choice { mtu: routed, link, warning });
+        }
+        let choice = choose(Some(9000), None, None, 50);
+        assert_eq!(choice.clone().routed(None, 50), choice);
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub use pass::{Outcome, Pass};
 
 use crate::{
     cni::{Code, Config, CrossSubnet, Error, Mode},
-    fabric::{Peers, Plan, Settings, faults, reconcile::local_addresses},
+    fabric::{Peers, Plan, Settings},
     net::Socket,
     state::{Journal, Root},
 };
@@ -62,7 +62,9 @@ pub fn ensure(
     let path = root.path(peers_file);
     let ground = Ground::new(root, config.fabric.protocol);
     let (settings, version) = (settings_text(config), file_version(&path));
-    let applied = |stamp: &Stamp| stamp.settings == settings && stamp.file == version;
+    let applied = |stamp: &Stamp| {
+        stamp.is_of(&config.name) && stamp.settings == settings && stamp.file == version
+    };
     if let Some(stamp) = ground.stamp().filter(applied)
         && let Some(answer) = believe(&ground, &stamp, config, host, care)
     {
@@ -78,7 +80,8 @@ pub fn ensure(
     let pass = match Pass::of_file(config, root, host, &path) {
         Ok(pass) => pass,
         Err(error) if error.code == Code::UNAVAILABLE => {
-            let noted = noted.filter(|stamp| stamp.settings == settings);
+            let same = |stamp: &Stamp| stamp.is_of(&config.name) && stamp.settings == settings;
+            let noted = noted.filter(same);
             if let Some(stamp) = noted
                 && let Some(answer) = believe(&ground, &stamp, config, host, care)
             {
@@ -89,7 +92,12 @@ pub fn ensure(
             log::warn!("{error}; going on with the peers that were applied last");
             pass
         }
-        Err(error) => return Err(error),
+        Err(error) => {
+            if error.code == Code::INVALID_CONFIG {
+                ground.ask(&config.name, &summary(config))?;
+            }
+            return Err(error);
+        }
     };
     let outcome = pass.carry_out(&ground, config, host)?;
     for note in &outcome.notes {
@@ -156,7 +164,7 @@ pub fn differences(config: &Config, root: &Root, host: &mut Socket) -> Result<Ve
         else {
             return Ok(Vec::new());
         };
-        let Some(peers) = ground.peers(host)? else { return Ok(Vec::new()) };
+        let Some(peers) = ground.peers(config, host)? else { return Ok(Vec::new()) };
         let plan =
             Plan::make(host, &Settings::of_config(config), &peers, &ground.past(&config.name))
                 .map_err(kernel)?;
@@ -185,32 +193,30 @@ pub fn read_peers(
             .details("no routes to other nodes can be made without a valid list of all nodes")
     };
     let bytes = fs::read(path).map_err(|error| unavailable(error.to_string()))?;
-    let local = local_addresses(host).map_err(kernel)?;
-    let peers = Peers::parse(&bytes, &|address| local.iter().any(|own| own.ip() == address))
-        .map_err(|problems| unavailable(first_of(&problems)))?;
-    let mut problems = faults::on_node(&peers, &local);
-    let cluster = config.fabric.cluster_cidrs.as_ref();
-    problems.extend(cluster.map(|cluster| peers.outside(cluster)).unwrap_or_default());
-    if problems.is_empty() { Ok((peers, bytes)) } else { Err(unavailable(first_of(&problems))) }
+    let peers = ground::checked(&bytes, config, host)?;
+    Ok((peers.map_err(|problems| unavailable(first_of(&problems)))?, bytes))
 }
 
 /// One fabric per route protocol: two networks may share one, not disagree.
 ///
 /// # Errors
-/// Code 7 naming both, while the other one has attachments.
+/// Code 7 naming both, while another one that shares the fabric has attachments:
+/// also where this network was the last to agree, unless that one has asked for
+/// the same since.
 pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
     let Some(noted) = applied(config, root) else { return Ok(()) };
-    let same = noted.network == config.name || noted.summary == summary(config);
-    if same || Journal::new(root, &noted.network).entries().is_empty() {
+    if noted.summary == summary(config) {
         return Ok(());
     }
+    let in_use = |network: &&str| !Journal::new(root, network).entries().is_empty();
+    let summary = summary(config);
+    let mut others = noted.others(&config.name).filter(|other| !noted.agrees(other, &summary));
+    let Some(other) = others.find(in_use) else { return Ok(()) };
     let protocol = config.fabric.protocol;
     let msg = format!(
-        "networks {} ({}) and {} ({}) disagree about the fabric of route protocol {protocol}",
-        noted.network,
-        noted.summary,
-        config.name,
-        summary(config),
+        "networks {other} ({}) and {} ({summary}) disagree about the fabric of route protocol \
+         {protocol}",
+        noted.summary, config.name,
     );
     Err(Error::new(Code::INVALID_CONFIG, msg).details(
         "give both the same settings of the fabric, or one of them another routeProtocol, and \

@@ -3,7 +3,7 @@
 use std::{fs, net::IpAddr};
 
 use crate::{
-    cni::{Code, Config, Error, conf::MTU_RANGE},
+    cni::{Code, Config, Error, MtuMode, conf::MTU_RANGE},
     net::{
         Socket,
         link::{self, Link},
@@ -53,7 +53,11 @@ pub(super) fn mtu(
         },
     };
     let ipv6 = ipv6 || fabric.is_some_and(|fabric| fabric.serves_ipv6);
-    let mut choice = mtu::choose(config.mtu, file, uplink.as_ref(), config.overhead(ipv6));
+    let overhead = config.overhead(ipv6);
+    let mut choice = mtu::choose(config.mtu, file, uplink.as_ref(), overhead);
+    if config.mtu_mode == MtuMode::Route {
+        choice = choice.routed(uplink.as_ref(), overhead);
+    }
     choice.warning = [remark, choice.warning].into_iter().flatten().reduce(|a, b| a + "; " + &b);
     Ok(choice)
 }

@@ -2,6 +2,7 @@
 //! that is all, and the list of peers by which it was.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     net::IpAddr,
     path::PathBuf,
@@ -12,11 +13,10 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cni::Error,
+    cni::{Config, Error},
     fabric::{
-        Added, Past, Peers, Settings,
+        Added, Past, Peers, Settings, Site,
         digest::{self, Scope},
-        reconcile::local_addresses,
     },
     net::Socket,
     pod::mtu::Uplink,
@@ -31,6 +31,12 @@ use super::super::{file, kernel};
 pub struct Stamp {
     /// The network whose configuration was applied.
     pub network: String,
+    /// All networks whose configurations were, with the same settings of the fabric.
+    #[serde(default)]
+    pub(super) sharers: BTreeSet<String>,
+    /// What networks have asked for instead, and were refused for others' sake.
+    #[serde(default)]
+    pub(super) asked: BTreeMap<String, String>,
     /// The settings of the fabric, for a message and to compare.
     pub summary: String,
     /// The configuration as it was.
@@ -78,6 +84,29 @@ impl Stamp {
         Some(Uplink { device, mtu })
     }
 
+    /// The networks whose fabric it is besides this one.
+    pub(super) fn others<'a>(&'a self, network: &'a str) -> impl Iterator<Item = &'a str> {
+        let all = self.sharers.iter().chain([&self.network]);
+        all.map(String::as_str).filter(move |name| *name != network)
+    }
+
+    /// Whether a network is noted as one of those that agree: if not, a pass of
+    /// its own notes it, also where there is nothing else to do.
+    pub(super) fn is_of(&self, network: &str) -> bool {
+        let named = self.network == network || self.sharers.contains(network);
+        named && !self.asked.contains_key(network)
+    }
+
+    /// Whether another network has these settings in mind.
+    pub(super) fn agrees(&self, other: &str, summary: &str) -> bool {
+        self.asked.get(other).unwrap_or(&self.summary) == summary
+    }
+
+    /// Whether it is this network's fabric and nobody else's.
+    fn is_only(&self, network: &str) -> bool {
+        self.others(network).next().is_none()
+    }
+
     /// Whether the kernel has all that it had when there was nothing to change.
     pub(super) fn digest_holds(&self, host: &mut Socket, settings: &Settings) -> bool {
         let now = digest::of_kernel(host, settings, &self.scope);
@@ -106,12 +135,39 @@ impl Ground {
         serde_json::from_slice(&fs::read(self.path("json")).ok()?).ok()
     }
 
+    /// The networks that have these settings once this one has applied them, and
+    /// what others ask for instead.
+    pub(super) fn minds(
+        &self,
+        network: &str,
+        summary: &str,
+    ) -> (BTreeSet<String>, BTreeMap<String, String>) {
+        let stamp = self.stamp().unwrap_or_default();
+        let stays = |other: &&str| stamp.summary == summary || stamp.agrees(other, summary);
+        let sharers = stamp.others(network).filter(|name| !name.is_empty()).filter(stays);
+        let sharers = sharers.chain([network]).map(str::to_owned).collect();
+        let mut asked = stamp.asked.clone();
+        asked.retain(|other, wish| other != network && wish != summary);
+        (sharers, asked)
+    }
+
+    /// Notes what a network asks for and cannot have, for others may ask for the
+    /// same. Nothing is written where that is known.
+    ///
+    /// # Errors
+    /// Of writing the file.
+    pub(super) fn ask(&self, network: &str, summary: &str) -> Result<(), Error> {
+        let Some(mut stamp) = self.stamp() else { return Ok(()) };
+        let before = stamp.asked.insert(network.to_owned(), summary.to_owned());
+        if before.as_deref() == Some(summary) { Ok(()) } else { self.note(&stamp, None) }
+    }
+
     /// What earlier passes of a network's fabric have left, also under another
-    /// route protocol.
+    /// route protocol, unless others share it.
     pub fn past(&self, network: &str) -> Past {
         let mut past = Past::default();
         past.added.extend(self.stamp().map(|stamp| stamp.added).unwrap_or_default());
-        for former in self.others().filter(|(_, stamp)| stamp.network == network) {
+        for former in self.others().filter(|(_, stamp)| stamp.is_only(network)) {
             past.protocols.push(former.0.protocol);
             past.added.extend(former.1.added);
         }
@@ -131,15 +187,21 @@ impl Ground {
     }
 
     /// Forgets what a network had under other route protocols, once it has been
-    /// taken over.
+    /// taken over; what it shared there is the others' alone.
     ///
     /// # Errors
     /// Of removing the files.
     pub fn forget_former(&self, network: &str) -> Result<(), Error> {
-        for (former, stamp) in self.others().filter(|(_, stamp)| stamp.network == network) {
-            let path = former.path("json");
-            former.forget().map_err(|error| file("forget", &path, &error))?;
-            log::info!("{} is now of route protocol {}", stamp.network, self.protocol);
+        for (former, mut stamp) in self.others() {
+            if stamp.is_only(network) {
+                let path = former.path("json");
+                former.forget().map_err(|error| file("forget", &path, &error))?;
+                log::info!("{network} is now of route protocol {}", self.protocol);
+            } else if stamp.sharers.remove(network) || stamp.network == network {
+                let heir = stamp.others(network).next().map(str::to_owned);
+                stamp.network = heir.unwrap_or_default();
+                former.note(&stamp, None)?;
+            }
         }
         Ok(())
     }
@@ -163,14 +225,17 @@ impl Ground {
             .unwrap_or(Duration::MAX)
     }
 
-    /// The last valid peers that were applied since boot.
+    /// The last peers that were applied since boot, if they are valid on the node
+    /// as it is now.
     ///
     /// # Errors
     /// Code 100 if the kernel does not tell this node's addresses.
-    pub fn peers(&self, host: &mut Socket) -> Result<Option<Peers>, Error> {
+    pub fn peers(&self, config: &Config, host: &mut Socket) -> Result<Option<Peers>, Error> {
         let Ok(bytes) = fs::read(self.path("peers")) else { return Ok(None) };
-        let local = local_addresses(host).map_err(kernel)?;
-        Ok(Peers::parse(&bytes, &|address| local.iter().any(|own| own.ip() == address)).ok())
+        let peers = checked(&bytes, config, host)?.map_err(|problems| {
+            log::warn!("the peers that were applied last: {}", super::first_of(&problems));
+        });
+        Ok(peers.ok())
     }
 
     /// Keeps others from changing the fabric at the same time.
@@ -213,6 +278,20 @@ impl Ground {
         }
         Ok(())
     }
+}
+
+/// Reads a list of peers and checks it against the node and the configuration;
+/// else all that is wrong with it.
+///
+/// # Errors
+/// Code 100 if the kernel does not tell where this node is.
+pub(super) fn checked(
+    bytes: &[u8],
+    config: &Config,
+    host: &mut Socket,
+) -> Result<Result<Peers, Vec<String>>, Error> {
+    let site = Site::of_kernel(host, config.fabric.protocol).map_err(kernel)?;
+    Ok(Peers::of_site(bytes, &site, config.fabric.cluster_cidrs.as_deref()))
 }
 
 /// The addresses of this node's tunnels, of all fabrics that were applied.

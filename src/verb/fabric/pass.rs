@@ -73,7 +73,7 @@ impl Pass {
     pub fn of_last(config: &Config, root: &Root, host: &mut Socket) -> Result<Option<Self>, Error> {
         require_same_fabric(config, root)?;
         let ground = Ground::new(root, config.fabric.protocol);
-        let Some(peers) = ground.peers(host)? else { return Ok(None) };
+        let Some(peers) = ground.peers(config, host)? else { return Ok(None) };
         let version = ground.stamp().map(|stamp| stamp.file).unwrap_or_default();
         Self::of(config, root, host, (&peers, version, None)).map(Some)
     }
@@ -88,8 +88,11 @@ impl Pass {
         let past = ground.past(&config.name);
         let plan = Plan::make(host, &Settings::of_config(config), peers, &past).map_err(kernel)?;
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
+        let (sharers, asked) = ground.minds(&config.name, &summary(config));
         let stamp = Stamp {
             network: config.name.clone(),
+            sharers,
+            asked,
             summary: summary(config),
             settings: settings_text(config),
             file: version,
