@@ -20,6 +20,7 @@ pub mod observe;
 pub mod peers;
 pub mod reconcile;
 pub mod settings;
+pub mod trouble;
 pub mod uplink;
 
 pub use added::{Added, Past};
