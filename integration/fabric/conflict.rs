@@ -147,6 +147,45 @@ fn a_foreign_route_that_leads_elsewhere_does_not_serve() {
     }
 }
 
+/// An entry of somebody else on their own device keeps one peer away, and the
+/// node from being ready only where there is no other.
+#[test]
+fn an_entry_of_somebody_else_is_one_peers_trouble() {
+    let entries: [fn(&str) -> [&str; 9]; 2] = [
+        |mac| ["bridge", "fdb", "add", mac, "dev", "vxlan.calico", "dst", "192.0.2.99", "self"],
+        |_| {
+            let mac = "02:00:00:00:00:99";
+            ["ip", "-4", "neigh", "add", "10.244.2.0", "lladdr", mac, "dev", "vxlan.calico"]
+        },
+    ];
+    for entry in entries {
+        for count in [2, 3] {
+            let cluster = Cluster::new(count, Families::Ipv4, &json!({"mode": "vxlan"}));
+            cluster.apply();
+            let mac = |node: &crate::cluster::Node| {
+                let link = node.host.link("vxlan.calico").unwrap();
+                link["address"].as_str().unwrap().to_owned()
+            };
+            let (node, own, peers) =
+                (&cluster.nodes[0], mac(&cluster.nodes[0]), mac(&cluster.nodes[1]));
+            node.manx(&["apply", "--undo"]).ok();
+            batch(
+                &node.host,
+                &format!(
+                    "link add vxlan.calico address {own} type vxlan id 4096 dstport 4789 local \
+                     192.0.2.11 dev eth0 nolearning
+                     link set vxlan.calico up"
+                ),
+            );
+            let [program, args @ ..] = entry(&peers);
+            node.host.command(program, &args).ok();
+            let status = node.plugin.status();
+            assert_eq!(status.status == 0, count == 3, "{args:?}: {status:?}");
+            assert!(status.stderr.contains("left alone: "), "{args:?}: {status:?}");
+        }
+    }
+}
+
 /// Routes of another key, protocol, metric or table are nobody's business here.
 #[test]
 fn routes_of_others_are_left_alone() {

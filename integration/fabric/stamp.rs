@@ -403,4 +403,7 @@ fn one_peer_that_is_refused_does_not_stop_the_others() {
     assert!(apply.status == 1 && apply.stderr.contains("10.244.3.0/24"), "{apply:?}");
     node.set_peers(&all[..2]);
     becomes_available(node);
+    // Where it is the only one, no pod reaches any other node.
+    node.set_peers(&[all[0].clone(), all[2].clone()]);
+    unavailable(node, "10.244.3.0/24");
 }

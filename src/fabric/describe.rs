@@ -400,5 +400,7 @@ mod tests {
         let desired = describe(&Settings::of_mode(Mode::Direct), &peers(), &facts);
         assert!(desired.routes.iter().all(|route| route.target == Target::Blackhole));
         assert!(desired.wanting.iter().any(|note| note.contains("no route to 192.0.2.2")));
+        let cut_off = desired.remote.iter().filter(|cidr| desired.cut_off.contains(cidr));
+        assert_eq!(cut_off.count(), 3, "the pods of b in both families, and those of c");
     }
 }
