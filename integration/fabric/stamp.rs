@@ -1,8 +1,9 @@
 //! What the plugin's stamp says of a fabric is so: nothing that is wanting
 //! passes for whole, and what is wanting is tried again.
 
+use std::fs;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
@@ -23,9 +24,76 @@ fn unavailable(node: &Node, words: &str) {
 /// A runtime that asks every now and then is told that all is well in the end.
 #[track_caller]
 fn becomes_available(node: &Node) {
-    let ready = eventually(SOON, || node.plugin.status().status == 0);
-    assert!(ready, "{:?}", node.plugin.status());
+    // What single peers want is no error, so that it is asked for as well.
+    let ready = || node.plugin.status().status == 0 && node.plan().status == 0;
+    assert!(eventually(SOON, ready), "{:?} {:?}", node.plugin.status(), node.plan());
     node.assert_settled();
+}
+
+/// Where the stamp is.
+fn stamp(node: &Node) -> std::path::PathBuf {
+    node.host.scratch().path().join("root/run/manx/.fabric/109.json")
+}
+
+/// Makes the last pass as old as that.
+fn age(node: &Node, seconds: u64) {
+    let then = SystemTime::now() - Duration::from_secs(seconds);
+    fs::File::options().write(true).open(stamp(node)).unwrap().set_modified(then).unwrap();
+}
+
+/// STATUS is content, and warns of this once.
+#[track_caller]
+fn warns_once(node: &Node, words: &str) {
+    age(node, 120);
+    for told in [true, false, false] {
+        let reply = node.plugin.status();
+        assert!(reply.status == 0, "{words}: {reply:?}");
+        assert_eq!(reply.stderr.contains(words), told, "{words}: {reply:?}");
+        assert_eq!(reply.stderr.contains("WARN"), told, "{words}: {reply:?}");
+        // Long enough ago for another pass.
+        age(node, 2);
+    }
+    let apply = node.apply();
+    assert_eq!(apply.status, 1, "{words}: {apply:?}");
+    assert!((apply.stdout + &apply.stderr).contains(words), "{words}");
+}
+
+/// A node that is gone, and with it what a routing daemon told of it, takes no
+/// other node along.
+#[test]
+fn a_peer_without_a_route_is_a_warning() {
+    for mode in ["direct", "vxlan"] {
+        let cluster = Cluster::new(3, Families::Dual, &json!({"mode": mode}));
+        let node = &cluster.nodes[0];
+        node.plugin.status().ok();
+        let whole = node.state();
+        for gone in ["198.51.100.13", "2001:db8:2::13"] {
+            let family = if gone.contains(':') { "-6" } else { "-4" };
+            let route = |verb| ["ip", family, "route", verb, "unreachable", gone, "proto", "12"];
+            node.host.command("ip", &route("add")[1..]).ok();
+            warns_once(node, &format!("node-c: no route to {gone}"));
+            node.host.command("ip", &route("del")[1..]).ok();
+            becomes_available(node);
+            assert_eq!(node.state(), whole, "{mode}, {gone}");
+        }
+    }
+}
+
+/// But a node that reaches none of a family that its pods have is not ready.
+#[test]
+fn a_family_without_any_way_is_an_error() {
+    let cluster = Cluster::new(3, Families::Dual, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    node.plugin.status().ok();
+    batch(
+        &node.host,
+        "route add unreachable 2001:db8:2::13 proto 12
+         route add unreachable 2001:db8:1::12 proto 12",
+    );
+    age(node, 120);
+    unavailable(node, "no route to 2001:db8:1::12");
+    batch(&node.host, "route del unreachable 2001:db8:2::13 proto 12");
+    assert!(eventually(SOON, || node.plugin.status().status == 0));
 }
 
 /// As at boot, when the runtime is there before the network.
@@ -110,7 +178,8 @@ fn check_tells_what_was_lost() {
     node.plugin.check(&pod, &result).ok();
     let whole = node.state();
     for (loss, words) in [
-        ("route del 10.244.2.0/24", "10.244.2.0/24"),
+        ("route add 10.250.0.0/24 via 192.0.2.12 proto 109", "has besides: route 10.250.0.0/24"),
+        ("route del 10.244.2.0/24", "lacks: route 10.244.2.0/24"),
         ("neighbour flush dev vxlan.calico nud permanent", "neighbour 10.244.3.0"),
         ("link set vxlan.calico mtu 1300", "mtu 1300"),
     ] {
@@ -118,9 +187,33 @@ fn check_tells_what_was_lost() {
         let reply = node.plugin.check(&pod, &result);
         assert_eq!(reply.code(), Some(102), "{loss}: {reply:?}");
         assert!(reply.stdout.contains(words), "{loss}: {reply:?}");
+        let details = reply.error()["details"].to_string();
+        assert!(details.contains("manx apply") && !details.contains("recreate"), "{details}");
         assert_ne!(node.state(), whole, "CHECK changes nothing");
         node.apply().ok();
         node.plugin.check(&pod, &result).ok();
+    }
+}
+
+/// CHECK fails a pod for nothing that neither the pod nor this node can help.
+#[test]
+fn check_leaves_out_what_single_peers_want() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let pod = Pod::new("a");
+    let result = node.plugin.add(&pod).ok();
+    batch(&node.host, "route prepend 10.244.2.0/24 via 192.0.2.1 proto 4");
+    batch(&node.host, "route add unreachable 198.51.100.13 proto 12");
+    assert_eq!(node.plan().status, 3);
+    node.plugin.check(&pod, &result).ok();
+    batch(&node.host, "route del blackhole 10.244.1.0/24 proto 109");
+    let reply = node.plugin.check(&pod, &result);
+    assert_eq!(reply.code(), Some(102), "{reply:?}");
+    let error = reply.error();
+    let (msg, details) = (error["msg"].to_string(), error["details"].to_string());
+    assert!(msg.contains("10.244.1.0/24") && !msg.contains("10.244.2.0/24"), "{error}");
+    for words in ["no route to 198.51.100.13", "route 10.244.2.0/24"] {
+        assert!(details.contains(words), "{words}: {error}");
     }
 }
 
@@ -135,6 +228,94 @@ fn a_conflict_is_told_until_it_is_gone() {
     batch(&node.host, "route del 10.244.2.0/24 via 192.0.2.1 proto 4");
     becomes_available(node);
     assert_eq!(node.routes().len(), 2);
+}
+
+/// One peer's route that somebody else has is a warning; the node's own network
+/// is more than that.
+#[test]
+fn a_conflict_about_one_peer_is_a_warning() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    node.plugin.status().ok();
+    batch(&node.host, "route prepend 10.244.2.0/24 via 192.0.2.1 proto 4");
+    warns_once(node, "route 10.244.2.0/24");
+    batch(&node.host, "route prepend 10.244.1.0/24 via 192.0.2.1 proto 4");
+    age(node, 120);
+    unavailable(node, "route 10.244.1.0/24");
+    batch(&node.host, "route del 10.244.1.0/24 via 192.0.2.1 proto 4");
+    batch(&node.host, "route del 10.244.2.0/24 via 192.0.2.1 proto 4");
+    becomes_available(node);
+}
+
+/// While one peer is away, a pod costs what it costs otherwise; STATUS, or in
+/// the end a pod, tries again.
+#[test]
+fn a_pod_believes_a_stamp_that_wants_one_peer() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    batch(&node.host, "route add unreachable 198.51.100.13 proto 12");
+    node.plugin.status().ok();
+    let written = || fs::metadata(stamp(node)).unwrap().modified().unwrap();
+    age(node, 30);
+    let before = written();
+    let reply = node.plugin.add(&Pod::new("a"));
+    assert!(!reply.stderr.contains("WARN"), "{reply:?}");
+    reply.ok();
+    assert_eq!(written(), before, "no pass was made");
+    batch(&node.host, "route del unreachable 198.51.100.13 proto 12");
+    age(node, 120);
+    node.plugin.add(&Pod::new("b")).ok();
+    node.assert_settled();
+}
+
+/// A list that is no list is told once, also of two that are none.
+#[test]
+fn a_refused_list_is_told_once() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let all: Vec<_> = (1..=2).map(|number| entry(number, Families::Ipv4)).collect();
+    for _ in 0..2 {
+        node.set_peers(&all);
+        node.plugin.status().ok();
+        node.write_peers("{");
+        for (seconds, told) in [(0, true), (0, false), (120, false), (0, false)] {
+            age(node, seconds);
+            let reply = node.plugin.status();
+            let words = "going on with the peers that were applied last";
+            assert!(reply.status == 0, "{reply:?}");
+            assert_eq!(reply.stderr.contains(words), told, "{seconds}: {reply:?}");
+        }
+        node.write_peers(r#"{"nodes": 5}"#);
+        assert!(node.plugin.status().stderr.contains("going on with the peers"));
+    }
+}
+
+/// What is to be said of many peers is one line, and said once.
+#[test]
+fn many_peers_behind_one_router_are_one_note() {
+    let cluster = Cluster::of(&[1], Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let mut nodes = vec![entry(1, Families::Ipv4)];
+    nodes.extend((0..300).map(scale::peer));
+    node.set_peers(&nodes);
+    let apply = node.apply();
+    assert_eq!(apply.stderr.lines().count(), 1, "{}", apply.stderr);
+    for words in ["and 297 more", "192.0.2.1,"] {
+        assert!(apply.stderr.contains(words), "{words}: {}", apply.stderr);
+    }
+    node.manx(&["apply", "--undo"]).ok();
+    let first = node.plugin.status();
+    assert_eq!(first.stderr.matches("WARN").count(), 1, "{}", first.stderr);
+    batch(&node.host, "route flush proto 109");
+    let again = node.plugin.status();
+    assert_eq!(node.routes().len(), 301);
+    assert!(!again.stderr.contains("WARN"), "{}", again.stderr);
+    batch(&node.host, "route add unreachable 172.16.0.0/16 proto 12");
+    age(node, 120);
+    let apply = node.apply();
+    assert!(apply.stderr.contains("no route to peer-0 (172.16.0.1)"), "{}", apply.stderr);
+    assert_eq!(apply.stderr.lines().count(), 1, "{}", apply.stderr);
+    unavailable(node, "297 more");
 }
 
 /// A change that was begun is not forgotten because the configuration is again
@@ -215,9 +396,14 @@ fn one_peer_that_is_refused_does_not_stop_the_others() {
     assert!(reply.stderr.contains("10.244.3.0/24"), "{reply:?}");
     reply.ok();
     assert!(node.routes().iter().any(|route| route.starts_with("10.244.2.0/24 via 192.0.2.12")));
-    unavailable(node, "10.244.3.0/24");
+    age(node, 120);
+    let status = node.plugin.status();
+    assert!(status.status == 0 && !status.stderr.contains("WARN"), "told by ADD: {status:?}");
     let apply = node.apply();
     assert!(apply.status == 1 && apply.stderr.contains("10.244.3.0/24"), "{apply:?}");
     node.set_peers(&all[..2]);
     becomes_available(node);
+    // Where it is the only one, no pod reaches any other node.
+    node.set_peers(&[all[0].clone(), all[2].clone()]);
+    unavailable(node, "10.244.3.0/24");
 }

@@ -26,6 +26,8 @@ pub struct Refused {
     pub node: Vec<Error>,
     /// What concerns one peer, or is only in the way.
     pub peers: Vec<Error>,
+    /// The changes that were refused of single peers.
+    pub changes: Vec<Change>,
 }
 
 /// Makes the changes. Conflicts are left alone; what fails is reported, and the
@@ -58,18 +60,29 @@ pub fn apply(
     };
     let (asked, requests) = requested(first);
     let (mut of_node, mut of_peers, mut again) = (Vec::new(), Vec::new(), Vec::new());
+    let mut detoured = Vec::new();
     for failed in socket.apply_all(&requests) {
         let origin = asked.get(failed.at).zip(requests.get(failed.at));
         let detour = origin.and_then(|(change, request)| {
             past_the_old_way(change, request, &failed.error, settings, &indexes)
         });
         match (detour, origin) {
-            (Some(detour), _) => again.extend(detour),
+            (Some(detour), Some((change, _))) => {
+                // Each of the three is of this change.
+                detoured.extend(detour.iter().map(|_| change.clone()));
+                again.extend(detour);
+            }
             (None, Some((Change::AddAddress(..), _))) => of_node.push(failed),
-            _ => of_peers.push(failed),
+            (_, origin) => {
+                refused.changes.extend(origin.map(|(change, _)| change.clone()));
+                of_peers.push(failed);
+            }
         }
     }
-    of_peers.extend(socket.apply_all(&again));
+    for failed in socket.apply_all(&again) {
+        refused.changes.extend(detoured.get(failed.at).cloned());
+        of_peers.push(failed);
+    }
     of_peers.extend(socket.apply_all(&requested(last).1));
     refused.node.extend(each_kind(of_node));
     refused.peers = each_kind(of_peers);

@@ -1,7 +1,7 @@
 //! From the configuration, the peers and the facts of this node to the
 //! description of its fabric: one pure function, which knows no kernel.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 
@@ -11,6 +11,7 @@ use super::{
     },
     peers::{Node, Peers},
     settings::{IPIP_DEVICE, Settings},
+    trouble::some_of,
 };
 use crate::{
     cni::{CrossSubnet, Mode},
@@ -27,6 +28,41 @@ enum Wrapping {
     /// Not at all, for the tunnel cannot be made. Plain routes would show the
     /// network what should be wrapped.
     Impossible,
+}
+
+/// What is to be said of peers: many have the same to be said.
+#[derive(Default)]
+struct Remarks {
+    /// Those without a route.
+    lost: Vec<(String, IpAddr)>,
+    /// Those behind each router.
+    behind: BTreeMap<IpAddr, Vec<(String, IpAddr)>>,
+}
+
+/// How many peers without a route have a line each.
+const LINES_MAX: usize = 5;
+
+impl Remarks {
+    fn tell(self, desired: &mut Desired) {
+        let names = |peers: &[(String, IpAddr)]| -> Vec<String> {
+            peers.iter().map(|(name, address)| format!("{name} ({address})")).collect()
+        };
+        if self.lost.len() > LINES_MAX {
+            desired.wanting.push(format!("no route to {}", some_of(&names(&self.lost))));
+        } else {
+            let line = |(name, address)| format!("{name}: no route to {address}");
+            desired.wanting.extend(self.lost.into_iter().map(line));
+        }
+        desired.notes.extend(self.behind.into_iter().map(|(router, peers)| match &peers[..] {
+            [(name, address)] => format!(
+                "{name}: {address} is behind router {router}, which must know its pod CIDRs"
+            ),
+            _ => format!(
+                "{} are behind router {router}, which must know their pod CIDRs",
+                some_of(&names(&peers))
+            ),
+        }));
+    }
 }
 
 /// Describes the fabric. Pure: the same input gives the same description.
@@ -74,9 +110,14 @@ impl Family<'_> {
             desired.sysctls.push(Sysctl::new(key, 1));
         }
         let wrapping = if anyone { self.wrapping(desired) } else { Wrapping::None };
-        for peer in &self.peers.others {
-            self.towards(peer, &wrapping, desired);
+        let mut remarks = Remarks::default();
+        for peer in others {
+            self.towards(peer, &wrapping, desired, &mut remarks);
+            if serves && peer.address(self.ipv6).is_some() {
+                desired.remote.extend(peer.pod_cidrs(self.ipv6));
+            }
         }
+        remarks.tell(desired);
         if let Wrapping::Tunnel(tunnel) = wrapping {
             desired.tunnels.push(tunnel);
         }
@@ -99,7 +140,7 @@ impl Family<'_> {
                     Some((local, Some(parent))) => (local, parent),
                     Some((local, None)) => {
                         let why = format!("{}: no device of this machine has {local}", me.name);
-                        desired.wanting.push(why);
+                        desired.unfit.push(why);
                         return Wrapping::Impossible;
                     }
                     None => return Wrapping::Impossible,
@@ -124,11 +165,17 @@ impl Family<'_> {
         }
         let mtu = self.mtu(desired);
         if self.ipv6 && mtu < IPV6_MTU_MIN {
-            desired.wanting.push(format!(
+            let why = format!(
                 "{name}: IPv6 does not go through a tunnel of {mtu} bytes; it needs {IPV6_MTU_MIN}, \
                  and the encapsulation {} more",
                 self.settings.overhead(true)
-            ));
+            );
+            // Peers that need no tunnel do without.
+            let whose = match self.peers.others.is_empty() {
+                true => &mut desired.unfit,
+                false => &mut desired.wanting,
+            };
+            whose.push(why);
             return Wrapping::Impossible;
         }
         Wrapping::Tunnel(Tunnel { name, mtu, address, kind })
@@ -162,7 +209,13 @@ impl Family<'_> {
     }
 
     /// Routes to one peer's pods, and what its tunnel end needs.
-    fn towards(&self, peer: &Node, wrapping: &Wrapping, desired: &mut Desired) {
+    fn towards(
+        &self,
+        peer: &Node,
+        wrapping: &Wrapping,
+        desired: &mut Desired,
+        remarks: &mut Remarks,
+    ) {
         let mut cidrs = peer.pod_cidrs(self.ipv6).peekable();
         let Some(address) = peer.address(self.ipv6).filter(|_| cidrs.peek().is_some()) else {
             return;
@@ -170,15 +223,18 @@ impl Family<'_> {
         let path = self.facts.paths.get(&address);
         if path.is_none() {
             // A tunnel's route is made all the same: packets fare as the way there.
-            desired.wanting.push(format!("{}: no route to {address}", peer.name));
+            remarks.lost.push((peer.name.clone(), address));
         }
         let target = match wrapping {
             Wrapping::Tunnel(tunnel) if self.encapsulates(address, path) => {
                 self.through(tunnel, peer, address, desired)
             }
             Wrapping::Impossible if self.encapsulates(address, path) => None,
-            _ => self.plainly(peer, address, path, desired),
+            _ => self.plainly(peer, address, path, remarks),
         };
+        if path.is_none() || target.is_none() {
+            desired.cut_off.extend(peer.pod_cidrs(self.ipv6));
+        }
         let Some(target) = target else { return };
         desired
             .routes
@@ -225,17 +281,14 @@ impl Family<'_> {
         peer: &Node,
         address: IpAddr,
         path: Option<&Path>,
-        desired: &mut Desired,
+        remarks: &mut Remarks,
     ) -> Option<Target> {
         let path = path?;
         let device = path.device.clone();
         let Some(router) = path.gateway else {
             return Some(Target::Node { gateway: address, device, onlink: true, mtu: None });
         };
-        desired.notes.push(format!(
-            "{}: {address} is behind router {router}, which must know its pod CIDRs",
-            peer.name
-        ));
+        remarks.behind.entry(router).or_default().push((peer.name.clone(), address));
         Some(Target::Node { gateway: router, device, onlink: false, mtu: None })
     }
 }
@@ -347,5 +400,7 @@ mod tests {
         let desired = describe(&Settings::of_mode(Mode::Direct), &peers(), &facts);
         assert!(desired.routes.iter().all(|route| route.target == Target::Blackhole));
         assert!(desired.wanting.iter().any(|note| note.contains("no route to 192.0.2.2")));
+        let cut_off = desired.remote.iter().filter(|cidr| desired.cut_off.contains(cidr));
+        assert_eq!(cut_off.count(), 3, "the pods of b in both families, and those of c");
     }
 }

@@ -2,7 +2,11 @@
 //! of the description, and the facts that it is made from. How it is made,
 //! [`describe`](super::describe) knows.
 
-use std::{collections::HashMap, fmt, net::IpAddr};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    net::IpAddr,
+};
 
 use ipnetwork::IpNetwork;
 
@@ -162,7 +166,20 @@ pub struct Desired {
     pub sysctls: Vec<Sysctl>,
     /// What an operator should know: routes that need the network's help.
     pub notes: Vec<String>,
-    /// What the fabric lacks for reasons that lie outside of it: peers that
-    /// cannot be reached.
+    /// What single peers lack for reasons that lie outside of the fabric: those
+    /// that cannot be reached.
     pub wanting: Vec<String>,
+    /// What all peers need and this node cannot have.
+    pub unfit: Vec<String>,
+    /// The pods of the peers that are wanting.
+    pub cut_off: HashSet<IpNetwork>,
+    /// The pods of all peers, of the families that this node's own pods have.
+    pub remote: Vec<IpNetwork>,
+}
+
+impl Desired {
+    /// All that an operator should be told.
+    pub fn told(&self) -> impl Iterator<Item = &String> {
+        self.unfit.iter().chain(&self.wanting).chain(&self.notes)
+    }
 }

@@ -16,6 +16,7 @@ use super::{
     observe::Observed,
     settings::Settings,
 };
+use crate::net::route::Kind;
 
 /// All changes, in the order in which they are to be made: parameters, devices,
 /// what their entries need, routes; and then what is to go, in reverse.
@@ -233,7 +234,7 @@ fn route_changes(
         // The kernel drops a device's routes with the device.
         let mut routes = held.remove(&wanted.destination).unwrap_or_default();
         routes.retain(|route| !is_lost(route, lost));
-        stale.extend(changes_to(wanted, &routes, settings.keys.protocol, changes));
+        stale.extend(changes_to(wanted, &routes, (settings.keys.protocol, observed), changes));
     }
     stale.extend(held.into_values().flatten().filter(|route| !is_lost(route, lost)));
     stale.retain(|route| route.ours && !route.on_host_link);
@@ -250,7 +251,7 @@ fn is_lost(route: &HeldRoute, lost: &[String]) -> bool {
 fn changes_to<'a>(
     wanted: &FabricRoute,
     routes: &[&'a HeldRoute],
-    protocol: u8,
+    (protocol, observed): (u8, &Observed),
     changes: &mut Vec<Change>,
 ) -> Vec<&'a HeldRoute> {
     let Some((first, _)) = routes.split_first() else {
@@ -261,7 +262,9 @@ fn changes_to<'a>(
         route.protocol == protocol && route.target.as_ref() == Some(&wanted.target)
     };
     let mut kept = routes.iter().position(|route| is_wanted(route));
-    if !first.ours {
+    if serves(first, wanted, observed) {
+        // A node moves over with its pods running.
+    } else if !first.ours {
         changes.push(Change::Conflict(wanted.clone(), (*first).clone()));
     } else if kept.is_none() {
         changes.push(Change::ReplaceRoute(wanted.clone(), (*first).clone()));
@@ -271,6 +274,41 @@ fn changes_to<'a>(
     // there it is enough to remove those in front of it.
     let surplus = routes.iter().enumerate().filter(|(place, _)| Some(*place) != kept);
     surplus.map(|(_, route)| *route).collect()
+}
+
+/// The protocol of the routes that come with an address (RTPROT_KERNEL,
+/// linux/rtnetlink.h).
+const OF_AN_ADDRESS: u8 = 2;
+
+/// Whether another's route does what the wanted one would: it leads to the same
+/// next hop, or is the node's own network on a link of the node.
+fn serves(held: &HeldRoute, wanted: &FabricRoute, observed: &Observed) -> bool {
+    let (route, through) = (&held.found.route, held.found.device());
+    if held.ours || through.is_none() && route.kind == Kind::Unicast {
+        return false;
+    }
+    match (&wanted.target, route.kind) {
+        (Target::Blackhole, Kind::Blackhole) => true,
+        (Target::Blackhole, Kind::Unicast) => {
+            route.gateway.is_none() && held.protocol == OF_AN_ADDRESS
+        }
+        (Target::Node { gateway, device, .. }, Kind::Unicast) => {
+            route.gateway == Some(*gateway) && through == observed.indexes.get(device).copied()
+        }
+        _ => false,
+    }
+}
+
+/// The routes of others that serve in place of ours.
+pub fn lent<'a>(desired: &Desired, observed: &'a Observed) -> Vec<&'a HeldRoute> {
+    let mut firsts: HashMap<IpNetwork, &HeldRoute> = HashMap::new();
+    for route in observed.routes.iter().filter(|route| route.same_key) {
+        firsts.entry(route.destination).or_insert(route);
+    }
+    let of = |wanted: &FabricRoute| {
+        firsts.get(&wanted.destination).copied().filter(|held| serves(held, wanted, observed))
+    };
+    desired.routes.iter().filter_map(of).collect()
 }
 
 /// Entries and devices of ours that nothing needs any more.

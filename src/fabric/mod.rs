@@ -21,6 +21,7 @@ pub mod peers;
 pub mod reconcile;
 pub mod settings;
 pub mod site;
+pub mod trouble;
 pub mod uplink;
 
 pub use added::{Added, Past};

@@ -6,10 +6,11 @@ use super::{
     change::{Action, Change},
     describe::describe,
     desired::{Desired, Facts},
-    diff::diff,
+    diff::{diff, lent},
     observe::{Observed, facts, observe},
     peers::Peers,
     settings::Settings,
+    trouble::some_of,
 };
 use crate::{
     net::{Error, Socket},
@@ -27,6 +28,8 @@ pub struct Plan {
     pub observed: Observed,
     /// The difference.
     pub changes: Vec<Change>,
+    /// Routes of others serve in place of ours.
+    pub borrows: bool,
 }
 
 impl Plan {
@@ -59,12 +62,17 @@ impl Plan {
         socket: &mut Socket,
         settings: &Settings,
         facts: Facts,
-        desired: Desired,
+        mut desired: Desired,
         past: &Past,
     ) -> Result<Self, Error> {
         let observed = observe(socket, settings, &desired, past)?;
         let changes = diff(settings, &desired, &observed);
-        Ok(Self { facts, desired, observed, changes })
+        let lent: Vec<String> = lent(&desired, &observed).iter().map(ToString::to_string).collect();
+        if !lent.is_empty() {
+            let note = format!("what others have serves as it is: route {}", some_of(&lent));
+            desired.notes.push(note);
+        }
+        Ok(Self { facts, desired, observed, changes, borrows: !lent.is_empty() })
     }
 
     /// Makes the changes; returns what failed.

@@ -27,14 +27,22 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
     let mut host = Socket::open().map_err(kernel)?;
     let mut pod = netns.within(Socket::open).flatten().map_err(kernel)?;
     let mut differences = compare(call, &previous, &mut host, &mut pod)?;
-    differences.extend(fabric::differences(&call.config, &call.root, &mut host)?);
+    let of_fabric = fabric::differences(&call.config, &call.root, &mut host)?;
     let fabric = fabric::applied(&call.config, &call.root);
     if let Some(wanted) = masquerade::wanted(&call.config, fabric.as_ref()) {
         differences.extend(nft::differences(&wanted).map_err(masquerade::refused)?);
     }
+    let mut advice = Vec::new();
+    if !differences.is_empty() {
+        advice.push("recreate the pod, or put back what is missing".to_owned());
+    }
+    if let Some(fabric::Differences { text, advice: of_fabric }) = of_fabric {
+        differences.push(text);
+        advice.push(of_fabric);
+    }
     if !differences.is_empty() {
         let error = Error::new(Code::CHECK_FAILED, differences.join("; "));
-        return Err(error.details("recreate the pod, or put back what is missing"));
+        return Err(error.details(advice.join("; ")));
     }
     let entry = call.journal().read(&call.environment.container_id, &call.environment.ifname);
     ipam::check(call, entry.as_ref())

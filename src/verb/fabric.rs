@@ -13,7 +13,7 @@ pub use pass::{Outcome, Pass};
 
 use crate::{
     cni::{Code, Config, CrossSubnet, Error, Mode},
-    fabric::{Peers, Plan, Settings},
+    fabric::{Action, Change, Peers, Plan, Settings, apply::Refused, trouble::Trouble},
     net::Socket,
     state::{Journal, Root},
 };
@@ -32,9 +32,9 @@ const REASONS_MAX: usize = 5;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Care {
     /// The stamp's word is good enough, and what is wanting is a warning: a pod
-    /// is not kept from starting by a peer that is away.
+    /// is not kept from starting by peers that are away.
     Trust,
-    /// The kernel is looked at, and what is wanting is an error.
+    /// The kernel is looked at, and what stands in the way of all is an error.
     Verify,
 }
 
@@ -51,7 +51,7 @@ pub fn applied(config: &Config, root: &Root) -> Option<Stamp> {
 /// # Errors
 /// Code 7 if another network has the fabric of this protocol, code 50 without a
 /// valid peers file since boot, code 100 for what the kernel refuses; with
-/// [`Care::Verify`] also code 50 for all that is wanting.
+/// [`Care::Verify`] also code 50 for what stands in the way of all.
 pub fn ensure(
     config: &Config,
     root: &Root,
@@ -80,16 +80,26 @@ pub fn ensure(
     let pass = match Pass::of_file(config, root, host, &path) {
         Ok(pass) => pass,
         Err(error) if error.code == Code::UNAVAILABLE => {
+            let refusal = error.to_string();
+            let told = noted.as_ref().and_then(|stamp| stamp.refused_file.as_ref());
+            let news = told != Some(&refusal);
             let same = |stamp: &Stamp| stamp.is_of(&config.name) && stamp.settings == settings;
             let noted = noted.filter(same);
-            if let Some(stamp) = noted
+            if let Some(mut stamp) = noted
                 && let Some(answer) = believe(&ground, &stamp, config, host, care)
             {
-                log::warn!("{error}; going on with the peers that were applied last");
+                if news {
+                    warn_of_list(&refusal);
+                    stamp.refused_file = Some(refusal);
+                    ground.note(&stamp, None).unwrap_or_else(|error| log::warn!("{error}"));
+                }
                 return answer.map(|()| Some(stamp));
             }
-            let Some(pass) = Pass::of_last(config, root, host)? else { return Err(error) };
-            log::warn!("{error}; going on with the peers that were applied last");
+            let Some(mut pass) = Pass::of_last(config, root, host)? else { return Err(error) };
+            if news {
+                warn_of_list(&refusal);
+            }
+            pass.stamp.refused_file = Some(refusal);
             pass
         }
         Err(error) => {
@@ -106,8 +116,15 @@ pub fn ensure(
     if let Some(error) = outcome.error() {
         return Err(error);
     }
+    if matches!(outcome.stamp.state, State::Wanting(_)) && !outcome.news.is_empty() {
+        log::warn!("{}", first_of(&outcome.news));
+    }
     tell(&outcome.stamp.state, care)?;
     Ok(Some(outcome.stamp))
+}
+
+fn warn_of_list(refusal: &str) {
+    log::warn!("{refusal}; going on with the peers that were applied last");
 }
 
 /// What a stamp that fits the configuration is good for; `None` if only another
@@ -122,18 +139,23 @@ fn believe(
     match (&stamp.state, care) {
         (State::Begun, _) => None,
         (State::Whole, Care::Trust) => Some(Ok(())),
+        // A pod costs no more while one of thousands is away. Where nobody asks
+        // for the status, the pods see to another try.
+        (State::Wanting(_), Care::Trust) => (ground.age() < DIGEST_GOOD).then_some(Ok(())),
         (State::Whole, Care::Verify) => {
             let settings = Settings::of_config(config);
             let holds = ground.age() < DIGEST_GOOD && stamp.digest_holds(host, &settings);
             holds.then_some(Ok(()))
         }
-        (State::Wanting(_), _) => (ground.age() < PATIENCE).then(|| tell(&stamp.state, care)),
+        (State::Wanting(_), Care::Verify) => (ground.age() < PATIENCE).then_some(Ok(())),
+        (State::Unfit(_), _) => (ground.age() < PATIENCE).then(|| tell(&stamp.state, care)),
     }
 }
 
-/// What is wanting, as an error where that is asked for.
+/// What stands in the way of all, as an error where that is asked for. What
+/// single peers want makes no node unfit: where one is gone, all others would be.
 fn tell(state: &State, care: Care) -> Result<(), Error> {
-    let State::Wanting(reasons) = state else { return Ok(()) };
+    let State::Unfit(reasons) = state else { return Ok(()) };
     if care == Care::Trust {
         log::warn!("{}", first_of(reasons));
         return Ok(());
@@ -151,32 +173,78 @@ fn first_of(reasons: &[String]) -> String {
     text
 }
 
-/// What the kernel lacks of the fabric that was applied last, for CHECK: without
-/// the peers file, and without changing anything.
+/// In what the kernel differs from the fabric that was applied last, for CHECK.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Differences {
+    /// All of them.
+    pub text: String,
+    /// What is to be done about it, and what else is wanting.
+    pub advice: String,
+}
+
+/// Compares the kernel with the fabric that was applied last: without the peers
+/// file, and without changing anything. What somebody else has, and what single
+/// peers want, no pod is to blame for: it is only mentioned beside the rest.
 ///
 /// # Errors
 /// Code 100 if the kernel does not answer.
-pub fn differences(config: &Config, root: &Root, host: &mut Socket) -> Result<Vec<String>, Error> {
+pub fn differences(
+    config: &Config,
+    root: &Root,
+    host: &mut Socket,
+) -> Result<Option<Differences>, Error> {
     let ground = Ground::new(root, config.fabric.protocol);
-    let compare = |host: &mut Socket| -> Result<Vec<String>, Error> {
+    let compare = |host: &mut Socket| -> Result<Option<Differences>, Error> {
         // A configuration that has changed since is the next ADD's affair.
         let Some(_) = applied(config, root).filter(|stamp| stamp.settings == settings_text(config))
         else {
-            return Ok(Vec::new());
+            return Ok(None);
         };
-        let Some(peers) = ground.peers(config, host)? else { return Ok(Vec::new()) };
-        let plan =
-            Plan::make(host, &Settings::of_config(config), &peers, &ground.past(&config.name))
-                .map_err(kernel)?;
-        Ok(plan.changes.iter().map(ToString::to_string).collect())
+        let Some(peers) = ground.peers(config, host)? else { return Ok(None) };
+        let past = ground.past(&config.name);
+        let plan = Plan::make(host, &Settings::of_config(config), &peers, &past).map_err(kernel)?;
+        Ok(Differences::of(&plan))
     };
-    if compare(host)?.is_empty() {
-        return Ok(Vec::new());
+    if compare(host)?.is_none() {
+        return Ok(None);
     }
     // Somebody may have been about it.
     let _lock = ground.lock()?;
-    let left = compare(host)?;
-    Ok(if left.is_empty() { left } else { vec![format!("the fabric lacks: {}", first_of(&left))] })
+    compare(host)
+}
+
+impl Differences {
+    fn of(plan: &Plan) -> Option<Self> {
+        let (mut lacks, mut differs, mut surplus) = (Vec::new(), Vec::new(), Vec::new());
+        for change in plan.feasible() {
+            // A route to a peer that cannot be reached goes for that reason.
+            if matches!(change, Change::DeleteRoute(held)
+                if plan.desired.cut_off.contains(&held.destination))
+            {
+                continue;
+            }
+            let list = match change.action() {
+                Action::Create => &mut lacks,
+                Action::Replace | Action::Conflict => &mut differs,
+                Action::Delete => &mut surplus,
+            };
+            // Without its sign.
+            let line = change.to_string();
+            list.push(line.get(2..).unwrap_or_default().to_owned());
+        }
+        let lists = [("lacks", lacks), ("differs in", differs), ("has besides", surplus)];
+        let told: Vec<String> = lists
+            .iter()
+            .filter(|(_, lines)| !lines.is_empty())
+            .map(|(verb, lines)| format!("the fabric {verb}: {}", first_of(lines)))
+            .collect();
+        let mut advice = "manx apply repairs the fabric".to_owned();
+        let Trouble { reasons, .. } = Trouble::of(plan, &Refused::default());
+        if !reasons.is_empty() {
+            advice += &format!(", but not this: {}", first_of(&reasons));
+        }
+        (!told.is_empty()).then(|| Self { text: told.join("; "), advice })
+    }
 }
 
 /// Reads and validates the peers file of a configuration.

@@ -89,7 +89,7 @@ impl Mesh {
             router_id: router_id(&peers.me),
             protocol: settings.keys.protocol,
             families,
-            notes: desired.wanting.iter().chain(&desired.notes).cloned().collect(),
+            notes: desired.told().cloned().collect(),
         }
     }
 }

@@ -147,7 +147,7 @@ fn undo_fabric(node: &Node) -> Result<(Vec<String>, Vec<Error>), Failure> {
     let mut socket = Socket::open()?;
     let plan = Plan::undo(&mut socket, &settings, &ground.past(&node.config.name))?;
     ground.unsettle()?;
-    let Refused { node: mut errors, peers } = plan.carry_out(&mut socket, &settings);
+    let Refused { node: mut errors, peers, .. } = plan.carry_out(&mut socket, &settings);
     errors.extend(peers);
     // What is left is remembered, so that it can be tried again.
     if errors.is_empty() {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     cni::Config,
-    fabric::{Change, Settings},
+    fabric::{Change, Desired, Settings},
     net::Socket,
     state::Root,
     verb::{
@@ -118,6 +118,6 @@ impl Changes {
     /// What an operator should know besides.
     fn notes(&self) -> Vec<String> {
         let desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
-        desired.flat_map(|desired| desired.wanting.iter().chain(&desired.notes)).cloned().collect()
+        desired.flat_map(Desired::told).cloned().collect()
     }
 }

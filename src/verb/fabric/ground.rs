@@ -54,6 +54,12 @@ pub struct Stamp {
     pub(super) added: Added,
     /// The narrowest device towards a peer, and its MTU in bytes.
     pub(super) uplink: Option<(String, u32)>,
+    /// What is wrong with the peers file, if the last valid one has to do.
+    #[serde(default)]
+    pub(super) refused_file: Option<String>,
+    /// What was told of the fabric as it is, and need not be told again.
+    #[serde(default)]
+    pub(super) told: Vec<String>,
     /// The pod CIDRs of all nodes.
     pub pod_cidrs: Vec<IpNetwork>,
     /// Those of this node.
@@ -71,7 +77,9 @@ pub enum State {
     /// A change was begun; whoever made it did not live to tell, or failed.
     #[default]
     Begun,
-    /// All was done but this.
+    /// This stands in the way of all; the rest was done.
+    Unfit(Vec<String>),
+    /// All was done but this, which single peers want.
     Wanting(Vec<String>),
     /// All was done.
     Whole,

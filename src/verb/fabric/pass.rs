@@ -9,6 +9,7 @@ use crate::{
         Peers, Plan, Settings,
         apply::Refused,
         digest::{self, Scope},
+        trouble::Trouble,
     },
     net::Socket,
     state::Root,
@@ -41,8 +42,10 @@ pub struct Outcome {
     pub refused: Vec<Error>,
     /// What it refused of single peers: part of what is wanting.
     pub of_peers: Vec<String>,
-    /// What an operator should know besides.
+    /// What an operator should know besides, and was not told yet.
     pub(super) notes: Vec<String>,
+    /// The part of what is wanting that was not told yet.
+    pub(super) news: Vec<String>,
 }
 
 impl Pass {
@@ -86,6 +89,7 @@ impl Pass {
     ) -> Result<Self, Error> {
         let ground = Ground::new(root, config.fabric.protocol);
         let past = ground.past(&config.name);
+        let before = ground.stamp().unwrap_or_default();
         let plan = Plan::make(host, &Settings::of_config(config), peers, &past).map_err(kernel)?;
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
         let (sharers, asked) = ground.minds(&config.name, &summary(config));
@@ -100,6 +104,9 @@ impl Pass {
             digest: None,
             added: plan.added_before(),
             scope: Scope::of(&plan.desired),
+            // The last valid list says nothing of the one that is there.
+            refused_file: before.refused_file.filter(|_| file.is_none()),
+            told: before.told,
             uplink: plan.uplink().map(|uplink| (uplink.device, uplink.mtu)),
             pod_cidrs: peers.pod_cidrs().collect(),
             own_cidrs: peers.me.pod_cidrs.clone(),
@@ -125,30 +132,31 @@ impl Pass {
         if changes {
             ground.note(&stamp, file.as_deref())?;
         }
-        let Refused { node, peers } = plan.carry_out(host, &Settings::of_config(config));
-        let mut wanting = plan.desired.wanting.clone();
-        wanting.extend(plan.conflicts().map(|conflict| {
-            // The sign is for those who read a list of changes.
-            format!("left alone: {}", conflict.to_string().trim_start_matches("! "))
-        }));
+        let refused = plan.carry_out(host, &Settings::of_config(config));
+        let Trouble { reasons, of_node } = Trouble::of(&plan, &refused);
+        let Refused { node, peers, .. } = refused;
         let of_peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
-        wanting.extend(of_peers.iter().cloned());
-        stamp.state = match (node.is_empty(), wanting.is_empty()) {
-            (false, _) => State::Begun,
-            (true, true) => State::Whole,
-            (true, false) => State::Wanting(wanting),
+        let is_news = |text: &&String| !stamp.told.contains(text);
+        let notes: Vec<String> = plan.desired.notes.iter().filter(is_news).cloned().collect();
+        let news: Vec<String> = reasons.iter().filter(is_news).cloned().collect();
+        stamp.told = plan.desired.notes.iter().chain(&reasons).cloned().collect();
+        stamp.state = match (node.is_empty(), reasons.is_empty(), of_node) {
+            (false, ..) => State::Begun,
+            (true, true, _) => State::Whole,
+            (true, false, true) => State::Unfit(reasons),
+            (true, false, false) => State::Wanting(reasons),
         };
         if node.is_empty() && peers.is_empty() {
             stamp.added = plan.added_after();
             ground.forget_former(&config.name)?;
         }
         // Of what the kernel was seen to have, not of what it was told.
-        stamp.digest =
-            (!changes).then(|| digest::of_observed(&plan.observed, config.fabric.protocol));
+        // Where another's route serves, what is ours does not tell when it goes.
+        stamp.digest = (!changes && !plan.borrows)
+            .then(|| digest::of_observed(&plan.observed, config.fabric.protocol));
         ground.note(&stamp, file.as_deref())?;
         let refused = node.into_iter().map(kernel).collect();
-        let notes = if changes { plan.desired.notes } else { Vec::new() };
-        Ok(Outcome { stamp, refused, of_peers, notes })
+        Ok(Outcome { stamp, refused, of_peers, notes, news })
     }
 }
 
@@ -158,10 +166,10 @@ impl Outcome {
         Error::join(self.refused.clone())
     }
 
-    /// What is wanting for some.
+    /// What is wanting, for all or for some.
     pub fn wanting(&self) -> &[String] {
         match &self.stamp.state {
-            State::Wanting(reasons) => reasons,
+            State::Unfit(reasons) | State::Wanting(reasons) => reasons,
             State::Begun | State::Whole => &[],
         }
     }

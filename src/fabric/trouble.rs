@@ -1,0 +1,105 @@
+//! What a fabric wants in spite of all changes, and whether that is the trouble
+//! of single peers, beside which a node serves, or that of the node. How it is
+//! told is not known here.
+
+use std::collections::HashSet;
+
+use ipnetwork::IpNetwork;
+
+use super::{
+    apply::Refused,
+    change::Change,
+    desired::{Desired, Target},
+    reconcile::Plan,
+};
+
+/// How many of many are named.
+const NAMES_MAX: usize = 3;
+
+/// What is wanting.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Trouble {
+    /// In words; those of the whole node first.
+    pub reasons: Vec<String>,
+    /// It is the whole node's: nothing goes well without what is wanting, or no
+    /// peer of a family that the node's pods have can be reached.
+    pub of_node: bool,
+}
+
+impl Trouble {
+    /// What is wanting of a plan beside what the kernel refused of the node.
+    pub fn of(plan: &Plan, refused: &Refused) -> Self {
+        let desired = &plan.desired;
+        let (of_node, of_peers): (Vec<_>, Vec<_>) =
+            plan.conflicts().partition(|conflict| concerns_all(conflict));
+        let told = |conflict: &&Change| {
+            // The sign is for those who read a list of changes.
+            format!("left alone: {}", conflict.to_string().trim_start_matches("! "))
+        };
+        let mut reasons = desired.unfit.clone();
+        reasons.extend(of_node.iter().map(told));
+        let mut trouble = Self { of_node: !reasons.is_empty(), reasons };
+        trouble.reasons.extend(desired.wanting.iter().cloned());
+        trouble.reasons.extend(of_peers.iter().map(told));
+        trouble.reasons.extend(refused.peers.iter().map(ToString::to_string));
+        let mut cut_off = desired.cut_off.clone();
+        cut_off.extend(hindered(desired, of_peers.into_iter().chain(&refused.changes)));
+        for ipv6 in [false, true] {
+            let mut family = desired.remote.iter().filter(|cidr| cidr.is_ipv6() == ipv6).peekable();
+            trouble.of_node |= family.peek().is_some() && family.all(|cidr| cut_off.contains(cidr));
+        }
+        trouble
+    }
+}
+
+/// Whether a conflict is about what all peers or all pods of this node need.
+fn concerns_all(conflict: &Change) -> bool {
+    match conflict {
+        Change::ForeignTunnel(..) => true,
+        Change::Conflict(wanted, _) => wanted.target == Target::Blackhole,
+        _ => false,
+    }
+}
+
+/// The pods that are not reached without these changes.
+fn hindered<'a>(
+    desired: &Desired,
+    changes: impl Iterator<Item = &'a Change>,
+) -> HashSet<IpNetwork> {
+    let (mut hindered, mut ends) = (HashSet::new(), HashSet::new());
+    let mut macs = HashSet::new();
+    for change in changes {
+        match change {
+            Change::Conflict(wanted, _)
+            | Change::CreateRoute(wanted)
+            | Change::ReplaceRoute(wanted, _) => {
+                hindered.insert(wanted.destination);
+            }
+            Change::ForeignNeighbour(entry, _) | Change::SetNeighbour(entry) => {
+                ends.insert((entry.device.as_str(), entry.address));
+            }
+            Change::ForeignForwarding(entry, _) | Change::SetForwarding(entry) => {
+                macs.insert((entry.device.as_str(), entry.mac));
+            }
+            _ => {}
+        }
+    }
+    let behind =
+        desired.neighbours.iter().filter(|entry| macs.contains(&(&entry.device, entry.mac)));
+    ends.extend(behind.map(|entry| (entry.device.as_str(), entry.address)));
+    let through = desired.routes.iter().filter(|route| match &route.target {
+        Target::Node { gateway, device, .. } => ends.contains(&(device.as_str(), *gateway)),
+        Target::Blackhole => false,
+    });
+    hindered.extend(through.map(|route| route.destination));
+    hindered
+}
+
+/// The first few of many names, and how many more there are.
+pub fn some_of(names: &[String]) -> String {
+    let named: Vec<&str> = names.iter().take(NAMES_MAX).map(String::as_str).collect();
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    }
+}
