@@ -11,6 +11,10 @@ use crate::{
 };
 
 const MEGABYTE: usize = 1 << 20;
+/// A transfer that fills every window; an emulated machine takes seconds for it.
+const MANY: usize = 24 * MEGABYTE;
+/// One that fills some.
+const SOME: usize = 4 * MEGABYTE;
 /// What the fabric's packets of 1500 bytes leave to pods.
 const POD_MTU: u32 = 1480;
 
@@ -30,9 +34,9 @@ fn towards(peer: &Node, wrapped: bool) -> String {
 }
 
 /// Asserts that the pods of the two nodes exchange packets of exactly the pods'
-/// MTU, whole, and bytes by TCP.
+/// MTU, whole, and so many bytes by TCP.
 #[track_caller]
-fn assert_traffic(one: &Node, other: &Node) {
+fn assert_traffic(one: &Node, other: &Node, bytes: usize) {
     let (from, to) = (one.pod(), other.pod());
     let fragments = Wire::tap(&one.host, "eth0", "ip[6:2] & 0x3fff != 0");
     assert_reach(&from.pod.netns, &to.address);
@@ -42,7 +46,6 @@ fn assert_traffic(one: &Node, other: &Node) {
     assert_eq!(fits(&from.pod.netns, &to.address, POD_MTU), Ok(true));
     let refused = fits(&from.pod.netns, &to.address, POD_MTU + 1);
     assert!(refused.is_err(), "one more byte must not even leave: {refused:?}");
-    let bytes = 4 * MEGABYTE;
     assert_eq!(transfer(&from.pod.netns, &to.pod.netns, &to.address, bytes), bytes);
     assert_eq!(fragments.packets(), [""; 0], "nothing is cut on the wire");
 }
@@ -71,7 +74,7 @@ fn every_peer_is_behind_the_tunnel() {
 
     for peer in [b, c] {
         let wire = Wire::tap(&peer.host, "eth0", "ip proto 4");
-        assert_traffic(a, peer);
+        assert_traffic(a, peer, MANY);
         let outer = format!("IP 192.0.2.11 > {}: IP 10.244.1.", peer.address);
         wire.expect(&[&outer, "ICMP echo request"]);
     }
@@ -97,12 +100,12 @@ fn cross_subnet_wraps_only_what_a_router_sees() {
 
         let plain = Wire::tap(&b.host, "eth0", "icmp");
         let wrapped = Wire::tap(&b.host, "eth0", "ip proto 4");
-        assert_traffic(a, b);
+        assert_traffic(a, b, SOME);
         plain.expect(&["IP 10.244.1.", " > 10.244.2.", "echo request"]);
         assert_eq!(wrapped.packets(), [""; 0]);
 
         let wrapped = Wire::tap(&c.host, "eth0", "ip proto 4");
-        assert_traffic(a, c);
+        assert_traffic(a, c, SOME);
         wrapped.expect(&["IP 192.0.2.11 > 198.51.100.13: IP 10.244.1.", "echo request"]);
     }
 }
@@ -118,7 +121,7 @@ fn a_peer_that_leaves_takes_its_route_along() {
     a.manx(&["apply"]).ok();
     assert_eq!(a.plan(), "");
     assert_eq!(a.routes(&["10.244.3.0/24"]), [""; 0]);
-    assert_traffic(a, b);
+    assert_traffic(a, b, SOME);
 }
 
 /// The tunnel lost its address, came down or was given another MTU.
@@ -134,7 +137,7 @@ fn a_tunnel_that_others_change_is_repaired() {
         a.manx(&["apply"]).ok();
         assert_eq!(a.plan(), "", "{line}");
     }
-    assert_traffic(a, b);
+    assert_traffic(a, b, SOME);
 }
 
 /// After --undo the node is as it was: the module's own device, which cannot be
@@ -189,7 +192,7 @@ fn a_tunnel_of_our_own_making_carries_as_well() {
     let [a, b, _] = &cluster.nodes;
     assert_eq!(a.host.links(), ["eth0"]);
     cluster.apply();
-    assert_traffic(a, b);
+    assert_traffic(a, b, SOME);
     a.manx(&["apply", "--undo"]).ok();
     assert!(a.host.link("tunl0").is_none());
 }
