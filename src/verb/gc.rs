@@ -254,11 +254,8 @@ impl Ground<'_> {
 
     /// Whether a lease goes with an attachment that is looked at anyway.
     fn attached(&self, lease: &Lease, entries: &[Entry], links: &[Link]) -> bool {
-        let owner = &lease.owner;
-        let noted = entries.iter().any(|entry| owner.is(&entry.container_id, &entry.ifname));
-        let ifname = owner.ifname.as_deref().unwrap_or("eth0");
-        let alias = self.identity(&owner.container_id, ifname).alias();
-        noted || links.iter().any(|link| link.alias.as_deref() == Some(&alias))
+        let aliases = links.iter().filter_map(|link| link.alias.as_deref());
+        ipam::has_attachment(self.network, &lease.owner, entries, aliases)
     }
 
     /// Whether a link is of this network: the alias names it unless it was too

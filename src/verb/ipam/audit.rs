@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Pool, builtin::range_sets, has_store, placeholder};
+use super::{Pool, builtin::range_sets, has_attachment, has_store, placeholder};
 use crate::{
     cni::{Args, Code, Config, Document, Error, conf::IpamKeys},
     ipam::{Lease, Owner, Range, store},
@@ -221,14 +221,8 @@ impl<'a> Attachments<'a> {
     }
 
     fn has(&self, owner: &Owner) -> bool {
-        let noted = |entry: &Entry| owner.is(&entry.container_id, &entry.ifname);
-        let identity = Identity {
-            network: self.network.to_owned(),
-            container_id: owner.container_id.clone(),
-            ifname: owner.ifname.clone().unwrap_or_else(|| "eth0".to_owned()),
-            pod: None,
-        };
-        self.entries.iter().any(noted) || self.aliases.contains(&identity.alias())
+        let aliases = self.aliases.iter().map(String::as_str);
+        has_attachment(self.network, owner, &self.entries, aliases)
     }
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{BUILT_IN, data_dir};
+use super::{BUILT_IN, data_dir, has_attachment};
 use crate::{
     cni::{AddResult, Code, Dns, Error, Ip, ValidAttachments, conf::IpamKeys, json::member},
     ipam::{
@@ -22,8 +22,7 @@ use crate::{
         store::{self, LOCK, Pick, TakeError},
     },
     net::{Socket, link},
-    pod::{Identity, identity::of_alias},
-    state::{Entry, Journal, Root, lock},
+    state::{Journal, Root, lock},
     verb::{Call, facts, file, kernel},
 };
 
@@ -112,27 +111,10 @@ impl<'a> Pool<'a> {
                 problem = Some(error);
                 true
             });
-            let noted = |entry: &Entry| lease.owner.is(&entry.container_id, &entry.ifname);
-            let marked = aliases.iter().any(|alias| self.is_link_of(alias, &lease.owner));
-            !routed && !marked && !entries.iter().any(noted)
+            let aliases = aliases.iter().map(String::as_str);
+            !routed && !has_attachment(self.network, &lease.owner, &entries, aliases)
         });
         problem.map_or(Ok(old), Err)
-    }
-
-    /// Whether an alias marks a link of an owner's: of any interface, where the
-    /// lease names none.
-    fn is_link_of(&self, alias: &str, owner: &Owner) -> bool {
-        let named = of_alias(alias).is_some_and(|named| {
-            named.network == self.network && owner.is(&named.container_id, &named.ifname)
-        });
-        let Some(ifname) = &owner.ifname else { return named };
-        let identity = Identity {
-            network: self.network.to_owned(),
-            container_id: owner.container_id.clone(),
-            ifname: ifname.clone(),
-            pod: None,
-        };
-        named || *alias == identity.alias()
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(super) mod audit;
 mod builtin;
+mod holder;
 pub(super) mod placeholder;
 pub(super) mod plugin;
 
@@ -25,6 +26,7 @@ use crate::{
 use builtin::Giving;
 pub(super) use builtin::Pool;
 pub use builtin::range_sets;
+pub(super) use holder::has_attachment;
 
 /// How long a delegate may take: longer than a DHCP server may (62 s of
 /// retries), shorter than a kubelet waits (4 minutes).
