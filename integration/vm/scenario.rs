@@ -100,12 +100,12 @@ fn cross_subnet_wraps_only_what_a_router_sees() {
 
         let plain = Wire::tap(&b.host, "eth0", "icmp");
         let wrapped = Wire::tap(&b.host, "eth0", "ip proto 4");
-        assert_traffic(a, b, SOME);
+        assert_traffic(a, b, MANY);
         plain.expect(&["IP 10.244.1.", " > 10.244.2.", "echo request"]);
         assert_eq!(wrapped.packets(), [""; 0]);
 
         let wrapped = Wire::tap(&c.host, "eth0", "ip proto 4");
-        assert_traffic(a, c, SOME);
+        assert_traffic(a, c, MANY);
         wrapped.expect(&["IP 192.0.2.11 > 198.51.100.13: IP 10.244.1.", "echo request"]);
     }
 }
