@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
-use sha1::{Digest, Sha1};
+use sha1_smol::Sha1;
 
 use super::{faults, site::Site};
 use crate::{cni::cidr, net::Mac};
@@ -68,7 +68,7 @@ impl Node {
         self.tunnel_mac.unwrap_or_else(|| {
             let suffix = if ipv6 { "-v6" } else { "" };
             let mut octets = [TUNNEL_MAC_FIRST; 6];
-            let digest = Sha1::digest(format!("{}{suffix}", self.name));
+            let digest = Sha1::from(format!("{}{suffix}", self.name)).digest().bytes();
             for (octet, byte) in octets.iter_mut().skip(1).zip(digest) {
                 *octet = byte;
             }

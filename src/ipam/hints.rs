@@ -29,7 +29,7 @@ use nix::sys::{
     stat::{UtimensatFlags, utimensat},
     time::TimeSpec,
 };
-use sha1::{Digest, Sha1};
+use sha1_smol::Sha1;
 
 use super::{Owner, boot};
 
@@ -252,8 +252,8 @@ impl Hints {
         if name.len() <= NAME_BYTES_MAX && !name.starts_with('.') && name.bytes().all(plain) {
             return self.directory.join(name);
         }
-        let digest: String = Sha1::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
-        self.directory.join(digest)
+        let digest = Sha1::from(&name).digest();
+        self.directory.join(digest.to_string())
     }
 }
 

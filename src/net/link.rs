@@ -15,6 +15,7 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::{
     Error, Mac, Request, Socket,
+    devconf::{self, Devconf},
     tunnel::{Vxlan, read_vxlan},
 };
 
@@ -131,6 +132,25 @@ pub fn set_alias(link: &Link, alias: &str) -> Request {
     Request::new(RouteNetlinkMessage::SetLink(message), 0, what)
 }
 
+/// Names the owner of a link, sets its IPv4 parameters and brings it up: in this
+/// order (`do_setlink`, net/core/rtnetlink.c), but for the parameters, which come
+/// last. It goes by the index, for the name may have been another's.
+///
+/// With `ipv6`, the kernel generates no link-local address, for which it would
+/// wait a second or two; one is given explicitly instead. That comes behind the
+/// up, and so is for links whose other end is down: without a carrier there is
+/// nothing to generate an address for yet.
+pub fn commission(link: &Link, alias: &str, devconf: &[Devconf], ipv6: bool) -> Request {
+    let families: Vec<AfSpecUnspec> =
+        devconf::attribute(devconf).into_iter().chain(ipv6.then(no_generated_address)).collect();
+    let mut message = LinkUnspec::new_with_index(link.index).alias(alias).up();
+    if !families.is_empty() {
+        message = message.append_extra_attribute(LinkAttribute::AfSpecUnspec(families));
+    }
+    let what = format!("mark {} and bring it up", link.name);
+    Request::new(RouteNetlinkMessage::SetLink(message.build()), 0, what)
+}
+
 /// Gives a link that exists an alias and a group.
 pub fn set_mark(link: &Link, alias: &str, group: u32) -> Request {
     let message = LinkUnspec::new_with_index(link.index).alias(alias).link_group(group).build();
@@ -138,16 +158,17 @@ pub fn set_mark(link: &Link, alias: &str, group: u32) -> Request {
     Request::new(RouteNetlinkMessage::SetLink(message), 0, what)
 }
 
-/// Keeps the kernel from generating a link-local address, for which it would
-/// wait a second or two; one is given explicitly instead.
+/// Keeps the kernel from generating a link-local address when the link comes up.
 pub fn without_generated_address(name: &str) -> Request {
     let message = LinkUnspec::new_with_name(name)
-        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![
-            AfSpecInet6::AddrGenMode(In6AddrGenMode::None),
-        ])]))
+        .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_generated_address()]))
         .build();
     let what = format!("turn off address generation of {name}");
     Request::new(RouteNetlinkMessage::SetLink(message), 0, what)
+}
+
+fn no_generated_address() -> AfSpecUnspec {
+    AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)])
 }
 
 /// Sets the MTU of a link, in bytes.

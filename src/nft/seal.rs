@@ -12,7 +12,7 @@
 //!
 //! A table that somebody saved and restored has no digests and is read.
 
-use sha1::{Digest as _, Sha1};
+use sha1_smol::Sha1;
 
 use super::abi::*;
 use super::attribute::find;
@@ -28,10 +28,10 @@ const DIGEST: u8 = b'm';
 pub(super) fn note(intervals: &Intervals) -> Vec<u8> {
     let mut digest = Sha1::new();
     for element in intervals.elements().flatten() {
-        digest.update([u8::from(element.end)]);
-        digest.update(element.key);
+        digest.update(&[u8::from(element.end)]);
+        digest.update(element.key.as_ref());
     }
-    let digest = digest.finalize();
+    let digest = digest.digest().bytes();
     let length = u8::try_from(digest.len()).unwrap_or(u8::MAX);
     [&[DIGEST, length], &digest[..]].concat()
 }

@@ -11,7 +11,9 @@ use super::{
 use crate::{
     cni::{self, Config},
     net::{
-        Mac, forwarding,
+        Mac,
+        devconf::Devconf,
+        forwarding,
         link::VethEnd,
         neigh::Neighbour,
         route::{Route, SCOPE_LINK, TABLE_MAIN},
@@ -97,7 +99,9 @@ pub struct Attachment {
 /// The objects on one side of a veth.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Side {
-    /// Parameters, set before the link is up.
+    /// IPv4 parameters of the link.
+    pub devconf: Vec<Devconf>,
+    /// Other parameters, set before the link is up.
     pub sysctls: Vec<Sysctl>,
     /// Addresses of the link.
     pub addresses: Vec<IpNetwork>,
@@ -105,6 +109,14 @@ pub struct Side {
     pub routes: Vec<Route>,
     /// Permanent neighbours on the link.
     pub neighbours: Vec<Neighbour>,
+}
+
+impl Side {
+    /// All parameters, as they are read back.
+    pub fn parameters(&self, link: &str) -> impl Iterator<Item = Sysctl> {
+        let devconf = self.devconf.iter().map(|devconf| devconf.sysctl(link));
+        devconf.chain(self.sysctls.iter().cloned())
+    }
 }
 
 impl Attachment {
@@ -208,11 +220,11 @@ pub fn host_side(link: &str, addresses: &[IpAddr]) -> Side {
     let (ipv4, ipv6) = families(addresses);
     let mut side = Side::default();
     if ipv4 {
-        side.sysctls.extend([
-            Sysctl::new(format!("net/ipv4/conf/{link}/route_localnet"), 1),
-            Sysctl::optional(format!("net/ipv4/neigh/{link}/proxy_delay"), 0),
-            Sysctl::new(format!("net/ipv4/conf/{link}/proxy_arp"), 1),
-            Sysctl::new(format!("net/ipv4/conf/{link}/forwarding"), 1),
+        side.devconf.extend([
+            Devconf::RouteLocalnet(true),
+            Devconf::ProxyDelay(0),
+            Devconf::ProxyArp(true),
+            Devconf::Forwarding(true),
         ]);
     }
     if ipv6 {

@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use sha1::{Digest, Sha1};
+use sha1_smol::{Digest, Sha1};
 
 use crate::{
     net::{Mac, link::ALIAS_BYTES_MAX},
@@ -68,14 +68,17 @@ impl Identity {
         if ALIAS_MARK.len() + 1 + key.len() <= ALIAS_BYTES_MAX {
             format!("{ALIAS_MARK} {key}")
         } else {
-            format!("{ALIAS_MARK} sha1:{}", hex(&Sha1::digest(key)))
+            format!("{ALIAS_MARK} sha1:{}", Sha1::from(key).digest())
         }
     }
 
     /// The pod link's MAC address where none was asked for: the same for the
     /// same attachment.
     pub fn pod_mac(&self) -> Mac {
-        Mac::local(&digest(&[&self.network, "\0", &self.container_id, "\0", &self.ifname, "\0mac"]))
+        Mac::local(
+            &digest(&[&self.network, "\0", &self.container_id, "\0", &self.ifname, "\0mac"])
+                .bytes(),
+        )
     }
 }
 
@@ -108,26 +111,22 @@ pub fn of_alias(alias: &str) -> Option<Identity> {
 
 /// The interface group of a network's host links.
 pub fn group(network: &str) -> u32 {
-    let digest = Sha1::digest(network);
+    let digest = Sha1::from(network).digest().bytes();
     let low = digest.iter().take(3).fold(0, |low, byte| low << 8 | u32::from(*byte));
     GROUPS.start() | low
 }
 
 fn named(prefix: &str, parts: &[&str]) -> String {
-    let digits = hex(&digest(parts));
+    let digits = digest(parts).to_string();
     prefix.chars().chain(digits.chars().take(NAME_DIGITS)).collect()
 }
 
-fn digest(parts: &[&str]) -> [u8; 20] {
+fn digest(parts: &[&str]) -> Digest {
     let mut sha1 = Sha1::new();
     for part in parts {
-        sha1.update(part);
+        sha1.update(part.as_bytes());
     }
-    sha1.finalize().into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    sha1.digest()
 }
 
 #[cfg(test)]

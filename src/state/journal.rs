@@ -13,7 +13,7 @@ use std::{
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha1::{Digest, Sha1};
+use sha1_smol::Sha1;
 
 use super::{Root, directory, replace};
 
@@ -149,7 +149,7 @@ impl Journal {
         if name.len() <= NAME_BYTES_MAX {
             return self.directory.join(name);
         }
-        let digest: String = Sha1::digest(&name).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = Sha1::from(&name).digest();
         self.directory.join(format!("{digest}:{ifname}"))
     }
 }

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cni::{AddResult, Code, Config, Error, Interface, Ip, MtuMode, conf::MTU_MIN_IPV6},
     net::{
-        Mac, Namespace, Request, Socket, addr, forwarding,
+        Mac, Namespace, Request, Socket, addr, devconf, forwarding,
         link::{self, Link},
         route::Route,
         sysctl::Sysctl,
@@ -256,14 +256,13 @@ fn set_up_host(
     link: &Link,
     prefix: &str,
 ) -> Result<(), Error> {
-    ensure_all(&wanted.host_side.sysctls)?;
-    let (name, index) = (&wanted.host.name, link.index);
+    let (side, index) = (&wanted.host_side, link.index);
+    ensure_all(&side.sysctls)?;
     // The mark comes first: until then DEL finds the link by its group and the
-    // journal. It goes by the index, for the name may have been another's.
-    let mut requests = vec![link::set_alias(link, &wanted.alias)];
-    requests.extend(wanted.has_ipv6().then(|| link::without_generated_address(name)));
-    requests.push(link::set_up(name));
-    let side = &wanted.host_side;
+    // journal.
+    let mut requests =
+        vec![link::commission(link, &wanted.alias, &side.devconf, wanted.has_ipv6())];
+    requests.extend(devconf::neighbour_table(link, &side.devconf));
     requests.extend(side.addresses.iter().map(|address| addr::add(index, *address)));
     requests.extend(side.routes.iter().map(|route| route.create(index)));
     match host.apply(&requests) {

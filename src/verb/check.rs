@@ -173,7 +173,7 @@ fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<V
             differences.push(format!("the host route {route} to {} is missing", link.name));
         }
     }
-    let sysctls = wanted.node.iter().chain(&wanted.host_side.sysctls);
+    let sysctls = wanted.node.iter().cloned().chain(wanted.host_side.parameters(&link.name));
     let changed = sysctls.filter(|sysctl| !sysctl.optional && !sysctl.holds());
     differences.extend(changed.map(|sysctl| format!("sysctl {sysctl} does not hold")));
     let found = addr::of_link(host, link.index).map_err(kernel)?;

@@ -76,7 +76,7 @@ fn compare(
     let mut lack = |lack| {
         repairs.push(Repair { link: link.name.clone(), index: link.index, lack });
     };
-    for sysctl in side.sysctls {
+    for sysctl in side.parameters(&link.name) {
         if !sysctl.optional && !sysctl.holds() {
             lack(Lack::Sysctl(sysctl));
         }

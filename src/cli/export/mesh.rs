@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
-use sha1::{Digest, Sha1};
+use sha1_smol::Sha1;
 
 use crate::fabric::{
     Desired, Peers, Settings,
@@ -171,7 +171,7 @@ fn router_id(me: &peers::Node) -> Ipv4Addr {
         Some(IpAddr::V4(address)) => address,
         _ => {
             let mut octets = [0; 4];
-            let digest = Sha1::digest(&me.name);
+            let digest = Sha1::from(&me.name).digest().bytes();
             octets.iter_mut().zip(digest).for_each(|(octet, byte)| *octet = byte);
             Ipv4Addr::from(octets)
         }
