@@ -2,7 +2,7 @@
 //! asked.
 
 use serde_json::json;
-use sha1::{Digest, Sha1};
+use sha1_smol::Sha1;
 
 use crate::harness::Pod;
 use crate::ipam::ScriptIpam;
@@ -27,8 +27,7 @@ pub const RULES: &[Rule] = &[
 
 /// Calico's name for the host link of a Kubernetes pod.
 fn calico_name(namespace: &str, name: &str) -> String {
-    let digest = Sha1::digest(format!("{namespace}.{name}"));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = Sha1::from(format!("{namespace}.{name}")).digest().to_string();
     format!("cali{}", &hex[..11])
 }
 

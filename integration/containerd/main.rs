@@ -18,7 +18,7 @@ mod runtime;
 mod story;
 
 use serde_json::json;
-use sha1::{Digest, Sha1};
+use sha1_smol::Sha1;
 
 use crate::story::Subject;
 
@@ -51,7 +51,6 @@ fn containerd_pods_live_and_go_with_ptp() {
 /// Calico's name for the host end of a pod's link. A runtime that passes the pod's name and
 /// namespace in CNI_ARGS makes this name come out; anything else gives another one.
 fn calico_name(namespace: &str, pod: &str) -> String {
-    let digest = Sha1::digest(format!("{namespace}.{pod}"));
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = Sha1::from(format!("{namespace}.{pod}")).digest().to_string();
     format!("cali{}", &hex[..11])
 }

@@ -2,7 +2,7 @@
 //! what Calico's agent or flanneld would have told the kernel, told by `ip`.
 
 use serde_json::json;
-use sha1::{Digest, Sha1};
+use sha1_smol::Sha1;
 
 use crate::cluster::{Cluster, Families, Node, addresses, batch, entry, join};
 use crate::harness::{Host, Netns, connect};
@@ -15,7 +15,7 @@ const MANY: usize = 8 << 20;
 /// The MAC address of a node's vxlan.calico: `f` and the first five bytes of the
 /// SHA-1 of the node's name.
 pub fn calico_mac(name: &str) -> String {
-    let digest = Sha1::digest(name);
+    let digest = Sha1::from(name).digest().bytes();
     let octets: Vec<String> = digest.iter().take(5).map(|octet| format!("{octet:02x}")).collect();
     format!("66:{}", octets.join(":"))
 }

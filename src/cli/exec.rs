@@ -71,7 +71,7 @@ fn run(args: &Args, _: &mut Console<'_>) -> Result<Status, Failure> {
 /// kernel gives the number of a namespace that died to a new one, which may be
 /// another pod's.
 fn confirm(namespace: &Namespace, entry: &Entry, host: &Link) -> Result<(), Failure> {
-    let mut socket = namespace.within(Socket::open).flatten()?;
+    let mut socket = namespace.within(&Namespace::current()?, Socket::open).flatten()?;
     let pod = link::by_name(&mut socket, &entry.ifname)?;
     let joined =
         |pod: Link| host.peer_index == Some(pod.index) && pod.peer_index == Some(host.index);

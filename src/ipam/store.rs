@@ -288,10 +288,16 @@ impl Store {
         let mut written = Vec::new();
         let temporary = self.directory.join(format!("{TEMPORARY}{}", process::id()));
         let mut write = || -> Result<(), TakeError> {
-            // One that is there may be linked to a lease already: not to be emptied.
-            ignore_missing(fs::remove_file(&temporary))?;
             let mut options = File::options();
-            let mut file = options.write(true).create_new(true).mode(0o600).open(&temporary)?;
+            options.write(true).create_new(true).mode(0o600);
+            let mut file = match options.open(&temporary) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    // It may be linked to a lease already: not to be emptied.
+                    fs::remove_file(&temporary)?;
+                    options.open(&temporary)?
+                }
+                opened => opened?,
+            };
             file.write_all(owner.encode().as_bytes())?;
             if new.len() > 1 {
                 let taking = Some(file.metadata()?.ino());

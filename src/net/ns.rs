@@ -11,10 +11,6 @@ use std::{
     path::Path,
 };
 
-use netlink_packet_route::{
-    RouteNetlinkMessage,
-    nsid::{NsidAttribute, NsidMessage},
-};
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -22,7 +18,7 @@ use nix::{
     sys::statfs::{FsType, fstatfs},
 };
 
-use super::{Error, Request, Socket};
+use super::Error;
 
 /// Magic number of the file system whose files are namespaces
 /// (include/uapi/linux/magic.h).
@@ -66,22 +62,14 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Opens the namespace bound to `path`.
+    /// Opens the namespace bound to `path`. Whether it is one of the network is
+    /// known when it is entered.
     ///
     /// # Errors
     /// `ENOENT` where there is nothing, `EINVAL` where there is something that
-    /// is not a network namespace (a bind mount that is gone leaves a plain file,
-    /// and a namespace may be of another kind).
+    /// is not a namespace (a bind mount that is gone leaves a plain file).
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let namespace = Self::open_of_any_kind(path)?;
-        if namespace.is_of_another_kind() {
-            return Err(refused(path, "the file is not a network namespace"));
-        }
-        Ok(namespace)
-    }
-
-    fn open_of_any_kind(path: &Path) -> Result<Self, Error> {
         let from_io = |error: io::Error| Error::from_io(opening(path), &error);
         // A FIFO would have us wait for somebody who writes to it.
         let nonblocking = OFlag::O_NONBLOCK.bits();
@@ -96,36 +84,12 @@ impl Namespace {
         Ok(Self { file, identity })
     }
 
-    /// Whether this is a mount, a process id or whatever other namespace. Where it
-    /// is not bound to a file its name says so, `mnt:[4026531841]`. Of one that is,
-    /// setns and rtnetlink alone tell without an ioctl; the latter needs no right
-    /// for it and moves nobody (rtnl_net_getid, net/core/net_namespace.c).
-    fn is_of_another_kind(&self) -> bool {
-        let name = fs::read_link(format!("/proc/thread-self/fd/{}", self.file.as_raw_fd()));
-        let name = name.unwrap_or_default();
-        match name.to_str().unwrap_or_default().split_once(":[") {
-            Some((kind, _)) if !kind.contains('/') => kind != "net",
-            _ => self.has_a_number().is_err_and(|error| error.errno == Errno::EINVAL),
-        }
-    }
-
-    /// Asks by which number our own namespace knows this one; that there is none
-    /// yet is an answer as well.
-    fn has_a_number(&self) -> Result<(), Error> {
-        let fd = u32::try_from(self.file.as_raw_fd()).unwrap_or(u32::MAX);
-        let mut message = NsidMessage::default();
-        message.attributes.push(NsidAttribute::Fd(fd));
-        let what = "ask for the number of a network namespace";
-        let request = Request::new(RouteNetlinkMessage::GetNsId(message), 0, what);
-        Socket::open()?.exchange(&[request]).map(|_| ())
-    }
-
     /// The calling thread's own namespace.
     ///
     /// # Errors
     /// As for [`Namespace::open`]; not without a mounted `/proc`.
     pub fn current() -> Result<Self, Error> {
-        Self::open_of_any_kind(Path::new(OWN))
+        Self::open(OWN)
     }
 
     /// What to compare.
@@ -136,28 +100,28 @@ impl Namespace {
     /// Moves the calling thread into this namespace, for good.
     ///
     /// # Errors
-    /// `EPERM` without `CAP_SYS_ADMIN`.
+    /// `EPERM` without `CAP_SYS_ADMIN`; `EINVAL` if it is a namespace of something
+    /// else than the network, which is seen before that (setns(2)).
     pub fn enter(&self) -> Result<(), Error> {
-        enter(&self.file)
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| Error {
+            what: "enter the network namespace".to_owned(),
+            errno,
+            words: (errno == Errno::EINVAL)
+                .then(|| "the file is not a network namespace".to_owned()),
+        })
     }
 
-    /// Runs `work` inside this namespace and brings the thread back.
+    /// Runs `work` inside this namespace and takes the thread back `home`, where
+    /// it came from.
     ///
     /// # Errors
     /// Of entering or of returning; a thread that cannot return must not go on.
-    pub fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T, Error> {
-        let from_io = |error: io::Error| Error::from_io(opening(Path::new(OWN)), &error);
-        let home = File::open(OWN).map_err(from_io)?;
-        enter(&self.file)?;
+    pub fn within<T>(&self, home: &Self, work: impl FnOnce() -> T) -> Result<T, Error> {
+        self.enter()?;
         let outcome = work();
-        enter(&home)?;
+        home.enter()?;
         Ok(outcome)
     }
-}
-
-fn enter(namespace: &File) -> Result<(), Error> {
-    setns(namespace, CloneFlags::CLONE_NEWNET)
-        .map_err(|errno| Error::new("enter the network namespace", errno))
 }
 
 fn opening(path: &Path) -> String {
@@ -193,23 +157,19 @@ mod tests {
         let fifo = env::temp_dir().join(format!("manx-ns-{}", process::id()));
         mkfifo(&fifo, Mode::S_IRWXU).unwrap();
         let fifo_path = fifo.to_str().unwrap();
-        for (path, words) in [
-            ("/proc/self/ns/mnt", "not a network namespace"),
-            ("/proc/self/ns/user", "not a network namespace"),
-            ("/proc/self/status", "not a namespace"),
-            (fifo_path, "not a namespace"),
-        ] {
+        for path in ["/proc/self/ns/mnt", "/proc/self/ns/user"] {
+            let error = Namespace::open(path).unwrap().enter().unwrap_err();
+            assert_eq!(error.errno, Errno::EINVAL, "{path}");
+            assert!(error.to_string().contains("not a network namespace"), "{error}");
+        }
+        for (path, words) in
+            [("/proc/self/status", "not a namespace"), (fifo_path, "not a namespace")]
+        {
             let error = Namespace::open(path).unwrap_err();
             assert_eq!(error.errno, Errno::EINVAL, "{path}");
             assert!(error.to_string().contains(words), "{error}");
         }
         fs::remove_file(&fifo).unwrap();
-        // As it is asked of one that is bound to a file.
-        for (kind, answer) in [("net", Ok(())), ("mnt", Err(Errno::EINVAL))] {
-            let path = format!("/proc/self/ns/{kind}");
-            let namespace = Namespace::open_of_any_kind(Path::new(&path)).unwrap();
-            assert_eq!(namespace.has_a_number().map_err(|error| error.errno), answer, "{kind}");
-        }
         let own = Namespace::open("/proc/self/ns/net").unwrap();
         assert_eq!(Some(own.identity()), Identity::current());
         assert_eq!(Namespace::open("/nowhere").unwrap_err().errno, Errno::ENOENT);

@@ -13,12 +13,12 @@ use super::{
     ipam::{self, Lease},
     kernel, masquerade,
     ownership::{self, Claim},
-    sandbox,
+    sandbox::{self, Sandbox},
 };
 use crate::{
     cni::{AddResult, Code, Config, Error, Interface, Ip, MtuMode, conf::MTU_MIN_IPV6},
     net::{
-        Mac, Namespace, Request, Socket, addr, devconf, forwarding,
+        Mac, Request, Socket, addr, devconf, forwarding,
         link::{self, Link},
         route::Route,
         sysctl::Sysctl,
@@ -36,9 +36,8 @@ use crate::{
 struct Prepared {
     identity: Identity,
     journal: Journal,
-    netns: Namespace,
+    sandbox: Sandbox,
     host: Socket,
-    pod: Socket,
     facts: PodFacts,
     mac: Option<Mac>,
     claim: Claim,
@@ -76,10 +75,9 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     let journal = call.journal();
     require_plain_ifname(&identity.ifname)?;
     let mac = mac(call)?;
-    let netns = sandbox::open(&call.environment)?;
+    let mut sandbox = sandbox::open(&call.environment)?;
     let mut host = Socket::open().map_err(kernel)?;
-    let mut pod = netns.within(Socket::open).flatten().map_err(kernel)?;
-    let (facts, existing) = facts::pod(&mut pod, &identity.ifname, &call.config)?;
+    let (facts, existing) = facts::pod(&mut sandbox.socket, &identity.ifname, &call.config)?;
     if existing.is_some() {
         let msg = format!("{} exists in {} already", identity.ifname, call.environment.netns);
         return Err(Error::new(Code::CONFLICT, msg)
@@ -87,7 +85,7 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     }
     let claim = ownership::claim(&mut host, &journal, &identity, &call.config.host_prefix)?;
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Trust)?;
-    Ok(Prepared { identity, journal, netns, host, pod, facts, mac, claim, fabric, link: None })
+    Ok(Prepared { identity, journal, sandbox, host, facts, mac, claim, fabric, link: None })
 }
 
 /// The kernel takes a name with a percent sign for a template to number
@@ -136,7 +134,7 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
     ensure_all(&attachment.node)?;
     set_up_host(&mut prepared.host, &attachment, &link, &call.config.host_prefix)?;
     let pod_index = link.peer_index.unwrap_or_default();
-    set_up_pod(&prepared.netns, &mut prepared.pod, &attachment, pod_index)?;
+    set_up_pod(&mut prepared.sandbox, &attachment, pod_index)?;
     if let Some(wanted) = masquerade::wanted(&call.config, prepared.fabric.as_ref())
         && nft::ensure(&wanted).map_err(masquerade::refused)? == Ensured::Repaired
     {
@@ -189,7 +187,7 @@ fn make_link(
         let before: Vec<Request> =
             replaced.iter().map(|link| link::delete(link.index, &link.name)).collect();
         let pair = (&attachment.host, &attachment.pod);
-        let netns = prepared.netns.as_fd();
+        let netns = prepared.sandbox.netns.as_fd();
         let made = link::make_veth(&mut prepared.host, before, pair, netns);
         match made {
             Err(error) if error.errno == Errno::EEXIST => {
@@ -231,7 +229,7 @@ fn describe(call: &Call, prepared: &Prepared, lease: &Lease, mtu: &mtu::Choice) 
 fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachment) -> Entry {
     let identity = &prepared.identity;
     let (pod_namespace, pod_name) = identity.pod.clone().unzip();
-    let netns = prepared.netns.identity();
+    let netns = prepared.sandbox.netns.identity();
     Entry {
         network: identity.network.clone(),
         container_id: identity.container_id.clone(),
@@ -281,14 +279,9 @@ fn take_over(host: &mut Socket, route: &Route, index: u32, prefix: &str) -> Resu
     host.apply(&[route.replace(index)]).map_err(kernel)
 }
 
-fn set_up_pod(
-    netns: &Namespace,
-    pod: &mut Socket,
-    wanted: &Attachment,
-    index: u32,
-) -> Result<(), Error> {
+fn set_up_pod(sandbox: &mut Sandbox, wanted: &Attachment, index: u32) -> Result<(), Error> {
     let side = &wanted.pod_side;
-    netns.within(|| ensure_all(&side.sysctls)).map_err(kernel)??;
+    sandbox.within(|| ensure_all(&side.sysctls)).map_err(kernel)??;
     let name = &wanted.pod.name;
     let mut requests = Vec::new();
     requests.extend(wanted.has_ipv6().then(|| link::without_generated_address(name)));
@@ -296,7 +289,7 @@ fn set_up_pod(
     requests.extend(side.addresses.iter().map(|address| addr::add(index, *address)));
     requests.extend(side.neighbours.iter().map(|neighbour| neighbour.replace(index)));
     requests.extend(side.routes.iter().map(|route| route.create(index)));
-    pod.apply(&requests).map_err(kernel)
+    sandbox.socket.apply(&requests).map_err(kernel)
 }
 
 fn ensure_all(sysctls: &[Sysctl]) -> Result<(), Error> {

@@ -23,10 +23,9 @@ use crate::{
 pub(super) fn check(call: &Call) -> Result<(), Error> {
     call.require_sound_config()?;
     let previous = previous(call)?;
-    let netns = sandbox::open(&call.environment)?;
+    let mut sandbox = sandbox::open(&call.environment)?;
     let mut host = Socket::open().map_err(kernel)?;
-    let mut pod = netns.within(Socket::open).flatten().map_err(kernel)?;
-    let mut differences = compare(call, &previous, &mut host, &mut pod)?;
+    let mut differences = compare(call, &previous, &mut host, &mut sandbox.socket)?;
     let of_fabric = fabric::differences(&call.config, &call.root, &mut host)?;
     let fabric = fabric::applied(&call.config, &call.root);
     if let Some(wanted) = masquerade::wanted(&call.config, fabric.as_ref()) {

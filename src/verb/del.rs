@@ -5,7 +5,7 @@
 use super::{Call, file, ipam, kernel, ownership, sandbox};
 use crate::{
     cni::Error,
-    net::{Namespace, Socket, link},
+    net::{Socket, link},
     pod::{Identity, identity::is_marked},
 };
 
@@ -25,8 +25,8 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
                 Ok(name) => removed = name,
                 Err(error) => errors.push(error),
             }
-            if let Some(netns) = sandbox::open_if_alive(&call.environment) {
-                errors.extend(remove_pod_link(&mut host, &netns, &identity).err());
+            if let Some(mut sandbox) = sandbox::open_if_alive(&call.environment) {
+                errors.extend(remove_pod_link(&mut host, &mut sandbox.socket, &identity).err());
             }
         }
         Err(error) => errors.push(error),
@@ -59,9 +59,8 @@ fn remove_host_link(
 /// Removes the pod's veth of that name, marked or not: pods that another plugin
 /// made before a migration have one without a mark. Not one whose other end is
 /// marked as another attachment's.
-fn remove_pod_link(host: &mut Socket, netns: &Namespace, identity: &Identity) -> Result<(), Error> {
-    let mut pod = netns.within(Socket::open).flatten().map_err(kernel)?;
-    let Some(link) = link::by_name(&mut pod, &identity.ifname).map_err(kernel)? else {
+fn remove_pod_link(host: &mut Socket, pod: &mut Socket, identity: &Identity) -> Result<(), Error> {
+    let Some(link) = link::by_name(pod, &identity.ifname).map_err(kernel)? else {
         return Ok(());
     };
     if link.kind.as_deref() != Some("veth") {

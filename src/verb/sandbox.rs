@@ -4,36 +4,69 @@ use nix::errno::Errno;
 
 use crate::{
     cni::{Code, Environment, Error},
-    net::{self, Namespace, ns::Identity},
+    net::{self, Namespace, Socket, ns::Identity},
 };
+
+/// The pod's namespace, with what it takes to work in it.
+#[derive(Debug)]
+pub(super) struct Sandbox {
+    /// The pod's namespace.
+    pub(super) netns: Namespace,
+    /// The namespace that this process was started in.
+    home: Namespace,
+    /// A socket in the pod's.
+    pub(super) socket: Socket,
+}
+
+impl Sandbox {
+    fn new(path: &str) -> Result<Self, net::Error> {
+        let netns = Namespace::open(path)?;
+        let home = Namespace::current()?;
+        let socket = netns.within(&home, Socket::open).flatten()?;
+        Ok(Self { netns, home, socket })
+    }
+
+    /// Whether it is the node's own namespace.
+    fn is_the_nodes(&self) -> bool {
+        is_the_nodes(self.netns.identity(), self.home.identity())
+    }
+
+    /// Runs `work` inside the pod's namespace.
+    ///
+    /// # Errors
+    /// Of entering or of returning.
+    pub(super) fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T, net::Error> {
+        self.netns.within(&self.home, work)
+    }
+}
 
 /// Opens the pod's namespace for ADD or CHECK.
 ///
 /// # Errors
 /// Code 4 if there is none at the path, or if it is the node's own: a process
 /// id that was used again makes `/proc/PID/ns/net` name the wrong one.
-pub(super) fn open(environment: &Environment) -> Result<Namespace, Error> {
+pub(super) fn open(environment: &Environment) -> Result<Sandbox, Error> {
     let path = &environment.netns;
     let invalid = |msg: String| Error::new(Code::INVALID_ENVIRONMENT, msg);
-    let netns = Namespace::open(path).map_err(|error| {
+    let sandbox = Sandbox::new(path).map_err(|error| {
         invalid(format!("CNI_NETNS={path}: {error}"))
             .details("name the network namespace of a running container")
     })?;
-    if !environment.netns_override && is_nodes_own(netns.identity()) {
+    if !environment.netns_override && sandbox.is_the_nodes() {
         return Err(invalid(format!("CNI_NETNS={path} is the node's own network namespace"))
             .details("name the container's; CNI_NETNS_OVERRIDE=1 means the node's"));
     }
-    Ok(netns)
+    Ok(sandbox)
 }
 
 /// Opens the pod's namespace for DEL, which goes on without: `None` if there is
 /// none any more, or if it is the node's own.
-pub(super) fn open_if_alive(environment: &Environment) -> Option<Namespace> {
+pub(super) fn open_if_alive(environment: &Environment) -> Option<Sandbox> {
     if environment.netns.is_empty() {
         return None;
     }
-    match Namespace::open(&environment.netns) {
-        Ok(netns) if environment.netns_override || !is_nodes_own(netns.identity()) => Some(netns),
+    match Sandbox::new(&environment.netns) {
+        Ok(sandbox) if environment.netns_override || !sandbox.is_the_nodes() => Some(sandbox),
         Ok(_) => {
             log::warn!("CNI_NETNS={} is the node's own: left alone", environment.netns);
             None
@@ -49,10 +82,14 @@ pub(super) fn open_if_alive(environment: &Environment) -> Option<Namespace> {
 
 /// Whether the runtime names the node's own namespace without meaning to.
 pub(super) fn names_the_nodes_own(environment: &Environment) -> bool {
-    !environment.netns_override
-        && Namespace::open(&environment.netns).is_ok_and(|netns| is_nodes_own(netns.identity()))
+    let identities = || {
+        let (netns, home) = (Namespace::open(&environment.netns)?, Namespace::current()?);
+        Ok::<_, net::Error>((netns.identity(), home.identity()))
+    };
+    !environment.netns_override && identities().is_ok_and(|(netns, home)| is_the_nodes(netns, home))
 }
 
-fn is_nodes_own(identity: Identity) -> bool {
-    net::ns::Identity::current() == Some(identity) || Identity::of_init() == Some(identity)
+/// Of process 1 as well: a runtime may have been started in a namespace of its own.
+fn is_the_nodes(netns: Identity, home: Identity) -> bool {
+    netns == home || Identity::of_init() == Some(netns)
 }
