@@ -44,6 +44,7 @@ const INET6: u8 = 10;
 const NODAD: u8 = 2;
 const UNIVERSE: u8 = 0;
 const LINK: u8 = 253;
+const SETNEIGHTBL: u16 = 67;
 const PERMANENT: u16 = 0x80;
 
 /// The pods' next hop.
@@ -115,7 +116,8 @@ impl<'a> Wish<'a> {
     }
 
     /// The pair, the host's end up from the start; it has no carrier yet, so
-    /// the kernel generates no address before it is told not to.
+    /// the kernel generates no address before it is told not to. What rtnetlink
+    /// can set goes there: a file below /proc/sys takes longer.
     fn set_up_host(&self, netns: i32) -> Outcome {
         let mut batch = Batch::default();
         let mut peer = link_header(self.pod.index, 0);
@@ -130,19 +132,17 @@ impl<'a> Wish<'a> {
         batch.push(NEWLINK, CREATE_EXCL, &link);
         let (index, name) = (self.host.index, self.host.name);
         let v4 = self.addresses.iter().any(IpAddr::is_ipv4);
+        batch.push(SETLINK, 0, &host_families(index, v4, self.ipv6()));
+        if v4 {
+            batch.push(SETNEIGHTBL, 0, &without_proxy_delay(index));
+        }
         if self.ipv6() {
-            batch.push(SETLINK, 0, &without_generated_address(index));
             batch.push(NEWADDR, CREATE_EXCL, &address(index, link_local(self.host.mac), 64));
         }
         for ip in &self.addresses {
             batch.push(NEWROUTE, CREATE_EXCL, &route(index, Some(*ip), None));
         }
         batch.send()?;
-        if v4 {
-            sysctl(&format!("ipv4/conf/{name}/route_localnet"), "1")?;
-            sysctl(&format!("ipv4/neigh/{name}/proxy_delay"), "0")?;
-            sysctl(&format!("ipv4/conf/{name}/proxy_arp"), "1")?;
-        }
         if self.ipv6() {
             sysctl(&format!("ipv6/conf/{name}/accept_dad"), "0")?;
         }
@@ -218,9 +218,36 @@ fn link_header(index: u32, up: u32) -> Vec<u8> {
 }
 
 fn without_generated_address(index: u32) -> Vec<u8> {
+    host_families(index, false, true)
+}
+
+/// `IFLA_AF_SPEC`: proxy_arp and route_localnet on, and no generated address.
+fn host_families(index: u32, v4: bool, v6: bool) -> Vec<u8> {
     let mut message = link_header(index, 0);
     nested(&mut message, 26, |families| {
-        nested(families, INET6.into(), |inet6| attribute(inet6, 8, &[1]));
+        if v4 {
+            nested(families, INET.into(), |inet| {
+                nested(inet, 1, |conf| {
+                    for parameter in [3, 26] {
+                        attribute(conf, parameter, &1u32.to_ne_bytes());
+                    }
+                });
+            });
+        }
+        if v6 {
+            nested(families, INET6.into(), |inet6| attribute(inet6, 8, &[1]));
+        }
+    });
+    message
+}
+
+/// `struct ndtmsg`.
+fn without_proxy_delay(index: u32) -> Vec<u8> {
+    let mut message = vec![INET, 0, 0, 0];
+    attribute(&mut message, 1, b"arp_cache\0");
+    nested(&mut message, 6, |parameters| {
+        attribute(parameters, 1, &index.to_ne_bytes());
+        attribute(parameters, 13, &0u64.to_ne_bytes());
     });
     message
 }

@@ -6,7 +6,7 @@ use crate::{
     net::{
         Error, Socket, addr,
         link::{self, Link},
-        route,
+        route::{self, Found},
     },
     pod::{
         identity::{GROUPS, is_marked},
@@ -29,14 +29,7 @@ pub fn uplink(socket: &mut Socket, own: &[IpAddr]) -> Result<Option<Uplink>, Err
         let Some(default) = default.filter(|found| found.route.destination.prefix() == 0) else {
             continue;
         };
-        // Of several paths, the narrowest.
-        let mut narrowest: Option<Uplink> = None;
-        for device in default.devices {
-            let Some(link) = link::by_index(socket, device)? else { continue };
-            if narrowest.as_ref().is_none_or(|narrowest| link.mtu < narrowest.mtu) {
-                narrowest = Some(Uplink { device: link.name, mtu: link.mtu });
-            }
-        }
+        let narrowest = narrowest(socket, &default)?;
         if narrowest.is_some() {
             return Ok(narrowest);
         }
@@ -54,6 +47,21 @@ pub fn uplink(socket: &mut Socket, own: &[IpAddr]) -> Result<Option<Uplink>, Err
     links.retain(|link| link.up && !link.loopback && !is_pods(link));
     let smallest = links.into_iter().min_by_key(|link| link.mtu);
     Ok(smallest.map(|link| Uplink { device: link.name, mtu: link.mtu }))
+}
+
+/// Of the paths of a route, the narrowest; `None` if their devices are gone.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn narrowest(socket: &mut Socket, route: &Found) -> Result<Option<Uplink>, Error> {
+    let mut narrowest: Option<Uplink> = None;
+    for device in &route.devices {
+        let Some(link) = link::by_index(socket, *device)? else { continue };
+        if narrowest.as_ref().is_none_or(|narrowest| link.mtu < narrowest.mtu) {
+            narrowest = Some(Uplink { device: link.name, mtu: link.mtu });
+        }
+    }
+    Ok(narrowest)
 }
 
 fn is_pods(link: &Link) -> bool {

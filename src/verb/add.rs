@@ -20,7 +20,7 @@ use crate::{
     net::{
         Mac, Request, Socket, addr, devconf, forwarding,
         link::{self, Link},
-        route::Route,
+        route::{Found, Route},
         sysctl::Sysctl,
     },
     nft::{self, Ensured},
@@ -114,14 +114,20 @@ fn mac(call: &Call) -> Result<Option<Mac>, Error> {
 
 /// Makes the attachment that the lease asks for.
 fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachment, Error> {
+    let mut default = None;
     for address in &lease.addresses {
         require_usable(*address, &call.config)?;
         let replaced = prepared.claim.replaces.as_ref().map(|link| link.index);
-        facts::require_free(&mut prepared.host, *address, replaced, &call.config.host_prefix)?;
+        let prefix = &call.config.host_prefix;
+        let route = facts::require_free(&mut prepared.host, *address, replaced, prefix)?;
+        // Where nothing else leads there, the default route has answered.
+        let everywhere = |route: &Found| route.route.destination.prefix() == 0;
+        default = default.or(route.filter(everywhere).filter(|_| address.is_ipv4()));
     }
     let ipv6 = lease.addresses.iter().any(IpAddr::is_ipv6);
     let fabric = prepared.fabric.as_ref();
-    let choice = facts::mtu(&mut prepared.host, &call.config, &call.root, fabric, ipv6)?;
+    let default = default.as_ref();
+    let choice = facts::mtu(&mut prepared.host, &call.config, &call.root, fabric, ipv6, default)?;
     if let Some(warning) = &choice.warning {
         log::warn!("{warning}");
     }

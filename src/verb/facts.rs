@@ -4,6 +4,7 @@ use std::{fs, net::IpAddr};
 
 use crate::{
     cni::{Code, Config, Error, MtuMode, conf::MTU_RANGE},
+    fabric::uplink,
     net::{
         Socket,
         link::{self, Link},
@@ -22,7 +23,8 @@ use super::{fabric::Stamp, kernel};
 /// The name under which this binary reads Calico's MTU file.
 const CALICO_TYPE: &str = "calico";
 
-/// The MTU of an attachment with or without IPv6, and the words to log.
+/// The MTU of an attachment with or without IPv6, and the words to log. The
+/// node's IPv4 `default` route is looked up where it is not known.
 ///
 /// # Errors
 /// Of the kernel's answers.
@@ -32,6 +34,7 @@ pub(super) fn mtu(
     root: &Root,
     fabric: Option<&Stamp>,
     ipv6: bool,
+    default: Option<&Found>,
 ) -> Result<mtu::Choice, Error> {
     let mut remark = None;
     let file = (config.plugin_type == CALICO_TYPE && config.mtu.is_none())
@@ -47,7 +50,7 @@ pub(super) fn mtu(
     // With mtu configured, the uplink is only good for a warning.
     let uplink = match fabric.and_then(Stamp::uplink) {
         Some(narrowest) => Some(narrowest),
-        None => match uplink(host) {
+        None => match uplink_by(host, default) {
             Err(error) if config.mtu.is_none() => return Err(error),
             found => found.unwrap_or_default(),
         },
@@ -68,7 +71,17 @@ pub(super) fn mtu(
 /// # Errors
 /// Of the kernel's answers.
 pub fn uplink(host: &mut Socket) -> Result<Option<Uplink>, Error> {
-    crate::fabric::uplink::uplink(host, &[]).map_err(kernel)
+    uplink_by(host, None)
+}
+
+fn uplink_by(host: &mut Socket, default: Option<&Found>) -> Result<Option<Uplink>, Error> {
+    if let Some(default) = default {
+        let narrowest = uplink::narrowest(host, default).map_err(kernel)?;
+        if narrowest.is_some() {
+            return Ok(narrowest);
+        }
+    }
+    uplink::uplink(host, &[]).map_err(kernel)
 }
 
 /// What the pod has besides the interface `ifname`, and that interface if it
@@ -127,7 +140,8 @@ pub(super) fn is_routed(host: &mut Socket, address: IpAddr) -> Result<bool, Erro
 
 /// Refuses an address that the node has itself, or that a live attachment's
 /// route holds, be it ours or one of another plugin whose host links have the
-/// same `prefix`. The link of index `mine` does not count.
+/// same `prefix`. The link of index `mine` does not count. Returns the route
+/// that leads there now.
 ///
 /// # Errors
 /// Code 101 naming the address and its holder.
@@ -136,16 +150,16 @@ pub(super) fn require_free(
     address: IpAddr,
     mine: Option<u32>,
     prefix: &str,
-) -> Result<(), Error> {
-    let Some(found) = route::lookup(host, address).map_err(kernel)? else { return Ok(()) };
+) -> Result<Option<Found>, Error> {
+    let Some(found) = route::lookup(host, address).map_err(kernel)? else { return Ok(None) };
     let full = if address.is_ipv4() { 32 } else { 128 };
     let ([device], true) = (&found.devices[..], found.route.destination.prefix() == full) else {
-        return Ok(());
+        return Ok(Some(found));
     };
     let conflict = |msg: String| Err(Error::new(Code::CONFLICT, msg));
     let link = link::by_index(host, *device).map_err(kernel)?;
     let Some(link) = link.filter(|link| mine != Some(link.index)) else {
-        return Ok(());
+        return Ok(Some(found));
     };
     if found.local {
         return conflict(format!("IPAM gave {address}, which is {}'s own address", link.name))
@@ -166,6 +180,6 @@ pub(super) fn require_free(
                     ))
                 })
         }
-        _ => Ok(()),
+        _ => Ok(Some(found)),
     }
 }
