@@ -117,7 +117,7 @@ impl Namespace {
         message.attributes.push(NsidAttribute::Fd(fd));
         let what = "ask for the number of a network namespace";
         let request = Request::new(RouteNetlinkMessage::GetNsId(message), 0, what);
-        Socket::open()?.exchange(&[request]).map(|_| ())
+        Socket::open()?.apply(&[request])
     }
 
     /// The calling thread's own namespace.
