@@ -3,14 +3,17 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
 };
-use nix::errno::Errno;
+use nix::{errno::Errno, libc::RTM_NEWADDR};
 
-use super::{Error, Request, Socket};
+use super::{
+    Error, Request, Socket,
+    answer::{Answer, Reading},
+};
 
 /// Adds an address. One of IPv6 is usable at once: on a link with two ends
 /// there is nobody to ask whether it is taken (`IFA_F_NODAD`).
@@ -43,7 +46,8 @@ pub fn of_link(socket: &mut Socket, index: u32) -> Result<Vec<IpNetwork>, Error>
     message.header.index = index;
     let what = format!("list the addresses of link number {index}");
     let request = Request::new(RouteNetlinkMessage::GetAddress(message), 0, what);
-    Ok(socket.dump(&request)?.iter().filter_map(|answer| read(answer, index)).collect())
+    let found = socket.dump(&request, read)?;
+    Ok(found.into_iter().filter(|(link, _)| *link == index).map(|(_, address)| address).collect())
 }
 
 /// The addresses of all links, with the links' indexes.
@@ -52,15 +56,7 @@ pub fn of_link(socket: &mut Socket, index: u32) -> Result<Vec<IpNetwork>, Error>
 /// The kernel's refusal, or `EINTR` if the list never held still.
 pub fn all(socket: &mut Socket) -> Result<Vec<(u32, IpNetwork)>, Error> {
     let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    let answers = socket.dump(&Request::new(message, 0, "list addresses"))?;
-    let index = |answer: &RouteNetlinkMessage| match answer {
-        RouteNetlinkMessage::NewAddress(message) => Some(message.header.index),
-        _ => None,
-    };
-    Ok(answers
-        .iter()
-        .filter_map(|answer| Some((index(answer)?, read(answer, index(answer)?)?)))
-        .collect())
+    socket.dump(&Request::new(message, 0, "list addresses"), read)
 }
 
 fn describe(index: u32, address: IpNetwork) -> AddressMessage {
@@ -77,19 +73,21 @@ fn describe(index: u32, address: IpNetwork) -> AddressMessage {
     message
 }
 
-fn read(answer: &RouteNetlinkMessage, index: u32) -> Option<IpNetwork> {
-    let RouteNetlinkMessage::NewAddress(message) = answer else { return None };
-    let attributes = || message.attributes.iter();
+/// An address with the index of its link.
+pub(super) fn read(answer: &Answer<'_>) -> Reading<(u32, IpNetwork)> {
+    if answer.kind != RTM_NEWADDR {
+        return Ok(None);
+    }
+    let AddressMessage { header, attributes, .. } = AddressMessage::parse(answer.body)?;
     // IFA_LOCAL is the address itself where IFA_ADDRESS is a peer's.
-    let local = attributes().find_map(|attribute| match attribute {
+    let local = attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(ip) => Some(*ip),
         _ => None,
     });
-    let address = attributes().find_map(|attribute| match attribute {
+    let address = attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Address(ip) => Some(*ip),
         _ => None,
     });
-    (message.header.index == index)
-        .then(|| IpNetwork::new(local.or(address)?, message.header.prefix_len).ok())
-        .flatten()
+    let network = local.or(address).and_then(|ip| IpNetwork::new(ip, header.prefix_len).ok());
+    Ok(network.map(|network| (header.index, network)))
 }

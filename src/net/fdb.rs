@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{
         NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
     },
 };
-use nix::errno::Errno;
+use nix::{errno::Errno, libc::RTM_NEWNEIGH};
 
 use super::{Error, Mac, Request, Socket};
 
@@ -63,11 +63,13 @@ pub fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<Entry>, Error> {
     message.header.ifindex = index;
     let what = "list forwarding entries";
     let request = Request::new(RouteNetlinkMessage::GetNeighbour(message), 0, what);
-    Ok(socket.dump(&request)?.iter().filter_map(|answer| read(answer, index)).collect())
+    socket.dump(&request, |answer| match answer.kind {
+        RTM_NEWNEIGH => Ok(permanent_of(&NeighbourMessage::parse(answer.body)?, index)),
+        _ => Ok(None),
+    })
 }
 
-fn read(answer: &RouteNetlinkMessage, index: u32) -> Option<Entry> {
-    let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return None };
+fn permanent_of(entry: &NeighbourMessage, index: u32) -> Option<Entry> {
     let header = &entry.header;
     // One bit of several: `bridge fdb` sets another beside it.
     let permanent = u16::from(header.state) & u16::from(NeighbourState::Permanent) != 0;

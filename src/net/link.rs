@@ -2,19 +2,28 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{
+    DecodeError, Emitable, NLM_F_CREATE, NLM_F_EXCL, NlasIterator, parse_u32,
+};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     link::{
         AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoKind, InfoVeth, LinkAttribute,
-        LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+        LinkExtentMask, LinkFlags, LinkHeader, LinkMessage,
     },
 };
-use nix::errno::Errno;
+use nix::{
+    errno::Errno,
+    libc::{
+        IFLA_ADDRESS, IFLA_GROUP, IFLA_IFALIAS, IFLA_IFNAME, IFLA_INFO_DATA, IFLA_INFO_KIND,
+        IFLA_LINK, IFLA_LINKINFO, IFLA_MTU, RTM_NEWLINK,
+    },
+};
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 
 use super::{
     Error, Mac, Request, Socket,
+    answer::{Answer, Reading, text},
     devconf::{self, Devconf},
     tunnel::{Vxlan, read_vxlan},
 };
@@ -120,9 +129,11 @@ pub fn make_veth(
     let mut requests = before;
     requests.push(create_veth(host, pod, netns));
     requests.push(described(0, Some(LinkAttribute::IfName(host.name.clone())), &host.name));
-    let answers = socket.exchange(&requests)?;
-    let link = answers.iter().find_map(Link::read);
-    link.ok_or_else(|| Error::new(format!("look up link {}", host.name), Errno::ENODEV))
+    let links = socket.exchange(&requests, Link::read)?;
+    links
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::new(format!("look up link {}", host.name), Errno::ENODEV))
 }
 
 /// Names the owner of a link.
@@ -224,12 +235,12 @@ pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, Error> 
 /// The kernel's refusal, or `EINTR` if the list never held still.
 pub fn all(socket: &mut Socket) -> Result<Vec<Link>, Error> {
     let request = Request::new(RouteNetlinkMessage::GetLink(without_stats()), 0, "list links");
-    Ok(socket.dump(&request)?.iter().filter_map(Link::read).collect())
+    socket.dump(&request, Link::read)
 }
 
 fn query(socket: &mut Socket, request: Request) -> Result<Option<Link>, Error> {
-    match socket.exchange(&[request]) {
-        Ok(answers) => Ok(answers.iter().find_map(Link::read)),
+    match socket.exchange(&[request], Link::read) {
+        Ok(links) => Ok(links.into_iter().next()),
         Err(error) if error.errno == Errno::ENODEV => Ok(None),
         Err(error) => Err(error),
     }
@@ -252,46 +263,60 @@ fn without_stats() -> LinkMessage {
 }
 
 impl Link {
-    fn read(message: &RouteNetlinkMessage) -> Option<Self> {
-        let RouteNetlinkMessage::NewLink(message) = message else { return None };
-        let flags = message.header.flags;
-        let mut link = Self {
-            index: message.header.index,
+    pub(super) fn read(answer: &Answer<'_>) -> Reading<Self> {
+        if answer.kind != RTM_NEWLINK {
+            return Ok(None);
+        }
+        let header = LinkHeader::parse(answer.body)?;
+        let mut link = Self::without_attributes(&header);
+        for attribute in answer.attributes(header.buffer_len()) {
+            let attribute = attribute?;
+            let value = attribute.value();
+            match attribute.kind() {
+                IFLA_IFNAME => link.name = text(value),
+                IFLA_IFALIAS => link.alias = Some(text(value)),
+                IFLA_GROUP => link.group = parse_u32(value)?,
+                IFLA_MTU => link.mtu = parse_u32(value)?,
+                IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
+                IFLA_LINK => link.peer_index = Some(parse_u32(value)?),
+                IFLA_LINKINFO => link.read_info(value)?,
+                _ => {}
+            }
+        }
+        Ok(Some(link))
+    }
+
+    fn without_attributes(header: &LinkHeader) -> Self {
+        Self {
+            index: header.index,
             name: String::new(),
             alias: None,
             group: 0,
             mtu: 0,
             mac: None,
-            up: flags.contains(LinkFlags::Up),
-            loopback: flags.contains(LinkFlags::Loopback),
+            up: header.flags.contains(LinkFlags::Up),
+            loopback: header.flags.contains(LinkFlags::Loopback),
             kind: None,
             peer_index: None,
             vxlan: None,
-        };
-        for attribute in &message.attributes {
-            match attribute {
-                LinkAttribute::IfName(name) => link.name.clone_from(name),
-                LinkAttribute::IfAlias(alias) => link.alias = Some(alias.clone()),
-                LinkAttribute::Group(group) => link.group = *group,
-                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-                LinkAttribute::Address(octets) => {
-                    link.mac = octets.as_slice().try_into().ok().map(Mac);
-                }
-                LinkAttribute::Link(index) => link.peer_index = Some(*index),
-                LinkAttribute::LinkInfo(infos) => link.read_info(infos),
-                _ => {}
-            }
         }
-        Some(link)
     }
 
-    fn read_info(&mut self, infos: &[LinkInfo]) {
-        for info in infos {
-            match info {
-                LinkInfo::Kind(kind) => self.kind = Some(kind.to_string()),
-                LinkInfo::Data(InfoData::Vxlan(data)) => self.vxlan = read_vxlan(data),
+    /// The kernel tells the kind before what is peculiar to it.
+    fn read_info(&mut self, infos: &[u8]) -> Result<(), DecodeError> {
+        for info in NlasIterator::new(infos) {
+            let info = info?;
+            match info.kind() {
+                IFLA_INFO_KIND => self.kind = Some(text(info.value())),
+                IFLA_INFO_DATA if self.kind.as_deref() == Some("vxlan") => {
+                    self.vxlan = read_vxlan(info.value())?;
+                }
                 _ => {}
             }
         }
+        Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

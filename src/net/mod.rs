@@ -7,6 +7,7 @@
 //! callers see names, numbers and addresses. It knows nothing of CNI.
 
 pub mod addr;
+mod answer;
 pub mod devconf;
 mod error;
 pub mod fdb;
@@ -16,6 +17,7 @@ mod mac;
 pub mod monitor;
 pub mod neigh;
 pub mod ns;
+mod request;
 pub mod route;
 mod socket;
 pub mod sysctl;
@@ -24,4 +26,5 @@ pub mod tunnel;
 pub use error::Error;
 pub use mac::Mac;
 pub use ns::Namespace;
-pub use socket::{Failed, Request, Socket};
+pub use request::Request;
+pub use socket::{Failed, Socket};

@@ -2,15 +2,18 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
     route::RouteType,
 };
-use nix::errno::Errno;
+use nix::{errno::Errno, libc::RTM_NEWNEIGH};
 
-use super::{Error, Mac, Request, Socket};
+use super::{
+    Error, Mac, Request, Socket,
+    answer::{Answer, Reading},
+};
 
 /// An entry that is never asked for on the wire.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,21 +55,23 @@ pub struct Known {
 pub fn lookup(socket: &mut Socket, index: u32, address: IpAddr) -> Result<Option<Known>, Error> {
     let message = RouteNetlinkMessage::GetNeighbour(describe(index, address));
     let request = Request::new(message, 0, format!("look up neighbour {address}"));
-    let answers = match socket.exchange(&[request]) {
-        Err(error) if error.is_absent() => return Ok(None),
-        answers => answers?,
-    };
-    Ok(answers.iter().find_map(|answer| {
-        let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return None };
-        let mac = entry.attributes.iter().find_map(|attribute| match attribute {
-            NeighbourAttribute::LinkLayerAddress(octets) => octets.as_slice().try_into().ok(),
-            _ => None,
-        });
-        Some(Known {
-            mac: mac.map(Mac),
-            permanent: entry.header.state == NeighbourState::Permanent,
-        })
-    }))
+    match socket.exchange(&[request], read) {
+        Err(error) if error.is_absent() => Ok(None),
+        entries => Ok(entries?.into_iter().next()),
+    }
+}
+
+pub(super) fn read(answer: &Answer<'_>) -> Reading<Known> {
+    if answer.kind != RTM_NEWNEIGH {
+        return Ok(None);
+    }
+    let entry = NeighbourMessage::parse(answer.body)?;
+    let mac = entry.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(octets) => octets.as_slice().try_into().ok(),
+        _ => None,
+    });
+    let permanent = entry.header.state == NeighbourState::Permanent;
+    Ok(Some(Known { mac: mac.map(Mac), permanent }))
 }
 
 /// The permanent entries of a link, of both families.
@@ -77,12 +82,13 @@ pub fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<Neighbour>, Erro
     let mut message = NeighbourMessage::default();
     message.attributes.push(NeighbourAttribute::IfIndex(index));
     let request = Request::new(RouteNetlinkMessage::GetNeighbour(message), 0, "list neighbours");
-    let entries = socket.dump(&request)?;
-    Ok(entries.iter().filter_map(|answer| read_permanent(answer, index)).collect())
+    socket.dump(&request, |answer| match answer.kind {
+        RTM_NEWNEIGH => Ok(permanent_of(&NeighbourMessage::parse(answer.body)?, index)),
+        _ => Ok(None),
+    })
 }
 
-fn read_permanent(answer: &RouteNetlinkMessage, index: u32) -> Option<Neighbour> {
-    let RouteNetlinkMessage::NewNeighbour(entry) = answer else { return None };
+fn permanent_of(entry: &NeighbourMessage, index: u32) -> Option<Neighbour> {
     let header = &entry.header;
     if header.ifindex != index || header.state != NeighbourState::Permanent {
         return None;

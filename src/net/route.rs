@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
@@ -11,9 +11,13 @@ use netlink_packet_route::{
         RouteProtocol, RouteScope, RouteType, RouteVia,
     },
 };
-use nix::errno::Errno;
+use nix::{errno::Errno, libc::RTM_NEWROUTE};
 
-use super::{Error, Request, Socket, socket::BATCH};
+use super::{
+    Error, Request, Socket,
+    answer::{Answer, Reading},
+    socket::BATCH,
+};
 
 /// The table that routes without one go to (RT_TABLE_MAIN).
 pub const TABLE_MAIN: u32 = 254;
@@ -253,8 +257,8 @@ pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Err
     message.attributes.push(RouteAttribute::Destination(address.into()));
     let what = format!("look up the route to {address}");
     let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, what);
-    match socket.exchange(&[request]) {
-        Ok(answers) => Ok(answers.iter().filter_map(read).find(Found::leads_somewhere)),
+    match socket.exchange(&[request], read) {
+        Ok(found) => Ok(found.into_iter().find(Found::leads_somewhere)),
         Err(error) if NOWHERE.contains(&error.errno) => Ok(None),
         Err(error) => Err(error),
     }
@@ -281,7 +285,7 @@ fn dump(socket: &mut Socket, ipv6: bool, protocol: RouteProtocol) -> Result<Vec<
     message.header.address_family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
     message.header.protocol = protocol;
     let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, "list routes");
-    Ok(socket.dump(&request)?.iter().filter_map(read).collect())
+    socket.dump(&request, read)
 }
 
 /// How the kernel would send to each of `addresses`: the resolved path, with
@@ -306,10 +310,9 @@ pub fn resolve(socket: &mut Socket, addresses: &[IpAddr]) -> Result<Vec<Option<F
     let mut found = HashMap::new();
     for chunk in addresses.chunks(BATCH) {
         let requests: Vec<Request> = chunk.iter().map(ask).collect();
-        let answers = socket.exchange(&requests)?;
+        let paths = socket.exchange(&requests, read)?.into_iter();
         found.extend(
-            (answers.iter().filter_map(read).filter(Found::leads_somewhere))
-                .map(|path| (path.route.destination.ip(), path)),
+            paths.filter(Found::leads_somewhere).map(|path| (path.route.destination.ip(), path)),
         );
     }
     for (address, path) in found.iter_mut().filter(|(_, path)| path.route.mtu.is_some()) {
@@ -322,8 +325,15 @@ fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-fn read(answer: &RouteNetlinkMessage) -> Option<Found> {
-    let RouteNetlinkMessage::NewRoute(message) = answer else { return None };
+pub(super) fn read(answer: &Answer<'_>) -> Reading<Found> {
+    match answer.kind {
+        RTM_NEWROUTE => Ok(found(&RouteMessage::parse(answer.body)?)),
+        _ => Ok(None),
+    }
+}
+
+/// `None` for kinds of routes that nobody here makes.
+fn found(message: &RouteMessage) -> Option<Found> {
     let header = &message.header;
     let kind = match header.kind {
         RouteType::BlackHole => Kind::Blackhole,

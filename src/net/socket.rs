@@ -9,10 +9,8 @@
 use std::{io, os::fd::AsRawFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkMessage,
-    NetlinkPayload,
+    DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLMSG_DONE, NLMSG_ERROR,
 };
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{Socket as RawSocket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::{
     errno::Errno,
@@ -25,16 +23,13 @@ use nix::{
     },
 };
 
-use super::Error;
+use super::{
+    Error, Request,
+    answer::{Answer, Answers, Reading},
+};
 
 /// One datagram of the kernel is never larger (netlink_dump, af_netlink.c).
 const RECEIVE_BYTES: usize = 32 * 1024;
-/// `struct nlmsghdr`.
-const HEADER_BYTES: usize = 16;
-/// The acknowledgement carries attributes behind the echoed header.
-const NLM_F_ACK_TLVS: u16 = 0x200;
-/// The kernel's explanation as text.
-const NLMSGERR_ATTR_MSG: u16 = 1;
 /// Messages in one send: their answers have to fit into the socket's receive
 /// buffer (net.core.rmem_default, 212992 bytes).
 pub(super) const BATCH: usize = 100;
@@ -52,45 +47,6 @@ const PATIENCE_SECONDS: i64 = 10;
 /// How often an interrupted dump is begun again.
 const DUMP_ATTEMPTS: u32 = 20;
 
-/// A message to the kernel with the words to report it by.
-#[derive(Clone, Debug)]
-pub struct Request {
-    message: RouteNetlinkMessage,
-    flags: u16,
-    what: String,
-    tolerated: Vec<Errno>,
-}
-
-impl Request {
-    pub(super) fn new(message: RouteNetlinkMessage, flags: u16, what: impl Into<String>) -> Self {
-        Self { message, flags, what: what.into(), tolerated: Vec::new() }
-    }
-
-    /// The same request, for which `errno` counts as success.
-    #[must_use]
-    pub fn tolerate(mut self, errno: Errno) -> Self {
-        self.tolerated.push(errno);
-        self
-    }
-
-    /// What is reported when it fails.
-    pub fn what(&self) -> &str {
-        &self.what
-    }
-
-    fn emit(&self, sequence: u32, extra_flags: u16, buffer: &mut Vec<u8>) {
-        let mut message = NetlinkMessage::from(self.message.clone());
-        message.header.flags = NLM_F_REQUEST | self.flags | extra_flags;
-        message.header.sequence_number = sequence;
-        message.finalize();
-        let start = buffer.len();
-        buffer.resize(start + message.buffer_len().next_multiple_of(4), 0);
-        if let Some(space) = buffer.get_mut(start..) {
-            message.serialize(space);
-        }
-    }
-}
-
 /// A request of a batch that the kernel refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Failed {
@@ -105,7 +61,12 @@ pub struct Failed {
 pub struct Socket {
     raw: RawSocket,
     sequence: u32,
+    /// What is sent, and then what comes back.
+    buffer: Vec<u8>,
 }
+
+/// What becomes of an answer that is no error.
+type Take<'a> = dyn FnMut(&Answer<'_>) -> Result<(), DecodeError> + 'a;
 
 impl Socket {
     /// Opens a socket in the calling thread's network namespace.
@@ -125,21 +86,27 @@ impl Socket {
             Ok(raw)
         };
         let raw = open().map_err(|error| Error::from_io("open a netlink socket", &error))?;
-        Ok(Self { raw, sequence: 0 })
+        Ok(Self { raw, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BYTES) })
     }
 
     /// Sends all requests at once and waits for the last one's answer.
-    /// Returns what the queries among them answered, in order.
+    /// Returns what `read` makes of what the queries among them answered, in
+    /// order.
     ///
     /// # Errors
     /// The first request that failed with an errno that it does not tolerate;
     /// those behind it were carried out all the same.
-    pub(super) fn exchange(
+    pub(super) fn exchange<T>(
         &mut self,
         requests: &[Request],
-    ) -> Result<Vec<RouteNetlinkMessage>, Error> {
-        let (answers, failures) = self.converse(requests)?;
-        failures.into_iter().next().map_or(Ok(answers), |failure| Err(failure.error))
+        read: impl Fn(&Answer<'_>) -> Reading<T>,
+    ) -> Result<Vec<T>, Error> {
+        let mut objects = Vec::new();
+        let failures = self.converse(requests, &mut |answer| {
+            objects.extend(read(answer)?);
+            Ok(())
+        })?;
+        failures.into_iter().next().map_or(Ok(objects), |failure| Err(failure.error))
     }
 
     /// Carries out changes.
@@ -147,7 +114,8 @@ impl Socket {
     /// # Errors
     /// As for a batch: the first request that failed.
     pub fn apply(&mut self, requests: &[Request]) -> Result<(), Error> {
-        self.exchange(requests).map(|_| ())
+        let failures = self.converse(requests, &mut |_| Ok(()))?;
+        failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.error))
     }
 
     /// Carries out any number of changes, several hundred to a send, and goes
@@ -160,8 +128,8 @@ impl Socket {
         let mut failures = Vec::new();
         for (number, chunk) in requests.chunks(many).enumerate() {
             let start = number * many;
-            match self.converse(chunk) {
-                Ok((_, failed)) => failures.extend(
+            match self.converse(chunk, &mut |_| Ok(())) {
+                Ok(failed) => failures.extend(
                     failed.into_iter().map(|failed| Failed { at: start + failed.at, ..failed }),
                 ),
                 Err(error) => failures.push(Failed { at: start, error }),
@@ -180,8 +148,8 @@ impl Socket {
         (bytes / ANSWER_BYTES).clamp(BATCH, CHANGES)
     }
 
-    /// Sends all requests at once, and gathers what the queries among them
-    /// answered and which ones failed.
+    /// Sends all requests at once, hands over what the queries among them
+    /// answered, and gathers which ones failed.
     ///
     /// A socket that overran stays congested until it has been read empty, and
     /// the kernel drops the answers to come: what is still there is read then,
@@ -189,39 +157,38 @@ impl Socket {
     fn converse(
         &mut self,
         requests: &[Request],
-    ) -> Result<(Vec<RouteNetlinkMessage>, Vec<Failed>), Error> {
-        let (mut answers, mut failures) = (Vec::new(), Vec::new());
-        let Some((last, _)) = requests.split_last() else { return Ok((answers, failures)) };
+        take: &mut Take<'_>,
+    ) -> Result<Vec<Failed>, Error> {
+        let mut failures = Vec::new();
+        let Some((last, before)) = requests.split_last() else { return Ok(failures) };
         let first = self.sequence.wrapping_add(1);
-        let mut bytes = Vec::new();
-        for request in requests {
-            self.sequence = self.sequence.wrapping_add(1);
-            let ack = if std::ptr::eq(request, last) { NLM_F_ACK } else { 0 };
-            request.emit(self.sequence, ack, &mut bytes);
+        self.buffer.clear();
+        for request in before {
+            self.emit(request, 0);
         }
-        self.send(&bytes, last.what())?;
-        let end = self.sequence;
+        self.emit(last, NLM_F_ACK);
+        self.send(last.what())?;
         let mut done = false;
         let mut overrun = None;
         while !done {
             let waits = if overrun.is_some() { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
-            let datagram = match self.receive(last.what(), waits) {
-                Ok(datagram) => datagram,
+            match self.receive(last.what(), waits) {
+                Ok(()) => {}
                 Err(error) if error.errno == Errno::ENOBUFS => {
                     overrun = Some(error);
                     continue;
                 }
                 Err(error) if error.errno == Errno::EAGAIN && overrun.is_some() => break,
                 Err(error) => return Err(error),
-            };
-            for reply in Replies(&datagram) {
-                let at = reply.sequence.wrapping_sub(first) as usize;
+            }
+            for answer in Answers(&self.buffer) {
+                let at = answer.sequence.wrapping_sub(first) as usize;
                 let Some(request) = requests.get(at) else { continue };
-                if reply.kind == NLMSG_ERROR {
-                    done |= reply.sequence == end;
-                    failures.extend(reply.error(request).map(|error| Failed { at, error }));
+                if answer.kind == NLMSG_ERROR {
+                    done |= answer.sequence == self.sequence;
+                    failures.extend(answer.error(request).map(|error| Failed { at, error }));
                 } else {
-                    answers.push(reply.decode(request)?);
+                    take(&answer).map_err(|error| unreadable(request, &error))?;
                 }
             }
         }
@@ -230,7 +197,7 @@ impl Socket {
                 error.words = Some("more answers than the receive buffer holds".to_owned());
                 Err(error)
             }
-            _ => Ok((answers, failures)),
+            _ => Ok(failures),
         }
     }
 
@@ -239,47 +206,60 @@ impl Socket {
     ///
     /// # Errors
     /// The kernel's refusal, or `EINTR` if the list never held still.
-    pub(super) fn dump(&mut self, query: &Request) -> Result<Vec<RouteNetlinkMessage>, Error> {
+    pub(super) fn dump<T>(
+        &mut self,
+        query: &Request,
+        read: impl Fn(&Answer<'_>) -> Reading<T>,
+    ) -> Result<Vec<T>, Error> {
         for _ in 0..DUMP_ATTEMPTS {
-            if let Some(objects) = self.dump_once(query)? {
+            let mut objects = Vec::new();
+            let held_still = self.dump_once(query, &mut |answer| {
+                objects.extend(read(answer)?);
+                Ok(())
+            })?;
+            if held_still {
                 return Ok(objects);
             }
         }
         Err(Error::new(query.what(), Errno::EINTR))
     }
 
-    fn dump_once(&mut self, query: &Request) -> Result<Option<Vec<RouteNetlinkMessage>>, Error> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut bytes = Vec::new();
-        query.emit(self.sequence, NLM_F_DUMP, &mut bytes);
-        self.send(&bytes, query.what())?;
-        let mut objects = Vec::new();
+    fn dump_once(&mut self, query: &Request, take: &mut Take<'_>) -> Result<bool, Error> {
+        self.buffer.clear();
+        self.emit(query, NLM_F_DUMP);
+        self.send(query.what())?;
         let mut interrupted = false;
         loop {
-            let datagram = self.receive(query.what(), MsgFlags::empty())?;
-            for reply in Replies(&datagram).filter(|reply| reply.sequence == self.sequence) {
-                interrupted |= reply.flags & NLM_F_DUMP_INTR != 0;
-                match reply.kind {
+            self.receive(query.what(), MsgFlags::empty())?;
+            let answers = Answers(&self.buffer);
+            for answer in answers.filter(|answer| answer.sequence == self.sequence) {
+                interrupted |= answer.flags & NLM_F_DUMP_INTR != 0;
+                match answer.kind {
                     NLMSG_DONE => {
-                        return match reply.errno() {
-                            Some(Errno::EINTR) => Ok(None),
+                        return match answer.errno() {
+                            Some(Errno::EINTR) => Ok(false),
                             Some(errno) => Err(Error::new(query.what(), errno)),
-                            None => Ok((!interrupted).then_some(objects)),
+                            None => Ok(!interrupted),
                         };
                     }
-                    NLMSG_ERROR => match reply.error(query) {
-                        Some(error) => return Err(error),
-                        None => return Ok((!interrupted).then_some(objects)),
-                    },
-                    _ => objects.push(reply.decode(query)?),
+                    NLMSG_ERROR => {
+                        return answer.error(query).map_or(Ok(!interrupted), Err);
+                    }
+                    _ => take(&answer).map_err(|error| unreadable(query, &error))?,
                 }
             }
         }
     }
 
-    fn send(&self, bytes: &[u8], what: &str) -> Result<(), Error> {
+    /// Puts a request under the next number into the buffer.
+    fn emit(&mut self, request: &Request, extra_flags: u16) {
+        self.sequence = self.sequence.wrapping_add(1);
+        request.emit(self.sequence, extra_flags, &mut self.buffer);
+    }
+
+    fn send(&self, what: &str) -> Result<(), Error> {
         loop {
-            match self.raw.send(bytes, 0) {
+            match self.raw.send(&self.buffer, 0) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Error::from_io(what, &error)),
@@ -287,14 +267,15 @@ impl Socket {
         }
     }
 
-    /// The next datagram; `EAGAIN` if there is none and none is waited for.
-    fn receive(&self, what: &str, flags: MsgFlags) -> Result<Vec<u8>, Error> {
+    /// Reads the next datagram into the buffer; `EAGAIN` if there is none and
+    /// none is waited for.
+    fn receive(&mut self, what: &str, flags: MsgFlags) -> Result<(), Error> {
         let waits = !flags.contains(MsgFlags::MSG_DONTWAIT);
-        let mut buffer = Vec::with_capacity(RECEIVE_BYTES);
+        self.buffer.clear();
         loop {
-            match self.raw.recv(&mut buffer, flags.bits()) {
+            match self.raw.recv(&mut self.buffer, flags.bits()) {
                 Ok(0) => return Err(Error::new(what, Errno::EPIPE)),
-                Ok(_) => return Ok(buffer),
+                Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if waits && error.kind() == io::ErrorKind::WouldBlock => {
                     return Err(Error::new(what, Errno::ETIMEDOUT));
@@ -305,92 +286,14 @@ impl Socket {
     }
 }
 
+fn unreadable(request: &Request, error: &DecodeError) -> Error {
+    Error { what: request.what().to_owned(), errno: Errno::EBADMSG, words: Some(error.to_string()) }
+}
+
 impl std::fmt::Debug for Socket {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Socket(fd {})", self.raw.as_raw_fd())
     }
-}
-
-/// One message of a datagram, undecoded.
-struct Reply<'a> {
-    kind: u16,
-    flags: u16,
-    sequence: u32,
-    bytes: &'a [u8],
-}
-
-impl Reply<'_> {
-    /// The number of an NLMSG_ERROR or NLMSG_DONE; `None` for success.
-    fn errno(&self) -> Option<Errno> {
-        let code = i32::from_ne_bytes(field(self.bytes, HEADER_BYTES)?);
-        (code != 0).then(|| Errno::from_raw(code.wrapping_neg()))
-    }
-
-    fn error(&self, request: &Request) -> Option<Error> {
-        let errno = self.errno()?;
-        if request.tolerated.contains(&errno) {
-            return None;
-        }
-        Some(Error { what: request.what.clone(), errno, words: self.words() })
-    }
-
-    /// The text of the extended acknowledgement, which stands behind the
-    /// echoed header (netlink(7), NETLINK_EXT_ACK with NETLINK_CAP_ACK).
-    fn words(&self) -> Option<String> {
-        if self.flags & NLM_F_ACK_TLVS == 0 {
-            return None;
-        }
-        let mut attributes = self.bytes.get(HEADER_BYTES + 4 + HEADER_BYTES..)?;
-        loop {
-            let length = usize::from(u16::from_ne_bytes(field(attributes, 0)?));
-            let kind = u16::from_ne_bytes(field(attributes, 2)?);
-            let value = attributes.get(4..length)?;
-            if kind == NLMSGERR_ATTR_MSG {
-                let text = String::from_utf8_lossy(value);
-                return Some(text.trim_end_matches('\0').to_owned());
-            }
-            attributes = attributes.get(length.next_multiple_of(4)..)?;
-        }
-    }
-
-    fn decode(&self, request: &Request) -> Result<RouteNetlinkMessage, Error> {
-        let unreadable = |words: String| Error {
-            what: request.what.clone(),
-            errno: Errno::EBADMSG,
-            words: Some(words),
-        };
-        let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(self.bytes)
-            .map_err(|error| unreadable(error.to_string()))?;
-        match message.payload {
-            NetlinkPayload::InnerMessage(inner) => Ok(inner),
-            _ => Err(unreadable(format!("message type {}", self.kind))),
-        }
-    }
-}
-
-/// The messages of one datagram; a truncated tail ends the iteration.
-struct Replies<'a>(&'a [u8]);
-
-impl<'a> Iterator for Replies<'a> {
-    type Item = Reply<'a>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let length = u32::from_ne_bytes(field(self.0, 0)?) as usize;
-        let bytes = self.0.get(..length).filter(|bytes| bytes.len() >= HEADER_BYTES)?;
-        let reply = Reply {
-            kind: u16::from_ne_bytes(field(bytes, 4)?),
-            flags: u16::from_ne_bytes(field(bytes, 6)?),
-            sequence: u32::from_ne_bytes(field(bytes, 8)?),
-            bytes,
-        };
-        self.0 = self.0.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some(reply)
-    }
-}
-
-/// The `N` bytes at `offset`, if there are as many.
-fn field<const N: usize>(bytes: &[u8], offset: usize) -> Option<[u8; N]> {
-    bytes.get(offset..offset + N)?.try_into().ok()
 }
 
 #[cfg(test)]

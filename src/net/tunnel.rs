@@ -2,14 +2,14 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NlasIterator, Parseable};
 use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage},
 };
 use nix::errno::Errno;
 
-use super::{Mac, Request};
+use super::{Mac, Request, answer::Reading};
 
 /// A VXLAN device of the point-to-multipoint kind. Ours learns nothing, its
 /// entries are all given.
@@ -70,20 +70,21 @@ pub fn create_vxlan(name: &str, mtu: u32, mac: Mac, group: u32, vxlan: &Vxlan) -
     Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
 }
 
-/// Reads what a VXLAN device was created with.
-pub(super) fn read_vxlan(data: &[InfoVxlan]) -> Option<Vxlan> {
+/// Reads what a VXLAN device was created with (IFLA_INFO_DATA).
+pub(super) fn read_vxlan(data: &[u8]) -> Reading<Vxlan> {
     let (mut vni, mut port) = (None, None);
     let (mut local, mut parent, mut learning) = (None, 0, false);
-    for info in data {
-        match info {
-            InfoVxlan::Id(found) => vni = Some(*found),
-            InfoVxlan::Port(found) => port = Some(*found),
-            InfoVxlan::Local(ip) => local = Some(IpAddr::from(*ip)),
-            InfoVxlan::Local6(ip) => local = Some(IpAddr::from(*ip)),
-            InfoVxlan::Link(found) => parent = *found,
-            InfoVxlan::Learning(found) => learning = *found,
+    for info in NlasIterator::new(data) {
+        match InfoVxlan::parse(&info?)? {
+            InfoVxlan::Id(found) => vni = Some(found),
+            InfoVxlan::Port(found) => port = Some(found),
+            InfoVxlan::Local(ip) => local = Some(IpAddr::from(ip)),
+            InfoVxlan::Local6(ip) => local = Some(IpAddr::from(ip)),
+            InfoVxlan::Link(found) => parent = found,
+            InfoVxlan::Learning(found) => learning = found,
             _ => {}
         }
     }
-    Some(Vxlan { vni: vni?, port: port?, local, parent, learning })
+    let known = vni.zip(port);
+    Ok(known.map(|(vni, port)| Vxlan { vni, port, local, parent, learning }))
 }

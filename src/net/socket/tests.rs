@@ -28,7 +28,7 @@ fn each_of_many_refusals_is_told() {
     assert_eq!(told, (0..requests.len()).collect::<Vec<_>>());
     for (failed, request) in failures.iter().zip(&requests) {
         assert_eq!(failed.error.errno, Errno::ENETUNREACH, "{failed:?}");
-        assert_eq!(failed.error.what, request.what);
+        assert_eq!(failed.error.what, request.what());
         assert_eq!(failed.error.words.as_deref(), Some("Nexthop has invalid gateway"));
     }
 }
