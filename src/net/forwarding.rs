@@ -1,15 +1,78 @@
-//! What has to be seen to before a node starts to forward.
+//! Whether a namespace forwards, and what has to be seen to before a node starts
+//! to.
+
+use netlink_packet_route::AddressFamily;
 
 use super::{
-    Error, Socket, link,
+    Error, Request, Socket,
+    answer::{Answer, Reading},
+    link,
     route::{self, PROTOCOL_RA},
     sysctl::{self, Sysctl},
 };
+
+/// `RTM_NEWNETCONF`, `RTM_GETNETCONF` (include/uapi/linux/rtnetlink.h).
+const RTM_NEWNETCONF: u16 = 80;
+const RTM_GETNETCONF: u16 = 82;
+/// Its attributes, and all links at once (include/uapi/linux/netconf.h).
+const NETCONFA_IFINDEX: u16 = 1;
+const NETCONFA_FORWARDING: u16 = 2;
+const NETCONFA_IFINDEX_ALL: i32 = -1;
+/// `struct netconfmsg` and its padding.
+const NETCONF_HEADER_BYTES: usize = 4;
 
 /// Forwarding of IPv4, for all links at once.
 pub const IPV4: &str = "net/ipv4/ip_forward";
 /// Forwarding of IPv6, for all links at once.
 pub const IPV6: &str = "net/ipv6/conf/all/forwarding";
+
+/// Of the `wanted` parameters, those that `socket`'s namespace lacks, as far as
+/// it is asked: about forwarding of all links. That takes one send for both
+/// families, and nobody has to enter the namespace. Whatever it does not answer
+/// counts as lacking.
+pub fn lacking(socket: &mut Socket, wanted: &[Sysctl]) -> Vec<Sysctl> {
+    let requests: Vec<Request> =
+        wanted.iter().filter_map(|sysctl| family(&sysctl.key)).map(query).collect();
+    let answers = socket.exchange(&requests, read).unwrap_or_default();
+    let holds = |sysctl: &Sysctl| {
+        let family = family(&sysctl.key).map(u8::from);
+        let mut answers = answers.iter();
+        answers.any(|(of, value)| Some(*of) == family && value.to_string() == sysctl.value)
+    };
+    wanted.iter().filter(|sysctl| !holds(sysctl)).cloned().collect()
+}
+
+fn family(key: &str) -> Option<AddressFamily> {
+    match key {
+        IPV4 => Some(AddressFamily::Inet),
+        IPV6 => Some(AddressFamily::Inet6),
+        _ => None,
+    }
+}
+
+fn query(family: AddressFamily) -> Request {
+    const LENGTH: u16 = 8;
+    let mut body = vec![u8::from(family), 0, 0, 0];
+    body.extend(LENGTH.to_ne_bytes());
+    body.extend(NETCONFA_IFINDEX.to_ne_bytes());
+    body.extend(NETCONFA_IFINDEX_ALL.to_ne_bytes());
+    Request::encoded(RTM_GETNETCONF, body, "ask whether it forwards")
+}
+
+/// Family and value.
+fn read(answer: &Answer<'_>) -> Reading<(u8, i32)> {
+    let Some(family) = answer.body.first().filter(|_| answer.kind == RTM_NEWNETCONF) else {
+        return Ok(None);
+    };
+    for attribute in answer.attributes(NETCONF_HEADER_BYTES) {
+        let attribute = attribute?;
+        if attribute.kind() == NETCONFA_FORWARDING {
+            let value = attribute.value().try_into().map_err(|_| "forwarding has four bytes")?;
+            return Ok(Some((*family, i32::from_ne_bytes(value))));
+        }
+    }
+    Ok(None)
+}
 
 /// The settings that keep a node's default route when it becomes a router: a
 /// router heeds no advertisements unless told to (`accept_ra` 2;
@@ -38,4 +101,34 @@ pub fn keep_advertised_routes(socket: &mut Socket) -> Result<Vec<Sysctl>, Error>
         }
     }
     Ok(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    /// In a namespace of its own.
+    fn told() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let mut socket = Socket::open().unwrap();
+        for (key, value) in [(IPV4, 1), (IPV6, 1), (IPV4, 0), (IPV6, 0)] {
+            Sysctl::new(key, value).ensure().unwrap();
+            let other = "net/ipv4/conf/lo/forwarding";
+            let wanted = [(IPV4, 0), (other, 1), (IPV6, 1), (IPV4, 1), (IPV6, 0)]
+                .map(|(key, value)| Sysctl::new(key, value));
+            let expected: Vec<Sysctl> =
+                wanted.iter().filter(|one| one.key == other || !one.holds()).cloned().collect();
+            assert_eq!(expected.len(), 3);
+            assert_eq!(lacking(&mut socket, &wanted), expected, "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn rtnetlink_tells_what_proc_says() {
+        thread::spawn(told).join().unwrap();
+    }
 }

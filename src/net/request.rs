@@ -29,6 +29,12 @@ impl Request {
         Self { kind, flags, body, what, tolerated: Vec::new() }
     }
 
+    /// A message that the library does not know: its type, and what stands behind
+    /// the netlink header.
+    pub(super) fn encoded(kind: u16, body: Vec<u8>, what: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, flags: 0, body, what: what.into(), tolerated: Vec::new() }
+    }
+
     /// The same request, for which `errno` counts as success.
     #[must_use]
     pub fn tolerate(mut self, errno: Errno) -> Self {

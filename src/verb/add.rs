@@ -137,7 +137,7 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
     if attachment.has_ipv6() && call.config.manage_forwarding {
         ensure_all(&forwarding::keep_advertised_routes(&mut prepared.host).map_err(kernel)?)?;
     }
-    ensure_all(&attachment.node)?;
+    ensure_all(&forwarding::lacking(&mut prepared.host, &attachment.node))?;
     set_up_host(&mut prepared.host, &attachment, &link, &call.config.host_prefix)?;
     let pod_index = link.peer_index.unwrap_or_default();
     set_up_pod(&mut prepared.sandbox, &attachment, pod_index)?;
@@ -287,7 +287,10 @@ fn take_over(host: &mut Socket, route: &Route, index: u32, prefix: &str) -> Resu
 
 fn set_up_pod(sandbox: &mut Sandbox, wanted: &Attachment, index: u32) -> Result<(), Error> {
     let side = &wanted.pod_side;
-    sandbox.within(|| ensure_all(&side.sysctls)).map_err(kernel)??;
+    let lacking = forwarding::lacking(&mut sandbox.socket, &side.sysctls);
+    if !lacking.is_empty() {
+        sandbox.within(|| ensure_all(&lacking)).map_err(kernel)??;
+    }
     let name = &wanted.pod.name;
     let mut requests = Vec::new();
     requests.extend(wanted.has_ipv6().then(|| link::without_generated_address(name)));

@@ -29,7 +29,8 @@ impl Ground {
         let mut options = File::options();
         options.write(true).create(true).truncate(false);
         let lock = options.open(self.path(LOCK)).unwrap();
-        lock.try_lock().unwrap();
+        // A process that another test starts may share it until it is another program.
+        lock.lock().unwrap();
         Store::open(&self.path(""), Some(&self.0.join("hints")), lock, now).unwrap()
     }
 
