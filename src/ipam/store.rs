@@ -5,12 +5,12 @@
 //! host-local's own lock, which the caller takes and hands over.
 
 use std::{
-    cell::Cell,
-    collections::HashSet,
+    cell::{Cell, RefCell},
+    collections::{BTreeMap, HashSet},
     fs::{self, File},
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
     net::IpAddr,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process,
     time::SystemTime,
@@ -46,6 +46,8 @@ pub struct Store {
     /// fails for that.
     blind: Cell<bool>,
     now: SystemTime,
+    /// The open files of the sets' last addresses.
+    pointers: RefCell<BTreeMap<usize, File>>,
     _lock: File,
 }
 
@@ -81,8 +83,14 @@ impl Store {
         now: SystemTime,
     ) -> io::Result<Self> {
         let hints = hints.map(Hints::new);
-        let blind = Cell::new(false);
-        let store = Self { directory: directory.to_owned(), hints, blind, now, _lock: lock };
+        let store = Self {
+            directory: directory.to_owned(),
+            hints,
+            blind: Cell::new(false),
+            now,
+            pointers: RefCell::default(),
+            _lock: lock,
+        };
         if !store.hints().is_some_and(|hints| hints.are_complete(directory)) {
             store.rebuild()?;
         }
@@ -336,8 +344,10 @@ impl Store {
 
     /// The address that a set gave last.
     fn last_reserved(&self, set: usize) -> Option<IpAddr> {
+        let file = File::options().read(true).write(true).open(self.pointer(set)).ok()?;
         let mut buffer = [0; ADDRESS_BYTES_MAX];
-        let length = File::open(self.pointer(set)).ok()?.read(&mut buffer).ok()?;
+        let length = file.read_at(&mut buffer, 0).ok()?;
+        self.pointers.borrow_mut().insert(set, file);
         std::str::from_utf8(buffer.get(..length)?).ok()?.trim().parse().ok()
     }
 
@@ -345,12 +355,17 @@ impl Store {
     /// first, which takes longer than all else here. What a kill in between
     /// leaves is another place to go on from.
     fn set_last_reserved(&self, set: usize, address: IpAddr) -> io::Result<()> {
-        let mut options = File::options();
-        options.write(true).create(true).truncate(false).mode(0o600);
-        let mut file = options.open(self.pointer(set))?;
+        let file = match self.pointers.borrow_mut().remove(&set) {
+            Some(file) => file,
+            None => {
+                let mut options = File::options();
+                options.write(true).create(true).truncate(false).mode(0o600);
+                options.open(self.pointer(set))?
+            }
+        };
         let text = address.to_string();
         let length = u64::try_from(text.len()).unwrap_or_default();
-        file.write_all(text.as_bytes())?;
+        file.write_all_at(text.as_bytes(), 0)?;
         if file.metadata()?.len() > length { file.set_len(length) } else { Ok(()) }
     }
 
