@@ -94,4 +94,4 @@ pub(super) fn text(value: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
