@@ -15,6 +15,9 @@ use manx::{
 };
 use serde_json::Value;
 
+/// Most configurations are shorter, in bytes: they come by one read.
+const STDIN_BYTES: usize = 4096;
+
 fn main() -> ExitCode {
     let is_plugin = env::var_os("CNI_COMMAND").is_some_and(|verb| !verb.is_empty());
     if env::args_os().len() > 1 || !is_plugin {
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn read_stdin() -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(STDIN_BYTES);
     io::stdin().lock().read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -127,8 +127,12 @@ fn floor_section(options: &Options, report: &mut Report) {
 
 fn attach_section(options: &Options, report: &mut Report) {
     let programs = &options.programs;
-    let effort = attach::Effort { pods: options.pick(15, 100), slow_pods: options.pick(2, 12) };
     for setting in SETTINGS {
+        // Half of all DELs wait for a grace period of the kernel's, whose length
+        // varies: where targets are compared, it takes more of them.
+        let pods = if setting == Setting::default() { 300 } else { 100 };
+        let effort =
+            attach::Effort { pods: options.pick(15, pods), slow_pods: options.pick(2, 12) };
         progress(&format!("attach: one after another, {}", setting.name()));
         report.attach.extend(attach::sequential(setting, programs, &Kind::all(), effort));
     }
