@@ -18,6 +18,15 @@ use serde_json::Value;
 /// Most configurations are shorter, in bytes: they come by one read.
 const STDIN_BYTES: usize = 4096;
 
+/// musl's own allocator asks the kernel for each growth and gives back each
+/// shrinking: an ADD with a local configuration makes 113 calls of mmap, munmap
+/// and brk and takes 210 page faults, with this one 5 and 81, and 3.7 ms instead
+/// of 4.9. With glibc (83 faults, 4.1 ms) it changes nothing that can be
+/// measured, so it serves both. Nothing is allocated between fork and exec,
+/// which it could not bear where there are threads (`cni/delegate/spawn.rs`).
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     let is_plugin = env::var_os("CNI_COMMAND").is_some_and(|verb| !verb.is_empty());
     if env::args_os().len() > 1 || !is_plugin {

@@ -20,7 +20,7 @@ pub struct Machine {
     pub commit: String,
     /// Name and version of what manx is compared with.
     pub peers: Vec<(String, String)>,
-    /// How manx is linked.
+    /// How manx is linked, and with which C library.
     pub manx: String,
     /// Load average over the minute before the run.
     pub load_before: String,
@@ -52,10 +52,23 @@ impl Machine {
             manx: say("file", &["-b", &manx.display().to_string()])
                 .split(", ")
                 .filter(|part| part.contains("link") || part.contains("stripped"))
+                .chain([libc(manx)])
                 .collect::<Vec<_>>()
                 .join(", "),
             load_before: read("/proc/loadavg").split(' ').next().unwrap_or_default().into(),
         }
+    }
+}
+
+/// The C library in a static program, by what each puts into all of them: musl
+/// its text for error 0, glibc the name of a variable that it reads at the start.
+fn libc(program: &Path) -> &'static str {
+    let bytes = fs::read(program).unwrap_or_default();
+    let has = |mark: &[u8]| bytes.windows(mark.len()).any(|window| window == mark);
+    match (has(b"No error information\0"), has(b"GLIBC_TUNABLES\0")) {
+        (true, false) => "musl",
+        (false, true) => "glibc",
+        _ => "of an unknown libc",
     }
 }
 
