@@ -18,7 +18,7 @@
 use std::{
     collections::HashMap,
     fs::{self, File},
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Write},
     net::IpAddr,
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink},
     path::{Path, PathBuf},
@@ -189,10 +189,13 @@ impl Hints {
 
     /// The addresses that rest, with the seconds since each was freed.
     pub(super) fn resting(&self, now: SystemTime) -> HashMap<IpAddr, u64> {
-        let mut text = String::new();
-        if let Ok(mut file) = File::open(self.rest()) {
-            let _ = file.read_to_string(&mut text);
+        // Mostly the last of them was freed long ago; to see that takes less.
+        let written = fs::metadata(self.rest()).and_then(|data| data.modified());
+        let is_past = |at: SystemTime| now.duration_since(at).is_ok_and(|age| age >= REST);
+        if written.map_or(true, is_past) {
+            return HashMap::new();
         }
+        let text = fs::read_to_string(self.rest()).unwrap_or_default();
         let ages = text.lines().filter_map(|line| {
             let (address, freed) = line.split_once(' ')?;
             let freed = SystemTime::UNIX_EPOCH + Duration::from_secs(freed.parse().ok()?);
@@ -220,7 +223,9 @@ impl Hints {
         let excess = resting.len().saturating_sub(RESTING_MAX);
         let lines = resting.iter().skip(excess).map(|(at, address)| format!("{address} {at}\n"));
         let text: String = lines.collect();
-        private(File::options().truncate(true)).open(self.rest())?.write_all(text.as_bytes())
+        let mut file = private(File::options().truncate(true)).open(self.rest())?;
+        file.write_all(text.as_bytes())?;
+        file.set_modified(now)
     }
 
     fn create(&self) -> io::Result<()> {

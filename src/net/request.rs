@@ -47,6 +47,12 @@ impl Request {
         &self.what
     }
 
+    /// Whether it asks for an object: types come in fours, of which the third
+    /// gets (include/uapi/linux/rtnetlink.h).
+    pub(super) fn is_query(&self) -> bool {
+        self.kind % 4 == 2
+    }
+
     pub(super) fn tolerates(&self, errno: Errno) -> bool {
         self.tolerated.contains(&errno)
     }

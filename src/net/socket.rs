@@ -149,7 +149,8 @@ impl Socket {
     }
 
     /// Sends all requests at once, hands over what the queries among them
-    /// answered, and gathers which ones failed.
+    /// answered, and gathers which ones failed. The last one tells when it is
+    /// done: a query by its answer, a change by an acknowledgement.
     ///
     /// A socket that overran stays congested until it has been read empty, and
     /// the kernel drops the answers to come: what is still there is read then,
@@ -166,7 +167,7 @@ impl Socket {
         for request in before {
             self.emit(request, 0);
         }
-        self.emit(last, NLM_F_ACK);
+        self.emit(last, if last.is_query() { 0 } else { NLM_F_ACK });
         self.send(last.what())?;
         let mut done = false;
         let mut overrun = None;
@@ -184,8 +185,8 @@ impl Socket {
             for answer in Answers(&self.buffer) {
                 let at = answer.sequence.wrapping_sub(first) as usize;
                 let Some(request) = requests.get(at) else { continue };
+                done |= answer.sequence == self.sequence;
                 if answer.kind == NLMSG_ERROR {
-                    done |= answer.sequence == self.sequence;
                     failures.extend(answer.error(request).map(|error| Failed { at, error }));
                 } else {
                     take(&answer).map_err(|error| unreadable(request, &error))?;
