@@ -16,6 +16,7 @@ use nix::{
     fcntl::OFlag,
     sched::{CloneFlags, setns},
     sys::statfs::{FsType, fstatfs},
+    unistd::{getpid, gettid},
 };
 
 use super::Error;
@@ -24,8 +25,15 @@ use super::Error;
 /// (include/uapi/linux/magic.h).
 const NSFS: FsType = FsType(0x6e73_6673);
 
-/// The calling thread's network namespace.
-const OWN: &str = "/proc/thread-self/ns/net";
+/// The network namespace of a process's first thread, and of any other: the way
+/// to that one is twice as long.
+const OF_FIRST: &str = "/proc/self/ns/net";
+const OF_THREAD: &str = "/proc/thread-self/ns/net";
+
+/// The calling thread's.
+fn own() -> &'static str {
+    if gettid() == getpid() { OF_FIRST } else { OF_THREAD }
+}
 
 /// What makes two namespaces the same one: device and inode of the nsfs file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,7 +53,7 @@ impl Identity {
 
     /// The calling thread's network namespace.
     pub fn current() -> Option<Self> {
-        Self::at(OWN)
+        Self::at(own())
     }
 
     /// The network namespace of process 1, where it may be read.
@@ -89,7 +97,7 @@ impl Namespace {
     /// # Errors
     /// As for [`Namespace::open`]; not without a mounted `/proc`.
     pub fn current() -> Result<Self, Error> {
-        Self::open(OWN)
+        Self::open(own())
     }
 
     /// What to compare.

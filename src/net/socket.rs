@@ -75,8 +75,8 @@ impl Socket {
     /// The failing system call; `EPROTONOSUPPORT` without rtnetlink.
     pub fn open() -> Result<Self, Error> {
         let open = || -> io::Result<RawSocket> {
-            let mut raw = RawSocket::new(NETLINK_ROUTE)?;
-            raw.bind_auto()?;
+            let raw = RawSocket::new(NETLINK_ROUTE)?;
+            // Which binds it as well.
             raw.connect(&SocketAddr::new(0, 0))?;
             raw.set_ext_ack(true)?;
             raw.set_cap_ack(true)?;
