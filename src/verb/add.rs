@@ -20,7 +20,7 @@ use crate::{
     net::{
         Mac, Request, Socket, addr, devconf, forwarding,
         link::{self, Link},
-        route::{Found, Route},
+        route::{Route, TABLE_MAIN},
         sysctl::Sysctl,
     },
     nft::{self, Ensured},
@@ -120,9 +120,12 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
         let replaced = prepared.claim.replaces.as_ref().map(|link| link.index);
         let prefix = &call.config.host_prefix;
         let route = facts::require_free(&mut prepared.host, *address, replaced, prefix)?;
-        // Where nothing else leads there, the default route has answered.
-        let everywhere = |route: &Found| route.route.destination.prefix() == 0;
-        default = default.or(route.filter(everywhere).filter(|_| address.is_ipv4()));
+        // Where nothing else leads there, and no rule to another table, the default
+        // route has answered.
+        default = default.or(route.filter(|found| {
+            let Route { destination, table, .. } = &found.route;
+            address.is_ipv4() && destination.prefix() == 0 && *table == TABLE_MAIN
+        }));
     }
     let ipv6 = lease.addresses.iter().any(IpAddr::is_ipv6);
     let fabric = prepared.fabric.as_ref();
