@@ -71,6 +71,36 @@ fn a_namespace_that_is_bound_to_a_file_is_known_by_its_kind() {
     assert_eq!(network.remains(), before);
 }
 
+/// A namespace that is there and that we may not enter is no namespace that is
+/// gone: what is in it keeps its address.
+#[test]
+fn who_may_not_enter_the_namespace_is_told_so_and_nothing_is_given_up() {
+    let network = Network::new();
+    let may_not_enter = "exec setpriv --bounding-set=-sys_admin \"$MANX\"";
+    let without = network.clone().wrapped(may_not_enter);
+    let refused = |verb: &str, pod: &Pod| {
+        let error = without.call(verb).pod(pod).run().error();
+        assert_eq!(error["code"], 100, "{error}");
+        assert!(text(&error["msg"]).contains("enter the network namespace"), "{error}");
+        assert!(text(&error["details"]).contains("CAP_SYS_ADMIN"), "{error}");
+    };
+    let pod = Pod::new("a");
+    let before = network.remains();
+    refused("ADD", &pod);
+    assert_eq!(network.remains(), before);
+    // As a plugin before us would have left it: without our mark.
+    network.add(&pod).ok();
+    let links = network.host().links();
+    let link = links.iter().find(|name| name.starts_with("cali")).expect("a link");
+    network.host().command("ip", &["link", "set", link, "alias", "another's"]).ok();
+    let marked = network.remains();
+    refused("DEL", &pod);
+    assert_eq!(network.remains(), marked);
+    assert!(pod.netns.link("eth0").is_some());
+    network.del(&pod).ok();
+    assert_eq!(network.remains(), before);
+}
+
 #[test]
 fn a_fifo_for_a_namespace_hangs_no_verb() {
     let network = Network::new();

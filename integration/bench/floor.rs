@@ -16,8 +16,8 @@
 
 #![allow(clippy::print_stderr, reason = "the benchmark shows it when a run fails")]
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::ExitCode;
@@ -49,6 +49,10 @@ const PERMANENT: u16 = 0x80;
 
 /// The pods' next hop.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// That of manx: musl's asks the kernel for each growth.
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 type Outcome = Result<(), String>;
 
@@ -197,7 +201,8 @@ fn del(link: &str) -> Outcome {
 
 fn sysctl(key: &str, value: &str) -> Outcome {
     let path = format!("/proc/sys/net/{key}");
-    fs::write(&path, value).map_err(|e| format!("{path}: {e}"))
+    let write = || File::options().write(true).open(&path)?.write_all(value.as_bytes());
+    write().map_err(|e| format!("{path}: {e}"))
 }
 
 fn mac(text: &str) -> Result<[u8; 6], String> {

@@ -24,11 +24,15 @@ pub fn add(index: u32, address: IpNetwork) -> Request {
     } else {
         message.attributes.push(AddressAttribute::Local(address.ip()));
     }
-    Request::new(
+    let request = Request::new(
         RouteNetlinkMessage::NewAddress(message),
         NLM_F_CREATE | NLM_F_EXCL,
         format!("add address {address}"),
-    )
+    );
+    // The kernel generates this one itself for a link that somebody else, such as
+    // a network daemon in the pod, has brought up first.
+    let may_be_there = matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+    if may_be_there { request.tolerate(Errno::EEXIST) } else { request }
 }
 
 /// Removes an address; one that is gone already is success.
@@ -90,4 +94,34 @@ pub(super) fn read(answer: &Answer<'_>) -> Reading<(u32, IpNetwork)> {
     });
     let network = local.or(address).and_then(|ip| IpNetwork::new(ip, header.prefix_len).ok());
     Ok(network.map(|network| (header.index, network)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    /// In a namespace of its own.
+    fn add_twice() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let mut socket = Socket::open().unwrap();
+        for (address, again) in [
+            ("fe80::1/64", Ok(())),
+            ("fd00::1/128", Err(Errno::EEXIST)),
+            ("10.0.0.1/32", Err(Errno::EEXIST)),
+        ] {
+            let request = add(1, address.parse().unwrap());
+            socket.apply(&[request.clone()]).unwrap();
+            let outcome = socket.apply(&[request]).map_err(|error| error.errno);
+            assert_eq!(outcome, again, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_link_local_address_may_have_been_generated_before() {
+        thread::spawn(add_twice).join().unwrap();
+    }
 }

@@ -1,12 +1,15 @@
 //! Whether a namespace forwards, and what has to be seen to before a node starts
 //! to.
 
+use netlink_packet_core::DefaultNla;
 use netlink_packet_route::AddressFamily;
+use nix::errno::Errno;
 
 use super::{
     Error, Request, Socket,
     answer::{Answer, Reading},
     link,
+    request::encode,
     route::{self, PROTOCOL_RA},
     sysctl::{self, Sysctl},
 };
@@ -33,7 +36,10 @@ pub const IPV6: &str = "net/ipv6/conf/all/forwarding";
 pub fn lacking(socket: &mut Socket, wanted: &[Sysctl]) -> Vec<Sysctl> {
     let requests: Vec<Request> =
         wanted.iter().filter_map(|sysctl| family(&sysctl.key)).map(query).collect();
-    let answers = socket.exchange(&requests, read).unwrap_or_default();
+    let answers = socket.exchange(&requests, read).unwrap_or_else(|error| {
+        log::debug!("{error}");
+        Vec::new()
+    });
     let holds = |sysctl: &Sysctl| {
         let family = family(&sysctl.key).map(u8::from);
         let mut answers = answers.iter();
@@ -51,12 +57,11 @@ fn family(key: &str) -> Option<AddressFamily> {
 }
 
 fn query(family: AddressFamily) -> Request {
-    const LENGTH: u16 = 8;
     let mut body = vec![u8::from(family), 0, 0, 0];
-    body.extend(LENGTH.to_ne_bytes());
-    body.extend(NETCONFA_IFINDEX.to_ne_bytes());
-    body.extend(NETCONFA_IFINDEX_ALL.to_ne_bytes());
-    Request::encoded(RTM_GETNETCONF, body, "ask whether it forwards")
+    let all = NETCONFA_IFINDEX_ALL.to_ne_bytes().to_vec();
+    body.extend(encode(&[DefaultNla::new(NETCONFA_IFINDEX, all)]));
+    // A kernel without the family has nobody to answer.
+    Request::encoded(RTM_GETNETCONF, body, "ask whether it forwards").tolerate(Errno::EOPNOTSUPP)
 }
 
 /// Family and value.

@@ -25,8 +25,8 @@ use super::Error;
 /// (include/uapi/linux/magic.h).
 const NSFS: FsType = FsType(0x6e73_6673);
 
-/// The network namespace of a process's first thread, and of any other: the way
-/// to that one is twice as long.
+/// The network namespace of a process's first thread, which need not be another
+/// thread's, and of whichever thread asks: the way to that one is twice as long.
 const OF_FIRST: &str = "/proc/self/ns/net";
 const OF_THREAD: &str = "/proc/thread-self/ns/net";
 

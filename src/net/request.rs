@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use netlink_packet_core::{Emitable, NLM_F_REQUEST, NetlinkHeader};
+use netlink_packet_core::{DefaultNla, Emitable, NLM_F_REQUEST, NetlinkHeader};
 use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 
@@ -71,6 +71,13 @@ impl Request {
         buffer.extend_from_slice(&self.body);
         buffer.resize(start + length.next_multiple_of(4), 0);
     }
+}
+
+/// Attributes as they stand in a message, for what the library does not know.
+pub(super) fn encode(attributes: &[DefaultNla]) -> Vec<u8> {
+    let mut bytes = vec![0; attributes.buffer_len()];
+    attributes.emit(&mut bytes);
+    bytes
 }
 
 #[cfg(test)]

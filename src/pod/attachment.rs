@@ -99,7 +99,7 @@ pub struct Attachment {
 /// The objects on one side of a veth.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Side {
-    /// IPv4 parameters of the link.
+    /// IPv4 parameters of the link; the pod's has none.
     pub devconf: Vec<Devconf>,
     /// Other parameters, set before the link is up.
     pub sysctls: Vec<Sysctl>,

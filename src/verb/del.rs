@@ -25,8 +25,17 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
                 Ok(name) => removed = name,
                 Err(error) => errors.push(error),
             }
-            if let Some(mut sandbox) = sandbox::open_if_alive(&call.environment) {
-                errors.extend(remove_pod_link(&mut host, &mut sandbox.socket, &identity).err());
+            match sandbox::open_if_alive(&call.environment) {
+                Ok(None) => {}
+                Ok(Some(mut sandbox)) => {
+                    errors.extend(remove_pod_link(&mut host, &mut sandbox.socket, &identity).err());
+                }
+                // What we cannot look into may have a link with the address, which
+                // nobody else gets then.
+                Err(error) => {
+                    errors.push(error.clone());
+                    return Err(Error::join(errors).unwrap_or(error));
+                }
             }
         }
         Err(error) => errors.push(error),

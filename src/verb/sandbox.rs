@@ -2,6 +2,7 @@
 
 use nix::errno::Errno;
 
+use super::kernel;
 use crate::{
     cni::{Code, Environment, Error},
     net::{self, Namespace, Socket, ns::Identity},
@@ -18,12 +19,23 @@ pub(super) struct Sandbox {
     pub(super) socket: Socket,
 }
 
+/// Why there is nothing to work in.
+enum Unusable {
+    /// The path leads to no network namespace.
+    NoNamespace(net::Error),
+    /// The kernel refused what it takes: a right, a file descriptor.
+    Refused(net::Error),
+}
+
 impl Sandbox {
-    fn new(path: &str) -> Result<Self, net::Error> {
-        let netns = Namespace::open(path)?;
-        let home = Namespace::current()?;
-        let socket = netns.within(&home, Socket::open).flatten()?;
-        Ok(Self { netns, home, socket })
+    fn new(path: &str) -> Result<Self, Unusable> {
+        let netns = Namespace::open(path).map_err(Unusable::NoNamespace)?;
+        let home = Namespace::current().map_err(Unusable::Refused)?;
+        let socket = match netns.within(&home, Socket::open) {
+            Err(error) if error.errno == Errno::EINVAL => Err(Unusable::NoNamespace(error)),
+            outcome => outcome.flatten().map_err(Unusable::Refused),
+        };
+        Ok(Self { netns, home, socket: socket? })
     }
 
     /// Whether it is the node's own namespace.
@@ -44,13 +56,15 @@ impl Sandbox {
 ///
 /// # Errors
 /// Code 4 if there is none at the path, or if it is the node's own: a process
-/// id that was used again makes `/proc/PID/ns/net` name the wrong one.
+/// id that was used again makes `/proc/PID/ns/net` name the wrong one. Code 100
+/// if the kernel refuses to let us in.
 pub(super) fn open(environment: &Environment) -> Result<Sandbox, Error> {
     let path = &environment.netns;
     let invalid = |msg: String| Error::new(Code::INVALID_ENVIRONMENT, msg);
-    let sandbox = Sandbox::new(path).map_err(|error| {
-        invalid(format!("CNI_NETNS={path}: {error}"))
-            .details("name the network namespace of a running container")
+    let sandbox = Sandbox::new(path).map_err(|unusable| match unusable {
+        Unusable::NoNamespace(error) => invalid(format!("CNI_NETNS={path}: {error}"))
+            .details("name the network namespace of a running container"),
+        Unusable::Refused(error) => kernel(error),
     })?;
     if !environment.netns_override && sandbox.is_the_nodes() {
         return Err(invalid(format!("CNI_NETNS={path} is the node's own network namespace"))
@@ -61,22 +75,27 @@ pub(super) fn open(environment: &Environment) -> Result<Sandbox, Error> {
 
 /// Opens the pod's namespace for DEL, which goes on without: `None` if there is
 /// none any more, or if it is the node's own.
-pub(super) fn open_if_alive(environment: &Environment) -> Option<Sandbox> {
+///
+/// # Errors
+/// Code 100 if there is one and the kernel refuses to let us in: what is in it is
+/// not known then.
+pub(super) fn open_if_alive(environment: &Environment) -> Result<Option<Sandbox>, Error> {
     if environment.netns.is_empty() {
-        return None;
+        return Ok(None);
     }
     match Sandbox::new(&environment.netns) {
-        Ok(sandbox) if environment.netns_override || !sandbox.is_the_nodes() => Some(sandbox),
+        Ok(sandbox) if environment.netns_override || !sandbox.is_the_nodes() => Ok(Some(sandbox)),
         Ok(_) => {
             log::warn!("CNI_NETNS={} is the node's own: left alone", environment.netns);
-            None
+            Ok(None)
         }
-        Err(error) => {
+        Err(Unusable::NoNamespace(error)) => {
             let gone = matches!(error.errno, Errno::ENOENT | Errno::EINVAL | Errno::ENOTDIR);
             let level = if gone { log::Level::Debug } else { log::Level::Warn };
             log::log!(level, "CNI_NETNS={}: {error}", environment.netns);
-            None
+            Ok(None)
         }
+        Err(Unusable::Refused(error)) => Err(kernel(error)),
     }
 }
 
