@@ -114,7 +114,7 @@ mod tests {
             ("10.0.0.1/32", Err(Errno::EEXIST)),
         ] {
             let request = add(1, address.parse().unwrap());
-            socket.apply(&[request.clone()]).unwrap();
+            socket.apply(std::slice::from_ref(&request)).unwrap();
             let outcome = socket.apply(&[request]).map_err(|error| error.errno);
             assert_eq!(outcome, again, "{address}");
         }
