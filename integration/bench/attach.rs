@@ -1,8 +1,9 @@
 //! How long a pod's attachment takes: one after another, many at once, and on a
 //! node that is full already.
 //!
-//! Subjects take turns (A B C, B C A, ...), so that whatever else the machine
-//! does hits all of them alike.
+//! Subjects take turns, so that whatever else the machine does hits all of them
+//! alike, and in another order each time: a DEL that follows one which ended soon
+//! waits for what the kernel still has to do for that one.
 
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ use crate::subjects::{Kind, Node, Place, Programs, Setting};
 pub struct Effort {
     /// Pods attached one after another.
     pub pods: usize,
+    /// How often all of them are added and removed.
+    pub passes: usize,
     /// The same where ADD waits two seconds for duplicate address detection.
     pub slow_pods: usize,
 }
@@ -142,13 +145,11 @@ pub fn sequential(
     let count = |kind| if is_slow(kind, setting) { effort.slow_pods } else { effort.pods };
     let mut nodes: Vec<_> =
         kinds.iter().map(|kind| ready(*kind, setting, programs, count(*kind))).collect();
-    settle();
     let mut samples: Vec<Samples> = kinds.iter().map(|_| Samples::default()).collect();
-    let turns = nodes.len();
-    for removing in [false, true] {
+    for removing in [false, true].repeat(effort.passes) {
+        settle();
         for round in 0..effort.pods {
-            for turn in 0..turns {
-                let number = (turn + round) % turns;
+            for number in order(round, kinds.len()) {
                 let (node, places) = &mut nodes[number];
                 let Some(place) = places.get_mut(round) else { continue };
                 match removing {
@@ -161,6 +162,19 @@ pub fn sequential(
     drop(nodes);
     settle();
     kinds.iter().zip(&samples).map(|(kind, samples)| samples.row(*kind, setting, 1, None)).collect()
+}
+
+/// The numbers below `count` in an order that is the round's own, and the same in
+/// every run (Fisher and Yates, with Knuth's multiplier).
+fn order(round: usize, count: usize) -> Vec<usize> {
+    let mut numbers: Vec<usize> = (0..count).collect();
+    let mut state = round as u64;
+    for last in (1..count).rev() {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        numbers.swap(last, (state >> 33) as usize % (last + 1));
+    }
+    numbers
 }
 
 /// What starting a program costs by itself.
@@ -183,8 +197,7 @@ pub fn parallel(
     settle();
     let mut samples: Vec<Samples> = kinds.iter().map(|_| Samples::default()).collect();
     for round in 0..rounds {
-        for turn in 0..kinds.len() {
-            let number = (turn + round) % kinds.len();
+        for number in order(round, kinds.len()) {
             let (node, places) = &mut nodes[number];
             let places = &mut places[round * width..(round + 1) * width];
             let samples = &mut samples[number];
@@ -221,11 +234,10 @@ pub fn crowded(programs: &Programs, levels: &[usize], pods: usize) -> Vec<Row> {
         }
     }
     settle();
-    let turns = subjects.len();
     for round in 0..pods {
-        for turn in 0..turns {
+        for number in order(round, subjects.len()) {
             // Added and removed, so that the level stays what it is.
-            let (node, places, _, samples) = &mut subjects[(turn + round) % turns];
+            let (node, places, _, samples) = &mut subjects[number];
             samples.add.push(node.add(&mut places[round]));
             samples.del.push(node.del(&places[round]));
         }

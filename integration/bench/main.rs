@@ -118,7 +118,7 @@ fn floor_section(options: &Options, report: &mut Report) {
     }
     for dual_stack in [false, true] {
         let setting = Setting { dual_stack, masquerade: false };
-        let effort = attach::Effort { pods, slow_pods: 0 };
+        let effort = attach::Effort { pods, passes: 1, slow_pods: 0 };
         let kinds: Vec<Kind> =
             Kind::all().into_iter().filter(|kind| *kind == Kind::Floor || kind.is_manx()).collect();
         report.attach.extend(attach::sequential(setting, &options.programs, &kinds, effort));
@@ -129,10 +129,13 @@ fn attach_section(options: &Options, report: &mut Report) {
     let programs = &options.programs;
     for setting in SETTINGS {
         // Half of all DELs wait for a grace period of the kernel's, whose length
-        // varies: where targets are compared, it takes more of them.
-        let pods = if setting == Setting::default() { 300 } else { 100 };
-        let effort =
-            attach::Effort { pods: options.pick(15, pods), slow_pods: options.pick(2, 12) };
+        // varies: where targets are compared, it takes more of them. Not more pods:
+        // with thousands of namespaces the kernel takes longer for everything.
+        let effort = attach::Effort {
+            pods: options.pick(15, 100),
+            passes: if setting == Setting::default() { 2 } else { 1 },
+            slow_pods: options.pick(2, 12),
+        };
         progress(&format!("attach: one after another, {}", setting.name()));
         report.attach.extend(attach::sequential(setting, programs, &Kind::all(), effort));
     }
