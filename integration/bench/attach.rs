@@ -184,7 +184,8 @@ pub fn nothing(programs: &Programs, runs: usize) -> Times {
     Times::of((0..runs).map(|_| node.enter(&node.floor_nothing()).wall))
 }
 
-/// So many at once, of every subject in turn.
+/// So many at once, of every subject in turn, into the same namespaces each round:
+/// with thousands of them the kernel takes longer for everything.
 pub fn parallel(
     setting: Setting,
     programs: &Programs,
@@ -193,13 +194,12 @@ pub fn parallel(
     rounds: usize,
 ) -> Vec<Row> {
     let mut nodes: Vec<_> =
-        kinds.iter().map(|kind| ready(*kind, setting, programs, width * rounds)).collect();
+        kinds.iter().map(|kind| ready(*kind, setting, programs, width)).collect();
     settle();
     let mut samples: Vec<Samples> = kinds.iter().map(|_| Samples::default()).collect();
     for round in 0..rounds {
         for number in order(round, kinds.len()) {
             let (node, places) = &mut nodes[number];
-            let places = &mut places[round * width..(round + 1) * width];
             let samples = &mut samples[number];
             let jobs: Vec<_> = places.iter().map(|place| node.add_job(place)).collect();
             let (added, took) = node.host.enter(|| at_once(&jobs));
