@@ -207,6 +207,20 @@ fn a_later_plugin_may_make_the_mtu_smaller() {
     });
 }
 
+/// A veth drops what is larger than the end that it arrives at.
+#[test]
+fn ends_of_two_mtus_are_told() {
+    Attached::fails_with(&["LINK has MTU 1400", "eth0 in the pod 1500"], |attached| {
+        attached.host("link set LINK mtu 1400");
+    });
+    // As tuning leaves it, whose result does not tell: no difference, but a warning.
+    let attached = Attached::new();
+    attached.inside("link set eth0 mtu 1400");
+    let reply = attached.network.check(&attached.pod, &attached.result);
+    assert!(reply.stderr.contains("WARN") && reply.stderr.contains("1400"), "{reply:?}");
+    reply.ok();
+}
+
 #[test]
 fn a_later_plugin_may_move_routes_to_a_table_of_its_own() {
     Attached::passes_after(|attached| {

@@ -78,6 +78,45 @@ fn a_default_route_of_ipv6_alone_decides_as_well() {
     attached_with(&Network::on(&host), 1400);
 }
 
+/// `ip route change default … mtu`, and what DHCP's option 26 becomes.
+#[test]
+fn the_default_routes_own_mtu_counts() {
+    for (family, hop, network) in [
+        ("-4", "192.0.2.1", Network::new()),
+        ("-6", "2001:db8::1", Network::new().dual()),
+        ("-6", "2001:db8::1", Network::new().ranges(&["fd00:1::/64"])),
+    ] {
+        let default = |words: &[&str]| {
+            let args = [&[family, "route", "replace", "default", "via", hop, "dev", "eth0"], words];
+            network.host().command("ip", &args.concat()).ok();
+        };
+        default(&["mtu", "1400"]);
+        attached_with(&network, 1400);
+        default(&["mtu", "lock", "1380"]);
+        attached_with(&network, 1380);
+        // No route makes a device carry more.
+        default(&["mtu", "9000"]);
+        attached_with(&network, 1500);
+        default(&[]);
+        attached_with(&network, 1500);
+    }
+}
+
+#[test]
+fn the_narrowest_of_several_paths_decides() {
+    for (family, hops) in [("-4", ["203.0.113.2", "203.0.113.6"]), ("-6", ["fe80::1", "fe80::2"])] {
+        let (host, _ends) = with_links(&[("wide0", 1500, true), ("narrow0", 1400, true)]);
+        let paths = [
+            ["nexthop", "via", hops[0], "dev", "wide0"],
+            ["nexthop", "via", hops[1], "dev", "narrow0"],
+        ]
+        .concat();
+        let args = [&[family, "route", "add", "default"], &paths[..]].concat();
+        host.command("ip", &args).ok();
+        attached_with(&Network::on(&host), 1400);
+    }
+}
+
 /// Calico goes by name patterns that match no bond or bridge, and falls back to
 /// 1460 (calico#4522).
 #[test]

@@ -40,5 +40,6 @@ mod traffic;
 mod transition;
 mod tunnel;
 mod undo;
+mod uplinks;
 mod watch;
 mod wire;

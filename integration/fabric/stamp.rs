@@ -407,3 +407,26 @@ fn one_peer_that_is_refused_does_not_stop_the_others() {
     node.set_peers(&[all[0].clone(), all[2].clone()]);
     unavailable(node, "10.244.3.0/24");
 }
+
+/// As a tool does that copies dates with contents: the list has other nodes, the
+/// same size and the same date, in the same file or in another one.
+#[test]
+fn a_list_of_the_same_size_and_date_is_another_list() {
+    for in_place in [true, false] {
+        let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+        let node = &cluster.nodes[0];
+        node.plugin.status().ok();
+        let path = node.peers_file();
+        let date = fs::metadata(&path).unwrap().modified().unwrap();
+        let text = fs::read_to_string(&path).unwrap().replace("10.244.2.0/24", "10.244.9.0/24");
+        if in_place {
+            fs::write(&path, text).unwrap();
+        } else {
+            node.write_peers(&text);
+        }
+        fs::File::options().write(true).open(&path).unwrap().set_modified(date).unwrap();
+        node.plugin.status().ok();
+        assert!(node.routes().join("\n").contains("10.244.9.0/24"), "{in_place}");
+        node.assert_settled();
+    }
+}

@@ -312,7 +312,7 @@ mod tests {
     fn facts() -> Facts {
         let path = |gateway: Option<&str>| Path {
             device: "eth0".into(),
-            mtu: 1500,
+            narrowest: Uplink { device: "eth0".into(), mtu: 1500 },
             gateway: gateway.map(|text| text.parse().unwrap()),
         };
         Facts {
@@ -325,7 +325,7 @@ mod tests {
                 ("2001:db8::2".parse().unwrap(), path(None)),
                 ("198.51.100.3".parse().unwrap(), path(Some("192.0.2.254"))),
             ]),
-            uplink: None,
+            ..Facts::default()
         }
     }
 

@@ -15,13 +15,16 @@ use crate::{
     pod::mtu::Uplink,
 };
 
+use super::ways::Ways;
+
 /// How the kernel reaches an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Path {
     /// Device that packets leave by.
     pub device: String,
-    /// That device's MTU in bytes, or the route's where that has one.
-    pub mtu: u32,
+    /// The narrowest of the devices that they may leave by: of several where the
+    /// route has several paths. Its MTU is the route's own where that is smaller.
+    pub narrowest: Uplink,
     /// Next hop, unless the address is on the device's own link.
     pub gateway: Option<IpAddr>,
 }
@@ -35,6 +38,8 @@ pub struct Facts {
     pub paths: HashMap<IpAddr, Path>,
     /// The device that packets leave by, where no peer tells.
     pub uplink: Option<Uplink>,
+    /// What all these sizes come from.
+    pub ways: Ways,
 }
 
 impl Facts {
@@ -44,11 +49,13 @@ impl Facts {
         let of = |family: Option<bool>| {
             let paths = self.paths.iter();
             let chosen = paths.filter(|(peer, _)| family.is_none_or(|own| peer.is_ipv6() == own));
-            chosen.map(|(_, path)| path).min_by_key(|path| path.mtu)
+            // The device decides between equals, so that the answer is always the same.
+            chosen
+                .map(|(_, path)| &path.narrowest)
+                .min_by_key(|uplink| (uplink.mtu, uplink.device.as_str()))
         };
-        let narrowest = of(ipv6).or_else(|| of(None));
-        let uplink = narrowest.map(|path| Uplink { device: path.device.clone(), mtu: path.mtu });
-        uplink.or_else(|| self.uplink.clone())
+        let narrowest = of(ipv6).or_else(|| of(None)).cloned();
+        narrowest.or_else(|| self.uplink.clone())
     }
 }
 

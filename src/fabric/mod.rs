@@ -23,6 +23,7 @@ pub mod settings;
 pub mod site;
 pub mod trouble;
 pub mod uplink;
+pub mod ways;
 
 pub use added::{Added, Past};
 pub use change::{Action, Change};

@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, net::IpAddr};
 
+use ipnetwork::IpNetwork;
+
 use super::{
     added::Past,
     desired::{Desired, Facts, Forwarding, Path, Target, TunnelNeighbour},
@@ -10,7 +12,8 @@ use super::{
     held::{HeldKind, HeldRoute, HeldTunnel, Owner, marked},
     peers::Peers,
     settings::Settings,
-    uplink::uplink,
+    uplink::{default_route, uplink},
+    ways::Ways,
 };
 use crate::{
     net::{
@@ -20,7 +23,10 @@ use crate::{
         route::{self, Found, Kind, TABLE_MAIN},
         sysctl::{self, Sysctl},
     },
-    pod::identity::{GROUPS, is_marked},
+    pod::{
+        identity::{GROUPS, is_marked},
+        mtu::Uplink,
+    },
 };
 
 /// The metric that the kernel gives an IPv6 route without one
@@ -48,11 +54,43 @@ pub struct Observed {
     pub past: Past,
 }
 
+/// All routes of this node, read once for a pass.
+#[derive(Clone, Debug, Default)]
+pub struct Routes {
+    ipv4: Vec<Found>,
+    ipv6: Vec<Found>,
+}
+
+impl Routes {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub fn of_kernel(socket: &mut Socket) -> Result<Self, Error> {
+        Ok(Self { ipv4: route::all(socket, false)?, ipv6: route::all(socket, true)? })
+    }
+
+    fn of_family(&mut self, ipv6: bool) -> Vec<Found> {
+        std::mem::take(if ipv6 { &mut self.ipv6 } else { &mut self.ipv4 })
+    }
+
+    /// Destinations to which packets are spread over several devices.
+    fn spread(&self) -> Vec<IpNetwork> {
+        let all = self.ipv4.iter().chain(&self.ipv6);
+        all.filter(|found| found.devices.len() > 1).map(|found| found.route.destination).collect()
+    }
+}
+
 /// Collects what the description of the fabric depends on.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub fn facts(socket: &mut Socket, settings: &Settings, peers: &Peers) -> Result<Facts, Error> {
+pub fn facts(
+    socket: &mut Socket,
+    settings: &Settings,
+    peers: &Peers,
+    routes: &Routes,
+) -> Result<Facts, Error> {
     let links = link::all(socket)?;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
     let addresses = addr::all(socket)?
@@ -61,26 +99,46 @@ pub fn facts(socket: &mut Socket, settings: &Settings, peers: &Peers) -> Result<
         .collect();
     let nodes: Vec<IpAddr> =
         peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
-    let paths: HashMap<IpAddr, Path> = route::resolve(socket, &nodes)?
-        .into_iter()
-        .zip(&nodes)
-        .filter_map(|(found, node)| {
-            let found = found?;
-            let link = names.get(&found.device()?)?;
-            // What the fabric itself has made leads to no node.
-            if found.local || marked(link).is_some() || settings.is_tunnel(&link.name) {
-                return None;
-            }
-            let mtu = found.route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu));
-            let path = Path { device: link.name.clone(), mtu, gateway: found.route.gateway };
-            Some((*node, path))
-        })
-        .collect();
-    let uplink = match paths.is_empty() {
-        true => uplink(socket, &peers.me.addresses)?,
-        false => None,
+    let spread = routes.spread();
+    let mut paths = HashMap::new();
+    let mut used: HashMap<u32, &Link> = HashMap::new();
+    for (found, node) in route::resolve(socket, &nodes)?.into_iter().zip(&nodes) {
+        let Some(found) = found else { continue };
+        let Some(link) = found.device().and_then(|device| names.get(&device)) else { continue };
+        // What the fabric itself has made leads to no node.
+        if found.local || marked(link).is_some() || settings.is_tunnel(&link.name) {
+            continue;
+        }
+        // The kernel answers with one path of several. Packets take any.
+        let entry = match spread.iter().any(|destination| destination.contains(*node)) {
+            true => route::lookup(socket, *node)?,
+            false => None,
+        };
+        let route = entry.as_ref().unwrap_or(&found);
+        let ends: Vec<&Link> =
+            route.devices.iter().filter_map(|device| names.get(device).copied()).collect();
+        let narrow = ends.iter().copied().min_by_key(|link| link.mtu).unwrap_or(link);
+        let mtu = route.route.mtu.map_or(narrow.mtu, |mtu| mtu.min(narrow.mtu));
+        let narrowest = Uplink { device: narrow.name.clone(), mtu };
+        used.extend(ends.into_iter().map(|link| (link.index, link)));
+        let (device, gateway) = (link.name.clone(), found.route.gateway);
+        paths.insert(*node, Path { device, narrowest, gateway });
+    }
+    let mut facts = Facts { addresses, paths, ..Facts::default() };
+    let way = match facts.paths.iter().min_by_key(|(node, path)| (path.narrowest.mtu, **node)) {
+        Some((node, _)) => route::lookup(socket, *node)?.map(|found| (*node, found)),
+        None => {
+            facts.uplink = uplink(socket, &peers.me.addresses)?;
+            let by_name = |link: &&Link| {
+                facts.uplink.as_ref().is_some_and(|uplink| uplink.device == link.name)
+            };
+            used.extend(links.iter().find(by_name).map(|link| (link.index, link)));
+            default_route(socket)?
+        }
     };
-    Ok(Facts { addresses, paths, uplink })
+    let towards = way.as_ref().map(|(address, found)| (*address, found));
+    facts.ways = Ways::through(used.into_values(), towards);
+    Ok(facts)
 }
 
 /// Reads all that the desired state could differ in.
@@ -92,8 +150,10 @@ pub fn observe(
     settings: &Settings,
     desired: &Desired,
     past: &Past,
+    mut routes: Routes,
 ) -> Result<Observed, Error> {
-    let mut observed = collect(socket, settings, &Scope::of(desired), past, route::all)?;
+    let of_family = |_: &mut Socket, ipv6| Ok(routes.of_family(ipv6));
+    let mut observed = collect(socket, settings, &Scope::of(desired), past, of_family)?;
     if desired.sysctls.iter().any(|wanted| wanted.key == forwarding::IPV6) {
         observed.keep_advertised = forwarding::keep_advertised_routes(socket)?;
     }
@@ -120,7 +180,7 @@ fn collect(
     settings: &Settings,
     scope: &Scope,
     past: &Past,
-    routes: impl Fn(&mut Socket, bool) -> Result<Vec<Found>, Error>,
+    mut routes: impl FnMut(&mut Socket, bool) -> Result<Vec<Found>, Error>,
 ) -> Result<Observed, Error> {
     let links = link::all(socket)?;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();

@@ -7,7 +7,7 @@ use super::{
     describe::describe,
     desired::{Desired, Facts},
     diff::{diff, lent},
-    observe::{Observed, facts, observe},
+    observe::{Observed, Routes, facts, observe},
     peers::Peers,
     settings::Settings,
     trouble::some_of,
@@ -44,10 +44,11 @@ impl Plan {
         peers: &Peers,
         past: &Past,
     ) -> Result<Self, Error> {
-        let facts = facts(socket, settings, peers)?;
+        let routes = Routes::of_kernel(socket)?;
+        let facts = facts(socket, settings, peers, &routes)?;
         let mut desired = describe(settings, peers, &facts);
         desired.notes.extend(peers.notes.iter().cloned());
-        Self::of(socket, settings, facts, desired, past)
+        Self::of(socket, settings, facts, (desired, routes), past)
     }
 
     /// The plan that removes all that is ours.
@@ -55,17 +56,18 @@ impl Plan {
     /// # Errors
     /// Of the kernel's answers.
     pub fn undo(socket: &mut Socket, settings: &Settings, past: &Past) -> Result<Self, Error> {
-        Self::of(socket, settings, Facts::default(), Desired::default(), past)
+        let routes = Routes::of_kernel(socket)?;
+        Self::of(socket, settings, Facts::default(), (Desired::default(), routes), past)
     }
 
     fn of(
         socket: &mut Socket,
         settings: &Settings,
         facts: Facts,
-        mut desired: Desired,
+        (mut desired, routes): (Desired, Routes),
         past: &Past,
     ) -> Result<Self, Error> {
-        let observed = observe(socket, settings, &desired, past)?;
+        let observed = observe(socket, settings, &desired, past, routes)?;
         let changes = diff(settings, &desired, &observed);
         let lent: Vec<String> = lent(&desired, &observed).iter().map(ToString::to_string).collect();
         if !lent.is_empty() {

@@ -226,7 +226,12 @@ pub fn by_name(socket: &mut Socket, name: &str) -> Result<Option<Link>, Error> {
 /// # Errors
 /// Anything the kernel answers but `ENODEV`.
 pub fn by_index(socket: &mut Socket, index: u32) -> Result<Option<Link>, Error> {
-    query(socket, described(index, None, &format!("number {index}")))
+    query(socket, question(index))
+}
+
+/// Asks for the link of that index.
+pub(super) fn question(index: u32) -> Request {
+    described(index, None, &format!("number {index}"))
 }
 
 /// All links of the namespace.

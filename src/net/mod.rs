@@ -22,6 +22,7 @@ pub mod route;
 mod socket;
 pub mod sysctl;
 pub mod tunnel;
+pub mod way;
 
 pub use error::Error;
 pub use mac::Mac;

@@ -119,7 +119,7 @@ impl Found {
     }
 
     /// IPv6 answers a look-up with the route even where that refuses packets.
-    fn leads_somewhere(&self) -> bool {
+    pub(super) fn leads_somewhere(&self) -> bool {
         !matches!(self.route.kind, Kind::Unreachable | Kind::Prohibit | Kind::Throw)
     }
 }
@@ -250,6 +250,12 @@ impl fmt::Display for Route {
 /// # Errors
 /// Anything the kernel answers but that the address leads nowhere.
 pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Error> {
+    let found = socket.exchange(&[question(address)], read)?;
+    Ok(found.into_iter().find(Found::leads_somewhere))
+}
+
+/// Asks for the FIB entry of an address; no answer where there is none.
+pub(super) fn question(address: IpAddr) -> Request {
     let mut message = RouteMessage::default();
     message.header.address_family = family(address);
     message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
@@ -257,11 +263,7 @@ pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Err
     message.attributes.push(RouteAttribute::Destination(address.into()));
     let what = format!("look up the route to {address}");
     let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, what);
-    match socket.exchange(&[request], read) {
-        Ok(found) => Ok(found.into_iter().find(Found::leads_somewhere)),
-        Err(error) if NOWHERE.contains(&error.errno) => Ok(None),
-        Err(error) => Err(error),
-    }
+    NOWHERE.into_iter().fold(request, Request::tolerate)
 }
 
 /// All routes of one family, of every table.

@@ -114,7 +114,7 @@ fn mac(call: &Call) -> Result<Option<Mac>, Error> {
 
 /// Makes the attachment that the lease asks for.
 fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachment, Error> {
-    let mut default = None;
+    let mut defaults = Vec::new();
     for address in &lease.addresses {
         require_usable(*address, &call.config)?;
         let replaced = prepared.claim.replaces.as_ref().map(|link| link.index);
@@ -122,15 +122,14 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
         let route = facts::require_free(&mut prepared.host, *address, replaced, prefix)?;
         // Where nothing else leads there, and no rule to another table, the default
         // route has answered.
-        default = default.or(route.filter(|found| {
+        defaults.extend(route.filter(|found| {
             let Route { destination, table, .. } = &found.route;
-            address.is_ipv4() && destination.prefix() == 0 && *table == TABLE_MAIN
+            destination.prefix() == 0 && *table == TABLE_MAIN
         }));
     }
     let ipv6 = lease.addresses.iter().any(IpAddr::is_ipv6);
     let fabric = prepared.fabric.as_ref();
-    let default = default.as_ref();
-    let choice = facts::mtu(&mut prepared.host, &call.config, &call.root, fabric, ipv6, default)?;
+    let choice = facts::mtu(&mut prepared.host, &call.config, &call.root, fabric, ipv6, &defaults)?;
     if let Some(warning) = &choice.warning {
         log::warn!("{warning}");
     }

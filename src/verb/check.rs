@@ -142,6 +142,22 @@ fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link)
             differences.push(format!("{} has MTU {} above {}", link.name, link.mtu, end.mtu));
         }
     }
+    if pod.mtu > host.mtu && pod.mtu <= wanted.pod.mtu {
+        differences.push(format!(
+            "{} has MTU {}, and {} in the pod {}: larger packets of the pod are lost",
+            host.name, host.mtu, pod.name, pod.mtu
+        ));
+    } else if pod.mtu < host.mtu && host.mtu <= wanted.host.mtu {
+        // As tuning behind us does it, which does not tell it in the result.
+        log::warn!(
+            "{} has MTU {}, and {} in the pod {}: larger packets to the pod are lost, unless they \
+             are TCP's; set both to the same, or leave mtu to this plugin rather than to tuning",
+            host.name,
+            host.mtu,
+            pod.name,
+            pod.mtu
+        );
+    }
     if host.alias.as_ref() != Some(&wanted.alias) {
         differences.push(format!("{} has lost its mark, alias {:?}", host.name, wanted.alias));
     }

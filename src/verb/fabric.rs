@@ -31,6 +31,9 @@ const REASONS_MAX: usize = 5;
 /// How closely to look at a fabric that was applied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Care {
+    /// As [`Self::Trust`], before another look in the same call: the kernel is
+    /// not asked twice.
+    Glance,
     /// The stamp's word is good enough, and what is wanting is a warning: a pod
     /// is not kept from starting by peers that are away.
     Trust,
@@ -138,13 +141,19 @@ fn believe(
 ) -> Option<Result<(), Error>> {
     match (&stamp.state, care) {
         (State::Begun, _) => None,
-        (State::Whole, Care::Trust) => Some(Ok(())),
+        (State::Whole | State::Wanting(_), Care::Glance) => Some(Ok(())),
+        (State::Whole, Care::Trust) => stamp.ways_hold(host).then_some(Ok(())),
         // A pod costs no more while one of thousands is away. Where nobody asks
         // for the status, the pods see to another try.
-        (State::Wanting(_), Care::Trust) => (ground.age() < DIGEST_GOOD).then_some(Ok(())),
+        (State::Wanting(_), Care::Trust) => {
+            let holds = ground.age() < DIGEST_GOOD && stamp.ways_hold(host);
+            holds.then_some(Ok(()))
+        }
         (State::Whole, Care::Verify) => {
             let settings = Settings::of_config(config);
-            let holds = ground.age() < DIGEST_GOOD && stamp.digest_holds(host, &settings);
+            let holds = ground.age() < DIGEST_GOOD
+                && stamp.ways_hold(host)
+                && stamp.digest_holds(host, &settings);
             holds.then_some(Ok(()))
         }
         (State::Wanting(_), Care::Verify) => (ground.age() < PATIENCE).then_some(Ok(())),
@@ -156,7 +165,7 @@ fn believe(
 /// single peers want makes no node unfit: where one is gone, all others would be.
 fn tell(state: &State, care: Care) -> Result<(), Error> {
     let State::Unfit(reasons) = state else { return Ok(()) };
-    if care == Care::Trust {
+    if care != Care::Verify {
         log::warn!("{}", first_of(reasons));
         return Ok(());
     }
@@ -323,13 +332,15 @@ fn settings_text(config: &Config) -> String {
     format!("{:?}", Settings::of_config(config))
 }
 
-/// The peers file's identity, size and time.
+/// The peers file's identity, size and times. Whoever writes a file may set its
+/// date back, but not the time of its last change (ctime).
 fn file_version(path: &Path) -> String {
     fs::metadata(path).map_or_else(
         |error| error.to_string(),
         |data| {
-            let (seconds, nanos) = (data.mtime(), data.mtime_nsec());
-            format!("{} {} {seconds}.{nanos}", data.ino(), data.len())
+            let modified = format!("{}.{}", data.mtime(), data.mtime_nsec());
+            let changed = format!("{}.{}", data.ctime(), data.ctime_nsec());
+            format!("{}:{} {} {modified} {changed}", data.dev(), data.ino(), data.len())
         },
     )
 }

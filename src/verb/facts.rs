@@ -24,7 +24,7 @@ use super::{fabric::Stamp, kernel};
 const CALICO_TYPE: &str = "calico";
 
 /// The MTU of an attachment with or without IPv6, and the words to log. The
-/// node's IPv4 `default` route is looked up where it is not known.
+/// node's default route is looked up where no `defaults` are known.
 ///
 /// # Errors
 /// Of the kernel's answers.
@@ -34,7 +34,7 @@ pub(super) fn mtu(
     root: &Root,
     fabric: Option<&Stamp>,
     ipv6: bool,
-    default: Option<&Found>,
+    defaults: &[Found],
 ) -> Result<mtu::Choice, Error> {
     let mut remark = None;
     let file = (config.plugin_type == CALICO_TYPE && config.mtu.is_none())
@@ -50,7 +50,7 @@ pub(super) fn mtu(
     // With mtu configured, the uplink is only good for a warning.
     let uplink = match fabric.and_then(Stamp::uplink) {
         Some(narrowest) => Some(narrowest),
-        None => match uplink_by(host, default) {
+        None => match uplink_by(host, defaults) {
             Err(error) if config.mtu.is_none() => return Err(error),
             found => found.unwrap_or_default(),
         },
@@ -71,15 +71,13 @@ pub(super) fn mtu(
 /// # Errors
 /// Of the kernel's answers.
 pub fn uplink(host: &mut Socket) -> Result<Option<Uplink>, Error> {
-    uplink_by(host, None)
+    uplink_by(host, &[])
 }
 
-fn uplink_by(host: &mut Socket, default: Option<&Found>) -> Result<Option<Uplink>, Error> {
-    if let Some(default) = default {
-        let narrowest = uplink::narrowest(host, default).map_err(kernel)?;
-        if narrowest.is_some() {
-            return Ok(narrowest);
-        }
+fn uplink_by(host: &mut Socket, defaults: &[Found]) -> Result<Option<Uplink>, Error> {
+    let narrowest = uplink::narrowest(host, defaults).map_err(kernel)?;
+    if narrowest.is_some() {
+        return Ok(narrowest);
     }
     uplink::uplink(host, &[]).map_err(kernel)
 }

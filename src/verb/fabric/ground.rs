@@ -17,6 +17,7 @@ use crate::{
     fabric::{
         Added, Past, Peers, Settings, Site,
         digest::{self, Scope},
+        ways::Ways,
     },
     net::Socket,
     pod::mtu::Uplink,
@@ -54,6 +55,9 @@ pub struct Stamp {
     pub(super) added: Added,
     /// The narrowest device towards a peer, and its MTU in bytes.
     pub(super) uplink: Option<(String, u32)>,
+    /// What that was derived from.
+    #[serde(default)]
+    pub(super) ways: Ways,
     /// What is wrong with the peers file, if the last valid one has to do.
     #[serde(default)]
     pub(super) refused_file: Option<String>,
@@ -113,6 +117,15 @@ impl Stamp {
     /// Whether it is this network's fabric and nobody else's.
     fn is_only(&self, network: &str) -> bool {
         self.others(network).next().is_none()
+    }
+
+    /// Whether the ways to the peers are what they were. Another MTU on them is
+    /// one for tunnels and pods as well.
+    pub(super) fn ways_hold(&self, host: &mut Socket) -> bool {
+        self.ways.hold(host).unwrap_or_else(|error| {
+            log::debug!("the ways to the peers: {error}");
+            false
+        })
     }
 
     /// Whether the kernel has all that it had when there was nothing to change.

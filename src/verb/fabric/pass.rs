@@ -108,6 +108,7 @@ impl Pass {
             refused_file: before.refused_file.filter(|_| file.is_none()),
             told: before.told,
             uplink: plan.uplink().map(|uplink| (uplink.device, uplink.mtu)),
+            ways: plan.facts.ways.clone(),
             pod_cidrs: peers.pod_cidrs().collect(),
             own_cidrs: peers.me.pod_cidrs.clone(),
             tunnel_addresses: tunnels.collect(),
