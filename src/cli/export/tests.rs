@@ -7,6 +7,7 @@ use crate::{
         Peers, Settings, describe,
         desired::{Facts, Path},
     },
+    pod::mtu::Uplink,
 };
 
 fn mesh(mode: Mode) -> Mesh {
@@ -19,7 +20,7 @@ fn mesh(mode: Mode) -> Mesh {
     let peers = Peers::parse(text.as_bytes(), &|_| false).unwrap();
     let path = |gateway: Option<&str>| Path {
         device: "eth0".into(),
-        mtu: 1500,
+        narrowest: Uplink { device: "eth0".into(), mtu: 1500 },
         gateway: gateway.map(|text| text.parse().unwrap()),
     };
     let facts = Facts {
@@ -32,7 +33,7 @@ fn mesh(mode: Mode) -> Mesh {
             ("2001:db8::2".parse().unwrap(), path(None)),
             ("198.51.100.3".parse().unwrap(), path(Some("192.0.2.254"))),
         ]),
-        uplink: None,
+        ..Facts::default()
     };
     let settings = Settings::of_mode(mode);
     let desired = describe(&settings, &peers, &facts);
