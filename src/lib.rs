@@ -14,7 +14,7 @@
 //! | verbs | [`verb`] |
 //! | the node, described | [`fabric`] |
 //! | an attachment, described | [`pod`] |
-//! | foundations | [`cni`], [`ipam`], [`net`], [`nft`], [`state`] |
+//! | foundations | [`cni`], [`ipam`], [`net`], [`nft`], [`state`], [`text`] |
 
 pub mod cli;
 pub mod cni;
@@ -24,4 +24,5 @@ pub mod net;
 pub mod nft;
 pub mod pod;
 pub mod state;
+pub mod text;
 pub mod verb;

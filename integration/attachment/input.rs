@@ -45,7 +45,7 @@ fn wrong_values() -> Vec<(&'static str, Value, u64)> {
     table.extend(invalid("ipMasq", json!(["yes", 1, []])));
     table.extend(invalid("nonMasqueradeCIDRs", json!(["10.0.0.0/8", ["10.0.0.0/33"], [5], {}])));
     table.extend(invalid("clusterCIDRs", json!(["10.0.0.0/8", ["10.0.0.0"], [null]])));
-    table.extend(invalid("hostPrefix", json!(["", "calico", "a/b", "c i", "é", 4])));
+    table.extend(invalid("hostPrefix", json!(["", "calico", "a/b", "c i", "é", "-", "-x", 4])));
     table.extend(invalid("queues", json!(["2", -1, 4097, 1.5])));
     table.extend(invalid("num_queues", json!([5000])));
     table.extend(invalid("crossSubnet", json!(["bogus", 1, []])));
@@ -105,6 +105,7 @@ fn a_nested_key_is_named_with_its_path() {
         ("vxlan", json!({"vni": 0}), "vxlan.vni", "0"),
         ("vxlan", json!({"port": 65536}), "vxlan.port", "65536"),
         ("vxlan", json!({"device": "a/b"}), "vxlan.device", "a/b"),
+        ("vxlan", json!({"device": "-d"}), "vxlan.device", "-d"),
         ("runtimeConfig", json!({"mac": 5}), "runtimeConfig.mac", "5"),
         ("args", json!({"cni": {"mac": ["x"]}}), "args.cni.mac", "x"),
         ("ipam", json!({"type": 5}), "ipam.type", "5"),

@@ -51,10 +51,10 @@ const BUDGET: &[(&str, Shape, usize, usize)] = &[
     ("CHECK", Shape::Masquerade, 225, 16),
     ("GC", Shape::Masquerade, 187, 1),
     ("DEL", Shape::Masquerade, 175, 3),
-    ("STATUS", Shape::Delegated, 155, 0),
-    ("ADD", Shape::Delegated, 225, 16),
-    ("CHECK", Shape::Delegated, 228, 7),
-    ("DEL", Shape::Delegated, 205, 3),
+    ("STATUS", Shape::Delegated, 130, 0),
+    ("ADD", Shape::Delegated, 195, 16),
+    ("CHECK", Shape::Delegated, 200, 7),
+    ("DEL", Shape::Delegated, 180, 3),
 ];
 
 /// What a run did.

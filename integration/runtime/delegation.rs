@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::harness::{Host, Plugin, Pod, eventually};
-use crate::node::{SOON, address, assert_clean, fixed, host_local, leases, manx, script};
+use crate::node::{SOON, address, assert_clean, fixed, host_local, leases, manx, script, strace};
 
 #[test]
 fn host_local_gives_two_families_and_gets_both_back() {
@@ -200,6 +200,90 @@ fn a_delegate_dies_with_us() {
     assert_clean(&host);
     let plugin = manx(&host, &fixed(&["10.1.0.2/24"]));
     assert_eq!(address(&plugin.add(&pod).ok()), "10.1.0.2", "the retry finds a clean node");
+}
+
+/// That each verb with this `ipam.type` is refused with code 7, that a DEL takes
+/// the link away all the same, and how many programs an ADD executed at most.
+fn refuses_itself(host: &Host, kind: &str, programs: usize) {
+    let good = manx(host, &fixed(&["10.1.0.2/24"]));
+    let bad = manx(host, &json!({"type": kind}));
+    let pod = Pod::new("a");
+    let (finished, trace) = strace(
+        host,
+        &bad.call("ADD").pod(&pod),
+        &["-f", "-qq", "-e", "trace=execve", "-e", "status=successful"],
+    );
+    assert!(trace.matches("execve(").count() <= programs, "{kind}: {trace}");
+    let error: Value = serde_json::from_str(&finished.stdout).unwrap();
+    assert_eq!(error["code"], 7, "{kind}: {error}");
+    assert!(error["details"].as_str().unwrap().contains("manx-ipam"), "{error}");
+    assert_clean(host);
+    assert!(pod.netns.links().is_empty());
+    let result = good.add(&pod).ok();
+    for reply in [bad.status(), bad.check(&pod, &result), bad.gc(&[&pod])] {
+        assert_eq!(reply.code(), Some(7), "{kind}: {reply:?}");
+    }
+    // The ADD's own section releases the address.
+    bad.del(&pod).ok();
+    assert_clean(host);
+    assert!(pod.netns.links().is_empty());
+    // There is none, and the link goes all the same.
+    good.add(&pod).ok();
+    fs::remove_dir_all(host.scratch().path().join("root/run/manx")).unwrap();
+    assert_eq!(bad.del(&pod).code(), Some(7), "{kind}");
+    assert!(pod.netns.links().is_empty(), "{kind}");
+}
+
+#[test]
+fn a_plugin_that_is_this_one_is_refused_by_whichever_name() {
+    let host = Host::new();
+    let bin = host.scratch().dir("bin");
+    for name in ["manx", "calico", "my-ipam"] {
+        std::os::unix::fs::symlink(crate::node::MANX, bin.join(name)).unwrap();
+        refuses_itself(&host, name, 1);
+    }
+}
+
+#[test]
+fn a_copy_or_a_wrapper_of_this_plugin_finds_that_it_called_itself() {
+    let host = Host::new();
+    let bin = host.scratch().dir("bin");
+    fs::copy(crate::node::MANX, bin.join("copy")).unwrap();
+    // ADD, then its DEL.
+    refuses_itself(&host, "copy", 3);
+    let wrapped = bin.join("copy").display().to_string();
+    script(&host, "wrapper", &format!("exec {wrapped}"));
+    refuses_itself(&host, "wrapper", 5);
+}
+
+#[test]
+fn a_wrapper_of_the_allocator_is_no_call_of_itself() {
+    let host = Host::new();
+    let bin = host.scratch().dir("bin");
+    std::os::unix::fs::symlink(crate::node::MANX, bin.join("manx-ipam")).unwrap();
+    let edit = r#"sed 's/"wrapper"/"manx-ipam"/'"#;
+    script(&host, "wrapper", &format!("{edit} | {}/manx-ipam", bin.display()));
+    let ranges = json!([[{"subnet": "10.1.0.0/24"}]]);
+    let leases = host.scratch().dir("leases");
+    let ipam = json!({"type": "wrapper", "dataDir": leases, "ranges": ranges});
+    let (plugin, pod) = (manx(&host, &ipam), Pod::new("a"));
+    assert_eq!(address(&plugin.add(&pod).ok()), "10.1.0.2");
+    plugin.del(&pod).ok();
+    assert_clean(&host);
+}
+
+#[test]
+fn a_delegate_too_old_for_the_configuration_fails_the_status() {
+    let host = Host::new();
+    script(
+        &host,
+        "older",
+        r#"[ $CNI_COMMAND = VERSION ] && { echo '{"supportedVersions":["0.4.0","1.0.0"]}'; exit 0; }
+           echo '{"code":1,"msg":"incompatible CNI versions"}'; exit 1"#,
+    );
+    let error = manx(&host, &json!({"type": "older"})).status().error();
+    assert_eq!(error["code"], 50, "{error}");
+    assert!(error["msg"].as_str().unwrap().contains("older: speaks CNI 0.4.0, 1.0.0"), "{error}");
 }
 
 /// Whether a process runs; one that nobody has waited for yet has ended.

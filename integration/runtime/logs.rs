@@ -104,6 +104,52 @@ fn a_log_file_that_cannot_be_written_costs_a_warning_only() {
     assert!(reply.succeeded() && reply.stderr.contains(" WARN logFile"), "{reply:?}");
 }
 
+/// What a terminal obeys, and what begins another line.
+const HOSTILE: &str = "web\n2026-01-01T00:00:00.000Z INFO DEL link=none\u{1b}[2J\u{202e}\u{9b}m";
+
+/// That a text has so many lines and nothing in it that a terminal obeys.
+#[track_caller]
+fn harmless(text: &str, lines: usize) {
+    assert_eq!(text.lines().count(), lines, "{text:?}");
+    let hostile = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!text.contains(hostile), "{text:?}");
+}
+
+#[test]
+fn what_a_pod_is_called_makes_no_line_and_no_sequence() {
+    let (host, _outside) = Host::with_uplink();
+    let pod = Pod::new("a").kubernetes("default", HOSTILE);
+    let plugin = plugin(&host).with("logFile", "/log".into());
+    let reply = plugin.add(&pod);
+    assert!(reply.succeeded(), "{reply:?}");
+    harmless(&reply.stderr, 1);
+    assert!(reply.stderr.contains(r"web\n2026"), "{reply:?}");
+    harmless(&fs::read_to_string(host.scratch().path().join("root/log")).unwrap(), 1);
+    let id = format!("x{HOSTILE}");
+    let names = ["e\u{1b}[31m", "e\u{202e}x", "-eth0"].map(|name| ("CNI_IFNAME", name));
+    for (name, value) in [("CNI_CONTAINERID", &*id)].into_iter().chain(names) {
+        let reply = plugin.call("ADD").pod(&pod).env(name, value).run();
+        assert_eq!(reply.code(), Some(4), "{name}: {reply:?}");
+        harmless(&reply.stderr, reply.stderr.lines().count().min(1));
+    }
+}
+
+#[test]
+fn what_a_delegate_says_makes_no_line_and_no_sequence() {
+    let host = Host::new();
+    let answer = json!({"code": 120, "msg": HOSTILE, "details": HOSTILE}).to_string();
+    let words = host.scratch().file("words", format!("first\u{1b}[2J\r\nsecond {}\u{202e}\n", 5));
+    let body = format!("cat {} >&2; cat <<'E'\n{answer}\nE\nexit 1", words.display());
+    script(&host, "hostile", &body);
+    let reply = manx(&host, &json!({"type": "hostile"})).status();
+    // Two lines of its stderr, each with its name before it, and ours.
+    harmless(&reply.stderr, 3);
+    assert!(reply.stderr.lines().all(|line| line.contains(" ERROR ")), "{reply:?}");
+    assert!(reply.stderr.contains("hostile: second"), "{reply:?}");
+    // JSON is told as it was said.
+    assert_eq!(reply.error()["msg"], format!("hostile: {HOSTILE}"));
+}
+
 const SECRET: &str = "hunter2-4e1c";
 
 /// Everything that a plugin said anywhere about a configuration which holds the

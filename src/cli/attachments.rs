@@ -146,16 +146,18 @@ pub(super) fn choose<'a, K: PartialEq>(
     if candidates.iter().all(|other| key(other) == key(first)) {
         return Ok(Ok(first));
     }
-    let lines = candidates.iter().map(|candidate| {
+    let named = candidates.iter().map(|candidate| {
         let Entry { container_id, ifname, .. } = &candidate.entry;
         let name = candidate.entry.pod().unwrap_or_else(|| "-".to_owned());
-        format!("\n  {name} {container_id} {ifname}")
+        format!("{name} {container_id} {ifname}")
     });
-    let count = candidates.len();
-    Err(format!(
-        "{pod:?} means {count} attachments:{}\nname one of them",
-        lines.collect::<String>()
-    ))
+    let (count, named) = (candidates.len(), named.collect::<Vec<_>>().join(", "));
+    let one_container = candidates.iter().all(|other| {
+        let of = |attachment: &Attachment| attachment.entry.container_id.clone();
+        of(other) == of(first)
+    });
+    let next = if one_container { "choose one with --ifname" } else { "name one by its id" };
+    Err(format!("{pod:?} means {count} attachments: {named}; {next}"))
 }
 
 impl Attachment {

@@ -13,8 +13,7 @@ use crate::cni::{Config, Document, Version, json::field};
 /// Where runtimes look for configurations by default.
 pub(super) const DIRECTORY: &str = "/etc/cni/net.d";
 
-/// The plugin's own names: as shipped, and as a node has it that ran Calico.
-pub(super) const TYPES: [&str; 2] = ["manx", "calico"];
+pub(super) use crate::verb::PLUGIN_TYPES as TYPES;
 
 /// The configurations of a directory in the order in which runtimes read them:
 /// by file name, byte by byte (libcni, `ConfFiles`). The first is the one that

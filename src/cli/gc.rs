@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    attachments, failed, print_json,
+    attachments, failed,
     table::Table,
 };
 use crate::{
@@ -66,11 +66,11 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         }
     }
     if args.flag("json") {
-        print_json(console.out, &encode(&collected, &errors, dry_run))?;
+        console.json(&encode(&collected, &errors, dry_run))?;
     } else {
         print(&collected, dry_run, console)?;
         for error in &errors {
-            writeln!(console.err, "manx: gc: {error}")?;
+            console.remark(format_args!("manx: gc: {error}"))?;
         }
     }
     Ok(if errors.is_empty() { Status::Fine } else { Status::Failed })
@@ -150,10 +150,10 @@ fn print(collected: &[Collected], dry_run: bool, console: &mut Console<'_>) -> R
                 gone.reason.to_owned(),
             ]);
         }
-        table.print(console.out)?;
+        console.table(&table)?;
     }
     let verb = if dry_run { "would be removed" } else { "removed" };
-    writeln!(console.out, "{verb}: {}", collected.len())?;
+    console.line(format_args!("{verb}: {}", collected.len()))?;
     Ok(())
 }
 

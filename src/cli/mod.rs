@@ -9,6 +9,7 @@ mod args;
 mod attachments;
 mod capture;
 mod conflist;
+mod console;
 mod exec;
 mod export;
 mod fabric;
@@ -22,14 +23,10 @@ mod table;
 mod validate;
 mod version;
 
-use std::{
-    ffi::OsString,
-    fmt,
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::{ffi::OsString, fmt, io, process::ExitCode};
 
 use args::{Args, Shape};
+use console::Console;
 
 use crate::cni;
 
@@ -57,12 +54,6 @@ struct Subcommand {
     help: &'static str,
     shape: Shape,
     run: fn(&Args, &mut Console<'_>) -> Result<Status, Failure>,
-}
-
-/// Where a command prints: results to `out`, everything else to `err`.
-struct Console<'a> {
-    out: &'a mut dyn Write,
-    err: &'a mut dyn Write,
 }
 
 /// How a command ended that had nothing to complain of.
@@ -93,14 +84,14 @@ enum Failure {
 /// Runs the command that the arguments name, the first being the program.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
-    let mut console = Console { out: &mut out, err: &mut err };
+    let mut console = Console::new(&mut out, &mut err);
     ExitCode::from(conclude(arguments.skip(1).collect(), &mut console))
 }
 
 /// Runs a command to its exit code, failures told on `err`.
 fn conclude(arguments: Vec<OsString>, console: &mut Console<'_>) -> u8 {
     let outcome = dispatch(arguments, console).and_then(|status| {
-        console.out.flush()?;
+        console.flush()?;
         Ok(status)
     });
     let (code, message) = match outcome {
@@ -115,20 +106,20 @@ fn conclude(arguments: Vec<OsString>, console: &mut Console<'_>) -> u8 {
         Err(Failure::NotRun(code, message)) => (code, message),
     };
     // Where stderr is closed too, the exit code has to say it all.
-    let _ = writeln!(console.err, "manx: {message}");
+    let _ = console.remark(format_args!("manx: {message}"));
     code
 }
 
 fn dispatch(arguments: Vec<OsString>, console: &mut Console<'_>) -> Result<Status, Failure> {
     let mut arguments = arguments.into_iter();
     let Some(first) = arguments.next() else {
-        help::about(console.err)?;
+        help::about(console.verbatim_err())?;
         return Ok(Status::Fine);
     };
     let rest: Vec<OsString> = arguments.collect();
     match first.to_str().unwrap_or_default() {
-        "--help" | "-h" => help::overview(console.out).map(|()| Status::Fine),
-        "help" => help::help(&rest, console.out).map(|()| Status::Fine),
+        "--help" | "-h" => help::overview(console.verbatim()).map(|()| Status::Fine),
+        "help" => help::help(&rest, console.verbatim()).map(|()| Status::Fine),
         "--version" | "-V" => invoke(&version::SUBCOMMAND, rest, console),
         _ => invoke(find(&first)?, rest, console),
     }
@@ -141,7 +132,7 @@ fn invoke(
 ) -> Result<Status, Failure> {
     match Args::parse(arguments, &subcommand.shape) {
         Ok(Some(args)) => (subcommand.run)(&args, console),
-        Ok(None) => help::of(subcommand, console.out).map(|()| Status::Fine),
+        Ok(None) => help::of(subcommand, console.verbatim()).map(|()| Status::Fine),
         Err(problem) => Err(subcommand.usage(&problem)),
     }
 }
@@ -197,11 +188,6 @@ impl From<crate::net::Error> for Failure {
 /// A failure of the file system.
 fn failed(what: impl fmt::Display, error: &io::Error) -> Failure {
     Failure::Failed(format!("{what}: {error}"))
-}
-
-/// Prints a JSON document.
-fn print_json(out: &mut dyn Write, document: &serde_json::Value) -> Result<(), Failure> {
-    Ok(writeln!(out, "{document:#}")?)
 }
 
 #[cfg(test)]

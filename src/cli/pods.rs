@@ -6,7 +6,6 @@ use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
     attachments::{self, Attachment},
-    print_json,
     table::Table,
 };
 
@@ -34,9 +33,9 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let pods = attachments::all(&args.root())?;
     if args.flag("json") {
         let pods: Vec<Value> = pods.iter().map(describe).collect();
-        print_json(console.out, &json!({"pods": pods}))?;
+        console.json(&json!({"pods": pods}))?;
     } else {
-        table(&pods).print(console.out)?;
+        console.table(&table(&pods))?;
     }
     Ok(Status::Fine)
 }

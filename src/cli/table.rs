@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use crate::text::escaped;
+
 /// Rows under a heading.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
@@ -16,7 +18,7 @@ impl Table {
     /// Adds a row. An empty cell is printed empty; what has no value is `-` by
     /// the caller's choice.
     pub(super) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| printable(&cell)).into());
+        self.rows.push(cells.map(|cell| escaped(&cell).into_owned()).into());
     }
 
     /// Prints all rows; the last column is not padded.
@@ -38,12 +40,6 @@ impl Table {
     }
 }
 
-/// Names come from a runtime and files from anybody: no control character
-/// reaches a terminal.
-fn printable(cell: &str) -> String {
-    cell.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,7 +51,7 @@ mod tests {
         table.row(["x".into(), String::new(), "\u{1b}[31m".into()]);
         let mut out = Vec::new();
         table.print(&mut out).unwrap();
-        let expected = "A     LONG  C\nwide  é     last\nx           \u{fffd}[31m\n";
+        let expected = "A     LONG  C\nwide  é     last\nx           \\u{1b}[31m\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

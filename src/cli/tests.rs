@@ -5,7 +5,7 @@ use super::{Console, SUBCOMMANDS, conclude};
 /// Exit code, stdout and stderr of a command line.
 pub(super) fn manx(arguments: &[&str]) -> (u8, String, String) {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let mut console = Console { out: &mut out, err: &mut err };
+    let mut console = Console::new(&mut out, &mut err);
     let code = conclude(arguments.iter().map(Into::into).collect(), &mut console);
     (code, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
@@ -86,7 +86,8 @@ impl Write for Closed {
 fn a_reader_that_left_is_no_failure_and_a_full_disk_is() {
     for (kind, expected) in [(io::ErrorKind::BrokenPipe, 0), (io::ErrorKind::StorageFull, 1)] {
         let mut err = Vec::new();
-        let mut console = Console { out: &mut Closed(kind), err: &mut err };
+        let mut closed = Closed(kind);
+        let mut console = Console::new(&mut closed, &mut err);
         assert_eq!(conclude(vec!["version".into()], &mut console), expected);
         assert_eq!(err.is_empty(), expected == 0);
     }

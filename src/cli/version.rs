@@ -5,7 +5,6 @@ use serde_json::json;
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    print_json,
 };
 use crate::cni::Version;
 
@@ -24,9 +23,10 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let version = env!("CARGO_PKG_VERSION");
     let spoken = Version::ALL.map(Version::as_str);
     if args.flag("json") {
-        print_json(console.out, &json!({"version": version, "cniVersions": spoken}))?;
+        console.json(&json!({"version": version, "cniVersions": spoken}))?;
     } else {
-        writeln!(console.out, "manx {version}\nCNI {}", spoken.join(", "))?;
+        console.line(format_args!("manx {version}"))?;
+        console.line(format_args!("CNI {}", spoken.join(", ")))?;
     }
     Ok(Status::Fine)
 }

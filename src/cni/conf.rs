@@ -365,8 +365,10 @@ fn queues(fields: &mut Fields<'_>) -> u32 {
 fn host_prefix(fields: &mut Fields<'_>) -> String {
     let prefix = fields.string(&["hostPrefix"]).unwrap_or(HOST_PREFIX);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    if prefix.is_empty() || prefix.len() > HOST_PREFIX_BYTES_MAX || !prefix.bytes().all(plain) {
-        let reason = "give 1 to 4 letters, digits, '-' or '_'";
+    let empty = prefix.is_empty() || prefix.len() > HOST_PREFIX_BYTES_MAX;
+    // A link whose name begins with a dash would be an option of every command.
+    if empty || prefix.starts_with('-') || !prefix.bytes().all(plain) {
+        let reason = "give 1 to 4 letters, digits, '-' or '_', and no '-' at the beginning";
         fields.complain(Code::INVALID_CONFIG, "hostPrefix", &prefix.into(), reason);
         return HOST_PREFIX.to_owned();
     }

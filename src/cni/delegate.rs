@@ -9,14 +9,16 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::time::Duration;
 
+use log::Level;
 use serde_json::Value;
 
 use super::env::split_path;
+use super::json::member;
 use super::{AddResult, Code, Command, Environment, Error, Version};
 
 mod exec;
@@ -28,6 +30,17 @@ use exec::{Failure, Output};
 
 /// How much of a delegate's unreadable output an error repeats, in characters.
 const MAX_QUOTE_CHARS: usize = 300;
+
+/// As many lines of a delegate's standard error are logged.
+const MAX_SAID_LINES: usize = 50;
+
+/// As many values may be in what a delegate prints: one of two bytes takes some
+/// hundred times as much memory.
+const MAX_VALUES: usize = 1 << 16;
+
+/// Variable that every delegate finds in its environment. A plugin of this
+/// program that finds it was called by itself, by whichever name.
+pub const DELEGATED: &str = "MANX_DELEGATED";
 
 /// The specification's error for a container that does not exist, upon which a
 /// runtime may leave out the DEL.
@@ -81,9 +94,10 @@ impl Delegate {
 
     /// Runs the plugin for `command`, with `stdin`, which is our own input whole,
     /// and with our own environment, overlaid with `environment`. Returns the
-    /// JSON that it printed, if any. Its stderr goes to ours. It gets `limit` of
-    /// time, after which it and its process group are killed; it is killed as
-    /// well when the calling thread ends.
+    /// JSON that it printed, if any. The beginning of its stderr is logged. It
+    /// gets `limit` of time. When it has ended, or its time has, whoever is left
+    /// of its process group is killed; only what left the group (setsid(2)), as
+    /// daemons do, lives on. It is killed as well when the calling thread ends.
     ///
     /// # Errors
     /// The delegate's own error with its code, its type before the message. Code
@@ -97,16 +111,57 @@ impl Delegate {
         limit: Duration,
     ) -> Result<Option<Value>, Error> {
         let mut child = process::Command::new(&self.binary);
+        child.env(DELEGATED, "1");
         for (name, value) in variables(command, environment) {
             child.env(name, value);
         }
-        let output = exec::run(&mut child, stdin, limit)
-            .map_err(|failure| self.explain(&failure, command, limit))?;
-        if output.status.success() {
+        let exec::Run { outcome, said } = exec::run(&mut child, stdin, limit);
+        let succeeded = outcome.as_ref().is_ok_and(|output| output.status.success());
+        self.relay(&said, if succeeded { Level::Info } else { Level::Error });
+        let output = outcome.map_err(|failure| self.explain(&failure, command, limit))?;
+        if succeeded {
             self.read(&output.stdout, command)
         } else {
-            Err(self.refusal(&output, command))
+            Err(self.refusal(&output, &said, command))
         }
+    }
+
+    /// Logs what a run said on its standard error.
+    fn relay(&self, said: &[u8], level: Level) {
+        let text = String::from_utf8_lossy(said);
+        let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+        for line in lines.by_ref().take(MAX_SAID_LINES) {
+            log::log!(level, "{}: {line}", self.plugin_type);
+        }
+        if lines.next().is_some() {
+            log::log!(level, "{}: and more lines, left out", self.plugin_type);
+        }
+    }
+
+    /// Whether the plugin is this very program, by whichever name or link. A copy
+    /// is not told by this; it finds [`DELEGATED`].
+    pub fn is_this_program(&self) -> bool {
+        let identity = |path: &Path| fs::metadata(path).ok().map(|data| (data.dev(), data.ino()));
+        let own = identity(Path::new("/proc/self/exe"));
+        own.is_some() && own == identity(&self.binary)
+    }
+
+    /// The versions of the specification that the plugin says it speaks.
+    ///
+    /// # Errors
+    /// As [`Delegate::invoke`]; code 103 for an answer without a list.
+    pub fn versions(
+        &self,
+        environment: &Environment,
+        limit: Duration,
+    ) -> Result<Vec<String>, Error> {
+        let stdin = serde_json::json!({"cniVersion": Version::NEWEST.as_str()}).to_string();
+        let answer = self.invoke(&Command::Version, environment, stdin.as_bytes(), limit)?;
+        let list = answer.as_ref().and_then(|answer| member(answer, "supportedVersions"));
+        let texts = list.and_then(Value::as_array).map(|list| {
+            list.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+        });
+        texts.ok_or_else(|| self.fault(&Command::Version, "answered without supportedVersions"))
     }
 
     /// Runs an ADD and reads its result, which is of version `assumed` unless it
@@ -136,26 +191,45 @@ impl Delegate {
         })
     }
 
-    /// Runs a STATUS. A plugin that knows no such verb has nothing against an ADD.
+    /// Runs a STATUS. A plugin that knows no such verb has nothing against an ADD,
+    /// if it speaks the `version` of the configuration at all.
     ///
     /// # Errors
-    /// As [`Delegate::invoke`].
+    /// As [`Delegate::invoke`]; code 50 for a plugin that is too old.
     pub fn status(
         &self,
         environment: &Environment,
         stdin: &[u8],
+        version: Version,
         limit: Duration,
     ) -> Result<(), Error> {
         match self.invoke(&Command::Status, environment, stdin, limit) {
-            Err(error) if !status_unsupported(&error) => Err(error),
-            _ => Ok(()),
+            Ok(_) => return Ok(()),
+            Err(error) if !status_unsupported(&error) => return Err(error),
+            Err(_) => {}
         }
+        // One that cannot say what it speaks is older than the question.
+        let Ok(spoken) = self.versions(environment, limit) else { return Ok(()) };
+        if spoken.iter().any(|spoken| spoken == version.as_str()) {
+            return Ok(());
+        }
+        let msg =
+            format!("speaks CNI {}, and the configuration is of {version}", spoken.join(", "));
+        let binary = self.binary.display();
+        Err(self.sign(Error::new(Code::UNAVAILABLE, msg)).details(format!(
+            "install a newer {binary}, or offer only versions that it speaks in cniVersion and \
+             cniVersions"
+        )))
     }
 
     /// What a successful run printed. Only ADD and VERSION have something to say;
     /// elsewhere noise is nothing worse.
     fn read(&self, stdout: &[u8], command: &Command) -> Result<Option<Value>, Error> {
         let needed = matches!(command, Command::Add | Command::Version);
+        if values(stdout) > MAX_VALUES {
+            let what = format!("printed more than {MAX_VALUES} values, which is no result");
+            return Err(self.fault(command, &what));
+        }
         match serde_json::from_slice(stdout) {
             Ok(value) => Ok(Some(value)),
             Err(_) if !needed => Ok(None),
@@ -170,9 +244,10 @@ impl Delegate {
     }
 
     /// The error of a run that failed.
-    fn refusal(&self, output: &Output, command: &Command) -> Error {
-        let said = serde_json::from_slice(&output.stdout).ok();
-        if let Some(mut error) = said.as_ref().and_then(Error::decode) {
+    fn refusal(&self, output: &Output, said: &[u8], command: &Command) -> Error {
+        let small = values(&output.stdout) <= MAX_VALUES;
+        let told = small.then(|| serde_json::from_slice(&output.stdout).ok()).flatten();
+        if let Some(mut error) = told.as_ref().and_then(Error::decode) {
             // To repeat this would tell the runtime that no DEL is due, while the
             // delegate may well hold an address (SPEC 1.1.0, "Error").
             if *command == Command::Add && error.code == UNKNOWN_CONTAINER {
@@ -182,9 +257,12 @@ impl Delegate {
         }
         let status = output.status;
         if output.stdout.trim_ascii().is_empty() {
+            let words = match said.trim_ascii() {
+                [] => String::new(),
+                said => format!(", saying {}", quote(said)),
+            };
             return self
-                .fault(command, &format!("failed without an error on stdout ({status})"))
-                .details("what it may have said on stderr is on ours");
+                .fault(command, &format!("failed without an error on stdout ({status}){words}"));
         }
         self.fault(command, &format!("failed ({status}): {}", quote(&output.stdout)))
     }
@@ -278,6 +356,11 @@ fn arguments(text: &str) -> String {
     };
     let ignore = format!("{IGNORE_UNKNOWN}=1");
     [&*ignore].into_iter().chain(text.split(';').filter(readable)).collect::<Vec<_>>().join(";")
+}
+
+/// How many JSON values a text holds at most, by the characters that part them.
+fn values(text: &[u8]) -> usize {
+    text.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count()
 }
 
 fn quote(bytes: &[u8]) -> String {

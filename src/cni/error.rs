@@ -87,7 +87,9 @@ impl Error {
         let mut errors = errors.into_iter();
         let mut joined = errors.next()?;
         for error in errors {
-            joined.msg = format!("{}; {}", joined.msg, error.msg);
+            if error.msg != joined.msg {
+                joined.msg = format!("{}; {}", joined.msg, error.msg);
+            }
             if joined.details.is_empty() {
                 joined.details = error.details;
             } else if !joined.details.contains(&error.details) {

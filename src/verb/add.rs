@@ -2,7 +2,7 @@
 //! asked for, then one batch makes the link. What fails after that is undone in
 //! reverse, until the runtime has been told of success.
 
-use std::{fmt::Write as _, fs, net::IpAddr, os::fd::AsFd, path::Path};
+use std::{borrow::Cow, fmt::Write as _, fs, net::IpAddr, os::fd::AsFd, path::Path};
 
 use nix::errno::Errno;
 
@@ -30,6 +30,7 @@ use crate::{
         mtu,
     },
     state::{Entry, Journal, directory, lock, replace},
+    text::escaped,
 };
 
 /// What was found before anything was done.
@@ -89,13 +90,21 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
 }
 
 /// The kernel takes a name with a percent sign for a template to number
-/// (`dev_alloc_name`, net/core/dev.c), and the link would have another name.
+/// (`dev_alloc_name`, net/core/dev.c), and the link would have another name. One
+/// that begins as an option does, or that a terminal obeys, is a trap for
+/// whoever works on the node.
 fn require_plain_ifname(ifname: &str) -> Result<(), Error> {
-    if !ifname.contains('%') {
-        return Ok(());
+    let refuse = |what: &str, details: &str| {
+        let msg = format!("CNI_IFNAME={ifname:?} {what}");
+        Err(Error::new(Code::INVALID_ENVIRONMENT, msg).details(details))
+    };
+    if ifname.contains('%') {
+        return refuse("is a template, not a name", "leave the percent sign out");
     }
-    let msg = format!("CNI_IFNAME={ifname} is a template, not a name");
-    Err(Error::new(Code::INVALID_ENVIRONMENT, msg).details("leave the percent sign out"))
+    if ifname.starts_with('-') || matches!(escaped(ifname), Cow::Owned(_)) {
+        return refuse("is no good on a command line", "give letters and digits, such as eth0");
+    }
+    Ok(())
 }
 
 fn previous(call: &Call) -> Result<AddResult, Error> {

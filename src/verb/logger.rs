@@ -16,7 +16,7 @@ use std::{
 use log::{LevelFilter, Log, Metadata, Record};
 use nix::fcntl::OFlag;
 
-use crate::state::Root;
+use crate::{state::Root, text::escaped};
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
@@ -74,7 +74,8 @@ impl Log for Logger {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let time = timestamp(now.as_secs(), now.subsec_millis());
         // One write, so that the lines of plugins at work together stay whole.
-        let line = format!("{time} {} {}\n", record.level(), record.args());
+        let text = record.args().to_string();
+        let line = format!("{time} {} {}\n", record.level(), escaped(&text));
         let _ = stderr().write_all(line.as_bytes());
         if let Some(mut file) = self.file.as_ref() {
             let _ = file.write_all(line.as_bytes());

@@ -27,13 +27,13 @@ use serde_json::Value;
 pub use facts::uplink;
 pub use gc::{Collected, collect_dead};
 pub use ipam::{
-    BUILT_IN,
+    BUILT_IN, PLUGIN_TYPES,
     audit::{Audit, Finding, Problem, RangeUse, audit},
     has_store, range_sets,
 };
 
 use crate::{
-    cni::{Code, Command, Config, Document, Environment, Error, Version},
+    cni::{Code, Command, Config, Document, Environment, Error, Version, delegate::DELEGATED},
     net,
     pod::Identity,
     state::{Journal, Root},
@@ -85,9 +85,14 @@ pub fn run(
 ) -> Result<(), (Error, Version)> {
     let newest = |error| (error, Version::NEWEST);
     let root = lookup("MANX_ROOT").map(Root::new).unwrap_or_default();
+    let delegated = lookup(DELEGATED).is_some_and(|value| !value.is_empty());
     let environment = Environment::from_vars(lookup).map_err(newest)?;
     if environment.command == Command::Version {
         return version::version(emit).map_err(newest);
+    }
+    if role == Role::Main && delegated {
+        let msg = "this plugin was called by itself, as an IPAM plugin";
+        return Err(newest(ipam::itself(msg)));
     }
     let bytes = stdin().map_err(|error| {
         newest(Error::new(Code::IO, format!("read the configuration from stdin: {error}")))
@@ -216,7 +221,8 @@ impl Call {
 
     /// Refuses a configuration whose values make no sense.
     fn require_sound_config(&self) -> Result<(), Error> {
-        self.complaints.first().map_or(Ok(()), |complaint| Err(complaint.clone()))
+        self.complaints.first().map_or(Ok(()), |complaint| Err(complaint.clone()))?;
+        ipam::require_foreign(self)
     }
 }
 

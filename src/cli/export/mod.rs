@@ -63,9 +63,9 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     };
     let number = autonomous_system(args)?;
     let mesh = describe_mesh(args, number)?;
-    write!(console.out, "{}", render(&mesh))?;
+    write!(console.verbatim(), "{}", render(&mesh))?;
     for note in &mesh.notes {
-        writeln!(console.err, "note: {note}")?;
+        console.remark(format_args!("note: {note}"))?;
     }
     Ok(Status::Fine)
 }

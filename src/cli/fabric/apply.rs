@@ -57,8 +57,8 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 
 fn apply(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
     let report = pass(node, &mut Socket::open()?, Source::File)?;
-    let printed = print(console.out, &report.lines);
-    print(console.err, &report.remarks())?;
+    let printed = print(console, &report.lines);
+    remark(console, &report.remarks())?;
     printed?;
     Ok(if report.errors.is_empty() && report.whole { Status::Fine } else { Status::Failed })
 }
@@ -107,12 +107,15 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
     Ok(report)
 }
 
-/// Writes lines at once.
-pub(super) fn print(to: &mut dyn io::Write, lines: &[String]) -> io::Result<()> {
-    for line in lines {
-        writeln!(to, "{line}")?;
-    }
-    to.flush()
+/// Prints lines at once.
+pub(super) fn print(console: &mut Console<'_>, lines: &[String]) -> io::Result<()> {
+    lines.iter().try_for_each(|line| console.line(line))?;
+    console.flush()
+}
+
+/// The same on stderr.
+pub(super) fn remark(console: &mut Console<'_>, lines: &[String]) -> io::Result<()> {
+    lines.iter().try_for_each(|line| console.remark(line))
 }
 
 fn undo(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
@@ -123,20 +126,18 @@ fn undo(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
         require_same_fabric(&node.config, &node.root)?;
         (lines, errors) = undo_fabric(node)?;
     } else {
-        writeln!(
-            console.err,
-            "note: network {} has no peersFile, and with it no routes to other nodes",
-            node.config.name
-        )?;
+        let network = &node.config.name;
+        let words = "has no peersFile, and with it no routes to other nodes";
+        console.remark(format_args!("note: network {network} {words}"))?;
     }
     if TableRepair::remove(&node.config.name)? {
         lines.push(format!("- nftables table of network {}", node.config.name));
     }
     for line in lines {
-        writeln!(console.out, "{line}")?;
+        console.line(line)?;
     }
     for error in &errors {
-        writeln!(console.err, "manx: {error}")?;
+        console.remark(format_args!("manx: {error}"))?;
     }
     Ok(if errors.is_empty() { Status::Fine } else { Status::Failed })
 }

@@ -7,7 +7,6 @@ use super::{
     super::{
         Args, Console, Failure, Status, Subcommand,
         args::{Operands, Shape},
-        print_json,
     },
     Node, Source,
 };
@@ -38,13 +37,13 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let changes = Node::read(args)?.compare(&mut Socket::open()?, Source::File)?;
     if args.flag("json") {
         let document = json!({"changes": changes.encode(), "notes": changes.notes()});
-        print_json(console.out, &document)?;
+        console.json(&document)?;
     } else {
         for line in changes.lines() {
-            writeln!(console.out, "{line}")?;
+            console.line(line)?;
         }
         for note in changes.notes() {
-            writeln!(console.err, "note: {note}")?;
+            console.remark(format_args!("note: {note}"))?;
         }
     }
     Ok(if changes.lines().is_empty() { Status::Fine } else { Status::Findings })

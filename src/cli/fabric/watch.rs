@@ -20,7 +20,7 @@ use nix::{
 use super::{
     super::{Console, Failure, Status, failed},
     Node, Source,
-    apply::{Report, pass, print},
+    apply::{Report, pass, print, remark},
     files::Files,
     pace::Pace,
 };
@@ -73,11 +73,11 @@ impl Told {
     /// Says what is new of a report. That nobody listens is no reason to stop.
     fn tell(&mut self, report: Report, console: &mut Console<'_>) {
         if report.lines != self.lines {
-            let _ = print(console.out, &report.lines);
+            let _ = print(console, &report.lines);
         }
         let remarks = report.remarks();
         if remarks != self.remarks {
-            let _ = print(console.err, &remarks);
+            let _ = remark(console, &remarks);
         }
         *self = Self { lines: report.lines, remarks };
     }
@@ -101,7 +101,7 @@ impl Events {
         let table = match TableRepair::monitor(&node.config) {
             Ok(table) => table,
             Err(error) => {
-                let _ = writeln!(console.err, "manx: {error}");
+                let _ = console.remark(format_args!("manx: {error}"));
                 None
             }
         };

@@ -100,7 +100,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         }
     } else {
         let directory = order.conf_dir.display();
-        writeln!(console.out, "{directory}: no configuration written")?;
+        console.line(format_args!("{directory}: no configuration written"))?;
     }
     if !args.flag("no-dropins") {
         order.drop_ins(console)?;
@@ -214,7 +214,7 @@ impl Order {
             && !self.force
             && let Some(other) = self.other_configuration(&path)
         {
-            writeln!(console.out, "{}: kept, it names the plugin already", other.display())?;
+            console.line(format_args!("{}: kept, it names the plugin already", other.display()))?;
             return Ok(Status::Fine);
         }
         let outcome = file::put(&path, bytes, 0o600, |_| self.force)?;
@@ -227,7 +227,8 @@ impl Order {
         let files = conflist::files(&self.conf_dir);
         let files = files.map_err(|error| failed(self.conf_dir.display(), &error))?;
         if let Some(first) = files.first().filter(|first| **first != path) {
-            writeln!(console.out, "{}: comes first, runtimes use that one", first.display())?;
+            console
+                .line(format_args!("{}: comes first, runtimes use that one", first.display()))?;
         }
         self.remarks(&path, bytes, console)
     }
@@ -244,7 +245,11 @@ impl Order {
         for finding in validate::lint(path, bytes, &node).findings {
             if finding.severity != validate::Severity::Info {
                 let (level, at) = (finding.severity.as_str(), &finding.path);
-                writeln!(console.out, "{}: {level}: {at}: {}", path.display(), finding.message)?;
+                console.line(format_args!(
+                    "{}: {level}: {at}: {}",
+                    path.display(),
+                    finding.message
+                ))?;
             }
         }
         Ok(Status::Fine)
@@ -261,7 +266,7 @@ impl Order {
         for DropIn { daemon, path, text } in DROP_INS {
             let path = self.root.path(path);
             if !self.root.path(daemon).is_dir() {
-                writeln!(console.out, "{}: left out, there is no {daemon}", path.display())?;
+                console.line(format_args!("{}: left out, there is no {daemon}", path.display()))?;
                 continue;
             }
             let outcome = file::put(&path, text.as_bytes(), 0o644, |_| self.force)?;
@@ -278,7 +283,7 @@ fn report(console: &mut Console<'_>, path: &Path, outcome: Outcome) -> Result<()
         Outcome::Unchanged => "unchanged",
         Outcome::Kept => "kept, it differs; --force replaces it",
     };
-    writeln!(console.out, "{}: {words}", path.display())?;
+    console.line(format_args!("{}: {words}", path.display()))?;
     Ok(())
 }
 

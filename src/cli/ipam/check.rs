@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 
 use super::{Args, Console, Failure, Status, keys, look};
 use crate::{
-    cli::{print_json, table::Table},
+    cli::table::Table,
     verb::{Audit, Finding},
 };
 
 pub(super) fn check(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let audit = look(args, args.flag("fix"))?;
     if args.flag("json") {
-        print_json(console.out, &encode(&audit))?;
+        console.json(&encode(&audit))?;
     } else {
         print(&audit, console)?;
     }
@@ -21,7 +21,8 @@ pub(super) fn check(args: &Args, console: &mut Console<'_>) -> Result<Status, Fa
 
 fn print(audit: &Audit, console: &mut Console<'_>) -> Result<(), Failure> {
     if audit.findings.is_empty() {
-        writeln!(console.out, "network {}: every lease has its attachment", audit.network)?;
+        let network = &audit.network;
+        console.line(format_args!("network {network}: every lease has its attachment"))?;
         return Ok(());
     }
     let mut table = Table::new(&["ADDRESS", "CONTAINER", "IFNAME", "PROBLEM", "NEXT"]);
@@ -34,7 +35,7 @@ fn print(audit: &Audit, console: &mut Console<'_>) -> Result<(), Failure> {
             if finding.mended { "mended".to_owned() } else { finding.problem.fix().to_owned() },
         ]);
     }
-    table.print(console.out)?;
+    console.table(&table)?;
     Ok(())
 }
 

@@ -4,14 +4,14 @@ use serde_json::{Value, json};
 
 use super::{Args, Console, Failure, Status, in_words, keys, look};
 use crate::{
-    cli::{print_json, table::Table},
+    cli::table::Table,
     verb::{Audit, RangeUse},
 };
 
 pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let audit = look(args, false)?;
     if args.flag("json") {
-        print_json(console.out, &encode(&audit))?;
+        console.json(&encode(&audit))?;
         return Ok(Status::Fine);
     }
     let mut table = Table::new(&["RANGE", "SIZE", "USED", "FREE", "OLDEST", "LEAKED"]);
@@ -29,8 +29,9 @@ pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Fai
             range.leaked.to_string(),
         ]);
     }
-    writeln!(console.out, "network {}, leases in {}", audit.network, audit.directory.display())?;
-    table.print(console.out)?;
+    let directory = audit.directory.display();
+    console.line(format_args!("network {}, leases in {directory}", audit.network))?;
+    console.table(&table)?;
     Ok(Status::Fine)
 }
 

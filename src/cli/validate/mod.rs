@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    conflist, failed, print_json,
+    conflist, failed,
     table::Table,
 };
 pub(super) use finding::{Finding, Severity};
@@ -70,7 +70,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let findings = all(&files, subject.is_dir(), &node)?;
     if args.flag("json") {
         let findings: Vec<Value> = findings.iter().map(Finding::encode).collect();
-        print_json(console.out, &json!({"findings": findings}))?;
+        console.json(&json!({"findings": findings}))?;
     } else {
         print(&findings, &files, console)?;
     }
@@ -132,16 +132,12 @@ fn print(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     if !findings.is_empty() {
-        rows(findings).print(console.out)?;
+        console.table(&rows(findings))?;
     }
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
-    writeln!(
-        console.out,
-        "files: {}, errors: {}, warnings: {}",
-        files.len(),
-        count(Severity::Error),
-        count(Severity::Warning)
-    )?;
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let files = files.len();
+    console.line(format_args!("files: {files}, errors: {errors}, warnings: {warnings}"))?;
     Ok(())
 }
 

@@ -124,10 +124,11 @@ fn protocol(fields: &mut Fields<'_>) -> Option<u8> {
 fn vxlan_device(vxlan: &mut Fields<'_>) -> Option<String> {
     let name = vxlan.string(&["device"])?;
     // The device of IPv6 has three characters more.
-    if valid_interface_name(name) && name.len() <= 12 && !name.contains('%') {
+    let plain = !name.starts_with('-') && !name.contains(|c: char| c == '%' || c.is_control());
+    if valid_interface_name(name) && name.len() <= 12 && plain {
         return Some(name.to_owned());
     }
-    let reason = "give an interface name of at most 12 bytes";
+    let reason = "give an interface name of at most 12 bytes that does not begin with '-'";
     vxlan.complain(Code::INVALID_CONFIG, "device", &name.into(), reason);
     None
 }

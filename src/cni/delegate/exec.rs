@@ -4,10 +4,10 @@
 //! grandchild behind that holds the pipes open, or hang. None of that may hang
 //! us. What the output means is not known here.
 
-use std::io::{self, ErrorKind, PipeReader, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,19 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
-use super::spawn::spawn_mortal;
+use super::spawn::{process_descriptor, spawn_mortal};
 
 /// No result is larger; a child that writes more is out of its mind.
-pub(super) const MAX_OUTPUT_BYTES: usize = 16 << 20;
+pub(super) const MAX_OUTPUT_BYTES: usize = 1 << 20;
+
+/// How much of what a child says on its standard error is kept.
+const MAX_SAID_BYTES: usize = 16 << 10;
+
+/// How much is read of a pipe before the deadline is looked at again.
+const MAX_PULL_BYTES: usize = 256 << 10;
 
 /// How long a killed child may take to be gone. One that hangs in the kernel is
 /// left behind rather than waited for.
@@ -30,10 +36,21 @@ const KILL_GRACE: Duration = Duration::from_secs(1);
 /// The pause before a program that is being written to is tried again.
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
+/// How often a child is looked at where the kernel has no descriptors of
+/// processes.
+const LOOK_PAUSE: Duration = Duration::from_millis(5);
+
 /// What a child left behind.
 pub(super) struct Output {
     pub(super) status: ExitStatus,
     pub(super) stdout: Vec<u8>,
+}
+
+/// What came of a run, however it ended.
+pub(super) struct Run {
+    pub(super) outcome: Result<Output, Failure>,
+    /// The beginning of its standard error.
+    pub(super) said: Vec<u8>,
 }
 
 /// Why there is no [`Output`].
@@ -48,17 +65,21 @@ pub(super) enum Failure {
     Io(io::Error),
 }
 
-/// Runs `command` with `input` on its standard input. Its standard error is
-/// ours. It is the leader of a process group of its own.
-pub(super) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Result<Output, Failure> {
+/// Runs `command` with `input` on its standard input. It is the leader of a
+/// process group of its own, of which nobody is left when this returns.
+pub(super) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Run {
     let now = Instant::now();
     // A limit beyond what the clock can say is a day.
     let end = now.checked_add(limit).unwrap_or(now + Duration::from_secs(86_400));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).process_group(0);
-    let mut running = Running::new(start(command, end)?);
-    let stdout = running.converse(input, end)?;
-    let status = running.reap().map_err(Failure::Io)?;
-    Ok(Output { status, stdout })
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut said = Vec::new();
+    let outcome = start(command, end).and_then(|child| {
+        let mut running = Running::new(child);
+        let stdout = running.converse(input, &mut said, end)?;
+        let status = running.reap().map_err(Failure::Io)?;
+        Ok(Output { status, stdout })
+    });
+    Run { outcome, said }
 }
 
 /// Starts the program. Whoever copies a new plugin over an old one in place, not
@@ -74,54 +95,94 @@ fn start(command: &mut Command, end: Instant) -> Result<Child, Failure> {
     }
 }
 
-/// A child that is killed with its group unless it is reaped.
+/// A child whose process group is killed, at the latest when this is dropped.
 struct Running {
     child: Child,
     group: Pid,
     reaped: bool,
-    /// Reaches its end when the child has ended.
-    ended: Option<PipeReader>,
+    /// Can be read when the child has ended; `None` before Linux 5.3, and where a
+    /// sandbox forbids it.
+    descriptor: Option<OwnedFd>,
 }
 
 impl Running {
     fn new(child: Child) -> Self {
         // A process id is positive and fits: the kernel's limit is 2^22.
         let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-        Self { child, group, reaped: false, ended: None }
+        Self { child, group, reaped: false, descriptor: process_descriptor(group).ok() }
     }
 
     /// Feeds the child and reads its output until it ends.
-    fn converse(&mut self, input: &[u8], end: Instant) -> Result<Vec<u8>, Failure> {
-        let mut ended = watch(self.group).map_err(Failure::Io)?;
-        self.ended = ended.try_clone().ok();
+    fn converse(
+        &mut self,
+        input: &[u8],
+        said: &mut Vec<u8>,
+        end: Instant,
+    ) -> Result<Vec<u8>, Failure> {
         let mut feed = Feed { pipe: self.child.stdin.take(), rest: input };
-        let mut sink = Sink { pipe: self.child.stdout.take(), bytes: Vec::new() };
-        for fd in [Some(ended.as_fd()), feed.fd(), sink.fd()].into_iter().flatten() {
+        let mut sink = Sink { pipe: self.child.stdout.take(), limit: MAX_OUTPUT_BYTES + 1 };
+        let mut talk = Sink { pipe: self.child.stderr.take(), limit: MAX_SAID_BYTES };
+        for fd in [feed.fd(), sink.fd(), talk.fd()].into_iter().flatten() {
             set_nonblocking(fd).map_err(Failure::Io)?;
         }
+        let mut stdout = Vec::new();
         loop {
             feed.push().map_err(Failure::Io)?;
             // In this order: what the child wrote is in the pipe when it has ended.
-            let over = at_end(&mut ended).map_err(Failure::Io)?;
-            sink.pull().map_err(Failure::Io)?;
-            if sink.bytes.len() > MAX_OUTPUT_BYTES {
+            let over = self.has_ended().map_err(Failure::Io)?;
+            sink.pull(&mut stdout).map_err(Failure::Io)?;
+            talk.pull(said).map_err(Failure::Io)?;
+            if stdout.len() > MAX_OUTPUT_BYTES {
                 return Err(Failure::Flood);
             }
             if over {
-                return Ok(sink.bytes);
+                return Ok(stdout);
+            }
+            // One that never stops writing would keep the poll from ever waiting.
+            if Instant::now() >= end {
+                return Err(Failure::Deadline);
             }
             let waits = [
-                Some((ended.as_fd(), PollFlags::POLLIN)),
                 feed.fd().map(|fd| (fd, PollFlags::POLLOUT)),
                 sink.fd().map(|fd| (fd, PollFlags::POLLIN)),
+                talk.fd().map(|fd| (fd, PollFlags::POLLIN)),
             ];
-            if !wait(waits.into_iter().flatten(), end).map_err(Failure::Io)? {
-                return Err(Failure::Deadline);
+            self.wait(waits.into_iter().flatten(), end).map_err(Failure::Io)?;
+        }
+    }
+
+    /// Whether the child has ended, without reaping it: the end of its output
+    /// would not do, for a grandchild may hold it.
+    fn has_ended(&self) -> io::Result<bool> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT | WaitPidFlag::WNOHANG;
+        loop {
+            match waitid(Id::Pid(self.group), flags) {
+                Ok(status) => return Ok(status != WaitStatus::StillAlive),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
             }
         }
     }
 
+    /// Waits until something can be done, or the child has ended, or the deadline
+    /// has come.
+    fn wait<'a>(
+        &'a self,
+        fds: impl Iterator<Item = (BorrowedFd<'a>, PollFlags)>,
+        end: Instant,
+    ) -> io::Result<()> {
+        let ended = self.descriptor.as_ref().map(|fd| (fd.as_fd(), PollFlags::POLLIN));
+        let end = match ended {
+            Some(_) => end,
+            None => end.min(Instant::now() + LOOK_PAUSE),
+        };
+        wait(ended.into_iter().chain(fds), end).map(|_| ())
+    }
+
+    /// Ends whoever the child left behind in its group, then takes its status. As
+    /// long as it is not reaped, the number is that of no other group.
     fn reap(&mut self) -> io::Result<ExitStatus> {
+        let _ = killpg(self.group, Signal::SIGKILL);
         let status = self.child.wait()?;
         self.reaped = true;
         Ok(status)
@@ -133,27 +194,14 @@ impl Drop for Running {
         if self.reaped {
             return;
         }
-        // Not reaped, so the number is still the child's. That it has ended on
-        // its own meanwhile is no matter.
+        // That it has ended on its own meanwhile is no matter.
         let _ = killpg(self.group, Signal::SIGKILL);
-        if let Some(ended) = &self.ended {
-            let _ =
-                wait([(ended.as_fd(), PollFlags::POLLIN)].into_iter(), Instant::now() + KILL_GRACE);
+        let end = Instant::now() + KILL_GRACE;
+        while !self.has_ended().unwrap_or(true) && Instant::now() < end {
+            let _ = self.wait(std::iter::empty(), end);
         }
         let _ = self.child.try_wait();
     }
-}
-
-/// A pipe that reaches its end when process `pid` has ended, without reaping it:
-/// the end of the child's output would not do, for a grandchild may hold it.
-fn watch(pid: Pid) -> io::Result<PipeReader> {
-    let (ended, notice) = io::pipe()?;
-    thread::Builder::new().name("delegate".into()).spawn(move || {
-        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-        while waitid(Id::Pid(pid), flags) == Err(Errno::EINTR) {}
-        drop(notice);
-    })?;
-    Ok(ended)
 }
 
 /// Waits until something can be done; false if the deadline came first.
@@ -179,14 +227,6 @@ fn wait<'a>(
 fn set_nonblocking(fd: BorrowedFd) -> io::Result<()> {
     fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
     Ok(())
-}
-
-fn at_end(pipe: &mut PipeReader) -> io::Result<bool> {
-    match pipe.read(&mut [0]) {
-        Ok(_) => Ok(true),
-        Err(error) if is_transient(&error) => Ok(false),
-        Err(error) => Err(error),
-    }
 }
 
 fn is_transient(error: &io::Error) -> bool {
@@ -223,28 +263,35 @@ impl Feed<'_> {
     }
 }
 
-/// The child's output.
-struct Sink {
-    pipe: Option<ChildStdout>,
-    bytes: Vec<u8>,
+/// A pipe that the child writes to.
+struct Sink<P> {
+    pipe: Option<P>,
+    /// How much is kept, in bytes; what comes after it is read and dropped, so
+    /// that the child does not wait for ever.
+    limit: usize,
 }
 
-impl Sink {
+impl<P: Read + AsFd> Sink<P> {
     fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.pipe.as_ref().map(AsFd::as_fd)
     }
 
     /// Reads what is there.
-    fn pull(&mut self) -> io::Result<()> {
+    fn pull(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
         let mut buffer = [0; 8192];
+        let mut read = 0;
         while let Some(pipe) = &mut self.pipe {
             match pipe.read(&mut buffer) {
                 Ok(0) => self.pipe = None,
-                Ok(count) => self.bytes.extend(buffer.iter().take(count)),
+                Ok(count) => {
+                    let room = self.limit.saturating_sub(bytes.len());
+                    bytes.extend(buffer.iter().take(count.min(room)));
+                    read += count;
+                }
                 Err(error) if is_transient(&error) => break,
                 Err(error) => return Err(error),
             }
-            if self.bytes.len() > MAX_OUTPUT_BYTES {
+            if read >= MAX_PULL_BYTES {
                 break;
             }
         }

@@ -190,17 +190,11 @@ fn r06_a_failed_add_is_never_an_unknown_container() {
 }
 
 #[test]
-fn r38_stderr_goes_to_ours() {
-    const TEST: &str = "r38_stderr_goes_to_ours";
-    if let Some(fake) = role() {
-        add(&fake, b"{}").unwrap();
-        return;
-    }
+fn r38_a_failure_without_an_error_object_is_told_in_the_words_of_stderr() {
     let directory = Directory::new();
-    directory.script("echo a word from the delegate >&2; echo '{}'");
-    let output = in_process(TEST, &directory).output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && stderr.contains("a word from the delegate"), "{stderr}");
+    let fake = directory.script("printf 'no cheese\\n\\033[2J' >&2; exit 3");
+    let error = add(&fake, b"{}").unwrap_err();
+    assert!(error.msg.contains(r#"exit status: 3), saying "no cheese\n\u{1b}[2J""#), "{error}");
 }
 
 #[test]
@@ -297,7 +291,10 @@ fn r42_a_failed_cleanup_does_not_hide_the_cause() {
 fn r68_a_status_that_is_unknown_is_no_failure() {
     let directory = Directory::new();
     let status = |body: &str| {
-        directory.script(body).status(&environment(), b"{}", AMPLE).map_err(|error| error.code)
+        directory
+            .script(body)
+            .status(&environment(), b"{}", Version::V1_1_0, AMPLE)
+            .map_err(|error| error.code)
     };
     let says = |json: &str| format!("echo '{json}'; exit 1");
     assert_eq!(status("exit 0"), Ok(()));
@@ -314,6 +311,56 @@ fn r68_a_status_that_is_unknown_is_no_failure() {
         ("who knows", Code::DELEGATE),
     ] {
         assert_eq!(status(&says(refused)), Err(code), "{refused}");
+    }
+}
+
+#[test]
+fn a_plugin_too_old_for_the_configuration_fails_the_status() {
+    let directory = Directory::new();
+    let body = |versions: &str, answer: &str| {
+        format!(
+            r#"if [ $CNI_COMMAND = VERSION ]; then echo '{{"supportedVersions":{versions}}}'; exit 0; fi
+               echo '{answer}'; exit 1"#
+        )
+    };
+    // Of one that checks the version first, and of one that checks the verb first.
+    for answer in [
+        r#"{"code":1,"msg":"incompatible CNI versions"}"#,
+        r#"{"code":4,"msg":"unknown CNI_COMMAND: STATUS"}"#,
+    ] {
+        let status = |versions: &str, version| {
+            let fake = directory.script(&body(versions, answer));
+            fake.status(&environment(), b"{}", version, AMPLE)
+        };
+        let old = r#"["0.4.0","1.0.0"]"#;
+        let error = status(old, Version::V1_1_0).unwrap_err();
+        assert_eq!(error.code, Code::UNAVAILABLE, "{answer}");
+        assert!(error.msg.contains("fake: speaks CNI 0.4.0, 1.0.0"), "{error}");
+        assert!(error.msg.contains("1.1.0") && error.details.contains("cniVersions"), "{error}");
+        assert_eq!(status(r#"["1.0.0","1.1.0"]"#, Version::V1_1_0), Ok(()), "{answer}");
+        assert_eq!(status("7", Version::V1_1_0), Ok(()), "one that does not know VERSION");
+    }
+}
+
+#[test]
+fn every_delegate_is_told_who_called_it() {
+    let directory = Directory::new();
+    let fake = directory.script("echo \"\\\"$MANX_DELEGATED\\\"\"");
+    assert_eq!(add(&fake, b"{}").unwrap(), Some(json!("1")));
+}
+
+#[test]
+fn a_plugin_is_this_program_by_any_link() {
+    let directory = Directory::new();
+    let own = std::env::current_exe().unwrap();
+    let find = |name: &str| Delegate::find(name, std::slice::from_ref(&directory.0)).unwrap();
+    std::os::unix::fs::symlink(&own, directory.0.join("symbolic")).unwrap();
+    assert!(find("symbolic").is_this_program());
+    directory.script("");
+    assert!(!find("fake").is_this_program());
+    // Where the directory is on another file system there is no hard link.
+    if fs::hard_link(&own, directory.0.join("hard")).is_ok() {
+        assert!(find("hard").is_this_program());
     }
 }
 

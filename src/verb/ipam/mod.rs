@@ -36,6 +36,8 @@ const LIMIT: Duration = Duration::from_secs(120);
 const HOST_LOCAL: &str = "host-local";
 /// Ours, which is served here.
 pub const BUILT_IN: &str = "manx-ipam";
+/// The names of the plugin itself: as shipped, and as a node has it that ran Calico.
+pub const PLUGIN_TYPES: [&str; 2] = ["manx", "calico"];
 
 /// Whether an IPAM plugin keeps its leases in host-local's store.
 pub fn has_store(ipam_type: &str) -> bool {
@@ -114,7 +116,7 @@ pub(super) fn release_entry(
         "type": "manx",
         "ipam": entry.ipam,
     });
-    let delegate = Delegate::find(kind, &environment.path)?;
+    let delegate = find(kind, &environment.path)?;
     let stdin = stdin.to_string();
     delegate.invoke(&Command::Del, environment, stdin.as_bytes(), limit).map(|_| ())
 }
@@ -251,8 +253,11 @@ pub(super) fn status(call: &Call, never: &[IpAddr]) -> Result<(), Error> {
     if is_built_in(call) {
         return builtin::status(call, never);
     }
-    let delegate = delegate(call).map_err(|error| Error { code: Code::UNAVAILABLE, ..error })?;
-    delegate.status(&call.environment, &call.document.bytes, LIMIT)
+    let delegate = delegate(call).map_err(|error| match error.code {
+        Code::INVALID_CONFIG => error,
+        _ => Error { code: Code::UNAVAILABLE, ..error },
+    })?;
+    delegate.status(&call.environment, &call.document.bytes, call.config.version, LIMIT)
 }
 
 fn is_built_in(call: &Call) -> bool {
@@ -264,5 +269,45 @@ fn invoke(call: &Call, command: &Command) -> Result<Option<Value>, Error> {
 }
 
 fn delegate(call: &Call) -> Result<Delegate, Error> {
-    Delegate::find(&call.config.ipam_type, &call.environment.path)
+    find(&call.config.ipam_type, &call.environment.path)
+}
+
+/// Finds an IPAM plugin that is not this program: we would call ourselves without
+/// end. A copy by another name finds that out itself.
+///
+/// # Errors
+/// Code 7 for this program; as [`Delegate::find`].
+fn find(kind: &str, path: &[PathBuf]) -> Result<Delegate, Error> {
+    if PLUGIN_TYPES.contains(&kind) {
+        return Err(itself(&format!("ipam.type {kind:?} is this plugin itself")));
+    }
+    let delegate = Delegate::find(kind, path)?;
+    if delegate.is_this_program() {
+        let binary = delegate.binary.display();
+        return Err(itself(&format!(
+            "ipam.type {kind:?} is {binary}, which is this plugin itself"
+        )));
+    }
+    Ok(delegate)
+}
+
+/// Refuses an IPAM plugin that is this program, before anything is done. One that
+/// is not to be found is told when it is needed.
+///
+/// # Errors
+/// Code 7.
+pub(super) fn require_foreign(call: &Call) -> Result<(), Error> {
+    if is_built_in(call) || call.config.ipam_type.is_empty() {
+        return Ok(());
+    }
+    match delegate(call) {
+        Err(error) if error.code == Code::INVALID_CONFIG => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The error of a plugin that would call itself.
+pub(super) fn itself(msg: &str) -> Error {
+    let details = format!("name an IPAM plugin in ipam.type, such as {BUILT_IN}");
+    Error::new(Code::INVALID_CONFIG, msg).details(details)
 }

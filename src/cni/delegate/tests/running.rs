@@ -83,7 +83,7 @@ fn endless_output_ends() {
     let directory = Directory::new();
     let error = add(&directory.script("exec yes"), b"{}").unwrap_err();
     assert_eq!(error.code, Code::DELEGATE);
-    assert!(error.msg.contains("16777216 bytes"), "{error}");
+    assert!(error.msg.contains("1048576 bytes"), "{error}");
 }
 
 #[test]
@@ -117,14 +117,58 @@ fn a_deadline_ends_the_delegate_and_all_that_it_started() {
 }
 
 #[test]
-fn a_grandchild_that_holds_the_pipes_is_not_waited_for() {
+fn who_is_left_of_a_delegate_that_ended_is_ended() {
+    // The first child holds the pipes, the second has closed them; both belong to
+    // a delegate that succeeded. The third is that of one that failed.
+    for body in [
+        "sleep 1000 & echo $! >$D/child; echo '{\"a\": 1}'",
+        "echo '{\"a\": 1}'; (exec >&- 2>&- </dev/null; exec sleep 1000) & echo $! >$D/child",
+        "sleep 1000 & echo $! >$D/child; exit 1",
+    ] {
+        let directory = Directory::new();
+        let fake = directory.script(body);
+        let start = Instant::now();
+        let answer = add(&fake, b"{}");
+        assert!(body.ends_with("exit 1") || answer == Ok(Some(json!({"a": 1}))), "{answer:?}");
+        assert!(start.elapsed() < AMPLE, "{:?}", start.elapsed());
+        let child = Pid::written(&directory, "child");
+        until(|| !child.is_alive());
+    }
+}
+
+#[test]
+fn a_daemon_that_left_the_group_lives_on() {
     let directory = Directory::new();
-    let fake = directory.script("sleep 1000 & echo $! >$D/child; echo '{\"a\": 1}'");
-    let start = Instant::now();
-    assert_eq!(add(&fake, b"{}").unwrap(), Some(json!({"a": 1})));
-    assert!(start.elapsed() < AMPLE, "{:?}", start.elapsed());
-    // Nor is it killed: a delegate may start a daemon.
+    let body = "setsid sh -c 'echo $$ >$1; exec sleep 1000' sh $D/child >/dev/null 2>&1 &\n\
+                until [ -s $D/child ]; do sleep 0.01; done; echo '{}'";
+    let fake = directory.script(body);
+    assert_eq!(add(&fake, b"{}"), Ok(Some(json!({}))));
     assert!(Pid::written(&directory, "child").is_alive());
+}
+
+#[test]
+fn endless_words_on_stderr_neither_hang_nor_fill_the_memory() {
+    let directory = Directory::new();
+    let fake = directory.script("head -c 3000000 /dev/zero >&2; echo '{}'");
+    assert_eq!(add(&fake, b"{}"), Ok(Some(json!({}))));
+    let fake = directory.script("exec yes >&2");
+    let limit = Duration::from_millis(300);
+    let error = fake.invoke(&Command::Add, &environment(), b"{}", limit).unwrap_err();
+    assert_eq!(error.code, Code::TRY_AGAIN, "{error}");
+}
+
+#[test]
+fn a_text_of_very_many_values_is_not_read() {
+    let directory = Directory::new();
+    for (item, command) in [("[],", Command::Add), ("{\"\":0},", Command::Del)] {
+        for end in ["0]'; exit 0", "0]'; exit 1"] {
+            let body = format!("printf '['; yes '{item}' | head -n 70000; echo '{end}");
+            let error = directory.script(&body).invoke(&command, &environment(), b"{}", AMPLE);
+            let error = error.unwrap_err();
+            assert_eq!(error.code, Code::DELEGATE, "{error}");
+            assert!(error.to_string().len() < 2000, "{}", error.to_string().len());
+        }
+    }
 }
 
 #[test]
