@@ -14,7 +14,6 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
-    time::Duration,
 };
 
 use harness::{DEADLINE, Finished, Host, Plugin, Pod, Stdin, eventually, plugin_dir, run};
@@ -185,7 +184,7 @@ fn exec_finds_a_namespace_whose_path_is_gone() {
     let node = Node::new();
     let pod = node.pod("web");
     let address = pod.netns.addresses("eth0")[0].clone();
-    let mut inside = pod.netns.enter(|| Command::new("sleep").arg("60").spawn().unwrap());
+    let mut inside = pod.netns.enter(|| Command::new("sleep").arg("1000").spawn().unwrap());
     let id = pod.id.clone();
     // Now only the process holds the namespace: the path was one of our open file.
     drop(pod);
@@ -194,7 +193,7 @@ fn exec_finds_a_namespace_whose_path_is_gone() {
     inside.wait().unwrap();
     assert!(said.ok().contains(&address));
     let gone = || node.manx(&["exec", &id, "true"]).status == 1;
-    assert!(eventually(Duration::from_secs(5), gone));
+    assert!(eventually(DEADLINE, gone));
 }
 
 /// Changes what the journal says of a pod.
@@ -326,7 +325,7 @@ fn gc_removes_the_dead_and_leaves_the_living() {
         found["collected"].as_array().unwrap().len() == 2
     };
     // The kernel takes a namespace down some time after its last user has gone.
-    assert!(eventually(Duration::from_secs(5), both));
+    assert!(eventually(DEADLINE, both));
     assert_eq!((node.pods().len(), node.leases()), (3, 6));
 
     let said = node.manx(&["gc", "--network", "net"]).ok();
@@ -355,7 +354,7 @@ fn gc_tells_what_it_could_not_release() {
     let pod = node.pod("web").id;
     let nowhere = node.host.scratch().dir("nowhere");
     let failing = || node.manx(&["gc", "--bin", nowhere.to_str().unwrap()]).status == 1;
-    assert!(eventually(Duration::from_secs(5), failing));
+    assert!(eventually(DEADLINE, failing));
     let said = node.manx(&["gc", "--json", "--bin", nowhere.to_str().unwrap()]);
     let said: Value = serde_json::from_str(&said.stdout).unwrap();
     assert!(said["errors"][0]["msg"].as_str().unwrap().contains("host-local"), "{said}");

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Host, Netns, Pod, connect};
+use crate::harness::{Host, Netns, PING_SECONDS, Pod, connect};
 use crate::network::{Network, host_link};
 
 /// Adds a pod and compares both ends and the result with `mtu`; gives what was
@@ -202,7 +202,7 @@ fn a_packet_of_the_mtu_passes_and_one_byte_more_is_refused_at_home() {
     let results = pods.each_ref().map(|pod| network.add(pod).ok());
     let to = crate::network::address(&results[1], 0);
     let ping = |bytes: &str| {
-        let args = ["-n", "-M", "do", "-c", "1", "-W", "2", "-s", bytes, &to];
+        let args = ["-n", "-M", "do", "-c", "1", "-W", PING_SECONDS, "-s", bytes, &to];
         pods[0].netns.command("ping", &args)
     };
     // 20 bytes of IPv4 and 8 of ICMP go on top.

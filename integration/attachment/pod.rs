@@ -3,12 +3,12 @@
 
 use serde_json::json;
 
-use crate::harness::{Host, Netns, Pod};
+use crate::harness::{Host, Netns, PING_SECONDS, Pod};
 use crate::network::{GATEWAY, GATEWAY_IPV6, HOST_MAC, Network, address, host_link, lines, text};
 
 /// Whether the first packet to `address` is answered: sent once, not repeated.
 fn first_ping(from: &Netns, address: &str) -> bool {
-    let args = ["-n", "-q", "-c", "1", "-W", "2", address];
+    let args = ["-n", "-q", "-c", "1", "-W", PING_SECONDS, address];
     from.command("ping", &args).status == 0
 }
 

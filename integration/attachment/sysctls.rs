@@ -6,7 +6,7 @@ use std::time::Duration;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use serde_json::json;
 
-use crate::harness::{Host, Netns, Pod, connect, eventually};
+use crate::harness::{DEADLINE, Host, Netns, Pod, connect, eventually};
 use crate::network::{Network, host_link, lines};
 
 #[test]
@@ -120,7 +120,7 @@ fn a_default_route_from_a_router_advertisement_survives_the_first_ipv6_pod() {
     let (host, router) = (Host::new(), Netns::new());
     connect((&host, "eth0", &["2001:db8::11/64"]), (&router, "eth0", &["2001:db8::1/64"]));
     let defaults = || lines(&host, &["-6", "route", "show", "default", "proto", "ra"]);
-    let learnt = eventually(Duration::from_secs(20), || {
+    let learnt = eventually(DEADLINE, || {
         advertise(&router, &host);
         eventually(Duration::from_millis(100), || !defaults().is_empty())
     });

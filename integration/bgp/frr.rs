@@ -26,12 +26,15 @@ fn start(node: &Node) -> [Daemon; 3] {
     })
 }
 
-/// A daemon of FRR insists on a group that its package makes. A group file with
-/// that group is put over the system's, for this process alone.
+/// A daemon of FRR insists on a group that its package makes, with its user in it. A group file where
+/// that is root is put over the system's, for this process alone; the package's own line, where it is
+/// installed, would be the first that is found.
 fn command(name: &str, conf: &Path, directory: &Path) -> Command {
     let groups = std::fs::read_to_string("/etc/group").expect("a group file");
+    let others: Vec<&str> = groups.lines().filter(|line| !line.starts_with("frrvty:")).collect();
     let groups_file = directory.join("group");
-    std::fs::write(&groups_file, format!("{groups}\nfrrvty:x:0:root\n")).expect("write a file");
+    std::fs::write(&groups_file, format!("{}\nfrrvty:x:0:root\n", others.join("\n")))
+        .expect("write a file");
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh", "-c", r#"mount --bind "$0" /etc/group && exec "$@""#]);
     command.arg(groups_file).arg(find(name).expect("checked by the caller"));

@@ -11,7 +11,7 @@ use crate::harness::{DEADLINE, Stdin, eventually, run};
 
 /// How long a mesh may take to converge: sessions that start at different
 /// times try again after some seconds.
-pub const CONVERGED: Duration = Duration::from_secs(60);
+pub const CONVERGED: Duration = Duration::from_secs(180);
 
 /// IPv6 addresses and pod CIDRs of the nodes that have any.
 const IPV6: [(&str, &str, &str); 2] =

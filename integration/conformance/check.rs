@@ -1,10 +1,8 @@
 //! Rules 55 to 59: CHECK.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
-use crate::harness::{Netns, Pod, eventually};
+use crate::harness::{DEADLINE, Netns, Pod, eventually};
 use crate::rule::Level::{DeFacto, Must, Should};
 use crate::rule::{Rule, Stop, Verdict, ensure, fails, in_case, ok, rule, words};
 use crate::suite::{Node, SUBNET, SUBNET6, Suite, addresses, list};
@@ -150,7 +148,7 @@ fn changes_nothing(suite: &Suite) -> Verdict {
                 .all(|link| link["addr_info"].is_null() || link["addr_info"] == json!([]))
         })
     };
-    ensure!(eventually(Duration::from_secs(10), quiet), "addresses stay tentative");
+    ensure!(eventually(DEADLINE, quiet), "addresses stay tentative");
     let before = state(&node, &pod);
     ok(node.plugin.check(&pod, &result))?;
     same(&before, &state(&node, &pod))?;

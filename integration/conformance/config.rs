@@ -77,7 +77,7 @@ fn source_seen(pod: &Pod, outside: &crate::harness::Netns) -> Option<String> {
     let sender = pod.netns.enter(|| UdpSocket::bind("0.0.0.0:0")).ok()?;
     let mut buffer = [0; 16];
     // The first datagram may be lost while neighbours are found.
-    (0..15).find_map(|_| {
+    (0..100).find_map(|_| {
         sender.send_to(b"x", "192.0.2.1:5000").ok()?;
         receiver.recv_from(&mut buffer).ok().map(|(_, from)| from.ip().to_string())
     })

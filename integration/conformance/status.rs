@@ -56,15 +56,18 @@ fn accepts_full(plugin: &Plugin, ipam: &Path) -> bool {
 
 fn quick(suite: &Suite) -> Verdict {
     let node = suite.node();
-    let mut best = Duration::MAX;
+    let (mut best, mut start) = (Duration::MAX, Duration::MAX);
     for _ in 0..15 {
         let reply = node.plugin.status();
         ensure!(reply.stdout.is_empty(), "stdout holds {:?}", reply.stdout);
         best = best.min(reply.took);
         ok(reply)?;
+        start = start.min(node.plugin.version().took);
     }
-    // The best of several, as other tests run beside this one.
-    ensure!(best < Duration::from_millis(50), "the quickest of 15 took {best:?}");
+    // The best of several, and of a machine on which a program merely starts slowly no more is
+    // asked, as other tests run beside this one.
+    let limit = Duration::from_millis(50).max(start * 10);
+    ensure!(best < limit, "the quickest of 15 took {best:?}, VERSION {start:?}");
     Ok(())
 }
 

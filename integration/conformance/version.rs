@@ -28,7 +28,7 @@ fn bare_version(suite: &Suite) -> Verdict {
     let plugin = suite.node().plugin;
     for (case, stdin) in [("a silent pipe", Stdin::Silent), ("/dev/null", Stdin::Null)] {
         let call = plugin.call("VERSION").without("CNI_PATH").without("PATH").stdin(stdin);
-        let said = in_case(case, ok(call.deadline(Duration::from_secs(1)).run()))?;
+        let said = in_case(case, ok(call.deadline(Duration::from_secs(10)).run()))?;
         let complete = said["cniVersion"].is_string() && said["supportedVersions"].is_array();
         ensure!(complete, "{case}: {said}");
     }

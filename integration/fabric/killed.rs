@@ -1,11 +1,9 @@
 //! Killed at any point, the next apply makes it whole.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use crate::cluster::{Cluster, Families, Node};
-use crate::harness::{Stdin, run};
+use crate::harness::{DEADLINE, Stdin, run};
 
 /// Runs `manx ARGS`, killed as it enters the system call `name` for the `count`th
 /// time. True if it was.
@@ -15,7 +13,7 @@ pub fn killed(node: &Node, args: &[&str], name: &str, count: usize) -> bool {
     let inject = format!("inject={name}:signal=KILL:when={count}");
     command.args(["-f", "-o", "/dev/null", "-e", &format!("trace={name}"), "-e", &inject]);
     command.arg(plain.get_program()).args(plain.get_args());
-    let finished = node.host.enter(|| run(command, &Stdin::Null, Duration::from_secs(30)));
+    let finished = node.host.enter(|| run(command, &Stdin::Null, DEADLINE));
     assert!([0, 137].contains(&finished.status), "{finished:?}");
     finished.status == 137
 }

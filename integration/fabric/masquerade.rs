@@ -1,12 +1,11 @@
 //! Whom the pods of other nodes see, and whom the rest of the world.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Families, addresses, batch, entry};
-use crate::harness::Netns;
+use crate::harness::{DEADLINE, Netns};
 
 /// The source address that `server` sees when `client` connects to `address`
 /// there; `None` if no connection comes about.
@@ -14,7 +13,7 @@ fn seen(client: &Netns, server: &Netns, address: &str) -> Option<IpAddr> {
     let address: IpAddr = address.parse().unwrap();
     let listener = server.enter(|| TcpListener::bind(SocketAddr::new(address, 0)).unwrap());
     let to = listener.local_addr().unwrap();
-    let _stream = client.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(3))).ok()?;
+    let _stream = client.enter(|| TcpStream::connect_timeout(&to, DEADLINE)).ok()?;
     Some(listener.accept().unwrap().1.ip())
 }
 

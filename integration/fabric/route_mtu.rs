@@ -153,8 +153,7 @@ fn attempt(from: &Netns, to: &Netns, address: &str) -> Attempt {
     let listener = to.enter(|| TcpListener::bind(SocketAddr::new(ip, 0)).unwrap());
     let target = listener.local_addr().unwrap();
     // It begins with small packets, which pass anywhere.
-    let mut out =
-        from.enter(|| TcpStream::connect_timeout(&target, Duration::from_secs(3)).unwrap());
+    let mut out = from.enter(|| TcpStream::connect_timeout(&target, DEADLINE).unwrap());
     let (mut incoming, _) = listener.accept().unwrap();
     incoming.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let (begin, before) = (Instant::now(), retransmissions(from));

@@ -81,7 +81,7 @@ fn timed_apply(node: &Node, what: &str) -> Duration {
     let mut command = Command::new("bash");
     command.args(["-c", r#"TIMEFORMAT="%U %S"; time "$0" "$@" >/dev/null"#]);
     command.arg(plain.get_program()).args(plain.get_args());
-    let finished = node.host.enter(|| run(command, &Stdin::Null, Duration::from_secs(60)));
+    let finished = node.host.enter(|| run(command, &Stdin::Null, DEADLINE));
     assert_eq!(finished.status, 0, "{finished:?}");
     let seconds: f64 =
         finished.stderr.split_whitespace().map(|part| part.parse::<f64>().unwrap()).sum();

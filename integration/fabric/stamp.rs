@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use crate::cluster::{Cluster, Families, Node, SOON, batch, default_routes, entry};
-use crate::harness::{Pod, Stdin, eventually, run};
+use crate::harness::{DEADLINE, Pod, Stdin, eventually, run};
 use crate::killed::killed;
 use crate::scale;
 
@@ -357,7 +357,7 @@ fn timed_status(node: &Node, what: &str) -> Duration {
     }
     command.args(["-c", r#"TIMEFORMAT="%U %S"; time "$0" >&2"#]).arg(plain.get_program());
     let stdin = Stdin::Bytes(call.conf().to_string().into());
-    let finished = node.host.enter(|| run(command, &stdin, Duration::from_secs(60)));
+    let finished = node.host.enter(|| run(command, &stdin, DEADLINE));
     assert_eq!(finished.status, 0, "{finished:?}");
     let times = finished.stderr.split_whitespace().map(|part| part.parse::<f64>().unwrap());
     let took = Duration::from_secs_f64(times.sum());

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::harness::Netns;
+use crate::harness::{DEADLINE, Netns, PING_SECONDS};
 
 /// Bytes of IP and ICMP headers before the payload of an echo request.
 const ECHO_OVERHEAD: [usize; 2] = [20 + 8, 40 + 8];
@@ -27,7 +27,8 @@ pub fn assert_exact_mtu(from: &Netns, address: &str, mtu: usize) {
 /// Echo requests with this many bytes of payload that may not be fragmented.
 pub fn ping(from: &Netns, address: &str, payload: usize) -> crate::harness::Finished {
     let payload = payload.to_string();
-    let args = ["-n", "-M", "do", "-i", "0.2", "-c", "1", "-w", "3", "-s", &payload, address];
+    let args =
+        ["-n", "-M", "do", "-i", "0.2", "-c", "1", "-w", PING_SECONDS, "-s", &payload, address];
     from.command("ping", &args)
 }
 
@@ -39,12 +40,12 @@ pub fn transfer(from: &Netns, to: &Netns, address: &str, size: usize) {
     let listener = to.enter(|| TcpListener::bind(SocketAddr::new(ip, 0)).unwrap());
     let target = listener.local_addr().unwrap();
     let mut out = from
-        .enter(|| TcpStream::connect_timeout(&target, Duration::from_secs(3)))
+        .enter(|| TcpStream::connect_timeout(&target, DEADLINE))
         .unwrap_or_else(|e| panic!("connect to {target}: {e}"));
     let (mut incoming, _) = listener.accept().unwrap();
     for stream in [&out, &incoming] {
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
     }
     // Of a length that is prime, so that no segment begins as another did.
     let pattern: Vec<u8> =

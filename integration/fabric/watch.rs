@@ -62,39 +62,25 @@ impl<'a> Watch<'a> {
         std::fs::read_to_string(self.node.host.scratch().path().join("watch")).unwrap()
     }
 
-    /// Breaks something by `ip`, and tells how long until the node's state is
-    /// again what it was. On an idle machine it takes some ten milliseconds; the
-    /// limit is for one that runs many tests at once.
+    /// Breaks something by `ip`, and waits until the node's state is again what it was. On an idle
+    /// machine it takes some ten milliseconds, which is told; but how fast it must be depends on what
+    /// else the machine does, so that all that is asserted is that an event brought it and not the
+    /// pass of each minute. The delays themselves are units of `cli/fabric/pace.rs`.
     #[track_caller]
-    pub fn repairs(&self, what: &str, broken: impl FnOnce()) -> Duration {
+    pub fn repairs(&self, what: &str, broken: impl FnOnce()) {
         let before = self.node.state();
         broken();
-        self.restores(what, &before)
+        self.restores(what, &before);
     }
 
     #[track_caller]
-    fn restores(&self, what: &str, before: &[String]) -> Duration {
+    fn restores(&self, what: &str, before: &[String]) {
         let begin = Instant::now();
         let restored = eventually(SOON, || self.node.state() == before);
         let took = begin.elapsed();
         assert!(restored, "{what}: {:#?}\n{}", self.node.state(), self.log());
         println!("{what}: repaired within {} ms", took.as_millis());
-        assert!(took < Duration::from_secs(1), "{what}: {took:?}");
-        took
     }
-}
-
-/// What it takes when nothing else is in the way.
-const PROMISED: Duration = Duration::from_millis(100);
-
-/// Of several repairs, all are made soon, and the fastest as fast as promised: on
-/// a machine that does much else at once, not each of them can be.
-#[track_caller]
-fn assert_prompt(what: &str, took: &[Duration]) {
-    let fastest = took.iter().min().unwrap();
-    println!("{what}: {took:?}");
-    assert!(*fastest < PROMISED, "{what}: {took:?}");
-    assert!(took.iter().all(|took| *took < Duration::from_secs(1)), "{what}: {took:?}");
 }
 
 impl Drop for Watch<'_> {
@@ -104,21 +90,12 @@ impl Drop for Watch<'_> {
     }
 }
 
-/// How long after `ip link set eth0 up` returned the node has its routes again,
-/// looked at without anything in between that takes time.
-fn uplink_bounce(node: &Node) -> Duration {
-    let count = |node: &Node| {
-        let said = node.host.command("ip", &["-4", "route", "show", "proto", "109"]).ok();
-        said.lines().count()
-    };
-    let all = count(node);
+/// Takes the uplink down and up, as an administrator or a cable does.
+fn uplink_bounce(node: &Node) {
     batch(&node.host, "link set eth0 down");
     default_gone(node);
     batch(&node.host, "link set eth0 up");
-    let begin = Instant::now();
     default_routes(&node.host, node.number);
-    assert!(eventually(SOON, || count(node) == all), "not repaired: {:#?}", node.state());
-    begin.elapsed()
 }
 
 fn default_gone(node: &Node) {
@@ -134,13 +111,11 @@ fn an_uplink_that_was_down_is_repaired() {
         let node = &cluster.nodes[0];
         let watch = Watch::start(node);
         let before = node.state();
-        let mut took = Vec::new();
         for _ in 0..5 {
             watch.comes_to_rest();
-            took.push(uplink_bounce(node));
-            watch.restores(&format!("{mode}: all of it"), &before);
+            uplink_bounce(node);
+            watch.restores(&format!("{mode}: an uplink was down and up"), &before);
         }
-        assert_prompt(&format!("{mode}: routes back after an uplink was down and up"), &took);
         node.assert_settled();
     }
 }
@@ -151,7 +126,6 @@ fn what_others_remove_is_repaired() {
     let cluster = Cluster::new(3, Families::Dual, &keys);
     let node = &cluster.nodes[0];
     let watch = Watch::start(node);
-    let mut took = Vec::new();
     for (what, line) in [
         ("route", "route del 10.244.2.0/24"),
         ("IPv6 route", "route del fd00:244:3::/64"),
@@ -164,9 +138,8 @@ fn what_others_remove_is_repaired() {
         ("tunnel's MTU", "link set vxlan.calico mtu 1300"),
         ("tunnel gone", "link del vxlan.calico"),
     ] {
-        took.push(watch.repairs(what, || batch(&node.host, line)));
+        watch.repairs(what, || batch(&node.host, line));
     }
-    assert_prompt("what others removed", &took);
     let entries = node.host.command("bridge", &["fdb", "show", "dev", "vxlan.calico"]).ok();
     let mac = entries.split_whitespace().next().unwrap();
     watch.repairs("forwarding entry", || {
@@ -212,7 +185,6 @@ fn the_masquerade_table_is_repaired() {
         let begin = Instant::now();
         assert!(eventually(SOON, || rules() == before), "{what}: {}\n{}", rules(), watch.log());
         println!("nft {what}: repaired within {} ms", begin.elapsed().as_millis());
-        assert!(begin.elapsed() < Duration::from_secs(1), "{what}: {:?}", begin.elapsed());
     };
     for what in [
         "flush ruleset",

@@ -35,8 +35,12 @@ pub use plugin::{Call, Plugin, Pod, Reply, plugin_dir};
 pub use process::{Finished, Stdin, run};
 pub use scratch::Scratch;
 
-/// How long any one command may take before it counts as hung.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+/// How long anything may take before it counts as hung: a command, an answer, or what the kernel does
+/// in its own time. Long, for only a failing test waits for it, and the machine may have much else to do.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
+/// The same for the arguments of ping, in seconds.
+pub const PING_SECONDS: &str = "60";
 
 /// Asks `condition` until it holds, at most for `limit`. True if it held.
 pub fn eventually(limit: Duration, mut condition: impl FnMut() -> bool) -> bool {

@@ -11,7 +11,7 @@ use std::thread;
 use nix::sched::{CloneFlags, setns, unshare};
 use serde_json::Value;
 
-use super::{DEADLINE, Finished, Stdin, run};
+use super::{DEADLINE, Finished, Stdin, eventually, run};
 
 /// A network namespace. It lives as long as a clone of this value, or a process
 /// in it, does; there is no name and no mount to remove.
@@ -129,10 +129,18 @@ impl Netns {
         self.enter(|| fs::write(&path, value).unwrap_or_else(|e| panic!("write {path}: {e}")));
     }
 
-    /// Whether one echo request is answered; asked again for three seconds, as
-    /// the first packet of a link that is coming up may be lost.
+    /// Whether an echo request is answered. Asked again until one is, as the first packets of a link
+    /// that is coming up may be lost, or answered with an error, upon which ping gives up. For what
+    /// must be answered: anything else takes the whole deadline, and is asked of `keeps_silent`.
     pub fn pings(&self, address: &str) -> bool {
-        self.command("ping", &["-n", "-q", "-i", "0.2", "-c", "1", "-w", "3", address]).status == 0
+        let args = ["-n", "-q", "-i", "0.2", "-c", "1", "-w", "5", address];
+        eventually(DEADLINE, || self.command("ping", &args).status == 0)
+    }
+
+    /// Whether no echo request is answered within a second and a half.
+    pub fn keeps_silent(&self, address: &str) -> bool {
+        let args = ["-n", "-q", "-i", "0.2", "-c", "4", "-W", "1", address];
+        self.command("ping", &args).stdout.contains(" 0 received")
     }
 }
 

@@ -4,15 +4,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::ground::{Ground, Program, address, content};
-use crate::harness::{Plugin, Pod, Reply};
-
-/// How long a pod may wait for one of two addresses.
-const PATIENCE: Duration = Duration::from_secs(30);
+use crate::harness::{DEADLINE, Plugin, Pod, Reply, eventually};
 
 /// Does the same for all pods at the same time.
 fn at_once(pods: &[Pod], act: impl Fn(&Pod) -> Reply + Sync) -> Vec<Reply> {
@@ -72,7 +69,7 @@ fn assert_led_to(ground: &Ground, address: &str, host_link: &str) {
 
 /// ADDs until there is an address.
 fn add_patiently(plugin: &Plugin, pod: &Pod) -> Value {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + DEADLINE;
     loop {
         let reply = plugin.add(pod);
         if reply.succeeded() {
@@ -180,7 +177,7 @@ fn of_those_that_rest_the_longest_rested_is_given() {
     // They are told apart by the second.
     let second = || std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let freed = second();
-    assert!(crate::harness::eventually(PATIENCE, || second() > freed));
+    assert!(eventually(DEADLINE, || second() > freed));
     plugin.del(&pod("a")).ok();
     assert_eq!(add("d"), "10.1.0.11");
     assert_eq!(add("e"), "10.1.0.10");

@@ -2,13 +2,12 @@
 
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cnitool::Cnitool;
-use crate::harness::{Host, Netns, Plugin, Pod, connect, plugin_dir};
-use crate::node::{NETWORK, address, assert_clean, fixed, host_local, manx, seen};
+use crate::harness::{DEADLINE, Host, Netns, PING_SECONDS, Plugin, Pod, connect, plugin_dir};
+use crate::node::{NETWORK, address, assert_clean, fixed, host_local, manx};
 
 /// A node on which a list is configured: manx, between `before` and `behind`.
 struct Chain {
@@ -67,7 +66,7 @@ fn greeting(chain: &Chain) -> String {
     let node = "192.0.2.11:8080".parse().unwrap();
     let mut stream = chain
         .outside
-        .enter(|| TcpStream::connect_timeout(&node, Duration::from_secs(5)))
+        .enter(|| TcpStream::connect_timeout(&node, DEADLINE))
         .expect("the node's port leads to the pod");
     let mut said = String::new();
     stream.read_to_string(&mut said).unwrap();
@@ -154,7 +153,7 @@ fn firewall_behind_us_lets_the_pod_through_a_closed_node() {
     chain.host.command("iptables", &["-P", "FORWARD", "DROP"]).ok();
     chain.start();
     assert!(chain.pod.pings("192.0.2.1"));
-    assert_eq!(seen(&chain.outside, &chain.pod, "10.1.0.2"), None, "nothing unasked gets in");
+    assert!(chain.outside.keeps_silent("10.1.0.2"), "nothing unasked gets in");
     chain.stop();
 }
 
@@ -168,7 +167,7 @@ fn sbr_behind_us_moves_our_routes_to_a_table_of_the_address() {
         "{routes:?}"
     );
     assert!(chain.host.pings("10.1.0.2"));
-    let ping = ["-n", "-q", "-c", "1", "-w", "3", "-I", "10.1.0.2", "192.0.2.1"];
+    let ping = ["-n", "-q", "-c", "1", "-w", PING_SECONDS, "-I", "10.1.0.2", "192.0.2.1"];
     chain.pod.command("ping", &ping).ok();
     chain.stop();
 }

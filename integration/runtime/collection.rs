@@ -6,8 +6,8 @@ use std::process::{Child, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Host, Plugin, Pod, eventually};
-use crate::node::{SOON, assert_clean, fixed, host_local, journal, leases, manx, remains, script};
+use crate::harness::{Call, DEADLINE, Host, Plugin, Pod, eventually};
+use crate::node::{assert_clean, fixed, host_local, journal, leases, manx, remains, script};
 
 /// A node with a network of host-local's, and two pods on it.
 fn two_pods() -> (Plugin, [Pod; 2]) {
@@ -168,11 +168,11 @@ fn gc_during_an_add(keep: bool) -> (Plugin, Pod) {
     host.command("ip", &["address", "add", "192.0.2.11/32", "dev", "lo"]).ok();
     let (plugin, pod) = (slow_host_local(&host), Pod::new("a"));
     let add = start(&host, &plugin.call("ADD").pod(&pod));
-    assert!(eventually(SOON, || leases(&host) == ["10.1.0.2"]), "the ADD has its address");
+    assert!(eventually(DEADLINE, || leases(&host) == ["10.1.0.2"]), "the ADD has its address");
     let list = json!([{"containerID": pod.id, "ifname": "eth0"}]);
     let list = if keep { list } else { json!([]) };
     let gc = start(&host, &plugin.call("GC").key("cni.dev/valid-attachments", list));
-    assert!(eventually(SOON, || waits_for_a_lock(&gc)), "the GC waits for the ADD");
+    assert!(eventually(DEADLINE, || waits_for_a_lock(&gc)), "the GC waits for the ADD");
     assert_eq!(leases(&host), ["10.1.0.2"]);
     let pipe = host.scratch().path().join("pipe");
     writeln!(OpenOptions::new().write(true).open(pipe).unwrap(), "go on").unwrap();

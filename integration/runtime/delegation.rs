@@ -9,8 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::harness::{Host, Plugin, Pod, eventually};
-use crate::node::{SOON, address, assert_clean, fixed, host_local, leases, manx, script, strace};
+use crate::harness::{DEADLINE, Host, Plugin, Pod, eventually};
+use crate::node::{address, assert_clean, fixed, host_local, leases, manx, script, strace};
 
 #[test]
 fn host_local_gives_two_families_and_gets_both_back() {
@@ -183,7 +183,11 @@ fn a_delegate_dies_with_us() {
     let host = Host::new();
     let note = host.scratch().dir("notes").join("pid");
     let noted = note.display();
-    script(&host, "hanging", &format!("echo $$ >{noted}.new && mv {noted}.new {noted}\nsleep 60"));
+    script(
+        &host,
+        "hanging",
+        &format!("echo $$ >{noted}.new && mv {noted}.new {noted}\nsleep 1000"),
+    );
     let plugin = manx(&host, &json!({"type": "hanging"}));
     let pod = Pod::new("a");
     let call = plugin.call("ADD").pod(&pod);
@@ -191,12 +195,12 @@ fn a_delegate_dies_with_us() {
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut ours = host.enter(|| command.spawn().unwrap());
     ours.stdin.take().unwrap().write_all(call.conf().to_string().as_bytes()).unwrap();
-    assert!(eventually(SOON, || note.exists()), "the delegate never ran");
+    assert!(eventually(DEADLINE, || note.exists()), "the delegate never ran");
     let theirs = fs::read_to_string(&note).unwrap().trim().to_owned();
     assert!(is_running(&theirs));
     kill(Pid::from_raw(ours.id().cast_signed()), Signal::SIGKILL).unwrap();
     ours.wait().unwrap();
-    assert!(eventually(SOON, || !is_running(&theirs)), "process {theirs} outlives us");
+    assert!(eventually(DEADLINE, || !is_running(&theirs)), "process {theirs} outlives us");
     assert_clean(&host);
     let plugin = manx(&host, &fixed(&["10.1.0.2/24"]));
     assert_eq!(address(&plugin.add(&pod).ok()), "10.1.0.2", "the retry finds a clean node");

@@ -4,20 +4,16 @@
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, Finished, Host, Netns, Plugin, Stdin, run};
+use crate::harness::{Call, DEADLINE, Finished, Host, Netns, Plugin, Stdin, run};
 
 /// The binary under test.
 pub const MANX: &str = env!("CARGO_BIN_EXE_manx");
 
 /// The network of most tests.
 pub const NETWORK: &str = "net";
-
-/// How long anything may take that happens soon.
-pub const SOON: Duration = Duration::from_secs(10);
 
 /// manx with the newest version and this IPAM section, and with the directory
 /// of [`script`] before those of other delegates.
@@ -120,7 +116,7 @@ pub fn seen(client: &Netns, server: &Netns, address: &str) -> Option<IpAddr> {
     let address: IpAddr = address.parse().unwrap();
     let listener = server.enter(|| TcpListener::bind(SocketAddr::new(address, 0)).unwrap());
     let to = listener.local_addr().unwrap();
-    let _stream = client.enter(|| TcpStream::connect_timeout(&to, Duration::from_secs(3))).ok()?;
+    let _stream = client.enter(|| TcpStream::connect_timeout(&to, DEADLINE)).ok()?;
     Some(listener.accept().unwrap().1.ip())
 }
 
@@ -134,6 +130,6 @@ pub fn strace(host: &Host, call: &Call, args: &[&str]) -> (Finished, String) {
         command.env(name, value.unwrap_or_default());
     }
     let stdin = Stdin::Bytes(call.conf().to_string().into());
-    let finished = host.enter(|| run(command, &stdin, Duration::from_secs(60)));
+    let finished = host.enter(|| run(command, &stdin, DEADLINE));
     (finished, fs::read_to_string(&trace).expect("strace wrote its output"))
 }

@@ -9,11 +9,12 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Finished, Host, Netns, Plugin, Pod, Stdin, connect, run};
+use crate::harness::{
+    DEADLINE, Finished, Host, Netns, PING_SECONDS, Plugin, Pod, Stdin, connect, run,
+};
 
 /// The binary under test.
 pub const MANX: &str = env!("CARGO_BIN_EXE_manx");
@@ -193,7 +194,7 @@ impl Node {
 /// back; `Err` with ping's words if it does not even leave.
 pub fn fits(from: &Netns, to: &str, bytes: u32) -> Result<bool, String> {
     let payload = (bytes - 28).to_string();
-    let args = ["-n", "-M", "do", "-s", &payload, "-i", "0.2", "-c", "1", "-w", "5", to];
+    let args = ["-n", "-M", "do", "-s", &payload, "-i", "0.2", "-c", "1", "-w", PING_SECONDS, to];
     let ping = from.command("ping", &args);
     let said = format!("{}{}", ping.stdout, ping.stderr);
     if said.to_lowercase().contains("too long") { Err(said) } else { Ok(ping.status == 0) }
@@ -217,7 +218,7 @@ pub fn transfer(from: &Netns, to: &Netns, address: &str, bytes: usize) -> usize 
         count
     });
     let sent = from.enter(|| {
-        let mut stream = TcpStream::connect_timeout(&target, Duration::from_secs(10))?;
+        let mut stream = TcpStream::connect_timeout(&target, DEADLINE)?;
         stream.set_write_timeout(Some(DEADLINE))?;
         stream.write_all(&vec![0x5a; bytes])
     });

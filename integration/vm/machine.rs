@@ -18,9 +18,9 @@ use crate::harness::{DEADLINE, Finished, Netns, Scratch, Stdin, plugin_dir, run}
 const KERNEL: &str = "MANX_TEST_KERNEL";
 
 /// All scenarios; emulation is slow and its host may be busy.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1500);
 /// The same with the machine's boot.
-const LIMIT_WITH_BOOT: Duration = Duration::from_secs(660);
+const LIMIT_WITH_BOOT: Duration = Duration::from_secs(1600);
 
 /// What the machine runs again and again. It keeps nothing of what it reads from
 /// its host's file system, slowly, so each of these gets a copy in its memory.

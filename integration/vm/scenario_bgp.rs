@@ -16,7 +16,7 @@ use crate::{
 
 /// How long a mesh may take to converge: sessions try again after some seconds,
 /// and an emulated machine takes its time.
-const CONVERGED: Duration = Duration::from_secs(120);
+const CONVERGED: Duration = Duration::from_secs(300);
 /// BIRD's routes (RTPROT_BIRD, include/uapi/linux/rtnetlink.h).
 const PROTOCOL: &str = "12";
 const BYTES: usize = 4 << 20;

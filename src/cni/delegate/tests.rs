@@ -13,7 +13,7 @@ use crate::cni::Args;
 mod running;
 
 /// Longer than any test takes on a busy machine.
-const AMPLE: Duration = Duration::from_secs(30);
+const AMPLE: Duration = Duration::from_secs(120);
 
 /// Set in the process that a test starts to be killed or listened to.
 const ROLE: &str = "MANX_TEST_DELEGATE_DIRECTORY";

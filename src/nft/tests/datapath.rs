@@ -20,7 +20,7 @@ use crate::nft::{Ensured, ensure};
 const BLUE: u32 = 0x6d61_0001;
 const GREEN: u32 = 0x6d61_0002;
 /// Longer than any packet takes here; a lost one fails the test.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Node {
     host: Namespace,
