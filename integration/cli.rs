@@ -10,6 +10,7 @@ mod harness;
 
 use std::{
     fs,
+    io::{BufRead, BufReader},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -411,6 +412,32 @@ fn a_runtime_that_waits_for_a_write_sees_the_configuration() {
         assert_eq!(seen.contains(&AddWatchFlags::IN_MOVED_TO), moved, "{seen:?}");
         assert_eq!(seen.last(), Some(&AddWatchFlags::IN_MODIFY), "{seen:?}");
     }
+}
+
+#[test]
+fn a_watch_waits_for_a_configuration() {
+    let node = Node::new();
+    let _web = node.pod("web");
+    let link = node.pods()[0]["hostLink"].as_str().unwrap().to_owned();
+    let mut command = node.command(&["apply", "--watch"]);
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut watch = node.host.enter(|| command.spawn().unwrap());
+    let mut said = BufReader::new(watch.stderr.take().unwrap()).lines();
+    // There is no directory, then an empty one, then a file that is no good.
+    let first = said.next().unwrap().unwrap();
+    assert!(first.ends_with("; waiting for a configuration"), "{first}");
+    let directory = node.host.scratch().dir("root/etc/cni/net.d");
+    assert!(said.next().unwrap().unwrap().contains("names manx"));
+    fs::write(directory.join("10-a.conf"), r#"{"type": "manx", "name": "net"}"#).unwrap();
+    assert!(said.next().unwrap().unwrap().contains("10-a.conf: "));
+    let up = || node.pods()[0]["state"] == "up";
+    node.host.command("ip", &["link", "set", &link, "down"]).ok();
+    fs::write(directory.join("10-a.conf"), node.plugin.conf.to_string()).unwrap();
+    let repaired = eventually(DEADLINE, up);
+    let _ = watch.kill();
+    watch.wait().unwrap();
+    let rest: Vec<String> = said.map_while(Result::ok).collect();
+    assert!(repaired, "the link is down still: {rest:?}");
 }
 
 /// The shipped files: the default, then the examples.

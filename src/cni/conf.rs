@@ -27,7 +27,7 @@ pub use ipam::{IpamKeys, RangeKeys};
 /// The next hop that Calico's pods have.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// `cali`, as Calico's host links.
-const HOST_PREFIX: &str = "cali";
+pub const HOST_PREFIX: &str = "cali";
 /// A host link's name has 11 characters behind the prefix, 15 at most in all.
 const HOST_PREFIX_BYTES_MAX: usize = 4;
 /// The smallest MTU that IPv4 allows (RFC 791).

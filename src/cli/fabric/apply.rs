@@ -8,7 +8,7 @@ use super::{
         args::{Operands, Shape},
         failed,
     },
-    Node, Source, watch,
+    Node, Source, awaited, watch,
 };
 use crate::{
     fabric::{Plan, apply::Refused},
@@ -29,7 +29,8 @@ Makes the changes that plan shows, prints each, and exits 0 if the node is then
 as it should be. What somebody else has is left alone and reported, and so are
 peers that cannot be reached. A peers file that is not valid changes nothing.
 
-  --watch      stay, and repair within milliseconds what others change
+  --watch      stay, and repair within milliseconds what others change; where
+               there is no configuration yet, wait for one
   --undo       remove all routes, neighbours and tunnels of this configuration's
                routeProtocol, and the network's masquerade table; not while
                another network, with other settings, has pods there. Take the
@@ -46,12 +47,11 @@ peers that cannot be reached. A peers file that is not valid changes nothing.
 };
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let node = Node::read(args)?;
     match (args.flag("undo"), args.flag("watch")) {
         (true, true) => Err(SUBCOMMAND.usage("--undo and --watch exclude each other")),
-        (true, false) => undo(&node, console),
-        (false, true) => watch::watch(&node, console),
-        (false, false) => apply(&node, console),
+        (true, false) => undo(&Node::read(args)?, console),
+        (false, true) => watch::watch(&awaited::node(args, console), console),
+        (false, false) => apply(&Node::read(args)?, console),
     }
 }
 

@@ -2,6 +2,7 @@
 //! change, `apply` makes it so.
 
 pub(super) mod apply;
+mod awaited;
 mod files;
 mod pace;
 pub(super) mod plan;

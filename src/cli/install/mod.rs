@@ -4,6 +4,7 @@
 //! It can be run again at any time, also after it was killed half-way: what is
 //! there already is left alone, and what somebody else put there stays.
 
+mod dropin;
 mod file;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use dropin::{DROP_INS, Names};
 use file::Outcome;
 
 use super::{
@@ -55,37 +57,6 @@ pods' links alone. What is there and differs is kept. Can be run again.
 
 /// The configuration of a node that has none.
 const DEFAULT: (&str, &str) = ("10-manx.conflist", include_str!("../../../conf/10-manx.conflist"));
-
-/// A file for a daemon: the directory by which it is recognised, where the file
-/// goes, what it says.
-struct DropIn {
-    daemon: &'static str,
-    path: &'static str,
-    text: &'static str,
-}
-
-const DROP_INS: [DropIn; 4] = [
-    DropIn {
-        daemon: "/etc/systemd/network",
-        path: "/etc/systemd/network/10-manx.network",
-        text: include_str!("../../../conf/systemd/network/10-manx.network"),
-    },
-    DropIn {
-        daemon: "/etc/systemd/network",
-        path: "/etc/systemd/network/10-manx.link",
-        text: include_str!("../../../conf/systemd/network/10-manx.link"),
-    },
-    DropIn {
-        daemon: "/etc/NetworkManager",
-        path: "/etc/NetworkManager/conf.d/10-manx.conf",
-        text: include_str!("../../../conf/NetworkManager/10-manx.conf"),
-    },
-    DropIn {
-        daemon: "/etc/sysctl.d",
-        path: "/etc/sysctl.d/90-manx.conf",
-        text: include_str!("../../../conf/sysctl.d/90-manx.conf"),
-    },
-];
 
 /// Words that stand in every copy of this program, to know one by.
 const MARK: &str = "manx: a CNI plugin that gives each pod a routed veth (installed copy)";
@@ -262,15 +233,29 @@ impl Order {
         others.find(|path| fs::read(path).is_ok_and(|bytes| conflist::names_us(&bytes)))
     }
 
+    /// Writes what the daemons are to know, for the names that the node's
+    /// configurations give, and says how they are told.
     fn drop_ins(&self, console: &mut Console<'_>) -> Result<(), Failure> {
-        for DropIn { daemon, path, text } in DROP_INS {
-            let path = self.root.path(path);
+        let names = Names::of_directory(&self.conf_dir);
+        let mut reloads: Vec<&str> = Vec::new();
+        for drop_in in DROP_INS {
+            let path = self.root.path(drop_in.path);
+            let daemon = drop_in.daemon;
             if !self.root.path(daemon).is_dir() {
                 console.line(format_args!("{}: left out, there is no {daemon}", path.display()))?;
                 continue;
             }
-            let outcome = file::put(&path, text.as_bytes(), 0o644, |_| self.force)?;
+            let text = drop_in.render(&names);
+            let replaceable = |old: &[u8]| self.force || drop_in.may_replace(old);
+            let outcome = file::put(&path, text.as_bytes(), 0o644, replaceable)?;
             report(console, &path, outcome)?;
+            let changed = matches!(outcome, Outcome::Installed | Outcome::Replaced);
+            if changed && !reloads.contains(&drop_in.reload) {
+                reloads.push(drop_in.reload);
+            }
+        }
+        for reload in reloads {
+            console.line(format_args!("to take effect: {reload}"))?;
         }
         Ok(())
     }
