@@ -18,6 +18,7 @@ pub mod faults;
 pub mod held;
 pub mod observe;
 pub mod peers;
+pub mod pools;
 pub mod reconcile;
 pub mod settings;
 pub mod site;

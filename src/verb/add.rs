@@ -13,6 +13,7 @@ use super::{
     ipam::{self, Lease},
     kernel, masquerade,
     ownership::{self, Claim},
+    pools,
     sandbox::{self, Sandbox},
 };
 use crate::{
@@ -86,6 +87,7 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     }
     let claim = ownership::claim(&mut host, &journal, &identity, &call.config.host_prefix)?;
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Trust)?;
+    fabric.as_ref().map_or(Ok(()), |stamp| pools::require_own_ranges(call, stamp))?;
     Ok(Prepared { identity, journal, sandbox, host, facts, mac, claim, fabric, link: None })
 }
 
@@ -126,6 +128,8 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
     let mut defaults = Vec::new();
     for address in &lease.addresses {
         require_usable(*address, &call.config)?;
+        let fabric = prepared.fabric.as_ref();
+        fabric.map_or(Ok(()), |stamp| pools::require_own_address(call, stamp, *address))?;
         let replaced = prepared.claim.replaces.as_ref().map(|link| link.index);
         let prefix = &call.config.host_prefix;
         let route = facts::require_free(&mut prepared.host, *address, replaced, prefix)?;

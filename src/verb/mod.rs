@@ -15,6 +15,7 @@ mod ipam;
 pub mod logger;
 mod masquerade;
 mod ownership;
+mod pools;
 pub mod repair;
 mod sandbox;
 mod status;
@@ -31,6 +32,8 @@ pub use ipam::{
     audit::{Audit, Finding, Problem, RangeUse, audit},
     has_store, range_sets,
 };
+
+pub use pools::misfits;
 
 use crate::{
     cni::{Code, Command, Config, Document, Environment, Error, Version, delegate::DELEGATED},

@@ -8,7 +8,7 @@ use nix::unistd::{AccessFlags, access};
 use super::{
     Call,
     fabric::{self, Care},
-    file, ipam, kernel, masquerade,
+    file, ipam, kernel, masquerade, pools,
 };
 use crate::{
     cni::{Code, Error},
@@ -34,5 +34,6 @@ pub(super) fn status(call: &Call) -> Result<(), Error> {
     }
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Verify);
     let fabric = fabric.map_err(unavailable)?;
+    fabric.as_ref().map_or(Ok(()), |stamp| pools::status(call, stamp))?;
     ipam::status(call, &fabric.map(|stamp| stamp.tunnel_addresses).unwrap_or_default())
 }

@@ -89,7 +89,7 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
     let _lock = node.ground().lock()?;
     let changes = node.compare(socket, source)?;
     let (lines, notes) = (changes.lines(), changes.notes());
-    let mut report = Report { lines, notes, errors: Vec::new(), whole: true };
+    let mut report = Report { lines, notes, errors: changes.errors(), whole: true };
     let outcome = changes.fabric.map(|pass| pass.carry_out(&node.ground(), &node.config, socket));
     match outcome {
         Some(Ok(outcome)) => {

@@ -15,8 +15,8 @@ use super::{
     conflist::{self, DIRECTORY},
 };
 use crate::{
-    cni::Config,
-    fabric::{Change, Desired, Settings},
+    cni::{Config, Document},
+    fabric::{Change, Desired, Settings, pools::Misfit},
     net::Socket,
     state::Root,
     verb::{
@@ -28,6 +28,7 @@ use crate::{
 /// A node whose configuration asks for routes to other nodes, or for none.
 pub(super) struct Node {
     root: Root,
+    document: Document,
     /// The configuration.
     pub(super) config: Config,
     /// The peers file, from this root.
@@ -39,6 +40,7 @@ pub(super) struct Changes {
     fabric: Option<Pass>,
     repairs: Vec<Repair>,
     table: Option<TableRepair>,
+    misfits: Vec<Misfit>,
 }
 
 /// Which peers serve.
@@ -59,9 +61,9 @@ impl Node {
             Some(path) => PathBuf::from(path),
             None => conflist::ours(&root.path(DIRECTORY))?,
         };
-        let (_, config) = conflist::plugin(&path)?;
+        let (document, config) = conflist::plugin(&path)?;
         let peers_file = config.fabric.peers_file.as_ref().map(|path| root.path(path));
-        Ok(Self { root, config, peers_file })
+        Ok(Self { root, document, config, peers_file })
     }
 
     /// The fabric's part of the configuration.
@@ -87,10 +89,11 @@ impl Node {
             (Some(_), Source::Last) => Pass::of_last(config, root, socket)?,
             (None, _) => None,
         };
+        let misfits = fabric.as_ref().map(|pass| pass.misfits(&self.ground(), &self.document, config));
         let repairs = repair::lacking(&self.root, socket)?;
         let stamp = fabric.as_ref().map(|fabric| &fabric.stamp);
         let table = TableRepair::lacking(&self.config, &self.root, stamp)?;
-        Ok(Changes { fabric, repairs, table })
+        Ok(Changes { fabric, repairs, table, misfits: misfits.unwrap_or_default() })
     }
 }
 
@@ -114,6 +117,12 @@ impl Changes {
             .chain(self.repairs.iter().map(Repair::encode))
             .chain(self.table.iter().map(TableRepair::encode))
             .collect()
+    }
+
+    /// What apply cannot mend.
+    fn errors(&self) -> Vec<String> {
+        let misfits = self.misfits.iter();
+        misfits.map(|misfit| format!("{misfit}: {}", misfit.fix())).collect()
     }
 
     /// What an operator should know besides.

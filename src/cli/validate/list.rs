@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cli::conflist::{is_list, is_ours},
-    cni::{Delegate, Document, Version, json::field},
+    cni::{Config, Delegate, Document, Version, json::field},
     verb::BUILT_IN,
 };
 
@@ -28,18 +28,32 @@ const LIST_KEYS: &[&str] = &[
     "plugins",
 ];
 
+/// An object of this plugin's.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    pub(crate) config: Config,
+    pub(crate) pools: Vec<Pool>,
+}
+
 /// What a file holds, and what there is to say of it.
 #[derive(Debug)]
 pub(crate) struct Linted {
     pub(crate) network: Option<String>,
-    pub(crate) pools: Vec<Pool>,
+    pub(crate) ours: Vec<Ours>,
     pub(crate) findings: Vec<Finding>,
+}
+
+impl Linted {
+    /// The ranges of all of them.
+    pub(crate) fn pools(&self) -> impl Iterator<Item = &Pool> {
+        self.ours.iter().flat_map(|ours| &ours.pools)
+    }
 }
 
 /// Looks at the content of a file, whose name says whether it is a list.
 pub(crate) fn lint(path: &Path, bytes: &[u8], node: &Node) -> Linted {
     let mut findings = Findings::of(path);
-    let mut linted = Linted { network: None, pools: Vec::new(), findings: Vec::new() };
+    let mut linted = Linted { network: None, ours: Vec::new(), findings: Vec::new() };
     match serde_json::from_slice(bytes) {
         Ok(Value::Object(object)) => {
             linted.network = network(bytes, &mut findings);
@@ -49,7 +63,7 @@ pub(crate) fn lint(path: &Path, bytes: &[u8], node: &Node) -> Linted {
                 binaries(plugin, &at, node, &mut findings);
                 if is_ours(plugin) {
                     let subject = (name, version);
-                    linted.pools.extend(plugin::lint(plugin, &at, subject, node, &mut findings));
+                    linted.ours.push(plugin::lint(plugin, &at, subject, node, &mut findings));
                 }
             }
         }

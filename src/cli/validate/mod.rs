@@ -3,6 +3,7 @@
 
 mod finding;
 mod list;
+mod peers;
 mod plugin;
 mod pool;
 #[cfg(test)]
@@ -24,7 +25,7 @@ use super::{
 pub(super) use finding::{Finding, Severity};
 pub(super) use list::{Linted, lint};
 
-use crate::{net::Socket, pod::mtu::Uplink, verb};
+use crate::{net::Socket, pod::mtu::Uplink, state::Root, verb};
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "validate",
@@ -67,7 +68,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         let words = "holds no .conflist, .conf or .json file; manx install writes one";
         return Err(Failure::Failed(format!("{} {words}", subject.display())));
     }
-    let findings = all(&files, subject.is_dir(), &node)?;
+    let findings = all(&files, subject.is_dir(), &node, &root)?;
     if args.flag("json") {
         let findings: Vec<Value> = findings.iter().map(Finding::encode).collect();
         console.json(&json!({"findings": findings}))?;
@@ -83,22 +84,30 @@ fn uplink() -> Option<Uplink> {
     verb::uplink(&mut Socket::open().ok()?).ok()?
 }
 
-fn all(files: &[PathBuf], directory: bool, node: &Node) -> Result<Vec<Finding>, Failure> {
-    let mut findings = Vec::new();
-    let mut seen: Vec<(&Path, Linted)> = Vec::new();
+fn all(
+    files: &[PathBuf],
+    directory: bool,
+    node: &Node,
+    root: &Root,
+) -> Result<Vec<Finding>, Failure> {
+    let mut all: Vec<(&Path, Linted)> = Vec::new();
     for file in files {
         let bytes = fs::read(file).map_err(|error| failed(file.display(), &error))?;
-        let linted = lint(file, &bytes, node);
-        let mut own = finding::Findings::of(file);
-        if directory && seen.is_empty() {
+        all.push((file, lint(file, &bytes, node)));
+    }
+    let peers = peers::all(all.iter().map(|(_, linted)| linted), root);
+    let mut findings = Vec::new();
+    for (index, (file, linted)) in all.iter().enumerate() {
+        let mut own = finding::Findings::of(*file);
+        if directory && index == 0 {
             own.info("", "runtimes use this file, the first in lexical order");
         }
-        for (other, before) in &seen {
-            compare(&linted, before, other, &mut own);
+        for (other, before) in all.iter().take(index) {
+            compare(linted, before, other, &mut own);
         }
+        peers::compare(linted, root, &peers, &mut own);
         findings.extend(own.all);
         findings.extend(linted.findings.iter().cloned());
-        seen.push((file, linted));
     }
     Ok(findings)
 }
@@ -112,8 +121,8 @@ fn compare(linted: &Linted, before: &Linted, other: &Path, findings: &mut findin
         findings.warning("name", message, "give each network a name of its own");
         return;
     }
-    for pool in &linted.pools {
-        for earlier in before.pools.iter().filter(|earlier| pool.overlaps(earlier)) {
+    for pool in linted.pools() {
+        for earlier in before.pools().filter(|earlier| pool.overlaps(earlier)) {
             let subnets = format!("{} overlaps {}", pool.subnet(), earlier.subnet());
             let message = format!("{subnets} at {} of {other}, another network", earlier.path);
             findings.warning(&pool.path, message, "make the ranges disjoint, or remove a file");

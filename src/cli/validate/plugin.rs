@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use super::{
     Node,
     finding::{Findings, member},
+    list::Ours,
     pool::{self, Pool},
 };
 use crate::{
@@ -57,7 +58,7 @@ pub(super) fn lint(
     (name, version): (&str, Version),
     node: &Node,
     findings: &mut Findings,
-) -> Vec<Pool> {
+) -> Ours {
     let document = document(plugin, name, version);
     let (config, complaints) = Config::read(&document, version);
     complain(complaints, path, findings);
@@ -69,7 +70,7 @@ pub(super) fn lint(
     let pools = ranges(&document, path, &config, findings);
     encapsulation(plugin, path, &config, findings);
     mtu(path, &config, &pools, document.ipam(), node, findings);
-    pools
+    Ours { config, pools }
 }
 
 /// Tells what the plugin's own readers refuse.

@@ -11,7 +11,7 @@ use crate::{cni::conf::RangeKeys, ipam::Range};
 pub(crate) struct Pool {
     /// Where it stands: `plugins[0].ipam.ranges[0][0]`.
     pub(crate) path: String,
-    range: Range,
+    pub(crate) range: Range,
 }
 
 impl Pool {

@@ -11,6 +11,7 @@ use std::{
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     cni::{Config, Error},
@@ -259,6 +260,11 @@ impl Ground {
         Ok(peers.ok())
     }
 
+    /// The node that has a pod CIDR, by the list that was applied last.
+    pub fn node_of(&self, cidr: IpNetwork) -> Option<String> {
+        node_in(&fs::read(self.path("peers")).ok()?, cidr)
+    }
+
     /// Keeps others from changing the fabric at the same time.
     ///
     /// # Errors
@@ -299,6 +305,18 @@ impl Ground {
         }
         Ok(())
     }
+}
+
+/// The node that has a pod CIDR, by a list of peers.
+pub(super) fn node_in(list: &[u8], cidr: IpNetwork) -> Option<String> {
+    let list: Value = serde_json::from_slice(list).ok()?;
+    let has = |node: &&Value| {
+        let cidrs = node.get("podCIDRs").and_then(Value::as_array);
+        let texts = cidrs.into_iter().flatten().filter_map(Value::as_str);
+        texts.filter_map(|text| text.parse::<IpNetwork>().ok()).any(|other| other == cidr)
+    };
+    let node = list.get("nodes")?.as_array()?.iter().find(has)?;
+    node.get("name")?.as_str().map(str::to_owned)
 }
 
 /// Reads a list of peers and checks it against the node and the configuration;

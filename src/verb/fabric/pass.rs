@@ -4,11 +4,12 @@
 use std::path::Path;
 
 use crate::{
-    cni::{Config, Error},
+    cni::{Config, Document, Error},
     fabric::{
         Peers, Plan, Settings,
         apply::Refused,
         digest::{self, Scope},
+        pools::{Cidrs, Misfit},
         trouble::Trouble,
     },
     net::Socket,
@@ -16,9 +17,9 @@ use crate::{
 };
 
 use super::{
-    super::kernel,
+    super::{kernel, misfits},
     file_version,
-    ground::{Ground, Stamp, State},
+    ground::{Ground, Stamp, State, node_in},
     read_peers, require_same_fabric, settings_text, summary,
 };
 
@@ -115,6 +116,18 @@ impl Pass {
             serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
         };
         Ok(Self { plan, stamp, file })
+    }
+
+    /// What is wrong with the ranges of a configuration, beside the pods of this
+    /// list of peers.
+    pub fn misfits(&self, ground: &Ground, document: &Document, config: &Config) -> Vec<Misfit> {
+        let node = |cidr| {
+            let of_file = self.file.as_ref().map(|list| node_in(list, cidr));
+            let named = of_file.unwrap_or_else(|| ground.node_of(cidr));
+            named.unwrap_or_else(|| "another node".to_owned())
+        };
+        let Stamp { own_cidrs: own, pod_cidrs: all, .. } = &self.stamp;
+        misfits(document, config, &Cidrs { own, all, node: &node })
     }
 
     /// Makes the changes and notes what came of them. A change that is begun is

@@ -1,0 +1,113 @@
+//! Addresses that this node gives out beside the pod CIDRs of the peers file.
+//!
+//! What would cut off another node's pods is refused: ranges before IPAM is
+//! asked, an address once it was given, for only then it is known of an IPAM
+//! plugin that has its ranges elsewhere.
+
+use std::{fs, net::IpAddr};
+
+use super::{
+    Call,
+    fabric::{Ground, Stamp},
+    ipam::has_store,
+};
+use crate::{
+    cni::{Args, Code, Config, Document, Error, conf::IpamKeys},
+    fabric::pools::{Cidrs, Misfit, Place},
+    ipam::Range,
+    state::{journal, replace},
+};
+
+/// The ranges of an IPAM section, where its plugin is one that reads them, and
+/// where they are written.
+fn places(keys: &IpamKeys, config: &Config) -> Vec<Place> {
+    let ranges = keys.sets.iter().flatten().filter(|_| has_store(&config.ipam_type));
+    let place = |keys: &crate::cni::conf::RangeKeys| {
+        // What is no range, its plugin refuses.
+        let range = Range::new(keys.subnet, keys.first, keys.last, keys.gateway).ok()?;
+        Some((keys.path.clone(), range))
+    };
+    ranges.filter_map(place).collect()
+}
+
+/// What is wrong with the ranges of a configuration.
+pub fn misfits(document: &Document, config: &Config, cidrs: &Cidrs<'_>) -> Vec<Misfit> {
+    let (keys, _) = IpamKeys::read(document, &Args::default(), config.version);
+    cidrs.misfits(&places(&keys, config))
+}
+
+/// Calls `look` with what a fabric says of pods.
+fn beside<T>(call: &Call, stamp: &Stamp, look: impl FnOnce(&Cidrs<'_>) -> T) -> T {
+    let ground = Ground::new(&call.root, call.config.fabric.protocol);
+    let node = |cidr| ground.node_of(cidr).unwrap_or_else(|| "another node".to_owned());
+    look(&Cidrs { own: &stamp.own_cidrs, all: &stamp.pod_cidrs, node: &node })
+}
+
+/// Before IPAM is asked. Warns of ranges that are nobody's.
+///
+/// # Errors
+/// Code 7 naming a range, or an address that is asked for, and the node that
+/// has it.
+pub(super) fn require_own_ranges(call: &Call, stamp: &Stamp) -> Result<(), Error> {
+    let (keys, _) =
+        IpamKeys::read(&call.document, &call.environment.args, call.config.version);
+    let misfits = beside(call, stamp, |cidrs| {
+        let asked = keys.requested.iter();
+        let asked = asked.filter_map(|address| cidrs.misfit_of("the requested address", *address));
+        let ranges = cidrs.misfits(&places(&keys, &call.config));
+        ranges.into_iter().chain(asked.filter(Misfit::is_of_peer)).collect::<Vec<_>>()
+    });
+    refuse_or_warn(misfits)
+}
+
+/// After IPAM has given an address. One outside of the ranges that were looked
+/// at is told of.
+///
+/// # Errors
+/// Code 7 naming the address and the node that has it.
+pub(super) fn require_own_address(
+    call: &Call,
+    stamp: &Stamp,
+    address: IpAddr,
+) -> Result<(), Error> {
+    let misfit = beside(call, stamp, |cidrs| cidrs.misfit_of("IPAM gave", address));
+    let told_before = has_store(&call.config.ipam_type);
+    refuse_or_warn(misfit.into_iter().filter(|misfit| misfit.is_of_peer() || !told_before))
+}
+
+fn refuse_or_warn(misfits: impl IntoIterator<Item = Misfit>) -> Result<(), Error> {
+    for misfit in misfits {
+        if misfit.is_of_peer() {
+            return Err(refusal(Code::INVALID_CONFIG, &misfit));
+        }
+        log::warn!("{misfit}");
+    }
+    Ok(())
+}
+
+fn refusal(code: Code, misfit: &Misfit) -> Error {
+    Error::new(code, misfit.to_string()).details(misfit.fix())
+}
+
+/// A node that has no pods yet is not ready with ranges that are not its own. One
+/// that has is told once: its pods would suffer for a node that is not ready.
+///
+/// # Errors
+/// Code 50 with the first range that is wrong.
+pub(super) fn status(call: &Call, stamp: &Stamp) -> Result<(), Error> {
+    let misfits = beside(call, stamp, |cidrs| misfits(&call.document, &call.config, cidrs));
+    let said = call.journal().directory().join(".pools");
+    let Some(first) = misfits.first() else {
+        let _ = fs::remove_file(said);
+        return Ok(());
+    };
+    if journal::all(&call.root).is_empty() {
+        return Err(refusal(Code::UNAVAILABLE, first));
+    }
+    let text = misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if !fs::read_to_string(&said).is_ok_and(|before| before == text) {
+        log::warn!("{text}: {}", first.fix());
+        let _ = replace(&said, text.as_bytes());
+    }
+    Ok(())
+}
