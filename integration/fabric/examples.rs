@@ -26,9 +26,8 @@ struct Bare {
 }
 
 impl Bare {
-    /// The files in their places; the pods' subnets are the only thing that
-    /// differs between the two nodes.
-    fn new(host: Host, number: usize, conflist: &str) -> Self {
+    /// The files in their places, the same on both nodes.
+    fn new(host: Host, conflist: &str) -> Self {
         let root = host.scratch().dir("root");
         for (from, to) in [
             ("two-nodes/peers.json", "etc/manx/peers.json"),
@@ -36,14 +35,7 @@ impl Bare {
         ] {
             let to = root.join(to);
             fs::create_dir_all(to.parent().unwrap()).unwrap();
-            let text = read(from);
-            let text = match to.ends_with("peers.json") {
-                true => text,
-                false => text
-                    .replace("10.244.1.0/24", &format!("10.244.{number}.0/24"))
-                    .replace("fd00:244:1::/64", &format!("fd00:244:{number}::/64")),
-            };
-            fs::write(to, text).unwrap();
+            fs::write(to, read(from)).unwrap();
         }
         Self { host, root }
     }
@@ -89,7 +81,7 @@ fn two_nodes() {
         ("two-nodes/10-manx-vxlan.conflist", "udp 4789"),
     ] {
         let router = router();
-        let nodes = [1, 2].map(|number| Bare::new(join(&router, number), number, conflist));
+        let nodes = [1, 2].map(|number| Bare::new(join(&router, number), conflist));
         let command = exec_start("systemd/system/manx-apply.service");
         let command: Vec<&str> = command.iter().map(String::as_str).collect();
         let pods = nodes.each_ref().map(|node| {
@@ -111,6 +103,32 @@ fn two_nodes() {
             assert_eq!(seen, [across], "{conflist} {theirs}");
         }
     }
+}
+
+/// Which of the two is used does not matter to the pods' addresses.
+#[test]
+fn shipped_lists_with_peers_have_no_subnet_and_one_name() {
+    let directory = conf("");
+    let mut lists = Vec::new();
+    for folder in ["", "examples", "two-nodes"] {
+        let files = fs::read_dir(directory.join(folder)).unwrap().flatten();
+        let paths = files.map(|file| file.path());
+        lists.extend(paths.filter(|path| path.extension().is_some_and(|end| end == "conflist")));
+    }
+    let mut with_peers = 0;
+    for path in lists {
+        let list: Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let ours = &list["plugins"][0];
+        if ours["peersFile"].is_null() {
+            continue;
+        }
+        with_peers += 1;
+        assert_eq!(list["name"], "pods", "{}", path.display());
+        let sets = ours["ipam"]["ranges"].as_array().unwrap();
+        let own = ["usePodCidr", "usePodCidrIPv6"];
+        assert!(sets.iter().all(|set| own.iter().any(|own| set[0]["subnet"] == *own)));
+    }
+    assert_eq!(with_peers, 2);
 }
 
 #[test]
@@ -136,7 +154,7 @@ fn the_schema_tells_sound_files_from_others() {
     ];
     // What the schema refuses, manx refuses, and what it takes, manx takes.
     let host = join(&router(), 1);
-    let node = Bare::new(host, 1, "two-nodes/10-manx-direct.conflist");
+    let node = Bare::new(host, "two-nodes/10-manx-direct.conflist");
     let plan = |file: &Value| {
         fs::write(node.root.join("etc/manx/peers.json"), file.to_string()).unwrap();
         node.host.enter(|| {
@@ -169,7 +187,7 @@ fn units() {
         assert!(read("systemd/system/manx-apply.service").contains(&condition));
     }
     let router = router();
-    let node = Bare::new(join(&router, 1), 1, "two-nodes/10-manx-vxlan.conflist");
+    let node = Bare::new(join(&router, 1), "two-nodes/10-manx-vxlan.conflist");
     let mut child = node.host.enter(|| {
         let mut command = Command::new(MANX);
         command.args(exec_start("systemd/system/manx-watch.service"));

@@ -29,6 +29,7 @@ mod monitor;
 mod networks;
 mod path_mtu;
 mod peers;
+mod pools;
 mod reach;
 mod route_mtu;
 mod same_key;

@@ -78,6 +78,7 @@ fn fabrics_of_two_protocols_leave_each_other_alone() {
     other_peers(node);
     let other = node
         .with("name", "other".into())
+        .with("ipam", json!({"type": "host-local", "ranges": [[{"subnet": "10.99.1.0/24"}]]}))
         .with("peersFile", "/etc/manx/other.json".into())
         .with("routeProtocol", 110.into());
     let vxlan = json!({"vni": 77, "port": 4789, "device": "other.77"});

@@ -239,7 +239,18 @@ fn pods_may_be_inside_the_nodes_network() {
                 entry
             })
             .into();
-        for node in &cluster.nodes {
+        let nodes: Vec<Node> = (cluster.nodes.iter().zip([1, 2]))
+            .map(|(node, number)| {
+                let ranges = json!([
+                    [{"subnet": format!("192.0.2.{}/28", 64 * number)}],
+                    [{"subnet": format!("2001:db8:1:0:{number}::/80")}]
+                ]);
+                let dir = node.host.scratch().dir("leases");
+                let ipam = json!({"type": "host-local", "dataDir": dir, "ranges": ranges});
+                node.with("ipam", ipam)
+            })
+            .collect();
+        for node in &nodes {
             node.set_peers(&all);
             let said = node.plan();
             assert_eq!(said.status, 3, "{said:?}");
@@ -250,17 +261,7 @@ fn pods_may_be_inside_the_nodes_network() {
             node.assert_settled();
             node.plugin.status().ok();
         }
-        let pods: Vec<Pod> = (cluster.nodes.iter().zip([1, 2]))
-            .map(|(node, number)| {
-                let ranges = json!([
-                    [{"subnet": format!("192.0.2.{}/28", 64 * number)}],
-                    [{"subnet": format!("2001:db8:1:0:{number}::/80")}]
-                ]);
-                let dir = node.host.scratch().dir("leases");
-                let ipam = json!({"type": "host-local", "dataDir": dir, "ranges": ranges});
-                node.with("ipam", ipam).attach("inside")
-            })
-            .collect();
+        let pods: Vec<Pod> = nodes.iter().map(|node| node.attach("inside")).collect();
         for address in addresses(&pods[1]) {
             assert!(pods[0].netns.pings(&address), "{mode} {address}");
         }

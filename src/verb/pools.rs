@@ -49,8 +49,7 @@ fn beside<T>(call: &Call, stamp: &Stamp, look: impl FnOnce(&Cidrs<'_>) -> T) -> 
 /// Code 7 naming a range, or an address that is asked for, and the node that
 /// has it.
 pub(super) fn require_own_ranges(call: &Call, stamp: &Stamp) -> Result<(), Error> {
-    let (keys, _) =
-        IpamKeys::read(&call.document, &call.environment.args, call.config.version);
+    let (keys, _) = IpamKeys::read(&call.document, &call.environment.args, call.config.version);
     let misfits = beside(call, stamp, |cidrs| {
         let asked = keys.requested.iter();
         let asked = asked.filter_map(|address| cidrs.misfit_of("the requested address", *address));

@@ -69,6 +69,8 @@ pub(super) struct Report {
     /// What was changed, and what somebody else has.
     pub(super) lines: Vec<String>,
     notes: Vec<String>,
+    /// What is wrong with the configuration, and no change of the kernel mends.
+    wrong: Vec<String>,
     /// What could not be done.
     pub(super) errors: Vec<String>,
     /// Nothing is wanting of the fabric.
@@ -78,8 +80,9 @@ pub(super) struct Report {
 impl Report {
     /// All there is to say beside what was changed.
     pub(super) fn remarks(&self) -> Vec<String> {
+        let wrong = self.wrong.iter().map(|wrong| format!("error: {wrong}"));
         let notes = self.notes.iter().map(|note| format!("note: {note}"));
-        notes.chain(self.errors.iter().map(|error| format!("manx: {error}"))).collect()
+        wrong.chain(notes).chain(self.errors.iter().map(|error| format!("manx: {error}"))).collect()
     }
 }
 
@@ -89,7 +92,8 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
     let _lock = node.ground().lock()?;
     let changes = node.compare(socket, source)?;
     let (lines, notes) = (changes.lines(), changes.notes());
-    let mut report = Report { lines, notes, errors: changes.errors(), whole: true };
+    let wrong = changes.errors();
+    let mut report = Report { lines, notes, wrong, errors: Vec::new(), whole: true };
     let outcome = changes.fabric.map(|pass| pass.carry_out(&node.ground(), &node.config, socket));
     match outcome {
         Some(Ok(outcome)) => {

@@ -89,7 +89,8 @@ impl Node {
             (Some(_), Source::Last) => Pass::of_last(config, root, socket)?,
             (None, _) => None,
         };
-        let misfits = fabric.as_ref().map(|pass| pass.misfits(&self.ground(), &self.document, config));
+        let misfits =
+            fabric.as_ref().map(|pass| pass.misfits(&self.ground(), &self.document, config));
         let repairs = repair::lacking(&self.root, socket)?;
         let stamp = fabric.as_ref().map(|fabric| &fabric.stamp);
         let table = TableRepair::lacking(&self.config, &self.root, stamp)?;

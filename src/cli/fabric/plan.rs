@@ -51,5 +51,9 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
             console.remark(format_args!("note: {note}"))?;
         }
     }
-    Ok(if changes.lines().is_empty() && errors.is_empty() { Status::Fine } else { Status::Findings })
+    Ok(if changes.lines().is_empty() && errors.is_empty() {
+        Status::Fine
+    } else {
+        Status::Findings
+    })
 }

@@ -336,13 +336,13 @@ fn the_shipped_configurations_are_sound() {
     files.extend(conflist::files(&conf.join("examples")).unwrap());
     files.retain(|file| file.extension().is_some_and(|extension| extension == "conflist"));
     assert!(files.len() >= 5, "{files:?}");
-    let mut findings = all(&files, false, &Node::default()).unwrap();
+    let mut findings = all(&files, false, &Node::default(), &Root::new("/nonexistent")).unwrap();
     // Of these one is chosen, so each is looked at by itself.
     for file in conflist::files(&conf.join("two-nodes")).unwrap() {
         if file.ends_with("peers.json") {
             continue;
         }
-        findings.extend(all(&[file], false, &Node::default()).unwrap());
+        findings.extend(all(&[file], false, &Node::default(), &Root::new("/nonexistent")).unwrap());
     }
     for finding in findings {
         assert_eq!(finding.severity, Info, "{finding:?}");

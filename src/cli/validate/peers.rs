@@ -1,0 +1,59 @@
+//! The ranges of configurations beside the peers files that they name: whether
+//! they are where this node's pods should be.
+
+use ipnetwork::IpNetwork;
+
+use super::{
+    finding::Findings,
+    list::{Linted, Ours},
+};
+use crate::{
+    fabric::{
+        Peers,
+        pools::{Cidrs, Misfit},
+    },
+    net::Socket,
+    state::Root,
+    verb::{fabric::read_peers, has_store},
+};
+
+/// The peers of a plugin's object; `None` where it names no file, and where that
+/// is no good, which is told elsewhere.
+fn peers_of(ours: &Ours, root: &Root) -> Option<Peers> {
+    let path = root.path(ours.config.fabric.peers_file.as_ref()?);
+    let (peers, _) = read_peers(&path, &ours.config, &mut Socket::open().ok()?).ok()?;
+    Some(peers)
+}
+
+/// All lists of peers that the files name.
+pub(super) fn all<'a>(files: impl Iterator<Item = &'a Linted>, root: &Root) -> Vec<Peers> {
+    files.flat_map(|linted| &linted.ours).filter_map(|ours| peers_of(ours, root)).collect()
+}
+
+/// Says which ranges of a file are not this node's. Where a file names no peers,
+/// those of `others` tell whose pods would be cut off.
+pub(super) fn compare(linted: &Linted, root: &Root, others: &[Peers], findings: &mut Findings) {
+    for ours in linted.ours.iter().filter(|ours| has_store(&ours.config.ipam_type)) {
+        match peers_of(ours, root) {
+            Some(peers) => tell(ours, &peers, &|_| true, findings),
+            None => {
+                others.iter().for_each(|peers| tell(ours, peers, &Misfit::is_of_peer, findings));
+            }
+        }
+    }
+}
+
+fn tell(ours: &Ours, peers: &Peers, which: &dyn Fn(&Misfit) -> bool, findings: &mut Findings) {
+    let all: Vec<IpNetwork> = peers.pod_cidrs().collect();
+    let node = |cidr| {
+        let node = peers.nodes().find(|node| node.pod_cidrs.contains(&cidr));
+        node.map_or_else(|| "another node".to_owned(), |node| node.name.clone())
+    };
+    let cidrs = Cidrs { own: &peers.me.pod_cidrs, all: &all, node: &node };
+    for pool in &ours.pools {
+        let misfits = cidrs.misfits(&[("range".to_owned(), pool.range.clone())]);
+        for misfit in misfits.iter().filter(|misfit| which(misfit)) {
+            findings.error(&pool.path, misfit.to_string(), misfit.fix());
+        }
+    }
+}
