@@ -258,6 +258,70 @@ fn what_may_not_be_read_is_not_taken_for_nothing() {
 }
 
 #[test]
+fn a_configuration_that_may_not_be_read_is_not_called_absent() {
+    let node = Node::new();
+    let directory = node.host.scratch().dir("root/etc/cni/net.d");
+    let unprivileged = |arguments: &[&str]| {
+        let manx = node.command(arguments);
+        let mut command = Command::new("setpriv");
+        command.args(["--bounding-set", "-all", "--inh-caps", "-all", "--"]);
+        command.arg(manx.get_program()).args(manx.get_args());
+        node.host.enter(|| run(command, &Stdin::Null, DEADLINE))
+    };
+    let file = directory.join("10-a.conf");
+    fs::write(&file, node.plugin.conf.to_string()).unwrap();
+    // Another one behind it is not the one that counts.
+    fs::write(directory.join("20-b.conf"), node.plugin.conf.to_string()).unwrap();
+    for path in [&file, &directory] {
+        let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        mode(0o000);
+        let said =
+            [&["plan"][..], &["apply"], &["ipam", "show"], &["validate"], &["export", "frr"]]
+                .map(unprivileged);
+        mode(0o700);
+        for said in said {
+            assert_eq!((said.status, said.stdout.as_str()), (1, ""), "{said:?}");
+            assert!(said.stderr.contains(&format!("cannot read {}", path.display())), "{said:?}");
+            assert!(said.stderr.contains("Permission denied"), "{said:?}");
+            assert!(said.stderr.contains("run as root"), "{said:?}");
+        }
+    }
+    fs::remove_dir_all(&directory).unwrap();
+    let absent = node.manx(&["plan"]);
+    assert!(absent.status == 1 && absent.stderr.contains("manx install"), "{absent:?}");
+}
+
+#[test]
+fn the_pool_of_another_plugin_is_shown() {
+    let node = Node::new();
+    let leases = node.host.scratch().dir("leases");
+    let ipam = |kind: &str| json!({"type": kind, "dataDir": leases, "ranges": [[{"subnet": "10.8.0.0/24"}]]});
+    let allocator = node.host.scratch().dir("bin").join("manx-ipam");
+    std::os::unix::fs::symlink(MANX, &allocator).unwrap();
+    // Its mode is none that a plugin of ours could have.
+    let bridge = |kind: &str| json!({"type": "macvlan", "mode": "bridge", "ipam": ipam(kind)});
+    let list = |plugins: Value| json!({"cniVersion": "1.1.0", "name": "lan", "plugins": plugins});
+    let conf = json!({"cniVersion": "1.1.0", "name": "lan", "type": "macvlan", "mode": "bridge",
+        "ipam": ipam("manx-ipam")});
+    Plugin::new(&node.host, &allocator).config(conf).add(&Pod::new("a")).ok();
+    for kind in ["manx-ipam", "host-local"] {
+        let text = list(json!([{"type": "tuning"}, bridge(kind)])).to_string();
+        let file = node.host.scratch().file("lan.conflist", text);
+        let shown = node.json(&["ipam", "show", "--json", "--conf", file.to_str().unwrap()]);
+        assert_eq!((&shown["network"], &shown["ranges"][0]["used"]), (&json!("lan"), &json!(1)));
+        assert_eq!(shown["ranges"][0]["subnet"], "10.8.0.0/24");
+    }
+    let directory = node.host.scratch().dir("root/etc/cni/net.d");
+    let text = list(json!([bridge("manx-ipam")])).to_string();
+    fs::write(directory.join("10-lan.conflist"), text).unwrap();
+    assert_eq!(node.json(&["ipam", "show", "--json"])["network"], "lan");
+    let text = list(json!([{"type": "macvlan", "ipam": {"type": "static"}}])).to_string();
+    let file = node.host.scratch().file("static.conflist", text);
+    let refused = node.manx(&["ipam", "show", "--conf", file.to_str().unwrap()]);
+    assert!(refused.status == 1 && refused.stderr.contains("manx-ipam"), "{refused:?}");
+}
+
+#[test]
 fn a_link_of_ours_that_no_journal_knows_is_listed() {
     let node = Node::new();
     let web = node.pod("web");

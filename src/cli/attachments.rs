@@ -89,7 +89,8 @@ pub(super) fn require_readable(root: &Root) -> Result<(), Failure> {
     Ok(())
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Failure {
+/// A file of the system that could not be read, and who could.
+pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => "; run as root",
         _ => "",

@@ -7,8 +7,14 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::Failure;
-use crate::cni::{Config, Document, Version, json::field};
+use super::{Failure, attachments::unreadable};
+use crate::{
+    cni::{
+        Config, Document, Version,
+        json::{field, member},
+    },
+    verb::has_store,
+};
 
 /// Where runtimes look for configurations by default.
 pub(super) const DIRECTORY: &str = "/etc/cni/net.d";
@@ -48,23 +54,69 @@ pub(super) fn is_ours(plugin: &Map<String, Value>) -> bool {
 /// Whether a configuration, a list or a single one, names this plugin.
 pub(super) fn names_us(bytes: &[u8]) -> bool {
     let Ok(Value::Object(object)) = serde_json::from_slice(bytes) else { return false };
-    let plugins = field(&object, "plugins").and_then(Value::as_array);
-    let mut chained = plugins.into_iter().flatten().filter_map(Value::as_object);
-    is_ours(&object) || chained.any(is_ours)
+    is_ours(&object) || objects(&object).into_iter().any(is_ours)
+}
+
+/// Whether an object of a chain has its addresses from a store that we can read.
+fn has_pool(plugin: &Map<String, Value>) -> bool {
+    let kind = field(plugin, "ipam").and_then(|ipam| member(ipam, "type")?.as_str());
+    kind.is_some_and(has_store)
+}
+
+/// The objects of a list, or a single configuration.
+fn objects(document: &Map<String, Value>) -> Vec<&Map<String, Value>> {
+    match field(document, "plugins").and_then(Value::as_array) {
+        Some(plugins) => plugins.iter().filter_map(Value::as_object).collect(),
+        None => vec![document],
+    }
 }
 
 /// The first configuration of a directory that names this plugin.
 ///
 /// # Errors
-/// If there is none, or the directory cannot be read.
+/// If there is none, or the directory or a file before it cannot be read.
 pub(super) fn ours(directory: &Path) -> Result<PathBuf, Failure> {
-    let files = files(directory)
-        .map_err(|error| Failure::Failed(format!("{}: {error}", directory.display())))?;
-    let named = files.into_iter().find(|path| fs::read(path).is_ok_and(|bytes| names_us(&bytes)));
-    named.ok_or_else(|| {
-        let directory = directory.display();
-        Failure::Failed(format!("no configuration in {directory} names manx: give --conf FILE"))
-    })
+    first(directory, "names manx", names_us)
+}
+
+/// The first configuration of a directory with a pool that we can read: one that
+/// names this plugin, else one that has its addresses from manx-ipam or host-local.
+///
+/// # Errors
+/// As for [`ours`].
+pub(super) fn with_pool(directory: &Path) -> Result<PathBuf, Failure> {
+    let pooled = |bytes: &[u8]| {
+        let object = serde_json::from_slice(bytes).ok();
+        let Some(Value::Object(object)) = object else { return false };
+        objects(&object).into_iter().any(has_pool)
+    };
+    match ours(directory) {
+        Ok(path) => Ok(path),
+        Err(_) => first(directory, "names manx, manx-ipam or host-local", pooled),
+    }
+}
+
+/// One that may not be read might be the one: it is no reason to take another.
+fn first(directory: &Path, what: &str, wanted: impl Fn(&[u8]) -> bool) -> Result<PathBuf, Failure> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let next = "manx install writes one, --conf FILE names another";
+    let files = match files(directory) {
+        Ok(files) => files,
+        Err(error) if gone(&error) => {
+            let directory = directory.display();
+            return Err(Failure::Failed(format!("there is no {directory}; {next}")));
+        }
+        Err(error) => return Err(unreadable(directory, &error)),
+    };
+    for path in files {
+        match fs::read(&path) {
+            Ok(bytes) if wanted(&bytes) => return Ok(path),
+            Err(error) if !gone(&error) => return Err(unreadable(&path, &error)),
+            _ => {}
+        }
+    }
+    let directory = directory.display();
+    Err(Failure::Failed(format!("no configuration in {directory} {what}; {next}")))
 }
 
 /// Our part of a conflist, or a single configuration, with the values that a
@@ -73,21 +125,43 @@ pub(super) fn ours(directory: &Path) -> Result<PathBuf, Failure> {
 /// # Errors
 /// If it cannot be read, or if the plugin would refuse it.
 pub(super) fn plugin(path: &Path) -> Result<(Document, Config), Failure> {
-    let wrong = |reason: String| Failure::Failed(format!("{}: {reason}", path.display()));
-    let bytes = fs::read(path).map_err(|error| wrong(error.to_string()))?;
-    let list = Document::parse(bytes).map_err(|error| wrong(error.to_string()))?;
-    let plugins = field(&list.object, "plugins").and_then(Value::as_array);
-    let object = match plugins {
-        None => Some(&list.object).filter(|plugin| is_ours(plugin)),
-        Some(plugins) => plugins.iter().filter_map(Value::as_object).find(|plugin| is_ours(plugin)),
-    };
-    let mut object = object.cloned().ok_or_else(|| wrong("it names no plugin of ours".into()))?;
-    object.insert("name".into(), list.name.clone().into());
-    let bytes = Value::Object(object).to_string().into_bytes();
-    let document = Document::parse(bytes).map_err(|error| wrong(error.to_string()))?;
+    let document = part(path, "this plugin", |objects| {
+        objects.iter().find(|plugin| is_ours(plugin)).copied()
+    })?;
     let (config, complaints) = Config::read(&document, Version::NEWEST);
     match complaints.first() {
-        Some(complaint) => Err(wrong(complaint.to_string())),
+        Some(complaint) => Err(Failure::Failed(format!("{}: {complaint}", path.display()))),
         None => Ok((document, config)),
     }
+}
+
+/// The part of a configuration whose addresses come from a store: ours, else one
+/// that has them from manx-ipam or host-local. What another plugin's own keys say
+/// is not looked at.
+///
+/// # Errors
+/// If it cannot be read, or has no such part.
+pub(super) fn pool(path: &Path) -> Result<(Document, Config), Failure> {
+    let document = part(path, "manx, manx-ipam or host-local", |objects| {
+        let ours = objects.iter().find(|plugin| is_ours(plugin));
+        ours.or_else(|| objects.iter().find(|plugin| has_pool(plugin))).copied()
+    })?;
+    let (config, _) = Config::read(&document, Version::NEWEST);
+    Ok((document, config))
+}
+
+/// The object of a configuration that `choose` finds, with the network's name.
+fn part(
+    path: &Path,
+    what: &str,
+    choose: impl for<'a> Fn(&[&'a Map<String, Value>]) -> Option<&'a Map<String, Value>>,
+) -> Result<Document, Failure> {
+    let wrong = |reason: String| Failure::Failed(format!("{}: {reason}", path.display()));
+    let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let list = Document::parse(bytes).map_err(|error| wrong(error.to_string()))?;
+    let chosen = choose(&objects(&list.object)).cloned();
+    let mut object = chosen.ok_or_else(|| wrong(format!("it does not name {what}")))?;
+    object.insert("name".into(), list.name.clone().into());
+    let bytes = Value::Object(object).to_string().into_bytes();
+    Document::parse(bytes).map_err(|error| wrong(error.to_string()))
 }

@@ -23,6 +23,7 @@ mod version;
 
 use std::{ffi::OsString, io, path::Path, time::Instant};
 
+use nix::errno::Errno;
 use serde_json::Value;
 
 pub use facts::uplink;
@@ -232,13 +233,29 @@ impl Call {
 /// What the kernel refused, as the runtime is told.
 fn kernel(error: net::Error) -> Error {
     let hint = match error.errno {
-        nix::errno::Errno::EPERM => "run the plugin as root with CAP_NET_ADMIN and CAP_SYS_ADMIN",
+        Errno::EPERM => "run the plugin as root with CAP_NET_ADMIN and CAP_SYS_ADMIN",
         // What the fabric's devices lack, their own errors say.
-        nix::errno::Errno::EOPNOTSUPP if error.what.starts_with("create veth") => {
+        Errno::EOPNOTSUPP if error.what.starts_with("create veth") => {
             "the kernel lacks this kind of link: modprobe veth"
         }
-        nix::errno::Errno::EINVAL => "the kernel takes no such value: see the message, and dmesg",
-        _ => "see the kernel's log (dmesg), and ip -d link, ip route on this node",
+        Errno::EINVAL => {
+            "the kernel takes no such value: look for what the message names in the \
+                          configuration, in IPAM's result and in CNI_ARGS"
+        }
+        Errno::EEXIST => {
+            "see who has it: ip route show table all, ip address, ip -d link, on this \
+                          node and in the pod (nsenter --net=CNI_NETNS)"
+        }
+        Errno::ENETUNREACH | Errno::EHOSTUNREACH => {
+            "the next hop is on no link that is up: see ip route get NEXT-HOP, and whether the link \
+             and its address are there (ip address)"
+        }
+        Errno::ENODEV | Errno::ENOENT | Errno::ESRCH | Errno::ENXIO => {
+            "something removed it meanwhile: see which daemon manages links on this node (networkctl, \
+             nmcli device; manx install tells them to leave these alone)"
+        }
+        Errno::ENOBUFS | Errno::ENOMEM => "the kernel lacks memory for it: see free -m, dmesg",
+        _ => "compare with what is there: ip -d link, ip address, ip route show table all",
     };
     Error::new(Code::KERNEL, error.to_string()).details(hint)
 }

@@ -212,7 +212,11 @@ impl Order {
         bytes: &[u8],
         console: &mut Console<'_>,
     ) -> Result<Status, Failure> {
-        let node = validate::Node { plugin_path: Some(vec![self.bin_dir.clone()]), uplink: None };
+        let node = validate::Node {
+            plugin_path: Some(vec![self.bin_dir.clone()]),
+            uplink: None,
+            root: Some(self.root.clone()),
+        };
         for finding in validate::lint(path, bytes, &node).findings {
             if finding.severity != validate::Severity::Info {
                 let (level, at) = (finding.severity.as_str(), &finding.path);

@@ -27,11 +27,13 @@ Usage: manx ipam show [--json] [OPTION…]
 show lists each range with its size, what is used and free, its oldest lease
 and how many leases seem to be nobody's. check compares leases with the
 attachments of this node; it ends with 3 where they do not agree. An ADD that
-is under way is waited for. For pools of manx-ipam and of host-local.
+is under way is waited for. For pools of manx-ipam and of host-local, also where
+another plugin, such as bridge, has its addresses from them.
 
   --fix        release leases that no attachment has, and lease the addresses
                of attachments that nobody leased
-  --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d
+  --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d,
+               else the first with such a pool
   --json       show: {\"network\", \"directory\", \"ranges\": [{\"set\", \"subnet\",
                \"first\", \"last\", \"size\", \"used\", \"free\", \"leaked\", \"oldest\":
                {\"address\", \"containerID\", \"ifname\", \"ageSeconds\"}}]}
@@ -60,9 +62,9 @@ fn look(args: &Args, fix: bool) -> Result<Audit, Failure> {
     let root = args.root();
     let path = match args.value("conf") {
         Some(path) => path.into(),
-        None => conflist::ours(&root.path(DIRECTORY))?,
+        None => conflist::with_pool(&root.path(DIRECTORY))?,
     };
-    let (mut document, config) = conflist::plugin(&path)?;
+    let (mut document, config) = conflist::pool(&path)?;
     super::attachments::require_readable(&root)?;
     Ok(audit(&root, &mut document, &config, fix)?)
 }

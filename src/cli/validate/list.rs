@@ -10,9 +10,10 @@ use super::{
     finding::{Finding, Findings, member},
     plugin,
     pool::Pool,
+    versions::{self, is_this_program},
 };
 use crate::{
-    cli::conflist::{is_list, is_ours},
+    cli::conflist::{TYPES, is_list, is_ours},
     cni::{Config, Delegate, Document, Version, json::field},
     verb::BUILT_IN,
 };
@@ -59,12 +60,18 @@ pub(crate) fn lint(path: &Path, bytes: &[u8], node: &Node) -> Linted {
             linted.network = network(bytes, &mut findings);
             let name = linted.network.as_deref().unwrap_or("?");
             let version = version(&object, is_list(path), &mut findings);
+            let mut programs = Vec::new();
             for (at, plugin) in plugins(&object, path, &mut findings) {
-                binaries(plugin, &at, node, &mut findings);
+                programs.extend(binaries(plugin, &at, node, &mut findings));
                 if is_ours(plugin) {
                     let subject = (name, version);
                     linted.ours.push(plugin::lint(plugin, &at, subject, node, &mut findings));
                 }
+            }
+            let common = versions::compare(&object, &programs, node, &mut findings);
+            if let Some(Ours { config, .. }) = linted.ours.first() {
+                let kind = &config.plugin_type;
+                old_version(&object, kind, version, &common, &mut findings);
             }
         }
         Ok(_) => {
@@ -81,6 +88,33 @@ pub(crate) fn lint(path: &Path, bytes: &[u8], node: &Node) -> Linted {
     }
     linted.findings = findings.all;
     linted
+}
+
+/// Says what runtimes leave out with the versions that a file of ours offers.
+fn old_version(
+    object: &Map<String, Value>,
+    kind: &str,
+    version: Version,
+    common: &[Version],
+    findings: &mut Findings,
+) {
+    if version >= Version::V1_1_0 {
+        return;
+    }
+    let message = format!(
+        "with {version} as the newest version offered, runtimes call neither GC nor STATUS, which \
+         exist since {}",
+        Version::V1_1_0
+    );
+    let at = if field(object, "cniVersions").is_some() { "cniVersions" } else { "cniVersion" };
+    // A list made for Calico is as Calico's installer writes it, and a plugin that
+    // does not speak the newer one would fail.
+    if kind == "calico" || !common.contains(&Version::V1_1_0) {
+        findings.info(at, message);
+    } else {
+        let fix = "add \"cniVersions\": [\"1.0.0\", \"1.1.0\"]; runtimes take the newest they know";
+        findings.warning(at, message, fix);
+    }
 }
 
 fn network(bytes: &[u8], findings: &mut Findings) -> Option<String> {
@@ -182,10 +216,18 @@ fn plugins<'a>(
 }
 
 /// The programs that a plugin's object needs: its own and its IPAM plugin's.
-fn binaries(plugin: &Map<String, Value>, at: &str, node: &Node, findings: &mut Findings) {
+fn binaries(
+    plugin: &Map<String, Value>,
+    at: &str,
+    node: &Node,
+    findings: &mut Findings,
+) -> Vec<(String, Delegate)> {
     let own = member(at, "type");
+    let mut found = Vec::new();
     match field(plugin, "type") {
-        Some(Value::String(kind)) if !kind.is_empty() => binary(kind, &own, node, findings),
+        Some(Value::String(kind)) if !kind.is_empty() => {
+            found.extend(binary(kind, &own, node, findings).map(|binary| (own, binary)));
+        }
         other => {
             let given = other.map_or("is missing".to_owned(), |value| format!("is {value}"));
             findings.error(&own, format!("type {given}"), "give the name of a plugin");
@@ -195,20 +237,32 @@ fn binaries(plugin: &Map<String, Value>, at: &str, node: &Node, findings: &mut F
     let served_here = |kind: &&str| *kind == BUILT_IN && is_ours(plugin);
     let kind = ipam.and_then(Value::as_str).filter(|kind| !kind.is_empty());
     if let Some(kind) = kind.filter(|kind| !served_here(kind)) {
-        binary(kind, &member(at, "ipam.type"), node, findings);
+        let at = member(at, "ipam.type");
+        let program = binary(kind, &at, node, findings);
+        let copied = program.as_ref().is_some_and(|program| is_this_program(&program.binary));
+        if TYPES.contains(&kind) || (copied && kind != BUILT_IN) {
+            let message = format!("{kind:?} is this plugin itself, and no IPAM plugin");
+            findings.error(&at, message, format!("name an IPAM plugin, such as {BUILT_IN}"));
+        }
+        found.extend(program.map(|program| (at, program)));
     }
+    found
 }
 
-fn binary(kind: &str, path: &str, node: &Node, findings: &mut Findings) {
-    let Some(directories) = &node.plugin_path else { return };
-    match Delegate::find(kind, directories) {
-        Ok(found) => {
-            let mode = fs::metadata(&found.binary).map_or(0, |file| file.permissions().mode());
-            if mode & 0o111 == 0 {
-                let message = format!("{} is not executable", found.binary.display());
-                findings.error(path, message, format!("chmod 755 {}", found.binary.display()));
-            }
+/// Finds a program that can be run.
+fn binary(kind: &str, path: &str, node: &Node, findings: &mut Findings) -> Option<Delegate> {
+    let found = match Delegate::find(kind, node.plugin_path.as_ref()?) {
+        Ok(found) => found,
+        Err(error) => {
+            findings.error(path, error.msg, error.details);
+            return None;
         }
-        Err(error) => findings.error(path, error.msg, error.details),
+    };
+    let mode = fs::metadata(&found.binary).map_or(0, |file| file.permissions().mode());
+    if mode & 0o111 == 0 {
+        let message = format!("{} is not executable", found.binary.display());
+        findings.error(path, message, format!("chmod 755 {}", found.binary.display()));
+        return None;
     }
+    Some(found)
 }

@@ -4,10 +4,12 @@
 mod finding;
 mod list;
 mod peers;
+mod peersfile;
 mod plugin;
 mod pool;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use std::{
     fs,
@@ -19,7 +21,8 @@ use serde_json::{Value, json};
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    conflist, failed,
+    attachments::unreadable,
+    conflist,
     table::Table,
 };
 pub(super) use finding::{Finding, Severity};
@@ -31,17 +34,24 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "validate",
     summary: "look for mistakes in network configurations",
     help: "\
-Usage: manx validate [FILE|DIR] [--bin DIR] [--json] [--root DIR]
+Usage: manx validate [FILE|DIR] [--conf FILE] [--bin DIR] [--json] [--root DIR]
 
 Reads one configuration, or all .conf, .conflist and .json files of a directory
 (/etc/cni/net.d) in the order in which runtimes do, and says which one counts.
-Exit status 3 where there are warnings or errors.
+Reads the peers files that they name, and runs each plugin that they name with
+VERSION, which tells what it speaks and does nothing. Exit status 3 where there
+are warnings or errors.
 
-  --bin DIR   where plugins are (CNI_PATH, else /opt/cni/bin)
-  --json      {\"findings\": [{\"file\", \"path\", \"severity\", \"message\", \"fix\"}]};
-              severity is error, warning or info
-  --root DIR  put DIR before the directories above",
-    shape: Shape { flags: &["json"], values: &["bin", "root"], operands: Operands::AtMost(1) },
+  --conf FILE  the same as FILE
+  --bin DIR    where plugins are (CNI_PATH, else /opt/cni/bin)
+  --json       {\"findings\": [{\"file\", \"path\", \"severity\", \"message\",
+               \"fix\"}]}; severity is error, warning or info
+  --root DIR   put DIR before the directories above",
+    shape: Shape {
+        flags: &["json"],
+        values: &["conf", "bin", "root"],
+        operands: Operands::AtMost(1),
+    },
     run,
 };
 
@@ -52,15 +62,22 @@ pub(super) struct Node {
     pub(super) plugin_path: Option<Vec<PathBuf>>,
     /// The device that packets leave by.
     pub(super) uplink: Option<Uplink>,
+    /// Where its files are, or `None` not to look at those that are named.
+    pub(super) root: Option<Root>,
 }
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let root = args.root();
+    let named = args.value("conf").map(PathBuf::from);
     let given = args.operands.first().map(PathBuf::from);
-    let subject = given.unwrap_or_else(|| root.path(conflist::DIRECTORY));
-    let node = Node { plugin_path: Some(args.plugin_path(&root)), uplink: uplink() };
+    if named.is_some() && given.is_some() {
+        return Err(SUBCOMMAND.usage("give one file, with --conf or without"));
+    }
+    let subject = given.or(named).unwrap_or_else(|| root.path(conflist::DIRECTORY));
+    let plugin_path = Some(args.plugin_path(&root));
+    let node = Node { plugin_path, uplink: uplink(), root: Some(root.clone()) };
     let files = if subject.is_dir() {
-        conflist::files(&subject).map_err(|error| failed(subject.display(), &error))?
+        conflist::files(&subject).map_err(|error| unreadable(&subject, &error))?
     } else {
         vec![subject.clone()]
     };
@@ -92,7 +109,7 @@ fn all(
 ) -> Result<Vec<Finding>, Failure> {
     let mut all: Vec<(&Path, Linted)> = Vec::new();
     for file in files {
-        let bytes = fs::read(file).map_err(|error| failed(file.display(), &error))?;
+        let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
         all.push((file, lint(file, &bytes, node)));
     }
     let peers = peers::all(all.iter().map(|(_, linted)| linted), root);

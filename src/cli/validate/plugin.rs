@@ -9,6 +9,7 @@ use super::{
     Node,
     finding::{Findings, member},
     list::Ours,
+    peersfile,
     pool::{self, Pool},
 };
 use crate::{
@@ -68,7 +69,9 @@ pub(super) fn lint(
         findings.info(path, format!("Calico's keys without a meaning here: {keys}"));
     }
     let pools = ranges(&document, path, &config, findings);
-    encapsulation(plugin, path, &config, findings);
+    encapsulation(plugin, path, &config, &pools, findings);
+    ipam_type(path, &config, findings);
+    peersfile::lint(path, &config, node, findings);
     mtu(path, &config, &pools, document.ipam(), node, findings);
     Ours { config, pools }
 }
@@ -141,10 +144,21 @@ fn ranges(document: &Document, path: &str, config: &Config, findings: &mut Findi
     pools
 }
 
+/// An IPAM plugin that no configuration makes work here.
+fn ipam_type(path: &str, config: &Config, findings: &mut Findings) {
+    if config.ipam_type == "dhcp" {
+        let message = "dhcp cannot work on a routed link: it asks before there is a link, and no \
+                       server is on it";
+        let fix = "name manx-ipam, or another plugin that gives addresses out of ranges";
+        findings.error(&member(path, "ipam.type"), message, fix);
+    }
+}
+
 fn encapsulation(
     plugin: &Map<String, Value>,
     path: &str,
     config: &Config,
+    pools: &[Pool],
     findings: &mut Findings,
 ) {
     if let Some(value) = field(plugin, "crossSubnet") {
@@ -157,11 +171,21 @@ fn encapsulation(
             findings.warning(&path, message, "leave crossSubnet out, or set mode ipip or vxlan");
         }
     }
+    let ipv6 = pools.iter().any(|pool| pool.subnet().is_ipv6());
+    let (needed, path_of) = (config.mode.overhead(ipv6), member(path, "overhead"));
+    if let (None, Some(given)) = (config.mtu, config.overhead.filter(|given| *given < needed)) {
+        let mode = field(plugin, "mode").and_then(Value::as_str).unwrap_or_default();
+        let message = format!(
+            "overhead {given} is less than the {needed} bytes that mode {mode} adds: large packets \
+             to other nodes are lost"
+        );
+        findings.warning(&path_of, message, "leave out overhead");
+    }
     let own = config.mode.overhead(false);
     if let (Some(mtu), Some(overhead)) = (config.mtu, config.overhead.filter(|it| *it != own)) {
         let message = format!("overhead {overhead} lowers nothing: mtu {mtu} is what pods get");
         let fix = "leave out mtu, to have it derived less the overhead, or leave out overhead";
-        findings.warning(&member(path, "overhead"), message, fix);
+        findings.warning(&path_of, message, fix);
     }
 }
 

@@ -1,9 +1,11 @@
-use std::{fs, process};
+use std::{fs, os::unix::fs::PermissionsExt, process};
 
 use serde_json::{Map, json};
 
 use super::*;
 use crate::cli::tests::manx;
+
+mod plugins;
 
 /// What is said of a list with these keys in the plugin's own object.
 fn lint_plugin(keys: Value, node: &Node) -> Vec<Finding> {
@@ -14,7 +16,7 @@ fn lint_plugin(keys: Value, node: &Node) -> Vec<Finding> {
     .unwrap();
     plugin.extend(keys.as_object().unwrap().clone());
     plugin.retain(|_, value| !value.is_null());
-    lint_list(json!({"cniVersion": "1.0.0", "name": "net", "plugins": [plugin]}), node)
+    lint_list(json!({"cniVersion": "1.1.0", "name": "net", "plugins": [plugin]}), node)
 }
 
 fn lint_list(list: Value, node: &Node) -> Vec<Finding> {
@@ -101,7 +103,7 @@ fn the_shape_of_a_list() {
 fn a_list_is_read_from_a_conflist_only() {
     let list = br#"{"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "manx"}]}"#;
     one(&lint(Path::new("a.conf"), list, &Node::default()).findings, Error, "plugins", "rename");
-    let single = br#"{"cniVersion": "1.0.0", "name": "n", "type": "manx", "mtu": "big",
+    let single = br#"{"cniVersion": "1.1.0", "name": "n", "type": "manx", "mtu": "big",
         "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]}}"#;
     one(&lint(Path::new("a.conf"), single, &Node::default()).findings, Error, "mtu", "big");
     let none = br#"{"cniVersion": "1.0.0", "name": "n"}"#;
@@ -203,7 +205,7 @@ fn ranges_that_have_addresses_in_common() {
 #[test]
 fn mtu_against_families_overhead_and_the_device() {
     let device =
-        |mtu| Node { uplink: Some(Uplink { device: "eth0".into(), mtu }), plugin_path: None };
+        |mtu| Node { uplink: Some(Uplink { device: "eth0".into(), mtu }), ..Node::default() };
     let ipv6 = json!({"type": "host-local", "ranges": [[{"subnet": "fd00::/64"}]]});
     let low = json!({"mtu": 1200, "ipam": ipv6});
     one(&lint_plugin(low, &Node::default()), Error, "plugins[0].mtu", "fd00::/64");
@@ -239,6 +241,17 @@ impl Directory {
         self.0.join(name).to_str().unwrap().to_owned()
     }
 
+    /// A plugin that knows nothing but which versions it speaks.
+    fn plugin(&self, name: &str, versions: &[&str]) {
+        let answer = json!({"supportedVersions": versions});
+        self.script(name, &format!("[ $CNI_COMMAND = VERSION ] && echo '{answer}'"));
+    }
+
+    fn script(&self, name: &str, body: &str) {
+        let path = self.write(name, &format!("#!/bin/sh\n{body}\n"));
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     fn validate(&self, arguments: &[&str]) -> (u8, Vec<Value>) {
         let path = self.0.to_str().unwrap();
         let (code, out, _) = manx(&[&["validate", "--json", path], arguments].concat());
@@ -256,10 +269,10 @@ impl Drop for Directory {
 #[test]
 fn binaries_that_are_missing() {
     let directory = Directory::new("binaries");
-    directory.write("manx", "");
-    let node = Node { plugin_path: Some(vec![directory.0.clone()]), uplink: None };
-    let list = json!({"cniVersion": "1.0.0", "name": "n", "plugins": [
-        {"type": "bridge", "ipam": {"type": "dhcp"}}, {"type": "../x"}, {"type": "manx",
+    directory.write("calico", "");
+    let node = Node { plugin_path: Some(vec![directory.0.clone()]), ..Node::default() };
+    let list = json!({"cniVersion": "1.1.0", "name": "n", "plugins": [
+        {"type": "bridge", "ipam": {"type": "dhcp"}}, {"type": "../x"}, {"type": "calico",
         "ipam": {"type": "static"}}]});
     let findings = lint_list(list, &node);
     let said: Vec<_> = findings.iter().map(|f| (f.path.as_str(), f.severity)).collect();
@@ -270,10 +283,37 @@ fn binaries_that_are_missing() {
 }
 
 #[test]
+fn a_peers_file_that_is_missing_or_broken_or_relative() {
+    let root = Directory::new("peers");
+    let node = Node { root: Some(Root::new(&root.0)), ..Node::default() };
+    let lint = |path: &str| lint_plugin(json!({"peersFile": path}), &node);
+    one(&lint("/peers.json"), Error, "plugins[0].peersFile", "No such file");
+    for text in ["", "{", "[]", r#"{"nodes": []}"#, r#"{"nodes": [{"name": "a"}]}"#] {
+        root.write("peers.json", text);
+        one(&lint("/peers.json"), Error, "plugins[0].peersFile", "fails with code 50");
+    }
+    let good = r#"{"self": "a", "nodes": [
+        {"name": "a", "addresses": ["192.0.2.11"], "podCIDRs": ["10.1.0.0/24"]}]}"#;
+    root.write("peers.json", good);
+    one(&lint("peers.json"), Warning, "plugins[0].peersFile", "relative");
+    assert_eq!(lint("/peers.json"), []);
+}
+
+#[test]
+fn a_file_may_be_named_by_an_option() {
+    let directory = Directory::new("option");
+    let file = directory.write("a.conflist", r#"{"cniVersion": "1.0.0", "name": "n"}"#);
+    let by_option = manx(&["validate", "--conf", &file]);
+    assert_eq!(by_option, manx(&["validate", &file]));
+    assert_eq!(by_option.0, 3);
+    assert_eq!(manx(&["validate", "--conf", &file, &file]).0, 2);
+}
+
+#[test]
 fn a_directory_is_read_in_order_and_files_are_compared() {
     let directory = Directory::new("directory");
     let conf = |name: &str, subnet: &str| {
-        json!({"cniVersion": "1.0.0", "name": name, "type": "manx",
+        json!({"cniVersion": "1.1.0", "name": name, "type": "manx",
             "ipam": {"type": "host-local", "subnet": subnet}})
         .to_string()
     };
@@ -283,9 +323,7 @@ fn a_directory_is_read_in_order_and_files_are_compared() {
     directory.write("00-ignored.txt", "");
     let bin = Directory::new("directory-bin");
     for name in ["manx", "host-local"] {
-        let path = bin.write(name, "");
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        bin.plugin(name, &["1.0.0", "1.1.0"]);
     }
     let (code, findings) = directory.validate(&["--bin", bin.0.to_str().unwrap()]);
     assert_eq!(code, 3);

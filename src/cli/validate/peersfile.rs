@@ -1,0 +1,26 @@
+//! The peers file that a configuration names: without a valid one an ADD fails.
+
+use std::path::Path;
+
+use super::{
+    Node,
+    finding::{Findings, member},
+};
+use crate::{cni::Config, net::Socket, verb::fabric::read_peers};
+
+/// Says what is wrong with the file, where the machine may be looked at.
+pub(super) fn lint(path: &str, config: &Config, node: &Node, findings: &mut Findings) {
+    let (Some(given), Some(root)) = (&config.fabric.peers_file, &node.root) else { return };
+    let (path, file) = (member(path, "peersFile"), root.path(given));
+    if !Path::new(given).is_absolute() {
+        let message = format!("{given:?} is relative, and is read as {}", file.display());
+        findings.warning(&path, message, "give an absolute path");
+    }
+    let Ok(mut socket) = Socket::open() else { return };
+    if let Err(error) = read_peers(&file, config, &mut socket) {
+        let message = format!("{}: ADD fails with code {}", error.msg, error.code.0);
+        let fix = "put a valid list of all nodes there (conf/peers.schema.json), the same on every \
+                   node; manx plan shows then what it makes";
+        findings.error(&path, message, fix);
+    }
+}
