@@ -1,4 +1,4 @@
-//! The kernel's network objects: links, addresses, routes, neighbours,
+//! The kernel's network objects: links, addresses, routes, rules, neighbours,
 //! namespaces and sysctls, each as a plain type with requests to make it and
 //! queries to read it.
 //!
@@ -19,6 +19,7 @@ pub mod neigh;
 pub mod ns;
 mod request;
 pub mod route;
+pub mod rule;
 mod socket;
 pub mod sysctl;
 pub mod tunnel;

@@ -100,6 +100,11 @@ impl Namespace {
         Self::open(own())
     }
 
+    /// The open file, for its lock: there is one inode for each namespace.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
     /// What to compare.
     pub fn identity(&self) -> Identity {
         self.identity

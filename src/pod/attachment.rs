@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use super::{
     Identity,
     identity::{HOST_MAC, group},
+    routing::{self, PodFacts},
 };
 use crate::{
     cni::{self, Config},
@@ -16,30 +17,14 @@ use crate::{
         forwarding,
         link::VethEnd,
         neigh::Neighbour,
-        route::{Route, SCOPE_LINK, TABLE_MAIN},
+        route::{Route, SCOPE_LINK},
+        rule::Rule,
         sysctl::Sysctl,
     },
 };
 
-/// IPv4 and TCP headers without options, in bytes.
-const HEADERS_IPV4: u32 = 40;
-/// IPv6 and TCP headers without options, in bytes.
-const HEADERS_IPV6: u32 = 60;
 /// Calico's prefix length for the link-local addresses of both ends.
 const LINK_LOCAL_PREFIX: u8 = 64;
-
-/// What is in the pod's namespace already, apart from the link in question.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct PodFacts {
-    /// Another attachment made this pod's settings before.
-    pub attached_before: bool,
-    /// Another interface gives the IPv4 default route.
-    pub default_ipv4: bool,
-    /// Another interface gives the IPv6 default route.
-    pub default_ipv6: bool,
-    /// Another interface has the route to the gateway.
-    pub gateway_reachable: bool,
-}
 
 /// What is asked for.
 #[derive(Clone, Debug)]
@@ -59,7 +44,7 @@ pub struct Wish<'a> {
     /// MAC address of the pod link, if one was asked for.
     pub mac: Option<Mac>,
     /// What the pod has besides.
-    pub facts: PodFacts,
+    pub facts: &'a PodFacts,
     /// Where the pods of other nodes are, if the routes to them carry an MTU
     /// of their own.
     pub remote: Option<Remote<'a>>,
@@ -76,8 +61,8 @@ pub struct Remote<'a> {
     pub own: &'a [IpNetwork],
 }
 
-/// The desired state of an attachment. Its undo is short: all of it but the
-/// node's forwarding goes with the link.
+/// The desired state of an attachment. Its undo is short: all of it goes with the
+/// link, but for the pod's rules and the node's forwarding.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Attachment {
     /// The host's end of the veth.
@@ -107,6 +92,8 @@ pub struct Side {
     pub addresses: Vec<IpNetwork>,
     /// Routes through the link.
     pub routes: Vec<Route>,
+    /// Rules that lead to the link's own routing table; the host's has none.
+    pub rules: Vec<Rule>,
     /// Permanent neighbours on the link.
     pub neighbours: Vec<Neighbour>,
 }
@@ -130,7 +117,7 @@ impl Attachment {
             group,
             queues: wish.config.queues,
         };
-        let routes = routes(wish);
+        let routes = routing::told(wish);
         Self {
             host: end(wish.host_link, HOST_MAC, group(&wish.identity.network)),
             pod: end(&wish.identity.ifname, mac, 0),
@@ -154,65 +141,8 @@ pub fn gateway_ipv6() -> Ipv6Addr {
     HOST_MAC.link_local()
 }
 
-/// The next hop of `wish`'s pod for destinations of the same family as `like`.
-fn gateway(config: &Config, like: IpAddr) -> IpAddr {
-    if like.is_ipv4() { config.gateway.into() } else { gateway_ipv6().into() }
-}
-
-fn families(addresses: &[IpAddr]) -> (bool, bool) {
+pub(super) fn families(addresses: &[IpAddr]) -> (bool, bool) {
     (addresses.iter().any(IpAddr::is_ipv4), addresses.iter().any(IpAddr::is_ipv6))
-}
-
-/// The pod's routes beyond the one to the gateway: IPAM's, all through our
-/// gateway, and the default routes of the families that have none. A default
-/// route that another interface gives is left alone, unless IPAM put ours
-/// beside it by a metric or a table.
-fn routes(wish: &Wish<'_>) -> Vec<cni::Route> {
-    let (ipv4, ipv6) = families(wish.addresses);
-    let mut routes = Vec::new();
-    for (served, default, taken) in [
-        (ipv4, IpNetwork::from(IpAddr::from([0; 4])), wish.facts.default_ipv4),
-        (ipv6, IpNetwork::from(IpAddr::from([0; 16])), wish.facts.default_ipv6),
-    ] {
-        if !served {
-            continue;
-        }
-        let everywhere = IpNetwork::new(default.ip(), 0).unwrap_or(default);
-        let given = wish.routes.iter().filter(|route| route.dst.is_ipv4() == default.is_ipv4());
-        let mut family: Vec<cni::Route> = given.cloned().collect();
-        let has_default = family.iter().any(|route| route.dst.prefix() == 0);
-        if family.is_empty() || (wish.config.include_default_routes && !has_default) {
-            family.insert(0, cni::Route::new(everywhere, None));
-        }
-        let beside = |route: &cni::Route| route.priority.is_some() || route.table.is_some();
-        family.retain(|route| route.dst.prefix() > 0 || !taken || beside(route));
-        for route in &mut family {
-            let on_link = route.scope.is_some_and(|scope| scope >= SCOPE_LINK);
-            route.gw = (!on_link).then(|| gateway(wish.config, default.ip()));
-        }
-        if let Some(remote) = wish.remote.filter(|_| !taken) {
-            family.extend(remote_routes(remote, wish.config, default.ip()));
-        }
-        routes.append(&mut family);
-    }
-    routes
-}
-
-/// The routes that carry the MTU, and the segment size that goes with it: a
-/// route's own `advmss` is what the pod announces, so that the other end sends
-/// no more either. A host's route would do nothing for forwarded packets.
-fn remote_routes(remote: Remote<'_>, config: &Config, like: IpAddr) -> Vec<cni::Route> {
-    let headers = if like.is_ipv4() { HEADERS_IPV4 } else { HEADERS_IPV6 };
-    let of_family = |cidr: &&IpNetwork| cidr.is_ipv4() == like.is_ipv4();
-    let via = |cidr: &IpNetwork| cni::Route::new(*cidr, Some(gateway(config, like)));
-    let own = remote.own.iter().filter(of_family);
-    let others = remote.cluster.iter().filter(of_family).filter(|cidr| !remote.own.contains(cidr));
-    let reduced = others.map(|cidr| cni::Route {
-        mtu: Some(remote.mtu),
-        advmss: Some(remote.mtu.saturating_sub(headers)),
-        ..via(cidr)
-    });
-    own.map(via).chain(reduced).collect()
 }
 
 /// What belongs to the host link of a pod with these addresses.
@@ -241,7 +171,7 @@ pub fn host_side(link: &str, addresses: &[IpAddr]) -> Side {
 }
 
 /// The route by which this node reaches a pod, in Calico's form.
-fn host_route(address: IpAddr) -> Route {
+pub(super) fn host_route(address: IpAddr) -> Route {
     let scope = if address.is_ipv4() { SCOPE_LINK } else { 0 };
     Route { scope, ..Route::new(IpNetwork::from(address)) }
 }
@@ -253,29 +183,14 @@ fn pod_side(wish: &Wish<'_>, mac: Mac, routes: &[cni::Route]) -> Side {
     if ipv4 {
         let gateway = IpAddr::from(wish.config.gateway);
         side.neighbours.push(Neighbour { address: gateway, mac: HOST_MAC });
-        if !wish.facts.gateway_reachable {
-            side.routes.push(host_route(gateway));
-        }
     }
     if ipv6 {
         side.addresses.extend(link_local(mac));
         side.neighbours.push(Neighbour { address: gateway_ipv6().into(), mac: HOST_MAC });
     }
-    side.routes.extend(routes.iter().map(|route| pod_route(route, wish.facts)));
+    side.routes = routing::of_pod(wish, routes);
+    side.rules = routing::rules(wish.facts.table, wish.addresses);
     side
-}
-
-fn pod_route(route: &cni::Route, facts: PodFacts) -> Route {
-    Route {
-        gateway: route.gw,
-        onlink: route.gw.is_some_and(|gateway| gateway.is_ipv4()) && facts.gateway_reachable,
-        scope: route.scope.unwrap_or(0),
-        table: route.table.filter(|table| *table != 0).unwrap_or(TABLE_MAIN),
-        priority: route.priority,
-        mtu: route.mtu,
-        advmss: route.advmss,
-        ..Route::new(route.dst)
-    }
 }
 
 fn pod_sysctls(wish: &Wish<'_>) -> Vec<Sysctl> {
@@ -283,7 +198,8 @@ fn pod_sysctls(wish: &Wish<'_>) -> Vec<Sysctl> {
     let ifname = &wish.identity.ifname;
     let mut sysctls = Vec::new();
     if ipv6 {
-        for scope in ["all", "default", "lo", ifname] {
+        // What the pod's other links are to be, `all` and `default` say, and others set.
+        for scope in ["lo", ifname] {
             sysctls.push(Sysctl::new(format!("net/ipv6/conf/{scope}/disable_ipv6"), 0));
         }
         sysctls.extend([
@@ -353,7 +269,7 @@ mod tests {
             routes: &routes,
             mtu: 1450,
             mac: None,
-            facts,
+            facts: &facts,
             remote: None,
         })
     }
@@ -397,18 +313,16 @@ mod tests {
 
     #[test]
     fn a_second_attachment_leaves_the_first_ones_settings() {
-        let facts = PodFacts {
-            attached_before: true,
-            default_ipv4: true,
-            default_ipv6: false,
-            gateway_reachable: true,
-        };
-        let wanted = describe(&config(json!({})), &["10.1.0.5"], &["10.0.0.0/8"], facts);
-        assert_eq!(told(&wanted), ["10.0.0.0/8"]);
-        assert!(wanted.pod_side.routes.iter().all(|route| route.onlink));
-        assert!(wanted.pod_side.sysctls.iter().all(|sysctl| !sysctl.key.contains("forward")));
-        let wanted = describe(&config(json!({})), &["10.1.0.5"], &[], facts);
-        assert_eq!(told(&wanted), [""; 0]);
+        let facts = || PodFacts { attached_before: true, ..PodFacts::default() };
+        let wanted = describe(&config(json!({})), &["10.1.0.5", "fd00::5"], &[], facts());
+        let keys: Vec<&str> =
+            wanted.pod_side.sysctls.iter().map(|sysctl| sysctl.key.as_str()).collect();
+        assert!(keys.iter().all(|key| !key.contains("forward")), "{keys:?}");
+        let others = ["/all/", "/default/"];
+        assert!(!keys.iter().any(|key| others.iter().any(|of| key.contains(of))), "{keys:?}");
+        let router = config(json!({"allowIPForwarding": true}));
+        let wanted = describe(&router, &["10.1.0.5"], &[], facts());
+        assert_eq!(wanted.pod_side.sysctls, [Sysctl::new(forwarding::IPV4, 1)]);
     }
 
     #[test]
@@ -429,7 +343,7 @@ mod tests {
             routes: &[],
             mtu: 1500,
             mac: None,
-            facts: PodFacts::default(),
+            facts: &PodFacts::default(),
             remote: Some(Remote { mtu: 1450, cluster: &cluster, own: &cluster[..1] }),
         });
         let lines: Vec<_> = wanted

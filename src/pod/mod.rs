@@ -8,6 +8,8 @@
 pub mod attachment;
 pub mod identity;
 pub mod mtu;
+pub mod routing;
 
-pub use attachment::{Attachment, PodFacts};
+pub use attachment::Attachment;
 pub use identity::Identity;
+pub use routing::PodFacts;

@@ -50,6 +50,10 @@ pub struct Entry {
     pub lease: Vec<(IpNetwork, Option<IpAddr>)>,
     /// MTU of both ends in bytes.
     pub mtu: u32,
+    /// The pod's routing table that answers from these addresses are sent by: main,
+    /// or one of the interface's own. Manx 0.1 has not noted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub table: Option<u32>,
     /// The `ipam` section that the addresses came from, for a DEL whose own is
     /// broken.
     #[serde(default, skip_serializing_if = "Value::is_null")]

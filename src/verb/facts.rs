@@ -6,14 +6,16 @@ use crate::{
     cni::{Code, Config, Error, MtuMode, conf::MTU_RANGE},
     fabric::uplink,
     net::{
-        Socket,
+        Socket, addr,
         link::{self, Link},
-        route::{self, Found, TABLE_MAIN},
+        route::{self, Found, Kind, TABLE_MAIN},
+        rule::{self, Rule},
     },
     pod::{
         PodFacts,
         identity::is_marked,
         mtu::{self, Uplink},
+        routing,
     },
     state::Root,
 };
@@ -87,42 +89,66 @@ fn uplink_by(host: &mut Socket, defaults: &[Found]) -> Result<Option<Uplink>, Er
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn pod(
-    pod: &mut Socket,
-    ifname: &str,
-    config: &Config,
-) -> Result<(PodFacts, Option<Link>), Error> {
+pub(super) fn pod(pod: &mut Socket, ifname: &str) -> Result<(PodFacts, Option<Link>), Error> {
     let links = link::all(pod).map_err(kernel)?;
     let (own, others): (Vec<_>, Vec<_>) = links.into_iter().partition(|link| link.name == ifname);
     let own = own.into_iter().next();
-    if others.iter().all(|link| link.loopback) {
+    // Only an interface that is up has a route and made its pod's settings.
+    if !others.iter().any(|link| link.up && !link.loopback) {
         return Ok((PodFacts::default(), own));
     }
+    let Routing { rules, routes } = Routing::read(pod)?;
     let own_index = own.as_ref().map(|link| link.index);
-    let foreign = |found: &Found| {
+    let foreign = |found: &&Found| {
         found.devices.iter().any(|device| Some(*device) != own_index)
-            && found.route.table == TABLE_MAIN
+            && (found.route.table, found.route.kind) == (TABLE_MAIN, Kind::Unicast)
     };
-    let mut routes = route::all(pod, false).map_err(kernel)?;
-    routes.extend(route::all(pod, true).map_err(kernel)?);
-    routes.retain(foreign);
-    let default = |ipv4: bool| {
-        routes
-            .iter()
-            .map(|found| found.route.destination)
-            .any(|destination| destination.prefix() == 0 && destination.is_ipv4() == ipv4)
-    };
-    let gateway = IpAddr::from(config.gateway);
     let facts = PodFacts {
-        // Only an interface that has a route made its pod's settings.
-        attached_before: others.iter().any(|link| link.up && !link.loopback),
-        default_ipv4: default(true),
-        default_ipv6: default(false),
-        gateway_reachable: routes.iter().any(|found| {
-            found.route.destination.ip() == gateway && found.route.destination.prefix() == 32
-        }),
+        attached_before: true,
+        taken: routes.iter().filter(foreign).map(|found| found.route.destination).collect(),
+        table: Some(routing::free_table(&rules, &routes)),
+        leftovers: leftovers(pod, &rules, &routes)?,
     };
     Ok((facts, own))
+}
+
+/// How packets find their way in a pod.
+pub(super) struct Routing {
+    pub(super) rules: Vec<Rule>,
+    pub(super) routes: Vec<Found>,
+}
+
+impl Routing {
+    /// Both families.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub(super) fn read(pod: &mut Socket) -> Result<Self, Error> {
+        let mut all = Self { rules: Vec::new(), routes: Vec::new() };
+        for ipv6 in [false, true] {
+            all.rules.extend(rule::all(pod, ipv6).map_err(kernel)?);
+            all.routes.extend(route::all(pod, ipv6).map_err(kernel)?);
+        }
+        Ok(all)
+    }
+}
+
+/// Our rules in a pod that no interface of it needs. Addresses are read after the
+/// rules: who is attaching now has its address before its rule.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(super) fn leftovers(
+    pod: &mut Socket,
+    rules: &[Rule],
+    routes: &[Found],
+) -> Result<Vec<Rule>, Error> {
+    if !rules.iter().any(routing::is_ours) {
+        return Ok(Vec::new());
+    }
+    let addresses = addr::all(pod).map_err(kernel)?;
+    let addresses: Vec<IpAddr> = addresses.iter().map(|(_, address)| address.ip()).collect();
+    Ok(routing::leftovers(rules, routes, &addresses))
 }
 
 /// Whether a route to that very address leads somewhere: into a pod, or to the

@@ -1,0 +1,173 @@
+//! Policy rules: which routing table answers for packets of a source address.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use ipnetwork::IpNetwork;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Parseable};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    route::{RouteHeader, RouteProtocol},
+    rule::{RuleAction, RuleAttribute, RuleHeader, RuleMessage},
+};
+use nix::{errno::Errno, libc::RTM_NEWRULE};
+
+use super::{
+    Error, Request, Socket,
+    answer::{Answer, Reading},
+};
+
+/// What a namespace answers whose kernel has no such rules, or not of the family.
+const UNSUPPORTED: [Errno; 2] = [Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
+
+/// A rule that sends packets from `source` to a table. What else a rule of
+/// somebody else asks for (marks, devices) is not told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Rule {
+    /// Packets from there; the whole family where the rule names no source.
+    pub source: IpNetwork,
+    /// The routing table that is looked into; 0 where the rule has another action.
+    pub table: u32,
+    /// The place among all rules, the lowest first.
+    pub priority: u32,
+    /// Who made it.
+    pub protocol: u8,
+}
+
+impl Rule {
+    /// Adds the rule; the same one is refused with `EEXIST`.
+    pub fn create(&self) -> Request {
+        let message = RouteNetlinkMessage::NewRule(self.describe());
+        Request::new(message, NLM_F_CREATE | NLM_F_EXCL, format!("add rule {self}"))
+    }
+
+    /// Deletes this very rule; one that is gone already is success.
+    pub fn delete(&self) -> Request {
+        let message = RouteNetlinkMessage::DelRule(self.describe());
+        let request = Request::new(message, 0, format!("delete rule {self}"));
+        UNSUPPORTED.into_iter().fold(request.tolerate(Errno::ENOENT), Request::tolerate)
+    }
+
+    fn describe(&self) -> RuleMessage {
+        let mut message = RuleMessage::default();
+        message.header = RuleHeader {
+            family: family(self.source.is_ipv6()),
+            src_len: self.source.prefix(),
+            table: u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
+            action: RuleAction::ToTable,
+            ..RuleHeader::default()
+        };
+        message.attributes = vec![
+            RuleAttribute::Source(self.source.ip()),
+            RuleAttribute::Table(self.table),
+            RuleAttribute::Priority(self.priority),
+            RuleAttribute::Protocol(RouteProtocol::from(self.protocol)),
+        ];
+        message
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: from {} lookup {}", self.priority, self.source, self.table)
+    }
+}
+
+/// All rules of one family; none where the kernel knows no rules.
+///
+/// # Errors
+/// The kernel's refusal, or `EINTR` if the list never held still.
+pub fn all(socket: &mut Socket, ipv6: bool) -> Result<Vec<Rule>, Error> {
+    let mut message = RuleMessage::default();
+    message.header.family = family(ipv6);
+    let request = Request::new(RouteNetlinkMessage::GetRule(message), 0, "list rules");
+    match socket.dump(&request, read) {
+        Err(error) if UNSUPPORTED.contains(&error.errno) => Ok(Vec::new()),
+        outcome => outcome,
+    }
+}
+
+fn family(ipv6: bool) -> AddressFamily {
+    if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet }
+}
+
+pub(super) fn read(answer: &Answer<'_>) -> Reading<Rule> {
+    match answer.kind {
+        RTM_NEWRULE => Ok(rule(&RuleMessage::parse(answer.body)?)),
+        _ => Ok(None),
+    }
+}
+
+/// `None` for families that nobody here serves.
+fn rule(message: &RuleMessage) -> Option<Rule> {
+    let header = &message.header;
+    let mut source: IpAddr = match header.family {
+        AddressFamily::Inet => Ipv4Addr::UNSPECIFIED.into(),
+        AddressFamily::Inet6 => Ipv6Addr::UNSPECIFIED.into(),
+        _ => return None,
+    };
+    let (mut table, mut priority, mut protocol) = (header.table.into(), 0, 0);
+    for attribute in &message.attributes {
+        match attribute {
+            RuleAttribute::Source(address) => source = *address,
+            RuleAttribute::Table(number) => table = *number,
+            RuleAttribute::Priority(number) => priority = *number,
+            RuleAttribute::Protocol(number) => protocol = u8::from(*number),
+            _ => {}
+        }
+    }
+    if header.action != RuleAction::ToTable {
+        table = 0;
+    }
+    Some(Rule { source: IpNetwork::new(source, header.src_len).ok()?, table, priority, protocol })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{process::Command, thread};
+
+    use nix::sched::{CloneFlags, unshare};
+
+    use super::*;
+
+    fn ip(args: &str) -> String {
+        let output = Command::new("ip").args(args.split(' ')).output().unwrap();
+        assert!(output.status.success(), "ip {args}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// In a namespace of its own, beside what iproute2 says of it.
+    fn made_read_and_removed() {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let mut socket = Socket::open().unwrap();
+        ip("rule add fwmark 7 table 300");
+        for source in ["10.1.0.5/32", "fd00::5/128"] {
+            let source: IpNetwork = source.parse().unwrap();
+            let family = if source.is_ipv6() { "-6" } else { "-4" };
+            let rule = Rule { source, table: 10_901, priority: 10_900, protocol: 109 };
+            socket.apply(&[rule.create()]).unwrap();
+            let again = socket.apply(&[rule.create()]).unwrap_err();
+            assert_eq!(again.errno, Errno::EEXIST, "{again}");
+            let told = ip(&format!("{family} rule show"));
+            let line = format!("10900:\tfrom {} lookup 10901 proto 109", source.ip());
+            assert!(told.lines().any(|one| one.trim_end() == line), "{told}");
+            let found = all(&mut socket, source.is_ipv6()).unwrap();
+            assert!(found.contains(&rule), "{found:?}");
+            // Another's of the same source is not touched.
+            let others = Rule { protocol: 3, ..rule };
+            socket.apply(&[others.delete()]).unwrap();
+            assert_eq!(all(&mut socket, source.is_ipv6()).unwrap(), found);
+            socket.apply(&[rule.delete(), rule.delete()]).unwrap();
+            assert!(!all(&mut socket, source.is_ipv6()).unwrap().contains(&rule));
+        }
+        let rules = all(&mut socket, false).unwrap();
+        assert!(rules.iter().any(|rule| rule.table == 300 && rule.source.prefix() == 0));
+    }
+
+    #[test]
+    fn a_rule_is_made_read_and_removed() {
+        thread::spawn(made_read_and_removed).join().unwrap();
+    }
+}
