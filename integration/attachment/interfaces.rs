@@ -3,10 +3,12 @@
 use serde_json::json;
 
 use crate::harness::{Netns, Pod};
-use crate::network::{Network, address, host_link, lines};
+use crate::network::{GATEWAY, GATEWAY_IPV6, Network, address, host_link, lines};
 
 const LINK: &str = "169.254.1.1 dev eth0 scope link";
 const DEFAULT: &str = "default via 169.254.1.1 dev eth0";
+/// The second interface's way to the next hop.
+const LINK_BEHIND: &str = "169.254.1.1 dev eth1 scope link metric 10901";
 
 #[test]
 fn a_second_interface_has_a_host_link_of_its_own() {
@@ -23,17 +25,27 @@ fn a_second_interface_has_a_host_link_of_its_own() {
     assert!(links.len() == 3 && links.contains(&link), "{links:?}");
 }
 
+/// It stands behind the first by its metric, and the result tells what is there.
 #[test]
-fn the_first_interface_keeps_the_default_route_and_the_second_tells_none() {
+fn the_first_interface_keeps_the_default_route_and_the_second_has_its_own() {
     let network = Network::new().dual();
     let pod = Pod::new("a");
     network.add(&pod).ok();
     let ipv6 = lines(&pod.netns, &["-6", "route", "show", "default"]);
     let result = network.add(&pod.interface("eth1")).ok();
-    assert_eq!(lines(&pod.netns, &["-4", "route"]), [LINK, DEFAULT]);
-    assert_eq!(lines(&pod.netns, &["-6", "route", "show", "default"]), ipv6);
-    let told = result["routes"].as_array().cloned().unwrap_or_default();
-    assert!(told.is_empty(), "the result must not promise routes that are not there: {told:?}");
+    let own = "default via 169.254.1.1 dev eth1 metric 10901";
+    assert_eq!(lines(&pod.netns, &["-4", "route"]), [LINK, LINK_BEHIND, DEFAULT, own]);
+    let both = lines(&pod.netns, &["-6", "route", "show", "default"]);
+    assert!(both.len() == 2 && both.contains(&ipv6[0]), "{both:?}");
+    let hops: Vec<_> = result["ips"].as_array().unwrap().iter().map(|ip| &ip["gateway"]).collect();
+    assert_eq!(hops, [GATEWAY, GATEWAY_IPV6]);
+    for told in result["routes"].as_array().unwrap() {
+        assert_eq!(told["priority"], 10_901, "{result}");
+    }
+    for (args, link) in [(["-4", "198.51.100.9"], "eth0"), (["-6", "2001:db8:5::9"], "eth0")] {
+        let way = lines(&pod.netns, &[args[0], "route", "get", args[1]]);
+        assert!(way[0].contains(&format!("dev {link}")), "{way:?}");
+    }
     assert!(pod.netns.pings("192.0.2.11") && pod.netns.pings("2001:db8::11"));
 }
 
@@ -46,12 +58,20 @@ fn the_second_interfaces_own_routes_lead_through_it() {
     let second = pod.interface("eth1");
     let result = custom.add(&second).ok();
     let routes = lines(&pod.netns, &["-4", "route"]);
-    let own = "10.123.0.0/16 via 169.254.1.1 dev eth1 onlink";
-    assert_eq!(routes, [own, LINK, DEFAULT]);
+    let own = "10.123.0.0/16 via 169.254.1.1 dev eth1";
+    assert_eq!(routes, [own, LINK, LINK_BEHIND, DEFAULT]);
     let ip = address(&result, 0);
     let args = ["-4", "route", "get", "10.123.4.5", "from", &ip];
     assert!(lines(&pod.netns, &args)[0].contains("dev eth1"));
     custom.check(&second, &result).ok();
+    // Of the same network once more: the same destination is taken by then.
+    let third = pod.interface("eth2");
+    let result = custom.add(&third).ok();
+    let behind = "10.123.0.0/16 via 169.254.1.1 dev eth2 metric 10902";
+    assert!(lines(&pod.netns, &["-4", "route"]).contains(&behind.to_owned()));
+    custom.check(&third, &result).ok();
+    custom.del(&second).ok();
+    custom.check(&third, &result).ok();
 }
 
 #[test]
@@ -67,10 +87,10 @@ fn a_default_route_with_a_metric_or_a_table_stands_beside_the_first() {
         let result = given.add(&pod.interface(ifname)).ok();
         assert_eq!(result["routes"][0][extra], 200);
     }
-    let beside = "default via 169.254.1.1 dev eth1 metric 200 onlink";
-    assert_eq!(lines(&pod.netns, &["-4", "route"]), [LINK, DEFAULT, beside]);
+    let beside = "default via 169.254.1.1 dev eth1 metric 200".to_owned();
+    assert_eq!(lines(&pod.netns, &["-4", "route", "show", "default"]), [DEFAULT, &beside]);
     let table = lines(&pod.netns, &["-4", "route", "show", "table", "200"]);
-    assert_eq!(table, ["default via 169.254.1.1 dev eth2 onlink"]);
+    assert_eq!(table, ["default via 169.254.1.1 dev eth2"]);
 }
 
 #[test]
@@ -103,12 +123,14 @@ fn a_default_route_of_another_plugins_interface_is_kept_as_well() {
     crate::harness::connect((&pod.netns, "net0", &["198.51.100.2/24"]), (&other, "peer", &[]));
     pod.netns.command("ip", &["route", "add", "default", "via", "198.51.100.1"]).ok();
     let result = network.add(&pod).ok();
-    let default = lines(&pod.netns, &["-4", "route", "show", "default"]);
-    assert_eq!(default, ["default via 198.51.100.1 dev net0"]);
+    let behind = "default via 169.254.1.1 dev eth0 metric 10901";
+    let default = "default via 198.51.100.1 dev net0";
+    let defaults = || lines(&pod.netns, &["-4", "route", "show", "default"]);
+    assert_eq!(defaults(), [behind, default]);
     assert_eq!(address(&result, 0), "10.1.0.2");
     network.del(&pod).ok();
     assert_eq!(pod.netns.links(), ["net0"]);
-    assert_eq!(lines(&pod.netns, &["-4", "route", "show", "default"]), default);
+    assert_eq!(defaults(), [default]);
 }
 
 #[test]
@@ -139,7 +161,7 @@ fn del_of_the_first_leaves_the_seconds_address_and_routes() {
     assert_eq!(pod.netns.links(), ["eth1"]);
     assert_eq!(pod.netns.addresses("eth1"), [format!("{ip}/32")]);
     let routes = lines(&pod.netns, &["-4", "route"]);
-    assert_eq!(routes, ["10.123.0.0/16 via 169.254.1.1 dev eth1 onlink"]);
+    assert_eq!(routes, ["10.123.0.0/16 via 169.254.1.1 dev eth1", LINK_BEHIND]);
     assert_eq!(network.leases(), [ip]);
     custom.del(&second).ok();
     assert_eq!(network.remains(), before);

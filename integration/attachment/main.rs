@@ -12,6 +12,7 @@
 mod harness;
 
 mod adversity;
+mod answers;
 mod calico;
 mod check;
 mod del;
@@ -28,3 +29,4 @@ mod races;
 mod routes;
 mod sysctls;
 mod undo;
+mod upgrade;

@@ -7,7 +7,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use serde_json::json;
 
 use crate::harness::{DEADLINE, Host, Netns, Pod, connect, eventually};
-use crate::network::{Network, host_link, lines};
+use crate::network::{Network, address, host_link, lines};
 
 #[test]
 fn the_host_link_has_calicos_parameters() {
@@ -18,6 +18,7 @@ fn the_host_link_has_calicos_parameters() {
         ("ipv4/conf/LINK/route_localnet", "1"),
         ("ipv4/neigh/LINK/proxy_delay", "0"),
         ("ipv4/conf/LINK/proxy_arp", "1"),
+        ("ipv4/conf/LINK/arp_announce", "2"),
         ("ipv4/conf/LINK/forwarding", "1"),
         ("ipv6/conf/LINK/disable_ipv6", "0"),
         ("ipv6/conf/LINK/accept_dad", "0"),
@@ -60,19 +61,61 @@ fn a_pod_does_not_forward_unless_it_may() {
     }
 }
 
+/// `all` would turn it on for every link of the pod, `default` for every later one.
 #[test]
-fn ipv6_is_turned_on_in_the_pod_where_the_node_has_it_off() {
+fn ipv6_is_turned_on_for_our_link_alone_where_the_node_has_it_off() {
     let network = Network::new().dual();
     let pod = Pod::new("a");
     for scope in ["all", "default", "lo"] {
         pod.netns.set_sysctl(&format!("ipv6/conf/{scope}/disable_ipv6"), "1");
     }
     network.add(&pod).ok();
-    for scope in ["all", "default", "lo", "eth0"] {
-        assert_eq!(pod.netns.sysctl(&format!("ipv6/conf/{scope}/disable_ipv6")), "0", "{scope}");
+    for (scope, value) in [("all", "1"), ("default", "1"), ("lo", "0"), ("eth0", "0")] {
+        let key = format!("ipv6/conf/{scope}/disable_ipv6");
+        assert_eq!(pod.netns.sysctl(&key), value, "{scope}");
     }
     assert_eq!(pod.netns.sysctl("ipv6/conf/eth0/accept_dad"), "0");
     assert!(pod.netns.pings("2001:db8::11"));
+}
+
+#[test]
+fn a_second_interface_leaves_ipv6_off_on_another_plugins() {
+    let network = Network::new();
+    let dual = Network::on(network.host()).dual();
+    let pod = Pod::new("a");
+    let other = Netns::new();
+    pod.netns.set_sysctl("ipv6/conf/default/disable_ipv6", "1");
+    connect((&pod.netns, "net0", &["198.51.100.2/24"]), (&other, "peer", &[]));
+    // One of ours that serves IPv4 alone is left as it is, too.
+    network.add(&pod).ok();
+    dual.with("name", json!("other"))
+        .ranges(&["10.9.0.0/24", "fd00:9::/64"])
+        .add(&pod.interface("net1"))
+        .ok();
+    for (link, value) in [("default", "1"), ("net0", "1"), ("eth0", "1"), ("net1", "0")] {
+        let key = format!("ipv6/conf/{link}/disable_ipv6");
+        assert_eq!(pod.netns.sysctl(&key), value, "{link}");
+    }
+    assert!(pod.netns.pings("2001:db8::11"));
+}
+
+/// Such a packet gets as far as the link where a plugin behind us has let it
+/// (`route_localnet`) and nobody translates it.
+#[test]
+fn a_packet_from_127_0_0_1_leaves_no_neighbour_that_is_not_reached() {
+    let network = Network::new().dual();
+    let (host, pod) = (network.host(), Pod::new("a"));
+    let result = network.add(&pod).ok();
+    let link = host_link(&result);
+    host.set_sysctl(&format!("ipv4/conf/{link}/route_localnet"), "1");
+    for (from, to) in [("127.0.0.1", address(&result, 0)), ("::1", address(&result, 1))] {
+        host.command("ip", &["neighbour", "flush", "dev", &link]).ok();
+        host.command("ping", &["-n", "-q", "-c", "1", "-w", "1", "-I", from, &to]);
+        let known = lines(host, &["neighbour", "show", &to, "dev", &link]);
+        let unreached = ["INCOMPLETE", "FAILED"].iter().any(|state| known.concat().contains(state));
+        assert!(!unreached, "{known:?}");
+        assert!(host.pings(&to));
+    }
 }
 
 #[test]

@@ -28,6 +28,9 @@ pub enum Devconf {
     ProxyArp(bool),
     /// 127.0.0.0/8 may come in and go out by the link.
     RouteLocalnet(bool),
+    /// Whose address is named when a neighbour is asked for: with 2, one that the
+    /// neighbour may answer, whatever the packet's source is.
+    ArpAnnounce(u8),
     /// The longest time for which such an answer is put off, in milliseconds.
     ProxyDelay(u64),
 }
@@ -41,6 +44,8 @@ impl Devconf {
             Self::Forwarding(on) => Sysctl::new(conf("forwarding"), u8::from(on)),
             Self::ProxyArp(on) => Sysctl::new(conf("proxy_arp"), u8::from(on)),
             Self::RouteLocalnet(on) => Sysctl::new(conf("route_localnet"), u8::from(on)),
+            // Links of manx 0.1 have it not, and serve all the same.
+            Self::ArpAnnounce(level) => Sysctl::optional(conf("arp_announce"), level),
             Self::ProxyDelay(delay) => {
                 Sysctl::optional(format!("net/ipv4/neigh/{link}/proxy_delay"), delay / 10)
             }
@@ -53,6 +58,7 @@ impl Devconf {
         match self {
             Self::Forwarding(on) => Some((1, on.into())),
             Self::ProxyArp(on) => Some((3, on.into())),
+            Self::ArpAnnounce(level) => Some((18, level.into())),
             Self::RouteLocalnet(on) => Some((26, on.into())),
             Self::ProxyDelay(_) => None,
         }
@@ -130,6 +136,7 @@ mod tests {
             (Devconf::Forwarding(true), "net/ipv4/conf/a.b/forwarding=1"),
             (Devconf::ProxyArp(false), "net/ipv4/conf/a.b/proxy_arp=0"),
             (Devconf::RouteLocalnet(true), "net/ipv4/conf/a.b/route_localnet=1"),
+            (Devconf::ArpAnnounce(2), "net/ipv4/conf/a.b/arp_announce=2"),
             (Devconf::ProxyDelay(800), "net/ipv4/neigh/a.b/proxy_delay=80"),
         ] {
             assert_eq!(parameter.sysctl("a.b").to_string(), file);

@@ -21,6 +21,8 @@ use super::{
 
 /// The table that routes without one go to (RT_TABLE_MAIN).
 pub const TABLE_MAIN: u32 = 254;
+/// Routes that the kernel makes itself, with an address (RTPROT_KERNEL).
+pub const PROTOCOL_KERNEL: u8 = 2;
 /// Routes made by hand or at boot (RTPROT_BOOT): what `ip route add` gives and
 /// what Calico marks pod routes with.
 pub const PROTOCOL_BOOT: u8 = 3;

@@ -155,6 +155,9 @@ pub fn host_side(link: &str, addresses: &[IpAddr]) -> Side {
             Devconf::ProxyDelay(0),
             Devconf::ProxyArp(true),
             Devconf::Forwarding(true),
+            // A pod does not answer 127.0.0.1, and the entry of its address would be
+            // incomplete for other packets as well.
+            Devconf::ArpAnnounce(2),
         ]);
     }
     if ipv6 {
@@ -370,7 +373,10 @@ mod tests {
         };
         let plain = config(json!({}));
         let facts = PodFacts::default();
-        assert_eq!(keys(describe(&plain, &["10.1.0.5"], &[], facts)), ["net/ipv4/ip_forward"]);
+        assert_eq!(
+            keys(describe(&plain, &["10.1.0.5"], &[], facts.clone())),
+            ["net/ipv4/ip_forward"]
+        );
         let unmanaged = config(json!({"manageForwarding": false}));
         assert_eq!(keys(describe(&unmanaged, &["10.1.0.5", "fd00::5"], &[], facts)), [""; 0]);
     }

@@ -9,6 +9,7 @@ pub mod attachment;
 pub mod identity;
 pub mod mtu;
 pub mod routing;
+pub mod upgrade;
 
 pub use attachment::Attachment;
 pub use identity::Identity;

@@ -50,9 +50,9 @@ pub struct PodFacts {
 pub fn free_table(rules: &[Rule], routes: &[Found]) -> u32 {
     let used = |number: u32| {
         rules.iter().any(|rule| rule.table == number)
-            || routes.iter().any(|found| {
-                found.route.table == number || found.route.priority == Some(number)
-            })
+            || routes
+                .iter()
+                .any(|found| found.route.table == number || found.route.priority == Some(number))
     };
     (TABLE_FIRST..u32::MAX).find(|number| !used(*number)).unwrap_or(u32::MAX)
 }
@@ -93,7 +93,7 @@ fn gateway(config: &Config, like: IpAddr) -> IpAddr {
 }
 
 /// All destinations of the same family as `like`.
-fn everywhere(like: IpAddr) -> IpNetwork {
+pub(super) fn everywhere(like: IpAddr) -> IpNetwork {
     let any = if like.is_ipv4() {
         IpAddr::from(Ipv4Addr::UNSPECIFIED)
     } else {
@@ -103,7 +103,7 @@ fn everywhere(like: IpAddr) -> IpNetwork {
 }
 
 /// One address of each family that the pod has.
-fn served(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
+pub(super) fn served(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
     let first = |ipv4: bool| addresses.iter().find(move |ip| ip.is_ipv4() == ipv4).copied();
     [first(true), first(false)].into_iter().flatten()
 }

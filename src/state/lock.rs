@@ -49,6 +49,17 @@ pub fn exclusive(directory: &Path) -> io::Result<Guard> {
     }
 }
 
+/// Takes the lock of a pod's namespace alone, on whose open file it is held.
+///
+/// # Errors
+/// `TimedOut` naming the holder after the time that an ADD may take.
+pub fn namespace(file: &File) -> io::Result<()> {
+    match file.try_lock() {
+        Ok(()) => Ok(()),
+        Err(_) => patiently(file.try_clone()?, File::lock, LIMIT).map(drop),
+    }
+}
+
 /// Takes a lock file alone that others than ourselves know, and makes it first
 /// if need be. It is held until the file is dropped.
 ///

@@ -13,6 +13,7 @@ use super::{
     ipam::{self, Lease},
     kernel, masquerade,
     ownership::{self, Claim},
+    pod_side::{self, Made},
     pools,
     sandbox::{self, Sandbox},
 };
@@ -22,6 +23,7 @@ use crate::{
         Mac, Request, Socket, addr, devconf, forwarding,
         link::{self, Link},
         route::{Route, TABLE_MAIN},
+        rule::Rule,
         sysctl::Sysctl,
     },
     nft::{self, Ensured},
@@ -33,6 +35,9 @@ use crate::{
     state::{Entry, Journal, directory, lock, replace},
     text::escaped,
 };
+
+/// How often the pod is looked at again because another plugin was faster.
+const OVERTAKEN_MAX: u32 = 8;
 
 /// What was found before anything was done.
 struct Prepared {
@@ -46,6 +51,11 @@ struct Prepared {
     fabric: Option<Stamp>,
     /// The host link, once it is made.
     link: Option<Link>,
+    /// The pod's rules that may have been made: they do not go with the link.
+    rules: Vec<Rule>,
+    /// Shared with other ADDs; keeps a garbage collection out until the lease has
+    /// its link.
+    _lock: lock::Guard,
 }
 
 /// Attaches the pod; returns what to log.
@@ -57,10 +67,6 @@ pub(super) fn add(call: &Call, emit: Emit<'_>) -> Result<String, Error> {
     let previous = previous(call)?;
     let mut prepared = prepare(call)?;
     report_ignored(call, &prepared.journal);
-    // Shared with other ADDs; keeps a garbage collection out until the lease
-    // has its link.
-    let _lock = lock::shared(prepared.journal.directory())
-        .map_err(|error| file("lock the network", prepared.journal.directory(), &error))?;
     let never = prepared.fabric.as_ref().map(|stamp| stamp.tunnel_addresses.clone());
     let lease = ipam::add(call, &never.unwrap_or_default())?;
     let outcome = attach(call, &mut prepared, &lease).and_then(|attachment| {
@@ -79,7 +85,10 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     let mac = mac(call)?;
     let mut sandbox = sandbox::open(&call.environment)?;
     let mut host = Socket::open().map_err(kernel)?;
-    let (facts, existing) = facts::pod(&mut sandbox.socket, &identity.ifname, &call.config)?;
+    let lock = lock::shared(journal.directory())
+        .map_err(|error| file("lock the network", journal.directory(), &error))?;
+    sandbox.lock()?;
+    let (facts, existing) = facts::pod(&mut sandbox.socket, &identity.ifname)?;
     if existing.is_some() {
         let msg = format!("{} exists in {} already", identity.ifname, call.environment.netns);
         return Err(Error::new(Code::CONFLICT, msg)
@@ -88,7 +97,20 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     let claim = ownership::claim(&mut host, &journal, &identity, &call.config.host_prefix)?;
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Trust)?;
     fabric.as_ref().map_or(Ok(()), |stamp| pools::require_own_ranges(call, stamp))?;
-    Ok(Prepared { identity, journal, sandbox, host, facts, mac, claim, fabric, link: None })
+    let (link, rules) = (None, Vec::new());
+    Ok(Prepared {
+        identity,
+        journal,
+        sandbox,
+        host,
+        facts,
+        mac,
+        claim,
+        fabric,
+        link,
+        rules,
+        _lock: lock,
+    })
 }
 
 /// The kernel takes a name with a percent sign for a template to number
@@ -155,7 +177,7 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
     ensure_all(&forwarding::lacking(&mut prepared.host, &attachment.node))?;
     set_up_host(&mut prepared.host, &attachment, &link, &call.config.host_prefix)?;
     let pod_index = link.peer_index.unwrap_or_default();
-    set_up_pod(&mut prepared.sandbox, &attachment, pod_index)?;
+    let attachment = set_up_pod(call, prepared, lease, &choice, attachment, pod_index)?;
     if let Some(wanted) = masquerade::wanted(&call.config, prepared.fabric.as_ref())
         && nft::ensure(&wanted).map_err(masquerade::refused)? == Ensured::Repaired
     {
@@ -199,11 +221,7 @@ fn make_link(
 ) -> Result<(Attachment, Link), Error> {
     loop {
         let attachment = describe(call, prepared, lease, mtu);
-        let entry = entry(call, prepared, lease, &attachment);
-        prepared
-            .journal
-            .write(&entry)
-            .map_err(|error| file("write the journal", prepared.journal.directory(), &error))?;
+        write_journal(call, prepared, lease, &attachment)?;
         let replaced = prepared.claim.replaces.take();
         let before: Vec<Request> =
             replaced.iter().map(|link| link::delete(link.index, &link.name)).collect();
@@ -242,9 +260,19 @@ fn describe(call: &Call, prepared: &Prepared, lease: &Lease, mtu: &mtu::Choice) 
         routes: &lease.result.routes,
         mtu: if remote.is_some() { mtu.link } else { mtu.mtu },
         mac: prepared.mac,
-        facts: prepared.facts,
+        facts: &prepared.facts,
         remote,
     })
+}
+
+fn write_journal(
+    call: &Call,
+    prepared: &Prepared,
+    lease: &Lease,
+    attachment: &Attachment,
+) -> Result<(), Error> {
+    let written = prepared.journal.write(&entry(call, prepared, lease, attachment));
+    written.map_err(|error| file("write the journal", prepared.journal.directory(), &error))
 }
 
 fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachment) -> Entry {
@@ -263,6 +291,7 @@ fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachmen
         addresses: lease.addresses.clone(),
         lease: lease.result.ips.iter().map(|ip| (ip.address, ip.gateway)).collect(),
         mtu: attachment.host.mtu,
+        table: Some(prepared.facts.table.unwrap_or(TABLE_MAIN)),
         ipam: call.document.ipam().clone(),
         cni_version: call.config.version.to_string(),
         args: call.environment.args.text().to_owned(),
@@ -300,23 +329,42 @@ fn take_over(host: &mut Socket, route: &Route, index: u32, prefix: &str) -> Resu
     host.apply(&[route.replace(index)]).map_err(kernel)
 }
 
-fn set_up_pod(sandbox: &mut Sandbox, wanted: &Attachment, index: u32) -> Result<(), Error> {
-    let side = &wanted.pod_side;
-    let lacking = forwarding::lacking(&mut sandbox.socket, &side.sysctls);
-    if !lacking.is_empty() {
-        sandbox.within(|| ensure_all(&lacking)).map_err(kernel)??;
+/// Makes the pod's side. Attachments of ours wait for one another; a plugin of
+/// somebody else, which a runtime runs at the same time, may have made a route since
+/// the pod was looked at. It is looked at again then, and ours go beside it.
+fn set_up_pod(
+    call: &Call,
+    prepared: &mut Prepared,
+    lease: &Lease,
+    mtu: &mtu::Choice,
+    mut attachment: Attachment,
+    index: u32,
+) -> Result<Attachment, Error> {
+    prepared.rules.clone_from(&attachment.pod_side.rules);
+    let leftovers = &prepared.facts.leftovers;
+    let mut made = pod_side::make(&mut prepared.sandbox, &attachment, index, leftovers)?;
+    for _ in 0..OVERTAKEN_MAX {
+        let Made::Overtaken(error) = made else { return Ok(attachment) };
+        let pod = &mut prepared.sandbox.socket;
+        pod_side::unmake_routes(pod, &attachment.pod_side, index)?;
+        prepared.facts = facts::pod(pod, &attachment.pod.name)?.0;
+        let beside = describe(call, prepared, lease, mtu);
+        if beside.pod_side == attachment.pod_side {
+            return Err(kernel(error));
+        }
+        log::info!("{error}: another plugin came first; tried again beside it");
+        attachment = beside;
+        prepared.rules.extend(attachment.pod_side.rules.clone());
+        write_journal(call, prepared, lease, &attachment)?;
+        made = pod_side::make_routes(&mut prepared.sandbox.socket, &attachment.pod_side, index)?;
     }
-    let name = &wanted.pod.name;
-    let mut requests = Vec::new();
-    requests.extend(wanted.has_ipv6().then(|| link::without_generated_address(name)));
-    requests.push(link::set_up(name));
-    requests.extend(side.addresses.iter().map(|address| addr::add(index, *address)));
-    requests.extend(side.neighbours.iter().map(|neighbour| neighbour.replace(index)));
-    requests.extend(side.routes.iter().map(|route| route.create(index)));
-    sandbox.socket.apply(&requests).map_err(kernel)
+    match made {
+        Made::Whole => Ok(attachment),
+        Made::Overtaken(error) => Err(kernel(error)),
+    }
 }
 
-fn ensure_all(sysctls: &[Sysctl]) -> Result<(), Error> {
+pub(super) fn ensure_all(sysctls: &[Sysctl]) -> Result<(), Error> {
     sysctls.iter().try_for_each(|sysctl| sysctl.ensure().map(|_| ())).map_err(kernel)
 }
 
@@ -337,7 +385,7 @@ fn result(call: &Call, previous: AddResult, lease: &Lease, attachment: &Attachme
     result.interfaces.push(interface(&attachment.pod, sandbox));
     result.ips.extend(lease.addresses.iter().map(|address| Ip {
         address: (*address).into(),
-        gateway: next_hop(call, attachment, *address),
+        gateway: Some(next_hop(&call.config, *address)),
         interface: Some(index),
     }));
     result.routes.extend(attachment.routes.iter().cloned());
@@ -349,27 +397,24 @@ fn result(call: &Call, previous: AddResult, lease: &Lease, attachment: &Attachme
     result
 }
 
-/// The next hop of an address, where the way to it is this link's. Calico tells
-/// none; sbr behind us makes the default route of its table from it, and without
-/// it leaves the pod with no default route at all.
-fn next_hop(call: &Call, attachment: &Attachment, address: IpAddr) -> Option<IpAddr> {
-    if address.is_ipv6() {
-        return Some(gateway_ipv6().into());
-    }
-    let gateway = IpAddr::from(call.config.gateway);
-    let routes = &attachment.pod_side.routes;
-    routes.iter().any(|route| route.destination.ip() == gateway).then_some(gateway)
+/// The next hop of an address. Calico tells none; sbr behind us makes the default
+/// route of its table from it, and without it leaves the pod with no default route
+/// at all.
+fn next_hop(config: &Config, address: IpAddr) -> IpAddr {
+    if address.is_ipv4() { config.gateway.into() } else { gateway_ipv6().into() }
 }
 
-/// Undoes what a failed ADD made: the link and with it all that hangs on it,
-/// then the address, then the journal's entry. A link that this ADD did not make
+/// Undoes what a failed ADD made: the link and with it all that hangs on it, the
+/// pod's rules, then the address, then the journal's entry. A link that this ADD did not make
 /// is another's, whatever its name. The cause comes first in what is reported,
 /// the failures of the undoing behind it.
 fn undo(call: &Call, prepared: &mut Prepared, cause: Error) -> Error {
     let mut errors = vec![cause.clone()];
-    let Prepared { identity, journal, host, link, .. } = prepared;
+    let Prepared { identity, journal, host, link, sandbox, rules, .. } = prepared;
     let unlinked = link.take().map(|link| host.apply(&[link::delete(link.index, &link.name)]));
     errors.extend(unlinked.and_then(Result::err).map(kernel));
+    let rules: Vec<Request> = rules.iter().map(Rule::delete).collect();
+    errors.extend(sandbox.socket.apply(&rules).map_err(kernel).err());
     errors.extend(ipam::release(call).err());
     let forgotten = journal.remove(&identity.container_id, &identity.ifname);
     errors.extend(

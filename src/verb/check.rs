@@ -9,12 +9,20 @@ use std::net::IpAddr;
 use super::{Call, fabric, facts, ipam, kernel, masquerade, ownership, sandbox};
 use crate::{
     cni::{AddResult, Code, Error, Interface},
-    net::{Mac, Socket, addr, link::Link, neigh, route},
+    net::{
+        Mac, Socket, addr,
+        link::Link,
+        neigh,
+        route::{self, Route, TABLE_MAIN},
+        rule::{self, Rule},
+    },
     nft,
     pod::{
-        Attachment,
+        Attachment, PodFacts,
         attachment::{Wish, gateway_ipv6},
+        routing::is_ours,
     },
+    state::Entry,
 };
 
 /// # Errors
@@ -69,7 +77,7 @@ fn compare(
             identity.ifname, call.environment.netns
         )]);
     };
-    let (facts, pod_link) = facts::pod(pod, &identity.ifname, &call.config)?;
+    let (facts, pod_link) = facts::pod(pod, &identity.ifname)?;
     let host_link = ownership::find(host, &call.journal(), &identity, &call.config.host_prefix)?;
     let (Some(host_link), Some(pod_link)) = (&host_link, &pod_link) else {
         let missing = [
@@ -79,17 +87,19 @@ fn compare(
         return Ok(missing.into_iter().flatten().collect());
     };
     let noted = call.journal().read(&identity.container_id, &identity.ifname);
-    let mtu = interface.mtu.or(noted.map(|entry| entry.mtu)).unwrap_or(host_link.mtu);
+    let mtu = interface.mtu.or(noted.as_ref().map(|entry| entry.mtu)).unwrap_or(host_link.mtu);
     let requested = call.config.requested_mac(&call.environment.args);
+    let addresses = own_addresses(previous, index);
+    let facts = facts_of_add(pod, facts, noted.as_ref(), &addresses)?;
     let wanted = Attachment::describe(&Wish {
         identity: &identity,
         host_link: &host_link.name,
         config: &call.config,
-        addresses: &own_addresses(previous, index),
+        addresses: &addresses,
         routes: &own_routes(call, previous),
         mtu,
         mac: requested.and_then(|text| text.parse().ok()),
-        facts,
+        facts: &facts,
         // They stand among the routes of the result.
         remote: None,
     });
@@ -104,6 +114,29 @@ fn compare(
         identity.pod_mac(),
     )?);
     Ok(differences)
+}
+
+/// What the ADD found in the pod, as far as it decided what was made: the table is
+/// noted in the journal, or is that of the interface's rules.
+fn facts_of_add(
+    pod: &mut Socket,
+    now: PodFacts,
+    noted: Option<&Entry>,
+    addresses: &[IpAddr],
+) -> Result<PodFacts, Error> {
+    match noted.and_then(|entry| entry.table) {
+        // It was the first; what came later stands behind it.
+        Some(TABLE_MAIN) => Ok(PodFacts::default()),
+        Some(table) => Ok(PodFacts { table: Some(table), ..now }),
+        None => {
+            let mut rules = Vec::new();
+            for ipv6 in [false, true] {
+                rules.extend(rule::all(pod, ipv6).map_err(kernel)?);
+            }
+            let own = |rule: &&Rule| is_ours(rule) && addresses.contains(&rule.source.ip());
+            Ok(PodFacts { table: rules.iter().find(own).map(|rule| rule.table), ..now })
+        }
+    }
 }
 
 fn own_interface<'a>(call: &Call, previous: &'a AddResult) -> Option<(usize, &'a Interface)> {
@@ -208,9 +241,20 @@ fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec
         routes.extend(route::all(pod, true).map_err(kernel)?);
     }
     routes.retain(|found| found.is_through(link.index));
-    let missing =
-        side.routes.iter().filter(|route| !routes.iter().any(|found| route.agrees(&found.route)));
+    let own = side.rules.first().map(|rule| rule.table);
+    // Plugins behind us move routes to tables of theirs, but not those of ours.
+    let same = |route: &Route, found: &Route| {
+        route.agrees(found) && (Some(route.table) == own) == (Some(found.table) == own)
+    };
+    let holds = |route: &Route| routes.iter().any(|found| same(route, &found.route));
+    let missing = side.routes.iter().filter(|route| !holds(route));
     differences.extend(missing.map(|route| format!("the pod's route {route} is missing")));
+    if !side.rules.is_empty() {
+        let mut rules = rule::all(pod, false).map_err(kernel)?;
+        rules.extend(rule::all(pod, true).map_err(kernel)?);
+        let missing = side.rules.iter().filter(|rule| !rules.contains(rule));
+        differences.extend(missing.map(|rule| format!("the pod's rule {rule} is missing")));
+    }
     Ok(differences)
 }
 

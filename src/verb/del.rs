@@ -2,7 +2,7 @@
 //! other pod gets the address while the old one still answers to it. What is
 //! gone already is success; what fails does not keep the rest from being done.
 
-use super::{Call, file, ipam, kernel, ownership, sandbox};
+use super::{Call, file, ipam, kernel, ownership, pod_side, sandbox};
 use crate::{
     cni::Error,
     net::{Socket, link},
@@ -28,7 +28,9 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
             match sandbox::open_if_alive(&call.environment) {
                 Ok(None) => {}
                 Ok(Some(mut sandbox)) => {
-                    errors.extend(remove_pod_link(&mut host, &mut sandbox.socket, &identity).err());
+                    let pod = &mut sandbox.socket;
+                    errors.extend(remove_pod_link(&mut host, pod, &identity).err());
+                    errors.extend(pod_side::forget(pod, entry.as_ref()).err());
                 }
                 // What we cannot look into may have a link with the address, which
                 // nobody else gets then.

@@ -15,10 +15,12 @@ mod ipam;
 pub mod logger;
 mod masquerade;
 mod ownership;
+mod pod_side;
 mod pools;
 pub mod repair;
 mod sandbox;
 mod status;
+pub mod upgrade;
 mod version;
 
 use std::{ffi::OsString, io, path::Path, time::Instant};

@@ -1,11 +1,14 @@
 //! The namespace that a runtime names, and which ones it must not be.
 
+use std::path::Path;
+
 use nix::errno::Errno;
 
-use super::kernel;
+use super::{file, kernel};
 use crate::{
     cni::{Code, Environment, Error},
     net::{self, Namespace, Socket, ns::Identity},
+    state::{Entry, lock},
 };
 
 /// The pod's namespace, with what it takes to work in it.
@@ -41,6 +44,22 @@ impl Sandbox {
     /// Whether it is the node's own namespace.
     fn is_the_nodes(&self) -> bool {
         is_the_nodes(self.netns.identity(), self.home.identity())
+    }
+
+    /// Waits until no other attachment of this pod is being made: what it makes is
+    /// then there to be seen. A runtime may ask for several at once. Held until the
+    /// sandbox is dropped.
+    ///
+    /// A process of the pod can hold this lock as well, and so keep its own pod from
+    /// getting further interfaces. Nothing that removes may wait for it.
+    ///
+    /// # Errors
+    /// Code 11 naming the holder.
+    pub(super) fn lock(&self) -> Result<(), Error> {
+        lock::namespace(self.netns.file()).map_err(|error| {
+            let place = format!("net:[{}]", self.netns.identity().inode);
+            file("lock the pod's namespace", Path::new(&place), &error)
+        })
     }
 
     /// Runs `work` inside the pod's namespace.
@@ -95,6 +114,22 @@ pub(super) fn open_if_alive(environment: &Environment) -> Result<Option<Sandbox>
             log::log!(level, "CNI_NETNS={}: {error}", environment.netns);
             Ok(None)
         }
+        Err(Unusable::Refused(error)) => Err(kernel(error)),
+    }
+}
+
+/// Opens the namespace that an entry of the journal notes: `None` if its path leads
+/// to none or to another one by now.
+///
+/// # Errors
+/// Code 100 if the kernel refuses to let us in.
+pub(super) fn of_entry(entry: &Entry) -> Result<Option<Sandbox>, Error> {
+    match Sandbox::new(&entry.netns) {
+        Ok(sandbox) => {
+            let Identity { device, inode } = sandbox.netns.identity();
+            Ok(Some(sandbox).filter(|_| (device, inode) == entry.netns_identity))
+        }
+        Err(Unusable::NoNamespace(_)) => Ok(None),
         Err(Unusable::Refused(error)) => Err(kernel(error)),
     }
 }

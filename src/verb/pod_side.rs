@@ -1,0 +1,114 @@
+//! What is made inside a pod's namespace, and what has to be removed there.
+//!
+//! Addresses, routes and neighbours go with the link. Rules do not: whoever
+//! removes a link removes the rules that led to its table.
+
+use nix::errno::Errno;
+
+use super::{
+    add::ensure_all,
+    facts::{self, Routing},
+    kernel,
+    sandbox::Sandbox,
+};
+use crate::{
+    cni::Error,
+    net::{self, Request, Socket, addr, forwarding, link, route::TABLE_MAIN, rule::Rule},
+    pod::{
+        Attachment,
+        attachment::Side,
+        routing::{self},
+    },
+    state::Entry,
+};
+
+/// What became of a pod's side.
+#[derive(Debug)]
+pub(super) enum Made {
+    /// It is there.
+    Whole,
+    /// But for routes, or rules, that somebody has made meanwhile.
+    Overtaken(net::Error),
+}
+
+/// Makes it all, and removes what interfaces left that are gone.
+///
+/// # Errors
+/// Code 100 with what the kernel refused.
+pub(super) fn make(
+    sandbox: &mut Sandbox,
+    wanted: &Attachment,
+    index: u32,
+    leftovers: &[Rule],
+) -> Result<Made, Error> {
+    let side = &wanted.pod_side;
+    let lacking = forwarding::lacking(&mut sandbox.socket, &side.sysctls);
+    if !lacking.is_empty() {
+        sandbox.within(|| ensure_all(&lacking)).map_err(kernel)??;
+    }
+    let name = &wanted.pod.name;
+    let mut requests: Vec<Request> = leftovers.iter().map(Rule::delete).collect();
+    requests.extend(wanted.has_ipv6().then(|| link::without_generated_address(name)));
+    requests.push(link::set_up(name));
+    requests.extend(side.addresses.iter().map(|address| addr::add(index, *address)));
+    requests.extend(side.neighbours.iter().map(|neighbour| neighbour.replace(index)));
+    apply(&mut sandbox.socket, requests, routes(side, index))
+}
+
+/// Makes the routes and rules alone.
+///
+/// # Errors
+/// Code 100 with what the kernel refused.
+pub(super) fn make_routes(pod: &mut Socket, side: &Side, index: u32) -> Result<Made, Error> {
+    apply(pod, Vec::new(), routes(side, index))
+}
+
+/// Rules come last: until then packets go as they did.
+fn routes(side: &Side, index: u32) -> impl Iterator<Item = Request> {
+    let routes = side.routes.iter().map(move |route| route.create(index));
+    routes.chain(side.rules.iter().map(Rule::create))
+}
+
+fn apply(
+    pod: &mut Socket,
+    mut requests: Vec<Request>,
+    routes: impl Iterator<Item = Request>,
+) -> Result<Made, Error> {
+    let first = requests.len();
+    requests.extend(routes);
+    let failures = pod.apply_all(&requests);
+    let overtaken = |at: usize, errno| at >= first && errno == Errno::EEXIST;
+    let worst = failures.iter().find(|failed| !overtaken(failed.at, failed.error.errno));
+    match worst.or(failures.first()) {
+        None => Ok(Made::Whole),
+        Some(failed) if worst.is_none() => Ok(Made::Overtaken(failed.error.clone())),
+        Some(failed) => Err(kernel(failed.error.clone())),
+    }
+}
+
+/// Removes the routes and rules of a link that stays.
+///
+/// # Errors
+/// Code 100 with what the kernel refused.
+pub(super) fn unmake_routes(pod: &mut Socket, side: &Side, index: u32) -> Result<(), Error> {
+    let rules = side.rules.iter().map(Rule::delete);
+    let routes = side.routes.iter().map(|route| route.delete(index));
+    pod.apply(&rules.chain(routes).collect::<Vec<_>>()).map_err(kernel)
+}
+
+/// Removes the rules of an attachment whose link is gone: those that its entry
+/// tells; without an entry, or with one of manx 0.1, those that no interface needs.
+///
+/// # Errors
+/// Code 100 with what the kernel refused.
+pub(super) fn forget(pod: &mut Socket, entry: Option<&Entry>) -> Result<(), Error> {
+    let rules = match entry.and_then(|entry| Some((entry, entry.table?))) {
+        Some((_, TABLE_MAIN)) => return Ok(()),
+        Some((entry, table)) => routing::rules(Some(table), &entry.addresses),
+        None => {
+            let Routing { rules, routes } = Routing::read(pod)?;
+            facts::leftovers(pod, &rules, &routes)?
+        }
+    };
+    pod.apply(&rules.iter().map(Rule::delete).collect::<Vec<_>>()).map_err(kernel)
+}
