@@ -11,18 +11,42 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::enclosure::{cgroup, output};
-use crate::image;
-
-/// How long containerd may take to start, to stop, or to see something.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::enclosure::{PATIENCE, cgroup, image, missing_tool, output, until};
 
 /// The name of containerd's configuration in its directory.
 const CONFIGURATION: &str = "containerd.toml";
 
+/// Which containerd.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Release {
+    /// That of the distribution, in PATH.
+    Distribution,
+    /// That which `hack/setup` builds, in a directory of its own.
+    Newest,
+}
+
+impl Release {
+    /// The directory of its programs, where they are not in PATH.
+    fn programs(self) -> Option<PathBuf> {
+        match self {
+            Self::Distribution => None,
+            Self::Newest => std::env::var_os("MANX_TEST_CONTAINERD").map(PathBuf::from),
+        }
+    }
+
+    /// What it lacks on this machine, in words.
+    pub(crate) fn missing(self) -> Option<String> {
+        if self == Self::Newest && self.programs().is_none() {
+            return Some("MANX_TEST_CONTAINERD is not set (hack/setup --print-env)".to_owned());
+        }
+        missing_tool(&["containerd", "crictl", "ctr"])
+    }
+}
+
 /// A running containerd. Ends with this value.
 pub(crate) struct Runtime {
     containerd: Child,
+    release: Release,
     directory: PathBuf,
     state: PathBuf,
 }
@@ -44,43 +68,59 @@ pub(crate) struct PodSpec<'a> {
 
 impl Runtime {
     /// Starts containerd with everything it writes in `directory`, the plugins of `plugins` and
-    /// the network configuration `conflist`. `state` is passed on to the plugins as MANX_ROOT.
-    pub(crate) fn start(directory: &Path, plugins: &Path, conflist: &Value, state: &Path) -> Self {
+    /// these network configurations, of which a pod gets all. `state` is passed on to the plugins as
+    /// MANX_ROOT.
+    pub(crate) fn start(
+        release: Release,
+        directory: &Path,
+        plugins: &Path,
+        conflists: &[Value],
+        state: &Path,
+    ) -> Self {
         let networks = directory.join("net.d");
         fs::create_dir_all(&networks).expect("a directory for network configurations");
-        fs::write(networks.join("10-test.conflist"), conflist.to_string()).expect("a conflist");
+        for (number, conflist) in (10..).zip(conflists) {
+            let file = networks.join(format!("{number}-test.conflist"));
+            fs::write(file, conflist.to_string()).expect("a conflist");
+        }
         let config = directory.join(CONFIGURATION);
         fs::write(config, configuration(directory, plugins, &networks)).expect("a configuration");
         let archive = image::write(directory);
 
         let runtime = Self {
-            containerd: spawn(directory, state),
+            containerd: spawn(release, directory, state),
+            release,
             directory: directory.to_owned(),
             state: state.to_owned(),
         };
         let crictl = json!({
             "runtime-endpoint": format!("unix://{}", runtime.socket()),
             "image-endpoint": format!("unix://{}", runtime.socket()),
+            "timeout": PATIENCE.as_secs(),
         });
         fs::write(directory.join("crictl.yaml"), crictl.to_string()).expect("crictl's settings");
 
         until("containerd answers", || runtime.ctr(&["version"]).output().is_ok_and(succeeded));
         let archive = archive.display().to_string();
         output(&mut runtime.ctr(&["--namespace", "k8s.io", "images", "import", &archive]));
-        until("CRI calls the network ready", || runtime.network_ready());
         runtime
+    }
+
+    /// Waits until pods can be made.
+    pub(crate) fn until_ready(&self) {
+        until("CRI calls the network ready", || self.network_ready());
     }
 
     /// Kills containerd, as a crash would, and starts it again. Pods live on meanwhile.
     pub(crate) fn crash_and_restart(&mut self) {
         self.containerd.kill().expect("containerd was running");
         self.containerd.wait().expect("a killed process ends");
-        self.containerd = spawn(&self.directory, &self.state);
+        self.containerd = spawn(self.release, &self.directory, &self.state);
         until("CRI is back", || self.network_ready());
     }
 
     /// Whether CRI answers and calls the network ready.
-    fn network_ready(&self) -> bool {
+    pub(crate) fn network_ready(&self) -> bool {
         let Ok(text) = self.try_crictl(&["info"]) else { return false };
         let info: Value = serde_json::from_str(&text).expect("crictl info prints JSON");
         let conditions = info["status"]["conditions"].as_array().expect("CRI has conditions");
@@ -130,6 +170,12 @@ impl Runtime {
         let mut arguments = vec!["exec", "--sync", &pod.container];
         arguments.extend(command);
         self.crictl(&arguments)
+    }
+
+    /// Waits until a pod gets an answer from an address.
+    pub(crate) fn pings(&self, pod: &Pod, address: &str) {
+        let ping = ["exec", "--sync", &pod.container, "ping", "-c", "1", "-w", "5", address];
+        until(&format!("the pod reaches {address}"), || self.try_crictl(&ping).is_ok());
     }
 
     /// Stops and removes the sandbox and what is in it.
@@ -222,10 +268,15 @@ impl Drop for Runtime {
 }
 
 /// Starts containerd on the configuration in `directory`, where its log goes as well.
-fn spawn(directory: &Path, state: &Path) -> Child {
+fn spawn(release: Release, directory: &Path, state: &Path) -> Child {
     let log = File::options().create(true).append(true).open(directory.join("log"));
     let log = log.expect("a log file");
-    Command::new("containerd")
+    // It looks for its shim in PATH, where that of another release must not be first.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = release.programs().into_iter().chain(std::env::split_paths(&path));
+    let program = release.programs().map_or("containerd".into(), |it| it.join("containerd"));
+    Command::new(program)
+        .env("PATH", std::env::join_paths(path).expect("directories of PATH"))
         .arg("--config")
         .arg(directory.join(CONFIGURATION))
         .env("MANX_ROOT", state)
@@ -236,22 +287,14 @@ fn spawn(directory: &Path, state: &Path) -> Child {
         .expect("containerd starts")
 }
 
-/// Waits for a condition, and panics when it takes too long.
-pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "after {PATIENCE:?} not yet: {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 fn succeeded(output: std::process::Output) -> bool {
     output.status.success()
 }
 
 /// containerd's configuration. Two settings are for machines where root is not all-powerful or
 /// where the runtime's defaults would outlive the test: without CAP_SYS_RESOURCE nobody can lower
-/// a sandbox's OOM score, and a loaded AppArmor profile belongs to the whole kernel.
+/// a sandbox's OOM score, and a loaded AppArmor profile belongs to the whole kernel. In the form that
+/// 1.6 reads, which later releases translate.
 fn configuration(directory: &Path, plugins: &Path, networks: &Path) -> String {
     let directory = directory.display();
     let plugins = plugins.display();
@@ -273,6 +316,7 @@ sandbox_image = "{image}"
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "{plugins}"
 conf_dir = "{networks}"
+max_conf_num = 0
 "#
     )
 }

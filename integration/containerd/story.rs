@@ -3,24 +3,15 @@
 //! crash of the runtime, and go without a trace.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::os::unix::fs::symlink;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::enclosure::{output, reference_plugins};
-use crate::remains::{Network, files_mentioning, firewall_lines, processes};
-use crate::runtime::{Pod, PodSpec, Runtime, until};
-
-/// The node's own address, from the range that is set aside for documentation.
-pub(crate) const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-
-/// What the pod's web server serves.
-pub(crate) const PAGE: &str = "a page from the pod\n";
+use crate::enclosure::image::PAGE;
+use crate::enclosure::remains::{Network, files_mentioning, firewall_lines, processes};
+use crate::enclosure::{NODE_ADDRESS, collect_plugins, node_pings, page_from, until};
+use crate::runtime::{Pod, PodSpec, Release, Runtime};
 
 const POD_NAMESPACE: &str = "story";
 /// All the addresses there are, the first and the last of the range.
@@ -45,20 +36,22 @@ pub(crate) struct Subject {
 }
 
 /// Where one story keeps its files, all of them in the enclosure's private memory.
-struct Places {
-    plugins: PathBuf,
-    leases: PathBuf,
-    runtime: PathBuf,
-    state: PathBuf,
+pub(crate) struct Places {
+    pub(crate) plugins: PathBuf,
+    pub(crate) leases: PathBuf,
+    pub(crate) runtime: PathBuf,
+    pub(crate) state: PathBuf,
 }
 
 /// Tells the story. Must be called inside an enclosure.
-pub(crate) fn tell(subject: &Subject) {
+pub(crate) fn tell(release: Release, subject: &Subject) {
     let places = Places::new(Path::new("/run/manx-test"));
-    places.collect_plugins(subject);
+    collect_plugins(&places.plugins, subject.binary.map(|binary| (binary, subject.plugin)));
     let before = Network::now();
-    let conflist = subject.conflist(&places.leases);
-    let mut runtime = Runtime::start(&places.runtime, &places.plugins, &conflist, &places.state);
+    let conflists = [subject.conflist(&places.leases)];
+    let mut runtime =
+        Runtime::start(release, &places.runtime, &places.plugins, &conflists, &places.state);
+    runtime.until_ready();
 
     let port = POD_PORT.to_string();
     let server = runtime.run(&PodSpec {
@@ -108,9 +101,10 @@ fn pods_reach_each_other(
     client: &Pod,
     [server_address, client_address]: &[String; 2],
 ) {
-    runtime.exec(client, &["ping", "-c", "1", "-W", "5", server_address]);
-    runtime.exec(server, &["ping", "-c", "1", "-W", "5", client_address]);
-    until("the server listens", || page_from(server_address, POD_PORT).is_ok());
+    runtime.pings(client, server_address);
+    runtime.pings(server, client_address);
+    let listener = SocketAddr::new(server_address.parse().expect("an address"), POD_PORT);
+    until("the server listens", || page_from(listener).is_ok());
     let url = format!("http://{server_address}:{POD_PORT}/");
     let page = runtime.exec(client, &["wget", "-q", "-O", "-", &url]);
     assert_eq!(page.trim(), PAGE.trim());
@@ -119,9 +113,9 @@ fn pods_reach_each_other(
 /// By address, and through the port that portmap opened on the node.
 fn node_reaches_pods(addresses: &[String; 2]) {
     for address in addresses {
-        output(Command::new("ping").args(["-c", "1", "-W", "5", address]));
+        node_pings(address);
     }
-    let page = page_from(&NODE_ADDRESS.to_string(), NODE_PORT)
+    let page = page_from(SocketAddr::new(IpAddr::V4(NODE_ADDRESS), NODE_PORT))
         .unwrap_or_else(|error| panic!("{NODE_ADDRESS}:{NODE_PORT}: {error}"));
     assert_eq!(page, PAGE);
 }
@@ -147,7 +141,7 @@ fn a_pod_too_many(runtime: &Runtime) {
     assert_eq!(Network::now(), before, "the refused pod has changed the node");
 }
 
-fn nothing_is_left(before: &Network, places: &Places, words: &[&str]) {
+pub(crate) fn nothing_is_left(before: &Network, places: &Places, words: &[&str]) {
     assert_eq!(&Network::now(), before, "links, addresses or routes are left");
     let namespaces: Vec<_> = fs::read_dir("/run/netns").into_iter().flatten().flatten().collect();
     assert!(namespaces.is_empty(), "network namespaces are left: {namespaces:?}");
@@ -166,7 +160,7 @@ fn nothing_is_left(before: &Network, places: &Places, words: &[&str]) {
 }
 
 /// containerd logged no error that has to do with pods or networks, but for the refused pod.
-fn no_complaint(log: &str) {
+pub(crate) fn no_complaint(log: &str) {
     let complaints: Vec<&str> = log
         .lines()
         .filter(|line| line.contains("level=error") && !line.contains(SURPLUS))
@@ -176,17 +170,6 @@ fn no_complaint(log: &str) {
         })
         .collect();
     assert!(complaints.is_empty(), "containerd complains: {complaints:#?}");
-}
-
-/// Asks a web server for its page.
-fn page_from(host: &str, port: u16) -> std::io::Result<String> {
-    let mut connection = TcpStream::connect((host, port))?;
-    connection.set_read_timeout(Some(Duration::from_secs(10)))?;
-    connection.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer)?;
-    let page = answer.split_once("\r\n\r\n").map(|(_, page)| page.to_owned());
-    page.ok_or_else(|| std::io::Error::other(format!("not an answer: {answer:?}")))
 }
 
 impl Subject {
@@ -214,7 +197,7 @@ impl Subject {
 }
 
 impl Places {
-    fn new(base: &Path) -> Self {
+    pub(crate) fn new(base: &Path) -> Self {
         let places = Self {
             plugins: base.join("bin"),
             leases: base.join("leases"),
@@ -225,15 +208,5 @@ impl Places {
             fs::create_dir_all(directory).expect("a directory in the enclosure");
         }
         places
-    }
-
-    /// The reference plugins and the one under test, in one directory as runtimes want it.
-    fn collect_plugins(&self, subject: &Subject) {
-        for plugin in fs::read_dir(reference_plugins()).expect("the reference plugins").flatten() {
-            symlink(plugin.path(), self.plugins.join(plugin.file_name())).expect("a link");
-        }
-        if let Some(binary) = subject.binary {
-            symlink(binary, self.plugins.join(subject.plugin)).expect("a link to the subject");
-        }
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::enclosure::output;
+use super::output;
 
 /// The node's links, and its addresses and routes in all tables. Without the link-local ones of
 /// IPv6, which the kernel adds and changes by itself while a link comes up.

@@ -1,8 +1,8 @@
 //! A container image made on the spot: no registry is asked for one.
 //!
 //! It is one layer with a static busybox, and serves both as the sandbox image and as that of the
-//! containers. Knows nothing of containerd beyond the archive format that it imports, which is
-//! that of `docker save`.
+//! containers. Knows nothing of runtimes beyond the archive format that all of them import,
+//! which is that of `docker save`.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,13 +11,16 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::enclosure::{find, output};
+use super::{find, output};
+
+/// What the web server in a pod serves.
+pub(crate) const PAGE: &str = "a page from the pod\n";
 
 /// What the image is called. The name has a registry part, so that no runtime puts one before it.
 pub(crate) const NAME: &str = "localhost/manx-test:1";
 
 /// The applets that the tests call.
-const APPLETS: [&str; 5] = ["httpd", "ip", "ping", "sleep", "wget"];
+const APPLETS: [&str; 7] = ["httpd", "ip", "ping", "sh", "sleep", "touch", "wget"];
 
 /// Writes the image into `directory` and returns the path of the archive.
 pub(crate) fn write(directory: &Path) -> PathBuf {
@@ -29,7 +32,7 @@ pub(crate) fn write(directory: &Path) -> PathBuf {
         symlink("busybox", root.join("bin").join(applet)).expect("a link to busybox");
     }
     fs::create_dir(root.join("www")).expect("a directory to serve");
-    fs::write(root.join("www/index.html"), crate::story::PAGE).expect("a page to serve");
+    fs::write(root.join("www/index.html"), PAGE).expect("a page to serve");
 
     tar(&root, "layer.tar", directory, &["."]);
     let sums = output(Command::new("sha256sum").arg(directory.join("layer.tar")));

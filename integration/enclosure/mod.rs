@@ -6,31 +6,48 @@
 //! it started, unmounts whatever was mounted, and drops links, routes and rules. Only cgroups
 //! outlive their namespace; they are removed from outside.
 //!
-//! Knows nothing of containerd.
+//! It is included by path in the test crate of each runtime (`#[path = "../enclosure/mod.rs"] mod
+//! enclosure;`), and knows none of them.
+
+// Each runtime uses its own part of this module.
+#![allow(dead_code)]
+
+pub(crate) mod image;
+pub(crate) mod remains;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 
 /// Set for the process inside; its value is the name of the cgroup that the test may use.
 const INSIDE: &str = "MANX_TEST_ENCLOSED";
 
+/// The node's own address, from the range that is set aside for documentation.
+pub(crate) const NODE_ADDRESS: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+/// How long a runtime may take to start, to stop, or to see something: longer than a busy machine
+/// needs, for only a failing test waits for it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(240);
+
 /// Every cgroup hierarchy is mounted here or one level below.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// Runs `body` in namespaces of its own. `test` is the full name of the calling test. Prints why
-/// and returns where that cannot be had.
-pub(crate) fn run(test: &str, body: impl FnOnce()) {
+/// Runs `body` in namespaces of its own. `test` is the full name of the calling test, `obstacle` what
+/// is missing for its runtime. Prints why and returns where that cannot be had.
+pub(crate) fn run(test: &str, missing: Option<String>, body: impl FnOnce()) {
     if std::env::var_os(INSIDE).is_some() {
         furnish();
         body();
         return;
     }
-    if let Some(obstacle) = obstacle() {
+    if let Some(obstacle) = obstacle().or(missing) {
         let line = format!("SKIP {test}: {obstacle}\n");
         std::io::stderr().write_all(line.as_bytes()).expect("stderr takes a line");
         return;
@@ -69,15 +86,16 @@ fn obstacle() -> Option<String> {
     if !Path::new(CGROUPS).read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         return Some(format!("no cgroup file system on {CGROUPS}"));
     }
-    for tool in ["containerd", "crictl", "ctr", "runc", "ip", "nft", "tar", "busybox"] {
-        if find(tool).is_none() {
-            return Some(format!("{tool} is not in PATH (hack/setup provides it)"));
-        }
-    }
     if std::env::var_os("CNI_PLUGIN_DIR").is_none() {
         return Some("CNI_PLUGIN_DIR is not set (hack/setup --print-env)".to_owned());
     }
-    None
+    missing_tool(&["runc", "ip", "nft", "ping", "tar", "busybox"])
+}
+
+/// Which of these commands is not to be had, in words.
+pub(crate) fn missing_tool(tools: &[&str]) -> Option<String> {
+    let missing = tools.iter().find(|tool| find(tool).is_none())?;
+    Some(format!("{missing} is not in PATH (hack/setup provides it)"))
 }
 
 /// Looks a command up in PATH.
@@ -96,8 +114,47 @@ fn furnish() {
             .unwrap_or_else(|errno| panic!("mount tmpfs on {directory}: {errno}"));
     }
     output(Command::new("ip").args(["link", "set", "lo", "up"]));
-    let node = format!("{}/32", crate::story::NODE_ADDRESS);
+    let node = format!("{NODE_ADDRESS}/32");
     output(Command::new("ip").args(["address", "add", &node, "dev", "lo"]));
+}
+
+/// Makes `directory` hold the reference plugins and, under another name, the one under test, as
+/// runtimes want it.
+pub(crate) fn collect_plugins(directory: &Path, subject: Option<(&str, &str)>) {
+    fs::create_dir_all(directory).expect("a directory in the enclosure");
+    for plugin in fs::read_dir(reference_plugins()).expect("the reference plugins").flatten() {
+        symlink(plugin.path(), directory.join(plugin.file_name())).expect("a link");
+    }
+    if let Some((binary, name)) = subject {
+        symlink(binary, directory.join(name)).expect("a link to the subject");
+    }
+}
+
+/// Waits for a condition, and panics when it takes too long.
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "after {PATIENCE:?} not yet: {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Waits until the node gets an answer from an address.
+pub(crate) fn node_pings(address: &str) {
+    let args = ["-n", "-q", "-c", "1", "-w", "5", address];
+    let answers = || Command::new("ping").args(args).output().is_ok_and(|o| o.status.success());
+    until(&format!("the node reaches {address}"), answers);
+}
+
+/// Asks a web server for its page.
+pub(crate) fn page_from(server: SocketAddr) -> std::io::Result<String> {
+    let mut connection = TcpStream::connect_timeout(&server, PATIENCE)?;
+    connection.set_read_timeout(Some(PATIENCE))?;
+    connection.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    let page = answer.split_once("\r\n\r\n").map(|(_, page)| page.to_owned());
+    page.ok_or_else(|| std::io::Error::other(format!("not an answer: {answer:?}")))
 }
 
 /// Runs a command to its end and returns its stdout. Panics with all that it said if it failed.
