@@ -138,9 +138,10 @@ fn pods_are_listed_with_what_the_kernel_has() {
     let table = node.manx(&["pods"]).ok();
     let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
     assert_eq!(rows[0][0], "POD");
-    assert_eq!((rows[1][0], rows[1][6]), ("default/db", "up"));
-    assert_eq!((rows[2][0], rows[2][4], rows[2][6]), ("default/web", name, "missing"));
-    assert!(db.id.starts_with(rows[1][1]) && rows[1][1].len() <= 12, "{table}");
+    assert_eq!((rows[1][0], rows[1][1], rows[1][7]), ("default/db", "net", "up"));
+    assert_eq!((rows[2][0], rows[2][5], rows[2][7]), ("default/web", name, "missing"));
+    assert!(db.id.starts_with(rows[1][2]) && rows[1][2].len() <= 12, "{table}");
+    assert!(rows[1][8].ends_with('s') && listed["ageSeconds"].is_u64(), "{table}");
     node.plugin.del(&web).ok();
     node.plugin.del(&db).ok();
     assert!(node.pods().is_empty());
@@ -167,6 +168,8 @@ fn exec_runs_in_the_pod_and_ends_as_the_command_does() {
     assert_eq!(said.ok(), "through and through");
     let unknown = node.manx(&["exec", "default/nobody", "true"]);
     assert!(unknown.status == 1 && unknown.stderr.contains("manx pods"), "{unknown:?}");
+    let near = node.manx(&["exec", "wbe", "true"]);
+    assert!(near.status == 1 && near.stderr.contains("did you mean default/web?"), "{near:?}");
 
     let twins = ["twin-a", "twin-b"].map(|id| {
         let pod = Pod { id: format!("{id}{}", web.id), ..Pod::new("twin") };
@@ -372,8 +375,18 @@ fn capture_shows_what_a_pod_sends() {
     node.plugin.add(&pod.interface("net1")).ok();
     let ambiguous = node.manx(&["capture", "default/web"]);
     assert!(ambiguous.status == 2 && ambiguous.stderr.contains("net1"), "{ambiguous:?}");
-    let chosen = node.manx(&["capture", "--ifname", "net1", "default/web", "--version"]);
-    assert_eq!(chosen.status, 0, "{chosen:?}");
+    assert!(ambiguous.stderr.contains("--ifname"), "{ambiguous:?}");
+    for arguments in [
+        &["capture", "--ifname", "net1", "default/web", "--version"][..],
+        &["capture", "default/web", "--ifname", "net1", "--version"],
+        &["capture", "default/web", "--ifname=net1", "--version"],
+    ] {
+        let chosen = node.manx(arguments);
+        assert_eq!(chosen.status, 0, "{chosen:?}");
+    }
+    let none = node.manx(&["capture", "--ifname", "net9", "default/web"]);
+    assert!(none.status == 1 && none.stderr.contains("eth0, net1"), "{none:?}");
+    assert_eq!(node.manx(&["capture", "default/web", "--ifname"]).status, 2);
 }
 
 #[test]
@@ -396,6 +409,7 @@ fn gc_removes_the_dead_and_leaves_the_living() {
     let said = node.manx(&["gc", "--network", "net"]).ok();
     assert!(said.contains(&unlinked) && said.contains(&dead), "{said}");
     assert!(said.contains("its link is gone") && said.ends_with("removed: 2\n"), "{said}");
+    assert!(said.contains("default/unlinked") && said.contains("default/dead"), "{said}");
     assert_eq!((node.pods().len(), node.leases()), (1, 2));
     assert_eq!(node.manx(&["gc"]).ok(), "removed: 0\n");
     assert_eq!(node.manx(&["gc", "--network", "nt"]).status, 1);

@@ -37,6 +37,7 @@ mod scale;
 mod schema;
 mod stamp;
 mod steady;
+mod told;
 mod traffic;
 mod transition;
 mod tunnel;

@@ -79,7 +79,7 @@ fn show_counts_what_is_used_free_and_nobodys() {
         assert_eq!(range[key], value, "{key} of {range}");
     }
     assert_eq!(range["oldest"]["containerID"], pod.id.as_str());
-    assert_eq!(report["ranges"][1]["size"], json!(u64::MAX - 1), "2^64 less gateway and network");
+    assert_eq!(report["ranges"][1]["size"], json!((1u64 << 53) - 1), "exact in every reader");
     let table = node.run(&["show"]).ok();
     assert!(table.contains("10.1.0.1-10.1.0.6") && table.contains("LEAKED"), "{table}");
     node.plugin.del(&pod).ok();
@@ -186,12 +186,18 @@ fn the_lease_of_a_plugin_that_delegates_is_nobodys_only_by_a_list() {
 }
 
 #[test]
-fn the_configuration_of_another_plugin_is_refused() {
+fn the_pool_of_another_plugin_is_shown_and_not_mended() {
     let node = Node::new(&["10.1.0.0/24"]);
     let mut conf = node.plugin.conf.clone();
     conf["type"] = "bridge".into();
     fs::write(node.ground.host.scratch().path().join("net.conf"), conf.to_string()).unwrap();
+    // A lease that none of our attachments has, as that of a bridge's pod.
+    node.ground.put("10.1.0.9", "c1\r\neth0");
     let finished = node.run(&["check", "--fix"]);
     assert_eq!(finished.status, 1);
-    assert!(finished.stderr.contains("no plugin of ours"), "{}", finished.stderr);
+    assert!(finished.stderr.contains("does not name this plugin"), "{}", finished.stderr);
+    let shown: Value = serde_json::from_str(&node.run(&["show", "--json"]).ok()).unwrap();
+    let range = &shown["ranges"][0];
+    assert_eq!((&range["used"], &range["leaked"]), (&json!(1), &json!(0)), "{shown:#}");
+    assert_eq!(node.ground.leases().len(), 1);
 }

@@ -3,9 +3,11 @@
 //! same pod by the same words.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io,
     path::Path,
+    time::{Duration, SystemTime},
 };
 
 use crate::{
@@ -18,10 +20,13 @@ use crate::{
         Identity,
         identity::{is_marked, of_alias},
     },
-    state::{Entry, Root, journal},
+    state::{Entry, Journal, Root, journal},
 };
 
-use super::Failure;
+use super::{Failure, nearest};
+
+/// As many pods are suggested at most.
+const SUGGESTIONS_MAX: usize = 3;
 
 /// Stands for what nothing tells of a link that is in no journal.
 const UNKNOWN: &str = "?";
@@ -34,6 +39,8 @@ pub(super) struct Attachment {
     pub(super) link: Option<Link>,
     /// Whether it is in the journal.
     pub(super) noted: bool,
+    /// How long ago its ADD was.
+    pub(super) age: Option<Duration>,
 }
 
 /// All attachments, by pod, container and interface.
@@ -52,6 +59,11 @@ pub(super) fn all(root: &Root) -> Result<Vec<Attachment>, Failure> {
         let there = |link: &Link| links.iter().any(|other| other.alias == link.alias);
         attachments
             .retain(|attachment| attachment.noted || attachment.link.as_ref().is_some_and(there));
+    }
+    for attachment in attachments.iter_mut().filter(|attachment| attachment.noted) {
+        let Entry { network, container_id, ifname, .. } = &attachment.entry;
+        let written = Journal::new(root, network).written(container_id, ifname);
+        attachment.age = written.and_then(|then| SystemTime::now().duration_since(then).ok());
     }
     Ok(attachments)
 }
@@ -110,7 +122,7 @@ fn join(entries: Vec<Entry>, links: &[Link]) -> Vec<Attachment> {
             let of_entry = |link: &&Link| link.alias.as_deref() == Some(&alias);
             unnoted.retain(|link| !of_entry(link));
             let link = links.iter().find(of_entry).cloned();
-            Attachment { entry, link, noted: true }
+            Attachment { entry, link, noted: true, age: None }
         })
         .collect();
     attachments.extend(unnoted.into_iter().map(Attachment::of_mark));
@@ -141,7 +153,8 @@ pub(super) fn choose<'a, K: PartialEq>(
         candidates.retain(|attachment| attachment.link.is_some());
     }
     let Some(&first) = candidates.first() else {
-        let message = format!("no pod {pod:?} on this node; manx pods lists them");
+        let meant = suggestion(attachments, pod);
+        let message = format!("no pod {pod:?} on this node{meant}; manx pods lists them");
         return Ok(Err(Failure::Failed(message)));
     };
     if candidates.iter().all(|other| key(other) == key(first)) {
@@ -161,6 +174,22 @@ pub(super) fn choose<'a, K: PartialEq>(
     Err(format!("{pod:?} means {count} attachments: {named}; {next}"))
 }
 
+/// Which pod was probably meant: the name without its namespace is what one types
+/// first.
+fn suggestion(attachments: &[Attachment], word: &str) -> String {
+    let pods: BTreeSet<String> = attachments.iter().filter_map(|one| one.entry.pod()).collect();
+    let spelled = |pod: &'_ str| match pod.split_once('/') {
+        Some((_, name)) if !word.contains('/') => name.to_owned(),
+        _ => pod.to_owned(),
+    };
+    let spellings: Vec<String> = pods.iter().map(|pod| spelled(pod)).collect();
+    let Some(near) = nearest::nearest(word, spellings.iter().map(String::as_str)) else {
+        return String::new();
+    };
+    let meant = pods.iter().filter(|pod| spelled(pod) == near).take(SUGGESTIONS_MAX);
+    format!(": did you mean {}?", meant.cloned().collect::<Vec<_>>().join(" or "))
+}
+
 impl Attachment {
     /// What a marked link itself says of its attachment.
     fn of_mark(link: &Link) -> Self {
@@ -172,7 +201,7 @@ impl Attachment {
         };
         let host_link = link.name.clone();
         let entry = Entry { network, container_id, ifname, host_link, ..Entry::default() };
-        Self { entry, link: Some(link.clone()), noted: false }
+        Self { entry, link: Some(link.clone()), noted: false, age: None }
     }
 
     fn order(&self) -> (Option<&str>, Option<&str>, &str, &str) {
@@ -181,7 +210,7 @@ impl Attachment {
     }
 
     /// Whether POD of a command line means this one.
-    fn answers_to(&self, pod: &str) -> bool {
+    pub(super) fn answers_to(&self, pod: &str) -> bool {
         let entry = &self.entry;
         let address = cidr::parse_address(pod);
         entry.pod().is_some_and(|name| name == pod)

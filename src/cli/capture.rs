@@ -1,6 +1,11 @@
 //! `manx capture`: what goes over a pod's host link, as tcpdump shows it.
 
-use std::{ffi::OsString, io, os::unix::process::CommandExt, process::Command};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::process::CommandExt,
+    process::Command,
+};
 
 use super::{
     Args, Console, Failure, Status, Subcommand,
@@ -18,7 +23,7 @@ Runs tcpdump -n on the pod's host link. POD is namespace/name, a container id or
 the beginning of one, or an address. FILTER is whatever tcpdump takes: options,
 then an expression. What the pod sends is incoming here.
 
-  --ifname IFNAME  which interface of a pod that has several
+  --ifname IFNAME  which interface of a pod that has several; also behind POD
   --root DIR       read the state below DIR
 
 Example: manx capture default/web -c 10 tcp port 80",
@@ -28,9 +33,16 @@ Example: manx capture default/web -c 10 tcp port 80",
 
 fn run(args: &Args, _: &mut Console<'_>) -> Result<Status, Failure> {
     let Some(pod) = args.operands.first() else { return Err(SUBCOMMAND.usage("no POD given")) };
+    let (behind, filter) = ifname_behind(&args.command)?;
     let mut attachments = attachments::all(&args.root())?;
-    if let Some(ifname) = args.value("ifname") {
+    if let Some(ifname) = behind.or(args.value("ifname")) {
+        let others = interfaces(&attachments, &pod.to_string_lossy());
         attachments.retain(|attachment| *attachment.entry.ifname == *ifname);
+        if !others.is_empty() && !others.iter().any(|other| *other.as_str() == *ifname) {
+            let (pod, others) = (pod.to_string_lossy(), others.join(", "));
+            let message = format!("pod {pod:?} has no interface {ifname:?}; it has {others}");
+            return Err(Failure::Failed(message));
+        }
     }
     let chosen = attachments::choose(&attachments, &pod.to_string_lossy(), |attachment| {
         let entry = &attachment.entry;
@@ -42,7 +54,28 @@ fn run(args: &Args, _: &mut Console<'_>) -> Result<Status, Failure> {
         let name = &entry.host_link;
         return Err(Failure::Failed(format!("the pod's host link {name} is gone; see manx pods")));
     };
-    Err(tcpdump(&link.name, &args.command))
+    Err(tcpdump(&link.name, filter))
+}
+
+/// An `--ifname` behind POD, which tcpdump has none of, and the rest.
+fn ifname_behind(command: &[OsString]) -> Result<(Option<&OsStr>, &[OsString]), Failure> {
+    let Some((first, rest)) = command.split_first() else { return Ok((None, command)) };
+    if let Some(value) = first.to_str().and_then(|first| first.strip_prefix("--ifname=")) {
+        return Ok((Some(OsStr::new(value)), rest));
+    }
+    if first != "--ifname" {
+        return Ok((None, command));
+    }
+    match rest.split_first() {
+        Some((value, rest)) => Ok((Some(value), rest)),
+        None => Err(SUBCOMMAND.usage("--ifname takes an interface's name")),
+    }
+}
+
+/// The interfaces that a pod has.
+fn interfaces(attachments: &[Attachment], pod: &str) -> Vec<String> {
+    let of_pod = attachments.iter().filter(|attachment| attachment.answers_to(pod));
+    of_pod.map(|attachment| attachment.entry.ifname.clone()).collect()
 }
 
 /// Becomes tcpdump; returns only if that fails. Names of addresses are not

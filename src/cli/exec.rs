@@ -51,7 +51,7 @@ fn run(args: &Args, _: &mut Console<'_>) -> Result<Status, Failure> {
         // Two interfaces of one container are in one namespace.
         attachment.entry.netns_identity
     });
-    let Attachment { entry, link, noted } =
+    let Attachment { entry, link, noted, .. } =
         chosen.map_err(|ambiguous| SUBCOMMAND.usage(&ambiguous))??;
     let name = &entry.host_link;
     let Some(link) = link else {

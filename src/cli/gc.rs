@@ -37,8 +37,9 @@ An ADD that is under way is waited for.
   --dry-run       only say what would go
   --network NAME  only in this network
   --bin DIR       where IPAM plugins are (CNI_PATH, else /opt/cni/bin)
-  --json          {\"dryRun\", \"collected\": [{\"network\", \"containerID\", \"ifname\",
-                  \"hostLink\", \"reason\"}], \"errors\": [{\"msg\", \"details\"}]}
+  --json          {\"dryRun\", \"collected\": [{\"network\", \"pod\", \"containerID\",
+                  \"ifname\", \"hostLink\", \"reason\"}], \"errors\": [{\"msg\",
+                  \"details\"}]}
   --root DIR      use the state below DIR",
     shape: Shape {
         flags: &["dry-run", "json"],
@@ -124,6 +125,7 @@ fn encode(collected: &[Collected], errors: &[Error], dry_run: bool) -> Value {
     let gone = collected.iter().map(|gone| {
         json!({
             "network": gone.network,
+            "pod": gone.pod,
             "containerID": gone.container_id,
             "ifname": gone.ifname,
             "hostLink": gone.host_link,
@@ -140,9 +142,10 @@ fn encode(collected: &[Collected], errors: &[Error], dry_run: bool) -> Value {
 
 fn print(collected: &[Collected], dry_run: bool, console: &mut Console<'_>) -> Result<(), Failure> {
     if !collected.is_empty() {
-        let mut table = Table::new(&["NETWORK", "CONTAINER", "IFNAME", "LINK", "REASON"]);
+        let mut table = Table::new(&["POD", "NETWORK", "CONTAINER", "IFNAME", "LINK", "REASON"]);
         for gone in collected {
             table.row([
+                gone.pod.clone().unwrap_or_else(|| "-".to_owned()),
                 gone.network.clone(),
                 gone.container_id.clone(),
                 gone.ifname.clone(),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{
     Args, Console, Failure, Status, Subcommand,
+    age::in_words,
     args::{Operands, Shape},
     attachments::{self, Attachment},
     table::Table,
@@ -20,10 +21,12 @@ Usage: manx pods [--json] [--root DIR]
 
 Lists what the journal of this node says beside what the kernel has. STATE is
 up, down, missing where the host link is gone and no DEL has come yet, or
-unnoted where a link bears our mark and no journal knows it.
+unnoted where a link bears our mark and no journal knows it. AGE is the time
+since the ADD.
 
   --json      {\"pods\": [{\"network\", \"podNamespace\", \"podName\", \"containerID\",
-              \"ifname\", \"addresses\", \"hostLink\", \"mtu\", \"state\", \"netns\"}]}
+              \"ifname\", \"addresses\", \"hostLink\", \"mtu\", \"state\", \"netns\",
+              \"ageSeconds\"}]}
   --root DIR  read the state below DIR",
     shape: Shape { flags: &["json"], values: &["root"], operands: Operands::AtMost(0) },
     run,
@@ -53,24 +56,36 @@ fn describe(pod: &Attachment) -> Value {
         "mtu": mtu(pod),
         "state": pod.state(),
         "netns": entry.netns,
+        "ageSeconds": pod.age.map(|age| age.as_secs()),
     })
 }
 
 /// The rows that a terminal has room for.
 pub(super) fn table(pods: &[Attachment]) -> Table {
-    let heading = ["POD", "CONTAINER", "IFNAME", "ADDRESSES", "LINK", "MTU", "STATE"];
-    let mut table = Table::new(&heading);
+    let mut table = Table::new(&[
+        "POD",
+        "NETWORK",
+        "CONTAINER",
+        "IFNAME",
+        "ADDRESSES",
+        "LINK",
+        "MTU",
+        "STATE",
+        "AGE",
+    ]);
     for pod in pods {
         let entry = &pod.entry;
         let addresses: Vec<String> = entry.addresses.iter().map(ToString::to_string).collect();
         table.row([
             entry.pod().unwrap_or_else(|| "-".to_owned()),
+            entry.network.clone(),
             entry.container_id.chars().take(SHORT_ID_CHARS).collect(),
             entry.ifname.clone(),
             addresses.join(","),
             host_link(pod).to_owned(),
             mtu(pod).to_string(),
             pod.state().to_owned(),
+            pod.age.map_or_else(|| "-".to_owned(), in_words),
         ]);
     }
     table

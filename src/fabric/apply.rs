@@ -28,6 +28,9 @@ pub struct Refused {
     pub peers: Vec<Error>,
     /// The changes that were refused of single peers.
     pub changes: Vec<Change>,
+    /// All changes that were not made: refused, or in need of one that was. Not
+    /// those that somebody else stands in the way of.
+    pub unmade: Vec<Change>,
 }
 
 /// Makes the changes. Conflicts are left alone; what fails is reported, and the
@@ -40,25 +43,41 @@ pub fn apply(
 ) -> Refused {
     let mut refused = Refused::default();
     let mut indexes = observed.indexes.clone();
-    let mut unmade = false;
+    let mut undeviced = false;
     for change in changes {
-        if let Err(error) = make_device(socket, change, settings, observed, &mut indexes) {
-            refused.node.push(error);
-            unmade |= matches!(change, Change::CreateTunnel(_) | Change::ReplaceTunnel(..));
+        match make_device(socket, change, settings, observed, &mut indexes) {
+            Ok(true) => {}
+            Ok(false) => refused.unmade.push(change.clone()),
+            Err(error) => {
+                refused.node.push(error);
+                refused.unmade.push(change.clone());
+                undeviced |= matches!(change, Change::CreateTunnel(_) | Change::ReplaceTunnel(..));
+            }
         }
     }
     // What is to go goes last, so that nothing is without a route in between.
     let (mut last, first): (Vec<_>, Vec<_>) = changes.iter().partition(|change| takes_away(change));
-    if unmade {
+    if undeviced {
         // The device that is there serves better than the one that could not be made.
-        last.retain(|change| matches!(change, Change::DeleteRoute(_)));
+        let (kept, left): (Vec<_>, Vec<_>) =
+            last.into_iter().partition(|change| matches!(change, Change::DeleteRoute(_)));
+        refused.unmade.extend(left.into_iter().cloned());
+        last = kept;
     }
-    let requested = |changes: Vec<&'_ Change>| -> (Vec<Change>, Vec<Request>) {
-        let request =
-            |change: &Change| Some((change.clone(), request(change, settings, &indexes)?));
-        changes.into_iter().filter_map(request).unzip()
+    let mut impossible = Vec::new();
+    let mut requested = |changes: Vec<&'_ Change>| -> (Vec<Change>, Vec<Request>) {
+        let mut request = |change: &Change| match request(change, settings, &indexes) {
+            Some(request) => Some((change.clone(), request)),
+            None => {
+                impossible.extend((!is_made_alone(change)).then(|| change.clone()));
+                None
+            }
+        };
+        changes.into_iter().filter_map(&mut request).unzip()
     };
     let (asked, requests) = requested(first);
+    let (removed, removals) = requested(last);
+    refused.unmade.append(&mut impossible);
     let (mut of_node, mut of_peers, mut again) = (Vec::new(), Vec::new(), Vec::new());
     let mut detoured = Vec::new();
     for failed in socket.apply_all(&requests) {
@@ -72,18 +91,27 @@ pub fn apply(
                 detoured.extend(detour.iter().map(|_| change.clone()));
                 again.extend(detour);
             }
-            (None, Some((Change::AddAddress(..), _))) => of_node.push(failed),
+            (None, Some((change @ Change::AddAddress(..), _))) => {
+                refused.unmade.push(change.clone());
+                of_node.push(failed);
+            }
             (_, origin) => {
-                refused.changes.extend(origin.map(|(change, _)| change.clone()));
+                let change = origin.map(|(change, _)| change.clone());
+                refused.unmade.extend(change.clone());
+                refused.changes.extend(change);
                 of_peers.push(failed);
             }
         }
     }
     for failed in socket.apply_all(&again) {
+        refused.unmade.extend(detoured.get(failed.at).cloned());
         refused.changes.extend(detoured.get(failed.at).cloned());
         of_peers.push(failed);
     }
-    of_peers.extend(socket.apply_all(&requested(last).1));
+    for failed in socket.apply_all(&removals) {
+        refused.unmade.extend(removed.get(failed.at).cloned());
+        of_peers.push(failed);
+    }
     refused.node.extend(each_kind(of_node));
     refused.peers = each_kind(of_peers);
     refused
@@ -144,15 +172,30 @@ fn each_kind(failures: Vec<Failed>) -> Vec<Error> {
     kinds.into_iter().map(told).collect()
 }
 
-/// Parameters and devices, one by one: what follows needs their indexes.
+/// Whether a change is made by itself, or not at all.
+fn is_made_alone(change: &Change) -> bool {
+    change.action() == Action::Conflict
+        || matches!(
+            change,
+            Change::Sysctl(..)
+                | Change::CreateTunnel(_)
+                | Change::ReplaceTunnel(..)
+                | Change::SetMtu(..)
+                | Change::SetUp(_)
+                | Change::Claim(..)
+        )
+}
+
+/// Parameters and devices, one by one: what follows needs their indexes. False for
+/// a change that needs a device which could not be made.
 fn make_device(
     socket: &mut Socket,
     change: &Change,
     settings: &Settings,
     observed: &Observed,
     indexes: &mut HashMap<String, u32>,
-) -> Result<(), Error> {
-    match change {
+) -> Result<bool, Error> {
+    let made = match change {
         Change::Sysctl(wanted, _) => wanted.ensure().map(|_| ()),
         Change::CreateTunnel(tunnel) => create(socket, tunnel, settings, indexes),
         Change::ReplaceTunnel(tunnel, _, former) => {
@@ -170,7 +213,9 @@ fn make_device(
             None => Err(Error::new(format!("look up link {name}"), Errno::ENODEV)),
         },
         // A device that could not be made has been reported.
-        Change::SetMtu(name, ..) | Change::SetUp(name) if !indexes.contains_key(name) => Ok(()),
+        Change::SetMtu(name, ..) | Change::SetUp(name) if !indexes.contains_key(name) => {
+            return Ok(false);
+        }
         Change::SetMtu(name, mtu, _) => {
             let parent = observed.tunnels.get(name).and_then(|held| match &held.kind {
                 HeldKind::Vxlan { parent, .. } => Some(parent.as_str()),
@@ -180,7 +225,8 @@ fn make_device(
         }
         Change::SetUp(name) => socket.apply(&[link::set_up(name)]),
         _ => Ok(()),
-    }
+    };
+    made.map(|()| true)
 }
 
 fn create(

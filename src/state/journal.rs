@@ -8,6 +8,7 @@ use std::{
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
+    time::SystemTime,
 };
 
 use ipnetwork::IpNetwork;
@@ -110,6 +111,11 @@ impl Journal {
     pub fn read(&self, container_id: &str, ifname: &str) -> Option<Entry> {
         let entry = parse(&self.path(container_id, ifname))?;
         (entry.container_id == container_id && entry.ifname == ifname).then_some(entry)
+    }
+
+    /// When the entry of an attachment was written, which its ADD does.
+    pub fn written(&self, container_id: &str, ifname: &str) -> Option<SystemTime> {
+        fs::metadata(self.path(container_id, ifname)).and_then(|data| data.modified()).ok()
     }
 
     /// Forgets an attachment; one that is not there is success.

@@ -38,6 +38,8 @@ const RELEASE_LIMIT: Duration = Duration::from_secs(60);
 pub struct Collected {
     /// Network name.
     pub network: String,
+    /// `namespace/name` of the pod, where it is known.
+    pub pod: Option<String>,
     /// Container id, or `?` where a long alias hides it.
     pub container_id: String,
     /// Interface name.
@@ -230,6 +232,7 @@ impl Ground<'_> {
             }
             collected.push(Collected {
                 network: self.network.to_owned(),
+                pod: None,
                 container_id: lease.owner.container_id,
                 ifname: lease.owner.ifname.unwrap_or_else(|| "?".to_owned()),
                 host_link: None,
@@ -303,6 +306,7 @@ impl Ground<'_> {
         let ifname = entry.map(|entry| entry.ifname.clone());
         Collected {
             network: self.network.to_owned(),
+            pod: entry.and_then(Entry::pod),
             container_id: container_id
                 .or_else(|| named.as_ref().map(|named| named.container_id.clone()))
                 .unwrap_or_else(|| "?".to_owned()),

@@ -102,20 +102,27 @@ fn compare(
     Ok(())
 }
 
-/// Restores what is lacking; returns what failed.
-pub fn restore(host: &mut Socket, repairs: &[Repair]) -> Vec<Error> {
-    let mut errors = Vec::new();
-    let mut requests = Vec::new();
-    for repair in repairs {
+/// Restores what is lacking; returns what was not, each with its place in
+/// `repairs`, and without an error where a DEL took the link away meanwhile: that
+/// needs no repair any more.
+pub fn restore(host: &mut Socket, repairs: &[Repair]) -> Vec<(usize, Option<Error>)> {
+    let (mut failed, mut requests, mut places) = (Vec::new(), Vec::new(), Vec::new());
+    for (place, repair) in repairs.iter().enumerate() {
         match repair.request() {
-            Ok(request) => requests.extend(request),
-            Err(error) => errors.push(error),
+            Ok(Some(request)) => {
+                requests.push(request);
+                places.push(place);
+            }
+            Ok(None) => {}
+            Err(error) => failed.push((place, error)),
         }
     }
-    errors.extend(host.apply_all(&requests).into_iter().map(|failed| failed.error));
-    // What a DEL took away meanwhile needs no repair any more.
-    errors.retain(|error| !GONE.contains(&error.errno));
-    errors
+    let refused = host.apply_all(&requests).into_iter();
+    failed.extend(
+        refused.map(|failed| (places.get(failed.at).copied().unwrap_or_default(), failed.error)),
+    );
+    let told = |error: Error| (!GONE.contains(&error.errno)).then_some(error);
+    failed.into_iter().map(|(place, error)| (place, told(error))).collect()
 }
 
 /// A link that is not there, and a parameter of such a link.

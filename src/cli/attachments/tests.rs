@@ -50,8 +50,14 @@ fn links_are_found_by_their_mark_and_not_by_their_name() {
     crate::cli::pods::table(&joined).print(&mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     let cells: Vec<Vec<&str>> = text.lines().map(|l| l.split_whitespace().collect()).collect();
-    assert_eq!(cells[1], ["default/a", "a1", "eth0", "10.0.0.1", "calia1", "1450", "missing"]);
-    assert_eq!(cells[2], ["default/b", "b1", "eth0", "10.0.0.2", "other", "1400", "down"]);
+    assert_eq!(
+        cells[1],
+        ["default/a", "net", "a1", "eth0", "10.0.0.1", "calia1", "1450", "missing", "-"]
+    );
+    assert_eq!(
+        cells[2],
+        ["default/b", "net", "b1", "eth0", "10.0.0.2", "other", "1400", "down", "-"]
+    );
 }
 
 /// The container that a word means, or what is said instead.
@@ -88,6 +94,14 @@ fn a_pod_is_named_in_three_ways() {
     for word in ["", "b", "default/d", "10.0.0.4", "default"] {
         assert!(chosen(&pods, word).contains("no pod"), "{word}");
     }
+    for (word, meant) in [
+        ("b", "did you mean default/b?"),
+        ("default/bb", "did you mean default/b?"),
+        ("defalt/c", "did you mean default/c?"),
+    ] {
+        assert!(chosen(&pods, word).contains(meant), "{}", chosen(&pods, word));
+    }
+    assert!(!chosen(&pods, "nothing-like-it").contains("did you mean"));
     let ambiguous = chosen(&pods, "abc");
     for words in ["default/a abc1 eth0", "default/b abc123 net1", "3 attachments"] {
         assert!(ambiguous.contains(words), "{ambiguous}");

@@ -2,17 +2,19 @@
 
 use std::io;
 
+use serde_json::{Value, json};
+
 use super::{
     super::{
         Args, Console, Failure, Status, Subcommand,
         args::{Operands, Shape},
         failed,
     },
-    Node, Source, awaited, watch,
+    Line, Node, Source, awaited, encode, watch,
 };
 use crate::{
-    fabric::{Plan, apply::Refused},
-    net::{Error, Socket},
+    fabric::Plan,
+    net::Socket,
     verb::{
         fabric::require_same_fabric,
         repair::{self, TableRepair},
@@ -23,11 +25,12 @@ pub(in crate::cli) const SUBCOMMAND: Subcommand = Subcommand {
     name: "apply",
     summary: "make the routes to other nodes what they should be",
     help: "\
-Usage: manx apply [--watch | --undo] [--conf FILE] [--root DIR]
+Usage: manx apply [--watch | --undo] [--json] [--conf FILE] [--root DIR]
 
-Makes the changes that plan shows, prints each, and exits 0 if the node is then
-as it should be. What somebody else has is left alone and reported, and so are
-peers that cannot be reached. A peers file that is not valid changes nothing.
+Makes the changes that plan shows, prints each that was made, and exits 0 if the
+node is then as it should be. What somebody else has is left alone and reported,
+and so are peers that cannot be reached. A peers file that is not valid changes
+nothing.
 
   --watch      stay, and repair within milliseconds what others change; where
                there is no configuration yet, wait for one
@@ -36,10 +39,12 @@ peers that cannot be reached. A peers file that is not valid changes nothing.
                another network, with other settings, has pods there. Take the
                configuration out of /etc/cni/net.d first where a runtime asks
                for STATUS: that brings the fabric up again
+  --json       {\"changes\": [as of plan], \"unmade\": [the same], \"notes\": [],
+               \"errors\": []}; not with --watch
   --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d
   --root DIR   read files and state below DIR",
     shape: Shape {
-        flags: &["watch", "undo"],
+        flags: &["watch", "undo", "json"],
         values: &["conf", "root"],
         operands: Operands::AtMost(0),
     },
@@ -47,19 +52,25 @@ peers that cannot be reached. A peers file that is not valid changes nothing.
 };
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let json = args.flag("json");
     match (args.flag("undo"), args.flag("watch")) {
         (true, true) => Err(SUBCOMMAND.usage("--undo and --watch exclude each other")),
-        (true, false) => undo(&Node::read(args)?, console),
+        (_, true) if json => Err(SUBCOMMAND.usage("--watch and --json exclude each other")),
+        (true, false) => undo(&Node::read(args)?, json, console),
         (false, true) => watch::watch(&awaited::node(args, console), console),
-        (false, false) => apply(&Node::read(args)?, console),
+        (false, false) => apply(&Node::read(args)?, json, console),
     }
 }
 
-fn apply(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
+fn apply(node: &Node, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
     let report = pass(node, &mut Socket::open()?, Source::File)?;
-    let printed = print(console, &report.lines);
-    remark(console, &report.remarks())?;
-    printed?;
+    if json {
+        console.json(&report.encode())?;
+    } else {
+        let printed = print(console, &report.lines);
+        remark(console, &report.remarks())?;
+        printed?;
+    }
     Ok(if report.errors.is_empty() && report.whole { Status::Fine } else { Status::Failed })
 }
 
@@ -67,7 +78,9 @@ fn apply(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// What was changed, and what somebody else has.
-    pub(super) lines: Vec<String>,
+    pub(super) lines: Vec<Line>,
+    /// What was to be changed, and was not.
+    unmade: Vec<Line>,
     notes: Vec<String>,
     /// What is wrong with the configuration, and no change of the kernel mends.
     wrong: Vec<String>,
@@ -78,6 +91,25 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// The report for programs.
+    fn encode(&self) -> Value {
+        let notes = [self.wrong.clone(), self.notes.clone()].concat();
+        json!({
+            "changes": encode(&self.lines),
+            "unmade": encode(&self.unmade),
+            "notes": notes,
+            "errors": self.errors,
+        })
+    }
+
+    /// Tells that changes were not made after all.
+    fn take_back(&mut self, unmade: &[String]) {
+        let made = |line: &Line| !unmade.contains(&line.text);
+        let (lines, left) = std::mem::take(&mut self.lines).into_iter().partition(made);
+        self.lines = lines;
+        self.unmade.extend::<Vec<_>>(left);
+    }
+
     /// All there is to say beside what was changed.
     pub(super) fn remarks(&self) -> Vec<String> {
         let wrong = self.wrong.iter().map(|wrong| format!("error: {wrong}"));
@@ -93,27 +125,42 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
     let changes = node.compare(socket, source)?;
     let (lines, notes) = (changes.lines(), changes.notes());
     let wrong = changes.errors();
-    let mut report = Report { lines, notes, wrong, errors: Vec::new(), whole: true };
-    let outcome = changes.fabric.map(|pass| pass.carry_out(&node.ground(), &node.config, socket));
+    let mut report = Report { lines, notes, wrong, whole: true, ..Report::default() };
+    let mut unmade: Vec<String> = Vec::new();
+    let outcome = changes.fabric.map(|pass| {
+        let planned: Vec<String> = pass.plan.feasible().map(ToString::to_string).collect();
+        (planned, pass.carry_out(&node.ground(), &node.config, socket))
+    });
     match outcome {
-        Some(Ok(outcome)) => {
+        Some((_, Ok(outcome))) => {
             report.whole = outcome.wanting().is_empty();
             report.errors.extend(outcome.refused.iter().map(ToString::to_string));
             report.errors.extend(outcome.of_peers);
+            unmade.extend(outcome.unmade.iter().map(ToString::to_string));
         }
-        Some(Err(error)) => report.errors.push(error.to_string()),
+        Some((planned, Err(error))) => {
+            report.errors.push(error.to_string());
+            unmade.extend(planned);
+        }
         None => {}
     }
-    let unrestored = repair::restore(socket, &changes.repairs);
-    report.errors.extend(unrestored.iter().map(ToString::to_string));
-    let table = changes.table.as_ref().map_or(Ok(()), TableRepair::restore);
-    report.errors.extend(table.err().map(|error| error.to_string()));
+    for (place, error) in repair::restore(socket, &changes.repairs) {
+        report.errors.extend(error.map(|error| error.to_string()));
+        unmade.extend(changes.repairs.get(place).map(ToString::to_string));
+    }
+    if let Some(table) = &changes.table
+        && let Err(error) = table.restore()
+    {
+        report.errors.push(error.to_string());
+        unmade.push(table.to_string());
+    }
+    report.take_back(&unmade);
     Ok(report)
 }
 
 /// Prints lines at once.
-pub(super) fn print(console: &mut Console<'_>, lines: &[String]) -> io::Result<()> {
-    lines.iter().try_for_each(|line| console.line(line))?;
+pub(super) fn print(console: &mut Console<'_>, lines: &[Line]) -> io::Result<()> {
+    lines.iter().try_for_each(|line| console.line(&line.text))?;
     console.flush()
 }
 
@@ -122,42 +169,44 @@ pub(super) fn remark(console: &mut Console<'_>, lines: &[String]) -> io::Result<
     lines.iter().try_for_each(|line| console.remark(line))
 }
 
-fn undo(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
+fn undo(node: &Node, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
     let _lock = node.ground().lock()?;
-    let mut lines = Vec::new();
-    let mut errors = Vec::new();
+    let mut report = Report { whole: true, ..Report::default() };
     if node.has_fabric() {
         require_same_fabric(&node.config, &node.root)?;
-        (lines, errors) = undo_fabric(node)?;
+        undo_fabric(node, &mut report)?;
     } else {
-        let network = &node.config.name;
-        let words = "has no peersFile, and with it no routes to other nodes";
-        console.remark(format_args!("note: network {network} {words}"))?;
+        report.notes.extend(node.without_fabric());
     }
     if TableRepair::remove(&node.config.name)? {
-        lines.push(format!("- nftables table of network {}", node.config.name));
+        let object = format!("nftables table of network {}", node.config.name);
+        let json = json!({"action": "delete", "object": object, "before": "ours", "after": null});
+        report.lines.push(Line { text: format!("- {object}"), json });
     }
-    for line in lines {
-        console.line(line)?;
+    if json {
+        console.json(&report.encode())?;
+    } else {
+        print(console, &report.lines)?;
+        remark(console, &report.remarks())?;
     }
-    for error in &errors {
-        console.remark(format_args!("manx: {error}"))?;
-    }
-    Ok(if errors.is_empty() { Status::Fine } else { Status::Failed })
+    Ok(if report.errors.is_empty() { Status::Fine } else { Status::Failed })
 }
 
-/// Takes the fabric back and forgets it; what was done, and what failed.
-fn undo_fabric(node: &Node) -> Result<(Vec<String>, Vec<Error>), Failure> {
+/// Takes the fabric back and forgets it.
+fn undo_fabric(node: &Node, report: &mut Report) -> Result<(), Failure> {
     let (ground, settings) = (node.ground(), node.settings());
     let mut socket = Socket::open()?;
     let plan = Plan::undo(&mut socket, &settings, &ground.past(&node.config.name))?;
     ground.unsettle()?;
-    let Refused { node: mut errors, peers, .. } = plan.carry_out(&mut socket, &settings);
-    errors.extend(peers);
+    let refused = plan.carry_out(&mut socket, &settings);
     // What is left is remembered, so that it can be tried again.
-    if errors.is_empty() {
+    if refused.node.is_empty() && refused.peers.is_empty() {
         ground.forget_former(&node.config.name)?;
         ground.forget().map_err(|error| failed("forget what was applied", &error))?;
     }
-    Ok((plan.changes.iter().map(ToString::to_string).collect(), errors))
+    report.lines.extend(plan.changes.iter().map(Line::of));
+    let unmade: Vec<String> = refused.unmade.iter().map(ToString::to_string).collect();
+    report.take_back(&unmade);
+    report.errors.extend(refused.node.iter().chain(&refused.peers).map(ToString::to_string));
+    Ok(())
 }

@@ -10,8 +10,10 @@ mod watch;
 
 use std::path::PathBuf;
 
+use serde_json::Value;
+
 use super::{
-    Args, Failure,
+    Args, Failure, attachments,
     conflist::{self, DIRECTORY},
 };
 use crate::{
@@ -40,6 +42,8 @@ pub(super) struct Changes {
     fabric: Option<Pass>,
     repairs: Vec<Repair>,
     table: Option<TableRepair>,
+    /// Why there is no fabric.
+    without: Option<String>,
     misfits: Vec<Misfit>,
 }
 
@@ -57,6 +61,7 @@ impl Node {
     /// directory that is ours.
     pub(super) fn read(args: &Args) -> Result<Self, Failure> {
         let root = args.root();
+        attachments::require_readable(&root)?;
         let path = match args.value("conf") {
             Some(path) => PathBuf::from(path),
             None => conflist::ours(&root.path(DIRECTORY))?,
@@ -94,30 +99,65 @@ impl Node {
         let repairs = repair::lacking(&self.root, socket)?;
         let stamp = fabric.as_ref().map(|fabric| &fabric.stamp);
         let table = TableRepair::lacking(&self.config, &self.root, stamp)?;
-        Ok(Changes { fabric, repairs, table, misfits: misfits.unwrap_or_default() })
+        let misfits = misfits.unwrap_or_default();
+        Ok(Changes { fabric, repairs, table, without: self.without_fabric(), misfits })
     }
+
+    /// Says that a configuration asks for no routes to other nodes: who expects
+    /// some should not have to guess.
+    fn without_fabric(&self) -> Option<String> {
+        if self.peers_file.is_some() {
+            return None;
+        }
+        let network = &self.config.name;
+        let mut words =
+            format!("network {network} has no peersFile, and with it no routes to other nodes");
+        if self.has_fabric() {
+            words += "; those of its former configuration go with manx apply --undo";
+        }
+        Some(words)
+    }
+}
+
+/// A change as it is told.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Line {
+    /// The line of the diff.
+    text: String,
+    json: Value,
+}
+
+impl Line {
+    fn of(change: &Change) -> Self {
+        Self { text: change.to_string(), json: change.encode() }
+    }
+
+    fn of_repair(repair: &Repair) -> Self {
+        Self { text: repair.to_string(), json: repair.encode() }
+    }
+
+    fn of_table(table: &TableRepair) -> Self {
+        Self { text: table.to_string(), json: table.encode() }
+    }
+}
+
+/// The changes for programs.
+fn encode(lines: &[Line]) -> Vec<&Value> {
+    lines.iter().map(|line| &line.json).collect()
 }
 
 impl Changes {
     /// The lines of the diff.
-    fn lines(&self) -> Vec<String> {
-        let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes);
-        let repairs = self.repairs.iter().map(ToString::to_string);
-        fabric
-            .map(ToString::to_string)
-            .chain(repairs)
-            .chain(self.table.iter().map(ToString::to_string))
-            .collect()
+    fn lines(&self) -> Vec<Line> {
+        let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes).map(Line::of);
+        let repairs = self.repairs.iter().map(Line::of_repair);
+        fabric.chain(repairs).chain(self.table.iter().map(Line::of_table)).collect()
     }
 
-    /// The changes as JSON.
-    fn encode(&self) -> Vec<serde_json::Value> {
-        let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes);
-        fabric
-            .map(Change::encode)
-            .chain(self.repairs.iter().map(Repair::encode))
-            .chain(self.table.iter().map(TableRepair::encode))
-            .collect()
+    /// Whether something is wanting that no change can give: apply would fail.
+    fn wants(&self) -> bool {
+        let mut desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
+        desired.any(|desired| !desired.unfit.is_empty() || !desired.wanting.is_empty())
     }
 
     /// What apply cannot mend.
@@ -129,6 +169,6 @@ impl Changes {
     /// What an operator should know besides.
     fn notes(&self) -> Vec<String> {
         let desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
-        desired.flat_map(Desired::told).cloned().collect()
+        desired.flat_map(Desired::told).chain(&self.without).cloned().collect()
     }
 }

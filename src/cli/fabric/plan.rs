@@ -8,7 +8,7 @@ use super::{
         Args, Console, Failure, Status, Subcommand,
         args::{Operands, Shape},
     },
-    Node, Source,
+    Line, Node, Source, encode,
 };
 use crate::net::Socket;
 
@@ -20,7 +20,9 @@ Usage: manx plan [--json] [--conf FILE] [--root DIR]
 
 Compares the kernel with what the configuration, its peers file and the live
 attachments ask for, and changes nothing. Exits 0 if there is nothing to change,
-3 if there is, and for ranges of ipam that are not this node's.
+3 if there is, where apply would leave something wanting (a peer that cannot be
+reached), and for ranges of ipam that are not this node's. One line for each
+change goes to stdout, notes and a summary to stderr.
 
   + something to make     - something of ours to remove
   ~ something to change   ! something that somebody else has: it stays
@@ -35,14 +37,13 @@ attachments ask for, and changes nothing. Exits 0 if there is nothing to change,
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let changes = Node::read(args)?.compare(&mut Socket::open()?, Source::File)?;
-    let errors = changes.errors();
+    let (lines, errors) = (changes.lines(), changes.errors());
     if args.flag("json") {
         let notes = [errors.clone(), changes.notes()].concat();
-        let document = json!({"changes": changes.encode(), "notes": notes});
-        console.json(&document)?;
+        console.json(&json!({"changes": encode(&lines), "notes": notes}))?;
     } else {
-        for line in changes.lines() {
-            console.line(line)?;
+        for line in &lines {
+            console.line(&line.text)?;
         }
         for error in &errors {
             console.remark(format_args!("error: {error}"))?;
@@ -50,10 +51,42 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         for note in changes.notes() {
             console.remark(format_args!("note: {note}"))?;
         }
+        console.remark(summary(&lines))?;
     }
-    Ok(if changes.lines().is_empty() && errors.is_empty() {
-        Status::Fine
-    } else {
-        Status::Findings
-    })
+    let settled = lines.is_empty() && errors.is_empty() && !changes.wants();
+    Ok(if settled { Status::Fine } else { Status::Findings })
+}
+
+/// How many changes of each kind there are.
+fn summary(lines: &[Line]) -> String {
+    if lines.is_empty() {
+        return "nothing to change".to_owned();
+    }
+    let count = |sign| lines.iter().filter(|line| line.text.starts_with(sign)).count();
+    let kinds = [
+        (count('+'), "to make"),
+        (count('~'), "to change"),
+        (count('-'), "to remove"),
+        (count('!'), "left to others"),
+    ];
+    let told = kinds.iter().filter(|(count, _)| *count > 0);
+    told.map(|(count, kind)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_summary_counts_what_there_is() {
+        let lines = |signs: &str| -> Vec<Line> {
+            let line = |sign| Line { text: format!("{sign} object: x"), json: Value::Null };
+            signs.chars().map(line).collect()
+        };
+        assert_eq!(summary(&lines("")), "nothing to change");
+        assert_eq!(summary(&lines("++~")), "2 to make, 1 to change");
+        assert_eq!(summary(&lines("-!")), "1 to remove, 1 left to others");
+    }
 }

@@ -19,7 +19,7 @@ use nix::{
 
 use super::{
     super::{Console, Failure, Status, failed},
-    Node, Source,
+    Line, Node, Source,
     apply::{Report, pass, print, remark},
     files::Files,
     pace::Pace,
@@ -65,7 +65,7 @@ pub(super) fn watch(node: &Node, console: &mut Console<'_>) -> Result<Status, Fa
 /// What was said last, which is not said again pass after pass.
 #[derive(Default)]
 struct Told {
-    lines: Vec<String>,
+    lines: Vec<Line>,
     remarks: Vec<String>,
 }
 

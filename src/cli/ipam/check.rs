@@ -9,7 +9,7 @@ use crate::{
 };
 
 pub(super) fn check(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let audit = look(args, args.flag("fix"))?;
+    let audit = look(args, true)?;
     if args.flag("json") {
         console.json(&encode(&audit))?;
     } else {

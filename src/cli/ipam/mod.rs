@@ -3,8 +3,6 @@
 mod check;
 mod show;
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::{
@@ -27,8 +25,8 @@ Usage: manx ipam show [--json] [OPTION…]
 show lists each range with its size, what is used and free, its oldest lease
 and how many leases seem to be nobody's. check compares leases with the
 attachments of this node; it ends with 3 where they do not agree. An ADD that
-is under way is waited for. For pools of manx-ipam and of host-local, also where
-another plugin, such as bridge, has its addresses from them.
+is under way is waited for. For pools of manx-ipam and of host-local; show also
+where another plugin, such as bridge, has its addresses from them.
 
   --fix        release leases that no attachment has, and lease the addresses
                of attachments that nobody leased
@@ -36,7 +34,8 @@ another plugin, such as bridge, has its addresses from them.
                else the first with such a pool
   --json       show: {\"network\", \"directory\", \"ranges\": [{\"set\", \"subnet\",
                \"first\", \"last\", \"size\", \"used\", \"free\", \"leaked\", \"oldest\":
-               {\"address\", \"containerID\", \"ifname\", \"ageSeconds\"}}]}
+               {\"address\", \"containerID\", \"ifname\", \"ageSeconds\"}}]};
+               size and free are at most 9007199254740991 (2^53 - 1)
                check: {\"network\", \"directory\", \"findings\": [{\"id\", \"address\",
                \"containerID\", \"ifname\", \"fixed\", \"message\", \"fix\"}]}
   --root DIR   use the state below DIR",
@@ -57,47 +56,23 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     }
 }
 
-/// Looks at the pool of the configuration that the options name.
-fn look(args: &Args, fix: bool) -> Result<Audit, Failure> {
+/// Looks at the pool of the configuration that the options name: to check it, one
+/// of ours, for whose leases are in use by another plugin's links nothing tells.
+fn look(args: &Args, check: bool) -> Result<Audit, Failure> {
     let root = args.root();
+    let directory = root.path(DIRECTORY);
     let path = match args.value("conf") {
         Some(path) => path.into(),
-        None => conflist::with_pool(&root.path(DIRECTORY))?,
+        None if check => conflist::ours(&directory)?,
+        None => conflist::with_pool(&directory)?,
     };
-    let (mut document, config) = conflist::pool(&path)?;
+    let read = if check { conflist::plugin } else { conflist::pool };
+    let (mut document, config) = read(&path)?;
     super::attachments::require_readable(&root)?;
-    Ok(audit(&root, &mut document, &config, fix)?)
+    Ok(audit(&root, &mut document, &config, args.flag("fix"))?)
 }
 
 /// An attachment's keys in JSON.
 fn keys(owner: &Owner) -> Value {
     json!({"containerID": owner.container_id, "ifname": owner.ifname})
-}
-
-/// A length of time in its two largest units.
-fn in_words(age: Duration) -> String {
-    let seconds = age.as_secs();
-    let parts = [(seconds / 86400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m")];
-    let mut words: Vec<String> = parts
-        .iter()
-        .skip_while(|(count, _)| *count == 0)
-        .map(|(count, unit)| format!("{count}{unit}"))
-        .collect();
-    words.push(format!("{}s", seconds % 60));
-    words.truncate(2);
-    words.concat()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ages_are_told_in_two_units() {
-        for (seconds, words) in
-            [(0, "0s"), (59, "59s"), (61, "1m1s"), (3600, "1h0m"), (90061, "1d1h")]
-        {
-            assert_eq!(in_words(Duration::from_secs(seconds)), words);
-        }
-    }
 }

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Args, Console, Failure, Status, in_words, keys, look};
+use super::{Args, Console, Failure, Status, keys, look};
 use crate::{
-    cli::table::Table,
+    cli::{age::in_words, table::Table},
     verb::{Audit, RangeUse},
 };
 
@@ -35,6 +35,10 @@ pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Fai
     Ok(Status::Fine)
 }
 
+/// Readers of JSON keep integers exactly up to 2^53 - 1 (RFC 8259, 6); sizes of IPv6
+/// ranges end there.
+const JSON_INTEGER_MAX: u64 = (1 << 53) - 1;
+
 fn encode(audit: &Audit) -> Value {
     json!({
         "network": audit.network,
@@ -44,8 +48,7 @@ fn encode(audit: &Audit) -> Value {
 }
 
 fn range(range: &RangeUse) -> Value {
-    // JSON's numbers end before IPv6's do.
-    let count = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+    let count = |number: u128| u64::try_from(number).unwrap_or(u64::MAX).min(JSON_INTEGER_MAX);
     let (first, last) = range.range.ends();
     let oldest = range.oldest.as_ref().map(|(lease, age)| {
         let mut oldest = keys(&lease.owner);

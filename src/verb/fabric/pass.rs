@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::{
     cni::{Config, Document, Error},
     fabric::{
-        Peers, Plan, Settings,
+        Change, Peers, Plan, Settings,
         apply::Refused,
         digest::{self, Scope},
         pools::{Cidrs, Misfit},
@@ -43,6 +43,8 @@ pub struct Outcome {
     pub refused: Vec<Error>,
     /// What it refused of single peers: part of what is wanting.
     pub of_peers: Vec<String>,
+    /// The changes that were not made.
+    pub unmade: Vec<Change>,
     /// What an operator should know besides, and was not told yet.
     pub(super) notes: Vec<String>,
     /// The part of what is wanting that was not told yet.
@@ -148,7 +150,7 @@ impl Pass {
         }
         let refused = plan.carry_out(host, &Settings::of_config(config));
         let Trouble { reasons, of_node } = Trouble::of(&plan, &refused);
-        let Refused { node, peers, .. } = refused;
+        let Refused { node, peers, unmade, .. } = refused;
         let of_peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let is_news = |text: &&String| !stamp.told.contains(text);
         let notes: Vec<String> = plan.desired.notes.iter().filter(is_news).cloned().collect();
@@ -170,7 +172,7 @@ impl Pass {
             .then(|| digest::of_observed(&plan.observed, config.fabric.protocol));
         ground.note(&stamp, file.as_deref())?;
         let refused = node.into_iter().map(kernel).collect();
-        Ok(Outcome { stamp, refused, of_peers, notes, news })
+        Ok(Outcome { stamp, refused, of_peers, unmade, notes, news })
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{Pool, builtin::range_sets, has_attachment, has_store, placeholder};
+use super::{PLUGIN_TYPES, Pool, builtin::range_sets, has_attachment, has_store, placeholder};
 use crate::{
     cni::{Args, Code, Config, Document, Error, conf::IpamKeys},
     ipam::{Lease, Owner, Range, store},
@@ -147,7 +147,9 @@ pub fn audit(
     let leases = store::leases(pool.directory());
     let attachments = Attachments::read(&config.name, &journal)?;
     let in_range = |address| sets.iter().any(|set| set.range_of(address).is_some());
-    let mut findings = attachments.compare(&leases, pool.is_shared(), in_range)?;
+    // Of another plugin's links nothing tells whether they are alive.
+    let shared = pool.is_shared() || !PLUGIN_TYPES.contains(&config.plugin_type.as_str());
+    let mut findings = attachments.compare(&leases, shared, in_range)?;
     if fix && !findings.is_empty() {
         mend(&pool, &mut findings)?;
     }
