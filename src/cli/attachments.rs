@@ -28,6 +28,9 @@ use super::{Failure, nearest};
 /// As many pods are suggested at most.
 const SUGGESTIONS_MAX: usize = 3;
 
+/// What is said of an attachment without a link.
+pub(super) const DEAD: &str = "it is dead; manx gc --dry-run shows what it left";
+
 /// Stands for what nothing tells of a link that is in no journal.
 const UNKNOWN: &str = "?";
 

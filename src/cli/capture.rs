@@ -10,7 +10,7 @@ use std::{
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    attachments::{self, Attachment},
+    attachments::{self, Attachment, DEAD},
 };
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
@@ -52,7 +52,7 @@ fn run(args: &Args, _: &mut Console<'_>) -> Result<Status, Failure> {
         chosen.map_err(|ambiguous| SUBCOMMAND.usage(&ambiguous))??;
     let Some(link) = link else {
         let name = &entry.host_link;
-        return Err(Failure::Failed(format!("the pod's host link {name} is gone; see manx pods")));
+        return Err(Failure::Failed(format!("the pod's host link {name} is gone: {DEAD}")));
     };
     Err(tcpdump(&link.name, filter))
 }

@@ -6,7 +6,7 @@ use std::{ffi::OsString, fs, io, os::unix::process::CommandExt, process::Command
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    attachments::{self, Attachment},
+    attachments::{self, Attachment, DEAD},
 };
 use crate::{
     net::{
@@ -55,11 +55,12 @@ fn run(args: &Args, _: &mut Console<'_>) -> Result<Status, Failure> {
         chosen.map_err(|ambiguous| SUBCOMMAND.usage(&ambiguous))??;
     let name = &entry.host_link;
     let Some(link) = link else {
-        return Err(Failure::Failed(format!("the pod's host link {name} is gone; see manx pods")));
+        return Err(Failure::Failed(format!("the pod's host link {name} is gone: {DEAD}")));
     };
     if !noted {
         let words = "is in no journal, so that nothing tells the pod's namespace";
-        return Err(Failure::Failed(format!("{name} {words}; see manx capture --help")));
+        let next = "manx capture works without it";
+        return Err(Failure::Failed(format!("{name} {words}; {next}")));
     }
     let namespace = namespace(entry)?;
     confirm(&namespace, entry, link)?;
@@ -90,9 +91,12 @@ pub(super) fn replace_process(program: &OsString, arguments: &[OsString]) -> Fai
     let error = Command::new(program).args(arguments).exec();
     let name = program.to_string_lossy();
     match error.kind() {
-        io::ErrorKind::NotFound => {
-            Failure::NotRun(NOT_FOUND, format!("exec: {name}: no such command on this node"))
-        }
+        io::ErrorKind::NotFound => Failure::NotRun(
+            NOT_FOUND,
+            format!(
+                "exec: {name}: no such command on this node; install it here, or give its path"
+            ),
+        ),
         _ => Failure::NotRun(NOT_EXECUTABLE, format!("exec: {name}: {error}")),
     }
 }

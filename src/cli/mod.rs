@@ -28,6 +28,7 @@ use std::{ffi::OsString, fmt, io, process::ExitCode};
 
 use args::{Args, Shape};
 use console::Console;
+use nix::errno::Errno;
 
 use crate::cni;
 
@@ -182,13 +183,29 @@ impl From<cni::Error> for Failure {
 
 impl From<crate::net::Error> for Failure {
     fn from(error: crate::net::Error) -> Self {
-        Self::Failed(error.to_string())
+        Self::Failed(refused(&error))
     }
 }
 
 /// A failure of the file system.
 fn failed(what: impl fmt::Display, error: &io::Error) -> Failure {
-    Failure::Failed(format!("{what}: {error}"))
+    let next = match error.kind() {
+        io::ErrorKind::PermissionDenied => "; run as root",
+        io::ErrorKind::StorageFull => "; make room on that file system",
+        io::ErrorKind::ReadOnlyFilesystem => "; that file system is mounted read-only",
+        io::ErrorKind::NotFound => "; give the path of a file that is there",
+        _ => "",
+    };
+    Failure::Failed(format!("{what}: {error}{next}"))
+}
+
+/// What the kernel refused of a request, and who may make it.
+fn refused(error: &crate::net::Error) -> String {
+    let next = match error.errno {
+        Errno::EPERM | Errno::EACCES => "; run as root",
+        _ => "",
+    };
+    format!("{error}{next}")
 }
 
 #[cfg(test)]

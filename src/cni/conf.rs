@@ -168,7 +168,7 @@ impl Document {
             Some(Value::String(text)) => Version::parse(text),
             Some(other) => {
                 let msg = format!("cniVersion is no string: {}", shown(other));
-                Err(Error::new(Code::DECODE, msg))
+                Err(Error::new(Code::DECODE, msg).details("give it in quotes, such as \"1.1.0\""))
             }
         }
     }

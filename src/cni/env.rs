@@ -111,6 +111,7 @@ impl Environment {
         let text = |name: &str| {
             lookup(name).unwrap_or_default().into_string().map_err(|value| {
                 Error::new(Code::INVALID_ENVIRONMENT, format!("{name}={value:?} is not UTF-8"))
+                    .details("the container runtime sets this variable: see its configuration")
             })
         };
         let command = text("CNI_COMMAND")?;

@@ -101,7 +101,10 @@ pub fn run(
         return Err(newest(ipam::itself(msg)));
     }
     let bytes = stdin().map_err(|error| {
-        newest(Error::new(Code::IO, format!("read the configuration from stdin: {error}")))
+        let msg = format!("read the configuration from stdin: {error}");
+        newest(
+            Error::new(Code::IO, msg).details("the runtime writes it there: call the plugin again"),
+        )
     })?;
     let mut document = Document::parse(bytes).map_err(newest)?;
     let version = document.version();
@@ -256,7 +259,9 @@ fn kernel(error: net::Error) -> Error {
             "something removed it meanwhile: see which daemon manages links on this node (networkctl, \
              nmcli device; manx install tells them to leave these alone)"
         }
-        Errno::ENOBUFS | Errno::ENOMEM => "the kernel lacks memory for it: see free -m, dmesg",
+        Errno::ENOBUFS | Errno::ENOMEM => {
+            "the kernel lacks memory for it: see free -m, and memory.max of the runtime's cgroup"
+        }
         _ => "compare with what is there: ip -d link, ip address, ip route show table all",
     };
     Error::new(Code::KERNEL, error.to_string()).details(hint)

@@ -87,7 +87,7 @@ fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
     }
     let given = args.value("peers").map(Path::new);
     let Some(path) = given.or(node.peers_file.as_deref()) else {
-        let why = "the configuration names no peersFile, nor did --peers";
+        let why = "the configuration names no peersFile: give the list of nodes with --peers FILE";
         return Err(Failure::Failed(why.to_owned()));
     };
     let mut socket = Socket::open()?;

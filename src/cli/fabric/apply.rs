@@ -8,7 +8,7 @@ use super::{
     super::{
         Args, Console, Failure, Status, Subcommand,
         args::{Operands, Shape},
-        failed,
+        failed, refused,
     },
     Line, Node, Source, awaited, encode, watch,
 };
@@ -145,7 +145,7 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
         None => {}
     }
     for (place, error) in repair::restore(socket, &changes.repairs) {
-        report.errors.extend(error.map(|error| error.to_string()));
+        report.errors.extend(error.map(|error| refused(&error)));
         unmade.extend(changes.repairs.get(place).map(ToString::to_string));
     }
     if let Some(table) = &changes.table
@@ -198,15 +198,15 @@ fn undo_fabric(node: &Node, report: &mut Report) -> Result<(), Failure> {
     let mut socket = Socket::open()?;
     let plan = Plan::undo(&mut socket, &settings, &ground.past(&node.config.name))?;
     ground.unsettle()?;
-    let refused = plan.carry_out(&mut socket, &settings);
+    let taken = plan.carry_out(&mut socket, &settings);
     // What is left is remembered, so that it can be tried again.
-    if refused.node.is_empty() && refused.peers.is_empty() {
+    if taken.node.is_empty() && taken.peers.is_empty() {
         ground.forget_former(&node.config.name)?;
         ground.forget().map_err(|error| failed("forget what was applied", &error))?;
     }
     report.lines.extend(plan.changes.iter().map(Line::of));
-    let unmade: Vec<String> = refused.unmade.iter().map(ToString::to_string).collect();
+    let unmade: Vec<String> = taken.unmade.iter().map(ToString::to_string).collect();
     report.take_back(&unmade);
-    report.errors.extend(refused.node.iter().chain(&refused.peers).map(ToString::to_string));
+    report.errors.extend(taken.node.iter().chain(&taken.peers).map(refused));
     Ok(())
 }

@@ -106,7 +106,8 @@ impl<'a> Node<'a> {
             None => Err(Error::new(
                 Code::DECODE,
                 format!("result: {} is not an object", json::shown(value)),
-            )),
+            )
+            .details("the plugin that gave this result is at fault, or its configuration")),
         }
     }
 
