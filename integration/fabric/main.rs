@@ -21,6 +21,7 @@ mod cluster;
 mod conflict;
 mod examples;
 mod fallback;
+mod firewall;
 mod idle;
 mod interop;
 mod killed;

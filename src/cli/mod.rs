@@ -14,6 +14,7 @@ mod console;
 mod exec;
 mod export;
 mod fabric;
+mod forward;
 mod gc;
 mod help;
 mod install;

@@ -31,6 +31,12 @@ impl Request {
         Self { kind, flags, family: NFPROTO_INET, attributes, object: object.into() }
     }
 
+    /// The same about something of another family.
+    pub(super) fn of_family(mut self, family: u8) -> Self {
+        self.family = family;
+        self
+    }
+
     /// The question for the number that grows with each change of the rule set.
     pub(super) fn generation() -> Self {
         Self {

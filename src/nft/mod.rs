@@ -17,6 +17,7 @@ mod abi;
 mod attribute;
 mod error;
 mod expression;
+pub mod forward;
 mod interval;
 mod message;
 mod monitor;

@@ -48,6 +48,11 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    /// Whether the rule set changed under way.
+    pub(super) fn is_torn(&self) -> bool {
+        self.torn
+    }
+
     /// Whether the reply is whole and of `generation`.
     pub(super) fn is_of(&self, generation: u32) -> bool {
         let low_half = (generation & 0xffff) as u16;

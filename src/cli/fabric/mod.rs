@@ -166,6 +166,11 @@ impl Changes {
         misfits.map(|misfit| format!("{misfit}: {}", misfit.fix())).collect()
     }
 
+    /// Whether this node's own pods have IPv6.
+    fn serves_ipv6(&self) -> bool {
+        self.fabric.as_ref().is_some_and(|pass| pass.stamp.serves_ipv6)
+    }
+
     /// What an operator should know besides.
     fn notes(&self) -> Vec<String> {
         let desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);

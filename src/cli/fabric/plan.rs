@@ -7,6 +7,7 @@ use super::{
     super::{
         Args, Console, Failure, Status, Subcommand,
         args::{Operands, Shape},
+        forward,
     },
     Line, Node, Source, encode,
 };
@@ -22,7 +23,8 @@ Compares the kernel with what the configuration, its peers file and the live
 attachments ask for, and changes nothing. Exits 0 if there is nothing to change,
 3 if there is, where apply would leave something wanting (a peer that cannot be
 reached), and for ranges of ipam that are not this node's. One line for each
-change goes to stdout, notes and a summary to stderr.
+change goes to stdout; notes, a summary, and a warning of a firewall that does
+not forward the pods' packets go to stderr.
 
   + something to make     - something of ours to remove
   ~ something to change   ! something that somebody else has: it stays
@@ -36,10 +38,17 @@ change goes to stdout, notes and a summary to stderr.
 };
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let changes = Node::read(args)?.compare(&mut Socket::open()?, Source::File)?;
+    let node = Node::read(args)?;
+    let changes = node.compare(&mut Socket::open()?, Source::File)?;
     let (lines, errors) = (changes.lines(), changes.errors());
+    let firewall = forward::look(&node.config, changes.serves_ipv6());
+    let (warnings, doubts): (Vec<_>, Vec<_>) = firewall.into_iter().partition(|told| told.certain);
+    let warning = |told: forward::Told| format!("{}; fix: {}", told.message, told.fix);
+    let warnings: Vec<String> = warnings.into_iter().map(warning).collect();
+    let doubts = doubts.into_iter().map(|told| told.message);
+    let notes: Vec<String> = changes.notes().into_iter().chain(doubts).collect();
     if args.flag("json") {
-        let notes = [errors.clone(), changes.notes()].concat();
+        let notes = [errors.clone(), warnings, notes].concat();
         console.json(&json!({"changes": encode(&lines), "notes": notes}))?;
     } else {
         for line in &lines {
@@ -48,7 +57,10 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         for error in &errors {
             console.remark(format_args!("error: {error}"))?;
         }
-        for note in changes.notes() {
+        for warning in &warnings {
+            console.remark(format_args!("warning: {warning}"))?;
+        }
+        for note in &notes {
             console.remark(format_args!("note: {note}"))?;
         }
         console.remark(summary(&lines))?;

@@ -22,7 +22,7 @@ use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
     attachments::unreadable,
-    conflist,
+    conflist, forward,
     table::Table,
 };
 pub(super) use finding::{Finding, Severity};
@@ -39,8 +39,9 @@ Usage: manx validate [FILE|DIR] [--conf FILE] [--bin DIR] [--json] [--root DIR]
 Reads one configuration, or all .conf, .conflist and .json files of a directory
 (/etc/cni/net.d) in the order in which runtimes do, and says which one counts.
 Reads the peers files that they name, and runs each plugin that they name with
-VERSION, which tells what it speaks and does nothing. Exit status 3 where there
-are warnings or errors.
+VERSION, which tells what it speaks and does nothing. Looks whether the node's
+firewall forwards the pods' packets (nf_tables, and iptables-legacy by its own
+tool). Exit status 3 where there are warnings or errors.
 
   --conf FILE  the same as FILE
   --bin DIR    where plugins are (CNI_PATH, else /opt/cni/bin)
@@ -123,10 +124,23 @@ fn all(
             compare(linted, before, other, &mut own);
         }
         peers::compare(linted, root, &peers, &mut own);
+        firewall(linted, &mut own);
         findings.extend(own.all);
         findings.extend(linted.findings.iter().cloned());
     }
     Ok(findings)
+}
+
+/// Says what this node's firewall does with the packets of a file's pods.
+fn firewall(linted: &Linted, findings: &mut finding::Findings) {
+    for ours in &linted.ours {
+        for told in forward::look(&ours.config, false) {
+            match told.certain {
+                true => findings.warning("", told.message, told.fix),
+                false => findings.info("", told.message),
+            }
+        }
+    }
 }
 
 /// Says what a file has in common with an earlier one. Networks of one name

@@ -16,10 +16,10 @@ use nix::sched::{CloneFlags, setns, unshare};
 use super::Masquerade;
 
 /// A network namespace, gone when this and everything in it is.
-struct Namespace(File);
+pub(super) struct Namespace(File);
 
 impl Namespace {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         thread::scope(|scope| {
             let made = scope.spawn(|| {
                 unshare(CloneFlags::CLONE_NEWNET).expect("run the tests under `unshare -rn`");
@@ -30,7 +30,7 @@ impl Namespace {
     }
 
     /// Runs `what` on a thread within the namespace.
-    fn run<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+    pub(super) fn run<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
         thread::scope(|scope| {
             let within = scope.spawn(|| {
                 setns(&self.0, CloneFlags::CLONE_NEWNET).unwrap();
@@ -41,7 +41,7 @@ impl Namespace {
     }
 
     /// What a command says within the namespace. Words are separated by blanks.
-    fn command(&self, line: &str) -> String {
+    pub(super) fn command(&self, line: &str) -> String {
         self.run(|| {
             let mut words = line.split_whitespace();
             let output = Command::new(words.next().unwrap()).args(words).output().unwrap();
@@ -52,7 +52,7 @@ impl Namespace {
     }
 
     /// `nft -f -` with a text.
-    fn load(&self, text: &str) {
+    pub(super) fn load(&self, text: &str) {
         assert!(!self.refuses(text), "nft refuses:\n{text}");
     }
 

@@ -1,0 +1,155 @@
+//! The text that `iptables-save` prints, as far as forwarding goes.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    convert::Infallible,
+};
+
+use super::{Barrier, Base, Links, Maker, Pattern, Rule, Test, Verdict, walk};
+
+/// Reads what `iptables-legacy-save` or `ip6tables-legacy-save` printed: the
+/// chains of the hook forward that drop pods' packets, or may.
+pub fn of_save(text: &str, ipv6: bool, links: &Links<'_>) -> Vec<Barrier> {
+    let mut barriers = Vec::new();
+    for (table, chains) in tables(text) {
+        let Some(forward) = chains.get("FORWARD") else { continue };
+        let base = Base {
+            family: if ipv6 { "ip6" } else { "ip" },
+            table,
+            chain: "FORWARD".to_owned(),
+            drops: forward.drops,
+        };
+        let maker = maker(chains.keys().map(String::as_str), true);
+        let mut rules = |name: &str| {
+            Ok::<_, Infallible>(
+                chains.get(name).map(|chain| chain.rules.clone()).unwrap_or_default(),
+            )
+        };
+        let Ok(barrier) = walk::judge(&base, ipv6, maker, links, &mut rules);
+        barriers.extend(barrier);
+    }
+    barriers
+}
+
+/// Who made a table of iptables' with these chains.
+pub(super) fn maker<'a>(mut chains: impl Iterator<Item = &'a str>, legacy: bool) -> Maker {
+    let telling = |name: &str| match name {
+        "DOCKER-USER" => Some(Maker::Docker),
+        "ufw-user-forward" | "ufw6-user-forward" => Some(Maker::Ufw),
+        _ if name.starts_with("FWDI_") => Some(Maker::Firewalld),
+        _ => None,
+    };
+    chains.find_map(telling).unwrap_or(Maker::Iptables { legacy })
+}
+
+#[derive(Default)]
+struct Chain {
+    drops: bool,
+    rules: Vec<Rule>,
+}
+
+fn tables(text: &str) -> BTreeMap<String, HashMap<String, Chain>> {
+    let mut tables: BTreeMap<String, HashMap<String, Chain>> = BTreeMap::new();
+    let mut table = String::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix('*') {
+            table = name.trim().to_owned();
+        } else if let Some(chain) = line.strip_prefix(':') {
+            let mut words = chain.split_whitespace();
+            let name = words.next().unwrap_or_default().to_owned();
+            let drops = words.next() == Some("DROP");
+            tables.entry(table.clone()).or_default().entry(name).or_default().drops = drops;
+        } else if line.starts_with("-A ") {
+            let words = words(line);
+            let name = words.get(1).cloned().unwrap_or_default();
+            let rules =
+                &mut tables.entry(table.clone()).or_default().entry(name).or_default().rules;
+            rules.push(rule(rules.len() + 1, words.get(2..).unwrap_or_default()));
+        }
+    }
+    tables
+}
+
+/// Words as iptables-save quotes them.
+fn words(line: &str) -> Vec<String> {
+    let (mut words, mut word, mut quoted) = (Vec::new(), String::new(), false);
+    let mut letters = line.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\\' => word.extend(letters.next()),
+            '"' => quoted = !quoted,
+            ' ' if !quoted => {
+                if !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+            }
+            letter => word.push(letter),
+        }
+    }
+    words.push(word);
+    words
+}
+
+fn rule(number: usize, words: &[String]) -> Rule {
+    let mut rule = Rule { number, tests: Vec::new(), verdict: Verdict::Continue };
+    let (mut negated, mut rest) = (false, words.iter().map(String::as_str));
+    while let Some(word) = rest.next() {
+        let mut value = || rest.next().unwrap_or_default().to_owned();
+        match word {
+            "!" => {
+                negated = true;
+                continue;
+            }
+            "-i" | "-o" => {
+                let name = value();
+                let (text, open) = match name.strip_suffix('+') {
+                    Some(text) => (text.to_owned(), true),
+                    None => (name, false),
+                };
+                let patterns = vec![Pattern { text, open }];
+                rule.tests.push(Test::Name { incoming: word == "-i", patterns, negated });
+            }
+            "--ctstate" | "--state" => {
+                let states = value();
+                let has = |name| states.split(',').any(|state| state == name) != negated;
+                let (new, established) = (has("NEW"), has("ESTABLISHED"));
+                rule.tests.push(Test::State { new, established });
+            }
+            "--comment" => drop(value()),
+            // What a module asks follows.
+            "-m" => match value().as_str() {
+                "comment" | "conntrack" | "state" => {}
+                _ => rule.tests.push(Test::Unknown),
+            },
+            "-g" => {
+                rule.verdict = Verdict::Goto(value());
+                break;
+            }
+            "-j" => {
+                rule.verdict = verdict(value(), &mut rule.tests);
+                break;
+            }
+            // Addresses, protocols, and what modules ask.
+            _ => rule.tests.push(Test::Unknown),
+        }
+        negated = false;
+    }
+    rule
+}
+
+/// Extensions are the targets that are no chains.
+fn verdict(target: String, tests: &mut Vec<Test>) -> Verdict {
+    match target.as_str() {
+        "ACCEPT" => Verdict::Accept,
+        "DROP" | "REJECT" => Verdict::Drop,
+        "RETURN" => Verdict::Return,
+        // Whoever reads the queue decides.
+        "QUEUE" | "NFQUEUE" => {
+            tests.push(Test::Unknown);
+            Verdict::Accept
+        }
+        // No rules are found by the names of other extensions, and the next one's
+        // turn it is.
+        _ => Verdict::Jump(target),
+    }
+}

@@ -1,0 +1,254 @@
+//! What is said of rule sets that this kernel has, beside what it should be.
+
+use std::collections::HashMap;
+
+use super::{Barrier, Links, Maker, Way, look, of_save};
+use crate::nft::tests::Namespace;
+
+use Way::{Answers, Between, In, Out};
+
+fn with_links<T>(ask: impl FnOnce(&Links<'_>) -> T) -> T {
+    let names: HashMap<u32, String> =
+        [(1, "lo"), (2, "eth0"), (3, "docker0")].map(|(at, name)| (at, name.to_owned())).into();
+    let others = ["eth0".to_owned()];
+    ask(&Links {
+        prefix: "cali",
+        groups: 0x6d61_0000..=0x6d61_ffff,
+        others: &others,
+        names: &names,
+    })
+}
+
+fn seen(namespace: &Namespace) -> Vec<Barrier> {
+    namespace.run(|| with_links(look).unwrap())
+}
+
+/// The chains' closed and doubtful ways, of each family.
+fn ways(barriers: &[Barrier]) -> Vec<(bool, Vec<Way>, Vec<Way>)> {
+    let doubtful = |barrier: &Barrier| barrier.doubtful.iter().map(|(way, _)| *way).collect();
+    barriers
+        .iter()
+        .map(|barrier| (barrier.ipv6, barrier.closed.clone(), doubtful(barrier)))
+        .collect()
+}
+
+const ALL: [Way; 4] = Way::ALL;
+
+/// Rules of a table of nft's own, and which ways they close and leave in doubt.
+#[test]
+fn chains_of_nft() {
+    let drops = "type filter hook forward priority 0; policy drop;";
+    let accepts = "type filter hook forward priority 0; policy accept;";
+    let cases: [(&str, &str, &[Way], &[Way]); 22] = [
+        (accepts, "", &[], &[]),
+        (drops, "", &ALL, &[]),
+        (drops, "accept", &[], &[]),
+        (drops, "iifname \"docker0\" accept", &ALL, &[]),
+        (drops, "iifname \"cali*\" accept", &[Answers, In], &[]),
+        (drops, "iifname \"c*\" accept; oifname \"cali*\" accept", &[], &[]),
+        // One host link of many.
+        (drops, "iifname \"cali123\" accept", &[Answers, In], &[Between, Out]),
+        (drops, "oifname != \"docker0\" accept", &[], &[]),
+        (drops, "iifname { \"lo\", \"eth0\" } accept", &[Between, Out], &[]),
+        (drops, "iif lo accept", &ALL, &[]),
+        (drops, "iif != lo accept", &[], &[]),
+        (drops, "ct state established,related accept", &[Between, Out, In], &[]),
+        (drops, "ct state { established, related } accept", &[Between, Out, In], &[]),
+        (drops, "ct state new accept", &[Answers], &[]),
+        (
+            drops,
+            "ct state vmap { established : accept, related : accept, invalid : drop }",
+            &[Between, Out, In],
+            &[],
+        ),
+        (drops, "iifname vmap { \"eth0\" : accept, \"docker0\" : drop }", &[Between, Out], &[]),
+        (drops, "ip saddr 10.0.0.0/8 accept", &[], &ALL),
+        (drops, "meta mark 1 accept", &[], &ALL),
+        // What some meet does not close a way.
+        (accepts, "ct state invalid drop; ip saddr 10.9.0.0/16 drop", &[], &[]),
+        (accepts, "iifname \"eth0\" accept; reject", &[Between, Out], &[]),
+        (accepts, "counter drop", &ALL, &[]),
+        (accepts, "fib saddr . iif oif missing drop", &[], &[]),
+    ];
+    for (head, rules, closed, doubtful) in cases {
+        for family in ["ip", "ip6", "inet"] {
+            if (rules.contains("ip saddr") && family == "ip6")
+                || (family == "inet" && rules.contains("10."))
+            {
+                continue;
+            }
+            let namespace = Namespace::new();
+            for (index, name) in ["eth0", "docker0"].iter().enumerate() {
+                let index = index + 2;
+                namespace.command(&format!("ip link add {name} index {index} type bridge"));
+            }
+            namespace.load(&format!("table {family} t {{ chain fw {{ {head} {rules} \n}}\n}}"));
+            let seen = seen(&namespace);
+            let expected: Vec<_> = match (family, closed.is_empty() && doubtful.is_empty()) {
+                (_, true) => Vec::new(),
+                ("inet", _) => vec![false, true],
+                (family, _) => vec![family == "ip6"],
+            };
+            let expected: Vec<_> = expected
+                .into_iter()
+                .map(|ipv6| (ipv6, closed.to_vec(), doubtful.to_vec()))
+                .collect();
+            assert_eq!(ways(&seen), expected, "{family}: {head} {rules}");
+        }
+    }
+}
+
+/// Families apart in a table of both.
+#[test]
+fn a_rule_of_one_family() {
+    let namespace = Namespace::new();
+    namespace.load(
+        "table inet t { chain fw { type filter hook forward priority 0; policy drop;
+            meta nfproto ipv4 accept; }; }",
+    );
+    assert_eq!(ways(&seen(&namespace)), [(true, ALL.to_vec(), Vec::new())]);
+}
+
+/// A table that is asleep, another hook, and a bridge's rules close nothing.
+#[test]
+fn chains_that_see_no_packet_of_pods() {
+    let namespace = Namespace::new();
+    namespace.load(
+        "table inet asleep { flags dormant; chain fw { type filter hook forward priority 0; policy drop; }; }
+         table inet t { chain in { type filter hook input priority 0; policy drop; }; chain x { drop; }; }
+         table bridge b { chain fw { type filter hook forward priority 0; policy drop; }; }",
+    );
+    assert_eq!(seen(&namespace), []);
+}
+
+/// The end of firewalld's chains, as version 1.3 makes them.
+#[test]
+fn firewalld() {
+    let table = |zone: &str| {
+        format!(
+            "table inet firewalld {{
+                chain filter_FORWARD {{
+                    type filter hook forward priority 10; policy accept;
+                    ct state {{ established, related }} accept
+                    ct status dnat accept
+                    iifname \"lo\" accept
+                    ct state invalid drop
+                    ip6 daddr {{ ::/96, ::ffff:0.0.0.0/96 }} reject with icmpv6 addr-unreachable
+                    jump filter_FORWARD_ZONES
+                    reject with icmpx admin-prohibited
+                }}
+                chain filter_FORWARD_ZONES {{ {zone} goto filter_FWD_public; }}
+                chain filter_FWD_public {{
+                    jump filter_FWD_public_allow
+                    reject with icmpx admin-prohibited
+                }}
+                chain filter_FWD_public_allow {{ oifname \"eth0\" accept; }}
+                chain filter_FWD_trusted {{ accept; }}
+            }}"
+        )
+    };
+    let namespace = Namespace::new();
+    namespace.load(&table(""));
+    let found = seen(&namespace);
+    assert_eq!(found.len(), 2);
+    for barrier in found {
+        assert_eq!(barrier.maker, Maker::Firewalld);
+        assert_eq!(barrier.by, "rule 2 of chain filter_FWD_public");
+        let doubtful: Vec<Way> = barrier.doubtful.iter().map(|(way, _)| *way).collect();
+        assert_eq!(
+            (barrier.closed.clone(), doubtful),
+            (vec![Between, In], Vec::new()),
+            "{barrier}"
+        );
+    }
+    let trusted = Namespace::new();
+    trusted.load(&table("iifname \"cali*\" goto filter_FWD_trusted; oifname \"cali*\" accept;"));
+    assert_eq!(seen(&trusted), []);
+    let source = Namespace::new();
+    source.load(&table("ip saddr 10.244.0.0/16 goto filter_FWD_trusted;"));
+    let found = seen(&source);
+    assert!(found.iter().filter(|one| !one.ipv6).all(|one| one.closed.is_empty()), "{found:?}");
+    assert!(found.iter().any(|one| one.ipv6 && one.closed == [Between, In]), "{found:?}");
+}
+
+/// The same commands to both backends, and what has to be seen of both.
+#[test]
+fn both_backends_of_iptables() {
+    let docker = "-N DOCKER-USER;-N DOCKER-FORWARD;-N DOCKER-CT;-A FORWARD -j DOCKER-USER;\
+        -A FORWARD -j DOCKER-FORWARD;-A DOCKER-FORWARD -j DOCKER-CT;\
+        -A DOCKER-CT -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT;\
+        -A DOCKER-FORWARD -i docker0 -j ACCEPT;-P FORWARD DROP";
+    let cni = "-N CNI-FORWARD;-N CNI-ADMIN;-P FORWARD DROP;\
+        -A FORWARD -m comment --comment CNI_firewall -j CNI-FORWARD;-A CNI-FORWARD -j CNI-ADMIN;\
+        -A CNI-FORWARD -d 10.1.0.2 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT;\
+        -A CNI-FORWARD -s 10.1.0.2 -j ACCEPT";
+    let calico = "-N cali-FORWARD;-N cali-from;-P FORWARD DROP;-A FORWARD -j cali-FORWARD;\
+        -A cali-FORWARD -i cali+ -g cali-from;-A cali-from -m mark --mark 8 -j RETURN;\
+        -A FORWARD -m mark --mark 0x10000/0x10000 -j ACCEPT";
+    let cases: [(&str, &[Way], &[Way]); 13] = [
+        ("-P FORWARD ACCEPT", &[], &[]),
+        ("-P FORWARD DROP", &ALL, &[]),
+        ("-P FORWARD DROP;-A FORWARD -j ACCEPT", &[], &[]),
+        ("-P FORWARD DROP;-A FORWARD -i cali+ -j ACCEPT", &[Answers, In], &[]),
+        ("-P FORWARD DROP;-A FORWARD -i cali+ -j ACCEPT;-A FORWARD -o cali+ -j ACCEPT", &[], &[]),
+        ("-P FORWARD DROP;-A FORWARD ! -i docker0 -j ACCEPT", &[], &[]),
+        (
+            "-P FORWARD DROP;-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+            &[Between, Out, In],
+            &[],
+        ),
+        ("-P FORWARD DROP;-A FORWARD -m conntrack ! --ctstate INVALID -j ACCEPT", &[], &[]),
+        ("-A FORWARD -p tcp -j LOG;-A FORWARD -j REJECT", &ALL, &[]),
+        ("-P FORWARD DROP;-N A;-N B;-A FORWARD -g A;-A FORWARD -j ACCEPT;-A A -j B", &ALL, &[]),
+        (docker, &ALL, &[]),
+        (cni, &[], &ALL),
+        (calico, &[], &ALL),
+    ];
+    for (commands, closed, doubtful) in cases {
+        let namespace = Namespace::new();
+        let legacy = ["iptables-legacy", "ip6tables-legacy"];
+        for tool in ["iptables", "ip6tables"].iter().chain(&legacy) {
+            let commands = commands
+                .replace("10.1.0.2", if tool.starts_with("ip6") { "fd00::2" } else { "10.1.0.2" });
+            for command in commands.split(';') {
+                let lock =
+                    std::env::temp_dir().join(format!("manx-xtables-{}", std::process::id()));
+                let lock = lock.display();
+                namespace
+                    .command(&format!("env XTABLES_LOCKFILE={lock} {tool} {}", command.trim()));
+            }
+        }
+        let of_kernel = seen(&namespace);
+        let mut of_text = Vec::new();
+        for (tool, ipv6) in [("iptables-legacy-save", false), ("ip6tables-legacy-save", true)] {
+            let text = namespace.command(tool);
+            of_text.extend(with_links(|links| of_save(&text, ipv6, links)));
+        }
+        let nothing = closed.is_empty() && doubtful.is_empty();
+        let expected: Vec<_> = [false, true]
+            .into_iter()
+            .filter(|_| !nothing)
+            .map(|ipv6| (ipv6, closed.to_vec(), doubtful.to_vec()))
+            .collect();
+        assert_eq!(ways(&of_kernel), expected, "nf_tables: {commands}");
+        assert_eq!(ways(&of_text), expected, "legacy: {commands}");
+        for barrier in of_text.iter().chain(&of_kernel) {
+            let docker = barrier.maker == Maker::Docker;
+            assert_eq!(docker, commands.contains("DOCKER"), "{barrier:?}");
+        }
+    }
+    let lock = std::env::temp_dir().join(format!("manx-xtables-{}", std::process::id()));
+    let _ = std::fs::remove_file(lock);
+}
+
+/// Text of any kind is read without harm.
+#[test]
+fn text_that_makes_no_sense() {
+    for text in ["", "*", "*filter\n:FORWARD", "*filter\n-A\n-A FORWARD -j", "-A FORWARD \"x\\"] {
+        assert_eq!(with_links(|links| of_save(text, false, links)), [], "{text:?}");
+    }
+    let quoted =
+        "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -m comment --comment \"-j ACCEPT\" -j X\n";
+    let seen = with_links(|links| of_save(quoted, false, links));
+    assert_eq!(ways(&seen), [(false, ALL.to_vec(), Vec::new())]);
+}

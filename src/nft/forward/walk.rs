@@ -1,0 +1,193 @@
+//! From the rules of a base chain to what they do with pods' packets.
+
+use super::{Barrier, Base, Links, Maker, Pattern, Rule, Test, Truth, Verdict, Way};
+
+/// Jumps go no deeper (NFT_JUMP_STACK_SIZE, include/net/netfilter/nf_tables.h).
+const DEPTH_MAX: usize = 16;
+/// A rule set of which more would have to be read is not judged.
+const RULES_MAX: usize = 20_000;
+
+/// Gives the rules of a chain by its name; nothing where there is none.
+pub(super) type Chains<'a, E> = &'a mut dyn FnMut(&str) -> Result<Vec<Rule>, E>;
+
+/// What a chain does with the packets that come to it.
+enum Flow {
+    Accepted,
+    Dropped(String),
+    /// They go on behind it.
+    Through,
+}
+
+/// What a walk is about, and what it has met.
+struct Walk<'a> {
+    links: &'a Links<'a>,
+    way: Way,
+    ipv6: bool,
+    /// The first rule that accepts some of the packets, maybe all.
+    may: Option<String>,
+    /// How many rules may still be looked at.
+    left: usize,
+}
+
+/// Judges a base chain; `None` where all passes it.
+///
+/// # Errors
+/// Of reading chains.
+pub(super) fn judge<E>(
+    base: &Base,
+    ipv6: bool,
+    maker: Maker,
+    links: &Links<'_>,
+    chains: Chains<'_, E>,
+) -> Result<Option<Barrier>, E> {
+    let mut barrier = Barrier {
+        ipv6,
+        family: base.family,
+        table: base.table.clone(),
+        chain: base.chain.clone(),
+        maker,
+        by: String::new(),
+        closed: Vec::new(),
+        doubtful: Vec::new(),
+    };
+    for way in Way::ALL {
+        let mut walk = Walk { links, way, ipv6, may: None, left: RULES_MAX };
+        let by = match walk.chain(&base.chain, 0, Truth::Yes, chains)? {
+            Flow::Dropped(by) => by,
+            Flow::Through if base.drops => "its policy".to_owned(),
+            Flow::Accepted | Flow::Through => continue,
+        };
+        match walk.may {
+            Some(rule) => barrier.doubtful.push((way, rule)),
+            None => barrier.closed.push(way),
+        }
+        if barrier.by.is_empty() {
+            barrier.by = by;
+        }
+    }
+    Ok((!barrier.by.is_empty()).then_some(barrier))
+}
+
+impl Walk<'_> {
+    /// Follows a chain that the packets come to for certain, or that some may.
+    fn chain<E>(
+        &mut self,
+        name: &str,
+        depth: usize,
+        reached: Truth,
+        chains: Chains<'_, E>,
+    ) -> Result<Flow, E> {
+        if depth > DEPTH_MAX {
+            return Ok(Flow::Through);
+        }
+        for rule in &chains(name)? {
+            let here = format!("rule {} of chain {name}", rule.number);
+            let Some(left) = self.left.checked_sub(1) else {
+                self.may.get_or_insert(here);
+                return Ok(Flow::Through);
+            };
+            self.left = left;
+            let matches = match (self.matches(rule), reached) {
+                (Truth::Yes, reached) => reached,
+                (matches, _) => matches,
+            };
+            if matches == Truth::No {
+                continue;
+            }
+            let certain = matches == Truth::Yes;
+            let flow = match &rule.verdict {
+                Verdict::Continue => continue,
+                Verdict::Return if certain => return Ok(Flow::Through),
+                // Some go back: what they meet further on, they may meet.
+                Verdict::Return => continue,
+                Verdict::Accept => Flow::Accepted,
+                Verdict::Drop => Flow::Dropped(here.clone()),
+                Verdict::Jump(to) => self.chain(to, depth + 1, matches, chains)?,
+                Verdict::Goto(to) => {
+                    let flow = self.chain(to, depth + 1, matches, chains)?;
+                    if certain {
+                        return Ok(flow);
+                    }
+                    flow
+                }
+            };
+            match flow {
+                Flow::Accepted if certain => return Ok(Flow::Accepted),
+                Flow::Accepted => {
+                    self.may.get_or_insert(here);
+                }
+                Flow::Dropped(by) if certain => return Ok(Flow::Dropped(by)),
+                // Some are dropped: which, nobody can say.
+                Flow::Dropped(_) | Flow::Through => {}
+            }
+        }
+        Ok(Flow::Through)
+    }
+
+    fn matches(&self, rule: &Rule) -> Truth {
+        let mut all = Truth::Yes;
+        for test in &rule.tests {
+            match self.holds(test) {
+                Truth::Yes => {}
+                Truth::No => return Truth::No,
+                Truth::Maybe => all = Truth::Maybe,
+            }
+        }
+        all
+    }
+
+    fn holds(&self, test: &Test) -> Truth {
+        match test {
+            Test::Unknown => Truth::Maybe,
+            Test::State { new, established } => {
+                Truth::of(if self.way == Way::Answers { *established } else { *new })
+            }
+            Test::Family { ipv6, negated } => Truth::of(*ipv6 == self.ipv6).unless(*negated),
+            Test::Group { incoming, number, negated } => {
+                let ours = self.links.groups.contains(number);
+                let truth = match (self.way.is_host_link(*incoming), ours) {
+                    (true, true) => Truth::Maybe,
+                    (true, false) | (false, true) => Truth::No,
+                    (false, false) => Truth::Maybe,
+                };
+                truth.unless(*negated)
+            }
+            Test::Name { incoming, patterns, negated } => {
+                let all = patterns.iter().map(|pattern| self.names(*incoming, pattern));
+                let any = all.fold(Truth::No, |one, other| match (one, other) {
+                    (Truth::Yes, _) | (_, Truth::Yes) => Truth::Yes,
+                    (Truth::Maybe, _) | (_, Truth::Maybe) => Truth::Maybe,
+                    (Truth::No, Truth::No) => Truth::No,
+                });
+                any.unless(*negated)
+            }
+        }
+    }
+
+    /// Whether the device of that end has such a name.
+    fn names(&self, incoming: bool, pattern: &Pattern) -> Truth {
+        let Links { prefix, others, .. } = self.links;
+        let Pattern { text, open } = pattern;
+        let has = |name: &String| name == text || (*open && name.starts_with(text.as_str()));
+        if self.way.is_host_link(incoming) {
+            return match () {
+                () if *open && prefix.starts_with(text.as_str()) => Truth::Yes,
+                () if text.starts_with(prefix) => Truth::Maybe,
+                () => Truth::No,
+            };
+        }
+        match others.iter().filter(|name| has(name)).count() {
+            _ if *open && text.is_empty() => Truth::Yes,
+            _ if text.starts_with(prefix) => Truth::No,
+            _ if others.is_empty() => Truth::Maybe,
+            0 => Truth::No,
+            count => {
+                if count == others.len() {
+                    Truth::Yes
+                } else {
+                    Truth::Maybe
+                }
+            }
+        }
+    }
+}
