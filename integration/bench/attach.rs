@@ -10,11 +10,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::crowd;
-use crate::measure::{Sample, at_once};
+use crate::measure::{Burst, Job, Sample, at_once};
 use crate::quantile::{Times, median};
 use crate::settle::settle;
 use crate::strace::{self, Counts};
 use crate::subjects::{Kind, Node, Place, Programs, Setting};
+use crate::turns::order;
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +46,24 @@ pub struct Row {
     /// Median over the rounds, counted until the last of a round ended.
     pub add_per_second: f64,
     pub del_per_second: f64,
+    /// The most over the rounds: processor time a second, as a number of
+    /// processors. One after another, the most over the pods.
+    pub add_processors: f64,
+    pub del_processors: f64,
+}
+
+impl Row {
+    /// How the row is called.
+    pub fn name(&self) -> String {
+        let at_once =
+            if self.at_once > 1 { format!("{} at once, ", self.at_once) } else { String::new() };
+        let present = if self.crowded {
+            format!(" on a node with {} pods", self.present)
+        } else {
+            String::new()
+        };
+        format!("{at_once}{}{present}", self.subject.row_name(self.setting))
+    }
 }
 
 /// Counts of one verb.
@@ -61,37 +80,68 @@ pub struct CountRow {
 /// Samples of one subject.
 #[derive(Default)]
 struct Samples {
-    add: Vec<Sample>,
-    del: Vec<Sample>,
-    add_rates: Vec<f64>,
-    del_rates: Vec<f64>,
+    add: Verb,
+    del: Verb,
+}
+
+/// Samples of one verb, and what each round of them came to.
+#[derive(Default)]
+struct Verb {
+    samples: Vec<Sample>,
+    rates: Vec<f64>,
+    processors: Vec<f64>,
+}
+
+impl Verb {
+    fn push(&mut self, sample: Sample) {
+        self.processors.push(sample.cpu().as_secs_f64() / sample.wall.as_secs_f64());
+        self.samples.push(sample);
+    }
+
+    fn extend(&mut self, burst: Burst) {
+        self.rates.push(burst.per_second());
+        self.processors.push(burst.processors());
+        self.samples.extend(burst.samples);
+    }
+
+    fn times(&self) -> Times {
+        Times::of(self.samples.iter().map(|sample| sample.wall))
+    }
+
+    fn cpu_ms(&self) -> f64 {
+        median(self.samples.iter().map(|sample| ms(sample.cpu())))
+    }
+
+    /// One after another, the rate is that of the times alone.
+    fn per_second(&self) -> f64 {
+        if self.rates.is_empty() {
+            let total: f64 = self.samples.iter().map(|sample| sample.wall.as_secs_f64()).sum();
+            return self.samples.len() as f64 / total;
+        }
+        median(self.rates.iter().copied())
+    }
+
+    fn processors(&self) -> f64 {
+        self.processors.iter().copied().fold(0.0, f64::max)
+    }
 }
 
 impl Samples {
     fn row(&self, subject: Kind, setting: Setting, at_once: usize, present: Option<usize>) -> Row {
-        let times = |samples: &[Sample]| Times::of(samples.iter().map(|sample| sample.wall));
-        let cpu = |samples: &[Sample]| median(samples.iter().map(|s| ms(s.cpu())));
-        // One after another, the rate is that of the times alone.
-        let rate = |rates: &[f64], samples: &[Sample]| {
-            if rates.is_empty() {
-                let total: f64 = samples.iter().map(|sample| sample.wall.as_secs_f64()).sum();
-                samples.len() as f64 / total
-            } else {
-                median(rates.iter().copied())
-            }
-        };
         Row {
             subject,
             setting,
             at_once,
             crowded: present.is_some(),
             present: present.unwrap_or_default(),
-            add: times(&self.add),
-            del: times(&self.del),
-            add_cpu_ms: cpu(&self.add),
-            del_cpu_ms: cpu(&self.del),
-            add_per_second: rate(&self.add_rates, &self.add),
-            del_per_second: rate(&self.del_rates, &self.del),
+            add: self.add.times(),
+            del: self.del.times(),
+            add_cpu_ms: self.add.cpu_ms(),
+            del_cpu_ms: self.del.cpu_ms(),
+            add_per_second: self.add.per_second(),
+            del_per_second: self.del.per_second(),
+            add_processors: self.add.processors(),
+            del_processors: self.del.processors(),
         }
     }
 }
@@ -120,13 +170,8 @@ fn ready(kind: Kind, setting: Setting, programs: &Programs, pods: usize) -> (Nod
 fn warm_up(node: &Node) {
     for mut place in node.places(20_000..20_002) {
         node.add(&mut place);
-        node.del(&place);
+        node.del(&mut place);
     }
-}
-
-/// The floor does not masquerade.
-fn without_floor(kinds: &[Kind], setting: Setting) -> Vec<Kind> {
-    kinds.iter().copied().filter(|kind| !(setting.masquerade && *kind == Kind::Floor)).collect()
 }
 
 /// ptp waits until the kernel has finished duplicate address detection.
@@ -141,7 +186,6 @@ pub fn sequential(
     kinds: &[Kind],
     effort: Effort,
 ) -> Vec<Row> {
-    let kinds = without_floor(kinds, setting);
     let count = |kind| if is_slow(kind, setting) { effort.slow_pods } else { effort.pods };
     let mut nodes: Vec<_> =
         kinds.iter().map(|kind| ready(*kind, setting, programs, count(*kind))).collect();
@@ -162,19 +206,6 @@ pub fn sequential(
     drop(nodes);
     settle();
     kinds.iter().zip(&samples).map(|(kind, samples)| samples.row(*kind, setting, 1, None)).collect()
-}
-
-/// The numbers below `count` in an order that is the round's own, and the same in
-/// every run (Fisher and Yates, with Knuth's multiplier).
-fn order(round: usize, count: usize) -> Vec<usize> {
-    let mut numbers: Vec<usize> = (0..count).collect();
-    let mut state = round as u64;
-    for last in (1..count).rev() {
-        state =
-            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        numbers.swap(last, (state >> 33) as usize % (last + 1));
-    }
-    numbers
 }
 
 /// What starting a program costs by itself.
@@ -202,15 +233,14 @@ pub fn parallel(
             let (node, places) = &mut nodes[number];
             let samples = &mut samples[number];
             let jobs: Vec<_> = places.iter().map(|place| node.add_job(place)).collect();
-            let (added, took) = node.host.enter(|| at_once(&jobs));
-            samples.add_rates.push(width as f64 / took.as_secs_f64());
-            for (place, sample) in places.iter_mut().zip(&added) {
-                place.note(sample);
+            let added = node.host.enter(|| at_once(&jobs));
+            for (place, sample) in places.iter_mut().zip(&added.samples) {
+                node.added(place, sample);
             }
             samples.add.extend(added);
             let jobs: Vec<_> = places.iter().map(|place| node.del_job(place)).collect();
-            let (removed, took) = node.host.enter(|| at_once(&jobs));
-            samples.del_rates.push(width as f64 / took.as_secs_f64());
+            let removed = node.host.enter(|| at_once(&jobs));
+            places.iter_mut().for_each(|place| node.removed(place));
             samples.del.extend(removed);
         }
     }
@@ -239,7 +269,7 @@ pub fn crowded(programs: &Programs, levels: &[usize], pods: usize) -> Vec<Row> {
             // Added and removed, so that the level stays what it is.
             let (node, places, _, samples) = &mut subjects[number];
             samples.add.push(node.add(&mut places[round]));
-            samples.del.push(node.del(&places[round]));
+            samples.del.push(node.del(&mut places[round]));
         }
     }
     let rows = subjects
@@ -257,28 +287,36 @@ pub fn crowded(programs: &Programs, levels: &[usize], pods: usize) -> Vec<Row> {
 /// The counts of ADD and DEL after the network's first pod, of every subject.
 pub fn counts(setting: Setting, programs: &Programs) -> Vec<CountRow> {
     let mut rows = Vec::new();
-    for kind in without_floor(&Kind::all(), setting) {
+    // The floor asks the same with masquerade as without.
+    let is_counted = |kind: &Kind| !(setting.masquerade && *kind == Kind::Floor);
+    for kind in Kind::all().into_iter().filter(is_counted) {
         let (node, mut places) = ready(kind, setting, programs, 2);
         let [traced, metered] = places.as_mut_slice() else { unreachable!("two places") };
         for verb in ["ADD", "DEL"] {
-            let run = |place: &mut Place, trace: bool| {
-                let job = if verb == "ADD" { node.add_job(place) } else { node.del_job(place) };
-                node.host.enter(|| {
-                    if trace {
-                        let (counts, sample) = strace::count(&job, node.host.scratch().path());
-                        place.note(&sample);
-                        (counts, 0)
-                    } else {
-                        let (peak, sample) = crate::size::peak(&job, programs, &node.host);
-                        place.note(&sample);
-                        (Counts::default(), peak)
-                    }
-                })
-            };
-            let counts = run(traced, true).0;
-            let peak_kib = run(metered, false).1;
+            let counts =
+                run(&node, verb, traced, |job| strace::count(job, node.host.scratch().path()));
+            let peak_kib =
+                run(&node, verb, metered, |job| crate::size::peak(job, programs, &node.host));
             rows.push(CountRow { subject: kind, setting, verb, counts, peak_kib });
         }
     }
     rows
+}
+
+/// A verb behind another program, and whether it did its work there.
+fn run<T: Send>(
+    node: &Node,
+    verb: &str,
+    place: &mut Place,
+    behind: impl FnOnce(&Job) -> (T, Sample) + Send,
+) -> T {
+    let is_add = verb == "ADD";
+    let job = if is_add { node.add_job(place) } else { node.del_job(place) };
+    let (told, sample) = node.host.enter(|| behind(&job));
+    if is_add {
+        node.added(place, &sample)
+    } else {
+        node.removed(place)
+    }
+    told
 }

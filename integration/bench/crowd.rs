@@ -49,7 +49,7 @@ pub fn fill(node: &Node, pods: usize) {
     if node.kind.is_manx() {
         journal(node, pods, &sample.pod.id);
     }
-    node.del(&sample);
+    node.del(&mut sample);
 }
 
 /// Takes the links away; together, for one by one is a matter of a minute.

@@ -33,6 +33,7 @@ pub fn boot() -> Vec<Row> {
 /// What runs in the machine.
 pub fn run(programs: &Programs) -> ExitCode {
     let effort = Effort {
+        rounds: 3,
         stream: Duration::from_secs(2),
         round_trips: 200,
         underlays: &[1500, 9000],

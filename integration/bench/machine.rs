@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::harness::plugin_dir;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Machine {
     pub processor: String,
     pub processors: usize,

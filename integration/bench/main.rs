@@ -25,11 +25,13 @@ mod cluster {
 
 mod attach;
 mod crowd;
+mod effect;
 mod inside;
 mod machine;
 mod measure;
 mod options;
 mod overlay;
+mod plausible;
 mod quantile;
 mod report;
 mod sameness;
@@ -39,6 +41,7 @@ mod size;
 mod strace;
 mod subjects;
 mod traffic;
+mod turns;
 mod wait;
 
 use std::process::ExitCode;
@@ -84,6 +87,10 @@ fn main() -> ExitCode {
             "size" => report.size = Some(size::sizes(&options.programs, options.pick(20, 100))),
             _ => unreachable!("checked by Options::read"),
         }
+        let faults = plausible::faults(&report);
+        if !faults.is_empty() {
+            return refuse(&options, &mut report, &faults);
+        }
     }
     report.write(&options.out);
     let seconds = begin.elapsed().as_secs();
@@ -95,11 +102,24 @@ fn main() -> ExitCode {
     if options.check && !misses.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
+/// Ends a run that measured what cannot be. Its report goes where nobody takes it
+/// for a result.
+fn refuse(options: &Options, report: &mut Report, faults: &[plausible::Fault]) -> ExitCode {
+    for fault in faults {
+        println!("impossible: {fault}");
+    }
+    let aside = options.programs.floor.with_file_name("bench-refused");
+    report.write(&aside);
+    progress(&format!("nothing is written to {}", options.out.display()));
+    progress(&format!("{}/report.json has what was measured", aside.display()));
+    ExitCode::FAILURE
+}
+
 fn overlay_effort(options: &Options) -> overlay::Effort {
-    let stream = Duration::from_secs(options.pick(1, 4));
     overlay::Effort {
-        stream,
-        round_trips: options.pick(1000, 10_000),
+        rounds: options.pick(1, 3),
+        stream: Duration::from_secs(options.pick(1, 2)),
+        round_trips: options.pick(1000, 3000),
         underlays: options.pick(&[1500], &[1500, 9000]),
         both_mistakes: !options.quick,
     }
@@ -160,7 +180,9 @@ fn attach_section(options: &Options, report: &mut Report) {
     if !options.quick {
         for setting in [dual, masquerade] {
             progress(&format!("attach: 100 at once, {}", setting.name()));
-            report.attach.extend(attach::parallel(setting, programs, 100, &Kind::plugins(), 1));
+            // With masquerade a round of all takes half a minute.
+            let rounds = if setting.masquerade { 2 } else { 3 };
+            report.attach.extend(attach::parallel(setting, programs, 100, &Kind::all(), rounds));
         }
     }
     let levels: &[usize] = if options.quick { &[0, 2000] } else { &[0, 500, 2000] };

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Barrier;
+use std::sync::{Barrier, RwLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -113,11 +113,13 @@ fn create(path: &Path) -> File {
     File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }
 
-fn start(mut command: Command) -> (Instant, Child) {
+fn start(command: Command) -> (Instant, Child) {
     let begin = Instant::now();
-    let child =
-        command.spawn().unwrap_or_else(|e| panic!("start {:?}: {e}", command.get_program()));
-    (begin, child)
+    (begin, spawn(command))
+}
+
+fn spawn(mut command: Command) -> Child {
+    command.spawn().unwrap_or_else(|e| panic!("start {:?}: {e}", command.get_program()))
 }
 
 fn text(stream: Option<impl Read>) -> String {
@@ -126,28 +128,58 @@ fn text(stream: Option<impl Read>) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Runs all jobs at once, each started by a thread of its own once all are
-/// ready. Gives the samples in order, and the time until the last one ended.
-pub fn at_once(jobs: &[Job]) -> (Vec<Sample>, Duration) {
+/// Many runs that were asked for at the same moment.
+#[derive(Clone, Debug)]
+pub struct Burst {
+    /// In the order of the jobs; each from that moment until its end.
+    pub samples: Vec<Sample>,
+    /// From that moment until the last one ended.
+    pub took: Duration,
+}
+
+impl Burst {
+    /// Runs a second.
+    pub fn per_second(&self) -> f64 {
+        self.samples.len() as f64 / self.took.as_secs_f64()
+    }
+
+    /// Processor time a second of all runs together: how many processors were
+    /// busy with them.
+    pub fn processors(&self) -> f64 {
+        let spent: Duration = self.samples.iter().map(Sample::cpu).sum();
+        spent.as_secs_f64() / self.took.as_secs_f64()
+    }
+}
+
+/// Runs all jobs at once, each started by a thread of its own.
+///
+/// There is one beginning for all of them: the clock is read while every thread
+/// is ready and none can go on. With fewer processors than jobs a thread may be
+/// scheduled long after that, also the one that reads the clock: read later, the
+/// time would lack what others did meanwhile, and each job's the time that it
+/// waited for its turn.
+pub fn at_once(jobs: &[Job]) -> Burst {
     let ready = Barrier::new(jobs.len() + 1);
-    thread::scope(|scope| {
+    let gate = RwLock::new(Instant::now());
+    let samples: Vec<Sample> = thread::scope(|scope| {
+        let mut closed = gate.write().expect("nobody else has it yet");
         let threads: Vec<_> = jobs
             .iter()
             .map(|job| {
-                let ready = &ready;
+                let (ready, gate) = (&ready, &gate);
                 scope.spawn(move || {
                     let command = job.command();
                     ready.wait();
-                    let sample = job.finish(start(command));
-                    (sample, Instant::now())
+                    let begin = *gate.read().expect("whoever had it goes on");
+                    job.finish((begin, spawn(command)))
                 })
             })
             .collect();
         ready.wait();
-        let begin = Instant::now();
-        let ended: Vec<_> =
-            threads.into_iter().map(|thread| thread.join().expect("a run that ended")).collect();
-        let last = ended.iter().map(|(_, end)| *end).max().unwrap_or(begin);
-        (ended.into_iter().map(|(sample, _)| sample).collect(), last - begin)
-    })
+        *closed = Instant::now();
+        drop(closed);
+        threads.into_iter().map(|thread| thread.join().expect("a run that ended")).collect()
+    });
+    let took = samples.iter().map(|sample| sample.wall).max().unwrap_or_default();
+    Burst { samples, took }
 }

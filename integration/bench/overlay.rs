@@ -14,10 +14,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::harness::{Host, Netns, Plugin, Pod, Stdin, connect, run};
+use crate::harness::{Host, Plugin, Pod, Stdin, connect, run};
+use crate::quantile::median;
 use crate::settle::{Processors, settle};
 use crate::subjects::Programs;
 use crate::traffic::{self, Latency};
+use crate::turns::order;
 
 /// One way between two pods.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -31,6 +33,27 @@ pub struct Row {
     pub one_stream: Throughput,
     pub four_streams: Throughput,
     pub latency: Latency,
+    /// How often the sending node answered that a packet could not be delivered
+    /// (ICMP type 3, which "too large" is of), in all streams together.
+    pub told: u64,
+    /// Of the machine that this ran on.
+    pub processors: usize,
+}
+
+/// How a row is called.
+pub fn name(row: &Row) -> String {
+    let mtu = match row.mtu {
+        Mtu::Right => "",
+        Mtu::PodsTooLarge => ", pods too large",
+        Mtu::TunnelTooLarge => ", tunnel too large",
+    };
+    let offload = if row.offload { "offload" } else { "no offload" };
+    format!("{} over {}, {offload}{mtu}", row.mode, row.underlay_mtu)
+}
+
+/// Whether the node cut packets in two.
+pub fn was_cut(row: &Row) -> bool {
+    row.one_stream.fragments_per_gb > 0.0 || row.four_streams.fragments_per_gb > 0.0
 }
 
 /// Whether there is room for the encapsulation.
@@ -42,11 +65,12 @@ pub enum Mtu {
     /// large (ICMP), and TCP learns it.
     PodsTooLarge,
     /// Neither does, as where the link between the nodes carries less than it
-    /// did when the tunnel was made: every full packet is cut in two.
+    /// did when the tunnel was made. What becomes of a full packet is the
+    /// encapsulation's matter: VXLAN cuts it in two, IPIP tells the pod.
     TunnelTooLarge,
 }
 
-/// TCP in one direction.
+/// TCP in one direction; medians over the rounds.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 pub struct Throughput {
     pub gbit_per_second: f64,
@@ -60,7 +84,11 @@ pub struct Throughput {
 /// How long to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
+    /// The ways over the same link take turns, so many times.
+    pub rounds: usize,
+    /// Of each stream of a round.
     pub stream: Duration,
+    /// Of each round.
     pub round_trips: usize,
     /// MTUs of the link between the nodes.
     pub underlays: &'static [u32],
@@ -87,6 +115,7 @@ pub fn rows(
     let mut rows = Vec::new();
     for underlay_mtu in effort.underlays.iter().copied() {
         for offload in offloads {
+            let mut ways = Vec::new();
             for mode in modes {
                 // Nothing is added to a packet that is not wrapped.
                 let mut mtus = vec![Mtu::Right];
@@ -94,12 +123,11 @@ pub fn rows(
                     mtus.extend(effort.both_mistakes.then_some(Mtu::PodsTooLarge));
                     mtus.push(Mtu::TunnelTooLarge);
                 }
-                for mtu in &mtus {
-                    let way = Way { mode, underlay_mtu, mtu: *mtu, offload: *offload };
-                    crate::progress(&format!("overlay: {way:?}"));
-                    rows.push(measure(programs, way, effort));
-                }
+                let way = |mtu| Way { mode, underlay_mtu, mtu, offload: *offload };
+                ways.extend(mtus.into_iter().map(way));
             }
+            crate::progress(&format!("overlay: over {underlay_mtu}, offload {offload}"));
+            rows.extend(measure(programs, &ways, effort));
         }
     }
     rows
@@ -116,29 +144,65 @@ impl Way {
     }
 }
 
-fn measure(programs: &Programs, way: Way, effort: Effort) -> Row {
-    let nodes = Nodes::new(programs, way);
-    let [(from, _), (to, address)] = nodes.pods();
-    nodes.set_cable_mtu(way.underlay_mtu);
-    let pod_mtu = from.netns.link("eth0").and_then(|link| link["mtu"].as_u64());
+/// What one way measured, round by round.
+#[derive(Default)]
+struct Rounds {
+    one: Vec<Throughput>,
+    four: Vec<Throughput>,
+    latency: Vec<Latency>,
+}
+
+/// Ways over links that are alike, in turns, so that they can be compared.
+fn measure(programs: &Programs, ways: &[Way], effort: Effort) -> Vec<Row> {
+    let mut nodes: Vec<(Nodes, Rounds)> =
+        ways.iter().map(|way| (Nodes::new(programs, *way), Rounds::default())).collect();
     settle();
-    let stream = |count: usize| nodes.throughput(&from, &to, &address, count, effort.stream);
-    Row {
+    let idle = idle_load();
+    for round in 0..effort.rounds {
+        for number in order(round, ways.len()) {
+            let (nodes, rounds) = &mut nodes[number];
+            rounds.one.push(nodes.throughput(1, effort.stream, idle));
+            rounds.four.push(nodes.throughput(4, effort.stream, idle));
+            rounds.latency.push(nodes.latency(effort.round_trips));
+        }
+    }
+    let rows = ways.iter().zip(&nodes).map(|(way, (nodes, rounds))| Row {
         mode: way.mode.into(),
         underlay_mtu: way.underlay_mtu,
         mtu: way.mtu,
-        pod_mtu: u32::try_from(pod_mtu.expect("a pod's link")).expect("an MTU"),
+        pod_mtu: nodes.pod_mtu(),
         offload: way.offload,
-        one_stream: stream(1),
-        four_streams: stream(4),
-        latency: traffic::latency(&from.netns, &to.netns, &address, effort.round_trips),
+        one_stream: Throughput::median(&rounds.one),
+        four_streams: Throughput::median(&rounds.four),
+        latency: Latency {
+            p50_us: median(rounds.latency.iter().map(|latency| latency.p50_us)),
+            p99_us: median(rounds.latency.iter().map(|latency| latency.p99_us)),
+        },
+        told: nodes.counter("IcmpMsg: ", "OutType3").unwrap_or_default(),
+        processors: std::thread::available_parallelism().map_or(1, usize::from),
+    });
+    rows.collect()
+}
+
+impl Throughput {
+    fn median(rounds: &[Self]) -> Self {
+        let of = |value: fn(&Self) -> f64| median(rounds.iter().map(value));
+        Self {
+            gbit_per_second: of(|round| round.gbit_per_second),
+            cpu_s_per_gb: of(|round| round.cpu_s_per_gb),
+            fragments_per_gb: of(|round| round.fragments_per_gb),
+            retransmits: of(|round| round.retransmits as f64) as u64,
+        }
     }
 }
 
 /// Two nodes on one cable.
 struct Nodes {
     hosts: [Host; 2],
-    plugins: Vec<Plugin>,
+    /// One on each, that of the first sends to that of the second.
+    pods: [Pod; 2],
+    /// Of the second pod.
+    address: String,
 }
 
 const ADDRESSES: [&str; 2] = ["192.0.2.11", "192.0.2.12"];
@@ -166,49 +230,80 @@ impl Nodes {
             args.extend(features.iter().flat_map(|feature| [*feature, state]));
             host.command("ethtool", &args).ok();
             plugins.push(plugin(programs, host, number, way, &peers));
+            if !way.offload {
+                // What comes out of a tunnel is gathered by the tunnel's own device.
+                for tunnel in tunnels(host) {
+                    host.command("ethtool", &["-K", &tunnel, "gro", "off"]).ok();
+                }
+            }
         }
-        Self { hosts, plugins }
+        let [(from, _), (to, address)] = [pod(&plugins[0]), pod(&plugins[1])];
+        assert!(from.netns.pings(&address), "no way between the pods");
+        set_mtu(&hosts, way.underlay_mtu);
+        Self { hosts, pods: [from, to], address }
     }
 
-    fn set_cable_mtu(&self, mtu: u32) {
-        set_mtu(&self.hosts, mtu);
+    fn pod_mtu(&self) -> u32 {
+        let mtu = self.pods[0].netns.link("eth0").and_then(|link| link["mtu"].as_u64());
+        u32::try_from(mtu.expect("a pod's link")).expect("an MTU")
     }
 
-    /// A pod on each node, with its address.
-    fn pods(&self) -> [(Pod, String); 2] {
-        let attach = |plugin: &Plugin| {
-            let pod = Pod::new("overlay");
-            let result = plugin.add(&pod).ok();
-            let cidr = result["ips"][0]["address"].as_str().expect("an address");
-            (pod, cidr.split('/').next().unwrap_or_default().to_owned())
-        };
-        let pods = [attach(&self.plugins[0]), attach(&self.plugins[1])];
-        assert!(pods[0].0.netns.pings(&pods[1].1), "no way between the pods");
-        pods
+    fn latency(&self, round_trips: usize) -> Latency {
+        let [from, to] = &self.pods;
+        traffic::latency(&from.netns, &to.netns, &self.address, round_trips)
     }
 
-    fn throughput(
-        &self,
-        from: &Pod,
-        to: &Pod,
-        address: &str,
-        streams: usize,
-        length: Duration,
-    ) -> Throughput {
-        let idle = idle_load();
-        let cut = fragments(&self.hosts[0]);
+    /// `idle` is what of the machine's time is busy with others' work.
+    fn throughput(&self, streams: usize, length: Duration, idle: f64) -> Throughput {
+        let [from, to] = &self.pods;
+        let cut = self.fragments();
         let before = Processors::now();
-        let ended = traffic::stream(&from.netns, &to.netns, address, streams, length);
+        let ended = traffic::stream(&from.netns, &to.netns, &self.address, streams, length);
         let spent = Processors::now().since(before);
         let busy_s = (spent.busy_s - idle * (spent.busy_s + spent.idle_s)).max(0.0);
         let gigabytes = ended.bytes / 1e9;
         Throughput {
             gbit_per_second: ended.bits_per_second / 1e9,
             cpu_s_per_gb: busy_s / gigabytes,
-            fragments_per_gb: (fragments(&self.hosts[0]) - cut) / gigabytes,
+            fragments_per_gb: (self.fragments() - cut) / gigabytes,
             retransmits: ended.retransmits,
         }
     }
+
+    /// Fragments that the sending node made of packets that were too large.
+    fn fragments(&self) -> f64 {
+        self.counter("Ip: ", "FragCreates").expect("FragCreates") as f64
+    }
+
+    /// A counter of the sending node. Those of ICMP are listed once they are more
+    /// than zero.
+    fn counter(&self, protocol: &str, counter: &str) -> Option<u64> {
+        // Not /proc/net, which is the first thread's.
+        let text = self.hosts[0].enter(|| fs::read_to_string("/proc/thread-self/net/snmp"));
+        let text = text.expect("read the counters of IP");
+        let mut lines = text.lines().filter_map(|line| line.strip_prefix(protocol));
+        let (names, values) = (lines.next()?, lines.next()?);
+        let mut pairs = names.split_whitespace().zip(values.split_whitespace());
+        pairs.find(|(name, _)| *name == counter).and_then(|(_, value)| value.parse().ok())
+    }
+}
+
+/// A pod and its address.
+fn pod(plugin: &Plugin) -> (Pod, String) {
+    let pod = Pod::new("overlay");
+    let result = plugin.add(&pod).ok();
+    let cidr = result["ips"][0]["address"].as_str().expect("an address");
+    (pod, cidr.split('/').next().unwrap_or_default().to_owned())
+}
+
+/// The devices of tunnels on a node.
+fn tunnels(host: &Host) -> Vec<String> {
+    let links = host.ip(&["link", "show"]);
+    let is_tunnel = |link: &&Value| {
+        link["linkinfo"]["info_kind"].as_str().is_some_and(|kind| ["vxlan", "ipip"].contains(&kind))
+    };
+    let tunnels = links.as_array().into_iter().flatten().filter(is_tunnel);
+    tunnels.filter_map(|link| link["ifname"].as_str().map(String::from)).collect()
 }
 
 fn plugin(programs: &Programs, host: &Host, number: usize, way: Way, peers: &[Value]) -> Plugin {
@@ -247,19 +342,4 @@ fn idle_load() -> f64 {
     let before = Processors::now();
     std::thread::sleep(Duration::from_millis(500));
     Processors::now().since(before).load()
-}
-
-/// Fragments that a node made of packets that were too large (FragCreates).
-fn fragments(netns: &Netns) -> f64 {
-    // Not /proc/net, which is the first thread's.
-    let text = netns.enter(|| fs::read_to_string("/proc/thread-self/net/snmp"));
-    let text = text.expect("read the counters of IP");
-    let mut lines = text.lines().filter(|line| line.starts_with("Ip: "));
-    let (names, values) = (lines.next().expect("names"), lines.next().expect("values"));
-    names
-        .split_whitespace()
-        .zip(values.split_whitespace())
-        .find(|(name, _)| *name == "FragCreates")
-        .and_then(|(_, value)| value.parse().ok())
-        .expect("FragCreates")
 }

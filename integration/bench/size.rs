@@ -82,7 +82,7 @@ fn verbs(setting: Setting, programs: &Programs) -> Vec<Verb> {
     let node = Node::new(Kind::ManxIpam, setting, programs);
     for mut place in node.places(1..3) {
         node.add(&mut place);
-        node.del(&place);
+        node.del(&mut place);
     }
     let mut place = node.place(3);
     let mut rows = Vec::new();
@@ -92,8 +92,10 @@ fn verbs(setting: Setting, programs: &Programs) -> Vec<Verb> {
             _ => node.job(verb, &place),
         };
         let (peak_kib, sample) = node.host.enter(|| peak(&job, programs, &node.host));
-        if verb == "ADD" {
-            place.note(&sample);
+        match verb {
+            "ADD" => node.added(&mut place, &sample),
+            "DEL" => node.removed(&mut place),
+            _ => {}
         }
         rows.push(Verb {
             subject: node.kind,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::effect::Attachment;
 use crate::harness::{Host, Netns, Plugin, Pod, plugin_dir};
 use crate::measure::{Job, Sample};
 
@@ -87,9 +88,25 @@ impl Kind {
         matches!(self, Self::ManxIpam | Self::ManxHostLocal)
     }
 
-    /// Whether its pods hang on a bridge, which has at most 1023 of them.
+    /// The bridge that its pods hang on, which has at most 1023 of them.
+    pub fn bridge(self) -> Option<&'static str> {
+        matches!(self, Self::Bridge | Self::Flannel).then_some("cni0")
+    }
+
     pub fn is_bridged(self) -> bool {
-        matches!(self, Self::Bridge | Self::Flannel)
+        self.bridge().is_some()
+    }
+
+    /// The name of a row. The floor never masquerades: what stands beside those
+    /// that do has done the same work in the same turns.
+    pub fn row_name(self, setting: Setting) -> String {
+        match (self, setting.masquerade) {
+            (Self::Floor, true) => {
+                let without = Setting { masquerade: false, ..setting };
+                format!("floor, {}, beside masquerade", without.name())
+            }
+            _ => format!("{}, {}", self.name(), setting.name()),
+        }
     }
 }
 
@@ -115,8 +132,10 @@ pub struct Node {
 pub struct Place {
     pub pod: Pod,
     number: usize,
-    /// What ADD answered.
+    /// What ADD answered, for the verbs that follow it.
     pub result: Value,
+    /// What ADD made, for as long as it is to be there.
+    made: Option<Attachment>,
 }
 
 impl Node {
@@ -145,7 +164,7 @@ impl Node {
         let mut pod = Pod::new("bench");
         pod.id = format!("{:016x}{:048x}", FIRST_INDEX * 7919 + number, number);
         let pod = pod.kubernetes("default", &format!("pod-{number}"));
-        Place { pod, number, result: Value::Null }
+        Place { pod, number, result: Value::Null, made: None }
     }
 
     /// Places with these numbers.
@@ -166,16 +185,66 @@ impl Node {
         self.job("DEL", place)
     }
 
-    /// Attaches, and remembers the result for later verbs.
+    /// Attaches, and looks whether it did.
     pub fn add(&self, place: &mut Place) -> Sample {
         let sample = self.enter(&self.add_job(place));
-        place.note(&sample);
+        self.added(place, &sample);
         sample
     }
 
-    /// Detaches.
-    pub fn del(&self, place: &Place) -> Sample {
-        self.enter(&self.del_job(place))
+    /// Detaches, and looks whether it did.
+    pub fn del(&self, place: &mut Place) -> Sample {
+        let sample = self.enter(&self.del_job(place));
+        self.removed(place);
+        sample
+    }
+
+    /// To be called after an ADD that was run elsewhere: keeps the result that
+    /// the plugin printed.
+    ///
+    /// # Panics
+    /// If anything of the attachment is not there. The time of an ADD that did
+    /// nothing is no measurement.
+    pub fn added(&self, place: &mut Place, sample: &Sample) {
+        place.result = serde_json::from_str(&sample.stdout).unwrap_or_default();
+        let made = self.made(place).unwrap_or_else(|why| panic!("{}: {why}", self.about(place)));
+        let missing = made.missing(&self.host, &place.pod.netns);
+        assert!(missing.is_empty(), "{}: after ADD there is no {missing:?}", self.about(place));
+        place.made = Some(made);
+    }
+
+    /// To be called after a DEL that was run elsewhere.
+    ///
+    /// # Panics
+    /// If anything of the attachment is left, or nothing was there to remove.
+    pub fn removed(&self, place: &mut Place) {
+        // A runtime adds without a former result.
+        place.result = Value::Null;
+        let made = place.made.take();
+        let made = made.unwrap_or_else(|| panic!("{}: DEL without ADD", self.about(place)));
+        let left = made.left(&self.host, &place.pod.netns);
+        assert!(left.is_empty(), "{}: after DEL there is still {left:?}", self.about(place));
+    }
+
+    fn made(&self, place: &Place) -> Result<Attachment, String> {
+        if self.kind == Kind::Floor {
+            let addresses = self.floor_addresses(place).into_iter().map(|text| text.parse());
+            return Ok(Attachment {
+                host_link: host_link(place),
+                pod_link: place.pod.ifname.clone(),
+                addresses: addresses
+                    .collect::<Result<_, std::net::AddrParseError>>()
+                    .map_err(|e| e.to_string())?,
+                is_routed: true,
+                leases: Vec::new(),
+            });
+        }
+        let leases = self.host.scratch().path().join("leases").join(NETWORK);
+        Attachment::of_result(&place.result, self.kind.bridge(), &leases)
+    }
+
+    fn about(&self, place: &Place) -> String {
+        format!("{}, pod {}", self.kind.row_name(self.setting), place.number)
     }
 
     /// Runs a job on the node.
@@ -211,10 +280,15 @@ impl Node {
 
     fn floor_add(&self, place: &Place) -> Job {
         let n = place.number;
+        let mac = format!("02:00:00:00:{:02x}:{:02x}", n / 256, n % 256);
+        self.floor_job(floor_args(place, &host_link(place), &mac, &self.floor_addresses(place)))
+    }
+
+    fn floor_addresses(&self, place: &Place) -> Vec<String> {
+        let n = place.number;
         let mut addresses = vec![format!("10.88.{}.{}", 100 + n / 250, n % 250 + 1)];
         addresses.extend(self.setting.dual_stack.then(|| format!("fd00:88::1:{n:x}")));
-        let mac = format!("02:00:00:00:{:02x}:{:02x}", n / 256, n % 256);
-        self.floor_job(floor_args(place, &host_link(place), &mac, &addresses))
+        addresses
     }
 }
 
@@ -231,13 +305,6 @@ pub fn floor_args(place: &Place, link: &str, mac: &str, addresses: &[String]) ->
 
 fn host_link(place: &Place) -> String {
     format!("floor{}", place.number)
-}
-
-impl Place {
-    /// Keeps the result that the plugin printed.
-    pub fn note(&mut self, sample: &Sample) {
-        self.result = serde_json::from_str(&sample.stdout).unwrap_or_default();
-    }
 }
 
 fn configuration(kind: Kind, setting: Setting, host: &Host) -> Value {

@@ -81,7 +81,7 @@ fn bars(report: &Report) -> Vec<Bars> {
     let attach = |at_once: usize, value: fn(&crate::attach::Row) -> f64| {
         let rows = report.attach.iter().filter(|row| row.at_once == at_once && !row.crowded);
         rows.map(|row| {
-            let label = format!("{}, {}", row.subject.name(), row.setting.name());
+            let label = row.subject.row_name(row.setting);
             (label, value(row), colour(row.subject))
         })
         .collect::<Vec<_>>()
@@ -127,23 +127,12 @@ fn bars(report: &Report) -> Vec<Bars> {
         let bars = report.overlay.iter().map(|row| {
             let right = if row.mtu == overlay::Mtu::Right { MANX } else { WRONG };
             let colour = if row.mode == "direct" { FLOOR } else { right };
-            (way(row), value(row), colour)
+            (overlay::name(row), value(row), colour)
         });
         let bars = bars.collect();
         charts.push(Bars { file, title: title.into(), unit, logarithmic: false, bars });
     }
     charts
-}
-
-/// How a row of the overlay is called.
-pub fn way(row: &overlay::Row) -> String {
-    let mtu = match row.mtu {
-        overlay::Mtu::Right => "",
-        overlay::Mtu::PodsTooLarge => ", pods too large",
-        overlay::Mtu::TunnelTooLarge => ", tunnel too large",
-    };
-    let offload = if row.offload { "offload" } else { "no offload" };
-    format!("{} over {}, {offload}{mtu}", row.mode, row.underlay_mtu)
 }
 
 fn colour(kind: Kind) -> RGBColor {

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::Report;
-use super::charts::{Chart, figure, way};
+use super::charts::{Chart, figure};
 use crate::attach::Row;
-use crate::subjects::{Kind, Setting};
+use crate::overlay;
+use crate::subjects::Kind;
 
 /// The whole page.
 pub fn page(report: &Report, charts: &[Chart]) -> String {
@@ -116,10 +117,7 @@ fn attach(report: &Report, page: &mut String) {
     ];
     let alone = report.attach.iter().filter(|row| row.at_once == 1 && !row.crowded);
     table(page, &columns, alone.map(|row| sequential(report, row)));
-    let columns =
-        ["at once", "", "ADD/s", "ADD p50", "p90", "p99", "DEL/s", "DEL p50", "p90", "p99"];
-    let together = report.attach.iter().filter(|row| row.at_once > 1);
-    table(page, &columns, together.map(parallel));
+    at_once(report, page);
     let columns = ["pods on the node", "", "ADD p50", "p90", "p99", "DEL p50", "p90", "p99"];
     let crowded: Vec<&Row> = report.attach.iter().filter(|row| row.crowded).collect();
     let bridges = crowded.iter().any(|row| row.subject.is_bridged());
@@ -138,19 +136,32 @@ fn attach(report: &Report, page: &mut String) {
     }
 }
 
+fn at_once(report: &Report, page: &mut String) {
+    let columns = [
+        "at once", "", "ADD/s", "CPUs", "ADD p50", "p90", "p99", "DEL/s", "CPUs", "DEL p50", "p90",
+        "p99",
+    ];
+    let together: Vec<&Row> = report.attach.iter().filter(|row| row.at_once > 1).collect();
+    if together.is_empty() {
+        return;
+    }
+    *page += "\nSo many at the same moment, from which every pod's time counts: what it waits for its \
+        turn is part of it. CPUs is how many processors were busy with them, in the round in which it \
+        was most.\n";
+    table(page, &columns, together.into_iter().map(parallel));
+}
+
 fn quantiles(row: &Row) -> Vec<String> {
     let (add, del) = (row.add, row.del);
     [add.p50_ms, add.p90_ms, add.p99_ms, del.p50_ms, del.p90_ms, del.p99_ms].map(figure).to_vec()
 }
 
 fn sequential(report: &Report, row: &Row) -> Vec<String> {
-    // The floor has no masquerade; its families are what is compared.
-    let setting = Setting { masquerade: false, ..row.setting };
-    let floor = report.row(Kind::Floor, setting, 1, None);
+    let floor = report.row(Kind::Floor, row.setting, 1, None);
     let of_floor = |value: f64, floor: Option<f64>| {
         floor.map_or_else(String::new, |floor| format!("{:.2}", value / floor))
     };
-    let mut cells = vec![format!("{}, {}", row.subject.name(), row.setting.name())];
+    let mut cells = vec![row.subject.row_name(row.setting)];
     let q = quantiles(row);
     cells.extend_from_slice(&q[..3]);
     cells.push(of_floor(row.add.p50_ms, floor.map(|floor| floor.add.p50_ms)));
@@ -166,11 +177,12 @@ fn parallel(row: &Row) -> Vec<String> {
     let q = quantiles(row);
     let mut cells = vec![
         row.at_once.to_string(),
-        format!("{}, {}", row.subject.name(), row.setting.name()),
+        row.subject.row_name(row.setting),
         figure(row.add_per_second),
+        figure(row.add_processors),
     ];
     cells.extend_from_slice(&q[..3]);
-    cells.push(figure(row.del_per_second));
+    cells.extend([figure(row.del_per_second), figure(row.del_processors)]);
     cells.extend_from_slice(&q[3..]);
     cells
 }
@@ -185,7 +197,7 @@ fn counts(report: &Report, page: &mut String) {
     let rows = report.counts.iter().map(|row| {
         let counts = row.counts;
         vec![
-            format!("{}, {}", row.subject.name(), row.setting.name()),
+            row.subject.row_name(row.setting),
             row.verb.into(),
             counts.processes.to_string(),
             counts.system_calls.to_string(),
@@ -196,7 +208,42 @@ fn counts(report: &Report, page: &mut String) {
     table(page, &["", "verb", "programs", "system calls", "netlink messages", "peak KiB"], rows);
 }
 
+const OVERLAY: &str = "\n## Overlay tax\n\n\
+    Pods on two nodes joined by a veth pair, iperf3; the ways over one link take turns, and the rows are \
+    medians. With offload that pair carries TCP in pieces of up to 64 KiB, as a network card does that \
+    can segment inside tunnels; without it every packet is a packet, as with one that cannot, on the \
+    tunnel's device too. Pods too large: their MTU is that of the link between the nodes, the tunnel's is \
+    right, and TCP learns the size from ICMP. Tunnel too large: both have the MTU of the link, with no \
+    room for the encapsulation. Whether packets were then cut is counted, and told in the column of that \
+    name. CPU is that of both nodes, pods and iperf3.\n";
+
 fn overlay(report: &Report, page: &mut String) {
+    if !report.overlay.is_empty() {
+        *page += OVERLAY;
+        tunnels(&report.overlay, page);
+    }
+    if !report.overlay_vm.is_empty() {
+        *page += "\n### IPIP\n\n\
+            In a virtual machine with a kernel that has it, under software emulation: only ratios \
+            between these rows mean anything.\n";
+        tunnels(&report.overlay_vm, page);
+        let uncut: Vec<String> = (report.overlay_vm.iter())
+            .filter(|row| row.mtu == overlay::Mtu::TunnelTooLarge && !overlay::was_cut(row))
+            .map(overlay::name)
+            .collect();
+        if !uncut.is_empty() {
+            let _ = writeln!(
+                page,
+                "\n**Not cut**: {}. The tunnel does not let its packets be fragmented: the node answers \
+                 the pod by ICMP, and TCP sends smaller ones. These rows cost no more than those with the \
+                 right MTU, but for what waits for the answer or never gets it.",
+                uncut.join("; ")
+            );
+        }
+    }
+}
+
+fn tunnels(rows: &[overlay::Row], page: &mut String) {
     let columns = [
         "",
         "pod MTU",
@@ -204,53 +251,47 @@ fn overlay(report: &Report, page: &mut String) {
         "4 streams",
         "CPU s/GB",
         "4 streams",
+        "cut",
         "fragments/GB",
         "retransmits",
         "round trip p50 us",
         "p99",
     ];
-    let row = |row: &crate::overlay::Row| {
+    let row = |row: &overlay::Row| {
         let (one, four) = (row.one_stream, row.four_streams);
+        let cut = match (overlay::was_cut(row), row.told) {
+            (true, _) => "yes".into(),
+            (false, 0) => String::new(),
+            (false, told) => format!("no, pods were told ({told})"),
+        };
         vec![
-            way(row),
+            overlay::name(row),
             row.pod_mtu.to_string(),
             figure(one.gbit_per_second),
             figure(four.gbit_per_second),
             figure(one.cpu_s_per_gb),
             figure(four.cpu_s_per_gb),
+            cut,
             format!("{:.0}", one.fragments_per_gb),
             one.retransmits.to_string(),
             figure(row.latency.p50_us),
             figure(row.latency.p99_us),
         ]
     };
-    if !report.overlay.is_empty() {
-        *page += "\n## Overlay tax\n\n\
-            Pods on two nodes joined by a veth pair, iperf3. With offload that pair carries TCP in \
-            pieces of up to 64 KiB, as a network card does that can segment inside tunnels; without it \
-            every packet is a packet, as with one that cannot. Pods too large: their MTU is that of the \
-            link between the nodes, the tunnel's is right, and TCP learns the size from ICMP. Tunnel too \
-            large: both have the MTU of the link, with no room for the encapsulation, and the node cuts \
-            every full packet in two. CPU is that of both nodes, pods and iperf3.\n";
-        table(page, &columns, report.overlay.iter().map(row));
-    }
-    if !report.overlay_vm.is_empty() {
-        *page += "\n### IPIP\n\n\
-            In a virtual machine with a kernel that has it, under software emulation: only ratios \
-            between these rows mean anything.\n";
-        table(page, &columns, report.overlay_vm.iter().map(row));
-    }
+    table(page, &columns, rows.iter().map(row));
 }
 
 fn scale(report: &Report, page: &mut String) {
     if report.scale.is_empty() {
         return;
     }
-    *page += "\n## Scale\n\n`manx apply` with so many peers; ms. \"Ours\" is processor time of the \
-        process in user space, \"kernel\" what the kernel spent on its requests.\n";
+    *page += "\n## Scale\n\n`manx apply` with so many peers; ms, means of so many runs. \"Ours\" is \
+        processor time of the process in user space, \"kernel\" what the kernel spent on its requests: \
+        their sum is exact, and how it is divided is known by a hundred samples or more.\n";
     let columns = [
         "mode, peers",
         "",
+        "runs",
         "wall",
         "ours",
         "kernel",
@@ -266,6 +307,7 @@ fn scale(report: &Report, page: &mut String) {
                 vec![
                     format!("{}, {}", row.mode, row.peers),
                     what.into(),
+                    pass.runs.to_string(),
                     figure(pass.wall_ms),
                     figure(pass.user_ms),
                     figure(pass.system_ms),
