@@ -46,6 +46,10 @@ pub struct Row {
     /// Median over the rounds, counted until the last of a round ended.
     pub add_per_second: f64,
     pub del_per_second: f64,
+    /// How many rounds of `at_once`, and the most in one; 0 one after another.
+    pub rounds: usize,
+    pub add_per_second_most: f64,
+    pub del_per_second_most: f64,
     /// The most over the rounds: processor time a second, as a number of
     /// processors. One after another, the most over the pods.
     pub add_processors: f64,
@@ -124,6 +128,10 @@ impl Verb {
     fn processors(&self) -> f64 {
         self.processors.iter().copied().fold(0.0, f64::max)
     }
+
+    fn per_second_most(&self) -> f64 {
+        self.rates.iter().copied().fold(0.0, f64::max)
+    }
 }
 
 impl Samples {
@@ -140,6 +148,9 @@ impl Samples {
             del_cpu_ms: self.del.cpu_ms(),
             add_per_second: self.add.per_second(),
             del_per_second: self.del.per_second(),
+            rounds: self.add.rates.len(),
+            add_per_second_most: self.add.per_second_most(),
+            del_per_second_most: self.del.per_second_most(),
             add_processors: self.add.processors(),
             del_processors: self.del.processors(),
         }

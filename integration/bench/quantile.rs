@@ -9,6 +9,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Times {
     pub count: usize,
+    pub p10_ms: f64,
     pub p50_ms: f64,
     pub p90_ms: f64,
     pub p99_ms: f64,
@@ -24,6 +25,7 @@ impl Times {
         ms.sort_by(f64::total_cmp);
         Self {
             count: ms.len(),
+            p10_ms: quantile(&ms, 10),
             p50_ms: quantile(&ms, 50),
             p90_ms: quantile(&ms, 90),
             p99_ms: quantile(&ms, 99),

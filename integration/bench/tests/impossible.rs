@@ -15,7 +15,7 @@ use crate::traffic::Latency;
 const MASQUERADE: Setting = Setting { dual_stack: false, masquerade: true };
 
 fn times(p50_ms: f64) -> Times {
-    Times { count: 100, p50_ms, p90_ms: p50_ms * 1.5, p99_ms: p50_ms * 2.0 }
+    Times { count: 100, p10_ms: p50_ms * 0.8, p50_ms, p90_ms: p50_ms * 1.5, p99_ms: p50_ms * 2.0 }
 }
 
 /// One after another.
@@ -32,6 +32,9 @@ fn alone(subject: Kind, add_ms: f64) -> Row {
         del_cpu_ms: 2.0,
         add_per_second: 1e3 / add_ms,
         del_per_second: 50.0,
+        rounds: 0,
+        add_per_second_most: 0.0,
+        del_per_second_most: 0.0,
         add_processors: 0.9,
         del_processors: 0.3,
     }
@@ -44,7 +47,10 @@ fn burst(subject: Kind, setting: Setting, cpu_ms: f64) -> Row {
     Row {
         setting,
         at_once: 100,
-        add: Times { count: 100, p50_ms: whole_ms / 2.0, p90_ms: whole_ms * 0.9, p99_ms: whole_ms },
+        add: Times { p90_ms: whole_ms * 0.9, p99_ms: whole_ms, ..times(whole_ms / 2.0) },
+        rounds: 3,
+        add_per_second_most: per_second * 1.1,
+        del_per_second_most: 550.0,
         add_cpu_ms: cpu_ms,
         add_per_second: per_second,
         add_processors: 1.8,
@@ -168,7 +174,7 @@ fn a_run_that_can_be_is_taken() {
 fn a_rate_above_what_the_processors_can_do_is_refused() {
     assert_refused(BURST, |report| {
         let row = manx_burst(report);
-        row.add = Times { count: 100, p50_ms: 11.5, p90_ms: 23.4, p99_ms: 35.0 };
+        row.add = Times { p90_ms: 23.4, p99_ms: 35.0, ..times(11.5) };
         row.add_per_second = 5275.0;
         row.add_processors = 5275.0 * 2.53e-3;
     });
@@ -203,6 +209,23 @@ fn an_add_or_a_del_faster_than_the_floor_s_is_refused() {
     };
     assert_refused("manx + manx-ipam, v4", |report| manx(report, |row| row.add = times(1.5)));
     assert_refused("manx + manx-ipam, v4", |report| manx(report, |row| row.del = times(5.0)));
+}
+
+/// A few pods tell little of a median, but as slow as the floor's fast ones they are.
+#[test]
+fn of_few_pods_only_what_is_far_off_is_refused() {
+    let few = |add_ms| {
+        let mut report = report();
+        for row in report.attach.iter_mut().filter(|row| row.at_once == 1) {
+            row.add.count = 15;
+            if row.subject == Kind::ManxIpam {
+                row.add = Times { count: 15, ..times(add_ms) };
+            }
+        }
+        faults(&report)
+    };
+    assert_eq!(few(1.9), []);
+    assert_eq!(few(1.5).len(), 2);
 }
 
 #[test]
