@@ -35,10 +35,10 @@ pub struct Pass {
     /// How many; each of the times is the mean of them.
     pub runs: usize,
     pub wall_ms: f64,
-    /// Processor time of the process itself.
-    pub user_ms: f64,
-    /// Processor time that the kernel spent for it.
-    pub system_ms: f64,
+    /// Processor time, the process's own and what the kernel spent for it.
+    pub cpu_ms: f64,
+    /// The process's own; `None` for runs too short to tell.
+    pub user_ms: Option<f64>,
     /// The most of one run, as a number of processors.
     pub processors: f64,
     /// Messages that change something.
@@ -134,11 +134,13 @@ impl Node {
     /// weighed, for tracing takes time and weighing a process more.
     ///
     /// The kernel counts a process's time exactly, but tells its own part from the
-    /// process's by what it finds at each tick of its clock, 250 a second: of a
-    /// run of 5 ms it knows nothing. So there are as many as take a hundred ticks.
+    /// process's by what it finds at each tick of its clock, 250 a second. Of a run
+    /// of a few milliseconds it knows nothing and takes all for the process's.
     fn pass(&self, programs: &Programs, mut before: impl FnMut(&Self)) -> Pass {
         const ENOUGH: Duration = Duration::from_millis(400);
-        const MOST: usize = 100;
+        const MOST: usize = 20;
+        /// Ten ticks.
+        const DIVISIBLE_MS: f64 = 40.0;
         let apply = self.manx(&["apply"]);
         let mut samples: Vec<Sample> = Vec::new();
         let mut spent = Duration::ZERO;
@@ -160,11 +162,12 @@ impl Node {
             total.as_secs_f64() * 1e3 / samples.len() as f64
         };
         let processors = samples.iter().map(|s| s.cpu().as_secs_f64() / s.wall.as_secs_f64());
+        let cpu_ms = mean(Sample::cpu);
         Pass {
             runs: samples.len(),
             wall_ms: mean(|sample| sample.wall),
-            user_ms: mean(|sample| sample.user),
-            system_ms: mean(|sample| sample.system),
+            cpu_ms,
+            user_ms: (cpu_ms >= DIVISIBLE_MS).then(|| mean(|sample| sample.user)),
             processors: processors.fold(0.0, f64::max),
             changes: counts.netlink_changes,
             messages: counts.netlink_messages,

@@ -60,13 +60,7 @@ pub fn draw(report: &Report, directory: &Path) -> Vec<Chart> {
             "ms",
             crowded(report),
         ),
-        (
-            "scale.svg",
-            "manx apply: our processor time in ms, by peers",
-            "peers",
-            "ms",
-            scale(report),
-        ),
+        ("scale.svg", "manx apply: processor time in ms, by peers", "peers", "ms", scale(report)),
     ];
     for (file, title, x, y, series) in lines {
         if series.iter().any(|(_, points)| points.len() > 1) {
@@ -210,8 +204,8 @@ fn scale(report: &Report) -> Series {
         let points = |value: fn(&crate::scale::Row) -> f64| {
             rows().map(|row| (row.peers as f64, value(row))).collect()
         };
-        series.push((format!("{mode}, from nothing"), points(|row| row.from_nothing.user_ms)));
-        series.push((format!("{mode}, one changed"), points(|row| row.one_changed.user_ms)));
+        series.push((format!("{mode}, from nothing"), points(|row| row.from_nothing.cpu_ms)));
+        series.push((format!("{mode}, one changed"), points(|row| row.one_changed.cpu_ms)));
     }
     series
 }

@@ -222,6 +222,10 @@ fn overlay(report: &Report, page: &mut String) {
         *page += OVERLAY;
         tunnels(&report.overlay, page);
     }
+    if report.overlay.iter().any(|row| row.others > overlay::OTHERS_MOST) {
+        *page +=
+            "\n**Others used the machine meanwhile, and their processor time is part of it.**\n";
+    }
     if !report.overlay_vm.is_empty() {
         *page += "\n### IPIP\n\n\
             In a virtual machine with a kernel that has it, under software emulation: only ratios \
@@ -285,16 +289,16 @@ fn scale(report: &Report, page: &mut String) {
     if report.scale.is_empty() {
         return;
     }
-    *page += "\n## Scale\n\n`manx apply` with so many peers; ms, means of so many runs. \"Ours\" is \
-        processor time of the process in user space, \"kernel\" what the kernel spent on its requests: \
-        their sum is exact, and how it is divided is known by a hundred samples or more.\n";
+    *page += "\n## Scale\n\n`manx apply` with so many peers; ms, means of so many runs. CPU is its \
+        processor time and the kernel's for it, \"ours\" the part of it in user space, where a run is long \
+        enough for the kernel to tell.\n";
     let columns = [
         "mode, peers",
         "",
         "runs",
         "wall",
+        "CPU",
         "ours",
-        "kernel",
         "changes sent",
         "messages",
         "peak KiB",
@@ -309,8 +313,8 @@ fn scale(report: &Report, page: &mut String) {
                     what.into(),
                     pass.runs.to_string(),
                     figure(pass.wall_ms),
-                    figure(pass.user_ms),
-                    figure(pass.system_ms),
+                    figure(pass.cpu_ms),
+                    pass.user_ms.map_or_else(String::new, figure),
                     pass.changes.to_string(),
                     pass.messages.to_string(),
                     pass.peak_kib.to_string(),

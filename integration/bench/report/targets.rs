@@ -142,7 +142,7 @@ fn scale(report: &Report) -> Vec<Target> {
     let of = |pass: fn(&crate::scale::Row) -> Pass| {
         report.scale.iter().filter(|row| row.peers == 5000).map(pass)
     };
-    let cpu = of(|row| row.from_nothing).map(|pass| pass.user_ms).reduce(f64::max);
+    let cpu = of(|row| row.from_nothing).filter_map(|pass| pass.user_ms).reduce(f64::max);
     let changes = of(|row| row.one_changed).map(|pass| pass.changes as f64).reduce(f64::max);
     vec![
         target(

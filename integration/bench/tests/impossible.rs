@@ -67,6 +67,7 @@ fn tunnel(mode: &str, mtu: Mtu, gbit_per_second: f64) -> overlay::Row {
         cpu_s_per_gb: 1.6,
         fragments_per_gb: if cut { 1e6 } else { 0.0 },
         retransmits: 10,
+        processors: 1.5,
     };
     overlay::Row {
         mode: mode.into(),
@@ -79,6 +80,8 @@ fn tunnel(mode: &str, mtu: Mtu, gbit_per_second: f64) -> overlay::Row {
         latency: Latency { p50_us: 150.0, p99_us: 800.0 },
         told: 0,
         processors: 2,
+        others: 0.02,
+        rounds: 3,
     }
 }
 
@@ -86,8 +89,8 @@ fn scaled() -> scale::Row {
     let pass = |changes| Pass {
         runs: 4,
         wall_ms: 650.0,
-        user_ms: 50.0,
-        system_ms: 570.0,
+        cpu_ms: 620.0,
+        user_ms: Some(50.0),
         processors: 0.97,
         changes,
         messages: 10_010,
@@ -260,19 +263,30 @@ fn counts_of_nothing_are_refused() {
 #[test]
 fn a_tunnel_that_carries_more_than_none_is_refused() {
     assert_refused("vxlan over 1500, offload", |report| {
-        report.overlay[1].four_streams.gbit_per_second = 10.0;
+        report.overlay[1].one_stream.gbit_per_second = 12.0;
+        report.overlay[1].one_stream.cpu_s_per_gb = 0.5;
+    });
+    // As it was where the tunnel's own device went on gathering packets.
+    assert_refused("vxlan over 1500, no offload, pods too large", |report| {
+        let alone = |mode, mtu, gbit| overlay::Row { offload: false, ..tunnel(mode, mtu, gbit) };
+        report.overlay.push(alone("direct", Mtu::Right, 2.4));
+        let told = alone("vxlan", Mtu::PodsTooLarge, 3.09);
+        report.overlay.push(overlay::Row { told: 1, ..told });
     });
 }
 
 #[test]
 fn more_processor_time_than_processors_is_refused() {
     assert_refused("direct over 1500, offload", |report| {
-        report.overlay[0].one_stream.cpu_s_per_gb = 2.2;
+        report.overlay[0].one_stream.cpu_s_per_gb = 3.0;
+    });
+    assert_refused("direct over 1500, offload", |report| {
+        report.overlay[0].four_streams.processors = 2.2;
     });
     // The virtual machine's processors are its own.
     assert_refused("ipip over 1500, offload, pods too large", |report| {
         report.overlay_vm[1].processors = 1;
-        report.overlay_vm[1].one_stream.cpu_s_per_gb = 25.0;
+        report.overlay_vm[1].one_stream.cpu_s_per_gb = 30.0;
     });
     assert_refused("apply, direct, 5000 peers", |report| {
         report.scale[0].one_changed.processors = 1.2;
@@ -291,12 +305,22 @@ fn a_wrong_mtu_without_effect_and_a_right_one_with_it_are_refused() {
     assert_refused("vxlan over 1500, offload", |report| report.overlay[1].told = 1);
 }
 
-/// The kernel's clock has not sampled enough, as with a run of 5 ms.
+#[test]
+fn a_machine_that_others_use_is_refused_but_for_a_quick_run() {
+    let busy = |report: &mut Report| report.overlay[0].others = 0.5;
+    assert_refused("direct over 1500, offload", busy);
+    let mut quick = Report { quick: true, ..report() };
+    busy(&mut quick);
+    assert_eq!(faults(&quick), []);
+}
+
+/// And what the kernel has not sampled: all is the process's, or nothing is.
 #[test]
 fn an_apply_that_takes_no_time_is_refused() {
     let name = "apply, direct, 5000 peers";
-    assert_refused(name, |report| report.scale[0].from_nothing.user_ms = 0.0);
-    assert_refused(name, |report| report.scale[0].one_changed.system_ms = 0.0);
+    assert_refused(name, |report| report.scale[0].from_nothing.user_ms = Some(0.0));
+    assert_refused(name, |report| report.scale[0].one_changed.cpu_ms = 0.0);
+    assert_refused(name, |report| report.scale[0].one_changed.user_ms = Some(620.0));
     assert_refused(name, |report| report.scale[0].from_nothing.changes = 4000);
 }
 
