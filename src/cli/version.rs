@@ -8,26 +8,40 @@ use super::{
 };
 use crate::cni::Version;
 
+/// The commit that the binary is built from, with "+" where its source differs
+/// from that. `hack/build-static` gives it: with a build script, every commit
+/// would make cargo build anew.
+const REVISION: Option<&str> = option_env!("MANX_REVISION");
+
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "version",
-    summary: "print the version and the CNI versions spoken",
+    summary: "print the version, the revision and the CNI versions spoken",
     help: "\
 Usage: manx version [--json]
 
-  --json  {\"version\", \"cniVersions\"}",
+  --json  {\"version\", \"revision\", \"cniVersions\"}; revision is null where the
+          build did not know it",
     shape: Shape { flags: &["json"], values: &[], operands: Operands::AtMost(0) },
-    run,
+    run: |args, console| print(REVISION, args, console),
 };
 
-fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+fn print(
+    revision: Option<&str>,
+    args: &Args,
+    console: &mut Console<'_>,
+) -> Result<Status, Failure> {
     let version = env!("CARGO_PKG_VERSION");
     let spoken = Version::ALL.map(Version::as_str);
     if args.flag("json") {
-        console.json(&json!({"version": version, "cniVersions": spoken}))?;
-    } else {
-        console.line(format_args!("manx {version}"))?;
-        console.line(format_args!("CNI {}", spoken.join(", ")))?;
+        let told = json!({"version": version, "revision": revision, "cniVersions": spoken});
+        console.json(&told)?;
+        return Ok(Status::Fine);
     }
+    console.line(format_args!("manx {version}"))?;
+    if let Some(revision) = revision {
+        console.line(format_args!("revision {revision}"))?;
+    }
+    console.line(format_args!("CNI {}", spoken.join(", ")))?;
     Ok(Status::Fine)
 }
 
@@ -35,6 +49,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 mod tests {
     use serde_json::Value;
 
+    use super::*;
     use crate::cli::tests::manx;
 
     #[test]
@@ -45,5 +60,22 @@ mod tests {
         let json: Value = serde_json::from_str(&manx(&["--version", "--json"]).1).unwrap();
         assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(json["cniVersions"][6], "1.1.0");
+    }
+
+    #[test]
+    fn the_revision_is_told_where_the_build_knew_it() {
+        let with = |revision: Option<&str>, flags: &[&str]| {
+            let arguments = flags.iter().map(Into::into).collect();
+            let args = Args::parse(arguments, &SUBCOMMAND.shape).unwrap().unwrap();
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            print(revision, &args, &mut Console::new(&mut out, &mut err)).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(with(Some("abc+"), &[]).contains("\nrevision abc+\n"));
+        assert!(!with(None, &[]).contains("revision"));
+        let json =
+            |revision| -> Value { serde_json::from_str(&with(revision, &["--json"])).unwrap() };
+        assert_eq!(json(Some("abc+"))["revision"], "abc+");
+        assert_eq!(json(None)["revision"], Value::Null);
     }
 }

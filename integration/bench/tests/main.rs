@@ -45,6 +45,7 @@ mod wait;
 
 mod effects;
 mod impossible;
+mod readme;
 mod timing;
 
 fn progress(_: &str) {}

@@ -1,0 +1,114 @@
+//! Whether the numbers in README are those of results/.
+//!
+//! They are between two marks, and written by `hack/readme-numbers`, which runs
+//! this test with MANX_WRITE_README set.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+const BEGIN: &str = "<!-- numbers: hack/readme-numbers writes what follows from results/ -->\n";
+const END: &str = "<!-- end of numbers -->\n";
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).to_path_buf()
+}
+
+fn result(name: &str) -> Value {
+    let path = root().join("results").join(name);
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+fn number(value: &Value, what: &str) -> f64 {
+    value.as_f64().unwrap_or_else(|| panic!("there is no {what} in results/"))
+}
+
+/// Two digits that count, but all of those before the point.
+fn figure(value: f64) -> String {
+    if value < 9.95 { format!("{value:.1}") } else { format!("{value:.0}") }
+}
+
+/// p50 of a verb, one pod after another.
+fn p50(report: &Value, subject: &str, dual_stack: bool, masquerade: bool, verb: &str) -> f64 {
+    let rows = report["attach"].as_array().into_iter().flatten();
+    let found = rows.clone().find(|row| {
+        row["subject"] == subject
+            && row["at_once"] == 1
+            && row["crowded"] == false
+            && row["setting"]["dual_stack"] == dual_stack
+            && row["setting"]["masquerade"] == masquerade
+    });
+    number(&found.unwrap_or(&Value::Null)[verb]["p50_ms"], &format!("{verb} of {subject}"))
+}
+
+/// What belongs between the marks.
+fn numbers(report: &Value, addresses: &Value) -> String {
+    let columns = [
+        ("manx", "manx + manx-ipam"),
+        ("ptp + host-local", "ptp + host-local"),
+        ("bridge + host-local", "bridge + host-local"),
+        ("flannel", "flannel (bridge, host-local)"),
+    ];
+    let rows = [
+        ("ADD", "add", false, false),
+        ("ADD with masquerade", "add", false, true),
+        ("ADD, dual stack", "add", true, false),
+        ("DEL", "del", false, false),
+    ];
+    let names: Vec<&str> = columns.iter().map(|(name, _)| *name).collect();
+    let mut text = format!("| | {} |\n|---|---|---|---|---|\n", names.join(" | "));
+    for (name, verb, dual_stack, masquerade) in rows {
+        let of = |subject| p50(report, subject, dual_stack, masquerade, verb);
+        let floor = of("floor");
+        let cells: Vec<String> =
+            columns.iter().map(|(_, subject)| figure(of(subject) / floor)).collect();
+        text += &format!("| {name} | {} |\n", cells.join(" | "));
+    }
+    let size = &report["size"];
+    let mib = number(&size["binary_bytes"], "binary") / 1048576.0;
+    let verbs = size["verbs"].as_array().into_iter().flatten();
+    let peaks = verbs.map(|verb| number(&verb["peak_kib"], "memory") / 1024.0);
+    let peak = peaks.fold(0.0, f64::max);
+    let add = |leases: u64| {
+        let rows = addresses["rows"].as_array().into_iter().flatten();
+        let found = rows.clone().find(|row| row["verb"] == "ADD" && row["leases"] == leases);
+        let of = |program: &str| number(&found.unwrap_or(&Value::Null)[program]["p50_ms"], program);
+        (of("host_local"), of("manx_ipam"))
+    };
+    let ((theirs, ours), (_, empty)) = (add(20_000), add(0));
+    text += &format!(
+        "\nThe binary is {mib:.2} MiB, and no verb takes more than {peak:.2} MiB of memory. With 20,000\n\
+         leases an ADD of manx-ipam alone is {:.0} times as fast as one of host-local and takes {:.1} times\n\
+         as long as with none ([results/ipam.md](results/ipam.md)).\n",
+        theirs / ours,
+        ours / empty
+    );
+    text
+}
+
+#[test]
+fn the_numbers_in_readme_are_those_of_results() {
+    let path = root().join("README.md");
+    let readme = fs::read_to_string(&path).expect("read README.md");
+    let (before, rest) = readme.split_once(BEGIN).expect("the mark before the numbers");
+    let (found, after) = rest.split_once(END).expect("the mark after the numbers");
+    let wanted = numbers(&result("report.json"), &result("ipam.json"));
+    if std::env::var_os("MANX_WRITE_README").is_some() {
+        fs::write(&path, [before, BEGIN, &wanted, END, after].concat()).expect("write README.md");
+        return;
+    }
+    assert_eq!(found, wanted, "README.md differs from results/: run hack/readme-numbers");
+}
+
+/// A short run is no result, and neither is one of a tree that nobody can check out.
+#[test]
+fn results_are_of_whole_runs() {
+    for name in ["report.json", "ipam.json"] {
+        let result = result(name);
+        assert_eq!(result["quick"], false, "results/{name} is of a quick run");
+        let commit = result["machine"]["commit"].as_str().unwrap_or_default();
+        assert!(commit.len() > 6, "results/{name} names no commit");
+    }
+}
