@@ -31,7 +31,13 @@ fn figure(value: f64) -> String {
 }
 
 /// p50 of a verb, one pod after another.
-fn p50(report: &Value, subject: &str, dual_stack: bool, masquerade: bool, verb: &str) -> f64 {
+fn p50(
+    report: &Value,
+    subject: &str,
+    dual_stack: bool,
+    masquerade: bool,
+    verb: &str,
+) -> Option<f64> {
     let rows = report["attach"].as_array().into_iter().flatten();
     let found = rows.clone().find(|row| {
         row["subject"] == subject
@@ -40,7 +46,7 @@ fn p50(report: &Value, subject: &str, dual_stack: bool, masquerade: bool, verb: 
             && row["setting"]["dual_stack"] == dual_stack
             && row["setting"]["masquerade"] == masquerade
     });
-    number(&found.unwrap_or(&Value::Null)[verb]["p50_ms"], &format!("{verb} of {subject}"))
+    found?[verb]["p50_ms"].as_f64()
 }
 
 /// What belongs between the marks.
@@ -61,9 +67,15 @@ fn numbers(report: &Value, addresses: &Value) -> String {
     let mut text = format!("| | {} |\n|---|---|---|---|---|\n", names.join(" | "));
     for (name, verb, dual_stack, masquerade) in rows {
         let of = |subject| p50(report, subject, dual_stack, masquerade, verb);
-        let floor = of("floor");
-        let cells: Vec<String> =
-            columns.iter().map(|(_, subject)| figure(of(subject) / floor)).collect();
+        // It does not masquerade, and not every report has it beside those that do.
+        let floor = of("floor").or_else(|| p50(report, "floor", dual_stack, false, verb));
+        let cell = |subject| Some(figure(of(subject)? / floor?));
+        let cells: Vec<String> = columns
+            .iter()
+            .map(|(_, subject)| {
+                cell(subject).unwrap_or_else(|| panic!("results/ has no {name} of {subject}"))
+            })
+            .collect();
         text += &format!("| {name} | {} |\n", cells.join(" | "));
     }
     let size = &report["size"];
