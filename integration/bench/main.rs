@@ -31,13 +31,16 @@ mod machine;
 mod measure;
 mod options;
 mod overlay;
+mod pair;
 mod plausible;
 mod quantile;
+mod ratio;
 mod report;
 mod sameness;
 mod scale;
 mod settle;
 mod size;
+mod source_check;
 mod strace;
 mod subjects;
 mod traffic;
@@ -49,7 +52,7 @@ use std::time::{Duration, Instant};
 
 use attach::SETTINGS;
 use machine::Machine;
-use options::Options;
+use options::{Options, Pair};
 use report::{Report, targets};
 use subjects::{Kind, Setting};
 
@@ -66,6 +69,9 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Some(pair) = &options.pair {
+        return compare(&options, pair);
+    }
     let begin = Instant::now();
     let machine = Machine::here(&options.programs.manx);
     let mut report = Report::new(machine, options.quick, options.sections.clone());
@@ -100,6 +106,49 @@ fn main() -> ExitCode {
         println!("missed: {miss}");
     }
     if options.check && !misses.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Two things in turns: a table on standard output, and all of it as JSON.
+fn compare(options: &Options, pair: &Pair) -> ExitCode {
+    let machine = Machine::here(&options.programs.manx);
+    let (name, rows) = match pair {
+        Pair::Binary(old) => {
+            let effort = pair::Effort { pods: 20, rounds: options.pick(5, 60) };
+            ("pair", Ok(pair::rows(old, &options.programs, effort)))
+        }
+        Pair::SourceCheck => {
+            let effort = source_check::Effort {
+                rounds: options.pick(300, 5000),
+                streams: options.pick(2, 12),
+                stream: Duration::from_secs(1),
+            };
+            ("source-check", source_check::rows(&options.programs, effort))
+        }
+    };
+    let rows = match rows {
+        Ok(rows) => rows,
+        Err(why) => {
+            eprintln!("bench: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    println!("{}", pair::page(&rows));
+    let faults = match pair {
+        Pair::Binary(_) => pair::faults(&rows),
+        Pair::SourceCheck => source_check::faults(&rows),
+    };
+    for fault in &faults {
+        println!("impossible: {fault}");
+    }
+    if !faults.is_empty() {
+        return ExitCode::FAILURE;
+    }
+    let told = serde_json::json!({"machine": machine, "quick": options.quick, "rows": rows});
+    std::fs::create_dir_all(&options.out).expect("make the directory of the report");
+    let file = options.out.join(format!("{name}.json"));
+    std::fs::write(&file, format!("{told:#}\n")).expect("write the comparison");
+    progress(&format!("{}", file.display()));
+    ExitCode::SUCCESS
 }
 
 /// Ends a run that measured what cannot be. Its report goes where nobody takes it

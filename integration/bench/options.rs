@@ -21,9 +21,21 @@ pub struct Options {
     pub check: bool,
     /// Where the report goes.
     pub out: PathBuf,
+    /// Two things in turns, instead of any section.
+    pub pair: Option<Pair>,
 }
 
-const USAGE: &str = "usage: hack/bench [--quick] [--check] [--out DIR] [SECTION]...";
+/// What is compared with the binary that was built.
+#[derive(Debug)]
+pub enum Pair {
+    /// Another manx.
+    Binary(PathBuf),
+    /// The same without the source check.
+    SourceCheck,
+}
+
+const USAGE: &str = "usage: hack/bench [--quick] [--check] [--out DIR] [SECTION]...\n\
+                     \x20      hack/bench [--quick] [--out DIR] --pair OLD_BINARY | --source-check";
 
 impl Options {
     /// Reads the arguments: `--manx FILE --tools DIR` from hack/bench, then the
@@ -34,6 +46,7 @@ impl Options {
     pub fn read(args: impl Iterator<Item = String>) -> Result<Self, String> {
         let (mut manx, mut tools, mut out) = (None, None, None);
         let (mut quick, mut check, mut wanted) = (false, false, Vec::new());
+        let mut pair = None;
         let mut args = args;
         while let Some(arg) = args.next() {
             let mut value =
@@ -42,6 +55,8 @@ impl Options {
                 "--manx" => manx = Some(value()?),
                 "--tools" => tools = Some(value()?),
                 "--out" => out = Some(value()?),
+                "--pair" => pair = Some(Pair::Binary(value()?)),
+                "--source-check" => pair = Some(Pair::SourceCheck),
                 "--quick" => quick = true,
                 "--check" => check = true,
                 // cargo says so to whatever it benchmarks.
@@ -70,6 +85,7 @@ impl Options {
             quick,
             check,
             out: out.ok_or_else(missing)?,
+            pair,
         })
     }
 

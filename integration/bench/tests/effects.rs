@@ -30,8 +30,8 @@ fn attached() -> (Host, Netns, Value) {
         pod.command("ip", args).ok();
     }
     host.scratch().dir("leases");
-    host.scratch().file("leases/10.88.0.2", "id".to_owned());
-    host.scratch().file("leases/fd00:88::2", "id".to_owned());
+    host.scratch().file("leases/10.88.0.2", "id");
+    host.scratch().file("leases/fd00:88::2", "id");
     let result = json!({
         "interfaces": [{"name": "cali1"}, {"name": "eth0", "sandbox": there}],
         "ips": [{"address": "10.88.0.2/32"}, {"address": "fd00:88::2/128"}],

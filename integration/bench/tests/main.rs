@@ -18,12 +18,18 @@ mod effect;
 mod machine;
 #[path = "../measure.rs"]
 mod measure;
+#[path = "../../ipam/numbers.rs"]
+mod numbers;
 #[path = "../overlay.rs"]
 mod overlay;
+#[path = "../pair.rs"]
+mod pair;
 #[path = "../plausible.rs"]
 mod plausible;
 #[path = "../quantile.rs"]
 mod quantile;
+#[path = "../ratio.rs"]
+mod ratio;
 #[path = "../report/mod.rs"]
 mod report;
 #[path = "../scale.rs"]
@@ -32,6 +38,8 @@ mod scale;
 mod settle;
 #[path = "../size.rs"]
 mod size;
+#[path = "../source_check.rs"]
+mod source_check;
 #[path = "../strace.rs"]
 mod strace;
 #[path = "../subjects.rs"]
@@ -43,8 +51,10 @@ mod turns;
 #[path = "../wait.rs"]
 mod wait;
 
+mod addresses;
 mod effects;
 mod impossible;
+mod pairs;
 mod readme;
 mod timing;
 
