@@ -95,17 +95,16 @@ pub fn rows(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
     let [(_, without), (_, with), (_, again)] = nodes.as_slice() else {
         unreachable!("three nodes")
     };
-    let values: [(&str, fn(&Samples) -> &Vec<f64>); 3] = [
-        ("UDP, one byte, one way, ns", |samples| &samples.one_way),
-        ("UDP, one byte and its answer, ns", |samples| &samples.round_trip),
-        ("TCP, one stream, ns per kbit", |samples| &samples.stream),
-    ];
-    let row = |(what, of): (&str, fn(&Samples) -> &Vec<f64>)| Row {
+    let row = |what: &str, of: fn(&Samples) -> &Vec<f64>| Row {
         what: what.into(),
         ratio: paired(of(without), of(with)),
         control: paired(of(without), of(again)),
     };
-    Ok(values.into_iter().map(row).collect())
+    Ok(vec![
+        row("UDP, one byte, one way, ns", |samples| &samples.one_way),
+        row("UDP, one byte and its answer, ns", |samples| &samples.round_trip),
+        row("TCP, one stream, ns per kbit", |samples| &samples.stream),
+    ])
 }
 
 fn paired(old: &[f64], new: &[f64]) -> Ratio {
