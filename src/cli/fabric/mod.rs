@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cni::{Config, Document},
-    fabric::{Change, Desired, Settings, pools::Misfit},
+    fabric::{Change, Settings, pools::Misfit},
     net::Socket,
     state::Root,
     verb::{
@@ -154,16 +154,13 @@ impl Changes {
         fabric.chain(repairs).chain(self.table.iter().map(Line::of_table)).collect()
     }
 
-    /// Whether something is wanting that no change can give: apply would fail.
-    fn wants(&self) -> bool {
-        let mut desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
-        desired.any(|desired| !desired.unfit.is_empty() || !desired.wanting.is_empty())
-    }
-
-    /// What apply cannot mend.
+    /// What apply cannot mend: ranges that are not this node's, and what is wanting
+    /// in spite of all changes.
     fn errors(&self) -> Vec<String> {
-        let misfits = self.misfits.iter();
-        misfits.map(|misfit| format!("{misfit}: {}", misfit.fix())).collect()
+        let misfits = self.misfits.iter().map(|misfit| format!("{misfit}: {}", misfit.fix()));
+        let desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
+        let wanting = desired.flat_map(|desired| desired.unfit.iter().chain(&desired.wanting));
+        misfits.chain(wanting.cloned()).collect()
     }
 
     /// Whether this node's own pods have IPv6.
@@ -174,6 +171,6 @@ impl Changes {
     /// What an operator should know besides.
     fn notes(&self) -> Vec<String> {
         let desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
-        desired.flat_map(Desired::told).chain(&self.without).cloned().collect()
+        desired.flat_map(|desired| &desired.notes).chain(&self.without).cloned().collect()
     }
 }
