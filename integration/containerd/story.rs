@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::enclosure::image::PAGE;
-use crate::enclosure::remains::{Network, files_mentioning, firewall_lines, processes};
+use crate::enclosure::remains::{
+    Network, attachments_in, files_mentioning, firewall_lines, processes,
+};
 use crate::enclosure::{NODE_ADDRESS, collect_plugins, node_pings, page_from, until};
 use crate::runtime::{Pod, PodSpec, Release, Runtime};
 
@@ -148,12 +150,9 @@ pub(crate) fn nothing_is_left(before: &Network, places: &Places, words: &[&str])
     let rules = firewall_lines(words);
     assert!(rules.is_empty(), "firewall rules are left: {rules:#?}");
     // The address files, the plugin's own state, and libcni's cache of results.
-    for directory in [&places.leases, &places.state, Path::new("/var/lib/cni")] {
-        let mut files = files_mentioning(directory, words);
-        // host-local's note of where to go on searching is no lease.
-        files.retain(|file| !file.contains("/last_reserved_ip."));
-        assert!(files.is_empty(), "files are left: {files:#?}");
-    }
+    let directories = [&places.leases, &places.state, Path::new("/var/lib/cni")];
+    let files = attachments_in(&directories, words);
+    assert!(files.is_empty(), "files are left: {files:#?}");
     until("shims and containers are gone", || {
         processes("containerd-shim").is_empty() && processes("sleep").is_empty()
     });

@@ -56,6 +56,14 @@ pub(crate) fn firewall_lines(words: &[&str]) -> Vec<String> {
     rules.lines().filter(mentions).map(str::to_owned).collect()
 }
 
+/// The files below these directories that still say of one of `words` that it is attached. Notes of
+/// where to go on searching, and of an address that rests before it is given out again, do not.
+pub(crate) fn attachments_in(directories: &[&Path], words: &[&str]) -> Vec<String> {
+    let files = directories.iter().flat_map(|directory| files_mentioning(directory, words));
+    let note = |file: &String| file.contains("/last_reserved_ip.") || file.ends_with("/.resting");
+    files.filter(|file| !note(file)).collect()
+}
+
 /// The files below `directory` whose path or content mentions one of `words`.
 pub(crate) fn files_mentioning(directory: &Path, words: &[&str]) -> Vec<String> {
     let mut found = Vec::new();

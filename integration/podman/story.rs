@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::enclosure::image::PAGE;
-use crate::enclosure::remains::{Network, files_mentioning, firewall_lines, processes};
+use crate::enclosure::remains::{Network, attachments_in, firewall_lines, processes};
 use crate::enclosure::{NODE_ADDRESS, collect_plugins, node_pings, page_from, until};
 use crate::podman::Podman;
 
@@ -74,13 +74,9 @@ impl Scene {
         let rules = firewall_lines(words);
         assert!(rules.is_empty(), "firewall rules are left: {rules:#?}");
         // The address files, the plugin's own state, and libcni's cache of results.
-        for directory in [&self.leases, &self.state, Path::new("/var/lib/cni")] {
-            let mut files = files_mentioning(directory, words);
-            // The note of where to go on searching is no lease, nor is that of an address that rests.
-            files
-                .retain(|file| !file.contains("/last_reserved_ip.") && !file.contains("/.leases/"));
-            assert!(files.is_empty(), "files are left: {files:#?}");
-        }
+        let directories = [&self.leases, &self.state, Path::new("/var/lib/cni")];
+        let files = attachments_in(&directories, words);
+        assert!(files.is_empty(), "files are left: {files:#?}");
         until("conmon and containers are gone", || {
             processes("conmon").is_empty() && processes("sleep").is_empty()
         });
