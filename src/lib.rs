@@ -14,7 +14,8 @@
 //! | verbs | [`verb`] |
 //! | the node, described | [`fabric`] |
 //! | an attachment, described | [`pod`] |
-//! | foundations | [`cni`], [`ipam`], [`net`], [`nft`], [`state`], [`text`] |
+//! | foundations | [`cni`], [`ipam`], [`net`], [`nft`] |
+//! | files and text | [`state`], [`text`] |
 
 pub mod cli;
 pub mod cni;

@@ -24,6 +24,7 @@ mod links;
 mod mtu;
 mod network;
 mod ownership;
+mod planted;
 mod pod;
 mod races;
 mod routes;

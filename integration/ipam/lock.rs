@@ -2,6 +2,7 @@
 //! ever.
 
 use std::fs::{self, File};
+use std::path::Path;
 use std::process;
 use std::thread;
 use std::time::Duration;
@@ -45,17 +46,19 @@ fn who_waits_too_long_is_told_for_whom() {
     thread::scope(|scope| {
         let waiting = scope.spawn(|| plugin.add(&other));
         let lock = ground.store().join("lock");
-        assert!(eventually(DEADLINE, || has_waiter(&lock)), "nobody waits");
+        assert!(eventually(DEADLINE, || is_open_elsewhere(&lock)), "nobody waits");
         held.unlock().unwrap();
         waiting.join().unwrap().ok();
     });
     plugin.del(&one).ok();
 }
 
-/// Whether somebody waits for the lock of a file, by the kernel's list.
-fn has_waiter(path: &std::path::Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let inode = format!(":{} ", fs::metadata(path).unwrap().ino());
-    let locks = fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().any(|line| line.contains("-> FLOCK") && line.contains(&inode))
+/// Whether another process than this one has a file open.
+fn is_open_elsewhere(path: &Path) -> bool {
+    let own = process::id().to_string();
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    processes.filter(|process| process.file_name() != *own).any(|process| {
+        let files = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
+        files.filter_map(|file| fs::read_link(file.path()).ok()).any(|file| file == path)
+    })
 }

@@ -155,11 +155,11 @@ fn start(host: &Host, call: &Call) -> Child {
     child
 }
 
-/// Whether the process waits for a file lock, as the kernel lists it.
+/// Whether the process is at the network's lock, which another one has.
 fn waits_for_a_lock(child: &Child) -> bool {
-    let pid = child.id().to_string();
-    let locks = fs::read_to_string("/proc/locks").unwrap();
-    locks.lines().any(|line| line.contains("->") && line.split(' ').any(|word| word == pid))
+    let files = fs::read_dir(format!("/proc/{}/fd", child.id())).into_iter().flatten().flatten();
+    let mut paths = files.filter_map(|file| fs::read_link(file.path()).ok());
+    paths.any(|path| path.ends_with("run/manx/net/.lock"))
 }
 
 /// Runs a GC with this list while an ADD has its address and no link yet.

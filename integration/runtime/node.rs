@@ -97,7 +97,8 @@ pub fn files(directory: &Path) -> Vec<PathBuf> {
     while let Some(directory) = directories.pop() {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.is_dir() { directories.push(path) } else { found.push(path) }
+            let into = path.is_dir() && !path.is_symlink();
+            if into { directories.push(path) } else { found.push(path) }
         }
     }
     found.sort();

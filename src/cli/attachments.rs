@@ -4,8 +4,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File},
-    io,
+    fs, io,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -20,7 +19,7 @@ use crate::{
         Identity,
         identity::{is_marked, of_alias},
     },
-    state::{Entry, Journal, Root, journal},
+    state::{Entry, Journal, Root, file::TEXT_BYTES_MAX, journal, read_own},
 };
 
 use super::{Failure, nearest};
@@ -95,7 +94,7 @@ pub(super) fn require_readable(root: &Root) -> Result<(), Failure> {
         let entries =
             files.flatten().filter(|file| !file.file_name().to_string_lossy().starts_with('.'));
         for path in entries.map(|file| file.path()) {
-            match File::open(&path) {
+            match read_own(&path, TEXT_BYTES_MAX) {
                 Err(error) if !gone(&error) => return Err(unreadable(&path, &error)),
                 _ => {}
             }

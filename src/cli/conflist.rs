@@ -13,6 +13,7 @@ use crate::{
         Config, Document, Version,
         json::{field, member},
     },
+    state::{file::TEXT_BYTES_MAX, read},
     verb::has_store,
 };
 
@@ -109,7 +110,7 @@ fn first(directory: &Path, what: &str, wanted: impl Fn(&[u8]) -> bool) -> Result
         Err(error) => return Err(unreadable(directory, &error)),
     };
     for path in files {
-        match fs::read(&path) {
+        match read(&path, TEXT_BYTES_MAX) {
             Ok(bytes) if wanted(&bytes) => return Ok(path),
             Err(error) if !gone(&error) => return Err(unreadable(&path, &error)),
             _ => {}
@@ -157,7 +158,7 @@ fn part(
     choose: impl for<'a> Fn(&[&'a Map<String, Value>]) -> Option<&'a Map<String, Value>>,
 ) -> Result<Document, Failure> {
     let wrong = |reason: String| Failure::Failed(format!("{}: {reason}", path.display()));
-    let bytes = fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let bytes = read(path, TEXT_BYTES_MAX).map_err(|error| unreadable(path, &error))?;
     let list = Document::parse(bytes).map_err(|error| wrong(error.to_string()))?;
     let chosen = choose(&objects(&list.object)).cloned();
     let mut object = chosen.ok_or_else(|| wrong(format!("it does not name {what}")))?;

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs,
+    path::Path,
     process::Command,
 };
 
@@ -14,6 +14,7 @@ use crate::{
     net::{Socket, link, sysctl},
     nft::forward::{self, Barrier, Links, Maker, Way},
     pod::identity::GROUPS,
+    state::{file::TEXT_BYTES_MAX, read_text},
     verb,
 };
 
@@ -46,7 +47,7 @@ pub(super) fn look(config: &Config, ipv6: bool) -> Vec<Told> {
     });
     for (ipv6, path, tools) in LEGACY {
         // There is none without its module.
-        let tables = fs::read_to_string(path).unwrap_or_default();
+        let tables = read_text(Path::new(path), TEXT_BYTES_MAX).unwrap_or_default();
         if tables.trim().is_empty() {
             continue;
         }

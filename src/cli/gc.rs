@@ -2,8 +2,8 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    fs,
     io::{self, Read},
+    path::Path,
 };
 
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ use crate::{
     cni::{Error, json::member},
     net::{Socket, link},
     pod::identity::of_alias,
-    state::{Root, journal},
+    state::{Root, file::TEXT_BYTES_MAX, journal, read},
     verb::{Collected, collect_dead},
 };
 
@@ -84,7 +84,7 @@ fn read_valid(path: &str) -> Result<HashSet<(String, String)>, Failure> {
         let mut bytes = Vec::new();
         io::stdin().lock().read_to_end(&mut bytes).map(|_| bytes)
     } else {
-        fs::read(path)
+        read(Path::new(path), TEXT_BYTES_MAX)
     };
     let bytes = read.map_err(|error| failed(path, &error))?;
     let refuse = |problem: String| {
@@ -162,7 +162,7 @@ fn print(collected: &[Collected], dry_run: bool, console: &mut Console<'_>) -> R
 
 #[cfg(test)]
 mod tests {
-    use std::{env, process};
+    use std::{env, fs, process};
 
     use super::*;
     use crate::cli::tests::manx;

@@ -39,6 +39,9 @@ pub const MTU_RANGE: std::ops::RangeInclusive<u32> = MTU_MIN..=MTU_MAX;
 /// The smallest MTU that IPv6 allows (RFC 8200).
 pub const MTU_MIN_IPV6: u32 = 1280;
 
+/// What a network's name may have, in bytes.
+const NETWORK_BYTES_MAX: usize = 255;
+
 /// A configuration that is JSON and has a name.
 #[derive(Clone, Debug)]
 pub struct Document {
@@ -252,7 +255,9 @@ impl Config {
             log_file: fields.string(&["logFile", "log_file_path"]).map(str::to_owned),
             ignored: keys::ignored(&document.object),
         };
-        (config, fields.complaints)
+        let mut complaints = fields.complaints;
+        complaints.extend(too_long(&config.name));
+        (config, complaints)
     }
 
     /// Bytes that are added to a packet between nodes: those configured, else
@@ -280,6 +285,12 @@ impl Mode {
             Self::Vxlan => 50,
         }
     }
+}
+
+/// A network's state and its leases are in directories of its name (NAME_MAX).
+fn too_long(name: &str) -> Option<Error> {
+    let msg = format!("configuration key name has {} bytes, and may have 255", name.len());
+    (name.len() > NETWORK_BYTES_MAX).then(|| invalid_name(&msg))
 }
 
 fn invalid_name(msg: &str) -> Error {

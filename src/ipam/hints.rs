@@ -17,10 +17,10 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs,
     io::{self, ErrorKind, Write},
     net::IpAddr,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, symlink},
+    os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -32,6 +32,11 @@ use nix::sys::{
 use sha1_smol::Sha1;
 
 use super::{Owner, boot};
+use crate::state::{
+    directory,
+    file::{TEXT_BYTES_MAX, private},
+    read_own, replace,
+};
 
 /// How long a freed address is not given out while there are others: a client
 /// may have its connections' last state (TIME_WAIT) as long.
@@ -47,6 +52,9 @@ const BACK: Duration = Duration::from_secs(4);
 
 /// File names are at most 255 bytes (NAME_MAX).
 const NAME_BYTES_MAX: usize = 200;
+
+/// The link that leads to the store.
+const STORE: &str = ".store";
 
 /// First word of the note of an ADD that has not yet taken all of its addresses.
 const TAKING: &str = "taking";
@@ -94,7 +102,7 @@ impl Hints {
         let Ok(date) = dated else { return self.doubt() };
         match set_date(&self.stamp(), date) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                private(&mut File::options()).open(self.stamp())?;
+                private().open(self.stamp())?;
                 set_date(&self.stamp(), date)
             }
             outcome => outcome,
@@ -154,6 +162,12 @@ impl Hints {
         Ok(killed)
     }
 
+    /// Notes whose notes these are. The directory's own name tells it by device and
+    /// inode, from which no path can be found.
+    pub(super) fn remember(&self, store: &Path) -> io::Result<()> {
+        symlink(store, self.directory.join(STORE))
+    }
+
     /// Whether it is known what was in the store when this boot had not changed
     /// it yet.
     pub(super) fn knows_the_past(&self) -> bool {
@@ -164,14 +178,13 @@ impl Hints {
     pub(super) fn write_past(&self, addresses: &[IpAddr]) -> io::Result<()> {
         let lines = addresses.iter().map(|address| format!("{address}\n"));
         let text = format!("{}\n{}", boot::id(), lines.collect::<String>());
-        let temporary = self.directory.join(format!(".{}.tmp", std::process::id()));
-        private(File::options().truncate(true)).open(&temporary)?.write_all(text.as_bytes())?;
-        fs::rename(temporary, self.past_path())
+        replace(&self.past_path(), text.as_bytes())
     }
 
     /// What was in the store before this boot, if that was noted in this boot.
     pub(super) fn past(&self) -> Option<Vec<IpAddr>> {
-        let text = fs::read_to_string(self.past_path()).ok()?;
+        let text = read_own(&self.past_path(), TEXT_BYTES_MAX).ok()?;
+        let text = String::from_utf8_lossy(&text);
         let (id, addresses) = text.split_once('\n')?;
         (id == boot::id()).then(|| addresses.lines().filter_map(|line| line.parse().ok()).collect())
     }
@@ -179,7 +192,7 @@ impl Hints {
     /// Notes that addresses are given for links that we do not know.
     pub(super) fn write_shared(&self) -> io::Result<()> {
         self.create()?;
-        private(&mut File::options()).open(self.shared_path()).map(|_| ())
+        private().open(self.shared_path()).map(|_| ())
     }
 
     /// Whether addresses were given for links that we do not know.
@@ -195,7 +208,8 @@ impl Hints {
         if written.map_or(true, is_past) {
             return HashMap::new();
         }
-        let text = fs::read_to_string(self.rest()).unwrap_or_default();
+        let text = read_own(&self.rest(), TEXT_BYTES_MAX).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
         let ages = text.lines().filter_map(|line| {
             let (address, freed) = line.split_once(' ')?;
             let freed = SystemTime::UNIX_EPOCH + Duration::from_secs(freed.parse().ok()?);
@@ -223,13 +237,13 @@ impl Hints {
         let excess = resting.len().saturating_sub(RESTING_MAX);
         let lines = resting.iter().skip(excess).map(|(at, address)| format!("{address} {at}\n"));
         let text: String = lines.collect();
-        let mut file = private(File::options().truncate(true)).open(self.rest())?;
+        let mut file = private().truncate(true).open(self.rest())?;
         file.write_all(text.as_bytes())?;
         file.set_modified(now)
     }
 
     fn create(&self) -> io::Result<()> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.directory)
+        directory(&self.directory)
     }
 
     fn stamp(&self) -> PathBuf {
@@ -262,6 +276,26 @@ impl Hints {
     }
 }
 
+/// The name of the notes of a store.
+pub(super) fn name(store: &fs::Metadata) -> String {
+    format!("{:x}-{:x}", store.dev(), store.ino())
+}
+
+/// Removes the notes of stores that are no longer where they were. Those of a
+/// store that nothing was remembered of stay.
+pub(super) fn sweep(all: &Path) {
+    for notes in fs::read_dir(all).into_iter().flatten().flatten() {
+        let Ok(store) = fs::read_link(notes.path().join(STORE)) else { continue };
+        let gone = match fs::metadata(store) {
+            Ok(data) => notes.file_name().to_str() != Some(&*name(&data)),
+            Err(error) => error.kind() == ErrorKind::NotFound,
+        };
+        if gone {
+            let _ = fs::remove_dir_all(notes.path());
+        }
+    }
+}
+
 fn parse(target: &Path) -> Option<Note> {
     let mut words = target.to_str()?.split(' ').peekable();
     let taking = match words.next_if_eq(&TAKING) {
@@ -270,10 +304,6 @@ fn parse(target: &Path) -> Option<Note> {
     };
     let addresses: Option<Vec<IpAddr>> = words.map(|word| word.parse().ok()).collect();
     Some(Note { addresses: addresses?, taking })
-}
-
-fn private(options: &mut fs::OpenOptions) -> &mut fs::OpenOptions {
-    options.write(true).create(true).mode(0o600)
 }
 
 fn set_date(path: &Path, date: Duration) -> io::Result<()> {

@@ -1,16 +1,13 @@
 //! A lease, and the file that says it: named by the address, holding the
 //! container id and the interface name (host-local, backend/disk).
 
-use std::{
-    fs::File,
-    io::{self, Read},
-    net::IpAddr,
-    path::Path,
-};
+use std::{io, net::IpAddr, path::Path};
 
-/// Longer than two names of the specification's can be on a line each: what is
-/// larger is no lease.
-const CONTENT_BYTES_MAX: usize = 4096;
+use crate::state::read_own;
+
+/// A variable of the environment has at most 128 KiB (MAX_ARG_STRLEN), and so has
+/// a container id: what is larger is no lease.
+const CONTENT_BYTES_MAX: u64 = 132 << 10;
 
 /// Who holds an address.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -73,18 +70,8 @@ pub(super) fn address(name: &str) -> Option<IpAddr> {
 /// # Errors
 /// Of reading; a file that is not there is one.
 pub(super) fn owner(path: &Path) -> io::Result<Option<Owner>> {
-    let mut buffer = [0; CONTENT_BYTES_MAX];
-    let mut file = File::open(path)?;
-    let mut length = 0;
-    loop {
-        let rest = buffer.get_mut(length..).unwrap_or_default();
-        match file.read(rest)? {
-            0 => break,
-            count => length += count,
-        }
-    }
-    let content = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
-    Ok(Owner::decode(&content))
+    let content = read_own(path, CONTENT_BYTES_MAX)?;
+    Ok(Owner::decode(&String::from_utf8_lossy(&content)))
 }
 
 #[cfg(test)]

@@ -10,17 +10,17 @@ use std::{
     fs::{self, File},
     io::{self, ErrorKind, Write},
     net::IpAddr,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
-    process,
     time::SystemTime,
 };
 
 use super::{
     Lease, Owner, RangeSet, State, choose,
-    hints::{Hints, Note, ignore_missing},
+    hints::{self, Hints, Note, ignore_missing},
     lease,
 };
+use crate::state::file::{is_link, private, unique};
 
 mod recovery;
 
@@ -294,18 +294,9 @@ impl Store {
     /// the next one here takes the first back.
     fn write_leases(&self, owner: &Owner, new: &[IpAddr]) -> Result<(), (Vec<IpAddr>, TakeError)> {
         let mut written = Vec::new();
-        let temporary = self.directory.join(format!("{TEMPORARY}{}", process::id()));
+        let temporary = self.directory.join(format!("{TEMPORARY}{}", unique()));
         let mut write = || -> Result<(), TakeError> {
-            let mut options = File::options();
-            options.write(true).create_new(true).mode(0o600);
-            let mut file = match options.open(&temporary) {
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    // It may be linked to a lease already: not to be emptied.
-                    fs::remove_file(&temporary)?;
-                    options.open(&temporary)?
-                }
-                opened => opened?,
-            };
+            let mut file = private().create_new(true).open(&temporary)?;
             file.write_all(owner.encode().as_bytes())?;
             if new.len() > 1 {
                 let taking = Some(file.metadata()?.ino());
@@ -335,7 +326,11 @@ impl Store {
     /// # Errors
     /// Of looking at it.
     pub fn is_taken(&self, address: IpAddr) -> io::Result<bool> {
-        self.path(address).try_exists()
+        match fs::symlink_metadata(self.path(address)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     fn is_of(&self, address: IpAddr, owner: &Owner) -> bool {
@@ -344,7 +339,7 @@ impl Store {
 
     /// The address that a set gave last.
     fn last_reserved(&self, set: usize) -> Option<IpAddr> {
-        let file = File::options().read(true).write(true).open(self.pointer(set)).ok()?;
+        let file = private().read(true).create(false).open(self.pointer(set)).ok()?;
         let mut buffer = [0; ADDRESS_BYTES_MAX];
         let length = file.read_at(&mut buffer, 0).ok()?;
         self.pointers.borrow_mut().insert(set, file);
@@ -357,11 +352,14 @@ impl Store {
     fn set_last_reserved(&self, set: usize, address: IpAddr) -> io::Result<()> {
         let file = match self.pointers.borrow_mut().remove(&set) {
             Some(file) => file,
-            None => {
-                let mut options = File::options();
-                options.write(true).create(true).truncate(false).mode(0o600);
-                options.open(self.pointer(set))?
-            }
+            None => match private().open(self.pointer(set)) {
+                // It is made anew: whatever it leads to is not ours.
+                Err(error) if is_link(&error) => {
+                    fs::remove_file(self.pointer(set))?;
+                    private().open(self.pointer(set))?
+                }
+                opened => opened?,
+            },
         };
         let text = address.to_string();
         let length = u64::try_from(text.len()).unwrap_or_default();
@@ -382,6 +380,16 @@ impl Store {
 /// hints.
 pub fn is_shared(hints: &Path) -> bool {
     Hints::new(hints).is_shared()
+}
+
+/// The name of a store's notes, by what its directory is.
+pub fn hints_name(store: &fs::Metadata) -> String {
+    hints::name(store)
+}
+
+/// Removes the notes of stores that are no more, of all that are in `directory`.
+pub fn sweep_hints(directory: &Path) {
+    hints::sweep(directory);
 }
 
 /// The leases of a store, ordered by address. Needs no lock: a file is there

@@ -35,6 +35,7 @@ use nix::errno::Errno;
 
 pub use error::Error;
 pub use monitor::Monitor;
+pub use ruleset::NAME_BYTES_MAX;
 
 use abi::{NFT_MSG_GETTABLE, NFTA_TABLE_NAME, NLM_F_DUMP};
 use message::Request;

@@ -25,7 +25,7 @@ use super::{Masquerade, expression, seal};
 pub(super) const CHAIN: &str = "postrouting";
 
 /// `NFT_NAME_MAXLEN` less the NUL.
-const NAME_BYTES_MAX: usize = 255;
+pub const NAME_BYTES_MAX: usize = 255;
 
 /// Intervals of one message: three elements of at most 48 bytes each stay well
 /// below the 64 KiB of an attribute.

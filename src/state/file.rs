@@ -1,33 +1,167 @@
-//! Writing a file so that a reader sees the old one or the new one.
+//! Reading and writing files that somebody else may have put there.
+//!
+//! A path may lead to a FIFO, which is never read to its end, to a device, to a
+//! file larger than memory, or to a symbolic link that an unprivileged user
+//! planted. So there is one function that reads ([`read`], and [`read_own`] for
+//! what nobody but us writes), and every file and directory is made with a mode
+//! of its own, for a runtime's umask may be 0.
 
 use std::{
-    fs::{self, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
-    path::Path,
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, ErrorKind, Read, Write},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
     process,
+    time::{SystemTime, UNIX_EPOCH},
 };
 
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    unistd::{chown, geteuid},
+};
+
+/// What a configuration, a note or a list of processes has at most, in bytes.
+pub const TEXT_BYTES_MAX: u64 = 4 << 20;
+
+/// What a program has at most, in bytes.
+pub const PROGRAM_BYTES_MAX: u64 = 512 << 20;
+
+/// What a list of peers has at most, in bytes: some hundred of each node.
+pub const PEERS_BYTES_MAX: u64 = 32 << 20;
+
+/// Group and others may write.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+/// Whoever may write to a directory may not remove what is another's.
+const STICKY: u32 = 0o1000;
+
+/// Reads a file that a configuration or an operator names: a regular one, of at
+/// most `bytes_max`. A symbolic link is followed.
+///
+/// # Errors
+/// Of opening and reading; what the file is, where it is no regular one; its size,
+/// where that is larger.
+pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    read_opened(open(path, OFlag::empty())?, bytes_max)
+}
+
+/// As [`read`], of text.
+///
+/// # Errors
+/// As [`read`]; `InvalidData` for what is not UTF-8.
+pub fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
+    let bytes = read(path, bytes_max)?;
+    String::from_utf8(bytes).map_err(|_| io::Error::new(ErrorKind::InvalidData, "it is not UTF-8"))
+}
+
+/// Reads a file of ours. A symbolic link is none.
+///
+/// # Errors
+/// As [`read`]; ELOOP for a symbolic link.
+pub fn read_own(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    read_opened(open(path, OFlag::O_NOFOLLOW)?, bytes_max)
+}
+
+/// To open a FIFO without `O_NONBLOCK` takes until somebody writes to it.
+fn open(path: &Path, flags: OFlag) -> io::Result<File> {
+    let flags = flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
+}
+
+fn read_opened(mut file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let data = file.metadata()?;
+    require_regular(&data)?;
+    let too_large = |bytes| {
+        let msg = format!("it has {bytes} bytes or more, and may have {bytes_max}");
+        Err(io::Error::new(ErrorKind::FileTooLarge, msg))
+    };
+    if data.len() > bytes_max {
+        return too_large(data.len());
+    }
+    // Files of /proc are of size 0 and tell their end by reading nothing.
+    let expected = usize::try_from(data.len()).unwrap_or_default();
+    let mut bytes = Vec::new();
+    let mut length = 0;
+    loop {
+        let room = (expected + 1).max(length * 2).max(512);
+        bytes.try_reserve_exact(room - bytes.len()).map_err(|_| ErrorKind::OutOfMemory)?;
+        bytes.resize(room, 0);
+        let count = match file.read(bytes.get_mut(length..).unwrap_or_default()) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            count => count?,
+        };
+        length += count;
+        if u64::try_from(length).unwrap_or(u64::MAX) > bytes_max {
+            return too_large(bytes_max + 1);
+        }
+        // A regular file gives all that it has at once.
+        if count == 0 || (expected > 0 && length < room) {
+            bytes.truncate(length);
+            return Ok(bytes);
+        }
+    }
+}
+
+/// # Errors
+/// Saying what it is instead.
+pub fn require_regular(data: &Metadata) -> io::Result<()> {
+    let kind = data.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(()),
+        () if kind.is_dir() => "a directory",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_symlink() => "a symbolic link",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(io::Error::new(ErrorKind::InvalidInput, format!("it is {what}, not a regular file")))
+}
+
+/// How files of ours are opened for writing: made for root alone if they are not
+/// there. Neither a FIFO nor a symbolic link holds us up or leads us elsewhere.
+pub fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
+    options
+}
+
 /// Writes `bytes` beside `path` and renames them into place, mode 0600. A kill
-/// in between leaves a file whose name begins with a dot and nothing else.
+/// in between leaves a file that [`sweep`] knows.
 ///
 /// # Errors
 /// That of the failing call; the temporary file is removed.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::ErrorKind::InvalidFilename.into());
+        return Err(ErrorKind::InvalidFilename.into());
     };
-    let temporary = directory.join(format!(".{}.{}", process::id(), name.to_string_lossy()));
+    let temporary = directory.join(format!(".{}.{}", unique(), name.to_string_lossy()));
     let write = || {
-        let mut options = OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
-        file.write_all(bytes)?;
+        private().create_new(true).open(&temporary)?.write_all(bytes)?;
         fs::rename(&temporary, path)
     };
     write().inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
+}
+
+/// A name that no other process has now: process ids of two containers may be the
+/// same.
+pub fn unique() -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{}.{:x}", process::id(), now.as_nanos())
+}
+
+/// Removes what writers of a directory left that were killed in the middle, as far
+/// as `concerns` says so of its name. Only where none can be at work.
+pub fn sweep(directory: &Path, concerns: impl Fn(&str) -> bool) {
+    for file in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let name = file.file_name().to_string_lossy().into_owned();
+        let of_a_process = name.strip_prefix('.').and_then(|name| name.split('.').next());
+        if of_a_process.is_some_and(|id| id.parse::<u32>().is_ok()) && concerns(&name) {
+            let _ = fs::remove_file(file.path());
+        }
+    }
 }
 
 /// Makes a directory of ours, and those above it, for root's eyes: it tells who
@@ -38,3 +172,73 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn directory(path: &Path) -> io::Result<()> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
+
+/// Makes a directory that everybody may read and root alone may change, and those
+/// above it.
+///
+/// # Errors
+/// As for [`directory`].
+pub fn readable_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+/// What a directory is whose files are believed, behind a symbolic link that root
+/// made. Where others may write into it that is ended, for they could put links
+/// into it and remove what they like.
+///
+/// # Errors
+/// Of looking at it; for a link that another user made.
+pub fn guarded_directory(path: &Path) -> io::Result<Metadata> {
+    let mut data = fs::symlink_metadata(path)?;
+    if data.is_symlink() {
+        if is_anothers(&data) {
+            let msg = format!(
+                "{} is a symbolic link of user {}, which is not followed: remove it",
+                path.display(),
+                data.uid()
+            );
+            return Err(io::Error::new(ErrorKind::PermissionDenied, msg));
+        }
+        data = fs::metadata(path)?;
+    }
+    if data.is_dir() && (data.mode() & WRITABLE_BY_OTHERS != 0 || is_anothers(&data)) {
+        close(path, &data);
+        // Who could write here could write above as well, by the same umask.
+        let above: Option<PathBuf> = path.parent().map(Path::to_owned);
+        if let Some((above, data)) =
+            above.and_then(|path| Some((path.clone(), fs::metadata(path).ok()?)))
+            && data.mode() & WRITABLE_BY_OTHERS != 0
+            && data.mode() & STICKY == 0
+        {
+            close(&above, &data);
+        }
+    }
+    Ok(data)
+}
+
+/// Whether neither root nor this user owns it.
+pub fn is_anothers(data: &Metadata) -> bool {
+    data.uid() != 0 && data.uid() != geteuid().as_raw()
+}
+
+fn close(path: &Path, data: &Metadata) {
+    let owner = if is_anothers(data) { chown(path, Some(geteuid()), None) } else { Ok(()) };
+    let mode = fs::Permissions::from_mode(data.mode() & 0o7777 & !WRITABLE_BY_OTHERS);
+    let outcome = owner.map_err(io::Error::from).and_then(|()| fs::set_permissions(path, mode));
+    let (path, mode) = (path.display(), data.mode() & 0o7777);
+    match outcome {
+        Ok(()) => log::warn!(
+            "{path} had mode {mode:o} and owner {}: others could change leases; now root alone can",
+            data.uid()
+        ),
+        Err(error) => log::warn!("{path} has mode {mode:o}: others can change leases; {error}"),
+    }
+}
+
+/// Whether an operation was refused because of a symbolic link.
+pub fn is_link(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::ELOOP as i32)
+}
+
+#[cfg(test)]
+mod tests;

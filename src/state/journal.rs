@@ -16,7 +16,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha1_smol::Sha1;
 
-use super::{Root, directory, replace};
+use super::{
+    Root, directory,
+    file::{self, read_own},
+    replace,
+};
 
 /// File names are at most 255 bytes (NAME_MAX); the rest is for the temporary
 /// name's prefix.
@@ -124,7 +128,15 @@ impl Journal {
     /// Of removing the file.
     pub fn remove(&self, container_id: &str, ifname: &str) -> io::Result<()> {
         match fs::remove_file(self.path(container_id, ifname)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // A name that no directory can have is of a network without state.
+            Err(error)
+                if !matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename
+                ) =>
+            {
+                Err(error)
+            }
             _ => Ok(()),
         }
     }
@@ -132,13 +144,7 @@ impl Journal {
     /// Removes what writers left behind that were killed in the middle. Only
     /// under the network's exclusive lock, when there are none at work.
     pub fn sweep(&self) {
-        for file in fs::read_dir(&self.directory).into_iter().flatten().flatten() {
-            let name = file.file_name().to_string_lossy().into_owned();
-            let of_a_process = name.strip_prefix('.').and_then(|name| name.split('.').next());
-            if of_a_process.is_some_and(|id| id.parse::<u32>().is_ok()) {
-                let _ = fs::remove_file(file.path());
-            }
-        }
+        file::sweep(&self.directory, |_| true);
     }
 
     /// All readable entries, in the order of their file names.
@@ -184,5 +190,5 @@ pub fn networks(root: &Root) -> Vec<String> {
 }
 
 fn parse(path: &Path) -> Option<Entry> {
-    serde_json::from_slice(&fs::read(path).ok()?).ok()
+    serde_json::from_slice(&read_own(path, file::TEXT_BYTES_MAX).ok()?).ok()
 }

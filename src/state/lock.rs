@@ -1,27 +1,51 @@
-//! The lock of a network: attachments in flight hold it shared, a garbage
-//! collection holds it alone. So a lease without a link is either an ADD that
-//! is still running, and then the collection waits, or left behind.
+//! Locks between calls, each held until its file is closed, in whatever way the
+//! process ends.
+//!
+//! They are taken in this order: that of the network (attachments in flight hold
+//! it shared, a garbage collection alone, so that a lease without a link is
+//! either left behind or an ADD's that the collection waits for), that of the
+//! pod's namespace, that of the attachment, that of the store of leases, that of the fabric.
+//!
+//! The kernel has no call that waits for a lock with a limit. A thread could wait
+//! without one, but where a node is out of processes there is none to be had;
+//! so a lock that is held is asked for again, at pauses that grow.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io,
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{self, ErrorKind},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
-    path::Path,
-    sync::mpsc,
+    path::{Path, PathBuf},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use nix::sys::stat::{major, minor};
+use nix::{
+    errno::Errno,
+    fcntl::{FcntlArg, OFlag, fcntl},
+    libc,
+    sys::stat::{major, minor},
+};
+use sha1_smol::Sha1;
 
-use super::directory;
+use super::{directory, file};
 
 /// Longer than an ADD may take with a slow delegate.
-const LIMIT: Duration = Duration::from_secs(150);
+const NETWORK_LIMIT: Duration = Duration::from_secs(150);
+/// How long a call waits for another one of the same attachment.
+pub const ATTACHMENT_LIMIT: Duration = Duration::from_secs(10);
 
-/// Held until dropped, or until the process ends in whatever way.
+/// The pauses between two tries: most locks are held for a millisecond.
+const PAUSE_MIN: Duration = Duration::from_micros(200);
+const PAUSE_MAX: Duration = Duration::from_millis(10);
+
+/// A network's lock file, with what is locked of it.
 #[derive(Debug)]
-pub struct Guard(#[expect(dead_code, reason = "dropping it releases the lock")] File);
+pub struct Guard {
+    file: File,
+    directory: PathBuf,
+    /// Whether the directory was made for it.
+    made: bool,
+}
 
 /// Takes part in `directory`'s lock along with others of this kind.
 ///
@@ -29,23 +53,112 @@ pub struct Guard(#[expect(dead_code, reason = "dropping it releases the lock")] 
 /// Of making the directory or the lock file; `TimedOut` if somebody holds the
 /// lock alone for longer than an ADD may take.
 pub fn shared(directory: &Path) -> io::Result<Guard> {
-    let file = open(directory)?;
-    match file.try_lock_shared() {
-        Ok(()) => Ok(Guard(file)),
-        Err(_) => patiently(file, File::lock_shared, LIMIT).map(Guard),
-    }
+    take(directory, |guard| patiently(&guard.file, File::try_lock_shared, NETWORK_LIMIT))
 }
 
 /// Takes `directory`'s lock alone, after everybody else has let go.
 ///
 /// # Errors
-/// Of making the directory or the lock file; `TimedOut` if somebody holds the
-/// lock for longer than an ADD may take.
+/// Of making the directory or the lock file; `TimedOut` naming the holder after
+/// the time that an ADD may take.
 pub fn exclusive(directory: &Path) -> io::Result<Guard> {
-    let file = open(directory)?;
-    match file.try_lock() {
-        Ok(()) => Ok(Guard(file)),
-        Err(_) => patiently(file, File::lock, LIMIT).map(Guard),
+    exclusive_within(directory, NETWORK_LIMIT)
+}
+
+/// As [`exclusive`], within `limit`.
+///
+/// # Errors
+/// As [`exclusive`].
+pub fn exclusive_within(directory: &Path, limit: Duration) -> io::Result<Guard> {
+    take(directory, |guard| patiently(&guard.file, File::try_lock, limit))
+}
+
+/// Takes the lock of one attachment in the network of `directory`, whatever others
+/// do there.
+///
+/// # Errors
+/// Of making the directory or the lock file; `TimedOut` naming the holder after
+/// [`ATTACHMENT_LIMIT`].
+pub fn attachment(directory: &Path, container_id: &str, ifname: &str) -> io::Result<Guard> {
+    take(directory, |guard| guard.attachment(container_id, ifname, ATTACHMENT_LIMIT))
+}
+
+impl Guard {
+    /// Takes the lock of one attachment besides: a byte of the same file, whose
+    /// place follows from its name.
+    ///
+    /// # Errors
+    /// `TimedOut` naming the holder after `limit`.
+    pub fn attachment(&self, container_id: &str, ifname: &str, limit: Duration) -> io::Result<()> {
+        let place = place(container_id, ifname);
+        let attempt = || match fcntl(&self.file, FcntlArg::F_SETLK(&byte(place))) {
+            Ok(_) => Ok(true),
+            Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        };
+        let holder = || {
+            let mut found = byte(place);
+            fcntl(&self.file, FcntlArg::F_GETLK(&mut found)).ok()?;
+            (found.l_type != UNLOCKED && found.l_pid > 0).then_some(found.l_pid.to_string())
+        };
+        retry(attempt, holder, limit)
+    }
+
+    /// Removes the directory of a network of which nothing is left, if nobody
+    /// else is there.
+    pub fn retire(self) {
+        // Nobody's attachment either: a DEL holds that lock alone.
+        let all = libc::flock { l_len: 0, ..byte(0) };
+        if self.file.try_lock().is_err() || fcntl(&self.file, FcntlArg::F_SETLK(&all)).is_err() {
+            return;
+        }
+        // Whoever has opened the lock's file meanwhile sees that it is gone.
+        let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        let files: Vec<_> = files.map(|file| file.path()).collect();
+        // Attachments begin with a letter or a digit, what was noted besides does not.
+        let is_note = |path: &PathBuf| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+        };
+        if files.iter().all(is_note) {
+            let _ = files.iter().try_for_each(fs::remove_file);
+            let _ = fs::remove_dir(&self.directory);
+        }
+    }
+
+    /// Removes the directory if it was made for this lock and nothing has come into
+    /// it since.
+    pub fn retire_if_made(self) {
+        if self.made {
+            self.retire();
+        }
+    }
+}
+
+/// The lock file of a network.
+const NAME: &str = ".lock";
+
+/// Opens the lock file and takes what `attempt` does. A file that was removed
+/// meanwhile, with the network's directory, locks nothing.
+fn take(directory: &Path, attempt: impl Fn(&Guard) -> io::Result<()>) -> io::Result<Guard> {
+    loop {
+        let (file, made) = open(directory)?;
+        let guard = Guard { file, directory: directory.to_owned(), made };
+        attempt(&guard)?;
+        if guard.file.metadata()?.nlink() > 0 {
+            return Ok(guard);
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    let (lock, options) = (path.join(NAME), file::private());
+    match options.open(&lock) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let made = !path.exists();
+            directory(path)?;
+            Ok((options.open(&lock)?, made))
+        }
+        outcome => Ok((outcome?, false)),
     }
 }
 
@@ -54,10 +167,7 @@ pub fn exclusive(directory: &Path) -> io::Result<Guard> {
 /// # Errors
 /// `TimedOut` naming the holder after the time that an ADD may take.
 pub fn namespace(file: &File) -> io::Result<()> {
-    match file.try_lock() {
-        Ok(()) => Ok(()),
-        Err(_) => patiently(file.try_clone()?, File::lock, LIMIT).map(drop),
-    }
+    patiently(file, File::try_lock, NETWORK_LIMIT)
 }
 
 /// Takes a lock file alone that others than ourselves know, and makes it first
@@ -67,87 +177,160 @@ pub fn namespace(file: &File) -> io::Result<()> {
 /// Of making it; `TimedOut` naming the holder after `limit`.
 pub fn foreign(path: &Path, limit: Duration) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    let options = options.read(true).write(true).create(true).truncate(false).mode(0o640);
+    options.read(true).write(true).create(true).truncate(false).mode(0o640);
+    options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits());
     let file = options.open(path)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(_) => patiently(file, File::lock, limit),
-    }
+    patiently(&file, File::try_lock, limit)?;
+    Ok(file)
 }
 
-/// Waits for a lock with a limit: a system call that has none waits in a thread,
-/// which ends with the process if it must.
-fn patiently(file: File, wait: fn(&File) -> io::Result<()>, limit: Duration) -> io::Result<File> {
-    let holder = file.try_clone();
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let outcome = wait(&file).map(|()| file);
-        let _ = sender.send(outcome);
-    });
-    match receiver.recv_timeout(limit) {
-        Ok(outcome) => outcome,
-        Err(_) => {
-            let holder = holder.and_then(|file| holder_of(&file)).unwrap_or(None);
+fn patiently(
+    file: &File,
+    attempt: fn(&File) -> Result<(), TryLockError>,
+    limit: Duration,
+) -> io::Result<()> {
+    let attempt = || match attempt(file) {
+        Ok(()) => Ok(true),
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
+    };
+    retry(attempt, || holder_of(file).ok().flatten(), limit)
+}
+
+/// Tries until it works, or until `limit` has passed.
+fn retry(
+    attempt: impl Fn() -> io::Result<bool>,
+    holder: impl Fn() -> Option<String>,
+    limit: Duration,
+) -> io::Result<()> {
+    if attempt()? {
+        return Ok(());
+    }
+    let begin = Instant::now();
+    let mut pause = PAUSE_MIN;
+    loop {
+        let left = limit.saturating_sub(begin.elapsed());
+        if left.is_zero() {
+            let holder = holder().map(|process| name_of(&process));
             let holder = holder.unwrap_or_else(|| "somebody (see /proc/locks)".to_owned());
             let words = format!("{holder} has not let go of it for {} s", limit.as_secs());
-            Err(io::Error::new(io::ErrorKind::TimedOut, words))
+            return Err(io::Error::new(ErrorKind::TimedOut, words));
         }
+        thread::sleep(pause.min(left));
+        if attempt()? {
+            return Ok(());
+        }
+        pause = (pause * 3 / 2).min(PAUSE_MAX);
     }
 }
 
-/// Who holds the lock of a file, by the kernel's list (proc_locks(5)).
+/// The process that holds the lock of a file, by the kernel's list (proc_locks(5)).
 fn holder_of(file: &File) -> io::Result<Option<String>> {
     let data = file.metadata()?;
     let (device, inode) = (data.dev(), data.ino());
     let place = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
-    let locks = fs::read_to_string("/proc/locks")?;
-    let holder = locks.lines().find_map(|line| {
+    let locks = file::read_text(Path::new("/proc/locks"), file::TEXT_BYTES_MAX)?;
+    Ok(locks.lines().find_map(|line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         // A waiter has an arrow in the second place.
         match words.as_slice() {
             [_, "FLOCK", _, _, process, at, ..] if *at == place => Some((*process).to_owned()),
             _ => None,
         }
-    });
-    Ok(holder.map(|process| {
-        // A lock outlives the process that took it in those that it forked.
-        match fs::read_to_string(format!("/proc/{process}/comm")) {
-            Ok(name) => format!("process {process} ({})", name.trim()),
-            Err(_) => format!("process {process}, which is gone, or a child of it,"),
-        }
     }))
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    let lock = path.join(".lock");
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(false).mode(0o600);
-    match options.open(&lock) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            directory(path)?;
-            options.open(&lock)
-        }
-        outcome => outcome,
+/// A lock outlives the process that took it in those that it forked.
+fn name_of(process: &str) -> String {
+    match file::read_text(Path::new(&format!("/proc/{process}/comm")), file::TEXT_BYTES_MAX) {
+        Ok(name) => format!("process {process} ({})", name.trim()),
+        Err(_) => format!("process {process}, which is gone, or a child of it,"),
     }
+}
+
+/// Neither a container id nor an interface name holds a zero byte.
+fn place(container_id: &str, ifname: &str) -> i64 {
+    let digest = Sha1::from(format!("{container_id}\0{ifname}")).digest().bytes();
+    let place = digest.iter().take(8).fold(0, |place, byte| place << 8 | i64::from(*byte));
+    // Not negative, and with a byte behind it.
+    place & (i64::MAX >> 1)
+}
+
+#[allow(clippy::cast_possible_truncation)]
+const UNLOCKED: i16 = libc::F_UNLCK as i16;
+#[allow(clippy::cast_possible_truncation)]
+const LOCKED: i16 = libc::F_WRLCK as i16;
+#[allow(clippy::cast_possible_truncation)]
+const FROM_START: i16 = libc::SEEK_SET as i16;
+
+/// One byte of a file, to be locked for this process: not for the delegates that
+/// it starts, and the kernel tells which process has it.
+fn byte(place: i64) -> libc::flock {
+    libc::flock { l_type: LOCKED, l_whence: FROM_START, l_start: place, l_len: 1, l_pid: 0 }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn scratch(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("manx-{name}-{}", std::process::id()))
+    }
+
     #[test]
     fn who_waits_too_long_is_told_for_whom() {
-        let name = format!("manx-lock-{}", std::process::id());
-        let path = std::env::temp_dir().join(name);
+        let path = scratch("lock");
         let held = foreign(&path, Duration::ZERO).unwrap();
         let error = foreign(&path, Duration::from_millis(50)).unwrap_err();
         drop(held);
         // A process that another test starts shares it until it is another program.
-        let again = foreign(&path, LIMIT);
+        let again = foreign(&path, NETWORK_LIMIT);
         fs::remove_file(&path).unwrap();
         assert!(again.is_ok());
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
         let holder = format!("process {} (", std::process::id());
         assert!(error.to_string().starts_with(&holder), "{error}");
+    }
+
+    #[test]
+    fn waiting_ends_when_the_lock_is_free() {
+        let path = scratch("freed");
+        let held = foreign(&path, Duration::ZERO).unwrap();
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| foreign(&path, NETWORK_LIMIT).is_ok());
+            thread::sleep(Duration::from_millis(5));
+            drop(held);
+            assert!(waiting.join().unwrap());
+        });
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_network_that_is_gone_leaves_no_directory_and_a_new_one_locks_again() {
+        let path = scratch("retired");
+        exclusive(&path).unwrap().retire();
+        assert!(!path.exists());
+        // Somebody who has it open keeps it.
+        let one = shared(&path).unwrap();
+        shared(&path).unwrap().retire();
+        assert!(path.exists());
+        fs::write(path.join("c1:eth0"), "").unwrap();
+        one.retire();
+        assert!(path.join("c1:eth0").exists());
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn neither_a_link_nor_a_pipe_is_a_lock() {
+        let path = scratch("no-lock");
+        directory(&path).unwrap();
+        for target in ["/dev/null", "nowhere"] {
+            std::os::unix::fs::symlink(target, path.join(NAME)).unwrap();
+            assert!(file::is_link(&shared(&path).unwrap_err()));
+            fs::remove_file(path.join(NAME)).unwrap();
+        }
+        nix::unistd::mkfifo(&path.join(NAME), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(shared(&path).is_err());
+        fs::remove_dir_all(&path).unwrap();
     }
 }

@@ -1,15 +1,15 @@
-//! What lies on disk: where, the journal of attachments, and the lock that
-//! keeps a garbage collection and an attachment apart.
+//! What lies on disk: how files are read and written, where state lies, the
+//! journal of attachments, and the locks that keep calls apart.
 //!
-//! Everything here is gone at boot by design, as the links are. This module
+//! What is kept here is gone at boot by design, as the links are. This module
 //! knows neither the kernel's network nor the CNI protocol: it keeps what it
 //! is given.
 
-mod file;
+pub mod file;
 pub mod journal;
 pub mod lock;
 mod root;
 
-pub use file::{directory, replace};
+pub use file::{directory, read, read_own, read_text, readable_directory, replace};
 pub use journal::{Entry, Journal};
 pub use root::Root;

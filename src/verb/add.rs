@@ -2,7 +2,7 @@
 //! asked for, then one batch makes the link. What fails after that is undone in
 //! reverse, until the runtime has been told of success.
 
-use std::{borrow::Cow, fmt::Write as _, fs, net::IpAddr, os::fd::AsFd, path::Path};
+use std::{borrow::Cow, fmt::Write as _, net::IpAddr, os::fd::AsFd, path::Path};
 
 use nix::errno::Errno;
 
@@ -32,7 +32,7 @@ use crate::{
         attachment::{Remote, Wish, gateway_ipv6},
         mtu,
     },
-    state::{Entry, Journal, directory, lock, replace},
+    state::{Entry, Journal, directory, file::TEXT_BYTES_MAX, lock, read_own, replace},
     text::escaped,
 };
 
@@ -88,6 +88,9 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     let lock = lock::shared(journal.directory())
         .map_err(|error| file("lock the network", journal.directory(), &error))?;
     sandbox.lock()?;
+    // Keeps DEL, and another ADD, of this attachment out until this one has ended.
+    lock.attachment(&identity.container_id, &identity.ifname, lock::ATTACHMENT_LIMIT)
+        .map_err(|error| file("lock the attachment", journal.directory(), &error))?;
     let (facts, existing) = facts::pod(&mut sandbox.socket, &identity.ifname)?;
     if existing.is_some() {
         let msg = format!("{} exists in {} already", identity.ifname, call.environment.netns);
@@ -436,7 +439,8 @@ fn summary(lease: &Lease, attachment: &Attachment) -> String {
 fn report_ignored(call: &Call, journal: &Journal) {
     let ignored = call.config.ignored.join(", ");
     let stamp = journal.directory().join(".ignored");
-    if ignored.is_empty() || fs::read_to_string(&stamp).is_ok_and(|said| said == ignored) {
+    let said = || read_own(&stamp, TEXT_BYTES_MAX).unwrap_or_default();
+    if ignored.is_empty() || said() == ignored.as_bytes() {
         return;
     }
     log::warn!("ignored, for they need Calico's API server or policy engine: {ignored}");

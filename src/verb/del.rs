@@ -2,11 +2,17 @@
 //! other pod gets the address while the old one still answers to it. What is
 //! gone already is success; what fails does not keep the rest from being done.
 
+use std::io::ErrorKind;
+
 use super::{Call, file, ipam, kernel, ownership, pod_side, sandbox};
 use crate::{
     cni::Error,
     net::{Socket, link},
     pod::{Identity, identity::is_marked},
+    state::{
+        Journal,
+        lock::{self, Guard},
+    },
 };
 
 /// Detaches the pod; returns what to log.
@@ -16,6 +22,7 @@ use crate::{
 pub(super) fn del(call: &Call) -> Result<String, Error> {
     let identity = call.identity();
     let journal = call.journal();
+    let lock = lock(&journal, &identity)?;
     let entry = journal.read(&identity.container_id, &identity.ifname);
     let mut errors = Vec::new();
     let mut removed = None;
@@ -49,9 +56,30 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
             forgotten.map_err(|error| file("remove the entry", journal.directory(), &error)).err(),
         );
     }
+    // It was made for a network that is not there.
+    if let Some(lock) = lock {
+        lock.retire_if_made();
+    }
     match Error::join(errors) {
         Some(error) => Err(error),
         None => Ok(format!("link={}", removed.as_deref().unwrap_or("none"))),
+    }
+}
+
+/// Keeps an ADD of the same attachment out, and waits for one that is under way: the
+/// runtime gave up on it, and its process lives on. Where nothing can be locked
+/// there is no ADD either.
+fn lock(journal: &Journal, identity: &Identity) -> Result<Option<Guard>, Error> {
+    let directory = journal.directory();
+    match lock::attachment(directory, &identity.container_id, &identity.ifname) {
+        Ok(guard) => Ok(Some(guard)),
+        Err(error) if error.kind() == ErrorKind::TimedOut => {
+            Err(file("lock the attachment", directory, &error))
+        }
+        Err(error) => {
+            log::debug!("no lock of the attachment in {}: {error}", directory.display());
+            Ok(None)
+        }
     }
 }
 

@@ -6,16 +6,22 @@
 mod ground;
 mod pass;
 
-use std::{fs, os::unix::fs::MetadataExt, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-pub use ground::{Ground, Stamp, State, tunnel_addresses};
+pub use ground::{Ground, Stamp, State, WRITER_LIMIT, tunnel_addresses};
 pub use pass::{Outcome, Pass};
 
 use crate::{
     cni::{Code, Config, CrossSubnet, Error, Mode},
     fabric::{Action, Change, Peers, Plan, Settings, apply::Refused, trouble::Trouble},
     net::Socket,
-    state::{Journal, Root},
+    state::{Journal, Root, file::PEERS_BYTES_MAX, read},
 };
 
 use super::kernel;
@@ -25,6 +31,8 @@ use super::kernel;
 const DIGEST_GOOD: Duration = Duration::from_secs(60);
 /// How long what could not be done is not tried again.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an ADD or a STATUS waits for somebody else who changes the fabric.
+const WRITER_PATIENCE: Duration = Duration::from_secs(1);
 /// How many reasons an error gives.
 const REASONS_MAX: usize = 5;
 
@@ -73,7 +81,12 @@ pub fn ensure(
     {
         return answer.map(|()| Some(stamp));
     }
-    let _lock = ground.lock()?;
+    let _lock = match ground.lock(patience()) {
+        Err(error) if error.code == Code::TRY_AGAIN => {
+            return without_a_pass(config, root, &ground, care, error).map(Some);
+        }
+        lock => lock?,
+    };
     let noted = ground.stamp();
     if let Some(stamp) = noted.clone().filter(applied)
         && let Some(answer) = believe(&ground, &stamp, config, host, care)
@@ -124,6 +137,36 @@ pub fn ensure(
     }
     tell(&outcome.stamp.state, care)?;
     Ok(Some(outcome.stamp))
+}
+
+/// Whether this call has waited for a writer in vain.
+static HAS_WAITED: AtomicBool = AtomicBool::new(false);
+
+/// How long this call still waits for somebody who changes the fabric.
+fn patience() -> Duration {
+    if HAS_WAITED.load(Ordering::Relaxed) { Duration::ZERO } else { WRITER_PATIENCE }
+}
+
+/// What an attachment goes by where somebody else is about the fabric and does not
+/// come to an end: what was applied before.
+///
+/// # Errors
+/// `busy`, which names the writer, if nothing was since boot.
+fn without_a_pass(
+    config: &Config,
+    root: &Root,
+    ground: &Ground,
+    care: Care,
+    busy: Error,
+) -> Result<Stamp, Error> {
+    require_same_fabric(config, root)?;
+    let stamp = ground.stamp().filter(|stamp| stamp.is_of(&config.name) && stamp.was_applied());
+    let Some(stamp) = stamp else { return Err(busy) };
+    if !HAS_WAITED.swap(true, Ordering::Relaxed) {
+        log::warn!("{busy}; going on with the fabric as it was applied last");
+    }
+    tell(&stamp.state, care)?;
+    Ok(stamp)
 }
 
 fn warn_of_list(refusal: &str) {
@@ -218,7 +261,7 @@ pub fn differences(
         return Ok(None);
     }
     // Somebody may have been about it.
-    let _lock = ground.lock()?;
+    let _lock = ground.lock(WRITER_LIMIT)?;
     compare(host)
 }
 
@@ -269,7 +312,7 @@ pub fn read_peers(
         Error::new(Code::UNAVAILABLE, format!("peers file {}: {reason}", path.display()))
             .details("no routes to other nodes can be made without a valid list of all nodes")
     };
-    let bytes = fs::read(path).map_err(|error| unavailable(error.to_string()))?;
+    let bytes = read(path, PEERS_BYTES_MAX).map_err(|error| unavailable(error.to_string()))?;
     let peers = ground::checked(&bytes, config, host)?;
     Ok((peers.map_err(|problems| unavailable(first_of(&problems)))?, bytes))
 }

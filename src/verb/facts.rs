@@ -1,6 +1,6 @@
 //! What a verb has to know of the node and of the pod's namespace.
 
-use std::{fs, net::IpAddr};
+use std::{io::ErrorKind, net::IpAddr};
 
 use crate::{
     cni::{Code, Config, Error, MtuMode, conf::MTU_RANGE},
@@ -17,7 +17,7 @@ use crate::{
         mtu::{self, Uplink},
         routing,
     },
-    state::Root,
+    state::{Root, file::TEXT_BYTES_MAX, read_text},
 };
 
 use super::{fabric::Stamp, kernel};
@@ -40,8 +40,14 @@ pub(super) fn mtu(
 ) -> Result<mtu::Choice, Error> {
     let mut remark = None;
     let file = (config.plugin_type == CALICO_TYPE && config.mtu.is_none())
-        .then(|| fs::read_to_string(root.path("/var/lib/calico/mtu")).ok())
-        .flatten()
+        .then(|| read_text(&root.path("/var/lib/calico/mtu"), TEXT_BYTES_MAX))
+        .and_then(|text| match text {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                remark = Some(format!("/var/lib/calico/mtu: {error}"));
+                None
+            }
+            text => text.ok(),
+        })
         .and_then(|text| match text.trim().parse() {
             Ok(mtu) if MTU_RANGE.contains(&mtu) => Some(mtu),
             _ => {

@@ -6,7 +6,7 @@
 //! a veth goes with either of its namespaces, and leases that no attachment has.
 //! Nothing that has a link goes, and nothing by its age.
 
-use std::{collections::HashSet, path::PathBuf, time::Duration};
+use std::{collections::HashSet, io::ErrorKind, path::PathBuf, time::Duration};
 
 use serde_json::Value;
 
@@ -158,8 +158,13 @@ impl Ground<'_> {
         verdict: &dyn Fn(&Candidate<'_>) -> Option<&'static str>,
     ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
         let journal = Journal::new(self.root, self.network);
-        let _lock = lock::exclusive(journal.directory())
-            .map_err(|error| file("lock the network", journal.directory(), &error))?;
+        let lock = match lock::exclusive(journal.directory()) {
+            // A network of such a name has no directory, and no attachments.
+            Err(error) if error.kind() == ErrorKind::InvalidFilename => {
+                return Ok((Vec::new(), Vec::new()));
+            }
+            lock => lock.map_err(|error| file("lock the network", journal.directory(), &error))?,
+        };
         let mut host = Socket::open().map_err(kernel)?;
         let entries = journal.entries();
         let mut links = link::all(&mut host).map_err(kernel)?;
@@ -177,6 +182,12 @@ impl Ground<'_> {
                 continue;
             };
             let removed = self.describe(entry, link, reason);
+            // A DEL is at it, and may be in the middle.
+            let (id, ifname) = (&removed.container_id, &removed.ifname);
+            if !dry_run && lock.attachment(id, ifname, Duration::ZERO).is_err() {
+                left += 1;
+                continue;
+            }
             if !dry_run {
                 let recalled = link.filter(|_| entry.is_none()).and_then(|link| self.recall(link));
                 errors.extend(self.remove(&mut host, &journal, entry.or(recalled.as_ref()), link));
@@ -199,6 +210,12 @@ impl Ground<'_> {
         if left == 0 && !dry_run {
             let table = masquerade::table(self.network);
             errors.extend(nft::remove(&table).map_err(masquerade::refused).err());
+        }
+        if !dry_run {
+            ipam::sweep(self.root);
+        }
+        if left == 0 && !dry_run && errors.is_empty() {
+            lock.retire();
         }
         Ok((collected, errors))
     }

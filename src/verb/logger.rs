@@ -16,7 +16,13 @@ use std::{
 use log::{LevelFilter, Log, Metadata, Record};
 use nix::fcntl::OFlag;
 
-use crate::{state::Root, text::escaped};
+use crate::{
+    state::{Root, file, readable_directory},
+    text::escaped,
+};
+
+/// What a log file is made with, whatever the umask.
+const LOG_MODE: u32 = 0o640;
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
@@ -47,13 +53,24 @@ pub fn start(level: LevelFilter, file: Option<&str>, root: &Root) {
 fn open(path: &Path) -> io::Result<File> {
     let refuse = |words: &str| Err(io::Error::other(format!("{} {words}", path.display())));
     if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
+        readable_directory(directory)?;
     }
-    if fs::metadata(path).is_ok_and(|there| !there.is_file()) {
-        return refuse("is not a regular file");
+    let mut target = path.to_owned();
+    if let Ok(there) = fs::symlink_metadata(path) {
+        if there.is_symlink() {
+            if file::is_anothers(&there) {
+                return refuse("is a symbolic link of another user");
+            }
+            target = fs::canonicalize(path)?;
+        }
+        if !fs::metadata(&target)?.is_file() {
+            return refuse("is not a regular file");
+        }
     }
-    let nonblocking = OFlag::O_NONBLOCK.bits();
-    let file = OpenOptions::new().create(true).append(true).custom_flags(nonblocking).open(path)?;
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW;
+    let mut options = OpenOptions::new();
+    options.create(true).append(true).mode(LOG_MODE).custom_flags(flags.bits());
+    let file = options.open(&target)?;
     let opened = file.metadata()?;
     if !opened.is_file() {
         return refuse("is not a regular file");

@@ -1,5 +1,7 @@
 //! The masquerade table of a network, as its configuration asks for it.
 
+use sha1_smol::Sha1;
+
 use crate::{
     cni::{Code, Config, Error},
     nft::{self, Masquerade},
@@ -22,12 +24,29 @@ pub(super) fn wanted(config: &Config, fabric: Option<&Stamp>) -> Option<Masquera
     })
 }
 
-/// The name of a network's table.
+/// The name of a network's table: a digest where the kernel does not keep all of it.
 pub(super) fn table(network: &str) -> String {
-    format!("{TABLE_PREFIX}{network}")
+    if TABLE_PREFIX.len() + network.len() <= nft::NAME_BYTES_MAX {
+        return format!("{TABLE_PREFIX}{network}");
+    }
+    format!("{TABLE_PREFIX}sha1-{}", Sha1::from(network).digest())
 }
 
 /// What nf_tables refused, as the runtime is told.
 pub(super) fn refused(error: nft::Error) -> Error {
     Error::new(Code::KERNEL, error.to_string()).details(error.next_step())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_any_network_has_a_name_of_its_own() {
+        let [longest, longer] = [250, 251].map(|length| "n".repeat(length));
+        assert_eq!(table("net"), "manx-net");
+        assert_eq!(table(&longest), format!("manx-{longest}"));
+        assert!(table(&longer).starts_with("manx-sha1-") && table(&longer).len() < 64);
+        assert_ne!(table(&longer), table(&(longer.clone() + "n")));
+    }
 }

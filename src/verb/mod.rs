@@ -42,7 +42,7 @@ use crate::{
     cni::{Code, Command, Config, Document, Environment, Error, Version, delegate::DELEGATED},
     net,
     pod::Identity,
-    state::{Journal, Root},
+    state::{Journal, Root, file::is_link},
 };
 
 /// One call: who is meant, by which configuration, and where state lies.
@@ -271,6 +271,9 @@ fn kernel(error: net::Error) -> Error {
 /// to something below `path`.
 fn file(what: &str, path: &Path, error: &io::Error) -> Error {
     let (code, hint) = match error.kind() {
+        _ if is_link(error) => {
+            (Code::IO, "a symbolic link in its place is not followed: remove it")
+        }
         io::ErrorKind::TimedOut => (Code::TRY_AGAIN, "try again; see what that process waits for"),
         _ => {
             let hint =

@@ -15,7 +15,7 @@ use crate::{
     cni::{Args, Code, Config, Document, Error, conf::IpamKeys},
     fabric::pools::{Cidrs, Misfit, Place},
     ipam::Range,
-    state::{journal, replace},
+    state::{file::TEXT_BYTES_MAX, journal, read_own, replace},
 };
 
 /// The ranges of an IPAM section, where its plugin is one that reads them, and
@@ -104,7 +104,7 @@ pub(super) fn status(call: &Call, stamp: &Stamp) -> Result<(), Error> {
         return Err(refusal(Code::UNAVAILABLE, first));
     }
     let text = misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    if !fs::read_to_string(&said).is_ok_and(|before| before == text) {
+    if read_own(&said, TEXT_BYTES_MAX).unwrap_or_default() != text.as_bytes() {
         log::warn!("{text}: {}", first.fix());
         let _ = replace(&said, text.as_bytes());
     }

@@ -16,7 +16,7 @@ use crate::{
     fabric::Plan,
     net::Socket,
     verb::{
-        fabric::require_same_fabric,
+        fabric::{WRITER_LIMIT, require_same_fabric},
         repair::{self, TableRepair},
     },
 };
@@ -121,7 +121,7 @@ impl Report {
 /// One pass: compares, changes, notes what was applied. Says nothing itself: the
 /// node does not wait for whoever reads it.
 pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<Report, Failure> {
-    let _lock = node.ground().lock()?;
+    let _lock = node.ground().lock(WRITER_LIMIT)?;
     let changes = node.compare(socket, source)?;
     let (lines, notes) = (changes.lines(), changes.notes());
     let wrong = changes.errors();
@@ -170,7 +170,7 @@ pub(super) fn remark(console: &mut Console<'_>, lines: &[String]) -> io::Result<
 }
 
 fn undo(node: &Node, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let _lock = node.ground().lock()?;
+    let _lock = node.ground().lock(WRITER_LIMIT)?;
     let mut report = Report { whole: true, ..Report::default() };
     if node.has_fabric() {
         require_same_fabric(&node.config, &node.root)?;

@@ -4,12 +4,17 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink},
+    os::unix::fs::{PermissionsExt, symlink},
     path::Path,
-    process,
 };
 
-use crate::cli::{Failure, failed};
+use crate::{
+    cli::{Failure, failed},
+    state::{
+        file::{PROGRAM_BYTES_MAX, private, unique},
+        read, readable_directory,
+    },
+};
 
 /// What became of a file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,7 +37,7 @@ pub(super) fn put(
     mode: u32,
     replace: impl FnOnce(&[u8]) -> bool,
 ) -> Result<Outcome, Failure> {
-    let outcome = match fs::read(path) {
+    let outcome = match read(path, PROGRAM_BYTES_MAX) {
         Ok(old) if old == bytes => {
             chmod(path, mode).map_err(|error| failed(path.display(), &error))?;
             return Ok(Outcome::Unchanged);
@@ -53,17 +58,15 @@ fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidFilename.into());
     };
-    fs::create_dir_all(directory)?;
-    let temporary = directory.join(format!(".{}.{}.tmp", name.to_string_lossy(), process::id()));
+    readable_directory(directory)?;
+    let temporary = directory.join(format!(".{}.{}.tmp", name.to_string_lossy(), unique()));
     let write = || {
-        let mut options = OpenOptions::new();
-        let mut file =
-            options.write(true).create(true).truncate(true).mode(mode).open(&temporary)?;
+        let mut file = private().create_new(true).open(&temporary)?;
         file.write_all(bytes)?;
         // The mode of the creating call is subject to the umask.
         file.set_permissions(fs::Permissions::from_mode(mode))?;
         file.sync_all()?;
-        if fs::read(&temporary)? != bytes {
+        if read(&temporary, PROGRAM_BYTES_MAX)? != bytes {
             return Err(io::Error::other("what was read back is not what was written"));
         }
         fs::rename(&temporary, path)?;
@@ -89,7 +92,7 @@ pub(super) fn link(
         _ if force => Outcome::Replaced,
         _ => return Ok(Outcome::Kept),
     };
-    let temporary = path.with_extension(format!("{}.tmp", process::id()));
+    let temporary = path.with_extension(format!("{}.tmp", unique()));
     symlink(target, &temporary)
         .and_then(|()| fs::rename(&temporary, path))
         .map_err(|error| failed(format!("link {}", path.display()), &error))?;

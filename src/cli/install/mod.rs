@@ -11,7 +11,6 @@ mod tests;
 
 use std::{
     ffi::OsStr,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -23,7 +22,14 @@ use super::{
     args::{Operands, PLUGIN_DIRECTORY, Shape},
     conflist, failed, validate,
 };
-use crate::{state::Root, verb::BUILT_IN};
+use crate::{
+    state::{
+        Root,
+        file::{PROGRAM_BYTES_MAX, TEXT_BYTES_MAX},
+        read,
+    },
+    verb::BUILT_IN,
+};
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "install",
@@ -127,7 +133,7 @@ impl Order {
             let (name, text) = DEFAULT;
             return Ok(self.default_conf.then(|| (name.to_owned(), text.into())));
         };
-        let bytes = fs::read(path).map_err(|error| failed(path.display(), &error))?;
+        let bytes = read(path, TEXT_BYTES_MAX).map_err(|error| failed(path.display(), &error))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if !conflist::is_list(path) {
             let words = "runtimes read a list of plugins from a file that ends in .conflist";
@@ -150,7 +156,7 @@ impl Order {
     /// Calico's may be the only copy.
     fn binary(&self, console: &mut Console<'_>) -> Result<Status, Failure> {
         let own = "/proc/self/exe";
-        let bytes = fs::read(own).map_err(|error| failed(own, &error))?;
+        let bytes = read(Path::new(own), PROGRAM_BYTES_MAX).map_err(|error| failed(own, &error))?;
         let path = self.bin_dir.join(self.name);
         let replaceable = |old: &[u8]| self.force || contains(old, MARK.as_bytes());
         let outcome = file::put(&path, &bytes, 0o755, replaceable)?;
@@ -234,7 +240,7 @@ impl Order {
     fn other_configuration(&self, own: &Path) -> Option<PathBuf> {
         let files = conflist::files(&self.conf_dir).unwrap_or_default();
         let mut others = files.into_iter().filter(|path| path != own);
-        others.find(|path| fs::read(path).is_ok_and(|bytes| conflist::names_us(&bytes)))
+        others.find(|path| read(path, TEXT_BYTES_MAX).is_ok_and(|bytes| conflist::names_us(&bytes)))
     }
 
     /// Writes what the daemons are to know, for the names that the node's

@@ -11,10 +11,7 @@ mod pool;
 mod tests;
 mod versions;
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -28,7 +25,12 @@ use super::{
 pub(super) use finding::{Finding, Severity};
 pub(super) use list::{Linted, lint};
 
-use crate::{net::Socket, pod::mtu::Uplink, state::Root, verb};
+use crate::{
+    net::Socket,
+    pod::mtu::Uplink,
+    state::{Root, file::TEXT_BYTES_MAX, read},
+    verb,
+};
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "validate",
@@ -110,7 +112,7 @@ fn all(
 ) -> Result<Vec<Finding>, Failure> {
     let mut all: Vec<(&Path, Linted)> = Vec::new();
     for file in files {
-        let bytes = fs::read(file).map_err(|error| unreadable(file, &error))?;
+        let bytes = read(file, TEXT_BYTES_MAX).map_err(|error| unreadable(file, &error))?;
         all.push((file, lint(file, &bytes, node)));
     }
     let peers = peers::all(all.iter().map(|(_, linted)| linted), root);

@@ -13,7 +13,10 @@ use std::{
 use serde_json::{Map, Value};
 
 use super::{Node, finding::Findings};
-use crate::cni::{Args, Command, Delegate, Environment, Version, json::field};
+use crate::{
+    cni::{Args, Command, Delegate, Environment, Version, json::field},
+    state::{file::PROGRAM_BYTES_MAX, read},
+};
 
 /// A plugin answers within milliseconds; one that does not is told.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -112,5 +115,6 @@ fn versions(plugin: &Delegate, path: &[PathBuf]) -> Result<Vec<Version>, String>
 pub(super) fn is_this_program(path: &Path) -> bool {
     let own = Path::new("/proc/self/exe");
     let size = |path| fs::metadata(path).map(|data: fs::Metadata| data.len()).ok();
-    size(own).is_some() && size(own) == size(path) && fs::read(own).ok() == fs::read(path).ok()
+    let bytes = |path| read(path, PROGRAM_BYTES_MAX).ok();
+    size(own).is_some() && size(own) == size(path) && bytes(own) == bytes(path)
 }

@@ -22,7 +22,7 @@ impl Store {
         let mut killed = Vec::new();
         self.hint(|hints| {
             killed = hints.clear()?;
-            Ok(())
+            hints.remember(&self.directory)
         });
         let mut owners: HashMap<Owner, Vec<IpAddr>> = HashMap::new();
         for entry in fs::read_dir(&self.directory)? {
@@ -68,7 +68,7 @@ impl Store {
     fn take_back(&self, path: &Path, note: &Note) -> io::Result<()> {
         for address in &note.addresses {
             let lease = self.path(*address);
-            if fs::metadata(&lease).is_ok_and(|data| Some(data.ino()) == note.taking) {
+            if fs::symlink_metadata(&lease).is_ok_and(|data| Some(data.ino()) == note.taking) {
                 ignore_missing(fs::remove_file(lease))?;
             }
         }
@@ -101,7 +101,7 @@ impl Store {
 
     /// Whether a lease was written before that, by its date.
     fn is_older(&self, address: IpAddr, than: Option<SystemTime>) -> bool {
-        let dated = fs::metadata(self.path(address)).and_then(|data| data.modified());
+        let dated = fs::symlink_metadata(self.path(address)).and_then(|data| data.modified());
         dated.ok().zip(than).is_some_and(|(dated, than)| dated < than)
     }
 }

@@ -1,4 +1,4 @@
-use std::{sync::atomic::AtomicU32, time::Duration};
+use std::{process, sync::atomic::AtomicU32, time::Duration};
 
 use super::*;
 use crate::ipam::Range;

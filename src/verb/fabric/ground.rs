@@ -22,7 +22,7 @@ use crate::{
     },
     net::Socket,
     pod::mtu::Uplink,
-    state::{Root, lock, replace},
+    state::{self, Root, directory, file::PEERS_BYTES_MAX, lock, read_own, replace},
 };
 
 use super::super::{file, kernel};
@@ -47,6 +47,9 @@ pub struct Stamp {
     pub(super) file: String,
     /// Whether that is all.
     pub state: State,
+    /// Whether a pass came to its end since boot, whatever was begun since.
+    #[serde(default)]
+    pub(super) applied: bool,
     /// The kernel's state when a comparison found nothing to change.
     pub(super) digest: Option<u64>,
     /// What the digest is of.
@@ -110,6 +113,11 @@ impl Stamp {
         named && !self.asked.contains_key(network)
     }
 
+    /// Whether a pass came to its end since boot.
+    pub(super) fn was_applied(&self) -> bool {
+        self.applied || self.state != State::Begun
+    }
+
     /// Whether another network has these settings in mind.
     pub(super) fn agrees(&self, other: &str, summary: &str) -> bool {
         self.asked.get(other).unwrap_or(&self.summary) == summary
@@ -136,6 +144,9 @@ impl Stamp {
     }
 }
 
+/// How long a command waits for somebody else who changes the fabric.
+pub const WRITER_LIMIT: Duration = Duration::from_secs(10);
+
 /// Where one fabric keeps its state. No network's name begins with a dot.
 pub struct Ground {
     directory: PathBuf,
@@ -154,7 +165,7 @@ impl Ground {
 
     /// What was applied last.
     pub fn stamp(&self) -> Option<Stamp> {
-        serde_json::from_slice(&fs::read(self.path("json")).ok()?).ok()
+        serde_json::from_slice(&read_own(&self.path("json"), PEERS_BYTES_MAX).ok()?).ok()
     }
 
     /// The networks that have these settings once this one has applied them, and
@@ -253,7 +264,7 @@ impl Ground {
     /// # Errors
     /// Code 100 if the kernel does not tell this node's addresses.
     pub fn peers(&self, config: &Config, host: &mut Socket) -> Result<Option<Peers>, Error> {
-        let Ok(bytes) = fs::read(self.path("peers")) else { return Ok(None) };
+        let Ok(bytes) = self.noted_peers() else { return Ok(None) };
         let peers = checked(&bytes, config, host)?.map_err(|problems| {
             log::warn!("the peers that were applied last: {}", super::first_of(&problems));
         });
@@ -262,16 +273,26 @@ impl Ground {
 
     /// The node that has a pod CIDR, by the list that was applied last.
     pub fn node_of(&self, cidr: IpNetwork) -> Option<String> {
-        node_in(&fs::read(self.path("peers")).ok()?, cidr)
+        node_in(&self.noted_peers().ok()?, cidr)
     }
 
-    /// Keeps others from changing the fabric at the same time.
+    fn noted_peers(&self) -> io::Result<Vec<u8>> {
+        read_own(&self.path("peers"), PEERS_BYTES_MAX)
+    }
+
+    /// Keeps others from changing the fabric at the same time; waits for them for at
+    /// most `limit`.
     ///
     /// # Errors
-    /// Of the lock's directory or file.
-    pub fn lock(&self) -> Result<lock::Guard, Error> {
+    /// Of the lock's directory or file; code 11 naming the holder after `limit`.
+    pub fn lock(&self, limit: Duration) -> Result<lock::Guard, Error> {
         let directory = self.path("lock");
-        lock::exclusive(&directory).map_err(|error| file("lock the fabric", &directory, &error))
+        let lock = lock::exclusive_within(&directory, limit)
+            .map_err(|error| file("lock the fabric", &directory, &error))?;
+        // Of those that were killed: nobody else writes here now.
+        let own = ["json", "peers"].map(|kind| format!(".{}.{kind}", self.protocol));
+        state::file::sweep(&self.directory, |name| own.iter().any(|own| name.ends_with(own)));
+        Ok(lock)
     }
 
     /// Notes what is being applied, or was, and the list of peers where that is
@@ -281,9 +302,9 @@ impl Ground {
     /// Of writing the files.
     pub(super) fn note(&self, stamp: &Stamp, peers: Option<&[u8]>) -> Result<(), Error> {
         let write = || {
-            fs::create_dir_all(&self.directory)?;
+            directory(&self.directory)?;
             if let Some(peers) = peers
-                && fs::read(self.path("peers")).ok().as_deref() != Some(peers)
+                && self.noted_peers().ok().as_deref() != Some(peers)
             {
                 replace(&self.path("peers"), peers)?;
             }
@@ -338,6 +359,7 @@ pub fn tunnel_addresses(root: &Root) -> Vec<IpAddr> {
     let files = fs::read_dir(root.runtime().join(".fabric")).into_iter().flatten().flatten();
     let stamps = files
         .filter(|file| file.path().extension().is_some_and(|extension| extension == "json"))
-        .filter_map(|file| serde_json::from_slice::<Stamp>(&fs::read(file.path()).ok()?).ok());
+        .filter_map(|file| read_own(&file.path(), PEERS_BYTES_MAX).ok())
+        .filter_map(|bytes| serde_json::from_slice::<Stamp>(&bytes).ok());
     stamps.flat_map(|stamp| stamp.tunnel_addresses).collect()
 }

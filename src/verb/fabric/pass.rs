@@ -103,6 +103,7 @@ impl Pass {
             summary: summary(config),
             settings: settings_text(config),
             file: version,
+            applied: before.was_applied(),
             state: State::Begun,
             digest: None,
             added: plan.added_before(),

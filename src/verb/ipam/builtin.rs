@@ -7,14 +7,13 @@ use std::{
     fs,
     io::ErrorKind,
     net::IpAddr,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use serde_json::Value;
 
-use super::{BUILT_IN, data_dir, has_attachment};
+use super::{BUILT_IN, all_hints, data_dir, has_attachment};
 use crate::{
     cni::{AddResult, Code, Dns, Error, Ip, ValidAttachments, conf::IpamKeys, json::member},
     ipam::{
@@ -22,7 +21,11 @@ use crate::{
         store::{self, LOCK, Pick, TakeError},
     },
     net::{Socket, link},
-    state::{Journal, Root, lock},
+    state::{
+        Journal, Root,
+        file::{TEXT_BYTES_MAX, guarded_directory},
+        lock, read_text, readable_directory,
+    },
     verb::{Call, facts, file, kernel},
 };
 
@@ -58,26 +61,30 @@ impl<'a> Pool<'a> {
     /// for what the file system refuses.
     pub(in crate::verb) fn open(&self) -> Result<Store, Error> {
         let failed = |error| file("open the store of leases", &self.directory, &error);
-        let path = self.directory.join(LOCK);
-        let lock = match lock::foreign(&path, LOCK_LIMIT) {
+        let data = match guarded_directory(&self.directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                fs::create_dir_all(&self.directory).map_err(failed)?;
-                lock::foreign(&path, LOCK_LIMIT)
+                readable_directory(&self.directory).map_err(failed)?;
+                // Another one of that name may have been removed.
+                super::sweep(self.root);
+                guarded_directory(&self.directory)
             }
             outcome => outcome,
         };
-        let lock =
-            lock.map_err(|error| file("lock the store of leases", &self.directory, &error))?;
-        let hints = self.hints();
+        let data = data.map_err(failed)?;
+        let lock = lock::foreign(&self.directory.join(LOCK), LOCK_LIMIT)
+            .map_err(|error| file("lock the store of leases", &self.directory, &error))?;
+        let hints = self.hints_of(&data);
         Store::open(&self.directory, hints.as_deref(), lock, SystemTime::now()).map_err(failed)
+    }
+
+    fn hints(&self) -> Option<PathBuf> {
+        self.hints_of(&fs::metadata(&self.directory).ok()?)
     }
 
     /// By what the directory is, not by what it is called: a symbolic link or a
     /// bind mount is another name of the same store.
-    fn hints(&self) -> Option<PathBuf> {
-        let data = fs::metadata(&self.directory).ok().filter(|_| self.own)?;
-        let name = format!("{:x}-{:x}", data.dev(), data.ino());
-        Some(self.root.runtime().join(".leases").join(name))
+    fn hints_of(&self, data: &fs::Metadata) -> Option<PathBuf> {
+        self.own.then(|| all_hints(self.root).join(store::hints_name(data)))
     }
 
     /// Whether addresses were given to plugins whose links we do not know.
@@ -432,7 +439,8 @@ fn count(set: &RangeSet, taken: &HashSet<IpAddr>, never: &[IpAddr]) -> String {
 /// The resolver settings of the file that the section names.
 fn resolver(keys: &IpamKeys) -> Result<Dns, Error> {
     let Some(path) = &keys.resolv_conf else { return Ok(Dns::default()) };
-    fs::read_to_string(path).map(|text| Dns::of_resolv_conf(&text)).map_err(|error| {
+    let text = read_text(Path::new(path), TEXT_BYTES_MAX);
+    text.map(|text| Dns::of_resolv_conf(&text)).map_err(|error| {
         Error::new(Code::INVALID_CONFIG, format!("ipam.resolvConf: read {path}: {error}"))
             .details("name a file such as /etc/resolv.conf, or leave the key out")
     })

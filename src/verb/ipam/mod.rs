@@ -19,7 +19,7 @@ use crate::{
         delegate::{Delegate, status_unsupported},
         json::member,
     },
-    ipam::store::DATA_DIR,
+    ipam::store::{self, DATA_DIR},
     state::{Entry, Root},
 };
 
@@ -42,6 +42,16 @@ pub const PLUGIN_TYPES: [&str; 2] = ["manx", "calico"];
 /// Whether an IPAM plugin keeps its leases in host-local's store.
 pub fn has_store(ipam_type: &str) -> bool {
     matches!(ipam_type, HOST_LOCAL | BUILT_IN)
+}
+
+/// Where the notes of all stores are.
+fn all_hints(root: &Root) -> PathBuf {
+    root.runtime().join(".leases")
+}
+
+/// Removes the notes of stores that are no more.
+pub(super) fn sweep(root: &Root) {
+    store::sweep_hints(&all_hints(root));
 }
 
 /// What an ADD got.
