@@ -21,3 +21,4 @@ mod node;
 mod parallel;
 mod processes;
 mod readiness;
+mod several;

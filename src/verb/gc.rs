@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{
     Call, facts, file,
     ipam::{self, Pool, has_store},
-    kernel, masquerade,
+    kernel, masquerade, pod_side,
 };
 use crate::{
     cni::{Args, Command, Environment, Error, ValidAttachments},
@@ -349,6 +349,7 @@ impl Ground<'_> {
                 .extend(host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel).err());
         }
         let Some(entry) = entry else { return errors };
+        errors.extend(pod_side::forget_noted(entry).err());
         errors.extend(self.release(entry).err());
         if errors.is_empty() {
             let forgotten = journal.remove(&entry.container_id, &entry.ifname);

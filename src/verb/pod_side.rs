@@ -9,16 +9,12 @@ use super::{
     add::ensure_all,
     facts::{self, Routing},
     kernel,
-    sandbox::Sandbox,
+    sandbox::{self, Sandbox},
 };
 use crate::{
     cni::Error,
     net::{self, Request, Socket, addr, forwarding, link, route::TABLE_MAIN, rule::Rule},
-    pod::{
-        Attachment,
-        attachment::Side,
-        routing::{self},
-    },
+    pod::{Attachment, attachment::Side, routing},
     state::Entry,
 };
 
@@ -77,12 +73,14 @@ fn apply(
     let first = requests.len();
     requests.extend(routes);
     let failures = pod.apply_all(&requests);
-    let overtaken = |at: usize, errno| at >= first && errno == Errno::EEXIST;
-    let worst = failures.iter().find(|failed| !overtaken(failed.at, failed.error.errno));
-    match worst.or(failures.first()) {
+    // What fails behind the first failure is its consequence: a default route without
+    // the way to its next hop.
+    match failures.into_iter().next() {
         None => Ok(Made::Whole),
-        Some(failed) if worst.is_none() => Ok(Made::Overtaken(failed.error.clone())),
-        Some(failed) => Err(kernel(failed.error.clone())),
+        Some(failed) if failed.at >= first && failed.error.errno == Errno::EEXIST => {
+            Ok(Made::Overtaken(failed.error))
+        }
+        Some(failed) => Err(kernel(failed.error)),
     }
 }
 
@@ -111,4 +109,16 @@ pub(super) fn forget(pod: &mut Socket, entry: Option<&Entry>) -> Result<(), Erro
         }
     };
     pod.apply(&rules.iter().map(Rule::delete).collect::<Vec<_>>()).map_err(kernel)
+}
+
+/// As [`forget`], for a call that does not name the pod's namespace.
+///
+/// # Errors
+/// As [`forget`], and of entering a namespace that is still there.
+pub(super) fn forget_noted(entry: &Entry) -> Result<(), Error> {
+    if entry.table == Some(TABLE_MAIN) {
+        return Ok(());
+    }
+    let sandbox = sandbox::of_entry(entry)?;
+    sandbox.map_or(Ok(()), |mut sandbox| forget(&mut sandbox.socket, Some(entry)))
 }
