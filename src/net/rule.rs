@@ -80,10 +80,31 @@ impl fmt::Display for Rule {
 /// # Errors
 /// The kernel's refusal, or `EINTR` if the list never held still.
 pub fn all(socket: &mut Socket, ipv6: bool) -> Result<Vec<Rule>, Error> {
+    list(socket, ipv6, &|_| true)
+}
+
+/// The rules of both families that `protocol` made. A pod may have any number of its
+/// own.
+///
+/// # Errors
+/// As for [`all`].
+pub fn of_protocol(socket: &mut Socket, protocol: u8) -> Result<Vec<Rule>, Error> {
+    let mut rules = Vec::new();
+    for ipv6 in [false, true] {
+        rules.extend(list(socket, ipv6, &|rule| rule.protocol == protocol)?);
+    }
+    Ok(rules)
+}
+
+fn list(
+    socket: &mut Socket,
+    ipv6: bool,
+    wanted: &dyn Fn(&Rule) -> bool,
+) -> Result<Vec<Rule>, Error> {
     let mut message = RuleMessage::default();
     message.header.family = family(ipv6);
     let request = Request::new(RouteNetlinkMessage::GetRule(message), 0, "list rules");
-    match socket.dump(&request, read) {
+    match socket.dump(&request, |answer| Ok(read(answer)?.filter(wanted))) {
         Err(error) if UNSUPPORTED.contains(&error.errno) => Ok(Vec::new()),
         outcome => outcome,
     }
@@ -155,6 +176,7 @@ mod tests {
             assert!(told.lines().any(|one| one.trim_end() == line), "{told}");
             let found = all(&mut socket, source.is_ipv6()).unwrap();
             assert!(found.contains(&rule), "{found:?}");
+            assert_eq!(of_protocol(&mut socket, 109).unwrap(), [rule]);
             // Another's of the same source is not touched.
             let others = Rule { protocol: 3, ..rule };
             socket.apply(&[others.delete()]).unwrap();

@@ -26,7 +26,7 @@ const TABLE_FIRST: u32 = 10_901;
 /// Where our rules stand: before the kernel's for table main.
 const RULE_PRIORITY: u32 = 10_900;
 /// Who made our rules: the number that marks our routes between nodes as well.
-const RULE_PROTOCOL: u8 = 109;
+pub const RULE_PROTOCOL: u8 = 109;
 
 /// IPv4 and TCP headers without options, in bytes.
 const HEADERS_IPV4: u32 = 40;

@@ -14,13 +14,11 @@ use crate::{
         link::Link,
         neigh,
         route::{self, Route, TABLE_MAIN},
-        rule::{self, Rule},
     },
     nft,
     pod::{
         Attachment, PodFacts,
         attachment::{Wish, gateway_ipv6},
-        routing::is_ours,
     },
     state::Entry,
 };
@@ -129,12 +127,9 @@ fn facts_of_add(
         Some(TABLE_MAIN) => Ok(PodFacts::default()),
         Some(table) => Ok(PodFacts { table: Some(table), ..now }),
         None => {
-            let mut rules = Vec::new();
-            for ipv6 in [false, true] {
-                rules.extend(rule::all(pod, ipv6).map_err(kernel)?);
-            }
-            let own = |rule: &&Rule| is_ours(rule) && addresses.contains(&rule.source.ip());
-            Ok(PodFacts { table: rules.iter().find(own).map(|rule| rule.table), ..now })
+            let rules = facts::rules(pod)?;
+            let own = rules.iter().find(|rule| addresses.contains(&rule.source.ip()));
+            Ok(PodFacts { table: own.map(|rule| rule.table), ..now })
         }
     }
 }
@@ -250,8 +245,7 @@ fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec
     let missing = side.routes.iter().filter(|route| !holds(route));
     differences.extend(missing.map(|route| format!("the pod's route {route} is missing")));
     if !side.rules.is_empty() {
-        let mut rules = rule::all(pod, false).map_err(kernel)?;
-        rules.extend(rule::all(pod, true).map_err(kernel)?);
+        let rules = facts::rules(pod)?;
         let missing = side.rules.iter().filter(|rule| !rules.contains(rule));
         differences.extend(missing.map(|rule| format!("the pod's rule {rule} is missing")));
     }

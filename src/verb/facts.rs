@@ -15,7 +15,7 @@ use crate::{
         PodFacts,
         identity::is_marked,
         mtu::{self, Uplink},
-        routing,
+        routing::{self, RULE_PROTOCOL},
     },
     state::{Root, file::TEXT_BYTES_MAX, read_text},
 };
@@ -113,7 +113,7 @@ pub(super) fn pod(pod: &mut Socket, ifname: &str) -> Result<(PodFacts, Option<Li
         attached_before: true,
         taken: routes.iter().filter(foreign).map(|found| found.route.destination).collect(),
         table: Some(routing::free_table(&rules, &routes)),
-        leftovers: leftovers(pod, &rules, &routes)?,
+        leftovers: leftovers(pod, rules, &routes)?,
     };
     Ok((facts, own))
 }
@@ -139,22 +139,33 @@ impl Routing {
     }
 }
 
-/// Our rules in a pod that no interface of it needs. Addresses are read after the
-/// rules: who is attaching now has its address before its rule.
+/// Those of the `rules` that are ours and that no interface needs. Addresses are
+/// read after the rules: who is attaching now has its address before its rule.
 ///
 /// # Errors
 /// Of the kernel's answers.
 pub(super) fn leftovers(
     pod: &mut Socket,
-    rules: &[Rule],
+    mut rules: Vec<Rule>,
     routes: &[Found],
 ) -> Result<Vec<Rule>, Error> {
-    if !rules.iter().any(routing::is_ours) {
-        return Ok(Vec::new());
+    rules.retain(routing::is_ours);
+    if rules.is_empty() {
+        return Ok(rules);
     }
     let addresses = addr::all(pod).map_err(kernel)?;
     let addresses: Vec<IpAddr> = addresses.iter().map(|(_, address)| address.ip()).collect();
-    Ok(routing::leftovers(rules, routes, &addresses))
+    Ok(routing::leftovers(&rules, routes, &addresses))
+}
+
+/// Our rules in a pod, of both families.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(super) fn rules(pod: &mut Socket) -> Result<Vec<Rule>, Error> {
+    let mut rules = rule::of_protocol(pod, RULE_PROTOCOL).map_err(kernel)?;
+    rules.retain(routing::is_ours);
+    Ok(rules)
 }
 
 /// Whether a route to that very address leads somewhere: into a pod, or to the

@@ -7,8 +7,7 @@ use nix::errno::Errno;
 
 use super::{
     add::ensure_all,
-    facts::{self, Routing},
-    kernel,
+    facts, kernel,
     sandbox::{self, Sandbox},
 };
 use crate::{
@@ -104,8 +103,8 @@ pub(super) fn forget(pod: &mut Socket, entry: Option<&Entry>) -> Result<(), Erro
         Some((_, TABLE_MAIN)) => return Ok(()),
         Some((entry, table)) => routing::rules(Some(table), &entry.addresses),
         None => {
-            let Routing { rules, routes } = Routing::read(pod)?;
-            facts::leftovers(pod, &rules, &routes)?
+            let rules = facts::rules(pod)?;
+            facts::leftovers(pod, rules, &[])?
         }
     };
     pod.apply(&rules.iter().map(Rule::delete).collect::<Vec<_>>()).map_err(kernel)
