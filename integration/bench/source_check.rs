@@ -63,7 +63,8 @@ pub fn rows(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
         let node = Node::new(programs, check);
         let rules = node.host.command("nft", &["list", "ruleset"]).ok();
         if rules.contains("fib ") != check {
-            return Err(format!("with sourceCheck {check} the node has these rules: {rules}"));
+            let made = if check { "makes no rule" } else { "makes a rule all the same" };
+            return Err(format!("this manx {made} with sourceCheck {check}: {rules}"));
         }
         nodes.push((node, Samples::default()));
     }
