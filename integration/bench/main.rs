@@ -148,7 +148,11 @@ fn compare(options: &Options, pair: &Pair) -> ExitCode {
     let file = options.out.join(format!("{name}.json"));
     std::fs::write(&file, format!("{told:#}\n")).expect("write the comparison");
     progress(&format!("{}", file.display()));
-    ExitCode::SUCCESS
+    let misses = pair::misses(&rows);
+    for miss in &misses {
+        println!("missed: {miss}");
+    }
+    if options.check && !misses.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 /// Ends a run that measured what cannot be. Its report goes where nobody takes it

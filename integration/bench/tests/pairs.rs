@@ -17,7 +17,12 @@ fn pairs(times: f64) -> Vec<(f64, f64)> {
 }
 
 fn row(what: &str, times: f64, control: f64) -> Row {
-    Row { what: what.into(), ratio: Ratio::of(&pairs(times)), control: Ratio::of(&pairs(control)) }
+    Row {
+        what: what.into(),
+        ratio: Ratio::of(&pairs(times)),
+        control: Ratio::of(&pairs(control)),
+        at_most: Some(1.06),
+    }
 }
 
 #[test]
@@ -56,4 +61,12 @@ fn what_differs_from_itself_is_refused() {
 fn a_check_that_makes_packets_faster_is_refused() {
     let faults = source_check::faults(&[row("UDP", 0.8, 1.0)]);
     assert!(faults.len() == 1 && faults[0].contains("less than without"), "{faults:?}");
+}
+
+#[test]
+fn a_missed_target_is_told() {
+    assert_eq!(pair::misses(&[row("DEL", 1.03, 1.0)]), Vec::<String>::new());
+    let misses = pair::misses(&[row("DEL", 1.03, 1.0), row("UDP", 1.2, 1.0)]);
+    assert!(misses.len() == 1 && misses[0].starts_with("UDP: "), "{misses:?}");
+    assert!(pair::page(&[row("UDP", 1.2, 1.0)]).contains("| 1.06 |"));
 }
