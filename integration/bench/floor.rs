@@ -47,6 +47,9 @@ const LINK: u8 = 253;
 const SETNEIGHTBL: u16 = 67;
 const PERMANENT: u16 = 0x80;
 
+/// proxy_arp on, accept_redirects off, arp_announce 2 (`IPV4_DEVCONF_*`).
+const IPV4_CONF: [(u16, u32); 3] = [(3, 1), (4, 0), (18, 2)];
+
 /// The pods' next hop.
 const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 
@@ -226,15 +229,15 @@ fn without_generated_address(index: u32) -> Vec<u8> {
     host_families(index, false, true)
 }
 
-/// `IFLA_AF_SPEC`: proxy_arp and route_localnet on, and no generated address.
+/// `IFLA_AF_SPEC`: parameters of IPv4, and no generated address.
 fn host_families(index: u32, v4: bool, v6: bool) -> Vec<u8> {
     let mut message = link_header(index, 0);
     nested(&mut message, 26, |families| {
         if v4 {
             nested(families, INET.into(), |inet| {
                 nested(inet, 1, |conf| {
-                    for parameter in [3, 26] {
-                        attribute(conf, parameter, &1u32.to_ne_bytes());
+                    for (parameter, value) in IPV4_CONF {
+                        attribute(conf, parameter, &value.to_ne_bytes());
                     }
                 });
             });
