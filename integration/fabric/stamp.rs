@@ -387,10 +387,15 @@ fn one_peer_that_is_refused_does_not_stop_the_others() {
     let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
     let node = &cluster.nodes[0];
     let mut all: Vec<_> = (1..=3).map(|number| entry(number, Families::Ipv4)).collect();
-    // The way to the node is one that the kernel takes from nobody but the
-    // administrator: its next hop is on no link.
+    // The way to the node is one that the kernel takes no more: its next hop was
+    // on the link, and is not.
     all[2]["addresses"] = json!(["203.0.113.13"]);
-    batch(&node.host, "route add 203.0.113.13/32 via 10.9.9.9 dev eth0 onlink");
+    batch(
+        &node.host,
+        "route add 10.9.9.9/32 dev eth0
+         route add 203.0.113.13/32 via 10.9.9.9 dev eth0
+         route del 10.9.9.9/32 dev eth0",
+    );
     node.set_peers(&all);
     let reply = node.plugin.add(&Pod::new("a"));
     assert!(reply.stderr.contains("10.244.3.0/24"), "{reply:?}");

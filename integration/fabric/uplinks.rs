@@ -154,3 +154,48 @@ fn the_narrowest_of_several_paths_counts() {
     assert_eq!(mtu(&node.attach("c").netns, "eth0"), 1320);
     node.assert_settled();
 }
+
+/// As clouds have it that give a node a /32 and a router outside of it.
+#[test]
+fn a_router_that_its_route_alone_calls_onlink() {
+    let cluster = Cluster::of(&[1, 3], Families::Ipv4, &json!({"mode": "direct"}));
+    cluster.teach_router();
+    let node = &cluster.nodes[0];
+    batch(&cluster.router, "address add 172.31.1.1/32 dev subnet1");
+    batch(
+        &node.host,
+        "address del 192.0.2.11/24 dev eth0
+         address add 192.0.2.11/32 dev eth0
+         route add default via 172.31.1.1 dev eth0 onlink",
+    );
+    cluster.apply();
+    let route = "10.244.3.0/24 via 172.31.1.1 dev eth0 proto 109 onlink";
+    assert!(node.routes().iter().any(|line| line == route), "{:#?}", node.routes());
+    let pods = cluster.pods();
+    assert!(pods[0].netns.pings(&crate::cluster::addresses(&pods[1])[0]));
+    node.assert_settled();
+    node.plugin.status().ok();
+}
+
+/// What is in a pod is the pod's: it is told which are too wide now.
+#[test]
+fn pods_that_are_too_wide_by_now_are_told() {
+    for peers in [true, false] {
+        let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan"}));
+        let node = match peers {
+            true => cluster.nodes[0].with("mode", "vxlan".into()),
+            false => cluster.nodes[0].with("peersFile", Value::Null),
+        };
+        let old = crate::harness::Pod::new("a").kubernetes("shop", "web");
+        node.plugin.add(&old).ok();
+        assert!(!node.plan().stderr.contains("shop/web"));
+        batch(&node.host, "link set eth0 mtu 1400");
+        let _new = node.attach("b");
+        let plan = node.plan();
+        assert!(plan.status == 0 && plan.stdout.is_empty(), "{plan:?}");
+        let note = "note: MTU 1430 of shop/web is above 1330";
+        assert!(plan.stderr.contains(note), "{plan:?}");
+        batch(&node.host, "link set eth0 mtu 1500");
+        assert!(!node.plan().stderr.contains("shop/web"));
+    }
+}

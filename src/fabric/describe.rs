@@ -289,7 +289,7 @@ impl Family<'_> {
             return Some(Target::Node { gateway: address, device, onlink: true, mtu: None });
         };
         remarks.behind.entry(router).or_default().push((peer.name.clone(), address));
-        Some(Target::Node { gateway: router, device, onlink: false, mtu: None })
+        Some(Target::Node { gateway: router, device, onlink: path.onlink, mtu: None })
     }
 }
 
@@ -314,6 +314,7 @@ mod tests {
             device: "eth0".into(),
             narrowest: Uplink { device: "eth0".into(), mtu: 1500 },
             gateway: gateway.map(|text| text.parse().unwrap()),
+            onlink: false,
         };
         Facts {
             addresses: vec![

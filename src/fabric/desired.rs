@@ -27,6 +27,8 @@ pub struct Path {
     pub narrowest: Uplink,
     /// Next hop, unless the address is on the device's own link.
     pub gateway: Option<IpAddr>,
+    /// The route to it says that the next hop is on the link, and no other does.
+    pub onlink: bool,
 }
 
 /// What this function has to know of the node.

@@ -1,7 +1,10 @@
 //! What the kernel has of the fabric, and the facts of this node by which the
 //! desired state is described.
 
-use std::{collections::HashMap, net::IpAddr};
+use std::{
+    collections::{HashMap, hash_map::Entry as Slot},
+    net::IpAddr,
+};
 
 use ipnetwork::IpNetwork;
 
@@ -102,6 +105,7 @@ pub fn facts(
     let spread = routes.spread();
     let mut paths = HashMap::new();
     let mut used: HashMap<u32, &Link> = HashMap::new();
+    let mut routers: HashMap<(u32, IpAddr), bool> = HashMap::new();
     for (found, node) in route::resolve(socket, &nodes)?.into_iter().zip(&nodes) {
         let Some(found) = found else { continue };
         let Some(link) = found.device().and_then(|device| names.get(&device)) else { continue };
@@ -122,7 +126,17 @@ pub fn facts(
         let narrowest = Uplink { device: narrow.name.clone(), mtu };
         used.extend(ends.into_iter().map(|link| (link.index, link)));
         let (device, gateway) = (link.name.clone(), found.route.gateway);
-        paths.insert(*node, Path { device, narrowest, gateway });
+        // The FIB entry alone tells, and that of one peer tells it for all behind
+        // the same router.
+        let onlink = match gateway.map(|router| routers.entry((link.index, router))) {
+            None => false,
+            Some(Slot::Occupied(known)) => *known.get(),
+            Some(Slot::Vacant(unknown)) => {
+                let entry = route::lookup(socket, *node)?;
+                *unknown.insert(entry.is_some_and(|entry| entry.route.onlink))
+            }
+        };
+        paths.insert(*node, Path { device, narrowest, gateway, onlink });
     }
     let mut facts = Facts { addresses, paths, ..Facts::default() };
     let way = match facts.paths.iter().min_by_key(|(node, path)| (path.narrowest.mtu, **node)) {

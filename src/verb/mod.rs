@@ -28,7 +28,7 @@ use std::{ffi::OsString, io, path::Path, time::Instant};
 use nix::errno::Errno;
 use serde_json::Value;
 
-pub use facts::uplink;
+pub use facts::{too_wide, uplink};
 pub use gc::{Collected, collect_dead};
 pub use ipam::{
     BUILT_IN, PLUGIN_TYPES,

@@ -22,6 +22,7 @@ fn mesh(mode: Mode) -> Mesh {
         device: "eth0".into(),
         narrowest: Uplink { device: "eth0".into(), mtu: 1500 },
         gateway: gateway.map(|text| text.parse().unwrap()),
+        onlink: false,
     };
     let facts = Facts {
         addresses: vec![

@@ -24,6 +24,7 @@ use crate::{
     verb::{
         fabric::{Ground, Pass, Stamp},
         repair::{self, Repair, TableRepair},
+        too_wide,
     },
 };
 
@@ -45,6 +46,8 @@ pub(super) struct Changes {
     /// Why there is no fabric.
     without: Option<String>,
     misfits: Vec<Misfit>,
+    /// Attachments whose MTU the node does not carry any more.
+    too_wide: Option<String>,
 }
 
 /// Which peers serve.
@@ -100,7 +103,8 @@ impl Node {
         let stamp = fabric.as_ref().map(|fabric| &fabric.stamp);
         let table = TableRepair::lacking(&self.config, &self.root, stamp)?;
         let misfits = misfits.unwrap_or_default();
-        Ok(Changes { fabric, repairs, table, without: self.without_fabric(), misfits })
+        let too_wide = too_wide(socket, config, root, stamp)?;
+        Ok(Changes { fabric, repairs, table, without: self.without_fabric(), misfits, too_wide })
     }
 
     /// Says that a configuration asks for no routes to other nodes: who expects
@@ -171,6 +175,7 @@ impl Changes {
     /// What an operator should know besides.
     fn notes(&self) -> Vec<String> {
         let desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
-        desired.flat_map(|desired| &desired.notes).chain(&self.without).cloned().collect()
+        let fabric = desired.flat_map(|desired| &desired.notes);
+        fabric.chain(&self.without).chain(&self.too_wide).cloned().collect()
     }
 }
