@@ -33,3 +33,10 @@ fn podman_cleans_up_after_a_container_that_ends_by_itself() {
     let test = "podman_cleans_up_after_a_container_that_ends_by_itself";
     enclosure::run(test, podman::missing(), story::ends_by_itself);
 }
+
+#[test]
+#[ignore = "needs root outside of any user namespace: hack/test runs it"]
+fn podman_gives_the_addresses_that_were_asked_for() {
+    let test = "podman_gives_the_addresses_that_were_asked_for";
+    enclosure::run(test, podman::missing(), story::asked_for);
+}

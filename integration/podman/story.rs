@@ -96,6 +96,7 @@ fn conflist(number: usize, leases: &Path) -> Value {
             {
                 "type": "manx",
                 "mtu": 1500,
+                "capabilities": {"ips": true, "mac": true},
                 "ipam": {"type": "manx-ipam", "ranges": ranges, "dataDir": leases},
             },
             {"type": "portmap", "capabilities": {"portMappings": true}},
@@ -186,5 +187,27 @@ pub(crate) fn ends_by_itself() {
     let words = [0, 1].map(|n| scene.addresses("brief", n, &format!("eth{n}")).0).concat();
     podman.exec("brief", &["/bin/touch", "/done"]);
     until("the container is gone", || !podman.knows("brief"));
+    scene.nothing_is_left(&words.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// An address and a MAC address that were asked for, on the command line and while it runs.
+pub(crate) fn asked_for() {
+    let scene = Scene::new();
+    let podman = &scene.podman;
+    podman.run("other", &[], &SLEEP);
+    let other = scene.addresses("other", 0, "eth0");
+    let (address, mac) = ("10.80.0.77", "02:00:00:00:00:77");
+    podman.run("fixed", &["--ip", address, "--mac-address", mac], &SLEEP);
+    let fixed = scene.addresses("fixed", 0, "eth0");
+    assert_eq!(fixed.0[0], address);
+    assert_eq!(podman.attachment("fixed", "net0")["MacAddress"], mac);
+    podman.ok(&["network", "connect", "--ip", "10.81.0.78", "net1", "fixed"]);
+    let second = scene.addresses("fixed", 1, "eth1");
+    assert_eq!(second.0[0], "10.81.0.78");
+    scene.reaches("fixed", &fixed, "other", &other);
+    for name in ["fixed", "other"] {
+        podman.ok(&["rm", "--force", "--time", "0", name]);
+    }
+    let words = [other, fixed, second].map(|addresses| addresses.0).concat();
     scene.nothing_is_left(&words.iter().map(String::as_str).collect::<Vec<_>>());
 }
