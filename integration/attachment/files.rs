@@ -93,6 +93,7 @@ fn who_may_not_enter_the_namespace_is_told_so_and_nothing_is_given_up() {
     let links = network.host().links();
     let link = links.iter().find(|name| name.starts_with("cali")).expect("a link");
     network.host().command("ip", &["link", "set", link, "alias", "another's"]).ok();
+    std::fs::remove_dir_all(network.root("run/manx")).unwrap();
     let marked = network.remains();
     refused("DEL", &pod);
     assert_eq!(network.remains(), marked);

@@ -11,6 +11,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod addresses;
 mod adversity;
 mod answers;
 mod calico;

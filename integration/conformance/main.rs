@@ -112,7 +112,7 @@ fn main() -> ExitCode {
 /// Whether a line fails the run.
 fn breaks(suite: &Suite, line: &Line) -> bool {
     match &line.outcome {
-        Outcome::Pass | Outcome::Elsewhere(_) => false,
+        Outcome::Pass | Outcome::Differs(_) | Outcome::Elsewhere(_) => false,
         Outcome::Fail(_) => line.rule.level.binding(),
         Outcome::Skip(_) => {
             suite.own && suite.ipam == DEFAULT_IPAM && !ALLOWED_SKIPS.contains(&line.rule.number)
@@ -160,6 +160,7 @@ fn outcome(suite: &Suite, rule: &Rule) -> Outcome {
         Ok(Ok(())) => Outcome::Pass,
         Ok(Err(Stop::Broken(why))) => Outcome::Fail(why),
         Ok(Err(Stop::Skip(why))) => Outcome::Skip(why),
+        Ok(Err(Stop::Differs(why))) => Outcome::Differs(why),
         Err(panic) => {
             let said = panic.downcast_ref::<String>().cloned();
             Outcome::Fail(said.unwrap_or_else(|| "the test panicked".into()))

@@ -15,6 +15,8 @@ pub enum Outcome {
     Fail(String),
     /// It could not be tested here, and why.
     Skip(String),
+    /// It is not kept on purpose, and why.
+    Differs(String),
     /// It does not speak to a plugin; whom it speaks to.
     Elsewhere(&'static str),
 }
@@ -34,6 +36,7 @@ impl fmt::Display for Line {
             Outcome::Pass => ("PASS", None),
             Outcome::Fail(why) => ("FAIL", Some(why.as_str())),
             Outcome::Skip(why) => ("SKIP", Some(why.as_str())),
+            Outcome::Differs(why) => ("DIFF", Some(why.as_str())),
             Outcome::Elsewhere(whose) => ("SKIP", Some(*whose)),
         };
         write!(f, "{word}  {}", title(&self.rule))?;
@@ -55,7 +58,7 @@ pub fn title(rule: &Rule) -> String {
 /// The closing lines: how many of each, by level.
 pub fn summary(kind: &str, lines: &[Line]) -> String {
     let mut failed: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    let (mut passed, mut skipped, mut elsewhere) = (0, 0, 0);
+    let (mut passed, mut skipped, mut differing, mut elsewhere) = (0, 0, 0, 0);
     for line in lines {
         match line.outcome {
             Outcome::Pass => passed += 1,
@@ -63,6 +66,7 @@ pub fn summary(kind: &str, lines: &[Line]) -> String {
                 failed.entry(line.rule.level.letter()).or_default().push(line.rule.number);
             }
             Outcome::Skip(_) => skipped += 1,
+            Outcome::Differs(_) => differing += 1,
             Outcome::Elsewhere(_) => elsewhere += 1,
         }
     }
@@ -71,6 +75,9 @@ pub fn summary(kind: &str, lines: &[Line]) -> String {
         "\n{kind}: {passed} hold, {broken} broken, {skipped} not tested, \
          {elsewhere} not a plugin's to keep\n"
     );
+    if differing > 0 {
+        let _ = writeln!(text, "  {differing} not kept on purpose");
+    }
     for (level, numbers) in failed {
         let _ = writeln!(text, "  broken {level}: {}", numbers.join(" "));
     }
@@ -95,7 +102,7 @@ pub fn markdown(runs: &[(String, Vec<Line>)]) -> String {
         let (number, level) = (rule.number, rule.level.letter());
         let _ = writeln!(text, "| {number} | {level} | {} | {} |", rule.title, cells.join(" | "));
         for (name, line) in names.iter().zip(&row) {
-            if let Outcome::Fail(why) | Outcome::Skip(why) = &line.outcome {
+            if let Outcome::Fail(why) | Outcome::Skip(why) | Outcome::Differs(why) = &line.outcome {
                 let _ = writeln!(notes, "- **{number}** {name}: {}", steady(why));
             }
         }
@@ -112,6 +119,7 @@ fn cell(outcome: &Outcome) -> &'static str {
         Outcome::Pass => "holds",
         Outcome::Fail(_) => "**broken**",
         Outcome::Skip(_) => "not tested",
+        Outcome::Differs(_) => "differs",
         Outcome::Elsewhere(_) => "–",
     }
 }

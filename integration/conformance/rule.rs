@@ -88,6 +88,8 @@ pub enum Stop {
     Broken(String),
     /// The rule cannot be tested here: why.
     Skip(String),
+    /// The plugin does otherwise on purpose: why.
+    Differs(String),
 }
 
 /// The end of a test.
@@ -168,5 +170,6 @@ pub fn in_case<T>(case: &str, result: Result<T, Stop>) -> Result<T, Stop> {
     result.map_err(|stop| match stop {
         Stop::Broken(why) => Stop::Broken(format!("{case}: {why}")),
         Stop::Skip(why) => Stop::Skip(format!("{case}: {why}")),
+        Stop::Differs(why) => Stop::Differs(format!("{case}: {why}")),
     })
 }

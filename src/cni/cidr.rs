@@ -4,7 +4,7 @@
 //! do: a bare address, a dotted netmask, a prefix with a sign. What we accept,
 //! a chained plugin must be able to read as well.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
@@ -27,6 +27,12 @@ pub fn parse_address(text: &str) -> Result<IpAddr, String> {
     text.parse::<IpAddr>()
         .map(|address| address.to_canonical())
         .map_err(|_| format!("{text:?} is not an IP address"))
+}
+
+/// Whether a text is an IPv4-mapped IPv6 address, with or without a prefix.
+pub fn is_mapped(text: &str) -> bool {
+    let address = text.split('/').next().unwrap_or_default();
+    address.parse::<Ipv6Addr>().is_ok_and(|address| address.to_ipv4_mapped().is_some())
 }
 
 fn read(text: &str) -> Option<IpNetwork> {
@@ -61,6 +67,8 @@ mod tests {
     fn a_mapped_address_becomes_ipv4() {
         assert_eq!(parse("::ffff:10.1.2.3/120").unwrap().to_string(), "10.1.2.3/24");
         assert_eq!(parse_address("::ffff:10.1.2.3").unwrap().to_string(), "10.1.2.3");
+        assert!(is_mapped("::ffff:10.1.2.3/120") && is_mapped("::ffff:a01:203"));
+        assert!(!is_mapped("10.1.2.3/24") && !is_mapped("::a01:203") && !is_mapped("fd00::5"));
         assert!(parse("::ffff:10.1.2.3/64").is_err());
         assert!(parse("::ffff:10.1.2.3/129").is_err());
     }

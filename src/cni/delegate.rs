@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::env::split_path;
 use super::json::member;
-use super::{AddResult, Code, Command, Environment, Error, Version};
+use super::{AddResult, Code, Command, Environment, Error, Version, cidr};
 
 mod exec;
 mod spawn;
@@ -172,8 +172,8 @@ impl Delegate {
     /// its address.
     ///
     /// # Errors
-    /// The cause, as [`Delegate::invoke`] or [`AddResult::decode`] have it, and
-    /// after it whatever the DEL had to say.
+    /// The cause, as [`Delegate::try_add`] has it, and after it whatever the DEL
+    /// had to say.
     pub fn add(
         &self,
         environment: &Environment,
@@ -181,14 +181,32 @@ impl Delegate {
         assumed: Version,
         limit: Duration,
     ) -> Result<AddResult, Error> {
-        let result = self.invoke(&Command::Add, environment, stdin, limit).and_then(|value| {
-            AddResult::decode(&value.unwrap_or_default(), assumed).map_err(|error| self.sign(error))
-        });
-        result.map_err(|cause| {
+        self.try_add(environment, stdin, assumed, limit).map_err(|cause| {
             let undo = self.invoke(&Command::Del, environment, stdin, limit).err();
             let errors = [cause.clone()].into_iter().chain(undo).collect();
             Error::join(errors).unwrap_or(cause)
         })
+    }
+
+    /// Runs an ADD that the caller undoes if it fails.
+    ///
+    /// # Errors
+    /// As [`Delegate::invoke`] or [`AddResult::decode`] have it; code 101 for an
+    /// IPv4-mapped address, which would be read as another one.
+    pub fn try_add(
+        &self,
+        environment: &Environment,
+        stdin: &[u8],
+        assumed: Version,
+        limit: Duration,
+    ) -> Result<AddResult, Error> {
+        let value = self.invoke(&Command::Add, environment, stdin, limit)?.unwrap_or_default();
+        if let Some(mapped) = mapped_address(&value) {
+            let what = "an IPv4-mapped address (::ffff:0:0/96), which no pod can have";
+            let error = Error::new(Code::CONFLICT, format!("IPAM gave {mapped}, {what}"));
+            return Err(self.sign(error.details("give the pod the IPv4 address itself")));
+        }
+        AddResult::decode(&value, assumed).map_err(|error| self.sign(error))
     }
 
     /// Runs a STATUS. A plugin that knows no such verb has nothing against an ADD,
@@ -361,6 +379,14 @@ fn arguments(text: &str) -> String {
 /// How many JSON values a text holds at most, by the characters that part them.
 fn values(text: &[u8]) -> usize {
     text.iter().filter(|byte| matches!(byte, b',' | b'{' | b'[')).count()
+}
+
+/// The first IPv4-mapped address of a result, as it is written.
+fn mapped_address(result: &Value) -> Option<&str> {
+    let list = result.get("ips").and_then(Value::as_array).into_iter().flatten();
+    let listed = list.filter_map(|ip| ip.get("address")?.as_str());
+    let single = result.get("ip6").and_then(|ip| ip.get("ip")?.as_str());
+    listed.chain(single).find(|text| cidr::is_mapped(text))
 }
 
 fn quote(bytes: &[u8]) -> String {

@@ -62,6 +62,12 @@ impl Node {
         given.copied().or_else(|| self.pod_cidrs(ipv6).next().map(|cidr| cidr.network()))
     }
 
+    /// Its addresses and those of its tunnel devices.
+    fn all_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        let tunnels = [false, true].into_iter().filter_map(|ipv6| self.tunnel_address(ipv6));
+        self.addresses.iter().chain(&self.tunnel_addresses).copied().chain(tunnels)
+    }
+
     /// The MAC address of its VXLAN device, derived from the node's name as
     /// Calico's agent derives it.
     pub fn tunnel_mac(&self, ipv6: bool) -> Mac {
@@ -148,6 +154,14 @@ impl Peers {
         Ok(peers)
     }
 
+    /// The addresses of other nodes and of their tunnels that lie where this
+    /// node's pods are.
+    pub fn inside_own(&self) -> Vec<IpAddr> {
+        let others = self.others.iter().chain(&self.left_out);
+        let addresses = others.flat_map(Node::all_addresses);
+        addresses.filter(|ip| self.me.pod_cidrs.iter().any(|cidr| cidr.contains(*ip))).collect()
+    }
+
     /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         std::iter::once(&self.me).chain(&self.others).chain(&self.left_out)
@@ -168,6 +182,15 @@ impl Peers {
             .map(|(node, cidr)| format!("{}: podCIDR {cidr} is in none of clusterCIDRs", node.name))
             .collect()
     }
+}
+
+/// Whose address it is by a list of nodes, as the end of a sentence.
+pub fn holder(bytes: &[u8], address: IpAddr) -> Option<String> {
+    let file: File = serde_json::from_slice(bytes).ok()?;
+    let nodes = file.nodes.into_iter().map(|item| read(item, &mut Vec::new()));
+    let node = nodes.into_iter().find(|node| node.all_addresses().any(|own| own == address))?;
+    let what = if node.addresses.contains(&address) { "address" } else { "tunnel address" };
+    Some(format!("the {what} of node {}", node.name))
 }
 
 fn read(item: Item, problems: &mut Vec<String>) -> Node {
@@ -297,6 +320,23 @@ mod tests {
             let said = problems(&TWO.replace(from, to));
             assert!(said.contains(words), "{words}: {said}");
         }
+    }
+
+    #[test]
+    fn an_address_has_its_holder() {
+        let of = |address: &str| holder(TWO.as_bytes(), address.parse().unwrap());
+        assert_eq!(of("192.0.2.12").as_deref(), Some("the address of node node-b"));
+        assert_eq!(of("10.244.2.0").as_deref(), Some("the tunnel address of node node-b"));
+        assert_eq!(of("10.244.1.5"), None);
+        let inside = TWO.replace("192.0.2.12", "10.244.1.12");
+        let peers = Peers { others: vec![node(&inside)], ..parse(TWO).unwrap() };
+        assert_eq!(peers.inside_own(), ["10.244.1.12".parse::<IpAddr>().unwrap()]);
+    }
+
+    /// The second node of a list, whether or not the list is sound.
+    fn node(text: &str) -> Node {
+        let file: File = serde_json::from_str(text).unwrap();
+        read(file.nodes.into_iter().nth(1).unwrap(), &mut Vec::new())
     }
 
     #[test]

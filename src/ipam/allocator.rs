@@ -3,9 +3,13 @@
 //! Pure: the state of each address comes from a function, so that no more is
 //! looked up than is asked for.
 
-use std::net::IpAddr;
+use std::{cmp::Reverse, net::IpAddr};
 
 use super::RangeSet;
+
+/// How many free addresses in a row may turn out to be of no use: beyond that
+/// something else is wrong than single addresses of a range.
+const USELESS_MAX: usize = 1024;
 
 /// What is known of an address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,29 +23,39 @@ pub enum State {
     Taken,
 }
 
-/// The address to give: the first free one behind `after`, around the set. Only
-/// where there is none, the one that has rested longest. `None` if all are
-/// taken or in `never`.
+/// The address to give: the first free one behind `after`, around the set, that
+/// is `useful`. Only where there is none, the one that has rested longest.
+/// `None` if all are taken or of no use.
 ///
 /// # Errors
-/// The first of `state`.
+/// The first of `state` and of `useful`.
 pub fn choose<E>(
     set: &RangeSet,
     after: Option<IpAddr>,
-    never: &[IpAddr],
     mut state: impl FnMut(IpAddr) -> Result<State, E>,
+    mut useful: impl FnMut(IpAddr) -> Result<bool, E>,
 ) -> Result<Option<IpAddr>, E> {
-    let mut rested: Option<(u64, IpAddr)> = None;
-    for address in set.candidates(after).filter(|address| !never.contains(address)) {
+    let mut resting: Vec<(u64, IpAddr)> = Vec::new();
+    let mut useless = 0;
+    for address in set.candidates(after) {
         match state(address)? {
-            State::Free => return Ok(Some(address)),
-            State::Resting(age) if rested.is_none_or(|(oldest, _)| age > oldest) => {
-                rested = Some((age, address));
-            }
-            State::Resting(_) | State::Taken => {}
+            State::Free if useful(address)? => return Ok(Some(address)),
+            State::Free => useless += 1,
+            State::Resting(age) => resting.push((age, address)),
+            State::Taken => {}
+        }
+        if useless == USELESS_MAX {
+            return Ok(None);
         }
     }
-    Ok(rested.map(|(_, address)| address))
+    // The first of those that have rested as long.
+    resting.sort_by_key(|(age, _)| Reverse(*age));
+    for (_, address) in resting {
+        if useful(address)? {
+            return Ok(Some(address));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -57,6 +71,10 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn every<E>(_: IpAddr) -> Result<bool, E> {
+        Ok(true)
+    }
+
     fn set(subnet: &str) -> RangeSet {
         let range = Range::new(subnet.parse().unwrap(), None, None, None).unwrap();
         RangeSet::new(vec![range]).unwrap()
@@ -68,7 +86,7 @@ mod tests {
             let taken = taken.contains(&&*address.to_string());
             Ok::<_, Infallible>(if taken { State::Taken } else { State::Free })
         };
-        choose(set, after, &[], state).unwrap().map(|address| address.to_string())
+        choose(set, after, state, every).unwrap().map(|address| address.to_string())
     }
 
     #[test]
@@ -102,15 +120,31 @@ mod tests {
                 _ => State::Taken,
             })
         };
-        assert_eq!(choose(&set, None, &[], ages), Ok(Some(ip("10.0.0.5"))));
-        assert_eq!(choose(&set, None, &[ip("10.0.0.5")], ages), Ok(Some(ip("10.0.0.4"))));
-        let never = [ip("10.0.0.5"), ip("10.0.0.4")];
-        assert_eq!(choose(&set, None, &never, ages), Ok(Some(ip("10.0.0.2"))));
+        for (useless, given) in [
+            (&[][..], "10.0.0.5"),
+            (&["10.0.0.5"], "10.0.0.4"),
+            (&["10.0.0.5", "10.0.0.4"], "10.0.0.2"),
+        ] {
+            let useful = |address: IpAddr| Ok(!useless.contains(&&*address.to_string()));
+            assert_eq!(choose(&set, None, ages, useful), Ok(Some(ip(given))));
+        }
+        assert_eq!(choose(&set, None, ages, |_| Ok(false)), Ok(None));
+    }
+
+    #[test]
+    fn a_set_without_use_is_given_up() {
+        let mut asked = 0;
+        let useful = |_| {
+            asked += 1;
+            Ok::<_, Infallible>(false)
+        };
+        assert_eq!(choose(&set("fe80::/64"), None, |_| Ok(State::Free), useful), Ok(None));
+        assert_eq!(asked, USELESS_MAX);
     }
 
     #[test]
     fn an_error_ends_the_search() {
-        assert_eq!(choose(&set("10.0.0.0/24"), None, &[], |_| Err("no disk")), Err("no disk"));
+        assert_eq!(choose(&set("10.0.0.0/24"), None, |_| Err("no disk"), every), Err("no disk"));
     }
 
     proptest! {
@@ -125,7 +159,7 @@ mod tests {
             let state = |address| {
                 Ok::<_, Infallible>(if is_taken(address) { State::Taken } else { State::Free })
             };
-            let found = choose(&set, Some([10, 0, 0, after].into()), &[], state).unwrap();
+            let found = choose(&set, Some([10, 0, 0, after].into()), state, every).unwrap();
             let free = (2..=254).any(|last| !taken[last]);
             prop_assert_eq!(found.is_some(), free);
             prop_assert!(found.is_none_or(|address| !is_taken(address)));

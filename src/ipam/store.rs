@@ -24,6 +24,8 @@ use crate::state::file::{is_link, private, unique};
 
 mod recovery;
 
+pub use recovery::is_older_than_boot;
+
 /// Where host-local keeps its stores unless `dataDir` says otherwise.
 pub const DATA_DIR: &str = "/var/lib/cni/networks";
 /// The file in a store that is locked (flock(2)).
@@ -115,19 +117,19 @@ impl Store {
     }
 
     /// The address of `set`, which is the store's set number `index`, to give
-    /// next; `None` if there is none left.
+    /// next; `None` if there is none left that is `useful`.
     ///
     /// # Errors
-    /// Of reading the store.
-    pub fn next(
+    /// Of reading the store, and of `useful`.
+    pub fn next<E: From<io::Error>>(
         &self,
         index: usize,
         set: &RangeSet,
-        never: &[IpAddr],
-    ) -> io::Result<Option<IpAddr>> {
+        useful: impl FnMut(IpAddr) -> Result<bool, E>,
+    ) -> Result<Option<IpAddr>, E> {
         let resting = self.hints().map(|hints| hints.resting(self.now)).unwrap_or_default();
         let (mut probes, mut taken) = (0, None::<HashSet<IpAddr>>);
-        choose(set, self.last_reserved(index), never, |address| {
+        let state = |address: IpAddr| {
             probes += 1;
             if probes > PROBES_MAX && taken.is_none() {
                 taken = Some(self.addresses()?);
@@ -141,7 +143,8 @@ impl Store {
                 Some(age) => State::Resting(*age),
                 None => State::Free,
             })
-        })
+        };
+        choose(set, self.last_reserved(index), state, useful)
     }
 
     /// Gives addresses to an owner beside those it holds, as
@@ -228,6 +231,16 @@ impl Store {
             TakeError::Taken(_) => ErrorKind::AlreadyExists.into(),
             TakeError::Io(error) => error,
         })
+    }
+
+    /// Writes as much as a lease into a file that never gets a name, so that the
+    /// directory's date stays as it is. Where the file system knows no such
+    /// files, an ADD has to find out for itself.
+    ///
+    /// # Errors
+    /// What an ADD would meet: no space, no right, a file system that is read-only.
+    pub fn probe(&self) -> io::Result<()> {
+        crate::state::probe(&self.directory)
     }
 
     /// Frees all that an attachment holds; returns the addresses.

@@ -16,6 +16,7 @@ pub mod link;
 mod mac;
 pub mod monitor;
 pub mod neigh;
+pub mod next_hops;
 pub mod ns;
 mod request;
 pub mod route;

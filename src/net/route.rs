@@ -97,6 +97,8 @@ pub struct Found {
     /// Indexes of the devices: one, several for a route of several paths, none
     /// for a route to nowhere.
     pub devices: Vec<u32>,
+    /// Every next hop: the route's own and those of its paths.
+    pub gateways: Vec<IpAddr>,
     /// Packets without a source address get this one.
     pub source: Option<IpAddr>,
     /// No path MTU that is learnt lowers the route's own.
@@ -104,9 +106,19 @@ pub struct Found {
     /// The destination is the node's own (RTN_LOCAL). The table does not tell:
     /// without rules of its own, IPv4 keeps local and main routes in one.
     pub local: bool,
+    /// The destination is a broadcast or an anycast address of a subnet that the
+    /// node is in. Only [`lookup`] tells of those.
+    pub shared: bool,
 }
 
 impl Found {
+    /// A route through these devices with nothing special.
+    pub fn new(route: Route, devices: Vec<u32>) -> Self {
+        let gateways = route.gateway.into_iter().collect();
+        let (source, fixed_mtu, local, shared) = (None, false, false, false);
+        Self { route, devices, gateways, source, fixed_mtu, local, shared }
+    }
+
     /// Whether packets leave by that device, and by no other.
     pub fn is_through(&self, device: u32) -> bool {
         self.devices == [device]
@@ -118,6 +130,12 @@ impl Found {
             [device] => Some(device),
             _ => None,
         }
+    }
+
+    /// Whether packets leave by a device without a router in between.
+    pub fn is_connected(&self) -> bool {
+        let unicast = self.route.kind == Kind::Unicast && !self.local;
+        unicast && self.gateways.is_empty() && !self.devices.is_empty()
     }
 
     /// IPv6 answers a look-up with the route even where that refuses packets.
@@ -252,7 +270,7 @@ impl fmt::Display for Route {
 /// # Errors
 /// Anything the kernel answers but that the address leads nowhere.
 pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Error> {
-    let found = socket.exchange(&[question(address)], read)?;
+    let found = socket.exchange(&[question(address)], read_any)?;
     Ok(found.into_iter().find(Found::leads_somewhere))
 }
 
@@ -330,6 +348,10 @@ fn family(address: IpAddr) -> AddressFamily {
 }
 
 pub(super) fn read(answer: &Answer<'_>) -> Reading<Found> {
+    Ok(read_any(answer)?.filter(|found| !found.shared))
+}
+
+fn read_any(answer: &Answer<'_>) -> Reading<Found> {
     match answer.kind {
         RTM_NEWROUTE => Ok(found(&RouteMessage::parse(answer.body)?)),
         _ => Ok(None),
@@ -346,6 +368,7 @@ fn found(message: &RouteMessage) -> Option<Found> {
         RouteType::Throw => Kind::Throw,
         // A look-up of a local address answers with its kind.
         RouteType::Unicast | RouteType::Local => Kind::Unicast,
+        RouteType::Broadcast | RouteType::Anycast => Kind::Unicast,
         _ => return None,
     };
     let unspecified: IpAddr = match header.address_family {
@@ -354,14 +377,9 @@ fn found(message: &RouteMessage) -> Option<Found> {
         _ => return None,
     };
     let default = IpNetwork::new(unspecified, header.destination_prefix_length).ok()?;
-    let local = header.kind == RouteType::Local;
-    let mut found = Found {
-        route: Route::new(default),
-        devices: Vec::new(),
-        source: None,
-        fixed_mtu: false,
-        local,
-    };
+    let mut found = Found::new(Route::new(default), Vec::new());
+    found.local = header.kind == RouteType::Local;
+    found.shared = matches!(header.kind, RouteType::Broadcast | RouteType::Anycast);
     let route = &mut found.route;
     route.kind = kind;
     route.tos = header.tos;
@@ -375,13 +393,16 @@ fn found(message: &RouteMessage) -> Option<Found> {
                 route.destination =
                     IpNetwork::new(ip(address)?, header.destination_prefix_length).ok()?;
             }
-            RouteAttribute::Gateway(address) => route.gateway = ip(address),
-            RouteAttribute::Via(RouteVia::Inet(ip)) => route.gateway = Some((*ip).into()),
-            RouteAttribute::Via(RouteVia::Inet6(ip)) => route.gateway = Some((*ip).into()),
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => {
+                route.gateway = next_hop(attribute);
+                found.gateways.extend(route.gateway);
+            }
             RouteAttribute::PrefSource(address) => found.source = ip(address),
             RouteAttribute::Oif(index) => found.devices.push(*index),
             RouteAttribute::MultiPath(hops) => {
                 found.devices.extend(hops.iter().map(|hop| hop.interface_index));
+                let attributes = hops.iter().flat_map(|hop| &hop.attributes);
+                found.gateways.extend(attributes.filter_map(next_hop));
             }
             RouteAttribute::Table(table) => route.table = *table,
             RouteAttribute::Priority(priority) => route.priority = Some(*priority),
@@ -401,6 +422,15 @@ fn found(message: &RouteMessage) -> Option<Found> {
         }
     }
     Some(found)
+}
+
+fn next_hop(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(address) => ip(address),
+        RouteAttribute::Via(RouteVia::Inet(ip)) => Some((*ip).into()),
+        RouteAttribute::Via(RouteVia::Inet6(ip)) => Some((*ip).into()),
+        _ => None,
+    }
 }
 
 fn ip(address: &RouteAddress) -> Option<IpAddr> {

@@ -8,6 +8,7 @@
 pub mod attachment;
 pub mod identity;
 pub mod mtu;
+pub mod reserved;
 pub mod routing;
 pub mod upgrade;
 

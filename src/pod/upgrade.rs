@@ -116,7 +116,7 @@ mod tests {
                 other => panic!("{other}"),
             }
         }
-        Found { route, devices: vec![device], source: None, fixed_mtu: false, local: false }
+        Found::new(route, vec![device])
     }
 
     fn lacks(index: u32, has: &[Rule], routes: &[Found]) -> (Vec<String>, Vec<String>) {

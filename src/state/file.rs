@@ -126,6 +126,9 @@ pub fn private() -> OpenOptions {
     options
 }
 
+/// About as much as an entry of the journal holds.
+const PROBE_BYTES: usize = 1024;
+
 /// Writes `bytes` beside `path` and renames them into place, mode 0600. A kill
 /// in between leaves a file that [`sweep`] knows.
 ///
@@ -161,6 +164,21 @@ pub fn sweep(directory: &Path, concerns: impl Fn(&str) -> bool) {
         if of_a_process.is_some_and(|id| id.parse::<u32>().is_ok()) && concerns(&name) {
             let _ = fs::remove_file(file.path());
         }
+    }
+}
+
+/// Writes into a file of that directory that never gets a name (O_TMPFILE,
+/// open(2)): whether the next one could be written. Where the file system knows no
+/// such files, that has to be found out by writing one.
+///
+/// # Errors
+/// No space, no right, a file system that is read-only.
+pub fn probe(directory: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).custom_flags(OFlag::O_TMPFILE.bits()).mode(0o600);
+    match options.open(directory).and_then(|mut file| file.write_all(&[0; PROBE_BYTES])) {
+        Err(error) if error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32) => Ok(()),
+        outcome => outcome,
     }
 }
 

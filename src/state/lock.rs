@@ -104,6 +104,17 @@ impl Guard {
         retry(attempt, holder, limit)
     }
 
+    /// Lets others in while `work` is done; the attachments stay locked.
+    ///
+    /// # Errors
+    /// `TimedOut` naming the holder, if the lock cannot be had again.
+    pub fn yielded<T>(&self, work: impl FnOnce() -> T) -> io::Result<T> {
+        self.file.unlock()?;
+        let outcome = work();
+        patiently(&self.file, File::try_lock, NETWORK_LIMIT)?;
+        Ok(outcome)
+    }
+
     /// Removes the directory of a network of which nothing is left, if nobody
     /// else is there.
     pub fn retire(self) {

@@ -9,20 +9,21 @@ use nix::errno::Errno;
 use super::{
     Call, Emit,
     fabric::{self, Care, Stamp},
-    facts, file,
-    ipam::{self, Lease},
+    facts, file, gc,
+    ipam::{self, Lease, Refused},
     kernel, masquerade,
     ownership::{self, Claim},
     pod_side::{self, Made},
     pools,
     sandbox::{self, Sandbox},
+    usable::Usable,
 };
 use crate::{
     cni::{AddResult, Code, Config, Error, Interface, Ip, MtuMode, conf::MTU_MIN_IPV6},
     net::{
         Mac, Request, Socket, addr, devconf, forwarding,
         link::{self, Link},
-        route::{Route, TABLE_MAIN},
+        route::{Found, Route, TABLE_MAIN},
         rule::Rule,
         sysctl::Sysctl,
     },
@@ -58,23 +59,49 @@ struct Prepared {
     _lock: lock::Guard,
 }
 
-/// Attaches the pod; returns what to log.
+/// Attaches the pod; returns what to log. Where leases of others are in the way,
+/// those of dead attachments are taken back first: many runtimes never ask for a
+/// garbage collection.
 ///
 /// # Errors
 /// The cause, after whatever was made has been undone.
 pub(super) fn add(call: &Call, emit: Emit<'_>) -> Result<String, Error> {
+    match attempt(call, emit) {
+        Err(Refused { error, by_lease: true }) => {
+            // No lock is held any more: a collection waits for all ADDs.
+            match gc::reclaim(call) {
+                Ok(0) => return Err(error),
+                Ok(count) => log::warn!("{count} dead attachments collected: {error}"),
+                Err(problem) => {
+                    return Err(Error::join(vec![error.clone(), problem]).unwrap_or(error));
+                }
+            }
+            attempt(call, emit)
+        }
+        outcome => outcome,
+    }
+    .map_err(|refused| refused.error)
+}
+
+fn attempt(call: &Call, emit: Emit<'_>) -> Result<String, Refused> {
     call.require_sound_config()?;
     let previous = previous(call)?;
     let mut prepared = prepare(call)?;
     report_ignored(call, &prepared.journal);
-    let never = prepared.fabric.as_ref().map(|stamp| stamp.tunnel_addresses.clone());
-    let lease = ipam::add(call, &never.unwrap_or_default())?;
-    let outcome = attach(call, &mut prepared, &lease).and_then(|attachment| {
+    let fabric = prepared.fabric.take();
+    let replaced = prepared.claim.replaces.as_ref().map(|link| link.index);
+    let mut usable = Usable::new(&call.root, &call.config, fabric.as_ref(), replaced);
+    let lease = ipam::add(call, &mut |address, choice| {
+        usable.objection(&mut prepared.host, address, choice)
+    })?;
+    let defaults = usable.default_routes();
+    prepared.fabric = fabric;
+    let outcome = attach(call, &mut prepared, &lease, &defaults).and_then(|attachment| {
         let result = result(call, previous, &lease, &attachment).encode(call.config.version)?;
         emit(&result).map_err(|error| file("write the result", Path::new("stdout"), &error))?;
         Ok(summary(&lease, &attachment))
     });
-    outcome.map_err(|cause| undo(call, &mut prepared, cause))
+    Ok(outcome.map_err(|cause| undo(call, &mut prepared, cause))?)
 }
 
 /// Looks at all that can be refused without having done anything.
@@ -97,7 +124,7 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
         return Err(Error::new(Code::CONFLICT, msg)
             .details("a runtime adds an interface once; DEL removes it"));
     }
-    let claim = ownership::claim(&mut host, &journal, &identity, &call.config.host_prefix)?;
+    let claim = ownership::claim(&mut host, &call.root, &identity, &call.config.host_prefix)?;
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Trust)?;
     fabric.as_ref().map_or(Ok(()), |stamp| pools::require_own_ranges(call, stamp))?;
     let (link, rules) = (None, Vec::new());
@@ -148,26 +175,21 @@ fn mac(call: &Call) -> Result<Option<Mac>, Error> {
     if mac.is_unicast() { Ok(Some(mac)) } else { Err(invalid("give a unicast address".into())) }
 }
 
-/// Makes the attachment that the lease asks for.
-fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachment, Error> {
-    let mut defaults = Vec::new();
-    for address in &lease.addresses {
-        require_usable(*address, &call.config)?;
-        let fabric = prepared.fabric.as_ref();
-        fabric.map_or(Ok(()), |stamp| pools::require_own_address(call, stamp, *address))?;
-        let replaced = prepared.claim.replaces.as_ref().map(|link| link.index);
-        let prefix = &call.config.host_prefix;
-        let route = facts::require_free(&mut prepared.host, *address, replaced, prefix)?;
-        // Where nothing else leads there, and no rule to another table, the default
-        // route has answered.
-        defaults.extend(route.filter(|found| {
-            let Route { destination, table, .. } = &found.route;
-            destination.prefix() == 0 && *table == TABLE_MAIN
-        }));
+/// Makes the attachment that the lease asks for. The node's default route is
+/// looked up where no `defaults` are known.
+fn attach(
+    call: &Call,
+    prepared: &mut Prepared,
+    lease: &Lease,
+    defaults: &[Found],
+) -> Result<Attachment, Error> {
+    let fabric = prepared.fabric.as_ref();
+    if let Some(stamp) = fabric {
+        let own = |address: &IpAddr| pools::require_own_address(call, stamp, *address);
+        lease.addresses.iter().try_for_each(own)?;
     }
     let ipv6 = lease.addresses.iter().any(IpAddr::is_ipv6);
-    let fabric = prepared.fabric.as_ref();
-    let choice = facts::mtu(&mut prepared.host, &call.config, &call.root, fabric, ipv6, &defaults)?;
+    let choice = facts::mtu(&mut prepared.host, &call.config, &call.root, fabric, ipv6, defaults)?;
     if let Some(warning) = &choice.warning {
         log::warn!("{warning}");
     }
@@ -187,21 +209,6 @@ fn attach(call: &Call, prepared: &mut Prepared, lease: &Lease) -> Result<Attachm
         log::warn!("table {} was incomplete and has been repaired", wanted.table);
     }
     Ok(attachment)
-}
-
-/// Refuses what no pod can be reached by.
-fn require_usable(address: IpAddr, config: &Config) -> Result<(), Error> {
-    let broadcast = matches!(address, IpAddr::V4(ip) if ip.is_broadcast());
-    let nobodys = address.is_unspecified() || address.is_loopback() || address.is_multicast();
-    let reason = if nobodys || broadcast {
-        "which no pod can have"
-    } else if address == IpAddr::from(config.gateway) || address == IpAddr::from(gateway_ipv6()) {
-        "which is the pods' gateway"
-    } else {
-        return Ok(());
-    };
-    Err(Error::new(Code::CONFLICT, format!("IPAM gave {address}, {reason}"))
-        .details("take it out of the ranges of ipam"))
 }
 
 /// The kernel takes no IPv6 address on a link below 1280 bytes (RFC 8200).
@@ -233,12 +240,13 @@ fn make_link(
         let made = link::make_veth(&mut prepared.host, before, pair, netns);
         match made {
             Err(error) if error.errno == Errno::EEXIST => {
-                let unique = prepared.identity.unique_host_link(&call.config.host_prefix);
-                if unique == prepared.claim.name || prepared.identity.host_link_names_the_pod() {
+                let Prepared { host, identity, claim, .. } = prepared;
+                let former = claim.name.clone();
+                *claim =
+                    ownership::claim_again(host, &call.root, identity, &call.config.host_prefix)?;
+                if claim.name == former {
                     return Err(kernel(error));
                 }
-                prepared.claim =
-                    ownership::claim_unique(&mut prepared.host, &prepared.identity, unique)?;
             }
             made => return Ok((attachment, made.map_err(kernel)?)),
         }

@@ -76,7 +76,9 @@ fn compare(
         )]);
     };
     let (facts, pod_link) = facts::pod(pod, &identity.ifname)?;
-    let host_link = ownership::find(host, &call.journal(), &identity, &call.config.host_prefix)?;
+    let noted = call.journal().read(&identity.container_id, &identity.ifname);
+    let prefix = &call.config.host_prefix;
+    let host_link = ownership::find(host, &call.root, noted.as_ref(), &identity, prefix)?;
     let (Some(host_link), Some(pod_link)) = (&host_link, &pod_link) else {
         let missing = [
             pod_link.is_none().then(|| format!("{} is missing in the pod", identity.ifname)),
@@ -84,7 +86,6 @@ fn compare(
         ];
         return Ok(missing.into_iter().flatten().collect());
     };
-    let noted = call.journal().read(&identity.container_id, &identity.ifname);
     let mtu = interface.mtu.or(noted.as_ref().map(|entry| entry.mtu)).unwrap_or(host_link.mtu);
     let requested = call.config.requested_mac(&call.environment.args);
     let addresses = own_addresses(previous, index);

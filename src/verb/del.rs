@@ -7,37 +7,56 @@ use std::io::ErrorKind;
 use super::{Call, file, ipam, kernel, ownership, pod_side, sandbox};
 use crate::{
     cni::Error,
-    net::{Socket, link},
-    pod::{Identity, identity::is_marked},
+    net::{
+        Socket, addr,
+        link::{self, Link},
+    },
+    pod::{
+        Identity,
+        identity::{is_marked, of_alias},
+    },
     state::{
-        Journal,
+        Entry, Journal, journal,
         lock::{self, Guard},
     },
 };
+
+/// Which attachment a DEL is about.
+struct Meant {
+    identity: Identity,
+    journal: Journal,
+    /// What its ADD noted.
+    entry: Option<Entry>,
+}
 
 /// Detaches the pod; returns what to log.
 ///
 /// # Errors
 /// All that failed, in one.
 pub(super) fn del(call: &Call) -> Result<String, Error> {
-    let identity = call.identity();
-    let journal = call.journal();
-    let lock = lock(&journal, &identity)?;
-    let entry = journal.read(&identity.container_id, &identity.ifname);
+    let mut meant = meant(call);
+    let lock = lock(&meant.journal, &meant.identity)?;
+    // An ADD that was waited for has noted more.
+    let Identity { container_id, ifname, .. } = &meant.identity;
+    meant.entry = meant.journal.read(container_id, ifname);
     let mut errors = Vec::new();
     let mut removed = None;
     match Socket::open().map_err(kernel) {
         Ok(mut host) => {
-            match remove_host_link(call, &mut host, &identity) {
-                Ok(name) => removed = name,
+            match remove_host_link(call, &mut host, &meant) {
+                Ok(link) => removed = link,
                 Err(error) => errors.push(error),
+            }
+            if let Some(link) = removed.as_ref().filter(|_| meant.entry.is_none()) {
+                meant.recall(call, link);
             }
             match sandbox::open_if_alive(&call.environment) {
                 Ok(None) => {}
                 Ok(Some(mut sandbox)) => {
                     let pod = &mut sandbox.socket;
-                    errors.extend(remove_pod_link(&mut host, pod, &identity).err());
-                    errors.extend(pod_side::forget(pod, entry.as_ref()).err());
+                    let prefix = &call.config.host_prefix;
+                    errors.extend(remove_pod_link(&mut host, pod, &meant, prefix).err());
+                    errors.extend(pod_side::forget(pod, meant.entry.as_ref()).err());
                 }
                 // What we cannot look into may have a link with the address, which
                 // nobody else gets then.
@@ -49,6 +68,7 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
         }
         Err(error) => errors.push(error),
     }
+    let Meant { identity, journal, entry } = &meant;
     errors.extend(ipam::del(call, entry.as_ref()).err());
     if errors.is_empty() {
         let forgotten = journal.remove(&identity.container_id, &identity.ifname);
@@ -62,7 +82,7 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
     }
     match Error::join(errors) {
         Some(error) => Err(error),
-        None => Ok(format!("link={}", removed.as_deref().unwrap_or("none"))),
+        None => Ok(format!("link={}", removed.map_or_else(|| "none".to_owned(), |link| link.name))),
     }
 }
 
@@ -83,22 +103,66 @@ fn lock(journal: &Journal, identity: &Identity) -> Result<Option<Guard>, Error> 
     }
 }
 
-/// Removes the host link that is marked as this attachment's; returns its name.
-fn remove_host_link(
-    call: &Call,
-    host: &mut Socket,
-    identity: &Identity,
-) -> Result<Option<String>, Error> {
-    let found = ownership::find(host, &call.journal(), identity, &call.config.host_prefix)?;
-    let Some(link) = found else { return Ok(None) };
-    host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel)?;
-    Ok(Some(link.name))
+/// The attachment of this network, else of another one of ours: a runtime deletes
+/// with its present configuration, in which the network may have a new name.
+fn meant(call: &Call) -> Meant {
+    let (mut identity, mut journal) = (call.identity(), call.journal());
+    let mut entry = journal.read(&identity.container_id, &identity.ifname);
+    if entry.is_none() {
+        for network in journal::networks(&call.root) {
+            let other = Journal::new(&call.root, &network);
+            if let Some(found) = other.read(&identity.container_id, &identity.ifname) {
+                log::info!("the attachment was made in network {network}");
+                (identity.network, journal, entry) = (network, other, Some(found));
+                break;
+            }
+        }
+    }
+    Meant { identity, journal, entry }
 }
 
-/// Removes the pod's veth of that name, marked or not: pods that another plugin
-/// made before a migration have one without a mark. Not one whose other end is
-/// marked as another attachment's.
-fn remove_pod_link(host: &mut Socket, pod: &mut Socket, identity: &Identity) -> Result<(), Error> {
+impl Meant {
+    /// What the mark of its link tells where the note of the ADD is lost, and it was
+    /// made in another network.
+    fn recall(&mut self, call: &Call, link: &Link) {
+        let named = link.alias.as_deref().and_then(of_alias);
+        let Some(named) = named.filter(|named| named.network != self.identity.network) else {
+            return;
+        };
+        self.identity.network.clone_from(&named.network);
+        self.entry = Some(Entry {
+            network: named.network,
+            container_id: named.container_id,
+            ifname: named.ifname,
+            ipam: call.document.ipam().clone(),
+            cni_version: call.config.version.to_string(),
+            ..Entry::default()
+        });
+    }
+}
+
+/// Removes the host link that is this attachment's, and returns it.
+fn remove_host_link(call: &Call, host: &mut Socket, meant: &Meant) -> Result<Option<Link>, Error> {
+    let Meant { identity, entry, .. } = meant;
+    let prefix = &call.config.host_prefix;
+    let found = ownership::find(host, &call.root, entry.as_ref(), identity, prefix)?;
+    let Some(link) = found else { return Ok(None) };
+    host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel)?;
+    Ok(Some(link))
+}
+
+/// Removes the pod's veth of that name where the host's end could not be found by
+/// what the ADD noted: one with the address of the ADD, and without a note one
+/// whose other end has a name such as ours and Calico's, for pods from before a
+/// migration have a link without a mark. The namespace may be another container's
+/// by now, and what is in it another plugin's.
+fn remove_pod_link(
+    host: &mut Socket,
+    pod: &mut Socket,
+    meant: &Meant,
+    prefix: &str,
+) -> Result<(), Error> {
+    let Meant { identity, entry, .. } = meant;
     let Some(link) = link::by_name(pod, &identity.ifname).map_err(kernel)? else {
         return Ok(());
     };
@@ -109,14 +173,22 @@ fn remove_pod_link(host: &mut Socket, pod: &mut Socket, identity: &Identity) -> 
         Some(index) => link::by_index(host, index).map_err(kernel)?,
         None => None,
     };
-    // An index of another namespace may be anybody's here; it is only believed
-    // where it speaks against removing something.
-    let foreign = other_end
-        .filter(|end| end.peer_index == Some(link.index))
-        .and_then(|end| end.alias)
-        .filter(|alias| is_marked(Some(alias)) && *alias != identity.alias());
-    if let Some(alias) = foreign {
+    // An index of another namespace may be anybody's here.
+    let other_end = other_end.filter(|end| end.peer_index == Some(link.index));
+    let mark = other_end.as_ref().and_then(|end| end.alias.clone());
+    if let Some(alias) = mark.filter(|alias| is_marked(Some(alias)) && *alias != identity.alias()) {
         log::warn!("{} in this namespace belongs to {alias}: left alone", link.name);
+        return Ok(());
+    }
+    let is_its = match entry {
+        Some(entry) => {
+            let held = addr::of_link(pod, link.index).map_err(kernel)?;
+            held.iter().any(|address| entry.addresses.contains(&address.ip()))
+        }
+        None => other_end.is_some_and(|end| end.name.starts_with(prefix)),
+    };
+    if !is_its {
+        log::warn!("{} in this namespace is not of an ADD of ours: left alone", link.name);
         return Ok(());
     }
     pod.apply(&[link::delete(link.index, &link.name)]).map_err(kernel)

@@ -206,17 +206,6 @@ pub(super) fn rules(pod: &mut Socket) -> Result<Vec<Rule>, Error> {
     Ok(rules)
 }
 
-/// Whether a route to that very address leads somewhere: into a pod, or to the
-/// node itself.
-///
-/// # Errors
-/// Of the kernel's answer.
-pub(super) fn is_routed(host: &mut Socket, address: IpAddr) -> Result<bool, Error> {
-    let full = if address.is_ipv4() { 32 } else { 128 };
-    let way = route::lookup(host, address).map_err(kernel)?;
-    Ok(way.is_some_and(|way| way.route.destination.prefix() == full))
-}
-
 /// Refuses an address that the node has itself, or that a live attachment's
 /// route holds, be it ours or one of another plugin whose host links have the
 /// same `prefix`. The link of index `mine` does not count. Returns the route

@@ -6,14 +6,21 @@
 //! a veth goes with either of its namespaces, and leases that no attachment has.
 //! Nothing that has a link goes, and nothing by its age.
 
-use std::{collections::HashSet, io::ErrorKind, path::PathBuf, time::Duration};
+use std::{
+    collections::HashSet,
+    io::{self, ErrorKind},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde_json::Value;
 
 use super::{
-    Call, facts, file,
+    Call, file,
     ipam::{self, Pool, has_store},
-    kernel, masquerade, pod_side,
+    kernel,
+    liveness::{self, Liveness},
+    masquerade, pod_side,
 };
 use crate::{
     cni::{Args, Command, Environment, Error, ValidAttachments},
@@ -32,6 +39,8 @@ use crate::{
 
 /// How long releasing one address may take.
 const RELEASE_LIMIT: Duration = Duration::from_secs(60);
+/// How long an ADD without an address waits for the others that are under way.
+const RECLAIM_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a collection removed, or would remove.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -120,26 +129,63 @@ pub fn collect_dead(
             let same = |(id, name): &(String, String)| lease.owner.is(id, name);
             (!valid.iter().any(same)).then_some("not in the list")
         }
-        (Candidate::Noted(_, None), None) => Some("its link is gone"),
+        (Candidate::Noted(_, Liveness::Gone), None) => Some("its link is gone"),
         (Candidate::Leased(_, false), None) => Some("its lease has no link"),
         // A veth goes with either of its namespaces: one that is there is alive.
-        (
-            Candidate::Noted(_, Some(_)) | Candidate::Marked(_) | Candidate::Leased(_, true),
-            None,
-        ) => None,
+        (Candidate::Noted(..) | Candidate::Marked(_) | Candidate::Leased(_, true), None) => None,
     })
+}
+
+/// Takes back the leases of this network's attachments that are noted and dead,
+/// for an ADD that finds none; returns how many attachments that were. Leases that
+/// nobody noted may be another plugin's.
+///
+/// # Errors
+/// Of the kernel's answers and of the store.
+pub(super) fn reclaim(call: &Call) -> Result<usize, Error> {
+    let journal = call.journal();
+    let lock = match lock::exclusive_within(journal.directory(), RECLAIM_LIMIT) {
+        Ok(lock) => lock,
+        Err(error) => {
+            log::warn!("dead attachments are not looked for: {error}");
+            return Ok(0);
+        }
+    };
+    let mut host = Socket::open().map_err(kernel)?;
+    let links = link::all(&mut host).map_err(kernel)?;
+    let mut count = 0;
+    for entry in journal.entries() {
+        // A DEL that is at it has its lock.
+        let free = lock.attachment(&entry.container_id, &entry.ifname, Duration::ZERO).is_ok();
+        if free && ipam::stored(&entry) && liveness::of(&mut host, &entry, &links)?.is_gone() {
+            pod_side::forget_noted(&entry)?;
+            ipam::release_stored(&call.root, &entry)?;
+            let forgotten = journal.remove(&entry.container_id, &entry.ifname);
+            forgotten.map_err(|error| file("remove the entry", journal.directory(), &error))?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+fn locking(journal: &Journal, error: &io::Error) -> Error {
+    file("lock the network", journal.directory(), error)
 }
 
 /// What may have to go.
 enum Candidate<'a> {
-    /// An attachment of the journal, with its link if that exists.
-    Noted(&'a Entry, Option<&'a Link>),
+    /// An attachment of the journal, and what is left of it.
+    Noted(&'a Entry, &'a Liveness),
     /// A link that bears our mark and is in no journal.
     Marked(&'a Link),
     /// A lease of host-local that no journal entry and no marked link goes with,
     /// and whether it may be in use all the same.
     Leased(&'a Lease, bool),
 }
+
+/// An attachment of the journal, its link, and why it goes; at least one of the
+/// first two is there.
+type Doomed<'a> = (Option<&'a Entry>, Option<Link>, &'static str);
 
 /// One network on this node.
 struct Ground<'a> {
@@ -163,61 +209,118 @@ impl Ground<'_> {
             Err(error) if error.kind() == ErrorKind::InvalidFilename => {
                 return Ok((Vec::new(), Vec::new()));
             }
-            lock => lock.map_err(|error| file("lock the network", journal.directory(), &error))?,
+            lock => lock.map_err(|error| locking(&journal, &error))?,
         };
         let mut host = Socket::open().map_err(kernel)?;
         let entries = journal.entries();
         let mut links = link::all(&mut host).map_err(kernel)?;
-        links.retain(|link| self.owns(link));
-        let (mut collected, mut errors) = (Vec::new(), Vec::new());
-        let (mut left, mut removed_links) = (0, HashSet::new());
-        for (entry, link) in pair(self, &entries, &links) {
-            let candidate = match (entry, link) {
-                (Some(entry), link) => Candidate::Noted(entry, link),
-                (None, Some(link)) => Candidate::Marked(link),
-                (None, None) => continue,
-            };
-            let Some(reason) = verdict(&candidate) else {
-                left += 1;
-                continue;
-            };
-            let removed = self.describe(entry, link, reason);
+        let mut doomed = self.doomed(&mut host, &entries, &links, verdict)?;
+        if !dry_run {
             // A DEL is at it, and may be in the middle.
-            let (id, ifname) = (&removed.container_id, &removed.ifname);
-            if !dry_run && lock.attachment(id, ifname, Duration::ZERO).is_err() {
-                left += 1;
-                continue;
-            }
-            if !dry_run {
-                let recalled = link.filter(|_| entry.is_none()).and_then(|link| self.recall(link));
-                errors.extend(self.remove(&mut host, &journal, entry.or(recalled.as_ref()), link));
-                removed_links.extend(link.map(|link| link.index));
-            }
-            collected.push(removed);
+            doomed.retain(|(entry, link, reason)| {
+                let gone = self.describe(*entry, link.as_ref(), reason);
+                lock.attachment(&gone.container_id, &gone.ifname, Duration::ZERO).is_ok()
+            });
         }
+        let describe = |doomed: &Doomed<'_>| self.describe(doomed.0, doomed.1.as_ref(), doomed.2);
+        let mut collected: Vec<Collected> = doomed.iter().map(describe).collect();
+        let mut errors = Vec::new();
+        if !dry_run {
+            let (delegated, failed) = self.remove(&mut host, &journal, &doomed);
+            errors.extend(failed);
+            if !delegated.is_empty() {
+                let forget = |entry| self.forget(&journal, entry).err();
+                let failed =
+                    lock.yielded(|| delegated.iter().filter_map(forget).collect::<Vec<_>>());
+                errors.extend(failed.map_err(|error| locking(&journal, &error))?);
+                links = link::all(&mut host).map_err(kernel)?;
+            }
+        }
+        let removed: HashSet<u32> =
+            doomed.iter().filter_map(|(_, link, _)| Some(link.as_ref()?.index)).collect();
+        links.retain(|link| self.owns(link) && !removed.contains(&link.index));
         // What an attachment that went held in host-local's older format is still
         // there. In a dry run it would be told twice.
-        let pool = self.pool(&entries);
+        let pools = self.pools(&entries);
         let entries = if dry_run { entries } else { journal.entries() };
-        links.retain(|link| !removed_links.contains(&link.index));
-        let (leases, failed) =
-            self.collect_leases(&mut host, pool.as_ref(), (&entries, &links), dry_run, verdict)?;
-        collected.extend(leases);
-        errors.extend(failed);
+        for pool in &pools {
+            let (leases, failed) =
+                self.collect_leases(&mut host, pool, (&entries, &links), dry_run, verdict)?;
+            collected.extend(leases);
+            errors.extend(failed);
+        }
         if !dry_run {
             journal.sweep();
-        }
-        if left == 0 && !dry_run {
-            let table = masquerade::table(self.network);
-            errors.extend(nft::remove(&table).map_err(masquerade::refused).err());
-        }
-        if !dry_run {
             ipam::sweep(self.root);
-        }
-        if left == 0 && !dry_run && errors.is_empty() {
-            lock.retire();
+            if entries.is_empty() && links.is_empty() {
+                let table = masquerade::table(self.network);
+                errors.extend(nft::remove(&table).map_err(masquerade::refused).err());
+                if errors.is_empty() {
+                    lock.retire();
+                }
+            }
         }
         Ok((collected, errors))
+    }
+
+    /// Removes links, and what their addresses are noted by where we can write that
+    /// ourselves. Returns the attachments whose IPAM plugin has to be asked, and what
+    /// failed.
+    fn remove(
+        &self,
+        host: &mut Socket,
+        journal: &Journal,
+        doomed: &[Doomed<'_>],
+    ) -> (Vec<Entry>, Vec<Error>) {
+        let (mut delegated, mut errors) = (Vec::new(), Vec::new());
+        for (entry, link, _) in doomed {
+            if let Some(link) = link
+                && let Err(error) = host.apply(&[link::delete(link.index, &link.name)])
+            {
+                // Its address is not given away while it answers to it.
+                errors.push(kernel(error));
+                continue;
+            }
+            let recalled = link.as_ref().filter(|_| entry.is_none());
+            let entry = entry.cloned().or(recalled.and_then(|link| self.recall(link)));
+            match entry {
+                Some(entry) if ipam::stored(&entry) => {
+                    errors.extend(self.forget(journal, &entry).err());
+                }
+                entry => delegated.extend(entry),
+            }
+        }
+        (delegated, errors)
+    }
+
+    /// What has to go: attachments of the journal, with their links, and links of
+    /// this network that are none of theirs. A link of one that stays stays.
+    fn doomed<'a>(
+        &self,
+        host: &mut Socket,
+        entries: &'a [Entry],
+        links: &[Link],
+        verdict: &dyn Fn(&Candidate<'_>) -> Option<&'static str>,
+    ) -> Result<Vec<Doomed<'a>>, Error> {
+        let (mut doomed, mut kept, mut paired) = (Vec::new(), HashSet::new(), HashSet::new());
+        for entry in entries {
+            let liveness = liveness::of(host, entry, links)?;
+            let reason = verdict(&Candidate::Noted(entry, &liveness));
+            let link = liveness.link();
+            paired.extend(link.as_ref().map(|link| link.index));
+            match reason {
+                Some(reason) => doomed.push((Some(entry), link, reason)),
+                None => kept.extend(link.map(|link| link.index)),
+            }
+        }
+        for (_, link, _) in &mut doomed {
+            *link = link.take().filter(|link| !kept.contains(&link.index));
+        }
+        for link in links.iter().filter(|link| self.owns(link) && !paired.contains(&link.index)) {
+            let reason = verdict(&Candidate::Marked(link));
+            doomed.extend(reason.map(|reason| (None, Some(link.clone()), reason)));
+        }
+        Ok(doomed)
     }
 
     /// Leases without an attachment: an ADD that was killed before it noted its
@@ -226,13 +329,12 @@ impl Ground<'_> {
     fn collect_leases(
         &self,
         host: &mut Socket,
-        pool: Option<&Pool<'_>>,
+        pool: &Pool<'_>,
         (entries, links): (&[Entry], &[Link]),
         dry_run: bool,
         verdict: &dyn Fn(&Candidate<'_>) -> Option<&'static str>,
     ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
         let (mut collected, mut errors) = (Vec::new(), Vec::new());
-        let Some(pool) = pool else { return Ok((collected, errors)) };
         let store = pool.open()?;
         let failed = |what: &str, error| file(what, pool.directory(), &error);
         let shared = pool.is_shared();
@@ -241,7 +343,7 @@ impl Ground<'_> {
                 continue;
             }
             // Whose links we do not know may be alive without a route.
-            let held = shared || facts::is_routed(host, lease.address)?;
+            let held = shared || liveness::is_routed(host, lease.address)?;
             let Some(reason) = verdict(&Candidate::Leased(&lease, held)) else { continue };
             if !dry_run {
                 let released = store.release_lease(&lease);
@@ -259,17 +361,25 @@ impl Ground<'_> {
         Ok((collected, errors))
     }
 
-    /// The store of this network, by the present configuration or by that of any
-    /// ADD; where neither says, the usual one if it exists.
-    fn pool(&self, entries: &[Entry]) -> Option<Pool<'_>> {
+    /// The stores of this network, by the present configuration and by those of
+    /// all ADDs; where none says, the usual one. Only those that exist.
+    fn pools(&self, entries: &[Entry]) -> Vec<Pool<'_>> {
         let present = self.ipam.as_ref().map(|(ipam, _)| ipam);
-        let section = present.or_else(|| entries.iter().map(|entry| &entry.ipam).next());
-        let kind = section.and_then(|ipam| ipam.get("type")).and_then(Value::as_str);
-        if kind.is_some_and(|kind| !has_store(kind)) {
-            return None;
+        let mut sections: Vec<&Value> =
+            present.into_iter().chain(entries.iter().map(|entry| &entry.ipam)).collect();
+        if sections.is_empty() {
+            sections.push(&Value::Null);
         }
-        let pool = Pool::of(self.root, self.network, section.unwrap_or(&Value::Null));
-        pool.directory().is_dir().then_some(pool)
+        let mut pools: Vec<Pool<'_>> = Vec::new();
+        for section in sections {
+            let kind = section.get("type").and_then(Value::as_str);
+            let pool = Pool::of(self.root, self.network, section);
+            let known = pools.iter().any(|other| other.directory() == pool.directory());
+            if kind.is_none_or(has_store) && !known && pool.directory().is_dir() {
+                pools.push(pool);
+            }
+        }
+        pools
     }
 
     /// Whether a lease goes with an attachment that is looked at anyway.
@@ -335,32 +445,24 @@ impl Ground<'_> {
         }
     }
 
-    /// Link, then address, then journal, as DEL does.
-    fn remove(
-        &self,
-        host: &mut Socket,
-        journal: &Journal,
-        entry: Option<&Entry>,
-        link: Option<&Link>,
-    ) -> Vec<Error> {
-        let mut errors = Vec::new();
-        if let Some(link) = link {
-            errors
-                .extend(host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel).err());
+    /// Gives back the address, then forgets the attachment, unless another ADD has
+    /// noted it anew.
+    fn forget(&self, journal: &Journal, entry: &Entry) -> Result<(), Error> {
+        pod_side::forget_noted(entry)?;
+        self.release(entry)?;
+        let noted = journal.read(&entry.container_id, &entry.ifname);
+        if noted.is_some_and(|noted| noted != *entry) {
+            return Ok(());
         }
-        let Some(entry) = entry else { return errors };
-        errors.extend(pod_side::forget_noted(entry).err());
-        errors.extend(self.release(entry).err());
-        if errors.is_empty() {
-            let forgotten = journal.remove(&entry.container_id, &entry.ifname);
-            let failed = |error| file("remove the entry", journal.directory(), &error);
-            errors.extend(forgotten.map_err(failed).err());
-        }
-        errors
+        let failed = |error| file("remove the entry", journal.directory(), &error);
+        journal.remove(&entry.container_id, &entry.ifname).map_err(failed)
     }
 
     /// Gives back the address of an attachment by the IPAM section of its ADD.
     fn release(&self, entry: &Entry) -> Result<(), Error> {
+        if ipam::stored(entry) {
+            return ipam::release_stored(self.root, entry);
+        }
         let environment = Environment {
             command: Command::Del,
             container_id: entry.container_id.clone(),
@@ -372,26 +474,4 @@ impl Ground<'_> {
         };
         ipam::release_entry(self.root, entry, &environment, RELEASE_LIMIT)
     }
-}
-
-/// Puts the entries beside their links, then the links that no entry has.
-fn pair<'a>(
-    ground: &Ground<'_>,
-    entries: &'a [Entry],
-    links: &'a [Link],
-) -> Vec<(Option<&'a Entry>, Option<&'a Link>)> {
-    let mut used = HashSet::new();
-    let mut pairs = Vec::new();
-    for entry in entries {
-        let alias = ground.identity(&entry.container_id, &entry.ifname).alias();
-        let link = links.iter().find(|link| match &link.alias {
-            Some(found) => *found == alias,
-            None => link.name == entry.host_link,
-        });
-        used.extend(link.map(|link| link.index));
-        pairs.push((Some(entry), link));
-    }
-    let rest = links.iter().filter(|link| !used.contains(&link.index));
-    pairs.extend(rest.map(|link| (None, Some(link))));
-    pairs
 }

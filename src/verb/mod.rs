@@ -12,6 +12,8 @@ pub mod fabric;
 mod facts;
 mod gc;
 mod ipam;
+mod lasting;
+mod liveness;
 pub mod logger;
 mod masquerade;
 mod ownership;
@@ -21,6 +23,7 @@ pub mod repair;
 mod sandbox;
 mod status;
 pub mod upgrade;
+mod usable;
 mod version;
 
 use std::{ffi::OsString, io, path::Path, time::Instant};
@@ -180,7 +183,11 @@ impl Call {
             Command::Del => del::del(self),
             Command::Check => check::check(self).map(|()| String::new()),
             Command::Gc => gc::gc(self),
-            Command::Status => status::status(self).map(|()| String::new()),
+            Command::Status => {
+                let told = status::status(self);
+                lasting::tell(&self.root, &self.subject(), &told);
+                return told.map(drop);
+            }
             Command::Version | Command::Unknown(_) => Ok(String::new()),
         };
         let took_ms = started.elapsed().as_secs_f64() * 1e3;

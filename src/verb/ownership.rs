@@ -8,12 +8,12 @@ use crate::{
     },
     pod::{
         Identity,
-        identity::{GROUPS, is_marked},
+        identity::{GROUPS, is_marked, of_alias},
     },
-    state::Journal,
+    state::{Entry, Journal, Root, journal},
 };
 
-use super::kernel;
+use super::{kernel, liveness};
 
 /// The name that an attachment takes.
 #[derive(Clone, Debug)]
@@ -29,11 +29,11 @@ pub(super) struct Claim {
 /// Code 101 if the attachment exists, or if the name belongs to somebody else.
 pub(super) fn claim(
     host: &mut Socket,
-    journal: &Journal,
+    root: &Root,
     identity: &Identity,
     prefix: &str,
 ) -> Result<Claim, Error> {
-    require_new(host, journal, identity)?;
+    require_new(host, &Journal::new(root, &identity.network), identity)?;
     let name = identity.host_link(prefix);
     let Some(link) = link::by_name(host, &name).map_err(kernel)? else {
         return Ok(Claim { name, replaces: None });
@@ -41,17 +41,36 @@ pub(super) fn claim(
     if link.alias.as_deref() == Some(&identity.alias()) {
         return Err(exists(identity, &name));
     }
-    let ours = is_marked(link.alias.as_deref()) || is_unfinished(&link, journal);
-    if ours && identity.host_link_names_the_pod() {
+    let owners = owners(root, &link, identity);
+    if owners.is_empty() && !is_marked(link.alias.as_deref()) {
+        return Err(not_ours(&name));
+    }
+    if !owners.is_empty() && owners.iter().all(|owner| is_older_sandbox(owner, identity)) {
         let owner = link.alias.as_deref().unwrap_or("unfinished");
         log::warn!("link {name} of an older sandbox of this pod ({owner}) is replaced");
         return Ok(Claim { name, replaces: Some(link) });
     }
-    let unique = identity.unique_host_link(prefix);
-    if ours && unique != name {
-        return claim_unique(host, identity, unique);
+    match identity.unique_host_link(prefix) {
+        unique if unique == name => Err(not_ours(&name)),
+        unique => claim_unique(host, identity, unique),
     }
-    Err(not_ours(&name))
+}
+
+/// Settles the name once more, since somebody has taken it meanwhile. A name that
+/// says which pod it is for is only given up where it is another pod's.
+///
+/// # Errors
+/// As for [`claim`].
+pub(super) fn claim_again(
+    host: &mut Socket,
+    root: &Root,
+    identity: &Identity,
+    prefix: &str,
+) -> Result<Claim, Error> {
+    if identity.host_link_names_the_pod() {
+        return claim(host, root, identity, prefix);
+    }
+    claim_unique(host, identity, identity.unique_host_link(prefix))
 }
 
 /// Refuses an attachment whose link is alive under another name, because the
@@ -61,22 +80,15 @@ fn require_new(host: &mut Socket, journal: &Journal, identity: &Identity) -> Res
     let Some(entry) = journal.read(&identity.container_id, &identity.ifname) else {
         return Ok(());
     };
-    let link = link::by_name(host, &entry.host_link).map_err(kernel)?;
-    match link.filter(|link| link.alias.as_deref() == Some(&identity.alias())) {
+    let links = link::all(host).map_err(kernel)?;
+    match liveness::of(host, &entry, &links)?.link() {
         Some(link) => Err(exists(identity, &link.name)),
         None => Ok(()),
     }
 }
 
 /// Settles on the name that no other attachment can have.
-///
-/// # Errors
-/// Code 101 if it is taken all the same.
-pub(super) fn claim_unique(
-    host: &mut Socket,
-    identity: &Identity,
-    name: String,
-) -> Result<Claim, Error> {
+fn claim_unique(host: &mut Socket, identity: &Identity, name: String) -> Result<Claim, Error> {
     match link::by_name(host, &name).map_err(kernel)? {
         None => Ok(Claim { name, replaces: None }),
         Some(link) if link.alias.as_deref() == Some(&identity.alias()) => {
@@ -86,45 +98,81 @@ pub(super) fn claim_unique(
     }
 }
 
-/// A link that was being made when its ADD was killed: of our groups, without
-/// a mark yet, and known to the journal.
-fn is_unfinished(link: &Link, journal: &Journal) -> bool {
-    link.alias.is_none()
-        && GROUPS.contains(&link.group)
-        && journal.entries().iter().any(|entry| entry.host_link == link.name)
+/// The attachments of whichever network that a link may be, other than `identity`:
+/// by its mark; one without a mark, of our groups, by its name, for it may be in
+/// the making.
+fn owners(root: &Root, link: &Link, identity: &Identity) -> Vec<Entry> {
+    let mut entries = journal::all(root);
+    let own = |entry: &Entry| {
+        let Identity { network, container_id, ifname, .. } = identity;
+        (&entry.network, &entry.container_id, &entry.ifname) == (network, container_id, ifname)
+    };
+    match link.alias.as_deref() {
+        Some(alias) if is_marked(Some(alias)) => {
+            entries.retain(|entry| Identity::from(entry).alias() == alias);
+        }
+        _ if GROUPS.contains(&link.group) => {
+            entries.retain(|entry| entry.host_link == link.name && !own(entry));
+        }
+        _ => entries.clear(),
+    }
+    entries
+}
+
+/// Whether an attachment is one that `identity` takes the place of: two pods may
+/// have names of which the same link follows.
+fn is_older_sandbox(entry: &Entry, identity: &Identity) -> bool {
+    let Identity { network, ifname, pod, .. } = Identity::from(entry);
+    identity.host_link_names_the_pod()
+        && (network, ifname, pod)
+            == (identity.network.clone(), identity.ifname.clone(), identity.pod.clone())
 }
 
 /// Whether one attachment alone expects the link of that name. An older sandbox
 /// of a pod may not claim the link that a newer one is just making.
-fn names_one(journal: &Journal, name: &str) -> bool {
-    journal.entries().iter().filter(|entry| entry.host_link == name).count() == 1
+fn names_one(root: &Root, name: &str) -> bool {
+    journal::all(root).iter().filter(|entry| entry.host_link == name).count() == 1
 }
 
-/// The host link of an attachment: the journal's, else the computed name with
-/// the attachment's mark, else whichever link bears that mark.
+/// The host link of an attachment: the one with its mark, which mostly has the
+/// name of the journal or the computed one; else what the journal's `entry` leads
+/// to, or without one a link that is marked as this container's in another network.
 ///
 /// # Errors
-/// Of the kernel's list of links.
+/// Of the kernel's answers.
 pub(super) fn find(
     host: &mut Socket,
-    journal: &Journal,
+    root: &Root,
+    entry: Option<&Entry>,
     identity: &Identity,
     prefix: &str,
 ) -> Result<Option<Link>, Error> {
     let alias = identity.alias();
-    let noted = journal.read(&identity.container_id, &identity.ifname).map(|entry| entry.host_link);
-    let names = [Some(identity.host_link(prefix)), Some(identity.unique_host_link(prefix))];
-    for name in noted.clone().into_iter().chain(names.into_iter().flatten()) {
-        let Some(link) = link::by_name(host, &name).map_err(kernel)? else { continue };
-        let marked = link.alias.as_deref() == Some(&alias);
-        let noted = noted.as_ref() == Some(&name);
-        if marked || (noted && is_unfinished(&link, journal) && names_one(journal, &name)) {
+    let noted = entry.map(|entry| entry.host_link.clone());
+    let names = [identity.host_link(prefix), identity.unique_host_link(prefix)];
+    for name in noted.into_iter().chain(names) {
+        let link = link::by_name(host, &name).map_err(kernel)?;
+        if let Some(link) = link.filter(|link| link.alias.as_deref() == Some(&alias)) {
             return Ok(Some(link));
         }
     }
     // Renamed, or the journal was wiped, or there never was an ADD.
     let links = link::all(host).map_err(kernel)?;
-    Ok(links.into_iter().find(|link| link.alias.as_deref() == Some(&alias)))
+    if let Some(link) = links.iter().find(|link| link.alias.as_deref() == Some(&alias)) {
+        return Ok(Some(link.clone()));
+    }
+    let Some(entry) = entry else {
+        // In another network of ours: this one may have had another name.
+        let is_its = |named: Identity| {
+            (named.container_id, named.ifname)
+                == (identity.container_id.clone(), identity.ifname.clone())
+        };
+        let marks = |link: &&Link| link.alias.as_deref().and_then(of_alias).is_some_and(is_its);
+        return Ok(links.iter().find(marks).cloned());
+    };
+    let link = liveness::of(host, entry, &links)?.link();
+    // An older sandbox of the pod has the same name in the journal.
+    Ok(link.filter(|link| link.name != entry.host_link || names_one(root, &link.name)))
 }
 
 fn conflict(msg: String) -> Error {

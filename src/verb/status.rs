@@ -3,31 +3,33 @@
 //! did, the fabric is brought up here, before the first pod needs it; and what
 //! was lost of it is restored.
 
-use nix::unistd::{AccessFlags, access};
-
 use super::{
     Call,
     fabric::{self, Care},
     file, ipam, kernel, masquerade, pools,
+    usable::Usable,
 };
 use crate::{
     cni::{Code, Error},
     net::Socket,
     nft,
-    state::directory,
+    state::{directory, probe},
 };
 
+/// Returns what an operator should know although ADDs are served.
+///
 /// # Errors
 /// Code 50 with the reason, or what is wrong with the configuration.
-pub(super) fn status(call: &Call) -> Result<(), Error> {
+pub(super) fn status(call: &Call) -> Result<Vec<String>, Error> {
     call.require_sound_config()?;
     let unavailable = |error: Error| Error { code: Code::UNAVAILABLE, ..error };
     let mut host = Socket::open().map_err(|error| unavailable(kernel(error)))?;
     let journal = call.journal();
     let state = journal.directory();
-    // That it exists says nothing of a file system that was remounted read-only.
+    // That it exists says nothing of a file system that is full, or was remounted
+    // read-only.
     directory(state)
-        .and_then(|()| Ok(access(state, AccessFlags::W_OK | AccessFlags::X_OK)?))
+        .and_then(|()| probe(state))
         .map_err(|error| unavailable(file("write to the state", state, &error)))?;
     if call.config.masquerade {
         nft::available().map_err(|error| unavailable(masquerade::refused(error)))?;
@@ -35,5 +37,6 @@ pub(super) fn status(call: &Call) -> Result<(), Error> {
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Verify);
     let fabric = fabric.map_err(unavailable)?;
     fabric.as_ref().map_or(Ok(()), |stamp| pools::status(call, stamp))?;
-    ipam::status(call, &fabric.map(|stamp| stamp.tunnel_addresses).unwrap_or_default())
+    let mut usable = Usable::new(&call.root, &call.config, fabric.as_ref(), None);
+    ipam::status(call, &mut |address, choice| usable.objection(&mut host, address, choice))
 }

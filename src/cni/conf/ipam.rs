@@ -181,6 +181,10 @@ fn routes(ipam: &Value, version: Version) -> Result<Vec<Route>, Error> {
 fn requested(document: &Document, args: &Args) -> Result<Vec<IpAddr>, Error> {
     let mut requested = Vec::new();
     let mut read = |source: &str, text: &str| {
+        if cidr::is_mapped(text) {
+            let msg = format!("{text} was asked for in {source}, which is an IPv4-mapped address");
+            return Err(Error::new(Code::CONFLICT, msg).details("ask for the IPv4 address itself"));
+        }
         let address = match text.contains('/') {
             true => cidr::parse(text).map(|network| network.ip()),
             false => cidr::parse_address(text),

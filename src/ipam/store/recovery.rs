@@ -43,7 +43,7 @@ impl Store {
             let found = owners.values().flatten().copied();
             let began = boot::began();
             let past: Vec<IpAddr> =
-                found.filter(|address| self.is_older(*address, began)).collect();
+                found.filter(|address| is_older(&self.path(*address), began)).collect();
             self.hint(|hints| hints.write_past(&past));
         }
         // Its own note stays until what a killed ADD took is free again.
@@ -90,7 +90,7 @@ impl Store {
     pub fn past(&self) -> Vec<Lease> {
         let mut past = self.hints().and_then(Hints::past).unwrap_or_default();
         let began = boot::began();
-        past.retain(|address| self.is_older(*address, began));
+        past.retain(|address| is_older(&self.path(*address), began));
         past.sort_unstable();
         let lease = |address| {
             let owner = lease::owner(&self.path(address)).ok()??;
@@ -98,10 +98,16 @@ impl Store {
         };
         past.into_iter().filter_map(lease).collect()
     }
+}
 
-    /// Whether a lease was written before that, by its date.
-    fn is_older(&self, address: IpAddr, than: Option<SystemTime>) -> bool {
-        let dated = fs::symlink_metadata(self.path(address)).and_then(|data| data.modified());
-        dated.ok().zip(than).is_some_and(|(dated, than)| dated < than)
-    }
+/// Whether a lease was written before that, by its date.
+fn is_older(lease: &Path, than: Option<SystemTime>) -> bool {
+    let dated = fs::symlink_metadata(lease).and_then(|data| data.modified());
+    dated.ok().zip(than).is_some_and(|(dated, than)| dated < than)
+}
+
+/// Whether a lease of a store is dated before the boot. Clocks are set: by itself
+/// this proves nothing.
+pub fn is_older_than_boot(store: &Path, address: IpAddr) -> bool {
+    is_older(&store.join(address.to_string()), boot::began())
 }

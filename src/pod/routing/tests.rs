@@ -142,7 +142,7 @@ fn without_a_table_nothing_stands_beside_what_is_taken() {
 }
 
 fn found(route: Route) -> Found {
-    Found { route, devices: vec![2], source: None, fixed_mtu: false, local: false }
+    Found::new(route, vec![2])
 }
 
 #[test]

@@ -18,6 +18,7 @@ use crate::{
     fabric::{
         Added, Past, Peers, Settings, Site,
         digest::{self, Scope},
+        peers,
         ways::Ways,
     },
     net::Socket,
@@ -74,6 +75,9 @@ pub struct Stamp {
     pub own_cidrs: Vec<IpNetwork>,
     /// The addresses of this node's tunnels.
     pub tunnel_addresses: Vec<IpAddr>,
+    /// Addresses of other nodes inside this node's own pod CIDRs.
+    #[serde(default)]
+    pub peers_inside: Vec<IpAddr>,
     /// Whether this node's pods have IPv6.
     pub serves_ipv6: bool,
 }
@@ -278,6 +282,12 @@ impl Ground {
 
     fn noted_peers(&self) -> io::Result<Vec<u8>> {
         read_own(&self.path("peers"), PEERS_BYTES_MAX)
+    }
+
+    /// Which other node has an address, by the list that was applied last, as the
+    /// end of a sentence.
+    pub fn holder(&self, address: IpAddr) -> Option<String> {
+        peers::holder(&self.noted_peers().ok()?, address)
     }
 
     /// Keeps others from changing the fabric at the same time; waits for them for at

@@ -116,6 +116,7 @@ impl Pass {
             pod_cidrs: peers.pod_cidrs().collect(),
             own_cidrs: peers.me.pod_cidrs.clone(),
             tunnel_addresses: tunnels.collect(),
+            peers_inside: peers.inside_own(),
             serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
         };
         Ok(Self { plan, stamp, file })

@@ -15,7 +15,7 @@ use crate::{
     net::{Socket, link},
     pod::{Identity, identity::is_marked},
     state::{Entry, Journal, Root, lock},
-    verb::{facts, file, kernel},
+    verb::{file, kernel, liveness},
 };
 
 /// A network's pool as it was found.
@@ -196,7 +196,7 @@ impl<'a> Attachments<'a> {
             findings.push(Finding { problem, address, owner: owner.clone(), mended: false });
         };
         for lease in leases {
-            if !self.has(&lease.owner) && !facts::is_routed(&mut self.host, lease.address)? {
+            if !self.has(&lease.owner) && !liveness::is_routed(&mut self.host, lease.address)? {
                 let problem = if shared { Problem::Unknown } else { Problem::Leaked };
                 find(problem, lease.address, &lease.owner);
             } else if !in_range(lease.address) {

@@ -3,19 +3,26 @@
 
 pub(super) mod audit;
 mod builtin;
+mod draw;
 mod holder;
 pub(super) mod placeholder;
 pub(super) mod plugin;
+mod pool;
+mod status;
+mod version;
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use super::{Call, sandbox};
+use super::{
+    Call, sandbox,
+    usable::{Choice, Decide},
+};
 use crate::{
     cni::{
-        AddResult, Code, Command, Environment, Error, cidr,
+        AddResult, Code, Command, Document, Environment, Error, cidr,
         delegate::{Delegate, status_unsupported},
         json::member,
     },
@@ -24,9 +31,9 @@ use crate::{
 };
 
 use builtin::Giving;
-pub(super) use builtin::Pool;
 pub use builtin::range_sets;
 pub(super) use holder::has_attachment;
+pub(super) use pool::Pool;
 
 /// How long a delegate may take: longer than a DHCP server may (62 s of
 /// retries), shorter than a kubelet waits (4 minutes).
@@ -61,29 +68,93 @@ pub(super) struct Lease {
     pub(super) result: AddResult,
 }
 
-/// Allocates. Our own gives no address of `never`.
+/// Why there is no lease, and whether others' leases are the reason: then those
+/// of dead attachments are taken back, and it is tried again.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) error: Error,
+    pub(super) by_lease: bool,
+}
+
+impl Refused {
+    fn by_lease(error: Error) -> Self {
+        Self { error, by_lease: true }
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, by_lease: false }
+    }
+}
+
+/// Allocates. Our own gives no address that `decide` objects to, and goes on with
+/// the next; where another plugin gives one, that is an error.
 ///
 /// # Errors
-/// The IPAM plugin's own; code 103 if it gave no address. Nothing stays
-/// allocated.
-pub(super) fn add(call: &Call, never: &[IpAddr]) -> Result<Lease, Error> {
-    let result = if is_built_in(call) {
-        builtin::add(call, never, Giving::ToOurs)?
-    } else {
-        let delegate = delegate(call)?;
-        delegate.add(&call.environment, &call.document.bytes, call.config.version, LIMIT)?
-    };
-    let addresses: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
-    if addresses.is_empty() {
-        let empty =
-            Error::new(Code::DELEGATE, format!("{}: gave no address", call.config.ipam_type))
-                .details("a pod needs at least one: see the ipam section");
-        return Err(match release(call) {
-            Ok(()) => empty,
-            Err(undo) => Error::join(vec![empty.clone(), undo]).unwrap_or(empty),
-        });
+/// The IPAM plugin's own; code 103 if it gave no address, code 101 for one that
+/// no pod may have. Nothing stays allocated.
+pub(super) fn add(call: &Call, decide: &mut Decide<'_>) -> Result<Lease, Refused> {
+    if is_built_in(call) {
+        let result = builtin::add(call, decide, Giving::ToOurs)?;
+        return Ok(Lease { addresses: addresses(&result), result });
     }
-    Ok(Lease { addresses, result })
+    let result = match has_store(&call.config.ipam_type) {
+        true => host_local(call)?,
+        false => delegate(call)?.add(
+            &call.environment,
+            &call.document.bytes,
+            call.config.version,
+            LIMIT,
+        )?,
+    };
+    let lease = Lease { addresses: addresses(&result), result };
+    let outcome = accept(call, &lease, decide);
+    outcome.map(|()| lease).map_err(|cause| {
+        let errors = [cause.clone()].into_iter().chain(release(call).err()).collect();
+        Error::join(errors).unwrap_or(cause).into()
+    })
+}
+
+fn addresses(result: &AddResult) -> Vec<IpAddr> {
+    result.ips.iter().map(|ip| ip.address.ip()).collect()
+}
+
+/// Refuses what another plugin gave and no pod may have.
+fn accept(call: &Call, lease: &Lease, decide: &mut Decide<'_>) -> Result<(), Error> {
+    if lease.addresses.is_empty() {
+        let msg = format!("{}: gave no address", call.config.ipam_type);
+        return Err(Error::new(Code::DELEGATE, msg)
+            .details("a pod needs at least one: see the ipam section"));
+    }
+    for address in &lease.addresses {
+        if let Some(objection) = decide(*address, Choice::Drawn)? {
+            return Err(objection.of_lease(*address));
+        }
+    }
+    Ok(())
+}
+
+/// host-local refuses an attachment that has a lease, also from before the boot.
+/// A failed ADD is followed by a DEL, which releases that; so whether to try
+/// again is looked up in between.
+fn host_local(call: &Call) -> Result<AddResult, Refused> {
+    let delegate = delegate(call)?;
+    let (environment, bytes) = (&call.environment, &call.document.bytes);
+    let version = call.config.version;
+    let cause = match delegate.try_add(environment, bytes, version, LIMIT) {
+        Ok(result) => return Ok(result),
+        Err(cause) => cause,
+    };
+    let pool = Pool::of(&call.root, &call.config.name, call.document.ipam());
+    let inherited = pool.is_from_before_the_boot(environment);
+    let undo = delegate.invoke(&Command::Del, environment, bytes, LIMIT).err();
+    if inherited && undo.is_none() {
+        log::warn!("{}: leases from before the last boot released", environment.container_id);
+        return Ok(delegate.add(environment, bytes, version, LIMIT)?);
+    }
+    let errors = [cause.clone()].into_iter().chain(undo).collect();
+    Err(Refused::by_lease(Error::join(errors).unwrap_or(cause)))
 }
 
 /// Gives back what this call's ADD got.
@@ -104,6 +175,25 @@ fn release_own(call: &Call, ipam: &Value) -> Result<usize, Error> {
     builtin::release(&pool, &call.environment.container_id, &call.environment.ifname)
 }
 
+/// Whether the addresses of an attachment are in a store that we can read and
+/// write ourselves.
+pub(super) fn stored(entry: &Entry) -> bool {
+    has_store(kind(entry))
+}
+
+fn kind(entry: &Entry) -> &str {
+    member(&entry.ipam, "type").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Gives back the addresses of an attachment that are in such a store.
+///
+/// # Errors
+/// Of the store.
+pub(super) fn release_stored(root: &Root, entry: &Entry) -> Result<(), Error> {
+    let pool = Pool::of(root, &entry.network, &entry.ipam);
+    builtin::release(&pool, &entry.container_id, &entry.ifname).map(|_| ())
+}
+
 /// Gives back the addresses of an attachment that is known from the journal
 /// alone, within `limit`.
 ///
@@ -115,10 +205,8 @@ pub(super) fn release_entry(
     environment: &Environment,
     limit: Duration,
 ) -> Result<(), Error> {
-    let kind = member(&entry.ipam, "type").and_then(Value::as_str).unwrap_or_default();
-    if kind == BUILT_IN {
-        let pool = Pool::of(root, &entry.network, &entry.ipam);
-        return builtin::release(&pool, &entry.container_id, &entry.ifname).map(|_| ());
+    if kind(entry) == BUILT_IN {
+        return release_stored(root, entry);
     }
     let stdin = serde_json::json!({
         "cniVersion": entry.cni_version,
@@ -126,9 +214,8 @@ pub(super) fn release_entry(
         "type": "manx",
         "ipam": entry.ipam,
     });
-    let delegate = find(kind, &environment.path)?;
-    let stdin = stdin.to_string();
-    delegate.invoke(&Command::Del, environment, stdin.as_bytes(), limit).map(|_| ())
+    let delegate = find(kind(entry), &environment.path)?;
+    version::del(&delegate, environment, stdin.to_string().as_bytes(), limit)
 }
 
 /// Gives back what an attachment got, with the section of its ADD where the
@@ -146,6 +233,9 @@ pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
     if sandbox::names_the_nodes_own(&environment) {
         environment.netns.clear();
     }
+    if let Some(entry) = entry.filter(|entry| entry.network != call.config.name) {
+        return release_entry(&call.root, entry, &environment, LIMIT);
+    }
     if call.config.ipam_type.is_empty() && entry.is_none() {
         log::warn!("no ipam.type, and no note of an ADD: nothing to release");
         return Ok(());
@@ -160,9 +250,13 @@ pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
         if placeholder::is_in(document.ipam()) {
             placeholder::fill_with_all(&mut document);
         }
-        delegate(call).and_then(|delegate| {
-            delegate.invoke(&Command::Del, &environment, &document.bytes, LIMIT).map(|_| true)
-        })
+        // What the plugin of the ADD speaks, which the list may not say any more.
+        if let Some(entry) = entry {
+            version::put(&mut document, &entry.cni_version);
+        }
+        delegate(call)
+            .and_then(|delegate| version::del(&delegate, &environment, &document.bytes, LIMIT))
+            .map(|()| true)
     };
     let noted = entry.filter(|entry| entry.ipam.is_object() && entry.ipam != *call.document.ipam());
     match (outcome, noted) {
@@ -212,17 +306,24 @@ pub(super) fn check(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
     if is_built_in(call) {
         return builtin::check(call);
     }
-    let Err(error) = invoke(call, &Command::Check) else { return Ok(()) };
-    let Some(stdin) = entry.and_then(|entry| as_given(call, &entry.lease)) else {
-        return Err(error);
+    let mut document = call.document.clone();
+    if let Some(entry) = entry {
+        version::put(&mut document, &entry.cni_version);
+    }
+    let ask = |stdin: &[u8]| {
+        delegate(call)?.invoke(&Command::Check, &call.environment, stdin, LIMIT).map(|_| ())
     };
-    delegate(call)?.invoke(&Command::Check, &call.environment, &stdin, LIMIT).map(|_| ())
+    let Err(error) = ask(&document.bytes) else { return Ok(()) };
+    match entry.and_then(|entry| as_given(&document, &entry.lease)) {
+        Some(stdin) => ask(&stdin),
+        None => Err(error),
+    }
 }
 
 /// The configuration with the masks and gateways of `lease` put back into
 /// prevResult; `None` where that has no such list.
-fn as_given(call: &Call, lease: &[(IpNetwork, Option<IpAddr>)]) -> Option<Vec<u8>> {
-    let mut object = call.document.object.clone();
+fn as_given(document: &Document, lease: &[(IpNetwork, Option<IpAddr>)]) -> Option<Vec<u8>> {
+    let mut object = document.object.clone();
     let ips = object.get_mut("prevResult")?.get_mut("ips")?.as_array_mut()?;
     for ip in ips.iter_mut().filter_map(Value::as_object_mut) {
         let address = ip.get("address").and_then(Value::as_str);
@@ -255,19 +356,21 @@ pub(super) fn gc(call: &Call) -> Result<(), Error> {
 }
 
 /// Asks the delegate whether it would serve an ADD. One that does not know the
-/// question has no objection. Our own gives no address of `never`.
+/// question has no objection. Returns what an operator should know all the same.
 ///
 /// # Errors
 /// The IPAM plugin's own; code 50 if there is no such plugin.
-pub(super) fn status(call: &Call, never: &[IpAddr]) -> Result<(), Error> {
+pub(super) fn status(call: &Call, decide: &mut Decide<'_>) -> Result<Vec<String>, Error> {
     if is_built_in(call) {
-        return builtin::status(call, never);
+        return status::status(call, decide);
     }
     let delegate = delegate(call).map_err(|error| match error.code {
         Code::INVALID_CONFIG => error,
         _ => Error { code: Code::UNAVAILABLE, ..error },
     })?;
-    delegate.status(&call.environment, &call.document.bytes, call.config.version, LIMIT)
+    delegate
+        .status(&call.environment, &call.document.bytes, call.config.version, LIMIT)
+        .map(|()| Vec::new())
 }
 
 fn is_built_in(call: &Call) -> bool {

@@ -1,15 +1,17 @@
 //! The verbs of `manx-ipam`, for another plugin that delegates to this binary
 //! under that name: no link, no journal, addresses only.
 
-use std::{net::IpAddr, path::Path};
+use std::path::Path;
 
 use super::{
     BUILT_IN,
     builtin::{self, Giving},
+    status,
 };
 use crate::{
     cni::{Code, Command, Error, json::member},
-    verb::{Call, Emit, fabric, file},
+    net::Socket,
+    verb::{Call, Emit, fabric, file, kernel, lasting, usable::Usable},
 };
 
 /// Carries out a verb; returns what to log.
@@ -23,10 +25,20 @@ pub(in crate::verb) fn dispatch(call: &Call, emit: Emit<'_>) -> Result<String, E
             .details("this name is for plugins that delegate; for a network of ours call manx"));
     }
     let environment = &call.environment;
-    let never = || fabric::tunnel_addresses(&call.root);
+    let tunnels = fabric::tunnel_addresses(&call.root);
+    let mut usable = Usable::for_delegator(&call.root, &call.config, tunnels);
+    let mut host = None;
+    let mut decide = |address, choice| {
+        let host = match &mut host {
+            Some(host) => host,
+            none => none.insert(Socket::open().map_err(kernel)?),
+        };
+        usable.objection(host, address, choice)
+    };
     match environment.command {
         Command::Add => {
-            let result = builtin::add(call, &never(), Giving::Away)?;
+            let result =
+                builtin::add(call, &mut decide, Giving::Away).map_err(|refused| refused.error)?;
             let words: Vec<String> =
                 result.ips.iter().map(|ip| ip.address.ip().to_string()).collect();
             let told = result.encode(call.config.version).and_then(|value| {
@@ -46,8 +58,9 @@ pub(in crate::verb) fn dispatch(call: &Call, emit: Emit<'_>) -> Result<String, E
         Command::Check => builtin::check(call).map(|()| String::new()),
         Command::Gc => builtin::gc(call).map(|count| format!("released={count}")),
         Command::Status => {
-            let never: Vec<IpAddr> = never();
-            builtin::status(call, &never).map(|()| String::new())
+            let told = status::status(call, &mut decide);
+            lasting::tell(&call.root, &format!("{BUILT_IN} {}", call.subject()), &told);
+            told.map(|_| String::new())
         }
         Command::Version | Command::Unknown(_) => Ok(String::new()),
     }

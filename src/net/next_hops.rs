@@ -1,0 +1,60 @@
+//! The addresses that the node sends to by way of: the next hops of its routes,
+//! of every path of those, and of next-hop objects.
+
+use std::{collections::HashSet, net::IpAddr};
+
+use netlink_packet_core::NlasIterator;
+
+use super::{
+    Error, Request, Socket,
+    answer::{Answer, Reading},
+    route,
+};
+
+/// Types of messages and of attributes (include/uapi/linux/rtnetlink.h and
+/// nexthop.h).
+const RTM_NEWNEXTHOP: u16 = 104;
+const RTM_GETNEXTHOP: u16 = 106;
+const NHA_GATEWAY: u16 = 6;
+/// `struct nhmsg`.
+const HEADER_BYTES: usize = 8;
+
+/// All next hops of both families.
+///
+/// # Errors
+/// The kernel's refusal, or `EINTR` if a list never held still.
+pub fn all(socket: &mut Socket) -> Result<HashSet<IpAddr>, Error> {
+    let mut found = HashSet::new();
+    for ipv6 in [false, true] {
+        let routes = route::all(socket, ipv6)?;
+        found.extend(routes.into_iter().flat_map(|route| route.gateways));
+    }
+    found.extend(objects(socket)?);
+    Ok(found)
+}
+
+/// Where `nexthop_compat_mode` is 0, a route names its object's number alone.
+fn objects(socket: &mut Socket) -> Result<Vec<IpAddr>, Error> {
+    let request = Request::encoded(RTM_GETNEXTHOP, vec![0; HEADER_BYTES], "list next hops");
+    match socket.dump(&request, read) {
+        // A kernel before 5.3 has none.
+        Err(error) if error.errno == nix::errno::Errno::EOPNOTSUPP => Ok(Vec::new()),
+        outcome => outcome,
+    }
+}
+
+fn read(answer: &Answer<'_>) -> Reading<IpAddr> {
+    if answer.kind != RTM_NEWNEXTHOP {
+        return Ok(None);
+    }
+    let attributes: NlasIterator<&[u8]> = answer.attributes(HEADER_BYTES);
+    for attribute in attributes {
+        let attribute = attribute?;
+        if attribute.kind() == NHA_GATEWAY {
+            let value = attribute.value();
+            let ipv4 = <[u8; 4]>::try_from(value).ok().map(IpAddr::from);
+            return Ok(ipv4.or(<[u8; 16]>::try_from(value).ok().map(IpAddr::from)));
+        }
+    }
+    Ok(None)
+}
