@@ -180,6 +180,15 @@ fn an_address_of_another_node_may_not_be_asked_for() {
     let reply = node.plugin.add(&pod);
     assert_eq!(reply.code(), Some(7), "{reply:?}");
     assert!(reply.stdout.contains("node-b") && reply.stdout.contains("10.244.2.9"), "{reply:?}");
+    // Nor may a range by the runtime's capability, of whichever family.
+    pod.args = None;
+    for (range, peer) in [("10.244.2.0/28", "10.244.2.0/24"), ("fd00:244::/40", "node-b")] {
+        let dual = Cluster::new(2, Families::Dual, &json!({"mode": "direct"}));
+        let ranges = json!({"ipRanges": [[{"subnet": range}]]});
+        let reply = dual.nodes[0].plugin.call("ADD").pod(&pod).key("runtimeConfig", ranges).run();
+        assert_eq!(reply.code(), Some(7), "{reply:?}");
+        assert!(reply.stdout.contains("runtimeConfig.ipRanges") && reply.stdout.contains(peer));
+    }
     pod.args = Some("IP=10.244.1.9".into());
     node.plugin.add(&pod).ok();
     assert_eq!(addresses(&pod), ["10.244.1.9"]);
