@@ -46,3 +46,4 @@ mod undo;
 mod uplinks;
 mod watch;
 mod wire;
+mod writer;

@@ -277,3 +277,29 @@ fn a_watch_keeps_out_of_the_way_of_the_plugin() {
     }
     assert!(!watch.log().contains("manx: "), "{}", watch.log());
 }
+
+/// A node on which others have taken all instances of inotify.
+#[test]
+fn a_watch_goes_on_without_inotify() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
+    let node = &cluster.nodes[0];
+    let log = File::create(node.host.scratch().path().join("watch")).unwrap();
+    let plain = node.command(&["apply", "--watch"]);
+    let mut command = std::process::Command::new("strace");
+    command.args(["-D", "-qq", "-f", "-o", "/dev/null", "-e", "trace=/^inotify_init"]);
+    command.args(["-e", "inject=/^inotify_init:error=EMFILE"]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    let child = node.host.enter(|| {
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap()
+    });
+    let watch = Watch { node, child };
+    assert!(eventually(SOON, || node.plan().status == 0), "{}", watch.log());
+    let log = watch.log();
+    assert!(log.contains("inotify") && log.contains("noticed after 60 s at most"), "{log}");
+    // The kernel's events are enough to repair.
+    let before = node.routes();
+    let route = before.iter().find(|route| route.contains("via")).unwrap();
+    let destination = route.split(' ').next().unwrap();
+    node.host.command("ip", &["route", "del", destination]).ok();
+    assert!(eventually(SOON, || node.routes() == before), "{}", watch.log());
+}

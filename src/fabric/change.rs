@@ -121,13 +121,16 @@ impl Change {
                     Owner::Fabric(protocol) => {
                         format!(" of the fabric of route protocol {protocol}")
                     }
-                    Owner::Ours | Owner::Former | Owner::Other => String::new(),
+                    Owner::Ours | Owner::Unnamed | Owner::Former | Owner::Other => String::new(),
                 };
                 (device(&tunnel.name), Some(format!("{now}{owner}")), Some(tunnel.to_string()))
             }
             Self::Claim(name, owner) => {
-                let former = *owner == Owner::Former;
-                let now = if former { "of our former route protocol" } else { "unused" };
+                let now = match owner {
+                    Owner::Former => "of our former route protocol",
+                    Owner::Unnamed => "without our alias",
+                    Owner::Ours | Owner::Fabric(_) | Owner::Other => "unused",
+                };
                 (device(name), Some(now.to_owned()), Some("ours".to_owned()))
             }
             Self::Release(name) => {

@@ -126,7 +126,7 @@ fn tunnel_changes(
         changes.push(Change::ReplaceTunnel(tunnel.clone(), held.kind.clone(), name.clone()));
         return made(changes);
     }
-    if guest && is_unused(tunnel, held) || held.owner == Owner::Former {
+    if guest && is_unused(tunnel, held) || matches!(held.owner, Owner::Unnamed | Owner::Former) {
         changes.push(Change::Claim(name.clone(), held.owner));
     }
     if held.mtu != tunnel.mtu {
@@ -208,7 +208,7 @@ fn neighbour_changes(
 /// what we have added.
 fn is_ours(observed: &Observed, device: &str, addition: Addition<'_>) -> bool {
     match observed.tunnels.get(device).map(|held| held.owner) {
-        Some(Owner::Ours | Owner::Former) => true,
+        Some(Owner::Ours | Owner::Unnamed | Owner::Former) => true,
         Some(Owner::Other) => observed.past.added.has(addition),
         Some(Owner::Fabric(_)) | None => false,
     }
@@ -345,12 +345,12 @@ fn tunnel_goes(name: &str, tunnel: &HeldTunnel, observed: &Observed, changes: &m
     let delete = |address: &IpNetwork| Change::DeleteAddress(name.clone(), *address);
     match tunnel.owner {
         Owner::Other => changes.extend(addresses.filter(added).map(delete)),
-        Owner::Ours | Owner::Former if tunnel.kind.is(&TunnelKind::Ipip) => {
+        Owner::Ours | Owner::Unnamed | Owner::Former if tunnel.kind.is(&TunnelKind::Ipip) => {
             changes.extend(addresses.map(delete));
             changes.push(Change::Release(name.clone()));
             changes.push(Change::DeleteTunnel(name));
         }
-        Owner::Ours | Owner::Former => changes.push(Change::DeleteTunnel(name)),
+        Owner::Ours | Owner::Unnamed | Owner::Former => changes.push(Change::DeleteTunnel(name)),
         Owner::Fabric(_) => {}
     }
 }

@@ -41,6 +41,11 @@ pub fn marked(link: &Link) -> Option<u8> {
     link.alias.as_deref().and_then(of_alias).or((rest == groups).then_some(protocol))
 }
 
+/// Whether an alias names the fabric that a link is of, and not its group alone.
+pub fn is_named(link: &Link) -> bool {
+    link.alias.as_deref().is_some_and(|alias| alias.starts_with(TUNNEL_ALIAS))
+}
+
 /// Whether a link is a tunnel, whoever made it.
 pub fn is_tunnel(link: &Link) -> bool {
     link.vxlan.is_some() || link.kind.as_deref() == Some("ipip")
@@ -51,6 +56,9 @@ pub fn is_tunnel(link: &Link) -> bool {
 pub enum Owner {
     /// Made or claimed by this fabric, which decides about it.
     Ours,
+    /// Made by this fabric, by its group, and without the alias that names it: whoever
+    /// made it was killed before, or somebody took the alias away.
+    Unnamed,
     /// Made by this fabric when its routes had another protocol: taken over.
     Former,
     /// That of the fabric of another route protocol: no affair of this one.
@@ -62,7 +70,7 @@ pub enum Owner {
 impl Owner {
     /// Whether this fabric decides about the device.
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Ours | Self::Former)
+        matches!(self, Self::Ours | Self::Unnamed | Self::Former)
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     added::Past,
     desired::{Desired, Facts, Forwarding, Path, Target, TunnelNeighbour},
     digest::Scope,
-    held::{HeldKind, HeldRoute, HeldTunnel, Owner, marked},
+    held::{HeldKind, HeldRoute, HeldTunnel, Owner, is_named, marked},
     peers::Peers,
     settings::Settings,
     uplink::{default_route, uplink},
@@ -205,7 +205,8 @@ fn collect(
     };
     for link in &links {
         let owner = match marked(link) {
-            Some(protocol) if protocol == settings.keys.protocol => Owner::Ours,
+            Some(protocol) if protocol == settings.keys.protocol && is_named(link) => Owner::Ours,
+            Some(protocol) if protocol == settings.keys.protocol => Owner::Unnamed,
             Some(protocol) if past.protocols.contains(&protocol) => Owner::Former,
             Some(protocol) => Owner::Fabric(protocol),
             None => Owner::Other,

@@ -81,7 +81,7 @@ pub(super) struct Report {
     pub(super) lines: Vec<Line>,
     /// What was to be changed, and was not.
     unmade: Vec<Line>,
-    notes: Vec<String>,
+    pub(super) notes: Vec<String>,
     /// What is wrong with the configuration, and no change of the kernel mends.
     wrong: Vec<String>,
     /// What could not be done.

@@ -30,7 +30,7 @@ impl Files {
     /// Watches the file of that path.
     pub(super) fn watch(path: &Path) -> Result<Self, Failure> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-            .map_err(|errno| failed("watch the peers file", &errno.into()))?;
+            .map_err(|errno| failed("watch the peers file (inotify)", &errno.into()))?;
         let mut files = Self { path: path.to_owned(), inotify, watched: Vec::new() };
         files.follow();
         Ok(files)

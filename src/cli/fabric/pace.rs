@@ -13,6 +13,13 @@ const INTERVAL: Duration = Duration::from_millis(100);
 const SHARE: u32 = 4;
 /// But however slow they are, what is to be repaired waits no longer.
 const INTERVAL_MAX: Duration = Duration::from_millis(500);
+/// So many passes in a row may find something to do before each waits twice as long
+/// as the one before: somebody else is at work, who undoes what is done here.
+const USEFUL_MAX: u32 = 50;
+/// One of them is forgotten in this time.
+const FORGOTTEN: Duration = Duration::from_secs(1);
+/// The longest wait between two repairs.
+const CONTESTED_MAX: Duration = Duration::from_secs(5);
 /// How far ahead of its time a pass may be.
 const BURST: Duration = Duration::from_millis(600);
 
@@ -21,11 +28,15 @@ const BURST: Duration = Duration::from_millis(600);
 pub(super) struct Pace {
     /// When the next one would be due without any burst.
     due: Instant,
+    /// How many passes found something to do, less those that are forgotten.
+    useful: u32,
+    /// Up to when they are.
+    counted: Instant,
 }
 
 impl Pace {
     pub(super) fn new(now: Instant) -> Self {
-        Self { due: now }
+        Self { due: now, useful: 0, counted: now }
     }
 
     /// How long to wait before a pass.
@@ -35,11 +46,26 @@ impl Pace {
 
     /// Counts a pass that ended just now, and that found something to do or not.
     pub(super) fn passed(&mut self, now: Instant, took: Duration, useful: bool) {
+        while self.useful > 0 && now.saturating_duration_since(self.counted) >= FORGOTTEN {
+            self.useful -= 1;
+            self.counted += FORGOTTEN;
+        }
+        if self.useful == 0 {
+            self.counted = now;
+        }
+        self.useful += u32::from(useful);
         let interval = match useful {
-            true => INTERVAL,
+            true => INTERVAL
+                .saturating_mul(1 << self.useful.saturating_sub(USEFUL_MAX).min(10))
+                .min(CONTESTED_MAX),
             false => (took * SHARE).clamp(INTERVAL, INTERVAL_MAX),
         };
         self.due = self.due.max(now) + interval;
+    }
+
+    /// Whether somebody else undoes what is done here, as far as can be told.
+    pub(super) fn is_contested(&self) -> bool {
+        self.useful > USEFUL_MAX
     }
 }
 
@@ -67,6 +93,35 @@ mod tests {
         // A slow one leaves the processor to others.
         let slow = passes(Duration::from_millis(200), Duration::from_secs(10));
         assert!((15..=22).contains(&slow), "{slow}");
+    }
+
+    /// Another program puts back at once what is repaired here.
+    #[test]
+    fn two_that_undo_each_other_do_not_go_on_at_that_pace() {
+        let begin = Instant::now();
+        let (mut now, mut passes) = (begin, 0);
+        let mut pace = Pace::new(now);
+        let mut until = |end: Duration, pace: &mut Pace| {
+            let before = passes;
+            while now < begin + end {
+                now += pace.delay(now);
+                pace.passed(now, Duration::from_millis(1), true);
+                // The events of one's own changes.
+                pace.passed(now, Duration::from_millis(1), false);
+                passes += 1;
+            }
+            passes - before
+        };
+        let first = until(Duration::from_secs(5), &mut pace);
+        assert!(!pace.is_contested() || first >= USEFUL_MAX, "{first}");
+        until(Duration::from_secs(60), &mut pace);
+        assert!(pace.is_contested());
+        let later = until(Duration::from_secs(160), &mut pace);
+        assert!((10..=150).contains(&later), "{later} in 100 s");
+        // Left alone for a while, it repairs at once again.
+        now += Duration::from_secs(120);
+        pace.passed(now, Duration::ZERO, true);
+        assert!(!pace.is_contested() && pace.delay(now) == Duration::ZERO);
     }
 
     #[test]

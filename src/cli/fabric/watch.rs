@@ -36,6 +36,10 @@ const FULL_PASS: Duration = Duration::from_secs(60);
 /// each of its routes.
 const SETTLE: Duration = Duration::from_millis(5);
 
+/// What is said where the same is repaired again and again.
+const CONTESTED: &str = "another program undoes what is repaired here, again and again: repairs \
+     wait for up to 5 s from now on; ip monitor shows what changes, ps who may do it";
+
 pub(super) fn watch(node: &Node, console: &mut Console<'_>) -> Result<Status, Failure> {
     let mut events = Events::subscribe(node, console)?;
     let mut socket = Socket::open()?;
@@ -45,7 +49,7 @@ pub(super) fn watch(node: &Node, console: &mut Console<'_>) -> Result<Status, Fa
         let begin = Instant::now();
         // What cannot be repaired now is tried again on the next event. A file
         // that is no good does not let what was applied before fall to pieces.
-        let report = match pass(node, &mut socket, Source::File) {
+        let mut report = match pass(node, &mut socket, Source::File) {
             Ok(report) => report,
             Err(failure) => {
                 let mut report = pass(node, &mut socket, Source::Last).unwrap_or_default();
@@ -54,8 +58,13 @@ pub(super) fn watch(node: &Node, console: &mut Console<'_>) -> Result<Status, Fa
             }
         };
         pace.passed(Instant::now(), begin.elapsed(), !report.lines.is_empty());
+        if pace.is_contested() {
+            report.notes.push(CONTESTED.to_owned());
+        }
         told.tell(report, console);
-        events.wait(FULL_PASS)?;
+        if !events.wait(FULL_PASS)? {
+            events.watch_files(node);
+        }
         // Whatever happens until then is part of the same pass.
         thread::sleep(pace.delay(Instant::now()));
         events.settle()?;
@@ -96,7 +105,6 @@ struct Events {
 impl Events {
     fn subscribe(node: &Node, console: &mut Console<'_>) -> Result<Self, Failure> {
         let network = Monitor::open()?;
-        let files = node.peers_file.as_deref().map(Files::watch).transpose()?;
         // A kernel that cannot tell of the table may well have routes to repair.
         let table = match TableRepair::monitor(&node.config) {
             Ok(table) => table,
@@ -105,7 +113,24 @@ impl Events {
                 None
             }
         };
-        Ok(Self { network, table, files })
+        let mut events = Self { network, table, files: None };
+        if let Some(failure) = events.watch_files(node) {
+            let seconds = FULL_PASS.as_secs();
+            let words = "a change of the peers file is noticed after";
+            let _ = console.remark(format_args!("manx: {failure}; {words} {seconds} s at most"));
+        }
+        Ok(events)
+    }
+
+    /// Watches the peers file, if that is not done. Where the node has no inotify
+    /// instance left there will be another one: until then the file is read with each
+    /// pass all the same.
+    fn watch_files(&mut self, node: &Node) -> Option<Failure> {
+        if self.files.is_some() {
+            return None;
+        }
+        let watched = node.peers_file.as_deref().map(Files::watch).transpose();
+        watched.map(|files| self.files = files).err()
     }
 
     /// Waits for an event that matters, for at most `limit`; true if there was

@@ -1,0 +1,179 @@
+//! One writer at a time: who changes the fabric and does not come to an end keeps
+//! no pod from starting, and leaves nothing behind when it is killed.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use serde_json::json;
+
+use crate::cluster::{Cluster, Families, Node, SOON, entry};
+use crate::harness::{Pod, eventually};
+
+/// An apply that stops inside its pass, for good.
+struct Stopped(Child);
+
+impl Stopped {
+    /// Stops it as it sends its `count`th message to the kernel.
+    #[track_caller]
+    fn at(node: &Node, count: usize) -> Self {
+        let plain = node.command(&["apply"]);
+        let mut command = Command::new("strace");
+        let inject = format!("inject=sendto:signal=STOP:when={count}");
+        command.args(["-f", "-o", "/dev/null", "-e", "trace=sendto", "-e", &inject]);
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+        let stopped = Self(node.host.enter(|| command.spawn().unwrap()));
+        assert!(eventually(SOON, || stopped.is_at_it()), "it does not stop at message {count}");
+        stopped
+    }
+
+    /// Whether the writer is stopped.
+    fn is_at_it(&self) -> bool {
+        let id = self.0.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"));
+        children.unwrap_or_default().split_whitespace().any(|child| {
+            let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap_or_default();
+            let state = status.lines().find_map(|line| line.strip_prefix("State:\t"));
+            status.starts_with("Name:\tmanx") && state.is_some_and(|s| s.starts_with(['T', 't']))
+        })
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        let _ = killpg(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGKILL);
+        let _ = self.0.wait();
+    }
+}
+
+fn cluster() -> Cluster {
+    Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}))
+}
+
+#[test]
+fn a_writer_that_is_stopped_keeps_no_pod_from_starting() {
+    let cluster = cluster();
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    // There is something to do, so that the pass is noted as begun.
+    for count in [2, 9] {
+        node.set_peers(&[1, 2].map(|number| entry(number, Families::Ipv4)));
+        let writer = Stopped::at(node, count);
+        let pod = Pod::new("a");
+        let reply = node.plugin.add(&pod);
+        assert!(reply.stderr.contains("going on with the fabric"), "{count}: {reply:?}");
+        assert!(reply.stderr.contains("(manx)"), "it names the writer: {reply:?}");
+        reply.ok();
+        node.plugin.status().ok();
+        drop(writer);
+        node.plugin.del(&pod).ok();
+        node.apply().ok();
+        node.set_peers(&[1, 2, 3].map(|number| entry(number, Families::Ipv4)));
+        node.apply().ok();
+    }
+}
+
+#[test]
+fn without_a_fabric_that_was_applied_a_stopped_writer_is_named() {
+    let cluster = cluster();
+    let node = &cluster.nodes[0];
+    let writer = Stopped::at(node, 2);
+    let pod = Pod::new("a");
+    let reply = node.plugin.add(&pod);
+    assert_eq!(reply.code(), Some(11), "{reply:?}");
+    assert!(reply.stdout.contains("(manx)"), "{reply:?}");
+    assert_eq!(node.plugin.status().code(), Some(50));
+    drop(writer);
+    node.plugin.add(&pod).ok();
+    node.plugin.del(&pod).ok();
+}
+
+/// By its group it is known as ours; the alias is for whoever reads it.
+#[test]
+fn a_device_without_its_alias_gets_it_again() {
+    let cluster = cluster();
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    let alias = || {
+        let links = node.host.ip(&["link", "show", "type", "vxlan"]);
+        links[0]["ifalias"].as_str().unwrap_or_default().to_owned()
+    };
+    let (before, device) = (alias(), "vxlan.calico");
+    assert!(before.starts_with("manx1-fabric"), "{before}");
+    node.host.command("ip", &["link", "set", device, "alias", ""]).ok();
+    assert!(node.plan().stdout.contains("without our alias"), "{:?}", node.plan());
+    node.apply().ok();
+    assert_eq!(alias(), before);
+    node.assert_settled();
+}
+
+/// Each pass takes away what a killed one was about to write, of its fabric alone.
+#[test]
+fn what_a_killed_writer_left_goes_with_the_next_pass() {
+    let cluster = cluster();
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    let directory = node.host.scratch().path().join("root/run/manx/.fabric");
+    let names = |prefix: &str| {
+        let files = fs::read_dir(&directory).unwrap().flatten();
+        files.filter(|file| file.file_name().to_string_lossy().starts_with(prefix)).count()
+    };
+    for name in [".17.109.json", ".17.1a2b3c.109.peers", ".18.80.json"] {
+        fs::write(directory.join(name), "").unwrap();
+    }
+    node.apply().ok();
+    assert_eq!((names(".17."), names(".18.")), (0, 1));
+}
+
+#[test]
+fn what_was_noted_of_a_fabric_may_be_anything() {
+    let cluster = cluster();
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    let directory = node.host.scratch().path().join("root/run/manx/.fabric");
+    for name in ["109.json", "109.peers"] {
+        let path = directory.join(name);
+        for thing in ["pipe", "huge", "directory"] {
+            let _ = fs::remove_file(&path);
+            let _ = fs::remove_dir(&path);
+            match thing {
+                "pipe" => nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                "huge" => File::create(&path).unwrap().set_len(10 << 30).unwrap(),
+                _ => fs::create_dir(&path).unwrap(),
+            }
+            let pod = Pod::new("a");
+            for reply in [node.plugin.status(), node.plugin.add(&pod), node.plugin.del(&pod)] {
+                assert!(!reply.timed_out && reply.status < 2, "{thing} as {name}: {reply:?}");
+            }
+            let _ = fs::remove_dir(&path);
+        }
+        node.apply().ok();
+    }
+}
+
+/// A runtime's umask is no reason for others to write here.
+#[test]
+fn with_any_umask_the_fabrics_files_are_roots_alone() {
+    let cluster = cluster();
+    let node = &cluster.nodes[0];
+    let plain = node.command(&["apply"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0; exec \"$0\" \"$@\""]).arg(plain.get_program());
+    command.args(plain.get_args());
+    assert!(node.host.enter(|| command.output().unwrap()).status.success());
+    let mut pending = vec![node.host.scratch().path().join("root/run")];
+    let mut count = 0;
+    while let Some(directory) = pending.pop() {
+        for file in fs::read_dir(directory).unwrap().flatten() {
+            let data = file.metadata().unwrap();
+            assert_eq!(data.mode() & 0o077, 0, "{}", file.path().display());
+            count += 1;
+            pending.extend(data.is_dir().then(|| file.path()));
+        }
+    }
+    assert!(count >= 5, "{count}");
+}
