@@ -51,7 +51,14 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
                 meant.recall(call, link);
             }
             match sandbox::open_if_alive(&call.environment) {
-                Ok(None) => {}
+                // The runtime may not name a namespace that is there.
+                Ok(None) => {
+                    let noted = meant.entry.as_ref();
+                    let forgotten = noted.map_or(Ok(()), pod_side::forget_noted);
+                    if let Err(error) = forgotten {
+                        log::warn!("rules stay in the pod: {error}");
+                    }
+                }
                 Ok(Some(mut sandbox)) => {
                     let pod = &mut sandbox.socket;
                     let prefix = &call.config.host_prefix;
