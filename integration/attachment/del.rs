@@ -5,7 +5,7 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Host, Netns, Pod};
+use crate::harness::{Host, Netns, Pod, connect};
 use crate::network::{Network, host_link};
 
 /// A network with one pod in it, and what was on the node before.
@@ -220,4 +220,90 @@ fn del_works_on_a_node_that_has_lost_its_links() {
     network.host().command("ip", &["link", "del", &link]).ok();
     network.del(&pod).ok();
     assert_eq!(network.remains(), before);
+}
+
+/// A namespace may be another container's by now, also for the second DEL that some
+/// runtimes send.
+#[test]
+fn another_plugins_link_in_a_reused_namespace_is_left_alone() {
+    let network = Network::new();
+    let pod = Pod::new("a");
+    network.add(&pod).ok();
+    let link = network.host().links().into_iter().find(|name| name.starts_with("cali")).unwrap();
+    network.host().command("ip", &["link", "del", &link]).ok();
+    let elsewhere = Netns::new();
+    connect((&pod.netns, "eth0", &["10.65.0.2/24"]), (&elsewhere, "veth7", &[]));
+    for _ in 0..2 {
+        network.del(&pod).ok();
+        assert!(pod.netns.link("eth0").is_some() && elsewhere.link("veth7").is_some());
+    }
+    // And one whose other end is on the node, under a name of its own.
+    pod.netns.command("ip", &["link", "del", "eth0"]).ok();
+    connect((&pod.netns, "eth0", &["10.65.0.2/24"]), (network.host(), "veth8", &[]));
+    network.del(&pod).ok();
+    assert!(network.host().link("veth8").is_some());
+    assert!(network.leases().is_empty() && network.journal().is_empty());
+}
+
+/// containerd deletes with its present configuration.
+#[test]
+fn a_network_that_has_another_name_by_now_is_found() {
+    for forget_the_journal in [false, true] {
+        let network = Network::new();
+        let before = network.remains();
+        let pod = Pod::new("a");
+        for pod in [&pod, &pod.interface("net1")] {
+            network.add(pod).ok();
+        }
+        assert_eq!(network.leases().len(), 2);
+        if forget_the_journal {
+            std::fs::remove_dir_all(network.root("run/manx")).unwrap();
+        }
+        let renamed = network.clone().with("name", "renamed".into());
+        for pod in [&pod.interface("net1"), &pod] {
+            for _ in 0..2 {
+                renamed.call("DEL").pod(pod).without("CNI_NETNS").run().ok();
+            }
+        }
+        assert_eq!(network.remains(), before, "journal forgotten: {forget_the_journal}");
+        assert!(pod.netns.links().is_empty());
+    }
+}
+
+/// An IPAM plugin that speaks 1.0.0 at most, as older releases do, and keeps a file
+/// for its lease.
+const OLDER: &str = r#"input=$(cat)
+case $CNI_COMMAND in
+    VERSION) echo '{"cniVersion":"1.0.0","supportedVersions":["0.4.0","1.0.0"]}'; exit;;
+esac
+case $input in
+    *'"cniVersion":"1.1.0"'*)
+        echo '{"cniVersion":"1.0.0","code":1,"msg":"incompatible CNI versions"}'; exit 1;;
+esac
+case $CNI_COMMAND in
+    ADD) echo leased >$HERE/lease
+        echo '{"cniVersion":"1.0.0","ips":[{"address":"10.1.0.5/24"}]}';;
+    DEL) rm -f $HERE/lease;;
+esac"#;
+
+#[test]
+fn a_list_of_a_newer_version_still_releases_what_an_older_plugin_gave() {
+    for forget_the_journal in [false, true] {
+        let older = Network::new().script(OLDER).with("cniVersion", "1.0.0".into());
+        let lease = older.host().scratch().path().join("lease");
+        let pod = Pod::new("a");
+        let result = older.add(&pod).ok();
+        assert!(lease.exists());
+        let newer = older.clone().with("cniVersion", "1.1.0".into());
+        if forget_the_journal {
+            std::fs::remove_dir_all(older.root("run/manx")).unwrap();
+        } else {
+            let mut previous = result;
+            previous["cniVersion"] = "1.1.0".into();
+            newer.check(&pod, &previous).ok();
+        }
+        newer.del(&pod).ok();
+        assert!(!lease.exists(), "journal forgotten: {forget_the_journal}");
+        assert!(older.journal().is_empty());
+    }
 }

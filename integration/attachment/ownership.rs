@@ -250,3 +250,60 @@ fn a_node_of_its_own_and_its_state_know_nothing_of_another() {
     other.del(&Pod { netns: Netns::new(), ..pod.clone() }).ok();
     one.check(&pod, &result).ok();
 }
+
+/// Two pods whose names spell the same link, as "shop"/"web.db" and
+/// "shop.web"/"db" do.
+#[test]
+fn two_pods_of_one_spelling_have_a_link_each() {
+    let network = Network::new();
+    let before = network.remains();
+    let one = Pod::new("one").kubernetes("shop", "web.db");
+    let other = Pod::new("other").kubernetes("shop.web", "db");
+    let first = network.add(&one).ok();
+    let second = network.add(&other).ok();
+    assert_ne!(host_link(&first), host_link(&second));
+    network.check(&one, &first).ok();
+    network.check(&other, &second).ok();
+    // A newer sandbox of the first replaces the first's, not the second's.
+    let newer = Pod::new("newer").kubernetes("shop", "web.db");
+    let third = network.add(&newer).ok();
+    assert_eq!(host_link(&third), host_link(&first));
+    network.check(&other, &second).ok();
+    for pod in [&one, &newer, &other] {
+        network.del(pod).ok();
+    }
+    assert_eq!(network.remains(), before);
+}
+
+#[test]
+fn a_pod_of_another_network_keeps_its_link_of_that_name() {
+    let network = Network::new();
+    let other = network.clone().with("name", "blue".into()).ranges(&["10.2.0.0/24"]);
+    let (one, two) = (sandbox(), sandbox());
+    let first = network.add(&one).ok();
+    let second = other.add(&two).ok();
+    assert_eq!(host_link(&first), LINK);
+    assert_ne!(host_link(&second), LINK);
+    network.check(&one, &first).ok();
+    other.check(&two, &second).ok();
+    network.del(&one).ok();
+    other.check(&two, &second).ok();
+}
+
+/// Somebody wrote over the mark, but the journal knows the attachment.
+#[test]
+fn an_attachment_without_its_mark_is_still_there_for_add_and_del() {
+    for how in [&["alias", "customer 7"][..], &["group", "0"], &["group", "77", "alias", ""]] {
+        let network = Network::new();
+        let before = network.remains();
+        let pod = sandbox();
+        network.add(&pod).ok();
+        let args = [&["link", "set", "dev", LINK][..], how].concat();
+        network.host().command("ip", &args).ok();
+        let empty = Pod { netns: Netns::new(), ..pod.clone() };
+        names(&network.add(&empty).error(), 101, &["exists"]);
+        assert!(pod.netns.pings("192.0.2.11"), "{how:?}");
+        network.call("DEL").pod(&pod).without("CNI_NETNS").run().ok();
+        assert_eq!(network.remains(), before, "{how:?}");
+    }
+}

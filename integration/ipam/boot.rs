@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::json;
 
 use crate::ground::{Ground, Program, address};
-use crate::harness::Plugin;
+use crate::harness::{Plugin, Pod};
 
 /// A day in 2001, in seconds.
 const LONG_AGO: Duration = Duration::from_secs(1_000_000_000);
@@ -124,4 +124,49 @@ fn a_clock_that_is_set_makes_no_lease_old() {
     assert_eq!(plugin.add(&ground.container("c3", "eth0")).code(), Some(11));
     plugin.status().ok();
     assert_eq!(ground.leases().len(), 2);
+}
+
+/// A static pod keeps its container's id over a boot of which its runtime knows
+/// nothing: no DEL came.
+#[test]
+fn the_same_container_takes_its_lease_over() {
+    for content in ["again\r\neth0", "again"] {
+        let ground = Ground::with_uplink();
+        let ipam = ground.ipam(&["10.1.0.0/24"]);
+        lease_long_ago(&ground, "10.1.0.77", content);
+        let plugin = ground.manx(&ipam);
+        let pod = Pod { id: "again".into(), ..Pod::new("a") };
+        assert_eq!(address(&plugin.add(&pod).ok()), "10.1.0.77", "{content:?}");
+        assert_eq!(ground.leases().into_keys().collect::<Vec<_>>(), ["10.1.0.77"]);
+        assert_eq!(plugin.add(&pod).code(), Some(101), "it is of this boot now");
+        plugin.del(&pod).ok();
+        assert!(ground.leases().is_empty());
+    }
+}
+
+#[test]
+fn a_lease_from_before_the_boot_that_a_link_holds_is_not_taken_over() {
+    let ground = Ground::with_uplink();
+    lease_long_ago(&ground, "10.1.0.77", "again\r\neth0");
+    ground.host.command("ip", &["link", "add", "of-a-pod", "type", "veth"]).ok();
+    ground.host.command("ip", &["link", "set", "of-a-pod", "alias", "manx1 net again eth0"]).ok();
+    let plugin = ground.manx(&ground.ipam(&["10.1.0.0/24"]));
+    let pod = Pod { id: "again".into(), ..Pod::new("a") };
+    assert_eq!(plugin.add(&pod).code(), Some(101));
+    assert!(ground.leases().contains_key("10.1.0.77"));
+}
+
+/// The same behind the real host-local, with files of either format.
+#[test]
+fn the_same_container_is_served_by_host_local_as_well() {
+    for content in ["again\r\neth0", "again"] {
+        let ground = Ground::with_uplink();
+        let mut ipam = ground.ipam(&["10.1.0.0/24"]);
+        ipam["type"] = "host-local".into();
+        lease_long_ago(&ground, "10.1.0.77", content);
+        let plugin = ground.manx(&ipam);
+        let pod = Pod { id: "again".into(), ..Pod::new("a") };
+        let given = address(&plugin.add(&pod).ok());
+        assert_eq!(ground.leases().into_keys().collect::<Vec<_>>(), [given], "{content:?}");
+    }
 }

@@ -181,3 +181,62 @@ fn of_those_that_rest_the_longest_rested_is_given() {
     assert_eq!(add("d"), "10.1.0.11");
     assert_eq!(add("e"), "10.1.0.10");
 }
+
+/// Many runtimes never ask for a garbage collection, and some DELs never come.
+#[test]
+fn a_full_pool_takes_back_what_dead_pods_had() {
+    for kind in ["manx-ipam", "host-local"] {
+        let ground = Ground::with_uplink();
+        let mut ipam = pool(&ground, 3);
+        ipam["type"] = kind.into();
+        let plugin = ground.manx(&ipam);
+        let alive = Pod::new("alive");
+        let kept = address(&plugin.add(&alive).ok());
+        for _ in 0..2 {
+            plugin.add(&Pod::new("dead")).ok();
+        }
+        // Their namespaces are gone, and the links with them.
+        let links = || ground.host.links().len();
+        assert!(crate::harness::eventually(crate::harness::DEADLINE, || links() == 2), "{kind}");
+        plugin.status().ok();
+        let new = Pod::new("new");
+        let result = plugin.add(&new).ok();
+        let leases = ground.leases();
+        assert_eq!(leases[&kept], content(&alive), "{kind}");
+        assert_eq!(leases.len(), 2, "{kind}: {leases:?}");
+        plugin.check(&new, &result).ok();
+    }
+}
+
+#[test]
+fn a_full_pool_of_live_pods_is_told_once_and_when_it_ends() {
+    let ground = Ground::with_uplink();
+    let plugin = ground.manx(&pool(&ground, 1));
+    let pod = Pod::new("a");
+    plugin.add(&pod).ok();
+    assert_eq!(plugin.add(&Pod::new("b")).code(), Some(11));
+    let said = || {
+        let reply = plugin.status();
+        let said = reply.stderr.clone();
+        reply.ok();
+        said
+    };
+    assert!(said().contains("no free address"));
+    assert_eq!((said(), said()), (String::new(), String::new()));
+    plugin.del(&pod).ok();
+    assert!(said().contains("no longer"));
+    assert_eq!(said(), "");
+}
+
+/// Files that are nobody's take all of the pool: no pod would suffer for a node
+/// that is called unavailable, and none can start.
+#[test]
+fn a_pool_full_of_garbage_is_unavailable() {
+    let ground = Ground::with_uplink();
+    let plugin = ground.manx(&pool(&ground, 2));
+    ground.write("10.1.0.10", "\u{1}\u{2}");
+    ground.write("10.1.0.11", "garbage\r\ngarbage");
+    let error = plugin.status().error();
+    assert_eq!(error["code"], 50, "{error}");
+    assert!(error["details"].as_str().unwrap().contains("manx ipam check"), "{error}");
+}

@@ -199,3 +199,116 @@ fn gc_takes_an_add_that_is_not_listed_whole_or_not_at_all() {
     assert_clean(plugin.host());
     assert_eq!(pod.netns.links(), [""; 0]);
 }
+
+fn host_link(host: &Host, id: &str) -> String {
+    let prefix = format!("cali{}", &id[..id.len().min(11)]);
+    host.links().into_iter().find(|name| name.starts_with(&prefix)).expect("a host link")
+}
+
+/// Any program may write over what marks a link. Its pod lives on, and so does its
+/// address, whether or not there is a list.
+#[test]
+fn gc_keeps_a_live_pod_whatever_its_link_is_called() {
+    for changes in [
+        &["alias customer-7"][..],
+        &["group 0"],
+        &["group 77 alias x"],
+        &["group 0 alias ''"],
+        &["down", "name other0", "up"],
+        &["alias ''", "group 0", "down", "name other0", "up"],
+    ] {
+        let (plugin, [pod, _other]) = two_pods();
+        let host = plugin.host();
+        let link = host_link(host, &pod.id);
+        for change in changes {
+            let words: Vec<&str> =
+                change.split(' ').map(|word| if word == "''" { "" } else { word }).collect();
+            let name = if host.link("other0").is_some() { "other0" } else { &link };
+            host.command("ip", &[&["link", "set", "dev", name][..], &words].concat()).ok();
+        }
+        let manx = |args: &[&str]| {
+            let mut command = std::process::Command::new(crate::node::MANX);
+            let root = host.scratch().dir("root");
+            command.args(args).arg("--root").arg(root);
+            let output = host.enter(|| command.output().unwrap());
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert_eq!(manx(&["gc"]).lines().last(), Some("removed: 0"), "{changes:?}");
+        plugin.gc(&[&pod]).ok();
+        assert_eq!(leases(host), ["10.1.0.2"], "{changes:?}");
+        assert!(!pod.netns.links().is_empty(), "{changes:?}");
+        // What the runtime does not list goes, by whichever name.
+        plugin.gc(&[]).ok();
+        assert_clean(host);
+        assert!(pod.netns.links().is_empty(), "{changes:?}");
+    }
+}
+
+/// The pod's namespace tells as well, where the route was flushed besides.
+#[test]
+fn gc_keeps_a_live_pod_that_only_its_namespace_tells_of() {
+    let (plugin, [pod, _other]) = two_pods();
+    let host = plugin.host();
+    let link = host_link(host, &pod.id);
+    for change in [&["alias", ""][..], &["group", "0"], &["down"], &["name", "other0"], &["up"]] {
+        let name = if host.link("other0").is_some() { "other0" } else { &link };
+        host.command("ip", &[&["link", "set", "dev", name][..], change].concat()).ok();
+    }
+    assert_eq!(host.routes("-4").iter().filter(|route| route["dst"] == "10.1.0.2").count(), 0);
+    plugin.gc(&[&pod]).ok();
+    assert_eq!(leases(host), ["10.1.0.2"]);
+    assert!(host.link("other0").is_some());
+}
+
+/// A configuration whose `dataDir` was changed has leases in both stores.
+#[test]
+fn gc_looks_into_the_stores_of_all_attachments() {
+    let (plugin, [old, _other]) = two_pods();
+    let host = plugin.host();
+    let mut ipam = plugin.conf["ipam"].clone();
+    ipam["dataDir"] = host.scratch().dir("leases/second").display().to_string().into();
+    ipam["ranges"] = json!([[{"subnet": "10.2.0.0/24"}]]);
+    let moved = plugin.clone().with("ipam", ipam);
+    let new = Pod::new("c");
+    moved.add(&new).ok();
+    let stray = |store: &str, address: &str| {
+        fs::write(host.scratch().path().join(store).join(address), "nobody\r\neth0").unwrap();
+    };
+    stray("leases/net", "10.1.0.99");
+    stray("leases/second/net", "10.2.0.99");
+    moved.gc(&[&old, &new]).ok();
+    assert_eq!(leases(host), ["10.1.0.2", "10.2.0.2"]);
+}
+
+/// One IPAM plugin hangs: other pods start all the same.
+#[test]
+fn an_add_does_not_wait_for_the_plugin_that_a_gc_asks() {
+    let host = Host::new();
+    host.command("ip", &["address", "add", "192.0.2.11/32", "dev", "lo"]).ok();
+    let pipe = host.scratch().path().join("pipe").display().to_string();
+    host.command("mkfifo", &[&pipe]).ok();
+    script(
+        &host,
+        "hanging",
+        &format!(
+            "cat >/dev/null
+             case $CNI_COMMAND$CNI_CONTAINERID in
+               ADDa*) echo '{{\"ips\": [{{\"address\": \"10.1.0.4/24\"}}]}}';;
+               ADD*) echo '{{\"ips\": [{{\"address\": \"10.1.0.5/24\"}}]}}';;
+               DEL*) echo asked >{pipe}; read -r line <{pipe};;
+             esac"
+        ),
+    );
+    let plugin = manx(&host, &json!({"type": "hanging"}));
+    plugin.add(&Pod::new("a")).ok();
+    let gc = start(&host, &plugin.call("GC").key("cni.dev/valid-attachments", json!([])));
+    let mut said = String::new();
+    let opened = fs::File::open(&pipe).unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(opened), &mut said).unwrap();
+    let pod = Pod::new("b");
+    let result = plugin.add(&pod).ok();
+    writeln!(OpenOptions::new().write(true).open(&pipe).unwrap(), "go on").unwrap();
+    assert!(gc.wait_with_output().unwrap().status.success());
+    plugin.check(&pod, &result).ok();
+    assert_eq!(journal(&host).len(), 1);
+}

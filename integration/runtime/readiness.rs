@@ -77,3 +77,26 @@ fn a_state_directory_that_cannot_be_made_is_unavailable() {
     assert_eq!(code(plugin.status()), 50);
     assert_eq!(plugin.add(&Pod::new("a")).code(), Some(5));
 }
+
+/// A kubelet and a runtime ask several times a second.
+#[test]
+fn a_condition_that_lasts_is_logged_when_it_begins_changes_and_ends() {
+    let host = Host::new();
+    let answer = |text: &str| format!(r#"{{"cniVersion":"1.1.0","code":50,"msg":"{text}"}}"#);
+    let said = |plugin: &Plugin| {
+        let reply = plugin.status();
+        let code = reply.code();
+        (code, reply.stderr.lines().map(str::to_owned).collect::<Vec<_>>())
+    };
+    let plugin = answering(&host, 1, &answer("one"));
+    let (code, lines) = said(&plugin);
+    assert!(code == Some(50) && lines.len() == 1 && lines[0].contains("one"), "{lines:?}");
+    assert_eq!(said(&plugin), (Some(50), Vec::new()), "told already");
+    let (code, lines) = said(&answering(&host, 1, &answer("two")));
+    assert_eq!(code, Some(50));
+    assert!(lines[0].contains("ERROR") && lines[0].contains("two"), "{lines:?}");
+    assert!(lines[1].contains("no longer") && lines[1].contains("one"), "{lines:?}");
+    let (code, lines) = said(&answering(&host, 0, ""));
+    assert!(code.is_none() && lines.len() == 1 && lines[0].contains("no longer"), "{lines:?}");
+    assert_eq!(said(&plugin), (None, Vec::new()));
+}
