@@ -276,6 +276,22 @@ fn a_wrapper_of_the_allocator_is_no_call_of_itself() {
     assert_clean(&host);
 }
 
+/// As on kernels before 5.3, and where a sandbox forbids it.
+#[test]
+fn without_descriptors_of_processes_a_delegate_serves_and_ends() {
+    let host = Host::new();
+    let good = manx(&host, &host_local(&host, &["10.1.0.0/24"]));
+    let pod = Pod::new("a");
+    for error in ["ENOSYS", "EPERM"] {
+        let inject = format!("inject=pidfd_open:error={error}");
+        let run = |verb: &str| strace(&host, &good.call(verb).pod(&pod), &["-qq", "-e", &inject]).0;
+        let result: Value = serde_json::from_str(&run("ADD").ok()).unwrap();
+        assert!(address(&result).starts_with("10.1.0."), "{result}");
+        run("DEL").ok();
+        assert_clean(&host);
+    }
+}
+
 #[test]
 fn a_delegate_too_old_for_the_configuration_fails_the_status() {
     let host = Host::new();
