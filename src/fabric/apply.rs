@@ -43,41 +43,18 @@ pub fn apply(
 ) -> Refused {
     let mut refused = Refused::default();
     let mut indexes = observed.indexes.clone();
-    let mut undeviced = false;
-    for change in changes {
-        match make_device(socket, change, settings, observed, &mut indexes) {
-            Ok(true) => {}
-            Ok(false) => refused.unmade.push(change.clone()),
-            Err(error) => {
-                refused.node.push(error);
-                refused.unmade.push(change.clone());
-                undeviced |= matches!(change, Change::CreateTunnel(_) | Change::ReplaceTunnel(..));
-            }
-        }
-    }
+    let devices = make_devices(socket, settings, observed, changes, &mut indexes, &mut refused);
     // What is to go goes last, so that nothing is without a route in between.
     let (mut last, first): (Vec<_>, Vec<_>) = changes.iter().partition(|change| takes_away(change));
-    if undeviced {
+    if !devices {
         // The device that is there serves better than the one that could not be made.
         let (kept, left): (Vec<_>, Vec<_>) =
             last.into_iter().partition(|change| matches!(change, Change::DeleteRoute(_)));
         refused.unmade.extend(left.into_iter().cloned());
         last = kept;
     }
-    let mut impossible = Vec::new();
-    let mut requested = |changes: Vec<&'_ Change>| -> (Vec<Change>, Vec<Request>) {
-        let mut request = |change: &Change| match request(change, settings, &indexes) {
-            Some(request) => Some((change.clone(), request)),
-            None => {
-                impossible.extend((!is_made_alone(change)).then(|| change.clone()));
-                None
-            }
-        };
-        changes.into_iter().filter_map(&mut request).unzip()
-    };
-    let (asked, requests) = requested(first);
-    let (removed, removals) = requested(last);
-    refused.unmade.append(&mut impossible);
+    let (asked, requests) = requested(first, settings, &indexes, &mut refused.unmade);
+    let (removed, removals) = requested(last, settings, &indexes, &mut refused.unmade);
     let (mut of_node, mut of_peers, mut again) = (Vec::new(), Vec::new(), Vec::new());
     let mut detoured = Vec::new();
     for failed in socket.apply_all(&requests) {
@@ -115,6 +92,52 @@ pub fn apply(
     refused.node.extend(each_kind(of_node));
     refused.peers = each_kind(of_peers);
     refused
+}
+
+/// Makes what has to be made one by one; false if a device could not be.
+fn make_devices(
+    socket: &mut Socket,
+    settings: &Settings,
+    observed: &Observed,
+    changes: &[Change],
+    indexes: &mut HashMap<String, u32>,
+    refused: &mut Refused,
+) -> bool {
+    let mut complete = true;
+    for change in changes {
+        match make_device(socket, change, settings, observed, indexes) {
+            Ok(true) => {}
+            Ok(false) => refused.unmade.push(change.clone()),
+            Err(error) => {
+                refused.node.push(error);
+                refused.unmade.push(change.clone());
+                complete &= !matches!(change, Change::CreateTunnel(_) | Change::ReplaceTunnel(..));
+            }
+        }
+    }
+    complete
+}
+
+/// The requests that go in large sends, each with its change. Those that need a
+/// device which is not there are `unmade`.
+fn requested(
+    changes: Vec<&Change>,
+    settings: &Settings,
+    indexes: &HashMap<String, u32>,
+    unmade: &mut Vec<Change>,
+) -> (Vec<Change>, Vec<Request>) {
+    let (mut asked, mut requests) = (Vec::new(), Vec::new());
+    for change in changes {
+        match request(change, settings, indexes) {
+            Some(request) => {
+                asked.push(change.clone());
+                requests.push(request);
+            }
+            None if is_made_alone(change) => {}
+            None => unmade.push(change.clone()),
+        }
+    }
+    (asked, requests)
 }
 
 fn takes_away(change: &Change) -> bool {
