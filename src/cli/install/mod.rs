@@ -6,6 +6,7 @@
 
 mod dropin;
 mod file;
+mod shipped;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ use std::{
 
 use dropin::{DROP_INS, Names};
 use file::Outcome;
+use shipped::DEFAULT;
 
 use super::{
     Args, Console, Failure, Status, Subcommand,
@@ -45,8 +47,9 @@ pods' links alone. What is there and differs is kept. Can be run again.
   --bin-dir DIR   where plugins are (/opt/cni/bin)
   --conf-dir DIR  where configurations are (/etc/cni/net.d)
   --conf FILE     install this one, under its own name, instead of the default,
-                  which is 10-manx.conflist and which is written only where no
-                  other configuration names the plugin
+                  which is 10-manx.conflist, offers the versions that portmap
+                  speaks, and is written only where no other configuration names
+                  the plugin
   --no-conf       install no configuration
   --name NAME     manx, or calico to serve a configuration made for Calico; then
                   no configuration is written without --conf
@@ -60,9 +63,6 @@ pods' links alone. What is there and differs is kept. Can be run again.
     },
     run,
 };
-
-/// The configuration of a node that has none.
-const DEFAULT: (&str, &str) = ("10-manx.conflist", include_str!("../../../conf/10-manx.conflist"));
 
 /// Words that stand in every copy of this program, to know one by.
 const MARK: &str = "manx: a CNI plugin that gives each pod a routed veth (installed copy)";
@@ -130,8 +130,8 @@ impl Order {
     /// pods, those of other networks as well.
     fn configuration(&self) -> Result<Option<(String, Vec<u8>)>, Failure> {
         let Some(path) = &self.conf else {
-            let (name, text) = DEFAULT;
-            return Ok(self.default_conf.then(|| (name.to_owned(), text.into())));
+            let text = || shipped::for_plugins(&self.bin_dir).0.into_bytes();
+            return Ok(self.default_conf.then(|| (DEFAULT.0.to_owned(), text())));
         };
         let bytes = read(path, TEXT_BYTES_MAX).map_err(|error| failed(path.display(), &error))?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -196,6 +196,10 @@ impl Order {
         }
         let outcome = file::put(&path, bytes, 0o600, |_| self.force)?;
         report(console, &path, outcome)?;
+        let older = self.default_conf.then(|| shipped::for_plugins(&self.bin_dir).1).flatten();
+        if let Some(told) = older {
+            console.line(format_args!("{}: note: {told}", path.display()))?;
+        }
         if outcome == Outcome::Kept {
             // Asked for explicitly, it is missing; the default is only a default.
             return Ok(if self.default_conf { Status::Fine } else { Status::Failed });

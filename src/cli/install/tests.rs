@@ -191,6 +191,29 @@ fn it_says_which_configuration_counts_and_what_is_missing() {
 }
 
 #[test]
+fn the_default_offers_what_portmap_speaks() {
+    for (spoken, offered, single) in [
+        (r#"["0.4.0","1.0.0","1.1.0"]"#, r#"["1.0.0", "1.1.0"]"#, "1.0.0"),
+        (r#"["0.3.1","0.4.0","1.0.0"]"#, r#"["1.0.0"]"#, "1.0.0"),
+        (r#"["0.3.1","0.4.0"]"#, r#"["0.4.0"]"#, "0.4.0"),
+    ] {
+        let machine = Machine::new("portmap");
+        let text = format!("#!/bin/sh\necho '{{\"supportedVersions\":{spoken}}}'\n");
+        let portmap = machine.write("/opt/cni/bin/portmap", &text);
+        fs::set_permissions(&portmap, fs::Permissions::from_mode(0o755)).unwrap();
+        let (code, out, err) = machine.install(&[]);
+        assert_eq!((code, err.as_str()), (0, ""), "{out}");
+        let conf = String::from_utf8(machine.read(CONFLIST)).unwrap();
+        assert!(conf.contains(&format!(r#""cniVersions": {offered}"#)), "{conf}");
+        assert!(conf.contains(&format!(r#""cniVersion": "{single}""#)), "{conf}");
+        assert_eq!(conf == DEFAULT.1, !out.contains("neither GC nor STATUS"), "{out}");
+        assert!(!out.contains("error"), "{out}");
+        let (_, again, _) = machine.install(&[]);
+        assert!(again.contains("10-manx.conflist: unchanged"), "{again}");
+    }
+}
+
+#[test]
 fn under_calicos_name_it_takes_over_calicos_configuration() {
     let machine = Machine::new("calico");
     machine.write("/opt/cni/bin/calico", "not ours");

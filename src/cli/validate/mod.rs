@@ -24,6 +24,7 @@ use super::{
 };
 pub(super) use finding::{Finding, Severity};
 pub(super) use list::{Linted, lint};
+pub(super) use versions::versions;
 
 use crate::{
     net::Socket,

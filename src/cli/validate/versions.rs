@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{Node, finding::Findings};
 use crate::{
-    cni::{Args, Command, Delegate, Environment, Version, json::field},
+    cni::{Args, Command, Delegate, Environment, Error, Version, json::field},
     state::{file::PROGRAM_BYTES_MAX, read},
 };
 
@@ -38,7 +38,8 @@ pub(super) fn compare(
                 common.retain(|version| versions.contains(version));
                 spoken.push((plugin, versions));
             }
-            Err(problem) => {
+            Err(error) => {
+                let problem = format!("nothing tells which CNI versions it speaks: {}", error.msg);
                 let fix = format!("install {} anew", plugin.binary.display());
                 findings.warning(at, problem, fix);
             }
@@ -92,7 +93,10 @@ fn offered(object: &Map<String, Value>) -> Vec<(&'static str, Version)> {
 }
 
 /// What a plugin speaks, of the versions that exist.
-fn versions(plugin: &Delegate, path: &[PathBuf]) -> Result<Vec<Version>, String> {
+///
+/// # Errors
+/// If it cannot be run, or does not tell.
+pub(crate) fn versions(plugin: &Delegate, path: &[PathBuf]) -> Result<Vec<Version>, Error> {
     if is_this_program(&plugin.binary) {
         return Ok(Version::ALL.to_vec());
     }
@@ -105,10 +109,8 @@ fn versions(plugin: &Delegate, path: &[PathBuf]) -> Result<Vec<Version>, String>
         args: Args::default(),
         netns_override: false,
     };
-    match plugin.versions(&environment, LIMIT) {
-        Ok(texts) => Ok(texts.iter().filter_map(|text| Version::parse(text).ok()).collect()),
-        Err(error) => Err(format!("nothing tells which CNI versions it speaks: {}", error.msg)),
-    }
+    let texts = plugin.versions(&environment, LIMIT)?;
+    Ok(texts.iter().filter_map(|text| Version::parse(text).ok()).collect())
 }
 
 /// Whether a file is this program, or a copy of it.
