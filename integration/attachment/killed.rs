@@ -93,3 +93,62 @@ fn del_releases_what_a_delegate_allocated_while_the_plugin_was_killed() {
         assert!(eventually(DEADLINE, || network.remains() == before), "{:?}", network.remains());
     }
 }
+
+/// Names of files that are being written, anywhere below the node's directory.
+fn temporary(network: &Network) -> Vec<String> {
+    let mut pending = vec![network.host().scratch().path().to_owned()];
+    let mut found = Vec::new();
+    while let Some(directory) = pending.pop() {
+        for file in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let name = file.file_name().to_string_lossy().into_owned();
+            let of_a_process = name.strip_prefix('.').and_then(|name| name.split('.').next());
+            let written = of_a_process.is_some_and(|id| id.parse::<u32>().is_ok());
+            found.extend((written || name.starts_with(".manx-")).then(|| name.clone()));
+            pending.extend(file.file_type().is_ok_and(|kind| kind.is_dir()).then(|| file.path()));
+        }
+    }
+    found
+}
+
+/// ADD, DEL and GC, each killed at each call by which it changes something: a later DEL
+/// and GC leave neither an attachment nor a file that was being written.
+#[test]
+fn no_kill_leaves_a_temporary_file_behind_the_next_collection() {
+    let calls = "write,rename,renameat,renameat2,link,linkat,unlink,unlinkat,symlink,symlinkat";
+    let network = Network::new();
+    let leases = network.host().scratch().dir("leases").display().to_string();
+    let ranges = serde_json::json!([[{"subnet": "10.1.0.0/24"}]]);
+    let ipam = serde_json::json!({"type": "manx-ipam", "dataDir": leases, "ranges": ranges});
+    let network = network.ipam(ipam);
+    let mortal = network.clone().wrapped(&format!(
+        "exec strace -qq -o /dev/null -e trace={calls} \
+         -e \"inject={calls}:signal=KILL:when=$KILL_AT\" \"$MANX\""
+    ));
+    network.add(&Pod::new("first")).ok();
+    network.gc(&[]).ok();
+    let before = network.remains();
+    for verb in ["ADD", "DEL", "GC"] {
+        let mut deaths = 0;
+        for at in 1..=60 {
+            let pod = Pod::new("a");
+            if verb != "ADD" {
+                network.add(&pod).ok();
+            }
+            let mortal = mortal.clone().env("KILL_AT", &at.to_string());
+            let reply = match verb {
+                "GC" => mortal.gc(&[]),
+                verb => mortal.call(verb).pod(&pod).run(),
+            };
+            assert!([0, KILLED].contains(&reply.status), "{verb} {at}: {reply:?}");
+            network.del(&pod).ok();
+            network.gc(&[]).ok();
+            assert_eq!(network.remains(), before, "{verb} killed at {at}");
+            assert_eq!(temporary(&network), [""; 0], "{verb} killed at {at}");
+            if reply.succeeded() {
+                break;
+            }
+            deaths += 1;
+        }
+        assert!(deaths >= 3, "{verb}: only {deaths} deaths: is strace at work?");
+    }
+}

@@ -202,3 +202,90 @@ fn a_link_for_a_lock_is_told_with_what_to_do() {
     assert!(text(&error["details"]).contains("symbolic link"), "{error}");
     assert!(text(&error["msg"]).contains("store of leases"), "{error}");
 }
+
+/// An operator's link makes two names of one store, before or after there are leases.
+#[test]
+fn two_networks_of_one_store_do_not_collect_each_others_leases() {
+    let one = built_in();
+    let two = one.clone().with("name", json!("two"));
+    let leases = one.host().scratch().path().join("leases");
+    let (first, second) = (Pod::new("a"), Pod::new("b"));
+    let addresses = [text(&one.add(&first).ok()["ips"][0]["address"]), {
+        symlink(leases.join("net"), leases.join("two")).unwrap();
+        text(&two.add(&second).ok()["ips"][0]["address"])
+    }];
+    assert_eq!(addresses, ["10.1.0.2/32", "10.1.0.3/32"]);
+    let notes = fs::read_dir(one.root("run/manx/.leases")).unwrap().count();
+    assert_eq!(notes, 1, "one store has one directory of notes");
+    // Without their links nothing but the journal tells whose they are.
+    for name in one.host().links().iter().filter(|name| name.starts_with("cali")) {
+        one.host().command("ip", &["link", "del", name]).ok();
+    }
+    one.gc(&[&first]).ok();
+    assert_eq!(one.leases(), ["10.1.0.2", "10.1.0.3"]);
+    two.gc(&[]).ok();
+    assert_eq!(one.leases(), ["10.1.0.2"]);
+    one.gc(&[]).ok();
+    assert!(one.leases().is_empty());
+}
+
+#[test]
+fn ids_and_names_of_any_length_work_whole_or_are_refused_before_anything() {
+    let network = built_in();
+    let before = network.remains();
+    for length in [200, 255, 256, 4000, 4096, 100_000] {
+        let pod = Pod { id: "x".repeat(length), ..Pod::new("x") };
+        let result = network.add(&pod).ok();
+        network.check(&pod, &result).ok();
+        network.gc(&[&pod]).ok();
+        assert_eq!(network.leases().len(), 1, "{length}");
+        network.del(&pod).ok();
+        assert_eq!(network.remains(), before, "{length}");
+        network.add(&pod).ok();
+        network.gc(&[]).ok();
+        assert_eq!(network.remains(), before, "{length}");
+    }
+    for length in [250, 251, 255, 256, 300] {
+        let named = network.clone().with("name", json!("n".repeat(length)));
+        let pod = Pod::new("a");
+        let added = named.with("ipMasq", json!(true)).add(&pod);
+        let named = network.clone().with("name", json!("n".repeat(length)));
+        assert_eq!(added.succeeded(), length < 256, "{added:?}");
+        assert!(added.succeeded() || added.code() == Some(7), "{added:?}");
+        assert_eq!(named.status().succeeded(), length < 256);
+        named.del(&pod).ok();
+        named.gc(&[]).ok();
+        assert!(pod.netns.links().is_empty(), "{length}");
+        assert!(!named.root("run/manx").join("n".repeat(length)).exists(), "{length}");
+    }
+}
+
+/// Few open files, little memory: an error that says so, or success; DEL ends it.
+#[test]
+fn a_runtimes_limits_cost_an_error_and_leave_nothing() {
+    let network = built_in();
+    let before = network.remains();
+    network.add(&Pod::new("first")).ok();
+    network.gc(&[]).ok();
+    let files = (4..16).map(|count| format!("ulimit -n {count}"));
+    let sizes = (1..14).map(|step| format!("ulimit -v {}", 3000 + step * 500));
+    let (mut failed, mut succeeded) = (0, 0);
+    for limit in files.chain(sizes) {
+        let limited = network.clone().wrapped(&format!("{limit}; exec \"$MANX\""));
+        let pod = Pod::new("a");
+        let reply = limited.add(&pod);
+        // What cannot even be loaded is killed by the kernel or the loader.
+        let loaded = !reply.stdout.is_empty() || reply.succeeded();
+        if loaded {
+            assert!(reply.status < 2 && reply.json.is_some(), "{limit}: {reply:?}");
+            assert_ne!(reply.code(), Some(199), "{limit}: {reply:?}");
+        } else {
+            assert!(reply.stderr.contains("loading") || reply.status >= 126, "{limit}: {reply:?}");
+        }
+        failed += u32::from(!reply.succeeded());
+        succeeded += u32::from(reply.succeeded());
+        network.del(&pod).ok();
+        assert_eq!(network.remains(), before, "{limit}");
+    }
+    assert!(failed > 3 && succeeded > 3, "{failed} {succeeded}");
+}

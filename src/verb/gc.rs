@@ -335,11 +335,17 @@ impl Ground<'_> {
         verdict: &dyn Fn(&Candidate<'_>) -> Option<&'static str>,
     ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
         let (mut collected, mut errors) = (Vec::new(), Vec::new());
+        let beside = pool.lock_beside().inspect_err(|error| {
+            let directory = pool.directory().display();
+            log::warn!("leases in {directory} stay, another network has them as well: {error}");
+        });
+        let Ok((_locks, beside)) = beside else { return Ok((collected, errors)) };
         let store = pool.open()?;
         let failed = |what: &str, error| file(what, pool.directory(), &error);
         let shared = pool.is_shared();
         for lease in store.leases() {
-            if self.attached(&lease, entries, links) {
+            let has = |entry: &Entry| lease.owner.is(&entry.container_id, &entry.ifname);
+            if self.attached(&lease, entries, links) || beside.iter().any(has) {
                 continue;
             }
             // Whose links we do not know may be alive without a route.

@@ -145,7 +145,8 @@ pub fn audit(
     let _lock = lock::exclusive(journal.directory())
         .map_err(|error| file("lock the network", journal.directory(), &error))?;
     let leases = store::leases(pool.directory());
-    let attachments = Attachments::read(&config.name, &journal)?;
+    let mut attachments = Attachments::read(&config.name, &journal)?;
+    attachments.beside = pool.attachments_beside();
     let in_range = |address| sets.iter().any(|set| set.range_of(address).is_some());
     // Of another plugin's links nothing tells whether they are alive.
     let shared = pool.is_shared() || !PLUGIN_TYPES.contains(&config.plugin_type.as_str());
@@ -172,6 +173,8 @@ pub fn audit(
 struct Attachments<'a> {
     network: &'a str,
     entries: Vec<Entry>,
+    /// Those of other networks that have the same store.
+    beside: Vec<Entry>,
     aliases: BTreeSet<String>,
     host: Socket,
 }
@@ -182,7 +185,7 @@ impl<'a> Attachments<'a> {
         let links = link::all(&mut host).map_err(kernel)?;
         let aliases = links.into_iter().filter_map(|link| link.alias);
         let aliases = aliases.filter(|alias| is_marked(Some(alias))).collect();
-        Ok(Self { network, entries: journal.entries(), aliases, host })
+        Ok(Self { network, entries: journal.entries(), beside: Vec::new(), aliases, host })
     }
 
     fn compare(
@@ -224,7 +227,9 @@ impl<'a> Attachments<'a> {
 
     fn has(&self, owner: &Owner) -> bool {
         let aliases = self.aliases.iter().map(String::as_str);
+        let beside = |entry: &Entry| owner.is(&entry.container_id, &entry.ifname);
         has_attachment(self.network, owner, &self.entries, aliases)
+            || self.beside.iter().any(beside)
     }
 }
 

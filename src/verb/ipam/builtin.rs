@@ -225,7 +225,11 @@ pub(in crate::verb) fn gc(call: &Call) -> Result<usize, Error> {
     let store = pool.open()?;
     let failed = |error| file("release a lease", pool.directory(), &error);
     let mut released = 0;
+    let beside = pool.attachments_beside();
     for lease in store.leases() {
+        if beside.iter().any(|entry| lease.owner.is(&entry.container_id, &entry.ifname)) {
+            continue;
+        }
         if !valid.iter().any(|(container_id, ifname)| lease.owner.is(container_id, ifname)) {
             store.release_lease(&lease).map_err(failed)?;
             released += 1;

@@ -5,6 +5,7 @@ pub(super) mod audit;
 mod builtin;
 mod draw;
 mod holder;
+mod neighbour;
 pub(super) mod placeholder;
 pub(super) mod plugin;
 mod pool;

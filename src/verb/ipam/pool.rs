@@ -47,6 +47,11 @@ impl<'a> Pool<'a> {
         &self.directory
     }
 
+    /// Where state lies.
+    pub(super) fn root(&self) -> &Root {
+        self.root
+    }
+
     /// The network.
     pub(super) fn network(&self) -> &str {
         self.network
@@ -125,7 +130,8 @@ impl<'a> Pool<'a> {
         let mut host = Socket::open().map_err(kernel)?;
         let links = link::all(&mut host).map_err(kernel)?;
         let aliases: Vec<String> = links.into_iter().filter_map(|link| link.alias).collect();
-        let entries = Journal::new(self.root, self.network).entries();
+        let mut entries = Journal::new(self.root, self.network).entries();
+        entries.extend(self.attachments_beside());
         let mut problem = None;
         leases.retain(|lease| {
             let routed = liveness::is_routed(&mut host, lease.address).unwrap_or_else(|error| {
