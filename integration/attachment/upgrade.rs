@@ -65,7 +65,7 @@ fn lost(client: &Netns, addresses: &[String], work: impl FnOnce()) -> Vec<String
             .iter()
             .map(|address| {
                 scope.spawn(move || {
-                    let args = ["-n", "-q", "-i", "0.01", "-c", "500", "-W", "3", address];
+                    let args = ["-n", "-q", "-i", "0.01", "-c", "500", "-W", "30", address];
                     client.command("ping", &args)
                 })
             })

@@ -3,11 +3,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::enclosure::collect_plugins;
 use crate::enclosure::remains::Network;
+use crate::enclosure::{collect_plugins, output};
 use crate::runtime::{PodSpec, Release, Runtime};
 use crate::several::conflist;
 use crate::story::{Places, nothing_is_left};
@@ -25,9 +26,13 @@ fn start(places: &Places, mut conflist: Value) -> Runtime {
     Runtime::start(Release::Newest, directory, plugins, &[conflist], state)
 }
 
+fn log_file(places: &Places) -> String {
+    format!("{}{LOG}", places.state.display())
+}
+
 /// What manx has logged that is no matter of course.
 fn warnings(places: &Places) -> Vec<String> {
-    let log = fs::read_to_string(format!("{}{LOG}", places.state.display())).unwrap_or_default();
+    let log = fs::read_to_string(log_file(places)).unwrap_or_default();
     let bad = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ");
     log.lines().filter(bad).map(str::to_owned).collect()
 }
@@ -58,6 +63,7 @@ pub(crate) fn full_pool() {
     for pod in &pods {
         runtime.remove(pod);
     }
+    fs::remove_file(log_file(&places)).expect("manx has logged");
     nothing_is_left(&before, &places, &words.each_ref().map(String::as_str));
 }
 
@@ -70,6 +76,15 @@ pub(crate) fn missing_peers_file() {
     fs::create_dir_all(places.state.join("etc/manx")).expect("a directory for the peers file");
     let mut conflist = conflist(0, &places.leases);
     conflist["plugins"][0]["peersFile"] = json!("/etc/manx/peers.json");
+    for uplink in [
+        "link add uplink type veth peer name wire",
+        "link set wire up",
+        "link set uplink up",
+        "address add 198.51.100.1/24 dev uplink",
+        "address add 2001:db8::1/64 dev uplink nodad",
+    ] {
+        output(Command::new("ip").args(uplink.split(' ')));
+    }
     let runtime = start(&places, conflist);
     for _ in 0..POLLS {
         assert!(!runtime.network_ready(), "{}", runtime.log());
@@ -79,7 +94,7 @@ pub(crate) fn missing_peers_file() {
     assert_eq!((told.len(), of_file), (1, 1), "{told:#?}");
     let nodes = json!([{
         "name": "node-a",
-        "addresses": [crate::enclosure::NODE_ADDRESS.to_string()],
+        "addresses": ["198.51.100.1", "2001:db8::1"],
         "podCIDRs": ["10.90.0.0/24", "fd00:90::/64"],
     }]);
     fs::write(&file, json!({"self": "node-a", "nodes": nodes}).to_string()).expect("a peers file");
