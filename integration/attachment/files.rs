@@ -160,6 +160,25 @@ fn status_sees_that_the_state_cannot_be_written() {
     assert!(text(&error["msg"]).contains("Read-only file system"), "{error}");
 }
 
+/// An ADD would fail at its first lease, or at its note.
+#[test]
+fn status_sees_that_a_file_system_is_full() {
+    let network = Network::new();
+    let leases = network.host().scratch().dir("leases");
+    let ranges = json!([[{"subnet": "10.1.0.0/24"}]]);
+    let network = network.ipam(json!({"type": "manx-ipam", "dataDir": leases, "ranges": ranges}));
+    network.status().ok();
+    for full in [leases, network.root("run/manx")] {
+        let script = "exec unshare -m sh -c 'mount -t tmpfs -o size=64k tmpfs \"$DIRECTORY\" \
+                      && cat /dev/zero >\"$DIRECTORY/.filler\" 2>/dev/null; exec \"$MANX\"'";
+        let directory = full.display().to_string();
+        let error = network.clone().wrapped(script).env("DIRECTORY", &directory).status().error();
+        assert_eq!(error["code"], 50, "{error}");
+        assert!(text(&error["msg"]).contains(&directory), "{error}");
+        assert!(text(&error["msg"]).contains("No space left"), "{error}");
+    }
+}
+
 #[test]
 fn r74_arguments_that_no_delegate_reads_keep_no_verb_from_its_end() {
     let network = Network::new();

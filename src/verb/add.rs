@@ -9,12 +9,12 @@ use nix::errno::Errno;
 use super::{
     Call, Emit,
     fabric::{self, Care, Stamp},
-    facts, file, gc,
+    facts, file,
     ipam::{self, Lease, Refused},
     kernel, masquerade,
     ownership::{self, Claim},
     pod_side::{self, Made},
-    pools,
+    pools, reclaim,
     sandbox::{self, Sandbox},
     usable::Usable,
 };
@@ -69,7 +69,7 @@ pub(super) fn add(call: &Call, emit: Emit<'_>) -> Result<String, Error> {
     match attempt(call, emit) {
         Err(Refused { error, by_lease: true }) => {
             // No lock is held any more: a collection waits for all ADDs.
-            match gc::reclaim(call) {
+            match reclaim::reclaim(call) {
                 Ok(0) => return Err(error),
                 Ok(count) => log::warn!("{count} dead attachments collected: {error}"),
                 Err(problem) => {

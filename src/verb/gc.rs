@@ -23,7 +23,7 @@ use super::{
     masquerade, pod_side,
 };
 use crate::{
-    cni::{Args, Command, Environment, Error, ValidAttachments},
+    cni::{Args, Code, Command, Environment, Error, ValidAttachments},
     ipam::Lease,
     net::{
         Socket,
@@ -39,8 +39,6 @@ use crate::{
 
 /// How long releasing one address may take.
 const RELEASE_LIMIT: Duration = Duration::from_secs(60);
-/// How long an ADD without an address waits for the others that are under way.
-const RECLAIM_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a collection removed, or would remove.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -136,38 +134,6 @@ pub fn collect_dead(
     })
 }
 
-/// Takes back the leases of this network's attachments that are noted and dead,
-/// for an ADD that finds none; returns how many attachments that were. Leases that
-/// nobody noted may be another plugin's.
-///
-/// # Errors
-/// Of the kernel's answers and of the store.
-pub(super) fn reclaim(call: &Call) -> Result<usize, Error> {
-    let journal = call.journal();
-    let lock = match lock::exclusive_within(journal.directory(), RECLAIM_LIMIT) {
-        Ok(lock) => lock,
-        Err(error) => {
-            log::warn!("dead attachments are not looked for: {error}");
-            return Ok(0);
-        }
-    };
-    let mut host = Socket::open().map_err(kernel)?;
-    let links = link::all(&mut host).map_err(kernel)?;
-    let mut count = 0;
-    for entry in journal.entries() {
-        // A DEL that is at it has its lock.
-        let free = lock.attachment(&entry.container_id, &entry.ifname, Duration::ZERO).is_ok();
-        if free && ipam::stored(&entry) && liveness::of(&mut host, &entry, &links)?.is_gone() {
-            pod_side::forget_noted(&entry)?;
-            ipam::release_stored(&call.root, &entry)?;
-            let forgotten = journal.remove(&entry.container_id, &entry.ifname);
-            forgotten.map_err(|error| file("remove the entry", journal.directory(), &error))?;
-            count += 1;
-        }
-    }
-    Ok(count)
-}
-
 fn locking(journal: &Journal, error: &io::Error) -> Error {
     file("lock the network", journal.directory(), error)
 }
@@ -229,9 +195,7 @@ impl Ground<'_> {
             let (delegated, failed) = self.remove(&mut host, &journal, &doomed);
             errors.extend(failed);
             if !delegated.is_empty() {
-                let forget = |entry| self.forget(&journal, entry).err();
-                let failed =
-                    lock.yielded(|| delegated.iter().filter_map(forget).collect::<Vec<_>>());
+                let failed = lock.yielded(|| self.forget_all(&journal, &delegated));
                 errors.extend(failed.map_err(|error| locking(&journal, &error))?);
                 links = link::all(&mut host).map_err(kernel)?;
             }
@@ -449,6 +413,22 @@ impl Ground<'_> {
             host_link: link.map(|link| link.name.clone()),
             reason,
         }
+    }
+
+    /// Asks the IPAM plugins; one that hung is not asked again.
+    fn forget_all(&self, journal: &Journal, entries: &[Entry]) -> Vec<Error> {
+        let (mut hung, mut errors) = (HashSet::new(), Vec::new());
+        for entry in entries {
+            let kind = entry.ipam.get("type").map(Value::to_string);
+            if hung.contains(&kind) {
+                continue;
+            }
+            if let Err(error) = self.forget(journal, entry) {
+                hung.extend((error.code == Code::TRY_AGAIN).then_some(kind));
+                errors.push(error);
+            }
+        }
+        errors
     }
 
     /// Gives back the address, then forgets the attachment, unless another ADD has

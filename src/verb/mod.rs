@@ -19,6 +19,7 @@ mod masquerade;
 mod ownership;
 mod pod_side;
 mod pools;
+mod reclaim;
 pub mod repair;
 mod sandbox;
 mod status;
