@@ -184,3 +184,18 @@ fn no_file_is_too_long() {
         assert!(lines <= LINES_MAX, "{path} has {lines} lines: give its subjects files");
     }
 }
+
+/// What lies at a path may be a pipe or have no end: state/ has the function that knows.
+#[test]
+fn files_are_read_by_one_function() {
+    for source in sources() {
+        let path = source.path.display().to_string();
+        if source.module == "state" || path.contains("/tests") {
+            continue;
+        }
+        let code = source.code.split("#[cfg(test)]").next().unwrap();
+        for call in ["fs::read(", "fs::read_to_string(", "create_dir_all("] {
+            assert!(!code.contains(call), "{path} calls {call}…): state/file.rs has its like");
+        }
+    }
+}

@@ -2,13 +2,16 @@
 //! a kubelet and a runtime ask for the status, which is every few hundred
 //! milliseconds while something is wrong.
 
-use std::{fs, io, path::PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use log::Level;
 use sha1_smol::Sha1;
 
 use super::Error;
-use crate::state::{Root, directory, replace};
+use crate::state::{Root, directory, file::TEXT_BYTES_MAX, read_own, replace};
 
 /// Logs what STATUS found, as far as it is news. `subject` says of whom.
 pub(super) fn tell(root: &Root, subject: &str, found: &Result<Vec<String>, Error>) {
@@ -38,8 +41,8 @@ fn path(root: &Root, subject: &str) -> PathBuf {
     root.runtime().join(".told").join(format!(".{}", Sha1::from(subject).digest()))
 }
 
-fn read(path: &PathBuf) -> Vec<String> {
-    let bytes = fs::read(path).unwrap_or_default();
+fn read(path: &Path) -> Vec<String> {
+    let bytes = read_own(path, TEXT_BYTES_MAX).unwrap_or_default();
     serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
