@@ -124,7 +124,6 @@ fn a_parameter_of_the_node_that_does_not_hold_is_named() {
         ("ipv6/conf/all/forwarding", "0"),
         ("ipv4/conf/LINK/forwarding", "0"),
         ("ipv4/conf/LINK/proxy_arp", "0"),
-        ("ipv4/conf/LINK/route_localnet", "0"),
         ("ipv6/conf/LINK/forwarding", "0"),
     ] {
         Attached::fails_with(&[key], |attached| {

@@ -15,7 +15,8 @@ fn the_host_link_has_calicos_parameters() {
     let pod = Pod::new("a");
     let link = host_link(&network.add(&pod).ok());
     for (key, value) in [
-        ("ipv4/conf/LINK/route_localnet", "1"),
+        ("ipv4/conf/LINK/route_localnet", "0"),
+        ("ipv4/conf/LINK/accept_redirects", "0"),
         ("ipv4/neigh/LINK/proxy_delay", "0"),
         ("ipv4/conf/LINK/proxy_arp", "1"),
         ("ipv4/conf/LINK/arp_announce", "2"),

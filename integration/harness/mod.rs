@@ -22,6 +22,7 @@
 
 mod host;
 mod netns;
+pub mod packet;
 mod plugin;
 mod process;
 mod scratch;

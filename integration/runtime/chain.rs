@@ -19,8 +19,17 @@ struct Chain {
 
 impl Chain {
     fn new(before: &[Value], behind: &[Value], capabilities: Value) -> Self {
+        Self::masquerading(before, behind, capabilities, false)
+    }
+
+    fn masquerading(
+        before: &[Value],
+        behind: &[Value],
+        capabilities: Value,
+        masquerade: bool,
+    ) -> Self {
         let (host, outside) = Host::with_uplink();
-        let ours = json!({"type": "manx", "capabilities": {"mac": true},
+        let ours = json!({"type": "manx", "capabilities": {"mac": true}, "ipMasq": masquerade,
                           "ipam": host_local(&host, &["10.1.0.0/24"])});
         let plugins = [before, &[ours], behind].concat();
         let conf = json!({"cniVersion": "1.1.0", "name": NETWORK, "plugins": plugins});
@@ -44,7 +53,7 @@ impl Chain {
         assert_clean(&self.host);
         assert_eq!(self.pod.links(), [""; 0]);
         let rules = self.host.command("nft", &["list", "ruleset"]).ok();
-        assert!(!rules.contains("10.1.0."), "left behind: {rules}");
+        assert!(!rules.contains("10.1.0.2"), "left behind: {rules}");
         self.runtime.run("del", &self.pod).ok();
     }
 
@@ -72,6 +81,17 @@ fn greeting(chain: &Chain) -> String {
     stream.read_to_string(&mut said).unwrap();
     greeter.join().unwrap();
     said
+}
+
+/// Where a port of the node is asked for, and by whom.
+fn ways<'a>(chain: &'a Chain, other: &'a Netns) -> [(&'static str, &'a Netns, &'static str); 5] {
+    [
+        ("from outside", &chain.outside, "192.0.2.11:8080"),
+        ("from the node", &chain.host, "192.0.2.11:8080"),
+        ("from the node by its loopback", &chain.host, "127.0.0.1:8080"),
+        ("from another pod", other, "192.0.2.11:8080"),
+        ("from the pod itself", &chain.pod, "192.0.2.11:8080"),
+    ]
 }
 
 fn port_mapping() -> Value {
@@ -102,6 +122,36 @@ fn portmap_behind_us_opens_a_port_of_the_node() {
         let chain = Chain::new(&[], &[portmap(backend)], port_mapping());
         chain.start();
         assert_eq!(greeting(&chain), "hello", "{backend}");
+        chain.stop();
+    }
+}
+
+/// Behind the check of sources and the rules about the node's loopback, of which
+/// portmap opens the link that it needs.
+#[test]
+fn a_port_of_the_node_is_reached_in_all_five_ways() {
+    for (backend, masquerade) in [("iptables", true), ("iptables", false), ("nftables", false)] {
+        let chain = Chain::masquerading(&[], &[portmap(backend)], port_mapping(), masquerade);
+        chain.host.command("ip", &["link", "set", "lo", "up"]).ok();
+        chain.start();
+        let other = Netns::new();
+        let second = Cnitool::new(&chain.host);
+        second.add(&other);
+        let listener = chain.pod.enter(|| TcpListener::bind("0.0.0.0:80").unwrap());
+        for (told, from, address) in ways(&chain, &other) {
+            let address = address.parse().unwrap();
+            let connected =
+                from.enter(|| TcpStream::connect_timeout(&address, DEADLINE)).unwrap_or_else(
+                    |error| panic!("{backend}, masquerade {masquerade}, {told}: {error}"),
+                );
+            let (mut accepted, _) = listener.accept().unwrap();
+            std::io::Write::write_all(&mut accepted, b"hello").unwrap();
+            drop(accepted);
+            let mut said = String::new();
+            (&connected).read_to_string(&mut said).unwrap();
+            assert_eq!(said, "hello", "{told}");
+        }
+        second.run("del", &other).ok();
         chain.stop();
     }
 }

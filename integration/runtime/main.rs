@@ -15,6 +15,7 @@ mod chain;
 mod cnitool;
 mod collection;
 mod delegation;
+mod guard;
 mod logs;
 mod masquerade;
 mod node;

@@ -60,7 +60,7 @@ fn the_outside_sees_the_node() {
 fn without_masquerade_the_outside_sees_the_pod() {
     let scene = Scene::new(&json!({}));
     assert_eq!(scene.seen_outside(), ips(POD));
-    assert_eq!(scene.table(), "");
+    assert!(!scene.table().contains("masquerade"), "{}", scene.table());
 }
 
 #[test]
@@ -93,6 +93,29 @@ fn a_pod_of_another_network_sees_the_pod() {
     scene.outside.command("ip", &route).ok();
     let outside = seen(&other.netns, &scene.outside, OUTSIDE[0]);
     assert_eq!(outside, Some("10.7.0.9".parse().unwrap()), "it did not ask to be masqueraded");
+}
+
+/// A cloud's services at link-local addresses answer the node alone. The pods'
+/// next hop is none of them, and a group is no service.
+#[test]
+fn link_local_services_see_the_node() {
+    let scene = Scene::new(&json!({"ipMasq": true}));
+    for service in ["169.254.169.254", "169.254.170.2", "169.254.0.9"] {
+        scene.outside.command("ip", &["address", "add", service, "dev", "lo"]).ok();
+        scene.outside.command("ip", &["link", "set", "lo", "up"]).ok();
+        let by_node = seen(&scene.pod.netns, &scene.outside, service);
+        assert_eq!(by_node, ips(NODE)[0], "{service}");
+    }
+    let never = |table: String| {
+        let set = table.split_once("set never4").expect("the set").1;
+        set.split_once('}').unwrap().0.to_owned()
+    };
+    let usual = never(scene.table());
+    assert!(usual.contains("169.254.1.1,") && usual.contains("224.0.0.0/4"), "{usual}");
+    assert!(scene.table().contains("fe80::/10"), "{}", scene.table());
+    let own = Scene::new(&json!({"ipMasq": true, "gateway": "169.254.169.1"}));
+    let other = never(own.table());
+    assert!(other.contains("169.254.169.1,") && !other.contains("169.254.1.1,"), "{other}");
 }
 
 #[test]

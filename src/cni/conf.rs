@@ -110,6 +110,8 @@ pub struct Config {
     pub masquerade: bool,
     /// `nonMasqueradeCIDRs`, `clusterCIDRs` and the ranges of the IPAM section.
     pub never_masqueraded: Vec<IpNetwork>,
+    /// `sourceCheck`.
+    pub source_check: bool,
     /// `hostPrefix`.
     pub host_prefix: String,
     /// `queues`.
@@ -237,6 +239,7 @@ impl Config {
             gateway: gateway(&mut fields),
             masquerade: fields.boolean(&["ipMasq"]).unwrap_or(false),
             never_masqueraded: never,
+            source_check: fields.boolean(&["sourceCheck"]).unwrap_or(true),
             host_prefix: host_prefix(&mut fields),
             queues: queues(&mut fields),
             allow_ip_forwarding: fields

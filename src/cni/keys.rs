@@ -13,6 +13,7 @@ pub const KNOWN: &[&str] = &[
     "mtuMode",
     "gateway",
     "ipMasq",
+    "sourceCheck",
     "nonMasqueradeCIDRs",
     "clusterCIDRs",
     "hostPrefix",

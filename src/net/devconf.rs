@@ -26,11 +26,11 @@ pub enum Devconf {
     Forwarding(bool),
     /// The link answers for every address that is reached through another one.
     ProxyArp(bool),
-    /// 127.0.0.0/8 may come in and go out by the link.
-    RouteLocalnet(bool),
     /// Whose address is named when a neighbour is asked for: with 2, one that the
     /// neighbour may answer, whatever the packet's source is.
     ArpAnnounce(u8),
+    /// What a router on the link says of better next hops is believed.
+    AcceptRedirects(bool),
     /// The longest time for which such an answer is put off, in milliseconds.
     ProxyDelay(u64),
 }
@@ -43,9 +43,10 @@ impl Devconf {
         match self {
             Self::Forwarding(on) => Sysctl::new(conf("forwarding"), u8::from(on)),
             Self::ProxyArp(on) => Sysctl::new(conf("proxy_arp"), u8::from(on)),
-            Self::RouteLocalnet(on) => Sysctl::new(conf("route_localnet"), u8::from(on)),
             // Links of manx 0.1 have it not, and serve all the same.
             Self::ArpAnnounce(level) => Sysctl::optional(conf("arp_announce"), level),
+            // Links of an earlier version have it as it was: no packet gets so far.
+            Self::AcceptRedirects(on) => Sysctl::optional(conf("accept_redirects"), u8::from(on)),
             Self::ProxyDelay(delay) => {
                 Sysctl::optional(format!("net/ipv4/neigh/{link}/proxy_delay"), delay / 10)
             }
@@ -59,7 +60,7 @@ impl Devconf {
             Self::Forwarding(on) => Some((1, on.into())),
             Self::ProxyArp(on) => Some((3, on.into())),
             Self::ArpAnnounce(level) => Some((18, level.into())),
-            Self::RouteLocalnet(on) => Some((26, on.into())),
+            Self::AcceptRedirects(on) => Some((4, on.into())),
             Self::ProxyDelay(_) => None,
         }
     }
@@ -112,7 +113,7 @@ mod tests {
         let wanted = [
             Devconf::ProxyDelay(0),
             Devconf::ProxyArp(true),
-            Devconf::RouteLocalnet(true),
+            Devconf::AcceptRedirects(true),
             Devconf::Forwarding(false),
         ];
         let Some(AfSpecUnspec::Other(inet)) = attribute(&wanted) else { panic!("no attribute") };
@@ -125,7 +126,7 @@ mod tests {
         let [one, nothing] = [1, 0].map(|value: u32| {
             if cfg!(target_endian = "little") { low_first(value) } else { [0, value as u16] }
         });
-        let expected = [&[28, 1], &[8, 3][..], &one, &[8, 26], &one, &[8, 1], &nothing].concat();
+        let expected = [&[28, 1], &[8, 3][..], &one, &[8, 4], &one, &[8, 1], &nothing].concat();
         assert_eq!(value, expected);
         assert_eq!(attribute(&[Devconf::ProxyDelay(0)]), None);
     }
@@ -135,8 +136,8 @@ mod tests {
         for (parameter, file) in [
             (Devconf::Forwarding(true), "net/ipv4/conf/a.b/forwarding=1"),
             (Devconf::ProxyArp(false), "net/ipv4/conf/a.b/proxy_arp=0"),
-            (Devconf::RouteLocalnet(true), "net/ipv4/conf/a.b/route_localnet=1"),
             (Devconf::ArpAnnounce(2), "net/ipv4/conf/a.b/arp_announce=2"),
+            (Devconf::AcceptRedirects(false), "net/ipv4/conf/a.b/accept_redirects=0"),
             (Devconf::ProxyDelay(800), "net/ipv4/neigh/a.b/proxy_delay=80"),
         ] {
             assert_eq!(parameter.sysctl("a.b").to_string(), file);

@@ -25,6 +25,7 @@ pub(super) const NFT_MSG_NEWSET: u16 = SUBSYSTEM | 9;
 pub(super) const NFT_MSG_GETSET: u16 = SUBSYSTEM | 10;
 pub(super) const NFT_MSG_NEWSETELEM: u16 = SUBSYSTEM | 12;
 pub(super) const NFT_MSG_GETSETELEM: u16 = SUBSYSTEM | 13;
+pub(super) const NFT_MSG_DELSETELEM: u16 = SUBSYSTEM | 14;
 pub(super) const NFT_MSG_GETGEN: u16 = SUBSYSTEM | 16;
 
 /// The group of listeners to changes of the rule set.
@@ -48,11 +49,12 @@ pub(super) const NFPROTO_INET: u8 = 1;
 pub(super) const NFPROTO_IPV4: u8 = 2;
 pub(super) const NFPROTO_IPV6: u8 = 10;
 
+pub(super) const NF_INET_LOCAL_IN: u32 = 1;
+pub(super) const NF_INET_FORWARD: u32 = 2;
 pub(super) const NF_INET_POST_ROUTING: u32 = 4;
 /// `NF_IP_PRI_NAT_SRC`, which nft calls `srcnat`.
-pub(super) const NF_IP_PRI_NAT_SRC: u32 = 100;
+pub(super) const NF_IP_PRI_NAT_SRC: i32 = 100;
 pub(super) const NF_ACCEPT: u32 = 1;
-pub(super) const NF_INET_FORWARD: u32 = 2;
 pub(super) const NF_DROP: u32 = 0;
 
 pub(super) const NFTA_GEN_ID: u16 = 1;
@@ -63,7 +65,6 @@ pub(super) const NFT_TABLE_F_DORMANT: u32 = 1;
 pub(super) const NFTA_TABLE_USERDATA: u16 = 6;
 
 pub(super) const NFTA_CHAIN_TABLE: u16 = 1;
-pub(super) const NFTA_CHAIN_HANDLE: u16 = 2;
 pub(super) const NFTA_CHAIN_NAME: u16 = 3;
 pub(super) const NFTA_CHAIN_HOOK: u16 = 4;
 pub(super) const NFTA_CHAIN_POLICY: u16 = 5;
@@ -76,11 +77,14 @@ pub(super) const NFTA_SET_NAME: u16 = 2;
 pub(super) const NFTA_SET_FLAGS: u16 = 3;
 pub(super) const NFTA_SET_KEY_TYPE: u16 = 4;
 pub(super) const NFTA_SET_KEY_LEN: u16 = 5;
+pub(super) const NFTA_SET_DESC: u16 = 9;
 pub(super) const NFTA_SET_ID: u16 = 10;
 pub(super) const NFTA_SET_USERDATA: u16 = 13;
-pub(super) const NFTA_SET_HANDLE: u16 = 16;
+pub(super) const NFTA_SET_DESC_CONCAT: u16 = 2;
+pub(super) const NFTA_SET_FIELD_LEN: u16 = 1;
 pub(super) const NFT_SET_CONSTANT: u32 = 2;
 pub(super) const NFT_SET_INTERVAL: u32 = 4;
+pub(super) const NFT_SET_CONCAT: u32 = 0x80;
 
 pub(super) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 pub(super) const NFTA_SET_ELEM_LIST_SET: u16 = 2;
@@ -89,12 +93,14 @@ pub(super) const NFTA_SET_ELEM_KEY: u16 = 1;
 pub(super) const NFTA_SET_ELEM_DATA: u16 = 2;
 pub(super) const NFTA_SET_ELEM_FLAGS: u16 = 3;
 pub(super) const NFTA_SET_ELEM_USERDATA: u16 = 6;
+pub(super) const NFTA_SET_ELEM_KEY_END: u16 = 10;
 pub(super) const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 
 pub(super) const NFTA_RULE_TABLE: u16 = 1;
 pub(super) const NFTA_RULE_CHAIN: u16 = 2;
 pub(super) const NFTA_RULE_HANDLE: u16 = 3;
 pub(super) const NFTA_RULE_EXPRESSIONS: u16 = 4;
+pub(super) const NFTA_RULE_USERDATA: u16 = 7;
 
 pub(super) const NFTA_LIST_ELEM: u16 = 1;
 pub(super) const NFTA_EXPR_NAME: u16 = 1;
@@ -106,19 +112,22 @@ pub(super) const NFTA_VERDICT_CHAIN: u16 = 2;
 
 pub(super) const NFT_REG_VERDICT: u32 = 0;
 pub(super) const NFT_REG_1: u32 = 1;
+/// The second register of 16 bytes.
+pub(super) const NFT_REG_2: u32 = 2;
+pub(super) const NFT_GOTO: i32 = -4;
 pub(super) const NFT_RETURN: i32 = -5;
 pub(super) const NFT_CONTINUE: i32 = -1;
 pub(super) const NFT_BREAK: i32 = -2;
 pub(super) const NFT_JUMP: i32 = -3;
-pub(super) const NFT_GOTO: i32 = -4;
 
 pub(super) const NFTA_META_DREG: u16 = 1;
 pub(super) const NFTA_META_KEY: u16 = 2;
+pub(super) const NFT_META_IIFNAME: u32 = 6;
 pub(super) const NFT_META_NFPROTO: u32 = 15;
 pub(super) const NFT_META_IIF: u32 = 4;
 pub(super) const NFT_META_OIF: u32 = 5;
-pub(super) const NFT_META_IIFNAME: u32 = 6;
 pub(super) const NFT_META_OIFNAME: u32 = 7;
+pub(super) const NFT_META_L4PROTO: u32 = 16;
 pub(super) const NFT_META_IIFGROUP: u32 = 21;
 pub(super) const NFT_META_OIFGROUP: u32 = 22;
 
@@ -142,6 +151,7 @@ pub(super) const NFTA_PAYLOAD_BASE: u16 = 2;
 pub(super) const NFTA_PAYLOAD_OFFSET: u16 = 3;
 pub(super) const NFTA_PAYLOAD_LEN: u16 = 4;
 pub(super) const NFT_PAYLOAD_NETWORK_HEADER: u32 = 1;
+pub(super) const NFT_PAYLOAD_TRANSPORT_HEADER: u32 = 2;
 
 pub(super) const NFTA_LOOKUP_SET: u16 = 1;
 pub(super) const NFTA_LOOKUP_SREG: u16 = 2;
@@ -161,6 +171,13 @@ pub(super) const NFTA_MATCH_NAME: u16 = 1;
 pub(super) const NFTA_MATCH_REV: u16 = 2;
 pub(super) const NFTA_MATCH_INFO: u16 = 3;
 pub(super) const NFTA_TARGET_NAME: u16 = 1;
+
+pub(super) const NFTA_FIB_DREG: u16 = 1;
+pub(super) const NFTA_FIB_RESULT: u16 = 2;
+pub(super) const NFTA_FIB_FLAGS: u16 = 3;
+pub(super) const NFT_FIB_RESULT_OIF: u32 = 1;
+/// `NFTA_FIB_F_SADDR`, `_IIF` and `_PRESENT`.
+pub(super) const FIB_SADDR_IIF_PRESENT: u32 = 0x1 | 0x8 | 0x20;
 
 pub(super) const NFTA_IMMEDIATE_DREG: u16 = 1;
 pub(super) const NFTA_IMMEDIATE_DATA: u16 = 2;

@@ -22,6 +22,8 @@ pub(super) struct Attribute {
 enum Value {
     Bytes(Vec<u8>),
     Nest(Vec<Attribute>),
+    /// Sent as an empty nest, and whatever the kernel has there agrees.
+    Open,
 }
 
 /// What a dump may hold besides that which was sent.
@@ -56,11 +58,22 @@ impl Attribute {
         Self { kind, value: Value::Nest(inner.into()) }
     }
 
+    /// A nest whose content is the kernel's: a counter's numbers.
+    pub(super) fn open(kind: u16) -> Self {
+        Self { kind, value: Value::Open }
+    }
+
+    /// A nest as a dump has it, to be sent once more.
+    pub(super) fn copied(kind: u16, inner: &[u8]) -> Self {
+        Self::bytes(kind | NESTED, inner)
+    }
+
     /// Appends the attribute and its padding. Whoever builds a tree keeps every
     /// nest under 64 KiB, the most that the length field can say.
     pub(super) fn emit(&self, out: &mut Vec<u8>) {
         let (kind, value) = match &self.value {
             Value::Bytes(bytes) => (self.kind, bytes.clone()),
+            Value::Open => (self.kind | NESTED, Vec::new()),
             Value::Nest(inner) => {
                 let mut value = Vec::new();
                 inner.iter().for_each(|attribute| attribute.emit(&mut value));
@@ -79,6 +92,7 @@ impl Attribute {
         match &self.value {
             Value::Bytes(bytes) => bytes == dump,
             Value::Nest(inner) => says(dump, inner, besides),
+            Value::Open => true,
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use nix::errno::Errno;
 
-/// A failure to read or change the masquerade rule set of the network namespace.
+/// A failure to read or change our tables of the network namespace.
 /// Its text is one line that names the object and the cause; the advice is
 /// [`next_step`](Self::next_step).
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Error {
     /// The caller asks for something that no rule set can say.
-    #[error("masquerade table {table:?}: {why}")]
+    #[error("nftables table {table:?}: {why}")]
     Invalid {
         /// The table's name as given.
         table: String,
@@ -71,10 +71,18 @@ impl Error {
             }
             Errno::ERESTART | Errno::EAGAIN | Errno::EINTR | Errno::EBUSY => "try again",
             _ => {
-                "nf_tables with nft_chain_nat and nft_masq is needed, from Linux 5.7 on: \
-                 load these modules, or unset ipMasq"
+                "nf_tables is needed, from Linux 5.7 on, with nft_fib_inet for sourceCheck, and \
+                 with nft_chain_nat and nft_masq for ipMasq: load these modules, or turn off the \
+                 one that needs them"
             }
         }
+    }
+
+    /// Whether the kernel has no nf_tables at all, and so no table either: no
+    /// netlink family for it (`socket`), or nobody behind that (nfnetlink.c).
+    pub(super) fn is_without_tables(&self) -> bool {
+        let none = [Errno::EPROTONOSUPPORT, Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
+        self.errno().is_some_and(|errno| none.contains(&errno))
     }
 
     /// Whether somebody else's change came between our reading and our writing.

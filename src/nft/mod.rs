@@ -1,14 +1,15 @@
-//! The masquerade rule set of a network, in nf_tables over netlink.
+//! Our tables in nf_tables, over netlink.
 //!
-//! One table per network (family inet, Linux 5.7) translates what its pods send
-//! beyond the cluster to the node's address. The table is constant: an ADD after
-//! the first only looks at it, in three messages. No `nft` or `iptables` is
-//! executed: one execution costs more than all the rest of an ADD.
+//! A [`Network`] has a table of family inet (Linux 5.7) that translates what its
+//! pods send beyond the cluster to the node's address, and drops what pods have
+//! no business to send. A fabric with tunnels has another ([`Tunnel`]). They are
+//! constant: an ADD after the first only looks, in one message. No `nft` or
+//! `iptables` is executed: one execution costs more than all the rest of an ADD.
 //!
-//! [`Masquerade`] is the description; [`ensure`], [`differences`] and
-//! [`Masquerade::render`] read that one description. A table's name is its mark
-//! of ownership: tables of other names are never touched, and one of this name
-//! is made as described, whoever changed it.
+//! [`Table`] is the description; [`ensure`], [`differences`] and
+//! [`Table::render`] read that one description. A table's name is its mark of
+//! ownership: tables of other names are never touched, and one of this name is
+//! made as described, whoever changed it.
 //!
 //! Everything acts on the network namespace of the calling thread. This module
 //! knows no CNI, no pods and no links: only numbers of interface groups.
@@ -21,56 +22,35 @@ pub mod forward;
 mod interval;
 mod message;
 mod monitor;
+mod network;
 mod ruleset;
 mod seal;
 mod snapshot;
 mod socket;
+mod table;
 #[cfg(test)]
 mod tests;
+mod tunnel;
 
-use std::ops::RangeInclusive;
-
-use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 pub use error::Error;
 pub use monitor::Monitor;
-pub use ruleset::NAME_BYTES_MAX;
+pub use network::{Guard, Masquerade, Network};
+pub use table::{NAME_BYTES_MAX, Table};
+pub use tunnel::{Carrier, Tunnel};
 
 use abi::{NFT_MSG_GETTABLE, NFTA_TABLE_NAME, NLM_F_DUMP};
 use message::Request;
-use ruleset::{Ruleset, check_name, table_deletion};
+use ruleset::table_deletion;
 use snapshot::Snapshot;
 use socket::Socket;
+use table::check_name;
 
 /// So often something is read again or written again because others changed the
 /// firewall meanwhile. Each time one of them got on, so a hundred ADDs at once
 /// need few; a firewall that changes every millisecond needs the limit.
 const ATTEMPTS: u32 = 20;
-
-/// What is masqueraded: everything that comes in by a link of one group, except
-/// to other pods and to networks that are named.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Masquerade {
-    /// The table's name, such as `manx-NETWORK`: a letter, then letters, digits
-    /// and `-_./`, at most 255 bytes.
-    pub table: String,
-    /// The interface group (`IFLA_GROUP`) of the network's host links.
-    pub source_group: u32,
-    /// The interface groups of all host links, of whatever network. Traffic that
-    /// leaves by one of them keeps its source.
-    pub host_link_groups: RangeInclusive<u32>,
-    /// Destinations that see the pods' own addresses. They may overlap.
-    /// Link-local, multicast and broadcast destinations are added.
-    pub never: Vec<IpNetwork>,
-}
-
-impl Masquerade {
-    /// The table in the language of `nft -f`: the same that [`ensure`] installs.
-    pub fn render(&self) -> String {
-        Ruleset::unchecked(self).render()
-    }
-}
 
 /// What [`ensure`] had to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,23 +63,38 @@ pub enum Ensured {
     Repaired,
 }
 
+/// Whether the table is as it was made by [`ensure`], by one message. What
+/// nothing but a deliberate change of a detail makes, it does not see: another
+/// policy of a chain, a dormant table, an address of a set that follows something.
+///
+/// # Errors
+/// Of the kernel's answer.
+pub fn is_intact(wanted: &Table) -> Result<bool, Error> {
+    snapshot::is_sealed(wanted)
+}
+
 /// Makes the table as described, in one transaction, if it is not. Of many
 /// callers at once one writes, and the others find its work. A table whose
-/// content differs is replaced; connections that are translated already stay so.
+/// content differs is replaced, unless only addresses differ that follow
+/// something: they are added and removed. Connections that are translated
+/// already stay so.
 ///
 /// Replacing (not installing) costs some 15 ms when the socket is closed: the
 /// kernel waits until nobody uses the old rules.
-pub fn ensure(wanted: &Masquerade) -> Result<Ensured, Error> {
-    let ruleset = Ruleset::new(wanted)?;
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
     let mut socket = Socket::open()?;
     for _ in 0..ATTEMPTS {
-        let found = Snapshot::take(&mut socket, &ruleset)?;
+        let found = Snapshot::take(&mut socket, wanted)?;
         if found.differences.is_empty() {
             return Ok(Ensured::Unchanged);
         }
         let (requests, done) = match found.table_exists {
-            true => (ruleset.replacement(), Ensured::Repaired),
-            false => (ruleset.creation(), Ensured::Installed),
+            true if found.only_addresses => (found.updates, Ensured::Repaired),
+            true => (wanted.replacement(&found.kept), Ensured::Repaired),
+            false => (wanted.creation(), Ensured::Installed),
         };
         // Bound to what was seen, so that of many callers one writes.
         match socket.commit(&requests, Some(found.generation)) {
@@ -110,34 +105,44 @@ pub fn ensure(wanted: &Masquerade) -> Result<Ensured, Error> {
     }
     // Somebody else's firewall changes all the time. A replacement is right
     // whatever it finds, it may only be more than was needed.
-    socket.commit(&ruleset.replacement_of_anything(), None)?;
+    socket.commit(&wanted.replacement_of_anything(), None)?;
     Ok(Ensured::Repaired)
 }
 
 /// In which ways the table is not as described; empty if it is. Changes nothing.
-pub fn differences(wanted: &Masquerade) -> Result<Vec<String>, Error> {
-    let ruleset = Ruleset::new(wanted)?;
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn differences(wanted: &Table) -> Result<Vec<String>, Error> {
     let mut socket = Socket::open()?;
     for _ in 0..ATTEMPTS {
-        let found = Snapshot::take(&mut socket, &ruleset)?;
+        let found = Snapshot::take(&mut socket, wanted)?;
         // What was seen is there, whenever it was seen. What was not may only
         // have been passed over.
         if found.consistent || found.differences.is_empty() {
             return Ok(found.differences);
         }
     }
-    Err(Error::Contended { table: wanted.table.clone(), attempts: ATTEMPTS })
+    Err(Error::Contended { table: wanted.name.clone(), attempts: ATTEMPTS })
 }
 
-/// Deletes a table with all that is in it; false if there was none.
+/// Deletes a table with all that is in it; false if there was none, as where the
+/// kernel has no nf_tables.
+///
+/// # Errors
+/// Of the kernel's answers.
 pub fn remove(table: &str) -> Result<bool, Error> {
     check_name(table)?;
-    let mut socket = Socket::open()?;
+    let mut socket = match Socket::open() {
+        Err(error) if error.is_without_tables() => return Ok(false),
+        opened => opened?,
+    };
     let mut attempt = 1;
     loop {
         match socket.commit(&[table_deletion(table)], None) {
             Ok(()) => return Ok(true),
             Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(false),
+            Err(error) if error.is_without_tables() => return Ok(false),
             Err(error) if error.is_race() && attempt < ATTEMPTS => attempt += 1,
             Err(error) => return Err(error),
         }
@@ -151,8 +156,19 @@ pub fn available() -> Result<(), Error> {
     snapshot::generation_of(&reply).map(drop)
 }
 
-/// The tables of family inet whose names begin with `prefix`, sorted.
+/// The tables of family inet whose names begin with `prefix`, sorted; none where
+/// the kernel has no nf_tables.
+///
+/// # Errors
+/// Of the kernel's answers.
 pub fn tables(prefix: &str) -> Result<Vec<String>, Error> {
+    match look_for_tables(prefix) {
+        Err(error) if error.is_without_tables() => Ok(Vec::new()),
+        outcome => outcome,
+    }
+}
+
+fn look_for_tables(prefix: &str) -> Result<Vec<String>, Error> {
     let mut socket = Socket::open()?;
     for _ in 0..ATTEMPTS {
         let generation = Request::generation();

@@ -1,150 +1,74 @@
-//! The masquerade rule set as a description, from which both the text and the
-//! messages come, and with which the kernel's state is compared. Does no I/O.
-//!
-//! The source is told by interface group and everything else is constant, so no
-//! pod adds anything. Two facts of the kernel shape the rules:
-//!
-//! * In `postrouting` a rule sees the interface that a packet came in by from
-//!   Linux 5.7 on.
-//! * A packet of the node itself has none. Then `iifgroup` does not compare as
-//!   unequal: it ends the rule (`NFT_BREAK`, net/netfilter/nft_meta.c). So the
-//!   group is asked for where it must match. A first rule `iifgroup != G return`
-//!   would let the node's own packets fall through to the masquerade.
+//! A table as the messages that make it, replace it, or bring its addresses up
+//! to date. Does no I/O.
 
-use std::ops::RangeInclusive;
-
-use ipnetwork::IpNetwork;
+use std::net::IpAddr;
 
 use super::abi::*;
-use super::attribute::Attribute;
-use super::error::Error;
+use super::attribute::{Attribute, find};
 use super::interval::{Element, Family, Intervals};
 use super::message::Request;
-use super::{Masquerade, expression, seal};
+use super::seal;
+use super::table::{Chain, Content, Hook, IFNAME_BYTES, Kind, Point, Set, Table};
 
-pub(super) const CHAIN: &str = "postrouting";
+/// Elements of one message, or intervals of three elements each: at most 48
+/// bytes for one keep it well below the 64 KiB of an attribute.
+const PER_MESSAGE: usize = 400;
 
-/// `NFT_NAME_MAXLEN` less the NUL.
-pub const NAME_BYTES_MAX: usize = 255;
+/// Elements of open sets that a replacement has to keep: the set's name and
+/// what the kernel's dumps have of it.
+pub(super) type Kept = Vec<(&'static str, Vec<Vec<u8>>)>;
 
-/// Intervals of one message: three elements of at most 48 bytes each stay well
-/// below the 64 KiB of an attribute.
-const INTERVALS_PER_MESSAGE: usize = 400;
-
-/// Never translated, whatever the caller says: a router forwards no link-local
-/// traffic (RFC 3927 §2.7, RFC 4291 §2.5.6), and a group is no peer.
-const ALWAYS_NEVER: [&str; 5] =
-    ["169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32", "fe80::/10", "ff00::/8"];
-
-/// One table with all that is in it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Ruleset {
-    pub(super) table: String,
-    comment: String,
-    pub(super) sets: [Set; 2],
-    pub(super) rules: Vec<Rule>,
-}
-
-/// A set of addresses to which nothing is translated.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Set {
-    pub(super) intervals: Intervals,
-}
-
-/// A rule of the chain, in words of its own.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Rule {
-    /// Pods see each other's addresses, of whatever network.
-    ToHostLinks(RangeInclusive<u32>),
-    /// So does everything in the set.
-    Never(Family),
-    /// The rest leaves with the node's address.
-    Masquerade { source_group: u32 },
-}
-
-impl Ruleset {
-    /// The description of what is wanted, or why it cannot be.
-    pub(super) fn new(wanted: &Masquerade) -> Result<Self, Error> {
-        check_name(&wanted.table)?;
-        if wanted.host_link_groups.is_empty() {
-            let why = format!("the range of link groups {:?} is empty", wanted.host_link_groups);
-            return Err(Error::Invalid { table: wanted.table.clone(), why });
-        }
-        Ok(Self::unchecked(wanted))
-    }
-
-    /// The same without the checks, for showing.
-    pub(super) fn unchecked(wanted: &Masquerade) -> Self {
-        let mut never = wanted.never.clone();
-        never.extend(ALWAYS_NEVER.iter().filter_map(|text| text.parse::<IpNetwork>().ok()));
-        let set = |family| Set { intervals: Intervals::of(family, &never) };
-        Self {
-            table: wanted.table.clone(),
-            comment: format!("manx: masquerade for links of group {}", wanted.source_group),
-            sets: [set(Family::V4), set(Family::V6)],
-            rules: vec![
-                Rule::ToHostLinks(wanted.host_link_groups.clone()),
-                Rule::Never(Family::V4),
-                Rule::Never(Family::V6),
-                Rule::Masquerade { source_group: wanted.source_group },
-            ],
-        }
-    }
-
-    /// The text that `nft -f` takes for the same table.
-    pub(super) fn render(&self) -> String {
-        let mut text = format!("table inet {} {{\n\tcomment \"{}\"\n", self.table, self.comment);
-        for set in &self.sets {
-            let elements: Vec<String> = set.intervals.texts().collect();
-            text += &format!(
-                "\n\tset {} {{\n\t\ttype {}\n\t\tflags constant, interval\n\t\telements = {{ {} }}\n\t}}\n",
-                set.name(),
-                set.type_name(),
-                elements.join(",\n\t\t\t     "),
-            );
-        }
-        text += &format!(
-            "\n\tchain {CHAIN} {{\n\t\ttype nat hook postrouting priority srcnat; policy accept;\n"
-        );
-        for rule in &self.rules {
-            text += &format!("\t\t{}\n", rule.text());
-        }
-        text + "\t}\n}\n"
-    }
-
-    /// The messages that create everything in a table that does not exist.
+impl Table {
+    /// The messages that create everything in a table that does not exist. The
+    /// last rule bears the digest of all of them ([`seal`]).
     pub(super) fn creation(&self) -> Vec<Request> {
+        let mut requests = self.structure(&seal::note(self));
+        let held = self.sets.iter().flat_map(|set| match &set.content {
+            Content::Constant(intervals) => self.intervals(set, intervals),
+            Content::Following(_, addresses) => self.additions(set, addresses),
+            Content::Open(_) => Vec::new(),
+        });
+        // Behind table, chains and sets: a constant set that a rule asks takes no
+        // more elements, not in the same transaction either.
+        let rules = requests.split_off(1 + self.chains.len() + self.sets.len());
+        requests.extend(held.collect::<Vec<_>>());
+        requests.extend(rules);
+        requests
+    }
+
+    /// All but what the sets hold, with a note on the last rule.
+    pub(super) fn structure(&self, note: &[u8]) -> Vec<Request> {
         let mut requests = vec![self.table_creation()];
-        let chain_named = [Attribute::string(NFTA_CHAIN_NAME, CHAIN)];
-        requests.push(Request::new(
-            NFT_MSG_NEWCHAIN,
-            NLM_F_CREATE,
-            self.object(&format!("chain {CHAIN}")),
-            [&[Attribute::string(NFTA_CHAIN_TABLE, &self.table)], &chain_named[..], &chain_kind()]
-                .concat(),
-        ));
+        requests.extend(self.chains.iter().map(|chain| self.chain_creation(chain)));
         for (set, id) in self.sets.iter().zip(1..) {
-            requests.extend(self.set_creation(set, id));
+            requests.push(self.set_creation(set, id));
         }
-        for (rule, place) in self.rules.iter().zip(1..) {
-            requests.push(Request::new(
-                NFT_MSG_NEWRULE,
-                NLM_F_CREATE | NLM_F_APPEND,
-                self.object(&format!("rule {place} ({})", rule.text())),
-                [
-                    Attribute::string(NFTA_RULE_TABLE, &self.table),
-                    Attribute::string(NFTA_RULE_CHAIN, CHAIN),
-                    Attribute::nest(NFTA_RULE_EXPRESSIONS, rule.expressions()),
-                ],
-            ));
+        let last = self.rules().count();
+        for ((chain, rule), place) in self.rules().zip(1..) {
+            let mut attributes = vec![
+                Attribute::string(NFTA_RULE_TABLE, &self.name),
+                Attribute::string(NFTA_RULE_CHAIN, chain.name),
+                Attribute::nest(NFTA_RULE_EXPRESSIONS, rule.expressions()),
+            ];
+            if place == last && !note.is_empty() {
+                attributes.push(Attribute::bytes(NFTA_RULE_USERDATA, note));
+            }
+            let object = format!("rule {place} ({}) of chain {}", rule.text(), chain.name);
+            let flags = NLM_F_CREATE | NLM_F_APPEND;
+            requests.push(Request::new(NFT_MSG_NEWRULE, flags, self.object(&object), attributes));
         }
         requests
     }
 
     /// The messages that put this in the place of a table that exists.
-    pub(super) fn replacement(&self) -> Vec<Request> {
-        let mut requests = vec![table_deletion(&self.table)];
+    pub(super) fn replacement(&self, kept: &Kept) -> Vec<Request> {
+        let mut requests = vec![table_deletion(&self.name)];
         requests.extend(self.creation());
+        for (name, elements) in kept {
+            let elements: Vec<Attribute> =
+                elements.iter().flat_map(|object| copies(object)).collect();
+            requests.extend(self.change(NFT_MSG_NEWSETELEM, name, &elements));
+        }
         requests
     }
 
@@ -152,22 +76,30 @@ impl Ruleset {
     /// creation, and then there is one to delete.
     pub(super) fn replacement_of_anything(&self) -> Vec<Request> {
         let mut requests = vec![self.table_creation()];
-        requests.extend(self.replacement());
+        requests.extend(self.replacement(&Kept::new()));
         requests
     }
 
+    /// The messages that add addresses to a set.
+    pub(super) fn additions(&self, set: &Set, addresses: &[IpAddr]) -> Vec<Request> {
+        let elements: Vec<Attribute> =
+            addresses.iter().map(|address| element(&address_bytes(*address))).collect();
+        self.change(NFT_MSG_NEWSETELEM, set.name, &elements)
+    }
+
+    /// The messages that take elements out of a set, by their keys.
+    pub(super) fn removals(&self, set: &Set, keys: &[Vec<u8>]) -> Vec<Request> {
+        let elements: Vec<Attribute> = keys.iter().map(|key| element(key)).collect();
+        self.change(NFT_MSG_DELSETELEM, set.name, &elements)
+    }
+
     /// Attributes that the kernel's table must have.
-    pub(super) fn table_kind() -> [Attribute; 1] {
+    pub(super) fn kind() -> [Attribute; 1] {
         [Attribute::number(NFTA_TABLE_FLAGS, 0)]
     }
 
-    /// A name for people: an object and its table.
-    pub(super) fn object(&self, what: &str) -> String {
-        format!("{what} of table inet {}", self.table)
-    }
-
     fn table_creation(&self) -> Request {
-        let [flags] = Self::table_kind();
+        let [flags] = Self::kind();
         // The comment is a string within the user data (libnftnl's
         // NFTNL_UDATA_TABLE_COMMENT). Kernels before 5.10 drop it.
         let mut comment = vec![0, u8::try_from(self.comment.len() + 1).unwrap_or(u8::MAX)];
@@ -175,102 +107,115 @@ impl Ruleset {
         Request::new(
             NFT_MSG_NEWTABLE,
             NLM_F_CREATE,
-            format!("table inet {}", self.table),
+            format!("table inet {}", self.name),
             [
-                Attribute::string(NFTA_TABLE_NAME, &self.table),
+                Attribute::string(NFTA_TABLE_NAME, &self.name),
                 flags,
                 Attribute::bytes(NFTA_TABLE_USERDATA, comment),
             ],
         )
     }
 
-    /// The set, then its elements in as many messages as they need.
-    fn set_creation(&self, set: &Set, id: u32) -> Vec<Request> {
-        let object = self.object(&format!("set {}", set.name()));
+    fn chain_creation(&self, chain: &Chain) -> Request {
         let mut attributes = vec![
-            Attribute::string(NFTA_SET_TABLE, &self.table),
-            Attribute::string(NFTA_SET_NAME, set.name()),
+            Attribute::string(NFTA_CHAIN_TABLE, &self.name),
+            Attribute::string(NFTA_CHAIN_NAME, chain.name),
         ];
-        attributes.extend(set.kind());
+        attributes.extend(chain.hook.into_iter().flat_map(Hook::attributes));
+        let object = self.object(&format!("chain {}", chain.name));
+        Request::new(NFT_MSG_NEWCHAIN, NLM_F_CREATE, object, attributes)
+    }
+
+    fn set_creation(&self, set: &Set, id: u32) -> Request {
+        let mut attributes = vec![
+            Attribute::string(NFTA_SET_TABLE, &self.name),
+            Attribute::string(NFTA_SET_NAME, set.name),
+        ];
+        attributes.extend(set.attributes());
         attributes.push(Attribute::number(NFTA_SET_ID, id));
         // Tells nft that keys are in network byte order (libnftnl's
-        // NFTNL_UDATA_SET_KEYBYTEORDER), so that it lists addresses.
-        let notes = [user_number(0, 2), seal::note(&set.intervals)].concat();
-        attributes.push(Attribute::bytes(NFTA_SET_USERDATA, notes));
-        let mut requests = vec![Request::new(NFT_MSG_NEWSET, NLM_F_CREATE, &*object, attributes)];
-        let elements: Vec<Vec<Element>> = set.intervals.elements().collect();
-        for chunk in elements.chunks(INTERVALS_PER_MESSAGE) {
-            let list: Vec<Attribute> = chunk.iter().flat_map(|each| element_list(each)).collect();
-            requests.push(Request::new(
-                NFT_MSG_NEWSETELEM,
-                NLM_F_CREATE,
-                format!("elements of {object}"),
-                [
-                    Attribute::string(NFTA_SET_ELEM_LIST_TABLE, &self.table),
-                    Attribute::string(NFTA_SET_ELEM_LIST_SET, set.name()),
-                    Attribute::nest(NFTA_SET_ELEM_LIST_ELEMENTS, list),
-                ],
-            ));
+        // NFTNL_UDATA_SET_KEYBYTEORDER), so that it lists addresses. A pair has
+        // the orders of its parts.
+        let order = if matches!(set.content, Content::Open(_)) { 0 } else { 2 };
+        attributes.push(Attribute::bytes(NFTA_SET_USERDATA, user_number(0, order)));
+        if matches!(set.content, Content::Open(_)) {
+            attributes.push(set.fields());
         }
-        requests
+        let object = self.object(&format!("set {}", set.name));
+        Request::new(NFT_MSG_NEWSET, NLM_F_CREATE, object, attributes)
+    }
+
+    /// What a set holds for ever, in as many messages as it needs.
+    fn intervals(&self, set: &Set, intervals: &Intervals) -> Vec<Request> {
+        let elements: Vec<Vec<Element>> = intervals.elements().collect();
+        let message = |chunk: &[Vec<Element>]| {
+            let list = chunk.iter().flat_map(|each| element_list(each)).collect();
+            self.elements(NFT_MSG_NEWSETELEM, set.name, list)
+        };
+        elements.chunks(PER_MESSAGE).map(message).collect()
+    }
+
+    fn change(&self, kind: u16, set: &str, elements: &[Attribute]) -> Vec<Request> {
+        let chunks = elements.chunks(PER_MESSAGE);
+        chunks.map(|chunk| self.elements(kind, set, chunk.to_vec())).collect()
+    }
+
+    fn elements(&self, kind: u16, set: &str, list: Vec<Attribute>) -> Request {
+        let flags = if kind == NFT_MSG_NEWSETELEM { NLM_F_CREATE } else { 0 };
+        let object = self.object(&format!("elements of set {set}"));
+        let attributes = [
+            Attribute::string(NFTA_SET_ELEM_LIST_TABLE, &self.name),
+            Attribute::string(NFTA_SET_ELEM_LIST_SET, set),
+            Attribute::nest(NFTA_SET_ELEM_LIST_ELEMENTS, list),
+        ];
+        Request::new(kind, flags, object, attributes)
     }
 }
 
 impl Set {
-    /// The set's name in its table.
-    pub(super) fn name(&self) -> &'static str {
-        match self.intervals.family() {
-            Family::V4 => "never4",
-            Family::V6 => "never6",
-        }
-    }
-
-    /// Attributes that the kernel's set must have. The key's type is nft's own
-    /// number for addresses (libnftables' TYPE_IPADDR, TYPE_IP6ADDR).
-    pub(super) fn kind(&self) -> [Attribute; 3] {
-        let family = self.intervals.family();
-        let key_type = match family {
-            Family::V4 => 7,
-            Family::V6 => 8,
-        };
+    /// Attributes that the kernel's set must have.
+    pub(super) fn attributes(&self) -> [Attribute; 3] {
+        let (flags, key_type, key_bytes) = self.kind();
         [
-            Attribute::number(NFTA_SET_FLAGS, NFT_SET_CONSTANT | NFT_SET_INTERVAL),
+            Attribute::number(NFTA_SET_FLAGS, flags),
             Attribute::number(NFTA_SET_KEY_TYPE, key_type),
-            Attribute::number(NFTA_SET_KEY_LEN, u32::from(family.address_bytes())),
+            Attribute::number(NFTA_SET_KEY_LEN, key_bytes),
         ]
     }
 
-    fn type_name(&self) -> &'static str {
-        match self.intervals.family() {
-            Family::V4 => "ipv4_addr",
-            Family::V6 => "ipv6_addr",
-        }
+    /// The parts of a pair, of which each may be an interval.
+    fn fields(&self) -> Attribute {
+        let (.., bytes) = self.kind();
+        let field =
+            |bytes| Attribute::nest(NFTA_LIST_ELEM, [Attribute::number(NFTA_SET_FIELD_LEN, bytes)]);
+        let fields = [field(IFNAME_BYTES), field(bytes - IFNAME_BYTES)];
+        Attribute::nest(NFTA_SET_DESC, [Attribute::nest(NFTA_SET_DESC_CONCAT, fields)])
     }
 }
 
-impl Rule {
-    /// The rule as nft writes it.
-    pub(super) fn text(&self) -> String {
-        match self {
-            Self::ToHostLinks(groups) => {
-                format!("oifgroup {}-{} return", groups.start(), groups.end())
-            }
-            Self::Never(Family::V4) => "ip daddr @never4 return".into(),
-            Self::Never(Family::V6) => "ip6 daddr @never6 return".into(),
-            Self::Masquerade { source_group } => {
-                format!("iifgroup {source_group} masquerade fully-random")
-            }
-        }
-    }
-
-    /// The rule as nf_tables runs it.
-    pub(super) fn expressions(&self) -> Vec<Attribute> {
-        match self {
-            Self::ToHostLinks(groups) => expression::to_groups(groups),
-            Self::Never(Family::V4) => expression::to_set(NFPROTO_IPV4, "never4", (16, 4)),
-            Self::Never(Family::V6) => expression::to_set(NFPROTO_IPV6, "never6", (24, 16)),
-            Self::Masquerade { source_group } => expression::masquerade_from(*source_group),
-        }
+impl Hook {
+    /// Attributes that the kernel's chain must have.
+    pub(super) fn attributes(self) -> [Attribute; 3] {
+        let kind = match self.kind {
+            Kind::Filter => "filter",
+            Kind::Nat => "nat",
+        };
+        let number = match self.point {
+            Point::Input => NF_INET_LOCAL_IN,
+            Point::Forward => NF_INET_FORWARD,
+            Point::Postrouting => NF_INET_POST_ROUTING,
+        };
+        [
+            Attribute::string(NFTA_CHAIN_TYPE, kind),
+            Attribute::number(NFTA_CHAIN_POLICY, NF_ACCEPT),
+            Attribute::nest(
+                NFTA_CHAIN_HOOK,
+                [
+                    Attribute::number(NFTA_HOOK_HOOKNUM, number),
+                    Attribute::bytes(NFTA_HOOK_PRIORITY, self.priority.to_be_bytes()),
+                ],
+            ),
+        ]
     }
 }
 
@@ -280,34 +225,43 @@ pub(super) fn table_deletion(table: &str) -> Request {
     Request::new(NFT_MSG_DELTABLE, 0, format!("table inet {table}"), named)
 }
 
-/// Attributes that the kernel's chain must have.
-pub(super) fn chain_kind() -> [Attribute; 3] {
-    [
-        Attribute::string(NFTA_CHAIN_TYPE, "nat"),
-        Attribute::number(NFTA_CHAIN_POLICY, NF_ACCEPT),
-        Attribute::nest(
-            NFTA_CHAIN_HOOK,
-            [
-                Attribute::number(NFTA_HOOK_HOOKNUM, NF_INET_POST_ROUTING),
-                Attribute::number(NFTA_HOOK_PRIORITY, NF_IP_PRI_NAT_SRC),
-            ],
-        ),
-    ]
+/// An address as a key.
+pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
 }
 
-/// A name must be one word to nft, or nobody can say it on a command line.
-pub(super) fn check_name(table: &str) -> Result<(), Error> {
-    let invalid = |why: &str| Err(Error::Invalid { table: table.into(), why: why.into() });
-    if table.len() > NAME_BYTES_MAX {
-        return invalid("the name is longer than the 255 bytes that nf_tables keeps");
-    }
-    if !table.starts_with(|first: char| first.is_ascii_alphabetic()) {
-        return invalid("the name does not begin with a letter");
-    }
-    if !table.chars().all(|c| c.is_ascii_alphanumeric() || "-_./".contains(c)) {
-        return invalid("the name has other characters than letters, digits and - _ . /");
-    }
-    Ok(())
+/// A key as people read it.
+pub(super) fn address_text(family: Family, key: &[u8]) -> String {
+    let address = match family {
+        Family::V4 => <[u8; 4]>::try_from(key).ok().map(IpAddr::from),
+        Family::V6 => <[u8; 16]>::try_from(key).ok().map(IpAddr::from),
+    };
+    address.map_or_else(|| format!("{key:?}"), |address| address.to_string())
+}
+
+fn element(key: &[u8]) -> Attribute {
+    let value = [Attribute::bytes(NFTA_DATA_VALUE, key)];
+    Attribute::nest(NFTA_LIST_ELEM, [Attribute::nest(NFTA_SET_ELEM_KEY, value)])
+}
+
+/// The elements of a dump, as they are sent again. Of each the parts that make
+/// it: key, end of its interval, flags, and the notes of whoever added it.
+fn copies(object: &[u8]) -> Vec<Attribute> {
+    let list = find(object, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
+    let copy = |(_, inner): (u16, &[u8])| {
+        let mut parts = Vec::new();
+        for kind in [NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END] {
+            parts.extend(find(inner, kind).map(|part| Attribute::copied(kind, part)));
+        }
+        for kind in [NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_USERDATA] {
+            parts.extend(find(inner, kind).map(|part| Attribute::bytes(kind, part)));
+        }
+        Attribute::nest(NFTA_LIST_ELEM, parts)
+    };
+    super::attribute::attributes(list).map(copy).collect()
 }
 
 /// An interval's elements as attributes. One without an end goes on to the last

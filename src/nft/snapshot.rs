@@ -1,19 +1,20 @@
-//! What the kernel has of a rule set, compared with what is wanted. Only reads.
+//! What the kernel has of a table, compared with what is wanted. Only reads.
 //!
 //! Everything is compared, not a stamp: a table that somebody emptied keeps its
-//! stamp. Only what the sets hold is not read as long as nobody can have changed
-//! it ([`seal`]). It is one message then, whatever the number of pods and peers.
+//! stamp. Only what constant sets hold is not read as long as nobody can have
+//! changed it ([`seal`]). It is one message then, whatever the number of pods.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::abi::*;
 use super::attribute::{Attribute, Besides, attributes, find, number, says};
 use super::error::Error;
-use super::interval::Element;
+use super::interval::{Element, Family, Intervals};
 use super::message::Request;
-use super::ruleset::{CHAIN, Ruleset, Set, chain_kind};
+use super::ruleset::{Kept, address_bytes, address_text};
 use super::seal;
 use super::socket::{Reply, Socket};
+use super::table::{Content, Rule, Set, Table};
 
 /// Of many lost or foreign intervals, so many are named.
 const NAMED_MAX: usize = 3;
@@ -30,83 +31,154 @@ pub(super) struct Snapshot {
     pub(super) consistent: bool,
     /// Sentences for people; empty if all is as wanted.
     pub(super) differences: Vec<String>,
+    /// Nothing differs but addresses that follow the description.
+    pub(super) only_addresses: bool,
+    /// What brings these up to date.
+    pub(super) updates: Vec<Request>,
+    /// What open sets hold.
+    pub(super) kept: Kept,
+}
+
+/// Whether a table is as it was made, by one message. A chain's policy, the
+/// table's flags and addresses that follow something are not looked at.
+pub(super) fn is_sealed(wanted: &Table) -> Result<bool, Error> {
+    let count = wanted.rules().count();
+    let reply = Socket::open()?.first(&rules_question(wanted), count)?;
+    Ok(seal::holds(wanted, &reply.objects))
 }
 
 impl Snapshot {
     /// Looks.
-    pub(super) fn take(socket: &mut Socket, wanted: &Ruleset) -> Result<Self, Error> {
-        let [generation, table, chain, set4, set6, rules] = ask(socket, questions(wanted))?;
+    pub(super) fn take(socket: &mut Socket, wanted: &Table) -> Result<Self, Error> {
+        let replies = socket.ask(&questions(wanted))?;
+        let mut replies = replies.iter();
+        let missing = Reply::default();
+        let mut next = || replies.next().unwrap_or(&missing);
+        let (generation, table) = (next(), next());
+        let chains: Vec<&Reply> = wanted.chains.iter().map(|_| next()).collect();
+        let sets: Vec<&Reply> = wanted.sets.iter().map(|_| next()).collect();
+        let rules = next();
         let mut look = Self {
-            generation: generation_of(&generation)?,
+            generation: generation_of(generation)?,
             table_exists: !table.absent,
             consistent: true,
             differences: Vec::new(),
+            updates: Vec::new(),
+            only_addresses: false,
+            kept: Kept::new(),
         };
-        look.note_consistency(&[&table, &chain, &set4, &set6, &rules]);
+        look.note_consistency([table, rules].into_iter().chain(chains.clone()).chain(sets.clone()));
         if table.absent {
-            look.differences.push(format!("table inet {} is missing", wanted.table));
+            look.differences.push(format!("table inet {} is missing", wanted.name));
             return Ok(look);
         }
-        if !matches(&table, &Ruleset::table_kind()) {
-            look.differences.push(format!("table inet {} is dormant or owned", wanted.table));
+        if !matches(table, &Table::kind()) {
+            look.differences.push(format!("table inet {} is dormant or owned", wanted.name));
         }
-        look.compare_chain(wanted, &chain, &rules);
-        let sets = [set4, set6];
-        let sound = look.differences.is_empty();
-        let sealed = sound && seal::holds(wanted, &chain, &sets, &rules);
-        for (set, found) in wanted.sets.iter().zip(&sets) {
-            look.compare_set(socket, wanted, set, found, sealed)?;
+        look.compare_chains(wanted, &chains, &rules.objects);
+        let sealed = look.differences.is_empty() && seal::holds(wanted, &rules.objects);
+        let mut present = Vec::new();
+        for (set, found) in wanted.sets.iter().zip(sets) {
+            let name = wanted.object(&format!("set {}", set.name));
+            if found.absent {
+                look.differences.push(format!("{name} is missing"));
+            } else if !is_of_kind(found, set) {
+                look.differences.push(format!("{name} is of another kind"));
+            } else {
+                present.push(set);
+            }
+        }
+        for set in &present {
+            if let (Content::Constant(intervals), false) = (&set.content, sealed) {
+                let elements = look.elements(socket, wanted, set)?;
+                look.tell(wanted, set, interval_differences(intervals, &elements));
+            }
+        }
+        look.only_addresses = look.differences.is_empty();
+        for set in present {
+            match &set.content {
+                Content::Constant(_) => {}
+                Content::Following(family, addresses) => {
+                    let elements = look.elements(socket, wanted, set)?;
+                    look.compare_addresses(wanted, set, (*family, addresses), &elements);
+                }
+                Content::Open(_) if look.only_addresses => {}
+                Content::Open(_) => {
+                    let elements = look.elements(socket, wanted, set)?;
+                    look.kept.push((set.name, elements));
+                }
+            }
         }
         Ok(look)
     }
 
-    fn note_consistency(&mut self, replies: &[&Reply]) {
-        self.consistent &= replies.iter().all(|reply| reply.is_of(self.generation));
+    fn note_consistency<'a>(&mut self, replies: impl IntoIterator<Item = &'a Reply>) {
+        self.consistent &= replies.into_iter().all(|reply| reply.is_of(self.generation));
     }
 
-    fn compare_chain(&mut self, wanted: &Ruleset, chain: &Reply, rules: &Reply) {
-        let name = wanted.object(&format!("chain {CHAIN}"));
-        if chain.absent {
-            self.differences.push(format!("{name} is missing"));
-            return;
+    fn compare_chains(&mut self, wanted: &Table, chains: &[&Reply], rules: &[Vec<u8>]) {
+        let mut place = 0;
+        for (chain, found) in wanted.chains.iter().zip(chains) {
+            let name = wanted.object(&format!("chain {}", chain.name));
+            let before = place;
+            place += chain.rules.len();
+            if found.absent {
+                self.differences.push(format!("{name} is missing"));
+                continue;
+            }
+            let kind = chain.hook.map(|hook| hook.attributes().to_vec()).unwrap_or_default();
+            if !matches(found, &kind) {
+                let kind = chain.hook.map(|hook| hook.text()).unwrap_or_default();
+                self.differences.push(format!("{name} is not of {kind}"));
+            }
+            let within: Vec<&Vec<u8>> =
+                rules.iter().filter(|rule| chain_of(rule) == chain.name).collect();
+            let differing = rule_differences(&chain.rules, before, &within);
+            self.differences.extend(differing.into_iter().map(|what| format!("{name} {what}")));
         }
-        if !matches(chain, &chain_kind()) {
-            let kind = "of type nat, hook postrouting, priority srcnat, policy accept";
-            self.differences.push(format!("{name} is not {kind}"));
-        }
-        self.differences.extend(
-            rule_differences(wanted, &rules.objects)
-                .into_iter()
-                .map(|what| format!("{name} {what}")),
-        );
+        let known = |rule: &&Vec<u8>| wanted.chains.iter().any(|it| it.name == chain_of(rule));
+        let foreign: BTreeSet<String> =
+            rules.iter().filter(|rule| !known(rule)).map(|rule| chain_of(rule)).collect();
+        let foreign = foreign.iter().map(|name| wanted.object(&format!("chain {name}")));
+        self.differences.extend(foreign.map(|name| format!("{name} is foreign")));
     }
 
-    fn compare_set(
+    /// What the set holds, as the kernel dumps it.
+    fn elements(
         &mut self,
         socket: &mut Socket,
-        wanted: &Ruleset,
+        wanted: &Table,
         set: &Set,
-        found: &Reply,
-        sealed: bool,
-    ) -> Result<(), Error> {
-        let name = wanted.object(&format!("set {}", set.name()));
-        if found.absent {
-            self.differences.push(format!("{name} is missing"));
-            return Ok(());
-        }
-        if !matches(found, &set.kind()) {
-            self.differences.push(format!("{name} is not a constant set of address intervals"));
-            return Ok(());
-        }
-        if sealed {
-            return Ok(());
-        }
-        let [elements] = ask(socket, [elements_question(wanted, set)])?;
-        self.note_consistency(&[&elements]);
-        self.differences.extend(
-            element_differences(set, &elements).into_iter().map(|what| format!("{name} {what}")),
-        );
-        Ok(())
+    ) -> Result<Vec<Vec<u8>>, Error> {
+        let [reply] = ask(socket, [elements_question(wanted, set)])?;
+        self.note_consistency([&reply]);
+        Ok(reply.objects)
+    }
+
+    fn compare_addresses(
+        &mut self,
+        wanted: &Table,
+        set: &Set,
+        (family, addresses): (Family, &[IpAddr]),
+        elements: &[Vec<u8>],
+    ) {
+        let mut foreign: BTreeSet<Vec<u8>> =
+            elements.iter().flat_map(|object| elements_of(object)).map(|it| it.key).collect();
+        let is_lost = |address: &&IpAddr| !foreign.remove(&address_bytes(**address));
+        let lost: Vec<IpAddr> = addresses.iter().filter(is_lost).copied().collect();
+        let foreign: Vec<Vec<u8>> = foreign.into_iter().collect();
+        self.updates.extend(wanted.removals(set, &foreign));
+        self.updates.extend(wanted.additions(set, &lost));
+        let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
+        let foreign: Vec<String> = foreign.iter().map(|key| address_text(family, key)).collect();
+        let told = [("lacks", lost), ("holds besides", foreign)];
+        let told = told.into_iter().filter(|(_, names)| !names.is_empty());
+        self.tell(wanted, set, told.map(|(verb, names)| format!("{verb} {}", some_of(&names))));
+    }
+
+    fn tell(&mut self, wanted: &Table, set: &Set, what: impl IntoIterator<Item = String>) {
+        let name = wanted.object(&format!("set {}", set.name));
+        self.differences.extend(what.into_iter().map(|what| format!("{name} {what}")));
     }
 }
 
@@ -128,53 +200,47 @@ pub(super) fn ask<const N: usize>(
     })
 }
 
-fn questions(wanted: &Ruleset) -> [Request; 6] {
-    let table = &wanted.table;
-    let set = |set: &Set| {
-        Request::new(
-            NFT_MSG_GETSET,
-            0,
-            wanted.object(&format!("set {}", set.name())),
-            [
-                Attribute::string(NFTA_SET_TABLE, table),
-                Attribute::string(NFTA_SET_NAME, set.name()),
-            ],
-        )
+/// Generation, table, chains, sets, and last the only dump.
+fn questions(wanted: &Table) -> Vec<Request> {
+    let named = |name| [Attribute::string(NFTA_TABLE_NAME, name)];
+    let table = Request::new(
+        NFT_MSG_GETTABLE,
+        0,
+        format!("table inet {}", wanted.name),
+        named(&wanted.name),
+    );
+    let question = |kind, word, name: &str| {
+        // Table and name stand under the same numbers for chains and for sets.
+        let of = [
+            Attribute::string(NFTA_CHAIN_TABLE, &wanted.name),
+            Attribute::string(
+                if kind == NFT_MSG_GETSET { NFTA_SET_NAME } else { NFTA_CHAIN_NAME },
+                name,
+            ),
+        ];
+        Request::new(kind, 0, wanted.object(&format!("{word} {name}")), of)
     };
-    let [set4, set6] = &wanted.sets;
-    [
-        Request::generation(),
-        Request::new(
-            NFT_MSG_GETTABLE,
-            0,
-            format!("table inet {table}"),
-            [Attribute::string(NFTA_TABLE_NAME, table)],
-        ),
-        Request::new(
-            NFT_MSG_GETCHAIN,
-            0,
-            wanted.object(&format!("chain {CHAIN}")),
-            [Attribute::string(NFTA_CHAIN_TABLE, table), Attribute::string(NFTA_CHAIN_NAME, CHAIN)],
-        ),
-        set(set4),
-        set(set6),
-        Request::new(
-            NFT_MSG_GETRULE,
-            NLM_F_DUMP,
-            wanted.object(&format!("rules of chain {CHAIN}")),
-            [Attribute::string(NFTA_RULE_TABLE, table), Attribute::string(NFTA_RULE_CHAIN, CHAIN)],
-        ),
-    ]
+    let mut questions = vec![Request::generation(), table];
+    questions.extend(wanted.chains.iter().map(|it| question(NFT_MSG_GETCHAIN, "chain", it.name)));
+    questions.extend(wanted.sets.iter().map(|it| question(NFT_MSG_GETSET, "set", it.name)));
+    questions.push(rules_question(wanted));
+    questions
 }
 
-fn elements_question(wanted: &Ruleset, set: &Set) -> Request {
+/// All rules of the table, in the order of their chains.
+fn rules_question(wanted: &Table) -> Request {
+    let of = [Attribute::string(NFTA_RULE_TABLE, &wanted.name)];
+    Request::new(NFT_MSG_GETRULE, NLM_F_DUMP, wanted.object("rules"), of)
+}
+
+fn elements_question(wanted: &Table, set: &Set) -> Request {
     Request::new(
         NFT_MSG_GETSETELEM,
         NLM_F_DUMP,
-        wanted.object(&format!("elements of set {}", set.name())),
+        wanted.object(&format!("elements of set {}", set.name)),
         [
-            Attribute::string(NFTA_SET_ELEM_LIST_TABLE, &wanted.table),
-            Attribute::string(NFTA_SET_ELEM_LIST_SET, set.name()),
+            Attribute::string(NFTA_SET_ELEM_LIST_TABLE, &wanted.name),
+            Attribute::string(NFTA_SET_ELEM_LIST_SET, set.name),
         ],
     )
 }
@@ -183,9 +249,21 @@ fn matches(reply: &Reply, kind: &[Attribute]) -> bool {
     reply.objects.iter().all(|object| says(object, kind, Besides::Anything))
 }
 
-fn rule_differences(wanted: &Ruleset, found: &[Vec<u8>]) -> Vec<String> {
-    let expressions: Vec<Vec<Attribute>> =
-        wanted.rules.iter().map(super::ruleset::Rule::expressions).collect();
+/// A set without flags is dumped without the attribute.
+fn is_of_kind(found: &Reply, set: &Set) -> bool {
+    let (flags, ..) = set.kind();
+    let [_, key @ ..] = set.attributes();
+    let held = |object: &Vec<u8>| find(object, NFTA_SET_FLAGS).and_then(number).unwrap_or_default();
+    matches(found, &key) && found.objects.iter().all(|object| held(object) == flags)
+}
+
+fn chain_of(rule: &[u8]) -> String {
+    find(rule, NFTA_RULE_CHAIN).map(super::attribute::string).unwrap_or_default()
+}
+
+/// The rules of one chain, of which the first has the number behind `before`.
+fn rule_differences(wanted: &[Rule], before: usize, found: &[&Vec<u8>]) -> Vec<String> {
+    let expressions: Vec<Vec<Attribute>> = wanted.iter().map(Rule::expressions).collect();
     let is = |object: &[u8], expressions: &[Attribute]| {
         find(object, NFTA_RULE_EXPRESSIONS)
             .is_some_and(|dump| says(dump, expressions, Besides::Zeros))
@@ -195,15 +273,15 @@ fn rule_differences(wanted: &Ruleset, found: &[Vec<u8>]) -> Vec<String> {
         return Vec::new();
     }
     let mut differences = Vec::new();
-    for ((rule, wanted), place) in wanted.rules.iter().zip(&expressions).zip(1..) {
+    for ((rule, wanted), place) in wanted.iter().zip(&expressions).zip(before + 1..) {
         if !found.iter().any(|object| is(object, wanted)) {
             differences.push(format!("lost rule {place} ({})", rule.text()));
         }
     }
     for object in found {
-        let handle = |object: &[u8]| seal::handle(object, NFTA_RULE_HANDLE).unwrap_or_default();
         if !expressions.iter().any(|wanted| is(object, wanted)) {
-            differences.push(format!("has a foreign rule (handle {})", handle(object)));
+            let handle = seal::handle(object, NFTA_RULE_HANDLE).unwrap_or_default();
+            differences.push(format!("has a foreign rule (handle {handle})"));
         }
     }
     if differences.is_empty() {
@@ -212,12 +290,11 @@ fn rule_differences(wanted: &Ruleset, found: &[Vec<u8>]) -> Vec<String> {
     differences
 }
 
-fn element_differences(set: &Set, reply: &Reply) -> Vec<String> {
-    let found: BTreeSet<Element> =
-        reply.objects.iter().flat_map(|object| elements_of(object)).collect();
+fn interval_differences(intervals: &Intervals, elements: &[Vec<u8>]) -> Vec<String> {
+    let found: BTreeSet<Element> = elements.iter().flat_map(|object| elements_of(object)).collect();
     let mut foreign = found.clone();
     let mut lost = Vec::new();
-    for (elements, text) in set.intervals.elements().zip(set.intervals.texts()) {
+    for (elements, text) in intervals.elements().zip(intervals.texts()) {
         if !elements.iter().all(|element| found.contains(element)) {
             lost.push(text);
         }

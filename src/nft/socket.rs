@@ -7,7 +7,7 @@
 
 use std::io;
 
-use netlink_sys::{SocketAddr, protocols::NETLINK_NETFILTER};
+use netlink_sys::protocols::NETLINK_NETFILTER;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, setsockopt, sockopt};
 
@@ -20,6 +20,11 @@ use super::message::{Answer, Body, Request, answers, emit_batch};
 /// (net/netlink/af_netlink.c, `netlink_dump`).
 pub(super) const DATAGRAM_BYTES_MAX: usize = 32 * 1024;
 
+/// It fills no more than this before anything was received (`NLMSG_GOODSIZE`,
+/// include/linux/netlink.h), nor afterwards by a buffer of this size. Small
+/// enough for the allocator to have it.
+const DUMPED_BYTES_MAX: usize = 8 * 1024;
+
 /// The kernel's default limit of a message is not much above this; a larger one
 /// needs a larger send buffer.
 const SMALL_BATCH_BYTES: usize = 128 * 1024;
@@ -30,6 +35,8 @@ const READ: &str = "read";
 pub(super) struct Socket {
     inner: netlink_sys::Socket,
     sequence: u32,
+    /// Errors come with the kernel's words.
+    explains: bool,
 }
 
 /// What one question brought.
@@ -61,22 +68,48 @@ impl Reply {
 }
 
 impl Socket {
-    /// Opens a socket in the network namespace of the calling thread.
+    /// Opens a socket in the network namespace of the calling thread. The kernel
+    /// binds it at the first message, and nobody without CAP_NET_ADMIN can write
+    /// to it.
     pub(super) fn open() -> Result<Self, Error> {
-        let failed = |error: io::Error| kernel_error("open", "a netfilter socket", &error);
-        let mut inner = netlink_sys::Socket::new(NETLINK_NETFILTER).map_err(failed)?;
-        inner.bind(&SocketAddr::new(0, 0)).map_err(failed)?;
-        inner.connect(&SocketAddr::new(0, 0)).map_err(failed)?;
-        // Without these, an error lacks the kernel's words and drags the
-        // request along.
-        inner.set_ext_ack(true).map_err(failed)?;
-        inner.set_cap_ack(true).map_err(failed)?;
-        Ok(Self { inner, sequence: 0 })
+        let inner = netlink_sys::Socket::new(NETLINK_NETFILTER)
+            .map_err(|error| kernel_error("open", "a netfilter socket", &error))?;
+        Ok(Self { inner, sequence: 0, explains: false })
+    }
+
+    /// Without these options, an error lacks the kernel's words and drags the
+    /// request along. Who only looks does without either.
+    fn explain(&mut self) -> Result<(), Error> {
+        if !self.explains {
+            let failed = |error: io::Error| kernel_error("set up", "a netfilter socket", &error);
+            self.inner.set_ext_ack(true).map_err(failed)?;
+            self.inner.set_cap_ack(true).map_err(failed)?;
+            self.explains = true;
+        }
+        Ok(())
+    }
+
+    /// The first objects of a dump, at least `enough` unless there are fewer. The
+    /// rest is not read: the socket is of no use afterwards.
+    pub(super) fn first(mut self, question: &Request, enough: usize) -> Result<Reply, Error> {
+        let questions = std::slice::from_ref(question);
+        let enough = |reply: &Reply| reply.objects.len() >= enough;
+        let replies = self.gather(questions, DUMPED_BYTES_MAX, &enough)?;
+        Ok(replies.into_iter().next().unwrap_or_default())
     }
 
     /// Asks all questions in one message; the replies are in the same order. At
     /// most the last question may be a dump, as a socket runs one at a time.
     pub(super) fn ask(&mut self, questions: &[Request]) -> Result<Vec<Reply>, Error> {
+        self.gather(questions, DATAGRAM_BYTES_MAX, &|_| false)
+    }
+
+    fn gather(
+        &mut self,
+        questions: &[Request],
+        bytes_max: usize,
+        enough: &dyn Fn(&Reply) -> bool,
+    ) -> Result<Vec<Reply>, Error> {
         let first = self.sequence.wrapping_add(1);
         let mut out = Vec::new();
         for question in questions {
@@ -86,9 +119,10 @@ impl Socket {
         let subject = questions.first().map_or("nf_tables", |question| &question.object);
         self.send(&out, READ, subject)?;
         let mut replies: Vec<Reply> = questions.iter().map(|_| Reply::default()).collect();
-        while let Some(waiting) = replies.iter().position(|reply| !reply.complete) {
+        while let Some(waiting) = replies.iter().position(|reply| !reply.complete && !enough(reply))
+        {
             let object = questions.get(waiting).map_or(subject, |question| &question.object);
-            let Some(datagram) = self.receive(READ, object)? else {
+            let Some(datagram) = self.receive(READ, object, bytes_max)? else {
                 return Err(Error::Unanswered { operation: READ, object: object.into() });
             };
             for answer in answers(&datagram) {
@@ -110,6 +144,7 @@ impl Socket {
         requests: &[Request],
         generation: Option<u32>,
     ) -> Result<(), Error> {
+        self.explain()?;
         let first = self.sequence.wrapping_add(1);
         let subject = requests.first().map_or("nf_tables", |request| &request.object);
         let batch = emit_batch(requests, generation, first);
@@ -119,7 +154,7 @@ impl Socket {
         }
         self.send(&batch, "change", subject)?;
         let mut acknowledged = false;
-        while let Some(datagram) = self.receive("change", subject)? {
+        while let Some(datagram) = self.receive("change", subject, DATAGRAM_BYTES_MAX)? {
             for answer in answers(&datagram) {
                 let Body::Verdict { errno, attributes } = answer.body else { continue };
                 let place = answer.sequence.wrapping_sub(first) as usize;
@@ -159,8 +194,13 @@ impl Socket {
     }
 
     /// The next datagram, `None` if the kernel has nothing more to say.
-    fn receive(&self, operation: &'static str, object: &str) -> Result<Option<Vec<u8>>, Error> {
-        let mut datagram = Vec::with_capacity(DATAGRAM_BYTES_MAX);
+    fn receive(
+        &self,
+        operation: &'static str,
+        object: &str,
+        bytes_max: usize,
+    ) -> Result<Option<Vec<u8>>, Error> {
+        let mut datagram = Vec::with_capacity(bytes_max);
         loop {
             match self.inner.recv(&mut datagram, MsgFlags::MSG_DONTWAIT.bits()) {
                 Ok(_) => return Ok(Some(datagram)),

@@ -151,7 +151,7 @@ pub fn host_side(link: &str, addresses: &[IpAddr]) -> Side {
     let mut side = Side::default();
     if ipv4 {
         side.devconf.extend([
-            Devconf::RouteLocalnet(true),
+            Devconf::AcceptRedirects(false),
             Devconf::ProxyDelay(0),
             Devconf::ProxyArp(true),
             Devconf::Forwarding(true),

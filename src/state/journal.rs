@@ -147,6 +147,12 @@ impl Journal {
         file::sweep(&self.directory, |_| true);
     }
 
+    /// Whether there is any entry, readable or not.
+    pub fn has_entries(&self) -> bool {
+        let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
+        files.into_iter().any(|file| !file.file_name().to_string_lossy().starts_with('.'))
+    }
+
     /// All readable entries, in the order of their file names.
     pub fn entries(&self) -> Vec<Entry> {
         let Ok(directory) = fs::read_dir(&self.directory) else { return Vec::new() };

@@ -11,11 +11,12 @@ use super::{
     fabric::{self, Care, Stamp},
     facts, file,
     ipam::{self, Lease, Refused},
-    kernel, masquerade,
+    kernel,
     ownership::{self, Claim},
     pod_side::{self, Made},
     pools, reclaim,
     sandbox::{self, Sandbox},
+    tables,
     usable::Usable,
 };
 use crate::{
@@ -27,7 +28,7 @@ use crate::{
         rule::Rule,
         sysctl::Sysctl,
     },
-    nft::{self, Ensured},
+    nft::Ensured,
     pod::{
         Attachment, Identity, PodFacts,
         attachment::{Remote, Wish, gateway_ipv6},
@@ -194,6 +195,13 @@ fn attach(
         log::warn!("{warning}");
     }
     require_ipv6_mtu(lease, choice.mtu)?;
+    // Before there is a link that a packet could come by.
+    if tables::ensure(&call.config, &call.root, &mut prepared.host, fabric)?
+        == Some(Ensured::Repaired)
+    {
+        let table = tables::table(&call.config.name);
+        log::warn!("table {table} was not as it should be and has been repaired");
+    }
     let (attachment, link) = make_link(call, prepared, lease, &choice)?;
     prepared.link = Some(link.clone());
     if attachment.has_ipv6() && call.config.manage_forwarding {
@@ -203,11 +211,6 @@ fn attach(
     set_up_host(&mut prepared.host, &attachment, &link, &call.config.host_prefix)?;
     let pod_index = link.peer_index.unwrap_or_default();
     let attachment = set_up_pod(call, prepared, lease, &choice, attachment, pod_index)?;
-    if let Some(wanted) = masquerade::wanted(&call.config, prepared.fabric.as_ref())
-        && nft::ensure(&wanted).map_err(masquerade::refused)? == Ensured::Repaired
-    {
-        log::warn!("table {} was incomplete and has been repaired", wanted.table);
-    }
     Ok(attachment)
 }
 

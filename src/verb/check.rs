@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use super::{Call, fabric, facts, ipam, kernel, masquerade, ownership, sandbox};
+use super::{Call, fabric, facts, ipam, kernel, ownership, sandbox, tables};
 use crate::{
     cni::{AddResult, Code, Error, Interface},
     net::{
@@ -15,7 +15,6 @@ use crate::{
         neigh,
         route::{self, Route, TABLE_MAIN},
     },
-    nft,
     pod::{
         Attachment, PodFacts,
         attachment::{Wish, gateway_ipv6},
@@ -34,9 +33,9 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
     let mut differences = compare(call, &previous, &mut host, &mut sandbox.socket)?;
     let of_fabric = fabric::differences(&call.config, &call.root, &mut host)?;
     let fabric = fabric::applied(&call.config, &call.root);
-    if let Some(wanted) = masquerade::wanted(&call.config, fabric.as_ref()) {
-        differences.extend(nft::differences(&wanted).map_err(masquerade::refused)?);
-    }
+    let table = tables::differences(&tables::wanted(&call.config, fabric.as_ref()))?;
+    table.note.iter().for_each(|note| log::warn!("{note}"));
+    differences.extend(table.found);
     let mut advice = Vec::new();
     if !differences.is_empty() {
         advice.push("recreate the pod, or put back what is missing".to_owned());

@@ -20,7 +20,7 @@ use super::{
     ipam::{self, Pool, has_store},
     kernel,
     liveness::{self, Liveness},
-    masquerade, pod_side,
+    pod_side, tables,
 };
 use crate::{
     cni::{Args, Code, Command, Environment, Error, ValidAttachments},
@@ -217,8 +217,8 @@ impl Ground<'_> {
             journal.sweep();
             ipam::sweep(self.root);
             if entries.is_empty() && links.is_empty() {
-                let table = masquerade::table(self.network);
-                errors.extend(nft::remove(&table).map_err(masquerade::refused).err());
+                let table = tables::table(self.network);
+                errors.extend(nft::remove(&table).map_err(tables::refused).err());
                 if errors.is_empty() {
                     lock.retire();
                 }

@@ -2,6 +2,8 @@
 //! down, a route that a network daemon swept away, a parameter that was reset.
 //! The pods' own namespaces are the pods' own.
 
+mod table;
+
 use std::fmt;
 
 use ipnetwork::IpNetwork;
@@ -9,19 +11,17 @@ use nix::errno::Errno;
 use serde_json::{Value, json};
 
 use crate::{
-    cni::{self, Config},
     net::{
         Error, Request, Socket, addr,
         link::{self, Link},
         route::{self, Route},
         sysctl::Sysctl,
     },
-    nft::{self, Masquerade},
     pod::{Identity, attachment::host_side},
-    state::{Entry, Journal, Root, journal},
+    state::{Entry, Root, journal},
 };
 
-use super::{fabric::Stamp, masquerade};
+pub use table::TableRepair;
 
 /// One thing that an attachment's host link lacks.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -127,82 +127,6 @@ pub fn restore(host: &mut Socket, repairs: &[Repair]) -> Vec<(usize, Option<Erro
 
 /// A link that is not there, and a parameter of such a link.
 const GONE: [Errno; 2] = [Errno::ENODEV, Errno::ENOENT];
-
-/// The masquerade table of a network with attachments, where it is not as it
-/// should be: others flushed it, or the peers have changed.
-#[derive(Clone, Debug)]
-pub struct TableRepair {
-    wanted: Masquerade,
-    differences: Vec<String>,
-}
-
-impl TableRepair {
-    /// Compares the table that the configuration and the applied fabric ask for
-    /// with the kernel's; `None` if it is right, or nobody needs it.
-    ///
-    /// # Errors
-    /// Code 100 with what nf_tables refused.
-    pub fn lacking(
-        config: &Config,
-        root: &Root,
-        fabric: Option<&Stamp>,
-    ) -> Result<Option<Self>, cni::Error> {
-        let Some(wanted) = masquerade::wanted(config, fabric) else { return Ok(None) };
-        if Journal::new(root, &config.name).entries().is_empty() {
-            return Ok(None);
-        }
-        let differences = nft::differences(&wanted).map_err(masquerade::refused)?;
-        Ok((!differences.is_empty()).then_some(Self { wanted, differences }))
-    }
-
-    /// Tells when others touch the table; `None` if the configuration asks for
-    /// none.
-    ///
-    /// # Errors
-    /// Code 100 with what the kernel refused.
-    pub fn monitor(config: &Config) -> Result<Option<nft::Monitor>, cni::Error> {
-        let table = config.masquerade.then(|| masquerade::table(&config.name));
-        let monitor = table.map(|table| nft::Monitor::open(&table));
-        monitor.transpose().map_err(masquerade::refused)
-    }
-
-    /// Makes the table what it should be.
-    ///
-    /// # Errors
-    /// Code 100 with what nf_tables refused.
-    pub fn restore(&self) -> Result<(), cni::Error> {
-        nft::ensure(&self.wanted).map(drop).map_err(masquerade::refused)
-    }
-
-    /// Removes the table of a network; false if there was none.
-    ///
-    /// # Errors
-    /// Code 100 with what nf_tables refused.
-    pub fn remove(network: &str) -> Result<bool, cni::Error> {
-        nft::remove(&masquerade::table(network)).map_err(masquerade::refused)
-    }
-
-    /// The change as plan's JSON has it.
-    pub fn encode(&self) -> Value {
-        let (object, after) = (self.object(), self.after());
-        let before = self.differences.join("; ");
-        json!({"action": "replace", "object": object, "before": before, "after": after})
-    }
-
-    fn object(&self) -> String {
-        format!("nftables table {}", self.wanted.table)
-    }
-
-    fn after(&self) -> String {
-        format!("masquerade but towards {} networks", self.wanted.never.len())
-    }
-}
-
-impl fmt::Display for TableRepair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "~ {}: {} -> {}", self.object(), self.differences.join("; "), self.after())
-    }
-}
 
 impl Repair {
     /// The message that restores it; a parameter is written at once.

@@ -5,14 +5,14 @@
 
 use super::{
     Call,
-    fabric::{self, Care},
-    file, ipam, kernel, masquerade, pools,
+    fabric::{self, Care, Stamp},
+    file, ipam, kernel, pools, tables,
     usable::Usable,
 };
 use crate::{
     cni::{Code, Error},
     net::Socket,
-    nft,
+    nft::{self, Ensured},
     state::{directory, probe},
 };
 
@@ -32,11 +32,26 @@ pub(super) fn status(call: &Call) -> Result<Vec<String>, Error> {
         .and_then(|()| probe(state))
         .map_err(|error| unavailable(file("write to the state", state, &error)))?;
     if call.config.masquerade {
-        nft::available().map_err(|error| unavailable(masquerade::refused(error)))?;
+        nft::available().map_err(|error| unavailable(tables::refused(error)))?;
     }
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Verify);
     let fabric = fabric.map_err(unavailable)?;
+    restore_table(call, &mut host, fabric.as_ref()).map_err(unavailable)?;
     fabric.as_ref().map_or(Ok(()), |stamp| pools::status(call, stamp))?;
     let mut usable = Usable::new(&call.root, &call.config, fabric.as_ref(), None);
     ipam::status(call, &mut |address, choice| usable.objection(&mut host, address, choice))
+}
+
+/// What somebody flushed is put back, as long as there are pods that need it.
+fn restore_table(call: &Call, host: &mut Socket, fabric: Option<&Stamp>) -> Result<(), Error> {
+    if !call.journal().has_entries() {
+        return Ok(());
+    }
+    let network = tables::wanted(&call.config, fabric);
+    let (done, notes) = tables::install(&network, &call.config, &call.root, host)?;
+    notes.iter().for_each(|note| log::warn!("{note}"));
+    if matches!(done, Some(Ensured::Installed | Ensured::Repaired)) {
+        log::warn!("table {} was not as it should be and has been repaired", network.table);
+    }
+    Ok(())
 }

@@ -148,11 +148,13 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
         report.errors.extend(error.map(|error| refused(&error)));
         unmade.extend(changes.repairs.get(place).map(ToString::to_string));
     }
-    if let Some(table) = &changes.table
-        && let Err(error) = table.restore()
-    {
-        report.errors.push(error.to_string());
-        unmade.push(table.to_string());
+    match changes.table.as_ref().map(|table| (table, table.restore(socket))) {
+        Some((table, Err(error))) => {
+            report.errors.push(error.to_string());
+            unmade.push(table.to_string());
+        }
+        Some((_, Ok(notes))) => report.notes.extend(notes),
+        None => {}
     }
     report.take_back(&unmade);
     Ok(report)

@@ -155,7 +155,7 @@ impl Changes {
     fn lines(&self) -> Vec<Line> {
         let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes).map(Line::of);
         let repairs = self.repairs.iter().map(Line::of_repair);
-        fabric.chain(repairs).chain(self.table.iter().map(Line::of_table)).collect()
+        fabric.chain(repairs).chain(self.table().map(Line::of_table)).collect()
     }
 
     /// What apply cannot mend: ranges that are not this node's, and what is wanting
@@ -175,7 +175,13 @@ impl Changes {
     /// What an operator should know besides.
     fn notes(&self) -> Vec<String> {
         let desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
+        let table = self.table.iter().flat_map(TableRepair::note);
         let fabric = desired.flat_map(|desired| &desired.notes);
-        fabric.chain(&self.without).chain(&self.too_wide).cloned().collect()
+        fabric.chain(&self.without).chain(&self.too_wide).chain(table).cloned().collect()
+    }
+
+    /// The table, if it is known to differ.
+    fn table(&self) -> impl Iterator<Item = &TableRepair> {
+        self.table.iter().filter(|table| table.differs())
     }
 }

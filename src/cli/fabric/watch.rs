@@ -96,7 +96,7 @@ impl Told {
 struct Events {
     /// Links, addresses, routes, neighbours.
     network: Monitor,
-    /// The masquerade table.
+    /// The network's nftables table.
     table: Option<nft::Monitor>,
     /// The peers file.
     files: Option<Files>,
@@ -107,7 +107,7 @@ impl Events {
         let network = Monitor::open()?;
         // A kernel that cannot tell of the table may well have routes to repair.
         let table = match TableRepair::monitor(&node.config) {
-            Ok(table) => table,
+            Ok(table) => Some(table),
             Err(error) => {
                 let _ = console.remark(format_args!("manx: {error}"));
                 None

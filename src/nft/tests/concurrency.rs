@@ -7,13 +7,13 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
-use super::{Namespace, wanted};
+use super::{Namespace, differences, ensure, wanted};
+use crate::nft::Ensured;
 use crate::nft::abi::{NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, NLM_F_CREATE};
 use crate::nft::attribute::Attribute;
 use crate::nft::message::Request;
 use crate::nft::ruleset::table_deletion;
 use crate::nft::socket::Socket;
-use crate::nft::{Ensured, differences, ensure};
 
 fn together<T: Send>(namespace: &Namespace, many: usize, what: impl Fn() -> T + Sync) -> Vec<T> {
     let start = Barrier::new(many);

@@ -14,8 +14,8 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
-use super::{Namespace, wanted};
-use crate::nft::{Ensured, ensure};
+use super::{Namespace, but, ensure, wanted};
+use crate::nft::Ensured;
 
 const BLUE: u32 = 0x6d61_0001;
 const GREEN: u32 = 0x6d61_0002;
@@ -147,7 +147,7 @@ fn the_outside_sees_the_node_and_everybody_else_the_pod() {
     assert_eq!(seen(blue, None, outside, "2001:db8::2"), "fd00:244::2");
     let mut wanted = wanted();
     // The pods' own ranges are left out: the groups alone must keep pods apart.
-    wanted.never = ["198.51.100.7/32", "2001:db8:7::/48"].map(|n| n.parse().unwrap()).to_vec();
+    wanted.masquerade = Some(but(&["198.51.100.7/32", "2001:db8:7::/48"]));
     assert_eq!(node.host.run(|| ensure(&wanted)), Ok(Ensured::Installed));
 
     for (to, node_address, own) in [
@@ -177,7 +177,7 @@ fn the_outside_sees_the_node_and_everybody_else_the_pod() {
     assert_eq!(seen(outside, None, blue, "10.244.1.2"), "192.0.2.2", "from outside to a pod");
 }
 
-/// A rule that begins with `iifgroup != G return` fails this: see [`super::super::ruleset`].
+/// A rule that begins with `iifgroup != G return` fails this: see [`super::super::network`].
 #[test]
 fn what_the_node_itself_sends_is_left_alone() {
     let node = Node::new();

@@ -1,6 +1,7 @@
 //! Tests against this kernel, each in network namespaces of its own, with the
 //! nft program as the oracle.
 
+mod addresses;
 mod concurrency;
 mod datapath;
 mod oracle;
@@ -13,7 +14,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use super::Masquerade;
+use super::{Carrier, Ensured, Error, Guard, Masquerade, Network, Tunnel};
 
 /// A network namespace, gone when this and everything in it is.
 pub(super) struct Namespace(File);
@@ -71,13 +72,45 @@ impl Namespace {
     }
 }
 
-fn wanted() -> Masquerade {
-    Masquerade {
+/// A network that is masqueraded and no more.
+fn wanted() -> Network {
+    Network {
         table: "manx-blue".into(),
-        source_group: 0x6d61_0001,
+        group: 0x6d61_0001,
         host_link_groups: 0x6d61_0000..=0x6d61_ffff,
-        never: ["10.244.0.0/16", "10.245.0.0/17", "fd00:244::/48", "198.51.100.7/32"]
-            .map(|text| text.parse().unwrap())
-            .to_vec(),
+        masquerade: Some(but(&[
+            "10.244.0.0/16",
+            "10.245.0.0/17",
+            "fd00:244::/48",
+            "198.51.100.7/32",
+        ])),
+        guard: Guard::Off,
+    }
+}
+
+/// The same with the check of sources.
+fn guarded() -> Network {
+    Network { guard: Guard::Sources, ..wanted() }
+}
+
+fn but(never: &[&str]) -> Masquerade {
+    let never = never.iter().map(|text| text.parse().unwrap()).collect();
+    Masquerade { never, next_hop: [169, 254, 1, 1].into() }
+}
+
+fn ensure(wanted: &Network) -> Result<Ensured, Error> {
+    super::ensure(&wanted.describe()?)
+}
+
+fn differences(wanted: &Network) -> Result<Vec<String>, Error> {
+    super::differences(&wanted.describe()?)
+}
+
+fn vxlan(peers: &[&str]) -> Tunnel {
+    Tunnel {
+        table: "manx.tunnels".into(),
+        host_link_groups: 0x6d61_0000..=0x6d61_ffff,
+        carrier: Carrier::Vxlan { port: 4789, vni: 4096 },
+        peers: peers.iter().map(|text| text.parse().unwrap()).collect(),
     }
 }

@@ -2,46 +2,64 @@
 
 use ipnetwork::IpNetwork;
 
-use super::{Namespace, wanted};
+use super::{Namespace, but, differences, ensure, guarded, vxlan, wanted};
 use crate::nft::message::Request;
 use crate::nft::snapshot;
 use crate::nft::socket::Socket;
-use crate::nft::{Ensured, Error, Masquerade, available, differences, ensure, remove, tables};
+use crate::nft::{
+    self, Carrier, Ensured, Error, Guard, Masquerade, Network, Table, Tunnel, available, remove,
+    tables,
+};
 
 /// Installs by netlink and by nft, and compares what nft lists.
-fn assert_equals_nft(wanted: &Masquerade) {
+fn assert_equals_nft(wanted: &Network) {
+    assert_table_equals_nft(&wanted.describe().unwrap());
+}
+
+fn assert_table_equals_nft(wanted: &Table) {
     let ours = Namespace::new();
-    assert_eq!(ours.run(|| ensure(wanted)), Ok(Ensured::Installed));
+    assert_eq!(ours.run(|| nft::ensure(wanted)), Ok(Ensured::Installed));
+    assert_eq!(ours.run(|| nft::is_intact(wanted)), Ok(true));
     let theirs = Namespace::new();
     theirs.load(&wanted.render());
     assert_eq!(ours.ruleset(), theirs.ruleset());
-    // And the other way round: what nft made is what we want.
-    assert_eq!(theirs.run(|| differences(wanted)), Ok(Vec::new()));
-    assert_eq!(theirs.run(|| ensure(wanted)), Ok(Ensured::Unchanged));
+    // And the other way round: what nft made is what we want, if not as we made it.
+    assert_eq!(theirs.run(|| nft::differences(wanted)), Ok(Vec::new()));
+    assert_eq!(theirs.run(|| nft::ensure(wanted)), Ok(Ensured::Unchanged));
+    assert_eq!(theirs.run(|| nft::is_intact(wanted)), Ok(false));
 }
 
 #[test]
 fn nft_lists_our_table_as_it_lists_our_text() {
     assert_equals_nft(&wanted());
     let mut bare = wanted();
-    bare.never.clear();
+    bare.masquerade = Some(but(&[]));
     bare.host_link_groups = 7..=7;
     assert_equals_nft(&bare);
     let mut whole = wanted();
-    whole.never = vec!["0.0.0.0/0".parse().unwrap(), "::/0".parse().unwrap()];
+    whole.masquerade = Some(but(&["0.0.0.0/0", "::/0"]));
     assert_equals_nft(&whole);
+    for guard in [Guard::Loopback, Guard::Sources] {
+        assert_equals_nft(&Network { guard, ..guarded() });
+        assert_equals_nft(&Network { guard, masquerade: None, ..guarded() });
+    }
+    for carrier in [Carrier::Ipip, Carrier::Vxlan { port: 8472, vni: 1 }] {
+        let some = vxlan(&["192.0.2.12", "2001:db8::12", "192.0.2.13"]);
+        assert_table_equals_nft(&Tunnel { carrier, ..some }.describe().unwrap());
+        assert_table_equals_nft(&Tunnel { carrier, ..vxlan(&[]) }.describe().unwrap());
+    }
 }
 
 #[test]
 fn the_text_is_what_an_operator_reads() {
     let expected = r#"table inet manx-blue {
-	comment "manx: masquerade for links of group 1835073537"
+	comment "manx: links of group 1835073537"
 
 	set never4 {
 		type ipv4_addr
 		flags constant, interval
 		elements = { 10.244.0.0-10.245.127.255,
-			     169.254.0.0/16,
+			     169.254.1.1,
 			     198.51.100.7,
 			     224.0.0.0/4,
 			     255.255.255.255 }
@@ -64,26 +82,28 @@ fn the_text_is_what_an_operator_reads() {
 	}
 }
 "#;
-    assert_eq!(wanted().render(), expected);
+    assert_eq!(wanted().describe().unwrap().render(), expected);
 }
 
 #[test]
 fn thousands_of_networks_fit() {
     let mut many = wanted();
     // Every other one, so that none can be merged.
-    many.never = (0..3000u32)
+    let never: Vec<IpNetwork> = (0..3000u32)
         .flat_map(|n| {
             let v4 = format!("10.{}.{}.0/24", n / 128, n % 128 * 2);
             [v4, format!("fd00:0:0:{:x}::/64", n * 2)]
         })
-        .map(|text| text.parse::<IpNetwork>().unwrap())
+        .map(|text| text.parse().unwrap())
         .collect();
+    let masquerade = |never: &[IpNetwork]| Some(Masquerade { never: never.to_vec(), ..but(&[]) });
+    many.masquerade = masquerade(&never);
     // Some 350 kB: more than a socket sends at first.
     let namespace = Namespace::new();
     assert_eq!(namespace.run(|| ensure(&many)), Ok(Ensured::Installed));
     assert_eq!(namespace.run(|| differences(&many)), Ok(Vec::new()));
-    let (last, kept) = many.never.split_last().unwrap();
-    let fewer = Masquerade { never: kept.to_vec(), ..many.clone() };
+    let (last, kept) = never.split_last().unwrap();
+    let fewer = Network { masquerade: masquerade(kept), ..many.clone() };
     let found = namespace.run(|| differences(&fewer)).unwrap();
     assert_eq!(found.len(), 1, "{last}: {found:?}");
     assert!(found[0].contains("2 foreign interval bounds"), "{found:?}");
@@ -98,7 +118,7 @@ fn removing_takes_our_table_and_no_other() {
         assert_eq!(available(), Ok(()));
         assert_eq!(tables("manx-"), Ok(vec![]));
         assert_eq!(ensure(&wanted()), Ok(Ensured::Installed));
-        let second = Masquerade { table: "manx-a".into(), ..wanted() };
+        let second = Network { table: "manx-a".into(), ..wanted() };
         assert_eq!(ensure(&second), Ok(Ensured::Installed));
         assert_eq!(tables("manx-"), Ok(vec!["manx-a".into(), "manx-blue".into()]));
         assert_eq!(remove("manx-a"), Ok(true));
@@ -114,18 +134,18 @@ fn removing_takes_our_table_and_no_other() {
 fn what_no_rule_set_can_say_is_refused_before_the_kernel_is_asked() {
     let long = "m".repeat(256);
     for table in ["", "1st", "two words", "semi;colon", "ünïcode", &long] {
-        let wanted = Masquerade { table: table.into(), ..wanted() };
+        let wanted = Network { table: table.into(), ..wanted() };
         assert!(matches!(ensure(&wanted), Err(Error::Invalid { .. })), "{table}");
         assert!(matches!(remove(table), Err(Error::Invalid { .. })), "{table}");
     }
     #[expect(clippy::reversed_empty_ranges)]
-    let empty = Masquerade { host_link_groups: 2..=1, ..wanted() };
+    let empty = Network { host_link_groups: 2..=1, ..wanted() };
     assert!(differences(&empty).unwrap_err().to_string().contains("empty"));
 }
 
 #[test]
 fn the_longest_name_works() {
-    let longest = Masquerade { table: "m".repeat(255), ..wanted() };
+    let longest = Network { table: "m".repeat(255), ..wanted() };
     let namespace = Namespace::new();
     assert_eq!(namespace.run(|| ensure(&longest)), Ok(Ensured::Installed));
     assert_eq!(namespace.run(|| ensure(&longest)), Ok(Ensured::Unchanged));

@@ -1,0 +1,108 @@
+//! The table of a network with attachments, where it is not as it should be:
+//! others flushed it, or the peers have changed.
+
+use std::fmt;
+
+use serde_json::{Value, json};
+
+use super::super::{fabric::Stamp, tables};
+use crate::{
+    cni::{Config, Error},
+    net::Socket,
+    nft::{self, Guard, Network},
+    state::{Journal, Root},
+};
+
+/// A table and what it differs in.
+#[derive(Clone, Debug)]
+pub struct TableRepair {
+    config: Config,
+    root: Root,
+    wanted: Network,
+    differences: Vec<String>,
+    note: Option<String>,
+}
+
+impl TableRepair {
+    /// Compares the table that the configuration and the applied fabric ask for
+    /// with the kernel's; `None` if it is right, or nobody needs it.
+    ///
+    /// # Errors
+    /// Code 100 if nf_tables is needed and does not answer.
+    pub fn lacking(
+        config: &Config,
+        root: &Root,
+        fabric: Option<&Stamp>,
+    ) -> Result<Option<Self>, Error> {
+        if !Journal::new(root, &config.name).has_entries() {
+            return Ok(None);
+        }
+        let wanted = tables::wanted(config, fabric);
+        let tables::Differences { found, note } = tables::differences(&wanted)?;
+        let (config, root) = (config.clone(), root.clone());
+        let repair = Self { config, root, wanted, differences: found, note };
+        Ok((!repair.differences.is_empty() || repair.note.is_some()).then_some(repair))
+    }
+
+    /// Tells when others touch the table.
+    ///
+    /// # Errors
+    /// Code 100 with what the kernel refused.
+    pub fn monitor(config: &Config) -> Result<nft::Monitor, Error> {
+        nft::Monitor::open(&tables::table(&config.name)).map_err(tables::refused)
+    }
+
+    /// Makes the table what it should be; returns what it does without.
+    ///
+    /// # Errors
+    /// Code 100 with what nf_tables refused.
+    pub fn restore(&self, host: &mut Socket) -> Result<Vec<String>, Error> {
+        tables::install(&self.wanted, &self.config, &self.root, host).map(|(_, notes)| notes)
+    }
+
+    /// Removes the table of a network; false if there was none.
+    ///
+    /// # Errors
+    /// Code 100 with what nf_tables refused.
+    pub fn remove(network: &str) -> Result<bool, Error> {
+        nft::remove(&tables::table(network)).map_err(tables::refused)
+    }
+
+    /// Whether there is something to change, as far as is known.
+    pub fn differs(&self) -> bool {
+        !self.differences.is_empty()
+    }
+
+    /// What an operator should know, and a repair may not be able to change.
+    pub fn note(&self) -> Option<&String> {
+        self.note.as_ref()
+    }
+
+    /// The change as plan's JSON has it.
+    pub fn encode(&self) -> Value {
+        let (object, after) = (self.object(), self.after());
+        let before = self.differences.join("; ");
+        json!({"action": "replace", "object": object, "before": before, "after": after})
+    }
+
+    fn object(&self) -> String {
+        format!("nftables table {}", self.wanted.table)
+    }
+
+    fn after(&self) -> String {
+        let check = match self.wanted.guard {
+            Guard::Sources => "check the pods' source addresses",
+            Guard::Loopback | Guard::Off => "no loopback addresses from pods",
+        };
+        let masquerade = self.wanted.masquerade.as_ref().map(|masquerade| {
+            format!(", masquerade but towards {} networks", masquerade.never.len())
+        });
+        check.to_owned() + &masquerade.unwrap_or_default()
+    }
+}
+
+impl fmt::Display for TableRepair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "~ {}: {} -> {}", self.object(), self.differences.join("; "), self.after())
+    }
+}

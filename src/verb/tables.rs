@@ -1,0 +1,184 @@
+//! The nftables table of a network, as its configuration asks for it: what its
+//! pods send leaves with the node's address, and what they may not send is
+//! dropped.
+//!
+//! Masquerade is asked for, and without it an ADD fails. The guard is there
+//! unasked: a kernel that cannot check gets pods that are not checked, and says
+//! so.
+
+use sha1_smol::Sha1;
+
+use crate::{
+    cni::{Code, Config, Error},
+    net::Socket,
+    nft::{self, Ensured, Guard, Masquerade, Network, Table},
+    pod::identity::{GROUPS, group},
+    state::Root,
+};
+
+use super::{fabric::Stamp, upgrade::upgrade_pods};
+
+/// What a network's table is called: nothing else makes tables of this prefix.
+const PREFIX: &str = "manx-";
+/// What it is called where the network's name is too long for that.
+const PREFIX_OF_DIGESTS: &str = "manx.";
+
+/// What a configuration asks for, beside the pods of all nodes.
+pub(super) fn wanted(config: &Config, fabric: Option<&Stamp>) -> Network {
+    let peers = fabric.map(|fabric| fabric.pod_cidrs.as_slice()).unwrap_or_default();
+    Network {
+        table: table(&config.name),
+        group: group(&config.name),
+        host_link_groups: GROUPS,
+        masquerade: config.masquerade.then(|| Masquerade {
+            never: [config.never_masqueraded.as_slice(), peers].concat(),
+            next_hop: config.gateway,
+        }),
+        guard: if config.source_check { Guard::Sources } else { Guard::Loopback },
+    }
+}
+
+/// The name of a network's table.
+pub(super) fn table(network: &str) -> String {
+    let name = format!("{PREFIX}{network}");
+    if name.len() <= nft::NAME_BYTES_MAX {
+        return name;
+    }
+    format!("{PREFIX_OF_DIGESTS}{}", Sha1::from(network).digest())
+}
+
+/// Makes sure of the table before a pod's link is up: by one message where it is
+/// as it was made, which sees whatever a flush or another program's rule set
+/// does to it.
+///
+/// # Errors
+/// Code 100 if the network is masqueraded and the kernel refuses that.
+pub(super) fn ensure(
+    config: &Config,
+    root: &Root,
+    host: &mut Socket,
+    fabric: Option<&Stamp>,
+) -> Result<Option<Ensured>, Error> {
+    let network = wanted(config, fabric);
+    if nft::is_intact(&described(&network)?) == Ok(true) {
+        return Ok(Some(Ensured::Unchanged));
+    }
+    let (done, notes) = install(&network, config, root, host)?;
+    notes.iter().for_each(|note| log::warn!("{note}"));
+    Ok(done)
+}
+
+/// Makes the table what it should be, whatever is missing of it; `None` where
+/// there can be none. Returns what it does without, and why.
+///
+/// # Errors
+/// Code 100 if the network is masqueraded and the kernel refuses that.
+pub(super) fn install(
+    network: &Network,
+    config: &Config,
+    root: &Root,
+    host: &mut Socket,
+) -> Result<(Option<Ensured>, Vec<String>), Error> {
+    let name = &config.name;
+    let mut notes = Vec::new();
+    let mut network = network.clone();
+    // Their answers must leave by the interface that they are from first.
+    if network.guard == Guard::Sources
+        && let Err(pods) = upgrade_pods(root, config, host)
+    {
+        notes.extend(pods.iter().map(|pod| unchecked(name, &pod.to_string())));
+        network.guard = Guard::Loopback;
+    }
+    loop {
+        if network.guard == Guard::Off && network.masquerade.is_none() {
+            return Ok((None, notes));
+        }
+        match nft::ensure(&described(&network)?) {
+            Ok(done) => return Ok((Some(done), notes)),
+            Err(error) => {
+                let lesser = lesser(network.guard).ok_or_else(|| refused(error.clone()))?;
+                // The first refusal says what is missing.
+                if notes.is_empty() {
+                    notes.push(unchecked(name, &format!("{error}; {}", error.next_step())));
+                }
+                network.guard = lesser;
+            }
+        }
+    }
+}
+
+/// In which ways the table is not what it should be, and what an operator should
+/// know besides. A table that does without the check is right where [`install`]
+/// made it so: only what it made bears its seal.
+///
+/// # Errors
+/// Code 100 if the network is masqueraded and nf_tables does not answer.
+pub(super) fn differences(network: &Network) -> Result<Differences, Error> {
+    let mut differences = Differences::default();
+    match nft::differences(&described(network)?) {
+        Ok(found) => differences.found = found,
+        Err(error) if network.masquerade.is_none() => {
+            differences.note = Some(unchecked(&network.table, &error.to_string()));
+        }
+        Err(error) => return Err(refused(error)),
+    }
+    let mut reduced = network.clone();
+    while !differences.found.is_empty()
+        && let Some(lesser) = lesser(reduced.guard)
+        && (lesser > Guard::Off || network.masquerade.is_some())
+    {
+        reduced.guard = lesser;
+        if nft::is_intact(&described(&reduced)?) == Ok(true) {
+            differences.found.clear();
+            let reason = "this kernel cannot, or pods of an earlier version are not ready";
+            differences.note = Some(unchecked(&network.table, reason));
+        }
+    }
+    Ok(differences)
+}
+
+/// What [`differences`] found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Differences {
+    /// What an ADD or a repair puts right.
+    pub(super) found: Vec<String>,
+    /// What it cannot.
+    pub(super) note: Option<String>,
+}
+
+/// The description of a table; its name, from a valid network's, is good.
+pub(super) fn described(network: &Network) -> Result<Table, Error> {
+    network.describe().map_err(refused)
+}
+
+/// What nf_tables refused, as the runtime is told.
+pub(super) fn refused(error: nft::Error) -> Error {
+    Error::new(Code::KERNEL, error.to_string()).details(error.next_step())
+}
+
+fn lesser(guard: Guard) -> Option<Guard> {
+    match guard {
+        Guard::Sources => Some(Guard::Loopback),
+        Guard::Loopback => Some(Guard::Off),
+        Guard::Off => None,
+    }
+}
+
+fn unchecked(name: &str, reason: &str) -> String {
+    format!("{name}: the source addresses of its pods are not checked: {reason}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_network_has_a_table_of_its_own() {
+        assert_eq!(table("pods"), "manx-pods");
+        let (fits, long) = ("n".repeat(250), "n".repeat(251));
+        assert_eq!(table(&fits).len(), nft::NAME_BYTES_MAX);
+        assert_ne!(table(&long), table(&format!("{long}n")));
+        // No shorter name comes to the same.
+        assert!(table(&long).len() <= nft::NAME_BYTES_MAX && !table(&long).starts_with(PREFIX));
+    }
+}
