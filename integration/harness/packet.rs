@@ -1,5 +1,6 @@
 //! Packets as a hostile pod makes them: with whatever source it likes.
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
@@ -81,7 +82,10 @@ pub fn heard(socket: &UdpSocket) -> Vec<(String, IpAddr)> {
     let mut heard = Vec::new();
     loop {
         let mut buffer = [0; 256];
-        let (length, from) = socket.recv_from(&mut buffer).expect("hear the last datagram");
+        let (length, from) = match socket.recv_from(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            received => received.expect("hear the last datagram"),
+        };
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
         if text == LAST {
             return heard;

@@ -25,7 +25,7 @@ pub use fabric::{CrossSubnet, FabricKeys};
 pub use ipam::{IpamKeys, RangeKeys};
 
 /// The next hop that Calico's pods have.
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 /// `cali`, as Calico's host links.
 pub const HOST_PREFIX: &str = "cali";
 /// A host link's name has 11 characters behind the prefix, 15 at most in all.

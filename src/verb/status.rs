@@ -36,22 +36,28 @@ pub(super) fn status(call: &Call) -> Result<Vec<String>, Error> {
     }
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Verify);
     let fabric = fabric.map_err(unavailable)?;
-    restore_table(call, &mut host, fabric.as_ref()).map_err(unavailable)?;
+    let mut notes = restore_table(call, &mut host, fabric.as_ref()).map_err(unavailable)?;
     fabric.as_ref().map_or(Ok(()), |stamp| pools::status(call, stamp))?;
     let mut usable = Usable::new(&call.root, &call.config, fabric.as_ref(), None);
-    ipam::status(call, &mut |address, choice| usable.objection(&mut host, address, choice))
+    let objection = &mut |address, choice| usable.objection(&mut host, address, choice);
+    notes.extend(ipam::status(call, objection)?);
+    Ok(notes)
 }
 
-/// What somebody flushed is put back, as long as there are pods that need it.
-fn restore_table(call: &Call, host: &mut Socket, fabric: Option<&Stamp>) -> Result<(), Error> {
+/// What somebody flushed is put back, as long as there are pods that need it. Returns
+/// what cannot be, and why.
+fn restore_table(
+    call: &Call,
+    host: &mut Socket,
+    fabric: Option<&Stamp>,
+) -> Result<Vec<String>, Error> {
     if !call.journal().has_entries() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let network = tables::wanted(&call.config, fabric);
     let (done, notes) = tables::install(&network, &call.config, &call.root, host)?;
-    notes.iter().for_each(|note| log::warn!("{note}"));
     if matches!(done, Some(Ensured::Installed | Ensured::Repaired)) {
         log::warn!("table {} was not as it should be and has been repaired", network.table);
     }
-    Ok(())
+    Ok(notes)
 }

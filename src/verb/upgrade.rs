@@ -1,6 +1,10 @@
 //! Pods that manx 0.1 attached get what a second interface has now.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    net::Ipv4Addr,
+};
 
 use super::{
     facts::Routing,
@@ -8,10 +12,11 @@ use super::{
     sandbox::{self, Sandbox},
 };
 use crate::{
-    cni::{self, Config},
+    cni::{self, Config, conf::GATEWAY},
     net::{
         Socket,
         link::{self, Link},
+        neigh,
         route::Route,
     },
     pod::{
@@ -50,9 +55,11 @@ impl fmt::Display for NotUpgraded {
     }
 }
 
-/// Gives every live pod that manx 0.1 attached to this network the rules and the
-/// table without which a second interface's answers leave by the first. To be done
-/// before the node stops to believe them. May be called again, and by several.
+/// Gives every live pod of this network the rules and the tables without which the
+/// answers of an interface that manx 0.1 attached leave by another one. To be done
+/// before the node stops to believe them. That other one is what is believed no
+/// more: so all interfaces of the pods count, of whatever network. May be called
+/// again, and by several.
 ///
 /// No pod's lock is waited for: an ADD may hold that of its own.
 ///
@@ -63,14 +70,19 @@ pub fn upgrade_pods(
     config: &Config,
     host: &mut Socket,
 ) -> Result<(), Vec<NotUpgraded>> {
-    let mut old = Journal::new(root, &config.name).entries();
-    old.retain(|entry| entry.table.is_none());
-    if old.is_empty() {
+    let of_network = Journal::new(root, &config.name).entries();
+    if of_network.is_empty() {
         return Ok(());
     }
+    let pods: HashSet<(u64, u64)> = of_network.iter().map(|entry| entry.netns_identity).collect();
+    let mut old = journal::all(root);
     let mut interfaces = HashMap::new();
-    for entry in journal::all(root) {
+    for entry in &old {
         *interfaces.entry(entry.netns_identity).or_insert(0) += 1;
+    }
+    old.retain(|entry| entry.table.is_none() && pods.contains(&entry.netns_identity));
+    if old.is_empty() {
+        return Ok(());
     }
     let links = match link::all(host) {
         Ok(links) => links,
@@ -126,7 +138,8 @@ fn upgrade(
     };
     let several = others.clone().any(leads_out);
     let Some(own) = links.iter().find(is_own).filter(|_| several) else { return Ok(()) };
-    let it = Attached { index: own.index, addresses: &entry.addresses, gateway: config.gateway };
+    let gateway = next_hop(pod, config, own.index)?;
+    let it = Attached { index: own.index, addresses: &entry.addresses, gateway };
     for _ in 0..ATTEMPTS {
         let now = Routing::read(pod)?;
         let (routes, rules) = lacking(&it, &now.rules, &now.routes);
@@ -146,6 +159,18 @@ fn upgrade(
     }
     let msg = format!("the routes of {} change all the time", entry.netns);
     Err(cni::Error::new(cni::Code::TRY_AGAIN, msg))
+}
+
+/// The IPv4 next hop of an interface. That of another network may be another one:
+/// it is the permanent neighbour on the link.
+fn next_hop(pod: &mut Socket, config: &Config, index: u32) -> Result<Ipv4Addr, cni::Error> {
+    for gateway in [config.gateway, GATEWAY] {
+        let known = neigh::lookup(pod, index, gateway.into()).map_err(kernel)?;
+        if known.is_some_and(|known| known.permanent) {
+            return Ok(gateway);
+        }
+    }
+    Ok(config.gateway)
 }
 
 /// Whether all of `side` is there, whoever made it.
