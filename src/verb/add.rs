@@ -196,9 +196,12 @@ fn attach(
     }
     require_ipv6_mtu(lease, choice.mtu)?;
     // Before there is a link that a packet could come by.
-    if tables::ensure(&call.config, &call.root, &mut prepared.host, fabric)?
-        == Some(Ensured::Repaired)
-    {
+    let table = tables::ensure(&call.config, &call.root, &mut prepared.host, fabric)?;
+    if table != Some(Ensured::Unchanged) {
+        // What flushed the one flushed the other.
+        fabric::tunnel::restore(&call.config, &call.root, &mut prepared.host)?;
+    }
+    if table == Some(Ensured::Repaired) {
         let table = tables::table(&call.config.name);
         log::warn!("table {table} was not as it should be and has been repaired");
     }

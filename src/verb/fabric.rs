@@ -5,6 +5,7 @@
 
 mod ground;
 mod pass;
+pub mod tunnel;
 
 use std::{
     fs,
@@ -16,6 +17,7 @@ use std::{
 
 pub use ground::{Ground, Stamp, State, WRITER_LIMIT, tunnel_addresses};
 pub use pass::{Outcome, Pass};
+use tunnel::TunnelTable;
 
 use crate::{
     cni::{Code, Config, CrossSubnet, Error, Mode},
@@ -196,6 +198,7 @@ fn believe(
             let settings = Settings::of_config(config);
             let holds = ground.age() < DIGEST_GOOD
                 && stamp.ways_hold(host)
+                && tunnel::is_intact(config).unwrap_or(true)
                 && stamp.digest_holds(host, &settings);
             holds.then_some(Ok(()))
         }
@@ -255,7 +258,9 @@ pub fn differences(
         let Some(peers) = ground.peers(config, host)? else { return Ok(None) };
         let past = ground.past(&config.name);
         let plan = Plan::make(host, &Settings::of_config(config), &peers, &past).map_err(kernel)?;
-        Ok(Differences::of(&plan))
+        let tunnel = TunnelTable::of(config, &peers)?;
+        let tables = tunnel.iter().flat_map(TunnelTable::differences).cloned().collect();
+        Ok(Differences::of(&plan, tables))
     };
     if compare(host)?.is_none() {
         return Ok(None);
@@ -266,8 +271,8 @@ pub fn differences(
 }
 
 impl Differences {
-    fn of(plan: &Plan) -> Option<Self> {
-        let (mut lacks, mut differs, mut surplus) = (Vec::new(), Vec::new(), Vec::new());
+    fn of(plan: &Plan, mut differs: Vec<String>) -> Option<Self> {
+        let (mut lacks, mut surplus) = (Vec::new(), Vec::new());
         for change in plan.feasible() {
             // A route to a peer that cannot be reached goes for that reason.
             if matches!(change, Change::DeleteRoute(held)

@@ -16,7 +16,7 @@ use crate::{
     fabric::Plan,
     net::Socket,
     verb::{
-        fabric::{WRITER_LIMIT, require_same_fabric},
+        fabric::{WRITER_LIMIT, require_same_fabric, tunnel},
         repair::{self, TableRepair},
     },
 };
@@ -129,18 +129,23 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
     let mut unmade: Vec<String> = Vec::new();
     let outcome = changes.fabric.map(|pass| {
         let planned: Vec<String> = pass.plan.feasible().map(ToString::to_string).collect();
-        (planned, pass.carry_out(&node.ground(), &node.config, socket))
+        let tunnel = pass.tunnel().map(ToString::to_string);
+        (planned, tunnel, pass.carry_out(&node.ground(), &node.config, socket))
     });
     match outcome {
-        Some((_, Ok(outcome))) => {
+        Some((_, tunnel, Ok(outcome))) => {
+            if let Some(note) = &outcome.unguarded {
+                report.notes.push(note.clone());
+                unmade.extend(tunnel);
+            }
             report.whole = outcome.wanting().is_empty();
             report.errors.extend(outcome.refused.iter().map(ToString::to_string));
             report.errors.extend(outcome.of_peers);
             unmade.extend(outcome.unmade.iter().map(ToString::to_string));
         }
-        Some((planned, Err(error))) => {
+        Some((planned, tunnel, Err(error))) => {
             report.errors.push(error.to_string());
-            unmade.extend(planned);
+            unmade.extend(planned.into_iter().chain(tunnel));
         }
         None => {}
     }
@@ -181,9 +186,7 @@ fn undo(node: &Node, json: bool, console: &mut Console<'_>) -> Result<Status, Fa
         report.notes.extend(node.without_fabric());
     }
     if TableRepair::remove(&node.config.name)? {
-        let object = format!("nftables table of network {}", node.config.name);
-        let json = json!({"action": "delete", "object": object, "before": "ours", "after": null});
-        report.lines.push(Line { text: format!("- {object}"), json });
+        report.lines.push(Line::of_removed_table(&format!("of network {}", node.config.name)));
     }
     if json {
         console.json(&report.encode())?;
@@ -206,7 +209,10 @@ fn undo_fabric(node: &Node, report: &mut Report) -> Result<(), Failure> {
         ground.forget_former(&node.config.name)?;
         ground.forget().map_err(|error| failed("forget what was applied", &error))?;
     }
+    let protocol = node.config.fabric.protocol;
+    let unguarded = tunnel::remove(protocol)?;
     report.lines.extend(plan.changes.iter().map(Line::of));
+    report.lines.extend(unguarded.then(|| Line::of_removed_table(&tunnel::name(protocol))));
     let unmade: Vec<String> = taken.unmade.iter().map(ToString::to_string).collect();
     report.take_back(&unmade);
     report.errors.extend(taken.node.iter().chain(&taken.peers).map(refused));

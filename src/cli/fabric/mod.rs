@@ -10,7 +10,7 @@ mod watch;
 
 use std::path::PathBuf;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Args, Failure, attachments,
@@ -22,7 +22,7 @@ use crate::{
     net::Socket,
     state::Root,
     verb::{
-        fabric::{Ground, Pass, Stamp},
+        fabric::{Ground, Pass, Stamp, tunnel::TunnelTable},
         repair::{self, Repair, TableRepair},
         too_wide,
     },
@@ -140,6 +140,16 @@ impl Line {
         Self { text: repair.to_string(), json: repair.encode() }
     }
 
+    fn of_removed_table(name: &str) -> Self {
+        let object = format!("nftables table {name}");
+        let json = json!({"action": "delete", "object": object, "before": "ours", "after": null});
+        Self { text: format!("- {object}"), json }
+    }
+
+    fn of_tunnel(table: &TunnelTable) -> Self {
+        Self { text: table.to_string(), json: table.encode() }
+    }
+
     fn of_table(table: &TableRepair) -> Self {
         Self { text: table.to_string(), json: table.encode() }
     }
@@ -155,7 +165,8 @@ impl Changes {
     fn lines(&self) -> Vec<Line> {
         let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes).map(Line::of);
         let repairs = self.repairs.iter().map(Line::of_repair);
-        fabric.chain(repairs).chain(self.table().map(Line::of_table)).collect()
+        let tunnel = self.fabric.iter().filter_map(Pass::tunnel).map(Line::of_tunnel);
+        fabric.chain(tunnel).chain(repairs).chain(self.table().map(Line::of_table)).collect()
     }
 
     /// What apply cannot mend: ranges that are not this node's, and what is wanting

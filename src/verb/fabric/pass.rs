@@ -21,6 +21,7 @@ use super::{
     file_version,
     ground::{Ground, Stamp, State, node_in},
     read_peers, require_same_fabric, settings_text, summary,
+    tunnel::{self, TunnelTable},
 };
 
 /// What is to be changed, and what is to be noted then.
@@ -30,6 +31,10 @@ pub struct Pass {
     pub plan: Plan,
     /// What an attachment has to know of it.
     pub stamp: Stamp,
+    /// Who may put packets into the tunnels, where there are any.
+    tunnel: Option<TunnelTable>,
+    /// Whether there may have been some before.
+    had_tunnels: bool,
     /// The peers file; none where the last valid one had to do.
     file: Option<Vec<u8>>,
 }
@@ -45,6 +50,8 @@ pub struct Outcome {
     pub of_peers: Vec<String>,
     /// The changes that were not made.
     pub unmade: Vec<Change>,
+    /// Why tunnels take packets from everybody, if they do.
+    pub unguarded: Option<String>,
     /// What an operator should know besides, and was not told yet.
     pub(super) notes: Vec<String>,
     /// The part of what is wanting that was not told yet.
@@ -95,13 +102,16 @@ impl Pass {
         let before = ground.stamp().unwrap_or_default();
         let plan = Plan::make(host, &Settings::of_config(config), peers, &past).map_err(kernel)?;
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
+        let tunnel = TunnelTable::of(config, peers)?;
+        let settings = settings_text(config);
+        let had_tunnels = before.settings != settings;
         let (sharers, asked) = ground.minds(&config.name, &summary(config));
         let stamp = Stamp {
             network: config.name.clone(),
             sharers,
             asked,
             summary: summary(config),
-            settings: settings_text(config),
+            settings,
             file: version,
             applied: before.was_applied(),
             state: State::Begun,
@@ -119,7 +129,12 @@ impl Pass {
             peers_inside: peers.inside_own(),
             serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
         };
-        Ok(Self { plan, stamp, file })
+        Ok(Self { plan, stamp, tunnel, had_tunnels, file })
+    }
+
+    /// The table of the tunnels, if it is known to differ.
+    pub fn tunnel(&self) -> Option<&TunnelTable> {
+        self.tunnel.as_ref().filter(|tunnel| tunnel.differs())
     }
 
     /// What is wrong with the ranges of a configuration, beside the pods of this
@@ -145,19 +160,26 @@ impl Pass {
         config: &Config,
         host: &mut Socket,
     ) -> Result<Outcome, Error> {
-        let Self { plan, mut stamp, file } = self;
+        let Self { plan, mut stamp, tunnel, had_tunnels, file } = self;
         let changes = plan.feasible().next().is_some();
         if changes {
             ground.note(&stamp, file.as_deref())?;
         }
+        // Before the routes: what they bring is taken from the first packet on.
+        let unguarded = tunnel.as_ref().and_then(TunnelTable::restore);
         let refused = plan.carry_out(host, &Settings::of_config(config));
+        if tunnel.is_none() && had_tunnels {
+            tunnel::remove(config.fabric.protocol)?;
+        }
         let Trouble { reasons, of_node } = Trouble::of(&plan, &refused);
         let Refused { node, peers, unmade, .. } = refused;
         let of_peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
         let is_news = |text: &&String| !stamp.told.contains(text);
-        let notes: Vec<String> = plan.desired.notes.iter().filter(is_news).cloned().collect();
+        let notes = plan.desired.notes.iter().chain(&unguarded);
+        let notes: Vec<String> = notes.filter(is_news).cloned().collect();
         let news: Vec<String> = reasons.iter().filter(is_news).cloned().collect();
-        stamp.told = plan.desired.notes.iter().chain(&reasons).cloned().collect();
+        let told = plan.desired.notes.iter().chain(&unguarded).chain(&reasons);
+        stamp.told = told.cloned().collect();
         stamp.state = match (node.is_empty(), reasons.is_empty(), of_node) {
             (false, ..) => State::Begun,
             (true, true, _) => State::Whole,
@@ -174,7 +196,7 @@ impl Pass {
             .then(|| digest::of_observed(&plan.observed, config.fabric.protocol));
         ground.note(&stamp, file.as_deref())?;
         let refused = node.into_iter().map(kernel).collect();
-        Ok(Outcome { stamp, refused, of_peers, unmade, notes, news })
+        Ok(Outcome { stamp, refused, of_peers, unmade, unguarded, notes, news })
     }
 }
 

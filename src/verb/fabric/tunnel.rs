@@ -1,0 +1,150 @@
+//! The nftables table of a fabric with tunnels: packets in a tunnel are taken from
+//! peers alone, and pods make none.
+
+use std::{fmt, net::IpAddr};
+
+use serde_json::{Value, json};
+
+use super::{
+    super::tables::{self, refused},
+    ground::Ground,
+};
+use crate::{
+    cni::{Config, Error, Mode},
+    fabric::Peers,
+    net::Socket,
+    nft::{self, Carrier, Table, Tunnel},
+    pod::identity::GROUPS,
+    state::Root,
+};
+
+/// What the table is called, before the fabric's route protocol. The tables of
+/// networks have another prefix.
+const PREFIX: &str = "manx.fabric-";
+
+/// The table that a fabric asks for, and what the kernel's differs in.
+#[derive(Clone, Debug)]
+pub struct TunnelTable {
+    table: Table,
+    peers: usize,
+    differences: Vec<String>,
+    /// Why the kernel's is not known.
+    unknown: Option<String>,
+}
+
+impl TunnelTable {
+    /// Compares the kernel's table with what the configuration and these peers ask
+    /// for; `None` where packets between nodes travel as they are.
+    ///
+    /// # Errors
+    /// Code 100 for a table that cannot be described.
+    pub(super) fn of(config: &Config, peers: &Peers) -> Result<Option<Self>, Error> {
+        let addresses: Vec<IpAddr> =
+            peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
+        let Some(table) = described(config, addresses.clone())? else { return Ok(None) };
+        let (differences, unknown) = match nft::differences(&table) {
+            Ok(differences) => (differences, None),
+            Err(error) => (Vec::new(), Some(unguarded(&error))),
+        };
+        Ok(Some(Self { table, peers: addresses.len(), differences, unknown }))
+    }
+
+    /// Whether there is something to change.
+    pub fn differs(&self) -> bool {
+        !self.differences.is_empty()
+    }
+
+    /// In what the kernel's table differs.
+    pub(super) fn differences(&self) -> &[String] {
+        &self.differences
+    }
+
+    /// Makes the table what it should be; else says what the node does without. A
+    /// kernel without nf_tables has tunnels all the same.
+    pub(super) fn restore(&self) -> Option<String> {
+        if self.differences.is_empty() {
+            return self.unknown.clone();
+        }
+        nft::ensure(&self.table).err().map(|error| unguarded(&error))
+    }
+
+    /// The change as plan's JSON has it.
+    pub fn encode(&self) -> Value {
+        let (object, after) = (self.object(), self.after());
+        let before = self.differences.join("; ");
+        json!({"action": "replace", "object": object, "before": before, "after": after})
+    }
+
+    fn object(&self) -> String {
+        format!("nftables table {}", self.table.name)
+    }
+
+    fn after(&self) -> String {
+        format!("tunnels take packets from {} addresses of peers", self.peers)
+    }
+}
+
+impl fmt::Display for TunnelTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "~ {}: {} -> {}", self.object(), self.differences.join("; "), self.after())
+    }
+}
+
+/// Whether the table is as it was made, by one message. Which peers it lists is not
+/// looked at: they are the pass's.
+pub(super) fn is_intact(config: &Config) -> Result<bool, Error> {
+    let Some(table) = described(config, Vec::new())? else { return Ok(true) };
+    // Where there can be none, none is missing.
+    Ok(nft::is_intact(&table).unwrap_or(true))
+}
+
+/// Makes the table again by the peers that were applied last, where somebody
+/// flushed it.
+///
+/// # Errors
+/// Code 100 if the kernel does not tell where this node is.
+pub(in crate::verb) fn restore(
+    config: &Config,
+    root: &Root,
+    host: &mut Socket,
+) -> Result<(), Error> {
+    if config.fabric.peers_file.is_none() || config.mode == Mode::Direct {
+        return Ok(());
+    }
+    let Some(peers) = Ground::new(root, config.fabric.protocol).peers(config, host)? else {
+        return Ok(());
+    };
+    let Some(table) = TunnelTable::of(config, &peers)? else { return Ok(()) };
+    if let Some(note) = table.restore() {
+        log::warn!("{note}");
+    }
+    Ok(())
+}
+
+/// Removes the table of a fabric; false if there was none.
+///
+/// # Errors
+/// Code 100 with what nf_tables refused.
+pub fn remove(protocol: u8) -> Result<bool, Error> {
+    nft::remove(&name(protocol)).map_err(refused)
+}
+
+/// The name of a fabric's table.
+pub fn name(protocol: u8) -> String {
+    format!("{PREFIX}{protocol}")
+}
+
+fn described(config: &Config, peers: Vec<IpAddr>) -> Result<Option<Table>, Error> {
+    let carrier = match config.mode {
+        Mode::Direct => return Ok(None),
+        Mode::Ipip => Carrier::Ipip,
+        Mode::Vxlan => Carrier::Vxlan { port: config.fabric.port, vni: config.fabric.vni },
+    };
+    let tunnel =
+        Tunnel { table: name(config.fabric.protocol), host_link_groups: GROUPS, carrier, peers };
+    tunnel.describe().map(Some).map_err(tables::refused)
+}
+
+fn unguarded(error: &nft::Error) -> String {
+    format!("tunnels take packets from everybody: {error}; {}", error.next_step())
+}
