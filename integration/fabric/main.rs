@@ -24,6 +24,7 @@ mod fallback;
 mod firewall;
 mod idle;
 mod interop;
+mod intruders;
 mod killed;
 mod masquerade;
 mod monitor;

@@ -1,0 +1,223 @@
+//! Who puts packets into a tunnel without being a peer: a pod of this node, a pod
+//! of another node behind its masquerade, and anybody on the network.
+
+use std::net::{IpAddr, UdpSocket};
+
+use serde_json::json;
+
+use crate::cluster::{
+    Cluster, Families, Node, SOON, address, addresses, bare, batch, entry, pod_cidr,
+};
+use crate::harness::packet::{LAST, datagram, heard, listen, packet, send, vxlan};
+use crate::harness::{Netns, Pod, eventually};
+
+const TABLE: &str = "table inet manx.fabric-109";
+const PORT: u16 = 4789;
+const VNI: u32 = 4096;
+const IPIP: u8 = 4;
+
+/// Two nodes with a pod each.
+struct Scene {
+    cluster: Cluster,
+    pods: Vec<Pod>,
+}
+
+impl Scene {
+    fn new() -> Self {
+        let keys = json!({"mode": "vxlan", "ipMasq": true});
+        let cluster = Cluster::new(2, Families::Dual, &keys);
+        cluster.apply();
+        let pods = cluster.pods();
+        Self { cluster, pods }
+    }
+
+    fn node(&self) -> &Node {
+        &self.cluster.nodes[0]
+    }
+
+    /// Which of these places the pod of node-a believes when they send, into the
+    /// tunnel of their family, what seems to come from a pod of node-b.
+    fn believed(&self, places: &[(&'static str, &Netns)]) -> Vec<String> {
+        let mut believed = Vec::new();
+        for ipv6 in [false, true] {
+            let (own, claimed) = if ipv6 {
+                (addresses(&self.pods[0])[1].clone(), "fd00:244:2::99")
+            } else {
+                (addresses(&self.pods[0])[0].clone(), "10.244.2.99")
+            };
+            let socket = listen(&self.pods[0].netns, &own);
+            let to = socket.local_addr().unwrap();
+            let device = if ipv6 { "vxlan-v6.calico" } else { "vxlan.calico" };
+            let mac = self.node().host.link(device).unwrap()["address"].clone();
+            for (place, netns) in places {
+                let inner = datagram(claimed.parse().unwrap(), to, place.as_bytes());
+                let mut outer = vxlan(VNI, mac.as_str().unwrap(), &inner);
+                if ipv6 {
+                    outer[20..22].copy_from_slice(&[0x86, 0xdd]);
+                }
+                let node: IpAddr = bare(&address(1, ipv6)).parse().unwrap();
+                let any: IpAddr = if ipv6 { [0; 16].into() } else { [0; 4].into() };
+                let sender = netns.enter(|| UdpSocket::bind((any, 0)).unwrap());
+                // What an output rule drops would be an error here.
+                sender.send_to(&outer, (node, PORT)).unwrap();
+            }
+            let honest: IpAddr = addresses(&self.pods[1])[usize::from(ipv6)].parse().unwrap();
+            let peer = self.pods[1].netns.enter(|| UdpSocket::bind((honest, 0)).unwrap());
+            peer.send_to(LAST.as_bytes(), to).unwrap();
+            believed.extend(heard(&socket).into_iter().map(|(place, _)| place));
+        }
+        believed
+    }
+
+    fn everybody(&self) -> [(&'static str, &Netns); 4] {
+        [
+            ("pod of this node", &self.pods[0].netns),
+            ("pod behind the other node", &self.pods[1].netns),
+            ("stranger", &self.cluster.router),
+            ("peer", &self.cluster.nodes[1].host),
+        ]
+    }
+
+    /// The table of the first node's fabric; empty if there is none.
+    fn table(&self) -> String {
+        let all = self.node().host.command("nft", &["list", "ruleset"]).ok();
+        let tables = all.split_inclusive("\n}\n");
+        tables.filter(|table| table.starts_with(TABLE)).collect()
+    }
+}
+
+#[test]
+fn a_vxlan_takes_packets_from_peers_alone() {
+    let scene = Scene::new();
+    assert_eq!(scene.believed(&scene.everybody()), ["peer", "peer"]);
+    // Without the tables of both nodes all of them are believed: the forgery is good.
+    for node in &scene.cluster.nodes {
+        node.host.command("nft", &["flush ruleset"]).ok();
+    }
+    // A pod of this node sends with its own address, and to the node itself.
+    let all = scene.believed(&scene.everybody());
+    for (place, _) in scene.everybody() {
+        assert_eq!(all.iter().filter(|one| *one == place).count(), 2, "{place}: {all:?}");
+    }
+    // STATUS restores them, and so does the next pod.
+    scene.cluster.nodes[0].plugin.call("STATUS").run().ok();
+    let _pod = scene.cluster.nodes[1].attach("next");
+    assert_eq!(scene.believed(&scene.everybody()), ["peer", "peer"]);
+}
+
+#[test]
+fn who_is_a_peer_follows_the_list() {
+    let scene = Scene::new();
+    let node = scene.node();
+    let stranger = ("new peer", &scene.cluster.router);
+    assert_eq!(scene.believed(&[stranger]), [""; 0]);
+    let mut nodes: Vec<_> = [1, 2].map(|number| entry(number, Families::Dual)).into();
+    let before = scene.table();
+    nodes.push(json!({
+        "name": "router", "addresses": ["192.0.2.1", "2001:db8:1::1"],
+        "podCIDRs": ["10.244.9.0/24", "fd00:244:9::/64"],
+    }));
+    node.set_peers(&nodes);
+    let plan = node.plan();
+    assert!(plan.stdout.contains("manx.fabric-109"), "{plan:?}");
+    node.apply().ok();
+    node.assert_settled();
+    assert_eq!(scene.believed(&[stranger]), ["new peer", "new peer"]);
+    node.set_peers(&nodes[..2]);
+    node.apply().ok();
+    assert_eq!(scene.believed(&[stranger]), [""; 0]);
+    // By element: what it was before, rules and all.
+    assert_eq!(scene.table(), before);
+}
+
+#[test]
+fn a_changed_table_is_told_and_mended() {
+    let scene = Scene::new();
+    let node = scene.node();
+    let before = scene.table();
+    for change in [
+        "delete table inet manx.fabric-109",
+        "flush chain inet manx.fabric-109 input",
+        "add element inet manx.fabric-109 peers4 { 192.0.2.1 }",
+        "delete element inet manx.fabric-109 peers6 { 2001:db8:1::12 }",
+    ] {
+        node.host.command("nft", &[change]).ok();
+        let plan = node.plan();
+        assert!(plan.status == 3 && plan.stdout.contains("manx.fabric-109"), "{change}: {plan:?}");
+        node.apply().ok();
+        node.assert_settled();
+        assert_eq!(scene.table(), before, "{change}");
+    }
+}
+
+/// Others may use the port: a packet is ours by its network identifier.
+#[test]
+fn a_vxlan_of_others_on_the_same_port_goes_on() {
+    let scene = Scene::new();
+    for (netns, remote, own) in [
+        (&*scene.node().host, "192.0.2.1", "10.77.0.1/24"),
+        (&scene.cluster.router, "192.0.2.11", "10.77.0.2/24"),
+    ] {
+        batch(
+            netns,
+            &format!(
+                "link add foreign type vxlan id 77 dstport {PORT} remote {remote}
+                 address add {own} dev foreign
+                 link set foreign up"
+            ),
+        );
+    }
+    assert!(scene.cluster.router.pings("10.77.0.1"));
+    assert_eq!(scene.believed(&scene.everybody()), ["peer", "peer"]);
+}
+
+#[test]
+fn the_table_goes_with_its_tunnels() {
+    let scene = Scene::new();
+    let node = scene.node();
+    assert!(scene.table().contains("peers4"));
+    let direct = node.with("mode", "direct".into());
+    direct.apply().ok();
+    direct.assert_settled();
+    assert!(!scene.table().contains("peers4"));
+    node.apply().ok();
+    assert!(scene.table().contains("peers4"));
+    let undone = node.manx(&["apply", "--undo"]);
+    assert!(undone.stdout.contains("- nftables table manx.fabric-109"), "{undone:?}");
+    assert!(!scene.table().contains("peers4"));
+}
+
+/// Where the kernel has no IP in IP the tunnel cannot be made, and its table is.
+#[test]
+fn ip_in_ip_is_taken_from_peers_alone() {
+    let keys = json!({"mode": "vxlan", "ipMasq": true});
+    let cluster = Cluster::new(2, Families::Ipv4, &keys);
+    cluster.apply();
+    let pods = cluster.pods();
+    for node in &cluster.nodes {
+        // What comes of it depends on the kernel.
+        let _ = node.with("mode", "ipip".into()).apply();
+    }
+    let host = &cluster.nodes[0].host;
+    host.command(
+        "nft",
+        &["table inet seen { chain input { type filter hook input priority 10; ip protocol 4 \
+           ip saddr 192.0.2.0/24 counter; ip protocol 4 ip saddr 10.244.0.0/16 counter; }; }"],
+    )
+    .ok();
+    let node: IpAddr = bare(&address(1, false)).parse().unwrap();
+    let inner = |source: &str| datagram(source.parse().unwrap(), (node, 7).into(), b"forged");
+    for (netns, own) in [
+        (&pods[0].netns, addresses(&pods[0])[0].clone()),
+        (&pods[1].netns, addresses(&pods[1])[0].clone()),
+        (&cluster.router, "192.0.2.1".to_owned()),
+    ] {
+        let claimed = pod_cidr(2, false).replace("0/24", "99");
+        send(netns, node, &packet(IPIP, own.parse().unwrap(), node, &inner(&claimed)));
+    }
+    let seen = || host.command("nft", &["list", "table", "inet", "seen"]).ok();
+    let peer = packet(IPIP, "192.0.2.12".parse().unwrap(), node, &inner("10.244.2.99"));
+    send(&cluster.nodes[1].host, node, &peer);
+    assert!(eventually(SOON, || seen().contains("192.0.2.0/24 counter packets 1 ")), "{}", seen());
+    assert!(seen().contains("10.244.0.0/16 counter packets 0 "), "{}", seen());
+}
