@@ -187,6 +187,18 @@ fn the_table_goes_with_its_tunnels() {
     assert!(!scene.table().contains("peers4"));
 }
 
+/// One that stayed would know no peer that comes later.
+#[test]
+fn the_table_of_a_former_route_protocol_goes() {
+    let scene = Scene::new();
+    let renamed = scene.node().with("routeProtocol", 110.into());
+    renamed.apply().ok();
+    renamed.assert_settled();
+    let tables = renamed.host.command("nft", &["list", "tables"]).ok();
+    let found = ["109", "110"].map(|number| tables.contains(&format!("manx.fabric-{number}")));
+    assert_eq!(found, [false, true], "{tables}");
+}
+
 /// Where the kernel has no IP in IP the tunnel cannot be made, and its table is.
 #[test]
 fn ip_in_ip_is_taken_from_peers_alone() {

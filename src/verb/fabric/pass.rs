@@ -35,6 +35,8 @@ pub struct Pass {
     tunnel: Option<TunnelTable>,
     /// Whether there may have been some before.
     had_tunnels: bool,
+    /// Route protocols that the network had before, and nobody else has.
+    former: Vec<u8>,
     /// The peers file; none where the last valid one had to do.
     file: Option<Vec<u8>>,
 }
@@ -129,7 +131,7 @@ impl Pass {
             peers_inside: peers.inside_own(),
             serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
         };
-        Ok(Self { plan, stamp, tunnel, had_tunnels, file })
+        Ok(Self { plan, stamp, tunnel, had_tunnels, former: past.protocols, file })
     }
 
     /// The table of the tunnels, if it is known to differ.
@@ -160,7 +162,7 @@ impl Pass {
         config: &Config,
         host: &mut Socket,
     ) -> Result<Outcome, Error> {
-        let Self { plan, mut stamp, tunnel, had_tunnels, file } = self;
+        let Self { plan, mut stamp, tunnel, had_tunnels, former, file } = self;
         let changes = plan.feasible().next().is_some();
         if changes {
             ground.note(&stamp, file.as_deref())?;
@@ -171,6 +173,8 @@ impl Pass {
         if tunnel.is_none() && had_tunnels {
             tunnel::remove(config.fabric.protocol)?;
         }
+        // One that stayed would drop what comes from peers that come later.
+        former.into_iter().try_for_each(|protocol| tunnel::remove(protocol).map(drop))?;
         let Trouble { reasons, of_node } = Trouble::of(&plan, &refused);
         let Refused { node, peers, unmade, .. } = refused;
         let of_peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
