@@ -210,6 +210,21 @@ fn the_masquerade_table_is_repaired() {
 
 /// A pass without a watch does the same.
 #[test]
+fn the_table_of_the_tunnels_is_repaired() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let watch = Watch::start(node);
+    let listed = || node.host.command("nft", &["list", "table", "inet", "manx.fabric-109"]).stdout;
+    let before = listed();
+    for change in ["delete table inet manx.fabric-109", "flush set inet manx.fabric-109 peers4"] {
+        watch.comes_to_rest();
+        node.host.command("nft", &[change]).ok();
+        assert!(eventually(SOON, || listed() == before), "{change}: {}", watch.log());
+    }
+    watch.comes_to_rest();
+}
+
+#[test]
 fn the_next_pass_repairs_as_well() {
     let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan"}));
     let node = &cluster.nodes[0];

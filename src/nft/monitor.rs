@@ -20,12 +20,12 @@ use super::socket::{DATAGRAM_BYTES_MAX, kernel_error};
 /// it was opened.
 pub struct Monitor {
     socket: netlink_sys::Socket,
-    table: String,
+    tables: Vec<String>,
 }
 
 impl Monitor {
-    /// Subscribes to the changes of the tables of this name, of any family.
-    pub fn open(table: &str) -> Result<Self, Error> {
+    /// Subscribes to the changes of the tables of these names, of any family.
+    pub fn open(tables: Vec<String>) -> Result<Self, Error> {
         let open = || -> io::Result<netlink_sys::Socket> {
             let mut socket = netlink_sys::Socket::new(NETLINK_NETFILTER)?;
             socket.bind_auto()?;
@@ -35,7 +35,7 @@ impl Monitor {
         };
         let socket =
             open().map_err(|error| kernel_error("subscribe to", "changes of nf_tables", &error))?;
-        Ok(Self { socket, table: table.into() })
+        Ok(Self { socket, tables })
     }
 
     /// Takes all that has been told; true if any of it is about the table. More
@@ -46,7 +46,7 @@ impl Monitor {
         loop {
             datagram.clear();
             match self.socket.recv(&mut datagram, 0) {
-                Ok(_) => changed |= concerns(&datagram, &self.table),
+                Ok(_) => changed |= concerns(&datagram, &self.tables),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(changed),
                 Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => changed = true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -62,14 +62,14 @@ impl AsFd for Monitor {
     }
 }
 
-/// Whether any of the events is about a table of this name. Tables, and all that
+/// Whether any of the events is about a table of these names. Tables, and all that
 /// is in one, have its name under the same number (`NFTA_TABLE_NAME`,
 /// `NFTA_CHAIN_TABLE`, `NFTA_RULE_TABLE` and so on). Only the event that ends a
 /// transaction has something else there, a number of four bytes.
-fn concerns(datagram: &[u8], table: &str) -> bool {
+fn concerns(datagram: &[u8], tables: &[String]) -> bool {
     answers(datagram).any(|event| {
         let Body::Object { attributes, .. } = event.body else { return false };
         attribute::find(attributes, NFTA_TABLE_NAME)
-            .is_some_and(|name| attribute::string(name) == table)
+            .is_some_and(|name| tables.contains(&attribute::string(name)))
     })
 }

@@ -96,7 +96,7 @@ impl Told {
 struct Events {
     /// Links, addresses, routes, neighbours.
     network: Monitor,
-    /// The network's nftables table.
+    /// The nftables tables of the network and of its fabric's tunnels.
     table: Option<nft::Monitor>,
     /// The peers file.
     files: Option<Files>,

@@ -5,7 +5,10 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::super::{fabric::Stamp, tables};
+use super::super::{
+    fabric::{Stamp, tunnel},
+    tables,
+};
 use crate::{
     cni::{Config, Error},
     net::Socket,
@@ -44,12 +47,14 @@ impl TableRepair {
         Ok((!repair.differences.is_empty() || repair.note.is_some()).then_some(repair))
     }
 
-    /// Tells when others touch the table.
+    /// Tells when others touch the table, or that of the fabric's tunnels.
     ///
     /// # Errors
     /// Code 100 with what the kernel refused.
     pub fn monitor(config: &Config) -> Result<nft::Monitor, Error> {
-        nft::Monitor::open(&tables::table(&config.name)).map_err(tables::refused)
+        let tunnels = tunnel::name(config.fabric.protocol);
+        let names = vec![tables::table(&config.name), tunnels];
+        nft::Monitor::open(names).map_err(tables::refused)
     }
 
     /// Makes the table what it should be; returns what it does without.
