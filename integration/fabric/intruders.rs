@@ -199,6 +199,25 @@ fn the_table_of_a_former_route_protocol_goes() {
     assert_eq!(found, [false, true], "{tables}");
 }
 
+/// Where the list names no other node, a BGP daemon knows them: what it routes goes
+/// through the tunnel, and pods put nothing into it.
+#[test]
+fn without_peers_in_the_list_only_pods_are_kept_out() {
+    let scene = Scene::new();
+    let node = scene.node();
+    node.set_peers(&[entry(1, Families::Dual)]);
+    node.apply().ok();
+    node.assert_settled();
+    assert!(!scene.table().contains("saddr"), "{}", scene.table());
+    assert!(scene.table().contains("iifgroup"), "{}", scene.table());
+    let status = || node.plugin.call("STATUS").run().ok();
+    status();
+    node.host.command("nft", &["flush ruleset"]).ok();
+    status();
+    assert!(scene.table().contains("iifgroup"), "{}", scene.table());
+    node.assert_settled();
+}
+
 /// Where the kernel has no IP in IP the tunnel cannot be made, and its table is.
 #[test]
 fn ip_in_ip_is_taken_from_peers_alone() {

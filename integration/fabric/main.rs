@@ -22,6 +22,7 @@ mod conflict;
 mod examples;
 mod fallback;
 mod firewall;
+mod former;
 mod idle;
 mod interop;
 mod intruders;

@@ -19,7 +19,7 @@ use crate::{
     net::{Socket, link},
     pod::identity::of_alias,
     state::{Root, file::TEXT_BYTES_MAX, journal, read},
-    verb::{Collected, collect_dead},
+    verb::{Collected, collect_dead, former},
 };
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
@@ -64,6 +64,13 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
             }
             // One network that cannot be read is no reason to leave the others.
             Err(error) => errors.push(error),
+        }
+    }
+    // Networks of which nothing is left but this.
+    if !dry_run && args.value("network").is_none() {
+        let mut host = Socket::open()?;
+        for network in former::networks(&root, &mut host, &[])? {
+            errors.extend(former::remove(&root, &mut host, &network).err());
         }
     }
     if args.flag("json") {

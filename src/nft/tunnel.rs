@@ -27,7 +27,8 @@ pub struct Tunnel {
     pub host_link_groups: RangeInclusive<u32>,
     /// How packets are carried.
     pub carrier: Carrier,
-    /// Addresses of all other nodes.
+    /// Addresses of all other nodes. Where the list has none, another program (a BGP
+    /// daemon) knows them, and packets are taken from everybody but pods.
     pub peers: Vec<IpAddr>,
 }
 
@@ -106,6 +107,7 @@ impl Tunnel {
         };
         let mut rules: Vec<Rule> = from_pods.collect();
         match self.carrier {
+            _ if self.peers.is_empty() => {}
             Carrier::Ipip => {
                 rules.push(strangers(&[Term::Protocol(PROTOCOL_IPIP)], Family::V4, "peers4"));
             }

@@ -4,7 +4,7 @@
 
 use std::io::ErrorKind;
 
-use super::{Call, file, ipam, kernel, ownership, pod_side, sandbox};
+use super::{Call, file, former, ipam, kernel, ownership, pod_side, sandbox};
 use crate::{
     cni::Error,
     net::{
@@ -87,9 +87,23 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
     if let Some(lock) = lock {
         lock.retire_if_made();
     }
+    if errors.is_empty() && identity.network != call.config.name {
+        remove_former_table(call, &identity.network);
+    }
     match Error::join(errors) {
         Some(error) => Err(error),
         None => Ok(format!("link={}", removed.map_or_else(|| "none".to_owned(), |link| link.name))),
+    }
+}
+
+/// Removes the table of a network that has another name by now, with the last pod of
+/// its former one.
+fn remove_former_table(call: &Call, network: &str) {
+    let removed = Socket::open()
+        .map_err(kernel)
+        .and_then(|mut host| former::remove(&call.root, &mut host, network));
+    if let Err(error) = removed {
+        log::warn!("the nftables table of network {network} stays: {error}");
     }
 }
 

@@ -198,7 +198,7 @@ fn believe(
             let settings = Settings::of_config(config);
             let holds = ground.age() < DIGEST_GOOD
                 && stamp.ways_hold(host)
-                && tunnel::is_intact(config).unwrap_or(true)
+                && tunnel::is_intact(config, stamp).unwrap_or(true)
                 && stamp.digest_holds(host, &settings);
             holds.then_some(Ok(()))
         }

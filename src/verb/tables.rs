@@ -19,7 +19,7 @@ use crate::{
 use super::{fabric::Stamp, upgrade::upgrade_pods};
 
 /// What a network's table is called: nothing else makes tables of this prefix.
-const PREFIX: &str = "manx-";
+pub(super) const PREFIX: &str = "manx-";
 /// What it is called where the network's name is too long for that.
 const PREFIX_OF_DIGESTS: &str = "manx.";
 
@@ -39,7 +39,7 @@ pub(super) fn wanted(config: &Config, fabric: Option<&Stamp>) -> Network {
 }
 
 /// The name of a network's table.
-pub(super) fn table(network: &str) -> String {
+pub fn table(network: &str) -> String {
     let name = format!("{PREFIX}{network}");
     if name.len() <= nft::NAME_BYTES_MAX {
         return name;

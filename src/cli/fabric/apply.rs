@@ -17,7 +17,9 @@ use crate::{
     net::Socket,
     verb::{
         fabric::{WRITER_LIMIT, require_same_fabric, tunnel},
+        former,
         repair::{self, TableRepair},
+        tables,
     },
 };
 
@@ -160,6 +162,14 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
         }
         Some((_, Ok(notes))) => report.notes.extend(notes),
         None => {}
+    }
+    for network in &changes.former {
+        match former::remove(&node.root, socket, network) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => report.errors.push(error.to_string()),
+        }
+        unmade.push(Line::of_removed_table(&tables::table(network)).text);
     }
     report.take_back(&unmade);
     Ok(report)

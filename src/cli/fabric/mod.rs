@@ -23,8 +23,9 @@ use crate::{
     state::Root,
     verb::{
         fabric::{Ground, Pass, Stamp, tunnel::TunnelTable},
+        former,
         repair::{self, Repair, TableRepair},
-        too_wide,
+        tables, too_wide,
     },
 };
 
@@ -43,6 +44,8 @@ pub(super) struct Changes {
     fabric: Option<Pass>,
     repairs: Vec<Repair>,
     table: Option<TableRepair>,
+    /// Networks that are gone and have a table left.
+    former: Vec<String>,
     /// Why there is no fabric.
     without: Option<String>,
     misfits: Vec<Misfit>,
@@ -104,7 +107,24 @@ impl Node {
         let table = TableRepair::lacking(&self.config, &self.root, stamp)?;
         let misfits = misfits.unwrap_or_default();
         let too_wide = too_wide(socket, config, root, stamp)?;
-        Ok(Changes { fabric, repairs, table, without: self.without_fabric(), misfits, too_wide })
+        let former = former::networks(root, socket, &self.configured())?;
+        Ok(Changes {
+            fabric,
+            repairs,
+            table,
+            former,
+            without: self.without_fabric(),
+            misfits,
+            too_wide,
+        })
+    }
+
+    /// The names of this node's networks.
+    fn configured(&self) -> Vec<String> {
+        let files = conflist::files(&self.root.path(DIRECTORY)).unwrap_or_default();
+        let others = files.iter().filter_map(|path| conflist::plugin(path).ok());
+        let others = others.map(|(_, config)| config.name);
+        others.chain([self.config.name.clone()]).collect()
     }
 
     /// Says that a configuration asks for no routes to other nodes: who expects
@@ -166,7 +186,9 @@ impl Changes {
         let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes).map(Line::of);
         let repairs = self.repairs.iter().map(Line::of_repair);
         let tunnel = self.fabric.iter().filter_map(Pass::tunnel).map(Line::of_tunnel);
-        fabric.chain(tunnel).chain(repairs).chain(self.table().map(Line::of_table)).collect()
+        let former = self.former.iter().map(|name| Line::of_removed_table(&tables::table(name)));
+        let table = self.table().map(Line::of_table);
+        fabric.chain(tunnel).chain(repairs).chain(table).chain(former).collect()
     }
 
     /// What apply cannot mend: ranges that are not this node's, and what is wanting

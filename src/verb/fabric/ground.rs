@@ -63,6 +63,9 @@ pub struct Stamp {
     /// What that was derived from.
     #[serde(default)]
     pub(super) ways: Ways,
+    /// Whether the list names other nodes.
+    #[serde(default)]
+    pub(super) has_peers: bool,
     /// What is wrong with the peers file, if the last valid one has to do.
     #[serde(default)]
     pub(super) refused_file: Option<String>,

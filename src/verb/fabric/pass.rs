@@ -128,6 +128,7 @@ impl Pass {
             pod_cidrs: peers.pod_cidrs().collect(),
             own_cidrs: peers.me.pod_cidrs.clone(),
             tunnel_addresses: tunnels.collect(),
+            has_peers: peers.others.iter().any(|node| !node.addresses.is_empty()),
             peers_inside: peers.inside_own(),
             serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
         };

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::tables::{self, refused},
-    ground::Ground,
+    ground::{Ground, Stamp},
 };
 use crate::{
     cni::{Config, Error, Mode},
@@ -80,7 +80,11 @@ impl TunnelTable {
     }
 
     fn after(&self) -> String {
-        format!("tunnels take packets from {} addresses of peers", self.peers)
+        match self.peers {
+            0 => "pods put no packets into tunnels".to_owned(),
+            1 => "tunnels take packets from 1 address of a peer".to_owned(),
+            many => format!("tunnels take packets from {many} addresses of peers"),
+        }
     }
 }
 
@@ -92,8 +96,9 @@ impl fmt::Display for TunnelTable {
 
 /// Whether the table is as it was made, by one message. Which peers it lists is not
 /// looked at: they are the pass's.
-pub(super) fn is_intact(config: &Config) -> Result<bool, Error> {
-    let Some(table) = described(config, Vec::new())? else { return Ok(true) };
+pub(super) fn is_intact(config: &Config, stamp: &Stamp) -> Result<bool, Error> {
+    let anybody = stamp.has_peers.then_some(IpAddr::from([0; 4]));
+    let Some(table) = described(config, anybody.into_iter().collect())? else { return Ok(true) };
     // Where there can be none, none is missing.
     Ok(nft::is_intact(&table).unwrap_or(true))
 }
