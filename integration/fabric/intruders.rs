@@ -8,7 +8,9 @@ use serde_json::json;
 use crate::cluster::{
     Cluster, Families, Node, SOON, address, addresses, bare, batch, entry, pod_cidr,
 };
-use crate::harness::packet::{LAST, datagram, heard, listen, packet, send, vxlan};
+use crate::harness::packet::{
+    LAST, datagram, heard, listen, listen_on, packet, send, send_last, vxlan,
+};
 use crate::harness::{Netns, Pod, eventually};
 
 const TABLE: &str = "table inet manx.fabric-109";
@@ -147,6 +149,22 @@ fn a_changed_table_is_told_and_mended() {
         node.apply().ok();
         node.assert_settled();
         assert_eq!(scene.table(), before, "{change}");
+    }
+}
+
+/// What pods send to others than nodes is theirs.
+#[test]
+fn a_pod_may_use_the_port_towards_others() {
+    let scene = Scene::new();
+    let sibling = scene.node().attach("sibling");
+    let from = &scene.pods[0].netns;
+    for (netns, own) in [
+        (&scene.cluster.router, "192.0.2.1".to_owned()),
+        (&sibling.netns, addresses(&sibling)[0].clone()),
+    ] {
+        let socket = listen_on(netns, &own, PORT);
+        send_last(from, socket.local_addr().unwrap());
+        assert_eq!(heard(&socket), []);
     }
 }
 
