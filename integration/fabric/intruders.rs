@@ -107,6 +107,36 @@ fn a_vxlan_takes_packets_from_peers_alone() {
     assert_eq!(scene.believed(&scene.everybody()), ["peer", "peer"]);
 }
 
+/// A tunnel listens on every address that the node has. Towards those that are in no
+/// list the other node's masquerade makes a pod look like a peer.
+#[test]
+fn a_pod_behind_a_masquerade_reaches_the_tunnel_by_no_address() {
+    let scene = Scene::new();
+    let host = &scene.node().host;
+    host.command("ip", &["address", "add", "203.0.113.11/32", "dev", "lo"]).ok();
+    let route = ["route", "add", "203.0.113.11", "via", "192.0.2.11"];
+    for netns in [&*scene.cluster.nodes[1].host, &scene.cluster.router] {
+        netns.command("ip", &route).ok();
+    }
+    let own = addresses(&scene.pods[0])[0].clone();
+    let mac = host.link("vxlan.calico").unwrap()["address"].as_str().unwrap().to_owned();
+    let heard_of = || {
+        let socket = listen(&scene.pods[0].netns, &own);
+        let to = socket.local_addr().unwrap();
+        let inner = datagram("10.244.2.99".parse().unwrap(), to, b"forged");
+        for node in ["203.0.113.11", "192.0.2.11"] {
+            let node: IpAddr = node.parse().unwrap();
+            let sender = scene.pods[1].netns.enter(|| UdpSocket::bind(("0.0.0.0", 0)).unwrap());
+            sender.send_to(&vxlan(VNI, &mac, &inner), (node, PORT)).unwrap();
+        }
+        send_last(&scene.pods[1].netns, to);
+        heard(&socket).len()
+    };
+    assert_eq!(heard_of(), 0);
+    host.command("nft", &["delete", "table", "inet", "manx.fabric-109"]).ok();
+    assert_eq!(heard_of(), 1, "the forgery is good");
+}
+
 #[test]
 fn who_is_a_peer_follows_the_list() {
     let scene = Scene::new();

@@ -165,6 +165,11 @@ fn what_a_pod_lost_is_repaired() {
     watch.repairs("pod's route", || batch(&node.host, &line));
     watch.repairs("pod's link down", || batch(&node.host, &format!("link set {link} down")));
     assert!(pods[1].netns.pings("10.244.1.2") && pods[1].netns.pings("fd00:244:1::2"));
+    // By its group the rules of the network know it.
+    let group = || node.host.link(&link).unwrap()["group"].clone();
+    let before = group();
+    batch(&node.host, &format!("link set {link} group 0"));
+    assert!(eventually(SOON, || group() == before), "{}", watch.log());
     node.assert_settled();
 }
 

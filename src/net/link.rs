@@ -198,6 +198,12 @@ pub fn set_up(name: &str) -> Request {
     Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("bring up {name}"))
 }
 
+/// Puts a link into a group.
+pub fn set_group(index: u32, name: &str, group: u32) -> Request {
+    let message = LinkUnspec::new_with_index(index).link_group(group).build();
+    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("set the group of {name}"))
+}
+
 /// Brings a link down and takes its alias and its group away.
 pub fn release(name: &str) -> Request {
     let message = LinkUnspec::new_with_name(name).down().alias("").link_group(0).build();

@@ -30,6 +30,9 @@ pub struct Tunnel {
     /// Addresses of all other nodes. Where the list has none, another program (a BGP
     /// daemon) knows them, and packets are taken from everybody but pods.
     pub peers: Vec<IpAddr>,
+    /// Addresses of this node that peers send to. A tunnel of the kernel listens on
+    /// all that the node has, and another node's pods are kept from these alone.
+    pub own: Vec<IpAddr>,
 }
 
 /// What a tunnel's packets are told by.
@@ -53,14 +56,19 @@ impl Tunnel {
     /// [`Error::Invalid`].
     pub fn describe(&self) -> Result<Table, Error> {
         check_name(&self.table)?;
-        let set = |name, family, ipv6| {
-            let mut own: Vec<IpAddr> =
-                self.peers.iter().copied().filter(|address| address.is_ipv6() == ipv6).collect();
-            own.sort_unstable();
-            own.dedup();
-            Set { name, content: Content::Following(family, own) }
+        let set = |name, family, all: &[IpAddr]| {
+            let ipv6 = matches!(family, Family::V6);
+            let mut some: Vec<IpAddr> =
+                all.iter().copied().filter(|address| address.is_ipv6() == ipv6).collect();
+            some.sort_unstable();
+            some.dedup();
+            Set { name, content: Content::Following(family, some) }
         };
-        let sets = vec![set("peers4", Family::V4, false), set("peers6", Family::V6, true)];
+        let mut sets =
+            vec![set("peers4", Family::V4, &self.peers), set("peers6", Family::V6, &self.peers)];
+        if !self.peers.is_empty() {
+            sets.extend([set("own4", Family::V4, &self.own), set("own6", Family::V6, &self.own)]);
+        }
         let chains = vec![self.outward(), self.forward(), self.input()];
         let comment = "manx: tunnels between nodes".to_owned();
         Ok(Table { name: self.table.clone(), comment, sets, chains })
@@ -101,20 +109,24 @@ impl Tunnel {
         let from_pods = self.carried().into_iter().map(|term| {
             Rule(vec![term, Term::FromGroups(self.host_link_groups.clone()), Term::Drop])
         });
-        let strangers = |terms: &[Term], family, set| {
-            let stranger = [Term::Address(Side::Source, family, Holds::IsNot, set), Term::Drop];
-            Rule([terms, &stranger].concat())
+        let strangers = |terms: &[Term], family, peers, own| {
+            let unless = |side, set| {
+                let stranger = [Term::Address(side, family, Holds::IsNot, set), Term::Drop];
+                Rule([terms, &stranger].concat())
+            };
+            [unless(Side::Source, peers), unless(Side::Destination, own)]
         };
         let mut rules: Vec<Rule> = from_pods.collect();
         match self.carrier {
             _ if self.peers.is_empty() => {}
             Carrier::Ipip => {
-                rules.push(strangers(&[Term::Protocol(PROTOCOL_IPIP)], Family::V4, "peers4"));
+                let ours = [Term::Protocol(PROTOCOL_IPIP)];
+                rules.extend(strangers(&ours, Family::V4, "peers4", "own4"));
             }
             Carrier::Vxlan { port, vni } => {
                 let ours = [Term::UdpTo(port), Term::Vni(vni)];
-                rules.push(strangers(&ours, Family::V4, "peers4"));
-                rules.push(strangers(&ours, Family::V6, "peers6"));
+                rules.extend(strangers(&ours, Family::V4, "peers4", "own4"));
+                rules.extend(strangers(&ours, Family::V6, "peers6", "own6"));
             }
         }
         Chain {

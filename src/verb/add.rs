@@ -113,9 +113,11 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     let mac = mac(call)?;
     let mut sandbox = sandbox::open(&call.environment)?;
     let mut host = Socket::open().map_err(kernel)?;
+    // Before the network's: a process of the pod may hold it for long, and a garbage
+    // collection, which is alone in the network and locks no pod, must not wait for it.
+    sandbox.lock()?;
     let lock = lock::shared(journal.directory())
         .map_err(|error| file("lock the network", journal.directory(), &error))?;
-    sandbox.lock()?;
     // Keeps DEL, and another ADD, of this attachment out until this one has ended.
     lock.attachment(&identity.container_id, &identity.ifname, lock::ATTACHMENT_LIMIT)
         .map_err(|error| file("lock the attachment", journal.directory(), &error))?;

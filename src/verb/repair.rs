@@ -17,7 +17,7 @@ use crate::{
         route::{self, Route},
         sysctl::Sysctl,
     },
-    pod::{Identity, attachment::host_side},
+    pod::{Identity, attachment::host_side, identity::group},
     state::{Entry, Root, journal},
 };
 
@@ -34,6 +34,7 @@ pub struct Repair {
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Lack {
     Up,
+    Group(u32),
     Sysctl(Sysctl),
     Address(IpNetwork),
     Route(Route),
@@ -80,6 +81,11 @@ fn compare(
         if !sysctl.optional && !sysctl.holds() {
             lack(Lack::Sysctl(sysctl));
         }
+    }
+    // By it the rules of the network's table know a pod.
+    let group = group(&entry.network);
+    if link.group != group {
+        lack(Lack::Group(group));
     }
     if !link.up {
         lack(Lack::Up);
@@ -134,6 +140,7 @@ impl Repair {
         Ok(Some(match &self.lack {
             Lack::Sysctl(sysctl) => return sysctl.ensure().map(|_| None),
             Lack::Up => link::set_up(&self.link),
+            Lack::Group(group) => link::set_group(self.index, &self.link, *group),
             Lack::Address(address) => addr::add(self.index, *address).tolerate(Errno::EEXIST),
             Lack::Route(route) => route.replace(self.index),
         }))
@@ -143,6 +150,7 @@ impl Repair {
         match &self.lack {
             Lack::Sysctl(sysctl) => (format!("sysctl {}", sysctl.key), sysctl.value.clone()),
             Lack::Up => (format!("link {}", self.link), "up".to_owned()),
+            Lack::Group(group) => (format!("link {}", self.link), format!("group {group}")),
             Lack::Address(address) => (format!("address of {}", self.link), address.to_string()),
             Lack::Route(route) => {
                 (format!("route {}", route.destination), format!("{route} dev {}", self.link))

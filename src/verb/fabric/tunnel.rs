@@ -41,7 +41,9 @@ impl TunnelTable {
     pub(super) fn of(config: &Config, peers: &Peers) -> Result<Option<Self>, Error> {
         let addresses: Vec<IpAddr> =
             peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
-        let Some(table) = described(config, addresses.clone())? else { return Ok(None) };
+        let Some(table) = described(config, addresses.clone(), peers.me.addresses.clone())? else {
+            return Ok(None);
+        };
         let (differences, unknown) = match nft::differences(&table) {
             Ok(differences) => (differences, None),
             Err(error) => (Vec::new(), Some(unguarded(&error))),
@@ -98,7 +100,9 @@ impl fmt::Display for TunnelTable {
 /// looked at: they are the pass's.
 pub(super) fn is_intact(config: &Config, stamp: &Stamp) -> Result<bool, Error> {
     let anybody = stamp.has_peers.then_some(IpAddr::from([0; 4]));
-    let Some(table) = described(config, anybody.into_iter().collect())? else { return Ok(true) };
+    let Some(table) = described(config, anybody.into_iter().collect(), Vec::new())? else {
+        return Ok(true);
+    };
     // Where there can be none, none is missing.
     Ok(nft::is_intact(&table).unwrap_or(true))
 }
@@ -139,14 +143,23 @@ pub fn name(protocol: u8) -> String {
     format!("{PREFIX}{protocol}")
 }
 
-fn described(config: &Config, peers: Vec<IpAddr>) -> Result<Option<Table>, Error> {
+fn described(
+    config: &Config,
+    peers: Vec<IpAddr>,
+    own: Vec<IpAddr>,
+) -> Result<Option<Table>, Error> {
     let carrier = match config.mode {
         Mode::Direct => return Ok(None),
         Mode::Ipip => Carrier::Ipip,
         Mode::Vxlan => Carrier::Vxlan { port: config.fabric.port, vni: config.fabric.vni },
     };
-    let tunnel =
-        Tunnel { table: name(config.fabric.protocol), host_link_groups: GROUPS, carrier, peers };
+    let tunnel = Tunnel {
+        table: name(config.fabric.protocol),
+        host_link_groups: GROUPS,
+        carrier,
+        peers,
+        own,
+    };
     tunnel.describe().map(Some).map_err(tables::refused)
 }
 
