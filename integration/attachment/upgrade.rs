@@ -6,6 +6,7 @@ use std::{fs, thread};
 use manx::cni::{Config, Document, Version};
 use manx::net::Socket;
 use manx::state::Root;
+use manx::verb::repair::TableRepair;
 use manx::verb::upgrade::{NotUpgraded, upgrade_pods};
 use serde_json::{Value, json};
 
@@ -225,4 +226,53 @@ fn a_pod_whose_namespace_is_not_found_is_told_and_a_dead_one_is_not() {
     network.host().command("ip", &["link", "del", link]).ok();
     let first = failures.iter().filter(|failure| failure.ifname == "eth0").count();
     assert_eq!((first, upgrade(&network).unwrap_err().len()), (1, 1), "its link is gone");
+}
+
+/// What kept the node from checking sources may pass without another pod.
+#[test]
+fn a_check_that_waited_for_a_pod_is_missed_as_soon_as_the_pod_is_found() {
+    let network = Network::new();
+    let pod = Pod::new("a");
+    network.add(&pod).ok();
+    let second = pod.interface("net1");
+    let result = network.add(&second).ok();
+    let path = network.root("run/manx/net").join(format!("{}:net1", pod.id));
+    let found = fs::read(&path).unwrap();
+    let mut entry: Value = serde_json::from_slice(&found).unwrap();
+    entry["netns"] = json!("/run/netns/gone");
+    entry.as_object_mut().unwrap().remove("table");
+    let checks = || network.host().command("nft", &["list", "ruleset"]).ok().contains("fib saddr");
+    let reduce = || {
+        fs::write(&path, entry.to_string()).unwrap();
+        network.host().command("nft", &["flush", "ruleset"]).ok();
+        let told = network.call("STATUS").run();
+        assert!(told.stderr.contains("net1") && told.stderr.contains("gone"), "{told:?}");
+        assert!(!checks());
+    };
+    reduce();
+    // Nothing can be done yet, and CHECK blames no pod for it.
+    let table = table_repair(&network).expect("a note");
+    let note = table.note().expect("a note").clone();
+    assert!(!table.differs() && note.contains("net1") && note.contains("gone"), "{note}");
+    network.check(&second, &result).ok();
+    fs::write(&path, &found).unwrap();
+    assert_eq!(network.check(&second, &result).error()["code"], 102);
+    network.call("STATUS").run().ok();
+    assert!(checks());
+    network.check(&second, &result).ok();
+    reduce();
+    fs::write(&path, &found).unwrap();
+    let table = table_repair(&network).expect("a repair");
+    assert!(table.differs() && table.note().is_none(), "{table:?}");
+    let restored = network.host().enter(|| table.restore(&mut Socket::open().unwrap()));
+    assert_eq!(restored, Ok((true, Vec::new())));
+    assert!(checks() && table_repair(&network).is_none());
+}
+
+fn table_repair(network: &Network) -> Option<TableRepair> {
+    let document = Document::parse(network.conf.to_string().into_bytes()).unwrap();
+    let (config, _) = Config::read(&document, Version::NEWEST);
+    let root = Root::new(network.root(""));
+    let lacking = || TableRepair::lacking(&config, &root, &mut Socket::open().unwrap(), None);
+    network.host().enter(lacking).unwrap()
 }

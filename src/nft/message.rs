@@ -64,6 +64,16 @@ impl Request {
 /// from `sequence` on, the beginning included. Only the last request asks for an
 /// acknowledgement: failures are always reported.
 pub(super) fn emit_batch(requests: &[Request], generation: Option<u32>, sequence: u32) -> Vec<u8> {
+    let mut out = emit_trial(requests, generation, sequence);
+    let end = (NFNL_MSG_BATCH_END, 0, NFPROTO_UNSPEC);
+    let last = sequence.wrapping_add(requests.len() as u32 + 1);
+    emit_message(end, BATCH_OF_NFTABLES, last, &[], &mut out);
+    out
+}
+
+/// The same without its end: the kernel looks at all of it, answers, and takes it
+/// back (nfnetlink.c, `NFNL_ABORT_VALIDATE`; nft's own `--check` is made of it).
+pub(super) fn emit_trial(requests: &[Request], generation: Option<u32>, sequence: u32) -> Vec<u8> {
     let mut out = Vec::new();
     let condition: Vec<Attribute> = generation
         .map(|generation| Attribute::number(NFNL_BATCH_GENID, generation))
@@ -77,8 +87,6 @@ pub(super) fn emit_batch(requests: &[Request], generation: Option<u32>, sequence
         let last = place + 1 == requests.len();
         request.emit(next, if last { NLM_F_ACK } else { 0 }, &mut out);
     }
-    let end = (NFNL_MSG_BATCH_END, 0, NFPROTO_UNSPEC);
-    emit_message(end, BATCH_OF_NFTABLES, next.wrapping_add(1), &[], &mut out);
     out
 }
 

@@ -126,6 +126,14 @@ pub fn differences(wanted: &Table) -> Result<Vec<String>, Error> {
     Err(Error::Contended { table: wanted.name.clone(), attempts: ATTEMPTS })
 }
 
+/// Whether the kernel would take such a table. Changes nothing.
+///
+/// # Errors
+/// What it would refuse.
+pub fn accepts(wanted: &Table) -> Result<(), Error> {
+    Socket::open()?.try_out(&wanted.replacement_of_anything())
+}
+
 /// Deletes a table with all that is in it; false if there was none, as where the
 /// kernel has no nf_tables.
 ///

@@ -14,7 +14,7 @@ use nix::sys::socket::{MsgFlags, setsockopt, sockopt};
 use super::abi::*;
 use super::attribute;
 use super::error::Error;
-use super::message::{Answer, Body, Request, answers, emit_batch};
+use super::message::{Answer, Body, Request, answers, emit_batch, emit_trial};
 
 /// The kernel fills at most this much per datagram of a dump
 /// (net/netlink/af_netlink.c, `netlink_dump`).
@@ -144,15 +144,25 @@ impl Socket {
         requests: &[Request],
         generation: Option<u32>,
     ) -> Result<(), Error> {
+        let batch = emit_batch(requests, generation, self.sequence.wrapping_add(1));
+        self.transact(requests, &batch)
+    }
+
+    /// Whether the kernel would carry out all requests. Changes nothing.
+    pub(super) fn try_out(&mut self, requests: &[Request]) -> Result<(), Error> {
+        let batch = emit_trial(requests, None, self.sequence.wrapping_add(1));
+        self.transact(requests, &batch)
+    }
+
+    fn transact(&mut self, requests: &[Request], batch: &[u8]) -> Result<(), Error> {
         self.explain()?;
         let first = self.sequence.wrapping_add(1);
         let subject = requests.first().map_or("nf_tables", |request| &request.object);
-        let batch = emit_batch(requests, generation, first);
         self.sequence = first.wrapping_add(requests.len() as u32 + 1);
         if batch.len() > SMALL_BATCH_BYTES {
             self.make_room_for(batch.len());
         }
-        self.send(&batch, "change", subject)?;
+        self.send(batch, "change", subject)?;
         let mut acknowledged = false;
         while let Some(datagram) = self.receive("change", subject, DATAGRAM_BYTES_MAX)? {
             for answer in answers(&datagram) {

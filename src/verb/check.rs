@@ -33,7 +33,8 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
     let mut differences = compare(call, &previous, &mut host, &mut sandbox.socket)?;
     let of_fabric = fabric::differences(&call.config, &call.root, &mut host)?;
     let fabric = fabric::applied(&call.config, &call.root);
-    let table = tables::differences(&tables::wanted(&call.config, fabric.as_ref()))?;
+    let wanted = tables::wanted(&call.config, fabric.as_ref());
+    let table = tables::differences(&wanted, &call.config, &call.root, &mut host)?;
     table.note.iter().for_each(|note| log::warn!("{note}"));
     differences.extend(table.found);
     let mut advice = Vec::new();

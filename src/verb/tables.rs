@@ -16,7 +16,10 @@ use crate::{
     state::Root,
 };
 
-use super::{fabric::Stamp, upgrade::upgrade_pods};
+use super::{
+    fabric::Stamp,
+    upgrade::{reach_pods, upgrade_pods},
+};
 
 /// What a network's table is called: nothing else makes tables of this prefix.
 pub(super) const PREFIX: &str = "manx-";
@@ -109,11 +112,17 @@ pub(super) fn install(
 
 /// In which ways the table is not what it should be, and what an operator should
 /// know besides. A table that does without the check is right where [`install`]
-/// made it so: only what it made bears its seal.
+/// made it so, for only what it made bears its seal, and would do so again. Changes
+/// nothing.
 ///
 /// # Errors
 /// Code 100 if the network is masqueraded and nf_tables does not answer.
-pub(super) fn differences(network: &Network) -> Result<Differences, Error> {
+pub(super) fn differences(
+    network: &Network,
+    config: &Config,
+    root: &Root,
+    host: &mut Socket,
+) -> Result<Differences, Error> {
     let mut differences = Differences::default();
     match nft::differences(&described(network)?) {
         Ok(found) => differences.found = found,
@@ -129,12 +138,40 @@ pub(super) fn differences(network: &Network) -> Result<Differences, Error> {
     {
         reduced.guard = lesser;
         if nft::is_intact(&described(&reduced)?) == Ok(true) {
-            differences.found.clear();
-            let reason = "this kernel cannot, or pods of an earlier version are not ready";
-            differences.note = Some(unchecked(&network.table, reason));
+            if let (guard, Some(reason)) = attainable(network, config, root, host)?
+                && guard == reduced.guard
+            {
+                differences.found.clear();
+                differences.note = Some(unchecked(&network.table, &reason));
+            }
+            break;
         }
     }
     Ok(differences)
+}
+
+/// How closely [`install`] could look at the pods now, and why no closer.
+fn attainable(
+    network: &Network,
+    config: &Config,
+    root: &Root,
+    host: &mut Socket,
+) -> Result<(Guard, Option<String>), Error> {
+    let (mut network, mut reason) = (network.clone(), None);
+    if network.guard == Guard::Sources
+        && let Err(pods) = reach_pods(root, config, host)
+    {
+        let pods: Vec<String> = pods.iter().map(ToString::to_string).collect();
+        reason = Some(pods.join("; "));
+        network.guard = Guard::Loopback;
+    }
+    while let Err(error) = nft::accepts(&described(&network)?)
+        && let Some(lesser) = lesser(network.guard)
+    {
+        reason.get_or_insert_with(|| format!("{error}; {}", error.next_step()));
+        network.guard = lesser;
+    }
+    Ok((network.guard, reason))
 }
 
 /// What [`differences`] found.

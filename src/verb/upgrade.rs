@@ -70,6 +70,29 @@ pub fn upgrade_pods(
     config: &Config,
     host: &mut Socket,
 ) -> Result<(), Vec<NotUpgraded>> {
+    visit_old(root, config, host, &|sandbox, entry, link| upgrade(sandbox, config, entry, link))
+}
+
+/// Whether [`upgrade_pods`] finds all pods that it has to look at. Changes nothing.
+///
+/// # Errors
+/// The pods that it does not.
+pub(super) fn reach_pods(
+    root: &Root,
+    config: &Config,
+    host: &mut Socket,
+) -> Result<(), Vec<NotUpgraded>> {
+    visit_old(root, config, host, &|_, _, _| Ok(()))
+}
+
+/// Enters the pods of a network that may lack something, by each interface of which
+/// it is not known.
+fn visit_old(
+    root: &Root,
+    config: &Config,
+    host: &mut Socket,
+    visit: &dyn Fn(&mut Sandbox, &Entry, &Link) -> Result<(), cni::Error>,
+) -> Result<(), Vec<NotUpgraded>> {
     let of_network = Journal::new(root, &config.name).entries();
     if of_network.is_empty() {
         return Ok(());
@@ -97,7 +120,7 @@ pub fn upgrade_pods(
         };
         match sandbox::of_entry(entry) {
             Ok(Some(mut sandbox)) => {
-                let done = upgrade(&mut sandbox, config, entry, link);
+                let done = visit(&mut sandbox, entry, link);
                 failures.extend(done.err().map(|error| failed(entry, &error)));
             }
             Err(error) => failures.push(failed(entry, &error)),

@@ -160,7 +160,10 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
             report.errors.push(error.to_string());
             unmade.push(table.to_string());
         }
-        Some((_, Ok(notes))) => report.notes.extend(notes),
+        Some((table, Ok((changed, notes)))) => {
+            report.notes.extend(notes);
+            unmade.extend((table.differs() && !changed).then(|| table.to_string()));
+        }
         None => {}
     }
     for network in &changes.former {

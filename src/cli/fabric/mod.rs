@@ -104,7 +104,7 @@ impl Node {
             fabric.as_ref().map(|pass| pass.misfits(&self.ground(), &self.document, config));
         let repairs = repair::lacking(&self.root, socket)?;
         let stamp = fabric.as_ref().map(|fabric| &fabric.stamp);
-        let table = TableRepair::lacking(&self.config, &self.root, stamp)?;
+        let table = TableRepair::lacking(&self.config, &self.root, socket, stamp)?;
         let misfits = misfits.unwrap_or_default();
         let too_wide = too_wide(socket, config, root, stamp)?;
         let former = former::networks(root, socket, &self.configured())?;

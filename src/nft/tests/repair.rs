@@ -1,7 +1,7 @@
 //! Whatever happens to the table, CHECK names it and the next ADD mends it.
 
-use super::{Namespace, but, differences, ensure, wanted};
-use crate::nft::{Ensured, Network};
+use super::{Namespace, but, differences, ensure, guarded, wanted};
+use crate::nft::{self, Ensured, Network, Table};
 
 /// Damages an installed table, and expects these words about it, then a repair
 /// that leaves nothing of the damage.
@@ -210,4 +210,22 @@ fn a_new_wish_replaces_the_old_and_foreign_tables_stay() {
     assert!(all.starts_with(&foreign), "{all}");
     assert!(all.contains("192.0.2.0/24") && !all.contains("10.244."), "{all}");
     assert_eq!(all.matches("masquerade fully-random").count(), 1, "{all}");
+}
+
+/// A table that does without something is told from one that the kernel would have
+/// better.
+#[test]
+fn what_the_kernel_would_take_is_known_without_a_change() {
+    let namespace = Namespace::new();
+    let good = guarded().describe().unwrap();
+    let bad = Table { comment: "x".repeat(300), ..good.clone() };
+    for before in ["", "table inet manx-blue { chain forward { counter; }; }"] {
+        namespace.load(before);
+        let ruleset = namespace.ruleset();
+        namespace.run(|| {
+            assert_eq!(nft::accepts(&good), Ok(()));
+            assert!(nft::accepts(&bad).is_err());
+        });
+        assert_eq!(namespace.ruleset(), ruleset);
+    }
 }

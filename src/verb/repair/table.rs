@@ -12,7 +12,7 @@ use super::super::{
 use crate::{
     cni::{Config, Error},
     net::Socket,
-    nft::{self, Guard, Network},
+    nft::{self, Ensured, Guard, Network},
     state::{Journal, Root},
 };
 
@@ -35,13 +35,14 @@ impl TableRepair {
     pub fn lacking(
         config: &Config,
         root: &Root,
+        host: &mut Socket,
         fabric: Option<&Stamp>,
     ) -> Result<Option<Self>, Error> {
         if !Journal::new(root, &config.name).has_entries() {
             return Ok(None);
         }
         let wanted = tables::wanted(config, fabric);
-        let tables::Differences { found, note } = tables::differences(&wanted)?;
+        let tables::Differences { found, note } = tables::differences(&wanted, config, root, host)?;
         let (config, root) = (config.clone(), root.clone());
         let repair = Self { config, root, wanted, differences: found, note };
         Ok((!repair.differences.is_empty() || repair.note.is_some()).then_some(repair))
@@ -57,12 +58,14 @@ impl TableRepair {
         nft::Monitor::open(names).map_err(tables::refused)
     }
 
-    /// Makes the table what it should be; returns what it does without.
+    /// Makes the table what it should be; returns whether something was changed, and
+    /// what it does without.
     ///
     /// # Errors
     /// Code 100 with what nf_tables refused.
-    pub fn restore(&self, host: &mut Socket) -> Result<Vec<String>, Error> {
-        tables::install(&self.wanted, &self.config, &self.root, host).map(|(_, notes)| notes)
+    pub fn restore(&self, host: &mut Socket) -> Result<(bool, Vec<String>), Error> {
+        let (done, notes) = tables::install(&self.wanted, &self.config, &self.root, host)?;
+        Ok((matches!(done, Some(Ensured::Installed | Ensured::Repaired)), notes))
     }
 
     /// Removes the table of a network; false if there was none.
