@@ -5,7 +5,7 @@
 //! a link's description would be most of the work of a look-up. It is the kernel
 //! that wrote them, and still nothing here trusts a length.
 
-use netlink_packet_core::{DecodeError, NLM_F_ACK_TLVS, NlasIterator};
+use netlink_packet_core::{DecodeError, NLM_F_ACK_TLVS, NLM_F_CAPPED, NlasIterator};
 use nix::errno::Errno;
 
 use super::{Error, Request};
@@ -51,13 +51,19 @@ impl<'a> Answer<'a> {
         Some(Error { what: request.what().to_owned(), errno, words: self.words() })
     }
 
-    /// The text of the extended acknowledgement, which stands behind the
-    /// echoed header (netlink(7), NETLINK_EXT_ACK with NETLINK_CAP_ACK).
+    /// The text of the extended acknowledgement, which stands behind the request
+    /// that is repeated, or behind its header alone (netlink(7), NETLINK_EXT_ACK
+    /// and NETLINK_CAP_ACK).
     fn words(&self) -> Option<String> {
         if self.flags & NLM_F_ACK_TLVS == 0 {
             return None;
         }
-        let mut attributes = self.attributes(size_of::<i32>() + HEADER_BYTES).map_while(Result::ok);
+        let repeated = match self.flags & NLM_F_CAPPED {
+            0 => u32::from_ne_bytes(field(self.body, size_of::<i32>())?) as usize,
+            _ => HEADER_BYTES,
+        };
+        let start = size_of::<i32>().checked_add(repeated)?.next_multiple_of(4);
+        let mut attributes = self.attributes(start).map_while(Result::ok);
         let message = attributes.find(|attribute| attribute.kind() == NLMSGERR_ATTR_MSG)?;
         Some(text(message.value()))
     }

@@ -87,7 +87,11 @@ impl Namespace {
         if kind.filesystem_type() != NSFS {
             return Err(refused(path, "the file is not a namespace"));
         }
-        let metadata = file.metadata().map_err(from_io)?;
+        Self::identified(file).map_err(from_io)
+    }
+
+    fn identified(file: File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
         let identity = Identity { device: metadata.dev(), inode: metadata.ino() };
         Ok(Self { file, identity })
     }
@@ -97,7 +101,9 @@ impl Namespace {
     /// # Errors
     /// As for [`Namespace::open`]; not without a mounted `/proc`.
     pub fn current() -> Result<Self, Error> {
-        Self::open(own())
+        let path = own();
+        let opened = File::open(path).and_then(Self::identified);
+        opened.map_err(|error| Error::from_io(opening(Path::new(path)), &error))
     }
 
     /// The open file, for its lock: there is one inode for each namespace.

@@ -63,6 +63,9 @@ pub struct Socket {
     sequence: u32,
     /// What is sent, and then what comes back.
     buffer: Vec<u8>,
+    /// Filters of a dump are refused where the kernel does not know them. Without
+    /// the option it ignores them.
+    filters: bool,
 }
 
 /// What becomes of an answer that is no error.
@@ -79,14 +82,12 @@ impl Socket {
             // Which binds it as well.
             raw.connect(&SocketAddr::new(0, 0))?;
             raw.set_ext_ack(true)?;
-            raw.set_cap_ack(true)?;
-            // Filters of a dump are ignored, not refused, without it.
-            raw.set_netlink_get_strict_chk(true)?;
             setsockopt(&raw, ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
             Ok(raw)
         };
         let raw = open().map_err(|error| Error::from_io("open a netlink socket", &error))?;
-        Ok(Self { raw, sequence: 0, buffer: Vec::with_capacity(RECEIVE_BYTES) })
+        let buffer = Vec::with_capacity(RECEIVE_BYTES);
+        Ok(Self { raw, sequence: 0, buffer, filters: false })
     }
 
     /// Sends all requests at once and waits for the last one's answer.
@@ -142,6 +143,8 @@ impl Socket {
     /// larger buffer is for those who may exceed net.core.rmem_max; others get
     /// as much as that allows.
     fn room(&self) -> usize {
+        // A refusal then repeats the header of what it refuses, not all of it.
+        let _ = self.raw.set_cap_ack(true);
         let _ = setsockopt(&self.raw, RcvBufForce, &BUFFER_BYTES)
             .or_else(|_| setsockopt(&self.raw, RcvBuf, &BUFFER_BYTES));
         let bytes = getsockopt(&self.raw, RcvBuf).unwrap_or_default();
@@ -212,6 +215,11 @@ impl Socket {
         query: &Request,
         read: impl Fn(&Answer<'_>) -> Reading<T>,
     ) -> Result<Vec<T>, Error> {
+        if !self.filters {
+            let strict = self.raw.set_netlink_get_strict_chk(true);
+            strict.map_err(|error| Error::from_io(query.what(), &error))?;
+            self.filters = true;
+        }
         for _ in 0..DUMP_ATTEMPTS {
             let mut objects = Vec::new();
             let held_still = self.dump_once(query, &mut |answer| {

@@ -12,6 +12,10 @@ use std::{
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process,
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -148,11 +152,16 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
-/// A name that no other process has now: process ids of two containers may be the
-/// same.
+/// A name that nobody else has now: process ids of two containers may be the same,
+/// and the clock may show one time twice.
 pub fn unique() -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    format!("{}.{:x}", process::id(), now.as_nanos())
+    static PROCESS: OnceLock<String> = OnceLock::new();
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let process = PROCESS.get_or_init(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        format!("{}.{:x}", process::id(), now.as_nanos())
+    });
+    format!("{process}.{:x}", COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Removes what writers of a directory left that were killed in the middle, as far

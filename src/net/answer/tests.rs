@@ -181,20 +181,30 @@ fn a_datagram_ends_with_its_last_whole_message() {
 
 #[test]
 fn a_refusal_is_told_in_the_kernels_words_however_much_of_them_came() {
-    let mut body = Vec::from((-(Errno::EINVAL as i32)).to_ne_bytes());
-    body.extend([0; HEADER_BYTES]);
-    body.extend(b"\x08\0\x02\0\x01\0\0\0\x0c\0\x01\0so what\0");
-    let datagram = message(NLMSG_ERROR, NLM_F_ACK_TLVS, &body);
-    let query = RouteNetlinkMessage::GetLink(LinkMessage::default());
-    let request = Request::new(query, NLM_F_REQUEST, "try");
-    let told = |body| Answer { kind: NLMSG_ERROR, flags: NLM_F_ACK_TLVS, sequence: 7, body };
-    let error = Answers(&datagram).next().unwrap().error(&request).unwrap();
-    assert_eq!(error.to_string(), "try: Invalid argument: so what");
-    for length in 0..body.len() {
-        let error = told(&body[..length]).error(&request);
-        assert_eq!(error.is_some(), length >= 4, "{length}");
-        assert_eq!(error.and_then(|error| error.words), None, "{length}");
+    // The header of what is refused alone, or all of it, here of an odd length.
+    for (capped, repeated) in [(NLM_F_CAPPED, 16), (0, 16), (0, 35)] {
+        let mut body = Vec::from((-(Errno::EINVAL as i32)).to_ne_bytes());
+        body.extend(u32::to_ne_bytes(if capped == 0 { repeated } else { 4096 }));
+        body.resize((4 + repeated as usize).next_multiple_of(4), 0);
+        body.extend(b"\x08\0\x02\0\x01\0\0\0\x0c\0\x01\0so what\0");
+        let flags = NLM_F_ACK_TLVS | capped;
+        let datagram = message(NLMSG_ERROR, flags, &body);
+        let query = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let request = Request::new(query, NLM_F_REQUEST, "try");
+        let told = |body| Answer { kind: NLMSG_ERROR, flags, sequence: 7, body };
+        let error = Answers(&datagram).next().unwrap().error(&request).unwrap();
+        assert_eq!(error.to_string(), "try: Invalid argument: so what");
+        for length in 0..body.len() {
+            let error = told(&body[..length]).error(&request);
+            assert_eq!(error.is_some(), length >= 4, "{length}");
+            assert_eq!(error.and_then(|error| error.words), None, "{length}");
+        }
+        assert_eq!(told(&[0; 4]).errno(), None);
+        assert_eq!(told(&body).error(&request.clone().tolerate(Errno::EINVAL)), None);
+        // Whatever length the kernel would claim.
+        let mut body = body.clone();
+        body[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
+        let words = told(&body).error(&request).and_then(|error| error.words);
+        assert_eq!(words.is_some(), capped != 0);
     }
-    assert_eq!(told(&body).error(&request.tolerate(Errno::EINVAL)), None);
-    assert_eq!(told(&[0; 4]).errno(), None);
 }

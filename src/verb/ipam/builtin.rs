@@ -99,14 +99,13 @@ pub(in crate::verb) fn add(
     let owner = Owner::new(&call.environment.container_id, &call.environment.ifname);
     let store = pool.open()?;
     let failed = |error| file("take a lease", pool.directory(), &error);
-    let inherited = inherit(&pool, &store, &owner, &sets)?;
+    let Held { inherited, beside } = inherit(&pool, &store, &owner, &sets)?;
     if giving == Giving::Away {
         store.share();
     }
     let mut draw = Draw { pool: &pool, store: &store, inherited, decide };
     let picks = draw.picks(&sets, &keys.requested)?;
-    let held = store.held_by(&owner).map_err(failed)?;
-    store.take(&owner, held, &picks).map_err(|error| match error {
+    store.take(&owner, beside, &picks).map_err(|error| match error {
         TakeError::Taken(address) => not_available(address),
         TakeError::Io(error) => failed(error),
     })?;
@@ -118,8 +117,15 @@ pub(in crate::verb) fn add(
     Ok(AddResult { ips: ips.collect(), routes: keys.routes, dns, ..AddResult::default() })
 }
 
-/// Frees what the attachment has of these sets from before the boot, and says
-/// which addresses that were.
+/// What an attachment has before it is given anything.
+struct Held {
+    /// What it had of these sets before the boot. It is free now.
+    inherited: Vec<IpAddr>,
+    /// What it has of no set.
+    beside: Vec<IpAddr>,
+}
+
+/// Frees what the attachment has of these sets from before the boot.
 ///
 /// # Errors
 /// Code 101 if it has one that is of this boot, or that a link holds.
@@ -128,15 +134,16 @@ fn inherit(
     store: &Store,
     owner: &Owner,
     sets: &[RangeSet],
-) -> Result<Vec<IpAddr>, Error> {
+) -> Result<Held, Error> {
     let failed = |error| file("look for a lease", pool.directory(), &error);
-    let mut held = store.held_by(owner).map_err(failed)?;
+    let is_of_a_set = |address: &IpAddr| sets.iter().any(|set| set.range_of(*address).is_some());
+    let (mut held, beside): (Vec<_>, Vec<_>) =
+        store.held_by(owner).map_err(failed)?.into_iter().partition(is_of_a_set);
     // In the older format, by whichever interface.
     let older = Owner { ifname: None, ..owner.clone() };
-    held.extend(store.held_by(&older).map_err(failed)?);
-    held.retain(|address| sets.iter().any(|set| set.range_of(*address).is_some()));
+    held.extend(store.held_by(&older).map_err(failed)?.into_iter().filter(is_of_a_set));
     if held.is_empty() {
-        return Ok(held);
+        return Ok(Held { inherited: held, beside });
     }
     let old = pool.forgotten(store, &|address| held.contains(&address))?;
     let is_old = |address: &&IpAddr| old.iter().any(|lease| lease.address == **address);
@@ -150,7 +157,7 @@ fn inherit(
         store.release_lease(lease).map_err(failed)?;
     }
     log::warn!("{}: leases from before the last boot are taken over", owner.container_id);
-    Ok(held)
+    Ok(Held { inherited: held, beside })
 }
 
 /// Frees what an attachment holds; returns how many addresses.
