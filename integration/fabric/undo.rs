@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cluster::{Cluster, Families, batch};
+use crate::cluster::{Cluster, Families, Node, batch};
 
 #[test]
 fn undo_leaves_the_node_as_it_was() {
@@ -24,23 +24,40 @@ fn undo_leaves_the_node_as_it_was() {
     }
 }
 
-/// Pods keep their own routes, and what is masqueraded is the fabric's affair.
+/// Pods keep their own routes, and what keeps them from speaking in other names.
 #[test]
 fn undo_leaves_pods_on_their_node() {
     let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan", "ipMasq": true}));
     let node = &cluster.nodes[0];
     let (one, other) = (node.attach("a"), node.attach("b"));
-    assert_ne!(node.host.command("nft", &["list", "tables"]).ok(), "");
-    node.manx(&["apply", "--undo"]).ok();
+    let table = || node.host.command("nft", &["list", "table", "inet", "manx-net"]).ok();
+    let before = table();
+    let undone = node.manx(&["apply", "--undo"]);
+    assert!(undone.status == 0 && undone.stderr.contains("of network net stays"), "{undone:?}");
     assert_eq!(node.routes(), [""; 0]);
-    assert_eq!(node.host.command("nft", &["list", "tables"]).ok(), "");
+    assert_eq!(table(), before);
+    assert_eq!(tables(node), "table inet manx-net\n");
     for address in crate::cluster::addresses(&other) {
         assert!(one.netns.pings(&address), "{address}");
         assert!(node.host.pings(&address), "{address}");
     }
     node.apply().ok();
     node.assert_settled();
-    assert_ne!(node.host.command("nft", &["list", "tables"]).ok(), "");
+    assert!(tables(node).contains("manx.fabric-109"));
+    // A link that lost its group is a pod all the same; a note without a link is none.
+    node.plugin.del(&one).ok();
+    let left = node.host.links().into_iter().find(|link| link.starts_with("cali")).unwrap();
+    node.host.command("ip", &["link", "set", &left, "group", "default"]).ok();
+    node.manx(&["apply", "--undo"]).ok();
+    assert_eq!(tables(node), "table inet manx-net\n");
+    node.host.command("ip", &["link", "del", &left]).ok();
+    let undone = node.manx(&["apply", "--undo"]);
+    assert!(undone.stdout.contains("- nftables table of network net"), "{undone:?}");
+    assert_eq!(tables(node), "");
+}
+
+fn tables(node: &Node) -> String {
+    node.host.command("nft", &["list", "tables"]).ok()
 }
 
 /// Ours are the routes of our protocol, whatever the metric was, and no other.

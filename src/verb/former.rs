@@ -2,14 +2,14 @@
 //! runtime calls GC for a network that it has, if at all, and a network whose
 //! configuration is gone is in nobody's list.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use super::{file, kernel, tables};
 use crate::{
     cni::{Error, env::valid_network_name},
     net::{Socket, link},
     nft,
-    pod::identity::group,
+    pod::{Identity, identity::group},
     state::{Journal, Root, lock},
 };
 
@@ -45,7 +45,7 @@ pub fn remove(root: &Root, host: &mut Socket, network: &str) -> Result<bool, Err
     let journal = Journal::new(root, network);
     let lock = match lock::exclusive_within(journal.directory(), Duration::ZERO) {
         Ok(lock) => lock,
-        Err(error) if error.kind() == std::io::ErrorKind::TimedOut => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(false),
         Err(error) => return Err(file("lock the network", journal.directory(), &error)),
     };
     if networks(root, host, &[])?.iter().all(|former| former != network) {
@@ -54,4 +54,38 @@ pub fn remove(root: &Root, host: &mut Socket, network: &str) -> Result<bool, Err
     let removed = nft::remove(&tables::table(network)).map_err(tables::refused)?;
     lock.retire();
     Ok(removed)
+}
+
+/// Removes the table of a network of which no pod lives, configured or not; false if
+/// there was none, `None` if a pod lives or is about to: the table protects others
+/// from it, whatever else of the network is taken back.
+///
+/// # Errors
+/// Code 5 if the network cannot be locked, code 100 if the kernel refuses.
+pub fn remove_unneeded(
+    root: &Root,
+    host: &mut Socket,
+    network: &str,
+) -> Result<Option<bool>, Error> {
+    let journal = Journal::new(root, network);
+    let lock = match lock::exclusive_within(journal.directory(), Duration::ZERO) {
+        Ok(lock) => Some(lock),
+        Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(None),
+        // A network of such a name has no directory, and no attachments.
+        Err(error) if error.kind() == ErrorKind::InvalidFilename => None,
+        Err(error) => return Err(file("lock the network", journal.directory(), &error)),
+    };
+    let aliases = journal.entries().into_iter().map(|entry| Identity::from(&entry).alias());
+    let aliases: Vec<String> = aliases.collect();
+    let links = link::all(host).map_err(kernel)?;
+    let lives = links.iter().any(|link| {
+        let noted = |alias: &String| aliases.contains(alias);
+        link.group == group(network) || link.alias.as_ref().is_some_and(noted)
+    });
+    if lives {
+        return Ok(None);
+    }
+    let removed = nft::remove(&tables::table(network)).map_err(tables::refused)?;
+    lock.into_iter().for_each(lock::Guard::retire);
+    Ok(Some(removed))
 }

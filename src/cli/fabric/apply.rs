@@ -17,9 +17,7 @@ use crate::{
     net::Socket,
     verb::{
         fabric::{WRITER_LIMIT, require_same_fabric, tunnel},
-        former,
-        repair::{self, TableRepair},
-        tables,
+        former, repair, tables,
     },
 };
 
@@ -37,10 +35,11 @@ nothing.
   --watch      stay, and repair within milliseconds what others change; where
                there is no configuration yet, wait for one
   --undo       remove all routes, neighbours and tunnels of this configuration's
-               routeProtocol, and the network's masquerade table; not while
-               another network, with other settings, has pods there. Take the
-               configuration out of /etc/cni/net.d first where a runtime asks
-               for STATUS: that brings the fabric up again
+               routeProtocol, and the network's nftables table unless a pod of
+               the network lives, whom it keeps from speaking in other names;
+               not while another network, with other settings, has pods there.
+               Take the configuration out of /etc/cni/net.d first where a
+               runtime asks for STATUS: that brings the fabric up again
   --json       {\"changes\": [as of plan], \"unmade\": [the same], \"notes\": [],
                \"errors\": []}; not with --watch
   --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d
@@ -198,8 +197,14 @@ fn undo(node: &Node, json: bool, console: &mut Console<'_>) -> Result<Status, Fa
     } else {
         report.notes.extend(node.without_fabric());
     }
-    if TableRepair::remove(&node.config.name)? {
-        report.lines.push(Line::of_removed_table(&format!("of network {}", node.config.name)));
+    let network = &node.config.name;
+    match former::remove_unneeded(&node.root, &mut Socket::open()?, network)? {
+        Some(true) => report.lines.push(Line::of_removed_table(&format!("of network {network}"))),
+        Some(false) => {}
+        None => report.notes.push(format!(
+            "the nftables table of network {network} stays, for its pods live; manx gc removes \
+             it when they are gone"
+        )),
     }
     if json {
         console.json(&report.encode())?;

@@ -68,14 +68,6 @@ impl TableRepair {
         Ok((matches!(done, Some(Ensured::Installed | Ensured::Repaired)), notes))
     }
 
-    /// Removes the table of a network; false if there was none.
-    ///
-    /// # Errors
-    /// Code 100 with what nf_tables refused.
-    pub fn remove(network: &str) -> Result<bool, Error> {
-        nft::remove(&tables::table(network)).map_err(tables::refused)
-    }
-
     /// Whether there is something to change, as far as is known.
     pub fn differs(&self) -> bool {
         !self.differences.is_empty()
