@@ -67,7 +67,7 @@ fn the_second_interfaces_own_routes_lead_through_it() {
     // Of the same network once more: the same destination is taken by then.
     let third = pod.interface("eth2");
     let result = custom.add(&third).ok();
-    let behind = "10.123.0.0/16 via 169.254.1.1 dev eth2 metric 10902";
+    let behind = "10.123.0.0/16 via 169.254.1.1 dev eth2 metric 10903";
     assert!(lines(&pod.netns, &["-4", "route"]).contains(&behind.to_owned()));
     custom.check(&third, &result).ok();
     custom.del(&second).ok();

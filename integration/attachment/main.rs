@@ -32,3 +32,4 @@ mod routes;
 mod sysctls;
 mod undo;
 mod upgrade;
+mod way_out;

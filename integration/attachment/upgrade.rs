@@ -10,7 +10,7 @@ use manx::verb::repair::TableRepair;
 use manx::verb::upgrade::{NotUpgraded, upgrade_pods};
 use serde_json::{Value, json};
 
-use crate::answers::{another, answers, rules, strict};
+use crate::answers::{another, answers, move_default_route, rules, strict};
 use crate::harness::{Netns, Pod, connect};
 use crate::network::{Network, address, lines};
 
@@ -98,10 +98,7 @@ fn no_ping_is_lost(old: Option<String>) {
     let (client, pod) = (Pod::new("client"), Pod::new("a"));
     let second = pod.interface("net1");
     let attach = |network: &Network, pod: &Pod| match &old {
-        None => {
-            let result = network.add(pod).ok();
-            as_of_0_1(network, pod, &result)
-        }
+        None => network.add(pod).ok(),
         Some(binary) => {
             let old = Network::of_binary(network.host(), binary);
             old.with("name", network.conf["name"].clone())
@@ -110,8 +107,13 @@ fn no_ping_is_lost(old: Option<String>) {
                 .ok()
         }
     };
-    attach(&network, &client);
-    let (one, two) = (attach(&network, &pod), attach(&other, &second));
+    let reached = attach(&network, &client);
+    let (mut one, mut two) = (attach(&network, &pod), attach(&other, &second));
+    if old.is_none() {
+        as_of_0_1(&network, &client, &reached);
+        one = as_of_0_1(&network, &pod, &one);
+        two = as_of_0_1(&other, &second, &two);
+    }
     assert_eq!(rules(&pod.netns), [""; 0]);
     let addresses = [address(&one, 0), address(&one, 1), address(&two, 0), address(&two, 1)];
     for ip in &addresses {
@@ -137,14 +139,44 @@ fn no_ping_is_lost(old: Option<String>) {
     assert!(rules_of_node.contains("counter packets 0 bytes 0 drop"), "{rules_of_node}");
     answers(&network, &pod.netns, &two, "net1");
     answers(&network, &pod.netns, &one, "eth0");
-    assert_eq!(rules(&pod.netns).len(), 2);
+    assert_eq!(rules(&pod.netns).len(), 4);
     other.check(&second, &two).ok();
     network.check(&pod, &one).ok();
-    // Only the second's: the first is the way out by table main.
+    move_default_route(&pod.netns, &["-4", "-6"], "eth0", "net1");
+    answers(&network, &pod.netns, &one, "eth0");
+    answers(&network, &pod.netns, &two, "net1");
     network.del(&pod).ok();
+    assert_eq!(rules(&pod.netns).len(), 2);
     answers(&network, &pod.netns, &two, "net1");
     other.del(&second).ok();
     assert_eq!(rules(&pod.netns), [""; 0]);
+}
+
+/// 0.1.1 gave the first one nothing, and noted table main.
+#[test]
+fn the_first_of_0_1_1_gets_a_table_before_its_answers_are_checked() {
+    let network = Network::new().dual();
+    let unchecked = another(&network, "other", &["10.9.0.0/24", "fd00:9::/64"])
+        .with("sourceCheck", json!(false));
+    let pod = Pod::new("a");
+    let second = pod.interface("net1");
+    let one = network.add(&pod).ok();
+    let two = unchecked.add(&second).ok();
+    let path = network.root("run/manx/net").join(format!("{}:eth0", pod.id));
+    as_of_0_1(&network, &pod, &one);
+    let mut entry: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    entry["table"] = json!(254);
+    fs::write(&path, entry.to_string()).unwrap();
+    move_default_route(&pod.netns, &["-4", "-6"], "eth0", "net1");
+    assert_eq!(rules(&pod.netns).len(), 2);
+    let checked = unchecked.with("sourceCheck", json!(true));
+    checked.call("STATUS").run().ok();
+    answers(&network, &pod.netns, &one, "eth0");
+    answers(&network, &pod.netns, &two, "net1");
+    // The next ADD notes it, so that its DEL knows.
+    checked.add(&pod.interface("net2")).ok();
+    network.del(&pod).ok();
+    assert_eq!(rules(&pod.netns).len(), 4);
 }
 
 /// Each link believes what it would answer to, from now on.
@@ -210,7 +242,7 @@ fn a_pod_whose_namespace_is_not_found_is_told_and_a_dead_one_is_not() {
     assert_eq!(upgrade(&network), Ok(()), "a first interface is the way out");
     let second = pod.interface("net1");
     let result = network.add(&second).ok();
-    rewrite(&second);
+    [&pod, &second].into_iter().for_each(rewrite);
     let failures = upgrade(&network).unwrap_err();
     let told: Vec<String> = failures.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 2, "{told:?}");

@@ -87,11 +87,44 @@ fn networks_of_one_pod_come_and_go_at_once() {
             .collect();
         let results: Vec<Value> = at_once(&all, Plugin::add).into_iter().map(Reply::ok).collect();
         assert_all_answer(&host, &all, &results);
-        assert_eq!(rules(&pod).len(), 2 * (count - 1), "{:?}", rules(&pod));
+        assert_eq!(rules(&pod).len(), 2 * count, "{:?}", rules(&pod));
         at_once(&all, Plugin::del).into_iter().for_each(|reply| drop(reply.ok()));
         assert_eq!((rules(&pod), pod.netns.links()), (vec![], vec![]));
         assert_clean(&host);
     }
+}
+
+/// What Multus does then, to whichever was the first.
+#[test]
+fn whichever_was_first_the_default_route_may_be_moved() {
+    let (host, _outside) = Host::with_uplink();
+    strict(&host);
+    let pod = Pod::new("p");
+    let all: Vec<_> = (0..3)
+        .map(|number| (network(&host, number), pod.interface(&format!("eth{number}"))))
+        .collect();
+    let results: Vec<Value> = at_once(&all, Plugin::add).into_iter().map(Reply::ok).collect();
+    for (_, to) in &all {
+        for (family, gateway) in [("-4", "169.254.1.1"), ("-6", "fe80::ecee:eeff:feee:eeee")] {
+            let ip = |args: String| ip(&pod.netns, &format!("{family} route {args}"));
+            let plain =
+                |line: &&String| line.starts_with("default") && !line.contains("metric 109");
+            for default in ip("show default".into()).iter().filter(plain) {
+                let words: Vec<&str> = default.split(' ').collect();
+                ip(format!("del default via {} dev {}", words[2], words[4]));
+            }
+            ip(format!("replace default via {gateway} dev {}", to.ifname));
+        }
+        for result in &results {
+            for ip in result["ips"].as_array().unwrap() {
+                let address = ip["address"].as_str().unwrap().split('/').next().unwrap();
+                assert!(host.pings(address), "{address} with the way out by {}", to.ifname);
+            }
+        }
+    }
+    at_once(&all, Plugin::del).into_iter().for_each(|reply| drop(reply.ok()));
+    assert_eq!((rules(&pod), pod.netns.links()), (vec![], vec![]));
+    assert_clean(&host);
 }
 
 #[test]
@@ -135,7 +168,7 @@ fn an_interface_comes_while_another_goes() {
         }
         comes.0.check(&comes.1, &result).ok();
         stays.0.check(&stays.1, &kept).ok();
-        assert_eq!(rules(&pod).len(), 2, "{:?}", rules(&pod));
+        assert_eq!(rules(&pod).len(), 4, "{:?}", rules(&pod));
         goes = comes;
     }
 }
@@ -285,8 +318,11 @@ fn a_collection_removes_the_rules_as_well() {
     let pod = Pod::new("p");
     let result = plugin.add(&pod).ok();
     plugin.add(&pod.interface("net1")).ok();
-    assert_eq!(rules(&pod).len(), 2);
+    assert_eq!(rules(&pod).len(), 4);
     plugin.gc(&[&pod]).ok();
-    assert_eq!((rules(&pod), pod.netns.links()), (vec![], vec!["eth0".to_owned()]));
+    assert_eq!((rules(&pod).len(), pod.netns.links()), (2, vec!["eth0".to_owned()]));
     plugin.check(&pod, &result).ok();
+    // The first one's as well, by the journal.
+    plugin.gc(&[]).ok();
+    assert_eq!((rules(&pod), pod.netns.links()), (vec![], vec![]));
 }

@@ -10,7 +10,7 @@ pub mod identity;
 pub mod mtu;
 pub mod reserved;
 pub mod routing;
-pub mod upgrade;
+pub mod several;
 
 pub use attachment::Attachment;
 pub use identity::Identity;

@@ -5,7 +5,8 @@
 //! configuration has been changed since.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     net::IpAddr,
     path::{Path, PathBuf},
     time::SystemTime,
@@ -109,6 +110,17 @@ impl Journal {
             }
             outcome => outcome,
         }
+    }
+
+    /// Writes over the entry of an attachment that stays as old as it was.
+    ///
+    /// # Errors
+    /// Of writing the file.
+    pub fn amend(&self, entry: &Entry) -> io::Result<()> {
+        let written = self.written(&entry.container_id, &entry.ifname);
+        self.write(entry)?;
+        let Some(written) = written else { return Ok(()) };
+        File::open(self.path(&entry.container_id, &entry.ifname))?.set_modified(written)
     }
 
     /// The entry of one attachment, if there is a readable one.

@@ -16,6 +16,7 @@ use super::{
     pod_side::{self, Made},
     pools, reclaim,
     sandbox::{self, Sandbox},
+    several::Given,
     tables,
     usable::Usable,
 };
@@ -55,9 +56,11 @@ struct Prepared {
     link: Option<Link>,
     /// The pod's rules that may have been made: they do not go with the link.
     rules: Vec<Rule>,
+    /// What the pod's other attachments got because of this one.
+    given: Given,
     /// Shared with other ADDs; keeps a garbage collection out until the lease has
     /// its link.
-    _lock: lock::Guard,
+    lock: lock::Guard,
 }
 
 /// Attaches the pod; returns what to log. Where leases of others are in the way,
@@ -142,7 +145,8 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
         fabric,
         link,
         rules,
-        _lock: lock,
+        given: Given::default(),
+        lock,
     })
 }
 
@@ -216,6 +220,9 @@ fn attach(
     set_up_host(&mut prepared.host, &attachment, &link, &call.config.host_prefix)?;
     let pod_index = link.peer_index.unwrap_or_default();
     let attachment = set_up_pod(call, prepared, lease, &choice, attachment, pod_index)?;
+    if prepared.facts.attached_before {
+        prepared.given.give(call, &prepared.lock, &mut prepared.sandbox)?;
+    }
     Ok(attachment)
 }
 
@@ -429,11 +436,12 @@ fn next_hop(config: &Config, address: IpAddr) -> IpAddr {
 /// the failures of the undoing behind it.
 fn undo(call: &Call, prepared: &mut Prepared, cause: Error) -> Error {
     let mut errors = vec![cause.clone()];
-    let Prepared { identity, journal, host, link, sandbox, rules, .. } = prepared;
+    let Prepared { identity, journal, host, link, sandbox, rules, given, .. } = prepared;
     let unlinked = link.take().map(|link| host.apply(&[link::delete(link.index, &link.name)]));
     errors.extend(unlinked.and_then(Result::err).map(kernel));
     let rules: Vec<Request> = rules.iter().map(Rule::delete).collect();
     errors.extend(sandbox.socket.apply(&rules).map_err(kernel).err());
+    errors.extend(given.take_back(&mut sandbox.socket));
     errors.extend(ipam::release(call).err());
     let forgotten = journal.remove(&identity.container_id, &identity.ifname);
     errors.extend(

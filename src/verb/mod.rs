@@ -22,6 +22,7 @@ mod pools;
 mod reclaim;
 pub mod repair;
 mod sandbox;
+mod several;
 mod status;
 pub mod tables;
 pub mod upgrade;

@@ -1,34 +1,25 @@
-//! Pods that manx 0.1 attached get what a second interface has now.
+//! Pods that manx 0.1 attached get what those of several attachments have now.
 
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    net::Ipv4Addr,
 };
 
 use super::{
-    facts::Routing,
-    kernel, pod_side,
+    kernel,
     sandbox::{self, Sandbox},
+    several,
 };
 use crate::{
-    cni::{self, Config, conf::GATEWAY},
+    cni::{self, Config},
     net::{
         Socket,
         link::{self, Link},
-        neigh,
-        route::Route,
+        route::TABLE_MAIN,
     },
-    pod::{
-        Identity,
-        attachment::Side,
-        upgrade::{Attached, lacking},
-    },
+    pod::Identity,
     state::{Entry, Journal, Root, journal},
 };
-
-/// How often a pod is looked at again because somebody else works there.
-const ATTEMPTS: u32 = 4;
 
 /// The first interface of a pod under every runtime but for dynamic ones.
 const FIRST_IFNAME: &str = "eth0";
@@ -56,7 +47,8 @@ impl fmt::Display for NotUpgraded {
 }
 
 /// Gives every live pod of this network the rules and the tables without which the
-/// answers of an interface that manx 0.1 attached leave by another one. To be done
+/// answers of an interface that manx 0.1 attached leave by another one, as do those of
+/// the first that 0.1.1 attached once the default route is moved. To be done
 /// before the node stops to believe them. That other one is what is believed no
 /// more: so all interfaces of the pods count, of whatever network. May be called
 /// again, and by several.
@@ -70,7 +62,7 @@ pub fn upgrade_pods(
     config: &Config,
     host: &mut Socket,
 ) -> Result<(), Vec<NotUpgraded>> {
-    visit_old(root, config, host, &|sandbox, entry, link| upgrade(sandbox, config, entry, link))
+    visit_old(root, config, host, &|sandbox, old| upgrade(sandbox, config, old))
 }
 
 /// Whether [`upgrade_pods`] finds all pods that it has to look at. Changes nothing.
@@ -82,7 +74,15 @@ pub(super) fn reach_pods(
     config: &Config,
     host: &mut Socket,
 ) -> Result<(), Vec<NotUpgraded>> {
-    visit_old(root, config, host, &|_, _, _| Ok(()))
+    visit_old(root, config, host, &|_, _| Ok(()))
+}
+
+/// An interface that may lack something.
+struct Old<'a> {
+    entry: &'a Entry,
+    host_link: &'a Link,
+    /// No other interface of the pod is ours.
+    alone: bool,
 }
 
 /// Enters the pods of a network that may lack something, by each interface of which
@@ -91,7 +91,7 @@ fn visit_old(
     root: &Root,
     config: &Config,
     host: &mut Socket,
-    visit: &dyn Fn(&mut Sandbox, &Entry, &Link) -> Result<(), cni::Error>,
+    visit: &dyn Fn(&mut Sandbox, &Old<'_>) -> Result<(), cni::Error>,
 ) -> Result<(), Vec<NotUpgraded>> {
     let of_network = Journal::new(root, &config.name).entries();
     if of_network.is_empty() {
@@ -103,53 +103,77 @@ fn visit_old(
     for entry in &old {
         *interfaces.entry(entry.netns_identity).or_insert(0) += 1;
     }
-    old.retain(|entry| entry.table.is_none() && pods.contains(&entry.netns_identity));
+    let alone = |entry: &Entry| interfaces.get(&entry.netns_identity) == Some(&1);
+    old.retain(|entry| {
+        let lacks = match entry.table {
+            None => true,
+            // The first one of 0.1.1.
+            Some(table) => table == TABLE_MAIN && !alone(entry),
+        };
+        lacks && pods.contains(&entry.netns_identity)
+    });
     if old.is_empty() {
         return Ok(());
     }
+    let mut failures = Failures::default();
     let links = match link::all(host) {
         Ok(links) => links,
-        Err(error) => return Err(old.iter().map(|entry| failed(entry, &error)).collect()),
+        Err(error) => {
+            old.iter().for_each(|entry| failures.add(entry, &error));
+            return failures.told();
+        }
     };
-    let mut failures = Vec::new();
     for entry in &old {
         let alias = Identity::from(entry).alias();
         // Without a link it is gone.
-        let Some(link) = links.iter().find(|link| link.alias.as_deref() == Some(&alias)) else {
+        let Some(host_link) = links.iter().find(|link| link.alias.as_deref() == Some(&alias))
+        else {
             continue;
         };
+        let alone = alone(entry);
         match sandbox::of_entry(entry) {
             Ok(Some(mut sandbox)) => {
-                let done = visit(&mut sandbox, entry, link);
-                failures.extend(done.err().map(|error| failed(entry, &error)));
+                if let Err(error) = visit(&mut sandbox, &Old { entry, host_link, alone }) {
+                    failures.add(entry, &error);
+                }
             }
-            Err(error) => failures.push(failed(entry, &error)),
+            Err(error) => failures.add(entry, &error),
             Ok(None) => {
-                let alone = interfaces.get(&entry.netns_identity) == Some(&1);
                 if !alone || entry.ifname != FIRST_IFNAME {
                     let reason = format!("{} leads no longer to its namespace", entry.netns);
-                    failures.push(failed(entry, &reason));
+                    failures.add(entry, &reason);
                 }
             }
         }
     }
-    if failures.is_empty() { Ok(()) } else { Err(failures) }
+    failures.told()
 }
 
-fn failed(entry: &Entry, reason: &dyn fmt::Display) -> NotUpgraded {
-    NotUpgraded {
-        pod: entry.pod().unwrap_or_else(|| entry.container_id.clone()),
-        ifname: entry.ifname.clone(),
-        reason: reason.to_string(),
+/// The pods of 0.1 that could not be given what they need.
+#[derive(Default)]
+struct Failures(Vec<NotUpgraded>);
+
+impl Failures {
+    /// One that 0.1.1 attached answers right, until its default route is moved.
+    fn add(&mut self, entry: &Entry, reason: &dyn fmt::Display) {
+        let failed = NotUpgraded {
+            pod: entry.pod().unwrap_or_else(|| entry.container_id.clone()),
+            ifname: entry.ifname.clone(),
+            reason: reason.to_string(),
+        };
+        match entry.table {
+            None => self.0.push(failed),
+            Some(_) => log::warn!("{failed}: it answers by the pod's default route alone"),
+        }
+    }
+
+    fn told(self) -> Result<(), Vec<NotUpgraded>> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
     }
 }
 
-fn upgrade(
-    sandbox: &mut Sandbox,
-    config: &Config,
-    entry: &Entry,
-    host_link: &Link,
-) -> Result<(), cni::Error> {
+fn upgrade(sandbox: &mut Sandbox, config: &Config, old: &Old<'_>) -> Result<(), cni::Error> {
+    let Old { entry, host_link, alone } = *old;
     let pod = &mut sandbox.socket;
     let links = link::all(pod).map_err(kernel)?;
     let is_own =
@@ -161,49 +185,5 @@ fn upgrade(
     };
     let several = others.clone().any(leads_out);
     let Some(own) = links.iter().find(is_own).filter(|_| several) else { return Ok(()) };
-    let gateway = next_hop(pod, config, own.index)?;
-    let it = Attached { index: own.index, addresses: &entry.addresses, gateway };
-    for _ in 0..ATTEMPTS {
-        let now = Routing::read(pod)?;
-        let (routes, rules) = lacking(&it, &now.rules, &now.routes);
-        if rules.is_empty() {
-            return Ok(());
-        }
-        let side = Side { routes, rules, ..Side::default() };
-        let pod_side::Made::Overtaken(error) = pod_side::make_routes(pod, &side, own.index)? else {
-            return Ok(());
-        };
-        if holds(&Routing::read(pod)?, &side, own.index) {
-            // Another call has made the same.
-            return Ok(());
-        }
-        log::debug!("{error}: tried again");
-        pod_side::unmake_routes(pod, &side, own.index)?;
-    }
-    let msg = format!("the routes of {} change all the time", entry.netns);
-    Err(cni::Error::new(cni::Code::TRY_AGAIN, msg))
-}
-
-/// The IPv4 next hop of an interface. That of another network may be another one:
-/// it is the permanent neighbour on the link.
-fn next_hop(pod: &mut Socket, config: &Config, index: u32) -> Result<Ipv4Addr, cni::Error> {
-    for gateway in [config.gateway, GATEWAY] {
-        let known = neigh::lookup(pod, index, gateway.into()).map_err(kernel)?;
-        if known.is_some_and(|known| known.permanent) {
-            return Ok(gateway);
-        }
-    }
-    Ok(config.gateway)
-}
-
-/// Whether all of `side` is there, whoever made it.
-fn holds(now: &Routing, side: &Side, index: u32) -> bool {
-    let route = |wanted: &Route| {
-        now.routes.iter().any(|found| {
-            found.is_through(index)
-                && found.route.table == wanted.table
-                && found.route.agrees(wanted)
-        })
-    };
-    side.rules.iter().all(|rule| now.rules.contains(rule)) && side.routes.iter().all(route)
+    several::complete(pod, config, own.index, &entry.addresses, alone).map(|_| ())
 }

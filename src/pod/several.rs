@@ -1,9 +1,13 @@
-//! What a pod of several interfaces lacks that manx 0.1 attached.
+//! What each attachment of ours has in a pod of several: a rule for each of its
+//! addresses, and a table of its own.
 //!
-//! It made no rule and no table for a second interface, whose answers left by the
-//! first one. A node that believes no such source is made so only afterwards.
+//! The first one is made without them. It needs them as soon as there is a second:
+//! whatever moves the pod's default route, as Multus does, would else move its
+//! answers along. Manx 0.1 made none at all.
 
 use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::IpNetwork;
 
 use super::{
     attachment::{gateway_ipv6, host_route},
@@ -14,6 +18,9 @@ use crate::net::{
     rule::Rule,
 };
 
+/// The kernel's rule that leads to table main (`fib_default_rules_init`).
+const RULE_PRIORITY_MAIN: u32 = 32_766;
+
 /// An interface of ours in a pod that has others.
 #[derive(Clone, Copy, Debug)]
 pub struct Attached<'a> {
@@ -21,31 +28,62 @@ pub struct Attached<'a> {
     pub index: u32,
     /// Its addresses.
     pub addresses: &'a [IpAddr],
-    /// Its IPv4 next hop.
+    /// Its IPv4 next hop, where none of its routes tells.
     pub gateway: Ipv4Addr,
+    /// The others are not ours: what leads them is theirs to say.
+    pub alone: bool,
 }
 
-/// The routes and rules that the interface needs besides what the pod has, so that
-/// its answers leave by it. None where it is the pod's way out, or has them.
-pub fn lacking(it: &Attached<'_>, has: &[Rule], routes: &[Found]) -> (Vec<Route>, Vec<Rule>) {
+/// What an interface needs besides what the pod has.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Lack {
+    /// The table of its own, that it has or is to get.
+    pub table: Option<u32>,
+    /// Routes, most of that table.
+    pub routes: Vec<Route>,
+    /// Rules that lead there.
+    pub rules: Vec<Rule>,
+}
+
+/// What the interface needs so that its answers leave by it, whatever becomes of the
+/// pod's default route. Nothing where it is alone of ours and the pod's way out.
+pub fn lacking(it: &Attached<'_>, has: &[Rule], routes: &[Found]) -> Lack {
     let own = |rule: &&Rule| is_ours(rule) && it.addresses.contains(&rule.source.ip());
     let noted = has.iter().find(own).map(|rule| rule.table);
     let table = noted.unwrap_or_else(|| free_table(has, routes));
-    let (mut wanted, mut new) = (Vec::new(), Vec::new());
+    let mut lack = Lack { table: noted, ..Lack::default() };
     for like in served(it.addresses) {
-        if is_way_out(it, like, routes) {
+        if it.alone && is_way_out(it, like, routes) {
             continue;
         }
-        let of_family: Vec<IpAddr> =
-            it.addresses.iter().filter(|ip| ip.is_ipv4() == like.is_ipv4()).copied().collect();
-        let missing = rules(Some(table), &of_family).into_iter().filter(|rule| !has.contains(rule));
-        let before = new.len();
-        new.extend(missing);
-        if new.len() > before {
-            wanted.extend(routes_of(it, like, table, routes));
+        let of_family = it.addresses.iter().filter(|ip| ip.is_ipv4() == like.is_ipv4());
+        let unled: Vec<IpAddr> =
+            of_family.filter(|ip| !is_led(it, **ip, has, routes)).copied().collect();
+        let missing = rules(Some(table), &unled).into_iter().filter(|rule| !has.contains(rule));
+        let before = lack.rules.len();
+        lack.rules.extend(missing);
+        if lack.rules.len() > before {
+            lack.table = Some(table);
+            lack.routes.extend(routes_of(it, like, table, routes));
         }
     }
-    (wanted, new)
+    lack
+}
+
+/// Whether somebody else, such as sbr, leads what comes from an address out by the
+/// interface: by a rule before table main, and a default route.
+fn is_led(it: &Attached<'_>, address: IpAddr, has: &[Rule], routes: &[Found]) -> bool {
+    let leads = |rule: &&Rule| {
+        rule.source == IpNetwork::from(address)
+            && rule.priority < RULE_PRIORITY_MAIN
+            && !is_ours(rule)
+            && routes.iter().any(|found| {
+                found.route.table == rule.table
+                    && found.route.destination == everywhere(address)
+                    && found.is_through(it.index)
+            })
+    };
+    has.iter().find(leads).is_some()
 }
 
 /// Whether the pod's default route of a family leads through the interface.
@@ -58,11 +96,21 @@ fn is_way_out(it: &Attached<'_>, like: IpAddr, routes: &[Found]) -> bool {
     best.is_some_and(|found| found.is_through(it.index))
 }
 
-/// What a second interface is given now: a table with all of its routes, the narrow
+/// The IPv4 next hop by which its routes lead.
+fn gateway(it: &Attached<'_>, routes: &[Found]) -> Ipv4Addr {
+    let of_main = |found: &&Found| found.is_through(it.index) && found.route.table == TABLE_MAIN;
+    let told = routes.iter().filter(of_main).find_map(|found| match found.route.gateway {
+        Some(IpAddr::V4(gateway)) => Some(gateway),
+        _ => None,
+    });
+    told.unwrap_or(it.gateway)
+}
+
+/// What a second interface is given by its ADD: a table with all of its routes, the narrow
 /// ones of others to the same next hop, and a default route; in table main its way
 /// to the next hop and a default route behind the others', unless it has routes.
 fn routes_of(it: &Attached<'_>, like: IpAddr, table: u32, routes: &[Found]) -> Vec<Route> {
-    let next_hop: IpAddr = if like.is_ipv4() { it.gateway.into() } else { gateway_ipv6().into() };
+    let next_hop = if like.is_ipv4() { gateway(it, routes).into() } else { gateway_ipv6().into() };
     let way = like.is_ipv4().then(|| host_route(next_hop));
     let in_main = |found: &&Found| {
         found.route.table == TABLE_MAIN
@@ -120,12 +168,16 @@ mod tests {
     }
 
     fn lacks(index: u32, has: &[Rule], routes: &[Found]) -> (Vec<String>, Vec<String>) {
-        let addresses = ["10.9.0.5".parse().unwrap()];
-        let gateway = NEXT_HOP.parse().unwrap();
-        let (routes, rules) =
-            lacking(&Attached { index, addresses: &addresses, gateway }, has, routes);
-        let routes = routes.iter().map(Route::to_string).collect();
-        (routes, rules.iter().map(Rule::to_string).collect())
+        of(lacking(&attached(index, &["10.9.0.5".parse().unwrap()], false), has, routes))
+    }
+
+    fn attached(index: u32, addresses: &[IpAddr], alone: bool) -> Attached<'_> {
+        Attached { index, addresses, gateway: NEXT_HOP.parse().unwrap(), alone }
+    }
+
+    fn of(lack: Lack) -> (Vec<String>, Vec<String>) {
+        let routes = lack.routes.iter().map(Route::to_string).collect();
+        (routes, lack.rules.iter().map(Rule::to_string).collect())
     }
 
     fn first() -> Vec<Found> {
@@ -133,8 +185,41 @@ mod tests {
     }
 
     #[test]
-    fn the_way_out_lacks_nothing_and_the_second_what_add_makes_now() {
-        assert_eq!(lacks(2, &[], &first()), (vec![], vec![]));
+    fn the_way_out_has_a_table_as_well_where_another_is_ours() {
+        let address = ["10.9.0.5".parse().unwrap()];
+        let alone = lacking(&attached(2, &address, true), &[], &first());
+        assert_eq!(alone, Lack::default(), "beside those of other plugins");
+        let (routes, rules) = lacks(2, &[], &first());
+        let own = ["169.254.1.1/32 table 10901", "0.0.0.0/0 via 169.254.1.1 table 10901"];
+        assert_eq!(routes, own);
+        assert_eq!(rules, ["10900: from 10.9.0.5/32 lookup 10901"]);
+    }
+
+    #[test]
+    fn the_next_hop_is_that_of_its_routes() {
+        let routes = [found(2, "169.254.7.7/32"), found(2, "0.0.0.0/0 via 169.254.7.7")];
+        let own = ["169.254.7.7/32 table 10901", "0.0.0.0/0 via 169.254.7.7 table 10901"];
+        assert_eq!(lacks(2, &[], &routes).0, own);
+    }
+
+    #[test]
+    fn what_another_plugin_leads_out_by_the_interface_is_left_alone() {
+        let address = ["10.9.0.5".parse().unwrap()];
+        let theirs =
+            |priority| Rule { table: 100, protocol: 0, priority, ..rules(Some(100), &address)[0] };
+        let led = |device| {
+            let default = found(device, "0.0.0.0/0 via 169.254.1.1");
+            let route = Route { table: 100, ..default.route };
+            [first(), vec![Found::new(route, vec![device])]].concat()
+        };
+        assert_eq!(lacks(2, &[theirs(32_765)], &led(2)), (vec![], vec![]));
+        assert_eq!(lacks(2, &[theirs(32_767)], &led(2)).1.len(), 1, "main comes first");
+        assert_eq!(lacks(2, &[theirs(32_765)], &led(3)).1.len(), 1, "by another interface");
+        assert_eq!(lacks(2, &[theirs(32_765)], &first()).1.len(), 1, "nowhere");
+    }
+
+    #[test]
+    fn a_second_one_gets_what_its_add_makes_now() {
         let (routes, rules) = lacks(3, &[], &first());
         assert_eq!(
             routes,
@@ -152,6 +237,8 @@ mod tests {
     fn what_is_there_is_not_made_again() {
         let has = rules(Some(10_901), &["10.9.0.5".parse().unwrap()]);
         assert_eq!(lacks(3, &has, &first()), (vec![], vec![]));
+        let address = ["10.9.0.5".parse().unwrap()];
+        assert_eq!(lacking(&attached(3, &address, false), &has, &first()).table, Some(10_901));
         let others = rules(Some(10_901), &["10.9.0.6".parse().unwrap()]);
         assert_eq!(lacks(3, &others, &first()).1, ["10900: from 10.9.0.5/32 lookup 10902"]);
     }
