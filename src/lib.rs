@@ -14,11 +14,13 @@
 //! | verbs | [`verb`] |
 //! | the node, described | [`fabric`] |
 //! | an attachment, described | [`pod`] |
+//! | our configuration | [`conf`] |
 //! | foundations | [`cni`], [`ipam`], [`net`], [`nft`] |
 //! | files and text | [`state`], [`text`] |
 
 pub mod cli;
 pub mod cni;
+pub mod conf;
 pub mod fabric;
 pub mod ipam;
 pub mod net;

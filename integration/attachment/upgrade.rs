@@ -3,7 +3,8 @@
 
 use std::{fs, thread};
 
-use manx::cni::{Config, Document, Version};
+use manx::cni::{Document, Version};
+use manx::conf::Config;
 use manx::net::Socket;
 use manx::state::Root;
 use manx::verb::repair::TableRepair;

@@ -10,9 +10,10 @@ use serde_json::{Map, Value};
 use super::{Failure, attachments::unreadable};
 use crate::{
     cni::{
-        Config, Document, Version,
+        Document, Version,
         json::{field, member},
     },
+    conf::Config,
     state::{file::TEXT_BYTES_MAX, read},
     verb::has_store,
 };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    cni::Config,
+    conf::Config,
     fabric::Settings,
     net::{Socket, link, sysctl},
     nft::forward::{self, Barrier, Links, Maker, Way},

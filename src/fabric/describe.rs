@@ -14,7 +14,7 @@ use super::{
     trouble::some_of,
 };
 use crate::{
-    cni::{CrossSubnet, Mode},
+    conf::{CrossSubnet, Mode},
     net::{forwarding, sysctl::Sysctl},
     pod::mtu::{FALLBACK, Uplink},
 };

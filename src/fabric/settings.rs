@@ -1,6 +1,6 @@
 //! What a configuration says of the fabric.
 
-use crate::cni::{Config, FabricKeys, Mode};
+use crate::conf::{Config, FabricKeys, Mode};
 
 /// The fabric's part of a configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]

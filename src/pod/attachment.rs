@@ -10,7 +10,8 @@ use super::{
     routing::{self, PodFacts},
 };
 use crate::{
-    cni::{self, Config},
+    cni,
+    conf::Config,
     net::{
         Mac,
         devconf::Devconf,

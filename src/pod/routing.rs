@@ -13,7 +13,8 @@ use ipnetwork::IpNetwork;
 
 use super::attachment::{Remote, Wish, families, gateway_ipv6, host_route};
 use crate::{
-    cni::{self, Config},
+    cni,
+    conf::Config,
     net::{
         route::{Found, Route, SCOPE_LINK, TABLE_MAIN},
         rule::Rule,

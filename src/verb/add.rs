@@ -21,7 +21,8 @@ use super::{
     usable::Usable,
 };
 use crate::{
-    cni::{AddResult, Code, Config, Error, Interface, Ip, MtuMode, conf::MTU_MIN_IPV6},
+    cni::{AddResult, Code, Error, Interface, Ip},
+    conf::{Config, MTU_MIN_IPV6, MtuMode},
     net::{
         Mac, Request, Socket, addr, devconf, forwarding,
         link::{self, Link},

@@ -20,7 +20,8 @@ pub use pass::{Outcome, Pass};
 use tunnel::TunnelTable;
 
 use crate::{
-    cni::{Code, Config, CrossSubnet, Error, Mode},
+    cni::{Code, Error},
+    conf::{Config, CrossSubnet, Mode},
     fabric::{Action, Change, Peers, Plan, Settings, apply::Refused, trouble::Trouble},
     net::Socket,
     state::{Journal, Root, file::PEERS_BYTES_MAX, read},

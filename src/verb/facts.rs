@@ -3,7 +3,8 @@
 use std::{io::ErrorKind, net::IpAddr};
 
 use crate::{
-    cni::{Code, Config, Error, MtuMode, conf::MTU_RANGE},
+    cni::{Code, Error},
+    conf::{Config, MTU_RANGE, MtuMode},
     fabric::{trouble::some_of, uplink},
     net::{
         Socket, addr,

@@ -45,7 +45,8 @@ pub use ipam::{
 pub use pools::misfits;
 
 use crate::{
-    cni::{Code, Command, Config, Document, Environment, Error, Version, delegate::DELEGATED},
+    cni::{Code, Command, Document, Environment, Error, Version, delegate::DELEGATED},
+    conf::Config,
     net,
     pod::Identity,
     state::{Journal, Root, file::is_link},

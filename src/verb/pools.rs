@@ -12,7 +12,8 @@ use super::{
     ipam::has_store,
 };
 use crate::{
-    cni::{Args, Code, Config, Document, Error, conf::IpamKeys},
+    cni::{Args, Code, Document, Error},
+    conf::{Config, IpamKeys},
     fabric::pools::{Cidrs, Misfit, Place},
     ipam::Range,
     state::{file::TEXT_BYTES_MAX, journal, read_own, replace},
@@ -22,7 +23,7 @@ use crate::{
 /// where they are written.
 fn places(keys: &IpamKeys, config: &Config) -> Vec<Place> {
     let ranges = keys.sets.iter().flatten().filter(|_| has_store(&config.ipam_type));
-    let place = |keys: &crate::cni::conf::RangeKeys| {
+    let place = |keys: &crate::conf::RangeKeys| {
         // What is no range, its plugin refuses.
         let range = Range::new(keys.subnet, keys.first, keys.last, keys.gateway).ok()?;
         Some((keys.path.clone(), range))

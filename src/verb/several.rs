@@ -6,7 +6,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Call, facts::Routing, file, kernel, pod_side, sandbox::Sandbox};
 use crate::{
-    cni::{Code, Config, Error, conf::GATEWAY},
+    cni::{Code, Error},
+    conf::{Config, GATEWAY},
     net::{
         Socket, addr,
         link::{self, Link},

@@ -9,7 +9,8 @@
 use sha1_smol::Sha1;
 
 use crate::{
-    cni::{Code, Config, Error},
+    cni::{Code, Error},
+    conf::Config,
     net::Socket,
     nft::{self, Ensured, Guard, Masquerade, Network, Table},
     pod::identity::{GROUPS, group},

@@ -11,7 +11,8 @@ use super::{
     several,
 };
 use crate::{
-    cni::{self, Config},
+    cni,
+    conf::Config,
     net::{
         Socket,
         link::{self, Link},

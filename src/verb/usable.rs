@@ -10,7 +10,8 @@
 use std::{collections::HashSet, net::IpAddr};
 
 use crate::{
-    cni::{Code, Config, Error},
+    cni::{Code, Error},
+    conf::Config,
     net::{
         Socket, addr,
         link::{self, Link},

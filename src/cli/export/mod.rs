@@ -19,7 +19,7 @@ use super::{
     fabric::Node,
 };
 use crate::{
-    cni::Mode,
+    conf::Mode,
     fabric::{Peers, describe, faults::contains, observe},
     net::Socket,
     verb::fabric::read_peers,

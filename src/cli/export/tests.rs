@@ -2,7 +2,7 @@ use std::collections::HashMap;
 
 use super::{bird, frr, mesh::Mesh};
 use crate::{
-    cni::Mode,
+    conf::Mode,
     fabric::{
         Peers, Settings, describe,
         desired::{Facts, Path},

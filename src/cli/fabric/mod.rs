@@ -17,7 +17,8 @@ use super::{
     conflist::{self, DIRECTORY},
 };
 use crate::{
-    cni::{Config, Document},
+    cni::Document,
+    conf::Config,
     fabric::{Change, Settings, pools::Misfit},
     net::Socket,
     state::Root,

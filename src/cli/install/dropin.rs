@@ -8,7 +8,7 @@ use sha1_smol::Sha1;
 
 use crate::{
     cli::conflist,
-    cni::{Config, Mode, conf::HOST_PREFIX},
+    conf::{Config, HOST_PREFIX, Mode},
     fabric::{Settings, settings::IPIP_DEVICE},
 };
 

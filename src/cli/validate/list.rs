@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     cli::conflist::{TYPES, is_list, is_ours},
-    cni::{Config, Delegate, Document, Version, json::field},
+    cni::{Delegate, Document, Version, json::field},
+    conf::Config,
     verb::BUILT_IN,
 };
 

@@ -6,7 +6,7 @@ use super::{
     Node,
     finding::{Findings, member},
 };
-use crate::{cni::Config, net::Socket, verb::fabric::read_peers};
+use crate::{conf::Config, net::Socket, verb::fabric::read_peers};
 
 /// Says what is wrong with the file, where the machine may be looked at.
 pub(super) fn lint(path: &str, config: &Config, node: &Node, findings: &mut Findings) {

@@ -15,11 +15,10 @@ use super::{
 use crate::{
     cli::nearest,
     cni::{
-        Args, Config, Document, Error, Mode, Version, cidr,
-        conf::{IpamKeys, MTU_MIN_IPV6},
+        Args, Document, Error, Version, cidr,
         json::{field, walk},
-        keys,
     },
+    conf::{Config, IpamKeys, MTU_MIN_IPV6, Mode, keys},
     pod::mtu,
     verb::has_store,
 };

@@ -4,7 +4,7 @@
 use ipnetwork::IpNetwork;
 
 use super::finding::{Findings, member};
-use crate::{cni::conf::RangeKeys, ipam::Range};
+use crate::{conf::RangeKeys, ipam::Range};
 
 /// A range of addresses that an IPAM plugin hands out of.
 #[derive(Clone, Debug, Eq, PartialEq)]

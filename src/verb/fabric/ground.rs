@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    cni::{Config, Error},
+    cni::Error,
+    conf::Config,
     fabric::{
         Added, Past, Peers, Settings, Site,
         digest::{self, Scope},

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use crate::{
-    cni::{Config, Document, Error},
+    cni::{Document, Error},
+    conf::Config,
     fabric::{
         Change, Peers, Plan, Settings,
         apply::Refused,

@@ -10,7 +10,8 @@ use super::{
     ground::{Ground, Stamp},
 };
 use crate::{
-    cni::{Config, Error, Mode},
+    cni::Error,
+    conf::{Config, Mode},
     fabric::Peers,
     net::Socket,
     nft::{self, Carrier, Table, Tunnel},

@@ -10,7 +10,8 @@ use std::{
 
 use super::{PLUGIN_TYPES, Pool, builtin::range_sets, has_attachment, has_store, placeholder};
 use crate::{
-    cni::{Args, Code, Config, Document, Error, conf::IpamKeys},
+    cni::{Args, Code, Document, Error},
+    conf::{Config, IpamKeys},
     ipam::{Lease, Owner, Range, store},
     net::{Socket, link},
     pod::{Identity, identity::is_marked},

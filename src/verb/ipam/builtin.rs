@@ -9,7 +9,8 @@ use super::{
     draw::{Draw, not_available},
 };
 use crate::{
-    cni::{AddResult, Code, Dns, Error, Ip, ValidAttachments, conf::IpamKeys},
+    cni::{AddResult, Code, Dns, Error, Ip, ValidAttachments},
+    conf::IpamKeys,
     ipam::{Owner, Range, RangeSet, Store, store::TakeError},
     state::{file::TEXT_BYTES_MAX, read_text},
     verb::{Call, file, usable::Decide},

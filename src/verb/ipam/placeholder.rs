@@ -7,7 +7,8 @@ use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use crate::{
-    cni::{Code, Config, Document, Error},
+    cni::{Code, Document, Error},
+    conf::Config,
     net::Socket,
     state::Root,
     verb::{

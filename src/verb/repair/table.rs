@@ -10,7 +10,8 @@ use super::super::{
     tables,
 };
 use crate::{
-    cni::{Config, Error},
+    cni::Error,
+    conf::Config,
     net::Socket,
     nft::{self, Ensured, Guard, Network},
     state::{Journal, Root},

@@ -3,7 +3,8 @@
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use crate::cni::{Code, env::valid_interface_name, fields::Fields};
+use super::fields::Fields;
+use crate::cni::{Code, env::valid_interface_name};
 
 /// Our own route protocol.
 const ROUTE_PROTOCOL: u8 = 109;

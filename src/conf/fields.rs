@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
-use super::{
+use crate::cni::{
     Code, Error, cidr,
     json::{field, shown},
 };
@@ -15,32 +15,32 @@ use super::{
 /// An object whose readers collect complaints instead of giving up at the
 /// first: a linter wants all, ADD fails on the first, DEL ignores them.
 #[derive(Debug)]
-pub struct Fields<'a> {
+pub(super) struct Fields<'a> {
     object: Option<&'a Map<String, Value>>,
     path: String,
     /// What was wrong so far, in the order of reading.
-    pub complaints: Vec<Error>,
+    pub(super) complaints: Vec<Error>,
 }
 
 impl<'a> Fields<'a> {
     /// Reads `object`, whose members are reported as `path` and their key.
-    pub fn new(object: Option<&'a Map<String, Value>>, path: &str) -> Self {
+    pub(super) fn new(object: Option<&'a Map<String, Value>>, path: &str) -> Self {
         Self { object, path: path.to_owned(), complaints: Vec::new() }
     }
 
     /// The first of `keys` that is there.
-    pub fn value(&self, keys: &[&'static str]) -> Option<(&'static str, &'a Value)> {
+    pub(super) fn value(&self, keys: &[&'static str]) -> Option<(&'static str, &'a Value)> {
         let object = self.object?;
         keys.iter().find_map(|key| field(object, key).map(|value| (*key, value)))
     }
 
     /// A string.
-    pub fn string(&mut self, keys: &[&'static str]) -> Option<&'a str> {
+    pub(super) fn string(&mut self, keys: &[&'static str]) -> Option<&'a str> {
         self.read(keys, "a string", |value| value.as_str().ok_or_else(String::new))
     }
 
     /// A boolean, also as the text `true` or `false`.
-    pub fn boolean(&mut self, keys: &[&'static str]) -> Option<bool> {
+    pub(super) fn boolean(&mut self, keys: &[&'static str]) -> Option<bool> {
         self.read(keys, "true or false", |value| match value {
             Value::Bool(flag) => Ok(*flag),
             Value::String(text) => text.parse().map_err(|_| String::new()),
@@ -49,7 +49,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A whole number in `range`.
-    pub fn number(
+    pub(super) fn number(
         &mut self,
         keys: &[&'static str],
         range: std::ops::RangeInclusive<u32>,
@@ -62,7 +62,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An IPv4 address.
-    pub fn ipv4(&mut self, keys: &[&'static str]) -> Option<Ipv4Addr> {
+    pub(super) fn ipv4(&mut self, keys: &[&'static str]) -> Option<Ipv4Addr> {
         self.read(keys, "an IPv4 address", |value| match value.as_str().map(cidr::parse_address) {
             Some(Ok(IpAddr::V4(address))) => Ok(address),
             _ => Err(String::new()),
@@ -70,7 +70,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An address of either family; an empty text is none, as Go's reader has it.
-    pub fn address(&mut self, keys: &[&'static str]) -> Option<IpAddr> {
+    pub(super) fn address(&mut self, keys: &[&'static str]) -> Option<IpAddr> {
         if self.value(keys).is_some_and(|(_, value)| value.as_str() == Some("")) {
             return None;
         }
@@ -80,12 +80,12 @@ impl<'a> Fields<'a> {
     }
 
     /// A CIDR.
-    pub fn network(&mut self, keys: &[&'static str]) -> Option<IpNetwork> {
+    pub(super) fn network(&mut self, keys: &[&'static str]) -> Option<IpNetwork> {
         self.read(keys, "a CIDR", |value| cidr::parse(value.as_str().ok_or_else(String::new)?))
     }
 
     /// A list of CIDRs.
-    pub fn networks(&mut self, keys: &[&'static str]) -> Option<Vec<IpNetwork>> {
+    pub(super) fn networks(&mut self, keys: &[&'static str]) -> Option<Vec<IpNetwork>> {
         self.read(keys, "a list of CIDRs", |value| {
             let list = value.as_array().ok_or_else(String::new)?;
             list.iter().map(|item| cidr::parse(item.as_str().ok_or_else(|| shown(item))?)).collect()
@@ -93,7 +93,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A list of strings.
-    pub fn strings(&mut self, keys: &[&'static str]) -> Option<Vec<String>> {
+    pub(super) fn strings(&mut self, keys: &[&'static str]) -> Option<Vec<String>> {
         self.read(keys, "a list of strings", |value| {
             let list = value.as_array().ok_or_else(String::new)?;
             list.iter()
@@ -103,7 +103,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A nested object; its complaints are to be taken back with [`Fields::absorb`].
-    pub fn object(&mut self, keys: &[&'static str]) -> Fields<'a> {
+    pub(super) fn object(&mut self, keys: &[&'static str]) -> Fields<'a> {
         let object =
             self.read(keys, "an object", |value| value.as_object().ok_or_else(String::new));
         let key = self.value(keys).map_or_else(|| keys.first().copied(), |(key, _)| Some(key));
@@ -111,12 +111,12 @@ impl<'a> Fields<'a> {
     }
 
     /// Takes over the complaints of a nested object.
-    pub fn absorb(&mut self, nested: Fields<'_>) {
+    pub(super) fn absorb(&mut self, nested: Fields<'_>) {
         self.complaints.extend(nested.complaints);
     }
 
     /// Complains about the value of a key that is there.
-    pub fn complain(&mut self, code: Code, key: &str, value: &Value, reason: &str) {
+    pub(super) fn complain(&mut self, code: Code, key: &str, value: &Value, reason: &str) {
         let name = self.name(key);
         self.complaints.push(
             Error::new(code, format!("configuration key {name} has the value {}", shown(value)))

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
+use super::fields::Fields;
 use crate::cni::{
     AddResult, Args, Code, Document, Error, Version, cidr,
-    fields::Fields,
     json::{field, shown, walk},
     result::Route,
 };
