@@ -344,6 +344,25 @@ fn a_flush_is_told_by_check_and_repaired_by_status() {
     }
 }
 
+/// The rules know a pod by the group of its link.
+#[test]
+fn a_link_that_lost_its_group_gets_it_back_by_status() {
+    let scene = Scene::new(&json!({}));
+    let group = || scene.host().link(scene.link(0)).unwrap()["group"].clone();
+    let before = group();
+    for other in ["default", "77"] {
+        let changed = ["link", "set", scene.link(0), "group", other];
+        scene.host().command("ip", &changed).ok();
+        let believed = scene.believed(&scene.outside, OUTSIDE[0], &["8.8.8.8"]);
+        assert_eq!(believed, ["8.8.8.8"], "the forgery is good");
+        let told = scene.plugin.call("STATUS").run();
+        assert!(told.status == 0 && told.stderr.contains(scene.link(0)), "{told:?}");
+        assert_eq!(group(), before);
+        assert_eq!(scene.believed(&scene.outside, OUTSIDE[0], &["8.8.8.8"]), [""; 0]);
+    }
+    assert!(!scene.plugin.call("STATUS").run().stderr.contains("group"));
+}
+
 /// Where nobody asks for the status, the next pod sees to it.
 #[test]
 fn a_flush_is_repaired_by_the_next_add() {

@@ -14,7 +14,7 @@ use super::message::Request;
 use super::ruleset::{Kept, address_bytes, address_text};
 use super::seal;
 use super::socket::{Reply, Socket};
-use super::table::{Content, Rule, Set, Table};
+use super::table::{Chain, Content, Rule, Set, Table};
 
 /// Of many lost or foreign intervals, so many are named.
 const NAMED_MAX: usize = 3;
@@ -50,16 +50,17 @@ pub(super) fn is_sealed(wanted: &Table) -> Result<bool, Error> {
 impl Snapshot {
     /// Looks.
     pub(super) fn take(socket: &mut Socket, wanted: &Table) -> Result<Self, Error> {
-        let replies = socket.ask(&questions(wanted))?;
-        let mut replies = replies.iter();
-        let missing = Reply::default();
-        let mut next = || replies.next().unwrap_or(&missing);
-        let (generation, table) = (next(), next());
-        let chains: Vec<&Reply> = wanted.chains.iter().map(|_| next()).collect();
-        let sets: Vec<&Reply> = wanted.sets.iter().map(|_| next()).collect();
-        let rules = next();
+        let hooked = wanted.chains.iter().filter(|chain| chain.hook.is_some());
+        let mut questions = vec![Request::generation(), table_question(wanted)];
+        questions.extend(hooked.map(|it| question(wanted, NFT_MSG_GETCHAIN, it.name)));
+        questions.push(rules_question(wanted));
+        let mut replies = socket.ask(&questions)?.into_iter();
+        let (generation, table) = (replies.next(), replies.next().unwrap_or_default());
+        let rules = replies.next_back().unwrap_or_default();
+        let sealed = seal::holds(wanted, &rules.objects);
+        let (chains, sets) = rest(socket, wanted, sealed, replies)?;
         let mut look = Self {
-            generation: generation_of(generation)?,
+            generation: generation_of(&generation.unwrap_or_default())?,
             table_exists: !table.absent,
             consistent: true,
             differences: Vec::new(),
@@ -67,18 +68,18 @@ impl Snapshot {
             only_addresses: false,
             kept: Kept::new(),
         };
-        look.note_consistency([table, rules].into_iter().chain(chains.clone()).chain(sets.clone()));
+        look.note_consistency([&table, &rules].into_iter().chain(&chains).chain(&sets));
         if table.absent {
             look.differences.push(format!("table inet {} is missing", wanted.name));
             return Ok(look);
         }
-        if !matches(table, &Table::kind()) {
+        if !matches(&table, &Table::kind()) {
             look.differences.push(format!("table inet {} is dormant or owned", wanted.name));
         }
         look.compare_chains(wanted, &chains, &rules.objects);
-        let sealed = look.differences.is_empty() && seal::holds(wanted, &rules.objects);
+        let sealed = sealed && look.differences.is_empty();
         let mut present = Vec::new();
-        for (set, found) in wanted.sets.iter().zip(sets) {
+        for (set, found) in wanted.sets.iter().zip(&sets) {
             let name = wanted.object(&format!("set {}", set.name));
             if found.absent {
                 look.differences.push(format!("{name} is missing"));
@@ -116,7 +117,7 @@ impl Snapshot {
         self.consistent &= replies.into_iter().all(|reply| reply.is_of(self.generation));
     }
 
-    fn compare_chains(&mut self, wanted: &Table, chains: &[&Reply], rules: &[Vec<u8>]) {
+    fn compare_chains(&mut self, wanted: &Table, chains: &[Reply], rules: &[Vec<u8>]) {
         let mut place = 0;
         for (chain, found) in wanted.chains.iter().zip(chains) {
             let name = wanted.object(&format!("chain {}", chain.name));
@@ -200,31 +201,48 @@ pub(super) fn ask<const N: usize>(
     })
 }
 
-/// Generation, table, chains, sets, and last the only dump.
-fn questions(wanted: &Table) -> Vec<Request> {
-    let named = |name| [Attribute::string(NFTA_TABLE_NAME, name)];
-    let table = Request::new(
-        NFT_MSG_GETTABLE,
-        0,
-        format!("table inet {}", wanted.name),
-        named(&wanted.name),
-    );
-    let question = |kind, word, name: &str| {
-        // Table and name stand under the same numbers for chains and for sets.
-        let of = [
-            Attribute::string(NFTA_CHAIN_TABLE, &wanted.name),
-            Attribute::string(
-                if kind == NFT_MSG_GETSET { NFTA_SET_NAME } else { NFTA_CHAIN_NAME },
-                name,
-            ),
-        ];
-        Request::new(kind, 0, wanted.object(&format!("{word} {name}")), of)
-    };
-    let mut questions = vec![Request::generation(), table];
-    questions.extend(wanted.chains.iter().map(|it| question(NFT_MSG_GETCHAIN, "chain", it.name)));
-    questions.extend(wanted.sets.iter().map(|it| question(NFT_MSG_GETSET, "set", it.name)));
-    questions.push(rules_question(wanted));
-    questions
+/// The answers about all chains and all sets, in their order; `hooked` are those about
+/// chains with a hook. Of a table whose rules are those that it was made with, what a
+/// rule leads to or asks is there as it was ([`seal`]): nobody is asked for it.
+fn rest(
+    socket: &mut Socket,
+    wanted: &Table,
+    sealed: bool,
+    mut hooked: impl Iterator<Item = Reply>,
+) -> Result<(Vec<Reply>, Vec<Reply>), Error> {
+    let known = |name| sealed && wanted.has_rule_about(name);
+    let is_asked = |chain: &&Chain| chain.hook.is_none() && !known(chain.name);
+    let chains = wanted.chains.iter().filter(is_asked);
+    let sets = wanted.sets.iter().filter(|set| !known(set.name));
+    let mut questions: Vec<Request> =
+        chains.map(|it| question(wanted, NFT_MSG_GETCHAIN, it.name)).collect();
+    questions.extend(sets.map(|it| question(wanted, NFT_MSG_GETSET, it.name)));
+    let asked = if questions.is_empty() { Vec::new() } else { socket.ask(&questions)? };
+    let mut asked = asked.into_iter();
+    let chains = wanted.chains.iter().map(|chain| match chain.hook {
+        Some(_) => hooked.next(),
+        None if known(chain.name) => None,
+        None => asked.next(),
+    });
+    let chains = chains.map(Option::unwrap_or_default).collect();
+    let sets = wanted.sets.iter().map(|set| if known(set.name) { None } else { asked.next() });
+    Ok((chains, sets.map(Option::unwrap_or_default).collect()))
+}
+
+fn table_question(wanted: &Table) -> Request {
+    let named = [Attribute::string(NFTA_TABLE_NAME, &wanted.name)];
+    Request::new(NFT_MSG_GETTABLE, 0, format!("table inet {}", wanted.name), named)
+}
+
+/// About one chain, or one set. Table and name stand under the same numbers for both.
+fn question(wanted: &Table, kind: u16, name: &str) -> Request {
+    let is_set = kind == NFT_MSG_GETSET;
+    let of = [
+        Attribute::string(NFTA_CHAIN_TABLE, &wanted.name),
+        Attribute::string(if is_set { NFTA_SET_NAME } else { NFTA_CHAIN_NAME }, name),
+    ];
+    let word = if is_set { "set" } else { "chain" };
+    Request::new(kind, 0, wanted.object(&format!("{word} {name}")), of)
 }
 
 /// All rules of the table, in the order of their chains.

@@ -156,6 +156,18 @@ impl Table {
     pub(super) fn rules(&self) -> impl Iterator<Item = (&Chain, &Rule)> {
         self.chains.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)))
     }
+
+    /// Whether a rule leads to the chain of that name, or asks the set. The kernel
+    /// takes neither away then.
+    pub(super) fn has_rule_about(&self, name: &str) -> bool {
+        let is_about = |term: &Term| match term {
+            Term::Goto(other) | Term::Address(.., other) | Term::LinkAndSource(_, other) => {
+                *other == name
+            }
+            _ => false,
+        };
+        self.rules().any(|(_, Rule(terms))| terms.iter().any(is_about))
+    }
 }
 
 impl Set {

@@ -17,8 +17,12 @@ use crate::{
         route::{self, Route},
         sysctl::Sysctl,
     },
-    pod::{Identity, attachment::host_side, identity::group},
-    state::{Entry, Root, journal},
+    pod::{
+        Identity,
+        attachment::host_side,
+        identity::{group, is_marked, of_alias},
+    },
+    state::{Entry, Journal, Root, journal},
 };
 
 pub use table::TableRepair;
@@ -106,6 +110,39 @@ fn compare(
         }
     }
     Ok(())
+}
+
+/// Gives host links of a network their interface group back where somebody changed it:
+/// by it the rules of the network's table know a pod. Returns the names. One message
+/// where none has lost it; [`lacking`] looks at everything else too.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(super) fn regroup(root: &Root, network: &str, host: &mut Socket) -> Result<Vec<String>, Error> {
+    let wanted = group(network);
+    let marked = |link: &&Link| link.group != wanted && is_marked(link.alias.as_deref());
+    let links = link::all(host)?;
+    let mut noted = None;
+    // A long alias does not name the network.
+    let mut is_of = |alias: &str| match of_alias(alias) {
+        Some(owner) => owner.network == network,
+        None => noted
+            .get_or_insert_with(|| Journal::new(root, network).entries())
+            .iter()
+            .any(|entry| Identity::from(entry).alias() == alias),
+    };
+    let strays = links.iter().filter(marked);
+    let strays = strays.filter(|link| link.alias.as_deref().is_some_and(&mut is_of));
+    let mut names = Vec::new();
+    for link in strays {
+        match host.apply(&[link::set_group(link.index, &link.name, wanted)]) {
+            Ok(()) => names.push(link.name.clone()),
+            // A DEL took it away meanwhile.
+            Err(error) if GONE.contains(&error.errno) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(names)
 }
 
 /// Restores what is lacking; returns what was not, each with its place in

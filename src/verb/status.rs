@@ -6,7 +6,7 @@
 use super::{
     Call,
     fabric::{self, Care, Stamp},
-    file, ipam, kernel, pools, tables,
+    file, ipam, kernel, pools, repair, tables,
     usable::Usable,
 };
 use crate::{
@@ -58,6 +58,11 @@ fn restore_table(
     let (done, notes) = tables::install(&network, &call.config, &call.root, host)?;
     if matches!(done, Some(Ensured::Installed | Ensured::Repaired)) {
         log::warn!("table {} was not as it should be and has been repaired", network.table);
+    }
+    let regrouped = repair::regroup(&call.root, &call.config.name, host).map_err(kernel)?;
+    if !regrouped.is_empty() {
+        let links = regrouped.join(", ");
+        log::warn!("the interface group of {links} was another and has been restored");
     }
     Ok(notes)
 }
