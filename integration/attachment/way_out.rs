@@ -3,21 +3,22 @@
 //! node believes no source that comes by another one.
 
 use std::fs;
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
 use crate::answers::{another, answers, leading, move_default_route, rules};
-use crate::harness::{Netns, Pod, connect};
+use crate::harness::{Netns, Plugin, Pod, connect, plugin_dir};
 use crate::network::{Network, lines};
 
 const BOTH: [&str; 2] = ["-4", "-6"];
 
-/// The table that the journal notes for an attachment.
-fn noted(network: &Network, pod: &Pod) -> Value {
+/// The table that the journal notes for an attachment, and since when there is one.
+fn noted(network: &Network, pod: &Pod) -> (Value, SystemTime) {
     let name = network.conf["name"].as_str().unwrap();
     let path = network.root("run/manx").join(name).join(format!("{}:{}", pod.id, pod.ifname));
-    let entry: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    entry["table"].clone()
+    let entry: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    (entry["table"].clone(), fs::metadata(&path).unwrap().modified().unwrap())
 }
 
 fn other(network: &Network) -> Network {
@@ -31,9 +32,10 @@ fn every_address_goes_on_answering() {
     let pod = Pod::new("a");
     let second = pod.interface("net1");
     let one = network.add(&pod).ok();
-    assert_eq!((rules(&pod.netns), noted(&network, &pod)), (vec![], json!(254)));
+    let (table, since) = noted(&network, &pod);
+    assert_eq!((rules(&pod.netns), table), (vec![], json!(254)));
     let two = other.add(&second).ok();
-    assert_eq!(noted(&network, &pod), 10_902);
+    assert_eq!(noted(&network, &pod), (json!(10_902), since), "the first is as old as it was");
     network.check(&pod, &one).ok();
     move_default_route(&pod.netns, &BOTH, "eth0", "net1");
     assert!(pod.netns.pings("192.0.2.11") && pod.netns.pings("2001:db8::11"));
@@ -66,21 +68,19 @@ fn back_again_check_finds_all_that_was_made() {
     let second = pod.interface("net1");
     let one = network.add(&pod).ok();
     for _ in 0..2 {
-        let two = other.add(&second).ok();
+        other.add(&second).ok();
         move_default_route(&pod.netns, &BOTH, "eth0", "net1");
         move_default_route(&pod.netns, &BOTH, "net1", "eth0");
         network.check(&pod, &one).ok();
         other.del(&second).ok();
-        drop(two);
         network.check(&pod, &one).ok();
     }
-    // Nor is CHECK content where a rule of the first is gone.
+    // CHECK misses a rule of the first, and DEL does not.
     let rule = rules(&pod.netns)[0].replace("lookup", "table");
     let words = format!("rule del from {rule}");
     pod.netns.command("ip", &words.split(' ').collect::<Vec<_>>()).ok();
     let error = network.check(&pod, &one).error();
     assert!(error["msg"].as_str().unwrap().contains("rule 10900"), "{error}");
-    // The next ADD of another one does not put it back, and DEL minds nothing.
     network.del(&pod).ok();
     assert_eq!(rules(&pod.netns), [""; 0]);
 }
@@ -154,6 +154,25 @@ fn beside_others_the_first_of_ours_stays_as_it_is() {
     pod.netns.command("ip", &["link", "set", "eth0", "down"]).ok();
     other.add(&pod.interface("net1")).ok();
     assert_eq!(rules(&pod.netns).len(), 2, "{:?}", rules(&pod.netns));
+}
+
+/// It has led the first one's answers out already.
+#[test]
+fn sbr_behind_the_first_is_left_to_its_work() {
+    let network = Network::new().dual();
+    let other = other(&network);
+    let pod = Pod::new("a");
+    let second = pod.interface("net1");
+    let one = network.add(&pod).ok();
+    let conf = json!({"cniVersion": "1.1.0", "name": "net", "type": "sbr", "prevResult": one});
+    Plugin::new(network.host(), plugin_dir().join("sbr")).config(conf).add(&pod).ok();
+    let two = other.add(&second).ok();
+    let found = rules(&pod.netns);
+    assert!(found.len() == 2 && found.iter().all(|rule| rule.ends_with("10901")), "{found:?}");
+    answers(&network, &pod.netns, &one, "eth0");
+    answers(&network, &pod.netns, &two, "net1");
+    network.check(&pod, &one).ok();
+    other.check(&second, &two).ok();
 }
 
 /// All is made when the result cannot be written.
