@@ -427,6 +427,29 @@ fn gc_removes_the_dead_and_leaves_the_living() {
     assert!(alive.netns.links().is_empty() && node.host.links().is_empty());
 }
 
+/// Where the journal is lost, the configuration tells where the leases are.
+#[test]
+fn gc_finds_leases_by_a_configuration() {
+    let node = Node::new();
+    let (_alive, dead) = (node.pod("alive"), node.pod("dead"));
+    let link = node.pods()[1]["hostLink"].clone();
+    node.host.command("ip", &["link", "delete", link.as_str().unwrap()]).ok();
+    let state = node.host.scratch().path().join("root/run/manx");
+    fs::remove_dir_all(&state).unwrap();
+    let conf = node.host.scratch().file("conf.json", node.plugin.conf.to_string());
+    let conf = conf.to_str().unwrap();
+    assert_eq!((node.manx(&["gc"]).ok().as_str(), node.leases()), ("removed: 0\n", 4));
+    let _ = fs::remove_dir_all(&state);
+    let looked = node.manx(&["gc", "--conf", conf, "--dry-run"]).ok();
+    assert!(looked.contains(&dead.id) && looked.ends_with("would be removed: 2\n"), "{looked}");
+    assert!(!state.join("net").exists(), "nothing was made for a look");
+    let said = node.manx(&["gc", "--conf", conf]).ok();
+    assert!(said.contains("its lease has no link") && said.ends_with("removed: 2\n"), "{said}");
+    assert_eq!(node.leases(), 2);
+    assert_eq!(node.manx(&["gc", "--conf", conf, "--network", "net"]).status, 2);
+    assert_eq!(node.manx(&["gc", "--conf", "/nowhere"]).status, 1);
+}
+
 #[test]
 fn gc_tells_what_it_could_not_release() {
     let node = Node::new();

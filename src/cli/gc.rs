@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    attachments, failed,
+    attachments, conflist, failed,
     table::Table,
 };
 use crate::{
@@ -36,6 +36,8 @@ An ADD that is under way is waited for.
                   {\"containerID\", \"ifname\"}; - is stdin
   --dry-run       only say what would go
   --network NAME  only in this network
+  --conf FILE     only in the network of this configuration; finds also leases
+                  of which nothing is noted, where its ipam section has them
   --bin DIR       where IPAM plugins are (CNI_PATH, else /opt/cni/bin)
   --json          {\"dryRun\", \"collected\": [{\"network\", \"pod\", \"containerID\",
                   \"ifname\", \"hostLink\", \"reason\"}], \"errors\": [{\"msg\",
@@ -43,7 +45,7 @@ An ADD that is under way is waited for.
   --root DIR      use the state below DIR",
     shape: Shape {
         flags: &["dry-run", "json"],
-        values: &["valid", "network", "bin", "root"],
+        values: &["valid", "network", "conf", "bin", "root"],
         operands: Operands::AtMost(0),
     },
     run,
@@ -53,11 +55,23 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let root = args.root();
     attachments::require_readable(&root)?;
     let valid = args.value("valid").map(|path| read_valid(&path.to_string_lossy())).transpose()?;
-    let networks = networks(&root, args.value("network").map(|name| name.to_string_lossy()))?;
+    let named = args.value("network").map(|name| name.to_string_lossy());
+    let (networks, ipam) = match (args.value("conf"), named) {
+        (Some(_), Some(_)) => {
+            return Err(SUBCOMMAND.usage("--conf and --network exclude each other"));
+        }
+        (Some(path), None) => {
+            let (document, config) = conflist::plugin(&PathBuf::from(path))?;
+            let ipam = (document.ipam().clone(), config.version.to_string());
+            (BTreeSet::from([config.name]), Some(ipam))
+        }
+        (None, named) => (networks(&root, named)?, None),
+    };
+    let is_all = args.value("network").is_none() && ipam.is_none();
     let (path, dry_run) = (args.plugin_path(&root), args.flag("dry-run"));
     let (mut collected, mut errors) = (Vec::new(), Vec::new());
     for network in networks {
-        match collect_dead(&root, &network, &path, valid.as_ref(), dry_run) {
+        match collect_dead(&root, &network, &path, ipam.clone(), valid.as_ref(), dry_run) {
             Ok((gone, failures)) => {
                 collected.extend(gone);
                 errors.extend(failures);
@@ -67,7 +81,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         }
     }
     // Networks of which nothing is left but this.
-    if !dry_run && args.value("network").is_none() {
+    if !dry_run && is_all {
         let mut host = Socket::open()?;
         for network in former::networks(&root, &mut host, &[])? {
             errors.extend(former::remove(&root, &mut host, &network).err());

@@ -101,7 +101,8 @@ pub(super) fn gc(call: &Call) -> Result<String, Error> {
 }
 
 /// Collects in one network: by the runtime's list if there is one, else what is
-/// provably dead. Returns what went and what failed.
+/// provably dead. The IPAM section of a configuration, with its version, tells where
+/// leases are that no attachment is noted for. Returns what went and what failed.
 ///
 /// # Errors
 /// If the network's state or the kernel's list of links cannot be read.
@@ -109,10 +110,11 @@ pub fn collect_dead(
     root: &Root,
     network: &str,
     path: &[PathBuf],
+    ipam: Option<(Value, String)>,
     valid: Option<&HashSet<(String, String)>>,
     dry_run: bool,
 ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
-    let ground = Ground { root, network, path, ipam: None };
+    let ground = Ground { root, network, path, ipam };
     ground.collect(dry_run, &|candidate| match (candidate, valid) {
         (Candidate::Noted(entry, _), Some(valid)) => {
             let key = (entry.container_id.clone(), entry.ifname.clone());
@@ -213,7 +215,9 @@ impl Ground<'_> {
             collected.extend(leases);
             errors.extend(failed);
         }
-        if !dry_run {
+        if dry_run {
+            lock.retire_if_made();
+        } else {
             journal.sweep();
             ipam::sweep(self.root);
             if entries.is_empty() && links.is_empty() {
