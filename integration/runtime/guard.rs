@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
@@ -224,6 +225,35 @@ fn a_source_that_is_allowed_for_the_link_passes() {
     scene.nft(&format!("add element inet manx-{NETWORK} allowed4 {everything}"));
     let believed = scene.believed(&scene.outside, OUTSIDE[0], &["10.9.1.2", "8.8.8.8"]);
     assert_eq!(believed, ["10.9.1.2"]);
+}
+
+/// Whoever has a link of that name next may be somebody else.
+#[test]
+fn what_was_allowed_goes_with_its_link() {
+    let scene = Scene::new(&json!({}));
+    let last = Pod::new("c");
+    let kept = scene.plugin.add(&last).ok();
+    let links = [scene.link(0), scene.link(1), kept["interfaces"][0]["name"].as_str().unwrap()];
+    for link in links {
+        for (set, network) in
+            [("allowed4", "10.9.0.0/16"), ("allowed4", "192.0.2.9"), ("allowed6", "fd00:9::/32")]
+        {
+            scene.nft(&format!("add element inet manx-{NETWORK} {set} {{ {link:?} . {network} }}"));
+        }
+    }
+    let allowed = || links.map(|link| scene.table().matches(&format!("{link:?}")).count());
+    assert_eq!(allowed(), [3; 3]);
+    // STATUS looks once in a while, and DEL asks what it noted.
+    let state = scene.host().scratch().path().join("root/run/manx").join(NETWORK);
+    let lock = fs::File::options().write(true).open(state.join(".lock")).unwrap();
+    lock.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    scene.plugin.status().ok();
+    scene.plugin.del(&scene.pods[0]).ok();
+    assert_eq!(allowed(), [0, 3, 3]);
+    // So does a GC.
+    let valid = json!([{"containerID": last.id, "ifname": "eth0"}]);
+    let done = scene.plugin.call("GC").key("cni.dev/valid-attachments", valid).run();
+    assert_eq!((done.status, allowed()), (0, [0, 0, 3]), "{done:?}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod interval;
 mod message;
 mod monitor;
 mod network;
+mod open;
 mod ruleset;
 mod seal;
 mod snapshot;
@@ -37,6 +38,7 @@ use nix::errno::Errno;
 pub use error::Error;
 pub use monitor::Monitor;
 pub use network::{Guard, Masquerade, Network};
+pub use open::{holds_pairs, remove_pairs};
 pub use table::{NAME_BYTES_MAX, Table};
 pub use tunnel::{Carrier, Tunnel};
 

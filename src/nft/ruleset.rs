@@ -155,7 +155,7 @@ impl Table {
         elements.chunks(PER_MESSAGE).map(message).collect()
     }
 
-    fn change(&self, kind: u16, set: &str, elements: &[Attribute]) -> Vec<Request> {
+    pub(super) fn change(&self, kind: u16, set: &str, elements: &[Attribute]) -> Vec<Request> {
         let chunks = elements.chunks(PER_MESSAGE);
         chunks.map(|chunk| self.elements(kind, set, chunk.to_vec())).collect()
     }

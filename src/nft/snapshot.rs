@@ -251,7 +251,7 @@ fn rules_question(wanted: &Table) -> Request {
     Request::new(NFT_MSG_GETRULE, NLM_F_DUMP, wanted.object("rules"), of)
 }
 
-fn elements_question(wanted: &Table, set: &Set) -> Request {
+pub(super) fn elements_question(wanted: &Table, set: &Set) -> Request {
     Request::new(
         NFT_MSG_GETSETELEM,
         NLM_F_DUMP,

@@ -4,7 +4,7 @@
 
 use std::io::ErrorKind;
 
-use super::{Call, file, former, ipam, kernel, ownership, pod_side, sandbox};
+use super::{Call, allowed, file, former, ipam, kernel, ownership, pod_side, sandbox};
 use crate::{
     cni::Error,
     net::{
@@ -49,6 +49,11 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
             }
             if let Some(link) = removed.as_ref().filter(|_| meant.entry.is_none()) {
                 meant.recall(call, link);
+            }
+            let noted = meant.entry.as_ref().map(|entry| &entry.host_link);
+            if let Some(name) = removed.as_ref().map(|link| &link.name).or(noted) {
+                let network = &meant.identity.network;
+                allowed::forget(&mut host, &meant.journal, network, &[name.as_str()]);
             }
             match sandbox::open_if_alive(&call.environment) {
                 // The runtime may not name a namespace that is there.

@@ -16,7 +16,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Call, file,
+    Call, allowed, file,
     ipam::{self, Pool, has_store},
     kernel,
     liveness::{self, Liveness},
@@ -155,6 +155,11 @@ enum Candidate<'a> {
 /// first two is there.
 type Doomed<'a> = (Option<&'a Entry>, Option<Link>, &'static str);
 
+fn name_of_link<'a>((entry, link, _): &'a Doomed<'_>) -> Option<&'a str> {
+    let noted = || entry.map(|entry| entry.host_link.as_str());
+    link.as_ref().map(|link| link.name.as_str()).or_else(noted)
+}
+
 /// One network on this node.
 struct Ground<'a> {
     root: &'a Root,
@@ -195,6 +200,8 @@ impl Ground<'_> {
         let mut errors = Vec::new();
         if !dry_run {
             let (delegated, failed) = self.remove(&mut host, &journal, &doomed);
+            let names: Vec<&str> = doomed.iter().filter_map(name_of_link).collect();
+            allowed::forget(&mut host, &journal, self.network, &names);
             errors.extend(failed);
             if !delegated.is_empty() {
                 let failed = lock.yielded(|| self.forget_all(&journal, &delegated));

@@ -6,6 +6,7 @@
 //! every plugin.
 
 mod add;
+pub mod allowed;
 mod check;
 mod del;
 pub mod fabric;

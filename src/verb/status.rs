@@ -4,7 +4,7 @@
 //! was lost of it is restored.
 
 use super::{
-    Call,
+    Call, allowed,
     fabric::{self, Care, Stamp},
     file, ipam, kernel, pools, repair, tables,
     usable::Usable,
@@ -58,6 +58,9 @@ fn restore_table(
     let (done, notes) = tables::install(&network, &call.config, &call.root, host)?;
     if matches!(done, Some(Ensured::Installed | Ensured::Repaired)) {
         log::warn!("table {} was not as it should be and has been repaired", network.table);
+    }
+    if let Err(error) = allowed::note_if_old(&call.root, &call.config.name) {
+        log::warn!("sources allowed to pods may outlive them: {error}");
     }
     let regrouped = repair::regroup(&call.root, &call.config.name, host).map_err(kernel)?;
     if !regrouped.is_empty() {

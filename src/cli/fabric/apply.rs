@@ -16,6 +16,7 @@ use crate::{
     fabric::Plan,
     net::Socket,
     verb::{
+        allowed,
         fabric::{WRITER_LIMIT, require_same_fabric, tunnel},
         former, repair, tables,
     },
@@ -164,6 +165,9 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
             unmade.extend((table.differs() && !changed).then(|| table.to_string()));
         }
         None => {}
+    }
+    if let Err(error) = allowed::note(&node.root, &node.config.name) {
+        report.errors.push(error.to_string());
     }
     for network in &changes.former {
         match former::remove(&node.root, socket, network) {

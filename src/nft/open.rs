@@ -1,0 +1,98 @@
+//! What others put into the open sets of a table: pairs of a link's name and a
+//! network. Whether there are any, and those of a link that is gone.
+
+use nix::errno::Errno;
+
+use super::Error;
+use super::abi::*;
+use super::attribute::{Attribute, attributes, find};
+use super::snapshot::elements_question;
+use super::socket::Socket;
+use super::table::{Content, IFNAME_BYTES, Table};
+
+/// Whether an open set of the table holds anything; without a table none does.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn holds_pairs(table: &Table) -> Result<bool, Error> {
+    let pairs = none_without_tables(read(table))?;
+    Ok(pairs.iter().any(|(_, pairs)| !pairs.is_empty()))
+}
+
+/// Takes the pairs of these links out of the open sets of the table.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn remove_pairs(table: &Table, links: &[&str]) -> Result<(), Error> {
+    let mut socket = match Socket::open() {
+        Err(error) if error.is_without_tables() => return Ok(()),
+        opened => opened?,
+    };
+    for (set, pairs) in none_without_tables(read(table))? {
+        for pair in pairs.into_iter().filter(|pair| pair.is_of_one(links)) {
+            // One by one: another may take one of them away meanwhile.
+            let gone = table.change(NFT_MSG_DELSETELEM, set, &[pair.element()]);
+            match socket.commit(&gone, None) {
+                Err(error) if error.errno() == Some(Errno::ENOENT) => {}
+                done => done?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// From one key to another; a single pair may have no second one.
+struct Pair {
+    first: Vec<u8>,
+    last: Option<Vec<u8>>,
+}
+
+impl Pair {
+    /// Whether it is about one of these links, and no other.
+    fn is_of_one(&self, links: &[&str]) -> bool {
+        let name = |key: &[u8]| key.get(..IFNAME_BYTES as usize).map(<[u8]>::to_vec);
+        let first = name(&self.first);
+        let last = self.last.as_ref().map_or_else(|| first.clone(), |last| name(last));
+        let mut wanted = links.iter().map(|link| {
+            let mut name = link.as_bytes().to_vec();
+            name.resize(IFNAME_BYTES as usize, 0);
+            name
+        });
+        first == last && wanted.any(|wanted| first.as_ref() == Some(&wanted))
+    }
+
+    fn element(&self) -> Attribute {
+        let key =
+            |kind, bytes: &[u8]| Attribute::nest(kind, [Attribute::bytes(NFTA_DATA_VALUE, bytes)]);
+        let mut parts = vec![key(NFTA_SET_ELEM_KEY, &self.first)];
+        parts.extend(self.last.as_ref().map(|last| key(NFTA_SET_ELEM_KEY_END, last)));
+        Attribute::nest(NFTA_LIST_ELEM, parts)
+    }
+}
+
+/// All pairs of all open sets.
+fn read(table: &Table) -> Result<Vec<(&'static str, Vec<Pair>)>, Error> {
+    let mut socket = Socket::open()?;
+    let mut found = Vec::new();
+    for set in table.sets.iter().filter(|set| matches!(set.content, Content::Open(_))) {
+        let replies = socket.ask(&[elements_question(table, set)])?;
+        let objects = replies.iter().flat_map(|reply| &reply.objects);
+        found.push((set.name, objects.flat_map(|object| pairs_of(object)).collect()));
+    }
+    Ok(found)
+}
+
+fn pairs_of(object: &[u8]) -> impl Iterator<Item = Pair> {
+    let list = find(object, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
+    attributes(list).filter_map(|(_, element)| {
+        let key = |kind| find(find(element, kind)?, NFTA_DATA_VALUE).map(<[u8]>::to_vec);
+        Some(Pair { first: key(NFTA_SET_ELEM_KEY)?, last: key(NFTA_SET_ELEM_KEY_END) })
+    })
+}
+
+fn none_without_tables<T: Default>(outcome: Result<T, Error>) -> Result<T, Error> {
+    match outcome {
+        Err(error) if error.is_without_tables() => Ok(T::default()),
+        outcome => outcome,
+    }
+}

@@ -1,0 +1,86 @@
+//! Further sources that an operator allowed the link of a pod, by elements of the
+//! network's table. They go with the link, else they would be there for another one
+//! of its name.
+//!
+//! Few networks have any, and nobody tells us. Whether one has is noted beside its
+//! attachments, by STATUS once in a while and by each pass of apply, so that DEL and GC
+//! ask a file and not the kernel.
+
+use std::{fs, path::Path, time::Duration};
+
+use super::{file, tables};
+use crate::{
+    cni::Error,
+    net::{Socket, link},
+    nft::{self, Guard, Network, Table},
+    pod::identity::{GROUPS, group},
+    state::{Journal, Root, replace},
+};
+
+/// The note in the directory of the network; empty where nothing is allowed.
+const NOTE: &str = ".allowed";
+/// How long STATUS believes it, and how old a network is before STATUS looks first.
+const GOOD: Duration = Duration::from_secs(60);
+
+/// Looks, and notes what is found, where the network has attachments.
+///
+/// # Errors
+/// Code 100 if nf_tables does not answer, code 5 if nothing can be written.
+pub fn note(root: &Root, network: &str) -> Result<(), Error> {
+    let journal = Journal::new(root, network);
+    if !journal.has_entries() {
+        return Ok(());
+    }
+    let found = nft::holds_pairs(&table(network)?).map_err(tables::refused)?;
+    let path = journal.directory().join(NOTE);
+    let noted = if found { network } else { "" };
+    replace(&path, noted.as_bytes()).map_err(|error| file("write", &path, &error))
+}
+
+/// As [`note`], where that was not done for a while.
+///
+/// # Errors
+/// As [`note`].
+pub(super) fn note_if_old(root: &Root, network: &str) -> Result<(), Error> {
+    let journal = Journal::new(root, network);
+    // The lock's file is as old as the directory.
+    let age = age(&journal.directory().join(NOTE)).or(age(&journal.directory().join(".lock")));
+    if age.is_some_and(|age| age < GOOD) { Ok(()) } else { note(root, network) }
+}
+
+/// How old a file is; a clock that was set back makes it old.
+fn age(path: &Path) -> Option<Duration> {
+    let written = fs::metadata(path).and_then(|data| data.modified()).ok()?;
+    Some(written.elapsed().unwrap_or(Duration::MAX))
+}
+
+/// Takes away what is allowed to those of these links that are gone, where anything is
+/// noted.
+pub(super) fn forget(host: &mut Socket, journal: &Journal, network: &str, links: &[&str]) {
+    let path = journal.directory().join(NOTE);
+    if !fs::metadata(path).is_ok_and(|note| note.len() > 0) {
+        return;
+    }
+    let is_gone = |name: &&str| link::by_name(host, name).is_ok_and(|link| link.is_none());
+    let links: Vec<&str> = links.iter().copied().filter(is_gone).collect();
+    if links.is_empty() {
+        return;
+    }
+    let removed =
+        table(network).and_then(|table| nft::remove_pairs(&table, &links).map_err(tables::refused));
+    if let Err(error) = removed {
+        let links = links.join(", ");
+        log::warn!("what was allowed to {links} stays in the table of network {network}: {error}");
+    }
+}
+
+/// The table that has the sets, whatever else is in it.
+fn table(network: &str) -> Result<Table, Error> {
+    tables::described(&Network {
+        table: tables::table(network),
+        group: group(network),
+        host_link_groups: GROUPS,
+        masquerade: None,
+        guard: Guard::Sources,
+    })
+}
