@@ -179,6 +179,11 @@ fn a_changed_table_is_told_and_mended() {
         node.apply().ok();
         node.assert_settled();
         assert_eq!(scene.table(), before, "{change}");
+        // STATUS sees it too, and does not wait until it looks at everything again.
+        node.plugin.call("STATUS").run().ok();
+        node.host.command("nft", &[change]).ok();
+        node.plugin.call("STATUS").run().ok();
+        assert_eq!(scene.table(), before, "{change}");
     }
 }
 

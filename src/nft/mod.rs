@@ -75,6 +75,15 @@ pub fn is_intact(wanted: &Table) -> Result<bool, Error> {
     snapshot::is_sealed(wanted)
 }
 
+/// Whether the sets that follow something hold what this number is of
+/// ([`Table::followed`]), by one message each.
+///
+/// # Errors
+/// Of the kernel's answer.
+pub fn is_followed(wanted: &Table, number: u64) -> Result<bool, Error> {
+    snapshot::followed(wanted).map(|found| found == number)
+}
+
 /// Makes the table as described, in one transaction, if it is not. Of many
 /// callers at once one writes, and the others find its work. A table whose
 /// content differs is replaced, unless only addresses differ that follow

@@ -14,7 +14,7 @@ use super::message::Request;
 use super::ruleset::{Kept, address_bytes, address_text};
 use super::seal;
 use super::socket::{Reply, Socket};
-use super::table::{Chain, Content, Rule, Set, Table};
+use super::table::{Chain, Content, Rule, Set, Table, number_of};
 
 /// Of many lost or foreign intervals, so many are named.
 const NAMED_MAX: usize = 3;
@@ -45,6 +45,18 @@ pub(super) fn is_sealed(wanted: &Table) -> Result<bool, Error> {
     let count = wanted.rules().count();
     let reply = Socket::open()?.first(&rules_question(wanted), count)?;
     Ok(seal::holds(wanted, &reply.objects))
+}
+
+/// The number for what the table's sets hold that follow something.
+pub(super) fn followed(wanted: &Table) -> Result<u64, Error> {
+    let mut socket = Socket::open()?;
+    let mut held = BTreeSet::new();
+    for set in wanted.sets.iter().filter(|set| matches!(set.content, Content::Following(..))) {
+        let [reply] = ask(&mut socket, [elements_question(wanted, set)])?;
+        let elements = reply.objects.iter().flat_map(|object| elements_of(object));
+        held.extend(elements.map(|element| (set.name, element.key)));
+    }
+    Ok(number_of(&held))
 }
 
 impl Snapshot {

@@ -5,11 +5,17 @@
 //! One description serves to install, to compare and to show. So a new rule is
 //! a line where a table is described, and at most a new [`Term`] here.
 
-use std::{net::IpAddr, ops::RangeInclusive};
+use std::{
+    collections::BTreeSet,
+    hash::{DefaultHasher, Hash, Hasher},
+    net::IpAddr,
+    ops::RangeInclusive,
+};
 
 use super::abi::*;
 use super::error::Error;
 use super::interval::{Family, Intervals};
+use super::ruleset::address_bytes;
 
 /// `NFT_NAME_MAXLEN` less the NUL.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -157,6 +163,18 @@ impl Table {
         self.chains.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)))
     }
 
+    /// A number for what the sets should hold that follow something, to know it again
+    /// without a list.
+    pub fn followed(&self) -> u64 {
+        let keys = |set: &Set| match &set.content {
+            Content::Following(_, addresses) => {
+                addresses.iter().map(|it| (set.name, address_bytes(*it))).collect()
+            }
+            _ => Vec::new(),
+        };
+        number_of(&self.sets.iter().flat_map(keys).collect())
+    }
+
     /// Whether a rule leads to the chain of that name, or asks the set. The kernel
     /// takes neither away then.
     pub(super) fn has_rule_about(&self, name: &str) -> bool {
@@ -168,6 +186,13 @@ impl Table {
         };
         self.rules().any(|(_, Rule(terms))| terms.iter().any(is_about))
     }
+}
+
+/// A number for keys of sets. It means something to this very binary.
+pub(super) fn number_of(keys: &BTreeSet<(&'static str, Vec<u8>)>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    keys.hash(&mut hasher);
+    hasher.finish()
 }
 
 impl Set {

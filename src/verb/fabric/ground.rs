@@ -67,6 +67,9 @@ pub struct Stamp {
     /// Whether the list names other nodes.
     #[serde(default)]
     pub(super) has_peers: bool,
+    /// A number for the addresses that the tunnels' table lists.
+    #[serde(default)]
+    pub(super) tunnel_listed: Option<u64>,
     /// What is wrong with the peers file, if the last valid one has to do.
     #[serde(default)]
     pub(super) refused_file: Option<String>,

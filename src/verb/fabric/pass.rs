@@ -130,6 +130,7 @@ impl Pass {
             own_cidrs: peers.me.pod_cidrs.clone(),
             tunnel_addresses: tunnels.collect(),
             has_peers: peers.others.iter().any(|node| !node.addresses.is_empty()),
+            tunnel_listed: tunnel.as_ref().map(TunnelTable::listed),
             peers_inside: peers.inside_own(),
             serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
         };

@@ -57,6 +57,11 @@ impl TunnelTable {
         !self.differences.is_empty()
     }
 
+    /// A number for the addresses that it lists.
+    pub(super) fn listed(&self) -> u64 {
+        self.table.followed()
+    }
+
     /// In what the kernel's table differs.
     pub(super) fn differences(&self) -> &[String] {
         &self.differences
@@ -97,15 +102,16 @@ impl fmt::Display for TunnelTable {
     }
 }
 
-/// Whether the table is as it was made, by one message. Which peers it lists is not
-/// looked at: they are the pass's.
+/// Whether the table is as it was made, and lists whom the last pass made it list: by
+/// one message and one for each set.
 pub(super) fn is_intact(config: &Config, stamp: &Stamp) -> Result<bool, Error> {
     let anybody = stamp.has_peers.then_some(IpAddr::from([0; 4]));
     let Some(table) = described(config, anybody.into_iter().collect(), Vec::new())? else {
         return Ok(true);
     };
     // Where there can be none, none is missing.
-    Ok(nft::is_intact(&table).unwrap_or(true))
+    let lists = |number| nft::is_followed(&table, number).unwrap_or(true);
+    Ok(nft::is_intact(&table).unwrap_or(true) && stamp.tunnel_listed.is_none_or(lists))
 }
 
 /// Makes the table again by the peers that were applied last, where somebody
