@@ -42,7 +42,7 @@ fn a_tunnel_that_cannot_be_made_is_no_reason_for_plain_routes() {
     assert!(status.stdout.contains("no device of this machine has 203.0.113.11"), "{status:?}");
     let apply = node.apply();
     assert!(apply.status == 1 && apply.stderr.contains("203.0.113.11"), "{apply:?}");
-    assert_eq!(node.routes(), ["blackhole 10.244.1.0/24 proto 109"]);
+    assert_eq!(node.routes(), ["blackhole 10.244.1.0/24 proto 109 metric 4294967295"]);
     // Those in the same subnet are not to be wrapped.
     let cross = node.with("crossSubnet", "route".into());
     cross.apply();

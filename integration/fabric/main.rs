@@ -17,6 +17,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod blackhole;
 mod cluster;
 mod conflict;
 mod examples;

@@ -63,7 +63,7 @@ fn direct() {
     let routes = cluster.nodes[0].routes();
     assert!(routes.contains(&"10.244.2.0/24 via 192.0.2.12 dev eth0 proto 109 onlink".into()));
     assert!(routes.contains(&"10.244.3.0/24 via 192.0.2.1 dev eth0 proto 109".into()));
-    assert!(routes.contains(&"blackhole 10.244.1.0/24 proto 109".into()));
+    assert!(routes.contains(&"blackhole 10.244.1.0/24 proto 109 metric 4294967295".into()));
 }
 
 #[test]

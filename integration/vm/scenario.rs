@@ -66,7 +66,10 @@ fn every_peer_is_behind_the_tunnel() {
         [towards(b, true), towards(c, true)].map(|line| line.replace(" proto 109", ""))
     );
     // RTN_BLACKHOLE is 6.
-    assert_eq!(a.routes(&["type", "blackhole", "proto", "109"]), ["6 10.244.1.0/24"]);
+    assert_eq!(
+        a.routes(&["type", "blackhole", "proto", "109"]),
+        ["6 10.244.1.0/24 metric 4294967295"]
+    );
     assert_eq!(a.host.addresses("tunl0"), ["10.244.1.0/32"]);
     let tunnel = a.host.link("tunl0").unwrap();
     assert_eq!(tunnel["mtu"], POD_MTU);

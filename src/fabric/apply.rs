@@ -10,7 +10,7 @@ use super::{
     desired::{FabricRoute, Target, Tunnel, TunnelKind},
     held::{HeldKind, tunnel_alias, tunnel_group},
     observe::Observed,
-    settings::Settings,
+    settings::{METRIC_LAST, Settings},
 };
 use crate::net::{
     Error, Failed, Request, Socket, addr, fdb, link,
@@ -370,6 +370,7 @@ fn route(
     match &wanted.target {
         Target::Blackhole => {
             route.kind = Kind::Blackhole;
+            route.priority = Some(METRIC_LAST);
             Some((route, 0))
         }
         Target::Node { gateway, device, onlink, mtu } => {

@@ -341,10 +341,10 @@ mod tests {
         assert_eq!(
             lines(&Settings::of_mode(Mode::Direct)),
             [
-                "blackhole 10.1.0.0/24",
+                "blackhole 10.1.0.0/24 metric 4294967295",
                 "10.2.0.0/24 via 192.0.2.2 dev eth0 onlink",
                 "10.3.0.0/24 via 192.0.2.254 dev eth0",
-                "blackhole fd00:1::/64",
+                "blackhole fd00:1::/64 metric 4294967295",
                 "fd00:2::/64 via 2001:db8::2 dev eth0 onlink",
             ]
         );
@@ -358,7 +358,7 @@ mod tests {
         assert_eq!(
             lines(&settings)[..3],
             [
-                "blackhole 10.1.0.0/24",
+                "blackhole 10.1.0.0/24 metric 4294967295",
                 "10.2.0.0/24 via 192.0.2.2 dev tunl0 onlink mtu 1480",
                 "10.3.0.0/24 via 198.51.100.3 dev tunl0 onlink mtu 1480",
             ]

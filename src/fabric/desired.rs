@@ -15,7 +15,7 @@ use crate::{
     pod::mtu::Uplink,
 };
 
-use super::ways::Ways;
+use super::{settings::METRIC_LAST, ways::Ways};
 
 /// How the kernel reaches an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -126,7 +126,7 @@ impl fmt::Display for FabricRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let destination = self.destination;
         match &self.target {
-            Target::Blackhole => write!(f, "blackhole {destination}"),
+            Target::Blackhole => write!(f, "blackhole {destination} metric {METRIC_LAST}"),
             Target::Node { gateway, device, onlink, mtu } => {
                 write!(f, "{destination} via {gateway} dev {device}")?;
                 if *onlink {

@@ -221,38 +221,69 @@ fn route_changes(
     lost: &[String],
     changes: &mut Vec<Change>,
 ) {
-    // Several routes may have one key: the kernel uses the first of them, which
-    // is the one that it lists first and replaces.
-    let mut held: HashMap<IpNetwork, Vec<&HeldRoute>> = HashMap::new();
-    let (same_key, former): (Vec<_>, Vec<_>) =
-        observed.routes.iter().partition(|route| route.same_key);
-    for route in same_key {
-        held.entry(route.destination).or_default().push(route);
-    }
-    let mut stale: Vec<&HeldRoute> = former;
+    let mut stale: Vec<&HeldRoute> = Vec::new();
+    let mut held = by_destination(observed, &mut stale);
     for wanted in &desired.routes {
         // The kernel drops a device's routes with the device.
         let mut routes = held.remove(&wanted.destination).unwrap_or_default();
         routes.retain(|route| !is_lost(route, lost));
-        stale.extend(changes_to(wanted, &routes, (settings.keys.protocol, observed), changes));
+        let metric = settings.metric(&wanted.target, wanted.destination.is_ipv6());
+        let (same_key, others): (Vec<_>, Vec<_>) =
+            routes.into_iter().partition(|route| route.metric == metric);
+        let before = others.iter().copied().find(|route| !route.ours && route.metric < metric);
+        let served = before.is_some_and(|route| serves(route, wanted, observed));
+        if let Some(before) = before.filter(|_| !served) {
+            changes.push(Change::Conflict(wanted.clone(), before.clone()));
+        }
+        // Where we have one it stays: it takes over when the other one goes.
+        let have_one = same_key.iter().chain(&others).any(|route| route.ours);
+        stale.extend(others);
+        if served && !have_one {
+            continue;
+        }
+        let told = before.is_some();
+        let whose = (settings.keys.protocol, observed);
+        stale.extend(changes_to(wanted, &same_key, whose, changes, told));
     }
     stale.extend(held.into_values().flatten().filter(|route| !is_lost(route, lost)));
     stale.retain(|route| route.ours && !route.on_host_link);
-    stale.sort_by_key(|route| (route.destination, route.same_key));
+    stale.sort_by_key(|route| (route.destination, route.metric));
     changes.extend(stale.into_iter().cloned().map(Change::DeleteRoute));
+}
+
+/// The routes to each destination, as the kernel would choose among them: by their
+/// metrics, and of several with one key the one that it lists first, which is also
+/// the one that it replaces. Those for one type of service are `apart`.
+fn by_destination<'a>(
+    observed: &'a Observed,
+    apart: &mut Vec<&'a HeldRoute>,
+) -> HashMap<IpNetwork, Vec<&'a HeldRoute>> {
+    let mut held: HashMap<IpNetwork, Vec<&HeldRoute>> = HashMap::new();
+    for route in &observed.routes {
+        match route.found.route.tos {
+            0 => held.entry(route.destination).or_default().push(route),
+            _ => apart.push(route),
+        }
+    }
+    for routes in held.values_mut() {
+        routes.sort_by_key(|route| route.metric);
+    }
+    held
 }
 
 fn is_lost(route: &HeldRoute, lost: &[String]) -> bool {
     matches!(&route.target, Some(Target::Node { device, .. }) if lost.contains(device))
 }
 
-/// What makes the first of several routes of one key the wanted one. Returns
-/// those that nobody needs then.
+/// What makes the first of several routes of one key the wanted one; one of
+/// somebody else is a conflict, unless one before it was `told`. Returns those
+/// that nobody needs then.
 fn changes_to<'a>(
     wanted: &FabricRoute,
     routes: &[&'a HeldRoute],
     (protocol, observed): (u8, &Observed),
     changes: &mut Vec<Change>,
+    told: bool,
 ) -> Vec<&'a HeldRoute> {
     let Some((first, _)) = routes.split_first() else {
         changes.push(Change::CreateRoute(wanted.clone()));
@@ -265,7 +296,8 @@ fn changes_to<'a>(
     if serves(first, wanted, observed) {
         // A node moves over with its pods running.
     } else if !first.ours {
-        changes.push(Change::Conflict(wanted.clone(), (*first).clone()));
+        let conflict = || Change::Conflict(wanted.clone(), (*first).clone());
+        changes.extend((!told).then(conflict));
     } else if kept.is_none() {
         changes.push(Change::ReplaceRoute(wanted.clone(), (*first).clone()));
         kept = Some(0);
@@ -299,14 +331,21 @@ fn serves(held: &HeldRoute, wanted: &FabricRoute, observed: &Observed) -> bool {
     }
 }
 
-/// The routes of others that serve in place of ours.
-pub fn lent<'a>(desired: &Desired, observed: &'a Observed) -> Vec<&'a HeldRoute> {
-    let mut firsts: HashMap<IpNetwork, &HeldRoute> = HashMap::new();
-    for route in observed.routes.iter().filter(|route| route.same_key) {
-        firsts.entry(route.destination).or_insert(route);
-    }
+/// The routes of others that serve in place of ours, where we have none.
+pub fn lent<'a>(
+    settings: &Settings,
+    desired: &Desired,
+    observed: &'a Observed,
+) -> Vec<&'a HeldRoute> {
+    let held = by_destination(observed, &mut Vec::new());
     let of = |wanted: &FabricRoute| {
-        firsts.get(&wanted.destination).copied().filter(|held| serves(held, wanted, observed))
+        let metric = settings.metric(&wanted.target, wanted.destination.is_ipv6());
+        let mut routes = held.get(&wanted.destination)?.iter().copied();
+        if routes.clone().any(|route| route.ours && route.metric == metric) {
+            return None;
+        }
+        let first = routes.find(|route| !route.ours && route.metric <= metric)?;
+        serves(first, wanted, observed).then_some(first)
     };
     desired.routes.iter().filter_map(of).collect()
 }
@@ -358,3 +397,6 @@ fn tunnel_goes(name: &str, tunnel: &HeldTunnel, observed: &Observed, changes: &m
 fn key(entry: &TunnelNeighbour) -> (&str, IpAddr) {
     (&entry.device, entry.address)
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ pub fn of_kernel(socket: &mut Socket, settings: &Settings, scope: &Scope) -> Res
 /// count; lists may come in any order. It means something to this very binary.
 pub fn of_observed(observed: &Observed, protocol: u8) -> u64 {
     let routes = observed.routes.iter().filter(|route| route.protocol == protocol);
-    sum(routes.map(|route| (&route.destination, &route.target, route.same_key)))
+    sum(routes.map(|route| (&route.destination, &route.target, route.metric)))
         .wrapping_add(sum(&observed.neighbours))
         .wrapping_add(sum(&observed.forwarding))
         .wrapping_add(sum(observed.tunnels.iter().map(|held| format!("{held:?}"))))

@@ -180,9 +180,9 @@ pub struct HeldRoute {
     pub protocol: u8,
     /// This fabric did, now or when its routes had another protocol.
     pub ours: bool,
-    /// It has the fabric's metric and no type of service, and with them the key of
-    /// a route of ours.
-    pub same_key: bool,
+    /// Metric. With the destination it is the key of a route without a type of
+    /// service, as all of ours are; the lowest wins.
+    pub metric: u32,
     /// Where it leads, as far as the fabric could have made it so.
     pub target: Option<Target>,
     /// Its device is a pod's host link.

@@ -2,7 +2,7 @@
 //! desired state is described.
 
 use std::{
-    collections::{HashMap, hash_map::Entry as Slot},
+    collections::{HashMap, HashSet, hash_map::Entry as Slot},
     net::IpAddr,
 };
 
@@ -14,7 +14,7 @@ use super::{
     digest::Scope,
     held::{HeldKind, HeldRoute, HeldTunnel, Owner, is_named, marked},
     peers::Peers,
-    settings::Settings,
+    settings::{Settings, default_metric},
     uplink::{default_route, uplink},
     ways::Ways,
 };
@@ -32,10 +32,6 @@ use crate::{
     },
 };
 
-/// The metric that the kernel gives an IPv6 route without one
-/// (IP6_RT_PRIO_USER, include/net/ip6_route.h).
-const METRIC_IPV6: u32 = 1024;
-
 /// What the kernel has.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -43,7 +39,8 @@ pub struct Observed {
     pub tunnels: HashMap<String, HeldTunnel>,
     /// Indexes of all links, by name.
     pub indexes: HashMap<String, u32>,
-    /// All routes of table main with the fabric's metric or its protocol.
+    /// The routes of table main that are ours, and those of others to the same
+    /// destinations.
     pub routes: Vec<HeldRoute>,
     /// Permanent neighbours of our VXLAN devices.
     pub neighbours: Vec<TunnelNeighbour>,
@@ -166,8 +163,10 @@ pub fn observe(
     past: &Past,
     mut routes: Routes,
 ) -> Result<Observed, Error> {
+    let wanted: HashSet<IpNetwork> = desired.routes.iter().map(|route| route.destination).collect();
     let of_family = |_: &mut Socket, ipv6| Ok(routes.of_family(ipv6));
-    let mut observed = collect(socket, settings, &Scope::of(desired), past, of_family)?;
+    let scope = Scope::of(desired);
+    let mut observed = collect(socket, settings, (&scope, &wanted), past, of_family)?;
     if desired.sysctls.iter().any(|wanted| wanted.key == forwarding::IPV6) {
         observed.keep_advertised = forwarding::keep_advertised_routes(socket)?;
     }
@@ -186,13 +185,14 @@ pub fn observe_own(
 ) -> Result<Observed, Error> {
     let of_protocol =
         |socket: &mut Socket, ipv6| route::of_protocol(socket, ipv6, settings.keys.protocol);
-    collect(socket, settings, scope, &Past::default(), of_protocol)
+    let nothing = HashSet::new();
+    collect(socket, settings, (scope, &nothing), &Past::default(), of_protocol)
 }
 
 fn collect(
     socket: &mut Socket,
     settings: &Settings,
-    scope: &Scope,
+    (scope, wanted): (&Scope, &HashSet<IpNetwork>),
     past: &Past,
     mut routes: impl FnMut(&mut Socket, bool) -> Result<Vec<Found>, Error>,
 ) -> Result<Observed, Error> {
@@ -211,16 +211,15 @@ fn collect(
             Some(protocol) => Owner::Fabric(protocol),
             None => Owner::Other,
         };
-        let wanted = scope.tunnels.contains(&link.name) || past.added.is_on(&link.name);
-        if owner.is_ours() || wanted {
+        let named = scope.tunnels.contains(&link.name) || past.added.is_on(&link.name);
+        if owner.is_ours() || named {
             observe_tunnel(socket, link, owner, &names, &mut observed)?;
         }
     }
     for ipv6 in [false, true] {
         let routes = routes(socket, ipv6)?;
-        observed
-            .routes
-            .extend(routes.into_iter().filter_map(|found| held(found, settings, past, &names)));
+        let held = |found| held(found, settings, (wanted, past), &names);
+        observed.routes.extend(routes.into_iter().filter_map(held));
     }
     for key in &scope.sysctls {
         if let Ok(value) = sysctl::read(key) {
@@ -265,21 +264,19 @@ fn observe_tunnel(
     Ok(())
 }
 
-/// A route as far as it matters: of table main, and either with the fabric's
-/// metric, for others have another key, or ours from when that was another.
+/// A route as far as it matters: of table main, and either ours or to a `wanted`
+/// destination.
 fn held(
     found: Found,
     settings: &Settings,
-    past: &Past,
+    (wanted, past): (&HashSet<IpNetwork>, &Past),
     names: &HashMap<u32, &Link>,
 ) -> Option<HeldRoute> {
     let route = &found.route;
-    let ipv6 = route.destination.is_ipv6();
-    let default = if ipv6 { METRIC_IPV6 } else { 0 };
-    let wanted = if settings.keys.metric == 0 { default } else { settings.keys.metric };
-    let same_key = route.priority.unwrap_or(default) == wanted && route.tos == 0;
+    let metric = route.priority.unwrap_or(default_metric(route.destination.is_ipv6()));
     let ours = route.protocol == settings.keys.protocol || past.protocols.contains(&route.protocol);
-    if route.table != TABLE_MAIN || !(same_key || ours) {
+    let matters = ours || wanted.contains(&route.destination);
+    if route.table != TABLE_MAIN || !matters {
         return None;
     }
     let link = found.device().and_then(|device| names.get(&device));
@@ -302,7 +299,7 @@ fn held(
         destination: route.destination,
         protocol: route.protocol,
         ours,
-        same_key,
+        metric,
         target,
         on_host_link,
         found,

@@ -1,5 +1,6 @@
 //! What a configuration says of the fabric.
 
+use super::desired::Target;
 use crate::conf::{Config, FabricKeys, Mode};
 
 /// The fabric's part of a configuration.
@@ -19,6 +20,20 @@ pub struct Settings {
 
 /// Calico's device of the IPIP module's own making.
 pub const IPIP_DEVICE: &str = "tunl0";
+
+/// The metric of a route to nowhere, behind every other route of its prefix:
+/// another plugin's bridge with this node's pods works whether it was there
+/// before or comes later.
+pub const METRIC_LAST: u32 = u32::MAX;
+
+/// The metric that the kernel gives an IPv6 route without one
+/// (IP6_RT_PRIO_USER, include/net/ip6_route.h).
+const METRIC_IPV6: u32 = 1024;
+
+/// The metric of a route that was made without one.
+pub fn default_metric(ipv6: bool) -> u32 {
+    if ipv6 { METRIC_IPV6 } else { 0 }
+}
 
 impl Settings {
     /// The settings of a configuration.
@@ -61,6 +76,15 @@ impl Settings {
             Mode::Direct => false,
             Mode::Ipip => name == IPIP_DEVICE,
             Mode::Vxlan => [false, true].iter().any(|ipv6| self.vxlan_device(*ipv6) == name),
+        }
+    }
+
+    /// The metric of a route of ours, as the kernel has it.
+    pub fn metric(&self, target: &Target, ipv6: bool) -> u32 {
+        match (target, self.keys.metric) {
+            (Target::Blackhole, _) => METRIC_LAST,
+            (Target::Node { .. }, 0) => default_metric(ipv6),
+            (Target::Node { .. }, metric) => metric,
         }
     }
 
