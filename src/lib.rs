@@ -11,9 +11,11 @@
 //! | layer | modules |
 //! |---|---|
 //! | commands | [`cli`] |
-//! | verbs | [`verb`] |
+//! | verbs, checks | [`verb`], [`doctor`] |
+//! | the node at one moment | [`node`] |
 //! | the node, described | [`fabric`] |
 //! | an attachment, described | [`pod`] |
+//! | what can be on a node | [`object`] |
 //! | our configuration | [`conf`] |
 //! | foundations | [`cni`], [`ipam`], [`net`], [`nft`] |
 //! | files and text | [`state`], [`text`] |
@@ -21,10 +23,13 @@
 pub mod cli;
 pub mod cni;
 pub mod conf;
+pub mod doctor;
 pub mod fabric;
 pub mod ipam;
 pub mod net;
 pub mod nft;
+pub mod node;
+pub mod object;
 pub mod pod;
 pub mod state;
 pub mod text;

@@ -66,7 +66,7 @@ fn has_pool(plugin: &Map<String, Value>) -> bool {
 }
 
 /// The objects of a list, or a single configuration.
-fn objects(document: &Map<String, Value>) -> Vec<&Map<String, Value>> {
+pub(super) fn objects(document: &Map<String, Value>) -> Vec<&Map<String, Value>> {
     match field(document, "plugins").and_then(Value::as_array) {
         Some(plugins) => plugins.iter().filter_map(Value::as_object).collect(),
         None => vec![document],

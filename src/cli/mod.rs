@@ -11,6 +11,7 @@ mod attachments;
 mod capture;
 mod conflist;
 mod console;
+mod doctor;
 mod exec;
 mod export;
 mod fabric;
@@ -37,6 +38,7 @@ use crate::cni;
 const SUBCOMMANDS: &[Subcommand] = &[
     install::SUBCOMMAND,
     validate::SUBCOMMAND,
+    doctor::SUBCOMMAND,
     fabric::plan::SUBCOMMAND,
     fabric::apply::SUBCOMMAND,
     export::SUBCOMMAND,

@@ -6,17 +6,20 @@ use std::collections::HashMap;
 use nix::errno::Errno;
 
 use super::{
-    change::{Action, Change},
+    change::Change,
     desired::{FabricRoute, Target, Tunnel, TunnelKind},
     held::{HeldKind, tunnel_alias, tunnel_group},
     observe::Observed,
     settings::{METRIC_LAST, Settings},
 };
-use crate::net::{
-    Error, Failed, Request, Socket, addr, fdb, link,
-    neigh::{self, Neighbour},
-    route::{Kind, Route},
-    tunnel::{self, Vxlan},
+use crate::{
+    net::{
+        Error, Failed, Request, Socket, addr, fdb, link,
+        neigh::{self, Neighbour},
+        route::{Kind, Route},
+        tunnel::{self, Vxlan},
+    },
+    object::Action,
 };
 
 /// What the kernel refused.

@@ -4,13 +4,14 @@
 
 use std::fmt;
 
-use serde_json::{Value, json};
-
 use super::{
     desired::{FabricRoute, Forwarding, Tunnel, TunnelKind, TunnelNeighbour},
     held::{HeldKind, HeldRoute, Owner},
 };
-use crate::net::sysctl::Sysctl;
+use crate::{
+    net::sysctl::Sysctl,
+    object::{self, Action, Kind},
+};
 
 /// One change to the kernel, or one that may not be made.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -63,19 +64,6 @@ pub enum Change {
     Conflict(FabricRoute, HeldRoute),
 }
 
-/// What kind of change it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Action {
-    /// Something new.
-    Create,
-    /// Something else in its place.
-    Replace,
-    /// Something less.
-    Delete,
-    /// Nothing: it belongs to somebody else.
-    Conflict,
-}
-
 impl Change {
     /// What kind of change it is.
     pub fn action(&self) -> Action {
@@ -101,6 +89,32 @@ impl Change {
             | Self::ForeignTunnel(..)
             | Self::ForeignNeighbour(..)
             | Self::ForeignForwarding(..) => Action::Conflict,
+        }
+    }
+
+    /// The kind of the object.
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Sysctl(..) => Kind::Sysctl,
+            Self::CreateTunnel(_)
+            | Self::ReplaceTunnel(..)
+            | Self::ForeignTunnel(..)
+            | Self::Claim(..)
+            | Self::Release(_)
+            | Self::DeleteTunnel(_)
+            | Self::SetUp(_) => Kind::Link,
+            Self::SetMtu(..) => Kind::Mtu,
+            Self::AddAddress(..) | Self::DeleteAddress(..) => Kind::Address,
+            Self::SetNeighbour(_) | Self::ForeignNeighbour(..) | Self::DeleteNeighbour(_) => {
+                Kind::Neighbour
+            }
+            Self::SetForwarding(_) | Self::ForeignForwarding(..) | Self::DeleteForwarding(_) => {
+                Kind::Forwarding
+            }
+            Self::CreateRoute(_)
+            | Self::ReplaceRoute(..)
+            | Self::DeleteRoute(_)
+            | Self::Conflict(..) => Kind::Route,
         }
     }
 
@@ -167,43 +181,16 @@ impl Change {
         }
     }
 
-    /// The change as plan's JSON has it.
-    pub fn encode(&self) -> Value {
+    /// The change as it is told.
+    pub fn told(&self) -> object::Change {
         let (object, before, after) = self.parts();
-        json!({"action": self.action().as_str(), "object": object, "before": before, "after": after})
-    }
-}
-
-impl Action {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Replace => "replace",
-            Self::Delete => "delete",
-            Self::Conflict => "conflict",
-        }
+        object::Change { kind: self.kind(), action: self.action(), object, before, after }
     }
 }
 
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (object, before, after) = self.parts();
-        let sign = match self.action() {
-            Action::Create => '+',
-            Action::Replace => '~',
-            Action::Delete => '-',
-            Action::Conflict => '!',
-        };
-        write!(f, "{sign} {object}")?;
-        match (before, after) {
-            (Some(before), Some(after)) if self.action() == Action::Conflict => {
-                write!(f, ": wanted {after}, but there is {before}")
-            }
-            (Some(before), Some(after)) => write!(f, ": {before} -> {after}"),
-            (Some(only), None) | (None, Some(only)) => write!(f, ": {only}"),
-            (None, None) => Ok(()),
-        }
+        write!(f, "{}", self.told())
     }
 }
 

@@ -27,7 +27,7 @@ pub mod uplink;
 pub mod ways;
 
 pub use added::{Added, Past};
-pub use change::{Action, Change};
+pub use change::Change;
 pub use describe::describe;
 pub use desired::Desired;
 pub use observe::Observed;

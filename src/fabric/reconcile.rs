@@ -3,7 +3,7 @@
 use super::{
     added::{Added, Past},
     apply::{Refused, apply},
-    change::{Action, Change},
+    change::Change,
     describe::describe,
     desired::{Desired, Facts},
     diff::{diff, lent},
@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     net::{Error, Socket},
+    object::Action,
     pod::mtu::Uplink,
 };
 

@@ -32,10 +32,7 @@ impl Trouble {
         let desired = &plan.desired;
         let (of_node, of_peers): (Vec<_>, Vec<_>) =
             plan.conflicts().partition(|conflict| concerns_all(conflict));
-        let told = |conflict: &&Change| {
-            // The sign is for those who read a list of changes.
-            format!("left alone: {}", conflict.to_string().trim_start_matches("! "))
-        };
+        let told = |conflict: &&Change| format!("left alone: {}", conflict.told().words());
         let mut reasons = desired.unfit.clone();
         reasons.extend(of_node.iter().map(told));
         let mut trouble = Self { of_node: !reasons.is_empty(), reasons };

@@ -20,6 +20,7 @@ use nix::{
     },
 };
 use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Error, Mac, Request, Socket,
@@ -32,7 +33,8 @@ use super::{
 pub const ALIAS_BYTES_MAX: usize = 255;
 
 /// A link as the kernel describes it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Link {
     /// Interface index in its namespace.
     pub index: u32,

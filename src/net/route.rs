@@ -12,6 +12,7 @@ use netlink_packet_route::{
     },
 };
 use nix::{errno::Errno, libc::RTM_NEWROUTE};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Error, Request, Socket,
@@ -35,7 +36,8 @@ pub const SCOPE_LINK: u8 = 253;
 const RTAX_MTU: u32 = 2;
 
 /// What a route does with packets.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// Sends them on.
     Unicast,
@@ -62,7 +64,8 @@ const NOWHERE: [Errno; 6] = [
 ];
 
 /// A route through one device, or to nowhere.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Route {
     /// Destination.
     pub destination: IpNetwork,
@@ -90,7 +93,8 @@ pub struct Route {
 }
 
 /// A route as the kernel has it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Found {
     /// The route itself.
     pub route: Route,

@@ -13,6 +13,7 @@ use netlink_packet_route::{
     rule::{RuleAction, RuleAttribute, RuleHeader, RuleMessage},
 };
 use nix::{errno::Errno, libc::RTM_NEWRULE};
+use serde::{Deserialize, Serialize};
 
 use super::{
     Error, Request, Socket,
@@ -24,7 +25,8 @@ const UNSUPPORTED: [Errno; 2] = [Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
 
 /// A rule that sends packets from `source` to a table. What else a rule of
 /// somebody else asks for (marks, devices) is not told.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Rule {
     /// Packets from there; the whole family where the rule names no source.
     pub source: IpNetwork,

@@ -8,12 +8,14 @@ use netlink_packet_route::{
     link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage},
 };
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::{Mac, Request, answer::Reading};
 
 /// A VXLAN device of the point-to-multipoint kind. Ours learns nothing, its
 /// entries are all given.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Vxlan {
     /// Network identifier.
     pub vni: u32,

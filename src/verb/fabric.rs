@@ -22,8 +22,9 @@ use tunnel::TunnelTable;
 use crate::{
     cni::{Code, Error},
     conf::{Config, CrossSubnet, Mode},
-    fabric::{Action, Change, Peers, Plan, Settings, apply::Refused, trouble::Trouble},
+    fabric::{Change, Peers, Plan, Settings, apply::Refused, trouble::Trouble},
     net::Socket,
+    object::Action,
     state::{Journal, Root, file::PEERS_BYTES_MAX, read},
 };
 
@@ -286,9 +287,7 @@ impl Differences {
                 Action::Replace | Action::Conflict => &mut differs,
                 Action::Delete => &mut surplus,
             };
-            // Without its sign.
-            let line = change.to_string();
-            list.push(line.get(2..).unwrap_or_default().to_owned());
+            list.push(change.told().words());
         }
         let lists = [("lacks", lacks), ("differs in", differs), ("has besides", surplus)];
         let told: Vec<String> = lists

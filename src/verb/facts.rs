@@ -74,6 +74,24 @@ pub(super) fn mtu(
     Ok(choice)
 }
 
+/// The MTU that the link of the next pod would have, in bytes: of IPv4 alone, and with
+/// IPv6.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn link_mtus(
+    host: &mut Socket,
+    config: &Config,
+    root: &Root,
+    fabric: Option<&Stamp>,
+) -> Result<(u32, u32), Error> {
+    let mut fitting = |ipv6| -> Result<u32, Error> {
+        let choice = mtu(host, config, root, fabric, ipv6, &[])?;
+        Ok(if config.mtu_mode == MtuMode::Route { choice.link } else { choice.mtu })
+    };
+    Ok((fitting(false)?, fitting(true)?))
+}
+
 /// Says which attachments have a larger MTU than a new one would get: the node's
 /// own became smaller, and what is in a pod is the pod's.
 ///
@@ -89,11 +107,7 @@ pub fn too_wide(
     if config.mtu.is_some() || entries.is_empty() {
         return Ok(None);
     }
-    let mut fitting = |ipv6| -> Result<u32, Error> {
-        let choice = mtu(host, config, root, fabric, ipv6, &[])?;
-        Ok(if config.mtu_mode == MtuMode::Route { choice.link } else { choice.mtu })
-    };
-    let (ipv4, ipv6) = (fitting(false)?, fitting(true)?);
+    let (ipv4, ipv6) = link_mtus(host, config, root, fabric)?;
     let limit = |entry: &&Entry| match entry.addresses.iter().any(IpAddr::is_ipv6) {
         true => ipv6,
         false => ipv4,

@@ -35,11 +35,11 @@ use std::{ffi::OsString, io, path::Path, time::Instant};
 use nix::errno::Errno;
 use serde_json::Value;
 
-pub use facts::{too_wide, uplink};
+pub use facts::{link_mtus, too_wide, uplink};
 pub use gc::{Collected, collect_dead};
 pub use ipam::{
     BUILT_IN, PLUGIN_TYPES,
-    audit::{Audit, Finding, Problem, RangeUse, audit},
+    audit::{Audit, Finding, Problem, RangeUse, Stock, audit, stock},
     has_store, range_sets,
 };
 

@@ -4,11 +4,8 @@
 
 mod table;
 
-use std::fmt;
-
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
-use serde_json::{Value, json};
 
 use crate::{
     net::{
@@ -17,6 +14,7 @@ use crate::{
         route::{self, Route},
         sysctl::Sysctl,
     },
+    object::{Action, Change, Kind},
     pod::{
         Identity,
         attachment::host_side,
@@ -30,6 +28,7 @@ pub use table::TableRepair;
 /// One thing that an attachment's host link lacks.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Repair {
+    network: String,
     link: String,
     index: u32,
     lack: Lack,
@@ -79,7 +78,8 @@ fn compare(
 ) -> Result<(), Error> {
     let side = host_side(&link.name, &entry.addresses);
     let mut lack = |lack| {
-        repairs.push(Repair { link: link.name.clone(), index: link.index, lack });
+        let network = entry.network.clone();
+        repairs.push(Repair { network, link: link.name.clone(), index: link.index, lack });
     };
     for sysctl in side.parameters(&link.name) {
         if !sysctl.optional && !sysctl.holds() {
@@ -183,28 +183,28 @@ impl Repair {
         }))
     }
 
-    fn parts(&self) -> (String, String) {
-        match &self.lack {
-            Lack::Sysctl(sysctl) => (format!("sysctl {}", sysctl.key), sysctl.value.clone()),
-            Lack::Up => (format!("link {}", self.link), "up".to_owned()),
-            Lack::Group(group) => (format!("link {}", self.link), format!("group {group}")),
-            Lack::Address(address) => (format!("address of {}", self.link), address.to_string()),
-            Lack::Route(route) => {
-                (format!("route {}", route.destination), format!("{route} dev {}", self.link))
+    /// The network of the attachment.
+    pub fn network(&self) -> &str {
+        &self.network
+    }
+
+    /// The change as it is told.
+    pub fn told(&self) -> Change {
+        let link = &self.link;
+        let (kind, object, after) = match &self.lack {
+            Lack::Sysctl(sysctl) => {
+                (Kind::Sysctl, format!("sysctl {}", sysctl.key), sysctl.value.clone())
             }
-        }
-    }
-
-    /// The change as plan's JSON has it.
-    pub fn encode(&self) -> Value {
-        let (object, after) = self.parts();
-        json!({"action": "create", "object": object, "before": null, "after": after})
-    }
-}
-
-impl fmt::Display for Repair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (object, after) = self.parts();
-        write!(f, "+ {object}: {after}")
+            Lack::Up => (Kind::Link, format!("link {link}"), "up".to_owned()),
+            Lack::Group(group) => (Kind::Link, format!("link {link}"), format!("group {group}")),
+            Lack::Address(address) => {
+                (Kind::Address, format!("address of {link}"), address.to_string())
+            }
+            Lack::Route(route) => {
+                let object = format!("route {}", route.destination);
+                (Kind::Route, object, format!("{route} dev {link}"))
+            }
+        };
+        Change { kind, action: Action::Create, object, before: None, after: Some(after) }
     }
 }

@@ -10,15 +10,21 @@ use super::{
         args::{Operands, Shape},
         failed, refused,
     },
-    Line, Node, Source, awaited, encode, watch,
+    Node, Source, awaited, encode, removed_table, watch,
 };
 use crate::{
-    fabric::Plan,
+    fabric::{self, Plan},
     net::Socket,
+    object::Change,
     verb::{
         allowed,
-        fabric::{WRITER_LIMIT, require_same_fabric, tunnel},
-        former, repair, tables,
+        fabric::{
+            WRITER_LIMIT, require_same_fabric,
+            tunnel::{self, TunnelTable},
+        },
+        former,
+        repair::{self, Repair},
+        tables,
     },
 };
 
@@ -80,9 +86,9 @@ fn apply(node: &Node, json: bool, console: &mut Console<'_>) -> Result<Status, F
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// What was changed, and what somebody else has.
-    pub(super) lines: Vec<Line>,
+    pub(super) lines: Vec<Change>,
     /// What was to be changed, and was not.
-    unmade: Vec<Line>,
+    unmade: Vec<Change>,
     pub(super) notes: Vec<String>,
     /// What is wrong with the configuration, and no change of the kernel mends.
     wrong: Vec<String>,
@@ -105,8 +111,8 @@ impl Report {
     }
 
     /// Tells that changes were not made after all.
-    fn take_back(&mut self, unmade: &[String]) {
-        let made = |line: &Line| !unmade.contains(&line.text);
+    fn take_back(&mut self, unmade: &[Change]) {
+        let made = |line: &Change| !unmade.contains(line);
         let (lines, left) = std::mem::take(&mut self.lines).into_iter().partition(made);
         self.lines = lines;
         self.unmade.extend::<Vec<_>>(left);
@@ -125,13 +131,13 @@ impl Report {
 pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<Report, Failure> {
     let _lock = node.ground().lock(WRITER_LIMIT)?;
     let changes = node.compare(socket, source)?;
-    let (lines, notes) = (changes.lines(), changes.notes());
+    let (lines, notes) = (changes.told(), changes.notes());
     let wrong = changes.errors();
     let mut report = Report { lines, notes, wrong, whole: true, ..Report::default() };
-    let mut unmade: Vec<String> = Vec::new();
+    let mut unmade: Vec<Change> = Vec::new();
     let outcome = changes.fabric.map(|pass| {
-        let planned: Vec<String> = pass.plan.feasible().map(ToString::to_string).collect();
-        let tunnel = pass.tunnel().map(ToString::to_string);
+        let planned: Vec<Change> = pass.plan.feasible().map(fabric::Change::told).collect();
+        let tunnel = pass.tunnel().map(TunnelTable::told);
         (planned, tunnel, pass.carry_out(&node.ground(), &node.config, socket))
     });
     match outcome {
@@ -143,7 +149,7 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
             report.whole = outcome.wanting().is_empty();
             report.errors.extend(outcome.refused.iter().map(ToString::to_string));
             report.errors.extend(outcome.of_peers);
-            unmade.extend(outcome.unmade.iter().map(ToString::to_string));
+            unmade.extend(outcome.unmade.iter().map(fabric::Change::told));
         }
         Some((planned, tunnel, Err(error))) => {
             report.errors.push(error.to_string());
@@ -153,16 +159,16 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
     }
     for (place, error) in repair::restore(socket, &changes.repairs) {
         report.errors.extend(error.map(|error| refused(&error)));
-        unmade.extend(changes.repairs.get(place).map(ToString::to_string));
+        unmade.extend(changes.repairs.get(place).map(Repair::told));
     }
     match changes.table.as_ref().map(|table| (table, table.restore(socket))) {
         Some((table, Err(error))) => {
             report.errors.push(error.to_string());
-            unmade.push(table.to_string());
+            unmade.push(table.told());
         }
         Some((table, Ok((changed, notes)))) => {
             report.notes.extend(notes);
-            unmade.extend((table.differs() && !changed).then(|| table.to_string()));
+            unmade.extend((table.differs() && !changed).then(|| table.told()));
         }
         None => {}
     }
@@ -175,15 +181,15 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
             Ok(false) => {}
             Err(error) => report.errors.push(error.to_string()),
         }
-        unmade.push(Line::of_removed_table(&tables::table(network)).text);
+        unmade.push(removed_table(&tables::table(network)));
     }
     report.take_back(&unmade);
     Ok(report)
 }
 
 /// Prints lines at once.
-pub(super) fn print(console: &mut Console<'_>, lines: &[Line]) -> io::Result<()> {
-    lines.iter().try_for_each(|line| console.line(&line.text))?;
+pub(super) fn print(console: &mut Console<'_>, lines: &[Change]) -> io::Result<()> {
+    lines.iter().try_for_each(|line| console.line(line))?;
     console.flush()
 }
 
@@ -203,7 +209,7 @@ fn undo(node: &Node, json: bool, console: &mut Console<'_>) -> Result<Status, Fa
     }
     let network = &node.config.name;
     match former::remove_unneeded(&node.root, &mut Socket::open()?, network)? {
-        Some(true) => report.lines.push(Line::of_removed_table(&format!("of network {network}"))),
+        Some(true) => report.lines.push(removed_table(&format!("of network {network}"))),
         Some(false) => {}
         None => report.notes.push(format!(
             "the nftables table of network {network} stays, for its pods live; manx gc removes \
@@ -233,9 +239,9 @@ fn undo_fabric(node: &Node, report: &mut Report) -> Result<(), Failure> {
     }
     let protocol = node.config.fabric.protocol;
     let unguarded = tunnel::remove(protocol)?;
-    report.lines.extend(plan.changes.iter().map(Line::of));
-    report.lines.extend(unguarded.then(|| Line::of_removed_table(&tunnel::name(protocol))));
-    let unmade: Vec<String> = taken.unmade.iter().map(ToString::to_string).collect();
+    report.lines.extend(plan.changes.iter().map(fabric::Change::told));
+    report.lines.extend(unguarded.then(|| removed_table(&tunnel::name(protocol))));
+    let unmade: Vec<Change> = taken.unmade.iter().map(fabric::Change::told).collect();
     report.take_back(&unmade);
     report.errors.extend(taken.node.iter().chain(&taken.peers).map(refused));
     Ok(())

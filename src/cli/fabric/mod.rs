@@ -10,7 +10,7 @@ mod watch;
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Args, Failure, attachments,
@@ -19,8 +19,9 @@ use super::{
 use crate::{
     cni::Document,
     conf::Config,
-    fabric::{Change, Settings, pools::Misfit},
+    fabric::{self, Settings, pools::Misfit},
     net::Socket,
+    object::{Action, Change, Kind},
     state::Root,
     verb::{
         fabric::{Ground, Pass, Stamp, tunnel::TunnelTable},
@@ -144,51 +145,31 @@ impl Node {
     }
 }
 
-/// A change as it is told.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Line {
-    /// The line of the diff.
-    text: String,
-    json: Value,
-}
-
-impl Line {
-    fn of(change: &Change) -> Self {
-        Self { text: change.to_string(), json: change.encode() }
-    }
-
-    fn of_repair(repair: &Repair) -> Self {
-        Self { text: repair.to_string(), json: repair.encode() }
-    }
-
-    fn of_removed_table(name: &str) -> Self {
-        let object = format!("nftables table {name}");
-        let json = json!({"action": "delete", "object": object, "before": "ours", "after": null});
-        Self { text: format!("- {object}"), json }
-    }
-
-    fn of_tunnel(table: &TunnelTable) -> Self {
-        Self { text: table.to_string(), json: table.encode() }
-    }
-
-    fn of_table(table: &TableRepair) -> Self {
-        Self { text: table.to_string(), json: table.encode() }
+/// The removal of a table of ours.
+fn removed_table(name: &str) -> Change {
+    Change {
+        kind: Kind::Table,
+        action: Action::Delete,
+        object: format!("nftables table {name}"),
+        before: Some("ours".to_owned()),
+        after: None,
     }
 }
 
 /// The changes for programs.
-fn encode(lines: &[Line]) -> Vec<&Value> {
-    lines.iter().map(|line| &line.json).collect()
+fn encode(changes: &[Change]) -> Vec<Value> {
+    changes.iter().map(Change::encode).collect()
 }
 
 impl Changes {
-    /// The lines of the diff.
-    fn lines(&self) -> Vec<Line> {
-        let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes).map(Line::of);
-        let repairs = self.repairs.iter().map(Line::of_repair);
-        let tunnel = self.fabric.iter().filter_map(Pass::tunnel).map(Line::of_tunnel);
-        let former = self.former.iter().map(|name| Line::of_removed_table(&tables::table(name)));
-        let table = self.table().map(Line::of_table);
+    /// All changes, as they are told.
+    fn told(&self) -> Vec<Change> {
+        let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes);
+        let fabric = fabric.map(fabric::Change::told);
+        let repairs = self.repairs.iter().map(Repair::told);
+        let tunnel = self.fabric.iter().filter_map(Pass::tunnel).map(TunnelTable::told);
+        let former = self.former.iter().map(|name| removed_table(&tables::table(name)));
+        let table = self.table().map(TableRepair::told);
         fabric.chain(tunnel).chain(repairs).chain(table).chain(former).collect()
     }
 

@@ -9,9 +9,12 @@ use super::{
         args::{Operands, Shape},
         forward,
     },
-    Line, Node, Source, encode,
+    Node, Source, encode,
 };
-use crate::net::Socket;
+use crate::{
+    net::Socket,
+    object::{Action, Change},
+};
 
 pub(in crate::cli) const SUBCOMMAND: Subcommand = Subcommand {
     name: "plan",
@@ -40,7 +43,7 @@ not forward the pods' packets go to stderr.
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let node = Node::read(args)?;
     let changes = node.compare(&mut Socket::open()?, Source::File)?;
-    let (lines, errors) = (changes.lines(), changes.errors());
+    let (lines, errors) = (changes.told(), changes.errors());
     let firewall = forward::look(&node.config, changes.serves_ipv6());
     let (warnings, doubts): (Vec<_>, Vec<_>) = firewall.into_iter().partition(|told| told.certain);
     let warning = |told: forward::Told| format!("{}; fix: {}", told.message, told.fix);
@@ -52,7 +55,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         console.json(&json!({"changes": encode(&lines), "notes": notes}))?;
     } else {
         for line in &lines {
-            console.line(&line.text)?;
+            console.line(line)?;
         }
         for error in &errors {
             console.remark(format_args!("error: {error}"))?;
@@ -70,16 +73,16 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 }
 
 /// How many changes of each kind there are.
-fn summary(lines: &[Line]) -> String {
+fn summary(lines: &[Change]) -> String {
     if lines.is_empty() {
         return "nothing to change".to_owned();
     }
-    let count = |sign| lines.iter().filter(|line| line.text.starts_with(sign)).count();
+    let count = |action| lines.iter().filter(|change| change.action == action).count();
     let kinds = [
-        (count('+'), "to make"),
-        (count('~'), "to change"),
-        (count('-'), "to remove"),
-        (count('!'), "left to others"),
+        (count(Action::Create), "to make"),
+        (count(Action::Replace), "to change"),
+        (count(Action::Delete), "to remove"),
+        (count(Action::Conflict), "left to others"),
     ];
     let told = kinds.iter().filter(|(count, _)| *count > 0);
     told.map(|(count, kind)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
@@ -87,18 +90,23 @@ fn summary(lines: &[Line]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
+    use crate::object::Kind;
 
     #[test]
     fn a_summary_counts_what_there_is() {
-        let lines = |signs: &str| -> Vec<Line> {
-            let line = |sign| Line { text: format!("{sign} object: x"), json: Value::Null };
-            signs.chars().map(line).collect()
+        let changes = |actions: &[Action]| -> Vec<Change> {
+            let object = || ("object".to_owned(), None, Some("x".to_owned()));
+            let change = |action: &Action| {
+                let (object, before, after) = object();
+                Change { kind: Kind::Route, action: *action, object, before, after }
+            };
+            actions.iter().map(change).collect()
         };
-        assert_eq!(summary(&lines("")), "nothing to change");
-        assert_eq!(summary(&lines("++~")), "2 to make, 1 to change");
-        assert_eq!(summary(&lines("-!")), "1 to remove, 1 left to others");
+        let (make, change) = (Action::Create, Action::Replace);
+        assert_eq!(summary(&changes(&[])), "nothing to change");
+        assert_eq!(summary(&changes(&[make, make, change])), "2 to make, 1 to change");
+        let others = changes(&[Action::Delete, Action::Conflict]);
+        assert_eq!(summary(&others), "1 to remove, 1 left to others");
     }
 }

@@ -19,7 +19,7 @@ use nix::{
 
 use super::{
     super::{Console, Failure, Status, failed},
-    Line, Node, Source,
+    Node, Source,
     apply::{Report, pass, print, remark},
     files::Files,
     pace::Pace,
@@ -27,6 +27,7 @@ use super::{
 use crate::{
     net::{Socket, monitor::Monitor},
     nft,
+    object::Change,
     verb::repair::TableRepair,
 };
 
@@ -74,7 +75,7 @@ pub(super) fn watch(node: &Node, console: &mut Console<'_>) -> Result<Status, Fa
 /// What was said last, which is not said again pass after pass.
 #[derive(Default)]
 struct Told {
-    lines: Vec<Line>,
+    lines: Vec<Change>,
     remarks: Vec<String>,
 }
 

@@ -10,6 +10,8 @@ use crate::{
     cli::conflist,
     conf::{Config, HOST_PREFIX, Mode},
     fabric::{Settings, settings::IPIP_DEVICE},
+    node::Daemon,
+    state::Root,
 };
 
 /// A file for a daemon.
@@ -166,6 +168,29 @@ impl DropIn {
         let digest = Sha1::from(&text).digest();
         format!("{text}{MARK}{digest}\n")
     }
+}
+
+/// How a running daemon is told by, what it is called, and where its files go.
+const DAEMONS: [(&str, &str, &str); 2] = [
+    ("/run/systemd/netif", "systemd-networkd", "/etc/systemd/network"),
+    ("/run/NetworkManager", "NetworkManager", "/etc/NetworkManager"),
+];
+
+/// The daemons that look after this node's links, with the files of ours that they
+/// lack.
+pub(in crate::cli) fn lacking(root: &Root) -> Vec<Daemon> {
+    let running = DAEMONS.into_iter().filter(|(run, ..)| root.path(run).is_dir());
+    let daemon = |(_, name, directory): (&str, &str, &str)| {
+        let of_daemon = || DROP_INS.iter().filter(|drop_in| drop_in.daemon == directory);
+        let missing = of_daemon().map(|drop_in| root.path(drop_in.path));
+        let reload = of_daemon().next().map(|drop_in| drop_in.reload.to_owned());
+        Daemon {
+            name: name.to_owned(),
+            missing: missing.filter(|path| !path.exists()).collect(),
+            reload: reload.unwrap_or_default(),
+        }
+    };
+    running.map(daemon).collect()
 }
 
 /// Whether a file is as an install wrote it, this one or an earlier one.

@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub(super) use dropin::lacking;
 use dropin::{DROP_INS, Names};
 use file::Outcome;
 use shipped::DEFAULT;

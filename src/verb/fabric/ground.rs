@@ -125,7 +125,7 @@ impl Stamp {
     }
 
     /// Whether a pass came to its end since boot.
-    pub(super) fn was_applied(&self) -> bool {
+    pub fn was_applied(&self) -> bool {
         self.applied || self.state != State::Begun
     }
 

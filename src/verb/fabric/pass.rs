@@ -36,6 +36,8 @@ pub struct Pass {
     tunnel: Option<TunnelTable>,
     /// Whether there may have been some before.
     had_tunnels: bool,
+    /// The file by which a fabric was applied last.
+    applied_file: Option<String>,
     /// Route protocols that the network had before, and nobody else has.
     former: Vec<u8>,
     /// The peers file; none where the last valid one had to do.
@@ -107,6 +109,7 @@ impl Pass {
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
         let tunnel = TunnelTable::of(config, peers)?;
         let settings = settings_text(config);
+        let applied_file = before.was_applied().then(|| before.file.clone());
         let had_tunnels = before.settings != settings;
         let (sharers, asked) = ground.minds(&config.name, &summary(config));
         let stamp = Stamp {
@@ -134,7 +137,13 @@ impl Pass {
             peers_inside: peers.inside_own(),
             serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
         };
-        Ok(Self { plan, stamp, tunnel, had_tunnels, former: past.protocols, file })
+        let former = past.protocols;
+        Ok(Self { plan, stamp, tunnel, had_tunnels, applied_file, former, file })
+    }
+
+    /// Whether the file that it was made from is the one that was applied last.
+    pub fn is_of_applied_file(&self) -> bool {
+        self.applied_file.as_ref() == Some(&self.stamp.file)
     }
 
     /// The table of the tunnels, if it is known to differ.
@@ -165,7 +174,7 @@ impl Pass {
         config: &Config,
         host: &mut Socket,
     ) -> Result<Outcome, Error> {
-        let Self { plan, mut stamp, tunnel, had_tunnels, former, file } = self;
+        let Self { plan, mut stamp, tunnel, had_tunnels, former, file, .. } = self;
         let changes = plan.feasible().next().is_some();
         if changes {
             ground.note(&stamp, file.as_deref())?;

@@ -1,9 +1,7 @@
 //! The nftables table of a fabric with tunnels: packets in a tunnel are taken from
 //! peers alone, and pods make none.
 
-use std::{fmt, net::IpAddr};
-
-use serde_json::{Value, json};
+use std::net::IpAddr;
 
 use super::{
     super::tables::{self, refused},
@@ -15,6 +13,7 @@ use crate::{
     fabric::Peers,
     net::Socket,
     nft::{self, Carrier, Table, Tunnel},
+    object::{Action, Change, Kind},
     pod::identity::GROUPS,
     state::Root,
 };
@@ -76,15 +75,15 @@ impl TunnelTable {
         nft::ensure(&self.table).err().map(|error| unguarded(&error))
     }
 
-    /// The change as plan's JSON has it.
-    pub fn encode(&self) -> Value {
-        let (object, after) = (self.object(), self.after());
-        let before = self.differences.join("; ");
-        json!({"action": "replace", "object": object, "before": before, "after": after})
-    }
-
-    fn object(&self) -> String {
-        format!("nftables table {}", self.table.name)
+    /// The change as it is told.
+    pub fn told(&self) -> Change {
+        Change {
+            kind: Kind::Table,
+            action: Action::Replace,
+            object: format!("nftables table {}", self.table.name),
+            before: Some(self.differences.join("; ")),
+            after: Some(self.after()),
+        }
     }
 
     fn after(&self) -> String {
@@ -93,12 +92,6 @@ impl TunnelTable {
             1 => "tunnels take packets from 1 address of a peer".to_owned(),
             many => format!("tunnels take packets from {many} addresses of peers"),
         }
-    }
-}
-
-impl fmt::Display for TunnelTable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "~ {}: {} -> {}", self.object(), self.differences.join("; "), self.after())
     }
 }
 

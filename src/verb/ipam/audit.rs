@@ -12,7 +12,7 @@ use super::{PLUGIN_TYPES, Pool, builtin::range_sets, has_attachment, has_store, 
 use crate::{
     cni::{Args, Code, Document, Error},
     conf::{Config, IpamKeys},
-    ipam::{Lease, Owner, Range, store},
+    ipam::{Lease, Owner, Range, RangeSet, store},
     net::{Socket, link},
     pod::{Identity, identity::is_marked},
     state::{Entry, Journal, Root, lock},
@@ -119,6 +119,47 @@ impl fmt::Display for Problem {
     }
 }
 
+/// What a network gives out, and what of it is leased.
+#[derive(Clone, Debug)]
+pub struct Stock {
+    /// The directory of the leases.
+    pub directory: PathBuf,
+    /// The sets of ranges.
+    pub sets: Vec<RangeSet>,
+    /// All leases.
+    pub leases: Vec<Lease>,
+    /// Whether other plugins have addresses of the same store: of their links nothing
+    /// tells whether they are alive.
+    pub shared: bool,
+}
+
+/// Reads the pool of a configuration as it is now, without a lock: an ADD may be
+/// between its lease and its link. Puts this node's own pod CIDRs where the
+/// configuration asks for them.
+///
+/// # Errors
+/// Code 7 for a configuration without a pool of ours or host-local's, code 50 without
+/// a peers file that tells the pod CIDRs.
+pub fn stock(root: &Root, document: &mut Document, config: &Config) -> Result<Stock, Error> {
+    if !has_store(&config.ipam_type) {
+        let msg = format!("network {} has its addresses from {:?}", config.name, config.ipam_type);
+        return Err(Error::new(Code::INVALID_CONFIG, msg)
+            .details("only manx-ipam and host-local keep leases that can be read"));
+    }
+    if placeholder::is_in(document.ipam()) {
+        placeholder::fill(document, config, root)?;
+    }
+    let (keys, complaints) = IpamKeys::read(document, &Args::default(), config.version);
+    let sets = complaints.into_iter().next().map_or_else(|| range_sets(&keys), Err)?;
+    let pool = Pool::of(root, &config.name, document.ipam());
+    Ok(Stock {
+        sets,
+        leases: store::leases(pool.directory()),
+        shared: pool.is_shared() || !PLUGIN_TYPES.contains(&config.plugin_type.as_str()),
+        directory: pool.directory().to_owned(),
+    })
+}
+
 /// Looks at the pool of a configuration, while no attachment is being made. With
 /// `fix` releases what leaked and leases what is in use.
 ///
@@ -131,16 +172,7 @@ pub fn audit(
     config: &Config,
     fix: bool,
 ) -> Result<Audit, Error> {
-    if !has_store(&config.ipam_type) {
-        let msg = format!("network {} has its addresses from {:?}", config.name, config.ipam_type);
-        return Err(Error::new(Code::INVALID_CONFIG, msg)
-            .details("only manx-ipam and host-local keep leases that can be read"));
-    }
-    if placeholder::is_in(document.ipam()) {
-        placeholder::fill(document, config, root)?;
-    }
-    let (keys, complaints) = IpamKeys::read(document, &Args::default(), config.version);
-    let sets = complaints.into_iter().next().map_or_else(|| range_sets(&keys), Err)?;
+    let Stock { sets, shared, .. } = stock(root, document, config)?;
     let pool = Pool::of(root, &config.name, document.ipam());
     let journal = Journal::new(root, &config.name);
     let _lock = lock::exclusive(journal.directory())
@@ -149,8 +181,6 @@ pub fn audit(
     let mut attachments = Attachments::read(&config.name, &journal)?;
     attachments.beside = pool.attachments_beside();
     let in_range = |address| sets.iter().any(|set| set.range_of(address).is_some());
-    // Of another plugin's links nothing tells whether they are alive.
-    let shared = pool.is_shared() || !PLUGIN_TYPES.contains(&config.plugin_type.as_str());
     let mut findings = attachments.compare(&leases, shared, in_range)?;
     if fix && !findings.is_empty() {
         mend(&pool, &mut findings)?;

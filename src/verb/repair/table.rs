@@ -1,10 +1,6 @@
 //! The table of a network with attachments, where it is not as it should be:
 //! others flushed it, or the peers have changed.
 
-use std::fmt;
-
-use serde_json::{Value, json};
-
 use super::super::{
     fabric::{Stamp, tunnel},
     tables,
@@ -14,6 +10,7 @@ use crate::{
     conf::Config,
     net::Socket,
     nft::{self, Ensured, Guard, Network},
+    object::{Action, Change, Kind},
     state::{Journal, Root},
 };
 
@@ -74,20 +71,25 @@ impl TableRepair {
         !self.differences.is_empty()
     }
 
+    /// What it differs in.
+    pub fn differences(&self) -> &[String] {
+        &self.differences
+    }
+
     /// What an operator should know, and a repair may not be able to change.
     pub fn note(&self) -> Option<&String> {
         self.note.as_ref()
     }
 
-    /// The change as plan's JSON has it.
-    pub fn encode(&self) -> Value {
-        let (object, after) = (self.object(), self.after());
-        let before = self.differences.join("; ");
-        json!({"action": "replace", "object": object, "before": before, "after": after})
-    }
-
-    fn object(&self) -> String {
-        format!("nftables table {}", self.wanted.table)
+    /// The change as it is told.
+    pub fn told(&self) -> Change {
+        Change {
+            kind: Kind::Table,
+            action: Action::Replace,
+            object: format!("nftables table {}", self.wanted.table),
+            before: Some(self.differences.join("; ")),
+            after: Some(self.after()),
+        }
     }
 
     fn after(&self) -> String {
@@ -99,11 +101,5 @@ impl TableRepair {
             format!(", masquerade but towards {} networks", masquerade.never.len())
         });
         check.to_owned() + &masquerade.unwrap_or_default()
-    }
-}
-
-impl fmt::Display for TableRepair {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "~ {}: {} -> {}", self.object(), self.differences.join("; "), self.after())
     }
 }

@@ -1,0 +1,322 @@
+//! Takes the [`Snapshot`] of this node.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value};
+
+use crate::{
+    cli::{Failure, conflist, forward, install::lacking, validate::versions},
+    cni::{
+        Delegate, Document, Version,
+        json::{field, member},
+    },
+    conf::Config,
+    fabric,
+    ipam::Lease,
+    net::{Socket, addr, forwarding, link, route, rule, sysctl},
+    node::{self, Barrier, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
+    state::{Root, file::TEXT_BYTES_MAX, journal, read, read_own},
+    verb::{
+        BUILT_IN,
+        fabric::{Ground, Pass, applied, read_peers},
+        has_store, link_mtus,
+        repair::{self, Repair, TableRepair},
+        stock,
+    },
+};
+
+/// What is asked for.
+pub(super) struct Request<'a> {
+    pub(super) root: &'a Root,
+    /// One configuration, instead of all of the directory.
+    pub(super) conf: Option<PathBuf>,
+    /// Where plugins are.
+    pub(super) plugin_path: Vec<PathBuf>,
+}
+
+/// Parameters of the whole node that checks ask for.
+const SYSCTLS: [&str; 4] = [
+    forwarding::IPV4,
+    forwarding::IPV6,
+    "net/netfilter/nf_conntrack_count",
+    "net/netfilter/nf_conntrack_max",
+];
+
+/// Looks at this node, and changes nothing.
+///
+/// # Errors
+/// Of the kernel's answers; for a directory of configurations that cannot be read.
+pub(super) fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
+    let root = request.root;
+    let mut socket = Socket::open()?;
+    let mut snapshot = Snapshot {
+        version: node::VERSION,
+        kernel: kernel(&mut socket)?,
+        journal: journal::all(root),
+        unreadable: unreadable(root),
+        ..Snapshot::default()
+    };
+    let paths = match &request.conf {
+        Some(path) => vec![path.clone()],
+        None => conflist::files(&root.path(conflist::DIRECTORY)).unwrap_or_default(),
+    };
+    for path in &paths {
+        let object = object(path);
+        snapshot.files.push(file(path, object.as_ref()));
+        let Ok((document, config)) = conflist::plugin(path) else { continue };
+        let (network, barriers) = network(path, document, &config, root, &mut socket)?;
+        snapshot.networks.push(network);
+        for barrier in barriers {
+            if !snapshot.surroundings.barriers.contains(&barrier) {
+                snapshot.surroundings.barriers.push(barrier);
+            }
+        }
+        let plugins = object.ok().map(|object| plugins(path, &object, &request.plugin_path));
+        snapshot.surroundings.plugins.extend(plugins.into_iter().flatten());
+    }
+    snapshot.surroundings.daemons = lacking(root);
+    Ok(snapshot)
+}
+
+fn kernel(socket: &mut Socket) -> Result<Kernel, Failure> {
+    let mut kernel =
+        Kernel { links: link::all(socket)?, addresses: addr::all(socket)?, ..Kernel::default() };
+    for ipv6 in [false, true] {
+        kernel.routes.extend(route::all(socket, ipv6)?);
+        kernel.rules.extend(rule::all(socket, ipv6)?);
+    }
+    let of_links = kernel.links.iter().map(|link| format!("net/ipv6/conf/{}/accept_ra", link.name));
+    let keys = SYSCTLS.into_iter().map(str::to_owned).chain(of_links);
+    kernel.sysctls = keys.filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).collect();
+    Ok(kernel)
+}
+
+/// Files of the state that are no entries of the journal and no notes of a fabric,
+/// though they should be.
+fn unreadable(root: &Root) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let directories = journal::networks(root).into_iter().map(|network| root.network(&network));
+    for directory in directories {
+        for file in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            if file.file_name().to_string_lossy().starts_with('.') {
+                continue;
+            }
+            let path = file.path();
+            let problem = match read_own(&path, TEXT_BYTES_MAX) {
+                Ok(bytes) => serde_json::from_slice::<crate::state::Entry>(&bytes)
+                    .err()
+                    .map(|error| error.to_string()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(error) => Some(error.to_string()),
+            };
+            found.extend(problem.map(|problem| (path, problem)));
+        }
+    }
+    found
+}
+
+fn object(path: &Path) -> Result<Map<String, Value>, String> {
+    let bytes = read(path, TEXT_BYTES_MAX).map_err(|error| error.to_string())?;
+    serde_json::from_slice(&bytes).map_err(|error| error.to_string())
+}
+
+fn file(path: &Path, object: Result<&Map<String, Value>, &String>) -> node::File {
+    let mut file = node::File { path: path.to_owned(), ..node::File::default() };
+    match object {
+        Err(problem) => file.problem = Some(problem.clone()),
+        Ok(object) => {
+            file.network = field(object, "name").and_then(Value::as_str).map(str::to_owned);
+            let kinds = conflist::objects(object)
+                .into_iter()
+                .filter_map(|one| field(one, "type")?.as_str());
+            file.plugins = kinds.map(str::to_owned).collect();
+            file.ours = conflist::objects(object).into_iter().any(conflist::is_ours);
+        }
+    }
+    file
+}
+
+fn network(
+    path: &Path,
+    mut document: Document,
+    config: &Config,
+    root: &Root,
+    socket: &mut Socket,
+) -> Result<(Network, Vec<Barrier>), Failure> {
+    let mut network = Network {
+        name: config.name.clone(),
+        file: path.to_owned(),
+        host_prefix: config.host_prefix.clone(),
+        manages_forwarding: config.manage_forwarding,
+        masquerades: config.masquerade,
+        ..Network::default()
+    };
+    let mut pass = None;
+    if let Some(peers_file) = &config.fabric.peers_file {
+        let (fabric, compared) = fabric_of(&root.path(peers_file), config, root, socket);
+        network.fabric = Some(fabric);
+        pass = compared;
+    }
+    let noted = applied(config, root);
+    let stamp = pass.as_ref().map(|pass| &pass.stamp).or(noted.as_ref());
+    if config.mtu.is_none() {
+        network.mtu = link_mtus(socket, config, root, stamp).ok();
+    }
+    network.repairs = repair::lacking(root, socket)?
+        .iter()
+        .filter(|repair| repair.network() == config.name)
+        .map(Repair::told)
+        .collect();
+    match TableRepair::lacking(config, root, socket, stamp) {
+        Ok(table) => {
+            network.table = table.iter().flat_map(TableRepair::differences).cloned().collect();
+            network.table_note = table.iter().find_map(TableRepair::note).cloned();
+        }
+        Err(error) => network.table = vec![error.to_string()],
+    }
+    if has_store(&config.ipam_type) {
+        let misfits = pass.as_ref().map(|pass| {
+            pass.misfits(&Ground::new(root, config.fabric.protocol), &document, config)
+        });
+        network.pool = Some(pool(root, &mut document, config, misfits.unwrap_or_default()));
+    }
+    let serves_ipv6 = pass.as_ref().is_some_and(|pass| pass.stamp.serves_ipv6);
+    let barrier =
+        |told: forward::Told| Barrier { certain: told.certain, text: told.message, fix: told.fix };
+    let barriers = forward::look(config, serves_ipv6).into_iter().map(barrier).collect();
+    Ok((network, barriers))
+}
+
+/// What there is to say of a fabric, and the comparison where one could be made.
+fn fabric_of(
+    path: &Path,
+    config: &Config,
+    root: &Root,
+    socket: &mut Socket,
+) -> (node::Fabric, Option<Pass>) {
+    let protocol = config.fabric.protocol;
+    let noted = Ground::new(root, protocol).stamp();
+    let mut fabric = node::Fabric {
+        peers_file: path.to_owned(),
+        protocol,
+        applied: noted.is_some_and(|stamp| stamp.was_applied()),
+        ..node::Fabric::default()
+    };
+    match read_peers(path, config, socket) {
+        Ok((peers, _)) => {
+            fabric.node = peers.me.name.clone();
+            fabric.addresses = peers.me.addresses.clone();
+            fabric.own_cidrs = peers.me.pod_cidrs.clone();
+            let others = peers.others.iter().chain(&peers.left_out);
+            fabric.remote_cidrs = others.flat_map(|node| node.pod_cidrs.clone()).collect();
+            let name = |node: &fabric::peers::Node| {
+                format!("{}: its addresses are not told apart from this node's", node.name)
+            };
+            fabric.left_out = peers.left_out.iter().map(name).chain(peers.notes.clone()).collect();
+        }
+        Err(error) => fabric.problem = Some(error.msg),
+    }
+    let pass = match Pass::of_file(config, root, socket, path) {
+        Ok(pass) => pass,
+        Err(error) => {
+            if fabric.problem.is_none() {
+                fabric.failure = Some(error.to_string());
+            }
+            return (fabric, None);
+        }
+    };
+    fabric.is_current = pass.is_of_applied_file();
+    let desired = &pass.plan.desired;
+    fabric.changes = pass.plan.changes.iter().map(fabric::Change::told).collect();
+    fabric.wanting = desired.wanting.clone();
+    fabric.unfit = desired.unfit.clone();
+    fabric.notes = desired.notes.clone();
+    (fabric, Some(pass))
+}
+
+fn pool(
+    root: &Root,
+    document: &mut Document,
+    config: &Config,
+    misfits: Vec<fabric::pools::Misfit>,
+) -> Pool {
+    let stock = match stock(root, document, config) {
+        Ok(stock) => stock,
+        Err(error) => return Pool { problem: Some(error.to_string()), ..Pool::default() },
+    };
+    let ranges = stock.sets.iter().enumerate().flat_map(|(set, ranges)| {
+        ranges.ranges().iter().map(move |range| {
+            let (first, last) = range.ends();
+            let size = range.size().to_string();
+            node::Range { path: String::new(), set, first, last, size }
+        })
+    });
+    let lease = |lease: &Lease| node::Lease {
+        address: lease.address,
+        container_id: lease.owner.container_id.clone(),
+        ifname: lease.owner.ifname.clone(),
+    };
+    let misfit = |misfit: fabric::pools::Misfit| Misfit {
+        of_peer: misfit.is_of_peer(),
+        text: misfit.to_string(),
+        fix: misfit.fix().to_owned(),
+    };
+    Pool {
+        ranges: ranges.collect(),
+        leases: stock.leases.iter().map(lease).collect(),
+        shared: stock.shared,
+        misfits: misfits.into_iter().map(misfit).collect(),
+        problem: None,
+        directory: stock.directory,
+    }
+}
+
+/// The plugins that a file names, ours among them, with what they speak.
+fn plugins(path: &Path, object: &Map<String, Value>, plugin_path: &[PathBuf]) -> Vec<Plugin> {
+    let offered = offered(object);
+    let mut kinds: BTreeMap<String, ()> = BTreeMap::new();
+    for one in conflist::objects(object) {
+        let own = field(one, "type").and_then(Value::as_str);
+        let ipam = field(one, "ipam").and_then(|ipam| member(ipam, "type")?.as_str());
+        // Ours gives addresses itself.
+        let ipam = ipam.filter(|kind| !(*kind == BUILT_IN && conflist::is_ours(one)));
+        let named = own.into_iter().chain(ipam).filter(|kind| !kind.is_empty());
+        kinds.extend(named.map(|kind| (kind.to_owned(), ())));
+    }
+    kinds.into_keys().map(|kind| plugin(kind, path, &offered, plugin_path)).collect()
+}
+
+fn plugin(kind: String, file: &Path, offered: &[String], plugin_path: &[PathBuf]) -> Plugin {
+    let mut plugin = Plugin { file: file.to_owned(), ..Plugin::default() };
+    plugin.offered = offered.to_vec();
+    match Delegate::find(&kind, plugin_path) {
+        Err(error) => plugin.problem = Some(error.msg),
+        Ok(found) => {
+            match versions(&found, plugin_path) {
+                Ok(versions) => {
+                    plugin.versions = versions.iter().map(ToString::to_string).collect();
+                }
+                Err(error) => plugin.problem = Some(error.msg),
+            }
+            plugin.path = Some(found.binary);
+        }
+    }
+    plugin.kind = kind;
+    plugin
+}
+
+/// The versions that a file offers and that exist.
+fn offered(object: &Map<String, Value>) -> Vec<String> {
+    let single = field(object, "cniVersion").and_then(Value::as_str);
+    let several = field(object, "cniVersions").and_then(Value::as_array);
+    let several = several.into_iter().flatten().filter_map(Value::as_str);
+    let mut all: Vec<Version> =
+        single.into_iter().chain(several).filter_map(|text| Version::parse(text).ok()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all.iter().map(ToString::to_string).collect()
+}

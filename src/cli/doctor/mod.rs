@@ -1,0 +1,113 @@
+//! `manx doctor`: what is wrong with this node, the worst first.
+
+mod look;
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use super::{
+    Args, Console, Failure, Status, Subcommand,
+    args::{Operands, Shape},
+    attachments, nearest,
+};
+use crate::doctor::{self, CHECKS, Check, Finding, Outcome, Severity};
+use look::Request;
+
+pub(super) const SUBCOMMAND: Subcommand = Subcommand {
+    name: "doctor",
+    summary: "say what is wrong with this node, and what mends it",
+    help: "\
+Usage: manx doctor [--json] [--only ID] [OPTION…]
+
+Looks at the kernel, the configurations, the peers file, the leases, the plugins
+and the firewall of this node, and changes nothing. Each thing that is wrong is
+told with what was seen, why it matters, what mends it and what takes that back;
+the worst first, so that the first line names the likely cause. A node that is
+well is one line. Ends with 3 where something is wrong, else with 0.
+
+  --only ID    make this check alone
+  --json       {\"checks\": [{\"id\", \"severity\", \"status\", \"object\",
+               \"evidence\", \"why\", \"fix\", \"undo\"}]}: severity is info,
+               warning or error; status is ok, found, or skipped with the reason
+               as its evidence
+  --conf FILE  look at this configuration alone (default: all of /etc/cni/net.d)
+  --bin DIR    where plugins are (CNI_PATH, else /opt/cni/bin)
+  --root DIR   read files and state below DIR",
+    shape: Shape {
+        flags: &["json"],
+        values: &["only", "conf", "bin", "root"],
+        operands: Operands::AtMost(0),
+    },
+    run,
+};
+
+fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let only = args.value("only").map(|id| id.to_string_lossy().into_owned());
+    if let Some(id) = only.as_ref().filter(|id| CHECKS.iter().all(|check| check.id != **id)) {
+        let hint = nearest::hint(id, CHECKS.iter().map(|check| check.id));
+        return Err(SUBCOMMAND.usage(&format!("there is no check {id:?}{hint}")));
+    }
+    let root = args.root();
+    attachments::require_readable(&root)?;
+    let snapshot = look::look(&Request {
+        conf: args.value("conf").map(PathBuf::from),
+        plugin_path: args.plugin_path(&root),
+        root: &root,
+    })?;
+    let examined = doctor::examine(&snapshot, only.as_deref());
+    let findings = doctor::findings(&examined);
+    if args.flag("json") {
+        console.json(&json!({"checks": encode(&examined, &findings)}))?;
+    } else {
+        print(&examined, &findings, console)?;
+    }
+    let bad = findings.iter().any(|finding| finding.severity != Severity::Info);
+    Ok(if bad { Status::Findings } else { Status::Fine })
+}
+
+fn print(
+    examined: &[(&Check, Outcome)],
+    findings: &[Finding],
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    for finding in findings {
+        let Finding { id, severity, object, evidence, why, fix, undo } = finding;
+        console.line(format_args!("{}: {id}: {object}: {evidence}", severity.as_str()))?;
+        for (name, text) in [("why", *why), ("fix", fix), ("undo", undo)] {
+            if !text.is_empty() {
+                console.line(format_args!("  {name}: {text}"))?;
+            }
+        }
+    }
+    let count = |severity| findings.iter().filter(|one| one.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let skipped = examined.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Skipped(_)));
+    let (made, skipped) = (examined.len(), skipped.count());
+    let health = if errors + warnings == 0 { "healthy" } else { "not healthy" };
+    console.line(format_args!(
+        "{health}: {} checks made, {skipped} do not concern this node; errors: {errors}, warnings: \
+         {warnings}",
+        made - skipped
+    ))?;
+    Ok(())
+}
+
+/// Every check once, or once for each of its findings; findings come first.
+fn encode(examined: &[(&Check, Outcome)], findings: &[Finding]) -> Vec<Value> {
+    let found = findings.iter().map(|finding| {
+        let Finding { id, severity, object, evidence, why, fix, undo } = finding;
+        json!({"id": id, "severity": severity.as_str(), "status": "found", "object": object,
+               "evidence": evidence, "why": why, "fix": fix, "undo": undo})
+    });
+    let rest = examined.iter().filter_map(|(check, outcome)| {
+        let (status, evidence) = match outcome {
+            Outcome::Fine => ("ok", ""),
+            Outcome::Skipped(reason) => ("skipped", reason.as_str()),
+            Outcome::Found(_) => return None,
+        };
+        Some(json!({"id": check.id, "severity": "info", "status": status, "object": "",
+                    "evidence": evidence, "why": check.why, "fix": "", "undo": ""}))
+    });
+    found.chain(rest).collect()
+}

@@ -1,0 +1,343 @@
+//! Checks of what leads to the pods of other nodes.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::{Answer, Seen, some_of};
+use crate::{
+    net::{
+        route::{self, Found, TABLE_MAIN},
+        rule::Rule,
+    },
+    node::{Fabric, Network, Snapshot},
+    object::{Action, Change, Kind},
+    pod::identity::GROUPS,
+};
+
+const APPLY: &str = "manx apply";
+
+/// Networks with a fabric, each fabric once: networks may share one.
+fn fabrics(snapshot: &Snapshot) -> Vec<(&Network, &Fabric)> {
+    let mut fabrics: Vec<(&Network, &Fabric)> = Vec::new();
+    for network in &snapshot.networks {
+        let Some(fabric) = &network.fabric else { continue };
+        if !fabrics.iter().any(|(_, other)| other.protocol == fabric.protocol) {
+            fabrics.push((network, fabric));
+        }
+    }
+    fabrics
+}
+
+/// As [`fabrics`], of those that were compared.
+fn compared(snapshot: &Snapshot) -> Result<Vec<(&Network, &Fabric)>, String> {
+    let all = fabrics(snapshot);
+    if all.is_empty() {
+        return Err("no network has a peersFile".to_owned());
+    }
+    let compared: Vec<_> = all
+        .into_iter()
+        .filter(|(_, fabric)| fabric.problem.is_none() && fabric.failure.is_none())
+        .collect();
+    if compared.is_empty() {
+        return Err("the peers file cannot be used: see fabric-stale and fabric-conflict".into());
+    }
+    Ok(compared)
+}
+
+fn changes<'a>(
+    fabric: &'a Fabric,
+    kinds: &'a [Kind],
+    actions: &'a [Action],
+) -> impl Iterator<Item = &'a Change> {
+    let all = fabric.changes.iter();
+    all.filter(|change| kinds.contains(&change.kind) && actions.contains(&change.action))
+}
+
+pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
+    let has =
+        |address: &IpAddr| snapshot.kernel.addresses.iter().any(|(_, own)| own.ip() == *address);
+    let mut seen = Vec::new();
+    for (_, fabric) in fabrics(snapshot) {
+        for address in fabric.addresses.iter().filter(|address| !has(address)) {
+            let links = snapshot.kernel.addresses.iter().filter(|(index, own)| {
+                let of_pod =
+                    snapshot.kernel.link(*index).is_none_or(|link| GROUPS.contains(&link.group));
+                own.is_ipv4() == address.is_ipv4() && !own.ip().is_loopback() && !of_pod
+            });
+            let held: Vec<String> = links.map(|(_, own)| own.ip().to_string()).collect();
+            let evidence = format!(
+                "{} names {address} as an address of this node ({}); it has {}",
+                fabric.peers_file.display(),
+                fabric.node,
+                if held.is_empty() { "none of that family".to_owned() } else { some_of(&held) },
+            );
+            let fix = "give the node that address again, or correct the peers file of every node";
+            seen.push(Seen::error(format!("address {address}"), evidence).fix(fix));
+        }
+    }
+    Ok(seen)
+}
+
+pub(super) fn fabric_stale(snapshot: &Snapshot) -> Answer {
+    let all = fabrics(snapshot);
+    if all.is_empty() {
+        return Err("no network has a peersFile".to_owned());
+    }
+    let mut seen = Vec::new();
+    for (network, fabric) in all {
+        let object = format!("peers file {}", fabric.peers_file.display());
+        if let Some(problem) = &fabric.problem {
+            let serves = if fabric.applied { "; the last valid list serves" } else { "" };
+            let evidence = format!("{problem}{serves}");
+            let of = if fabric.applied { Seen::warning } else { Seen::error };
+            seen.push(of(object, evidence).fix(
+                "put a valid list of all nodes there, the same on every node; manx validate says \
+                 what is wrong with it",
+            ));
+        } else if !fabric.applied {
+            let evidence = format!("network {}: it was not applied since boot", network.name);
+            seen.push(Seen::warning(object, evidence).fix(APPLY).undo("manx apply --undo"));
+        } else if !fabric.is_current {
+            let evidence = "it has changed since it was applied";
+            seen.push(Seen::warning(object, evidence).fix(APPLY));
+        }
+    }
+    Ok(seen)
+}
+
+pub(super) fn fabric_conflict(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    for (network, fabric) in fabrics(snapshot) {
+        if let Some(failure) = &fabric.failure {
+            seen.push(Seen::error(format!("network {}", network.name), failure.clone()));
+        }
+        let kinds = [Kind::Link, Kind::Mtu, Kind::Address, Kind::Neighbour, Kind::Forwarding];
+        for change in changes(fabric, &kinds, &[Action::Conflict]) {
+            let fix = "remove it, or give the fabric another device, VNI or port; manx plan shows all \
+                       that is in the way";
+            seen.push(Seen::error(change.object.clone(), in_the_way(change)).fix(fix));
+        }
+    }
+    Ok(seen)
+}
+
+fn in_the_way(change: &Change) -> String {
+    let (before, after) = (shown(change.before.as_ref()), shown(change.after.as_ref()));
+    format!("wanted is {after}, and somebody else has {before}")
+}
+
+fn shown(value: Option<&String>) -> &str {
+    value.map_or("nothing", String::as_str)
+}
+
+pub(super) fn peer_excluded(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    for (_, fabric) in compared(snapshot)? {
+        let object = || format!("peers file {}", fabric.peers_file.display());
+        let fix = "correct the file on every node, or what is in the way on this one";
+        seen.extend(
+            fabric.left_out.iter().map(|told| Seen::error(object(), told.clone()).fix(fix)),
+        );
+    }
+    Ok(seen)
+}
+
+pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    for (_, fabric) in compared(snapshot).unwrap_or_default() {
+        let missing: Vec<&Change> =
+            changes(fabric, &[Kind::Route], &[Action::Create, Action::Replace]).collect();
+        if let Some(first) = missing.first() {
+            let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).collect();
+            let evidence = format!(
+                "{} of the fabric's routes lack or lead elsewhere: {}; wanted is {}",
+                missing.len(),
+                some_of(&objects),
+                shown(first.after.as_ref()),
+            );
+            seen.push(Seen::error(first.object.clone(), evidence).fix(APPLY));
+        }
+    }
+    for network in &snapshot.networks {
+        let lacks = network
+            .repairs
+            .iter()
+            .filter(|change| matches!(change.kind, Kind::Route | Kind::Address | Kind::Link));
+        seen.extend(lacks.map(|change| {
+            let evidence = format!(
+                "a live pod of network {} lacks it: {}",
+                network.name,
+                shown(change.after.as_ref())
+            );
+            Seen::error(change.object.clone(), evidence).fix(APPLY)
+        }));
+    }
+    Ok(seen)
+}
+
+pub(super) fn route_stale(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    for (_, fabric) in compared(snapshot)? {
+        let stale: Vec<&Change> = changes(fabric, &[Kind::Route], &[Action::Delete]).collect();
+        if let Some(first) = stale.first() {
+            let objects: Vec<&str> = stale.iter().map(|change| change.object.as_str()).collect();
+            let evidence = format!("no peer has these pods any more: {}", some_of(&objects));
+            seen.push(Seen::warning(first.object.clone(), evidence).fix(APPLY));
+        }
+    }
+    Ok(seen)
+}
+
+pub(super) fn route_shadowed(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    for (_, fabric) in compared(snapshot)? {
+        for change in changes(fabric, &[Kind::Route], &[Action::Conflict]) {
+            let fix = "remove that route, or take the destination out of the peers file";
+            seen.push(Seen::error(change.object.clone(), in_the_way(change)).fix(fix));
+        }
+        let reported = |found: &Found| {
+            let object = format!("route {}", found.route.destination);
+            changes(fabric, &[Kind::Route], &[Action::Conflict]).any(|one| one.object == object)
+        };
+        for found in &snapshot.kernel.routes {
+            let Some(cidr) = shadowed(found, fabric, snapshot).filter(|_| !reported(found)) else {
+                continue;
+            };
+            let devices = snapshot.kernel.devices(found).join(", ");
+            let device = if devices.is_empty() { String::new() } else { format!(" dev {devices}") };
+            let evidence = format!(
+                "{}{device} proto {} comes before the fabric's route to {cidr}",
+                found.route, found.route.protocol
+            );
+            let object = format!("route {}", found.route.destination);
+            let fix = format!(
+                "ip route del {}{device} proto {}, where nobody needs it; else take {} out of the \
+                 peers file",
+                found.route, found.route.protocol, found.route.destination
+            );
+            let undo =
+                format!("ip route add {}{device} proto {}", found.route, found.route.protocol);
+            seen.push(Seen::error(object, evidence).fix(fix).undo(undo));
+        }
+    }
+    Ok(seen)
+}
+
+/// The pod CIDR of another node that a route of somebody else takes packets from.
+fn shadowed(found: &Found, fabric: &Fabric, snapshot: &Snapshot) -> Option<IpNetwork> {
+    let route = &found.route;
+    let own = route.protocol == fabric.protocol || found.local || found.shared;
+    if own || route.table != TABLE_MAIN || route.kind == route::Kind::Throw {
+        return None;
+    }
+    let cidr = fabric.remote_cidrs.iter().find(|cidr| {
+        cidr.is_ipv4() == route.destination.is_ipv4()
+            && cidr.contains(route.destination.ip())
+            && cidr.prefix() <= route.destination.prefix()
+    })?;
+    if cidr.prefix() < route.destination.prefix() {
+        return Some(*cidr);
+    }
+    // Of one prefix the lower metric wins.
+    let ours = snapshot.kernel.routes.iter().find(|other| {
+        other.route.protocol == fabric.protocol
+            && other.route.table == TABLE_MAIN
+            && other.route.destination == route.destination
+    })?;
+    let metric = |found: &Found| found.route.priority.unwrap_or_default();
+    (metric(found) < metric(ours)).then_some(*cidr)
+}
+
+/// The kernel's own: local, main, default (`fib_default_rules_init`,
+/// net/ipv4/fib_rules.c).
+const KERNELS: [u32; 3] = [0, 32_766, 32_767];
+
+pub(super) fn rule_diverts(snapshot: &Snapshot) -> Answer {
+    let kernel = &snapshot.kernel;
+    let remote: Vec<IpNetwork> = fabrics(snapshot)
+        .into_iter()
+        .flat_map(|(_, fabric)| fabric.remote_cidrs.iter().copied())
+        .collect();
+    let mut seen = Vec::new();
+    let others = kernel.rules.iter().filter(|rule| !KERNELS.contains(&rule.priority));
+    for rule in others.filter(|rule| rule.table != TABLE_MAIN && rule.table != 0) {
+        if !concerns_pods(rule, snapshot) {
+            continue;
+        }
+        let leads = |found: &&Found| {
+            found.route.table == rule.table
+                && found.route.kind != route::Kind::Throw
+                && found.route.destination.is_ipv4() == rule.source.is_ipv4()
+                && (found.route.destination.prefix() == 0
+                    || remote.iter().any(|cidr| overlap(cidr, &found.route.destination)))
+        };
+        let Some(found) = kernel.routes.iter().find(leads) else { continue };
+        let evidence = format!(
+            "rule {rule}, unless it asks for more than a source, sends pods' packets by table {}: {}",
+            rule.table, found.route
+        );
+        let family = if rule.source.is_ipv6() { "ip -6" } else { "ip" };
+        let seen_rule = Seen::warning(format!("rule {}", rule.priority), evidence)
+            .fix(format!(
+                "if pods' packets should not go there: a rule before it that leads their \
+                 destinations to table main, such as {family} rule add pref {} to CIDR lookup main",
+                rule.priority.saturating_sub(1)
+            ))
+            .undo(format!("{family} rule del pref {}", rule.priority.saturating_sub(1)));
+        seen.push(seen_rule);
+    }
+    Ok(seen)
+}
+
+/// Whether packets of pods may have the source that a rule asks for.
+fn concerns_pods(rule: &Rule, snapshot: &Snapshot) -> bool {
+    let pods = snapshot.journal.iter().flat_map(|entry| &entry.addresses);
+    let own = snapshot.networks.iter().filter_map(|network| network.fabric.as_ref());
+    let own = own.flat_map(|fabric| &fabric.own_cidrs);
+    rule.source.prefix() == 0
+        || pods.into_iter().any(|address| rule.source.contains(*address))
+        || own.into_iter().any(|cidr| overlap(cidr, &rule.source))
+}
+
+fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
+    one.is_ipv4() == other.is_ipv4()
+        && (one.contains(other.network()) || other.contains(one.network()))
+}
+
+pub(super) fn next_hop_unreachable(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    for (_, fabric) in compared(snapshot)? {
+        let object = || format!("peers file {}", fabric.peers_file.display());
+        let fix = "see ip route get ADDRESS, and whether the link towards it is up; correct the file \
+                   if that is no address of the node any more";
+        seen.extend(fabric.unfit.iter().map(|told| Seen::error(object(), told.clone()).fix(fix)));
+        seen.extend(fabric.wanting.iter().map(|told| Seen::error(object(), told.clone()).fix(fix)));
+    }
+    Ok(seen)
+}
+
+pub(super) fn neighbour_missing(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    for (_, fabric) in compared(snapshot)? {
+        let kinds = [Kind::Neighbour, Kind::Forwarding, Kind::Address];
+        let missing: Vec<&Change> =
+            changes(fabric, &kinds, &[Action::Create, Action::Replace]).collect();
+        if let Some(first) = missing.first() {
+            let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).collect();
+            let evidence = format!("{} are missing: {}", missing.len(), some_of(&objects));
+            seen.push(Seen::error(first.object.clone(), evidence).fix(APPLY));
+        }
+        let links: Vec<&Change> =
+            changes(fabric, &[Kind::Link], &[Action::Create, Action::Replace]).collect();
+        if let Some(first) = links.first() {
+            let evidence = format!(
+                "the tunnel device is {}, and should be {}",
+                first.before.as_deref().unwrap_or("missing"),
+                shown(first.after.as_ref())
+            );
+            seen.push(Seen::error(first.object.clone(), evidence).fix(APPLY));
+        }
+    }
+    Ok(seen)
+}

@@ -1,0 +1,211 @@
+//! Checks of links and of the kernel's parameters.
+
+use std::collections::BTreeMap;
+
+use super::{Answer, Seen, some_of};
+use crate::{
+    net::{
+        forwarding,
+        link::Link,
+        route::{PROTOCOL_RA, TABLE_MAIN},
+    },
+    node::{Network, Snapshot},
+    object::{Action, Kind},
+    pod::Identity,
+    state::Entry,
+};
+
+/// How full a table of connections may be before it is a finding, in per cent.
+const CONNECTIONS_HIGH: u64 = 80;
+const CONNECTIONS_FULL: u64 = 95;
+
+/// The families of a network's pods, as far as can be told: IPv4, IPv6.
+fn families(network: &Network, snapshot: &Snapshot) -> [bool; 2] {
+    let ranges = network.pool.iter().flat_map(|pool| &pool.ranges).map(|range| range.first);
+    let own = network.fabric.iter().flat_map(|fabric| &fabric.own_cidrs).map(|cidr| cidr.ip());
+    let live = attachments(network, snapshot).flat_map(|entry| entry.addresses.iter().copied());
+    let all: Vec<_> = ranges.chain(own).chain(live).collect();
+    [all.iter().any(|ip| ip.is_ipv4()), all.iter().any(|ip| ip.is_ipv6())]
+}
+
+fn attachments<'a>(
+    network: &'a Network,
+    snapshot: &'a Snapshot,
+) -> impl Iterator<Item = &'a Entry> {
+    snapshot.journal.iter().filter(move |entry| entry.network == network.name)
+}
+
+pub(super) fn ip_forward(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    let keys = [forwarding::IPV4, forwarding::IPV6];
+    for (place, key) in keys.into_iter().enumerate() {
+        let serve = |network: &&Network| families(network, snapshot).get(place) == Some(&true);
+        let Some(network) = snapshot.networks.iter().find(serve) else { continue };
+        let Some(value) = snapshot.kernel.sysctls.get(key) else { continue };
+        if value != "0" {
+            continue;
+        }
+        let dotted = key.replace('/', ".");
+        let evidence =
+            format!("{dotted} is 0, and network {} has pods of the family", network.name);
+        let live = attachments(network, snapshot).next().is_some();
+        // Before there is a pod nothing is lost, and its ADD turns it on.
+        let of = if live || !network.manages_forwarding { Seen::error } else { Seen::info };
+        seen.push(
+            of(format!("sysctl {dotted}"), evidence)
+                .fix(format!("sysctl -w {dotted}=1"))
+                .undo(format!("sysctl -w {dotted}=0")),
+        );
+    }
+    Ok(seen)
+}
+
+pub(super) fn accept_ra(snapshot: &Snapshot) -> Answer {
+    let kernel = &snapshot.kernel;
+    if kernel.sysctls.get(forwarding::IPV6).map(String::as_str) != Some("1") {
+        return Ok(Vec::new());
+    }
+    let mut seen: Vec<Seen> = Vec::new();
+    let advertised = kernel
+        .routes
+        .iter()
+        .filter(|found| found.route.protocol == PROTOCOL_RA && found.route.table == TABLE_MAIN);
+    for name in advertised.flat_map(|found| kernel.devices(found)) {
+        let key = format!("net/ipv6/conf/{name}/accept_ra");
+        let object = format!("sysctl {}", key.replace('/', "."));
+        let value = kernel.sysctls.get(&key).map(String::as_str);
+        if value != Some("1") && value != Some("0") || seen.iter().any(|one| one.object == object) {
+            continue;
+        }
+        let value = value.unwrap_or_default();
+        let evidence = format!("{name} has a route by router advertisement, and accept_ra {value}");
+        let of = if value == "1" { Seen::error } else { Seen::info };
+        seen.push(
+            of(object, evidence)
+                .fix(format!("sysctl -w net/ipv6/conf/{name}/accept_ra=2"))
+                .undo(format!("sysctl -w net/ipv6/conf/{name}/accept_ra={value}")),
+        );
+    }
+    Ok(seen)
+}
+
+pub(super) fn sysctl_drift(snapshot: &Snapshot) -> Answer {
+    let planned = snapshot.networks.iter().flat_map(|network| {
+        network.fabric.iter().flat_map(|fabric| &fabric.changes).chain(&network.repairs)
+    });
+    let mut seen: Vec<Seen> = Vec::new();
+    for change in planned.filter(|change| change.kind == Kind::Sysctl) {
+        let is_told =
+            [forwarding::IPV4, forwarding::IPV6].iter().any(|key| change.object.ends_with(key));
+        if is_told || seen.iter().any(|one| one.object == change.object) {
+            continue;
+        }
+        let (before, after) = (change.before.as_deref(), change.after.as_deref());
+        let evidence = match before {
+            Some(before) => format!("it is {before}, and should be {}", after.unwrap_or_default()),
+            None => format!("it is not {}", after.unwrap_or_default()),
+        };
+        seen.push(Seen::warning(change.object.clone(), evidence).fix("manx apply"));
+    }
+    Ok(seen)
+}
+
+pub(super) fn conntrack_full(snapshot: &Snapshot) -> Answer {
+    let number = |name: &str| snapshot.kernel.number(&format!("net/netfilter/{name}"));
+    let (Some(count), Some(max)) = (number("nf_conntrack_count"), number("nf_conntrack_max"))
+    else {
+        return Err("the kernel keeps no table of connections here".to_owned());
+    };
+    let percent = count.saturating_mul(100).checked_div(max).unwrap_or_default();
+    if percent < CONNECTIONS_HIGH {
+        return Ok(Vec::new());
+    }
+    let evidence = format!("{count} of {max} entries are in use, {percent} %");
+    let of = if percent >= CONNECTIONS_FULL { Seen::error } else { Seen::warning };
+    Ok(vec![
+        of("sysctl net.netfilter.nf_conntrack_max", evidence)
+            .fix(format!("sysctl -w net.netfilter.nf_conntrack_max={}", max.saturating_mul(2)))
+            .undo(format!("sysctl -w net.netfilter.nf_conntrack_max={max}")),
+    ])
+}
+
+/// The host link of an attachment.
+fn host_link<'a>(entry: &Entry, snapshot: &'a Snapshot) -> Option<&'a Link> {
+    let alias = Identity::from(entry).alias();
+    let mut links = snapshot.kernel.links.iter();
+    links.find(|link| link.alias.as_deref() == Some(&alias))
+}
+
+fn named(entry: &Entry) -> String {
+    entry.pod().unwrap_or_else(|| entry.container_id.clone())
+}
+
+pub(super) fn mtu_too_large(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    for network in &snapshot.networks {
+        let mut by_mtu: BTreeMap<(u32, u32), Vec<String>> = BTreeMap::new();
+        for entry in attachments(network, snapshot) {
+            let Some(limit) = network.mtu_of(&entry.addresses) else { continue };
+            if let Some(link) = host_link(entry, snapshot).filter(|link| link.mtu > limit) {
+                by_mtu.entry((link.mtu, limit)).or_default().push(named(entry));
+            }
+        }
+        for ((mtu, limit), pods) in by_mtu {
+            let evidence = format!(
+                "{} of network {} have MTU {mtu}; the node's links carry {limit} by now",
+                some_of(&pods),
+                network.name
+            );
+            seen.push(
+                Seen::error(format!("network {}", network.name), evidence)
+                    .fix("recreate these pods, or raise the MTU of the node's link again"),
+            );
+        }
+    }
+    Ok(seen)
+}
+
+pub(super) fn mtu_mismatch(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    for network in &snapshot.networks {
+        let changes = network.fabric.iter().flat_map(|fabric| &fabric.changes);
+        for change in changes.filter(|one| one.kind == Kind::Mtu && one.action != Action::Conflict)
+        {
+            let evidence = format!(
+                "it has {}, and should have {}",
+                change.before.as_deref().unwrap_or("none"),
+                change.after.as_deref().unwrap_or("none")
+            );
+            seen.push(Seen::error(change.object.clone(), evidence).fix("manx apply"));
+        }
+        let mut smaller: Vec<String> = Vec::new();
+        for entry in attachments(network, snapshot) {
+            let Some(link) = host_link(entry, snapshot) else { continue };
+            // Packets to the pod are cut at the host's end.
+            if link.mtu < entry.mtu {
+                let evidence = format!(
+                    "{} has MTU {}, and the pod's end was made with {}",
+                    link.name, link.mtu, entry.mtu
+                );
+                let name = &link.name;
+                seen.push(
+                    Seen::warning(format!("link {name}"), evidence)
+                        .fix(format!("ip link set {name} mtu {}", entry.mtu))
+                        .undo(format!("ip link set {name} mtu {}", link.mtu)),
+                );
+            } else if network.mtu_of(&entry.addresses).is_some_and(|mtu| link.mtu < mtu) {
+                smaller.push(named(entry));
+            }
+        }
+        if !smaller.is_empty() {
+            let evidence = format!(
+                "{} of network {} have a smaller MTU than new pods get",
+                some_of(&smaller),
+                network.name
+            );
+            let object = format!("network {}", network.name);
+            seen.push(Seen::info(object, evidence).fix("recreate these pods, when it suits"));
+        }
+    }
+    Ok(seen)
+}

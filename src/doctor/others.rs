@@ -1,0 +1,120 @@
+//! Checks of what stands beside our networks: configurations, plugins, firewalls and
+//! daemons of others, and our own tables and files, which they may change.
+
+use super::{Answer, Seen, some_of};
+use crate::node::{File, Snapshot};
+
+pub(super) fn state_unreadable(snapshot: &Snapshot) -> Answer {
+    let seen = snapshot.unreadable.iter().map(|(path, problem)| {
+        let path = path.display();
+        Seen::error(format!("file {path}"), problem.clone())
+            .fix(format!("look at it, then remove {path}; manx gc collects what nobody knows then"))
+    });
+    Ok(seen.collect())
+}
+
+pub(super) fn foreign_cni(snapshot: &Snapshot) -> Answer {
+    let Some(ours) = snapshot.files.iter().position(|file| file.ours) else {
+        let named: Vec<String> =
+            snapshot.files.iter().map(|file| file.path.display().to_string()).collect();
+        let evidence = match named.is_empty() {
+            true => "there is no configuration at all".to_owned(),
+            false => format!("none of them names manx: {}", some_of(&named)),
+        };
+        let seen = Seen::error("configuration", evidence);
+        return Ok(vec![seen.fix("manx install writes one").undo("remove that file again")]);
+    };
+    let before = snapshot.files.iter().take(ours);
+    let of = |file: &File| {
+        let path = file.path.display();
+        let next = snapshot.files.get(ours).map(|file| file.path.display().to_string());
+        let next = next.unwrap_or_default();
+        let what = match &file.problem {
+            Some(problem) => format!("it cannot be used ({problem})"),
+            None => format!("it is for {}", some_of(&file.plugins)),
+        };
+        let evidence = format!("{what}, and comes before {next}");
+        Seen::error(format!("file {path}"), evidence)
+            .fix(format!("mv {path} {path}.disabled"))
+            .undo(format!("mv {path}.disabled {path}"))
+    };
+    Ok(before.map(of).collect())
+}
+
+pub(super) fn delegate_missing(snapshot: &Snapshot) -> Answer {
+    let plugins = snapshot.surroundings.plugins.iter();
+    let missing = plugins.filter_map(|plugin| {
+        let problem = plugin.problem.clone()?;
+        let object = format!("plugin {}", plugin.kind);
+        let evidence = format!("{} names it: {problem}", plugin.file.display());
+        let fix = match &plugin.path {
+            Some(path) => format!("install {} anew", path.display()),
+            None => format!("install {} (package containernetworking-plugins)", plugin.kind),
+        };
+        Some(Seen::error(object, evidence).fix(fix))
+    });
+    Ok(missing.collect())
+}
+
+pub(super) fn delegate_version(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    let known = snapshot.surroundings.plugins.iter().filter(|plugin| plugin.problem.is_none());
+    for plugin in known {
+        let unspoken: Vec<&String> =
+            plugin.offered.iter().filter(|version| !plugin.versions.contains(version)).collect();
+        if unspoken.is_empty() {
+            continue;
+        }
+        let evidence = format!(
+            "{} offers {}, and it speaks {}",
+            plugin.file.display(),
+            some_of(&unspoken),
+            plugin.versions.join(", ")
+        );
+        let fix = format!(
+            "install a newer {}, or leave {} out of cniVersions",
+            plugin.kind,
+            some_of(&unspoken)
+        );
+        seen.push(Seen::error(format!("plugin {}", plugin.kind), evidence).fix(fix));
+    }
+    Ok(seen)
+}
+
+pub(super) fn forward_drop(snapshot: &Snapshot) -> Answer {
+    let barriers = snapshot.surroundings.barriers.iter();
+    let of = barriers.map(|barrier| {
+        let new = if barrier.certain { Seen::error } else { Seen::info };
+        new("hook forward", barrier.text.clone()).fix(barrier.fix.clone())
+    });
+    Ok(of.collect())
+}
+
+pub(super) fn masquerade_lost(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    for network in &snapshot.networks {
+        let object = || format!("nftables table of network {}", network.name);
+        if !network.table.is_empty() {
+            let evidence = network.table.join("; ");
+            let of = if network.masquerades { Seen::error } else { Seen::warning };
+            seen.push(of(object(), evidence).fix("manx apply, or the next ADD or STATUS"));
+        }
+        if let Some(note) = &network.table_note {
+            seen.push(Seen::warning(object(), note.clone()));
+        }
+    }
+    Ok(seen)
+}
+
+pub(super) fn link_unmanaged(snapshot: &Snapshot) -> Answer {
+    let daemons = snapshot.surroundings.daemons.iter();
+    let lacking = daemons.filter(|daemon| !daemon.missing.is_empty()).map(|daemon| {
+        let missing: Vec<String> =
+            daemon.missing.iter().map(|path| path.display().to_string()).collect();
+        let evidence = format!("it is told by no {} to leave pods' links alone", some_of(&missing));
+        Seen::warning(format!("daemon {}", daemon.name), evidence)
+            .fix(format!("manx install --no-conf, then {}", daemon.reload))
+            .undo(format!("rm {}", missing.join(" ")))
+    });
+    Ok(lacking.collect())
+}

@@ -1,0 +1,418 @@
+//! Each check on a snapshot that is well, and on the same with one thing changed.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::*;
+use crate::{
+    net::{
+        forwarding,
+        link::Link,
+        route::{Found, PROTOCOL_RA, Route},
+        rule::Rule,
+    },
+    node::*,
+    object::{Action, Change, Kind},
+    pod::Identity,
+    state::Entry,
+};
+
+fn entry() -> Entry {
+    Entry {
+        network: "net".into(),
+        container_id: "c1".into(),
+        ifname: "eth0".into(),
+        pod_namespace: Some("shop".into()),
+        pod_name: Some("web".into()),
+        addresses: vec!["10.1.0.5".parse().unwrap()],
+        mtu: 1500,
+        ..Entry::default()
+    }
+}
+
+fn link(index: u32, name: &str) -> Link {
+    Link { index, name: name.into(), mtu: 1500, up: true, ..Link::default() }
+}
+
+fn route(destination: &str, device: u32) -> Found {
+    Found::new(Route::new(destination.parse().unwrap()), vec![device])
+}
+
+/// A node with one network, one pod, one peer.
+fn healthy() -> Snapshot {
+    let alias = Identity::from(&entry()).alias();
+    let host_link = Link { alias: Some(alias), ..link(3, "calic1") };
+    let mut to_peer = route("10.2.0.0/24", 2);
+    to_peer.route.protocol = 109;
+    let sysctls = [(forwarding::IPV4, "1"), (forwarding::IPV6, "1")];
+    let ranges = vec![Range {
+        path: String::new(),
+        set: 0,
+        first: "10.1.0.2".parse().unwrap(),
+        last: "10.1.0.254".parse().unwrap(),
+        size: "253".into(),
+    }];
+    let lease = Lease {
+        address: "10.1.0.5".parse().unwrap(),
+        container_id: "c1".into(),
+        ifname: Some("eth0".into()),
+    };
+    Snapshot {
+        version: VERSION,
+        kernel: Kernel {
+            links: vec![link(1, "lo"), link(2, "eth0"), host_link],
+            addresses: vec![(2, "192.0.2.1/24".parse().unwrap())],
+            routes: vec![route("192.0.2.0/24", 2), to_peer, route("10.1.0.5/32", 3)],
+            rules: [(0, 255), (32_766, 254), (32_767, 253)].map(rule).into(),
+            sysctls: sysctls.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+        },
+        files: vec![File {
+            path: "/etc/cni/net.d/10-manx.conflist".into(),
+            network: Some("net".into()),
+            plugins: vec!["manx".into()],
+            ours: true,
+            problem: None,
+        }],
+        networks: vec![Network {
+            name: "net".into(),
+            manages_forwarding: true,
+            masquerades: true,
+            mtu: Some((1500, 1500)),
+            pool: Some(Pool { ranges, leases: vec![lease], ..Pool::default() }),
+            fabric: Some(Fabric {
+                peers_file: "/etc/manx/peers.json".into(),
+                protocol: 109,
+                applied: true,
+                is_current: true,
+                node: "a".into(),
+                addresses: vec!["192.0.2.1".parse().unwrap()],
+                own_cidrs: vec!["10.1.0.0/24".parse().unwrap()],
+                remote_cidrs: vec!["10.2.0.0/24".parse().unwrap()],
+                ..Fabric::default()
+            }),
+            ..Network::default()
+        }],
+        journal: vec![entry()],
+        surroundings: Surroundings {
+            plugins: vec![Plugin {
+                kind: "portmap".into(),
+                path: Some("/opt/cni/bin/portmap".into()),
+                offered: vec!["1.0.0".into()],
+                versions: vec!["1.0.0".into(), "1.1.0".into()],
+                ..Plugin::default()
+            }],
+            ..Surroundings::default()
+        },
+        ..Snapshot::default()
+    }
+}
+
+fn rule((priority, table): (u32, u32)) -> Rule {
+    Rule { source: "0.0.0.0/0".parse().unwrap(), table, priority, protocol: 2 }
+}
+
+fn change(kind: Kind, action: Action, object: &str) -> Change {
+    let text = |value: &str| Some(value.to_owned());
+    Change { kind, action, object: object.into(), before: text("old"), after: text("new") }
+}
+
+/// What one change to the healthy node makes the checks say: their ids, severities
+/// and evidence.
+fn told(change: impl FnOnce(&mut Snapshot)) -> Vec<(&'static str, Severity, String)> {
+    let mut snapshot = healthy();
+    change(&mut snapshot);
+    // It goes to a file and comes back as it was.
+    let again: Snapshot = serde_json::from_value(json!(snapshot)).unwrap();
+    assert_eq!(again, snapshot);
+    let findings = findings(&examine(&again, None));
+    for finding in &findings {
+        assert!(!finding.object.is_empty() && !finding.evidence.is_empty(), "{finding:?}");
+    }
+    findings.into_iter().map(|one| (one.id, one.severity, one.evidence)).collect()
+}
+
+/// That one change is told by one check alone, in words that have these.
+#[track_caller]
+fn only(id: &str, severity: Severity, words: &str, change: impl FnOnce(&mut Snapshot)) {
+    let told = told(change);
+    assert!(
+        matches!(&told[..], [(one, of, text)]
+            if *one == id && *of == severity && text.contains(words)),
+        "{id} {words}: {told:#?}"
+    );
+}
+
+fn fabric(snapshot: &mut Snapshot) -> &mut Fabric {
+    snapshot.networks[0].fabric.as_mut().unwrap()
+}
+
+fn pool(snapshot: &mut Snapshot) -> &mut Pool {
+    snapshot.networks[0].pool.as_mut().unwrap()
+}
+
+use Severity::{Error, Info, Warning};
+
+#[test]
+fn every_check_has_an_id_of_its_own() {
+    for (place, check) in CHECKS.iter().enumerate() {
+        assert!(CHECKS.iter().skip(place + 1).all(|other| other.id != check.id), "{}", check.id);
+    }
+}
+
+#[test]
+fn nothing_is_said_of_a_node_that_is_well() {
+    assert_eq!(told(|_| {}), []);
+    // Nor of one that has no peers, no pods, no store.
+    assert_eq!(told(|node| node.networks[0].fabric = None), []);
+    assert_eq!(told(|node| node.networks[0].pool = None), []);
+    let empty = |node: &mut Snapshot| {
+        node.journal.clear();
+        pool(node).leases.clear();
+        node.kernel.links.retain(|link| link.alias.is_none());
+        node.kernel.routes.retain(|found| found.route.destination.prefix() != 32);
+    };
+    assert_eq!(told(empty), []);
+}
+
+#[test]
+fn the_worst_comes_first() {
+    let told = told(|node| {
+        fabric(node).changes.push(change(Kind::Route, Action::Delete, "route 10.9.0.0/24"));
+        node.kernel.sysctls.insert(forwarding::IPV4.into(), "0".into());
+        pool(node).ranges[0].size = "1".into();
+    });
+    let ids: Vec<_> = told.iter().map(|(id, severity, _)| (*id, *severity)).collect();
+    assert_eq!(ids, [("ip-forward", Error), ("pool-full", Warning), ("route-stale", Warning)]);
+}
+
+#[test]
+fn configurations_and_plugins() {
+    only("foreign-cni", Error, "bridge", |node| {
+        let path = PathBuf::from("/etc/cni/net.d/05-bridge.conf");
+        let file = File { path, plugins: vec!["bridge".into()], ..File::default() };
+        node.files.insert(0, file);
+    });
+    only("foreign-cni", Error, "expected value", |node| {
+        let problem = Some("expected value".to_owned());
+        node.files.insert(0, File { problem, ..File::default() });
+    });
+    only("foreign-cni", Error, "no configuration", |node| node.files.clear());
+    // One that comes behind ours is no runtime's choice.
+    assert_eq!(told(|node| node.files.push(File::default())), []);
+    only("delegate-missing", Error, "no plugin", |node| {
+        node.surroundings.plugins[0].problem = Some("no plugin \"portmap\"".into());
+    });
+    only("delegate-version", Error, "1.1.0", |node| {
+        node.surroundings.plugins[0].offered.push("1.1.0".into());
+        node.surroundings.plugins[0].versions = vec!["1.0.0".into()];
+    });
+    only("state-unreadable", Error, "EOF", |node| {
+        node.unreadable.push(("/run/manx/net/c9:eth0".into(), "EOF".into()));
+    });
+    only("link-unmanaged", Warning, "10-manx.network", |node| {
+        node.surroundings.daemons.push(Daemon {
+            name: "systemd-networkd".into(),
+            missing: vec!["/etc/systemd/network/10-manx.network".into()],
+            reload: "systemctl restart systemd-networkd".into(),
+        });
+    });
+}
+
+#[test]
+fn forwarding_and_firewalls() {
+    let off = |node: &mut Snapshot, key: &str| {
+        node.kernel.sysctls.insert(key.to_owned(), "0".into());
+    };
+    only("ip-forward", Error, "is 0", |node| off(node, forwarding::IPV4));
+    // Before there is a pod its ADD turns it on.
+    only("ip-forward", Info, "is 0", |node| {
+        off(node, forwarding::IPV4);
+        node.journal.clear();
+        pool(node).leases.clear();
+    });
+    // Of a family that no pod has it does not matter.
+    assert_eq!(told(|node| off(node, forwarding::IPV6)), []);
+    for (certain, severity) in [(true, Error), (false, Info)] {
+        only("forward-drop", severity, "FORWARD", |node| {
+            let (text, fix) = ("chain ip filter FORWARD".to_owned(), "iptables".to_owned());
+            node.surroundings.barriers.push(Barrier { certain, text, fix });
+        });
+    }
+    let advertised = |node: &mut Snapshot, value: &str| {
+        let mut default = route("::/0", 2);
+        default.route.protocol = PROTOCOL_RA;
+        node.kernel.routes.push(default);
+        node.kernel.sysctls.insert("net/ipv6/conf/eth0/accept_ra".into(), value.into());
+    };
+    only("accept-ra", Error, "accept_ra 1", |node| advertised(node, "1"));
+    assert_eq!(told(|node| advertised(node, "2")), []);
+    assert_eq!(
+        told(|node| {
+            advertised(node, "1");
+            off(node, forwarding::IPV6);
+        }),
+        []
+    );
+    only("sysctl-drift", Warning, "should be new", |node| {
+        let sysctl = change(Kind::Sysctl, Action::Replace, "sysctl net/ipv4/conf/calic1/proxy_arp");
+        node.networks[0].repairs.push(sysctl);
+    });
+    for (count, severity) in [("85", Warning), ("99", Error)] {
+        only("conntrack-full", severity, "of 100", |node| {
+            let sysctls = &mut node.kernel.sysctls;
+            sysctls.insert("net/netfilter/nf_conntrack_count".into(), count.into());
+            sysctls.insert("net/netfilter/nf_conntrack_max".into(), "100".into());
+        });
+    }
+    only("masquerade-lost", Error, "gone", |node| {
+        node.networks[0].table.push("it is gone".into());
+    });
+}
+
+#[test]
+fn mtus() {
+    only("mtu-too-large", Error, "shop/web", |node| node.networks[0].mtu = Some((1450, 1430)));
+    only("mtu-mismatch", Info, "shop/web", |node| node.networks[0].mtu = Some((9000, 9000)));
+    only("mtu-mismatch", Warning, "calic1", |node| node.kernel.links[2].mtu = 1400);
+    only("mtu-mismatch", Error, "old", |node| {
+        fabric(node).changes.push(change(Kind::Mtu, Action::Replace, "link vxlan.calico"));
+    });
+}
+
+#[test]
+fn routes_to_other_nodes() {
+    for action in [Action::Create, Action::Replace] {
+        only("route-missing", Error, "10.2.0.0/24", |node| {
+            fabric(node).changes.push(change(Kind::Route, action, "route 10.2.0.0/24"));
+        });
+    }
+    only("route-missing", Error, "live pod", |node| {
+        node.networks[0].repairs.push(change(Kind::Route, Action::Create, "route 10.1.0.5/32"));
+    });
+    only("route-shadowed", Error, "old", |node| {
+        fabric(node).changes.push(change(Kind::Route, Action::Conflict, "route 10.2.0.0/24"));
+    });
+    // Inside a peer's pods, whatever its metric.
+    only("route-shadowed", Error, "10.2.0.128/25", |node| {
+        node.kernel.routes.push(route("10.2.0.128/25", 2));
+    });
+    // Of the same prefix the lower metric wins.
+    let beside = |ours: u32, metric: u32| {
+        move |node: &mut Snapshot| {
+            node.kernel.routes[1].route.priority = Some(ours);
+            let mut other = route("10.2.0.0/24", 2);
+            other.route.priority = Some(metric);
+            node.kernel.routes.push(other);
+        }
+    };
+    only("route-shadowed", Error, "metric 10", beside(100, 10));
+    assert_eq!(told(beside(100, 200)), []);
+    // A wider one is a default route's affair, and another table a rule's.
+    assert_eq!(told(|node| node.kernel.routes.push(route("10.0.0.0/8", 2))), []);
+    let mut elsewhere = route("10.2.0.0/25", 2);
+    elsewhere.route.table = 100;
+    assert_eq!(told(|node| node.kernel.routes.push(elsewhere.clone())), []);
+    only("rule-diverts", Warning, "table 100", |node| {
+        node.kernel.routes.push(elsewhere.clone());
+        node.kernel.rules.push(rule((1000, 100)));
+    });
+    // Another source, another family, a table without such a route.
+    for source in ["198.51.100.0/24", "::/0"] {
+        let source = source.parse().unwrap();
+        let of = Rule { source, ..rule((1000, 100)) };
+        assert_eq!(
+            told(|node| {
+                node.kernel.routes.push(elsewhere.clone());
+                node.kernel.rules.push(of);
+            }),
+            [],
+            "{source}"
+        );
+    }
+    assert_eq!(told(|node| node.kernel.rules.push(rule((1000, 100)))), []);
+    only("next-hop-unreachable", Error, "no route", |node| {
+        fabric(node).wanting.push("b: no route to 192.0.2.2".into());
+    });
+    for kind in [Kind::Neighbour, Kind::Forwarding, Kind::Link] {
+        only("neighbour-missing", Error, "", |node| {
+            fabric(node).changes.push(change(kind, Action::Create, "vxlan.calico"));
+        });
+        only("fabric-conflict", Error, "somebody else", |node| {
+            fabric(node).changes.push(change(kind, Action::Conflict, "vxlan.calico"));
+        });
+    }
+    only("peer-excluded", Error, "b:", |node| fabric(node).left_out.push("b: twice".into()));
+}
+
+#[test]
+fn the_peers_file() {
+    only("node-address-changed", Error, "192.0.2.1", |node| {
+        node.kernel.addresses[0].1 = "192.0.2.9/24".parse().unwrap();
+    });
+    only("fabric-stale", Warning, "has changed", |node| fabric(node).is_current = false);
+    only("fabric-stale", Warning, "not applied", |node| fabric(node).applied = false);
+    let broken = |node: &mut Snapshot| fabric(node).problem = Some("no JSON".into());
+    only("fabric-stale", Warning, "the last valid list", broken);
+    only("fabric-stale", Error, "no JSON", |node| {
+        broken(node);
+        fabric(node).applied = false;
+    });
+    only("fabric-conflict", Error, "disagree", |node| {
+        fabric(node).failure = Some("they disagree".into());
+    });
+}
+
+#[test]
+fn addresses() {
+    for (of_peer, id) in [(true, "pool-overlap"), (false, "pool-outside-pod-cidr")] {
+        only(id, Error, "ipam", |node| {
+            let (text, fix) = ("ipam 10.9.0.1".to_owned(), "usePodCidr".to_owned());
+            pool(node).misfits.push(Misfit { of_peer, text, fix });
+        });
+    }
+    let second = |node: &mut Snapshot, directory: &str| {
+        let mut other = node.networks[0].clone();
+        other.name = "other".into();
+        other.fabric = None;
+        let pool = other.pool.as_mut().unwrap();
+        pool.directory = directory.into();
+        pool.leases.clear();
+        node.networks.push(other);
+    };
+    only("pool-overlap", Error, "of network net", |node| second(node, "/elsewhere"));
+    // One store is one pool.
+    assert_eq!(told(|node| second(node, "")), []);
+    only("pool-full", Warning, "1 of 1", |node| pool(node).ranges[0].size = "1".into());
+    only("pool-full", Info, "20 of 21", |node| {
+        let pool = pool(node);
+        pool.ranges[0].size = "21".into();
+        let lease = |last| Lease { address: [10, 1, 0, last].into(), ..pool.leases[0].clone() };
+        let more: Vec<Lease> = (6..25).map(lease).collect();
+        pool.leases.extend(more);
+    });
+    only("lease-missing", Error, "shop/web", |node| pool(node).leases.clear());
+    only("lease-missing", Error, "leased to c2", |node| {
+        // That one is routed to, so that its lease is no leak.
+        pool(node).leases[0].container_id = "c2".into();
+    });
+    let dead = |node: &mut Snapshot| {
+        let address = "10.1.0.9".parse().unwrap();
+        pool(node).leases.push(Lease { address, container_id: "c9".into(), ifname: None });
+    };
+    only("lease-leaked", Warning, "10.1.0.9", dead);
+    assert_eq!(
+        told(|node| {
+            dead(node);
+            pool(node).shared = true;
+        }),
+        []
+    );
+    assert_eq!(
+        told(|node| {
+            dead(node);
+            node.kernel.routes.push(route("10.1.0.9/32", 2));
+        }),
+        []
+    );
+}
