@@ -320,22 +320,23 @@ pub(super) fn next_hop_unreachable(snapshot: &Snapshot) -> Answer {
 pub(super) fn neighbour_missing(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot)? {
-        let kinds = [Kind::Neighbour, Kind::Forwarding, Kind::Address];
-        let missing: Vec<&Change> =
-            changes(fabric, &kinds, &[Action::Create, Action::Replace]).collect();
-        if let Some(first) = missing.first() {
-            let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).collect();
-            let evidence = format!("{} are missing: {}", missing.len(), some_of(&objects));
-            seen.push(Seen::error(first.object.clone(), evidence).fix(APPLY));
-        }
-        let links: Vec<&Change> =
-            changes(fabric, &[Kind::Link], &[Action::Create, Action::Replace]).collect();
-        if let Some(first) = links.first() {
+        let of_kinds = |kinds: &'static [Kind]| -> Vec<&Change> {
+            changes(fabric, kinds, &[Action::Create, Action::Replace]).collect()
+        };
+        // The entries of a device come with the device.
+        if let Some(first) = of_kinds(&[Kind::Link]).first() {
             let evidence = format!(
                 "the tunnel device is {}, and should be {}",
                 first.before.as_deref().unwrap_or("missing"),
                 shown(first.after.as_ref())
             );
+            seen.push(Seen::error(first.object.clone(), evidence).fix(APPLY));
+            continue;
+        }
+        let missing = of_kinds(&[Kind::Neighbour, Kind::Forwarding, Kind::Address]);
+        if let Some(first) = missing.first() {
+            let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).collect();
+            let evidence = format!("{} are missing: {}", missing.len(), some_of(&objects));
             seen.push(Seen::error(first.object.clone(), evidence).fix(APPLY));
         }
     }
