@@ -13,15 +13,12 @@ use crate::{
         Document, Version,
         json::{field, member},
     },
-    conf::Config,
+    conf::{Complaint, Config, PLUGIN_TYPES, has_store},
     state::{file::TEXT_BYTES_MAX, read},
-    verb::has_store,
 };
 
 /// Where runtimes look for configurations by default.
 pub(super) const DIRECTORY: &str = "/etc/cni/net.d";
-
-pub(super) use crate::verb::PLUGIN_TYPES as TYPES;
 
 /// The configurations of a directory in the order in which runtimes read them:
 /// by file name, byte by byte (libcni, `ConfFiles`). The first is the one that
@@ -50,7 +47,7 @@ pub(super) fn is_list(path: &Path) -> bool {
 /// Whether an object of a chain is this plugin's.
 pub(super) fn is_ours(plugin: &Map<String, Value>) -> bool {
     let kind = field(plugin, "type").and_then(Value::as_str);
-    kind.is_some_and(|kind| TYPES.contains(&kind))
+    kind.is_some_and(|kind| PLUGIN_TYPES.contains(&kind))
 }
 
 /// Whether a configuration, a list or a single one, names this plugin.
@@ -132,7 +129,9 @@ pub(super) fn plugin(path: &Path) -> Result<(Document, Config), Failure> {
     })?;
     let (config, complaints) = Config::read(&document, Version::NEWEST);
     match complaints.first() {
-        Some(complaint) => Err(Failure::Failed(format!("{}: {complaint}", path.display()))),
+        Some(Complaint { error, .. }) => {
+            Err(Failure::Failed(format!("{}: {error}", path.display())))
+        }
         None => Ok((document, config)),
     }
 }

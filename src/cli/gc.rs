@@ -15,7 +15,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    cni::{Error, json::member},
+    cni::{Error, document::valid_attachment},
     net::{Socket, link},
     pod::identity::of_alias,
     state::{Root, file::TEXT_BYTES_MAX, journal, read},
@@ -115,11 +115,8 @@ fn read_valid(path: &str) -> Result<HashSet<(String, String)>, Failure> {
     let document: Value =
         serde_json::from_slice(&bytes).map_err(|error| refuse(format!("no JSON ({error})")))?;
     let Value::Array(items) = document else { return Err(refuse("no list".to_owned())) };
-    let key = |item: &Value| {
-        let text = |name| member(item, name)?.as_str().map(str::to_owned);
-        Some((text("containerID")?, text("ifname")?))
-    };
-    items.iter().map(|item| key(item).ok_or_else(|| refuse(format!("{item} in it")))).collect()
+    let read = |item| valid_attachment(item).ok_or_else(|| refuse(format!("{item} in it")));
+    items.iter().map(read).collect()
 }
 
 /// The networks to look at: all that have a journal or a marked link, or the

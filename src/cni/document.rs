@@ -88,17 +88,21 @@ impl Document {
             Some(Value::Null) => return Ok(ValidAttachments::Only(Vec::new())),
             Some(list) => list,
         };
-        let read = |item: &Value| {
-            let text = |name| Some(member(item, name)?.as_str()?.to_owned());
-            Some((text("containerID")?, text("ifname")?))
-        };
-        let valid = list.as_array().and_then(|items| items.iter().map(read).collect());
+        let items = list.as_array();
+        let valid = items.and_then(|items| items.iter().map(valid_attachment).collect());
         valid.map(ValidAttachments::Only).ok_or_else(|| {
             let key = key.unwrap_or_default();
             Error::new(Code::INVALID_CONFIG, format!("configuration key {key} is {}", shown(list)))
                 .details("give a list of {\"containerID\", \"ifname\"}")
         })
     }
+}
+
+/// Container id and interface name of an entry of a list of valid attachments
+/// (SPEC 1.1.0, "GC"), if it has both.
+pub fn valid_attachment(entry: &Value) -> Option<(String, String)> {
+    let text = |name| Some(member(entry, name)?.as_str()?.to_owned());
+    Some((text("containerID")?, text("ifname")?))
 }
 
 /// What is wrong with a network's name.

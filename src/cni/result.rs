@@ -18,6 +18,8 @@ mod resolv;
 #[cfg(test)]
 mod tests;
 
+pub use decode::{Misread, routes};
+
 /// What an ADD made, or what a plugin before us in the chain or an IPAM plugin
 /// says that it made (SPEC 1.1.0, "Success").
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

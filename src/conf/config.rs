@@ -10,11 +10,15 @@ use std::net::Ipv4Addr;
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use super::{FabricKeys, fields::Fields, keys};
+use super::{
+    FabricKeys,
+    fields::{Complaint, Fields},
+    ipam, keys,
+};
 use crate::cni::{
-    Args, Code, Dns, Document, Error, Version, cidr,
+    Args, Code, Dns, Document, Version,
     document::invalid_name,
-    json::{field, member, walk},
+    json::{field, walk},
 };
 
 /// The next hop that Calico's pods have.
@@ -29,8 +33,6 @@ const MTU_MIN: u32 = 68;
 const MTU_MAX: u32 = 65535;
 /// The MTUs that a veth takes, in bytes.
 pub const MTU_RANGE: std::ops::RangeInclusive<u32> = MTU_MIN..=MTU_MAX;
-/// The smallest MTU that IPv6 allows (RFC 8200).
-pub const MTU_MIN_IPV6: u32 = 1280;
 
 /// What a network's name may have, in bytes.
 const NETWORK_BYTES_MAX: usize = 255;
@@ -114,7 +116,7 @@ pub struct Config {
 impl Config {
     /// Reads the values, filling in defaults for those that are absent and for
     /// those that it complains of.
-    pub fn read(document: &Document, version: Version) -> (Self, Vec<Error>) {
+    pub fn read(document: &Document, version: Version) -> (Self, Vec<Complaint>) {
         let mut fields = Fields::new(Some(&document.object), "");
         let mode = mode(&mut fields);
         unsupported(&mut fields);
@@ -125,7 +127,7 @@ impl Config {
         // Not read twice, or what is wrong with it would be told twice.
         let fabric = FabricKeys::read(&mut fields);
         never.extend(fabric.cluster_cidrs.iter().flatten());
-        let own_ranges = ranges(document);
+        let own_ranges = ipam::pod_networks(document);
         never.extend(&own_ranges);
         let config = Self {
             version,
@@ -164,12 +166,6 @@ impl Config {
         (config, complaints)
     }
 
-    /// Bytes that are added to a packet between nodes: those configured, else
-    /// the mode's for the families that the pods have.
-    pub fn overhead(&self, ipv6: bool) -> u32 {
-        self.overhead.unwrap_or(self.mode.overhead(ipv6))
-    }
-
     /// The MAC address asked for, by precedence: capability, `args.cni`,
     /// `CNI_ARGS` (CONVENTIONS.md, "dynamic plugin specific fields").
     pub fn requested_mac<'a>(&'a self, args: &'a Args) -> Option<&'a str> {
@@ -177,24 +173,11 @@ impl Config {
     }
 }
 
-impl Mode {
-    /// Bytes that the encapsulation adds to a packet: 20 for IP in IP; 14, 8, 8
-    /// and 20 for VXLAN, 20 more where IPv6 pods are carried over IPv6
-    /// (RFC 7348).
-    pub fn overhead(self, ipv6: bool) -> u32 {
-        match self {
-            Self::Direct => 0,
-            Self::Ipip => 20,
-            Self::Vxlan if ipv6 => 70,
-            Self::Vxlan => 50,
-        }
-    }
-}
-
 /// A network's state and its leases are in directories of its name (NAME_MAX).
-fn too_long(name: &str) -> Option<Error> {
+fn too_long(name: &str) -> Option<Complaint> {
     let msg = format!("configuration key name has {} bytes, and may have 255", name.len());
-    (name.len() > NETWORK_BYTES_MAX).then(|| invalid_name(&msg))
+    let complaint = || Complaint { key: "name".to_owned(), error: invalid_name(&msg) };
+    (name.len() > NETWORK_BYTES_MAX).then(complaint)
 }
 
 fn mode(fields: &mut Fields<'_>) -> Mode {
@@ -294,22 +277,6 @@ fn ipam_type(fields: &mut Fields<'_>) -> String {
     }
     fields.absorb(ipam);
     kind.to_owned()
-}
-
-/// The ranges that the IPAM section hands addresses out of, as far as it is
-/// host-local's, ours or static's: where the network's own pods are.
-fn ranges(document: &Document) -> Vec<IpNetwork> {
-    let runtime = walk(&document.object, &["runtimeConfig", "ipRanges"]);
-    let sets = member(document.ipam(), "ranges").into_iter().chain(runtime);
-    let ranges = sets.flat_map(Value::as_array).flatten().flat_map(Value::as_array).flatten();
-    let subnets = ranges.filter_map(|range| member(range, "subnet"));
-    let addresses = member(document.ipam(), "addresses");
-    let addresses = addresses.and_then(Value::as_array).into_iter().flatten();
-    subnets
-        .chain(member(document.ipam(), "subnet"))
-        .chain(addresses.filter_map(|entry| member(entry, "address")))
-        .filter_map(|text| cidr::parse(text.as_str()?).ok())
-        .collect()
 }
 
 fn dns(fields: &mut Fields<'_>) -> Option<Dns> {

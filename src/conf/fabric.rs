@@ -6,8 +6,8 @@ use serde_json::Value;
 use super::fields::Fields;
 use crate::cni::{Code, env::valid_interface_name};
 
-/// Our own route protocol.
-const ROUTE_PROTOCOL: u8 = 109;
+/// Our own route protocol, which nobody else has.
+pub const ROUTE_PROTOCOL: u8 = 109;
 /// Numbers of others (RTPROT_ in include/uapi/linux/rtnetlink.h): all routes of
 /// the fabric's protocol are the fabric's, and go when no peer needs them.
 const TAKEN: [(u8, &str); 24] = [
@@ -39,8 +39,8 @@ const TAKEN: [(u8, &str); 24] = [
 /// When packets to other nodes are encapsulated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CrossSubnet {
-    /// Always.
-    Never,
+    /// All of them, whatever subnet the peer is in.
+    Off,
     /// Only towards peers outside this node's subnet, by its address's mask.
     Mask,
     /// Only towards peers that the kernel reaches through a gateway: for
@@ -73,7 +73,7 @@ impl Default for FabricKeys {
     fn default() -> Self {
         Self {
             peers_file: None,
-            cross_subnet: CrossSubnet::Never,
+            cross_subnet: CrossSubnet::Off,
             protocol: ROUTE_PROTOCOL,
             metric: 0,
             vni: 4096,
@@ -137,7 +137,7 @@ fn vxlan_device(vxlan: &mut Fields<'_>) -> Option<String> {
 fn cross_subnet(fields: &mut Fields<'_>) -> Option<CrossSubnet> {
     let (key, value) = fields.value(&["crossSubnet"])?;
     match value {
-        Value::Bool(false) => Some(CrossSubnet::Never),
+        Value::Bool(false) => Some(CrossSubnet::Off),
         Value::Bool(true) => Some(CrossSubnet::Mask),
         Value::String(text) if text == "route" => Some(CrossSubnet::Route),
         other => {

@@ -12,6 +12,34 @@ use crate::cni::{
     json::{field, shown},
 };
 
+/// A value that makes no sense.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Complaint {
+    /// The path of its key, such as `vxlan.vni`; empty if it is of no single key.
+    pub key: String,
+    /// What to tell whoever runs the plugin.
+    pub error: Error,
+}
+
+impl Complaint {
+    /// Of a value that a key has.
+    pub(super) fn of_value(code: Code, key: String, value: &Value, advice: &str) -> Self {
+        let msg = format!("configuration key {key} has the value {}", shown(value));
+        Self { key, error: Error::new(code, msg).details(advice) }
+    }
+
+    /// Of no single key.
+    pub(super) fn of_none(error: Error) -> Self {
+        Self { key: String::new(), error }
+    }
+}
+
+impl From<Complaint> for Error {
+    fn from(complaint: Complaint) -> Self {
+        complaint.error
+    }
+}
+
 /// An object whose readers collect complaints instead of giving up at the
 /// first: a linter wants all, ADD fails on the first, DEL ignores them.
 #[derive(Debug)]
@@ -19,7 +47,7 @@ pub(super) struct Fields<'a> {
     object: Option<&'a Map<String, Value>>,
     path: String,
     /// What was wrong so far, in the order of reading.
-    pub(super) complaints: Vec<Error>,
+    pub(super) complaints: Vec<Complaint>,
 }
 
 impl<'a> Fields<'a> {
@@ -117,11 +145,7 @@ impl<'a> Fields<'a> {
 
     /// Complains about the value of a key that is there.
     pub(super) fn complain(&mut self, code: Code, key: &str, value: &Value, reason: &str) {
-        let name = self.name(key);
-        self.complaints.push(
-            Error::new(code, format!("configuration key {name} has the value {}", shown(value)))
-                .details(reason),
-        );
+        self.complaints.push(Complaint::of_value(code, self.name(key), value, reason));
     }
 
     fn read<T>(

@@ -4,13 +4,16 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::fields::Fields;
+use super::{
+    fields::{Complaint, Fields},
+    placeholder_ipv6,
+};
 use crate::cni::{
-    AddResult, Args, Code, Document, Error, Version, cidr,
-    json::{field, shown, walk},
-    result::Route,
+    Args, Code, Document, Error, Version, cidr,
+    json::{member, walk},
+    result::{self, Misread, Route},
 };
 
 /// What the section says.
@@ -48,40 +51,32 @@ pub struct RangeKeys {
 
 impl IpamKeys {
     /// Reads the section of a configuration, and collects what is wrong with it.
-    pub fn read(document: &Document, args: &Args, version: Version) -> (Self, Vec<Error>) {
+    pub fn read(document: &Document, args: &Args, version: Version) -> (Self, Vec<Complaint>) {
         let mut ipam = Fields::new(document.ipam().as_object(), "ipam");
-        let mut sets = Vec::new();
-        let runtime = walk(&document.object, &["runtimeConfig", "ipRanges"]);
-        sets.extend(range_sets(runtime, "runtimeConfig.ipRanges", &mut ipam));
-        if ipam.value(&["subnet"]).is_some() {
-            let mut single = Fields::new(document.ipam().as_object(), "ipam");
-            sets.extend(range("ipam".to_owned(), &mut single).map(|range| vec![range]));
-            ipam.absorb(single);
-        }
-        let configured = ipam.value(&["ranges"]).map(|(_, value)| value);
-        sets.extend(range_sets(configured, "ipam.ranges", &mut ipam));
+        let Sets { runtime, single, configured } = Sets::read(document, &mut ipam);
         let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
         let mut keys = Self {
-            sets,
+            sets: [runtime, single, configured].concat(),
             data_dir: text(ipam.string(&["dataDir"])),
             resolv_conf: text(ipam.string(&["resolvConf"])),
             ..Self::default()
         };
         let mut complaints = ipam.complaints;
-        match routes(document.ipam(), version) {
-            Ok(routes) => keys.routes = routes,
-            Err(error) => complaints.push(error),
+        match document.ipam().as_object().map(result::routes) {
+            Some(Ok(routes)) => keys.routes = routes,
+            Some(Err(misread)) => complaints.push(of_routes(misread)),
+            None => {}
         }
         match requested(document, args) {
             Ok(requested) => keys.requested = requested,
-            Err(error) => complaints.push(error),
+            Err(complaint) => complaints.push(complaint),
         }
         complaints.extend(keys.too_many_sets(version));
         (keys, complaints)
     }
 
     /// Results before 0.3.0 have one address of each family.
-    fn too_many_sets(&self, version: Version) -> Option<Error> {
+    fn too_many_sets(&self, version: Version) -> Option<Complaint> {
         let of = |ipv4| {
             let is = |set: &&Vec<RangeKeys>| {
                 set.first().is_some_and(|range| range.subnet.is_ipv4() == ipv4)
@@ -92,11 +87,53 @@ impl IpamKeys {
             return None;
         }
         let msg = format!("ipam has more than one set of ranges of one family for {version}");
-        Some(
-            Error::new(Code::INVALID_CONFIG, msg)
-                .details("results of that version have one address each: raise cniVersion"),
-        )
+        let error = Error::new(Code::INVALID_CONFIG, msg)
+            .details("results of that version have one address each: raise cniVersion");
+        Some(Complaint::of_none(error))
     }
+}
+
+/// The sets of ranges, by where they are written.
+#[derive(Debug, Default)]
+struct Sets {
+    /// `runtimeConfig.ipRanges`.
+    runtime: Vec<Vec<RangeKeys>>,
+    /// The section itself, as older configurations have it.
+    single: Vec<Vec<RangeKeys>>,
+    /// `ipam.ranges`.
+    configured: Vec<Vec<RangeKeys>>,
+}
+
+impl Sets {
+    /// Reads them out of a document whose section is `ipam`.
+    fn read(document: &Document, ipam: &mut Fields<'_>) -> Self {
+        let runtime = walk(&document.object, &["runtimeConfig", "ipRanges"]);
+        let runtime = range_sets(runtime, "runtimeConfig.ipRanges", ipam);
+        let mut single = Vec::new();
+        if ipam.value(&["subnet"]).is_some() {
+            let mut section = Fields::new(document.ipam().as_object(), "ipam");
+            single.extend(range("ipam".to_owned(), &mut section).map(|range| vec![range]));
+            ipam.absorb(section);
+        }
+        let configured = ipam.value(&["ranges"]).map(|(_, value)| value);
+        Self { runtime, single, configured: range_sets(configured, "ipam.ranges", ipam) }
+    }
+}
+
+/// Where the network's own pods are, as far as the section is host-local's, ours or
+/// static's. What is wrong with it is for its own reader to tell.
+pub(super) fn pod_networks(document: &Document) -> Vec<IpNetwork> {
+    let mut ipam = Fields::new(document.ipam().as_object(), "ipam");
+    let Sets { runtime, single, configured } = Sets::read(document, &mut ipam);
+    let ranges = [configured, runtime, single].into_iter().flatten().flatten();
+    ranges.map(|range| range.subnet).chain(static_addresses(document.ipam())).collect()
+}
+
+/// The addresses that the static IPAM plugin gives.
+pub fn static_addresses(ipam: &Value) -> Vec<IpNetwork> {
+    let entries = member(ipam, "addresses").and_then(Value::as_array).into_iter().flatten();
+    let addresses = entries.filter_map(|entry| member(entry, "address"));
+    addresses.filter_map(|text| cidr::parse(text.as_str()?).ok()).collect()
 }
 
 fn range_sets(
@@ -135,21 +172,21 @@ fn range_set(ranges: &[Value], path: &str, complaints: &mut Fields<'_>) -> Vec<R
     read
 }
 
-fn refuse(path: &str, value: &Value, reason: &str) -> Error {
-    let msg = format!("configuration key {path} has the value {}", shown(value));
-    Error::new(Code::INVALID_CONFIG, msg).details(reason)
+fn refuse(path: &str, value: &Value, advice: &str) -> Complaint {
+    Complaint::of_value(Code::INVALID_CONFIG, path.to_owned(), value, advice)
 }
 
 fn range(path: String, fields: &mut Fields<'_>) -> Option<RangeKeys> {
     if fields.value(&["subnet"]).is_none() {
-        let msg = format!("configuration key {path}.subnet is missing");
-        let error = Error::new(Code::INVALID_CONFIG, msg).details("give the subnet as a CIDR");
-        fields.complaints.push(error);
+        let key = format!("{path}.subnet");
+        let error = Error::new(Code::INVALID_CONFIG, format!("configuration key {key} is missing"))
+            .details("give the subnet as a CIDR");
+        fields.complaints.push(Complaint { key, error });
         return None;
     }
     // Calico's placeholder, where nobody has filled it.
     let text = fields.value(&["subnet"]).and_then(|(_, value)| value.as_str());
-    if text.is_some_and(|text| text.to_ascii_lowercase().starts_with("usepodcidr")) {
+    if text.is_some_and(|text| placeholder_ipv6(text).is_some()) {
         return None;
     }
     let range = RangeKeys {
@@ -163,35 +200,31 @@ fn range(path: String, fields: &mut Fields<'_>) -> Option<RangeKeys> {
 }
 
 /// Routes are written here as they are in a result.
-fn routes(ipam: &Value, version: Version) -> Result<Vec<Route>, Error> {
-    let Some(routes) = ipam.as_object().and_then(|ipam| field(ipam, "routes")) else {
-        return Ok(Vec::new());
-    };
-    let version = version.max(Version::V0_3_0);
-    let result = AddResult::decode(&json!({ "routes": routes }), version);
-    result.map(|result| result.routes).map_err(|error| {
-        let reason = error.msg.trim_start_matches("result: ").to_owned();
-        Error::new(Code::INVALID_CONFIG, format!("configuration key ipam.{reason}"))
-            .details("give routes as {\"dst\": CIDR, \"gw\": ADDRESS}")
-    })
+fn of_routes(Misread { at, why }: Misread) -> Complaint {
+    let key = format!("ipam.{at}");
+    let error = Error::new(Code::INVALID_CONFIG, format!("configuration key {key}: {why}"))
+        .details("give routes as {\"dst\": CIDR, \"gw\": ADDRESS}");
+    Complaint { key, error }
 }
 
 /// An address, also one with a prefix length, as the capability has it
 /// (CONVENTIONS.md, "ips").
-fn requested(document: &Document, args: &Args) -> Result<Vec<IpAddr>, Error> {
+fn requested(document: &Document, args: &Args) -> Result<Vec<IpAddr>, Complaint> {
     let mut requested = Vec::new();
     let mut read = |source: &str, text: &str| {
         if cidr::is_mapped(text) {
             let msg = format!("{text} was asked for in {source}, which is an IPv4-mapped address");
-            return Err(Error::new(Code::CONFLICT, msg).details("ask for the IPv4 address itself"));
+            let error = Error::new(Code::CONFLICT, msg).details("ask for the IPv4 address itself");
+            return Err(Complaint::of_none(error));
         }
         let address = match text.contains('/') {
             true => cidr::parse(text).map(|network| network.ip()),
             false => cidr::parse_address(text),
         };
         requested.push(address.map_err(|reason| {
-            Error::new(Code::INVALID_CONFIG, format!("the address asked for in {source}: {reason}"))
-                .details("give an address, or leave the choice to the ranges")
+            let msg = format!("the address asked for in {source}: {reason}");
+            let advice = "give an address, or leave the choice to the ranges";
+            Complaint::of_none(Error::new(Code::INVALID_CONFIG, msg).details(advice))
         })?);
         Ok(())
     };
@@ -206,8 +239,7 @@ fn requested(document: &Document, args: &Args) -> Result<Vec<IpAddr>, Error> {
         let texts: Option<Vec<&str>> =
             value.as_array().and_then(|list| list.iter().map(Value::as_str).collect());
         let Some(texts) = texts else {
-            let msg = format!("configuration key {source} has the value {}", shown(value));
-            return Err(Error::new(Code::INVALID_CONFIG, msg).details("give a list of addresses"));
+            return Err(refuse(source, value, "give a list of addresses"));
         };
         texts.into_iter().try_for_each(|text| read(source, text))?;
     }

@@ -10,7 +10,10 @@ pub mod fabric;
 mod fields;
 pub mod ipam;
 pub mod keys;
+mod names;
 
-pub use config::{Config, GATEWAY, HOST_PREFIX, MTU_MIN_IPV6, MTU_RANGE, Mode, MtuMode};
-pub use fabric::{CrossSubnet, FabricKeys};
+pub use config::{Config, GATEWAY, HOST_PREFIX, MTU_RANGE, Mode, MtuMode};
+pub use fabric::{CrossSubnet, FabricKeys, ROUTE_PROTOCOL};
+pub use fields::Complaint;
 pub use ipam::{IpamKeys, RangeKeys};
+pub use names::{BUILT_IN, CALICO, HOST_LOCAL, PLUGIN_TYPES, has_store, placeholder_ipv6};

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     conf::{CrossSubnet, Mode},
     net::{forwarding, sysctl::Sysctl},
-    pod::mtu::{FALLBACK, Uplink},
+    pod::mtu::{FALLBACK, IPV6_MIN, Uplink},
 };
 
 /// How packets of one family reach peers that are not plainly routed to.
@@ -73,10 +73,6 @@ pub fn describe(settings: &Settings, peers: &Peers, facts: &Facts) -> Desired {
     }
     desired
 }
-
-/// The narrowest link for IPv6, in bytes (RFC 8200 section 5); the kernel takes
-/// the family off a narrower one, and its addresses and routes with it.
-const IPV6_MTU_MIN: u32 = 1280;
 
 /// One address family of the fabric.
 struct Family<'a> {
@@ -164,9 +160,9 @@ impl Family<'_> {
             ));
         }
         let mtu = self.mtu(desired);
-        if self.ipv6 && mtu < IPV6_MTU_MIN {
+        if self.ipv6 && mtu < IPV6_MIN {
             let why = format!(
-                "{name}: IPv6 does not go through a tunnel of {mtu} bytes; it needs {IPV6_MTU_MIN}, \
+                "{name}: IPv6 does not go through a tunnel of {mtu} bytes; it needs {IPV6_MIN}, \
                  and the encapsulation {} more",
                 self.settings.overhead(true)
             );
@@ -244,7 +240,7 @@ impl Family<'_> {
     /// Whether packets to a peer are wrapped.
     fn encapsulates(&self, address: IpAddr, path: Option<&Path>) -> bool {
         match self.settings.keys.cross_subnet {
-            CrossSubnet::Never => true,
+            CrossSubnet::Off => true,
             CrossSubnet::Mask => {
                 let own = self.peers.me.address(self.ipv6);
                 let subnet = self.facts.addresses.iter().find(|(net, _)| Some(net.ip()) == own);

@@ -6,7 +6,10 @@ use std::{collections::HashMap, fmt};
 use ipnetwork::IpNetwork;
 
 use super::desired::{Target, TunnelKind};
-use crate::net::{Mac, link::Link, route::Found, tunnel::Vxlan};
+use crate::{
+    conf::ROUTE_PROTOCOL,
+    net::{Mac, link::Link, route::Found, tunnel::Vxlan},
+};
 
 /// The first word of the alias that marks a tunnel device as made by us; the
 /// second is the route protocol of the fabric that did.
@@ -18,7 +21,7 @@ const TUNNEL_ALIAS: &str = "manx1-fabric";
 const TUNNEL_GROUPS: u32 = 0x4d41_4600;
 
 /// The route protocol of a mark that names none: there was but this one then.
-const UNNAMED: u8 = 109;
+const UNNAMED: u8 = ROUTE_PROTOCOL;
 
 /// The alias of the tunnel devices of one fabric.
 pub fn tunnel_alias(protocol: u8) -> String {

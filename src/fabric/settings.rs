@@ -88,8 +88,20 @@ impl Settings {
         }
     }
 
-    /// Bytes that the encapsulation of a family adds.
+    /// Bytes that are added to a packet of a family between nodes: those configured,
+    /// else the mode's own.
     pub fn overhead(&self, ipv6: bool) -> u32 {
-        self.overhead.unwrap_or(self.mode.overhead(ipv6))
+        self.overhead.unwrap_or(overhead_of(self.mode, ipv6))
+    }
+}
+
+/// Bytes that the encapsulation adds to a packet: 20 for IP in IP; 14, 8, 8 and 20
+/// for VXLAN, 20 more where IPv6 pods are carried over IPv6 (RFC 7348).
+pub fn overhead_of(mode: Mode, ipv6: bool) -> u32 {
+    match mode {
+        Mode::Direct => 0,
+        Mode::Ipip => 20,
+        Mode::Vxlan if ipv6 => 70,
+        Mode::Vxlan => 50,
     }
 }

@@ -9,6 +9,10 @@ pub struct Uplink {
     pub mtu: u32,
 }
 
+/// The narrowest link for IPv6, in bytes (RFC 8200 section 5); the kernel takes the
+/// family off a narrower one, and its addresses and routes with it.
+pub const IPV6_MIN: u32 = 1280;
+
 /// What Ethernet carries, for a node that shows no device at all.
 pub const FALLBACK: u32 = 1500;
 

@@ -14,7 +14,7 @@ use ipnetwork::IpNetwork;
 use super::attachment::{Remote, Wish, families, gateway_ipv6, host_route};
 use crate::{
     cni,
-    conf::Config,
+    conf::{Config, ROUTE_PROTOCOL},
     net::{
         route::{Found, Route, SCOPE_LINK, TABLE_MAIN},
         rule::Rule,
@@ -27,7 +27,7 @@ const TABLE_FIRST: u32 = 10_901;
 /// Where our rules stand: before the kernel's for table main.
 const RULE_PRIORITY: u32 = 10_900;
 /// Who made our rules: the number that marks our routes between nodes as well.
-pub const RULE_PROTOCOL: u8 = 109;
+pub const RULE_PROTOCOL: u8 = ROUTE_PROTOCOL;
 
 /// IPv4 and TCP headers without options, in bytes.
 const HEADERS_IPV4: u32 = 40;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     cni::{AddResult, Code, Error, Interface, Ip},
-    conf::{Config, MTU_MIN_IPV6, MtuMode},
+    conf::{Config, MtuMode},
     net::{
         Mac, Request, Socket, addr, devconf, forwarding,
         link::{self, Link},
@@ -229,7 +229,7 @@ fn attach(
 
 /// The kernel takes no IPv6 address on a link below 1280 bytes (RFC 8200).
 fn require_ipv6_mtu(lease: &Lease, mtu: u32) -> Result<(), Error> {
-    let minimum = MTU_MIN_IPV6;
+    let minimum = mtu::IPV6_MIN;
     if mtu >= minimum || lease.addresses.iter().all(IpAddr::is_ipv4) {
         return Ok(());
     }

@@ -361,7 +361,7 @@ fn summary(config: &Config) -> String {
     if config.mode == Mode::Direct {
         return text;
     }
-    if keys.cross_subnet != CrossSubnet::Never {
+    if keys.cross_subnet != CrossSubnet::Off {
         text += &format!(", crossSubnet {:?}", keys.cross_subnet);
     }
     let sizes = [("mtu", config.mtu), ("overhead", config.overhead)];

@@ -4,8 +4,8 @@ use std::{io::ErrorKind, net::IpAddr};
 
 use crate::{
     cni::{Code, Error},
-    conf::{Config, MTU_RANGE, MtuMode},
-    fabric::{trouble::some_of, uplink},
+    conf::{CALICO, Config, MTU_RANGE, MtuMode},
+    fabric::{Settings, trouble::some_of, uplink},
     net::{
         Socket, addr,
         link::{self, Link},
@@ -23,9 +23,6 @@ use crate::{
 
 use super::{fabric::Stamp, kernel};
 
-/// The name under which this binary reads Calico's MTU file.
-const CALICO_TYPE: &str = "calico";
-
 /// The MTU of an attachment with or without IPv6, and the words to log. The
 /// node's default route is looked up where no `defaults` are known.
 ///
@@ -40,7 +37,7 @@ pub(super) fn mtu(
     defaults: &[Found],
 ) -> Result<mtu::Choice, Error> {
     let mut remark = None;
-    let file = (config.plugin_type == CALICO_TYPE && config.mtu.is_none())
+    let file = (config.plugin_type == CALICO && config.mtu.is_none())
         .then(|| read_text(&root.path("/var/lib/calico/mtu"), TEXT_BYTES_MAX))
         .and_then(|text| match text {
             Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -65,7 +62,7 @@ pub(super) fn mtu(
         },
     };
     let ipv6 = ipv6 || fabric.is_some_and(|fabric| fabric.serves_ipv6);
-    let overhead = config.overhead(ipv6);
+    let overhead = Settings::of_config(config).overhead(ipv6);
     let mut choice = mtu::choose(config.mtu, file, uplink.as_ref(), overhead);
     if config.mtu_mode == MtuMode::Route {
         choice = choice.routed(uplink.as_ref(), overhead);

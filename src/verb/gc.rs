@@ -17,13 +17,14 @@ use serde_json::Value;
 
 use super::{
     Call, allowed, file,
-    ipam::{self, Pool, has_store},
+    ipam::{self, Pool},
     kernel,
     liveness::{self, Liveness},
     pod_side, tables,
 };
 use crate::{
     cni::{Args, Code, Command, Environment, Error, ValidAttachments},
+    conf::has_store,
     ipam::Lease,
     net::{
         Socket,

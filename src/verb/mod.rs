@@ -38,16 +38,15 @@ use serde_json::Value;
 pub use facts::{link_mtus, too_wide, uplink};
 pub use gc::{Collected, collect_dead};
 pub use ipam::{
-    BUILT_IN, PLUGIN_TYPES,
     audit::{Audit, Finding, Problem, RangeUse, Stock, audit, stock},
-    has_store, range_sets,
+    range_sets,
 };
 
 pub use pools::misfits;
 
 use crate::{
     cni::{Code, Command, Document, Environment, Error, Version, delegate::DELEGATED},
-    conf::Config,
+    conf::{BUILT_IN, Complaint, Config},
     net,
     pod::Identity,
     state::{Journal, Root, file::is_link},
@@ -63,7 +62,7 @@ pub struct Call {
     /// Its values.
     pub config: Config,
     /// What is wrong with its values.
-    pub complaints: Vec<Error>,
+    pub complaints: Vec<Complaint>,
     /// Where state lies.
     pub root: Root,
 }
@@ -140,7 +139,7 @@ fn fill_placeholders(
     environment: &Environment,
     document: &mut Document,
     config: &Config,
-    complaints: &[Error],
+    complaints: &[Complaint],
     root: &Root,
 ) -> Result<(), Error> {
     match environment.command {
@@ -242,7 +241,7 @@ impl Call {
 
     /// Refuses a configuration whose values make no sense.
     fn require_sound_config(&self) -> Result<(), Error> {
-        self.complaints.first().map_or(Ok(()), |complaint| Err(complaint.clone()))?;
+        self.complaints.first().map_or(Ok(()), |complaint| Err(complaint.error.clone()))?;
         ipam::require_foreign(self)
     }
 }

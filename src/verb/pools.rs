@@ -9,11 +9,10 @@ use std::{fs, net::IpAddr};
 use super::{
     Call,
     fabric::{Ground, Stamp},
-    ipam::has_store,
 };
 use crate::{
     cni::{Args, Code, Document, Error},
-    conf::{Config, IpamKeys},
+    conf::{Config, IpamKeys, has_store},
     fabric::pools::{Cidrs, Misfit, Place},
     ipam::Range,
     state::{file::TEXT_BYTES_MAX, journal, read_own, replace},

@@ -26,12 +26,12 @@ use super::{
     conflist, failed, validate,
 };
 use crate::{
+    conf::{BUILT_IN, PLUGIN_TYPES},
     state::{
         Root,
         file::{PROGRAM_BYTES_MAX, TEXT_BYTES_MAX},
         read,
     },
-    verb::BUILT_IN,
 };
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
@@ -106,7 +106,7 @@ impl Order {
         let name = match args.value("name").map(OsStr::to_string_lossy) {
             None => "manx",
             Some(name) => {
-                conflist::TYPES.into_iter().find(|known| *known == name).ok_or_else(|| {
+                PLUGIN_TYPES.into_iter().find(|known| *known == name).ok_or_else(|| {
                     SUBCOMMAND.usage(&format!("--name {name:?} is neither manx nor calico"))
                 })?
             }
@@ -174,7 +174,7 @@ impl Order {
     fn allocator(&self, console: &mut Console<'_>) -> Result<(), Failure> {
         let path = self.bin_dir.join(BUILT_IN);
         let serves = |target: &Path| {
-            conflist::TYPES.iter().any(|name| Path::new(name) == target)
+            PLUGIN_TYPES.iter().any(|name| Path::new(name) == target)
                 && self.bin_dir.join(target).is_file()
         };
         let outcome = file::link(&path, self.name, serves, self.force)?;

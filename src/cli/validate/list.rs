@@ -13,10 +13,9 @@ use super::{
     versions::{self, is_this_program},
 };
 use crate::{
-    cli::conflist::{TYPES, is_list, is_ours},
+    cli::conflist::{is_list, is_ours},
     cni::{Delegate, Document, Version, json::field},
-    conf::Config,
-    verb::BUILT_IN,
+    conf::{BUILT_IN, CALICO, Config, PLUGIN_TYPES},
 };
 
 /// Keys of a list (SPEC 1.1.0, "Configuration format").
@@ -110,7 +109,7 @@ fn old_version(
     let at = if field(object, "cniVersions").is_some() { "cniVersions" } else { "cniVersion" };
     // A list made for Calico is as Calico's installer writes it, and a plugin that
     // does not speak the newer one would fail.
-    if kind == "calico" || !common.contains(&Version::V1_1_0) {
+    if kind == CALICO || !common.contains(&Version::V1_1_0) {
         findings.info(at, message);
     } else {
         let fix = "add \"cniVersions\": [\"1.0.0\", \"1.1.0\"]; runtimes take the newest they know";
@@ -241,7 +240,7 @@ fn binaries(
         let at = member(at, "ipam.type");
         let program = binary(kind, &at, node, findings);
         let copied = program.as_ref().is_some_and(|program| is_this_program(&program.binary));
-        if TYPES.contains(&kind) || (copied && kind != BUILT_IN) {
+        if PLUGIN_TYPES.contains(&kind) || (copied && kind != BUILT_IN) {
             let message = format!("{kind:?} is this plugin itself, and no IPAM plugin");
             findings.error(&at, message, format!("name an IPAM plugin, such as {BUILT_IN}"));
         }

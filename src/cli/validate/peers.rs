@@ -8,13 +8,14 @@ use super::{
     list::{Linted, Ours},
 };
 use crate::{
+    conf::has_store,
     fabric::{
         Peers,
         pools::{Cidrs, Misfit},
     },
     net::Socket,
     state::Root,
-    verb::{fabric::read_peers, has_store},
+    verb::fabric::read_peers,
 };
 
 /// The peers of a plugin's object; `None` where it names no file, and where that

@@ -15,16 +15,13 @@ use super::{
 use crate::{
     cli::nearest,
     cni::{
-        Args, Document, Error, Version, cidr,
+        Args, Document, Version,
         json::{field, walk},
     },
-    conf::{Config, IpamKeys, MTU_MIN_IPV6, Mode, keys},
+    conf::{Complaint, Config, IpamKeys, Mode, has_store, ipam::static_addresses, keys},
+    fabric::settings::{Settings, overhead_of},
     pod::mtu,
-    verb::has_store,
 };
-
-/// The words with which the plugin's reader begins a complaint of a value.
-const COMPLAINT: &str = "configuration key ";
 
 /// Keys of objects within the configuration.
 const NESTED: &[(&str, &[&str])] = &[
@@ -76,11 +73,10 @@ pub(super) fn lint(
 }
 
 /// Tells what the plugin's own readers refuse.
-fn complain(complaints: Vec<Error>, path: &str, findings: &mut Findings) {
-    for Error { msg, details, .. } in complaints {
-        let key = msg.strip_prefix(COMPLAINT).and_then(|rest| rest.split(' ').next());
-        let at = key.map_or_else(|| path.to_owned(), |key| member(path, key));
-        findings.error(&at, &*msg, details);
+fn complain(complaints: Vec<Complaint>, path: &str, findings: &mut Findings) {
+    for Complaint { key, error } in complaints {
+        let at = if key.is_empty() { path.to_owned() } else { member(path, &key) };
+        findings.error(&at, error.msg, error.details);
     }
 }
 
@@ -171,7 +167,7 @@ fn encapsulation(
         }
     }
     let ipv6 = pools.iter().any(|pool| pool.subnet().is_ipv6());
-    let (needed, path_of) = (config.mode.overhead(ipv6), member(path, "overhead"));
+    let (needed, path_of) = (overhead_of(config.mode, ipv6), member(path, "overhead"));
     if let (None, Some(given)) = (config.mtu, config.overhead.filter(|given| *given < needed)) {
         let mode = field(plugin, "mode").and_then(Value::as_str).unwrap_or_default();
         let message = format!(
@@ -180,7 +176,7 @@ fn encapsulation(
         );
         findings.warning(&path_of, message, "leave out overhead");
     }
-    let own = config.mode.overhead(false);
+    let own = overhead_of(config.mode, false);
     if let (Some(mtu), Some(overhead)) = (config.mtu, config.overhead.filter(|it| *it != own)) {
         let message = format!("overhead {overhead} lowers nothing: mtu {mtu} is what pods get");
         let fix = "leave out mtu, to have it derived less the overhead, or leave out overhead";
@@ -197,28 +193,20 @@ fn mtu(
     findings: &mut Findings,
 ) {
     let path = member(path, "mtu");
-    let range = pools.iter().map(|pool| pool.subnet()).chain(addresses(ipam)).find(|n| n.is_ipv6());
-    let overhead = config.overhead(range.is_some());
+    let range =
+        pools.iter().map(|pool| pool.subnet()).chain(static_addresses(ipam)).find(|n| n.is_ipv6());
+    let overhead = Settings::of_config(config).overhead(range.is_some());
     let choice = mtu::choose(config.mtu, None, node.uplink.as_ref(), overhead);
     let known = config.mtu.is_some() || node.uplink.is_some();
-    if let Some(range) = range.filter(|_| known && choice.mtu < MTU_MIN_IPV6) {
+    let least = mtu::IPV6_MIN;
+    if let Some(range) = range.filter(|_| known && choice.mtu < least) {
         let message = format!(
-            "mtu {} is below {MTU_MIN_IPV6}, the least for IPv6 (RFC 8200), and there is {range}",
+            "mtu {} is below {least}, the least for IPv6 (RFC 8200), and there is {range}",
             choice.mtu
         );
-        findings.error(&path, message, format!("give at least {MTU_MIN_IPV6}, or no IPv6 range"));
+        findings.error(&path, message, format!("give at least {least}, or no IPv6 range"));
     }
     if let (Some(_), Some(warning)) = (config.mtu, choice.warning) {
         findings.warning(&path, warning, "leave mtu out to have it derived");
     }
-}
-
-/// The addresses that the static IPAM plugin gives.
-fn addresses(ipam: &Value) -> impl Iterator<Item = ipnetwork::IpNetwork> {
-    let entries = crate::cni::json::member(ipam, "addresses").and_then(Value::as_array);
-    let texts = entries
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| crate::cni::json::member(entry, "address")?.as_str());
-    texts.filter_map(|text| cidr::parse(text).ok())
 }

@@ -120,6 +120,14 @@ fn every_complaint_of_the_plugins_reader_has_its_path() {
         (json!({"hostPrefix": "toolong"}), "plugins[0].hostPrefix"),
         (json!({"ipam": {}}), "plugins[0].ipam.type"),
         (json!({"ipam": {"type": "host-local", "subnet": "10.1"}}), "plugins[0].ipam.subnet"),
+        (
+            json!({"ipam": {"type": "host-local", "subnet": "usePodCidrs"}}),
+            "plugins[0].ipam.subnet",
+        ),
+        (
+            json!({"ipam": {"type": "manx-ipam", "subnet": "10.1.0.0/24", "routes": [{"dst": ""}]}}),
+            "plugins[0].ipam.routes[0].dst",
+        ),
         (json!({"dns": {"search": "x"}}), "plugins[0].dns.search"),
         (json!({"crossSubnet": "sometimes"}), "plugins[0].crossSubnet"),
         (json!({"vxlan": {"port": 0}}), "plugins[0].vxlan.port"),

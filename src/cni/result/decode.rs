@@ -1,4 +1,4 @@
-//! Reading results. Strict about values, for they end up in the kernel; lenient
+//! Reading results, and routes that are written as in one. Strict about values, for they end up in the kernel; lenient
 //! about everything that is merely unknown.
 
 use std::fmt::Display;
@@ -9,6 +9,31 @@ use serde_json::{Map, Value};
 
 use super::{AddResult, Dns, Interface, Ip, Route};
 use crate::cni::{Code, Error, Version, cidr, json};
+
+/// What makes no sense, and where it stands.
+#[derive(Debug)]
+pub struct Misread {
+    /// The path of the value: `ips[0].address`; empty for the whole.
+    pub at: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+impl From<Misread> for Error {
+    fn from(Misread { at, why }: Misread) -> Self {
+        let at = if at.is_empty() { at } else { at + ": " };
+        Self::new(Code::DECODE, format!("result: {at}{why}"))
+            .details("the plugin that gave this result is at fault, or its configuration")
+    }
+}
+
+/// Reads the routes of an object that has them as a result does.
+///
+/// # Errors
+/// For a value that makes no sense.
+pub fn routes(object: &Map<String, Value>) -> Result<Vec<Route>, Misread> {
+    Node { at: String::new(), fields: object }.list("routes", route)
+}
 
 pub(super) fn result(value: &Value, assumed: Version) -> Result<AddResult, Error> {
     let root = Node::root(value)?;
@@ -24,7 +49,7 @@ pub(super) fn result(value: &Value, assumed: Version) -> Result<AddResult, Error
 }
 
 /// 0.1.0 and 0.2.0: one address per family, its routes inside.
-fn by_family(root: &Node) -> Result<AddResult, Error> {
+fn by_family(root: &Node) -> Result<AddResult, Misread> {
     let mut result = AddResult::default();
     for (key, is_ipv4) in [("ip4", true), ("ip6", false)] {
         let Some(node) = root.object(key)? else { continue };
@@ -39,15 +64,15 @@ fn by_family(root: &Node) -> Result<AddResult, Error> {
 }
 
 /// 0.3.0 and later: lists side by side.
-fn by_list(root: &Node) -> Result<AddResult, Error> {
+fn by_list(root: &Node) -> Result<AddResult, Misread> {
     let interfaces = root.list("interfaces", interface)?;
     let ips = root.list("ips", |node| ip(node, interfaces.len()))?;
     Ok(AddResult { interfaces, ips, routes: root.list("routes", route)?, dns: Dns::default() })
 }
 
-fn interface(node: &Node) -> Result<Interface, Error> {
+fn interface(node: &Node) -> Result<Interface, Misread> {
     let name = node.text("name")?.ok_or_else(|| node.lacks("name"))?;
-    let owned = |key| Ok::<_, Error>(node.text(key)?.map(str::to_owned));
+    let owned = |key| Ok::<_, Misread>(node.text(key)?.map(str::to_owned));
     Ok(Interface {
         name: name.to_owned(),
         mac: node.text("mac")?.map(str::to_ascii_lowercase),
@@ -58,7 +83,7 @@ fn interface(node: &Node) -> Result<Interface, Error> {
     })
 }
 
-fn ip(node: &Node, interfaces: usize) -> Result<Ip, Error> {
+fn ip(node: &Node, interfaces: usize) -> Result<Ip, Misread> {
     let interface = match node.integer("interface")? {
         None => None,
         Some(index) => match usize::try_from(index).ok().filter(|index| *index < interfaces) {
@@ -72,7 +97,7 @@ fn ip(node: &Node, interfaces: usize) -> Result<Ip, Error> {
     Ok(Ip { address: node.network("address")?, gateway: node.address("gateway")?, interface })
 }
 
-fn route(node: &Node) -> Result<Route, Error> {
+fn route(node: &Node) -> Result<Route, Misread> {
     Ok(Route {
         dst: node.network("dst")?,
         gw: node.address("gw")?,
@@ -84,7 +109,7 @@ fn route(node: &Node) -> Result<Route, Error> {
     })
 }
 
-fn dns(node: &Node) -> Result<Dns, Error> {
+fn dns(node: &Node) -> Result<Dns, Misread> {
     Ok(Dns {
         nameservers: node.texts("nameservers")?,
         domain: node.text("domain")?.map(str::to_owned),
@@ -100,14 +125,13 @@ struct Node<'a> {
 }
 
 impl<'a> Node<'a> {
-    fn root(value: &'a Value) -> Result<Self, Error> {
+    fn root(value: &'a Value) -> Result<Self, Misread> {
         match value.as_object() {
             Some(fields) => Ok(Self { at: String::new(), fields }),
-            None => Err(Error::new(
-                Code::DECODE,
-                format!("result: {} is not an object", json::shown(value)),
-            )
-            .details("the plugin that gave this result is at fault, or its configuration")),
+            None => {
+                let why = format!("{} is not an object", json::shown(value));
+                Err(Misread { at: String::new(), why })
+            }
         }
     }
 
@@ -116,7 +140,7 @@ impl<'a> Node<'a> {
     }
 
     /// Text; the empty one counts as absent.
-    fn text(&self, key: &str) -> Result<Option<&'a str>, Error> {
+    fn text(&self, key: &str) -> Result<Option<&'a str>, Misread> {
         match self.field(key) {
             None => Ok(None),
             Some(Value::String(text)) => Ok(Some(text.as_str()).filter(|text| !text.is_empty())),
@@ -124,7 +148,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    fn integer(&self, key: &str) -> Result<Option<i64>, Error> {
+    fn integer(&self, key: &str) -> Result<Option<i64>, Misread> {
         self.field(key)
             .map(|value| {
                 value
@@ -135,7 +159,7 @@ impl<'a> Node<'a> {
     }
 
     /// A number that fits its type, 0 included.
-    fn number<T: TryFrom<i64>>(&self, key: &str) -> Result<Option<T>, Error> {
+    fn number<T: TryFrom<i64>>(&self, key: &str) -> Result<Option<T>, Misread> {
         self.integer(key)?
             .map(|value| {
                 T::try_from(value).map_err(|_| self.refuse(key, &value, "is out of range"))
@@ -144,22 +168,22 @@ impl<'a> Node<'a> {
     }
 
     /// A number for which 0 means that it is not set.
-    fn nonzero(&self, key: &str) -> Result<Option<u32>, Error> {
+    fn nonzero(&self, key: &str) -> Result<Option<u32>, Misread> {
         Ok(self.number(key)?.filter(|value| *value != 0))
     }
 
-    fn network(&self, key: &str) -> Result<IpNetwork, Error> {
+    fn network(&self, key: &str) -> Result<IpNetwork, Misread> {
         let text = self.text(key)?.ok_or_else(|| self.lacks(key))?;
         cidr::parse(text).map_err(|why| self.wrong(key, &why))
     }
 
-    fn address(&self, key: &str) -> Result<Option<IpAddr>, Error> {
+    fn address(&self, key: &str) -> Result<Option<IpAddr>, Misread> {
         self.text(key)?
             .map(|text| cidr::parse_address(text).map_err(|why| self.wrong(key, &why)))
             .transpose()
     }
 
-    fn object(&self, key: &str) -> Result<Option<Node<'a>>, Error> {
+    fn object(&self, key: &str) -> Result<Option<Node<'a>>, Misread> {
         match self.field(key) {
             None => Ok(None),
             Some(Value::Object(fields)) => Ok(Some(Node { at: self.path(key), fields })),
@@ -167,7 +191,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    fn items(&self, key: &str) -> Result<&'a [Value], Error> {
+    fn items(&self, key: &str) -> Result<&'a [Value], Misread> {
         match self.field(key) {
             None => Ok(&[]),
             Some(Value::Array(items)) => Ok(items),
@@ -178,8 +202,8 @@ impl<'a> Node<'a> {
     fn list<T>(
         &self,
         key: &str,
-        read: impl Fn(&Node) -> Result<T, Error>,
-    ) -> Result<Vec<T>, Error> {
+        read: impl Fn(&Node) -> Result<T, Misread>,
+    ) -> Result<Vec<T>, Misread> {
         let read_item = |(index, item): (usize, &'a Value)| match item.as_object() {
             Some(fields) => read(&Node { at: self.path(&format!("{key}[{index}]")), fields }),
             None => {
@@ -189,7 +213,7 @@ impl<'a> Node<'a> {
         self.items(key)?.iter().enumerate().map(read_item).collect()
     }
 
-    fn texts(&self, key: &str) -> Result<Vec<String>, Error> {
+    fn texts(&self, key: &str) -> Result<Vec<String>, Misread> {
         let text = |(index, item): (usize, &Value)| match item.as_str() {
             Some(text) => Ok(text.to_owned()),
             None => {
@@ -203,16 +227,15 @@ impl<'a> Node<'a> {
         if self.at.is_empty() { key.to_owned() } else { format!("{}.{key}", self.at) }
     }
 
-    fn lacks(&self, key: &str) -> Error {
+    fn lacks(&self, key: &str) -> Misread {
         self.wrong(key, "is missing")
     }
 
-    fn refuse(&self, key: &str, value: &dyn Display, why: &str) -> Error {
+    fn refuse(&self, key: &str, value: &dyn Display, why: &str) -> Misread {
         self.wrong(key, &format!("{value} {why}"))
     }
 
-    fn wrong(&self, key: &str, why: &str) -> Error {
-        Error::new(Code::DECODE, format!("result: {}: {why}", self.path(key)))
-            .details("the plugin that gave this result is at fault, or its configuration")
+    fn wrong(&self, key: &str, why: &str) -> Misread {
+        Misread { at: self.path(key), why: why.to_owned() }
     }
 }

@@ -8,10 +8,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use super::{PLUGIN_TYPES, Pool, builtin::range_sets, has_attachment, has_store, placeholder};
+use super::{Pool, builtin::range_sets, has_attachment, placeholder};
 use crate::{
     cni::{Args, Code, Document, Error},
-    conf::{Config, IpamKeys},
+    conf::{Config, IpamKeys, PLUGIN_TYPES, has_store},
     ipam::{Lease, Owner, Range, RangeSet, store},
     net::{Socket, link},
     pod::{Identity, identity::is_marked},
@@ -150,7 +150,8 @@ pub fn stock(root: &Root, document: &mut Document, config: &Config) -> Result<St
         placeholder::fill(document, config, root)?;
     }
     let (keys, complaints) = IpamKeys::read(document, &Args::default(), config.version);
-    let sets = complaints.into_iter().next().map_or_else(|| range_sets(&keys), Err)?;
+    let complaint = complaints.into_iter().next();
+    let sets = complaint.map_or_else(|| range_sets(&keys), |complaint| Err(complaint.error))?;
     let pool = Pool::of(root, &config.name, document.ipam());
     Ok(Stock {
         sets,

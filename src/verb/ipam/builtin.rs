@@ -39,7 +39,7 @@ impl Request {
         let (keys, complaints) = IpamKeys::read(&call.document, arguments, call.config.version);
         let sets = range_sets(&keys);
         match complaints.into_iter().next() {
-            Some(complaint) => Err(complaint),
+            Some(complaint) => Err(complaint.error),
             None => Ok(Self { keys, sets: sets? }),
         }
     }

@@ -27,6 +27,7 @@ use crate::{
         delegate::{Delegate, status_unsupported},
         json::member,
     },
+    conf::{BUILT_IN, HOST_LOCAL, PLUGIN_TYPES, has_store},
     ipam::store::{self, DATA_DIR},
     state::{Entry, Root},
 };
@@ -39,18 +40,6 @@ pub(super) use pool::Pool;
 /// How long a delegate may take: longer than a DHCP server may (62 s of
 /// retries), shorter than a kubelet waits (4 minutes).
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// The reference IPAM plugin.
-const HOST_LOCAL: &str = "host-local";
-/// Ours, which is served here.
-pub const BUILT_IN: &str = "manx-ipam";
-/// The names of the plugin itself: as shipped, and as a node has it that ran Calico.
-pub const PLUGIN_TYPES: [&str; 2] = ["manx", "calico"];
-
-/// Whether an IPAM plugin keeps its leases in host-local's store.
-pub fn has_store(ipam_type: &str) -> bool {
-    matches!(ipam_type, HOST_LOCAL | BUILT_IN)
-}
 
 /// Where the notes of all stores are.
 fn all_hints(root: &Root) -> PathBuf {

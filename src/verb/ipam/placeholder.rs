@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cni::{Code, Document, Error},
-    conf::Config,
+    conf::{Config, placeholder_ipv6},
     net::Socket,
     state::Root,
     verb::{
@@ -20,23 +20,14 @@ use crate::{
 /// The peers file of a configuration that names none: the agent's.
 const PEERS_FILE: &str = "/var/lib/manx/peers.json";
 
-/// The placeholders, in lower case, and whether each is of IPv6.
-const PLACEHOLDERS: [(&str, bool); 2] = [("usepodcidr", false), ("usepodcidripv6", true)];
-
 /// Whether an IPAM section has a placeholder in it.
 pub(in crate::verb) fn is_in(ipam: &Value) -> bool {
     match ipam {
-        Value::String(text) => is_ipv6(text).is_some(),
+        Value::String(text) => placeholder_ipv6(text).is_some(),
         Value::Array(items) => items.iter().any(is_in),
         Value::Object(members) => members.values().any(is_in),
         _ => false,
     }
-}
-
-/// Which family a text stands for, if it is a placeholder.
-fn is_ipv6(text: &str) -> Option<bool> {
-    let placeholder = PLACEHOLDERS.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
-    placeholder.map(|(_, ipv6)| ipv6)
 }
 
 /// Puts this node's pod CIDRs for the placeholders.
@@ -84,14 +75,15 @@ fn replace(value: &mut Value, own: &[IpNetwork]) {
     let of = |ipv6| own.iter().filter(move |cidr| cidr.is_ipv6() == ipv6);
     match value {
         Value::String(text) => {
-            if let Some(first) = is_ipv6(text).and_then(|ipv6| of(ipv6).next()) {
+            if let Some(first) = placeholder_ipv6(text).and_then(|ipv6| of(ipv6).next()) {
                 *text = first.to_string();
             }
         }
         Value::Array(items) => {
             let expand = |item: Value| {
                 let subnet = item.get("subnet").and_then(Value::as_str);
-                let Some(ipv6) = subnet.and_then(is_ipv6).filter(|ipv6| of(*ipv6).count() > 1)
+                let Some(ipv6) =
+                    subnet.and_then(placeholder_ipv6).filter(|ipv6| of(*ipv6).count() > 1)
                 else {
                     return vec![item];
                 };

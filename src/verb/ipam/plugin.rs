@@ -4,12 +4,12 @@
 use std::path::Path;
 
 use super::{
-    BUILT_IN,
     builtin::{self, Giving},
     status,
 };
 use crate::{
     cni::{Code, Command, Error, json::member},
+    conf::BUILT_IN,
     net::Socket,
     verb::{Call, Emit, fabric, file, kernel, lasting, usable::Usable},
 };

@@ -10,9 +10,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::{BUILT_IN, all_hints, data_dir, has_attachment};
+use super::{all_hints, data_dir, has_attachment};
 use crate::{
     cni::{Environment, Error, json::member},
+    conf::BUILT_IN,
     ipam::{
         Lease, Store,
         store::{self, LOCK},

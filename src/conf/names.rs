@@ -1,0 +1,27 @@
+//! The names of plugins, and the words that stand for an address.
+
+/// Calico's name: where a node has this binary under it, Calico's files are read.
+pub const CALICO: &str = "calico";
+/// The names of the plugin itself: as shipped, and as a node has it that ran Calico.
+pub const PLUGIN_TYPES: [&str; 2] = ["manx", CALICO];
+
+/// The reference IPAM plugin.
+pub const HOST_LOCAL: &str = "host-local";
+/// Ours, which is served by the plugin itself.
+pub const BUILT_IN: &str = "manx-ipam";
+/// The IPAM plugins that keep their leases in host-local's store, and have its keys.
+const WITH_STORE: [&str; 2] = [BUILT_IN, HOST_LOCAL];
+
+/// Whether an IPAM plugin keeps its leases in host-local's store.
+pub fn has_store(ipam_type: &str) -> bool {
+    WITH_STORE.contains(&ipam_type)
+}
+
+/// Calico's words for this node's own pod CIDRs, and whether each is of IPv6.
+const PLACEHOLDERS: [(&str, bool); 2] = [("usePodCidr", false), ("usePodCidrIPv6", true)];
+
+/// Which family's pod CIDR a text stands for, if it is a placeholder: true for IPv6.
+pub fn placeholder_ipv6(text: &str) -> Option<bool> {
+    let placeholder = PLACEHOLDERS.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+    placeholder.map(|(_, ipv6)| ipv6)
+}
