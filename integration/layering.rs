@@ -140,6 +140,17 @@ fn modules_know_only_the_layers_below_them() {
     assert!(wrong.is_empty(), "against the table in src/lib.rs: {wrong:#?}");
 }
 
+/// The configuration is read from a document and from nothing else.
+#[test]
+fn the_configuration_knows_no_kernel() {
+    for source in sources().iter().filter(|source| source.module == "conf") {
+        for name in named_modules(&source.code) {
+            let path = source.path.display();
+            assert!(["cni", "conf", "text"].contains(&name.as_str()), "{path} names {name}");
+        }
+    }
+}
+
 #[test]
 fn every_module_has_its_row() {
     let declared: Vec<&str> = include_str!("../src/lib.rs")

@@ -6,6 +6,8 @@
 //! for a log or a terminal passes it through here, once. What is read by programs
 //! (JSON) stays as it is.
 
+pub mod nearest;
+
 use std::borrow::Cow;
 
 /// The text with each character that a terminal or a reader of lines would obey

@@ -27,7 +27,7 @@ fn refused(reply: Reply, code: u64, words: &[&str]) {
 }
 
 /// Every wrong value of every key: key, value, code.
-fn wrong_values() -> Vec<(&'static str, Value, u64)> {
+pub(crate) fn wrong_values() -> Vec<(&'static str, Value, u64)> {
     let invalid = |key, values: Value| {
         let values = values.as_array().unwrap().clone();
         values.into_iter().map(move |value| (key, value, INVALID))

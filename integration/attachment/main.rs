@@ -29,6 +29,7 @@ mod planted;
 mod pod;
 mod races;
 mod routes;
+mod schema;
 mod sysctls;
 mod undo;
 mod upgrade;

@@ -7,8 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::cluster::{MANX, SOON, address, addresses, bare, join, router};
-use crate::harness::{DEADLINE, Host, Pod, Stdin, eventually, plugin_dir, run};
-use crate::schema::agrees;
+use crate::harness::{DEADLINE, Host, Pod, Stdin, eventually, plugin_dir, run, schema::agrees};
 use crate::wire::{Capture, carried};
 
 fn conf(name: &str) -> PathBuf {

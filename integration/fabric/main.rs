@@ -38,7 +38,6 @@ mod reach;
 mod route_mtu;
 mod same_key;
 mod scale;
-mod schema;
 mod stamp;
 mod steady;
 mod told;

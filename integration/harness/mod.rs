@@ -25,6 +25,7 @@ mod netns;
 pub mod packet;
 mod plugin;
 mod process;
+pub mod schema;
 mod scratch;
 
 use std::thread;

@@ -75,9 +75,9 @@ impl Args {
                     }
                 }
                 Arg::Long(name) => {
-                    let hint = nearest::hint(name, shape.options().chain(["help"]));
-                    let hint = hint.replace("mean ", "mean --");
-                    return Err(format!("unknown option --{name}{hint}"));
+                    let near = nearest::nearest(name, shape.options().chain(["help"]));
+                    let hint = near.map(|near| format!(": did you mean --{near}?"));
+                    return Err(format!("unknown option --{name}{}", hint.unwrap_or_default()));
                 }
                 Arg::Short(letter) => return Err(format!("unknown option -{letter}")),
             }

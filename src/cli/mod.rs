@@ -20,7 +20,6 @@ mod gc;
 mod help;
 mod install;
 mod ipam;
-mod nearest;
 mod pods;
 mod table;
 mod validate;
@@ -32,7 +31,7 @@ use args::{Args, Shape};
 use console::Console;
 use nix::errno::Errno;
 
-use crate::cni;
+use crate::{cni, text::nearest};
 
 /// All subcommands, in the order of the help text.
 const SUBCOMMANDS: &[Subcommand] = &[

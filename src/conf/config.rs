@@ -8,32 +8,18 @@
 use std::net::Ipv4Addr;
 
 use ipnetwork::IpNetwork;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     FabricKeys,
     fields::{Complaint, Fields},
     ipam, keys,
+    shape::{Fallback, Shape},
 };
-use crate::cni::{
-    Args, Code, Dns, Document, Version,
-    document::invalid_name,
-    json::{field, walk},
-};
+use crate::cni::{Args, Code, Dns, Document, Version, document::invalid_name, json::walk};
 
-/// The next hop that Calico's pods have.
-pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
-/// `cali`, as Calico's host links.
-pub const HOST_PREFIX: &str = "cali";
 /// A host link's name has 11 characters behind the prefix, 15 at most in all.
 const HOST_PREFIX_BYTES_MAX: usize = 4;
-/// The smallest MTU that IPv4 allows (RFC 791).
-const MTU_MIN: u32 = 68;
-/// The largest that a veth takes (ETH_MAX_MTU).
-const MTU_MAX: u32 = 65535;
-/// The MTUs that a veth takes, in bytes.
-pub const MTU_RANGE: std::ops::RangeInclusive<u32> = MTU_MIN..=MTU_MAX;
-
 /// What a network's name may have, in bytes.
 const NETWORK_BYTES_MAX: usize = 255;
 
@@ -118,13 +104,12 @@ impl Config {
     /// those that it complains of.
     pub fn read(document: &Document, version: Version) -> (Self, Vec<Complaint>) {
         let mut fields = Fields::new(Some(&document.object), "");
-        let mode = mode(&mut fields);
-        unsupported(&mut fields);
-        let mut container = fields.object(&["container_settings"]);
-        let forwarding = container.boolean(&["allow_ip_forwarding"]);
-        fields.absorb(container);
-        let mut never = fields.networks(&["nonMasqueradeCIDRs"]).unwrap_or_default();
-        // Not read twice, or what is wrong with it would be told twice.
+        let mode = fields.get(&keys::MODE);
+        fields.get(&keys::DEVICE_TYPE);
+        let calicos = fields.within(&keys::CONTAINER_SETTINGS, |settings| {
+            settings.get(&keys::CONTAINER_FORWARDING)
+        });
+        let mut never = fields.get(&keys::NON_MASQUERADE_CIDRS);
         let fabric = FabricKeys::read(&mut fields);
         never.extend(fabric.cluster_cidrs.iter().flatten());
         let own_ranges = ipam::pod_networks(document);
@@ -132,33 +117,31 @@ impl Config {
         let config = Self {
             version,
             name: document.name.clone(),
-            plugin_type: fields.string(&["type"]).unwrap_or_default().to_owned(),
+            plugin_type: fields.get(&keys::TYPE),
             mode,
-            mtu: mtu(&mut fields),
-            overhead: fields.number(&["overhead"], 0..=1000),
+            mtu: fields.get(&keys::MTU),
+            overhead: fields.get(&keys::OVERHEAD),
             fabric,
             mtu_mode: mtu_mode(&mut fields),
             own_ranges,
-            gateway: gateway(&mut fields),
-            masquerade: fields.boolean(&["ipMasq"]).unwrap_or(false),
+            gateway: fields.get(&keys::GATEWAY_IPV4),
+            masquerade: fields.get(&keys::IP_MASQ),
             never_masqueraded: never,
-            source_check: fields.boolean(&["sourceCheck"]).unwrap_or(true),
-            host_prefix: host_prefix(&mut fields),
-            queues: queues(&mut fields),
+            source_check: fields.get(&keys::SOURCE_CHECK),
+            host_prefix: fields.get(&keys::HOST_PREFIX_KEY),
+            queues: fields.get(&keys::QUEUES).max(1),
             allow_ip_forwarding: fields
-                .boolean(&["allowIPForwarding"])
-                .or(forwarding)
-                .unwrap_or(false),
-            manage_forwarding: fields.boolean(&["manageForwarding"]).unwrap_or(true),
-            include_default_routes: fields
-                .boolean(&["includeDefaultRoutes", "include_default_routes"])
-                .unwrap_or(false),
+                .given(&keys::ALLOW_IP_FORWARDING)
+                .or(calicos)
+                .unwrap_or_else(|| keys::ALLOW_IP_FORWARDING.shape.absent()),
+            manage_forwarding: fields.get(&keys::MANAGE_FORWARDING),
+            include_default_routes: fields.get(&keys::INCLUDE_DEFAULT_ROUTES),
             ipam_type: ipam_type(&mut fields),
             dns: dns(&mut fields),
             mac: requested_mac(document, &mut fields),
-            previous: field(&document.object, "prevResult").cloned(),
-            log_level: log_level(&mut fields),
-            log_file: fields.string(&["logFile", "log_file_path"]).map(str::to_owned),
+            previous: fields.get(&keys::PREVIOUS_RESULT),
+            log_level: fields.get(&keys::LOG_LEVEL),
+            log_file: fields.get(&keys::LOG_FILE),
             ignored: keys::ignored(&document.object),
         };
         let mut complaints = fields.complaints;
@@ -180,116 +163,48 @@ fn too_long(name: &str) -> Option<Complaint> {
     (name.len() > NETWORK_BYTES_MAX).then(complaint)
 }
 
-fn mode(fields: &mut Fields<'_>) -> Mode {
-    match fields.string(&["mode"]) {
-        None | Some("" | "direct") => Mode::Direct,
-        Some("ipip") => Mode::Ipip,
-        Some("vxlan") => Mode::Vxlan,
-        Some(other) => {
-            fields.complain(
-                Code::INVALID_CONFIG,
-                "mode",
-                &other.into(),
-                "give direct, ipip or vxlan",
-            );
-            Mode::Direct
-        }
-    }
-}
-
-/// Keys that ask for what this version does not do.
-fn unsupported(fields: &mut Fields<'_>) {
-    if let Some((key, value)) = fields.value(&["device_type"])
-        && !matches!(value.as_str(), Some("" | "veth"))
-    {
-        fields.complain(Code::UNSUPPORTED_FIELD, key, value, "pods get a veth: leave the key out");
-    }
+/// What a host link's name may begin with. One that begins with a dash would be an
+/// option of every command.
+pub(super) fn is_host_prefix(prefix: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=HOST_PREFIX_BYTES_MAX).contains(&prefix.len())
+        && !prefix.starts_with('-')
+        && prefix.bytes().all(plain)
 }
 
 /// Routes need to know where other nodes' pods are.
 fn mtu_mode(fields: &mut Fields<'_>) -> MtuMode {
-    let Some((key, value)) = fields.value(&["mtuMode"]) else { return MtuMode::Link };
-    let told = fields.value(&["peersFile"]).or(fields.value(&["clusterCIDRs"])).is_some();
-    match value.as_str() {
-        Some("link") => MtuMode::Link,
-        Some("route") if told => MtuMode::Route,
-        Some("route") => {
-            let reason = "say where the pods of other nodes are: give peersFile or clusterCIDRs";
-            fields.complain(Code::INVALID_CONFIG, key, value, reason);
+    let told = fields.raw(&keys::PEERS_FILE).or(fields.raw(&keys::CLUSTER_CIDRS)).is_some();
+    match (fields.get(&keys::MTU_MODE), fields.raw(&keys::MTU_MODE)) {
+        (MtuMode::Route, Some(value)) if !told => {
+            let advice = "say where the pods of other nodes are: give peersFile or clusterCIDRs";
+            fields.complain(keys::MTU_MODE.name, value, advice);
             MtuMode::Link
         }
-        _ => {
-            fields.complain(Code::INVALID_CONFIG, key, value, "give link or route");
-            MtuMode::Link
-        }
+        (mode, _) => mode,
     }
-}
-
-/// 0 means the same as absent, as Calico's installer writes it.
-fn mtu(fields: &mut Fields<'_>) -> Option<u32> {
-    if fields.value(&["mtu"]).is_some_and(|(_, value)| value.as_u64() == Some(0)) {
-        return None;
-    }
-    fields.number(&["mtu"], MTU_RANGE)
-}
-
-fn gateway(fields: &mut Fields<'_>) -> Ipv4Addr {
-    let address = fields.ipv4(&["gateway"]).unwrap_or(GATEWAY);
-    // What the kernel takes for no next hop: 0.0.0.0/8, 127.0.0.0/8 and no unicast.
-    let nobody = matches!(address.octets(), [0 | 127, ..]);
-    if nobody || address.is_multicast() || address.is_broadcast() {
-        let text = address.to_string().into();
-        fields.complain(Code::INVALID_CONFIG, "gateway", &text, "give a unicast address");
-        return GATEWAY;
-    }
-    address
-}
-
-/// Calico takes any number below one for one; our own key does not.
-fn queues(fields: &mut Fields<'_>) -> u32 {
-    let calicos = fields.value(&["queues", "num_queues"]).filter(|(key, _)| *key == "num_queues");
-    if calicos.and_then(|(_, value)| value.as_i64()).is_some_and(|number| number < 1) {
-        return 1;
-    }
-    fields.number(&["queues", "num_queues"], 0..=4096).unwrap_or(1).max(1)
-}
-
-fn host_prefix(fields: &mut Fields<'_>) -> String {
-    let prefix = fields.string(&["hostPrefix"]).unwrap_or(HOST_PREFIX);
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let empty = prefix.is_empty() || prefix.len() > HOST_PREFIX_BYTES_MAX;
-    // A link whose name begins with a dash would be an option of every command.
-    if empty || prefix.starts_with('-') || !prefix.bytes().all(plain) {
-        let reason = "give 1 to 4 letters, digits, '-' or '_', and no '-' at the beginning";
-        fields.complain(Code::INVALID_CONFIG, "hostPrefix", &prefix.into(), reason);
-        return HOST_PREFIX.to_owned();
-    }
-    prefix.to_owned()
 }
 
 fn ipam_type(fields: &mut Fields<'_>) -> String {
-    let mut ipam = fields.object(&["ipam"]);
-    let kind = ipam.string(&["type"]).unwrap_or_default();
-    if kind.is_empty() && ipam.complaints.is_empty() {
-        let section = fields.value(&["ipam"]).map_or(&Value::Null, |(_, value)| value);
-        let reason = "name an IPAM plugin in ipam.type, such as manx-ipam";
-        ipam.complain(Code::INVALID_CONFIG, "type", section, reason);
+    let complaints = fields.complaints.len();
+    let kind = fields.within(&keys::IPAM, |ipam| ipam.get(&keys::IPAM_TYPE));
+    if kind.is_empty() && fields.complaints.len() == complaints {
+        let section = fields.raw(&keys::IPAM).unwrap_or(&Value::Null);
+        let advice = "name an IPAM plugin in ipam.type, such as manx-ipam";
+        fields.complain("ipam.type", section, advice);
     }
-    fields.absorb(ipam);
-    kind.to_owned()
+    kind
 }
 
 fn dns(fields: &mut Fields<'_>) -> Option<Dns> {
-    let mut section = fields.object(&["dns"]);
-    let given = fields.value(&["dns"]).and_then(|(_, value)| value.as_object());
-    let dns = given.is_some_and(|keys| !keys.is_empty()).then(|| Dns {
-        nameservers: section.strings(&["nameservers"]).unwrap_or_default(),
-        domain: section.string(&["domain"]).map(str::to_owned),
-        search: section.strings(&["search"]).unwrap_or_default(),
-        options: section.strings(&["options"]).unwrap_or_default(),
+    let given = fields.raw(&keys::DNS).and_then(Value::as_object);
+    let dns = fields.within(&keys::DNS, |dns| Dns {
+        nameservers: dns.get(&keys::NAMESERVERS),
+        domain: dns.get(&keys::DOMAIN),
+        search: dns.get(&keys::SEARCH),
+        options: dns.get(&keys::OPTIONS),
     });
-    fields.absorb(section);
-    dns
+    given.filter(|keys| !keys.is_empty()).map(|_| dns)
 }
 
 fn requested_mac(document: &Document, fields: &mut Fields<'_>) -> Option<String> {
@@ -299,25 +214,37 @@ fn requested_mac(document: &Document, fields: &mut Fields<'_>) -> Option<String>
         Some((path.join("."), walk(&document.object, &path)?))
     })?;
     let Some(mac) = value.as_str() else {
-        let reason = "give a MAC address as a string, such as \"ca:fe:ca:fe:ca:01\"";
-        fields.complain(Code::INVALID_CONFIG, &path, value, reason);
+        let advice = "give a MAC address as a string, such as \"ca:fe:ca:fe:ca:01\"";
+        fields.complain(&path, value, advice);
         return None;
     };
     Some(mac.to_owned()).filter(|mac| !mac.is_empty())
 }
 
-/// Calico takes any word it does not know for `info`; so does its key here.
-fn log_level(fields: &mut Fields<'_>) -> log::LevelFilter {
-    let default = log::LevelFilter::Info;
-    match fields.value(&["logLevel", "log_level"]) {
-        None => default,
-        Some((key, value)) => {
-            let level = value.as_str().and_then(|text| text.parse().ok());
-            if level.is_none() && key == "logLevel" {
-                let reason = "give error, warn, info, debug or trace";
-                fields.complain(Code::INVALID_CONFIG, key, value, reason);
-            }
-            level.unwrap_or(default)
+/// Calico's key for links of another kind than ours.
+pub(super) struct Veth;
+
+impl Shape for Veth {
+    type Value = ();
+
+    fn absent(&self) {}
+
+    fn fallback(&self) -> Fallback {
+        Fallback::Value("veth".into())
+    }
+
+    fn read(&self, value: &Value) -> Result<(), String> {
+        match value.as_str() {
+            Some("" | "veth") => Ok(()),
+            _ => Err("pods get a veth: leave the key out".to_owned()),
         }
+    }
+
+    fn schema(&self) -> Value {
+        json!({"enum": ["veth", ""]})
+    }
+
+    fn code(&self) -> Code {
+        Code::UNSUPPORTED_FIELD
     }
 }

@@ -1,10 +1,14 @@
 //! The keys of the routes between nodes.
 
 use ipnetwork::IpNetwork;
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::fields::Fields;
-use crate::cni::{Code, env::valid_interface_name};
+use super::{
+    fields::Fields,
+    keys, schema,
+    shape::{Fallback, Number, Shape},
+};
+use crate::cni::env::valid_interface_name;
 
 /// Our own route protocol, which nobody else has.
 pub const ROUTE_PROTOCOL: u8 = 109;
@@ -71,79 +75,65 @@ pub struct FabricKeys {
 
 impl Default for FabricKeys {
     fn default() -> Self {
-        Self {
-            peers_file: None,
-            cross_subnet: CrossSubnet::Off,
-            protocol: ROUTE_PROTOCOL,
-            metric: 0,
-            vni: 4096,
-            port: 4789,
-            // With the two above, Calico's.
-            vxlan_device: "vxlan.calico".to_owned(),
-            cluster_cidrs: None,
-        }
+        Self::read(&mut Fields::new(None, ""))
     }
 }
 
 impl FabricKeys {
     /// Reads the keys, filling in defaults.
     pub(super) fn read(fields: &mut Fields<'_>) -> Self {
-        let mut vxlan = fields.object(&["vxlan"]);
-        let default = Self::default();
-        let keys = Self {
-            peers_file: fields
-                .string(&["peersFile"])
-                .filter(|path| !path.is_empty())
-                .map(str::to_owned),
-            cross_subnet: cross_subnet(fields).unwrap_or(default.cross_subnet),
-            protocol: protocol(fields).unwrap_or(default.protocol),
-            metric: fields.number(&["routeMetric"], 0..=u32::MAX).unwrap_or(default.metric),
-            vni: vxlan.number(&["vni"], 1..=0x00ff_ffff).unwrap_or(default.vni),
-            port: vxlan
-                .number(&["port"], 1..=65535)
-                .and_then(|number| u16::try_from(number).ok())
-                .unwrap_or(default.port),
-            vxlan_device: vxlan_device(&mut vxlan).unwrap_or(default.vxlan_device),
-            cluster_cidrs: fields.networks(&["clusterCIDRs"]),
-        };
-        fields.absorb(vxlan);
-        keys
-    }
-}
-
-fn protocol(fields: &mut Fields<'_>) -> Option<u8> {
-    let number = fields.number(&["routeProtocol"], 0..=255)?;
-    let number = u8::try_from(number).ok()?;
-    let Some((_, holder)) = TAKEN.iter().find(|(taken, _)| *taken == number) else {
-        return Some(number);
-    };
-    let reason = format!("it is that of {holder}, whose routes would be removed: leave it out");
-    fields.complain(Code::INVALID_CONFIG, "routeProtocol", &number.into(), &reason);
-    None
-}
-
-fn vxlan_device(vxlan: &mut Fields<'_>) -> Option<String> {
-    let name = vxlan.string(&["device"])?;
-    // The device of IPv6 has three characters more.
-    let plain = !name.starts_with('-') && !name.contains(|c: char| c == '%' || c.is_control());
-    if valid_interface_name(name) && name.len() <= 12 && plain {
-        return Some(name.to_owned());
-    }
-    let reason = "give an interface name of at most 12 bytes that does not begin with '-'";
-    vxlan.complain(Code::INVALID_CONFIG, "device", &name.into(), reason);
-    None
-}
-
-fn cross_subnet(fields: &mut Fields<'_>) -> Option<CrossSubnet> {
-    let (key, value) = fields.value(&["crossSubnet"])?;
-    match value {
-        Value::Bool(false) => Some(CrossSubnet::Off),
-        Value::Bool(true) => Some(CrossSubnet::Mask),
-        Value::String(text) if text == "route" => Some(CrossSubnet::Route),
-        other => {
-            let reason = "give false, true or \"route\"";
-            fields.complain(Code::INVALID_CONFIG, key, other, reason);
-            None
+        let (vni, port, vxlan_device) = fields.within(&keys::VXLAN, |vxlan| {
+            (vxlan.get(&keys::VNI), vxlan.get(&keys::PORT), vxlan.get(&keys::DEVICE))
+        });
+        Self {
+            peers_file: fields.get(&keys::PEERS_FILE),
+            cross_subnet: fields.get(&keys::CROSS_SUBNET),
+            protocol: fields.get(&keys::ROUTE_PROTOCOL),
+            metric: fields.get(&keys::ROUTE_METRIC),
+            vni,
+            port,
+            vxlan_device,
+            cluster_cidrs: fields.get(&keys::CLUSTER_CIDRS),
         }
     }
+}
+
+/// The mark of the fabric's routes: a number that is nobody else's.
+pub(super) struct Protocol;
+
+const NUMBER: Number<u8> = Number(0..=255, ROUTE_PROTOCOL);
+
+impl Shape for Protocol {
+    type Value = u8;
+
+    fn absent(&self) -> u8 {
+        NUMBER.absent()
+    }
+
+    fn fallback(&self) -> Fallback {
+        NUMBER.fallback()
+    }
+
+    fn read(&self, value: &Value) -> Result<u8, String> {
+        let number = NUMBER.read(value)?;
+        match TAKEN.iter().find(|(taken, _)| *taken == number) {
+            Some((_, holder)) => {
+                let whose = format!("it is that of {holder}, whose routes would be removed");
+                Err(format!("{whose}: leave it out"))
+            }
+            None => Ok(number),
+        }
+    }
+
+    fn schema(&self) -> Value {
+        let taken = TAKEN.map(|(number, _)| number);
+        schema::with(NUMBER.schema(), json!({"not": {"enum": taken}}))
+    }
+}
+
+/// Whether a name is good for the device of IPv4: that of IPv6 has three characters
+/// more.
+pub(super) fn is_vxlan_device(name: &str) -> bool {
+    let plain = !name.starts_with('-') && !name.contains(|c: char| c == '%' || c.is_control());
+    valid_interface_name(name) && name.len() <= 12 && plain
 }

@@ -4,11 +4,15 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     fields::{Complaint, Fields},
-    placeholder_ipv6,
+    key::Keys,
+    keys,
+    names::{WITH_STORE, has_store, placeholder_ipv6},
+    schema,
+    shape::{Fallback, Shape},
 };
 use crate::cni::{
     Args, Code, Document, Error, Version, cidr,
@@ -54,11 +58,10 @@ impl IpamKeys {
     pub fn read(document: &Document, args: &Args, version: Version) -> (Self, Vec<Complaint>) {
         let mut ipam = Fields::new(document.ipam().as_object(), "ipam");
         let Sets { runtime, single, configured } = Sets::read(document, &mut ipam);
-        let text = |text: Option<&str>| text.filter(|text| !text.is_empty()).map(str::to_owned);
         let mut keys = Self {
             sets: [runtime, single, configured].concat(),
-            data_dir: text(ipam.string(&["dataDir"])),
-            resolv_conf: text(ipam.string(&["resolvConf"])),
+            data_dir: ipam.get(&keys::DATA_DIR),
+            resolv_conf: ipam.get(&keys::RESOLV_CONF),
             ..Self::default()
         };
         let mut complaints = ipam.complaints;
@@ -108,15 +111,12 @@ impl Sets {
     /// Reads them out of a document whose section is `ipam`.
     fn read(document: &Document, ipam: &mut Fields<'_>) -> Self {
         let runtime = walk(&document.object, &["runtimeConfig", "ipRanges"]);
-        let runtime = range_sets(runtime, "runtimeConfig.ipRanges", ipam);
-        let mut single = Vec::new();
-        if ipam.value(&["subnet"]).is_some() {
-            let mut section = Fields::new(document.ipam().as_object(), "ipam");
-            single.extend(range("ipam".to_owned(), &mut section).map(|range| vec![range]));
-            ipam.absorb(section);
-        }
-        let configured = ipam.value(&["ranges"]).map(|(_, value)| value);
-        Self { runtime, single, configured: range_sets(configured, "ipam.ranges", ipam) }
+        let runtime = range_sets(runtime, "runtimeConfig.ipRanges", &mut ipam.complaints);
+        let single = ipam.raw(&keys::SUBNET).and_then(|_| range(ipam));
+        let single = single.into_iter().map(|range| vec![range]).collect();
+        let configured = ipam.raw(&keys::RANGES);
+        let configured = range_sets(configured, "ipam.ranges", &mut ipam.complaints);
+        Self { runtime, single, configured }
     }
 }
 
@@ -139,11 +139,11 @@ pub fn static_addresses(ipam: &Value) -> Vec<IpNetwork> {
 fn range_sets(
     sets: Option<&Value>,
     path: &str,
-    complaints: &mut Fields<'_>,
+    complaints: &mut Vec<Complaint>,
 ) -> Vec<Vec<RangeKeys>> {
     let Some(sets) = sets else { return Vec::new() };
     let Some(sets) = sets.as_array() else {
-        complaints.complaints.push(refuse(path, sets, "give a list of lists of ranges"));
+        complaints.push(refuse(path, sets, "give a list of lists of ranges"));
         return Vec::new();
     };
     let mut read = Vec::new();
@@ -151,23 +151,23 @@ fn range_sets(
         let path = format!("{path}[{index}]");
         match set.as_array() {
             Some(ranges) => read.push(range_set(ranges, &path, complaints)),
-            None => complaints.complaints.push(refuse(&path, set, "give a list of ranges")),
+            None => complaints.push(refuse(&path, set, "give a list of ranges")),
         }
     }
     read
 }
 
-fn range_set(ranges: &[Value], path: &str, complaints: &mut Fields<'_>) -> Vec<RangeKeys> {
+fn range_set(ranges: &[Value], path: &str, complaints: &mut Vec<Complaint>) -> Vec<RangeKeys> {
     let mut read = Vec::new();
     for (index, value) in ranges.iter().enumerate() {
         let path = format!("{path}[{index}]");
         let Some(object) = value.as_object() else {
-            complaints.complaints.push(refuse(&path, value, "give an object with a subnet"));
+            complaints.push(refuse(&path, value, "give an object with a subnet"));
             continue;
         };
         let mut fields = Fields::new(Some(object), &path);
-        read.extend(range(path, &mut fields));
-        complaints.absorb(fields);
+        read.extend(range(&mut fields));
+        complaints.extend(fields.complaints);
     }
     read
 }
@@ -176,27 +176,70 @@ fn refuse(path: &str, value: &Value, advice: &str) -> Complaint {
     Complaint::of_value(Code::INVALID_CONFIG, path.to_owned(), value, advice)
 }
 
-fn range(path: String, fields: &mut Fields<'_>) -> Option<RangeKeys> {
-    if fields.value(&["subnet"]).is_none() {
+fn range(fields: &mut Fields<'_>) -> Option<RangeKeys> {
+    let path = fields.path().to_owned();
+    let Some(written) = fields.raw(&keys::SUBNET) else {
         let key = format!("{path}.subnet");
-        let error = Error::new(Code::INVALID_CONFIG, format!("configuration key {key} is missing"))
-            .details("give the subnet as a CIDR");
+        let msg = format!("configuration key {key} is missing");
+        let error = Error::new(Code::INVALID_CONFIG, msg).details("give the subnet as a CIDR");
         fields.complaints.push(Complaint { key, error });
         return None;
-    }
-    // Calico's placeholder, where nobody has filled it.
-    let text = fields.value(&["subnet"]).and_then(|(_, value)| value.as_str());
-    if text.is_some_and(|text| placeholder_ipv6(text).is_some()) {
+    };
+    // A placeholder, where nobody has filled it.
+    if written.as_str().and_then(placeholder_ipv6).is_some() {
         return None;
     }
-    let range = RangeKeys {
-        path,
-        subnet: fields.network(&["subnet"])?,
-        first: fields.address(&["rangeStart"]),
-        last: fields.address(&["rangeEnd"]),
-        gateway: fields.address(&["gateway"]),
-    };
-    Some(range)
+    let subnet = fields.get(&keys::SUBNET)?;
+    let first = fields.get(&keys::RANGE_START);
+    let last = fields.get(&keys::RANGE_END);
+    Some(RangeKeys { path, subnet, first, last, gateway: fields.get(&keys::RANGE_GATEWAY) })
+}
+
+/// The `ipam` section: a plugin's own, whose keys are known where it keeps its leases
+/// as host-local does.
+pub(super) struct Section;
+
+impl Section {
+    fn keys() -> Keys {
+        keys::RANGE_KEYS.iter().chain(keys::STORE_KEYS).copied().collect()
+    }
+}
+
+impl Shape for Section {
+    type Value = ();
+
+    fn absent(&self) {}
+
+    fn fallback(&self) -> Fallback {
+        Fallback::Required
+    }
+
+    fn read(&self, value: &Value) -> Result<(), String> {
+        if value.is_object() { Ok(()) } else { Err("give an object".to_owned()) }
+    }
+
+    fn schema(&self) -> Value {
+        // The subnet may be in ranges as well, or come with the call.
+        let store = schema::with(schema::object(&Self::keys()), json!({"required": ["type"]}));
+        json!({
+            "type": "object",
+            "required": ["type"],
+            "properties": {"type": {"type": "string", "minLength": 1}},
+            "if": {"properties": {"type": {"enum": WITH_STORE}}},
+            "then": store,
+        })
+    }
+
+    fn members(&self, value: &Value) -> Option<Keys> {
+        let kind = member(value, keys::IPAM_TYPE.name).and_then(Value::as_str);
+        kind.is_some_and(has_store).then(Self::keys)
+    }
+}
+
+/// The sets of ranges, as JSON Schema.
+pub(super) fn schema_of_sets() -> Value {
+    let range = schema::object(keys::RANGE_KEYS);
+    json!({"type": "array", "items": {"type": "array", "items": range}})
 }
 
 /// Routes are written here as they are in a result.

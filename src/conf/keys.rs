@@ -1,51 +1,282 @@
-//! The keys that a configuration may have.
+//! The keys of the configuration. All that is known of a key is said here, once: a
+//! new one is one entry, and one line of the reader (`config.rs`).
+//!
+//! conf/config.schema.json and the table of the README are made from this file; a test
+//! compares them, and writes them where `MANX_WRITE_CONF` is set.
 
-use serde_json::{Map, Value};
+use std::net::Ipv4Addr;
 
-/// Keys that this plugin acts upon, in the order of the README, then those of the
-/// specification.
-pub const KNOWN: &[&str] = &[
-    "mode",
-    "crossSubnet",
-    "peersFile",
-    "mtu",
-    "overhead",
-    "mtuMode",
-    "gateway",
-    "ipMasq",
-    "sourceCheck",
-    "nonMasqueradeCIDRs",
-    "clusterCIDRs",
-    "hostPrefix",
-    "queues",
-    "num_queues",
-    "allowIPForwarding",
-    "container_settings",
-    "manageForwarding",
-    "includeDefaultRoutes",
-    "include_default_routes",
-    "routeProtocol",
-    "routeMetric",
-    "vxlan",
-    "ipam",
-    "logLevel",
-    "log_level",
-    "logFile",
-    "log_file_path",
-    "device_type",
-    "cniVersion",
-    "name",
-    "type",
-    "dns",
-    "args",
-    "capabilities",
-    "runtimeConfig",
-    "prevResult",
-];
+use log::LevelFilter;
+use serde_json::{Map, Value, json};
+
+use super::{
+    config::{Mode, MtuMode, Veth, is_host_prefix},
+    fabric::{CrossSubnet, Protocol, is_vxlan_device},
+    ipam::{self, Section},
+    key::{self, Described, Key, Unknown, keys},
+    shape::{
+        Address, Choice, Flag, Level,
+        Literal::{Bool, Word, Zero},
+        Name, Networks, NextHop, Number, Object, Optional, Part, Subnet, Text, Texts,
+    },
+};
+
+/// The next hop that Calico's pods have.
+pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+/// As Calico's host links.
+pub const HOST_PREFIX: &str = "cali";
+/// The smallest MTU that IPv4 allows (RFC 791).
+const MTU_MIN: u32 = 68;
+/// The largest that a veth takes (ETH_MAX_MTU).
+const MTU_MAX: u32 = 65535;
+/// The MTUs that a veth takes, in bytes.
+pub const MTU_RANGE: std::ops::RangeInclusive<u32> = MTU_MIN..=MTU_MAX;
+
+keys! {
+    /// The keys of our part of a configuration: ours in the order of the README, then those of
+    /// the specification and of Calico.
+    PLUGIN:
+    IPAM: Section =
+        Key::new("ipam", "`manx-ipam`, or another IPAM plugin by its `type` (not `dhcp`)", Section);
+    MTU: Optional<Number<u32>> = Key::new(
+        "mtu",
+        "MTU of both ends",
+        Optional::new(
+            Number(MTU_RANGE, 0),
+            "the narrowest way to the peers, else of the default route, less `overhead`",
+        )
+        // As Calico's installer writes it.
+        .unset(Zero),
+    );
+    MODE: Choice<Mode> = Key::new(
+        "mode",
+        "`direct`, `ipip`, `vxlan`: what the network between nodes adds",
+        Choice(
+            &[
+                (Word("direct"), Mode::Direct),
+                (Word("ipip"), Mode::Ipip),
+                (Word("vxlan"), Mode::Vxlan),
+                (Word(""), Mode::Direct),
+            ],
+            Mode::Direct,
+        ),
+    );
+    MTU_MODE: Choice<MtuMode> = Key::new(
+        "mtuMode",
+        "`link`, or `route`: links keep the device's MTU, only the pods' routes to other nodes are \
+         narrow, and never wider than the way there",
+        Choice(
+            &[(Word("link"), MtuMode::Link), (Word("route"), MtuMode::Route)],
+            MtuMode::Link,
+        ),
+    );
+    OVERHEAD: Optional<Number<u32>> = Key::new(
+        "overhead",
+        "bytes added to a packet between nodes",
+        Optional::new(Number(0..=1000, 0), "by mode: 0, 20, 50, 70 (vxlan over IPv6)"),
+    );
+    PEERS_FILE: Optional<Text> = Key::new(
+        "peersFile",
+        "the list of all nodes; without it no routes to other nodes are made",
+        Optional::new(Text, "none").unset(Word("")),
+    );
+    CROSS_SUBNET: Choice<CrossSubnet> = Key::new(
+        "crossSubnet",
+        "encapsulate only towards other subnets: `false`, `true`, `\"route\"`",
+        Choice(
+            &[
+                (Bool(false), CrossSubnet::Off),
+                (Bool(true), CrossSubnet::Mask),
+                (Word("route"), CrossSubnet::Route),
+            ],
+            CrossSubnet::Off,
+        ),
+    );
+    ROUTE_PROTOCOL: Protocol = Key::new("routeProtocol", "mark of routes to other nodes", Protocol);
+    ROUTE_METRIC: Number<u32> = Key::new(
+        "routeMetric",
+        "metric of routes to other nodes; 0 is the family's default",
+        Number(0..=u32::MAX, 0),
+    );
+    VXLAN: Object = Key::untabled("vxlan", "the devices of mode vxlan", Object(VXLAN_KEYS, ""));
+    GATEWAY_IPV4: NextHop = Key::new("gateway", "the pods' IPv4 next hop", NextHop(GATEWAY));
+    IP_MASQ: Flag =
+        Key::new("ipMasq", "pods leave the cluster under the node's address", Flag(false));
+    NON_MASQUERADE_CIDRS: Networks = Key::new(
+        "nonMasqueradeCIDRs",
+        "destinations that see the pod's own address, besides all pods of this node and the \
+         ranges of `ipam`",
+        Networks,
+    );
+    CLUSTER_CIDRS: Optional<Networks> = Key::new(
+        "clusterCIDRs",
+        "where the pods of all nodes are: not masqueraded either, and podCIDRs of the peers file \
+         have to lie inside",
+        Optional::new(Networks, "none"),
+    );
+    SOURCE_CHECK: Flag = Key::new(
+        "sourceCheck",
+        "drop what a pod sends from an address that does not lead back to it",
+        Flag(true),
+    );
+    HOST_PREFIX_KEY: Name = Key::new(
+        "hostPrefix",
+        "first letters of host links, at most 4, not beginning with `-`",
+        Name {
+            absent: HOST_PREFIX,
+            is: is_host_prefix,
+            pattern: "^[A-Za-z0-9_][A-Za-z0-9_-]{0,3}$",
+            advice: "give 1 to 4 letters, digits, '-' or '_', and no '-' at the beginning",
+        },
+    );
+    QUEUES: Number<u32> = Key::new("queues", "queues of each veth end", Number(0..=4096, 1))
+        // Any number below one is one there.
+        .calicos("num_queues", |value| value.as_i64().filter(|number| *number < 1).map(|_| 1));
+    ALLOW_IP_FORWARDING: Flag =
+        Key::new("allowIPForwarding", "forwarding inside the pod", Flag(false));
+    MANAGE_FORWARDING: Flag = Key::new(
+        "manageForwarding",
+        "turn on the node's forwarding for the families served",
+        Flag(true),
+    );
+    INCLUDE_DEFAULT_ROUTES: Flag = Key::new(
+        "includeDefaultRoutes",
+        "default routes besides those that IPAM gives",
+        Flag(false),
+    )
+    .calicos("include_default_routes", |_| None);
+    DNS: Object =
+        Key::new("dns", "as in the specification; replaces IPAM's", Object(DNS_KEYS, "IPAM's"));
+    LOG_LEVEL: Level = Key::new("logLevel", "`error` to `trace`", Level(LevelFilter::Info))
+        // Any other word is `info` there.
+        .calicos("log_level", |_| Some(LevelFilter::Info));
+    LOG_FILE: Optional<Text> = Key::new(
+        "logFile",
+        "a regular file besides stderr",
+        Optional::new(Text, "none").unset(Word("")),
+    )
+    .calicos("log_file_path", |_| None);
+    CNI_VERSION: Part = Key::untabled("cniVersion", "inserted by the runtime", Part(text));
+    NETWORK_NAME: Part = Key::untabled("name", "inserted by the runtime", Part(text));
+    TYPE: Text = Key::untabled("type", "the name of the program, such as `manx`", Text);
+    ARGS: Part = Key::untabled("args", "what a user asks for", Part(any_object));
+    CAPABILITIES: Part = Key::untabled(
+        "capabilities",
+        "what the runtime may insert as runtimeConfig: `ips`, `ipRanges`, `mac`",
+        Part(any_object),
+    );
+    RUNTIME_CONFIG: Part =
+        Key::untabled("runtimeConfig", "inserted by the runtime", Part(any_object));
+    PREVIOUS_RESULT: Part =
+        Key::untabled("prevResult", "inserted by the runtime", Part(any_object));
+    CONTAINER_SETTINGS: Object =
+        Key::untabled("container_settings", "Calico's", Object(CONTAINER_KEYS, ""));
+    DEVICE_TYPE: Veth = Key::untabled("device_type", "Calico's; pods get a veth", Veth);
+}
+
+keys! {
+    /// The keys of `vxlan`.
+    VXLAN_KEYS:
+    VNI: Number<u32> = Key::new("vni", "VXLAN network identifier", Number(1..=0x00ff_ffff, 4096));
+    PORT: Number<u16> = Key::new("port", "UDP port of the tunnel", Number(1..=65535, 4789));
+    DEVICE: Name = Key::new(
+        "device",
+        "device of IPv4; that of IPv6 has `-v6` before its first dot, or behind its name",
+        Name {
+            // With the two above, Calico's.
+            absent: "vxlan.calico",
+            is: is_vxlan_device,
+            pattern: "^[!-$&-,.0-9;-~][!-$&-.0-9;-~]{0,11}$",
+            advice: "give an interface name of at most 12 bytes that does not begin with '-'",
+        },
+    );
+}
+
+keys! {
+    /// The keys of `dns`.
+    DNS_KEYS:
+    NAMESERVERS: Texts = Key::untabled("nameservers", "addresses, by priority", Texts);
+    DOMAIN: Optional<Text> = Key::untabled("domain", "the local domain", Optional::new(Text, ""));
+    SEARCH: Texts = Key::untabled("search", "domains to search, by priority", Texts);
+    OPTIONS: Texts = Key::untabled("options", "options of the resolver", Texts);
+}
+
+keys! {
+    /// The keys of `container_settings`.
+    CONTAINER_KEYS:
+    CONTAINER_FORWARDING: Optional<Flag> = Key::untabled(
+        "allow_ip_forwarding",
+        "Calico's name of `allowIPForwarding`",
+        Optional::new(Flag(false), ""),
+    );
+}
+
+keys! {
+    /// The keys of a range of addresses.
+    RANGE_KEYS:
+    SUBNET: Subnet = Key::untabled(
+        "subnet",
+        "network of the range; `usePodCidr` and `usePodCidrIPv6` are this node's own",
+        Subnet,
+    );
+    RANGE_START: Address =
+        Key::untabled("rangeStart", "first address", Address("the first of the subnet"));
+    RANGE_END: Address =
+        Key::untabled("rangeEnd", "last address", Address("the last of the subnet"));
+    RANGE_GATEWAY: Address =
+        Key::untabled("gateway", "an address that no pod gets", Address("the first of the subnet"));
+}
+
+keys! {
+    /// The keys of `ipam` where its type is one that keeps its leases in host-local's store,
+    /// besides those of a single range.
+    STORE_KEYS:
+    IPAM_TYPE: Text = Key::untabled("type", "name of the IPAM plugin", Text);
+    IPAM_NAME: Part = Key::untabled("name", "without effect", Part(text));
+    RANGES: Part = Key::untabled(
+        "ranges",
+        "sets of ranges, of each of which a pod gets one address",
+        Part(ipam::schema_of_sets),
+    );
+    ROUTES: Part = Key::untabled(
+        "routes",
+        "routes of the pod",
+        Part(|| json!({"type": "array", "items": {"type": "object"}})),
+    );
+    DATA_DIR: Optional<Text> = Key::untabled(
+        "dataDir",
+        "directory of the leases",
+        Optional::new(Text, "/var/lib/cni/networks").unset(Word("")),
+    );
+    RESOLV_CONF: Optional<Text> = Key::untabled(
+        "resolvConf",
+        "file to read resolver settings from",
+        Optional::new(Text, "none").unset(Word("")),
+    );
+    ASSIGN_IPV4: Part = Key::untabled("assign_ipv4", WITHOUT_EFFECT, Part(anything));
+    ASSIGN_IPV6: Part = Key::untabled("assign_ipv6", WITHOUT_EFFECT, Part(anything));
+    IPV4_POOLS: Part = Key::untabled("ipv4_pools", WITHOUT_EFFECT, Part(anything));
+    IPV6_POOLS: Part = Key::untabled("ipv6_pools", WITHOUT_EFFECT, Part(anything));
+}
+
+/// What is said of a key of Calico's that means nothing here.
+pub(super) const WITHOUT_EFFECT: &str = "Calico's, without effect";
+
+fn text() -> Value {
+    json!({"type": "string"})
+}
+
+fn any_object() -> Value {
+    json!({"type": "object"})
+}
+
+fn anything() -> Value {
+    json!({})
+}
 
 /// Keys of Calico's that mean something only with its API server, its agent or
 /// its policy engine, or that rotate a log which is not written here.
-pub const CALICO: &[&str] = &[
+pub(super) const CALICOS: &[&str] = &[
     "burst",
     "calico_api_group",
     "dataplane_options",
@@ -80,18 +311,23 @@ pub const CALICO: &[&str] = &[
     "windows_use_single_network",
 ];
 
-/// Whether `key` is one that the plugin acts upon, or one that the
-/// specification reserves for runtimes.
-pub fn is_known(key: &str) -> bool {
-    key.starts_with("cni.dev/") || KNOWN.iter().any(|known| known.eq_ignore_ascii_case(key))
+/// The keys of `object` that are accepted and have no effect.
+pub(super) fn ignored(object: &Map<String, Value>) -> Vec<String> {
+    object.keys().filter(|key| is_calicos(key)).cloned().collect()
 }
 
 /// Whether `key` is one of Calico's without a meaning here.
-pub fn is_calicos(key: &str) -> bool {
-    CALICO.iter().any(|known| known.eq_ignore_ascii_case(key))
+fn is_calicos(key: &str) -> bool {
+    CALICOS.iter().any(|known| known.eq_ignore_ascii_case(key))
 }
 
-/// The keys of `object` that are accepted and have no effect.
-pub fn ignored(object: &Map<String, Value>) -> Vec<String> {
-    object.keys().filter(|key| is_calicos(key)).cloned().collect()
+/// The keys of our part of a configuration that nothing reads. Those of Calico's are
+/// none of them, nor those that the specification reserves for runtimes.
+pub fn unknown(plugin: &Map<String, Value>) -> Vec<Unknown> {
+    let mut unknown = key::unknown(plugin, PLUGIN, "");
+    unknown.retain(|key| {
+        let outside = key.section.is_empty();
+        !outside || !(is_calicos(&key.key) || key.key.starts_with("cni.dev/"))
+    });
+    unknown
 }

@@ -1,19 +1,25 @@
 //! The configuration of our own plugin: what its keys mean, what they may be, and
-//! what holds where they are absent.
+//! what holds where they are absent. All that is known of a key is its definition in
+//! `keys.rs`.
 //!
 //! What is the protocol's is in `cni/`: this module reads an object that has been
 //! found to be a network configuration. It knows no kernel, opens no file, and does
 //! nothing with what it reads.
 
-pub mod config;
-pub mod fabric;
+mod config;
+mod fabric;
 mod fields;
-pub mod ipam;
-pub mod keys;
+mod ipam;
+mod key;
+mod keys;
 mod names;
+pub mod schema;
+mod shape;
 
-pub use config::{Config, GATEWAY, HOST_PREFIX, MTU_RANGE, Mode, MtuMode};
+pub use config::{Config, Mode, MtuMode};
 pub use fabric::{CrossSubnet, FabricKeys, ROUTE_PROTOCOL};
 pub use fields::Complaint;
-pub use ipam::{IpamKeys, RangeKeys};
+pub use ipam::{IpamKeys, RangeKeys, static_addresses};
+pub use key::Unknown;
+pub use keys::{GATEWAY, HOST_PREFIX, MTU_RANGE, unknown};
 pub use names::{BUILT_IN, CALICO, HOST_LOCAL, PLUGIN_TYPES, has_store, placeholder_ipv6};

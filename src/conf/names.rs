@@ -10,7 +10,7 @@ pub const HOST_LOCAL: &str = "host-local";
 /// Ours, which is served by the plugin itself.
 pub const BUILT_IN: &str = "manx-ipam";
 /// The IPAM plugins that keep their leases in host-local's store, and have its keys.
-const WITH_STORE: [&str; 2] = [BUILT_IN, HOST_LOCAL];
+pub(super) const WITH_STORE: [&str; 2] = [BUILT_IN, HOST_LOCAL];
 
 /// Whether an IPAM plugin keeps its leases in host-local's store.
 pub fn has_store(ipam_type: &str) -> bool {

@@ -16,6 +16,7 @@ use crate::{
     cli::conflist::{is_list, is_ours},
     cni::{Delegate, Document, Version, json::field},
     conf::{BUILT_IN, CALICO, Config, PLUGIN_TYPES},
+    text::nearest::nearest,
 };
 
 /// Keys of a list (SPEC 1.1.0, "Configuration format").
@@ -192,7 +193,8 @@ fn plugins<'a>(
     }
     for key in object.keys().filter(|key| !key.starts_with("cni.dev/")) {
         if !LIST_KEYS.iter().any(|known| known.eq_ignore_ascii_case(key)) {
-            plugin::unknown(key, LIST_KEYS, "", findings);
+            let meant = nearest(key, LIST_KEYS.iter().copied());
+            plugin::unknown(key, meant, "", findings);
         }
     }
     let entries = match listed {

@@ -13,40 +13,16 @@ use super::{
     pool::{self, Pool},
 };
 use crate::{
-    cli::nearest,
     cni::{
         Args, Document, Version,
         json::{field, walk},
     },
-    conf::{Complaint, Config, IpamKeys, Mode, has_store, ipam::static_addresses, keys},
+    conf::{
+        self, Complaint, Config, CrossSubnet, IpamKeys, Mode, Unknown, has_store, static_addresses,
+    },
     fabric::settings::{Settings, overhead_of},
     pod::mtu,
 };
-
-/// Keys of objects within the configuration.
-const NESTED: &[(&str, &[&str])] = &[
-    ("container_settings", &["allow_ip_forwarding"]),
-    ("dns", &["nameservers", "domain", "search", "options"]),
-    ("vxlan", &["vni", "port", "device"]),
-];
-
-/// Keys of host-local's and our own, and those that Calico writes into its section.
-const HOST_LOCAL: &[&str] = &[
-    "type",
-    "name",
-    "ranges",
-    "subnet",
-    "rangeStart",
-    "rangeEnd",
-    "gateway",
-    "routes",
-    "dataDir",
-    "resolvConf",
-    "assign_ipv4",
-    "assign_ipv6",
-    "ipv4_pools",
-    "ipv6_pools",
-];
 
 /// Looks at the object of a chain that is this plugin's.
 pub(super) fn lint(
@@ -90,31 +66,19 @@ fn document(plugin: &Map<String, Value>, name: &str, version: Version) -> Docume
 }
 
 fn unknown_keys(plugin: &Map<String, Value>, path: &str, findings: &mut Findings) {
-    for key in plugin.keys().filter(|key| !keys::is_known(key) && !keys::is_calicos(key)) {
-        unknown(key, keys::KNOWN, path, findings);
-    }
-    let with_store = |ipam: &&Value| kind(ipam).is_some_and(has_store);
-    let host_local = field(plugin, "ipam").filter(with_store);
-    let nested = NESTED.iter().map(|(name, known)| (*name, *known, field(plugin, name)));
-    for (name, known, value) in nested.chain([("ipam", HOST_LOCAL, host_local)]) {
-        let keys = value.and_then(Value::as_object).into_iter().flat_map(Map::keys);
-        for key in keys.filter(|key| !known.iter().any(|known| known.eq_ignore_ascii_case(key))) {
-            unknown(key, known, &member(path, name), findings);
-        }
+    for Unknown { section, key, meant } in conf::unknown(plugin) {
+        let section = if section.is_empty() { path } else { &member(path, &section) };
+        unknown(&key, meant, section, findings);
     }
 }
 
 /// Says of a key that nothing reads it, and which was probably meant.
-pub(super) fn unknown(key: &str, known: &[&str], path: &str, findings: &mut Findings) {
-    let fix = match nearest::nearest(key, known.iter().copied()) {
+pub(super) fn unknown(key: &str, meant: Option<&str>, path: &str, findings: &mut Findings) {
+    let fix = match meant {
         Some(near) => format!("did you mean {near}?"),
         None => "leave it out".to_owned(),
     };
     findings.warning(&member(path, key), format!("unknown key {key:?} has no effect"), fix);
-}
-
-fn kind(section: &Value) -> Option<&str> {
-    crate::cni::json::member(section, "type")?.as_str()
 }
 
 /// The ranges of the IPAM section. What is wrong with them is told where the
@@ -156,15 +120,10 @@ fn encapsulation(
     pools: &[Pool],
     findings: &mut Findings,
 ) {
-    if let Some(value) = field(plugin, "crossSubnet") {
+    if config.mode == Mode::Direct && config.fabric.cross_subnet != CrossSubnet::Off {
         let path = member(path, "crossSubnet");
-        let off = matches!(value.as_str(), Some("false")) || value == &Value::Bool(false);
-        let known =
-            value.is_boolean() || matches!(value.as_str(), Some("true" | "false" | "route"));
-        if known && config.mode == Mode::Direct && !off {
-            let message = "mode direct encapsulates nothing, so crossSubnet says nothing";
-            findings.warning(&path, message, "leave crossSubnet out, or set mode ipip or vxlan");
-        }
+        let message = "mode direct encapsulates nothing, so crossSubnet says nothing";
+        findings.warning(&path, message, "leave crossSubnet out, or set mode ipip or vxlan");
     }
     let ipv6 = pools.iter().any(|pool| pool.subnet().is_ipv6());
     let (needed, path_of) = (overhead_of(config.mode, ipv6), member(path, "overhead"));

@@ -1,13 +1,13 @@
 //! Which known word somebody meant.
 
 /// `: did you mean X?`, or nothing where no known word is near.
-pub(super) fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
+pub fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     nearest(word, known).map(|near| format!(": did you mean {near}?")).unwrap_or_default()
 }
 
 /// The known word that differs least from `word`, if it differs in no more than
 /// a third of it. Case does not count.
-pub(super) fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let folded = fold(word);
     let limit = (folded.len() / 3).max(1);
     let near = known.filter_map(|candidate| {

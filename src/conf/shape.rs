@@ -1,0 +1,246 @@
+//! What values a key may have: how they are read, what holds where there is none,
+//! and how JSON Schema says the same.
+
+mod address;
+mod compound;
+
+use std::ops::RangeInclusive;
+
+use log::LevelFilter;
+use serde_json::{Value, json};
+
+use super::key::Keys;
+use crate::cni::Code;
+
+pub(super) use address::{Address, Networks, NextHop, Subnet};
+pub(super) use compound::{Object, Optional, Part, Texts};
+
+/// The values of a key.
+pub(super) trait Shape: Sync {
+    /// What the configuration has of them.
+    type Value;
+
+    /// What holds where the key is absent.
+    fn absent(&self) -> Self::Value;
+
+    /// The same, as it is told.
+    fn fallback(&self) -> Fallback;
+
+    /// Reads a value; else what to do instead.
+    fn read(&self, value: &Value) -> Result<Self::Value, String>;
+
+    /// The values that are read, as JSON Schema.
+    fn schema(&self) -> Value;
+
+    /// The code of the error for others.
+    fn code(&self) -> Code {
+        Code::INVALID_CONFIG
+    }
+
+    /// The keys of a value, where no others have a meaning.
+    fn members(&self, _value: &Value) -> Option<Keys> {
+        None
+    }
+}
+
+/// What holds where a key is absent.
+pub(super) enum Fallback {
+    /// This value.
+    Value(Value),
+    /// What is said here.
+    Words(&'static str),
+    /// Nothing: the key is needed.
+    Required,
+}
+
+/// A boolean, also as the text `true` or `false`.
+pub(super) struct Flag(pub(super) bool);
+
+impl Shape for Flag {
+    type Value = bool;
+
+    fn absent(&self) -> bool {
+        self.0
+    }
+
+    fn fallback(&self) -> Fallback {
+        Fallback::Value(self.0.into())
+    }
+
+    fn read(&self, value: &Value) -> Result<bool, String> {
+        let flag = match value {
+            Value::String(text) => text.parse().ok(),
+            other => other.as_bool(),
+        };
+        flag.ok_or_else(|| "give true or false".to_owned())
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "boolean"})
+    }
+}
+
+/// A whole number of a range, and what holds without one.
+pub(super) struct Number<T>(pub(super) RangeInclusive<u32>, pub(super) T);
+
+impl<T: TryFrom<u32> + Into<Value> + Copy + Sync> Shape for Number<T> {
+    type Value = T;
+
+    fn absent(&self) -> T {
+        self.1
+    }
+
+    fn fallback(&self) -> Fallback {
+        Fallback::Value(self.1.into())
+    }
+
+    fn read(&self, value: &Value) -> Result<T, String> {
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| self.0.contains(number));
+        number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
+            format!("give a whole number from {} to {}", self.0.start(), self.0.end())
+        })
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "integer", "minimum": self.0.start(), "maximum": self.0.end()})
+    }
+}
+
+/// A text.
+pub(super) struct Text;
+
+impl Shape for Text {
+    type Value = String;
+
+    fn absent(&self) -> String {
+        String::new()
+    }
+
+    fn fallback(&self) -> Fallback {
+        Fallback::Required
+    }
+
+    fn read(&self, value: &Value) -> Result<String, String> {
+        value.as_str().map(str::to_owned).ok_or_else(|| "give a string".to_owned())
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "string"})
+    }
+}
+
+/// A name that not every text can be.
+pub(super) struct Name {
+    pub(super) absent: &'static str,
+    pub(super) is: fn(&str) -> bool,
+    /// The same as a regular expression, as far as one can say it.
+    pub(super) pattern: &'static str,
+    /// The same in words.
+    pub(super) advice: &'static str,
+}
+
+impl Shape for Name {
+    type Value = String;
+
+    fn absent(&self) -> String {
+        self.absent.to_owned()
+    }
+
+    fn fallback(&self) -> Fallback {
+        Fallback::Value(self.absent.into())
+    }
+
+    fn read(&self, value: &Value) -> Result<String, String> {
+        let name = Text.read(value)?;
+        if (self.is)(&name) { Ok(name) } else { Err(self.advice.to_owned()) }
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "string", "pattern": self.pattern})
+    }
+}
+
+/// A value that stands in the source.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(super) enum Literal {
+    Bool(bool),
+    Word(&'static str),
+    Zero,
+}
+
+impl Literal {
+    fn is(self, value: &Value) -> bool {
+        match self {
+            Self::Bool(flag) => value.as_bool() == Some(flag),
+            Self::Word(word) => value.as_str() == Some(word),
+            Self::Zero => value.as_u64() == Some(0),
+        }
+    }
+}
+
+impl From<Literal> for Value {
+    fn from(literal: Literal) -> Self {
+        match literal {
+            Literal::Bool(flag) => flag.into(),
+            Literal::Word(word) => word.into(),
+            Literal::Zero => 0.into(),
+        }
+    }
+}
+
+/// One of a few values, and what holds without one.
+pub(super) struct Choice<T: 'static>(pub(super) &'static [(Literal, T)], pub(super) T);
+
+impl<T: Copy + PartialEq + Sync> Shape for Choice<T> {
+    type Value = T;
+
+    fn absent(&self) -> T {
+        self.1
+    }
+
+    fn fallback(&self) -> Fallback {
+        let word = self.0.iter().find(|(_, meant)| *meant == self.1);
+        word.map_or(Fallback::Words(""), |(word, _)| Fallback::Value((*word).into()))
+    }
+
+    fn read(&self, value: &Value) -> Result<T, String> {
+        let chosen = self.0.iter().find(|(word, _)| word.is(value));
+        chosen.map(|(_, meant)| *meant).ok_or_else(|| {
+            let words = self.0.iter().filter(|(word, _)| *word != Literal::Word(""));
+            let words: Vec<String> =
+                words.map(|(word, _)| Value::from(*word).to_string()).collect();
+            format!("give one of {}", words.join(", "))
+        })
+    }
+
+    fn schema(&self) -> Value {
+        let words = self.0.iter().map(|(word, _)| Value::from(*word));
+        json!({"enum": words.collect::<Vec<_>>()})
+    }
+}
+
+/// How much is logged.
+pub(super) struct Level(pub(super) LevelFilter);
+
+impl Shape for Level {
+    type Value = LevelFilter;
+
+    fn absent(&self) -> LevelFilter {
+        self.0
+    }
+
+    fn fallback(&self) -> Fallback {
+        Fallback::Value(self.0.as_str().to_ascii_lowercase().into())
+    }
+
+    fn read(&self, value: &Value) -> Result<LevelFilter, String> {
+        let level = value.as_str().and_then(|text| text.parse().ok());
+        level.ok_or_else(|| "give error, warn, info, debug or trace".to_owned())
+    }
+
+    fn schema(&self) -> Value {
+        let levels = LevelFilter::iter().map(|level| level.as_str().to_ascii_lowercase());
+        json!({"enum": levels.collect::<Vec<_>>()})
+    }
+}

@@ -1,0 +1,124 @@
+//! Addresses and networks.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use ipnetwork::IpNetwork;
+use serde_json::{Value, json};
+
+use super::{Fallback, Shape};
+use crate::cni::{cidr, json::shown};
+
+/// An address of either family with its prefix length, as a regular expression.
+const CIDR: &str = "^[0-9.]+/([0-9]|[12][0-9]|3[0-2])$|\
+                    ^[0-9a-fA-F.]*:[0-9a-fA-F.:]*/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8])$";
+
+/// The IPv4 address of a next hop.
+pub(in crate::conf) struct NextHop(pub(in crate::conf) Ipv4Addr);
+
+impl Shape for NextHop {
+    type Value = Ipv4Addr;
+
+    fn absent(&self) -> Ipv4Addr {
+        self.0
+    }
+
+    fn fallback(&self) -> Fallback {
+        Fallback::Value(self.0.to_string().into())
+    }
+
+    fn read(&self, value: &Value) -> Result<Ipv4Addr, String> {
+        let Some(Ok(IpAddr::V4(address))) = value.as_str().map(cidr::parse_address) else {
+            return Err("give an IPv4 address".to_owned());
+        };
+        // What the kernel takes for no next hop: 0.0.0.0/8, 127.0.0.0/8 and no unicast.
+        let nobody = matches!(address.octets(), [0 | 127, ..]);
+        if nobody || address.is_multicast() || address.is_broadcast() {
+            return Err("give a unicast address".to_owned());
+        }
+        Ok(address)
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "string", "pattern": "^[0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+$"})
+    }
+}
+
+/// An address of either family, and what holds without one. An empty text is none, as
+/// Go's reader has it.
+pub(in crate::conf) struct Address(pub(in crate::conf) &'static str);
+
+impl Shape for Address {
+    type Value = Option<IpAddr>;
+
+    fn absent(&self) -> Option<IpAddr> {
+        None
+    }
+
+    fn fallback(&self) -> Fallback {
+        Fallback::Words(self.0)
+    }
+
+    fn read(&self, value: &Value) -> Result<Option<IpAddr>, String> {
+        match value.as_str() {
+            Some("") => Ok(None),
+            Some(text) => cidr::parse_address(text)
+                .map(Some)
+                .map_err(|reason| format!("give an address: {reason}")),
+            None => Err("give an address".to_owned()),
+        }
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "string", "pattern": "^[0-9a-fA-F.:]*$"})
+    }
+}
+
+/// The subnet of a range. A placeholder is not read here: it stands for another value.
+pub(in crate::conf) struct Subnet;
+
+impl Shape for Subnet {
+    type Value = Option<IpNetwork>;
+
+    fn absent(&self) -> Option<IpNetwork> {
+        None
+    }
+
+    fn fallback(&self) -> Fallback {
+        Fallback::Required
+    }
+
+    fn read(&self, value: &Value) -> Result<Option<IpNetwork>, String> {
+        let text = value.as_str().ok_or("give a CIDR")?;
+        cidr::parse(text).map(Some).map_err(|reason| format!("give a CIDR: {reason}"))
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "string", "pattern": format!("{CIDR}|^usePodCidr(IPv6)?$")})
+    }
+}
+
+/// A list of CIDRs.
+pub(in crate::conf) struct Networks;
+
+impl Shape for Networks {
+    type Value = Vec<IpNetwork>;
+
+    fn absent(&self) -> Vec<IpNetwork> {
+        Vec::new()
+    }
+
+    fn fallback(&self) -> Fallback {
+        Fallback::Value(json!([]))
+    }
+
+    fn read(&self, value: &Value) -> Result<Vec<IpNetwork>, String> {
+        let list = value.as_array().ok_or("give a list of CIDRs")?;
+        let read = |item: &Value| cidr::parse(item.as_str().ok_or_else(|| shown(item))?);
+        let networks = list.iter().map(read).collect::<Result<_, String>>();
+        networks.map_err(|reason| format!("give a list of CIDRs: {reason}"))
+    }
+
+    fn schema(&self) -> Value {
+        json!({"type": "array", "items": {"type": "string", "pattern": CIDR}})
+    }
+}
