@@ -19,8 +19,8 @@ const LINES_MAX: usize = 500;
 const CONFINED: [(&str, &[&str]); 4] = [
     ("netlink_packet_route", &["net"]),
     ("rtnetlink", &["net"]),
-    ("netlink_packet_core", &["net", "nft"]),
-    ("netlink_sys", &["net", "nft"]),
+    ("netlink_packet_core", &["net", "netlink"]),
+    ("netlink_sys", &["netlink"]),
 ];
 
 /// A source file below `src/`.
@@ -185,6 +185,16 @@ fn netlink_types_stay_where_the_kernel_is_spoken_to() {
             let path = source.path.display();
             assert!(allowed || !source.code.contains(name), "{path} names {name}");
         }
+    }
+}
+
+/// Others speak to the kernel by the objects of net/ and nft/.
+#[test]
+fn sockets_of_netlink_have_two_users() {
+    for source in sources() {
+        let is_user = ["net", "netlink", "nft"].contains(&source.module.as_str());
+        let names = named_modules(&source.code).iter().any(|name| name == "netlink");
+        assert!(is_user || !names, "{} names netlink", source.path.display());
     }
 }
 

@@ -18,6 +18,7 @@
 //! | what can be on a node | [`object`] |
 //! | our configuration | [`conf`] |
 //! | foundations | [`cni`], [`ipam`], [`net`], [`nft`] |
+//! | messages to the kernel | [`netlink`] |
 //! | files and text | [`state`], [`text`] |
 
 pub mod cli;
@@ -27,6 +28,7 @@ pub mod doctor;
 pub mod fabric;
 pub mod ipam;
 pub mod net;
+pub mod netlink;
 pub mod nft;
 pub mod node;
 pub mod object;

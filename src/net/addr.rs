@@ -3,17 +3,14 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Parseable};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
 };
 use nix::{errno::Errno, libc::RTM_NEWADDR};
 
-use super::{
-    Error, Request, Socket,
-    answer::{Answer, Reading},
-};
+use super::{Answer, Error, Reading, Request, Socket, message::encode};
 
 /// Adds an address. One of IPv6 is usable at once: on a link with two ends
 /// there is nobody to ask whether it is taken (`IFA_F_NODAD`).
@@ -24,7 +21,7 @@ pub fn add(index: u32, address: IpNetwork) -> Request {
     } else {
         message.attributes.push(AddressAttribute::Local(address.ip()));
     }
-    let request = Request::new(
+    let request = encode(
         RouteNetlinkMessage::NewAddress(message),
         NLM_F_CREATE | NLM_F_EXCL,
         format!("add address {address}"),
@@ -38,7 +35,7 @@ pub fn add(index: u32, address: IpNetwork) -> Request {
 /// Removes an address; one that is gone already is success.
 pub fn delete(index: u32, address: IpNetwork) -> Request {
     let message = RouteNetlinkMessage::DelAddress(describe(index, address));
-    Request::new(message, 0, format!("delete address {address}")).tolerate(Errno::EADDRNOTAVAIL)
+    encode(message, 0, format!("delete address {address}")).tolerate(Errno::EADDRNOTAVAIL)
 }
 
 /// The addresses of a link.
@@ -49,7 +46,7 @@ pub fn of_link(socket: &mut Socket, index: u32) -> Result<Vec<IpNetwork>, Error>
     let mut message = AddressMessage::default();
     message.header.index = index;
     let what = format!("list the addresses of link number {index}");
-    let request = Request::new(RouteNetlinkMessage::GetAddress(message), 0, what);
+    let request = encode(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP, what);
     let found = socket.dump(&request, read)?;
     Ok(found.into_iter().filter(|(link, _)| *link == index).map(|(_, address)| address).collect())
 }
@@ -60,7 +57,7 @@ pub fn of_link(socket: &mut Socket, index: u32) -> Result<Vec<IpNetwork>, Error>
 /// The kernel's refusal, or `EINTR` if the list never held still.
 pub fn all(socket: &mut Socket) -> Result<Vec<(u32, IpNetwork)>, Error> {
     let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
-    socket.dump(&Request::new(message, 0, "list addresses"), read)
+    socket.dump(&encode(message, NLM_F_DUMP, "list addresses"), read)
 }
 
 fn describe(index: u32, address: IpNetwork) -> AddressMessage {

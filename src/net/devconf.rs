@@ -12,7 +12,8 @@ use netlink_packet_route::{
 
 use nix::errno::Errno;
 
-use super::{Request, link::Link, request::encode, sysctl::Sysctl};
+use super::{Request, link::Link, message::encode, sysctl::Sysctl};
+use crate::netlink::attribute::{Attribute, emitted};
 
 /// `IFLA_INET_CONF` (include/uapi/linux/if_link.h).
 const IFLA_INET_CONF: u16 = 1;
@@ -69,12 +70,12 @@ impl Devconf {
 /// The part of a link's message that sets them (`inet_set_link_af`,
 /// net/ipv4/devinet.c); nothing for nothing.
 pub(super) fn attribute(wanted: &[Devconf]) -> Option<AfSpecUnspec> {
-    let values: Vec<DefaultNla> = wanted
+    let values: Vec<Attribute> = wanted
         .iter()
         .filter_map(|one| one.number_and_value())
-        .map(|(number, value)| DefaultNla::new(number, value.to_ne_bytes().to_vec()))
+        .map(|(number, value)| Attribute::bytes(number, value.to_ne_bytes()))
         .collect();
-    let conf = encode(&[DefaultNla::new(IFLA_INET_CONF, encode(&values))]);
+    let conf = emitted(&[Attribute::bytes(IFLA_INET_CONF, emitted(&values))]);
     let family = u16::from(u8::from(AddressFamily::Inet));
     (!values.is_empty()).then(|| AfSpecUnspec::Other(DefaultNla::new(family, conf)))
 }
@@ -96,7 +97,7 @@ pub fn neighbour_table(link: &Link, wanted: &[Devconf]) -> Option<Request> {
         ]),
     ];
     let what = format!("set the proxy delay of {} to {delay} ms", link.name);
-    let request = Request::new(RouteNetlinkMessage::SetNeighbourTable(message), 0, what);
+    let request = encode(RouteNetlinkMessage::SetNeighbourTable(message), 0, what);
     Some(request.tolerate(Errno::ENOENT))
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE, Parseable};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{
@@ -11,7 +11,7 @@ use netlink_packet_route::{
 };
 use nix::{errno::Errno, libc::RTM_NEWNEIGH};
 
-use super::{Error, Mac, Request, Socket};
+use super::{Error, Mac, Request, Socket, message::encode};
 
 /// A permanent entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -27,14 +27,14 @@ impl Entry {
     pub fn replace(&self, index: u32) -> Request {
         let message = RouteNetlinkMessage::NewNeighbour(self.describe(index));
         let what = format!("set forwarding entry {} to {}", self.mac, self.node);
-        Request::new(message, NLM_F_CREATE | NLM_F_REPLACE, what)
+        encode(message, NLM_F_CREATE | NLM_F_REPLACE, what)
     }
 
     /// Removes the entry; one that is gone already is success.
     pub fn delete(&self, index: u32) -> Request {
         let message = RouteNetlinkMessage::DelNeighbour(self.describe(index));
         let what = format!("delete forwarding entry {} to {}", self.mac, self.node);
-        Request::new(message, 0, what).tolerate(Errno::ENOENT)
+        encode(message, 0, what).tolerate(Errno::ENOENT)
     }
 
     fn describe(&self, index: u32) -> NeighbourMessage {
@@ -62,7 +62,7 @@ pub fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<Entry>, Error> {
     message.header.family = AddressFamily::Bridge;
     message.header.ifindex = index;
     let what = "list forwarding entries";
-    let request = Request::new(RouteNetlinkMessage::GetNeighbour(message), 0, what);
+    let request = encode(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP, what);
     socket.dump(&request, |answer| match answer.kind {
         RTM_NEWNEIGH => Ok(permanent_of(&NeighbourMessage::parse(answer.body)?, index)),
         _ => Ok(None),

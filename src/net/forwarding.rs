@@ -1,18 +1,15 @@
 //! Whether a namespace forwards, and what has to be seen to before a node starts
 //! to.
 
-use netlink_packet_core::DefaultNla;
 use netlink_packet_route::AddressFamily;
 use nix::errno::Errno;
 
 use super::{
-    Error, Request, Socket,
-    answer::{Answer, Reading},
-    link,
-    request::encode,
+    Answer, Error, Reading, Request, Socket, link,
     route::{self, PROTOCOL_RA},
     sysctl::{self, Sysctl},
 };
+use crate::netlink::attribute::Attribute;
 
 /// `RTM_NEWNETCONF`, `RTM_GETNETCONF` (include/uapi/linux/rtnetlink.h).
 const RTM_NEWNETCONF: u16 = 80;
@@ -58,10 +55,11 @@ fn family(key: &str) -> Option<AddressFamily> {
 
 fn query(family: AddressFamily) -> Request {
     let mut body = vec![u8::from(family), 0, 0, 0];
-    let all = NETCONFA_IFINDEX_ALL.to_ne_bytes().to_vec();
-    body.extend(encode(&[DefaultNla::new(NETCONFA_IFINDEX, all)]));
+    let all = NETCONFA_IFINDEX_ALL.to_ne_bytes();
+    Attribute::bytes(NETCONFA_IFINDEX, all).emit(&mut body);
     // A kernel without the family has nobody to answer.
-    Request::encoded(RTM_GETNETCONF, body, "ask whether it forwards").tolerate(Errno::EOPNOTSUPP)
+    let what = "ask whether it forwards";
+    Request::question(RTM_GETNETCONF, 0, body, what).tolerate(Errno::EOPNOTSUPP)
 }
 
 /// Family and value.
@@ -70,9 +68,9 @@ fn read(answer: &Answer<'_>) -> Reading<(u8, i32)> {
         return Ok(None);
     };
     for attribute in answer.attributes(NETCONF_HEADER_BYTES) {
-        let attribute = attribute?;
-        if attribute.kind() == NETCONFA_FORWARDING {
-            let value = attribute.value().try_into().map_err(|_| "forwarding has four bytes")?;
+        let (kind, value) = attribute?;
+        if kind == NETCONFA_FORWARDING {
+            let value = value.try_into().map_err(|_| "forwarding has four bytes")?;
             return Ok(Some((*family, i32::from_ne_bytes(value))));
         }
     }

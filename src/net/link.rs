@@ -2,9 +2,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_packet_core::{
-    DecodeError, Emitable, NLM_F_CREATE, NLM_F_EXCL, NlasIterator, parse_u32,
-};
+use netlink_packet_core::{DecodeError, Emitable, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, parse_u32};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     link::{
@@ -23,11 +21,12 @@ use rtnetlink::{LinkMessageBuilder, LinkUnspec, LinkVeth};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Error, Mac, Request, Socket,
-    answer::{Answer, Reading, text},
+    Answer, Error, Mac, Reading, Request, Socket,
     devconf::{self, Devconf},
+    message::encode,
     tunnel::{Vxlan, read_vxlan},
 };
+use crate::netlink::attribute::{Attributes, string};
 
 /// The longest alias that the kernel keeps, in bytes (IFALIASZ less its NUL).
 pub const ALIAS_BYTES_MAX: usize = 255;
@@ -104,7 +103,7 @@ fn create_veth(host: &VethEnd, pod: &VethEnd, netns: BorrowedFd<'_>) -> Request 
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
     message.attributes.extend(end(host));
-    Request::new(
+    encode(
         RouteNetlinkMessage::NewLink(message),
         NLM_F_CREATE | NLM_F_EXCL,
         format!("create veth {} with its other end {} in the pod", host.name, pod.name),
@@ -142,7 +141,7 @@ pub fn make_veth(
 pub fn set_alias(link: &Link, alias: &str) -> Request {
     let message = LinkUnspec::new_with_index(link.index).alias(alias).build();
     let what = format!("set the alias of {}", link.name);
-    Request::new(RouteNetlinkMessage::SetLink(message), 0, what)
+    encode(RouteNetlinkMessage::SetLink(message), 0, what)
 }
 
 /// Names the owner of a link, sets its IPv4 parameters and brings it up: in this
@@ -161,14 +160,14 @@ pub fn commission(link: &Link, alias: &str, devconf: &[Devconf], ipv6: bool) -> 
         message = message.append_extra_attribute(LinkAttribute::AfSpecUnspec(families));
     }
     let what = format!("mark {} and bring it up", link.name);
-    Request::new(RouteNetlinkMessage::SetLink(message.build()), 0, what)
+    encode(RouteNetlinkMessage::SetLink(message.build()), 0, what)
 }
 
 /// Gives a link that exists an alias and a group.
 pub fn set_mark(link: &Link, alias: &str, group: u32) -> Request {
     let message = LinkUnspec::new_with_index(link.index).alias(alias).link_group(group).build();
     let what = format!("mark {} as {alias}", link.name);
-    Request::new(RouteNetlinkMessage::SetLink(message), 0, what)
+    encode(RouteNetlinkMessage::SetLink(message), 0, what)
 }
 
 /// Keeps the kernel from generating a link-local address when the link comes up.
@@ -177,7 +176,7 @@ pub fn without_generated_address(name: &str) -> Request {
         .append_extra_attribute(LinkAttribute::AfSpecUnspec(vec![no_generated_address()]))
         .build();
     let what = format!("turn off address generation of {name}");
-    Request::new(RouteNetlinkMessage::SetLink(message), 0, what)
+    encode(RouteNetlinkMessage::SetLink(message), 0, what)
 }
 
 fn no_generated_address() -> AfSpecUnspec {
@@ -187,36 +186,32 @@ fn no_generated_address() -> AfSpecUnspec {
 /// Sets the MTU of a link, in bytes.
 pub fn set_mtu(name: &str, mtu: u32) -> Request {
     let message = LinkUnspec::new_with_name(name).mtu(mtu).build();
-    Request::new(
-        RouteNetlinkMessage::SetLink(message),
-        0,
-        format!("set the MTU of {name} to {mtu}"),
-    )
+    encode(RouteNetlinkMessage::SetLink(message), 0, format!("set the MTU of {name} to {mtu}"))
 }
 
 /// Brings a link up.
 pub fn set_up(name: &str) -> Request {
     let message = LinkUnspec::new_with_name(name).up().build();
-    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("bring up {name}"))
+    encode(RouteNetlinkMessage::SetLink(message), 0, format!("bring up {name}"))
 }
 
 /// Puts a link into a group.
 pub fn set_group(index: u32, name: &str, group: u32) -> Request {
     let message = LinkUnspec::new_with_index(index).link_group(group).build();
-    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("set the group of {name}"))
+    encode(RouteNetlinkMessage::SetLink(message), 0, format!("set the group of {name}"))
 }
 
 /// Brings a link down and takes its alias and its group away.
 pub fn release(name: &str) -> Request {
     let message = LinkUnspec::new_with_name(name).down().alias("").link_group(0).build();
-    Request::new(RouteNetlinkMessage::SetLink(message), 0, format!("give up {name}"))
+    encode(RouteNetlinkMessage::SetLink(message), 0, format!("give up {name}"))
 }
 
 /// Deletes a link by its index, and with a veth its other end; a link that is
 /// gone already is success.
 pub fn delete(index: u32, name: &str) -> Request {
     let message = LinkUnspec::new_with_index(index).build();
-    Request::new(RouteNetlinkMessage::DelLink(message), 0, format!("delete link {name}"))
+    encode(RouteNetlinkMessage::DelLink(message), 0, format!("delete link {name}"))
         .tolerate(Errno::ENODEV)
 }
 
@@ -247,7 +242,7 @@ pub(super) fn question(index: u32) -> Request {
 /// # Errors
 /// The kernel's refusal, or `EINTR` if the list never held still.
 pub fn all(socket: &mut Socket) -> Result<Vec<Link>, Error> {
-    let request = Request::new(RouteNetlinkMessage::GetLink(without_stats()), 0, "list links");
+    let request = encode(RouteNetlinkMessage::GetLink(without_stats()), NLM_F_DUMP, "list links");
     socket.dump(&request, Link::read)
 }
 
@@ -263,7 +258,7 @@ fn described(index: u32, attribute: Option<LinkAttribute>, name: &str) -> Reques
     let mut message = without_stats();
     message.header.index = index;
     message.attributes.extend(attribute);
-    Request::new(RouteNetlinkMessage::GetLink(message), 0, format!("look up link {name}"))
+    encode(RouteNetlinkMessage::GetLink(message), 0, format!("look up link {name}"))
 }
 
 /// Counters are most of what a link's description weighs, and nobody here
@@ -283,11 +278,10 @@ impl Link {
         let header = LinkHeader::parse(answer.body)?;
         let mut link = Self::without_attributes(&header);
         for attribute in answer.attributes(header.buffer_len()) {
-            let attribute = attribute?;
-            let value = attribute.value();
-            match attribute.kind() {
-                IFLA_IFNAME => link.name = text(value),
-                IFLA_IFALIAS => link.alias = Some(text(value)),
+            let (kind, value) = attribute?;
+            match kind {
+                IFLA_IFNAME => link.name = string(value),
+                IFLA_IFALIAS => link.alias = Some(string(value)),
                 IFLA_GROUP => link.group = parse_u32(value)?,
                 IFLA_MTU => link.mtu = parse_u32(value)?,
                 IFLA_ADDRESS => link.mac = value.try_into().ok().map(Mac),
@@ -317,12 +311,12 @@ impl Link {
 
     /// The kernel tells the kind before what is peculiar to it.
     fn read_info(&mut self, infos: &[u8]) -> Result<(), DecodeError> {
-        for info in NlasIterator::new(infos) {
-            let info = info?;
-            match info.kind() {
-                IFLA_INFO_KIND => self.kind = Some(text(info.value())),
+        for info in Attributes(infos) {
+            let (kind, value) = info?;
+            match kind {
+                IFLA_INFO_KIND => self.kind = Some(string(value)),
                 IFLA_INFO_DATA if self.kind.as_deref() == Some("vxlan") => {
-                    self.vxlan = read_vxlan(info.value())?;
+                    self.vxlan = read_vxlan(value)?;
                 }
                 _ => {}
             }

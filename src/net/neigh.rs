@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_REPLACE, Parseable};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
@@ -10,10 +10,7 @@ use netlink_packet_route::{
 };
 use nix::{errno::Errno, libc::RTM_NEWNEIGH};
 
-use super::{
-    Error, Mac, Request, Socket,
-    answer::{Answer, Reading},
-};
+use super::{Answer, Error, Mac, Reading, Request, Socket, message::encode};
 
 /// An entry that is never asked for on the wire.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -31,7 +28,7 @@ impl Neighbour {
         message.header.state = NeighbourState::Permanent;
         message.header.kind = RouteType::Unicast;
         message.attributes.push(NeighbourAttribute::LinkLayerAddress(self.mac.0.to_vec()));
-        Request::new(
+        encode(
             RouteNetlinkMessage::NewNeighbour(message),
             NLM_F_CREATE | NLM_F_REPLACE,
             format!("set neighbour {} to {}", self.address, self.mac),
@@ -54,7 +51,7 @@ pub struct Known {
 /// Anything the kernel answers but "no such entry".
 pub fn lookup(socket: &mut Socket, index: u32, address: IpAddr) -> Result<Option<Known>, Error> {
     let message = RouteNetlinkMessage::GetNeighbour(describe(index, address));
-    let request = Request::new(message, 0, format!("look up neighbour {address}"));
+    let request = encode(message, 0, format!("look up neighbour {address}"));
     match socket.exchange(&[request], read) {
         Err(error) if error.is_absent() => Ok(None),
         entries => Ok(entries?.into_iter().next()),
@@ -81,7 +78,7 @@ pub(super) fn read(answer: &Answer<'_>) -> Reading<Known> {
 pub fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<Neighbour>, Error> {
     let mut message = NeighbourMessage::default();
     message.attributes.push(NeighbourAttribute::IfIndex(index));
-    let request = Request::new(RouteNetlinkMessage::GetNeighbour(message), 0, "list neighbours");
+    let request = encode(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP, "list neighbours");
     socket.dump(&request, |answer| match answer.kind {
         RTM_NEWNEIGH => Ok(permanent_of(&NeighbourMessage::parse(answer.body)?, index)),
         _ => Ok(None),
@@ -114,7 +111,7 @@ fn permanent_of(entry: &NeighbourMessage, index: u32) -> Option<Neighbour> {
 /// Removes an entry; one that is gone already is success.
 pub fn delete(index: u32, address: IpAddr) -> Request {
     let message = RouteNetlinkMessage::DelNeighbour(describe(index, address));
-    Request::new(message, 0, format!("delete neighbour {address}")).tolerate(Errno::ENOENT)
+    encode(message, 0, format!("delete neighbour {address}")).tolerate(Errno::ENOENT)
 }
 
 fn describe(index: u32, address: IpAddr) -> NeighbourMessage {

@@ -3,13 +3,9 @@
 
 use std::{collections::HashSet, net::IpAddr};
 
-use netlink_packet_core::NlasIterator;
+use netlink_packet_core::NLM_F_DUMP;
 
-use super::{
-    Error, Request, Socket,
-    answer::{Answer, Reading},
-    route,
-};
+use super::{Answer, Error, Reading, Request, Socket, route};
 
 /// Types of messages and of attributes (include/uapi/linux/rtnetlink.h and
 /// nexthop.h).
@@ -35,7 +31,8 @@ pub fn all(socket: &mut Socket) -> Result<HashSet<IpAddr>, Error> {
 
 /// Where `nexthop_compat_mode` is 0, a route names its object's number alone.
 fn objects(socket: &mut Socket) -> Result<Vec<IpAddr>, Error> {
-    let request = Request::encoded(RTM_GETNEXTHOP, vec![0; HEADER_BYTES], "list next hops");
+    let header = vec![0; HEADER_BYTES];
+    let request = Request::question(RTM_GETNEXTHOP, NLM_F_DUMP, header, "list next hops");
     match socket.dump(&request, read) {
         // A kernel before 5.3 has none.
         Err(error) if error.errno == nix::errno::Errno::EOPNOTSUPP => Ok(Vec::new()),
@@ -47,11 +44,9 @@ fn read(answer: &Answer<'_>) -> Reading<IpAddr> {
     if answer.kind != RTM_NEWNEXTHOP {
         return Ok(None);
     }
-    let attributes: NlasIterator<&[u8]> = answer.attributes(HEADER_BYTES);
-    for attribute in attributes {
-        let attribute = attribute?;
-        if attribute.kind() == NHA_GATEWAY {
-            let value = attribute.value();
+    for attribute in answer.attributes(HEADER_BYTES) {
+        let (kind, value) = attribute?;
+        if kind == NHA_GATEWAY {
             let ipv4 = <[u8; 4]>::try_from(value).ok().map(IpAddr::from);
             return Ok(ipv4.or(<[u8; 16]>::try_from(value).ok().map(IpAddr::from)));
         }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
@@ -14,11 +14,8 @@ use netlink_packet_route::{
 use nix::{errno::Errno, libc::RTM_NEWROUTE};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Error, Request, Socket,
-    answer::{Answer, Reading},
-    socket::BATCH,
-};
+use super::{Answer, Error, Reading, Request, Socket, message::encode};
+use crate::netlink::BATCH;
 
 /// The table that routes without one go to (RT_TABLE_MAIN).
 pub const TABLE_MAIN: u32 = 254;
@@ -172,20 +169,20 @@ impl Route {
     /// Adds the route; one of the same key is refused with `EEXIST`.
     pub fn create(&self, index: u32) -> Request {
         let message = RouteNetlinkMessage::NewRoute(self.describe(index));
-        Request::new(message, NLM_F_CREATE | NLM_F_EXCL, format!("add route {self}"))
+        encode(message, NLM_F_CREATE | NLM_F_EXCL, format!("add route {self}"))
     }
 
     /// Deletes the route of this key, protocol and kind; one that is gone
     /// already is success.
     pub fn delete(&self, index: u32) -> Request {
         let message = RouteNetlinkMessage::DelRoute(self.describe(index));
-        Request::new(message, 0, format!("delete route {self}")).tolerate(Errno::ESRCH)
+        encode(message, 0, format!("delete route {self}")).tolerate(Errno::ESRCH)
     }
 
     /// Adds the route in place of one of the same key, at once.
     pub fn replace(&self, index: u32) -> Request {
         let message = RouteNetlinkMessage::NewRoute(self.describe(index));
-        Request::new(message, NLM_F_CREATE | NLM_F_REPLACE, format!("set route {self}"))
+        encode(message, NLM_F_CREATE | NLM_F_REPLACE, format!("set route {self}"))
     }
 
     /// Whether `other` is this route as far as packets are concerned, in
@@ -286,7 +283,7 @@ pub(super) fn question(address: IpAddr) -> Request {
     message.header.flags = RouteFlags::FibMatch;
     message.attributes.push(RouteAttribute::Destination(address.into()));
     let what = format!("look up the route to {address}");
-    let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, what);
+    let request = encode(RouteNetlinkMessage::GetRoute(message), 0, what);
     NOWHERE.into_iter().fold(request, Request::tolerate)
 }
 
@@ -310,7 +307,7 @@ fn dump(socket: &mut Socket, ipv6: bool, protocol: RouteProtocol) -> Result<Vec<
     let mut message = RouteMessage::default();
     message.header.address_family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
     message.header.protocol = protocol;
-    let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, "list routes");
+    let request = encode(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP, "list routes");
     socket.dump(&request, read)
 }
 
@@ -330,7 +327,7 @@ pub fn resolve(socket: &mut Socket, addresses: &[IpAddr]) -> Result<Vec<Option<F
         message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
         message.attributes.push(RouteAttribute::Destination((*address).into()));
         let what = format!("look up the route to {address}");
-        let request = Request::new(RouteNetlinkMessage::GetRoute(message), 0, what);
+        let request = encode(RouteNetlinkMessage::GetRoute(message), 0, what);
         NOWHERE.into_iter().fold(request, Request::tolerate)
     };
     let mut found = HashMap::new();

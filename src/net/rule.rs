@@ -6,7 +6,7 @@ use std::{
 };
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Parseable};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{RouteHeader, RouteProtocol},
@@ -15,10 +15,7 @@ use netlink_packet_route::{
 use nix::{errno::Errno, libc::RTM_NEWRULE};
 use serde::{Deserialize, Serialize};
 
-use super::{
-    Error, Request, Socket,
-    answer::{Answer, Reading},
-};
+use super::{Answer, Error, Reading, Request, Socket, message::encode};
 
 /// What a namespace answers whose kernel has no such rules, or not of the family.
 const UNSUPPORTED: [Errno; 2] = [Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
@@ -42,13 +39,13 @@ impl Rule {
     /// Adds the rule; the same one is refused with `EEXIST`.
     pub fn create(&self) -> Request {
         let message = RouteNetlinkMessage::NewRule(self.describe());
-        Request::new(message, NLM_F_CREATE | NLM_F_EXCL, format!("add rule {self}"))
+        encode(message, NLM_F_CREATE | NLM_F_EXCL, format!("add rule {self}"))
     }
 
     /// Deletes this very rule; one that is gone already is success.
     pub fn delete(&self) -> Request {
         let message = RouteNetlinkMessage::DelRule(self.describe());
-        let request = Request::new(message, 0, format!("delete rule {self}"));
+        let request = encode(message, 0, format!("delete rule {self}"));
         UNSUPPORTED.into_iter().fold(request.tolerate(Errno::ENOENT), Request::tolerate)
     }
 
@@ -105,7 +102,7 @@ fn list(
 ) -> Result<Vec<Rule>, Error> {
     let mut message = RuleMessage::default();
     message.header.family = family(ipv6);
-    let request = Request::new(RouteNetlinkMessage::GetRule(message), 0, "list rules");
+    let request = encode(RouteNetlinkMessage::GetRule(message), NLM_F_DUMP, "list rules");
     match socket.dump(&request, |answer| Ok(read(answer)?.filter(wanted))) {
         Err(error) if UNSUPPORTED.contains(&error.errno) => Ok(Vec::new()),
         outcome => outcome,

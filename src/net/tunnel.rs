@@ -10,7 +10,7 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::{Mac, Request, answer::Reading};
+use super::{Mac, Reading, Request, message::encode};
 
 /// A VXLAN device of the point-to-multipoint kind. Ours learns nothing, its
 /// entries are all given.
@@ -41,7 +41,7 @@ pub fn create_ipip(name: &str, mtu: u32, group: u32) -> Request {
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::IpIp)]),
     ];
     let what = format!("create ipip device {name}");
-    Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
+    encode(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
         .tolerate(Errno::EEXIST)
 }
 
@@ -69,7 +69,7 @@ pub fn create_vxlan(name: &str, mtu: u32, mac: Mac, group: u32, vxlan: &Vxlan) -
         ]),
     ];
     let what = format!("create vxlan device {name}");
-    Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
+    encode(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
 }
 
 /// Reads what a VXLAN device was created with (IFLA_INFO_DATA).

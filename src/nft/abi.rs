@@ -31,18 +31,9 @@ pub(super) const NFT_MSG_GETGEN: u16 = SUBSYSTEM | 16;
 /// The group of listeners to changes of the rule set.
 pub(super) const NFNLGRP_NFTABLES: u32 = 7;
 
-pub(super) const NLMSG_ERROR: u16 = 2;
-pub(super) const NLMSG_DONE: u16 = 3;
-
-pub(super) const NLM_F_REQUEST: u16 = 0x1;
-pub(super) const NLM_F_ACK: u16 = 0x4;
-pub(super) const NLM_F_DUMP_INTR: u16 = 0x10;
 pub(super) const NLM_F_DUMP: u16 = 0x300;
 pub(super) const NLM_F_CREATE: u16 = 0x400;
 pub(super) const NLM_F_APPEND: u16 = 0x800;
-/// In an error: attributes follow the copy of the request's header.
-pub(super) const NLM_F_ACK_TLVS: u16 = 0x200;
-pub(super) const NLMSGERR_ATTR_MSG: u16 = 1;
 
 pub(super) const NFPROTO_UNSPEC: u8 = 0;
 pub(super) const NFPROTO_INET: u8 = 1;

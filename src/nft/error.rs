@@ -2,6 +2,8 @@
 
 use nix::errno::Errno;
 
+use crate::netlink;
+
 /// A failure to read or change our tables of the network namespace.
 /// Its text is one line that names the object and the cause; the advice is
 /// [`next_step`](Self::next_step).
@@ -16,25 +18,8 @@ pub enum Error {
         why: String,
     },
     /// The kernel refused.
-    #[error("cannot {operation} {object}: {}{}", .errno.desc(), in_words(.words.as_deref()))]
-    Kernel {
-        /// What was tried, as a verb.
-        operation: &'static str,
-        /// On what.
-        object: String,
-        /// The kernel's answer.
-        errno: Errno,
-        /// The kernel's own words (`NETLINK_EXT_ACK`), if it had any.
-        words: Option<String>,
-    },
-    /// The kernel answered other than it always does.
-    #[error("cannot {operation} {object}: the kernel gave no answer")]
-    Unanswered {
-        /// What was tried, as a verb.
-        operation: &'static str,
-        /// On what.
-        object: String,
-    },
+    #[error("cannot {}: {}{}", .0.what, .0.errno.desc(), in_words(.0.words.as_deref()))]
+    Kernel(netlink::Error),
     /// Others change the firewall faster than it can be read.
     #[error("cannot read table inet {table}: the rule set changed during each of {attempts} reads")]
     Contended {
@@ -49,7 +34,7 @@ impl Error {
     /// The kernel's error number, where the failure is the kernel's.
     pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Kernel { errno, .. } => Some(*errno),
+            Self::Kernel(error) => Some(error.errno),
             _ => None,
         }
     }
@@ -58,9 +43,8 @@ impl Error {
     pub fn next_step(&self) -> &'static str {
         let errno = match self {
             Self::Invalid { .. } => return "correct the configuration of the network",
-            Self::Unanswered { .. } => return "look for nf_tables in the kernel's log",
             Self::Contended { .. } => return "try again",
-            Self::Kernel { errno, .. } => errno,
+            Self::Kernel(error) => error.errno,
         };
         match errno {
             Errno::EPERM | Errno::EACCES => {
@@ -69,6 +53,8 @@ impl Error {
             Errno::EMSGSIZE | Errno::ENOBUFS | Errno::ENOMEM => {
                 "raise net.core.wmem_max, or give fewer and larger networks that are never masqueraded"
             }
+            // No answer.
+            Errno::ENODATA => "look for nf_tables in the kernel's log",
             Errno::ERESTART | Errno::EAGAIN | Errno::EINTR | Errno::EBUSY => "try again",
             _ => {
                 "nf_tables is needed, from Linux 5.7 on, with nft_fib_inet for sourceCheck, and \
@@ -92,6 +78,12 @@ impl Error {
     }
 }
 
+impl From<netlink::Error> for Error {
+    fn from(error: netlink::Error) -> Self {
+        Self::Kernel(error)
+    }
+}
+
 fn in_words(words: Option<&str>) -> String {
     words.map(|words| format!(" ({words})")).unwrap_or_default()
 }
@@ -102,18 +94,14 @@ mod tests {
 
     #[test]
     fn an_error_names_object_cause_and_the_words_of_the_kernel() {
-        let mut error = Error::Kernel {
-            operation: "create",
-            object: "rule 4 (masquerade) of table inet manx-a".into(),
-            errno: Errno::ENOENT,
-            words: None,
-        };
+        let what = "create rule 4 (masquerade) of table inet manx-a";
+        let mut error = Error::Kernel(netlink::Error::new(what, Errno::ENOENT));
         let plain = "cannot create rule 4 (masquerade) of table inet manx-a: \
                      No such file or directory";
         assert_eq!(error.to_string(), plain);
         assert!(error.next_step().contains("nft_masq"));
-        if let Error::Kernel { words, .. } = &mut error {
-            *words = Some("no such expression".into());
+        if let Error::Kernel(error) = &mut error {
+            error.words = Some("no such expression".into());
         }
         assert_eq!(error.to_string(), format!("{plain} (no such expression)"));
     }

@@ -4,9 +4,9 @@
 use std::ops::RangeInclusive;
 
 use super::abi::*;
-use super::attribute::Attribute;
 use super::interval::Family;
 use super::table::{Holds, Rule, Side, Term};
+use crate::netlink::attribute::Attribute;
 
 /// Protocol numbers (IANA).
 const ICMP: u8 = 1;

@@ -15,7 +15,6 @@
 //! knows no CNI, no pods and no links: only numbers of interface groups.
 
 mod abi;
-mod attribute;
 mod error;
 mod expression;
 pub mod forward;
@@ -35,19 +34,22 @@ mod tunnel;
 
 use nix::errno::Errno;
 
+pub use crate::netlink::Monitor;
 pub use error::Error;
-pub use monitor::Monitor;
+pub use monitor::subscribe;
 pub use network::{Guard, Masquerade, Network};
 pub use open::{holds_pairs, remove_pairs};
 pub use table::{NAME_BYTES_MAX, Table};
 pub use tunnel::{Carrier, Tunnel};
 
 use abi::{NFT_MSG_GETTABLE, NFTA_TABLE_NAME, NLM_F_DUMP};
-use message::Request;
+use message::{generation, request};
 use ruleset::table_deletion;
 use snapshot::Snapshot;
 use socket::Socket;
 use table::check_name;
+
+use crate::netlink::attribute::{find, string};
 
 /// So often something is read again or written again because others changed the
 /// firewall meanwhile. Each time one of them got on, so a hundred ADDs at once
@@ -152,7 +154,7 @@ pub fn accepts(wanted: &Table) -> Result<(), Error> {
 /// Of the kernel's answers.
 pub fn remove(table: &str) -> Result<bool, Error> {
     check_name(table)?;
-    let mut socket = match Socket::open() {
+    let mut socket = match Socket::open().map_err(Error::from) {
         Err(error) if error.is_without_tables() => return Ok(false),
         opened => opened?,
     };
@@ -171,7 +173,7 @@ pub fn remove(table: &str) -> Result<bool, Error> {
 /// Whether the kernel has nf_tables and lets us at it. One message; that it can
 /// masquerade shows only in [`ensure`].
 pub fn available() -> Result<(), Error> {
-    let [reply] = snapshot::ask(&mut Socket::open()?, [Request::generation()])?;
+    let [reply] = snapshot::ask(&mut Socket::open()?, [generation()])?;
     snapshot::generation_of(&reply).map(drop)
 }
 
@@ -190,16 +192,13 @@ pub fn tables(prefix: &str) -> Result<Vec<String>, Error> {
 fn look_for_tables(prefix: &str) -> Result<Vec<String>, Error> {
     let mut socket = Socket::open()?;
     for _ in 0..ATTEMPTS {
-        let generation = Request::generation();
-        let dump = Request::new(NFT_MSG_GETTABLE, NLM_F_DUMP, "tables of family inet", []);
-        let [generation, tables] = snapshot::ask(&mut socket, [generation, dump])?;
+        let dump = request(NFT_MSG_GETTABLE, NLM_F_DUMP, "tables of family inet", []);
+        let [generation, tables] = snapshot::ask(&mut socket, [generation(), dump])?;
         if !tables.is_of(snapshot::generation_of(&generation)?) {
             continue;
         }
-        let names = tables
-            .objects
-            .iter()
-            .filter_map(|table| attribute::find(table, NFTA_TABLE_NAME).map(attribute::string));
+        let names =
+            tables.objects.iter().filter_map(|table| find(table, NFTA_TABLE_NAME).map(string));
         let mut ours: Vec<String> = names.filter(|name| name.starts_with(prefix)).collect();
         ours.sort_unstable();
         return Ok(ours);

@@ -5,10 +5,10 @@ use nix::errno::Errno;
 
 use super::Error;
 use super::abi::*;
-use super::attribute::{Attribute, attributes, find};
 use super::snapshot::elements_question;
 use super::socket::Socket;
 use super::table::{Content, IFNAME_BYTES, Table};
+use crate::netlink::attribute::{Attribute, attributes, find};
 
 /// Whether an open set of the table holds anything; without a table none does.
 ///
@@ -24,7 +24,7 @@ pub fn holds_pairs(table: &Table) -> Result<bool, Error> {
 /// # Errors
 /// Of the kernel's answers.
 pub fn remove_pairs(table: &Table, links: &[&str]) -> Result<(), Error> {
-    let mut socket = match Socket::open() {
+    let mut socket = match Socket::open().map_err(Error::from) {
         Err(error) if error.is_without_tables() => return Ok(()),
         opened => opened?,
     };
@@ -75,7 +75,7 @@ fn read(table: &Table) -> Result<Vec<(&'static str, Vec<Pair>)>, Error> {
     let mut socket = Socket::open()?;
     let mut found = Vec::new();
     for set in table.sets.iter().filter(|set| matches!(set.content, Content::Open(_))) {
-        let replies = socket.ask(&[elements_question(table, set)])?;
+        let replies = socket.replies(&[elements_question(table, set)])?;
         let objects = replies.iter().flat_map(|reply| &reply.objects);
         found.push((set.name, objects.flat_map(|object| pairs_of(object)).collect()));
     }

@@ -4,11 +4,14 @@
 use std::net::IpAddr;
 
 use super::abi::*;
-use super::attribute::{Attribute, find};
 use super::interval::{Element, Family, Intervals};
-use super::message::Request;
+use super::message::request;
 use super::seal;
 use super::table::{Chain, Content, Hook, IFNAME_BYTES, Kind, Point, Set, Table};
+use crate::netlink::{
+    Request,
+    attribute::{Attribute, attributes, find},
+};
 
 /// Elements of one message, or intervals of three elements each: at most 48
 /// bytes for one keep it well below the 64 KiB of an attribute.
@@ -55,7 +58,7 @@ impl Table {
             }
             let object = format!("rule {place} ({}) of chain {}", rule.text(), chain.name);
             let flags = NLM_F_CREATE | NLM_F_APPEND;
-            requests.push(Request::new(NFT_MSG_NEWRULE, flags, self.object(&object), attributes));
+            requests.push(request(NFT_MSG_NEWRULE, flags, self.object(&object), attributes));
         }
         requests
     }
@@ -104,7 +107,7 @@ impl Table {
         // NFTNL_UDATA_TABLE_COMMENT). Kernels before 5.10 drop it.
         let mut comment = vec![0, u8::try_from(self.comment.len() + 1).unwrap_or(u8::MAX)];
         comment.extend(self.comment.bytes().chain([0]));
-        Request::new(
+        request(
             NFT_MSG_NEWTABLE,
             NLM_F_CREATE,
             format!("table inet {}", self.name),
@@ -123,7 +126,7 @@ impl Table {
         ];
         attributes.extend(chain.hook.into_iter().flat_map(Hook::attributes));
         let object = self.object(&format!("chain {}", chain.name));
-        Request::new(NFT_MSG_NEWCHAIN, NLM_F_CREATE, object, attributes)
+        request(NFT_MSG_NEWCHAIN, NLM_F_CREATE, object, attributes)
     }
 
     fn set_creation(&self, set: &Set, id: u32) -> Request {
@@ -142,7 +145,7 @@ impl Table {
             attributes.push(set.fields());
         }
         let object = self.object(&format!("set {}", set.name));
-        Request::new(NFT_MSG_NEWSET, NLM_F_CREATE, object, attributes)
+        request(NFT_MSG_NEWSET, NLM_F_CREATE, object, attributes)
     }
 
     /// What a set holds for ever, in as many messages as it needs.
@@ -168,7 +171,7 @@ impl Table {
             Attribute::string(NFTA_SET_ELEM_LIST_SET, set),
             Attribute::nest(NFTA_SET_ELEM_LIST_ELEMENTS, list),
         ];
-        Request::new(kind, flags, object, attributes)
+        request(kind, flags, object, attributes)
     }
 }
 
@@ -222,7 +225,7 @@ impl Hook {
 /// The message that deletes a table with all that is in it.
 pub(super) fn table_deletion(table: &str) -> Request {
     let named = [Attribute::string(NFTA_TABLE_NAME, table)];
-    Request::new(NFT_MSG_DELTABLE, 0, format!("table inet {table}"), named)
+    request(NFT_MSG_DELTABLE, 0, format!("table inet {table}"), named)
 }
 
 /// An address as a key.
@@ -261,7 +264,7 @@ fn copies(object: &[u8]) -> Vec<Attribute> {
         }
         Attribute::nest(NFTA_LIST_ELEM, parts)
     };
-    super::attribute::attributes(list).map(copy).collect()
+    attributes(list).map(copy).collect()
 }
 
 /// An interval's elements as attributes. One without an end goes on to the last

@@ -20,8 +20,8 @@
 use sha1_smol::Sha1;
 
 use super::abi::*;
-use super::attribute::find;
 use super::table::{Content, Table};
+use crate::netlink::attribute::find;
 
 /// Our type among the notes that nft keeps on a rule (libnftnl numbers its own
 /// from zero and passes over those that it does not know).

@@ -7,14 +7,17 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use super::abi::*;
-use super::attribute::{Attribute, Besides, attributes, find, number, says};
 use super::error::Error;
 use super::interval::{Element, Family, Intervals};
-use super::message::Request;
+use super::message::{generation, request};
 use super::ruleset::{Kept, address_bytes, address_text};
 use super::seal;
-use super::socket::{Reply, Socket};
+use super::socket::{Reply, Socket, head};
 use super::table::{Chain, Content, Rule, Set, Table, number_of};
+use crate::netlink::{
+    self, Request,
+    attribute::{Attribute, Besides, attributes, find, number, says, string},
+};
 
 /// Of many lost or foreign intervals, so many are named.
 const NAMED_MAX: usize = 3;
@@ -43,7 +46,7 @@ pub(super) struct Snapshot {
 /// table's flags and addresses that follow something are not looked at.
 pub(super) fn is_sealed(wanted: &Table) -> Result<bool, Error> {
     let count = wanted.rules().count();
-    let reply = Socket::open()?.first(&rules_question(wanted), count)?;
+    let reply = head(&rules_question(wanted), count)?;
     Ok(seal::holds(wanted, &reply.objects))
 }
 
@@ -63,10 +66,10 @@ impl Snapshot {
     /// Looks.
     pub(super) fn take(socket: &mut Socket, wanted: &Table) -> Result<Self, Error> {
         let hooked = wanted.chains.iter().filter(|chain| chain.hook.is_some());
-        let mut questions = vec![Request::generation(), table_question(wanted)];
+        let mut questions = vec![generation(), table_question(wanted)];
         questions.extend(hooked.map(|it| question(wanted, NFT_MSG_GETCHAIN, it.name)));
         questions.push(rules_question(wanted));
-        let mut replies = socket.ask(&questions)?.into_iter();
+        let mut replies = socket.replies(&questions)?.into_iter();
         let (generation, table) = (replies.next(), replies.next().unwrap_or_default());
         let rules = replies.next_back().unwrap_or_default();
         let sealed = seal::holds(wanted, &rules.objects);
@@ -197,20 +200,18 @@ impl Snapshot {
 
 /// The number of changes to the rule set of the namespace.
 pub(super) fn generation_of(reply: &Reply) -> Result<u32, Error> {
-    reply.objects.first().and_then(|object| number(find(object, NFTA_GEN_ID)?)).ok_or_else(|| {
-        Error::Unanswered { operation: "read", object: "the rule set's generation".into() }
-    })
+    let number = reply.objects.first().and_then(|object| number(find(object, NFTA_GEN_ID)?));
+    number.ok_or_else(|| netlink::Error::unanswered("read the rule set's generation").into())
 }
 
-/// [`Socket::ask`] for a known number of questions.
+/// [`Socket::replies`] for a known number of questions.
 pub(super) fn ask<const N: usize>(
     socket: &mut Socket,
     questions: [Request; N],
 ) -> Result<[Reply; N], Error> {
-    socket.ask(&questions)?.try_into().map_err(|_| Error::Unanswered {
-        operation: "read",
-        object: questions.first().map_or_else(String::new, |question| question.object.clone()),
-    })
+    let what = questions.first().map_or("read nf_tables", Request::what);
+    let replies = socket.replies(&questions)?.try_into();
+    replies.map_err(|_| netlink::Error::unanswered(what).into())
 }
 
 /// The answers about all chains and all sets, in their order; `hooked` are those about
@@ -229,7 +230,7 @@ fn rest(
     let mut questions: Vec<Request> =
         chains.map(|it| question(wanted, NFT_MSG_GETCHAIN, it.name)).collect();
     questions.extend(sets.map(|it| question(wanted, NFT_MSG_GETSET, it.name)));
-    let asked = if questions.is_empty() { Vec::new() } else { socket.ask(&questions)? };
+    let asked = if questions.is_empty() { Vec::new() } else { socket.replies(&questions)? };
     let mut asked = asked.into_iter();
     let chains = wanted.chains.iter().map(|chain| match chain.hook {
         Some(_) => hooked.next(),
@@ -243,7 +244,7 @@ fn rest(
 
 fn table_question(wanted: &Table) -> Request {
     let named = [Attribute::string(NFTA_TABLE_NAME, &wanted.name)];
-    Request::new(NFT_MSG_GETTABLE, 0, format!("table inet {}", wanted.name), named)
+    request(NFT_MSG_GETTABLE, 0, format!("table inet {}", wanted.name), named)
 }
 
 /// About one chain, or one set. Table and name stand under the same numbers for both.
@@ -254,17 +255,17 @@ fn question(wanted: &Table, kind: u16, name: &str) -> Request {
         Attribute::string(if is_set { NFTA_SET_NAME } else { NFTA_CHAIN_NAME }, name),
     ];
     let word = if is_set { "set" } else { "chain" };
-    Request::new(kind, 0, wanted.object(&format!("{word} {name}")), of)
+    request(kind, 0, wanted.object(&format!("{word} {name}")), of)
 }
 
 /// All rules of the table, in the order of their chains.
 fn rules_question(wanted: &Table) -> Request {
     let of = [Attribute::string(NFTA_RULE_TABLE, &wanted.name)];
-    Request::new(NFT_MSG_GETRULE, NLM_F_DUMP, wanted.object("rules"), of)
+    request(NFT_MSG_GETRULE, NLM_F_DUMP, wanted.object("rules"), of)
 }
 
 pub(super) fn elements_question(wanted: &Table, set: &Set) -> Request {
-    Request::new(
+    request(
         NFT_MSG_GETSETELEM,
         NLM_F_DUMP,
         wanted.object(&format!("elements of set {}", set.name)),
@@ -288,7 +289,7 @@ fn is_of_kind(found: &Reply, set: &Set) -> bool {
 }
 
 fn chain_of(rule: &[u8]) -> String {
-    find(rule, NFTA_RULE_CHAIN).map(super::attribute::string).unwrap_or_default()
+    find(rule, NFTA_RULE_CHAIN).map(string).unwrap_or_default()
 }
 
 /// The rules of one chain, of which the first has the number behind `before`.

@@ -25,8 +25,7 @@ use super::{
     pace::Pace,
 };
 use crate::{
-    net::{Socket, monitor::Monitor},
-    nft,
+    net::{Monitor, Socket, monitor},
     object::Change,
     verb::repair::TableRepair,
 };
@@ -98,14 +97,14 @@ struct Events {
     /// Links, addresses, routes, neighbours.
     network: Monitor,
     /// The nftables tables of the network and of its fabric's tunnels.
-    table: Option<nft::Monitor>,
+    table: Option<Monitor>,
     /// The peers file.
     files: Option<Files>,
 }
 
 impl Events {
     fn subscribe(node: &Node, console: &mut Console<'_>) -> Result<Self, Failure> {
-        let network = Monitor::open()?;
+        let network = monitor::subscribe()?;
         // A kernel that cannot tell of the table may well have routes to repair.
         let table = match TableRepair::monitor(&node.config) {
             Ok(table) => Some(table),
@@ -163,8 +162,7 @@ impl Events {
         }
         drop(sources);
         let network = self.network.drain()?;
-        let table = self.table.as_mut().map_or(Ok(false), nft::Monitor::drain);
-        let table = table.map_err(|error| Failure::Failed(error.to_string()))?;
+        let table = self.table.as_mut().map_or(Ok(false), Monitor::drain)?;
         // The names do not matter: the pass looks at the file itself.
         let file = self.files.as_mut().is_some_and(Files::drain);
         Ok(network || table || file)

@@ -4,7 +4,7 @@ use netlink_packet_core::{DefaultNla, Parseable};
 use netlink_packet_route::link::{InfoVlan, InfoVxlan, LinkInfo};
 
 use super::*;
-use crate::net::{answer::tests::alone, tunnel};
+use crate::net::{tests::alone, tunnel};
 
 fn create(name: &str, kind: InfoKind, data: Option<InfoData>, parent: Option<u32>) -> Request {
     let mut message = LinkMessage::default();
@@ -13,7 +13,7 @@ fn create(name: &str, kind: InfoKind, data: Option<InfoData>, parent: Option<u32
     let infos = [LinkInfo::Kind(kind)].into_iter().chain(data.map(LinkInfo::Data));
     message.attributes.push(LinkAttribute::LinkInfo(infos.collect()));
     let what = format!("create {name}");
-    Request::new(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
+    encode(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
 }
 
 /// A pair in one namespace; gives the first end.
@@ -100,7 +100,8 @@ fn vxlan_by_library(data: &[InfoVxlan]) -> Vxlan {
 fn links_of_all_kinds_are_read_as_the_library_reads_them() {
     alone(|socket| {
         let kinds = make_links(socket);
-        let request = Request::new(RouteNetlinkMessage::GetLink(without_stats()), 0, "list links");
+        let request =
+            encode(RouteNetlinkMessage::GetLink(without_stats()), NLM_F_DUMP, "list links");
         let twice = |answer: &Answer<'_>| {
             let library = by_library(&LinkMessage::parse(answer.body)?);
             Ok(Link::read(answer)?.map(|link| (link, library)))
@@ -143,7 +144,7 @@ fn a_link_with_a_name_that_is_no_text_does_not_hide_the_others() {
             let value = DefaultNla::new(kind, STRANGE.to_vec());
             message.attributes.push(LinkAttribute::Other(value));
         }
-        let request = Request::new(RouteNetlinkMessage::SetLink(message), 0, "rename veth0");
+        let request = encode(RouteNetlinkMessage::SetLink(message), 0, "rename veth0");
         socket.apply(&[request]).unwrap();
         let links = all(socket).unwrap();
         assert!(links.iter().any(|link| link.name == "veth1"), "{links:?}");

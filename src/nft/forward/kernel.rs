@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 
 use super::{Barrier, Base, Links, Maker, Rule, lookup::Decoder, save, walk};
-use crate::nft::{
-    ATTEMPTS,
-    abi::*,
-    attribute::{Attribute, find, number, string},
-    error::Error,
-    message::Request,
-    snapshot::ask,
-    socket::{Reply, Socket},
+use crate::{
+    netlink::attribute::{Attribute, find, number, string},
+    nft::{
+        ATTEMPTS,
+        abi::*,
+        error::Error,
+        message::of_family,
+        snapshot::ask,
+        socket::{Reply, Socket},
+    },
 };
 
 /// Families that see packets of IP, with nft's words for them.
@@ -71,7 +73,7 @@ fn base(family: &'static str, object: &[u8]) -> Option<Base> {
 fn is_dormant(socket: &mut Socket, family: u8, chain: &Base) -> Result<bool, Error> {
     let name = Attribute::string(NFTA_TABLE_NAME, &chain.table);
     let object = format!("table {} {}", chain.family, chain.table);
-    let question = Request::new(NFT_MSG_GETTABLE, 0, object, [name]).of_family(family);
+    let question = of_family(family, NFT_MSG_GETTABLE, 0, object, [name]);
     let [reply] = ask(socket, [question])?;
     let flags = reply.objects.first().and_then(|table| find(table, NFTA_TABLE_FLAGS));
     Ok(flags.and_then(number).is_some_and(|flags| flags & NFT_TABLE_F_DORMANT != 0))
@@ -88,7 +90,7 @@ fn dump(
     let of = of.into();
     let mut objects = Vec::new();
     for _ in 0..ATTEMPTS {
-        let question = Request::new(kind, NLM_F_DUMP, object, of.clone()).of_family(family);
+        let question = of_family(family, kind, NLM_F_DUMP, object, &of);
         let [reply] = ask(socket, [question])?;
         let whole = !reply.is_torn();
         Reply { objects, .. } = reply;

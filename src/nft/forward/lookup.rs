@@ -6,10 +6,9 @@
 use std::collections::HashMap;
 
 use super::{Pattern, Rule, Test, Verdict};
-use crate::nft::{
-    abi::*,
-    attribute::{attributes, find, number, string},
-    error::Error,
+use crate::{
+    netlink::attribute::{attributes, find, number, string},
+    nft::{abi::*, error::Error},
 };
 
 /// The bits of a new and of an established connection in `ct state`

@@ -8,10 +8,10 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 
 use super::{Namespace, differences, ensure, wanted};
+use crate::netlink::attribute::Attribute;
 use crate::nft::Ensured;
 use crate::nft::abi::{NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, NLM_F_CREATE};
-use crate::nft::attribute::Attribute;
-use crate::nft::message::Request;
+use crate::nft::message::{generation, request};
 use crate::nft::ruleset::table_deletion;
 use crate::nft::socket::Socket;
 
@@ -63,7 +63,7 @@ impl Drop for Stop<'_> {
 /// Makes and deletes a table of its own as fast as it can.
 fn churn(until: &AtomicBool) -> u32 {
     let mut socket = Socket::open().unwrap();
-    let make = Request::new(
+    let make = request(
         NFT_MSG_NEWTABLE,
         NLM_F_CREATE,
         "churn",
@@ -107,9 +107,9 @@ fn a_batch_bound_to_an_old_generation_is_refused() {
         let mut socket = Socket::open().unwrap();
         let table = |name: &str| {
             let named = [Attribute::string(NFTA_TABLE_NAME, name)];
-            Request::new(NFT_MSG_NEWTABLE, NLM_F_CREATE, "table", named)
+            request(NFT_MSG_NEWTABLE, NLM_F_CREATE, "table", named)
         };
-        let [reply] = crate::nft::snapshot::ask(&mut socket, [Request::generation()]).unwrap();
+        let [reply] = crate::nft::snapshot::ask(&mut socket, [generation()]).unwrap();
         let generation = crate::nft::snapshot::generation_of(&reply).unwrap();
         assert_eq!(socket.commit(&[table("a")], Some(generation)), Ok(()));
         let error = socket.commit(&[table("b")], Some(generation)).unwrap_err();
@@ -124,7 +124,7 @@ fn a_failed_batch_changes_nothing_and_names_the_request() {
     let error = namespace.run(|| {
         let mut socket = Socket::open().unwrap();
         let named = [Attribute::string(NFTA_TABLE_NAME, "a")];
-        let make = Request::new(NFT_MSG_NEWTABLE, NLM_F_CREATE, "table a", named);
+        let make = request(NFT_MSG_NEWTABLE, NLM_F_CREATE, "table a", named);
         let error = socket.commit(&[make, table_deletion("absent")], None).unwrap_err();
         assert_eq!(crate::nft::tables(""), Ok(vec![]));
         error

@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use super::{Namespace, but, differences, ensure, guarded, vxlan, wanted};
-use crate::nft::message::Request;
+use crate::nft::message::generation;
 use crate::nft::snapshot;
 use crate::nft::socket::Socket;
 use crate::nft::{
@@ -157,17 +157,17 @@ fn looking_changes_nothing() {
     let namespace = Namespace::new();
     namespace.run(|| {
         assert_eq!(ensure(&wanted()), Ok(Ensured::Installed));
-        let generation = || {
+        let generation_now = || {
             let mut socket = Socket::open().unwrap();
-            let [reply] = snapshot::ask(&mut socket, [Request::generation()]).unwrap();
+            let [reply] = snapshot::ask(&mut socket, [generation()]).unwrap();
             snapshot::generation_of(&reply).unwrap()
         };
         // The kernel counts each transaction, even one that changes nothing.
-        let before = generation();
+        let before = generation_now();
         assert_eq!(ensure(&wanted()), Ok(Ensured::Unchanged));
         assert_eq!(differences(&wanted()), Ok(vec![]));
         assert_eq!(tables("manx-"), Ok(vec!["manx-blue".into()]));
         assert_eq!(remove("manx-red"), Ok(false));
-        assert_eq!(generation(), before);
+        assert_eq!(generation_now(), before);
     });
 }

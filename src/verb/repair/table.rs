@@ -53,7 +53,7 @@ impl TableRepair {
     pub fn monitor(config: &Config) -> Result<nft::Monitor, Error> {
         let tunnels = tunnel::name(config.fabric.protocol);
         let names = vec![tables::table(&config.name), tunnels];
-        nft::Monitor::open(names).map_err(tables::refused)
+        nft::subscribe(names).map_err(tables::refused)
     }
 
     /// Makes the table what it should be; returns whether something was changed, and

@@ -27,6 +27,13 @@ impl Error {
         Self::new(what, error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
     }
 
+    /// An error of `what` that the kernel did not answer. Answers are there when a send
+    /// returns, so one that is not was lost.
+    pub(crate) fn unanswered(what: impl Into<String>) -> Self {
+        let words = Some("the kernel gave no answer".to_owned());
+        Self { what: what.into(), errno: Errno::ENODATA, words }
+    }
+
     /// Whether the object was not there to begin with.
     pub fn is_absent(&self) -> bool {
         matches!(self.errno, Errno::ENODEV | Errno::ENOENT | Errno::ESRCH | Errno::ENXIO)

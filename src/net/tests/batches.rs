@@ -1,7 +1,8 @@
 //! Batches of which much is refused.
 
-use super::*;
-use crate::net::{link, route::Route};
+use nix::errno::Errno;
+
+use crate::net::{Request, Socket, link, route::Route};
 
 /// Several times as many as the receive buffer holds refusals of.
 const MANY: u32 = 2000;

@@ -3,7 +3,10 @@
 //! The kernel's dump of a rule is not byte for byte what was sent: it drops the
 //! nesting flag, adds defaults and may change the order. Comparing trees makes
 //! one description serve both for writing and for checking. Nothing here knows
-//! what any attribute means.
+//! what any attribute means. It is the kernel that wrote what is read, and still
+//! no length is trusted.
+
+use netlink_packet_core::DecodeError;
 
 /// Marks an attribute that holds attributes (`NLA_F_NESTED`).
 const NESTED: u16 = 0x8000;
@@ -13,7 +16,7 @@ const HEADER_BYTES: usize = 4;
 
 /// One attribute: its type and what it holds.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Attribute {
+pub(crate) struct Attribute {
     kind: u16,
     value: Value,
 }
@@ -28,7 +31,7 @@ enum Value {
 
 /// What a dump may hold besides that which was sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Besides {
+pub(crate) enum Besides {
     /// Anything: handles, counters, sizes.
     Anything,
     /// Only defaults, which are zeros: a flag that is set changes the meaning.
@@ -37,40 +40,40 @@ pub(super) enum Besides {
 
 impl Attribute {
     /// Bytes as they are.
-    pub(super) fn bytes(kind: u16, bytes: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn bytes(kind: u16, bytes: impl Into<Vec<u8>>) -> Self {
         Self { kind, value: Value::Bytes(bytes.into()) }
     }
 
     /// A number in network byte order, as nf_tables has nearly all of them.
-    pub(super) fn number(kind: u16, number: u32) -> Self {
+    pub(crate) fn number(kind: u16, number: u32) -> Self {
         Self::bytes(kind, number.to_be_bytes())
     }
 
     /// A string with the NUL that the kernel wants at its end.
-    pub(super) fn string(kind: u16, text: &str) -> Self {
+    pub(crate) fn string(kind: u16, text: &str) -> Self {
         let mut bytes = Vec::from(text);
         bytes.push(0);
         Self::bytes(kind, bytes)
     }
 
     /// Attributes within an attribute.
-    pub(super) fn nest(kind: u16, inner: impl Into<Vec<Attribute>>) -> Self {
+    pub(crate) fn nest(kind: u16, inner: impl Into<Vec<Attribute>>) -> Self {
         Self { kind, value: Value::Nest(inner.into()) }
     }
 
     /// A nest whose content is the kernel's: a counter's numbers.
-    pub(super) fn open(kind: u16) -> Self {
+    pub(crate) fn open(kind: u16) -> Self {
         Self { kind, value: Value::Open }
     }
 
     /// A nest as a dump has it, to be sent once more.
-    pub(super) fn copied(kind: u16, inner: &[u8]) -> Self {
+    pub(crate) fn copied(kind: u16, inner: &[u8]) -> Self {
         Self::bytes(kind | NESTED, inner)
     }
 
     /// Appends the attribute and its padding. Whoever builds a tree keeps every
     /// nest under 64 KiB, the most that the length field can say.
-    pub(super) fn emit(&self, out: &mut Vec<u8>) {
+    pub(crate) fn emit(&self, out: &mut Vec<u8>) {
         let (kind, value) = match &self.value {
             Value::Bytes(bytes) => (self.kind, bytes.clone()),
             Value::Open => (self.kind | NESTED, Vec::new()),
@@ -97,9 +100,16 @@ impl Attribute {
     }
 }
 
+/// Attributes as they stand in a message.
+pub(crate) fn emitted(attributes: &[Attribute]) -> Vec<u8> {
+    let mut out = Vec::new();
+    attributes.iter().for_each(|attribute| attribute.emit(&mut out));
+    out
+}
+
 /// Whether `dump` holds every attribute of `sent` with the same value. Several
 /// attributes of one type are compared in their order, others in any.
-pub(super) fn says(dump: &[u8], sent: &[Attribute], besides: Besides) -> bool {
+pub(crate) fn says(dump: &[u8], sent: &[Attribute], besides: Besides) -> bool {
     let mut missing: Vec<&Attribute> = sent.iter().collect();
     for (kind, value) in attributes(dump) {
         let holds = match missing.iter().position(|attribute| attribute.kind == kind) {
@@ -115,29 +125,51 @@ pub(super) fn says(dump: &[u8], sent: &[Attribute], besides: Besides) -> bool {
     missing.is_empty()
 }
 
-/// The attributes of a dump, type without flags and value without padding. Ends
-/// at the first one whose length cannot be true.
-pub(super) fn attributes(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let (length, kind) = (short(rest, 0)?, short(rest, 2)?);
-        let value = rest.get(HEADER_BYTES..usize::from(length))?;
-        rest = rest.get(usize::from(length).next_multiple_of(4)..).unwrap_or_default();
-        Some((kind & TYPE_MASK, value))
-    })
+/// The attributes of a message or of a nest, type without flags and value without
+/// padding, up to the first one whose length cannot be true: that one is an error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Attributes<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Iterator for Attributes<'a> {
+    type Item = Result<(u16, &'a [u8]), DecodeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = std::mem::take(&mut self.0);
+        if bytes.is_empty() {
+            return None;
+        }
+        let Some((length, attribute)) = first(bytes) else {
+            return Some(Err("an attribute is longer than what holds it".into()));
+        };
+        self.0 = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some(Ok(attribute))
+    }
+}
+
+/// Length, and type and value.
+fn first(bytes: &[u8]) -> Option<(usize, (u16, &[u8]))> {
+    let length = usize::from(short(bytes, 0)?);
+    Some((length, (short(bytes, 2)? & TYPE_MASK, bytes.get(HEADER_BYTES..length)?)))
+}
+
+/// The attributes before the first one that cannot be read.
+pub(crate) fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    Attributes(bytes).map_while(Result::ok)
 }
 
 /// The first attribute of a type.
-pub(super) fn find(dump: &[u8], kind: u16) -> Option<&[u8]> {
+pub(crate) fn find(dump: &[u8], kind: u16) -> Option<&[u8]> {
     attributes(dump).find(|(found, _)| *found == kind).map(|(_, value)| value)
 }
 
 /// A number in network byte order.
-pub(super) fn number(value: &[u8]) -> Option<u32> {
+pub(crate) fn number(value: &[u8]) -> Option<u32> {
     Some(u32::from_be_bytes(value.try_into().ok()?))
 }
 
-/// A string, without its NUL.
-pub(super) fn string(value: &[u8]) -> String {
+/// A string, with or without a NUL at its end. Whoever may make links may give them
+/// names that are not UTF-8, and ours are found beside them all the same.
+pub(crate) fn string(value: &[u8]) -> String {
     let text = value.split(|&byte| byte == 0).next().unwrap_or_default();
     String::from_utf8_lossy(text).into_owned()
 }
@@ -149,12 +181,6 @@ fn short(bytes: &[u8], at: usize) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn emitted(attributes: &[Attribute]) -> Vec<u8> {
-        let mut out = Vec::new();
-        attributes.iter().for_each(|attribute| attribute.emit(&mut out));
-        out
-    }
 
     #[test]
     fn values_are_padded_and_nests_flagged() {
@@ -191,6 +217,8 @@ mod tests {
     fn lies_about_length_end_the_reading() {
         for bytes in [&b"\x03\0\x01\0"[..], b"\xff\0\x01\0ab", b"\0\0\0\0", b"\x08", b""] {
             assert_eq!(attributes(bytes).count(), 0, "{bytes:?}");
+            let told: Vec<bool> = Attributes(bytes).map(|it| it.is_err()).collect();
+            assert_eq!(told, vec![true; usize::from(!bytes.is_empty())], "{bytes:?}");
         }
     }
 }
