@@ -119,7 +119,7 @@ fn compare(options: &Options, pair: &Pair) -> ExitCode {
         Pair::SourceCheck => {
             let effort = source_check::Effort {
                 rounds: options.pick(300, 5000),
-                streams: options.pick(2, 12),
+                streams: options.pick(2, 60),
                 stream: Duration::from_secs(1),
             };
             ("source-check", source_check::rows(&options.programs, effort))

@@ -20,6 +20,7 @@ mod harness;
 mod blackhole;
 mod cluster;
 mod conflict;
+mod doctor;
 mod examples;
 mod fallback;
 mod firewall;

@@ -312,3 +312,23 @@ fn an_add_does_not_wait_for_the_plugin_that_a_gc_asks() {
     plugin.check(&pod, &result).ok();
     assert_eq!(journal(&host).len(), 1);
 }
+
+/// A file of the journal that nobody can read is no attachment that is not there.
+#[test]
+fn gc_collects_what_is_noted_in_a_file_that_cannot_be_read() {
+    let (plugin, [kept, gone]) = two_pods();
+    let directory = plugin.host().scratch().path().join("root/run/manx/net");
+    let spoil = |pod: &Pod| fs::write(directory.join(format!("{}:eth0", pod.id)), "{").unwrap();
+    spoil(&kept);
+    spoil(&gone);
+    let reply = plugin.gc(&[&kept]);
+    assert!(reply.stderr.contains("removed"), "{reply:?}");
+    reply.ok();
+    let left = journal(plugin.host());
+    assert!(left.len() == 1 && left[0].to_string_lossy().contains(&kept.id), "{left:?}");
+    assert_eq!(leases(plugin.host()), ["10.1.0.2"]);
+    assert!(plugin.host().pings("10.1.0.2") && gone.netns.links().is_empty());
+    // One that is listed goes with its DEL.
+    plugin.del(&kept).ok();
+    assert_clean(plugin.host());
+}

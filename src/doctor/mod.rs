@@ -193,6 +193,11 @@ pub const CHECKS: &[Check] = &[
         examine: links::accept_ra,
     },
     Check {
+        id: "neighbour-missing",
+        why: "the tunnel does not know which node a peer's pods are behind",
+        examine: fabric::neighbour_missing,
+    },
+    Check {
         id: "route-missing",
         why: "packets to these pods go to the default route, or nowhere",
         examine: fabric::route_missing,
@@ -211,11 +216,6 @@ pub const CHECKS: &[Check] = &[
         id: "next-hop-unreachable",
         why: "the pods of these nodes cannot be reached from here",
         examine: fabric::next_hop_unreachable,
-    },
-    Check {
-        id: "neighbour-missing",
-        why: "the tunnel does not know which node a peer's pods are behind",
-        examine: fabric::neighbour_missing,
     },
     Check {
         id: "mtu-too-large",

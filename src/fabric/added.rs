@@ -9,12 +9,8 @@ use std::{collections::BTreeSet, fmt};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::{
-    change::Change,
-    desired::{Desired, Forwarding, TunnelNeighbour},
-    held::Owner,
-    observe::Observed,
-};
+use super::{change::Change, desired::Desired, held::Owner, observe::Observed};
+use crate::object::{Forwarding, Neighbour};
 
 /// What earlier passes of a network's fabric have left in the kernel.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -36,7 +32,7 @@ pub enum Addition<'a> {
     /// An address of the device.
     Address(&'a str, IpNetwork),
     /// A permanent neighbour.
-    Neighbour(&'a TunnelNeighbour),
+    Neighbour(&'a Neighbour),
     /// A forwarding entry.
     Forwarding(&'a Forwarding),
 }

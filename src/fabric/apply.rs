@@ -10,12 +10,11 @@ use super::{
     desired::{FabricRoute, Target, Tunnel, TunnelKind},
     held::{HeldKind, tunnel_alias, tunnel_group},
     observe::Observed,
-    settings::{METRIC_LAST, Settings},
+    settings::{Settings, default_metric},
 };
 use crate::{
     net::{
-        Error, Failed, Request, Socket, addr, fdb, link,
-        neigh::{self, Neighbour},
+        Error, Failed, Request, Socket, addr, fdb, link, neigh,
         route::{Kind, Route},
         tunnel::{self, Vxlan},
     },
@@ -56,8 +55,8 @@ pub fn apply(
         refused.unmade.extend(left.into_iter().cloned());
         last = kept;
     }
-    let (asked, requests) = requested(first, settings, &indexes, &mut refused.unmade);
-    let (removed, removals) = requested(last, settings, &indexes, &mut refused.unmade);
+    let (asked, requests) = requested(first, &indexes, &mut refused.unmade);
+    let (removed, removals) = requested(last, &indexes, &mut refused.unmade);
     let (mut of_node, mut of_peers, mut again) = (Vec::new(), Vec::new(), Vec::new());
     let mut detoured = Vec::new();
     for failed in socket.apply_all(&requests) {
@@ -125,13 +124,12 @@ fn make_devices(
 /// device which is not there are `unmade`.
 fn requested(
     changes: Vec<&Change>,
-    settings: &Settings,
     indexes: &HashMap<String, u32>,
     unmade: &mut Vec<Change>,
 ) -> (Vec<Change>, Vec<Request>) {
     let (mut asked, mut requests) = (Vec::new(), Vec::new());
     for change in changes {
-        match request(change, settings, indexes) {
+        match request(change, indexes) {
             Some(request) => {
                 asked.push(change.clone());
                 requests.push(request);
@@ -170,9 +168,9 @@ fn past_the_old_way(
     }
     let index = *indexes.get(device)?;
     let mut sign = Route::new((*gateway).into());
-    sign.protocol = settings.keys.protocol;
+    sign.protocol = wanted.protocol;
     // Of another key than the route itself, should that be to this address alone.
-    sign.priority = Some(if settings.keys.metric == 1 { 2 } else { 1 });
+    sign.priority = Some(if wanted.metric == 1 { 2 } else { 1 });
     Some([sign.create(index).tolerate(Errno::EEXIST), refused.clone(), sign.delete(index)])
 }
 
@@ -315,20 +313,15 @@ fn explain(mut error: Error) -> Error {
 }
 
 /// Everything that goes in large sends.
-fn request(
-    change: &Change,
-    settings: &Settings,
-    indexes: &HashMap<String, u32>,
-) -> Option<Request> {
+fn request(change: &Change, indexes: &HashMap<String, u32>) -> Option<Request> {
     let index = |name: &String| indexes.get(name).copied();
     Some(match change {
         Change::AddAddress(name, address) => {
             addr::add(index(name)?, *address).tolerate(Errno::EEXIST)
         }
         Change::DeleteAddress(name, address) => addr::delete(index(name)?, *address),
-        Change::SetNeighbour(entry) => {
-            Neighbour { address: entry.address, mac: entry.mac }.replace(index(&entry.device)?)
-        }
+        Change::SetNeighbour(entry) => neigh::Neighbour { address: entry.address, mac: entry.mac }
+            .replace(index(&entry.device)?),
         Change::DeleteNeighbour(entry) => neigh::delete(index(&entry.device)?, entry.address),
         Change::SetForwarding(entry) => {
             fdb::Entry { mac: entry.mac, node: entry.node }.replace(index(&entry.device)?)
@@ -337,11 +330,11 @@ fn request(
             fdb::Entry { mac: entry.mac, node: entry.node }.delete(index(&entry.device)?)
         }
         Change::CreateRoute(wanted) => {
-            let (route, index) = route(wanted, settings, indexes)?;
+            let (route, index) = route(wanted, indexes)?;
             route.create(index)
         }
         Change::ReplaceRoute(wanted, _) => {
-            let (route, index) = route(wanted, settings, indexes)?;
+            let (route, index) = route(wanted, indexes)?;
             route.replace(index)
         }
         Change::DeleteRoute(held) => {
@@ -362,18 +355,14 @@ fn request(
     })
 }
 
-fn route(
-    wanted: &FabricRoute,
-    settings: &Settings,
-    indexes: &HashMap<String, u32>,
-) -> Option<(Route, u32)> {
+fn route(wanted: &FabricRoute, indexes: &HashMap<String, u32>) -> Option<(Route, u32)> {
     let mut route = Route::new(wanted.destination);
-    route.protocol = settings.keys.protocol;
-    route.priority = (settings.keys.metric != 0).then_some(settings.keys.metric);
+    route.protocol = wanted.protocol;
+    let default = default_metric(wanted.destination.is_ipv6());
+    route.priority = (wanted.metric != default).then_some(wanted.metric);
     match &wanted.target {
         Target::Blackhole => {
             route.kind = Kind::Blackhole;
-            route.priority = Some(METRIC_LAST);
             Some((route, 0))
         }
         Target::Node { gateway, device, onlink, mtu } => {

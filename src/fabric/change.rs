@@ -5,12 +5,12 @@
 use std::fmt;
 
 use super::{
-    desired::{FabricRoute, Forwarding, Tunnel, TunnelKind, TunnelNeighbour},
+    desired::{FabricRoute, Tunnel, TunnelKind},
     held::{HeldKind, HeldRoute, Owner},
 };
 use crate::{
     net::sysctl::Sysctl,
-    object::{self, Action, Kind},
+    object::{self, Action, Forwarding, Kind, Neighbour},
 };
 
 /// One change to the kernel, or one that may not be made.
@@ -42,11 +42,11 @@ pub enum Change {
     /// Take an address from a tunnel.
     DeleteAddress(String, ipnetwork::IpNetwork),
     /// Set a neighbour.
-    SetNeighbour(TunnelNeighbour),
+    SetNeighbour(Neighbour),
     /// A neighbour that somebody else has on a device of theirs: left alone.
-    ForeignNeighbour(TunnelNeighbour, TunnelNeighbour),
+    ForeignNeighbour(Neighbour, Neighbour),
     /// Remove a neighbour.
-    DeleteNeighbour(TunnelNeighbour),
+    DeleteNeighbour(Neighbour),
     /// Set a forwarding entry.
     SetForwarding(Forwarding),
     /// A forwarding entry that somebody else has on a device of theirs: left
@@ -161,16 +161,16 @@ impl Change {
             Self::DeleteAddress(name, address) => {
                 (format!("address of {name}"), Some(address.to_string()), None)
             }
-            Self::SetNeighbour(entry) => (entry.object(), None, Some(entry.mac.to_string())),
+            Self::SetNeighbour(entry) => (entry.name(), None, Some(entry.mac.to_string())),
             Self::ForeignNeighbour(entry, held) => {
-                (entry.object(), Some(held.mac.to_string()), Some(entry.mac.to_string()))
+                (entry.name(), Some(held.mac.to_string()), Some(entry.mac.to_string()))
             }
             Self::ForeignForwarding(entry, held) => {
-                (entry.object(), Some(held.node.to_string()), Some(entry.node.to_string()))
+                (entry.name(), Some(held.node.to_string()), Some(entry.node.to_string()))
             }
-            Self::DeleteNeighbour(entry) => (entry.object(), Some(entry.mac.to_string()), None),
-            Self::SetForwarding(entry) => (entry.object(), None, Some(entry.node.to_string())),
-            Self::DeleteForwarding(entry) => (entry.object(), Some(entry.node.to_string()), None),
+            Self::DeleteNeighbour(entry) => (entry.name(), Some(entry.mac.to_string()), None),
+            Self::SetForwarding(entry) => (entry.name(), None, Some(entry.node.to_string())),
+            Self::DeleteForwarding(entry) => (entry.name(), Some(entry.node.to_string()), None),
             Self::CreateRoute(route) => (route.object(), None, Some(route.to_string())),
             Self::ReplaceRoute(route, held) | Self::Conflict(route, held) => {
                 (route.object(), Some(held.to_string()), Some(route.to_string()))
@@ -191,18 +191,6 @@ impl Change {
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.told())
-    }
-}
-
-impl TunnelNeighbour {
-    fn object(&self) -> String {
-        format!("neighbour {} dev {}", self.address, self.device)
-    }
-}
-
-impl Forwarding {
-    fn object(&self) -> String {
-        format!("fdb {} dev {}", self.mac, self.device)
     }
 }
 

@@ -6,9 +6,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnetwork::IpNetwork;
 
 use super::{
-    desired::{
-        Desired, FabricRoute, Facts, Forwarding, Path, Target, Tunnel, TunnelKind, TunnelNeighbour,
-    },
+    desired::{Desired, FabricRoute, Facts, Path, Target, Tunnel, TunnelKind},
     peers::{Node, Peers},
     settings::{IPIP_DEVICE, Settings},
     trouble::some_of,
@@ -16,6 +14,7 @@ use super::{
 use crate::{
     conf::{CrossSubnet, Mode},
     net::{forwarding, sysctl::Sysctl},
+    object::{Forwarding, Neighbour},
     pod::mtu::{FALLBACK, IPV6_MIN, Uplink},
 };
 
@@ -90,9 +89,9 @@ impl Family<'_> {
         }
         let full = if self.ipv6 { 128 } else { 32 };
         let blackholes = own.pod_cidrs(self.ipv6).filter(|cidr| cidr.prefix() < full);
-        desired.routes.extend(
-            blackholes.map(|destination| FabricRoute { destination, target: Target::Blackhole }),
-        );
+        desired
+            .routes
+            .extend(blackholes.map(|destination| self.route(destination, Target::Blackhole)));
         let serves = own.pod_cidrs(self.ipv6).next().is_some();
         // A node that is alone in its list has its routes from a routing daemon,
         // which needs the device to put them on.
@@ -232,9 +231,12 @@ impl Family<'_> {
             desired.cut_off.extend(peer.pod_cidrs(self.ipv6));
         }
         let Some(target) = target else { return };
-        desired
-            .routes
-            .extend(cidrs.map(|destination| FabricRoute { destination, target: target.clone() }));
+        desired.routes.extend(cidrs.map(|destination| self.route(destination, target.clone())));
+    }
+
+    fn route(&self, destination: IpNetwork, target: Target) -> FabricRoute {
+        let metric = self.settings.metric(&target, self.ipv6);
+        FabricRoute { destination, metric, protocol: self.settings.keys.protocol, target }
     }
 
     /// Whether packets to a peer are wrapped.
@@ -264,7 +266,7 @@ impl Family<'_> {
         }
         let gateway = peer.tunnel_address(self.ipv6)?;
         let mac = peer.tunnel_mac(self.ipv6);
-        let neighbour = TunnelNeighbour { device: device.clone(), address: gateway, mac };
+        let neighbour = Neighbour { device: device.clone(), address: gateway, mac };
         desired.neighbours.push(neighbour);
         desired.forwarding.push(Forwarding { device: device.clone(), mac, node: address });
         Some(Target::Node { gateway, device, onlink: true, mtu })

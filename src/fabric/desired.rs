@@ -12,10 +12,11 @@ use ipnetwork::IpNetwork;
 
 use crate::{
     net::{Mac, sysctl::Sysctl},
+    object::{Forwarding, Neighbour},
     pod::mtu::Uplink,
 };
 
-use super::{settings::METRIC_LAST, ways::Ways};
+use super::ways::Ways;
 
 /// How the kernel reaches an address.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -99,6 +100,10 @@ pub enum TunnelKind {
 pub struct FabricRoute {
     /// Pods behind it.
     pub destination: IpNetwork,
+    /// Metric, as the kernel has it.
+    pub metric: u32,
+    /// The protocol by which the fabric knows its routes.
+    pub protocol: u8,
     /// How.
     pub target: Target,
 }
@@ -126,7 +131,7 @@ impl fmt::Display for FabricRoute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let destination = self.destination;
         match &self.target {
-            Target::Blackhole => write!(f, "blackhole {destination} metric {METRIC_LAST}"),
+            Target::Blackhole => write!(f, "blackhole {destination} metric {}", self.metric),
             Target::Node { gateway, device, onlink, mtu } => {
                 write!(f, "{destination} via {gateway} dev {device}")?;
                 if *onlink {
@@ -138,28 +143,6 @@ impl fmt::Display for FabricRoute {
     }
 }
 
-/// A permanent entry of a tunnel's neighbours: `address` is at `mac`.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct TunnelNeighbour {
-    /// Tunnel device.
-    pub device: String,
-    /// The peer's tunnel address.
-    pub address: IpAddr,
-    /// The peer's tunnel MAC address.
-    pub mac: Mac,
-}
-
-/// A permanent forwarding entry of a VXLAN device: `mac` is behind `node`.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub struct Forwarding {
-    /// VXLAN device.
-    pub device: String,
-    /// The peer's tunnel MAC address.
-    pub mac: Mac,
-    /// The peer's address.
-    pub node: IpAddr,
-}
-
 /// The desired state of a node's fabric.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Desired {
@@ -168,7 +151,7 @@ pub struct Desired {
     /// Routes, all of one protocol and metric.
     pub routes: Vec<FabricRoute>,
     /// Neighbours on tunnels.
-    pub neighbours: Vec<TunnelNeighbour>,
+    pub neighbours: Vec<Neighbour>,
     /// Forwarding entries of VXLAN devices.
     pub forwarding: Vec<Forwarding>,
     /// The node's parameters.

@@ -2,6 +2,7 @@
 //! list of changes. Pure: it is told all that it compares.
 
 use std::{
+    cell::LazyCell,
     collections::{HashMap, HashSet},
     net::IpAddr,
 };
@@ -11,16 +12,21 @@ use ipnetwork::IpNetwork;
 use super::{
     added::Addition,
     change::Change,
-    desired::{Desired, FabricRoute, Target, Tunnel, TunnelKind, TunnelNeighbour},
+    desired::{Desired, FabricRoute, Target, Tunnel, TunnelKind},
     held::{HeldRoute, HeldTunnel, Owner},
     observe::Observed,
-    settings::Settings,
 };
-use crate::net::route::Kind;
+use crate::{
+    net::route::{self, PROTOCOL_KERNEL},
+    object::{
+        Action, Forwarding, Neighbour,
+        diff::{self, Object, Step},
+    },
+};
 
 /// All changes, in the order in which they are to be made: parameters, devices,
 /// what their entries need, routes; and then what is to go, in reverse.
-pub fn diff(settings: &Settings, desired: &Desired, observed: &Observed) -> Vec<Change> {
+pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Change> {
     let mut changes = Vec::new();
     let advertised = observed.keep_advertised.iter();
     changes.extend(advertised.map(|wanted| Change::Sysctl(wanted.clone(), "1".to_owned())));
@@ -47,9 +53,21 @@ pub fn diff(settings: &Settings, desired: &Desired, observed: &Observed) -> Vec<
     for tunnel in desired.tunnels.iter().filter(|tunnel| !foreign.contains(&tunnel.name)) {
         tunnel_changes(tunnel, &desired, observed, &mut changes, &mut lost);
     }
-    forwarding_changes(&desired, observed, &lost, &mut changes);
-    neighbour_changes(&desired, observed, &lost, &mut changes);
-    route_changes(settings, &desired, observed, &lost, &mut changes);
+    // The kernel drops a device's entries and routes with the device.
+    let stays = |device: &String| !lost.contains(device);
+    let held = observed.forwarding.iter().filter(|held| stays(&held.object.device));
+    let forwarding = diff::diff(&desired.forwarding, held);
+    let held = observed.neighbours.iter().filter(|held| stays(&held.object.device));
+    let neighbours = diff::diff(&desired.neighbours, held);
+    let is_lost = |held: &HeldRoute| held.device.as_ref().is_some_and(|name| lost.contains(name));
+    let held: Vec<&HeldRoute> = observed.routes.iter().filter(|held| !is_lost(held)).collect();
+    let (set_forwarding, drop_forwarding) = split(forwarding.iter().map(of_forwarding));
+    let (set_neighbours, drop_neighbours) = split(neighbours.iter().map(of_neighbour));
+    changes.extend(set_forwarding);
+    changes.extend(set_neighbours);
+    changes.extend(route_changes(&desired, &held));
+    changes.extend(drop_neighbours);
+    changes.extend(drop_forwarding);
     stale(&desired, observed, &lost, &mut changes);
     changes
 }
@@ -164,209 +182,147 @@ fn is_link_local(address: &IpNetwork) -> bool {
     matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
-fn forwarding_changes(
-    desired: &Desired,
-    observed: &Observed,
-    lost: &[String],
-    changes: &mut Vec<Change>,
-) {
-    // The dumps are turned into maps once, not searched for every peer.
-    let held: HashMap<_, _> =
-        observed.forwarding.iter().map(|entry| ((&entry.device, entry.mac), entry)).collect();
-    for entry in &desired.forwarding {
-        let now = held.get(&(&entry.device, entry.mac)).filter(|_| !lost.contains(&entry.device));
-        match now {
-            Some(now) if *now == entry => {}
-            Some(now) if !is_ours(observed, &entry.device, Addition::Forwarding(now)) => {
-                changes.push(Change::ForeignForwarding(entry.clone(), (*now).clone()));
-            }
-            _ => changes.push(Change::SetForwarding(entry.clone())),
+/// What is to be made, and what is to go.
+fn split(changes: impl Iterator<Item = Change>) -> (Vec<Change>, Vec<Change>) {
+    changes.partition(|change| change.action() != Action::Delete)
+}
+
+fn of_forwarding(step: &Step<'_, Forwarding>) -> Change {
+    match step {
+        Step::Create(wanted) | Step::Replace(wanted, _) => Change::SetForwarding((*wanted).clone()),
+        Step::Foreign(wanted, held) => {
+            Change::ForeignForwarding((*wanted).clone(), held.object.clone())
         }
+        Step::Delete(held) => Change::DeleteForwarding(held.object.clone()),
     }
 }
 
-fn neighbour_changes(
-    desired: &Desired,
-    observed: &Observed,
-    lost: &[String],
-    changes: &mut Vec<Change>,
-) {
-    let held: HashMap<_, _> = observed.neighbours.iter().map(|entry| (key(entry), entry)).collect();
-    for entry in &desired.neighbours {
-        let now = held.get(&key(entry)).filter(|_| !lost.contains(&entry.device));
-        match now {
-            Some(now) if *now == entry => {}
-            Some(now) if !is_ours(observed, &entry.device, Addition::Neighbour(now)) => {
-                changes.push(Change::ForeignNeighbour(entry.clone(), (*now).clone()));
-            }
-            _ => changes.push(Change::SetNeighbour(entry.clone())),
+fn of_neighbour(step: &Step<'_, Neighbour>) -> Change {
+    match step {
+        Step::Create(wanted) | Step::Replace(wanted, _) => Change::SetNeighbour((*wanted).clone()),
+        Step::Foreign(wanted, held) => {
+            Change::ForeignNeighbour((*wanted).clone(), held.object.clone())
         }
+        Step::Delete(held) => Change::DeleteNeighbour(held.object.clone()),
     }
 }
 
-/// Whether an entry is ours to change: all on a device of ours, and on another's
-/// what we have added.
-fn is_ours(observed: &Observed, device: &str, addition: Addition<'_>) -> bool {
-    match observed.tunnels.get(device).map(|held| held.owner) {
-        Some(Owner::Ours | Owner::Unnamed | Owner::Former) => true,
-        Some(Owner::Other) => observed.past.added.has(addition),
-        Some(Owner::Fabric(_)) | None => false,
+fn of_route(step: &Step<'_, FabricRoute>) -> Change {
+    match step {
+        Step::Create(wanted) => Change::CreateRoute((*wanted).clone()),
+        Step::Replace(wanted, held) => Change::ReplaceRoute((*wanted).clone(), (*held).clone()),
+        Step::Foreign(wanted, held) => Change::Conflict((*wanted).clone(), (*held).clone()),
+        Step::Delete(held) => Change::DeleteRoute((*held).clone()),
     }
 }
 
-fn route_changes(
-    settings: &Settings,
-    desired: &Desired,
-    observed: &Observed,
-    lost: &[String],
-    changes: &mut Vec<Change>,
-) {
-    let mut stale: Vec<&HeldRoute> = Vec::new();
-    let mut held = by_destination(observed, &mut stale);
-    for wanted in &desired.routes {
-        // The kernel drops a device's routes with the device.
-        let mut routes = held.remove(&wanted.destination).unwrap_or_default();
-        routes.retain(|route| !is_lost(route, lost));
-        let metric = settings.metric(&wanted.target, wanted.destination.is_ipv6());
-        let (same_key, others): (Vec<_>, Vec<_>) =
-            routes.into_iter().partition(|route| route.metric == metric);
-        let before = others.iter().copied().find(|route| !route.ours && route.metric < metric);
-        let served = before.is_some_and(|route| serves(route, wanted, observed));
-        if let Some(before) = before.filter(|_| !served) {
-            changes.push(Change::Conflict(wanted.clone(), before.clone()));
-        }
-        // Where we have one it stays: it takes over when the other one goes.
-        let have_one = same_key.iter().chain(&others).any(|route| route.ours);
-        stale.extend(others);
-        if served && !have_one {
-            continue;
-        }
-        let told = before.is_some();
-        let whose = (settings.keys.protocol, observed);
-        stale.extend(changes_to(wanted, &same_key, whose, changes, told));
-    }
-    stale.extend(held.into_values().flatten().filter(|route| !is_lost(route, lost)));
-    stale.retain(|route| route.ours && !route.on_host_link);
-    stale.sort_by_key(|route| (route.destination, route.metric));
-    changes.extend(stale.into_iter().cloned().map(Change::DeleteRoute));
-}
-
-/// The routes to each destination, as the kernel would choose among them: by their
-/// metrics, and of several with one key the one that it lists first, which is also
-/// the one that it replaces. Those for one type of service are `apart`.
-fn by_destination<'a>(
-    observed: &'a Observed,
-    apart: &mut Vec<&'a HeldRoute>,
-) -> HashMap<IpNetwork, Vec<&'a HeldRoute>> {
-    let mut held: HashMap<IpNetwork, Vec<&HeldRoute>> = HashMap::new();
-    for route in &observed.routes {
-        match route.found.route.tos {
-            0 => held.entry(route.destination).or_default().push(route),
-            _ => apart.push(route),
-        }
-    }
-    for routes in held.values_mut() {
-        routes.sort_by_key(|route| route.metric);
-    }
-    held
-}
-
-fn is_lost(route: &HeldRoute, lost: &[String]) -> bool {
-    matches!(&route.target, Some(Target::Node { device, .. }) if lost.contains(device))
-}
-
-/// What makes the first of several routes of one key the wanted one; one of
-/// somebody else is a conflict, unless one before it was `told`. Returns those
-/// that nobody needs then.
-fn changes_to<'a>(
-    wanted: &FabricRoute,
-    routes: &[&'a HeldRoute],
-    (protocol, observed): (u8, &Observed),
-    changes: &mut Vec<Change>,
-    told: bool,
-) -> Vec<&'a HeldRoute> {
-    let Some((first, _)) = routes.split_first() else {
-        changes.push(Change::CreateRoute(wanted.clone()));
-        return Vec::new();
+/// Routes of one key are compared as objects are. Besides, one of somebody else with a
+/// lower metric decides where packets go, whatever ours says: it is in the way, or does
+/// as well.
+fn route_changes(desired: &Desired, held: &[&HeldRoute]) -> Vec<Change> {
+    let best = best_of_others(held);
+    let before = |wanted: &FabricRoute| {
+        best.get(&wanted.destination).copied().filter(|other| other.metric < wanted.metric)
     };
-    let is_wanted = |route: &HeldRoute| {
-        route.protocol == protocol && route.target.as_ref() == Some(&wanted.target)
-    };
-    let mut kept = routes.iter().position(|route| is_wanted(route));
-    if serves(first, wanted, observed) {
-        // A node moves over with its pods running.
-    } else if !first.ours {
-        let conflict = || Change::Conflict(wanted.clone(), (*first).clone());
-        changes.extend((!told).then(conflict));
-    } else if kept.is_none() {
-        changes.push(Change::ReplaceRoute(wanted.clone(), (*first).clone()));
-        kept = Some(0);
-    }
-    // The kernel refuses to put a route in another's place that it has already:
-    // there it is enough to remove those in front of it.
-    let surplus = routes.iter().enumerate().filter(|(place, _)| Some(*place) != kept);
-    surplus.map(|(_, route)| *route).collect()
+    let serves = |wanted: &FabricRoute| before(wanted).is_some_and(|one| wanted.is_served_by(one));
+    // Rarely asked for.
+    let ours = LazyCell::new(|| {
+        let ours = held.iter().filter(|held| held.ours).map(|held| held.destination);
+        ours.collect::<HashSet<IpNetwork>>()
+    });
+    let has_one = |wanted: &FabricRoute| ours.contains(&wanted.destination);
+    let in_the_way = desired.routes.iter().filter(|wanted| !serves(wanted));
+    let in_the_way = in_the_way.filter_map(|wanted| Some((wanted, before(wanted)?)));
+    let mut changes: Vec<Change> =
+        in_the_way.map(|(wanted, other)| Change::Conflict(wanted.clone(), other.clone())).collect();
+    // Where we have one it stays: it takes over when the other one goes.
+    let needed = desired.routes.iter().filter(|wanted| !serves(wanted) || has_one(wanted));
+    let mut steps = diff::diff(needed, held.iter().copied());
+    steps.retain(|step| match step {
+        Step::Foreign(wanted, _) => before(wanted).is_none(),
+        Step::Delete(held) => !held.on_host_link,
+        Step::Create(_) | Step::Replace(..) => true,
+    });
+    // In an order that does not depend on the kernel's list.
+    steps.sort_by_key(|step| match step {
+        Step::Delete(held) => Some((held.destination, held.metric)),
+        _ => None,
+    });
+    changes.extend(steps.iter().map(of_route));
+    changes
 }
 
-/// The protocol of the routes that come with an address (RTPROT_KERNEL,
-/// linux/rtnetlink.h).
-const OF_AN_ADDRESS: u8 = 2;
-
-/// Whether another's route does what the wanted one would: it leads to the same
-/// next hop, or is the node's own network on a link of the node.
-fn serves(held: &HeldRoute, wanted: &FabricRoute, observed: &Observed) -> bool {
-    let (route, through) = (&held.found.route, held.found.device());
-    if held.ours || through.is_none() && route.kind == Kind::Unicast {
-        return false;
+/// The route to each destination that the kernel takes of those of others: the one of
+/// the lowest metric, and of several such the first in its list.
+fn best_of_others<'a>(held: &[&'a HeldRoute]) -> HashMap<IpNetwork, &'a HeldRoute> {
+    let mut best: HashMap<IpNetwork, &HeldRoute> = HashMap::new();
+    for one in held.iter().filter(|held| !held.ours && held.found.route.tos == 0) {
+        let known = best.entry(one.destination).or_insert(one);
+        if one.metric < known.metric {
+            *known = one;
+        }
     }
-    match (&wanted.target, route.kind) {
-        (Target::Blackhole, Kind::Blackhole) => true,
-        (Target::Blackhole, Kind::Unicast) => {
-            route.gateway.is_none() && held.protocol == OF_AN_ADDRESS
+    best
+}
+
+impl Object for FabricRoute {
+    type Held = HeldRoute;
+    type Key<'a> = (IpNetwork, u32);
+
+    fn key(&self) -> (IpNetwork, u32) {
+        (self.destination, self.metric)
+    }
+
+    /// Without a type of service, as all of ours are.
+    fn key_of(held: &HeldRoute) -> Option<(IpNetwork, u32)> {
+        (held.found.route.tos == 0).then_some((held.destination, held.metric))
+    }
+
+    fn is_ours(held: &HeldRoute) -> bool {
+        held.ours
+    }
+
+    fn is(&self, held: &HeldRoute) -> bool {
+        held.protocol == self.protocol && held.target.as_ref() == Some(&self.target)
+    }
+
+    /// It leads to the same next hop, or is the node's own network on a link of the node.
+    fn is_served_by(&self, held: &HeldRoute) -> bool {
+        let route = &held.found.route;
+        if held.ours || held.device.is_none() && route.kind == route::Kind::Unicast {
+            return false;
         }
-        (Target::Node { gateway, device, .. }, Kind::Unicast) => {
-            route.gateway == Some(*gateway) && through == observed.indexes.get(device).copied()
+        match (&self.target, route.kind) {
+            (Target::Blackhole, route::Kind::Blackhole) => true,
+            (Target::Blackhole, route::Kind::Unicast) => {
+                route.gateway.is_none() && held.protocol == PROTOCOL_KERNEL
+            }
+            (Target::Node { gateway, device, .. }, route::Kind::Unicast) => {
+                route.gateway == Some(*gateway) && held.device.as_ref() == Some(device)
+            }
+            _ => false,
         }
-        _ => false,
     }
 }
 
 /// The routes of others that serve in place of ours, where we have none.
-pub fn lent<'a>(
-    settings: &Settings,
-    desired: &Desired,
-    observed: &'a Observed,
-) -> Vec<&'a HeldRoute> {
-    let held = by_destination(observed, &mut Vec::new());
+pub fn lent<'a>(desired: &Desired, observed: &'a Observed) -> Vec<&'a HeldRoute> {
+    let held: Vec<&HeldRoute> = observed.routes.iter().collect();
+    let best = best_of_others(&held);
+    let ours = LazyCell::new(|| {
+        let ours = held.iter().filter(|held| held.ours);
+        ours.filter_map(|held| FabricRoute::key_of(held)).collect::<HashSet<_>>()
+    });
     let of = |wanted: &FabricRoute| {
-        let metric = settings.metric(&wanted.target, wanted.destination.is_ipv6());
-        let mut routes = held.get(&wanted.destination)?.iter().copied();
-        if routes.clone().any(|route| route.ours && route.metric == metric) {
-            return None;
-        }
-        let first = routes.find(|route| !route.ours && route.metric <= metric)?;
-        serves(first, wanted, observed).then_some(first)
+        let one = best.get(&wanted.destination).copied();
+        let one = one.filter(|one| one.metric <= wanted.metric && wanted.is_served_by(one))?;
+        (!ours.contains(&wanted.key())).then_some(one)
     };
     desired.routes.iter().filter_map(of).collect()
 }
 
-/// Entries and devices of ours that nothing needs any more.
+/// Devices of ours that nothing needs any more.
 fn stale(desired: &Desired, observed: &Observed, lost: &[String], changes: &mut Vec<Change>) {
-    let wanted: HashSet<_> = desired.neighbours.iter().map(key).collect();
-    for entry in &observed.neighbours {
-        let ours = is_ours(observed, &entry.device, Addition::Neighbour(entry));
-        if ours && !lost.contains(&entry.device) && !wanted.contains(&key(entry)) {
-            changes.push(Change::DeleteNeighbour(entry.clone()));
-        }
-    }
-    let wanted: HashSet<_> =
-        desired.forwarding.iter().map(|entry| (&entry.device, entry.mac)).collect();
-    for entry in &observed.forwarding {
-        let ours = is_ours(observed, &entry.device, Addition::Forwarding(entry));
-        if ours && !lost.contains(&entry.device) && !wanted.contains(&(&entry.device, entry.mac)) {
-            changes.push(Change::DeleteForwarding(entry.clone()));
-        }
-    }
     let gone = |name: &String| {
         !lost.contains(name) && !desired.tunnels.iter().any(|tunnel| tunnel.name == *name)
     };
@@ -392,10 +348,6 @@ fn tunnel_goes(name: &str, tunnel: &HeldTunnel, observed: &Observed, changes: &m
         Owner::Ours | Owner::Unnamed | Owner::Former => changes.push(Change::DeleteTunnel(name)),
         Owner::Fabric(_) => {}
     }
-}
-
-fn key(entry: &TunnelNeighbour) -> (&str, IpAddr) {
-    (&entry.device, entry.address)
 }
 
 #[cfg(test)]

@@ -44,8 +44,8 @@ pub fn of_kernel(socket: &mut Socket, settings: &Settings, scope: &Scope) -> Res
 pub fn of_observed(observed: &Observed, protocol: u8) -> u64 {
     let routes = observed.routes.iter().filter(|route| route.protocol == protocol);
     sum(routes.map(|route| (&route.destination, &route.target, route.metric)))
-        .wrapping_add(sum(&observed.neighbours))
-        .wrapping_add(sum(&observed.forwarding))
+        .wrapping_add(sum(observed.neighbours.iter().map(|held| &held.object)))
+        .wrapping_add(sum(observed.forwarding.iter().map(|held| &held.object)))
         .wrapping_add(sum(observed.tunnels.iter().map(|held| format!("{held:?}"))))
         .wrapping_add(sum(&observed.sysctls))
 }

@@ -190,6 +190,8 @@ pub struct HeldRoute {
     pub target: Option<Target>,
     /// Its device is a pod's host link.
     pub on_host_link: bool,
+    /// The device that it leads through, where that is one.
+    pub device: Option<String>,
     /// The route as the kernel has it, and its device's index.
     pub found: Found,
 }

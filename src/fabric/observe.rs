@@ -9,8 +9,8 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use super::{
-    added::Past,
-    desired::{Desired, Facts, Forwarding, Path, Target, TunnelNeighbour},
+    added::{Addition, Past},
+    desired::{Desired, Facts, Path, Target},
     digest::Scope,
     held::{HeldKind, HeldRoute, HeldTunnel, Owner, is_named, marked},
     peers::Peers,
@@ -26,6 +26,7 @@ use crate::{
         route::{self, Found, Kind, TABLE_MAIN},
         sysctl::{self, Sysctl},
     },
+    object::{Forwarding, Held, Neighbour},
     pod::{
         identity::{GROUPS, is_marked},
         mtu::Uplink,
@@ -43,9 +44,9 @@ pub struct Observed {
     /// destinations.
     pub routes: Vec<HeldRoute>,
     /// Permanent neighbours of our VXLAN devices.
-    pub neighbours: Vec<TunnelNeighbour>,
+    pub neighbours: Vec<Held<Neighbour>>,
     /// Permanent forwarding entries of our VXLAN devices.
-    pub forwarding: Vec<Forwarding>,
+    pub forwarding: Vec<Held<Forwarding>>,
     /// The values of the parameters that are wanted.
     pub sysctls: HashMap<String, String>,
     /// What has to be set before IPv6 forwarding is turned on.
@@ -244,21 +245,21 @@ fn observe_tunnel(
         addresses: addr::of_link(socket, link.index)?,
     };
     if link.vxlan.is_some() {
-        let device = &link.name;
-        observed.neighbours.extend(neigh::permanent(socket, link.index)?.into_iter().map(
-            |entry| TunnelNeighbour {
-                device: device.clone(),
-                address: entry.address,
-                mac: entry.mac,
-            },
-        ));
-        observed.forwarding.extend(
-            fdb::permanent(socket, link.index)?.into_iter().map(|entry| Forwarding {
-                device: device.clone(),
-                mac: entry.mac,
-                node: entry.node,
-            }),
-        );
+        let whole = owner.is_ours();
+        let added = observed.past.added.clone();
+        let ours = |addition: Addition<'_>| whole || owner == Owner::Other && added.has(addition);
+        for entry in neigh::permanent(socket, link.index)? {
+            let (device, address) = (link.name.clone(), entry.address);
+            let object = Neighbour { device, address, mac: entry.mac };
+            let ours = ours(Addition::Neighbour(&object));
+            observed.neighbours.push(Held { object, ours });
+        }
+        for entry in fdb::permanent(socket, link.index)? {
+            let (device, mac) = (link.name.clone(), entry.mac);
+            let object = Forwarding { device, mac, node: entry.node };
+            let ours = ours(Addition::Forwarding(&object));
+            observed.forwarding.push(Held { object, ours });
+        }
     }
     observed.tunnels.insert(link.name.clone(), tunnel);
     Ok(())
@@ -302,6 +303,7 @@ fn held(
         metric,
         target,
         on_host_link,
+        device: link.map(|link| link.name.clone()),
         found,
     })
 }

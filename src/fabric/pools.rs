@@ -38,8 +38,9 @@ pub enum Misfit {
 pub struct Cidrs<'a> {
     /// This node's.
     pub own: &'a [IpNetwork],
-    /// Those of all nodes.
-    pub all: &'a [IpNetwork],
+    /// Those of all nodes, which may be thousands: looked up for what is not within
+    /// this node's.
+    pub all: &'a dyn Fn() -> Vec<IpNetwork>,
     /// Which node has one of them: looked up for a message alone.
     pub node: &'a dyn Fn(IpNetwork) -> String,
 }
@@ -64,14 +65,19 @@ impl Cidrs<'_> {
             let same_family = cidr.is_ipv4() == first.is_ipv4();
             same_family && cidr.network() <= last && first <= cidr.broadcast()
         };
-        let of_peer = self.all.iter().filter(shared).find(|cidr| !self.own.contains(cidr));
+        // No two nodes have an address in common, or their list is refused.
+        if within(self.own, first, last) {
+            return None;
+        }
+        let all = (self.all)();
+        let of_peer = all.iter().filter(shared).find(|cidr| !self.own.contains(cidr));
         if let Some(cidr) = of_peer {
             let node = (self.node)(*cidr);
             return Some(Misfit::OfPeer { given: given(), node, cidr: *cidr });
         }
         // A node without pods, such as one of the control plane, gives out none.
-        let inside = self.own.is_empty() || within(self.own, first, last);
-        (!inside).then(|| Misfit::Outside { given: given(), own: self.own.to_vec() })
+        let has_pods = !self.own.is_empty();
+        has_pods.then(|| Misfit::Outside { given: given(), own: self.own.to_vec() })
     }
 }
 
@@ -143,6 +149,7 @@ mod tests {
             networks(&["10.1.0.0/24", "10.1.1.0/25", "10.2.0.0/24", "fd00:1::/64", "fd00:2::/64"]);
         let end = |text: Option<&str>| text.map(|text| text.parse().unwrap());
         let range = Range::new(subnet.parse().unwrap(), end(first), end(last), None).unwrap();
+        let all = || all.clone();
         let cidrs = Cidrs { own: &own, all: &all, node: &|_| "b".to_owned() };
         let misfits = cidrs.misfits(&[("ipam".to_owned(), range)]);
         misfits.iter().map(ToString::to_string).collect()

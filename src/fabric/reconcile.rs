@@ -69,9 +69,8 @@ impl Plan {
         past: &Past,
     ) -> Result<Self, Error> {
         let observed = observe(socket, settings, &desired, past, routes)?;
-        let changes = diff(settings, &desired, &observed);
-        let lent: Vec<String> =
-            lent(settings, &desired, &observed).iter().map(ToString::to_string).collect();
+        let changes = diff(&desired, &observed);
+        let lent: Vec<String> = lent(&desired, &observed).iter().map(ToString::to_string).collect();
         if !lent.is_empty() {
             let note = format!("what others have serves as it is: route {}", some_of(&lent));
             desired.notes.push(note);

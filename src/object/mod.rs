@@ -2,10 +2,26 @@
 //! told: as a line of a diff, as JSON, and to a check. Pure; how a change is found and
 //! made is not known here.
 
+pub mod diff;
+mod forwarding;
+mod neighbour;
+
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+pub use forwarding::Forwarding;
+pub use neighbour::Neighbour;
+
+/// An object that the kernel has.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Held<T> {
+    /// The object.
+    pub object: T,
+    /// Whether it is ours to change.
+    pub ours: bool,
+}
 
 /// The kinds of objects.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -7,6 +7,7 @@
 
 pub mod attachment;
 pub mod identity;
+pub mod lack;
 pub mod mtu;
 pub mod reserved;
 pub mod routing;

@@ -27,6 +27,18 @@ use super::{
 /// name's prefix.
 const NAME_BYTES_MAX: usize = 200;
 
+/// The form of an entry. It rises when a field changes its meaning; one that is new has
+/// a default. Entries of manx 0.1 tell none, and are of the first.
+const VERSION: u64 = 1;
+
+/// An entry as it is in its file.
+#[derive(Serialize)]
+struct Noted<'a> {
+    version: u64,
+    #[serde(flatten)]
+    entry: &'a Entry,
+}
+
 /// One attachment: a container's interface in a network.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -102,7 +114,7 @@ impl Journal {
     /// Of making the directory or the file.
     pub fn write(&self, entry: &Entry) -> io::Result<()> {
         let path = self.path(&entry.container_id, &entry.ifname);
-        let bytes = serde_json::to_vec(entry)?;
+        let bytes = serde_json::to_vec(&Noted { version: VERSION, entry })?;
         match replace(&path, &bytes) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 directory(&self.directory)?;
@@ -123,9 +135,14 @@ impl Journal {
         File::open(self.path(&entry.container_id, &entry.ifname))?.set_modified(written)
     }
 
-    /// The entry of one attachment, if there is a readable one.
+    /// The entry of one attachment, if there is one. One that cannot be read is told in
+    /// the log: its attachment is known by its link alone.
     pub fn read(&self, container_id: &str, ifname: &str) -> Option<Entry> {
-        let entry = parse(&self.path(container_id, ifname))?;
+        let path = self.path(container_id, ifname);
+        let entry = parse(&path).unwrap_or_else(|problem| {
+            log::warn!("{}: {problem}; going on without it", path.display());
+            None
+        })?;
         (entry.container_id == container_id && entry.ifname == ifname).then_some(entry)
     }
 
@@ -167,6 +184,23 @@ impl Journal {
 
     /// All readable entries, in the order of their file names.
     pub fn entries(&self) -> Vec<Entry> {
+        self.all().0
+    }
+
+    /// All readable entries, in the order of their file names, and the files of those
+    /// that cannot be read, each with the reason.
+    pub fn all(&self) -> (Vec<Entry>, Vec<(PathBuf, String)>) {
+        let (mut entries, mut unreadable) = (Vec::new(), Vec::new());
+        for path in self.paths() {
+            match parse(&path) {
+                Ok(entry) => entries.extend(entry),
+                Err(problem) => unreadable.push((path, problem)),
+            }
+        }
+        (entries, unreadable)
+    }
+
+    fn paths(&self) -> Vec<PathBuf> {
         let Ok(directory) = fs::read_dir(&self.directory) else { return Vec::new() };
         let mut paths: Vec<_> = directory
             .flatten()
@@ -174,11 +208,12 @@ impl Journal {
             .map(|file| file.path())
             .collect();
         paths.sort();
-        paths.iter().filter_map(|path| parse(path)).collect()
+        paths
     }
 
+    /// The file of one attachment.
     /// Container ids and interface names hold no colon, so it separates them.
-    fn path(&self, container_id: &str, ifname: &str) -> PathBuf {
+    pub fn path(&self, container_id: &str, ifname: &str) -> PathBuf {
         let name = format!("{container_id}:{ifname}");
         if name.len() <= NAME_BYTES_MAX {
             return self.directory.join(name);
@@ -207,6 +242,94 @@ pub fn networks(root: &Root) -> Vec<String> {
     names
 }
 
-fn parse(path: &Path) -> Option<Entry> {
-    serde_json::from_slice(&read_own(path, file::TEXT_BYTES_MAX).ok()?).ok()
+/// The entry of a file; `None` where there is no file.
+fn parse(path: &Path) -> Result<Option<Entry>, String> {
+    let bytes = match read_own(path, file::TEXT_BYTES_MAX) {
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename) =>
+        {
+            return Ok(None);
+        }
+        bytes => bytes.map_err(|error| error.to_string())?,
+    };
+    let document: Value = serde_json::from_slice(&bytes).map_err(|error| error.to_string())?;
+    let version = document.get("version").map_or(Some(VERSION), Value::as_u64);
+    match version {
+        Some(version) if version <= VERSION => {}
+        Some(version) => {
+            return Err(format!("it is of version {version}, and this manx reads {VERSION}"));
+        }
+        None => return Err("its version is no number".to_owned()),
+    }
+    serde_json::from_value(document).map(Some).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{env, process};
+
+    use serde_json::json;
+
+    use super::*;
+
+    struct Scratch(PathBuf);
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn journal(name: &str) -> (Scratch, Journal) {
+        let root = env::temp_dir().join(format!("manx-journal-{name}-{}", process::id()));
+        let journal = Journal::new(&Root::new(&root), "net");
+        (Scratch(root), journal)
+    }
+
+    fn entry() -> Entry {
+        let (container_id, ifname) = ("c1".to_owned(), "eth0".to_owned());
+        Entry { network: "net".into(), container_id, ifname, mtu: 1450, ..Entry::default() }
+    }
+
+    #[test]
+    fn an_entry_has_a_version_and_one_without_is_of_the_first() {
+        let (_scratch, journal) = journal("version");
+        journal.write(&entry()).unwrap();
+        let path = journal.path("c1", "eth0");
+        let document = || -> Value { serde_json::from_slice(&fs::read(&path).unwrap()).unwrap() };
+        assert_eq!(
+            (document()["version"].as_u64(), document()["mtu"].as_u64()),
+            (Some(1), Some(1450))
+        );
+        assert_eq!(journal.read("c1", "eth0"), Some(entry()));
+        let mut older = document();
+        older.as_object_mut().unwrap().remove("version");
+        fs::write(&path, older.to_string()).unwrap();
+        assert_eq!(journal.entries(), [entry()]);
+        assert_eq!(journal.all().1, []);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_absence() {
+        let (_scratch, journal) = journal("unreadable");
+        assert_eq!(journal.all().1, []);
+        journal.write(&entry()).unwrap();
+        let path = journal.path("c1", "eth0");
+        let mut newer = json!(entry());
+        for (version, words) in [(json!(2), "version 2"), (json!("x"), "no number")] {
+            newer["version"] = version;
+            fs::write(&path, newer.to_string()).unwrap();
+            assert!(journal.all().1[0].1.contains(words), "{:?}", journal.all().1);
+        }
+        for text in ["", "{", "[]", "{\"version\": 1}"] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(journal.read("c1", "eth0"), None, "{text}");
+            assert_eq!(journal.entries(), [], "{text}");
+            let unreadable = journal.all().1;
+            assert!(unreadable.len() == 1 && unreadable[0].0 == path, "{text}: {unreadable:?}");
+        }
+        // A DEL removes it all the same.
+        journal.remove("c1", "eth0").unwrap();
+        assert_eq!(journal.all().1, []);
+    }
 }

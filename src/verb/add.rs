@@ -271,12 +271,14 @@ fn make_link(
 
 fn describe(call: &Call, prepared: &Prepared, lease: &Lease, mtu: &mtu::Choice) -> Attachment {
     let fabric = prepared.fabric.as_ref();
-    let cluster = call.config.fabric.cluster_cidrs.as_deref();
-    let peers = fabric.map(|fabric| fabric.pod_cidrs.as_slice());
+    let routed = call.config.mtu_mode == MtuMode::Route;
+    let cluster = call.config.fabric.cluster_cidrs.clone();
+    let of_peers = || fabric.map(Stamp::pod_cidrs);
+    let cluster = routed.then(|| cluster.or_else(of_peers).unwrap_or_default());
     let own = fabric.map(|fabric| fabric.own_cidrs.as_slice());
-    let remote = (call.config.mtu_mode == MtuMode::Route).then(|| Remote {
+    let remote = cluster.as_ref().map(|cluster| Remote {
         mtu: mtu.mtu,
-        cluster: cluster.or(peers).unwrap_or_default(),
+        cluster,
         own: own.unwrap_or(&call.config.own_ranges),
     });
     Attachment::describe(&Wish {

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use super::{Call, fabric, facts, ipam, kernel, ownership, sandbox, tables};
+use super::{Call, fabric, facts, ipam, kernel, ownership, sandbox, side, tables};
 use crate::{
     cni::{AddResult, Code, Error, Interface},
     net::{
@@ -18,6 +18,7 @@ use crate::{
     pod::{
         Attachment, PodFacts,
         attachment::{Wish, gateway_ipv6},
+        lack,
     },
     state::Entry,
 };
@@ -163,10 +164,10 @@ fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link)
     if pod.kind.as_deref() != Some("veth") || host.peer_index != Some(pod.index) {
         differences.push(format!("{} is not the other end of {}", pod.name, host.name));
     }
+    if !pod.up {
+        differences.push(format!("{} is down", pod.name));
+    }
     for (link, end) in [(host, &wanted.host), (pod, &wanted.pod)] {
-        if !link.up {
-            differences.push(format!("{} is down", link.name));
-        }
         if link.mtu > end.mtu {
             differences.push(format!("{} has MTU {} above {}", link.name, link.mtu, end.mtu));
         }
@@ -194,9 +195,6 @@ fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link)
         let (found, wanted) = (host.mac.unwrap_or(Mac([0; 6])), wanted.host.mac);
         differences.push(format!("{} has MAC {found}, the pod sends to {wanted}", host.name));
     }
-    if host.group != wanted.host.group {
-        differences.push(format!("{} has lost its group", host.name));
-    }
     let mac = pod.mac.map(|mac| mac.to_string());
     if told.mac.is_some() && told.mac.as_ref().map(|mac| mac.to_lowercase()) != mac {
         let (found, told) = (mac.unwrap_or_default(), told.mac.clone().unwrap_or_default());
@@ -206,23 +204,12 @@ fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link)
 }
 
 fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<Vec<String>, Error> {
-    let mut differences = Vec::new();
-    for route in &wanted.host_side.routes {
-        let address = route.destination.ip();
-        let found = route::lookup(host, address).map_err(kernel)?;
-        let holds = found.as_ref().is_some_and(|found| {
-            found.is_through(link.index) && found.route.destination == route.destination
-        });
-        if !holds {
-            differences.push(format!("the host route {route} to {} is missing", link.name));
-        }
-    }
-    let sysctls = wanted.node.iter().cloned().chain(wanted.host_side.parameters(&link.name));
-    let changed = sysctls.filter(|sysctl| !sysctl.optional && !sysctl.holds());
+    let side = &wanted.host_side;
+    let held = side::held(host, side, link).map_err(kernel)?;
+    let lacks = lack::lacking(side, wanted.host.group, &held);
+    let mut differences: Vec<String> = lacks.iter().map(|lack| lack.words(&link.name)).collect();
+    let changed = wanted.node.iter().filter(|sysctl| !sysctl.optional && !sysctl.holds());
     differences.extend(changed.map(|sysctl| format!("sysctl {sysctl} does not hold")));
-    let found = addr::of_link(host, link.index).map_err(kernel)?;
-    let missing = wanted.host_side.addresses.iter().filter(|address| !found.contains(address));
-    differences.extend(missing.map(|address| format!("{} lacks address {address}", link.name)));
     Ok(differences)
 }
 

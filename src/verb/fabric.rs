@@ -3,6 +3,7 @@
 //! so, a stamp tells at the cost of one look at the peers file. What could not
 //! be done is tried again, and STATUS looks whether what was done still holds.
 
+mod cidrs;
 mod ground;
 mod pass;
 pub mod tunnel;

@@ -6,25 +6,25 @@
 //! a veth goes with either of its namespaces, and leases that no attachment has.
 //! Nothing that has a link goes, and nothing by its age.
 
+mod leases;
+
 use std::{
     collections::HashSet,
+    fs,
     io::{self, ErrorKind},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde_json::Value;
 
 use super::{
-    Call, allowed, file,
-    ipam::{self, Pool},
-    kernel,
+    Call, allowed, file, ipam, kernel,
     liveness::{self, Liveness},
     pod_side, tables,
 };
 use crate::{
     cni::{Args, Code, Command, Environment, Error, ValidAttachments},
-    conf::has_store,
     ipam::Lease,
     net::{
         Socket,
@@ -82,7 +82,11 @@ pub(super) fn gc(call: &Call) -> Result<String, Error> {
         .iter()
         .map(|(container_id, ifname)| ground.identity(container_id, ifname).alias())
         .collect();
+    let files = files_of(&call.journal(), &valid);
     let (collected, mut errors) = ground.collect(false, &|candidate| match candidate {
+        Candidate::Unreadable(path) => {
+            (!files.contains(*path)).then_some("not in the runtime's list")
+        }
         Candidate::Noted(entry, _) => keep(&ground.identity(&entry.container_id, &entry.ifname)),
         Candidate::Marked(link) => {
             let kept = link.alias.as_ref().is_some_and(|alias| valid_aliases.contains(alias));
@@ -116,7 +120,12 @@ pub fn collect_dead(
     dry_run: bool,
 ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
     let ground = Ground { root, network, path, ipam };
+    let files = valid.map(|valid| files_of(&Journal::new(root, network), valid));
     ground.collect(dry_run, &|candidate| match (candidate, valid) {
+        (Candidate::Unreadable(path), _) => {
+            let kept = files.as_ref().is_none_or(|files| files.contains(*path));
+            (!kept).then_some("not in the list")
+        }
         (Candidate::Noted(entry, _), Some(valid)) => {
             let key = (entry.container_id.clone(), entry.ifname.clone());
             (!valid.contains(&key)).then_some("not in the list")
@@ -137,6 +146,14 @@ pub fn collect_dead(
     })
 }
 
+/// The files in which attachments are noted, whatever those hold.
+fn files_of<'a>(
+    journal: &Journal,
+    valid: impl IntoIterator<Item = &'a (String, String)>,
+) -> HashSet<PathBuf> {
+    valid.into_iter().map(|(container_id, ifname)| journal.path(container_id, ifname)).collect()
+}
+
 fn locking(journal: &Journal, error: &io::Error) -> Error {
     file("lock the network", journal.directory(), error)
 }
@@ -145,6 +162,8 @@ fn locking(journal: &Journal, error: &io::Error) -> Error {
 enum Candidate<'a> {
     /// An attachment of the journal, and what is left of it.
     Noted(&'a Entry, &'a Liveness),
+    /// A file of the journal that cannot be read.
+    Unreadable(&'a Path),
     /// A link that bears our mark and is in no journal.
     Marked(&'a Link),
     /// A lease of host-local that no journal entry and no marked link goes with,
@@ -186,7 +205,7 @@ impl Ground<'_> {
             lock => lock.map_err(|error| locking(&journal, &error))?,
         };
         let mut host = Socket::open().map_err(kernel)?;
-        let entries = journal.entries();
+        let (entries, unreadable) = journal.all();
         let mut links = link::all(&mut host).map_err(kernel)?;
         let mut doomed = self.doomed(&mut host, &entries, &links, verdict)?;
         if !dry_run {
@@ -222,6 +241,16 @@ impl Ground<'_> {
                 self.collect_leases(&mut host, pool, (&entries, &links), dry_run, verdict)?;
             collected.extend(leases);
             errors.extend(failed);
+        }
+        for (path, problem) in unreadable {
+            let Some(reason) = verdict(&Candidate::Unreadable(&path)) else { continue };
+            log::warn!("{}: {problem}; its attachment is {reason}: removed", path.display());
+            match if dry_run { Ok(()) } else { fs::remove_file(&path) } {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    errors.push(file("remove the entry", &path, &error));
+                }
+                _ => {}
+            }
         }
         if dry_run {
             lock.retire_if_made();
@@ -297,77 +326,6 @@ impl Ground<'_> {
             doomed.extend(reason.map(|reason| (None, Some(link.clone()), reason)));
         }
         Ok(doomed)
-    }
-
-    /// Leases without an attachment: an ADD that was killed before it noted its
-    /// address, or attachments from before the last boot. Only host-local's store
-    /// can be read; other plugins collect their own.
-    fn collect_leases(
-        &self,
-        host: &mut Socket,
-        pool: &Pool<'_>,
-        (entries, links): (&[Entry], &[Link]),
-        dry_run: bool,
-        verdict: &dyn Fn(&Candidate<'_>) -> Option<&'static str>,
-    ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
-        let (mut collected, mut errors) = (Vec::new(), Vec::new());
-        let beside = pool.lock_beside().inspect_err(|error| {
-            let directory = pool.directory().display();
-            log::warn!("leases in {directory} stay, another network has them as well: {error}");
-        });
-        let Ok((_locks, beside)) = beside else { return Ok((collected, errors)) };
-        let store = pool.open()?;
-        let failed = |what: &str, error| file(what, pool.directory(), &error);
-        let shared = pool.is_shared();
-        for lease in store.leases() {
-            let has = |entry: &Entry| lease.owner.is(&entry.container_id, &entry.ifname);
-            if self.attached(&lease, entries, links) || beside.iter().any(has) {
-                continue;
-            }
-            // Whose links we do not know may be alive without a route.
-            let held = shared || liveness::is_routed(host, lease.address)?;
-            let Some(reason) = verdict(&Candidate::Leased(&lease, held)) else { continue };
-            if !dry_run {
-                let released = store.release_lease(&lease);
-                errors.extend(released.map_err(|error| failed("release a lease", error)).err());
-            }
-            collected.push(Collected {
-                network: self.network.to_owned(),
-                pod: None,
-                container_id: lease.owner.container_id,
-                ifname: lease.owner.ifname.unwrap_or_else(|| "?".to_owned()),
-                host_link: None,
-                reason,
-            });
-        }
-        Ok((collected, errors))
-    }
-
-    /// The stores of this network, by the present configuration and by those of
-    /// all ADDs; where none says, the usual one. Only those that exist.
-    fn pools(&self, entries: &[Entry]) -> Vec<Pool<'_>> {
-        let present = self.ipam.as_ref().map(|(ipam, _)| ipam);
-        let mut sections: Vec<&Value> =
-            present.into_iter().chain(entries.iter().map(|entry| &entry.ipam)).collect();
-        if sections.is_empty() {
-            sections.push(&Value::Null);
-        }
-        let mut pools: Vec<Pool<'_>> = Vec::new();
-        for section in sections {
-            let kind = section.get("type").and_then(Value::as_str);
-            let pool = Pool::of(self.root, self.network, section);
-            let known = pools.iter().any(|other| other.directory() == pool.directory());
-            if kind.is_none_or(has_store) && !known && pool.directory().is_dir() {
-                pools.push(pool);
-            }
-        }
-        pools
-    }
-
-    /// Whether a lease goes with an attachment that is looked at anyway.
-    fn attached(&self, lease: &Lease, entries: &[Entry], links: &[Link]) -> bool {
-        let aliases = links.iter().filter_map(|link| link.alias.as_deref());
-        ipam::has_attachment(self.network, &lease.owner, entries, aliases)
     }
 
     /// Whether a link is of this network: the alias names it unless it was too

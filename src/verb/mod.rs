@@ -24,6 +24,7 @@ mod reclaim;
 pub mod repair;
 mod sandbox;
 mod several;
+mod side;
 mod status;
 pub mod tables;
 pub mod upgrade;

@@ -40,7 +40,7 @@ pub fn misfits(document: &Document, config: &Config, cidrs: &Cidrs<'_>) -> Vec<M
 fn beside<T>(call: &Call, stamp: &Stamp, look: impl FnOnce(&Cidrs<'_>) -> T) -> T {
     let ground = Ground::new(&call.root, call.config.fabric.protocol);
     let node = |cidr| ground.node_of(cidr).unwrap_or_else(|| "another node".to_owned());
-    look(&Cidrs { own: &stamp.own_cidrs, all: &stamp.pod_cidrs, node: &node })
+    look(&Cidrs { own: &stamp.own_cidrs, all: &|| stamp.pod_cidrs(), node: &node })
 }
 
 /// Before IPAM is asked. Warns of ranges that are nobody's.

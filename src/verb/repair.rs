@@ -4,21 +4,20 @@
 
 mod table;
 
-use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
+use super::side;
 use crate::{
     net::{
         Error, Request, Socket, addr,
         link::{self, Link},
-        route::{self, Route},
-        sysctl::Sysctl,
     },
-    object::{Action, Change, Kind},
+    object::Change,
     pod::{
         Identity,
         attachment::host_side,
         identity::{group, is_marked, of_alias},
+        lack::{self, Lack},
     },
     state::{Entry, Journal, Root, journal},
 };
@@ -32,15 +31,6 @@ pub struct Repair {
     link: String,
     index: u32,
     lack: Lack,
-}
-
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Lack {
-    Up,
-    Group(u32),
-    Sysctl(Sysctl),
-    Address(IpNetwork),
-    Route(Route),
 }
 
 /// Compares all attachments of the journal that have a link with the kernel.
@@ -77,38 +67,14 @@ fn compare(
     repairs: &mut Vec<Repair>,
 ) -> Result<(), Error> {
     let side = host_side(&link.name, &entry.addresses);
-    let mut lack = |lack| {
-        let network = entry.network.clone();
-        repairs.push(Repair { network, link: link.name.clone(), index: link.index, lack });
-    };
-    for sysctl in side.parameters(&link.name) {
-        if !sysctl.optional && !sysctl.holds() {
-            lack(Lack::Sysctl(sysctl));
-        }
-    }
-    // By it the rules of the network's table know a pod.
-    let group = group(&entry.network);
-    if link.group != group {
-        lack(Lack::Group(group));
-    }
-    if !link.up {
-        lack(Lack::Up);
-    }
-    if !side.addresses.is_empty() {
-        let found = addr::of_link(host, link.index)?;
-        for address in side.addresses.into_iter().filter(|address| !found.contains(address)) {
-            lack(Lack::Address(address));
-        }
-    }
-    for wanted in side.routes {
-        let found = route::lookup(host, wanted.destination.ip())?;
-        let holds = found.is_some_and(|found| {
-            found.is_through(link.index) && found.route.destination == wanted.destination
-        });
-        if !holds {
-            lack(Lack::Route(wanted));
-        }
-    }
+    let held = side::held(host, &side, link)?;
+    let (network, index) = (&entry.network, link.index);
+    repairs.extend(lack::lacking(&side, group(network), &held).into_iter().map(|lack| Repair {
+        network: network.clone(),
+        link: link.name.clone(),
+        index,
+        lack,
+    }));
     Ok(())
 }
 
@@ -190,21 +156,6 @@ impl Repair {
 
     /// The change as it is told.
     pub fn told(&self) -> Change {
-        let link = &self.link;
-        let (kind, object, after) = match &self.lack {
-            Lack::Sysctl(sysctl) => {
-                (Kind::Sysctl, format!("sysctl {}", sysctl.key), sysctl.value.clone())
-            }
-            Lack::Up => (Kind::Link, format!("link {link}"), "up".to_owned()),
-            Lack::Group(group) => (Kind::Link, format!("link {link}"), format!("group {group}")),
-            Lack::Address(address) => {
-                (Kind::Address, format!("address of {link}"), address.to_string())
-            }
-            Lack::Route(route) => {
-                let object = format!("route {}", route.destination);
-                (Kind::Route, object, format!("{route} dev {link}"))
-            }
-        };
-        Change { kind, action: Action::Create, object, before: None, after: Some(after) }
+        self.lack.told(&self.link)
     }
 }

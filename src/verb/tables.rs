@@ -29,13 +29,16 @@ const PREFIX_OF_DIGESTS: &str = "manx.";
 
 /// What a configuration asks for, beside the pods of all nodes.
 pub(super) fn wanted(config: &Config, fabric: Option<&Stamp>) -> Network {
-    let peers = fabric.map(|fabric| fabric.pod_cidrs.as_slice()).unwrap_or_default();
     Network {
         table: table(&config.name),
         group: group(&config.name),
         host_link_groups: GROUPS,
         masquerade: config.masquerade.then(|| Masquerade {
-            never: [config.never_masqueraded.as_slice(), peers].concat(),
+            never: [
+                config.never_masqueraded.clone(),
+                fabric.map(Stamp::pod_cidrs).unwrap_or_default(),
+            ]
+            .concat(),
             next_hop: config.gateway,
         }),
         guard: if config.source_check { Guard::Sources } else { Guard::Loopback },

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -19,7 +18,7 @@ use crate::{
     ipam::Lease,
     net::{Socket, addr, forwarding, link, route, rule, sysctl},
     node::{self, Barrier, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
-    state::{Root, file::TEXT_BYTES_MAX, journal, read, read_own},
+    state::{Journal, Root, file::TEXT_BYTES_MAX, journal, read},
     verb::{
         fabric::{Ground, Pass, applied, read_peers},
         link_mtus,
@@ -52,11 +51,12 @@ const SYSCTLS: [&str; 4] = [
 pub(super) fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
     let root = request.root;
     let mut socket = Socket::open()?;
+    let unreadable = journal::networks(root).into_iter();
     let mut snapshot = Snapshot {
         version: node::VERSION,
         kernel: kernel(&mut socket)?,
         journal: journal::all(root),
-        unreadable: unreadable(root),
+        unreadable: unreadable.flat_map(|name| Journal::new(root, &name).all().1).collect(),
         ..Snapshot::default()
     };
     let paths = match &request.conf {
@@ -92,30 +92,6 @@ fn kernel(socket: &mut Socket) -> Result<Kernel, Failure> {
     let keys = SYSCTLS.into_iter().map(str::to_owned).chain(of_links);
     kernel.sysctls = keys.filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).collect();
     Ok(kernel)
-}
-
-/// Files of the state that are no entries of the journal and no notes of a fabric,
-/// though they should be.
-fn unreadable(root: &Root) -> Vec<(PathBuf, String)> {
-    let mut found = Vec::new();
-    let directories = journal::networks(root).into_iter().map(|network| root.network(&network));
-    for directory in directories {
-        for file in fs::read_dir(&directory).into_iter().flatten().flatten() {
-            if file.file_name().to_string_lossy().starts_with('.') {
-                continue;
-            }
-            let path = file.path();
-            let problem = match read_own(&path, TEXT_BYTES_MAX) {
-                Ok(bytes) => serde_json::from_slice::<crate::state::Entry>(&bytes)
-                    .err()
-                    .map(|error| error.to_string()),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-                Err(error) => Some(error.to_string()),
-            };
-            found.extend(problem.map(|problem| (path, problem)));
-        }
-    }
-    found
 }
 
 fn object(path: &Path) -> Result<Map<String, Value>, String> {

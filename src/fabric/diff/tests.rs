@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     conf::Mode,
-    fabric::settings::METRIC_LAST,
-    net::route::{Found, Route},
+    fabric::settings::{METRIC_LAST, Settings},
+    net::route::{Found, Kind, Route},
 };
 
 const OURS: u8 = 109;
@@ -14,13 +14,19 @@ fn ip(text: &str) -> IpAddr {
 }
 
 fn blackhole(destination: &str) -> FabricRoute {
-    FabricRoute { destination: destination.parse().unwrap(), target: Target::Blackhole }
+    wanted(destination, Target::Blackhole)
+}
+
+fn wanted(destination: &str, target: Target) -> FabricRoute {
+    let destination: IpNetwork = destination.parse().unwrap();
+    let metric = Settings::of_mode(Mode::Direct).metric(&target, destination.is_ipv6());
+    FabricRoute { destination, metric, protocol: OURS, target }
 }
 
 fn to_peer(destination: &str, gateway: &str) -> FabricRoute {
     let gateway = ip(gateway);
     let target = Target::Node { gateway, device: "eth0".into(), onlink: true, mtu: None };
-    FabricRoute { destination: destination.parse().unwrap(), target }
+    wanted(destination, target)
 }
 
 /// A route that is held: its metric, its protocol, and where it leads.
@@ -40,23 +46,23 @@ fn held(route: &FabricRoute, metric: u32, protocol: u8, device: u32) -> HeldRout
         metric,
         target: Some(route.target.clone()),
         on_host_link: false,
+        device: (!devices.is_empty()).then(|| "eth0".to_owned()),
         found: Found::new(plain, devices),
     }
 }
 
 /// The network of an address on a device of the node.
 fn connected(destination: &str, metric: u32) -> HeldRoute {
-    let mut route = held(&blackhole(destination), metric, OF_AN_ADDRESS, 7);
+    let mut route = held(&blackhole(destination), metric, PROTOCOL_KERNEL, 7);
     (route.target, route.found.route.kind) = (None, Kind::Unicast);
-    route.found.devices = vec![7];
+    (route.found.devices, route.device) = (vec![7], Some("br0".to_owned()));
     route
 }
 
 fn told(wanted: &[FabricRoute], routes: Vec<HeldRoute>) -> Vec<String> {
     let desired = Desired { routes: wanted.to_vec(), ..Desired::default() };
-    let indexes = HashMap::from([("eth0".to_owned(), 2)]);
-    let observed = Observed { routes, indexes, ..Observed::default() };
-    let changes = diff(&Settings::of_mode(Mode::Direct), &desired, &observed);
+    let observed = Observed { routes, ..Observed::default() };
+    let changes = diff(&desired, &observed);
     changes.iter().map(ToString::to_string).collect()
 }
 
@@ -74,7 +80,7 @@ fn a_network_of_the_node_is_before_the_route_to_nowhere() {
         let lent_of = |routes| {
             let desired = Desired { routes: wanted.to_vec(), ..Desired::default() };
             let observed = Observed { routes, ..Observed::default() };
-            lent(&Settings::of_mode(Mode::Direct), &desired, &observed).len()
+            lent(&desired, &observed).len()
         };
         assert_eq!(lent_of(vec![connected(cidr, metric)]), 1);
         assert_eq!(lent_of(vec![connected(cidr, metric), ours()]), 0);

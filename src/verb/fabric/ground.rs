@@ -27,7 +27,10 @@ use crate::{
     state::{self, Root, directory, file::PEERS_BYTES_MAX, lock, read_own, replace},
 };
 
-use super::super::{file, kernel};
+use super::{
+    super::{file, kernel},
+    cidrs::PodCidrs,
+};
 
 /// What an attachment has to know of the fabric.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -77,7 +80,8 @@ pub struct Stamp {
     #[serde(default)]
     pub(super) told: Vec<String>,
     /// The pod CIDRs of all nodes.
-    pub pod_cidrs: Vec<IpNetwork>,
+    #[serde(skip)]
+    pub(super) pod_cidrs: PodCidrs,
     /// Those of this node.
     pub own_cidrs: Vec<IpNetwork>,
     /// The addresses of this node's tunnels.
@@ -109,6 +113,11 @@ impl Stamp {
     pub fn uplink(&self) -> Option<Uplink> {
         let (device, mtu) = self.uplink.clone()?;
         Some(Uplink { device, mtu })
+    }
+
+    /// The pod CIDRs of all nodes.
+    pub fn pod_cidrs(&self) -> Vec<IpNetwork> {
+        self.pod_cidrs.all()
     }
 
     /// The networks whose fabric it is besides this one.
@@ -176,7 +185,10 @@ impl Ground {
 
     /// What was applied last.
     pub fn stamp(&self) -> Option<Stamp> {
-        serde_json::from_slice(&read_own(&self.path("json"), PEERS_BYTES_MAX).ok()?).ok()
+        let bytes = read_own(&self.path("json"), PEERS_BYTES_MAX).ok()?;
+        let mut stamp: Stamp = serde_json::from_slice(&bytes).ok()?;
+        stamp.pod_cidrs = PodCidrs::Noted(self.path("cidrs"));
+        Some(stamp)
     }
 
     /// The networks that have these settings once this one has applied them, and
@@ -307,7 +319,7 @@ impl Ground {
         let lock = lock::exclusive_within(&directory, limit)
             .map_err(|error| file("lock the fabric", &directory, &error))?;
         // Of those that were killed: nobody else writes here now.
-        let own = ["json", "peers"].map(|kind| format!(".{}.{kind}", self.protocol));
+        let own = ["json", "peers", "cidrs"].map(|kind| format!(".{}.{kind}", self.protocol));
         state::file::sweep(&self.directory, |name| own.iter().any(|own| name.ends_with(own)));
         Ok(lock)
     }
@@ -325,6 +337,7 @@ impl Ground {
             {
                 replace(&self.path("peers"), peers)?;
             }
+            stamp.pod_cidrs.note(&self.path("cidrs"))?;
             replace(&self.path("json"), &serde_json::to_vec(stamp)?)
         };
         write().map_err(|error: io::Error| file("note the fabric's state", &self.directory, &error))
@@ -335,7 +348,7 @@ impl Ground {
     /// # Errors
     /// Of removing the files; those that are not there are no error.
     pub fn forget(&self) -> io::Result<()> {
-        for extension in ["json", "peers"] {
+        for extension in ["json", "peers", "cidrs"] {
             match fs::remove_file(self.path(extension)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

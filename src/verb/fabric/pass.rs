@@ -19,6 +19,7 @@ use crate::{
 
 use super::{
     super::{kernel, misfits},
+    cidrs::PodCidrs,
     file_version,
     ground::{Ground, Stamp, State, node_in},
     read_peers, require_same_fabric, settings_text, summary,
@@ -129,7 +130,7 @@ impl Pass {
             told: before.told,
             uplink: plan.uplink().map(|uplink| (uplink.device, uplink.mtu)),
             ways: plan.facts.ways.clone(),
-            pod_cidrs: peers.pod_cidrs().collect(),
+            pod_cidrs: PodCidrs::Known(peers.pod_cidrs().collect()),
             own_cidrs: peers.me.pod_cidrs.clone(),
             tunnel_addresses: tunnels.collect(),
             has_peers: peers.others.iter().any(|node| !node.addresses.is_empty()),
@@ -159,8 +160,8 @@ impl Pass {
             let named = of_file.unwrap_or_else(|| ground.node_of(cidr));
             named.unwrap_or_else(|| "another node".to_owned())
         };
-        let Stamp { own_cidrs: own, pod_cidrs: all, .. } = &self.stamp;
-        misfits(document, config, &Cidrs { own, all, node: &node })
+        let (own, all) = (&self.stamp.own_cidrs, || self.stamp.pod_cidrs());
+        misfits(document, config, &Cidrs { own, all: &all, node: &node })
     }
 
     /// Makes the changes and notes what came of them. A change that is begun is

@@ -1,0 +1,145 @@
+//! `manx doctor` names what is wrong with a node, and what it says mends it.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Families, MANX, Node, addresses, bare, batch};
+use crate::harness::{DEADLINE, Finished, Pod, Stdin, plugin_dir, run};
+
+fn doctor(node: &Node, args: &[&str]) -> Finished {
+    let mut command = node.command(&["doctor"]);
+    let beside = Path::new(MANX).parent().unwrap().to_owned();
+    let path = std::env::join_paths([plugin_dir(), beside]).unwrap();
+    command.args(args).env("CNI_PATH", path);
+    node.host.enter(|| run(command, &Stdin::Null, DEADLINE))
+}
+
+/// That a node that is well takes one line.
+#[track_caller]
+fn well(node: &Node) {
+    let told = doctor(node, &[]);
+    assert_eq!(told.status, 0, "{told:?}");
+    assert!(told.stdout.starts_with("healthy: ") && told.stdout.lines().count() == 1, "{told:?}");
+    assert_eq!(told.stderr, "");
+}
+
+/// What is found, the worst first.
+fn found(node: &Node) -> Vec<Value> {
+    let told = doctor(node, &["--json"]);
+    let document: Value = serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{told:?}"));
+    let checks = document["checks"].as_array().unwrap().clone();
+    assert!(checks.len() > 20, "every check is listed: {checks:?}");
+    let found: Vec<Value> = checks.into_iter().filter(|check| check["status"] == "found").collect();
+    let bad = found.iter().any(|check| check["severity"] != "info");
+    assert_eq!(told.status, if bad { 3 } else { 0 }, "{told:?}");
+    found
+}
+
+/// A node with a pod and a peer, as it should be.
+fn node_with_a_pod(mode: &str) -> (Cluster, Pod) {
+    let keys = json!({"mode": mode, "ipMasq": true, "ipam": {"type": "manx-ipam", "ranges": [
+        [{"subnet": "usePodCidr"}], [{"subnet": "usePodCidrIPv6"}]
+    ]}});
+    let cluster = Cluster::new(2, Families::Dual, &keys);
+    cluster.apply();
+    let pod = cluster.nodes[0].attach("a");
+    (cluster, pod)
+}
+
+/// Breaks a node: the first line names this check; what it says to do is done, and
+/// the node is well again.
+#[track_caller]
+fn names(node: &Node, id: &str, damage: impl FnOnce()) {
+    damage();
+    let told = doctor(node, &[]);
+    let first = told.stdout.lines().next().unwrap_or_default().to_owned();
+    assert!(told.status == 3 && first.contains(id), "{id}: {told:#?}");
+    for check in found(node) {
+        let fix = check["fix"].as_str().unwrap();
+        match fix.split_once(' ') {
+            Some(("manx", rest)) => {
+                let words: Vec<&str> = rest.split(',').next().unwrap().split_whitespace().collect();
+                node.manx(&words);
+            }
+            Some(("ip" | "sysctl" | "iptables" | "ip6tables", _)) => {
+                let command = fix.split([',', ';']).next().unwrap();
+                node.host.command("sh", &["-c", command]).ok();
+            }
+            _ => panic!("{id}: nothing that a test can do: {check:#}"),
+        }
+    }
+    well(node);
+}
+
+#[test]
+fn a_node_that_works_is_one_line() {
+    for mode in ["direct", "vxlan"] {
+        let (cluster, _pod) = node_with_a_pod(mode);
+        cluster.nodes.iter().for_each(well);
+    }
+}
+
+#[test]
+fn what_is_broken_is_named_first_and_mended_by_its_fix() {
+    let (cluster, pod) = node_with_a_pod("vxlan");
+    let node = &cluster.nodes[0];
+    let own = addresses(&pod);
+    let host_link = node.host.links().into_iter().find(|name| name.starts_with("cali")).unwrap();
+    let ip = |words: &str| batch(&node.host, words);
+    let sh = |words: &str| drop(node.host.command("sh", &["-c", words]).ok());
+    names(node, "route-missing", || ip("route del 10.244.2.0/24 proto 109"));
+    names(node, "route-missing", || ip(&format!("route del {}", bare(&own[0]))));
+    names(node, "route-stale", || ip("route add 10.99.0.0/24 via 192.0.2.2 proto 109"));
+    names(node, "route-shadowed", || ip("route add 10.244.2.128/25 via 192.0.2.2"));
+    names(node, "neighbour-missing", || ip("link del vxlan.calico"));
+    names(node, "neighbour-missing", || sh("ip neigh flush dev vxlan.calico nud permanent"));
+    names(node, "masquerade-lost", || sh("nft delete table inet manx-net"));
+    names(node, "ip-forward", || sh("sysctl -qw net.ipv4.ip_forward=0"));
+    names(node, "mtu-mismatch", || ip(&format!("link set {host_link} mtu 1400")));
+    names(node, "mtu-mismatch", || ip("link set vxlan.calico mtu 1300"));
+    names(node, "sysctl-drift", || {
+        sh(&format!("sysctl -qw net.ipv4.conf.{host_link}.proxy_arp=0"));
+    });
+    let leases = node.host.scratch().path().join("root/var/lib/cni/networks/net");
+    names(node, "lease-missing", || {
+        std::fs::remove_file(leases.join(bare(&own[0]))).unwrap();
+    });
+    names(node, "lease-leaked", || {
+        std::fs::write(leases.join("10.244.1.77"), "gone\r\neth0").unwrap();
+    });
+    names(node, "fabric-stale", || {
+        let peers = std::fs::read_to_string(node.peers_file()).unwrap();
+        node.write_peers(&format!("{peers}\n"));
+    });
+}
+
+#[test]
+fn what_nobody_but_the_operator_can_mend_is_named() {
+    let (cluster, _pod) = node_with_a_pod("direct");
+    let node = &cluster.nodes[0];
+    let first = || doctor(node, &[]).stdout.lines().next().unwrap_or_default().to_owned();
+    let peers = std::fs::read_to_string(node.peers_file()).unwrap();
+    node.write_peers("{");
+    assert!(first().starts_with("warning: fabric-stale: "), "{}", first());
+    node.write_peers(&peers);
+    node.apply().ok();
+    well(node);
+    node.host.command("nft", &["add table ip filter"]).ok();
+    let chain = "add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }";
+    node.host.command("nft", &[chain]).ok();
+    assert!(first().starts_with("error: forward-drop: "), "{}", first());
+}
+
+#[test]
+fn one_check_can_be_asked_for_and_a_wrong_name_is_told() {
+    let (cluster, _pod) = node_with_a_pod("direct");
+    let node = &cluster.nodes[0];
+    let told = doctor(node, &["--json", "--only", "ip-forward"]);
+    let document: Value = serde_json::from_str(&told.stdout).unwrap();
+    let checks = document["checks"].as_array().unwrap();
+    assert!(checks.len() == 1 && checks[0]["id"] == "ip-forward", "{document}");
+    assert_eq!(checks[0]["status"], "ok");
+    let told = doctor(node, &["--only", "ip-forwrad"]);
+    assert!(told.status == 2 && told.stderr.contains("did you mean ip-forward?"), "{told:?}");
+}

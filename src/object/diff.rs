@@ -1,0 +1,104 @@
+//! The difference between what should be and what is, for every kind of object alike.
+//! Pure: whose an object is, and when one of somebody else does as well, its kind says.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::Hash,
+};
+
+/// A kind of object, as it should be.
+pub trait Object: Sized {
+    /// As the kernel has it, with whose it is.
+    type Held;
+    /// What the kernel tells objects apart by.
+    type Key<'a>: Eq + Hash
+    where
+        Self: 'a;
+
+    /// The key.
+    fn key(&self) -> Self::Key<'_>;
+
+    /// The key of what is held; `None` for what no object of ours could have the key
+    /// of, such as a route for a type of service.
+    fn key_of(held: &Self::Held) -> Option<Self::Key<'_>>;
+
+    /// Whether it is ours to change.
+    fn is_ours(held: &Self::Held) -> bool;
+
+    /// Whether `held` is this very object, made by us.
+    fn is(&self, held: &Self::Held) -> bool;
+
+    /// Whether `held`, which is somebody else's, does what this one would.
+    fn is_served_by(&self, held: &Self::Held) -> bool;
+}
+
+/// What is to be done about one object.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Step<'a, O: Object> {
+    /// Make it: nothing has its key.
+    Create(&'a O),
+    /// Put it in the place of one of ours.
+    Replace(&'a O, &'a O::Held),
+    /// Nothing: somebody else has its key.
+    Foreign(&'a O, &'a O::Held),
+    /// Remove one of ours.
+    Delete(&'a O::Held),
+}
+
+/// What makes `held` what is `desired`: first what is to be made, in the order of the
+/// description, then what is to go, in the order of the kernel's list.
+///
+/// Several held objects may have one key, as routes do. The kernel uses the first of
+/// them, which is the one that it replaces; so the order of those of one key counts,
+/// and no other.
+pub fn diff<'a, O: Object>(
+    desired: impl IntoIterator<Item = &'a O>,
+    held: impl IntoIterator<Item = &'a O::Held>,
+) -> Vec<Step<'a, O>> {
+    let held: Vec<&O::Held> = held.into_iter().collect();
+    // One pass over what may be thousands of either.
+    let mut by_key: HashMap<O::Key<'a>, Vec<(usize, &'a O::Held)>> = HashMap::new();
+    for (place, one) in held.iter().enumerate() {
+        if let Some(key) = O::key_of(one) {
+            by_key.entry(key).or_default().push((place, *one));
+        }
+    }
+    let (mut steps, mut kept) = (Vec::new(), HashSet::new());
+    for wanted in desired {
+        let same = by_key.get(&wanted.key()).map(Vec::as_slice).unwrap_or_default();
+        kept.extend(keep(wanted, same, &mut steps));
+    }
+    let surplus = held.into_iter().enumerate();
+    let surplus = surplus.filter(|(place, one)| O::is_ours(one) && !kept.contains(place));
+    steps.extend(surplus.map(|(_, one)| Step::Delete(one)));
+    steps
+}
+
+/// What makes the first of those with one key the wanted one; returns the place of the
+/// one that stays for it.
+fn keep<'a, O: Object>(
+    wanted: &'a O,
+    same: &[(usize, &'a O::Held)],
+    steps: &mut Vec<Step<'a, O>>,
+) -> Option<usize> {
+    let Some((first_place, first)) = same.first() else {
+        steps.push(Step::Create(wanted));
+        return None;
+    };
+    // The kernel refuses to put an object in another's place that it has already: there
+    // it is enough to remove those in front of it.
+    let there = same.iter().find(|(_, one)| wanted.is(one)).map(|(place, _)| *place);
+    if !O::is_ours(first) {
+        if !wanted.is_served_by(first) {
+            steps.push(Step::Foreign(wanted, first));
+        }
+        return there;
+    }
+    there.or_else(|| {
+        steps.push(Step::Replace(wanted, first));
+        Some(*first_place)
+    })
+}
+
+#[cfg(test)]
+mod tests;
