@@ -8,13 +8,13 @@
 use std::net::Ipv4Addr;
 
 use ipnetwork::IpNetwork;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     FabricKeys,
     fields::{Complaint, Fields},
     ipam, keys,
-    shape::{Fallback, Shape},
+    shape::Shape,
 };
 use crate::cni::{Args, Code, Dns, Document, Version, document::invalid_name, json::walk};
 
@@ -229,19 +229,11 @@ impl Shape for Veth {
 
     fn absent(&self) {}
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Value("veth".into())
-    }
-
     fn read(&self, value: &Value) -> Result<(), String> {
         match value.as_str() {
             Some("" | "veth") => Ok(()),
             _ => Err("pods get a veth: leave the key out".to_owned()),
         }
-    }
-
-    fn schema(&self) -> Value {
-        json!({"enum": ["veth", ""]})
     }
 
     fn code(&self) -> Code {

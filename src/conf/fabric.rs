@@ -1,12 +1,12 @@
 //! The keys of the routes between nodes.
 
 use ipnetwork::IpNetwork;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     fields::Fields,
-    keys, schema,
-    shape::{Fallback, Number, Shape},
+    keys,
+    shape::{Number, Shape},
 };
 use crate::cni::env::valid_interface_name;
 
@@ -14,7 +14,7 @@ use crate::cni::env::valid_interface_name;
 pub const ROUTE_PROTOCOL: u8 = 109;
 /// Numbers of others (RTPROT_ in include/uapi/linux/rtnetlink.h): all routes of
 /// the fabric's protocol are the fabric's, and go when no peer needs them.
-const TAKEN: [(u8, &str); 24] = [
+pub(super) const TAKEN: [(u8, &str); 24] = [
     (0, "nobody"),
     (1, "redirects"),
     (2, "the kernel"),
@@ -101,17 +101,13 @@ impl FabricKeys {
 /// The mark of the fabric's routes: a number that is nobody else's.
 pub(super) struct Protocol;
 
-const NUMBER: Number<u8> = Number(0..=255, ROUTE_PROTOCOL);
+pub(super) const NUMBER: Number<u8> = Number(0..=255, ROUTE_PROTOCOL);
 
 impl Shape for Protocol {
     type Value = u8;
 
     fn absent(&self) -> u8 {
         NUMBER.absent()
-    }
-
-    fn fallback(&self) -> Fallback {
-        NUMBER.fallback()
     }
 
     fn read(&self, value: &Value) -> Result<u8, String> {
@@ -123,11 +119,6 @@ impl Shape for Protocol {
             }
             None => Ok(number),
         }
-    }
-
-    fn schema(&self) -> Value {
-        let taken = TAKEN.map(|(number, _)| number);
-        schema::with(NUMBER.schema(), json!({"not": {"enum": taken}}))
     }
 }
 

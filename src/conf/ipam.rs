@@ -4,15 +4,14 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     fields::{Complaint, Fields},
     key::Keys,
     keys,
-    names::{WITH_STORE, has_store, placeholder_ipv6},
-    schema,
-    shape::{Fallback, Shape},
+    names::{has_store, placeholder_ipv6},
+    shape::Shape,
 };
 use crate::cni::{
     Args, Code, Document, Error, Version, cidr,
@@ -200,7 +199,8 @@ fn range(fields: &mut Fields<'_>) -> Option<RangeKeys> {
 pub(super) struct Section;
 
 impl Section {
-    fn keys() -> Keys {
+    /// Those of host-local, with a single range in their midst.
+    pub(super) fn keys() -> Keys {
         keys::RANGE_KEYS.iter().chain(keys::STORE_KEYS).copied().collect()
     }
 }
@@ -210,24 +210,8 @@ impl Shape for Section {
 
     fn absent(&self) {}
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Required
-    }
-
     fn read(&self, value: &Value) -> Result<(), String> {
         if value.is_object() { Ok(()) } else { Err("give an object".to_owned()) }
-    }
-
-    fn schema(&self) -> Value {
-        // The subnet may be in ranges as well, or come with the call.
-        let store = schema::with(schema::object(&Self::keys()), json!({"required": ["type"]}));
-        json!({
-            "type": "object",
-            "required": ["type"],
-            "properties": {"type": {"type": "string", "minLength": 1}},
-            "if": {"properties": {"type": {"enum": WITH_STORE}}},
-            "then": store,
-        })
     }
 
     fn members(&self, value: &Value) -> Option<Keys> {
@@ -236,10 +220,17 @@ impl Shape for Section {
     }
 }
 
-/// The sets of ranges, as JSON Schema.
-pub(super) fn schema_of_sets() -> Value {
-    let range = schema::object(keys::RANGE_KEYS);
-    json!({"type": "array", "items": {"type": "array", "items": range}})
+/// Sets of ranges, which are read one by one.
+pub(super) struct RangeSets;
+
+impl Shape for RangeSets {
+    type Value = ();
+
+    fn absent(&self) {}
+
+    fn read(&self, _value: &Value) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Routes are written here as they are in a result.

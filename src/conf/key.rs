@@ -3,7 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use super::shape::{Fallback, Shape};
+#[cfg(test)]
+use super::schema::Property;
+use super::shape::Shape;
 use crate::{cni::json::field, text::nearest::nearest};
 
 /// Calico's name of a key, and what its values are taken for that ours may not have.
@@ -50,16 +52,11 @@ pub(super) trait Described: Sync {
     fn name(&self) -> &'static str;
     /// Calico's name of it.
     fn calicos(&self) -> Option<&'static str>;
-    /// What it is good for, as the README has it.
-    fn meaning(&self) -> &'static str;
-    /// Whether the README's table has it.
-    fn in_table(&self) -> bool;
-    /// What holds where it is absent.
-    fn fallback(&self) -> Fallback;
-    /// The values that it may have, as JSON Schema.
-    fn schema(&self) -> Value;
     /// The keys that its value may have, if that is an object of known keys.
     fn members(&self, value: &Value) -> Option<Keys>;
+    /// How it is told.
+    #[cfg(test)]
+    fn told(&self) -> Property;
 }
 
 impl<S: Shape> Described for Key<S> {
@@ -71,24 +68,14 @@ impl<S: Shape> Described for Key<S> {
         self.calicos.map(|(name, _)| name)
     }
 
-    fn meaning(&self) -> &'static str {
-        self.meaning
-    }
-
-    fn in_table(&self) -> bool {
-        self.in_table
-    }
-
-    fn fallback(&self) -> Fallback {
-        self.shape.fallback()
-    }
-
-    fn schema(&self) -> Value {
-        self.shape.schema()
-    }
-
     fn members(&self, value: &Value) -> Option<Keys> {
         self.shape.members(value)
+    }
+
+    #[cfg(test)]
+    fn told(&self) -> Property {
+        let (fallback, schema) = self.shape.told();
+        Property { meaning: self.meaning, in_table: self.in_table, fallback, schema }
     }
 }
 

@@ -7,12 +7,12 @@
 use std::net::Ipv4Addr;
 
 use log::LevelFilter;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     config::{Mode, MtuMode, Veth, is_host_prefix},
     fabric::{CrossSubnet, Protocol, is_vxlan_device},
-    ipam::{self, Section},
+    ipam::{RangeSets, Section},
     key::{self, Described, Key, Unknown, keys},
     shape::{
         Address, Choice, Flag, Level,
@@ -156,19 +156,19 @@ keys! {
         Optional::new(Text, "none").unset(Word("")),
     )
     .calicos("log_file_path", |_| None);
-    CNI_VERSION: Part = Key::untabled("cniVersion", "inserted by the runtime", Part(text));
-    NETWORK_NAME: Part = Key::untabled("name", "inserted by the runtime", Part(text));
+    CNI_VERSION: Part = Key::untabled("cniVersion", "inserted by the runtime", Part("string"));
+    NETWORK_NAME: Part = Key::untabled("name", "inserted by the runtime", Part("string"));
     TYPE: Text = Key::untabled("type", "the name of the program, such as `manx`", Text);
-    ARGS: Part = Key::untabled("args", "what a user asks for", Part(any_object));
+    ARGS: Part = Key::untabled("args", "what a user asks for", Part("object"));
     CAPABILITIES: Part = Key::untabled(
         "capabilities",
         "what the runtime may insert as runtimeConfig: `ips`, `ipRanges`, `mac`",
-        Part(any_object),
+        Part("object"),
     );
     RUNTIME_CONFIG: Part =
-        Key::untabled("runtimeConfig", "inserted by the runtime", Part(any_object));
+        Key::untabled("runtimeConfig", "inserted by the runtime", Part("object"));
     PREVIOUS_RESULT: Part =
-        Key::untabled("prevResult", "inserted by the runtime", Part(any_object));
+        Key::untabled("prevResult", "inserted by the runtime", Part("object"));
     CONTAINER_SETTINGS: Object =
         Key::untabled("container_settings", "Calico's", Object(CONTAINER_KEYS, ""));
     DEVICE_TYPE: Veth = Key::untabled("device_type", "Calico's; pods get a veth", Veth);
@@ -232,17 +232,13 @@ keys! {
     /// besides those of a single range.
     STORE_KEYS:
     IPAM_TYPE: Text = Key::untabled("type", "name of the IPAM plugin", Text);
-    IPAM_NAME: Part = Key::untabled("name", "without effect", Part(text));
-    RANGES: Part = Key::untabled(
+    IPAM_NAME: Part = Key::untabled("name", "without effect", Part("string"));
+    RANGES: RangeSets = Key::untabled(
         "ranges",
         "sets of ranges, of each of which a pod gets one address",
-        Part(ipam::schema_of_sets),
+        RangeSets,
     );
-    ROUTES: Part = Key::untabled(
-        "routes",
-        "routes of the pod",
-        Part(|| json!({"type": "array", "items": {"type": "object"}})),
-    );
+    ROUTES: Part = Key::untabled("routes", "routes of the pod", Part("array"));
     DATA_DIR: Optional<Text> = Key::untabled(
         "dataDir",
         "directory of the leases",
@@ -253,26 +249,14 @@ keys! {
         "file to read resolver settings from",
         Optional::new(Text, "none").unset(Word("")),
     );
-    ASSIGN_IPV4: Part = Key::untabled("assign_ipv4", WITHOUT_EFFECT, Part(anything));
-    ASSIGN_IPV6: Part = Key::untabled("assign_ipv6", WITHOUT_EFFECT, Part(anything));
-    IPV4_POOLS: Part = Key::untabled("ipv4_pools", WITHOUT_EFFECT, Part(anything));
-    IPV6_POOLS: Part = Key::untabled("ipv6_pools", WITHOUT_EFFECT, Part(anything));
+    ASSIGN_IPV4: Part = Key::untabled("assign_ipv4", WITHOUT_EFFECT, Part(""));
+    ASSIGN_IPV6: Part = Key::untabled("assign_ipv6", WITHOUT_EFFECT, Part(""));
+    IPV4_POOLS: Part = Key::untabled("ipv4_pools", WITHOUT_EFFECT, Part(""));
+    IPV6_POOLS: Part = Key::untabled("ipv6_pools", WITHOUT_EFFECT, Part(""));
 }
 
 /// What is said of a key of Calico's that means nothing here.
 pub(super) const WITHOUT_EFFECT: &str = "Calico's, without effect";
-
-fn text() -> Value {
-    json!({"type": "string"})
-}
-
-fn any_object() -> Value {
-    json!({"type": "object"})
-}
-
-fn anything() -> Value {
-    json!({})
-}
 
 /// Keys of Calico's that mean something only with its API server, its agent or
 /// its policy engine, or that rotate a log which is not written here.

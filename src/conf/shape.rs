@@ -1,5 +1,4 @@
-//! What values a key may have: how they are read, what holds where there is none,
-//! and how JSON Schema says the same.
+//! What values a key may have: how they are read, and what holds where there is none.
 
 mod address;
 mod compound;
@@ -7,30 +6,32 @@ mod compound;
 use std::ops::RangeInclusive;
 
 use log::LevelFilter;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::key::Keys;
+#[cfg(test)]
+use super::schema::Told;
 use crate::cni::Code;
 
 pub(super) use address::{Address, Networks, NextHop, Subnet};
 pub(super) use compound::{Object, Optional, Part, Texts};
 
+/// How a shape is told, of which only tests make use (`schema.rs`): no binary has it.
+#[cfg(not(test))]
+pub(super) trait Told {}
+#[cfg(not(test))]
+impl<T> Told for T {}
+
 /// The values of a key.
-pub(super) trait Shape: Sync {
+pub(super) trait Shape: Told + Sync {
     /// What the configuration has of them.
     type Value;
 
     /// What holds where the key is absent.
     fn absent(&self) -> Self::Value;
 
-    /// The same, as it is told.
-    fn fallback(&self) -> Fallback;
-
     /// Reads a value; else what to do instead.
     fn read(&self, value: &Value) -> Result<Self::Value, String>;
-
-    /// The values that are read, as JSON Schema.
-    fn schema(&self) -> Value;
 
     /// The code of the error for others.
     fn code(&self) -> Code {
@@ -43,16 +44,6 @@ pub(super) trait Shape: Sync {
     }
 }
 
-/// What holds where a key is absent.
-pub(super) enum Fallback {
-    /// This value.
-    Value(Value),
-    /// What is said here.
-    Words(&'static str),
-    /// Nothing: the key is needed.
-    Required,
-}
-
 /// A boolean, also as the text `true` or `false`.
 pub(super) struct Flag(pub(super) bool);
 
@@ -63,20 +54,12 @@ impl Shape for Flag {
         self.0
     }
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Value(self.0.into())
-    }
-
     fn read(&self, value: &Value) -> Result<bool, String> {
         let flag = match value {
             Value::String(text) => text.parse().ok(),
             other => other.as_bool(),
         };
         flag.ok_or_else(|| "give true or false".to_owned())
-    }
-
-    fn schema(&self) -> Value {
-        json!({"type": "boolean"})
     }
 }
 
@@ -90,20 +73,12 @@ impl<T: TryFrom<u32> + Into<Value> + Copy + Sync> Shape for Number<T> {
         self.1
     }
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Value(self.1.into())
-    }
-
     fn read(&self, value: &Value) -> Result<T, String> {
         let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
         let number = number.filter(|number| self.0.contains(number));
         number.and_then(|number| T::try_from(number).ok()).ok_or_else(|| {
             format!("give a whole number from {} to {}", self.0.start(), self.0.end())
         })
-    }
-
-    fn schema(&self) -> Value {
-        json!({"type": "integer", "minimum": self.0.start(), "maximum": self.0.end()})
     }
 }
 
@@ -117,16 +92,8 @@ impl Shape for Text {
         String::new()
     }
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Required
-    }
-
     fn read(&self, value: &Value) -> Result<String, String> {
         value.as_str().map(str::to_owned).ok_or_else(|| "give a string".to_owned())
-    }
-
-    fn schema(&self) -> Value {
-        json!({"type": "string"})
     }
 }
 
@@ -147,17 +114,9 @@ impl Shape for Name {
         self.absent.to_owned()
     }
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Value(self.absent.into())
-    }
-
     fn read(&self, value: &Value) -> Result<String, String> {
         let name = Text.read(value)?;
         if (self.is)(&name) { Ok(name) } else { Err(self.advice.to_owned()) }
-    }
-
-    fn schema(&self) -> Value {
-        json!({"type": "string", "pattern": self.pattern})
     }
 }
 
@@ -199,11 +158,6 @@ impl<T: Copy + PartialEq + Sync> Shape for Choice<T> {
         self.1
     }
 
-    fn fallback(&self) -> Fallback {
-        let word = self.0.iter().find(|(_, meant)| *meant == self.1);
-        word.map_or(Fallback::Words(""), |(word, _)| Fallback::Value((*word).into()))
-    }
-
     fn read(&self, value: &Value) -> Result<T, String> {
         let chosen = self.0.iter().find(|(word, _)| word.is(value));
         chosen.map(|(_, meant)| *meant).ok_or_else(|| {
@@ -212,11 +166,6 @@ impl<T: Copy + PartialEq + Sync> Shape for Choice<T> {
                 words.map(|(word, _)| Value::from(*word).to_string()).collect();
             format!("give one of {}", words.join(", "))
         })
-    }
-
-    fn schema(&self) -> Value {
-        let words = self.0.iter().map(|(word, _)| Value::from(*word));
-        json!({"enum": words.collect::<Vec<_>>()})
     }
 }
 
@@ -230,17 +179,8 @@ impl Shape for Level {
         self.0
     }
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Value(self.0.as_str().to_ascii_lowercase().into())
-    }
-
     fn read(&self, value: &Value) -> Result<LevelFilter, String> {
         let level = value.as_str().and_then(|text| text.parse().ok());
         level.ok_or_else(|| "give error, warn, info, debug or trace".to_owned())
-    }
-
-    fn schema(&self) -> Value {
-        let levels = LevelFilter::iter().map(|level| level.as_str().to_ascii_lowercase());
-        json!({"enum": levels.collect::<Vec<_>>()})
     }
 }

@@ -3,14 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnetwork::IpNetwork;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Fallback, Shape};
+use super::Shape;
 use crate::cni::{cidr, json::shown};
-
-/// An address of either family with its prefix length, as a regular expression.
-const CIDR: &str = "^[0-9.]+/([0-9]|[12][0-9]|3[0-2])$|\
-                    ^[0-9a-fA-F.]*:[0-9a-fA-F.:]*/([0-9]|[1-9][0-9]|1[01][0-9]|12[0-8])$";
 
 /// The IPv4 address of a next hop.
 pub(in crate::conf) struct NextHop(pub(in crate::conf) Ipv4Addr);
@@ -20,10 +16,6 @@ impl Shape for NextHop {
 
     fn absent(&self) -> Ipv4Addr {
         self.0
-    }
-
-    fn fallback(&self) -> Fallback {
-        Fallback::Value(self.0.to_string().into())
     }
 
     fn read(&self, value: &Value) -> Result<Ipv4Addr, String> {
@@ -36,10 +28,6 @@ impl Shape for NextHop {
             return Err("give a unicast address".to_owned());
         }
         Ok(address)
-    }
-
-    fn schema(&self) -> Value {
-        json!({"type": "string", "pattern": "^[0-9]+\\.[0-9]+\\.[0-9]+\\.[0-9]+$"})
     }
 }
 
@@ -54,10 +42,6 @@ impl Shape for Address {
         None
     }
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Words(self.0)
-    }
-
     fn read(&self, value: &Value) -> Result<Option<IpAddr>, String> {
         match value.as_str() {
             Some("") => Ok(None),
@@ -66,10 +50,6 @@ impl Shape for Address {
                 .map_err(|reason| format!("give an address: {reason}")),
             None => Err("give an address".to_owned()),
         }
-    }
-
-    fn schema(&self) -> Value {
-        json!({"type": "string", "pattern": "^[0-9a-fA-F.:]*$"})
     }
 }
 
@@ -83,17 +63,9 @@ impl Shape for Subnet {
         None
     }
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Required
-    }
-
     fn read(&self, value: &Value) -> Result<Option<IpNetwork>, String> {
         let text = value.as_str().ok_or("give a CIDR")?;
         cidr::parse(text).map(Some).map_err(|reason| format!("give a CIDR: {reason}"))
-    }
-
-    fn schema(&self) -> Value {
-        json!({"type": "string", "pattern": format!("{CIDR}|^usePodCidr(IPv6)?$")})
     }
 }
 
@@ -107,18 +79,10 @@ impl Shape for Networks {
         Vec::new()
     }
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Value(json!([]))
-    }
-
     fn read(&self, value: &Value) -> Result<Vec<IpNetwork>, String> {
         let list = value.as_array().ok_or("give a list of CIDRs")?;
         let read = |item: &Value| cidr::parse(item.as_str().ok_or_else(|| shown(item))?);
         let networks = list.iter().map(read).collect::<Result<_, String>>();
         networks.map_err(|reason| format!("give a list of CIDRs: {reason}"))
-    }
-
-    fn schema(&self) -> Value {
-        json!({"type": "array", "items": {"type": "string", "pattern": CIDR}})
     }
 }

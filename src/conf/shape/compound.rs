@@ -1,14 +1,11 @@
 //! Values that are made of others.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Fallback, Literal, Shape};
+use super::{Literal, Shape};
 use crate::{
     cni::Code,
-    conf::{
-        key::{Described, Keys},
-        schema,
-    },
+    conf::key::{Described, Keys},
 };
 
 /// A list of texts.
@@ -21,27 +18,19 @@ impl Shape for Texts {
         Vec::new()
     }
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Value(json!([]))
-    }
-
     fn read(&self, value: &Value) -> Result<Vec<String>, String> {
         let texts = value.as_array().and_then(|list| {
             list.iter().map(|item| item.as_str().map(str::to_owned)).collect::<Option<_>>()
         });
         texts.ok_or_else(|| "give a list of strings".to_owned())
     }
-
-    fn schema(&self) -> Value {
-        json!({"type": "array", "items": {"type": "string"}})
-    }
 }
 
 /// What may be left out, so that something else holds.
 pub(in crate::conf) struct Optional<S> {
-    of: S,
-    unset: Option<Literal>,
-    otherwise: &'static str,
+    pub(in crate::conf) of: S,
+    pub(in crate::conf) unset: Option<Literal>,
+    pub(in crate::conf) otherwise: &'static str,
 }
 
 impl<S: Shape> Optional<S> {
@@ -64,21 +53,9 @@ impl<S: Shape> Shape for Optional<S> {
         None
     }
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Words(self.otherwise)
-    }
-
     fn read(&self, value: &Value) -> Result<Option<S::Value>, String> {
         let is_unset = self.unset.is_some_and(|unset| unset.is(value));
         if is_unset { Ok(None) } else { self.of.read(value).map(Some) }
-    }
-
-    fn schema(&self) -> Value {
-        let unset = self.unset.map(Value::from).filter(|unset| self.of.read(unset).is_err());
-        match unset {
-            Some(unset) => json!({"anyOf": [{"const": unset}, self.of.schema()]}),
-            None => self.of.schema(),
-        }
     }
 
     fn code(&self) -> Code {
@@ -101,16 +78,8 @@ impl Shape for Object {
 
     fn absent(&self) {}
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Words(self.1)
-    }
-
     fn read(&self, value: &Value) -> Result<(), String> {
         if value.is_object() { Ok(()) } else { Err("give an object".to_owned()) }
-    }
-
-    fn schema(&self) -> Value {
-        schema::object(self.0)
     }
 
     fn members(&self, _value: &Value) -> Option<Keys> {
@@ -118,8 +87,8 @@ impl Shape for Object {
     }
 }
 
-/// What is read elsewhere, for it is more than a value; here is its schema.
-pub(in crate::conf) struct Part(pub(in crate::conf) fn() -> Value);
+/// What is read elsewhere, for it is more than a value; its type in JSON, or nothing.
+pub(in crate::conf) struct Part(pub(in crate::conf) &'static str);
 
 impl Shape for Part {
     type Value = Option<Value>;
@@ -128,15 +97,7 @@ impl Shape for Part {
         None
     }
 
-    fn fallback(&self) -> Fallback {
-        Fallback::Words("")
-    }
-
     fn read(&self, value: &Value) -> Result<Option<Value>, String> {
         Ok(Some(value.clone()))
-    }
-
-    fn schema(&self) -> Value {
-        (self.0)()
     }
 }
