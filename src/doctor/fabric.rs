@@ -261,10 +261,12 @@ pub(super) fn rule_diverts(snapshot: &Snapshot) -> Answer {
         .collect();
     let mut seen = Vec::new();
     let others = kernel.rules.iter().filter(|rule| !KERNELS.contains(&rule.priority));
-    for rule in others.filter(|rule| rule.table != TABLE_MAIN && rule.table != 0) {
-        if !concerns_pods(rule, snapshot) {
-            continue;
-        }
+    // One that asks for a mark, a device or a user is not for what pods forward.
+    let plain = others.filter(|rule| !rule.selective && concerns_pods(rule, snapshot));
+    for rule in plain.filter(|rule| rule.table != TABLE_MAIN) {
+        let to_peers = rule
+            .destination
+            .is_none_or(|to| to.prefix() == 0 || remote.iter().any(|cidr| overlap(cidr, &to)));
         let leads = |found: &&Found| {
             found.route.table == rule.table
                 && found.route.kind != route::Kind::Throw
@@ -272,11 +274,14 @@ pub(super) fn rule_diverts(snapshot: &Snapshot) -> Answer {
                 && (found.route.destination.prefix() == 0
                     || remote.iter().any(|cidr| overlap(cidr, &found.route.destination)))
         };
-        let Some(found) = kernel.routes.iter().find(leads) else { continue };
-        let evidence = format!(
-            "rule {rule}, unless it asks for more than a source, sends pods' packets by table {}: {}",
-            rule.table, found.route
-        );
+        let evidence = match (rule.refuses, kernel.routes.iter().find(leads)) {
+            _ if !to_peers => continue,
+            (true, _) => format!("rule {} from {} drops pods' packets", rule.priority, rule.source),
+            (false, Some(found)) if rule.table != 0 => {
+                format!("rule {rule} sends pods' packets by table {}: {}", rule.table, found.route)
+            }
+            _ => continue,
+        };
         let family = if rule.source.is_ipv6() { "ip -6" } else { "ip" };
         let seen_rule = Seen::warning(format!("rule {}", rule.priority), evidence)
             .fix(format!(

@@ -136,6 +136,11 @@ fn host_link<'a>(entry: &Entry, snapshot: &'a Snapshot) -> Option<&'a Link> {
     links.find(|link| link.alias.as_deref() == Some(&alias))
 }
 
+/// The MTU that a pod like this one should have.
+fn fitting(network: &Network, entry: &Entry) -> Option<u32> {
+    [network.configured_mtu, network.mtu_of(&entry.addresses)].into_iter().flatten().min()
+}
+
 fn named(entry: &Entry) -> String {
     entry.pod().unwrap_or_else(|| entry.container_id.clone())
 }
@@ -143,6 +148,18 @@ fn named(entry: &Entry) -> String {
 pub(super) fn mtu_too_large(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for network in &snapshot.networks {
+        let [_, ipv6] = families(network, snapshot);
+        let limit = network.mtu.map(|(without, with)| if ipv6 { with } else { without });
+        if let (Some(limit), Some(mtu)) = (limit, network.configured_mtu)
+            && mtu > limit
+        {
+            let evidence = format!("mtu {mtu} is configured, and the node's links carry {limit}");
+            seen.push(
+                Seen::error(format!("network {}", network.name), evidence)
+                    .fix(format!("set mtu to {limit} or leave it out, then recreate the pods")),
+            );
+            continue;
+        }
         let mut by_mtu: BTreeMap<(u32, u32), Vec<String>> = BTreeMap::new();
         for entry in attachments(network, snapshot) {
             let Some(limit) = network.mtu_of(&entry.addresses) else { continue };
@@ -193,7 +210,7 @@ pub(super) fn mtu_mismatch(snapshot: &Snapshot) -> Answer {
                         .fix(format!("ip link set {name} mtu {}", entry.mtu))
                         .undo(format!("ip link set {name} mtu {}", link.mtu)),
                 );
-            } else if network.mtu_of(&entry.addresses).is_some_and(|mtu| link.mtu < mtu) {
+            } else if fitting(network, entry).is_some_and(|mtu| link.mtu < mtu) {
                 smaller.push(named(entry));
             }
         }

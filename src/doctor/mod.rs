@@ -140,6 +140,11 @@ pub const CHECKS: &[Check] = &[
         examine: others::state_unreadable,
     },
     Check {
+        id: "configuration-invalid",
+        why: "every ADD of the network fails",
+        examine: others::configuration_invalid,
+    },
+    Check {
         id: "foreign-cni",
         why: "a runtime uses the first configuration of its directory, and gives new pods to the \
               plugin that is named there",
@@ -256,8 +261,8 @@ pub const CHECKS: &[Check] = &[
     },
     Check {
         id: "masquerade-lost",
-        why: "these rules give pods' packets the node's address, and drop what pods send in others' \
-              names",
+        why: "these rules give pods' packets the node's address, drop what pods send in others' \
+              names, and keep what strangers send out of the tunnels",
         examine: others::masquerade_lost,
     },
     Check {

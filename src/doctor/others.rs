@@ -2,7 +2,10 @@
 //! daemons of others, and our own tables and files, which they may change.
 
 use super::{Answer, Seen, some_of};
-use crate::node::{File, Snapshot};
+use crate::{
+    node::{File, Snapshot},
+    object::Kind,
+};
 
 pub(super) fn state_unreadable(snapshot: &Snapshot) -> Answer {
     let seen = snapshot.unreadable.iter().map(|(path, problem)| {
@@ -13,18 +16,37 @@ pub(super) fn state_unreadable(snapshot: &Snapshot) -> Answer {
     Ok(seen.collect())
 }
 
+/// Plugins that call the one of the cluster's network themselves.
+const META: [&str; 4] = ["multus", "multus-shim", "multus-cni", "genie"];
+
+pub(super) fn configuration_invalid(snapshot: &Snapshot) -> Answer {
+    let invalid = snapshot.files.iter().filter(|file| file.ours);
+    let invalid = invalid.filter_map(|file| Some((file, file.problem.as_ref()?)));
+    let seen = invalid.map(|(file, problem)| {
+        Seen::error(format!("file {}", file.path.display()), problem.clone())
+            .fix("correct it; manx validate says where")
+    });
+    Ok(seen.collect())
+}
+
 pub(super) fn foreign_cni(snapshot: &Snapshot) -> Answer {
+    let is_meta = |file: &File| file.plugins.iter().any(|kind| META.contains(&kind.as_str()));
     let Some(ours) = snapshot.files.iter().position(|file| file.ours) else {
-        let named: Vec<String> =
-            snapshot.files.iter().map(|file| file.path.display().to_string()).collect();
-        let evidence = match named.is_empty() {
+        let evidence = match snapshot.files.is_empty() {
             true => "there is no configuration at all".to_owned(),
-            false => format!("none of them names manx: {}", some_of(&named)),
+            false => {
+                let told = |file: &File| match &file.problem {
+                    Some(problem) => format!("{} ({problem})", file.path.display()),
+                    None => file.path.display().to_string(),
+                };
+                let named: Vec<String> = snapshot.files.iter().map(told).collect();
+                format!("none of them names manx: {}", some_of(&named))
+            }
         };
         let seen = Seen::error("configuration", evidence);
         return Ok(vec![seen.fix("manx install writes one").undo("remove that file again")]);
     };
-    let before = snapshot.files.iter().take(ours);
+    let before = snapshot.files.iter().take(ours).filter(|file| !is_meta(file));
     let of = |file: &File| {
         let path = file.path.display();
         let next = snapshot.files.get(ours).map(|file| file.path.display().to_string());
@@ -101,6 +123,11 @@ pub(super) fn masquerade_lost(snapshot: &Snapshot) -> Answer {
         }
         if let Some(note) = &network.table_note {
             seen.push(Seen::warning(object(), note.clone()));
+        }
+        let changes = network.fabric.iter().flat_map(|fabric| &fabric.changes);
+        for change in changes.filter(|change| change.kind == Kind::Table) {
+            let evidence = change.before.clone().unwrap_or_else(|| "it is not there".to_owned());
+            seen.push(Seen::error(change.object.clone(), evidence).fix("manx apply"));
         }
     }
     Ok(seen)

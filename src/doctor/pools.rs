@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::{Answer, Seen, some_of};
 use crate::{
     node::{Lease, Network, Pool, Range, Snapshot},
-    pod::Identity,
+    pod::{Identity, identity::GROUPS},
     state::Entry,
 };
 
@@ -97,10 +97,13 @@ pub(super) fn full(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
-/// Whether a link bears the mark of an attachment.
+/// Whether a link bears the mark of an attachment, or its name and our group.
 fn has_link(entry: &Entry, snapshot: &Snapshot) -> bool {
     let alias = Identity::from(entry).alias();
-    snapshot.kernel.links.iter().any(|link| link.alias.as_deref() == Some(&alias))
+    snapshot.kernel.links.iter().any(|link| {
+        let named = link.name == entry.host_link && GROUPS.contains(&link.group);
+        named || link.alias.as_deref() == Some(&alias)
+    })
 }
 
 /// Whether a route leads to that very address.
@@ -120,7 +123,7 @@ pub(super) fn lease_leaked(snapshot: &Snapshot) -> Answer {
             continue;
         }
         let is_held = |lease: &Lease| {
-            snapshot.journal.iter().any(|entry| lease.is_of(entry))
+            snapshot.journal.iter().any(|entry| lease.is_of(entry) && has_link(entry, snapshot))
                 || is_routed(lease.address, snapshot)
                 || snapshot.kernel.links.iter().any(|link| names(link.alias.as_deref(), lease))
         };
@@ -141,10 +144,7 @@ pub(super) fn lease_leaked(snapshot: &Snapshot) -> Answer {
                 if leaked.len() == 1 { "it" } else { "them" },
                 some_of(&leaked)
             );
-            seen.push(
-                Seen::warning(format!("network {}", network.name), evidence)
-                    .fix("manx ipam check --fix"),
-            );
+            seen.push(Seen::warning(format!("network {}", network.name), evidence).fix("manx gc"));
         }
     }
     Ok(seen)

@@ -109,7 +109,7 @@ fn healthy() -> Snapshot {
 }
 
 fn rule((priority, table): (u32, u32)) -> Rule {
-    Rule { source: "0.0.0.0/0".parse().unwrap(), table, priority, protocol: 2 }
+    Rule::new("0.0.0.0/0".parse().unwrap(), table, priority, 2)
 }
 
 fn change(kind: Kind, action: Action, object: &str) -> Change {
@@ -198,6 +198,18 @@ fn configurations_and_plugins() {
         node.files.insert(0, File { problem, ..File::default() });
     });
     only("foreign-cni", Error, "no configuration", |node| node.files.clear());
+    // Multus' file is the first by design, and calls ours.
+    assert_eq!(
+        told(|node| {
+            let path = PathBuf::from("/etc/cni/net.d/00-multus.conf");
+            let plugins = vec!["multus-shim".into()];
+            node.files.insert(0, File { path, plugins, ..File::default() });
+        }),
+        []
+    );
+    only("configuration-invalid", Error, "mtu", |node| {
+        node.files[0].problem = Some("mtu is no number".into());
+    });
     // One that comes behind ours is no runtime's choice.
     assert_eq!(told(|node| node.files.push(File::default())), []);
     only("delegate-missing", Error, "no plugin", |node| {
@@ -265,6 +277,10 @@ fn forwarding_and_firewalls() {
             sysctls.insert("net/netfilter/nf_conntrack_max".into(), "100".into());
         });
     }
+    only("masquerade-lost", Error, "old", |node| {
+        let table = change(Kind::Table, Action::Replace, "nftables table manx.fabric-109");
+        fabric(node).changes.push(table);
+    });
     only("masquerade-lost", Error, "gone", |node| {
         node.networks[0].table.push("it is gone".into());
     });
@@ -274,6 +290,8 @@ fn forwarding_and_firewalls() {
 fn mtus() {
     only("mtu-too-large", Error, "shop/web", |node| node.networks[0].mtu = Some((1450, 1430)));
     only("mtu-mismatch", Info, "shop/web", |node| node.networks[0].mtu = Some((9000, 9000)));
+    only("mtu-too-large", Error, "1600", |node| node.networks[0].configured_mtu = Some(1600));
+    assert_eq!(told(|node| node.networks[0].configured_mtu = Some(1400)), []);
     only("mtu-mismatch", Warning, "calic1", |node| node.kernel.links[2].mtu = 1400);
     only("mtu-mismatch", Error, "old", |node| {
         fabric(node).changes.push(change(Kind::Mtu, Action::Replace, "link vxlan.calico"));
@@ -331,6 +349,25 @@ fn routes_to_other_nodes() {
         );
     }
     assert_eq!(told(|node| node.kernel.rules.push(rule((1000, 100)))), []);
+    // What asks for a mark or a user is not about what is forwarded; what leads
+    // elsewhere only what goes there.
+    let diverting = |change: fn(&mut Rule)| {
+        let mut of = rule((1000, 100));
+        change(&mut of);
+        let elsewhere = elsewhere.clone();
+        move |node: &mut Snapshot| {
+            node.kernel.routes.push(elsewhere);
+            node.kernel.rules.push(of);
+        }
+    };
+    assert_eq!(told(diverting(|rule| rule.selective = true)), []);
+    let to = |rule: &mut Rule| rule.destination = Some("10.99.0.0/16".parse().unwrap());
+    assert_eq!(told(diverting(to)), []);
+    let to = |rule: &mut Rule| rule.destination = Some("10.2.0.0/16".parse().unwrap());
+    only("rule-diverts", Warning, "table 100", diverting(to));
+    only("rule-diverts", Warning, "drops", |node| {
+        node.kernel.rules.push(Rule { table: 0, refuses: true, ..rule((1000, 100)) });
+    });
     only("next-hop-unreachable", Error, "no route", |node| {
         fabric(node).wanting.push("b: no route to 192.0.2.2".into());
     });
@@ -401,6 +438,12 @@ fn addresses() {
         pool(node).leases.push(Lease { address, container_id: "c9".into(), ifname: None });
     };
     only("lease-leaked", Warning, "10.1.0.9", dead);
+    // Its attachment was noted, and is dead.
+    only("lease-leaked", Warning, "10.1.0.9", |node| {
+        dead(node);
+        let addresses = vec!["10.1.0.9".parse().unwrap()];
+        node.journal.push(Entry { container_id: "c9".into(), addresses, ..entry() });
+    });
     assert_eq!(
         told(|node| {
             dead(node);

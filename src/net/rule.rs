@@ -10,7 +10,7 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, Parseable};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{RouteHeader, RouteProtocol},
-    rule::{RuleAction, RuleAttribute, RuleHeader, RuleMessage},
+    rule::{RuleAction, RuleAttribute, RuleFlags, RuleHeader, RuleMessage},
 };
 use nix::{errno::Errno, libc::RTM_NEWRULE};
 use serde::{Deserialize, Serialize};
@@ -20,8 +20,8 @@ use super::{Answer, Error, Reading, Request, Socket, message::encode};
 /// What a namespace answers whose kernel has no such rules, or not of the family.
 const UNSUPPORTED: [Errno; 2] = [Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
 
-/// A rule that sends packets from `source` to a table. What else a rule of
-/// somebody else asks for (marks, devices) is not told.
+/// A rule that sends packets from `source` to a table. What else one of somebody else
+/// asks for is not told, but that it does.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
@@ -33,9 +33,24 @@ pub struct Rule {
     pub priority: u32,
     /// Who made it.
     pub protocol: u8,
+    /// Packets to there alone; none where the rule names no destination.
+    #[serde(default)]
+    pub destination: Option<IpNetwork>,
+    /// It drops the packets.
+    #[serde(default)]
+    pub refuses: bool,
+    /// It asks for more than addresses: a mark, a device, a user, a port.
+    #[serde(default)]
+    pub selective: bool,
 }
 
 impl Rule {
+    /// A rule that sends all packets from `source` to a table.
+    pub fn new(source: IpNetwork, table: u32, priority: u32, protocol: u8) -> Self {
+        let (destination, refuses, selective) = (None, false, false);
+        Self { source, table, priority, protocol, destination, refuses, selective }
+    }
+
     /// Adds the rule; the same one is refused with `EEXIST`.
     pub fn create(&self) -> Request {
         let message = RouteNetlinkMessage::NewRule(self.describe());
@@ -129,19 +144,35 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
         _ => return None,
     };
     let (mut table, mut priority, mut protocol) = (header.table.into(), 0, 0);
+    let (mut destination, mut selective) = (None, header.tos != 0);
+    selective |= header.flags.contains(RuleFlags::Invert);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Source(address) => source = *address,
             RuleAttribute::Table(number) => table = *number,
             RuleAttribute::Priority(number) => priority = *number,
             RuleAttribute::Protocol(number) => protocol = u8::from(*number),
-            _ => {}
+            RuleAttribute::Destination(address) => {
+                destination = IpNetwork::new(*address, header.dst_len).ok();
+            }
+            // What is found in the table, not which packets are looked up.
+            RuleAttribute::SuppressPrefixLen(_)
+            | RuleAttribute::SuppressIfGroup(_)
+            | RuleAttribute::Goto(_)
+            | RuleAttribute::Realm(_)
+            | RuleAttribute::FwMask(_)
+            | RuleAttribute::Other(_) => {}
+            RuleAttribute::L3MDev(by_device) => selective |= *by_device,
+            _ => selective = true,
         }
     }
+    let refusals = [RuleAction::Blackhole, RuleAction::Unreachable, RuleAction::Prohibit];
     if header.action != RuleAction::ToTable {
         table = 0;
     }
-    Some(Rule { source: IpNetwork::new(source, header.src_len).ok()?, table, priority, protocol })
+    let source = IpNetwork::new(source, header.src_len).ok()?;
+    let refuses = refusals.contains(&header.action);
+    Some(Rule { source, table, priority, protocol, destination, refuses, selective })
 }
 
 #[cfg(test)]
@@ -166,7 +197,7 @@ mod tests {
         for source in ["10.1.0.5/32", "fd00::5/128"] {
             let source: IpNetwork = source.parse().unwrap();
             let family = if source.is_ipv6() { "-6" } else { "-4" };
-            let rule = Rule { source, table: 10_901, priority: 10_900, protocol: 109 };
+            let rule = Rule::new(source, 10_901, 10_900, 109);
             socket.apply(&[rule.create()]).unwrap();
             let again = socket.apply(&[rule.create()]).unwrap_err();
             assert_eq!(again.errno, Errno::EEXIST, "{again}");

@@ -82,9 +82,11 @@ pub struct Network {
     pub manages_forwarding: bool,
     /// Whether its pods' packets leave with the node's address.
     pub masquerades: bool,
-    /// The MTU that the link of the next pod would have, in bytes: of IPv4 alone, and
-    /// with IPv6. None where it is configured, or cannot be told.
+    /// The MTU that fits the node's links, in bytes: that of a pod of IPv4 alone, and of
+    /// one with IPv6. None where it cannot be told.
     pub mtu: Option<(u32, u32)>,
+    /// The MTU that is configured, in bytes.
+    pub configured_mtu: Option<u32>,
     /// Where its addresses are from.
     pub pool: Option<Pool>,
     /// How its routes to other nodes stand, where it has any.
@@ -132,8 +134,7 @@ pub struct Range {
 }
 
 impl Network {
-    /// The MTU that the link of a pod with these addresses would have, if it were made
-    /// now.
+    /// The MTU that fits a pod with these addresses.
     pub fn mtu_of(&self, addresses: &[IpAddr]) -> Option<u32> {
         let (ipv4, ipv6) = self.mtu?;
         Some(if addresses.iter().any(IpAddr::is_ipv6) { ipv6 } else { ipv4 })

@@ -78,12 +78,9 @@ pub fn is_ours(rule: &Rule) -> bool {
 /// The rules that lead from `addresses` to `table`.
 pub fn rules(table: Option<u32>, addresses: &[IpAddr]) -> Vec<Rule> {
     let rule = |table| {
-        addresses.iter().map(move |address| Rule {
-            source: IpNetwork::from(*address),
-            table,
-            priority: RULE_PRIORITY,
-            protocol: RULE_PROTOCOL,
-        })
+        let rule =
+            move |address: IpAddr| Rule::new(address.into(), table, RULE_PRIORITY, RULE_PROTOCOL);
+        addresses.iter().copied().map(rule)
     };
     table.into_iter().flat_map(rule).collect()
 }

@@ -20,7 +20,7 @@ use crate::{
     node::{self, Barrier, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
     state::{Journal, Root, file::TEXT_BYTES_MAX, journal, read},
     verb::{
-        fabric::{Ground, Pass, applied, read_peers},
+        fabric::{Ground, Pass, applied, read_peers, tunnel::TunnelTable},
         link_mtus,
         repair::{self, Repair, TableRepair},
         stock,
@@ -66,7 +66,16 @@ pub(super) fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
     for path in &paths {
         let object = object(path);
         snapshot.files.push(file(path, object.as_ref()));
-        let Ok((document, config)) = conflist::plugin(path) else { continue };
+        let (document, config) = match conflist::plugin(path) {
+            Ok(read) => read,
+            Err(error) => {
+                // Of a file that is not ours there is nothing to say.
+                if let Some(file) = snapshot.files.last_mut().filter(|file| file.ours) {
+                    file.problem.get_or_insert(error.to_string());
+                }
+                continue;
+            }
+        };
         let (network, barriers) = network(path, document, &config, root, &mut socket)?;
         snapshot.networks.push(network);
         for barrier in barriers {
@@ -128,6 +137,7 @@ fn network(
         host_prefix: config.host_prefix.clone(),
         manages_forwarding: config.manage_forwarding,
         masquerades: config.masquerade,
+        configured_mtu: config.mtu,
         ..Network::default()
     };
     let mut pass = None;
@@ -138,9 +148,8 @@ fn network(
     }
     let noted = applied(config, root);
     let stamp = pass.as_ref().map(|pass| &pass.stamp).or(noted.as_ref());
-    if config.mtu.is_none() {
-        network.mtu = link_mtus(socket, config, root, stamp).ok();
-    }
+    let unsized_config = Config { mtu: None, ..config.clone() };
+    network.mtu = link_mtus(socket, &unsized_config, root, stamp).ok();
     network.repairs = repair::lacking(root, socket)?
         .iter()
         .filter(|repair| repair.network() == config.name)
@@ -206,7 +215,8 @@ fn fabric_of(
     };
     fabric.is_current = pass.is_of_applied_file();
     let desired = &pass.plan.desired;
-    fabric.changes = pass.plan.changes.iter().map(fabric::Change::told).collect();
+    let tunnel = pass.tunnel().map(TunnelTable::told);
+    fabric.changes = pass.plan.changes.iter().map(fabric::Change::told).chain(tunnel).collect();
     fabric.wanting = desired.wanting.clone();
     fabric.unfit = desired.unfit.clone();
     fabric.notes = desired.notes.clone();
