@@ -146,14 +146,41 @@ fn no_log_line_reaches_stdout() {
     logs_to_stderr_only(printing.env("OUT", &out).add(&Pod::new("a")));
 }
 
+/// Calls the plugin where a directory is read-only.
+const READ_ONLY: &str = "exec unshare -m sh -c 'mount --bind \"$DIRECTORY\" \"$DIRECTORY\" \
+                         && mount -o remount,bind,ro \"$DIRECTORY\" && exec \"$MANX\"'";
+
+#[test]
+fn del_removes_what_it_can_where_the_state_cannot_be_written() {
+    let network = Network::new();
+    network.status().ok();
+    let before = network.remains();
+    let directory = network.root("run/manx").display().to_string();
+    let read_only = network.clone().wrapped(READ_ONLY).env("DIRECTORY", &directory);
+    let pod = Pod::new("a");
+    read_only.del(&pod).ok();
+    network.add(&pod).ok();
+    let error = read_only.del(&pod).error();
+    assert_eq!(error["code"], 5, "{error}");
+    let note = format!("{directory}/net/{}:eth0", pod.id);
+    for words in [&note, "the link and the address are removed", "Read-only file system"] {
+        assert!(text(&error["msg"]).contains(words), "{words}: {error}");
+    }
+    assert_eq!(pod.netns.link("eth0"), None);
+    let mut left = network.remains();
+    assert_ne!(left["journal"], before["journal"]);
+    left["journal"] = before["journal"].clone();
+    assert_eq!(left, before);
+    network.del(&pod).ok();
+    assert_eq!(network.remains(), before);
+}
+
 #[test]
 fn status_sees_that_the_state_cannot_be_written() {
     let network = Network::new();
     network.status().ok();
     let directory = network.root("run/manx").display().to_string();
-    let read_only = "exec unshare -m sh -c 'mount --bind \"$DIRECTORY\" \"$DIRECTORY\" \
-                     && mount -o remount,bind,ro \"$DIRECTORY\" && exec \"$MANX\"'";
-    let network = network.wrapped(read_only).env("DIRECTORY", &directory);
+    let network = network.wrapped(READ_ONLY).env("DIRECTORY", &directory);
     let error = network.status().error();
     assert_eq!(error["code"], 50, "{error}");
     assert!(text(&error["msg"]).contains(&directory), "{error}");

@@ -156,13 +156,16 @@ impl Journal {
     /// # Errors
     /// Of removing the file.
     pub fn remove(&self, container_id: &str, ifname: &str) -> io::Result<()> {
-        match fs::remove_file(self.path(container_id, ifname)) {
-            // A name that no directory can have is of a network without state.
+        let path = self.path(container_id, ifname);
+        // A name that no directory can have is of a network without state.
+        let is_gone = |error: &io::Error| {
+            matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename)
+        };
+        match fs::remove_file(&path) {
+            // A file system that is read-only says so before it looks for the file.
             Err(error)
-                if !matches!(
-                    error.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::InvalidFilename
-                ) =>
+                if !is_gone(&error)
+                    && !fs::symlink_metadata(&path).is_err_and(|found| is_gone(&found)) =>
             {
                 Err(error)
             }

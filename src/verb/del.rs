@@ -2,7 +2,7 @@
 //! other pod gets the address while the old one still answers to it. What is
 //! gone already is success; what fails does not keep the rest from being done.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 
 use super::{Call, allowed, file, former, ipam, kernel, ownership, pod_side, sandbox};
 use crate::{
@@ -84,9 +84,7 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
     errors.extend(ipam::del(call, entry.as_ref()).err());
     if errors.is_empty() {
         let forgotten = journal.remove(&identity.container_id, &identity.ifname);
-        errors.extend(
-            forgotten.map_err(|error| file("remove the entry", journal.directory(), &error)).err(),
-        );
+        errors.extend(forgotten.map_err(|error| unforgotten(journal, identity, &error)).err());
     }
     // It was made for a network that is not there.
     if let Some(lock) = lock {
@@ -99,6 +97,15 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
         Some(error) => Err(error),
         None => Ok(format!("link={}", removed.map_or_else(|| "none".to_owned(), |link| link.name))),
     }
+}
+
+/// All is removed but the note, which a later DEL finds.
+fn unforgotten(journal: &Journal, identity: &Identity, error: &io::Error) -> Error {
+    let note = journal.path(&identity.container_id, &identity.ifname);
+    let what = "the link and the address are removed; remove the note of the attachment";
+    let error = file(what, &note, error);
+    let next = "another DEL, GC or manx gc removes the note then";
+    Error { details: format!("{}; {next}", error.details), ..error }
 }
 
 /// Removes the table of a network that has another name by now, with the last pod of
