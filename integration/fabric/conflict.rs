@@ -194,7 +194,7 @@ fn routes_of_others_are_left_alone() {
     batch(
         &node.host,
         "route add 10.99.0.0/16 via 192.0.2.1 proto 12
-         route add 10.244.2.128/25 via 192.0.2.1 proto 4
+         route add 10.244.2.0/25 tos 0x10 via 192.0.2.1 proto 4
          route add 10.244.0.0/16 via 192.0.2.1 proto 80
          route add 10.244.2.0/24 via 192.0.2.1 proto 4 metric 77
          route add 10.244.3.0/24 via 192.0.2.1 proto 109 table 99

@@ -62,13 +62,20 @@ fn a_peer_that_changes_is_followed() {
     );
 }
 
-/// Every fault that a file can have, and the words for it.
+/// Two nodes, the second of which has another value.
+fn with(key: &str, value: Value) -> String {
+    let mut nodes: Vec<Value> = (1..=2).map(|n| entry(n, Families::Dual)).collect();
+    nodes[1][key] = value;
+    json!({"self": "node-a", "nodes": nodes}).to_string()
+}
+
+/// Every fault that refuses a file, and the words for it.
 fn faults() -> Vec<(&'static str, String, &'static str)> {
     let nodes = || -> Vec<Value> { (1..=2).map(|n| entry(n, Families::Dual)).collect() };
     let file = |nodes: &[Value]| json!({"self": "node-a", "nodes": nodes}).to_string();
-    let with = |key: &str, value: Value| {
+    let of_me = |key: &str, value: Value| {
         let mut nodes = nodes();
-        nodes[1][key] = value;
+        nodes[0][key] = value;
         file(&nodes)
     };
     let unnamed = json!({"nodes": [{"name": "x", "addresses": ["192.0.2.99"], "podCIDRs": []}]});
@@ -77,41 +84,61 @@ fn faults() -> Vec<(&'static str, String, &'static str)> {
         ("half a file", file(&nodes())[..60].to_owned(), "EOF"),
         ("unknown key", with("podCIDR", json!("10.0.0.0/8")), "unknown field `podCIDR`"),
         ("no pods", json!({"nodes": [{"name": "a", "addresses": []}]}).to_string(), "podCIDRs"),
-        ("no name", with("name", json!("")), "has no name"),
         ("a name twice", with("name", json!("node-a")), "node-a is listed twice"),
         (
             "an address twice",
             with("addresses", json!(["192.0.2.11", "2001:db8:1::12"])),
             "both have address 192.0.2.11",
         ),
-        ("no address", with("addresses", json!(["192.0.2.12"])), "no IPv6 address"),
-        ("not an address", with("addresses", json!(["192.0.2.300"])), "192.0.2.300"),
-        ("not a network", with("podCIDRs", json!(["10.244.2.0/33"])), "10.244.2.0/33"),
-        ("host bits", with("podCIDRs", json!(["10.244.2.1/24"])), "has host bits"),
         ("the same pods", with("podCIDRs", json!(["10.244.1.0/24"])), "overlaps node-a's"),
         ("a part of them", with("podCIDRs", json!(["10.244.1.64/26"])), "overlaps node-a's"),
         ("all of them", with("podCIDRs", json!(["10.244.0.0/16"])), "overlaps"),
         ("their IPv6", with("podCIDRs", json!(["fd00:244::/32"])), "overlaps"),
-        ("tunnel address", with("tunnelAddresses", json!(["x"])), "\"x\""),
-        ("loopback", with("addresses", json!(["127.0.0.9", "2001:db8:1::12"])), "loopback"),
-        ("nobody's", with("addresses", json!(["0.0.0.0", "2001:db8:1::12"])), "no node can have"),
-        ("pods of loopback", with("podCIDRs", json!(["127.0.0.0/9"])), "loopback"),
-        ("where nodes are", with("podCIDRs", json!(["192.0.2.12/32"])), "is in node-b's podCIDR"),
-        ("a network of the node", with("podCIDRs", json!(["10.7.0.0/24"])), "all of 10.7.0.0/24"),
-        ("all of one and more", with("podCIDRs", json!(["10.6.0.0/15"])), "all of 10.7.0.0/24"),
-        ("an address", with("podCIDRs", json!(["10.7.0.0/30"])), "address 10.7.0.1"),
-        ("the router", with("podCIDRs", json!(["192.0.2.0/29"])), "next hop 192.0.2.1"),
-        ("the router", with("podCIDRs", json!(["2001:db8:1::/125"])), "next hop 2001:db8:1::1"),
-        ("multicast MAC", with("tunnelMAC", json!("01:00:5e:00:00:01")), "no unicast"),
         ("another's MAC", with("tunnelMAC", json!("66:d4:d5:51:3d:42")), "both have tunnel MAC"),
-        ("tunnel MAC", with("tunnelMAC", json!("66:00:00:00:00")), "tunnelMAC"),
+        ("no address", of_me("addresses", json!(["192.0.2.11"])), "no IPv6 address"),
+        ("not a network", of_me("podCIDRs", json!(["10.244.1.0/33"])), "10.244.1.0/33"),
+        ("host bits", of_me("podCIDRs", json!(["10.244.1.1/24"])), "has host bits"),
+        ("pods of loopback", of_me("podCIDRs", json!(["127.0.0.0/9"])), "loopback"),
+        ("where nodes are", of_me("podCIDRs", json!(["192.0.2.12/32"])), "is in node-a's podCIDR"),
+        ("the router", of_me("podCIDRs", json!(["192.0.2.0/29"])), "next hop 192.0.2.1"),
+        ("multicast MAC", of_me("tunnelMAC", json!("01:00:5e:00:00:01")), "no unicast"),
+        ("outside", of_me("podCIDRs", json!(["172.30.0.0/24"])), "in none of clusterCIDRs"),
         (
             "another self",
             json!({"self": "node-z", "nodes": nodes()}).to_string(),
             "\"node-z\" is no node",
         ),
         ("nobody", unnamed.to_string(), "no node has an address of this machine"),
-        ("outside", with("podCIDRs", json!(["172.30.0.0/24"])), "in none of clusterCIDRs"),
+    ]
+}
+
+/// Every fault that one node has alone, and the words for it.
+fn faults_of_one() -> Vec<(&'static str, Value, &'static str)> {
+    vec![
+        ("name", json!(""), "has no name"),
+        ("addresses", json!(["192.0.2.12"]), "no IPv6 address"),
+        ("addresses", json!(["192.0.2.300"]), "192.0.2.300"),
+        ("addresses", json!(["127.0.0.9", "2001:db8:1::12"]), "loopback"),
+        ("addresses", json!(["0.0.0.0", "2001:db8:1::12"]), "no node can have"),
+        (
+            "addresses",
+            json!(["198.51.100.13", "2001:db8:1::12"]),
+            "both have address 198.51.100.13",
+        ),
+        ("podCIDRs", json!(["10.244.2.0/33"]), "10.244.2.0/33"),
+        ("podCIDRs", json!(["10.244.2.1/24"]), "has host bits"),
+        ("podCIDRs", json!(["127.0.0.0/9"]), "loopback"),
+        ("podCIDRs", json!(["192.0.2.12/32"]), "is in node-b's podCIDR"),
+        ("podCIDRs", json!(["10.7.0.0/24"]), "all of 10.7.0.0/24"),
+        ("podCIDRs", json!(["10.6.0.0/15"]), "all of 10.7.0.0/24"),
+        ("podCIDRs", json!(["10.7.0.0/30"]), "address 10.7.0.1"),
+        ("podCIDRs", json!(["192.0.2.0/29"]), "next hop 192.0.2.1"),
+        ("podCIDRs", json!(["2001:db8:1::/125"]), "next hop 2001:db8:1::1"),
+        ("podCIDRs", json!(["10.244.3.128/25", "10.244.4.128/25"]), "overlaps"),
+        ("podCIDRs", json!(["172.30.0.0/24"]), "in none of clusterCIDRs"),
+        ("tunnelAddresses", json!(["x"]), "\"x\""),
+        ("tunnelMAC", json!("01:00:5e:00:00:01"), "no unicast"),
+        ("tunnelMAC", json!("66:00:00:00:00"), "tunnelMAC"),
     ]
 }
 
@@ -313,8 +340,74 @@ fn a_file_of_another_node_is_refused() {
     assert_eq!(node.routes(), [""; 0]);
 }
 
+/// What is wrong with one entry, or clashes with this node, takes that peer out: all
+/// others are served, also those that come later, and the node is ready.
+#[test]
+fn a_fault_of_one_peer_is_its_alone() {
+    for mode in ["direct", "vxlan"] {
+        let keys = json!({"mode": mode, "clusterCIDRs": ["10.244.0.0/16", "10.6.0.0/15",
+            "192.0.2.0/24", "2001:db8:1::/64", "fd00:244::/32"]});
+        let cluster = Cluster::new(4, Families::Dual, &keys);
+        let node = &cluster.nodes[0];
+        second_network(node);
+        let of = |number| entry(number, Families::Dual);
+        for (key, value, words) in faults_of_one() {
+            node.set_peers(&[of(1), of(2), of(3)]);
+            node.apply().ok();
+            let mut bad = of(2);
+            bad[key] = value;
+            // The later of two goes, where it is not the node that has the fault.
+            node.set_peers(&[of(1), of(3), of(4), bad]);
+            let plan = node.plan();
+            assert_eq!(plan.status, 3, "{words}: {plan:?}");
+            assert_eq!(plan.stderr.matches("left out").count(), 1, "{words}: {plan:?}");
+            assert!(plan.stderr.contains(words), "{words}: {plan:?}");
+            let told = node.plugin.status();
+            assert!(told.status == 0 && told.stderr.contains(words), "{words}: {told:?}");
+            let again = node.plugin.status();
+            assert!(again.status == 0 && !again.stderr.contains("WARN"), "{words}: {again:?}");
+            let routes = node.routes().join("\n");
+            for there in ["10.244.3.0/24", "10.244.4.0/24", "fd00:244:3::/64", "fd00:244:4::/64"] {
+                assert!(routes.contains(there), "{words}: {routes}");
+            }
+            let lines = node.routes().len();
+            assert_eq!(lines, 6, "{words}: {routes}");
+        }
+    }
+}
+
+/// A network that somebody brings up later, inside the pods of the only peer: no
+/// reason to start no pods.
+#[test]
+fn a_local_network_inside_one_peers_pods_stops_nobody() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let of = |number| entry(number, Families::Ipv4);
+    node.set_peers(&[of(1), of(2)]);
+    node.plugin.status().ok();
+    batch(
+        &node.host,
+        "link add br-compose type bridge
+         address add 10.244.2.1/28 dev br-compose
+         link set br-compose up",
+    );
+    node.set_peers(&[of(1), of(2)]);
+    let status = node.plugin.status();
+    assert!(status.status == 0 && status.stderr.contains("node-b is left out"), "{status:?}");
+    node.plugin.add(&Pod::new("a")).ok();
+    node.set_peers(&[of(1), of(2), of(3)]);
+    let apply = node.apply();
+    assert!(apply.status == 1 && apply.stderr.contains("all of 10.244.2.0/28"), "{apply:?}");
+    assert_eq!(node.routes().len(), 2, "{:#?}", node.routes());
+    node.plugin.add(&Pod::new("b")).ok();
+    batch(&node.host, "link del br-compose");
+    node.apply().ok();
+    assert_eq!(node.routes().len(), 3);
+    node.assert_settled();
+}
+
 /// As at boot, when the list is read before the network is there by which it is
-/// seen to be wrong: what is refused as a file is no better as the last one.
+/// seen to be wrong: what is no good in a file is no better in the last one.
 #[test]
 fn the_last_list_has_to_be_sound_as_well() {
     let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "direct"}));
@@ -329,16 +422,15 @@ fn the_last_list_has_to_be_sound_as_well() {
         if !file {
             std::fs::remove_file(node.peers_file()).unwrap();
         }
-        // What is on the node is not worse than it was, and the list not better.
         batch(&node.host, "route flush proto 109");
         let reply = node.plugin.status();
-        assert_eq!(reply.code(), Some(50), "{reply:?}");
-        assert!(reply.stderr.contains("all of 10.7.0.0/24"), "{reply:?}");
-        assert_eq!(node.routes(), [""; 0], "of {applied:?}");
+        assert!(reply.status == 0 && node.routes().len() == 2, "{reply:?}");
+        assert!(!node.routes().join("").contains("10.7.0.0/24"), "of {applied:?}");
     }
-    // Nor do the pods' ranges have to be those of before.
+    // Nor does this node have pods where none may be.
     batch(&node.host, "link del storage");
-    let bounded = node.with("clusterCIDRs", json!(["10.244.0.0/16"]));
+    let bounded = node.with("clusterCIDRs", json!(["10.7.0.0/16"]));
+    batch(&node.host, "route flush proto 109");
     let reply = bounded.plugin.status();
     assert_eq!(reply.code(), Some(50), "{reply:?}");
     assert_eq!(node.routes(), [""; 0]);

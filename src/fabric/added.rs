@@ -4,7 +4,7 @@
 //! Forwarding entries and neighbours bear no mark, so it is remembered in words,
 //! which are never read again, only compared.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub struct Past {
     /// Route protocols that the network had before its present one: what bears
     /// their mark is taken over.
     pub protocols: Vec<u8>,
+    /// Addresses that this node's tunnels should have, and that are leased.
+    pub leased: Vec<IpAddr>,
 }
 
 /// Addresses, neighbours and forwarding entries on devices of others.

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::{
     change::Change,
     desired::{FabricRoute, Target, Tunnel, TunnelKind},
+    diff::rival,
     held::{HeldKind, tunnel_alias, tunnel_group},
     observe::Observed,
     settings::{Settings, default_metric},
@@ -221,6 +222,14 @@ fn make_device(
 ) -> Result<bool, Error> {
     let made = match change {
         Change::Sysctl(wanted, _) => wanted.ensure().map(|_| ()),
+        Change::CreateTunnel(tunnel) | Change::ReplaceTunnel(tunnel, ..)
+            if rival(tunnel, observed).is_some() =>
+        {
+            let mut error =
+                Error::new(format!("create vxlan device {}", tunnel.name), Errno::EEXIST);
+            error.words = rival(tunnel, observed);
+            Err(error)
+        }
         Change::CreateTunnel(tunnel) => create(socket, tunnel, settings, indexes),
         Change::ReplaceTunnel(tunnel, _, former) => {
             if let Some(index) = indexes.remove(former) {
@@ -247,7 +256,9 @@ fn make_device(
             });
             set_mtu(socket, name, *mtu, parent)
         }
-        Change::SetUp(name) => socket.apply(&[link::set_up(name)]),
+        Change::SetUp(name) => {
+            socket.apply(&[link::set_up(name)]).map_err(|error| with_rivals(error, observed))
+        }
         _ => Ok(()),
     };
     made.map(|()| true)
@@ -266,8 +277,8 @@ fn create(
         TunnelKind::Vxlan { vni, port, local, parent, mac } => {
             lower = Some(parent.as_str());
             let parent = indexes.get(parent).copied().unwrap_or_default();
-            let vxlan =
-                Vxlan { vni: *vni, port: *port, local: Some(*local), parent, learning: false };
+            let (local, learning, own_socket) = (Some(*local), false, false);
+            let vxlan = Vxlan { vni: *vni, port: *port, local, parent, learning, own_socket };
             tunnel::create_vxlan(name, tunnel.mtu, *mac, group, &vxlan)
         }
     };
@@ -295,6 +306,16 @@ fn set_mtu(socket: &mut Socket, name: &str, mtu: u32, parent: Option<&str>) -> R
         }
         error
     })
+}
+
+/// Of a port that another device keeps for itself the kernel says no more than "in use".
+fn with_rivals(mut error: Error, observed: &Observed) -> Error {
+    if error.errno == Errno::EADDRINUSE && !observed.rivals.is_empty() {
+        let mut rivals: Vec<&str> = observed.rivals.keys().map(String::as_str).collect();
+        rivals.sort_unstable();
+        error.words.get_or_insert(format!("other VXLAN devices are {}", rivals.join(", ")));
+    }
+    error
 }
 
 /// A kernel without the module says no more than "not supported".
@@ -350,6 +371,7 @@ fn request(change: &Change, indexes: &HashMap<String, u32>) -> Option<Request> {
         | Change::Claim(..)
         | Change::Conflict(..)
         | Change::ForeignTunnel(..)
+        | Change::Diverted(_)
         | Change::ForeignNeighbour(..)
         | Change::ForeignForwarding(..) => return None,
     })

@@ -4,8 +4,11 @@
 
 use std::fmt;
 
+use ipnetwork::IpNetwork;
+
 use super::{
     desired::{FabricRoute, Tunnel, TunnelKind},
+    divert::Diversion,
     held::{HeldKind, HeldRoute, Owner},
 };
 use crate::{
@@ -38,9 +41,9 @@ pub enum Change {
     /// Bring a tunnel up.
     SetUp(String),
     /// Give a tunnel an address.
-    AddAddress(String, ipnetwork::IpNetwork),
+    AddAddress(String, IpNetwork),
     /// Take an address from a tunnel.
-    DeleteAddress(String, ipnetwork::IpNetwork),
+    DeleteAddress(String, IpNetwork),
     /// Set a neighbour.
     SetNeighbour(Neighbour),
     /// A neighbour that somebody else has on a device of theirs: left alone.
@@ -62,6 +65,8 @@ pub enum Change {
     DeleteRoute(HeldRoute),
     /// A route that somebody else has: left alone.
     Conflict(FabricRoute, HeldRoute),
+    /// What leads elsewhere although the route is there: left alone.
+    Diverted(Diversion),
 }
 
 impl Change {
@@ -86,6 +91,7 @@ impl Change {
             | Self::DeleteForwarding(_)
             | Self::DeleteRoute(_) => Action::Delete,
             Self::Conflict(..)
+            | Self::Diverted(_)
             | Self::ForeignTunnel(..)
             | Self::ForeignNeighbour(..)
             | Self::ForeignForwarding(..) => Action::Conflict,
@@ -114,7 +120,19 @@ impl Change {
             Self::CreateRoute(_)
             | Self::ReplaceRoute(..)
             | Self::DeleteRoute(_)
+            | Self::Diverted(_)
             | Self::Conflict(..) => Kind::Route,
+        }
+    }
+
+    /// Where a route leads that is not there, or does not do.
+    pub fn destination(&self) -> Option<IpNetwork> {
+        match self {
+            Self::CreateRoute(route) | Self::ReplaceRoute(route, _) | Self::Conflict(route, _) => {
+                Some(route.destination)
+            }
+            Self::Diverted(diversion) => Some(diversion.wanted.destination),
+            _ => None,
         }
     }
 
@@ -175,6 +193,9 @@ impl Change {
             Self::ReplaceRoute(route, held) | Self::Conflict(route, held) => {
                 (route.object(), Some(held.to_string()), Some(route.to_string()))
             }
+            Self::Diverted(Diversion { wanted, by }) => {
+                (wanted.object(), Some(by.clone()), Some(wanted.to_string()))
+            }
             Self::DeleteRoute(held) => {
                 (format!("route {}", held.destination), Some(held.to_string()), None)
             }
@@ -211,7 +232,11 @@ impl fmt::Display for TunnelKind {
         match self {
             Self::Ipip => write!(f, "ipip"),
             Self::Vxlan { vni, port, local, parent, mac } => {
-                write!(f, "vxlan id {vni} dstport {port} local {local} dev {parent} mac {mac}")
+                write!(f, "vxlan id {vni} dstport {port} local {local}")?;
+                if !parent.is_empty() {
+                    write!(f, " dev {parent}")?;
+                }
+                write!(f, " mac {mac}")
             }
         }
     }

@@ -38,11 +38,12 @@ struct Remarks {
     behind: BTreeMap<IpAddr, Vec<(String, IpAddr)>>,
 }
 
-/// How many peers without a route have a line each.
+/// How many peers without a route, or left out, have a line each.
 const LINES_MAX: usize = 5;
 
 impl Remarks {
     fn tell(self, desired: &mut Desired) {
+        desired.lost.extend(self.lost.iter().map(|(_, address)| *address));
         let names = |peers: &[(String, IpAddr)]| -> Vec<String> {
             peers.iter().map(|(name, address)| format!("{name} ({address})")).collect()
         };
@@ -66,11 +67,19 @@ impl Remarks {
 
 /// Describes the fabric. Pure: the same input gives the same description.
 pub fn describe(settings: &Settings, peers: &Peers, facts: &Facts) -> Desired {
-    let mut desired = Desired::default();
+    let mut desired = Desired { excluded: excluded(peers), ..Desired::default() };
     for ipv6 in [false, true] {
         Family { settings, peers, facts, ipv6 }.describe(&mut desired);
     }
     desired
+}
+
+/// Who of the list is left out. The rest of many is a number.
+fn excluded(peers: &Peers) -> Vec<String> {
+    let mut lines: Vec<String> = peers.excluded.iter().take(LINES_MAX).cloned().collect();
+    let more = peers.excluded.len().saturating_sub(LINES_MAX);
+    lines.extend((more > 0).then(|| format!("{more} more nodes of the list are left out")));
+    lines
 }
 
 /// One address family of the fabric.
@@ -101,6 +110,9 @@ impl Family<'_> {
             false => others.iter().any(|peer| peer.pod_cidrs(self.ipv6).next().is_some()),
         };
         if serves && self.settings.manage_forwarding {
+            // First: a router that begins to forward forgets what it was advertised.
+            let heeding = self.facts.heeding.iter().filter(|_| self.ipv6);
+            desired.sysctls.extend(heeding.map(|link| forwarding::heed(link)));
             let key = if self.ipv6 { forwarding::IPV6 } else { forwarding::IPV4 };
             desired.sysctls.push(Sysctl::new(key, 1));
         }
@@ -150,8 +162,18 @@ impl Family<'_> {
                 (self.settings.vxlan_device(self.ipv6), kind)
             }
         };
-        let address = me.tunnel_address(self.ipv6).map(IpNetwork::from);
-        if address.is_none() {
+        let named = me.tunnel_address(self.ipv6);
+        let holder = named.and_then(|address| Some((address, self.facts.taken.get(&address)?)));
+        if let Some((address, holder)) = holder {
+            desired.wanting.push(format!(
+                "{}: {name} cannot have the address {address}, which is {holder}: give the node \
+                 another one in tunnelAddresses, on every node",
+                me.name
+            ));
+        }
+        let taken = holder.map(|(address, _)| IpNetwork::from(address));
+        let address = named.map(IpNetwork::from).filter(|_| taken.is_none());
+        if named.is_none() {
             desired.notes.push(format!(
                 "{}: neither podCIDRs nor tunnelAddresses give {name} an address, so what this \
                  node itself sends to pods bears that of another device",
@@ -173,7 +195,7 @@ impl Family<'_> {
             whose.push(why);
             return Wrapping::Impossible;
         }
-        Wrapping::Tunnel(Tunnel { name, mtu, address, kind })
+        Wrapping::Tunnel(Tunnel { name, mtu, address, taken, kind })
     }
 
     /// The MTU of encapsulated traffic: that of the narrowest way to any peer less
@@ -211,10 +233,18 @@ impl Family<'_> {
         desired: &mut Desired,
         remarks: &mut Remarks,
     ) {
-        let mut cidrs = peer.pod_cidrs(self.ipv6).peekable();
-        let Some(address) = peer.address(self.ipv6).filter(|_| cidrs.peek().is_some()) else {
+        let mut cidrs: Vec<IpNetwork> = peer.pod_cidrs(self.ipv6).collect();
+        let Some(address) = peer.address(self.ipv6) else { return };
+        if let Wrapping::Tunnel(_) = wrapping {
+            // What the node itself sends comes from there.
+            cidrs.extend(
+                peer.tunnel_outside(self.ipv6)
+                    .filter(|_| self.encapsulates(address, self.facts.paths.get(&address))),
+            );
+        }
+        if cidrs.is_empty() {
             return;
-        };
+        }
         let path = self.facts.paths.get(&address);
         if path.is_none() {
             // A tunnel's route is made all the same: packets fare as the way there.
@@ -231,7 +261,8 @@ impl Family<'_> {
             desired.cut_off.extend(peer.pod_cidrs(self.ipv6));
         }
         let Some(target) = target else { return };
-        desired.routes.extend(cidrs.map(|destination| self.route(destination, target.clone())));
+        let route = |destination| self.route(destination, target.clone());
+        desired.routes.extend(cidrs.into_iter().map(route));
     }
 
     fn route(&self, destination: IpNetwork, target: Target) -> FabricRoute {

@@ -35,12 +35,17 @@ pub struct Path {
 /// What this function has to know of the node.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Facts {
-    /// This node's own addresses with their masks, and the devices they are on.
+    /// This node's own addresses with their masks, and the devices they are on; no
+    /// device for one that is on loopback. Of one address the best device comes first.
     pub addresses: Vec<(IpNetwork, String)>,
     /// How the kernel reaches each peer; none for an address without a route.
     pub paths: HashMap<IpAddr, Path>,
     /// The device that packets leave by, where no peer tells.
     pub uplink: Option<Uplink>,
+    /// Links by which routers advertise themselves to this node, or may.
+    pub heeding: Vec<String>,
+    /// Who has an address that a tunnel of this node should have, in words.
+    pub taken: HashMap<IpAddr, String>,
     /// What all these sizes come from.
     pub ways: Ways,
 }
@@ -71,6 +76,8 @@ pub struct Tunnel {
     pub mtu: u32,
     /// Its address, of the full length.
     pub address: Option<IpNetwork>,
+    /// An address that a pod has, and the tunnel may not.
+    pub taken: Option<IpNetwork>,
     /// What it is.
     pub kind: TunnelKind,
 }
@@ -88,7 +95,7 @@ pub enum TunnelKind {
         port: u16,
         /// This node's address.
         local: IpAddr,
-        /// Device that the outer packets leave by.
+        /// Device that the outer packets leave by; empty where the routes decide.
         parent: String,
         /// The device's own MAC address.
         mac: Mac,
@@ -161,6 +168,10 @@ pub struct Desired {
     /// What single peers lack for reasons that lie outside of the fabric: those
     /// that cannot be reached.
     pub wanting: Vec<String>,
+    /// The addresses of those that cannot be reached.
+    pub lost: Vec<IpAddr>,
+    /// Who of the list is left out for what is wrong with it.
+    pub excluded: Vec<String>,
     /// What all peers need and this node cannot have.
     pub unfit: Vec<String>,
     /// The pods of the peers that are wanting.
@@ -172,6 +183,7 @@ pub struct Desired {
 impl Desired {
     /// All that an operator should be told.
     pub fn told(&self) -> impl Iterator<Item = &String> {
-        self.unfit.iter().chain(&self.wanting).chain(&self.notes)
+        let wrong = self.unfit.iter().chain(&self.excluded).chain(&self.wanting);
+        wrong.chain(&self.notes)
     }
 }

@@ -28,8 +28,6 @@ use crate::{
 /// what their entries need, routes; and then what is to go, in reverse.
 pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Change> {
     let mut changes = Vec::new();
-    let advertised = observed.keep_advertised.iter();
-    changes.extend(advertised.map(|wanted| Change::Sysctl(wanted.clone(), "1".to_owned())));
     for wanted in &desired.sysctls {
         let now = observed.sysctls.get(&wanted.key).cloned().unwrap_or_default();
         if now != wanted.value {
@@ -66,10 +64,29 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Change> {
     changes.extend(set_forwarding);
     changes.extend(set_neighbours);
     changes.extend(route_changes(&desired, &held));
+    let told = observed.diversions.iter().filter(|told| desired.routes.contains(&told.wanted));
+    changes.extend(told.cloned().map(Change::Diverted));
     changes.extend(drop_neighbours);
     changes.extend(drop_forwarding);
     stale(&desired, observed, &lost, &mut changes);
     changes
+}
+
+/// The device of somebody else beside which the kernel takes no such tunnel, where that
+/// is still to be made, or to be brought up: in words.
+pub fn rival(tunnel: &Tunnel, observed: &Observed) -> Option<String> {
+    let held = observed.tunnels.get(&tunnel.name);
+    if held.is_some_and(|held| held.up && held.kind.is(&tunnel.kind)) {
+        return None;
+    }
+    let excludes =
+        |(_, rival): &(&String, &HeldTunnel)| rival.kind.excludes(&tunnel.kind, rival.up);
+    let (name, rival) = observed.rivals.iter().filter(excludes).min_by_key(|(name, _)| *name)?;
+    Some(format!(
+        "{name} ({}) is in the way: remove it, or give the fabric another vxlan.vni or \
+         vxlan.port, on every node",
+        rival.kind
+    ))
 }
 
 /// Leaves out what leads through some devices.
@@ -159,7 +176,8 @@ fn tunnel_changes(
     let surplus = held.addresses.iter().filter(|address| {
         let same_family = tunnel.address.is_some_and(|own| own.is_ipv4() == address.is_ipv4());
         let ours = !guest || observed.past.added.has(Addition::Address(&name, **address));
-        same_family && ours && tunnel.address != Some(**address) && !is_link_local(address)
+        let surplus = same_family && tunnel.address != Some(**address) && !is_link_local(address);
+        ours && (surplus || tunnel.taken == Some(**address))
     });
     changes.extend(surplus.map(|address| Change::DeleteAddress(name.clone(), *address)));
 }
@@ -173,7 +191,7 @@ fn in_the_way<'a>(
 ) -> Option<(&'a String, &'a HeldTunnel)> {
     observed.tunnels.iter().find(|(name, held)| {
         held.owner.is_ours()
-            && held.kind.excludes(&tunnel.kind)
+            && held.kind.excludes(&tunnel.kind, held.up)
             && !desired.tunnels.iter().any(|other| other.name == **name)
     })
 }

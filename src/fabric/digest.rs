@@ -1,14 +1,20 @@
 //! Whether the kernel still has what it had, at the price of a few lists: no
 //! peer is looked up, and nothing is remembered but a number.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash, Hasher},
+};
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    desired::Desired,
+    desired::{Desired, FabricRoute, Target},
+    divert::address_in,
     observe::{Observed, observe_own},
     settings::Settings,
+    ways::Sentinel,
 };
 use crate::net::{Error, Socket};
 
@@ -48,6 +54,32 @@ pub fn of_observed(observed: &Observed, protocol: u8) -> u64 {
         .wrapping_add(sum(observed.forwarding.iter().map(|held| &held.object)))
         .wrapping_add(sum(observed.tunnels.iter().map(|held| format!("{held:?}"))))
         .wrapping_add(sum(&observed.sysctls))
+}
+
+/// So many routes of the fabric are looked at by everybody.
+const SENTINELS_MAX: usize = 4;
+
+/// By what the loss of routes shows without a list of them, in a fabric that was made
+/// but for these `unmade` destinations: a link that goes down takes all of its routes
+/// along, and one without an address those of a family.
+pub fn sentinels(desired: &Desired, unmade: &HashSet<IpNetwork>) -> Vec<Sentinel> {
+    let mut seen = HashSet::new();
+    let of = |route: &FabricRoute| match &route.target {
+        Target::Node { device, .. } if !unmade.contains(&route.destination) => {
+            let first = seen.insert((device.clone(), route.destination.is_ipv6()));
+            let address = address_in(&route.destination, &[]);
+            first.then(|| Sentinel::of(address, route.destination))
+        }
+        _ => None,
+    };
+    let mut sentinels: Vec<Sentinel> =
+        desired.routes.iter().filter_map(of).take(SENTINELS_MAX).collect();
+    // Whoever has no route may have one again.
+    for ipv6 in [false, true] {
+        let lost = desired.lost.iter().find(|address| address.is_ipv6() == ipv6);
+        sentinels.extend(lost.map(|address| Sentinel::without(*address)));
+    }
+    sentinels
 }
 
 fn sum(items: impl IntoIterator<Item = impl Hash>) -> u64 {

@@ -117,8 +117,9 @@ impl HeldKind {
                 Self::Vxlan { vxlan, parent: held_parent, mac: held_mac },
                 TunnelKind::Vxlan { vni, port, local, parent, mac },
             ) => {
-                let held = (vxlan.vni, vxlan.port, vxlan.local, vxlan.learning);
-                held == (*vni, *port, Some(*local), false)
+                let held = (vxlan.vni, vxlan.port, vxlan.local);
+                held == (*vni, *port, Some(*local))
+                    && !(vxlan.learning || vxlan.own_socket)
                     && held_parent == parent
                     && *held_mac == Some(*mac)
             }
@@ -126,13 +127,15 @@ impl HeldKind {
         }
     }
 
-    /// Whether the kernel refuses a device of the wanted kind beside it
-    /// (`vxlan_vni_in_use`, drivers/net/vxlan).
-    pub fn excludes(&self, wanted: &TunnelKind) -> bool {
+    /// Whether the kernel refuses a device of the wanted kind beside it, which is `up`
+    /// or not: for its VNI (`vxlan_vni_in_use`, drivers/net/vxlan), or for its socket
+    /// ("Address already in use").
+    pub fn excludes(&self, wanted: &TunnelKind, up: bool) -> bool {
         match (self, wanted) {
             (Self::Vxlan { vxlan, .. }, TunnelKind::Vxlan { vni, port, local, .. }) => {
                 let ipv4 = vxlan.local.is_none_or(|ip| ip.is_ipv4());
-                (vxlan.vni, vxlan.port, ipv4) == (*vni, *port, local.is_ipv4())
+                let same_port = (vxlan.port, ipv4) == (*port, local.is_ipv4());
+                same_port && if vxlan.own_socket { up } else { vxlan.vni == *vni }
             }
             _ => false,
         }
@@ -149,7 +152,9 @@ impl fmt::Display for HeldKind {
                 if let Some(local) = vxlan.local {
                     write!(f, " local {local}")?;
                 }
-                write!(f, " dev {parent}")?;
+                if !parent.is_empty() {
+                    write!(f, " dev {parent}")?;
+                }
                 if let Some(mac) = mac {
                     write!(f, " mac {mac}")?;
                 }

@@ -10,10 +10,12 @@
 pub mod added;
 pub mod apply;
 pub mod change;
+mod clash;
 mod describe;
 pub mod desired;
 pub mod diff;
 pub mod digest;
+pub mod divert;
 pub mod faults;
 pub mod held;
 pub mod observe;

@@ -10,21 +10,23 @@ use ipnetwork::IpNetwork;
 
 use super::{
     added::{Addition, Past},
-    desired::{Desired, Facts, Path, Target},
+    desired::{Desired, FabricRoute, Facts, Path, Target},
     digest::Scope,
-    held::{HeldKind, HeldRoute, HeldTunnel, Owner, is_named, marked},
+    divert::{self, Diversion, Networks},
+    held::{HeldKind, HeldRoute, HeldTunnel, Owner, is_named, is_tunnel, marked},
     peers::Peers,
     settings::{Settings, default_metric},
     uplink::{default_route, uplink},
     ways::Ways,
 };
 use crate::{
+    conf::Mode,
     net::{
         Error, Socket, addr, fdb, forwarding,
         link::{self, Link},
         neigh,
         route::{self, Found, Kind, TABLE_MAIN},
-        sysctl::{self, Sysctl},
+        rule, sysctl,
     },
     object::{Forwarding, Held, Neighbour},
     pod::{
@@ -38,10 +40,12 @@ use crate::{
 pub struct Observed {
     /// Tunnel devices that are wanted or ours, by name.
     pub tunnels: HashMap<String, HeldTunnel>,
+    /// VXLAN devices of others, by name.
+    pub rivals: HashMap<String, HeldTunnel>,
     /// Indexes of all links, by name.
     pub indexes: HashMap<String, u32>,
     /// The routes of table main that are ours, and those of others to the same
-    /// destinations.
+    /// destinations or to parts of them.
     pub routes: Vec<HeldRoute>,
     /// Permanent neighbours of our VXLAN devices.
     pub neighbours: Vec<Held<Neighbour>>,
@@ -49,8 +53,10 @@ pub struct Observed {
     pub forwarding: Vec<Held<Forwarding>>,
     /// The values of the parameters that are wanted.
     pub sysctls: HashMap<String, String>,
-    /// What has to be set before IPv6 forwarding is turned on.
-    pub keep_advertised: Vec<Sysctl>,
+    /// Addresses of pods, and the links that they are behind.
+    pub pods: Vec<(u32, IpAddr)>,
+    /// What takes packets elsewhere although a route is there.
+    pub diversions: Vec<Diversion>,
     /// What earlier passes have left.
     pub past: Past,
 }
@@ -90,14 +96,14 @@ pub fn facts(
     socket: &mut Socket,
     settings: &Settings,
     peers: &Peers,
+    past: &Past,
     routes: &Routes,
 ) -> Result<Facts, Error> {
     let links = link::all(socket)?;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
-    let addresses = addr::all(socket)?
-        .into_iter()
-        .filter_map(|(index, address)| Some((address, names.get(&index)?.name.clone())))
-        .collect();
+    let held = addr::all(socket)?;
+    let heeding = heeding(socket, settings, peers, (&links, &held, routes))?;
+    let addresses = own_addresses(held, &names);
     let nodes: Vec<IpAddr> =
         peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
     let spread = routes.spread();
@@ -136,7 +142,8 @@ pub fn facts(
         };
         paths.insert(*node, Path { device, narrowest, gateway, onlink });
     }
-    let mut facts = Facts { addresses, paths, ..Facts::default() };
+    let taken = taken(settings, peers, past, (routes, &names));
+    let mut facts = Facts { addresses, paths, heeding, taken, ..Facts::default() };
     let way = match facts.paths.iter().min_by_key(|(node, path)| (path.narrowest.mtu, **node)) {
         Some((node, _)) => route::lookup(socket, *node)?.map(|found| (*node, found)),
         None => {
@@ -153,6 +160,71 @@ pub fn facts(
     Ok(facts)
 }
 
+/// Who has the addresses that this node's tunnels should have: a pod, of whichever
+/// plugin, or a lease.
+fn taken(
+    settings: &Settings,
+    peers: &Peers,
+    past: &Past,
+    (routes, names): (&Routes, &HashMap<u32, &Link>),
+) -> HashMap<IpAddr, String> {
+    let mut taken = HashMap::new();
+    if settings.mode == Mode::Direct {
+        return taken;
+    }
+    for ipv6 in [false, true] {
+        let Some(address) = peers.me.tunnel_address(ipv6) else { continue };
+        let leads = |found: &&Found| {
+            found.route.destination == IpNetwork::from(address) && found.is_connected()
+        };
+        let list = if ipv6 { &routes.ipv6 } else { &routes.ipv4 };
+        let links = list.iter().filter(leads).filter_map(Found::device);
+        let link = links.filter_map(|index| names.get(&index)).find(|link| !is_tunnel(link));
+        let holder = match link {
+            Some(link) => Some(format!("that of a pod behind {}", link.name)),
+            None => past.leased.contains(&address).then(|| "leased to a pod".to_owned()),
+        };
+        taken.extend(holder.map(|holder| (address, holder)));
+    }
+    taken
+}
+
+/// The node's addresses and their devices: of several with one address, first that
+/// which has a network besides. Loopback is no way to anybody.
+fn own_addresses(
+    held: Vec<(u32, IpNetwork)>,
+    names: &HashMap<u32, &Link>,
+) -> Vec<(IpNetwork, String)> {
+    let named = held.into_iter().filter_map(|(index, address)| {
+        let link = names.get(&index)?;
+        let device = if link.loopback { String::new() } else { link.name.clone() };
+        Some((address, device))
+    });
+    let mut addresses: Vec<(IpNetwork, String)> = named.collect();
+    let is_alone =
+        |address: &IpNetwork| address.prefix() == if address.is_ipv4() { 32 } else { 128 };
+    addresses.sort_by_key(|(address, device)| (device.is_empty(), is_alone(address)));
+    addresses
+}
+
+/// The links that go on heeding advertisements when this node becomes a router of
+/// IPv6: asked only of a node that does.
+fn heeding(
+    socket: &mut Socket,
+    settings: &Settings,
+    peers: &Peers,
+    (links, held, routes): (&[Link], &[(u32, IpNetwork)], &Routes),
+) -> Result<Vec<String>, Error> {
+    if !settings.manage_forwarding || peers.me.pod_cidrs(true).next().is_none() {
+        return Ok(Vec::new());
+    }
+    let own = |address: &IpNetwork| peers.me.addresses.contains(&address.ip());
+    let have = held.iter().filter(|(_, address)| address.is_ipv6() && own(address));
+    let have = have.map(|(index, _)| *index).collect();
+    let learned = forwarding::learned(socket, &routes.ipv6)?;
+    Ok(forwarding::heeding(links, &learned, &have))
+}
+
 /// Reads all that the desired state could differ in.
 ///
 /// # Errors
@@ -164,14 +236,66 @@ pub fn observe(
     past: &Past,
     mut routes: Routes,
 ) -> Result<Observed, Error> {
-    let wanted: HashSet<IpNetwork> = desired.routes.iter().map(|route| route.destination).collect();
+    let destinations = desired.routes.iter().map(|route| route.destination).collect();
+    let wanted = Wanted { destinations, peers: Networks::of_peers(&desired.routes) };
     let of_family = |_: &mut Socket, ipv6| Ok(routes.of_family(ipv6));
     let scope = Scope::of(desired);
     let mut observed = collect(socket, settings, (&scope, &wanted), past, of_family)?;
-    if desired.sysctls.iter().any(|wanted| wanted.key == forwarding::IPV6) {
-        observed.keep_advertised = forwarding::keep_advertised_routes(socket)?;
-    }
+    observed.diversions = diversions(socket, desired, &observed)?;
     Ok(observed)
+}
+
+/// What takes packets to peers elsewhere although their routes are there.
+fn diversions(
+    socket: &mut Socket,
+    desired: &Desired,
+    observed: &Observed,
+) -> Result<Vec<Diversion>, Error> {
+    let mut diversions = Vec::new();
+    for ipv6 in [false, true] {
+        let of_family = |route: &&FabricRoute| route.destination.is_ipv6() == ipv6;
+        let routes: Vec<&FabricRoute> = desired.routes.iter().filter(of_family).collect();
+        if routes.is_empty() {
+            continue;
+        }
+        let rules = rule::all(socket, ipv6)?.iter().any(divert::is_of_somebody);
+        let questions = divert::questions(&routes, &observed.routes, rules);
+        if questions.is_empty() {
+            continue;
+        }
+        let addresses: Vec<IpAddr> = questions.iter().map(|question| question.address).collect();
+        let of_family = observed.pods.iter().filter(|(_, address)| address.is_ipv6() == ipv6);
+        let pod = of_family.copied().find(|(link, _)| forwards(*link, ipv6, observed));
+        let answers = route::resolve_from(socket, pod, &addresses);
+        // A pod that is gone meanwhile, or whose packets come another way back.
+        let answers = answers.or_else(|_| route::resolve_from(socket, None, &addresses)).ok();
+        diversions.extend(divert::judge(questions, answers, &observed.indexes));
+    }
+    Ok(diversions)
+}
+
+/// Whether what comes from a link is forwarded: where it is not, the kernel says of
+/// every address that it cannot be reached.
+fn forwards(link: u32, ipv6: bool, observed: &Observed) -> bool {
+    let name = observed.indexes.iter().find(|(_, index)| **index == link).map(|(name, _)| name);
+    let key = |name: &String| match ipv6 {
+        true => forwarding::IPV6.to_owned(),
+        false => format!("net/ipv4/conf/{name}/forwarding"),
+    };
+    name.is_some_and(|name| sysctl::read(&key(name)).is_ok_and(|value| value == "1"))
+}
+
+/// The pod that a route leads to, if it does.
+fn pod(found: &Found, names: &HashMap<u32, &Link>) -> Option<(u32, IpAddr)> {
+    let (link, destination) = (found.device()?, found.route.destination);
+    let full = if destination.is_ipv4() { 32 } else { 128 };
+    let one = destination.prefix() == full && !found.local;
+    (one && names.get(&link).is_some_and(|link| is_host_link(link)))
+        .then_some((link, destination.ip()))
+}
+
+fn is_host_link(link: &Link) -> bool {
+    GROUPS.contains(&link.group) || is_marked(link.alias.as_deref())
 }
 
 /// Reads what bears our marks, and the devices and parameters of these names:
@@ -186,14 +310,14 @@ pub fn observe_own(
 ) -> Result<Observed, Error> {
     let of_protocol =
         |socket: &mut Socket, ipv6| route::of_protocol(socket, ipv6, settings.keys.protocol);
-    let nothing = HashSet::new();
+    let nothing = Wanted::default();
     collect(socket, settings, (scope, &nothing), &Past::default(), of_protocol)
 }
 
 fn collect(
     socket: &mut Socket,
     settings: &Settings,
-    (scope, wanted): (&Scope, &HashSet<IpNetwork>),
+    (scope, wanted): (&Scope, &Wanted),
     past: &Past,
     mut routes: impl FnMut(&mut Socket, bool) -> Result<Vec<Found>, Error>,
 ) -> Result<Observed, Error> {
@@ -216,9 +340,15 @@ fn collect(
         if owner.is_ours() || named {
             observe_tunnel(socket, link, owner, &names, &mut observed)?;
         }
+        if link.vxlan.is_some() && !owner.is_ours() && !scope.tunnels.contains(&link.name) {
+            let (kind, mtu, up) = (HeldKind::of(link, &names), link.mtu, link.up);
+            let rival = HeldTunnel { kind, mtu, up, owner, addresses: Vec::new() };
+            observed.rivals.insert(link.name.clone(), rival);
+        }
     }
     for ipv6 in [false, true] {
         let routes = routes(socket, ipv6)?;
+        observed.pods.extend(routes.iter().filter_map(|found| pod(found, &names)));
         let held = |found| held(found, settings, (wanted, past), &names);
         observed.routes.extend(routes.into_iter().filter_map(held));
     }
@@ -265,18 +395,32 @@ fn observe_tunnel(
     Ok(())
 }
 
+/// The destinations that are wanted, and those of them where peers' pods are.
+#[derive(Default)]
+struct Wanted {
+    destinations: HashSet<IpNetwork>,
+    peers: Networks,
+}
+
+impl Wanted {
+    /// Whether routes to there are of interest.
+    fn has(&self, destination: &IpNetwork) -> bool {
+        self.destinations.contains(destination) || self.peers.around(destination).is_some()
+    }
+}
+
 /// A route as far as it matters: of table main, and either ours or to a `wanted`
 /// destination.
 fn held(
     found: Found,
     settings: &Settings,
-    (wanted, past): (&HashSet<IpNetwork>, &Past),
+    (wanted, past): (&Wanted, &Past),
     names: &HashMap<u32, &Link>,
 ) -> Option<HeldRoute> {
     let route = &found.route;
     let metric = route.priority.unwrap_or(default_metric(route.destination.is_ipv6()));
     let ours = route.protocol == settings.keys.protocol || past.protocols.contains(&route.protocol);
-    let matters = ours || wanted.contains(&route.destination);
+    let matters = ours || wanted.has(&route.destination);
     if route.table != TABLE_MAIN || !matters {
         return None;
     }
@@ -294,8 +438,7 @@ fn held(
         }),
         _ => None,
     };
-    let on_host_link =
-        link.is_some_and(|link| GROUPS.contains(&link.group) || is_marked(link.alias.as_deref()));
+    let on_host_link = link.is_some_and(|link| is_host_link(link));
     Some(HeldRoute {
         destination: route.destination,
         protocol: route.protocol,

@@ -1,7 +1,7 @@
 //! The peers file: a complete list of the cluster's nodes.
 //!
 //! Validated as a whole before anything is done by it, since routes are deleted
-//! because they are not in it.
+//! because they are not in it. One node's mistake takes out that node alone.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,11 @@ use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use sha1_smol::Sha1;
 
-use super::{faults, site::Site};
+use super::{
+    clash,
+    faults::{self, Admitted, Entry},
+    site::Site,
+};
 use crate::{cni::cidr, net::Mac};
 
 /// First byte of a VXLAN device's MAC address (Calico's choice).
@@ -22,9 +26,13 @@ pub struct Peers {
     pub me: Node,
     /// All other nodes, in the order of the file.
     pub others: Vec<Node>,
-    /// Other nodes that cannot be told from this one by their addresses: none
+    /// Other nodes that have what this one has, an address or a network: none
     /// of their routes can be made. Their pods are pods all the same.
     pub left_out: Vec<Node>,
+    /// Who of the list is left out for what is wrong with it, a sentence each.
+    pub excluded: Vec<String>,
+    /// Who is left out because its address is this machine's, a sentence each.
+    pub here: Vec<String>,
     /// What an operator should know of the list on this node.
     pub notes: Vec<String>,
 }
@@ -60,6 +68,13 @@ impl Node {
     pub fn tunnel_address(&self, ipv6: bool) -> Option<IpAddr> {
         let given = self.tunnel_addresses.iter().find(|address| address.is_ipv6() == ipv6);
         given.copied().or_else(|| self.pod_cidrs(ipv6).next().map(|cidr| cidr.network()))
+    }
+
+    /// The address of its tunnel device, where none of its pods are.
+    pub fn tunnel_outside(&self, ipv6: bool) -> Option<IpNetwork> {
+        let address = self.tunnel_address(ipv6)?;
+        let inside = self.pod_cidrs(ipv6).any(|cidr| cidr.contains(address));
+        (!inside).then(|| address.into())
     }
 
     /// Its addresses and those of its tunnel devices.
@@ -111,46 +126,33 @@ impl Peers {
     /// it finds itself where the file does not name it.
     ///
     /// # Errors
-    /// All that is wrong with it, a sentence each.
+    /// All that is wrong with the file, or with this node's own entry, a sentence
+    /// each.
     pub fn parse(bytes: &[u8], is_local: &dyn Fn(IpAddr) -> bool) -> Result<Self, Vec<String>> {
         let file: File = serde_json::from_slice(bytes).map_err(|error| vec![error.to_string()])?;
-        let mut problems = Vec::new();
-        let nodes: Vec<Node> =
-            file.nodes.into_iter().map(|item| read(item, &mut problems)).collect();
-        problems.extend(faults::of(&nodes));
-        let place = find_me(file.me.as_deref(), &nodes, is_local);
-        match place {
-            Ok(place) if problems.is_empty() => {
-                let mut others = nodes;
-                let me = others.remove(place);
-                Ok(Self { me, others, left_out: Vec::new(), notes: Vec::new() })
-            }
-            Ok(_) => Err(problems),
-            Err(problem) => {
-                problems.push(problem);
-                Err(problems)
-            }
-        }
+        let entries: Vec<Entry> = file.nodes.into_iter().map(read).collect();
+        let place = find_me(file.me.as_deref(), &entries, is_local).map_err(|problem| {
+            let mut problems = faults::all(&entries);
+            problems.push(problem);
+            problems
+        })?;
+        let Admitted { me, others, excluded } = faults::admit(entries, place)?;
+        let (left_out, here, notes) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { me, others, left_out, excluded, here, notes })
     }
 
     /// Reads a peers file as of use on the node that is at `site`: the one check
     /// for a file and for one that was applied before.
     ///
     /// # Errors
-    /// All that is wrong with it, a sentence each.
+    /// As for [`Self::parse`].
     pub fn of_site(
         bytes: &[u8],
         site: &Site,
         cluster_cidrs: Option<&[IpNetwork]>,
     ) -> Result<Self, Vec<String>> {
         let mut peers = Self::parse(bytes, &|address| site.has(address))?;
-        let mut problems = faults::on_node(&peers, site);
-        problems.extend(cluster_cidrs.map(|all| peers.outside(all)).unwrap_or_default());
-        if !problems.is_empty() {
-            return Err(problems);
-        }
-        peers.notes = faults::inside(&peers, site);
-        faults::leave_out(&mut peers, site);
+        clash::settle(&mut peers, site, cluster_cidrs)?;
         Ok(peers)
     }
 
@@ -171,34 +173,25 @@ impl Peers {
     pub fn pod_cidrs(&self) -> impl Iterator<Item = IpNetwork> + '_ {
         self.nodes().flat_map(|node| node.pod_cidrs.iter().copied())
     }
-
-    /// The pod CIDRs that lie in none of `cluster_cidrs`, as sentences.
-    pub fn outside(&self, cluster_cidrs: &[IpNetwork]) -> Vec<String> {
-        let outside =
-            |cidr: &IpNetwork| !cluster_cidrs.iter().any(|all| faults::contains(all, cidr));
-        self.nodes()
-            .flat_map(|node| node.pod_cidrs.iter().map(move |cidr| (node, cidr)))
-            .filter(|(_, cidr)| outside(cidr))
-            .map(|(node, cidr)| format!("{}: podCIDR {cidr} is in none of clusterCIDRs", node.name))
-            .collect()
-    }
 }
 
 /// Whose address it is by a list of nodes, as the end of a sentence.
 pub fn holder(bytes: &[u8], address: IpAddr) -> Option<String> {
     let file: File = serde_json::from_slice(bytes).ok()?;
-    let nodes = file.nodes.into_iter().map(|item| read(item, &mut Vec::new()));
-    let node = nodes.into_iter().find(|node| node.all_addresses().any(|own| own == address))?;
+    let mut nodes = file.nodes.into_iter().map(|item| read(item).0);
+    let node = nodes.find(|node| node.all_addresses().any(|own| own == address))?;
     let what = if node.addresses.contains(&address) { "address" } else { "tunnel address" };
     Some(format!("the {what} of node {}", node.name))
 }
 
-fn read(item: Item, problems: &mut Vec<String>) -> Node {
+/// An entry, and what is wrong with its text.
+fn read(item: Item) -> Entry {
     let Item { name, addresses, pod_cidrs, tunnel_addresses, tunnel_mac } = item;
+    let mut problems = Vec::new();
     if name.is_empty() {
-        problems.push("a node has no name".to_owned());
+        problems.push("it has no name".to_owned());
     }
-    let mut note = |problem: String| problems.push(format!("{name}: {problem}"));
+    let mut note = |problem: String| problems.push(problem);
     let mut ips = |texts: Vec<String>| -> Vec<IpAddr> {
         let parsed = texts.iter().map(|text| cidr::parse_address(text));
         parsed.filter_map(|outcome| outcome.map_err(&mut note).ok()).collect()
@@ -216,18 +209,19 @@ fn read(item: Item, problems: &mut Vec<String>) -> Node {
     for (ipv6, family) in [(false, "IPv4"), (true, "IPv6")] {
         let served = networks.iter().any(|network| network.is_ipv6() == ipv6);
         if served && !addresses.iter().any(|address| address.is_ipv6() == ipv6) {
-            note(format!("has {family} pod CIDRs and no {family} address"));
+            note(format!("it has {family} pod CIDRs and no {family} address"));
         }
     }
     let tunnel_mac = tunnel_mac.and_then(|text| {
         text.parse::<Mac>().map_err(|problem| note(format!("tunnelMAC {problem}"))).ok()
     });
-    Node { name, addresses, pod_cidrs: networks, tunnel_addresses, tunnel_mac }
+    let node = Node { name, addresses, pod_cidrs: networks, tunnel_addresses, tunnel_mac };
+    (node, problems)
 }
 
 fn find_me(
     named: Option<&str>,
-    nodes: &[Node],
+    entries: &[Entry],
     is_local: &dyn Fn(IpAddr) -> bool,
 ) -> Result<usize, String> {
     if let Some(named) = named {
@@ -235,10 +229,13 @@ fn find_me(
         let is_me = |node: &Node| {
             node.name == named || address.is_some_and(|own| node.addresses.contains(&own))
         };
-        return nodes.iter().position(is_me).ok_or_else(|| format!("self {named:?} is no node"));
+        return entries
+            .iter()
+            .position(|(node, _)| is_me(node))
+            .ok_or_else(|| format!("self {named:?} is no node"));
     }
-    let local: Vec<usize> = (nodes.iter().enumerate())
-        .filter(|(_, node)| node.addresses.iter().any(|address| is_local(*address)))
+    let local: Vec<usize> = (entries.iter().enumerate())
+        .filter(|(_, (node, _))| node.addresses.iter().any(|address| is_local(*address)))
         .map(|(place, _)| place)
         .collect();
     match local.as_slice() {
@@ -262,7 +259,7 @@ mod tests {
     }
 
     fn problems(text: &str) -> String {
-        parse(text).unwrap_err().join("; ")
+        parse(text).map_or_else(|problems| problems, |peers| peers.excluded).join("; ")
     }
 
     #[test]
@@ -336,14 +333,23 @@ mod tests {
     /// The second node of a list, whether or not the list is sound.
     fn node(text: &str) -> Node {
         let file: File = serde_json::from_str(text).unwrap();
-        read(file.nodes.into_iter().nth(1).unwrap(), &mut Vec::new())
+        read(file.nodes.into_iter().nth(1).unwrap()).0
     }
 
     #[test]
     fn cluster_cidrs_bound_the_pods() {
-        let cluster: Vec<IpNetwork> = vec!["10.244.0.0/16".parse().unwrap()];
-        let said = parse(TWO).unwrap().outside(&cluster);
-        assert_eq!(said.len(), 1);
-        assert!(said[0].contains("fd00:1::/64"));
+        let bounded = |cidrs: [&str; 2]| {
+            let cluster = cidrs.map(|text| text.parse::<IpNetwork>().unwrap());
+            let site = Site::default();
+            let outcome = Peers::of_site(TWO.as_bytes(), &site, Some(&cluster));
+            outcome
+                .map(|peers| (peers.others.len(), peers.left_out.len(), peers.excluded.join("; ")))
+        };
+        let own = bounded(["10.244.0.0/16", "fd00:2::/64"]).unwrap_err();
+        assert_eq!(own, ["node-a: podCIDR fd00:1::/64 is in none of clusterCIDRs"]);
+        let others = bounded(["10.244.1.0/24", "fd00:1::/64"]).unwrap();
+        let words = "node-b is left out: podCIDR 10.244.2.0/24 is in none of clusterCIDRs";
+        assert_eq!(others, (0, 0, words.to_owned()));
+        assert_eq!(bounded(["10.244.0.0/16", "fd00:1::/64"]).unwrap(), (1, 0, String::new()));
     }
 }

@@ -6,7 +6,7 @@ use super::{
     change::Change,
     describe::describe,
     desired::{Desired, Facts},
-    diff::{diff, lent},
+    diff::{diff, lent, rival},
     observe::{Observed, Routes, facts, observe},
     peers::Peers,
     settings::Settings,
@@ -46,9 +46,9 @@ impl Plan {
         past: &Past,
     ) -> Result<Self, Error> {
         let routes = Routes::of_kernel(socket)?;
-        let facts = facts(socket, settings, peers, &routes)?;
+        let facts = facts(socket, settings, peers, past, &routes)?;
         let mut desired = describe(settings, peers, &facts);
-        desired.notes.extend(peers.notes.iter().cloned());
+        desired.notes.extend(peers.here.iter().chain(&peers.notes).cloned());
         Self::of(socket, settings, facts, (desired, routes), past)
     }
 
@@ -70,6 +70,11 @@ impl Plan {
     ) -> Result<Self, Error> {
         let observed = observe(socket, settings, &desired, past, routes)?;
         let changes = diff(&desired, &observed);
+        let rivals = desired.tunnels.iter().filter_map(|tunnel| {
+            rival(tunnel, &observed).map(|rival| format!("{}: {rival}", tunnel.name))
+        });
+        let rivals: Vec<String> = rivals.collect();
+        desired.unfit.extend(rivals);
         let lent: Vec<String> = lent(&desired, &observed).iter().map(ToString::to_string).collect();
         if !lent.is_empty() {
             let note = format!("what others have serves as it is: route {}", some_of(&lent));

@@ -36,7 +36,7 @@ impl Trouble {
         let mut reasons = desired.unfit.clone();
         reasons.extend(of_node.iter().map(told));
         let mut trouble = Self { of_node: !reasons.is_empty(), reasons };
-        trouble.reasons.extend(desired.wanting.iter().cloned());
+        trouble.reasons.extend(desired.excluded.iter().chain(&desired.wanting).cloned());
         trouble.reasons.extend(of_peers.iter().map(told));
         trouble.reasons.extend(refused.peers.iter().map(ToString::to_string));
         let mut cut_off = desired.cut_off.clone();

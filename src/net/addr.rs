@@ -60,6 +60,34 @@ pub fn all(socket: &mut Socket) -> Result<Vec<(u32, IpNetwork)>, Error> {
     socket.dump(&encode(message, NLM_F_DUMP, "list addresses"), read)
 }
 
+/// The indexes of the links that have an address by a router's advertisement: the
+/// kernel makes temporary ones from it (`IFA_F_MANAGETEMPADDR`), and it is not there
+/// for ever.
+///
+/// # Errors
+/// As for [`all`].
+pub fn advertised(socket: &mut Socket) -> Result<Vec<u32>, Error> {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    let message = RouteNetlinkMessage::GetAddress(message);
+    let request = encode(message, NLM_F_DUMP, "list addresses");
+    socket.dump(&request, read_advertised)
+}
+
+fn read_advertised(answer: &Answer<'_>) -> Reading<u32> {
+    if answer.kind != RTM_NEWADDR {
+        return Ok(None);
+    }
+    let AddressMessage { header, attributes, .. } = AddressMessage::parse(answer.body)?;
+    let advertised = attributes.iter().any(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => {
+            flags.contains(AddressFlags::Managetempaddr) && !flags.contains(AddressFlags::Permanent)
+        }
+        _ => false,
+    });
+    Ok((header.family == AddressFamily::Inet6 && advertised).then_some(header.index))
+}
+
 fn describe(index: u32, address: IpNetwork) -> AddressMessage {
     let mut message = AddressMessage::default();
     message.header.family =

@@ -1,12 +1,15 @@
 //! Whether a namespace forwards, and what has to be seen to before a node starts
 //! to.
 
+use std::{collections::HashSet, path::Path};
+
 use netlink_packet_route::AddressFamily;
 use nix::errno::Errno;
 
 use super::{
-    Answer, Error, Reading, Request, Socket, link,
-    route::{self, PROTOCOL_RA},
+    Answer, Error, Reading, Request, Socket, addr,
+    link::{self, Link},
+    route::{self, Found},
     sysctl::{self, Sysctl},
 };
 use crate::netlink::attribute::Attribute;
@@ -77,33 +80,74 @@ fn read(answer: &Answer<'_>) -> Reading<(u8, i32)> {
     Ok(None)
 }
 
-/// The settings that keep a node's default route when it becomes a router: a
-/// router heeds no advertisements unless told to (`accept_ra` 2;
-/// Documentation/networking/ip-sysctl.rst). To be made before IPv6 forwarding
-/// is turned on; none where it is on.
+/// The links that heed router advertisements and have to go on when the node becomes
+/// a router, by name. A router heeds none unless told to (`accept_ra` 2;
+/// Documentation/networking/ip-sysctl.rst).
+///
+/// Those by which something was learned that way, those that `have` this node's
+/// address, and hardware, by which a router may come to be known. No other: what is
+/// behind a bridge, a tunnel or a pod's link would become the node's router by one
+/// packet (CVE-2020-13401).
+pub fn heeding(links: &[Link], learned: &HashSet<u32>, have: &HashSet<u32>) -> Vec<String> {
+    let may = |link: &&Link| {
+        let known = learned.contains(&link.index) || have.contains(&link.index);
+        !link.loopback && (known || link.kind.is_none() && is_hardware(&link.name))
+    };
+    // Who turned it off looks after the link by other means.
+    let heeds = |link: &&Link| sysctl::read(&accept_ra(&link.name)).is_ok_and(|value| value != "0");
+    links.iter().filter(may).filter(heeds).map(|link| link.name.clone()).collect()
+}
+
+/// The setting by which a link of a router heeds advertisements. Where it cannot be
+/// set the link may be gone.
+pub fn heed(link: &str) -> Sysctl {
+    Sysctl::optional(accept_ra(link), 2)
+}
+
+fn accept_ra(link: &str) -> String {
+    format!("net/ipv6/conf/{link}/accept_ra")
+}
+
+fn is_hardware(link: &str) -> bool {
+    Path::new("/sys/class/net").join(link).join("device").exists()
+}
+
+/// The indexes of the links by which something was learned from advertisements,
+/// beside the node's `routes`.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub fn keep_advertised_routes(socket: &mut Socket) -> Result<Vec<Sysctl>, Error> {
+pub fn learned<'a>(
+    socket: &mut Socket,
+    routes: impl IntoIterator<Item = &'a Found>,
+) -> Result<HashSet<u32>, Error> {
+    let advertised = routes.into_iter().filter(|found| found.is_advertised());
+    let mut learned: HashSet<u32> = advertised.flat_map(|found| found.devices.clone()).collect();
+    learned.extend(addr::advertised(socket)?);
+    Ok(learned)
+}
+
+/// What has to be set before IPv6 forwarding is turned on, for the node to keep what
+/// it has from advertisements; nothing where it is on.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn keep_advertised(socket: &mut Socket) -> Result<Vec<Sysctl>, Error> {
     if sysctl::read(IPV6).is_ok_and(|value| value == "1") {
         return Ok(Vec::new());
     }
-    let advertised = route::of_protocol(socket, true, PROTOCOL_RA)?;
-    let mut devices: Vec<u32> = (advertised.iter())
-        .filter(|found| found.route.destination.prefix() == 0)
-        .flat_map(|found| found.devices.clone())
-        .collect();
-    devices.sort_unstable();
-    devices.dedup();
-    let mut wanted = Vec::new();
-    for device in devices {
-        let Some(link) = link::by_index(socket, device)? else { continue };
-        let key = format!("net/ipv6/conf/{}/accept_ra", link.name);
-        if sysctl::read(&key).is_ok_and(|value| value == "1") {
-            wanted.push(Sysctl::new(key, 2));
-        }
-    }
-    Ok(wanted)
+    heeding_now(socket)
+}
+
+/// The settings of all links that heed advertisements, where no list of nodes names
+/// this node's addresses.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn heeding_now(socket: &mut Socket) -> Result<Vec<Sysctl>, Error> {
+    let routes = route::all(socket, true)?;
+    let (links, learned) = (link::all(socket)?, learned(socket, &routes)?);
+    Ok(heeding(&links, &learned, &HashSet::new()).iter().map(|link| heed(link)).collect())
 }
 
 #[cfg(test)]

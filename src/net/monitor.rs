@@ -5,9 +5,9 @@ use super::{Error, Monitor};
 use crate::netlink::Route;
 
 /// RTNLGRP_LINK, RTNLGRP_NEIGH, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE,
-/// RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_NETCONF,
-/// RTNLGRP_IPV6_NETCONF (include/uapi/linux/rtnetlink.h).
-const GROUPS: [u32; 8] = [1, 3, 5, 7, 9, 11, 24, 25];
+/// RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_IFADDR, RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV6_RULE,
+/// RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF (include/uapi/linux/rtnetlink.h).
+const GROUPS: [u32; 10] = [1, 3, 5, 7, 8, 9, 11, 19, 24, 25];
 
 /// Subscribes to the changes of the calling thread's namespace.
 ///

@@ -110,14 +110,24 @@ pub struct Found {
     /// The destination is a broadcast or an anycast address of a subnet that the
     /// node is in. Only [`lookup`] tells of those.
     pub shared: bool,
+    /// It goes by itself after some time, unless whoever told of it tells again.
+    #[serde(default)]
+    pub expires: bool,
 }
 
 impl Found {
     /// A route through these devices with nothing special.
     pub fn new(route: Route, devices: Vec<u32>) -> Self {
         let gateways = route.gateway.into_iter().collect();
-        let (source, fixed_mtu, local, shared) = (None, false, false, false);
-        Self { route, devices, gateways, source, fixed_mtu, local, shared }
+        let (source, fixed_mtu, local, shared, expires) = (None, false, false, false, false);
+        Self { route, devices, gateways, source, fixed_mtu, local, shared, expires }
+    }
+
+    /// Whether a router's advertisement made it: one to more than the link, or the
+    /// prefix of the link, which the kernel notes as its own.
+    pub fn is_advertised(&self) -> bool {
+        let prefix = self.route.protocol == PROTOCOL_KERNEL && self.expires;
+        self.route.destination.is_ipv6() && (self.route.protocol == PROTOCOL_RA || prefix)
     }
 
     /// Whether packets leave by that device, and by no other.
@@ -321,11 +331,39 @@ fn dump(socket: &mut Socket, ipv6: bool, protocol: RouteProtocol) -> Result<Vec<
 /// # Errors
 /// Anything the kernel answers but "unreachable".
 pub fn resolve(socket: &mut Socket, addresses: &[IpAddr]) -> Result<Vec<Option<Found>>, Error> {
+    let mut found = resolve_from(socket, None, addresses)?;
+    for (address, path) in addresses.iter().zip(&mut found) {
+        if let Some(path) = path.as_mut().filter(|path| path.route.mtu.is_some()) {
+            path.route.mtu = lookup(socket, *address)?.and_then(|entry| entry.route.mtu);
+        }
+    }
+    Ok(found)
+}
+
+/// The same of packets that come `from` a source by a device, and are forwarded; of the
+/// node's own where there is none.
+///
+/// # Errors
+/// As for [`resolve`]; `EXDEV` where the source does not come by that device.
+pub fn resolve_from(
+    socket: &mut Socket,
+    from: Option<(u32, IpAddr)>,
+    addresses: &[IpAddr],
+) -> Result<Vec<Option<Found>>, Error> {
     let ask = |address: &IpAddr| {
         let mut message = RouteMessage::default();
         message.header.address_family = family(*address);
         message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
         message.attributes.push(RouteAttribute::Destination((*address).into()));
+        if address.is_ipv4() {
+            // Else it says table main, whichever it was; IPv6 knows no such flag.
+            message.header.flags |= RouteFlags::LookupTable;
+        }
+        if let Some((device, source)) = from {
+            message.header.source_prefix_length = message.header.destination_prefix_length;
+            message.attributes.push(RouteAttribute::Source(source.into()));
+            message.attributes.push(RouteAttribute::Iif(device));
+        }
         let what = format!("look up the route to {address}");
         let request = encode(RouteNetlinkMessage::GetRoute(message), 0, what);
         NOWHERE.into_iter().fold(request, Request::tolerate)
@@ -337,9 +375,6 @@ pub fn resolve(socket: &mut Socket, addresses: &[IpAddr]) -> Result<Vec<Option<F
         found.extend(
             paths.filter(Found::leads_somewhere).map(|path| (path.route.destination.ip(), path)),
         );
-    }
-    for (address, path) in found.iter_mut().filter(|(_, path)| path.route.mtu.is_some()) {
-        path.route.mtu = lookup(socket, *address)?.and_then(|entry| entry.route.mtu);
     }
     Ok(addresses.iter().map(|address| found.get(address).cloned()).collect())
 }
@@ -399,6 +434,7 @@ fn found(message: &RouteMessage) -> Option<Found> {
                 found.gateways.extend(route.gateway);
             }
             RouteAttribute::PrefSource(address) => found.source = ip(address),
+            RouteAttribute::CacheInfo(info) => found.expires = info.expires != 0,
             RouteAttribute::Oif(index) => found.devices.push(*index),
             RouteAttribute::MultiPath(hops) => {
                 found.devices.extend(hops.iter().map(|hop| hop.interface_index));

@@ -36,7 +36,7 @@ pub(super) fn alone(test: impl FnOnce(&mut Socket) + Send + 'static) {
 /// Makes objects of all kinds, with all that is read of them.
 fn make_objects(socket: &mut Socket) {
     let local = Some("fd00::1".parse().unwrap());
-    let vxlan = Vxlan { vni: 7, port: 8472, local, parent: 0, learning: true };
+    let vxlan = Vxlan { vni: 7, port: 8472, local, parent: 0, learning: true, own_socket: false };
     let name = "vxlan0";
     let create = [create_vxlan(name, 1450, Mac([2; 6]), 7, &vxlan), link::set_up(name)];
     socket.apply(&create).unwrap();

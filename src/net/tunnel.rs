@@ -27,6 +27,10 @@ pub struct Vxlan {
     pub parent: u32,
     /// It learns from what it receives which node a MAC address is behind.
     pub learning: bool,
+    /// It reads packets in a way of its own (metadata, group policy, GPE), and while it
+    /// is up no device that does not has its port.
+    #[serde(default)]
+    pub own_socket: bool,
 }
 
 /// Creates the IPIP device of that name. Where it is the module's own device
@@ -75,7 +79,7 @@ pub fn create_vxlan(name: &str, mtu: u32, mac: Mac, group: u32, vxlan: &Vxlan) -
 /// Reads what a VXLAN device was created with (IFLA_INFO_DATA).
 pub(super) fn read_vxlan(data: &[u8]) -> Reading<Vxlan> {
     let (mut vni, mut port) = (None, None);
-    let (mut local, mut parent, mut learning) = (None, 0, false);
+    let (mut local, mut parent, mut learning, mut own_socket) = (None, 0, false, false);
     for info in NlasIterator::new(data) {
         match InfoVxlan::parse(&info?)? {
             InfoVxlan::Id(found) => vni = Some(found),
@@ -84,9 +88,10 @@ pub(super) fn read_vxlan(data: &[u8]) -> Reading<Vxlan> {
             InfoVxlan::Local6(ip) => local = Some(IpAddr::from(ip)),
             InfoVxlan::Link(found) => parent = found,
             InfoVxlan::Learning(found) => learning = found,
+            InfoVxlan::CollectMetadata(true) | InfoVxlan::Gbp | InfoVxlan::Gpe => own_socket = true,
             _ => {}
         }
     }
     let known = vni.zip(port);
-    Ok(known.map(|(vni, port)| Vxlan { vni, port, local, parent, learning }))
+    Ok(known.map(|(vni, port)| Vxlan { vni, port, local, parent, learning, own_socket }))
 }

@@ -1,5 +1,5 @@
-//! The way to an address, asked in one exchange: its route, and the links that
-//! it is known to lead through.
+//! The ways to some addresses, asked in one exchange: their routes, and the links that
+//! they are known to lead through.
 
 use std::net::IpAddr;
 
@@ -11,13 +11,13 @@ use super::{
     route::{self, Found},
 };
 
-/// What the kernel has of a way.
+/// What the kernel has of some ways.
 #[derive(Clone, Debug, Default)]
 pub struct Way {
     /// Those of the links that are there.
     pub links: Vec<Link>,
-    /// The FIB entry of the address, if it leads anywhere.
-    pub route: Option<Found>,
+    /// The FIB entries of those addresses that lead anywhere, in their order.
+    pub routes: Vec<Found>,
 }
 
 enum Part {
@@ -25,13 +25,14 @@ enum Part {
     Route(Found),
 }
 
-/// Asks for links by their indexes, and for the FIB entry of an address.
+/// Asks for links by their indexes, and for the FIB entries of addresses.
 ///
 /// # Errors
 /// Anything the kernel answers but that something is not there.
-pub fn ask(socket: &mut Socket, links: &[u32], address: Option<IpAddr>) -> Result<Way, Error> {
+pub fn ask(socket: &mut Socket, links: &[u32], addresses: &[IpAddr]) -> Result<Way, Error> {
     let links = links.iter().map(|index| link::question(*index).tolerate(Errno::ENODEV));
-    let requests: Vec<Request> = links.chain(address.map(route::question)).collect();
+    let requests: Vec<Request> =
+        links.chain(addresses.iter().map(|ip| route::question(*ip))).collect();
     let parts = socket.exchange(&requests, |answer| match answer.kind {
         RTM_NEWLINK => Ok(Link::read(answer)?.map(Part::Link)),
         _ => Ok(route::read(answer)?.map(Part::Route)),
@@ -40,7 +41,7 @@ pub fn ask(socket: &mut Socket, links: &[u32], address: Option<IpAddr>) -> Resul
     for part in parts {
         match part {
             Part::Link(link) => way.links.push(link),
-            Part::Route(found) => way.route = Some(found).filter(Found::leads_somewhere),
+            Part::Route(found) => way.routes.extend(Some(found).filter(Found::leads_somewhere)),
         }
     }
     Ok(way)

@@ -215,7 +215,7 @@ fn attach(
     let (attachment, link) = make_link(call, prepared, lease, &choice)?;
     prepared.link = Some(link.clone());
     if attachment.has_ipv6() && call.config.manage_forwarding {
-        ensure_all(&forwarding::keep_advertised_routes(&mut prepared.host).map_err(kernel)?)?;
+        ensure_all(&forwarding::keep_advertised(&mut prepared.host).map_err(kernel)?)?;
     }
     ensure_all(&forwarding::lacking(&mut prepared.host, &attachment.node))?;
     set_up_host(&mut prepared.host, &attachment, &link, &call.config.host_prefix)?;

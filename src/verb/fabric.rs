@@ -6,6 +6,7 @@
 mod cidrs;
 mod ground;
 mod pass;
+mod removal;
 pub mod tunnel;
 
 use std::{
@@ -18,6 +19,7 @@ use std::{
 
 pub use ground::{Ground, Stamp, State, WRITER_LIMIT, tunnel_addresses};
 pub use pass::{Outcome, Pass};
+pub use removal::Removal;
 use tunnel::TunnelTable;
 
 use crate::{
@@ -62,7 +64,7 @@ pub fn applied(config: &Config, root: &Root) -> Option<Stamp> {
 }
 
 /// Makes sure of the fabric that a configuration asks for; `None` if it asks
-/// for none.
+/// for none: then what there was of one is removed.
 ///
 /// # Errors
 /// Code 7 if another network has the fabric of this protocol, code 50 without a
@@ -74,7 +76,12 @@ pub fn ensure(
     host: &mut Socket,
     care: Care,
 ) -> Result<Option<Stamp>, Error> {
-    let Some(peers_file) = &config.fabric.peers_file else { return Ok(None) };
+    let Some(peers_file) = &config.fabric.peers_file else {
+        if care != Care::Glance {
+            removal::abandon(config, root, host);
+        }
+        return Ok(None);
+    };
     let path = root.path(peers_file);
     let ground = Ground::new(root, config.fabric.protocol);
     let (settings, version) = (settings_text(config), file_version(&path));
@@ -205,8 +212,14 @@ fn believe(
                 && stamp.digest_holds(host, &settings);
             holds.then_some(Ok(()))
         }
-        (State::Wanting(_), Care::Verify) => (ground.age() < PATIENCE).then_some(Ok(())),
-        (State::Unfit(_), _) => (ground.age() < PATIENCE).then(|| tell(&stamp.state, care)),
+        (State::Wanting(_), Care::Verify) => {
+            let holds = ground.age() < PATIENCE && stamp.ways_hold(host);
+            holds.then_some(Ok(()))
+        }
+        (State::Unfit(_), _) => {
+            let holds = ground.age() < PATIENCE && stamp.ways_hold(host);
+            holds.then(|| tell(&stamp.state, care))
+        }
     }
 }
 
@@ -259,7 +272,8 @@ pub fn differences(
             return Ok(None);
         };
         let Some(peers) = ground.peers(config, host)? else { return Ok(None) };
-        let past = ground.past(&config.name);
+        let mut past = ground.past(&config.name);
+        past.leased = pass::leased(config, root, &peers);
         let plan = Plan::make(host, &Settings::of_config(config), &peers, &past).map_err(kernel)?;
         let tunnel = TunnelTable::of(config, &peers)?;
         let tables = tunnel.iter().flat_map(TunnelTable::differences).cloned().collect();

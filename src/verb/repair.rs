@@ -2,6 +2,7 @@
 //! down, a route that a network daemon swept away, a parameter that was reset.
 //! The pods' own namespaces are the pods' own.
 
+pub mod forwarding;
 mod table;
 
 use nix::errno::Errno;

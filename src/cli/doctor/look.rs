@@ -197,10 +197,7 @@ fn fabric_of(
             fabric.own_cidrs = peers.me.pod_cidrs.clone();
             let others = peers.others.iter().chain(&peers.left_out);
             fabric.remote_cidrs = others.flat_map(|node| node.pod_cidrs.clone()).collect();
-            let name = |node: &fabric::peers::Node| {
-                format!("{}: its addresses are not told apart from this node's", node.name)
-            };
-            fabric.left_out = peers.left_out.iter().map(name).chain(peers.notes.clone()).collect();
+            fabric.left_out = [peers.excluded, peers.here].concat();
         }
         Err(error) => fabric.problem = Some(error.msg),
     }
@@ -215,8 +212,11 @@ fn fabric_of(
     };
     fabric.is_current = pass.is_of_applied_file();
     let desired = &pass.plan.desired;
+    // Longer prefixes and rules are looked for in the kernel's tables themselves.
+    let changes = pass.plan.changes.iter();
+    let changes = changes.filter(|change| !matches!(change, fabric::Change::Diverted(_)));
     let tunnel = pass.tunnel().map(TunnelTable::told);
-    fabric.changes = pass.plan.changes.iter().map(fabric::Change::told).chain(tunnel).collect();
+    fabric.changes = changes.map(fabric::Change::told).chain(tunnel).collect();
     fabric.wanting = desired.wanting.clone();
     fabric.unfit = desired.unfit.clone();
     fabric.notes = desired.notes.clone();

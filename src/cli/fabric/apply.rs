@@ -8,20 +8,17 @@ use super::{
     super::{
         Args, Console, Failure, Status, Subcommand,
         args::{Operands, Shape},
-        failed, refused,
+        refused,
     },
-    Node, Source, awaited, encode, removed_table, watch,
+    Node, Source, encode, removed_table, watch,
 };
 use crate::{
-    fabric::{self, Plan},
+    fabric,
     net::Socket,
     object::Change,
     verb::{
         allowed,
-        fabric::{
-            WRITER_LIMIT, require_same_fabric,
-            tunnel::{self, TunnelTable},
-        },
+        fabric::{Removal, WRITER_LIMIT, require_same_fabric, tunnel::TunnelTable},
         former,
         repair::{self, Repair},
         tables,
@@ -65,7 +62,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         (true, true) => Err(SUBCOMMAND.usage("--undo and --watch exclude each other")),
         (_, true) if json => Err(SUBCOMMAND.usage("--watch and --json exclude each other")),
         (true, false) => undo(&Node::read(args)?, json, console),
-        (false, true) => watch::watch(&awaited::node(args, console), console),
+        (false, true) => watch::watch(args, console),
         (false, false) => apply(&Node::read(args)?, json, console),
     }
 }
@@ -157,6 +154,15 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
         }
         None => {}
     }
+    if let Some(removal) = &changes.removal {
+        match removal.carry_out(socket) {
+            Ok(taken) => {
+                report.errors.extend(taken.node.iter().chain(&taken.peers).map(refused));
+                unmade.extend(taken.unmade.iter().map(fabric::Change::told));
+            }
+            Err(error) => report.errors.push(error.to_string()),
+        }
+    }
     for (place, error) in repair::restore(socket, &changes.repairs) {
         report.errors.extend(error.map(|error| refused(&error)));
         unmade.extend(changes.repairs.get(place).map(Repair::told));
@@ -227,20 +233,12 @@ fn undo(node: &Node, json: bool, console: &mut Console<'_>) -> Result<Status, Fa
 
 /// Takes the fabric back and forgets it.
 fn undo_fabric(node: &Node, report: &mut Report) -> Result<(), Failure> {
-    let (ground, settings) = (node.ground(), node.settings());
     let mut socket = Socket::open()?;
-    let plan = Plan::undo(&mut socket, &settings, &ground.past(&node.config.name))?;
-    ground.unsettle()?;
-    let taken = plan.carry_out(&mut socket, &settings);
-    // What is left is remembered, so that it can be tried again.
-    if taken.node.is_empty() && taken.peers.is_empty() {
-        ground.forget_former(&node.config.name)?;
-        ground.forget().map_err(|error| failed("forget what was applied", &error))?;
-    }
-    let protocol = node.config.fabric.protocol;
-    let unguarded = tunnel::remove(protocol)?;
-    report.lines.extend(plan.changes.iter().map(fabric::Change::told));
-    report.lines.extend(unguarded.then(|| removed_table(&tunnel::name(protocol))));
+    let removal = Removal::whole(&node.config, &node.root, &mut socket)?;
+    let tables = removal.tables()?;
+    let taken = removal.carry_out(&mut socket)?;
+    report.lines.extend(removal.changes().iter().map(fabric::Change::told));
+    report.lines.extend(tables.iter().map(|table| removed_table(table)));
     let unmade: Vec<Change> = taken.unmade.iter().map(fabric::Change::told).collect();
     report.take_back(&unmade);
     report.errors.extend(taken.node.iter().chain(&taken.peers).map(refused));

@@ -16,16 +16,21 @@ use super::{
 /// event.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Reads the configuration that the options name as soon as there is one. Why
-/// there is none is said once.
-pub(super) fn node(args: &Args, console: &mut Console<'_>) -> Node {
-    let path = match args.value("conf") {
+/// Where the configuration that the options name is, or comes.
+pub(super) fn place(args: &Args) -> PathBuf {
+    match args.value("conf") {
         Some(path) => PathBuf::from(path),
         // Whichever file appears there.
         None => args.root().path(DIRECTORY).join("any"),
-    };
+    }
+}
+
+/// Reads the configuration that the options name as soon as there is one. Why
+/// there is none is said once.
+pub(super) fn node(args: &Args, console: &mut Console<'_>) -> Node {
+    let path = place(args);
     // Before the first look, so that nothing falls between.
-    let mut files = Files::watch(&path).ok();
+    let mut files = Files::watch(vec![path]).ok();
     let mut told = String::new();
     loop {
         let reason = match Node::read(args) {

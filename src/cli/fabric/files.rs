@@ -1,6 +1,6 @@
-//! Tells that the peers file may be another one.
+//! Tells that the peers file, or the configuration, may be another one.
 //!
-//! It is replaced by a rename, or a symbolic link on the way to it is, as
+//! Such a file is replaced by a rename, or a symbolic link on the way to it is, as
 //! Kubernetes does with a mounted ConfigMap; and its directory may not be there
 //! yet. So all directories are watched in which something decides which file
 //! the path means.
@@ -19,24 +19,24 @@ use super::super::{Failure, failed};
 /// include/linux/namei.h).
 const LINKS_MAX: usize = 40;
 
-/// A subscription to the changes of one path.
+/// A subscription to the changes of some paths.
 pub(super) struct Files {
-    path: PathBuf,
+    paths: Vec<PathBuf>,
     inotify: Inotify,
     watched: Vec<(PathBuf, WatchDescriptor)>,
 }
 
 impl Files {
-    /// Watches the file of that path.
-    pub(super) fn watch(path: &Path) -> Result<Self, Failure> {
+    /// Watches the files of these paths.
+    pub(super) fn watch(paths: Vec<PathBuf>) -> Result<Self, Failure> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-            .map_err(|errno| failed("watch the peers file (inotify)", &errno.into()))?;
-        let mut files = Self { path: path.to_owned(), inotify, watched: Vec::new() };
+            .map_err(|errno| failed("watch files (inotify)", &errno.into()))?;
+        let mut files = Self { paths, inotify, watched: Vec::new() };
         files.follow();
         Ok(files)
     }
 
-    /// Takes what has been told, and follows the path to where it leads now;
+    /// Takes what has been told, and follows the paths to where they lead now;
     /// true if anything was told.
     pub(super) fn drain(&mut self) -> bool {
         let mut told = false;
@@ -49,10 +49,10 @@ impl Files {
         told
     }
 
-    /// Watches the directories by which the path is found. One that goes at this
+    /// Watches the directories by which the paths are found. One that goes at this
     /// moment is told by the watch on the one above it.
     fn follow(&mut self) {
-        let wanted = deciding(&self.path);
+        let wanted: BTreeSet<PathBuf> = self.paths.iter().flat_map(|path| deciding(path)).collect();
         let (kept, gone): (Vec<_>, Vec<_>) =
             self.watched.drain(..).partition(|(directory, _)| wanted.contains(directory));
         self.watched = kept;

@@ -22,9 +22,9 @@ use crate::{
     fabric::{self, Settings, pools::Misfit},
     net::Socket,
     object::{Action, Change, Kind},
-    state::Root,
+    state::{Journal, Root},
     verb::{
-        fabric::{Ground, Pass, Stamp, tunnel::TunnelTable},
+        fabric::{Ground, Pass, Removal, Stamp, tunnel::TunnelTable},
         former,
         repair::{self, Repair, TableRepair},
         tables, too_wide,
@@ -44,6 +44,10 @@ pub(super) struct Node {
 /// What is to be changed on a node: the fabric, and what attachments lack.
 pub(super) struct Changes {
     fabric: Option<Pass>,
+    /// What there is of a fabric that is not asked for any more.
+    removal: Option<Removal>,
+    /// Its tables.
+    removed: Vec<String>,
     repairs: Vec<Repair>,
     table: Option<TableRepair>,
     /// Networks that are gone and have a table left.
@@ -79,6 +83,11 @@ impl Node {
         Ok(Self { root, document, config, peers_file })
     }
 
+    /// Whether it was read from the same text.
+    fn is_same(&self, other: &Self) -> bool {
+        self.document.object == other.document.object
+    }
+
     /// The fabric's part of the configuration.
     pub(super) fn settings(&self) -> Settings {
         Settings::of_config(&self.config)
@@ -102,16 +111,24 @@ impl Node {
             (Some(_), Source::Last) => Pass::of_last(config, root, socket)?,
             (None, _) => None,
         };
+        let removal = Removal::of(config, root, socket, &self.asking())?;
+        let removed = removal.as_ref().map(Removal::tables).transpose()?.unwrap_or_default();
         let misfits =
             fabric.as_ref().map(|pass| pass.misfits(&self.ground(), &self.document, config));
-        let repairs = repair::lacking(&self.root, socket)?;
+        let mut repairs = repair::lacking(&self.root, socket)?;
+        let known = fabric.as_ref().map(|pass| pass.plan.desired.sysctls.as_slice());
+        let known = known.unwrap_or_default();
+        repairs.extend(repair::forwarding::lacking(root, socket, &self.managing(), known)?);
         let stamp = fabric.as_ref().map(|fabric| &fabric.stamp);
         let table = TableRepair::lacking(&self.config, &self.root, socket, stamp)?;
         let misfits = misfits.unwrap_or_default();
         let too_wide = too_wide(socket, config, root, stamp)?;
-        let former = former::networks(root, socket, &self.configured())?;
+        let configured = self.configured().into_iter().map(|config| config.name);
+        let former = former::networks(root, socket, &configured.collect::<Vec<_>>())?;
         Ok(Changes {
             fabric,
+            removal,
+            removed,
             repairs,
             table,
             former,
@@ -121,12 +138,33 @@ impl Node {
         })
     }
 
-    /// The names of this node's networks.
-    fn configured(&self) -> Vec<String> {
+    /// The configurations of this node's networks.
+    fn configured(&self) -> Vec<Config> {
         let files = conflist::files(&self.root.path(DIRECTORY)).unwrap_or_default();
         let others = files.iter().filter_map(|path| conflist::plugin(path).ok());
-        let others = others.map(|(_, config)| config.name);
-        others.chain([self.config.name.clone()]).collect()
+        others.map(|(_, config)| config).chain([self.config.clone()]).collect()
+    }
+
+    /// Whether the node's forwarding is a network's to turn on: as its configuration
+    /// says, else as this one does.
+    fn managing(&self) -> impl Fn(&str) -> bool {
+        let configured = self.configured();
+        let own = self.config.manage_forwarding;
+        move |network| {
+            let config = configured.iter().find(|config| config.name == network);
+            config.map_or(own, |config| config.manage_forwarding)
+        }
+    }
+
+    /// Whether another network needs its routes to other nodes: it is configured to
+    /// have some, or has a name of before and its pods live.
+    fn asking(&self) -> impl Fn(&str) -> bool {
+        let configured = self.configured();
+        let root = self.root.clone();
+        move |network| match configured.iter().find(|config| config.name == network) {
+            Some(config) => config.fabric.peers_file.is_some(),
+            None => Journal::new(&root, network).has_entries(),
+        }
     }
 
     /// Says that a configuration asks for no routes to other nodes: who expects
@@ -139,7 +177,8 @@ impl Node {
         let mut words =
             format!("network {network} has no peersFile, and with it no routes to other nodes");
         if self.has_fabric() {
-            words += "; those of its former configuration go with manx apply --undo";
+            words += "; those of its former configuration go with the next pass, as with manx apply \
+                      --undo";
         }
         Some(words)
     }
@@ -166,6 +205,9 @@ impl Changes {
     fn told(&self) -> Vec<Change> {
         let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes);
         let fabric = fabric.map(fabric::Change::told);
+        let removal = self.removal.iter().flat_map(Removal::changes).map(fabric::Change::told);
+        let fabric =
+            fabric.chain(removal).chain(self.removed.iter().map(|name| removed_table(name)));
         let repairs = self.repairs.iter().map(Repair::told);
         let tunnel = self.fabric.iter().filter_map(Pass::tunnel).map(TunnelTable::told);
         let former = self.former.iter().map(|name| removed_table(&tables::table(name)));
@@ -178,7 +220,9 @@ impl Changes {
     fn errors(&self) -> Vec<String> {
         let misfits = self.misfits.iter().map(|misfit| format!("{misfit}: {}", misfit.fix()));
         let desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
-        let wanting = desired.flat_map(|desired| desired.unfit.iter().chain(&desired.wanting));
+        let wanting = desired.flat_map(|desired| {
+            desired.unfit.iter().chain(&desired.excluded).chain(&desired.wanting)
+        });
         misfits.chain(wanting.cloned()).collect()
     }
 

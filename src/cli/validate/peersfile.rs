@@ -17,10 +17,18 @@ pub(super) fn lint(path: &str, config: &Config, node: &Node, findings: &mut Find
         findings.warning(&path, message, "give an absolute path");
     }
     let Ok(mut socket) = Socket::open() else { return };
-    if let Err(error) = read_peers(&file, config, &mut socket) {
-        let message = format!("{}: ADD fails with code {}", error.msg, error.code.0);
-        let fix = "put a valid list of all nodes there (conf/peers.schema.json), the same on every \
-                   node; manx plan shows then what it makes";
-        findings.error(&path, message, fix);
+    match read_peers(&file, config, &mut socket) {
+        Ok((peers, _)) => {
+            for excluded in &peers.excluded {
+                let message = format!("{}: {excluded}", file.display());
+                findings.warning(&path, message, "correct its entry, on every node");
+            }
+        }
+        Err(error) => {
+            let message = format!("{}: ADD fails with code {}", error.msg, error.code.0);
+            let fix = "put a valid list of all nodes there (conf/peers.schema.json), the same on \
+                       every node; manx plan shows then what it makes";
+            findings.error(&path, message, fix);
+        }
     }
 }

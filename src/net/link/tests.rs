@@ -31,7 +31,7 @@ fn make_links(socket: &mut Socket) -> Vec<&'static str> {
     let parent = pair.index;
     let vxlan = |vni, port, local: Option<&str>, parent, learning| {
         let local = local.map(|local| local.parse().unwrap());
-        let vxlan = tunnel::Vxlan { vni, port, local, parent, learning };
+        let vxlan = tunnel::Vxlan { vni, port, local, parent, learning, own_socket: false };
         tunnel::create_vxlan(&format!("vxlan{vni}"), 1400, Mac([2; 6]), 77, &vxlan)
     };
     let requests = [
@@ -81,7 +81,8 @@ fn by_library(message: &LinkMessage) -> Link {
 }
 
 fn vxlan_by_library(data: &[InfoVxlan]) -> Vxlan {
-    let mut vxlan = Vxlan { vni: 0, port: 0, local: None, parent: 0, learning: false };
+    let (local, learning, own_socket) = (None, false, false);
+    let mut vxlan = Vxlan { vni: 0, port: 0, local, parent: 0, learning, own_socket };
     for info in data {
         match info {
             InfoVxlan::Id(vni) => vxlan.vni = *vni,

@@ -129,8 +129,12 @@ impl Stamp {
     /// Whether a network is noted as one of those that agree: if not, a pass of
     /// its own notes it, also where there is nothing else to do.
     pub(super) fn is_of(&self, network: &str) -> bool {
-        let named = self.network == network || self.sharers.contains(network);
-        named && !self.asked.contains_key(network)
+        self.names(network) && !self.asked.contains_key(network)
+    }
+
+    /// Whether a network had this fabric, maybe with others.
+    pub(super) fn names(&self, network: &str) -> bool {
+        self.network == network || self.sharers.contains(network)
     }
 
     /// Whether a pass came to its end since boot.
@@ -144,7 +148,7 @@ impl Stamp {
     }
 
     /// Whether it is this network's fabric and nobody else's.
-    fn is_only(&self, network: &str) -> bool {
+    pub(super) fn is_only(&self, network: &str) -> bool {
         self.others(network).next().is_none()
     }
 
@@ -168,6 +172,7 @@ impl Stamp {
 pub const WRITER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where one fabric keeps its state. No network's name begins with a dot.
+#[derive(Debug)]
 pub struct Ground {
     directory: PathBuf,
     protocol: u8,
@@ -179,7 +184,18 @@ impl Ground {
         Self { directory: root.runtime().join(".fabric"), protocol }
     }
 
-    fn path(&self, extension: &str) -> PathBuf {
+    /// The route protocol.
+    pub(super) fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    /// All fabrics that were applied since boot.
+    pub(super) fn noted(root: &Root) -> Vec<(Self, Stamp)> {
+        // No route that is ours has this protocol (RTPROT_UNSPEC).
+        Self::new(root, 0).others().collect()
+    }
+
+    pub(super) fn path(&self, extension: &str) -> PathBuf {
         self.directory.join(format!("{}.{extension}", self.protocol))
     }
 
@@ -231,7 +247,7 @@ impl Ground {
     }
 
     /// The fabrics of other route protocols, and what was applied of them.
-    fn others(&self) -> impl Iterator<Item = (Self, Stamp)> {
+    pub(super) fn others(&self) -> impl Iterator<Item = (Self, Stamp)> {
         let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         files.filter_map(|file| {
             let name = file.file_name();

@@ -1,11 +1,13 @@
 //! One pass over the fabric: compare, change, note. The verbs and the command
 //! line make the same one; they differ in what they say of its outcome.
 
-use std::path::Path;
+use std::{collections::HashSet, net::IpAddr, path::Path};
+
+use ipnetwork::IpNetwork;
 
 use crate::{
     cni::{Document, Error},
-    conf::Config,
+    conf::{Config, Mode},
     fabric::{
         Change, Peers, Plan, Settings,
         apply::Refused,
@@ -13,8 +15,9 @@ use crate::{
         pools::{Cidrs, Misfit},
         trouble::Trouble,
     },
+    ipam::store::DATA_DIR,
     net::Socket,
-    state::Root,
+    state::{Entry, Root, journal},
 };
 
 use super::{
@@ -104,7 +107,8 @@ impl Pass {
         (peers, version, file): (&Peers, String, Option<Vec<u8>>),
     ) -> Result<Self, Error> {
         let ground = Ground::new(root, config.fabric.protocol);
-        let past = ground.past(&config.name);
+        let mut past = ground.past(&config.name);
+        past.leased = leased(config, root, peers);
         let before = ground.stamp().unwrap_or_default();
         let plan = Plan::make(host, &Settings::of_config(config), peers, &past).map_err(kernel)?;
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
@@ -211,10 +215,31 @@ impl Pass {
         // Where another's route serves, what is ours does not tell when it goes.
         stamp.digest = (!changes && !plan.borrows)
             .then(|| digest::of_observed(&plan.observed, config.fabric.protocol));
+        let lacking: HashSet<IpNetwork> =
+            plan.conflicts().chain(&unmade).filter_map(Change::destination).collect();
+        let watched = stamp.ways.watch(host, digest::sentinels(&plan.desired, &lacking));
+        watched.unwrap_or_else(|error| log::debug!("the routes to peers: {error}"));
         ground.note(&stamp, file.as_deref())?;
         let refused = node.into_iter().map(kernel).collect();
         Ok(Outcome { stamp, refused, of_peers, unmade, unguarded, notes, news })
     }
+}
+
+/// The addresses that this node's tunnels should have and that the store of the network
+/// has given to a pod.
+pub(super) fn leased(config: &Config, root: &Root, peers: &Peers) -> Vec<IpAddr> {
+    if config.mode == Mode::Direct {
+        return Vec::new();
+    }
+    let entries = journal::all(root);
+    let store = root.path(DATA_DIR).join(&config.name);
+    let mut named: Vec<IpAddr> =
+        [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6)).collect();
+    named.retain(|address| {
+        let has = |entry: &Entry| entry.addresses.contains(address);
+        entries.iter().any(has) || store.join(address.to_string()).exists()
+    });
+    named
 }
 
 impl Outcome {

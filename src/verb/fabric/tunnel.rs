@@ -20,7 +20,7 @@ use crate::{
 
 /// What the table is called, before the fabric's route protocol. The tables of
 /// networks have another prefix.
-const PREFIX: &str = "manx.fabric-";
+pub(super) const PREFIX: &str = "manx.fabric-";
 
 /// The table that a fabric asks for, and what the kernel's differs in.
 #[derive(Clone, Debug)]

@@ -1,0 +1,150 @@
+//! A fabric that its network does not ask for any more: its routes, entries and
+//! tunnels go, and the table of the tunnels.
+
+use std::iter;
+
+use super::{
+    super::{file, kernel, tables::refused},
+    ground::{Ground, Stamp},
+    patience, tunnel,
+};
+use crate::{
+    cni::{Code, Error},
+    conf::Config,
+    fabric::{Change, Past, Plan, Settings, apply::Refused},
+    net::Socket,
+    nft,
+    state::Root,
+};
+
+/// What there is to remove.
+#[derive(Debug)]
+pub struct Removal {
+    network: String,
+    /// The fabrics, of one route protocol each. There is at least one.
+    grounds: (Ground, Vec<Ground>),
+    settings: Settings,
+    plan: Plan,
+}
+
+impl Removal {
+    /// The fabrics that a network had and does not ask for; `None` if there are none,
+    /// or another network that had it too still `asks` for it.
+    ///
+    /// # Errors
+    /// Code 100 if the kernel does not answer.
+    pub fn of(
+        config: &Config,
+        root: &Root,
+        host: &mut Socket,
+        asks: &dyn Fn(&str) -> bool,
+    ) -> Result<Option<Self>, Error> {
+        if config.fabric.peers_file.is_some() {
+            return Ok(None);
+        }
+        let name = &config.name;
+        let goes = |stamp: &Stamp| stamp.names(name) && !stamp.others(name).any(asks);
+        let mut gone = Ground::noted(root).into_iter().filter(|(_, stamp)| goes(stamp));
+        let Some(first) = gone.next() else { return Ok(None) };
+        Self::plan(config, host, first, gone.collect()).map(Some)
+    }
+
+    /// The fabric of a configuration, and those that its network alone had before.
+    ///
+    /// # Errors
+    /// As for [`Self::of`].
+    pub fn whole(config: &Config, root: &Root, host: &mut Socket) -> Result<Self, Error> {
+        let ground = Ground::new(root, config.fabric.protocol);
+        let stamp = ground.stamp().unwrap_or_default();
+        let former = ground.others().filter(|(_, stamp)| stamp.is_only(&config.name)).collect();
+        Self::plan(config, host, (ground, stamp), former)
+    }
+
+    fn plan(
+        config: &Config,
+        host: &mut Socket,
+        (first, stamp): (Ground, Stamp),
+        rest: Vec<(Ground, Stamp)>,
+    ) -> Result<Self, Error> {
+        let mut settings = Settings::of_config(config);
+        settings.keys.protocol = first.protocol();
+        let mut past = Past::default();
+        past.added.extend(stamp.added);
+        let mut grounds = Vec::new();
+        for (ground, stamp) in rest {
+            past.protocols.push(ground.protocol());
+            past.added.extend(stamp.added);
+            grounds.push(ground);
+        }
+        let plan = Plan::undo(host, &settings, &past).map_err(kernel)?;
+        Ok(Self { network: config.name.clone(), grounds: (first, grounds), settings, plan })
+    }
+
+    fn grounds(&self) -> impl Iterator<Item = &Ground> {
+        iter::once(&self.grounds.0).chain(&self.grounds.1)
+    }
+
+    /// The changes.
+    pub fn changes(&self) -> &[Change] {
+        &self.plan.changes
+    }
+
+    /// The tables of the tunnels that there are.
+    ///
+    /// # Errors
+    /// Code 100 with what nf_tables refused.
+    pub fn tables(&self) -> Result<Vec<String>, Error> {
+        let mut found = nft::tables(tunnel::PREFIX).map_err(refused)?;
+        let own: Vec<String> = self.grounds().map(|one| tunnel::name(one.protocol())).collect();
+        found.retain(|table| own.contains(table));
+        Ok(found)
+    }
+
+    /// Makes the changes and forgets what was applied; what is left is remembered,
+    /// so that it can be tried again.
+    ///
+    /// # Errors
+    /// Code 5 for state that could not be written, code 100 with what nf_tables
+    /// refused.
+    pub fn carry_out(&self, host: &mut Socket) -> Result<Refused, Error> {
+        self.grounds().try_for_each(Ground::unsettle)?;
+        let taken = self.plan.carry_out(host, &self.settings);
+        self.grounds().try_for_each(|ground| tunnel::remove(ground.protocol()).map(drop))?;
+        if taken.node.is_empty() && taken.peers.is_empty() {
+            self.grounds.0.forget_former(&self.network)?;
+            for ground in self.grounds() {
+                let forgotten = ground.forget();
+                forgotten
+                    .map_err(|error| file("forget the fabric", &ground.path("json"), &error))?;
+            }
+        }
+        Ok(taken)
+    }
+}
+
+/// Removes what a network without a peers file had of fabrics, by itself. What cannot
+/// be removed keeps no pod from starting.
+pub(super) fn abandon(config: &Config, root: &Root, host: &mut Socket) {
+    let ground = Ground::new(root, config.fabric.protocol);
+    if !ground.stamp().is_some_and(|stamp| stamp.is_only(&config.name)) {
+        return;
+    }
+    let mut remove = || -> Result<Option<Refused>, Error> {
+        let _lock = ground.lock(patience())?;
+        let removal = Removal::of(config, root, host, &|_| true)?;
+        removal.map(|removal| removal.carry_out(host)).transpose()
+    };
+    let told = match remove() {
+        Ok(None) => return,
+        Ok(Some(taken)) => {
+            Error::join(taken.node.into_iter().chain(taken.peers).map(kernel).collect())
+        }
+        // Somebody is about it.
+        Err(error) if error.code == Code::TRY_AGAIN => return,
+        Err(error) => Some(error),
+    };
+    match told {
+        None => log::info!("{} has no peersFile any more: its routes are removed", config.name),
+        Some(error) => log::warn!("routes of the former configuration are left: {error}"),
+    }
+}

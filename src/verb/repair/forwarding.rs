@@ -1,0 +1,61 @@
+//! That the node forwards the packets of its live pods, and heeds its routers all the
+//! same: no pod's link shows it, and anybody may reset it.
+
+use super::{Lack, Repair};
+use crate::{
+    net::{
+        Error, Socket,
+        forwarding::{self, IPV4, IPV6},
+        link,
+        sysctl::Sysctl,
+    },
+    pod::Identity,
+    state::{Entry, Root, journal},
+};
+
+/// What live attachments lack of it: those of networks that `manage` forwarding, and
+/// nothing that is `known` elsewhere.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn lacking(
+    root: &Root,
+    host: &mut Socket,
+    manage: &dyn Fn(&str) -> bool,
+    known: &[Sysctl],
+) -> Result<Vec<Repair>, Error> {
+    let mut entries = journal::all(root);
+    entries.retain(|entry| manage(&entry.network));
+    let mut repairs = Vec::new();
+    for (key, ipv6) in [(IPV4, false), (IPV6, true)] {
+        let mut of_family = entries.iter().filter(|entry| has_family(entry, ipv6)).peekable();
+        if of_family.peek().is_none() || known.iter().any(|sysctl| sysctl.key == key) {
+            continue;
+        }
+        // First: a router that begins to forward forgets what it was told.
+        let mut wanted = if ipv6 { forwarding::heeding_now(host)? } else { Vec::new() };
+        wanted.push(Sysctl::new(key, 1));
+        wanted.retain(|sysctl| !sysctl.holds());
+        if wanted.is_empty() {
+            continue;
+        }
+        let links = link::all(host)?;
+        let lives = |entry: &&Entry| {
+            let alias = Identity::from(*entry).alias();
+            links.iter().any(|link| link.alias.as_deref() == Some(&alias))
+        };
+        if let Some(entry) = of_family.find(lives) {
+            repairs.extend(wanted.into_iter().map(|sysctl| Repair {
+                network: entry.network.clone(),
+                link: String::new(),
+                index: 0,
+                lack: Lack::Sysctl(sysctl),
+            }));
+        }
+    }
+    Ok(repairs)
+}
+
+fn has_family(entry: &Entry, ipv6: bool) -> bool {
+    entry.addresses.iter().any(|address| address.is_ipv6() == ipv6)
+}
