@@ -247,6 +247,21 @@ fn a_tunnel_takes_no_pods_address() {
     assert_eq!(node.host.addresses("vxlan.calico"), [format!("{own}/32")]);
 }
 
+/// Nor one that the store of another network has leased.
+#[test]
+fn a_tunnel_takes_no_leased_address() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let store = node.host.scratch().dir("root/var/lib/cni/networks/bridge");
+    std::fs::write(store.join("10.244.1.0"), "somebody\r\neth0").unwrap();
+    let plan = node.plan();
+    assert!(plan.stderr.contains("10.244.1.0, which is leased to a pod"), "{plan:?}");
+    assert!(!plan.stdout.contains("address of vxlan.calico"), "{plan:?}");
+    std::fs::remove_file(store.join("10.244.1.0")).unwrap();
+    node.apply().ok();
+    assert_eq!(node.host.addresses("vxlan.calico"), ["10.244.1.0/32"]);
+}
+
 /// What a link takes along when it goes down, and a family's last address.
 #[test]
 fn the_next_pod_brings_back_what_a_link_took_along() {

@@ -177,6 +177,23 @@ fn a_router_that_its_route_alone_calls_onlink() {
     node.plugin.status().ok();
 }
 
+/// The same of two routers, over which packets are spread.
+#[test]
+fn routers_that_a_route_of_several_paths_calls_onlink() {
+    let cluster = Cluster::of(&[1, 3], Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    batch(
+        &node.host,
+        "address del 192.0.2.11/24 dev eth0
+         address add 192.0.2.11/32 dev eth0
+         route add default nexthop via 172.31.1.1 dev eth0 onlink nexthop via 172.31.1.2 dev eth0 onlink",
+    );
+    node.apply().ok();
+    let to_peer = |line: &String| line.starts_with("10.244.3.0/24 via 172.31.1.");
+    assert!(node.routes().iter().any(to_peer), "{:#?}", node.routes());
+    node.assert_settled();
+}
+
 /// What is in a pod is the pod's: it is told which are too wide now.
 #[test]
 fn pods_that_are_too_wide_by_now_are_told() {

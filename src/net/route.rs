@@ -8,7 +8,7 @@ use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
         RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
-        RouteProtocol, RouteScope, RouteType, RouteVia,
+        RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
     },
 };
 use nix::{errno::Errno, libc::RTM_NEWROUTE};
@@ -438,6 +438,8 @@ fn found(message: &RouteMessage) -> Option<Found> {
             RouteAttribute::Oif(index) => found.devices.push(*index),
             RouteAttribute::MultiPath(hops) => {
                 found.devices.extend(hops.iter().map(|hop| hop.interface_index));
+                route.onlink |=
+                    hops.iter().any(|hop| hop.flags.contains(RouteNextHopFlags::Onlink));
                 let attributes = hops.iter().flat_map(|hop| &hop.attributes);
                 found.gateways.extend(attributes.filter_map(next_hop));
             }

@@ -1,7 +1,12 @@
 //! One pass over the fabric: compare, change, note. The verbs and the command
 //! line make the same one; they differ in what they say of its outcome.
 
-use std::{collections::HashSet, net::IpAddr, path::Path};
+use std::{
+    collections::HashSet,
+    fs,
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
 
 use ipnetwork::IpNetwork;
 
@@ -225,19 +230,21 @@ impl Pass {
     }
 }
 
-/// The addresses that this node's tunnels should have and that the store of the network
-/// has given to a pod.
+/// The addresses that this node's tunnels should have and that pods have: attachments of
+/// ours, or by a store of leases of any network.
 pub(super) fn leased(config: &Config, root: &Root, peers: &Peers) -> Vec<IpAddr> {
     if config.mode == Mode::Direct {
         return Vec::new();
     }
     let entries = journal::all(root);
-    let store = root.path(DATA_DIR).join(&config.name);
+    let stores = fs::read_dir(root.path(DATA_DIR)).into_iter().flatten().flatten();
+    let stores: Vec<PathBuf> = stores.map(|store| store.path()).collect();
     let mut named: Vec<IpAddr> =
         [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6)).collect();
     named.retain(|address| {
         let has = |entry: &Entry| entry.addresses.contains(address);
-        entries.iter().any(has) || store.join(address.to_string()).exists()
+        let file = address.to_string();
+        entries.iter().any(has) || stores.iter().any(|store| store.join(&file).exists())
     });
     named
 }
