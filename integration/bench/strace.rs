@@ -30,7 +30,7 @@ pub fn count(job: &Job, scratch: &Path) -> (Counts, Sample) {
 }
 
 /// Counts the lines of `strace -f -v`.
-fn read(trace: &str) -> Counts {
+pub fn read(trace: &str) -> Counts {
     let mut counts = Counts::default();
     for line in trace.lines() {
         // "PID call(arguments) = result"; what is resumed was counted when it began.
@@ -44,27 +44,65 @@ fn read(trace: &str) -> Counts {
             counts.processes += 1;
         }
         if ["sendto(", "sendmsg("].iter().any(|call| rest.starts_with(call)) {
-            let types = rest.split("nlmsg_type=").skip(1);
-            for kind in types {
-                counts.netlink_messages += 1;
-                counts.netlink_changes += usize::from(is_change(kind));
-            }
+            let types: Vec<Kind<'_>> = rest.split("nlmsg_type=").skip(1).map(Kind::read).collect();
+            let netfilter = types.iter().any(Kind::is_of_netfilter);
+            counts.netlink_messages += types.len();
+            counts.netlink_changes += types.iter().filter(|kind| kind.is_change(netfilter)).count();
         }
     }
     counts
 }
 
-/// Whether a message of the type that `text` begins with changes something.
-/// Types of rtnetlink come in fours: new, delete, get, set; strace cannot name
-/// them in a socket of another namespace.
-fn is_change(text: &str) -> bool {
-    if let Some(number) = text.strip_prefix("0x") {
-        let digits = number.split(|c: char| !c.is_ascii_hexdigit()).next().unwrap_or_default();
-        return u16::from_str_radix(digits, 16).is_ok_and(|kind| kind >= 16 && kind & 3 != 2);
+/// The type of a message. Strace cannot name all of them in a socket of another
+/// namespace.
+enum Kind<'a> {
+    Name(&'a str),
+    Number(u16),
+}
+
+impl<'a> Kind<'a> {
+    /// The type that a text begins with.
+    fn read(text: &'a str) -> Self {
+        let word = text.split([',', '}', ' ']).next().unwrap_or_default();
+        let number = word.strip_prefix("0x").map(|digits| u16::from_str_radix(digits, 16));
+        match number {
+            Some(Ok(number)) => Self::Number(number),
+            _ => Self::Name(word.rsplit('|').next().unwrap_or_default()),
+        }
     }
-    let name = text.split([',', '}', ' ']).next().unwrap_or_default();
-    let name = name.rsplit('|').next().unwrap_or_default();
-    ["RTM_NEW", "RTM_DEL", "RTM_SET", "NFT_MSG_NEW", "NFT_MSG_DEL"]
-        .iter()
-        .any(|prefix| name.starts_with(prefix))
+
+    /// Whether it can only be netfilter's, whose types have a subsystem in the high byte.
+    fn is_of_netfilter(&self) -> bool {
+        match self {
+            Self::Number(number) => number >> 8 != 0,
+            Self::Name(name) => name.starts_with("NFT_") || name.starts_with("NFNL_"),
+        }
+    }
+
+    /// Whether it changes something, where it was sent alone or with others, of which
+    /// one is netfilter's or none is.
+    fn is_change(&self, netfilter: bool) -> bool {
+        /// (include/uapi/linux/netfilter/nfnetlink.h and nf_tables.h)
+        const CONNTRACK: u16 = 1;
+        const NFTABLES: u16 = 10;
+        const COMPATIBLE: u16 = 11;
+        /// Those of nf_tables that ask, be it with a reset, and that only the kernel sends.
+        const QUESTIONS: [u16; 13] = [1, 4, 7, 10, 13, 15, 16, 17, 19, 21, 23, 25, 33];
+        match self {
+            Self::Name(name) => {
+                let mut changes = ["RTM_NEW", "RTM_DEL", "RTM_SET", "NFT_MSG_NEW", "NFT_MSG_DEL"]
+                    .iter()
+                    .chain(&["NFT_MSG_DESTROY", "IPCTNL_MSG_CT_NEW", "IPCTNL_MSG_CT_DEL"]);
+                changes.any(|prefix| name.starts_with(prefix))
+            }
+            Self::Number(number) => match (number >> 8, number & 0xff) {
+                // Begin and end of a batch have the numbers of rtnetlink's first types.
+                (0, kind) if !netfilter => kind >= 16 && kind & 3 != 2,
+                (0 | COMPATIBLE, _) => false,
+                (CONNTRACK, kind) => kind == 0 || kind == 2,
+                (NFTABLES, kind) => !QUESTIONS.contains(&kind),
+                _ => true,
+            },
+        }
+    }
 }

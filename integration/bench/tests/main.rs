@@ -52,6 +52,7 @@ mod turns;
 mod wait;
 
 mod addresses;
+mod counts;
 mod effects;
 mod impossible;
 mod pairs;
