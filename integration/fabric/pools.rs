@@ -137,6 +137,32 @@ fn ranges_that_are_nobodys_are_found() {
     }
 }
 
+/// A note of the journal whose pod died with its namespace, or is of another network,
+/// is no pod that would suffer.
+#[test]
+fn only_live_pods_of_the_network_keep_a_node_with_wrong_ranges_ready() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let wrong = with_ranges(node, "manx-ipam", &[json!({"subnet": "10.99.0.0/24"})]);
+    let other = with_ranges(node, "manx-ipam", &[json!({"subnet": pod_cidr(1, false)})]);
+    let elsewhere = other.with("name", json!("other")).attach("b");
+    assert_eq!(wrong.plugin.status().code(), Some(50));
+    let before = node.host.links();
+    let pod = wrong.attach("a");
+    wrong.plugin.status().ok();
+    // The mark and the group are each enough.
+    let link = node.host.links().into_iter().find(|name| !before.contains(name)).unwrap();
+    for change in [["group", "default"], ["alias", "x"]] {
+        node.host.command("ip", &["link", "set", &link, change[0], change[1]]).ok();
+        wrong.plugin.status().ok();
+    }
+    node.host.command("ip", &["link", "del", &link]).ok();
+    let reply = wrong.plugin.status();
+    assert_eq!(reply.code(), Some(50), "{reply:?}");
+    wrong.plugin.del(&pod).ok();
+    other.plugin.del(&elsewhere).ok();
+}
+
 /// What another IPAM plugin gives is known once it has given it.
 #[test]
 fn an_address_of_another_node_is_refused_and_released() {

@@ -9,13 +9,19 @@ use std::{fs, net::IpAddr};
 use super::{
     Call,
     fabric::{Ground, Stamp},
+    kernel, liveness,
 };
 use crate::{
     cni::{Args, Code, Document, Error},
     conf::{Config, IpamKeys, has_store},
     fabric::pools::{Cidrs, Misfit, Place},
     ipam::Range,
-    state::{file::TEXT_BYTES_MAX, journal, read_own, replace},
+    net::{
+        Socket,
+        link::{self, Link},
+    },
+    pod::identity::{group, of_alias},
+    state::{file::TEXT_BYTES_MAX, read_own, replace},
 };
 
 /// The ranges of an IPAM section, where its plugin is one that reads them, and
@@ -88,19 +94,19 @@ fn refusal(code: Code, misfit: &Misfit) -> Error {
     Error::new(code, misfit.to_string()).details(misfit.fix())
 }
 
-/// A node that has no pods yet is not ready with ranges that are not its own. One
-/// that has is told once: its pods would suffer for a node that is not ready.
+/// A node without live pods of this network is not ready with ranges that are not its
+/// own. One that has some is told once: they would suffer for a node that is not ready.
 ///
 /// # Errors
-/// Code 50 with the first range that is wrong.
-pub(super) fn status(call: &Call, stamp: &Stamp) -> Result<(), Error> {
+/// Code 50 with the first range that is wrong; of the kernel's answers.
+pub(super) fn status(call: &Call, host: &mut Socket, stamp: &Stamp) -> Result<(), Error> {
     let misfits = beside(call, stamp, |cidrs| misfits(&call.document, &call.config, cidrs));
     let said = call.journal().directory().join(".pools");
     let Some(first) = misfits.first() else {
         let _ = fs::remove_file(said);
         return Ok(());
     };
-    if journal::all(&call.root).is_empty() {
+    if !has_live_pods(call, host)? {
         return Err(refusal(Code::UNAVAILABLE, first));
     }
     let text = misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
@@ -109,4 +115,24 @@ pub(super) fn status(call: &Call, stamp: &Stamp) -> Result<(), Error> {
         let _ = replace(&said, text.as_bytes());
     }
     Ok(())
+}
+
+/// By the links that are there; where none is this network's by its group or its mark,
+/// by all that is left of what the journal has.
+fn has_live_pods(call: &Call, host: &mut Socket) -> Result<bool, Error> {
+    let links = link::all(host).map_err(kernel)?;
+    let network = &call.config.name;
+    let named = |link: &Link| link.alias.as_deref().and_then(of_alias);
+    let is_ours = |link: &Link| {
+        link.group == group(network) || named(link).is_some_and(|named| named.network == *network)
+    };
+    if links.iter().any(is_ours) {
+        return Ok(true);
+    }
+    for entry in call.journal().entries() {
+        if !liveness::of(host, &entry, &links)?.is_gone() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

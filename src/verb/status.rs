@@ -37,7 +37,7 @@ pub(super) fn status(call: &Call) -> Result<Vec<String>, Error> {
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Verify);
     let fabric = fabric.map_err(unavailable)?;
     let mut notes = restore_table(call, &mut host, fabric.as_ref()).map_err(unavailable)?;
-    fabric.as_ref().map_or(Ok(()), |stamp| pools::status(call, stamp))?;
+    fabric.as_ref().map_or(Ok(()), |stamp| pools::status(call, &mut host, stamp))?;
     let mut usable = Usable::new(&call.root, &call.config, fabric.as_ref(), None);
     let objection = &mut |address, choice| usable.objection(&mut host, address, choice);
     notes.extend(ipam::status(call, objection)?);
