@@ -177,8 +177,7 @@ impl Node {
         let mut words =
             format!("network {network} has no peersFile, and with it no routes to other nodes");
         if self.has_fabric() {
-            words += "; those of its former configuration go with the next pass, as with manx apply \
-                      --undo";
+            words += "; those of its former configuration go, as with manx apply --undo";
         }
         Some(words)
     }

@@ -305,6 +305,11 @@ fn a_peers_file_that_is_missing_or_broken_or_relative() {
     root.write("peers.json", good);
     one(&lint("peers.json"), Warning, "plugins[0].peersFile", "relative");
     assert_eq!(lint("/peers.json"), []);
+    // Another node's mistake is its alone.
+    let one_bad =
+        good.replace("}]}", r#"}, {"name": "b", "addresses": ["192.0.2.300"], "podCIDRs": []}]}"#);
+    root.write("peers.json", &one_bad);
+    one(&lint("/peers.json"), Warning, "plugins[0].peersFile", "b is left out: ");
 }
 
 #[test]
