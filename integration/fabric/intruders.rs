@@ -8,15 +8,16 @@ use serde_json::json;
 use crate::cluster::{
     Cluster, Families, Node, SOON, address, addresses, bare, batch, entry, pod_cidr,
 };
-use crate::harness::packet::{
-    LAST, datagram, heard, listen, listen_on, packet, send, send_last, vxlan,
-};
+use crate::harness::packet::{datagram, heard, listen, listen_on, packet, send, send_last, vxlan};
 use crate::harness::{Netns, Pod, eventually};
 
 const TABLE: &str = "table inet manx.fabric-109";
 const PORT: u16 = 4789;
 const VNI: u32 = 4096;
 const IPIP: u8 = 4;
+const UDP: u8 = 17;
+/// The fragment header of IPv6.
+const FRAGMENT: u8 = 44;
 
 /// Two nodes with a pod each.
 struct Scene {
@@ -40,6 +41,11 @@ impl Scene {
     /// Which of these places the pod of node-a believes when they send, into the
     /// tunnel of their family, what seems to come from a pod of node-b.
     fn believed(&self, places: &[(&'static str, &Netns)]) -> Vec<String> {
+        self.believed_before(&self.pods[1].netns, places)
+    }
+
+    /// The same, where what ends it comes from there.
+    fn believed_before(&self, last: &Netns, places: &[(&'static str, &Netns)]) -> Vec<String> {
         let mut believed = Vec::new();
         for ipv6 in [false, true] {
             let (own, claimed) = if ipv6 {
@@ -63,9 +69,7 @@ impl Scene {
                 // What an output rule drops would be an error here.
                 sender.send_to(&outer, (node, PORT)).unwrap();
             }
-            let honest: IpAddr = addresses(&self.pods[1])[usize::from(ipv6)].parse().unwrap();
-            let peer = self.pods[1].netns.enter(|| UdpSocket::bind((honest, 0)).unwrap());
-            peer.send_to(LAST.as_bytes(), to).unwrap();
+            send_last(last, to);
             believed.extend(heard(&socket).into_iter().map(|(place, _)| place));
         }
         believed
@@ -252,23 +256,82 @@ fn the_table_of_a_former_route_protocol_goes() {
     assert_eq!(found, [false, true], "{tables}");
 }
 
-/// Where the list names no other node, a BGP daemon knows them: what it routes goes
-/// through the tunnel, and pods put nothing into it.
+/// A list that names this node alone, as on the first node of a cluster: nobody is a peer.
 #[test]
-fn without_peers_in_the_list_only_pods_are_kept_out() {
+fn without_peers_in_the_list_a_vxlan_takes_packets_from_nobody() {
     let scene = Scene::new();
     let node = scene.node();
     node.set_peers(&[entry(1, Families::Dual)]);
     node.apply().ok();
     node.assert_settled();
+    // Nor does what would end the test come by the tunnel.
+    let router = &scene.cluster.router;
+    for ipv6 in [false, true] {
+        let pod = &addresses(&scene.pods[0])[usize::from(ipv6)];
+        let node = address(1, ipv6);
+        router.command("ip", &["route", "replace", pod, "via", bare(&node)]).ok();
+    }
+    let believed = || scene.believed_before(router, &scene.everybody());
+    assert_eq!(believed(), [""; 0]);
+    node.host.command("nft", &["flush ruleset"]).ok();
+    assert!(!believed().is_empty(), "the forgery is good");
+    node.plugin.call("STATUS").run().ok();
+    assert_eq!(believed(), [""; 0]);
+    node.assert_settled();
+}
+
+/// Of IP in IP a BGP daemon may know the nodes that the list does not name: what it
+/// routes goes through the tunnel, and pods put nothing into it.
+#[test]
+fn without_peers_in_the_list_ip_in_ip_keeps_out_pods_alone() {
+    let scene = Scene::new();
+    let node = scene.node();
+    node.set_peers(&[entry(1, Families::Ipv4)]);
+    // What comes of it depends on the kernel.
+    let _ = node.with("mode", "ipip".into()).apply();
     assert!(!scene.table().contains("saddr"), "{}", scene.table());
     assert!(scene.table().contains("iifgroup"), "{}", scene.table());
-    let status = || node.plugin.call("STATUS").run().ok();
-    status();
-    node.host.command("nft", &["flush ruleset"]).ok();
-    status();
-    assert!(scene.table().contains("iifgroup"), "{}", scene.table());
-    node.assert_settled();
+}
+
+/// The kernel puts fragments of IPv6 together behind the rules, where no conntrack does
+/// before, and the first may end ahead of the network identifier.
+#[test]
+fn a_strangers_fragments_of_ipv6_are_not_believed() {
+    let scene = Scene::new();
+    let node: IpAddr = bare(&address(1, true)).parse().unwrap();
+    let own = addresses(&scene.pods[0])[1].clone();
+    let socket = listen(&scene.pods[0].netns, &own);
+    let to = socket.local_addr().unwrap();
+    let mac = scene.node().host.link("vxlan-v6.calico").unwrap()["address"].clone();
+    let send_parts = |netns: &Netns, source: &str, first: usize, number: u32, vni: u32| {
+        let text = format!("{source} {first}");
+        let inner = datagram("fd00:244:2::99".parse().unwrap(), to, text.as_bytes());
+        let mut outer = vxlan(vni, mac.as_str().unwrap(), &inner);
+        outer[20..22].copy_from_slice(&[0x86, 0xdd]);
+        let source: IpAddr = source.parse().unwrap();
+        let whole = datagram(source, (node, PORT).into(), &outer);
+        for (offset, part) in [(0, &whole[40..][..first]), (first, &whole[40..][first..])] {
+            let more = u16::from(offset == 0);
+            let mut payload = vec![UDP, 0];
+            payload.extend((offset as u16 | more).to_be_bytes());
+            payload.extend(number.to_be_bytes());
+            payload.extend(part);
+            send(netns, node, &packet(FRAGMENT, source, node, &payload));
+        }
+    };
+    let heard_of = |number| {
+        let router = &scene.cluster.router;
+        // UDP's header alone, that of VXLAN too, and some of the packet within.
+        for (first, number) in [8, 16, 64].into_iter().zip(number..) {
+            send_parts(router, "2001:db8:1::1", first, number, VNI);
+        }
+        send_parts(&scene.cluster.nodes[1].host, "2001:db8:1::12", 8, number + 9, VNI);
+        send_last(&scene.pods[1].netns, to);
+        heard(&socket).into_iter().map(|(text, _)| text).collect::<Vec<_>>()
+    };
+    assert_eq!(heard_of(100), ["2001:db8:1::12 8"]);
+    scene.node().host.command("nft", &["delete", "table", "inet", "manx.fabric-109"]).ok();
+    assert_eq!(heard_of(200).len(), 4, "the forgery is good");
 }
 
 /// Where the kernel has no IP in IP the tunnel cannot be made, and its table is.

@@ -156,7 +156,14 @@ pub(super) const NFT_CT_STATUS: u32 = 2;
 
 pub(super) const NFTA_BITWISE_SREG: u16 = 1;
 pub(super) const NFTA_BITWISE_DREG: u16 = 2;
+pub(super) const NFTA_BITWISE_LEN: u16 = 3;
 pub(super) const NFTA_BITWISE_MASK: u16 = 4;
+pub(super) const NFTA_BITWISE_XOR: u16 = 5;
+
+pub(super) const NFTA_EXTHDR_DREG: u16 = 1;
+pub(super) const NFTA_EXTHDR_TYPE: u16 = 2;
+pub(super) const NFTA_EXTHDR_OFFSET: u16 = 3;
+pub(super) const NFTA_EXTHDR_LEN: u16 = 4;
 
 pub(super) const NFTA_MATCH_NAME: u16 = 1;
 pub(super) const NFTA_MATCH_REV: u16 = 2;

@@ -12,6 +12,8 @@ use crate::netlink::attribute::Attribute;
 const ICMP: u8 = 1;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
+/// The fragment header of IPv6.
+const FRAGMENT: u8 = 44;
 /// First byte of an address in 127.0.0.0/8.
 const LOOPBACK: u8 = 127;
 
@@ -48,12 +50,8 @@ impl List {
             Term::Loopback(side, holds) => {
                 self.family(Family::V4);
                 let (offset, _) = place(*side, Family::V4);
-                let operator = match holds {
-                    Holds::Is => NFT_CMP_EQ,
-                    Holds::IsNot => NFT_CMP_NEQ,
-                };
                 self.push([payload(NFT_PAYLOAD_NETWORK_HEADER, (offset, 1), NFT_REG_1)]);
-                self.push([compare(operator, [LOOPBACK])]);
+                self.push([compare(operator(*holds), [LOOPBACK])]);
             }
             Term::NoWayBack => self.push([fib(), compare(NFT_CMP_EQ, [0; 4])]),
             Term::LinkAndSource(family, set) => {
@@ -61,20 +59,28 @@ impl List {
                 self.push([meta(NFT_META_IIFNAME, NFT_REG_1)]);
                 self.push([address(Side::Source, *family, NFT_REG_2), lookup(set, Holds::Is)]);
             }
-            Term::Protocol(number) => self.protocol(*number),
-            Term::UdpTo(port) => {
+            Term::Protocol(Holds::Is, number) => self.protocol(*number),
+            Term::Protocol(Holds::IsNot, number) => {
+                self.push([meta(NFT_META_L4PROTO, NFT_REG_1), compare(NFT_CMP_NEQ, [*number])]);
+            }
+            Term::UdpTo(holds, port) => {
                 self.protocol(UDP);
-                self.transport(2, port.to_be_bytes().to_vec());
+                self.transport(2, *holds, port.to_be_bytes().to_vec());
             }
             // Behind the UDP header, one byte of flags and three that are reserved.
-            Term::Vni(vni) => {
+            Term::Vni(holds, vni) => {
                 let [_, vni @ ..] = vni.to_be_bytes();
-                self.transport(12, vni.to_vec());
+                self.transport(12, *holds, vni.to_vec());
+            }
+            Term::FirstFragment => {
+                self.family(Family::V6);
+                self.push(fragment_offset());
+                self.push([compare(NFT_CMP_EQ, [0; 2])]);
             }
             Term::IcmpType(family, number) => {
                 self.family(*family);
                 self.protocol(if *family == Family::V4 { ICMP } else { ICMPV6 });
-                self.transport(0, vec![*number]);
+                self.transport(0, Holds::Is, vec![*number]);
             }
             Term::Count => {
                 let name = Attribute::string(NFTA_EXPR_NAME, "counter");
@@ -112,10 +118,10 @@ impl List {
     }
 
     /// Bytes behind the network header.
-    fn transport(&mut self, offset: u32, bytes: Vec<u8>) {
+    fn transport(&mut self, offset: u32, holds: Holds, bytes: Vec<u8>) {
         let length = bytes.len() as u32;
         let load = payload(NFT_PAYLOAD_TRANSPORT_HEADER, (offset, length), NFT_REG_1);
-        self.push([load, compare(NFT_CMP_EQ, bytes)]);
+        self.push([load, compare(operator(holds), bytes)]);
     }
 }
 
@@ -137,6 +143,40 @@ fn in_groups(key: u32, groups: &RangeInclusive<u32>) -> [Attribute; 4] {
         compare(NFT_CMP_GTE, groups.start().to_be_bytes()),
         compare(NFT_CMP_LTE, groups.end().to_be_bytes()),
     ]
+}
+
+/// The offset in the fragment header of IPv6, without the bits that follow it.
+fn fragment_offset() -> [Attribute; 2] {
+    let value =
+        |kind, bytes: [u8; 2]| Attribute::nest(kind, [Attribute::bytes(NFTA_DATA_VALUE, bytes)]);
+    [
+        expression(
+            "exthdr",
+            [
+                Attribute::number(NFTA_EXTHDR_DREG, NFT_REG_1),
+                Attribute::bytes(NFTA_EXTHDR_TYPE, [FRAGMENT]),
+                Attribute::number(NFTA_EXTHDR_OFFSET, 2),
+                Attribute::number(NFTA_EXTHDR_LEN, 2),
+            ],
+        ),
+        expression(
+            "bitwise",
+            [
+                Attribute::number(NFTA_BITWISE_SREG, NFT_REG_1),
+                Attribute::number(NFTA_BITWISE_DREG, NFT_REG_1),
+                Attribute::number(NFTA_BITWISE_LEN, 2),
+                value(NFTA_BITWISE_MASK, [0xff, 0xf8]),
+                value(NFTA_BITWISE_XOR, [0; 2]),
+            ],
+        ),
+    ]
+}
+
+fn operator(holds: Holds) -> u32 {
+    match holds {
+        Holds::Is => NFT_CMP_EQ,
+        Holds::IsNot => NFT_CMP_NEQ,
+    }
 }
 
 /// Where an address stands in its header, and how long it is.

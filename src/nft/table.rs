@@ -104,10 +104,14 @@ pub(super) enum Term {
     NoWayBack,
     /// Name of that link and source are in an open set.
     LinkAndSource(Family, &'static str),
-    Protocol(u8),
-    UdpTo(u16),
-    /// The network identifier of a VXLAN packet; behind [`Term::UdpTo`].
-    Vni(u32),
+    /// Where it is not told, as in some fragments, neither of both holds; so with the
+    /// port and the identifier.
+    Protocol(Holds, u8),
+    UdpTo(Holds, u16),
+    /// The network identifier of a VXLAN packet; behind what says that it is UDP.
+    Vni(Holds, u32),
+    /// Of IPv6, the first part of a packet, or all of it, with a fragment header.
+    FirstFragment,
     IcmpType(Family, u8),
     Count,
     Drop,
@@ -287,9 +291,10 @@ impl Term {
             Self::Loopback(side, holds) => format!("ip {}{}127.0.0.0/8", side.word(), holds.word()),
             Self::NoWayBack => "fib saddr . iif oif missing".into(),
             Self::LinkAndSource(family, set) => format!("iifname . {} saddr @{set}", family.word()),
-            Self::Protocol(number) => format!("meta l4proto {number}"),
-            Self::UdpTo(port) => format!("udp dport {port}"),
-            Self::Vni(vni) => format!("@th,96,24 {vni:#x}"),
+            Self::Protocol(holds, number) => format!("meta l4proto{}{number}", holds.word()),
+            Self::UdpTo(holds, port) => format!("udp dport{}{port}", holds.word()),
+            Self::Vni(holds, vni) => format!("@th,96,24{}{vni:#x}", holds.word()),
+            Self::FirstFragment => "frag frag-off 0".into(),
             Self::IcmpType(Family::V4, number) => format!("icmp type {number}"),
             Self::IcmpType(Family::V6, number) => format!("icmpv6 type {number}"),
             Self::Count => "counter".into(),

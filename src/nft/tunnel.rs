@@ -17,6 +17,8 @@ use super::table::{
 
 /// IP in IP (IANA).
 const PROTOCOL_IPIP: u8 = 4;
+/// UDP (IANA).
+const PROTOCOL_UDP: u8 = 17;
 
 /// What is wanted of a fabric.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,8 +29,9 @@ pub struct Tunnel {
     pub host_link_groups: RangeInclusive<u32>,
     /// How packets are carried.
     pub carrier: Carrier,
-    /// Addresses of all other nodes. Where the list has none, another program (a BGP
-    /// daemon) knows them, and packets are taken from everybody but pods.
+    /// Addresses of all other nodes. Of IP in IP another program (a BGP daemon) knows
+    /// them where the list has none, and packets are taken from everybody but pods.
+    /// Of VXLAN nobody else does: without peers no packet is taken.
     pub peers: Vec<IpAddr>,
     /// Addresses of this node that peers send to. A tunnel of the kernel listens on
     /// all that the node has, and another node's pods are kept from these alone.
@@ -66,21 +69,29 @@ impl Tunnel {
         };
         let mut sets =
             vec![set("peers4", Family::V4, &self.peers), set("peers6", Family::V6, &self.peers)];
-        if !self.peers.is_empty() {
+        if self.knows_peers() {
             sets.extend([set("own4", Family::V4, &self.own), set("own6", Family::V6, &self.own)]);
         }
-        let chains = vec![self.outward(), self.forward(), self.input()];
+        let mut chains = vec![self.outward(), self.forward()];
+        if let Carrier::Vxlan { port, vni } = self.carrier {
+            chains.push(fragments(port, vni));
+        }
+        chains.push(self.input());
         let comment = "manx: tunnels between nodes".to_owned();
         Ok(Table { name: self.table.clone(), comment, sets, chains })
+    }
+
+    fn knows_peers(&self) -> bool {
+        !self.peers.is_empty() || matches!(self.carrier, Carrier::Vxlan { .. })
     }
 
     /// The packets of a tunnel, by their outer header.
     fn carried(&self) -> Vec<Term> {
         let port = match self.carrier {
             Carrier::Ipip => None,
-            Carrier::Vxlan { port, .. } => Some(Term::UdpTo(port)),
+            Carrier::Vxlan { port, .. } => Some(Term::UdpTo(Holds::Is, port)),
         };
-        port.into_iter().chain([Term::Protocol(PROTOCOL_IPIP)]).collect()
+        port.into_iter().chain([Term::Protocol(Holds::Is, PROTOCOL_IPIP)]).collect()
     }
 
     /// Few packets go on from here: what is asked of all is only the protocol.
@@ -109,24 +120,27 @@ impl Tunnel {
         let from_pods = self.carried().into_iter().map(|term| {
             Rule(vec![term, Term::FromGroups(self.host_link_groups.clone()), Term::Drop])
         });
-        let strangers = |terms: &[Term], family, peers, own| {
+        let strangers = |terms: &[Term], family, peers, own, end: Term| {
             let unless = |side, set| {
-                let stranger = [Term::Address(side, family, Holds::IsNot, set), Term::Drop];
+                let stranger = [Term::Address(side, family, Holds::IsNot, set), end.clone()];
                 Rule([terms, &stranger].concat())
             };
             [unless(Side::Source, peers), unless(Side::Destination, own)]
         };
         let mut rules: Vec<Rule> = from_pods.collect();
         match self.carrier {
-            _ if self.peers.is_empty() => {}
+            _ if !self.knows_peers() => {}
             Carrier::Ipip => {
-                let ours = [Term::Protocol(PROTOCOL_IPIP)];
-                rules.extend(strangers(&ours, Family::V4, "peers4", "own4"));
+                let ours = [Term::Protocol(Holds::Is, PROTOCOL_IPIP)];
+                rules.extend(strangers(&ours, Family::V4, "peers4", "own4", Term::Drop));
             }
             Carrier::Vxlan { port, vni } => {
-                let ours = [Term::UdpTo(port), Term::Vni(vni)];
-                rules.extend(strangers(&ours, Family::V4, "peers4", "own4"));
-                rules.extend(strangers(&ours, Family::V6, "peers6", "own6"));
+                let ours = [Term::UdpTo(Holds::Is, port), Term::Vni(Holds::Is, vni)];
+                rules.extend(strangers(&ours, Family::V4, "peers4", "own4", Term::Drop));
+                rules.extend(strangers(&ours, Family::V6, "peers6", "own6", Term::Drop));
+                let parts = [Term::FirstFragment];
+                let end = Term::Goto("fragments");
+                rules.extend(strangers(&parts, Family::V6, "peers6", "own6", end));
             }
         }
         Chain {
@@ -135,4 +149,19 @@ impl Tunnel {
             rules,
         }
     }
+}
+
+/// Fragments of IPv6 are put together behind the hook input, where no conntrack does it
+/// before. The first may end ahead of the network identifier, or even of the port: then
+/// what asks for it does not hold, whichever way it asks. So strangers' first fragments
+/// go on where they tell that they are not ours, and are dropped otherwise. Without its
+/// first fragment no packet comes of the others.
+fn fragments(port: u16, vni: u32) -> Chain {
+    let others = [
+        vec![Term::Protocol(Holds::IsNot, PROTOCOL_UDP), Term::Return],
+        vec![Term::UdpTo(Holds::IsNot, port), Term::Return],
+        vec![Term::Protocol(Holds::Is, PROTOCOL_UDP), Term::Vni(Holds::IsNot, vni), Term::Return],
+        vec![Term::Drop],
+    ];
+    Chain { name: "fragments", hook: None, rules: others.map(Rule).into() }
 }
