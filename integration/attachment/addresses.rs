@@ -60,6 +60,31 @@ fn addresses_that_nobody_can_have_are_refused() {
     }
 }
 
+/// It would be told to try again for ever.
+#[test]
+fn a_pool_of_nothing_else_is_an_error_of_the_configuration() {
+    let network = Network::new();
+    let before = network.remains();
+    for (subnet, what) in [
+        ("169.254.7.0/24", "link-local"),
+        ("127.1.0.0/24", "loopback"),
+        ("224.1.0.0/24", "multicast"),
+        ("fe80::/64", "link-local"),
+    ] {
+        let barren = pool(&network, &json!([[{"subnet": subnet}]]));
+        let pod = Pod::new("a");
+        for error in [barren.add(&pod).error(), barren.status().error()] {
+            names(&error, 7, &[subnet.split("::").next().unwrap().trim_end_matches("0/24"), what]);
+        }
+        barren.del(&pod).ok();
+        assert_eq!(network.remains(), before, "{subnet}");
+    }
+    // One range that pods can have is enough.
+    let ranges = json!([[{"subnet": "169.254.7.0/28"}, {"subnet": "10.1.0.0/24"}]]);
+    let result = pool(&network, &ranges).add(&Pod::new("a")).ok();
+    assert_eq!(address(&result, 0), "10.1.0.2");
+}
+
 #[test]
 fn the_nodes_router_is_refused_of_both_families() {
     let network = Network::new();
@@ -196,14 +221,16 @@ fn our_own_pool_passes_over_what_a_live_pod_has() {
     assert!(first.netns.pings("192.0.2.11") && second.netns.pings("192.0.2.11"));
 }
 
+/// The node may have other addresses tomorrow.
 #[test]
-fn a_pool_of_nothing_else_says_why_in_add_and_status() {
+fn a_pool_of_the_nodes_own_addresses_says_why_in_add_and_status() {
     let network = Network::new();
-    for subnet in ["169.254.8.0/24", "fe80:0:0:1::/64", "127.0.0.0/8"] {
-        let own = pool(&network, &json!([[{"subnet": subnet}]]));
+    for (subnet, end) in [("192.0.2.0/24", "192.0.2.11"), ("2001:db8::/64", "2001:db8::11")] {
+        let range = json!({"subnet": subnet, "rangeStart": end, "rangeEnd": end});
+        let own = pool(&network, &json!([[range]]));
         let error = own.add(&Pod::new("a")).error();
         assert_eq!(error["code"], 11, "{error}");
-        assert!(error["details"].as_str().unwrap().contains("which no pod can have"), "{error}");
+        assert!(error["details"].as_str().unwrap().contains("eth0's own address"), "{error}");
         assert_eq!(own.status().error()["code"], 50, "{subnet}");
         assert!(own.leases().is_empty());
     }

@@ -12,6 +12,13 @@ pub fn reserved(address: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// What all addresses from the first to the last are, where no pod can have any.
+pub fn reserved_all(first: IpAddr, last: IpAddr) -> Option<&'static str> {
+    // Each of these networks is one run of addresses.
+    let what = reserved(first)?;
+    (reserved(last) == Some(what)).then_some(what)
+}
+
 fn reserved_ipv4(address: Ipv4Addr) -> Option<&'static str> {
     Some(match address.octets() {
         [0, ..] => "an address of \"this network\" (0.0.0.0/8)",
@@ -43,6 +50,24 @@ fn reserved_ipv6(address: Ipv6Addr) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_range_both_ends_are_of_one_network() {
+        for (first, last, what) in [
+            ("169.254.7.1", "169.254.7.254", Some("link-local")),
+            ("127.0.0.1", "127.255.255.254", Some("loopback")),
+            ("224.0.0.1", "239.255.255.255", Some("multicast")),
+            ("fe80::1", "febf:ffff::1", Some("link-local")),
+            ("169.253.255.1", "169.254.0.1", None),
+            ("0.0.0.1", "255.255.255.254", None),
+            ("::1", "ffff::", None),
+            ("10.1.0.1", "10.1.0.9", None),
+        ] {
+            let found = reserved_all(first.parse().unwrap(), last.parse().unwrap());
+            assert_eq!(found.is_some(), what.is_some(), "{first}: {found:?}");
+            assert!(found.unwrap_or_default().contains(what.unwrap_or_default()), "{first}");
+        }
+    }
 
     #[test]
     fn what_no_pod_can_have_ends_where_it_ends() {

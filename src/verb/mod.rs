@@ -40,7 +40,7 @@ pub use facts::{link_mtus, too_wide, uplink};
 pub use gc::{Collected, collect_dead};
 pub use ipam::{
     audit::{Audit, Finding, Problem, RangeUse, Stock, audit, stock},
-    range_sets,
+    leases_of, own_cidrs_fit, range_sets, resolver,
 };
 
 pub use pools::misfits;

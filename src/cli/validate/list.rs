@@ -62,7 +62,9 @@ pub(crate) fn lint(path: &Path, bytes: &[u8], node: &Node) -> Linted {
             let name = linted.network.as_deref().unwrap_or("?");
             let version = version(&object, is_list(path), &mut findings);
             let mut programs = Vec::new();
-            for (at, plugin) in plugins(&object, path, &mut findings) {
+            let plugins = plugins(&object, path, &mut findings);
+            only_once(&plugins, &mut findings);
+            for (at, plugin) in plugins {
                 programs.extend(binaries(plugin, &at, node, &mut findings));
                 if is_ours(plugin) {
                     let subject = (name, version);
@@ -215,6 +217,18 @@ fn plugins<'a>(
         }
     }
     plugins
+}
+
+/// Each would make the pod's interface, which has one name.
+fn only_once(plugins: &[(String, &Map<String, Value>)], findings: &mut Findings) {
+    let mut ours = plugins.iter().filter(|(_, plugin)| is_ours(plugin));
+    let Some((first, _)) = ours.next() else { return };
+    for (at, _) in ours {
+        let message = format!(
+            "{first} is this plugin already, and each makes the pod's interface: ADD fails"
+        );
+        findings.error(at, message, "leave one, or make two lists, each a network of its own");
+    }
 }
 
 /// The programs that a plugin's object needs: its own and its IPAM plugin's.

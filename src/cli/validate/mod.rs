@@ -1,6 +1,7 @@
 //! `manx validate`: finds in a configuration what a runtime or the plugin would
 //! refuse, and what was hardly meant, before a pod does.
 
+mod addresses;
 mod finding;
 mod list;
 mod peers;

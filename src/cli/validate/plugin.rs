@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Node,
+    Node, addresses,
     finding::{Findings, member},
     list::Ours,
     peersfile,
@@ -40,7 +40,8 @@ pub(super) fn lint(
         let keys = config.ignored.join(", ");
         findings.info(path, format!("Calico's keys without a meaning here: {keys}"));
     }
-    let pools = ranges(&document, path, &config, findings);
+    let (keys, pools) = ranges(&document, path, &config, findings);
+    addresses::lint(&document, path, (&config, &keys), &pools, node, findings);
     encapsulation(plugin, path, &config, &pools, findings);
     ipam_type(path, &config, findings);
     peersfile::lint(path, &config, node, findings);
@@ -57,7 +58,7 @@ fn complain(complaints: Vec<Complaint>, path: &str, findings: &mut Findings) {
 }
 
 /// What the runtime would send: the object with the list's name and version.
-fn document(plugin: &Map<String, Value>, name: &str, version: Version) -> Document {
+pub(super) fn document(plugin: &Map<String, Value>, name: &str, version: Version) -> Document {
     let mut object = plugin.clone();
     object.insert("name".into(), name.into());
     object.insert("cniVersion".into(), version.as_str().into());
@@ -83,10 +84,16 @@ pub(super) fn unknown(key: &str, meant: Option<&str>, path: &str, findings: &mut
 
 /// The ranges of the IPAM section. What is wrong with them is told where the
 /// IPAM plugin is one that reads them.
-fn ranges(document: &Document, path: &str, config: &Config, findings: &mut Findings) -> Vec<Pool> {
+fn ranges(
+    document: &Document,
+    path: &str,
+    config: &Config,
+    findings: &mut Findings,
+) -> (IpamKeys, Vec<Pool>) {
     let (keys, complaints) = IpamKeys::read(document, &Args::default(), config.version);
     if !has_store(&config.ipam_type) {
-        return pool::read(&keys.sets, path, &mut Findings::of(""));
+        let pools = pool::read(&keys.sets, path, &mut Findings::of(""));
+        return (keys, pools);
     }
     complain(complaints, path, findings);
     let pools = pool::read(&keys.sets, path, findings);
@@ -100,7 +107,7 @@ fn ranges(document: &Document, path: &str, config: &Config, findings: &mut Findi
         let message = format!("{} has no range", config.ipam_type);
         findings.error(&member(path, "ipam"), message, "give ranges, or a subnet");
     }
-    pools
+    (keys, pools)
 }
 
 /// An IPAM plugin that no configuration makes work here.

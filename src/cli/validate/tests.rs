@@ -5,6 +5,7 @@ use serde_json::{Map, json};
 use super::*;
 use crate::cli::tests::manx;
 
+mod addresses;
 mod plugins;
 
 /// What is said of a list with these keys in the plugin's own object.

@@ -12,6 +12,7 @@ use crate::{
     cni::{AddResult, Code, Dns, Error, Ip, ValidAttachments},
     conf::IpamKeys,
     ipam::{Owner, Range, RangeSet, Store, store::TakeError},
+    pod::reserved::reserved_all,
     state::{file::TEXT_BYTES_MAX, read_text},
     verb::{Call, file, usable::Decide},
 };
@@ -42,6 +43,25 @@ impl Request {
             Some(complaint) => Err(complaint.error),
             None => Ok(Self { keys, sets: sets? }),
         }
+    }
+
+    /// Pods are not told to try again where they never can: in sets of nothing but
+    /// addresses that no pod can have on whichever node.
+    ///
+    /// # Errors
+    /// Code 7 naming such a set.
+    pub(super) fn require_fertile(&self) -> Result<(), Error> {
+        for set in &self.sets {
+            let all = |range: &Range| reserved_all(range.ends().0, range.ends().1);
+            let what: Option<Vec<&str>> = set.ranges().iter().map(all).collect();
+            if let Some(what) = what.as_ref().and_then(|what| what.first()) {
+                let msg =
+                    format!("ipam has {set}, where each address is {what}: no pod can have one");
+                return Err(Error::new(Code::INVALID_CONFIG, msg)
+                    .details("give a range of other addresses"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -94,7 +114,9 @@ pub(in crate::verb) fn add(
     decide: &mut Decide<'_>,
     giving: Giving,
 ) -> Result<AddResult, Refused> {
-    let Request { keys, sets } = Request::read(call)?;
+    let request = Request::read(call)?;
+    request.require_fertile()?;
+    let Request { keys, sets } = request;
     let dns = resolver(&keys)?;
     let pool = Pool::of(&call.root, &call.config.name, call.document.ipam());
     let owner = Owner::new(&call.environment.container_id, &call.environment.ifname);
@@ -247,7 +269,10 @@ pub(in crate::verb) fn gc(call: &Call) -> Result<usize, Error> {
 }
 
 /// The resolver settings of the file that the section names.
-fn resolver(keys: &IpamKeys) -> Result<Dns, Error> {
+///
+/// # Errors
+/// Code 7 where it cannot be read.
+pub fn resolver(keys: &IpamKeys) -> Result<Dns, Error> {
     let Some(path) = &keys.resolv_conf else { return Ok(Dns::default()) };
     let text = read_text(Path::new(path), TEXT_BYTES_MAX);
     text.map(|text| Dns::of_resolv_conf(&text)).map_err(|error| {

@@ -33,8 +33,9 @@ use crate::{
 };
 
 use builtin::Giving;
-pub use builtin::range_sets;
+pub use builtin::{range_sets, resolver};
 pub(super) use holder::has_attachment;
+pub use placeholder::own_cidrs_fit;
 pub(super) use pool::Pool;
 
 /// How long a delegate may take: longer than a DHCP server may (62 s of
@@ -284,6 +285,11 @@ pub(super) fn data_dir(root: &Root, ipam: &Value) -> PathBuf {
         (None, Some(HOST_LOCAL)) => PathBuf::from(DATA_DIR),
         (None, _) => root.path(DATA_DIR),
     }
+}
+
+/// The directory of a network's leases, where its IPAM section is ours or host-local's.
+pub fn leases_of(root: &Root, network: &str, ipam: &Value) -> PathBuf {
+    Pool::of(root, network, ipam).directory().to_owned()
 }
 
 /// Has the delegate check its part. Where it objects, it is asked again with

@@ -40,8 +40,34 @@ pub(in crate::verb) fn fill(
     root: &Root,
 ) -> Result<(), Error> {
     let own = own_cidrs(config, root)?;
-    let mut ipam = document.ipam().clone();
-    replace(&mut ipam, &own);
+    let ipam = filled(document.ipam(), &own)?;
+    put(document, ipam);
+    Ok(())
+}
+
+/// Whether the peers file has what the placeholders of an IPAM section stand for. A file
+/// that the configuration names and that cannot be read is a fault of its own.
+///
+/// # Errors
+/// Code 50 without a peers file that says them.
+pub fn own_cidrs_fit(ipam: &Value, config: &Config, root: &Root) -> Result<(), Error> {
+    if !is_in(ipam) {
+        return Ok(());
+    }
+    let mut host = Socket::open().map_err(kernel)?;
+    let own = match &config.fabric.peers_file {
+        Some(named) => match fabric::read_peers(&root.path(named), config, &mut host) {
+            Ok((peers, _)) => peers.me.pod_cidrs,
+            Err(_) => return Ok(()),
+        },
+        None => of_the_agent(config, root, &mut host)?,
+    };
+    filled(ipam, &own).map(drop)
+}
+
+fn filled(ipam: &Value, own: &[IpNetwork]) -> Result<Value, Error> {
+    let mut ipam = ipam.clone();
+    replace(&mut ipam, own);
     if is_in(&ipam) {
         let told = own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let msg =
@@ -49,8 +75,7 @@ pub(in crate::verb) fn fill(
         return Err(Error::new(Code::UNAVAILABLE, msg)
             .details("give the node a podCIDR of both families in the peers file"));
     }
-    put(document, ipam);
-    Ok(())
+    Ok(ipam)
 }
 
 /// Puts all addresses for the placeholders: enough to release or to compare by
@@ -111,8 +136,12 @@ fn own_cidrs(config: &Config, root: &Root) -> Result<Vec<IpNetwork>, Error> {
     if let Some(stamp) = fabric::ensure(config, root, &mut host, Care::Glance)? {
         return Ok(stamp.own_cidrs);
     }
+    of_the_agent(config, root, &mut host)
+}
+
+fn of_the_agent(config: &Config, root: &Root, host: &mut Socket) -> Result<Vec<IpNetwork>, Error> {
     let path = root.path(Path::new(PEERS_FILE));
-    let (peers, _) = fabric::read_peers(&path, config, &mut host).map_err(|error| {
+    let (peers, _) = fabric::read_peers(&path, config, host).map_err(|error| {
         Error { msg: format!("ipam asks for this node's pod CIDR: {}", error.msg), ..error }
             .details("name the peers file in peersFile, or give the subnet itself in ipam")
     })?;

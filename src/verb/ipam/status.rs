@@ -19,10 +19,12 @@ use crate::{
 /// healthy ones have all of it.
 ///
 /// # Errors
-/// Code 50 where an ADD would fail and no live attachment has the addresses: the
+/// Code 7 as an ADD, code 50 where an ADD would fail and no live attachment has the addresses: the
 /// store cannot be used, or all that is in it is nobody's.
 pub(in crate::verb) fn status(call: &Call, decide: &mut Decide<'_>) -> Result<Vec<String>, Error> {
-    let Request { sets, .. } = Request::read(call)?;
+    let request = Request::read(call)?;
+    request.require_fertile()?;
+    let Request { sets, .. } = request;
     let pool = Pool::of(&call.root, &call.config.name, call.document.ipam());
     let unavailable = |error: Error| Error { code: Code::UNAVAILABLE, ..error };
     let store = pool.open().map_err(unavailable)?;
