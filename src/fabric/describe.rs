@@ -162,24 +162,7 @@ impl Family<'_> {
                 (self.settings.vxlan_device(self.ipv6), kind)
             }
         };
-        let named = me.tunnel_address(self.ipv6);
-        let holder = named.and_then(|address| Some((address, self.facts.taken.get(&address)?)));
-        if let Some((address, holder)) = holder {
-            desired.wanting.push(format!(
-                "{}: {name} cannot have the address {address}, which is {holder}: give the node \
-                 another one in tunnelAddresses, on every node",
-                me.name
-            ));
-        }
-        let taken = holder.map(|(address, _)| IpNetwork::from(address));
-        let address = named.map(IpNetwork::from).filter(|_| taken.is_none());
-        if named.is_none() {
-            desired.notes.push(format!(
-                "{}: neither podCIDRs nor tunnelAddresses give {name} an address, so what this \
-                 node itself sends to pods bears that of another device",
-                me.name
-            ));
-        }
+        let (address, taken) = self.own_tunnel_address(&name, desired);
         let mtu = self.mtu(desired);
         if self.ipv6 && mtu < IPV6_MIN {
             let why = format!(
@@ -196,6 +179,33 @@ impl Family<'_> {
             return Wrapping::Impossible;
         }
         Wrapping::Tunnel(Tunnel { name, mtu, address, taken, kind })
+    }
+
+    /// The address of this node's tunnel device; else one that it may not have, for a
+    /// pod has it.
+    fn own_tunnel_address(
+        &self,
+        name: &str,
+        desired: &mut Desired,
+    ) -> (Option<IpNetwork>, Option<IpNetwork>) {
+        let me = &self.peers.me;
+        let Some(address) = me.tunnel_address(self.ipv6) else {
+            desired.notes.push(format!(
+                "{}: neither podCIDRs nor tunnelAddresses give {name} an address, so what this \
+                 node itself sends to pods bears that of another device",
+                me.name
+            ));
+            return (None, None);
+        };
+        let Some(holder) = self.facts.taken.get(&address) else {
+            return (Some(address.into()), None);
+        };
+        desired.wanting.push(format!(
+            "{}: {name} cannot have the address {address}, which is {holder}: give the node \
+             another one in tunnelAddresses, on every node",
+            me.name
+        ));
+        (None, Some(address.into()))
     }
 
     /// The MTU of encapsulated traffic: that of the narrowest way to any peer less

@@ -1,6 +1,8 @@
 //! What the kernel has of the fabric, and the facts of this node by which the
 //! desired state is described.
 
+mod diverted;
+
 use std::{
     collections::{HashMap, HashSet, hash_map::Entry as Slot},
     net::IpAddr,
@@ -10,9 +12,9 @@ use ipnetwork::IpNetwork;
 
 use super::{
     added::{Addition, Past},
-    desired::{Desired, FabricRoute, Facts, Path, Target},
+    desired::{Desired, Facts, Path, Target},
     digest::Scope,
-    divert::{self, Diversion, Networks},
+    divert::{Diversion, Networks},
     held::{HeldKind, HeldRoute, HeldTunnel, Owner, is_named, is_tunnel, marked},
     peers::Peers,
     settings::{Settings, default_metric},
@@ -26,7 +28,7 @@ use crate::{
         link::{self, Link},
         neigh,
         route::{self, Found, Kind, TABLE_MAIN},
-        rule, sysctl,
+        sysctl,
     },
     object::{Forwarding, Held, Neighbour},
     pod::{
@@ -241,48 +243,8 @@ pub fn observe(
     let of_family = |_: &mut Socket, ipv6| Ok(routes.of_family(ipv6));
     let scope = Scope::of(desired);
     let mut observed = collect(socket, settings, (&scope, &wanted), past, of_family)?;
-    observed.diversions = diversions(socket, desired, &observed)?;
+    observed.diversions = diverted::look(socket, desired, &observed)?;
     Ok(observed)
-}
-
-/// What takes packets to peers elsewhere although their routes are there.
-fn diversions(
-    socket: &mut Socket,
-    desired: &Desired,
-    observed: &Observed,
-) -> Result<Vec<Diversion>, Error> {
-    let mut diversions = Vec::new();
-    for ipv6 in [false, true] {
-        let of_family = |route: &&FabricRoute| route.destination.is_ipv6() == ipv6;
-        let routes: Vec<&FabricRoute> = desired.routes.iter().filter(of_family).collect();
-        if routes.is_empty() {
-            continue;
-        }
-        let rules = rule::all(socket, ipv6)?.iter().any(divert::is_of_somebody);
-        let questions = divert::questions(&routes, &observed.routes, rules);
-        if questions.is_empty() {
-            continue;
-        }
-        let addresses: Vec<IpAddr> = questions.iter().map(|question| question.address).collect();
-        let of_family = observed.pods.iter().filter(|(_, address)| address.is_ipv6() == ipv6);
-        let pod = of_family.copied().find(|(link, _)| forwards(*link, ipv6, observed));
-        let answers = route::resolve_from(socket, pod, &addresses);
-        // A pod that is gone meanwhile, or whose packets come another way back.
-        let answers = answers.or_else(|_| route::resolve_from(socket, None, &addresses)).ok();
-        diversions.extend(divert::judge(questions, answers, &observed.indexes));
-    }
-    Ok(diversions)
-}
-
-/// Whether what comes from a link is forwarded: where it is not, the kernel says of
-/// every address that it cannot be reached.
-fn forwards(link: u32, ipv6: bool, observed: &Observed) -> bool {
-    let name = observed.indexes.iter().find(|(_, index)| **index == link).map(|(name, _)| name);
-    let key = |name: &String| match ipv6 {
-        true => forwarding::IPV6.to_owned(),
-        false => format!("net/ipv4/conf/{name}/forwarding"),
-    };
-    name.is_some_and(|name| sysctl::read(&key(name)).is_ok_and(|value| value == "1"))
 }
 
 /// The pod that a route leads to, if it does.

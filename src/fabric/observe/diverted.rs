@@ -1,0 +1,56 @@
+//! Asks the kernel where it sends packets to the pods of peers, where something may lead
+//! them elsewhere.
+
+use std::net::IpAddr;
+
+use super::Observed;
+use crate::{
+    fabric::{
+        desired::{Desired, FabricRoute},
+        divert::{self, Diversion},
+    },
+    net::{Error, Socket, forwarding, route, rule, sysctl},
+};
+
+/// What takes packets to peers elsewhere although their routes are there.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(super) fn look(
+    socket: &mut Socket,
+    desired: &Desired,
+    observed: &Observed,
+) -> Result<Vec<Diversion>, Error> {
+    let mut diversions = Vec::new();
+    for ipv6 in [false, true] {
+        let of_family = |route: &&FabricRoute| route.destination.is_ipv6() == ipv6;
+        let routes: Vec<&FabricRoute> = desired.routes.iter().filter(of_family).collect();
+        if routes.is_empty() {
+            continue;
+        }
+        let rules = rule::all(socket, ipv6)?.iter().any(divert::is_of_somebody);
+        let questions = divert::questions(&routes, &observed.routes, rules);
+        if questions.is_empty() {
+            continue;
+        }
+        let addresses: Vec<IpAddr> = questions.iter().map(|question| question.address).collect();
+        let of_family = observed.pods.iter().filter(|(_, address)| address.is_ipv6() == ipv6);
+        let pod = of_family.copied().find(|(link, _)| forwards(*link, ipv6, observed));
+        let answers = route::resolve_from(socket, pod, &addresses);
+        // A pod that is gone meanwhile, or whose packets come another way back.
+        let answers = answers.or_else(|_| route::resolve_from(socket, None, &addresses)).ok();
+        diversions.extend(divert::judge(questions, answers, &observed.indexes));
+    }
+    Ok(diversions)
+}
+
+/// Whether what comes from a link is forwarded: where it is not, the kernel says of
+/// every address that it cannot be reached.
+fn forwards(link: u32, ipv6: bool, observed: &Observed) -> bool {
+    let name = observed.indexes.iter().find(|(_, index)| **index == link).map(|(name, _)| name);
+    let key = |name: &String| match ipv6 {
+        true => forwarding::IPV6.to_owned(),
+        false => format!("net/ipv4/conf/{name}/forwarding"),
+    };
+    name.is_some_and(|name| sysctl::read(&key(name)).is_ok_and(|value| value == "1"))
+}
