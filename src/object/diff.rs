@@ -6,6 +6,8 @@ use std::{
     hash::Hash,
 };
 
+use super::Held;
+
 /// A kind of object, as it should be.
 pub trait Object: Sized {
     /// As the kernel has it, with whose it is.
@@ -30,6 +32,45 @@ pub trait Object: Sized {
 
     /// Whether `held`, which is somebody else's, does what this one would.
     fn is_served_by(&self, held: &Self::Held) -> bool;
+}
+
+/// A kind of which the kernel has one for each key, and two are either the same or not.
+pub trait Entry: Clone + Eq {
+    /// As of [`Object`].
+    type Key<'a>: Eq + Hash
+    where
+        Self: 'a;
+
+    /// The key.
+    fn entry_key(&self) -> Self::Key<'_>;
+}
+
+impl<E: Entry> Object for E {
+    type Held = Held<Self>;
+    type Key<'a>
+        = E::Key<'a>
+    where
+        Self: 'a;
+
+    fn key(&self) -> Self::Key<'_> {
+        self.entry_key()
+    }
+
+    fn key_of(held: &Held<Self>) -> Option<Self::Key<'_>> {
+        Some(held.object.entry_key())
+    }
+
+    fn is_ours(held: &Held<Self>) -> bool {
+        held.ours
+    }
+
+    fn is(&self, held: &Held<Self>) -> bool {
+        held.object == *self
+    }
+
+    fn is_served_by(&self, held: &Held<Self>) -> bool {
+        held.object == *self
+    }
 }
 
 /// What is to be done about one object.

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Held, diff::Object};
+use super::diff::Entry;
 use crate::net::Mac;
 
 /// A permanent forwarding entry of a VXLAN device: `mac` is behind `node`. Ours have one
@@ -24,27 +24,10 @@ impl Forwarding {
     }
 }
 
-impl Object for Forwarding {
-    type Held = Held<Self>;
+impl Entry for Forwarding {
     type Key<'a> = (&'a str, Mac);
 
-    fn key(&self) -> (&str, Mac) {
+    fn entry_key(&self) -> (&str, Mac) {
         (&self.device, self.mac)
-    }
-
-    fn key_of(held: &Held<Self>) -> Option<(&str, Mac)> {
-        Some(held.object.key())
-    }
-
-    fn is_ours(held: &Held<Self>) -> bool {
-        held.ours
-    }
-
-    fn is(&self, held: &Held<Self>) -> bool {
-        held.object == *self
-    }
-
-    fn is_served_by(&self, held: &Held<Self>) -> bool {
-        held.object == *self
     }
 }

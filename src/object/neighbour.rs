@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{Held, diff::Object};
+use super::diff::Entry;
 use crate::net::Mac;
 
 /// A permanent entry of a device's neighbours: `address` is at `mac`. The kernel has one
@@ -24,27 +24,10 @@ impl Neighbour {
     }
 }
 
-impl Object for Neighbour {
-    type Held = Held<Self>;
+impl Entry for Neighbour {
     type Key<'a> = (&'a str, IpAddr);
 
-    fn key(&self) -> (&str, IpAddr) {
+    fn entry_key(&self) -> (&str, IpAddr) {
         (&self.device, self.address)
-    }
-
-    fn key_of(held: &Held<Self>) -> Option<(&str, IpAddr)> {
-        Some(held.object.key())
-    }
-
-    fn is_ours(held: &Held<Self>) -> bool {
-        held.ours
-    }
-
-    fn is(&self, held: &Held<Self>) -> bool {
-        held.object == *self
-    }
-
-    fn is_served_by(&self, held: &Held<Self>) -> bool {
-        held.object == *self
     }
 }
