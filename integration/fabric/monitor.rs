@@ -5,8 +5,9 @@ use netlink_packet_route::{
     RouteNetlinkMessage, address::AddressScope, neighbour::NeighbourState, route::RouteProtocol,
 };
 use netlink_sys::{Socket, protocols::NETLINK_ROUTE};
+use serde_json::json;
 
-use crate::cluster::Node;
+use crate::cluster::{Cluster, Families, Node};
 use crate::harness::{Netns, Stdin, run};
 
 /// Links, neighbours, addresses and routes of both families: RTNLGRP_* of
@@ -73,6 +74,14 @@ fn matters(message: &RouteNetlinkMessage) -> bool {
 /// The requests of `manx ARGS` to the kernel that change something, as strace
 /// reads them.
 pub fn requests(node: &Node, args: &[&str]) -> Vec<String> {
+    let changes = |line: &&str| {
+        ["RTM_NEW", "RTM_SET", "RTM_DEL"].iter().any(|kind| line.contains(&format!("type={kind}")))
+    };
+    sends(node, args).lines().filter(changes).map(String::from).collect()
+}
+
+/// All that `manx ARGS` sends to the kernel, as strace reads it.
+fn sends(node: &Node, args: &[&str]) -> String {
     let trace = node.host.scratch().path().join("trace");
     let plain = node.command(args);
     let mut command = std::process::Command::new("strace");
@@ -81,8 +90,28 @@ pub fn requests(node: &Node, args: &[&str]) -> Vec<String> {
     node.host.enter(|| run(command, &Stdin::Null, crate::harness::DEADLINE)).ok();
     let trace = std::fs::read_to_string(trace).unwrap();
     assert!(trace.contains("RTM_GETROUTE"), "strace tells what is asked: {trace}");
-    let changes = |line: &&str| {
-        ["RTM_NEW", "RTM_SET", "RTM_DEL"].iter().any(|kind| line.contains(&format!("type={kind}")))
-    };
-    trace.lines().filter(changes).map(String::from).collect()
+    trace
+}
+
+/// A list of thousands of routes, neighbours or entries is read once for all who compare
+/// with it.
+#[test]
+fn a_plan_with_nothing_to_do_reads_the_tables_of_routes_once() {
+    for mode in ["direct", "vxlan"] {
+        let cluster = Cluster::new(3, Families::Dual, &json!({"mode": mode}));
+        let node = &cluster.nodes[0];
+        let _pod = node.attach("a");
+        node.apply().ok();
+        let trace = sends(node, &["plan"]);
+        let dumps = |kind: &str| {
+            let asks = |line: &&str| line.contains(kind) && line.contains("NLM_F_DUMP");
+            trace.lines().filter(asks).count()
+        };
+        // One of each family; neighbours and forwarding entries of two devices.
+        let neighbours = if mode == "vxlan" { 4 } else { 0 };
+        for (kind, count) in [("RTM_GETROUTE", 2), ("RTM_GETNEIGH", neighbours), ("RTM_GETRULE", 2)]
+        {
+            assert!(dumps(kind) <= count, "{mode}, {kind}: {trace}");
+        }
+    }
 }

@@ -151,6 +151,12 @@ seccomp_profile = "unconfined"
         self.ok(&[&["exec", name][..], command].concat())
     }
 
+    /// Runs a command that ends a container: podman may find it gone before it has told
+    /// how the command ended.
+    pub(crate) fn last_word(&self, name: &str, command: &[&str]) {
+        self.command(&[&["exec", name][..], command].concat()).output().expect("podman starts");
+    }
+
     /// Waits until a container gets an answer from an address.
     pub(crate) fn pings(&self, name: &str, address: &str) {
         let ping = ["exec", name, "ping", "-c", "1", "-w", "5", address];

@@ -185,7 +185,7 @@ pub(crate) fn ends_by_itself() {
     let networks = ["--rm", "--network", "net0,net1"];
     podman.run("brief", &networks, &["/bin/sh", "-c", "while ! test -e /done; do sleep 0.1; done"]);
     let words = [0, 1].map(|n| scene.addresses("brief", n, &format!("eth{n}")).0).concat();
-    podman.exec("brief", &["/bin/touch", "/done"]);
+    podman.last_word("brief", &["/bin/touch", "/done"]);
     until("the container is gone", || !podman.knows("brief"));
     scene.nothing_is_left(&words.iter().map(String::as_str).collect::<Vec<_>>());
 }

@@ -240,12 +240,20 @@ fn a_node_of_felix_is_taken_over_without_a_change() {
         let [a, b, c] = &cluster.nodes;
         by_hand::program(a, &[b, c]);
         let before = a.routes(&[]);
-        // But for the table that Felix has in its own chains.
+        // But for the table that Felix has in its own chains, and the route to nowhere,
+        // which ours puts behind all others.
         let plan = a.plan();
         let table = format!("~ nftables table manx.fabric-{protocol}: ");
-        assert!(plan.lines().count() == 1 && plan.starts_with(&table), "{plan}");
+        let nowhere = |line: &&str| line.contains("blackhole 10.244.1.0/24");
+        let (moved, rest): (Vec<&str>, Vec<&str>) = plan.lines().partition(nowhere);
+        assert!(rest.len() == 1 && rest[0].starts_with(&table), "{plan}");
+        assert_eq!(moved.len(), if protocol == 80 { 2 } else { 0 }, "{plan}");
         assert_eq!(a.manx(&["apply"]).status, 0, "{protocol}");
-        assert_eq!(a.routes(&[]), before, "{protocol}");
+        let others = |routes: Vec<String>| -> Vec<String> {
+            routes.into_iter().filter(|route| !route.contains("blackhole")).collect()
+        };
+        assert_eq!(others(a.routes(&[])), others(before), "{protocol}");
+        assert_eq!(a.routes(&[]).iter().filter(|route| route.contains("blackhole")).count(), 1);
     }
 }
 

@@ -24,8 +24,8 @@ use super::{
 use crate::{
     conf::Mode,
     net::{
-        Error, Socket, addr, fdb, forwarding,
-        link::{self, Link},
+        Error, Socket, Tables, fdb, forwarding,
+        link::Link,
         neigh,
         route::{self, Found, Kind, TABLE_MAIN},
         sysctl,
@@ -63,33 +63,6 @@ pub struct Observed {
     pub past: Past,
 }
 
-/// All routes of this node, read once for a pass.
-#[derive(Clone, Debug, Default)]
-pub struct Routes {
-    ipv4: Vec<Found>,
-    ipv6: Vec<Found>,
-}
-
-impl Routes {
-    /// Asks the kernel.
-    ///
-    /// # Errors
-    /// Of the kernel's answers.
-    pub fn of_kernel(socket: &mut Socket) -> Result<Self, Error> {
-        Ok(Self { ipv4: route::all(socket, false)?, ipv6: route::all(socket, true)? })
-    }
-
-    fn of_family(&mut self, ipv6: bool) -> Vec<Found> {
-        std::mem::take(if ipv6 { &mut self.ipv6 } else { &mut self.ipv4 })
-    }
-
-    /// Destinations to which packets are spread over several devices.
-    fn spread(&self) -> Vec<IpNetwork> {
-        let all = self.ipv4.iter().chain(&self.ipv6);
-        all.filter(|found| found.devices.len() > 1).map(|found| found.route.destination).collect()
-    }
-}
-
 /// Collects what the description of the fabric depends on.
 ///
 /// # Errors
@@ -99,16 +72,15 @@ pub fn facts(
     settings: &Settings,
     peers: &Peers,
     past: &Past,
-    routes: &Routes,
+    tables: &Tables,
 ) -> Result<Facts, Error> {
-    let links = link::all(socket)?;
+    let links = &tables.links;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
-    let held = addr::all(socket)?;
-    let heeding = heeding(socket, settings, peers, (&links, &held, routes))?;
-    let addresses = own_addresses(held, &names);
+    let heeding = heeding(socket, settings, peers, tables)?;
+    let addresses = own_addresses(&tables.addresses, &names);
     let nodes: Vec<IpAddr> =
         peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
-    let spread = routes.spread();
+    let spread = tables.spread();
     let mut paths = HashMap::new();
     let mut used: HashMap<u32, &Link> = HashMap::new();
     let mut routers: HashMap<(u32, IpAddr), bool> = HashMap::new();
@@ -144,7 +116,7 @@ pub fn facts(
         };
         paths.insert(*node, Path { device, narrowest, gateway, onlink });
     }
-    let taken = taken(settings, peers, past, (routes, &names));
+    let taken = taken(settings, peers, past, (tables, &names));
     let mut facts = Facts { addresses, paths, heeding, taken, ..Facts::default() };
     let way = match facts.paths.iter().min_by_key(|(node, path)| (path.narrowest.mtu, **node)) {
         Some((node, _)) => route::lookup(socket, *node)?.map(|found| (*node, found)),
@@ -168,7 +140,7 @@ fn taken(
     settings: &Settings,
     peers: &Peers,
     past: &Past,
-    (routes, names): (&Routes, &HashMap<u32, &Link>),
+    (tables, names): (&Tables, &HashMap<u32, &Link>),
 ) -> HashMap<IpAddr, String> {
     let mut taken = HashMap::new();
     if settings.mode == Mode::Direct {
@@ -179,8 +151,7 @@ fn taken(
         let leads = |found: &&Found| {
             found.route.destination == IpNetwork::from(address) && found.is_connected()
         };
-        let list = if ipv6 { &routes.ipv6 } else { &routes.ipv4 };
-        let links = list.iter().filter(leads).filter_map(Found::device);
+        let links = tables.routes(ipv6).iter().filter(leads).filter_map(Found::device);
         let link = links.filter_map(|index| names.get(&index)).find(|link| !is_tunnel(link));
         let holder = match link {
             Some(link) => Some(format!("that of a pod behind {}", link.name)),
@@ -194,13 +165,13 @@ fn taken(
 /// The node's addresses and their devices: of several with one address, first that
 /// which has a network besides. Loopback is no way to anybody.
 fn own_addresses(
-    held: Vec<(u32, IpNetwork)>,
+    held: &[(u32, IpNetwork)],
     names: &HashMap<u32, &Link>,
 ) -> Vec<(IpNetwork, String)> {
-    let named = held.into_iter().filter_map(|(index, address)| {
-        let link = names.get(&index)?;
+    let named = held.iter().filter_map(|(index, address)| {
+        let link = names.get(index)?;
         let device = if link.loopback { String::new() } else { link.name.clone() };
-        Some((address, device))
+        Some((*address, device))
     });
     let mut addresses: Vec<(IpNetwork, String)> = named.collect();
     let is_alone =
@@ -215,16 +186,17 @@ fn heeding(
     socket: &mut Socket,
     settings: &Settings,
     peers: &Peers,
-    (links, held, routes): (&[Link], &[(u32, IpNetwork)], &Routes),
+    tables: &Tables,
 ) -> Result<Vec<String>, Error> {
     if !settings.manage_forwarding || peers.me.pod_cidrs(true).next().is_none() {
         return Ok(Vec::new());
     }
     let own = |address: &IpNetwork| peers.me.addresses.contains(&address.ip());
-    let have = held.iter().filter(|(_, address)| address.is_ipv6() && own(address));
+    let have = tables.addresses.iter();
+    let have = have.filter(|(_, address)| address.is_ipv6() && own(address));
     let have = have.map(|(index, _)| *index).collect();
-    let learned = forwarding::learned(socket, &routes.ipv6)?;
-    Ok(forwarding::heeding(links, &learned, &have))
+    let learned = forwarding::learned(socket, tables.routes(true))?;
+    Ok(forwarding::heeding(&tables.links, &learned, &have))
 }
 
 /// Reads all that the desired state could differ in.
@@ -236,13 +208,12 @@ pub fn observe(
     settings: &Settings,
     desired: &Desired,
     past: &Past,
-    mut routes: Routes,
+    tables: &Tables,
 ) -> Result<Observed, Error> {
     let destinations = desired.routes.iter().map(|route| route.destination).collect();
     let wanted = Wanted { destinations, peers: Networks::of_peers(&desired.routes) };
-    let of_family = |_: &mut Socket, ipv6| Ok(routes.of_family(ipv6));
     let scope = Scope::of(desired);
-    let mut observed = collect(socket, settings, (&scope, &wanted), past, of_family)?;
+    let mut observed = collect(socket, settings, (&scope, &wanted), past, tables)?;
     observed.diversions = diverted::look(socket, desired, &observed)?;
     Ok(observed)
 }
@@ -270,10 +241,9 @@ pub fn observe_own(
     settings: &Settings,
     scope: &Scope,
 ) -> Result<Observed, Error> {
-    let of_protocol =
-        |socket: &mut Socket, ipv6| route::of_protocol(socket, ipv6, settings.keys.protocol);
-    let nothing = Wanted::default();
-    collect(socket, settings, (scope, &nothing), &Past::default(), of_protocol)
+    let concerns = |link: &Link| marked(link).is_some() || scope.tunnels.contains(&link.name);
+    let tables = Tables::of_protocol(socket, settings.keys.protocol, concerns)?;
+    collect(socket, settings, (scope, &Wanted::default()), &Past::default(), &tables)
 }
 
 fn collect(
@@ -281,16 +251,16 @@ fn collect(
     settings: &Settings,
     (scope, wanted): (&Scope, &Wanted),
     past: &Past,
-    mut routes: impl FnMut(&mut Socket, bool) -> Result<Vec<Found>, Error>,
+    tables: &Tables,
 ) -> Result<Observed, Error> {
-    let links = link::all(socket)?;
+    let links = &tables.links;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
     let mut observed = Observed {
         indexes: links.iter().map(|link| (link.name.clone(), link.index)).collect(),
         past: past.clone(),
         ..Observed::default()
     };
-    for link in &links {
+    for link in links {
         let owner = match marked(link) {
             Some(protocol) if protocol == settings.keys.protocol && is_named(link) => Owner::Ours,
             Some(protocol) if protocol == settings.keys.protocol => Owner::Unnamed,
@@ -300,7 +270,7 @@ fn collect(
         };
         let named = scope.tunnels.contains(&link.name) || past.added.is_on(&link.name);
         if owner.is_ours() || named {
-            observe_tunnel(socket, link, owner, &names, &mut observed)?;
+            observe_tunnel(socket, (link, owner), (tables, &names), &mut observed)?;
         }
         if link.vxlan.is_some() && !owner.is_ours() && !scope.tunnels.contains(&link.name) {
             let (kind, mtu, up) = (HeldKind::of(link, &names), link.mtu, link.up);
@@ -309,10 +279,10 @@ fn collect(
         }
     }
     for ipv6 in [false, true] {
-        let routes = routes(socket, ipv6)?;
+        let routes = tables.routes(ipv6);
         observed.pods.extend(routes.iter().filter_map(|found| pod(found, &names)));
-        let held = |found| held(found, settings, (wanted, past), &names);
-        observed.routes.extend(routes.into_iter().filter_map(held));
+        let held = |found: &Found| held(found, settings, (wanted, past), &names);
+        observed.routes.extend(routes.iter().filter_map(held));
     }
     for key in &scope.sysctls {
         if let Ok(value) = sysctl::read(key) {
@@ -324,9 +294,8 @@ fn collect(
 
 fn observe_tunnel(
     socket: &mut Socket,
-    link: &Link,
-    owner: Owner,
-    names: &HashMap<u32, &Link>,
+    (link, owner): (&Link, Owner),
+    (tables, names): (&Tables, &HashMap<u32, &Link>),
     observed: &mut Observed,
 ) -> Result<(), Error> {
     let tunnel = HeldTunnel {
@@ -334,7 +303,7 @@ fn observe_tunnel(
         mtu: link.mtu,
         up: link.up,
         owner,
-        addresses: addr::of_link(socket, link.index)?,
+        addresses: tables.addresses_of(link.index),
     };
     if link.vxlan.is_some() {
         let whole = owner.is_ours();
@@ -374,7 +343,7 @@ impl Wanted {
 /// A route as far as it matters: of table main, and either ours or to a `wanted`
 /// destination.
 fn held(
-    found: Found,
+    found: &Found,
     settings: &Settings,
     (wanted, past): (&Wanted, &Past),
     names: &HashMap<u32, &Link>,
@@ -409,6 +378,6 @@ fn held(
         target,
         on_host_link,
         device: link.map(|link| link.name.clone()),
-        found,
+        found: found.clone(),
     })
 }

@@ -7,13 +7,13 @@ use super::{
     describe::describe,
     desired::{Desired, Facts},
     diff::{diff, lent, rival},
-    observe::{Observed, Routes, facts, observe},
+    observe::{Observed, facts, observe},
     peers::Peers,
     settings::Settings,
     trouble::some_of,
 };
 use crate::{
-    net::{Error, Socket},
+    net::{Error, Socket, Tables},
     object::Action,
     pod::mtu::Uplink,
 };
@@ -44,12 +44,12 @@ impl Plan {
         settings: &Settings,
         peers: &Peers,
         past: &Past,
+        tables: &Tables,
     ) -> Result<Self, Error> {
-        let routes = Routes::of_kernel(socket)?;
-        let facts = facts(socket, settings, peers, past, &routes)?;
+        let facts = facts(socket, settings, peers, past, tables)?;
         let mut desired = describe(settings, peers, &facts);
         desired.notes.extend(peers.here.iter().chain(&peers.notes).cloned());
-        Self::of(socket, settings, facts, (desired, routes), past)
+        Self::of(socket, settings, facts, (desired, tables), past)
     }
 
     /// The plan that removes all that is ours.
@@ -57,18 +57,18 @@ impl Plan {
     /// # Errors
     /// Of the kernel's answers.
     pub fn undo(socket: &mut Socket, settings: &Settings, past: &Past) -> Result<Self, Error> {
-        let routes = Routes::of_kernel(socket)?;
-        Self::of(socket, settings, Facts::default(), (Desired::default(), routes), past)
+        let tables = Tables::of_kernel(socket)?;
+        Self::of(socket, settings, Facts::default(), (Desired::default(), &tables), past)
     }
 
     fn of(
         socket: &mut Socket,
         settings: &Settings,
         facts: Facts,
-        (mut desired, routes): (Desired, Routes),
+        (mut desired, tables): (Desired, &Tables),
         past: &Past,
     ) -> Result<Self, Error> {
-        let observed = observe(socket, settings, &desired, past, routes)?;
+        let observed = observe(socket, settings, &desired, past, tables)?;
         let changes = diff(&desired, &observed);
         let rivals = desired.tunnels.iter().filter_map(|tunnel| {
             rival(tunnel, &observed).map(|rival| format!("{}: {rival}", tunnel.name))

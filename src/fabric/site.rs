@@ -7,8 +7,8 @@ use ipnetwork::IpNetwork;
 
 use super::held::is_tunnel;
 use crate::net::{
-    Error, Socket, addr, link,
-    route::{self, Found, Kind, TABLE_MAIN},
+    Tables,
+    route::{Found, Kind, TABLE_MAIN},
 };
 
 /// This node's addresses and next hops.
@@ -36,15 +36,11 @@ pub struct NextHop {
 }
 
 impl Site {
-    /// Asks the kernel. Routes of `protocol` are the fabric's own.
-    ///
-    /// # Errors
-    /// Of the kernel's answers.
-    pub fn of_kernel(socket: &mut Socket, protocol: u8) -> Result<Self, Error> {
-        let links = link::all(socket)?;
+    /// Routes of `protocol` are the fabric's own.
+    pub fn of(tables: &Tables, protocol: u8) -> Self {
         let tunnels: HashSet<u32> =
-            links.iter().filter(|link| is_tunnel(link)).map(|link| link.index).collect();
-        let held = addr::all(socket)?;
+            tables.links.iter().filter(|link| is_tunnel(link)).map(|link| link.index).collect();
+        let held = &tables.addresses;
         let plain = held.iter().filter(|(index, _)| !tunnels.contains(index));
         let plain = plain.map(|(_, address)| *address).collect();
         let mut site = Self {
@@ -53,16 +49,16 @@ impl Site {
             next_hops: Vec::new(),
         };
         for ipv6 in [false, true] {
-            let mut routes = route::all(socket, ipv6)?;
-            routes.retain(|found| {
+            let routes = tables.routes(ipv6).iter().filter(|found| {
                 let route = &found.route;
                 (route.table, route.kind, found.local) == (TABLE_MAIN, Kind::Unicast, false)
                     && route.protocol != protocol
                     && !found.devices.iter().any(|device| tunnels.contains(device))
             });
+            let routes: Vec<&Found> = routes.collect();
             site.next_hops.extend(next_hops(&routes));
         }
-        Ok(site)
+        site
     }
 
     /// Whether an address is this node's.
@@ -72,7 +68,7 @@ impl Site {
 }
 
 /// Each next hop of these routes once; a list of thousands of routes has few.
-fn next_hops(routes: &[Found]) -> Vec<NextHop> {
+fn next_hops(routes: &[&Found]) -> Vec<NextHop> {
     let mut seen = HashSet::new();
     let reach = |address: IpAddr| {
         let on_link = routes

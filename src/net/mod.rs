@@ -20,6 +20,7 @@ pub mod ns;
 pub mod route;
 pub mod rule;
 pub mod sysctl;
+mod tables;
 pub mod tunnel;
 pub mod way;
 
@@ -29,6 +30,7 @@ mod tests;
 pub use crate::netlink::{Error, Failed, Monitor, Request};
 pub use mac::Mac;
 pub use ns::Namespace;
+pub use tables::Tables;
 
 use crate::netlink::{self, Answer, Reading};
 

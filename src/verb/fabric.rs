@@ -26,7 +26,7 @@ use crate::{
     cni::{Code, Error},
     conf::{Config, CrossSubnet, Mode},
     fabric::{Change, Peers, Plan, Settings, apply::Refused, trouble::Trouble},
-    net::Socket,
+    net::{Socket, Tables},
     object::Action,
     state::{Journal, Root, file::PEERS_BYTES_MAX, read},
 };
@@ -271,10 +271,12 @@ pub fn differences(
         else {
             return Ok(None);
         };
-        let Some(peers) = ground.peers(config, host)? else { return Ok(None) };
+        let tables = Tables::of_kernel(host).map_err(kernel)?;
+        let Some(peers) = ground.peers_by(config, &tables) else { return Ok(None) };
         let mut past = ground.past(&config.name);
         past.leased = pass::leased(config, root, &peers);
-        let plan = Plan::make(host, &Settings::of_config(config), &peers, &past).map_err(kernel)?;
+        let settings = Settings::of_config(config);
+        let plan = Plan::make(host, &settings, &peers, &past, &tables).map_err(kernel)?;
         let tunnel = TunnelTable::of(config, &peers)?;
         let tables = tunnel.iter().flat_map(TunnelTable::differences).cloned().collect();
         Ok(Differences::of(&plan, tables))
@@ -328,12 +330,17 @@ pub fn read_peers(
     config: &Config,
     host: &mut Socket,
 ) -> Result<(Peers, Vec<u8>), Error> {
+    read_peers_by(path, config, &Tables::of_kernel(host).map_err(kernel)?)
+}
+
+/// As [`read_peers`], on a node with these tables.
+fn read_peers_by(path: &Path, config: &Config, tables: &Tables) -> Result<(Peers, Vec<u8>), Error> {
     let unavailable = |reason: String| {
         Error::new(Code::UNAVAILABLE, format!("peers file {}: {reason}", path.display()))
             .details("no routes to other nodes can be made without a valid list of all nodes")
     };
     let bytes = read(path, PEERS_BYTES_MAX).map_err(|error| unavailable(error.to_string()))?;
-    let peers = ground::checked(&bytes, config, host)?;
+    let peers = ground::checked(&bytes, config, tables);
     Ok((peers.map_err(|problems| unavailable(first_of(&problems)))?, bytes))
 }
 

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     conf::Mode,
     fabric::{Past, Peers, describe, faults::contains, observe},
-    net::Socket,
+    net::{Socket, Tables},
     verb::fabric::read_peers,
 };
 
@@ -93,8 +93,8 @@ fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
     let mut socket = Socket::open()?;
     let (peers, _) = read_peers(path, &node.config, &mut socket)?;
     let masqueraded = masqueraded(&node, &peers, &mut socket);
-    let routes = observe::Routes::of_kernel(&mut socket)?;
-    let facts = observe::facts(&mut socket, &settings, &peers, &Past::default(), &routes)?;
+    let tables = Tables::of_kernel(&mut socket)?;
+    let facts = observe::facts(&mut socket, &settings, &peers, &Past::default(), &tables)?;
     let desired = describe(&settings, &peers, &facts);
     let cluster = node.config.fabric.cluster_cidrs.clone().unwrap_or_default();
     let mut mesh = Mesh::new(number, &settings, &peers, &facts, &desired, &cluster);

@@ -22,7 +22,7 @@ use crate::{
         peers,
         ways::Ways,
     },
-    net::Socket,
+    net::{Socket, Tables},
     pod::mtu::Uplink,
     state::{self, Root, directory, file::PEERS_BYTES_MAX, lock, read_own, replace},
 };
@@ -304,10 +304,20 @@ impl Ground {
     /// Code 100 if the kernel does not tell this node's addresses.
     pub fn peers(&self, config: &Config, host: &mut Socket) -> Result<Option<Peers>, Error> {
         let Ok(bytes) = self.noted_peers() else { return Ok(None) };
-        let peers = checked(&bytes, config, host)?.map_err(|problems| {
+        let tables = Tables::of_kernel(host).map_err(kernel)?;
+        Ok(self.valid(&bytes, config, &tables))
+    }
+
+    /// As [`Self::peers`], on a node with these tables.
+    pub(super) fn peers_by(&self, config: &Config, tables: &Tables) -> Option<Peers> {
+        self.valid(&self.noted_peers().ok()?, config, tables)
+    }
+
+    fn valid(&self, bytes: &[u8], config: &Config, tables: &Tables) -> Option<Peers> {
+        let peers = checked(bytes, config, tables).map_err(|problems| {
             log::warn!("the peers that were applied last: {}", super::first_of(&problems));
         });
-        Ok(peers.ok())
+        peers.ok()
     }
 
     /// The node that has a pod CIDR, by the list that was applied last.
@@ -390,14 +400,14 @@ pub(super) fn node_in(list: &[u8], cidr: IpNetwork) -> Option<String> {
 /// else all that is wrong with it.
 ///
 /// # Errors
-/// Code 100 if the kernel does not tell where this node is.
+/// All that is wrong with it, a sentence each.
 pub(super) fn checked(
     bytes: &[u8],
     config: &Config,
-    host: &mut Socket,
-) -> Result<Result<Peers, Vec<String>>, Error> {
-    let site = Site::of_kernel(host, config.fabric.protocol).map_err(kernel)?;
-    Ok(Peers::of_site(bytes, &site, config.fabric.cluster_cidrs.as_deref()))
+    tables: &Tables,
+) -> Result<Peers, Vec<String>> {
+    let site = Site::of(tables, config.fabric.protocol);
+    Peers::of_site(bytes, &site, config.fabric.cluster_cidrs.as_deref())
 }
 
 /// The addresses of this node's tunnels, of all fabrics that were applied.

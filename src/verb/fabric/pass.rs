@@ -21,7 +21,7 @@ use crate::{
         trouble::Trouble,
     },
     ipam::store::DATA_DIR,
-    net::Socket,
+    net::{Socket, Tables},
     state::{Entry, Root, journal},
 };
 
@@ -30,7 +30,7 @@ use super::{
     cidrs::PodCidrs,
     file_version,
     ground::{Ground, Stamp, State, node_in},
-    read_peers, require_same_fabric, settings_text, summary,
+    read_peers_by, require_same_fabric, settings_text, summary,
     tunnel::{self, TunnelTable},
 };
 
@@ -88,8 +88,9 @@ impl Pass {
         // Before the file is read: a file that is replaced meanwhile must not
         // pass for the one that was applied.
         let version = file_version(path);
-        let (peers, bytes) = read_peers(path, config, host)?;
-        Self::of(config, root, host, (&peers, version, Some(bytes)))
+        let tables = Tables::of_kernel(host).map_err(kernel)?;
+        let (peers, bytes) = read_peers_by(path, config, &tables)?;
+        Self::of(config, root, (host, &tables), (&peers, version, Some(bytes)))
     }
 
     /// Compares the node with its configuration and the last valid peers that
@@ -100,22 +101,24 @@ impl Pass {
     pub fn of_last(config: &Config, root: &Root, host: &mut Socket) -> Result<Option<Self>, Error> {
         require_same_fabric(config, root)?;
         let ground = Ground::new(root, config.fabric.protocol);
-        let Some(peers) = ground.peers(config, host)? else { return Ok(None) };
+        let tables = Tables::of_kernel(host).map_err(kernel)?;
+        let Some(peers) = ground.peers_by(config, &tables) else { return Ok(None) };
         let version = ground.stamp().map(|stamp| stamp.file).unwrap_or_default();
-        Self::of(config, root, host, (&peers, version, None)).map(Some)
+        Self::of(config, root, (host, &tables), (&peers, version, None)).map(Some)
     }
 
     fn of(
         config: &Config,
         root: &Root,
-        host: &mut Socket,
+        (host, tables): (&mut Socket, &Tables),
         (peers, version, file): (&Peers, String, Option<Vec<u8>>),
     ) -> Result<Self, Error> {
         let ground = Ground::new(root, config.fabric.protocol);
         let mut past = ground.past(&config.name);
         past.leased = leased(config, root, peers);
         let before = ground.stamp().unwrap_or_default();
-        let plan = Plan::make(host, &Settings::of_config(config), peers, &past).map_err(kernel)?;
+        let wanted = Settings::of_config(config);
+        let plan = Plan::make(host, &wanted, peers, &past, tables).map_err(kernel)?;
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
         let tunnel = TunnelTable::of(config, peers)?;
         let settings = settings_text(config);

@@ -1,0 +1,73 @@
+//! The kernel's tables, each read once for all who compare something with them.
+
+use ipnetwork::IpNetwork;
+
+use super::{
+    Error, Socket, addr,
+    link::{self, Link},
+    route::{self, Found},
+};
+
+/// What a node has.
+#[derive(Clone, Debug, Default)]
+pub struct Tables {
+    /// All links.
+    pub links: Vec<Link>,
+    /// All addresses with their masks, and the indexes of their links.
+    pub addresses: Vec<(u32, IpNetwork)>,
+    /// All routes of every table: of IPv4, of IPv6.
+    routes: [Vec<Found>; 2],
+}
+
+impl Tables {
+    /// Asks the kernel.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub fn of_kernel(socket: &mut Socket) -> Result<Self, Error> {
+        Ok(Self {
+            links: link::all(socket)?,
+            addresses: addr::all(socket)?,
+            routes: [route::all(socket, false)?, route::all(socket, true)?],
+        })
+    }
+
+    /// Less of it: the routes that `protocol` made, and the addresses of the links that
+    /// are `wanted`.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub fn of_protocol(
+        socket: &mut Socket,
+        protocol: u8,
+        wanted: impl Fn(&Link) -> bool,
+    ) -> Result<Self, Error> {
+        let links = link::all(socket)?;
+        let mut addresses = Vec::new();
+        for link in links.iter().filter(|link| wanted(link)) {
+            let own = addr::of_link(socket, link.index)?.into_iter();
+            addresses.extend(own.map(|address| (link.index, address)));
+        }
+        let mut routes = |ipv6| route::of_protocol(socket, ipv6, protocol);
+        let routes = [routes(false)?, routes(true)?];
+        Ok(Self { links, addresses, routes })
+    }
+
+    /// All routes of one family.
+    pub fn routes(&self, ipv6: bool) -> &[Found] {
+        let [ipv4, of_ipv6] = &self.routes;
+        if ipv6 { of_ipv6 } else { ipv4 }
+    }
+
+    /// The addresses of a link.
+    pub fn addresses_of(&self, index: u32) -> Vec<IpNetwork> {
+        let own = self.addresses.iter().filter(|(of, _)| *of == index);
+        own.map(|(_, address)| *address).collect()
+    }
+
+    /// Destinations to which packets are spread over several devices.
+    pub fn spread(&self) -> Vec<IpNetwork> {
+        let all = self.routes.iter().flatten();
+        all.filter(|found| found.devices.len() > 1).map(|found| found.route.destination).collect()
+    }
+}
