@@ -149,6 +149,8 @@ fn the_advice_is_good() {
         "iptables -P FORWARD DROP; ip6tables -P FORWARD DROP",
         "iptables-legacy -P FORWARD DROP",
         "iptables -N DOCKER-USER; iptables -A FORWARD -j DOCKER-USER; iptables -P FORWARD DROP",
+        "iptables-legacy -N DOCKER-USER; iptables-legacy -A FORWARD -j DOCKER-USER
+         iptables-legacy -P FORWARD DROP",
         "nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }'",
         "nft 'table ip6 t { chain c { type filter hook forward priority 0; reject; }; }'",
     ] {
@@ -169,6 +171,17 @@ fn the_advice_is_good() {
         assert_reach(&pods, [true, true], rules);
         assert_eq!(warned(node), [""; 0], "{rules}");
     }
+}
+
+/// Where the ranges are placeholders, the peers file tells the families of the pods.
+#[test]
+fn validate_knows_of_ipv6_by_the_peers_file() {
+    let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "direct"}));
+    let ranges = json!([[{"subnet": "usePodCidr"}], [{"subnet": "usePodCidrIPv6"}]]);
+    let node = cluster.nodes[0].with("ipam", json!({"type": "manx-ipam", "ranges": ranges}));
+    shell(&node, "ip6tables -P FORWARD DROP; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding");
+    let said = node.manx(&["validate"]).stdout;
+    assert!(said.contains("IPv6: no packet"), "{said}");
 }
 
 /// A chain whose rules go by addresses may let the pods through: that is no

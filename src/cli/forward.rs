@@ -150,6 +150,7 @@ fn fix(barrier: &Barrier, config: &Config) -> String {
     let Barrier { family, table, chain, ipv6, .. } = barrier;
     let prefix = &config.host_prefix;
     let six = if *ipv6 { "6" } else { "" };
+    let tool = |legacy| format!("ip{six}tables{}", if legacy { "-legacy" } else { "" });
     let rules = |tool: &str, chain: &str| {
         format!(
             "{tool} -I {chain} -i {prefix}+ -j ACCEPT; {tool} -I {chain} -o {prefix}+ -j ACCEPT"
@@ -159,9 +160,9 @@ fn fix(barrier: &Barrier, config: &Config) -> String {
     let ranges: Vec<String> = of_family.map(ToString::to_string).collect();
     let pods = if ranges.is_empty() { "CIDR-OF-PODS".to_owned() } else { ranges.join(", ") };
     match barrier.maker {
-        Maker::Docker => format!(
+        Maker::Docker { legacy } => format!(
             "{}, at each boot; or \"ip-forward-no-drop\": true in /etc/docker/daemon.json",
-            rules(&format!("ip{six}tables"), "DOCKER-USER")
+            rules(&tool(legacy), "DOCKER-USER")
         ),
         Maker::Ufw => {
             "DEFAULT_FORWARD_POLICY=\"ACCEPT\" in /etc/default/ufw, then ufw reload".to_owned()
@@ -171,9 +172,7 @@ fn fix(barrier: &Barrier, config: &Config) -> String {
              (here {pods}), then firewall-cmd --reload"
         ),
         Maker::Iptables { legacy } => {
-            let backend = if legacy { "-legacy" } else { "" };
-            let tool = format!("ip{six}tables{backend}");
-            format!("{}, after what set the policy, at each boot", rules(&tool, chain))
+            format!("{}, after what set the policy, at each boot", rules(&tool(legacy), chain))
         }
         Maker::Nft => format!(
             "nft 'insert rule {family} {table} {chain} iifname \"{prefix}*\" accept', the same with \

@@ -113,6 +113,8 @@ pub(super) const NFT_JUMP: i32 = -3;
 
 pub(super) const NFTA_META_DREG: u16 = 1;
 pub(super) const NFTA_META_KEY: u16 = 2;
+pub(super) const NFTA_META_SREG: u16 = 3;
+pub(super) const NFT_META_MARK: u32 = 3;
 pub(super) const NFT_META_IIFNAME: u32 = 6;
 pub(super) const NFT_META_NFPROTO: u32 = 15;
 pub(super) const NFT_META_IIF: u32 = 4;

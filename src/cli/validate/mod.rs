@@ -128,7 +128,7 @@ fn all(
             compare(linted, before, other, &mut own);
         }
         peers::compare(linted, root, &peers, &mut own);
-        firewall(linted, &mut own);
+        firewall(linted, root, &mut own);
         findings.extend(own.all);
         findings.extend(linted.findings.iter().cloned());
     }
@@ -136,9 +136,9 @@ fn all(
 }
 
 /// Says what this node's firewall does with the packets of a file's pods.
-fn firewall(linted: &Linted, findings: &mut finding::Findings) {
+fn firewall(linted: &Linted, root: &Root, findings: &mut finding::Findings) {
     for ours in &linted.ours {
-        for told in forward::look(&ours.config, false) {
+        for told in forward::look(&ours.config, peers::serve_ipv6(ours, root)) {
             match told.certain {
                 true => findings.warning("", told.message, told.fix),
                 false => findings.info("", told.message),

@@ -26,6 +26,11 @@ fn peers_of(ours: &Ours, root: &Root) -> Option<Peers> {
     Some(peers)
 }
 
+/// Whether a plugin's peers file gives this node's pods IPv6.
+pub(super) fn serve_ipv6(ours: &Ours, root: &Root) -> bool {
+    peers_of(ours, root).is_some_and(|peers| peers.me.pod_cidrs(true).next().is_some())
+}
+
 /// All lists of peers that the files name.
 pub(super) fn all<'a>(files: impl Iterator<Item = &'a Linted>, root: &Root) -> Vec<Peers> {
     files.flat_map(|linted| &linted.ours).filter_map(|ours| peers_of(ours, root)).collect()

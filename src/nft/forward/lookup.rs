@@ -5,7 +5,10 @@
 
 use std::collections::HashMap;
 
-use super::{Pattern, Rule, Test, Verdict};
+use super::{
+    Pattern, Rule, Test, Verdict,
+    elements::{NAME_BYTES_MAX, all_members, members, named, pattern},
+};
 use crate::{
     netlink::attribute::{attributes, find, number, string},
     nft::{abi::*, error::Error},
@@ -17,8 +20,6 @@ const NEW: u32 = 1 << 3;
 const ESTABLISHED: u32 = 1 << 1;
 /// IPS_SRC_NAT and IPS_DST_NAT of `ct status`.
 const TRANSLATED: u32 = 1 << 4 | 1 << 5;
-/// Longest name of a device with its NUL (IFNAMSIZ).
-const NAME_BYTES_MAX: usize = 16;
 /// Where `struct xt_conntrack_mtinfo3` has match_flags, invert_flags and
 /// state_mask, and the bit of the state among the flags
 /// (include/uapi/linux/netfilter/xt_conntrack.h).
@@ -45,6 +46,9 @@ enum Load {
     /// own are not.
     Translated,
     Family,
+    Protocol,
+    /// What a packet's mark comes to, where nobody has set one.
+    Mark(u32),
     Other,
 }
 
@@ -76,6 +80,12 @@ impl<'a> Decoder<'a> {
             let data = find(expression, NFTA_EXPR_DATA).unwrap_or_default();
             let of = |kind| find(data, kind).and_then(number);
             let verdict = match name.as_str() {
+                "meta" if of(NFTA_META_SREG).is_some() => {
+                    if of(NFTA_META_KEY) != Some(NFT_META_MARK) {
+                        continue;
+                    }
+                    Some(Verdict::Mark)
+                }
                 "meta" | "ct" | "payload" | "bitwise" | "cmp" => {
                     self.compare(&name, data);
                     continue;
@@ -144,11 +154,15 @@ impl<'a> Decoder<'a> {
                 Some(NFT_CT_STATUS) => Load::Status,
                 _ => Load::Other,
             }),
-            "payload" => Some(Load::Other),
+            "payload" => Some(payload(data)),
             "bitwise" => {
                 let source = of(NFTA_BITWISE_SREG).and_then(|source| self.registers.get(&source));
                 let mask = find(data, NFTA_BITWISE_MASK).and_then(native);
                 Some(match (source, mask) {
+                    (Some(Load::Mark(value)), Some(mask)) => {
+                        let flipped = find(data, NFTA_BITWISE_XOR).and_then(native);
+                        Load::Mark((value & mask) ^ flipped.unwrap_or_default())
+                    }
                     (Some(Load::State(bits)), Some(mask)) => Load::State(bits & mask),
                     (Some(Load::Status), Some(mask)) if mask & !TRANSLATED == 0 => Load::Translated,
                     _ => Load::Other,
@@ -203,6 +217,14 @@ impl<'a> Decoder<'a> {
                 Some(&NFPROTO_IPV6) => Test::Family { ipv6: true, negated },
                 _ => Test::Unknown,
             },
+            Load::Protocol => match value {
+                [number] => Test::Protocol { numbers: vec![*number], negated },
+                _ => Test::Unknown,
+            },
+            Load::Mark(none) => match whole {
+                Some(value) => Test::Mark { holds: (value == none) != negated },
+                None => Test::Unknown,
+            },
             Load::Translated => match whole {
                 Some(value) => state(|_| (value == 0) != negated),
                 None => Test::Unknown,
@@ -221,17 +243,28 @@ impl<'a> Decoder<'a> {
         let flags = find(data, NFTA_LOOKUP_FLAGS).and_then(number).unwrap_or_default();
         let (load, negated) = (self.loaded(data), flags & NFT_LOOKUP_F_INV != 0);
         let set = find(data, NFTA_LOOKUP_SET).map(string).unwrap_or_default();
-        if !matches!(load, Load::Name { .. } | Load::State(_)) {
+        if matches!(load, Load::Other) {
             return Ok(Test::Unknown);
         }
-        let Some(members) = members(&elements(&set)?) else { return Ok(Test::Unknown) };
+        let objects = elements(&set)?;
+        if let Load::Name { incoming } = load {
+            let patterns =
+                named(&objects).map(|named| named.into_iter().map(|(name, _)| name).collect());
+            return Ok(patterns.map_or(Test::Unknown, |patterns| Test::Name {
+                incoming,
+                patterns,
+                negated,
+            }));
+        }
+        let Some(members) = members(&objects) else { return Ok(Test::Unknown) };
         let keys = || members.iter().map(|(key, _)| key.as_slice());
+        let are_numbers = keys().all(|key| native_bytes(key).is_some());
+        let has = |number| keys().filter_map(native_bytes).any(|key| key == number);
         Ok(match load {
-            Load::Name { incoming } if keys().all(|key| key.len() <= NAME_BYTES_MAX) => {
-                Test::Name { incoming, patterns: keys().map(pattern).collect(), negated }
-            }
-            Load::State(u32::MAX) if keys().all(|key| native_bytes(key).is_some()) => {
-                state(|bit| keys().filter_map(native_bytes).any(|key| key == bit) != negated)
+            Load::State(u32::MAX) if are_numbers => state(|bit| has(bit) != negated),
+            Load::Mark(none) if are_numbers => Test::Mark { holds: has(none) != negated },
+            Load::Protocol if keys().all(|key| key.len() == 1) => {
+                Test::Protocol { numbers: keys().flatten().copied().collect(), negated }
             }
             _ => Test::Unknown,
         })
@@ -242,14 +275,22 @@ impl<'a> Decoder<'a> {
         let load = self.loaded(data);
         let set = find(data, NFTA_LOOKUP_SET).map(string).unwrap_or_default();
         let objects = elements(&set)?;
-        let known = members(&objects).filter(|_| load != Load::Other);
-        let certain = known.is_some();
-        let members = known.unwrap_or_else(|| all_members(&objects));
-        let rules = members.into_iter().filter_map(|(key, data)| {
-            let test = match certain {
-                true => self.test(load, &key, false),
-                false => Test::Unknown,
-            };
+        let known: Option<Vec<(Test, Vec<u8>)>> = match load {
+            Load::Other => None,
+            Load::Name { incoming } => named(&objects).map(|named| {
+                let test = |name| Test::Name { incoming, patterns: vec![name], negated: false };
+                named.into_iter().map(|(name, data)| (test(name), data)).collect()
+            }),
+            _ => members(&objects).map(|members| {
+                let test = |(key, data): (Vec<u8>, _)| (self.test(load, &key, false), data);
+                members.into_iter().map(test).collect()
+            }),
+        };
+        let members = known.unwrap_or_else(|| {
+            let all = all_members(&objects).into_iter();
+            all.map(|element| (Test::Unknown, element.data)).collect()
+        });
+        let rules = members.into_iter().filter_map(|(test, data)| {
             let verdict = verdict(find(&data, NFTA_DATA_VERDICT)?)?;
             Some(Rule {
                 number: self.number,
@@ -275,13 +316,19 @@ fn meta(key: u32) -> Load {
         NFT_META_IIFGROUP => Load::Group { incoming: true },
         NFT_META_OIFGROUP => Load::Group { incoming: false },
         NFT_META_NFPROTO => Load::Family,
+        NFT_META_L4PROTO => Load::Protocol,
+        NFT_META_MARK => Load::Mark(0),
         _ => Load::Other,
     }
 }
 
-/// A name ends with a NUL, unless it is the beginning of one.
-fn pattern(value: &[u8]) -> Pattern {
-    Pattern { text: string(value), open: !value.contains(&0) }
+/// The protocol as `ip protocol` and `ip6 nexthdr` ask for it, or something else.
+fn payload(data: &[u8]) -> Load {
+    let of = |kind| find(data, kind).and_then(number);
+    match (of(NFTA_PAYLOAD_BASE), of(NFTA_PAYLOAD_OFFSET), of(NFTA_PAYLOAD_LEN)) {
+        (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(6 | 9), Some(1)) => Load::Protocol,
+        _ => Load::Other,
+    }
 }
 
 /// A number of the machine's own byte order in a value's attribute.
@@ -307,29 +354,6 @@ fn verdict(data: &[u8]) -> Option<Verdict> {
     })
 }
 
-/// The keys of a set with their data; `None` where they are ends of intervals.
-fn members(objects: &[Vec<u8>]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
-    let flags = objects.iter().flat_map(|object| {
-        attributes(find(object, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default())
-            .filter_map(|(_, element)| find(element, NFTA_SET_ELEM_FLAGS).and_then(number))
-    });
-    let plain = flags.into_iter().all(|flags| flags & NFT_SET_ELEM_INTERVAL_END == 0);
-    plain.then(|| all_members(objects))
-}
-
-fn all_members(objects: &[Vec<u8>]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut members = Vec::new();
-    for object in objects {
-        let list = find(object, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
-        for (_, element) in attributes(list) {
-            let key = find(element, NFTA_SET_ELEM_KEY).and_then(|key| find(key, NFTA_DATA_VALUE));
-            let data = find(element, NFTA_SET_ELEM_DATA).unwrap_or_default();
-            members.extend(key.map(|key| (key.to_vec(), data.to_vec())));
-        }
-    }
-    members
-}
-
 /// A match of iptables'; `None` for one that always holds.
 fn xt_match(data: &[u8]) -> Option<Test> {
     let info = find(data, NFTA_MATCH_INFO).unwrap_or_default();
@@ -340,6 +364,13 @@ fn xt_match(data: &[u8]) -> Option<Test> {
     let revision = find(data, NFTA_MATCH_REV).and_then(number);
     match (find(data, NFTA_MATCH_NAME).map(string).as_deref(), revision) {
         (Some("comment"), _) => None,
+        // `struct xt_mark_mtinfo1`: mark, mask, invert.
+        (Some("mark"), Some(1)) => {
+            Some(match (info.get(..4).and_then(native_bytes), info.get(8)) {
+                (Some(mark), Some(invert)) => Test::Mark { holds: (mark == 0) != (*invert != 0) },
+                _ => Test::Unknown,
+            })
+        }
         (Some("conntrack"), Some(3)) => {
             let at = XT_CONNTRACK_FLAGS;
             let fields = (short(at), short(at + 2), short(at + 4));
@@ -358,6 +389,7 @@ fn xt_target(name: &str) -> Option<Verdict> {
     match name {
         "REJECT" | "DROP" => Some(Verdict::Drop),
         "QUEUE" | "NFQUEUE" => None,
+        "MARK" | "CONNMARK" => Some(Verdict::Mark),
         _ => Some(Verdict::Continue),
     }
 }

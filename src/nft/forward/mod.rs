@@ -9,6 +9,7 @@
 //! This file and [`walk`] are pure. [`kernel`] reads nf_tables, which includes
 //! what iptables-nft makes; [`save`] reads the text of `iptables-legacy-save`.
 
+mod elements;
 mod kernel;
 mod lookup;
 mod save;
@@ -20,6 +21,11 @@ use std::{collections::HashMap, fmt, ops::RangeInclusive};
 
 pub use kernel::look;
 pub use save::of_save;
+
+/// The protocols (IANA) without which a way is not open: a rule for one of them, or for
+/// another, opens none by itself.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// The links that a question is about.
 #[derive(Clone, Debug)]
@@ -76,7 +82,10 @@ impl fmt::Display for Way {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Maker {
     /// iptables, with Docker's own chain for such rules.
-    Docker,
+    Docker {
+        /// The older backend.
+        legacy: bool,
+    },
     /// firewalld.
     Firewalld,
     /// ufw.
@@ -115,7 +124,9 @@ impl fmt::Display for Barrier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { family, table, chain, by, .. } = self;
         let legacy = match self.maker {
-            Maker::Iptables { legacy: true } => " (iptables-legacy)",
+            Maker::Iptables { legacy: true } | Maker::Docker { legacy: true } => {
+                " (iptables-legacy)"
+            }
             _ => "",
         };
         write!(f, "chain {chain} of table {family} {table}{legacy} drops by {by}")
@@ -165,6 +176,10 @@ enum Test {
     Group { incoming: bool, number: u32, negated: bool },
     /// The packet's family.
     Family { ipv6: bool, negated: bool },
+    /// What is within IP has one of these numbers.
+    Protocol { numbers: Vec<u8>, negated: bool },
+    /// The packet's mark is such; whether that holds where nobody has set one.
+    Mark { holds: bool },
 }
 
 /// What becomes of a packet that a rule matches.
@@ -175,6 +190,8 @@ enum Verdict {
     Jump(String),
     Goto(String),
     Return,
+    /// The packet gets a mark, and then it is the next rule's turn.
+    Mark,
     /// The next rule's turn.
     Continue,
 }

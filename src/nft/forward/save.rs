@@ -5,7 +5,7 @@ use std::{
     convert::Infallible,
 };
 
-use super::{Barrier, Base, Links, Maker, Pattern, Rule, Test, Verdict, walk};
+use super::{Barrier, Base, Links, Maker, Pattern, Rule, TCP, Test, UDP, Verdict, walk};
 
 /// Reads what `iptables-legacy-save` or `ip6tables-legacy-save` printed: the
 /// chains of the hook forward that drop pods' packets, or may.
@@ -34,7 +34,7 @@ pub fn of_save(text: &str, ipv6: bool, links: &Links<'_>) -> Vec<Barrier> {
 /// Who made a table of iptables' with these chains.
 pub(super) fn maker<'a>(mut chains: impl Iterator<Item = &'a str>, legacy: bool) -> Maker {
     let telling = |name: &str| match name {
-        "DOCKER-USER" => Some(Maker::Docker),
+        "DOCKER-USER" => Some(Maker::Docker { legacy }),
         "ufw-user-forward" | "ufw6-user-forward" => Some(Maker::Ufw),
         _ if name.starts_with("FWDI_") => Some(Maker::Firewalld),
         _ => None,
@@ -93,6 +93,7 @@ fn words(line: &str) -> Vec<String> {
 fn rule(number: usize, words: &[String]) -> Rule {
     let mut rule = Rule { number, tests: Vec::new(), verdict: Verdict::Continue };
     let (mut negated, mut rest) = (false, words.iter().map(String::as_str));
+    let mut module = String::new();
     while let Some(word) = rest.next() {
         let mut value = || rest.next().unwrap_or_default().to_owned();
         match word {
@@ -117,10 +118,14 @@ fn rule(number: usize, words: &[String]) -> Rule {
             }
             "--comment" => drop(value()),
             // What a module asks follows.
-            "-m" => match value().as_str() {
-                "comment" | "conntrack" | "state" => {}
-                _ => rule.tests.push(Test::Unknown),
-            },
+            "-m" => {
+                module = value();
+                if !matches!(module.as_str(), "comment" | "conntrack" | "state" | "mark") {
+                    rule.tests.push(Test::Unknown);
+                }
+            }
+            "-p" => rule.tests.push(protocol(&value(), negated)),
+            "--mark" if module == "mark" => rule.tests.push(mark(&value(), negated)),
             "-g" => {
                 rule.verdict = Verdict::Goto(value());
                 break;
@@ -129,12 +134,38 @@ fn rule(number: usize, words: &[String]) -> Rule {
                 rule.verdict = verdict(value(), &mut rule.tests);
                 break;
             }
-            // Addresses, protocols, and what modules ask.
+            // Addresses, and what modules ask.
             _ => rule.tests.push(Test::Unknown),
         }
         negated = false;
     }
     rule
+}
+
+fn protocol(name: &str, negated: bool) -> Test {
+    let number = match name {
+        "icmp" => 1,
+        "tcp" => TCP,
+        "udp" => UDP,
+        "icmpv6" | "ipv6-icmp" => 58,
+        _ => match name.parse() {
+            Ok(number) => number,
+            Err(_) => return Test::Unknown,
+        },
+    };
+    Test::Protocol { numbers: vec![number], negated }
+}
+
+/// A mark, or some of its bits behind a slash.
+fn mark(text: &str, negated: bool) -> Test {
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    };
+    match number(text.split('/').next().unwrap_or_default()) {
+        Some(value) => Test::Mark { holds: (value == 0) != negated },
+        None => Test::Unknown,
+    }
 }
 
 /// Extensions are the targets that are no chains.
@@ -143,6 +174,7 @@ fn verdict(target: String, tests: &mut Vec<Test>) -> Verdict {
         "ACCEPT" => Verdict::Accept,
         "DROP" | "REJECT" => Verdict::Drop,
         "RETURN" => Verdict::Return,
+        "MARK" | "CONNMARK" => Verdict::Mark,
         // Whoever reads the queue decides.
         "QUEUE" | "NFQUEUE" => {
             tests.push(Test::Unknown);

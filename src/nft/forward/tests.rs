@@ -39,7 +39,7 @@ const ALL: [Way; 4] = Way::ALL;
 fn chains_of_nft() {
     let drops = "type filter hook forward priority 0; policy drop;";
     let accepts = "type filter hook forward priority 0; policy accept;";
-    let cases: [(&str, &str, &[Way], &[Way]); 22] = [
+    let cases: [(&str, &str, &[Way], &[Way]); 35] = [
         (accepts, "", &[], &[]),
         (drops, "", &ALL, &[]),
         (drops, "accept", &[], &[]),
@@ -63,7 +63,22 @@ fn chains_of_nft() {
         ),
         (drops, "iifname vmap { \"eth0\" : accept, \"docker0\" : drop }", &[Between, Out], &[]),
         (drops, "ip saddr 10.0.0.0/8 accept", &[], &ALL),
-        (drops, "meta mark 1 accept", &[], &ALL),
+        // Nobody marks pods' packets, unless a rule does.
+        (drops, "meta mark 1 accept", &ALL, &[]),
+        (drops, "meta mark & 0x4000 == 0x4000 accept", &ALL, &[]),
+        (drops, "meta mark { 1, 2 } accept", &ALL, &[]),
+        (drops, "meta mark set ct mark; meta mark 1 accept", &[], &ALL),
+        (accepts, "meta mark 0 drop", &ALL, &[]),
+        // Only what is open to TCP and to UDP is open.
+        (drops, "meta l4proto icmp accept", &ALL, &[]),
+        (drops, "meta l4proto tcp accept", &ALL, &[]),
+        (drops, "meta l4proto { tcp, udp } accept", &[], &[]),
+        (drops, "tcp dport 22 accept", &ALL, &[]),
+        (drops, "tcp dport 22 accept; udp dport 53 accept", &[], &ALL),
+        (drops, "meta l4proto vmap { tcp : accept, udp : drop }", &ALL, &[]),
+        (drops, "iifname { \"docker*\", \"br-*\" } accept", &ALL, &[]),
+        (drops, "iifname { \"cali*\", \"eth0\" } accept", &[], &[]),
+        (drops, "iifname vmap { \"cali*\" : accept, \"eth0\" : drop }", &[Answers, In], &[]),
         // What some meet does not close a way.
         (accepts, "ct state invalid drop; ip saddr 10.9.0.0/16 drop", &[], &[]),
         (accepts, "iifname \"eth0\" accept; reject", &[Between, Out], &[]),
@@ -183,9 +198,20 @@ fn both_backends_of_iptables() {
         -A CNI-FORWARD -d 10.1.0.2 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT;\
         -A CNI-FORWARD -s 10.1.0.2 -j ACCEPT";
     let calico = "-N cali-FORWARD;-N cali-from;-P FORWARD DROP;-A FORWARD -j cali-FORWARD;\
-        -A cali-FORWARD -i cali+ -g cali-from;-A cali-from -m mark --mark 8 -j RETURN;\
+        -A cali-FORWARD -j MARK --set-xmark 0x0/0xe0000;-A cali-FORWARD -i cali+ -g cali-from;-A cali-from -m mark --mark 8 -j RETURN;\
         -A FORWARD -m mark --mark 0x10000/0x10000 -j ACCEPT";
-    let cases: [(&str, &[Way], &[Way]); 13] = [
+    let kube = "-N KUBE-FORWARD;-P FORWARD DROP;-A FORWARD -j KUBE-FORWARD;\
+        -A KUBE-FORWARD -m conntrack --ctstate INVALID -j DROP;\
+        -A KUBE-FORWARD -m mark --mark 0x4000/0x4000 -j ACCEPT;\
+        -A KUBE-FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
+    let ufw = "-N ufw-before-forward;-P FORWARD DROP;-A FORWARD -j ufw-before-forward;\
+        -A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT;\
+        -A ufw-before-forward -p 1 -j ACCEPT;-A ufw-before-forward -p 58 -j ACCEPT";
+    let cases: [(&str, &[Way], &[Way]); 17] = [
+        (kube, &[Between, Out, In], &[]),
+        (ufw, &[Between, Out, In], &[]),
+        ("-P FORWARD DROP;-A FORWARD -p tcp -j ACCEPT", &ALL, &[]),
+        ("-P FORWARD DROP;-A FORWARD -p tcp -j ACCEPT;-A FORWARD -p udp -j ACCEPT", &[], &[]),
         ("-P FORWARD ACCEPT", &[], &[]),
         ("-P FORWARD DROP", &ALL, &[]),
         ("-P FORWARD DROP;-A FORWARD -j ACCEPT", &[], &[]),
@@ -233,7 +259,7 @@ fn both_backends_of_iptables() {
         assert_eq!(ways(&of_kernel), expected, "nf_tables: {commands}");
         assert_eq!(ways(&of_text), expected, "legacy: {commands}");
         for barrier in of_text.iter().chain(&of_kernel) {
-            let docker = barrier.maker == Maker::Docker;
+            let docker = matches!(barrier.maker, Maker::Docker { .. });
             assert_eq!(docker, commands.contains("DOCKER"), "{barrier:?}");
         }
     }

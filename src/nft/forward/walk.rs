@@ -1,6 +1,6 @@
 //! From the rules of a base chain to what they do with pods' packets.
 
-use super::{Barrier, Base, Links, Maker, Pattern, Rule, Test, Truth, Verdict, Way};
+use super::{Barrier, Base, Links, Maker, Pattern, Rule, TCP, Test, Truth, UDP, Verdict, Way};
 
 /// Jumps go no deeper (NFT_JUMP_STACK_SIZE, include/net/netfilter/nf_tables.h).
 const DEPTH_MAX: usize = 16;
@@ -23,6 +23,9 @@ struct Walk<'a> {
     links: &'a Links<'a>,
     way: Way,
     ipv6: bool,
+    protocol: u8,
+    /// A rule may have set the packet's mark. Before that it has none.
+    marked: bool,
     /// The first rule that accepts some of the packets, maybe all.
     may: Option<String>,
     /// How many rules may still be looked at.
@@ -51,16 +54,35 @@ pub(super) fn judge<E>(
         doubtful: Vec::new(),
     };
     for way in Way::ALL {
-        let mut walk = Walk { links, way, ipv6, may: None, left: RULES_MAX };
-        let by = match walk.chain(&base.chain, 0, Truth::Yes, chains)? {
-            Flow::Dropped(by) => by,
-            Flow::Through if base.drops => "its policy".to_owned(),
-            Flow::Accepted | Flow::Through => continue,
-        };
-        match walk.may {
-            Some(rule) => barrier.doubtful.push((way, rule)),
-            None => barrier.closed.push(way),
+        let (mut lost, mut doubtful) = (Vec::new(), None);
+        for (protocol, word) in [(TCP, "TCP"), (UDP, "UDP")] {
+            let (marked, may) = (false, None);
+            let mut walk = Walk { links, way, ipv6, protocol, marked, may, left: RULES_MAX };
+            let by = match walk.chain(&base.chain, 0, Truth::Yes, chains)? {
+                Flow::Dropped(by) => by,
+                Flow::Through if base.drops => "its policy".to_owned(),
+                Flow::Accepted | Flow::Through => continue,
+            };
+            match walk.may {
+                Some(rule) => doubtful = doubtful.or(Some((by, rule))),
+                None => lost.push((by, word)),
+            }
         }
+        let by = match (lost.as_slice(), doubtful) {
+            ([], None) => continue,
+            ([], Some((by, rule))) => {
+                barrier.doubtful.push((way, rule));
+                by
+            }
+            ([(by, word)], _) => {
+                barrier.closed.push(way);
+                format!("{by} (packets of {word})")
+            }
+            ([(by, _), ..], _) => {
+                barrier.closed.push(way);
+                by.clone()
+            }
+        };
         if barrier.by.is_empty() {
             barrier.by = by;
         }
@@ -97,6 +119,10 @@ impl Walk<'_> {
             let certain = matches == Truth::Yes;
             let flow = match &rule.verdict {
                 Verdict::Continue => continue,
+                Verdict::Mark => {
+                    self.marked = true;
+                    continue;
+                }
                 Verdict::Return if certain => return Ok(Flow::Through),
                 // Some go back: what they meet further on, they may meet.
                 Verdict::Return => continue,
@@ -143,6 +169,11 @@ impl Walk<'_> {
                 Truth::of(if self.way == Way::Answers { *established } else { *new })
             }
             Test::Family { ipv6, negated } => Truth::of(*ipv6 == self.ipv6).unless(*negated),
+            Test::Protocol { numbers, negated } => {
+                Truth::of(numbers.contains(&self.protocol)).unless(*negated)
+            }
+            Test::Mark { .. } if self.marked => Truth::Maybe,
+            Test::Mark { holds } => Truth::of(*holds),
             Test::Group { incoming, number, negated } => {
                 let ours = self.links.groups.contains(number);
                 let truth = match (self.way.is_host_link(*incoming), ours) {
