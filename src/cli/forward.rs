@@ -39,7 +39,8 @@ const LEGACY: [(bool, &str, [&str; 2]); 2] = [
 pub(super) fn look(config: &Config, ipv6: bool) -> Vec<Told> {
     let Some((names, others)) = devices(config) else { return Vec::new() };
     let prefix = config.host_prefix.as_str();
-    let links = Links { prefix, groups: GROUPS, others: &others, names: &names };
+    let pods = &config.own_ranges;
+    let links = Links { prefix, groups: GROUPS, others: &others, pods, names: &names };
     let mut told = Vec::new();
     let mut barriers = forward::look(&links).unwrap_or_else(|error| {
         told.extend(unread(&error));

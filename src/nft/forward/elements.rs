@@ -1,6 +1,6 @@
 //! The elements of sets and maps, as the kernel dumps them.
 
-use super::Pattern;
+use super::{Pattern, address::beginning};
 use crate::{
     netlink::attribute::{attributes, find, number, string},
     nft::abi::*,
@@ -63,6 +63,27 @@ pub(super) fn named(objects: &[Vec<u8>]) -> Option<Vec<(Pattern, Vec<u8>)>> {
         names.push((within(&first.key, &end.key)?, first.data));
     }
     Some(names)
+}
+
+/// The addresses of a set; `None` where they are something else.
+pub(super) fn ranges(objects: &[Vec<u8>], ipv6: bool) -> Option<Vec<(u128, u128)>> {
+    let mut all = all_members(objects);
+    let intervals = all.iter().any(|member| member.end);
+    all.sort_by(|one, other| (&one.key, !one.end).cmp(&(&other.key, !other.end)));
+    let mut ranges = Vec::new();
+    let mut members = all.into_iter().skip_while(|member| member.end);
+    while let Some(first) = members.next() {
+        let (from, to) = beginning(&first.key, ipv6)?;
+        if !intervals {
+            // Keys of a part of an address stand for what begins with them.
+            ranges.push((from, to));
+            continue;
+        }
+        // One without an end goes on to the last address, and nothing is said of it.
+        let end = members.next().filter(|member| member.end)?;
+        ranges.push((from, beginning(&end.key, ipv6)?.0.checked_sub(1)?));
+    }
+    Some(ranges)
 }
 
 /// An interval of names as one name, or as the beginning of some.

@@ -6,8 +6,9 @@
 use std::collections::HashMap;
 
 use super::{
-    Pattern, Rule, Test, Verdict,
-    elements::{NAME_BYTES_MAX, all_members, members, named, pattern},
+    Pattern, Rule, Test, Verdict, address,
+    elements::{NAME_BYTES_MAX, all_members, members, named, pattern, ranges},
+    xtables::{xt_match, xt_target},
 };
 use crate::{
     netlink::attribute::{attributes, find, number, string},
@@ -20,12 +21,6 @@ const NEW: u32 = 1 << 3;
 const ESTABLISHED: u32 = 1 << 1;
 /// IPS_SRC_NAT and IPS_DST_NAT of `ct status`.
 const TRANSLATED: u32 = 1 << 4 | 1 << 5;
-/// Where `struct xt_conntrack_mtinfo3` has match_flags, invert_flags and
-/// state_mask, and the bit of the state among the flags
-/// (include/uapi/linux/netfilter/xt_conntrack.h).
-const XT_CONNTRACK_FLAGS: usize = 146;
-const XT_CONNTRACK_STATE: u16 = 1;
-
 /// What a register holds.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Load {
@@ -47,6 +42,11 @@ enum Load {
     Translated,
     Family,
     Protocol,
+    /// The first bytes of an address.
+    Address {
+        source: bool,
+        ipv6: bool,
+    },
     /// What a packet's mark comes to, where nobody has set one.
     Mark(u32),
     Other,
@@ -217,6 +217,10 @@ impl<'a> Decoder<'a> {
                 Some(&NFPROTO_IPV6) => Test::Family { ipv6: true, negated },
                 _ => Test::Unknown,
             },
+            Load::Address { source, ipv6 } => match address::beginning(value, ipv6) {
+                Some(range) => Test::Address { source, ipv6, ranges: vec![range], negated },
+                None => Test::Unknown,
+            },
             Load::Protocol => match value {
                 [number] => Test::Protocol { numbers: vec![*number], negated },
                 _ => Test::Unknown,
@@ -253,6 +257,14 @@ impl<'a> Decoder<'a> {
             return Ok(patterns.map_or(Test::Unknown, |patterns| Test::Name {
                 incoming,
                 patterns,
+                negated,
+            }));
+        }
+        if let Load::Address { source, ipv6 } = load {
+            return Ok(ranges(&objects, ipv6).map_or(Test::Unknown, |ranges| Test::Address {
+                source,
+                ipv6,
+                ranges,
                 negated,
             }));
         }
@@ -303,7 +315,7 @@ impl<'a> Decoder<'a> {
 }
 
 /// A test that holds for connections of these states.
-fn state(holds: impl Fn(u32) -> bool) -> Test {
+pub(super) fn state(holds: impl Fn(u32) -> bool) -> Test {
     Test::State { new: holds(NEW), established: holds(ESTABLISHED) }
 }
 
@@ -327,6 +339,12 @@ fn payload(data: &[u8]) -> Load {
     let of = |kind| find(data, kind).and_then(number);
     match (of(NFTA_PAYLOAD_BASE), of(NFTA_PAYLOAD_OFFSET), of(NFTA_PAYLOAD_LEN)) {
         (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(6 | 9), Some(1)) => Load::Protocol,
+        (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(at @ (12 | 16)), Some(1..=4)) => {
+            Load::Address { source: at == 12, ipv6: false }
+        }
+        (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(at @ (8 | 24)), Some(1..=16)) => {
+            Load::Address { source: at == 8, ipv6: true }
+        }
         _ => Load::Other,
     }
 }
@@ -336,7 +354,7 @@ fn native(data: &[u8]) -> Option<u32> {
     native_bytes(find(data, NFTA_DATA_VALUE)?)
 }
 
-fn native_bytes(value: &[u8]) -> Option<u32> {
+pub(super) fn native_bytes(value: &[u8]) -> Option<u32> {
     Some(u32::from_ne_bytes(value.try_into().ok()?))
 }
 
@@ -352,44 +370,4 @@ fn verdict(data: &[u8]) -> Option<Verdict> {
         NFT_RETURN => Verdict::Return,
         _ => return None,
     })
-}
-
-/// A match of iptables'; `None` for one that always holds.
-fn xt_match(data: &[u8]) -> Option<Test> {
-    let info = find(data, NFTA_MATCH_INFO).unwrap_or_default();
-    let short = |at: usize| {
-        let bytes = info.get(at..at + 2)?;
-        Some(u16::from_ne_bytes(bytes.try_into().ok()?))
-    };
-    let revision = find(data, NFTA_MATCH_REV).and_then(number);
-    match (find(data, NFTA_MATCH_NAME).map(string).as_deref(), revision) {
-        (Some("comment"), _) => None,
-        // `struct xt_mark_mtinfo1`: mark, mask, invert.
-        (Some("mark"), Some(1)) => {
-            Some(match (info.get(..4).and_then(native_bytes), info.get(8)) {
-                (Some(mark), Some(invert)) => Test::Mark { holds: (mark == 0) != (*invert != 0) },
-                _ => Test::Unknown,
-            })
-        }
-        (Some("conntrack"), Some(3)) => {
-            let at = XT_CONNTRACK_FLAGS;
-            let fields = (short(at), short(at + 2), short(at + 4));
-            let (Some(XT_CONNTRACK_STATE), Some(inverted), Some(states)) = fields else {
-                return Some(Test::Unknown);
-            };
-            let inverted = inverted & XT_CONNTRACK_STATE != 0;
-            Some(state(|bit| (u32::from(states) & bit != 0) != inverted))
-        }
-        _ => Some(Test::Unknown),
-    }
-}
-
-/// A target of iptables' that is no chain; `None` where somebody else decides.
-fn xt_target(name: &str) -> Option<Verdict> {
-    match name {
-        "REJECT" | "DROP" => Some(Verdict::Drop),
-        "QUEUE" | "NFQUEUE" => None,
-        "MARK" | "CONNMARK" => Some(Verdict::Mark),
-        _ => Some(Verdict::Continue),
-    }
 }

@@ -9,6 +9,7 @@
 //! This file and [`walk`] are pure. [`kernel`] reads nf_tables, which includes
 //! what iptables-nft makes; [`save`] reads the text of `iptables-legacy-save`.
 
+mod address;
 mod elements;
 mod kernel;
 mod lookup;
@@ -16,8 +17,11 @@ mod save;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod xtables;
 
 use std::{collections::HashMap, fmt, ops::RangeInclusive};
+
+use ipnetwork::IpNetwork;
 
 pub use kernel::look;
 pub use save::of_save;
@@ -36,6 +40,8 @@ pub struct Links<'a> {
     pub groups: RangeInclusive<u32>,
     /// Devices by which packets of other nodes come.
     pub others: &'a [String],
+    /// Where this node's pods are, as far as that is known.
+    pub pods: &'a [IpNetwork],
     /// The names of all links by index.
     pub names: &'a HashMap<u32, String>,
 }
@@ -178,6 +184,8 @@ enum Test {
     Family { ipv6: bool, negated: bool },
     /// What is within IP has one of these numbers.
     Protocol { numbers: Vec<u8>, negated: bool },
+    /// An address is in one of these ranges, whose ends are in them.
+    Address { source: bool, ipv6: bool, ranges: Vec<(u128, u128)>, negated: bool },
     /// The packet's mark is such; whether that holds where nobody has set one.
     Mark { holds: bool },
 }

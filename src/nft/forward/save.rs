@@ -5,7 +5,9 @@ use std::{
     convert::Infallible,
 };
 
-use super::{Barrier, Base, Links, Maker, Pattern, Rule, TCP, Test, UDP, Verdict, walk};
+use ipnetwork::IpNetwork;
+
+use super::{Barrier, Base, Links, Maker, Pattern, Rule, TCP, Test, UDP, Verdict, address, walk};
 
 /// Reads what `iptables-legacy-save` or `ip6tables-legacy-save` printed: the
 /// chains of the hook forward that drop pods' packets, or may.
@@ -125,6 +127,15 @@ fn rule(number: usize, words: &[String]) -> Rule {
                 }
             }
             "-p" => rule.tests.push(protocol(&value(), negated)),
+            "-s" | "-d" => rule.tests.push(match value().parse::<IpNetwork>() {
+                Ok(network) => Test::Address {
+                    source: word == "-s",
+                    ipv6: network.is_ipv6(),
+                    ranges: vec![address::ends(&network)],
+                    negated,
+                },
+                Err(_) => Test::Unknown,
+            }),
             "--mark" if module == "mark" => rule.tests.push(mark(&value(), negated)),
             "-g" => {
                 rule.verdict = Verdict::Goto(value());
@@ -134,7 +145,7 @@ fn rule(number: usize, words: &[String]) -> Rule {
                 rule.verdict = verdict(value(), &mut rule.tests);
                 break;
             }
-            // Addresses, and what modules ask.
+            // What modules ask.
             _ => rule.tests.push(Test::Unknown),
         }
         negated = false;

@@ -15,6 +15,7 @@ fn with_links<T>(ask: impl FnOnce(&Links<'_>) -> T) -> T {
         prefix: "cali",
         groups: 0x6d61_0000..=0x6d61_ffff,
         others: &others,
+        pods: &["10.244.1.0/24".parse().unwrap()],
         names: &names,
     })
 }
@@ -39,7 +40,7 @@ const ALL: [Way; 4] = Way::ALL;
 fn chains_of_nft() {
     let drops = "type filter hook forward priority 0; policy drop;";
     let accepts = "type filter hook forward priority 0; policy accept;";
-    let cases: [(&str, &str, &[Way], &[Way]); 35] = [
+    let cases: [(&str, &str, &[Way], &[Way]); 40] = [
         (accepts, "", &[], &[]),
         (drops, "", &ALL, &[]),
         (drops, "accept", &[], &[]),
@@ -62,7 +63,12 @@ fn chains_of_nft() {
             &[],
         ),
         (drops, "iifname vmap { \"eth0\" : accept, \"docker0\" : drop }", &[Between, Out], &[]),
-        (drops, "ip saddr 10.0.0.0/8 accept", &[], &ALL),
+        (drops, "ip saddr 10.0.0.0/8 accept", &[], &[Answers, In]),
+        (drops, "ip saddr 10.9.0.0/16 accept", &[Between, Out], &[Answers, In]),
+        (accepts, "ip saddr 10.244.0.0/16 drop", &[Between, Out], &[]),
+        (accepts, "ip daddr 10.244.1.0/24 drop", &[Between, Answers, In], &[]),
+        (accepts, "ip daddr { 10.9.0.0/16, 10.240.0.0/12 } drop", &[Between, Answers, In], &[]),
+        (accepts, "ip saddr { 10.9.0.1, 10.244.1.9 } drop", &[], &[]),
         // Nobody marks pods' packets, unless a rule does.
         (drops, "meta mark 1 accept", &ALL, &[]),
         (drops, "meta mark & 0x4000 == 0x4000 accept", &ALL, &[]),
@@ -87,7 +93,7 @@ fn chains_of_nft() {
     ];
     for (head, rules, closed, doubtful) in cases {
         for family in ["ip", "ip6", "inet"] {
-            if (rules.contains("ip saddr") && family == "ip6")
+            if ((rules.contains("ip saddr") || rules.contains("ip daddr")) && family == "ip6")
                 || (family == "inet" && rules.contains("10."))
             {
                 continue;
@@ -195,8 +201,8 @@ fn both_backends_of_iptables() {
         -A DOCKER-FORWARD -i docker0 -j ACCEPT;-P FORWARD DROP";
     let cni = "-N CNI-FORWARD;-N CNI-ADMIN;-P FORWARD DROP;\
         -A FORWARD -m comment --comment CNI_firewall -j CNI-FORWARD;-A CNI-FORWARD -j CNI-ADMIN;\
-        -A CNI-FORWARD -d 10.1.0.2 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT;\
-        -A CNI-FORWARD -s 10.1.0.2 -j ACCEPT";
+        -A CNI-FORWARD -d 10.244.1.2 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT;\
+        -A CNI-FORWARD -s 10.244.1.2 -j ACCEPT";
     let calico = "-N cali-FORWARD;-N cali-from;-P FORWARD DROP;-A FORWARD -j cali-FORWARD;\
         -A cali-FORWARD -j MARK --set-xmark 0x0/0xe0000;-A cali-FORWARD -i cali+ -g cali-from;-A cali-from -m mark --mark 8 -j RETURN;\
         -A FORWARD -m mark --mark 0x10000/0x10000 -j ACCEPT";
@@ -234,8 +240,10 @@ fn both_backends_of_iptables() {
         let namespace = Namespace::new();
         let legacy = ["iptables-legacy", "ip6tables-legacy"];
         for tool in ["iptables", "ip6tables"].iter().chain(&legacy) {
-            let commands = commands
-                .replace("10.1.0.2", if tool.starts_with("ip6") { "fd00::2" } else { "10.1.0.2" });
+            let commands = commands.replace(
+                "10.244.1.2",
+                if tool.starts_with("ip6") { "fd00::2" } else { "10.244.1.2" },
+            );
             for command in commands.split(';') {
                 let lock =
                     std::env::temp_dir().join(format!("manx-xtables-{}", std::process::id()));

@@ -1,6 +1,8 @@
 //! From the rules of a base chain to what they do with pods' packets.
 
-use super::{Barrier, Base, Links, Maker, Pattern, Rule, TCP, Test, Truth, UDP, Verdict, Way};
+use super::{
+    Barrier, Base, Links, Maker, Pattern, Rule, TCP, Test, Truth, UDP, Verdict, Way, address,
+};
 
 /// Jumps go no deeper (NFT_JUMP_STACK_SIZE, include/net/netfilter/nf_tables.h).
 const DEPTH_MAX: usize = 16;
@@ -172,6 +174,12 @@ impl Walk<'_> {
             Test::Protocol { numbers, negated } => {
                 Truth::of(numbers.contains(&self.protocol)).unless(*negated)
             }
+            Test::Address { source, ipv6, ranges, negated }
+                if self.way.is_host_link(*source) && *ipv6 == self.ipv6 =>
+            {
+                address::hold(ranges, self.links.pods, *ipv6).unless(*negated)
+            }
+            Test::Address { .. } => Truth::Maybe,
             Test::Mark { .. } if self.marked => Truth::Maybe,
             Test::Mark { holds } => Truth::of(*holds),
             Test::Group { incoming, number, negated } => {

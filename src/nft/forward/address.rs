@@ -1,0 +1,46 @@
+//! Addresses that rules ask for, as ranges of numbers.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+
+use super::Truth;
+
+/// Both ends of a network as numbers.
+pub(super) fn ends(network: &IpNetwork) -> (u128, u128) {
+    (number(network.network()), number(network.broadcast()))
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The addresses of a family that begin with these bytes.
+pub(super) fn beginning(bytes: &[u8], ipv6: bool) -> Option<(u128, u128)> {
+    let whole = if ipv6 { 16 } else { 4 };
+    let missing = 8 * u32::try_from(usize::checked_sub(whole, bytes.len())?).ok()?;
+    let value = bytes.iter().fold(0, |value: u128, byte| value << 8 | u128::from(*byte));
+    let rest = 1_u128.checked_shl(missing)? - 1;
+    Some((value << missing, value << missing | rest))
+}
+
+/// Whether pods' addresses are in the ranges: all, none, or some, or nobody knows.
+pub(super) fn hold(ranges: &[(u128, u128)], pods: &[IpNetwork], ipv6: bool) -> Truth {
+    let mut of_family = pods.iter().filter(|pods| pods.is_ipv6() == ipv6).map(ends).peekable();
+    if of_family.peek().is_none() {
+        return Truth::Maybe;
+    }
+    let (mut all, mut none) = (true, true);
+    for (first, last) in of_family {
+        all &= ranges.iter().any(|range| range.0 <= first && last <= range.1);
+        none &= ranges.iter().all(|range| last < range.0 || range.1 < first);
+    }
+    match (all, none) {
+        (true, _) => Truth::Yes,
+        (_, true) => Truth::No,
+        _ => Truth::Maybe,
+    }
+}
