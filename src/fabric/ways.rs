@@ -9,8 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::net::{Error, Socket, link::Link, route::Found, way};
 
-/// Of more devices, those with the smallest MTU are looked at.
-const LINKS_MAX: usize = 4;
+/// Of more devices, those with the smallest MTU are looked at. Their answers have to fit into
+/// the receive buffer of one exchange.
+const LINKS_MAX: usize = 32;
 
 /// The devices that lead to peers, the route to the peer with the narrowest path, and
 /// some routes by which the loss of others shows.
