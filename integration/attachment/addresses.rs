@@ -277,3 +277,23 @@ fn another_plugins_pod_and_another_networks_tunnel_are_left_alone() {
     let own = pool(&network, &json!([[{"subnet": "10.1.0.0/24"}]]));
     assert_eq!(address(&own.add(&Pod::new("a")).ok(), 0), "10.1.0.3");
 }
+
+/// A next hop that is on the link by its route's word alone, or that another table or an
+/// object has: what the pool draws is held against all of them.
+#[test]
+fn a_pool_passes_over_next_hops_in_no_subnet_of_the_node() {
+    for routes in [
+        &["route add 198.51.100.0/24 via 10.1.0.2 dev eth0 onlink"][..],
+        &["route add 198.51.100.0/24 via 10.1.0.2 dev eth0 onlink table 77"],
+        &["nexthop add id 7 via 10.1.0.2 dev eth0 onlink", "route add 198.51.100.0/24 nhid 7"],
+    ] {
+        let network = Network::new();
+        let host = network.host();
+        routes.iter().for_each(|route| ip(host, route));
+        let own = pool(&network, &json!([[{"subnet": "10.1.0.0/24"}]]));
+        let (one, other) = (Pod::new("a"), Pod::new("b"));
+        assert_eq!(address(&own.add(&one).ok(), 0), "10.1.0.3", "{routes:?}");
+        // By the note of it, too.
+        assert_eq!(address(&own.add(&other).ok(), 0), "10.1.0.4", "{routes:?}");
+    }
+}

@@ -5,7 +5,10 @@
 //! A route to a pod replaces whatever the node knew of the address. Led into a
 //! pod, the address of the node's router, of a peer or of the node itself cuts
 //! the node off. What can be asked by key is asked so; all routes are only read
-//! where the address is of a subnet that the node is in, or was asked for.
+//! where the address is of a subnet that the node is in, or was asked for, and once
+//! a minute for the next hops that lie where our own pool draws from.
+
+mod noted;
 
 use std::{collections::HashSet, net::IpAddr};
 
@@ -73,6 +76,8 @@ pub(super) struct Usable<'a> {
     replaced: Option<u32>,
     /// The next hops of the node's routes, once they were read.
     next_hops: Option<HashSet<IpAddr>>,
+    /// Those of them that are noted, once the note was read.
+    noted: Option<Vec<IpAddr>>,
     /// The routes that lead to the addresses that were found usable.
     routes: Vec<Option<Found>>,
 }
@@ -86,7 +91,8 @@ impl<'a> Usable<'a> {
         replaced: Option<u32>,
     ) -> Self {
         let tunnels = fabric.map(|stamp| stamp.tunnel_addresses.clone()).unwrap_or_default();
-        Self { root, config, fabric, tunnels, replaced, next_hops: None, routes: Vec::new() }
+        let (next_hops, noted, routes) = (None, None, Vec::new());
+        Self { root, config, fabric, tunnels, replaced, next_hops, noted, routes }
     }
 
     /// On a node with these tunnels, for a plugin that makes the link itself.
@@ -122,6 +128,9 @@ impl<'a> Usable<'a> {
             {
                 return Ok(Some(objection("the node's own address", OUT_OF_RANGE)));
             }
+        }
+        if choice == Choice::Drawn && self.is_noted_next_hop(host, address)? {
+            return Ok(Some(way_out(address)));
         }
         if let Some(objection) = self.of_peer(address) {
             return Ok(Some(objection));
@@ -184,6 +193,16 @@ impl<'a> Usable<'a> {
             None => next_hops::all(host).map_err(kernel)?,
         };
         Ok(self.next_hops.insert(known).contains(&address))
+    }
+
+    /// A next hop may be on the link by its route's word alone, be that of another
+    /// table, or of a next-hop object: no look-up of its address tells.
+    fn is_noted_next_hop(&mut self, host: &mut Socket, address: IpAddr) -> Result<bool, Error> {
+        let known = match self.noted.take() {
+            Some(known) => known,
+            None => noted::next_hops(self.root, self.config, host)?,
+        };
+        Ok(self.noted.insert(known).contains(&address))
     }
 
     /// Other nodes' addresses are looked for in the list of peers only where they
