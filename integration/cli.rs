@@ -616,7 +616,9 @@ fn an_installed_node_validates() {
     let said = validate(&["--json"]);
     assert_eq!(said.status, 3);
     let said: Value = serde_json::from_str(&said.stdout).unwrap();
-    assert_eq!(said["findings"][1]["path"], "plugins[1].type", "{said}");
+    let missing = &said["checks"][1];
+    assert_eq!(missing["id"], "delegate-missing", "{said}");
+    assert!(missing["object"].as_str().unwrap().ends_with(" plugins[1].type"), "{said}");
 }
 
 /// `hack/revision` in directories of its own: without git, in a repository, in one

@@ -19,13 +19,14 @@
 //! | our configuration | [`conf`] |
 //! | foundations | [`cni`], [`ipam`], [`net`], [`nft`] |
 //! | messages to the kernel | [`netlink`] |
-//! | files and text | [`state`], [`text`] |
+//! | files and text | [`state`], [`text`], [`finding`] |
 
 pub mod cli;
 pub mod cni;
 pub mod conf;
 pub mod doctor;
 pub mod fabric;
+pub mod finding;
 pub mod ipam;
 pub mod net;
 pub mod netlink;

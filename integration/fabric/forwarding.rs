@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Families, Node, SOON, batch};
-use crate::harness::{Pod, eventually};
+use crate::harness::eventually;
 use crate::watch::Watch;
 
 fn accept_ra(node: &Node, link: &str) -> String {

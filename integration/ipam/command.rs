@@ -42,11 +42,13 @@ impl Node {
     /// The findings of a check as (id, address, fixed), and its exit code.
     fn check(&self, arguments: &[&str]) -> (Option<i32>, Vec<(String, String, bool)>) {
         let (code, report) = self.json(&[&["check"], arguments].concat());
-        let findings = report["findings"].as_array().unwrap().iter().map(|finding| {
-            let text = |key: &str| finding[key].as_str().unwrap().to_owned();
-            (text("id"), text("address"), finding["fixed"].as_bool().unwrap())
+        let checks = report["checks"].as_array().unwrap().iter();
+        let found = checks.filter(|check| check["status"] == "found").map(|found| {
+            let text = |key: &str| found[key].as_str().unwrap();
+            let address = text("object").strip_prefix("address ").unwrap().to_owned();
+            (text("id").to_owned(), address, text("severity") == "info")
         });
-        (code, findings.collect())
+        (code, found.collect())
     }
 }
 
@@ -111,16 +113,16 @@ fn what_leaked_is_released_and_what_lost_its_lease_is_leased_again() {
     fs::write(store.join("10.1.0.77"), "gone\r\neth0").unwrap();
     let finding = |id: &str, address: &str, fixed| (id.to_owned(), address.to_owned(), fixed);
     let before = vec![
-        finding("leaked", "10.1.0.77", false),
-        finding("unleased", &lost, false),
-        finding("leased-to-another", &taken, false),
+        finding("lease-leaked", "10.1.0.77", false),
+        finding("lease-missing", &lost, false),
+        finding("lease-missing", &taken, false),
     ];
     assert_eq!(node.check(&[]), (Some(3), before), "and nothing is changed");
     assert!(store.join("10.1.0.77").exists() && !store.join(&lost).exists());
     let mended = vec![
-        finding("leaked", "10.1.0.77", true),
-        finding("unleased", &lost, true),
-        finding("leased-to-another", &taken, false),
+        finding("lease-leaked", "10.1.0.77", true),
+        finding("lease-missing", &lost, true),
+        finding("lease-missing", &taken, false),
     ];
     assert_eq!(node.check(&["--fix"]), (Some(3), mended), "two pods with one address remain");
     let content = fs::read_to_string(store.join(&lost)).unwrap();
@@ -168,7 +170,7 @@ fn the_lease_of_a_plugin_that_delegates_is_nobodys_only_by_a_list() {
     node.plugin.add(&pod).ok();
     let ipam = node.ground.ipam_plugin(Program::Manx, &node.ground.ipam(&["10.1.0.0/24"]));
     let other = address(&ipam.add(&node.ground.container("other", "eth0")).ok());
-    let unknown = vec![("unknown".to_owned(), other.clone(), false)];
+    let unknown = vec![("lease-leaked".to_owned(), other.clone(), false)];
     assert_eq!(node.check(&["--fix"]), (Some(3), unknown));
     let scratch = node.ground.host.scratch();
     let collect = |arguments: &[&str]| {

@@ -13,20 +13,11 @@ use crate::{
     fabric::Settings,
     net::{Socket, link, sysctl},
     nft::forward::{self, Barrier, Links, Maker, Way},
+    node,
     pod::identity::GROUPS,
     state::{file::TEXT_BYTES_MAX, read_text},
     verb,
 };
-
-/// Something to say of the firewall.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Told {
-    /// Packets are lost for certain.
-    pub(super) certain: bool,
-    pub(super) message: String,
-    /// What to do; may be empty.
-    pub(super) fix: String,
-}
 
 /// The tables that the older iptables has in use, and its tools, by family.
 const LEGACY: [(bool, &str, [&str; 2]); 2] = [
@@ -36,7 +27,7 @@ const LEGACY: [(bool, &str, [&str; 2]); 2] = [
 
 /// Looks at the firewall as pods of a network meet it. `ipv6` says that there are
 /// such of IPv6.
-pub(super) fn look(config: &Config, ipv6: bool) -> Vec<Told> {
+pub(super) fn look(config: &Config, ipv6: bool) -> Vec<node::Barrier> {
     let Some((names, others)) = devices(config) else { return Vec::new() };
     let prefix = config.host_prefix.as_str();
     let pods = &config.own_ranges;
@@ -54,9 +45,9 @@ pub(super) fn look(config: &Config, ipv6: bool) -> Vec<Told> {
         }
         match tools.into_iter().find_map(saved) {
             Some(text) => barriers.extend(forward::of_save(&text, ipv6, &links)),
-            None => told.push(Told {
+            None => told.push(node::Barrier {
                 certain: false,
-                message: format!(
+                text: format!(
                     "iptables-legacy has tables ({}), and there is no {} here to read them",
                     tables.split_whitespace().collect::<Vec<_>>().join(", "),
                     tools[0]
@@ -96,12 +87,12 @@ fn families(config: &Config, ipv6: bool) -> impl Fn(bool) -> bool {
 }
 
 /// A kernel without nf_tables has none that drop.
-fn unread(error: &crate::nft::Error) -> Option<Told> {
+fn unread(error: &crate::nft::Error) -> Option<node::Barrier> {
     use nix::errno::Errno;
     let denied = matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES));
-    denied.then(|| Told {
+    denied.then(|| node::Barrier {
         certain: false,
-        message: "whether the firewall forwards pods' packets was not seen: that takes root".into(),
+        text: "whether the firewall forwards pods' packets was not seen: that takes root".into(),
         fix: String::new(),
     })
 }
@@ -113,7 +104,7 @@ fn saved(tool: &str) -> Option<String> {
     (output.status.success() && !text.contains("(nf_tables)")).then_some(text)
 }
 
-fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<Told> {
+fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<node::Barrier> {
     // One line for a chain that sees both families.
     let mut lines: BTreeMap<(bool, String, String), Vec<&str>> = BTreeMap::new();
     for barrier in barriers {
@@ -130,11 +121,12 @@ fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<Told> {
         let family = if barrier.ipv6 { "IPv6" } else { "IPv4" };
         lines.entry((!certain, message, fix)).or_default().push(family);
     }
-    let told = |((doubtful, message, fix), families): ((bool, String, String), Vec<&str>)| Told {
-        certain: !doubtful,
-        message: format!("{}: {message}", families.join(" and ")),
-        fix,
-    };
+    let told =
+        |((doubtful, message, fix), families): ((bool, String, String), Vec<&str>)| node::Barrier {
+            certain: !doubtful,
+            text: format!("{}: {message}", families.join(" and ")),
+            fix,
+        };
     lines.into_iter().map(told).collect()
 }
 

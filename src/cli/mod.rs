@@ -15,6 +15,7 @@ mod doctor;
 mod exec;
 mod export;
 mod fabric;
+mod findings;
 mod forward;
 mod gc;
 mod help;

@@ -1,6 +1,6 @@
 //! Checks of what leads to the pods of other nodes.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path};
 
 use ipnetwork::IpNetwork;
 
@@ -134,13 +134,14 @@ fn shown(value: Option<&String>) -> &str {
 pub(super) fn peer_excluded(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot)? {
-        let object = || format!("peers file {}", fabric.peers_file.display());
-        let fix = "correct the file on every node, or what is in the way on this one";
-        seen.extend(
-            fabric.left_out.iter().map(|told| Seen::error(object(), told.clone()).fix(fix)),
-        );
+        seen.extend(fabric.left_out.iter().map(|told| excluded(&fabric.peers_file, told)));
     }
     Ok(seen)
+}
+
+pub(super) fn excluded(peers_file: &Path, told: &str) -> Seen {
+    Seen::error(format!("peers file {}", peers_file.display()), told)
+        .fix("correct the file on every node, or what is in the way on this one")
 }
 
 pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
@@ -316,8 +317,8 @@ pub(super) fn next_hop_unreachable(snapshot: &Snapshot) -> Answer {
         let object = || format!("peers file {}", fabric.peers_file.display());
         let fix = "see ip route get ADDRESS, and whether the link towards it is up; correct the file \
                    if that is no address of the node any more";
-        seen.extend(fabric.unfit.iter().map(|told| Seen::error(object(), told.clone()).fix(fix)));
-        seen.extend(fabric.wanting.iter().map(|told| Seen::error(object(), told.clone()).fix(fix)));
+        let all = fabric.unfit.iter().chain(&fabric.wanting);
+        seen.extend(all.map(|told| Seen::error(object(), told.clone()).fix(fix)));
     }
     Ok(seen)
 }

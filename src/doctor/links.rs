@@ -160,26 +160,33 @@ pub(super) fn mtu_too_large(snapshot: &Snapshot) -> Answer {
             );
             continue;
         }
-        let mut by_mtu: BTreeMap<(u32, u32), Vec<String>> = BTreeMap::new();
-        for entry in attachments(network, snapshot) {
-            let Some(limit) = network.mtu_of(&entry.addresses) else { continue };
-            if let Some(link) = host_link(entry, snapshot).filter(|link| link.mtu > limit) {
-                by_mtu.entry((link.mtu, limit)).or_default().push(named(entry));
-            }
-        }
-        for ((mtu, limit), pods) in by_mtu {
-            let evidence = format!(
-                "{} of network {} have MTU {mtu}; the node's links carry {limit} by now",
-                some_of(&pods),
-                network.name
-            );
-            seen.push(
-                Seen::error(format!("network {}", network.name), evidence)
-                    .fix("recreate these pods, or raise the MTU of the node's link again"),
-            );
-        }
+        let live = attachments(network, snapshot);
+        let live = live.filter_map(|entry| Some((entry, host_link(entry, snapshot)?.mtu)));
+        seen.extend(wide_pods(network, live));
     }
     Ok(seen)
+}
+
+/// Those of a network's pods whose MTU the node's links do not carry any more.
+pub(super) fn wide_pods<'a>(
+    network: &Network,
+    pods: impl IntoIterator<Item = (&'a Entry, u32)>,
+) -> Vec<Seen> {
+    let mut by_mtu: BTreeMap<(u32, u32), Vec<String>> = BTreeMap::new();
+    for (entry, mtu) in pods {
+        if let Some(limit) = network.mtu_of(&entry.addresses).filter(|limit| mtu > *limit) {
+            by_mtu.entry((mtu, limit)).or_default().push(named(entry));
+        }
+    }
+    let told = |((mtu, limit), pods): ((u32, u32), Vec<String>)| {
+        let evidence = format!(
+            "MTU {mtu} of {} is above {limit}, which is what the node's links carry by now",
+            some_of(&pods)
+        );
+        Seen::error(format!("network {}", network.name), evidence)
+            .fix("recreate these pods, or raise the MTU of the node's link again")
+    };
+    by_mtu.into_iter().map(told).collect()
 }
 
 pub(super) fn mtu_mismatch(snapshot: &Snapshot) -> Answer {

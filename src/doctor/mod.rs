@@ -11,48 +11,13 @@ mod pools;
 #[cfg(test)]
 mod tests;
 
-use crate::node::Snapshot;
+use std::path::Path;
 
-/// How bad it is, the worst first.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Severity {
-    /// Packets are lost, or pods do not start.
-    Error,
-    /// It works, and not as was meant, or not for long.
-    Warning,
-    /// Worth knowing.
-    Info,
-}
-
-impl Severity {
-    /// The word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Info => "info",
-        }
-    }
-}
-
-/// What a check saw.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Finding {
-    /// Which check's it is.
-    pub id: &'static str,
-    /// How bad it is.
-    pub severity: Severity,
-    /// What it is about: a link, a route, a file.
-    pub object: String,
-    /// What was seen.
-    pub evidence: String,
-    /// Why that matters.
-    pub why: &'static str,
-    /// The command that changes it, or who must do what.
-    pub fix: String,
-    /// The command that takes the change back, where there is one.
-    pub undo: String,
-}
+use crate::{
+    finding::{Finding, Severity},
+    node::{Barrier, Misfit, Network, Snapshot},
+    state::Entry,
+};
 
 /// What came of a check.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -123,11 +88,7 @@ impl Check {
             Ok(seen) => seen,
             Err(reason) => return Outcome::Skipped(reason),
         };
-        let finding = |seen: Seen| {
-            let Seen { severity, object, evidence, fix, undo } = seen;
-            Finding { id: self.id, severity, object, evidence, why: self.why, fix, undo }
-        };
-        Outcome::Found(seen.into_iter().map(finding).collect())
+        Outcome::Found(seen.into_iter().map(|seen| finding(self.id, seen)).collect())
     }
 }
 
@@ -285,7 +246,59 @@ pub const CHECKS: &[Check] = &[
         why: "a daemon that manages all links may take addresses and routes off pods' links",
         examine: others::link_unmanaged,
     },
+    Check {
+        id: "path-mtu",
+        why: "packets that are larger than a link on the way takes are lost",
+        examine: others::needs_traffic,
+    },
+    Check {
+        id: "protocol-filtered",
+        why: "a network between nodes may drop the protocol of the tunnels, or sources that it does \
+              not know",
+        examine: others::needs_traffic,
+    },
+    Check {
+        id: "peer-unreachable",
+        why: "no pod of that node can be reached",
+        examine: others::needs_traffic,
+    },
 ];
+
+/// The check of this name.
+pub fn check(id: &str) -> Option<&'static Check> {
+    CHECKS.iter().find(|check| check.id == id)
+}
+
+fn finding(id: &'static str, seen: Seen) -> Finding {
+    let why = check(id).map_or("", |check| check.why);
+    let Seen { severity, object, evidence, fix, undo } = seen;
+    Finding { id, severity, object, evidence, why, fix, undo }
+}
+
+/// What `forward-drop` says of a chain.
+pub fn of_barrier(barrier: &Barrier) -> Finding {
+    finding("forward-drop", others::barrier(barrier))
+}
+
+/// What `pool-overlap` or `pool-outside-pod-cidr` says of a range.
+pub fn of_misfit(misfit: &Misfit) -> Finding {
+    let id = if misfit.of_peer { "pool-overlap" } else { "pool-outside-pod-cidr" };
+    finding(id, pools::misfit(String::new(), misfit))
+}
+
+/// What `peer-excluded` says of a node that is left out.
+pub fn of_excluded(peers_file: &Path, told: &str) -> Finding {
+    finding("peer-excluded", fabric::excluded(peers_file, told))
+}
+
+/// What `mtu-too-large` says of a network's pods, each with its MTU.
+pub fn of_wide_pods<'a>(
+    network: &Network,
+    pods: impl IntoIterator<Item = (&'a Entry, u32)>,
+) -> Vec<Finding> {
+    let wide = links::wide_pods(network, pods);
+    wide.into_iter().map(|seen| finding("mtu-too-large", seen)).collect()
+}
 
 /// Makes the checks; only the one named where one is.
 pub fn examine(snapshot: &Snapshot, only: Option<&str>) -> Vec<(&'static Check, Outcome)> {

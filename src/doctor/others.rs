@@ -3,7 +3,7 @@
 
 use super::{Answer, Seen, some_of};
 use crate::{
-    node::{File, Snapshot},
+    node::{Barrier, File, Snapshot},
     object::Kind,
 };
 
@@ -104,12 +104,12 @@ pub(super) fn delegate_version(snapshot: &Snapshot) -> Answer {
 }
 
 pub(super) fn forward_drop(snapshot: &Snapshot) -> Answer {
-    let barriers = snapshot.surroundings.barriers.iter();
-    let of = barriers.map(|barrier| {
-        let new = if barrier.certain { Seen::error } else { Seen::info };
-        new("hook forward", barrier.text.clone()).fix(barrier.fix.clone())
-    });
-    Ok(of.collect())
+    Ok(snapshot.surroundings.barriers.iter().map(barrier).collect())
+}
+
+pub(super) fn barrier(barrier: &Barrier) -> Seen {
+    let new = if barrier.certain { Seen::error } else { Seen::info };
+    new("hook forward", barrier.text.clone()).fix(barrier.fix.clone())
 }
 
 pub(super) fn masquerade_lost(snapshot: &Snapshot) -> Answer {
@@ -144,4 +144,9 @@ pub(super) fn link_unmanaged(snapshot: &Snapshot) -> Answer {
             .undo(format!("rm {}", missing.join(" ")))
     });
     Ok(lacking.collect())
+}
+
+/// What only packets between nodes tell.
+pub(super) fn needs_traffic(_: &Snapshot) -> Answer {
+    Err("it takes packets to other nodes, and none are sent here: ping a pod of each".to_owned())
 }

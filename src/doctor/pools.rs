@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{Answer, Seen, some_of};
 use crate::{
-    node::{Lease, Network, Pool, Range, Snapshot},
+    node::{Lease, Misfit, Network, Pool, Range, Snapshot},
     pod::{Identity, identity::GROUPS},
     state::Entry,
 };
@@ -27,9 +27,7 @@ pub(super) fn outside(snapshot: &Snapshot) -> Answer {
     for (network, pool) in pools(snapshot)? {
         let object = || format!("network {}", network.name);
         let outside = pool.misfits.iter().filter(|misfit| !misfit.of_peer);
-        seen.extend(
-            outside.map(|misfit| Seen::error(object(), misfit.text.clone()).fix(&misfit.fix)),
-        );
+        seen.extend(outside.map(|one| misfit(object(), one)));
         if let Some(problem) = &pool.problem {
             let fix = "manx validate says where";
             seen.push(Seen::error(object(), problem.clone()).fix(fix));
@@ -38,15 +36,18 @@ pub(super) fn outside(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
+/// A range that is not this node's.
+pub(super) fn misfit(object: String, misfit: &Misfit) -> Seen {
+    Seen::error(object, misfit.text.clone()).fix(&misfit.fix)
+}
+
 pub(super) fn overlap(snapshot: &Snapshot) -> Answer {
     let all = pools(snapshot)?;
     let mut seen = Vec::new();
     for (place, (network, pool)) in all.iter().enumerate() {
         let object = || format!("network {}", network.name);
         let of_peer = pool.misfits.iter().filter(|misfit| misfit.of_peer);
-        seen.extend(
-            of_peer.map(|misfit| Seen::error(object(), misfit.text.clone()).fix(&misfit.fix)),
-        );
+        seen.extend(of_peer.map(|one| misfit(object(), one)));
         // Networks with one store know of each other's leases.
         let others = all.iter().take(place);
         for (other, its) in others.filter(|(_, its)| its.directory != pool.directory) {

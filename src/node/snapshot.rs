@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    fabric::pools,
     net::{link::Link, route::Found, rule::Rule},
     object::Change,
     state::Entry,
@@ -190,6 +191,13 @@ pub struct Misfit {
     pub text: String,
     /// What to do about it.
     pub fix: String,
+}
+
+impl From<&pools::Misfit> for Misfit {
+    fn from(misfit: &pools::Misfit) -> Self {
+        let fix = misfit.fix().to_owned();
+        Self { of_peer: misfit.is_of_peer(), text: misfit.to_string(), fix }
+    }
 }
 
 /// The routes between nodes.

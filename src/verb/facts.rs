@@ -5,7 +5,7 @@ use std::{io::ErrorKind, net::IpAddr};
 use crate::{
     cni::{Code, Error},
     conf::{CALICO, Config, MTU_RANGE, MtuMode},
-    fabric::{Settings, trouble::some_of, uplink},
+    fabric::{Settings, uplink},
     net::{
         Socket, addr,
         link::{self, Link},
@@ -18,7 +18,7 @@ use crate::{
         mtu::{self, Uplink},
         routing::{self, RULE_PROTOCOL},
     },
-    state::{Entry, Journal, Root, file::TEXT_BYTES_MAX, read_text},
+    state::{Root, file::TEXT_BYTES_MAX, read_text},
 };
 
 use super::{fabric::Stamp, kernel};
@@ -87,40 +87,6 @@ pub fn link_mtus(
         Ok(if config.mtu_mode == MtuMode::Route { choice.link } else { choice.mtu })
     };
     Ok((fitting(false)?, fitting(true)?))
-}
-
-/// Says which attachments have a larger MTU than a new one would get: the node's
-/// own became smaller, and what is in a pod is the pod's.
-///
-/// # Errors
-/// Of the kernel's answers.
-pub fn too_wide(
-    host: &mut Socket,
-    config: &Config,
-    root: &Root,
-    fabric: Option<&Stamp>,
-) -> Result<Option<String>, Error> {
-    let entries = Journal::new(root, &config.name).entries();
-    if config.mtu.is_some() || entries.is_empty() {
-        return Ok(None);
-    }
-    let (ipv4, ipv6) = link_mtus(host, config, root, fabric)?;
-    let limit = |entry: &&Entry| match entry.addresses.iter().any(IpAddr::is_ipv6) {
-        true => ipv6,
-        false => ipv4,
-    };
-    let wide: Vec<&Entry> = entries.iter().filter(|entry| entry.mtu > limit(entry)).collect();
-    let Some(first) = wide.first() else { return Ok(None) };
-    let names: Vec<String> = wide
-        .iter()
-        .map(|entry| entry.pod().unwrap_or_else(|| entry.container_id.clone()))
-        .collect();
-    let (mtu, limit) = (first.mtu, limit(first));
-    let pods = some_of(&names);
-    Ok(Some(format!(
-        "MTU {mtu} of {pods} is above {limit}, which is what the node's links carry by now: their \
-         larger packets are lost where nobody may say so; recreate these pods"
-    )))
 }
 
 /// The device of the default route, else the smallest that is up and is no

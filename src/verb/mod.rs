@@ -36,10 +36,10 @@ use std::{ffi::OsString, io, path::Path, time::Instant};
 use nix::errno::Errno;
 use serde_json::Value;
 
-pub use facts::{link_mtus, too_wide, uplink};
+pub use facts::{link_mtus, uplink};
 pub use gc::{Collected, collect_dead};
 pub use ipam::{
-    audit::{Audit, Finding, Problem, RangeUse, Stock, audit, stock},
+    audit::{Audit, RangeUse, Stock, audit, checks, stock},
     leases_of, own_cidrs_fit, range_sets, resolver,
 };
 

@@ -169,10 +169,7 @@ fn network(
         network.pool = Some(pool(root, &mut document, config, misfits.unwrap_or_default()));
     }
     let serves_ipv6 = pass.as_ref().is_some_and(|pass| pass.stamp.serves_ipv6);
-    let barrier =
-        |told: forward::Told| Barrier { certain: told.certain, text: told.message, fix: told.fix };
-    let barriers = forward::look(config, serves_ipv6).into_iter().map(barrier).collect();
-    Ok((network, barriers))
+    Ok((network, forward::look(config, serves_ipv6)))
 }
 
 /// What there is to say of a fabric, and the comparison where one could be made.
@@ -245,16 +242,11 @@ fn pool(
         container_id: lease.owner.container_id.clone(),
         ifname: lease.owner.ifname.clone(),
     };
-    let misfit = |misfit: fabric::pools::Misfit| Misfit {
-        of_peer: misfit.is_of_peer(),
-        text: misfit.to_string(),
-        fix: misfit.fix().to_owned(),
-    };
     Pool {
         ranges: ranges.collect(),
         leases: stock.leases.iter().map(lease).collect(),
         shared: stock.shared,
-        misfits: misfits.into_iter().map(misfit).collect(),
+        misfits: misfits.iter().map(Misfit::from).collect(),
         problem: None,
         directory: stock.directory,
     }

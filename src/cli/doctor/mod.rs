@@ -9,9 +9,12 @@ use serde_json::{Value, json};
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    attachments, nearest,
+    attachments, findings, nearest,
 };
-use crate::doctor::{self, CHECKS, Check, Finding, Outcome, Severity};
+use crate::{
+    doctor::{self, CHECKS, Check, Outcome},
+    finding::{Finding, Severity, is_bad, unfound},
+};
 use look::Request;
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
@@ -62,8 +65,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     } else {
         print(&examined, &findings, console)?;
     }
-    let bad = findings.iter().any(|finding| finding.severity != Severity::Info);
-    Ok(if bad { Status::Findings } else { Status::Fine })
+    Ok(if is_bad(&findings) { Status::Findings } else { Status::Fine })
 }
 
 fn print(
@@ -71,15 +73,7 @@ fn print(
     findings: &[Finding],
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    for finding in findings {
-        let Finding { id, severity, object, evidence, why, fix, undo } = finding;
-        console.line(format_args!("{}: {id}: {object}: {evidence}", severity.as_str()))?;
-        for (name, text) in [("why", *why), ("fix", fix), ("undo", undo)] {
-            if !text.is_empty() {
-                console.line(format_args!("  {name}: {text}"))?;
-            }
-        }
-    }
+    findings::print(findings, console)?;
     let count = |severity| findings.iter().filter(|one| one.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let skipped = examined.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Skipped(_)));
@@ -95,19 +89,10 @@ fn print(
 
 /// Every check once, or once for each of its findings; findings come first.
 fn encode(examined: &[(&Check, Outcome)], findings: &[Finding]) -> Vec<Value> {
-    let found = findings.iter().map(|finding| {
-        let Finding { id, severity, object, evidence, why, fix, undo } = finding;
-        json!({"id": id, "severity": severity.as_str(), "status": "found", "object": object,
-               "evidence": evidence, "why": why, "fix": fix, "undo": undo})
+    let rest = examined.iter().filter_map(|(check, outcome)| match outcome {
+        Outcome::Fine => Some(unfound(check.id, check.why, None)),
+        Outcome::Skipped(reason) => Some(unfound(check.id, check.why, Some(reason))),
+        Outcome::Found(_) => None,
     });
-    let rest = examined.iter().filter_map(|(check, outcome)| {
-        let (status, evidence) = match outcome {
-            Outcome::Fine => ("ok", ""),
-            Outcome::Skipped(reason) => ("skipped", reason.as_str()),
-            Outcome::Found(_) => return None,
-        };
-        Some(json!({"id": check.id, "severity": "info", "status": status, "object": "",
-                    "evidence": evidence, "why": check.why, "fix": "", "undo": ""}))
-    });
-    found.chain(rest).collect()
+    findings.iter().map(Finding::encode).chain(rest).collect()
 }

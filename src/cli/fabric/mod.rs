@@ -19,15 +19,18 @@ use super::{
 use crate::{
     cni::Document,
     conf::Config,
+    doctor,
     fabric::{self, Settings, pools::Misfit},
+    finding::Finding,
     net::Socket,
+    node,
     object::{Action, Change, Kind},
     state::{Journal, Root},
     verb::{
         fabric::{Ground, Pass, Removal, Stamp, tunnel::TunnelTable},
-        former,
+        former, link_mtus,
         repair::{self, Repair, TableRepair},
-        tables, too_wide,
+        tables,
     },
 };
 
@@ -55,8 +58,8 @@ pub(super) struct Changes {
     /// Why there is no fabric.
     without: Option<String>,
     misfits: Vec<Misfit>,
-    /// Attachments whose MTU the node does not carry any more.
-    too_wide: Option<String>,
+    /// Of pods whose MTU the node does not carry any more.
+    too_wide: Vec<Finding>,
 }
 
 /// Which peers serve.
@@ -122,7 +125,7 @@ impl Node {
         let stamp = fabric.as_ref().map(|fabric| &fabric.stamp);
         let table = TableRepair::lacking(&self.config, &self.root, socket, stamp)?;
         let misfits = misfits.unwrap_or_default();
-        let too_wide = too_wide(socket, config, root, stamp)?;
+        let too_wide = self.too_wide(socket, stamp)?;
         let configured = self.configured().into_iter().map(|config| config.name);
         let former = former::networks(root, socket, &configured.collect::<Vec<_>>())?;
         Ok(Changes {
@@ -136,6 +139,23 @@ impl Node {
             misfits,
             too_wide,
         })
+    }
+
+    /// Live pods whose MTU the node does not carry any more: what is in a pod is the
+    /// pod's.
+    fn too_wide(
+        &self,
+        socket: &mut Socket,
+        stamp: Option<&Stamp>,
+    ) -> Result<Vec<Finding>, Failure> {
+        let name = &self.config.name;
+        let entries = Journal::new(&self.root, name).entries();
+        if self.config.mtu.is_some() || entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mtu = Some(link_mtus(socket, &self.config, &self.root, stamp)?);
+        let network = node::Network { name: name.clone(), mtu, ..node::Network::default() };
+        Ok(doctor::of_wide_pods(&network, entries.iter().map(|entry| (entry, entry.mtu))))
     }
 
     /// The configurations of this node's networks.
@@ -217,7 +237,8 @@ impl Changes {
     /// What apply cannot mend: ranges that are not this node's, and what is wanting
     /// in spite of all changes.
     fn errors(&self) -> Vec<String> {
-        let misfits = self.misfits.iter().map(|misfit| format!("{misfit}: {}", misfit.fix()));
+        let sentence = |misfit: &Misfit| doctor::of_misfit(&node::Misfit::from(misfit)).sentence();
+        let misfits = self.misfits.iter().map(sentence);
         let desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
         let wanting = desired.flat_map(|desired| {
             desired.unfit.iter().chain(&desired.excluded).chain(&desired.wanting)
@@ -235,7 +256,9 @@ impl Changes {
         let desired = self.fabric.iter().map(|fabric| &fabric.plan.desired);
         let table = self.table.iter().flat_map(TableRepair::note);
         let fabric = desired.flat_map(|desired| &desired.notes);
-        fabric.chain(&self.without).chain(&self.too_wide).chain(table).cloned().collect()
+        let fabric = fabric.chain(&self.without).cloned();
+        let wide = self.too_wide.iter().map(Finding::sentence);
+        fabric.chain(wide).chain(table.cloned()).collect()
     }
 
     /// The table, if it is known to differ.

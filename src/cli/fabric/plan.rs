@@ -12,7 +12,9 @@ use super::{
     Node, Source, encode,
 };
 use crate::{
+    doctor,
     net::Socket,
+    node::Barrier,
     object::{Action, Change},
 };
 
@@ -45,10 +47,11 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let changes = node.compare(&mut Socket::open()?, Source::File)?;
     let (lines, errors) = (changes.told(), changes.errors());
     let firewall = forward::look(&node.config, changes.serves_ipv6());
-    let (warnings, doubts): (Vec<_>, Vec<_>) = firewall.into_iter().partition(|told| told.certain);
-    let warning = |told: forward::Told| format!("{}; fix: {}", told.message, told.fix);
-    let warnings: Vec<String> = warnings.into_iter().map(warning).collect();
-    let doubts = doubts.into_iter().map(|told| told.message);
+    let (warnings, doubts): (Vec<_>, Vec<_>) =
+        firewall.into_iter().partition(|barrier| barrier.certain);
+    let sentence = |barrier: Barrier| doctor::of_barrier(&barrier).sentence();
+    let warnings: Vec<String> = warnings.into_iter().map(sentence).collect();
+    let doubts = doubts.into_iter().map(sentence);
     let notes: Vec<String> = changes.notes().into_iter().chain(doubts).collect();
     if args.flag("json") {
         let notes = [errors.clone(), warnings, notes].concat();

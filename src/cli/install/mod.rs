@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     conf::{BUILT_IN, PLUGIN_TYPES},
+    finding::Severity,
     state::{
         Root,
         file::{PROGRAM_BYTES_MAX, TEXT_BYTES_MAX},
@@ -142,12 +143,12 @@ impl Order {
         }
         let linted = validate::lint(path, &bytes, &validate::Node::default());
         let mut errors = linted.findings.iter();
-        match errors.find(|finding| finding.severity == validate::Severity::Error) {
+        match errors.find(|placed| placed.finding.severity == Severity::Error) {
             Some(error) if !self.force => Err(Failure::Failed(format!(
                 "{}: {} {}; nothing was installed, see manx validate",
                 path.display(),
                 error.path,
-                error.message
+                error.finding.evidence
             ))),
             _ => Ok(Some((name, bytes))),
         }
@@ -228,14 +229,11 @@ impl Order {
             uplink: None,
             root: Some(self.root.clone()),
         };
-        for finding in validate::lint(path, bytes, &node).findings {
-            if finding.severity != validate::Severity::Info {
-                let (level, at) = (finding.severity.as_str(), &finding.path);
-                console.line(format_args!(
-                    "{}: {level}: {at}: {}",
-                    path.display(),
-                    finding.message
-                ))?;
+        for placed in validate::lint(path, bytes, &node).findings {
+            let (finding, at) = (placed.finding, placed.path);
+            if finding.severity != Severity::Info {
+                let (level, evidence) = (finding.severity.as_str(), finding.evidence);
+                console.line(format_args!("{}: {level}: {at}: {evidence}", path.display()))?;
             }
         }
         Ok(Status::Fine)

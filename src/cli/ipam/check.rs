@@ -2,59 +2,48 @@
 
 use serde_json::{Value, json};
 
-use super::{Args, Console, Failure, Status, keys, look};
+use super::{Args, Console, Failure, Status, look};
 use crate::{
     cli::table::Table,
-    verb::{Audit, Finding},
+    finding::{Finding, is_bad, unfound},
+    verb::{Audit, checks},
 };
 
 pub(super) fn check(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let audit = look(args, true)?;
+    let findings: Vec<Finding> =
+        audit.mismatches.iter().map(|mismatch| mismatch.finding()).collect();
     if args.flag("json") {
-        console.json(&encode(&audit))?;
+        console.json(&json!({"checks": encode(&findings)}))?;
     } else {
-        print(&audit, console)?;
+        print(&audit, &findings, console)?;
     }
-    let open = audit.findings.iter().any(|finding| !finding.mended);
-    Ok(if open { Status::Findings } else { Status::Fine })
+    Ok(if is_bad(&findings) { Status::Findings } else { Status::Fine })
 }
 
-fn print(audit: &Audit, console: &mut Console<'_>) -> Result<(), Failure> {
-    if audit.findings.is_empty() {
+fn print(audit: &Audit, findings: &[Finding], console: &mut Console<'_>) -> Result<(), Failure> {
+    if findings.is_empty() {
         let network = &audit.network;
         console.line(format_args!("network {network}: every lease has its attachment"))?;
         return Ok(());
     }
     let mut table = Table::new(&["ADDRESS", "CONTAINER", "IFNAME", "PROBLEM", "NEXT"]);
-    for finding in &audit.findings {
+    for (mismatch, finding) in audit.mismatches.iter().zip(findings) {
         table.row([
-            finding.address.to_string(),
-            finding.owner.container_id.clone(),
-            finding.owner.ifname.clone().unwrap_or_else(|| "-".to_owned()),
-            finding.problem.to_string(),
-            if finding.mended { "mended".to_owned() } else { finding.problem.fix().to_owned() },
+            mismatch.address.to_string(),
+            mismatch.owner.container_id.clone(),
+            mismatch.owner.ifname.clone().unwrap_or_else(|| "-".to_owned()),
+            mismatch.problem.to_string(),
+            if mismatch.mended { "mended".to_owned() } else { finding.fix.clone() },
         ]);
     }
     console.table(&table)?;
     Ok(())
 }
 
-fn encode(audit: &Audit) -> Value {
-    json!({
-        "network": audit.network,
-        "directory": audit.directory,
-        "findings": audit.findings.iter().map(finding).collect::<Vec<_>>(),
-    })
-}
-
-fn finding(finding: &Finding) -> Value {
-    let mut object = keys(&finding.owner);
-    if let Some(object) = object.as_object_mut() {
-        object.insert("id".into(), finding.problem.id().into());
-        object.insert("address".into(), json!(finding.address));
-        object.insert("fixed".into(), finding.mended.into());
-        object.insert("message".into(), finding.problem.to_string().into());
-        object.insert("fix".into(), finding.problem.fix().into());
-    }
-    object
+/// The findings, and the checks that found nothing.
+fn encode(findings: &[Finding]) -> Vec<Value> {
+    let fine = checks().filter(|(id, _)| findings.iter().all(|finding| finding.id != *id));
+    let fine = fine.map(|(id, why)| unfound(id, why, None));
+    findings.iter().map(Finding::encode).chain(fine).collect()
 }

@@ -36,8 +36,7 @@ where another plugin, such as bridge, has its addresses from them.
                \"first\", \"last\", \"size\", \"used\", \"free\", \"leaked\", \"oldest\":
                {\"address\", \"containerID\", \"ifname\", \"ageSeconds\"}}]};
                size and free are at most 9007199254740991 (2^53 - 1)
-               check: {\"network\", \"directory\", \"findings\": [{\"id\", \"address\",
-               \"containerID\", \"ifname\", \"fixed\", \"message\", \"fix\"}]}
+               check: as of manx doctor; what was mended is of severity info
   --root DIR   use the state below DIR",
     shape: Shape {
         flags: &["fix", "json"],

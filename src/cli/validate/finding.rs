@@ -1,59 +1,51 @@
-//! What a linter says.
+//! What a linter says: findings, and where in a file each is.
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use crate::{
+    doctor,
+    finding::{Finding, Severity},
+};
 
-/// How bad it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Severity {
-    /// A runtime or a plugin refuses this.
-    Error,
-    /// It works, and not as was meant.
-    Warning,
-    /// Worth knowing.
-    Info,
+/// A value that a runtime or a plugin refuses.
+const INVALID: &str = "configuration-invalid";
+/// A value that works, and hardly as was meant.
+const DOUBTFUL: &str = "configuration-doubtful";
+
+/// The checks that are made of a configuration.
+pub(crate) const CHECKS: [&str; 10] = [
+    INVALID,
+    DOUBTFUL,
+    "delegate-missing",
+    "delegate-version",
+    "fabric-conflict",
+    "fabric-stale",
+    "forward-drop",
+    "peer-excluded",
+    "pool-outside-pod-cidr",
+    "pool-overlap",
+];
+
+/// Why it matters what a check finds.
+pub(crate) fn why(id: &str) -> &'static str {
+    let doubtful = "it has no effect, or another one than was probably meant";
+    doctor::check(id).map_or(doubtful, |check| check.why)
 }
 
-impl Severity {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warning => "warning",
-            Self::Info => "info",
-        }
-    }
-}
-
-/// One thing to say of a file.
+/// A finding and its place.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Finding {
+pub(crate) struct Placed {
     pub(crate) file: PathBuf,
     /// Where in the document: `plugins[0].mtu`; empty for all of it.
     pub(crate) path: String,
-    pub(crate) severity: Severity,
-    pub(crate) message: String,
-    /// What to do; may be empty.
-    pub(crate) fix: String,
-}
-
-impl Finding {
-    pub(crate) fn encode(&self) -> Value {
-        json!({
-            "file": self.file,
-            "path": self.path,
-            "severity": self.severity.as_str(),
-            "message": self.message,
-            "fix": self.fix,
-        })
-    }
+    pub(crate) finding: Finding,
 }
 
 /// Gathers the findings of one file.
 #[derive(Debug)]
 pub(crate) struct Findings {
     file: PathBuf,
-    pub(crate) all: Vec<Finding>,
+    pub(crate) all: Vec<Placed>,
 }
 
 impl Findings {
@@ -62,7 +54,7 @@ impl Findings {
     }
 
     pub(crate) fn error(&mut self, path: &str, message: impl Into<String>, fix: impl Into<String>) {
-        self.add(Severity::Error, path, message.into(), fix.into());
+        self.add((INVALID, Severity::Error), path, message, fix);
     }
 
     pub(crate) fn warning(
@@ -71,16 +63,31 @@ impl Findings {
         message: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        self.add(Severity::Warning, path, message.into(), fix.into());
+        self.add((DOUBTFUL, Severity::Warning), path, message, fix);
     }
 
     pub(crate) fn info(&mut self, path: &str, message: impl Into<String>) {
-        self.add(Severity::Info, path, message.into(), String::new());
+        self.add((DOUBTFUL, Severity::Info), path, message, "");
     }
 
-    fn add(&mut self, severity: Severity, path: &str, message: String, fix: String) {
-        let (file, path) = (self.file.clone(), path.to_owned());
-        self.all.push(Finding { file, path, severity, message, fix });
+    /// Adds what the check of this name finds.
+    pub(crate) fn add(
+        &mut self,
+        (id, severity): (&'static str, Severity),
+        path: &str,
+        message: impl Into<String>,
+        fix: impl Into<String>,
+    ) {
+        let (object, undo) = (String::new(), String::new());
+        let (evidence, fix, why) = (message.into(), fix.into(), why(id));
+        self.place(path, Finding { id, severity, object, evidence, why, fix, undo });
+    }
+
+    /// Adds what was found of this place.
+    pub(crate) fn place(&mut self, path: &str, mut finding: Finding) {
+        let file = self.file.display();
+        finding.object = if path.is_empty() { file.to_string() } else { format!("{file} {path}") };
+        self.all.push(Placed { file: self.file.clone(), path: path.to_owned(), finding });
     }
 }
 

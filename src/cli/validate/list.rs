@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Node,
-    finding::{Finding, Findings, member},
+    finding::{Findings, Placed, member},
     plugin,
     pool::Pool,
     versions::{self, is_this_program},
@@ -16,6 +16,7 @@ use crate::{
     cli::conflist::{is_list, is_ours},
     cni::{Delegate, Document, Version, json::field},
     conf::{BUILT_IN, CALICO, Config, PLUGIN_TYPES},
+    finding::Severity,
     text::nearest::nearest,
 };
 
@@ -42,7 +43,7 @@ pub(crate) struct Ours {
 pub(crate) struct Linted {
     pub(crate) network: Option<String>,
     pub(crate) ours: Vec<Ours>,
-    pub(crate) findings: Vec<Finding>,
+    pub(crate) findings: Vec<Placed>,
 }
 
 impl Linted {
@@ -265,19 +266,22 @@ fn binaries(
     found
 }
 
+/// A program that every ADD and every DEL needs.
+const MISSING: (&str, Severity) = ("delegate-missing", Severity::Error);
+
 /// Finds a program that can be run.
 fn binary(kind: &str, path: &str, node: &Node, findings: &mut Findings) -> Option<Delegate> {
     let found = match Delegate::find(kind, node.plugin_path.as_ref()?) {
         Ok(found) => found,
         Err(error) => {
-            findings.error(path, error.msg, error.details);
+            findings.add(MISSING, path, error.msg, error.details);
             return None;
         }
     };
     let mode = fs::metadata(&found.binary).map_or(0, |file| file.permissions().mode());
     if mode & 0o111 == 0 {
         let message = format!("{} is not executable", found.binary.display());
-        findings.error(path, message, format!("chmod 755 {}", found.binary.display()));
+        findings.add(MISSING, path, message, format!("chmod 755 {}", found.binary.display()));
         return None;
     }
     Some(found)

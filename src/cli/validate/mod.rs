@@ -14,6 +14,7 @@ mod versions;
 
 use std::path::{Path, PathBuf};
 
+use finding::Placed;
 use serde_json::{Value, json};
 
 use super::{
@@ -23,11 +24,12 @@ use super::{
     conflist, forward,
     table::Table,
 };
-pub(super) use finding::{Finding, Severity};
 pub(super) use list::{Linted, lint};
 pub(super) use versions::versions;
 
 use crate::{
+    doctor,
+    finding::{Finding, Severity, is_bad, unfound},
     net::Socket,
     pod::mtu::Uplink,
     state::{Root, file::TEXT_BYTES_MAX, read},
@@ -49,8 +51,8 @@ tool). Exit status 3 where there are warnings or errors.
 
   --conf FILE  the same as FILE
   --bin DIR    where plugins are (CNI_PATH, else /opt/cni/bin)
-  --json       {\"findings\": [{\"file\", \"path\", \"severity\", \"message\",
-               \"fix\"}]}; severity is error, warning or info
+  --json       as of manx doctor; the object of a finding is the file and, after
+               a blank, the place in it
   --root DIR   put DIR before the directories above",
     shape: Shape {
         flags: &["json"],
@@ -92,12 +94,11 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     }
     let findings = all(&files, subject.is_dir(), &node, &root)?;
     if args.flag("json") {
-        let findings: Vec<Value> = findings.iter().map(Finding::encode).collect();
-        console.json(&json!({"findings": findings}))?;
+        console.json(&json!({"checks": encode(&findings)}))?;
     } else {
         print(&findings, &files, console)?;
     }
-    let bad = findings.iter().any(|finding| finding.severity != Severity::Info);
+    let bad = is_bad(findings.iter().map(|placed| &placed.finding));
     Ok(if bad { Status::Findings } else { Status::Fine })
 }
 
@@ -111,7 +112,7 @@ fn all(
     directory: bool,
     node: &Node,
     root: &Root,
-) -> Result<Vec<Finding>, Failure> {
+) -> Result<Vec<Placed>, Failure> {
     let mut all: Vec<(&Path, Linted)> = Vec::new();
     for file in files {
         let bytes = read(file, TEXT_BYTES_MAX).map_err(|error| unreadable(file, &error))?;
@@ -138,11 +139,11 @@ fn all(
 /// Says what this node's firewall does with the packets of a file's pods.
 fn firewall(linted: &Linted, root: &Root, findings: &mut finding::Findings) {
     for ours in &linted.ours {
-        for told in forward::look(&ours.config, peers::serve_ipv6(ours, root)) {
-            match told.certain {
-                true => findings.warning("", told.message, told.fix),
-                false => findings.info("", told.message),
-            }
+        for barrier in forward::look(&ours.config, peers::serve_ipv6(ours, root)) {
+            let found = doctor::of_barrier(&barrier);
+            // The file is not what is wrong.
+            findings
+                .place("", Finding { severity: found.severity.max(Severity::Warning), ..found });
         }
     }
 }
@@ -160,9 +161,19 @@ fn compare(linted: &Linted, before: &Linted, other: &Path, findings: &mut findin
         for earlier in before.pools().filter(|earlier| pool.overlaps(earlier)) {
             let subnets = format!("{} overlaps {}", pool.subnet(), earlier.subnet());
             let message = format!("{subnets} at {} of {other}, another network", earlier.path);
-            findings.warning(&pool.path, message, "make the ranges disjoint, or remove a file");
+            let overlap = ("pool-overlap", Severity::Warning);
+            let fix = "make the ranges disjoint, or remove a file";
+            findings.add(overlap, &pool.path, message, fix);
         }
     }
+}
+
+/// The findings, and the checks that found nothing.
+fn encode(findings: &[Placed]) -> Vec<Value> {
+    let has_none = |id: &&&str| findings.iter().all(|placed| placed.finding.id != **id);
+    let fine = finding::CHECKS.iter().filter(has_none);
+    let fine = fine.map(|id| unfound(id, finding::why(id), None));
+    findings.iter().map(|placed| placed.finding.encode()).chain(fine).collect()
 }
 
 fn name(path: &Path) -> String {
@@ -170,15 +181,12 @@ fn name(path: &Path) -> String {
 }
 
 /// One row for what is wrong and one below it for what to do.
-fn print(
-    findings: &[Finding],
-    files: &[PathBuf],
-    console: &mut Console<'_>,
-) -> Result<(), Failure> {
+fn print(findings: &[Placed], files: &[PathBuf], console: &mut Console<'_>) -> Result<(), Failure> {
     if !findings.is_empty() {
         console.table(&rows(findings))?;
     }
-    let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
+    let count =
+        |severity| findings.iter().filter(|placed| placed.finding.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let files = files.len();
     console.line(format_args!("files: {files}, errors: {errors}, warnings: {warnings}"))?;
@@ -186,15 +194,15 @@ fn print(
 }
 
 /// The findings as a table.
-pub(super) fn rows(findings: &[Finding]) -> Table {
+fn rows(findings: &[Placed]) -> Table {
     let mut table = Table::new(&["SEVERITY", "FILE", "PATH", "MESSAGE"]);
-    for finding in findings {
-        let path = if finding.path.is_empty() { "-" } else { &finding.path };
+    for Placed { file, path, finding } in findings {
+        let path = if path.is_empty() { "-" } else { path };
         table.row([
             finding.severity.as_str().to_owned(),
-            name(&finding.file),
+            name(file),
             path.to_owned(),
-            finding.message.clone(),
+            finding.evidence.clone(),
         ]);
         if !finding.fix.is_empty() {
             let empty = String::new;

@@ -9,11 +9,13 @@ use super::{
 };
 use crate::{
     conf::has_store,
+    doctor,
     fabric::{
         Peers,
         pools::{Cidrs, Misfit},
     },
     net::Socket,
+    node,
     state::Root,
     verb::fabric::read_peers,
 };
@@ -59,7 +61,7 @@ fn tell(ours: &Ours, peers: &Peers, which: &dyn Fn(&Misfit) -> bool, findings: &
     for pool in &ours.pools {
         let misfits = cidrs.misfits(&[("range".to_owned(), pool.range.clone())]);
         for misfit in misfits.iter().filter(|misfit| which(misfit)) {
-            findings.error(&pool.path, misfit.to_string(), misfit.fix());
+            findings.place(&pool.path, doctor::of_misfit(&node::Misfit::from(misfit)));
         }
     }
 }

@@ -6,7 +6,13 @@ use super::{
     Node,
     finding::{Findings, member},
 };
-use crate::{conf::Config, net::Socket, verb::fabric::read_peers};
+use crate::{
+    conf::Config,
+    doctor,
+    finding::{Finding, Severity},
+    net::Socket,
+    verb::fabric::read_peers,
+};
 
 /// Says what is wrong with the file, where the machine may be looked at.
 pub(super) fn lint(path: &str, config: &Config, node: &Node, findings: &mut Findings) {
@@ -20,15 +26,17 @@ pub(super) fn lint(path: &str, config: &Config, node: &Node, findings: &mut Find
     match read_peers(&file, config, &mut socket) {
         Ok((peers, _)) => {
             for excluded in &peers.excluded {
-                let message = format!("{}: {excluded}", file.display());
-                findings.warning(&path, message, "correct its entry, on every node");
+                let found = doctor::of_excluded(&file, excluded);
+                // The others are served.
+                let severity = found.severity.max(Severity::Warning);
+                findings.place(&path, Finding { severity, ..found });
             }
         }
         Err(error) => {
             let message = format!("{}: ADD fails with code {}", error.msg, error.code.0);
             let fix = "put a valid list of all nodes there (conf/peers.schema.json), the same on \
                        every node; manx plan shows then what it makes";
-            findings.error(&path, message, fix);
+            findings.add(("fabric-stale", Severity::Error), &path, message, fix);
         }
     }
 }

@@ -4,7 +4,7 @@
 use ipnetwork::IpNetwork;
 
 use super::finding::{Findings, member};
-use crate::{conf::RangeKeys, ipam::Range};
+use crate::{conf::RangeKeys, finding::Severity, ipam::Range};
 
 /// A range of addresses that an IPAM plugin hands out of.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -56,7 +56,8 @@ pub(crate) fn overlaps(pools: &[Pool], findings: &mut Findings) {
     for (index, one) in pools.iter().enumerate() {
         for other in pools.iter().skip(index + 1).filter(|other| one.overlaps(other)) {
             let message = format!("{} overlaps {} at {}", other.subnet(), one.subnet(), one.path);
-            findings.error(&other.path, message, "make the two ranges disjoint, or drop one");
+            let fix = "make the two ranges disjoint, or drop one";
+            findings.add(("pool-overlap", Severity::Error), &other.path, message, fix);
         }
     }
 }

@@ -9,7 +9,7 @@ mod addresses;
 mod plugins;
 
 /// What is said of a list with these keys in the plugin's own object.
-fn lint_plugin(keys: Value, node: &Node) -> Vec<Finding> {
+fn lint_plugin(keys: Value, node: &Node) -> Vec<Placed> {
     let mut plugin: Map<String, Value> = serde_json::from_value(json!({
         "type": "manx",
         "ipam": {"type": "host-local", "ranges": [[{"subnet": "10.1.0.0/24"}]]},
@@ -20,16 +20,16 @@ fn lint_plugin(keys: Value, node: &Node) -> Vec<Finding> {
     lint_list(json!({"cniVersion": "1.1.0", "name": "net", "plugins": [plugin]}), node)
 }
 
-fn lint_list(list: Value, node: &Node) -> Vec<Finding> {
+fn lint_list(list: Value, node: &Node) -> Vec<Placed> {
     lint(Path::new("10-net.conflist"), list.to_string().as_bytes(), node).findings
 }
 
 /// That there is one finding, of this severity and path, with these words.
 #[track_caller]
-fn one(findings: &[Finding], severity: Severity, path: &str, words: &str) {
+fn one(findings: &[Placed], severity: Severity, path: &str, words: &str) {
     let [found] = findings else { panic!("not one finding: {findings:#?}") };
-    assert_eq!((found.severity, found.path.as_str()), (severity, path), "{found:?}");
-    let text = format!("{} / {}", found.message, found.fix);
+    assert_eq!((found.finding.severity, found.path.as_str()), (severity, path), "{found:?}");
+    let text = found.finding.sentence();
     assert!(text.contains(words), "{found:?}");
 }
 
@@ -136,7 +136,7 @@ fn every_complaint_of_the_plugins_reader_has_its_path() {
     ] {
         let findings = lint_plugin(keys.clone(), &Node::default());
         one(&findings, Error, path, "");
-        assert!(!findings[0].fix.is_empty(), "{keys}: {findings:?}");
+        assert!(!findings[0].finding.fix.is_empty(), "{keys}: {findings:?}");
     }
 }
 
@@ -265,8 +265,16 @@ impl Directory {
         let path = self.0.to_str().unwrap();
         let (code, out, _) = manx(&[&["validate", "--json", path], arguments].concat());
         let json: Value = serde_json::from_str(&out).unwrap();
-        (code, json["findings"].as_array().unwrap().clone())
+        (code, found(&json))
     }
+}
+
+/// What was found, of all checks that were made.
+fn found(document: &Value) -> Vec<Value> {
+    let checks = document["checks"].as_array().unwrap();
+    let fine = checks.iter().filter(|check| check["status"] == "ok");
+    assert!(fine.clone().all(|check| check["evidence"] == ""), "{document}");
+    checks.iter().filter(|check| check["status"] == "found").cloned().collect()
 }
 
 impl Drop for Directory {
@@ -284,11 +292,11 @@ fn binaries_that_are_missing() {
         {"type": "bridge", "ipam": {"type": "dhcp"}}, {"type": "../x"}, {"type": "calico",
         "ipam": {"type": "static"}}]});
     let findings = lint_list(list, &node);
-    let said: Vec<_> = findings.iter().map(|f| (f.path.as_str(), f.severity)).collect();
+    let said: Vec<_> = findings.iter().map(|f| (f.path.as_str(), f.finding.severity)).collect();
     let path = ["[0].type", "[0].ipam.type", "[1].type", "[2].type", "[2].ipam.type"];
     let path = path.map(|path| format!("plugins{path}"));
     assert_eq!(said, path.iter().map(|path| (path.as_str(), Error)).collect::<Vec<_>>());
-    assert!(findings[3].message.contains("not executable"), "{findings:?}");
+    assert!(findings[3].finding.evidence.contains("not executable"), "{findings:?}");
 }
 
 #[test]
@@ -344,12 +352,10 @@ fn a_directory_is_read_in_order_and_files_are_compared() {
     let said: Vec<_> = findings
         .iter()
         .map(|finding| {
-            let file = Path::new(finding["file"].as_str().unwrap()).file_name().unwrap();
-            (
-                file.to_str().unwrap(),
-                finding["severity"].as_str().unwrap(),
-                finding["path"].as_str().unwrap(),
-            )
+            let object = finding["object"].as_str().unwrap();
+            let (file, path) = object.split_once(' ').unwrap_or((object, ""));
+            let name = Path::new(file).file_name().unwrap().to_str().unwrap();
+            (name, finding["severity"].as_str().unwrap(), path)
         })
         .collect();
     let expected = [
@@ -397,7 +403,7 @@ fn the_shipped_configurations_are_sound() {
         findings.extend(all(&[file], false, &Node::default(), &Root::new("/nonexistent")).unwrap());
     }
     for finding in findings {
-        assert_eq!(finding.severity, Info, "{finding:?}");
+        assert_eq!(finding.finding.severity, Info, "{finding:?}");
         assert!(finding.file.ends_with("10-calico.conflist"), "{finding:?}");
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use super::{Node, finding::Findings};
 use crate::{
     cni::{Args, Command, Delegate, Environment, Error, Version, json::field},
+    finding::Severity,
     state::{file::PROGRAM_BYTES_MAX, read},
 };
 
@@ -41,7 +42,7 @@ pub(super) fn compare(
             Err(error) => {
                 let problem = format!("nothing tells which CNI versions it speaks: {}", error.msg);
                 let fix = format!("install {} anew", plugin.binary.display());
-                findings.warning(at, problem, fix);
+                findings.add(("delegate-version", Severity::Warning), at, problem, fix);
             }
         }
     }
@@ -53,7 +54,8 @@ pub(super) fn compare(
                 plugin.binary.display(),
                 list(versions)
             );
-            findings.error(key, message, fix(plugin, &common));
+            let refused = ("delegate-version", Severity::Error);
+            findings.add(refused, key, message, fix(plugin, &common));
         }
     }
     common

@@ -12,6 +12,7 @@ use super::{Pool, builtin::range_sets, has_attachment, placeholder};
 use crate::{
     cni::{Args, Code, Document, Error},
     conf::{Config, IpamKeys, PLUGIN_TYPES, has_store},
+    finding::{Finding, Severity},
     ipam::{Lease, Owner, Range, RangeSet, store},
     net::{Socket, link},
     pod::{Identity, identity::is_marked},
@@ -29,7 +30,7 @@ pub struct Audit {
     /// Its ranges, in the order of the configuration.
     pub ranges: Vec<RangeUse>,
     /// What does not agree.
-    pub findings: Vec<Finding>,
+    pub mismatches: Vec<Mismatch>,
 }
 
 /// How much of a range is in use.
@@ -56,7 +57,7 @@ impl RangeUse {
 
 /// Where leases and attachments do not agree.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Finding {
+pub struct Mismatch {
     /// What does not.
     pub problem: Problem,
     /// The address.
@@ -84,19 +85,30 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Its name in JSON.
-    pub fn id(self) -> &'static str {
+    /// One for each check.
+    const OF_CHECKS: [Self; 3] = [Self::Leaked, Self::Unleased, Self::OutOfRange];
+
+    /// The check that finds it, and how bad it is.
+    fn check(self) -> (&'static str, Severity) {
         match self {
-            Self::Leaked => "leaked",
-            Self::Unleased => "unleased",
-            Self::LeasedToAnother => "leased-to-another",
-            Self::OutOfRange => "out-of-range",
-            Self::Unknown => "unknown",
+            Self::Leaked | Self::Unknown => ("lease-leaked", Severity::Warning),
+            Self::Unleased | Self::LeasedToAnother => ("lease-missing", Severity::Error),
+            Self::OutOfRange => ("lease-out-of-range", Severity::Warning),
+        }
+    }
+
+    fn why(self) -> &'static str {
+        match self {
+            Self::Leaked | Self::Unknown => "nobody has the address, and no other pod gets it",
+            Self::Unleased | Self::LeasedToAnother => {
+                "the address of a live pod may be given to another one"
+            }
+            Self::OutOfRange => "the address is given out no more",
         }
     }
 
     /// What to do about it.
-    pub fn fix(self) -> &'static str {
+    fn fix(self) -> &'static str {
         match self {
             Self::Leaked => "manx ipam check --fix releases it",
             Self::Unleased => "manx ipam check --fix leases it",
@@ -116,6 +128,34 @@ impl fmt::Display for Problem {
             Self::OutOfRange => "leased, but in no range",
             Self::Unknown => "leased to nobody of ours; a plugin that delegates may have it",
         })
+    }
+}
+
+/// The checks that are made of a pool, and why it matters what they find.
+pub fn checks() -> impl Iterator<Item = (&'static str, &'static str)> {
+    Problem::OF_CHECKS.iter().map(|problem| (problem.check().0, problem.why()))
+}
+
+impl Mismatch {
+    /// As it is told. What has been mended is worth knowing.
+    pub fn finding(&self) -> Finding {
+        let Self { problem, address, owner, mended } = self;
+        let (id, severity) = problem.check();
+        let interface = owner.ifname.as_deref().map(|name| format!(" {name}")).unwrap_or_default();
+        let evidence = format!("{problem} ({}{interface})", owner.container_id);
+        let (severity, evidence, fix) = match mended {
+            true => (Severity::Info, format!("{evidence}: mended"), ""),
+            false => (severity, evidence, problem.fix()),
+        };
+        Finding {
+            id,
+            severity,
+            object: format!("address {address}"),
+            evidence,
+            why: problem.why(),
+            fix: fix.to_owned(),
+            undo: String::new(),
+        }
     }
 }
 
@@ -182,21 +222,21 @@ pub fn audit(
     let mut attachments = Attachments::read(&config.name, &journal)?;
     attachments.beside = pool.attachments_beside();
     let in_range = |address| sets.iter().any(|set| set.range_of(address).is_some());
-    let mut findings = attachments.compare(&leases, shared, in_range)?;
-    if fix && !findings.is_empty() {
-        mend(&pool, &mut findings)?;
+    let mut mismatches = attachments.compare(&leases, shared, in_range)?;
+    if fix && !mismatches.is_empty() {
+        mend(&pool, &mut mismatches)?;
     }
     let leases = store::leases(pool.directory());
     let ranges = sets
         .iter()
         .enumerate()
         .flat_map(|(index, set)| set.ranges().iter().map(move |range| (index, range.clone())));
-    let ranges = ranges.map(|(set, range)| describe(&pool, set, range, &leases, &findings));
+    let ranges = ranges.map(|(set, range)| describe(&pool, set, range, &leases, &mismatches));
     Ok(Audit {
         network: config.name.clone(),
         directory: pool.directory().to_owned(),
         ranges: ranges.collect(),
-        findings,
+        mismatches,
     })
 }
 
@@ -225,10 +265,10 @@ impl<'a> Attachments<'a> {
         leases: &[Lease],
         shared: bool,
         in_range: impl Fn(IpAddr) -> bool,
-    ) -> Result<Vec<Finding>, Error> {
-        let mut findings = Vec::new();
+    ) -> Result<Vec<Mismatch>, Error> {
+        let mut found = Vec::new();
         let mut find = |problem, address, owner: &Owner| {
-            findings.push(Finding { problem, address, owner: owner.clone(), mended: false });
+            found.push(Mismatch { problem, address, owner: owner.clone(), mended: false });
         };
         for lease in leases {
             if !self.has(&lease.owner) && !liveness::is_routed(&mut self.host, lease.address)? {
@@ -254,7 +294,7 @@ impl<'a> Attachments<'a> {
                 }
             }
         }
-        Ok(findings)
+        Ok(found)
     }
 
     fn has(&self, owner: &Owner) -> bool {
@@ -265,11 +305,11 @@ impl<'a> Attachments<'a> {
     }
 }
 
-fn mend(pool: &Pool<'_>, findings: &mut [Finding]) -> Result<(), Error> {
+fn mend(pool: &Pool<'_>, mismatches: &mut [Mismatch]) -> Result<(), Error> {
     let store = pool.open()?;
     let failed = |error| file("mend the leases", pool.directory(), &error);
-    for finding in findings {
-        let Finding { problem, address, owner, mended } = finding;
+    for mismatch in mismatches {
+        let Mismatch { problem, address, owner, mended } = mismatch;
         match problem {
             Problem::Leaked => {
                 let lease = Lease { address: *address, owner: owner.clone() };
@@ -291,13 +331,13 @@ fn describe(
     set: usize,
     range: Range,
     leases: &[Lease],
-    findings: &[Finding],
+    mismatches: &[Mismatch],
 ) -> RangeUse {
     let leases: Vec<&Lease> = leases.iter().filter(|lease| range.contains(lease.address)).collect();
-    let leaked = findings
+    let leaked = mismatches
         .iter()
-        .filter(|finding| finding.problem == Problem::Leaked && !finding.mended)
-        .filter(|finding| range.contains(finding.address))
+        .filter(|one| one.problem == Problem::Leaked && !one.mended)
+        .filter(|one| range.contains(one.address))
         .count();
     let now = SystemTime::now();
     let age = |lease: &Lease| {

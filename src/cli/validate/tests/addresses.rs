@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// What is said of a list with this IPAM section of ours, on a machine below `root`.
-fn lint_ipam(keys: &Value, root: Option<&Directory>) -> Vec<Finding> {
+fn lint_ipam(keys: &Value, root: Option<&Directory>) -> Vec<Placed> {
     let node = Node { root: root.map(|root| Root::new(&root.0)), ..Node::default() };
     let mut ipam = json!({"type": "manx-ipam"});
     ipam.as_object_mut().unwrap().extend(keys.as_object().unwrap().clone());

@@ -19,16 +19,16 @@ fn a_plugin_that_does_not_speak_what_is_offered() {
     bin.plugin("portmap", &new[..2]);
     let findings = lint_list(offering("1.0.0", json!(["1.0.0", "1.1.0"])), &node);
     one(&findings, Error, "cniVersions", "portmap does not speak");
-    assert!(findings[0].fix.contains("0.4.0, 1.0.0"), "{findings:?}");
+    assert!(findings[0].finding.fix.contains("0.4.0, 1.0.0"), "{findings:?}");
     // In the other key, and of an IPAM plugin.
     bin.plugin("portmap", &new);
     bin.plugin("host-local", &["0.4.0"]);
     let findings = lint_list(offering("1.0.0", json!([])), &node);
-    assert_eq!((findings[0].severity, findings[0].path.as_str()), (Error, "cniVersion"));
-    assert!(findings[0].message.contains("host-local does not speak"), "{findings:?}");
+    assert_eq!((findings[0].finding.severity, findings[0].path.as_str()), (Error, "cniVersion"));
+    assert!(findings[0].finding.evidence.contains("host-local does not speak"), "{findings:?}");
     bin.plugin("portmap", &["1.0.0"]);
     let findings = lint_list(offering("1.1.0", json!(["0.4.0"])), &node);
-    assert!(findings.iter().all(|found| found.fix.contains("no version is spoken by all")));
+    assert!(findings.iter().all(|found| found.finding.fix.contains("no version is spoken by all")));
     // All speak all of it; what does not exist yet concerns nobody.
     bin.plugin("host-local", &new);
     bin.plugin("portmap", &new);
@@ -77,7 +77,7 @@ fn an_ipam_plugin_that_cannot_work() {
     for (kind, words) in [("dhcp", "routed link"), ("manx", "itself"), ("calico", "itself")] {
         let findings = lint_plugin(json!({"ipam": {"type": kind}}), &node);
         one(&findings, Error, "plugins[0].ipam.type", words);
-        assert!(findings[0].fix.contains("manx-ipam"), "{findings:?}");
+        assert!(findings[0].finding.fix.contains("manx-ipam"), "{findings:?}");
     }
 }
 
