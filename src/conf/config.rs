@@ -15,34 +15,12 @@ use super::{
     fields::{Complaint, Fields},
     ipam, keys,
     shape::Shape,
+    values::{Mode, MtuMode},
 };
-use crate::cni::{Args, Code, Dns, Document, Version, document::invalid_name, json::walk};
+use crate::cni::{Args, Dns, Document, Version, document::invalid_name, json::walk};
 
-/// A host link's name has 11 characters behind the prefix, 15 at most in all.
-const HOST_PREFIX_BYTES_MAX: usize = 4;
 /// What a network's name may have, in bytes.
 const NETWORK_BYTES_MAX: usize = 255;
-
-/// How packets reach the pods of other nodes. Without a peers file it decides
-/// nothing but the overhead.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Mode {
-    /// Plain routes.
-    Direct,
-    /// IP in IP (RFC 2003).
-    Ipip,
-    /// VXLAN (RFC 7348).
-    Vxlan,
-}
-
-/// Where the MTU of packets to other nodes is set.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum MtuMode {
-    /// On the pod's link, for all packets.
-    Link,
-    /// On the pod's routes to other nodes; the link has the device's MTU.
-    Route,
-}
 
 /// The values of a configuration, with defaults filled in.
 #[derive(Clone, Debug)]
@@ -163,15 +141,6 @@ fn too_long(name: &str) -> Option<Complaint> {
     (name.len() > NETWORK_BYTES_MAX).then(complaint)
 }
 
-/// What a host link's name may begin with. One that begins with a dash would be an
-/// option of every command.
-pub(super) fn is_host_prefix(prefix: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    (1..=HOST_PREFIX_BYTES_MAX).contains(&prefix.len())
-        && !prefix.starts_with('-')
-        && prefix.bytes().all(plain)
-}
-
 /// Routes need to know where other nodes' pods are.
 fn mtu_mode(fields: &mut Fields<'_>) -> MtuMode {
     let told = fields.raw(&keys::PEERS_FILE).or(fields.raw(&keys::CLUSTER_CIDRS)).is_some();
@@ -219,24 +188,4 @@ fn requested_mac(document: &Document, fields: &mut Fields<'_>) -> Option<String>
         return None;
     };
     Some(mac.to_owned()).filter(|mac| !mac.is_empty())
-}
-
-/// Calico's key for links of another kind than ours.
-pub(super) struct Veth;
-
-impl Shape for Veth {
-    type Value = ();
-
-    fn absent(&self) {}
-
-    fn read(&self, value: &Value) -> Result<(), String> {
-        match value.as_str() {
-            Some("" | "veth") => Ok(()),
-            _ => Err("pods get a veth: leave the key out".to_owned()),
-        }
-    }
-
-    fn code(&self) -> Code {
-        Code::UNSUPPORTED_FIELD
-    }
 }

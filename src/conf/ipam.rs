@@ -8,10 +8,8 @@ use serde_json::Value;
 
 use super::{
     fields::{Complaint, Fields},
-    key::Keys,
     keys,
-    names::{has_store, placeholder_ipv6},
-    shape::Shape,
+    names::placeholder_ipv6,
 };
 use crate::cni::{
     Args, Code, Document, Error, Version, cidr,
@@ -192,45 +190,6 @@ fn range(fields: &mut Fields<'_>) -> Option<RangeKeys> {
     let first = fields.get(&keys::RANGE_START);
     let last = fields.get(&keys::RANGE_END);
     Some(RangeKeys { path, subnet, first, last, gateway: fields.get(&keys::RANGE_GATEWAY) })
-}
-
-/// The `ipam` section: a plugin's own, whose keys are known where it keeps its leases
-/// as host-local does.
-pub(super) struct Section;
-
-impl Section {
-    /// Those of host-local, with a single range in their midst.
-    pub(super) fn keys() -> Keys {
-        keys::RANGE_KEYS.iter().chain(keys::STORE_KEYS).copied().collect()
-    }
-}
-
-impl Shape for Section {
-    type Value = ();
-
-    fn absent(&self) {}
-
-    fn read(&self, value: &Value) -> Result<(), String> {
-        if value.is_object() { Ok(()) } else { Err("give an object".to_owned()) }
-    }
-
-    fn members(&self, value: &Value) -> Option<Keys> {
-        let kind = member(value, keys::IPAM_TYPE.name).and_then(Value::as_str);
-        kind.is_some_and(has_store).then(Self::keys)
-    }
-}
-
-/// Sets of ranges, which are read one by one.
-pub(super) struct RangeSets;
-
-impl Shape for RangeSets {
-    type Value = ();
-
-    fn absent(&self) {}
-
-    fn read(&self, _value: &Value) -> Result<(), String> {
-        Ok(())
-    }
 }
 
 /// Routes are written here as they are in a result.

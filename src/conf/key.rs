@@ -4,8 +4,8 @@
 use serde_json::{Map, Value};
 
 #[cfg(test)]
-use super::schema::Property;
-use super::shape::Shape;
+use super::shape::Property;
+use super::shape::{Described, Keys, Shape};
 use crate::{cni::json::field, text::nearest::nearest};
 
 /// Calico's name of a key, and what its values are taken for that ours may not have.
@@ -42,21 +42,6 @@ impl<S: Shape> Key<S> {
         self.calicos = Some((name, lenient));
         self
     }
-}
-
-/// Keys by which an object may be looked at.
-pub(super) type Keys = Vec<&'static dyn Described>;
-
-/// A key, whatever its values are.
-pub(super) trait Described: Sync {
-    fn name(&self) -> &'static str;
-    /// Calico's name of it.
-    fn calicos(&self) -> Option<&'static str>;
-    /// The keys that its value may have, if that is an object of known keys.
-    fn members(&self, value: &Value) -> Option<Keys>;
-    /// How it is told.
-    #[cfg(test)]
-    fn told(&self) -> Property;
 }
 
 impl<S: Shape> Described for Key<S> {

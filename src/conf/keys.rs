@@ -10,14 +10,15 @@ use log::LevelFilter;
 use serde_json::{Map, Value};
 
 use super::{
-    config::{Mode, MtuMode, Veth, is_host_prefix},
-    fabric::{CrossSubnet, Protocol, is_vxlan_device},
-    ipam::{RangeSets, Section},
-    key::{self, Described, Key, Unknown, keys},
+    key::{self, Key, Unknown, keys},
     shape::{
-        Address, Choice, Flag, Level,
+        Address, Choice, Described, Flag, Level,
         Literal::{Bool, Word, Zero},
         Name, Networks, NextHop, Number, Object, Optional, Part, Subnet, Text, Texts,
+    },
+    values::{
+        CrossSubnet, Mode, MtuMode, Protocol, RangeSets, Section, Veth, is_host_prefix,
+        is_vxlan_device,
     },
 };
 
@@ -37,7 +38,8 @@ keys! {
     /// the specification and of Calico.
     PLUGIN:
     IPAM: Section =
-        Key::new("ipam", "`manx-ipam`, or another IPAM plugin by its `type` (not `dhcp`)", Section);
+        Key::new("ipam", "`manx-ipam`, or another IPAM plugin by its `type` (not `dhcp`)",
+            Section([RANGE_KEYS, STORE_KEYS]));
     MTU: Optional<Number<u32>> = Key::new(
         "mtu",
         "MTU of both ends",

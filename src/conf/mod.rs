@@ -19,11 +19,13 @@ mod names;
 mod schema;
 #[cfg_attr(not(test), expect(dead_code))]
 mod shape;
+mod values;
 
-pub use config::{Config, Mode, MtuMode};
-pub use fabric::{CrossSubnet, FabricKeys, ROUTE_PROTOCOL};
+pub use config::Config;
+pub use fabric::FabricKeys;
 pub use fields::Complaint;
 pub use ipam::{IpamKeys, RangeKeys, static_addresses};
 pub use key::Unknown;
 pub use keys::{GATEWAY, HOST_PREFIX, MTU_RANGE, unknown};
 pub use names::{BUILT_IN, CALICO, HOST_LOCAL, PLUGIN_TYPES, has_store, placeholder_ipv6};
+pub use values::{CrossSubnet, Mode, MtuMode, ROUTE_PROTOCOL};

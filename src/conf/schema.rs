@@ -9,33 +9,10 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Config,
-    key::Described,
     keys::{CALICOS, PLUGIN, WITHOUT_EFFECT},
+    shape::{Described, Fallback, Property},
 };
 use crate::cni::{Document, Version};
-
-pub(super) use told::Told;
-
-/// How a key is told.
-pub(super) struct Property {
-    /// What it is good for.
-    pub(super) meaning: &'static str,
-    /// Whether the README's table has it.
-    pub(super) in_table: bool,
-    pub(super) fallback: Fallback,
-    /// The values that it may have, as JSON Schema.
-    pub(super) schema: Value,
-}
-
-/// What holds where a key is absent.
-pub(super) enum Fallback {
-    /// This value.
-    Value(Value),
-    /// What is said here.
-    Words(&'static str),
-    /// Nothing: the key is needed.
-    Required,
-}
 
 /// Our part of a configuration, as JSON Schema. Keys and the words of some of them match
 /// without regard to case; the schema has them as they are documented.

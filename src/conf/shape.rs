@@ -8,19 +8,60 @@ use std::ops::RangeInclusive;
 use log::LevelFilter;
 use serde_json::Value;
 
-use super::key::Keys;
-#[cfg(test)]
-use super::schema::Told;
 use crate::cni::Code;
 
 pub(super) use address::{Address, Networks, NextHop, Subnet};
 pub(super) use compound::{Object, Optional, Part, Texts};
+
+/// Keys by which an object may be looked at.
+pub(super) type Keys = Vec<&'static dyn Described>;
+
+/// A key, whatever its values are.
+pub(super) trait Described: Sync {
+    fn name(&self) -> &'static str;
+    /// Calico's name of it.
+    fn calicos(&self) -> Option<&'static str>;
+    /// The keys that its value may have, if that is an object of known keys.
+    fn members(&self, value: &Value) -> Option<Keys>;
+    /// How it is told.
+    #[cfg(test)]
+    fn told(&self) -> Property;
+}
 
 /// How a shape is told, of which only tests make use (`schema.rs`): no binary has it.
 #[cfg(not(test))]
 pub(super) trait Told {}
 #[cfg(not(test))]
 impl<T> Told for T {}
+
+/// How a shape is told: what holds where the key is absent, and what values are read.
+#[cfg(test)]
+pub(super) trait Told {
+    fn told(&self) -> (Fallback, Value);
+}
+
+/// How a key is told.
+#[cfg(test)]
+pub(super) struct Property {
+    /// What it is good for.
+    pub(super) meaning: &'static str,
+    /// Whether the README's table has it.
+    pub(super) in_table: bool,
+    pub(super) fallback: Fallback,
+    /// The values that it may have, as JSON Schema.
+    pub(super) schema: Value,
+}
+
+/// What holds where a key is absent.
+#[cfg(test)]
+pub(super) enum Fallback {
+    /// This value.
+    Value(Value),
+    /// What is said here.
+    Words(&'static str),
+    /// Nothing: the key is needed.
+    Required,
+}
 
 /// The values of a key.
 pub(super) trait Shape: Told + Sync {

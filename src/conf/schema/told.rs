@@ -3,23 +3,16 @@
 use log::LevelFilter;
 use serde_json::{Value, json};
 
-use super::{Fallback, object, with};
+use super::{object, with};
 use crate::conf::{
-    config::Veth,
-    fabric::{NUMBER, Protocol, TAKEN},
-    ipam::{RangeSets, Section},
     keys::RANGE_KEYS,
     names::WITH_STORE,
     shape::{
-        Address, Choice, Flag, Level, Name, Networks, NextHop, Number, Object, Optional, Part,
-        Shape, Subnet, Text, Texts,
+        Address, Choice, Fallback, Flag, Level, Name, Networks, NextHop, Number, Object, Optional,
+        Part, Shape, Subnet, Text, Texts, Told,
     },
+    values::{NUMBER, Protocol, RangeSets, Section, TAKEN, Veth},
 };
-
-/// How a shape is told: what holds where the key is absent, and what values are read.
-pub(in crate::conf) trait Told {
-    fn told(&self) -> (Fallback, Value);
-}
 
 /// An address of either family with its prefix length.
 const CIDR: &str = "^[0-9.]+/([0-9]|[12][0-9]|3[0-2])$|\
@@ -151,7 +144,7 @@ impl Told for RangeSets {
 impl Told for Section {
     fn told(&self) -> (Fallback, Value) {
         // The subnet may be in ranges as well, or come with the call.
-        let store = with(object(&Self::keys()), json!({"required": ["type"]}));
+        let store = with(object(&self.keys()), json!({"required": ["type"]}));
         let schema = json!({
             "type": "object",
             "required": ["type"],

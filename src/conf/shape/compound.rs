@@ -2,11 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Literal, Shape};
-use crate::{
-    cni::Code,
-    conf::key::{Described, Keys},
-};
+use super::{Described, Keys, Literal, Shape};
+use crate::cni::Code;
 
 /// A list of texts.
 pub(in crate::conf) struct Texts;
