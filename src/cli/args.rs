@@ -11,8 +11,8 @@ use std::{
 
 use lexopt::{Arg, Parser};
 
-use super::nearest;
 use crate::state::Root;
+use crate::text::nearest;
 
 /// What a command takes.
 pub(super) struct Shape {

@@ -20,9 +20,10 @@ use crate::{
         identity::{is_marked, of_alias},
     },
     state::{Entry, Journal, Root, file::TEXT_BYTES_MAX, journal, read_own},
+    text::nearest,
 };
 
-use super::{Failure, nearest};
+use super::Failure;
 
 /// As many pods are suggested at most.
 const SUGGESTIONS_MAX: usize = 3;

@@ -2,7 +2,11 @@
 
 use std::{ffi::OsString, io::Write};
 
-use super::{Failure, SUBCOMMANDS, Subcommand, find, table::Table};
+use super::{
+    registry::{SUBCOMMANDS, find},
+    subcommand::{Failure, Subcommand},
+    table::Table,
+};
 use crate::cni::Version;
 
 /// What one sees who starts the plugin by hand, as the reference plugins do it.
@@ -14,7 +18,7 @@ pub(super) fn about(err: &mut dyn Write) -> Result<(), Failure> {
          supported CNI versions: {}\n\
          A container runtime starts it with CNI_COMMAND set; for the commands see manx --help.",
         env!("CARGO_PKG_VERSION"),
-        Version::ALL.map(Version::as_str).join(", "),
+        Version::all(),
     )?;
     Ok(())
 }

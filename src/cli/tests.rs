@@ -1,6 +1,6 @@
 use std::io::{self, Write};
 
-use super::{Console, SUBCOMMANDS, conclude};
+use super::{Console, conclude, registry::SUBCOMMANDS};
 
 /// Exit code, stdout and stderr of a command line.
 pub(super) fn manx(arguments: &[&str]) -> (u8, String, String) {

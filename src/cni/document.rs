@@ -61,7 +61,7 @@ impl Document {
     pub fn version(&self) -> Result<Version, Error> {
         match field(&self.object, "cniVersion") {
             None => Ok(Version::UNSTATED),
-            Some(Value::String(text)) => Version::parse(text),
+            Some(Value::String(text)) => Ok(Version::parse(text)?),
             Some(other) => {
                 let msg = format!("cniVersion is no string: {}", shown(other));
                 Err(Error::new(Code::DECODE, msg).details("give it in quotes, such as \"1.1.0\""))

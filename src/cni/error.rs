@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::{Version, json::field};
+use super::{
+    json::field,
+    version::{Unsupported, Version},
+};
 
 /// A CNI error code (SPEC 1.1.0, "Error"). 1 to 99 belong to the specification,
 /// those from 100 on are ours.
@@ -110,6 +113,13 @@ impl Error {
             map.insert("details".into(), self.details.clone().into());
         }
         object
+    }
+}
+
+impl From<Unsupported> for Error {
+    fn from(Unsupported(text): Unsupported) -> Self {
+        Self::new(Code::INCOMPATIBLE_VERSION, format!("cniVersion {text:?} is not supported"))
+            .details(format!("supported: {}", Version::all()))
     }
 }
 

@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use super::{Code, Error};
-
 /// A version of the CNI specification. Ordered by age.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Version {
@@ -61,17 +59,26 @@ impl Version {
     /// Reads a `cniVersion` value; the empty string means [`Version::UNSTATED`].
     ///
     /// # Errors
-    /// Code 1 naming the version asked for and those supported.
-    pub fn parse(text: &str) -> Result<Self, Error> {
+    /// The version asked for, which is none of ours.
+    pub fn parse(text: &str) -> Result<Self, Unsupported> {
         if text.is_empty() {
             return Ok(Self::UNSTATED);
         }
-        Self::ALL.into_iter().find(|version| version.as_str() == text).ok_or_else(|| {
-            Error::new(Code::INCOMPATIBLE_VERSION, format!("cniVersion {text:?} is not supported"))
-                .details(format!("supported: {}", Self::ALL.map(Self::as_str).join(", ")))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|version| version.as_str() == text)
+            .ok_or_else(|| Unsupported(text.to_owned()))
+    }
+
+    /// The literal spellings of every version, oldest first.
+    pub fn all() -> String {
+        Self::ALL.map(Self::as_str).join(", ")
     }
 }
+
+/// A `cniVersion` that this plugin does not speak.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Unsupported(pub String);
 
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

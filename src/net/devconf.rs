@@ -12,7 +12,7 @@ use netlink_packet_route::{
 
 use nix::errno::Errno;
 
-use super::{Request, link::Link, message::encode, sysctl::Sysctl};
+use super::{Request, message::encode, sysctl::Sysctl};
 use crate::netlink::attribute::{Attribute, emitted};
 
 /// `IFLA_INET_CONF` (include/uapi/linux/if_link.h).
@@ -82,7 +82,7 @@ pub(super) fn attribute(wanted: &[Devconf]) -> Option<AfSpecUnspec> {
 
 /// The message for what belongs to the table of neighbours. A kernel that keeps no
 /// such table for the link has no delay either.
-pub fn neighbour_table(link: &Link, wanted: &[Devconf]) -> Option<Request> {
+pub fn neighbour_table(index: u32, name: &str, wanted: &[Devconf]) -> Option<Request> {
     let delay = wanted.iter().find_map(|one| match one {
         Devconf::ProxyDelay(delay) => Some(*delay),
         _ => None,
@@ -92,11 +92,11 @@ pub fn neighbour_table(link: &Link, wanted: &[Devconf]) -> Option<Request> {
     message.attributes = vec![
         NeighbourTableAttribute::Name(ARP_TABLE.to_owned()),
         NeighbourTableAttribute::Parms(vec![
-            NeighbourTableParameter::Ifindex(link.index),
+            NeighbourTableParameter::Ifindex(index),
             NeighbourTableParameter::ProxyDelay(delay),
         ]),
     ];
-    let what = format!("set the proxy delay of {} to {delay} ms", link.name);
+    let what = format!("set the proxy delay of {name} to {delay} ms");
     let request = encode(RouteNetlinkMessage::SetNeighbourTable(message), 0, what);
     Some(request.tolerate(Errno::ENOENT))
 }

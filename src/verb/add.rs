@@ -339,7 +339,7 @@ fn set_up_host(
     // journal.
     let mut requests =
         vec![link::commission(link, &wanted.alias, &side.devconf, wanted.has_ipv6())];
-    requests.extend(devconf::neighbour_table(link, &side.devconf));
+    requests.extend(devconf::neighbour_table(link.index, &link.name, &side.devconf));
     requests.extend(side.addresses.iter().map(|address| addr::add(index, *address)));
     requests.extend(side.routes.iter().map(|route| route.create(index)));
     match host.apply(&requests) {

@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    attachments, findings, nearest,
+    attachments, findings,
 };
 use crate::{
     doctor::{self, CHECKS, Check, Outcome},
     finding::{Finding, Severity, is_bad, unfound},
+    text::nearest,
 };
 use look::Request;
 

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     cli::conflist::{is_list, is_ours},
-    cni::{Delegate, Document, Version, json::field},
+    cni::{Delegate, Document, Error, Version, json::field},
     conf::{BUILT_IN, CALICO, Config, PLUGIN_TYPES},
     finding::Severity,
     text::nearest::nearest,
@@ -138,7 +138,10 @@ fn version(object: &Map<String, Value>, list: bool, findings: &mut Findings) -> 
     match field(object, "cniVersion") {
         Some(Value::String(text)) => match Version::parse(text) {
             Ok(version) => best = Some(version),
-            Err(error) => findings.error("cniVersion", error.msg, error.details),
+            Err(unsupported) => {
+                let Error { msg, details, .. } = unsupported.into();
+                findings.error("cniVersion", msg, details);
+            }
         },
         Some(other) => {
             let message = format!("cniVersion is no string: {other}");

@@ -1,0 +1,38 @@
+//! All subcommands.
+
+use std::ffi::OsStr;
+
+use super::{
+    capture, doctor, exec, export, fabric, gc, install, ipam, pods,
+    subcommand::{Failure, Subcommand},
+    validate, version,
+};
+use crate::text::nearest;
+
+/// All subcommands, in the order of the help text.
+pub(super) const SUBCOMMANDS: &[Subcommand] = &[
+    install::SUBCOMMAND,
+    validate::SUBCOMMAND,
+    doctor::SUBCOMMAND,
+    fabric::plan::SUBCOMMAND,
+    fabric::apply::SUBCOMMAND,
+    export::SUBCOMMAND,
+    pods::SUBCOMMAND,
+    exec::SUBCOMMAND,
+    capture::SUBCOMMAND,
+    ipam::SUBCOMMAND,
+    gc::SUBCOMMAND,
+    version::SUBCOMMAND,
+];
+
+/// The subcommand of that name.
+pub(super) fn find(name: &OsStr) -> Result<&'static Subcommand, Failure> {
+    if let Some(found) = SUBCOMMANDS.iter().find(|subcommand| name == subcommand.name) {
+        return Ok(found);
+    }
+    let name = name.to_string_lossy();
+    let kind = if name.starts_with('-') { "option" } else { "command" };
+    let names = SUBCOMMANDS.iter().map(|subcommand| subcommand.name).chain(["help"]);
+    let hint = nearest::hint(&name, names);
+    Err(Failure::Usage(format!("unknown {kind} {name:?}{hint}; see manx --help")))
+}
