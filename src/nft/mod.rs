@@ -39,6 +39,7 @@ pub use error::Error;
 pub use monitor::subscribe;
 pub use network::{Guard, Masquerade, Network};
 pub use open::{holds_pairs, remove_pairs};
+pub use seal::{Digest, Seal, digest};
 pub use table::{NAME_BYTES_MAX, Table};
 pub use tunnel::{Carrier, Tunnel};
 
@@ -59,7 +60,7 @@ const ATTEMPTS: u32 = 20;
 /// What [`ensure`] had to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ensured {
-    /// Nothing: all was there.
+    /// Nothing: all was there, if maybe under an earlier version's note.
     Unchanged,
     /// There was no table.
     Installed,
@@ -73,8 +74,8 @@ pub enum Ensured {
 ///
 /// # Errors
 /// Of the kernel's answer.
-pub fn is_intact(wanted: &Table) -> Result<bool, Error> {
-    snapshot::is_sealed(wanted)
+pub fn is_intact(seal: &Seal) -> Result<bool, Error> {
+    snapshot::is_sealed(seal)
 }
 
 /// Whether the sets that follow something hold what this number is of
@@ -101,10 +102,11 @@ pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
     let mut socket = Socket::open()?;
     for _ in 0..ATTEMPTS {
         let found = Snapshot::take(&mut socket, wanted)?;
-        if found.differences.is_empty() {
+        if found.differences.is_empty() && !found.only_note {
             return Ok(Ensured::Unchanged);
         }
         let (requests, done) = match found.table_exists {
+            _ if found.only_note => (wanted.replacement(&found.kept), Ensured::Unchanged),
             true if found.only_addresses => (found.updates, Ensured::Repaired),
             true => (wanted.replacement(&found.kept), Ensured::Repaired),
             false => (wanted.creation(), Ensured::Installed),

@@ -24,6 +24,7 @@ use ipnetwork::IpNetwork;
 use super::abi::NF_IP_PRI_NAT_SRC;
 use super::error::Error;
 use super::interval::{Family, Intervals};
+use super::seal::{Digest, Seal, digest};
 use super::table::{
     Chain, Content, Holds, Hook, Kind, Point, Rule, Set, Side, Table, Term, check_name,
 };
@@ -65,6 +66,8 @@ pub struct Masquerade {
     /// Networks, which may overlap. Multicast and broadcast destinations and
     /// IPv6's link-local ones are added.
     pub never: Vec<IpNetwork>,
+    /// Those of the pods of all nodes, of which there may be thousands.
+    pub pods: Vec<IpNetwork>,
     /// The pods' next hop, which is no destination beyond the node.
     pub next_hop: Ipv4Addr,
 }
@@ -86,12 +89,26 @@ impl Network {
     /// # Errors
     /// [`Error::Invalid`].
     pub fn describe(&self) -> Result<Table, Error> {
+        let pods = self.masquerade.as_ref().map(|it| it.pods.as_slice()).unwrap_or_default();
+        self.with(pods, &digest(pods))
+    }
+
+    /// How the table is known again where the pods' networks are those of this digest.
+    /// [`Masquerade::pods`] is not looked at.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn seal(&self, pods: &Digest) -> Result<Seal, Error> {
+        Ok(self.with(&[], pods)?.seal())
+    }
+
+    fn with(&self, pods: &[IpNetwork], of_pods: &Digest) -> Result<Table, Error> {
         check_name(&self.table)?;
         if self.host_link_groups.is_empty() {
             let why = format!("the range of link groups {:?} is empty", self.host_link_groups);
             return Err(Error::Invalid { table: self.table.clone(), why });
         }
-        let (mut sets, mut chains) = (Vec::new(), Vec::new());
+        let (mut sets, mut chains, mut constant) = (Vec::new(), Vec::new(), Vec::new());
         if self.guard == Guard::Sources {
             chains.push(stranger());
             sets.push(Set { name: "allowed4", content: Content::Open(Family::V4) });
@@ -104,6 +121,8 @@ impl Network {
             let mut never = masquerade.never.clone();
             never.push(IpNetwork::from(std::net::IpAddr::from(masquerade.next_hop)));
             never.extend(ALWAYS_NEVER.iter().filter_map(|text| text.parse::<IpNetwork>().ok()));
+            constant = [digest(&never), *of_pods].concat();
+            never.extend(pods);
             let set = |name, family| Set {
                 name,
                 content: Content::Constant(Intervals::of(family, &never)),
@@ -112,7 +131,7 @@ impl Network {
             chains.push(self.postrouting());
         }
         let comment = format!("manx: links of group {}", self.group);
-        Ok(Table { name: self.table.clone(), comment, sets, chains })
+        Ok(Table { name: self.table.clone(), comment, sets, chains, constant })
     }
 
     /// The rule that every forwarded packet of a pod meets: the fewer terms the

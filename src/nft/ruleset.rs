@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use super::abi::*;
 use super::interval::{Element, Family, Intervals};
 use super::message::request;
-use super::seal;
 use super::table::{Chain, Content, Hook, IFNAME_BYTES, Kind, Point, Set, Table};
 use crate::netlink::{
     Request,
@@ -23,9 +22,9 @@ pub(super) type Kept = Vec<(&'static str, Vec<Vec<u8>>)>;
 
 impl Table {
     /// The messages that create everything in a table that does not exist. The
-    /// last rule bears the digest of all of them ([`seal`]).
+    /// last rule bears the digest of all of them ([`seal`](super::seal)).
     pub(super) fn creation(&self) -> Vec<Request> {
-        let mut requests = self.structure(&seal::note(self));
+        let mut requests = self.structure(&self.seal().note);
         let held = self.sets.iter().flat_map(|set| match &set.content {
             Content::Constant(intervals) => self.intervals(set, intervals),
             Content::Following(_, addresses) => self.additions(set, addresses),

@@ -15,48 +15,104 @@
 //! Left are the flags of the table, the policy of a chain, and addresses that
 //! may change: whoever wants to know these asks for them.
 //!
-//! A table that somebody saved and restored has no digest and is read.
+//! What constant sets hold is told by a digest of the networks that they were made
+//! from. So whoever has noted that digest knows the table again without the list.
+//!
+//! A table that somebody saved and restored has no digest and is read. One whose
+//! digest is another, and which holds the same all the same, is made anew once: the
+//! list was another, or an earlier version made it.
 
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
 use sha1_smol::Sha1;
 
 use super::abi::*;
-use super::table::{Content, Table};
+use super::table::Table;
 use crate::netlink::attribute::find;
 
 /// Our type among the notes that nft keeps on a rule (libnftnl numbers its own
 /// from zero and passes over those that it does not know).
 const DIGEST: u8 = b'm';
+/// Of SHA-1.
+const DIGEST_BYTES: u8 = 20;
 
-/// The note to go with a table: type, length, digest of all that is constant.
-pub(super) fn note(table: &Table) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    table.structure(&[]).iter().for_each(|request| request.emit(0, 0, &mut bytes));
-    let mut digest = Sha1::from(&bytes);
-    for set in &table.sets {
-        // Element by element: there may be thousands.
-        if let Content::Constant(intervals) = &set.content {
-            for element in intervals.elements().flatten() {
-                digest.update(&[u8::from(element.end)]);
-                digest.update(&element.key);
-            }
-        }
-    }
-    let digest = digest.digest().bytes();
-    let length = u8::try_from(digest.len()).unwrap_or(u8::MAX);
-    [&[DIGEST, length], &digest[..]].concat()
+/// Tells one list of networks from another.
+pub type Digest = [u8; DIGEST_BYTES as usize];
+
+/// What a table is known by that is as it was made.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Seal {
+    /// The table's name.
+    pub(super) table: String,
+    /// How many rules it has.
+    pub(super) rules: usize,
+    /// How many objects were made before the first of them.
+    before: usize,
+    /// What the last of them bears: type, length, digest of all that is constant.
+    pub(super) note: Vec<u8>,
 }
 
-/// Whether these are the rules that the table was made with, all of them and no
-/// others, and the table is the one that is wanted.
-pub(super) fn holds(wanted: &Table, rules: &[Vec<u8>]) -> bool {
-    let before = (wanted.chains.len() + wanted.sets.len()) as u64;
-    let count = wanted.rules().count();
-    let numbered = rules
-        .iter()
-        .zip(before + 1..)
-        .all(|(rule, number)| handle(rule, NFTA_RULE_HANDLE) == Some(number));
-    let noted = rules.last().and_then(|rule| find(rule, NFTA_RULE_USERDATA));
-    rules.len() == count && numbered && noted.is_some_and(|noted| noted.ends_with(&note(wanted)))
+impl Table {
+    /// What it is known by.
+    pub fn seal(&self) -> Seal {
+        let mut bytes = Vec::new();
+        self.structure(&[]).iter().for_each(|request| request.emit(0, 0, &mut bytes));
+        bytes.extend(&self.constant);
+        let digest = Sha1::from(&bytes).digest().bytes();
+        Seal {
+            table: self.name.clone(),
+            rules: self.rules().count(),
+            before: self.chains.len() + self.sets.len(),
+            note: [&[DIGEST, DIGEST_BYTES], &digest[..]].concat(),
+        }
+    }
+}
+
+impl Seal {
+    /// Whether these are the rules that the table was made with, all of them and no
+    /// others, and the table is the one that is wanted.
+    pub(super) fn holds(&self, rules: &[Vec<u8>]) -> bool {
+        let numbered = rules
+            .iter()
+            .zip(self.before as u64 + 1..)
+            .all(|(rule, number)| handle(rule, NFTA_RULE_HANDLE) == Some(number));
+        rules.len() == self.rules && numbered && noted(rules).is_some_and(|it| it == self.note)
+    }
+
+    /// Whether the last of these rules bears the note of another table of ours.
+    pub(super) fn differs(&self, rules: &[Vec<u8>]) -> bool {
+        noted(rules).is_some_and(|note| note != self.note)
+    }
+}
+
+/// Our note on the last of these rules.
+fn noted(rules: &[Vec<u8>]) -> Option<&[u8]> {
+    let mut notes = find(rules.last()?, NFTA_RULE_USERDATA)?;
+    while let [kind, length, rest @ ..] = notes {
+        let whole = 2 + usize::from(*length);
+        if *kind == DIGEST {
+            return notes.get(..whole);
+        }
+        notes = rest.get(usize::from(*length)..)?;
+    }
+    None
+}
+
+/// A digest of networks, whatever their order.
+pub fn digest(networks: &[IpNetwork]) -> Digest {
+    let mut sorted: Vec<&IpNetwork> = networks.iter().collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+    let mut bytes = Vec::with_capacity(sorted.len() * 18);
+    for network in sorted {
+        match network.network() {
+            IpAddr::V4(address) => bytes.extend([&[4], &address.octets()[..]].concat()),
+            IpAddr::V6(address) => bytes.extend([&[6], &address.octets()[..]].concat()),
+        }
+        bytes.push(network.prefix());
+    }
+    Sha1::from(&bytes).digest().bytes()
 }
 
 /// The number of an object in its table.

@@ -11,7 +11,7 @@ use super::error::Error;
 use super::interval::{Element, Family, Intervals};
 use super::message::{generation, request};
 use super::ruleset::{Kept, address_bytes, address_text};
-use super::seal;
+use super::seal::{self, Seal};
 use super::socket::{Reply, Socket, head};
 use super::table::{Chain, Content, Rule, Set, Table, number_of};
 use crate::netlink::{
@@ -36,7 +36,9 @@ pub(super) struct Snapshot {
     pub(super) differences: Vec<String>,
     /// Nothing differs but addresses that follow the description.
     pub(super) only_addresses: bool,
-    /// What brings these up to date.
+    /// Nothing differs but the note by which the table is known again.
+    pub(super) only_note: bool,
+    /// What brings addresses up to date.
     pub(super) updates: Vec<Request>,
     /// What open sets hold.
     pub(super) kept: Kept,
@@ -44,10 +46,9 @@ pub(super) struct Snapshot {
 
 /// Whether a table is as it was made, by one message. A chain's policy, the
 /// table's flags and addresses that follow something are not looked at.
-pub(super) fn is_sealed(wanted: &Table) -> Result<bool, Error> {
-    let count = wanted.rules().count();
-    let reply = head(&rules_question(wanted), count)?;
-    Ok(seal::holds(wanted, &reply.objects))
+pub(super) fn is_sealed(seal: &Seal) -> Result<bool, Error> {
+    let reply = head(&rules_question(&seal.table), seal.rules)?;
+    Ok(seal.holds(&reply.objects))
 }
 
 /// The number for what the table's sets hold that follow something.
@@ -68,11 +69,12 @@ impl Snapshot {
         let hooked = wanted.chains.iter().filter(|chain| chain.hook.is_some());
         let mut questions = vec![generation(), table_question(wanted)];
         questions.extend(hooked.map(|it| question(wanted, NFT_MSG_GETCHAIN, it.name)));
-        questions.push(rules_question(wanted));
+        questions.push(rules_question(&wanted.name));
         let mut replies = socket.replies(&questions)?.into_iter();
         let (generation, table) = (replies.next(), replies.next().unwrap_or_default());
         let rules = replies.next_back().unwrap_or_default();
-        let sealed = seal::holds(wanted, &rules.objects);
+        let seal = wanted.seal();
+        let sealed = seal.holds(&rules.objects);
         let (chains, sets) = rest(socket, wanted, sealed, replies)?;
         let mut look = Self {
             generation: generation_of(&generation.unwrap_or_default())?,
@@ -81,6 +83,7 @@ impl Snapshot {
             differences: Vec::new(),
             updates: Vec::new(),
             only_addresses: false,
+            only_note: false,
             kept: Kept::new(),
         };
         look.note_consistency([&table, &rules].into_iter().chain(&chains).chain(&sets));
@@ -110,7 +113,8 @@ impl Snapshot {
                 look.tell(wanted, set, interval_differences(intervals, &elements));
             }
         }
-        look.only_addresses = look.differences.is_empty();
+        look.only_addresses = look.differences.is_empty() && !seal.differs(&rules.objects);
+        look.only_note = look.differences.is_empty() && !look.only_addresses;
         for set in present {
             match &set.content {
                 Content::Constant(_) => {}
@@ -259,9 +263,9 @@ fn question(wanted: &Table, kind: u16, name: &str) -> Request {
 }
 
 /// All rules of the table, in the order of their chains.
-fn rules_question(wanted: &Table) -> Request {
-    let of = [Attribute::string(NFTA_RULE_TABLE, &wanted.name)];
-    request(NFT_MSG_GETRULE, NLM_F_DUMP, wanted.object("rules"), of)
+fn rules_question(table: &str) -> Request {
+    let of = [Attribute::string(NFTA_RULE_TABLE, table)];
+    request(NFT_MSG_GETRULE, NLM_F_DUMP, format!("rules of table inet {table}"), of)
 }
 
 pub(super) fn elements_question(wanted: &Table, set: &Set) -> Request {

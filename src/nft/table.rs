@@ -34,6 +34,8 @@ pub struct Table {
     pub(super) comment: String,
     pub(super) sets: Vec<Set>,
     pub(super) chains: Vec<Chain>,
+    /// A digest of what the constant sets were made from.
+    pub(super) constant: Vec<u8>,
 }
 
 /// A set that rules ask.

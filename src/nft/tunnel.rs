@@ -78,7 +78,8 @@ impl Tunnel {
         }
         chains.push(self.input());
         let comment = "manx: tunnels between nodes".to_owned();
-        Ok(Table { name: self.table.clone(), comment, sets, chains })
+        let constant = Vec::new();
+        Ok(Table { name: self.table.clone(), comment, sets, chains, constant })
     }
 
     fn knows_peers(&self) -> bool {

@@ -66,6 +66,17 @@ pub fn read_own(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     read_opened(open(path, OFlag::O_NOFOLLOW)?, bytes_max)
 }
 
+/// The first `bytes` of a file of ours, or all of a shorter one, however long it is.
+///
+/// # Errors
+/// As [`read_own`].
+pub fn read_own_start(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    let file = open(path, OFlag::O_NOFOLLOW)?;
+    require_regular(&file.metadata()?)?;
+    let mut start = Vec::new();
+    file.take(bytes).read_to_end(&mut start).map(|_| start)
+}
+
 /// To open a FIFO without `O_NONBLOCK` takes until somebody writes to it.
 fn open(path: &Path, flags: OFlag) -> io::Result<File> {
     let flags = flags | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;

@@ -34,11 +34,8 @@ pub(super) fn wanted(config: &Config, fabric: Option<&Stamp>) -> Network {
         group: group(&config.name),
         host_link_groups: GROUPS,
         masquerade: config.masquerade.then(|| Masquerade {
-            never: [
-                config.never_masqueraded.clone(),
-                fabric.map(Stamp::pod_cidrs).unwrap_or_default(),
-            ]
-            .concat(),
+            never: config.never_masqueraded.clone(),
+            pods: fabric.map(Stamp::pod_cidrs).unwrap_or_default(),
             next_hop: config.gateway,
         }),
         guard: if config.source_check { Guard::Sources } else { Guard::Loopback },
@@ -66,11 +63,13 @@ pub(super) fn ensure(
     host: &mut Socket,
     fabric: Option<&Stamp>,
 ) -> Result<Option<Ensured>, Error> {
-    let network = wanted(config, fabric);
-    if nft::is_intact(&described(&network)?) == Ok(true) {
+    let noted = fabric.filter(|_| config.masquerade).and_then(Stamp::pod_cidrs_digest);
+    let pods = noted.unwrap_or_else(|| nft::digest(&[]));
+    let seal = wanted(config, None).seal(&pods).map_err(refused)?;
+    if nft::is_intact(&seal) == Ok(true) {
         return Ok(Some(Ensured::Unchanged));
     }
-    let (done, notes) = install(&network, config, root, host)?;
+    let (done, notes) = install(&wanted(config, fabric), config, root, host)?;
     notes.iter().for_each(|note| log::warn!("{note}"));
     Ok(done)
 }
@@ -141,7 +140,7 @@ pub(super) fn differences(
         && (lesser > Guard::Off || network.masquerade.is_some())
     {
         reduced.guard = lesser;
-        if nft::is_intact(&described(&reduced)?) == Ok(true) {
+        if nft::is_intact(&described(&reduced)?.seal()) == Ok(true) {
             if let (guard, Some(reason)) = attainable(network, config, root, host)?
                 && guard == reduced.guard
             {

@@ -1,8 +1,10 @@
 //! What a table holds besides its constant rules: addresses that follow a
 //! description, and those that somebody else added.
 
-use super::{Namespace, differences, ensure, guarded, vxlan};
-use crate::nft::{self, Carrier, Ensured, Guard, Network, Table, Tunnel};
+use ipnetwork::IpNetwork;
+
+use super::{Namespace, but, differences, ensure, guarded, vxlan};
+use crate::nft::{self, Carrier, Ensured, Guard, Masquerade, Network, Table, Tunnel};
 
 const OURS: &str = "inet manx-blue";
 
@@ -86,7 +88,7 @@ fn allowed_sources_survive_a_repair() {
     let before = namespace.ruleset();
     namespace.run(|| {
         assert_eq!(differences(&guarded()), Ok(Vec::new()));
-        assert_eq!(nft::is_intact(&guarded().describe().unwrap()), Ok(true));
+        assert_eq!(nft::is_intact(&guarded().describe().unwrap().seal()), Ok(true));
         assert_eq!(ensure(&guarded()), Ok(Ensured::Unchanged));
     });
     for damage in ["flush chain inet manx-blue forward", "flush table inet manx-blue"] {
@@ -107,10 +109,39 @@ fn a_table_of_the_earlier_version_is_replaced_by_one_that_checks() {
     let earlier = Network { guard: Guard::Off, ..guarded() };
     namespace.run(|| {
         assert_eq!(ensure(&earlier), Ok(Ensured::Installed));
-        assert_eq!(nft::is_intact(&guarded().describe().unwrap()), Ok(false));
+        assert_eq!(nft::is_intact(&guarded().describe().unwrap().seal()), Ok(false));
         assert_eq!(ensure(&guarded()), Ok(Ensured::Repaired));
-        assert_eq!(nft::is_intact(&guarded().describe().unwrap()), Ok(true));
+        assert_eq!(nft::is_intact(&guarded().describe().unwrap().seal()), Ok(true));
     });
+}
+
+/// Of thousands of networks an ADD knows a digest.
+#[test]
+fn a_table_is_known_by_the_digest_of_the_pods_networks() {
+    let namespace = Namespace::new();
+    let pods = |texts: &[&str]| {
+        let pods: Vec<IpNetwork> = texts.iter().map(|text| text.parse().unwrap()).collect();
+        let masquerade = Masquerade { pods: pods.clone(), ..but(&["10.244.0.0/16"]) };
+        (Network { masquerade: Some(masquerade), ..guarded() }, nft::digest(&pods))
+    };
+    let (three, digest) = pods(&["10.1.0.0/24", "10.2.0.0/24", "fd00:1::/64"]);
+    let (_, shuffled) = pods(&["fd00:1::/64", "10.2.0.0/24", "10.1.0.0/24", "10.1.0.0/24"]);
+    let (more, longer) = pods(&["10.1.0.0/24", "10.2.0.0/24", "fd00:1::/64", "10.244.1.0/24"]);
+    assert_eq!((digest, digest != longer), (shuffled, true));
+    let known = |digest| nft::is_intact(&guarded().seal(&digest).unwrap());
+    namespace.run(|| {
+        assert_eq!(ensure(&three), Ok(Ensured::Installed));
+        // What is never masqueraded is another.
+        assert_eq!(known(digest), Ok(false));
+        let known = |digest| nft::is_intact(&three.seal(&digest).unwrap());
+        assert_eq!((known(digest), known(longer)), (Ok(true), Ok(false)));
+        // It holds the same by another list: noted once.
+        assert_eq!((ensure(&more), known(longer)), (Ok(Ensured::Unchanged), Ok(true)));
+    });
+    namespace.load(&format!("add element {OURS} allowed4 {{ \"cali1\" . 10.9.0.0/16 }}"));
+    let before = namespace.ruleset();
+    assert_eq!(namespace.run(|| ensure(&three)), Ok(Ensured::Unchanged));
+    assert_eq!(namespace.ruleset(), before);
 }
 
 /// What ADD looks at, by one message, tells whatever a flush leaves.
@@ -129,6 +160,6 @@ fn a_glance_sees_each_lost_or_added_rule() {
         namespace.run(|| assert_eq!(ensure(&guarded()), Ok(Ensured::Installed)));
         namespace.load(damage);
         let table = guarded().describe().unwrap();
-        assert_eq!(namespace.run(|| nft::is_intact(&table)), Ok(false), "{damage}");
+        assert_eq!(namespace.run(|| nft::is_intact(&table.seal())), Ok(false), "{damage}");
     }
 }

@@ -95,7 +95,7 @@ fn guarded() -> Network {
 
 fn but(never: &[&str]) -> Masquerade {
     let never = never.iter().map(|text| text.parse().unwrap()).collect();
-    Masquerade { never, next_hop: [169, 254, 1, 1].into() }
+    Masquerade { never, pods: Vec::new(), next_hop: [169, 254, 1, 1].into() }
 }
 
 fn ensure(wanted: &Network) -> Result<Ensured, Error> {

@@ -19,14 +19,14 @@ fn assert_equals_nft(wanted: &Network) {
 fn assert_table_equals_nft(wanted: &Table) {
     let ours = Namespace::new();
     assert_eq!(ours.run(|| nft::ensure(wanted)), Ok(Ensured::Installed));
-    assert_eq!(ours.run(|| nft::is_intact(wanted)), Ok(true));
+    assert_eq!(ours.run(|| nft::is_intact(&wanted.seal())), Ok(true));
     let theirs = Namespace::new();
     theirs.load(&wanted.render());
     assert_eq!(ours.ruleset(), theirs.ruleset());
     // And the other way round: what nft made is what we want, if not as we made it.
     assert_eq!(theirs.run(|| nft::differences(wanted)), Ok(Vec::new()));
     assert_eq!(theirs.run(|| nft::ensure(wanted)), Ok(Ensured::Unchanged));
-    assert_eq!(theirs.run(|| nft::is_intact(wanted)), Ok(false));
+    assert_eq!(theirs.run(|| nft::is_intact(&wanted.seal())), Ok(false));
 }
 
 #[test]

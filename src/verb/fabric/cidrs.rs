@@ -1,5 +1,6 @@
 //! The pod CIDRs of all nodes, in a file of their own beside what was applied: there
-//! may be thousands, and an ADD that needs none of them reads none.
+//! may be thousands, and an ADD that needs none of them reads none. The first line is
+//! a digest of them: where they are only compared with what was made, it is enough.
 
 use std::{
     fmt::Write as _,
@@ -10,14 +11,23 @@ use std::{
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-use crate::state::{file::PEERS_BYTES_MAX, read_own, replace};
+use crate::{
+    nft,
+    state::{
+        file::{PEERS_BYTES_MAX, read_own_start},
+        read_own, replace,
+    },
+};
+
+/// Begins the line that has the digest.
+const DIGEST: &str = "# ";
 
 /// The pod CIDRs of all nodes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum PodCidrs {
     /// As a list of peers has them.
     Known(Vec<IpNetwork>),
-    /// Noted in this file, one to a line.
+    /// Noted in this file, one to a line behind their digest.
     Noted(PathBuf),
 }
 
@@ -37,13 +47,26 @@ impl PodCidrs {
         }
     }
 
+    /// A digest of them. Only the first line of a note is read, unless an earlier
+    /// version wrote it.
+    pub(super) fn digest(&self) -> Option<nft::Digest> {
+        match self {
+            Self::Known(cidrs) => Some(nft::digest(cidrs)),
+            Self::Noted(path) => noted_digest(path).or_else(|| Some(nft::digest(&self.all()))),
+        }
+    }
+
     /// Writes those that are known into their file, if it does not hold them already.
     ///
     /// # Errors
     /// Of writing the file.
     pub(super) fn note(&self, path: &Path) -> io::Result<()> {
         let Self::Known(cidrs) = self else { return Ok(()) };
-        let mut text = String::new();
+        let mut text = String::from(DIGEST);
+        for byte in nft::digest(cidrs) {
+            let _ = write!(text, "{byte:02x}");
+        }
+        text.push('\n');
         for cidr in cidrs {
             let _ = writeln!(text, "{cidr}");
         }
@@ -57,7 +80,18 @@ impl PodCidrs {
 
 fn noted(path: &Path) -> Option<Vec<IpNetwork>> {
     let text = String::from_utf8(read_own(path, PEERS_BYTES_MAX).ok()?).ok()?;
-    text.lines().map(|line| line.parse().ok()).collect()
+    text.lines().filter(|line| !line.starts_with(DIGEST)).map(|line| line.parse().ok()).collect()
+}
+
+fn noted_digest(path: &Path) -> Option<nft::Digest> {
+    let mut digest = nft::Digest::default();
+    let length = DIGEST.len() + 2 * digest.len() + 1;
+    let start = read_own_start(path, length as u64).ok()?;
+    let digits = str::from_utf8(&start).ok()?.strip_prefix(DIGEST)?.strip_suffix('\n')?;
+    for (at, byte) in digest.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok()?;
+    }
+    Some(digest)
 }
 
 fn of_list(path: &Path) -> Option<Vec<IpNetwork>> {
@@ -87,8 +121,17 @@ mod tests {
         fs::write(directory.join("109.peers"), list).unwrap();
         assert_eq!(noted.all(), cidrs);
         fs::write(directory.join("109.peers"), "{").unwrap();
+        assert_eq!(noted.digest(), Some(nft::digest(&[])));
         PodCidrs::Known(cidrs.clone()).note(&path).unwrap();
         assert_eq!(noted.all(), cidrs);
+        let digest = Some(nft::digest(&cidrs));
+        assert_eq!(noted.digest(), digest);
+        // An earlier version wrote none, and a note that is cut off has none.
+        for text in ["10.1.0.0/24\nfd00:1::/64\n", "# 00\n10.1.0.0/24\nfd00:1::/64\n"] {
+            fs::write(&path, text).unwrap();
+            assert_eq!((noted.all(), noted.digest()), (cidrs.clone(), digest));
+        }
+        PodCidrs::Known(cidrs.clone()).note(&path).unwrap();
         // What is read from there writes nothing.
         PodCidrs::Noted(path.clone()).note(&path).unwrap();
         PodCidrs::Known(Vec::new()).note(&path).unwrap();

@@ -23,6 +23,7 @@ use crate::{
         ways::Ways,
     },
     net::{Socket, Tables},
+    nft,
     pod::mtu::Uplink,
     state::{self, Root, directory, file::PEERS_BYTES_MAX, lock, read_own, replace},
 };
@@ -118,6 +119,11 @@ impl Stamp {
     /// The pod CIDRs of all nodes.
     pub fn pod_cidrs(&self) -> Vec<IpNetwork> {
         self.pod_cidrs.all()
+    }
+
+    /// A digest of them, at the same cost however many they are.
+    pub fn pod_cidrs_digest(&self) -> Option<nft::Digest> {
+        self.pod_cidrs.digest()
     }
 
     /// The networks whose fabric it is besides this one.

@@ -104,7 +104,7 @@ pub(super) fn is_intact(config: &Config, stamp: &Stamp) -> Result<bool, Error> {
     };
     // Where there can be none, none is missing.
     let lists = |number| nft::is_followed(&table, number).unwrap_or(true);
-    Ok(nft::is_intact(&table).unwrap_or(true) && stamp.tunnel_listed.is_none_or(lists))
+    Ok(nft::is_intact(&table.seal()).unwrap_or(true) && stamp.tunnel_listed.is_none_or(lists))
 }
 
 /// Makes the table again by the peers that were applied last, where somebody

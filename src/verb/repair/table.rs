@@ -98,7 +98,10 @@ impl TableRepair {
             Guard::Loopback | Guard::Off => "no loopback addresses from pods",
         };
         let masquerade = self.wanted.masquerade.as_ref().map(|masquerade| {
-            format!(", masquerade but towards {} networks", masquerade.never.len())
+            format!(
+                ", masquerade but towards {} networks",
+                masquerade.never.len() + masquerade.pods.len()
+            )
         });
         check.to_owned() + &masquerade.unwrap_or_default()
     }
