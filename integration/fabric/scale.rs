@@ -24,7 +24,7 @@ pub fn peer(number: usize) -> Value {
 }
 
 /// How many system calls the plugin's ADD of one more pod makes, and how many
-/// bytes it gets from the kernel by netlink.
+/// bytes it gets from files and from the kernel by netlink.
 fn cost_of_add(node: &Node) -> (usize, u64) {
     let pod = Pod::new("counted");
     let trace = node.host.scratch().path().join("trace");
@@ -36,7 +36,8 @@ fn cost_of_add(node: &Node) -> (usize, u64) {
     let conf = Stdin::Bytes(call.conf().to_string().into());
     node.host.enter(|| run(command, &conf, DEADLINE)).ok();
     let trace = std::fs::read_to_string(trace).unwrap();
-    let received = trace.lines().filter(|line| line.starts_with("recv"));
+    let received =
+        trace.lines().filter(|line| line.starts_with("recv") || line.starts_with("read("));
     let bytes = received.filter_map(|line| line.rsplit(" = ").next()?.parse::<u64>().ok());
     (trace.lines().count(), bytes.sum())
 }
