@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use super::{
     Pattern, Rule, Test, Verdict, address,
     elements::{NAME_BYTES_MAX, all_members, members, named, pattern, ranges},
+    state::{native_bytes, state},
     xtables::{xt_match, xt_target},
 };
 use crate::{
@@ -15,10 +16,6 @@ use crate::{
     nft::{abi::*, error::Error},
 };
 
-/// The bits of a new and of an established connection in `ct state`
-/// (NF_CT_STATE_BIT, include/uapi/linux/netfilter/nf_conntrack_common.h).
-const NEW: u32 = 1 << 3;
-const ESTABLISHED: u32 = 1 << 1;
 /// IPS_SRC_NAT and IPS_DST_NAT of `ct status`.
 const TRANSLATED: u32 = 1 << 4 | 1 << 5;
 /// What a register holds.
@@ -314,11 +311,6 @@ impl<'a> Decoder<'a> {
     }
 }
 
-/// A test that holds for connections of these states.
-pub(super) fn state(holds: impl Fn(u32) -> bool) -> Test {
-    Test::State { new: holds(NEW), established: holds(ESTABLISHED) }
-}
-
 fn meta(key: u32) -> Load {
     match key {
         NFT_META_IIFNAME => Load::Name { incoming: true },
@@ -352,10 +344,6 @@ fn payload(data: &[u8]) -> Load {
 /// A number of the machine's own byte order in a value's attribute.
 fn native(data: &[u8]) -> Option<u32> {
     native_bytes(find(data, NFTA_DATA_VALUE)?)
-}
-
-pub(super) fn native_bytes(value: &[u8]) -> Option<u32> {
-    Some(u32::from_ne_bytes(value.try_into().ok()?))
 }
 
 fn verdict(data: &[u8]) -> Option<Verdict> {

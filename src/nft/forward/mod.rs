@@ -14,6 +14,7 @@ mod elements;
 mod kernel;
 mod lookup;
 mod save;
+mod state;
 #[cfg(test)]
 mod tests;
 mod walk;

@@ -2,7 +2,7 @@
 
 use super::{
     Test, Verdict,
-    lookup::{native_bytes, state},
+    state::{native_bytes, state},
 };
 use crate::{
     netlink::attribute::{find, number, string},
