@@ -11,7 +11,7 @@ use crate::{
         rule::Rule,
     },
     node::{Fabric, Network, Snapshot},
-    object::{Action, Change, Kind},
+    object::{Action, Kind, Told},
     pod::identity::GROUPS,
 };
 
@@ -49,7 +49,7 @@ fn changes<'a>(
     fabric: &'a Fabric,
     kinds: &'a [Kind],
     actions: &'a [Action],
-) -> impl Iterator<Item = &'a Change> {
+) -> impl Iterator<Item = &'a Told> {
     let all = fabric.changes.iter();
     all.filter(|change| kinds.contains(&change.kind) && actions.contains(&change.action))
 }
@@ -122,7 +122,7 @@ pub(super) fn fabric_conflict(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
-fn in_the_way(change: &Change) -> String {
+fn in_the_way(change: &Told) -> String {
     let (before, after) = (shown(change.before.as_ref()), shown(change.after.as_ref()));
     format!("wanted is {after}, and somebody else has {before}")
 }
@@ -147,7 +147,7 @@ pub(super) fn excluded(peers_file: &Path, told: &str) -> Seen {
 pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot).unwrap_or_default() {
-        let missing: Vec<&Change> =
+        let missing: Vec<&Told> =
             changes(fabric, &[Kind::Route], &[Action::Create, Action::Replace]).collect();
         if let Some(first) = missing.first() {
             let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).collect();
@@ -180,7 +180,7 @@ pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
 pub(super) fn route_stale(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot)? {
-        let stale: Vec<&Change> = changes(fabric, &[Kind::Route], &[Action::Delete]).collect();
+        let stale: Vec<&Told> = changes(fabric, &[Kind::Route], &[Action::Delete]).collect();
         if let Some(first) = stale.first() {
             let objects: Vec<&str> = stale.iter().map(|change| change.object.as_str()).collect();
             let evidence = format!("no peer has these pods any more: {}", some_of(&objects));
@@ -326,7 +326,7 @@ pub(super) fn next_hop_unreachable(snapshot: &Snapshot) -> Answer {
 pub(super) fn neighbour_missing(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot)? {
-        let of_kinds = |kinds: &'static [Kind]| -> Vec<&Change> {
+        let of_kinds = |kinds: &'static [Kind]| -> Vec<&Told> {
             changes(fabric, kinds, &[Action::Create, Action::Replace]).collect()
         };
         // The entries of a device come with the device.

@@ -13,7 +13,7 @@ use crate::{
         rule::Rule,
     },
     node::*,
-    object::{Action, Change, Kind},
+    object::{Action, Kind, Told},
     pod::Identity,
     state::Entry,
 };
@@ -112,9 +112,9 @@ fn rule((priority, table): (u32, u32)) -> Rule {
     Rule::new("0.0.0.0/0".parse().unwrap(), table, priority, 2)
 }
 
-fn change(kind: Kind, action: Action, object: &str) -> Change {
+fn change(kind: Kind, action: Action, object: &str) -> Told {
     let text = |value: &str| Some(value.to_owned());
-    Change { kind, action, object: object.into(), before: text("old"), after: text("new") }
+    Told { kind, action, object: object.into(), before: text("old"), after: text("new") }
 }
 
 /// What one change to the healthy node makes the checks say: their ids, severities

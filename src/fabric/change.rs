@@ -203,9 +203,9 @@ impl Change {
     }
 
     /// The change as it is told.
-    pub fn told(&self) -> object::Change {
+    pub fn told(&self) -> object::Told {
         let (object, before, after) = self.parts();
-        object::Change { kind: self.kind(), action: self.action(), object, before, after }
+        object::Told { kind: self.kind(), action: self.action(), object, before, after }
     }
 }
 

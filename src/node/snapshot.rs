@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     fabric::pools,
     net::{link::Link, route::Found, rule::Rule},
-    object::Change,
+    object::Told,
     state::Entry,
 };
 
@@ -93,7 +93,7 @@ pub struct Network {
     /// How its routes to other nodes stand, where it has any.
     pub fabric: Option<Fabric>,
     /// What its live attachments lack on the node's side.
-    pub repairs: Vec<Change>,
+    pub repairs: Vec<Told>,
     /// In what its nftables table differs.
     pub table: Vec<String>,
     /// What that table does without, and why.
@@ -228,7 +228,7 @@ pub struct Fabric {
     /// Nodes that are left out, each with the reason.
     pub left_out: Vec<String>,
     /// What is to be changed.
-    pub changes: Vec<Change>,
+    pub changes: Vec<Told>,
     /// What single peers lack, and no change mends.
     pub wanting: Vec<String>,
     /// What all peers lack, and no change mends.

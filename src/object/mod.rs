@@ -84,7 +84,7 @@ impl Action {
 /// A change to one object, as it is told.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Change {
+pub struct Told {
     /// The kind of the object.
     pub kind: Kind,
     /// What is to be done.
@@ -97,7 +97,7 @@ pub struct Change {
     pub after: Option<String>,
 }
 
-impl Change {
+impl Told {
     /// The change as plan's JSON has it.
     pub fn encode(&self) -> Value {
         let Self { action, object, before, after, .. } = self;
@@ -118,7 +118,7 @@ impl Change {
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for Told {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.action.sign(), self.words())
     }
@@ -141,11 +141,11 @@ mod tests {
             let object = "route x".to_owned();
             let json = json!({"action": action.as_str(), "object": "route x", "before": before,
                               "after": after});
-            let change = Change { kind: Kind::Route, action, object, before, after };
+            let change = Told { kind: Kind::Route, action, object, before, after };
             assert_eq!(change.to_string(), line);
             assert_eq!(change.encode(), json);
             assert_eq!(line.get(2..), Some(change.words().as_str()));
-            let again: Change = serde_json::from_value(json!(change)).unwrap();
+            let again: Told = serde_json::from_value(json!(change)).unwrap();
             assert_eq!(again, change);
         }
     }

@@ -10,7 +10,7 @@ use crate::{
         route::{Found, Route},
         sysctl::Sysctl,
     },
-    object::{Action, Change, Kind},
+    object::{Action, Kind, Told},
 };
 
 /// What the kernel has of a host link's side.
@@ -68,7 +68,7 @@ pub fn lacking(side: &Side, group: u32, held: &HeldSide<'_>) -> Vec<Lack> {
 
 impl Lack {
     /// As a change that makes it good, to the link of that name.
-    pub fn told(&self, link: &str) -> Change {
+    pub fn told(&self, link: &str) -> Told {
         let (kind, object, after) = match self {
             Self::Sysctl(sysctl) => {
                 (Kind::Sysctl, format!("sysctl {}", sysctl.key), sysctl.value.clone())
@@ -83,7 +83,7 @@ impl Lack {
                 (Kind::Route, object, format!("{route} dev {link}"))
             }
         };
-        Change { kind, action: Action::Create, object, before: None, after: Some(after) }
+        Told { kind, action: Action::Create, object, before: None, after: Some(after) }
     }
 
     /// As a difference, of the link of that name.

@@ -13,7 +13,7 @@ use crate::{
         Error, Request, Socket, addr,
         link::{self, Link},
     },
-    object::Change,
+    object::Told,
     pod::{
         Identity,
         attachment::host_side,
@@ -156,7 +156,7 @@ impl Repair {
     }
 
     /// The change as it is told.
-    pub fn told(&self) -> Change {
+    pub fn told(&self) -> Told {
         self.lack.told(&self.link)
     }
 }

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     fabric,
     net::Socket,
-    object::Change,
+    object::Told,
     verb::{
         allowed,
         fabric::{Removal, WRITER_LIMIT, require_same_fabric, tunnel::TunnelTable},
@@ -83,9 +83,9 @@ fn apply(node: &Node, json: bool, console: &mut Console<'_>) -> Result<Status, F
 #[derive(Debug, Default)]
 pub(super) struct Report {
     /// What was changed, and what somebody else has.
-    pub(super) lines: Vec<Change>,
+    pub(super) lines: Vec<Told>,
     /// What was to be changed, and was not.
-    unmade: Vec<Change>,
+    unmade: Vec<Told>,
     pub(super) notes: Vec<String>,
     /// What is wrong with the configuration, and no change of the kernel mends.
     wrong: Vec<String>,
@@ -108,8 +108,8 @@ impl Report {
     }
 
     /// Tells that changes were not made after all.
-    fn take_back(&mut self, unmade: &[Change]) {
-        let made = |line: &Change| !unmade.contains(line);
+    fn take_back(&mut self, unmade: &[Told]) {
+        let made = |line: &Told| !unmade.contains(line);
         let (lines, left) = std::mem::take(&mut self.lines).into_iter().partition(made);
         self.lines = lines;
         self.unmade.extend::<Vec<_>>(left);
@@ -131,9 +131,9 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
     let (lines, notes) = (changes.told(), changes.notes());
     let wrong = changes.errors();
     let mut report = Report { lines, notes, wrong, whole: true, ..Report::default() };
-    let mut unmade: Vec<Change> = Vec::new();
+    let mut unmade: Vec<Told> = Vec::new();
     let outcome = changes.fabric.map(|pass| {
-        let planned: Vec<Change> = pass.plan.feasible().map(fabric::Change::told).collect();
+        let planned: Vec<Told> = pass.plan.feasible().map(fabric::Change::told).collect();
         let tunnel = pass.tunnel().map(TunnelTable::told);
         (planned, tunnel, pass.carry_out(&node.ground(), &node.config, socket))
     });
@@ -194,7 +194,7 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
 }
 
 /// Prints lines at once.
-pub(super) fn print(console: &mut Console<'_>, lines: &[Change]) -> io::Result<()> {
+pub(super) fn print(console: &mut Console<'_>, lines: &[Told]) -> io::Result<()> {
     lines.iter().try_for_each(|line| console.line(line))?;
     console.flush()
 }
@@ -239,7 +239,7 @@ fn undo_fabric(node: &Node, report: &mut Report) -> Result<(), Failure> {
     let taken = removal.carry_out(&mut socket)?;
     report.lines.extend(removal.changes().iter().map(fabric::Change::told));
     report.lines.extend(tables.iter().map(|table| removed_table(table)));
-    let unmade: Vec<Change> = taken.unmade.iter().map(fabric::Change::told).collect();
+    let unmade: Vec<Told> = taken.unmade.iter().map(fabric::Change::told).collect();
     report.take_back(&unmade);
     report.errors.extend(taken.node.iter().chain(&taken.peers).map(refused));
     Ok(())

@@ -24,7 +24,7 @@ use crate::{
     finding::Finding,
     net::Socket,
     node,
-    object::{Action, Change, Kind},
+    object::{Action, Kind, Told},
     state::{Journal, Root},
     verb::{
         fabric::{Ground, Pass, Removal, Stamp, tunnel::TunnelTable},
@@ -204,8 +204,8 @@ impl Node {
 }
 
 /// The removal of a table of ours.
-fn removed_table(name: &str) -> Change {
-    Change {
+fn removed_table(name: &str) -> Told {
+    Told {
         kind: Kind::Table,
         action: Action::Delete,
         object: format!("nftables table {name}"),
@@ -215,13 +215,13 @@ fn removed_table(name: &str) -> Change {
 }
 
 /// The changes for programs.
-fn encode(changes: &[Change]) -> Vec<Value> {
-    changes.iter().map(Change::encode).collect()
+fn encode(changes: &[Told]) -> Vec<Value> {
+    changes.iter().map(Told::encode).collect()
 }
 
 impl Changes {
     /// All changes, as they are told.
-    fn told(&self) -> Vec<Change> {
+    fn told(&self) -> Vec<Told> {
         let fabric = self.fabric.iter().flat_map(|fabric| &fabric.plan.changes);
         let fabric = fabric.map(fabric::Change::told);
         let removal = self.removal.iter().flat_map(Removal::changes).map(fabric::Change::told);

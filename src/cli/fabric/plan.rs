@@ -15,7 +15,7 @@ use crate::{
     doctor,
     net::Socket,
     node::Barrier,
-    object::{Action, Change},
+    object::{Action, Told},
 };
 
 pub(in crate::cli) const SUBCOMMAND: Subcommand = Subcommand {
@@ -76,7 +76,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 }
 
 /// How many changes of each kind there are.
-fn summary(lines: &[Change]) -> String {
+fn summary(lines: &[Told]) -> String {
     if lines.is_empty() {
         return "nothing to change".to_owned();
     }
@@ -98,11 +98,11 @@ mod tests {
 
     #[test]
     fn a_summary_counts_what_there_is() {
-        let changes = |actions: &[Action]| -> Vec<Change> {
+        let changes = |actions: &[Action]| -> Vec<Told> {
             let object = || ("object".to_owned(), None, Some("x".to_owned()));
             let change = |action: &Action| {
                 let (object, before, after) = object();
-                Change { kind: Kind::Route, action: *action, object, before, after }
+                Told { kind: Kind::Route, action: *action, object, before, after }
             };
             actions.iter().map(change).collect()
         };

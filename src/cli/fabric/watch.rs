@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     net::{Monitor, Socket, monitor},
-    object::Change,
+    object::Told,
     verb::repair::TableRepair,
 };
 
@@ -53,7 +53,7 @@ pub(super) fn watch(args: &Args, console: &mut Console<'_>) -> Result<Status, Fa
     let mut events = Events::subscribe(&node, args, console)?;
     let mut unread = None;
     let mut socket = Socket::open()?;
-    let mut told = Told::default();
+    let mut told = Printed::default();
     let mut pace = Pace::new(Instant::now());
     loop {
         if mem::take(&mut events.files_changed) {
@@ -111,12 +111,12 @@ fn attempt(node: &Node, socket: &mut Socket) -> Report {
 
 /// What was said last, which is not said again pass after pass.
 #[derive(Default)]
-struct Told {
-    lines: Vec<Change>,
+struct Printed {
+    lines: Vec<Told>,
     remarks: Vec<String>,
 }
 
-impl Told {
+impl Printed {
     /// Says what is new of a report. That nobody listens is no reason to stop.
     fn tell(&mut self, report: Report, console: &mut Console<'_>) {
         if report.lines != self.lines {

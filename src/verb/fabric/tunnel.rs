@@ -13,7 +13,7 @@ use crate::{
     fabric::Peers,
     net::Socket,
     nft::{self, Carrier, Table, Tunnel},
-    object::{Action, Change, Kind},
+    object::{Action, Kind, Told},
     pod::identity::GROUPS,
     state::Root,
 };
@@ -76,8 +76,8 @@ impl TunnelTable {
     }
 
     /// The change as it is told.
-    pub fn told(&self) -> Change {
-        Change {
+    pub fn told(&self) -> Told {
+        Told {
             kind: Kind::Table,
             action: Action::Replace,
             object: format!("nftables table {}", self.table.name),

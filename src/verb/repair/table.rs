@@ -10,7 +10,7 @@ use crate::{
     conf::Config,
     net::Socket,
     nft::{self, Ensured, Guard, Network},
-    object::{Action, Change, Kind},
+    object::{Action, Kind, Told},
     state::{Journal, Root},
 };
 
@@ -82,8 +82,8 @@ impl TableRepair {
     }
 
     /// The change as it is told.
-    pub fn told(&self) -> Change {
-        Change {
+    pub fn told(&self) -> Told {
+        Told {
             kind: Kind::Table,
             action: Action::Replace,
             object: format!("nftables table {}", self.wanted.table),
