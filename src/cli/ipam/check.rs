@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{Args, Console, Failure, Status, look};
+use super::{Args, Console, Failure, Status, audited::look};
 use crate::{
     cli::table::Table,
     finding::{Finding, is_bad, unfound},

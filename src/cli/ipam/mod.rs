@@ -1,18 +1,12 @@
 //! `manx ipam`: the pool of a network, beside the attachments that live on it.
 
+mod audited;
 mod check;
 mod show;
-
-use serde_json::{Value, json};
 
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    conflist::{self, DIRECTORY},
-};
-use crate::{
-    ipam::Owner,
-    verb::{Audit, audit},
 };
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
@@ -53,25 +47,4 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         Some("check") => check::check(args, console),
         _ => Err(SUBCOMMAND.usage("say what to do: show or check")),
     }
-}
-
-/// Looks at the pool of the configuration that the options name: to check it, one
-/// of ours, for whose leases are in use by another plugin's links nothing tells.
-fn look(args: &Args, check: bool) -> Result<Audit, Failure> {
-    let root = args.root();
-    let directory = root.path(DIRECTORY);
-    let path = match args.value("conf") {
-        Some(path) => path.into(),
-        None if check => conflist::ours(&directory)?,
-        None => conflist::with_pool(&directory)?,
-    };
-    let read = if check { conflist::plugin } else { conflist::pool };
-    let (mut document, config) = read(&path)?;
-    super::attachments::require_readable(&root)?;
-    Ok(audit(&root, &mut document, &config, args.flag("fix"))?)
-}
-
-/// An attachment's keys in JSON.
-fn keys(owner: &Owner) -> Value {
-    json!({"containerID": owner.container_id, "ifname": owner.ifname})
 }

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Args, Console, Failure, Status, keys, look};
+use super::{Args, Console, Failure, Status, audited::look};
 use crate::{
     cli::{age::in_words, table::Table},
+    ipam::Owner,
     verb::{Audit, RangeUse},
 };
 
@@ -69,4 +70,9 @@ fn range(range: &RangeUse) -> Value {
         "leaked": range.leaked,
         "oldest": oldest,
     })
+}
+
+/// An attachment's keys in JSON.
+fn keys(owner: &Owner) -> Value {
+    json!({"containerID": owner.container_id, "ifname": owner.ifname})
 }

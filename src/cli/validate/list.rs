@@ -8,14 +8,14 @@ use serde_json::{Map, Value};
 use super::{
     Node,
     finding::{Findings, Placed, member},
-    plugin,
+    plugin::{self, Ours},
     pool::Pool,
     versions::{self, is_this_program},
 };
 use crate::{
     cli::conflist::{is_list, is_ours},
     cni::{Delegate, Document, Error, Version, json::field},
-    conf::{BUILT_IN, CALICO, Config, PLUGIN_TYPES},
+    conf::{BUILT_IN, CALICO, PLUGIN_TYPES},
     finding::Severity,
     text::nearest::nearest,
 };
@@ -30,13 +30,6 @@ const LIST_KEYS: &[&str] = &[
     "loadOnlyInlinedPlugins",
     "plugins",
 ];
-
-/// An object of this plugin's.
-#[derive(Debug)]
-pub(crate) struct Ours {
-    pub(crate) config: Config,
-    pub(crate) pools: Vec<Pool>,
-}
 
 /// What a file holds, and what there is to say of it.
 #[derive(Debug)]

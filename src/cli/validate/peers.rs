@@ -3,10 +3,7 @@
 
 use ipnetwork::IpNetwork;
 
-use super::{
-    finding::Findings,
-    list::{Linted, Ours},
-};
+use super::{finding::Findings, list::Linted, plugin::Ours};
 use crate::{
     conf::has_store,
     doctor,

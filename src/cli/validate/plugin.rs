@@ -8,7 +8,6 @@ use serde_json::{Map, Value};
 use super::{
     Node, addresses,
     finding::{Findings, member},
-    list::Ours,
     peersfile,
     pool::{self, Pool},
 };
@@ -23,6 +22,13 @@ use crate::{
     fabric::settings::{Settings, overhead_of},
     pod::mtu,
 };
+
+/// An object of this plugin's.
+#[derive(Debug)]
+pub(crate) struct Ours {
+    pub(crate) config: Config,
+    pub(crate) pools: Vec<Pool>,
+}
 
 /// Looks at the object of a chain that is this plugin's.
 pub(super) fn lint(
