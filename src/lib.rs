@@ -12,7 +12,7 @@
 //! |---|---|
 //! | commands | [`cli`] |
 //! | verbs, checks | [`verb`], [`doctor`] |
-//! | the node at one moment | [`node`] |
+//! | the node | [`node`] |
 //! | the node, described | [`fabric`] |
 //! | an attachment, described | [`pod`] |
 //! | what can be on a node | [`object`] |

@@ -6,9 +6,9 @@ use std::{fs, thread};
 use manx::cni::{Document, Version};
 use manx::conf::Config;
 use manx::net::Socket;
+use manx::node::repair::TableRepair;
+use manx::node::upgrade::{NotUpgraded, upgrade_pods};
 use manx::state::Root;
-use manx::verb::repair::TableRepair;
-use manx::verb::upgrade::{NotUpgraded, upgrade_pods};
 use serde_json::{Value, json};
 
 use crate::answers::{another, answers, move_default_route, rules, strict};

@@ -16,7 +16,6 @@ use crate::{
     node,
     pod::identity::GROUPS,
     state::{file::TEXT_BYTES_MAX, read_text},
-    verb,
 };
 
 /// The tables that the older iptables has in use, and its tools, by family.
@@ -70,7 +69,7 @@ fn devices(config: &Config) -> Option<(HashMap<u32, String>, Vec<String>)> {
     let links = link::all(&mut socket).ok()?;
     let settings = Settings::of_config(config);
     let tunnels = links.iter().map(|link| &link.name).filter(|name| settings.is_tunnel(name));
-    let uplink = verb::uplink(&mut socket).ok().flatten();
+    let uplink = node::uplink(&mut socket).ok().flatten();
     let others = tunnels.cloned().chain(uplink.map(|uplink| uplink.device)).collect();
     Some((links.into_iter().map(|link| (link.index, link.name)).collect(), others))
 }

@@ -17,9 +17,10 @@ use super::{
 use crate::{
     cni::{Error, document::valid_attachment},
     net::{Socket, link},
+    node::former,
     pod::identity::of_alias,
     state::{Root, file::TEXT_BYTES_MAX, journal, read},
-    verb::{Collected, collect_dead, former},
+    verb::{Collected, collect_dead},
 };
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {

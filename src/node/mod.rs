@@ -2,6 +2,23 @@
 //! say, at one moment. Data alone: how it is read is not known here, and neither is
 //! what it means.
 
+pub mod allowed;
+mod complete;
+mod error;
+pub mod fabric;
+pub mod facts;
+pub mod former;
+pub mod liveness;
+pub mod pod_side;
+pub mod pools;
+pub mod repair;
+pub mod sandbox;
+pub mod side;
 mod snapshot;
+pub mod tables;
+pub mod upgrade;
 
+pub(crate) use complete::complete;
+pub(crate) use error::{file, kernel};
+pub use facts::{link_mtus, uplink};
 pub use snapshot::*;

@@ -13,7 +13,7 @@ use super::{
     ipam::{self, Lease, Refused},
     kernel,
     ownership::{self, Claim},
-    pod_side::{self, Made},
+    pod_side::{self, Made, ensure_all},
     pools, reclaim,
     sandbox::{self, Sandbox},
     several::Given,
@@ -28,7 +28,6 @@ use crate::{
         link::{self, Link},
         route::{Found, Route, TABLE_MAIN},
         rule::Rule,
-        sysctl::Sysctl,
     },
     nft::Ensured,
     pod::{
@@ -391,10 +390,6 @@ fn set_up_pod(
         Made::Whole => Ok(attachment),
         Made::Overtaken(error) => Err(kernel(error)),
     }
-}
-
-pub(super) fn ensure_all(sysctls: &[Sysctl]) -> Result<(), Error> {
-    sysctls.iter().try_for_each(|sysctl| sysctl.ensure().map(|_| ())).map_err(kernel)
 }
 
 /// The result: what came before us, then our two interfaces, the addresses,

@@ -6,34 +6,22 @@
 //! every plugin.
 
 mod add;
-pub mod allowed;
 mod check;
 mod del;
-pub mod fabric;
-mod facts;
-pub mod former;
 mod gc;
 mod ipam;
 mod lasting;
-mod liveness;
 pub mod logger;
 mod ownership;
-mod pod_side;
 mod pools;
 mod reclaim;
-pub mod repair;
-mod sandbox;
 mod several;
-mod side;
 mod status;
-pub mod tables;
-pub mod upgrade;
 mod usable;
 mod version;
 
 use std::{ffi::OsString, io, path::Path, time::Instant};
 
-use nix::errno::Errno;
 use serde_json::Value;
 
 pub use facts::{link_mtus, uplink};
@@ -43,14 +31,15 @@ pub use ipam::{
     leases_of, own_cidrs_fit, range_sets, resolver,
 };
 
-pub use pools::misfits;
-
 use crate::{
     cni::{Code, Command, Document, Environment, Error, Version, delegate::DELEGATED},
     conf::{BUILT_IN, Complaint, Config},
-    net,
+    node::{
+        allowed, fabric, facts, file, former, kernel, liveness, pod_side, repair, sandbox, side,
+        tables,
+    },
     pod::Identity,
-    state::{Journal, Root, file::is_link},
+    state::{Journal, Root},
 };
 
 /// One call: who is meant, by which configuration, and where state lies.
@@ -245,53 +234,4 @@ impl Call {
         self.complaints.first().map_or(Ok(()), |complaint| Err(complaint.error.clone()))?;
         ipam::require_foreign(self)
     }
-}
-
-/// What the kernel refused, as the runtime is told.
-fn kernel(error: net::Error) -> Error {
-    let hint = match error.errno {
-        Errno::EPERM => "run the plugin as root with CAP_NET_ADMIN and CAP_SYS_ADMIN",
-        // What the fabric's devices lack, their own errors say.
-        Errno::EOPNOTSUPP if error.what.starts_with("create veth") => {
-            "the kernel lacks this kind of link: modprobe veth"
-        }
-        Errno::EINVAL => {
-            "the kernel takes no such value: look for what the message names in the \
-                          configuration, in IPAM's result and in CNI_ARGS"
-        }
-        Errno::EEXIST => {
-            "see who has it: ip route show table all, ip address, ip -d link, on this \
-                          node and in the pod (nsenter --net=CNI_NETNS)"
-        }
-        Errno::ENETUNREACH | Errno::EHOSTUNREACH => {
-            "the next hop is on no link that is up: see ip route get NEXT-HOP, and whether the link \
-             and its address are there (ip address)"
-        }
-        Errno::ENODEV | Errno::ENOENT | Errno::ESRCH | Errno::ENXIO => {
-            "something removed it meanwhile: see which daemon manages links on this node (networkctl, \
-             nmcli device; manx install tells them to leave these alone)"
-        }
-        Errno::ENOBUFS | Errno::ENOMEM => {
-            "the kernel lacks memory for it: see free -m, and memory.max of the runtime's cgroup"
-        }
-        _ => "compare with what is there: ip -d link, ip address, ip route show table all",
-    };
-    Error::new(Code::KERNEL, error.to_string()).details(hint)
-}
-
-/// What the file system refused, as the runtime is told: `what` was to be done
-/// to something below `path`.
-fn file(what: &str, path: &Path, error: &io::Error) -> Error {
-    let (code, hint) = match error.kind() {
-        _ if is_link(error) => {
-            (Code::IO, "a symbolic link in its place is not followed: remove it")
-        }
-        io::ErrorKind::TimedOut => (Code::TRY_AGAIN, "try again; see what that process waits for"),
-        _ => {
-            let hint =
-                "look at its permissions, its free space, and whether it is mounted read-only";
-            (Code::IO, hint)
-        }
-    };
-    Error::new(code, format!("{what} in {}: {error}", path.display())).details(hint)
 }

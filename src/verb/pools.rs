@@ -12,35 +12,17 @@ use super::{
     kernel, liveness,
 };
 use crate::{
-    cni::{Args, Code, Document, Error},
-    conf::{Config, IpamKeys, has_store},
-    fabric::pools::{Cidrs, Misfit, Place},
-    ipam::Range,
+    cni::{Code, Error},
+    conf::{IpamKeys, has_store},
+    fabric::pools::{Cidrs, Misfit},
     net::{
         Socket,
         link::{self, Link},
     },
+    node::pools::{misfits, places},
     pod::identity::{group, of_alias},
     state::{file::TEXT_BYTES_MAX, read_own, replace},
 };
-
-/// The ranges of an IPAM section, where its plugin is one that reads them, and
-/// where they are written.
-fn places(keys: &IpamKeys, config: &Config) -> Vec<Place> {
-    let ranges = keys.sets.iter().flatten().filter(|_| has_store(&config.ipam_type));
-    let place = |keys: &crate::conf::RangeKeys| {
-        // What is no range, its plugin refuses.
-        let range = Range::new(keys.subnet, keys.first, keys.last, keys.gateway).ok()?;
-        Some((keys.path.clone(), range))
-    };
-    ranges.filter_map(place).collect()
-}
-
-/// What is wrong with the ranges of a configuration.
-pub fn misfits(document: &Document, config: &Config, cidrs: &Cidrs<'_>) -> Vec<Misfit> {
-    let (keys, _) = IpamKeys::read(document, &Args::default(), config.version);
-    cidrs.misfits(&places(&keys, config))
-}
 
 /// Calls `look` with what a fabric says of pods.
 fn beside<T>(call: &Call, stamp: &Stamp, look: impl FnOnce(&Cidrs<'_>) -> T) -> T {

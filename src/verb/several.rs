@@ -2,27 +2,19 @@
 //! further one to those that are there, and to those of manx 0.1 by whoever makes
 //! the node believe no other source.
 
-use std::net::{IpAddr, Ipv4Addr};
-
-use super::{Call, facts::Routing, file, kernel, pod_side, sandbox::Sandbox};
+use super::{Call, file, kernel, pod_side, sandbox::Sandbox};
 use crate::{
-    cni::{Code, Error},
-    conf::{Config, GATEWAY},
+    cni::Error,
+    conf::Config,
     net::{
-        Socket, addr,
+        Socket,
         link::{self, Link},
-        neigh,
-        route::{Route, TABLE_MAIN},
+        route::TABLE_MAIN,
     },
-    pod::{
-        attachment::Side,
-        several::{Attached, Lack, lacking},
-    },
+    node::complete,
+    pod::attachment::Side,
     state::{Entry, Journal, journal, lock},
 };
-
-/// How often a pod is looked at again because somebody else works there.
-const ATTEMPTS: u32 = 4;
 
 /// What an ADD gave to the attachments that were there before.
 #[derive(Debug, Default)]
@@ -131,74 +123,4 @@ fn waits(journal: &Journal, call: &Call, ifname: &str, sandbox: &Sandbox) -> Opt
     let netns = sandbox.netns.identity();
     let is_here = entry.netns_identity == (netns.device, netns.inode);
     (is_here && entry.table.is_none_or(|table| table == TABLE_MAIN)).then_some(entry)
-}
-
-/// Makes what an interface with these addresses lacks; returns its table, if it has one, and what was made.
-///
-/// # Errors
-/// Code 100 with what the kernel refused, after it was undone; code 11 if the pod's
-/// routes never held still.
-pub(super) fn complete(
-    pod: &mut Socket,
-    config: &Config,
-    index: u32,
-    addresses: &[IpAddr],
-    alone: bool,
-) -> Result<(Option<u32>, Side), Error> {
-    let gateway = next_hop(pod, config, index)?;
-    // From one that the pod has taken off the link nothing leaves.
-    let held = addr::all(pod).map_err(kernel)?;
-    let held = |address: &IpAddr| held.contains(&(index, (*address).into()));
-    let addresses: Vec<IpAddr> = addresses.iter().copied().filter(held).collect();
-    let it = Attached { index, addresses: &addresses, gateway, alone };
-    for _ in 0..ATTEMPTS {
-        let now = Routing::read(pod)?;
-        let Lack { table, routes, rules } = lacking(&it, &now.rules, &now.routes);
-        if rules.is_empty() {
-            return Ok((table, Side::default()));
-        }
-        let side = Side { routes, rules, ..Side::default() };
-        match pod_side::make_routes(pod, &side, index) {
-            Ok(pod_side::Made::Whole) => return Ok((table, side)),
-            Ok(pod_side::Made::Overtaken(error)) => {
-                if holds(&Routing::read(pod)?, &side, index) {
-                    // Another call has made the same.
-                    return Ok((table, Side::default()));
-                }
-                log::debug!("{error}: tried again");
-                pod_side::unmake_routes(pod, &side, index)?;
-            }
-            Err(error) => {
-                let undone = pod_side::unmake_routes(pod, &side, index);
-                let errors = [Some(error.clone()), undone.err()];
-                return Err(Error::join(errors.into_iter().flatten().collect()).unwrap_or(error));
-            }
-        }
-    }
-    let msg = "the routes of the pod change all the time";
-    Err(Error::new(Code::TRY_AGAIN, msg))
-}
-
-/// The IPv4 next hop of an interface, where its routes do not tell. That of another
-/// network may be another one: it is the permanent neighbour on the link.
-fn next_hop(pod: &mut Socket, config: &Config, index: u32) -> Result<Ipv4Addr, Error> {
-    for gateway in [config.gateway, GATEWAY] {
-        let known = neigh::lookup(pod, index, gateway.into()).map_err(kernel)?;
-        if known.is_some_and(|known| known.permanent) {
-            return Ok(gateway);
-        }
-    }
-    Ok(config.gateway)
-}
-
-/// Whether all of `side` is there, whoever made it.
-fn holds(now: &Routing, side: &Side, index: u32) -> bool {
-    let route = |wanted: &Route| {
-        now.routes.iter().any(|found| {
-            found.is_through(index)
-                && found.route.table == wanted.table
-                && found.route.agrees(wanted)
-        })
-    };
-    side.rules.iter().all(|rule| now.rules.contains(rule)) && side.routes.iter().all(route)
 }

@@ -18,13 +18,13 @@ use crate::{
     ipam::Lease,
     net::{Socket, addr, forwarding, link, route, rule, sysctl},
     node::{self, Barrier, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
-    state::{Journal, Root, file::TEXT_BYTES_MAX, journal, read},
-    verb::{
+    node::{
         fabric::{Ground, Pass, applied, read_peers, tunnel::TunnelTable},
         link_mtus,
         repair::{self, Repair, TableRepair},
-        stock,
     },
+    state::{Journal, Root, file::TEXT_BYTES_MAX, journal, read},
+    verb::stock,
 };
 
 /// What is asked for.

@@ -22,7 +22,7 @@ use crate::{
     conf::Mode,
     fabric::{Past, Peers, describe, faults::contains, observe},
     net::{Socket, Tables},
-    verb::fabric::read_peers,
+    node::fabric::read_peers,
 };
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {

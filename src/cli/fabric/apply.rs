@@ -15,14 +15,14 @@ use super::{
 use crate::{
     fabric,
     net::Socket,
-    object::Told,
-    verb::{
+    node::{
         allowed,
         fabric::{Removal, WRITER_LIMIT, require_same_fabric, tunnel::TunnelTable},
         former,
         repair::{self, Repair},
         tables,
     },
+    object::Told,
 };
 
 pub(in crate::cli) const SUBCOMMAND: Subcommand = Subcommand {

@@ -23,15 +23,15 @@ use crate::{
     fabric::{self, Settings, pools::Misfit},
     finding::Finding,
     net::Socket,
-    node,
-    object::{Action, Kind, Told},
-    state::{Journal, Root},
-    verb::{
+    node::{
+        self,
         fabric::{Ground, Pass, Removal, Stamp, tunnel::TunnelTable},
         former, link_mtus,
         repair::{self, Repair, TableRepair},
         tables,
     },
+    object::{Action, Kind, Told},
+    state::{Journal, Root},
 };
 
 /// A node whose configuration asks for routes to other nodes, or for none.

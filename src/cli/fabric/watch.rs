@@ -31,8 +31,8 @@ use super::{
 };
 use crate::{
     net::{Monitor, Socket, monitor},
+    node::repair::TableRepair,
     object::Told,
-    verb::repair::TableRepair,
 };
 
 /// A pass without an event, in case one was lost.

@@ -31,9 +31,9 @@ use crate::{
     doctor,
     finding::{Finding, Severity, is_bad, unfound},
     net::Socket,
+    node,
     pod::mtu::Uplink,
     state::{Root, file::TEXT_BYTES_MAX, read},
-    verb,
 };
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
@@ -104,7 +104,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 
 /// Without a way to ask the kernel there is less to say, and that is all.
 fn uplink() -> Option<Uplink> {
-    verb::uplink(&mut Socket::open().ok()?).ok()?
+    node::uplink(&mut Socket::open().ok()?).ok()?
 }
 
 fn all(

@@ -13,8 +13,8 @@ use crate::{
     },
     net::Socket,
     node,
+    node::fabric::read_peers,
     state::Root,
-    verb::fabric::read_peers,
 };
 
 /// The peers of a plugin's object; `None` where it names no file, and where that

@@ -11,7 +11,7 @@ use crate::{
     doctor,
     finding::{Finding, Severity},
     net::Socket,
-    verb::fabric::read_peers,
+    node::fabric::read_peers,
 };
 
 /// Says what is wrong with the file, where the machine may be looked at.

@@ -41,7 +41,7 @@ pub fn note(root: &Root, network: &str) -> Result<(), Error> {
 ///
 /// # Errors
 /// As [`note`].
-pub(super) fn note_if_old(root: &Root, network: &str) -> Result<(), Error> {
+pub(crate) fn note_if_old(root: &Root, network: &str) -> Result<(), Error> {
     let journal = Journal::new(root, network);
     // The lock's file is as old as the directory.
     let age = age(&journal.directory().join(NOTE)).or(age(&journal.directory().join(".lock")));
@@ -56,7 +56,7 @@ fn age(path: &Path) -> Option<Duration> {
 
 /// Takes away what is allowed to those of these links that are gone, where anything is
 /// noted.
-pub(super) fn forget(host: &mut Socket, journal: &Journal, network: &str, links: &[&str]) {
+pub(crate) fn forget(host: &mut Socket, journal: &Journal, network: &str, links: &[&str]) {
     let path = journal.directory().join(NOTE);
     if !fs::metadata(path).is_ok_and(|note| note.len() > 0) {
         return;

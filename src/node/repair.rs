@@ -85,7 +85,7 @@ fn compare(
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn regroup(root: &Root, network: &str, host: &mut Socket) -> Result<Vec<String>, Error> {
+pub(crate) fn regroup(root: &Root, network: &str, host: &mut Socket) -> Result<Vec<String>, Error> {
     let wanted = group(network);
     let marked = |link: &&Link| link.group != wanted && is_marked(link.alias.as_deref());
     let links = link::all(host)?;

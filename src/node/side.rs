@@ -9,7 +9,7 @@ use crate::{
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn held<'a>(
+pub(crate) fn held<'a>(
     host: &mut Socket,
     side: &Side,
     link: &'a Link,

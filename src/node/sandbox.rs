@@ -13,13 +13,13 @@ use crate::{
 
 /// The pod's namespace, with what it takes to work in it.
 #[derive(Debug)]
-pub(super) struct Sandbox {
+pub(crate) struct Sandbox {
     /// The pod's namespace.
-    pub(super) netns: Namespace,
+    pub(crate) netns: Namespace,
     /// The namespace that this process was started in.
     home: Namespace,
     /// A socket in the pod's.
-    pub(super) socket: Socket,
+    pub(crate) socket: Socket,
 }
 
 /// Why there is nothing to work in.
@@ -55,7 +55,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// Code 11 naming the holder.
-    pub(super) fn lock(&self) -> Result<(), Error> {
+    pub(crate) fn lock(&self) -> Result<(), Error> {
         lock::namespace(self.netns.file()).map_err(|error| {
             let place = format!("net:[{}]", self.netns.identity().inode);
             file("lock the pod's namespace", Path::new(&place), &error)
@@ -66,7 +66,7 @@ impl Sandbox {
     ///
     /// # Errors
     /// Of entering or of returning.
-    pub(super) fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T, net::Error> {
+    pub(crate) fn within<T>(&self, work: impl FnOnce() -> T) -> Result<T, net::Error> {
         self.netns.within(&self.home, work)
     }
 }
@@ -77,7 +77,7 @@ impl Sandbox {
 /// Code 4 if there is none at the path, or if it is the node's own: a process
 /// id that was used again makes `/proc/PID/ns/net` name the wrong one. Code 100
 /// if the kernel refuses to let us in.
-pub(super) fn open(environment: &Environment) -> Result<Sandbox, Error> {
+pub(crate) fn open(environment: &Environment) -> Result<Sandbox, Error> {
     let path = &environment.netns;
     let invalid = |msg: String| Error::new(Code::INVALID_ENVIRONMENT, msg);
     let sandbox = Sandbox::new(path).map_err(|unusable| match unusable {
@@ -98,7 +98,7 @@ pub(super) fn open(environment: &Environment) -> Result<Sandbox, Error> {
 /// # Errors
 /// Code 100 if there is one and the kernel refuses to let us in: what is in it is
 /// not known then.
-pub(super) fn open_if_alive(environment: &Environment) -> Result<Option<Sandbox>, Error> {
+pub(crate) fn open_if_alive(environment: &Environment) -> Result<Option<Sandbox>, Error> {
     if environment.netns.is_empty() {
         return Ok(None);
     }
@@ -123,7 +123,7 @@ pub(super) fn open_if_alive(environment: &Environment) -> Result<Option<Sandbox>
 ///
 /// # Errors
 /// Code 100 if the kernel refuses to let us in.
-pub(super) fn of_entry(entry: &Entry) -> Result<Option<Sandbox>, Error> {
+pub(crate) fn of_entry(entry: &Entry) -> Result<Option<Sandbox>, Error> {
     match Sandbox::new(&entry.netns) {
         Ok(sandbox) => {
             let Identity { device, inode } = sandbox.netns.identity();
@@ -135,7 +135,7 @@ pub(super) fn of_entry(entry: &Entry) -> Result<Option<Sandbox>, Error> {
 }
 
 /// Whether the runtime names the node's own namespace without meaning to.
-pub(super) fn names_the_nodes_own(environment: &Environment) -> bool {
+pub(crate) fn names_the_nodes_own(environment: &Environment) -> bool {
     let identities = || {
         let (netns, home) = (Namespace::open(&environment.netns)?, Namespace::current()?);
         Ok::<_, net::Error>((netns.identity(), home.identity()))

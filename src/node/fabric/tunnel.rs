@@ -112,11 +112,7 @@ pub(super) fn is_intact(config: &Config, stamp: &Stamp) -> Result<bool, Error> {
 ///
 /// # Errors
 /// Code 100 if the kernel does not tell where this node is.
-pub(in crate::verb) fn restore(
-    config: &Config,
-    root: &Root,
-    host: &mut Socket,
-) -> Result<(), Error> {
+pub(crate) fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result<(), Error> {
     if config.fabric.peers_file.is_none() || config.mode == Mode::Direct {
         return Ok(());
     }

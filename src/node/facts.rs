@@ -28,7 +28,7 @@ use super::{fabric::Stamp, kernel};
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn mtu(
+pub(crate) fn mtu(
     host: &mut Socket,
     config: &Config,
     root: &Root,
@@ -111,7 +111,7 @@ fn uplink_by(host: &mut Socket, defaults: &[Found]) -> Result<Option<Uplink>, Er
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn pod(pod: &mut Socket, ifname: &str) -> Result<(PodFacts, Option<Link>), Error> {
+pub(crate) fn pod(pod: &mut Socket, ifname: &str) -> Result<(PodFacts, Option<Link>), Error> {
     let links = link::all(pod).map_err(kernel)?;
     let (own, others): (Vec<_>, Vec<_>) = links.into_iter().partition(|link| link.name == ifname);
     let own = own.into_iter().next();
@@ -135,9 +135,9 @@ pub(super) fn pod(pod: &mut Socket, ifname: &str) -> Result<(PodFacts, Option<Li
 }
 
 /// How packets find their way in a pod.
-pub(super) struct Routing {
-    pub(super) rules: Vec<Rule>,
-    pub(super) routes: Vec<Found>,
+pub(crate) struct Routing {
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) routes: Vec<Found>,
 }
 
 impl Routing {
@@ -145,7 +145,7 @@ impl Routing {
     ///
     /// # Errors
     /// Of the kernel's answers.
-    pub(super) fn read(pod: &mut Socket) -> Result<Self, Error> {
+    pub(crate) fn read(pod: &mut Socket) -> Result<Self, Error> {
         let mut all = Self { rules: Vec::new(), routes: Vec::new() };
         for ipv6 in [false, true] {
             all.rules.extend(rule::all(pod, ipv6).map_err(kernel)?);
@@ -160,7 +160,7 @@ impl Routing {
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn leftovers(
+pub(crate) fn leftovers(
     pod: &mut Socket,
     mut rules: Vec<Rule>,
     routes: &[Found],
@@ -178,7 +178,7 @@ pub(super) fn leftovers(
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn rules(pod: &mut Socket) -> Result<Vec<Rule>, Error> {
+pub(crate) fn rules(pod: &mut Socket) -> Result<Vec<Rule>, Error> {
     let mut rules = rule::of_protocol(pod, RULE_PROTOCOL).map_err(kernel)?;
     rules.retain(routing::is_ours);
     Ok(rules)
@@ -191,7 +191,7 @@ pub(super) fn rules(pod: &mut Socket) -> Result<Vec<Rule>, Error> {
 ///
 /// # Errors
 /// Code 101 naming the address and its holder.
-pub(super) fn require_free(
+pub(crate) fn require_free(
     host: &mut Socket,
     address: IpAddr,
     mine: Option<u32>,

@@ -6,9 +6,9 @@ use std::{
 };
 
 use super::{
+    complete::complete,
     kernel,
     sandbox::{self, Sandbox},
-    several,
 };
 use crate::{
     cni,
@@ -70,7 +70,7 @@ pub fn upgrade_pods(
 ///
 /// # Errors
 /// The pods that it does not.
-pub(super) fn reach_pods(
+pub(crate) fn reach_pods(
     root: &Root,
     config: &Config,
     host: &mut Socket,
@@ -186,5 +186,5 @@ fn upgrade(sandbox: &mut Sandbox, config: &Config, old: &Old<'_>) -> Result<(), 
     };
     let several = others.clone().any(leads_out);
     let Some(own) = links.iter().find(is_own).filter(|_| several) else { return Ok(()) };
-    several::complete(pod, config, own.index, &entry.addresses, alone).map(|_| ())
+    complete(pod, config, own.index, &entry.addresses, alone).map(|_| ())
 }

@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    super::{kernel, misfits},
+    super::{kernel, pools::misfits},
     cidrs::PodCidrs,
     file_version,
     ground::{Ground, Stamp, State, node_in},

@@ -6,20 +6,22 @@
 use nix::errno::Errno;
 
 use super::{
-    add::ensure_all,
     facts, kernel,
     sandbox::{self, Sandbox},
 };
 use crate::{
     cni::Error,
-    net::{self, Request, Socket, addr, forwarding, link, route::TABLE_MAIN, rule::Rule},
+    net::{
+        self, Request, Socket, addr, forwarding, link, route::TABLE_MAIN, rule::Rule,
+        sysctl::Sysctl,
+    },
     pod::{Attachment, attachment::Side, routing},
     state::Entry,
 };
 
 /// What became of a pod's side.
 #[derive(Debug)]
-pub(super) enum Made {
+pub(crate) enum Made {
     /// It is there.
     Whole,
     /// But for routes, or rules, that somebody has made meanwhile.
@@ -30,7 +32,7 @@ pub(super) enum Made {
 ///
 /// # Errors
 /// Code 100 with what the kernel refused.
-pub(super) fn make(
+pub(crate) fn make(
     sandbox: &mut Sandbox,
     wanted: &Attachment,
     index: u32,
@@ -54,7 +56,7 @@ pub(super) fn make(
 ///
 /// # Errors
 /// Code 100 with what the kernel refused.
-pub(super) fn make_routes(pod: &mut Socket, side: &Side, index: u32) -> Result<Made, Error> {
+pub(crate) fn make_routes(pod: &mut Socket, side: &Side, index: u32) -> Result<Made, Error> {
     apply(pod, Vec::new(), routes(side, index))
 }
 
@@ -87,7 +89,7 @@ fn apply(
 ///
 /// # Errors
 /// Code 100 with what the kernel refused.
-pub(super) fn unmake_routes(pod: &mut Socket, side: &Side, index: u32) -> Result<(), Error> {
+pub(crate) fn unmake_routes(pod: &mut Socket, side: &Side, index: u32) -> Result<(), Error> {
     let rules = side.rules.iter().map(Rule::delete);
     let routes = side.routes.iter().map(|route| route.delete(index));
     pod.apply(&rules.chain(routes).collect::<Vec<_>>()).map_err(kernel)
@@ -98,7 +100,7 @@ pub(super) fn unmake_routes(pod: &mut Socket, side: &Side, index: u32) -> Result
 ///
 /// # Errors
 /// Code 100 with what the kernel refused.
-pub(super) fn forget(pod: &mut Socket, entry: Option<&Entry>) -> Result<(), Error> {
+pub(crate) fn forget(pod: &mut Socket, entry: Option<&Entry>) -> Result<(), Error> {
     let rules = match entry.and_then(|entry| Some((entry, entry.table?))) {
         Some((_, TABLE_MAIN)) => return Ok(()),
         Some((entry, table)) => routing::rules(Some(table), &entry.addresses),
@@ -114,10 +116,18 @@ pub(super) fn forget(pod: &mut Socket, entry: Option<&Entry>) -> Result<(), Erro
 ///
 /// # Errors
 /// As [`forget`], and of entering a namespace that is still there.
-pub(super) fn forget_noted(entry: &Entry) -> Result<(), Error> {
+pub(crate) fn forget_noted(entry: &Entry) -> Result<(), Error> {
     if entry.table == Some(TABLE_MAIN) {
         return Ok(());
     }
     let sandbox = sandbox::of_entry(entry)?;
     sandbox.map_or(Ok(()), |mut sandbox| forget(&mut sandbox.socket, Some(entry)))
+}
+
+/// Gives each parameter its value.
+///
+/// # Errors
+/// Code 100 with what the kernel refused.
+pub(crate) fn ensure_all(sysctls: &[Sysctl]) -> Result<(), Error> {
+    sysctls.iter().try_for_each(|sysctl| sysctl.ensure().map(|_| ())).map_err(kernel)
 }

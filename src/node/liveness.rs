@@ -25,7 +25,7 @@ use super::kernel;
 
 /// What is left of an attachment.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Liveness {
+pub(crate) enum Liveness {
     /// Its host link, whatever that looks like now.
     Link(Box<Link>),
     /// A route still leads to its address, or its namespace cannot be looked
@@ -36,11 +36,11 @@ pub(super) enum Liveness {
 }
 
 impl Liveness {
-    pub(super) fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         *self == Self::Gone
     }
 
-    pub(super) fn link(self) -> Option<Link> {
+    pub(crate) fn link(self) -> Option<Link> {
         match self {
             Self::Link(link) => Some(*link),
             Self::Unclear | Self::Gone => None,
@@ -52,7 +52,7 @@ impl Liveness {
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn of(host: &mut Socket, entry: &Entry, links: &[Link]) -> Result<Liveness, Error> {
+pub(crate) fn of(host: &mut Socket, entry: &Entry, links: &[Link]) -> Result<Liveness, Error> {
     let alias = Identity::from(entry).alias();
     if let Some(link) = links.iter().find(|link| link.alias.as_deref() == Some(&alias)) {
         return Ok(Liveness::Link(Box::new(link.clone())));
@@ -83,7 +83,7 @@ pub(super) fn of(host: &mut Socket, entry: &Entry, links: &[Link]) -> Result<Liv
 ///
 /// # Errors
 /// Of the kernel's answer.
-pub(super) fn is_routed(host: &mut Socket, address: IpAddr) -> Result<bool, Error> {
+pub(crate) fn is_routed(host: &mut Socket, address: IpAddr) -> Result<bool, Error> {
     let full = if address.is_ipv4() { 32 } else { 128 };
     let way = route::lookup(host, address).map_err(kernel)?;
     Ok(way.is_some_and(|way| way.route.destination.prefix() == full))

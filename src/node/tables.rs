@@ -23,12 +23,12 @@ use super::{
 };
 
 /// What a network's table is called: nothing else makes tables of this prefix.
-pub(super) const PREFIX: &str = "manx-";
+pub(crate) const PREFIX: &str = "manx-";
 /// What it is called where the network's name is too long for that.
 const PREFIX_OF_DIGESTS: &str = "manx.";
 
 /// What a configuration asks for, beside the pods of all nodes.
-pub(super) fn wanted(config: &Config, fabric: Option<&Stamp>) -> Network {
+pub(crate) fn wanted(config: &Config, fabric: Option<&Stamp>) -> Network {
     Network {
         table: table(&config.name),
         group: group(&config.name),
@@ -57,7 +57,7 @@ pub fn table(network: &str) -> String {
 ///
 /// # Errors
 /// Code 100 if the network is masqueraded and the kernel refuses that.
-pub(super) fn ensure(
+pub(crate) fn ensure(
     config: &Config,
     root: &Root,
     host: &mut Socket,
@@ -79,7 +79,7 @@ pub(super) fn ensure(
 ///
 /// # Errors
 /// Code 100 if the network is masqueraded and the kernel refuses that.
-pub(super) fn install(
+pub(crate) fn install(
     network: &Network,
     config: &Config,
     root: &Root,
@@ -120,7 +120,7 @@ pub(super) fn install(
 ///
 /// # Errors
 /// Code 100 if the network is masqueraded and nf_tables does not answer.
-pub(super) fn differences(
+pub(crate) fn differences(
     network: &Network,
     config: &Config,
     root: &Root,
@@ -179,20 +179,20 @@ fn attainable(
 
 /// What [`differences`] found.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Differences {
+pub(crate) struct Differences {
     /// What an ADD or a repair puts right.
-    pub(super) found: Vec<String>,
+    pub(crate) found: Vec<String>,
     /// What it cannot.
-    pub(super) note: Option<String>,
+    pub(crate) note: Option<String>,
 }
 
 /// The description of a table; its name, from a valid network's, is good.
-pub(super) fn described(network: &Network) -> Result<Table, Error> {
+pub(crate) fn described(network: &Network) -> Result<Table, Error> {
     network.describe().map_err(refused)
 }
 
 /// What nf_tables refused, as the runtime is told.
-pub(super) fn refused(error: nft::Error) -> Error {
+pub(crate) fn refused(error: nft::Error) -> Error {
     Error::new(Code::KERNEL, error.to_string()).details(error.next_step())
 }
 
