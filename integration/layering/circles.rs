@@ -12,7 +12,8 @@ use crate::{Source, sources};
 type Path = Vec<String>;
 
 /// Where some are left.
-const LEFT: &[&str] = &["cli", "fabric/", "nft/ruleset", "nft/seal", "nft/table", "pod/", "verb"];
+const LEFT: &[&str] =
+    &["cli", "fabric/", "node/", "nft/ruleset", "nft/seal", "nft/table", "pod/", "verb"];
 
 /// What a source file names.
 #[derive(Default)]
