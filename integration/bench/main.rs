@@ -26,6 +26,7 @@ mod cluster {
 mod attach;
 mod crowd;
 mod effect;
+mod goals;
 mod inside;
 mod machine;
 mod measure;
@@ -89,6 +90,9 @@ fn main() -> ExitCode {
             "scale" => {
                 let peers = [10, 100, 1000, 5000];
                 report.scale = scale::rows(&options.programs, &peers, options.pick(5, 30));
+            }
+            name @ ("families" | "burst" | "apply" | "watch" | "beside") => {
+                report.goals.extend(goals::rows(name, &options.programs, options.quick));
             }
             "size" => report.size = Some(size::sizes(&options.programs, options.pick(20, 100))),
             _ => unreachable!("checked by Options::read"),

@@ -5,7 +5,19 @@ use std::path::PathBuf;
 use crate::subjects::Programs;
 
 /// The sections, in the order in which they run.
-pub const SECTIONS: [&str; 6] = ["floor", "attach", "overlay", "overlay-vm", "scale", "size"];
+pub const SECTIONS: [&str; 11] = [
+    "floor",
+    "attach",
+    "families",
+    "burst",
+    "overlay",
+    "overlay-vm",
+    "scale",
+    "apply",
+    "watch",
+    "beside",
+    "size",
+];
 
 /// What this program runs when it is in a virtual machine.
 pub const INSIDE: &str = "overlay-inside";

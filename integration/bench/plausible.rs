@@ -129,6 +129,9 @@ pub fn faults(report: &Report) -> Vec<Fault> {
             scale(found, scaled);
         });
     }
+    for goal in &report.goals {
+        row(goal.what.into(), &|found| goal.faults().into_iter().for_each(|what| found.say(what)));
+    }
     if let Some(size) = &report.size {
         row("size".into(), &|found| {
             found.positive("the binary in bytes", size.binary_bytes as f64);

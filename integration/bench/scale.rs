@@ -2,6 +2,7 @@
 //! changed, and what an ADD takes where they are.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -49,8 +50,8 @@ pub struct Pass {
 }
 
 /// The node under measurement.
-struct Node {
-    host: Host,
+pub struct Node {
+    pub host: Host,
     plugin: Plugin,
     /// Of the list as it is.
     peers: AtomicUsize,
@@ -69,7 +70,8 @@ pub fn rows(programs: &Programs, counts: &[usize], pods: usize) -> Vec<Row> {
     rows
 }
 
-fn peer(number: usize) -> Value {
+/// One of them.
+pub fn peer(number: usize) -> Value {
     let (high, low) = (number / 250, number % 250);
     json!({
         "name": format!("peer-{number}"),
@@ -79,7 +81,7 @@ fn peer(number: usize) -> Value {
 }
 
 fn row(programs: &Programs, mode: &'static str, count: usize, pods: usize) -> Row {
-    let node = Node::new(programs, mode);
+    let node = Node::new(programs, &json!({"mode": mode, "ipam": {"type": "host-local"}}));
     let mut peers: Vec<Value> = (0..count).map(peer).collect();
     node.set_peers(&peers);
     let from_nothing = node.pass(programs, |node| node.undo());
@@ -104,30 +106,41 @@ fn row(programs: &Programs, mode: &'static str, count: usize, pods: usize) -> Ro
 }
 
 impl Node {
-    fn new(programs: &Programs, mode: &str) -> Self {
+    /// With these keys beside those that all have; `null` takes one away.
+    pub fn new(programs: &Programs, keys: &Value) -> Self {
         let (host, outside) = Host::with_uplink();
         host.command("ip", &["route", "add", "172.16.0.0/12", "dev", "eth0"]).ok();
         host.scratch().dir("root/etc/manx");
-        let conf = json!({
-            "cniVersion": "1.1.0", "name": "net", "type": "manx", "mode": mode,
+        let mut conf = json!({
+            "cniVersion": "1.1.0", "name": "net", "type": "manx",
             "peersFile": "/etc/manx/peers.json",
-            "ipam": {
-                "type": "host-local", "dataDir": host.scratch().dir("leases"),
-                "ranges": [[{"subnet": "10.244.0.0/16"}]],
-            },
         });
+        for (key, value) in keys.as_object().into_iter().flatten() {
+            conf[key] = value.clone();
+        }
+        conf.as_object_mut().expect("an object").retain(|_, value| !value.is_null());
+        conf["ipam"]["dataDir"] = json!(host.scratch().dir("leases"));
+        conf["ipam"]["ranges"] = json!([[{"subnet": "10.244.0.0/16"}]]);
         host.scratch().file("conf.json", conf.to_string());
         let plugin = Plugin::new(&host, &programs.manx).config(conf);
         Self { host, plugin, peers: AtomicUsize::new(0), _outside: outside }
     }
 
-    fn set_peers(&self, peers: &[Value]) {
+    pub fn set_peers(&self, peers: &[Value]) {
+        self.put_peers(&self.write_peers(peers));
+    }
+
+    /// A peers file beside the place where it counts.
+    pub fn write_peers(&self, peers: &[Value]) -> PathBuf {
         let me = json!({"name": "me", "addresses": ["192.0.2.11"], "podCIDRs": ["10.244.0.0/16"]});
         let nodes: Vec<&Value> = std::iter::once(&me).chain(peers).collect();
         let text = json!({"self": "me", "nodes": nodes}).to_string();
-        let new = self.host.scratch().file("root/etc/manx/peers.new", text);
-        fs::rename(&new, new.with_extension("json")).expect("replace the peers file");
         self.peers.store(peers.len(), Ordering::Relaxed);
+        self.host.scratch().file("root/etc/manx/peers.new", text)
+    }
+
+    pub fn put_peers(&self, new: &Path) {
+        fs::rename(new, new.with_extension("json")).expect("replace the peers file");
     }
 
     /// Runs from the same state, which `before` makes: timed, then traced and
@@ -177,7 +190,13 @@ impl Node {
 
     /// Whether there is a route to the pods of every peer, and no other: one of
     /// the network's protocol to each next hop in the peers file.
-    fn assert_applied(&self) {
+    pub fn assert_applied(&self) {
+        let (found, wanted) = (self.routes(), self.peers.load(Ordering::Relaxed));
+        assert_eq!(found, wanted, "after manx apply there are {found} routes to {wanted} peers");
+    }
+
+    /// How many routes to pods of peers there are.
+    pub fn routes(&self) -> usize {
         let table = self.host.enter(|| fs::read_to_string("/proc/thread-self/net/route"));
         let table = table.expect("read the routes");
         // Destination and mask: a /24 of 10.0.0.0/8, as peer() has them.
@@ -185,18 +204,17 @@ impl Node {
             let words: Vec<&str> = line.split_whitespace().collect();
             words.get(1).is_some_and(|to| to.ends_with("0A")) && words.get(7) == Some(&"00FFFFFF")
         });
-        let (found, wanted) = (routes.count(), self.peers.load(Ordering::Relaxed));
-        assert_eq!(found, wanted, "after manx apply there are {found} routes to {wanted} peers");
+        routes.count()
     }
 
-    fn undo(&self) {
+    pub fn undo(&self) {
         self.host.enter(|| self.manx(&["apply", "--undo"]).run());
         let peers = self.peers.swap(0, Ordering::Relaxed);
         self.assert_applied();
         self.peers.store(peers, Ordering::Relaxed);
     }
 
-    fn manx(&self, args: &[&str]) -> Job {
+    pub fn manx(&self, args: &[&str]) -> Job {
         let path = |name: &str| self.host.scratch().path().join(name).display().to_string();
         let mut args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         args.extend(["--root".into(), path("root"), "--conf".into(), path("conf.json")]);
@@ -211,26 +229,27 @@ impl Node {
     }
 
     fn add_times(&self, pods: usize) -> Times {
-        let mut times = Vec::new();
-        for _ in 0..pods {
-            let pod = Pod::new("scale");
-            let job = |verb: &str| {
-                let stdin = self.host.scratch().path().join("conf.json");
-                Job::of_call(&self.plugin.call(verb).pod(&pod), stdin)
-            };
-            let (add, del) = (job("ADD"), job("DEL"));
-            let added = self.host.enter(|| add.run());
-            self.assert_applied();
-            let result = serde_json::from_str(&added.stdout).expect("a result is JSON");
-            let leases = self.host.scratch().path().join("leases/net");
-            let made = Attachment::of_result(&result, None, &leases).expect("a result in full");
-            let missing = made.missing(&self.host, &pod.netns);
-            assert!(missing.is_empty(), "scale: after ADD there is no {missing:?}");
-            times.push(added.wall);
-            self.host.enter(|| del.run());
-            let left = made.left(&self.host, &pod.netns);
-            assert!(left.is_empty(), "scale: after DEL there is still {left:?}");
-        }
-        Times::of(times)
+        Times::of((0..pods).map(|_| self.add_time()))
+    }
+
+    /// What an ADD takes of a pod that goes again.
+    pub fn add_time(&self) -> Duration {
+        let pod = Pod::new("scale");
+        let job = |verb: &str| {
+            let stdin = self.host.scratch().path().join("conf.json");
+            Job::of_call(&self.plugin.call(verb).pod(&pod), stdin)
+        };
+        let (add, del) = (job("ADD"), job("DEL"));
+        let added = self.host.enter(|| add.run());
+        self.assert_applied();
+        let result = serde_json::from_str(&added.stdout).expect("a result is JSON");
+        let leases = self.host.scratch().path().join("leases/net");
+        let made = Attachment::of_result(&result, None, &leases).expect("a result in full");
+        let missing = made.missing(&self.host, &pod.netns);
+        assert!(missing.is_empty(), "scale: after ADD there is no {missing:?}");
+        self.host.enter(|| del.run());
+        let left = made.left(&self.host, &pod.netns);
+        assert!(left.is_empty(), "scale: after DEL there is still {left:?}");
+        added.wall
     }
 }

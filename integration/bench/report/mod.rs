@@ -17,7 +17,7 @@ use crate::machine::Machine;
 use crate::quantile::Times;
 use crate::size::Sizes;
 use crate::subjects::{Kind, Setting};
-use crate::{overlay, scale};
+use crate::{goals, overlay, scale};
 
 /// All that was measured. A section that did not run is empty.
 #[derive(Debug, Serialize)]
@@ -34,6 +34,7 @@ pub struct Report {
     /// Of the virtual machine: ratios to its own direct row are all they mean.
     pub overlay_vm: Vec<overlay::Row>,
     pub scale: Vec<scale::Row>,
+    pub goals: Vec<goals::Row>,
     pub size: Option<Sizes>,
 }
 
@@ -51,6 +52,7 @@ impl Report {
             overlay: Vec::new(),
             overlay_vm: Vec::new(),
             scale: Vec::new(),
+            goals: Vec::new(),
             size: None,
         }
     }

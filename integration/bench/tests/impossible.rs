@@ -1,10 +1,12 @@
 //! Whether what cannot be is refused, by measurements that nobody made.
 
 use crate::attach::{CountRow, Row};
+use crate::goals::{self, Found, GOALS, Goal};
 use crate::machine::Machine;
 use crate::overlay::{self, Mtu, Throughput};
 use crate::plausible::faults;
 use crate::quantile::Times;
+use crate::ratio::Ratio;
 use crate::report::Report;
 use crate::scale::{self, Pass};
 use crate::size::Sizes;
@@ -106,6 +108,16 @@ fn scaled() -> scale::Row {
     }
 }
 
+/// A number that has a target, so many times what it is held against.
+fn kept(goal: &Goal, times_it: f64) -> goals::Row {
+    let pairs = [(100.0, 100.0 * times_it), (110.0, 110.0 * times_it)];
+    let found = match goal.unit {
+        "ms" => Found::Times(times(times_it * 5.0)),
+        _ => Found::Ratio(Ratio::of(&pairs)),
+    };
+    goals::Row { what: goal.what, found }
+}
+
 /// A run in which all is as it can be.
 fn report() -> Report {
     let machine = Machine { processors: 2, ..Machine::default() };
@@ -140,6 +152,7 @@ fn report() -> Report {
         overlay::Row { told: 7, ..tunnel("ipip", Mtu::PodsTooLarge, 0.4) },
     ]);
     report.scale.push(scaled());
+    report.goals.extend(GOALS.iter().map(|goal| kept(goal, 1.0)));
     report.size = Some(Sizes {
         binary_bytes: 2_000_000,
         start: times(0.46),
@@ -322,6 +335,19 @@ fn an_apply_that_takes_no_time_is_refused() {
     assert_refused(name, |report| report.scale[0].one_changed.cpu_ms = 0.0);
     assert_refused(name, |report| report.scale[0].one_changed.user_ms = Some(620.0));
     assert_refused(name, |report| report.scale[0].from_nothing.changes = 4000);
+}
+
+/// What does the same and more takes no less, and nothing takes no time.
+#[test]
+fn a_goal_that_is_outdone_by_far_is_refused() {
+    for goal in &GOALS {
+        let worst = if goal.section == "burst" { 1.5 } else { 0.0 };
+        let at = |report: &mut Report| {
+            let row = report.goals.iter_mut().find(|row| row.what == goal.what);
+            *row.expect("the row") = kept(goal, worst);
+        };
+        assert_refused(goal.what, at);
+    }
 }
 
 #[test]

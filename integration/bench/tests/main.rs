@@ -14,6 +14,8 @@ mod attach;
 mod crowd;
 #[path = "../effect.rs"]
 mod effect;
+#[path = "../goals.rs"]
+mod goals;
 #[path = "../machine.rs"]
 mod machine;
 #[path = "../measure.rs"]
