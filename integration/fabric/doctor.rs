@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::cluster::{Cluster, Families, MANX, Node, addresses, bare, batch};
 use crate::harness::{DEADLINE, Finished, Pod, Stdin, plugin_dir, run};
 
-fn doctor(node: &Node, args: &[&str]) -> Finished {
+pub fn doctor(node: &Node, args: &[&str]) -> Finished {
     let mut command = node.command(&["doctor"]);
     let beside = Path::new(MANX).parent().unwrap().to_owned();
     let path = std::env::join_paths([plugin_dir(), beside]).unwrap();

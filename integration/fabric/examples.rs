@@ -138,6 +138,7 @@ fn the_schema_tells_sound_files_from_others() {
     let mut full = example.clone();
     full["self"] = "node-a".into();
     full["$schema"] = "peers.schema.json".into();
+    full["fabric"] = json!({"mode": "direct", "routeMetric": 0});
     full["nodes"][1]["tunnelAddresses"] = json!(["10.244.2.1"]);
     full["nodes"][1]["tunnelMAC"] = json!("66:00:00:00:00:01");
     assert!(agrees(&schema, &full));
@@ -147,7 +148,8 @@ fn the_schema_tells_sound_files_from_others() {
         ("/nodes/0/podCIDRs", json!(["10.244.1.0"])),
         ("/nodes/1/tunnelMAC", json!("66")),
         ("/nodes/1", json!({"name": "b"})),
-        ("/nodes/1", json!({"name": "b", "addresses": [], "podCIDRs": [], "podCidr": ""})),
+        ("/fabric", json!({"mode": "warp"})),
+        ("/fabric", json!("vxlan")),
         ("/nodes", json!([])),
         ("/self", json!(1)),
     ];

@@ -21,6 +21,7 @@ mod blackhole;
 mod cluster;
 mod conflict;
 mod doctor;
+mod document;
 mod dropped;
 mod examples;
 mod fallback;

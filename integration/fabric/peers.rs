@@ -82,8 +82,12 @@ fn faults() -> Vec<(&'static str, String, &'static str)> {
     vec![
         ("empty", String::new(), "EOF"),
         ("half a file", file(&nodes())[..60].to_owned(), "EOF"),
-        ("unknown key", with("podCIDR", json!("10.0.0.0/8")), "unknown field `podCIDR`"),
         ("no pods", json!({"nodes": [{"name": "a", "addresses": []}]}).to_string(), "podCIDRs"),
+        (
+            "a mistyped key",
+            json!({"nodes": [{"name": "a", "addresses": [], "podCIDR": []}]}).to_string(),
+            "nodes[0].podCIDR (did you mean podCIDRs?)",
+        ),
         ("a name twice", with("name", json!("node-a")), "node-a is listed twice"),
         (
             "an address twice",

@@ -11,9 +11,10 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::{
-    FabricKeys,
+    FabricKeys, FabricPart,
     fields::{Complaint, Fields},
     ipam, keys,
+    part::Contradiction,
     shape::Shape,
     values::{Mode, MtuMode},
 };
@@ -39,6 +40,8 @@ pub struct Config {
     pub overhead: Option<u32>,
     /// The keys of the routes between nodes.
     pub fabric: FabricKeys,
+    /// What the configuration itself says of them, whatever the peers file does.
+    pub own: FabricPart,
     /// `mtuMode`.
     pub mtu_mode: MtuMode,
     /// The ranges of the IPAM section: where this node's pods are.
@@ -82,13 +85,13 @@ impl Config {
     /// those that it complains of.
     pub fn read(document: &Document, version: Version) -> (Self, Vec<Complaint>) {
         let mut fields = Fields::new(Some(&document.object), "");
-        let mode = fields.get(&keys::MODE);
+        let own = FabricPart::read(&mut fields);
         fields.get(&keys::DEVICE_TYPE);
         let calicos = fields.within(&keys::CONTAINER_SETTINGS, |settings| {
             settings.get(&keys::CONTAINER_FORWARDING)
         });
         let mut never = fields.get(&keys::NON_MASQUERADE_CIDRS);
-        let fabric = FabricKeys::read(&mut fields);
+        let fabric = FabricKeys::read(&own, &mut fields);
         never.extend(fabric.cluster_cidrs.iter().flatten());
         let own_ranges = ipam::pod_networks(document);
         never.extend(&own_ranges);
@@ -96,10 +99,11 @@ impl Config {
             version,
             name: document.name.clone(),
             plugin_type: fields.get(&keys::TYPE),
-            mode,
-            mtu: fields.get(&keys::MTU),
-            overhead: fields.get(&keys::OVERHEAD),
+            mode: mode_of(&own),
+            mtu: own.mtu,
+            overhead: own.overhead,
             fabric,
+            own,
             mtu_mode: mtu_mode(&mut fields),
             own_ranges,
             gateway: fields.get(&keys::GATEWAY_IPV4),
@@ -127,11 +131,39 @@ impl Config {
         (config, complaints)
     }
 
+    /// The same where the peers file says this of the routes between nodes: it holds for
+    /// what the configuration does not say, and against it.
+    pub fn under(&self, file: &FabricPart) -> Self {
+        let given = self.own.under(file);
+        Self {
+            mode: mode_of(&given),
+            mtu: given.mtu,
+            overhead: given.overhead,
+            fabric: self.fabric.under(file, &given),
+            ..self.clone()
+        }
+    }
+
+    /// In what the configuration contradicts a peers file that says this.
+    pub fn contradictions(&self, file: &FabricPart) -> Vec<Contradiction> {
+        self.own.contradictions(file)
+    }
+
+    /// What the configuration says of the routes between nodes that the peers file does
+    /// not.
+    pub fn beyond_file(&self) -> Vec<(&'static str, Value)> {
+        self.own.beyond(&self.fabric.file)
+    }
+
     /// The MAC address asked for, by precedence: capability, `args.cni`,
     /// `CNI_ARGS` (CONVENTIONS.md, "dynamic plugin specific fields").
     pub fn requested_mac<'a>(&'a self, args: &'a Args) -> Option<&'a str> {
         self.mac.as_deref().or_else(|| args.value("MAC")).filter(|mac| !mac.is_empty())
     }
+}
+
+fn mode_of(given: &FabricPart) -> Mode {
+    given.mode.unwrap_or_else(|| keys::MODE.shape.absent())
 }
 
 /// A network's state and its leases are in directories of its name (NAME_MAX).

@@ -2,7 +2,7 @@
 
 use ipnetwork::IpNetwork;
 
-use super::{fields::Fields, keys, values::CrossSubnet};
+use super::{FabricPart, fields::Fields, keys, shape::Shape, values::CrossSubnet};
 
 /// What a configuration says of the routes between nodes.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -23,29 +23,48 @@ pub struct FabricKeys {
     pub vxlan_device: String,
     /// `clusterCIDRs`, in which all pod CIDRs have to lie, if given.
     pub cluster_cidrs: Option<Vec<IpNetwork>>,
+    /// What the peers file says of all this.
+    pub file: FabricPart,
 }
 
 impl Default for FabricKeys {
     fn default() -> Self {
-        Self::read(&mut Fields::new(None, ""))
+        Self::of(&FabricPart::default())
     }
 }
 
 impl FabricKeys {
+    /// What is given, and defaults for the rest.
+    pub(super) fn of(given: &FabricPart) -> Self {
+        Self {
+            peers_file: None,
+            cross_subnet: given.cross_subnet.unwrap_or_else(|| keys::CROSS_SUBNET.shape.absent()),
+            protocol: given.protocol.unwrap_or_else(|| keys::ROUTE_PROTOCOL.shape.absent()),
+            metric: given.metric.unwrap_or_else(|| keys::ROUTE_METRIC.shape.absent()),
+            vni: given.vni.unwrap_or_else(|| keys::VNI.shape.absent()),
+            port: given.port.unwrap_or_else(|| keys::PORT.shape.absent()),
+            vxlan_device: given.device.clone().unwrap_or_else(|| keys::DEVICE.shape.absent()),
+            cluster_cidrs: None,
+            file: FabricPart::default(),
+        }
+    }
+
     /// Reads the keys, filling in defaults.
-    pub(super) fn read(fields: &mut Fields<'_>) -> Self {
-        let (vni, port, vxlan_device) = fields.within(&keys::VXLAN, |vxlan| {
-            (vxlan.get(&keys::VNI), vxlan.get(&keys::PORT), vxlan.get(&keys::DEVICE))
-        });
+    pub(super) fn read(given: &FabricPart, fields: &mut Fields<'_>) -> Self {
         Self {
             peers_file: fields.get(&keys::PEERS_FILE),
-            cross_subnet: fields.get(&keys::CROSS_SUBNET),
-            protocol: fields.get(&keys::ROUTE_PROTOCOL),
-            metric: fields.get(&keys::ROUTE_METRIC),
-            vni,
-            port,
-            vxlan_device,
             cluster_cidrs: fields.get(&keys::CLUSTER_CIDRS),
+            ..Self::of(given)
+        }
+    }
+
+    /// The same where the peers file says this, and all that is given is that.
+    pub(super) fn under(&self, file: &FabricPart, given: &FabricPart) -> Self {
+        Self {
+            peers_file: self.peers_file.clone(),
+            cluster_cidrs: self.cluster_cidrs.clone(),
+            file: file.clone(),
+            ..Self::of(given)
         }
     }
 }

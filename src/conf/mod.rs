@@ -15,6 +15,7 @@ mod ipam;
 mod key;
 mod keys;
 mod names;
+mod part;
 #[cfg(test)]
 mod schema;
 #[cfg_attr(not(test), expect(dead_code))]
@@ -28,4 +29,5 @@ pub use ipam::{IpamKeys, RangeKeys, static_addresses};
 pub use key::Unknown;
 pub use keys::{GATEWAY, HOST_PREFIX, MTU_RANGE, unknown};
 pub use names::{BUILT_IN, CALICO, HOST_LOCAL, PLUGIN_TYPES, has_store, placeholder_ipv6};
+pub use part::{Contradiction, FabricPart};
 pub use values::{CrossSubnet, Mode, MtuMode, ROUTE_PROTOCOL};

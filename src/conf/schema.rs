@@ -8,8 +8,9 @@ use std::{env, fmt::Write, fs, path::Path};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Config,
+    Config, FabricPart,
     keys::{CALICOS, PLUGIN, WITHOUT_EFFECT},
+    part::FILE_KEYS,
     shape::{Described, Fallback, Property},
 };
 use crate::cni::{Document, Version};
@@ -144,13 +145,26 @@ fn the_table_of_the_readme_is_that_of_the_keys() {
     }
 }
 
+/// The peers file may have some of them.
+#[test]
+fn the_schema_of_the_peers_file_has_the_keys_of_the_fabric() {
+    let peers: Value = serde_json::from_str(include_str!("../../conf/peers.schema.json")).unwrap();
+    let words = "How packets reach the pods of other nodes, for all networks of the node that name \
+                 this file. A configuration may say the same, or nothing; its mtu may be smaller.";
+    let wanted = with(object(FILE_KEYS), json!({"description": words}));
+    let now = &peers["properties"]["fabric"];
+    assert_eq!(*now, wanted, "wanted is {}", serde_json::to_string_pretty(&wanted).unwrap());
+}
+
 /// The schema and the README tell what is read, not what somebody thinks is.
 #[test]
 fn a_default_that_is_written_means_the_same_as_none() {
     let read = |plugin: &Value| {
         let document = Document::parse(plugin.to_string().into_bytes()).unwrap();
-        let (config, complaints) = Config::read(&document, Version::NEWEST);
+        let (mut config, complaints) = Config::read(&document, Version::NEWEST);
         assert_eq!(complaints, []);
+        // That it is written matters beside a peers file that says something else.
+        config.own = FabricPart::default();
         format!("{config:?}")
     };
     let defaults = |schema: &Value| {

@@ -144,6 +144,18 @@ pub(super) fn excluded(peers_file: &Path, told: &str) -> Seen {
         .fix("correct the file on every node, or what is in the way on this one")
 }
 
+pub(super) fn version_skew(snapshot: &Snapshot) -> Answer {
+    let all = fabrics(snapshot).into_iter();
+    let seen =
+        all.filter_map(|(_, fabric)| Some(unread(&fabric.peers_file, fabric.unread.as_ref()?)));
+    Ok(seen.collect())
+}
+
+pub(super) fn unread(peers_file: &Path, told: &str) -> Seen {
+    Seen::warning(format!("peers file {}", peers_file.display()), told)
+        .fix("correct the key where it is mistyped; else install the version of manx that reads it")
+}
+
 pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot).unwrap_or_default() {

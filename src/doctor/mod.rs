@@ -237,6 +237,11 @@ pub const CHECKS: &[Check] = &[
         examine: fabric::route_stale,
     },
     Check {
+        id: "version-skew",
+        why: "who wrote the file asks for something that this version does not do",
+        examine: fabric::version_skew,
+    },
+    Check {
         id: "conntrack-full",
         why: "a full table of connections drops the first packet of each new one",
         examine: links::conntrack_full,
@@ -289,6 +294,11 @@ pub fn of_misfit(misfit: &Misfit) -> Finding {
 /// What `peer-excluded` says of a node that is left out.
 pub fn of_excluded(peers_file: &Path, told: &str) -> Finding {
     finding("peer-excluded", fabric::excluded(peers_file, told))
+}
+
+/// What `version-skew` says of keys that nothing reads.
+pub fn of_unread(peers_file: &Path, told: &str) -> Finding {
+    finding("version-skew", fabric::unread(peers_file, told))
 }
 
 /// What `mtu-too-large` says of a network's pods, each with its MTU.

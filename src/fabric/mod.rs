@@ -18,6 +18,7 @@ pub mod digest;
 pub mod divert;
 pub mod faults;
 pub mod held;
+pub mod list;
 pub mod observe;
 pub mod peers;
 pub mod pools;

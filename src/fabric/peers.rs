@@ -6,15 +6,15 @@
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
-use serde::Deserialize;
 use sha1_smol::Sha1;
 
 use super::{
     clash,
     faults::{self, Admitted, Entry},
+    list::{self, Item, List},
     site::Site,
 };
-use crate::{cni::cidr, net::Mac};
+use crate::{cni::cidr, conf::FabricPart, net::Mac};
 
 /// First byte of a VXLAN device's MAC address (Calico's choice).
 const TUNNEL_MAC_FIRST: u8 = 0x66;
@@ -35,6 +35,10 @@ pub struct Peers {
     pub here: Vec<String>,
     /// What an operator should know of the list on this node.
     pub notes: Vec<String>,
+    /// Keys of the file that nothing reads, as a sentence.
+    pub unread: Option<String>,
+    /// What the file says of how packets reach other nodes.
+    pub fabric: FabricPart,
 }
 
 /// A node as its peers see it.
@@ -98,29 +102,6 @@ impl Node {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
-    #[serde(default, rename = "$schema")]
-    _schema: Option<String>,
-    #[serde(default, rename = "self")]
-    me: Option<String>,
-    nodes: Vec<Item>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Item {
-    name: String,
-    addresses: Vec<String>,
-    #[serde(rename = "podCIDRs")]
-    pod_cidrs: Vec<String>,
-    #[serde(default)]
-    tunnel_addresses: Vec<String>,
-    #[serde(default, rename = "tunnelMAC")]
-    tunnel_mac: Option<String>,
-}
-
 impl Peers {
     /// Reads a peers file. `is_local` tells this node's own addresses, by which
     /// it finds itself where the file does not name it.
@@ -129,16 +110,17 @@ impl Peers {
     /// All that is wrong with the file, or with this node's own entry, a sentence
     /// each.
     pub fn parse(bytes: &[u8], is_local: &dyn Fn(IpAddr) -> bool) -> Result<Self, Vec<String>> {
-        let file: File = serde_json::from_slice(bytes).map_err(|error| vec![error.to_string()])?;
-        let entries: Vec<Entry> = file.nodes.into_iter().map(read).collect();
-        let place = find_me(file.me.as_deref(), &entries, is_local).map_err(|problem| {
+        let List { me: named, nodes, fabric, unread } = list::decode(bytes)?;
+        let entries: Vec<Entry> = nodes.into_iter().map(read).collect();
+        let place = find_me(named.as_deref(), &entries, is_local).map_err(|problem| {
             let mut problems = faults::all(&entries);
             problems.push(problem);
+            problems.extend(unread.clone());
             problems
         })?;
         let Admitted { me, others, excluded } = faults::admit(entries, place)?;
         let (left_out, here, notes) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { me, others, left_out, excluded, here, notes })
+        Ok(Self { me, others, left_out, excluded, here, notes, unread, fabric })
     }
 
     /// Reads a peers file as of use on the node that is at `site`: the one check
@@ -177,8 +159,7 @@ impl Peers {
 
 /// Whose address it is by a list of nodes, as the end of a sentence.
 pub fn holder(bytes: &[u8], address: IpAddr) -> Option<String> {
-    let file: File = serde_json::from_slice(bytes).ok()?;
-    let mut nodes = file.nodes.into_iter().map(|item| read(item).0);
+    let mut nodes = list::decode(bytes).ok()?.nodes.into_iter().map(|item| read(item).0);
     let node = nodes.find(|node| node.all_addresses().any(|own| own == address))?;
     let what = if node.addresses.contains(&address) { "address" } else { "tunnel address" };
     Some(format!("the {what} of node {}", node.name))
@@ -312,7 +293,7 @@ mod tests {
             ("10.244.2.0/24", "fd00:2::/64", "no IPv6 address"),
             ("192.0.2.12", "node-b.example", "not an IP address"),
             ("node-b", "node-a", "listed twice"),
-            ("podCIDRs\": [\"10.244.2", "podCidrs\": [\"10.244.2", "unknown field"),
+            ("podCIDRs\": [\"10.244.2", "podCidrs\": [\"10.244.2", "did you mean podCIDRs"),
         ] {
             let said = problems(&TWO.replace(from, to));
             assert!(said.contains(words), "{words}: {said}");
@@ -332,8 +313,8 @@ mod tests {
 
     /// The second node of a list, whether or not the list is sound.
     fn node(text: &str) -> Node {
-        let file: File = serde_json::from_str(text).unwrap();
-        read(file.nodes.into_iter().nth(1).unwrap()).0
+        let list = list::decode(text.as_bytes()).unwrap();
+        read(list.nodes.into_iter().nth(1).unwrap()).0
     }
 
     #[test]

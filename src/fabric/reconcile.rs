@@ -48,7 +48,7 @@ impl Plan {
     ) -> Result<Self, Error> {
         let facts = facts(socket, settings, peers, past, tables)?;
         let mut desired = describe(settings, peers, &facts);
-        desired.notes.extend(peers.here.iter().chain(&peers.notes).cloned());
+        desired.notes.extend(peers.here.iter().chain(&peers.notes).chain(&peers.unread).cloned());
         Self::of(socket, settings, facts, (desired, tables), past)
     }
 

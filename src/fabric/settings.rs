@@ -41,7 +41,7 @@ impl Settings {
         Self {
             mode: config.mode,
             keys: config.fabric.clone(),
-            mtu: config.mtu,
+            mtu: config.fabric.file.mtu().or(config.mtu),
             overhead: config.overhead,
             manage_forwarding: config.manage_forwarding,
         }

@@ -4,19 +4,21 @@
 //! be done is tried again, and STATUS looks whether what was done still holds.
 
 mod cidrs;
+mod document;
 mod ground;
 mod pass;
 mod removal;
 pub mod tunnel;
 
 use std::{
-    fs,
-    os::unix::fs::MetadataExt,
     path::Path,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
+use document::file_version;
+pub(crate) use document::resolved_and_noted;
+pub use document::{require_agreement, resolved};
 pub use ground::{Ground, Stamp, State, WRITER_LIMIT, tunnel_addresses};
 pub use pass::{Outcome, Pass};
 pub use removal::Removal;
@@ -31,7 +33,7 @@ use crate::{
     state::{Journal, Root, file::PEERS_BYTES_MAX, read},
 };
 
-use super::kernel;
+use super::{kernel, version};
 
 /// How long STATUS believes the digest of a whole comparison: what no digest of
 /// what is ours shows, such as another way to a peer, the next one finds.
@@ -99,6 +101,7 @@ pub fn ensure(
         }
         lock => lock?,
     };
+    version::note(root);
     let noted = ground.stamp();
     if let Some(stamp) = noted.clone().filter(applied)
         && let Some(answer) = believe(&ground, &stamp, config, host, care)
@@ -137,7 +140,7 @@ pub fn ensure(
             return Err(error);
         }
     };
-    let outcome = pass.carry_out(&ground, config, host)?;
+    let outcome = pass.carry_out(&ground, host)?;
     for note in &outcome.notes {
         log::warn!("{note}");
     }
@@ -355,6 +358,11 @@ pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
     if noted.summary == summary(config) {
         return Ok(());
     }
+    // They name one file, which speaks for both from now on.
+    let file = &config.fabric.file;
+    if !file.is_empty() && !noted.is_by_file && noted.peers_file == config.fabric.peers_file {
+        return Ok(());
+    }
     let in_use = |network: &&str| !Journal::new(root, network).entries().is_empty();
     let summary = summary(config);
     let mut others = noted.others(&config.name).filter(|other| !noted.agrees(other, &summary));
@@ -376,6 +384,11 @@ pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
 fn summary(config: &Config) -> String {
     let keys = &config.fabric;
     let peers_file = keys.peers_file.as_deref().unwrap_or("none");
+    if !keys.file.is_empty() {
+        let beyond = config.beyond_file();
+        let beyond: String = beyond.iter().map(|(key, value)| format!(", {key} {value}")).collect();
+        return format!("as peersFile {peers_file} says{beyond}");
+    }
     let mut text = format!("mode {:?}, peersFile {peers_file}", config.mode);
     if keys.metric != 0 {
         text += &format!(", routeMetric {}", keys.metric);
@@ -400,17 +413,4 @@ fn summary(config: &Config) -> String {
 /// All of a configuration that the fabric depends on.
 fn settings_text(config: &Config) -> String {
     format!("{:?}", Settings::of_config(config))
-}
-
-/// The peers file's identity, size and times. Whoever writes a file may set its
-/// date back, but not the time of its last change (ctime).
-fn file_version(path: &Path) -> String {
-    fs::metadata(path).map_or_else(
-        |error| error.to_string(),
-        |data| {
-            let modified = format!("{}.{}", data.mtime(), data.mtime_nsec());
-            let changed = format!("{}.{}", data.ctime(), data.ctime_nsec());
-            format!("{}:{} {} {modified} {changed}", data.dev(), data.ino(), data.len())
-        },
-    )
 }

@@ -17,8 +17,10 @@ pub mod side;
 mod snapshot;
 pub mod tables;
 pub mod upgrade;
+mod version;
 
 pub(crate) use complete::complete;
 pub(crate) use error::{file, kernel};
 pub use facts::{link_mtus, uplink};
 pub use snapshot::*;
+pub(crate) use version::note as note_version;

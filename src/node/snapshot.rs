@@ -225,6 +225,8 @@ pub struct Fabric {
     pub own_cidrs: Vec<IpNetwork>,
     /// Those of the other nodes.
     pub remote_cidrs: Vec<IpNetwork>,
+    /// Keys of the file that nothing reads, as a sentence.
+    pub unread: Option<String>,
     /// Nodes that are left out, each with the reason.
     pub left_out: Vec<String>,
     /// What is to be changed.

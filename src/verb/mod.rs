@@ -110,15 +110,38 @@ pub fn run(
     environment.validate_syntax().map_err(tell)?;
     let version =
         version.and_then(|version| speaks(&environment.command, version)).map_err(tell)?;
-    let (mut config, mut complaints) = Config::read(&document, version);
+    let (config, mut complaints) = Config::read(&document, version);
     logger::start(config.log_level, config.log_file.as_deref(), &root);
+    let mut config = beside_peers(config, &environment.command, &mut complaints, &root);
     if ipam::placeholder::is_in(document.ipam()) {
         fill_placeholders(role, &environment, &mut document, &config, &complaints, &root)
             .map_err(tell)?;
+        let said = config.fabric.file;
         (config, complaints) = Config::read(&document, version);
+        config = config.under(&said);
     }
     let call = Call { environment, document, config, complaints, root };
     call.dispatch(role, emit).map_err(tell)
+}
+
+/// The configuration with what its peers file says of the fabric. An ADD fails where
+/// the two contradict each other, and a STATUS says that it would; verbs that remove need
+/// neither.
+fn beside_peers(
+    config: Config,
+    command: &Command,
+    complaints: &mut Vec<Complaint>,
+    root: &Root,
+) -> Config {
+    if !matches!(command, Command::Add | Command::Check | Command::Status) {
+        return config;
+    }
+    let config = fabric::resolved_and_noted(config, root);
+    let agreement = fabric::require_agreement(&config, &config.fabric.file);
+    let (Command::Add | Command::Status, Err(error)) = (command, agreement) else { return config };
+    let code = if matches!(command, Command::Status) { Code::UNAVAILABLE } else { error.code };
+    complaints.push(Complaint { key: String::new(), error: Error { code, ..error } });
+    config
 }
 
 /// What an ADD, or a STATUS, means by this node's own pod CIDR is looked up; a

@@ -19,7 +19,7 @@ use crate::{
     net::{Socket, addr, forwarding, link, route, rule, sysctl},
     node::{self, Barrier, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
     node::{
-        fabric::{Ground, Pass, applied, read_peers, tunnel::TunnelTable},
+        fabric::{Ground, Pass, applied, read_peers, resolved, tunnel::TunnelTable},
         link_mtus,
         repair::{self, Repair, TableRepair},
     },
@@ -67,7 +67,7 @@ pub(super) fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
         let object = object(path);
         snapshot.files.push(file(path, object.as_ref()));
         let (document, config) = match conflist::plugin(path) {
-            Ok(read) => read,
+            Ok((document, config)) => (document, resolved(config, root)),
             Err(error) => {
                 // Of a file that is not ours there is nothing to say.
                 if let Some(file) = snapshot.files.last_mut().filter(|file| file.ours) {
@@ -194,6 +194,7 @@ fn fabric_of(
             fabric.own_cidrs = peers.me.pod_cidrs.clone();
             let others = peers.others.iter().chain(&peers.left_out);
             fabric.remote_cidrs = others.flat_map(|node| node.pod_cidrs.clone()).collect();
+            fabric.unread = peers.unread;
             fabric.left_out = [peers.excluded, peers.here].concat();
         }
         Err(error) => fabric.problem = Some(error.msg),

@@ -18,7 +18,7 @@ use crate::{
     node::{
         allowed,
         fabric::{Removal, WRITER_LIMIT, require_same_fabric, tunnel::TunnelTable},
-        former,
+        former, note_version,
         repair::{self, Repair},
         tables,
     },
@@ -127,6 +127,7 @@ impl Report {
 /// node does not wait for whoever reads it.
 pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<Report, Failure> {
     let _lock = node.ground().lock(WRITER_LIMIT)?;
+    note_version(&node.root);
     let changes = node.compare(socket, source)?;
     let (lines, notes) = (changes.told(), changes.notes());
     let wrong = changes.errors();
@@ -135,7 +136,7 @@ pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<R
     let outcome = changes.fabric.map(|pass| {
         let planned: Vec<Told> = pass.plan.feasible().map(fabric::Change::told).collect();
         let tunnel = pass.tunnel().map(TunnelTable::told);
-        (planned, tunnel, pass.carry_out(&node.ground(), &node.config, socket))
+        (planned, tunnel, pass.carry_out(&node.ground(), socket))
     });
     match outcome {
         Some((_, tunnel, Ok(outcome))) => {

@@ -25,7 +25,7 @@ use crate::{
     net::Socket,
     node::{
         self,
-        fabric::{Ground, Pass, Removal, Stamp, tunnel::TunnelTable},
+        fabric::{Ground, Pass, Removal, Stamp, resolved, tunnel::TunnelTable},
         former, link_mtus,
         repair::{self, Repair, TableRepair},
         tables,
@@ -82,13 +82,15 @@ impl Node {
             None => conflist::ours(&root.path(DIRECTORY))?,
         };
         let (document, config) = conflist::plugin(&path)?;
+        let config = resolved(config, &root);
         let peers_file = config.fabric.peers_file.as_ref().map(|path| root.path(path));
         Ok(Self { root, document, config, peers_file })
     }
 
-    /// Whether it was read from the same text.
+    /// Whether it was read from the same text, and its peers file says the same.
     fn is_same(&self, other: &Self) -> bool {
-        self.document.object == other.document.object
+        let said = |node: &Self| node.config.fabric.file.clone();
+        self.document.object == other.document.object && said(self) == said(other)
     }
 
     /// The fabric's part of the configuration.

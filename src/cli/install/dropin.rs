@@ -10,7 +10,7 @@ use crate::{
     cli::conflist,
     conf::{Config, HOST_PREFIX, Mode},
     fabric::{Settings, settings::IPIP_DEVICE},
-    node::Daemon,
+    node::{Daemon, fabric::resolved},
     state::Root,
 };
 
@@ -91,10 +91,10 @@ pub(super) struct Names {
 
 impl Names {
     /// The names that the configurations of a directory give.
-    pub(super) fn of_directory(directory: &Path) -> Self {
+    pub(super) fn of_directory(directory: &Path, root: &Root) -> Self {
         let files = conflist::files(directory).unwrap_or_default();
         let configs = files.iter().filter_map(|path| conflist::plugin(path).ok());
-        Self::of(configs.map(|(_, config)| config))
+        Self::of(configs.map(|(_, config)| resolved(config, root)))
     }
 
     fn of(configs: impl Iterator<Item = Config>) -> Self {

@@ -249,7 +249,7 @@ impl Order {
     /// Writes what the daemons are to know, for the names that the node's
     /// configurations give, and says how they are told.
     fn drop_ins(&self, console: &mut Console<'_>) -> Result<(), Failure> {
-        let names = Names::of_directory(&self.conf_dir);
+        let names = Names::of_directory(&self.conf_dir, &self.root);
         let mut reloads: Vec<&str> = Vec::new();
         for drop_in in DROP_INS {
             let path = self.root.path(drop_in.path);

@@ -5,6 +5,7 @@ use crate::{
         Args, Failure, attachments,
         conflist::{self, DIRECTORY},
     },
+    node::fabric::resolved,
     verb::{Audit, audit},
 };
 
@@ -20,6 +21,7 @@ pub(super) fn look(args: &Args, check: bool) -> Result<Audit, Failure> {
     };
     let read = if check { conflist::plugin } else { conflist::pool };
     let (mut document, config) = read(&path)?;
+    let config = resolved(config, &root);
     attachments::require_readable(&root)?;
     Ok(audit(&root, &mut document, &config, args.flag("fix"))?)
 }

@@ -13,7 +13,7 @@ const INVALID: &str = "configuration-invalid";
 const DOUBTFUL: &str = "configuration-doubtful";
 
 /// The checks that are made of a configuration.
-pub(crate) const CHECKS: [&str; 10] = [
+pub(crate) const CHECKS: [&str; 11] = [
     INVALID,
     DOUBTFUL,
     "delegate-missing",
@@ -24,6 +24,7 @@ pub(crate) const CHECKS: [&str; 10] = [
     "peer-excluded",
     "pool-outside-pod-cidr",
     "pool-overlap",
+    "version-skew",
 ];
 
 /// Why it matters what a check finds.

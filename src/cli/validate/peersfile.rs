@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Says what is wrong with the file, where the machine may be looked at.
-pub(super) fn lint(path: &str, config: &Config, node: &Node, findings: &mut Findings) {
+pub(super) fn lint(at: &str, config: &Config, node: &Node, findings: &mut Findings) {
     let (Some(given), Some(root)) = (&config.fabric.peers_file, &node.root) else { return };
-    let (path, file) = (member(path, "peersFile"), root.path(given));
+    let (path, file) = (member(at, "peersFile"), root.path(given));
     if !Path::new(given).is_absolute() {
         let message = format!("{given:?} is relative, and is read as {}", file.display());
         findings.warning(&path, message, "give an absolute path");
@@ -30,6 +30,20 @@ pub(super) fn lint(path: &str, config: &Config, node: &Node, findings: &mut Find
                 // The others are served.
                 let severity = found.severity.max(Severity::Warning);
                 findings.place(&path, Finding { severity, ..found });
+            }
+            if let Some(unread) = &peers.unread {
+                findings.place(&path, doctor::of_unread(&file, unread));
+            }
+            for contradiction in config.contradictions(&peers.fabric) {
+                let at = member(at, contradiction.key);
+                let conflict = ("fabric-conflict", Severity::Error);
+                let message = format!("{contradiction}: ADD fails with code 7");
+                findings.add(
+                    conflict,
+                    &at,
+                    message,
+                    "leave the key out here: the file speaks for all",
+                );
             }
         }
         Err(error) => {

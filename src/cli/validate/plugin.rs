@@ -20,6 +20,7 @@ use crate::{
         self, Complaint, Config, CrossSubnet, IpamKeys, Mode, Unknown, has_store, static_addresses,
     },
     fabric::settings::{Settings, overhead_of},
+    node::fabric::resolved,
     pod::mtu,
 };
 
@@ -40,6 +41,10 @@ pub(super) fn lint(
 ) -> Ours {
     let document = document(plugin, name, version);
     let (config, complaints) = Config::read(&document, version);
+    let config = match &node.root {
+        Some(root) => resolved(config, root),
+        None => config,
+    };
     complain(complaints, path, findings);
     unknown_keys(plugin, path, findings);
     if !config.ignored.is_empty() {
@@ -141,7 +146,10 @@ fn encapsulation(
     let ipv6 = pools.iter().any(|pool| pool.subnet().is_ipv6());
     let (needed, path_of) = (overhead_of(config.mode, ipv6), member(path, "overhead"));
     if let (None, Some(given)) = (config.mtu, config.overhead.filter(|given| *given < needed)) {
-        let mode = field(plugin, "mode").and_then(Value::as_str).unwrap_or_default();
+        let of_file = config.fabric.file.entries().into_iter();
+        let of_file = of_file.filter_map(|(key, mode)| (key == "mode").then_some(mode)).next();
+        let mode = of_file.as_ref().or(field(plugin, "mode"));
+        let mode = mode.and_then(Value::as_str).unwrap_or_default();
         let message = format!(
             "overhead {given} is less than the {needed} bytes that mode {mode} adds: large packets \
              to other nodes are lost"

@@ -49,6 +49,12 @@ pub struct Stamp {
     pub summary: String,
     /// The configuration as it was.
     pub(super) settings: String,
+    /// The configuration's name of the peers file.
+    #[serde(default)]
+    pub(super) peers_file: Option<String>,
+    /// Whether the settings are those that the peers file says.
+    #[serde(default)]
+    pub(super) is_by_file: bool,
     /// The peers file as it was.
     pub(super) file: String,
     /// Whether that is all.

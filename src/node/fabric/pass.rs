@@ -11,7 +11,7 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use crate::{
-    cni::{Document, Error},
+    cni::{Code, Document, Error},
     conf::{Config, Mode},
     fabric::{
         Change, Peers, Plan, Settings,
@@ -28,7 +28,7 @@ use crate::{
 use super::{
     super::{kernel, pools::misfits},
     cidrs::PodCidrs,
-    file_version,
+    document::{self, file_version, require_agreement},
     ground::{Ground, Stamp, State, node_in},
     read_peers_by, require_same_fabric, settings_text, summary,
     tunnel::{self, TunnelTable},
@@ -37,6 +37,8 @@ use super::{
 /// What is to be changed, and what is to be noted then.
 #[derive(Debug)]
 pub struct Pass {
+    /// The configuration, with what the list of peers says of the fabric.
+    config: Config,
     /// The changes.
     pub plan: Plan,
     /// What an attachment has to know of it.
@@ -49,8 +51,9 @@ pub struct Pass {
     applied_file: Option<String>,
     /// Route protocols that the network had before, and nobody else has.
     former: Vec<u8>,
-    /// The peers file; none where the last valid one had to do.
-    file: Option<Vec<u8>>,
+    /// The peers file, and where it is noted what it says of the fabric; none where the last
+    /// valid one had to do.
+    file: Option<(Vec<u8>, PathBuf)>,
 }
 
 /// What came of a pass.
@@ -90,7 +93,13 @@ impl Pass {
         let version = file_version(path);
         let tables = Tables::of_kernel(host).map_err(kernel)?;
         let (peers, bytes) = read_peers_by(path, config, &tables)?;
-        Self::of(config, root, (host, &tables), (&peers, version, Some(bytes)))
+        require_agreement(config, &peers.fabric)?;
+        Self::of(
+            config,
+            root,
+            (host, &tables),
+            (&peers, version, Some((bytes, document::place(path, root)))),
+        )
     }
 
     /// Compares the node with its configuration and the last valid peers that
@@ -111,9 +120,16 @@ impl Pass {
         config: &Config,
         root: &Root,
         (host, tables): (&mut Socket, &Tables),
-        (peers, version, file): (&Peers, String, Option<Vec<u8>>),
+        (peers, version, file): (&Peers, String, Option<(Vec<u8>, PathBuf)>),
     ) -> Result<Self, Error> {
-        let ground = Ground::new(root, config.fabric.protocol);
+        // The list may be another one than that by which the configuration was resolved.
+        let protocol = config.fabric.protocol;
+        let config = &config.under(&peers.fabric);
+        if config.fabric.protocol != protocol {
+            let msg = "the routeProtocol of the peers file has changed at this moment";
+            return Err(Error::new(Code::TRY_AGAIN, msg).details("call again"));
+        }
+        let ground = Ground::new(root, protocol);
         let mut past = ground.past(&config.name);
         past.leased = leased(config, root, peers);
         let before = ground.stamp().unwrap_or_default();
@@ -131,6 +147,8 @@ impl Pass {
             asked,
             summary: summary(config),
             settings,
+            peers_file: config.fabric.peers_file.clone(),
+            is_by_file: !peers.fabric.is_empty(),
             file: version,
             applied: before.was_applied(),
             state: State::Begun,
@@ -151,7 +169,8 @@ impl Pass {
             serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
         };
         let former = past.protocols;
-        Ok(Self { plan, stamp, tunnel, had_tunnels, applied_file, former, file })
+        let config = config.clone();
+        Ok(Self { config, plan, stamp, tunnel, had_tunnels, applied_file, former, file })
     }
 
     /// Whether the file that it was made from is the one that was applied last.
@@ -168,7 +187,7 @@ impl Pass {
     /// list of peers.
     pub fn misfits(&self, ground: &Ground, document: &Document, config: &Config) -> Vec<Misfit> {
         let node = |cidr| {
-            let of_file = self.file.as_ref().map(|list| node_in(list, cidr));
+            let of_file = self.file.as_ref().map(|(list, _)| node_in(list, cidr));
             let named = of_file.unwrap_or_else(|| ground.node_of(cidr));
             named.unwrap_or_else(|| "another node".to_owned())
         };
@@ -181,20 +200,19 @@ impl Pass {
     ///
     /// # Errors
     /// Code 5 for state that could not be written.
-    pub fn carry_out(
-        self,
-        ground: &Ground,
-        config: &Config,
-        host: &mut Socket,
-    ) -> Result<Outcome, Error> {
-        let Self { plan, mut stamp, tunnel, had_tunnels, former, file, .. } = self;
+    pub fn carry_out(self, ground: &Ground, host: &mut Socket) -> Result<Outcome, Error> {
+        let Self { config, plan, mut stamp, tunnel, had_tunnels, former, file, .. } = self;
+        let file = file.as_ref().map(|(list, place)| {
+            document::note(place, &stamp.file, &config.fabric.file);
+            list.as_slice()
+        });
         let changes = plan.feasible().next().is_some();
         if changes {
-            ground.note(&stamp, file.as_deref())?;
+            ground.note(&stamp, file)?;
         }
         // Before the routes: what they bring is taken from the first packet on.
         let unguarded = tunnel.as_ref().and_then(TunnelTable::restore);
-        let refused = plan.carry_out(host, &Settings::of_config(config));
+        let refused = plan.carry_out(host, &Settings::of_config(&config));
         if tunnel.is_none() && had_tunnels {
             tunnel::remove(config.fabric.protocol)?;
         }
@@ -227,7 +245,7 @@ impl Pass {
             plan.conflicts().chain(&unmade).filter_map(Change::destination).collect();
         let watched = stamp.ways.watch(host, digest::sentinels(&plan.desired, &lacking));
         watched.unwrap_or_else(|error| log::debug!("the routes to peers: {error}"));
-        ground.note(&stamp, file.as_deref())?;
+        ground.note(&stamp, file)?;
         let refused = node.into_iter().map(kernel).collect();
         Ok(Outcome { stamp, refused, of_peers, unmade, unguarded, notes, news })
     }

@@ -1,0 +1,191 @@
+//! The peers file as text: the keys that it may have, and those of it that nothing reads.
+//!
+//! A newer writer may give more than this reads, so that a key which is not known is
+//! told, and no more.
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    conf::{FabricPart, Unknown},
+    text::nearest::nearest,
+};
+
+/// How many keys that nothing reads are named.
+const NAMED_MAX: usize = 3;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    #[serde(default, rename = "$schema")]
+    _schema: Option<String>,
+    #[serde(default, rename = "self")]
+    me: Option<String>,
+    #[serde(default)]
+    fabric: Option<Map<String, Value>>,
+    nodes: Vec<Item>,
+}
+
+/// The keys of [`File`].
+const FILE_KEYS: [&str; 4] = ["$schema", "self", "fabric", "nodes"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Item {
+    pub(super) name: String,
+    pub(super) addresses: Vec<String>,
+    #[serde(rename = "podCIDRs")]
+    pub(super) pod_cidrs: Vec<String>,
+    #[serde(default)]
+    pub(super) tunnel_addresses: Vec<String>,
+    #[serde(default, rename = "tunnelMAC")]
+    pub(super) tunnel_mac: Option<String>,
+}
+
+/// The keys of [`Item`].
+const ITEM_KEYS: [&str; 5] = ["name", "addresses", "podCIDRs", "tunnelAddresses", "tunnelMAC"];
+
+/// What a peers file holds.
+pub(super) struct List {
+    pub(super) me: Option<String>,
+    pub(super) nodes: Vec<Item>,
+    pub(super) fabric: FabricPart,
+    /// Keys that nothing reads, as a sentence.
+    pub(super) unread: Option<String>,
+}
+
+/// Reads the text of a file.
+///
+/// # Errors
+/// All that keeps it from being one, a sentence each.
+pub(super) fn decode(bytes: &[u8]) -> Result<List, Vec<String>> {
+    let (file, mut unread) = file(bytes)?;
+    let (fabric, complaints, unknown) =
+        file.fabric.as_ref().map(FabricPart::of_file).unwrap_or_default();
+    if !complaints.is_empty() {
+        return Err(complaints.into_iter().map(|complaint| complaint.error.to_string()).collect());
+    }
+    unread.extend(
+        unknown
+            .into_iter()
+            .map(|Unknown { section, key, meant }| strange(&format!("{section}."), &key, meant)),
+    );
+    Ok(List { me: file.me, nodes: file.nodes, fabric, unread: sentence(&unread) })
+}
+
+/// What a peers file says of the fabric, whether or not its nodes are sound.
+///
+/// # Errors
+/// As for [`decode`].
+pub fn fabric(bytes: &[u8]) -> Result<FabricPart, Vec<String>> {
+    decode(bytes).map(|list| list.fabric)
+}
+
+/// The file, and its strange keys. They are looked for where there are some: that takes
+/// another reading.
+fn file(bytes: &[u8]) -> Result<(File, Vec<String>), Vec<String>> {
+    let refusal = match serde_json::from_slice(bytes) {
+        Ok(file) => return Ok((file, Vec::new())),
+        Err(error) => error.to_string(),
+    };
+    let Ok(mut value) = serde_json::from_slice(bytes) else { return Err(vec![refusal]) };
+    let unread = strip(&mut value);
+    if unread.is_empty() {
+        return Err(vec![refusal]);
+    }
+    match serde_json::from_value(value) {
+        Ok(file) => Ok((file, unread)),
+        Err(error) => {
+            Err([Some(error.to_string()), sentence(&unread)].into_iter().flatten().collect())
+        }
+    }
+}
+
+/// Takes the strange keys out.
+fn strip(file: &mut Value) -> Vec<String> {
+    let mut unread = Vec::new();
+    let Some(object) = file.as_object_mut() else { return unread };
+    keep(object, &FILE_KEYS, "", &mut unread);
+    let nodes = object.get_mut("nodes").and_then(Value::as_array_mut);
+    for (place, node) in nodes.into_iter().flatten().enumerate() {
+        if let Some(node) = node.as_object_mut() {
+            keep(node, &ITEM_KEYS, &format!("nodes[{place}]."), &mut unread);
+        }
+    }
+    unread
+}
+
+fn keep(object: &mut Map<String, Value>, known: &[&'static str], at: &str, out: &mut Vec<String>) {
+    object.retain(|key, _| {
+        let is_known = known.contains(&key.as_str());
+        if !is_known {
+            out.push(strange(at, key, nearest(key, known.iter().copied())));
+        }
+        is_known
+    });
+}
+
+fn strange(at: &str, key: &str, meant: Option<&str>) -> String {
+    let hint = meant.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
+    format!("{at}{key}{hint}")
+}
+
+fn sentence(unread: &[String]) -> Option<String> {
+    let named = unread.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
+    let more = match unread.len().saturating_sub(NAMED_MAX) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    (!unread.is_empty()).then(|| format!("of the peers file nothing reads {named}{more}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: &str = r#"{"name": "a", "addresses": ["192.0.2.1"], "podCIDRs": ["10.1.0.0/24"]"#;
+
+    fn read(text: &str) -> Result<(String, Option<String>), String> {
+        let list = decode(text.as_bytes()).map_err(|problems| problems.join("; "))?;
+        assert_eq!(list.nodes.len(), 1);
+        Ok((list.fabric.encode().to_string(), list.unread))
+    }
+
+    #[test]
+    fn what_is_not_known_is_told_once_and_ignored() {
+        let plain = format!(r#"{{"self": "a", "nodes": [{NODE}}}]}}"#);
+        assert_eq!(read(&plain), Ok(("{}".to_owned(), None)));
+        let strange = format!(
+            r#"{{"selv": "a", "fabric": {{"mode": "vxlan", "mtuu": 1}}, "zones": [],
+                "nodes": [{NODE}, "tunelAddresses": [], "x": 1}}]}}"#
+        );
+        let (fabric, unread) = read(&strange).unwrap();
+        assert_eq!(fabric, r#"{"mode":"vxlan"}"#);
+        assert_eq!(
+            unread.unwrap(),
+            "of the peers file nothing reads selv (did you mean self?), zones, \
+             nodes[0].tunelAddresses (did you mean tunnelAddresses?) and 2 more"
+        );
+    }
+
+    #[test]
+    fn a_mistyped_key_that_is_needed_is_named_with_what_was_meant() {
+        let said = read(&format!(r#"{{"nodes": [{}]}}"#, r#"{"name": "a", "address": []}"#));
+        let said = said.unwrap_err();
+        assert!(said.contains("missing field `addresses`"), "{said}");
+        assert!(said.contains("nodes[0].address (did you mean addresses?)"), "{said}");
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_fabric_is_wrong_with_the_file() {
+        for (fabric, words) in [
+            (r#""vxlan""#, "invalid type"),
+            (r#"{"mode": "warp"}"#, "fabric.mode"),
+            (r#"{"routeProtocol": 4}"#, "the administrator"),
+        ] {
+            let text = format!(r#"{{"fabric": {fabric}, "nodes": [{NODE}}}]}}"#);
+            let said = read(&text).unwrap_err();
+            assert!(said.contains(words), "{said}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! What a peers file says of the fabric, for a configuration that is read before the
+//! file is. It is noted with the file's version, so that an ADD reads one link instead
+//! of a list of thousands of nodes.
+//!
+//! The note is a symbolic link whose target is the text: read by one system call, and
+//! never half-written. Where it cannot be written, the file is read each time.
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, symlink},
+    path::{Path, PathBuf},
+    process,
+};
+
+use serde_json::Value;
+use sha1_smol::Sha1;
+
+use crate::{
+    cni::{Code, Error},
+    conf::{Config, FabricPart},
+    fabric::list,
+    state::{Root, file::PEERS_BYTES_MAX, read},
+};
+
+/// A configuration with what its peers file says of the fabric. Of a file that cannot
+/// be read, what it said last holds. Nothing is written.
+pub fn resolved(config: Config, root: &Root) -> Config {
+    beside(config, root, &|_, _, _| ())
+}
+
+/// The same, and what was read is noted for the next.
+pub(crate) fn resolved_and_noted(config: Config, root: &Root) -> Config {
+    beside(config, root, &write)
+}
+
+/// Notes what a file of a version says.
+type Note<'a> = &'a dyn Fn(&Path, &str, &FabricPart);
+
+fn beside(config: Config, root: &Root, note: Note<'_>) -> Config {
+    let Some(peers_file) = &config.fabric.peers_file else { return config };
+    let part = said(&root.path(peers_file), root, note);
+    if part == config.fabric.file { config } else { config.under(&part) }
+}
+
+/// That a configuration does not contradict what its peers file says.
+///
+/// # Errors
+/// Code 7 naming both.
+pub fn require_agreement(config: &Config, part: &FabricPart) -> Result<(), Error> {
+    let told = config.contradictions(part);
+    if told.is_empty() {
+        return Ok(());
+    }
+    let words: Vec<String> = told.iter().map(ToString::to_string).collect();
+    let peers_file = config.fabric.peers_file.as_deref().unwrap_or_default();
+    let msg = format!(
+        "network {} and its peers file {peers_file} contradict each other: {}",
+        config.name,
+        words.join("; ")
+    );
+    Err(Error::new(Code::INVALID_CONFIG, msg)
+        .details("leave these keys out of the configuration: those of the file hold for the node"))
+}
+
+/// Where it is noted what a peers file says.
+pub(super) fn place(path: &Path, root: &Root) -> PathBuf {
+    let name = Sha1::from(path.as_os_str().as_encoded_bytes()).digest();
+    root.runtime().join(".fabric").join(format!("{name}.document"))
+}
+
+/// Notes what a pass found the file to say, unless that is known.
+pub(super) fn note(place: &Path, version: &str, part: &FabricPart) {
+    if noted(place).is_none_or(|(of, _)| of != version) {
+        write(place, version, part);
+    }
+}
+
+fn said(path: &Path, root: &Root, take: Note<'_>) -> FabricPart {
+    let version = file_version(path);
+    let note = place(path, root);
+    let noted = noted(&note);
+    if let Some((of, part)) = &noted
+        && *of == version
+    {
+        return part.clone();
+    }
+    let bytes = read(path, PEERS_BYTES_MAX);
+    match bytes.ok().and_then(|bytes| list::fabric(&bytes).ok()) {
+        Some(part) => {
+            take(&note, &version, &part);
+            part
+        }
+        None => noted.map(|(_, part)| part).unwrap_or_default(),
+    }
+}
+
+/// The version of the file that was read last, and what it said.
+fn noted(note: &Path) -> Option<(String, FabricPart)> {
+    let target = fs::read_link(note).ok()?;
+    let (version, text) = target.to_str()?.split_once('\n')?;
+    let object: Value = serde_json::from_str(text).ok()?;
+    let (part, complaints, _) = FabricPart::of_file(object.as_object()?);
+    complaints.is_empty().then(|| (version.to_owned(), part))
+}
+
+/// Others may write it as well: it is made beside its place, and renamed.
+fn write(note: &Path, version: &str, part: &FabricPart) {
+    let beside: PathBuf = note.with_extension(format!("document.{}", process::id()));
+    let _ = fs::remove_file(&beside);
+    let written = symlink(format!("{version}\n{}", part.encode()), &beside)
+        .and_then(|()| fs::rename(&beside, note));
+    if let Err(error) = written {
+        log::debug!("note what {} says: {error}", note.display());
+        let _ = fs::remove_file(&beside);
+    }
+}
+
+/// The peers file's identity, size and times. Whoever writes a file may set its
+/// date back, but not the time of its last change (ctime).
+pub(super) fn file_version(path: &Path) -> String {
+    fs::metadata(path).map_or_else(
+        |error| error.to_string(),
+        |data| {
+            let modified = format!("{}.{}", data.mtime(), data.mtime_nsec());
+            let changed = format!("{}.{}", data.ctime(), data.ctime_nsec());
+            format!("{}:{} {} {modified} {changed}", data.dev(), data.ino(), data.len())
+        },
+    )
+}
