@@ -153,6 +153,17 @@ fn the_configuration_knows_no_kernel() {
     }
 }
 
+/// Each door has its own words for what goes wrong.
+#[test]
+fn the_node_knows_no_codes_of_cni() {
+    for source in sources().iter().filter(|source| source.module == "node") {
+        let path = source.path.display();
+        for word in ["Code::", "cni::Error", "cni::error", "cni::{self"] {
+            assert!(!source.code.contains(word), "{path} names {word}");
+        }
+    }
+}
+
 #[test]
 fn every_module_has_its_row() {
     let declared: Vec<&str> = include_str!("../../src/lib.rs")

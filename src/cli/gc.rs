@@ -85,7 +85,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     if !dry_run && is_all {
         let mut host = Socket::open()?;
         for network in former::networks(&root, &mut host, &[])? {
-            errors.extend(former::remove(&root, &mut host, &network).err());
+            errors.extend(former::remove(&root, &mut host, &network).err().map(Into::into));
         }
     }
     if args.flag("json") {

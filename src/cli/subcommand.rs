@@ -8,7 +8,7 @@ use super::{
     args::{Args, Shape},
     console::Console,
 };
-use crate::{cni, net};
+use crate::{cni, net, node};
 
 /// One subcommand.
 pub(super) struct Subcommand {
@@ -68,6 +68,12 @@ impl From<io::Error> for Failure {
     /// with its path, as [`Failure::Failed`].
     fn from(error: io::Error) -> Self {
         Self::Output(error)
+    }
+}
+
+impl From<node::Error> for Failure {
+    fn from(error: node::Error) -> Self {
+        Self::Failed(error.to_string())
     }
 }
 

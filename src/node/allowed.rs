@@ -8,9 +8,8 @@
 
 use std::{fs, path::Path, time::Duration};
 
-use super::{file, tables};
+use super::{Error, file, refused, tables};
 use crate::{
-    cni::Error,
     net::{Socket, link},
     nft::{self, Guard, Network, Table},
     pod::identity::{GROUPS, group},
@@ -25,13 +24,13 @@ const GOOD: Duration = Duration::from_secs(60);
 /// Looks, and notes what is found, where the network has attachments.
 ///
 /// # Errors
-/// Code 100 if nf_tables does not answer, code 5 if nothing can be written.
+/// `Kernel` if nf_tables does not answer, `File` if nothing can be written.
 pub fn note(root: &Root, network: &str) -> Result<(), Error> {
     let journal = Journal::new(root, network);
     if !journal.has_entries() {
         return Ok(());
     }
-    let found = nft::holds_pairs(&table(network)?).map_err(tables::refused)?;
+    let found = nft::holds_pairs(&table(network)?).map_err(refused)?;
     let path = journal.directory().join(NOTE);
     let noted = if found { network } else { "" };
     replace(&path, noted.as_bytes()).map_err(|error| file("write", &path, &error))
@@ -67,7 +66,7 @@ pub(crate) fn forget(host: &mut Socket, journal: &Journal, network: &str, links:
         return;
     }
     let removed =
-        table(network).and_then(|table| nft::remove_pairs(&table, &links).map_err(tables::refused));
+        table(network).and_then(|table| nft::remove_pairs(&table, &links).map_err(refused));
     if let Err(error) = removed {
         let links = links.join(", ");
         log::warn!("what was allowed to {links} stays in the table of network {network}: {error}");

@@ -2,9 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{facts::Routing, kernel, pod_side};
+use super::{Error, Kind, facts::Routing, kernel, pod_side};
 use crate::{
-    cni::{Code, Error},
     conf::{Config, GATEWAY},
     net::{Socket, addr, neigh, route::Route},
     pod::{
@@ -19,7 +18,7 @@ const ATTEMPTS: u32 = 4;
 /// Makes what an interface with these addresses lacks; returns its table, if it has one, and what was made.
 ///
 /// # Errors
-/// Code 100 with what the kernel refused, after it was undone; code 11 if the pod's
+/// `Kernel` with what the kernel refused, after it was undone; `Busy` if the pod's
 /// routes never held still.
 pub(crate) fn complete(
     pod: &mut Socket,
@@ -59,7 +58,7 @@ pub(crate) fn complete(
         }
     }
     let msg = "the routes of the pod change all the time";
-    Err(Error::new(Code::TRY_AGAIN, msg))
+    Err(Error::new(Kind::Busy, "", msg))
 }
 
 /// The IPv4 next hop of an interface, where its routes do not tell. That of another

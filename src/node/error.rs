@@ -1,16 +1,101 @@
-//! What the kernel and the file system refused, with the next step.
+//! What goes wrong on a node, with the next step. Each door tells it in its own way: a
+//! verb by a code of CNI, the command line by an exit status.
 
-use std::{io, path::Path};
+use std::{fmt, io, path::Path};
 
 use nix::errno::Errno;
 
-use crate::{
-    cni::{Code, Error},
-    net,
-    state::file::is_link,
-};
+use crate::{net, nft, state::file::is_link};
 
-/// What the kernel refused, as the runtime is told.
+/// What sort of thing went wrong: what a caller decides by.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// A configuration is wrong, or two of them disagree.
+    Configuration,
+    /// What was named from outside is no good, such as a namespace.
+    Environment,
+    /// Something of the node, or all peers, lack what an attachment needs.
+    Unavailable,
+    /// Somebody else is at it.
+    Busy,
+    /// A name or an address is somebody else's.
+    Conflict,
+    /// A file could not be read or written.
+    File,
+    /// The kernel refused a request.
+    Kernel,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Error {
+    /// What sort of thing.
+    pub kind: Kind,
+    /// With what: a file, a link, a request to the kernel. May be empty.
+    pub object: String,
+    /// Why, in the words of whoever refused it.
+    pub cause: String,
+    /// The next step for the reader; may be empty.
+    pub next: String,
+}
+
+impl Error {
+    /// An error without a next step.
+    pub fn new(kind: Kind, object: impl Into<String>, cause: impl Into<String>) -> Self {
+        Self { kind, object: object.into(), cause: cause.into(), next: String::new() }
+    }
+
+    /// The same with the next step.
+    #[must_use]
+    pub fn next(mut self, next: impl Into<String>) -> Self {
+        self.next = next.into();
+        self
+    }
+
+    /// Joins the errors of a best-effort operation: the first one's kind and object, all
+    /// messages in order. `None` if there are none.
+    pub fn join(errors: Vec<Self>) -> Option<Self> {
+        let mut errors = errors.into_iter();
+        let first = errors.next()?;
+        let (message, mut joined) = (first.message(), first);
+        for error in errors {
+            if error.message() != message {
+                joined.cause = format!("{}; {}", joined.cause, error.message());
+            }
+            if joined.next.is_empty() {
+                joined.next = error.next;
+            } else if !joined.next.contains(&error.next) {
+                joined.next = format!("{}; {}", joined.next, error.next);
+            }
+        }
+        Some(joined)
+    }
+
+    /// What went wrong with what, without the next step.
+    pub fn message(&self) -> String {
+        if self.object.is_empty() {
+            return self.cause.clone();
+        }
+        format!("{}: {}", self.object, self.cause)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.message())?;
+        if self.next.is_empty() { Ok(()) } else { write!(f, " ({})", self.next) }
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// What nf_tables refused.
+pub(crate) fn refused(error: nft::Error) -> Error {
+    let next = error.next_step();
+    Error::new(Kind::Kernel, "", error.to_string()).next(next)
+}
+
+/// What the kernel refused.
 pub(crate) fn kernel(error: net::Error) -> Error {
     let hint = match error.errno {
         Errno::EPERM => "run the plugin as root with CAP_NET_ADMIN and CAP_SYS_ADMIN",
@@ -39,22 +124,25 @@ pub(crate) fn kernel(error: net::Error) -> Error {
         }
         _ => "compare with what is there: ip -d link, ip address, ip route show table all",
     };
-    Error::new(Code::KERNEL, error.to_string()).details(hint)
+    let net::Error { what, errno, words } = error;
+    let mut cause = errno.desc().to_owned();
+    cause += &words.map(|words| format!(": {words}")).unwrap_or_default();
+    Error::new(Kind::Kernel, what, cause).next(hint)
 }
 
-/// What the file system refused, as the runtime is told: `what` was to be done
+/// What the file system refused: `what` was to be done
 /// to something below `path`.
 pub(crate) fn file(what: &str, path: &Path, error: &io::Error) -> Error {
-    let (code, hint) = match error.kind() {
+    let (kind, hint) = match error.kind() {
         _ if is_link(error) => {
-            (Code::IO, "a symbolic link in its place is not followed: remove it")
+            (Kind::File, "a symbolic link in its place is not followed: remove it")
         }
-        io::ErrorKind::TimedOut => (Code::TRY_AGAIN, "try again; see what that process waits for"),
+        io::ErrorKind::TimedOut => (Kind::Busy, "try again; see what that process waits for"),
         _ => {
             let hint =
                 "look at its permissions, its free space, and whether it is mounted read-only";
-            (Code::IO, hint)
+            (Kind::File, hint)
         }
     };
-    Error::new(code, format!("{what} in {}: {error}", path.display())).details(hint)
+    Error::new(kind, format!("{what} in {}", path.display()), error.to_string()).next(hint)
 }

@@ -25,7 +25,6 @@ pub use removal::Removal;
 use tunnel::TunnelTable;
 
 use crate::{
-    cni::{Code, Error},
     conf::{Config, CrossSubnet, Mode},
     fabric::{Change, Peers, Plan, Settings, apply::Refused, trouble::Trouble},
     net::{Socket, Tables},
@@ -33,7 +32,7 @@ use crate::{
     state::{Journal, Root, file::PEERS_BYTES_MAX, read},
 };
 
-use super::{kernel, version};
+use super::{Error, Kind, kernel, version};
 
 /// How long STATUS believes the digest of a whole comparison: what no digest of
 /// what is ours shows, such as another way to a peer, the next one finds.
@@ -69,9 +68,9 @@ pub fn applied(config: &Config, root: &Root) -> Option<Stamp> {
 /// for none: then what there was of one is removed.
 ///
 /// # Errors
-/// Code 7 if another network has the fabric of this protocol, code 50 without a
-/// valid peers file since boot, code 100 for what the kernel refuses; with
-/// [`Care::Verify`] also code 50 for what stands in the way of all.
+/// `Configuration` if another network has the fabric of this protocol, `Unavailable` without a
+/// valid peers file since boot, `Kernel` for what the kernel refuses; with
+/// [`Care::Verify`] also `Unavailable` for what stands in the way of all.
 pub fn ensure(
     config: &Config,
     root: &Root,
@@ -96,7 +95,7 @@ pub fn ensure(
         return answer.map(|()| Some(stamp));
     }
     let _lock = match ground.lock(patience()) {
-        Err(error) if error.code == Code::TRY_AGAIN => {
+        Err(error) if error.kind == Kind::Busy => {
             return without_a_pass(config, root, &ground, care, error).map(Some);
         }
         lock => lock?,
@@ -110,7 +109,7 @@ pub fn ensure(
     }
     let pass = match Pass::of_file(config, root, host, &path) {
         Ok(pass) => pass,
-        Err(error) if error.code == Code::UNAVAILABLE => {
+        Err(error) if error.kind == Kind::Unavailable => {
             let refusal = error.to_string();
             let told = noted.as_ref().and_then(|stamp| stamp.refused_file.as_ref());
             let news = told != Some(&refusal);
@@ -134,7 +133,7 @@ pub fn ensure(
             pass
         }
         Err(error) => {
-            if error.code == Code::INVALID_CONFIG {
+            if error.kind == Kind::Configuration {
                 ground.ask(&config.name, &summary(config))?;
             }
             return Err(error);
@@ -234,8 +233,8 @@ fn tell(state: &State, care: Care) -> Result<(), Error> {
         log::warn!("{}", first_of(reasons));
         return Ok(());
     }
-    Err(Error::new(Code::UNAVAILABLE, first_of(reasons))
-        .details("manx plan shows all that is to be done, and what stands in the way"))
+    Err(Error::new(Kind::Unavailable, "", first_of(reasons))
+        .next("manx plan shows all that is to be done, and what stands in the way"))
 }
 
 /// The first few of many, and how many more there are.
@@ -261,7 +260,7 @@ pub struct Differences {
 /// peers want, no pod is to blame for: it is only mentioned beside the rest.
 ///
 /// # Errors
-/// Code 100 if the kernel does not answer.
+/// `Kernel` if the kernel does not answer.
 pub fn differences(
     config: &Config,
     root: &Root,
@@ -327,7 +326,7 @@ impl Differences {
 /// Reads and validates the peers file of a configuration.
 ///
 /// # Errors
-/// Code 50 with all that is wrong.
+/// `Unavailable` with all that is wrong.
 pub fn read_peers(
     path: &Path,
     config: &Config,
@@ -339,8 +338,8 @@ pub fn read_peers(
 /// As [`read_peers`], on a node with these tables.
 fn read_peers_by(path: &Path, config: &Config, tables: &Tables) -> Result<(Peers, Vec<u8>), Error> {
     let unavailable = |reason: String| {
-        Error::new(Code::UNAVAILABLE, format!("peers file {}: {reason}", path.display()))
-            .details("no routes to other nodes can be made without a valid list of all nodes")
+        Error::new(Kind::Unavailable, format!("peers file {}", path.display()), reason)
+            .next("no routes to other nodes can be made without a valid list of all nodes")
     };
     let bytes = read(path, PEERS_BYTES_MAX).map_err(|error| unavailable(error.to_string()))?;
     let peers = ground::checked(&bytes, config, tables);
@@ -350,7 +349,7 @@ fn read_peers_by(path: &Path, config: &Config, tables: &Tables) -> Result<(Peers
 /// One fabric per route protocol: two networks may share one, not disagree.
 ///
 /// # Errors
-/// Code 7 naming both, while another one that shares the fabric has attachments:
+/// `Configuration` naming both, while another one that shares the fabric has attachments:
 /// also where this network was the last to agree, unless that one has asked for
 /// the same since.
 pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
@@ -373,7 +372,7 @@ pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
          {protocol}",
         noted.summary, config.name,
     );
-    Err(Error::new(Code::INVALID_CONFIG, msg).details(
+    Err(Error::new(Kind::Configuration, "", msg).next(
         "give both the same settings of the fabric, or one of them another routeProtocol, and \
          with mode vxlan another vxlan.device and vni",
     ))

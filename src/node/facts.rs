@@ -3,7 +3,6 @@
 use std::{io::ErrorKind, net::IpAddr};
 
 use crate::{
-    cni::{Code, Error},
     conf::{CALICO, Config, MTU_RANGE, MtuMode},
     fabric::{Settings, uplink},
     net::{
@@ -21,7 +20,7 @@ use crate::{
     state::{Root, file::TEXT_BYTES_MAX, read_text},
 };
 
-use super::{fabric::Stamp, kernel};
+use super::{Error, fabric::Stamp, kernel};
 
 /// The MTU of an attachment with or without IPv6, and the words to log. The
 /// node's default route is looked up where no `defaults` are known.
@@ -190,7 +189,7 @@ pub(crate) fn rules(pod: &mut Socket) -> Result<Vec<Rule>, Error> {
 /// that leads there now.
 ///
 /// # Errors
-/// Code 101 naming the address and its holder.
+/// `Conflict` naming the address and its holder.
 pub(crate) fn require_free(
     host: &mut Socket,
     address: IpAddr,
@@ -202,25 +201,25 @@ pub(crate) fn require_free(
     let ([device], true) = (&found.devices[..], found.route.destination.prefix() == full) else {
         return Ok(Some(found));
     };
-    let conflict = |msg: String| Err(Error::new(Code::CONFLICT, msg));
+    let conflict = |msg: String| Err(Error::new(super::Kind::Conflict, "", msg));
     let link = link::by_index(host, *device).map_err(kernel)?;
     let Some(link) = link.filter(|link| mine != Some(link.index)) else {
         return Ok(Some(found));
     };
     if found.local {
         return conflict(format!("IPAM gave {address}, which is {}'s own address", link.name))
-            .map_err(|error| error.details("take it out of the range"));
+            .map_err(|error: Error| error.next("take it out of the range"));
     }
     match &link.alias {
         Some(alias) if is_marked(Some(alias)) => {
             conflict(format!("IPAM gave {address}, which {} ({alias}) still has", link.name))
-                .map_err(|error| error.details("its lease was lost while it was in use"))
+                .map_err(|error: Error| error.next("its lease was lost while it was in use"))
         }
         // A pod's link by Calico, alive on a node that is moving over.
         _ if link.up && link.name.starts_with(prefix) => {
             conflict(format!("IPAM gave {address}, to which a route leads through {}", link.name))
                 .map_err(|error| {
-                    error.details(format!(
+                    error.next(format!(
                         "another plugin's pod has it: take it out of the range, or remove {}",
                         link.name
                     ))

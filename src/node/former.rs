@@ -4,9 +4,9 @@
 
 use std::{io::ErrorKind, time::Duration};
 
-use super::{file, kernel, tables};
+use super::{Error, file, kernel, refused, tables};
 use crate::{
-    cni::{Error, env::valid_network_name},
+    cni::env::valid_network_name,
     net::{Socket, link},
     nft,
     pod::{Identity, identity::group},
@@ -16,13 +16,13 @@ use crate::{
 /// The networks that have a table and no attachment, and are not `configured`.
 ///
 /// # Errors
-/// Code 100 if the kernel does not answer.
+/// `Kernel` if the kernel does not answer.
 pub fn networks(
     root: &Root,
     host: &mut Socket,
     configured: &[String],
 ) -> Result<Vec<String>, Error> {
-    let found = nft::tables(tables::PREFIX).map_err(tables::refused)?;
+    let found = nft::tables(tables::PREFIX).map_err(refused)?;
     let named = found.iter().filter_map(|table| table.strip_prefix(tables::PREFIX));
     let mut named: Vec<String> =
         named.filter(|name| valid_network_name(name)).map(str::to_owned).collect();
@@ -40,7 +40,7 @@ pub fn networks(
 /// is about to get one.
 ///
 /// # Errors
-/// Code 5 if the network cannot be locked, code 100 if the kernel refuses.
+/// `File` if the network cannot be locked, `Kernel` if the kernel refuses.
 pub fn remove(root: &Root, host: &mut Socket, network: &str) -> Result<bool, Error> {
     let journal = Journal::new(root, network);
     let lock = match lock::exclusive_within(journal.directory(), Duration::ZERO) {
@@ -51,7 +51,7 @@ pub fn remove(root: &Root, host: &mut Socket, network: &str) -> Result<bool, Err
     if networks(root, host, &[])?.iter().all(|former| former != network) {
         return Ok(false);
     }
-    let removed = nft::remove(&tables::table(network)).map_err(tables::refused)?;
+    let removed = nft::remove(&tables::table(network)).map_err(refused)?;
     lock.retire();
     Ok(removed)
 }
@@ -61,7 +61,7 @@ pub fn remove(root: &Root, host: &mut Socket, network: &str) -> Result<bool, Err
 /// from it, whatever else of the network is taken back.
 ///
 /// # Errors
-/// Code 5 if the network cannot be locked, code 100 if the kernel refuses.
+/// `File` if the network cannot be locked, `Kernel` if the kernel refuses.
 pub fn remove_unneeded(
     root: &Root,
     host: &mut Socket,
@@ -85,7 +85,7 @@ pub fn remove_unneeded(
     if lives {
         return Ok(None);
     }
-    let removed = nft::remove(&tables::table(network)).map_err(tables::refused)?;
+    let removed = nft::remove(&tables::table(network)).map_err(refused)?;
     lock.into_iter().for_each(lock::Guard::retire);
     Ok(Some(removed))
 }

@@ -8,7 +8,6 @@
 use std::net::IpAddr;
 
 use crate::{
-    cni::Error,
     net::{
         Namespace, Socket,
         link::{self, Link},
@@ -21,7 +20,7 @@ use crate::{
     state::Entry,
 };
 
-use super::kernel;
+use super::{Error, kernel};
 
 /// What is left of an attachment.
 #[derive(Clone, Debug, Eq, PartialEq)]

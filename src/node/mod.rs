@@ -20,7 +20,8 @@ pub mod upgrade;
 mod version;
 
 pub(crate) use complete::complete;
-pub(crate) use error::{file, kernel};
+pub use error::{Error, Kind};
+pub(crate) use error::{file, kernel, refused};
 pub use facts::{link_mtus, uplink};
 pub use snapshot::*;
 pub(crate) use version::note as note_version;

@@ -6,11 +6,10 @@
 use nix::errno::Errno;
 
 use super::{
-    facts, kernel,
+    Error, facts, kernel,
     sandbox::{self, Sandbox},
 };
 use crate::{
-    cni::Error,
     net::{
         self, Request, Socket, addr, forwarding, link, route::TABLE_MAIN, rule::Rule,
         sysctl::Sysctl,
@@ -31,7 +30,7 @@ pub(crate) enum Made {
 /// Makes it all, and removes what interfaces left that are gone.
 ///
 /// # Errors
-/// Code 100 with what the kernel refused.
+/// `Kernel` with what the kernel refused.
 pub(crate) fn make(
     sandbox: &mut Sandbox,
     wanted: &Attachment,
@@ -55,7 +54,7 @@ pub(crate) fn make(
 /// Makes the routes and rules alone.
 ///
 /// # Errors
-/// Code 100 with what the kernel refused.
+/// `Kernel` with what the kernel refused.
 pub(crate) fn make_routes(pod: &mut Socket, side: &Side, index: u32) -> Result<Made, Error> {
     apply(pod, Vec::new(), routes(side, index))
 }
@@ -88,7 +87,7 @@ fn apply(
 /// Removes the routes and rules of a link that stays.
 ///
 /// # Errors
-/// Code 100 with what the kernel refused.
+/// `Kernel` with what the kernel refused.
 pub(crate) fn unmake_routes(pod: &mut Socket, side: &Side, index: u32) -> Result<(), Error> {
     let rules = side.rules.iter().map(Rule::delete);
     let routes = side.routes.iter().map(|route| route.delete(index));
@@ -99,7 +98,7 @@ pub(crate) fn unmake_routes(pod: &mut Socket, side: &Side, index: u32) -> Result
 /// tells; without an entry, or with one of manx 0.1, those that no interface needs.
 ///
 /// # Errors
-/// Code 100 with what the kernel refused.
+/// `Kernel` with what the kernel refused.
 pub(crate) fn forget(pod: &mut Socket, entry: Option<&Entry>) -> Result<(), Error> {
     let rules = match entry.and_then(|entry| Some((entry, entry.table?))) {
         Some((_, TABLE_MAIN)) => return Ok(()),
@@ -127,7 +126,7 @@ pub(crate) fn forget_noted(entry: &Entry) -> Result<(), Error> {
 /// Gives each parameter its value.
 ///
 /// # Errors
-/// Code 100 with what the kernel refused.
+/// `Kernel` with what the kernel refused.
 pub(crate) fn ensure_all(sysctls: &[Sysctl]) -> Result<(), Error> {
     sysctls.iter().try_for_each(|sysctl| sysctl.ensure().map(|_| ())).map_err(kernel)
 }

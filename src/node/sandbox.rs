@@ -4,9 +4,9 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::{file, kernel};
+use super::{Error, Kind, file, kernel};
 use crate::{
-    cni::{Code, Environment, Error},
+    cni::Environment,
     net::{self, Namespace, Socket, ns::Identity},
     state::{Entry, lock},
 };
@@ -54,7 +54,7 @@ impl Sandbox {
     /// getting further interfaces. Nothing that removes may wait for it.
     ///
     /// # Errors
-    /// Code 11 naming the holder.
+    /// `Busy` naming the holder.
     pub(crate) fn lock(&self) -> Result<(), Error> {
         lock::namespace(self.netns.file()).map_err(|error| {
             let place = format!("net:[{}]", self.netns.identity().inode);
@@ -74,20 +74,20 @@ impl Sandbox {
 /// Opens the pod's namespace for ADD or CHECK.
 ///
 /// # Errors
-/// Code 4 if there is none at the path, or if it is the node's own: a process
-/// id that was used again makes `/proc/PID/ns/net` name the wrong one. Code 100
+/// `Environment` if there is none at the path, or if it is the node's own: a process
+/// id that was used again makes `/proc/PID/ns/net` name the wrong one. `Kernel`
 /// if the kernel refuses to let us in.
 pub(crate) fn open(environment: &Environment) -> Result<Sandbox, Error> {
     let path = &environment.netns;
-    let invalid = |msg: String| Error::new(Code::INVALID_ENVIRONMENT, msg);
+    let invalid = |msg: String| Error::new(Kind::Environment, "", msg);
     let sandbox = Sandbox::new(path).map_err(|unusable| match unusable {
         Unusable::NoNamespace(error) => invalid(format!("CNI_NETNS={path}: {error}"))
-            .details("name the network namespace of a running container"),
+            .next("name the network namespace of a running container"),
         Unusable::Refused(error) => kernel(error),
     })?;
     if !environment.netns_override && sandbox.is_the_nodes() {
         return Err(invalid(format!("CNI_NETNS={path} is the node's own network namespace"))
-            .details("name the container's; CNI_NETNS_OVERRIDE=1 means the node's"));
+            .next("name the container's; CNI_NETNS_OVERRIDE=1 means the node's"));
     }
     Ok(sandbox)
 }
@@ -96,7 +96,7 @@ pub(crate) fn open(environment: &Environment) -> Result<Sandbox, Error> {
 /// none any more, or if it is the node's own.
 ///
 /// # Errors
-/// Code 100 if there is one and the kernel refuses to let us in: what is in it is
+/// `Kernel` if there is one and the kernel refuses to let us in: what is in it is
 /// not known then.
 pub(crate) fn open_if_alive(environment: &Environment) -> Result<Option<Sandbox>, Error> {
     if environment.netns.is_empty() {
@@ -122,7 +122,7 @@ pub(crate) fn open_if_alive(environment: &Environment) -> Result<Option<Sandbox>
 /// to none or to another one by now.
 ///
 /// # Errors
-/// Code 100 if the kernel refuses to let us in.
+/// `Kernel` if the kernel refuses to let us in.
 pub(crate) fn of_entry(entry: &Entry) -> Result<Option<Sandbox>, Error> {
     match Sandbox::new(&entry.netns) {
         Ok(sandbox) => {

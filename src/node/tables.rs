@@ -9,7 +9,6 @@
 use sha1_smol::Sha1;
 
 use crate::{
-    cni::{Code, Error},
     conf::Config,
     net::Socket,
     nft::{self, Ensured, Guard, Masquerade, Network, Table},
@@ -18,7 +17,9 @@ use crate::{
 };
 
 use super::{
+    Error,
     fabric::Stamp,
+    refused,
     upgrade::{reach_pods, upgrade_pods},
 };
 
@@ -56,7 +57,7 @@ pub fn table(network: &str) -> String {
 /// does to it.
 ///
 /// # Errors
-/// Code 100 if the network is masqueraded and the kernel refuses that.
+/// `Kernel` if the network is masqueraded and the kernel refuses that.
 pub(crate) fn ensure(
     config: &Config,
     root: &Root,
@@ -78,7 +79,7 @@ pub(crate) fn ensure(
 /// there can be none. Returns what it does without, and why.
 ///
 /// # Errors
-/// Code 100 if the network is masqueraded and the kernel refuses that.
+/// `Kernel` if the network is masqueraded and the kernel refuses that.
 pub(crate) fn install(
     network: &Network,
     config: &Config,
@@ -119,7 +120,7 @@ pub(crate) fn install(
 /// nothing.
 ///
 /// # Errors
-/// Code 100 if the network is masqueraded and nf_tables does not answer.
+/// `Kernel` if the network is masqueraded and nf_tables does not answer.
 pub(crate) fn differences(
     network: &Network,
     config: &Config,
@@ -189,11 +190,6 @@ pub(crate) struct Differences {
 /// The description of a table; its name, from a valid network's, is good.
 pub(crate) fn described(network: &Network) -> Result<Table, Error> {
     network.describe().map_err(refused)
-}
-
-/// What nf_tables refused, as the runtime is told.
-pub(crate) fn refused(error: nft::Error) -> Error {
-    Error::new(Code::KERNEL, error.to_string()).details(error.next_step())
 }
 
 fn lesser(guard: Guard) -> Option<Guard> {

@@ -6,12 +6,12 @@ use std::{
 };
 
 use super::{
+    Error,
     complete::complete,
     kernel,
     sandbox::{self, Sandbox},
 };
 use crate::{
-    cni,
     conf::Config,
     net::{
         Socket,
@@ -92,7 +92,7 @@ fn visit_old(
     root: &Root,
     config: &Config,
     host: &mut Socket,
-    visit: &dyn Fn(&mut Sandbox, &Old<'_>) -> Result<(), cni::Error>,
+    visit: &dyn Fn(&mut Sandbox, &Old<'_>) -> Result<(), Error>,
 ) -> Result<(), Vec<NotUpgraded>> {
     let of_network = Journal::new(root, &config.name).entries();
     if of_network.is_empty() {
@@ -173,7 +173,7 @@ impl Failures {
     }
 }
 
-fn upgrade(sandbox: &mut Sandbox, config: &Config, old: &Old<'_>) -> Result<(), cni::Error> {
+fn upgrade(sandbox: &mut Sandbox, config: &Config, old: &Old<'_>) -> Result<(), Error> {
     let Old { entry, host_link, alone } = *old;
     let pod = &mut sandbox.socket;
     let links = link::all(pod).map_err(kernel)?;

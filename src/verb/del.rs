@@ -68,11 +68,13 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
                     let pod = &mut sandbox.socket;
                     let prefix = &call.config.host_prefix;
                     errors.extend(remove_pod_link(&mut host, pod, &meant, prefix).err());
-                    errors.extend(pod_side::forget(pod, meant.entry.as_ref()).err());
+                    errors
+                        .extend(pod_side::forget(pod, meant.entry.as_ref()).err().map(Error::from));
                 }
                 // What we cannot look into may have a link with the address, which
                 // nobody else gets then.
                 Err(error) => {
+                    let error = Error::from(error);
                     errors.push(error.clone());
                     return Err(Error::join(errors).unwrap_or(error));
                 }
@@ -113,7 +115,7 @@ fn unforgotten(journal: &Journal, identity: &Identity, error: &io::Error) -> Err
 fn remove_former_table(call: &Call, network: &str) {
     let removed = Socket::open()
         .map_err(kernel)
-        .and_then(|mut host| former::remove(&call.root, &mut host, network));
+        .and_then(|mut host| Ok(former::remove(&call.root, &mut host, network)?));
     if let Err(error) = removed {
         log::warn!("the nftables table of network {network} stays: {error}");
     }

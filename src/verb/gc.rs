@@ -259,7 +259,9 @@ impl Ground<'_> {
             ipam::sweep(self.root);
             if entries.is_empty() && links.is_empty() {
                 let table = tables::table(self.network);
-                errors.extend(nft::remove(&table).map_err(tables::refused).err());
+                errors.extend(
+                    nft::remove(&table).map_err(crate::node::refused).err().map(Error::from),
+                );
                 if errors.is_empty() {
                     lock.retire();
                 }

@@ -34,8 +34,9 @@ pub use ipam::{
 use crate::{
     cni::{Code, Command, Document, Environment, Error, Version, delegate::DELEGATED},
     conf::{BUILT_IN, Complaint, Config},
+    net,
     node::{
-        allowed, fabric, facts, file, former, kernel, liveness, pod_side, repair, sandbox, side,
+        self, Kind, allowed, fabric, facts, former, liveness, pod_side, repair, sandbox, side,
         tables,
     },
     pod::Identity,
@@ -139,6 +140,7 @@ fn beside_peers(
     let config = fabric::resolved_and_noted(config, root);
     let agreement = fabric::require_agreement(&config, &config.fabric.file);
     let (Command::Add | Command::Status, Err(error)) = (command, agreement) else { return config };
+    let error = Error::from(error);
     let code = if matches!(command, Command::Status) { Code::UNAVAILABLE } else { error.code };
     complaints.push(Complaint { key: String::new(), error: Error { code, ..error } });
     config
@@ -257,4 +259,29 @@ impl Call {
         self.complaints.first().map_or(Ok(()), |complaint| Err(complaint.error.clone()))?;
         ipam::require_foreign(self)
     }
+}
+
+impl From<node::Error> for Error {
+    fn from(error: node::Error) -> Self {
+        let code = match error.kind {
+            Kind::Configuration => Code::INVALID_CONFIG,
+            Kind::Environment => Code::INVALID_ENVIRONMENT,
+            Kind::Unavailable => Code::UNAVAILABLE,
+            Kind::Busy => Code::TRY_AGAIN,
+            Kind::Conflict => Code::CONFLICT,
+            Kind::File => Code::IO,
+            Kind::Kernel => Code::KERNEL,
+        };
+        Self::new(code, error.message()).details(error.next)
+    }
+}
+
+/// What the kernel refused, as the runtime is told.
+fn kernel(error: net::Error) -> Error {
+    node::kernel(error).into()
+}
+
+/// What the file system refused, as the runtime is told.
+fn file(what: &str, path: &Path, error: &io::Error) -> Error {
+    node::file(what, path, error).into()
 }

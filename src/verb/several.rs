@@ -107,7 +107,7 @@ impl Given {
     pub(super) fn take_back(&mut self, pod: &mut Socket) -> Vec<Error> {
         let mut errors = Vec::new();
         for Gift { journal, entry, index, side } in self.gifts.drain(..) {
-            errors.extend(pod_side::unmake_routes(pod, &side, index).err());
+            errors.extend(pod_side::unmake_routes(pod, &side, index).err().map(Error::from));
             let noted = journal.amend(&entry);
             errors.extend(
                 noted.map_err(|error| file("write the journal", journal.directory(), &error)).err(),

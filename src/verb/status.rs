@@ -32,10 +32,10 @@ pub(super) fn status(call: &Call) -> Result<Vec<String>, Error> {
         .and_then(|()| probe(state))
         .map_err(|error| unavailable(file("write to the state", state, &error)))?;
     if call.config.masquerade {
-        nft::available().map_err(|error| unavailable(tables::refused(error)))?;
+        nft::available().map_err(|error| unavailable(crate::node::refused(error).into()))?;
     }
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Verify);
-    let fabric = fabric.map_err(unavailable)?;
+    let fabric = fabric.map_err(|error| unavailable(error.into()))?;
     let mut notes = restore_table(call, &mut host, fabric.as_ref()).map_err(unavailable)?;
     fabric.as_ref().map_or(Ok(()), |stamp| pools::status(call, &mut host, stamp))?;
     let mut usable = Usable::new(&call.root, &call.config, fabric.as_ref(), None);

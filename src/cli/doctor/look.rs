@@ -197,7 +197,7 @@ fn fabric_of(
             fabric.unread = peers.unread;
             fabric.left_out = [peers.excluded, peers.here].concat();
         }
-        Err(error) => fabric.problem = Some(error.msg),
+        Err(error) => fabric.problem = Some(error.message()),
     }
     let pass = match Pass::of_file(config, root, socket, path) {
         Ok(pass) => pass,

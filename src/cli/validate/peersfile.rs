@@ -7,6 +7,7 @@ use super::{
     finding::{Findings, member},
 };
 use crate::{
+    cni,
     conf::Config,
     doctor,
     finding::{Finding, Severity},
@@ -47,6 +48,7 @@ pub(super) fn lint(at: &str, config: &Config, node: &Node, findings: &mut Findin
             }
         }
         Err(error) => {
+            let error = cni::Error::from(error);
             let message = format!("{}: ADD fails with code {}", error.msg, error.code.0);
             let fix = "put a valid list of all nodes there (conf/peers.schema.json), the same on \
                        every node; manx plan shows then what it makes";

@@ -15,8 +15,8 @@ use std::{
 use serde_json::Value;
 use sha1_smol::Sha1;
 
+use super::super::{Error, Kind};
 use crate::{
-    cni::{Code, Error},
     conf::{Config, FabricPart},
     fabric::list,
     state::{Root, file::PEERS_BYTES_MAX, read},
@@ -45,7 +45,7 @@ fn beside(config: Config, root: &Root, note: Note<'_>) -> Config {
 /// That a configuration does not contradict what its peers file says.
 ///
 /// # Errors
-/// Code 7 naming both.
+/// `Configuration` naming both.
 pub fn require_agreement(config: &Config, part: &FabricPart) -> Result<(), Error> {
     let told = config.contradictions(part);
     if told.is_empty() {
@@ -58,8 +58,8 @@ pub fn require_agreement(config: &Config, part: &FabricPart) -> Result<(), Error
         config.name,
         words.join("; ")
     );
-    Err(Error::new(Code::INVALID_CONFIG, msg)
-        .details("leave these keys out of the configuration: those of the file hold for the node"))
+    Err(Error::new(Kind::Configuration, "", msg)
+        .next("leave these keys out of the configuration: those of the file hold for the node"))
 }
 
 /// Where it is noted what a peers file says.

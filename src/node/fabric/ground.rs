@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    cni::Error,
     conf::Config,
     fabric::{
         Added, Past, Peers, Settings, Site,
@@ -29,7 +28,7 @@ use crate::{
 };
 
 use super::{
-    super::{file, kernel},
+    super::{Error, file, kernel},
     cidrs::PodCidrs,
 };
 
@@ -313,7 +312,7 @@ impl Ground {
     /// as it is now.
     ///
     /// # Errors
-    /// Code 100 if the kernel does not tell this node's addresses.
+    /// `Kernel` if the kernel does not tell this node's addresses.
     pub fn peers(&self, config: &Config, host: &mut Socket) -> Result<Option<Peers>, Error> {
         let Ok(bytes) = self.noted_peers() else { return Ok(None) };
         let tables = Tables::of_kernel(host).map_err(kernel)?;
@@ -351,7 +350,7 @@ impl Ground {
     /// most `limit`.
     ///
     /// # Errors
-    /// Of the lock's directory or file; code 11 naming the holder after `limit`.
+    /// Of the lock's directory or file; `Busy` naming the holder after `limit`.
     pub fn lock(&self, limit: Duration) -> Result<lock::Guard, Error> {
         let directory = self.path("lock");
         let lock = lock::exclusive_within(&directory, limit)

@@ -11,7 +11,7 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use crate::{
-    cni::{Code, Document, Error},
+    cni::Document,
     conf::{Config, Mode},
     fabric::{
         Change, Peers, Plan, Settings,
@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    super::{kernel, pools::misfits},
+    super::{Error, Kind, kernel, pools::misfits},
     cidrs::PodCidrs,
     document::{self, file_version, require_agreement},
     ground::{Ground, Stamp, State, node_in},
@@ -79,8 +79,8 @@ impl Pass {
     /// Compares the node with its configuration and its peers file.
     ///
     /// # Errors
-    /// Code 7 if another network has the fabric of this protocol, code 50 for a
-    /// file that is not valid, code 100 if the kernel does not answer.
+    /// `Configuration` if another network has the fabric of this protocol, `Unavailable` for a
+    /// file that is not valid, `Kernel` if the kernel does not answer.
     pub fn of_file(
         config: &Config,
         root: &Root,
@@ -127,7 +127,7 @@ impl Pass {
         let config = &config.under(&peers.fabric);
         if config.fabric.protocol != protocol {
             let msg = "the routeProtocol of the peers file has changed at this moment";
-            return Err(Error::new(Code::TRY_AGAIN, msg).details("call again"));
+            return Err(Error::new(Kind::Busy, "", msg).next("call again"));
         }
         let ground = Ground::new(root, protocol);
         let mut past = ground.past(&config.name);
@@ -199,7 +199,7 @@ impl Pass {
     /// noted first: whatever interrupts it, the next ADD or STATUS goes on.
     ///
     /// # Errors
-    /// Code 5 for state that could not be written.
+    /// `File` for state that could not be written.
     pub fn carry_out(self, ground: &Ground, host: &mut Socket) -> Result<Outcome, Error> {
         let Self { config, plan, mut stamp, tunnel, had_tunnels, former, file, .. } = self;
         let file = file.as_ref().map(|(list, place)| {

@@ -4,12 +4,11 @@
 use std::iter;
 
 use super::{
-    super::{file, kernel, tables::refused},
+    super::{Error, Kind, file, kernel, refused},
     ground::{Ground, Stamp},
     patience, tunnel,
 };
 use crate::{
-    cni::{Code, Error},
     conf::Config,
     fabric::{Change, Past, Plan, Settings, apply::Refused},
     net::Socket,
@@ -32,7 +31,7 @@ impl Removal {
     /// or another network that had it too still `asks` for it.
     ///
     /// # Errors
-    /// Code 100 if the kernel does not answer.
+    /// `Kernel` if the kernel does not answer.
     pub fn of(
         config: &Config,
         root: &Root,
@@ -92,7 +91,7 @@ impl Removal {
     /// The tables of the tunnels that there are.
     ///
     /// # Errors
-    /// Code 100 with what nf_tables refused.
+    /// `Kernel` with what nf_tables refused.
     pub fn tables(&self) -> Result<Vec<String>, Error> {
         let mut found = nft::tables(tunnel::PREFIX).map_err(refused)?;
         let own: Vec<String> = self.grounds().map(|one| tunnel::name(one.protocol())).collect();
@@ -104,7 +103,7 @@ impl Removal {
     /// so that it can be tried again.
     ///
     /// # Errors
-    /// Code 5 for state that could not be written, code 100 with what nf_tables
+    /// `File` for state that could not be written, `Kernel` with what nf_tables
     /// refused.
     pub fn carry_out(&self, host: &mut Socket) -> Result<Refused, Error> {
         self.grounds().try_for_each(Ground::unsettle)?;
@@ -140,7 +139,7 @@ pub(super) fn abandon(config: &Config, root: &Root, host: &mut Socket) {
             Error::join(taken.node.into_iter().chain(taken.peers).map(kernel).collect())
         }
         // Somebody is about it.
-        Err(error) if error.code == Code::TRY_AGAIN => return,
+        Err(error) if error.kind == Kind::Busy => return,
         Err(error) => Some(error),
     };
     match told {

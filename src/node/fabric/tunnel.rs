@@ -4,11 +4,10 @@
 use std::net::IpAddr;
 
 use super::{
-    super::tables::{self, refused},
+    super::{Error, refused},
     ground::{Ground, Stamp},
 };
 use crate::{
-    cni::Error,
     conf::{Config, Mode},
     fabric::Peers,
     net::Socket,
@@ -37,7 +36,7 @@ impl TunnelTable {
     /// for; `None` where packets between nodes travel as they are.
     ///
     /// # Errors
-    /// Code 100 for a table that cannot be described.
+    /// `Kernel` for a table that cannot be described.
     pub(super) fn of(config: &Config, peers: &Peers) -> Result<Option<Self>, Error> {
         let addresses: Vec<IpAddr> =
             peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
@@ -111,7 +110,7 @@ pub(super) fn is_intact(config: &Config, stamp: &Stamp) -> Result<bool, Error> {
 /// flushed it.
 ///
 /// # Errors
-/// Code 100 if the kernel does not tell where this node is.
+/// `Kernel` if the kernel does not tell where this node is.
 pub(crate) fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result<(), Error> {
     if config.fabric.peers_file.is_none() || config.mode == Mode::Direct {
         return Ok(());
@@ -129,7 +128,7 @@ pub(crate) fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result
 /// Removes the table of a fabric; false if there was none.
 ///
 /// # Errors
-/// Code 100 with what nf_tables refused.
+/// `Kernel` with what nf_tables refused.
 pub fn remove(protocol: u8) -> Result<bool, Error> {
     nft::remove(&name(protocol)).map_err(refused)
 }
@@ -156,7 +155,7 @@ fn described(
         peers,
         own,
     };
-    tunnel.describe().map(Some).map_err(tables::refused)
+    tunnel.describe().map(Some).map_err(refused)
 }
 
 fn unguarded(error: &nft::Error) -> String {

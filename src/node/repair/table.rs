@@ -2,11 +2,11 @@
 //! others flushed it, or the peers have changed.
 
 use super::super::{
+    Error,
     fabric::{Stamp, tunnel},
-    tables,
+    refused, tables,
 };
 use crate::{
-    cni::Error,
     conf::Config,
     net::Socket,
     nft::{self, Ensured, Guard, Network},
@@ -29,7 +29,7 @@ impl TableRepair {
     /// with the kernel's; `None` if it is right, or nobody needs it.
     ///
     /// # Errors
-    /// Code 100 if nf_tables is needed and does not answer.
+    /// `Kernel` if nf_tables is needed and does not answer.
     pub fn lacking(
         config: &Config,
         root: &Root,
@@ -49,18 +49,18 @@ impl TableRepair {
     /// Tells when others touch the table, or that of the fabric's tunnels.
     ///
     /// # Errors
-    /// Code 100 with what the kernel refused.
+    /// `Kernel` with what the kernel refused.
     pub fn monitor(config: &Config) -> Result<nft::Monitor, Error> {
         let tunnels = tunnel::name(config.fabric.protocol);
         let names = vec![tables::table(&config.name), tunnels];
-        nft::subscribe(names).map_err(tables::refused)
+        nft::subscribe(names).map_err(refused)
     }
 
     /// Makes the table what it should be; returns whether something was changed, and
     /// what it does without.
     ///
     /// # Errors
-    /// Code 100 with what nf_tables refused.
+    /// `Kernel` with what nf_tables refused.
     pub fn restore(&self, host: &mut Socket) -> Result<(bool, Vec<String>), Error> {
         let (done, notes) = tables::install(&self.wanted, &self.config, &self.root, host)?;
         Ok((matches!(done, Some(Ensured::Installed | Ensured::Repaired)), notes))

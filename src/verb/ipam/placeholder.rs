@@ -142,6 +142,7 @@ fn own_cidrs(config: &Config, root: &Root) -> Result<Vec<IpNetwork>, Error> {
 fn of_the_agent(config: &Config, root: &Root, host: &mut Socket) -> Result<Vec<IpNetwork>, Error> {
     let path = root.path(Path::new(PEERS_FILE));
     let (peers, _) = fabric::read_peers(&path, config, host).map_err(|error| {
+        let error = Error::from(error);
         Error { msg: format!("ipam asks for this node's pod CIDR: {}", error.msg), ..error }
             .details("name the peers file in peersFile, or give the subnet itself in ipam")
     })?;

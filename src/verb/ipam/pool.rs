@@ -142,6 +142,6 @@ impl<'a> Pool<'a> {
             let aliases = aliases.iter().map(String::as_str);
             !routed && !has_attachment(self.network, &lease.owner, &entries, aliases)
         });
-        problem.map_or(Ok(leases), Err)
+        problem.map_or(Ok(leases), |error| Err(error.into()))
     }
 }
