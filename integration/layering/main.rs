@@ -219,6 +219,33 @@ fn no_file_is_too_long() {
     }
 }
 
+/// The modules of `fabric` that ask the kernel, or tell it something.
+const EDGE: [&str; 6] = ["apply", "digest", "observe", "reconcile", "uplink", "ways"];
+
+/// Describing, comparing and judging is done without a socket and without a file: all
+/// that counts is handed in.
+#[test]
+fn what_is_pure_opens_nothing() {
+    for source in sources() {
+        let path = source.path.display().to_string();
+        let is_edge = |name: &&str| path.ends_with(&format!("fabric/{name}.rs"));
+        let pure = match source.module.as_str() {
+            "doctor" | "object" | "pod" => true,
+            "fabric" => !EDGE.iter().any(&is_edge) && !path.contains("/observe/"),
+            _ => false,
+        };
+        if !pure || path.contains("/tests") {
+            continue;
+        }
+        let code = source.code.split("#[cfg(test)]").next().unwrap();
+        for opens in
+            ["Socket", "File::", "fs::", "sysctl::ensure(", "sysctl::holds(", "sysctl::read("]
+        {
+            assert!(!code.contains(opens), "{path} has {opens}");
+        }
+    }
+}
+
 /// What lies at a path may be a pipe or have no end: state/ has the function that knows.
 #[test]
 fn files_are_read_by_one_function() {

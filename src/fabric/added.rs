@@ -4,13 +4,12 @@
 //! Forwarding entries and neighbours bear no mark, so it is remembered in words,
 //! which are never read again, only compared.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr};
 
-use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::{change::Change, desired::Desired, held::Owner, observe::Observed};
-use crate::object::{Forwarding, Neighbour};
+use super::{desired::Desired, observe::Observed};
+use crate::object::{Change, link::Owner};
 
 /// What earlier passes of a network's fabric have left in the kernel.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,35 +27,10 @@ pub struct Past {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Added(BTreeSet<String>);
 
-/// One thing on a device.
-#[derive(Clone, Copy, Debug)]
-pub enum Addition<'a> {
-    /// An address of the device.
-    Address(&'a str, IpNetwork),
-    /// A permanent neighbour.
-    Neighbour(&'a Neighbour),
-    /// A forwarding entry.
-    Forwarding(&'a Forwarding),
-}
-
-impl fmt::Display for Addition<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(device, address) => write!(f, "{device} address {address}"),
-            Self::Neighbour(entry) => {
-                write!(f, "{} neighbour {} {}", entry.device, entry.address, entry.mac)
-            }
-            Self::Forwarding(entry) => {
-                write!(f, "{} fdb {} {}", entry.device, entry.mac, entry.node)
-            }
-        }
-    }
-}
-
 impl Added {
     /// Whether this was added by us.
-    pub fn has(&self, addition: Addition<'_>) -> bool {
-        !self.0.is_empty() && self.0.contains(&addition.to_string())
+    pub fn has(&self, addition: &str) -> bool {
+        self.0.contains(addition)
     }
 
     /// Whether anything was added to that device.
@@ -73,21 +47,10 @@ impl Added {
     /// With what these changes will add: to be noted before they are made.
     #[must_use]
     pub fn before(&self, changes: &[Change], observed: &Observed) -> Self {
-        let others = |device: &str| {
-            observed.tunnels.get(device).is_some_and(|held| held.owner == Owner::Other)
-        };
-        let added = changes.iter().filter_map(|change| match change {
-            Change::AddAddress(device, address) if others(device) => {
-                Some(Addition::Address(device, *address).to_string())
-            }
-            Change::SetNeighbour(entry) if others(&entry.device) => {
-                Some(Addition::Neighbour(entry).to_string())
-            }
-            Change::SetForwarding(entry) if others(&entry.device) => {
-                Some(Addition::Forwarding(entry).to_string())
-            }
-            _ => None,
-        });
+        let others =
+            |device: &str| observed.tunnel(device).is_some_and(|held| held.owner == Owner::Other);
+        let added = changes.iter().filter_map(Change::addition);
+        let added = added.filter(|(device, _)| others(device)).map(|(_, text)| text);
         Self(self.0.iter().cloned().chain(added).collect())
     }
 
@@ -97,13 +60,7 @@ impl Added {
         if self.0.is_empty() {
             return Self::default();
         }
-        let addresses = desired.tunnels.iter().filter_map(|tunnel| {
-            Some(Addition::Address(&tunnel.name, tunnel.address?).to_string())
-        });
-        let wanted: BTreeSet<String> = addresses
-            .chain(desired.neighbours.iter().map(|entry| Addition::Neighbour(entry).to_string()))
-            .chain(desired.forwarding.iter().map(|entry| Addition::Forwarding(entry).to_string()))
-            .collect();
+        let wanted: BTreeSet<String> = desired.objects.additions().collect();
         Self(self.0.intersection(&wanted).cloned().collect())
     }
 }

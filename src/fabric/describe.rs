@@ -6,15 +6,18 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnetwork::IpNetwork;
 
 use super::{
-    desired::{Desired, FabricRoute, Facts, Path, Target, Tunnel, TunnelKind},
+    desired::{Desired, Facts, Path},
     peers::{Node, Peers},
     settings::{IPIP_DEVICE, Settings},
     trouble::some_of,
 };
 use crate::{
     conf::{CrossSubnet, Mode},
-    net::{forwarding, sysctl::Sysctl},
-    object::{Forwarding, Neighbour},
+    net::{forwarding, route},
+    object::{
+        Address, Forwarding, Mark, Neighbour, Route, Setting, Sysctl, Tunnel, Value,
+        link::TunnelKind,
+    },
     pod::mtu::{FALLBACK, IPV6_MIN, Uplink},
 };
 
@@ -27,6 +30,16 @@ enum Wrapping {
     /// Not at all, for the tunnel cannot be made. Plain routes would show the
     /// network what should be wrapped.
     Impossible,
+}
+
+/// The way to a peer.
+struct Hop {
+    gateway: IpAddr,
+    device: String,
+    /// The gateway is on the device's link whatever the routes say.
+    onlink: bool,
+    /// Path MTU in bytes, for encapsulated routes.
+    mtu: Option<u32>,
 }
 
 /// What is to be said of peers: many have the same to be said.
@@ -98,9 +111,7 @@ impl Family<'_> {
         }
         let full = if self.ipv6 { 128 } else { 32 };
         let blackholes = own.pod_cidrs(self.ipv6).filter(|cidr| cidr.prefix() < full);
-        desired
-            .routes
-            .extend(blackholes.map(|destination| self.route(destination, Target::Blackhole)));
+        desired.objects.routes.extend(blackholes.map(|destination| self.route(destination, None)));
         let serves = own.pod_cidrs(self.ipv6).next().is_some();
         // A node that is alone in its list has its routes from a routing daemon,
         // which needs the device to put them on.
@@ -112,9 +123,9 @@ impl Family<'_> {
         if serves && self.settings.manage_forwarding {
             // First: a router that begins to forward forgets what it was advertised.
             let heeding = self.facts.heeding.iter().filter(|_| self.ipv6);
-            desired.sysctls.extend(heeding.map(|link| forwarding::heed(link)));
+            desired.objects.sysctls.extend(heeding.map(|link| forwarding::heed(link)));
             let key = if self.ipv6 { forwarding::IPV6 } else { forwarding::IPV4 };
-            desired.sysctls.push(Sysctl::new(key, 1));
+            desired.objects.sysctls.push(Sysctl::new(key, 1));
         }
         let wrapping = if anyone { self.wrapping(desired) } else { Wrapping::None };
         let mut remarks = Remarks::default();
@@ -126,7 +137,13 @@ impl Family<'_> {
         }
         remarks.tell(desired);
         if let Wrapping::Tunnel(tunnel) = wrapping {
-            desired.tunnels.push(tunnel);
+            let set = |value| Setting { device: tunnel.name.clone(), value };
+            let mark = Value::Mark(Mark::Ours(tunnel.protocol));
+            desired
+                .objects
+                .settings
+                .extend([mark, Value::Mtu(tunnel.mtu), Value::Up(true)].map(set));
+            desired.objects.tunnels.push(tunnel);
         }
     }
 
@@ -178,7 +195,10 @@ impl Family<'_> {
             whose.push(why);
             return Wrapping::Impossible;
         }
-        Wrapping::Tunnel(Tunnel { name, mtu, address, taken, kind })
+        let on_it = |address| Address { device: name.clone(), address };
+        desired.objects.addresses.extend(address.map(on_it));
+        desired.taken.extend(taken.map(on_it));
+        Wrapping::Tunnel(Tunnel { name, mtu, protocol: self.settings.keys.protocol, kind })
     }
 
     /// The address of this node's tunnel device; else one that it may not have, for a
@@ -260,24 +280,36 @@ impl Family<'_> {
             // A tunnel's route is made all the same: packets fare as the way there.
             remarks.lost.push((peer.name.clone(), address));
         }
-        let target = match wrapping {
+        let hop = match wrapping {
             Wrapping::Tunnel(tunnel) if self.encapsulates(address, path) => {
                 self.through(tunnel, peer, address, desired)
             }
             Wrapping::Impossible if self.encapsulates(address, path) => None,
             _ => self.plainly(peer, address, path, remarks),
         };
-        if path.is_none() || target.is_none() {
+        if path.is_none() || hop.is_none() {
             desired.cut_off.extend(peer.pod_cidrs(self.ipv6));
         }
-        let Some(target) = target else { return };
-        let route = |destination| self.route(destination, target.clone());
-        desired.routes.extend(cidrs.into_iter().map(route));
+        let Some(hop) = hop else { return };
+        let route = |destination| self.route(destination, Some(&hop));
+        desired.objects.routes.extend(cidrs.into_iter().map(route));
     }
 
-    fn route(&self, destination: IpNetwork, target: Target) -> FabricRoute {
-        let metric = self.settings.metric(&target, self.ipv6);
-        FabricRoute { destination, metric, protocol: self.settings.keys.protocol, target }
+    /// A route to peers' pods, or to nowhere: this node's own pods have longer routes,
+    /// and a gone pod's address must not leave by the default route.
+    fn route(&self, destination: IpNetwork, hop: Option<&Hop>) -> Route {
+        let route = route::Route {
+            protocol: self.settings.keys.protocol,
+            priority: Some(self.settings.metric(hop.is_none(), self.ipv6)),
+            ..route::Route::new(destination)
+        };
+        match hop {
+            None => Route::blackhole(route),
+            Some(Hop { gateway, device, onlink, mtu }) => {
+                let (gateway, onlink, mtu) = (Some(*gateway), *onlink, *mtu);
+                Route::through(device, route::Route { gateway, onlink, mtu, ..route })
+            }
+        }
     }
 
     /// Whether packets to a peer are wrapped.
@@ -299,18 +331,18 @@ impl Family<'_> {
         peer: &Node,
         address: IpAddr,
         desired: &mut Desired,
-    ) -> Option<Target> {
+    ) -> Option<Hop> {
         let device = tunnel.name.clone();
         let mtu = Some(tunnel.mtu);
         if matches!(tunnel.kind, TunnelKind::Ipip) {
-            return Some(Target::Node { gateway: address, device, onlink: true, mtu });
+            return Some(Hop { gateway: address, device, onlink: true, mtu });
         }
         let gateway = peer.tunnel_address(self.ipv6)?;
         let mac = peer.tunnel_mac(self.ipv6);
         let neighbour = Neighbour { device: device.clone(), address: gateway, mac };
-        desired.neighbours.push(neighbour);
-        desired.forwarding.push(Forwarding { device: device.clone(), mac, node: address });
-        Some(Target::Node { gateway, device, onlink: true, mtu })
+        desired.objects.neighbours.push(neighbour);
+        desired.objects.forwarding.push(Forwarding { device: device.clone(), mac, node: address });
+        Some(Hop { gateway, device, onlink: true, mtu })
     }
 
     /// A plain route: to the peer itself where it is on the link, else through
@@ -321,14 +353,14 @@ impl Family<'_> {
         address: IpAddr,
         path: Option<&Path>,
         remarks: &mut Remarks,
-    ) -> Option<Target> {
+    ) -> Option<Hop> {
         let path = path?;
         let device = path.device.clone();
         let Some(router) = path.gateway else {
-            return Some(Target::Node { gateway: address, device, onlink: true, mtu: None });
+            return Some(Hop { gateway: address, device, onlink: true, mtu: None });
         };
         remarks.behind.entry(router).or_default().push((peer.name.clone(), address));
-        Some(Target::Node { gateway: router, device, onlink: path.onlink, mtu: None })
+        Some(Hop { gateway: router, device, onlink: path.onlink, mtu: None })
     }
 }
 
@@ -371,7 +403,7 @@ mod tests {
 
     fn lines(settings: &Settings) -> Vec<String> {
         let desired = describe(settings, &peers(), &facts());
-        desired.routes.iter().map(ToString::to_string).collect()
+        desired.objects.routes.iter().map(ToString::to_string).collect()
     }
 
     #[test]
@@ -387,7 +419,7 @@ mod tests {
                 "fd00:2::/64 via 2001:db8::2 dev eth0 onlink",
             ]
         );
-        assert_eq!(desired.tunnels, []);
+        assert_eq!(desired.objects.tunnels, []);
         assert!(desired.notes[0].contains("192.0.2.254"), "{:?}", desired.notes);
     }
 
@@ -403,8 +435,9 @@ mod tests {
             ]
         );
         let desired = describe(&settings, &peers(), &facts());
-        assert_eq!(desired.tunnels.len(), 1);
-        assert_eq!(desired.tunnels[0].address, Some("10.1.0.0/32".parse().unwrap()));
+        assert_eq!(desired.objects.tunnels.len(), 1);
+        let address = "10.1.0.0/32".parse().unwrap();
+        assert_eq!(desired.objects.addresses, [Address { device: "tunl0".into(), address }]);
     }
 
     #[test]
@@ -425,11 +458,12 @@ mod tests {
     #[test]
     fn vxlan_has_a_neighbour_and_a_forwarding_entry_for_each_peer() {
         let desired = describe(&Settings::of_mode(Mode::Vxlan), &peers(), &facts());
-        let names: Vec<_> = desired.tunnels.iter().map(|tunnel| tunnel.name.as_str()).collect();
+        let names: Vec<_> =
+            desired.objects.tunnels.iter().map(|tunnel| tunnel.name.as_str()).collect();
         assert_eq!(names, ["vxlan.calico", "vxlan-v6.calico"]);
-        assert_eq!((desired.tunnels[0].mtu, desired.tunnels[1].mtu), (1450, 1430));
-        assert_eq!((desired.neighbours.len(), desired.forwarding.len()), (3, 3));
-        let line = desired.routes[1].to_string();
+        assert_eq!((desired.objects.tunnels[0].mtu, desired.objects.tunnels[1].mtu), (1450, 1430));
+        assert_eq!((desired.objects.neighbours.len(), desired.objects.forwarding.len()), (3, 3));
+        let line = desired.objects.routes[1].to_string();
         assert_eq!(line, "10.2.0.0/24 via 10.2.0.0 dev vxlan.calico onlink mtu 1450");
     }
 
@@ -438,7 +472,7 @@ mod tests {
         let mut facts = facts();
         facts.paths.clear();
         let desired = describe(&Settings::of_mode(Mode::Direct), &peers(), &facts);
-        assert!(desired.routes.iter().all(|route| route.target == Target::Blackhole));
+        assert!(desired.objects.routes.iter().all(Route::is_blackhole));
         assert!(desired.wanting.iter().any(|note| note.contains("no route to 192.0.2.2")));
         let cut_off = desired.remote.iter().filter(|cidr| desired.cut_off.contains(cidr));
         assert_eq!(cut_off.count(), 3, "the pods of b in both families, and those of c");

@@ -4,15 +4,13 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
     net::IpAddr,
 };
 
 use ipnetwork::IpNetwork;
 
 use crate::{
-    net::{Mac, sysctl::Sysctl},
-    object::{Forwarding, Neighbour},
+    object::{Address, Objects},
     pod::mtu::Uplink,
 };
 
@@ -67,102 +65,13 @@ impl Facts {
     }
 }
 
-/// A tunnel device.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Tunnel {
-    /// Device name.
-    pub name: String,
-    /// MTU in bytes.
-    pub mtu: u32,
-    /// Its address, of the full length.
-    pub address: Option<IpNetwork>,
-    /// An address that a pod has, and the tunnel may not.
-    pub taken: Option<IpNetwork>,
-    /// What it is.
-    pub kind: TunnelKind,
-}
-
-/// What a tunnel device is.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum TunnelKind {
-    /// IP in IP, any to any.
-    Ipip,
-    /// VXLAN.
-    Vxlan {
-        /// Network identifier.
-        vni: u32,
-        /// UDP port.
-        port: u16,
-        /// This node's address.
-        local: IpAddr,
-        /// Device that the outer packets leave by; empty where the routes decide.
-        parent: String,
-        /// The device's own MAC address.
-        mac: Mac,
-    },
-}
-
-/// A route of the fabric.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct FabricRoute {
-    /// Pods behind it.
-    pub destination: IpNetwork,
-    /// Metric, as the kernel has it.
-    pub metric: u32,
-    /// The protocol by which the fabric knows its routes.
-    pub protocol: u8,
-    /// How.
-    pub target: Target,
-}
-
-/// Where a route of the fabric leads.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum Target {
-    /// To another node.
-    Node {
-        /// Next hop.
-        gateway: IpAddr,
-        /// Device.
-        device: String,
-        /// The next hop is on the device's link whatever the routes say.
-        onlink: bool,
-        /// Path MTU in bytes, for encapsulated routes.
-        mtu: Option<u32>,
-    },
-    /// Nowhere: this node's own pods have longer routes, and a gone pod's
-    /// address must not leave by the default route.
-    Blackhole,
-}
-
-impl fmt::Display for FabricRoute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let destination = self.destination;
-        match &self.target {
-            Target::Blackhole => write!(f, "blackhole {destination} metric {}", self.metric),
-            Target::Node { gateway, device, onlink, mtu } => {
-                write!(f, "{destination} via {gateway} dev {device}")?;
-                if *onlink {
-                    write!(f, " onlink")?;
-                }
-                mtu.map_or(Ok(()), |mtu| write!(f, " mtu {mtu}"))
-            }
-        }
-    }
-}
-
 /// The desired state of a node's fabric.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Desired {
-    /// Tunnel devices.
-    pub tunnels: Vec<Tunnel>,
-    /// Routes, all of one protocol and metric.
-    pub routes: Vec<FabricRoute>,
-    /// Neighbours on tunnels.
-    pub neighbours: Vec<Neighbour>,
-    /// Forwarding entries of VXLAN devices.
-    pub forwarding: Vec<Forwarding>,
-    /// The node's parameters.
-    pub sysctls: Vec<Sysctl>,
+    /// What should be on the node.
+    pub objects: Objects,
+    /// Addresses that a tunnel of this node may not have, for a pod has them.
+    pub taken: Vec<Address>,
     /// What an operator should know: routes that need the network's help.
     pub notes: Vec<String>,
     /// What single peers lack for reasons that lie outside of the fabric: those

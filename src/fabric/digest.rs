@@ -10,13 +10,16 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    desired::{Desired, FabricRoute, Target},
+    desired::Desired,
     divert::address_in,
     observe::{Observed, observe_own},
     settings::Settings,
     ways::Sentinel,
 };
-use crate::net::{Error, Socket};
+use crate::{
+    net::{Error, Socket},
+    object::{HeldObjects, Managed, Route},
+};
 
 /// What a digest is of, beside all that bears our marks.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -31,8 +34,8 @@ impl Scope {
     /// What a fabric consists of.
     pub fn of(desired: &Desired) -> Self {
         Self {
-            tunnels: desired.tunnels.iter().map(|tunnel| tunnel.name.clone()).collect(),
-            sysctls: desired.sysctls.iter().map(|sysctl| sysctl.key.clone()).collect(),
+            tunnels: desired.objects.tunnels.iter().map(|tunnel| tunnel.name.clone()).collect(),
+            sysctls: desired.objects.sysctls.iter().map(|sysctl| sysctl.key.clone()).collect(),
         }
     }
 }
@@ -48,12 +51,13 @@ pub fn of_kernel(socket: &mut Socket, settings: &Settings, scope: &Scope) -> Res
 /// The digest of what the kernel was seen to have. Routes of others do not
 /// count; lists may come in any order. It means something to this very binary.
 pub fn of_observed(observed: &Observed, protocol: u8) -> u64 {
-    let routes = observed.routes.iter().filter(|route| route.protocol == protocol);
-    sum(routes.map(|route| (&route.destination, &route.target, route.metric)))
-        .wrapping_add(sum(observed.neighbours.iter().map(|held| &held.object)))
-        .wrapping_add(sum(observed.forwarding.iter().map(|held| &held.object)))
-        .wrapping_add(sum(observed.tunnels.iter().map(|held| format!("{held:?}"))))
-        .wrapping_add(sum(&observed.sysctls))
+    let HeldObjects { sysctls, tunnels, forwarding, neighbours, routes, .. } = &observed.held;
+    let routes = routes.iter().filter(|held| held.found.route.protocol == protocol);
+    sum(routes.map(|held| (&held.found.route, &held.device, held.is_plain())))
+        .wrapping_add(sum(neighbours.iter().map(|held| &held.object)))
+        .wrapping_add(sum(forwarding.iter().map(|held| &held.object)))
+        .wrapping_add(sum(tunnels))
+        .wrapping_add(sum(sysctls.iter().map(|held| (&held.object.key, &held.object.value))))
 }
 
 /// So many routes of the fabric are looked at by everybody.
@@ -64,16 +68,15 @@ const SENTINELS_MAX: usize = 4;
 /// along, and one without an address those of a family.
 pub fn sentinels(desired: &Desired, unmade: &HashSet<IpNetwork>) -> Vec<Sentinel> {
     let mut seen = HashSet::new();
-    let of = |route: &FabricRoute| match &route.target {
-        Target::Node { device, .. } if !unmade.contains(&route.destination) => {
-            let first = seen.insert((device.clone(), route.destination.is_ipv6()));
-            let address = address_in(&route.destination, &[]);
-            first.then(|| Sentinel::of(address, route.destination))
-        }
-        _ => None,
+    let of = |route: &Route| {
+        let destination = route.destination();
+        let device = route.device().filter(|_| !unmade.contains(&destination))?;
+        let first = seen.insert((device.to_owned(), destination.is_ipv6()));
+        let address = address_in(&destination, &[]);
+        first.then(|| Sentinel::of(address, destination))
     };
     let mut sentinels: Vec<Sentinel> =
-        desired.routes.iter().filter_map(of).take(SENTINELS_MAX).collect();
+        desired.objects.routes.iter().filter_map(of).take(SENTINELS_MAX).collect();
     // Whoever has no route may have one again.
     for ipv6 in [false, true] {
         let lost = desired.lost.iter().find(|address| address.is_ipv6() == ipv6);

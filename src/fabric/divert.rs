@@ -12,14 +12,13 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
-use super::{
-    desired::{FabricRoute, Target},
-    faults::contains,
-    held::HeldRoute,
-};
-use crate::net::{
-    route::{Found, Kind, TABLE_MAIN},
-    rule::Rule,
+use super::faults::contains;
+use crate::{
+    net::{
+        route::{Found, Kind, TABLE_MAIN},
+        rule::Rule,
+    },
+    object::{Diversion, HeldRoute, Managed, Route, diff::Object},
 };
 
 /// Networks that do not overlap, by their first addresses.
@@ -33,9 +32,9 @@ impl Networks {
     }
 
     /// The pods of all peers that have a route.
-    pub fn of_peers<'a>(routes: impl IntoIterator<Item = &'a FabricRoute>) -> Self {
-        let led = |route: &&FabricRoute| route.target != Target::Blackhole;
-        Self::of(routes.into_iter().filter(led).map(|route| route.destination))
+    pub fn of_peers<'a>(routes: impl IntoIterator<Item = &'a Route>) -> Self {
+        let led = |route: &&Route| !route.is_blackhole();
+        Self::of(routes.into_iter().filter(led).map(Route::destination))
     }
 
     /// The one that all of `inner` is in.
@@ -50,18 +49,9 @@ impl Networks {
 pub struct Question {
     /// The address.
     pub address: IpAddr,
-    wanted: FabricRoute,
+    wanted: Route,
     /// The longer prefix.
     by: Option<HeldRoute>,
-}
-
-/// A wanted route, and what leads elsewhere, in words.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Diversion {
-    /// The route.
-    pub wanted: FabricRoute,
-    /// What leads elsewhere.
-    pub by: String,
 }
 
 /// Whether a rule is none of those that the kernel begins with: local, main, default.
@@ -71,14 +61,14 @@ pub fn is_of_somebody(rule: &Rule) -> bool {
 }
 
 /// What to ask, where `rules` of others are there or not.
-pub fn questions(wanted: &[&FabricRoute], routes: &[HeldRoute], rules: bool) -> Vec<Question> {
+pub fn questions(wanted: &[&Route], routes: &[HeldRoute], rules: bool) -> Vec<Question> {
     let peers = Networks::of_peers(wanted.iter().copied());
     let mut inside: HashMap<IpNetwork, Vec<&HeldRoute>> = HashMap::new();
     for route in routes {
         let plain = route.found.route.tos == 0 && route.found.route.kind != Kind::Throw;
         let foreign = !route.ours && !route.on_host_link && !route.found.local;
-        let outer = peers.around(&route.destination).filter(|_| plain && foreign);
-        if let Some(outer) = outer.filter(|outer| *outer != route.destination) {
+        let outer = peers.around(&route.destination()).filter(|_| plain && foreign);
+        if let Some(outer) = outer.filter(|outer| *outer != route.destination()) {
             inside.entry(outer).or_default().push(route);
         }
     }
@@ -86,21 +76,21 @@ pub fn questions(wanted: &[&FabricRoute], routes: &[HeldRoute], rules: bool) -> 
         return Vec::new();
     }
     // What is still to be made leads nowhere yet.
-    let key = |route: &HeldRoute| (route.destination, route.metric);
+    let key = |route: &HeldRoute| (route.destination(), route.metric());
     let held: HashMap<_, _> =
         routes.iter().filter(|route| route.ours).map(|route| (key(route), route)).collect();
     let mut questions = Vec::new();
-    for wanted in wanted.iter().filter(|route| route.target != Target::Blackhole) {
-        let longer = inside.get(&wanted.destination).map(Vec::as_slice).unwrap_or_default();
+    for wanted in wanted.iter().filter(|route| !route.is_blackhole()) {
+        let longer = inside.get(&wanted.destination()).map(Vec::as_slice).unwrap_or_default();
         questions.extend(longer.iter().map(|route| Question {
-            address: address_in(&route.destination, &[]),
+            address: address_in(&route.destination(), &[]),
             wanted: (*wanted).clone(),
             by: Some((*route).clone()),
         }));
-        let made = held.get(&(wanted.destination, wanted.metric));
-        if rules && made.is_some_and(|route| route.target.as_ref() == Some(&wanted.target)) {
-            let but: Vec<IpNetwork> = longer.iter().map(|route| route.destination).collect();
-            let address = address_in(&wanted.destination, &but);
+        let made = held.get(&(wanted.destination(), wanted.metric()));
+        if rules && made.is_some_and(|route| wanted.is(route)) {
+            let but: Vec<IpNetwork> = longer.iter().map(|route| route.destination()).collect();
+            let address = address_in(&wanted.destination(), &but);
             questions.push(Question { address, wanted: (*wanted).clone(), by: None });
         }
     }
@@ -129,9 +119,9 @@ pub fn judge(
     diversions
 }
 
-fn leads(found: &Found, wanted: &FabricRoute, indexes: &HashMap<String, u32>) -> bool {
-    let Target::Node { gateway, device, .. } = &wanted.target else { return false };
-    found.route.gateway == Some(*gateway) && found.device() == indexes.get(device).copied()
+fn leads(found: &Found, wanted: &Route, indexes: &HashMap<String, u32>) -> bool {
+    let Some(device) = wanted.device() else { return false };
+    found.route.gateway == wanted.gateway() && found.device() == indexes.get(device).copied()
 }
 
 fn by_rule(address: IpAddr, found: &Found, indexes: &HashMap<String, u32>) -> String {

@@ -2,14 +2,14 @@
 //! neighbours and forwarding entries make this node's pods reach the pods of
 //! every other node.
 //!
-//! Desired state is one pure function of the configuration, the peers and the
-//! facts of this node ([`describe()`], in the words of [`desired`]). A pure comparison with what the kernel has
-//! ([`diff`]) gives the changes, which `plan` prints and `apply` carries out.
-//! Only [`observe`], [`site`] and [`apply`] talk to the kernel.
+//! Desired state is one pure function of the configuration, the peers and the facts of
+//! this node ([`describe()`], in the words of [`object`](crate::object)). A pure
+//! comparison with what the kernel has ([`diff`]) gives the changes, which `plan` prints
+//! and `apply` carries out. The kernel is asked by [`observe`], by [`digest`] and [`ways`]
+//! whether anything has happened, and by [`apply`] to make what is wanted.
 
 pub mod added;
 pub mod apply;
-pub mod change;
 mod clash;
 mod describe;
 pub mod desired;
@@ -17,12 +17,12 @@ pub mod diff;
 pub mod digest;
 pub mod divert;
 pub mod faults;
-pub mod held;
 pub mod list;
 pub mod observe;
 pub mod peers;
 pub mod pools;
 pub mod reconcile;
+mod refusal;
 pub mod settings;
 pub mod site;
 pub mod trouble;
@@ -30,7 +30,6 @@ pub mod uplink;
 pub mod ways;
 
 pub use added::{Added, Past};
-pub use change::Change;
 pub use describe::describe;
 pub use desired::Desired;
 pub use observe::Observed;
@@ -38,3 +37,5 @@ pub use peers::Peers;
 pub use reconcile::Plan;
 pub use settings::Settings;
 pub use site::Site;
+
+pub use crate::object::Change;

@@ -11,13 +11,13 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use super::{
-    added::{Addition, Past},
-    desired::{Desired, Facts, Path, Target},
+    added::Past,
+    desired::{Desired, Facts, Path},
+    diff,
     digest::Scope,
-    divert::{Diversion, Networks},
-    held::{HeldKind, HeldRoute, HeldTunnel, Owner, is_named, is_tunnel, marked},
+    divert::Networks,
     peers::Peers,
-    settings::{Settings, default_metric},
+    settings::Settings,
     uplink::{default_route, uplink},
     ways::Ways,
 };
@@ -27,10 +27,13 @@ use crate::{
         Error, Socket, Tables, fdb, forwarding,
         link::Link,
         neigh,
-        route::{self, Found, Kind, TABLE_MAIN},
+        route::{self, Found, TABLE_MAIN},
         sysctl,
     },
-    object::{Forwarding, Held, Neighbour},
+    object::{
+        Forwarding, Held, HeldObjects, HeldRoute, Indexes, Managed, Neighbour, Sysctl,
+        link::{HeldKind, HeldTunnel, Owner, is_named, is_tunnel, marked},
+    },
     pod::{
         identity::{GROUPS, is_marked},
         mtu::Uplink,
@@ -40,27 +43,26 @@ use crate::{
 /// What the kernel has.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
-    /// Tunnel devices that are wanted or ours, by name.
-    pub tunnels: HashMap<String, HeldTunnel>,
-    /// VXLAN devices of others, by name.
-    pub rivals: HashMap<String, HeldTunnel>,
+    /// The objects: tunnel devices that are wanted or ours, permanent entries of VXLAN
+    /// devices among them, the values of the parameters that are wanted, and of table
+    /// main the routes that are ours, and those of others to the same destinations or to
+    /// parts of them.
+    pub held: HeldObjects,
+    /// VXLAN devices of others.
+    pub rivals: Vec<HeldTunnel>,
     /// Indexes of all links, by name.
-    pub indexes: HashMap<String, u32>,
-    /// The routes of table main that are ours, and those of others to the same
-    /// destinations or to parts of them.
-    pub routes: Vec<HeldRoute>,
-    /// Permanent neighbours of our VXLAN devices.
-    pub neighbours: Vec<Held<Neighbour>>,
-    /// Permanent forwarding entries of our VXLAN devices.
-    pub forwarding: Vec<Held<Forwarding>>,
-    /// The values of the parameters that are wanted.
-    pub sysctls: HashMap<String, String>,
+    pub indexes: Indexes,
     /// Addresses of pods, and the links that they are behind.
     pub pods: Vec<(u32, IpAddr)>,
-    /// What takes packets elsewhere although a route is there.
-    pub diversions: Vec<Diversion>,
     /// What earlier passes have left.
     pub past: Past,
+}
+
+impl Observed {
+    /// The tunnel device of that name.
+    pub fn tunnel(&self, name: &str) -> Option<&HeldTunnel> {
+        self.held.tunnels.iter().find(|held| held.name == name)
+    }
 }
 
 /// Collects what the description of the fabric depends on.
@@ -210,11 +212,16 @@ pub fn observe(
     past: &Past,
     tables: &Tables,
 ) -> Result<Observed, Error> {
-    let destinations = desired.routes.iter().map(|route| route.destination).collect();
-    let wanted = Wanted { destinations, peers: Networks::of_peers(&desired.routes) };
+    let routes = &desired.objects.routes;
+    let destinations = routes.iter().map(|route| route.destination()).collect();
+    let wanted = Wanted { destinations, peers: Networks::of_peers(routes) };
     let scope = Scope::of(desired);
     let mut observed = collect(socket, settings, (&scope, &wanted), past, tables)?;
-    observed.diversions = diverted::look(socket, desired, &observed)?;
+    let tunnels = &observed.held.tunnels;
+    let settings = diff::settings(desired, tunnels, settings.keys.protocol);
+    let addresses = diff::addresses(desired, tunnels, past);
+    (observed.held.settings, observed.held.addresses) = (settings, addresses);
+    observed.held.lookups = diverted::look(socket, desired, &observed)?;
     Ok(observed)
 }
 
@@ -274,19 +281,21 @@ fn collect(
         }
         if link.vxlan.is_some() && !owner.is_ours() && !scope.tunnels.contains(&link.name) {
             let (kind, mtu, up) = (HeldKind::of(link, &names), link.mtu, link.up);
-            let rival = HeldTunnel { kind, mtu, up, owner, addresses: Vec::new() };
-            observed.rivals.insert(link.name.clone(), rival);
+            let name = link.name.clone();
+            let rival = HeldTunnel { name, kind, mtu, up, owner, addresses: Vec::new() };
+            observed.rivals.push(rival);
         }
     }
     for ipv6 in [false, true] {
         let routes = tables.routes(ipv6);
         observed.pods.extend(routes.iter().filter_map(|found| pod(found, &names)));
         let held = |found: &Found| held(found, settings, (wanted, past), &names);
-        observed.routes.extend(routes.iter().filter_map(held));
+        observed.held.routes.extend(routes.iter().filter_map(held));
     }
     for key in &scope.sysctls {
         if let Ok(value) = sysctl::read(key) {
-            observed.sysctls.insert(key.clone(), value);
+            let object = Sysctl::new(key.clone(), value);
+            observed.held.sysctls.push(Held { object, ours: true });
         }
     }
     Ok(observed)
@@ -299,6 +308,7 @@ fn observe_tunnel(
     observed: &mut Observed,
 ) -> Result<(), Error> {
     let tunnel = HeldTunnel {
+        name: link.name.clone(),
         kind: HeldKind::of(link, names),
         mtu: link.mtu,
         up: link.up,
@@ -308,21 +318,22 @@ fn observe_tunnel(
     if link.vxlan.is_some() {
         let whole = owner.is_ours();
         let added = observed.past.added.clone();
-        let ours = |addition: Addition<'_>| whole || owner == Owner::Other && added.has(addition);
+        let added = |text: Option<String>| text.is_some_and(|text| added.has(&text));
+        let ours = |text| whole || owner == Owner::Other && added(text);
         for entry in neigh::permanent(socket, link.index)? {
             let (device, address) = (link.name.clone(), entry.address);
             let object = Neighbour { device, address, mac: entry.mac };
-            let ours = ours(Addition::Neighbour(&object));
-            observed.neighbours.push(Held { object, ours });
+            let ours = ours(object.addition());
+            observed.held.neighbours.push(Held { object, ours });
         }
         for entry in fdb::permanent(socket, link.index)? {
             let (device, mac) = (link.name.clone(), entry.mac);
             let object = Forwarding { device, mac, node: entry.node };
-            let ours = ours(Addition::Forwarding(&object));
-            observed.forwarding.push(Held { object, ours });
+            let ours = ours(object.addition());
+            observed.held.forwarding.push(Held { object, ours });
         }
     }
-    observed.tunnels.insert(link.name.clone(), tunnel);
+    observed.held.tunnels.push(tunnel);
     Ok(())
 }
 
@@ -349,35 +360,13 @@ fn held(
     names: &HashMap<u32, &Link>,
 ) -> Option<HeldRoute> {
     let route = &found.route;
-    let metric = route.priority.unwrap_or(default_metric(route.destination.is_ipv6()));
     let ours = route.protocol == settings.keys.protocol || past.protocols.contains(&route.protocol);
     let matters = ours || wanted.has(&route.destination);
     if route.table != TABLE_MAIN || !matters {
         return None;
     }
     let link = found.device().and_then(|device| names.get(&device));
-    // A source or a segment size that nobody gave it makes it another route.
-    let special = found.source.is_some() || found.fixed_mtu || route.advmss.is_some();
-    let target = match (route.kind, route.gateway, link) {
-        _ if special => None,
-        (Kind::Blackhole, ..) => Some(Target::Blackhole),
-        (Kind::Unicast, Some(gateway), Some(link)) => Some(Target::Node {
-            gateway,
-            device: link.name.clone(),
-            onlink: route.onlink,
-            mtu: route.mtu,
-        }),
-        _ => None,
-    };
     let on_host_link = link.is_some_and(|link| is_host_link(link));
-    Some(HeldRoute {
-        destination: route.destination,
-        protocol: route.protocol,
-        ours,
-        metric,
-        target,
-        on_host_link,
-        device: link.map(|link| link.name.clone()),
-        found: found.clone(),
-    })
+    let device = link.map(|link| link.name.clone());
+    Some(HeldRoute { found: found.clone(), device, ours, on_host_link })
 }

@@ -3,10 +3,9 @@
 use super::{
     added::{Added, Past},
     apply::{Refused, apply},
-    change::Change,
     describe::describe,
     desired::{Desired, Facts},
-    diff::{diff, lent, rival},
+    diff::{diff, rival},
     observe::{Observed, facts, observe},
     peers::Peers,
     settings::Settings,
@@ -14,7 +13,7 @@ use super::{
 };
 use crate::{
     net::{Error, Socket, Tables},
-    object::Action,
+    object::{Action, Change, route::lent},
     pod::mtu::Uplink,
 };
 
@@ -70,12 +69,13 @@ impl Plan {
     ) -> Result<Self, Error> {
         let observed = observe(socket, settings, &desired, past, tables)?;
         let changes = diff(&desired, &observed);
-        let rivals = desired.tunnels.iter().filter_map(|tunnel| {
+        let rivals = desired.objects.tunnels.iter().filter_map(|tunnel| {
             rival(tunnel, &observed).map(|rival| format!("{}: {rival}", tunnel.name))
         });
         let rivals: Vec<String> = rivals.collect();
         desired.unfit.extend(rivals);
-        let lent: Vec<String> = lent(&desired, &observed).iter().map(ToString::to_string).collect();
+        let lent = lent(&desired.objects.routes, &observed.held.routes);
+        let lent: Vec<String> = lent.iter().map(ToString::to_string).collect();
         if !lent.is_empty() {
             let note = format!("what others have serves as it is: route {}", some_of(&lent));
             desired.notes.push(note);
@@ -84,8 +84,8 @@ impl Plan {
     }
 
     /// Makes the changes; returns what failed.
-    pub fn carry_out(&self, socket: &mut Socket, settings: &Settings) -> Refused {
-        apply(socket, settings, &self.observed, &self.changes)
+    pub fn carry_out(&self, socket: &mut Socket) -> Refused {
+        apply(socket, &self.observed, &self.changes)
     }
 
     /// What will have been added to devices of others: to be noted before the

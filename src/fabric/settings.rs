@@ -1,7 +1,9 @@
 //! What a configuration says of the fabric.
 
-use super::desired::Target;
-use crate::conf::{Config, FabricKeys, Mode};
+use crate::{
+    conf::{Config, FabricKeys, Mode},
+    object::route::default_metric,
+};
 
 /// The fabric's part of a configuration.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -25,15 +27,6 @@ pub const IPIP_DEVICE: &str = "tunl0";
 /// another plugin's bridge with this node's pods works whether it was there
 /// before or comes later.
 pub const METRIC_LAST: u32 = u32::MAX;
-
-/// The metric that the kernel gives an IPv6 route without one
-/// (IP6_RT_PRIO_USER, include/net/ip6_route.h).
-const METRIC_IPV6: u32 = 1024;
-
-/// The metric of a route that was made without one.
-pub fn default_metric(ipv6: bool) -> u32 {
-    if ipv6 { METRIC_IPV6 } else { 0 }
-}
 
 impl Settings {
     /// The settings of a configuration.
@@ -80,11 +73,11 @@ impl Settings {
     }
 
     /// The metric of a route of ours, as the kernel has it.
-    pub fn metric(&self, target: &Target, ipv6: bool) -> u32 {
-        match (target, self.keys.metric) {
-            (Target::Blackhole, _) => METRIC_LAST,
-            (Target::Node { .. }, 0) => default_metric(ipv6),
-            (Target::Node { .. }, metric) => metric,
+    pub fn metric(&self, blackhole: bool, ipv6: bool) -> u32 {
+        match (blackhole, self.keys.metric) {
+            (true, _) => METRIC_LAST,
+            (false, 0) => default_metric(ipv6),
+            (false, metric) => metric,
         }
     }
 

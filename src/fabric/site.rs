@@ -5,10 +5,12 @@ use std::{collections::HashSet, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 
-use super::held::is_tunnel;
-use crate::net::{
-    Tables,
-    route::{Found, Kind, TABLE_MAIN},
+use crate::{
+    net::{
+        Tables,
+        route::{Found, Kind, TABLE_MAIN},
+    },
+    object::link::is_tunnel,
 };
 
 /// This node's addresses and next hops.

@@ -6,12 +6,8 @@ use std::collections::HashSet;
 
 use ipnetwork::IpNetwork;
 
-use super::{
-    apply::Refused,
-    change::Change,
-    desired::{Desired, Target},
-    reconcile::Plan,
-};
+use super::{apply::Refused, desired::Desired, reconcile::Plan};
+use crate::object::{Change, Forwarding, Managed, Neighbour, Objects, Route};
 
 /// How many of many are named.
 const NAMES_MAX: usize = 3;
@@ -31,7 +27,7 @@ impl Trouble {
     pub fn of(plan: &Plan, refused: &Refused) -> Self {
         let desired = &plan.desired;
         let (of_node, of_peers): (Vec<_>, Vec<_>) =
-            plan.conflicts().partition(|conflict| concerns_all(conflict));
+            plan.conflicts().partition(|conflict| conflict.concerns_all());
         let told = |conflict: &&Change| format!("left alone: {}", conflict.told().words());
         let mut reasons = desired.unfit.clone();
         reasons.extend(of_node.iter().map(told));
@@ -49,15 +45,6 @@ impl Trouble {
     }
 }
 
-/// Whether a conflict is about what all peers or all pods of this node need.
-fn concerns_all(conflict: &Change) -> bool {
-    match conflict {
-        Change::ForeignTunnel(..) => true,
-        Change::Conflict(wanted, _) => wanted.target == Target::Blackhole,
-        _ => false,
-    }
-}
-
 /// The pods that are not reached without these changes.
 fn hindered<'a>(
     desired: &Desired,
@@ -66,29 +53,24 @@ fn hindered<'a>(
     let (mut hindered, mut ends) = (HashSet::new(), HashSet::new());
     let mut macs = HashSet::new();
     for change in changes {
-        match change {
-            Change::Conflict(wanted, _)
-            | Change::CreateRoute(wanted)
-            | Change::ReplaceRoute(wanted, _) => {
-                hindered.insert(wanted.destination);
-            }
-            Change::ForeignNeighbour(entry, _) | Change::SetNeighbour(entry) => {
-                ends.insert((entry.device.as_str(), entry.address));
-            }
-            Change::ForeignForwarding(entry, _) | Change::SetForwarding(entry) => {
-                macs.insert((entry.device.as_str(), entry.mac));
-            }
-            _ => {}
+        if let Some(route) = change.wanted::<Route>() {
+            hindered.insert(route.destination());
+        }
+        if let Some(entry) = change.wanted::<Neighbour>() {
+            ends.insert((entry.device.as_str(), entry.address));
+        }
+        if let Some(entry) = change.wanted::<Forwarding>() {
+            macs.insert((entry.device.as_str(), entry.mac));
         }
     }
-    let behind =
-        desired.neighbours.iter().filter(|entry| macs.contains(&(&entry.device, entry.mac)));
+    let Objects { neighbours, routes, .. } = &desired.objects;
+    let behind = neighbours.iter().filter(|entry| macs.contains(&(&entry.device, entry.mac)));
     ends.extend(behind.map(|entry| (entry.device.as_str(), entry.address)));
-    let through = desired.routes.iter().filter(|route| match &route.target {
-        Target::Node { gateway, device, .. } => ends.contains(&(device.as_str(), *gateway)),
-        Target::Blackhole => false,
+    let through = routes.iter().filter(|route| {
+        let hop = route.device().zip(route.gateway());
+        hop.is_some_and(|hop| ends.contains(&hop))
     });
-    hindered.extend(through.map(|route| route.destination));
+    hindered.extend(through.map(|route| route.destination()));
     hindered
 }
 

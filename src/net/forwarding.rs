@@ -163,12 +163,15 @@ mod tests {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         let mut socket = Socket::open().unwrap();
         for (key, value) in [(IPV4, 1), (IPV6, 1), (IPV4, 0), (IPV6, 0)] {
-            Sysctl::new(key, value).ensure().unwrap();
+            sysctl::ensure(&Sysctl::new(key, value)).unwrap();
             let other = "net/ipv4/conf/lo/forwarding";
             let wanted = [(IPV4, 0), (other, 1), (IPV6, 1), (IPV4, 1), (IPV6, 0)]
                 .map(|(key, value)| Sysctl::new(key, value));
-            let expected: Vec<Sysctl> =
-                wanted.iter().filter(|one| one.key == other || !one.holds()).cloned().collect();
+            let expected: Vec<Sysctl> = wanted
+                .iter()
+                .filter(|one| one.key == other || !sysctl::holds(one))
+                .cloned()
+                .collect();
             assert_eq!(expected.len(), 3);
             assert_eq!(lacking(&mut socket, &wanted), expected, "{key}={value}");
         }

@@ -164,9 +164,9 @@ pub fn commission(link: &Link, alias: &str, devconf: &[Devconf], ipv6: bool) -> 
 }
 
 /// Gives a link that exists an alias and a group.
-pub fn set_mark(link: &Link, alias: &str, group: u32) -> Request {
-    let message = LinkUnspec::new_with_index(link.index).alias(alias).link_group(group).build();
-    let what = format!("mark {} as {alias}", link.name);
+pub fn set_mark(index: u32, name: &str, alias: &str, group: u32) -> Request {
+    let message = LinkUnspec::new_with_index(index).alias(alias).link_group(group).build();
+    let what = format!("mark {name} as {alias}");
     encode(RouteNetlinkMessage::SetLink(message), 0, what)
 }
 

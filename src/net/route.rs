@@ -33,7 +33,7 @@ pub const SCOPE_LINK: u8 = 253;
 const RTAX_MTU: u32 = 2;
 
 /// What a route does with packets.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Kind {
     /// Sends them on.
@@ -61,7 +61,7 @@ const NOWHERE: [Errno; 6] = [
 ];
 
 /// A route through one device, or to nowhere.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Route {
     /// Destination.

@@ -36,39 +36,39 @@ impl Sysctl {
     pub fn optional(key: impl Into<String>, value: impl ToString) -> Self {
         Self { optional: true, ..Self::new(key, value) }
     }
+}
 
-    /// Whether the kernel has this value now. Not, if it cannot be read.
-    pub fn holds(&self) -> bool {
-        read(&self.key).is_ok_and(|value| value == self.value)
-    }
+/// Whether the kernel has this value now. Not, if it cannot be read.
+pub fn holds(wanted: &Sysctl) -> bool {
+    read(&wanted.key).is_ok_and(|value| value == wanted.value)
+}
 
-    /// Writes the value if the kernel has another one; says whether it did.
-    ///
-    /// # Errors
-    /// That of the write, unless the parameter is optional.
-    pub fn ensure(&self) -> Result<bool, Error> {
-        let set = || -> io::Result<bool> {
-            let mut options = File::options();
-            let mut file = match options.read(true).write(true).open(path(&self.key)) {
-                // What is right already need not be writable.
-                Err(_) if self.holds() => return Ok(false),
-                opened => opened?,
-            };
-            if value(&mut file)? == self.value {
-                return Ok(false);
-            }
-            // A write has to begin at 0 (sysctl_writes_strict, proc_sys(5)).
-            file.write_all_at(self.value.as_bytes(), 0)?;
-            Ok(true)
+/// Writes the value if the kernel has another one; says whether it did.
+///
+/// # Errors
+/// That of the write, unless the parameter is optional.
+pub fn ensure(wanted: &Sysctl) -> Result<bool, Error> {
+    let set = || -> io::Result<bool> {
+        let mut options = File::options();
+        let mut file = match options.read(true).write(true).open(path(&wanted.key)) {
+            // What is right already need not be writable.
+            Err(_) if holds(wanted) => return Ok(false),
+            opened => opened?,
         };
-        match set() {
-            Err(error) if self.optional => {
-                log::debug!("sysctl {self}: {error}");
-                Ok(false)
-            }
-            Err(error) => Err(Error::from_io(format!("set sysctl {self}"), &error)),
-            Ok(written) => Ok(written),
+        if value(&mut file)? == wanted.value {
+            return Ok(false);
         }
+        // A write has to begin at 0 (sysctl_writes_strict, proc_sys(5)).
+        file.write_all_at(wanted.value.as_bytes(), 0)?;
+        Ok(true)
+    };
+    match set() {
+        Err(error) if wanted.optional => {
+            log::debug!("sysctl {wanted}: {error}");
+            Ok(false)
+        }
+        Err(error) => Err(Error::from_io(format!("set sysctl {wanted}"), &error)),
+        Ok(written) => Ok(written),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{Mac, Reading, Request, message::encode};
 
 /// A VXLAN device of the point-to-multipoint kind. Ours learns nothing, its
 /// entries are all given.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Vxlan {
     /// Network identifier.

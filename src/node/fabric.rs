@@ -26,9 +26,9 @@ use tunnel::TunnelTable;
 
 use crate::{
     conf::{Config, CrossSubnet, Mode},
-    fabric::{Change, Peers, Plan, Settings, apply::Refused, trouble::Trouble},
+    fabric::{Peers, Plan, Settings, apply::Refused, trouble::Trouble},
     net::{Socket, Tables},
-    object::Action,
+    object::{Action, Route},
     state::{Journal, Root, file::PEERS_BYTES_MAX, read},
 };
 
@@ -296,9 +296,8 @@ impl Differences {
         let (mut lacks, mut surplus) = (Vec::new(), Vec::new());
         for change in plan.feasible() {
             // A route to a peer that cannot be reached goes for that reason.
-            if matches!(change, Change::DeleteRoute(held)
-                if plan.desired.cut_off.contains(&held.destination))
-            {
+            let gone = change.removed::<Route>();
+            if gone.is_some_and(|held| plan.desired.cut_off.contains(&held.destination())) {
                 continue;
             }
             let list = match change.action() {

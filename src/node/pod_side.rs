@@ -11,8 +11,10 @@ use super::{
 };
 use crate::{
     net::{
-        self, Request, Socket, addr, forwarding, link, route::TABLE_MAIN, rule::Rule,
-        sysctl::Sysctl,
+        self, Request, Socket, addr, forwarding, link,
+        route::TABLE_MAIN,
+        rule::Rule,
+        sysctl::{self, Sysctl},
     },
     pod::{Attachment, attachment::Side, routing},
     state::Entry,
@@ -128,5 +130,5 @@ pub(crate) fn forget_noted(entry: &Entry) -> Result<(), Error> {
 /// # Errors
 /// `Kernel` with what the kernel refused.
 pub(crate) fn ensure_all(sysctls: &[Sysctl]) -> Result<(), Error> {
-    sysctls.iter().try_for_each(|sysctl| sysctl.ensure().map(|_| ())).map_err(kernel)
+    sysctls.iter().try_for_each(|wanted| sysctl::ensure(wanted).map(|_| ())).map_err(kernel)
 }

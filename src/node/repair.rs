@@ -12,6 +12,7 @@ use crate::{
     net::{
         Error, Request, Socket, addr,
         link::{self, Link},
+        sysctl,
     },
     object::Told,
     pod::{
@@ -142,7 +143,7 @@ impl Repair {
     /// The message that restores it; a parameter is written at once.
     fn request(&self) -> Result<Option<Request>, Error> {
         Ok(Some(match &self.lack {
-            Lack::Sysctl(sysctl) => return sysctl.ensure().map(|_| None),
+            Lack::Sysctl(sysctl) => return sysctl::ensure(sysctl).map(|_| None),
             Lack::Up => link::set_up(&self.link),
             Lack::Group(group) => link::set_group(self.index, &self.link, *group),
             Lack::Address(address) => addr::add(self.index, *address).tolerate(Errno::EEXIST),

@@ -3,15 +3,23 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Debug,
     hash::Hash,
 };
 
-use super::Held;
+/// An object that the kernel has.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Held<T> {
+    /// The object.
+    pub object: T,
+    /// Whether it is ours to change.
+    pub ours: bool,
+}
 
 /// A kind of object, as it should be.
-pub trait Object: Sized {
+pub trait Object: Clone + Debug + Eq + 'static {
     /// As the kernel has it, with whose it is.
-    type Held;
+    type Held: Clone + Debug + Eq + 'static;
     /// What the kernel tells objects apart by.
     type Key<'a>: Eq + Hash
     where
@@ -35,7 +43,7 @@ pub trait Object: Sized {
 }
 
 /// A kind of which the kernel has one for each key, and two are either the same or not.
-pub trait Entry: Clone + Eq {
+pub trait Entry: Clone + Debug + Eq + 'static {
     /// As of [`Object`].
     type Key<'a>: Eq + Hash
     where
@@ -74,16 +82,28 @@ impl<E: Entry> Object for E {
 }
 
 /// What is to be done about one object.
-#[derive(Debug, Eq, PartialEq)]
-pub enum Step<'a, O: Object> {
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step<O: Object> {
     /// Make it: nothing has its key.
-    Create(&'a O),
+    Create(O),
     /// Put it in the place of one of ours.
-    Replace(&'a O, &'a O::Held),
+    Replace(O, O::Held),
     /// Nothing: somebody else has its key.
-    Foreign(&'a O, &'a O::Held),
+    Foreign(O, O::Held),
     /// Remove one of ours.
-    Delete(&'a O::Held),
+    Delete(O::Held),
+}
+
+impl<O: Object> Step<O> {
+    /// The object that there should be.
+    pub fn wanted(&self) -> Option<&O> {
+        match self {
+            Self::Create(wanted) | Self::Replace(wanted, _) | Self::Foreign(wanted, _) => {
+                Some(wanted)
+            }
+            Self::Delete(_) => None,
+        }
+    }
 }
 
 /// What makes `held` what is `desired`: first what is to be made, in the order of the
@@ -95,7 +115,7 @@ pub enum Step<'a, O: Object> {
 pub fn diff<'a, O: Object>(
     desired: impl IntoIterator<Item = &'a O>,
     held: impl IntoIterator<Item = &'a O::Held>,
-) -> Vec<Step<'a, O>> {
+) -> Vec<Step<O>> {
     let held: Vec<&O::Held> = held.into_iter().collect();
     // One pass over what may be thousands of either.
     let mut by_key: HashMap<O::Key<'a>, Vec<(usize, &'a O::Held)>> = HashMap::new();
@@ -111,19 +131,19 @@ pub fn diff<'a, O: Object>(
     }
     let surplus = held.into_iter().enumerate();
     let surplus = surplus.filter(|(place, one)| O::is_ours(one) && !kept.contains(place));
-    steps.extend(surplus.map(|(_, one)| Step::Delete(one)));
+    steps.extend(surplus.map(|(_, one)| Step::Delete(one.clone())));
     steps
 }
 
 /// What makes the first of those with one key the wanted one; returns the place of the
 /// one that stays for it.
-fn keep<'a, O: Object>(
-    wanted: &'a O,
-    same: &[(usize, &'a O::Held)],
-    steps: &mut Vec<Step<'a, O>>,
+fn keep<O: Object>(
+    wanted: &O,
+    same: &[(usize, &O::Held)],
+    steps: &mut Vec<Step<O>>,
 ) -> Option<usize> {
     let Some((first_place, first)) = same.first() else {
-        steps.push(Step::Create(wanted));
+        steps.push(Step::Create(wanted.clone()));
         return None;
     };
     // The kernel refuses to put an object in another's place that it has already: there
@@ -131,12 +151,12 @@ fn keep<'a, O: Object>(
     let there = same.iter().find(|(_, one)| wanted.is(one)).map(|(place, _)| *place);
     if !O::is_ours(first) {
         if !wanted.is_served_by(first) {
-            steps.push(Step::Foreign(wanted, first));
+            steps.push(Step::Foreign(wanted.clone(), (*first).clone()));
         }
         return there;
     }
     there.or_else(|| {
-        steps.push(Step::Replace(wanted, first));
+        steps.push(Step::Replace(wanted.clone(), (*first).clone()));
         Some(*first_place)
     })
 }

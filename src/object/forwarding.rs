@@ -2,8 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::diff::Entry;
-use crate::net::Mac;
+use super::{
+    diff::{Entry, Held, Step},
+    managed::{Indexes, Managed, Work},
+    told::Kind,
+};
+use crate::net::{Mac, fdb};
 
 /// A permanent forwarding entry of a VXLAN device: `mac` is behind `node`. Ours have one
 /// for each MAC address of a device.
@@ -17,17 +21,58 @@ pub struct Forwarding {
     pub node: IpAddr,
 }
 
-impl Forwarding {
-    /// What it is called.
-    pub fn name(&self) -> String {
-        format!("fdb {} dev {}", self.mac, self.device)
-    }
-}
-
 impl Entry for Forwarding {
     type Key<'a> = (&'a str, Mac);
 
     fn entry_key(&self) -> (&str, Mac) {
         (&self.device, self.mac)
+    }
+}
+
+impl Managed for Forwarding {
+    const KIND: Kind = Kind::Forwarding;
+
+    fn name(&self) -> String {
+        format!("fdb {} dev {}", self.mac, self.device)
+    }
+
+    fn name_of(held: &Held<Self>) -> String {
+        held.object.name()
+    }
+
+    fn value(&self) -> String {
+        self.node.to_string()
+    }
+
+    fn value_of(held: &Held<Self>) -> String {
+        held.object.value()
+    }
+
+    fn work(step: &Step<Self>, indexes: &Indexes) -> Work {
+        let entry = |object: &Self| {
+            let index = indexes.get(&object.device).copied()?;
+            Some((fdb::Entry { mac: object.mac, node: object.node }, index))
+        };
+        match step {
+            Step::Create(wanted) | Step::Replace(wanted, _) => {
+                entry(wanted).map(|(entry, index)| entry.replace(index)).into()
+            }
+            Step::Foreign(..) => Work::Nothing,
+            Step::Delete(held) => {
+                entry(&held.object).map(|(entry, index)| entry.delete(index)).into()
+            }
+        }
+    }
+
+    fn device(&self) -> Option<&str> {
+        Some(&self.device)
+    }
+
+    fn device_of(held: &Held<Self>) -> Option<&str> {
+        Some(&held.object.device)
+    }
+
+    fn addition(&self) -> Option<String> {
+        Some(format!("{} fdb {} {}", self.device, self.mac, self.node))
     }
 }

@@ -1,9 +1,13 @@
-//! Permanent neighbours of tunnel devices.
+//! Permanent neighbours of devices.
 
 use std::net::IpAddr;
 
-use super::diff::Entry;
-use crate::net::Mac;
+use super::{
+    diff::{Entry, Held, Step},
+    managed::{Indexes, Managed, Work},
+    told::Kind,
+};
+use crate::net::{Mac, neigh};
 
 /// A permanent entry of a device's neighbours: `address` is at `mac`. The kernel has one
 /// for each address of a device.
@@ -11,17 +15,10 @@ use crate::net::Mac;
 pub struct Neighbour {
     /// The device.
     pub device: String,
-    /// The peer's tunnel address.
+    /// The neighbour's address.
     pub address: IpAddr,
-    /// The peer's tunnel MAC address.
+    /// The neighbour's MAC address.
     pub mac: Mac,
-}
-
-impl Neighbour {
-    /// What it is called.
-    pub fn name(&self) -> String {
-        format!("neighbour {} dev {}", self.address, self.device)
-    }
 }
 
 impl Entry for Neighbour {
@@ -29,5 +26,51 @@ impl Entry for Neighbour {
 
     fn entry_key(&self) -> (&str, IpAddr) {
         (&self.device, self.address)
+    }
+}
+
+impl Managed for Neighbour {
+    const KIND: Kind = Kind::Neighbour;
+
+    fn name(&self) -> String {
+        format!("neighbour {} dev {}", self.address, self.device)
+    }
+
+    fn name_of(held: &Held<Self>) -> String {
+        held.object.name()
+    }
+
+    fn value(&self) -> String {
+        self.mac.to_string()
+    }
+
+    fn value_of(held: &Held<Self>) -> String {
+        held.object.value()
+    }
+
+    fn work(step: &Step<Self>, indexes: &Indexes) -> Work {
+        let index = |object: &Self| indexes.get(&object.device).copied();
+        match step {
+            Step::Create(wanted) | Step::Replace(wanted, _) => {
+                let entry = neigh::Neighbour { address: wanted.address, mac: wanted.mac };
+                index(wanted).map(|index| entry.replace(index)).into()
+            }
+            Step::Foreign(..) => Work::Nothing,
+            Step::Delete(Held { object, .. }) => {
+                index(object).map(|index| neigh::delete(index, object.address)).into()
+            }
+        }
+    }
+
+    fn device(&self) -> Option<&str> {
+        Some(&self.device)
+    }
+
+    fn device_of(held: &Held<Self>) -> Option<&str> {
+        Some(&held.object.device)
+    }
+
+    fn addition(&self) -> Option<String> {
+        Some(format!("{} neighbour {} {}", self.device, self.address, self.mac))
     }
 }

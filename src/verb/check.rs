@@ -14,6 +14,7 @@ use crate::{
         link::Link,
         neigh,
         route::{self, Route, TABLE_MAIN},
+        sysctl,
     },
     pod::{
         Attachment, PodFacts,
@@ -208,7 +209,7 @@ fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<V
     let held = side::held(host, side, link).map_err(kernel)?;
     let lacks = lack::lacking(side, wanted.host.group, &held);
     let mut differences: Vec<String> = lacks.iter().map(|lack| lack.words(&link.name)).collect();
-    let changed = wanted.node.iter().filter(|sysctl| !sysctl.optional && !sysctl.holds());
+    let changed = wanted.node.iter().filter(|wanted| !wanted.optional && !sysctl::holds(wanted));
     differences.extend(changed.map(|sysctl| format!("sysctl {sysctl} does not hold")));
     Ok(differences)
 }

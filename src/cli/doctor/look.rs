@@ -212,7 +212,7 @@ fn fabric_of(
     let desired = &pass.plan.desired;
     // Longer prefixes and rules are looked for in the kernel's tables themselves.
     let changes = pass.plan.changes.iter();
-    let changes = changes.filter(|change| !matches!(change, fabric::Change::Diverted(_)));
+    let changes = changes.filter(|change| !matches!(change, fabric::Change::Lookup(_)));
     let tunnel = pass.tunnel().map(TunnelTable::told);
     fabric.changes = changes.map(fabric::Change::told).chain(tunnel).collect();
     fabric.wanting = desired.wanting.clone();

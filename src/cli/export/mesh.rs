@@ -5,10 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnetwork::IpNetwork;
 use sha1_smol::Sha1;
 
-use crate::fabric::{
-    Desired, Peers, Settings,
-    desired::{Facts, Target},
-    peers,
+use crate::{
+    fabric::{Desired, Peers, Settings, desired::Facts, peers},
+    object::{Managed, Objects},
 };
 
 /// A node's view of the mesh.
@@ -152,15 +151,15 @@ impl Family {
 }
 
 fn way(desired: &Desired, cidr: IpNetwork, address: IpAddr) -> Way {
-    let route = desired.routes.iter().find(|route| route.destination == cidr);
-    match route.map(|route| &route.target) {
-        Some(Target::Node { device, mtu, .. })
-            if desired.tunnels.iter().any(|tunnel| tunnel.name == *device) =>
-        {
-            Way::Tunnel { device: device.clone(), mtu: *mtu }
-        }
-        Some(Target::Node { gateway, .. }) if *gateway != address => Way::Router(*gateway),
-        _ => Way::Link,
+    let Objects { routes, tunnels, .. } = &desired.objects;
+    let Some(route) = routes.iter().find(|route| route.destination() == cidr) else {
+        return Way::Link;
+    };
+    let tunnel = tunnels.iter().find(|tunnel| route.device() == Some(&tunnel.name));
+    match (tunnel, route.gateway()) {
+        (Some(tunnel), _) => Way::Tunnel { device: tunnel.name.clone(), mtu: route.mtu() },
+        (None, Some(gateway)) if gateway != address => Way::Router(gateway),
+        (None, _) => Way::Link,
     }
 }
 

@@ -121,7 +121,7 @@ impl Node {
         let misfits =
             fabric.as_ref().map(|pass| pass.misfits(&self.ground(), &self.document, config));
         let mut repairs = repair::lacking(&self.root, socket)?;
-        let known = fabric.as_ref().map(|pass| pass.plan.desired.sysctls.as_slice());
+        let known = fabric.as_ref().map(|pass| pass.plan.desired.objects.sysctls.as_slice());
         let known = known.unwrap_or_default();
         repairs.extend(repair::forwarding::lacking(root, socket, &self.managing(), known)?);
         let stamp = fabric.as_ref().map(|fabric| &fabric.stamp);

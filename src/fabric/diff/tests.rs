@@ -1,69 +1,60 @@
 //! Routes of ours beside those of others.
 
+use ipnetwork::IpNetwork;
+
 use super::*;
 use crate::{
     conf::Mode,
     fabric::settings::{METRIC_LAST, Settings},
-    net::route::{Found, Kind, Route},
+    net::route::{self, Found, PROTOCOL_KERNEL},
+    object::{HeldRoute, Route, route::lent},
 };
 
 const OURS: u8 = 109;
 
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn blackhole(destination: &str) -> FabricRoute {
-    wanted(destination, Target::Blackhole)
-}
-
-fn wanted(destination: &str, target: Target) -> FabricRoute {
+fn plain(destination: &str, blackhole: bool) -> route::Route {
     let destination: IpNetwork = destination.parse().unwrap();
-    let metric = Settings::of_mode(Mode::Direct).metric(&target, destination.is_ipv6());
-    FabricRoute { destination, metric, protocol: OURS, target }
+    let metric = Settings::of_mode(Mode::Direct).metric(blackhole, destination.is_ipv6());
+    let (protocol, priority) = (OURS, Some(metric));
+    route::Route { protocol, priority, ..route::Route::new(destination) }
 }
 
-fn to_peer(destination: &str, gateway: &str) -> FabricRoute {
-    let gateway = ip(gateway);
-    let target = Target::Node { gateway, device: "eth0".into(), onlink: true, mtu: None };
-    wanted(destination, target)
+fn blackhole(destination: &str) -> Route {
+    Route::blackhole(plain(destination, true))
+}
+
+fn to_peer(destination: &str, gateway: &str) -> Route {
+    let gateway = Some(gateway.parse().unwrap());
+    let route = plain(destination, false);
+    Route::through("eth0", route::Route { gateway, onlink: true, ..route })
 }
 
 /// A route that is held: its metric, its protocol, and where it leads.
-fn held(route: &FabricRoute, metric: u32, protocol: u8, device: u32) -> HeldRoute {
-    let mut plain = Route::new(route.destination);
-    plain.protocol = protocol;
-    plain.priority = Some(metric);
-    match &route.target {
-        Target::Blackhole => plain.kind = Kind::Blackhole,
-        Target::Node { gateway, .. } => plain.gateway = Some(*gateway),
-    }
-    let devices = if plain.kind == Kind::Blackhole { Vec::new() } else { vec![device] };
+fn held(route: &Route, metric: u32, protocol: u8, device: u32) -> HeldRoute {
+    let there = route::Route { protocol, priority: Some(metric), ..route.plain().clone() };
+    let devices = if route.is_blackhole() { Vec::new() } else { vec![device] };
     HeldRoute {
-        destination: route.destination,
-        protocol,
-        ours: protocol == OURS,
-        metric,
-        target: Some(route.target.clone()),
-        on_host_link: false,
         device: (!devices.is_empty()).then(|| "eth0".to_owned()),
-        found: Found::new(plain, devices),
+        found: Found::new(there, devices),
+        ours: protocol == OURS,
+        on_host_link: false,
     }
 }
 
 /// The network of an address on a device of the node.
 fn connected(destination: &str, metric: u32) -> HeldRoute {
     let mut route = held(&blackhole(destination), metric, PROTOCOL_KERNEL, 7);
-    (route.target, route.found.route.kind) = (None, Kind::Unicast);
+    route.found.route.kind = route::Kind::Unicast;
     (route.found.devices, route.device) = (vec![7], Some("br0".to_owned()));
     route
 }
 
-fn told(wanted: &[FabricRoute], routes: Vec<HeldRoute>) -> Vec<String> {
-    let desired = Desired { routes: wanted.to_vec(), ..Desired::default() };
-    let observed = Observed { routes, ..Observed::default() };
-    let changes = diff(&desired, &observed);
-    changes.iter().map(ToString::to_string).collect()
+fn told(wanted: &[Route], routes: Vec<HeldRoute>) -> Vec<String> {
+    let objects = Objects { routes: wanted.to_vec(), ..Objects::default() };
+    let desired = Desired { objects, ..Desired::default() };
+    let held = HeldObjects { routes, ..HeldObjects::default() };
+    let changes = diff(&desired, &Observed { held, ..Observed::default() });
+    changes.iter().map(|change| change.told().to_string()).collect()
 }
 
 #[test]
@@ -77,11 +68,7 @@ fn a_network_of_the_node_is_before_the_route_to_nowhere() {
         {
             assert_eq!(told(&wanted, routes), [""; 0], "{cidr}");
         }
-        let lent_of = |routes| {
-            let desired = Desired { routes: wanted.to_vec(), ..Desired::default() };
-            let observed = Observed { routes, ..Observed::default() };
-            lent(&desired, &observed).len()
-        };
+        let lent_of = |routes: Vec<HeldRoute>| lent(&wanted, &routes).len();
         assert_eq!(lent_of(vec![connected(cidr, metric)]), 1);
         assert_eq!(lent_of(vec![connected(cidr, metric), ours()]), 0);
     }
@@ -110,7 +97,7 @@ fn a_foreign_route_of_a_better_metric_is_in_the_way() {
         [("fd00:2::/64", "2001:db8::2", "2001:db8::99", 20), ("10.1.0.0/24", "", "192.0.2.99", 77)]
     {
         let wanted = [if gateway.is_empty() { blackhole(cidr) } else { to_peer(cidr, gateway) }];
-        let own = Settings::of_mode(Mode::Direct).metric(&wanted[0].target, gateway.contains(':'));
+        let own = Settings::of_mode(Mode::Direct).metric(gateway.is_empty(), gateway.contains(':'));
         let foreign = || held(&to_peer(cidr, other), metric, 186, 2);
         let told_of = |routes| told(&wanted, routes).join("\n");
         let both = told_of(vec![foreign(), held(&wanted[0], own, OURS, 2)]);

@@ -1,7 +1,7 @@
 //! Which routes and rules are in question, and what the kernel's answers mean.
 
 use super::*;
-use crate::{fabric::settings::default_metric, net::route::Route};
+use crate::net::route;
 
 const OURS: u8 = 109;
 
@@ -9,38 +9,34 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn to_peer(destination: &str, gateway: &str) -> FabricRoute {
-    let gateway = ip(gateway);
-    let target = Target::Node { gateway, device: "eth0".into(), onlink: true, mtu: None };
-    let destination: IpNetwork = destination.parse().unwrap();
-    let metric = default_metric(destination.is_ipv6());
-    FabricRoute { destination, metric, protocol: OURS, target }
+fn to_peer(destination: &str, gateway: &str) -> Route {
+    let route = route::Route {
+        protocol: OURS,
+        gateway: Some(ip(gateway)),
+        onlink: true,
+        ..route::Route::new(destination.parse().unwrap())
+    };
+    Route::through("eth0", route)
 }
 
 fn found(destination: &str, gateway: &str, device: u32) -> Found {
-    let mut route = Route::new(destination.parse().unwrap());
+    let mut route = route::Route::new(destination.parse().unwrap());
     route.gateway = Some(ip(gateway));
     Found::new(route, vec![device])
 }
 
-fn held(route: &FabricRoute, protocol: u8) -> HeldRoute {
-    let Target::Node { gateway, .. } = &route.target else { panic!("a route to nowhere") };
-    let mut found = found(&route.destination.to_string(), &gateway.to_string(), 2);
-    found.route.protocol = protocol;
+fn held(route: &Route, protocol: u8) -> HeldRoute {
+    let plain = route::Route { protocol, ..route.plain().clone() };
     HeldRoute {
-        destination: route.destination,
-        protocol,
-        ours: protocol == OURS,
-        metric: route.metric,
-        target: Some(route.target.clone()),
-        on_host_link: false,
+        found: Found::new(plain, vec![2]),
         device: Some("eth0".into()),
-        found,
+        ours: protocol == OURS,
+        on_host_link: false,
     }
 }
 
-fn asked(wanted: &[FabricRoute], routes: &[HeldRoute], rules: bool) -> Vec<Question> {
-    let wanted: Vec<&FabricRoute> = wanted.iter().collect();
+fn asked(wanted: &[Route], routes: &[HeldRoute], rules: bool) -> Vec<Question> {
+    let wanted: Vec<&Route> = wanted.iter().collect();
     questions(&wanted, routes, rules)
 }
 
@@ -68,12 +64,13 @@ fn a_longer_prefix_of_somebody_else_is_in_question() {
     others.push(inside.clone());
     let questions = asked(&wanted, &others, false);
     assert_eq!(questions.len(), 1);
-    assert!(inside.destination.contains(questions[0].address), "{questions:?}");
+    assert!(inside.destination().contains(questions[0].address), "{questions:?}");
     // A rule may be about any peer, and about the rest of this one.
     let questions = asked(&wanted, &others, true);
     assert_eq!(questions.len(), 3);
-    let rest = questions.iter().filter(|question| wanted[0].destination.contains(question.address));
-    assert_eq!(rest.filter(|one| !inside.destination.contains(one.address)).count(), 1);
+    let rest =
+        questions.iter().filter(|question| wanted[0].destination().contains(question.address));
+    assert_eq!(rest.filter(|one| !inside.destination().contains(one.address)).count(), 1);
 }
 
 #[test]

@@ -5,11 +5,9 @@ use std::net::IpAddr;
 
 use super::Observed;
 use crate::{
-    fabric::{
-        desired::{Desired, FabricRoute},
-        divert::{self, Diversion},
-    },
+    fabric::{desired::Desired, divert},
     net::{Error, Socket, forwarding, route, rule, sysctl},
+    object::{Diversion, Route},
 };
 
 /// What takes packets to peers elsewhere although their routes are there.
@@ -23,13 +21,13 @@ pub(super) fn look(
 ) -> Result<Vec<Diversion>, Error> {
     let mut diversions = Vec::new();
     for ipv6 in [false, true] {
-        let of_family = |route: &&FabricRoute| route.destination.is_ipv6() == ipv6;
-        let routes: Vec<&FabricRoute> = desired.routes.iter().filter(of_family).collect();
+        let of_family = |route: &&Route| route.destination().is_ipv6() == ipv6;
+        let routes: Vec<&Route> = desired.objects.routes.iter().filter(of_family).collect();
         if routes.is_empty() {
             continue;
         }
         let rules = rule::all(socket, ipv6)?.iter().any(divert::is_of_somebody);
-        let questions = divert::questions(&routes, &observed.routes, rules);
+        let questions = divert::questions(&routes, &observed.held.routes, rules);
         if questions.is_empty() {
             continue;
         }

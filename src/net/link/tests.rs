@@ -35,7 +35,7 @@ fn make_links(socket: &mut Socket) -> Vec<&'static str> {
         tunnel::create_vxlan(&format!("vxlan{vni}"), 1400, Mac([2; 6]), 77, &vxlan)
     };
     let requests = [
-        set_mark(&pair, "somebody's", 78),
+        set_mark(pair.index, &pair.name, "somebody's", 78),
         set_up("veth0"),
         create("bridge0", InfoKind::Bridge, None, None),
         vxlan(7, 4789, Some("192.0.2.1"), parent, false),

@@ -212,7 +212,7 @@ impl Pass {
         }
         // Before the routes: what they bring is taken from the first packet on.
         let unguarded = tunnel.as_ref().and_then(TunnelTable::restore);
-        let refused = plan.carry_out(host, &Settings::of_config(&config));
+        let refused = plan.carry_out(host);
         if tunnel.is_none() && had_tunnels {
             tunnel::remove(config.fabric.protocol)?;
         }

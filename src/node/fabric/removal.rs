@@ -22,7 +22,6 @@ pub struct Removal {
     network: String,
     /// The fabrics, of one route protocol each. There is at least one.
     grounds: (Ground, Vec<Ground>),
-    settings: Settings,
     plan: Plan,
 }
 
@@ -76,7 +75,7 @@ impl Removal {
             grounds.push(ground);
         }
         let plan = Plan::undo(host, &settings, &past).map_err(kernel)?;
-        Ok(Self { network: config.name.clone(), grounds: (first, grounds), settings, plan })
+        Ok(Self { network: config.name.clone(), grounds: (first, grounds), plan })
     }
 
     fn grounds(&self) -> impl Iterator<Item = &Ground> {
@@ -107,7 +106,7 @@ impl Removal {
     /// refused.
     pub fn carry_out(&self, host: &mut Socket) -> Result<Refused, Error> {
         self.grounds().try_for_each(Ground::unsettle)?;
-        let taken = self.plan.carry_out(host, &self.settings);
+        let taken = self.plan.carry_out(host);
         self.grounds().try_for_each(|ground| tunnel::remove(ground.protocol()).map(drop))?;
         if taken.node.is_empty() && taken.peers.is_empty() {
             self.grounds.0.forget_former(&self.network)?;

@@ -7,7 +7,7 @@ use crate::{
         Error, Socket,
         forwarding::{self, IPV4, IPV6},
         link,
-        sysctl::Sysctl,
+        sysctl::{self, Sysctl},
     },
     pod::Identity,
     state::{Entry, Root, journal},
@@ -35,7 +35,7 @@ pub fn lacking(
         // First: a router that begins to forward forgets what it was told.
         let mut wanted = if ipv6 { forwarding::heeding_now(host)? } else { Vec::new() };
         wanted.push(Sysctl::new(key, 1));
-        wanted.retain(|sysctl| !sysctl.holds());
+        wanted.retain(|wanted| !sysctl::holds(wanted));
         if wanted.is_empty() {
             continue;
         }

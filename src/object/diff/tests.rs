@@ -55,18 +55,18 @@ fn other(key: u8, value: u8) -> There {
 }
 
 /// What a kernel makes of the steps.
-fn applied(held: &[There], steps: &[Step<'_, Thing>]) -> Vec<There> {
+fn applied(held: &[There], steps: &[Step<Thing>]) -> Vec<There> {
     let mut held = held.to_vec();
     for step in steps {
         match step {
             Step::Create(wanted) => held.push(ours(wanted.key, wanted.value)),
             Step::Replace(wanted, now) => {
-                let place = held.iter().position(|one| one == *now).expect("what is replaced");
+                let place = held.iter().position(|one| one == now).expect("what is replaced");
                 held[place] = ours(wanted.key, wanted.value);
             }
             Step::Foreign(..) => {}
             Step::Delete(now) => {
-                let place = held.iter().position(|one| one == *now).expect("what is removed");
+                let place = held.iter().position(|one| one == now).expect("what is removed");
                 held.remove(place);
             }
         }
@@ -82,24 +82,24 @@ fn every_state_of_an_object() {
     let told = |held: &[There]| diff(&[wanted], held).iter().map(shown).collect::<Vec<_>>();
     for (held, steps) in [
         // Absent, the same, different.
-        (vec![], vec![Create(&wanted)]),
+        (vec![], vec![Create(wanted)]),
         (vec![ours(1, 7)], vec![]),
-        (vec![ours(1, 8)], vec![Replace(&wanted, &ours(1, 8))]),
+        (vec![ours(1, 8)], vec![Replace(wanted, ours(1, 8))]),
         // Somebody else's: in the way, or as good.
-        (vec![other(1, 8)], vec![Foreign(&wanted, &other(1, 8))]),
+        (vec![other(1, 8)], vec![Foreign(wanted, other(1, 8))]),
         (vec![other(1, 7)], vec![]),
         // Stale, foreign and none of our business, of a key that none of ours has.
-        (vec![ours(1, 7), ours(2, 7)], vec![Delete(&ours(2, 7))]),
+        (vec![ours(1, 7), ours(2, 7)], vec![Delete(ours(2, 7))]),
         (vec![ours(1, 7), other(2, 7)], vec![]),
-        (vec![former], vec![Create(&wanted), Delete(&former)]),
+        (vec![former], vec![Create(wanted), Delete(former)]),
         // Several of one key: the first is what the kernel uses.
-        (vec![ours(1, 8), ours(1, 7)], vec![Delete(&ours(1, 8))]),
-        (vec![ours(1, 7), ours(1, 8)], vec![Delete(&ours(1, 8))]),
-        (vec![ours(1, 8), ours(1, 9)], vec![Replace(&wanted, &ours(1, 8)), Delete(&ours(1, 9))]),
-        (vec![other(1, 8), ours(1, 7)], vec![Foreign(&wanted, &other(1, 8))]),
-        (vec![other(1, 8), ours(1, 9)], vec![Foreign(&wanted, &other(1, 8)), Delete(&ours(1, 9))]),
+        (vec![ours(1, 8), ours(1, 7)], vec![Delete(ours(1, 8))]),
+        (vec![ours(1, 7), ours(1, 8)], vec![Delete(ours(1, 8))]),
+        (vec![ours(1, 8), ours(1, 9)], vec![Replace(wanted, ours(1, 8)), Delete(ours(1, 9))]),
+        (vec![other(1, 8), ours(1, 7)], vec![Foreign(wanted, other(1, 8))]),
+        (vec![other(1, 8), ours(1, 9)], vec![Foreign(wanted, other(1, 8)), Delete(ours(1, 9))]),
         (vec![ours(1, 7), other(1, 8)], vec![]),
-        (vec![other(1, 7), ours(1, 8)], vec![Delete(&ours(1, 8))]),
+        (vec![other(1, 7), ours(1, 8)], vec![Delete(ours(1, 8))]),
     ] {
         assert_eq!(told(&held), steps.iter().map(shown).collect::<Vec<_>>(), "{held:?}");
     }
@@ -107,7 +107,7 @@ fn every_state_of_an_object() {
     assert_eq!(diff::<Thing>(&[], &[ours(1, 7)]).len(), 1);
 }
 
-fn shown(step: &Step<'_, Thing>) -> String {
+fn shown(step: &Step<Thing>) -> String {
     format!("{step:?}")
 }
 
@@ -133,7 +133,7 @@ proptest! {
     fn once_made_nothing_is_left_to_do((desired, held) in (desired(), held())) {
         let after = applied(&held, &diff(&desired, &held));
         let left = diff(&desired, &after);
-        let foreign = |step: &Step<'_, Thing>| matches!(step, Step::Foreign(..));
+        let foreign = |step: &Step<Thing>| matches!(step, Step::Foreign(..));
         prop_assert!(left.iter().all(foreign), "{left:?} of {after:?}");
     }
 

@@ -1,0 +1,75 @@
+//! Addresses of devices.
+
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+
+use super::{
+    diff::{Entry, Held, Step},
+    managed::{Indexes, Managed, Work},
+    told::Kind,
+};
+use crate::net::addr;
+
+/// An address of a device.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Address {
+    /// The device.
+    pub device: String,
+    /// The address with its mask.
+    pub address: IpNetwork,
+}
+
+impl Entry for Address {
+    type Key<'a> = (&'a str, IpNetwork);
+
+    fn entry_key(&self) -> (&str, IpNetwork) {
+        (&self.device, self.address)
+    }
+}
+
+impl Managed for Address {
+    const KIND: Kind = Kind::Address;
+    const OF_NODE: bool = true;
+
+    fn name(&self) -> String {
+        format!("address of {}", self.device)
+    }
+
+    fn name_of(held: &Held<Self>) -> String {
+        held.object.name()
+    }
+
+    fn value(&self) -> String {
+        self.address.to_string()
+    }
+
+    fn value_of(held: &Held<Self>) -> String {
+        held.object.value()
+    }
+
+    fn work(step: &Step<Self>, indexes: &Indexes) -> Work {
+        let index = |address: &Self| indexes.get(&address.device).copied();
+        match step {
+            Step::Create(wanted) | Step::Replace(wanted, _) => {
+                let add = |index| addr::add(index, wanted.address).tolerate(Errno::EEXIST);
+                index(wanted).map(add).into()
+            }
+            Step::Foreign(..) => Work::Nothing,
+            Step::Delete(Held { object, .. }) => {
+                index(object).map(|index| addr::delete(index, object.address)).into()
+            }
+        }
+    }
+
+    fn device(&self) -> Option<&str> {
+        Some(&self.device)
+    }
+
+    fn device_of(held: &Held<Self>) -> Option<&str> {
+        Some(&held.object.device)
+    }
+
+    fn addition(&self) -> Option<String> {
+        Some(format!("{} address {}", self.device, self.address))
+    }
+}

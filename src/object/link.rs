@@ -1,0 +1,398 @@
+//! Tunnel devices, and whose they are.
+
+use std::{collections::HashMap, fmt, net::IpAddr};
+
+use ipnetwork::IpNetwork;
+
+use super::{
+    diff::{self, Object, Step},
+    managed::{self, Devices, Indexes, Making, Managed, Work},
+    told::{Kind, Told},
+};
+use crate::{
+    conf::ROUTE_PROTOCOL,
+    net::{
+        Mac, Request,
+        link::{self, Link},
+        tunnel::{self, Vxlan},
+    },
+};
+
+/// The first word of the alias that marks a tunnel device as made by us; the
+/// second is the route protocol of the fabric that did.
+const TUNNEL_ALIAS: &str = "manx1-fabric";
+
+/// The interface groups (`MAF` and the route protocol) that mark it from its
+/// creation on, as the alias cannot: a kill in between would leave a device that
+/// nobody owns. The module's own `tunl0` is not of our creation.
+const TUNNEL_GROUPS: u32 = 0x4d41_4600;
+
+/// The route protocol of a mark that names none: there was but this one then.
+const UNNAMED: u8 = ROUTE_PROTOCOL;
+
+/// The alias of the tunnel devices of one fabric.
+pub fn tunnel_alias(protocol: u8) -> String {
+    format!("{TUNNEL_ALIAS} {protocol}")
+}
+
+/// The interface group of the tunnel devices of one fabric.
+pub fn tunnel_group(protocol: u8) -> u32 {
+    TUNNEL_GROUPS | u32::from(protocol)
+}
+
+/// The route protocol of the fabric whose mark a link bears.
+pub fn marked(link: &Link) -> Option<u8> {
+    let of_alias = |alias: &str| match alias.strip_prefix(TUNNEL_ALIAS)?.trim_start() {
+        "" => Some(UNNAMED),
+        protocol => protocol.parse().ok(),
+    };
+    let [protocol, rest @ ..] = link.group.to_le_bytes();
+    let [_, groups @ ..] = TUNNEL_GROUPS.to_le_bytes();
+    link.alias.as_deref().and_then(of_alias).or((rest == groups).then_some(protocol))
+}
+
+/// Whether an alias names the fabric that a link is of, and not its group alone.
+pub fn is_named(link: &Link) -> bool {
+    link.alias.as_deref().is_some_and(|alias| alias.starts_with(TUNNEL_ALIAS))
+}
+
+/// Whether a link is a tunnel, whoever made it.
+pub fn is_tunnel(link: &Link) -> bool {
+    link.vxlan.is_some() || link.kind.as_deref() == Some("ipip")
+}
+
+/// Whose a tunnel device is.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Owner {
+    /// Made or claimed by this fabric, which decides about it.
+    Ours,
+    /// Made by this fabric, by its group, and without the alias that names it: whoever
+    /// made it was killed before, or somebody took the alias away.
+    Unnamed,
+    /// Made by this fabric when its routes had another protocol: taken over.
+    Former,
+    /// That of the fabric of another route protocol: no affair of this one.
+    Fabric(u8),
+    /// Somebody else's. It may serve as it is, with what is added to it.
+    Other,
+}
+
+impl Owner {
+    /// Whether this fabric decides about the device.
+    pub fn is_ours(self) -> bool {
+        matches!(self, Self::Ours | Self::Unnamed | Self::Former)
+    }
+}
+
+/// A tunnel device.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tunnel {
+    /// Device name.
+    pub name: String,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// The route protocol of the fabric that it is of.
+    pub protocol: u8,
+    /// What it is.
+    pub kind: TunnelKind,
+}
+
+/// What a tunnel device is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum TunnelKind {
+    /// IP in IP, any to any.
+    Ipip,
+    /// VXLAN.
+    Vxlan {
+        /// Network identifier.
+        vni: u32,
+        /// UDP port.
+        port: u16,
+        /// This node's address.
+        local: IpAddr,
+        /// Device that the outer packets leave by; empty where the routes decide.
+        parent: String,
+        /// The device's own MAC address.
+        mac: Mac,
+    },
+}
+
+/// What a device is.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum HeldKind {
+    /// IP in IP.
+    Ipip,
+    /// VXLAN.
+    Vxlan {
+        /// What it was created with.
+        vxlan: Vxlan,
+        /// Name of the device that outer packets leave by.
+        parent: String,
+        /// The device's own MAC address.
+        mac: Option<Mac>,
+    },
+    /// Nothing that a fabric could use.
+    Other(String),
+}
+
+impl HeldKind {
+    /// What a link is; the names are those of all links.
+    pub fn of(link: &Link, names: &HashMap<u32, &Link>) -> Self {
+        match (link.kind.as_deref(), &link.vxlan) {
+            (Some("ipip"), _) => Self::Ipip,
+            (_, Some(vxlan)) => {
+                let parent = names.get(&vxlan.parent).map(|link| link.name.clone());
+                let parent = parent.unwrap_or_default();
+                Self::Vxlan { vxlan: vxlan.clone(), parent, mac: link.mac }
+            }
+            (other, None) => Self::Other(other.unwrap_or("a hardware device").to_owned()),
+        }
+    }
+
+    /// Whether it is what is wanted.
+    pub fn is(&self, wanted: &TunnelKind) -> bool {
+        match (self, wanted) {
+            (Self::Ipip, TunnelKind::Ipip) => true,
+            (
+                Self::Vxlan { vxlan, parent: held_parent, mac: held_mac },
+                TunnelKind::Vxlan { vni, port, local, parent, mac },
+            ) => {
+                let held = (vxlan.vni, vxlan.port, vxlan.local);
+                held == (*vni, *port, Some(*local))
+                    && !(vxlan.learning || vxlan.own_socket)
+                    && held_parent == parent
+                    && *held_mac == Some(*mac)
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the kernel refuses a device of the wanted kind beside it, which is `up`
+    /// or not: for its VNI (`vxlan_vni_in_use`, drivers/net/vxlan), or for its socket
+    /// ("Address already in use").
+    pub fn excludes(&self, wanted: &TunnelKind, up: bool) -> bool {
+        match (self, wanted) {
+            (Self::Vxlan { vxlan, .. }, TunnelKind::Vxlan { vni, port, local, .. }) => {
+                let ipv4 = vxlan.local.is_none_or(|ip| ip.is_ipv4());
+                let same_port = (vxlan.port, ipv4) == (*port, local.is_ipv4());
+                same_port && if vxlan.own_socket { up } else { vxlan.vni == *vni }
+            }
+            _ => false,
+        }
+    }
+}
+
+impl fmt::Display for HeldKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ipip => write!(f, "ipip"),
+            Self::Other(kind) => write!(f, "{kind}"),
+            Self::Vxlan { vxlan, parent, mac } => {
+                write!(f, "vxlan id {} dstport {}", vxlan.vni, vxlan.port)?;
+                if let Some(local) = vxlan.local {
+                    write!(f, " local {local}")?;
+                }
+                if !parent.is_empty() {
+                    write!(f, " dev {parent}")?;
+                }
+                if let Some(mac) = mac {
+                    write!(f, " mac {mac}")?;
+                }
+                if vxlan.learning { write!(f, " learning") } else { Ok(()) }
+            }
+        }
+    }
+}
+
+/// A tunnel device that exists.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct HeldTunnel {
+    /// Device name.
+    pub name: String,
+    /// What it is.
+    pub kind: HeldKind,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// Administratively up.
+    pub up: bool,
+    /// Whose it is.
+    pub owner: Owner,
+    /// Its addresses.
+    pub addresses: Vec<IpNetwork>,
+}
+
+impl HeldTunnel {
+    /// The IPIP module makes a device in every namespace; one that is down and has
+    /// no address is nobody's.
+    pub fn is_unused(&self) -> bool {
+        self.owner == Owner::Other
+            && self.kind == HeldKind::Ipip
+            && !self.up
+            && self.addresses.is_empty()
+    }
+
+    /// One of somebody else, with a use of its own.
+    pub fn is_guest(&self) -> bool {
+        self.owner == Owner::Other && !self.is_unused()
+    }
+}
+
+impl fmt::Display for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} mtu {}", self.kind, self.mtu)
+    }
+}
+
+impl fmt::Display for TunnelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ipip => write!(f, "ipip"),
+            Self::Vxlan { vni, port, local, parent, mac } => {
+                write!(f, "vxlan id {vni} dstport {port} local {local}")?;
+                if !parent.is_empty() {
+                    write!(f, " dev {parent}")?;
+                }
+                write!(f, " mac {mac}")
+            }
+        }
+    }
+}
+
+impl Object for Tunnel {
+    type Held = HeldTunnel;
+    type Key<'a> = &'a str;
+
+    fn key(&self) -> &str {
+        &self.name
+    }
+
+    fn key_of(held: &HeldTunnel) -> Option<&str> {
+        Some(&held.name)
+    }
+
+    fn is_ours(held: &HeldTunnel) -> bool {
+        held.owner.is_ours()
+    }
+
+    fn is(&self, held: &HeldTunnel) -> bool {
+        held.owner.is_ours() && held.kind.is(&self.kind)
+    }
+
+    fn is_served_by(&self, held: &HeldTunnel) -> bool {
+        held.owner == Owner::Other && held.kind.is(&self.kind)
+    }
+}
+
+impl Managed for Tunnel {
+    const KIND: Kind = Kind::Link;
+    const ALONE: bool = true;
+    const OF_NODE: bool = true;
+
+    fn name(&self) -> String {
+        format!("link {}", self.name)
+    }
+
+    fn name_of(held: &HeldTunnel) -> String {
+        format!("link {}", held.name)
+    }
+
+    fn value(&self) -> String {
+        self.to_string()
+    }
+
+    fn value_of(held: &HeldTunnel) -> String {
+        match held.owner {
+            Owner::Fabric(protocol) => {
+                format!("{} of the fabric of route protocol {protocol}", held.kind)
+            }
+            Owner::Ours | Owner::Unnamed | Owner::Former | Owner::Other => held.kind.to_string(),
+        }
+    }
+
+    fn told(step: &Step<Self>) -> Told {
+        let told = managed::told(step);
+        match step {
+            Step::Replace(wanted, held) if held.name != wanted.name => {
+                let before = Some(format!("{}, {}", held.name, held.kind));
+                Told { before, ..told }
+            }
+            Step::Delete(_) => Told { before: Some("ours".to_owned()), ..told },
+            Step::Create(_) | Step::Replace(..) | Step::Foreign(..) => told,
+        }
+    }
+
+    fn work(step: &Step<Self>, indexes: &Indexes) -> Work {
+        let (wanted, former) = match step {
+            Step::Create(wanted) => (wanted, None),
+            Step::Replace(wanted, held) => (wanted, Some(&held.name)),
+            Step::Foreign(..) => return Work::Nothing,
+            Step::Delete(HeldTunnel { name, .. }) => {
+                return indexes.get(name).map(|index| link::delete(*index, name)).into();
+            }
+        };
+        let former = former.and_then(|name| Some((name, *indexes.get(name)?)));
+        Work::Device(Box::new(Making {
+            name: wanted.name.clone(),
+            former: former.map(|(name, index)| (name.clone(), link::delete(index, name))),
+            create: wanted.create(indexes),
+            alias: tunnel_alias(wanted.protocol),
+            mtu: wanted.mtu,
+        }))
+    }
+
+    /// A device of ours that goes, and beside which the kernel does not take one that is
+    /// to be, goes before it.
+    fn diff(wanted: &[&Self], held: &[&HeldTunnel]) -> Vec<Step<Self>> {
+        let steps = diff::diff(wanted.iter().copied(), held.iter().copied());
+        let (mut going, mut made) = (Vec::new(), Vec::new());
+        for step in steps {
+            match step {
+                Step::Delete(held) => going.push(held),
+                other => made.push(other),
+            }
+        }
+        for step in &mut made {
+            let Step::Create(tunnel) = &*step else { continue };
+            let in_the_way = |held: &HeldTunnel| held.kind.excludes(&tunnel.kind, held.up);
+            let Some(place) = going.iter().position(in_the_way) else { continue };
+            *step = Step::Replace(tunnel.clone(), going.remove(place));
+        }
+        going.sort_by(|a, b| a.name.cmp(&b.name));
+        made.extend(going.into_iter().map(Step::Delete));
+        made
+    }
+
+    fn note(steps: &[Step<Self>], devices: &mut Devices) {
+        for step in steps {
+            match step {
+                Step::Create(wanted) => {
+                    devices.made.insert(wanted.name.clone());
+                }
+                Step::Replace(wanted, held) => {
+                    devices.made.insert(wanted.name.clone());
+                    devices.lost.insert(held.name.clone());
+                }
+                Step::Foreign(wanted, _) => {
+                    devices.foreign.insert(wanted.name.clone());
+                }
+                Step::Delete(_) => {}
+            }
+        }
+    }
+}
+
+impl Tunnel {
+    /// The message that makes it.
+    fn create(&self, indexes: &Indexes) -> Request {
+        let (name, group) = (&self.name, tunnel_group(self.protocol));
+        match &self.kind {
+            TunnelKind::Ipip => tunnel::create_ipip(name, self.mtu, group),
+            TunnelKind::Vxlan { vni, port, local, parent, mac } => {
+                let parent = indexes.get(parent).copied().unwrap_or_default();
+                let (local, learning, own_socket) = (Some(*local), false, false);
+                let vxlan = Vxlan { vni: *vni, port: *port, local, parent, learning, own_socket };
+                tunnel::create_vxlan(name, self.mtu, *mac, group, &vxlan)
+            }
+        }
+    }
+}
