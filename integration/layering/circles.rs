@@ -12,8 +12,7 @@ use crate::{Source, sources};
 type Path = Vec<String>;
 
 /// Where some are left.
-const LEFT: &[&str] =
-    &["cli", "fabric/", "node/", "nft/ruleset", "nft/seal", "nft/table", "pod/", "verb"];
+const LEFT: &[&str] = &["cli", "fabric/", "node/", "nft/ruleset", "nft/seal", "nft/table", "pod/"];
 
 /// What a source file names.
 #[derive(Default)]
@@ -116,7 +115,7 @@ impl File {
                 in_use = Some(trimmed.starts_with("pub"));
             }
             match in_use {
-                None => file.paths.extend(paths(line)),
+                None => file.paths.extend(paths(without_visibility(line))),
                 Some(is_public) => {
                     statements.push_str(trimmed);
                     if trimmed.ends_with(';') {
@@ -132,6 +131,12 @@ impl File {
         }
         file
     }
+}
+
+/// A line from where it says who may know of what it defines.
+fn without_visibility(line: &str) -> &str {
+    let inside = line.trim_start().strip_prefix("pub(in ");
+    inside.and_then(|rest| rest.split_once(')')).map_or(line, |(_, rest)| rest)
 }
 
 /// The names that a tree of a `use` brings in.
@@ -230,6 +235,7 @@ fn a_circle_is_found_in_every_form() {
     // A module and its child, by a name that is used and by one in a path.
     let parent = ("a", "pub struct A;\nfn f() { b::g() }");
     assert_eq!(of(&[parent, ("a/b", "use super::A;")]), ["a -> a/b -> a", "a/b -> a -> a/b"]);
+    assert!(of(&[parent, ("a/b", "    pub(in crate::a) fn g() {}")]).is_empty());
     // To pass a name on is no knowledge, and it is the definer's.
     let facade = ("a", "mod b;\npub use b::B;\npub use c::C;");
     assert!(of(&[facade, ("a/b", "use super::C;"), ("a/c", "")]).is_empty());

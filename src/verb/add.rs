@@ -89,6 +89,7 @@ pub(super) fn add(call: &Call, emit: Emit<'_>) -> Result<String, Error> {
 
 fn attempt(call: &Call, emit: Emit<'_>) -> Result<String, Refused> {
     call.require_sound_config()?;
+    ipam::require_foreign(call)?;
     let previous = previous(call)?;
     let mut prepared = prepare(call)?;
     report_ignored(call, &prepared.journal);

@@ -29,6 +29,7 @@ use crate::{
 /// usable prevResult.
 pub(super) fn check(call: &Call) -> Result<(), Error> {
     call.require_sound_config()?;
+    ipam::require_foreign(call)?;
     let previous = previous(call)?;
     let mut sandbox = sandbox::open(&call.environment)?;
     let mut host = Socket::open().map_err(kernel)?;

@@ -6,6 +6,7 @@
 //! every plugin.
 
 mod add;
+mod call;
 mod check;
 mod del;
 mod gc;
@@ -22,7 +23,7 @@ mod version;
 
 use std::{ffi::OsString, io, path::Path, time::Instant};
 
-use serde_json::Value;
+use call::{Call, Emit};
 
 pub use facts::{link_mtus, uplink};
 pub use gc::{Collected, collect_dead};
@@ -39,24 +40,8 @@ use crate::{
         self, Kind, allowed, fabric, facts, former, liveness, pod_side, repair, sandbox, side,
         tables,
     },
-    pod::Identity,
     state::{Journal, Root},
 };
-
-/// One call: who is meant, by which configuration, and where state lies.
-#[derive(Debug)]
-pub struct Call {
-    /// The variables.
-    pub environment: Environment,
-    /// stdin.
-    pub document: Document,
-    /// Its values.
-    pub config: Config,
-    /// What is wrong with its values.
-    pub complaints: Vec<Complaint>,
-    /// Where state lies.
-    pub root: Root,
-}
 
 /// What this binary is called for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -73,9 +58,6 @@ impl Role {
         if name.file_name().is_some_and(|name| name == BUILT_IN) { Self::Ipam } else { Self::Main }
     }
 }
-
-/// Writes a verb's result to the runtime.
-pub type Emit<'a> = &'a dyn Fn(&Value) -> io::Result<()>;
 
 /// Carries out the verb that the environment names.
 ///
@@ -122,7 +104,7 @@ pub fn run(
         config = config.under(&said);
     }
     let call = Call { environment, document, config, complaints, root };
-    call.dispatch(role, emit).map_err(tell)
+    dispatch(&call, role, emit).map_err(tell)
 }
 
 /// The configuration with what its peers file says of the fabric. An ADD fails where
@@ -193,71 +175,37 @@ fn speaks(command: &Command, version: Version) -> Result<Version, Error> {
         .details(format!("{verb} exists since {since}: raise cniVersion")))
 }
 
-impl Call {
-    fn dispatch(&self, role: Role, emit: Emit<'_>) -> Result<(), Error> {
-        let started = Instant::now();
-        let outcome = match self.environment.command {
-            _ if role == Role::Ipam => ipam::plugin::dispatch(self, emit),
-            Command::Add => add::add(self, emit),
-            Command::Del => del::del(self),
-            Command::Check => check::check(self).map(|()| String::new()),
-            Command::Gc => gc::gc(self),
-            Command::Status => {
-                let told = status::status(self);
-                lasting::tell(&self.root, &self.subject(), &told);
-                return told.map(drop);
-            }
-            Command::Version | Command::Unknown(_) => Ok(String::new()),
-        };
-        let took_ms = started.elapsed().as_secs_f64() * 1e3;
-        let subject = self.subject();
-        match outcome {
-            Ok(facts) if facts.is_empty() => {
-                log::debug!("{subject} took_ms={took_ms:.1}");
-                Ok(())
-            }
-            Ok(facts) => {
-                log::info!("{subject} {facts} took_ms={took_ms:.1}");
-                Ok(())
-            }
-            Err(error) => {
-                log::error!("{subject} code={} took_ms={took_ms:.1}: {error}", error.code.0);
-                Err(error)
-            }
+/// Carries out the verb of a call, and logs how it ended.
+fn dispatch(call: &Call, role: Role, emit: Emit<'_>) -> Result<(), Error> {
+    let started = Instant::now();
+    let outcome = match call.environment.command {
+        _ if role == Role::Ipam => ipam::plugin::dispatch(call, emit),
+        Command::Add => add::add(call, emit),
+        Command::Del => del::del(call),
+        Command::Check => check::check(call).map(|()| String::new()),
+        Command::Gc => gc::gc(call),
+        Command::Status => {
+            let told = status::status(call);
+            lasting::tell(&call.root, &call.subject(), &told);
+            return told.map(drop);
         }
-    }
-
-    /// Verb and attachment, for the log.
-    fn subject(&self) -> String {
-        let Environment { command, container_id, ifname, .. } = &self.environment;
-        let mut words = format!("{} network={}", command.as_str(), self.config.name);
-        if !container_id.is_empty() {
-            words += &format!(" container={container_id} ifname={ifname}");
+        Command::Version | Command::Unknown(_) => Ok(String::new()),
+    };
+    let took_ms = started.elapsed().as_secs_f64() * 1e3;
+    let subject = call.subject();
+    match outcome {
+        Ok(facts) if facts.is_empty() => {
+            log::debug!("{subject} took_ms={took_ms:.1}");
+            Ok(())
         }
-        if let Some(pod) = self.environment.args.pod() {
-            words += &format!(" pod={}/{}", pod.namespace, pod.name);
+        Ok(facts) => {
+            log::info!("{subject} {facts} took_ms={took_ms:.1}");
+            Ok(())
         }
-        words
-    }
-
-    /// Whose attachment.
-    fn identity(&self) -> Identity {
-        Identity {
-            network: self.config.name.clone(),
-            container_id: self.environment.container_id.clone(),
-            ifname: self.environment.ifname.clone(),
-            pod: self.environment.args.pod().map(|pod| (pod.namespace, pod.name)),
+        Err(error) => {
+            log::error!("{subject} code={} took_ms={took_ms:.1}: {error}", error.code.0);
+            Err(error)
         }
-    }
-
-    fn journal(&self) -> Journal {
-        Journal::new(&self.root, &self.config.name)
-    }
-
-    /// Refuses a configuration whose values make no sense.
-    fn require_sound_config(&self) -> Result<(), Error> {
-        self.complaints.first().map_or(Ok(()), |complaint| Err(complaint.error.clone()))?;
-        ipam::require_foreign(self)
     }
 }
 

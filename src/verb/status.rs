@@ -22,6 +22,7 @@ use crate::{
 /// Code 50 with the reason, or what is wrong with the configuration.
 pub(super) fn status(call: &Call) -> Result<Vec<String>, Error> {
     call.require_sound_config()?;
+    ipam::require_foreign(call)?;
     let unavailable = |error: Error| Error { code: Code::UNAVAILABLE, ..error };
     let mut host = Socket::open().map_err(|error| unavailable(kernel(error)))?;
     let journal = call.journal();

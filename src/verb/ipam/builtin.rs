@@ -4,6 +4,8 @@
 
 use std::{net::IpAddr, path::Path};
 
+use serde_json::Value;
+
 use super::{
     Pool, Refused,
     draw::{Draw, not_available},
@@ -198,6 +200,13 @@ pub(in crate::verb) fn release(
     let released = pool.open()?.release(container_id, ifname);
     let failed = |error| file("release a lease", pool.directory(), &error);
     released.map(|addresses| addresses.len()).map_err(failed)
+}
+
+/// Gives back what our own store has for the attachment; returns how many
+/// addresses.
+pub(super) fn release_own(call: &Call, ipam: &Value) -> Result<usize, Error> {
+    let pool = Pool::of(&call.root, &call.config.name, ipam);
+    release(&pool, &call.environment.container_id, &call.environment.ifname)
 }
 
 /// Compares the addresses of prevResult with the leases: as far as they are of

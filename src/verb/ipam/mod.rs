@@ -6,9 +6,11 @@ mod builtin;
 mod draw;
 mod holder;
 mod neighbour;
+mod place;
 pub(super) mod placeholder;
 pub(super) mod plugin;
 mod pool;
+mod refused;
 mod status;
 mod version;
 
@@ -27,56 +29,27 @@ use crate::{
         delegate::{Delegate, status_unsupported},
         json::member,
     },
-    conf::{BUILT_IN, HOST_LOCAL, PLUGIN_TYPES, has_store},
-    ipam::store::{self, DATA_DIR},
+    conf::{BUILT_IN, PLUGIN_TYPES, has_store},
     state::{Entry, Root},
 };
 
 use builtin::Giving;
 pub use builtin::{range_sets, resolver};
 pub(super) use holder::has_attachment;
+pub(super) use place::sweep;
 pub use placeholder::own_cidrs_fit;
 pub(super) use pool::Pool;
+pub(super) use refused::Refused;
 
 /// How long a delegate may take: longer than a DHCP server may (62 s of
 /// retries), shorter than a kubelet waits (4 minutes).
 const LIMIT: Duration = Duration::from_secs(120);
-
-/// Where the notes of all stores are.
-fn all_hints(root: &Root) -> PathBuf {
-    root.runtime().join(".leases")
-}
-
-/// Removes the notes of stores that are no more.
-pub(super) fn sweep(root: &Root) {
-    store::sweep_hints(&all_hints(root));
-}
 
 /// What an ADD got.
 #[derive(Debug)]
 pub(super) struct Lease {
     pub(super) addresses: Vec<IpAddr>,
     pub(super) result: AddResult,
-}
-
-/// Why there is no lease, and whether others' leases are the reason: then those
-/// of dead attachments are taken back, and it is tried again.
-#[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) error: Error,
-    pub(super) by_lease: bool,
-}
-
-impl Refused {
-    fn by_lease(error: Error) -> Self {
-        Self { error, by_lease: true }
-    }
-}
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        Self { error, by_lease: false }
-    }
 }
 
 /// Allocates. Our own gives no address that `decide` objects to, and goes on with
@@ -154,16 +127,9 @@ fn host_local(call: &Call) -> Result<AddResult, Refused> {
 /// The delegate's own.
 pub(super) fn release(call: &Call) -> Result<(), Error> {
     if is_built_in(call) {
-        return release_own(call, call.document.ipam()).map(|_| ());
+        return builtin::release_own(call, call.document.ipam()).map(|_| ());
     }
     invoke(call, &Command::Del).map(|_| ())
-}
-
-/// Gives back what our own store has for the attachment; returns how many
-/// addresses.
-fn release_own(call: &Call, ipam: &Value) -> Result<usize, Error> {
-    let pool = Pool::of(&call.root, &call.config.name, ipam);
-    builtin::release(&pool, &call.environment.container_id, &call.environment.ifname)
 }
 
 /// Whether the addresses of an attachment are in a store that we can read and
@@ -235,7 +201,7 @@ pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
         Err(Error::new(Code::INVALID_CONFIG, "ipam.type is missing: no address can be released")
             .details("restore the ipam section and repeat the DEL"))
     } else if is_built_in(call) {
-        release_own(call, call.document.ipam()).map(|count| count > 0)
+        builtin::release_own(call, call.document.ipam()).map(|count| count > 0)
     } else {
         let mut document = call.document.clone();
         if placeholder::is_in(document.ipam()) {
@@ -273,17 +239,6 @@ fn remove_empty_leases(call: &Call) {
         && let Err(error) = pool.open()
     {
         log::warn!("look for empty leases: {error}");
-    }
-}
-
-/// Where an IPAM section has its stores. host-local knows no root of ours, so
-/// what the section says is taken as it is.
-pub(super) fn data_dir(root: &Root, ipam: &Value) -> PathBuf {
-    let given = member(ipam, "dataDir").and_then(Value::as_str).filter(|path| !path.is_empty());
-    match (given, member(ipam, "type").and_then(Value::as_str)) {
-        (Some(given), _) => PathBuf::from(given),
-        (None, Some(HOST_LOCAL)) => PathBuf::from(DATA_DIR),
-        (None, _) => root.path(DATA_DIR),
     }
 }
 

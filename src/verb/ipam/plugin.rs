@@ -45,14 +45,14 @@ pub(in crate::verb) fn dispatch(call: &Call, emit: Emit<'_>) -> Result<String, E
                 emit(&value).map_err(|error| file("write the result", Path::new("stdout"), &error))
             });
             told.map_err(|cause| {
-                let undone = super::release_own(call, call.document.ipam()).err();
+                let undone = builtin::release_own(call, call.document.ipam()).err();
                 let errors = [cause.clone()].into_iter().chain(undone).collect();
                 Error::join(errors).unwrap_or(cause)
             })?;
             Ok(format!("addresses={}", words.join(",")))
         }
         Command::Del => {
-            let count = super::release_own(call, call.document.ipam())?;
+            let count = builtin::release_own(call, call.document.ipam())?;
             Ok(format!("released={count}"))
         }
         Command::Check => builtin::check(call).map(|()| String::new()),

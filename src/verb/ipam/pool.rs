@@ -10,7 +10,10 @@ use std::{
 
 use serde_json::Value;
 
-use super::{all_hints, data_dir, has_attachment};
+use super::{
+    has_attachment,
+    place::{all_hints, data_dir, sweep},
+};
 use crate::{
     cni::{Environment, Error, json::member},
     conf::BUILT_IN,
@@ -69,7 +72,7 @@ impl<'a> Pool<'a> {
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 readable_directory(&self.directory).map_err(failed)?;
                 // Another one of that name may have been removed.
-                super::sweep(self.root);
+                sweep(self.root);
                 guarded_directory(&self.directory)
             }
             outcome => outcome,
