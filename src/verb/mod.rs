@@ -9,6 +9,7 @@ mod add;
 mod call;
 mod check;
 mod del;
+mod error;
 mod gc;
 mod ipam;
 mod lasting;
@@ -24,6 +25,7 @@ mod version;
 use std::{ffi::OsString, io, path::Path, time::Instant};
 
 use call::{Call, Emit};
+use error::{file, kernel};
 
 pub use facts::{link_mtus, uplink};
 pub use gc::{Collected, collect_dead};
@@ -35,11 +37,7 @@ pub use ipam::{
 use crate::{
     cni::{Code, Command, Document, Environment, Error, Version, delegate::DELEGATED},
     conf::{BUILT_IN, Complaint, Config},
-    net,
-    node::{
-        self, Kind, allowed, fabric, facts, former, liveness, pod_side, repair, sandbox, side,
-        tables,
-    },
+    node::{allowed, fabric, facts, former, liveness, pod_side, repair, sandbox, side, tables},
     state::{Journal, Root},
 };
 
@@ -207,29 +205,4 @@ fn dispatch(call: &Call, role: Role, emit: Emit<'_>) -> Result<(), Error> {
             Err(error)
         }
     }
-}
-
-impl From<node::Error> for Error {
-    fn from(error: node::Error) -> Self {
-        let code = match error.kind {
-            Kind::Configuration => Code::INVALID_CONFIG,
-            Kind::Environment => Code::INVALID_ENVIRONMENT,
-            Kind::Unavailable => Code::UNAVAILABLE,
-            Kind::Busy => Code::TRY_AGAIN,
-            Kind::Conflict => Code::CONFLICT,
-            Kind::File => Code::IO,
-            Kind::Kernel => Code::KERNEL,
-        };
-        Self::new(code, error.message()).details(error.next)
-    }
-}
-
-/// What the kernel refused, as the runtime is told.
-fn kernel(error: net::Error) -> Error {
-    node::kernel(error).into()
-}
-
-/// What the file system refused, as the runtime is told.
-fn file(what: &str, path: &Path, error: &io::Error) -> Error {
-    node::file(what, path, error).into()
 }
