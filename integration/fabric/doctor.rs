@@ -1,5 +1,6 @@
 //! `manx doctor` names what is wrong with a node, and what it says mends it.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -142,4 +143,43 @@ fn one_check_can_be_asked_for_and_a_wrong_name_is_told() {
     assert_eq!(checks[0]["status"], "ok");
     let told = doctor(node, &["--only", "ip-forwrad"]);
     assert!(told.status == 2 && told.stderr.contains("did you mean ip-forward?"), "{told:?}");
+}
+
+/// A bundle is what doctor looks at, in a file: it says the same on another machine.
+#[test]
+fn a_bundle_tells_elsewhere_what_is_wrong_here() {
+    let (cluster, _pod) = node_with_a_pod("vxlan");
+    let [node, elsewhere] = cluster.nodes.as_slice() else { panic!("two nodes") };
+    let mut ipam = node.plugin.conf["ipam"].clone();
+    ipam["token"] = "s3cret".into();
+    let _other = node.with("ipam", ipam).attach("b");
+    batch(&node.host, "route del 10.244.2.0/24 proto 109");
+    let file = node.host.scratch().path().join("node.bundle");
+    let file = file.to_str().unwrap();
+    let mut write = node.command(&["bundle", file]);
+    let beside = Path::new(MANX).parent().unwrap().to_owned();
+    write.env("CNI_PATH", std::env::join_paths([plugin_dir(), beside]).unwrap());
+    node.host.enter(|| run(write, &Stdin::Null, DEADLINE)).ok();
+    let mode = std::fs::metadata(file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let read = |args: &[&str]| {
+        elsewhere.host.command(MANX, &[&["doctor", "--bundle", file], args].concat())
+    };
+    for args in [&[][..], &["--json"], &["--only", "route-missing"]] {
+        let (here, there) = (doctor(node, args), read(args));
+        assert_eq!((here.status, &here.stdout), (3, &there.stdout), "{there:?}");
+        assert_eq!(there.status, 3);
+    }
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains("10.244.2.0/24") && !text.contains("s3cret"), "{text}");
+    assert_eq!(read(&["--conf", "x"]).status, 2);
+    for (other, words) in [
+        (text.replacen("\"version\":1", "\"version\":99", 1), "read it with manx"),
+        ("{}".to_owned(), "no bundle"),
+        ("{".to_owned(), "no bundle"),
+    ] {
+        std::fs::write(file, other).unwrap();
+        let said = read(&[]);
+        assert!(said.status == 1 && said.stderr.contains(words), "{said:?}");
+    }
 }

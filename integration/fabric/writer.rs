@@ -170,6 +170,10 @@ fn with_any_umask_the_fabrics_files_are_roots_alone() {
     while let Some(directory) = pending.pop() {
         for file in fs::read_dir(directory).unwrap().flatten() {
             let data = file.metadata().unwrap();
+            // A symbolic link has no mode of its own; its directory keeps others out.
+            if data.is_symlink() {
+                continue;
+            }
             assert_eq!(data.mode() & 0o077, 0, "{}", file.path().display());
             count += 1;
             pending.extend(data.is_dir().then(|| file.path()));

@@ -8,6 +8,7 @@
 mod age;
 mod args;
 mod attachments;
+mod bundle;
 mod capture;
 mod conflist;
 mod console;

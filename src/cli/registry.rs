@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use super::{
-    capture, doctor, exec, export, fabric, gc, install, ipam, pods,
+    bundle, capture, doctor, exec, export, fabric, gc, install, ipam, pods,
     subcommand::{Failure, Subcommand},
     validate, version,
 };
@@ -14,6 +14,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     install::SUBCOMMAND,
     validate::SUBCOMMAND,
     doctor::SUBCOMMAND,
+    bundle::SUBCOMMAND,
     fabric::plan::SUBCOMMAND,
     fabric::apply::SUBCOMMAND,
     export::SUBCOMMAND,

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{
     fabric::pools,
@@ -23,6 +24,8 @@ pub const VERSION: u32 = 1;
 pub struct Snapshot {
     /// [`VERSION`] of who took it.
     pub version: u32,
+    /// The version of the program that took it.
+    pub taken_by: String,
     /// What the kernel has.
     pub kernel: Kernel,
     /// The configurations of all networks, in the order in which runtimes read them.
@@ -35,6 +38,37 @@ pub struct Snapshot {
     pub unreadable: Vec<(PathBuf, String)>,
     /// What belongs to others.
     pub surroundings: Surroundings,
+}
+
+impl Snapshot {
+    /// The same for other eyes: without what runtimes and IPAM plugins were told, which
+    /// may hold their credentials.
+    pub fn without_secrets(mut self) -> Self {
+        for entry in &mut self.journal {
+            entry.ipam = Value::Null;
+            entry.args.clear();
+        }
+        self
+    }
+
+    /// Reads one that was written.
+    ///
+    /// # Errors
+    /// What keeps it from being one that can be read here.
+    pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        // The form first: what is newer may have other fields.
+        let header: Value =
+            serde_json::from_slice(bytes).map_err(|error| format!("it is no bundle: {error}"))?;
+        let version = header.get("version").and_then(Value::as_u64).unwrap_or_default();
+        let by = header.get("takenBy").and_then(Value::as_str).unwrap_or("a newer version");
+        match version {
+            0 => Err("it is no bundle: no version is in it".to_owned()),
+            newer if newer > VERSION.into() => Err(format!(
+                "it is of form {newer}, and this version reads {VERSION}: read it with manx {by}"
+            )),
+            _ => serde_json::from_value(header).map_err(|error| error.to_string()),
+        }
+    }
 }
 
 /// The kernel's tables.

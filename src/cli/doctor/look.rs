@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::{
-    cli::{Failure, conflist, forward, install::lacking, validate::versions},
+    cli::{Args, Failure, attachments, conflist, forward, install::lacking, validate::versions},
     cni::{
         Delegate, Document, Version,
         json::{field, member},
@@ -23,17 +23,21 @@ use crate::{
         link_mtus,
         repair::{self, Repair, TableRepair},
     },
-    state::{Journal, Root, file::TEXT_BYTES_MAX, journal, read},
+    state::{
+        Journal, Root,
+        file::{PEERS_BYTES_MAX, TEXT_BYTES_MAX},
+        journal, read,
+    },
     verb::stock,
 };
 
 /// What is asked for.
-pub(super) struct Request<'a> {
-    pub(super) root: &'a Root,
+struct Request<'a> {
+    root: &'a Root,
     /// One configuration, instead of all of the directory.
-    pub(super) conf: Option<PathBuf>,
+    conf: Option<PathBuf>,
     /// Where plugins are.
-    pub(super) plugin_path: Vec<PathBuf>,
+    plugin_path: Vec<PathBuf>,
 }
 
 /// Parameters of the whole node that checks ask for.
@@ -44,16 +48,36 @@ const SYSCTLS: [&str; 4] = [
     "net/netfilter/nf_conntrack_max",
 ];
 
+/// This node as it is now, or as the bundle has it that the options name.
+pub(super) fn snapshot(args: &Args) -> Result<Snapshot, Failure> {
+    let Some(file) = args.value("bundle").map(PathBuf::from) else { return taken(args) };
+    let bytes = read(&file, PEERS_BYTES_MAX);
+    let bytes = bytes.map_err(|error| attachments::unreadable(&file, &error))?;
+    Snapshot::decode(&bytes)
+        .map_err(|problem| Failure::Failed(format!("{}: {problem}", file.display())))
+}
+
+pub(in crate::cli) fn taken(args: &Args) -> Result<Snapshot, Failure> {
+    let root = args.root();
+    attachments::require_readable(&root)?;
+    look(&Request {
+        conf: args.value("conf").map(PathBuf::from),
+        plugin_path: args.plugin_path(&root),
+        root: &root,
+    })
+}
+
 /// Looks at this node, and changes nothing.
 ///
 /// # Errors
 /// Of the kernel's answers; for a directory of configurations that cannot be read.
-pub(super) fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
+fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
     let root = request.root;
     let mut socket = Socket::open()?;
     let unreadable = journal::networks(root).into_iter();
     let mut snapshot = Snapshot {
         version: node::VERSION,
+        taken_by: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel(&mut socket)?,
         journal: journal::all(root),
         unreadable: unreadable.flat_map(|name| Journal::new(root, &name).all().1).collect(),

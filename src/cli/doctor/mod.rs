@@ -1,22 +1,19 @@
 //! `manx doctor`: what is wrong with this node, the worst first.
 
-mod look;
-
-use std::path::PathBuf;
+pub(super) mod look;
 
 use serde_json::{Value, json};
 
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    attachments, findings,
+    findings,
 };
 use crate::{
     doctor::{self, CHECKS, Check, Outcome},
     finding::{Finding, Severity, is_bad, unfound},
     text::nearest,
 };
-use look::Request;
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "doctor",
@@ -35,12 +32,14 @@ well is one line. Ends with 3 where something is wrong, else with 0.
                \"evidence\", \"why\", \"fix\", \"undo\"}]}: severity is info,
                warning or error; status is ok, found, or skipped with the reason
                as its evidence
+  --bundle FILE
+               look at a node by what manx bundle wrote, not at this one
   --conf FILE  look at this configuration alone (default: all of /etc/cni/net.d)
   --bin DIR    where plugins are (CNI_PATH, else /opt/cni/bin)
   --root DIR   read files and state below DIR",
     shape: Shape {
         flags: &["json"],
-        values: &["only", "conf", "bin", "root"],
+        values: &["only", "bundle", "conf", "bin", "root"],
         operands: Operands::AtMost(0),
     },
     run,
@@ -52,13 +51,11 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         let hint = nearest::hint(id, CHECKS.iter().map(|check| check.id));
         return Err(SUBCOMMAND.usage(&format!("there is no check {id:?}{hint}")));
     }
-    let root = args.root();
-    attachments::require_readable(&root)?;
-    let snapshot = look::look(&Request {
-        conf: args.value("conf").map(PathBuf::from),
-        plugin_path: args.plugin_path(&root),
-        root: &root,
-    })?;
+    let of_node = ["conf", "bin", "root"].into_iter().find(|name| args.value(name).is_some());
+    if let (Some(name), Some(_)) = (of_node, args.value("bundle")) {
+        return Err(SUBCOMMAND.usage(&format!("--{name} is of a node, not of a bundle")));
+    }
+    let snapshot = look::snapshot(args)?;
     let examined = doctor::examine(&snapshot, only.as_deref());
     let findings = doctor::findings(&examined);
     if args.flag("json") {
