@@ -1,6 +1,9 @@
 //! What is wrong with something: one form for all that look for it, for people and for
 //! programs.
 
+mod checks;
+
+pub use checks::why;
 use serde_json::{Value, json};
 
 /// How bad it is, the worst first.
@@ -45,6 +48,18 @@ pub struct Finding {
 }
 
 impl Finding {
+    /// What the check of this name says, with no fix yet.
+    pub fn new(
+        id: &'static str,
+        severity: Severity,
+        object: impl Into<String>,
+        evidence: impl Into<String>,
+    ) -> Self {
+        let (fix, undo) = (String::new(), String::new());
+        let (object, evidence) = (object.into(), evidence.into());
+        Self { id, severity, object, evidence, why: why(id), fix, undo }
+    }
+
     /// For programs: one of the list `checks`.
     pub fn encode(&self) -> Value {
         let Self { id, severity, object, evidence, why, fix, undo } = self;
@@ -63,10 +78,10 @@ impl Finding {
 }
 
 /// For programs: a check that found nothing, or was not made for the reason given.
-pub fn unfound(id: &str, why: &str, skipped: Option<&str>) -> Value {
+pub fn unfound(id: &str, skipped: Option<&str>) -> Value {
     let status = if skipped.is_some() { "skipped" } else { "ok" };
     json!({"id": id, "severity": Severity::Info.as_str(), "status": status, "object": "",
-           "evidence": skipped.unwrap_or_default(), "why": why, "fix": "", "undo": ""})
+           "evidence": skipped.unwrap_or_default(), "why": why(id), "fix": "", "undo": ""})
 }
 
 /// Whether one of them is more than worth knowing.

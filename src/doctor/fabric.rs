@@ -335,6 +335,15 @@ pub(super) fn next_hop_unreachable(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
+pub(super) fn remarks(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::new();
+    for (network, fabric) in compared(snapshot)? {
+        let object = || format!("network {}", network.name);
+        seen.extend(fabric.notes.iter().map(|note| Seen::info(object(), note.clone())));
+    }
+    Ok(seen)
+}
+
 pub(super) fn neighbour_missing(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot)? {

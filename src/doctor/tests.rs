@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
+    finding::why,
     net::{
         forwarding,
         link::Link,
@@ -157,6 +158,7 @@ use Severity::{Error, Info, Warning};
 fn every_check_has_an_id_of_its_own() {
     for (place, check) in CHECKS.iter().enumerate() {
         assert!(CHECKS.iter().skip(place + 1).all(|other| other.id != check.id), "{}", check.id);
+        assert!(!why(check.id).is_empty(), "{}: why it matters", check.id);
     }
 }
 
@@ -458,4 +460,14 @@ fn addresses() {
         }),
         []
     );
+}
+
+#[test]
+fn what_is_worth_knowing_of_the_peers_file_is_told() {
+    let unread = "of the peers file nothing reads zones";
+    let seen = told(|node| fabric(node).unread = Some(unread.into()));
+    assert_eq!(seen, [("version-skew", Warning, unread.to_owned())]);
+    let note = "c: 198.51.100.3 is behind router 192.0.2.254, which must know its pod CIDRs";
+    let seen = told(|node| fabric(node).notes = vec![note.into()]);
+    assert_eq!(seen, [("fabric-remark", Info, note.to_owned())]);
 }

@@ -30,7 +30,7 @@ use error::{file, kernel};
 pub use facts::{link_mtus, uplink};
 pub use gc::{Collected, collect_dead};
 pub use ipam::{
-    audit::{Audit, RangeUse, Stock, audit, checks, stock},
+    audit::{Audit, CHECKS, RangeUse, Stock, audit, stock},
     leases_of, own_cidrs_fit, range_sets, resolver,
 };
 

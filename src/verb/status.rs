@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     cni::{Code, Error},
+    finding::{Finding, Severity},
     net::Socket,
     nft::{self, Ensured},
     state::{directory, probe},
@@ -20,7 +21,7 @@ use crate::{
 ///
 /// # Errors
 /// Code 50 with the reason, or what is wrong with the configuration.
-pub(super) fn status(call: &Call) -> Result<Vec<String>, Error> {
+pub(super) fn status(call: &Call) -> Result<Vec<Finding>, Error> {
     call.require_sound_config()?;
     ipam::require_foreign(call)?;
     let unavailable = |error: Error| Error { code: Code::UNAVAILABLE, ..error };
@@ -51,7 +52,7 @@ fn restore_table(
     call: &Call,
     host: &mut Socket,
     fabric: Option<&Stamp>,
-) -> Result<Vec<String>, Error> {
+) -> Result<Vec<Finding>, Error> {
     if !call.journal().has_entries() {
         return Ok(Vec::new());
     }
@@ -68,5 +69,7 @@ fn restore_table(
         let links = regrouped.join(", ");
         log::warn!("the interface group of {links} was another and has been restored");
     }
-    Ok(notes)
+    let object = format!("nftables table {}", network.table);
+    let lost = |note| Finding::new("masquerade-lost", Severity::Warning, object.clone(), note);
+    Ok(notes.into_iter().map(lost).collect())
 }

@@ -241,7 +241,10 @@ fn fabric_of(
     fabric.changes = changes.map(fabric::Change::told).chain(tunnel).collect();
     fabric.wanting = desired.wanting.clone();
     fabric.unfit = desired.unfit.clone();
-    fabric.notes = desired.notes.clone();
+    // Those of the list are told as such.
+    let is_of_list =
+        |note: &&String| fabric.left_out.contains(note) || fabric.unread.as_ref() == Some(*note);
+    fabric.notes = desired.notes.iter().filter(|note| !is_of_list(note)).cloned().collect();
     (fabric, Some(pass))
 }
 

@@ -88,8 +88,8 @@ fn print(
 /// Every check once, or once for each of its findings; findings come first.
 fn encode(examined: &[(&Check, Outcome)], findings: &[Finding]) -> Vec<Value> {
     let rest = examined.iter().filter_map(|(check, outcome)| match outcome {
-        Outcome::Fine => Some(unfound(check.id, check.why, None)),
-        Outcome::Skipped(reason) => Some(unfound(check.id, check.why, Some(reason))),
+        Outcome::Fine => Some(unfound(check.id, None)),
+        Outcome::Skipped(reason) => Some(unfound(check.id, Some(reason))),
         Outcome::Found(_) => None,
     });
     findings.iter().map(Finding::encode).chain(rest).collect()

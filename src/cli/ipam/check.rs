@@ -6,7 +6,7 @@ use super::{Args, Console, Failure, Status, audited::look};
 use crate::{
     cli::table::Table,
     finding::{Finding, is_bad, unfound},
-    verb::{Audit, checks},
+    verb::{Audit, CHECKS},
 };
 
 pub(super) fn check(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
@@ -43,7 +43,7 @@ fn print(audit: &Audit, findings: &[Finding], console: &mut Console<'_>) -> Resu
 
 /// The findings, and the checks that found nothing.
 fn encode(findings: &[Finding]) -> Vec<Value> {
-    let fine = checks().filter(|(id, _)| findings.iter().all(|finding| finding.id != *id));
-    let fine = fine.map(|(id, why)| unfound(id, why, None));
+    let fine = CHECKS.iter().filter(|id| findings.iter().all(|finding| finding.id != **id));
+    let fine = fine.map(|id| unfound(id, None));
     findings.iter().map(Finding::encode).chain(fine).collect()
 }

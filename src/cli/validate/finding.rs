@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::{
-    doctor,
-    finding::{Finding, Severity},
-};
+use crate::finding::{Finding, Severity};
 
 /// A value that a runtime or a plugin refuses.
 const INVALID: &str = "configuration-invalid";
@@ -26,12 +23,6 @@ pub(crate) const CHECKS: [&str; 11] = [
     "pool-overlap",
     "version-skew",
 ];
-
-/// Why it matters what a check finds.
-pub(crate) fn why(id: &str) -> &'static str {
-    let doubtful = "it has no effect, or another one than was probably meant";
-    doctor::check(id).map_or(doubtful, |check| check.why)
-}
 
 /// A finding and its place.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,9 +70,8 @@ impl Findings {
         message: impl Into<String>,
         fix: impl Into<String>,
     ) {
-        let (object, undo) = (String::new(), String::new());
-        let (evidence, fix, why) = (message.into(), fix.into(), why(id));
-        self.place(path, Finding { id, severity, object, evidence, why, fix, undo });
+        let finding = Finding::new(id, severity, "", message);
+        self.place(path, Finding { fix: fix.into(), ..finding });
     }
 
     /// Adds what was found of this place.

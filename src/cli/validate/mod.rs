@@ -172,7 +172,7 @@ fn compare(linted: &Linted, before: &Linted, other: &Path, findings: &mut findin
 fn encode(findings: &[Placed]) -> Vec<Value> {
     let has_none = |id: &&&str| findings.iter().all(|placed| placed.finding.id != **id);
     let fine = finding::CHECKS.iter().filter(has_none);
-    let fine = fine.map(|id| unfound(id, finding::why(id), None));
+    let fine = fine.map(|id| unfound(id, None));
     findings.iter().map(|placed| placed.finding.encode()).chain(fine).collect()
 }
 

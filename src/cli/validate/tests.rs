@@ -274,6 +274,7 @@ fn found(document: &Value) -> Vec<Value> {
     let checks = document["checks"].as_array().unwrap();
     let fine = checks.iter().filter(|check| check["status"] == "ok");
     assert!(fine.clone().all(|check| check["evidence"] == ""), "{document}");
+    assert!(checks.iter().all(|check| check["why"] != ""), "{document}");
     checks.iter().filter(|check| check["status"] == "found").cloned().collect()
 }
 

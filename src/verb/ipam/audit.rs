@@ -85,25 +85,12 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// One for each check.
-    const OF_CHECKS: [Self; 3] = [Self::Leaked, Self::Unleased, Self::OutOfRange];
-
     /// The check that finds it, and how bad it is.
     fn check(self) -> (&'static str, Severity) {
         match self {
             Self::Leaked | Self::Unknown => ("lease-leaked", Severity::Warning),
             Self::Unleased | Self::LeasedToAnother => ("lease-missing", Severity::Error),
             Self::OutOfRange => ("lease-out-of-range", Severity::Warning),
-        }
-    }
-
-    fn why(self) -> &'static str {
-        match self {
-            Self::Leaked | Self::Unknown => "nobody has the address, and no other pod gets it",
-            Self::Unleased | Self::LeasedToAnother => {
-                "the address of a live pod may be given to another one"
-            }
-            Self::OutOfRange => "the address is given out no more",
         }
     }
 
@@ -131,10 +118,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The checks that are made of a pool, and why it matters what they find.
-pub fn checks() -> impl Iterator<Item = (&'static str, &'static str)> {
-    Problem::OF_CHECKS.iter().map(|problem| (problem.check().0, problem.why()))
-}
+/// The checks that are made of a pool.
+pub const CHECKS: [&str; 3] = ["lease-leaked", "lease-missing", "lease-out-of-range"];
 
 impl Mismatch {
     /// As it is told. What has been mended is worth knowing.
@@ -147,15 +132,8 @@ impl Mismatch {
             true => (Severity::Info, format!("{evidence}: mended"), ""),
             false => (severity, evidence, problem.fix()),
         };
-        Finding {
-            id,
-            severity,
-            object: format!("address {address}"),
-            evidence,
-            why: problem.why(),
-            fix: fix.to_owned(),
-            undo: String::new(),
-        }
+        let object = format!("address {address}");
+        Finding { fix: fix.to_owned(), ..Finding::new(id, severity, object, evidence) }
     }
 }
 

@@ -30,6 +30,7 @@ use crate::{
         json::member,
     },
     conf::{BUILT_IN, PLUGIN_TYPES, has_store},
+    finding::Finding,
     state::{Entry, Root},
 };
 
@@ -311,7 +312,7 @@ pub(super) fn gc(call: &Call) -> Result<(), Error> {
 ///
 /// # Errors
 /// The IPAM plugin's own; code 50 if there is no such plugin.
-pub(super) fn status(call: &Call, decide: &mut Decide<'_>) -> Result<Vec<String>, Error> {
+pub(super) fn status(call: &Call, decide: &mut Decide<'_>) -> Result<Vec<Finding>, Error> {
     if is_built_in(call) {
         return status::status(call, decide);
     }

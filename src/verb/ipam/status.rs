@@ -9,6 +9,7 @@ use std::{collections::HashSet, net::IpAddr};
 use super::{Pool, builtin::Request, draw};
 use crate::{
     cni::{Code, Error},
+    finding::{Finding, Severity},
     ipam::{RangeSet, Store},
     net::{Socket, link},
     state::{Entry, Journal},
@@ -21,7 +22,7 @@ use crate::{
 /// # Errors
 /// Code 7 as an ADD, code 50 where an ADD would fail and no live attachment has the addresses: the
 /// store cannot be used, or all that is in it is nobody's.
-pub(in crate::verb) fn status(call: &Call, decide: &mut Decide<'_>) -> Result<Vec<String>, Error> {
+pub(in crate::verb) fn status(call: &Call, decide: &mut Decide<'_>) -> Result<Vec<Finding>, Error> {
     let request = Request::read(call)?;
     request.require_fertile()?;
     let Request { sets, .. } = request;
@@ -44,7 +45,11 @@ pub(in crate::verb) fn status(call: &Call, decide: &mut Decide<'_>) -> Result<Ve
         let msg = format!("no free address in {set} of network {}", call.config.name);
         match holders(call, &pool, &store, set)? {
             Holders::SomeDead => {}
-            Holders::Live => told.push(format!("{msg} ({}): all are in use", counts.join("; "))),
+            Holders::Live => {
+                let object = format!("network {}", call.config.name);
+                let evidence = format!("{msg} ({}): all are in use", counts.join("; "));
+                told.push(Finding::new("pool-full", Severity::Warning, object, evidence));
+            }
             Holders::Nobody => {
                 let error = Error::new(Code::UNAVAILABLE, msg);
                 let next = "no live pod has them: see manx ipam check";

@@ -1,0 +1,91 @@
+//! All checks by name, and why it matters what each finds.
+
+const CHECKS: &[(&str, &str)] = &[
+    (
+        "state-unreadable",
+        "what is noted there is not known: an attachment may lack its DEL, a lease its owner",
+    ),
+    ("configuration-invalid", "every ADD of the network fails"),
+    (
+        "foreign-cni",
+        "a runtime uses the first configuration of its directory, and gives new pods to the \
+              plugin that is named there",
+    ),
+    ("delegate-missing", "every ADD and every DEL of the network fails without it"),
+    (
+        "delegate-version",
+        "a runtime takes the newest version that the file offers, and every plugin of the list \
+              has to speak it",
+    ),
+    ("node-address-changed", "the other nodes send this node's pods their packets to that address"),
+    ("fabric-stale", "nodes that came or went since are not known to this one"),
+    ("fabric-conflict", "what somebody else has is left alone, and what needs it is not made"),
+    ("peer-excluded", "no route leads to the pods of a node that is left out"),
+    ("ip-forward", "without it the kernel drops every packet that is not for the node itself"),
+    (
+        "forward-drop",
+        "pods' packets are forwarded, and such a chain drops what no rule of it accepts",
+    ),
+    (
+        "accept-ra",
+        "a node that forwards believes router advertisements only with accept_ra 2: without it \
+              the route, and the address, expire",
+    ),
+    ("neighbour-missing", "the tunnel does not know which node a peer's pods are behind"),
+    ("route-missing", "packets to these pods go to the default route, or nowhere"),
+    ("route-shadowed", "the kernel takes another route to these pods than the fabric's"),
+    (
+        "rule-diverts",
+        "a rule before table main may lead pods' packets elsewhere, whatever routes there are",
+    ),
+    ("next-hop-unreachable", "the pods of these nodes cannot be reached from here"),
+    (
+        "mtu-too-large",
+        "larger packets are dropped on the way, and where ICMP is filtered nobody learns of it: \
+              connections are made, and hang with the first large answer",
+    ),
+    (
+        "mtu-mismatch",
+        "the two ends of a path should agree: what one sends at its MTU the other drops, or \
+              packets are smaller than they need be",
+    ),
+    (
+        "pool-overlap",
+        "the same address may be given to two pods, and one of them gets the other's packets",
+    ),
+    ("pool-outside-pod-cidr", "no other node has a route to pods with these addresses"),
+    ("pool-full", "the next pod gets no address and does not start"),
+    ("lease-missing", "the address of a live pod may be given to another one"),
+    ("lease-leaked", "nobody has the address, and no other pod gets it"),
+    (
+        "masquerade-lost",
+        "these rules give pods' packets the node's address, drop what pods send in others' \
+              names, and keep what strangers send out of the tunnels",
+    ),
+    ("sysctl-drift", "a parameter that was set for the pods has another value by now"),
+    ("route-stale", "packets to pods that are elsewhere by now follow it"),
+    ("version-skew", "who wrote the file asks for something that this version does not do"),
+    ("conntrack-full", "a full table of connections drops the first packet of each new one"),
+    (
+        "link-unmanaged",
+        "a daemon that manages all links may take addresses and routes off pods' links",
+    ),
+    ("path-mtu", "packets that are larger than a link on the way takes are lost"),
+    (
+        "protocol-filtered",
+        "a network between nodes may drop the protocol of the tunnels, or sources that it does \
+              not know",
+    ),
+    ("peer-unreachable", "no pod of that node can be reached"),
+    (
+        "fabric-remark",
+        "packets to other nodes take another way, or are smaller, than one may expect",
+    ),
+    ("configuration-doubtful", "it has no effect, or another one than was probably meant"),
+    ("lease-out-of-range", "the address is given out no more"),
+];
+
+/// Why it matters what the check of this name finds.
+pub fn why(id: &str) -> &'static str {
+    CHECKS.iter().find(|(known, _)| *known == id).map_or("", |(_, why)| why)
+}
