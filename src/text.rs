@@ -6,6 +6,7 @@
 //! for a log or a terminal passes it through here, once. What is read by programs
 //! (JSON) stays as it is.
 
+pub mod few;
 pub mod nearest;
 
 use std::borrow::Cow;

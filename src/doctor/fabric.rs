@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::Path};
 
 use ipnetwork::IpNetwork;
 
-use super::{Answer, Seen, some_of};
+use super::{Answer, Seen};
 use crate::{
     net::{
         route::{self, Found, TABLE_MAIN},
@@ -13,6 +13,7 @@ use crate::{
     node::{Fabric, Network, Snapshot},
     object::{Action, Kind, Told},
     pod::identity::GROUPS,
+    text::few::some_of,
 };
 
 const APPLY: &str = "manx apply";

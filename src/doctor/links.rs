@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, Seen, some_of};
+use super::{Answer, Seen};
 use crate::{
     net::{
         forwarding,
@@ -13,6 +13,7 @@ use crate::{
     object::{Action, Kind},
     pod::Identity,
     state::Entry,
+    text::few::some_of,
 };
 
 /// How full a table of connections may be before it is a finding, in per cent.

@@ -181,13 +181,3 @@ pub fn findings(examined: &[(&'static Check, Outcome)]) -> Vec<Finding> {
     all.sort_by_key(|finding| finding.severity);
     all
 }
-
-/// The first few of many, and how many more there are.
-fn some_of<T: ToString>(all: &[T]) -> String {
-    const NAMED_MAX: usize = 3;
-    let mut text = all.iter().take(NAMED_MAX).map(T::to_string).collect::<Vec<_>>().join(", ");
-    if let Some(more) = all.len().checked_sub(NAMED_MAX).filter(|more| *more > 0) {
-        text += &format!(" and {more} more");
-    }
-    text
-}

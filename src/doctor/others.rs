@@ -1,10 +1,11 @@
 //! Checks of what stands beside our networks: configurations, plugins, firewalls and
 //! daemons of others, and our own tables and files, which they may change.
 
-use super::{Answer, Seen, some_of};
+use super::{Answer, Seen};
 use crate::{
     node::{Barrier, File, Snapshot},
     object::Kind,
+    text::few::some_of,
 };
 
 pub(super) fn state_unreadable(snapshot: &Snapshot) -> Answer {

@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use super::{Answer, Seen, some_of};
+use super::{Answer, Seen};
 use crate::{
     node::{Lease, Misfit, Network, Pool, Range, Snapshot},
     pod::{Identity, identity::GROUPS},
     state::Entry,
+    text::few::some_of,
 };
 
 /// Networks whose leases can be read.

@@ -9,7 +9,6 @@ use super::{
     desired::{Desired, Facts, Path},
     peers::{Node, Peers},
     settings::{IPIP_DEVICE, Settings},
-    trouble::some_of,
 };
 use crate::{
     conf::{CrossSubnet, Mode},
@@ -19,6 +18,7 @@ use crate::{
         link::TunnelKind,
     },
     pod::mtu::{FALLBACK, IPV6_MIN, Uplink},
+    text::few::some_of,
 };
 
 /// How packets of one family reach peers that are not plainly routed to.

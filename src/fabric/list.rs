@@ -8,11 +8,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     conf::{FabricPart, Unknown},
-    text::nearest::nearest,
+    text::{few::some_of, nearest::nearest},
 };
-
-/// How many keys that nothing reads are named.
-const NAMED_MAX: usize = 3;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -131,12 +128,8 @@ fn strange(at: &str, key: &str, meant: Option<&str>) -> String {
 }
 
 fn sentence(unread: &[String]) -> Option<String> {
-    let named = unread.iter().take(NAMED_MAX).cloned().collect::<Vec<_>>().join(", ");
-    let more = match unread.len().saturating_sub(NAMED_MAX) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    (!unread.is_empty()).then(|| format!("of the peers file nothing reads {named}{more}"))
+    let named = some_of(unread);
+    (!unread.is_empty()).then(|| format!("of the peers file nothing reads {named}"))
 }
 
 #[cfg(test)]

@@ -1,20 +1,11 @@
-//! The peers file: a complete list of the cluster's nodes.
-//!
-//! Validated as a whole before anything is done by it, since routes are deleted
-//! because they are not in it. One node's mistake takes out that node alone.
+//! The nodes of a cluster, as a peers file has them (`read.rs`).
 
 use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 use sha1_smol::Sha1;
 
-use super::{
-    clash,
-    faults::{self, Admitted, Entry},
-    list::{self, Item, List},
-    site::Site,
-};
-use crate::{cni::cidr, conf::FabricPart, net::Mac};
+use crate::{conf::FabricPart, net::Mac};
 
 /// First byte of a VXLAN device's MAC address (Calico's choice).
 const TUNNEL_MAC_FIRST: u8 = 0x66;
@@ -82,7 +73,7 @@ impl Node {
     }
 
     /// Its addresses and those of its tunnel devices.
-    fn all_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
+    pub(super) fn all_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
         let tunnels = [false, true].into_iter().filter_map(|ipv6| self.tunnel_address(ipv6));
         self.addresses.iter().chain(&self.tunnel_addresses).copied().chain(tunnels)
     }
@@ -103,41 +94,6 @@ impl Node {
 }
 
 impl Peers {
-    /// Reads a peers file. `is_local` tells this node's own addresses, by which
-    /// it finds itself where the file does not name it.
-    ///
-    /// # Errors
-    /// All that is wrong with the file, or with this node's own entry, a sentence
-    /// each.
-    pub fn parse(bytes: &[u8], is_local: &dyn Fn(IpAddr) -> bool) -> Result<Self, Vec<String>> {
-        let List { me: named, nodes, fabric, unread } = list::decode(bytes)?;
-        let entries: Vec<Entry> = nodes.into_iter().map(read).collect();
-        let place = find_me(named.as_deref(), &entries, is_local).map_err(|problem| {
-            let mut problems = faults::all(&entries);
-            problems.push(problem);
-            problems.extend(unread.clone());
-            problems
-        })?;
-        let Admitted { me, others, excluded } = faults::admit(entries, place)?;
-        let (left_out, here, notes) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { me, others, left_out, excluded, here, notes, unread, fabric })
-    }
-
-    /// Reads a peers file as of use on the node that is at `site`: the one check
-    /// for a file and for one that was applied before.
-    ///
-    /// # Errors
-    /// As for [`Self::parse`].
-    pub fn of_site(
-        bytes: &[u8],
-        site: &Site,
-        cluster_cidrs: Option<&[IpNetwork]>,
-    ) -> Result<Self, Vec<String>> {
-        let mut peers = Self::parse(bytes, &|address| site.has(address))?;
-        clash::settle(&mut peers, site, cluster_cidrs)?;
-        Ok(peers)
-    }
-
     /// The addresses of other nodes and of their tunnels that lie where this
     /// node's pods are.
     pub fn inside_own(&self) -> Vec<IpAddr> {
@@ -154,183 +110,5 @@ impl Peers {
     /// The pod CIDRs of all nodes.
     pub fn pod_cidrs(&self) -> impl Iterator<Item = IpNetwork> + '_ {
         self.nodes().flat_map(|node| node.pod_cidrs.iter().copied())
-    }
-}
-
-/// Whose address it is by a list of nodes, as the end of a sentence.
-pub fn holder(bytes: &[u8], address: IpAddr) -> Option<String> {
-    let mut nodes = list::decode(bytes).ok()?.nodes.into_iter().map(|item| read(item).0);
-    let node = nodes.find(|node| node.all_addresses().any(|own| own == address))?;
-    let what = if node.addresses.contains(&address) { "address" } else { "tunnel address" };
-    Some(format!("the {what} of node {}", node.name))
-}
-
-/// An entry, and what is wrong with its text.
-fn read(item: Item) -> Entry {
-    let Item { name, addresses, pod_cidrs, tunnel_addresses, tunnel_mac } = item;
-    let mut problems = Vec::new();
-    if name.is_empty() {
-        problems.push("it has no name".to_owned());
-    }
-    let mut note = |problem: String| problems.push(problem);
-    let mut ips = |texts: Vec<String>| -> Vec<IpAddr> {
-        let parsed = texts.iter().map(|text| cidr::parse_address(text));
-        parsed.filter_map(|outcome| outcome.map_err(&mut note).ok()).collect()
-    };
-    let addresses = ips(addresses);
-    let tunnel_addresses = ips(tunnel_addresses);
-    let mut networks = Vec::new();
-    for text in &pod_cidrs {
-        match cidr::parse(text) {
-            Ok(network) if network.ip() == network.network() => networks.push(network),
-            Ok(network) => note(format!("podCIDR {text} has host bits: {}", network.network())),
-            Err(problem) => note(format!("podCIDR {problem}")),
-        }
-    }
-    for (ipv6, family) in [(false, "IPv4"), (true, "IPv6")] {
-        let served = networks.iter().any(|network| network.is_ipv6() == ipv6);
-        if served && !addresses.iter().any(|address| address.is_ipv6() == ipv6) {
-            note(format!("it has {family} pod CIDRs and no {family} address"));
-        }
-    }
-    let tunnel_mac = tunnel_mac.and_then(|text| {
-        text.parse::<Mac>().map_err(|problem| note(format!("tunnelMAC {problem}"))).ok()
-    });
-    let node = Node { name, addresses, pod_cidrs: networks, tunnel_addresses, tunnel_mac };
-    (node, problems)
-}
-
-fn find_me(
-    named: Option<&str>,
-    entries: &[Entry],
-    is_local: &dyn Fn(IpAddr) -> bool,
-) -> Result<usize, String> {
-    if let Some(named) = named {
-        let address = named.parse::<IpAddr>().ok();
-        let is_me = |node: &Node| {
-            node.name == named || address.is_some_and(|own| node.addresses.contains(&own))
-        };
-        return entries
-            .iter()
-            .position(|(node, _)| is_me(node))
-            .ok_or_else(|| format!("self {named:?} is no node"));
-    }
-    let local: Vec<usize> = (entries.iter().enumerate())
-        .filter(|(_, (node, _))| node.addresses.iter().any(|address| is_local(*address)))
-        .map(|(place, _)| place)
-        .collect();
-    match local.as_slice() {
-        [place] => Ok(*place),
-        [] => Err("no node has an address of this machine: name it in self".to_owned()),
-        _ => Err("several nodes have addresses of this machine: name it in self".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TWO: &str = r#"{"self": "node-a", "nodes": [
-        {"name": "node-a", "addresses": ["192.0.2.11", "2001:db8::11"],
-         "podCIDRs": ["10.244.1.0/24", "fd00:1::/64"]},
-        {"name": "node-b", "addresses": ["192.0.2.12"], "podCIDRs": ["10.244.2.0/24"]}]}"#;
-
-    fn parse(text: &str) -> Result<Peers, Vec<String>> {
-        Peers::parse(text.as_bytes(), &|_| false)
-    }
-
-    fn problems(text: &str) -> String {
-        parse(text).map_or_else(|problems| problems, |peers| peers.excluded).join("; ")
-    }
-
-    #[test]
-    fn a_sound_file_tells_me_from_the_others() {
-        let peers = parse(TWO).unwrap();
-        assert_eq!((peers.me.name.as_str(), peers.others.len()), ("node-a", 1));
-        assert_eq!(peers.me.tunnel_address(false), Some("10.244.1.0".parse().unwrap()));
-        assert_eq!(peers.me.tunnel_address(true), Some("fd00:1::".parse().unwrap()));
-    }
-
-    #[test]
-    fn a_node_finds_itself_by_name_by_address_or_by_what_is_local() {
-        let by_address = TWO.replace("\"node-a\", \"nodes\"", "\"192.0.2.12\", \"nodes\"");
-        assert_eq!(parse(&by_address).unwrap().me.name, "node-b");
-        let unnamed = TWO.replace("\"self\": \"node-a\", ", "");
-        let local: IpAddr = "192.0.2.12".parse().unwrap();
-        let found = Peers::parse(unnamed.as_bytes(), &|address| address == local).unwrap();
-        assert_eq!(found.me.name, "node-b");
-        assert!(problems(&unnamed).contains("name it in self"));
-    }
-
-    /// Values computed with sha1sum from Calico's rule.
-    #[test]
-    fn tunnel_macs_are_calicos() {
-        let mut node = parse(TWO).unwrap().me;
-        for (name, mac) in [("node-1", "66:b3:68:28:39:8e"), ("node1", "66:f9:37:c3:7e:94")] {
-            node.name = name.to_owned();
-            assert_eq!(node.tunnel_mac(false).to_string(), mac);
-        }
-        assert_ne!(node.tunnel_mac(true), node.tunnel_mac(false));
-    }
-
-    #[test]
-    fn what_is_wrong_is_said_all_at_once() {
-        let bad = TWO
-            .replace("10.244.2.0/24", "10.244.1.128/25")
-            .replace("192.0.2.12", "192.0.2.11")
-            .replace("\"self\": \"node-a\"", "\"self\": \"node-x\"");
-        let said = problems(&bad);
-        for part in ["overlaps node-a's 10.244.1.0/24", "both have address 192.0.2.11", "node-x"] {
-            assert!(said.contains(part), "{part}: {said}");
-        }
-    }
-
-    #[test]
-    fn host_bits_junk_and_families_without_an_address_are_refused() {
-        for (from, to, words) in [
-            ("10.244.2.0/24", "10.244.2.1/24", "host bits"),
-            ("10.244.2.0/24", "10.244.2.0", "prefix length"),
-            ("10.244.2.0/24", "fd00:2::/64", "no IPv6 address"),
-            ("192.0.2.12", "node-b.example", "not an IP address"),
-            ("node-b", "node-a", "listed twice"),
-            ("podCIDRs\": [\"10.244.2", "podCidrs\": [\"10.244.2", "did you mean podCIDRs"),
-        ] {
-            let said = problems(&TWO.replace(from, to));
-            assert!(said.contains(words), "{words}: {said}");
-        }
-    }
-
-    #[test]
-    fn an_address_has_its_holder() {
-        let of = |address: &str| holder(TWO.as_bytes(), address.parse().unwrap());
-        assert_eq!(of("192.0.2.12").as_deref(), Some("the address of node node-b"));
-        assert_eq!(of("10.244.2.0").as_deref(), Some("the tunnel address of node node-b"));
-        assert_eq!(of("10.244.1.5"), None);
-        let inside = TWO.replace("192.0.2.12", "10.244.1.12");
-        let peers = Peers { others: vec![node(&inside)], ..parse(TWO).unwrap() };
-        assert_eq!(peers.inside_own(), ["10.244.1.12".parse::<IpAddr>().unwrap()]);
-    }
-
-    /// The second node of a list, whether or not the list is sound.
-    fn node(text: &str) -> Node {
-        let list = list::decode(text.as_bytes()).unwrap();
-        read(list.nodes.into_iter().nth(1).unwrap()).0
-    }
-
-    #[test]
-    fn cluster_cidrs_bound_the_pods() {
-        let bounded = |cidrs: [&str; 2]| {
-            let cluster = cidrs.map(|text| text.parse::<IpNetwork>().unwrap());
-            let site = Site::default();
-            let outcome = Peers::of_site(TWO.as_bytes(), &site, Some(&cluster));
-            outcome
-                .map(|peers| (peers.others.len(), peers.left_out.len(), peers.excluded.join("; ")))
-        };
-        let own = bounded(["10.244.0.0/16", "fd00:2::/64"]).unwrap_err();
-        assert_eq!(own, ["node-a: podCIDR fd00:1::/64 is in none of clusterCIDRs"]);
-        let others = bounded(["10.244.1.0/24", "fd00:1::/64"]).unwrap();
-        let words = "node-b is left out: podCIDR 10.244.2.0/24 is in none of clusterCIDRs";
-        assert_eq!(others, (0, 0, words.to_owned()));
-        assert_eq!(bounded(["10.244.0.0/16", "fd00:1::/64"]).unwrap(), (1, 0, String::new()));
     }
 }

@@ -9,12 +9,12 @@ use super::{
     observe::{Observed, facts, observe},
     peers::Peers,
     settings::Settings,
-    trouble::some_of,
 };
 use crate::{
     net::{Error, Socket, Tables},
     object::{Action, Change, route::lent},
     pod::mtu::Uplink,
+    text::few::some_of,
 };
 
 /// What is to be changed, and why.

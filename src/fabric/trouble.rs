@@ -9,9 +9,6 @@ use ipnetwork::IpNetwork;
 use super::{apply::Refused, desired::Desired, reconcile::Plan};
 use crate::object::{Change, Forwarding, Managed, Neighbour, Objects, Route};
 
-/// How many of many are named.
-const NAMES_MAX: usize = 3;
-
 /// What is wanting.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Trouble {
@@ -72,13 +69,4 @@ fn hindered<'a>(
     });
     hindered.extend(through.map(|route| route.destination()));
     hindered
-}
-
-/// The first few of many names, and how many more there are.
-pub fn some_of(names: &[String]) -> String {
-    let named: Vec<&str> = names.iter().take(NAMES_MAX).map(String::as_str).collect();
-    match names.len().saturating_sub(NAMES_MAX) {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    }
 }

@@ -30,6 +30,7 @@ use crate::{
     net::{Socket, Tables},
     object::{Action, Route},
     state::{Journal, Root, file::PEERS_BYTES_MAX, read},
+    text::few::first_of,
 };
 
 use super::{Error, Kind, kernel, version};
@@ -41,8 +42,6 @@ const DIGEST_GOOD: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(1);
 /// How long an ADD or a STATUS waits for somebody else who changes the fabric.
 const WRITER_PATIENCE: Duration = Duration::from_secs(1);
-/// How many reasons an error gives.
-const REASONS_MAX: usize = 5;
 
 /// How closely to look at a fabric that was applied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -235,15 +234,6 @@ fn tell(state: &State, care: Care) -> Result<(), Error> {
     }
     Err(Error::new(Kind::Unavailable, "", first_of(reasons))
         .next("manx plan shows all that is to be done, and what stands in the way"))
-}
-
-/// The first few of many, and how many more there are.
-fn first_of(reasons: &[String]) -> String {
-    let mut text = reasons.iter().take(REASONS_MAX).cloned().collect::<Vec<_>>().join("; ");
-    if let Some(more) = reasons.len().checked_sub(REASONS_MAX).filter(|more| *more > 0) {
-        text += &format!("; and {more} more");
-    }
-    text
 }
 
 /// In what the kernel differs from the fabric that was applied last, for CHECK.

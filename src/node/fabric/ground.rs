@@ -18,7 +18,7 @@ use crate::{
     fabric::{
         Added, Past, Peers, Settings, Site,
         digest::{self, Scope},
-        peers,
+        holder,
         ways::Ways,
     },
     net::{Socket, Tables},
@@ -343,7 +343,7 @@ impl Ground {
     /// Which other node has an address, by the list that was applied last, as the
     /// end of a sentence.
     pub fn holder(&self, address: IpAddr) -> Option<String> {
-        peers::holder(&self.noted_peers().ok()?, address)
+        holder(&self.noted_peers().ok()?, address)
     }
 
     /// Keeps others from changing the fabric at the same time; waits for them for at
