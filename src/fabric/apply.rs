@@ -145,7 +145,9 @@ fn requested<'a>(
         match change.work(indexes) {
             Work::Message(request) => {
                 asked.push(change);
-                requests.push(request);
+                // An address that came meanwhile does as well.
+                let there = change.is_of_node();
+                requests.push(if there { request.tolerate(Errno::EEXIST) } else { request });
             }
             Work::Impossible => unmade.push(change.clone()),
             Work::Nothing | Work::Write(_) | Work::Device(_) => {}

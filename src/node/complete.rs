@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{Error, Kind, facts::Routing, kernel, pod_side};
 use crate::{
     conf::{Config, GATEWAY},
-    net::{Socket, addr, neigh, route::Route},
+    net::{Socket, addr, neigh},
     pod::{
-        attachment::Side,
+        Side,
         several::{Attached, Lack, lacking},
     },
 };
@@ -39,11 +39,12 @@ pub(crate) fn complete(
         if rules.is_empty() {
             return Ok((table, Side::default()));
         }
-        let side = Side { routes, rules, ..Side::default() };
+        let side = Side::of_ways("", routes, rules);
         match pod_side::make_routes(pod, &side, index) {
             Ok(pod_side::Made::Whole) => return Ok((table, side)),
             Ok(pod_side::Made::Overtaken(error)) => {
-                if holds(&Routing::read(pod)?, &side, index) {
+                let now = Routing::read(pod)?;
+                if side.is_among(index, &now.rules, &now.routes) {
                     // Another call has made the same.
                     return Ok((table, Side::default()));
                 }
@@ -71,16 +72,4 @@ fn next_hop(pod: &mut Socket, config: &Config, index: u32) -> Result<Ipv4Addr, E
         }
     }
     Ok(config.gateway)
-}
-
-/// Whether all of `side` is there, whoever made it.
-fn holds(now: &Routing, side: &Side, index: u32) -> bool {
-    let route = |wanted: &Route| {
-        now.routes.iter().any(|found| {
-            found.is_through(index)
-                && found.route.table == wanted.table
-                && found.route.agrees(wanted)
-        })
-    };
-    side.rules.iter().all(|rule| now.rules.contains(rule)) && side.routes.iter().all(route)
 }

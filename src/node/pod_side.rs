@@ -11,12 +11,12 @@ use super::{
 };
 use crate::{
     net::{
-        self, Request, Socket, addr, forwarding, link,
+        self, Request, Socket, forwarding, link,
         route::TABLE_MAIN,
         rule::Rule,
         sysctl::{self, Sysctl},
     },
-    pod::{Attachment, attachment::Side, routing},
+    pod::{Attachment, Side, routing},
     state::Entry,
 };
 
@@ -40,7 +40,7 @@ pub(crate) fn make(
     leftovers: &[Rule],
 ) -> Result<Made, Error> {
     let side = &wanted.pod_side;
-    let lacking = forwarding::lacking(&mut sandbox.socket, &side.sysctls);
+    let lacking = forwarding::lacking(&mut sandbox.socket, &side.objects.sysctls);
     if !lacking.is_empty() {
         sandbox.within(|| ensure_all(&lacking)).map_err(kernel)??;
     }
@@ -48,9 +48,7 @@ pub(crate) fn make(
     let mut requests: Vec<Request> = leftovers.iter().map(Rule::delete).collect();
     requests.extend(wanted.has_ipv6().then(|| link::without_generated_address(name)));
     requests.push(link::set_up(name));
-    requests.extend(side.addresses.iter().map(|address| addr::add(index, *address)));
-    requests.extend(side.neighbours.iter().map(|neighbour| neighbour.replace(index)));
-    apply(&mut sandbox.socket, requests, routes(side, index))
+    apply(&mut sandbox.socket, requests, side, index)
 }
 
 /// Makes the routes and rules alone.
@@ -58,28 +56,28 @@ pub(crate) fn make(
 /// # Errors
 /// `Kernel` with what the kernel refused.
 pub(crate) fn make_routes(pod: &mut Socket, side: &Side, index: u32) -> Result<Made, Error> {
-    apply(pod, Vec::new(), routes(side, index))
-}
-
-/// Rules come last: until then packets go as they did.
-fn routes(side: &Side, index: u32) -> impl Iterator<Item = Request> {
-    let routes = side.routes.iter().map(move |route| route.create(index));
-    routes.chain(side.rules.iter().map(Rule::create))
+    apply(pod, Vec::new(), &side.ways(), index)
 }
 
 fn apply(
     pod: &mut Socket,
     mut requests: Vec<Request>,
-    routes: impl Iterator<Item = Request>,
+    side: &Side,
+    index: u32,
 ) -> Result<Made, Error> {
-    let first = requests.len();
-    requests.extend(routes);
+    let mut meanwhile = vec![false; requests.len()];
+    for (request, may_be_there) in side.making(index) {
+        requests.push(request);
+        meanwhile.push(may_be_there);
+    }
     let failures = pod.apply_all(&requests);
     // What fails behind the first failure is its consequence: a default route without
     // the way to its next hop.
     match failures.into_iter().next() {
         None => Ok(Made::Whole),
-        Some(failed) if failed.at >= first && failed.error.errno == Errno::EEXIST => {
+        Some(failed)
+            if meanwhile.get(failed.at) == Some(&true) && failed.error.errno == Errno::EEXIST =>
+        {
             Ok(Made::Overtaken(failed.error))
         }
         Some(failed) => Err(kernel(failed.error)),
@@ -91,9 +89,7 @@ fn apply(
 /// # Errors
 /// `Kernel` with what the kernel refused.
 pub(crate) fn unmake_routes(pod: &mut Socket, side: &Side, index: u32) -> Result<(), Error> {
-    let rules = side.rules.iter().map(Rule::delete);
-    let routes = side.routes.iter().map(|route| route.delete(index));
-    pod.apply(&rules.chain(routes).collect::<Vec<_>>()).map_err(kernel)
+    pod.apply(&side.ways().removal(index)).map_err(kernel)
 }
 
 /// Removes the rules of an attachment whose link is gone: those that its entry

@@ -10,16 +10,15 @@ use nix::errno::Errno;
 use super::side;
 use crate::{
     net::{
-        Error, Request, Socket, addr,
+        Error, Request, Socket,
         link::{self, Link},
         sysctl,
     },
-    object::Told,
+    object::{Action, Change, Indexes, Told, Work},
     pod::{
-        Identity,
+        self, Identity,
         attachment::host_side,
         identity::{group, is_marked, of_alias},
-        lack::{self, Lack},
     },
     state::{Entry, Journal, Root, journal},
 };
@@ -32,7 +31,7 @@ pub struct Repair {
     network: String,
     link: String,
     index: u32,
-    lack: Lack,
+    change: Change,
 }
 
 /// Compares all attachments of the journal that have a link with the kernel.
@@ -68,14 +67,14 @@ fn compare(
     link: &Link,
     repairs: &mut Vec<Repair>,
 ) -> Result<(), Error> {
-    let side = host_side(&link.name, &entry.addresses);
+    let side = host_side(&link.name, &entry.addresses, group(&entry.network));
     let held = side::held(host, &side, link)?;
     let (network, index) = (&entry.network, link.index);
-    repairs.extend(lack::lacking(&side, group(network), &held).into_iter().map(|lack| Repair {
+    repairs.extend(pod::side::lacking(&side, &held).into_iter().map(|change| Repair {
         network: network.clone(),
         link: link.name.clone(),
         index,
-        lack,
+        change,
     }));
     Ok(())
 }
@@ -142,13 +141,13 @@ const GONE: [Errno; 2] = [Errno::ENODEV, Errno::ENOENT];
 impl Repair {
     /// The message that restores it; a parameter is written at once.
     fn request(&self) -> Result<Option<Request>, Error> {
-        Ok(Some(match &self.lack {
-            Lack::Sysctl(sysctl) => return sysctl::ensure(sysctl).map(|_| None),
-            Lack::Up => link::set_up(&self.link),
-            Lack::Group(group) => link::set_group(self.index, &self.link, *group),
-            Lack::Address(address) => addr::add(self.index, *address).tolerate(Errno::EEXIST),
-            Lack::Route(route) => route.replace(self.index),
-        }))
+        let indexes = Indexes::from([(self.link.clone(), self.index)]);
+        match self.change.work(&indexes) {
+            Work::Write(wanted) => sysctl::ensure(&wanted).map(|_| None),
+            // What came back meanwhile does as well.
+            Work::Message(request) => Ok(Some(request.tolerate(Errno::EEXIST))),
+            Work::Nothing | Work::Impossible | Work::Device(_) => Ok(None),
+        }
     }
 
     /// The network of the attachment.
@@ -158,6 +157,6 @@ impl Repair {
 
     /// The change as it is told.
     pub fn told(&self) -> Told {
-        self.lack.told(&self.link)
+        Told { action: Action::Create, before: None, ..self.change.told() }
     }
 }

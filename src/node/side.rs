@@ -2,29 +2,26 @@
 
 use crate::{
     net::{Error, Socket, addr, link::Link, route, sysctl},
-    pod::{attachment::Side, lack::HeldSide},
+    object::Sysctl,
+    pod::{Side, side::HeldSide},
 };
 
 /// As far as the description asks for it.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(crate) fn held<'a>(
-    host: &mut Socket,
-    side: &Side,
-    link: &'a Link,
-) -> Result<HeldSide<'a>, Error> {
-    // What may have any value need not be read.
-    let parameters = side.parameters(&link.name);
-    let values = parameters.map(|wanted| match wanted.optional {
-        true => None,
-        false => sysctl::read(&wanted.key).ok(),
+pub(crate) fn held(host: &mut Socket, side: &Side, link: &Link) -> Result<HeldSide, Error> {
+    let values = side.parameters().filter_map(|wanted| {
+        let value = sysctl::read(&wanted.key).ok()?;
+        Some(Sysctl { value, ..wanted })
     });
-    let values = values.collect();
-    let addresses = match side.addresses.is_empty() {
+    let addresses = match side.objects.addresses.is_empty() {
         true => Vec::new(),
         false => addr::of_link(host, link.index)?,
     };
-    let ways = side.routes.iter().map(|route| route::lookup(host, route.destination.ip()));
-    Ok(HeldSide { link, addresses, values, ways: ways.collect::<Result<_, _>>()? })
+    let routes = side.objects.routes.iter();
+    let ways = routes.map(|route| route::lookup(host, route.destination().ip()));
+    let ways: Vec<_> = ways.collect::<Result<_, _>>()?;
+    let held = HeldSide::of_link(link, addresses).values(values);
+    Ok(held.reached(side, link.index, &ways))
 }

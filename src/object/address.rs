@@ -1,7 +1,6 @@
 //! Addresses of devices.
 
 use ipnetwork::IpNetwork;
-use nix::errno::Errno;
 
 use super::{
     diff::{Entry, Held, Step},
@@ -51,14 +50,25 @@ impl Managed for Address {
         let index = |address: &Self| indexes.get(&address.device).copied();
         match step {
             Step::Create(wanted) | Step::Replace(wanted, _) => {
-                let add = |index| addr::add(index, wanted.address).tolerate(Errno::EEXIST);
-                index(wanted).map(add).into()
+                index(wanted).map(|index| addr::add(index, wanted.address)).into()
             }
             Step::Foreign(..) => Work::Nothing,
             Step::Delete(Held { object, .. }) => {
                 index(object).map(|index| addr::delete(index, object.address)).into()
             }
         }
+    }
+
+    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
+        Some(Held { object: self.clone(), ours: true })
+    }
+
+    fn lack(step: &Step<Self>, _: &str) -> String {
+        let (Step::Create(object) | Step::Replace(object, _) | Step::Foreign(object, _)) = step
+        else {
+            return Self::told(step).words();
+        };
+        format!("{} lacks address {}", object.device, object.address)
     }
 
     fn device(&self) -> Option<&str> {

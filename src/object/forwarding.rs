@@ -64,6 +64,10 @@ impl Managed for Forwarding {
         }
     }
 
+    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
+        Some(Held { object: self.clone(), ours: true })
+    }
+
     fn device(&self) -> Option<&str> {
         Some(&self.device)
     }

@@ -71,6 +71,19 @@ macro_rules! kinds {
             }
         }
 
+        impl Objects {
+            /// As the kernel has them once we have made them.
+            pub fn as_held(&self, indexes: &Indexes) -> HeldObjects {
+                let of = |objects: &Self| HeldObjects {
+                    $($field: {
+                        let held = objects.$field.iter();
+                        held.filter_map(|object| object.as_held(indexes)).collect()
+                    },)+
+                };
+                of(self)
+            }
+        }
+
         /// What makes of the objects that are held those that are wanted, in the order
         /// in which it is to be done: nothing that stays is without what it needs in
         /// between.
@@ -92,6 +105,11 @@ macro_rules! kinds {
             /// As it is told.
             pub fn told(&self) -> Told {
                 match self { $(Self::$Kind(step) => $Kind::told(step),)+ }
+            }
+
+            /// As a difference: what one side of an attachment lacks.
+            pub fn lack(&self, whose: &str) -> String {
+                match self { $(Self::$Kind(step) => $Kind::lack(step, whose),)+ }
             }
 
             /// What makes it.

@@ -340,6 +340,19 @@ impl Managed for Tunnel {
         }))
     }
 
+    fn as_held(&self, indexes: &Indexes) -> Option<HeldTunnel> {
+        let kind = match &self.kind {
+            TunnelKind::Ipip => HeldKind::Ipip,
+            TunnelKind::Vxlan { parent, mac, .. } => HeldKind::Vxlan {
+                vxlan: self.kind.vxlan(indexes)?,
+                parent: parent.clone(),
+                mac: Some(*mac),
+            },
+        };
+        let (name, mtu, owner) = (self.name.clone(), self.mtu, Owner::Ours);
+        Some(HeldTunnel { name, kind, mtu, up: false, owner, addresses: Vec::new() })
+    }
+
     /// A device of ours that goes, and beside which the kernel does not take one that is
     /// to be, goes before it.
     fn diff(wanted: &[&Self], held: &[&HeldTunnel]) -> Vec<Step<Self>> {
@@ -385,14 +398,21 @@ impl Tunnel {
     /// The message that makes it.
     fn create(&self, indexes: &Indexes) -> Request {
         let (name, group) = (&self.name, tunnel_group(self.protocol));
-        match &self.kind {
-            TunnelKind::Ipip => tunnel::create_ipip(name, self.mtu, group),
-            TunnelKind::Vxlan { vni, port, local, parent, mac } => {
-                let parent = indexes.get(parent).copied().unwrap_or_default();
-                let (local, learning, own_socket) = (Some(*local), false, false);
-                let vxlan = Vxlan { vni: *vni, port: *port, local, parent, learning, own_socket };
+        match (&self.kind, self.kind.vxlan(indexes)) {
+            (TunnelKind::Vxlan { mac, .. }, Some(vxlan)) => {
                 tunnel::create_vxlan(name, self.mtu, *mac, group, &vxlan)
             }
+            _ => tunnel::create_ipip(name, self.mtu, group),
         }
+    }
+}
+
+impl TunnelKind {
+    /// What a VXLAN device is created with.
+    fn vxlan(&self, indexes: &Indexes) -> Option<Vxlan> {
+        let Self::Vxlan { vni, port, local, parent, .. } = self else { return None };
+        let parent = indexes.get(parent).copied().unwrap_or_default();
+        let (local, learning, own_socket) = (Some(*local), false, false);
+        Some(Vxlan { vni: *vni, port: *port, local, parent, learning, own_socket })
     }
 }

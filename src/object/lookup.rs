@@ -78,6 +78,10 @@ impl Managed for Lookup {
         Work::Nothing
     }
 
+    fn as_held(&self, _: &Indexes) -> Option<Diversion> {
+        None
+    }
+
     fn device(&self) -> Option<&str> {
         self.0.device()
     }

@@ -91,6 +91,19 @@ pub trait Managed: Object {
         told(step)
     }
 
+    /// What is to be made as a difference: what one side of an attachment lacks.
+    fn lack(step: &Step<Self>, whose: &str) -> String {
+        match step {
+            Step::Create(wanted) | Step::Replace(wanted, _) | Step::Foreign(wanted, _) => {
+                format!("{whose} {} is missing", wanted.name())
+            }
+            Step::Delete(held) => format!("{whose} {} is left", Self::name_of(held)),
+        }
+    }
+
+    /// As the kernel has it once we have made it; nothing where nobody makes one.
+    fn as_held(&self, indexes: &Indexes) -> Option<Self::Held>;
+
     /// The steps from what is held to what is wanted.
     fn diff(wanted: &[&Self], held: &[&Self::Held]) -> Vec<Step<Self>> {
         diff::diff(wanted.iter().copied(), held.iter().copied())

@@ -62,6 +62,22 @@ impl Managed for Neighbour {
         }
     }
 
+    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
+        Some(Held { object: self.clone(), ours: true })
+    }
+
+    fn lack(step: &Step<Self>, whose: &str) -> String {
+        match step {
+            Step::Replace(Self { address, .. }, held) => {
+                format!("{whose} neighbour {address} is {}", held.object.mac)
+            }
+            Step::Create(Self { address, .. }) => {
+                format!("{whose} permanent neighbour {address} is missing")
+            }
+            Step::Foreign(..) | Step::Delete(_) => Self::told(step).words(),
+        }
+    }
+
     fn device(&self) -> Option<&str> {
         Some(&self.device)
     }

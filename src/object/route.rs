@@ -304,6 +304,19 @@ impl Managed for Route {
         changes
     }
 
+    fn as_held(&self, indexes: &Indexes) -> Option<HeldRoute> {
+        let index = self.device.as_ref().and_then(|device| indexes.get(device));
+        let found = Found::new(self.route.clone(), index.copied().into_iter().collect());
+        let (ours, on_host_link) = (true, false);
+        Some(HeldRoute { found, device: self.device.clone(), ours, on_host_link })
+    }
+
+    fn lack(step: &Step<Self>, whose: &str) -> String {
+        let Some(Self { device, route }) = step.wanted() else { return Self::told(step).words() };
+        let device = device.as_deref().unwrap_or("no device");
+        format!("{whose} route {route} is missing on {device}")
+    }
+
     fn device(&self) -> Option<&str> {
         self.device.as_deref()
     }

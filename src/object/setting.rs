@@ -150,6 +150,18 @@ impl Managed for Setting {
         })
     }
 
+    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
+        Some(Held { object: self.clone(), ours: true })
+    }
+
+    fn lack(step: &Step<Self>, _: &str) -> String {
+        match step.wanted() {
+            Some(Self { device, value: Value::Up(true) }) => format!("{device} is down"),
+            Some(Self { device, value: Value::Group(_) }) => format!("{device} has lost its group"),
+            _ => Self::told(step).words(),
+        }
+    }
+
     fn device(&self) -> Option<&str> {
         Some(&self.device)
     }

@@ -72,4 +72,13 @@ impl Managed for Sysctl {
             Step::Foreign(..) | Step::Delete(_) => Work::Nothing,
         }
     }
+
+    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
+        Some(Held { object: self.clone(), ours: true })
+    }
+
+    fn lack(step: &Step<Self>, _: &str) -> String {
+        let wanted = step.wanted().map(ToString::to_string);
+        format!("sysctl {} does not hold", wanted.unwrap_or_default())
+    }
 }

@@ -8,6 +8,7 @@ use super::{
     Identity,
     identity::{HOST_MAC, group},
     routing::{self, PodFacts},
+    side::Side,
 };
 use crate::{
     cni,
@@ -17,11 +18,9 @@ use crate::{
         devconf::Devconf,
         forwarding,
         link::VethEnd,
-        neigh::Neighbour,
         route::{Route, SCOPE_LINK},
-        rule::Rule,
-        sysctl::Sysctl,
     },
+    object::{Address, Neighbour, Objects, Setting, Sysctl, Value},
 };
 
 /// Calico's prefix length for the link-local addresses of both ends.
@@ -82,31 +81,6 @@ pub struct Attachment {
     pub routes: Vec<cni::Route>,
 }
 
-/// The objects on one side of a veth.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Side {
-    /// IPv4 parameters of the link; the pod's has none.
-    pub devconf: Vec<Devconf>,
-    /// Other parameters, set before the link is up.
-    pub sysctls: Vec<Sysctl>,
-    /// Addresses of the link.
-    pub addresses: Vec<IpNetwork>,
-    /// Routes through the link.
-    pub routes: Vec<Route>,
-    /// Rules that lead to the link's own routing table; the host's has none.
-    pub rules: Vec<Rule>,
-    /// Permanent neighbours on the link.
-    pub neighbours: Vec<Neighbour>,
-}
-
-impl Side {
-    /// All parameters, as they are read back.
-    pub fn parameters(&self, link: &str) -> impl Iterator<Item = Sysctl> {
-        let devconf = self.devconf.iter().map(|devconf| devconf.sysctl(link));
-        devconf.chain(self.sysctls.iter().cloned())
-    }
-}
-
 impl Attachment {
     /// Describes what is asked for.
     pub fn describe(wish: &Wish<'_>) -> Self {
@@ -123,7 +97,7 @@ impl Attachment {
             host: end(wish.host_link, HOST_MAC, group(&wish.identity.network)),
             pod: end(&wish.identity.ifname, mac, 0),
             alias: wish.identity.alias(),
-            host_side: host_side(wish.host_link, wish.addresses),
+            host_side: host_side(wish.host_link, wish.addresses, group(&wish.identity.network)),
             pod_side: pod_side(wish, mac, &routes),
             node: forwarding(wish),
             routes,
@@ -133,7 +107,7 @@ impl Attachment {
     /// Whether the attachment has an IPv6 address, and so needs its link-local
     /// addresses given instead of generated.
     pub fn has_ipv6(&self) -> bool {
-        !self.host_side.addresses.is_empty()
+        !self.host_side.objects.addresses.is_empty()
     }
 }
 
@@ -146,10 +120,11 @@ pub(super) fn families(addresses: &[IpAddr]) -> (bool, bool) {
     (addresses.iter().any(IpAddr::is_ipv4), addresses.iter().any(IpAddr::is_ipv6))
 }
 
-/// What belongs to the host link of a pod with these addresses.
-pub fn host_side(link: &str, addresses: &[IpAddr]) -> Side {
+/// What belongs to the host link of a pod with these addresses, in an interface group: by
+/// that the rules of the network's table know a pod.
+pub fn host_side(link: &str, addresses: &[IpAddr], group: u32) -> Side {
     let (ipv4, ipv6) = families(addresses);
-    let mut side = Side::default();
+    let mut side = Side { link: link.to_owned(), ..Side::default() };
     if ipv4 {
         side.devconf.extend([
             Devconf::AcceptRedirects(false),
@@ -161,17 +136,24 @@ pub fn host_side(link: &str, addresses: &[IpAddr]) -> Side {
             Devconf::ArpAnnounce(2),
         ]);
     }
+    let objects = &mut side.objects;
     if ipv6 {
-        side.sysctls.extend([
+        objects.sysctls.extend([
             Sysctl::new(format!("net/ipv6/conf/{link}/disable_ipv6"), 0),
             Sysctl::new(format!("net/ipv6/conf/{link}/accept_dad"), 0),
             Sysctl::new(format!("net/ipv6/conf/{link}/forwarding"), 1),
         ]);
-        side.addresses.extend(link_local(HOST_MAC));
+        objects.addresses.extend(link_local(HOST_MAC).map(|address| at(link, address)));
     }
-    side.sysctls.push(Sysctl::optional(format!("net/ipv6/conf/{link}/accept_ra"), 0));
-    side.routes = addresses.iter().map(|address| host_route(*address)).collect();
+    objects.sysctls.push(Sysctl::optional(format!("net/ipv6/conf/{link}/accept_ra"), 0));
+    let set = |value| Setting { device: link.to_owned(), value };
+    objects.settings.extend([Value::Group(group), Value::Up(true)].map(set));
+    side.lead(addresses.iter().map(|address| host_route(*address)).collect());
     side
+}
+
+fn at(link: &str, address: IpNetwork) -> Address {
+    Address { device: link.to_owned(), address }
 }
 
 /// The route by which this node reaches a pod, in Calico's form.
@@ -182,18 +164,22 @@ pub(super) fn host_route(address: IpAddr) -> Route {
 
 fn pod_side(wish: &Wish<'_>, mac: Mac, routes: &[cni::Route]) -> Side {
     let (ipv4, ipv6) = families(wish.addresses);
-    let mut side = Side { sysctls: pod_sysctls(wish), ..Side::default() };
-    side.addresses.extend(wish.addresses.iter().map(|address| IpNetwork::from(*address)));
+    let link = &wish.identity.ifname;
+    let neighbour = |address| Neighbour { device: link.clone(), address, mac: HOST_MAC };
+    let mut objects = Objects { sysctls: pod_sysctls(wish), ..Objects::default() };
+    objects.settings.push(Setting { device: link.clone(), value: Value::Up(true) });
+    let own = wish.addresses.iter().map(|address| at(link, IpNetwork::from(*address)));
+    objects.addresses.extend(own);
     if ipv4 {
-        let gateway = IpAddr::from(wish.config.gateway);
-        side.neighbours.push(Neighbour { address: gateway, mac: HOST_MAC });
+        objects.neighbours.push(neighbour(wish.config.gateway.into()));
     }
     if ipv6 {
-        side.addresses.extend(link_local(mac));
-        side.neighbours.push(Neighbour { address: gateway_ipv6().into(), mac: HOST_MAC });
+        objects.addresses.extend(link_local(mac).map(|address| at(link, address)));
+        objects.neighbours.push(neighbour(gateway_ipv6().into()));
     }
-    side.routes = routing::of_pod(wish, routes);
-    side.rules = routing::rules(wish.facts.table, wish.addresses);
+    let rules = routing::rules(wish.facts.table, wish.addresses);
+    let mut side = Side { objects, ..Side::of_ways(link, Vec::new(), rules) };
+    side.lead(routing::of_pod(wish, routes));
     side
 }
 
@@ -239,7 +225,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cni::{Document, Version, cidr};
+    use crate::{
+        cni::{Document, Version, cidr},
+        object,
+    };
 
     fn config(keys: serde_json::Value) -> Config {
         let mut conf = json!({"name": "net", "type": "manx", "ipam": {"type": "host-local"}});
@@ -285,10 +274,14 @@ mod tests {
     #[test]
     fn an_ipv4_pod_has_calicos_two_routes() {
         let wanted = describe(&config(json!({})), &["10.1.0.5"], &[], PodFacts::default());
-        let lines: Vec<_> = wanted.pod_side.routes.iter().map(Route::to_string).collect();
+        let lines: Vec<_> =
+            wanted.pod_side.objects.routes.iter().map(|route| route.plain().to_string()).collect();
         assert_eq!(lines, ["169.254.1.1/32", "0.0.0.0/0 via 169.254.1.1"]);
-        assert_eq!(wanted.pod_side.addresses, [cidr::parse("10.1.0.5/32").unwrap()]);
-        assert_eq!(wanted.host_side.routes[0].to_string(), "10.1.0.5/32");
+        assert_eq!(
+            wanted.pod_side.objects.addresses,
+            [at("eth0", cidr::parse("10.1.0.5/32").unwrap())]
+        );
+        assert_eq!(wanted.host_side.objects.routes[0].to_string(), "10.1.0.5/32 dev calic1");
         assert_eq!((wanted.host.mtu, wanted.pod.mtu), (1450, 1450));
         assert!(!wanted.has_ipv6());
     }
@@ -298,7 +291,7 @@ mod tests {
         let wanted =
             describe(&config(json!({})), &["10.1.0.5", "fd00::5"], &[], PodFacts::default());
         let hops: Vec<_> =
-            wanted.pod_side.neighbours.iter().map(|hop| hop.address.to_string()).collect();
+            wanted.pod_side.objects.neighbours.iter().map(|hop| hop.address.to_string()).collect();
         assert_eq!(hops, ["169.254.1.1", "fe80::ecee:eeff:feee:eeee"]);
         assert_eq!(told(&wanted), ["0.0.0.0/0", "::/0"]);
         assert!(wanted.has_ipv6());
@@ -320,13 +313,13 @@ mod tests {
         let facts = || PodFacts { attached_before: true, ..PodFacts::default() };
         let wanted = describe(&config(json!({})), &["10.1.0.5", "fd00::5"], &[], facts());
         let keys: Vec<&str> =
-            wanted.pod_side.sysctls.iter().map(|sysctl| sysctl.key.as_str()).collect();
+            wanted.pod_side.objects.sysctls.iter().map(|sysctl| sysctl.key.as_str()).collect();
         assert!(keys.iter().all(|key| !key.contains("forward")), "{keys:?}");
         let others = ["/all/", "/default/"];
         assert!(!keys.iter().any(|key| others.iter().any(|of| key.contains(of))), "{keys:?}");
         let router = config(json!({"allowIPForwarding": true}));
         let wanted = describe(&router, &["10.1.0.5"], &[], facts());
-        assert_eq!(wanted.pod_side.sysctls, [Sysctl::new(forwarding::IPV4, 1)]);
+        assert_eq!(wanted.pod_side.objects.sysctls, [Sysctl::new(forwarding::IPV4, 1)]);
     }
 
     #[test]
@@ -352,8 +345,10 @@ mod tests {
         });
         let lines: Vec<_> = wanted
             .pod_side
+            .objects
             .routes
             .iter()
+            .map(object::Route::plain)
             .map(|route| (route.destination.to_string(), route.mtu, route.advmss))
             .collect();
         assert_eq!(

@@ -7,12 +7,13 @@
 
 pub mod attachment;
 pub mod identity;
-pub mod lack;
 pub mod mtu;
 pub mod reserved;
 pub mod routing;
 pub mod several;
+pub mod side;
 
 pub use attachment::Attachment;
 pub use identity::Identity;
 pub use routing::PodFacts;
+pub use side::Side;

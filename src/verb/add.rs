@@ -24,12 +24,12 @@ use crate::{
     cni::{AddResult, Code, Error, Interface, Ip},
     conf::{Config, MtuMode},
     net::{
-        Mac, Request, Socket, addr, devconf, forwarding,
+        Mac, Request, Socket, devconf, forwarding,
         link::{self, Link},
         route::{Found, Route, TABLE_MAIN},
-        rule::Rule,
     },
     nft::Ensured,
+    object,
     pod::{
         Attachment, Identity, PodFacts,
         attachment::{Remote, Wish, gateway_ipv6},
@@ -54,8 +54,8 @@ struct Prepared {
     fabric: Option<Stamp>,
     /// The host link, once it is made.
     link: Option<Link>,
-    /// The pod's rules that may have been made: they do not go with the link.
-    rules: Vec<Rule>,
+    /// What removes what may have been made in the pod and does not go with the link.
+    staying: Vec<Request>,
     /// What the pod's other attachments got because of this one.
     given: Given,
     /// Shared with other ADDs; keeps a garbage collection out until the lease has
@@ -134,7 +134,7 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     let claim = ownership::claim(&mut host, &call.root, &identity, &call.config.host_prefix)?;
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Trust)?;
     fabric.as_ref().map_or(Ok(()), |stamp| pools::require_own_ranges(call, stamp))?;
-    let (link, rules) = (None, Vec::new());
+    let (link, staying) = (None, Vec::new());
     Ok(Prepared {
         identity,
         journal,
@@ -145,7 +145,7 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
         claim,
         fabric,
         link,
-        rules,
+        staying,
         given: Given::default(),
         lock,
     })
@@ -334,17 +334,17 @@ fn set_up_host(
     prefix: &str,
 ) -> Result<(), Error> {
     let (side, index) = (&wanted.host_side, link.index);
-    ensure_all(&side.sysctls)?;
+    ensure_all(&side.objects.sysctls)?;
     // The mark comes first: until then DEL finds the link by its group and the
     // journal.
     let mut requests =
         vec![link::commission(link, &wanted.alias, &side.devconf, wanted.has_ipv6())];
     requests.extend(devconf::neighbour_table(link.index, &link.name, &side.devconf));
-    requests.extend(side.addresses.iter().map(|address| addr::add(index, *address)));
-    requests.extend(side.routes.iter().map(|route| route.create(index)));
+    requests.extend(side.making(index).into_iter().map(|(request, _)| request));
     match host.apply(&requests) {
         Err(error) if error.errno == Errno::EEXIST => {
-            side.routes.iter().try_for_each(|route| take_over(host, route, index, prefix))
+            let mut routes = side.objects.routes.iter().map(object::Route::plain);
+            routes.try_for_each(|route| take_over(host, route, index, prefix))
         }
         outcome => outcome.map_err(kernel),
     }
@@ -369,7 +369,7 @@ fn set_up_pod(
     mut attachment: Attachment,
     index: u32,
 ) -> Result<Attachment, Error> {
-    prepared.rules.clone_from(&attachment.pod_side.rules);
+    prepared.staying = attachment.pod_side.staying().removal(index);
     let leftovers = &prepared.facts.leftovers;
     let mut made = pod_side::make(&mut prepared.sandbox, &attachment, index, leftovers)?;
     for _ in 0..OVERTAKEN_MAX {
@@ -383,7 +383,7 @@ fn set_up_pod(
         }
         log::info!("{error}: another plugin came first; tried again beside it");
         attachment = beside;
-        prepared.rules.extend(attachment.pod_side.rules.clone());
+        prepared.staying.extend(attachment.pod_side.staying().removal(index));
         write_journal(call, prepared, lease, &attachment)?;
         made = pod_side::make_routes(&mut prepared.sandbox.socket, &attachment.pod_side, index)?;
     }
@@ -435,11 +435,10 @@ fn next_hop(config: &Config, address: IpAddr) -> IpAddr {
 /// the failures of the undoing behind it.
 fn undo(call: &Call, prepared: &mut Prepared, cause: Error) -> Error {
     let mut errors = vec![cause.clone()];
-    let Prepared { identity, journal, host, link, sandbox, rules, given, .. } = prepared;
+    let Prepared { identity, journal, host, link, sandbox, staying, given, .. } = prepared;
     let unlinked = link.take().map(|link| host.apply(&[link::delete(link.index, &link.name)]));
     errors.extend(unlinked.and_then(Result::err).map(kernel));
-    let rules: Vec<Request> = rules.iter().map(Rule::delete).collect();
-    errors.extend(sandbox.socket.apply(&rules).map_err(kernel).err());
+    errors.extend(sandbox.socket.apply(staying).map_err(kernel).err());
     errors.extend(given.take_back(&mut sandbox.socket));
     errors.extend(ipam::release(call).err());
     let forgotten = journal.remove(&identity.container_id, &identity.ifname);

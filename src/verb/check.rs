@@ -13,13 +13,13 @@ use crate::{
         Mac, Socket, addr,
         link::Link,
         neigh,
-        route::{self, Route, TABLE_MAIN},
+        route::{self, TABLE_MAIN},
         sysctl,
     },
     pod::{
         Attachment, PodFacts,
         attachment::{Wish, gateway_ipv6},
-        lack,
+        side::{HeldSide, differences as lacks},
     },
     state::Entry,
 };
@@ -107,14 +107,9 @@ fn compare(
     });
     let mut differences = compare_links(&wanted, interface, host_link, pod_link);
     differences.extend(compare_host(&wanted, host, host_link)?);
-    differences.extend(compare_pod(&wanted, pod, pod_link)?);
     // One that was asked for may have been set once more by a plugin behind us.
-    differences.extend(compare_neighbours(
-        &wanted,
-        (host, host_link),
-        (pod, pod_link),
-        identity.pod_mac(),
-    )?);
+    let own_mac = identity.pod_mac();
+    differences.extend(compare_pod(&wanted, (host, host_link), (pod, pod_link), own_mac)?);
     Ok(differences)
 }
 
@@ -166,9 +161,6 @@ fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link)
     if pod.kind.as_deref() != Some("veth") || host.peer_index != Some(pod.index) {
         differences.push(format!("{} is not the other end of {}", pod.name, host.name));
     }
-    if !pod.up {
-        differences.push(format!("{} is down", pod.name));
-    }
     for (link, end) in [(host, &wanted.host), (pod, &wanted.pod)] {
         if link.mtu > end.mtu {
             differences.push(format!("{} has MTU {} above {}", link.name, link.mtu, end.mtu));
@@ -208,37 +200,9 @@ fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link)
 fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<Vec<String>, Error> {
     let side = &wanted.host_side;
     let held = side::held(host, side, link).map_err(kernel)?;
-    let lacks = lack::lacking(side, wanted.host.group, &held);
-    let mut differences: Vec<String> = lacks.iter().map(|lack| lack.words(&link.name)).collect();
+    let mut differences = lacks(side, &held, "the host");
     let changed = wanted.node.iter().filter(|wanted| !wanted.optional && !sysctl::holds(wanted));
     differences.extend(changed.map(|sysctl| format!("sysctl {sysctl} does not hold")));
-    Ok(differences)
-}
-
-fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec<String>, Error> {
-    let side = &wanted.pod_side;
-    let mut differences = Vec::new();
-    let addresses = addr::of_link(pod, link.index).map_err(kernel)?;
-    let missing = side.addresses.iter().filter(|address| !addresses.contains(address));
-    differences.extend(missing.map(|address| format!("{} lacks address {address}", link.name)));
-    let mut routes = route::all(pod, false).map_err(kernel)?;
-    if wanted.has_ipv6() {
-        routes.extend(route::all(pod, true).map_err(kernel)?);
-    }
-    routes.retain(|found| found.is_through(link.index));
-    let own = side.rules.first().map(|rule| rule.table);
-    // Plugins behind us move routes to tables of theirs, but not those of ours.
-    let same = |route: &Route, found: &Route| {
-        route.agrees(found) && (Some(route.table) == own) == (Some(found.table) == own)
-    };
-    let holds = |route: &Route| routes.iter().any(|found| same(route, &found.route));
-    let missing = side.routes.iter().filter(|route| !holds(route));
-    differences.extend(missing.map(|route| format!("the pod's route {route} is missing")));
-    if !side.rules.is_empty() {
-        let rules = facts::rules(pod)?;
-        let missing = side.rules.iter().filter(|rule| !rules.contains(rule));
-        differences.extend(missing.map(|rule| format!("the pod's rule {rule} is missing")));
-    }
     Ok(differences)
 }
 
@@ -248,26 +212,33 @@ fn compare_pod(wanted: &Attachment, pod: &mut Socket, link: &Link) -> Result<Vec
 /// its own IPv6 address always, for the IPv4 gateway by proxy, if the node has
 /// a route to it elsewhere, such as a default route (arp_fwd_proxy, net/ipv4/
 /// arp.c). An entry that is absent is then no difference; a wrong one is.
-fn compare_neighbours(
+fn compare_pod(
     wanted: &Attachment,
     (host, host_link): (&mut Socket, &Link),
     (pod, link): (&mut Socket, &Link),
     own_mac: Mac,
 ) -> Result<Vec<String>, Error> {
-    let mut differences = Vec::new();
-    for neighbour in &wanted.pod_side.neighbours {
-        let address = neighbour.address;
-        let known = neigh::lookup(pod, link.index, address).map_err(kernel)?;
-        match known.and_then(|known| known.mac) {
-            Some(mac) if mac != neighbour.mac => {
-                differences.push(format!("the pod's neighbour {address} is {mac}"));
-            }
-            _ if known.is_some_and(|known| known.permanent) => {}
-            _ if link.mac != Some(own_mac) && answers(host, host_link, address)? => {}
-            _ => differences.push(format!("the pod's permanent neighbour {address} is missing")),
-        }
+    let side = &wanted.pod_side;
+    let addresses = addr::of_link(pod, link.index).map_err(kernel)?;
+    let mut routes = route::all(pod, false).map_err(kernel)?;
+    if wanted.has_ipv6() {
+        routes.extend(route::all(pod, true).map_err(kernel)?);
     }
-    Ok(differences)
+    let mut held = HeldSide::of_link(link, addresses).routes(side, link.index, &routes);
+    if side.has_rules() {
+        held = held.rules(facts::rules(pod)?);
+    }
+    for neighbour in &side.objects.neighbours {
+        let known = neigh::lookup(pod, link.index, neighbour.address).map_err(kernel)?;
+        let lost = known.is_none_or(|known| {
+            !known.permanent && known.mac.is_none_or(|mac| mac == neighbour.mac)
+        });
+        let asked = lost && link.mac != Some(own_mac);
+        let answers = asked && answers(host, host_link, neighbour.address)?;
+        held.neighbour(neighbour, known, answers);
+    }
+    // The pod's parameters are the pod's own.
+    Ok(lacks(&side.without_parameters(), &held, "the pod's"))
 }
 
 /// Whether the host link answers a pod that asks for its next hop.

@@ -12,7 +12,7 @@ use crate::{
         route::TABLE_MAIN,
     },
     node::complete,
-    pod::attachment::Side,
+    pod::Side,
     state::{Entry, Journal, journal, lock},
 };
 

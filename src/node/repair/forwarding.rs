@@ -1,7 +1,7 @@
 //! That the node forwards the packets of its live pods, and heeds its routers all the
 //! same: no pod's link shows it, and anybody may reset it.
 
-use super::{Lack, Repair};
+use super::Repair;
 use crate::{
     net::{
         Error, Socket,
@@ -9,6 +9,7 @@ use crate::{
         link,
         sysctl::{self, Sysctl},
     },
+    object::{Change, Step},
     pod::Identity,
     state::{Entry, Root, journal},
 };
@@ -49,7 +50,7 @@ pub fn lacking(
                 network: entry.network.clone(),
                 link: String::new(),
                 index: 0,
-                lack: Lack::Sysctl(sysctl),
+                change: Change::Sysctl(Step::Create(sysctl)),
             }));
         }
     }

@@ -3,7 +3,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     cni::{Document, Version, cidr},
-    pod::{Attachment, Identity, attachment::Side},
+    object,
+    pod::{Attachment, Identity, Side},
 };
 
 const DEFAULT: &str = "0.0.0.0/0";
@@ -47,8 +48,12 @@ fn beside(
     (wanted.pod_side, wanted.routes)
 }
 
+fn routes(side: &Side) -> impl Iterator<Item = &Route> {
+    side.objects.routes.iter().map(object::Route::plain)
+}
+
 fn lines(side: &Side) -> Vec<String> {
-    side.routes.iter().map(Route::to_string).collect()
+    routes(side).map(Route::to_string).collect()
 }
 
 fn route(dst: &str) -> cni::Route {
@@ -84,7 +89,7 @@ fn the_family_that_nobody_else_has_gets_plain_routes() {
     assert_eq!(side.rules.len(), 2);
     // Beside another plugin's interface, whose next hop is not ours.
     let (side, _) = second(&["10.1.0.5"], &[], &[DEFAULT, "10.9.0.0/24"]);
-    assert_eq!(side.routes[0].to_string(), "169.254.1.1/32");
+    assert_eq!(routes(&side).next().unwrap().to_string(), "169.254.1.1/32");
 }
 
 #[test]
@@ -96,7 +101,7 @@ fn only_what_another_interface_has_a_route_to_gets_a_metric() {
     let metrics: Vec<_> = told.iter().map(|route| route.priority).collect();
     assert_eq!(metrics, [None, Some(10_901), Some(7)]);
     let own: Vec<_> =
-        side.routes.iter().filter(|route| route.table == 10_901).map(Route::to_string).collect();
+        routes(&side).filter(|route| route.table == 10_901).map(Route::to_string).collect();
     assert_eq!(
         own,
         [
@@ -126,7 +131,7 @@ fn in_route_mode_the_own_table_carries_the_mtu() {
     let taken = [DEFAULT, NEXT_HOP];
     let (side, told) = beside(&["10.1.0.5"], &[], &taken, Some(10_901), Some(remote));
     assert_eq!(told.len(), 1, "another interface leads there: {told:?}");
-    let narrow: Vec<_> = side.routes.iter().filter(|route| route.mtu == Some(1450)).collect();
+    let narrow: Vec<_> = routes(&side).filter(|route| route.mtu == Some(1450)).collect();
     assert_eq!(narrow.len(), 1);
     assert_eq!(
         (narrow[0].destination, narrow[0].table, narrow[0].advmss),

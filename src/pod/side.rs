@@ -1,0 +1,239 @@
+//! What belongs to one side of a veth, and what that side lacks: the one comparison that
+//! repairs it and that CHECK tells of. Pure; how the kernel is asked is not known here.
+
+use ipnetwork::IpNetwork;
+
+use crate::{
+    net::{
+        Request,
+        devconf::Devconf,
+        link::Link,
+        neigh::Known,
+        route::{self, Found},
+        rule::Rule,
+    },
+    object::{
+        Address, Change, Held, HeldObjects, HeldRoute, Indexes, Managed, Neighbour, Objects, Route,
+        Setting, Sysctl, Value, Work, difference,
+    },
+};
+
+/// The objects on one side of a veth.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Side {
+    /// The link.
+    pub link: String,
+    /// IPv4 parameters of the link, which go in the message that brings it up; the pod's
+    /// has none.
+    pub devconf: Vec<Devconf>,
+    /// Everything else.
+    pub objects: Objects,
+    /// Rules that lead to the link's own routing table; the host's has none.
+    pub(super) rules: Vec<Rule>,
+}
+
+impl Side {
+    /// Nothing but these ways.
+    pub fn of_ways(link: &str, routes: Vec<route::Route>, rules: Vec<Rule>) -> Self {
+        let mut side = Self { link: link.to_owned(), rules, ..Self::default() };
+        side.lead(routes);
+        side
+    }
+
+    /// Adds routes through the link.
+    pub(super) fn lead(&mut self, routes: Vec<route::Route>) {
+        let through = routes.into_iter().map(|route| Route::through(&self.link, route));
+        self.objects.routes.extend(through);
+    }
+
+    /// The ways alone.
+    #[must_use]
+    pub fn ways(&self) -> Self {
+        let objects = Objects { routes: self.objects.routes.clone(), ..Objects::default() };
+        let (link, rules) = (self.link.clone(), self.rules.clone());
+        Self { link, objects, rules, ..Self::default() }
+    }
+
+    /// What does not go with the link.
+    #[must_use]
+    pub fn staying(&self) -> Self {
+        let (link, rules) = (self.link.clone(), self.rules.clone());
+        Self { link, rules, ..Self::default() }
+    }
+
+    /// Whether there are rules to be read.
+    pub fn has_rules(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// All but the parameters.
+    #[must_use]
+    pub fn without_parameters(&self) -> Self {
+        let objects = Objects { sysctls: Vec::new(), ..self.objects.clone() };
+        Self { objects, devconf: Vec::new(), ..self.clone() }
+    }
+
+    /// All parameters that are read back: what may have any value is not.
+    pub fn parameters(&self) -> impl Iterator<Item = Sysctl> {
+        let devconf = self.devconf.iter().map(|devconf| devconf.sysctl(&self.link));
+        let all = devconf.chain(self.objects.sysctls.iter().cloned());
+        all.filter(|sysctl| !sysctl.optional)
+    }
+
+    /// The messages that make it all but the parameters and what is set of the link, which
+    /// has this index; each with the word whether somebody else may have made its object
+    /// meanwhile. What others need comes first.
+    pub fn making(&self, index: u32) -> Vec<(Request, bool)> {
+        let changes = difference(&self.objects, &HeldObjects::default());
+        let changes = changes.iter().filter(|change| change.wanted::<Setting>().is_none());
+        let indexes = self.indexes(index);
+        let made = changes.filter_map(|change| match change.work(&indexes) {
+            Work::Message(request) => Some((request, !change.is_of_node())),
+            _ => None,
+        });
+        let rules = self.rules.iter().map(|rule| (rule.create(), true));
+        made.chain(rules).collect()
+    }
+
+    /// The messages that remove it all.
+    pub fn removal(&self, index: u32) -> Vec<Request> {
+        let indexes = self.indexes(index);
+        let changes = difference(&Objects::default(), &self.objects.as_held(&indexes));
+        let messages = changes.iter().filter_map(|change| match change.work(&indexes) {
+            Work::Message(request) => Some(request),
+            _ => None,
+        });
+        self.rules.iter().map(Rule::delete).chain(messages).collect()
+    }
+
+    /// Whether all of its ways are there, whoever made them.
+    pub fn is_among(&self, index: u32, rules: &[Rule], routes: &[Found]) -> bool {
+        let holds = |wanted: &Route| {
+            let wanted = wanted.plain();
+            let same =
+                |found: &Found| found.route.table == wanted.table && found.route.agrees(wanted);
+            routes.iter().any(|found| found.is_through(index) && same(found))
+        };
+        self.rules.iter().all(|rule| rules.contains(rule)) && self.objects.routes.iter().all(holds)
+    }
+
+    fn indexes(&self, index: u32) -> Indexes {
+        Indexes::from([(self.link.clone(), index)])
+    }
+}
+
+/// What the kernel has of a side, as far as the side's description asks for it.
+#[derive(Clone, Debug, Default)]
+pub struct HeldSide {
+    objects: HeldObjects,
+    rules: Vec<Rule>,
+}
+
+impl HeldSide {
+    /// The link with its addresses.
+    pub fn of_link(link: &Link, addresses: Vec<IpNetwork>) -> Self {
+        let set = |value| {
+            let object = Setting { device: link.name.clone(), value };
+            Held { object, ours: true }
+        };
+        let at = |address| {
+            let object = Address { device: link.name.clone(), address };
+            Held { object, ours: false }
+        };
+        let objects = HeldObjects {
+            settings: [Value::Group(link.group), Value::Up(link.up)].map(set).into(),
+            addresses: addresses.into_iter().map(at).collect(),
+            ..HeldObjects::default()
+        };
+        Self { objects, rules: Vec::new() }
+    }
+
+    /// With the values of the parameters that can be read.
+    #[must_use]
+    pub fn values(mut self, values: impl Iterator<Item = Sysctl>) -> Self {
+        self.objects.sysctls = values.map(|object| Held { object, ours: true }).collect();
+        self
+    }
+
+    /// With what becomes of the pod's addresses: the way that the kernel takes to each,
+    /// in the order of the side's routes.
+    #[must_use]
+    pub fn reached(mut self, side: &Side, index: u32, ways: &[Option<Found>]) -> Self {
+        let leads = |wanted: &Route, way: &Option<Found>| {
+            let to = |way: &Found| way.route.destination == wanted.destination();
+            way.as_ref().is_some_and(|way| way.is_through(index) && to(way))
+        };
+        let ways = side.objects.routes.iter().zip(ways);
+        let held = ways.filter_map(|(wanted, way)| {
+            let there = wanted.as_held(&side.indexes(index))?;
+            Some(if leads(wanted, way) { there } else { astray(there) })
+        });
+        self.objects.routes = held.collect();
+        self
+    }
+
+    /// With the routes of the pod. Plugins behind us move routes to tables of theirs, but
+    /// not those of ours.
+    #[must_use]
+    pub fn routes(mut self, side: &Side, index: u32, found: &[Found]) -> Self {
+        let own = side.rules.first().map(|rule| rule.table);
+        let is_there = |wanted: &&Route| {
+            let wanted = wanted.plain();
+            let same = |found: &Found| {
+                let tables = (Some(wanted.table) == own, Some(found.route.table) == own);
+                found.is_through(index) && wanted.agrees(&found.route) && tables.0 == tables.1
+            };
+            found.iter().any(same)
+        };
+        let there = side.objects.routes.iter().filter(is_there);
+        let held = there.filter_map(|wanted| wanted.as_held(&side.indexes(index)));
+        self.objects.routes = held.collect();
+        self
+    }
+
+    /// With the rules of the pod.
+    #[must_use]
+    pub fn rules(mut self, rules: Vec<Rule>) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// With a neighbour: what the kernel knows of it, and whether the other end answers
+    /// for it where it knows nothing.
+    pub fn neighbour(&mut self, wanted: &Neighbour, known: Option<Known>, answers: bool) {
+        let permanent = known.is_some_and(|known| known.permanent);
+        let mac = known.and_then(|known| known.mac).filter(|mac| *mac != wanted.mac);
+        let object = match mac {
+            Some(mac) => Neighbour { mac, ..wanted.clone() },
+            None if permanent || answers => wanted.clone(),
+            None => return,
+        };
+        self.objects.neighbours.push(Held { object, ours: true });
+    }
+}
+
+/// A route that the kernel does not take: what it takes instead is replaced, whatever it
+/// is and whoever made it.
+fn astray(mut held: HeldRoute) -> HeldRoute {
+    held.found.route.kind = route::Kind::Unreachable;
+    HeldRoute { device: None, ..held }
+}
+
+/// What a side lacks, in the order in which it is to be made.
+pub fn lacking(side: &Side, held: &HeldSide) -> Vec<Change> {
+    let sysctls = side.parameters().collect();
+    let objects = Objects { sysctls, ..side.objects.clone() };
+    let changes = difference(&objects, &held.objects).into_iter();
+    changes.filter(|change| !change.removes()).collect()
+}
+
+/// The same as differences of `whose` side it is.
+pub fn differences(side: &Side, held: &HeldSide, whose: &str) -> Vec<String> {
+    let lacks = lacking(side, held);
+    let missing = side.rules.iter().filter(|rule| !held.rules.contains(rule));
+    let rules = missing.map(|rule| format!("{whose} rule {rule} is missing"));
+    lacks.iter().map(|change| change.lack(whose)).chain(rules).collect()
+}
+
+#[cfg(test)]
+mod tests;
