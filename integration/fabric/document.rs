@@ -124,6 +124,28 @@ fn a_watch_follows_what_the_file_says() {
     assert_eq!(node.state(), direct);
 }
 
+/// A file that is no good does not take back what the last one said.
+#[test]
+fn what_a_good_file_said_holds_beside_a_bad_one() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
+    let node = &cluster.nodes[0];
+    say(node, &json!({"mode": "vxlan", "routeProtocol": 110}));
+    let first = node.attach("a");
+    let before = node.state();
+    let mtu = |pod: &Pod| pod.netns.link("eth0").unwrap()["mtu"].clone();
+    for bad in ["{", r#"{"fabric": {"mode": "warp"}, "nodes": []}"#] {
+        node.write_peers(bad);
+        let pod = node.attach("b");
+        assert_eq!(mtu(&pod), mtu(&first), "{bad}");
+        node.plugin.del(&pod).ok();
+    }
+    std::fs::remove_file(node.peers_file()).unwrap();
+    let pod = node.attach("c");
+    assert_eq!(mtu(&pod), mtu(&first));
+    node.plugin.del(&pod).ok();
+    assert_eq!(node.state(), before);
+}
+
 /// Networks that name one file have no votes: it speaks for all.
 #[test]
 fn networks_follow_one_file_without_a_vote() {

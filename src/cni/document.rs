@@ -9,6 +9,17 @@ use super::{
     json::{field, member, shown},
 };
 
+/// Keys of a list of plugins (SPEC 1.1.0, "Configuration format").
+pub const LIST_KEYS: &[&str] = &[
+    "cniVersion",
+    "cniVersions",
+    "name",
+    "disableCheck",
+    "disableGC",
+    "loadOnlyInlinedPlugins",
+    "plugins",
+];
+
 /// A configuration that is JSON and has a name.
 #[derive(Clone, Debug)]
 pub struct Document {

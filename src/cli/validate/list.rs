@@ -14,22 +14,11 @@ use super::{
 };
 use crate::{
     cli::conflist::{is_list, is_ours},
-    cni::{Delegate, Document, Error, Version, json::field},
+    cni::{Delegate, Document, Error, Version, document::LIST_KEYS, json::field},
     conf::{BUILT_IN, CALICO, PLUGIN_TYPES},
     finding::Severity,
     text::nearest::nearest,
 };
-
-/// Keys of a list (SPEC 1.1.0, "Configuration format").
-const LIST_KEYS: &[&str] = &[
-    "cniVersion",
-    "cniVersions",
-    "name",
-    "disableCheck",
-    "disableGC",
-    "loadOnlyInlinedPlugins",
-    "plugins",
-];
 
 /// What a file holds, and what there is to say of it.
 #[derive(Debug)]
