@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::cluster::{Cluster, Families, batch};
-use crate::harness::Pod;
+use crate::cluster::{Cluster, Families, MANX, batch};
+use crate::harness::{DEADLINE, Finished, Pod, Stdin, run};
 
 #[test]
 fn two_networks_may_not_disagree() {
@@ -273,4 +273,93 @@ fn networks_that_share_may_change_together() {
     direct[1].assert_settled();
     // And each still minds the other.
     assert_eq!(node.plugin.status().code(), Some(50));
+}
+
+/// `manx ARGS` beside these configurations of the node's directory, none of them named.
+fn manx_of_all(nodes: &[&crate::cluster::Node], args: &[&str]) -> Finished {
+    let host = &nodes[0].host;
+    let directory = host.scratch().dir("root/etc/cni/net.d");
+    for (place, node) in nodes.iter().enumerate() {
+        let path = directory.join(format!("{place}0-manx.conf"));
+        std::fs::write(path, node.plugin.conf.to_string()).unwrap();
+    }
+    let mut command = std::process::Command::new(MANX);
+    command.args(args).arg("--root").arg(host.scratch().dir("root"));
+    host.enter(|| run(command, &Stdin::Null, DEADLINE))
+}
+
+/// Without `--conf` all networks of the node are looked after, each fabric once.
+#[test]
+fn all_networks_are_looked_after() {
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    other_peers(node);
+    let own = node
+        .with("name", "own".into())
+        .with("mode", "direct".into())
+        .with("ipam", json!({"type": "host-local", "ranges": [[{"subnet": "10.99.1.0/24"}]]}))
+        .with("peersFile", "/etc/manx/other.json".into())
+        .with("routeProtocol", 110.into());
+    let sharing = node
+        .with("name", "sharing".into())
+        .with("ipam", json!({"type": "static", "addresses": [{"address": "10.244.1.200/24"}]}));
+    let all = [node, &own, &sharing];
+    let plan = manx_of_all(&all, &["plan"]);
+    assert_eq!(plan.status, 3, "{plan:?}");
+    let apply = manx_of_all(&all, &["apply"]);
+    assert_eq!(apply.status, 0, "{apply:?}");
+    for line in plan.stdout.lines() {
+        assert!(apply.stdout.contains(line), "{line}: {apply:?}");
+    }
+    let lines = apply.stdout.lines().count();
+    let once: std::collections::BTreeSet<&str> = apply.stdout.lines().collect();
+    assert_eq!(once.len(), lines, "a change is told twice: {apply:?}");
+    let routes = node.routes().join("\n");
+    for cidr in ["10.244.2.0/24", "10.99.2.0/24"] {
+        assert!(routes.contains(cidr), "{cidr}: {routes}");
+    }
+    // Whoever attaches first finds all as it should be: nobody's pass is needed.
+    let before = node.state();
+    let pod = Pod::new("a");
+    sharing.plugin.add(&pod).ok();
+    let plan = manx_of_all(&all, &["plan"]);
+    assert!(plan.status == 0 && plan.stdout.is_empty(), "{plan:?}");
+    assert_eq!(node.state().iter().filter(|line| !before.contains(line)).count(), 1, "the pod");
+    // The table of the second and of the third network as well.
+    let table = ["list", "table", "inet", "manx-sharing"];
+    node.host.command("nft", &table).ok();
+    node.host.command("nft", &["delete", "table", "inet", "manx-sharing"]).ok();
+    let apply = manx_of_all(&all, &["apply"]);
+    assert!(apply.status == 0 && apply.stdout.contains("manx-sharing"), "{apply:?}");
+    node.host.command("nft", &table).ok();
+    // And one alone, where that is named.
+    own.assert_settled();
+    drop(pod);
+    let undo = manx_of_all(&all, &["apply", "--undo"]);
+    assert_eq!(undo.status, 0, "{undo:?}");
+    assert_eq!(node.routes(), [""; 0]);
+}
+
+/// One that cannot be served is told, and keeps no other from being served.
+#[test]
+fn a_network_that_disagrees_keeps_none_from_being_served() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let other = node.with("name", "other".into()).with("mode", "direct".into());
+    let wrong = node.with("name", "wrong".into()).with("mode", "sideways".into());
+    let all = [node, &other, &wrong];
+    let apply = manx_of_all(&all, &["apply"]);
+    assert_eq!(apply.status, 1, "{apply:?}");
+    for word in ["disagree", "sideways"] {
+        assert!(apply.stderr.contains(word), "{word}: {apply:?}");
+    }
+    node.assert_settled();
+    let plan = manx_of_all(&all, &["plan"]);
+    assert!(plan.status == 3 && plan.stdout.is_empty(), "{plan:?}");
+    assert!(plan.stderr.contains("error: networks net"), "{plan:?}");
+    // Whoever has pods has the fabric.
+    let _pod = other.attach("a");
+    let apply = manx_of_all(&all, &["apply"]);
+    assert!(apply.status == 1 && apply.stderr.contains("disagree"), "{apply:?}");
+    other.assert_settled();
 }

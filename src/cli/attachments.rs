@@ -4,8 +4,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
-    path::Path,
     time::{Duration, SystemTime},
 };
 
@@ -19,7 +17,7 @@ use crate::{
         Identity,
         identity::{is_marked, of_alias},
     },
-    state::{Entry, Journal, Root, file::TEXT_BYTES_MAX, journal, read_own},
+    state::{Entry, Journal, Root, journal},
     text::nearest,
 };
 
@@ -51,7 +49,7 @@ pub(super) struct Attachment {
 /// # Errors
 /// If the kernel does not list the links, or the journal may not be read.
 pub(super) fn all(root: &Root) -> Result<Vec<Attachment>, Failure> {
-    require_readable(root)?;
+    crate::node::require_readable(root)?;
     let mut socket = Socket::open()?;
     // In this order: an ADD notes its attachment before it makes the link.
     let links = link::all(&mut socket)?;
@@ -69,48 +67,6 @@ pub(super) fn all(root: &Root) -> Result<Vec<Attachment>, Failure> {
         attachment.age = written.and_then(|then| SystemTime::now().duration_since(then).ok());
     }
     Ok(attachments)
-}
-
-/// That nothing of the state is hidden from us: to a command that merely left
-/// out what it may not read, the node would look empty.
-///
-/// # Errors
-/// Naming what cannot be read.
-pub(super) fn require_readable(root: &Root) -> Result<(), Failure> {
-    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let runtime = root.runtime();
-    match fs::read_dir(&runtime) {
-        Ok(_) => {}
-        Err(error) if gone(&error) => return Ok(()),
-        Err(error) => return Err(unreadable(&runtime, &error)),
-    }
-    for network in journal::networks(root) {
-        let directory = root.network(&network);
-        let files = match fs::read_dir(&directory) {
-            Ok(files) => files,
-            Err(error) if gone(&error) => continue,
-            Err(error) => return Err(unreadable(&directory, &error)),
-        };
-        // The lock and what is being written are no entries.
-        let entries =
-            files.flatten().filter(|file| !file.file_name().to_string_lossy().starts_with('.'));
-        for path in entries.map(|file| file.path()) {
-            match read_own(&path, TEXT_BYTES_MAX) {
-                Err(error) if !gone(&error) => return Err(unreadable(&path, &error)),
-                _ => {}
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A file of the system that could not be read, and who could.
-pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    let hint = match error.kind() {
-        io::ErrorKind::PermissionDenied => "; run as root",
-        _ => "",
-    };
-    Failure::Failed(format!("cannot read {}: {error}{hint}", path.display()))
 }
 
 /// A link is an attachment's by its mark: a name may be another's by now. A

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    attachments, conflist, failed,
+    conflist, failed,
     table::Table,
 };
 use crate::{
@@ -54,7 +54,7 @@ An ADD that is under way is waited for.
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let root = args.root();
-    attachments::require_readable(&root)?;
+    crate::node::require_readable(&root)?;
     let valid = args.value("valid").map(|path| read_valid(&path.to_string_lossy())).transpose()?;
     let named = args.value("network").map(|name| name.to_string_lossy());
     let (networks, ipam) = match (args.value("conf"), named) {

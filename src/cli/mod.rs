@@ -10,7 +10,6 @@ mod args;
 mod attachments;
 mod bundle;
 mod capture;
-mod conflist;
 mod console;
 mod doctor;
 mod exec;
@@ -35,6 +34,8 @@ use args::Args;
 use console::Console;
 use registry::find;
 use subcommand::{Failure, Status, Subcommand, failed, refused};
+
+use crate::node::conflist;
 
 /// Runs the command that the arguments name, the first being the program.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {

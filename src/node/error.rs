@@ -89,6 +89,15 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What the kernel refused, in a line of many: only who may do it is said besides.
+pub(crate) fn refusal(error: &net::Error) -> String {
+    let next = match error.errno {
+        Errno::EPERM | Errno::EACCES => "; run as root",
+        _ => "",
+    };
+    format!("{error}{next}")
+}
+
 /// What nf_tables refused.
 pub(crate) fn refused(error: nft::Error) -> Error {
     let next = error.next_step();

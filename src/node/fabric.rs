@@ -106,7 +106,8 @@ pub fn ensure(
     {
         return answer.map(|()| Some(stamp));
     }
-    let pass = match Pass::of_file(config, root, host, &path) {
+    let tables = Tables::of_kernel(host).map_err(kernel)?;
+    let pass = match Pass::of_file(config, root, (host, &tables), &path) {
         Ok(pass) => pass,
         Err(error) if error.kind == Kind::Unavailable => {
             let refusal = error.to_string();
@@ -124,7 +125,9 @@ pub fn ensure(
                 }
                 return answer.map(|()| Some(stamp));
             }
-            let Some(mut pass) = Pass::of_last(config, root, host)? else { return Err(error) };
+            let Some(mut pass) = Pass::of_last(config, root, (host, &tables))? else {
+                return Err(error);
+            };
             if news {
                 warn_of_list(&refusal);
             }
@@ -356,15 +359,19 @@ pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
     let mut others = noted.others(&config.name).filter(|other| !noted.agrees(other, &summary));
     let Some(other) = others.find(in_use) else { return Ok(()) };
     let protocol = config.fabric.protocol;
+    Err(disagreement((other, &noted.summary), (&config.name, &summary), protocol))
+}
+
+/// That two networks, each with its settings, cannot have the same fabric.
+fn disagreement((one, its): (&str, &str), (other, others): (&str, &str), protocol: u8) -> Error {
     let msg = format!(
-        "networks {other} ({}) and {} ({summary}) disagree about the fabric of route protocol \
-         {protocol}",
-        noted.summary, config.name,
+        "networks {one} ({its}) and {other} ({others}) disagree about the fabric of route \
+         protocol {protocol}"
     );
-    Err(Error::new(Kind::Configuration, "", msg).next(
+    Error::new(Kind::Configuration, "", msg).next(
         "give both the same settings of the fabric, or one of them another routeProtocol, and \
          with mode vxlan another vxlan.device and vni",
-    ))
+    )
 }
 
 /// All settings that the kernel's state follows from, in words: what two networks

@@ -1,9 +1,13 @@
-//! A node as one thing: all its networks, what its kernel has, and what its files
-//! say, at one moment. Data alone: how it is read is not known here, and neither is
-//! what it means.
+//! A node as one thing: the configuration of all its networks, its fabrics, its
+//! attachments, what it has at one moment, and the pass that makes it what it should
+//! be. Verbs and commands stand on it, and it knows neither.
 
 pub mod allowed;
+pub(crate) mod apply;
+pub(crate) mod changes;
 mod complete;
+pub(crate) mod configured;
+pub(crate) mod conflist;
 mod error;
 pub mod fabric;
 pub mod facts;
@@ -11,6 +15,7 @@ pub mod former;
 pub mod liveness;
 pub mod pod_side;
 pub mod pools;
+mod readable;
 pub mod repair;
 pub mod sandbox;
 pub mod side;
@@ -18,10 +23,11 @@ mod snapshot;
 pub mod tables;
 pub mod upgrade;
 mod version;
+pub(crate) mod watch;
 
 pub(crate) use complete::complete;
 pub use error::{Error, Kind};
-pub(crate) use error::{file, kernel, refused};
+pub(crate) use error::{file, kernel, refusal, refused};
 pub use facts::{link_mtus, uplink};
+pub(crate) use readable::{require_readable, unreadable};
 pub use snapshot::*;
-pub(crate) use version::note as note_version;

@@ -34,16 +34,12 @@ pub struct Repair {
     change: Change,
 }
 
-/// Compares all attachments of the journal that have a link with the kernel.
+/// Compares all attachments of the journal that have one of the `links` with the kernel.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub fn lacking(root: &Root, host: &mut Socket) -> Result<Vec<Repair>, Error> {
+pub fn lacking(root: &Root, host: &mut Socket, links: &[Link]) -> Result<Vec<Repair>, Error> {
     let entries = journal::all(root);
-    if entries.is_empty() {
-        return Ok(Vec::new());
-    }
-    let links = link::all(host)?;
     let mut repairs = Vec::new();
     for entry in &entries {
         let alias = Identity::from(entry).alias();

@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::{
-    cli::{Args, Failure, attachments, conflist, forward, install::lacking, validate::versions},
+    cli::{Args, Failure, conflist, forward, install::lacking, validate::versions},
     cni::{
         Delegate, Document, Version,
         json::{field, member},
@@ -16,7 +16,7 @@ use crate::{
     conf::{BUILT_IN, Config, has_store},
     fabric,
     ipam::Lease,
-    net::{Socket, addr, forwarding, link, route, rule, sysctl},
+    net::{Socket, Tables, addr, forwarding, link, route, rule, sysctl},
     node::{self, Barrier, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
     node::{
         fabric::{Ground, Pass, applied, read_peers, resolved, tunnel::TunnelTable},
@@ -52,14 +52,14 @@ const SYSCTLS: [&str; 4] = [
 pub(super) fn snapshot(args: &Args) -> Result<Snapshot, Failure> {
     let Some(file) = args.value("bundle").map(PathBuf::from) else { return taken(args) };
     let bytes = read(&file, PEERS_BYTES_MAX);
-    let bytes = bytes.map_err(|error| attachments::unreadable(&file, &error))?;
+    let bytes = bytes.map_err(|error| crate::node::unreadable(&file, &error))?;
     Snapshot::decode(&bytes)
         .map_err(|problem| Failure::Failed(format!("{}: {problem}", file.display())))
 }
 
 pub(in crate::cli) fn taken(args: &Args) -> Result<Snapshot, Failure> {
     let root = args.root();
-    attachments::require_readable(&root)?;
+    crate::node::require_readable(&root)?;
     look(&Request {
         conf: args.value("conf").map(PathBuf::from),
         plugin_path: args.plugin_path(&root),
@@ -174,7 +174,8 @@ fn network(
     let stamp = pass.as_ref().map(|pass| &pass.stamp).or(noted.as_ref());
     let unsized_config = Config { mtu: None, ..config.clone() };
     network.mtu = link_mtus(socket, &unsized_config, root, stamp).ok();
-    network.repairs = repair::lacking(root, socket)?
+    let links = link::all(socket)?;
+    network.repairs = repair::lacking(root, socket, &links)?
         .iter()
         .filter(|repair| repair.network() == config.name)
         .map(Repair::told)
@@ -223,7 +224,10 @@ fn fabric_of(
         }
         Err(error) => fabric.problem = Some(error.message()),
     }
-    let pass = match Pass::of_file(config, root, socket, path) {
+    let compared = Tables::of_kernel(socket)
+        .map_err(node::kernel)
+        .and_then(|tables| Pass::of_file(config, root, (socket, &tables), path));
+    let pass = match compared {
         Ok(pass) => pass,
         Err(error) => {
             if fabric.problem.is_none() {

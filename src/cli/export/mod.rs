@@ -16,13 +16,15 @@ use mesh::Mesh;
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    fabric::Node,
 };
 use crate::{
     conf::Mode,
-    fabric::{Past, Peers, describe, faults::contains, observe},
+    fabric::{Past, Peers, Settings, describe, faults::contains, observe},
     net::{Socket, Tables},
-    node::fabric::read_peers,
+    node::{
+        configured::{Configured, Networks},
+        fabric::read_peers,
+    },
 };
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
@@ -79,8 +81,11 @@ fn autonomous_system(args: &Args) -> Result<u32, Failure> {
 }
 
 fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
-    let node = Node::read(args)?;
-    let settings = node.settings();
+    let networks = Networks::read(&args.root(), args.value("conf").map(Path::new))?;
+    let Some(node) = networks.first() else {
+        return Err(Failure::Failed("there is no configuration".to_owned()));
+    };
+    let settings = Settings::of_config(&node.config);
     if settings.mode == Mode::Vxlan {
         let why = "mode vxlan has forwarding entries that BGP does not carry: use direct or ipip";
         return Err(Failure::Failed(why.to_owned()));
@@ -104,7 +109,7 @@ fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
 
 /// What masquerade would do to packets that the daemon's routes carry: the
 /// configuration spares the pods of its own list, and here that names no others.
-fn masqueraded(node: &Node, all: &Peers, socket: &mut Socket) -> Option<String> {
+fn masqueraded(node: &Configured, all: &Peers, socket: &mut Socket) -> Option<String> {
     if !node.config.masquerade {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{
     super::{
@@ -10,17 +10,19 @@ use super::{
         args::{Operands, Shape},
         refused,
     },
-    Node, Source, encode, removed_table, watch,
+    encode, networks,
+    remarks::{errors, notes, of_report},
 };
 use crate::{
     fabric,
     net::Socket,
     node::{
-        allowed,
-        fabric::{Removal, WRITER_LIMIT, require_same_fabric, tunnel::TunnelTable},
-        former, note_version,
-        repair::{self, Repair},
-        tables,
+        apply::{self, Report},
+        changes::{Source, has_fabric, removed_table, without_fabric},
+        configured::{Configured, Networks},
+        fabric::{Ground, Removal, WRITER_LIMIT, require_same_fabric},
+        former,
+        watch::{self, Said},
     },
     object::Told,
 };
@@ -46,7 +48,7 @@ nothing.
                runtime asks for STATUS: that brings the fabric up again
   --json       {\"changes\": [as of plan], \"unmade\": [the same], \"notes\": [],
                \"errors\": []}; not with --watch
-  --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d
+  --conf FILE  one configuration; default: all of ours in /etc/cni/net.d
   --root DIR   read files and state below DIR",
     shape: Shape {
         flags: &["watch", "undo", "json"],
@@ -61,181 +63,126 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     match (args.flag("undo"), args.flag("watch")) {
         (true, true) => Err(SUBCOMMAND.usage("--undo and --watch exclude each other")),
         (_, true) if json => Err(SUBCOMMAND.usage("--watch and --json exclude each other")),
-        (true, false) => undo(&Node::read(args)?, json, console),
-        (false, true) => watch::watch(args, console),
-        (false, false) => apply(&Node::read(args)?, json, console),
+        (true, false) => undo(&networks(args)?, json, console),
+        (false, true) => watch(args, console),
+        (false, false) => apply(&networks(args)?, json, console),
     }
 }
 
-fn apply(node: &Node, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let report = pass(node, &mut Socket::open()?, Source::File)?;
-    if json {
-        console.json(&report.encode())?;
-    } else {
-        let printed = print(console, &report.lines);
-        remark(console, &report.remarks())?;
-        printed?;
-    }
+fn apply(networks: &Networks, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let report = apply::apply(networks, &mut Socket::open()?, Source::File)?;
+    tell(&report, json, console)?;
     Ok(if report.errors.is_empty() && report.whole { Status::Fine } else { Status::Failed })
 }
 
-/// What came of a pass.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    /// What was changed, and what somebody else has.
-    pub(super) lines: Vec<Told>,
-    /// What was to be changed, and was not.
-    unmade: Vec<Told>,
-    pub(super) notes: Vec<String>,
-    /// What is wrong with the configuration, and no change of the kernel mends.
-    wrong: Vec<String>,
-    /// What could not be done.
-    pub(super) errors: Vec<String>,
-    /// Nothing is wanting of the fabric.
-    whole: bool,
-}
-
-impl Report {
-    /// The report for programs.
-    fn encode(&self) -> Value {
-        let notes = [self.wrong.clone(), self.notes.clone()].concat();
-        json!({
-            "changes": encode(&self.lines),
-            "unmade": encode(&self.unmade),
+fn tell(report: &Report, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
+    if json {
+        let wrong = errors(&report.misfits, report.wanting.clone());
+        let notes = [wrong, notes(report.notes.clone(), &report.mtus)].concat();
+        return Ok(console.json(&json!({
+            "changes": encode(&report.lines),
+            "unmade": encode(&report.unmade),
             "notes": notes,
-            "errors": self.errors,
-        })
+            "errors": report.errors,
+        }))?);
     }
-
-    /// Tells that changes were not made after all.
-    fn take_back(&mut self, unmade: &[Told]) {
-        let made = |line: &Told| !unmade.contains(line);
-        let (lines, left) = std::mem::take(&mut self.lines).into_iter().partition(made);
-        self.lines = lines;
-        self.unmade.extend::<Vec<_>>(left);
-    }
-
-    /// All there is to say beside what was changed.
-    pub(super) fn remarks(&self) -> Vec<String> {
-        let wrong = self.wrong.iter().map(|wrong| format!("error: {wrong}"));
-        let notes = self.notes.iter().map(|note| format!("note: {note}"));
-        wrong.chain(notes).chain(self.errors.iter().map(|error| format!("manx: {error}"))).collect()
-    }
+    let printed = print(console, &report.lines);
+    remark(console, &of_report(report))?;
+    Ok(printed?)
 }
 
-/// One pass: compares, changes, notes what was applied. Says nothing itself: the
-/// node does not wait for whoever reads it.
-pub(super) fn pass(node: &Node, socket: &mut Socket, source: Source) -> Result<Report, Failure> {
-    let _lock = node.ground().lock(WRITER_LIMIT)?;
-    note_version(&node.root);
-    let changes = node.compare(socket, source)?;
-    let (lines, notes) = (changes.told(), changes.notes());
-    let wrong = changes.errors();
-    let mut report = Report { lines, notes, wrong, whole: true, ..Report::default() };
-    let mut unmade: Vec<Told> = Vec::new();
-    let outcome = changes.fabric.map(|pass| {
-        let planned: Vec<Told> = pass.plan.feasible().map(fabric::Change::told).collect();
-        let tunnel = pass.tunnel().map(TunnelTable::told);
-        (planned, tunnel, pass.carry_out(&node.ground(), socket))
-    });
-    match outcome {
-        Some((_, tunnel, Ok(outcome))) => {
-            if let Some(note) = &outcome.unguarded {
-                report.notes.push(note.clone());
-                unmade.extend(tunnel);
-            }
-            report.whole = outcome.wanting().is_empty();
-            report.errors.extend(outcome.refused.iter().map(ToString::to_string));
-            report.errors.extend(outcome.of_peers);
-            unmade.extend(outcome.unmade.iter().map(fabric::Change::told));
+fn watch(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let conf = args.value("conf").map(std::path::Path::new);
+    let mut printed = Printed::default();
+    let mut tell = |said: Said| match said {
+        Said::Report(report) => printed.tell(*report, console),
+        Said::Remark(text) => drop(console.remark(format_args!("manx: {text}"))),
+    };
+    match watch::watch(&args.root(), conf, &mut tell)? {}
+}
+
+/// What was said last, which is not said again pass after pass.
+#[derive(Default)]
+struct Printed {
+    lines: Vec<Told>,
+    remarks: Vec<String>,
+}
+
+impl Printed {
+    /// Says what is new of a report. That nobody listens is no reason to stop.
+    fn tell(&mut self, report: Report, console: &mut Console<'_>) {
+        if report.lines != self.lines {
+            let _ = print(console, &report.lines);
         }
-        Some((planned, tunnel, Err(error))) => {
-            report.errors.push(error.to_string());
-            unmade.extend(planned.into_iter().chain(tunnel));
+        let remarks = of_report(&report);
+        if remarks != self.remarks {
+            let _ = remark(console, &remarks);
         }
-        None => {}
+        *self = Self { lines: report.lines, remarks };
     }
-    if let Some(removal) = &changes.removal {
-        match removal.carry_out(socket) {
-            Ok(taken) => {
-                report.errors.extend(taken.node.iter().chain(&taken.peers).map(refused));
-                unmade.extend(taken.unmade.iter().map(fabric::Change::told));
-            }
-            Err(error) => report.errors.push(error.to_string()),
-        }
-    }
-    for (place, error) in repair::restore(socket, &changes.repairs) {
-        report.errors.extend(error.map(|error| refused(&error)));
-        unmade.extend(changes.repairs.get(place).map(Repair::told));
-    }
-    match changes.table.as_ref().map(|table| (table, table.restore(socket))) {
-        Some((table, Err(error))) => {
-            report.errors.push(error.to_string());
-            unmade.push(table.told());
-        }
-        Some((table, Ok((changed, notes)))) => {
-            report.notes.extend(notes);
-            unmade.extend((table.differs() && !changed).then(|| table.told()));
-        }
-        None => {}
-    }
-    if let Err(error) = allowed::note(&node.root, &node.config.name) {
-        report.errors.push(error.to_string());
-    }
-    for network in &changes.former {
-        match former::remove(&node.root, socket, network) {
-            Ok(true) => continue,
-            Ok(false) => {}
-            Err(error) => report.errors.push(error.to_string()),
-        }
-        unmade.push(removed_table(&tables::table(network)));
-    }
-    report.take_back(&unmade);
-    Ok(report)
 }
 
 /// Prints lines at once.
-pub(super) fn print(console: &mut Console<'_>, lines: &[Told]) -> io::Result<()> {
+fn print(console: &mut Console<'_>, lines: &[Told]) -> io::Result<()> {
     lines.iter().try_for_each(|line| console.line(line))?;
     console.flush()
 }
 
 /// The same on stderr.
-pub(super) fn remark(console: &mut Console<'_>, lines: &[String]) -> io::Result<()> {
+fn remark(console: &mut Console<'_>, lines: &[String]) -> io::Result<()> {
     lines.iter().try_for_each(|line| console.remark(line))
 }
 
-fn undo(node: &Node, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let _lock = node.ground().lock(WRITER_LIMIT)?;
+fn undo(networks: &Networks, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
     let mut report = Report { whole: true, ..Report::default() };
-    if node.has_fabric() {
-        require_same_fabric(&node.config, &node.root)?;
-        undo_fabric(node, &mut report)?;
-    } else {
-        report.notes.extend(node.without_fabric());
+    let mut done = Vec::new();
+    for network in &networks.all {
+        match undo_network(network, networks, &mut done, &mut report) {
+            Err(failure) if networks.all.len() > 1 => report.errors.push(failure.to_string()),
+            outcome => outcome?,
+        }
     }
-    let network = &node.config.name;
-    match former::remove_unneeded(&node.root, &mut Socket::open()?, network)? {
-        Some(true) => report.lines.push(removed_table(&format!("of network {network}"))),
-        Some(false) => {}
-        None => report.notes.push(format!(
-            "the nftables table of network {network} stays, for its pods live; manx gc removes \
-             it when they are gone"
-        )),
-    }
-    if json {
-        console.json(&report.encode())?;
-    } else {
-        print(console, &report.lines)?;
-        remark(console, &report.remarks())?;
-    }
+    tell(&report, json, console)?;
     Ok(if report.errors.is_empty() { Status::Fine } else { Status::Failed })
 }
 
+/// Takes back what a network has; a fabric that is `done` was another's as well.
+fn undo_network(
+    network: &Configured,
+    networks: &Networks,
+    done: &mut Vec<u8>,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let (root, protocol) = (&networks.root, network.config.fabric.protocol);
+    let _lock = Ground::new(root, protocol).lock(WRITER_LIMIT)?;
+    let [of_fabrics, _] = &mut report.notes;
+    of_fabrics.extend(without_fabric(network, networks).filter(|_| !has_fabric(network, networks)));
+    let name = network.name();
+    if !done.contains(&protocol) && has_fabric(network, networks) {
+        require_same_fabric(&network.config, root)?;
+        undo_fabric(network, networks, report)?;
+        done.push(protocol);
+    }
+    let [_, of_tables] = &mut report.notes;
+    match former::remove_unneeded(root, &mut Socket::open()?, name)? {
+        Some(true) => report.lines.push(removed_table(&format!("of network {name}"))),
+        Some(false) => {}
+        None => of_tables.push(format!(
+            "the nftables table of network {name} stays, for its pods live; manx gc removes it \
+             when they are gone"
+        )),
+    }
+    Ok(())
+}
+
 /// Takes the fabric back and forgets it.
-fn undo_fabric(node: &Node, report: &mut Report) -> Result<(), Failure> {
+fn undo_fabric(
+    network: &Configured,
+    networks: &Networks,
+    report: &mut Report,
+) -> Result<(), Failure> {
     let mut socket = Socket::open()?;
-    let removal = Removal::whole(&node.config, &node.root, &mut socket)?;
+    let removal = Removal::whole(&network.config, &networks.root, &mut socket)?;
     let tables = removal.tables()?;
     let taken = removal.carry_out(&mut socket)?;
     report.lines.extend(removal.changes().iter().map(fabric::Change::told));

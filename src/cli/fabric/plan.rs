@@ -9,12 +9,16 @@ use super::{
         args::{Operands, Shape},
         forward,
     },
-    Node, Source, encode,
+    encode, networks,
+    remarks::{errors, notes},
 };
 use crate::{
     doctor,
     net::Socket,
-    node::Barrier,
+    node::{
+        Barrier,
+        changes::{Source, compare},
+    },
     object::{Action, Told},
 };
 
@@ -36,23 +40,32 @@ not forward the pods' packets go to stderr.
 
   --json       {\"changes\": [{\"action\", \"object\", \"before\", \"after\"}],
                \"notes\": []}
-  --conf FILE  the configuration; default: the first of ours in /etc/cni/net.d
+  --conf FILE  one configuration; default: all of ours in /etc/cni/net.d
   --root DIR   read files and state below DIR",
     shape: Shape { flags: &["json"], values: &["conf", "root"], operands: Operands::AtMost(0) },
     run,
 };
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let node = Node::read(args)?;
-    let changes = node.compare(&mut Socket::open()?, Source::File)?;
-    let (lines, errors) = (changes.told(), changes.errors());
-    let firewall = forward::look(&node.config, changes.serves_ipv6());
+    let networks = networks(args)?;
+    let changes = compare(&networks, &mut Socket::open()?, Source::File)?;
+    let failures = changes.failures(&networks)?.iter().map(ToString::to_string);
+    let lines = changes.told();
+    let errors: Vec<String> =
+        errors(&changes.misfits, changes.wanting()).into_iter().chain(failures).collect();
+    let mut firewall: Vec<Barrier> = Vec::new();
+    for network in &networks.all {
+        let found = forward::look(&network.config, changes.serve_ipv6()).into_iter();
+        let new: Vec<Barrier> = found.filter(|barrier| !firewall.contains(barrier)).collect();
+        firewall.extend(new);
+    }
     let (warnings, doubts): (Vec<_>, Vec<_>) =
         firewall.into_iter().partition(|barrier| barrier.certain);
     let sentence = |barrier: Barrier| doctor::of_barrier(&barrier).sentence();
     let warnings: Vec<String> = warnings.into_iter().map(sentence).collect();
     let doubts = doubts.into_iter().map(sentence);
-    let notes: Vec<String> = changes.notes().into_iter().chain(doubts).collect();
+    let notes: Vec<String> =
+        notes(changes.notes(), &changes.mtus).into_iter().chain(doubts).collect();
     if args.flag("json") {
         let notes = [errors.clone(), warnings, notes].concat();
         console.json(&json!({"changes": encode(&lines), "notes": notes}))?;

@@ -2,7 +2,7 @@
 
 use crate::{
     cli::{
-        Args, Failure, attachments,
+        Args, Failure,
         conflist::{self, DIRECTORY},
     },
     node::fabric::resolved,
@@ -22,6 +22,6 @@ pub(super) fn look(args: &Args, check: bool) -> Result<Audit, Failure> {
     let read = if check { conflist::plugin } else { conflist::pool };
     let (mut document, config) = read(&path)?;
     let config = resolved(config, &root);
-    attachments::require_readable(&root)?;
+    crate::node::require_readable(&root)?;
     Ok(audit(&root, &mut document, &config, args.flag("fix"))?)
 }

@@ -20,7 +20,6 @@ use serde_json::{Value, json};
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    attachments::unreadable,
     conflist, forward,
     table::Table,
 };
@@ -84,7 +83,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let plugin_path = Some(args.plugin_path(&root));
     let node = Node { plugin_path, uplink: uplink(), root: Some(root.clone()) };
     let files = if subject.is_dir() {
-        conflist::files(&subject).map_err(|error| unreadable(&subject, &error))?
+        conflist::files(&subject).map_err(|error| crate::node::unreadable(&subject, &error))?
     } else {
         vec![subject.clone()]
     };
@@ -115,7 +114,8 @@ fn all(
 ) -> Result<Vec<Placed>, Failure> {
     let mut all: Vec<(&Path, Linted)> = Vec::new();
     for file in files {
-        let bytes = read(file, TEXT_BYTES_MAX).map_err(|error| unreadable(file, &error))?;
+        let bytes =
+            read(file, TEXT_BYTES_MAX).map_err(|error| crate::node::unreadable(file, &error))?;
         all.push((file, lint(file, &bytes, node)));
     }
     let peers = peers::all(all.iter().map(|(_, linted)| linted), root);

@@ -196,7 +196,7 @@ impl Ground {
     }
 
     /// The route protocol.
-    pub(super) fn protocol(&self) -> u8 {
+    pub fn protocol(&self) -> u8 {
         self.protocol
     }
 

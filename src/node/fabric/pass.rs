@@ -28,6 +28,7 @@ use crate::{
 use super::{
     super::{Error, Kind, kernel, pools::misfits},
     cidrs::PodCidrs,
+    disagreement,
     document::{self, file_version, require_agreement},
     ground::{Ground, Stamp, State, node_in},
     read_peers_by, require_same_fabric, settings_text, summary,
@@ -84,20 +85,19 @@ impl Pass {
     pub fn of_file(
         config: &Config,
         root: &Root,
-        host: &mut Socket,
+        (host, tables): (&mut Socket, &Tables),
         path: &Path,
     ) -> Result<Self, Error> {
         require_same_fabric(config, root)?;
         // Before the file is read: a file that is replaced meanwhile must not
         // pass for the one that was applied.
         let version = file_version(path);
-        let tables = Tables::of_kernel(host).map_err(kernel)?;
-        let (peers, bytes) = read_peers_by(path, config, &tables)?;
+        let (peers, bytes) = read_peers_by(path, config, tables)?;
         require_agreement(config, &peers.fabric)?;
         Self::of(
             config,
             root,
-            (host, &tables),
+            (host, tables),
             (&peers, version, Some((bytes, document::place(path, root)))),
         )
     }
@@ -107,13 +107,16 @@ impl Pass {
     ///
     /// # Errors
     /// As for [`Self::of_file`].
-    pub fn of_last(config: &Config, root: &Root, host: &mut Socket) -> Result<Option<Self>, Error> {
+    pub fn of_last(
+        config: &Config,
+        root: &Root,
+        (host, tables): (&mut Socket, &Tables),
+    ) -> Result<Option<Self>, Error> {
         require_same_fabric(config, root)?;
         let ground = Ground::new(root, config.fabric.protocol);
-        let tables = Tables::of_kernel(host).map_err(kernel)?;
-        let Some(peers) = ground.peers_by(config, &tables) else { return Ok(None) };
+        let Some(peers) = ground.peers_by(config, tables) else { return Ok(None) };
         let version = ground.stamp().map(|stamp| stamp.file).unwrap_or_default();
-        Self::of(config, root, (host, &tables), (&peers, version, None)).map(Some)
+        Self::of(config, root, (host, tables), (&peers, version, None)).map(Some)
     }
 
     fn of(
@@ -171,6 +174,27 @@ impl Pass {
         let former = past.protocols;
         let config = config.clone();
         Ok(Self { config, plan, stamp, tunnel, had_tunnels, applied_file, former, file })
+    }
+
+    /// Whether a network is noted as one that has this fabric.
+    pub fn serves(&self, config: &Config) -> bool {
+        self.stamp.is_of(&config.name)
+    }
+
+    /// Notes that another network shares this fabric.
+    ///
+    /// # Errors
+    /// `Configuration` if it wants another one.
+    pub fn share(&mut self, config: &Config) -> Result<(), Error> {
+        let summary = summary(config);
+        if summary != self.stamp.summary {
+            let other = (self.stamp.network.as_str(), self.stamp.summary.as_str());
+            self.stamp.sharers.remove(&config.name);
+            return Err(disagreement(other, (&config.name, &summary), config.fabric.protocol));
+        }
+        self.stamp.sharers.insert(config.name.clone());
+        self.stamp.asked.remove(&config.name);
+        Ok(())
     }
 
     /// Whether the file that it was made from is the one that was applied last.

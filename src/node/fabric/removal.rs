@@ -27,7 +27,8 @@ pub struct Removal {
 
 impl Removal {
     /// The fabrics that a network had and does not ask for; `None` if there are none,
-    /// or another network that had it too still `asks` for it.
+    /// or another network that had it too still `asks` for it. Those of the protocols that
+    /// are `done` are somebody else's affair.
     ///
     /// # Errors
     /// `Kernel` if the kernel does not answer.
@@ -36,13 +37,15 @@ impl Removal {
         root: &Root,
         host: &mut Socket,
         asks: &dyn Fn(&str) -> bool,
+        done: &[u8],
     ) -> Result<Option<Self>, Error> {
         if config.fabric.peers_file.is_some() {
             return Ok(None);
         }
         let name = &config.name;
         let goes = |stamp: &Stamp| stamp.names(name) && !stamp.others(name).any(asks);
-        let mut gone = Ground::noted(root).into_iter().filter(|(_, stamp)| goes(stamp));
+        let gone = Ground::noted(root).into_iter().filter(|(_, stamp)| goes(stamp));
+        let mut gone = gone.filter(|(ground, _)| !done.contains(&ground.protocol()));
         let Some(first) = gone.next() else { return Ok(None) };
         Self::plan(config, host, first, gone.collect()).map(Some)
     }
@@ -80,6 +83,11 @@ impl Removal {
 
     fn grounds(&self) -> impl Iterator<Item = &Ground> {
         iter::once(&self.grounds.0).chain(&self.grounds.1)
+    }
+
+    /// The route protocols.
+    pub fn protocols(&self) -> Vec<u8> {
+        self.grounds().map(Ground::protocol).collect()
     }
 
     /// The changes.
@@ -129,7 +137,7 @@ pub(super) fn abandon(config: &Config, root: &Root, host: &mut Socket) {
     }
     let mut remove = || -> Result<Option<Refused>, Error> {
         let _lock = ground.lock(patience())?;
-        let removal = Removal::of(config, root, host, &|_| true)?;
+        let removal = Removal::of(config, root, host, &|_| true, &[])?;
         removal.map(|removal| removal.carry_out(host)).transpose()
     };
     let told = match remove() {

@@ -6,7 +6,7 @@ use crate::{
     net::{
         Error, Socket,
         forwarding::{self, IPV4, IPV6},
-        link,
+        link::Link,
         sysctl::{self, Sysctl},
     },
     object::{Change, Step},
@@ -21,7 +21,7 @@ use crate::{
 /// Of the kernel's answers.
 pub fn lacking(
     root: &Root,
-    host: &mut Socket,
+    (host, links): (&mut Socket, &[Link]),
     manage: &dyn Fn(&str) -> bool,
     known: &[Sysctl],
 ) -> Result<Vec<Repair>, Error> {
@@ -40,7 +40,6 @@ pub fn lacking(
         if wanted.is_empty() {
             continue;
         }
-        let links = link::all(host)?;
         let lives = |entry: &&Entry| {
             let alias = Identity::from(*entry).alias();
             links.iter().any(|link| link.alias.as_deref() == Some(&alias))

@@ -46,14 +46,14 @@ impl TableRepair {
         Ok((!repair.differences.is_empty() || repair.note.is_some()).then_some(repair))
     }
 
-    /// Tells when others touch the table, or that of the fabric's tunnels.
+    /// Tells when others touch the tables of networks, or those of their fabrics' tunnels.
     ///
     /// # Errors
     /// `Kernel` with what the kernel refused.
-    pub fn monitor(config: &Config) -> Result<nft::Monitor, Error> {
-        let tunnels = tunnel::name(config.fabric.protocol);
-        let names = vec![tables::table(&config.name), tunnels];
-        nft::subscribe(names).map_err(refused)
+    pub fn monitor<'a>(configs: impl Iterator<Item = &'a Config>) -> Result<nft::Monitor, Error> {
+        let names = configs
+            .flat_map(|config| [tables::table(&config.name), tunnel::name(config.fabric.protocol)]);
+        nft::subscribe(names.collect()).map_err(refused)
     }
 
     /// Makes the table what it should be; returns whether something was changed, and

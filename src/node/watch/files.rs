@@ -13,14 +13,14 @@ use std::{
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-use super::super::{Failure, failed};
+use super::super::{Error, Kind};
 
 /// As many symbolic links as the kernel follows (MAXSYMLINKS,
 /// include/linux/namei.h).
 const LINKS_MAX: usize = 40;
 
 /// A subscription to the changes of some paths.
-pub(super) struct Files {
+pub(crate) struct Files {
     paths: Vec<PathBuf>,
     inotify: Inotify,
     watched: Vec<(PathBuf, WatchDescriptor)>,
@@ -28,9 +28,9 @@ pub(super) struct Files {
 
 impl Files {
     /// Watches the files of these paths.
-    pub(super) fn watch(paths: Vec<PathBuf>) -> Result<Self, Failure> {
+    pub(crate) fn watch(paths: Vec<PathBuf>) -> Result<Self, Error> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-            .map_err(|errno| failed("watch files (inotify)", &errno.into()))?;
+            .map_err(|errno| Error::new(Kind::Kernel, "watch files (inotify)", errno.desc()))?;
         let mut files = Self { paths, inotify, watched: Vec::new() };
         files.follow();
         Ok(files)
@@ -38,7 +38,7 @@ impl Files {
 
     /// Takes what has been told, and follows the paths to where they lead now;
     /// true if anything was told.
-    pub(super) fn drain(&mut self) -> bool {
+    pub(crate) fn drain(&mut self) -> bool {
         let mut told = false;
         while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {
             told = true;

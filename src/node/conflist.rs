@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{Failure, attachments::unreadable};
+use super::{Error, Kind, unreadable};
 use crate::{
     cni::{
         Document, Version,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Where runtimes look for configurations by default.
-pub(super) const DIRECTORY: &str = "/etc/cni/net.d";
+pub(crate) const DIRECTORY: &str = "/etc/cni/net.d";
 
 /// The configurations of a directory in the order in which runtimes read them:
 /// by file name, byte by byte (libcni, `ConfFiles`). The first is the one that
@@ -26,7 +26,7 @@ pub(super) const DIRECTORY: &str = "/etc/cni/net.d";
 ///
 /// # Errors
 /// Of reading the directory.
-pub(super) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+pub(crate) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for file in fs::read_dir(directory)? {
         let path = file?.path();
@@ -40,18 +40,18 @@ pub(super) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Whether a file of this name holds a list of plugins.
-pub(super) fn is_list(path: &Path) -> bool {
+pub(crate) fn is_list(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "conflist")
 }
 
 /// Whether an object of a chain is this plugin's.
-pub(super) fn is_ours(plugin: &Map<String, Value>) -> bool {
+pub(crate) fn is_ours(plugin: &Map<String, Value>) -> bool {
     let kind = field(plugin, "type").and_then(Value::as_str);
     kind.is_some_and(|kind| PLUGIN_TYPES.contains(&kind))
 }
 
 /// Whether a configuration, a list or a single one, names this plugin.
-pub(super) fn names_us(bytes: &[u8]) -> bool {
+pub(crate) fn names_us(bytes: &[u8]) -> bool {
     let Ok(Value::Object(object)) = serde_json::from_slice(bytes) else { return false };
     is_ours(&object) || objects(&object).into_iter().any(is_ours)
 }
@@ -63,7 +63,7 @@ fn has_pool(plugin: &Map<String, Value>) -> bool {
 }
 
 /// The objects of a list, or a single configuration.
-pub(super) fn objects(document: &Map<String, Value>) -> Vec<&Map<String, Value>> {
+pub(crate) fn objects(document: &Map<String, Value>) -> Vec<&Map<String, Value>> {
     match field(document, "plugins").and_then(Value::as_array) {
         Some(plugins) => plugins.iter().filter_map(Value::as_object).collect(),
         None => vec![document],
@@ -74,7 +74,7 @@ pub(super) fn objects(document: &Map<String, Value>) -> Vec<&Map<String, Value>>
 ///
 /// # Errors
 /// If there is none, or the directory or a file before it cannot be read.
-pub(super) fn ours(directory: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn ours(directory: &Path) -> Result<PathBuf, Error> {
     first(directory, "names manx", names_us)
 }
 
@@ -83,7 +83,7 @@ pub(super) fn ours(directory: &Path) -> Result<PathBuf, Failure> {
 ///
 /// # Errors
 /// As for [`ours`].
-pub(super) fn with_pool(directory: &Path) -> Result<PathBuf, Failure> {
+pub(crate) fn with_pool(directory: &Path) -> Result<PathBuf, Error> {
     let pooled = |bytes: &[u8]| {
         let object = serde_json::from_slice(bytes).ok();
         let Some(Value::Object(object)) = object else { return false };
@@ -96,14 +96,14 @@ pub(super) fn with_pool(directory: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// One that may not be read might be the one: it is no reason to take another.
-fn first(directory: &Path, what: &str, wanted: impl Fn(&[u8]) -> bool) -> Result<PathBuf, Failure> {
+fn first(directory: &Path, what: &str, wanted: impl Fn(&[u8]) -> bool) -> Result<PathBuf, Error> {
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let next = "manx install writes one, --conf FILE names another";
+    let missing = |cause| Error::new(Kind::Configuration, "", cause).next(next);
     let files = match files(directory) {
         Ok(files) => files,
         Err(error) if gone(&error) => {
-            let directory = directory.display();
-            return Err(Failure::Failed(format!("there is no {directory}; {next}")));
+            return Err(missing(format!("there is no {}", directory.display())));
         }
         Err(error) => return Err(unreadable(directory, &error)),
     };
@@ -115,7 +115,7 @@ fn first(directory: &Path, what: &str, wanted: impl Fn(&[u8]) -> bool) -> Result
         }
     }
     let directory = directory.display();
-    Err(Failure::Failed(format!("no configuration in {directory} {what}; {next}")))
+    Err(missing(format!("no configuration in {directory} {what}")))
 }
 
 /// Our part of a conflist, or a single configuration, with the values that a
@@ -123,15 +123,13 @@ fn first(directory: &Path, what: &str, wanted: impl Fn(&[u8]) -> bool) -> Result
 ///
 /// # Errors
 /// If it cannot be read, or if the plugin would refuse it.
-pub(super) fn plugin(path: &Path) -> Result<(Document, Config), Failure> {
+pub(crate) fn plugin(path: &Path) -> Result<(Document, Config), Error> {
     let document = part(path, "this plugin", |objects| {
         objects.iter().find(|plugin| is_ours(plugin)).copied()
     })?;
     let (config, complaints) = Config::read(&document, Version::NEWEST);
     match complaints.first() {
-        Some(Complaint { error, .. }) => {
-            Err(Failure::Failed(format!("{}: {error}", path.display())))
-        }
+        Some(Complaint { error, .. }) => Err(wrong(path, error.to_string())),
         None => Ok((document, config)),
     }
 }
@@ -142,7 +140,7 @@ pub(super) fn plugin(path: &Path) -> Result<(Document, Config), Failure> {
 ///
 /// # Errors
 /// If it cannot be read, or has no such part.
-pub(super) fn pool(path: &Path) -> Result<(Document, Config), Failure> {
+pub(crate) fn pool(path: &Path) -> Result<(Document, Config), Error> {
     let document = part(path, "manx, manx-ipam or host-local", |objects| {
         let ours = objects.iter().find(|plugin| is_ours(plugin));
         ours.or_else(|| objects.iter().find(|plugin| has_pool(plugin))).copied()
@@ -156,8 +154,8 @@ fn part(
     path: &Path,
     what: &str,
     choose: impl for<'a> Fn(&[&'a Map<String, Value>]) -> Option<&'a Map<String, Value>>,
-) -> Result<Document, Failure> {
-    let wrong = |reason: String| Failure::Failed(format!("{}: {reason}", path.display()));
+) -> Result<Document, Error> {
+    let wrong = |reason: String| wrong(path, reason);
     let bytes = read(path, TEXT_BYTES_MAX).map_err(|error| unreadable(path, &error))?;
     let list = Document::parse(bytes).map_err(|error| wrong(error.to_string()))?;
     let chosen = choose(&objects(&list.object)).cloned();
@@ -165,4 +163,8 @@ fn part(
     object.insert("name".into(), list.name.clone().into());
     let bytes = Value::Object(object).to_string().into_bytes();
     Document::parse(bytes).map_err(|error| wrong(error.to_string()))
+}
+
+fn wrong(path: &Path, reason: String) -> Error {
+    Error::new(Kind::Configuration, path.display().to_string(), reason)
 }

@@ -25,7 +25,7 @@ const BURST: Duration = Duration::from_millis(600);
 
 /// When passes may be.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     /// When the next one would be due without any burst.
     due: Instant,
     /// How many passes found something to do, less those that are forgotten.
@@ -35,17 +35,17 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { due: now, useful: 0, counted: now }
     }
 
     /// How long to wait before a pass.
-    pub(super) fn delay(&self, now: Instant) -> Duration {
+    pub(crate) fn delay(&self, now: Instant) -> Duration {
         self.due.saturating_duration_since(now).saturating_sub(BURST)
     }
 
     /// Counts a pass that ended just now, and that found something to do or not.
-    pub(super) fn passed(&mut self, now: Instant, took: Duration, useful: bool) {
+    pub(crate) fn passed(&mut self, now: Instant, took: Duration, useful: bool) {
         while self.useful > 0 && now.saturating_duration_since(self.counted) >= FORGOTTEN {
             self.useful -= 1;
             self.counted += FORGOTTEN;
@@ -64,7 +64,7 @@ impl Pace {
     }
 
     /// Whether somebody else undoes what is done here, as far as can be told.
-    pub(super) fn is_contested(&self) -> bool {
+    pub(crate) fn is_contested(&self) -> bool {
         self.useful > USEFUL_MAX
     }
 }

@@ -1,0 +1,161 @@
+//! One pass over the node: compares, changes, notes what was applied. Says nothing
+//! itself: the node does not wait for whoever reads it.
+
+use std::mem;
+
+use super::{
+    Error, allowed,
+    changes::{Mtus, Source, compare, locked, removed_table},
+    configured::Networks,
+    fabric::{Ground, Outcome, Pass, Removal, WRITER_LIMIT, tunnel::TunnelTable},
+    former, refusal,
+    repair::{self, Repair, TableRepair},
+    tables, version,
+};
+use crate::{
+    fabric::{Change, pools::Misfit},
+    net::Socket,
+    object::Told,
+};
+
+/// What came of a pass.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// What was changed, and what somebody else has.
+    pub(crate) lines: Vec<Told>,
+    /// What was to be changed, and was not.
+    pub(crate) unmade: Vec<Told>,
+    /// What an operator should know besides: of the fabrics, and of the tables.
+    pub(crate) notes: [Vec<String>; 2],
+    /// What is wanting in spite of all changes.
+    pub(crate) wanting: Vec<String>,
+    /// What could not be done.
+    pub(crate) errors: Vec<String>,
+    /// Nothing is wanting of the fabrics.
+    pub(crate) whole: bool,
+    /// As of the changes.
+    pub(crate) misfits: Vec<Misfit>,
+    pub(crate) mtus: Vec<Mtus>,
+}
+
+impl Report {
+    /// Tells that changes were not made after all.
+    pub(crate) fn take_back(&mut self, unmade: &[Told]) {
+        let made = |line: &Told| !unmade.contains(line);
+        let (lines, left) = mem::take(&mut self.lines).into_iter().partition(made);
+        self.lines = lines;
+        self.unmade.extend::<Vec<_>>(left);
+    }
+}
+
+/// Makes the node what its configuration and its peers files say.
+///
+/// # Errors
+/// Where nothing could be compared, or another pass does not end.
+pub(crate) fn apply(
+    networks: &Networks,
+    socket: &mut Socket,
+    source: Source,
+) -> Result<Report, Error> {
+    let root = &networks.root;
+    // Everybody takes them in this order.
+    let protocols = locked(networks).into_iter();
+    let locks = protocols.map(|protocol| Ground::new(root, protocol).lock(WRITER_LIMIT));
+    let _locks = locks.collect::<Result<Vec<_>, _>>()?;
+    version::note(root);
+    let mut changes = compare(networks, socket, source)?;
+    if source == Source::File {
+        changes.failures(networks)?;
+    }
+    let mut report = Report {
+        lines: changes.told(),
+        notes: changes.notes(),
+        wanting: changes.wanting(),
+        whole: true,
+        misfits: mem::take(&mut changes.misfits),
+        mtus: mem::take(&mut changes.mtus),
+        ..Report::default()
+    };
+    let mut unmade: Vec<Told> = Vec::new();
+    for (ground, pass) in changes.fabrics.drain(..) {
+        carry_out(pass, &ground, socket, &mut report, &mut unmade);
+    }
+    for (removal, _) in &changes.removals {
+        remove(removal, socket, &mut report, &mut unmade);
+    }
+    for (place, error) in repair::restore(socket, &changes.repairs) {
+        report.errors.extend(error.map(|error| refusal(&error)));
+        unmade.extend(changes.repairs.get(place).map(Repair::told));
+    }
+    for table in &changes.tables {
+        restore(table, socket, &mut report, &mut unmade);
+    }
+    for network in &networks.all {
+        let noted = allowed::note(root, network.name());
+        report.errors.extend(noted.err().map(|error| error.to_string()));
+    }
+    for network in &changes.former {
+        match former::remove(root, socket, network) {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => report.errors.push(error.to_string()),
+        }
+        unmade.push(removed_table(&tables::table(network)));
+    }
+    report.errors.extend(changes.failed.iter().map(ToString::to_string));
+    report.take_back(&unmade);
+    Ok(report)
+}
+
+fn carry_out(
+    pass: Pass,
+    ground: &Ground,
+    socket: &mut Socket,
+    report: &mut Report,
+    unmade: &mut Vec<Told>,
+) {
+    let planned: Vec<Told> = pass.plan.feasible().map(Change::told).collect();
+    let tunnel = pass.tunnel().map(TunnelTable::told);
+    match pass.carry_out(ground, socket) {
+        Ok(outcome) => {
+            report.whole &= outcome.wanting().is_empty();
+            let Outcome { unguarded, refused, of_peers, unmade: left, .. } = outcome;
+            if let Some(note) = unguarded {
+                let [of_fabrics, _] = &mut report.notes;
+                of_fabrics.push(note);
+                unmade.extend(tunnel);
+            }
+            report.errors.extend(refused.iter().map(ToString::to_string));
+            report.errors.extend(of_peers);
+            unmade.extend(left.iter().map(Change::told));
+        }
+        Err(error) => {
+            report.errors.push(error.to_string());
+            unmade.extend(planned.into_iter().chain(tunnel));
+        }
+    }
+}
+
+fn remove(removal: &Removal, socket: &mut Socket, report: &mut Report, unmade: &mut Vec<Told>) {
+    match removal.carry_out(socket) {
+        Ok(taken) => {
+            report.errors.extend(taken.node.iter().chain(&taken.peers).map(refusal));
+            unmade.extend(taken.unmade.iter().map(Change::told));
+        }
+        Err(error) => report.errors.push(error.to_string()),
+    }
+}
+
+fn restore(table: &TableRepair, socket: &mut Socket, report: &mut Report, unmade: &mut Vec<Told>) {
+    match table.restore(socket) {
+        Err(error) => {
+            report.errors.push(error.to_string());
+            unmade.push(table.told());
+        }
+        Ok((changed, notes)) => {
+            let [_, of_tables] = &mut report.notes;
+            of_tables.extend(notes);
+            unmade.extend((table.differs() && !changed).then(|| table.told()));
+        }
+    }
+}

@@ -1,0 +1,298 @@
+//! What is to be changed on a node: its fabrics, and what its networks and their
+//! attachments lack.
+
+use std::collections::BTreeSet;
+
+use super::{
+    Error, Kind,
+    configured::{Configured, Networks},
+    fabric::{Ground, Pass, Removal, Stamp, applied, tunnel::TunnelTable},
+    former, kernel, link_mtus,
+    repair::{self, Repair, TableRepair},
+    tables,
+};
+use crate::{
+    fabric::{Change, pools::Misfit},
+    net::{Socket, Tables, link},
+    object::{self, Action, Told},
+    state::{Entry, Journal, journal},
+};
+
+/// Which peers serve.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Source {
+    /// Those of the file, or none.
+    File,
+    /// Those of the file; where it is no good, the last valid ones.
+    FileOrLast,
+}
+
+/// The MTU of a network's pods.
+#[derive(Debug)]
+pub(crate) struct Mtus {
+    pub(crate) network: String,
+    /// What a new one would get: of IPv4 alone, and with IPv6.
+    pub(crate) new: (u32, u32),
+    /// Those that it has.
+    pub(crate) pods: Vec<Entry>,
+}
+
+/// What is to be changed.
+#[derive(Default)]
+pub(crate) struct Changes {
+    /// Of each fabric, with its state.
+    pub(super) fabrics: Vec<(Ground, Pass)>,
+    /// What there is of fabrics that are not asked for any more, and their tables.
+    pub(super) removals: Vec<(Removal, Vec<String>)>,
+    pub(super) repairs: Vec<Repair>,
+    pub(super) tables: Vec<TableRepair>,
+    /// Networks that are gone and have a table left.
+    pub(super) former: Vec<String>,
+    /// Why networks have no fabric.
+    without: Vec<String>,
+    /// Ranges that are not this node's.
+    pub(crate) misfits: Vec<Misfit>,
+    pub(crate) mtus: Vec<Mtus>,
+    /// What could not be compared.
+    pub(super) failed: Vec<Error>,
+}
+
+/// Compares the node with what it should be.
+///
+/// # Errors
+/// Of the kernel's answers; what concerns single networks is among the changes.
+pub(crate) fn compare(
+    networks: &Networks,
+    host: &mut Socket,
+    source: Source,
+) -> Result<Changes, Error> {
+    let root = &networks.root;
+    let mut changes = Changes::default();
+    let has_fabric = networks.all.iter().any(|one| one.peers_file.is_some());
+    let has_pods = !journal::networks(root).is_empty();
+    let mut known = Tables::default();
+    if has_fabric {
+        known = Tables::of_kernel(host).map_err(kernel)?;
+    } else if has_pods {
+        known.links = link::all(host).map_err(kernel)?;
+    }
+    changes.failed.extend(networks.unusable.iter().map(|(_, error)| error.clone()));
+    for protocol in protocols(networks) {
+        changes.compare_fabric(networks, protocol, (host, &known), source);
+    }
+    changes.find_removals(networks, host)?;
+    changes.repairs = repair::lacking(root, host, &known.links).map_err(kernel)?;
+    let sysctls = changes.fabrics.iter().flat_map(|(_, pass)| &pass.plan.desired.objects.sysctls);
+    let sysctls: Vec<_> = sysctls.cloned().collect();
+    let manage = |network: &str| networks.manages_forwarding(network);
+    let forwarding = repair::forwarding::lacking(root, (host, &known.links), &manage, &sysctls);
+    changes.repairs.extend(forwarding.map_err(kernel)?);
+    for network in &networks.all {
+        let noted;
+        let stamp = match changes.pass_of(network) {
+            Some(pass) => Some(&pass.stamp),
+            None => {
+                noted = applied(&network.config, root);
+                noted.as_ref().filter(|_| network.peers_file.is_some())
+            }
+        };
+        let table = TableRepair::lacking(&network.config, root, host, stamp)?;
+        let mtus = mtus(network, networks, host, stamp)?;
+        changes.tables.extend(table);
+        changes.mtus.extend(mtus);
+    }
+    let names = networks.names();
+    changes.former = former::networks(root, host, &names)?;
+    changes.without = networks.all.iter().filter_map(|one| without_fabric(one, networks)).collect();
+    Ok(changes)
+}
+
+/// The route protocols of the fabrics that are asked for, each once.
+fn protocols(networks: &Networks) -> Vec<u8> {
+    let mut protocols: Vec<u8> = Vec::new();
+    for network in networks.all.iter().filter(|one| one.peers_file.is_some()) {
+        let protocol = network.config.fabric.protocol;
+        if !protocols.contains(&protocol) {
+            protocols.push(protocol);
+        }
+    }
+    protocols
+}
+
+/// The fabrics that a pass may change: each is to be locked.
+pub(super) fn locked(networks: &Networks) -> BTreeSet<u8> {
+    networks.all.iter().map(|network| network.config.fabric.protocol).collect()
+}
+
+fn mtus(
+    network: &Configured,
+    networks: &Networks,
+    host: &mut Socket,
+    stamp: Option<&Stamp>,
+) -> Result<Option<Mtus>, Error> {
+    let entries = Journal::new(&networks.root, network.name()).entries();
+    if network.config.mtu.is_some() || entries.is_empty() {
+        return Ok(None);
+    }
+    let new = link_mtus(host, &network.config, &networks.root, stamp)?;
+    Ok(Some(Mtus { network: network.name().to_owned(), new, pods: entries }))
+}
+
+/// Whether a network has a fabric, or had one when it was applied last.
+pub(crate) fn has_fabric(network: &Configured, networks: &Networks) -> bool {
+    let ground = Ground::new(&networks.root, network.config.fabric.protocol);
+    let had = |stamp: Stamp| stamp.network == network.name();
+    network.peers_file.is_some() || ground.stamp().is_some_and(had)
+}
+
+/// Says that a configuration asks for no routes to other nodes: who expects some
+/// should not have to guess. Where another network has some, nobody does.
+pub(crate) fn without_fabric(network: &Configured, networks: &Networks) -> Option<String> {
+    let has = has_fabric(network, networks);
+    let others_have = networks.all.iter().any(|other| other.peers_file.is_some());
+    if network.peers_file.is_some() || others_have && !has {
+        return None;
+    }
+    let name = network.name();
+    let mut words =
+        format!("network {name} has no peersFile, and with it no routes to other nodes");
+    if has {
+        words += "; those of its former configuration go, as with manx apply --undo";
+    }
+    Some(words)
+}
+
+impl Changes {
+    /// Compares a fabric once for all networks that share it: by the first of them that
+    /// may have it as it wants it.
+    fn compare_fabric(
+        &mut self,
+        networks: &Networks,
+        protocol: u8,
+        (host, known): (&mut Socket, &Tables),
+        source: Source,
+    ) {
+        let root = &networks.root;
+        let of_it =
+            |one: &&Configured| one.peers_file.is_some() && one.config.fabric.protocol == protocol;
+        let mut found: Option<Pass> = None;
+        for network in networks.all.iter().filter(of_it) {
+            let Some(path) = &network.peers_file else { continue };
+            let config = &network.config;
+            match &mut found {
+                Some(pass) => self.failed.extend(pass.share(config).err()),
+                None => match Pass::of_file(config, root, (host, known), path) {
+                    Ok(pass) => found = Some(pass),
+                    // Another one may have what this one is refused.
+                    Err(error) if error.kind == Kind::Configuration => self.failed.push(error),
+                    Err(error) => {
+                        self.failed.push(error);
+                        if source == Source::FileOrLast {
+                            let last = Pass::of_last(config, root, (host, known));
+                            found = last.unwrap_or_default();
+                        }
+                        if found.is_none() {
+                            return;
+                        }
+                    }
+                },
+            }
+            if let Some(pass) = &found
+                && pass.serves(config)
+            {
+                let ground = Ground::new(root, protocol);
+                self.misfits.extend(pass.misfits(&ground, &network.document, config));
+            }
+        }
+        self.fabrics.extend(found.map(|pass| (Ground::new(root, protocol), pass)));
+    }
+
+    /// The comparison that a network shares.
+    fn pass_of(&self, network: &Configured) -> Option<&Pass> {
+        let protocol = network.config.fabric.protocol;
+        let has = network.peers_file.is_some();
+        let mut passes = self.fabrics.iter().filter(|(ground, _)| ground.protocol() == protocol);
+        passes.find(|(_, pass)| has && pass.serves(&network.config)).map(|(_, pass)| pass)
+    }
+
+    fn find_removals(&mut self, networks: &Networks, host: &mut Socket) -> Result<(), Error> {
+        let mut done: Vec<u8> = self.fabrics.iter().map(|(ground, _)| ground.protocol()).collect();
+        let asks = |network: &str| networks.asks_for_routes(network);
+        for network in &networks.all {
+            let found = Removal::of(&network.config, &networks.root, host, &asks, &done)?;
+            let Some(removal) = found else { continue };
+            done.extend(removal.protocols());
+            let tables = removal.tables()?;
+            self.removals.push((removal, tables));
+        }
+        Ok(())
+    }
+
+    /// All changes, as they are told.
+    pub(crate) fn told(&self) -> Vec<Told> {
+        let fabric = self.fabrics.iter().flat_map(|(_, pass)| &pass.plan.changes);
+        let removed = self.removals.iter().flat_map(|(removal, tables)| {
+            let tables = tables.iter().map(|name| removed_table(name));
+            removal.changes().iter().map(Change::told).chain(tables)
+        });
+        let tunnels = self.fabrics.iter().filter_map(|(_, pass)| pass.tunnel());
+        let repairs = self.repairs.iter().map(Repair::told);
+        let tables = self.tables.iter().filter(|table| table.differs()).map(TableRepair::told);
+        let former = self.former.iter().map(|name| removed_table(&tables::table(name)));
+        fabric
+            .map(Change::told)
+            .chain(removed)
+            .chain(tunnels.map(TunnelTable::told))
+            .chain(repairs)
+            .chain(tables)
+            .chain(former)
+            .collect()
+    }
+
+    /// What is wanting in spite of all changes.
+    pub(crate) fn wanting(&self) -> Vec<String> {
+        let desired = self.fabrics.iter().map(|(_, pass)| &pass.plan.desired);
+        let wanting = desired.flat_map(|desired| {
+            desired.unfit.iter().chain(&desired.excluded).chain(&desired.wanting)
+        });
+        wanting.cloned().collect()
+    }
+
+    /// What an operator should know besides: of the fabrics, and of the tables.
+    pub(crate) fn notes(&self) -> [Vec<String>; 2] {
+        let desired = self.fabrics.iter().map(|(_, pass)| &pass.plan.desired);
+        let fabric = desired.flat_map(|desired| &desired.notes).chain(&self.without);
+        let tables = self.tables.iter().filter_map(TableRepair::note);
+        [fabric.cloned().collect(), tables.cloned().collect()]
+    }
+
+    /// Whether this node's own pods have IPv6.
+    pub(crate) fn serve_ipv6(&self) -> bool {
+        self.fabrics.iter().any(|(_, pass)| pass.stamp.serves_ipv6)
+    }
+
+    /// What could not be compared: where that is all that there is, nothing is to be
+    /// told of the rest.
+    ///
+    /// # Errors
+    /// The first failure, where no network is served.
+    pub(crate) fn failures(&self, networks: &Networks) -> Result<&[Error], Error> {
+        match self.failed.first() {
+            Some(error) if networks.all.len() == 1 && networks.unusable.is_empty() => {
+                Err(error.clone())
+            }
+            _ => Ok(&self.failed),
+        }
+    }
+}
+
+/// The removal of a table of ours.
+pub(crate) fn removed_table(name: &str) -> Told {
+    Told {
+        kind: object::Kind::Table,
+        action: Action::Delete,
+        object: format!("nftables table {name}"),
+        before: Some("ours".to_owned()),
+        after: None,
+    }
+}

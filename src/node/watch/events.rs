@@ -1,0 +1,123 @@
+//! All that may tell a watch of a change: the kernel's routes, its nftables tables, and
+//! files.
+
+use std::{
+    os::fd::AsFd,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+};
+
+use super::{
+    super::{Error, Kind, configured::Networks, kernel, repair::TableRepair},
+    files::Files,
+    said::Said,
+};
+use crate::net::{Monitor, monitor};
+
+/// A pass without an event, in case one was lost.
+pub(super) const FULL_PASS: Duration = Duration::from_secs(60);
+/// How long to gather events before a pass: a link that goes down tells of
+/// each of its routes.
+const SETTLE: Duration = Duration::from_millis(5);
+
+/// All that may tell of a change.
+pub(super) struct Events {
+    /// Links, addresses, routes, neighbours.
+    network: Monitor,
+    /// The nftables tables of the network and of its fabric's tunnels.
+    table: Option<Monitor>,
+    /// The peers file and the configuration.
+    files: Option<Files>,
+    /// Whether these may be others.
+    pub(super) files_changed: bool,
+}
+
+impl Events {
+    pub(super) fn subscribe(
+        networks: &Networks,
+        place: &Path,
+        tell: &mut dyn FnMut(Said),
+    ) -> Result<Self, Error> {
+        let network = monitor::subscribe().map_err(kernel)?;
+        // A kernel that cannot tell of the table may well have routes to repair.
+        let table = match TableRepair::monitor(networks.all.iter().map(|one| &one.config)) {
+            Ok(table) => Some(table),
+            Err(error) => {
+                tell(Said::Remark(error.to_string()));
+                None
+            }
+        };
+        // The node was read before.
+        let mut events = Self { network, table, files: None, files_changed: true };
+        if let Some(failure) = events.watch_files(networks, place) {
+            let seconds = FULL_PASS.as_secs();
+            let words = "a change of the peers file or the configuration is noticed after";
+            tell(Said::Remark(format!("{failure}; {words} {seconds} s at most")));
+        }
+        Ok(events)
+    }
+
+    /// Watches the peers file and the configuration, if that is not done. Where the
+    /// node has no inotify instance left there will be another one: until then the
+    /// peers file is read with each pass all the same.
+    pub(super) fn watch_files(&mut self, networks: &Networks, place: &Path) -> Option<Error> {
+        if self.files.is_some() {
+            return None;
+        }
+        let peers = networks.all.iter().filter_map(|one| one.peers_file.clone());
+        let paths = peers.chain([place.to_owned()]);
+        Files::watch(paths.collect()).map(|files| self.files = Some(files)).err()
+    }
+
+    /// Waits for an event that matters, for at most `limit`; true if there was
+    /// one.
+    pub(super) fn wait(&mut self, limit: Duration) -> Result<bool, Error> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(false);
+            }
+            if self.poll(left)? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Waits for any event, and tells whether it matters.
+    fn poll(&mut self, limit: Duration) -> Result<bool, Error> {
+        let mut sources = vec![PollFd::new(self.network.as_fd(), PollFlags::POLLIN)];
+        sources.extend(self.table.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
+        sources.extend(self.files.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
+        // Rounded up, or the last part of a millisecond would be spent turning.
+        let millis = u16::try_from(limit.as_millis() + 1).unwrap_or(u16::MAX);
+        match poll(&mut sources, PollTimeout::from(millis)) {
+            Ok(0) | Err(Errno::EINTR) => return Ok(false),
+            Ok(_) => {}
+            Err(errno) => return Err(Error::new(Kind::Kernel, "wait for events", errno.desc())),
+        }
+        drop(sources);
+        let network = self.network.drain().map_err(kernel)?;
+        let table = self.table.as_mut().map_or(Ok(false), Monitor::drain).map_err(kernel)?;
+        // The names do not matter: the pass looks at the file itself.
+        let file = self.files.as_mut().is_some_and(Files::drain);
+        self.files_changed |= file;
+        Ok(network || table || file)
+    }
+
+    /// Gathers what belongs together.
+    pub(super) fn settle(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + SETTLE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || !self.wait(left)? {
+                return Ok(());
+            }
+        }
+    }
+}

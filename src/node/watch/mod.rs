@@ -1,0 +1,149 @@
+//! Keeps the node as it should be: repairs what others change, as soon as the kernel
+//! tells of it.
+//!
+//! The configuration is read again when it may have changed: a watch that kept to
+//! an old one would undo what the plugin does by the new one. One that is started
+//! before there is a configuration, or with one that cannot be read, waits for it: a
+//! node may get its configuration after its units, and a unit that failed would be
+//! started again every second.
+//!
+//! Subscribes before the first full pass, so that nothing falls between. An
+//! event is only a hint to compare: the pass that follows reads everything
+//! itself, so lost events cost nothing but time, and a slow pass makes up for
+//! them.
+
+mod events;
+mod files;
+mod pace;
+mod said;
+
+use std::{
+    convert::Infallible,
+    mem,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use events::{Events, FULL_PASS};
+use files::Files;
+use pace::Pace;
+
+pub(crate) use said::Said;
+
+use super::{
+    Error,
+    apply::{Report, apply},
+    changes::Source,
+    configured::Networks,
+    conflist::DIRECTORY,
+    kernel,
+};
+use crate::{net::Socket, state::Root};
+
+/// A file that is written in place is whole after this.
+const WRITTEN: Duration = Duration::from_millis(100);
+/// How often to look for a configuration where the kernel tells of no files, and in
+/// case it lost an event.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// What is said where the same is repaired again and again.
+const CONTESTED: &str = "another program undoes what is repaired here, again and again: repairs \
+     wait for up to 5 s from now on; ip monitor shows what changes, ps who may do it";
+
+/// Watches over all networks, or over that of `conf` alone, and comes to no end.
+///
+/// # Errors
+/// If the kernel does not tell of changes.
+pub(crate) fn watch(
+    root: &Root,
+    conf: Option<&Path>,
+    tell: &mut dyn FnMut(Said),
+) -> Result<Infallible, Error> {
+    // Whichever file appears there.
+    let place = conf.map_or_else(|| root.path(DIRECTORY).join("any"), PathBuf::from);
+    let mut networks = awaited(root, conf, &place, tell);
+    let mut events = Events::subscribe(&networks, &place, tell)?;
+    let mut unread = None;
+    let mut socket = Socket::open().map_err(kernel)?;
+    let mut pace = Pace::new(Instant::now());
+    loop {
+        if mem::take(&mut events.files_changed) {
+            match reread(root, conf) {
+                Ok(mut read) => {
+                    unread = None;
+                    read.keep(&networks);
+                    let is_same = read.is_same(&networks);
+                    networks = read;
+                    if !is_same {
+                        events = Events::subscribe(&networks, &place, tell)?;
+                    }
+                }
+                Err(error) => {
+                    unread = Some(format!("{error}; going on with the configuration as it was"));
+                }
+            }
+        }
+        let begin = Instant::now();
+        let mut report = attempt(&networks, &mut socket);
+        pace.passed(Instant::now(), begin.elapsed(), !report.lines.is_empty());
+        report.errors.extend(unread.clone());
+        if pace.is_contested() {
+            let [_, of_tables] = &mut report.notes;
+            of_tables.push(CONTESTED.to_owned());
+        }
+        tell(Said::Report(Box::new(report)));
+        if !events.wait(FULL_PASS)? {
+            events.watch_files(&networks, &place);
+            events.files_changed = true;
+        }
+        // Whatever happens until then is part of the same pass.
+        thread::sleep(pace.delay(Instant::now()));
+        events.settle()?;
+    }
+}
+
+/// Reads the configuration as soon as there is one. Why there is none is said once.
+fn awaited(root: &Root, conf: Option<&Path>, place: &Path, tell: &mut dyn FnMut(Said)) -> Networks {
+    // Before the first look, so that nothing falls between.
+    let mut files = Files::watch(vec![place.to_owned()]).ok();
+    let mut told = String::new();
+    loop {
+        let reason = match Networks::read(root, conf) {
+            Ok(networks) => return networks,
+            Err(error) => error.to_string(),
+        };
+        if reason != told {
+            tell(Said::Remark(format!("{reason}; waiting for a configuration")));
+            told = reason;
+        }
+        let Some(files) = &mut files else {
+            thread::sleep(LOOK);
+            continue;
+        };
+        let timeout = PollTimeout::try_from(LOOK).unwrap_or(PollTimeout::MAX);
+        let _ = poll(&mut [PollFd::new(files.as_fd(), PollFlags::POLLIN)], timeout);
+        files.drain();
+    }
+}
+
+/// Reads the configuration; one that is being written is no good for a moment.
+fn reread(root: &Root, conf: Option<&Path>) -> Result<Networks, Error> {
+    match Networks::read(root, conf) {
+        Ok(networks) if networks.unusable.is_empty() => Ok(networks),
+        _ => {
+            thread::sleep(WRITTEN);
+            Networks::read(root, conf)
+        }
+    }
+}
+
+/// What cannot be repaired now is tried again on the next event. A file that is no
+/// good does not let what was applied before fall to pieces.
+fn attempt(networks: &Networks, socket: &mut Socket) -> Report {
+    apply(networks, socket, Source::FileOrLast)
+        .unwrap_or_else(|error| Report { errors: vec![error.to_string()], ..Report::default() })
+}
