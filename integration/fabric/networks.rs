@@ -304,6 +304,7 @@ fn all_networks_are_looked_after() {
         .with("name", "sharing".into())
         .with("ipam", json!({"type": "static", "addresses": [{"address": "10.244.1.200/24"}]}));
     let all = [node, &own, &sharing];
+    let nothing = node.state();
     let plan = manx_of_all(&all, &["plan"]);
     assert_eq!(plan.status, 3, "{plan:?}");
     let apply = manx_of_all(&all, &["apply"]);
@@ -314,7 +315,7 @@ fn all_networks_are_looked_after() {
     let lines = apply.stdout.lines().count();
     let once: std::collections::BTreeSet<&str> = apply.stdout.lines().collect();
     assert_eq!(once.len(), lines, "a change is told twice: {apply:?}");
-    let routes = node.routes().join("\n");
+    let routes = node.state().join("\n");
     for cidr in ["10.244.2.0/24", "10.99.2.0/24"] {
         assert!(routes.contains(cidr), "{cidr}: {routes}");
     }
@@ -337,7 +338,7 @@ fn all_networks_are_looked_after() {
     drop(pod);
     let undo = manx_of_all(&all, &["apply", "--undo"]);
     assert_eq!(undo.status, 0, "{undo:?}");
-    assert_eq!(node.routes(), [""; 0]);
+    assert_eq!(node.state(), nothing);
 }
 
 /// One that cannot be served is told, and keeps no other from being served.

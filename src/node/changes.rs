@@ -239,14 +239,22 @@ impl Changes {
         let repairs = self.repairs.iter().map(Repair::told);
         let tables = self.tables.iter().filter(|table| table.differs()).map(TableRepair::told);
         let former = self.former.iter().map(|name| removed_table(&tables::table(name)));
-        fabric
+        let lines = fabric
             .map(Change::told)
             .chain(removed)
             .chain(tunnels.map(TunnelTable::told))
             .chain(repairs)
             .chain(tables)
-            .chain(former)
-            .collect()
+            .chain(former);
+        // A parameter of the node is wanted by each fabric.
+        let mut parameters: Vec<Told> = Vec::new();
+        let is_new = |line: &Told| {
+            let is_parameter = line.kind == object::Kind::Sysctl;
+            let is_new = !is_parameter || !parameters.contains(line);
+            parameters.extend((is_parameter && is_new).then(|| line.clone()));
+            is_new
+        };
+        lines.filter(is_new).collect()
     }
 
     /// What is wanting in spite of all changes.
