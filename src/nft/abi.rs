@@ -68,6 +68,8 @@ pub(super) const NFTA_SET_NAME: u16 = 2;
 pub(super) const NFTA_SET_FLAGS: u16 = 3;
 pub(super) const NFTA_SET_KEY_TYPE: u16 = 4;
 pub(super) const NFTA_SET_KEY_LEN: u16 = 5;
+pub(super) const NFTA_SET_DATA_TYPE: u16 = 6;
+pub(super) const NFTA_SET_DATA_LEN: u16 = 7;
 pub(super) const NFTA_SET_DESC: u16 = 9;
 pub(super) const NFTA_SET_ID: u16 = 10;
 pub(super) const NFTA_SET_USERDATA: u16 = 13;
@@ -75,7 +77,10 @@ pub(super) const NFTA_SET_DESC_CONCAT: u16 = 2;
 pub(super) const NFTA_SET_FIELD_LEN: u16 = 1;
 pub(super) const NFT_SET_CONSTANT: u32 = 2;
 pub(super) const NFT_SET_INTERVAL: u32 = 4;
+pub(super) const NFT_SET_MAP: u32 = 8;
 pub(super) const NFT_SET_CONCAT: u32 = 0x80;
+/// The type of a verdict, which no other type has a number near.
+pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 
 pub(super) const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 pub(super) const NFTA_SET_ELEM_LIST_SET: u16 = 2;
@@ -103,8 +108,8 @@ pub(super) const NFTA_VERDICT_CHAIN: u16 = 2;
 
 pub(super) const NFT_REG_VERDICT: u32 = 0;
 pub(super) const NFT_REG_1: u32 = 1;
-/// The second register of 16 bytes.
-pub(super) const NFT_REG_2: u32 = 2;
+/// The first register of 4 bytes, where [`NFT_REG_1`] of 16 begins.
+pub(super) const NFT_REG32_00: u32 = 8;
 pub(super) const NFT_GOTO: i32 = -4;
 pub(super) const NFT_RETURN: i32 = -5;
 pub(super) const NFT_CONTINUE: i32 = -1;
@@ -152,8 +157,10 @@ pub(super) const NFTA_LOOKUP_DREG: u16 = 3;
 pub(super) const NFTA_LOOKUP_FLAGS: u16 = 5;
 pub(super) const NFT_LOOKUP_F_INV: u32 = 1;
 
+pub(super) const NFTA_CT_DREG: u16 = 1;
 pub(super) const NFTA_CT_KEY: u16 = 2;
 pub(super) const NFT_CT_STATE: u32 = 0;
+pub(super) const NFT_CT_DIRECTION: u32 = 1;
 pub(super) const NFT_CT_STATUS: u32 = 2;
 
 pub(super) const NFTA_BITWISE_SREG: u16 = 1;

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::abi::*;
 use super::interval::Family;
+use super::key::{self, Part};
 use super::table::{Holds, Rule, Side, Term};
 use crate::netlink::attribute::Attribute;
 
@@ -14,6 +15,8 @@ const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 /// The fragment header of IPv6.
 const FRAGMENT: u8 = 44;
+/// A connection's answers (`enum ip_conntrack_dir`).
+const IP_CT_DIR_REPLY: u8 = 1;
 /// First byte of an address in 127.0.0.0/8.
 const LOOPBACK: u8 = 127;
 
@@ -43,10 +46,15 @@ impl List {
             }
             Term::FromGroups(groups) => self.push(in_groups(NFT_META_IIFGROUP, groups)),
             Term::ToGroups(groups) => self.push(in_groups(NFT_META_OIFGROUP, groups)),
-            Term::Address(side, family, holds, set) => {
-                self.family(*family);
-                self.push([address(*side, *family, NFT_REG_1), lookup(set, *holds)]);
+            Term::Among(parts, holds, set) => {
+                let key = self.key(parts);
+                self.push([lookup(key, set, *holds)]);
             }
+            Term::Verdict(parts, map) => {
+                let key = self.key(parts);
+                self.push([verdict_of(key, map)]);
+            }
+            Term::Has(part) => drop(self.key(std::slice::from_ref(part))),
             Term::Loopback(side, holds) => {
                 self.family(Family::V4);
                 let (offset, _) = place(*side, Family::V4);
@@ -54,11 +62,6 @@ impl List {
                 self.push([compare(operator(*holds), [LOOPBACK])]);
             }
             Term::NoWayBack => self.push([fib(), compare(NFT_CMP_EQ, [0; 4])]),
-            Term::LinkAndSource(family, set) => {
-                self.family(*family);
-                self.push([meta(NFT_META_IIFNAME, NFT_REG_1)]);
-                self.push([address(Side::Source, *family, NFT_REG_2), lookup(set, Holds::Is)]);
-            }
             Term::Protocol(Holds::Is, number) => self.protocol(*number),
             Term::Protocol(Holds::IsNot, number) => {
                 self.push([meta(NFT_META_L4PROTO, NFT_REG_1), compare(NFT_CMP_NEQ, [*number])]);
@@ -87,14 +90,35 @@ impl List {
                 let numbers = Attribute::open(NFTA_EXPR_DATA);
                 self.push([Attribute::nest(NFTA_LIST_ELEM, [name, numbers])]);
             }
-            Term::Drop => self.push([verdict(NF_DROP.cast_signed(), None)]),
-            Term::Return => self.push([verdict(NFT_RETURN, None)]),
-            Term::Goto(chain) => self.push([verdict(NFT_GOTO, Some(chain))]),
+            Term::State(states) => {
+                self.push([conntrack(NFT_CT_STATE), masked(&states.to_ne_bytes())]);
+                self.push([compare(NFT_CMP_NEQ, [0; 4])]);
+            }
+            Term::IsReply => {
+                self.push([conntrack(NFT_CT_DIRECTION), compare(NFT_CMP_EQ, [IP_CT_DIR_REPLY])]);
+            }
+            Term::Mark(mark) => {
+                self.push([meta(NFT_META_MARK, NFT_REG_1)]);
+                self.push([compare(NFT_CMP_EQ, mark.to_ne_bytes())]);
+            }
+            Term::SetMark(mark) => {
+                let value = Attribute::bytes(NFTA_DATA_VALUE, mark.to_ne_bytes());
+                self.push([immediate(NFT_REG_1, value), set_meta(NFT_META_MARK, NFT_REG_1)]);
+            }
+            Term::End(verdict) => self.push([immediate(NFT_REG_VERDICT, verdict.attribute())]),
             Term::Masquerade => {
                 let flags = Attribute::number(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY);
                 self.push([expression("masq", [flags])]);
             }
         }
+    }
+
+    /// Loads a key, and says in which register it begins.
+    fn key(&mut self, parts: &[Part]) -> u32 {
+        if let Some(family) = parts.iter().find_map(Part::family) {
+            self.family(family);
+        }
+        key::load(parts, &mut self.expressions)
     }
 
     fn push<const N: usize>(&mut self, expressions: [Attribute; N]) {
@@ -147,8 +171,6 @@ fn in_groups(key: u32, groups: &RangeInclusive<u32>) -> [Attribute; 4] {
 
 /// The offset in the fragment header of IPv6, without the bits that follow it.
 fn fragment_offset() -> [Attribute; 2] {
-    let value =
-        |kind, bytes: [u8; 2]| Attribute::nest(kind, [Attribute::bytes(NFTA_DATA_VALUE, bytes)]);
     [
         expression(
             "exthdr",
@@ -159,17 +181,29 @@ fn fragment_offset() -> [Attribute; 2] {
                 Attribute::number(NFTA_EXTHDR_LEN, 2),
             ],
         ),
-        expression(
-            "bitwise",
-            [
-                Attribute::number(NFTA_BITWISE_SREG, NFT_REG_1),
-                Attribute::number(NFTA_BITWISE_DREG, NFT_REG_1),
-                Attribute::number(NFTA_BITWISE_LEN, 2),
-                value(NFTA_BITWISE_MASK, [0xff, 0xf8]),
-                value(NFTA_BITWISE_XOR, [0; 2]),
-            ],
-        ),
+        masked(&[0xff, 0xf8]),
     ]
+}
+
+/// What these bits leave of the register.
+fn masked(bits: &[u8]) -> Attribute {
+    let value =
+        |kind, bytes: Vec<u8>| Attribute::nest(kind, [Attribute::bytes(NFTA_DATA_VALUE, bytes)]);
+    expression(
+        "bitwise",
+        [
+            Attribute::number(NFTA_BITWISE_SREG, NFT_REG_1),
+            Attribute::number(NFTA_BITWISE_DREG, NFT_REG_1),
+            Attribute::number(NFTA_BITWISE_LEN, bits.len() as u32),
+            value(NFTA_BITWISE_MASK, bits.to_vec()),
+            value(NFTA_BITWISE_XOR, vec![0; bits.len()]),
+        ],
+    )
+}
+
+fn conntrack(key: u32) -> Attribute {
+    let into = Attribute::number(NFTA_CT_DREG, NFT_REG_1);
+    expression("ct", [Attribute::number(NFTA_CT_KEY, key), into])
 }
 
 fn operator(holds: Holds) -> u32 {
@@ -180,7 +214,7 @@ fn operator(holds: Holds) -> u32 {
 }
 
 /// Where an address stands in its header, and how long it is.
-fn place(side: Side, family: Family) -> (u32, u32) {
+pub(super) fn place(side: Side, family: Family) -> (u32, u32) {
     match (side, family) {
         (Side::Source, Family::V4) => (12, 4),
         (Side::Destination, Family::V4) => (16, 4),
@@ -189,11 +223,7 @@ fn place(side: Side, family: Family) -> (u32, u32) {
     }
 }
 
-fn address(side: Side, family: Family, register: u32) -> Attribute {
-    payload(NFT_PAYLOAD_NETWORK_HEADER, place(side, family), register)
-}
-
-fn payload(base: u32, (offset, length): (u32, u32), register: u32) -> Attribute {
+pub(super) fn payload(base: u32, (offset, length): (u32, u32), register: u32) -> Attribute {
     expression(
         "payload",
         [
@@ -207,15 +237,24 @@ fn payload(base: u32, (offset, length): (u32, u32), register: u32) -> Attribute 
 
 /// nft adds the set's number within the batch, which only a set without a name
 /// needs.
-fn lookup(set: &str, holds: Holds) -> Attribute {
-    let mut data = vec![
-        Attribute::number(NFTA_LOOKUP_SREG, NFT_REG_1),
-        Attribute::string(NFTA_LOOKUP_SET, set),
-    ];
+fn lookup(key: u32, set: &str, holds: Holds) -> Attribute {
+    let mut data =
+        vec![Attribute::number(NFTA_LOOKUP_SREG, key), Attribute::string(NFTA_LOOKUP_SET, set)];
     if holds == Holds::IsNot {
         data.push(Attribute::number(NFTA_LOOKUP_FLAGS, NFT_LOOKUP_F_INV));
     }
     expression("lookup", data)
+}
+
+fn verdict_of(key: u32, map: &str) -> Attribute {
+    expression(
+        "lookup",
+        [
+            Attribute::number(NFTA_LOOKUP_SREG, key),
+            Attribute::number(NFTA_LOOKUP_DREG, NFT_REG_VERDICT),
+            Attribute::string(NFTA_LOOKUP_SET, map),
+        ],
+    )
 }
 
 /// `fib saddr . iif oif`, as one or zero.
@@ -230,7 +269,7 @@ fn fib() -> Attribute {
     )
 }
 
-fn meta(key: u32, register: u32) -> Attribute {
+pub(super) fn meta(key: u32, register: u32) -> Attribute {
     let into = Attribute::number(NFTA_META_DREG, register);
     expression("meta", [Attribute::number(NFTA_META_KEY, key), into])
 }
@@ -246,83 +285,27 @@ fn compare(operator: u32, with: impl Into<Vec<u8>>) -> Attribute {
     )
 }
 
-fn verdict(code: i32, chain: Option<&str>) -> Attribute {
-    let mut verdict = vec![Attribute::bytes(NFTA_VERDICT_CODE, code.to_be_bytes())];
-    verdict.extend(chain.map(|chain| Attribute::string(NFTA_VERDICT_CHAIN, chain)));
-    let verdict = Attribute::nest(NFTA_DATA_VERDICT, verdict);
+fn set_meta(key: u32, register: u32) -> Attribute {
+    let from = Attribute::number(NFTA_META_SREG, register);
+    expression("meta", [Attribute::number(NFTA_META_KEY, key), from])
+}
+
+/// Something that is the same for all packets.
+pub(super) fn immediate(register: u32, datum: Attribute) -> Attribute {
     expression(
         "immediate",
         [
-            Attribute::number(NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT),
-            Attribute::nest(NFTA_IMMEDIATE_DATA, [verdict]),
+            Attribute::number(NFTA_IMMEDIATE_DREG, register),
+            Attribute::nest(NFTA_IMMEDIATE_DATA, [datum]),
         ],
     )
 }
 
-fn expression(name: &str, data: impl Into<Vec<Attribute>>) -> Attribute {
+pub(super) fn expression(name: &str, data: impl Into<Vec<Attribute>>) -> Attribute {
     let name = Attribute::string(NFTA_EXPR_NAME, name);
     Attribute::nest(NFTA_LIST_ELEM, [name, Attribute::nest(NFTA_EXPR_DATA, data)])
 }
 
 #[cfg(test)]
 #[cfg(target_endian = "little")]
-mod tests {
-    use super::*;
-
-    /// Expected is what nft 1.0.6 sends for the text that names the test.
-    fn assert_bytes(expressions: &[Attribute], expected: &[&[u8]]) {
-        for (expression, expected) in expressions.iter().zip(expected) {
-            let mut bytes = Vec::new();
-            expression.emit(&mut bytes);
-            assert_eq!(bytes, *expected, "{expression:?}");
-        }
-        assert_eq!(expressions.len(), expected.len());
-    }
-
-    const RETURN: &[u8] = b"\x30\0\x01\x80\x0e\0\x01\0immediate\0\0\0\
-        \x1c\0\x02\x80\x08\0\x01\0\0\0\0\0\x10\0\x02\x80\x0c\0\x02\x80\x08\0\x01\0\xff\xff\xff\xfb";
-
-    #[test]
-    fn oifgroup_5000_to_6000_return() {
-        let meta = b"\x24\0\x01\x80\x09\0\x01\0meta\0\0\0\0\
-            \x14\0\x02\x80\x08\0\x02\0\0\0\0\x16\x08\0\x01\0\0\0\0\x01";
-        let byteorder = b"\x40\0\x01\x80\x0e\0\x01\0byteorder\0\0\0\
-            \x2c\0\x02\x80\x08\0\x01\0\0\0\0\x01\x08\0\x02\0\0\0\0\x01\x08\0\x03\0\0\0\0\x01\
-            \x08\0\x04\0\0\0\0\x04\x08\0\x05\0\0\0\0\x04";
-        let from = b"\x2c\0\x01\x80\x08\0\x01\0cmp\0\x20\0\x02\x80\x08\0\x01\0\0\0\0\x01\
-            \x08\0\x02\0\0\0\0\x05\x0c\0\x03\x80\x08\0\x01\0\0\0\x13\x88";
-        let to = b"\x2c\0\x01\x80\x08\0\x01\0cmp\0\x20\0\x02\x80\x08\0\x01\0\0\0\0\x01\
-            \x08\0\x02\0\0\0\0\x03\x0c\0\x03\x80\x08\0\x01\0\0\0\x17\x70";
-        let rule = Rule(vec![Term::ToGroups(5000..=6000), Term::Return]);
-        assert_bytes(&rule.expressions(), &[meta, byteorder, from, to, RETURN]);
-    }
-
-    #[test]
-    fn ip6_daddr_in_never6_return() {
-        let meta = b"\x24\0\x01\x80\x09\0\x01\0meta\0\0\0\0\
-            \x14\0\x02\x80\x08\0\x02\0\0\0\0\x0f\x08\0\x01\0\0\0\0\x01";
-        let is_v6 = b"\x2c\0\x01\x80\x08\0\x01\0cmp\0\x20\0\x02\x80\x08\0\x01\0\0\0\0\x01\
-            \x08\0\x02\0\0\0\0\0\x0c\0\x03\x80\x05\0\x01\0\x0a\0\0\0";
-        let payload = b"\x34\0\x01\x80\x0c\0\x01\0payload\0\x24\0\x02\x80\x08\0\x01\0\0\0\0\x01\
-            \x08\0\x02\0\0\0\0\x01\x08\0\x03\0\0\0\0\x18\x08\0\x04\0\0\0\0\x10";
-        // nft adds the set's number within the batch, which only a set without a
-        // name needs.
-        let lookup = b"\x28\0\x01\x80\x0b\0\x01\0lookup\0\0\x18\0\x02\x80\x08\0\x02\0\0\0\0\x01\
-            \x0b\0\x01\0never6\0\0";
-        let in_set = Term::Address(Side::Destination, Family::V6, Holds::Is, "never6");
-        let rule = Rule(vec![in_set, Term::Return]);
-        assert_bytes(&rule.expressions(), &[meta, is_v6, payload, lookup, RETURN]);
-    }
-
-    #[test]
-    fn iifgroup_1000_masquerade_fully_random() {
-        let meta = b"\x24\0\x01\x80\x09\0\x01\0meta\0\0\0\0\
-            \x14\0\x02\x80\x08\0\x02\0\0\0\0\x15\x08\0\x01\0\0\0\0\x01";
-        let is_group = b"\x2c\0\x01\x80\x08\0\x01\0cmp\0\x20\0\x02\x80\x08\0\x01\0\0\0\0\x01\
-            \x08\0\x02\0\0\0\0\0\x0c\0\x03\x80\x08\0\x01\0\xe8\x03\0\0";
-        let masquerade = b"\x1c\0\x01\x80\x09\0\x01\0masq\0\0\0\0\
-            \x0c\0\x02\x80\x08\0\x01\0\0\0\0\x10";
-        let rule = Rule(vec![Term::FromGroup(1000), Term::Masquerade]);
-        assert_bytes(&rule.expressions(), &[meta, is_group, masquerade]);
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 
 /// An address family, as far as intervals differ by it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Family {
+pub enum Family {
     /// IPv4.
     V4,
     /// IPv6.
@@ -52,7 +52,7 @@ pub(super) struct Element {
 
 /// The union of networks of one family: sorted, disjoint, never touching.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Intervals {
+pub struct Intervals {
     family: Family,
     intervals: Vec<Interval>,
 }
@@ -76,11 +76,6 @@ impl Intervals {
             }
         }
         Self { family, intervals }
-    }
-
-    /// The family of all intervals.
-    pub(super) fn family(&self) -> Family {
-        self.family
     }
 
     /// The elements that say these intervals, interval by interval, in the form

@@ -6,8 +6,10 @@
 //! constant: an ADD after the first only looks, in one message. No `nft` or
 //! `iptables` is executed: one execution costs more than all the rest of an ADD.
 //!
-//! [`Table`] is the description; [`ensure`], [`differences`] and
-//! [`Table::render`] read that one description. A table's name is its mark of
+//! [`Table`] is the description, of sets, maps, chains and rules as values;
+//! [`ensure`], [`differences`] and [`Table::render`] read that one description. What
+//! its sets and maps hold may follow the description element by element ([`set`]); rules
+//! and chains are never changed while only that differs. A table's name is its mark of
 //! ownership: tables of other names are never touched, and one of this name is
 //! made as described, whoever changed it.
 //!
@@ -15,19 +17,22 @@
 //! knows no CNI, no pods and no links: only numbers of interface groups.
 
 mod abi;
+mod element;
 mod error;
 mod expression;
 pub mod forward;
 mod interval;
+pub mod key;
 mod message;
 mod monitor;
 mod network;
 mod open;
 mod ruleset;
 mod seal;
+pub mod set;
 mod snapshot;
 mod socket;
-mod table;
+pub mod table;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -89,7 +94,7 @@ pub fn is_followed(wanted: &Table, number: u64) -> Result<bool, Error> {
 
 /// Makes the table as described, in one transaction, if it is not. Of many
 /// callers at once one writes, and the others find its work. A table whose
-/// content differs is replaced, unless only addresses differ that follow
+/// content differs is replaced, unless only elements differ that follow
 /// something: they are added and removed. Connections that are translated
 /// already stay so.
 ///
@@ -107,7 +112,7 @@ pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
         }
         let (requests, done) = match found.table_exists {
             _ if found.only_note => (wanted.replacement(&found.kept), Ensured::Unchanged),
-            true if found.only_addresses => (found.updates, Ensured::Repaired),
+            true if found.only_elements => (found.updates, Ensured::Repaired),
             true => (wanted.replacement(&found.kept), Ensured::Repaired),
             false => (wanted.creation(), Ensured::Installed),
         };

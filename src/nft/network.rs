@@ -24,10 +24,10 @@ use ipnetwork::IpNetwork;
 use super::abi::NF_IP_PRI_NAT_SRC;
 use super::error::Error;
 use super::interval::{Family, Intervals};
+use super::key::{Load, Part};
 use super::seal::{Digest, Seal, digest};
-use super::table::{
-    Chain, Content, Holds, Hook, Kind, Point, Rule, Set, Side, Table, Term, check_name,
-};
+use super::set::{Content, Ranges, Set, Type, Verdict};
+use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Side, Table, Term, check_name};
 
 /// Never translated, whatever the caller says: fe80::/10 does not leave its link
 /// (RFC 4291 §2.5.6), and a group is no peer. IPv4's link-local networks are:
@@ -111,8 +111,7 @@ impl Network {
         let (mut sets, mut chains, mut constant) = (Vec::new(), Vec::new(), Vec::new());
         if self.guard == Guard::Sources {
             chains.push(stranger());
-            sets.push(Set { name: "allowed4", content: Content::Open(Family::V4) });
-            sets.push(Set { name: "allowed6", content: Content::Open(Family::V6) });
+            sets.extend([allowed("allowed4", Family::V4), allowed("allowed6", Family::V6)]);
         }
         if self.guard != Guard::Off {
             chains.extend([self.to_node(), self.forward(), self.input(), self.loopback()]);
@@ -125,6 +124,9 @@ impl Network {
             never.extend(pods);
             let set = |name, family| Set {
                 name,
+                key: vec![Type::Address(family)],
+                data: None,
+                ranges: Ranges::Last,
                 content: Content::Constant(Intervals::of(family, &never)),
             };
             sets.extend([set("never4", Family::V4), set("never6", Family::V6)]);
@@ -139,8 +141,8 @@ impl Network {
     fn forward(&self) -> Chain {
         let mut terms = vec![Term::FromGroup(self.group)];
         terms.extend(match self.guard {
-            Guard::Sources => [Term::NoWayBack, Term::Goto("stranger")],
-            _ => [Term::Loopback(Side::Source, Holds::Is), Term::Drop],
+            Guard::Sources => [Term::NoWayBack, Term::End(Verdict::Goto("stranger"))],
+            _ => [Term::Loopback(Side::Source, Holds::Is), Term::End(Verdict::Drop)],
         });
         Chain {
             name: "forward",
@@ -154,19 +156,22 @@ impl Network {
         Chain {
             name: "input",
             hook: Some(Hook { kind: Kind::Filter, point: Point::Input, priority: EARLY }),
-            rules: vec![Rule(vec![Term::FromGroup(self.group), Term::Goto("to_node")])],
+            rules: vec![Rule(vec![
+                Term::FromGroup(self.group),
+                Term::End(Verdict::Goto("to_node")),
+            ])],
         }
     }
 
     fn to_node(&self) -> Chain {
-        let drop = |term| Rule(vec![term, Term::Drop]);
+        let drop = |term| Rule(vec![term, Term::End(Verdict::Drop)]);
         let mut rules = vec![
             drop(Term::IcmpType(Family::V4, ICMP_REDIRECT)),
             drop(Term::IcmpType(Family::V6, ICMPV6_ROUTER_ADVERTISEMENT)),
             drop(Term::IcmpType(Family::V6, ICMPV6_REDIRECT)),
         ];
         rules.push(match self.guard {
-            Guard::Sources => Rule(vec![Term::NoWayBack, Term::Goto("stranger")]),
+            Guard::Sources => Rule(vec![Term::NoWayBack, Term::End(Verdict::Goto("stranger"))]),
             _ => drop(Term::Loopback(Side::Source, Holds::Is)),
         });
         Chain { name: "to_node", hook: None, rules }
@@ -180,7 +185,7 @@ impl Network {
             Term::FromGroup(self.group),
             Term::Loopback(Side::Destination, Holds::Is),
             Term::Loopback(Side::Source, Holds::IsNot),
-            Term::Drop,
+            Term::End(Verdict::Drop),
         ]);
         Chain {
             name: "loopback",
@@ -191,7 +196,8 @@ impl Network {
 
     fn postrouting(&self) -> Chain {
         let never = |family, set| {
-            Rule(vec![Term::Address(Side::Destination, family, Holds::Is, set), Term::Return])
+            let key = vec![Part::Of(Load::Address(Side::Destination, family))];
+            Rule(vec![Term::Among(key, Holds::Is, set), Term::End(Verdict::Return)])
         };
         Chain {
             name: "postrouting",
@@ -201,7 +207,10 @@ impl Network {
                 priority: NF_IP_PRI_NAT_SRC,
             }),
             rules: vec![
-                Rule(vec![Term::ToGroups(self.host_link_groups.clone()), Term::Return]),
+                Rule(vec![
+                    Term::ToGroups(self.host_link_groups.clone()),
+                    Term::End(Verdict::Return),
+                ]),
                 never(Family::V4, "never4"),
                 never(Family::V6, "never6"),
                 Rule(vec![Term::FromGroup(self.group), Term::Masquerade]),
@@ -210,18 +219,28 @@ impl Network {
     }
 }
 
+/// Pairs of a link and a network, of which others add.
+fn allowed(name: &'static str, family: Family) -> Set {
+    let key = vec![Type::Name, Type::Address(family)];
+    Set { name, key, data: None, ranges: Ranges::Each, content: Content::Open }
+}
+
 /// Sources that do not lead back to their link: only those that somebody added
 /// may pass, and no loopback address by any means.
 fn stranger() -> Chain {
-    let allowed = |family, set| Rule(vec![Term::LinkAndSource(family, set), Term::Return]);
+    let allowed = |family, set| {
+        let source = Part::Of(Load::Address(Side::Source, family));
+        let key = vec![Part::Of(Load::IncomingName), source];
+        Rule(vec![Term::Among(key, Holds::Is, set), Term::End(Verdict::Return)])
+    };
     Chain {
         name: "stranger",
         hook: None,
         rules: vec![
-            Rule(vec![Term::Loopback(Side::Source, Holds::Is), Term::Drop]),
+            Rule(vec![Term::Loopback(Side::Source, Holds::Is), Term::End(Verdict::Drop)]),
             allowed(Family::V4, "allowed4"),
             allowed(Family::V6, "allowed6"),
-            Rule(vec![Term::Count, Term::Drop]),
+            Rule(vec![Term::Count, Term::End(Verdict::Drop)]),
         ],
     }
 }

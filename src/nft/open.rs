@@ -5,9 +5,10 @@ use nix::errno::Errno;
 
 use super::Error;
 use super::abi::*;
+use super::set::{Content, IFNAME_BYTES};
 use super::snapshot::elements_question;
 use super::socket::Socket;
-use super::table::{Content, IFNAME_BYTES, Table};
+use super::table::Table;
 use crate::netlink::attribute::{Attribute, attributes, find};
 
 /// Whether an open set of the table holds anything; without a table none does.
@@ -31,7 +32,7 @@ pub fn remove_pairs(table: &Table, links: &[&str]) -> Result<(), Error> {
     for (set, pairs) in none_without_tables(read(table))? {
         for pair in pairs.into_iter().filter(|pair| pair.is_of_one(links)) {
             // One by one: another may take one of them away meanwhile.
-            let gone = table.change(NFT_MSG_DELSETELEM, set, &[pair.element()]);
+            let gone = table.change(NFT_MSG_DELSETELEM, set, &[vec![pair.element()]], 1);
             match socket.commit(&gone, None) {
                 Err(error) if error.errno() == Some(Errno::ENOENT) => {}
                 done => done?,
@@ -50,12 +51,12 @@ struct Pair {
 impl Pair {
     /// Whether it is about one of these links, and no other.
     fn is_of_one(&self, links: &[&str]) -> bool {
-        let name = |key: &[u8]| key.get(..IFNAME_BYTES as usize).map(<[u8]>::to_vec);
+        let name = |key: &[u8]| key.get(..IFNAME_BYTES).map(<[u8]>::to_vec);
         let first = name(&self.first);
         let last = self.last.as_ref().map_or_else(|| first.clone(), |last| name(last));
         let mut wanted = links.iter().map(|link| {
             let mut name = link.as_bytes().to_vec();
-            name.resize(IFNAME_BYTES as usize, 0);
+            name.resize(IFNAME_BYTES, 0);
             name
         });
         first == last && wanted.any(|wanted| first.as_ref() == Some(&wanted))
@@ -74,7 +75,7 @@ impl Pair {
 fn read(table: &Table) -> Result<Vec<(&'static str, Vec<Pair>)>, Error> {
     let mut socket = Socket::open()?;
     let mut found = Vec::new();
-    for set in table.sets.iter().filter(|set| matches!(set.content, Content::Open(_))) {
+    for set in table.sets.iter().filter(|set| matches!(set.content, Content::Open)) {
         let replies = socket.replies(&[elements_question(table, set)])?;
         let objects = replies.iter().flat_map(|reply| &reply.objects);
         found.push((set.name, objects.flat_map(|object| pairs_of(object)).collect()));

@@ -1,20 +1,27 @@
-//! A table as the messages that make it, replace it, or bring its addresses up
+//! A table as the messages that make it, replace it, or bring what its sets hold up
 //! to date. Does no I/O.
 
-use std::net::IpAddr;
-
 use super::abi::*;
-use super::interval::{Element, Family, Intervals};
+use super::interval::{Element, Intervals};
 use super::message::request;
-use super::table::{Chain, Content, Hook, IFNAME_BYTES, Kind, Point, Set, Table};
+use super::set::{Content, Data, Key, OF_NETWORK, Ranges, Set, TYPE_INTEGER, Type, Value};
+use super::table::{Chain, Hook, Kind, Point, Rule, Table};
 use crate::netlink::{
     Request,
     attribute::{Attribute, attributes, find},
 };
 
-/// Elements of one message, or intervals of three elements each: at most 48
-/// bytes for one keep it well below the 64 KiB of an attribute.
+/// Keys of one message, or intervals of three elements each: at most 48 bytes for an
+/// element keep it well below the 64 KiB of an attribute.
 const PER_MESSAGE: usize = 400;
+/// The same of long keys, of ranges and of elements with data, of at most 250 bytes for
+/// both ends.
+const LONG_PER_MESSAGE: usize = 200;
+/// Longer keys are long, in bytes.
+const SHORT_BYTES: usize = 16;
+/// libnftnl's `NFTNL_UDATA_RULE_COMMENT`, and the most that nft takes of one.
+const COMMENT: u8 = 0;
+const COMMENT_BYTES_MAX: usize = 127;
 
 /// Elements of open sets that a replacement has to keep: the set's name and
 /// what the kernel's dumps have of it.
@@ -27,8 +34,11 @@ impl Table {
         let mut requests = self.structure(&self.seal().note);
         let held = self.sets.iter().flat_map(|set| match &set.content {
             Content::Constant(intervals) => self.intervals(set, intervals),
-            Content::Following(_, addresses) => self.additions(set, addresses),
-            Content::Open(_) => Vec::new(),
+            Content::Following(elements) => {
+                let all = elements.iter().map(|(key, value)| (key, value.as_ref()));
+                self.additions(set, all)
+            }
+            Content::Open => Vec::new(),
         });
         // Behind table, chains and sets: a constant set that a rule asks takes no
         // more elements, not in the same transaction either.
@@ -52,8 +62,10 @@ impl Table {
                 Attribute::string(NFTA_RULE_CHAIN, chain.name),
                 Attribute::nest(NFTA_RULE_EXPRESSIONS, rule.expressions()),
             ];
-            if place == last && !note.is_empty() {
-                attributes.push(Attribute::bytes(NFTA_RULE_USERDATA, note));
+            let mut notes = comment(rule);
+            notes.extend(if place == last { note } else { &[] });
+            if !notes.is_empty() {
+                attributes.push(Attribute::bytes(NFTA_RULE_USERDATA, notes));
             }
             let object = format!("rule {place} ({}) of chain {}", rule.text(), chain.name);
             let flags = NLM_F_CREATE | NLM_F_APPEND;
@@ -67,9 +79,9 @@ impl Table {
         let mut requests = vec![table_deletion(&self.name)];
         requests.extend(self.creation());
         for (name, elements) in kept {
-            let elements: Vec<Attribute> =
-                elements.iter().flat_map(|object| copies(object)).collect();
-            requests.extend(self.change(NFT_MSG_NEWSETELEM, name, &elements));
+            let elements: Vec<Vec<Attribute>> =
+                elements.iter().flat_map(|object| copies(object)).map(|it| vec![it]).collect();
+            requests.extend(self.change(NFT_MSG_NEWSETELEM, name, &elements, LONG_PER_MESSAGE));
         }
         requests
     }
@@ -82,17 +94,21 @@ impl Table {
         requests
     }
 
-    /// The messages that add addresses to a set.
-    pub(super) fn additions(&self, set: &Set, addresses: &[IpAddr]) -> Vec<Request> {
-        let elements: Vec<Attribute> =
-            addresses.iter().map(|address| element(&address_bytes(*address))).collect();
-        self.change(NFT_MSG_NEWSETELEM, set.name, &elements)
+    /// The messages that add elements to a set.
+    pub(super) fn additions<'a>(
+        &self,
+        set: &Set,
+        elements: impl IntoIterator<Item = (&'a Key, Option<&'a Value>)>,
+    ) -> Vec<Request> {
+        let elements: Vec<Vec<Attribute>> =
+            elements.into_iter().map(|(key, value)| set.element(key, value)).collect();
+        self.change(NFT_MSG_NEWSETELEM, set.name, &elements, set.per_message())
     }
 
     /// The messages that take elements out of a set, by their keys.
-    pub(super) fn removals(&self, set: &Set, keys: &[Vec<u8>]) -> Vec<Request> {
-        let elements: Vec<Attribute> = keys.iter().map(|key| element(key)).collect();
-        self.change(NFT_MSG_DELSETELEM, set.name, &elements)
+    pub(super) fn removals(&self, set: &Set, keys: &[&Key]) -> Vec<Request> {
+        let elements: Vec<Vec<Attribute>> = keys.iter().map(|key| set.element(key, None)).collect();
+        self.change(NFT_MSG_DELSETELEM, set.name, &elements, set.per_message())
     }
 
     /// Attributes that the kernel's table must have.
@@ -135,12 +151,15 @@ impl Table {
         ];
         attributes.extend(set.attributes());
         attributes.push(Attribute::number(NFTA_SET_ID, id));
-        // Tells nft that keys are in network byte order (libnftnl's
-        // NFTNL_UDATA_SET_KEYBYTEORDER), so that it lists addresses. A pair has
-        // the orders of its parts.
-        let order = if matches!(set.content, Content::Open(_)) { 0 } else { 2 };
-        attributes.push(Attribute::bytes(NFTA_SET_USERDATA, user_number(0, order)));
-        if matches!(set.content, Content::Open(_)) {
+        // Tells nft in which byte order keys are (libnftnl's
+        // NFTNL_UDATA_SET_KEYBYTEORDER), so that it lists addresses, and the same of
+        // data (NFTNL_UDATA_SET_DATABYTEORDER).
+        let mut notes = user_number(0, set.byte_order());
+        if set.data == Some(Data::Number) {
+            notes.extend(user_number(1, OF_NETWORK));
+        }
+        attributes.push(Attribute::bytes(NFTA_SET_USERDATA, notes));
+        if set.ranges == Ranges::Each {
             attributes.push(set.fields());
         }
         let object = self.object(&format!("set {}", set.name));
@@ -157,9 +176,16 @@ impl Table {
         elements.chunks(PER_MESSAGE).map(message).collect()
     }
 
-    pub(super) fn change(&self, kind: u16, set: &str, elements: &[Attribute]) -> Vec<Request> {
-        let chunks = elements.chunks(PER_MESSAGE);
-        chunks.map(|chunk| self.elements(kind, set, chunk.to_vec())).collect()
+    /// Elements of which each may be several for the kernel.
+    pub(super) fn change(
+        &self,
+        kind: u16,
+        set: &str,
+        elements: &[Vec<Attribute>],
+        per_message: usize,
+    ) -> Vec<Request> {
+        let chunks = elements.chunks(per_message);
+        chunks.map(|chunk| self.elements(kind, set, chunk.concat())).collect()
     }
 
     fn elements(&self, kind: u16, set: &str, list: Vec<Attribute>) -> Request {
@@ -176,22 +202,40 @@ impl Table {
 
 impl Set {
     /// Attributes that the kernel's set must have.
-    pub(super) fn attributes(&self) -> [Attribute; 3] {
-        let (flags, key_type, key_bytes) = self.kind();
-        [
-            Attribute::number(NFTA_SET_FLAGS, flags),
+    pub(super) fn attributes(&self) -> Vec<Attribute> {
+        let (key_type, key_bytes) = self.kind();
+        let mut attributes = vec![
+            Attribute::number(NFTA_SET_FLAGS, self.flags()),
             Attribute::number(NFTA_SET_KEY_TYPE, key_type),
-            Attribute::number(NFTA_SET_KEY_LEN, key_bytes),
-        ]
+            Attribute::number(NFTA_SET_KEY_LEN, key_bytes as u32),
+        ];
+        match self.data {
+            None => {}
+            Some(Data::Verdict) => {
+                attributes.push(Attribute::number(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT));
+            }
+            Some(Data::Number) => attributes.extend([
+                Attribute::number(NFTA_SET_DATA_TYPE, TYPE_INTEGER),
+                Attribute::number(NFTA_SET_DATA_LEN, u64::BITS / 8),
+            ]),
+        }
+        attributes
     }
 
-    /// The parts of a pair, of which each may be an interval.
+    /// The parts of a key, of which each may be a range.
     fn fields(&self) -> Attribute {
-        let (.., bytes) = self.kind();
-        let field =
-            |bytes| Attribute::nest(NFTA_LIST_ELEM, [Attribute::number(NFTA_SET_FIELD_LEN, bytes)]);
-        let fields = [field(IFNAME_BYTES), field(bytes - IFNAME_BYTES)];
+        let field = |part: &Type| {
+            let length = Attribute::number(NFTA_SET_FIELD_LEN, part.padded() as u32);
+            Attribute::nest(NFTA_LIST_ELEM, [length])
+        };
+        let fields: Vec<Attribute> = self.key.iter().map(field).collect();
         Attribute::nest(NFTA_SET_DESC, [Attribute::nest(NFTA_SET_DESC_CONCAT, fields)])
+    }
+
+    fn per_message(&self) -> usize {
+        let (_, bytes) = self.kind();
+        let short = bytes <= SHORT_BYTES && self.data.is_none() && self.ranges == Ranges::None;
+        if short { PER_MESSAGE } else { LONG_PER_MESSAGE }
     }
 }
 
@@ -227,26 +271,15 @@ pub(super) fn table_deletion(table: &str) -> Request {
     request(NFT_MSG_DELTABLE, 0, format!("table inet {table}"), named)
 }
 
-/// An address as a key.
-pub(super) fn address_bytes(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
+/// Of a rule of which nft does not list all, what it asks.
+fn comment(rule: &Rule) -> Vec<u8> {
+    if !rule.says_more() {
+        return Vec::new();
     }
-}
-
-/// A key as people read it.
-pub(super) fn address_text(family: Family, key: &[u8]) -> String {
-    let address = match family {
-        Family::V4 => <[u8; 4]>::try_from(key).ok().map(IpAddr::from),
-        Family::V6 => <[u8; 16]>::try_from(key).ok().map(IpAddr::from),
-    };
-    address.map_or_else(|| format!("{key:?}"), |address| address.to_string())
-}
-
-fn element(key: &[u8]) -> Attribute {
-    let value = [Attribute::bytes(NFTA_DATA_VALUE, key)];
-    Attribute::nest(NFTA_LIST_ELEM, [Attribute::nest(NFTA_SET_ELEM_KEY, value)])
+    let mut text = rule.text().into_bytes();
+    text.truncate(COMMENT_BYTES_MAX);
+    text.push(0);
+    [&[COMMENT, text.len() as u8], text.as_slice()].concat()
 }
 
 /// The elements of a dump, as they are sent again. Of each the parts that make

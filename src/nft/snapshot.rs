@@ -4,16 +4,17 @@
 //! stamp. Only what constant sets hold is not read as long as nobody can have
 //! changed it ([`seal`]). It is one message then, whatever the number of pods.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::collections::BTreeSet;
 
 use super::abi::*;
 use super::error::Error;
-use super::interval::{Element, Family, Intervals};
+use super::interval::{Element, Intervals};
 use super::message::{generation, request};
-use super::ruleset::{Kept, address_bytes, address_text};
+use super::ruleset::Kept;
 use super::seal::{self, Seal};
+use super::set::{Content, Elements, Set, changes};
 use super::socket::{Reply, Socket, head};
-use super::table::{Chain, Content, Rule, Set, Table, number_of};
+use super::table::{Chain, Rule, Table, number_of};
 use crate::netlink::{
     self, Request,
     attribute::{Attribute, Besides, attributes, find, number, says, string},
@@ -34,11 +35,11 @@ pub(super) struct Snapshot {
     pub(super) consistent: bool,
     /// Sentences for people; empty if all is as wanted.
     pub(super) differences: Vec<String>,
-    /// Nothing differs but addresses that follow the description.
-    pub(super) only_addresses: bool,
+    /// Nothing differs but elements that follow the description.
+    pub(super) only_elements: bool,
     /// Nothing differs but the note by which the table is known again.
     pub(super) only_note: bool,
-    /// What brings addresses up to date.
+    /// What brings these up to date.
     pub(super) updates: Vec<Request>,
     /// What open sets hold.
     pub(super) kept: Kept,
@@ -54,13 +55,12 @@ pub(super) fn is_sealed(seal: &Seal) -> Result<bool, Error> {
 /// The number for what the table's sets hold that follow something.
 pub(super) fn followed(wanted: &Table) -> Result<u64, Error> {
     let mut socket = Socket::open()?;
-    let mut held = BTreeSet::new();
-    for set in wanted.sets.iter().filter(|set| matches!(set.content, Content::Following(..))) {
+    let mut held = Vec::new();
+    for set in wanted.sets.iter().filter(|set| matches!(set.content, Content::Following(_))) {
         let [reply] = ask(&mut socket, [elements_question(wanted, set)])?;
-        let elements = reply.objects.iter().flat_map(|object| elements_of(object));
-        held.extend(elements.map(|element| (set.name, element.key)));
+        held.push((set.name, set.held(wanted, &reply.objects)));
     }
-    Ok(number_of(&held))
+    Ok(number_of(held.iter().map(|(name, elements)| (*name, elements))))
 }
 
 impl Snapshot {
@@ -82,7 +82,7 @@ impl Snapshot {
             consistent: true,
             differences: Vec::new(),
             updates: Vec::new(),
-            only_addresses: false,
+            only_elements: false,
             only_note: false,
             kept: Kept::new(),
         };
@@ -113,17 +113,17 @@ impl Snapshot {
                 look.tell(wanted, set, interval_differences(intervals, &elements));
             }
         }
-        look.only_addresses = look.differences.is_empty() && !seal.differs(&rules.objects);
-        look.only_note = look.differences.is_empty() && !look.only_addresses;
+        look.only_elements = look.differences.is_empty() && !seal.differs(&rules.objects);
+        look.only_note = look.differences.is_empty() && !look.only_elements;
         for set in present {
             match &set.content {
                 Content::Constant(_) => {}
-                Content::Following(family, addresses) => {
-                    let elements = look.elements(socket, wanted, set)?;
-                    look.compare_addresses(wanted, set, (*family, addresses), &elements);
+                Content::Following(elements) => {
+                    let held = set.held(wanted, &look.elements(socket, wanted, set)?);
+                    look.compare_elements(wanted, set, elements, &held);
                 }
-                Content::Open(_) if look.only_addresses => {}
-                Content::Open(_) => {
+                Content::Open if look.only_elements => {}
+                Content::Open => {
                     let elements = look.elements(socket, wanted, set)?;
                     look.kept.push((set.name, elements));
                 }
@@ -175,22 +175,14 @@ impl Snapshot {
         Ok(reply.objects)
     }
 
-    fn compare_addresses(
-        &mut self,
-        wanted: &Table,
-        set: &Set,
-        (family, addresses): (Family, &[IpAddr]),
-        elements: &[Vec<u8>],
-    ) {
-        let mut foreign: BTreeSet<Vec<u8>> =
-            elements.iter().flat_map(|object| elements_of(object)).map(|it| it.key).collect();
-        let is_lost = |address: &&IpAddr| !foreign.remove(&address_bytes(**address));
-        let lost: Vec<IpAddr> = addresses.iter().filter(is_lost).copied().collect();
-        let foreign: Vec<Vec<u8>> = foreign.into_iter().collect();
+    fn compare_elements(&mut self, wanted: &Table, set: &Set, all: &Elements, held: &Elements) {
+        let (foreign, lost) = changes(held, all);
         self.updates.extend(wanted.removals(set, &foreign));
-        self.updates.extend(wanted.additions(set, &lost));
-        let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
-        let foreign: Vec<String> = foreign.iter().map(|key| address_text(family, key)).collect();
+        self.updates.extend(wanted.additions(set, lost.iter().copied()));
+        let text = |key, value| set.element_text(key, value);
+        let lost: Vec<String> = lost.into_iter().map(|(key, value)| text(key, value)).collect();
+        let value = |key| held.get(key).and_then(Option::as_ref);
+        let foreign: Vec<String> = foreign.into_iter().map(|key| text(key, value(key))).collect();
         let told = [("lacks", lost), ("holds besides", foreign)];
         let told = told.into_iter().filter(|(_, names)| !names.is_empty());
         self.tell(wanted, set, told.map(|(verb, names)| format!("{verb} {}", some_of(&names))));
@@ -286,10 +278,10 @@ fn matches(reply: &Reply, kind: &[Attribute]) -> bool {
 
 /// A set without flags is dumped without the attribute.
 fn is_of_kind(found: &Reply, set: &Set) -> bool {
-    let (flags, ..) = set.kind();
-    let [_, key @ ..] = set.attributes();
+    let attributes = set.attributes();
     let held = |object: &Vec<u8>| find(object, NFTA_SET_FLAGS).and_then(number).unwrap_or_default();
-    matches(found, &key) && found.objects.iter().all(|object| held(object) == flags)
+    matches(found, attributes.get(1..).unwrap_or_default())
+        && found.objects.iter().all(|object| held(object) == set.flags())
 }
 
 fn chain_of(rule: &[u8]) -> String {

@@ -5,83 +5,58 @@
 //! One description serves to install, to compare and to show. So a new rule is
 //! a line where a table is described, and at most a new [`Term`] here.
 
+#![allow(missing_docs, reason = "names that a comment would only repeat")]
+
 use std::{
-    collections::BTreeSet,
     hash::{DefaultHasher, Hash, Hasher},
-    net::IpAddr,
     ops::RangeInclusive,
 };
 
 use super::abi::*;
 use super::error::Error;
-use super::interval::{Family, Intervals};
-use super::ruleset::address_bytes;
+use super::interval::Family;
+use super::key::{self, Part};
+use super::set::{Content, Elements, Set, Verdict};
 
 /// `NFT_NAME_MAXLEN` less the NUL.
 pub const NAME_BYTES_MAX: usize = 255;
-/// libnftables' `TYPE_IPADDR`, `TYPE_IP6ADDR` and `TYPE_IFNAME`.
-const TYPE_IPV4: u32 = 7;
-const TYPE_IPV6: u32 = 8;
-const TYPE_IFNAME: u32 = 41;
-/// `IFNAMSIZ`: how long an interface name is in a key.
-pub(super) const IFNAME_BYTES: u32 = 16;
-
 /// One table of family inet with all that is in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Table {
     /// Its name: a letter, then letters, digits and `-_./`, at most 255 bytes.
     pub name: String,
-    pub(super) comment: String,
-    pub(super) sets: Vec<Set>,
-    pub(super) chains: Vec<Chain>,
+    pub comment: String,
+    pub sets: Vec<Set>,
+    pub chains: Vec<Chain>,
     /// A digest of what the constant sets were made from.
     pub(super) constant: Vec<u8>,
 }
 
-/// A set that rules ask.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Set {
-    pub(super) name: &'static str,
-    pub(super) content: Content,
-}
-
-/// What a set holds, and who may change it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Content {
-    /// Networks that never change while the table is there.
-    Constant(Intervals),
-    /// Addresses that follow the description: elements come and go one by one.
-    Following(Family, Vec<IpAddr>),
-    /// Pairs of a link's name and a network of that family. They are others' to
-    /// add, and stay when the table is made anew.
-    Open(Family),
-}
-
 /// A chain and its rules.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Chain {
-    pub(super) name: &'static str,
+pub struct Chain {
+    pub name: &'static str,
     /// Where packets enter; `None` for a chain that rules lead to.
-    pub(super) hook: Option<Hook>,
-    pub(super) rules: Vec<Rule>,
+    pub hook: Option<Hook>,
+    pub rules: Vec<Rule>,
 }
 
 /// Where in the packet's path a chain is asked. Its policy is accept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Hook {
-    pub(super) kind: Kind,
-    pub(super) point: Point,
-    pub(super) priority: i32,
+pub struct Hook {
+    pub kind: Kind,
+    pub point: Point,
+    pub priority: i32,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Kind {
+pub enum Kind {
     Filter,
     Nat,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Point {
+pub enum Point {
     Input,
     Forward,
     Postrouting,
@@ -89,23 +64,26 @@ pub(super) enum Point {
 
 /// Conditions, then what happens to a packet that meets them all.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Rule(pub(super) Vec<Term>);
+pub struct Rule(pub Vec<Term>);
 
 /// A condition or a verdict.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) enum Term {
+pub enum Term {
     /// It came in by a link of the group.
     FromGroup(u32),
     FromGroups(RangeInclusive<u32>),
     /// It leaves by a link of one of the groups.
     ToGroups(RangeInclusive<u32>),
-    Address(Side, Family, Holds, &'static str),
+    /// A key is in a set.
+    Among(Vec<Part>, Holds, &'static str),
+    /// What a map of verdicts has for a key, if it has one.
+    Verdict(Vec<Part>, &'static str),
+    /// A map has a number for it.
+    Has(Part),
     /// Of IPv4, within 127.0.0.0/8.
     Loopback(Side, Holds),
     /// No route back to the source leads through the link that it came in by.
     NoWayBack,
-    /// Name of that link and source are in an open set.
-    LinkAndSource(Family, &'static str),
     /// Where it is not told, as in some fragments, neither of both holds; so with the
     /// port and the identifier.
     Protocol(Holds, u8),
@@ -115,10 +93,16 @@ pub(super) enum Term {
     /// Of IPv6, the first part of a packet, or all of it, with a fragment header.
     FirstFragment,
     IcmpType(Family, u8),
+    /// The connection is in one of these states ([`ESTABLISHED`] and its like).
+    State(u32),
+    /// It answers the first packet of its connection.
+    IsReply,
+    /// Its mark is this.
+    Mark(u32),
+    SetMark(u32),
     Count,
-    Drop,
-    Return,
-    Goto(&'static str),
+    /// What becomes of it, if all that stands before holds.
+    End(Verdict),
     /// The source becomes an address of the node, and the port is drawn at
     /// random: when a port is kept, two pods that use the same one towards the
     /// same server race for it, and the loser's first packet is dropped.
@@ -127,14 +111,14 @@ pub(super) enum Term {
 
 /// Which address of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Side {
+pub enum Side {
     Source,
     Destination,
 }
 
 /// Whether a condition is that something is in a set, or that it is not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Holds {
+pub enum Holds {
     Is,
     IsNot,
 }
@@ -172,84 +156,33 @@ impl Table {
     /// A number for what the sets should hold that follow something, to know it again
     /// without a list.
     pub fn followed(&self) -> u64 {
-        let keys = |set: &Set| match &set.content {
-            Content::Following(_, addresses) => {
-                addresses.iter().map(|it| (set.name, address_bytes(*it))).collect()
-            }
-            _ => Vec::new(),
-        };
-        number_of(&self.sets.iter().flat_map(keys).collect())
+        number_of(self.sets.iter().filter_map(|set| match &set.content {
+            Content::Following(elements) => Some((set.name, elements)),
+            _ => None,
+        }))
     }
 
     /// Whether a rule leads to the chain of that name, or asks the set. The kernel
     /// takes neither away then.
     pub(super) fn has_rule_about(&self, name: &str) -> bool {
         let is_about = |term: &Term| match term {
-            Term::Goto(other) | Term::Address(.., other) | Term::LinkAndSource(_, other) => {
-                *other == name
-            }
+            Term::End(Verdict::Goto(other) | Verdict::Jump(other)) => *other == name,
+            Term::Among(key, _, set) => *set == name || key.iter().any(|part| part.is_about(name)),
+            Term::Verdict(key, map) => *map == name || key.iter().any(|part| part.is_about(name)),
+            Term::Has(part) => part.is_about(name),
             _ => false,
         };
         self.rules().any(|(_, Rule(terms))| terms.iter().any(is_about))
     }
 }
 
-/// A number for keys of sets. It means something to this very binary.
-pub(super) fn number_of(keys: &BTreeSet<(&'static str, Vec<u8>)>) -> u64 {
+/// A number for what sets hold. It means something to this very binary.
+pub(super) fn number_of<'a>(sets: impl IntoIterator<Item = (&'static str, &'a Elements)>) -> u64 {
     let mut hasher = DefaultHasher::new();
-    keys.hash(&mut hasher);
+    for (name, elements) in sets {
+        (name, elements).hash(&mut hasher);
+    }
     hasher.finish()
-}
-
-impl Set {
-    /// `flags`, key type and key length as the kernel has them.
-    pub(super) fn kind(&self) -> (u32, u32, u32) {
-        let family = self.family();
-        let (kind, bytes) = match family {
-            Family::V4 => (TYPE_IPV4, 4),
-            Family::V6 => (TYPE_IPV6, 16),
-        };
-        match self.content {
-            Content::Constant(_) => (NFT_SET_CONSTANT | NFT_SET_INTERVAL, kind, bytes),
-            Content::Following(..) => (0, kind, bytes),
-            // libnftables shifts the types of a pair by its `TYPE_BITS`.
-            Content::Open(_) => {
-                let flags = NFT_SET_INTERVAL | NFT_SET_CONCAT;
-                (flags, TYPE_IFNAME << 6 | kind, IFNAME_BYTES + bytes)
-            }
-        }
-    }
-
-    pub(super) fn family(&self) -> Family {
-        match &self.content {
-            Content::Constant(intervals) => intervals.family(),
-            Content::Following(family, _) | Content::Open(family) => *family,
-        }
-    }
-
-    fn render(&self) -> String {
-        let address = match self.family() {
-            Family::V4 => "ipv4_addr",
-            Family::V6 => "ipv6_addr",
-        };
-        let (kind, flags, elements) = match &self.content {
-            Content::Constant(intervals) => {
-                (address.to_owned(), "constant, interval", intervals.texts().collect())
-            }
-            Content::Following(_, addresses) => {
-                (address.to_owned(), "", addresses.iter().map(ToString::to_string).collect())
-            }
-            Content::Open(_) => (format!("ifname . {address}"), "interval", Vec::new()),
-        };
-        let mut text = format!("\n\tset {} {{\n\t\ttype {kind}\n", self.name);
-        if !flags.is_empty() {
-            text += &format!("\t\tflags {flags}\n");
-        }
-        if !elements.is_empty() {
-            text += &format!("\t\telements = {{ {} }}\n", elements.join(",\n\t\t\t     "));
-        }
-        text + "\t}\n"
-    }
 }
 
 impl Hook {
@@ -274,6 +207,15 @@ impl Hook {
 }
 
 impl Rule {
+    /// Whether nft would not list all that it asks.
+    pub(super) fn says_more(&self) -> bool {
+        self.0.iter().any(|term| match term {
+            Term::Among(key, ..) | Term::Verdict(key, _) => key.iter().any(Part::is_mapped),
+            Term::Has(_) => true,
+            _ => false,
+        })
+    }
+
     /// As nft writes it.
     pub(super) fn text(&self) -> String {
         self.0.iter().map(Term::text).collect::<Vec<_>>().join(" ")
@@ -287,29 +229,43 @@ impl Term {
             Self::FromGroup(group) => format!("iifgroup {group}"),
             Self::FromGroups(groups) => format!("iifgroup {}", range(groups)),
             Self::ToGroups(groups) => format!("oifgroup {}", range(groups)),
-            Self::Address(side, family, holds, set) => {
-                format!("{} {}{}@{set}", family.word(), side.word(), holds.word())
+            Self::Among(parts, holds, set) => {
+                format!("{}{}@{set}", key::text(parts), holds.word())
             }
+            Self::Verdict(parts, map) => format!("{} vmap @{map}", key::text(parts)),
+            Self::Has(part) => part.text(),
             Self::Loopback(side, holds) => format!("ip {}{}127.0.0.0/8", side.word(), holds.word()),
             Self::NoWayBack => "fib saddr . iif oif missing".into(),
-            Self::LinkAndSource(family, set) => format!("iifname . {} saddr @{set}", family.word()),
             Self::Protocol(holds, number) => format!("meta l4proto{}{number}", holds.word()),
             Self::UdpTo(holds, port) => format!("udp dport{}{port}", holds.word()),
             Self::Vni(holds, vni) => format!("@th,96,24{}{vni:#x}", holds.word()),
             Self::FirstFragment => "frag frag-off 0".into(),
             Self::IcmpType(Family::V4, number) => format!("icmp type {number}"),
             Self::IcmpType(Family::V6, number) => format!("icmpv6 type {number}"),
+            Self::State(states) => format!("ct state {}", state_names(*states)),
+            Self::IsReply => "ct direction reply".into(),
+            Self::Mark(mark) => format!("meta mark {mark:#x}"),
+            Self::SetMark(mark) => format!("meta mark set {mark:#x}"),
             Self::Count => "counter".into(),
-            Self::Drop => "drop".into(),
-            Self::Return => "return".into(),
-            Self::Goto(chain) => format!("goto {chain}"),
+            Self::End(verdict) => verdict.to_string(),
             Self::Masquerade => "masquerade fully-random".into(),
         }
     }
 }
 
+/// Bits of `ct state` (`NF_CT_STATE_BIT`), with nft's words.
+pub const ESTABLISHED: u32 = 2;
+pub const RELATED: u32 = 4;
+pub const NEW: u32 = 8;
+const STATES: [(u32, &str); 3] = [(ESTABLISHED, "established"), (RELATED, "related"), (NEW, "new")];
+
+fn state_names(states: u32) -> String {
+    let names = STATES.iter().filter(|(bit, _)| states & bit != 0).map(|(_, name)| *name);
+    names.collect::<Vec<_>>().join(",")
+}
+
 impl Family {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::V4 => "ip",
             Self::V6 => "ip6",
@@ -318,7 +274,7 @@ impl Family {
 }
 
 impl Side {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Source => "saddr",
             Self::Destination => "daddr",

@@ -10,10 +10,10 @@ use std::{net::IpAddr, ops::RangeInclusive};
 
 use super::error::Error;
 use super::interval::Family;
+use super::key::{Load, Part};
 use super::network::EARLY;
-use super::table::{
-    Chain, Content, Holds, Hook, Kind, Point, Rule, Set, Side, Table, Term, check_name,
-};
+use super::set::{Content, Field, Key, Ranges, Set, Type, Verdict};
+use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Side, Table, Term, check_name};
 
 /// IP in IP (IANA).
 const PROTOCOL_IPIP: u8 = 4;
@@ -61,11 +61,15 @@ impl Tunnel {
         check_name(&self.table)?;
         let set = |name, family, all: &[IpAddr]| {
             let ipv6 = matches!(family, Family::V6);
-            let mut some: Vec<IpAddr> =
-                all.iter().copied().filter(|address| address.is_ipv6() == ipv6).collect();
-            some.sort_unstable();
-            some.dedup();
-            Set { name, content: Content::Following(family, some) }
+            let some = all.iter().filter(|address| address.is_ipv6() == ipv6);
+            let some = some.map(|address| (Key::of(&[Field::Address(*address)]), None)).collect();
+            Set {
+                name,
+                key: vec![Type::Address(family)],
+                data: None,
+                ranges: Ranges::None,
+                content: Content::Following(some),
+            }
         };
         let mut sets =
             vec![set("peers4", Family::V4, &self.peers), set("peers6", Family::V6, &self.peers)];
@@ -97,7 +101,7 @@ impl Tunnel {
 
     /// Few packets go on from here: what is asked of all is only the protocol.
     fn forward(&self) -> Chain {
-        let leads = |term| Rule(vec![term, Term::Goto("outward")]);
+        let leads = |term| Rule(vec![term, Term::End(Verdict::Goto("outward"))]);
         Chain {
             name: "forward",
             hook: Some(Hook { kind: Kind::Filter, point: Point::Forward, priority: EARLY }),
@@ -109,8 +113,8 @@ impl Tunnel {
         let rule = |family, set| {
             Rule(vec![
                 Term::FromGroups(self.host_link_groups.clone()),
-                Term::Address(Side::Destination, family, Holds::Is, set),
-                Term::Drop,
+                Term::Among(address(Side::Destination, family), Holds::Is, set),
+                Term::End(Verdict::Drop),
             ])
         };
         let rules = vec![rule(Family::V4, "peers4"), rule(Family::V6, "peers6")];
@@ -119,11 +123,16 @@ impl Tunnel {
 
     fn input(&self) -> Chain {
         let from_pods = self.carried().into_iter().map(|term| {
-            Rule(vec![term, Term::FromGroups(self.host_link_groups.clone()), Term::Drop])
+            Rule(vec![
+                term,
+                Term::FromGroups(self.host_link_groups.clone()),
+                Term::End(Verdict::Drop),
+            ])
         });
         let strangers = |terms: &[Term], family, peers, own, end: Term| {
             let unless = |side, set| {
-                let stranger = [Term::Address(side, family, Holds::IsNot, set), end.clone()];
+                let stranger = Term::Among(address(side, family), Holds::IsNot, set);
+                let stranger = [stranger, end.clone()];
                 Rule([terms, &stranger].concat())
             };
             [unless(Side::Source, peers), unless(Side::Destination, own)]
@@ -133,14 +142,32 @@ impl Tunnel {
             _ if !self.knows_peers() => {}
             Carrier::Ipip => {
                 let ours = [Term::Protocol(Holds::Is, PROTOCOL_IPIP)];
-                rules.extend(strangers(&ours, Family::V4, "peers4", "own4", Term::Drop));
+                rules.extend(strangers(
+                    &ours,
+                    Family::V4,
+                    "peers4",
+                    "own4",
+                    Term::End(Verdict::Drop),
+                ));
             }
             Carrier::Vxlan { port, vni } => {
                 let ours = [Term::UdpTo(Holds::Is, port), Term::Vni(Holds::Is, vni)];
-                rules.extend(strangers(&ours, Family::V4, "peers4", "own4", Term::Drop));
-                rules.extend(strangers(&ours, Family::V6, "peers6", "own6", Term::Drop));
+                rules.extend(strangers(
+                    &ours,
+                    Family::V4,
+                    "peers4",
+                    "own4",
+                    Term::End(Verdict::Drop),
+                ));
+                rules.extend(strangers(
+                    &ours,
+                    Family::V6,
+                    "peers6",
+                    "own6",
+                    Term::End(Verdict::Drop),
+                ));
                 let parts = [Term::FirstFragment];
-                let end = Term::Goto("fragments");
+                let end = Term::End(Verdict::Goto("fragments"));
                 rules.extend(strangers(&parts, Family::V6, "peers6", "own6", end));
             }
         }
@@ -152,6 +179,10 @@ impl Tunnel {
     }
 }
 
+fn address(side: Side, family: Family) -> Vec<Part> {
+    vec![Part::Of(Load::Address(side, family))]
+}
+
 /// Fragments of IPv6 are put together behind the hook input, where no conntrack does it
 /// before. The first may end ahead of the network identifier, or even of the port: then
 /// what asks for it does not hold, whichever way it asks. So strangers' first fragments
@@ -159,10 +190,14 @@ impl Tunnel {
 /// first fragment no packet comes of the others.
 fn fragments(port: u16, vni: u32) -> Chain {
     let others = [
-        vec![Term::Protocol(Holds::IsNot, PROTOCOL_UDP), Term::Return],
-        vec![Term::UdpTo(Holds::IsNot, port), Term::Return],
-        vec![Term::Protocol(Holds::Is, PROTOCOL_UDP), Term::Vni(Holds::IsNot, vni), Term::Return],
-        vec![Term::Drop],
+        vec![Term::Protocol(Holds::IsNot, PROTOCOL_UDP), Term::End(Verdict::Return)],
+        vec![Term::UdpTo(Holds::IsNot, port), Term::End(Verdict::Return)],
+        vec![
+            Term::Protocol(Holds::Is, PROTOCOL_UDP),
+            Term::Vni(Holds::IsNot, vni),
+            Term::End(Verdict::Return),
+        ],
+        vec![Term::End(Verdict::Drop)],
     ];
     Chain { name: "fragments", hook: None, rules: others.map(Rule).into() }
 }

@@ -9,7 +9,7 @@ use crate::nft::{self, Carrier, Ensured, Guard, Masquerade, Network, Table, Tunn
 const OURS: &str = "inet manx-blue";
 
 /// Each object with its number, but no elements.
-fn handles(namespace: &Namespace) -> Vec<String> {
+pub(super) fn handles(namespace: &Namespace) -> Vec<String> {
     let listed = namespace.command("nft -a list ruleset");
     listed.lines().filter(|line| line.contains("# handle")).map(str::to_owned).collect()
 }

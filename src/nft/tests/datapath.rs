@@ -86,7 +86,7 @@ impl Node {
 }
 
 /// A veth from `host` to `eth0` in `other`, whose end in the host is of a group.
-fn connect(host: &Namespace, link: &str, group: u32, other: &Namespace) {
+pub(super) fn connect(host: &Namespace, link: &str, group: u32, other: &Namespace) {
     let path = format!("/proc/{}/fd/{}", std::process::id(), other.0.as_raw_fd());
     host.command(&format!(
         "ip link add {link} group {group} type veth peer name eth0 netns {path}"

@@ -5,6 +5,7 @@ mod addresses;
 mod concurrency;
 mod datapath;
 mod oracle;
+mod policy;
 mod repair;
 
 use std::fs::File;

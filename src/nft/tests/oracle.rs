@@ -3,9 +3,13 @@
 use ipnetwork::IpNetwork;
 
 use super::{Namespace, but, differences, ensure, guarded, vxlan, wanted};
+use crate::nft::interval::Family;
+use crate::nft::key::{Load, Part};
 use crate::nft::message::generation;
+use crate::nft::set::{Content, Data, Field, Key, Ranges, Set, Type, Value, Verdict};
 use crate::nft::snapshot;
 use crate::nft::socket::Socket;
+use crate::nft::table::{Chain, ESTABLISHED, Holds, Hook, Kind, Point, RELATED, Rule, Side, Term};
 use crate::nft::{
     self, Carrier, Ensured, Error, Guard, Masquerade, Network, Table, Tunnel, available, remove,
     tables,
@@ -170,4 +174,68 @@ fn looking_changes_nothing() {
         assert_eq!(remove("manx-red"), Ok(false));
         assert_eq!(generation_now(), before);
     });
+}
+
+/// What networks and tunnels do not use: maps of verdicts, ranges of several parts,
+/// jumps, connections' states and marks.
+#[test]
+fn nft_lists_maps_and_concatenations_as_it_lists_our_text() {
+    let destination = Load::Address(Side::Destination, Family::V4);
+    let value = Field::Address("192.0.2.7".parse().unwrap());
+    assert_table_equals_nft(&of_all_kinds(Type::Address(Family::V4), destination, value));
+    // nft turns the protocol around before it asks for ranges, which are of one byte: it
+    // lists the same, but it is not the same.
+    let table = of_all_kinds(Type::Protocol, Load::Protocol, Field::Protocol(6));
+    let (ours, theirs) = (Namespace::new(), Namespace::new());
+    assert_eq!(ours.run(|| nft::ensure(&table)), Ok(Ensured::Installed));
+    theirs.load(&table.render());
+    assert_eq!(ours.ruleset(), theirs.ruleset());
+    assert_eq!(ours.run(|| nft::ensure(&table)), Ok(Ensured::Unchanged));
+}
+
+/// The second part of the keys that have ranges is this.
+fn of_all_kinds(second: Type, load: Load, value: Field<'_>) -> Table {
+    let ipv4 = Type::Address(Family::V4);
+    let address = |text: &str| Field::Address(text.parse().unwrap());
+    let source = || Part::Of(Load::Address(Side::Source, Family::V4));
+    let verdict = |group, text, verdict| {
+        (Key::of(&[Field::Group(group), address(text)]), Some(Value::Verdict(verdict)))
+    };
+    let verdicts = [
+        verdict(7, "10.1.0.1", Verdict::Jump("other")),
+        verdict(8, "10.1.0.2", Verdict::Goto("other")),
+        verdict(8, "10.1.0.3", Verdict::Drop),
+    ];
+    let flow = |text, port| [address(text), value, Field::Port(port)];
+    let flows = [
+        (Key::range(&flow("10.1.0.0", 80), &flow("10.1.0.255", 90)), None),
+        (Key::of(&flow("10.2.0.9", 53)), None),
+    ];
+    let marks = [(Key::of(&[Field::Name("eth0"), Field::Mark(7)]), None)];
+    let set = |name, key: &[Type], data, ranges, elements| {
+        let content = Content::Following(elements);
+        Set { name, key: key.to_vec(), data, ranges, content }
+    };
+    let sets = vec![
+        set("verdicts", &[Type::Group, ipv4], Some(Data::Verdict), Ranges::None, verdicts.into()),
+        set("flows", &[ipv4, second, Type::Port], None, Ranges::Each, flows.into()),
+        set("marks", &[Type::Name, Type::Mark], None, Ranges::None, marks.into()),
+    ];
+    let flow = vec![source(), Part::Of(load), Part::Of(Load::Port(Side::Destination))];
+    let mark = vec![Part::Of(Load::IncomingName), Part::Of(Load::Mark)];
+    let rules = [
+        vec![Term::Verdict(vec![Part::Of(Load::IncomingGroup), source()], "verdicts")],
+        vec![Term::Among(flow, Holds::Is, "flows"), Term::End(Verdict::Accept)],
+        vec![Term::Among(mark, Holds::IsNot, "marks"), Term::SetMark(9)],
+        vec![Term::Mark(8), Term::Count, Term::End(Verdict::Jump("other"))],
+        vec![Term::State(ESTABLISHED | RELATED), Term::IsReply, Term::End(Verdict::Accept)],
+    ];
+    let hook = Hook { kind: Kind::Filter, point: Point::Forward, priority: 0 };
+    let other = vec![Rule(vec![Term::End(Verdict::Return)])];
+    let chains = vec![
+        Chain { name: "other", hook: None, rules: other },
+        Chain { name: "forward", hook: Some(hook), rules: rules.map(Rule).into() },
+    ];
+    let (name, comment) = ("manx-maps".to_owned(), "of all kinds".to_owned());
+    Table { name, comment, sets, chains, constant: Vec::new() }
 }
