@@ -6,7 +6,8 @@ use std::ops::RangeInclusive;
 use super::abi::*;
 use super::interval::Family;
 use super::key::{self, Part};
-use super::table::{Holds, Rule, Side, Term};
+use super::primitive::{expression, immediate, meta, payload, place};
+use super::table::{Holds, Rule, Term};
 use crate::netlink::attribute::Attribute;
 
 /// Protocol numbers (IANA).
@@ -213,28 +214,6 @@ fn operator(holds: Holds) -> u32 {
     }
 }
 
-/// Where an address stands in its header, and how long it is.
-pub(super) fn place(side: Side, family: Family) -> (u32, u32) {
-    match (side, family) {
-        (Side::Source, Family::V4) => (12, 4),
-        (Side::Destination, Family::V4) => (16, 4),
-        (Side::Source, Family::V6) => (8, 16),
-        (Side::Destination, Family::V6) => (24, 16),
-    }
-}
-
-pub(super) fn payload(base: u32, (offset, length): (u32, u32), register: u32) -> Attribute {
-    expression(
-        "payload",
-        [
-            Attribute::number(NFTA_PAYLOAD_DREG, register),
-            Attribute::number(NFTA_PAYLOAD_BASE, base),
-            Attribute::number(NFTA_PAYLOAD_OFFSET, offset),
-            Attribute::number(NFTA_PAYLOAD_LEN, length),
-        ],
-    )
-}
-
 /// nft adds the set's number within the batch, which only a set without a name
 /// needs.
 fn lookup(key: u32, set: &str, holds: Holds) -> Attribute {
@@ -269,11 +248,6 @@ fn fib() -> Attribute {
     )
 }
 
-pub(super) fn meta(key: u32, register: u32) -> Attribute {
-    let into = Attribute::number(NFTA_META_DREG, register);
-    expression("meta", [Attribute::number(NFTA_META_KEY, key), into])
-}
-
 fn compare(operator: u32, with: impl Into<Vec<u8>>) -> Attribute {
     expression(
         "cmp",
@@ -288,22 +262,6 @@ fn compare(operator: u32, with: impl Into<Vec<u8>>) -> Attribute {
 fn set_meta(key: u32, register: u32) -> Attribute {
     let from = Attribute::number(NFTA_META_SREG, register);
     expression("meta", [Attribute::number(NFTA_META_KEY, key), from])
-}
-
-/// Something that is the same for all packets.
-pub(super) fn immediate(register: u32, datum: Attribute) -> Attribute {
-    expression(
-        "immediate",
-        [
-            Attribute::number(NFTA_IMMEDIATE_DREG, register),
-            Attribute::nest(NFTA_IMMEDIATE_DATA, [datum]),
-        ],
-    )
-}
-
-pub(super) fn expression(name: &str, data: impl Into<Vec<Attribute>>) -> Attribute {
-    let name = Attribute::string(NFTA_EXPR_NAME, name);
-    Attribute::nest(NFTA_LIST_ELEM, [name, Attribute::nest(NFTA_EXPR_DATA, data)])
 }
 
 #[cfg(test)]

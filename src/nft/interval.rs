@@ -17,6 +17,14 @@ pub enum Family {
 }
 
 impl Family {
+    /// As nft writes it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::V4 => "ip",
+            Self::V6 => "ip6",
+        }
+    }
+
     /// Bytes of an address.
     pub(super) fn address_bytes(self) -> u8 {
         match self {

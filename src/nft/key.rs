@@ -11,10 +11,10 @@
 #![allow(missing_docs, reason = "names that a comment would only repeat")]
 
 use super::abi::*;
-use super::expression::{expression, immediate, meta, payload, place};
 use super::interval::Family;
+use super::primitive::{expression, immediate, meta, payload, place};
 use super::set::Field;
-use super::table::Side;
+use super::side::Side;
 use crate::netlink::attribute::Attribute;
 
 /// One part of a key.

@@ -27,7 +27,8 @@ use super::interval::{Family, Intervals};
 use super::key::{Load, Part};
 use super::seal::{Digest, Seal, digest};
 use super::set::{Content, Ranges, Set, Type, Verdict};
-use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Side, Table, Term, check_name};
+use super::side::Side;
+use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Table, Term, check_name};
 
 /// Never translated, whatever the caller says: fe80::/10 does not leave its link
 /// (RFC 4291 §2.5.6), and a group is no peer. IPv4's link-local networks are:

@@ -17,6 +17,7 @@ use super::error::Error;
 use super::interval::Family;
 use super::key::{self, Part};
 use super::set::{Content, Elements, Set, Verdict};
+use super::side::Side;
 
 /// `NFT_NAME_MAXLEN` less the NUL.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -107,13 +108,6 @@ pub enum Term {
     /// random: when a port is kept, two pods that use the same one towards the
     /// same server race for it, and the loser's first packet is dropped.
     Masquerade,
-}
-
-/// Which address of a packet.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Side {
-    Source,
-    Destination,
 }
 
 /// Whether a condition is that something is in a set, or that it is not.
@@ -262,24 +256,6 @@ const STATES: [(u32, &str); 3] = [(ESTABLISHED, "established"), (RELATED, "relat
 fn state_names(states: u32) -> String {
     let names = STATES.iter().filter(|(bit, _)| states & bit != 0).map(|(_, name)| *name);
     names.collect::<Vec<_>>().join(",")
-}
-
-impl Family {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::V4 => "ip",
-            Self::V6 => "ip6",
-        }
-    }
-}
-
-impl Side {
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::Source => "saddr",
-            Self::Destination => "daddr",
-        }
-    }
 }
 
 impl Holds {

@@ -13,7 +13,8 @@ use super::interval::Family;
 use super::key::{Load, Part};
 use super::network::EARLY;
 use super::set::{Content, Field, Key, Ranges, Set, Type, Verdict};
-use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Side, Table, Term, check_name};
+use super::side::Side;
+use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Table, Term, check_name};
 
 /// IP in IP (IANA).
 const PROTOCOL_IPIP: u8 = 4;

@@ -1,7 +1,7 @@
 //! Against what nft sends for the same text.
 
 use super::*;
-use crate::nft::{key::Load, set::Verdict, table::ESTABLISHED};
+use crate::nft::{key::Load, set::Verdict, side::Side, table::ESTABLISHED};
 
 /// Expected is what nft 1.0.6 sends for the text that names the test.
 fn assert_bytes(expressions: &[Attribute], expected: &[&[u8]]) {

@@ -7,9 +7,10 @@ use crate::nft::interval::Family;
 use crate::nft::key::{Load, Part};
 use crate::nft::message::generation;
 use crate::nft::set::{Content, Data, Field, Key, Ranges, Set, Type, Value, Verdict};
+use crate::nft::side::Side;
 use crate::nft::snapshot;
 use crate::nft::socket::Socket;
-use crate::nft::table::{Chain, ESTABLISHED, Holds, Hook, Kind, Point, RELATED, Rule, Side, Term};
+use crate::nft::table::{Chain, ESTABLISHED, Holds, Hook, Kind, Point, RELATED, Rule, Term};
 use crate::nft::{
     self, Carrier, Ensured, Error, Guard, Masquerade, Network, Table, Tunnel, available, remove,
     tables,

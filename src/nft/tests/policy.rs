@@ -18,9 +18,8 @@ use super::datapath::connect;
 use crate::nft::interval::Family;
 use crate::nft::key::{Load, Part};
 use crate::nft::set::{Content, Data, Elements, Field, Key, Ranges, Set, Type, Value, Verdict};
-use crate::nft::table::{
-    Chain, ESTABLISHED, Holds, Hook, Kind, Point, RELATED, Rule, Side, Table, Term,
-};
+use crate::nft::side::Side;
+use crate::nft::table::{Chain, ESTABLISHED, Holds, Hook, Kind, Point, RELATED, Rule, Table, Term};
 use crate::nft::{self, Ensured};
 
 /// Egress, and ingress.
