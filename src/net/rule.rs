@@ -22,7 +22,7 @@ const UNSUPPORTED: [Errno; 2] = [Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
 
 /// A rule that sends packets from `source` to a table. What else one of somebody else
 /// asks for is not told, but that it does.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
     /// Packets from there; the whole family where the rule names no source.

@@ -16,7 +16,7 @@ use super::{
     setting::Setting,
     told::{Action, Told},
 };
-use crate::net::{Request, sysctl::Sysctl};
+use crate::net::{Request, rule::Rule, sysctl::Sysctl};
 
 /// What is compared of one kind depends on what becomes of devices.
 impl Devices {
@@ -192,6 +192,8 @@ kinds! {
     neighbours: Neighbour,
     /// Routes: what they need is there by now.
     routes: Route,
+    /// Policy rules: until they are there packets go as they did.
+    rules: Rule,
     /// Where packets go in spite of the routes.
     lookups: Lookup,
 }

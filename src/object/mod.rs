@@ -12,6 +12,7 @@ mod lookup;
 mod managed;
 mod neighbour;
 pub mod route;
+mod rule;
 mod setting;
 mod sysctl;
 mod told;
@@ -28,4 +29,4 @@ pub use route::{HeldRoute, Route};
 pub use setting::{Mark, Setting, Value};
 pub use told::{Action, Kind, Told};
 
-pub use crate::net::sysctl::Sysctl;
+pub use crate::net::{rule::Rule, sysctl::Sysctl};

@@ -17,6 +17,8 @@ pub enum Kind {
     Address,
     /// A route.
     Route,
+    /// A policy rule.
+    Rule,
     /// A neighbour.
     Neighbour,
     /// A forwarding entry.

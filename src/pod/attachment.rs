@@ -177,8 +177,8 @@ fn pod_side(wish: &Wish<'_>, mac: Mac, routes: &[cni::Route]) -> Side {
         objects.addresses.extend(link_local(mac).map(|address| at(link, address)));
         objects.neighbours.push(neighbour(gateway_ipv6().into()));
     }
-    let rules = routing::rules(wish.facts.table, wish.addresses);
-    let mut side = Side { objects, ..Side::of_ways(link, Vec::new(), rules) };
+    objects.rules = routing::rules(wish.facts.table, wish.addresses);
+    let mut side = Side { link: link.clone(), objects, ..Side::default() };
     side.lead(routing::of_pod(wish, routes));
     side
 }

@@ -28,14 +28,13 @@ pub struct Side {
     pub devconf: Vec<Devconf>,
     /// Everything else.
     pub objects: Objects,
-    /// Rules that lead to the link's own routing table; the host's has none.
-    pub(super) rules: Vec<Rule>,
 }
 
 impl Side {
     /// Nothing but these ways.
     pub fn of_ways(link: &str, routes: Vec<route::Route>, rules: Vec<Rule>) -> Self {
-        let mut side = Self { link: link.to_owned(), rules, ..Self::default() };
+        let objects = Objects { rules, ..Objects::default() };
+        let mut side = Self { link: link.to_owned(), objects, ..Self::default() };
         side.lead(routes);
         side
     }
@@ -49,21 +48,20 @@ impl Side {
     /// The ways alone.
     #[must_use]
     pub fn ways(&self) -> Self {
-        let objects = Objects { routes: self.objects.routes.clone(), ..Objects::default() };
-        let (link, rules) = (self.link.clone(), self.rules.clone());
-        Self { link, objects, rules, ..Self::default() }
+        let Objects { routes, rules, .. } = self.objects.clone();
+        let objects = Objects { routes, rules, ..Objects::default() };
+        Self { link: self.link.clone(), objects, ..Self::default() }
     }
 
     /// What does not go with the link.
     #[must_use]
     pub fn staying(&self) -> Self {
-        let (link, rules) = (self.link.clone(), self.rules.clone());
-        Self { link, rules, ..Self::default() }
+        Self::of_ways(&self.link, Vec::new(), self.objects.rules.clone())
     }
 
     /// Whether there are rules to be read.
     pub fn has_rules(&self) -> bool {
-        !self.rules.is_empty()
+        !self.objects.rules.is_empty()
     }
 
     /// All but the parameters.
@@ -91,8 +89,7 @@ impl Side {
             Work::Message(request) => Some((request, !change.is_of_node())),
             _ => None,
         });
-        let rules = self.rules.iter().map(|rule| (rule.create(), true));
-        made.chain(rules).collect()
+        made.collect()
     }
 
     /// The messages that remove it all.
@@ -103,7 +100,7 @@ impl Side {
             Work::Message(request) => Some(request),
             _ => None,
         });
-        self.rules.iter().map(Rule::delete).chain(messages).collect()
+        messages.collect()
     }
 
     /// Whether all of its ways are there, whoever made them.
@@ -114,7 +111,8 @@ impl Side {
                 |found: &Found| found.route.table == wanted.table && found.route.agrees(wanted);
             routes.iter().any(|found| found.is_through(index) && same(found))
         };
-        self.rules.iter().all(|rule| rules.contains(rule)) && self.objects.routes.iter().all(holds)
+        let Objects { routes, rules: own, .. } = &self.objects;
+        own.iter().all(|rule| rules.contains(rule)) && routes.iter().all(holds)
     }
 
     fn indexes(&self, index: u32) -> Indexes {
@@ -126,7 +124,6 @@ impl Side {
 #[derive(Clone, Debug, Default)]
 pub struct HeldSide {
     objects: HeldObjects,
-    rules: Vec<Rule>,
 }
 
 impl HeldSide {
@@ -145,7 +142,7 @@ impl HeldSide {
             addresses: addresses.into_iter().map(at).collect(),
             ..HeldObjects::default()
         };
-        Self { objects, rules: Vec::new() }
+        Self { objects }
     }
 
     /// With the values of the parameters that can be read.
@@ -176,7 +173,7 @@ impl HeldSide {
     /// not those of ours.
     #[must_use]
     pub fn routes(mut self, side: &Side, index: u32, found: &[Found]) -> Self {
-        let own = side.rules.first().map(|rule| rule.table);
+        let own = side.objects.rules.first().map(|rule| rule.table);
         let is_there = |wanted: &&Route| {
             let wanted = wanted.plain();
             let same = |found: &Found| {
@@ -194,7 +191,8 @@ impl HeldSide {
     /// With the rules of the pod.
     #[must_use]
     pub fn rules(mut self, rules: Vec<Rule>) -> Self {
-        self.rules = rules;
+        let held = rules.into_iter().map(|object| Held { object, ours: false });
+        self.objects.rules = held.collect();
         self
     }
 
@@ -229,10 +227,7 @@ pub fn lacking(side: &Side, held: &HeldSide) -> Vec<Change> {
 
 /// The same as differences of `whose` side it is.
 pub fn differences(side: &Side, held: &HeldSide, whose: &str) -> Vec<String> {
-    let lacks = lacking(side, held);
-    let missing = side.rules.iter().filter(|rule| !held.rules.contains(rule));
-    let rules = missing.map(|rule| format!("{whose} rule {rule} is missing"));
-    lacks.iter().map(|change| change.lack(whose)).chain(rules).collect()
+    lacking(side, held).iter().map(|change| change.lack(whose)).collect()
 }
 
 #[cfg(test)]

@@ -72,9 +72,9 @@ fn a_second_interface_stands_behind_the_first_and_has_its_own_table() {
             "0.0.0.0/0 via 169.254.1.1 table 10901",
         ]
     );
-    let rules: Vec<_> = side.rules.iter().map(Rule::to_string).collect();
+    let rules: Vec<_> = side.objects.rules.iter().map(Rule::to_string).collect();
     assert_eq!(rules, ["10900: from 10.1.0.5/32 lookup 10901"]);
-    assert!(side.rules.iter().all(is_ours));
+    assert!(side.objects.rules.iter().all(is_ours));
     let told: Vec<_> = told.iter().map(|route| (route.dst.prefix(), route.priority)).collect();
     assert_eq!(told, [(0, Some(10_901))]);
 }
@@ -86,7 +86,7 @@ fn the_family_that_nobody_else_has_gets_plain_routes() {
     assert!(lines.contains(&"::/0 via fe80::ecee:eeff:feee:eeee".to_owned()), "{lines:?}");
     let own = "::/0 via fe80::ecee:eeff:feee:eeee table 10901";
     assert!(lines.contains(&own.to_owned()), "{lines:?}");
-    assert_eq!(side.rules.len(), 2);
+    assert_eq!(side.objects.rules.len(), 2);
     // Beside another plugin's interface, whose next hop is not ours.
     let (side, _) = second(&["10.1.0.5"], &[], &[DEFAULT, "10.9.0.0/24"]);
     assert_eq!(routes(&side).next().unwrap().to_string(), "169.254.1.1/32");
@@ -143,7 +143,7 @@ fn in_route_mode_the_own_table_carries_the_mtu() {
 #[test]
 fn without_a_table_nothing_stands_beside_what_is_taken() {
     let (side, told) = beside(&["10.1.0.5"], &[], &[DEFAULT, NEXT_HOP], None, None);
-    assert_eq!((lines(&side).len(), side.rules.len(), told.len()), (0, 0, 0));
+    assert_eq!((lines(&side).len(), side.objects.rules.len(), told.len()), (0, 0, 0));
 }
 
 fn found(route: Route) -> Found {

@@ -119,7 +119,7 @@ fn a_pods_ways_may_be_in_tables_of_others_and_its_next_hop_be_answered_for() {
     let all: Vec<Found> = (side.objects.routes.iter())
         .map(|route| Found::new(route.plain().clone(), vec![3]))
         .collect();
-    let rules = || pod_side().rules;
+    let rules = || pod_side().objects.rules;
     let permanent = |octet| {
         let mac = Some(Mac([2, 0, 0, 0, 0, octet]));
         Some(Known { mac, permanent: true })

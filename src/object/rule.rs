@@ -1,0 +1,49 @@
+//! Policy rules: which routing table answers for packets of a source address.
+
+use super::{
+    diff::{Entry, Held, Step},
+    managed::{Indexes, Managed, Work},
+    told::Kind,
+};
+use crate::net::rule::Rule;
+
+/// The kernel has any number for one source, told apart by all that they say.
+impl Entry for Rule {
+    type Key<'a> = Self;
+
+    fn entry_key(&self) -> Self {
+        *self
+    }
+}
+
+impl Managed for Rule {
+    const KIND: Kind = Kind::Rule;
+
+    fn name(&self) -> String {
+        format!("rule {self}")
+    }
+
+    fn name_of(held: &Held<Self>) -> String {
+        held.object.name()
+    }
+
+    fn value(&self) -> String {
+        format!("table {}", self.table)
+    }
+
+    fn value_of(held: &Held<Self>) -> String {
+        held.object.value()
+    }
+
+    fn work(step: &Step<Self>, _: &Indexes) -> Work {
+        match step {
+            Step::Create(wanted) | Step::Replace(wanted, _) => Work::Message(wanted.create()),
+            Step::Foreign(..) => Work::Nothing,
+            Step::Delete(held) => Work::Message(held.object.delete()),
+        }
+    }
+
+    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
+        Some(Held { object: *self, ours: true })
+    }
+}
