@@ -217,3 +217,6 @@ impl Change {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! Parameters below /proc/sys.
 
 use super::{
-    diff::{Held, Object, Step},
+    diff::{self, Held, Object, Step},
     managed::{Indexes, Managed, Work},
     told::{Action, Kind, Told},
 };
@@ -64,6 +64,13 @@ impl Managed for Sysctl {
         };
         let (object, after) = (wanted.name(), Some(wanted.value()));
         Told { kind: Self::KIND, action: Action::Replace, object, before: Some(now), after }
+    }
+
+    /// Nobody removes a parameter: what it was before is not known.
+    fn diff(wanted: &[&Self], held: &[&Held<Self>]) -> Vec<Step<Self>> {
+        let mut steps = diff::diff(wanted.iter().copied(), held.iter().copied());
+        steps.retain(|step| step.wanted().is_some());
+        steps
     }
 
     fn work(step: &Step<Self>, _: &Indexes) -> Work {

@@ -1,5 +1,7 @@
 //! Routes of ours beside those of others.
 
+mod properties;
+
 use ipnetwork::IpNetwork;
 
 use super::*;
