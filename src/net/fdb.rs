@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, Parseable};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{
@@ -11,7 +11,7 @@ use netlink_packet_route::{
 };
 use nix::{errno::Errno, libc::RTM_NEWNEIGH};
 
-use super::{Error, Mac, Request, Socket, message::encode};
+use super::{Error, Mac, Request, Socket, message::encode, raw};
 
 /// A permanent entry.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -64,39 +64,16 @@ pub fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<Entry>, Error> {
     let what = "list forwarding entries";
     let request = encode(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP, what);
     socket.dump(&request, |answer| match answer.kind {
-        RTM_NEWNEIGH => Ok(permanent_of(&NeighbourMessage::parse(answer.body)?, index)),
+        RTM_NEWNEIGH => Ok(permanent_of(&raw::Neighbour::of(answer)?, index)),
         _ => Ok(None),
     })
 }
 
-fn permanent_of(entry: &NeighbourMessage, index: u32) -> Option<Entry> {
-    let header = &entry.header;
+fn permanent_of(entry: &raw::Neighbour, index: u32) -> Option<Entry> {
     // One bit of several: `bridge fdb` sets another beside it.
-    let permanent = u16::from(header.state) & u16::from(NeighbourState::Permanent) != 0;
-    if header.ifindex != index || !permanent {
+    let permanent = entry.state & raw::PERMANENT != 0;
+    if entry.index != index || !permanent {
         return None;
     }
-    let mut found = (None, None);
-    for attribute in &entry.attributes {
-        match attribute {
-            NeighbourAttribute::LinkLayerAddress(octets) => {
-                found.0 = octets.as_slice().try_into().ok().map(Mac);
-            }
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
-                found.1 = Some(IpAddr::from(*ip));
-            }
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => {
-                found.1 = Some(IpAddr::from(*ip));
-            }
-            NeighbourAttribute::Destination(NeighbourAddress::Other(octets)) => {
-                // The crate reads addresses by the header's family, which here
-                // is the bridge's.
-                let ipv4: Option<[u8; 4]> = octets.as_slice().try_into().ok();
-                let ipv6: Option<[u8; 16]> = octets.as_slice().try_into().ok();
-                found.1 = ipv4.map(IpAddr::from).or(ipv6.map(IpAddr::from));
-            }
-            _ => {}
-        }
-    }
-    Some(Entry { mac: found.0?, node: found.1? })
+    Some(Entry { mac: entry.mac?, node: entry.address? })
 }

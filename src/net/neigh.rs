@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, Parseable};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
@@ -10,7 +10,7 @@ use netlink_packet_route::{
 };
 use nix::{errno::Errno, libc::RTM_NEWNEIGH};
 
-use super::{Answer, Error, Mac, Reading, Request, Socket, message::encode};
+use super::{Answer, Error, Mac, Reading, Request, Socket, message::encode, raw};
 
 /// An entry that is never asked for on the wire.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,13 +62,8 @@ pub(super) fn read(answer: &Answer<'_>) -> Reading<Known> {
     if answer.kind != RTM_NEWNEIGH {
         return Ok(None);
     }
-    let entry = NeighbourMessage::parse(answer.body)?;
-    let mac = entry.attributes.iter().find_map(|attribute| match attribute {
-        NeighbourAttribute::LinkLayerAddress(octets) => octets.as_slice().try_into().ok(),
-        _ => None,
-    });
-    let permanent = entry.header.state == NeighbourState::Permanent;
-    Ok(Some(Known { mac: mac.map(Mac), permanent }))
+    let entry = raw::Neighbour::of(answer)?;
+    Ok(Some(Known { mac: entry.mac, permanent: entry.state == raw::PERMANENT }))
 }
 
 /// The permanent entries of a link, of both families.
@@ -80,32 +75,16 @@ pub fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<Neighbour>, Erro
     message.attributes.push(NeighbourAttribute::IfIndex(index));
     let request = encode(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP, "list neighbours");
     socket.dump(&request, |answer| match answer.kind {
-        RTM_NEWNEIGH => Ok(permanent_of(&NeighbourMessage::parse(answer.body)?, index)),
+        RTM_NEWNEIGH => Ok(permanent_of(&raw::Neighbour::of(answer)?, index)),
         _ => Ok(None),
     })
 }
 
-fn permanent_of(entry: &NeighbourMessage, index: u32) -> Option<Neighbour> {
-    let header = &entry.header;
-    if header.ifindex != index || header.state != NeighbourState::Permanent {
+fn permanent_of(entry: &raw::Neighbour, index: u32) -> Option<Neighbour> {
+    if entry.index != index || entry.state != raw::PERMANENT {
         return None;
     }
-    let mut neighbour = (None, None);
-    for attribute in &entry.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => {
-                neighbour.0 = Some(IpAddr::from(*ip));
-            }
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => {
-                neighbour.0 = Some(IpAddr::from(*ip));
-            }
-            NeighbourAttribute::LinkLayerAddress(octets) => {
-                neighbour.1 = octets.as_slice().try_into().ok().map(Mac);
-            }
-            _ => {}
-        }
-    }
-    Some(Neighbour { address: neighbour.0?, mac: neighbour.1? })
+    Some(Neighbour { address: entry.address?, mac: entry.mac? })
 }
 
 /// Removes an entry; one that is gone already is success.

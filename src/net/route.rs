@@ -3,19 +3,32 @@
 use std::{collections::HashMap, fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE, Parseable};
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
     route::{
-        RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric,
-        RouteNextHopFlags, RouteProtocol, RouteScope, RouteType, RouteVia,
+        RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
+        RouteScope, RouteType,
     },
 };
-use nix::{errno::Errno, libc::RTM_NEWROUTE};
+use nix::{
+    errno::Errno,
+    libc::{
+        AF_INET, AF_INET6, RTA_CACHEINFO, RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH,
+        RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTM_NEWROUTE, RTN_ANYCAST, RTN_BLACKHOLE,
+        RTN_BROADCAST, RTN_LOCAL, RTN_PROHIBIT, RTN_THROW, RTN_UNICAST, RTN_UNREACHABLE,
+    },
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Error, Reading, Request, Socket, message::encode};
-use crate::netlink::BATCH;
+use super::{
+    Answer, Error, Reading, Request, Socket,
+    message::encode,
+    raw::{
+        self, EXPIRES, NextHops, RTA_VIA, RTAX_ADVMSS, RTAX_LOCK, RTAX_MTU, RTNH_F_ONLINK, next_hop,
+    },
+};
+use crate::netlink::{BATCH, attribute::Attributes};
 
 /// The table that routes without one go to (RT_TABLE_MAIN).
 pub const TABLE_MAIN: u32 = 254;
@@ -28,9 +41,6 @@ pub const PROTOCOL_BOOT: u8 = 3;
 pub const PROTOCOL_RA: u8 = 9;
 /// Reachable on the link itself (RT_SCOPE_LINK).
 pub const SCOPE_LINK: u8 = 253;
-
-/// The number of the MTU among the metrics (include/uapi/linux/rtnetlink.h).
-const RTAX_MTU: u32 = 2;
 
 /// What a route does with packets.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
@@ -389,70 +399,72 @@ pub(super) fn read(answer: &Answer<'_>) -> Reading<Found> {
 
 fn read_any(answer: &Answer<'_>) -> Reading<Found> {
     match answer.kind {
-        RTM_NEWROUTE => Ok(found(&RouteMessage::parse(answer.body)?)),
+        RTM_NEWROUTE => found(answer),
         _ => Ok(None),
     }
 }
 
 /// `None` for kinds of routes that nobody here makes.
-fn found(message: &RouteMessage) -> Option<Found> {
-    let header = &message.header;
+fn found(answer: &Answer<'_>) -> Reading<Found> {
+    let header = raw::RouteHeader::of(answer)?;
     let kind = match header.kind {
-        RouteType::BlackHole => Kind::Blackhole,
-        RouteType::Unreachable => Kind::Unreachable,
-        RouteType::Prohibit => Kind::Prohibit,
-        RouteType::Throw => Kind::Throw,
+        RTN_BLACKHOLE => Kind::Blackhole,
+        RTN_UNREACHABLE => Kind::Unreachable,
+        RTN_PROHIBIT => Kind::Prohibit,
+        RTN_THROW => Kind::Throw,
         // A look-up of a local address answers with its kind.
-        RouteType::Unicast | RouteType::Local => Kind::Unicast,
-        RouteType::Broadcast | RouteType::Anycast => Kind::Unicast,
-        _ => return None,
+        RTN_UNICAST | RTN_LOCAL | RTN_BROADCAST | RTN_ANYCAST => Kind::Unicast,
+        _ => return Ok(None),
     };
-    let unspecified: IpAddr = match header.address_family {
-        AddressFamily::Inet => [0u8; 4].into(),
-        AddressFamily::Inet6 => [0u8; 16].into(),
-        _ => return None,
+    let unspecified: IpAddr = match i32::from(header.family) {
+        AF_INET => [0u8; 4].into(),
+        AF_INET6 => [0u8; 16].into(),
+        _ => return Ok(None),
     };
-    let default = IpNetwork::new(unspecified, header.destination_prefix_length).ok()?;
+    let Ok(default) = IpNetwork::new(unspecified, header.prefix) else { return Ok(None) };
     let mut found = Found::new(Route::new(default), Vec::new());
-    found.local = header.kind == RouteType::Local;
-    found.shared = matches!(header.kind, RouteType::Broadcast | RouteType::Anycast);
+    found.local = header.kind == RTN_LOCAL;
+    found.shared = matches!(header.kind, RTN_BROADCAST | RTN_ANYCAST);
     let route = &mut found.route;
     route.kind = kind;
-    route.tos = header.tos;
-    route.scope = header.scope.into();
-    route.protocol = header.protocol.into();
-    route.table = header.table.into();
-    route.onlink = header.flags.contains(RouteFlags::Onlink);
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(address) => {
-                route.destination =
-                    IpNetwork::new(ip(address)?, header.destination_prefix_length).ok()?;
+    (route.tos, route.scope) = (header.tos, header.scope);
+    (route.protocol, route.table) = (header.protocol, header.table.into());
+    route.onlink = header.flags & u32::from(RTNH_F_ONLINK) != 0;
+    for attribute in answer.attributes(raw::HEADER_BYTES) {
+        let (kind, value) = attribute?;
+        match kind {
+            RTA_DST => {
+                let network = raw::ip(value).map(|address| IpNetwork::new(address, header.prefix));
+                let Some(Ok(network)) = network else { return Ok(None) };
+                route.destination = network;
             }
-            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => {
-                route.gateway = next_hop(attribute);
+            RTA_GATEWAY | RTA_VIA => {
+                route.gateway = next_hop(kind, value);
                 found.gateways.extend(route.gateway);
             }
-            RouteAttribute::PrefSource(address) => found.source = ip(address),
-            RouteAttribute::CacheInfo(info) => found.expires = info.expires != 0,
-            RouteAttribute::Oif(index) => found.devices.push(*index),
-            RouteAttribute::MultiPath(hops) => {
-                found.devices.extend(hops.iter().map(|hop| hop.interface_index));
-                route.onlink |=
-                    hops.iter().any(|hop| hop.flags.contains(RouteNextHopFlags::Onlink));
-                let attributes = hops.iter().flat_map(|hop| &hop.attributes);
-                found.gateways.extend(attributes.filter_map(next_hop));
+            RTA_PREFSRC => found.source = raw::ip(value),
+            RTA_CACHEINFO => found.expires = value.get(EXPIRES).is_some_and(|it| it != [0; 4]),
+            RTA_OIF => found.devices.push(raw::number(value)?),
+            RTA_MULTIPATH => {
+                for hop in NextHops(value) {
+                    let hop = hop?;
+                    found.devices.push(hop.index);
+                    route.onlink |= hop.flags & RTNH_F_ONLINK != 0;
+                    for attribute in hop.attributes {
+                        let (kind, value) = attribute?;
+                        found.gateways.extend(next_hop(kind, value));
+                    }
+                }
             }
-            RouteAttribute::Table(table) => route.table = *table,
-            RouteAttribute::Priority(priority) => route.priority = Some(*priority),
-            RouteAttribute::Metrics(metrics) => {
-                for metric in metrics {
-                    match metric {
-                        RouteMetric::Mtu(mtu) => route.mtu = Some(*mtu),
-                        RouteMetric::Advmss(advmss) => route.advmss = Some(*advmss),
-                        RouteMetric::Lock(locked) => {
-                            found.fixed_mtu = locked & (1 << RTAX_MTU) != 0;
-                        }
+            RTA_TABLE => route.table = raw::number(value)?,
+            RTA_PRIORITY => route.priority = Some(raw::number(value)?),
+            RTA_METRICS => {
+                for metric in Attributes(value) {
+                    let (kind, value) = metric?;
+                    match kind {
+                        RTAX_MTU => route.mtu = Some(raw::number(value)?),
+                        RTAX_ADVMSS => route.advmss = Some(raw::number(value)?),
+                        RTAX_LOCK => found.fixed_mtu = raw::number(value)? & (1 << RTAX_MTU) != 0,
                         _ => {}
                     }
                 }
@@ -460,22 +472,5 @@ fn found(message: &RouteMessage) -> Option<Found> {
             _ => {}
         }
     }
-    Some(found)
-}
-
-fn next_hop(attribute: &RouteAttribute) -> Option<IpAddr> {
-    match attribute {
-        RouteAttribute::Gateway(address) => ip(address),
-        RouteAttribute::Via(RouteVia::Inet(ip)) => Some((*ip).into()),
-        RouteAttribute::Via(RouteVia::Inet6(ip)) => Some((*ip).into()),
-        _ => None,
-    }
-}
-
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(ip) => Some((*ip).into()),
-        RouteAddress::Inet6(ip) => Some((*ip).into()),
-        _ => None,
-    }
+    Ok(Some(found))
 }
