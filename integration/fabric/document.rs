@@ -133,7 +133,11 @@ fn what_a_good_file_said_holds_beside_a_bad_one() {
     let first = node.attach("a");
     let before = node.state();
     let mtu = |pod: &Pod| pod.netns.link("eth0").unwrap()["mtu"].clone();
-    for bad in ["{", r#"{"fabric": {"mode": "warp"}, "nodes": []}"#] {
+    // Of the last one it shows in the list alone that it is no good.
+    let entry = entry(1, Families::Ipv4);
+    let stranger =
+        json!({"self": "x", "fabric": {"mtu": 1490, "routeProtocol": 110}, "nodes": [entry]});
+    for bad in ["{", r#"{"fabric": {"mode": "warp"}, "nodes": []}"#, &stranger.to_string()] {
         node.write_peers(bad);
         let pod = node.attach("b");
         assert_eq!(mtu(&pod), mtu(&first), "{bad}");

@@ -351,7 +351,10 @@ pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
     }
     // They name one file, which speaks for both from now on.
     let file = &config.fabric.file;
-    if !file.is_empty() && !noted.is_by_file && noted.peers_file == config.fabric.peers_file {
+    if !file.is_empty()
+        && noted.said().is_none_or(|part| part.is_empty())
+        && noted.peers_file == config.fabric.peers_file
+    {
         return Ok(());
     }
     let in_use = |network: &&str| !Journal::new(root, network).entries().is_empty();

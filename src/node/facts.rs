@@ -35,6 +35,10 @@ pub(crate) fn mtu(
     ipv6: bool,
     defaults: &[Found],
 ) -> Result<mtu::Choice, Error> {
+    // What serves may be older than what the file says.
+    let served = fabric.and_then(Stamp::said).filter(|part| *part != config.fabric.file);
+    let served = served.map(|part| config.under(&part));
+    let config = served.as_ref().unwrap_or(config);
     let mut remark = None;
     let file = (config.plugin_type == CALICO && config.mtu.is_none())
         .then(|| read_text(&root.path("/var/lib/calico/mtu"), TEXT_BYTES_MAX))

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    conf::Config,
+    conf::{Config, FabricPart},
     fabric::{
         Added, Past, Peers, Settings, Site,
         digest::{self, Scope},
@@ -51,9 +51,9 @@ pub struct Stamp {
     /// The configuration's name of the peers file.
     #[serde(default)]
     pub(super) peers_file: Option<String>,
-    /// Whether the settings are those that the peers file says.
+    /// What the list of peers said of the fabric; none where an earlier version noted it.
     #[serde(default)]
-    pub(super) is_by_file: bool,
+    pub(super) said: Option<Value>,
     /// The peers file as it was.
     pub(super) file: String,
     /// Whether that is all.
@@ -119,6 +119,13 @@ impl Stamp {
     pub fn uplink(&self) -> Option<Uplink> {
         let (device, mtu) = self.uplink.clone()?;
         Some(Uplink { device, mtu })
+    }
+
+    /// What the list of peers said of the fabric. The file may say something else by now,
+    /// and be no good.
+    pub fn said(&self) -> Option<FabricPart> {
+        let (part, complaints, _) = FabricPart::of_file(self.said.as_ref()?.as_object()?);
+        complaints.is_empty().then_some(part)
     }
 
     /// The pod CIDRs of all nodes.

@@ -151,7 +151,7 @@ impl Pass {
             summary: summary(config),
             settings,
             peers_file: config.fabric.peers_file.clone(),
-            is_by_file: !peers.fabric.is_empty(),
+            said: Some(peers.fabric.encode()),
             file: version,
             applied: before.was_applied(),
             state: State::Begun,
