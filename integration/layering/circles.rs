@@ -12,7 +12,7 @@ use crate::{Source, sources};
 type Path = Vec<String>;
 
 /// Where some are left.
-const LEFT: &[&str] = &["cli/fabric", "fabric/", "node/", "pod/"];
+const LEFT: &[&str] = &["cli/fabric", "node/"];
 
 /// What a source file names.
 #[derive(Default)]

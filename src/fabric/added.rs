@@ -8,8 +8,11 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{desired::Desired, observe::Observed};
-use crate::object::{Change, link::Owner};
+use super::desired::Desired;
+use crate::object::{
+    Change,
+    link::{HeldTunnel, Owner},
+};
 
 /// What earlier passes of a network's fabric have left in the kernel.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -46,9 +49,10 @@ impl Added {
 
     /// With what these changes will add: to be noted before they are made.
     #[must_use]
-    pub fn before(&self, changes: &[Change], observed: &Observed) -> Self {
+    pub fn before(&self, changes: &[Change], tunnels: &[HeldTunnel]) -> Self {
+        let is_others = |held: &HeldTunnel| held.owner == Owner::Other;
         let others =
-            |device: &str| observed.tunnel(device).is_some_and(|held| held.owner == Owner::Other);
+            |device: &str| tunnels.iter().any(|held| held.name == device && is_others(held));
         let added = changes.iter().filter_map(Change::addition);
         let added = added.filter(|(device, _)| others(device)).map(|(_, text)| text);
         Self(self.0.iter().cloned().chain(added).collect())

@@ -3,7 +3,7 @@
 
 use nix::errno::Errno;
 
-use super::{diff::rival, observe::Observed, refusal};
+use super::{diff::rival, observed::Observed, refusal};
 use crate::{
     net::{Error, Failed, Request, Socket, link, sysctl},
     object::{Change, Indexes, Making, Route, Tunnel, Work},

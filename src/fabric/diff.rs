@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use super::{added::Past, desired::Desired, observe::Observed};
+use super::{added::Past, desired::Desired, observed::Observed};
 use crate::object::{
     self, Address, Change, Held, HeldObjects, Lookup, Managed, Mark, Objects, Setting, Tunnel,
     Value,

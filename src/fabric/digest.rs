@@ -7,12 +7,12 @@ use std::{
 };
 
 use ipnetwork::IpNetwork;
-use serde::{Deserialize, Serialize};
 
 use super::{
     desired::Desired,
     divert::address_in,
-    observe::{Observed, observe_own},
+    observe::observe_own,
+    observed::{Observed, Scope},
     settings::Settings,
     ways::Sentinel,
 };
@@ -20,25 +20,6 @@ use crate::{
     net::{Error, Socket},
     object::{HeldObjects, Managed, Route},
 };
-
-/// What a digest is of, beside all that bears our marks.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Scope {
-    /// Names of the tunnel devices.
-    pub tunnels: Vec<String>,
-    /// Keys of the node's parameters.
-    pub sysctls: Vec<String>,
-}
-
-impl Scope {
-    /// What a fabric consists of.
-    pub fn of(desired: &Desired) -> Self {
-        Self {
-            tunnels: desired.objects.tunnels.iter().map(|tunnel| tunnel.name.clone()).collect(),
-            sysctls: desired.objects.sysctls.iter().map(|sysctl| sysctl.key.clone()).collect(),
-        }
-    }
-}
 
 /// The digest of what the kernel has now.
 ///

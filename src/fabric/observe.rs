@@ -14,8 +14,8 @@ use super::{
     added::Past,
     desired::{Desired, Facts, Path},
     diff,
-    digest::Scope,
     divert::Networks,
+    observed::{Observed, Scope},
     peers::Peers,
     settings::Settings,
     uplink::{default_route, uplink},
@@ -31,7 +31,7 @@ use crate::{
         sysctl,
     },
     object::{
-        Forwarding, Held, HeldObjects, HeldRoute, Indexes, Managed, Neighbour, Sysctl,
+        Forwarding, Held, HeldRoute, Managed, Neighbour, Sysctl,
         link::{HeldKind, HeldTunnel, Owner, is_named, is_tunnel, marked},
     },
     pod::{
@@ -39,31 +39,6 @@ use crate::{
         mtu::Uplink,
     },
 };
-
-/// What the kernel has.
-#[derive(Clone, Debug, Default)]
-pub struct Observed {
-    /// The objects: tunnel devices that are wanted or ours, permanent entries of VXLAN
-    /// devices among them, the values of the parameters that are wanted, and of table
-    /// main the routes that are ours, and those of others to the same destinations or to
-    /// parts of them.
-    pub held: HeldObjects,
-    /// VXLAN devices of others.
-    pub rivals: Vec<HeldTunnel>,
-    /// Indexes of all links, by name.
-    pub indexes: Indexes,
-    /// Addresses of pods, and the links that they are behind.
-    pub pods: Vec<(u32, IpAddr)>,
-    /// What earlier passes have left.
-    pub past: Past,
-}
-
-impl Observed {
-    /// The tunnel device of that name.
-    pub fn tunnel(&self, name: &str) -> Option<&HeldTunnel> {
-        self.held.tunnels.iter().find(|held| held.name == name)
-    }
-}
 
 /// Collects what the description of the fabric depends on.
 ///

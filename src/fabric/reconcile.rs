@@ -6,7 +6,8 @@ use super::{
     describe::describe,
     desired::{Desired, Facts},
     diff::{diff, rival},
-    observe::{Observed, facts, observe},
+    observe::{facts, observe},
+    observed::Observed,
     peers::Peers,
     settings::Settings,
 };
@@ -91,7 +92,7 @@ impl Plan {
     /// What will have been added to devices of others: to be noted before the
     /// changes are made.
     pub fn added_before(&self) -> Added {
-        self.observed.past.added.before(&self.changes, &self.observed)
+        self.observed.past.added.before(&self.changes, &self.observed.held.tunnels)
     }
 
     /// What has been added to them once all changes are made.

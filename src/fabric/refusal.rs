@@ -2,7 +2,7 @@
 
 use nix::errno::Errno;
 
-use super::observe::Observed;
+use super::observed::Observed;
 use crate::{
     net::Error,
     object::{

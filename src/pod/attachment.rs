@@ -1,65 +1,25 @@
 //! The objects that one attachment consists of, on both sides of its veth.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
 use super::{
-    Identity,
     identity::{HOST_MAC, group},
-    routing::{self, PodFacts},
+    routing,
     side::Side,
+    wish::{families, host_route},
 };
 use crate::{
     cni,
-    conf::Config,
-    net::{
-        Mac,
-        devconf::Devconf,
-        forwarding,
-        link::VethEnd,
-        route::{Route, SCOPE_LINK},
-    },
+    net::{Mac, devconf::Devconf, forwarding, link::VethEnd},
     object::{Address, Neighbour, Objects, Setting, Sysctl, Value},
 };
 
+pub use super::wish::{Remote, Wish, gateway_ipv6};
+
 /// Calico's prefix length for the link-local addresses of both ends.
 const LINK_LOCAL_PREFIX: u8 = 64;
-
-/// What is asked for.
-#[derive(Clone, Debug)]
-pub struct Wish<'a> {
-    /// Whose attachment.
-    pub identity: &'a Identity,
-    /// Name of the host link.
-    pub host_link: &'a str,
-    /// The configuration.
-    pub config: &'a Config,
-    /// The addresses that IPAM gave.
-    pub addresses: &'a [IpAddr],
-    /// The routes that IPAM gave.
-    pub routes: &'a [cni::Route],
-    /// MTU of both ends in bytes.
-    pub mtu: u32,
-    /// MAC address of the pod link, if one was asked for.
-    pub mac: Option<Mac>,
-    /// What the pod has besides.
-    pub facts: &'a PodFacts,
-    /// Where the pods of other nodes are, if the routes to them carry an MTU
-    /// of their own.
-    pub remote: Option<Remote<'a>>,
-}
-
-/// Destinations behind an encapsulation, for pods whose link has the full MTU.
-#[derive(Clone, Copy, Debug)]
-pub struct Remote<'a> {
-    /// MTU of packets to other nodes in bytes.
-    pub mtu: u32,
-    /// Where all pods are.
-    pub cluster: &'a [IpNetwork],
-    /// Where this node's own pods are, who are reached at the link's MTU.
-    pub own: &'a [IpNetwork],
-}
 
 /// The desired state of an attachment. Its undo is short: all of it goes with the
 /// link, but for the pod's rules and the node's forwarding.
@@ -111,15 +71,6 @@ impl Attachment {
     }
 }
 
-/// The IPv6 next hop of every pod.
-pub fn gateway_ipv6() -> Ipv6Addr {
-    HOST_MAC.link_local()
-}
-
-pub(super) fn families(addresses: &[IpAddr]) -> (bool, bool) {
-    (addresses.iter().any(IpAddr::is_ipv4), addresses.iter().any(IpAddr::is_ipv6))
-}
-
 /// What belongs to the host link of a pod with these addresses, in an interface group: by
 /// that the rules of the network's table know a pod.
 pub fn host_side(link: &str, addresses: &[IpAddr], group: u32) -> Side {
@@ -154,12 +105,6 @@ pub fn host_side(link: &str, addresses: &[IpAddr], group: u32) -> Side {
 
 fn at(link: &str, address: IpNetwork) -> Address {
     Address { device: link.to_owned(), address }
-}
-
-/// The route by which this node reaches a pod, in Calico's form.
-pub(super) fn host_route(address: IpAddr) -> Route {
-    let scope = if address.is_ipv4() { SCOPE_LINK } else { 0 };
-    Route { scope, ..Route::new(IpNetwork::from(address)) }
 }
 
 fn pod_side(wish: &Wish<'_>, mac: Mac, routes: &[cni::Route]) -> Side {
@@ -227,7 +172,9 @@ mod tests {
     use super::*;
     use crate::{
         cni::{Document, Version, cidr},
+        conf::Config,
         object,
+        pod::{Identity, PodFacts},
     };
 
     fn config(keys: serde_json::Value) -> Config {

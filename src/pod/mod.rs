@@ -12,6 +12,7 @@ pub mod reserved;
 pub mod routing;
 pub mod several;
 pub mod side;
+mod wish;
 
 pub use attachment::Attachment;
 pub use identity::Identity;

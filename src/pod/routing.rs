@@ -11,7 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-use super::attachment::{Remote, Wish, families, gateway_ipv6, host_route};
+pub use super::wish::PodFacts;
+use super::wish::{Remote, Wish, families, gateway_ipv6, host_route};
 use crate::{
     cni,
     conf::{Config, ROUTE_PROTOCOL},
@@ -33,19 +34,6 @@ pub const RULE_PROTOCOL: u8 = ROUTE_PROTOCOL;
 const HEADERS_IPV4: u32 = 40;
 /// IPv6 and TCP headers without options, in bytes.
 const HEADERS_IPV6: u32 = 60;
-
-/// What is in the pod's namespace already, apart from the link in question.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct PodFacts {
-    /// Another attachment made this pod's settings before.
-    pub attached_before: bool,
-    /// Where routes of other interfaces in table main lead.
-    pub taken: Vec<IpNetwork>,
-    /// The table that is the interface's own; none where it is the pod's only one.
-    pub table: Option<u32>,
-    /// Rules of ours whose interface is gone.
-    pub leftovers: Vec<Rule>,
-}
 
 /// The lowest table that nobody uses: neither as a table nor as a metric.
 pub fn free_table(rules: &[Rule], routes: &[Found]) -> u32 {

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnetwork::IpNetwork;
 
 use super::{
-    attachment::{gateway_ipv6, host_route},
     routing::{everywhere, free_table, is_ours, rules, served},
+    wish::{gateway_ipv6, host_route},
 };
 use crate::net::{
     route::{Found, Kind, PROTOCOL_KERNEL, Route, TABLE_MAIN},

@@ -3,9 +3,8 @@
 
 use std::net::IpAddr;
 
-use super::Observed;
 use crate::{
-    fabric::{desired::Desired, divert},
+    fabric::{desired::Desired, divert, observed::Observed},
     net::{Error, Socket, forwarding, route, rule, sysctl},
     object::{Diversion, Route},
 };

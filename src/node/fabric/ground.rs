@@ -15,12 +15,7 @@ use serde_json::Value;
 
 use crate::{
     conf::{Config, FabricPart},
-    fabric::{
-        Added, Past, Peers, Settings, Site,
-        digest::{self, Scope},
-        holder,
-        ways::Ways,
-    },
+    fabric::{Added, Past, Peers, Settings, Site, digest, holder, observed::Scope, ways::Ways},
     net::{Socket, Tables},
     nft,
     pod::mtu::Uplink,

@@ -16,7 +16,8 @@ use crate::{
     fabric::{
         Change, Peers, Plan, Settings,
         apply::Refused,
-        digest::{self, Scope},
+        digest,
+        observed::Scope,
         pools::{Cidrs, Misfit},
         trouble::Trouble,
     },

@@ -1,0 +1,52 @@
+//! What the kernel has of a fabric, as data: how it is read is not known here.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{added::Past, desired::Desired};
+use crate::object::{HeldObjects, Indexes, link::HeldTunnel};
+
+/// What the kernel has.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// The objects: tunnel devices that are wanted or ours, permanent entries of VXLAN
+    /// devices among them, the values of the parameters that are wanted, and of table
+    /// main the routes that are ours, and those of others to the same destinations or to
+    /// parts of them.
+    pub held: HeldObjects,
+    /// VXLAN devices of others.
+    pub rivals: Vec<HeldTunnel>,
+    /// Indexes of all links, by name.
+    pub indexes: Indexes,
+    /// Addresses of pods, and the links that they are behind.
+    pub pods: Vec<(u32, IpAddr)>,
+    /// What earlier passes have left.
+    pub past: Past,
+}
+
+impl Observed {
+    /// The tunnel device of that name.
+    pub fn tunnel(&self, name: &str) -> Option<&HeldTunnel> {
+        self.held.tunnels.iter().find(|held| held.name == name)
+    }
+}
+
+/// What a digest is of, beside all that bears our marks.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Scope {
+    /// Names of the tunnel devices.
+    pub tunnels: Vec<String>,
+    /// Keys of the node's parameters.
+    pub sysctls: Vec<String>,
+}
+
+impl Scope {
+    /// What a fabric consists of.
+    pub fn of(desired: &Desired) -> Self {
+        Self {
+            tunnels: desired.objects.tunnels.iter().map(|tunnel| tunnel.name.clone()).collect(),
+            sysctls: desired.objects.sysctls.iter().map(|sysctl| sysctl.key.clone()).collect(),
+        }
+    }
+}
