@@ -1,11 +1,12 @@
 //! The keys of the routes between nodes.
 
 use ipnetwork::IpNetwork;
+use serde::Serialize;
 
 use super::{FabricPart, fields::Fields, keys, shape::Shape, values::CrossSubnet};
 
 /// What a configuration says of the routes between nodes.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct FabricKeys {
     /// `peersFile`; without it no routes to other nodes are made.
     pub peers_file: Option<String>,

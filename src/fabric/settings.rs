@@ -4,9 +4,10 @@ use crate::{
     conf::{Config, FabricKeys, Mode},
     object::route::default_metric,
 };
+use serde::Serialize;
 
 /// The fabric's part of a configuration.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Settings {
     /// How packets reach other nodes.
     pub mode: Mode,

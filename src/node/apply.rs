@@ -7,7 +7,7 @@ use super::{
     Error, allowed,
     changes::{Mtus, Source, compare, locked, removed_table},
     configured::Networks,
-    fabric::{Ground, Outcome, Pass, Removal, WRITER_LIMIT, tunnel::TunnelTable},
+    fabric::{FabricState, Outcome, Pass, Removal, WRITER_LIMIT, tunnel::TunnelTable},
     former, refusal,
     repair::{self, Repair, TableRepair},
     tables, version,
@@ -60,7 +60,7 @@ pub(crate) fn apply(
     let root = &networks.root;
     // Everybody takes them in this order.
     let protocols = locked(networks).into_iter();
-    let locks = protocols.map(|protocol| Ground::new(root, protocol).lock(WRITER_LIMIT));
+    let locks = protocols.map(|protocol| FabricState::new(root, protocol).lock(WRITER_LIMIT));
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;
     version::note(root);
     let mut changes = compare(networks, socket, source)?;
@@ -77,8 +77,8 @@ pub(crate) fn apply(
         ..Report::default()
     };
     let mut unmade: Vec<Told> = Vec::new();
-    for (ground, pass) in changes.fabrics.drain(..) {
-        carry_out(pass, &ground, socket, &mut report, &mut unmade);
+    for (state, pass) in changes.fabrics.drain(..) {
+        carry_out(pass, &state, socket, &mut report, &mut unmade);
     }
     for (removal, _) in &changes.removals {
         remove(removal, socket, &mut report, &mut unmade);
@@ -109,14 +109,14 @@ pub(crate) fn apply(
 
 fn carry_out(
     pass: Pass,
-    ground: &Ground,
+    state: &FabricState,
     socket: &mut Socket,
     report: &mut Report,
     unmade: &mut Vec<Told>,
 ) {
     let planned: Vec<Told> = pass.plan.feasible().map(Change::told).collect();
     let tunnel = pass.tunnel().map(TunnelTable::told);
-    match pass.carry_out(ground, socket) {
+    match pass.carry_out(state, socket) {
         Ok(outcome) => {
             report.whole &= outcome.wanting().is_empty();
             let Outcome { unguarded, refused, of_peers, unmade: left, .. } = outcome;

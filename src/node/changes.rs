@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::{
     Error, Kind,
     configured::{Configured, Networks},
-    fabric::{Ground, Pass, Removal, Stamp, applied, tunnel::TunnelTable},
+    fabric::{Applied, FabricState, Pass, Removal, last_applied, tunnel::TunnelTable},
     former, kernel, link_mtus,
     repair::{self, Repair, TableRepair},
     tables,
@@ -41,7 +41,7 @@ pub(crate) struct Mtus {
 #[derive(Default)]
 pub(crate) struct Changes {
     /// Of each fabric, with its state.
-    pub(super) fabrics: Vec<(Ground, Pass)>,
+    pub(super) fabrics: Vec<(FabricState, Pass)>,
     /// What there is of fabrics that are not asked for any more, and their tables.
     pub(super) removals: Vec<(Removal, Vec<String>)>,
     pub(super) repairs: Vec<Repair>,
@@ -89,15 +89,15 @@ pub(crate) fn compare(
     changes.repairs.extend(forwarding.map_err(kernel)?);
     for network in &networks.all {
         let noted;
-        let stamp = match changes.pass_of(network) {
-            Some(pass) => Some(&pass.stamp),
+        let applied = match changes.pass_of(network) {
+            Some(pass) => Some(&pass.applied),
             None => {
-                noted = applied(&network.config, root);
+                noted = last_applied(&network.config, root);
                 noted.as_ref().filter(|_| network.peers_file.is_some())
             }
         };
-        let table = TableRepair::lacking(&network.config, root, host, stamp)?;
-        let mtus = mtus(network, networks, host, stamp)?;
+        let table = TableRepair::lacking(&network.config, root, host, applied)?;
+        let mtus = mtus(network, networks, host, applied)?;
         changes.tables.extend(table);
         changes.mtus.extend(mtus);
     }
@@ -128,21 +128,21 @@ fn mtus(
     network: &Configured,
     networks: &Networks,
     host: &mut Socket,
-    stamp: Option<&Stamp>,
+    applied: Option<&Applied>,
 ) -> Result<Option<Mtus>, Error> {
     let entries = Journal::new(&networks.root, network.name()).entries();
     if network.config.mtu.is_some() || entries.is_empty() {
         return Ok(None);
     }
-    let new = link_mtus(host, &network.config, &networks.root, stamp)?;
+    let new = link_mtus(host, &network.config, &networks.root, applied)?;
     Ok(Some(Mtus { network: network.name().to_owned(), new, pods: entries }))
 }
 
 /// Whether a network has a fabric, or had one when it was applied last.
 pub(crate) fn has_fabric(network: &Configured, networks: &Networks) -> bool {
-    let ground = Ground::new(&networks.root, network.config.fabric.protocol);
-    let had = |stamp: Stamp| stamp.network == network.name();
-    network.peers_file.is_some() || ground.stamp().is_some_and(had)
+    let state = FabricState::new(&networks.root, network.config.fabric.protocol);
+    let had = |applied: Applied| applied.network == network.name();
+    network.peers_file.is_some() || state.applied().is_some_and(had)
 }
 
 /// Says that a configuration asks for no routes to other nodes: who expects some
@@ -200,23 +200,23 @@ impl Changes {
             if let Some(pass) = &found
                 && pass.serves(config)
             {
-                let ground = Ground::new(root, protocol);
-                self.misfits.extend(pass.misfits(&ground, &network.document, config));
+                let state = FabricState::new(root, protocol);
+                self.misfits.extend(pass.misfits(&state, &network.document, config));
             }
         }
-        self.fabrics.extend(found.map(|pass| (Ground::new(root, protocol), pass)));
+        self.fabrics.extend(found.map(|pass| (FabricState::new(root, protocol), pass)));
     }
 
     /// The comparison that a network shares.
     fn pass_of(&self, network: &Configured) -> Option<&Pass> {
         let protocol = network.config.fabric.protocol;
         let has = network.peers_file.is_some();
-        let mut passes = self.fabrics.iter().filter(|(ground, _)| ground.protocol() == protocol);
+        let mut passes = self.fabrics.iter().filter(|(state, _)| state.protocol() == protocol);
         passes.find(|(_, pass)| has && pass.serves(&network.config)).map(|(_, pass)| pass)
     }
 
     fn find_removals(&mut self, networks: &Networks, host: &mut Socket) -> Result<(), Error> {
-        let mut done: Vec<u8> = self.fabrics.iter().map(|(ground, _)| ground.protocol()).collect();
+        let mut done: Vec<u8> = self.fabrics.iter().map(|(state, _)| state.protocol()).collect();
         let asks = |network: &str| networks.asks_for_routes(network);
         for network in &networks.all {
             let found = Removal::of(&network.config, &networks.root, host, &asks, &done)?;
@@ -276,7 +276,7 @@ impl Changes {
 
     /// Whether this node's own pods have IPv6.
     pub(crate) fn serve_ipv6(&self) -> bool {
-        self.fabrics.iter().any(|(_, pass)| pass.stamp.serves_ipv6)
+        self.fabrics.iter().any(|(_, pass)| pass.applied.serves_ipv6)
     }
 
     /// What could not be compared: where that is all that there is, nothing is to be

@@ -1,13 +1,14 @@
 //! The fabric as the verbs see it: brought up by the first ADD, and by the
 //! first after its configuration or its peers have changed. Whether that is
-//! so, a stamp tells at the cost of one look at the peers file. What could not
+//! so, a note of what was applied tells at the cost of one look at the peers file. What could not
 //! be done is tried again, and STATUS looks whether what was done still holds.
 
+mod applied;
 mod cidrs;
 mod document;
-mod ground;
 mod pass;
 mod removal;
+mod state;
 pub mod tunnel;
 
 use std::{
@@ -16,12 +17,13 @@ use std::{
     time::Duration,
 };
 
+pub use applied::{Applied, State};
 use document::file_version;
 pub(crate) use document::resolved_and_noted;
 pub use document::{require_agreement, resolved};
-pub use ground::{Ground, Stamp, State, WRITER_LIMIT, tunnel_addresses};
 pub use pass::{Outcome, Pass};
 pub use removal::Removal;
+pub use state::{FabricState, WRITER_LIMIT, tunnel_addresses};
 use tunnel::TunnelTable;
 
 use crate::{
@@ -45,12 +47,12 @@ const WRITER_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How closely to look at a fabric that was applied.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Care {
+pub enum Depth {
     /// As [`Self::Trust`], before another look in the same call: the kernel is
     /// not asked twice.
     Glance,
-    /// The stamp's word is good enough, and what is wanting is a warning: a pod
-    /// is not kept from starting by peers that are away.
+    /// The note of what was applied is good enough, and what is wanting is a warning: a
+    /// pod is not kept from starting by peers that are away.
     Trust,
     /// The kernel is looked at, and what stands in the way of all is an error.
     Verify,
@@ -58,9 +60,9 @@ pub enum Care {
 
 /// What was applied of the fabric that a configuration asks for, by this node's
 /// last ADD, STATUS or apply.
-pub fn applied(config: &Config, root: &Root) -> Option<Stamp> {
+pub fn last_applied(config: &Config, root: &Root) -> Option<Applied> {
     config.fabric.peers_file.as_ref()?;
-    Ground::new(root, config.fabric.protocol).stamp()
+    FabricState::new(root, config.fabric.protocol).applied()
 }
 
 /// Makes sure of the fabric that a configuration asks for; `None` if it asks
@@ -69,61 +71,62 @@ pub fn applied(config: &Config, root: &Root) -> Option<Stamp> {
 /// # Errors
 /// `Configuration` if another network has the fabric of this protocol, `Unavailable` without a
 /// valid peers file since boot, `Kernel` for what the kernel refuses; with
-/// [`Care::Verify`] also `Unavailable` for what stands in the way of all.
+/// [`Depth::Verify`] also `Unavailable` for what stands in the way of all.
 pub fn ensure(
     config: &Config,
     root: &Root,
     host: &mut Socket,
-    care: Care,
-) -> Result<Option<Stamp>, Error> {
+    depth: Depth,
+) -> Result<Option<Applied>, Error> {
     let Some(peers_file) = &config.fabric.peers_file else {
-        if care != Care::Glance {
+        if depth != Depth::Glance {
             removal::abandon(config, root, host);
         }
         return Ok(None);
     };
     let path = root.path(peers_file);
-    let ground = Ground::new(root, config.fabric.protocol);
+    let state = FabricState::new(root, config.fabric.protocol);
     let (settings, version) = (settings_text(config), file_version(&path));
-    let applied = |stamp: &Stamp| {
-        stamp.is_of(&config.name) && stamp.settings == settings && stamp.file == version
+    let applied = |applied: &Applied| {
+        applied.is_of(&config.name) && applied.settings == settings && applied.file == version
     };
-    if let Some(stamp) = ground.stamp().filter(applied)
-        && let Some(answer) = believe(&ground, &stamp, config, host, care)
+    if let Some(applied) = state.applied().filter(applied)
+        && let Some(answer) = believe(&state, &applied, config, host, depth)
     {
-        return answer.map(|()| Some(stamp));
+        return answer.map(|()| Some(applied));
     }
-    let _lock = match ground.lock(patience()) {
+    let _lock = match state.lock(patience()) {
         Err(error) if error.kind == Kind::Busy => {
-            return without_a_pass(config, root, &ground, care, error).map(Some);
+            return without_a_pass(config, root, &state, depth, error).map(Some);
         }
         lock => lock?,
     };
     version::note(root);
-    let noted = ground.stamp();
-    if let Some(stamp) = noted.clone().filter(applied)
-        && let Some(answer) = believe(&ground, &stamp, config, host, care)
+    let noted = state.applied();
+    if let Some(applied) = noted.clone().filter(applied)
+        && let Some(answer) = believe(&state, &applied, config, host, depth)
     {
-        return answer.map(|()| Some(stamp));
+        return answer.map(|()| Some(applied));
     }
     let tables = Tables::of_kernel(host).map_err(kernel)?;
     let pass = match Pass::of_file(config, root, (host, &tables), &path) {
         Ok(pass) => pass,
         Err(error) if error.kind == Kind::Unavailable => {
             let refusal = error.to_string();
-            let told = noted.as_ref().and_then(|stamp| stamp.refused_file.as_ref());
+            let told = noted.as_ref().and_then(|applied| applied.refused_file.as_ref());
             let news = told != Some(&refusal);
-            let same = |stamp: &Stamp| stamp.is_of(&config.name) && stamp.settings == settings;
+            let same =
+                |applied: &Applied| applied.is_of(&config.name) && applied.settings == settings;
             let noted = noted.filter(same);
-            if let Some(mut stamp) = noted
-                && let Some(answer) = believe(&ground, &stamp, config, host, care)
+            if let Some(mut applied) = noted
+                && let Some(answer) = believe(&state, &applied, config, host, depth)
             {
                 if news {
                     warn_of_list(&refusal);
-                    stamp.refused_file = Some(refusal);
-                    ground.note(&stamp, None).unwrap_or_else(|error| log::warn!("{error}"));
+                    applied.refused_file = Some(refusal);
+                    state.note(&applied, None).unwrap_or_else(|error| log::warn!("{error}"));
                 }
-                return answer.map(|()| Some(stamp));
+                return answer.map(|()| Some(applied));
             }
             let Some(mut pass) = Pass::of_last(config, root, (host, &tables))? else {
                 return Err(error);
@@ -131,28 +134,28 @@ pub fn ensure(
             if news {
                 warn_of_list(&refusal);
             }
-            pass.stamp.refused_file = Some(refusal);
+            pass.applied.refused_file = Some(refusal);
             pass
         }
         Err(error) => {
             if error.kind == Kind::Configuration {
-                ground.ask(&config.name, &summary(config))?;
+                state.ask(&config.name, &summary(config))?;
             }
             return Err(error);
         }
     };
-    let outcome = pass.carry_out(&ground, host)?;
+    let outcome = pass.carry_out(&state, host)?;
     for note in &outcome.notes {
         log::warn!("{note}");
     }
     if let Some(error) = outcome.error() {
         return Err(error);
     }
-    if matches!(outcome.stamp.state, State::Wanting(_)) && !outcome.news.is_empty() {
+    if matches!(outcome.applied.state, State::Degraded(_)) && !outcome.news.is_empty() {
         log::warn!("{}", first_of(&outcome.news));
     }
-    tell(&outcome.stamp.state, care)?;
-    Ok(Some(outcome.stamp))
+    tell(&outcome.applied.state, depth)?;
+    Ok(Some(outcome.applied))
 }
 
 /// Whether this call has waited for a writer in vain.
@@ -171,67 +174,68 @@ fn patience() -> Duration {
 fn without_a_pass(
     config: &Config,
     root: &Root,
-    ground: &Ground,
-    care: Care,
+    state: &FabricState,
+    depth: Depth,
     busy: Error,
-) -> Result<Stamp, Error> {
+) -> Result<Applied, Error> {
     require_same_fabric(config, root)?;
-    let stamp = ground.stamp().filter(|stamp| stamp.is_of(&config.name) && stamp.was_applied());
-    let Some(stamp) = stamp else { return Err(busy) };
+    let applied =
+        state.applied().filter(|applied| applied.is_of(&config.name) && applied.was_applied());
+    let Some(applied) = applied else { return Err(busy) };
     if !HAS_WAITED.swap(true, Ordering::Relaxed) {
         log::warn!("{busy}; going on with the fabric as it was applied last");
     }
-    tell(&stamp.state, care)?;
-    Ok(stamp)
+    tell(&applied.state, depth)?;
+    Ok(applied)
 }
 
 fn warn_of_list(refusal: &str) {
     log::warn!("{refusal}; going on with the peers that were applied last");
 }
 
-/// What a stamp that fits the configuration is good for; `None` if only another
+/// What a note that fits the configuration is good for; `None` if only another
 /// pass can tell.
 fn believe(
-    ground: &Ground,
-    stamp: &Stamp,
+    state: &FabricState,
+    applied: &Applied,
     config: &Config,
     host: &mut Socket,
-    care: Care,
+    depth: Depth,
 ) -> Option<Result<(), Error>> {
-    match (&stamp.state, care) {
-        (State::Begun, _) => None,
-        (State::Whole | State::Wanting(_), Care::Glance) => Some(Ok(())),
-        (State::Whole, Care::Trust) => stamp.ways_hold(host).then_some(Ok(())),
+    match (&applied.state, depth) {
+        (State::InProgress, _) => None,
+        (State::Ready | State::Degraded(_), Depth::Glance) => Some(Ok(())),
+        (State::Ready, Depth::Trust) => applied.ways_hold(host).then_some(Ok(())),
         // A pod costs no more while one of thousands is away. Where nobody asks
         // for the status, the pods see to another try.
-        (State::Wanting(_), Care::Trust) => {
-            let holds = ground.age() < DIGEST_GOOD && stamp.ways_hold(host);
+        (State::Degraded(_), Depth::Trust) => {
+            let holds = state.age() < DIGEST_GOOD && applied.ways_hold(host);
             holds.then_some(Ok(()))
         }
-        (State::Whole, Care::Verify) => {
+        (State::Ready, Depth::Verify) => {
             let settings = Settings::of_config(config);
-            let holds = ground.age() < DIGEST_GOOD
-                && stamp.ways_hold(host)
-                && tunnel::is_intact(config, stamp).unwrap_or(true)
-                && stamp.digest_holds(host, &settings);
+            let holds = state.age() < DIGEST_GOOD
+                && applied.ways_hold(host)
+                && tunnel::is_intact(config, applied).unwrap_or(true)
+                && applied.digest_holds(host, &settings);
             holds.then_some(Ok(()))
         }
-        (State::Wanting(_), Care::Verify) => {
-            let holds = ground.age() < PATIENCE && stamp.ways_hold(host);
+        (State::Degraded(_), Depth::Verify) => {
+            let holds = state.age() < PATIENCE && applied.ways_hold(host);
             holds.then_some(Ok(()))
         }
-        (State::Unfit(_), _) => {
-            let holds = ground.age() < PATIENCE && stamp.ways_hold(host);
-            holds.then(|| tell(&stamp.state, care))
+        (State::NotReady(_), _) => {
+            let holds = state.age() < PATIENCE && applied.ways_hold(host);
+            holds.then(|| tell(&applied.state, depth))
         }
     }
 }
 
 /// What stands in the way of all, as an error where that is asked for. What
 /// single peers want makes no node unfit: where one is gone, all others would be.
-fn tell(state: &State, care: Care) -> Result<(), Error> {
-    let State::Unfit(reasons) = state else { return Ok(()) };
-    if care != Care::Verify {
+fn tell(state: &State, depth: Depth) -> Result<(), Error> {
+    let State::NotReady(reasons) = state else { return Ok(()) };
+    if depth != Depth::Verify {
         log::warn!("{}", first_of(reasons));
         return Ok(());
     }
@@ -259,16 +263,17 @@ pub fn differences(
     root: &Root,
     host: &mut Socket,
 ) -> Result<Option<Differences>, Error> {
-    let ground = Ground::new(root, config.fabric.protocol);
+    let state = FabricState::new(root, config.fabric.protocol);
     let compare = |host: &mut Socket| -> Result<Option<Differences>, Error> {
         // A configuration that has changed since is the next ADD's affair.
-        let Some(_) = applied(config, root).filter(|stamp| stamp.settings == settings_text(config))
+        let Some(_) =
+            last_applied(config, root).filter(|applied| applied.settings == settings_text(config))
         else {
             return Ok(None);
         };
         let tables = Tables::of_kernel(host).map_err(kernel)?;
-        let Some(peers) = ground.peers_by(config, &tables) else { return Ok(None) };
-        let mut past = ground.past(&config.name);
+        let Some(peers) = state.peers_by(config, &tables) else { return Ok(None) };
+        let mut past = state.past(&config.name);
         past.leased = pass::leased(config, root, &peers);
         let settings = Settings::of_config(config);
         let plan = Plan::make(host, &settings, &peers, &past, &tables).map_err(kernel)?;
@@ -280,7 +285,7 @@ pub fn differences(
         return Ok(None);
     }
     // Somebody may have been about it.
-    let _lock = ground.lock(WRITER_LIMIT)?;
+    let _lock = state.lock(WRITER_LIMIT)?;
     compare(host)
 }
 
@@ -334,7 +339,7 @@ fn read_peers_by(path: &Path, config: &Config, tables: &Tables) -> Result<(Peers
             .next("no routes to other nodes can be made without a valid list of all nodes")
     };
     let bytes = read(path, PEERS_BYTES_MAX).map_err(|error| unavailable(error.to_string()))?;
-    let peers = ground::checked(&bytes, config, tables);
+    let peers = state::checked(&bytes, config, tables);
     Ok((peers.map_err(|problems| unavailable(first_of(&problems)))?, bytes))
 }
 
@@ -345,7 +350,7 @@ fn read_peers_by(path: &Path, config: &Config, tables: &Tables) -> Result<(Peers
 /// also where this network was the last to agree, unless that one has asked for
 /// the same since.
 pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
-    let Some(noted) = applied(config, root) else { return Ok(()) };
+    let Some(noted) = last_applied(config, root) else { return Ok(()) };
     if noted.summary == summary(config) {
         return Ok(());
     }
@@ -410,5 +415,6 @@ fn summary(config: &Config) -> String {
 
 /// All of a configuration that the fabric depends on.
 fn settings_text(config: &Config) -> String {
-    format!("{:?}", Settings::of_config(config))
+    // A structure of numbers and strings has always a text.
+    serde_json::to_string(&Settings::of_config(config)).unwrap_or_default()
 }

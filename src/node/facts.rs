@@ -20,7 +20,7 @@ use crate::{
     state::{Root, file::TEXT_BYTES_MAX, read_text},
 };
 
-use super::{Error, fabric::Stamp, kernel};
+use super::{Error, fabric::Applied, kernel};
 
 /// The MTU of an attachment with or without IPv6, and the words to log. The
 /// node's default route is looked up where no `defaults` are known.
@@ -31,12 +31,12 @@ pub(crate) fn mtu(
     host: &mut Socket,
     config: &Config,
     root: &Root,
-    fabric: Option<&Stamp>,
+    fabric: Option<&Applied>,
     ipv6: bool,
     defaults: &[Found],
 ) -> Result<mtu::Choice, Error> {
     // What serves may be older than what the file says.
-    let served = fabric.and_then(Stamp::said).filter(|part| *part != config.fabric.file);
+    let served = fabric.and_then(Applied::said).filter(|part| *part != config.fabric.file);
     let served = served.map(|part| config.under(&part));
     let config = served.as_ref().unwrap_or(config);
     let mut remark = None;
@@ -57,7 +57,7 @@ pub(crate) fn mtu(
             }
         });
     // With mtu configured, the uplink is only good for a warning.
-    let uplink = match fabric.and_then(Stamp::uplink) {
+    let uplink = match fabric.and_then(Applied::uplink) {
         Some(narrowest) => Some(narrowest),
         None => match uplink_by(host, defaults) {
             Err(error) if config.mtu.is_none() => return Err(error),
@@ -83,7 +83,7 @@ pub fn link_mtus(
     host: &mut Socket,
     config: &Config,
     root: &Root,
-    fabric: Option<&Stamp>,
+    fabric: Option<&Applied>,
 ) -> Result<(u32, u32), Error> {
     let mut fitting = |ipv6| -> Result<u32, Error> {
         let choice = mtu(host, config, root, fabric, ipv6, &[])?;

@@ -18,7 +18,7 @@ use crate::{
 
 use super::{
     Error,
-    fabric::Stamp,
+    fabric::Applied,
     refused,
     upgrade::{reach_pods, upgrade_pods},
 };
@@ -29,14 +29,14 @@ pub(crate) const PREFIX: &str = "manx-";
 const PREFIX_OF_DIGESTS: &str = "manx.";
 
 /// What a configuration asks for, beside the pods of all nodes.
-pub(crate) fn wanted(config: &Config, fabric: Option<&Stamp>) -> Network {
+pub(crate) fn wanted(config: &Config, fabric: Option<&Applied>) -> Network {
     Network {
         table: table(&config.name),
         group: group(&config.name),
         host_link_groups: GROUPS,
         masquerade: config.masquerade.then(|| Masquerade {
             never: config.never_masqueraded.clone(),
-            pods: fabric.map(Stamp::pod_cidrs).unwrap_or_default(),
+            pods: fabric.map(Applied::pod_cidrs).unwrap_or_default(),
             next_hop: config.gateway,
         }),
         guard: if config.source_check { Guard::Sources } else { Guard::Loopback },
@@ -62,9 +62,9 @@ pub(crate) fn ensure(
     config: &Config,
     root: &Root,
     host: &mut Socket,
-    fabric: Option<&Stamp>,
+    fabric: Option<&Applied>,
 ) -> Result<Option<Ensured>, Error> {
-    let noted = fabric.filter(|_| config.masquerade).and_then(Stamp::pod_cidrs_digest);
+    let noted = fabric.filter(|_| config.masquerade).and_then(Applied::pod_cidrs_digest);
     let pods = noted.unwrap_or_else(|| nft::digest(&[]));
     let seal = wanted(config, None).seal(&pods).map_err(refused)?;
     if nft::is_intact(&seal) == Ok(true) {

@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::{
     Call, Emit,
-    fabric::{self, Care, Stamp},
+    fabric::{self, Applied, Depth},
     facts, file,
     ipam::{self, Lease, Refused},
     kernel,
@@ -51,7 +51,7 @@ struct Prepared {
     facts: PodFacts,
     mac: Option<Mac>,
     claim: Claim,
-    fabric: Option<Stamp>,
+    fabric: Option<Applied>,
     /// The host link, once it is made.
     link: Option<Link>,
     /// What removes what may have been made in the pod and does not go with the link.
@@ -132,8 +132,8 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
             .details("a runtime adds an interface once; DEL removes it"));
     }
     let claim = ownership::claim(&mut host, &call.root, &identity, &call.config.host_prefix)?;
-    let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Trust)?;
-    fabric.as_ref().map_or(Ok(()), |stamp| pools::require_own_ranges(call, stamp))?;
+    let fabric = fabric::ensure(&call.config, &call.root, &mut host, Depth::Trust)?;
+    fabric.as_ref().map_or(Ok(()), |applied| pools::require_own_ranges(call, applied))?;
     let (link, staying) = (None, Vec::new());
     Ok(Prepared {
         identity,
@@ -192,8 +192,8 @@ fn attach(
     defaults: &[Found],
 ) -> Result<Attachment, Error> {
     let fabric = prepared.fabric.as_ref();
-    if let Some(stamp) = fabric {
-        let own = |address: &IpAddr| pools::require_own_address(call, stamp, *address);
+    if let Some(applied) = fabric {
+        let own = |address: &IpAddr| pools::require_own_address(call, applied, *address);
         lease.addresses.iter().try_for_each(own)?;
     }
     let ipv6 = lease.addresses.iter().any(IpAddr::is_ipv6);
@@ -273,7 +273,7 @@ fn describe(call: &Call, prepared: &Prepared, lease: &Lease, mtu: &mtu::Choice) 
     let fabric = prepared.fabric.as_ref();
     let routed = call.config.mtu_mode == MtuMode::Route;
     let cluster = call.config.fabric.cluster_cidrs.clone();
-    let of_peers = || fabric.map(Stamp::pod_cidrs);
+    let of_peers = || fabric.map(Applied::pod_cidrs);
     let cluster = routed.then(|| cluster.or_else(of_peers).unwrap_or_default());
     let own = fabric.map(|fabric| fabric.own_cidrs.as_slice());
     let remote = cluster.as_ref().map(|cluster| Remote {
@@ -460,12 +460,12 @@ fn summary(lease: &Lease, attachment: &Attachment) -> String {
 /// Says once per configuration which of Calico's keys have no effect here.
 fn report_ignored(call: &Call, journal: &Journal) {
     let ignored = call.config.ignored.join(", ");
-    let stamp = journal.directory().join(".ignored");
-    let said = || read_own(&stamp, TEXT_BYTES_MAX).unwrap_or_default();
+    let note = journal.directory().join(".ignored");
+    let said = || read_own(&note, TEXT_BYTES_MAX).unwrap_or_default();
     if ignored.is_empty() || said() == ignored.as_bytes() {
         return;
     }
     log::warn!("ignored, for they need Calico's API server or policy engine: {ignored}");
     let _ = directory(journal.directory());
-    let _ = replace(&stamp, ignored.as_bytes());
+    let _ = replace(&note, ignored.as_bytes());
 }

@@ -35,7 +35,7 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
     let mut host = Socket::open().map_err(kernel)?;
     let mut differences = compare(call, &previous, &mut host, &mut sandbox.socket)?;
     let of_fabric = fabric::differences(&call.config, &call.root, &mut host)?;
-    let fabric = fabric::applied(&call.config, &call.root);
+    let fabric = fabric::last_applied(&call.config, &call.root);
     let wanted = tables::wanted(&call.config, fabric.as_ref());
     let table = tables::differences(&wanted, &call.config, &call.root, &mut host)?;
     table.note.iter().for_each(|note| log::warn!("{note}"));

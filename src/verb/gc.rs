@@ -68,7 +68,7 @@ pub(super) fn gc(call: &Call) -> Result<String, Error> {
         return Ok(String::new());
     };
     let ipam = Some(call.document.ipam()).filter(|_| !call.config.ipam_type.is_empty());
-    let ground = Ground {
+    let collector = Collector {
         root: &call.root,
         network: &call.config.name,
         path: &call.environment.path,
@@ -80,14 +80,14 @@ pub(super) fn gc(call: &Call) -> Result<String, Error> {
     };
     let valid_aliases: HashSet<String> = valid
         .iter()
-        .map(|(container_id, ifname)| ground.identity(container_id, ifname).alias())
+        .map(|(container_id, ifname)| collector.identity(container_id, ifname).alias())
         .collect();
     let files = files_of(&call.journal(), &valid);
-    let (collected, mut errors) = ground.collect(false, &|candidate| match candidate {
+    let (collected, mut errors) = collector.collect(false, &|candidate| match candidate {
         Candidate::Unreadable(path) => {
             (!files.contains(*path)).then_some("not in the runtime's list")
         }
-        Candidate::Noted(entry, _) => keep(&ground.identity(&entry.container_id, &entry.ifname)),
+        Candidate::Noted(entry, _) => keep(&collector.identity(&entry.container_id, &entry.ifname)),
         Candidate::Marked(link) => {
             let kept = link.alias.as_ref().is_some_and(|alias| valid_aliases.contains(alias));
             (!kept).then_some("not in the runtime's list")
@@ -119,9 +119,9 @@ pub fn collect_dead(
     valid: Option<&HashSet<(String, String)>>,
     dry_run: bool,
 ) -> Result<(Vec<Collected>, Vec<Error>), Error> {
-    let ground = Ground { root, network, path, ipam };
+    let collector = Collector { root, network, path, ipam };
     let files = valid.map(|valid| files_of(&Journal::new(root, network), valid));
-    ground.collect(dry_run, &|candidate| match (candidate, valid) {
+    collector.collect(dry_run, &|candidate| match (candidate, valid) {
         (Candidate::Unreadable(path), _) => {
             let kept = files.as_ref().is_none_or(|files| files.contains(*path));
             (!kept).then_some("not in the list")
@@ -181,7 +181,7 @@ fn name_of_link<'a>((entry, link, _): &'a Doomed<'_>) -> Option<&'a str> {
 }
 
 /// One network on this node.
-struct Ground<'a> {
+struct Collector<'a> {
     root: &'a Root,
     network: &'a str,
     path: &'a [PathBuf],
@@ -189,7 +189,7 @@ struct Ground<'a> {
     ipam: Option<(Value, String)>,
 }
 
-impl Ground<'_> {
+impl Collector<'_> {
     /// Removes each candidate for which `verdict` has a reason.
     fn collect(
         &self,

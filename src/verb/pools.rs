@@ -8,7 +8,7 @@ use std::{fs, net::IpAddr};
 
 use super::{
     Call,
-    fabric::{Ground, Stamp},
+    fabric::{Applied, FabricState},
     kernel, liveness,
 };
 use crate::{
@@ -25,10 +25,10 @@ use crate::{
 };
 
 /// Calls `look` with what a fabric says of pods.
-fn beside<T>(call: &Call, stamp: &Stamp, look: impl FnOnce(&Cidrs<'_>) -> T) -> T {
-    let ground = Ground::new(&call.root, call.config.fabric.protocol);
-    let node = |cidr| ground.node_of(cidr).unwrap_or_else(|| "another node".to_owned());
-    look(&Cidrs { own: &stamp.own_cidrs, all: &|| stamp.pod_cidrs(), node: &node })
+fn beside<T>(call: &Call, applied: &Applied, look: impl FnOnce(&Cidrs<'_>) -> T) -> T {
+    let state = FabricState::new(&call.root, call.config.fabric.protocol);
+    let node = |cidr| state.node_of(cidr).unwrap_or_else(|| "another node".to_owned());
+    look(&Cidrs { own: &applied.own_cidrs, all: &|| applied.pod_cidrs(), node: &node })
 }
 
 /// Before IPAM is asked. Warns of ranges that are nobody's.
@@ -36,9 +36,9 @@ fn beside<T>(call: &Call, stamp: &Stamp, look: impl FnOnce(&Cidrs<'_>) -> T) -> 
 /// # Errors
 /// Code 7 naming a range, or an address that is asked for, and the node that
 /// has it.
-pub(super) fn require_own_ranges(call: &Call, stamp: &Stamp) -> Result<(), Error> {
+pub(super) fn require_own_ranges(call: &Call, applied: &Applied) -> Result<(), Error> {
     let (keys, _) = IpamKeys::read(&call.document, &call.environment.args, call.config.version);
-    let misfits = beside(call, stamp, |cidrs| {
+    let misfits = beside(call, applied, |cidrs| {
         let asked = keys.requested.iter();
         let asked = asked.filter_map(|address| cidrs.misfit_of("the requested address", *address));
         let ranges = cidrs.misfits(&places(&keys, &call.config));
@@ -54,10 +54,10 @@ pub(super) fn require_own_ranges(call: &Call, stamp: &Stamp) -> Result<(), Error
 /// Code 7 naming the address and the node that has it.
 pub(super) fn require_own_address(
     call: &Call,
-    stamp: &Stamp,
+    applied: &Applied,
     address: IpAddr,
 ) -> Result<(), Error> {
-    let misfit = beside(call, stamp, |cidrs| cidrs.misfit_of("IPAM gave", address));
+    let misfit = beside(call, applied, |cidrs| cidrs.misfit_of("IPAM gave", address));
     let told_before = has_store(&call.config.ipam_type);
     refuse_or_warn(misfit.into_iter().filter(|misfit| misfit.is_of_peer() || !told_before))
 }
@@ -81,8 +81,8 @@ fn refusal(code: Code, misfit: &Misfit) -> Error {
 ///
 /// # Errors
 /// Code 50 with the first range that is wrong; of the kernel's answers.
-pub(super) fn status(call: &Call, host: &mut Socket, stamp: &Stamp) -> Result<(), Error> {
-    let misfits = beside(call, stamp, |cidrs| misfits(&call.document, &call.config, cidrs));
+pub(super) fn status(call: &Call, host: &mut Socket, applied: &Applied) -> Result<(), Error> {
+    let misfits = beside(call, applied, |cidrs| misfits(&call.document, &call.config, cidrs));
     let said = call.journal().directory().join(".pools");
     let Some(first) = misfits.first() else {
         let _ = fs::remove_file(said);

@@ -5,7 +5,7 @@
 
 use super::{
     Call, allowed,
-    fabric::{self, Care, Stamp},
+    fabric::{self, Applied, Depth},
     file, ipam, kernel, pools, repair, tables,
     usable::Usable,
 };
@@ -36,10 +36,10 @@ pub(super) fn status(call: &Call) -> Result<Vec<Finding>, Error> {
     if call.config.masquerade {
         nft::available().map_err(|error| unavailable(crate::node::refused(error).into()))?;
     }
-    let fabric = fabric::ensure(&call.config, &call.root, &mut host, Care::Verify);
+    let fabric = fabric::ensure(&call.config, &call.root, &mut host, Depth::Verify);
     let fabric = fabric.map_err(|error| unavailable(error.into()))?;
     let mut notes = restore_table(call, &mut host, fabric.as_ref()).map_err(unavailable)?;
-    fabric.as_ref().map_or(Ok(()), |stamp| pools::status(call, &mut host, stamp))?;
+    fabric.as_ref().map_or(Ok(()), |applied| pools::status(call, &mut host, applied))?;
     let mut usable = Usable::new(&call.root, &call.config, fabric.as_ref(), None);
     let objection = &mut |address, choice| usable.objection(&mut host, address, choice);
     notes.extend(ipam::status(call, objection)?);
@@ -51,7 +51,7 @@ pub(super) fn status(call: &Call) -> Result<Vec<Finding>, Error> {
 fn restore_table(
     call: &Call,
     host: &mut Socket,
-    fabric: Option<&Stamp>,
+    fabric: Option<&Applied>,
 ) -> Result<Vec<Finding>, Error> {
     if !call.journal().has_entries() {
         return Ok(Vec::new());

@@ -26,7 +26,7 @@ use crate::{
 };
 
 use super::{
-    fabric::{Ground, Stamp},
+    fabric::{Applied, FabricState},
     kernel,
 };
 
@@ -69,7 +69,7 @@ pub(super) type Decide<'a> = dyn FnMut(IpAddr, Choice) -> Result<Option<Objectio
 pub(super) struct Usable<'a> {
     root: &'a Root,
     config: &'a Config,
-    fabric: Option<&'a Stamp>,
+    fabric: Option<&'a Applied>,
     /// Addresses of tunnels on this node.
     tunnels: Vec<IpAddr>,
     /// The host link that is going to be replaced.
@@ -87,10 +87,10 @@ impl<'a> Usable<'a> {
     pub(super) fn new(
         root: &'a Root,
         config: &'a Config,
-        fabric: Option<&'a Stamp>,
+        fabric: Option<&'a Applied>,
         replaced: Option<u32>,
     ) -> Self {
-        let tunnels = fabric.map(|stamp| stamp.tunnel_addresses.clone()).unwrap_or_default();
+        let tunnels = fabric.map(|applied| applied.tunnel_addresses.clone()).unwrap_or_default();
         let (next_hops, noted, routes) = (None, None, Vec::new());
         Self { root, config, fabric, tunnels, replaced, next_hops, noted, routes }
     }
@@ -208,12 +208,12 @@ impl<'a> Usable<'a> {
     /// Other nodes' addresses are looked for in the list of peers only where they
     /// can be: in this node's own pod CIDRs, the list has been looked through.
     fn of_peer(&self, address: IpAddr) -> Option<Objection> {
-        let stamp = self.fabric?;
-        let own = stamp.own_cidrs.iter().any(|cidr| cidr.contains(address));
-        if own && !stamp.peers_inside.contains(&address) {
+        let applied = self.fabric?;
+        let own = applied.own_cidrs.iter().any(|cidr| cidr.contains(address));
+        if own && !applied.peers_inside.contains(&address) {
             return None;
         }
-        let what = Ground::new(self.root, self.config.fabric.protocol).holder(address)?;
+        let what = FabricState::new(self.root, self.config.fabric.protocol).holder(address)?;
         Some(objection(&what, OUT_OF_RANGE))
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     net::{Socket, Tables, addr, forwarding, link, route, rule, sysctl},
     node::{self, Barrier, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
     node::{
-        fabric::{Ground, Pass, applied, read_peers, resolved, tunnel::TunnelTable},
+        fabric::{FabricState, Pass, last_applied, read_peers, resolved, tunnel::TunnelTable},
         link_mtus,
         repair::{self, Repair, TableRepair},
     },
@@ -80,7 +80,10 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
         taken_by: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: kernel(&mut socket)?,
         journal: journal::all(root),
-        unreadable: unreadable.flat_map(|name| Journal::new(root, &name).all().1).collect(),
+        unreadable: unreadable
+            .flat_map(|name| Journal::new(root, &name).all().1)
+            .chain(FabricState::unreadable(root))
+            .collect(),
         ..Snapshot::default()
     };
     let paths = match &request.conf {
@@ -170,17 +173,17 @@ fn network(
         network.fabric = Some(fabric);
         pass = compared;
     }
-    let noted = applied(config, root);
-    let stamp = pass.as_ref().map(|pass| &pass.stamp).or(noted.as_ref());
+    let noted = last_applied(config, root);
+    let applied = pass.as_ref().map(|pass| &pass.applied).or(noted.as_ref());
     let unsized_config = Config { mtu: None, ..config.clone() };
-    network.mtu = link_mtus(socket, &unsized_config, root, stamp).ok();
+    network.mtu = link_mtus(socket, &unsized_config, root, applied).ok();
     let links = link::all(socket)?;
     network.repairs = repair::lacking(root, socket, &links)?
         .iter()
         .filter(|repair| repair.network() == config.name)
         .map(Repair::told)
         .collect();
-    match TableRepair::lacking(config, root, socket, stamp) {
+    match TableRepair::lacking(config, root, socket, applied) {
         Ok(table) => {
             network.table = table.iter().flat_map(TableRepair::differences).cloned().collect();
             network.table_note = table.iter().find_map(TableRepair::note).cloned();
@@ -189,11 +192,11 @@ fn network(
     }
     if has_store(&config.ipam_type) {
         let misfits = pass.as_ref().map(|pass| {
-            pass.misfits(&Ground::new(root, config.fabric.protocol), &document, config)
+            pass.misfits(&FabricState::new(root, config.fabric.protocol), &document, config)
         });
         network.pool = Some(pool(root, &mut document, config, misfits.unwrap_or_default()));
     }
-    let serves_ipv6 = pass.as_ref().is_some_and(|pass| pass.stamp.serves_ipv6);
+    let serves_ipv6 = pass.as_ref().is_some_and(|pass| pass.applied.serves_ipv6);
     Ok((network, forward::look(config, serves_ipv6)))
 }
 
@@ -205,11 +208,11 @@ fn fabric_of(
     socket: &mut Socket,
 ) -> (node::Fabric, Option<Pass>) {
     let protocol = config.fabric.protocol;
-    let noted = Ground::new(root, protocol).stamp();
+    let noted = FabricState::new(root, protocol).applied();
     let mut fabric = node::Fabric {
         peers_file: path.to_owned(),
         protocol,
-        applied: noted.is_some_and(|stamp| stamp.was_applied()),
+        applied: noted.is_some_and(|applied| applied.was_applied()),
         ..node::Fabric::default()
     };
     match read_peers(path, config, socket) {

@@ -20,7 +20,7 @@ use crate::{
         apply::{self, Report},
         changes::{Source, has_fabric, removed_table, without_fabric},
         configured::{Configured, Networks},
-        fabric::{Ground, Removal, WRITER_LIMIT, require_same_fabric},
+        fabric::{FabricState, Removal, WRITER_LIMIT, require_same_fabric},
         former,
         watch::{self, Said},
     },
@@ -154,7 +154,7 @@ fn undo_network(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let (root, protocol) = (&networks.root, network.config.fabric.protocol);
-    let _lock = Ground::new(root, protocol).lock(WRITER_LIMIT)?;
+    let _lock = FabricState::new(root, protocol).lock(WRITER_LIMIT)?;
     let [of_fabrics, _] = &mut report.notes;
     of_fabrics.extend(without_fabric(network, networks).filter(|_| !has_fabric(network, networks)));
     let name = network.name();

@@ -28,11 +28,13 @@ use crate::{
 
 use super::{
     super::{Error, Kind, kernel, pools::misfits},
+    applied::{Applied, State},
     cidrs::PodCidrs,
     disagreement,
     document::{self, file_version, require_agreement},
-    ground::{Ground, Stamp, State, node_in},
-    read_peers_by, require_same_fabric, settings_text, summary,
+    read_peers_by, require_same_fabric, settings_text,
+    state::{FabricState, node_in},
+    summary,
     tunnel::{self, TunnelTable},
 };
 
@@ -44,7 +46,7 @@ pub struct Pass {
     /// The changes.
     pub plan: Plan,
     /// What an attachment has to know of it.
-    pub stamp: Stamp,
+    pub applied: Applied,
     /// Who may put packets into the tunnels, where there are any.
     tunnel: Option<TunnelTable>,
     /// Whether there may have been some before.
@@ -62,7 +64,7 @@ pub struct Pass {
 #[derive(Debug)]
 pub struct Outcome {
     /// What was noted; its state tells what is wanting.
-    pub stamp: Stamp,
+    pub applied: Applied,
     /// What the kernel refused that all peers need.
     pub refused: Vec<Error>,
     /// What it refused of single peers: part of what is wanting.
@@ -114,9 +116,9 @@ impl Pass {
         (host, tables): (&mut Socket, &Tables),
     ) -> Result<Option<Self>, Error> {
         require_same_fabric(config, root)?;
-        let ground = Ground::new(root, config.fabric.protocol);
-        let Some(peers) = ground.peers_by(config, tables) else { return Ok(None) };
-        let version = ground.stamp().map(|stamp| stamp.file).unwrap_or_default();
+        let state = FabricState::new(root, config.fabric.protocol);
+        let Some(peers) = state.peers_by(config, tables) else { return Ok(None) };
+        let version = state.applied().map(|applied| applied.file).unwrap_or_default();
         Self::of(config, root, (host, tables), (&peers, version, None)).map(Some)
     }
 
@@ -133,10 +135,10 @@ impl Pass {
             let msg = "the routeProtocol of the peers file has changed at this moment";
             return Err(Error::new(Kind::Busy, "", msg).next("call again"));
         }
-        let ground = Ground::new(root, protocol);
-        let mut past = ground.past(&config.name);
+        let state = FabricState::new(root, protocol);
+        let mut past = state.past(&config.name);
         past.leased = leased(config, root, peers);
-        let before = ground.stamp().unwrap_or_default();
+        let before = state.applied().unwrap_or_default();
         let wanted = Settings::of_config(config);
         let plan = Plan::make(host, &wanted, peers, &past, tables).map_err(kernel)?;
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
@@ -144,8 +146,9 @@ impl Pass {
         let settings = settings_text(config);
         let applied_file = before.was_applied().then(|| before.file.clone());
         let had_tunnels = before.settings != settings;
-        let (sharers, asked) = ground.minds(&config.name, &summary(config));
-        let stamp = Stamp {
+        let (sharers, asked) = state.sharers_after(&config.name, &summary(config));
+        let applied = Applied {
+            version: 0,
             network: config.name.clone(),
             sharers,
             asked,
@@ -155,7 +158,7 @@ impl Pass {
             said: Some(peers.fabric.encode()),
             file: version,
             applied: before.was_applied(),
-            state: State::Begun,
+            state: State::InProgress,
             digest: None,
             added: plan.added_before(),
             scope: Scope::of(&plan.desired),
@@ -174,12 +177,12 @@ impl Pass {
         };
         let former = past.protocols;
         let config = config.clone();
-        Ok(Self { config, plan, stamp, tunnel, had_tunnels, applied_file, former, file })
+        Ok(Self { config, plan, applied, tunnel, had_tunnels, applied_file, former, file })
     }
 
     /// Whether a network is noted as one that has this fabric.
     pub fn serves(&self, config: &Config) -> bool {
-        self.stamp.is_of(&config.name)
+        self.applied.is_of(&config.name)
     }
 
     /// Notes that another network shares this fabric.
@@ -188,19 +191,19 @@ impl Pass {
     /// `Configuration` if it wants another one.
     pub fn share(&mut self, config: &Config) -> Result<(), Error> {
         let summary = summary(config);
-        if summary != self.stamp.summary {
-            let other = (self.stamp.network.as_str(), self.stamp.summary.as_str());
-            self.stamp.sharers.remove(&config.name);
+        if summary != self.applied.summary {
+            let other = (self.applied.network.as_str(), self.applied.summary.as_str());
+            self.applied.sharers.remove(&config.name);
             return Err(disagreement(other, (&config.name, &summary), config.fabric.protocol));
         }
-        self.stamp.sharers.insert(config.name.clone());
-        self.stamp.asked.remove(&config.name);
+        self.applied.sharers.insert(config.name.clone());
+        self.applied.asked.remove(&config.name);
         Ok(())
     }
 
     /// Whether the file that it was made from is the one that was applied last.
     pub fn is_of_applied_file(&self) -> bool {
-        self.applied_file.as_ref() == Some(&self.stamp.file)
+        self.applied_file.as_ref() == Some(&self.applied.file)
     }
 
     /// The table of the tunnels, if it is known to differ.
@@ -210,13 +213,18 @@ impl Pass {
 
     /// What is wrong with the ranges of a configuration, beside the pods of this
     /// list of peers.
-    pub fn misfits(&self, ground: &Ground, document: &Document, config: &Config) -> Vec<Misfit> {
+    pub fn misfits(
+        &self,
+        state: &FabricState,
+        document: &Document,
+        config: &Config,
+    ) -> Vec<Misfit> {
         let node = |cidr| {
             let of_file = self.file.as_ref().map(|(list, _)| node_in(list, cidr));
-            let named = of_file.unwrap_or_else(|| ground.node_of(cidr));
+            let named = of_file.unwrap_or_else(|| state.node_of(cidr));
             named.unwrap_or_else(|| "another node".to_owned())
         };
-        let (own, all) = (&self.stamp.own_cidrs, || self.stamp.pod_cidrs());
+        let (own, all) = (&self.applied.own_cidrs, || self.applied.pod_cidrs());
         misfits(document, config, &Cidrs { own, all: &all, node: &node })
     }
 
@@ -225,15 +233,15 @@ impl Pass {
     ///
     /// # Errors
     /// `File` for state that could not be written.
-    pub fn carry_out(self, ground: &Ground, host: &mut Socket) -> Result<Outcome, Error> {
-        let Self { config, plan, mut stamp, tunnel, had_tunnels, former, file, .. } = self;
+    pub fn carry_out(self, state: &FabricState, host: &mut Socket) -> Result<Outcome, Error> {
+        let Self { config, plan, mut applied, tunnel, had_tunnels, former, file, .. } = self;
         let file = file.as_ref().map(|(list, place)| {
-            document::note(place, &stamp.file, &config.fabric.file);
+            document::note(place, &applied.file, &config.fabric.file);
             list.as_slice()
         });
         let changes = plan.feasible().next().is_some();
         if changes {
-            ground.note(&stamp, file)?;
+            state.note(&applied, file)?;
         }
         // Before the routes: what they bring is taken from the first packet on.
         let unguarded = tunnel.as_ref().and_then(TunnelTable::restore);
@@ -246,33 +254,33 @@ impl Pass {
         let Trouble { reasons, of_node } = Trouble::of(&plan, &refused);
         let Refused { node, peers, unmade, .. } = refused;
         let of_peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
-        let is_news = |text: &&String| !stamp.told.contains(text);
+        let is_news = |text: &&String| !applied.told.contains(text);
         let notes = plan.desired.notes.iter().chain(&unguarded);
         let notes: Vec<String> = notes.filter(is_news).cloned().collect();
         let news: Vec<String> = reasons.iter().filter(is_news).cloned().collect();
         let told = plan.desired.notes.iter().chain(&unguarded).chain(&reasons);
-        stamp.told = told.cloned().collect();
-        stamp.state = match (node.is_empty(), reasons.is_empty(), of_node) {
-            (false, ..) => State::Begun,
-            (true, true, _) => State::Whole,
-            (true, false, true) => State::Unfit(reasons),
-            (true, false, false) => State::Wanting(reasons),
+        applied.told = told.cloned().collect();
+        applied.state = match (node.is_empty(), reasons.is_empty(), of_node) {
+            (false, ..) => State::InProgress,
+            (true, true, _) => State::Ready,
+            (true, false, true) => State::NotReady(reasons),
+            (true, false, false) => State::Degraded(reasons),
         };
         if node.is_empty() && peers.is_empty() {
-            stamp.added = plan.added_after();
-            ground.forget_former(&config.name)?;
+            applied.added = plan.added_after();
+            state.forget_former(&config.name)?;
         }
         // Of what the kernel was seen to have, not of what it was told.
         // Where another's route serves, what is ours does not tell when it goes.
-        stamp.digest = (!changes && !plan.borrows)
+        applied.digest = (!changes && !plan.borrows)
             .then(|| digest::of_observed(&plan.observed, config.fabric.protocol));
         let lacking: HashSet<IpNetwork> =
             plan.conflicts().chain(&unmade).filter_map(Change::destination).collect();
-        let watched = stamp.ways.watch(host, digest::sentinels(&plan.desired, &lacking));
+        let watched = applied.ways.watch(host, digest::sentinels(&plan.desired, &lacking));
         watched.unwrap_or_else(|error| log::debug!("the routes to peers: {error}"));
-        ground.note(&stamp, file)?;
+        state.note(&applied, file)?;
         let refused = node.into_iter().map(kernel).collect();
-        Ok(Outcome { stamp, refused, of_peers, unmade, unguarded, notes, news })
+        Ok(Outcome { applied, refused, of_peers, unmade, unguarded, notes, news })
     }
 }
 
@@ -303,9 +311,9 @@ impl Outcome {
 
     /// What is wanting, for all or for some.
     pub fn wanting(&self) -> &[String] {
-        match &self.stamp.state {
-            State::Unfit(reasons) | State::Wanting(reasons) => reasons,
-            State::Begun | State::Whole => &[],
+        match &self.applied.state {
+            State::NotReady(reasons) | State::Degraded(reasons) => reasons,
+            State::InProgress | State::Ready => &[],
         }
     }
 }

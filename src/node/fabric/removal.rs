@@ -5,8 +5,10 @@ use std::iter;
 
 use super::{
     super::{Error, Kind, file, kernel, refused},
-    ground::{Ground, Stamp},
-    patience, tunnel,
+    applied::Applied,
+    patience,
+    state::FabricState,
+    tunnel,
 };
 use crate::{
     conf::Config,
@@ -21,7 +23,7 @@ use crate::{
 pub struct Removal {
     network: String,
     /// The fabrics, of one route protocol each. There is at least one.
-    grounds: (Ground, Vec<Ground>),
+    states: (FabricState, Vec<FabricState>),
     plan: Plan,
 }
 
@@ -43,9 +45,9 @@ impl Removal {
             return Ok(None);
         }
         let name = &config.name;
-        let goes = |stamp: &Stamp| stamp.names(name) && !stamp.others(name).any(asks);
-        let gone = Ground::noted(root).into_iter().filter(|(_, stamp)| goes(stamp));
-        let mut gone = gone.filter(|(ground, _)| !done.contains(&ground.protocol()));
+        let goes = |applied: &Applied| applied.names(name) && !applied.others(name).any(asks);
+        let gone = FabricState::noted(root).into_iter().filter(|(_, applied)| goes(applied));
+        let mut gone = gone.filter(|(state, _)| !done.contains(&state.protocol()));
         let Some(first) = gone.next() else { return Ok(None) };
         Self::plan(config, host, first, gone.collect()).map(Some)
     }
@@ -55,39 +57,39 @@ impl Removal {
     /// # Errors
     /// As for [`Self::of`].
     pub fn whole(config: &Config, root: &Root, host: &mut Socket) -> Result<Self, Error> {
-        let ground = Ground::new(root, config.fabric.protocol);
-        let stamp = ground.stamp().unwrap_or_default();
-        let former = ground.others().filter(|(_, stamp)| stamp.is_only(&config.name)).collect();
-        Self::plan(config, host, (ground, stamp), former)
+        let state = FabricState::new(root, config.fabric.protocol);
+        let applied = state.read()?.unwrap_or_default();
+        let former = state.others().filter(|(_, applied)| applied.is_only(&config.name)).collect();
+        Self::plan(config, host, (state, applied), former)
     }
 
     fn plan(
         config: &Config,
         host: &mut Socket,
-        (first, stamp): (Ground, Stamp),
-        rest: Vec<(Ground, Stamp)>,
+        (first, applied): (FabricState, Applied),
+        rest: Vec<(FabricState, Applied)>,
     ) -> Result<Self, Error> {
         let mut settings = Settings::of_config(config);
         settings.keys.protocol = first.protocol();
         let mut past = Past::default();
-        past.added.extend(stamp.added);
-        let mut grounds = Vec::new();
-        for (ground, stamp) in rest {
-            past.protocols.push(ground.protocol());
-            past.added.extend(stamp.added);
-            grounds.push(ground);
+        past.added.extend(applied.added);
+        let mut states = Vec::new();
+        for (state, applied) in rest {
+            past.protocols.push(state.protocol());
+            past.added.extend(applied.added);
+            states.push(state);
         }
         let plan = Plan::undo(host, &settings, &past).map_err(kernel)?;
-        Ok(Self { network: config.name.clone(), grounds: (first, grounds), plan })
+        Ok(Self { network: config.name.clone(), states: (first, states), plan })
     }
 
-    fn grounds(&self) -> impl Iterator<Item = &Ground> {
-        iter::once(&self.grounds.0).chain(&self.grounds.1)
+    fn states(&self) -> impl Iterator<Item = &FabricState> {
+        iter::once(&self.states.0).chain(&self.states.1)
     }
 
     /// The route protocols.
     pub fn protocols(&self) -> Vec<u8> {
-        self.grounds().map(Ground::protocol).collect()
+        self.states().map(FabricState::protocol).collect()
     }
 
     /// The changes.
@@ -101,7 +103,7 @@ impl Removal {
     /// `Kernel` with what nf_tables refused.
     pub fn tables(&self) -> Result<Vec<String>, Error> {
         let mut found = nft::tables(tunnel::PREFIX).map_err(refused)?;
-        let own: Vec<String> = self.grounds().map(|one| tunnel::name(one.protocol())).collect();
+        let own: Vec<String> = self.states().map(|one| tunnel::name(one.protocol())).collect();
         found.retain(|table| own.contains(table));
         Ok(found)
     }
@@ -113,15 +115,15 @@ impl Removal {
     /// `File` for state that could not be written, `Kernel` with what nf_tables
     /// refused.
     pub fn carry_out(&self, host: &mut Socket) -> Result<Refused, Error> {
-        self.grounds().try_for_each(Ground::unsettle)?;
+        self.states().try_for_each(FabricState::unsettle)?;
         let taken = self.plan.carry_out(host);
-        self.grounds().try_for_each(|ground| tunnel::remove(ground.protocol()).map(drop))?;
+        self.states().try_for_each(|state| tunnel::remove(state.protocol()).map(drop))?;
         if taken.node.is_empty() && taken.peers.is_empty() {
-            self.grounds.0.forget_former(&self.network)?;
-            for ground in self.grounds() {
-                let forgotten = ground.forget();
+            self.states.0.forget_former(&self.network)?;
+            for state in self.states() {
+                let forgotten = state.forget();
                 forgotten
-                    .map_err(|error| file("forget the fabric", &ground.path("json"), &error))?;
+                    .map_err(|error| file("forget the fabric", &state.path("json"), &error))?;
             }
         }
         Ok(taken)
@@ -131,12 +133,12 @@ impl Removal {
 /// Removes what a network without a peers file had of fabrics, by itself. What cannot
 /// be removed keeps no pod from starting.
 pub(super) fn abandon(config: &Config, root: &Root, host: &mut Socket) {
-    let ground = Ground::new(root, config.fabric.protocol);
-    if !ground.stamp().is_some_and(|stamp| stamp.is_only(&config.name)) {
+    let state = FabricState::new(root, config.fabric.protocol);
+    if !state.applied().is_some_and(|applied| applied.is_only(&config.name)) {
         return;
     }
     let mut remove = || -> Result<Option<Refused>, Error> {
-        let _lock = ground.lock(patience())?;
+        let _lock = state.lock(patience())?;
         let removal = Removal::of(config, root, host, &|_| true, &[])?;
         removal.map(|removal| removal.carry_out(host)).transpose()
     };

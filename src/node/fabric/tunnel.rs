@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use super::{
     super::{Error, refused},
-    ground::{Ground, Stamp},
+    applied::Applied,
+    state::FabricState,
 };
 use crate::{
     conf::{Config, Mode},
@@ -96,14 +97,14 @@ impl TunnelTable {
 
 /// Whether the table is as it was made, and lists whom the last pass made it list: by
 /// one message and one for each set.
-pub(super) fn is_intact(config: &Config, stamp: &Stamp) -> Result<bool, Error> {
-    let anybody = stamp.has_peers.then_some(IpAddr::from([0; 4]));
+pub(super) fn is_intact(config: &Config, applied: &Applied) -> Result<bool, Error> {
+    let anybody = applied.has_peers.then_some(IpAddr::from([0; 4]));
     let Some(table) = described(config, anybody.into_iter().collect(), Vec::new())? else {
         return Ok(true);
     };
     // Where there can be none, none is missing.
     let lists = |number| nft::is_followed(&table, number).unwrap_or(true);
-    Ok(nft::is_intact(&table.seal()).unwrap_or(true) && stamp.tunnel_listed.is_none_or(lists))
+    Ok(nft::is_intact(&table.seal()).unwrap_or(true) && applied.tunnel_listed.is_none_or(lists))
 }
 
 /// Makes the table again by the peers that were applied last, where somebody
@@ -115,7 +116,7 @@ pub(crate) fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result
     if config.fabric.peers_file.is_none() || config.mode == Mode::Direct {
         return Ok(());
     }
-    let Some(peers) = Ground::new(root, config.fabric.protocol).peers(config, host)? else {
+    let Some(peers) = FabricState::new(root, config.fabric.protocol).peers(config, host)? else {
         return Ok(());
     };
     let Some(table) = TunnelTable::of(config, &peers)? else { return Ok(()) };

@@ -3,7 +3,7 @@
 
 use super::super::{
     Error,
-    fabric::{Stamp, tunnel},
+    fabric::{Applied, tunnel},
     refused, tables,
 };
 use crate::{
@@ -34,7 +34,7 @@ impl TableRepair {
         config: &Config,
         root: &Root,
         host: &mut Socket,
-        fabric: Option<&Stamp>,
+        fabric: Option<&Applied>,
     ) -> Result<Option<Self>, Error> {
         if !Journal::new(root, &config.name).has_entries() {
             return Ok(None);

@@ -8,7 +8,7 @@ use super::{
         ipam::{self, Pool},
         liveness,
     },
-    Candidate, Collected, Ground,
+    Candidate, Collected, Collector,
 };
 use crate::{
     cni::Error,
@@ -18,7 +18,7 @@ use crate::{
     state::Entry,
 };
 
-impl Ground<'_> {
+impl Collector<'_> {
     /// Leases without an attachment: an ADD that was killed before it noted its
     /// address, or attachments from before the last boot. Only host-local's store
     /// can be read; other plugins collect their own.

@@ -12,7 +12,7 @@ use crate::{
     net::Socket,
     state::Root,
     verb::{
-        fabric::{self, Care},
+        fabric::{self, Depth},
         kernel,
     },
 };
@@ -133,8 +133,8 @@ fn replace(value: &mut Value, own: &[IpNetwork]) {
 /// the agent's peers file.
 fn own_cidrs(config: &Config, root: &Root) -> Result<Vec<IpNetwork>, Error> {
     let mut host = Socket::open().map_err(kernel)?;
-    if let Some(stamp) = fabric::ensure(config, root, &mut host, Care::Glance)? {
-        return Ok(stamp.own_cidrs);
+    if let Some(applied) = fabric::ensure(config, root, &mut host, Depth::Glance)? {
+        return Ok(applied.own_cidrs);
     }
     of_the_agent(config, root, &mut host)
 }
