@@ -349,7 +349,7 @@ mod tests {
         assert_eq!((applied.version, &applied.state), (0, &State::Ready));
         for (wrong, reason) in [
             (text.replace(r#""version":1"#, r#""version":2"#), "version 2 is of a newer manx"),
-            (text.replace('}', ""), "EOF"),
+            (text.replace('}', ""), "line 1"),
             (String::new(), "EOF"),
         ] {
             fs::write(state.path("json"), &wrong).unwrap();
