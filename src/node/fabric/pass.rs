@@ -28,13 +28,12 @@ use crate::{
 
 use super::{
     super::{Error, Kind, kernel, pools::misfits},
+    agreement::{disagreement, require_same_fabric, settings_text, summary},
     applied::{Applied, State},
     cidrs::PodCidrs,
-    disagreement,
     document::{self, file_version, require_agreement},
-    read_peers_by, require_same_fabric, settings_text,
+    file::read_peers_by,
     state::{FabricState, node_in},
-    summary,
     tunnel::{self, TunnelTable},
 };
 

@@ -6,7 +6,7 @@ use std::iter;
 use super::{
     super::{Error, Kind, file, kernel, refused},
     applied::Applied,
-    patience,
+    patience::patience,
     state::FabricState,
     tunnel,
 };

@@ -17,6 +17,7 @@ use crate::{
     fabric::{Past, Peers, Site, holder},
     net::{Socket, Tables},
     state::{self, Root, directory, file::PEERS_BYTES_MAX, lock, read_own, replace},
+    text::few::first_of,
 };
 
 use super::{
@@ -213,7 +214,7 @@ impl FabricState {
 
     fn valid(&self, bytes: &[u8], config: &Config, tables: &Tables) -> Option<Peers> {
         let peers = checked(bytes, config, tables).map_err(|problems| {
-            log::warn!("the peers that were applied last: {}", super::first_of(&problems));
+            log::warn!("the peers that were applied last: {}", first_of(&problems));
         });
         peers.ok()
     }

@@ -1,0 +1,100 @@
+//! What of a configuration makes a fabric, and whether networks that share one want the
+//! same.
+
+use super::{
+    super::{Error, Kind},
+    applied::Applied,
+    state::FabricState,
+};
+use crate::{
+    conf::{Config, CrossSubnet, Mode},
+    fabric::Settings,
+    state::{Journal, Root},
+};
+
+/// What was applied of the fabric that a configuration asks for, by this node's
+/// last ADD, STATUS or apply.
+pub fn last_applied(config: &Config, root: &Root) -> Option<Applied> {
+    config.fabric.peers_file.as_ref()?;
+    FabricState::new(root, config.fabric.protocol).applied()
+}
+
+/// One fabric per route protocol: two networks may share one, not disagree.
+///
+/// # Errors
+/// `Configuration` naming both, while another one that shares the fabric has attachments:
+/// also where this network was the last to agree, unless that one has asked for
+/// the same since.
+pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
+    let Some(noted) = last_applied(config, root) else { return Ok(()) };
+    if noted.summary == summary(config) {
+        return Ok(());
+    }
+    // They name one file, which speaks for both from now on.
+    let file = &config.fabric.file;
+    if !file.is_empty()
+        && noted.said().is_none_or(|part| part.is_empty())
+        && noted.peers_file == config.fabric.peers_file
+    {
+        return Ok(());
+    }
+    let in_use = |network: &&str| !Journal::new(root, network).entries().is_empty();
+    let summary = summary(config);
+    let mut others = noted.others(&config.name).filter(|other| !noted.agrees(other, &summary));
+    let Some(other) = others.find(in_use) else { return Ok(()) };
+    let protocol = config.fabric.protocol;
+    Err(disagreement((other, &noted.summary), (&config.name, &summary), protocol))
+}
+
+/// That two networks, each with its settings, cannot have the same fabric.
+pub(super) fn disagreement(
+    (one, its): (&str, &str),
+    (other, others): (&str, &str),
+    protocol: u8,
+) -> Error {
+    let msg = format!(
+        "networks {one} ({its}) and {other} ({others}) disagree about the fabric of route \
+         protocol {protocol}"
+    );
+    Error::new(Kind::Configuration, "", msg).next(
+        "give both the same settings of the fabric, or one of them another routeProtocol, and \
+         with mode vxlan another vxlan.device and vni",
+    )
+}
+
+/// All settings that the kernel's state follows from, in words: what two networks
+/// of one fabric have to agree about.
+pub(super) fn summary(config: &Config) -> String {
+    let keys = &config.fabric;
+    let peers_file = keys.peers_file.as_deref().unwrap_or("none");
+    if !keys.file.is_empty() {
+        let beyond = config.beyond_file();
+        let beyond: String = beyond.iter().map(|(key, value)| format!(", {key} {value}")).collect();
+        return format!("as peersFile {peers_file} says{beyond}");
+    }
+    let mut text = format!("mode {:?}, peersFile {peers_file}", config.mode);
+    if keys.metric != 0 {
+        text += &format!(", routeMetric {}", keys.metric);
+    }
+    if config.mode == Mode::Direct {
+        return text;
+    }
+    if keys.cross_subnet != CrossSubnet::Off {
+        text += &format!(", crossSubnet {:?}", keys.cross_subnet);
+    }
+    let sizes = [("mtu", config.mtu), ("overhead", config.overhead)];
+    for (name, bytes) in sizes {
+        text += &bytes.map(|bytes| format!(", {name} {bytes}")).unwrap_or_default();
+    }
+    if config.mode == Mode::Vxlan {
+        let (vni, port, device) = (keys.vni, keys.port, &keys.vxlan_device);
+        text += &format!(", vxlan {device} vni {vni} port {port}");
+    }
+    text
+}
+
+/// All of a configuration that the fabric depends on.
+pub(super) fn settings_text(config: &Config) -> String {
+    // A structure of numbers and strings has always a text.
+    serde_json::to_string(&Settings::of_config(config)).unwrap_or_default()
+}

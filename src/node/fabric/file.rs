@@ -1,0 +1,42 @@
+//! Reads the peers file.
+
+use std::path::Path;
+
+use super::{
+    super::{Error, Kind, kernel},
+    state,
+};
+use crate::{
+    conf::Config,
+    fabric::Peers,
+    net::{Socket, Tables},
+    state::{file::PEERS_BYTES_MAX, read},
+    text::few::first_of,
+};
+
+/// Reads and validates the peers file of a configuration.
+///
+/// # Errors
+/// `Unavailable` with all that is wrong.
+pub fn read_peers(
+    path: &Path,
+    config: &Config,
+    host: &mut Socket,
+) -> Result<(Peers, Vec<u8>), Error> {
+    read_peers_by(path, config, &Tables::of_kernel(host).map_err(kernel)?)
+}
+
+/// As [`read_peers`], on a node with these tables.
+pub(super) fn read_peers_by(
+    path: &Path,
+    config: &Config,
+    tables: &Tables,
+) -> Result<(Peers, Vec<u8>), Error> {
+    let unavailable = |reason: String| {
+        Error::new(Kind::Unavailable, format!("peers file {}", path.display()), reason)
+            .next("no routes to other nodes can be made without a valid list of all nodes")
+    };
+    let bytes = read(path, PEERS_BYTES_MAX).map_err(|error| unavailable(error.to_string()))?;
+    let peers = state::checked(&bytes, config, tables);
+    Ok((peers.map_err(|problems| unavailable(first_of(&problems)))?, bytes))
+}
