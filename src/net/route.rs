@@ -1,6 +1,6 @@
 //! Routes: making them, and asking the kernel which one it would use.
 
-use std::{collections::HashMap, fmt, net::IpAddr};
+use std::{fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
@@ -304,7 +304,7 @@ pub(super) fn question(address: IpAddr) -> Request {
     message.attributes.push(RouteAttribute::Destination(address.into()));
     let what = format!("look up the route to {address}");
     let request = encode(RouteNetlinkMessage::GetRoute(message), 0, what);
-    NOWHERE.into_iter().fold(request, Request::tolerate)
+    request.tolerate_all(&NOWHERE)
 }
 
 /// All routes of one family, of every table.
@@ -376,17 +376,22 @@ pub fn resolve_from(
         }
         let what = format!("look up the route to {address}");
         let request = encode(RouteNetlinkMessage::GetRoute(message), 0, what);
-        NOWHERE.into_iter().fold(request, Request::tolerate)
+        request.tolerate_all(&NOWHERE)
     };
-    let mut found = HashMap::new();
+    let mut found = Vec::with_capacity(addresses.len());
     for chunk in addresses.chunks(BATCH) {
         let requests: Vec<Request> = chunk.iter().map(ask).collect();
-        let paths = socket.exchange(&requests, read)?.into_iter();
-        found.extend(
-            paths.filter(Found::leads_somewhere).map(|path| (path.route.destination.ip(), path)),
-        );
+        let before = found.len();
+        found.resize_with(before + chunk.len(), || None);
+        socket.ask(&requests, &mut |place, answer| {
+            let path = read(answer)?.filter(Found::leads_somewhere);
+            if let (Some(free), Some(path)) = (found.get_mut(before + place), path) {
+                *free = Some(path);
+            }
+            Ok(())
+        })?;
     }
-    Ok(addresses.iter().map(|address| found.get(address).cloned()).collect())
+    Ok(found)
 }
 
 fn family(address: IpAddr) -> AddressFamily {

@@ -13,7 +13,7 @@ pub struct Request {
     flags: u16,
     body: Vec<u8>,
     what: Cow<'static, str>,
-    tolerated: Vec<Errno>,
+    tolerated: Cow<'static, [Errno]>,
     is_question: bool,
 }
 
@@ -27,7 +27,7 @@ impl Request {
         body: Vec<u8>,
         what: impl Into<Cow<'static, str>>,
     ) -> Self {
-        let (what, tolerated) = (what.into(), Vec::new());
+        let (what, tolerated) = (what.into(), Cow::default());
         Self { kind, flags, body, what, tolerated, is_question: false }
     }
 
@@ -44,8 +44,14 @@ impl Request {
     /// The same request, for which `errno` counts as success.
     #[must_use]
     pub fn tolerate(mut self, errno: Errno) -> Self {
-        self.tolerated.push(errno);
+        self.tolerated.to_mut().push(errno);
         self
+    }
+
+    /// The same for all of these and no others.
+    #[must_use]
+    pub(crate) fn tolerate_all(self, errnos: &'static [Errno]) -> Self {
+        Self { tolerated: errnos.into(), ..self }
     }
 
     /// What is reported when it fails.
