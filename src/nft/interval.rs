@@ -60,7 +60,7 @@ pub(super) struct Element {
 
 /// The union of networks of one family: sorted, disjoint, never touching.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Intervals {
+pub(super) struct Intervals {
     family: Family,
     intervals: Vec<Interval>,
 }

@@ -17,6 +17,7 @@
 //! knows no CNI, no pods and no links: only numbers of interface groups.
 
 mod abi;
+mod constant;
 mod element;
 mod error;
 mod expression;
@@ -42,11 +43,12 @@ mod tunnel;
 use nix::errno::Errno;
 
 pub use crate::netlink::Monitor;
+pub use constant::{Digest, digest};
 pub use error::Error;
 pub use monitor::subscribe;
 pub use network::{Guard, Masquerade, Network};
 pub use open::{holds_pairs, remove_pairs};
-pub use seal::{Digest, Seal, digest};
+pub use seal::Seal;
 pub use table::{NAME_BYTES_MAX, Table};
 pub use tunnel::{Carrier, Tunnel};
 

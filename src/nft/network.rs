@@ -22,10 +22,11 @@ use std::{net::Ipv4Addr, ops::RangeInclusive};
 use ipnetwork::IpNetwork;
 
 use super::abi::NF_IP_PRI_NAT_SRC;
+use super::constant::{Constant, Digest, digest};
 use super::error::Error;
-use super::interval::{Family, Intervals};
+use super::interval::Family;
 use super::key::{Load, Part};
-use super::seal::{Digest, Seal, digest};
+use super::seal::Seal;
 use super::set::{Content, Ranges, Set, Type, Verdict};
 use super::side::Side;
 use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Table, Term, check_name};
@@ -109,7 +110,7 @@ impl Network {
             let why = format!("the range of link groups {:?} is empty", self.host_link_groups);
             return Err(Error::Invalid { table: self.table.clone(), why });
         }
-        let (mut sets, mut chains, mut constant) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut sets, mut chains) = (Vec::new(), Vec::new());
         if self.guard == Guard::Sources {
             chains.push(stranger());
             sets.extend([allowed("allowed4", Family::V4), allowed("allowed6", Family::V6)]);
@@ -121,20 +122,18 @@ impl Network {
             let mut never = masquerade.never.clone();
             never.push(IpNetwork::from(std::net::IpAddr::from(masquerade.next_hop)));
             never.extend(ALWAYS_NEVER.iter().filter_map(|text| text.parse::<IpNetwork>().ok()));
-            constant = [digest(&never), *of_pods].concat();
-            never.extend(pods);
             let set = |name, family| Set {
                 name,
                 key: vec![Type::Address(family)],
                 data: None,
                 ranges: Ranges::Last,
-                content: Content::Constant(Intervals::of(family, &never)),
+                content: Content::Constant(Constant::of(family, &never, (pods, of_pods))),
             };
             sets.extend([set("never4", Family::V4), set("never6", Family::V6)]);
             chains.push(self.postrouting());
         }
         let comment = format!("manx: links of group {}", self.group);
-        Ok(Table { name: self.table.clone(), comment, sets, chains, constant })
+        Ok(Table { name: self.table.clone(), comment, sets, chains })
     }
 
     /// The rule that every forwarded packet of a pod meets: the fewer terms the

@@ -33,7 +33,7 @@ impl Table {
     pub(super) fn creation(&self) -> Vec<Request> {
         let mut requests = self.structure(&self.seal().note);
         let held = self.sets.iter().flat_map(|set| match &set.content {
-            Content::Constant(intervals) => self.intervals(set, intervals),
+            Content::Constant(constant) => self.intervals(set, &constant.intervals),
             Content::Following(elements) => {
                 let all = elements.iter().map(|(key, value)| (key, value.as_ref()));
                 self.additions(set, all)

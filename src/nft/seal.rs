@@ -22,12 +22,10 @@
 //! digest is another, and which holds the same all the same, is made anew once: the
 //! list was another, or an earlier version made it.
 
-use std::net::IpAddr;
-
-use ipnetwork::IpNetwork;
 use sha1_smol::Sha1;
 
 use super::abi::*;
+use super::set::Content;
 use super::table::Table;
 use crate::netlink::attribute::find;
 
@@ -36,9 +34,9 @@ use crate::netlink::attribute::find;
 const DIGEST: u8 = b'm';
 /// Of SHA-1.
 const DIGEST_BYTES: u8 = 20;
-
-/// Tells one list of networks from another.
-pub type Digest = [u8; DIGEST_BYTES as usize];
+/// Of how constant sets are made from networks: another one where that changes, so that
+/// tables that were made in the former way are made anew.
+const FORM: u8 = 1;
 
 /// What a table is known by that is as it was made.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -58,7 +56,12 @@ impl Table {
     pub fn seal(&self) -> Seal {
         let mut bytes = Vec::new();
         self.structure(&[]).iter().for_each(|request| request.emit(0, 0, &mut bytes));
-        bytes.extend(&self.constant);
+        bytes.push(FORM);
+        for set in &self.sets {
+            if let Content::Constant(constant) = &set.content {
+                bytes.extend(&constant.made_from);
+            }
+        }
         let digest = Sha1::from(&bytes).digest().bytes();
         Seal {
             table: self.name.clone(),
@@ -97,22 +100,6 @@ fn noted(rules: &[Vec<u8>]) -> Option<&[u8]> {
         notes = rest.get(usize::from(*length)..)?;
     }
     None
-}
-
-/// A digest of networks, whatever their order.
-pub fn digest(networks: &[IpNetwork]) -> Digest {
-    let mut sorted: Vec<&IpNetwork> = networks.iter().collect();
-    sorted.sort_unstable();
-    sorted.dedup();
-    let mut bytes = Vec::with_capacity(sorted.len() * 18);
-    for network in sorted {
-        match network.network() {
-            IpAddr::V4(address) => bytes.extend([&[4], &address.octets()[..]].concat()),
-            IpAddr::V6(address) => bytes.extend([&[6], &address.octets()[..]].concat()),
-        }
-        bytes.push(network.prefix());
-    }
-    Sha1::from(&bytes).digest().bytes()
 }
 
 /// The number of an object in its table.

@@ -6,7 +6,8 @@
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use super::abi::*;
-use super::interval::{Family, Intervals};
+use super::constant::Constant;
+use super::interval::Family;
 
 /// `IFNAMSIZ`: how long an interface name is in a key.
 pub(super) const IFNAME_BYTES: usize = 16;
@@ -74,7 +75,7 @@ pub enum Ranges {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Content {
     /// Networks that never change while the table is there.
-    Constant(Intervals),
+    Constant(Constant),
     /// What follows the description: elements come and go one by one.
     Following(Elements),
     /// What others add, which stays when the table is made anew.
@@ -200,7 +201,7 @@ impl Set {
             Some(Data::Number) => " : integer",
         };
         let elements: Vec<String> = match &self.content {
-            Content::Constant(intervals) => intervals.texts().collect(),
+            Content::Constant(constant) => constant.intervals.texts().collect(),
             Content::Following(elements) => {
                 elements.iter().map(|(key, value)| self.element_text(key, value.as_ref())).collect()
             }

@@ -108,7 +108,8 @@ impl Snapshot {
             }
         }
         for set in &present {
-            if let (Content::Constant(intervals), false) = (&set.content, sealed) {
+            if let (Content::Constant(constant), false) = (&set.content, sealed) {
+                let intervals = &constant.intervals;
                 let elements = look.elements(socket, wanted, set)?;
                 look.tell(wanted, set, interval_differences(intervals, &elements));
             }

@@ -29,8 +29,6 @@ pub struct Table {
     pub comment: String,
     pub sets: Vec<Set>,
     pub chains: Vec<Chain>,
-    /// A digest of what the constant sets were made from.
-    pub(super) constant: Vec<u8>,
 }
 
 /// A chain and its rules.

@@ -83,8 +83,7 @@ impl Tunnel {
         }
         chains.push(self.input());
         let comment = "manx: tunnels between nodes".to_owned();
-        let constant = Vec::new();
-        Ok(Table { name: self.table.clone(), comment, sets, chains, constant })
+        Ok(Table { name: self.table.clone(), comment, sets, chains })
     }
 
     fn knows_peers(&self) -> bool {

@@ -66,7 +66,6 @@ proptest! {
             comment: String::new(),
             sets: Vec::new(),
             chains: Vec::new(),
-            constant: Vec::new(),
         };
         for ranges in [Ranges::Last, Ranges::Each] {
             let set = set(&[Type::Port], Some(Data::Number), ranges);

@@ -103,7 +103,7 @@ fn policy(held: &Held) -> Table {
     let hook = Hook { kind: Kind::Filter, point: Point::Forward, priority: 0 };
     chains.push(Chain { name: "forward", hook: Some(hook), rules: entry });
     let (name, comment) = ("manx-policy".to_owned(), "manx: network policies".to_owned());
-    Table { name, comment, sets, chains, constant: Vec::new() }
+    Table { name, comment, sets, chains }
 }
 
 impl Direction {
