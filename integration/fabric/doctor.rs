@@ -176,10 +176,19 @@ fn a_bundle_tells_elsewhere_what_is_wrong_here() {
     for (other, words) in [
         (text.replacen("\"version\":1", "\"version\":99", 1), "read it with manx"),
         ("{}".to_owned(), "no bundle"),
-        ("{".to_owned(), "no bundle"),
     ] {
         std::fs::write(file, other).unwrap();
         let said = read(&[]);
         assert!(said.status == 1 && said.stderr.contains(words), "{said:?}");
+    }
+    // It need not be in a file.
+    for name in ["-", "/dev/stdout"] {
+        let scratch = node.host.scratch().path().display();
+        let pipe = format!(
+            "{MANX} bundle {name} --root {scratch}/root --conf {scratch}/conf.json \
+             | {MANX} doctor --bundle - --only route-missing"
+        );
+        let said = node.host.command("sh", &["-c", &pipe]);
+        assert!(said.status == 3 && said.stdout.contains("10.244.2.0/24"), "{said:?}");
     }
 }

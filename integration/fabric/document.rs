@@ -81,6 +81,12 @@ fn a_contradiction_is_refused_and_told_by_all_who_look() {
     for word in ["net", "/etc/manx/peers.json", "mode", "\"vxlan\"", "\"ipip\""] {
         assert!(told.contains(word), "{word}: {told}");
     }
+    // Also where the addresses are looked up in that file.
+    let ipam = json!({"type": "manx-ipam", "ranges": [[{"subnet": "usePodCidr"}]]});
+    let looking = node.with("ipam", ipam);
+    let (reply, status) = (looking.plugin.add(&Pod::new("b")), looking.plugin.status());
+    assert!(reply.code() == Some(7) && reply.stdout.contains("\"ipip\\\""), "{reply:?}");
+    assert!(status.code() == Some(50) && status.stdout.contains("\"ipip\\\""), "{status:?}");
     let status = node.plugin.status();
     assert!(status.code() == Some(50) && status.stdout.contains("\"ipip\\\""), "{status:?}");
     for command in ["plan", "apply"] {

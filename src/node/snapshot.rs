@@ -18,6 +18,26 @@ use crate::{
 /// new has a default.
 pub const VERSION: u32 = 1;
 
+/// What tells a bundle from other JSON.
+const MARK: &str = "manx bundle";
+
+/// A snapshot as it is in a file.
+#[derive(Serialize)]
+struct Bundle<'a> {
+    kind: &'static str,
+    #[serde(flatten)]
+    snapshot: &'a Snapshot,
+}
+
+/// What of a bundle is looked at before the rest.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Header {
+    kind: Value,
+    version: Value,
+    taken_by: Value,
+}
+
 /// A node at one moment.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -51,22 +71,37 @@ impl Snapshot {
         self
     }
 
+    /// The text of a file that holds it.
+    ///
+    /// # Errors
+    /// Of making it.
+    pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(&Bundle { kind: MARK, snapshot: self })?;
+        bytes.push(b'\n');
+        Ok(bytes)
+    }
+
     /// Reads one that was written.
     ///
     /// # Errors
     /// What keeps it from being one that can be read here.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let no_bundle = |why: &str| format!("it is no bundle of manx bundle: {why}");
         // The form first: what is newer may have other fields.
-        let header: Value =
-            serde_json::from_slice(bytes).map_err(|error| format!("it is no bundle: {error}"))?;
-        let version = header.get("version").and_then(Value::as_u64).unwrap_or_default();
-        let by = header.get("takenBy").and_then(Value::as_str).unwrap_or("a newer version");
-        match version {
-            0 => Err("it is no bundle: no version is in it".to_owned()),
-            newer if newer > VERSION.into() => Err(format!(
+        let header: Header =
+            serde_json::from_slice(bytes).map_err(|error| no_bundle(&error.to_string()))?;
+        if header.kind != MARK {
+            return Err(no_bundle(&format!("its kind is {}, not {MARK:?}", header.kind)));
+        }
+        let by = header.taken_by.as_str().unwrap_or("a newer version");
+        match header.version.as_u64() {
+            None | Some(0) => {
+                Err(no_bundle(&format!("its version is {}, no number from 1", header.version)))
+            }
+            Some(newer) if newer > VERSION.into() => Err(format!(
                 "it is of form {newer}, and this version reads {VERSION}: read it with manx {by}"
             )),
-            _ => serde_json::from_value(header).map_err(|error| error.to_string()),
+            Some(_) => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
         }
     }
 }
@@ -343,5 +378,30 @@ impl Kernel {
     pub fn devices(&self, found: &Found) -> Vec<&str> {
         let links = found.devices.iter().filter_map(|index| self.link(*index));
         links.map(|link| link.name.as_str()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bundle_is_read_as_it_was_written_and_nothing_else_is_one() {
+        let snapshot =
+            Snapshot { version: VERSION, taken_by: "0.2".to_owned(), ..Snapshot::default() };
+        let text = String::from_utf8(snapshot.encode().unwrap()).unwrap();
+        assert_eq!(Snapshot::decode(text.as_bytes()), Ok(snapshot));
+        let version = |value: &str| text.replacen(":1,", &format!(":{value},"), 1);
+        for (other, words) in [
+            (r#"{"version": 1, "containerId": "c1"}"#.to_owned(), "its kind is null"),
+            ("[]".to_owned(), "no bundle"),
+            ("{".to_owned(), "no bundle"),
+            (version("\"1\""), r#"its version is "1""#),
+            (version("-1"), "its version is -1"),
+            (version("99"), "read it with manx 0.2"),
+        ] {
+            let said = Snapshot::decode(other.as_bytes()).unwrap_err();
+            assert!(said.contains(words), "{words}: {said}");
+        }
     }
 }

@@ -34,6 +34,10 @@ pub const PROGRAM_BYTES_MAX: u64 = 512 << 20;
 /// What a list of peers has at most, in bytes: some hundred of each node.
 pub const PEERS_BYTES_MAX: u64 = 32 << 20;
 
+/// What a bundle of a node has at most, in bytes: that of a router with all routes of
+/// the internet has a third.
+pub const BUNDLE_BYTES_MAX: u64 = 1 << 30;
+
 /// Group and others may write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 /// Whoever may write to a directory may not remove what is another's.
@@ -47,6 +51,20 @@ const STICKY: u32 = 0o1000;
 /// where that is larger.
 pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     read_opened(open(path, OFlag::empty())?, bytes_max)
+}
+
+/// Reads to its end what an operator names in a command, which may be a pipe, and waits
+/// for who writes there.
+///
+/// # Errors
+/// Of opening and reading; its size, where that is larger than `bytes_max`.
+pub fn read_stream(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
+        return Err(too_large(bytes_max + 1, bytes_max));
+    }
+    Ok(bytes)
 }
 
 /// As [`read`], of text.
@@ -86,12 +104,8 @@ fn open(path: &Path, flags: OFlag) -> io::Result<File> {
 fn read_opened(mut file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     let data = file.metadata()?;
     require_regular(&data)?;
-    let too_large = |bytes| {
-        let msg = format!("it has {bytes} bytes or more, and may have {bytes_max}");
-        Err(io::Error::new(ErrorKind::FileTooLarge, msg))
-    };
     if data.len() > bytes_max {
-        return too_large(data.len());
+        return Err(too_large(data.len(), bytes_max));
     }
     // Files of /proc are of size 0 and tell their end by reading nothing.
     let expected = usize::try_from(data.len()).unwrap_or_default();
@@ -107,7 +121,7 @@ fn read_opened(mut file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
         };
         length += count;
         if u64::try_from(length).unwrap_or(u64::MAX) > bytes_max {
-            return too_large(bytes_max + 1);
+            return Err(too_large(bytes_max + 1, bytes_max));
         }
         // A regular file gives all that it has at once.
         if count == 0 || (expected > 0 && length < room) {
@@ -115,6 +129,11 @@ fn read_opened(mut file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
             return Ok(bytes);
         }
     }
+}
+
+fn too_large(bytes: u64, bytes_max: u64) -> io::Error {
+    let msg = format!("it has {bytes} bytes or more, and may have {bytes_max}");
+    io::Error::new(ErrorKind::FileTooLarge, msg)
 }
 
 /// # Errors

@@ -97,9 +97,12 @@ pub fn run(
     if ipam::placeholder::is_in(document.ipam()) {
         fill_placeholders(role, &environment, &mut document, &config, &complaints, &root)
             .map_err(tell)?;
-        let said = config.fabric.file;
-        (config, complaints) = Config::read(&document, version);
-        config = config.under(&said);
+        // What is wrong already is told first, and was not of the ranges.
+        if complaints.is_empty() {
+            let said = config.fabric.file;
+            (config, complaints) = Config::read(&document, version);
+            config = config.under(&said);
+        }
     }
     let call = Call { environment, document, config, complaints, root };
     dispatch(&call, role, emit).map_err(tell)

@@ -25,7 +25,7 @@ use crate::{
     },
     state::{
         Journal, Root,
-        file::{PEERS_BYTES_MAX, TEXT_BYTES_MAX},
+        file::{BUNDLE_BYTES_MAX, TEXT_BYTES_MAX, read_stream},
         journal, read,
     },
     verb::stock,
@@ -51,7 +51,8 @@ const SYSCTLS: [&str; 4] = [
 /// This node as it is now, or as the bundle has it that the options name.
 pub(super) fn snapshot(args: &Args) -> Result<Snapshot, Failure> {
     let Some(file) = args.value("bundle").map(PathBuf::from) else { return taken(args) };
-    let bytes = read(&file, PEERS_BYTES_MAX);
+    let file = if file == Path::new("-") { "/dev/stdin".into() } else { file };
+    let bytes = read_stream(&file, BUNDLE_BYTES_MAX);
     let bytes = bytes.map_err(|error| crate::node::unreadable(&file, &error))?;
     Snapshot::decode(&bytes)
         .map_err(|problem| Failure::Failed(format!("{}: {problem}", file.display())))
