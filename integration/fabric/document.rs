@@ -94,7 +94,7 @@ fn a_contradiction_is_refused_and_told_by_all_who_look() {
         assert!(said.status == 1 && said.stderr.contains("contradict each other"), "{said:?}");
     }
     assert_eq!(node.state(), before, "and nothing is changed");
-    let told = doctor(node, &["--only", "fabric-conflict"]);
+    let told = doctor(node, &["--only", "fabric-contradiction"]);
     assert!(told.status == 3 && told.stdout.contains("mode is \"vxlan\""), "{told:?}");
     node.plugin.del(&pod).ok();
     // A smaller MTU of pods contradicts nothing, a larger one does.

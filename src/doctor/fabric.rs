@@ -41,7 +41,7 @@ fn compared(snapshot: &Snapshot) -> Result<Vec<(&Network, &Fabric)>, String> {
         .filter(|(_, fabric)| fabric.problem.is_none() && fabric.failure.is_none())
         .collect();
     if compared.is_empty() {
-        return Err("the peers file cannot be used: see fabric-stale and fabric-conflict".into());
+        return Err("the peers file cannot be used: see fabric-stale, fabric-contradiction and fabric-conflict".into());
     }
     Ok(compared)
 }
@@ -107,12 +107,25 @@ pub(super) fn fabric_stale(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
+/// Of each network: two that share a fabric may each say something else.
+pub(super) fn fabric_contradiction(snapshot: &Snapshot) -> Answer {
+    let networks = snapshot.networks.iter();
+    let seen = networks.filter_map(|network| failure(network, network.fabric.as_ref()?, true));
+    Ok(seen.collect())
+}
+
+/// Why nothing was compared, where that is of this sort.
+fn failure(network: &Network, fabric: &Fabric, of_configuration: bool) -> Option<Seen> {
+    let failure = fabric.failure.as_ref().filter(|it| it.of_configuration == of_configuration)?;
+    let object = format!("network {}", network.name);
+    let said = failure.text.strip_prefix(&object).and_then(|text| text.strip_prefix(": "));
+    Some(Seen::error(&object, said.unwrap_or(&failure.text)).fix(&failure.fix))
+}
+
 pub(super) fn fabric_conflict(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (network, fabric) in fabrics(snapshot) {
-        if let Some(failure) = &fabric.failure {
-            seen.push(Seen::error(format!("network {}", network.name), failure.clone()));
-        }
+        seen.extend(failure(network, fabric, false));
         let kinds = [Kind::Link, Kind::Mtu, Kind::Address, Kind::Neighbour, Kind::Forwarding];
         for change in changes(fabric, &kinds, &[Action::Conflict]) {
             let fix = "remove it, or give the fabric another device, VNI or port; manx plan shows all \

@@ -100,6 +100,7 @@ pub const CHECKS: &[Check] = &[
     Check { id: "delegate-version", examine: others::delegate_version },
     Check { id: "node-address-changed", examine: fabric::node_address_changed },
     Check { id: "fabric-stale", examine: fabric::fabric_stale },
+    Check { id: "fabric-contradiction", examine: fabric::fabric_contradiction },
     Check { id: "fabric-conflict", examine: fabric::fabric_conflict },
     Check { id: "peer-excluded", examine: fabric::peer_excluded },
     Check { id: "ip-forward", examine: links::ip_forward },

@@ -3,6 +3,7 @@
 
 use super::{Answer, Seen};
 use crate::{
+    conf::BUILT_IN,
     node::{Barrier, File, Snapshot},
     object::Kind,
     text::few::some_of,
@@ -72,6 +73,9 @@ pub(super) fn delegate_missing(snapshot: &Snapshot) -> Answer {
         let evidence = format!("{} names it: {problem}", plugin.file.display());
         let fix = match &plugin.path {
             Some(path) => format!("install {} anew", path.display()),
+            None if plugin.kind == BUILT_IN => {
+                "manx install, which puts it beside manx itself".to_owned()
+            }
             None => format!("install {} (package containernetworking-plugins)", plugin.kind),
         };
         Some(Seen::error(object, evidence).fix(fix))

@@ -217,6 +217,14 @@ fn configurations_and_plugins() {
     only("delegate-missing", Error, "no plugin", |node| {
         node.surroundings.plugins[0].problem = Some("no plugin \"portmap\"".into());
     });
+    for (kind, words) in [("portmap", "containernetworking-plugins"), ("manx-ipam", "manx install")]
+    {
+        let mut node = healthy();
+        let plugin = &mut node.surroundings.plugins[0];
+        (plugin.kind, plugin.path, plugin.problem) = (kind.into(), None, Some("none".into()));
+        let found = findings(&examine(&node, Some("delegate-missing")));
+        assert!(found[0].fix.contains(words), "{found:?}");
+    }
     only("delegate-version", Error, "1.1.0", |node| {
         node.surroundings.plugins[0].offered.push("1.1.0".into());
         node.surroundings.plugins[0].versions = vec!["1.0.0".into()];
@@ -397,9 +405,23 @@ fn the_peers_file() {
         broken(node);
         fabric(node).applied = false;
     });
-    only("fabric-conflict", Error, "disagree", |node| {
-        fabric(node).failure = Some("they disagree".into());
-    });
+    for (id, of_configuration) in [("fabric-contradiction", true), ("fabric-conflict", false)] {
+        only(id, Error, "disagree", |node| {
+            let (text, fix) = ("network net: they disagree".to_owned(), "leave it out".to_owned());
+            fabric(node).failure = Some(Failure { of_configuration, text, fix });
+        });
+    }
+}
+
+/// That the object is named once, and what helps is said.
+#[test]
+fn a_contradiction() {
+    let mut node = healthy();
+    let (text, fix) = ("network net: it says ipip".to_owned(), "leave it out".to_owned());
+    fabric(&mut node).failure = Some(Failure { of_configuration: true, text, fix });
+    let found = findings(&examine(&node, Some("fabric-contradiction")));
+    assert_eq!((&*found[0].object, &*found[0].evidence), ("network net", "it says ipip"));
+    assert_eq!(found[0].fix, "leave it out");
 }
 
 #[test]

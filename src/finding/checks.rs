@@ -19,6 +19,10 @@ const CHECKS: &[(&str, &str)] = &[
     ),
     ("node-address-changed", "the other nodes send this node's pods their packets to that address"),
     ("fabric-stale", "nodes that came or went since are not known to this one"),
+    (
+        "fabric-contradiction",
+        "every ADD of the network fails, and its routes stay as they were applied last",
+    ),
     ("fabric-conflict", "what somebody else has is left alone, and what needs it is not made"),
     ("peer-excluded", "no route leads to the pods of a node that is left out"),
     ("ip-forward", "without it the kernel drops every packet that is not for the node itself"),

@@ -277,9 +277,8 @@ pub struct Fabric {
     pub peers_file: PathBuf,
     /// What is wrong with it, if so.
     pub problem: Option<String>,
-    /// Why nothing was compared, if so: the kernel does not answer, or another
-    /// network's settings of the fabric disagree.
-    pub failure: Option<String>,
+    /// Why nothing was compared, if so.
+    pub failure: Option<Failure>,
     /// The protocol of its routes.
     pub protocol: u8,
     /// Whether a fabric was applied since boot.
@@ -306,6 +305,19 @@ pub struct Fabric {
     pub unfit: Vec<String>,
     /// What an operator should know besides.
     pub notes: Vec<String>,
+}
+
+/// Why a fabric was not compared.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Failure {
+    /// The configuration contradicts the peers file, or another network's. Else the
+    /// kernel does not answer.
+    pub of_configuration: bool,
+    /// In words.
+    pub text: String,
+    /// What to do about it.
+    pub fix: String,
 }
 
 /// What others have on this node.

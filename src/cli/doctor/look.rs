@@ -235,7 +235,11 @@ fn fabric_of(
         Ok(pass) => pass,
         Err(error) => {
             if fabric.problem.is_none() {
-                fabric.failure = Some(error.to_string());
+                fabric.failure = Some(node::Failure {
+                    of_configuration: error.kind == node::Kind::Configuration,
+                    text: error.message(),
+                    fix: error.next,
+                });
             }
             return (fabric, None);
         }

@@ -15,7 +15,7 @@ pub(crate) const CHECKS: [&str; 11] = [
     DOUBTFUL,
     "delegate-missing",
     "delegate-version",
-    "fabric-conflict",
+    "fabric-contradiction",
     "fabric-stale",
     "forward-drop",
     "peer-excluded",

@@ -37,14 +37,10 @@ pub(super) fn lint(at: &str, config: &Config, node: &Node, findings: &mut Findin
             }
             for contradiction in config.contradictions(&peers.fabric) {
                 let at = member(at, contradiction.key);
-                let conflict = ("fabric-conflict", Severity::Error);
+                let check = ("fabric-contradiction", Severity::Error);
                 let message = format!("{contradiction}: ADD fails with code 7");
-                findings.add(
-                    conflict,
-                    &at,
-                    message,
-                    "leave the key out here: the file speaks for all",
-                );
+                let fix = "leave the key out here: the file speaks for all";
+                findings.add(check, &at, message, fix);
             }
         }
         Err(error) => {

@@ -53,12 +53,9 @@ pub fn require_agreement(config: &Config, part: &FabricPart) -> Result<(), Error
     }
     let words: Vec<String> = told.iter().map(ToString::to_string).collect();
     let peers_file = config.fabric.peers_file.as_deref().unwrap_or_default();
-    let msg = format!(
-        "network {} and its peers file {peers_file} contradict each other: {}",
-        config.name,
-        words.join("; ")
-    );
-    Err(Error::new(Kind::Configuration, "", msg)
+    let msg =
+        format!("it and its peers file {peers_file} contradict each other: {}", words.join("; "));
+    Err(Error::new(Kind::Configuration, format!("network {}", config.name), msg)
         .next("leave these keys out of the configuration: those of the file hold for the node"))
 }
 
