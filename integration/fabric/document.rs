@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Families, Node, SOON, entry};
+use crate::cluster::{Cluster, Families, Node, SOON, batch, entry};
 use crate::doctor::doctor;
 use crate::harness::{Pod, eventually};
 use crate::watch::Watch;
@@ -128,6 +128,10 @@ fn a_watch_follows_what_the_file_says() {
     assert!(eventually(SOON, || watch.log().contains("contradict each other")), "{}", watch.log());
     watch.comes_to_rest();
     assert_eq!(node.state(), direct);
+    // And goes on with what was applied last.
+    watch.repairs("a route beside a contradiction", || {
+        batch(&node.host, "route del 10.244.2.0/24");
+    });
 }
 
 /// A file that is no good does not take back what the last one said.

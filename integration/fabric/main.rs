@@ -50,6 +50,7 @@ mod traffic;
 mod transition;
 mod tunnel;
 mod undo;
+mod unusable;
 mod uplinks;
 mod watch;
 mod wire;

@@ -276,16 +276,25 @@ fn networks_that_share_may_change_together() {
 }
 
 /// `manx ARGS` beside these configurations of the node's directory, none of them named.
-fn manx_of_all(nodes: &[&crate::cluster::Node], args: &[&str]) -> Finished {
-    let host = &nodes[0].host;
-    let directory = host.scratch().dir("root/etc/cni/net.d");
+pub fn manx_of_all(nodes: &[&crate::cluster::Node], args: &[&str]) -> Finished {
     for (place, node) in nodes.iter().enumerate() {
-        let path = directory.join(format!("{place}0-manx.conf"));
-        std::fs::write(path, node.plugin.conf.to_string()).unwrap();
+        write_configuration(node, place, &node.plugin.conf.to_string());
     }
+    let host = &nodes[0].host;
+    host.enter(|| run(command_of_all(nodes[0], args), &Stdin::Null, DEADLINE))
+}
+
+/// Writes a file of the node's directory of configurations.
+pub fn write_configuration(node: &crate::cluster::Node, place: usize, text: &str) {
+    let directory = node.host.scratch().dir("root/etc/cni/net.d");
+    std::fs::write(directory.join(format!("{place}0-manx.conf")), text).unwrap();
+}
+
+/// `manx ARGS` beside the node's directory of configurations.
+pub fn command_of_all(node: &crate::cluster::Node, args: &[&str]) -> std::process::Command {
     let mut command = std::process::Command::new(MANX);
-    command.args(args).arg("--root").arg(host.scratch().dir("root"));
-    host.enter(|| run(command, &Stdin::Null, DEADLINE))
+    command.args(args).arg("--root").arg(node.host.scratch().dir("root"));
+    command
 }
 
 /// Without `--conf` all networks of the node are looked after, each fabric once.

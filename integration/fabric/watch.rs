@@ -1,7 +1,7 @@
 //! `manx apply --watch` repairs what others change, at once.
 
 use std::fs::File;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -26,12 +26,16 @@ impl<'a> Watch<'a> {
 
     /// Starts it, with its stdout going elsewhere than to the log.
     pub fn spawn(node: &'a Node, stdout: Option<File>) -> Self {
+        Self::of(node, node.command(&["apply", "--watch"]), stdout)
+    }
+
+    /// Starts this command.
+    pub fn of(node: &'a Node, mut command: Command, stdout: Option<File>) -> Self {
         let log = File::create(node.host.scratch().path().join("watch")).unwrap();
         let stdout = stdout.unwrap_or_else(|| log.try_clone().unwrap());
-        let child = node.host.enter(|| {
-            let mut command = node.command(&["apply", "--watch"]);
-            command.stdin(Stdio::null()).stdout(stdout).stderr(log).spawn().unwrap()
-        });
+        let child = node
+            .host
+            .enter(|| command.stdin(Stdio::null()).stdout(stdout).stderr(log).spawn().unwrap());
         Self { node, child }
     }
 

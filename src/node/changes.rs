@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Error, Kind,
+    Error,
     configured::{Configured, Networks},
     fabric::{Applied, FabricState, Pass, Removal, last_applied, tunnel::TunnelTable},
     former, kernel, link_mtus,
@@ -80,7 +80,7 @@ pub(crate) fn compare(
     for protocol in protocols(networks) {
         changes.compare_fabric(networks, protocol, (host, &known), source);
     }
-    changes.find_removals(networks, host)?;
+    changes.find_removals(networks, host);
     changes.repairs = repair::lacking(root, host, &known.links).map_err(kernel)?;
     let sysctls = changes.fabrics.iter().flat_map(|(_, pass)| &pass.plan.desired.objects.sysctls);
     let sysctls: Vec<_> = sysctls.cloned().collect();
@@ -96,13 +96,20 @@ pub(crate) fn compare(
                 noted.as_ref().filter(|_| network.peers_file.is_some())
             }
         };
-        let table = TableRepair::lacking(&network.config, root, host, applied)?;
-        let mtus = mtus(network, networks, host, applied)?;
-        changes.tables.extend(table);
-        changes.mtus.extend(mtus);
+        let table = TableRepair::lacking(&network.config, root, host, applied);
+        let mtus = mtus(network, networks, host, applied);
+        match table {
+            Ok(table) => changes.tables.extend(table),
+            Err(error) => changes.fail(error),
+        }
+        match mtus {
+            Ok(mtus) => changes.mtus.extend(mtus),
+            Err(error) => changes.fail(error),
+        }
     }
-    let names = networks.names();
-    changes.former = former::networks(root, host, &names)?;
+    if let Some(names) = networks.names() {
+        changes.former = former::networks(root, host, &names)?;
+    }
     changes.without = networks.all.iter().filter_map(|one| without_fabric(one, networks)).collect();
     Ok(changes)
 }
@@ -163,8 +170,15 @@ pub(crate) fn without_fabric(network: &Configured, networks: &Networks) -> Optio
 }
 
 impl Changes {
+    /// Notes what could not be compared, each reason once.
+    fn fail(&mut self, error: Error) {
+        if !self.failed.contains(&error) {
+            self.failed.push(error);
+        }
+    }
+
     /// Compares a fabric once for all networks that share it: by the first of them that
-    /// may have it as it wants it.
+    /// may have it as it wants it. Where none may, by the last valid peers.
     fn compare_fabric(
         &mut self,
         networks: &Networks,
@@ -173,38 +187,36 @@ impl Changes {
         source: Source,
     ) {
         let root = &networks.root;
-        let of_it =
-            |one: &&Configured| one.peers_file.is_some() && one.config.fabric.protocol == protocol;
+        let of_it = networks.all.iter().filter(|one| one.config.fabric.protocol == protocol);
+        let of_it = of_it.filter_map(|one| Some((one, one.peers_file.as_deref()?)));
         let mut found: Option<Pass> = None;
-        for network in networks.all.iter().filter(of_it) {
-            let Some(path) = &network.peers_file else { continue };
+        for (network, path) in of_it.clone() {
             let config = &network.config;
-            match &mut found {
-                Some(pass) => self.failed.extend(pass.share(config).err()),
-                None => match Pass::of_file(config, root, (host, known), path) {
-                    Ok(pass) => found = Some(pass),
-                    // Another one may have what this one is refused.
-                    Err(error) if error.kind == Kind::Configuration => self.failed.push(error),
-                    Err(error) => {
-                        self.failed.push(error);
-                        if source == Source::FileOrLast {
-                            let last = Pass::of_last(config, root, (host, known));
-                            found = last.unwrap_or_default();
-                        }
-                        if found.is_none() {
-                            return;
-                        }
-                    }
-                },
-            }
-            if let Some(pass) = &found
-                && pass.serves(config)
-            {
-                let state = FabricState::new(root, protocol);
-                self.misfits.extend(pass.misfits(&state, &network.document, config));
-            }
+            let compared = match &mut found {
+                Some(pass) => pass.share(config, path, known),
+                // Another one may have what this one is refused.
+                None => {
+                    Pass::of_file(config, root, (host, known), path).map(|pass| found = Some(pass))
+                }
+            };
+            compared.unwrap_or_else(|error| self.fail(error));
         }
-        self.fabrics.extend(found.map(|pass| (FabricState::new(root, protocol), pass)));
+        let mut refused = of_it.clone().filter(|_| source == Source::FileOrLast);
+        while found.is_none()
+            && let Some((network, _)) = refused.next()
+        {
+            let last = Pass::of_last(&network.config, root, (host, known));
+            found = last.unwrap_or_else(|error| {
+                self.fail(error);
+                None
+            });
+        }
+        let Some(pass) = found else { return };
+        let state = FabricState::new(root, protocol);
+        for (network, _) in of_it.filter(|(network, _)| pass.serves(&network.config)) {
+            self.misfits.extend(pass.misfits(&state, &network.document, &network.config));
+        }
+        self.fabrics.push((state, pass));
     }
 
     /// The comparison that a network shares.
@@ -215,17 +227,23 @@ impl Changes {
         passes.find(|(_, pass)| has && pass.serves(&network.config)).map(|(_, pass)| pass)
     }
 
-    fn find_removals(&mut self, networks: &Networks, host: &mut Socket) -> Result<(), Error> {
+    fn find_removals(&mut self, networks: &Networks, host: &mut Socket) {
         let mut done: Vec<u8> = self.fabrics.iter().map(|(state, _)| state.protocol()).collect();
         let asks = |network: &str| networks.asks_for_routes(network);
         for network in &networks.all {
-            let found = Removal::of(&network.config, &networks.root, host, &asks, &done)?;
-            let Some(removal) = found else { continue };
-            done.extend(removal.protocols());
-            let tables = removal.tables()?;
-            self.removals.push((removal, tables));
+            let found = Removal::of(&network.config, &networks.root, host, &asks, &done);
+            let found = found.and_then(|removal| {
+                removal.map(|removal| Ok((removal.tables()?, removal))).transpose()
+            });
+            match found {
+                Ok(Some((tables, removal))) => {
+                    done.extend(removal.protocols());
+                    self.removals.push((removal, tables));
+                }
+                Ok(None) => {}
+                Err(error) => self.fail(error),
+            }
         }
-        Ok(())
     }
 
     /// All changes, as they are told.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{
     Error,
-    conflist::{self, DIRECTORY, names_us},
+    conflist::{self, DIRECTORY, may_name_us},
     fabric::resolved,
     readable::{require_readable, unreadable},
 };
@@ -32,18 +32,20 @@ pub(crate) struct Networks {
     pub(crate) root: Root,
     /// In the order in which runtimes read their files. There is one at least.
     pub(crate) all: Vec<Configured>,
-    /// Configurations of ours that cannot be used, each with the reason.
+    /// Configurations that are or may be ours and cannot be used, each with the reason.
     pub(crate) unusable: Vec<(PathBuf, Error)>,
+    /// Whether all configurations of the node are known: what one that cannot be used asks
+    /// for is not.
+    is_complete: bool,
     /// Of every network of the node, also where one alone is looked after.
     configs: Vec<Config>,
 }
 
 impl Configured {
-    fn read(path: &Path, root: &Root) -> Result<Self, Error> {
-        let (document, config) = conflist::plugin(path)?;
+    fn of(path: &Path, (document, config): (Document, Config), root: &Root) -> Self {
         let config = resolved(config, root);
         let peers_file = config.fabric.peers_file.as_ref().map(|path| root.path(path));
-        Ok(Self { path: path.to_owned(), document, config, peers_file })
+        Self { path: path.to_owned(), document, config, peers_file }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -64,28 +66,29 @@ impl Networks {
     /// If there is none that can be used, and for state that is hidden from us.
     pub(crate) fn read(root: &Root, conf: Option<&Path>) -> Result<Self, Error> {
         require_readable(root)?;
-        let files = conflist::files(&root.path(DIRECTORY)).unwrap_or_default();
-        let (mut all, mut unusable) = (Vec::new(), Vec::new());
-        match conf {
-            Some(path) => all.push(Configured::read(path, root)?),
-            None => {
-                // Says why there is none.
-                conflist::ours(&root.path(DIRECTORY))?;
-                for path in &files {
-                    match of_ours(path, root) {
-                        Some(Ok(one)) => all.push(one),
-                        Some(Err(error)) => unusable.push((path.clone(), error)),
-                        None => {}
-                    }
-                }
+        let directory = root.path(DIRECTORY);
+        let (mut all, mut unusable, mut configs) = (Vec::new(), Vec::new(), Vec::new());
+        if let Some(path) = conf {
+            all.push(Configured::of(path, conflist::plugin(path)?, root));
+        }
+        let files = conflist::files(&directory).unwrap_or_default();
+        for path in files.into_iter().filter(|path| conf != Some(path)) {
+            match of_ours(&path) {
+                None => {}
+                Some(Err(error)) => unusable.push((path, error)),
+                Some(Ok((_, config))) if conf.is_some() => configs.push(config),
+                Some(Ok(part)) => all.push(Configured::of(&path, part, root)),
             }
         }
-        if let (true, Some((_, error))) = (all.is_empty(), unusable.first()) {
-            return Err(error.clone());
+        let is_complete = unusable.is_empty();
+        match unusable.first() {
+            Some((_, error)) if all.is_empty() => return Err(error.clone()),
+            // Says why there is none.
+            None if all.is_empty() => drop(conflist::ours(&directory)?),
+            _ => {}
         }
-        let others = files.iter().filter(|path| all.iter().all(|one| one.path != **path));
-        let others = others.filter_map(|path| conflist::plugin(path).ok());
-        let mut configs: Vec<Config> = others.map(|(_, config)| config).collect();
+        // Whoever names one configuration asks for nothing about others.
+        unusable.retain(|_| conf.is_none());
         configs.extend(all.iter().map(|one| one.config.clone()));
         // Runtimes take the first of a name.
         let mut names: Vec<String> = Vec::new();
@@ -94,7 +97,7 @@ impl Networks {
             names.push(one.name().to_owned());
             is_new
         });
-        Ok(Self { root: root.clone(), all, unusable, configs })
+        Ok(Self { root: root.clone(), all, unusable, is_complete, configs })
     }
 
     /// The first one: what a command asks that is about one network.
@@ -111,13 +114,18 @@ impl Networks {
     /// Goes on with what `before` had of files that cannot be used now.
     pub(crate) fn keep(&mut self, before: &Self) {
         for (path, _) in &self.unusable {
-            self.all.extend(before.all.iter().filter(|one| one.path == *path).cloned());
+            let is_new = |one: &&Configured| self.all.iter().all(|two| two.name() != one.name());
+            let kept = before.all.iter().filter(|one| one.path == *path).find(is_new);
+            self.configs.extend(kept.map(|one| one.config.clone()));
+            self.all.extend(kept.cloned());
         }
+        self.all.sort_by(|one, other| one.path.file_name().cmp(&other.path.file_name()));
     }
 
-    /// The names of all networks of the node.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.configs.iter().map(|config| config.name.clone()).collect()
+    /// The names of all networks of the node, where they are known.
+    pub(crate) fn names(&self) -> Option<Vec<String>> {
+        let names = self.configs.iter().map(|config| config.name.clone());
+        self.is_complete.then(|| names.collect())
     }
 
     /// Whether the node's forwarding is a network's to turn on: as its configuration
@@ -129,20 +137,26 @@ impl Networks {
     }
 
     /// Whether a network needs its routes to other nodes: it is configured to have
-    /// some, or has a name of before and its pods live.
+    /// some, or has a name of before and its pods live. One whose configuration may be
+    /// among those that cannot be used keeps what it has.
     pub(crate) fn asks_for_routes(&self, network: &str) -> bool {
         match self.configs.iter().find(|config| config.name == network) {
             Some(config) => config.fabric.peers_file.is_some(),
-            None => Journal::new(&self.root, network).has_entries(),
+            None => !self.is_complete || Journal::new(&self.root, network).has_entries(),
         }
     }
 }
 
-/// A file of ours; `None` for one of others, and for one that is gone.
-fn of_ours(path: &Path, root: &Root) -> Option<Result<Configured, Error>> {
-    match read(path, TEXT_BYTES_MAX) {
-        Ok(bytes) => names_us(&bytes).then(|| Configured::read(path, root)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-        Err(error) => Some(Err(unreadable(path, &error))),
-    }
+/// A file that is or may be ours; `None` for one of others, and for one that is gone.
+fn of_ours(path: &Path) -> Option<Result<(Document, Config), Error>> {
+    let kept = "while it cannot be used, nothing is removed that its network may have";
+    let part = match read(path, TEXT_BYTES_MAX) {
+        Ok(bytes) => may_name_us(&bytes).then(|| conflist::plugin(path))?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) => return Some(Err(unreadable(path, &error))),
+    };
+    Some(part.map_err(|error| match error.next.as_str() {
+        "" => error.next(kept),
+        _ => error,
+    }))
 }

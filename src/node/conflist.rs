@@ -56,6 +56,12 @@ pub(crate) fn names_us(bytes: &[u8]) -> bool {
     is_ours(&object) || objects(&object).into_iter().any(is_ours)
 }
 
+/// Whether a configuration may be this plugin's: what is no JSON, such as a file that is
+/// cut off, may be anybody's.
+pub(crate) fn may_name_us(bytes: &[u8]) -> bool {
+    names_us(bytes) || serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err()
+}
+
 /// Whether an object of a chain has its addresses from a store that we can read.
 fn has_pool(plugin: &Map<String, Value>) -> bool {
     let kind = field(plugin, "ipam").and_then(|ipam| member(ipam, "type")?.as_str());

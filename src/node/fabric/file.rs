@@ -32,11 +32,26 @@ pub(super) fn read_peers_by(
     config: &Config,
     tables: &Tables,
 ) -> Result<(Peers, Vec<u8>), Error> {
-    let unavailable = |reason: String| {
-        Error::new(Kind::Unavailable, format!("peers file {}", path.display()), reason)
-            .next("no routes to other nodes can be made without a valid list of all nodes")
-    };
-    let bytes = read(path, PEERS_BYTES_MAX).map_err(|error| unavailable(error.to_string()))?;
-    let peers = state::checked(&bytes, config, tables);
-    Ok((peers.map_err(|problems| unavailable(first_of(&problems)))?, bytes))
+    let bytes =
+        read(path, PEERS_BYTES_MAX).map_err(|error| unavailable(path, error.to_string()))?;
+    Ok((validated(&bytes, path, config, tables)?, bytes))
+}
+
+/// What a peers file says, for a configuration.
+///
+/// # Errors
+/// As for [`read_peers`].
+pub(super) fn validated(
+    bytes: &[u8],
+    path: &Path,
+    config: &Config,
+    tables: &Tables,
+) -> Result<Peers, Error> {
+    let peers = state::checked(bytes, config, tables);
+    peers.map_err(|problems| unavailable(path, first_of(&problems)))
+}
+
+fn unavailable(path: &Path, reason: String) -> Error {
+    Error::new(Kind::Unavailable, format!("peers file {}", path.display()), reason)
+        .next("no routes to other nodes can be made without a valid list of all nodes")
 }

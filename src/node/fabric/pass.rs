@@ -32,7 +32,7 @@ use super::{
     applied::{Applied, State},
     cidrs::PodCidrs,
     document::{self, file_version, require_agreement},
-    file::read_peers_by,
+    file::{read_peers_by, validated},
     state::{FabricState, node_in},
     tunnel::{self, TunnelTable},
 };
@@ -114,9 +114,10 @@ impl Pass {
         root: &Root,
         (host, tables): (&mut Socket, &Tables),
     ) -> Result<Option<Self>, Error> {
-        require_same_fabric(config, root)?;
         let state = FabricState::new(root, config.fabric.protocol);
         let Some(peers) = state.peers_by(config, tables) else { return Ok(None) };
+        // As it was resolved then: the file may say something else by now.
+        require_same_fabric(&config.under(&peers.fabric), root)?;
         let version = state.applied().map(|applied| applied.file).unwrap_or_default();
         Self::of(config, root, (host, tables), (&peers, version, None)).map(Some)
     }
@@ -184,16 +185,23 @@ impl Pass {
         self.applied.is_of(&config.name)
     }
 
-    /// Notes that another network shares this fabric.
+    /// Notes that another network shares this fabric. One that is refused what it asks
+    /// for keeps what was applied.
     ///
     /// # Errors
-    /// `Configuration` if it wants another one.
-    pub fn share(&mut self, config: &Config) -> Result<(), Error> {
+    /// `Configuration` if it wants another one; of its own as [`Self::of_file`].
+    pub fn share(&mut self, config: &Config, path: &Path, tables: &Tables) -> Result<(), Error> {
         let summary = summary(config);
         if summary != self.applied.summary {
             let other = (self.applied.network.as_str(), self.applied.summary.as_str());
             self.applied.sharers.remove(&config.name);
             return Err(disagreement(other, (&config.name, &summary), config.fabric.protocol));
+        }
+        if let Some((bytes, _)) = &self.file {
+            require_agreement(config, &self.config.fabric.file)?;
+            if config.fabric.cluster_cidrs != self.config.fabric.cluster_cidrs {
+                validated(bytes, path, config, tables)?;
+            }
         }
         self.applied.sharers.insert(config.name.clone());
         self.applied.asked.remove(&config.name);

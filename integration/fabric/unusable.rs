@@ -1,0 +1,105 @@
+//! Configurations that cannot be used, beside others that can.
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Families, Node, SOON, batch};
+use crate::harness::{DEADLINE, Finished, Stdin, eventually, run};
+use crate::networks::{command_of_all, manx_of_all, write_configuration};
+use crate::watch::Watch;
+
+/// Another network of the node.
+fn other(node: &Node) -> Node {
+    let ipam = json!({"type": "static", "addresses": [{"address": "10.244.1.200/24"}]});
+    node.with("name", "other".into()).with("ipam", ipam)
+}
+
+/// The configuration of a node with a typo, cut off, and just being written.
+fn broken(node: &Node) -> [String; 3] {
+    let whole = node.plugin.conf.to_string();
+    let typo = node.with("mode", "warp".into()).plugin.conf.to_string();
+    [typo, whole[..90].to_owned(), String::new()]
+}
+
+/// What cannot be used is told, and nothing goes that its network may share.
+#[test]
+fn nothing_is_removed_beside_a_configuration_that_cannot_be_used() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let sharing = other(node);
+    let pod = node.attach("a");
+    node.plugin.del(&pod).ok();
+    manx_of_all(&[node, &sharing], &["apply"]).ok();
+    let (before, tables) = (node.state(), nftables(node));
+    assert!(tables.contains("inet manx-net"), "{tables}");
+    let without = sharing.with("peersFile", Value::Null);
+    for text in broken(node) {
+        write_configuration(node, 0, &text);
+        write_configuration(node, 1, &without.plugin.conf.to_string());
+        for command in ["plan", "apply"] {
+            let said = manx_of_directory(node, &[command]);
+            assert!(said.status != 0 && said.stdout.is_empty(), "{text}: {said:?}");
+            assert_eq!(said.stderr.matches("00-manx.conf").count(), 1, "{text}: {said:?}");
+        }
+        without.apply().ok();
+        assert_eq!(node.state(), before, "{text}");
+        assert_eq!(nftables(node), tables, "{text}");
+    }
+    // Without the file nobody asks for them any more.
+    write_configuration(node, 0, "{}");
+    manx_of_directory(node, &["apply"]).ok();
+    assert_eq!(node.routes(), [""; 0]);
+    assert_eq!(nftables(node), "");
+}
+
+fn manx_of_directory(node: &Node, args: &[&str]) -> Finished {
+    node.host.enter(|| run(command_of_all(node, args), &Stdin::Null, DEADLINE))
+}
+
+fn nftables(node: &Node) -> String {
+    node.host.command("nft", &["list", "tables"]).ok()
+}
+
+#[test]
+fn a_watch_goes_on_beside_a_configuration_that_cannot_be_used() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let without = other(node).with("peersFile", Value::Null);
+    manx_of_all(&[node, &without], &["apply"]).ok();
+    let watch = Watch::of(node, command_of_all(node, &["apply", "--watch"]), None);
+    watch.repairs("before", || batch(&node.host, "route del 10.244.2.0/24"));
+    for text in broken(node) {
+        write_configuration(node, 0, &text);
+        assert!(eventually(SOON, || watch.log().contains("00-manx.conf")), "{}", watch.log());
+        watch.comes_to_rest();
+        watch.repairs(&text, || batch(&node.host, "route del 10.244.2.0/24"));
+    }
+}
+
+/// A network that is refused its peers file keeps no other from being served, in
+/// whichever order their files are read.
+#[test]
+fn a_refused_peers_file_is_the_affair_of_its_network() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let refused = other(node).with("clusterCIDRs", json!(["10.99.0.0/16"]));
+    for all in [[&refused, node], [node, &refused]] {
+        let apply = manx_of_all(&all, &["apply"]);
+        assert_eq!(apply.status, 1, "{apply:?}");
+        assert!(!node.routes().is_empty(), "{apply:?}");
+        let plan = manx_of_all(&all, &["plan"]);
+        assert!(plan.status == 3 && plan.stdout.is_empty(), "{plan:?}");
+        for said in [&apply, &plan] {
+            let lines = said.stderr.lines().filter(|line| line.contains("peers file"));
+            assert_eq!(lines.count(), 1, "{said:?}");
+        }
+        node.manx(&["apply", "--undo"]).ok();
+    }
+    // What is wrong for both is said once.
+    node.apply().ok();
+    let before = node.state();
+    node.write_peers("{");
+    let apply = manx_of_all(&[node, &other(node)], &["apply"]);
+    assert_eq!(apply.status, 1, "{apply:?}");
+    assert_eq!(apply.stderr.matches("peers file").count(), 1, "{apply:?}");
+    assert_eq!(node.state(), before);
+}
