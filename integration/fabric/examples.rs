@@ -142,6 +142,10 @@ fn the_schema_tells_sound_files_from_others() {
     full["nodes"][1]["tunnelAddresses"] = json!(["10.244.2.1"]);
     full["nodes"][1]["tunnelMAC"] = json!("66:00:00:00:00:01");
     assert!(agrees(&schema, &full));
+    let mut newer = full.clone();
+    newer["fabric"]["zone"] = "a".into();
+    newer["nodes"][0]["zone"] = "a".into();
+    assert!(agrees(&schema, &newer), "a writer may say more than is read");
     let faults = [
         ("/nodes/0/name", json!("")),
         ("/nodes/0/addresses", json!("192.0.2.11")),

@@ -108,6 +108,11 @@ impl FabricPart {
         entries.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
 
+    /// Whether it gives this key.
+    pub fn gives(&self, key: &str) -> bool {
+        self.entries().iter().any(|(given, _)| *given == key)
+    }
+
     /// The MTU in bytes, where it says one.
     pub fn mtu(&self) -> Option<u32> {
         self.mtu

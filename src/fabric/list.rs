@@ -3,8 +3,12 @@
 //! A newer writer may give more than this reads, so that a key which is not known is
 //! told, and no more.
 
+mod strict;
+
 use serde::Deserialize;
 use serde_json::{Map, Value};
+
+use strict::Strict;
 
 use crate::{
     conf::{FabricPart, Unknown},
@@ -19,7 +23,7 @@ struct File {
     #[serde(default, rename = "self")]
     me: Option<String>,
     #[serde(default)]
-    fabric: Option<Map<String, Value>>,
+    fabric: Option<Strict>,
     nodes: Vec<Item>,
 }
 
@@ -57,8 +61,13 @@ pub(super) struct List {
 /// All that keeps it from being one, a sentence each.
 pub(super) fn decode(bytes: &[u8]) -> Result<List, Vec<String>> {
     let (file, mut unread) = file(bytes)?;
-    let (fabric, complaints, unknown) =
-        file.fabric.as_ref().map(FabricPart::of_file).unwrap_or_default();
+    let (fabric, complaints, unknown) = match &file.fabric {
+        Some(Strict(Value::Object(object))) => FabricPart::of_file(object),
+        Some(Strict(other)) => {
+            return Err(vec![format!("invalid type: fabric is {other}, no object")]);
+        }
+        None => Default::default(),
+    };
     if !complaints.is_empty() {
         return Err(complaints.into_iter().map(|complaint| complaint.error.to_string()).collect());
     }
@@ -85,7 +94,10 @@ fn file(bytes: &[u8]) -> Result<(File, Vec<String>), Vec<String>> {
         Ok(file) => return Ok((file, Vec::new())),
         Err(error) => error.to_string(),
     };
-    let Ok(mut value) = serde_json::from_slice(bytes) else { return Err(vec![refusal]) };
+    let mut value = match serde_json::from_slice(bytes) {
+        Ok(Strict(value)) => value,
+        Err(error) => return Err(vec![error.to_string()]),
+    };
     let unread = strip(&mut value);
     if unread.is_empty() {
         return Err(vec![refusal]);
@@ -167,6 +179,22 @@ mod tests {
         let said = said.unwrap_err();
         assert!(said.contains("missing field `addresses`"), "{said}");
         assert!(said.contains("nodes[0].address (did you mean addresses?)"), "{said}");
+    }
+
+    /// Whatever else is in the file.
+    #[test]
+    fn a_key_that_is_there_twice_is_refused() {
+        let node = format!("{NODE}}}");
+        for text in [
+            format!(r#"{{"nodes": [], "nodes": [{node}]}}"#),
+            format!(r#"{{"nodes": [], "nodes": [{node}], "x": 1}}"#),
+            format!(r#"{{"x": 1, "nodes": [{NODE}, "name": "b"}}]}}"#),
+            format!(r#"{{"fabric": {{"mtu": 1400, "mtu": 1300}}, "nodes": [{node}]}}"#),
+            format!(r#"{{"fabric": {{"vxlan": {{"vni": 1, "vni": 2}}}}, "nodes": [{node}]}}"#),
+        ] {
+            let said = read(&text).unwrap_err();
+            assert!(said.contains("duplicate field"), "{text}: {said}");
+        }
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub(super) fn lint(
     encapsulation(plugin, path, &config, &pools, findings);
     ipam_type(path, &config, findings);
     peersfile::lint(path, &config, node, findings);
-    mtu(path, &config, &pools, document.ipam(), node, findings);
+    let at = place("mtu", plugin, path, &config);
+    mtu(&at, &config, &pools, document.ipam(), node, findings);
     Ours { config, pools }
 }
 
@@ -131,6 +132,12 @@ fn ipam_type(path: &str, config: &Config, findings: &mut Findings) {
     }
 }
 
+/// Where a key is given: what the peers file says is told where the file is named.
+fn place(key: &str, plugin: &Map<String, Value>, path: &str, config: &Config) -> String {
+    let of_file = field(plugin, key).is_none() && config.fabric.file.gives(key);
+    member(path, if of_file { "peersFile" } else { key })
+}
+
 fn encapsulation(
     plugin: &Map<String, Value>,
     path: &str,
@@ -138,13 +145,14 @@ fn encapsulation(
     pools: &[Pool],
     findings: &mut Findings,
 ) {
+    let place = |key| place(key, plugin, path, config);
     if config.mode == Mode::Direct && config.fabric.cross_subnet != CrossSubnet::Off {
-        let path = member(path, "crossSubnet");
+        let path = place("crossSubnet");
         let message = "mode direct encapsulates nothing, so crossSubnet says nothing";
         findings.warning(&path, message, "leave crossSubnet out, or set mode ipip or vxlan");
     }
     let ipv6 = pools.iter().any(|pool| pool.subnet().is_ipv6());
-    let (needed, path_of) = (overhead_of(config.mode, ipv6), member(path, "overhead"));
+    let (needed, path_of) = (overhead_of(config.mode, ipv6), place("overhead"));
     if let (None, Some(given)) = (config.mtu, config.overhead.filter(|given| *given < needed)) {
         let of_file = config.fabric.file.entries().into_iter();
         let of_file = of_file.filter_map(|(key, mode)| (key == "mode").then_some(mode)).next();
@@ -172,7 +180,6 @@ fn mtu(
     node: &Node,
     findings: &mut Findings,
 ) {
-    let path = member(path, "mtu");
     let range =
         pools.iter().map(|pool| pool.subnet()).chain(static_addresses(ipam)).find(|n| n.is_ipv6());
     let overhead = Settings::of_config(config).overhead(range.is_some());
@@ -184,9 +191,9 @@ fn mtu(
             "mtu {} is below {least}, the least for IPv6 (RFC 8200), and there is {range}",
             choice.mtu
         );
-        findings.error(&path, message, format!("give at least {least}, or no IPv6 range"));
+        findings.error(path, message, format!("give at least {least}, or no IPv6 range"));
     }
     if let (Some(_), Some(warning)) = (config.mtu, choice.warning) {
-        findings.warning(&path, warning, "leave mtu out to have it derived");
+        findings.warning(path, warning, "leave mtu out to have it derived");
     }
 }

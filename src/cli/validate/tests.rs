@@ -315,6 +315,10 @@ fn a_peers_file_that_is_missing_or_broken_or_relative() {
     root.write("peers.json", good);
     one(&lint("peers.json"), Warning, "plugins[0].peersFile", "relative");
     assert_eq!(lint("/peers.json"), []);
+    // What the file says is no key of the configuration.
+    let fabric = r#"{"fabric": {"crossSubnet": true}, "self""#;
+    root.write("peers.json", &good.replacen("{\"self\"", fabric, 1));
+    one(&lint("/peers.json"), Warning, "plugins[0].peersFile", "crossSubnet says nothing");
     // Another node's mistake is its alone.
     let one_bad =
         good.replace("}]}", r#"}, {"name": "b", "addresses": ["192.0.2.300"], "podCIDRs": []}]}"#);

@@ -9,7 +9,6 @@ use std::{
     fs,
     os::unix::fs::{MetadataExt, symlink},
     path::{Path, PathBuf},
-    process,
 };
 
 use serde_json::Value;
@@ -19,7 +18,11 @@ use super::super::{Error, Kind};
 use crate::{
     conf::{Config, FabricPart},
     fabric::list,
-    state::{Root, file::PEERS_BYTES_MAX, read},
+    state::{
+        Root,
+        file::{PEERS_BYTES_MAX, sweep, unique},
+        read,
+    },
 };
 
 /// A configuration with what its peers file says of the fabric. Of a file that cannot
@@ -100,10 +103,13 @@ fn noted(note: &Path) -> Option<(String, FabricPart)> {
     complaints.is_empty().then(|| (version.to_owned(), part))
 }
 
-/// Others may write it as well: it is made beside its place, and renamed.
+/// Others may write it as well: it is made beside its place, and renamed. What writers
+/// left that were killed in between is removed; one that is at work notes it the next time.
 fn write(note: &Path, version: &str, part: &FabricPart) {
-    let beside: PathBuf = note.with_extension(format!("document.{}", process::id()));
-    let _ = fs::remove_file(&beside);
+    let (Some(directory), Some(name)) = (note.parent(), note.file_name()) else { return };
+    let name = name.to_string_lossy();
+    sweep(directory, |other| other.ends_with(&*name));
+    let beside = directory.join(format!(".{}.{name}", unique()));
     let written = symlink(format!("{version}\n{}", part.encode()), &beside)
         .and_then(|()| fs::rename(&beside, note));
     if let Err(error) = written {
@@ -123,4 +129,26 @@ pub(super) fn file_version(path: &Path) -> String {
             format!("{}:{} {} {modified} {changed}", data.dev(), data.ino(), data.len())
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_writer_that_was_killed_leaves_nothing_for_good() {
+        let directory = std::env::temp_dir().join(format!("manx-document-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let place = directory.join("abc.document");
+        for left in [".7.5.0.abc.document", ".7.5.0.def.document"] {
+            symlink("half", directory.join(left)).unwrap();
+        }
+        note(&place, "1:2", &FabricPart::default());
+        assert_eq!(noted(&place), Some(("1:2".to_owned(), FabricPart::default())));
+        let mut names: Vec<_> =
+            fs::read_dir(&directory).unwrap().map(|file| file.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, [".7.5.0.def.document", "abc.document"]);
+        fs::remove_dir_all(directory).unwrap();
+    }
 }
