@@ -195,6 +195,33 @@ fn the_protocol_may_be_the_files() {
     assert!(node.state().iter().all(|line| !line.contains("proto 110")), "{:#?}", node.state());
 }
 
+/// Without the file's name nobody tells the protocol that it said.
+#[test]
+fn what_was_applied_by_the_files_protocol_goes_with_its_name() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
+    let node = &cluster.nodes[0];
+    say(node, &json!({"mode": "vxlan", "routeProtocol": 110}));
+    let lost = node.with("peersFile", Value::Null);
+    let nothing = node.state();
+    let add = || {
+        let pod = lost.attach("a");
+        lost.plugin.del(&pod).ok();
+    };
+    let status = || drop(lost.plugin.status().ok());
+    let undo = || {
+        let undone = lost.manx(&["apply", "--undo"]);
+        assert!(undone.stdout.contains("- route 10.244.2.0/24"), "{undone:?}");
+        undone.ok();
+    };
+    let all: [(&str, &dyn Fn()); 3] = [("ADD", &add), ("STATUS", &status), ("undo", &undo)];
+    for (what, takes_back) in all {
+        node.apply().ok();
+        assert_ne!(node.state(), nothing);
+        takes_back();
+        assert_eq!(node.state(), nothing, "{what}");
+    }
+}
+
 /// Who writes the file writes nothing that this version does not read.
 #[test]
 fn the_version_and_what_it_reads_are_noted() {

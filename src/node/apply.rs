@@ -59,14 +59,17 @@ pub(crate) fn apply(
 ) -> Result<Report, Error> {
     let root = &networks.root;
     // Everybody takes them in this order.
-    let protocols = locked(networks).into_iter();
-    let locks = protocols.map(|protocol| FabricState::new(root, protocol).lock(WRITER_LIMIT));
+    let protocols = locked(networks);
+    let locks = protocols.iter();
+    let locks = locks.map(|protocol| FabricState::new(root, *protocol).lock(WRITER_LIMIT));
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;
     version::note(root);
     let mut changes = compare(networks, socket, source)?;
     if source == Source::File {
         changes.failures(networks)?;
     }
+    // One that was noted since is not locked: the next pass sees to it.
+    changes.removals.retain(|(removal, _)| removal.is_within(&protocols));
     let mut report = Report {
         lines: changes.told(),
         notes: changes.notes(),

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 use super::{
     Error,
     configured::{Configured, Networks},
-    fabric::{Applied, FabricState, Pass, Removal, last_applied, tunnel::TunnelTable},
+    fabric::{
+        Applied, FabricState, Pass, Removal, fabric_of, last_applied, noted_protocols,
+        tunnel::TunnelTable,
+    },
     former, kernel, link_mtus,
     repair::{self, Repair, TableRepair},
     tables,
@@ -126,9 +129,11 @@ fn protocols(networks: &Networks) -> Vec<u8> {
     protocols
 }
 
-/// The fabrics that a pass may change: each is to be locked.
+/// The fabrics that a pass may change, those of before as well: each is to be locked.
 pub(super) fn locked(networks: &Networks) -> BTreeSet<u8> {
-    networks.all.iter().map(|network| network.config.fabric.protocol).collect()
+    let all = networks.all.iter();
+    let before = all.clone().flat_map(|one| noted_protocols(one.name(), &networks.root));
+    all.map(|network| network.config.fabric.protocol).chain(before).collect()
 }
 
 fn mtus(
@@ -147,7 +152,7 @@ fn mtus(
 
 /// Whether a network has a fabric, or had one when it was applied last.
 pub(crate) fn has_fabric(network: &Configured, networks: &Networks) -> bool {
-    let state = FabricState::new(&networks.root, network.config.fabric.protocol);
+    let state = fabric_of(&network.config, &networks.root);
     let had = |applied: Applied| applied.network == network.name();
     network.peers_file.is_some() || state.applied().is_some_and(had)
 }

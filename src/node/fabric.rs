@@ -22,5 +22,5 @@ pub use document::{require_agreement, resolved};
 pub use ensure::{Depth, ensure};
 pub use file::read_peers;
 pub use pass::{Outcome, Pass};
-pub use removal::Removal;
+pub use removal::{Removal, fabric_of, noted_protocols};
 pub use state::{FabricState, WRITER_LIMIT, tunnel_addresses};

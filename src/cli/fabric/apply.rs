@@ -20,7 +20,9 @@ use crate::{
         apply::{self, Report},
         changes::{Source, has_fabric, removed_table, without_fabric},
         configured::{Configured, Networks},
-        fabric::{FabricState, Removal, WRITER_LIMIT, require_same_fabric},
+        fabric::{
+            FabricState, Removal, WRITER_LIMIT, fabric_of, noted_protocols, require_same_fabric,
+        },
         former,
         watch::{self, Said},
     },
@@ -153,8 +155,13 @@ fn undo_network(
     done: &mut Vec<u8>,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let (root, protocol) = (&networks.root, network.config.fabric.protocol);
-    let _lock = FabricState::new(root, protocol).lock(WRITER_LIMIT)?;
+    let root = &networks.root;
+    let mut protocols = noted_protocols(network.name(), root);
+    protocols.insert(network.config.fabric.protocol);
+    let locks = protocols.iter();
+    let locks = locks.map(|protocol| FabricState::new(root, *protocol).lock(WRITER_LIMIT));
+    let _locks = locks.collect::<Result<Vec<_>, _>>()?;
+    let protocol = fabric_of(&network.config, root).protocol();
     let [of_fabrics, _] = &mut report.notes;
     of_fabrics.extend(without_fabric(network, networks).filter(|_| !has_fabric(network, networks)));
     let name = network.name();

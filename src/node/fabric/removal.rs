@@ -1,7 +1,7 @@
 //! A fabric that its network does not ask for any more: its routes, entries and
 //! tunnels go, and the table of the tunnels.
 
-use std::iter;
+use std::{collections::BTreeSet, iter};
 
 use super::{
     super::{Error, Kind, file, kernel, refused},
@@ -57,7 +57,7 @@ impl Removal {
     /// # Errors
     /// As for [`Self::of`].
     pub fn whole(config: &Config, root: &Root, host: &mut Socket) -> Result<Self, Error> {
-        let state = FabricState::new(root, config.fabric.protocol);
+        let state = fabric_of(config, root);
         let applied = state.read()?.unwrap_or_default();
         let former = state.others().filter(|(_, applied)| applied.is_only(&config.name)).collect();
         Self::plan(config, host, (state, applied), former)
@@ -90,6 +90,11 @@ impl Removal {
     /// The route protocols.
     pub fn protocols(&self) -> Vec<u8> {
         self.states().map(FabricState::protocol).collect()
+    }
+
+    /// Whether it is of these route protocols alone.
+    pub fn is_within(&self, protocols: &BTreeSet<u8>) -> bool {
+        self.states().all(|state| protocols.contains(&state.protocol()))
     }
 
     /// The changes.
@@ -130,16 +135,41 @@ impl Removal {
     }
 }
 
+/// The fabric that a configuration asks for; without a peers file, which may have named
+/// its route protocol, one that its network applied last.
+pub fn fabric_of(config: &Config, root: &Root) -> FabricState {
+    let own = FabricState::new(root, config.fabric.protocol);
+    if config.fabric.peers_file.is_some() {
+        return own;
+    }
+    let noted = FabricState::noted(root).into_iter();
+    let noted = noted.filter(|(_, applied)| applied.network == config.name);
+    let noted = noted.map(|(state, _)| state);
+    noted.min_by_key(|state| state.protocol() != own.protocol()).unwrap_or(own)
+}
+
+/// The route protocols of the fabrics that a network had, maybe with others, in the order
+/// in which everybody locks them.
+pub fn noted_protocols(network: &str, root: &Root) -> BTreeSet<u8> {
+    let noted = FabricState::noted(root).into_iter();
+    noted.filter(|(_, applied)| applied.names(network)).map(|(state, _)| state.protocol()).collect()
+}
+
 /// Removes what a network without a peers file had of fabrics, by itself. What cannot
 /// be removed keeps no pod from starting.
 pub(super) fn abandon(config: &Config, root: &Root, host: &mut Socket) {
-    let state = FabricState::new(root, config.fabric.protocol);
-    if !state.applied().is_some_and(|applied| applied.is_only(&config.name)) {
+    let noted = FabricState::noted(root).into_iter();
+    let noted = noted.filter(|(_, applied)| applied.is_only(&config.name));
+    let own: BTreeSet<u8> = noted.map(|(state, _)| state.protocol()).collect();
+    if own.is_empty() {
         return;
     }
     let mut remove = || -> Result<Option<Refused>, Error> {
-        let _lock = state.lock(patience())?;
+        let locks = own.iter().map(|protocol| FabricState::new(root, *protocol).lock(patience()));
+        let _locks = locks.collect::<Result<Vec<_>, _>>()?;
         let removal = Removal::of(config, root, host, &|_| true, &[])?;
+        // One that was noted since is not locked.
+        let removal = removal.filter(|removal| removal.is_within(&own));
         removal.map(|removal| removal.carry_out(host)).transpose()
     };
     let told = match remove() {
