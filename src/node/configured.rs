@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Error,
+    Error, Kind,
     conflist::{self, DIRECTORY, may_name_us},
     fabric::resolved,
     readable::{require_readable, unreadable},
@@ -68,8 +68,13 @@ impl Networks {
         require_readable(root)?;
         let directory = root.path(DIRECTORY);
         let (mut all, mut unusable, mut configs) = (Vec::new(), Vec::new(), Vec::new());
-        if let Some(path) = conf {
-            all.push(Configured::of(path, conflist::plugin(path)?, root));
+        match conf {
+            Some(path) => all.push(Configured::of(path, conflist::plugin(path)?, root)),
+            // Says why there is none, and of which it cannot be told whether it is the first.
+            None => conflist::ours(&directory).map(drop).or_else(|error| match error.kind {
+                Kind::Configuration => Ok(()),
+                _ => Err(error),
+            })?,
         }
         let files = conflist::files(&directory).unwrap_or_default();
         for path in files.into_iter().filter(|path| conf != Some(path)) {
