@@ -13,11 +13,13 @@ fn other(node: &Node) -> Node {
     node.with("name", "other".into()).with("ipam", ipam)
 }
 
-/// The configuration of a node with a typo, cut off, and just being written.
-fn broken(node: &Node) -> [String; 3] {
+/// The configuration of a node with a typo, cut off, just being written, with a number that
+/// no reader takes, and with a list in the place of the object.
+fn broken(node: &Node) -> [String; 5] {
     let whole = node.plugin.conf.to_string();
     let typo = node.with("mode", "warp".into()).plugin.conf.to_string();
-    [typo, whole[..90].to_owned(), String::new()]
+    let number = whole.replacen('{', "{\"x\": 1e999, ", 1);
+    [typo, whole[..90].to_owned(), String::new(), number, format!("[{whole}]")]
 }
 
 /// What cannot be used is told, and nothing goes that its network may share.

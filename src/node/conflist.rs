@@ -56,10 +56,11 @@ pub(crate) fn names_us(bytes: &[u8]) -> bool {
     is_ours(&object) || objects(&object).into_iter().any(is_ours)
 }
 
-/// Whether a configuration may be this plugin's: what is no JSON, such as a file that is
-/// cut off, may be anybody's.
+/// Whether a configuration may be this plugin's: what is no object of JSON, such as a file
+/// that is cut off, may be anybody's.
 pub(crate) fn may_name_us(bytes: &[u8]) -> bool {
-    names_us(bytes) || serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_err()
+    // As the reader takes it: the grammar alone allows more, such as a number beyond all.
+    names_us(bytes) || serde_json::from_slice::<Map<String, Value>>(bytes).is_err()
 }
 
 /// Whether an object of a chain has its addresses from a store that we can read.
