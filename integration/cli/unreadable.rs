@@ -3,7 +3,16 @@
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};
 
 use crate::Node;
-use crate::harness::{DEADLINE, Stdin, run};
+use crate::harness::{DEADLINE, Finished, Stdin, run};
+
+/// As root that may not read everything, as in a container.
+fn unprivileged(node: &Node, arguments: &[&str]) -> Finished {
+    let manx = node.command(arguments);
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-all", "--inh-caps", "-all", "--"]);
+    command.arg(manx.get_program()).args(manx.get_args());
+    node.host.enter(|| run(command, &Stdin::Null, DEADLINE))
+}
 
 #[test]
 fn what_may_not_be_read_is_not_taken_for_nothing() {
@@ -11,13 +20,7 @@ fn what_may_not_be_read_is_not_taken_for_nothing() {
     let web = node.pod("web");
     let directory = node.host.scratch().dir("root/run/manx");
     let entry = directory.join("net").join(format!("{}:eth0", web.id));
-    let unprivileged = |arguments: &[&str]| {
-        let manx = node.command(arguments);
-        let mut command = Command::new("setpriv");
-        command.args(["--bounding-set", "-all", "--inh-caps", "-all", "--"]);
-        command.arg(manx.get_program()).args(manx.get_args());
-        node.host.enter(|| run(command, &Stdin::Null, DEADLINE))
-    };
+    let unprivileged = |arguments: &[&str]| unprivileged(&node, arguments);
     assert!(unprivileged(&["pods"]).ok().contains("default/web"));
     for path in [&entry, &directory.join("net"), &directory] {
         let mode = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -39,13 +42,7 @@ fn what_may_not_be_read_is_not_taken_for_nothing() {
 fn a_configuration_that_may_not_be_read_is_not_called_absent() {
     let node = Node::new();
     let directory = node.host.scratch().dir("root/etc/cni/net.d");
-    let unprivileged = |arguments: &[&str]| {
-        let manx = node.command(arguments);
-        let mut command = Command::new("setpriv");
-        command.args(["--bounding-set", "-all", "--inh-caps", "-all", "--"]);
-        command.arg(manx.get_program()).args(manx.get_args());
-        node.host.enter(|| run(command, &Stdin::Null, DEADLINE))
-    };
+    let unprivileged = |arguments: &[&str]| unprivileged(&node, arguments);
     let file = directory.join("10-a.conf");
     fs::write(&file, node.plugin.conf.to_string()).unwrap();
     // Another one behind it is not the one that counts.

@@ -129,46 +129,30 @@ impl Tunnel {
                 Term::End(Verdict::Drop),
             ])
         });
-        let strangers = |terms: &[Term], family, peers, own, end: Term| {
-            let unless = |side, set| {
-                let stranger = Term::Among(address(side, family), Holds::IsNot, set);
-                let stranger = [stranger, end.clone()];
-                Rule([terms, &stranger].concat())
+        let strangers = |terms: &[Term], family: Family, end: Term| {
+            let (peers, own) = match family {
+                Family::V4 => ("peers4", "own4"),
+                Family::V6 => ("peers6", "own6"),
             };
-            [unless(Side::Source, peers), unless(Side::Destination, own)]
+            [(Side::Source, peers), (Side::Destination, own)].map(|(side, set)| {
+                let stranger = Term::Among(address(side, family), Holds::IsNot, set);
+                Rule([terms, &[stranger, end.clone()]].concat())
+            })
         };
+        let drop = || Term::End(Verdict::Drop);
         let mut rules: Vec<Rule> = from_pods.collect();
         match self.carrier {
             _ if !self.knows_peers() => {}
             Carrier::Ipip => {
                 let ours = [Term::Protocol(Holds::Is, PROTOCOL_IPIP)];
-                rules.extend(strangers(
-                    &ours,
-                    Family::V4,
-                    "peers4",
-                    "own4",
-                    Term::End(Verdict::Drop),
-                ));
+                rules.extend(strangers(&ours, Family::V4, drop()));
             }
             Carrier::Vxlan { port, vni } => {
                 let ours = [Term::UdpTo(Holds::Is, port), Term::Vni(Holds::Is, vni)];
-                rules.extend(strangers(
-                    &ours,
-                    Family::V4,
-                    "peers4",
-                    "own4",
-                    Term::End(Verdict::Drop),
-                ));
-                rules.extend(strangers(
-                    &ours,
-                    Family::V6,
-                    "peers6",
-                    "own6",
-                    Term::End(Verdict::Drop),
-                ));
-                let parts = [Term::FirstFragment];
+                rules.extend(strangers(&ours, Family::V4, drop()));
+                rules.extend(strangers(&ours, Family::V6, drop()));
                 let end = Term::End(Verdict::Goto("fragments"));
-                rules.extend(strangers(&parts, Family::V6, "peers6", "own6", end));
+                rules.extend(strangers(&[Term::FirstFragment], Family::V6, end));
             }
         }
         Chain {
