@@ -40,7 +40,8 @@ pub(super) fn overview(out: &mut dyn Write) -> Result<(), Failure> {
     table.print(out)?;
     writeln!(
         out,
-        "\nExit status: 0 fine, 1 failed, 2 wrong usage, 3 findings (plan, validate, ipam check).\n\
+        "\nExit status: 0 fine, 1 failed, 2 wrong usage, 3 findings (plan, validate, doctor,\n\
+         ipam check).\n\
          Listings take --json. --root DIR stands before every path of the system."
     )?;
     Ok(())

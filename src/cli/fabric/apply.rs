@@ -42,9 +42,10 @@ nothing.
 
   --watch      stay, and repair within milliseconds what others change; where
                there is no configuration yet, wait for one
-  --undo       remove all routes, neighbours and tunnels of this configuration's
-               routeProtocol, and the network's nftables table unless a pod of
-               the network lives, whom it keeps from speaking in other names;
+  --undo       remove all routes, neighbours and tunnels of the routeProtocol of
+               every network of ours in /etc/cni/net.d (with --conf, of that
+               one), and each network's nftables table unless a pod of the
+               network lives, whom it keeps from speaking in other names;
                not while another network, with other settings, has pods there.
                Take the configuration out of /etc/cni/net.d first where a
                runtime asks for STATUS: that brings the fabric up again
