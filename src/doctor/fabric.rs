@@ -343,7 +343,7 @@ pub(super) fn next_hop_unreachable(snapshot: &Snapshot) -> Answer {
         let object = || format!("peers file {}", fabric.peers_file.display());
         let fix = "see ip route get ADDRESS, and whether the link towards it is up; correct the file \
                    if that is no address of the node any more";
-        let all = fabric.unfit.iter().chain(&fabric.wanting);
+        let all = fabric.not_ready.iter().chain(&fabric.wanting);
         seen.extend(all.map(|told| Seen::error(object(), told.clone()).fix(fix)));
     }
     Ok(seen)

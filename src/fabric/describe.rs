@@ -164,7 +164,7 @@ impl Family<'_> {
                     Some((local, Some(parent))) => (local, parent),
                     Some((local, None)) => {
                         let why = format!("{}: no device of this machine has {local}", me.name);
-                        desired.unfit.push(why);
+                        desired.not_ready.push(why);
                         return Wrapping::Impossible;
                     }
                     None => return Wrapping::Impossible,
@@ -189,7 +189,7 @@ impl Family<'_> {
             );
             // Peers that need no tunnel do without.
             let whose = match self.peers.others.is_empty() {
-                true => &mut desired.unfit,
+                true => &mut desired.not_ready,
                 false => &mut desired.wanting,
             };
             whose.push(why);

@@ -82,7 +82,7 @@ pub struct Desired {
     /// Who of the list is left out for what is wrong with it.
     pub excluded: Vec<String>,
     /// What all peers need and this node cannot have.
-    pub unfit: Vec<String>,
+    pub not_ready: Vec<String>,
     /// The pods of the peers that are wanting.
     pub cut_off: HashSet<IpNetwork>,
     /// The pods of all peers, of the families that this node's own pods have.
@@ -92,7 +92,7 @@ pub struct Desired {
 impl Desired {
     /// All that an operator should be told.
     pub fn told(&self) -> impl Iterator<Item = &String> {
-        let wrong = self.unfit.iter().chain(&self.excluded).chain(&self.wanting);
+        let wrong = self.not_ready.iter().chain(&self.excluded).chain(&self.wanting);
         wrong.chain(&self.notes)
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use super::{added::Past, desired::Desired, observed::Observed};
+use super::{desired::Desired, ledger::Ledger, observed::Observed};
 use crate::object::{
     self, Address, Change, Held, HeldObjects, Lookup, Managed, Mark, Objects, Setting, Tunnel,
     Value,
@@ -69,7 +69,7 @@ pub fn settings(desired: &Desired, tunnels: &[HeldTunnel], protocol: u8) -> Vec<
 
 /// The addresses of the tunnel devices. Ours are those that we gave: on our own devices
 /// all of the wanted one's family, but for what the kernel made itself.
-pub fn addresses(desired: &Desired, tunnels: &[HeldTunnel], past: &Past) -> Vec<Held<Address>> {
+pub fn addresses(desired: &Desired, tunnels: &[HeldTunnel], ledger: &Ledger) -> Vec<Held<Address>> {
     let mut addresses = Vec::new();
     for held in tunnels {
         let tunnel = wanted(desired, held);
@@ -77,7 +77,7 @@ pub fn addresses(desired: &Desired, tunnels: &[HeldTunnel], past: &Past) -> Vec<
             let object = Address { device: held.name.clone(), address: *address };
             let on_it = desired.objects.addresses.iter().filter(|one| one.device == held.name);
             let same_family = on_it.clone().any(|one| one.address.is_ipv4() == address.is_ipv4());
-            let given = object.addition().is_some_and(|text| past.added.has(&text));
+            let given = object.addition().is_some_and(|text| ledger.added.has(&text));
             let generated = matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
             let ours = match tunnel {
                 Some(tunnel) => {

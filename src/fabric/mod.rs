@@ -8,7 +8,6 @@
 //! and `apply` carries out. The kernel is asked by [`observe`], by [`digest`] and [`ways`]
 //! whether anything has happened, and by [`apply`] to make what is wanted.
 
-pub mod added;
 pub mod apply;
 mod clash;
 mod describe;
@@ -17,6 +16,7 @@ pub mod diff;
 pub mod digest;
 pub mod divert;
 pub mod faults;
+pub mod ledger;
 pub mod list;
 pub mod observe;
 pub mod observed;
@@ -31,9 +31,9 @@ pub mod trouble;
 pub mod uplink;
 pub mod ways;
 
-pub use added::{Added, Past};
 pub use describe::describe;
 pub use desired::Desired;
+pub use ledger::{Added, Ledger};
 pub use observed::Observed;
 pub use peers::Peers;
 pub use read::holder;

@@ -11,10 +11,10 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use super::{
-    added::Past,
     desired::{Desired, Facts, Path},
     diff,
     divert::Networks,
+    ledger::Ledger,
     observed::{Observed, Scope},
     peers::Peers,
     settings::Settings,
@@ -48,7 +48,7 @@ pub fn facts(
     socket: &mut Socket,
     settings: &Settings,
     peers: &Peers,
-    past: &Past,
+    ledger: &Ledger,
     tables: &Tables,
 ) -> Result<Facts, Error> {
     let links = &tables.links;
@@ -93,7 +93,7 @@ pub fn facts(
         };
         paths.insert(*node, Path { device, narrowest, gateway, onlink });
     }
-    let taken = taken(settings, peers, past, (tables, &names));
+    let taken = taken(settings, peers, ledger, (tables, &names));
     let mut facts = Facts { addresses, paths, heeding, taken, ..Facts::default() };
     let way = match facts.paths.iter().min_by_key(|(node, path)| (path.narrowest.mtu, **node)) {
         Some((node, _)) => route::lookup(socket, *node)?.map(|found| (*node, found)),
@@ -116,7 +116,7 @@ pub fn facts(
 fn taken(
     settings: &Settings,
     peers: &Peers,
-    past: &Past,
+    ledger: &Ledger,
     (tables, names): (&Tables, &HashMap<u32, &Link>),
 ) -> HashMap<IpAddr, String> {
     let mut taken = HashMap::new();
@@ -132,7 +132,7 @@ fn taken(
         let link = links.filter_map(|index| names.get(&index)).find(|link| !is_tunnel(link));
         let holder = match link {
             Some(link) => Some(format!("that of a pod behind {}", link.name)),
-            None => past.leased.contains(&address).then(|| "leased to a pod".to_owned()),
+            None => ledger.leased.contains(&address).then(|| "leased to a pod".to_owned()),
         };
         taken.extend(holder.map(|holder| (address, holder)));
     }
@@ -184,17 +184,17 @@ pub fn observe(
     socket: &mut Socket,
     settings: &Settings,
     desired: &Desired,
-    past: &Past,
+    ledger: &Ledger,
     tables: &Tables,
 ) -> Result<Observed, Error> {
     let routes = &desired.objects.routes;
     let destinations = routes.iter().map(|route| route.destination()).collect();
     let wanted = Wanted { destinations, peers: Networks::of_peers(routes) };
     let scope = Scope::of(desired);
-    let mut observed = collect(socket, settings, (&scope, &wanted), past, tables)?;
+    let mut observed = collect(socket, settings, (&scope, &wanted), ledger, tables)?;
     let tunnels = &observed.held.tunnels;
     let settings = diff::settings(desired, tunnels, settings.keys.protocol);
-    let addresses = diff::addresses(desired, tunnels, past);
+    let addresses = diff::addresses(desired, tunnels, ledger);
     (observed.held.settings, observed.held.addresses) = (settings, addresses);
     observed.held.lookups = diverted::look(socket, desired, &observed)?;
     Ok(observed)
@@ -225,32 +225,32 @@ pub fn observe_own(
 ) -> Result<Observed, Error> {
     let concerns = |link: &Link| marked(link).is_some() || scope.tunnels.contains(&link.name);
     let tables = Tables::of_protocol(socket, settings.keys.protocol, concerns)?;
-    collect(socket, settings, (scope, &Wanted::default()), &Past::default(), &tables)
+    collect(socket, settings, (scope, &Wanted::default()), &Ledger::default(), &tables)
 }
 
 fn collect(
     socket: &mut Socket,
     settings: &Settings,
     (scope, wanted): (&Scope, &Wanted),
-    past: &Past,
+    ledger: &Ledger,
     tables: &Tables,
 ) -> Result<Observed, Error> {
     let links = &tables.links;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
     let mut observed = Observed {
         indexes: links.iter().map(|link| (link.name.clone(), link.index)).collect(),
-        past: past.clone(),
+        ledger: ledger.clone(),
         ..Observed::default()
     };
     for link in links {
         let owner = match marked(link) {
             Some(protocol) if protocol == settings.keys.protocol && is_named(link) => Owner::Ours,
             Some(protocol) if protocol == settings.keys.protocol => Owner::Unnamed,
-            Some(protocol) if past.protocols.contains(&protocol) => Owner::Former,
+            Some(protocol) if ledger.protocols.contains(&protocol) => Owner::Former,
             Some(protocol) => Owner::Fabric(protocol),
             None => Owner::Other,
         };
-        let named = scope.tunnels.contains(&link.name) || past.added.is_on(&link.name);
+        let named = scope.tunnels.contains(&link.name) || ledger.added.is_on(&link.name);
         if owner.is_ours() || named {
             observe_tunnel(socket, (link, owner), (tables, &names), &mut observed)?;
         }
@@ -264,7 +264,7 @@ fn collect(
     for ipv6 in [false, true] {
         let routes = tables.routes(ipv6);
         observed.pods.extend(routes.iter().filter_map(|found| pod(found, &names)));
-        let held = |found: &Found| held(found, settings, (wanted, past), &names);
+        let held = |found: &Found| held(found, settings, (wanted, ledger), &names);
         observed.held.routes.extend(routes.iter().filter_map(held));
     }
     for key in &scope.sysctls {
@@ -292,7 +292,7 @@ fn observe_tunnel(
     };
     if link.vxlan.is_some() {
         let whole = owner.is_ours();
-        let added = observed.past.added.clone();
+        let added = observed.ledger.added.clone();
         let added = |text: Option<String>| text.is_some_and(|text| added.has(&text));
         let ours = |text| whole || owner == Owner::Other && added(text);
         for entry in neigh::permanent(socket, link.index)? {
@@ -331,11 +331,12 @@ impl Wanted {
 fn held(
     found: &Found,
     settings: &Settings,
-    (wanted, past): (&Wanted, &Past),
+    (wanted, ledger): (&Wanted, &Ledger),
     names: &HashMap<u32, &Link>,
 ) -> Option<HeldRoute> {
     let route = &found.route;
-    let ours = route.protocol == settings.keys.protocol || past.protocols.contains(&route.protocol);
+    let ours =
+        route.protocol == settings.keys.protocol || ledger.protocols.contains(&route.protocol);
     let matters = ours || wanted.has(&route.destination);
     if route.table != TABLE_MAIN || !matters {
         return None;

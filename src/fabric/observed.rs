@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{added::Past, desired::Desired};
+use super::{desired::Desired, ledger::Ledger};
 use crate::object::{HeldObjects, Indexes, link::HeldTunnel};
 
 /// What the kernel has.
@@ -22,7 +22,7 @@ pub struct Observed {
     /// Addresses of pods, and the links that they are behind.
     pub pods: Vec<(u32, IpAddr)>,
     /// What earlier passes have left.
-    pub past: Past,
+    pub ledger: Ledger,
 }
 
 impl Observed {

@@ -1,11 +1,11 @@
 //! From the configuration and the peers to a kernel that agrees with them.
 
 use super::{
-    added::{Added, Past},
     apply::{Refused, apply},
     describe::describe,
     desired::{Desired, Facts},
     diff::{diff, rival},
+    ledger::{Added, Ledger},
     observe::{facts, observe},
     observed::Observed,
     peers::Peers,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     net::{Error, Socket, Tables},
-    object::{Action, Change, route::lent},
+    object::{Action, Change, route::adopted},
     pod::mtu::Uplink,
     text::few::some_of,
 };
@@ -35,7 +35,7 @@ pub struct Plan {
 
 impl Plan {
     /// Compares the kernel with what the configuration and the peers ask for;
-    /// `past` is what earlier passes have left.
+    /// `ledger` is what earlier passes have left.
     ///
     /// # Errors
     /// Of the kernel's answers.
@@ -43,22 +43,22 @@ impl Plan {
         socket: &mut Socket,
         settings: &Settings,
         peers: &Peers,
-        past: &Past,
+        ledger: &Ledger,
         tables: &Tables,
     ) -> Result<Self, Error> {
-        let facts = facts(socket, settings, peers, past, tables)?;
+        let facts = facts(socket, settings, peers, ledger, tables)?;
         let mut desired = describe(settings, peers, &facts);
         desired.notes.extend(peers.here.iter().chain(&peers.notes).chain(&peers.unread).cloned());
-        Self::of(socket, settings, facts, (desired, tables), past)
+        Self::of(socket, settings, facts, (desired, tables), ledger)
     }
 
     /// The plan that removes all that is ours.
     ///
     /// # Errors
     /// Of the kernel's answers.
-    pub fn undo(socket: &mut Socket, settings: &Settings, past: &Past) -> Result<Self, Error> {
+    pub fn undo(socket: &mut Socket, settings: &Settings, ledger: &Ledger) -> Result<Self, Error> {
         let tables = Tables::of_kernel(socket)?;
-        Self::of(socket, settings, Facts::default(), (Desired::default(), &tables), past)
+        Self::of(socket, settings, Facts::default(), (Desired::default(), &tables), ledger)
     }
 
     fn of(
@@ -66,22 +66,22 @@ impl Plan {
         settings: &Settings,
         facts: Facts,
         (mut desired, tables): (Desired, &Tables),
-        past: &Past,
+        ledger: &Ledger,
     ) -> Result<Self, Error> {
-        let observed = observe(socket, settings, &desired, past, tables)?;
+        let observed = observe(socket, settings, &desired, ledger, tables)?;
         let changes = diff(&desired, &observed);
         let rivals = desired.objects.tunnels.iter().filter_map(|tunnel| {
             rival(tunnel, &observed).map(|rival| format!("{}: {rival}", tunnel.name))
         });
         let rivals: Vec<String> = rivals.collect();
-        desired.unfit.extend(rivals);
-        let lent = lent(&desired.objects.routes, &observed.held.routes);
-        let lent: Vec<String> = lent.iter().map(ToString::to_string).collect();
-        if !lent.is_empty() {
-            let note = format!("what others have serves as it is: route {}", some_of(&lent));
+        desired.not_ready.extend(rivals);
+        let adopted = adopted(&desired.objects.routes, &observed.held.routes);
+        let adopted: Vec<String> = adopted.iter().map(ToString::to_string).collect();
+        if !adopted.is_empty() {
+            let note = format!("what others have serves as it is: route {}", some_of(&adopted));
             desired.notes.push(note);
         }
-        Ok(Self { facts, desired, observed, changes, borrows: !lent.is_empty() })
+        Ok(Self { facts, desired, observed, changes, borrows: !adopted.is_empty() })
     }
 
     /// Makes the changes; returns what failed.
@@ -92,7 +92,7 @@ impl Plan {
     /// What will have been added to devices of others: to be noted before the
     /// changes are made.
     pub fn added_before(&self) -> Added {
-        self.observed.past.added.before(&self.changes, &self.observed.held.tunnels)
+        self.observed.ledger.added.before(&self.changes, &self.observed.held.tunnels)
     }
 
     /// What has been added to them once all changes are made.

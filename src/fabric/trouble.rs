@@ -1,6 +1,5 @@
-//! What a fabric wants in spite of all changes, and whether that is the trouble
-//! of single peers, beside which a node serves, or that of the node. How it is
-//! told is not known here.
+//! The problems that are left after a pass: of single peers (the node stays ready), or of
+//! the node (STATUS answers 50). How they are told is not known here.
 
 use std::collections::HashSet;
 
@@ -26,7 +25,7 @@ impl Trouble {
         let (of_node, of_peers): (Vec<_>, Vec<_>) =
             plan.conflicts().partition(|conflict| conflict.concerns_all());
         let told = |conflict: &&Change| format!("left alone: {}", conflict.told().words());
-        let mut reasons = desired.unfit.clone();
+        let mut reasons = desired.not_ready.clone();
         reasons.extend(of_node.iter().map(told));
         let mut trouble = Self { of_node: !reasons.is_empty(), reasons };
         trouble.reasons.extend(desired.excluded.iter().chain(&desired.wanting).cloned());

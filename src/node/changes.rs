@@ -284,7 +284,7 @@ impl Changes {
     pub(crate) fn wanting(&self) -> Vec<String> {
         let desired = self.fabrics.iter().map(|(_, pass)| &pass.plan.desired);
         let wanting = desired.flat_map(|desired| {
-            desired.unfit.iter().chain(&desired.excluded).chain(&desired.wanting)
+            desired.not_ready.iter().chain(&desired.excluded).chain(&desired.wanting)
         });
         wanting.cloned().collect()
     }

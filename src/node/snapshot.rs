@@ -302,7 +302,7 @@ pub struct Fabric {
     /// What single peers lack, and no change mends.
     pub wanting: Vec<String>,
     /// What all peers lack, and no change mends.
-    pub unfit: Vec<String>,
+    pub not_ready: Vec<String>,
     /// What an operator should know besides.
     pub notes: Vec<String>,
 }

@@ -377,7 +377,7 @@ fn best_of_others<'a>(held: &[&'a HeldRoute]) -> HashMap<Place, &'a HeldRoute> {
 }
 
 /// The routes of others that serve in place of ours, where we have none.
-pub fn lent<'a>(wanted: &[Route], held: &'a [HeldRoute]) -> Vec<&'a HeldRoute> {
+pub fn adopted<'a>(wanted: &[Route], held: &'a [HeldRoute]) -> Vec<&'a HeldRoute> {
     let held: Vec<&HeldRoute> = held.iter().collect();
     let best = best_of_others(&held);
     let ours = LazyCell::new(|| {

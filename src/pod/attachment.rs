@@ -8,7 +8,7 @@ use super::{
     identity::{HOST_MAC, group},
     routing,
     side::Side,
-    wish::{families, host_route},
+    spec::{families, host_route},
 };
 use crate::{
     cni,
@@ -16,7 +16,7 @@ use crate::{
     object::{Address, Neighbour, Objects, Setting, Sysctl, Value},
 };
 
-pub use super::wish::{Remote, Wish, gateway_ipv6};
+pub use super::spec::{Remote, Spec, gateway_ipv6};
 
 /// Calico's prefix length for the link-local addresses of both ends.
 const LINK_LOCAL_PREFIX: u8 = 64;
@@ -43,23 +43,23 @@ pub struct Attachment {
 
 impl Attachment {
     /// Describes what is asked for.
-    pub fn describe(wish: &Wish<'_>) -> Self {
-        let mac = wish.mac.unwrap_or_else(|| wish.identity.pod_mac());
+    pub fn describe(spec: &Spec<'_>) -> Self {
+        let mac = spec.mac.unwrap_or_else(|| spec.identity.pod_mac());
         let end = |name: &str, mac, group| VethEnd {
             name: name.to_owned(),
             mac,
-            mtu: wish.mtu,
+            mtu: spec.mtu,
             group,
-            queues: wish.config.queues,
+            queues: spec.config.queues,
         };
-        let routes = routing::told(wish);
+        let routes = routing::told(spec);
         Self {
-            host: end(wish.host_link, HOST_MAC, group(&wish.identity.network)),
-            pod: end(&wish.identity.ifname, mac, 0),
-            alias: wish.identity.alias(),
-            host_side: host_side(wish.host_link, wish.addresses, group(&wish.identity.network)),
-            pod_side: pod_side(wish, mac, &routes),
-            node: forwarding(wish),
+            host: end(spec.host_link, HOST_MAC, group(&spec.identity.network)),
+            pod: end(&spec.identity.ifname, mac, 0),
+            alias: spec.identity.alias(),
+            host_side: host_side(spec.host_link, spec.addresses, group(&spec.identity.network)),
+            pod_side: pod_side(spec, mac, &routes),
+            node: forwarding(spec),
             routes,
         }
     }
@@ -107,30 +107,30 @@ fn at(link: &str, address: IpNetwork) -> Address {
     Address { device: link.to_owned(), address }
 }
 
-fn pod_side(wish: &Wish<'_>, mac: Mac, routes: &[cni::Route]) -> Side {
-    let (ipv4, ipv6) = families(wish.addresses);
-    let link = &wish.identity.ifname;
+fn pod_side(spec: &Spec<'_>, mac: Mac, routes: &[cni::Route]) -> Side {
+    let (ipv4, ipv6) = families(spec.addresses);
+    let link = &spec.identity.ifname;
     let neighbour = |address| Neighbour { device: link.clone(), address, mac: HOST_MAC };
-    let mut objects = Objects { sysctls: pod_sysctls(wish), ..Objects::default() };
+    let mut objects = Objects { sysctls: pod_sysctls(spec), ..Objects::default() };
     objects.settings.push(Setting { device: link.clone(), value: Value::Up(true) });
-    let own = wish.addresses.iter().map(|address| at(link, IpNetwork::from(*address)));
+    let own = spec.addresses.iter().map(|address| at(link, IpNetwork::from(*address)));
     objects.addresses.extend(own);
     if ipv4 {
-        objects.neighbours.push(neighbour(wish.config.gateway.into()));
+        objects.neighbours.push(neighbour(spec.config.gateway.into()));
     }
     if ipv6 {
         objects.addresses.extend(link_local(mac).map(|address| at(link, address)));
         objects.neighbours.push(neighbour(gateway_ipv6().into()));
     }
-    objects.rules = routing::rules(wish.facts.table, wish.addresses);
+    objects.rules = routing::rules(spec.facts.table, spec.addresses);
     let mut side = Side { link: link.clone(), objects, ..Side::default() };
-    side.lead(routing::of_pod(wish, routes));
+    side.lead(routing::of_pod(spec, routes));
     side
 }
 
-fn pod_sysctls(wish: &Wish<'_>) -> Vec<Sysctl> {
-    let (ipv4, ipv6) = families(wish.addresses);
-    let ifname = &wish.identity.ifname;
+fn pod_sysctls(spec: &Spec<'_>) -> Vec<Sysctl> {
+    let (ipv4, ipv6) = families(spec.addresses);
+    let ifname = &spec.identity.ifname;
     let mut sysctls = Vec::new();
     if ipv6 {
         // What the pod's other links are to be, `all` and `default` say, and others set.
@@ -142,8 +142,8 @@ fn pod_sysctls(wish: &Wish<'_>) -> Vec<Sysctl> {
             Sysctl::new(format!("net/ipv6/conf/{ifname}/keep_addr_on_down"), 1),
         ]);
     }
-    let allowed = wish.config.allow_ip_forwarding;
-    if allowed || !wish.facts.attached_before {
+    let allowed = spec.config.allow_ip_forwarding;
+    if allowed || !spec.facts.attached_before {
         let value = u8::from(allowed);
         sysctls.extend(ipv4.then(|| Sysctl::new(forwarding::IPV4, value)));
         sysctls.extend(ipv6.then(|| Sysctl::new(forwarding::IPV6, value)));
@@ -151,9 +151,9 @@ fn pod_sysctls(wish: &Wish<'_>) -> Vec<Sysctl> {
     sysctls
 }
 
-fn forwarding(wish: &Wish<'_>) -> Vec<Sysctl> {
-    let (ipv4, ipv6) = families(wish.addresses);
-    let managed = wish.config.manage_forwarding;
+fn forwarding(spec: &Spec<'_>) -> Vec<Sysctl> {
+    let (ipv4, ipv6) = families(spec.addresses);
+    let managed = spec.config.manage_forwarding;
     [(ipv4, forwarding::IPV4), (ipv6, forwarding::IPV6)]
         .into_iter()
         .filter(|(served, _)| *served && managed)
@@ -201,7 +201,7 @@ mod tests {
         let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
         let routes: Vec<_> =
             routes.iter().map(|text| cni::Route::new(cidr::parse(text).unwrap(), None)).collect();
-        Attachment::describe(&Wish {
+        Attachment::describe(&Spec {
             identity: &identity,
             host_link: "calic1",
             config,
@@ -279,7 +279,7 @@ mod tests {
             pod: None,
         };
         let cluster = ["10.1.0.0/24", "10.2.0.0/24"].map(|text| cidr::parse(text).unwrap());
-        let wanted = Attachment::describe(&Wish {
+        let wanted = Attachment::describe(&Spec {
             identity: &identity,
             host_link: "calic1",
             config: &plain,

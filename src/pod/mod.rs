@@ -12,7 +12,7 @@ pub mod reserved;
 pub mod routing;
 pub mod several;
 pub mod side;
-mod wish;
+mod spec;
 
 pub use attachment::Attachment;
 pub use identity::Identity;

@@ -11,8 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-pub use super::wish::PodFacts;
-use super::wish::{Remote, Wish, families, gateway_ipv6, host_route};
+pub use super::spec::PodFacts;
+use super::spec::{Remote, Spec, families, gateway_ipv6, host_route};
 use crate::{
     cni,
     conf::{Config, ROUTE_PROTOCOL},
@@ -99,25 +99,25 @@ pub(super) fn served(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
 /// have none. They are in table main, unless IPAM named another one. One whose
 /// destination another interface has a route to gets our metric, unless IPAM gave
 /// one. Nothing stands beside another default route where there is no metric.
-pub(super) fn told(wish: &Wish<'_>) -> Vec<cni::Route> {
-    let facts = wish.facts;
+pub(super) fn told(spec: &Spec<'_>) -> Vec<cni::Route> {
+    let facts = spec.facts;
     let mut routes = Vec::new();
-    for like in served(wish.addresses) {
+    for like in served(spec.addresses) {
         let default = everywhere(like);
         let default_taken = facts.taken.contains(&default);
-        let given = wish.routes.iter().filter(|route| route.dst.is_ipv4() == like.is_ipv4());
+        let given = spec.routes.iter().filter(|route| route.dst.is_ipv4() == like.is_ipv4());
         let mut family: Vec<cni::Route> = given.cloned().collect();
         let has_default = family.iter().any(|route| route.dst.prefix() == 0);
-        let wanted = family.is_empty() || (wish.config.include_default_routes && !has_default);
+        let wanted = family.is_empty() || (spec.config.include_default_routes && !has_default);
         if wanted && (!default_taken || facts.table.is_some()) {
             family.insert(0, cni::Route::new(default, None));
         }
         for route in &mut family {
             let on_link = route.scope.is_some_and(|scope| scope >= SCOPE_LINK);
-            route.gw = (!on_link).then(|| gateway(wish.config, like));
+            route.gw = (!on_link).then(|| gateway(spec.config, like));
         }
-        if let Some(remote) = wish.remote.filter(|_| !default_taken) {
-            family.extend(remote_routes(remote, wish.config, like));
+        if let Some(remote) = spec.remote.filter(|_| !default_taken) {
+            family.extend(remote_routes(remote, spec.config, like));
         }
         for route in family.iter_mut().filter(|route| is_in_main(route)) {
             let taken = facts.taken.contains(&of_pod_route(route).destination);
@@ -147,30 +147,30 @@ fn remote_routes(remote: Remote<'_>, config: &Config, like: IpAddr) -> Vec<cni::
 
 /// The routes of the pod link: the way to its next hop, those that are `told`, and
 /// those of its own table.
-pub(super) fn of_pod(wish: &Wish<'_>, told: &[cni::Route]) -> Vec<Route> {
-    let PodFacts { table, taken, .. } = wish.facts;
-    let (ipv4, _) = families(wish.addresses);
+pub(super) fn of_pod(spec: &Spec<'_>, told: &[cni::Route]) -> Vec<Route> {
+    let PodFacts { table, taken, .. } = spec.facts;
+    let (ipv4, _) = families(spec.addresses);
     let mut routes = Vec::new();
     if ipv4 {
-        let next_hop = host_route(wish.config.gateway.into());
+        let next_hop = host_route(spec.config.gateway.into());
         let taken = taken.contains(&next_hop.destination);
         let priority = table.filter(|_| taken);
         routes.extend((!taken || table.is_some()).then_some(Route { priority, ..next_hop }));
     }
     routes.extend(told.iter().map(of_pod_route));
     if let Some(table) = table {
-        let of_family = |like| of_own_table(wish, *table, like, told);
-        routes.extend(served(wish.addresses).flat_map(of_family));
+        let of_family = |like| of_own_table(spec, *table, like, told);
+        routes.extend(served(spec.addresses).flat_map(of_family));
     }
     routes
 }
 
 /// What an interface's own table has for one family: all of its routes, and a
 /// default route in any case.
-fn of_own_table(wish: &Wish<'_>, table: u32, like: IpAddr, told: &[cni::Route]) -> Vec<Route> {
-    let next_hop = gateway(wish.config, like);
+fn of_own_table(spec: &Spec<'_>, table: u32, like: IpAddr, told: &[cni::Route]) -> Vec<Route> {
+    let next_hop = gateway(spec.config, like);
     let told = told.iter().filter(|route| route.dst.is_ipv4() == like.is_ipv4());
-    let remote = wish.remote.map(|remote| remote_routes(remote, wish.config, like));
+    let remote = spec.remote.map(|remote| remote_routes(remote, spec.config, like));
     let default = cni::Route::new(everywhere(like), Some(next_hop));
     let mut routes: Vec<Route> = Vec::new();
     routes.extend(next_hop.is_ipv4().then(|| host_route(next_hop)));

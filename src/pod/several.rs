@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 
 use super::{
     routing::{everywhere, free_table, is_ours, rules, served},
-    wish::{gateway_ipv6, host_route},
+    spec::{gateway_ipv6, host_route},
 };
 use crate::net::{
     route::{Found, Kind, PROTOCOL_KERNEL, Route, TABLE_MAIN},

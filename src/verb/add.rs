@@ -32,7 +32,7 @@ use crate::{
     object,
     pod::{
         Attachment, Identity, PodFacts,
-        attachment::{Remote, Wish, gateway_ipv6},
+        attachment::{Remote, Spec, gateway_ipv6},
         mtu,
     },
     state::{Entry, Journal, directory, file::TEXT_BYTES_MAX, lock, read_own, replace},
@@ -281,7 +281,7 @@ fn describe(call: &Call, prepared: &Prepared, lease: &Lease, mtu: &mtu::Choice) 
         cluster,
         own: own.unwrap_or(&call.config.own_ranges),
     });
-    Attachment::describe(&Wish {
+    Attachment::describe(&Spec {
         identity: &prepared.identity,
         host_link: &prepared.claim.name,
         config: &call.config,

@@ -18,7 +18,7 @@ use crate::{
     },
     pod::{
         Attachment, PodFacts,
-        attachment::{Wish, gateway_ipv6},
+        attachment::{Spec, gateway_ipv6},
         side::{HeldSide, differences as lacks},
     },
     state::Entry,
@@ -93,7 +93,7 @@ fn compare(
     let requested = call.config.requested_mac(&call.environment.args);
     let addresses = own_addresses(previous, index);
     let facts = facts_of_add(pod, facts, noted.as_ref(), &addresses)?;
-    let wanted = Attachment::describe(&Wish {
+    let wanted = Attachment::describe(&Spec {
         identity: &identity,
         host_link: &host_link.name,
         config: &call.config,

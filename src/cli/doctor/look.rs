@@ -252,7 +252,7 @@ fn fabric_of(
     let tunnel = pass.tunnel().map(TunnelTable::told);
     fabric.changes = changes.map(fabric::Change::told).chain(tunnel).collect();
     fabric.wanting = desired.wanting.clone();
-    fabric.unfit = desired.unfit.clone();
+    fabric.not_ready = desired.not_ready.clone();
     // Those of the list are told as such.
     let is_of_list =
         |note: &&String| fabric.left_out.contains(note) || fabric.unread.as_ref() == Some(*note);

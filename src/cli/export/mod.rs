@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     conf::Mode,
-    fabric::{Past, Peers, Settings, describe, faults::contains, observe},
+    fabric::{Ledger, Peers, Settings, describe, faults::contains, observe},
     net::{Socket, Tables},
     node::{
         configured::{Configured, Networks},
@@ -99,7 +99,7 @@ fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
     let (peers, _) = read_peers(path, &node.config, &mut socket)?;
     let masqueraded = masqueraded(&node, &peers, &mut socket);
     let tables = Tables::of_kernel(&mut socket)?;
-    let facts = observe::facts(&mut socket, &settings, &peers, &Past::default(), &tables)?;
+    let facts = observe::facts(&mut socket, &settings, &peers, &Ledger::default(), &tables)?;
     let desired = describe(&settings, &peers, &facts);
     let cluster = node.config.fabric.cluster_cidrs.clone().unwrap_or_default();
     let mut mesh = Mesh::new(number, &settings, &peers, &facts, &desired, &cluster);

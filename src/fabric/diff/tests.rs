@@ -9,7 +9,7 @@ use crate::{
     conf::Mode,
     fabric::settings::{METRIC_LAST, Settings},
     net::route::{self, Found, PROTOCOL_KERNEL},
-    object::{HeldRoute, Route, route::lent},
+    object::{HeldRoute, Route, route::adopted},
 };
 
 const OURS: u8 = 109;
@@ -70,9 +70,9 @@ fn a_network_of_the_node_is_before_the_route_to_nowhere() {
         {
             assert_eq!(told(&wanted, routes), [""; 0], "{cidr}");
         }
-        let lent_of = |routes: Vec<HeldRoute>| lent(&wanted, &routes).len();
-        assert_eq!(lent_of(vec![connected(cidr, metric)]), 1);
-        assert_eq!(lent_of(vec![connected(cidr, metric), ours()]), 0);
+        let adopted_of = |routes: Vec<HeldRoute>| adopted(&wanted, &routes).len();
+        assert_eq!(adopted_of(vec![connected(cidr, metric)]), 1);
+        assert_eq!(adopted_of(vec![connected(cidr, metric), ours()]), 0);
     }
 }
 

@@ -46,10 +46,10 @@ pub fn differences(
         };
         let tables = Tables::of_kernel(host).map_err(kernel)?;
         let Some(peers) = state.peers_by(config, &tables) else { return Ok(None) };
-        let mut past = state.past(&config.name);
-        past.leased = pass::leased(config, root, &peers);
+        let mut ledger = state.ledger(&config.name);
+        ledger.leased = pass::leased(config, root, &peers);
         let settings = Settings::of_config(config);
-        let plan = Plan::make(host, &settings, &peers, &past, &tables).map_err(kernel)?;
+        let plan = Plan::make(host, &settings, &peers, &ledger, &tables).map_err(kernel)?;
         let tunnel = TunnelTable::of(config, &peers)?;
         let tables = tunnel.iter().flat_map(TunnelTable::differences).cloned().collect();
         Ok(Differences::of(&plan, tables))

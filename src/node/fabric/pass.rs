@@ -136,11 +136,11 @@ impl Pass {
             return Err(Error::new(Kind::Busy, "", msg).next("call again"));
         }
         let state = FabricState::new(root, protocol);
-        let mut past = state.past(&config.name);
-        past.leased = leased(config, root, peers);
+        let mut ledger = state.ledger(&config.name);
+        ledger.leased = leased(config, root, peers);
         let before = state.applied().unwrap_or_default();
         let wanted = Settings::of_config(config);
-        let plan = Plan::make(host, &wanted, peers, &past, tables).map_err(kernel)?;
+        let plan = Plan::make(host, &wanted, peers, &ledger, tables).map_err(kernel)?;
         let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
         let tunnel = TunnelTable::of(config, peers)?;
         let settings = settings_text(config);
@@ -175,7 +175,7 @@ impl Pass {
             peers_inside: peers.inside_own(),
             serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
         };
-        let former = past.protocols;
+        let former = ledger.protocols;
         let config = config.clone();
         Ok(Self { config, plan, applied, tunnel, had_tunnels, applied_file, former, file })
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     conf::Config,
-    fabric::{Change, Past, Plan, Settings, apply::Refused},
+    fabric::{Change, Ledger, Plan, Settings, apply::Refused},
     net::Socket,
     nft,
     state::Root,
@@ -71,15 +71,15 @@ impl Removal {
     ) -> Result<Self, Error> {
         let mut settings = Settings::of_config(config);
         settings.keys.protocol = first.protocol();
-        let mut past = Past::default();
-        past.added.extend(applied.added);
+        let mut ledger = Ledger::default();
+        ledger.added.extend(applied.added);
         let mut states = Vec::new();
         for (state, applied) in rest {
-            past.protocols.push(state.protocol());
-            past.added.extend(applied.added);
+            ledger.protocols.push(state.protocol());
+            ledger.added.extend(applied.added);
             states.push(state);
         }
-        let plan = Plan::undo(host, &settings, &past).map_err(kernel)?;
+        let plan = Plan::undo(host, &settings, &ledger).map_err(kernel)?;
         Ok(Self { network: config.name.clone(), states: (first, states), plan })
     }
 

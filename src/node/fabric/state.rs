@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::{
     conf::Config,
-    fabric::{Past, Peers, Site, holder},
+    fabric::{Ledger, Peers, Site, holder},
     net::{Socket, Tables},
     state::{self, Root, directory, file::PEERS_BYTES_MAX, lock, read_own, replace},
     text::few::first_of,
@@ -120,7 +120,7 @@ impl FabricState {
         let sharers = applied.others(network).filter(|name| !name.is_empty()).filter(stays);
         let sharers = sharers.chain([network]).map(str::to_owned).collect();
         let mut asked = applied.asked.clone();
-        asked.retain(|other, wish| other != network && wish != summary);
+        asked.retain(|other, summed| other != network && summed != summary);
         (sharers, asked)
     }
 
@@ -137,14 +137,14 @@ impl FabricState {
 
     /// What earlier passes of a network's fabric have left, also under another
     /// route protocol, unless others share it.
-    pub fn past(&self, network: &str) -> Past {
-        let mut past = Past::default();
-        past.added.extend(self.applied().map(|applied| applied.added).unwrap_or_default());
+    pub fn ledger(&self, network: &str) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.added.extend(self.applied().map(|applied| applied.added).unwrap_or_default());
         for former in self.others().filter(|(_, applied)| applied.is_only(network)) {
-            past.protocols.push(former.0.protocol);
-            past.added.extend(former.1.added);
+            ledger.protocols.push(former.0.protocol);
+            ledger.added.extend(former.1.added);
         }
-        past
+        ledger
     }
 
     /// The fabrics of other route protocols, and what was applied of them.

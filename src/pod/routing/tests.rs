@@ -34,7 +34,7 @@ fn beside(
     };
     let addresses: Vec<IpAddr> = addresses.iter().map(|text| text.parse().unwrap()).collect();
     let taken = taken.iter().map(|text| cidr::parse(text).unwrap()).collect();
-    let wanted = Attachment::describe(&Wish {
+    let wanted = Attachment::describe(&Spec {
         identity: &identity,
         host_link: "calic1",
         config: &config,

@@ -21,11 +21,11 @@ use crate::{
 
 /// Whose link gets the addresses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::verb) enum Giving {
+pub(in crate::verb) enum Recipient {
     /// One that we make and know.
-    ToOurs,
+    OurLink,
     /// A link of the plugin that delegates.
-    Away,
+    Delegator,
 }
 
 /// What is asked for.
@@ -114,7 +114,7 @@ pub fn range_sets(keys: &IpamKeys) -> Result<Vec<RangeSet>, Error> {
 pub(in crate::verb) fn add(
     call: &Call,
     decide: &mut Decide<'_>,
-    giving: Giving,
+    recipient: Recipient,
 ) -> Result<AddResult, Refused> {
     let request = Request::read(call)?;
     request.require_fertile()?;
@@ -125,7 +125,7 @@ pub(in crate::verb) fn add(
     let store = pool.open()?;
     let failed = |error| file("take a lease", pool.directory(), &error);
     let Held { inherited, beside } = inherit(&pool, &store, &owner, &sets)?;
-    if giving == Giving::Away {
+    if recipient == Recipient::Delegator {
         store.share();
     }
     let mut draw = Draw { pool: &pool, store: &store, inherited, decide };

@@ -34,7 +34,7 @@ use crate::{
     state::{Entry, Root},
 };
 
-use builtin::Giving;
+use builtin::Recipient;
 pub use builtin::{range_sets, resolver};
 pub(super) use holder::has_attachment;
 pub(super) use place::sweep;
@@ -61,7 +61,7 @@ pub(super) struct Lease {
 /// no pod may have. Nothing stays allocated.
 pub(super) fn add(call: &Call, decide: &mut Decide<'_>) -> Result<Lease, Refused> {
     if is_built_in(call) {
-        let result = builtin::add(call, decide, Giving::ToOurs)?;
+        let result = builtin::add(call, decide, Recipient::OurLink)?;
         return Ok(Lease { addresses: addresses(&result), result });
     }
     let result = match has_store(&call.config.ipam_type) {

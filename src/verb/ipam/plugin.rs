@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{
-    builtin::{self, Giving},
+    builtin::{self, Recipient},
     status,
 };
 use crate::{
@@ -37,8 +37,8 @@ pub(in crate::verb) fn dispatch(call: &Call, emit: Emit<'_>) -> Result<String, E
     };
     match environment.command {
         Command::Add => {
-            let result =
-                builtin::add(call, &mut decide, Giving::Away).map_err(|refused| refused.error)?;
+            let result = builtin::add(call, &mut decide, Recipient::Delegator)
+                .map_err(|refused| refused.error)?;
             let words: Vec<String> =
                 result.ips.iter().map(|ip| ip.address.ip().to_string()).collect();
             let told = result.encode(call.config.version).and_then(|value| {

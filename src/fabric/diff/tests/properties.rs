@@ -9,10 +9,9 @@ use super::*;
 use crate::{
     conf::Mode,
     fabric::{
-        Peers, Settings,
-        added::Past,
-        describe,
+        Peers, Settings, describe,
         desired::{Facts, Path},
+        ledger::Ledger,
     },
     net::route::{self, Found},
     object::{HeldRoute, Indexes, Route, Step, diff::Object},
@@ -53,7 +52,7 @@ impl Kernel {
     fn observed(&self, desired: &Desired) -> Observed {
         let mut held = self.0.clone();
         held.settings = settings(desired, &held.tunnels, OURS);
-        held.addresses = addresses(desired, &held.tunnels, &Past::default());
+        held.addresses = addresses(desired, &held.tunnels, &Ledger::default());
         Observed { held, indexes: indexes(), ..Observed::default() }
     }
 

@@ -16,7 +16,7 @@ use crate::object::{
 
 /// What earlier passes of a network's fabric have left in the kernel.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Past {
+pub struct Ledger {
     /// What was added to devices of others.
     pub added: Added,
     /// Route protocols that the network had before its present one: what bears

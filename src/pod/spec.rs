@@ -17,7 +17,7 @@ use crate::{
 
 /// What is asked for.
 #[derive(Clone, Debug)]
-pub struct Wish<'a> {
+pub struct Spec<'a> {
     /// Whose attachment.
     pub identity: &'a Identity,
     /// Name of the host link.
