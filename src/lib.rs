@@ -19,13 +19,14 @@
 //! | our configuration | [`conf`] |
 //! | foundations | [`cni`], [`ipam`], [`net`], [`nft`] |
 //! | messages to the kernel | [`netlink`] |
-//! | files and text | [`state`], [`text`], [`finding`] |
+//! | files, text and families of addresses | [`state`], [`text`], [`family`], [`finding`] |
 
 pub mod cli;
 pub mod cni;
 pub mod conf;
 pub mod doctor;
 pub mod fabric;
+pub mod family;
 pub mod finding;
 pub mod ipam;
 pub mod net;

@@ -148,7 +148,10 @@ fn the_configuration_knows_no_kernel() {
     for source in sources().iter().filter(|source| source.module == "conf") {
         for name in named_modules(&source.code) {
             let path = source.path.display();
-            assert!(["cni", "conf", "text"].contains(&name.as_str()), "{path} names {name}");
+            assert!(
+                ["cni", "conf", "family", "text"].contains(&name.as_str()),
+                "{path} names {name}"
+            );
         }
     }
 }

@@ -11,7 +11,8 @@ use std::{
 use crate::{
     conf::Config,
     fabric::Settings,
-    net::{Socket, link, sysctl},
+    family::{Family, HasFamily},
+    net::{Socket, forwarding, link, sysctl},
     nft::forward::{self, Barrier, Links, Maker, Way},
     node,
     pod::identity::GROUPS,
@@ -19,14 +20,14 @@ use crate::{
 };
 
 /// The tables that the older iptables has in use, and its tools, by family.
-const LEGACY: [(bool, &str, [&str; 2]); 2] = [
-    (false, "/proc/net/ip_tables_names", ["iptables-legacy-save", "iptables-save"]),
-    (true, "/proc/net/ip6_tables_names", ["ip6tables-legacy-save", "ip6tables-save"]),
+const LEGACY: [(Family, &str, [&str; 2]); 2] = [
+    (Family::V4, "/proc/net/ip_tables_names", ["iptables-legacy-save", "iptables-save"]),
+    (Family::V6, "/proc/net/ip6_tables_names", ["ip6tables-legacy-save", "ip6tables-save"]),
 ];
 
-/// Looks at the firewall as pods of a network meet it. `ipv6` says that there are
-/// such of IPv6.
-pub(super) fn look(config: &Config, ipv6: bool) -> Vec<node::Barrier> {
+/// Looks at the firewall as pods of a network meet it. `serves_ipv6` says that there
+/// are such of IPv6.
+pub(super) fn look(config: &Config, serves_ipv6: bool) -> Vec<node::Barrier> {
     let Some((names, others)) = devices(config) else { return Vec::new() };
     let prefix = config.host_prefix.as_str();
     let pods = &config.own_ranges;
@@ -36,14 +37,14 @@ pub(super) fn look(config: &Config, ipv6: bool) -> Vec<node::Barrier> {
         told.extend(unread(&error));
         Vec::new()
     });
-    for (ipv6, path, tools) in LEGACY {
+    for (family, path, tools) in LEGACY {
         // There is none without its module.
         let tables = read_text(Path::new(path), TEXT_BYTES_MAX).unwrap_or_default();
         if tables.trim().is_empty() {
             continue;
         }
         match tools.into_iter().find_map(saved) {
-            Some(text) => barriers.extend(forward::of_save(&text, ipv6, &links)),
+            Some(text) => barriers.extend(forward::of_save(&text, family, &links)),
             None => told.push(node::Barrier {
                 certain: false,
                 text: format!(
@@ -55,8 +56,8 @@ pub(super) fn look(config: &Config, ipv6: bool) -> Vec<node::Barrier> {
             }),
         }
     }
-    let serves = families(config, ipv6);
-    barriers.retain(|barrier| serves(barrier.ipv6));
+    let serves = families(config, serves_ipv6);
+    barriers.retain(|barrier| serves(barrier.packets));
     let unasked = config.fabric.peers_file.is_some();
     told.extend(said(&barriers, unasked, config));
     told
@@ -75,14 +76,17 @@ fn devices(config: &Config) -> Option<(HashMap<u32, String>, Vec<String>)> {
 }
 
 /// Which families a network's pods have.
-fn families(config: &Config, ipv6: bool) -> impl Fn(bool) -> bool {
-    let has = |family| config.own_ranges.iter().any(|range| range.is_ipv6() == family);
+fn families(config: &Config, serves_ipv6: bool) -> impl Fn(Family) -> bool {
+    let has = |family| config.own_ranges.iter().any(|range| range.family() == family);
     // Where the ranges are not ours to know, a node that forwards IPv6 has pods of it.
     let unknown = config.own_ranges.is_empty();
-    let forwards = || sysctl::read(crate::net::forwarding::IPV6).is_ok_and(|value| value == "1");
-    let serves4 = unknown || has(false);
-    let serves6 = ipv6 || has(true) || (unknown && forwards());
-    move |ipv6| if ipv6 { serves6 } else { serves4 }
+    let forwards = || sysctl::read(forwarding::IPV6).is_ok_and(|value| value == "1");
+    let serves4 = unknown || has(Family::V4);
+    let serves6 = serves_ipv6 || has(Family::V6) || (unknown && forwards());
+    move |family| match family {
+        Family::V4 => serves4,
+        Family::V6 => serves6,
+    }
 }
 
 /// A kernel without nf_tables has none that drop.
@@ -105,7 +109,7 @@ fn saved(tool: &str) -> Option<String> {
 
 fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<node::Barrier> {
     // One line for a chain that sees both families.
-    let mut lines: BTreeMap<(bool, String, String), Vec<&str>> = BTreeMap::new();
+    let mut lines: BTreeMap<(bool, String, String), Vec<String>> = BTreeMap::new();
     for barrier in barriers {
         let closed: Vec<Way> =
             barrier.closed.iter().copied().filter(|way| unasked || *way != Way::In).collect();
@@ -117,15 +121,15 @@ fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<node::Barri
             }
             (true, None) => continue,
         };
-        let family = if barrier.ipv6 { "IPv6" } else { "IPv4" };
-        lines.entry((!certain, message, fix)).or_default().push(family);
+        lines.entry((!certain, message, fix)).or_default().push(barrier.packets.to_string());
     }
-    let told =
-        |((doubtful, message, fix), families): ((bool, String, String), Vec<&str>)| node::Barrier {
+    let told = |((doubtful, message, fix), families): ((bool, String, String), Vec<String>)| {
+        node::Barrier {
             certain: !doubtful,
             text: format!("{}: {message}", families.join(" and ")),
             fix,
-        };
+        }
+    };
     lines.into_iter().map(told).collect()
 }
 
@@ -139,16 +143,15 @@ fn loss(barrier: &Barrier, closed: &[Way]) -> String {
 
 /// What lets the pods' packets pass.
 fn fix(barrier: &Barrier, config: &Config) -> String {
-    let Barrier { family, table, chain, ipv6, .. } = barrier;
+    let Barrier { family, table, chain, packets, .. } = barrier;
     let prefix = &config.host_prefix;
-    let six = if *ipv6 { "6" } else { "" };
-    let tool = |legacy| format!("ip{six}tables{}", if legacy { "-legacy" } else { "" });
+    let tool = |legacy| format!("{}tables{}", packets.word(), if legacy { "-legacy" } else { "" });
     let rules = |tool: &str, chain: &str| {
         format!(
             "{tool} -I {chain} -i {prefix}+ -j ACCEPT; {tool} -I {chain} -o {prefix}+ -j ACCEPT"
         )
     };
-    let of_family = config.own_ranges.iter().filter(|range| range.is_ipv6() == *ipv6);
+    let of_family = config.own_ranges.iter().filter(|range| range.family() == *packets);
     let ranges: Vec<String> = of_family.map(ToString::to_string).collect();
     let pods = if ranges.is_empty() { "CIDR-OF-PODS".to_owned() } else { ranges.join(", ") };
     match barrier.maker {

@@ -11,6 +11,7 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::{Error, Version};
+use crate::family::Family;
 
 mod decode;
 mod encode;
@@ -33,6 +34,9 @@ pub struct AddResult {
     /// Resolver settings, for the runtime to write down.
     pub dns: Dns,
 }
+
+/// Where results before 0.3.0 have the address of each family.
+const LISTED: [(Family, &str); 2] = [(Family::V4, "ip4"), (Family::V6, "ip6")];
 
 /// One end of a link, or any other device, that came to be.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

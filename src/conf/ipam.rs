@@ -9,12 +9,15 @@ use serde_json::Value;
 use super::{
     fields::{Complaint, Fields},
     keys,
-    names::placeholder_ipv6,
+    names::placeholder,
 };
-use crate::cni::{
-    Args, Code, Document, Error, Version, cidr,
-    json::{member, walk},
-    result::{self, Misread, Route},
+use crate::{
+    cni::{
+        Args, Code, Document, Error, Version, cidr,
+        json::{member, walk},
+        result::{self, Misread, Route},
+    },
+    family::{Family, HasFamily},
 };
 
 /// What the section says.
@@ -77,13 +80,13 @@ impl IpamKeys {
 
     /// Results before 0.3.0 have one address of each family.
     fn too_many_sets(&self, version: Version) -> Option<Complaint> {
-        let of = |ipv4| {
+        let of = |family| {
             let is = |set: &&Vec<RangeKeys>| {
-                set.first().is_some_and(|range| range.subnet.is_ipv4() == ipv4)
+                set.first().is_some_and(|range| range.subnet.family() == family)
             };
             self.sets.iter().filter(is).count()
         };
-        if version >= Version::V0_3_0 || (of(true) <= 1 && of(false) <= 1) {
+        if version >= Version::V0_3_0 || Family::BOTH.into_iter().all(|family| of(family) <= 1) {
             return None;
         }
         let msg = format!("ipam has more than one set of ranges of one family for {version}");
@@ -183,7 +186,7 @@ fn range(fields: &mut Fields<'_>) -> Option<RangeKeys> {
         return None;
     };
     // A placeholder, where nobody has filled it.
-    if written.as_str().and_then(placeholder_ipv6).is_some() {
+    if written.as_str().and_then(placeholder).is_some() {
         return None;
     }
     let subnet = fields.get(&keys::SUBNET)?;

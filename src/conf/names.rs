@@ -1,5 +1,7 @@
 //! The names of plugins, and the words that stand for an address.
 
+use crate::family::Family;
+
 /// Calico's name: where a node has this binary under it, Calico's files are read.
 pub const CALICO: &str = "calico";
 /// The names of the plugin itself: as shipped, and as a node has it that ran Calico.
@@ -17,11 +19,12 @@ pub fn has_store(ipam_type: &str) -> bool {
     WITH_STORE.contains(&ipam_type)
 }
 
-/// Calico's words for this node's own pod CIDRs, and whether each is of IPv6.
-const PLACEHOLDERS: [(&str, bool); 2] = [("usePodCidr", false), ("usePodCidrIPv6", true)];
+/// Calico's words for this node's own pod CIDRs of a family.
+const PLACEHOLDERS: [(&str, Family); 2] =
+    [("usePodCidr", Family::V4), ("usePodCidrIPv6", Family::V6)];
 
-/// Which family's pod CIDR a text stands for, if it is a placeholder: true for IPv6.
-pub fn placeholder_ipv6(text: &str) -> Option<bool> {
+/// Which family's pod CIDR a text stands for, if it is a placeholder.
+pub fn placeholder(text: &str) -> Option<Family> {
     let placeholder = PLACEHOLDERS.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
-    placeholder.map(|(_, ipv6)| ipv6)
+    placeholder.map(|(_, family)| family)
 }

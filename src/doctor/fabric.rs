@@ -6,6 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::{Answer, Seen};
 use crate::{
+    family::HasFamily,
     net::{
         route::{self, Found, TABLE_MAIN},
         rule::Rule,
@@ -64,7 +65,7 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
             let links = snapshot.kernel.addresses.iter().filter(|(index, own)| {
                 let of_pod =
                     snapshot.kernel.link(*index).is_none_or(|link| GROUPS.contains(&link.group));
-                own.is_ipv4() == address.is_ipv4() && !own.ip().is_loopback() && !of_pod
+                own.family() == address.family() && !own.ip().is_loopback() && !of_pod
             });
             let held: Vec<String> = links.map(|(_, own)| own.ip().to_string()).collect();
             let evidence = format!(
@@ -259,7 +260,7 @@ fn shadowed(found: &Found, fabric: &Fabric, snapshot: &Snapshot) -> Option<IpNet
         return None;
     }
     let cidr = fabric.remote_cidrs.iter().find(|cidr| {
-        cidr.is_ipv4() == route.destination.is_ipv4()
+        cidr.family() == route.destination.family()
             && cidr.contains(route.destination.ip())
             && cidr.prefix() <= route.destination.prefix()
     })?;
@@ -297,7 +298,7 @@ pub(super) fn rule_diverts(snapshot: &Snapshot) -> Answer {
         let leads = |found: &&Found| {
             found.route.table == rule.table
                 && found.route.kind != route::Kind::Throw
-                && found.route.destination.is_ipv4() == rule.source.is_ipv4()
+                && found.route.destination.family() == rule.source.family()
                 && (found.route.destination.prefix() == 0
                     || remote.iter().any(|cidr| overlap(cidr, &found.route.destination)))
         };
@@ -333,7 +334,7 @@ fn concerns_pods(rule: &Rule, snapshot: &Snapshot) -> bool {
 }
 
 fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
-    one.is_ipv4() == other.is_ipv4()
+    one.family() == other.family()
         && (one.contains(other.network()) || other.contains(one.network()))
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Answer, Seen};
 use crate::{
+    family::{Family, HasFamily},
     net::{
         forwarding,
         link::Link,
@@ -20,13 +21,12 @@ use crate::{
 const CONNECTIONS_HIGH: u64 = 80;
 const CONNECTIONS_FULL: u64 = 95;
 
-/// The families of a network's pods, as far as can be told: IPv4, IPv6.
-fn families(network: &Network, snapshot: &Snapshot) -> [bool; 2] {
+/// Whether a network has pods of a family, as far as can be told.
+fn serves(family: Family, network: &Network, snapshot: &Snapshot) -> bool {
     let ranges = network.pool.iter().flat_map(|pool| &pool.ranges).map(|range| range.first);
     let own = network.fabric.iter().flat_map(|fabric| &fabric.own_cidrs).map(|cidr| cidr.ip());
     let live = attachments(network, snapshot).flat_map(|entry| entry.addresses.iter().copied());
-    let all: Vec<_> = ranges.chain(own).chain(live).collect();
-    [all.iter().any(|ip| ip.is_ipv4()), all.iter().any(|ip| ip.is_ipv6())]
+    ranges.chain(own).chain(live).any(|ip| ip.family() == family)
 }
 
 fn attachments<'a>(
@@ -38,9 +38,9 @@ fn attachments<'a>(
 
 pub(super) fn ip_forward(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
-    let keys = [forwarding::IPV4, forwarding::IPV6];
-    for (place, key) in keys.into_iter().enumerate() {
-        let serve = |network: &&Network| families(network, snapshot).get(place) == Some(&true);
+    for family in Family::BOTH {
+        let key = forwarding::key(family);
+        let serve = |network: &&Network| serves(family, network, snapshot);
         let Some(network) = snapshot.networks.iter().find(serve) else { continue };
         let Some(value) = snapshot.kernel.sysctls.get(key) else { continue };
         if value != "0" {
@@ -149,7 +149,7 @@ fn named(entry: &Entry) -> String {
 pub(super) fn mtu_too_large(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for network in &snapshot.networks {
-        let [_, ipv6] = families(network, snapshot);
+        let ipv6 = serves(Family::V6, network, snapshot);
         let limit = network.mtu.map(|(without, with)| if ipv6 { with } else { without });
         if let (Some(limit), Some(mtu)) = (limit, network.configured_mtu)
             && mtu > limit

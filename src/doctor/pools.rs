@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::{Answer, Seen};
 use crate::{
+    family::is_single,
     node::{Lease, Misfit, Network, Pool, Range, Snapshot},
     pod::{Identity, identity::GROUPS},
     state::Entry,
@@ -110,10 +111,9 @@ fn has_link(entry: &Entry, snapshot: &Snapshot) -> bool {
 
 /// Whether a route leads to that very address.
 fn is_routed(address: IpAddr, snapshot: &Snapshot) -> bool {
-    let full = if address.is_ipv4() { 32 } else { 128 };
     snapshot.kernel.routes.iter().any(|found| {
         let destination = found.route.destination;
-        destination.prefix() == full && destination.ip() == address && !found.devices.is_empty()
+        is_single(&destination) && destination.ip() == address && !found.devices.is_empty()
     })
 }
 

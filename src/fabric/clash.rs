@@ -13,6 +13,7 @@ use super::{
     peers::{Node, Peers},
     site::{NextHop, Site},
 };
+use crate::family::{Family, is_single};
 
 /// Takes out of a list what clashes with the node that is at `site`, or lies outside
 /// of the networks that all pods are in.
@@ -113,15 +114,14 @@ fn leave_out(peers: &mut Peers, site: &Site) {
 
 /// A node with that of its addresses which this machine has, of those that count.
 fn held<'a>(node: &'a Node, site: &Site) -> Option<(&'a Node, IpAddr)> {
-    let mut counting = [false, true].into_iter().filter_map(|ipv6| node.address(ipv6));
+    let mut counting = Family::BOTH.into_iter().filter_map(|family| node.address(family));
     counting.find(|address| site.has(*address)).map(|address| (node, address))
 }
 
 /// The network of an address, if it has one besides itself.
 fn network(own: &IpNetwork) -> Option<IpNetwork> {
-    let full = if own.is_ipv4() { 32 } else { 128 };
     let network = IpNetwork::new(own.network(), own.prefix()).ok()?;
-    (own.prefix() > 0 && own.prefix() < full).then_some(network)
+    (own.prefix() > 0 && !is_single(own)).then_some(network)
 }
 
 /// What of this node a peer's pods contain, in words. Pods inside one of its networks

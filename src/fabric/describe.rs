@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     conf::{CrossSubnet, Mode},
+    family::{Family, is_single},
     net::{forwarding, route},
     object::{
         Address, Forwarding, Mark, Neighbour, Route, Setting, Sysctl, Tunnel, Value,
@@ -81,8 +82,8 @@ impl Remarks {
 /// Describes the fabric. Pure: the same input gives the same description.
 pub fn describe(settings: &Settings, peers: &Peers, facts: &Facts) -> Desired {
     let mut desired = Desired { excluded: excluded(peers), ..Desired::default() };
-    for ipv6 in [false, true] {
-        Family { settings, peers, facts, ipv6 }.describe(&mut desired);
+    for family in Family::BOTH {
+        OfFamily { settings, peers, facts, family }.describe(&mut desired);
     }
     desired
 }
@@ -96,43 +97,41 @@ fn excluded(peers: &Peers) -> Vec<String> {
 }
 
 /// One address family of the fabric.
-struct Family<'a> {
+struct OfFamily<'a> {
     settings: &'a Settings,
     peers: &'a Peers,
     facts: &'a Facts,
-    ipv6: bool,
+    family: Family,
 }
 
-impl Family<'_> {
+impl OfFamily<'_> {
     fn describe(&self, desired: &mut Desired) {
         let own = &self.peers.me;
-        if own.address(self.ipv6).is_none() {
+        if own.address(self.family).is_none() {
             return;
         }
-        let full = if self.ipv6 { 128 } else { 32 };
-        let blackholes = own.pod_cidrs(self.ipv6).filter(|cidr| cidr.prefix() < full);
+        let blackholes = own.pod_cidrs(self.family).filter(|cidr| !is_single(cidr));
         desired.objects.routes.extend(blackholes.map(|destination| self.route(destination, None)));
-        let serves = own.pod_cidrs(self.ipv6).next().is_some();
+        let serves = own.pod_cidrs(self.family).next().is_some();
         // A node that is alone in its list has its routes from a routing daemon,
         // which needs the device to put them on.
         let others = &self.peers.others;
         let anyone = match others.is_empty() {
             true => serves,
-            false => others.iter().any(|peer| peer.pod_cidrs(self.ipv6).next().is_some()),
+            false => others.iter().any(|peer| peer.pod_cidrs(self.family).next().is_some()),
         };
         if serves && self.settings.manage_forwarding {
             // First: a router that begins to forward forgets what it was advertised.
-            let heeding = self.facts.heeding.iter().filter(|_| self.ipv6);
+            let heeding = self.facts.heeding.iter().filter(|_| self.family == Family::V6);
             desired.objects.sysctls.extend(heeding.map(|link| forwarding::heed(link)));
-            let key = if self.ipv6 { forwarding::IPV6 } else { forwarding::IPV4 };
-            desired.objects.sysctls.push(Sysctl::new(key, 1));
+            desired.objects.sysctls.push(Sysctl::new(forwarding::key(self.family), 1));
         }
         let wrapping = if anyone { self.wrapping(desired) } else { Wrapping::None };
         let mut remarks = Remarks::default();
         for peer in others {
             self.towards(peer, &wrapping, desired, &mut remarks);
-            if serves && peer.address(self.ipv6).is_some() {
-                desired.remote.extend(peer.pod_cidrs(self.ipv6));
+            if serves && peer.address(self.family).is_some() {
+                desired.remote.extend(peer.pod_cidrs(self.family));
             }
         }
         remarks.tell(desired);
@@ -152,14 +151,14 @@ impl Family<'_> {
         let me = &self.peers.me;
         let (name, kind) = match self.settings.mode {
             Mode::Direct => return Wrapping::None,
-            Mode::Ipip if self.ipv6 => {
+            Mode::Ipip if self.family == Family::V6 => {
                 let why = "IP in IP carries IPv4 only: IPv6 pods are reached by plain routes";
                 desired.notes.push(why.to_owned());
                 return Wrapping::None;
             }
             Mode::Ipip => (IPIP_DEVICE.to_owned(), TunnelKind::Ipip),
             Mode::Vxlan => {
-                let found = me.address(self.ipv6).map(|local| (local, self.device_of(local)));
+                let found = me.address(self.family).map(|local| (local, self.device_of(local)));
                 let (local, parent) = match found {
                     Some((local, Some(parent))) => (local, parent),
                     Some((local, None)) => {
@@ -174,18 +173,18 @@ impl Family<'_> {
                     port: self.settings.keys.port,
                     local,
                     parent,
-                    mac: me.tunnel_mac(self.ipv6),
+                    mac: me.tunnel_mac(self.family),
                 };
-                (self.settings.vxlan_device(self.ipv6), kind)
+                (self.settings.vxlan_device(self.family), kind)
             }
         };
         let (address, taken) = self.own_tunnel_address(&name, desired);
         let mtu = self.mtu(desired);
-        if self.ipv6 && mtu < IPV6_MIN {
+        if self.family == Family::V6 && mtu < IPV6_MIN {
             let why = format!(
                 "{name}: IPv6 does not go through a tunnel of {mtu} bytes; it needs {IPV6_MIN}, \
                  and the encapsulation {} more",
-                self.settings.overhead(true)
+                self.settings.overhead(self.family)
             );
             // Peers that need no tunnel do without.
             let whose = match self.peers.others.is_empty() {
@@ -209,7 +208,7 @@ impl Family<'_> {
         desired: &mut Desired,
     ) -> (Option<IpNetwork>, Option<IpNetwork>) {
         let me = &self.peers.me;
-        let Some(address) = me.tunnel_address(self.ipv6) else {
+        let Some(address) = me.tunnel_address(self.family) else {
             desired.notes.push(format!(
                 "{}: neither podCIDRs nor tunnelAddresses give {name} an address, so what this \
                  node itself sends to pods bears that of another device",
@@ -231,8 +230,8 @@ impl Family<'_> {
     /// The MTU of encapsulated traffic: that of the narrowest way to any peer less
     /// the overhead, or a smaller one that is configured.
     fn mtu(&self, desired: &mut Desired) -> u32 {
-        let overhead = self.settings.overhead(self.ipv6);
-        let narrowest = self.facts.narrowest(Some(self.ipv6));
+        let overhead = self.settings.overhead(self.family);
+        let narrowest = self.facts.narrowest(Some(self.family));
         let Some(Uplink { device, mtu: limit }) = narrowest else {
             return self.settings.mtu.unwrap_or(FALLBACK.saturating_sub(overhead));
         };
@@ -263,12 +262,12 @@ impl Family<'_> {
         desired: &mut Desired,
         remarks: &mut Remarks,
     ) {
-        let mut cidrs: Vec<IpNetwork> = peer.pod_cidrs(self.ipv6).collect();
-        let Some(address) = peer.address(self.ipv6) else { return };
+        let mut cidrs: Vec<IpNetwork> = peer.pod_cidrs(self.family).collect();
+        let Some(address) = peer.address(self.family) else { return };
         if let Wrapping::Tunnel(_) = wrapping {
             // What the node itself sends comes from there.
             cidrs.extend(
-                peer.tunnel_outside(self.ipv6)
+                peer.tunnel_outside(self.family)
                     .filter(|_| self.encapsulates(address, self.facts.paths.get(&address))),
             );
         }
@@ -288,7 +287,7 @@ impl Family<'_> {
             _ => self.plainly(peer, address, path, remarks),
         };
         if path.is_none() || hop.is_none() {
-            desired.cut_off.extend(peer.pod_cidrs(self.ipv6));
+            desired.cut_off.extend(peer.pod_cidrs(self.family));
         }
         let Some(hop) = hop else { return };
         let route = |destination| self.route(destination, Some(&hop));
@@ -300,7 +299,7 @@ impl Family<'_> {
     fn route(&self, destination: IpNetwork, hop: Option<&Hop>) -> Route {
         let route = route::Route {
             protocol: self.settings.keys.protocol,
-            priority: Some(self.settings.metric(hop.is_none(), self.ipv6)),
+            priority: Some(self.settings.metric(hop.is_none(), self.family)),
             ..route::Route::new(destination)
         };
         match hop {
@@ -317,7 +316,7 @@ impl Family<'_> {
         match self.settings.keys.cross_subnet {
             CrossSubnet::Off => true,
             CrossSubnet::Mask => {
-                let own = self.peers.me.address(self.ipv6);
+                let own = self.peers.me.address(self.family);
                 let subnet = self.facts.addresses.iter().find(|(net, _)| Some(net.ip()) == own);
                 !subnet.is_some_and(|(net, _)| net.contains(address))
             }
@@ -337,8 +336,8 @@ impl Family<'_> {
         if matches!(tunnel.kind, TunnelKind::Ipip) {
             return Some(Hop { gateway: address, device, onlink: true, mtu });
         }
-        let gateway = peer.tunnel_address(self.ipv6)?;
-        let mac = peer.tunnel_mac(self.ipv6);
+        let gateway = peer.tunnel_address(self.family)?;
+        let mac = peer.tunnel_mac(self.family);
         let neighbour = Neighbour { device: device.clone(), address: gateway, mac };
         desired.objects.neighbours.push(neighbour);
         desired.objects.forwarding.push(Forwarding { device: device.clone(), mac, node: address });

@@ -10,6 +10,7 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use crate::{
+    family::{Family, HasFamily},
     object::{Address, Objects},
     pod::mtu::Uplink,
 };
@@ -51,16 +52,16 @@ pub struct Facts {
 impl Facts {
     /// The narrowest device towards any peer, of one family if there is one of
     /// it; else the one that packets leave by.
-    pub fn narrowest(&self, ipv6: Option<bool>) -> Option<Uplink> {
-        let of = |family: Option<bool>| {
+    pub fn narrowest(&self, family: Option<Family>) -> Option<Uplink> {
+        let of = |family: Option<Family>| {
             let paths = self.paths.iter();
-            let chosen = paths.filter(|(peer, _)| family.is_none_or(|own| peer.is_ipv6() == own));
+            let chosen = paths.filter(|(peer, _)| family.is_none_or(|own| peer.family() == own));
             // The device decides between equals, so that the answer is always the same.
             chosen
                 .map(|(_, path)| &path.narrowest)
                 .min_by_key(|uplink| (uplink.mtu, uplink.device.as_str()))
         };
-        let narrowest = of(ipv6).or_else(|| of(None)).cloned();
+        let narrowest = of(family).or_else(|| of(None)).cloned();
         narrowest.or_else(|| self.uplink.clone())
     }
 }

@@ -5,10 +5,13 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use super::{desired::Desired, ledger::Ledger, observed::Observed};
-use crate::object::{
-    self, Address, Change, Held, HeldObjects, Lookup, Managed, Mark, Objects, Setting, Tunnel,
-    Value,
-    link::{HeldKind, HeldTunnel, Owner},
+use crate::{
+    family::HasFamily,
+    object::{
+        self, Address, Change, Held, HeldObjects, Lookup, Managed, Mark, Objects, Setting, Tunnel,
+        Value,
+        link::{HeldKind, HeldTunnel, Owner},
+    },
 };
 
 /// All changes, in the order in which they are to be made.
@@ -76,7 +79,7 @@ pub fn addresses(desired: &Desired, tunnels: &[HeldTunnel], ledger: &Ledger) -> 
         for address in &held.addresses {
             let object = Address { device: held.name.clone(), address: *address };
             let on_it = desired.objects.addresses.iter().filter(|one| one.device == held.name);
-            let same_family = on_it.clone().any(|one| one.address.is_ipv4() == address.is_ipv4());
+            let same_family = on_it.clone().any(|one| one.address.family() == address.family());
             let given = object.addition().is_some_and(|text| ledger.added.has(&text));
             let generated = matches!(address.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
             let ours = match tunnel {

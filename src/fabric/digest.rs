@@ -17,6 +17,7 @@ use super::{
     ways::Sentinel,
 };
 use crate::{
+    family::{Family, HasFamily},
     net::{Error, Socket},
     object::{HeldObjects, Managed, Route},
 };
@@ -52,15 +53,15 @@ pub fn sentinels(desired: &Desired, unmade: &HashSet<IpNetwork>) -> Vec<Sentinel
     let of = |route: &Route| {
         let destination = route.destination();
         let device = route.device().filter(|_| !unmade.contains(&destination))?;
-        let first = seen.insert((device.to_owned(), destination.is_ipv6()));
+        let first = seen.insert((device.to_owned(), destination.family()));
         let address = address_in(&destination, &[]);
         first.then(|| Sentinel::of(address, destination))
     };
     let mut sentinels: Vec<Sentinel> =
         desired.objects.routes.iter().filter_map(of).take(SENTINELS_MAX).collect();
     // Whoever has no route may have one again.
-    for ipv6 in [false, true] {
-        let lost = desired.lost.iter().find(|address| address.is_ipv6() == ipv6);
+    for family in Family::BOTH {
+        let lost = desired.lost.iter().find(|address| address.family() == family);
         sentinels.extend(lost.map(|address| Sentinel::without(*address)));
     }
     sentinels

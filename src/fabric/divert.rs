@@ -14,6 +14,7 @@ use ipnetwork::IpNetwork;
 
 use super::faults::contains;
 use crate::{
+    family::HasFamily,
     net::{
         route::{Found, Kind, TABLE_MAIN},
         rule::Rule,
@@ -139,7 +140,7 @@ fn by_rule(address: IpAddr, found: &Found, indexes: &HashMap<String, u32>) -> St
 /// An address in a network, in none of these parts of it where there is one: neither its
 /// first nor its last, which may be no host's.
 pub fn address_in(network: &IpNetwork, but: &[IpNetwork]) -> IpAddr {
-    let full: u32 = if network.is_ipv4() { 32 } else { 128 };
+    let full = u32::from(network.family().bits());
     let bits = full - u32::from(network.prefix()).min(full);
     let size = 1_u128.checked_shl(bits).unwrap_or(u128::MAX);
     let half = size / 2;

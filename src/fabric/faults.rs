@@ -14,6 +14,7 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use super::peers::Node;
+use crate::family::{Family, HasFamily};
 
 /// Networks in which neither nodes nor pods can be, and what they are for
 /// (RFC 6890, RFC 4291).
@@ -169,7 +170,7 @@ impl Fault {
 
 /// Whether all of one network is in another.
 pub fn contains(outer: &IpNetwork, inner: &IpNetwork) -> bool {
-    outer.is_ipv4() == inner.is_ipv4()
+    outer.family() == inner.family()
         && outer.prefix() <= inner.prefix()
         && outer.contains(inner.network())
 }
@@ -203,13 +204,13 @@ fn duplicates(nodes: &[(usize, &Node)], faults: &mut Vec<Fault>) {
     let mut names: HashMap<&str, usize> = HashMap::new();
     let mut owners: HashMap<IpAddr, (usize, &str)> = HashMap::new();
     // Each family has a device, and with it a table, of its own.
-    let mut macs: HashMap<(bool, [u8; 6]), (usize, &str)> = HashMap::new();
+    let mut macs: HashMap<(Family, [u8; 6]), (usize, &str)> = HashMap::new();
     for (at, node) in nodes {
         let (at, name) = (*at, node.name.as_str());
         if let Some(other) = names.insert(name, at) {
             faults.push(Fault::between(at, other, format!("node {name} is listed twice")));
         }
-        let derived = [false, true].into_iter().filter_map(|ipv6| node.tunnel_address(ipv6));
+        let derived = Family::BOTH.into_iter().filter_map(|family| node.tunnel_address(family));
         let derived = derived.filter(|address| !node.tunnel_addresses.contains(address));
         let all = node.addresses.iter().chain(&node.tunnel_addresses).copied().chain(derived);
         for address in all {
@@ -224,10 +225,10 @@ fn duplicates(nodes: &[(usize, &Node)], faults: &mut Vec<Fault>) {
                 None => {}
             }
         }
-        for ipv6 in [false, true].into_iter().filter(|ipv6| node.address(*ipv6).is_some()) {
-            let mac = node.tunnel_mac(ipv6);
+        for family in Family::BOTH.into_iter().filter(|family| node.address(*family).is_some()) {
+            let mac = node.tunnel_mac(family);
             // Two of one name have one anyway.
-            if let Some((other, others_name)) = macs.insert((ipv6, mac.0), (at, name))
+            if let Some((other, others_name)) = macs.insert((family, mac.0), (at, name))
                 && others_name != name
             {
                 let words = format!("{name} and {others_name} both have tunnel MAC {mac}");
@@ -249,7 +250,7 @@ fn pod_cidrs<'a>(nodes: &'a [(usize, &Node)]) -> impl Iterator<Item = Pods<'a>> 
 /// Overlapping pod CIDRs, found in the order of their first addresses.
 fn overlaps(nodes: &[(usize, &Node)], faults: &mut Vec<Fault>) {
     let mut cidrs: Vec<Pods<'_>> = pod_cidrs(nodes).collect();
-    cidrs.sort_by_key(|(cidr, (at, _))| (cidr.is_ipv6(), cidr.network(), cidr.prefix(), *at));
+    cidrs.sort_by_key(|(cidr, (at, _))| (cidr.family(), cidr.network(), cidr.prefix(), *at));
     let mut widest: Option<Pods<'_>> = None;
     for (cidr, (at, name)) in cidrs {
         match widest {

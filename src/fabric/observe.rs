@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     conf::Mode,
+    family::{Family, is_single},
     net::{
         Error, Socket, Tables, fdb, forwarding,
         link::Link,
@@ -123,12 +124,12 @@ fn taken(
     if settings.mode == Mode::Direct {
         return taken;
     }
-    for ipv6 in [false, true] {
-        let Some(address) = peers.me.tunnel_address(ipv6) else { continue };
+    for family in Family::BOTH {
+        let Some(address) = peers.me.tunnel_address(family) else { continue };
         let leads = |found: &&Found| {
             found.route.destination == IpNetwork::from(address) && found.is_connected()
         };
-        let links = tables.routes(ipv6).iter().filter(leads).filter_map(Found::device);
+        let links = tables.routes(family).iter().filter(leads).filter_map(Found::device);
         let link = links.filter_map(|index| names.get(&index)).find(|link| !is_tunnel(link));
         let holder = match link {
             Some(link) => Some(format!("that of a pod behind {}", link.name)),
@@ -151,9 +152,7 @@ fn own_addresses(
         Some((*address, device))
     });
     let mut addresses: Vec<(IpNetwork, String)> = named.collect();
-    let is_alone =
-        |address: &IpNetwork| address.prefix() == if address.is_ipv4() { 32 } else { 128 };
-    addresses.sort_by_key(|(address, device)| (device.is_empty(), is_alone(address)));
+    addresses.sort_by_key(|(address, device)| (device.is_empty(), is_single(address)));
     addresses
 }
 
@@ -165,14 +164,14 @@ fn heeding(
     peers: &Peers,
     tables: &Tables,
 ) -> Result<Vec<String>, Error> {
-    if !settings.manage_forwarding || peers.me.pod_cidrs(true).next().is_none() {
+    if !settings.manage_forwarding || peers.me.pod_cidrs(Family::V6).next().is_none() {
         return Ok(Vec::new());
     }
     let own = |address: &IpNetwork| peers.me.addresses.contains(&address.ip());
     let have = tables.addresses.iter();
     let have = have.filter(|(_, address)| address.is_ipv6() && own(address));
     let have = have.map(|(index, _)| *index).collect();
-    let learned = forwarding::learned(socket, tables.routes(true))?;
+    let learned = forwarding::learned(socket, tables.routes(Family::V6))?;
     Ok(forwarding::heeding(&tables.links, &learned, &have))
 }
 
@@ -203,8 +202,7 @@ pub fn observe(
 /// The pod that a route leads to, if it does.
 fn pod(found: &Found, names: &HashMap<u32, &Link>) -> Option<(u32, IpAddr)> {
     let (link, destination) = (found.device()?, found.route.destination);
-    let full = if destination.is_ipv4() { 32 } else { 128 };
-    let one = destination.prefix() == full && !found.local;
+    let one = is_single(&destination) && !found.local;
     (one && names.get(&link).is_some_and(|link| is_host_link(link)))
         .then_some((link, destination.ip()))
 }
@@ -261,8 +259,8 @@ fn collect(
             observed.rivals.push(rival);
         }
     }
-    for ipv6 in [false, true] {
-        let routes = tables.routes(ipv6);
+    for family in Family::BOTH {
+        let routes = tables.routes(family);
         observed.pods.extend(routes.iter().filter_map(|found| pod(found, &names)));
         let held = |found: &Found| held(found, settings, (wanted, ledger), &names);
         observed.held.routes.extend(routes.iter().filter_map(held));

@@ -5,7 +5,11 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use sha1_smol::Sha1;
 
-use crate::{conf::FabricPart, net::Mac};
+use crate::{
+    conf::FabricPart,
+    family::{Family, HasFamily},
+    net::Mac,
+};
 
 /// First byte of a VXLAN device's MAC address (Calico's choice).
 const TUNNEL_MAC_FIRST: u8 = 0x66;
@@ -49,40 +53,43 @@ pub struct Node {
 
 impl Node {
     /// The address of one family.
-    pub fn address(&self, ipv6: bool) -> Option<IpAddr> {
-        self.addresses.iter().copied().find(|address| address.is_ipv6() == ipv6)
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|address| address.family() == family)
     }
 
     /// The pod CIDRs of one family.
-    pub fn pod_cidrs(&self, ipv6: bool) -> impl Iterator<Item = IpNetwork> + '_ {
-        self.pod_cidrs.iter().copied().filter(move |cidr| cidr.is_ipv6() == ipv6)
+    pub fn pod_cidrs(&self, family: Family) -> impl Iterator<Item = IpNetwork> + '_ {
+        self.pod_cidrs.iter().copied().filter(move |cidr| cidr.family() == family)
     }
 
     /// The address of its tunnel device: the one given, else the first of its
     /// first pod CIDR.
-    pub fn tunnel_address(&self, ipv6: bool) -> Option<IpAddr> {
-        let given = self.tunnel_addresses.iter().find(|address| address.is_ipv6() == ipv6);
-        given.copied().or_else(|| self.pod_cidrs(ipv6).next().map(|cidr| cidr.network()))
+    pub fn tunnel_address(&self, family: Family) -> Option<IpAddr> {
+        let given = self.tunnel_addresses.iter().find(|address| address.family() == family);
+        given.copied().or_else(|| self.pod_cidrs(family).next().map(|cidr| cidr.network()))
     }
 
     /// The address of its tunnel device, where none of its pods are.
-    pub fn tunnel_outside(&self, ipv6: bool) -> Option<IpNetwork> {
-        let address = self.tunnel_address(ipv6)?;
-        let inside = self.pod_cidrs(ipv6).any(|cidr| cidr.contains(address));
+    pub fn tunnel_outside(&self, family: Family) -> Option<IpNetwork> {
+        let address = self.tunnel_address(family)?;
+        let inside = self.pod_cidrs(family).any(|cidr| cidr.contains(address));
         (!inside).then(|| address.into())
     }
 
     /// Its addresses and those of its tunnel devices.
     pub(super) fn all_addresses(&self) -> impl Iterator<Item = IpAddr> + '_ {
-        let tunnels = [false, true].into_iter().filter_map(|ipv6| self.tunnel_address(ipv6));
+        let tunnels = Family::BOTH.into_iter().filter_map(|family| self.tunnel_address(family));
         self.addresses.iter().chain(&self.tunnel_addresses).copied().chain(tunnels)
     }
 
     /// The MAC address of its VXLAN device, derived from the node's name as
     /// Calico's agent derives it.
-    pub fn tunnel_mac(&self, ipv6: bool) -> Mac {
+    pub fn tunnel_mac(&self, family: Family) -> Mac {
         self.tunnel_mac.unwrap_or_else(|| {
-            let suffix = if ipv6 { "-v6" } else { "" };
+            let suffix = match family {
+                Family::V4 => "",
+                Family::V6 => "-v6",
+            };
             let mut octets = [TUNNEL_MAC_FIRST; 6];
             let digest = Sha1::from(format!("{}{suffix}", self.name)).digest().bytes();
             for (octet, byte) in octets.iter_mut().skip(1).zip(digest) {

@@ -7,7 +7,7 @@ use std::{fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 
-use crate::ipam::Range;
+use crate::{family::HasFamily, ipam::Range};
 
 /// A range that this node gives addresses out of, and where it is written.
 pub type Place = (String, Range);
@@ -62,7 +62,7 @@ impl Cidrs<'_> {
             false => format!("{source} {first}-{last}"),
         };
         let shared = |cidr: &&IpNetwork| {
-            let same_family = cidr.is_ipv4() == first.is_ipv4();
+            let same_family = cidr.family() == first.family();
             same_family && cidr.network() <= last && first <= cidr.broadcast()
         };
         // No two nodes have an address in common, or their list is refused.

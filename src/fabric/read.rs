@@ -14,7 +14,11 @@ use super::{
     peers::{Node, Peers},
     site::Site,
 };
-use crate::{cni::cidr, net::Mac};
+use crate::{
+    cni::cidr,
+    family::{Family, HasFamily},
+    net::Mac,
+};
 
 impl Peers {
     /// Reads a peers file. `is_local` tells this node's own addresses, by which
@@ -83,9 +87,9 @@ fn read(item: Item) -> Entry {
             Err(problem) => note(format!("podCIDR {problem}")),
         }
     }
-    for (ipv6, family) in [(false, "IPv4"), (true, "IPv6")] {
-        let served = networks.iter().any(|network| network.is_ipv6() == ipv6);
-        if served && !addresses.iter().any(|address| address.is_ipv6() == ipv6) {
+    for family in Family::BOTH {
+        let served = networks.iter().any(|network| network.family() == family);
+        if served && !addresses.iter().any(|address| address.family() == family) {
             note(format!("it has {family} pod CIDRs and no {family} address"));
         }
     }
@@ -143,8 +147,8 @@ mod tests {
     fn a_sound_file_tells_me_from_the_others() {
         let peers = parse(TWO).unwrap();
         assert_eq!((peers.me.name.as_str(), peers.others.len()), ("node-a", 1));
-        assert_eq!(peers.me.tunnel_address(false), Some("10.244.1.0".parse().unwrap()));
-        assert_eq!(peers.me.tunnel_address(true), Some("fd00:1::".parse().unwrap()));
+        assert_eq!(peers.me.tunnel_address(Family::V4), Some("10.244.1.0".parse().unwrap()));
+        assert_eq!(peers.me.tunnel_address(Family::V6), Some("fd00:1::".parse().unwrap()));
     }
 
     #[test]
@@ -164,9 +168,9 @@ mod tests {
         let mut node = parse(TWO).unwrap().me;
         for (name, mac) in [("node-1", "66:b3:68:28:39:8e"), ("node1", "66:f9:37:c3:7e:94")] {
             node.name = name.to_owned();
-            assert_eq!(node.tunnel_mac(false).to_string(), mac);
+            assert_eq!(node.tunnel_mac(Family::V4).to_string(), mac);
         }
-        assert_ne!(node.tunnel_mac(true), node.tunnel_mac(false));
+        assert_ne!(node.tunnel_mac(Family::V6), node.tunnel_mac(Family::V4));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::{
     conf::{Config, FabricKeys, Mode},
+    family::Family,
     object::route::default_metric,
 };
 use serde::Serialize;
@@ -54,8 +55,8 @@ impl Settings {
 
     /// The VXLAN device of a family: Calico's `vxlan.calico` and
     /// `vxlan-v6.calico`, flannel's `flannel.1` and `flannel-v6.1`.
-    pub fn vxlan_device(&self, ipv6: bool) -> String {
-        if !ipv6 {
+    pub fn vxlan_device(&self, family: Family) -> String {
+        if family == Family::V4 {
             return self.keys.vxlan_device.clone();
         }
         match self.keys.vxlan_device.split_once('.') {
@@ -69,33 +70,35 @@ impl Settings {
         match self.mode {
             Mode::Direct => false,
             Mode::Ipip => name == IPIP_DEVICE,
-            Mode::Vxlan => [false, true].iter().any(|ipv6| self.vxlan_device(*ipv6) == name),
+            Mode::Vxlan => Family::BOTH.into_iter().any(|family| self.vxlan_device(family) == name),
         }
     }
 
     /// The metric of a route of ours, as the kernel has it.
-    pub fn metric(&self, blackhole: bool, ipv6: bool) -> u32 {
+    pub fn metric(&self, blackhole: bool, family: Family) -> u32 {
         match (blackhole, self.keys.metric) {
             (true, _) => METRIC_LAST,
-            (false, 0) => default_metric(ipv6),
+            (false, 0) => default_metric(family),
             (false, metric) => metric,
         }
     }
 
     /// Bytes that are added to a packet of a family between nodes: those configured,
     /// else the mode's own.
-    pub fn overhead(&self, ipv6: bool) -> u32 {
-        self.overhead.unwrap_or(overhead_of(self.mode, ipv6))
+    pub fn overhead(&self, family: Family) -> u32 {
+        self.overhead.unwrap_or(overhead_of(self.mode, family))
     }
 }
 
 /// Bytes that the encapsulation adds to a packet: 20 for IP in IP; 14, 8, 8 and 20
 /// for VXLAN, 20 more where IPv6 pods are carried over IPv6 (RFC 7348).
-pub fn overhead_of(mode: Mode, ipv6: bool) -> u32 {
+pub fn overhead_of(mode: Mode, family: Family) -> u32 {
     match mode {
         Mode::Direct => 0,
         Mode::Ipip => 20,
-        Mode::Vxlan if ipv6 => 70,
-        Mode::Vxlan => 50,
+        Mode::Vxlan => match family {
+            Family::V4 => 50,
+            Family::V6 => 70,
+        },
     }
 }

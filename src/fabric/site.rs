@@ -6,6 +6,7 @@ use std::{collections::HashSet, net::IpAddr};
 use ipnetwork::IpNetwork;
 
 use crate::{
+    family::Family,
     net::{
         Tables,
         route::{Found, Kind, TABLE_MAIN},
@@ -50,8 +51,8 @@ impl Site {
             plain,
             next_hops: Vec::new(),
         };
-        for ipv6 in [false, true] {
-            let routes = tables.routes(ipv6).iter().filter(|found| {
+        for family in Family::BOTH {
+            let routes = tables.routes(family).iter().filter(|found| {
                 let route = &found.route;
                 (route.table, route.kind, found.local) == (TABLE_MAIN, Kind::Unicast, false)
                     && route.protocol != protocol

@@ -6,7 +6,10 @@ use std::collections::HashSet;
 use ipnetwork::IpNetwork;
 
 use super::{apply::Refused, desired::Desired, reconcile::Plan};
-use crate::object::{Change, Forwarding, Managed, Neighbour, Objects, Route};
+use crate::{
+    family::{Family, HasFamily},
+    object::{Change, Forwarding, Managed, Neighbour, Objects, Route},
+};
 
 /// What is wanting.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -33,8 +36,9 @@ impl Trouble {
         trouble.reasons.extend(refused.peers.iter().map(ToString::to_string));
         let mut cut_off = desired.cut_off.clone();
         cut_off.extend(hindered(desired, of_peers.into_iter().chain(&refused.changes)));
-        for ipv6 in [false, true] {
-            let mut family = desired.remote.iter().filter(|cidr| cidr.is_ipv6() == ipv6).peekable();
+        for family in Family::BOTH {
+            let mut family =
+                desired.remote.iter().filter(|cidr| cidr.family() == family).peekable();
             trouble.of_node |= family.peek().is_some() && family.all(|cidr| cut_off.contains(cidr));
         }
         trouble

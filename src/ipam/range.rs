@@ -12,6 +12,8 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
+use crate::family::{Family, HasFamily};
+
 /// A run of addresses in one subnet.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Range {
@@ -50,7 +52,7 @@ impl Range {
             let reason = format!("{subnet} has host bits set: give {network}/{}", subnet.prefix());
             return Err(Flaw { key: "subnet", reason });
         }
-        let longest = if subnet.is_ipv4() { 30 } else { 126 };
+        let longest = subnet.family().bits() - 2;
         if subnet.prefix() > longest {
             let reason = format!("{subnet} is too small: give a prefix of at most {longest} bits");
             return Err(Flaw { key: "subnet", reason });
@@ -90,12 +92,12 @@ impl Range {
 
     /// Whether an address lies between the ends.
     pub fn contains(&self, address: IpAddr) -> bool {
-        address.is_ipv4() == self.first.is_ipv4() && self.first <= address && address <= self.last
+        address.family() == self.first.family() && self.first <= address && address <= self.last
     }
 
     /// Whether both have an address in common.
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.first.is_ipv4() == other.first.is_ipv4()
+        self.first.family() == other.first.family()
             && self.first <= other.last
             && other.first <= self.last
     }
@@ -125,7 +127,7 @@ impl RangeSet {
     /// Without a range, with two families, or with two ranges that overlap.
     pub fn new(ranges: Vec<Range>) -> Result<Self, String> {
         let Some(first) = ranges.first() else { return Err("the set has no range".to_owned()) };
-        if ranges.iter().any(|range| range.subnet.is_ipv4() != first.subnet.is_ipv4()) {
+        if ranges.iter().any(|range| range.subnet.family() != first.subnet.family()) {
             let words = "one set of ranges holds both IPv4 and IPv6: an attachment gets one \
                          address of a set, so give each family a set of its own";
             return Err(words.to_owned());
@@ -199,13 +201,14 @@ impl fmt::Display for RangeSet {
 
 /// The addresses from `first`, or behind it, to `last`.
 fn run(first: IpAddr, last: IpAddr, behind: bool) -> impl Iterator<Item = IpAddr> {
+    let family = first.family();
     let numbers = (number(first)..=number(last)).skip(usize::from(behind));
-    numbers.map(move |number| address(number, first.is_ipv4()))
+    numbers.map(move |number| address(number, family))
 }
 
 fn offset(base: IpAddr, distance: i8) -> IpAddr {
     let number = number(base).wrapping_add_signed(i128::from(distance));
-    address(number, base.is_ipv4())
+    address(number, base.family())
 }
 
 fn number(address: IpAddr) -> u128 {
@@ -215,12 +218,15 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-fn address(number: u128, ipv4: bool) -> IpAddr {
-    if !ipv4 {
-        return Ipv6Addr::from_bits(number).into();
+fn address(number: u128, family: Family) -> IpAddr {
+    match family {
+        // The low 32 bits are the address; no range leaves its family.
+        Family::V4 => {
+            let low = u32::try_from(number & u128::from(u32::MAX)).unwrap_or_default();
+            Ipv4Addr::from_bits(low).into()
+        }
+        Family::V6 => Ipv6Addr::from_bits(number).into(),
     }
-    // The low 32 bits are the address; no range leaves its family.
-    Ipv4Addr::from_bits(u32::try_from(number & u128::from(u32::MAX)).unwrap_or_default()).into()
 }
 
 #[cfg(test)]

@@ -10,7 +10,11 @@ use netlink_packet_route::{
 };
 use nix::{errno::Errno, libc::RTM_NEWADDR};
 
-use super::{Answer, Error, Reading, Request, Socket, message::encode};
+use super::{
+    Answer, Error, Reading, Request, Socket,
+    message::{encode, family_of},
+};
+use crate::family::HasFamily;
 
 /// Adds an address. One of IPv6 is usable at once: on a link with two ends
 /// there is nobody to ask whether it is taken (`IFA_F_NODAD`).
@@ -90,8 +94,7 @@ fn read_advertised(answer: &Answer<'_>) -> Reading<u32> {
 
 fn describe(index: u32, address: IpNetwork) -> AddressMessage {
     let mut message = AddressMessage::default();
-    message.header.family =
-        if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    message.header.family = family_of(address.family());
     message.header.prefix_len = address.prefix();
     message.header.index = index;
     message.header.scope = match address.ip() {

@@ -3,7 +3,6 @@
 
 use std::{collections::HashSet, path::Path};
 
-use netlink_packet_route::AddressFamily;
 use nix::errno::Errno;
 
 use super::{
@@ -12,7 +11,7 @@ use super::{
     route::{self, Found},
     sysctl::{self, Sysctl},
 };
-use crate::netlink::attribute::Attribute;
+use crate::{family::Family, netlink::attribute::Attribute};
 
 /// `RTM_NEWNETCONF`, `RTM_GETNETCONF` (include/uapi/linux/rtnetlink.h).
 const RTM_NEWNETCONF: u16 = 80;
@@ -41,23 +40,27 @@ pub fn lacking(socket: &mut Socket, wanted: &[Sysctl]) -> Vec<Sysctl> {
         Vec::new()
     });
     let holds = |sysctl: &Sysctl| {
-        let family = family(&sysctl.key).map(u8::from);
+        let family = family(&sysctl.key).map(Family::number);
         let mut answers = answers.iter();
         answers.any(|(of, value)| Some(*of) == family && value.to_string() == sysctl.value)
     };
     wanted.iter().filter(|sysctl| !holds(sysctl)).cloned().collect()
 }
 
-fn family(key: &str) -> Option<AddressFamily> {
-    match key {
-        IPV4 => Some(AddressFamily::Inet),
-        IPV6 => Some(AddressFamily::Inet6),
-        _ => None,
+/// The parameter by which a namespace forwards packets of a family.
+pub const fn key(family: Family) -> &'static str {
+    match family {
+        Family::V4 => IPV4,
+        Family::V6 => IPV6,
     }
 }
 
-fn query(family: AddressFamily) -> Request {
-    let mut body = vec![u8::from(family), 0, 0, 0];
+fn family(key: &str) -> Option<Family> {
+    Family::BOTH.into_iter().find(|family| self::key(*family) == key)
+}
+
+fn query(family: Family) -> Request {
+    let mut body = vec![family.number(), 0, 0, 0];
     let all = NETCONFA_IFINDEX_ALL.to_ne_bytes();
     Attribute::bytes(NETCONFA_IFINDEX, all).emit(&mut body);
     // A kernel without the family has nobody to answer.
@@ -145,7 +148,7 @@ pub fn keep_advertised(socket: &mut Socket) -> Result<Vec<Sysctl>, Error> {
 /// # Errors
 /// Of the kernel's answers.
 pub fn heeding_now(socket: &mut Socket) -> Result<Vec<Sysctl>, Error> {
-    let routes = route::all(socket, true)?;
+    let routes = route::all(socket, Family::V6)?;
     let (links, learned) = (link::all(socket)?, learned(socket, &routes)?);
     Ok(heeding(&links, &learned, &HashSet::new()).iter().map(|link| heed(link)).collect())
 }

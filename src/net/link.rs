@@ -148,13 +148,14 @@ pub fn set_alias(link: &Link, alias: &str) -> Request {
 /// order (`do_setlink`, net/core/rtnetlink.c), but for the parameters, which come
 /// last. It goes by the index, for the name may have been another's.
 ///
-/// With `ipv6`, the kernel generates no link-local address, for which it would
+/// Of a pod `with_ipv6`, the kernel generates no link-local address, for which it would
 /// wait a second or two; one is given explicitly instead. That comes behind the
 /// up, and so is for links whose other end is down: without a carrier there is
 /// nothing to generate an address for yet.
-pub fn commission(link: &Link, alias: &str, devconf: &[Devconf], ipv6: bool) -> Request {
+pub fn commission(link: &Link, alias: &str, devconf: &[Devconf], with_ipv6: bool) -> Request {
+    let generated = with_ipv6.then(no_generated_address);
     let families: Vec<AfSpecUnspec> =
-        devconf::attribute(devconf).into_iter().chain(ipv6.then(no_generated_address)).collect();
+        devconf::attribute(devconf).into_iter().chain(generated).collect();
     let mut message = LinkUnspec::new_with_index(link.index).alias(alias).up();
     if !families.is_empty() {
         message = message.append_extra_attribute(LinkAttribute::AfSpecUnspec(families));

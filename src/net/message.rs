@@ -3,9 +3,10 @@
 use std::borrow::Cow;
 
 use netlink_packet_core::Emitable;
-use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Request;
+use crate::family::Family;
 
 /// A message with its flags and the words to report it by.
 pub(super) fn encode(
@@ -21,6 +22,11 @@ pub(super) fn encode(
         2 => Request::question(kind, flags, body, what),
         _ => Request::change(kind, flags, body, what),
     }
+}
+
+/// A family as the messages have it.
+pub(super) fn family_of(family: Family) -> AddressFamily {
+    AddressFamily::from(family.number())
 }
 
 #[cfg(test)]

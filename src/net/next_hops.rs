@@ -6,6 +6,7 @@ use std::{collections::HashSet, net::IpAddr};
 use netlink_packet_core::NLM_F_DUMP;
 
 use super::{Answer, Error, Reading, Request, Socket, route};
+use crate::family::Family;
 
 /// Types of messages and of attributes (include/uapi/linux/rtnetlink.h and
 /// nexthop.h).
@@ -21,8 +22,8 @@ const HEADER_BYTES: usize = 8;
 /// The kernel's refusal, or `EINTR` if a list never held still.
 pub fn all(socket: &mut Socket) -> Result<HashSet<IpAddr>, Error> {
     let mut found = HashSet::new();
-    for ipv6 in [false, true] {
-        let routes = route::all(socket, ipv6)?;
+    for family in Family::BOTH {
+        let routes = route::all(socket, family)?;
         found.extend(routes.into_iter().flat_map(|route| route.gateways));
     }
     found.extend(objects(socket)?);

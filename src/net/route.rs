@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use ipnetwork::IpNetwork;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::{
-    AddressFamily, RouteNetlinkMessage,
+    RouteNetlinkMessage,
     route::{
         RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
         RouteScope, RouteType,
@@ -23,12 +23,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Answer, Error, Reading, Request, Socket,
-    message::encode,
+    message::{encode, family_of},
     raw::{
         self, EXPIRES, NextHops, RTA_VIA, RTAX_ADVMSS, RTAX_LOCK, RTAX_MTU, RTNH_F_ONLINK, next_hop,
     },
 };
-use crate::netlink::{BATCH, attribute::Attributes};
+use crate::{
+    family::{Family, HasFamily},
+    netlink::{BATCH, attribute::Attributes},
+};
 
 /// The table that routes without one go to (RT_TABLE_MAIN).
 pub const TABLE_MAIN: u32 = 254;
@@ -217,7 +220,7 @@ impl Route {
     fn describe(&self, index: u32) -> RouteMessage {
         let mut message = RouteMessage::default();
         message.header = RouteHeader {
-            address_family: family(self.destination.ip()),
+            address_family: family_of(self.destination.family()),
             destination_prefix_length: self.destination.prefix(),
             table: u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
             protocol: RouteProtocol::from(self.protocol),
@@ -239,7 +242,7 @@ impl Route {
         if self.destination.prefix() > 0 {
             attributes.push(RouteAttribute::Destination(self.destination.ip().into()));
         }
-        let same_family = |ip: &IpAddr| ip.is_ipv4() == self.destination.is_ipv4();
+        let same_family = |ip: &IpAddr| ip.family() == self.destination.family();
         attributes.extend(self.gateway.map(|ip| match same_family(&ip) {
             true => RouteAttribute::Gateway(ip.into()),
             false => RouteAttribute::Via(ip.into()),
@@ -268,8 +271,7 @@ impl fmt::Display for Route {
         })?;
         write!(f, "{}", self.destination)?;
         if let Some(gateway) = self.gateway {
-            let family =
-                if gateway.is_ipv4() == self.destination.is_ipv4() { "" } else { "inet6 " };
+            let family = if gateway.family() == self.destination.family() { "" } else { "inet6 " };
             write!(f, " via {family}{gateway}")?;
         }
         if self.tos != 0 {
@@ -298,8 +300,8 @@ pub fn lookup(socket: &mut Socket, address: IpAddr) -> Result<Option<Found>, Err
 /// Asks for the FIB entry of an address; no answer where there is none.
 pub(super) fn question(address: IpAddr) -> Request {
     let mut message = RouteMessage::default();
-    message.header.address_family = family(address);
-    message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+    message.header.address_family = family_of(address.family());
+    message.header.destination_prefix_length = address.family().bits();
     message.header.flags = RouteFlags::FibMatch;
     message.attributes.push(RouteAttribute::Destination(address.into()));
     let what = format!("look up the route to {address}");
@@ -311,21 +313,21 @@ pub(super) fn question(address: IpAddr) -> Request {
 ///
 /// # Errors
 /// The kernel's refusal, or `EINTR` if the list never held still.
-pub fn all(socket: &mut Socket, ipv6: bool) -> Result<Vec<Found>, Error> {
-    dump(socket, ipv6, RouteProtocol::Unspec)
+pub fn all(socket: &mut Socket, family: Family) -> Result<Vec<Found>, Error> {
+    dump(socket, family, RouteProtocol::Unspec)
 }
 
 /// The routes of one family that `protocol` made.
 ///
 /// # Errors
 /// As for [`all`].
-pub fn of_protocol(socket: &mut Socket, ipv6: bool, protocol: u8) -> Result<Vec<Found>, Error> {
-    dump(socket, ipv6, RouteProtocol::from(protocol))
+pub fn of_protocol(socket: &mut Socket, family: Family, protocol: u8) -> Result<Vec<Found>, Error> {
+    dump(socket, family, RouteProtocol::from(protocol))
 }
 
-fn dump(socket: &mut Socket, ipv6: bool, protocol: RouteProtocol) -> Result<Vec<Found>, Error> {
+fn dump(socket: &mut Socket, family: Family, protocol: RouteProtocol) -> Result<Vec<Found>, Error> {
     let mut message = RouteMessage::default();
-    message.header.address_family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    message.header.address_family = family_of(family);
     message.header.protocol = protocol;
     let request = encode(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP, "list routes");
     socket.dump(&request, read)
@@ -362,8 +364,8 @@ pub fn resolve_from(
 ) -> Result<Vec<Option<Found>>, Error> {
     let ask = |address: &IpAddr| {
         let mut message = RouteMessage::default();
-        message.header.address_family = family(*address);
-        message.header.destination_prefix_length = if address.is_ipv4() { 32 } else { 128 };
+        message.header.address_family = family_of(address.family());
+        message.header.destination_prefix_length = address.family().bits();
         message.attributes.push(RouteAttribute::Destination((*address).into()));
         if address.is_ipv4() {
             // Else it says table main, whichever it was; IPv6 knows no such flag.
@@ -392,10 +394,6 @@ pub fn resolve_from(
         })?;
     }
     Ok(found)
-}
-
-fn family(address: IpAddr) -> AddressFamily {
-    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
 pub(super) fn read(answer: &Answer<'_>) -> Reading<Found> {

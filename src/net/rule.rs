@@ -15,7 +15,11 @@ use netlink_packet_route::{
 use nix::{errno::Errno, libc::RTM_NEWRULE};
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, Error, Reading, Request, Socket, message::encode};
+use super::{
+    Answer, Error, Reading, Request, Socket,
+    message::{encode, family_of},
+};
+use crate::family::{Family, HasFamily};
 
 /// What a namespace answers whose kernel has no such rules, or not of the family.
 const UNSUPPORTED: [Errno; 2] = [Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
@@ -67,7 +71,7 @@ impl Rule {
     fn describe(&self) -> RuleMessage {
         let mut message = RuleMessage::default();
         message.header = RuleHeader {
-            family: family(self.source.is_ipv6()),
+            family: family_of(self.source.family()),
             src_len: self.source.prefix(),
             table: u8::try_from(self.table).unwrap_or(RouteHeader::RT_TABLE_UNSPEC),
             action: RuleAction::ToTable,
@@ -93,8 +97,8 @@ impl fmt::Display for Rule {
 ///
 /// # Errors
 /// The kernel's refusal, or `EINTR` if the list never held still.
-pub fn all(socket: &mut Socket, ipv6: bool) -> Result<Vec<Rule>, Error> {
-    list(socket, ipv6, &|_| true)
+pub fn all(socket: &mut Socket, family: Family) -> Result<Vec<Rule>, Error> {
+    list(socket, family, &|_| true)
 }
 
 /// The rules of both families that `protocol` made. A pod may have any number of its
@@ -104,28 +108,24 @@ pub fn all(socket: &mut Socket, ipv6: bool) -> Result<Vec<Rule>, Error> {
 /// As for [`all`].
 pub fn of_protocol(socket: &mut Socket, protocol: u8) -> Result<Vec<Rule>, Error> {
     let mut rules = Vec::new();
-    for ipv6 in [false, true] {
-        rules.extend(list(socket, ipv6, &|rule| rule.protocol == protocol)?);
+    for family in Family::BOTH {
+        rules.extend(list(socket, family, &|rule| rule.protocol == protocol)?);
     }
     Ok(rules)
 }
 
 fn list(
     socket: &mut Socket,
-    ipv6: bool,
+    family: Family,
     wanted: &dyn Fn(&Rule) -> bool,
 ) -> Result<Vec<Rule>, Error> {
     let mut message = RuleMessage::default();
-    message.header.family = family(ipv6);
+    message.header.family = family_of(family);
     let request = encode(RouteNetlinkMessage::GetRule(message), NLM_F_DUMP, "list rules");
     match socket.dump(&request, |answer| Ok(read(answer)?.filter(wanted))) {
         Err(error) if UNSUPPORTED.contains(&error.errno) => Ok(Vec::new()),
         outcome => outcome,
     }
-}
-
-fn family(ipv6: bool) -> AddressFamily {
-    if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet }
 }
 
 pub(super) fn read(answer: &Answer<'_>) -> Reading<Rule> {
@@ -204,17 +204,17 @@ mod tests {
             let told = ip(&format!("{family} rule show"));
             let line = format!("10900:\tfrom {} lookup 10901 proto 109", source.ip());
             assert!(told.lines().any(|one| one.trim_end() == line), "{told}");
-            let found = all(&mut socket, source.is_ipv6()).unwrap();
+            let found = all(&mut socket, source.family()).unwrap();
             assert!(found.contains(&rule), "{found:?}");
             assert_eq!(of_protocol(&mut socket, 109).unwrap(), [rule]);
             // Another's of the same source is not touched.
             let others = Rule { protocol: 3, ..rule };
             socket.apply(&[others.delete()]).unwrap();
-            assert_eq!(all(&mut socket, source.is_ipv6()).unwrap(), found);
+            assert_eq!(all(&mut socket, source.family()).unwrap(), found);
             socket.apply(&[rule.delete(), rule.delete()]).unwrap();
-            assert!(!all(&mut socket, source.is_ipv6()).unwrap().contains(&rule));
+            assert!(!all(&mut socket, source.family()).unwrap().contains(&rule));
         }
-        let rules = all(&mut socket, false).unwrap();
+        let rules = all(&mut socket, Family::V4).unwrap();
         assert!(rules.iter().any(|rule| rule.table == 300 && rule.source.prefix() == 0));
     }
 

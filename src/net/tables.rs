@@ -7,6 +7,7 @@ use super::{
     link::{self, Link},
     route::{self, Found},
 };
+use crate::family::Family;
 
 /// What a node has.
 #[derive(Clone, Debug, Default)]
@@ -28,7 +29,7 @@ impl Tables {
         Ok(Self {
             links: link::all(socket)?,
             addresses: addr::all(socket)?,
-            routes: [route::all(socket, false)?, route::all(socket, true)?],
+            routes: [route::all(socket, Family::V4)?, route::all(socket, Family::V6)?],
         })
     }
 
@@ -48,15 +49,18 @@ impl Tables {
             let own = addr::of_link(socket, link.index)?.into_iter();
             addresses.extend(own.map(|address| (link.index, address)));
         }
-        let mut routes = |ipv6| route::of_protocol(socket, ipv6, protocol);
-        let routes = [routes(false)?, routes(true)?];
+        let mut routes = |family| route::of_protocol(socket, family, protocol);
+        let routes = [routes(Family::V4)?, routes(Family::V6)?];
         Ok(Self { links, addresses, routes })
     }
 
     /// All routes of one family.
-    pub fn routes(&self, ipv6: bool) -> &[Found] {
-        let [ipv4, of_ipv6] = &self.routes;
-        if ipv6 { of_ipv6 } else { ipv4 }
+    pub fn routes(&self, family: Family) -> &[Found] {
+        let [ipv4, ipv6] = &self.routes;
+        match family {
+            Family::V4 => ipv4,
+            Family::V6 => ipv6,
+        }
     }
 
     /// The addresses of a link.

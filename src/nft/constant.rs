@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use sha1_smol::Sha1;
 
-use super::interval::{Family, Intervals};
+use super::interval::Intervals;
+use crate::family::Family;
 
 /// Tells one list of networks from another.
 pub type Digest = [u8; 20];

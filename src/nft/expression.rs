@@ -4,10 +4,10 @@
 use std::ops::RangeInclusive;
 
 use super::abi::*;
-use super::interval::Family;
 use super::key::{self, Part};
 use super::primitive::{expression, immediate, meta, payload, place};
 use super::table::{Holds, Rule, Term};
+use crate::family::Family;
 use crate::netlink::attribute::Attribute;
 
 /// Protocol numbers (IANA).

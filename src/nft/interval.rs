@@ -7,39 +7,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use ipnetwork::IpNetwork;
 
-/// An address family, as far as intervals differ by it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Family {
-    /// IPv4.
-    V4,
-    /// IPv6.
-    V6,
-}
-
-impl Family {
-    /// As nft writes it.
-    pub(super) fn word(self) -> &'static str {
-        match self {
-            Self::V4 => "ip",
-            Self::V6 => "ip6",
-        }
-    }
-
-    /// Bytes of an address.
-    pub(super) fn address_bytes(self) -> u8 {
-        match self {
-            Self::V4 => 4,
-            Self::V6 => 16,
-        }
-    }
-
-    fn last_address(self) -> u128 {
-        match self {
-            Self::V4 => u128::from(u32::MAX),
-            Self::V6 => u128::MAX,
-        }
-    }
-}
+use crate::family::Family;
 
 /// All addresses from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -96,7 +64,7 @@ impl Intervals {
                 elements.push(self.element(0, true));
             }
             elements.push(self.element(interval.first, false));
-            if interval.last != self.family.last_address() {
+            if interval.last != last_address(self.family) {
                 elements.push(self.element(interval.last + 1, true));
             }
             elements
@@ -114,7 +82,7 @@ impl Intervals {
         let size_minus_one = last - first;
         // A prefix is a power of two of addresses, at a multiple of that power.
         if size_minus_one & size_minus_one.wrapping_add(1) == 0 && first & size_minus_one == 0 {
-            let bits = 8 * u32::from(self.family.address_bytes());
+            let bits = 8 * u32::from(self.family.bytes());
             match bits - size_minus_one.count_ones() {
                 length if length == bits => self.address(first),
                 length => format!("{}/{length}", self.address(first)),
@@ -151,6 +119,13 @@ fn interval_of(family: Family, network: IpNetwork) -> Option<Interval> {
         _ => return None,
     };
     Some(Interval { first, last })
+}
+
+fn last_address(family: Family) -> u128 {
+    match family {
+        Family::V4 => u128::from(u32::MAX),
+        Family::V6 => u128::MAX,
+    }
 }
 
 /// IPv4 addresses live in the low 32 bits, by construction.
@@ -219,7 +194,7 @@ mod tests {
                 let elements: Vec<Element> = merged.elements().flatten().collect();
                 prop_assert!(elements.is_sorted_by(|a, b| a.key < b.key));
                 for low in 0u128..64 {
-                    for address in [low, (family.last_address() & !63) | low] {
+                    for address in [low, (last_address(family) & !63) | low] {
                         let ip = merged.address(address).parse().unwrap();
                         let within = networks.iter().any(|network| network.contains(ip));
                         let key = merged.element(address, false).key;

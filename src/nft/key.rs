@@ -11,10 +11,10 @@
 #![allow(missing_docs, reason = "names that a comment would only repeat")]
 
 use super::abi::*;
-use super::interval::Family;
 use super::primitive::{expression, immediate, meta, payload, place};
 use super::set::Field;
 use super::side::Side;
+use crate::family::Family;
 use crate::netlink::attribute::Attribute;
 
 /// One part of a key.
@@ -100,7 +100,7 @@ impl Load {
         match self {
             Self::IncomingName => 16,
             Self::IncomingGroup | Self::Mark => 4,
-            Self::Address(_, family) => u32::from(family.address_bytes()),
+            Self::Address(_, family) => u32::from(family.bytes()),
             Self::Protocol => 1,
             Self::Port(_) => 2,
         }

@@ -24,12 +24,12 @@ use ipnetwork::IpNetwork;
 use super::abi::NF_IP_PRI_NAT_SRC;
 use super::constant::{Constant, Digest, digest};
 use super::error::Error;
-use super::interval::Family;
 use super::key::{Load, Part};
 use super::seal::Seal;
 use super::set::{Content, Ranges, Set, Type, Verdict};
 use super::side::Side;
 use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Table, Term, check_name};
+use crate::family::Family;
 
 /// Never translated, whatever the caller says: fe80::/10 does not leave its link
 /// (RFC 4291 §2.5.6), and a group is no peer. IPv4's link-local networks are:

@@ -1,8 +1,8 @@
 //! Single expressions, of which those of a key and those of a rule are put together.
 
 use super::abi::*;
-use super::interval::Family;
 use super::side::Side;
+use crate::family::Family;
 use crate::netlink::attribute::Attribute;
 
 /// Where an address stands in its header, and how long it is.

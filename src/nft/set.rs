@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use super::abi::*;
 use super::constant::Constant;
-use super::interval::Family;
+use crate::family::Family;
 
 /// `IFNAMSIZ`: how long an interface name is in a key.
 pub(super) const IFNAME_BYTES: usize = 16;
@@ -251,7 +251,7 @@ impl Type {
 
     pub(super) fn bytes(self) -> usize {
         match self {
-            Self::Address(family) => usize::from(family.address_bytes()),
+            Self::Address(family) => usize::from(family.bytes()),
             Self::Name => IFNAME_BYTES,
             Self::Group | Self::Mark | Self::Number => 4,
             Self::Protocol => 1,

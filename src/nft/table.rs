@@ -14,10 +14,10 @@ use std::{
 
 use super::abi::*;
 use super::error::Error;
-use super::interval::Family;
 use super::key::{self, Part};
 use super::set::{Content, Elements, Set, Verdict};
 use super::side::Side;
+use crate::family::Family;
 
 /// `NFT_NAME_MAXLEN` less the NUL.
 pub const NAME_BYTES_MAX: usize = 255;

@@ -9,12 +9,12 @@
 use std::{net::IpAddr, ops::RangeInclusive};
 
 use super::error::Error;
-use super::interval::Family;
 use super::key::{Load, Part};
 use super::network::EARLY;
 use super::set::{Content, Field, Key, Ranges, Set, Type, Verdict};
 use super::side::Side;
 use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Table, Term, check_name};
+use crate::family::{Family, HasFamily};
 
 /// IP in IP (IANA).
 const PROTOCOL_IPIP: u8 = 4;
@@ -61,8 +61,7 @@ impl Tunnel {
     pub fn describe(&self) -> Result<Table, Error> {
         check_name(&self.table)?;
         let set = |name, family, all: &[IpAddr]| {
-            let ipv6 = matches!(family, Family::V6);
-            let some = all.iter().filter(|address| address.is_ipv6() == ipv6);
+            let some = all.iter().filter(|address| address.family() == family);
             let some = some.map(|address| (Key::of(&[Field::Address(*address)]), None)).collect();
             Set {
                 name,

@@ -5,6 +5,7 @@ use std::{io::ErrorKind, net::IpAddr};
 use crate::{
     conf::{CALICO, Config, MTU_RANGE, MtuMode},
     fabric::{Settings, uplink},
+    family::{Family, is_single},
     net::{
         Socket, addr,
         link::{self, Link},
@@ -32,7 +33,7 @@ pub(crate) fn mtu(
     config: &Config,
     root: &Root,
     fabric: Option<&Applied>,
-    ipv6: bool,
+    family: Family,
     defaults: &[Found],
 ) -> Result<mtu::Choice, Error> {
     // What serves may be older than what the file says.
@@ -64,8 +65,9 @@ pub(crate) fn mtu(
             found => found.unwrap_or_default(),
         },
     };
-    let ipv6 = ipv6 || fabric.is_some_and(|fabric| fabric.serves_ipv6);
-    let overhead = Settings::of_config(config).overhead(ipv6);
+    let served = fabric.is_some_and(|fabric| fabric.serves_ipv6).then_some(Family::V6);
+    let family = served.unwrap_or(family);
+    let overhead = Settings::of_config(config).overhead(family);
     let mut choice = mtu::choose(config.mtu, file, uplink.as_ref(), overhead);
     if config.mtu_mode == MtuMode::Route {
         choice = choice.routed(uplink.as_ref(), overhead);
@@ -85,11 +87,11 @@ pub fn link_mtus(
     root: &Root,
     fabric: Option<&Applied>,
 ) -> Result<(u32, u32), Error> {
-    let mut fitting = |ipv6| -> Result<u32, Error> {
-        let choice = mtu(host, config, root, fabric, ipv6, &[])?;
+    let mut fitting = |family| -> Result<u32, Error> {
+        let choice = mtu(host, config, root, fabric, family, &[])?;
         Ok(if config.mtu_mode == MtuMode::Route { choice.link } else { choice.mtu })
     };
-    Ok((fitting(false)?, fitting(true)?))
+    Ok((fitting(Family::V4)?, fitting(Family::V6)?))
 }
 
 /// The device of the default route, else the smallest that is up and is no
@@ -150,9 +152,9 @@ impl Routing {
     /// Of the kernel's answers.
     pub(crate) fn read(pod: &mut Socket) -> Result<Self, Error> {
         let mut all = Self { rules: Vec::new(), routes: Vec::new() };
-        for ipv6 in [false, true] {
-            all.rules.extend(rule::all(pod, ipv6).map_err(kernel)?);
-            all.routes.extend(route::all(pod, ipv6).map_err(kernel)?);
+        for family in Family::BOTH {
+            all.rules.extend(rule::all(pod, family).map_err(kernel)?);
+            all.routes.extend(route::all(pod, family).map_err(kernel)?);
         }
         Ok(all)
     }
@@ -201,8 +203,7 @@ pub(crate) fn require_free(
     prefix: &str,
 ) -> Result<Option<Found>, Error> {
     let Some(found) = route::lookup(host, address).map_err(kernel)? else { return Ok(None) };
-    let full = if address.is_ipv4() { 32 } else { 128 };
-    let ([device], true) = (&found.devices[..], found.route.destination.prefix() == full) else {
+    let ([device], true) = (&found.devices[..], is_single(&found.route.destination)) else {
         return Ok(Some(found));
     };
     let conflict = |msg: String| Err(Error::new(super::Kind::Conflict, "", msg));

@@ -8,6 +8,7 @@
 use std::net::IpAddr;
 
 use crate::{
+    family::is_single,
     net::{
         Namespace, Socket,
         link::{self, Link},
@@ -83,9 +84,8 @@ pub(crate) fn of(host: &mut Socket, entry: &Entry, links: &[Link]) -> Result<Liv
 /// # Errors
 /// Of the kernel's answer.
 pub(crate) fn is_routed(host: &mut Socket, address: IpAddr) -> Result<bool, Error> {
-    let full = if address.is_ipv4() { 32 } else { 128 };
     let way = route::lookup(host, address).map_err(kernel)?;
-    Ok(way.is_some_and(|way| way.route.destination.prefix() == full))
+    Ok(way.is_some_and(|way| is_single(&way.route.destination)))
 }
 
 fn is_others(link: &Link, alias: &str) -> bool {
@@ -94,9 +94,8 @@ fn is_others(link: &Link, alias: &str) -> bool {
 
 /// The device that a route to that very address leads through.
 fn device_of(host: &mut Socket, address: IpAddr) -> Result<Option<u32>, Error> {
-    let full = if address.is_ipv4() { 32 } else { 128 };
     let found = route::lookup(host, address).map_err(kernel)?;
-    let found = found.filter(|found| !found.local && found.route.destination.prefix() == full);
+    let found = found.filter(|found| !found.local && is_single(&found.route.destination));
     Ok(found.and_then(|found| found.device()))
 }
 

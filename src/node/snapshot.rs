@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::{
     fabric::pools,
+    family::{Family, HasFamily},
     net::{link::Link, route::Found, rule::Rule},
     object::Told,
     state::Entry,
@@ -207,19 +208,22 @@ impl Network {
     /// The MTU that fits a pod with these addresses.
     pub fn mtu_of(&self, addresses: &[IpAddr]) -> Option<u32> {
         let (ipv4, ipv6) = self.mtu?;
-        Some(if addresses.iter().any(IpAddr::is_ipv6) { ipv6 } else { ipv4 })
+        Some(match Family::greatest(addresses) {
+            Family::V4 => ipv4,
+            Family::V6 => ipv6,
+        })
     }
 }
 
 impl Range {
     /// Whether an address lies in it.
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.first <= address && address <= self.last && address.is_ipv4() == self.first.is_ipv4()
+        self.first <= address && address <= self.last && address.family() == self.first.family()
     }
 
     /// Whether the two have addresses in common.
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.first.is_ipv4() == other.first.is_ipv4()
+        self.first.family() == other.first.family()
             && self.first <= other.last
             && other.first <= self.last
     }

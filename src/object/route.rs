@@ -15,9 +15,12 @@ use super::{
     managed::{Indexes, Managed, Work},
     told::Kind,
 };
-use crate::net::{
-    Request,
-    route::{self, Found, PROTOCOL_KERNEL},
+use crate::{
+    family::{Family, HasFamily},
+    net::{
+        Request,
+        route::{self, Found, PROTOCOL_KERNEL},
+    },
 };
 
 /// The metric that the kernel gives an IPv6 route without one
@@ -25,14 +28,17 @@ use crate::net::{
 const METRIC_IPV6: u32 = 1024;
 
 /// The metric of a route that was made without one.
-pub fn default_metric(ipv6: bool) -> u32 {
-    if ipv6 { METRIC_IPV6 } else { 0 }
+pub fn default_metric(family: Family) -> u32 {
+    match family {
+        Family::V4 => 0,
+        Family::V6 => METRIC_IPV6,
+    }
 }
 
 /// The metric of a route as the kernel has it. With destination and table it is the key
 /// of a route without a type of service, as all of ours are; the lowest wins.
 fn metric(route: &route::Route) -> u32 {
-    route.priority.unwrap_or(default_metric(route.destination.is_ipv6()))
+    route.priority.unwrap_or(default_metric(route.destination.family()))
 }
 
 /// A route, and the name of the device that it leads through; none where it leads
@@ -57,7 +63,7 @@ impl Route {
 
     /// The family's own metric needs no mention, however it was given.
     fn normal(mut self) -> Self {
-        let default = default_metric(self.route.destination.is_ipv6());
+        let default = default_metric(self.route.destination.family());
         self.route.priority = self.route.priority.filter(|metric| *metric != default);
         self
     }

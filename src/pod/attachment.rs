@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     cni,
+    family::HasFamily,
     net::{Mac, devconf::Devconf, forwarding, link::VethEnd},
     object::{Address, Neighbour, Objects, Setting, Sysctl, Value},
 };
@@ -152,13 +153,8 @@ fn pod_sysctls(spec: &Spec<'_>) -> Vec<Sysctl> {
 }
 
 fn forwarding(spec: &Spec<'_>) -> Vec<Sysctl> {
-    let (ipv4, ipv6) = families(spec.addresses);
-    let managed = spec.config.manage_forwarding;
-    [(ipv4, forwarding::IPV4), (ipv6, forwarding::IPV6)]
-        .into_iter()
-        .filter(|(served, _)| *served && managed)
-        .map(|(_, key)| Sysctl::new(key, 1))
-        .collect()
+    let served = routing::served(spec.addresses).filter(|_| spec.config.manage_forwarding);
+    served.map(|address| Sysctl::new(forwarding::key(address.family()), 1)).collect()
 }
 
 fn link_local(mac: Mac) -> Option<IpNetwork> {

@@ -7,7 +7,7 @@
 //! stand behind those that other interfaces have, by a metric; they serve when
 //! those are gone, and whoever asks for a route through that interface.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnetwork::IpNetwork;
 
@@ -16,6 +16,7 @@ use super::spec::{Remote, Spec, families, gateway_ipv6, host_route};
 use crate::{
     cni,
     conf::{Config, ROUTE_PROTOCOL},
+    family::{Family, HasFamily, is_single},
     net::{
         route::{Found, Route, SCOPE_LINK, TABLE_MAIN},
         rule::Rule,
@@ -59,8 +60,7 @@ pub fn leftovers(rules: &[Rule], routes: &[Found], addresses: &[IpAddr]) -> Vec<
 
 /// Whether a rule is one that a further interface of ours has.
 pub fn is_ours(rule: &Rule) -> bool {
-    let whole = if rule.source.is_ipv4() { 32 } else { 128 };
-    (rule.protocol, rule.priority, rule.source.prefix()) == (RULE_PROTOCOL, RULE_PRIORITY, whole)
+    (rule.protocol, rule.priority) == (RULE_PROTOCOL, RULE_PRIORITY) && is_single(&rule.source)
 }
 
 /// The rules that lead from `addresses` to `table`.
@@ -78,20 +78,10 @@ fn gateway(config: &Config, like: IpAddr) -> IpAddr {
     if like.is_ipv4() { config.gateway.into() } else { gateway_ipv6().into() }
 }
 
-/// All destinations of the same family as `like`.
-pub(super) fn everywhere(like: IpAddr) -> IpNetwork {
-    let any = if like.is_ipv4() {
-        IpAddr::from(Ipv4Addr::UNSPECIFIED)
-    } else {
-        IpAddr::from(Ipv6Addr::UNSPECIFIED)
-    };
-    IpNetwork::new(any, 0).unwrap_or(any.into())
-}
-
 /// One address of each family that the pod has.
 pub(super) fn served(addresses: &[IpAddr]) -> impl Iterator<Item = IpAddr> {
-    let first = |ipv4: bool| addresses.iter().find(move |ip| ip.is_ipv4() == ipv4).copied();
-    [first(true), first(false)].into_iter().flatten()
+    let first = |family| addresses.iter().copied().find(|address| address.family() == family);
+    Family::BOTH.into_iter().filter_map(first)
 }
 
 /// The pod's routes beyond the one to the gateway, as the result tells them:
@@ -103,9 +93,9 @@ pub(super) fn told(spec: &Spec<'_>) -> Vec<cni::Route> {
     let facts = spec.facts;
     let mut routes = Vec::new();
     for like in served(spec.addresses) {
-        let default = everywhere(like);
+        let default = like.family().everything();
         let default_taken = facts.taken.contains(&default);
-        let given = spec.routes.iter().filter(|route| route.dst.is_ipv4() == like.is_ipv4());
+        let given = spec.routes.iter().filter(|route| route.dst.family() == like.family());
         let mut family: Vec<cni::Route> = given.cloned().collect();
         let has_default = family.iter().any(|route| route.dst.prefix() == 0);
         let wanted = family.is_empty() || (spec.config.include_default_routes && !has_default);
@@ -133,7 +123,7 @@ pub(super) fn told(spec: &Spec<'_>) -> Vec<cni::Route> {
 /// no more either. A host's route would do nothing for forwarded packets.
 fn remote_routes(remote: Remote<'_>, config: &Config, like: IpAddr) -> Vec<cni::Route> {
     let headers = if like.is_ipv4() { HEADERS_IPV4 } else { HEADERS_IPV6 };
-    let of_family = |cidr: &&IpNetwork| cidr.is_ipv4() == like.is_ipv4();
+    let of_family = |cidr: &&IpNetwork| cidr.family() == like.family();
     let via = |cidr: &IpNetwork| cni::Route::new(*cidr, Some(gateway(config, like)));
     let own = remote.own.iter().filter(of_family);
     let others = remote.cluster.iter().filter(of_family).filter(|cidr| !remote.own.contains(cidr));
@@ -169,9 +159,9 @@ pub(super) fn of_pod(spec: &Spec<'_>, told: &[cni::Route]) -> Vec<Route> {
 /// default route in any case.
 fn of_own_table(spec: &Spec<'_>, table: u32, like: IpAddr, told: &[cni::Route]) -> Vec<Route> {
     let next_hop = gateway(spec.config, like);
-    let told = told.iter().filter(|route| route.dst.is_ipv4() == like.is_ipv4());
+    let told = told.iter().filter(|route| route.dst.family() == like.family());
     let remote = spec.remote.map(|remote| remote_routes(remote, spec.config, like));
-    let default = cni::Route::new(everywhere(like), Some(next_hop));
+    let default = cni::Route::new(like.family().everything(), Some(next_hop));
     let mut routes: Vec<Route> = Vec::new();
     routes.extend(next_hop.is_ipv4().then(|| host_route(next_hop)));
     let all = told.filter(|route| is_in_main(route)).cloned();

@@ -10,12 +10,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnetwork::IpNetwork;
 
 use super::{
-    routing::{everywhere, free_table, is_ours, rules, served},
+    routing::{free_table, is_ours, rules, served},
     spec::{gateway_ipv6, host_route},
 };
-use crate::net::{
-    route::{Found, Kind, PROTOCOL_KERNEL, Route, TABLE_MAIN},
-    rule::Rule,
+use crate::{
+    family::HasFamily,
+    net::{
+        route::{Found, Kind, PROTOCOL_KERNEL, Route, TABLE_MAIN},
+        rule::Rule,
+    },
 };
 
 /// The kernel's rule that leads to table main (`fib_default_rules_init`).
@@ -56,7 +59,7 @@ pub fn lacking(it: &Attached<'_>, has: &[Rule], routes: &[Found]) -> Lack {
         if it.alone && is_way_out(it, like, routes) {
             continue;
         }
-        let of_family = it.addresses.iter().filter(|ip| ip.is_ipv4() == like.is_ipv4());
+        let of_family = it.addresses.iter().filter(|ip| ip.family() == like.family());
         let unled: Vec<IpAddr> =
             of_family.filter(|ip| !is_led(it, **ip, has, routes)).copied().collect();
         let missing = rules(Some(table), &unled).into_iter().filter(|rule| !has.contains(rule));
@@ -79,7 +82,7 @@ fn is_led(it: &Attached<'_>, address: IpAddr, has: &[Rule], routes: &[Found]) ->
             && !is_ours(rule)
             && routes.iter().any(|found| {
                 found.route.table == rule.table
-                    && found.route.destination == everywhere(address)
+                    && found.route.destination == address.family().everything()
                     && found.is_through(it.index)
             })
     };
@@ -90,7 +93,7 @@ fn is_led(it: &Attached<'_>, address: IpAddr, has: &[Rule], routes: &[Found]) ->
 fn is_way_out(it: &Attached<'_>, like: IpAddr, routes: &[Found]) -> bool {
     let defaults = routes.iter().filter(|found| {
         (found.route.table, found.route.kind) == (TABLE_MAIN, Kind::Unicast)
-            && found.route.destination == everywhere(like)
+            && found.route.destination == like.family().everything()
     });
     let best = defaults.min_by_key(|found| found.route.priority.unwrap_or_default());
     best.is_some_and(|found| found.is_through(it.index))
@@ -116,7 +119,7 @@ fn routes_of(it: &Attached<'_>, like: IpAddr, table: u32, routes: &[Found]) -> V
         found.route.table == TABLE_MAIN
             && found.route.kind == Kind::Unicast
             && found.route.protocol != PROTOCOL_KERNEL
-            && found.route.destination.is_ipv4() == like.is_ipv4()
+            && found.route.destination.family() == like.family()
             && Some(found.route.destination) != way.as_ref().map(|way| way.destination)
     };
     let (own, others): (Vec<_>, Vec<_>) =
@@ -125,7 +128,7 @@ fn routes_of(it: &Attached<'_>, like: IpAddr, table: u32, routes: &[Found]) -> V
         let Route { gateway, mtu, advmss, .. } = found.route;
         gateway == Some(next_hop) && (mtu.is_some() || advmss.is_some())
     });
-    let default = Route { gateway: Some(next_hop), ..Route::new(everywhere(like)) };
+    let default = Route { gateway: Some(next_hop), ..Route::new(like.family().everything()) };
     let mut wanted: Vec<Route> = way.clone().into_iter().collect();
     for route in own.iter().copied().chain(narrow).map(|found| &found.route).chain([&default]) {
         if wanted.iter().all(|one| one.destination != route.destination) {

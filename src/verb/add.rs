@@ -23,6 +23,7 @@ use super::{
 use crate::{
     cni::{AddResult, Code, Error, Interface, Ip},
     conf::{Config, MtuMode},
+    family::Family,
     net::{
         Mac, Request, Socket, devconf, forwarding,
         link::{self, Link},
@@ -196,8 +197,9 @@ fn attach(
         let own = |address: &IpAddr| pools::require_own_address(call, applied, *address);
         lease.addresses.iter().try_for_each(own)?;
     }
-    let ipv6 = lease.addresses.iter().any(IpAddr::is_ipv6);
-    let choice = facts::mtu(&mut prepared.host, &call.config, &call.root, fabric, ipv6, defaults)?;
+    let family = Family::greatest(&lease.addresses);
+    let choice =
+        facts::mtu(&mut prepared.host, &call.config, &call.root, fabric, family, defaults)?;
     if let Some(warning) = &choice.warning {
         log::warn!("{warning}");
     }
@@ -230,7 +232,7 @@ fn attach(
 /// The kernel takes no IPv6 address on a link below 1280 bytes (RFC 8200).
 fn require_ipv6_mtu(lease: &Lease, mtu: u32) -> Result<(), Error> {
     let minimum = mtu::IPV6_MIN;
-    if mtu >= minimum || lease.addresses.iter().all(IpAddr::is_ipv4) {
+    if mtu >= minimum || Family::greatest(&lease.addresses) == Family::V4 {
         return Ok(());
     }
     Err(Error::new(Code::INVALID_CONFIG, format!("mtu {mtu} is too small for an IPv6 address"))

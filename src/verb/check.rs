@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use super::{Call, fabric, facts, ipam, kernel, ownership, sandbox, side, tables};
 use crate::{
     cni::{AddResult, Code, Error, Interface},
+    family::Family,
     net::{
         Mac, Socket, addr,
         link::Link,
@@ -220,9 +221,9 @@ fn compare_pod(
 ) -> Result<Vec<String>, Error> {
     let side = &wanted.pod_side;
     let addresses = addr::of_link(pod, link.index).map_err(kernel)?;
-    let mut routes = route::all(pod, false).map_err(kernel)?;
+    let mut routes = route::all(pod, Family::V4).map_err(kernel)?;
     if wanted.has_ipv6() {
-        routes.extend(route::all(pod, true).map_err(kernel)?);
+        routes.extend(route::all(pod, Family::V6).map_err(kernel)?);
     }
     let mut held = HeldSide::of_link(link, addresses).routes(side, link.index, &routes);
     if side.has_rules() {

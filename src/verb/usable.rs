@@ -15,6 +15,7 @@ use std::{collections::HashSet, net::IpAddr};
 use crate::{
     cni::{Code, Error},
     conf::Config,
+    family::is_single,
     net::{
         Socket, addr,
         link::{self, Link},
@@ -179,8 +180,7 @@ impl<'a> Usable<'a> {
             let what = if found.local { "own" } else { "broadcast or anycast" };
             return Ok(Some(objection(&format!("{name}'s {what} address"), OUT_OF_RANGE)));
         }
-        let full = if address.is_ipv4() { 32 } else { 128 };
-        if found.route.destination.prefix() != full {
+        if !is_single(&found.route.destination) {
             return Ok(None);
         }
         let link = link(host)?.filter(|link| self.replaced != Some(link.index));

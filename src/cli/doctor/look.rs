@@ -15,6 +15,7 @@ use crate::{
     },
     conf::{BUILT_IN, Config, has_store},
     fabric,
+    family::Family,
     ipam::Lease,
     net::{Socket, Tables, addr, forwarding, link, route, rule, sysctl},
     node::{self, Barrier, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
@@ -121,9 +122,9 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
 fn kernel(socket: &mut Socket) -> Result<Kernel, Failure> {
     let mut kernel =
         Kernel { links: link::all(socket)?, addresses: addr::all(socket)?, ..Kernel::default() };
-    for ipv6 in [false, true] {
-        kernel.routes.extend(route::all(socket, ipv6)?);
-        kernel.rules.extend(rule::all(socket, ipv6)?);
+    for family in Family::BOTH {
+        kernel.routes.extend(route::all(socket, family)?);
+        kernel.rules.extend(rule::all(socket, family)?);
     }
     let of_links = kernel.links.iter().map(|link| format!("net/ipv6/conf/{}/accept_ra", link.name));
     let keys = SYSCTLS.into_iter().map(str::to_owned).chain(of_links);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::mesh::{Family, Mesh};
+use super::mesh::{Mesh, OfFamily};
 
 /// A configuration for BIRD 2.0.12 or later, the first with the route
 /// attribute `onlink`.
@@ -31,8 +31,8 @@ protocol device {{
 }
 
 /// What passes between BIRD and the kernel.
-fn kernel(text: &mut String, mesh: &Mesh, family: &Family) -> std::fmt::Result {
-    let (version, bits, protocol) = (version(family), family.bits(), mesh.protocol);
+fn kernel(text: &mut String, mesh: &Mesh, family: &OfFamily) -> std::fmt::Result {
+    let (version, bits, protocol) = (family.family.version(), family.family.bits(), mesh.protocol);
     writeln!(text, "\n# ---- IPv{version} ----\n")?;
     if let Some(uplink) = &family.uplink {
         writeln!(
@@ -85,7 +85,7 @@ protocol kernel kernel{version} {{
 }
 
 /// Sends packets to some of the nodes into a tunnel.
-fn wrap(text: &mut String, family: &Family) -> std::fmt::Result {
+fn wrap(text: &mut String, family: &OfFamily) -> std::fmt::Result {
     let Some((_, device, mtu)) = family.wrapped().next() else { return Ok(()) };
     // Addresses, not prefixes: BIRD looks for an address in a set of addresses
     // only, and says so no sooner than when a route comes.
@@ -108,8 +108,8 @@ fn wrap(text: &mut String, family: &Family) -> std::fmt::Result {
 }
 
 /// What passes between the nodes.
-fn sessions(text: &mut String, mesh: &Mesh, family: &Family) -> std::fmt::Result {
-    let (version, number, address) = (version(family), mesh.number, family.address);
+fn sessions(text: &mut String, mesh: &Mesh, family: &OfFamily) -> std::fmt::Result {
+    let (version, number, address) = (family.family.version(), mesh.number, family.address);
     let own: Vec<String> = family.own.iter().map(|cidr| format!("{cidr}+")).collect();
     let others: Vec<String> = family.others.iter().map(|cidr| format!("{cidr}+")).collect();
     let own = own.join(", ");
@@ -153,8 +153,4 @@ template bgp mesh{version} {{
         )?;
     }
     Ok(())
-}
-
-fn version(family: &Family) -> u8 {
-    if family.ipv6 { 6 } else { 4 }
 }

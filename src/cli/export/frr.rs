@@ -2,7 +2,8 @@
 
 use std::{fmt::Write, net::Ipv4Addr};
 
-use super::mesh::{Family, Mesh};
+use super::mesh::{Mesh, OfFamily};
+use crate::family::Family;
 
 /// Addresses that stand for nodes behind a tunnel (RFC 6598, shared address
 /// space): the first; each node has the one at its place in the list.
@@ -37,7 +38,7 @@ fn write(text: &mut String, mesh: &Mesh) -> std::fmt::Result {
 }
 
 /// How the next hops of routes are found.
-fn nexthops(text: &mut String, family: &Family) -> std::fmt::Result {
+fn nexthops(text: &mut String, family: &OfFamily) -> std::fmt::Result {
     let ip = ip(family);
     if family.routed().next().is_some() {
         writeln!(
@@ -70,8 +71,8 @@ fn nexthops(text: &mut String, family: &Family) -> std::fmt::Result {
 }
 
 /// What is accepted and what is told.
-fn filters(text: &mut String, family: &Family) -> std::fmt::Result {
-    let (ip, version, bits) = (ip(family), version(family), family.bits());
+fn filters(text: &mut String, family: &OfFamily) -> std::fmt::Result {
+    let (ip, version, bits) = (ip(family), family.family.version(), family.family.bits());
     writeln!(text, "! Pods of this node, told to others, and nothing else.")?;
     for (number, cidr) in family.own.iter().enumerate() {
         let number = (number + 1) * 5;
@@ -133,7 +134,7 @@ router bgp {number}
  bgp graceful-restart preserve-fw-state"
     )?;
     for family in &mesh.families {
-        let version = version(family);
+        let version = family.family.version();
         writeln!(
             text,
             " neighbor mesh{version} peer-group\n neighbor mesh{version} remote-as {number}\n \
@@ -146,7 +147,7 @@ router bgp {number}
         }
     }
     for family in &mesh.families {
-        let version = version(family);
+        let version = family.family.version();
         writeln!(
             text,
             " !
@@ -173,10 +174,9 @@ fn aliases() -> impl Iterator<Item = Ipv4Addr> {
     (u32::from(ALIASES)..).map(Ipv4Addr::from)
 }
 
-fn ip(family: &Family) -> &'static str {
-    if family.ipv6 { "ipv6" } else { "ip" }
-}
-
-fn version(family: &Family) -> u8 {
-    if family.ipv6 { 6 } else { 4 }
+fn ip(family: &OfFamily) -> &'static str {
+    match family.family {
+        Family::V4 => "ip",
+        Family::V6 => "ipv6",
+    }
 }

@@ -7,6 +7,7 @@ use sha1_smol::Sha1;
 
 use crate::{
     fabric::{Desired, Peers, Settings, desired::Facts, peers},
+    family::{Family, HasFamily},
     object::{Managed, Objects},
 };
 
@@ -22,15 +23,15 @@ pub(super) struct Mesh {
     /// Route protocol of our blackhole routes.
     pub(super) protocol: u8,
     /// The families in which this node has pods.
-    pub(super) families: Vec<Family>,
+    pub(super) families: Vec<OfFamily>,
     /// What an operator should know.
     pub(super) notes: Vec<String>,
 }
 
 /// One address family of the mesh.
 #[derive(Debug)]
-pub(super) struct Family {
-    pub(super) ipv6: bool,
+pub(super) struct OfFamily {
+    pub(super) family: Family,
     /// This node's address.
     pub(super) address: IpAddr,
     /// The device that has it.
@@ -78,9 +79,9 @@ impl Mesh {
         desired: &Desired,
         cluster: &[IpNetwork],
     ) -> Self {
-        let families = [false, true]
+        let families = Family::BOTH
             .into_iter()
-            .filter_map(|ipv6| Family::new(ipv6, peers, facts, desired, cluster))
+            .filter_map(|family| OfFamily::new(family, peers, facts, desired, cluster))
             .collect();
         Self {
             name: printable(&peers.me.name),
@@ -93,44 +94,39 @@ impl Mesh {
     }
 }
 
-impl Family {
+impl OfFamily {
     fn new(
-        ipv6: bool,
+        family: Family,
         peers: &Peers,
         facts: &Facts,
         desired: &Desired,
         cluster: &[IpNetwork],
     ) -> Option<Self> {
-        let address = peers.me.address(ipv6)?;
-        let own: Vec<IpNetwork> = peers.me.pod_cidrs(ipv6).collect();
+        let address = peers.me.address(family)?;
+        let own: Vec<IpNetwork> = peers.me.pod_cidrs(family).collect();
         if own.is_empty() {
             return None;
         }
         let uplink = facts.addresses.iter().find(|(own, _)| own.ip() == address);
-        let cluster = cluster.iter().copied().filter(|cidr| cidr.is_ipv6() == ipv6);
+        let cluster = cluster.iter().copied().filter(|cidr| cidr.family() == family);
         let mut others: Vec<IpNetwork> = cluster.collect();
         if others.is_empty() {
-            others.extend(peers.others.iter().flat_map(|node| node.pod_cidrs(ipv6)));
+            others.extend(peers.others.iter().flat_map(|node| node.pod_cidrs(family)));
         }
         let neighbours = peers.others.iter().filter_map(|node| {
-            let first = node.pod_cidrs(ipv6).next()?;
-            let address = node.address(ipv6)?;
+            let first = node.pod_cidrs(family).next()?;
+            let address = node.address(family)?;
             let way = way(desired, first, address);
             Some(Neighbour { name: printable(&node.name), address, way })
         });
         Some(Self {
-            ipv6,
+            family,
             address,
             uplink: uplink.map(|(_, device)| device.clone()),
             own,
             others,
             neighbours: neighbours.collect(),
         })
-    }
-
-    /// Bits of an address.
-    pub(super) fn bits(&self) -> u8 {
-        if self.ipv6 { 128 } else { 32 }
     }
 
     /// The neighbours whose pods are behind a tunnel, with device and MTU.
@@ -166,7 +162,7 @@ fn way(desired: &Desired, cidr: IpNetwork, address: IpAddr) -> Way {
 /// The IPv4 address; of a node without one, something that stays the same and
 /// is nobody else's (RFC 6286 asks for no more).
 fn router_id(me: &peers::Node) -> Ipv4Addr {
-    match me.address(false) {
+    match me.address(Family::V4) {
         Some(IpAddr::V4(address)) => address,
         _ => {
             let mut octets = [0; 4];

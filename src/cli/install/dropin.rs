@@ -10,6 +10,7 @@ use crate::{
     cli::conflist,
     conf::{Config, HOST_PREFIX, Mode},
     fabric::{Settings, settings::IPIP_DEVICE},
+    family::Family,
     node::{Daemon, fabric::resolved},
     state::Root,
 };
@@ -110,8 +111,8 @@ impl Names {
 
     fn add(&mut self, prefix: &str, settings: &Settings) {
         insert(&mut self.host_links, pattern(prefix));
-        for ipv6 in [false, true] {
-            insert(&mut self.tunnels, settings.vxlan_device(ipv6));
+        for family in Family::BOTH {
+            insert(&mut self.tunnels, settings.vxlan_device(family));
         }
     }
 

@@ -11,6 +11,7 @@ use crate::{
         Peers,
         pools::{Cidrs, Misfit},
     },
+    family::Family,
     net::Socket,
     node,
     node::fabric::read_peers,
@@ -27,7 +28,7 @@ fn peers_of(ours: &Ours, root: &Root) -> Option<Peers> {
 
 /// Whether a plugin's peers file gives this node's pods IPv6.
 pub(super) fn serve_ipv6(ours: &Ours, root: &Root) -> bool {
-    peers_of(ours, root).is_some_and(|peers| peers.me.pod_cidrs(true).next().is_some())
+    peers_of(ours, root).is_some_and(|peers| peers.me.pod_cidrs(Family::V6).next().is_some())
 }
 
 /// All lists of peers that the files name.

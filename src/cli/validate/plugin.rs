@@ -20,6 +20,7 @@ use crate::{
         self, Complaint, Config, CrossSubnet, IpamKeys, Mode, Unknown, has_store, static_addresses,
     },
     fabric::settings::{Settings, overhead_of},
+    family::Family,
     node::fabric::resolved,
     pod::mtu,
 };
@@ -151,8 +152,9 @@ fn encapsulation(
         let message = "mode direct encapsulates nothing, so crossSubnet says nothing";
         findings.warning(&path, message, "leave crossSubnet out, or set mode ipip or vxlan");
     }
-    let ipv6 = pools.iter().any(|pool| pool.subnet().is_ipv6());
-    let (needed, path_of) = (overhead_of(config.mode, ipv6), place("overhead"));
+    let subnets: Vec<_> = pools.iter().map(|pool| pool.subnet()).collect();
+    let family = Family::greatest(&subnets);
+    let (needed, path_of) = (overhead_of(config.mode, family), place("overhead"));
     if let (None, Some(given)) = (config.mtu, config.overhead.filter(|given| *given < needed)) {
         let of_file = config.fabric.file.entries().into_iter();
         let of_file = of_file.filter_map(|(key, mode)| (key == "mode").then_some(mode)).next();
@@ -164,7 +166,7 @@ fn encapsulation(
         );
         findings.warning(&path_of, message, "leave out overhead");
     }
-    let own = overhead_of(config.mode, false);
+    let own = overhead_of(config.mode, Family::V4);
     if let (Some(mtu), Some(overhead)) = (config.mtu, config.overhead.filter(|it| *it != own)) {
         let message = format!("overhead {overhead} lowers nothing: mtu {mtu} is what pods get");
         let fix = "leave out mtu, to have it derived less the overhead, or leave out overhead";
@@ -182,7 +184,7 @@ fn mtu(
 ) {
     let range =
         pools.iter().map(|pool| pool.subnet()).chain(static_addresses(ipam)).find(|n| n.is_ipv6());
-    let overhead = Settings::of_config(config).overhead(range.is_some());
+    let overhead = Settings::of_config(config).overhead(Family::greatest(range.as_ref()));
     let choice = mtu::choose(config.mtu, None, node.uplink.as_ref(), overhead);
     let known = config.mtu.is_some() || node.uplink.is_some();
     let least = mtu::IPV6_MIN;

@@ -4,7 +4,12 @@
 use ipnetwork::IpNetwork;
 
 use super::finding::{Findings, member};
-use crate::{conf::RangeKeys, finding::Severity, ipam::Range};
+use crate::{
+    conf::RangeKeys,
+    family::{Family, HasFamily},
+    finding::Severity,
+    ipam::Range,
+};
 
 /// A range of addresses that an IPAM plugin hands out of.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -39,9 +44,8 @@ pub(crate) fn read(sets: &[Vec<RangeKeys>], path: &str, findings: &mut Findings)
                 }
             }
         }
-        let families = [true, false]
-            .map(|ipv4| of_set.iter().any(|pool: &Pool| pool.subnet().is_ipv4() == ipv4));
-        if let (Some(pool), [true, true]) = (of_set.first(), families) {
+        let has = |family| of_set.iter().any(|pool: &Pool| pool.subnet().family() == family);
+        if let (Some(pool), true) = (of_set.first(), Family::BOTH.into_iter().all(has)) {
             let message = "one set of ranges holds both IPv4 and IPv6: a set is one address";
             let path = pool.path.rsplit_once('[').map_or(pool.path.as_str(), |(set, _)| set);
             findings.error(path, message, "give each family a list of its own in ranges");

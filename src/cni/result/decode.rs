@@ -7,8 +7,11 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde_json::{Map, Value};
 
-use super::{AddResult, Dns, Interface, Ip, Route};
-use crate::cni::{Code, Error, Version, cidr, json};
+use super::{AddResult, Dns, Interface, Ip, LISTED, Route};
+use crate::{
+    cni::{Code, Error, Version, cidr, json},
+    family::HasFamily,
+};
 
 /// What makes no sense, and where it stands.
 #[derive(Debug)]
@@ -51,10 +54,10 @@ pub(super) fn result(value: &Value, assumed: Version) -> Result<AddResult, Error
 /// 0.1.0 and 0.2.0: one address per family, its routes inside.
 fn by_family(root: &Node) -> Result<AddResult, Misread> {
     let mut result = AddResult::default();
-    for (key, is_ipv4) in [("ip4", true), ("ip6", false)] {
+    for (family, key) in LISTED {
         let Some(node) = root.object(key)? else { continue };
         let address = node.network("ip")?;
-        if address.is_ipv4() != is_ipv4 {
+        if address.family() != family {
             return Err(node.refuse("ip", &address, "is of the other family"));
         }
         result.ips.push(Ip { address, gateway: node.address("gateway")?, interface: None });

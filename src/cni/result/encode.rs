@@ -3,8 +3,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{AddResult, Dns, Interface, Ip, Route};
-use crate::cni::{Code, Error, Version};
+use super::{AddResult, Dns, Interface, Ip, LISTED, Route};
+use crate::{
+    cni::{Code, Error, Version},
+    family::HasFamily,
+};
 
 pub(super) fn result(result: &AddResult, version: Version) -> Result<Value, Error> {
     let mut object = Map::new();
@@ -33,21 +36,21 @@ fn by_family(
         )
         .details("set cniVersion to 0.3.0 or later, or configure an IPAM that gives an address"));
     }
-    for (key, is_ipv4) in [("ip4", true), ("ip6", false)] {
-        let Some(ip) = result.ips.iter().find(|ip| ip.address.is_ipv4() == is_ipv4) else {
+    for (family, key) in LISTED {
+        let Some(ip) = result.ips.iter().find(|ip| ip.address.family() == family) else {
             continue;
         };
-        let mut family = Map::new();
-        family.insert("ip".into(), ip.address.to_string().into());
-        insert(&mut family, "gateway", ip.gateway.map(|gateway| gateway.to_string()));
+        let mut told = Map::new();
+        told.insert("ip".into(), ip.address.to_string().into());
+        insert(&mut told, "gateway", ip.gateway.map(|gateway| gateway.to_string()));
         let routes: Vec<Value> = result
             .routes
             .iter()
-            .filter(|route| route.dst.is_ipv4() == is_ipv4)
+            .filter(|route| route.dst.family() == family)
             .map(|route| self::route(&Route::new(route.dst, route.gw)))
             .collect();
-        insert_list(&mut family, "routes", routes);
-        object.insert(key.into(), Value::Object(family));
+        insert_list(&mut told, "routes", routes);
+        object.insert(key.into(), Value::Object(told));
     }
     Ok(())
 }
@@ -77,8 +80,8 @@ fn interface(interface: &Interface, version: Version) -> Value {
 fn ip(ip: &Ip, version: Version) -> Value {
     let mut object = Map::new();
     if version < Version::V1_0_0 {
-        let family = if ip.address.is_ipv4() { "4" } else { "6" };
-        object.insert("version".into(), family.into());
+        let number = ip.address.family().version().to_string();
+        object.insert("version".into(), number.into());
     }
     insert(&mut object, "interface", ip.interface);
     object.insert("address".into(), ip.address.to_string().into());

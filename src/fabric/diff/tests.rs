@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     conf::Mode,
     fabric::settings::{METRIC_LAST, Settings},
+    family::HasFamily,
     net::route::{self, Found, PROTOCOL_KERNEL},
     object::{HeldRoute, Route, route::adopted},
 };
@@ -16,7 +17,7 @@ const OURS: u8 = 109;
 
 fn plain(destination: &str, blackhole: bool) -> route::Route {
     let destination: IpNetwork = destination.parse().unwrap();
-    let metric = Settings::of_mode(Mode::Direct).metric(blackhole, destination.is_ipv6());
+    let metric = Settings::of_mode(Mode::Direct).metric(blackhole, destination.family());
     let (protocol, priority) = (OURS, Some(metric));
     route::Route { protocol, priority, ..route::Route::new(destination) }
 }
@@ -99,7 +100,8 @@ fn a_foreign_route_of_a_better_metric_is_in_the_way() {
         [("fd00:2::/64", "2001:db8::2", "2001:db8::99", 20), ("10.1.0.0/24", "", "192.0.2.99", 77)]
     {
         let wanted = [if gateway.is_empty() { blackhole(cidr) } else { to_peer(cidr, gateway) }];
-        let own = Settings::of_mode(Mode::Direct).metric(gateway.is_empty(), gateway.contains(':'));
+        let family = wanted[0].destination().family();
+        let own = Settings::of_mode(Mode::Direct).metric(gateway.is_empty(), family);
         let foreign = || held(&to_peer(cidr, other), metric, 186, 2);
         let told_of = |routes| told(&wanted, routes).join("\n");
         let both = told_of(vec![foreign(), held(&wanted[0], own, OURS, 2)]);

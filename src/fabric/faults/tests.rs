@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fabric::Peers;
+use crate::{fabric::Peers, family::Family};
 
 fn nodes() -> Vec<Value> {
     vec![
@@ -81,10 +81,10 @@ fn macs_that_no_device_can_have() {
 #[test]
 fn who_has_what_this_node_has_refuses_the_list() {
     let peers = parse(&nodes()).unwrap();
-    for ipv6 in [false, true] {
-        let mac = peers.me.tunnel_mac(ipv6).to_string();
+    for family in Family::BOTH {
+        let mac = peers.me.tunnel_mac(family).to_string();
         let said = list("b", "tunnelMAC", mac.into()).unwrap_err();
-        assert!(said.contains("b and a both have tunnel MAC"), "{ipv6}: {said}");
+        assert!(said.contains("b and a both have tunnel MAC"), "{family}: {said}");
     }
     for (key, value, words) in [
         ("tunnelAddresses", json!(["10.1.0.0"]), "b and a both have address 10.1.0.0"),

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use crate::{
     fabric::{desired::Desired, divert, observed::Observed},
+    family::{Family, HasFamily},
     net::{Error, Socket, forwarding, route, rule, sysctl},
     object::{Diversion, Route},
 };
@@ -19,20 +20,20 @@ pub(super) fn look(
     observed: &Observed,
 ) -> Result<Vec<Diversion>, Error> {
     let mut diversions = Vec::new();
-    for ipv6 in [false, true] {
-        let of_family = |route: &&Route| route.destination().is_ipv6() == ipv6;
+    for family in Family::BOTH {
+        let of_family = |route: &&Route| route.destination().family() == family;
         let routes: Vec<&Route> = desired.objects.routes.iter().filter(of_family).collect();
         if routes.is_empty() {
             continue;
         }
-        let rules = rule::all(socket, ipv6)?.iter().any(divert::is_of_somebody);
+        let rules = rule::all(socket, family)?.iter().any(divert::is_of_somebody);
         let questions = divert::questions(&routes, &observed.held.routes, rules);
         if questions.is_empty() {
             continue;
         }
         let addresses: Vec<IpAddr> = questions.iter().map(|question| question.address).collect();
-        let of_family = observed.pods.iter().filter(|(_, address)| address.is_ipv6() == ipv6);
-        let pod = of_family.copied().find(|(link, _)| forwards(*link, ipv6, observed));
+        let of_family = observed.pods.iter().filter(|(_, address)| address.family() == family);
+        let pod = of_family.copied().find(|(link, _)| forwards(*link, family, observed));
         let answers = route::resolve_from(socket, pod, &addresses);
         // A pod that is gone meanwhile, or whose packets come another way back.
         let answers = answers.or_else(|_| route::resolve_from(socket, None, &addresses)).ok();
@@ -43,11 +44,11 @@ pub(super) fn look(
 
 /// Whether what comes from a link is forwarded: where it is not, the kernel says of
 /// every address that it cannot be reached.
-fn forwards(link: u32, ipv6: bool, observed: &Observed) -> bool {
+fn forwards(link: u32, family: Family, observed: &Observed) -> bool {
     let name = observed.indexes.iter().find(|(_, index)| **index == link).map(|(name, _)| name);
-    let key = |name: &String| match ipv6 {
-        true => forwarding::IPV6.to_owned(),
-        false => format!("net/ipv4/conf/{name}/forwarding"),
+    let key = |name: &String| match family {
+        Family::V6 => forwarding::IPV6.to_owned(),
+        Family::V4 => format!("net/ipv4/conf/{name}/forwarding"),
     };
     name.is_some_and(|name| sysctl::read(&key(name)).is_ok_and(|value| value == "1"))
 }

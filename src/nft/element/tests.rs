@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::nft::interval::Family;
+use crate::family::Family;
 use crate::nft::set::{Content, Data, Field, Type, changes};
 
 fn set(key: &[Type], data: Option<Data>, ranges: Ranges) -> Set {

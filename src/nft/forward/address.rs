@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use super::Truth;
+use crate::family::{Family, HasFamily};
 
 /// Both ends of a network as numbers.
 pub(super) fn ends(network: &IpNetwork) -> (u128, u128) {
@@ -19,17 +20,17 @@ fn number(address: IpAddr) -> u128 {
 }
 
 /// The addresses of a family that begin with these bytes.
-pub(super) fn beginning(bytes: &[u8], ipv6: bool) -> Option<(u128, u128)> {
-    let whole = if ipv6 { 16 } else { 4 };
-    let missing = 8 * u32::try_from(usize::checked_sub(whole, bytes.len())?).ok()?;
+pub(super) fn beginning(bytes: &[u8], family: Family) -> Option<(u128, u128)> {
+    let whole = usize::from(family.bytes());
+    let missing = 8 * u32::try_from(whole.checked_sub(bytes.len())?).ok()?;
     let value = bytes.iter().fold(0, |value: u128, byte| value << 8 | u128::from(*byte));
     let rest = 1_u128.checked_shl(missing)? - 1;
     Some((value << missing, value << missing | rest))
 }
 
 /// Whether pods' addresses are in the ranges: all, none, or some, or nobody knows.
-pub(super) fn hold(ranges: &[(u128, u128)], pods: &[IpNetwork], ipv6: bool) -> Truth {
-    let mut of_family = pods.iter().filter(|pods| pods.is_ipv6() == ipv6).map(ends).peekable();
+pub(super) fn hold(ranges: &[(u128, u128)], pods: &[IpNetwork], family: Family) -> Truth {
+    let mut of_family = pods.iter().filter(|pods| pods.family() == family).map(ends).peekable();
     if of_family.peek().is_none() {
         return Truth::Maybe;
     }

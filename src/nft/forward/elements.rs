@@ -2,6 +2,7 @@
 
 use super::{Pattern, address::beginning};
 use crate::{
+    family::Family,
     netlink::attribute::{attributes, find, number, string},
     nft::abi::*,
 };
@@ -66,14 +67,14 @@ pub(super) fn named(objects: &[Vec<u8>]) -> Option<Vec<(Pattern, Vec<u8>)>> {
 }
 
 /// The addresses of a set; `None` where they are something else.
-pub(super) fn ranges(objects: &[Vec<u8>], ipv6: bool) -> Option<Vec<(u128, u128)>> {
+pub(super) fn ranges(objects: &[Vec<u8>], family: Family) -> Option<Vec<(u128, u128)>> {
     let mut all = all_members(objects);
     let intervals = all.iter().any(|member| member.end);
     all.sort_by(|one, other| (&one.key, !one.end).cmp(&(&other.key, !other.end)));
     let mut ranges = Vec::new();
     let mut members = all.into_iter().skip_while(|member| member.end);
     while let Some(first) = members.next() {
-        let (from, to) = beginning(&first.key, ipv6)?;
+        let (from, to) = beginning(&first.key, family)?;
         if !intervals {
             // Keys of a part of an address stand for what begins with them.
             ranges.push((from, to));
@@ -81,7 +82,7 @@ pub(super) fn ranges(objects: &[Vec<u8>], ipv6: bool) -> Option<Vec<(u128, u128)
         }
         // One without an end goes on to the last address, and nothing is said of it.
         let end = members.next().filter(|member| member.end)?;
-        ranges.push((from, beginning(&end.key, ipv6)?.0.checked_sub(1)?));
+        ranges.push((from, beginning(&end.key, family)?.0.checked_sub(1)?));
     }
     Some(ranges)
 }

@@ -43,9 +43,9 @@ pub fn look(links: &Links<'_>) -> Result<Vec<Barrier>, Error> {
                 _ => Maker::Nft,
             };
             let mut reader = Reader { socket: &mut socket, family, links, read: HashMap::new() };
-            for ipv6 in chain.families() {
+            for packets in chain.families() {
                 let mut rules = |name: &str| reader.rules(&chain.table, name);
-                barriers.extend(walk::judge(&chain, *ipv6, maker, links, &mut rules)?);
+                barriers.extend(walk::judge(&chain, *packets, maker, links, &mut rules)?);
             }
         }
     }

@@ -12,6 +12,7 @@ use super::{
     xtables::{xt_match, xt_target},
 };
 use crate::{
+    family::Family,
     netlink::attribute::{attributes, find, number, string},
     nft::{abi::*, error::Error},
 };
@@ -42,7 +43,7 @@ enum Load {
     /// The first bytes of an address.
     Address {
         source: bool,
-        ipv6: bool,
+        family: Family,
     },
     /// What a packet's mark comes to, where nobody has set one.
     Mark(u32),
@@ -210,12 +211,12 @@ impl<'a> Decoder<'a> {
                 None => Test::Unknown,
             },
             Load::Family => match value.first() {
-                Some(&NFPROTO_IPV4) => Test::Family { ipv6: false, negated },
-                Some(&NFPROTO_IPV6) => Test::Family { ipv6: true, negated },
+                Some(&NFPROTO_IPV4) => Test::Family { family: Family::V4, negated },
+                Some(&NFPROTO_IPV6) => Test::Family { family: Family::V6, negated },
                 _ => Test::Unknown,
             },
-            Load::Address { source, ipv6 } => match address::beginning(value, ipv6) {
-                Some(range) => Test::Address { source, ipv6, ranges: vec![range], negated },
+            Load::Address { source, family } => match address::beginning(value, family) {
+                Some(range) => Test::Address { source, family, ranges: vec![range], negated },
                 None => Test::Unknown,
             },
             Load::Protocol => match value {
@@ -257,10 +258,10 @@ impl<'a> Decoder<'a> {
                 negated,
             }));
         }
-        if let Load::Address { source, ipv6 } = load {
-            return Ok(ranges(&objects, ipv6).map_or(Test::Unknown, |ranges| Test::Address {
+        if let Load::Address { source, family } = load {
+            return Ok(ranges(&objects, family).map_or(Test::Unknown, |ranges| Test::Address {
                 source,
-                ipv6,
+                family,
                 ranges,
                 negated,
             }));
@@ -332,10 +333,10 @@ fn payload(data: &[u8]) -> Load {
     match (of(NFTA_PAYLOAD_BASE), of(NFTA_PAYLOAD_OFFSET), of(NFTA_PAYLOAD_LEN)) {
         (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(6 | 9), Some(1)) => Load::Protocol,
         (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(at @ (12 | 16)), Some(1..=4)) => {
-            Load::Address { source: at == 12, ipv6: false }
+            Load::Address { source: at == 12, family: Family::V4 }
         }
         (Some(NFT_PAYLOAD_NETWORK_HEADER), Some(at @ (8 | 24)), Some(1..=16)) => {
-            Load::Address { source: at == 8, ipv6: true }
+            Load::Address { source: at == 8, family: Family::V6 }
         }
         _ => Load::Other,
     }

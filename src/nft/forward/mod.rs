@@ -24,6 +24,8 @@ use std::{collections::HashMap, fmt, ops::RangeInclusive};
 
 use ipnetwork::IpNetwork;
 
+use crate::family::Family;
+
 pub use kernel::look;
 pub use save::of_save;
 
@@ -110,7 +112,7 @@ pub enum Maker {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Barrier {
     /// Of which packets.
-    pub ipv6: bool,
+    pub packets: Family,
     /// The family of its table: `ip`, `ip6` or `inet`.
     pub family: &'static str,
     /// The table.
@@ -182,11 +184,11 @@ enum Test {
     /// A device has this interface group.
     Group { incoming: bool, number: u32, negated: bool },
     /// The packet's family.
-    Family { ipv6: bool, negated: bool },
+    Family { family: Family, negated: bool },
     /// What is within IP has one of these numbers.
     Protocol { numbers: Vec<u8>, negated: bool },
     /// An address is in one of these ranges, whose ends are in them.
-    Address { source: bool, ipv6: bool, ranges: Vec<(u128, u128)>, negated: bool },
+    Address { source: bool, family: Family, ranges: Vec<(u128, u128)>, negated: bool },
     /// The packet's mark is such; whether that holds where nobody has set one.
     Mark { holds: bool },
 }
@@ -224,12 +226,12 @@ struct Base {
 }
 
 impl Base {
-    /// The families of the packets that it sees: whether each is IPv6.
-    fn families(&self) -> &'static [bool] {
+    /// The families of the packets that it sees.
+    fn families(&self) -> &'static [Family] {
         match self.family {
-            "ip" => &[false],
-            "ip6" => &[true],
-            _ => &[false, true],
+            "ip" => &[Family::V4],
+            "ip6" => &[Family::V6],
+            _ => &Family::BOTH,
         }
     }
 }

@@ -8,15 +8,16 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use super::{Barrier, Base, Links, Maker, Pattern, Rule, TCP, Test, UDP, Verdict, address, walk};
+use crate::family::{Family, HasFamily};
 
 /// Reads what `iptables-legacy-save` or `ip6tables-legacy-save` printed: the
 /// chains of the hook forward that drop pods' packets, or may.
-pub fn of_save(text: &str, ipv6: bool, links: &Links<'_>) -> Vec<Barrier> {
+pub fn of_save(text: &str, family: Family, links: &Links<'_>) -> Vec<Barrier> {
     let mut barriers = Vec::new();
     for (table, chains) in tables(text) {
         let Some(forward) = chains.get("FORWARD") else { continue };
         let base = Base {
-            family: if ipv6 { "ip6" } else { "ip" },
+            family: family.word(),
             table,
             chain: "FORWARD".to_owned(),
             drops: forward.drops,
@@ -27,7 +28,7 @@ pub fn of_save(text: &str, ipv6: bool, links: &Links<'_>) -> Vec<Barrier> {
                 chains.get(name).map(|chain| chain.rules.clone()).unwrap_or_default(),
             )
         };
-        let Ok(barrier) = walk::judge(&base, ipv6, maker, links, &mut rules);
+        let Ok(barrier) = walk::judge(&base, family, maker, links, &mut rules);
         barriers.extend(barrier);
     }
     barriers
@@ -130,7 +131,7 @@ fn rule(number: usize, words: &[String]) -> Rule {
             "-s" | "-d" => rule.tests.push(match value().parse::<IpNetwork>() {
                 Ok(network) => Test::Address {
                     source: word == "-s",
-                    ipv6: network.is_ipv6(),
+                    family: network.family(),
                     ranges: vec![address::ends(&network)],
                     negated,
                 },

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Barrier, Links, Maker, Way, look, of_save};
-use crate::nft::tests::Namespace;
+use crate::{family::Family, nft::tests::Namespace};
 
 use Way::{Answers, Between, In, Out};
 
@@ -25,11 +25,11 @@ fn seen(namespace: &Namespace) -> Vec<Barrier> {
 }
 
 /// The chains' closed and doubtful ways, of each family.
-fn ways(barriers: &[Barrier]) -> Vec<(bool, Vec<Way>, Vec<Way>)> {
+fn ways(barriers: &[Barrier]) -> Vec<(Family, Vec<Way>, Vec<Way>)> {
     let doubtful = |barrier: &Barrier| barrier.doubtful.iter().map(|(way, _)| *way).collect();
     barriers
         .iter()
-        .map(|barrier| (barrier.ipv6, barrier.closed.clone(), doubtful(barrier)))
+        .map(|barrier| (barrier.packets, barrier.closed.clone(), doubtful(barrier)))
         .collect()
 }
 
@@ -107,12 +107,12 @@ fn chains_of_nft() {
             let seen = seen(&namespace);
             let expected: Vec<_> = match (family, closed.is_empty() && doubtful.is_empty()) {
                 (_, true) => Vec::new(),
-                ("inet", _) => vec![false, true],
-                (family, _) => vec![family == "ip6"],
+                ("inet", _) => Family::BOTH.to_vec(),
+                (family, _) => vec![if family == "ip6" { Family::V6 } else { Family::V4 }],
             };
             let expected: Vec<_> = expected
                 .into_iter()
-                .map(|ipv6| (ipv6, closed.to_vec(), doubtful.to_vec()))
+                .map(|family| (family, closed.to_vec(), doubtful.to_vec()))
                 .collect();
             assert_eq!(ways(&seen), expected, "{family}: {head} {rules}");
         }
@@ -127,7 +127,7 @@ fn a_rule_of_one_family() {
         "table inet t { chain fw { type filter hook forward priority 0; policy drop;
             meta nfproto ipv4 accept; }; }",
     );
-    assert_eq!(ways(&seen(&namespace)), [(true, ALL.to_vec(), Vec::new())]);
+    assert_eq!(ways(&seen(&namespace)), [(Family::V6, ALL.to_vec(), Vec::new())]);
 }
 
 /// A table that is asleep, another hook, and a bridge's rules close nothing.
@@ -188,8 +188,14 @@ fn firewalld() {
     let source = Namespace::new();
     source.load(&table("ip saddr 10.244.0.0/16 goto filter_FWD_trusted;"));
     let found = seen(&source);
-    assert!(found.iter().filter(|one| !one.ipv6).all(|one| one.closed.is_empty()), "{found:?}");
-    assert!(found.iter().any(|one| one.ipv6 && one.closed == [Between, In]), "{found:?}");
+    assert!(
+        found.iter().filter(|one| one.packets == Family::V4).all(|one| one.closed.is_empty()),
+        "{found:?}"
+    );
+    assert!(
+        found.iter().any(|one| one.packets == Family::V6 && one.closed == [Between, In]),
+        "{found:?}"
+    );
 }
 
 /// The same commands to both backends, and what has to be seen of both.
@@ -254,15 +260,17 @@ fn both_backends_of_iptables() {
         }
         let of_kernel = seen(&namespace);
         let mut of_text = Vec::new();
-        for (tool, ipv6) in [("iptables-legacy-save", false), ("ip6tables-legacy-save", true)] {
+        for (tool, family) in
+            [("iptables-legacy-save", Family::V4), ("ip6tables-legacy-save", Family::V6)]
+        {
             let text = namespace.command(tool);
-            of_text.extend(with_links(|links| of_save(&text, ipv6, links)));
+            of_text.extend(with_links(|links| of_save(&text, family, links)));
         }
         let nothing = closed.is_empty() && doubtful.is_empty();
-        let expected: Vec<_> = [false, true]
+        let expected: Vec<_> = Family::BOTH
             .into_iter()
             .filter(|_| !nothing)
-            .map(|ipv6| (ipv6, closed.to_vec(), doubtful.to_vec()))
+            .map(|family| (family, closed.to_vec(), doubtful.to_vec()))
             .collect();
         assert_eq!(ways(&of_kernel), expected, "nf_tables: {commands}");
         assert_eq!(ways(&of_text), expected, "legacy: {commands}");
@@ -279,10 +287,10 @@ fn both_backends_of_iptables() {
 #[test]
 fn text_that_makes_no_sense() {
     for text in ["", "*", "*filter\n:FORWARD", "*filter\n-A\n-A FORWARD -j", "-A FORWARD \"x\\"] {
-        assert_eq!(with_links(|links| of_save(text, false, links)), [], "{text:?}");
+        assert_eq!(with_links(|links| of_save(text, Family::V4, links)), [], "{text:?}");
     }
     let quoted =
         "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -m comment --comment \"-j ACCEPT\" -j X\n";
-    let seen = with_links(|links| of_save(quoted, false, links));
-    assert_eq!(ways(&seen), [(false, ALL.to_vec(), Vec::new())]);
+    let seen = with_links(|links| of_save(quoted, Family::V4, links));
+    assert_eq!(ways(&seen), [(Family::V4, ALL.to_vec(), Vec::new())]);
 }

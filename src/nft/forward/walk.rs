@@ -3,6 +3,7 @@
 use super::{
     Barrier, Base, Links, Maker, Pattern, Rule, TCP, Test, Truth, UDP, Verdict, Way, address,
 };
+use crate::family::Family;
 
 /// Jumps go no deeper (NFT_JUMP_STACK_SIZE, include/net/netfilter/nf_tables.h).
 const DEPTH_MAX: usize = 16;
@@ -24,7 +25,7 @@ enum Flow {
 struct Walk<'a> {
     links: &'a Links<'a>,
     way: Way,
-    ipv6: bool,
+    packets: Family,
     protocol: u8,
     /// A rule may have set the packet's mark. Before that it has none.
     marked: bool,
@@ -40,13 +41,13 @@ struct Walk<'a> {
 /// Of reading chains.
 pub(super) fn judge<E>(
     base: &Base,
-    ipv6: bool,
+    packets: Family,
     maker: Maker,
     links: &Links<'_>,
     chains: Chains<'_, E>,
 ) -> Result<Option<Barrier>, E> {
     let mut barrier = Barrier {
-        ipv6,
+        packets,
         family: base.family,
         table: base.table.clone(),
         chain: base.chain.clone(),
@@ -59,7 +60,7 @@ pub(super) fn judge<E>(
         let (mut lost, mut doubtful) = (Vec::new(), None);
         for (protocol, word) in [(TCP, "TCP"), (UDP, "UDP")] {
             let (marked, may) = (false, None);
-            let mut walk = Walk { links, way, ipv6, protocol, marked, may, left: RULES_MAX };
+            let mut walk = Walk { links, way, packets, protocol, marked, may, left: RULES_MAX };
             let by = match walk.chain(&base.chain, 0, Truth::Yes, chains)? {
                 Flow::Dropped(by) => by,
                 Flow::Through if base.drops => "its policy".to_owned(),
@@ -170,14 +171,14 @@ impl Walk<'_> {
             Test::State { new, established } => {
                 Truth::of(if self.way == Way::Answers { *established } else { *new })
             }
-            Test::Family { ipv6, negated } => Truth::of(*ipv6 == self.ipv6).unless(*negated),
+            Test::Family { family, negated } => Truth::of(*family == self.packets).unless(*negated),
             Test::Protocol { numbers, negated } => {
                 Truth::of(numbers.contains(&self.protocol)).unless(*negated)
             }
-            Test::Address { source, ipv6, ranges, negated }
-                if self.way.is_host_link(*source) && *ipv6 == self.ipv6 =>
+            Test::Address { source, family, ranges, negated }
+                if self.way.is_host_link(*source) && *family == self.packets =>
             {
-                address::hold(ranges, self.links.pods, *ipv6).unless(*negated)
+                address::hold(ranges, self.links.pods, *family).unless(*negated)
             }
             Test::Address { .. } => Truth::Maybe,
             Test::Mark { .. } if self.marked => Truth::Maybe,

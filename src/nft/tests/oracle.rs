@@ -3,7 +3,7 @@
 use ipnetwork::IpNetwork;
 
 use super::{Namespace, but, differences, ensure, guarded, vxlan, wanted};
-use crate::nft::interval::Family;
+use crate::family::Family;
 use crate::nft::key::{Load, Part};
 use crate::nft::message::generation;
 use crate::nft::set::{Content, Data, Field, Key, Ranges, Set, Type, Value, Verdict};

@@ -15,7 +15,7 @@ use serde_json::Value as Json;
 use super::Namespace;
 use super::addresses::handles;
 use super::datapath::connect;
-use crate::nft::interval::Family;
+use crate::family::Family;
 use crate::nft::key::{Load, Part};
 use crate::nft::set::{Content, Data, Elements, Field, Key, Ranges, Set, Type, Value, Verdict};
 use crate::nft::side::Side;
@@ -57,7 +57,6 @@ const INGRESS: Direction = Direction {
 };
 const IDENTITY: [&str; 2] = ["ident4", "ident6"];
 const HAIRPIN: [&str; 2] = ["self4", "self6"];
-const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// What the sets hold, by their names.
 type Held = Vec<(&'static str, Elements)>;
@@ -71,7 +70,7 @@ fn policy(held: &Held) -> Table {
     };
     let number = Some(Data::Number);
     let flow = [Type::Number, Type::Protocol, Type::Number, Type::Port];
-    for (family, at) in FAMILIES.into_iter().zip(0..) {
+    for (family, at) in Family::BOTH.into_iter().zip(0..) {
         let address = Type::Address(family);
         set(IDENTITY[at], &[address], number, Ranges::None);
         set(HAIRPIN[at], &[address, address], None, Ranges::None);
@@ -108,14 +107,14 @@ fn policy(held: &Held) -> Table {
 
 impl Direction {
     fn class(&self, at: usize) -> Part {
-        let pod = Part::Of(Load::Address(self.pods, FAMILIES[at]));
+        let pod = Part::Of(Load::Address(self.pods, Family::BOTH[at]));
         Part::Mapped(vec![pod], self.class[at])
     }
 
     /// The chain of one family: whoever is isolated gets no further than what is allowed.
     fn judged(&self, at: usize) -> Chain {
-        let peer = Part::Of(Load::Address(self.peers, FAMILIES[at]));
-        let pod = Part::Of(Load::Address(self.pods, FAMILIES[at]));
+        let peer = Part::Of(Load::Address(self.peers, Family::BOTH[at]));
+        let pod = Part::Of(Load::Address(self.pods, Family::BOTH[at]));
         let identity = Part::Mapped(vec![peer.clone()], IDENTITY[at]);
         let network = Part::Mapped(vec![self.class(at), peer.clone()], self.cidr[at]);
         let (protocol, port) = (Part::Of(Load::Protocol), Part::Of(Load::Port(Side::Destination)));
@@ -314,8 +313,11 @@ impl Node {
     }
 
     /// A socket in each pod, the second's at a port.
-    fn sockets(&self, ipv6: bool, port: u16) -> [UdpSocket; 2] {
-        let prefix = if ipv6 { "fd01::" } else { "10.1.0." };
+    fn sockets(&self, family: Family, port: u16) -> [UdpSocket; 2] {
+        let prefix = match family {
+            Family::V4 => "10.1.0.",
+            Family::V6 => "fd01::",
+        };
         let at = |pod: usize, port: u16| {
             let address: IpAddr = format!("{prefix}{}", pod + 2).parse().unwrap();
             let socket = self.pods[pod].run(|| UdpSocket::bind((address, port)).unwrap());
@@ -338,15 +340,15 @@ fn the_table_decides_as_it_says() {
     let table = policy(&held(4));
     node.host.run(|| assert_eq!(nft::ensure(&table), Ok(Ensured::Installed)));
     let mut buffer = [0; 16];
-    for ipv6 in [false, true] {
-        let allowed = node.sockets(ipv6, 80);
+    for family in Family::BOTH {
+        let allowed = node.sockets(family, 80);
         for (port, passes) in [(90, true), (91, false), (81, false)] {
-            let other = node.sockets(ipv6, port);
+            let other = node.sockets(family, port);
             other[0].send(b"maybe").unwrap();
             allowed[0].send(b"after it").unwrap();
             allowed[1].recv(&mut buffer).unwrap();
             other[1].set_nonblocking(true).unwrap();
-            assert_eq!(other[1].recv(&mut buffer).is_ok(), passes, "port {port}, IPv6: {ipv6}");
+            assert_eq!(other[1].recv(&mut buffer).is_ok(), passes, "port {port}, {family}");
         }
     }
 }
@@ -360,7 +362,7 @@ fn a_policy_changes_under_traffic() {
     let host = &node.host;
     host.run(|| assert_eq!(nft::ensure(&policy(&held(4))), Ok(Ensured::Installed)));
     let before = handles(host);
-    let [here, there] = node.sockets(false, 80);
+    let [here, there] = node.sockets(Family::V4, 80);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -21,6 +21,7 @@ use crate::{
         pools::{Cidrs, Misfit},
         trouble::Trouble,
     },
+    family::Family,
     ipam::store::DATA_DIR,
     net::{Socket, Tables},
     state::{Entry, Root, journal},
@@ -141,7 +142,7 @@ impl Pass {
         let before = state.applied().unwrap_or_default();
         let wanted = Settings::of_config(config);
         let plan = Plan::make(host, &wanted, peers, &ledger, tables).map_err(kernel)?;
-        let tunnels = [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6));
+        let tunnels = Family::BOTH.into_iter().filter_map(|family| peers.me.tunnel_address(family));
         let tunnel = TunnelTable::of(config, peers)?;
         let settings = settings_text(config);
         let applied_file = before.was_applied().then(|| before.file.clone());
@@ -173,7 +174,7 @@ impl Pass {
             has_peers: peers.others.iter().any(|node| !node.addresses.is_empty()),
             tunnel_listed: tunnel.as_ref().map(TunnelTable::listed),
             peers_inside: peers.inside_own(),
-            serves_ipv6: peers.me.pod_cidrs(true).next().is_some(),
+            serves_ipv6: peers.me.pod_cidrs(Family::V6).next().is_some(),
         };
         let former = ledger.protocols;
         let config = config.clone();
@@ -301,7 +302,7 @@ pub(super) fn leased(config: &Config, root: &Root, peers: &Peers) -> Vec<IpAddr>
     let stores = fs::read_dir(root.path(DATA_DIR)).into_iter().flatten().flatten();
     let stores: Vec<PathBuf> = stores.map(|store| store.path()).collect();
     let mut named: Vec<IpAddr> =
-        [false, true].into_iter().filter_map(|ipv6| peers.me.tunnel_address(ipv6)).collect();
+        Family::BOTH.into_iter().filter_map(|family| peers.me.tunnel_address(family)).collect();
     named.retain(|address| {
         let has = |entry: &Entry| entry.addresses.contains(address);
         let file = address.to_string();

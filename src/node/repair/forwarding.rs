@@ -3,9 +3,9 @@
 
 use super::Repair;
 use crate::{
+    family::{Family, HasFamily},
     net::{
-        Error, Socket,
-        forwarding::{self, IPV4, IPV6},
+        Error, Socket, forwarding,
         link::Link,
         sysctl::{self, Sysctl},
     },
@@ -28,13 +28,17 @@ pub fn lacking(
     let mut entries = journal::all(root);
     entries.retain(|entry| manage(&entry.network));
     let mut repairs = Vec::new();
-    for (key, ipv6) in [(IPV4, false), (IPV6, true)] {
-        let mut of_family = entries.iter().filter(|entry| has_family(entry, ipv6)).peekable();
+    for family in Family::BOTH {
+        let key = forwarding::key(family);
+        let mut of_family = entries.iter().filter(|entry| has_family(entry, family)).peekable();
         if of_family.peek().is_none() || known.iter().any(|sysctl| sysctl.key == key) {
             continue;
         }
         // First: a router that begins to forward forgets what it was told.
-        let mut wanted = if ipv6 { forwarding::heeding_now(host)? } else { Vec::new() };
+        let mut wanted = match family {
+            Family::V4 => Vec::new(),
+            Family::V6 => forwarding::heeding_now(host)?,
+        };
         wanted.push(Sysctl::new(key, 1));
         wanted.retain(|wanted| !sysctl::holds(wanted));
         if wanted.is_empty() {
@@ -56,6 +60,6 @@ pub fn lacking(
     Ok(repairs)
 }
 
-fn has_family(entry: &Entry, ipv6: bool) -> bool {
-    entry.addresses.iter().any(|address| address.is_ipv6() == ipv6)
+fn has_family(entry: &Entry, family: Family) -> bool {
+    entry.addresses.iter().any(|address| address.family() == family)
 }

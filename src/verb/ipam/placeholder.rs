@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::{
     cni::{Code, Document, Error},
-    conf::{Config, placeholder_ipv6},
+    conf::{Config, placeholder},
+    family::HasFamily,
     net::Socket,
     state::Root,
     verb::{
@@ -23,7 +24,7 @@ const PEERS_FILE: &str = "/var/lib/manx/peers.json";
 /// Whether an IPAM section has a placeholder in it.
 pub(in crate::verb) fn is_in(ipam: &Value) -> bool {
     match ipam {
-        Value::String(text) => placeholder_ipv6(text).is_some(),
+        Value::String(text) => placeholder(text).is_some(),
         Value::Array(items) => items.iter().any(is_in),
         Value::Object(members) => members.values().any(is_in),
         _ => false,
@@ -97,18 +98,18 @@ pub(in crate::verb) fn put(document: &mut Document, ipam: Value) {
 /// A range of a set becomes as many as the node has pod CIDRs of the family; a
 /// range that stands alone, the first.
 fn replace(value: &mut Value, own: &[IpNetwork]) {
-    let of = |ipv6| own.iter().filter(move |cidr| cidr.is_ipv6() == ipv6);
+    let of = |family| own.iter().filter(move |cidr| cidr.family() == family);
     match value {
         Value::String(text) => {
-            if let Some(first) = placeholder_ipv6(text).and_then(|ipv6| of(ipv6).next()) {
+            if let Some(first) = placeholder(text).and_then(|family| of(family).next()) {
                 *text = first.to_string();
             }
         }
         Value::Array(items) => {
             let expand = |item: Value| {
                 let subnet = item.get("subnet").and_then(Value::as_str);
-                let Some(ipv6) =
-                    subnet.and_then(placeholder_ipv6).filter(|ipv6| of(*ipv6).count() > 1)
+                let Some(family) =
+                    subnet.and_then(placeholder).filter(|family| of(*family).count() > 1)
                 else {
                     return vec![item];
                 };
@@ -119,7 +120,7 @@ fn replace(value: &mut Value, own: &[IpNetwork]) {
                     }
                     range
                 };
-                of(ipv6).map(with).collect()
+                of(family).map(with).collect()
             };
             *items = std::mem::take(items).into_iter().flat_map(expand).collect();
             items.iter_mut().for_each(|item| replace(item, own));
