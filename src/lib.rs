@@ -10,7 +10,7 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | commands | [`cli`] |
+//! | commands, the agent | [`cli`], [`agent`] |
 //! | verbs, checks | [`verb`], [`doctor`] |
 //! | the node | [`node`] |
 //! | the node, described | [`fabric`] |
@@ -21,6 +21,8 @@
 //! | messages to the kernel | [`netlink`] |
 //! | files, text and families of addresses | [`state`], [`text`], [`family`], [`finding`] |
 
+#[cfg(feature = "agent")]
+pub mod agent;
 pub mod cli;
 pub mod cni;
 pub mod conf;

@@ -9,6 +9,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
+    sync::LazyLock,
 };
 
 use ipnetwork::IpNetwork;
@@ -179,17 +180,25 @@ fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
     contains(one, other) || contains(other, one)
 }
 
+/// The network overlapping this one in which neither nodes nor pods can be, and what it
+/// is for.
+pub fn reserved(network: &IpNetwork) -> Option<(IpNetwork, &'static str)> {
+    static NETWORKS: LazyLock<Vec<(IpNetwork, &str)>> = LazyLock::new(|| {
+        let parsed = SPECIAL.iter().filter_map(|(text, what)| Some((text.parse().ok()?, *what)));
+        parsed.collect()
+    });
+    NETWORKS.iter().find(|(net, _)| overlap(net, network)).copied()
+}
+
 fn special(nodes: &[(usize, &Node)], faults: &mut Vec<Fault>) {
-    let parsed = SPECIAL.iter().filter_map(|(text, what)| Some((text.parse().ok()?, *what)));
-    let special: Vec<(IpNetwork, &str)> = parsed.collect();
     for (at, node) in nodes {
         for address in node.addresses.iter().chain(&node.tunnel_addresses) {
-            if let Some((_, what)) = special.iter().find(|(net, _)| net.contains(*address)) {
+            if let Some((_, what)) = reserved(&(*address).into()) {
                 faults.push(Fault::alone(*at, format!("no node can have {address} ({what})")));
             }
         }
         for cidr in &node.pod_cidrs {
-            if let Some((net, what)) = special.iter().find(|(net, _)| overlap(net, cidr)) {
+            if let Some((net, what)) = reserved(cidr) {
                 let words = format!("podCIDR {cidr} overlaps {net} ({what})");
                 faults.push(Fault::alone(*at, words));
             }

@@ -25,6 +25,14 @@ const CHECKS: &[(&str, &str)] = &[
     ),
     ("fabric-conflict", "what somebody else has is left alone, and what needs it is not made"),
     ("peer-excluded", "no route leads to the pods of a node that is left out"),
+    (
+        "pod-cidr-missing",
+        "pods get their addresses from the node's podCIDR: without it none can start here",
+    ),
+    (
+        "address-ignored",
+        "packets to the node's pods go to another of its addresses, or nowhere if it has none",
+    ),
     ("ip-forward", "without it the kernel drops every packet that is not for the node itself"),
     (
         "forward-drop",

@@ -1,0 +1,167 @@
+//! Which nodes of a cluster are served, and how: the peers file's text.
+//!
+//! A peers file is one node's mistake away from being wrong for all, and everything in a
+//! Node but its podCIDRs is written by that very node. So what a Node says is checked
+//! here, by rules that are the same on all nodes: the older Node keeps what two of them
+//! claim, and a Node that cannot be served is left out and named. Knows no Kubernetes
+//! types, no file and no clock.
+
+mod claims;
+
+use ipnetwork::IpNetwork;
+use serde_json::{Value, json};
+
+use claims::{Claim, Claims};
+
+use super::record::Record;
+use crate::{
+    conf::FabricPart,
+    finding::{Finding, Severity},
+};
+
+/// What the agent's own configuration says.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The name of this node's Node.
+    pub(crate) node: String,
+    /// What the file says of the fabric.
+    pub(crate) fabric: FabricPart,
+    /// Where all pods are, if that is known.
+    pub(crate) cluster_cidrs: Option<Vec<IpNetwork>>,
+}
+
+/// The nodes that are served, and those that are not.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct View {
+    /// The peers file.
+    pub(crate) text: String,
+    /// This node's pods. None of them where `own_trouble` says why.
+    pub(crate) own_pod_cidrs: Vec<IpNetwork>,
+    /// Why this node cannot have pods.
+    pub(crate) own_trouble: Option<Finding>,
+    /// How many nodes the file has with pods, this one included.
+    pub(crate) used: usize,
+    /// Nodes that have no podCIDR or no address yet.
+    pub(crate) incomplete: Vec<String>,
+    /// Nodes that are left out, each with the reason.
+    pub(crate) quarantined: Vec<(String, String)>,
+    /// What an operator should know, this node's trouble and quarantined nodes included.
+    pub(crate) findings: Vec<Finding>,
+}
+
+/// Why a list of nodes gives no peers file. What is there stays.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Refusal {
+    /// A cluster in which this runs has a node.
+    Empty,
+    /// The list does not have this node.
+    OwnMissing,
+}
+
+impl View {
+    /// Judges a complete list of the cluster's Nodes.
+    ///
+    /// # Errors
+    /// Where the list cannot be this cluster's.
+    pub(crate) fn of(records: &[Record], settings: &Settings) -> Result<Self, Refusal> {
+        if records.is_empty() {
+            return Err(Refusal::Empty);
+        }
+        let mut claims = Claims::read(records, &settings.node);
+        let own = claims.own().ok_or(Refusal::OwnMissing)?;
+        claims.settle(own, settings.cluster_cidrs.as_deref());
+        Ok(Self::compose(claims.list, own, settings))
+    }
+
+    fn compose(claims: Vec<Claim>, own: usize, settings: &Settings) -> Self {
+        let (mut used, mut incomplete, mut quarantined) = (0, Vec::new(), Vec::new());
+        let (mut findings, mut items) = (Vec::new(), Vec::new());
+        let (mut own_trouble, mut own_pod_cidrs) = (None, Vec::new());
+        for (at, claim) in claims.into_iter().enumerate() {
+            let name = &claim.node.name;
+            findings.extend(claim.ignored.iter().map(|words| ignored(name, words)));
+            if at == own {
+                own_trouble = trouble(&claim);
+                findings.extend(own_trouble.clone());
+                own_pod_cidrs.clone_from(&claim.node.pod_cidrs);
+            } else if !claim.faults.is_empty() {
+                let reason = claim.faults.join("; ");
+                findings.push(left_out(name, &reason));
+                quarantined.push((name.clone(), reason));
+                continue;
+            }
+            match claim.node.pod_cidrs.is_empty() {
+                true => incomplete.push(name.clone()),
+                false => used += 1,
+            }
+            if at == own {
+                // Before all others: it is found by its name, which may be another's address.
+                items.insert(0, item(&claim));
+            } else if !claim.node.addresses.is_empty() {
+                items.push(item(&claim));
+            }
+        }
+        let text = text(settings, &items);
+        Self { text, own_pod_cidrs, own_trouble, used, incomplete, quarantined, findings }
+    }
+}
+
+/// Why this node cannot have pods, if so.
+fn trouble(own: &Claim) -> Option<Finding> {
+    let name = &own.node.name;
+    let missing = || {
+        own.has_no_pod_cidr.then(|| {
+            "it has no podCIDR: kube-controller-manager runs without --allocate-node-cidrs, or its \
+             range is used up"
+                .to_owned()
+        })
+    };
+    let reason = match own.faults.is_empty() {
+        true => missing()?,
+        false => own.faults.join("; "),
+    };
+    let mut finding = Finding::new("pod-cidr-missing", Severity::Error, node(name), reason);
+    finding.fix = format!("see kubectl get node {name} -o yaml: spec.podCIDRs, status.addresses");
+    Some(finding)
+}
+
+fn left_out(name: &str, reason: &str) -> Finding {
+    let mut finding = Finding::new("peer-excluded", Severity::Warning, node(name), reason);
+    finding.fix = format!(
+        "see kubectl get node {name} -o yaml; a Node that is deleted gets another podCIDR when \
+         its kubelet starts again"
+    );
+    finding
+}
+
+fn ignored(name: &str, words: &str) -> Finding {
+    let mut finding = Finding::new("address-ignored", Severity::Warning, node(name), words);
+    finding.fix = format!("see kubectl get node {name} -o yaml, and the --node-ip of its kubelet");
+    finding
+}
+
+fn node(name: &str) -> String {
+    format!("Node {name}")
+}
+
+/// A line of the file.
+fn item(claim: &Claim) -> String {
+    let node = &claim.node;
+    let texts = |list: &mut dyn Iterator<Item = String>| list.map(Value::from).collect::<Value>();
+    let addresses = texts(&mut node.addresses.iter().map(ToString::to_string));
+    let pod_cidrs = texts(&mut node.pod_cidrs.iter().map(ToString::to_string));
+    json!({"name": node.name, "addresses": addresses, "podCIDRs": pod_cidrs}).to_string()
+}
+
+/// One node to a line, so that the difference of two files shows the nodes that differ.
+fn text(settings: &Settings, items: &[String]) -> String {
+    let mut text = format!("{{\"self\": {},\n", Value::from(settings.node.as_str()));
+    if !settings.fabric.is_empty() {
+        text.push_str(&format!("\"fabric\": {},\n", settings.fabric.encode()));
+    }
+    text.push_str(&format!("\"nodes\": [\n{}\n]}}\n", items.join(",\n")));
+    text
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! What Nodes claim, and who gets it.
+//!
+//! A podCIDR is given by the cluster's controller and cannot be changed, an address is
+//! what a node says of itself. So podCIDRs are settled first, between Nodes by age, and an
+//! address inside one of them does not count. The one exception is a podCIDR with the
+//! addresses of several other nodes inside, or with this node's: that one is wrong.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+};
+
+use ipnetwork::IpNetwork;
+
+use crate::{
+    agent::record::Record,
+    cni::cidr,
+    fabric::{
+        faults::{contains, reserved},
+        peers::Node,
+    },
+};
+
+/// What one Node claims.
+#[derive(Debug)]
+pub(super) struct Claim {
+    /// What is left of it.
+    pub(super) node: Node,
+    /// Why the node is left out. This node is not, but has no pods.
+    pub(super) faults: Vec<String>,
+    /// What of it does not count, a sentence each.
+    pub(super) ignored: Vec<String>,
+    /// Nobody gave it one.
+    pub(super) has_no_pod_cidr: bool,
+    is_own: bool,
+}
+
+/// What all Nodes claim, by age.
+pub(super) struct Claims {
+    pub(super) list: Vec<Claim>,
+}
+
+impl Claims {
+    pub(super) fn read(records: &[Record], own: &str) -> Self {
+        let mut by_age: Vec<&Record> = records.iter().collect();
+        by_age.sort_by_key(|record| record.age());
+        let mut names = HashSet::new();
+        by_age.retain(|record| !record.name.is_empty() && names.insert(&record.name));
+        Self { list: by_age.into_iter().map(|record| Claim::read(record, own)).collect() }
+    }
+
+    /// The place of this node.
+    pub(super) fn own(&self) -> Option<usize> {
+        self.list.iter().position(|claim| claim.is_own)
+    }
+
+    /// Takes from each Node what it cannot have.
+    pub(super) fn settle(&mut self, own: usize, cluster_cidrs: Option<&[IpNetwork]>) {
+        if let Some(all) = cluster_cidrs {
+            self.list.iter_mut().for_each(|claim| claim.keep_to(all));
+        }
+        self.settle_implausible(own);
+        let pods = self.settle_pod_cidrs();
+        self.settle_addresses(own, &pods);
+        self.list.iter_mut().for_each(Claim::settle_families);
+        self.settle_macs(own);
+    }
+
+    /// This node first: that an address is here the kernel knows, whoever is older.
+    fn own_first(&self, own: usize) -> impl Iterator<Item = usize> + use<> {
+        std::iter::once(own).chain((0..self.list.len()).filter(move |at| *at != own))
+    }
+
+    fn settle_implausible(&mut self, own: usize) {
+        let addresses: BTreeSet<(IpAddr, usize)> = (self.list.iter().enumerate())
+            .flat_map(|(at, claim)| claim.node.addresses.iter().map(move |ip| (*ip, at)))
+            .collect();
+        let names: Vec<String> = self.list.iter().map(|claim| claim.node.name.clone()).collect();
+        for (at, claim) in self.list.iter_mut().enumerate() {
+            let wrong = claim.node.pod_cidrs.iter().find_map(|cidr| {
+                let range = (cidr.network(), 0)..=(cidr.broadcast(), usize::MAX);
+                let inside = || addresses.range(range.clone()).filter(|(_, of)| *of != at);
+                if inside().any(|(_, of)| *of == own) {
+                    return Some(format!("podCIDR {cidr} contains the address of this node"));
+                }
+                let (first, one) = inside().next()?;
+                let (second, other) = inside().find(|(_, of)| of != one)?;
+                let (one, other) = (names.get(*one)?, names.get(*other)?);
+                Some(format!(
+                    "podCIDR {cidr} contains the addresses of other nodes: {first} of {one}, \
+                     {second} of {other}"
+                ))
+            });
+            if let Some(words) = wrong {
+                claim.lose(words);
+            }
+        }
+    }
+
+    /// Gives each podCIDR to the oldest that claims it; who has it, by where it begins.
+    fn settle_pod_cidrs(&mut self) -> BTreeMap<IpAddr, (IpNetwork, String)> {
+        let mut given: BTreeMap<IpAddr, (IpNetwork, String)> = BTreeMap::new();
+        for claim in self.list.iter_mut().filter(|claim| claim.is_served()) {
+            let clash = claim.node.pod_cidrs.iter().find_map(|cidr| {
+                let inside = given.range(cidr.network()..=cidr.broadcast()).next();
+                let (_, (other, holder)) = inside.or_else(|| around(&given, cidr.network()))?;
+                Some(match other == cidr {
+                    true => format!("podCIDR {cidr} is that of {holder}, an older Node"),
+                    false => format!("podCIDR {cidr} overlaps {other} of {holder}, an older Node"),
+                })
+            });
+            match clash {
+                Some(words) => claim.lose(words),
+                None => given.extend(
+                    claim
+                        .node
+                        .pod_cidrs
+                        .iter()
+                        .map(|cidr| (cidr.network(), (*cidr, claim.node.name.clone()))),
+                ),
+            }
+        }
+        given
+    }
+
+    /// Gives each address to the oldest that claims it, if it can be a node's.
+    fn settle_addresses(&mut self, own: usize, pods: &BTreeMap<IpAddr, (IpNetwork, String)>) {
+        let mut given: HashMap<IpAddr, String> = HashMap::new();
+        for at in self.own_first(own) {
+            let Some(claim) = self.list.get_mut(at).filter(|claim| claim.is_served()) else {
+                continue;
+            };
+            let (name, ignored) = (claim.node.name.clone(), &mut claim.ignored);
+            claim.node.addresses.retain(|address| {
+                if let Some((_, (cidr, holder))) = around(pods, *address) {
+                    ignored.push(format!(
+                        "address {address} does not count: it is in podCIDR {cidr} of {holder}"
+                    ));
+                    return false;
+                }
+                match given.get(address) {
+                    Some(holder) => {
+                        ignored.push(format!("address {address} does not count: {holder} has it"));
+                        false
+                    }
+                    None => given.insert(*address, name.clone()).is_none(),
+                }
+            });
+        }
+    }
+
+    /// The MAC address of a tunnel's end is made of the node's name, and the reader of the
+    /// file takes none twice.
+    fn settle_macs(&mut self, own: usize) {
+        let mut given: HashMap<_, String> = HashMap::new();
+        for at in self.own_first(own) {
+            let Some(claim) = self.list.get_mut(at).filter(|claim| claim.is_served()) else {
+                continue;
+            };
+            let node = &claim.node;
+            let families = [false, true].into_iter().filter(|ipv6| node.address(*ipv6).is_some());
+            let macs: Vec<_> = families.map(|ipv6| (ipv6, node.tunnel_mac(ipv6).0)).collect();
+            match macs.iter().find_map(|mac| given.get(mac)) {
+                Some(holder) => {
+                    let words = format!("its name gives the tunnel MAC that {holder} has");
+                    claim.lose(words);
+                }
+                None => given.extend(macs.into_iter().map(|mac| (mac, node.name.clone()))),
+            }
+        }
+    }
+}
+
+/// The podCIDR in which an address is. They do not overlap.
+fn around(
+    given: &BTreeMap<IpAddr, (IpNetwork, String)>,
+    address: IpAddr,
+) -> Option<(&IpAddr, &(IpNetwork, String))> {
+    given.range(..=address).next_back().filter(|(_, (cidr, _))| cidr.contains(address))
+}
+
+impl Claim {
+    fn read(record: &Record, own: &str) -> Self {
+        let mut claim = Self {
+            node: Node {
+                name: record.name.to_string(),
+                addresses: Vec::new(),
+                pod_cidrs: Vec::new(),
+                tunnel_addresses: Vec::new(),
+                tunnel_mac: None,
+            },
+            faults: Vec::new(),
+            ignored: Vec::new(),
+            has_no_pod_cidr: record.pod_cidrs.is_empty(),
+            is_own: &*record.name == own,
+        };
+        record.addresses.iter().for_each(|text| claim.read_address(text));
+        for text in &record.pod_cidrs {
+            if let Err(words) = claim.read_pod_cidr(text) {
+                claim.faults.push(words);
+            }
+        }
+        if !claim.faults.is_empty() {
+            claim.node.pod_cidrs.clear();
+        }
+        claim
+    }
+
+    fn read_address(&mut self, text: &str) {
+        let address = match cidr::parse_address(text) {
+            Ok(address) => address,
+            Err(problem) => return self.ignored.push(format!("address does not count: {problem}")),
+        };
+        if let Some((_, what)) = reserved(&address.into()) {
+            self.ignored.push(format!("address {address} does not count ({what})"));
+        } else if !self.node.addresses.contains(&address) {
+            self.node.addresses.push(address);
+        }
+    }
+
+    fn read_pod_cidr(&mut self, text: &str) -> Result<(), String> {
+        let cidr = cidr::parse(text).map_err(|problem| format!("podCIDR {problem}"))?;
+        if cidr.ip() != cidr.network() {
+            return Err(format!("podCIDR {text} has host bits: {}", cidr.network()));
+        }
+        if let Some((net, what)) = reserved(&cidr) {
+            return Err(format!("podCIDR {cidr} overlaps {net} ({what})"));
+        }
+        let clash =
+            self.node.pod_cidrs.iter().find(|other| {
+                **other != cidr && (contains(other, &cidr) || contains(&cidr, other))
+            });
+        if let Some(other) = clash {
+            return Err(format!("podCIDRs {other} and {cidr} overlap"));
+        }
+        if !self.node.pod_cidrs.contains(&cidr) {
+            self.node.pod_cidrs.push(cidr);
+        }
+        Ok(())
+    }
+
+    /// A node may have pods where all pods are.
+    fn keep_to(&mut self, all: &[IpNetwork]) {
+        let inside = |cidr: &IpNetwork| all.iter().any(|all| contains(all, cidr));
+        if let Some(cidr) = self.node.pod_cidrs.iter().find(|cidr| !inside(cidr)) {
+            let words = format!("podCIDR {cidr} is in none of the cluster's");
+            self.lose(words);
+        }
+    }
+
+    /// Without an address of a family, no packet finds a node's pods of that family.
+    fn settle_families(&mut self) {
+        if !self.is_served() {
+            return;
+        }
+        let addresses = &self.node.addresses;
+        let served = |cidr: &IpNetwork| addresses.iter().any(|ip| ip.is_ipv4() == cidr.is_ipv4());
+        let (kept, lost): (Vec<IpNetwork>, Vec<IpNetwork>) =
+            self.node.pod_cidrs.iter().partition(|cidr| served(cidr));
+        self.node.pod_cidrs = kept;
+        let Some(cidr) = lost.first() else { return };
+        let family = if cidr.is_ipv4() { "IPv4" } else { "IPv6" };
+        let words = format!("podCIDR {cidr} has no node: no {family} InternalIP counts");
+        match self.node.pod_cidrs.is_empty() {
+            true => self.lose(words),
+            false => self.ignored.push(words),
+        }
+    }
+
+    fn is_served(&self) -> bool {
+        self.is_own || self.faults.is_empty()
+    }
+
+    fn lose(&mut self, words: String) {
+        self.faults.push(words);
+        self.node.pod_cidrs.clear();
+    }
+}

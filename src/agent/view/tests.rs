@@ -1,0 +1,367 @@
+//! What is served of Nodes that clash, and that the file's reader takes all that is
+//! written.
+
+use std::net::IpAddr;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::fabric::Peers;
+
+fn record(name: &str, created: u32, addresses: &[&str], pod_cidrs: &[&str]) -> Record {
+    let boxed = |texts: &[&str]| texts.iter().map(|text| Box::from(*text)).collect();
+    Record {
+        name: name.into(),
+        uid: format!("uid-{name}").into(),
+        created: format!("2026-11-27T00:00:{created:02}Z").into(),
+        addresses: boxed(addresses),
+        pod_cidrs: boxed(pod_cidrs),
+    }
+}
+
+fn settings() -> Settings {
+    Settings { node: "own".into(), fabric: FabricPart::default(), cluster_cidrs: None }
+}
+
+/// This node, which came second, and others.
+fn with_own(others: Vec<Record>) -> Vec<Record> {
+    let own = record("own", 10, &["192.0.2.1"], &["10.0.1.0/24"]);
+    others.into_iter().chain([own]).collect()
+}
+
+fn view(others: Vec<Record>) -> View {
+    View::of(&with_own(others), &settings()).unwrap()
+}
+
+fn read(view: &View) -> Peers {
+    let peers = Peers::parse(view.text.as_bytes(), &|_| false)
+        .unwrap_or_else(|problems| panic!("{problems:?}: {}", view.text));
+    assert_eq!(peers.excluded, Vec::<String>::new(), "{}", view.text);
+    assert_eq!(peers.unread, None);
+    peers
+}
+
+/// What the file has of the others: name, addresses and pods.
+fn served(view: &View) -> Vec<String> {
+    let line = |node: &crate::fabric::peers::Node| {
+        let addresses = node.addresses.iter().map(ToString::to_string);
+        let pods = node.pod_cidrs.iter().map(ToString::to_string);
+        let parts: Vec<String> =
+            std::iter::once(node.name.clone()).chain(addresses).chain(pods).collect();
+        parts.join(" ")
+    };
+    read(view).others.iter().map(line).collect()
+}
+
+fn reasons(view: &View) -> Vec<String> {
+    view.quarantined.iter().map(|(name, reason)| format!("{name}: {reason}")).collect()
+}
+
+fn evidence(view: &View) -> Vec<String> {
+    view.findings.iter().map(|one| format!("{} {}: {}", one.id, one.object, one.evidence)).collect()
+}
+
+#[test]
+fn sound_nodes_are_written_as_they_are() {
+    let mut settings = settings();
+    let fabric = json!({"mode": "vxlan", "mtu": 1400});
+    settings.fabric = FabricPart::of_file(fabric.as_object().unwrap()).0;
+    let b = record("b", 2, &["192.0.2.2", "2001:db8::2"], &["10.0.2.0/24", "fd00:2::/64"]);
+    let c = record("c", 1, &["192.0.2.3"], &[]);
+    let view = View::of(&with_own(vec![b, c]), &settings).unwrap();
+    assert_eq!(
+        view.text,
+        r#"{"self": "own",
+"fabric": {"mode":"vxlan","mtu":1400},
+"nodes": [
+{"name":"own","addresses":["192.0.2.1"],"podCIDRs":["10.0.1.0/24"]},
+{"name":"c","addresses":["192.0.2.3"],"podCIDRs":[]},
+{"name":"b","addresses":["192.0.2.2","2001:db8::2"],"podCIDRs":["10.0.2.0/24","fd00:2::/64"]}
+]}
+"#
+    );
+    assert_eq!((view.used, view.incomplete.as_slice()), (2, ["c".to_owned()].as_slice()));
+    assert_eq!((view.findings.len(), view.own_trouble.is_none()), (0, true));
+    assert_eq!(view.own_pod_cidrs, ["10.0.1.0/24".parse().unwrap()]);
+    assert_eq!(read(&view).fabric, settings.fabric);
+}
+
+#[test]
+fn no_file_is_made_of_a_list_without_nodes_or_without_this_one() {
+    assert_eq!(View::of(&[], &settings()), Err(Refusal::Empty));
+    let others = [record("b", 1, &["192.0.2.2"], &["10.0.2.0/24"])];
+    assert_eq!(View::of(&others, &settings()), Err(Refusal::OwnMissing));
+}
+
+#[test]
+fn the_older_node_keeps_a_pod_cidr() {
+    for (older, younger, words) in [
+        ("10.0.2.0/24", "10.0.2.0/24", "podCIDR 10.0.2.0/24 is that of b, an older Node"),
+        ("10.0.2.0/24", "10.0.2.128/25", "podCIDR 10.0.2.128/25 overlaps 10.0.2.0/24 of b"),
+        ("10.0.2.128/25", "10.0.2.0/24", "podCIDR 10.0.2.0/24 overlaps 10.0.2.128/25 of b"),
+    ] {
+        let b = record("b", 20, &["192.0.2.2"], &[older]);
+        let a = record("a", 21, &["192.0.2.3"], &[younger]);
+        let view = view(vec![a, b]);
+        assert_eq!(served(&view), [format!("b 192.0.2.2 {older}")]);
+        assert_eq!(view.quarantined.len(), 1);
+        assert!(reasons(&view)[0].starts_with(&format!("a: {words}")), "{:?}", reasons(&view));
+        assert_eq!(view.findings[0].id, "peer-excluded");
+    }
+}
+
+#[test]
+fn of_two_that_are_as_old_the_uid_decides_and_one_without_a_time_is_the_youngest() {
+    let one = record("z", 20, &["192.0.2.2"], &["10.0.2.0/24"]);
+    let mut other = record("a", 20, &["192.0.2.3"], &["10.0.2.0/24"]);
+    other.uid = "uid-zz".into();
+    assert_eq!(served(&view(vec![one.clone(), other.clone()])), ["z 192.0.2.2 10.0.2.0/24"]);
+    other.uid = "uid".into();
+    assert_eq!(served(&view(vec![one.clone(), other.clone()])), ["a 192.0.2.3 10.0.2.0/24"]);
+    other.created = "".into();
+    assert_eq!(served(&view(vec![one, other])), ["z 192.0.2.2 10.0.2.0/24"]);
+}
+
+/// What a left out node claims besides is free for others.
+#[test]
+fn a_node_that_is_left_out_keeps_nothing() {
+    let b = record("b", 20, &["192.0.2.2"], &["10.0.2.0/24"]);
+    let c = record("c", 21, &["192.0.2.3"], &["10.0.2.0/24", "fd00:3::/64"]);
+    let d = record("d", 22, &["192.0.2.3", "2001:db8::4"], &["fd00:3::/64"]);
+    let view = view(vec![b, c, d]);
+    let expected = ["b 192.0.2.2 10.0.2.0/24", "d 192.0.2.3 2001:db8::4 fd00:3::/64"];
+    assert_eq!(served(&view), expected);
+}
+
+#[test]
+fn where_this_node_is_the_younger_one_it_has_no_pods_and_serves_the_others() {
+    let b = record("b", 1, &["192.0.2.2"], &["10.0.1.0/24"]);
+    let view = view(vec![b]);
+    assert_eq!(served(&view), ["b 192.0.2.2 10.0.1.0/24"]);
+    assert_eq!(view.own_pod_cidrs, []);
+    let trouble = view.own_trouble.as_ref().unwrap();
+    assert_eq!(trouble.evidence, "podCIDR 10.0.1.0/24 is that of b, an older Node");
+    assert_eq!(view.quarantined, []);
+}
+
+#[test]
+fn a_node_without_a_pod_cidr_is_listed_and_this_one_says_what_is_missing() {
+    let own = record("own", 10, &["192.0.2.1"], &[]);
+    let b = record("b", 20, &["192.0.2.2"], &[]);
+    let view = View::of(&[own, b], &settings()).unwrap();
+    assert_eq!(served(&view), ["b 192.0.2.2"]);
+    assert_eq!((view.used, view.incomplete.len()), (0, 2));
+    let trouble = view.own_trouble.unwrap();
+    assert!(trouble.evidence.contains("--allocate-node-cidrs"), "{trouble:?}");
+}
+
+#[test]
+fn addresses_that_no_node_can_have_do_not_count() {
+    for (address, words) in [
+        ("127.0.0.1", "loopback"),
+        ("::1", "loopback"),
+        ("169.254.1.1", "link-local"),
+        ("fe80::1", "link-local"),
+        ("224.0.0.1", "multicast"),
+        ("ff02::1", "multicast"),
+        ("0.0.0.0", "this network"),
+        ("255.255.255.255", "broadcast"),
+        ("10.0.1.7", "in podCIDR 10.0.1.0/24 of own"),
+        ("10.0.2.7", "in podCIDR 10.0.2.0/24 of b"),
+        ("::ffff:10.0.2.7", "in podCIDR 10.0.2.0/24 of b"),
+        ("192.0.2.1", "own has it"),
+        ("node-b.example", "not an IP address"),
+        ("", "not an IP address"),
+    ] {
+        let b = record("b", 20, &[address, "192.0.2.2"], &["10.0.2.0/24"]);
+        let view = view(vec![b]);
+        assert_eq!(served(&view), ["b 192.0.2.2 10.0.2.0/24"], "{address}");
+        let said = evidence(&view);
+        assert!(said.len() == 1 && said[0].starts_with("address-ignored Node b: "), "{said:?}");
+        assert!(said[0].contains(words), "{said:?}");
+    }
+}
+
+#[test]
+fn the_older_node_keeps_an_address_but_this_one_knows_its_own() {
+    let b = record("b", 20, &["192.0.2.2"], &["10.0.2.0/24"]);
+    let c = record("c", 21, &["192.0.2.2"], &["10.0.3.0/24"]);
+    let d = record("d", 1, &["192.0.2.1"], &["10.0.4.0/24"]);
+    let view = view(vec![c, d, b]);
+    assert_eq!(served(&view), ["b 192.0.2.2 10.0.2.0/24"]);
+    assert_eq!(
+        reasons(&view),
+        [
+            "d: podCIDR 10.0.4.0/24 has no node: no IPv4 InternalIP counts",
+            "c: podCIDR 10.0.3.0/24 has no node: no IPv4 InternalIP counts"
+        ]
+    );
+    let said = evidence(&view);
+    assert!(said[0].ends_with("192.0.2.1 does not count: own has it"), "{said:?}");
+}
+
+#[test]
+fn a_family_without_an_address_costs_that_family() {
+    let b = record("b", 20, &["192.0.2.2"], &["10.0.2.0/24", "fd00:2::/64"]);
+    let view = view(vec![b]);
+    assert_eq!(served(&view), ["b 192.0.2.2 10.0.2.0/24"]);
+    assert!(evidence(&view)[0].contains("podCIDR fd00:2::/64 has no node: no IPv6"));
+}
+
+/// One podCIDR must not make all nodes' addresses pods', whoever is older.
+#[test]
+fn a_pod_cidr_with_several_nodes_or_this_one_inside_is_wrong() {
+    let b = record("b", 20, &["192.0.2.2"], &["10.0.2.0/24"]);
+    let c = record("c", 21, &["192.0.2.3"], &["10.0.3.0/24"]);
+    let wide = |cidr: &str| record("wide", 1, &["198.51.100.1"], &[cidr]);
+    let two = view(vec![b.clone(), c.clone(), wide("192.0.2.2/31")]);
+    assert_eq!(served(&two), ["b 192.0.2.2 10.0.2.0/24", "c 192.0.2.3 10.0.3.0/24"]);
+    assert_eq!(
+        reasons(&two),
+        ["wide: podCIDR 192.0.2.2/31 contains the addresses of other nodes: 192.0.2.2 of b, \
+          192.0.2.3 of c"]
+    );
+    let own = view(vec![b, wide("192.0.2.0/31")]);
+    assert_eq!(reasons(&own), ["wide: podCIDR 192.0.2.0/31 contains the address of this node"]);
+}
+
+#[test]
+fn pod_cidrs_that_can_be_none_take_their_node_out() {
+    for (cidrs, words) in [
+        (vec!["10.0.2.1/24"], "host bits"),
+        (vec!["10.0.2.0"], "prefix length"),
+        (vec!["224.0.0.0/24"], "multicast"),
+        (vec!["0.0.0.0/0"], "this network"),
+        (vec!["10.0.2.0/24", "10.0.2.0/25"], "overlap"),
+        (vec!["junk"], "prefix length"),
+    ] {
+        let view = view(vec![record("b", 20, &["192.0.2.2"], &cidrs)]);
+        assert_eq!(served(&view), Vec::<String>::new());
+        assert!(reasons(&view)[0].contains(words), "{words}: {:?}", reasons(&view));
+    }
+    let twice = view(vec![record("b", 20, &["192.0.2.2", "192.0.2.2"], &["10.0.2.0/24"; 2])]);
+    assert_eq!(served(&twice), ["b 192.0.2.2 10.0.2.0/24"]);
+}
+
+#[test]
+fn pods_are_inside_the_clusters_networks() {
+    let mut settings = settings();
+    settings.cluster_cidrs = Some(vec!["10.0.0.0/22".parse().unwrap()]);
+    let others = ["10.0.2.0/24", "10.0.4.0/24"].into_iter().zip(2..).map(|(cidr, number)| {
+        record(&format!("n{number}"), number, &[&format!("192.0.2.{number}")], &[cidr])
+    });
+    let view = View::of(&with_own(others.collect()), &settings).unwrap();
+    assert_eq!(served(&view), ["n2 192.0.2.2 10.0.2.0/24"]);
+    assert_eq!(reasons(&view), ["n3: podCIDR 10.0.4.0/24 is in none of the cluster's"]);
+}
+
+/// A Node's name may be an address, and another's at that.
+#[test]
+fn this_node_finds_itself_also_by_a_name_that_is_anothers_address() {
+    let own = record("192.0.2.2", 10, &["192.0.2.1"], &["10.0.1.0/24"]);
+    let b = record("b", 1, &["192.0.2.2"], &["10.0.2.0/24"]);
+    let settings = Settings { node: "192.0.2.2".into(), ..settings() };
+    let view = View::of(&[b, own], &settings).unwrap();
+    assert_eq!(read(&view).me.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+}
+
+fn some_record() -> impl Strategy<Value = Record> {
+    let names = prop::sample::select(vec!["own", "a", "b", "c", "d", "e", "f", "192.0.2.3"]);
+    let addresses = prop::sample::select(vec![
+        "192.0.2.1",
+        "192.0.2.2",
+        "192.0.2.3",
+        "10.0.1.1",
+        "10.0.2.1",
+        "2001:db8::1",
+        "2001:db8::2",
+        "fd00:2::5",
+        "127.0.0.1",
+        "fe80::1",
+        "224.0.0.9",
+        "junk",
+        "::ffff:10.0.2.9",
+    ]);
+    let cidrs = prop::sample::select(vec![
+        "10.0.1.0/24",
+        "10.0.2.0/24",
+        "10.0.2.128/25",
+        "10.0.0.0/16",
+        "192.0.2.0/24",
+        "192.0.2.2/32",
+        "fd00:1::/64",
+        "fd00:2::/64",
+        "fd00::/16",
+        "10.0.1.1/24",
+        "junk",
+        "::/0",
+    ]);
+    let lists = (prop::collection::vec(addresses, 0..4), prop::collection::vec(cidrs, 0..3));
+    (names, 0..3u32, 0..3u32, lists).prop_map(|(name, created, uid, (addresses, cidrs))| {
+        let mut record = record(name, created, &addresses, &cidrs);
+        record.uid = format!("{uid}").into();
+        record
+    })
+}
+
+/// A Node's name is there once.
+fn some_records() -> impl Strategy<Value = Vec<Record>> {
+    prop::collection::vec(some_record(), 0..9).prop_map(|mut records| {
+        records.sort_by(|one, other| one.name.cmp(&other.name));
+        records.dedup_by(|one, other| one.name == other.name);
+        records
+    })
+}
+
+proptest! {
+    #[test]
+    fn the_reader_takes_every_file_and_leaves_nobody_out(records in some_records()) {
+        let Ok(view) = View::of(&records, &settings()) else {
+            prop_assert!(records.iter().all(|record| &*record.name != "own"));
+            return Ok(());
+        };
+        let peers = read(&view);
+        prop_assert_eq!(&peers.me.name, "own");
+        prop_assert_eq!(&peers.me.pod_cidrs, &view.own_pod_cidrs);
+        prop_assert_eq!(view.own_trouble.is_some(), view.own_pod_cidrs.is_empty());
+        let listed: Vec<&str> = peers.nodes().map(|node| node.name.as_str()).collect();
+        prop_assert_eq!(view.used, peers.nodes().filter(|node| !node.pod_cidrs.is_empty()).count());
+        for record in &records {
+            let name = &*record.name;
+            let places = [
+                listed.contains(&name) && view.incomplete.iter().all(|one| one != name),
+                view.incomplete.iter().any(|one| one == name),
+                view.quarantined.iter().any(|(one, _)| one == name),
+            ];
+            prop_assert_eq!(places.iter().filter(|is| **is).count(), 1, "{}", name);
+        }
+    }
+
+    #[test]
+    fn lists_may_come_in_any_order(
+        (records, turned) in some_records().prop_flat_map(|records| {
+            (Just(records.clone()), Just(records).prop_shuffle())
+        })
+    ) {
+        prop_assert_eq!(View::of(&records, &settings()), View::of(&turned, &settings()));
+    }
+
+    /// What was taken out is what was wrong.
+    #[test]
+    fn what_is_served_is_sound(records in some_records()) {
+        let Ok(first) = View::of(&records, &settings()) else { return Ok(()) };
+        let peers = read(&first);
+        let again: Vec<Record> = peers.nodes().map(|node| {
+            let record = records.iter().find(|record| *record.name == node.name).unwrap();
+            let texts = |list: Vec<String>| list.into_iter().map(String::into_boxed_str).collect();
+            Record {
+                addresses: texts(node.addresses.iter().map(ToString::to_string).collect()),
+                pod_cidrs: texts(node.pod_cidrs.iter().map(ToString::to_string).collect()),
+                ..record.clone()
+            }
+        }).collect();
+        let second = View::of(&again, &settings()).unwrap();
+        prop_assert_eq!(&second.text, &first.text);
+        prop_assert_eq!(second.quarantined, []);
+    }
+}
