@@ -74,20 +74,20 @@ impl Attribute {
     /// Appends the attribute and its padding. Whoever builds a tree keeps every
     /// nest under 64 KiB, the most that the length field can say.
     pub(crate) fn emit(&self, out: &mut Vec<u8>) {
-        let (kind, value) = match &self.value {
-            Value::Bytes(bytes) => (self.kind, bytes.clone()),
-            Value::Open => (self.kind | NESTED, Vec::new()),
-            Value::Nest(inner) => {
-                let mut value = Vec::new();
-                inner.iter().for_each(|attribute| attribute.emit(&mut value));
-                (self.kind | NESTED, value)
-            }
-        };
-        let length = HEADER_BYTES + value.len();
+        let start = out.len();
+        let nested = if matches!(self.value, Value::Bytes(_)) { 0 } else { NESTED };
+        // The length is known once the value is there.
+        out.extend_from_slice(&[0; 2]);
+        out.extend_from_slice(&(self.kind | nested).to_ne_bytes());
+        match &self.value {
+            Value::Bytes(bytes) => out.extend_from_slice(bytes),
+            Value::Open => {}
+            Value::Nest(inner) => inner.iter().for_each(|attribute| attribute.emit(out)),
+        }
+        let length = out.len() - start;
         debug_assert!(length <= usize::from(u16::MAX), "an attribute of {length} bytes");
-        out.extend(u16::try_from(length).unwrap_or(u16::MAX).to_ne_bytes());
-        out.extend(kind.to_ne_bytes());
-        out.extend(value);
+        let length = u16::try_from(length).unwrap_or(u16::MAX).to_ne_bytes();
+        out.iter_mut().skip(start).zip(length).for_each(|(byte, of_length)| *byte = of_length);
         out.resize(out.len().next_multiple_of(4), 0);
     }
 

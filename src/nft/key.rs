@@ -18,7 +18,7 @@ use crate::family::Family;
 use crate::netlink::attribute::Attribute;
 
 /// One part of a key.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Part {
     /// Something of the packet.
     Of(Load),
@@ -29,7 +29,7 @@ pub enum Part {
 }
 
 /// What a packet is asked for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Load {
     /// The name of the link that it came in by.
     IncomingName,

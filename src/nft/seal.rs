@@ -15,28 +15,33 @@
 //! Left are the flags of the table, the policy of a chain, and addresses that
 //! may change: whoever wants to know these asks for them.
 //!
-//! What constant sets hold is told by a digest of the networks that they were made
-//! from. So whoever has noted that digest knows the table again without the list.
+//! The digest is of the description. One of the messages, which say the same, made
+//! two thirds of the instructions of an ADD. What constant sets hold is told by a
+//! digest of the networks that they were made from. So whoever has noted that digest
+//! knows the table again without the list.
 //!
 //! A table that somebody saved and restored has no digest and is read. One whose
 //! digest is another, and which holds the same all the same, is made anew once: the
 //! list was another, or an earlier version made it.
 
-use sha1_smol::Sha1;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::abi::*;
-use super::set::Content;
+use super::set::{Content, Set};
 use super::table::Table;
 use crate::netlink::attribute::find;
 
 /// Our type among the notes that nft keeps on a rule (libnftnl numbers its own
 /// from zero and passes over those that it does not know).
 const DIGEST: u8 = b'm';
-/// Of SHA-1.
-const DIGEST_BYTES: u8 = 20;
-/// Of how constant sets are made from networks: another one where that changes, so that
-/// tables that were made in the former way are made anew.
-const FORM: u8 = 1;
+/// Of a 64-bit number, which is to tell our tables from one another, not from a forged
+/// one. Where another compiler makes another number of the same, tables are made anew
+/// once.
+const DIGEST_BYTES: u8 = 8;
+/// Of what the kernel is sent for a description, and of how constant sets are made from
+/// networks: another one where that changes, so that tables that were made in the former
+/// way are made anew.
+pub(super) const FORM: u8 = 2;
 
 /// What a table is known by that is as it was made.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -54,21 +59,27 @@ pub struct Seal {
 impl Table {
     /// What it is known by.
     pub fn seal(&self) -> Seal {
-        let mut bytes = Vec::new();
-        self.structure(&[]).iter().for_each(|request| request.emit(0, 0, &mut bytes));
-        bytes.push(FORM);
-        for set in &self.sets {
-            if let Content::Constant(constant) = &set.content {
-                bytes.extend(&constant.made_from);
-            }
-        }
-        let digest = Sha1::from(&bytes).digest().bytes();
         Seal {
             table: self.name.clone(),
             rules: self.rules().count(),
             before: self.chains.len() + self.sets.len(),
-            note: [&[DIGEST, DIGEST_BYTES], &digest[..]].concat(),
+            note: [&[DIGEST, DIGEST_BYTES], &self.digest().to_be_bytes()[..]].concat(),
         }
+    }
+
+    /// A number for all that is constant.
+    fn digest(&self) -> u64 {
+        let Self { name, comment, sets, chains } = self;
+        let mut hasher = DefaultHasher::new();
+        (FORM, name, comment, chains, sets.len()).hash(&mut hasher);
+        for Set { name, key, data, ranges, content } in sets {
+            let made_from = match content {
+                Content::Constant(constant) => Some(&constant.made_from),
+                Content::Following(_) | Content::Open => None,
+            };
+            (name, key, data, ranges, made_from).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 }
 

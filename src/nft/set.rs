@@ -35,7 +35,7 @@ pub struct Set {
 }
 
 /// What a part of a key is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Type {
     Address(Family),
     /// The name of a link.
@@ -53,7 +53,7 @@ pub enum Type {
 }
 
 /// What a key leads to.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Data {
     Verdict,
     /// A number of 8 bytes, of which rules use the lower half as a part of a key.
@@ -61,7 +61,7 @@ pub enum Data {
 }
 
 /// Which parts of a key may be ranges.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Ranges {
     None,
     /// The last: the kernel keeps ranges of whole keys, in order (rbtree). They must not

@@ -1,7 +1,7 @@
 //! Source or destination.
 
 /// Which address of a packet.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Side {
     /// Where it is from.
     Source,

@@ -32,7 +32,7 @@ pub struct Table {
 }
 
 /// A chain and its rules.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Chain {
     pub name: &'static str,
     /// Where packets enter; `None` for a chain that rules lead to.
@@ -41,20 +41,20 @@ pub struct Chain {
 }
 
 /// Where in the packet's path a chain is asked. Its policy is accept.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Hook {
     pub kind: Kind,
     pub point: Point,
     pub priority: i32,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Kind {
     Filter,
     Nat,
 }
 
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Point {
     Input,
     Forward,
@@ -62,11 +62,11 @@ pub enum Point {
 }
 
 /// Conditions, then what happens to a packet that meets them all.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Rule(pub Vec<Term>);
 
 /// A condition or a verdict.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub enum Term {
     /// It came in by a link of the group.
     FromGroup(u32),
@@ -109,7 +109,7 @@ pub enum Term {
 }
 
 /// Whether a condition is that something is in a set, or that it is not.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Holds {
     Is,
     IsNot,

@@ -7,6 +7,7 @@ mod datapath;
 mod oracle;
 mod policy;
 mod repair;
+mod seal;
 
 use std::fs::File;
 use std::io::Write as _;
