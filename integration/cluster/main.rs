@@ -1,0 +1,30 @@
+//! A real Kubernetes: what manx takes from its API, and what it gives to it.
+//!
+//! The API server is one of the newest release, built by `hack/setup`, with certificates of its own
+//! in namespaces of its own. That needs real root, as the tests in `integration/containerd` do;
+//! `hack/test` runs them.
+
+// Outside of #[test] functions clippy sees no test code, yet all of this crate is.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod control;
+#[path = "../enclosure/mod.rs"]
+mod enclosure;
+mod streaming;
+
+use std::path::Path;
+
+use crate::control::Control;
+
+/// Runs `body` with an API server of its own.
+fn with_control(test: &str, body: impl FnOnce(&Control)) {
+    enclosure::run(test, control::missing(), || {
+        body(&Control::start(Path::new("/run/cluster"), enclosure::NODE_ADDRESS));
+    });
+}
+
+#[test]
+#[ignore = "needs root outside of any user namespace: hack/test runs it"]
+fn nodes_are_served_as_a_streaming_list() {
+    with_control("nodes_are_served_as_a_streaming_list", streaming::nodes);
+}
