@@ -50,6 +50,12 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The device that has one of this node's own addresses.
+    pub fn device_of(&self, address: IpAddr) -> Option<&str> {
+        let own = self.addresses.iter().find(|(own, _)| own.ip() == address);
+        own.map(|(_, device)| device.as_str())
+    }
+
     /// The narrowest device towards any peer, of one family if there is one of
     /// it; else the one that packets leave by.
     pub fn narrowest(&self, family: Option<Family>) -> Option<Uplink> {

@@ -15,6 +15,7 @@ pub mod desired;
 pub mod diff;
 pub mod digest;
 pub mod divert;
+pub mod encapsulation;
 pub mod faults;
 pub mod ledger;
 pub mod list;

@@ -22,7 +22,6 @@ use super::{
     ways::Ways,
 };
 use crate::{
-    conf::Mode,
     family::{Family, is_single},
     net::{
         Error, Socket, Tables, fdb, forwarding,
@@ -121,7 +120,7 @@ fn taken(
     (tables, names): (&Tables, &HashMap<u32, &Link>),
 ) -> HashMap<IpAddr, String> {
     let mut taken = HashMap::new();
-    if settings.mode == Mode::Direct {
+    if settings.encapsulation().is_none() {
         return taken;
     }
     for family in Family::BOTH {

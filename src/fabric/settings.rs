@@ -1,5 +1,6 @@
 //! What a configuration says of the fabric.
 
+use super::encapsulation::{self, Encapsulation};
 use crate::{
     conf::{Config, FabricKeys, Mode},
     family::Family,
@@ -21,9 +22,6 @@ pub struct Settings {
     /// Whether the node's forwarding is ours to turn on.
     pub manage_forwarding: bool,
 }
-
-/// Calico's device of the IPIP module's own making.
-pub const IPIP_DEVICE: &str = "tunl0";
 
 /// The metric of a route to nowhere, behind every other route of its prefix:
 /// another plugin's bridge with this node's pods works whether it was there
@@ -53,25 +51,17 @@ impl Settings {
         }
     }
 
-    /// The VXLAN device of a family: Calico's `vxlan.calico` and
-    /// `vxlan-v6.calico`, flannel's `flannel.1` and `flannel-v6.1`.
-    pub fn vxlan_device(&self, family: Family) -> String {
-        if family == Family::V4 {
-            return self.keys.vxlan_device.clone();
-        }
-        match self.keys.vxlan_device.split_once('.') {
-            Some((stem, tail)) => format!("{stem}-v6.{tail}"),
-            None => format!("{}-v6", self.keys.vxlan_device),
-        }
+    /// How packets are carried; `None` where they travel as they are.
+    pub fn encapsulation(&self) -> Option<&'static dyn Encapsulation> {
+        encapsulation::of(self.mode)
     }
 
     /// Whether a device of this name is one of the mode's tunnels.
     pub fn is_tunnel(&self, name: &str) -> bool {
-        match self.mode {
-            Mode::Direct => false,
-            Mode::Ipip => name == IPIP_DEVICE,
-            Mode::Vxlan => Family::BOTH.into_iter().any(|family| self.vxlan_device(family) == name),
-        }
+        self.encapsulation().is_some_and(|one| {
+            let device = |family| one.device(family, &self.keys);
+            Family::BOTH.into_iter().any(|family| device(family).is_ok_and(|own| own == name))
+        })
     }
 
     /// The metric of a route of ours, as the kernel has it.
@@ -90,15 +80,7 @@ impl Settings {
     }
 }
 
-/// Bytes that the encapsulation adds to a packet: 20 for IP in IP; 14, 8, 8 and 20
-/// for VXLAN, 20 more where IPv6 pods are carried over IPv6 (RFC 7348).
+/// Bytes that a mode adds to a packet of a family.
 pub fn overhead_of(mode: Mode, family: Family) -> u32 {
-    match mode {
-        Mode::Direct => 0,
-        Mode::Ipip => 20,
-        Mode::Vxlan => match family {
-            Family::V4 => 50,
-            Family::V6 => 70,
-        },
-    }
+    encapsulation::of(mode).map_or(0, |one| one.overhead(family))
 }

@@ -18,8 +18,12 @@ use super::{
     args::{Operands, Shape},
 };
 use crate::{
-    conf::Mode,
-    fabric::{Ledger, Peers, Settings, describe, faults::contains, observe},
+    fabric::{
+        Ledger, Peers, Settings, describe,
+        encapsulation::{self, Encapsulation},
+        faults::contains,
+        observe,
+    },
     net::{Socket, Tables},
     node::{
         configured::{Configured, Networks},
@@ -86,9 +90,12 @@ fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
         return Err(Failure::Failed("there is no configuration".to_owned()));
     };
     let settings = Settings::of_config(&node.config);
-    if settings.mode == Mode::Vxlan {
-        let why = "mode vxlan has forwarding entries that BGP does not carry: use direct or ipip";
-        return Err(Failure::Failed(why.to_owned()));
+    if let Some(carried) = settings.encapsulation().filter(|one| !one.is_led_by_routes()) {
+        let others = encapsulation::modes(Encapsulation::is_led_by_routes).join(" or ");
+        return Err(Failure::Failed(format!(
+            "mode {} has forwarding entries that BGP does not carry: use direct or {others}",
+            carried.name()
+        )));
     }
     let given = args.value("peers").map(Path::new);
     let Some(path) = given.or(node.peers_file.as_deref()) else {

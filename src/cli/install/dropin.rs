@@ -9,7 +9,7 @@ use sha1_smol::Sha1;
 use crate::{
     cli::conflist,
     conf::{Config, HOST_PREFIX, Mode},
-    fabric::{Settings, settings::IPIP_DEVICE},
+    fabric::{Settings, encapsulation},
     family::Family,
     node::{Daemon, fabric::resolved},
     state::Root,
@@ -99,20 +99,22 @@ impl Names {
     }
 
     fn of(configs: impl Iterator<Item = Config>) -> Self {
-        let mut names = Self { host_links: Vec::new(), tunnels: vec![IPIP_DEVICE.to_owned()] };
+        let mut names = Self { host_links: Vec::new(), tunnels: Vec::new() };
         for config in configs {
             names.add(&config.host_prefix, &Settings::of_config(&config));
         }
         if names.host_links.is_empty() {
-            names.add(HOST_PREFIX, &Settings::of_mode(Mode::Vxlan));
+            names.add(HOST_PREFIX, &Settings::of_mode(Mode::Direct));
         }
         names
     }
 
     fn add(&mut self, prefix: &str, settings: &Settings) {
         insert(&mut self.host_links, pattern(prefix));
-        for family in Family::BOTH {
-            insert(&mut self.tunnels, settings.vxlan_device(family));
+        for encapsulation in encapsulation::ALL {
+            let device = |family| encapsulation.device(family, &settings.keys).ok();
+            let devices = Family::BOTH.into_iter().filter_map(device);
+            devices.for_each(|device| insert(&mut self.tunnels, device));
         }
     }
 

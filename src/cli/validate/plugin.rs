@@ -16,10 +16,11 @@ use crate::{
         Args, Document, Version,
         json::{field, walk},
     },
-    conf::{
-        self, Complaint, Config, CrossSubnet, IpamKeys, Mode, Unknown, has_store, static_addresses,
+    conf::{self, Complaint, Config, CrossSubnet, IpamKeys, Unknown, has_store, static_addresses},
+    fabric::{
+        encapsulation,
+        settings::{Settings, overhead_of},
     },
-    fabric::settings::{Settings, overhead_of},
     family::Family,
     node::fabric::resolved,
     pod::mtu,
@@ -147,10 +148,11 @@ fn encapsulation(
     findings: &mut Findings,
 ) {
     let place = |key| place(key, plugin, path, config);
-    if config.mode == Mode::Direct && config.fabric.cross_subnet != CrossSubnet::Off {
+    if encapsulation::of(config.mode).is_none() && config.fabric.cross_subnet != CrossSubnet::Off {
         let path = place("crossSubnet");
         let message = "mode direct encapsulates nothing, so crossSubnet says nothing";
-        findings.warning(&path, message, "leave crossSubnet out, or set mode ipip or vxlan");
+        let modes = encapsulation::modes(|_| true).join(" or ");
+        findings.warning(&path, message, format!("leave crossSubnet out, or set mode {modes}"));
     }
     let subnets: Vec<_> = pools.iter().map(|pool| pool.subnet()).collect();
     let family = Family::greatest(&subnets);

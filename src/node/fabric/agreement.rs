@@ -7,8 +7,8 @@ use super::{
     state::FabricState,
 };
 use crate::{
-    conf::{Config, CrossSubnet, Mode},
-    fabric::Settings,
+    conf::{Config, CrossSubnet},
+    fabric::{Settings, encapsulation},
     state::{Journal, Root},
 };
 
@@ -76,9 +76,7 @@ pub(super) fn summary(config: &Config) -> String {
     if keys.metric != 0 {
         text += &format!(", routeMetric {}", keys.metric);
     }
-    if config.mode == Mode::Direct {
-        return text;
-    }
+    let Some(encapsulation) = encapsulation::of(config.mode) else { return text };
     if keys.cross_subnet != CrossSubnet::Off {
         text += &format!(", crossSubnet {:?}", keys.cross_subnet);
     }
@@ -86,11 +84,8 @@ pub(super) fn summary(config: &Config) -> String {
     for (name, bytes) in sizes {
         text += &bytes.map(|bytes| format!(", {name} {bytes}")).unwrap_or_default();
     }
-    if config.mode == Mode::Vxlan {
-        let (vni, port, device) = (keys.vni, keys.port, &keys.vxlan_device);
-        text += &format!(", vxlan {device} vni {vni} port {port}");
-    }
-    text
+    let own = encapsulation.own_keys(keys);
+    text + &if own.is_empty() { own } else { format!(", {own}") }
 }
 
 /// All of a configuration that the fabric depends on.

@@ -12,11 +12,11 @@ use ipnetwork::IpNetwork;
 
 use crate::{
     cni::Document,
-    conf::{Config, Mode},
+    conf::Config,
     fabric::{
         Change, Peers, Plan, Settings,
         apply::Refused,
-        digest,
+        digest, encapsulation,
         observed::Scope,
         pools::{Cidrs, Misfit},
         trouble::Trouble,
@@ -295,7 +295,7 @@ impl Pass {
 /// The addresses that this node's tunnels should have and that pods have: attachments of
 /// ours, or by a store of leases of any network.
 pub(super) fn leased(config: &Config, root: &Root, peers: &Peers) -> Vec<IpAddr> {
-    if config.mode == Mode::Direct {
+    if encapsulation::of(config.mode).is_none() {
         return Vec::new();
     }
     let entries = journal::all(root);

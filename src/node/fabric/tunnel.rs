@@ -9,10 +9,10 @@ use super::{
     state::FabricState,
 };
 use crate::{
-    conf::{Config, Mode},
-    fabric::Peers,
+    conf::Config,
+    fabric::{Peers, encapsulation},
     net::Socket,
-    nft::{self, Carrier, Table, Tunnel},
+    nft::{self, Table, Tunnel},
     object::{Action, Kind, Told},
     pod::identity::GROUPS,
     state::Root,
@@ -113,7 +113,7 @@ pub(super) fn is_intact(config: &Config, applied: &Applied) -> Result<bool, Erro
 /// # Errors
 /// `Kernel` if the kernel does not tell where this node is.
 pub(crate) fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result<(), Error> {
-    if config.fabric.peers_file.is_none() || config.mode == Mode::Direct {
+    if config.fabric.peers_file.is_none() || encapsulation::of(config.mode).is_none() {
         return Ok(());
     }
     let Some(peers) = FabricState::new(root, config.fabric.protocol).peers(config, host)? else {
@@ -144,15 +144,11 @@ fn described(
     peers: Vec<IpAddr>,
     own: Vec<IpAddr>,
 ) -> Result<Option<Table>, Error> {
-    let carrier = match config.mode {
-        Mode::Direct => return Ok(None),
-        Mode::Ipip => Carrier::Ipip,
-        Mode::Vxlan => Carrier::Vxlan { port: config.fabric.port, vni: config.fabric.vni },
-    };
+    let Some(encapsulation) = encapsulation::of(config.mode) else { return Ok(None) };
     let tunnel = Tunnel {
         table: name(config.fabric.protocol),
         host_link_groups: GROUPS,
-        carrier,
+        carrier: encapsulation.carrier(&config.fabric),
         peers,
         own,
     };

@@ -1,0 +1,111 @@
+use std::collections::HashMap;
+
+use super::*;
+use crate::{conf::Mode, object::Address, pod::mtu::Uplink};
+
+fn peers() -> Peers {
+    let text = r#"{"self": "a", "nodes": [
+        {"name": "a", "addresses": ["192.0.2.1", "2001:db8::1"],
+         "podCIDRs": ["10.1.0.0/24", "fd00:1::/64"]},
+        {"name": "b", "addresses": ["192.0.2.2", "2001:db8::2"],
+         "podCIDRs": ["10.2.0.0/24", "fd00:2::/64"]},
+        {"name": "c", "addresses": ["198.51.100.3"], "podCIDRs": ["10.3.0.0/24"]}]}"#;
+    Peers::parse(text.as_bytes(), &|_| false).unwrap()
+}
+
+fn facts() -> Facts {
+    let path = |gateway: Option<&str>| Path {
+        device: "eth0".into(),
+        narrowest: Uplink { device: "eth0".into(), mtu: 1500 },
+        gateway: gateway.map(|text| text.parse().unwrap()),
+        onlink: false,
+    };
+    Facts {
+        addresses: vec![
+            ("192.0.2.1/24".parse().unwrap(), "eth0".into()),
+            ("2001:db8::1/64".parse().unwrap(), "eth0".into()),
+        ],
+        paths: HashMap::from([
+            ("192.0.2.2".parse().unwrap(), path(None)),
+            ("2001:db8::2".parse().unwrap(), path(None)),
+            ("198.51.100.3".parse().unwrap(), path(Some("192.0.2.254"))),
+        ]),
+        ..Facts::default()
+    }
+}
+
+fn lines(settings: &Settings) -> Vec<String> {
+    let desired = describe(settings, &peers(), &facts());
+    desired.objects.routes.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn direct_routes_go_to_the_node_or_to_its_router() {
+    let desired = describe(&Settings::of_mode(Mode::Direct), &peers(), &facts());
+    assert_eq!(
+        lines(&Settings::of_mode(Mode::Direct)),
+        [
+            "blackhole 10.1.0.0/24 metric 4294967295",
+            "10.2.0.0/24 via 192.0.2.2 dev eth0 onlink",
+            "10.3.0.0/24 via 192.0.2.254 dev eth0",
+            "blackhole fd00:1::/64 metric 4294967295",
+            "fd00:2::/64 via 2001:db8::2 dev eth0 onlink",
+        ]
+    );
+    assert_eq!(desired.objects.tunnels, []);
+    assert!(desired.notes[0].contains("192.0.2.254"), "{:?}", desired.notes);
+}
+
+#[test]
+fn ipip_routes_are_calicos() {
+    let settings = Settings::of_mode(Mode::Ipip);
+    assert_eq!(
+        lines(&settings)[..3],
+        [
+            "blackhole 10.1.0.0/24 metric 4294967295",
+            "10.2.0.0/24 via 192.0.2.2 dev tunl0 onlink mtu 1480",
+            "10.3.0.0/24 via 198.51.100.3 dev tunl0 onlink mtu 1480",
+        ]
+    );
+    let desired = describe(&settings, &peers(), &facts());
+    assert_eq!(desired.objects.tunnels.len(), 1);
+    let address = "10.1.0.0/32".parse().unwrap();
+    assert_eq!(desired.objects.addresses, [Address { device: "tunl0".into(), address }]);
+}
+
+#[test]
+fn cross_subnet_wraps_only_what_leaves_the_subnet() {
+    for cross_subnet in [CrossSubnet::Mask, CrossSubnet::Route] {
+        let mut settings = Settings::of_mode(Mode::Ipip);
+        settings.keys.cross_subnet = cross_subnet;
+        assert_eq!(
+            lines(&settings)[1..3],
+            [
+                "10.2.0.0/24 via 192.0.2.2 dev eth0 onlink",
+                "10.3.0.0/24 via 198.51.100.3 dev tunl0 onlink mtu 1480",
+            ]
+        );
+    }
+}
+
+#[test]
+fn vxlan_has_a_neighbour_and_a_forwarding_entry_for_each_peer() {
+    let desired = describe(&Settings::of_mode(Mode::Vxlan), &peers(), &facts());
+    let names: Vec<_> = desired.objects.tunnels.iter().map(|tunnel| tunnel.name.as_str()).collect();
+    assert_eq!(names, ["vxlan.calico", "vxlan-v6.calico"]);
+    assert_eq!((desired.objects.tunnels[0].mtu, desired.objects.tunnels[1].mtu), (1450, 1430));
+    assert_eq!((desired.objects.neighbours.len(), desired.objects.forwarding.len()), (3, 3));
+    let line = desired.objects.routes[1].to_string();
+    assert_eq!(line, "10.2.0.0/24 via 10.2.0.0 dev vxlan.calico onlink mtu 1450");
+}
+
+#[test]
+fn a_peer_without_a_route_is_told_and_left_out() {
+    let mut facts = facts();
+    facts.paths.clear();
+    let desired = describe(&Settings::of_mode(Mode::Direct), &peers(), &facts);
+    assert!(desired.objects.routes.iter().all(Route::is_blackhole));
+    assert!(desired.wanting.iter().any(|note| note.contains("no route to 192.0.2.2")));
+    let cut_off = desired.remote.iter().filter(|cidr| desired.cut_off.contains(cidr));
+    assert_eq!(cut_off.count(), 3, "the pods of b in both families, and those of c");
+}
