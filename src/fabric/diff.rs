@@ -10,7 +10,7 @@ use crate::{
     object::{
         self, Address, Change, Held, HeldObjects, Lookup, Managed, Mark, Objects, Setting, Tunnel,
         Value,
-        link::{HeldKind, HeldTunnel, Owner},
+        link::{HeldTunnel, Owner},
     },
 };
 
@@ -61,7 +61,7 @@ pub fn settings(desired: &Desired, tunnels: &[HeldTunnel], protocol: u8) -> Vec<
                 add(Value::Up(held.up), true);
             }
             // The IPIP module's own device stays, without our mark.
-            None if held.owner.is_ours() && held.kind == HeldKind::Ipip => {
+            None if held.owner.is_ours() && held.form.is_of_module() => {
                 add(Value::Mark(Mark::Ours(protocol)), true);
             }
             Some(_) | None => {}
@@ -90,7 +90,7 @@ pub fn addresses(desired: &Desired, tunnels: &[HeldTunnel], ledger: &Ledger) -> 
                 }
                 None if held.owner == Owner::Other => given && !generated,
                 // Those of a VXLAN device go with it.
-                None => held.owner.is_ours() && held.kind == HeldKind::Ipip && !generated,
+                None => held.owner.is_ours() && held.form.is_of_module() && !generated,
             };
             addresses.push(Held { object, ours });
         }
@@ -105,22 +105,22 @@ fn wanted<'a>(desired: &'a Desired, held: &HeldTunnel) -> Option<&'a Tunnel> {
 /// Whether a device is what is wanted, whoever else made it.
 fn serves(held: &HeldTunnel, wanted: &Tunnel) -> bool {
     let decides = held.owner.is_ours() || held.owner == Owner::Other;
-    decides && held.kind.is(&wanted.kind)
+    decides && held.form == wanted.form
 }
 
 /// The device of somebody else beside which the kernel takes no such tunnel, where that
 /// is still to be made, or to be brought up: in words.
 pub fn rival(tunnel: &Tunnel, observed: &Observed) -> Option<String> {
     let held = observed.tunnel(&tunnel.name);
-    if held.is_some_and(|held| held.up && held.kind.is(&tunnel.kind)) {
+    if held.is_some_and(|held| held.up && held.form == tunnel.form) {
         return None;
     }
-    let excludes = |rival: &&HeldTunnel| rival.kind.excludes(&tunnel.kind, rival.up);
+    let excludes = |rival: &&HeldTunnel| rival.form.excludes(&tunnel.form, rival.up);
     let rival = observed.rivals.iter().filter(excludes).min_by_key(|rival| &rival.name)?;
     Some(format!(
         "{} ({}) is in the way: remove it, or give the fabric another vxlan.vni or \
          vxlan.port, on every node",
-        rival.name, rival.kind
+        rival.name, rival.form
     ))
 }
 

@@ -32,7 +32,7 @@ use crate::{
     },
     object::{
         Forwarding, Held, HeldRoute, Managed, Neighbour, Sysctl,
-        link::{HeldKind, HeldTunnel, Owner, is_named, is_tunnel, marked},
+        link::{Form, HeldTunnel, Owner, is_named, is_tunnel, marked},
     },
     pod::{
         identity::{GROUPS, is_marked},
@@ -252,9 +252,9 @@ fn collect(
             observe_tunnel(socket, (link, owner), (tables, &names), &mut observed)?;
         }
         if link.vxlan.is_some() && !owner.is_ours() && !scope.tunnels.contains(&link.name) {
-            let (kind, mtu, up) = (HeldKind::of(link, &names), link.mtu, link.up);
+            let (form, mtu, up) = (Form::of(link, &names), link.mtu, link.up);
             let name = link.name.clone();
-            let rival = HeldTunnel { name, kind, mtu, up, owner, addresses: Vec::new() };
+            let rival = HeldTunnel { name, form, mtu, up, owner, addresses: Vec::new() };
             observed.rivals.push(rival);
         }
     }
@@ -281,7 +281,7 @@ fn observe_tunnel(
 ) -> Result<(), Error> {
     let tunnel = HeldTunnel {
         name: link.name.clone(),
-        kind: HeldKind::of(link, names),
+        form: Form::of(link, names),
         mtu: link.mtu,
         up: link.up,
         owner,

@@ -21,7 +21,7 @@ use super::{
     message::encode,
     neigh::{self, Neighbour},
     route::{self, Route},
-    tunnel::{Vxlan, create_vxlan},
+    tunnel::{self, Vxlan},
 };
 
 /// Runs a test in a namespace of its own: those of a program share one.
@@ -38,7 +38,10 @@ fn make_objects(socket: &mut Socket) {
     let local = Some("fd00::1".parse().unwrap());
     let vxlan = Vxlan { vni: 7, port: 8472, local, parent: 0, learning: true, own_socket: false };
     let name = "vxlan0";
-    let create = [create_vxlan(name, 1450, Mac([2; 6]), 7, &vxlan), link::set_up(name)];
+    let create = [
+        tunnel::create(name, 1450, 7, ("vxlan", Some(Mac([2; 6])), Some(&vxlan))),
+        link::set_up(name),
+    ];
     socket.apply(&create).unwrap();
     let made = link::by_name(socket, name).unwrap().unwrap();
     let network = |text: &str| -> IpNetwork { text.parse().unwrap() };

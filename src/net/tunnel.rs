@@ -7,7 +7,6 @@ use netlink_packet_route::{
     RouteNetlinkMessage,
     link::{InfoData, InfoKind, InfoVxlan, LinkAttribute, LinkInfo, LinkMessage},
 };
-use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::{Mac, Reading, Request, message::encode};
@@ -33,47 +32,38 @@ pub struct Vxlan {
     pub own_socket: bool,
 }
 
-/// Creates the IPIP device of that name. Where it is the module's own device
-/// (`tunl0`), loading the module, which this request does, makes it, and then
-/// it exists already.
-pub fn create_ipip(name: &str, mtu: u32, group: u32) -> Request {
+/// Creates a tunnel device in an interface group: of a kind, with the MAC address and with
+/// what a VXLAN device has besides.
+pub fn create(
+    name: &str,
+    mtu: u32,
+    group: u32,
+    (kind, mac, vxlan): (&str, Option<Mac>, Option<&Vxlan>),
+) -> Request {
+    let mut info = vec![LinkInfo::Kind(InfoKind::from(kind))];
+    info.extend(vxlan.map(|vxlan| LinkInfo::Data(InfoData::Vxlan(vxlan.describe()))));
     let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::Mtu(mtu),
-        LinkAttribute::Group(group),
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::IpIp)]),
-    ];
-    let what = format!("create ipip device {name}");
+    message.attributes = vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::Mtu(mtu)];
+    message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    message.attributes.extend([LinkAttribute::Group(group), LinkAttribute::LinkInfo(info)]);
+    let what = format!("create {kind} device {name}");
     encode(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
-        .tolerate(Errno::EEXIST)
 }
 
-/// Creates a VXLAN device in an interface group.
-pub fn create_vxlan(name: &str, mtu: u32, mac: Mac, group: u32, vxlan: &Vxlan) -> Request {
-    let mut data = vec![
-        InfoVxlan::Id(vxlan.vni),
-        InfoVxlan::Link(vxlan.parent),
-        InfoVxlan::Port(vxlan.port),
-        InfoVxlan::Learning(vxlan.learning),
-    ];
-    data.extend(vxlan.local.map(|local| match local {
-        IpAddr::V4(ip) => InfoVxlan::Local(ip),
-        IpAddr::V6(ip) => InfoVxlan::Local6(ip),
-    }));
-    let mut message = LinkMessage::default();
-    message.attributes = vec![
-        LinkAttribute::IfName(name.to_owned()),
-        LinkAttribute::Mtu(mtu),
-        LinkAttribute::Address(mac.0.to_vec()),
-        LinkAttribute::Group(group),
-        LinkAttribute::LinkInfo(vec![
-            LinkInfo::Kind(InfoKind::Vxlan),
-            LinkInfo::Data(InfoData::Vxlan(data)),
-        ]),
-    ];
-    let what = format!("create vxlan device {name}");
-    encode(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
+impl Vxlan {
+    fn describe(&self) -> Vec<InfoVxlan> {
+        let mut data = vec![
+            InfoVxlan::Id(self.vni),
+            InfoVxlan::Link(self.parent),
+            InfoVxlan::Port(self.port),
+            InfoVxlan::Learning(self.learning),
+        ];
+        data.extend(self.local.map(|local| match local {
+            IpAddr::V4(ip) => InfoVxlan::Local(ip),
+            IpAddr::V6(ip) => InfoVxlan::Local6(ip),
+        }));
+        data
+    }
 }
 
 /// Reads what a VXLAN device was created with (IFLA_INFO_DATA).

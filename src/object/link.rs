@@ -1,6 +1,8 @@
 //! Tunnel devices, and whose they are.
 
-use std::{collections::HashMap, fmt, net::IpAddr};
+mod form;
+
+use std::fmt;
 
 use ipnetwork::IpNetwork;
 
@@ -11,12 +13,10 @@ use super::{
 };
 use crate::{
     conf::ROUTE_PROTOCOL,
-    net::{
-        Mac, Request,
-        link::{self, Link},
-        tunnel::{self, Vxlan},
-    },
+    net::link::{self, Link},
 };
+
+pub use form::{Form, is_tunnel};
 
 /// The first word of the alias that marks a tunnel device as made by us; the
 /// second is the route protocol of the fabric that did.
@@ -56,11 +56,6 @@ pub fn is_named(link: &Link) -> bool {
     link.alias.as_deref().is_some_and(|alias| alias.starts_with(TUNNEL_ALIAS))
 }
 
-/// Whether a link is a tunnel, whoever made it.
-pub fn is_tunnel(link: &Link) -> bool {
-    link.vxlan.is_some() || link.kind.as_deref() == Some("ipip")
-}
-
 /// Whose a tunnel device is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Owner {
@@ -94,114 +89,7 @@ pub struct Tunnel {
     /// The route protocol of the fabric that it is of.
     pub protocol: u8,
     /// What it is.
-    pub kind: TunnelKind,
-}
-
-/// What a tunnel device is.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum TunnelKind {
-    /// IP in IP, any to any.
-    Ipip,
-    /// VXLAN.
-    Vxlan {
-        /// Network identifier.
-        vni: u32,
-        /// UDP port.
-        port: u16,
-        /// This node's address.
-        local: IpAddr,
-        /// Device that the outer packets leave by; empty where the routes decide.
-        parent: String,
-        /// The device's own MAC address.
-        mac: Mac,
-    },
-}
-
-/// What a device is.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-pub enum HeldKind {
-    /// IP in IP.
-    Ipip,
-    /// VXLAN.
-    Vxlan {
-        /// What it was created with.
-        vxlan: Vxlan,
-        /// Name of the device that outer packets leave by.
-        parent: String,
-        /// The device's own MAC address.
-        mac: Option<Mac>,
-    },
-    /// Nothing that a fabric could use.
-    Other(String),
-}
-
-impl HeldKind {
-    /// What a link is; the names are those of all links.
-    pub fn of(link: &Link, names: &HashMap<u32, &Link>) -> Self {
-        match (link.kind.as_deref(), &link.vxlan) {
-            (Some("ipip"), _) => Self::Ipip,
-            (_, Some(vxlan)) => {
-                let parent = names.get(&vxlan.parent).map(|link| link.name.clone());
-                let parent = parent.unwrap_or_default();
-                Self::Vxlan { vxlan: vxlan.clone(), parent, mac: link.mac }
-            }
-            (other, None) => Self::Other(other.unwrap_or("a hardware device").to_owned()),
-        }
-    }
-
-    /// Whether it is what is wanted.
-    pub fn is(&self, wanted: &TunnelKind) -> bool {
-        match (self, wanted) {
-            (Self::Ipip, TunnelKind::Ipip) => true,
-            (
-                Self::Vxlan { vxlan, parent: held_parent, mac: held_mac },
-                TunnelKind::Vxlan { vni, port, local, parent, mac },
-            ) => {
-                let held = (vxlan.vni, vxlan.port, vxlan.local);
-                held == (*vni, *port, Some(*local))
-                    && !(vxlan.learning || vxlan.own_socket)
-                    && held_parent == parent
-                    && *held_mac == Some(*mac)
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether the kernel refuses a device of the wanted kind beside it, which is `up`
-    /// or not: for its VNI (`vxlan_vni_in_use`, drivers/net/vxlan), or for its socket
-    /// ("Address already in use").
-    pub fn excludes(&self, wanted: &TunnelKind, up: bool) -> bool {
-        match (self, wanted) {
-            (Self::Vxlan { vxlan, .. }, TunnelKind::Vxlan { vni, port, local, .. }) => {
-                let ipv4 = vxlan.local.is_none_or(|ip| ip.is_ipv4());
-                let same_port = (vxlan.port, ipv4) == (*port, local.is_ipv4());
-                same_port && if vxlan.own_socket { up } else { vxlan.vni == *vni }
-            }
-            _ => false,
-        }
-    }
-}
-
-impl fmt::Display for HeldKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ipip => write!(f, "ipip"),
-            Self::Other(kind) => write!(f, "{kind}"),
-            Self::Vxlan { vxlan, parent, mac } => {
-                write!(f, "vxlan id {} dstport {}", vxlan.vni, vxlan.port)?;
-                if let Some(local) = vxlan.local {
-                    write!(f, " local {local}")?;
-                }
-                if !parent.is_empty() {
-                    write!(f, " dev {parent}")?;
-                }
-                if let Some(mac) = mac {
-                    write!(f, " mac {mac}")?;
-                }
-                if vxlan.learning { write!(f, " learning") } else { Ok(()) }
-            }
-        }
-    }
+    pub form: Form,
 }
 
 /// A tunnel device that exists.
@@ -210,7 +98,7 @@ pub struct HeldTunnel {
     /// Device name.
     pub name: String,
     /// What it is.
-    pub kind: HeldKind,
+    pub form: Form,
     /// MTU in bytes.
     pub mtu: u32,
     /// Administratively up.
@@ -226,7 +114,7 @@ impl HeldTunnel {
     /// no address is nobody's.
     pub fn is_unused(&self) -> bool {
         self.owner == Owner::Other
-            && self.kind == HeldKind::Ipip
+            && self.form.is_of_module()
             && !self.up
             && self.addresses.is_empty()
     }
@@ -239,22 +127,7 @@ impl HeldTunnel {
 
 impl fmt::Display for Tunnel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} mtu {}", self.kind, self.mtu)
-    }
-}
-
-impl fmt::Display for TunnelKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ipip => write!(f, "ipip"),
-            Self::Vxlan { vni, port, local, parent, mac } => {
-                write!(f, "vxlan id {vni} dstport {port} local {local}")?;
-                if !parent.is_empty() {
-                    write!(f, " dev {parent}")?;
-                }
-                write!(f, " mac {mac}")
-            }
-        }
+        write!(f, "{} mtu {}", self.form, self.mtu)
     }
 }
 
@@ -275,11 +148,11 @@ impl Object for Tunnel {
     }
 
     fn is(&self, held: &HeldTunnel) -> bool {
-        held.owner.is_ours() && held.kind.is(&self.kind)
+        held.owner.is_ours() && held.form == self.form
     }
 
     fn is_served_by(&self, held: &HeldTunnel) -> bool {
-        held.owner == Owner::Other && held.kind.is(&self.kind)
+        held.owner == Owner::Other && held.form == self.form
     }
 }
 
@@ -303,9 +176,9 @@ impl Managed for Tunnel {
     fn value_of(held: &HeldTunnel) -> String {
         match held.owner {
             Owner::Fabric(protocol) => {
-                format!("{} of the fabric of route protocol {protocol}", held.kind)
+                format!("{} of the fabric of route protocol {protocol}", held.form)
             }
-            Owner::Ours | Owner::Unnamed | Owner::Former | Owner::Other => held.kind.to_string(),
+            Owner::Ours | Owner::Unnamed | Owner::Former | Owner::Other => held.form.to_string(),
         }
     }
 
@@ -313,7 +186,7 @@ impl Managed for Tunnel {
         let told = managed::told(step);
         match step {
             Step::Replace(wanted, held) if held.name != wanted.name => {
-                let before = Some(format!("{}, {}", held.name, held.kind));
+                let before = Some(format!("{}, {}", held.name, held.form));
                 Told { before, ..told }
             }
             Step::Delete(_) => Told { before: Some("ours".to_owned()), ..told },
@@ -330,27 +203,21 @@ impl Managed for Tunnel {
                 return indexes.get(name).map(|index| link::delete(*index, name)).into();
             }
         };
+        let group = tunnel_group(wanted.protocol);
         let former = former.and_then(|name| Some((name, *indexes.get(name)?)));
         Work::Device(Box::new(Making {
             name: wanted.name.clone(),
             former: former.map(|(name, index)| (name.clone(), link::delete(index, name))),
-            create: wanted.create(indexes),
+            create: wanted.form.create(&wanted.name, wanted.mtu, group, indexes),
             alias: tunnel_alias(wanted.protocol),
             mtu: wanted.mtu,
         }))
     }
 
-    fn as_held(&self, indexes: &Indexes) -> Option<HeldTunnel> {
-        let kind = match &self.kind {
-            TunnelKind::Ipip => HeldKind::Ipip,
-            TunnelKind::Vxlan { parent, mac, .. } => HeldKind::Vxlan {
-                vxlan: self.kind.vxlan(indexes)?,
-                parent: parent.clone(),
-                mac: Some(*mac),
-            },
-        };
-        let (name, mtu, owner) = (self.name.clone(), self.mtu, Owner::Ours);
-        Some(HeldTunnel { name, kind, mtu, up: false, owner, addresses: Vec::new() })
+    fn as_held(&self, _: &Indexes) -> Option<HeldTunnel> {
+        let (name, form, mtu, owner) =
+            (self.name.clone(), self.form.clone(), self.mtu, Owner::Ours);
+        Some(HeldTunnel { name, form, mtu, up: false, owner, addresses: Vec::new() })
     }
 
     /// A device of ours that goes, and beside which the kernel does not take one that is
@@ -366,7 +233,7 @@ impl Managed for Tunnel {
         }
         for step in &mut made {
             let Step::Create(tunnel) = &*step else { continue };
-            let in_the_way = |held: &HeldTunnel| held.kind.excludes(&tunnel.kind, held.up);
+            let in_the_way = |held: &HeldTunnel| held.form.excludes(&tunnel.form, held.up);
             let Some(place) = going.iter().position(in_the_way) else { continue };
             *step = Step::Replace(tunnel.clone(), going.remove(place));
         }
@@ -391,28 +258,5 @@ impl Managed for Tunnel {
                 Step::Delete(_) => {}
             }
         }
-    }
-}
-
-impl Tunnel {
-    /// The message that makes it.
-    fn create(&self, indexes: &Indexes) -> Request {
-        let (name, group) = (&self.name, tunnel_group(self.protocol));
-        match (&self.kind, self.kind.vxlan(indexes)) {
-            (TunnelKind::Vxlan { mac, .. }, Some(vxlan)) => {
-                tunnel::create_vxlan(name, self.mtu, *mac, group, &vxlan)
-            }
-            _ => tunnel::create_ipip(name, self.mtu, group),
-        }
-    }
-}
-
-impl TunnelKind {
-    /// What a VXLAN device is created with.
-    fn vxlan(&self, indexes: &Indexes) -> Option<Vxlan> {
-        let Self::Vxlan { vni, port, local, parent, .. } = self else { return None };
-        let parent = indexes.get(parent).copied().unwrap_or_default();
-        let (local, learning, own_socket) = (Some(*local), false, false);
-        Some(Vxlan { vni: *vni, port: *port, local, parent, learning, own_socket })
     }
 }

@@ -47,8 +47,8 @@ impl OfFamily<'_> {
             }
         };
         let here = Here { me: &self.peers.me, facts: self.facts, family, keys };
-        let kind = match encapsulation.kind(&here) {
-            Ok(kind) => kind,
+        let form = match encapsulation.form(&here) {
+            Ok(form) => form,
             Err(why) => {
                 desired.not_ready.push(why);
                 return Wrapping::Impossible;
@@ -73,7 +73,7 @@ impl OfFamily<'_> {
         let on_it = |address| Address { device: name.clone(), address };
         desired.objects.addresses.extend(address.map(on_it));
         desired.taken.extend(taken.map(on_it));
-        Wrapping::Tunnel(encapsulation, Tunnel { name, mtu, protocol: keys.protocol, kind })
+        Wrapping::Tunnel(encapsulation, Tunnel { name, mtu, protocol: keys.protocol, form })
     }
 
     /// The address of this node's tunnel device; else one that it may not have, for a

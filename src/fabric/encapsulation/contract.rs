@@ -7,12 +7,12 @@ use crate::{
     fabric::{desired::Facts, peers::Node},
     family::Family,
     nft::Carrier,
-    object::{Objects, link::TunnelKind},
+    object::{Objects, link::Form},
 };
 
 /// A way to carry the packets of pods inside of packets between nodes.
 pub trait Encapsulation: Sync {
-    /// What `mode` says for it.
+    /// What `mode` says for it, and the kernel for its devices and their module.
     fn name(&self) -> &'static str;
 
     /// Bytes that it adds to a packet of a family.
@@ -28,7 +28,7 @@ pub trait Encapsulation: Sync {
     ///
     /// # Errors
     /// Why this node cannot have it.
-    fn kind(&self, here: &Here<'_>) -> Result<TunnelKind, String>;
+    fn form(&self, here: &Here<'_>) -> Result<Form, String>;
 
     /// Adds what the device has to know of a peer besides the route to its pods, and
     /// gives that route's next hop; `None` for a peer that the device cannot lead to.

@@ -8,7 +8,7 @@ use crate::{
     conf::FabricKeys,
     family::Family,
     nft::Carrier,
-    object::{Objects, link::TunnelKind},
+    object::{Objects, link::Form},
 };
 
 /// The module's device.
@@ -34,8 +34,8 @@ impl Encapsulation for Ipip {
         }
     }
 
-    fn kind(&self, _: &Here<'_>) -> Result<TunnelKind, String> {
-        Ok(TunnelKind::Ipip)
+    fn form(&self, _: &Here<'_>) -> Result<Form, String> {
+        Ok(Form::plain(self.name()))
     }
 
     fn entries(&self, _: &str, peer: &Peer<'_>, _: &mut Objects) -> Option<IpAddr> {

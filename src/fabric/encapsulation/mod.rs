@@ -11,7 +11,7 @@ mod vxlan;
 
 pub use contract::{Encapsulation, Here, Needs, Peer};
 
-use crate::conf::Mode;
+use crate::{conf::Mode, object::link::Form};
 
 /// All of them.
 pub const ALL: [&dyn Encapsulation; 2] = [&ipip::Ipip, &vxlan::Vxlan];
@@ -23,6 +23,11 @@ pub fn of(mode: Mode) -> Option<&'static dyn Encapsulation> {
         Mode::Ipip => Some(&ipip::Ipip),
         Mode::Vxlan => Some(&vxlan::Vxlan),
     }
+}
+
+/// That of a device; `None` for one that no encapsulation of ours has.
+pub fn of_device(form: &Form) -> Option<&'static dyn Encapsulation> {
+    ALL.into_iter().find(|one| one.name() == form.kind)
 }
 
 /// The modes that have one of these, as words.

@@ -19,7 +19,7 @@ struct Known {
 struct OfFamily {
     overhead: u32,
     device: Option<&'static str>,
-    kind: &'static str,
+    form: &'static str,
     /// The next hop towards node b, and what else leads there.
     next_hop: &'static str,
     entries: &'static [&'static str],
@@ -35,14 +35,14 @@ const TABLE: [Known; 2] = [
             OfFamily {
                 overhead: 20,
                 device: Some("tunl0"),
-                kind: "ipip",
+                form: "ipip",
                 next_hop: "192.0.2.2",
                 entries: &[],
             },
             OfFamily {
                 overhead: 20,
                 device: None,
-                kind: "ipip",
+                form: "ipip",
                 next_hop: "2001:db8::2",
                 entries: &[],
             },
@@ -57,14 +57,14 @@ const TABLE: [Known; 2] = [
             OfFamily {
                 overhead: 50,
                 device: Some("vxlan.calico"),
-                kind: "vxlan id 4096 dstport 4789 local 192.0.2.1 dev eth0 mac 66:00:00:00:00:0a",
+                form: "vxlan id 4096 dstport 4789 local 192.0.2.1 dev eth0 mac 66:00:00:00:00:0a",
                 next_hop: "10.2.0.0",
                 entries: &["10.2.0.0 is at 66:00:00:00:00:0b", "66:00:00:00:00:0b is at 192.0.2.2"],
             },
             OfFamily {
                 overhead: 70,
                 device: Some("vxlan-v6.calico"),
-                kind: "vxlan id 4096 dstport 4789 local 2001:db8::1 dev eth0 mac 66:00:00:00:00:0a",
+                form: "vxlan id 4096 dstport 4789 local 2001:db8::1 dev eth0 mac 66:00:00:00:00:0a",
                 next_hop: "fd00:2::",
                 entries: &[
                     "fd00:2:: is at 66:00:00:00:00:0b",
@@ -104,7 +104,7 @@ fn each_is_as_the_kernel_and_the_peers_expect_it() {
             let device = one.device(family, &keys).ok();
             assert_eq!(device.as_deref(), known.device, "{name}, {family}");
             let here = Here { me: &peers.me, facts: &facts, family, keys: &keys };
-            assert_eq!(one.kind(&here).unwrap().to_string(), known.kind);
+            assert_eq!(one.form(&here).unwrap().to_string(), known.form);
             let node = &peers.others[0];
             let peer = Peer { node, address: node.address(family).unwrap(), family };
             let mut objects = Objects::default();
@@ -126,7 +126,7 @@ fn a_node_without_the_device_that_carries_has_none() {
     let (peers, keys) = (peers(), FabricKeys::default());
     let facts = Facts::default();
     let here = Here { me: &peers.me, facts: &facts, family: Family::V4, keys: &keys };
-    let why = |mode| of(mode).unwrap().kind(&here).map(drop);
+    let why = |mode| of(mode).unwrap().form(&here).map(drop);
     assert_eq!(why(Mode::Ipip), Ok(()));
     assert_eq!(why(Mode::Vxlan).unwrap_err(), "a: no device of this machine has 192.0.2.1");
 }

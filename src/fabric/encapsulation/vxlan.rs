@@ -7,8 +7,9 @@ use super::contract::{Encapsulation, Here, Needs, Peer};
 use crate::{
     conf::FabricKeys,
     family::Family,
+    net::tunnel,
     nft::Carrier,
-    object::{Forwarding, Neighbour, Objects, link::TunnelKind},
+    object::{Forwarding, Neighbour, Objects, link::Form},
 };
 
 /// An Ethernet, a VXLAN and a UDP header.
@@ -42,7 +43,7 @@ impl Encapsulation for Vxlan {
         })
     }
 
-    fn kind(&self, here: &Here<'_>) -> Result<TunnelKind, String> {
+    fn form(&self, here: &Here<'_>) -> Result<Form, String> {
         let Here { me, facts, family, keys } = here;
         let local = me
             .address(*family)
@@ -50,13 +51,10 @@ impl Encapsulation for Vxlan {
         let parent = facts
             .device_of(local)
             .ok_or_else(|| format!("{}: no device of this machine has {local}", me.name))?;
-        Ok(TunnelKind::Vxlan {
-            vni: keys.vni,
-            port: keys.port,
-            local,
-            parent: parent.to_owned(),
-            mac: me.tunnel_mac(*family),
-        })
+        let (vni, port, local) = (keys.vni, keys.port, Some(local));
+        let (learning, own_socket) = (false, false);
+        let vxlan = tunnel::Vxlan { vni, port, local, parent: 0, learning, own_socket };
+        Ok(Form::of_vxlan(vxlan, parent.to_owned(), Some(me.tunnel_mac(*family))))
     }
 
     fn entries(&self, device: &str, peer: &Peer<'_>, objects: &mut Objects) -> Option<IpAddr> {

@@ -32,7 +32,8 @@ fn make_links(socket: &mut Socket) -> Vec<&'static str> {
     let vxlan = |vni, port, local: Option<&str>, parent, learning| {
         let local = local.map(|local| local.parse().unwrap());
         let vxlan = tunnel::Vxlan { vni, port, local, parent, learning, own_socket: false };
-        tunnel::create_vxlan(&format!("vxlan{vni}"), 1400, Mac([2; 6]), 77, &vxlan)
+        let kind = ("vxlan", Some(Mac([2; 6])), Some(&vxlan));
+        tunnel::create(&format!("vxlan{vni}"), 1400, 77, kind)
     };
     let requests = [
         set_mark(pair.index, &pair.name, "somebody's", 78),
@@ -49,7 +50,7 @@ fn make_links(socket: &mut Socket) -> Vec<&'static str> {
         ("ifb", create("ifb0", InfoKind::Ifb, None, None)),
         ("macvlan", create("macvlan0", InfoKind::MacVlan, None, Some(parent))),
         ("vlan", create("vlan0", InfoKind::Vlan, Some(vlan), Some(parent))),
-        ("ipip", tunnel::create_ipip("ipip0", 1400, 77)),
+        ("ipip", tunnel::create("ipip0", 1400, 77, ("ipip", None, None))),
     ];
     let made = more.into_iter().filter(|(kind, request)| {
         let refusal = socket.apply(std::slice::from_ref(request)).err().map(|error| error.errno);

@@ -10,7 +10,7 @@ use crate::{
     },
     object::{
         Diversion, Held, HeldRoute, Mark, Value,
-        link::{HeldKind, HeldTunnel, Owner, TunnelKind},
+        link::{Form, HeldTunnel, Owner},
         told::Kind::{
             self, Address as A, Forwarding as F, Link as L, Neighbour as N, Route as R, Rule as P,
         },
@@ -97,22 +97,19 @@ fn routes() -> Row {
     }
 }
 
-fn vxlan(vni: u32) -> HeldKind {
+fn vxlan(vni: u32) -> Form {
     let (port, local, parent) = (4789, Some("192.0.2.1".parse().unwrap()), 2);
     let vxlan = Vxlan { vni, port, local, parent, learning: false, own_socket: false };
-    HeldKind::Vxlan { vxlan, parent: "eth0".to_owned(), mac: Some(Mac([2, 0, 0, 0, 0, 1])) }
+    Form::of_vxlan(vxlan, "eth0".to_owned(), Some(Mac([2, 0, 0, 0, 0, 1])))
 }
 
 fn tunnel() -> Tunnel {
-    let (local, mac) = ("192.0.2.1".parse().unwrap(), Mac([2, 0, 0, 0, 0, 1]));
-    let parent = "eth0".to_owned();
-    let kind = TunnelKind::Vxlan { vni: 7, port: 4789, local, parent, mac };
-    Tunnel { name: "vx".to_owned(), mtu: 1450, protocol: 109, kind }
+    Tunnel { name: "vx".to_owned(), mtu: 1450, protocol: 109, form: vxlan(7) }
 }
 
-fn held_tunnel(name: &str, kind: HeldKind, owner: Owner) -> HeldObjects {
+fn held_tunnel(name: &str, form: Form, owner: Owner) -> HeldObjects {
     let (name, mtu, up, addresses) = (name.to_owned(), 1450, true, Vec::new());
-    let tunnels = vec![HeldTunnel { name, kind, mtu, up, owner, addresses }];
+    let tunnels = vec![HeldTunnel { name, form, mtu, up, owner, addresses }];
     HeldObjects { tunnels, ..HeldObjects::default() }
 }
 
@@ -121,7 +118,7 @@ fn tunnels() -> Row {
         wanted: Objects { tunnels: vec![tunnel()], ..Objects::default() },
         same: held_tunnel("vx", vxlan(7), Owner::Ours),
         different: held_tunnel("vx", vxlan(8), Owner::Ours),
-        foreign: held_tunnel("vx", HeldKind::Other("bridge".to_owned()), Owner::Other),
+        foreign: held_tunnel("vx", Form::plain("bridge"), Owner::Other),
         serving: held_tunnel("vx", vxlan(7), Owner::Other),
         lines: [
             "+ link vx: vxlan id 7 dstport 4789 local 192.0.2.1 dev eth0 mac 02:00:00:00:00:01 \

@@ -14,7 +14,7 @@ use crate::{
         ledger::Ledger,
     },
     net::route::{self, Found},
-    object::{HeldRoute, Indexes, Route, Step, diff::Object},
+    object::{HeldRoute, Indexes, Route, Step, diff::Object, link::Form},
     pod::mtu::Uplink,
 };
 
@@ -160,17 +160,17 @@ fn others() -> impl Strategy<Value = Kernel> {
     );
     let tunnel = prop_oneof![
         Just(None),
-        Just(Some(("tunl0", HeldKind::Ipip))),
-        Just(Some(("vxlan.calico", HeldKind::Other("bridge".to_owned())))),
+        Just(Some(("tunl0", Form::plain("ipip")))),
+        Just(Some(("vxlan.calico", Form::plain("bridge")))),
     ];
     let routes = prop::collection::vec(route, 0..3);
     (routes, tunnel, any::<bool>(), 1300..1500_u32).prop_map(|(mut routes, tunnel, up, mtu)| {
         let key = |held: &HeldRoute| (held.destination(), held.metric());
         routes.sort_by_key(key);
         routes.dedup_by_key(|held| key(held));
-        let tunnels = tunnel.map(|(name, kind)| {
+        let tunnels = tunnel.map(|(name, form)| {
             let (name, owner, addresses) = (name.to_owned(), Owner::Other, Vec::new());
-            HeldTunnel { name, kind, mtu, up, owner, addresses }
+            HeldTunnel { name, form, mtu, up, owner, addresses }
         });
         let tunnels = tunnels.into_iter().collect();
         Kernel(HeldObjects { routes, tunnels, ..HeldObjects::default() })
@@ -213,7 +213,7 @@ proptest! {
         let used = others.0.tunnels.iter().filter(|held| held.is_guest());
         for tunnel in used {
             let now = kernel.0.tunnels.iter().find(|held| held.name == tunnel.name).unwrap();
-            prop_assert_eq!((&now.kind, now.mtu, now.owner), (&tunnel.kind, tunnel.mtu, Owner::Other));
+            prop_assert_eq!((&now.form, now.mtu, now.owner), (&tunnel.form, tunnel.mtu, Owner::Other));
         }
     }
 
