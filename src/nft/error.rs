@@ -1,5 +1,7 @@
 //! What can go wrong between us and nf_tables.
 
+use std::fmt;
+
 use nix::errno::Errno;
 
 use crate::netlink;
@@ -7,10 +9,9 @@ use crate::netlink;
 /// A failure to read or change our tables of the network namespace.
 /// Its text is one line that names the object and the cause; the advice is
 /// [`next_step`](Self::next_step).
-#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Error {
     /// The caller asks for something that no rule set can say.
-    #[error("nftables table {table:?}: {why}")]
     Invalid {
         /// The table's name as given.
         table: String,
@@ -18,10 +19,8 @@ pub enum Error {
         why: String,
     },
     /// The kernel refused.
-    #[error("cannot {}: {}{}", .0.what, .0.errno.desc(), in_words(.0.words.as_deref()))]
     Kernel(netlink::Error),
     /// Others change the firewall faster than it can be read.
-    #[error("cannot read table inet {table}: the rule set changed during each of {attempts} reads")]
     Contended {
         /// The table's name.
         table: String,
@@ -31,6 +30,28 @@ pub enum Error {
 }
 
 impl Error {
+    /// With what it went wrong.
+    pub fn object(&self) -> String {
+        match self {
+            Self::Invalid { table, .. } => format!("nftables table {table:?}"),
+            Self::Kernel(error) => format!("cannot {}", error.what),
+            Self::Contended { table, .. } => format!("cannot read table inet {table}"),
+        }
+    }
+
+    /// Why.
+    pub fn cause(&self) -> String {
+        match self {
+            Self::Invalid { why, .. } => why.clone(),
+            Self::Kernel(error) => {
+                format!("{}{}", error.errno.desc(), in_words(error.words.as_deref()))
+            }
+            Self::Contended { attempts, .. } => {
+                format!("the rule set changed during each of {attempts} reads")
+            }
+        }
+    }
+
     /// The kernel's error number, where the failure is the kernel's.
     pub fn errno(&self) -> Option<Errno> {
         match self {
@@ -77,6 +98,14 @@ impl Error {
         self.errno().is_some_and(|errno| races.contains(&errno))
     }
 }
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object(), self.cause())
+    }
+}
+
+impl std::error::Error for Error {}
 
 impl From<netlink::Error> for Error {
     fn from(error: netlink::Error) -> Self {

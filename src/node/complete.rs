@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Error, Kind, facts::Routing, kernel, pod_side};
+use super::{Error, Kind, Object, facts::Routing, kernel, pod_side};
 use crate::{
     conf::{Config, GATEWAY},
     net::{Socket, addr, neigh},
@@ -58,8 +58,8 @@ pub(crate) fn complete(
             }
         }
     }
-    let msg = "the routes of the pod change all the time";
-    Err(Error::new(Kind::Busy, "", msg))
+    let object = Object::request("give the pod its routes");
+    Err(Error::new(Kind::Busy, object, "others change them all the time"))
 }
 
 /// The IPv4 next hop of an interface, where its routes do not tell. That of another

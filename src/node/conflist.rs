@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Map, Value};
 
-use super::{Error, Kind, unreadable};
+use super::{Error, Kind, Object, unreadable};
 use crate::{
     cni::{
         Document, Version,
@@ -106,11 +106,13 @@ pub(crate) fn with_pool(directory: &Path) -> Result<PathBuf, Error> {
 fn first(directory: &Path, what: &str, wanted: impl Fn(&[u8]) -> bool) -> Result<PathBuf, Error> {
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let next = "manx install writes one, --conf FILE names another";
-    let missing = |cause| Error::new(Kind::Configuration, "", cause).next(next);
+    let missing = |cause: String| {
+        Error::new(Kind::Configuration, Object::path("", directory), cause).next(next)
+    };
     let files = match files(directory) {
         Ok(files) => files,
         Err(error) if gone(&error) => {
-            return Err(missing(format!("there is no {}", directory.display())));
+            return Err(missing("there is no such directory".to_owned()));
         }
         Err(error) => return Err(unreadable(directory, &error)),
     };
@@ -121,8 +123,7 @@ fn first(directory: &Path, what: &str, wanted: impl Fn(&[u8]) -> bool) -> Result
             _ => {}
         }
     }
-    let directory = directory.display();
-    Err(missing(format!("no configuration in {directory} {what}")))
+    Err(missing(format!("no configuration in it {what}")))
 }
 
 /// Our part of a conflist, or a single configuration, with the values that a
@@ -173,5 +174,5 @@ fn part(
 }
 
 fn wrong(path: &Path, reason: String) -> Error {
-    Error::new(Kind::Configuration, path.display().to_string(), reason)
+    Error::new(Kind::Configuration, Object::path("", path), reason)
 }

@@ -1,7 +1,7 @@
 //! What goes wrong on a node, with the next step. Each door tells it in its own way: a
 //! verb by a code of CNI, the command line by an exit status.
 
-use std::{fmt, io, path::Path};
+use std::{fmt, io, net::IpAddr, path::Path};
 
 use nix::errno::Errno;
 
@@ -26,13 +26,51 @@ pub enum Kind {
     Kernel,
 }
 
+/// With what something went wrong. It is made by what it is, so that none is nameless.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Object(String);
+
+impl Object {
+    /// What a network of that name is configured to be.
+    pub fn network(name: &str) -> Self {
+        Self(format!("network {name}"))
+    }
+
+    /// A file or a directory; before it what it is, or what was to be done.
+    pub fn path(what: &str, path: &Path) -> Self {
+        let space = if what.is_empty() { "" } else { " " };
+        Self(format!("{what}{space}{}", path.display()))
+    }
+
+    /// A variable of the environment that the runtime gave.
+    pub fn variable(name: &str, value: &str) -> Self {
+        Self(format!("{name}={value}"))
+    }
+
+    /// An address of a pod.
+    pub fn address(address: IpAddr) -> Self {
+        Self(format!("address {address}"))
+    }
+
+    /// What was asked of the kernel, with what that was about.
+    pub fn request(what: &str) -> Self {
+        Self(if what.is_empty() { "a request to the kernel".to_owned() } else { what.to_owned() })
+    }
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What went wrong.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Error {
     /// What sort of thing.
     pub kind: Kind,
-    /// With what: a file, a link, a request to the kernel. May be empty.
-    pub object: String,
+    /// With what.
+    pub object: Object,
     /// Why, in the words of whoever refused it.
     pub cause: String,
     /// The next step for the reader; may be empty.
@@ -41,8 +79,8 @@ pub struct Error {
 
 impl Error {
     /// An error without a next step.
-    pub fn new(kind: Kind, object: impl Into<String>, cause: impl Into<String>) -> Self {
-        Self { kind, object: object.into(), cause: cause.into(), next: String::new() }
+    pub fn new(kind: Kind, object: Object, cause: impl Into<String>) -> Self {
+        Self { kind, object, cause: cause.into(), next: String::new() }
     }
 
     /// The same with the next step.
@@ -73,9 +111,6 @@ impl Error {
 
     /// What went wrong with what, without the next step.
     pub fn message(&self) -> String {
-        if self.object.is_empty() {
-            return self.cause.clone();
-        }
         format!("{}: {}", self.object, self.cause)
     }
 }
@@ -101,17 +136,13 @@ pub(crate) fn refusal(error: &net::Error) -> String {
 /// What nf_tables refused.
 pub(crate) fn refused(error: nft::Error) -> Error {
     let next = error.next_step();
-    Error::new(Kind::Kernel, "", error.to_string()).next(next)
+    Error::new(Kind::Kernel, Object::request(&error.object()), error.cause()).next(next)
 }
 
 /// What the kernel refused.
 pub(crate) fn kernel(error: net::Error) -> Error {
     let hint = match error.errno {
         Errno::EPERM => "run the plugin as root with CAP_NET_ADMIN and CAP_SYS_ADMIN",
-        // What the fabric's devices lack, their own errors say.
-        Errno::EOPNOTSUPP if error.what.starts_with("create veth") => {
-            "the kernel lacks this kind of link: modprobe veth"
-        }
         Errno::EINVAL => {
             "the kernel takes no such value: look for what the message names in the \
                           configuration, in IPAM's result and in CNI_ARGS"
@@ -136,7 +167,14 @@ pub(crate) fn kernel(error: net::Error) -> Error {
     let net::Error { what, errno, words } = error;
     let mut cause = errno.desc().to_owned();
     cause += &words.map(|words| format!(": {words}")).unwrap_or_default();
-    Error::new(Kind::Kernel, what, cause).next(hint)
+    Error::new(Kind::Kernel, Object::request(&what), cause).next(hint)
+}
+
+/// What the kernel refused of a pair of links, of which it may not have the kind.
+pub(crate) fn no_pair(error: net::Error) -> Error {
+    let is_unknown = error.errno == Errno::EOPNOTSUPP;
+    let error = kernel(error);
+    if is_unknown { error.next("the kernel lacks this kind of link: modprobe veth") } else { error }
 }
 
 /// What the file system refused: `what` was to be done
@@ -153,5 +191,6 @@ pub(crate) fn file(what: &str, path: &Path, error: &io::Error) -> Error {
             (Kind::File, hint)
         }
     };
-    Error::new(kind, format!("{what} in {}", path.display()), error.to_string()).next(hint)
+    let object = Object::path(&format!("{what} in"), path);
+    Error::new(kind, object, error.to_string()).next(hint)
 }

@@ -21,7 +21,7 @@ use crate::{
     state::{Root, file::TEXT_BYTES_MAX, read_text},
 };
 
-use super::{Error, fabric::Applied, kernel};
+use super::{Error, Object, fabric::Applied, kernel};
 
 /// The MTU of an attachment with or without IPv6, and the words to log. The
 /// node's default route is looked up where no `defaults` are known.
@@ -206,29 +206,31 @@ pub(crate) fn require_free(
     let ([device], true) = (&found.devices[..], is_single(&found.route.destination)) else {
         return Ok(Some(found));
     };
-    let conflict = |msg: String| Err(Error::new(super::Kind::Conflict, "", msg));
+    let object = Object::address(address);
+    let conflict = |msg: String| Err(Error::new(super::Kind::Conflict, object.clone(), msg));
     let link = link::by_index(host, *device).map_err(kernel)?;
     let Some(link) = link.filter(|link| mine != Some(link.index)) else {
         return Ok(Some(found));
     };
     if found.local {
-        return conflict(format!("IPAM gave {address}, which is {}'s own address", link.name))
+        return conflict(format!("IPAM gave it, which is {}'s own address", link.name))
             .map_err(|error: Error| error.next("take it out of the range"));
     }
     match &link.alias {
         Some(alias) if is_marked(Some(alias)) => {
-            conflict(format!("IPAM gave {address}, which {} ({alias}) still has", link.name))
+            conflict(format!("IPAM gave it, which {} ({alias}) still has", link.name))
                 .map_err(|error: Error| error.next("its lease was lost while it was in use"))
         }
         // A pod's link by Calico, alive on a node that is moving over.
         _ if link.up && link.name.starts_with(prefix) => {
-            conflict(format!("IPAM gave {address}, to which a route leads through {}", link.name))
-                .map_err(|error| {
+            conflict(format!("IPAM gave it, to which a route leads through {}", link.name)).map_err(
+                |error| {
                     error.next(format!(
                         "another plugin's pod has it: take it out of the range, or remove {}",
                         link.name
                     ))
-                })
+                },
+            )
         }
         _ => Ok(Some(found)),
     }

@@ -26,8 +26,8 @@ mod version;
 pub(crate) mod watch;
 
 pub(crate) use complete::complete;
-pub use error::{Error, Kind};
-pub(crate) use error::{file, kernel, refusal, refused};
+pub use error::{Error, Kind, Object};
+pub(crate) use error::{file, kernel, no_pair, refusal, refused};
 pub use facts::{link_mtus, uplink};
 pub(crate) use readable::{require_readable, unreadable};
 pub use snapshot::*;

@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use super::{Error, Kind};
+use super::{Error, Kind, Object};
 use crate::state::{Root, file::TEXT_BYTES_MAX, journal, read_own};
 
 /// That nothing of the state is hidden from us: to a command that merely left
@@ -41,6 +41,6 @@ pub(crate) fn require_readable(root: &Root) -> Result<(), Error> {
 /// A file or a directory that cannot be read.
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Error {
     let denied = error.kind() == io::ErrorKind::PermissionDenied;
-    let object = format!("cannot read {}", path.display());
+    let object = Object::path("cannot read", path);
     Error::new(Kind::File, object, error.to_string()).next(if denied { "run as root" } else { "" })
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use nix::errno::Errno;
 
-use super::{Error, Kind, file, kernel};
+use super::{Error, Kind, Object, file, kernel};
 use crate::{
     cni::Environment,
     net::{self, Namespace, Socket, ns::Identity},
@@ -79,14 +79,16 @@ impl Sandbox {
 /// if the kernel refuses to let us in.
 pub(crate) fn open(environment: &Environment) -> Result<Sandbox, Error> {
     let path = &environment.netns;
-    let invalid = |msg: String| Error::new(Kind::Environment, "", msg);
+    let object = Object::variable("CNI_NETNS", path);
+    let invalid = |msg: String| Error::new(Kind::Environment, object.clone(), msg);
     let sandbox = Sandbox::new(path).map_err(|unusable| match unusable {
-        Unusable::NoNamespace(error) => invalid(format!("CNI_NETNS={path}: {error}"))
-            .next("name the network namespace of a running container"),
+        Unusable::NoNamespace(error) => {
+            invalid(error.to_string()).next("name the network namespace of a running container")
+        }
         Unusable::Refused(error) => kernel(error),
     })?;
     if !environment.netns_override && sandbox.is_the_nodes() {
-        return Err(invalid(format!("CNI_NETNS={path} is the node's own network namespace"))
+        return Err(invalid("it is the node's own network namespace".to_owned())
             .next("name the container's; CNI_NETNS_OVERRIDE=1 means the node's"));
     }
     Ok(sandbox)

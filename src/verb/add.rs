@@ -266,7 +266,7 @@ fn make_link(
                     return Err(kernel(error));
                 }
             }
-            made => return Ok((attachment, made.map_err(kernel)?)),
+            made => return Ok((attachment, made.map_err(crate::node::no_pair)?)),
         }
     }
 }

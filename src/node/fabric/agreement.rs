@@ -2,7 +2,7 @@
 //! same.
 
 use super::{
-    super::{Error, Kind},
+    super::{Error, Kind, Object},
     applied::Applied,
     state::FabricState,
 };
@@ -53,10 +53,10 @@ pub(super) fn disagreement(
     protocol: u8,
 ) -> Error {
     let msg = format!(
-        "networks {one} ({its}) and {other} ({others}) disagree about the fabric of route \
-         protocol {protocol}"
+        "it ({its}) and network {other} ({others}) disagree about the fabric of route protocol \
+         {protocol}"
     );
-    Error::new(Kind::Configuration, "", msg).next(
+    Error::new(Kind::Configuration, Object::network(one), msg).next(
         "give both the same settings of the fabric, or one of them another routeProtocol, and \
          with mode vxlan another vxlan.device and vni",
     )

@@ -14,7 +14,7 @@ use std::{
 use serde_json::Value;
 use sha1_smol::Sha1;
 
-use super::super::{Error, Kind};
+use super::super::{Error, Kind, Object};
 use crate::{
     conf::{Config, FabricPart},
     fabric::list,
@@ -58,7 +58,7 @@ pub fn require_agreement(config: &Config, part: &FabricPart) -> Result<(), Error
     let peers_file = config.fabric.peers_file.as_deref().unwrap_or_default();
     let msg =
         format!("it and its peers file {peers_file} contradict each other: {}", words.join("; "));
-    Err(Error::new(Kind::Configuration, format!("network {}", config.name), msg)
+    Err(Error::new(Kind::Configuration, Object::network(&config.name), msg)
         .next("leave these keys out of the configuration: those of the file hold for the node"))
 }
 

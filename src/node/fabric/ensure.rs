@@ -6,7 +6,7 @@
 use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{
-    super::{Error, Kind, kernel, version},
+    super::{Error, Kind, Object, kernel, version},
     agreement::{require_same_fabric, settings_text, summary},
     applied::{Applied, State},
     document::file_version,
@@ -132,7 +132,7 @@ pub fn ensure(
     if matches!(outcome.applied.state, State::Degraded(_)) && !outcome.news.is_empty() {
         log::warn!("{}", first_of(&outcome.news));
     }
-    tell(&outcome.applied.state, depth)?;
+    tell(&outcome.applied, depth)?;
     Ok(Some(outcome.applied))
 }
 
@@ -155,7 +155,7 @@ fn without_a_pass(
     if !HAS_WAITED.swap(true, Ordering::Relaxed) {
         log::warn!("{busy}; going on with the fabric as it was applied last");
     }
-    tell(&applied.state, depth)?;
+    tell(&applied, depth)?;
     Ok(applied)
 }
 
@@ -196,19 +196,20 @@ fn believe(
         }
         (State::NotReady(_), _) => {
             let holds = state.age() < PATIENCE && applied.ways_hold(host);
-            holds.then(|| tell(&applied.state, depth))
+            holds.then(|| tell(applied, depth))
         }
     }
 }
 
 /// What stands in the way of all, as an error where that is asked for. What
 /// single peers want makes no node unfit: where one is gone, all others would be.
-fn tell(state: &State, depth: Depth) -> Result<(), Error> {
-    let State::NotReady(reasons) = state else { return Ok(()) };
+fn tell(applied: &Applied, depth: Depth) -> Result<(), Error> {
+    let State::NotReady(reasons) = &applied.state else { return Ok(()) };
     if depth != Depth::Verify {
         log::warn!("{}", first_of(reasons));
         return Ok(());
     }
-    Err(Error::new(Kind::Unavailable, "", first_of(reasons))
+    let object = Object::network(&applied.network);
+    Err(Error::new(Kind::Unavailable, object, first_of(reasons))
         .next("manx plan shows all that is to be done, and what stands in the way"))
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    super::{Error, Kind, kernel},
+    super::{Error, Kind, Object, kernel},
     state,
 };
 use crate::{
@@ -52,6 +52,6 @@ pub(super) fn validated(
 }
 
 fn unavailable(path: &Path, reason: String) -> Error {
-    Error::new(Kind::Unavailable, format!("peers file {}", path.display()), reason)
+    Error::new(Kind::Unavailable, Object::path("peers file", path), reason)
         .next("no routes to other nodes can be made without a valid list of all nodes")
 }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 use super::{
-    super::{Error, Kind, kernel, pools::misfits},
+    super::{Error, Kind, Object, kernel, pools::misfits},
     agreement::{disagreement, require_same_fabric, settings_text, summary},
     applied::{Applied, State},
     cidrs::PodCidrs,
@@ -134,7 +134,8 @@ impl Pass {
         let config = &config.under(&peers.fabric);
         if config.fabric.protocol != protocol {
             let msg = "the routeProtocol of the peers file has changed at this moment";
-            return Err(Error::new(Kind::Busy, "", msg).next("call again"));
+            let object = Object::network(&config.name);
+            return Err(Error::new(Kind::Busy, object, msg).next("call again"));
         }
         let state = FabricState::new(root, protocol);
         let mut ledger = state.ledger(&config.name);

@@ -21,7 +21,7 @@ use crate::{
 };
 
 use super::{
-    super::{Error, Kind, file, kernel},
+    super::{Error, Kind, Object, file, kernel},
     applied::{Applied, State, VERSION},
     cidrs::PodCidrs,
 };
@@ -90,7 +90,7 @@ impl FabricState {
     pub fn read(&self) -> Result<Option<Applied>, Error> {
         let path = self.path("json");
         let unreadable = |reason: String| {
-            Error::new(Kind::File, format!("what was applied, {}", path.display()), reason)
+            Error::new(Kind::File, Object::path("what was applied,", &path), reason)
                 .next("manx apply compares all of it, and writes it again")
         };
         let bytes = match read_own(&path, PEERS_BYTES_MAX) {

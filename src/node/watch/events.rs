@@ -13,7 +13,7 @@ use nix::{
 };
 
 use super::{
-    super::{Error, Kind, configured::Networks, kernel, repair::TableRepair},
+    super::{Error, Kind, Object, configured::Networks, kernel, repair::TableRepair},
     files::Files,
     said::Said,
 };
@@ -99,7 +99,13 @@ impl Events {
         match poll(&mut sources, PollTimeout::from(millis)) {
             Ok(0) | Err(Errno::EINTR) => return Ok(false),
             Ok(_) => {}
-            Err(errno) => return Err(Error::new(Kind::Kernel, "wait for events", errno.desc())),
+            Err(errno) => {
+                return Err(Error::new(
+                    Kind::Kernel,
+                    Object::request("wait for events"),
+                    errno.desc(),
+                ));
+            }
         }
         drop(sources);
         let network = self.network.drain().map_err(kernel)?;

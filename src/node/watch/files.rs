@@ -13,7 +13,7 @@ use std::{
 
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
-use super::super::{Error, Kind};
+use super::super::{Error, Kind, Object};
 
 /// As many symbolic links as the kernel follows (MAXSYMLINKS,
 /// include/linux/namei.h).
@@ -29,8 +29,10 @@ pub(crate) struct Files {
 impl Files {
     /// Watches the files of these paths.
     pub(crate) fn watch(paths: Vec<PathBuf>) -> Result<Self, Error> {
-        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-            .map_err(|errno| Error::new(Kind::Kernel, "watch files (inotify)", errno.desc()))?;
+        let inotify =
+            Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).map_err(|errno| {
+                Error::new(Kind::Kernel, Object::request("watch files (inotify)"), errno.desc())
+            })?;
         let mut files = Self { paths, inotify, watched: Vec::new() };
         files.follow();
         Ok(files)
