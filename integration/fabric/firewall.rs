@@ -55,7 +55,7 @@ fn assert_reach(pods: &[Pod; 2], passes: [bool; 2], rules: &str) {
 #[test]
 fn a_firewall_that_drops_is_told_where_packets_are_lost() {
     // Rules, whether IPv4 and IPv6 pass, and what the warning names.
-    let cases: [(&str, [bool; 2], &[&str]); 12] = [
+    let cases: [(&str, [bool; 2], &[&str]); 14] = [
         ("true", [true, true], &[]),
         (
             "iptables -P FORWARD DROP",
@@ -119,6 +119,21 @@ fn a_firewall_that_drops_is_told_where_packets_are_lost() {
             [true, true],
             &["packets that answer pods, from elsewhere to pods are not forwarded"],
         ),
+        (
+            "nft 'table inet early { chain c { type filter hook prerouting priority -300;
+                iifname \"cali*\" drop; }; }'",
+            [false, false],
+            &["IPv4 and IPv6: packets between pods", "chain c of table inet early", "shows it"],
+        ),
+        (
+            "iptables -t mangle -P POSTROUTING DROP",
+            [false, true],
+            &[
+                "IPv4: no packet",
+                "chain POSTROUTING of table ip mangle",
+                "iptables -t mangle -I POSTROUTING -s 10.244.1.0/24 -j ACCEPT",
+            ],
+        ),
         // The answers' addresses are not known beforehand, and so nothing is said.
         (
             "iptables -P FORWARD DROP; iptables -A FORWARD -s 10.244.0.0/16 -j ACCEPT",
@@ -153,6 +168,7 @@ fn the_advice_is_good() {
          iptables-legacy -P FORWARD DROP",
         "nft 'table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }'",
         "nft 'table ip6 t { chain c { type filter hook forward priority 0; reject; }; }'",
+        "iptables -t raw -P PREROUTING DROP",
     ] {
         let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "direct"}));
         let node = &cluster.nodes[0];

@@ -12,9 +12,12 @@ use crate::{
     conf::Config,
     fabric::Settings,
     family::{Family, HasFamily},
-    net::{Socket, forwarding, link, sysctl},
-    nft::forward::{self, Barrier, Links, Maker, Way},
-    node,
+    net::{Socket, Tables, forwarding, link, sysctl},
+    nft::{
+        self,
+        forward::{self, Barrier, Links, Maker, Point, Ruleset, Way},
+    },
+    node::{self, tables},
     pod::identity::GROUPS,
     state::{file::TEXT_BYTES_MAX, read_text},
 };
@@ -25,54 +28,88 @@ const LEGACY: [(Family, &str, [&str; 2]); 2] = [
     (Family::V6, "/proc/net/ip6_tables_names", ["ip6tables-legacy-save", "ip6tables-save"]),
 ];
 
-/// Looks at the firewall as pods of a network meet it. `serves_ipv6` says that there
-/// are such of IPv6.
-pub(super) fn look(config: &Config, serves_ipv6: bool) -> Vec<node::Barrier> {
-    let Some((names, others)) = devices(config) else { return Vec::new() };
-    let prefix = config.host_prefix.as_str();
-    let pods = &config.own_ranges;
-    let links = Links { prefix, groups: GROUPS, others: &others, pods, names: &names };
-    let mut told = Vec::new();
-    let mut barriers = forward::look(&links).unwrap_or_else(|error| {
-        told.extend(unread(&error));
-        Vec::new()
-    });
-    for (family, path, tools) in LEGACY {
-        // There is none without its module.
-        let tables = read_text(Path::new(path), TEXT_BYTES_MAX).unwrap_or_default();
-        if tables.trim().is_empty() {
-            continue;
-        }
-        match tools.into_iter().find_map(saved) {
-            Some(text) => barriers.extend(forward::of_save(&text, family, &links)),
-            None => told.push(node::Barrier {
-                certain: false,
-                text: format!(
-                    "iptables-legacy has tables ({}), and there is no {} here to read them",
-                    tables.split_whitespace().collect::<Vec<_>>().join(", "),
-                    tools[0]
-                ),
-                fix: String::new(),
-            }),
-        }
-    }
-    let serves = families(config, serves_ipv6);
-    barriers.retain(|barrier| serves(barrier.packets));
-    let unasked = config.fabric.peers_file.is_some();
-    told.extend(said(&barriers, unasked, config));
-    told
+/// The firewall of this node, read once for all networks.
+pub(super) struct Firewall<'a> {
+    tables: Option<&'a Tables>,
+    /// The names of all links by index.
+    names: HashMap<u32, String>,
+    ruleset: Result<Ruleset, nft::Error>,
+    /// Of each family what the older iptables has: its text, or what there is to say.
+    legacy: Vec<(Family, Result<String, node::Barrier>)>,
 }
 
-/// The names of all links by index, and those by which packets of other nodes
-/// come.
-fn devices(config: &Config) -> Option<(HashMap<u32, String>, Vec<String>)> {
-    let mut socket = Socket::open().ok()?;
-    let links = link::all(&mut socket).ok()?;
-    let settings = Settings::of_config(config);
-    let tunnels = links.iter().map(|link| &link.name).filter(|name| settings.is_tunnel(name));
-    let uplink = node::uplink(&mut socket).ok().flatten();
-    let others = tunnels.cloned().chain(uplink.map(|uplink| uplink.device)).collect();
-    Some((links.into_iter().map(|link| (link.index, link.name)).collect(), others))
+impl<'a> Firewall<'a> {
+    /// Reads it; the kernel's links are asked for where its `tables` are not known.
+    pub(super) fn read(tables: Option<&'a Tables>) -> Self {
+        let links = match tables {
+            Some(tables) => tables.links.clone(),
+            None => {
+                Socket::open().and_then(|mut socket| link::all(&mut socket)).unwrap_or_default()
+            }
+        };
+        let names = links.into_iter().map(|link| (link.index, link.name)).collect();
+        let legacy = LEGACY.into_iter().filter_map(|(family, path, tools)| {
+            // There is none without its module.
+            let tables = read_text(Path::new(path), TEXT_BYTES_MAX).unwrap_or_default();
+            let used = !tables.trim().is_empty();
+            let [tool, _] = tools;
+            used.then(|| {
+                let text = tools.into_iter().find_map(saved);
+                (family, text.ok_or_else(|| no_tool(&tables, tool)))
+            })
+        });
+        Self { tables, names, ruleset: Ruleset::read(), legacy: legacy.collect() }
+    }
+
+    /// As pods of a network meet it. `serves_ipv6` says that there are such of IPv6.
+    pub(super) fn look(&mut self, config: &Config, serves_ipv6: bool) -> Vec<node::Barrier> {
+        let Some(others) = self.others(config) else { return Vec::new() };
+        let (prefix, pods) = (config.host_prefix.as_str(), config.own_ranges.as_slice());
+        let (names, is_ours) = (&self.names, tables::is_ours as fn(&str) -> bool);
+        let links = Links { prefix, groups: GROUPS, others: &others, pods, names, is_ours };
+        let mut told = Vec::new();
+        let seen = match &mut self.ruleset {
+            Ok(ruleset) => ruleset.look(&links),
+            Err(error) => Err(error.clone()),
+        };
+        let mut barriers = seen.unwrap_or_else(|error| {
+            told.extend(unread(&error));
+            Vec::new()
+        });
+        for (family, text) in &self.legacy {
+            match text {
+                Ok(text) => barriers.extend(forward::of_save(text, *family, &links)),
+                Err(unseen) => told.push(unseen.clone()),
+            }
+        }
+        let serves = families(config, serves_ipv6);
+        barriers.retain(|barrier| serves(barrier.packets));
+        let unasked = config.fabric.peers_file.is_some();
+        told.extend(said(&barriers, unasked, config));
+        told
+    }
+
+    /// The devices by which packets of other nodes come.
+    fn others(&self, config: &Config) -> Option<Vec<String>> {
+        let mut socket = Socket::open().ok()?;
+        let settings = Settings::of_config(config);
+        let mut tunnels: Vec<String> =
+            self.names.values().filter(|name| settings.is_tunnel(name)).cloned().collect();
+        tunnels.sort_unstable();
+        let uplink = node::uplink(&mut socket, self.tables).ok().flatten();
+        tunnels.extend(uplink.map(|uplink| uplink.device));
+        Some(tunnels)
+    }
+}
+
+fn no_tool(tables: &str, tool: &str) -> node::Barrier {
+    node::Barrier {
+        text: format!(
+            "iptables-legacy has tables ({}), and there is no {tool} here to read them",
+            tables.split_whitespace().collect::<Vec<_>>().join(", ")
+        ),
+        ..node::Barrier::default()
+    }
 }
 
 /// Which families a network's pods have.
@@ -90,13 +127,12 @@ fn families(config: &Config, serves_ipv6: bool) -> impl Fn(Family) -> bool {
 }
 
 /// A kernel without nf_tables has none that drop.
-fn unread(error: &crate::nft::Error) -> Option<node::Barrier> {
+fn unread(error: &nft::Error) -> Option<node::Barrier> {
     use nix::errno::Errno;
     let denied = matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES));
     denied.then(|| node::Barrier {
-        certain: false,
         text: "whether the firewall forwards pods' packets was not seen: that takes root".into(),
-        fix: String::new(),
+        ..node::Barrier::default()
     })
 }
 
@@ -109,7 +145,7 @@ fn saved(tool: &str) -> Option<String> {
 
 fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<node::Barrier> {
     // One line for a chain that sees both families.
-    let mut lines: BTreeMap<(bool, String, String), Vec<String>> = BTreeMap::new();
+    let mut lines: BTreeMap<(bool, Point, String, String), Vec<String>> = BTreeMap::new();
     for barrier in barriers {
         let closed: Vec<Way> =
             barrier.closed.iter().copied().filter(|way| unasked || *way != Way::In).collect();
@@ -121,16 +157,16 @@ fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<node::Barri
             }
             (true, None) => continue,
         };
-        lines.entry((!certain, message, fix)).or_default().push(barrier.packets.to_string());
+        let line = (!certain, barrier.point, message, fix);
+        lines.entry(line).or_default().push(barrier.packets.to_string());
     }
-    let told = |((doubtful, message, fix), families): ((bool, String, String), Vec<String>)| {
-        node::Barrier {
-            certain: !doubtful,
-            text: format!("{}: {message}", families.join(" and ")),
-            fix,
-        }
-    };
-    lines.into_iter().map(told).collect()
+    let told = lines.into_iter().map(|((doubtful, point, message, fix), families)| node::Barrier {
+        certain: !doubtful,
+        hook: point.to_string(),
+        text: format!("{}: {message}", families.join(" and ")),
+        fix,
+    });
+    told.collect()
 }
 
 fn loss(barrier: &Barrier, closed: &[Way]) -> String {
@@ -143,7 +179,7 @@ fn loss(barrier: &Barrier, closed: &[Way]) -> String {
 
 /// What lets the pods' packets pass.
 fn fix(barrier: &Barrier, config: &Config) -> String {
-    let Barrier { family, table, chain, packets, .. } = barrier;
+    let Barrier { family, table, chain, packets, point, .. } = barrier;
     let prefix = &config.host_prefix;
     let tool = |legacy| format!("{}tables{}", packets.word(), if legacy { "-legacy" } else { "" });
     let rules = |tool: &str, chain: &str| {
@@ -155,6 +191,15 @@ fn fix(barrier: &Barrier, config: &Config) -> String {
     let ranges: Vec<String> = of_family.map(ToString::to_string).collect();
     let pods = if ranges.is_empty() { "CIDR-OF-PODS".to_owned() } else { ranges.join(", ") };
     match barrier.maker {
+        // There one end of them is not known, or not any more.
+        Maker::Docker { legacy } | Maker::Iptables { legacy } if *point != Point::Forward => {
+            let insert = format!("{} -t {table} -I {chain}", tool(legacy));
+            format!("{insert} -s {pods} -j ACCEPT; {insert} -d {pods} -j ACCEPT, at each boot")
+        }
+        Maker::Nft if *point != Point::Forward => format!(
+            "accept what pods send and get before the rule that drops it; nft list chain {family} \
+             {table} {chain} shows it"
+        ),
         Maker::Docker { legacy } => format!(
             "{}, at each boot; or \"ip-forward-no-drop\": true in /etc/docker/daemon.json",
             rules(&tool(legacy), "DOCKER-USER")

@@ -84,7 +84,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     // Networks of which nothing is left but this.
     if !dry_run && is_all {
         let mut host = Socket::open()?;
-        for network in former::networks(&root, &mut host, &[])? {
+        for network in former::networks(&root, &mut host, None, &[])? {
             errors.extend(former::remove(&root, &mut host, &network).err().map(Into::into));
         }
     }

@@ -95,6 +95,7 @@ impl Check {
 pub const CHECKS: &[Check] = &[
     Check { id: "state-unreadable", examine: others::state_unreadable },
     Check { id: "configuration-invalid", examine: others::configuration_invalid },
+    Check { id: "configuration-doubtful", examine: others::configuration_doubtful },
     Check { id: "foreign-cni", examine: others::foreign_cni },
     Check { id: "delegate-missing", examine: others::delegate_missing },
     Check { id: "delegate-version", examine: others::delegate_version },

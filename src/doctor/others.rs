@@ -31,6 +31,26 @@ pub(super) fn configuration_invalid(snapshot: &Snapshot) -> Answer {
     Ok(seen.collect())
 }
 
+/// Files of which it is not known whose they are. One that comes before ours is told as that.
+pub(super) fn configuration_doubtful(snapshot: &Snapshot) -> Answer {
+    let Some(ours) = snapshot.files.iter().position(|file| file.ours) else {
+        return Ok(Vec::new());
+    };
+    let behind = snapshot.files.iter().skip(ours).filter(|file| !file.ours);
+    let seen = behind.filter_map(|file| Some((file, file.problem.as_ref()?)));
+    let seen = seen.map(|(file, problem)| {
+        let path = file.path.display();
+        let evidence = format!(
+            "it cannot be used ({problem}), and may be ours: until it can, nothing is removed that \
+             its network may have"
+        );
+        Seen::warning(format!("file {path}"), evidence)
+            .fix(format!("correct it, or mv {path} {path}.disabled"))
+            .undo(format!("mv {path}.disabled {path}"))
+    });
+    Ok(seen.collect())
+}
+
 pub(super) fn foreign_cni(snapshot: &Snapshot) -> Answer {
     let is_meta = |file: &File| file.plugins.iter().any(|kind| META.contains(&kind.as_str()));
     let Some(ours) = snapshot.files.iter().position(|file| file.ours) else {
@@ -114,7 +134,8 @@ pub(super) fn forward_drop(snapshot: &Snapshot) -> Answer {
 
 pub(super) fn barrier(barrier: &Barrier) -> Seen {
     let new = if barrier.certain { Seen::error } else { Seen::info };
-    new("hook forward", barrier.text.clone()).fix(barrier.fix.clone())
+    let hook = if barrier.hook.is_empty() { "forward" } else { &barrier.hook };
+    new(format!("hook {hook}"), barrier.text.clone()).fix(barrier.fix.clone())
 }
 
 pub(super) fn masquerade_lost(snapshot: &Snapshot) -> Answer {

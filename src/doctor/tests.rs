@@ -214,6 +214,10 @@ fn configurations_and_plugins() {
     });
     // One that comes behind ours is no runtime's choice.
     assert_eq!(told(|node| node.files.push(File::default())), []);
+    only("configuration-doubtful", Warning, "expected value", |node| {
+        let problem = Some("expected value at line 1 column 1".into());
+        node.files.push(File { problem, ..File::default() });
+    });
     only("delegate-missing", Error, "no plugin", |node| {
         node.surroundings.plugins[0].problem = Some("no plugin \"portmap\"".into());
     });
@@ -258,7 +262,7 @@ fn forwarding_and_firewalls() {
     for (certain, severity) in [(true, Error), (false, Info)] {
         only("forward-drop", severity, "FORWARD", |node| {
             let (text, fix) = ("chain ip filter FORWARD".to_owned(), "iptables".to_owned());
-            node.surroundings.barriers.push(Barrier { certain, text, fix });
+            node.surroundings.barriers.push(Barrier { certain, text, fix, ..Barrier::default() });
         });
     }
     let advertised = |node: &mut Snapshot, value: &str| {

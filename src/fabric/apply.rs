@@ -108,7 +108,8 @@ fn make_alone(
             Ok(true) => {}
             Ok(false) => refused.unmade.push((*change).clone()),
             Err(error) => {
-                refused.node.push(refusal::explained(error, change, observed));
+                let mut mtu_of = |name: &str| Some(link::by_name(socket, name).ok()??.mtu);
+                refused.node.push(refusal::explained(error, change, observed, &mut mtu_of));
                 refused.unmade.push((*change).clone());
                 complete &= tunnel.is_none();
             }

@@ -24,9 +24,8 @@ use super::{
 use crate::{
     family::{Family, is_single},
     net::{
-        Error, Socket, Tables, fdb, forwarding,
+        Error, Socket, Tables, forwarding,
         link::Link,
-        neigh,
         route::{self, Found, TABLE_MAIN},
         sysctl,
     },
@@ -53,7 +52,7 @@ pub fn facts(
 ) -> Result<Facts, Error> {
     let links = &tables.links;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
-    let heeding = heeding(socket, settings, peers, tables)?;
+    let heeding = heeding(settings, peers, tables);
     let addresses = own_addresses(&tables.addresses, &names);
     let nodes: Vec<IpAddr> =
         peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
@@ -98,7 +97,7 @@ pub fn facts(
     let way = match facts.paths.iter().min_by_key(|(node, path)| (path.narrowest.mtu, **node)) {
         Some((node, _)) => route::lookup(socket, *node)?.map(|found| (*node, found)),
         None => {
-            facts.uplink = uplink(socket, &peers.me.addresses)?;
+            facts.uplink = uplink(socket, &peers.me.addresses, Some(tables))?;
             let by_name = |link: &&Link| {
                 facts.uplink.as_ref().is_some_and(|uplink| uplink.device == link.name)
             };
@@ -157,21 +156,16 @@ fn own_addresses(
 
 /// The links that go on heeding advertisements when this node becomes a router of
 /// IPv6: asked only of a node that does.
-fn heeding(
-    socket: &mut Socket,
-    settings: &Settings,
-    peers: &Peers,
-    tables: &Tables,
-) -> Result<Vec<String>, Error> {
+fn heeding(settings: &Settings, peers: &Peers, tables: &Tables) -> Vec<String> {
     if !settings.manage_forwarding || peers.me.pod_cidrs(Family::V6).next().is_none() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let own = |address: &IpNetwork| peers.me.addresses.contains(&address.ip());
     let have = tables.addresses.iter();
     let have = have.filter(|(_, address)| address.is_ipv6() && own(address));
     let have = have.map(|(index, _)| *index).collect();
-    let learned = forwarding::learned(socket, tables.routes(Family::V6))?;
-    Ok(forwarding::heeding(&tables.links, &learned, &have))
+    let learned = forwarding::learned(tables.advertised.iter().copied(), tables.routes(Family::V6));
+    forwarding::heeding(&tables.links, &learned, &have)
 }
 
 /// Reads all that the desired state could differ in.
@@ -189,12 +183,12 @@ pub fn observe(
     let destinations = routes.iter().map(|route| route.destination()).collect();
     let wanted = Wanted { destinations, peers: Networks::of_peers(routes) };
     let scope = Scope::of(desired);
-    let mut observed = collect(socket, settings, (&scope, &wanted), ledger, tables)?;
+    let mut observed = collect(settings, (&scope, &wanted), ledger, tables);
     let tunnels = &observed.held.tunnels;
     let settings = diff::settings(desired, tunnels, settings.keys.protocol);
     let addresses = diff::addresses(desired, tunnels, ledger);
     (observed.held.settings, observed.held.addresses) = (settings, addresses);
-    observed.held.lookups = diverted::look(socket, desired, &observed)?;
+    observed.held.lookups = diverted::look(socket, desired, &observed, tables)?;
     Ok(observed)
 }
 
@@ -222,16 +216,15 @@ pub fn observe_own(
 ) -> Result<Observed, Error> {
     let concerns = |link: &Link| marked(link).is_some() || scope.tunnels.contains(&link.name);
     let tables = Tables::of_protocol(socket, settings.keys.protocol, concerns)?;
-    collect(socket, settings, (scope, &Wanted::default()), &Ledger::default(), &tables)
+    Ok(collect(settings, (scope, &Wanted::default()), &Ledger::default(), &tables))
 }
 
 fn collect(
-    socket: &mut Socket,
     settings: &Settings,
     (scope, wanted): (&Scope, &Wanted),
     ledger: &Ledger,
     tables: &Tables,
-) -> Result<Observed, Error> {
+) -> Observed {
     let links = &tables.links;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
     let mut observed = Observed {
@@ -249,7 +242,7 @@ fn collect(
         };
         let named = scope.tunnels.contains(&link.name) || ledger.added.is_on(&link.name);
         if owner.is_ours() || named {
-            observe_tunnel(socket, (link, owner), (tables, &names), &mut observed)?;
+            observe_tunnel((link, owner), (tables, &names), &mut observed);
         }
         if link.vxlan.is_some() && !owner.is_ours() && !scope.tunnels.contains(&link.name) {
             let (form, mtu, up) = (Form::of(link, &names), link.mtu, link.up);
@@ -270,15 +263,14 @@ fn collect(
             observed.held.sysctls.push(Held { object, ours: true });
         }
     }
-    Ok(observed)
+    observed
 }
 
 fn observe_tunnel(
-    socket: &mut Socket,
     (link, owner): (&Link, Owner),
     (tables, names): (&Tables, &HashMap<u32, &Link>),
     observed: &mut Observed,
-) -> Result<(), Error> {
+) {
     let tunnel = HeldTunnel {
         name: link.name.clone(),
         form: Form::of(link, names),
@@ -292,13 +284,14 @@ fn observe_tunnel(
         let added = observed.ledger.added.clone();
         let added = |text: Option<String>| text.is_some_and(|text| added.has(&text));
         let ours = |text| whole || owner == Owner::Other && added(text);
-        for entry in neigh::permanent(socket, link.index)? {
+        let own = |index: &u32| *index == link.index;
+        for (_, entry) in tables.neighbours.iter().filter(|(index, _)| own(index)) {
             let (device, address) = (link.name.clone(), entry.address);
             let object = Neighbour { device, address, mac: entry.mac };
             let ours = ours(object.addition());
             observed.held.neighbours.push(Held { object, ours });
         }
-        for entry in fdb::permanent(socket, link.index)? {
+        for (_, entry) in tables.forwarding.iter().filter(|(index, _)| own(index)) {
             let (device, mac) = (link.name.clone(), entry.mac);
             let object = Forwarding { device, mac, node: entry.node };
             let ours = ours(object.addition());
@@ -306,7 +299,6 @@ fn observe_tunnel(
         }
     }
     observed.held.tunnels.push(tunnel);
-    Ok(())
 }
 
 /// The destinations that are wanted, and those of them where peers' pods are.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, net::IpAddr};
 
 use crate::{
     net::{
-        Error, Socket, addr,
+        Error, Socket, Tables, addr,
         link::{self, Link},
         route::{self, Found},
     },
@@ -35,19 +35,30 @@ pub fn default_route(socket: &mut Socket) -> Result<Option<(IpAddr, Found)>, Err
 }
 
 /// The narrowest way of the default route, else the device that has one of the
-/// `own` addresses, else the smallest that is up and is no pod's.
+/// `own` addresses, else the smallest that is up and is no pod's; by the kernel's `tables`
+/// where they are known.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub fn uplink(socket: &mut Socket, own: &[IpAddr]) -> Result<Option<Uplink>, Error> {
+pub fn uplink(
+    socket: &mut Socket,
+    own: &[IpAddr],
+    tables: Option<&Tables>,
+) -> Result<Option<Uplink>, Error> {
     if let Some((_, default)) = default_route(socket)?
         && let Some(narrowest) = narrowest(socket, std::slice::from_ref(&default))?
     {
         return Ok(Some(narrowest));
     }
-    let mut links = link::all(socket)?;
+    let mut links = match tables {
+        Some(tables) => tables.links.clone(),
+        None => link::all(socket)?,
+    };
     if !own.is_empty() {
-        let held = addr::all(socket)?;
+        let held = match tables {
+            Some(tables) => tables.addresses.clone(),
+            None => addr::all(socket)?,
+        };
         let has_own = |link: &Link| {
             held.iter().any(|(index, held)| *index == link.index && own.contains(&held.ip()))
         };

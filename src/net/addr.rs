@@ -64,9 +64,26 @@ pub fn all(socket: &mut Socket) -> Result<Vec<(u32, IpNetwork)>, Error> {
     socket.dump(&encode(message, NLM_F_DUMP, "list addresses"), read)
 }
 
-/// The indexes of the links that have an address by a router's advertisement: the
-/// kernel makes temporary ones from it (`IFA_F_MANAGETEMPADDR`), and it is not there
-/// for ever.
+/// Addresses with the indexes of their links.
+pub type Indexed = Vec<(u32, IpNetwork)>;
+
+/// As [`all`], and with the indexes of the links that have an address by a router's
+/// advertisement.
+///
+/// # Errors
+/// As for [`all`].
+pub fn table(socket: &mut Socket) -> Result<(Indexed, Vec<u32>), Error> {
+    let message = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+    let request = encode(message, NLM_F_DUMP, "list addresses");
+    let (mut addresses, mut advertised) = (Vec::new(), Vec::new());
+    for message in socket.dump(&request, parsed)? {
+        advertised.extend(is_advertised(&message).then_some(message.header.index));
+        addresses.extend(network(&message).map(|network| (message.header.index, network)));
+    }
+    Ok((addresses, advertised))
+}
+
+/// The indexes of the links that have an address by a router's advertisement.
 ///
 /// # Errors
 /// As for [`all`].
@@ -75,21 +92,28 @@ pub fn advertised(socket: &mut Socket) -> Result<Vec<u32>, Error> {
     message.header.family = AddressFamily::Inet6;
     let message = RouteNetlinkMessage::GetAddress(message);
     let request = encode(message, NLM_F_DUMP, "list addresses");
-    socket.dump(&request, read_advertised)
+    let found = socket.dump(&request, parsed)?;
+    let advertised = found.iter().filter(|message| is_advertised(message));
+    Ok(advertised.map(|message| message.header.index).collect())
 }
 
-fn read_advertised(answer: &Answer<'_>) -> Reading<u32> {
+fn parsed(answer: &Answer<'_>) -> Reading<AddressMessage> {
     if answer.kind != RTM_NEWADDR {
         return Ok(None);
     }
-    let AddressMessage { header, attributes, .. } = AddressMessage::parse(answer.body)?;
-    let advertised = attributes.iter().any(|attribute| match attribute {
+    Ok(Some(AddressMessage::parse(answer.body)?))
+}
+
+/// The kernel makes temporary addresses from one that was advertised
+/// (`IFA_F_MANAGETEMPADDR`), and it is not there for ever.
+fn is_advertised(message: &AddressMessage) -> bool {
+    let flagged = message.attributes.iter().any(|attribute| match attribute {
         AddressAttribute::Flags(flags) => {
             flags.contains(AddressFlags::Managetempaddr) && !flags.contains(AddressFlags::Permanent)
         }
         _ => false,
     });
-    Ok((header.family == AddressFamily::Inet6 && advertised).then_some(header.index))
+    flagged && message.header.family == AddressFamily::Inet6
 }
 
 fn describe(index: u32, address: IpNetwork) -> AddressMessage {
@@ -107,21 +131,21 @@ fn describe(index: u32, address: IpNetwork) -> AddressMessage {
 
 /// An address with the index of its link.
 pub(super) fn read(answer: &Answer<'_>) -> Reading<(u32, IpNetwork)> {
-    if answer.kind != RTM_NEWADDR {
-        return Ok(None);
-    }
-    let AddressMessage { header, attributes, .. } = AddressMessage::parse(answer.body)?;
-    // IFA_LOCAL is the address itself where IFA_ADDRESS is a peer's.
-    let local = attributes.iter().find_map(|attribute| match attribute {
+    let Some(message) = parsed(answer)? else { return Ok(None) };
+    Ok(network(&message).map(|network| (message.header.index, network)))
+}
+
+/// `IFA_LOCAL` is the address itself where `IFA_ADDRESS` is a peer's.
+fn network(message: &AddressMessage) -> Option<IpNetwork> {
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(ip) => Some(*ip),
         _ => None,
     });
-    let address = attributes.iter().find_map(|attribute| match attribute {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Address(ip) => Some(*ip),
         _ => None,
     });
-    let network = local.or(address).and_then(|ip| IpNetwork::new(ip, header.prefix_len).ok());
-    Ok(network.map(|network| (header.index, network)))
+    local.or(address).and_then(|ip| IpNetwork::new(ip, message.header.prefix_len).ok())
 }
 
 #[cfg(test)]

@@ -69,6 +69,25 @@ pub fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<Entry>, Error> {
     })
 }
 
+/// The permanent entries of all devices that lead to a node, each with the index of its
+/// device.
+///
+/// # Errors
+/// As for [`permanent`].
+pub fn all(socket: &mut Socket) -> Result<Vec<(u32, Entry)>, Error> {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Bridge;
+    let what = "list forwarding entries";
+    let request = encode(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP, what);
+    socket.dump(&request, |answer| match answer.kind {
+        RTM_NEWNEIGH => {
+            let entry = raw::Neighbour::of(answer)?;
+            Ok(permanent_of(&entry, entry.index).map(|found| (entry.index, found)))
+        }
+        _ => Ok(None),
+    })
+}
+
 fn permanent_of(entry: &raw::Neighbour, index: u32) -> Option<Entry> {
     // One bit of several: `bridge fdb` sets another beside it.
     let permanent = entry.state & raw::PERMANENT != 0;

@@ -116,18 +116,14 @@ fn is_hardware(link: &str) -> bool {
 }
 
 /// The indexes of the links by which something was learned from advertisements,
-/// beside the node's `routes`.
-///
-/// # Errors
-/// Of the kernel's answers.
+/// which have an address so, or one of the node's `routes`.
 pub fn learned<'a>(
-    socket: &mut Socket,
+    addresses: impl IntoIterator<Item = u32>,
     routes: impl IntoIterator<Item = &'a Found>,
-) -> Result<HashSet<u32>, Error> {
-    let advertised = routes.into_iter().filter(|found| found.is_advertised());
-    let mut learned: HashSet<u32> = advertised.flat_map(|found| found.devices.clone()).collect();
-    learned.extend(addr::advertised(socket)?);
-    Ok(learned)
+) -> HashSet<u32> {
+    let routes = routes.into_iter().filter(|found| found.is_advertised());
+    let by_routes = routes.flat_map(|found| found.devices.iter().copied());
+    by_routes.chain(addresses).collect()
 }
 
 /// What has to be set before IPv6 forwarding is turned on, for the node to keep what
@@ -142,15 +138,16 @@ pub fn keep_advertised(socket: &mut Socket) -> Result<Vec<Sysctl>, Error> {
     heeding_now(socket)
 }
 
+fn heeding_now(socket: &mut Socket) -> Result<Vec<Sysctl>, Error> {
+    let routes = route::all(socket, Family::V6)?;
+    let (links, advertised) = (link::all(socket)?, addr::advertised(socket)?);
+    Ok(heeding_all(&links, &learned(advertised, &routes)))
+}
+
 /// The settings of all links that heed advertisements, where no list of nodes names
 /// this node's addresses.
-///
-/// # Errors
-/// Of the kernel's answers.
-pub fn heeding_now(socket: &mut Socket) -> Result<Vec<Sysctl>, Error> {
-    let routes = route::all(socket, Family::V6)?;
-    let (links, learned) = (link::all(socket)?, learned(socket, &routes)?);
-    Ok(heeding(&links, &learned, &HashSet::new()).iter().map(|link| heed(link)).collect())
+pub fn heeding_all(links: &[Link], learned: &HashSet<u32>) -> Vec<Sysctl> {
+    heeding(links, learned, &HashSet::new()).iter().map(|link| heed(link)).collect()
 }
 
 #[cfg(test)]

@@ -80,6 +80,22 @@ pub fn permanent(socket: &mut Socket, index: u32) -> Result<Vec<Neighbour>, Erro
     })
 }
 
+/// The permanent entries of all links, each with the index of its link.
+///
+/// # Errors
+/// As for [`permanent`].
+pub fn all(socket: &mut Socket) -> Result<Vec<(u32, Neighbour)>, Error> {
+    let message = RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default());
+    let request = encode(message, NLM_F_DUMP, "list neighbours");
+    socket.dump(&request, |answer| match answer.kind {
+        RTM_NEWNEIGH => {
+            let entry = raw::Neighbour::of(answer)?;
+            Ok(permanent_of(&entry, entry.index).map(|found| (entry.index, found)))
+        }
+        _ => Ok(None),
+    })
+}
+
 fn permanent_of(entry: &raw::Neighbour, index: u32) -> Option<Neighbour> {
     if entry.index != index || entry.state != raw::PERMANENT {
         return None;

@@ -40,9 +40,12 @@ pub(super) const NFPROTO_INET: u8 = 1;
 pub(super) const NFPROTO_IPV4: u8 = 2;
 pub(super) const NFPROTO_IPV6: u8 = 10;
 
+pub(super) const NF_INET_PRE_ROUTING: u32 = 0;
 pub(super) const NF_INET_LOCAL_IN: u32 = 1;
 pub(super) const NF_INET_FORWARD: u32 = 2;
 pub(super) const NF_INET_POST_ROUTING: u32 = 4;
+/// `NF_IP_PRI_CONNTRACK`: from here on connections are known.
+pub(super) const NF_IP_PRI_CONNTRACK: i32 = -200;
 /// `NF_IP_PRI_NAT_SRC`, which nft calls `srcnat`.
 pub(super) const NF_IP_PRI_NAT_SRC: i32 = 100;
 pub(super) const NF_ACCEPT: u32 = 1;

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     fabric::{Change, pools::Misfit},
-    net::{Socket, Tables, link},
+    net::{Socket, Tables},
     object::{self, Action, Told},
     state::{Entry, Journal, journal},
 };
@@ -58,6 +58,8 @@ pub(crate) struct Changes {
     pub(crate) mtus: Vec<Mtus>,
     /// What could not be compared.
     pub(super) failed: Vec<Error>,
+    /// The kernel's tables, where they had to be read.
+    pub(crate) kernel: Option<Tables>,
 }
 
 /// Compares the node with what it should be.
@@ -73,23 +75,21 @@ pub(crate) fn compare(
     let mut changes = Changes::default();
     let has_fabric = networks.all.iter().any(|one| one.peers_file.is_some());
     let has_pods = !journal::networks(root).is_empty();
-    let mut known = Tables::default();
-    if has_fabric {
-        known = Tables::of_kernel(host).map_err(kernel)?;
-    } else if has_pods {
-        known.links = link::all(host).map_err(kernel)?;
-    }
+    let is_needed = has_fabric || has_pods;
+    let known = is_needed.then(|| Tables::of_kernel(host).map_err(kernel)).transpose()?;
+    let (known_links, nothing) =
+        (known.as_ref().map(|known| known.links.as_slice()), Tables::default());
+    let tables = known.as_ref().unwrap_or(&nothing);
     changes.failed.extend(networks.unusable.iter().map(|(_, error)| error.clone()));
     for protocol in protocols(networks) {
-        changes.compare_fabric(networks, protocol, (host, &known), source);
+        changes.compare_fabric(networks, protocol, (host, tables), source);
     }
     changes.find_removals(networks, host);
-    changes.repairs = repair::lacking(root, host, &known.links).map_err(kernel)?;
+    changes.repairs = repair::lacking(root, host, tables).map_err(kernel)?;
     let sysctls = changes.fabrics.iter().flat_map(|(_, pass)| &pass.plan.desired.objects.sysctls);
     let sysctls: Vec<_> = sysctls.cloned().collect();
     let manage = |network: &str| networks.manages_forwarding(network);
-    let forwarding = repair::forwarding::lacking(root, (host, &known.links), &manage, &sysctls);
-    changes.repairs.extend(forwarding.map_err(kernel)?);
+    changes.repairs.extend(repair::forwarding::lacking(root, tables, &manage, &sysctls));
     for network in &networks.all {
         let noted;
         let applied = match changes.pass_of(network) {
@@ -100,7 +100,7 @@ pub(crate) fn compare(
             }
         };
         let table = TableRepair::lacking(&network.config, root, host, applied);
-        let mtus = mtus(network, networks, host, applied);
+        let mtus = mtus(network, networks, (host, tables), applied);
         match table {
             Ok(table) => changes.tables.extend(table),
             Err(error) => changes.fail(error),
@@ -111,9 +111,10 @@ pub(crate) fn compare(
         }
     }
     if let Some(names) = networks.names() {
-        changes.former = former::networks(root, host, &names)?;
+        changes.former = former::networks(root, host, known_links, &names)?;
     }
     changes.without = networks.all.iter().filter_map(|one| without_fabric(one, networks)).collect();
+    changes.kernel = known;
     Ok(changes)
 }
 
@@ -139,14 +140,14 @@ pub(super) fn locked(networks: &Networks) -> BTreeSet<u8> {
 fn mtus(
     network: &Configured,
     networks: &Networks,
-    host: &mut Socket,
+    (host, known): (&mut Socket, &Tables),
     applied: Option<&Applied>,
 ) -> Result<Option<Mtus>, Error> {
     let entries = Journal::new(&networks.root, network.name()).entries();
     if network.config.mtu.is_some() || entries.is_empty() {
         return Ok(None);
     }
-    let new = link_mtus(host, &network.config, &networks.root, applied)?;
+    let new = link_mtus(host, &network.config, &networks.root, applied, known)?;
     Ok(Some(Mtus { network: network.name().to_owned(), new, pods: entries }))
 }
 

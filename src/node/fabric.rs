@@ -20,7 +20,7 @@ pub use differences::{Differences, differences};
 pub(crate) use document::resolved_and_noted;
 pub use document::{require_agreement, resolved};
 pub use ensure::{Depth, ensure};
-pub use file::read_peers;
+pub use file::{read_peers, read_peers_by};
 pub use pass::{Outcome, Pass};
 pub use removal::{Removal, fabric_of, noted_protocols};
 pub use state::{FabricState, WRITER_LIMIT, tunnel_addresses};

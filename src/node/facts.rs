@@ -7,7 +7,7 @@ use crate::{
     fabric::{Settings, uplink},
     family::{Family, is_single},
     net::{
-        Socket, addr,
+        Socket, Tables, addr,
         link::{self, Link},
         route::{self, Found, Kind, TABLE_MAIN},
         rule::{self, Rule},
@@ -23,8 +23,9 @@ use crate::{
 
 use super::{Error, Object, fabric::Applied, kernel};
 
-/// The MTU of an attachment with or without IPv6, and the words to log. The
-/// node's default route is looked up where no `defaults` are known.
+/// The MTU of an attachment with or without IPv6, and the words to log. The node's
+/// default route is looked up where no `defaults` are known, and its links where no
+/// `tables` are.
 ///
 /// # Errors
 /// Of the kernel's answers.
@@ -34,7 +35,7 @@ pub(crate) fn mtu(
     root: &Root,
     fabric: Option<&Applied>,
     family: Family,
-    defaults: &[Found],
+    (defaults, tables): (&[Found], Option<&Tables>),
 ) -> Result<mtu::Choice, Error> {
     // What serves may be older than what the file says.
     let served = fabric.and_then(Applied::said).filter(|part| *part != config.fabric.file);
@@ -60,7 +61,7 @@ pub(crate) fn mtu(
     // With mtu configured, the uplink is only good for a warning.
     let uplink = match fabric.and_then(Applied::uplink) {
         Some(narrowest) => Some(narrowest),
-        None => match uplink_by(host, defaults) {
+        None => match uplink_by(host, defaults, tables) {
             Err(error) if config.mtu.is_none() => return Err(error),
             found => found.unwrap_or_default(),
         },
@@ -86,9 +87,10 @@ pub fn link_mtus(
     config: &Config,
     root: &Root,
     fabric: Option<&Applied>,
+    tables: &Tables,
 ) -> Result<(u32, u32), Error> {
     let mut fitting = |family| -> Result<u32, Error> {
-        let choice = mtu(host, config, root, fabric, family, &[])?;
+        let choice = mtu(host, config, root, fabric, family, (&[], Some(tables)))?;
         Ok(if config.mtu_mode == MtuMode::Route { choice.link } else { choice.mtu })
     };
     Ok((fitting(Family::V4)?, fitting(Family::V6)?))
@@ -99,16 +101,20 @@ pub fn link_mtus(
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub fn uplink(host: &mut Socket) -> Result<Option<Uplink>, Error> {
-    uplink_by(host, &[])
+pub fn uplink(host: &mut Socket, tables: Option<&Tables>) -> Result<Option<Uplink>, Error> {
+    uplink_by(host, &[], tables)
 }
 
-fn uplink_by(host: &mut Socket, defaults: &[Found]) -> Result<Option<Uplink>, Error> {
+fn uplink_by(
+    host: &mut Socket,
+    defaults: &[Found],
+    tables: Option<&Tables>,
+) -> Result<Option<Uplink>, Error> {
     let narrowest = uplink::narrowest(host, defaults).map_err(kernel)?;
     if narrowest.is_some() {
         return Ok(narrowest);
     }
-    uplink::uplink(host, &[]).map_err(kernel)
+    uplink::uplink(host, &[], tables).map_err(kernel)
 }
 
 /// What the pod has besides the interface `ifname`, and that interface if it

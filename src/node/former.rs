@@ -7,19 +7,24 @@ use std::{io::ErrorKind, time::Duration};
 use super::{Error, file, kernel, refused, tables};
 use crate::{
     cni::env::valid_network_name,
-    net::{Socket, link},
+    net::{
+        Socket,
+        link::{self, Link},
+    },
     nft,
     pod::{Identity, identity::group},
     state::{Journal, Root, lock},
 };
 
-/// The networks that have a table and no attachment, and are not `configured`.
+/// The networks that have a table and no attachment, and are not `configured`; by the
+/// node's `links` where they are known.
 ///
 /// # Errors
 /// `Kernel` if the kernel does not answer.
 pub fn networks(
     root: &Root,
     host: &mut Socket,
+    links: Option<&[Link]>,
     configured: &[String],
 ) -> Result<Vec<String>, Error> {
     let found = nft::tables(tables::PREFIX).map_err(refused)?;
@@ -31,7 +36,11 @@ pub fn networks(
         return Ok(named);
     }
     // A journal may have been lost with its pods alive.
-    let links = link::all(host).map_err(kernel)?;
+    let read = match links {
+        Some(_) => Vec::new(),
+        None => link::all(host).map_err(kernel)?,
+    };
+    let links = links.unwrap_or(&read);
     named.retain(|name| links.iter().all(|link| link.group != group(name)));
     Ok(named)
 }
@@ -48,7 +57,7 @@ pub fn remove(root: &Root, host: &mut Socket, network: &str) -> Result<bool, Err
         Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(false),
         Err(error) => return Err(file("lock the network", journal.directory(), &error)),
     };
-    if networks(root, host, &[])?.iter().all(|former| former != network) {
+    if networks(root, host, None, &[])?.iter().all(|former| former != network) {
         return Ok(false);
     }
     let removed = nft::remove(&tables::table(network)).map_err(refused)?;

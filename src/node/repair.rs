@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use super::side;
 use crate::{
     net::{
-        Error, Request, Socket,
+        Error, Request, Socket, Tables,
         link::{self, Link},
         sysctl,
     },
@@ -34,21 +34,22 @@ pub struct Repair {
     change: Change,
 }
 
-/// Compares all attachments of the journal that have one of the `links` with the kernel.
+/// Compares all attachments of the journal that have a link with the kernel.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub fn lacking(root: &Root, host: &mut Socket, links: &[Link]) -> Result<Vec<Repair>, Error> {
+pub fn lacking(root: &Root, host: &mut Socket, tables: &Tables) -> Result<Vec<Repair>, Error> {
     let entries = journal::all(root);
     let mut repairs = Vec::new();
     for entry in &entries {
         let alias = Identity::from(entry).alias();
         // By the mark: the name may be another attachment's by now.
-        let Some(link) = links.iter().find(|link| link.alias.as_deref() == Some(&alias)) else {
+        let Some(link) = tables.links.iter().find(|link| link.alias.as_deref() == Some(&alias))
+        else {
             continue;
         };
         let lacks = repairs.len();
-        match compare(host, entry, link, &mut repairs) {
+        match compare((host, tables), entry, link, &mut repairs) {
             // A DEL took the link away meanwhile.
             Err(error) if error.errno == Errno::ENODEV => repairs.truncate(lacks),
             outcome => outcome?,
@@ -58,13 +59,13 @@ pub fn lacking(root: &Root, host: &mut Socket, links: &[Link]) -> Result<Vec<Rep
 }
 
 fn compare(
-    host: &mut Socket,
+    (host, tables): (&mut Socket, &Tables),
     entry: &Entry,
     link: &Link,
     repairs: &mut Vec<Repair>,
 ) -> Result<(), Error> {
     let side = host_side(&link.name, &entry.addresses, group(&entry.network));
-    let held = side::held(host, &side, link)?;
+    let held = side::held(host, &side, link, Some(tables))?;
     let (network, index) = (&entry.network, link.index);
     repairs.extend(pod::side::lacking(&side, &held).into_iter().map(|change| Repair {
         network: network.clone(),

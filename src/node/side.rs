@@ -1,23 +1,29 @@
 //! Reads what the kernel has of a host link's side.
 
 use crate::{
-    net::{Error, Socket, addr, link::Link, route, sysctl},
+    net::{Error, Socket, Tables, addr, link::Link, route, sysctl},
     object::Sysctl,
     pod::{Side, side::HeldSide},
 };
 
-/// As far as the description asks for it.
+/// As far as the description asks for it; by the kernel's `tables` where they are known.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(crate) fn held(host: &mut Socket, side: &Side, link: &Link) -> Result<HeldSide, Error> {
+pub(crate) fn held(
+    host: &mut Socket,
+    side: &Side,
+    link: &Link,
+    tables: Option<&Tables>,
+) -> Result<HeldSide, Error> {
     let values = side.parameters().filter_map(|wanted| {
         let value = sysctl::read(&wanted.key).ok()?;
         Some(Sysctl { value, ..wanted })
     });
-    let addresses = match side.objects.addresses.is_empty() {
-        true => Vec::new(),
-        false => addr::of_link(host, link.index)?,
+    let addresses = match tables {
+        _ if side.objects.addresses.is_empty() => Vec::new(),
+        Some(tables) => tables.addresses_of(link.index),
+        None => addr::of_link(host, link.index)?,
     };
     let routes = side.objects.routes.iter();
     let ways = routes.map(|route| route::lookup(host, route.destination().ip()));

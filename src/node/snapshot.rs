@@ -338,11 +338,13 @@ pub struct Surroundings {
 }
 
 /// A chain that does not forward the pods' packets.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Barrier {
     /// Packets are lost for certain.
     pub certain: bool,
+    /// The hook that it is at; empty where the chain is not known.
+    pub hook: String,
     /// In words.
     pub text: String,
     /// What to do about it.

@@ -28,6 +28,11 @@ pub(crate) const PREFIX: &str = "manx-";
 /// What it is called where the network's name is too long for that.
 const PREFIX_OF_DIGESTS: &str = "manx.";
 
+/// Whether a table is of a network or a fabric of ours: nobody else's has such a name.
+pub fn is_ours(table: &str) -> bool {
+    table.starts_with(PREFIX) || table.starts_with("manx.")
+}
+
 /// What a configuration asks for, beside the pods of all nodes.
 pub(crate) fn wanted(config: &Config, fabric: Option<&Applied>) -> Network {
     Network {

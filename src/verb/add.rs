@@ -198,8 +198,10 @@ fn attach(
         lease.addresses.iter().try_for_each(own)?;
     }
     let family = Family::greatest(&lease.addresses);
-    let choice =
-        facts::mtu(&mut prepared.host, &call.config, &call.root, fabric, family, defaults)?;
+    let choice = {
+        let known = (defaults, None);
+        facts::mtu(&mut prepared.host, &call.config, &call.root, fabric, family, known)?
+    };
     if let Some(warning) = &choice.warning {
         log::warn!("{warning}");
     }

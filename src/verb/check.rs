@@ -200,7 +200,7 @@ fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link)
 
 fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<Vec<String>, Error> {
     let side = &wanted.host_side;
-    let held = side::held(host, side, link).map_err(kernel)?;
+    let held = side::held(host, side, link, None).map_err(kernel)?;
     let mut differences = lacks(side, &held, "the host");
     let changed = wanted.node.iter().filter(|wanted| !wanted.optional && !sysctl::holds(wanted));
     differences.extend(changed.map(|sysctl| format!("sysctl {sysctl} does not hold")));

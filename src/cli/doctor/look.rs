@@ -8,7 +8,7 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::{
-    cli::{Args, Failure, conflist, forward, install::lacking, validate::versions},
+    cli::{Args, Failure, conflist, forward::Firewall, install::lacking, validate::versions},
     cni::{
         Delegate, Document, Version,
         json::{field, member},
@@ -17,10 +17,10 @@ use crate::{
     fabric,
     family::Family,
     ipam::Lease,
-    net::{Socket, Tables, addr, forwarding, link, route, rule, sysctl},
+    net::{Socket, Tables, forwarding, sysctl},
     node::{self, Barrier, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
     node::{
-        fabric::{FabricState, Pass, last_applied, read_peers, resolved, tunnel::TunnelTable},
+        fabric::{FabricState, Pass, last_applied, read_peers_by, resolved, tunnel::TunnelTable},
         link_mtus,
         repair::{self, Repair, TableRepair},
     },
@@ -76,11 +76,13 @@ pub(in crate::cli) fn taken(args: &Args) -> Result<Snapshot, Failure> {
 fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
     let root = request.root;
     let mut socket = Socket::open()?;
+    let tables = Tables::of_kernel(&mut socket)?;
+    let mut firewall = Firewall::read(Some(&tables));
     let unreadable = journal::networks(root).into_iter();
     let mut snapshot = Snapshot {
         version: node::VERSION,
         taken_by: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: kernel(&mut socket)?,
+        kernel: kernel(&tables),
         journal: journal::all(root),
         unreadable: unreadable
             .flat_map(|name| Journal::new(root, &name).all().1)
@@ -105,7 +107,8 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
                 continue;
             }
         };
-        let (network, barriers) = network(path, document, &config, root, &mut socket)?;
+        let (network, barriers) =
+            network(path, document, &config, root, (&mut socket, &tables, &mut firewall))?;
         snapshot.networks.push(network);
         for barrier in barriers {
             if !snapshot.surroundings.barriers.contains(&barrier) {
@@ -119,17 +122,22 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
     Ok(snapshot)
 }
 
-fn kernel(socket: &mut Socket) -> Result<Kernel, Failure> {
-    let mut kernel =
-        Kernel { links: link::all(socket)?, addresses: addr::all(socket)?, ..Kernel::default() };
-    for family in Family::BOTH {
-        kernel.routes.extend(route::all(socket, family)?);
-        kernel.rules.extend(rule::all(socket, family)?);
-    }
+fn kernel(tables: &Tables) -> Kernel {
+    let mut kernel = Kernel {
+        links: tables.links.clone(),
+        addresses: tables.addresses.clone(),
+        routes: Family::BOTH
+            .into_iter()
+            .flat_map(|family| tables.routes(family))
+            .cloned()
+            .collect(),
+        rules: Family::BOTH.into_iter().flat_map(|family| tables.rules(family)).copied().collect(),
+        ..Kernel::default()
+    };
     let of_links = kernel.links.iter().map(|link| format!("net/ipv6/conf/{}/accept_ra", link.name));
     let keys = SYSCTLS.into_iter().map(str::to_owned).chain(of_links);
     kernel.sysctls = keys.filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).collect();
-    Ok(kernel)
+    kernel
 }
 
 fn object(path: &Path) -> Result<Map<String, Value>, String> {
@@ -158,7 +166,7 @@ fn network(
     mut document: Document,
     config: &Config,
     root: &Root,
-    socket: &mut Socket,
+    (socket, tables, firewall): (&mut Socket, &Tables, &mut Firewall<'_>),
 ) -> Result<(Network, Vec<Barrier>), Failure> {
     let mut network = Network {
         name: config.name.clone(),
@@ -171,16 +179,15 @@ fn network(
     };
     let mut pass = None;
     if let Some(peers_file) = &config.fabric.peers_file {
-        let (fabric, compared) = fabric_of(&root.path(peers_file), config, root, socket);
+        let (fabric, compared) = fabric_of(&root.path(peers_file), config, root, (socket, tables));
         network.fabric = Some(fabric);
         pass = compared;
     }
     let noted = last_applied(config, root);
     let applied = pass.as_ref().map(|pass| &pass.applied).or(noted.as_ref());
     let unsized_config = Config { mtu: None, ..config.clone() };
-    network.mtu = link_mtus(socket, &unsized_config, root, applied).ok();
-    let links = link::all(socket)?;
-    network.repairs = repair::lacking(root, socket, &links)?
+    network.mtu = link_mtus(socket, &unsized_config, root, applied, tables).ok();
+    network.repairs = repair::lacking(root, socket, tables)?
         .iter()
         .filter(|repair| repair.network() == config.name)
         .map(Repair::told)
@@ -199,7 +206,7 @@ fn network(
         network.pool = Some(pool(root, &mut document, config, misfits.unwrap_or_default()));
     }
     let serves_ipv6 = pass.as_ref().is_some_and(|pass| pass.applied.serves_ipv6);
-    Ok((network, forward::look(config, serves_ipv6)))
+    Ok((network, firewall.look(config, serves_ipv6)))
 }
 
 /// What there is to say of a fabric, and the comparison where one could be made.
@@ -207,7 +214,7 @@ fn fabric_of(
     path: &Path,
     config: &Config,
     root: &Root,
-    socket: &mut Socket,
+    (socket, tables): (&mut Socket, &Tables),
 ) -> (node::Fabric, Option<Pass>) {
     let protocol = config.fabric.protocol;
     let noted = FabricState::new(root, protocol).applied();
@@ -217,7 +224,7 @@ fn fabric_of(
         applied: noted.is_some_and(|applied| applied.was_applied()),
         ..node::Fabric::default()
     };
-    match read_peers(path, config, socket) {
+    match read_peers_by(path, config, tables) {
         Ok((peers, _)) => {
             fabric.node = peers.me.name.clone();
             fabric.addresses = peers.me.addresses.clone();
@@ -229,10 +236,7 @@ fn fabric_of(
         }
         Err(error) => fabric.problem = Some(error.message()),
     }
-    let compared = Tables::of_kernel(socket)
-        .map_err(node::kernel)
-        .and_then(|tables| Pass::of_file(config, root, (socket, &tables), path));
-    let pass = match compared {
+    let pass = match Pass::of_file(config, root, (socket, tables), path) {
         Ok(pass) => pass,
         Err(error) => {
             if fabric.problem.is_none() {

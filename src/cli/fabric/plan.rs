@@ -7,7 +7,7 @@ use super::{
     super::{
         Args, Console, Failure, Status, Subcommand,
         args::{Operands, Shape},
-        forward,
+        forward::Firewall,
     },
     encode, networks,
     remarks::{errors, notes},
@@ -54,8 +54,9 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let errors: Vec<String> =
         errors(&changes.misfits, changes.wanting()).into_iter().chain(failures).collect();
     let mut firewall: Vec<Barrier> = Vec::new();
+    let mut seen = Firewall::read(changes.kernel.as_ref());
     for network in &networks.all {
-        let found = forward::look(&network.config, changes.serve_ipv6()).into_iter();
+        let found = seen.look(&network.config, changes.serve_ipv6()).into_iter();
         let new: Vec<Barrier> = found.filter(|barrier| !firewall.contains(barrier)).collect();
         firewall.extend(new);
     }

@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    conflist, forward,
+    conflist,
+    forward::Firewall,
     table::Table,
 };
 pub(super) use list::{Linted, lint};
@@ -103,7 +104,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 
 /// Without a way to ask the kernel there is less to say, and that is all.
 fn uplink() -> Option<Uplink> {
-    node::uplink(&mut Socket::open().ok()?).ok()?
+    node::uplink(&mut Socket::open().ok()?, None).ok()?
 }
 
 fn all(
@@ -138,8 +139,12 @@ fn all(
 
 /// Says what this node's firewall does with the packets of a file's pods.
 fn firewall(linted: &Linted, root: &Root, findings: &mut finding::Findings) {
+    if linted.ours.is_empty() {
+        return;
+    }
+    let mut seen = Firewall::read(None);
     for ours in &linted.ours {
-        for barrier in forward::look(&ours.config, peers::serve_ipv6(ours, root)) {
+        for barrier in seen.look(&ours.config, peers::serve_ipv6(ours, root)) {
             let found = doctor::of_barrier(&barrier);
             // The file is not what is wrong.
             findings

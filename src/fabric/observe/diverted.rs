@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use crate::{
     fabric::{desired::Desired, divert, observed::Observed},
     family::{Family, HasFamily},
-    net::{Error, Socket, forwarding, route, rule, sysctl},
+    net::{Error, Socket, Tables, forwarding, route, sysctl},
     object::{Diversion, Route},
 };
 
@@ -18,6 +18,7 @@ pub(super) fn look(
     socket: &mut Socket,
     desired: &Desired,
     observed: &Observed,
+    tables: &Tables,
 ) -> Result<Vec<Diversion>, Error> {
     let mut diversions = Vec::new();
     for family in Family::BOTH {
@@ -26,7 +27,7 @@ pub(super) fn look(
         if routes.is_empty() {
             continue;
         }
-        let rules = rule::all(socket, family)?.iter().any(divert::is_of_somebody);
+        let rules = tables.rules(family).iter().any(divert::is_of_somebody);
         let questions = divert::questions(&routes, &observed.held.routes, rules);
         if questions.is_empty() {
             continue;

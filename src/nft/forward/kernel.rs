@@ -1,8 +1,8 @@
-//! The base chains of the hook forward, and their rules, as nf_tables has them.
+//! The base chains that forwarded packets pass, and their rules, as nf_tables has them.
 
 use std::collections::HashMap;
 
-use super::{Barrier, Base, Links, Maker, Rule, lookup::Decoder, save, walk};
+use super::{Barrier, Base, Links, Maker, Point, Rule, lookup::Decoder, save, walk};
 use crate::{
     netlink::attribute::{Attribute, find, number, string},
     nft::{
@@ -19,64 +19,150 @@ use crate::{
 const FAMILIES: [(u8, &str); 3] =
     [(NFPROTO_INET, "inet"), (NFPROTO_IPV4, "ip"), (NFPROTO_IPV6, "ip6")];
 
-/// Looks for chains of the hook forward that drop pods' packets, or may.
-///
-/// # Errors
-/// Of the kernel's answers.
-pub fn look(links: &Links<'_>) -> Result<Vec<Barrier>, Error> {
-    let mut socket = Socket::open()?;
-    let mut barriers = Vec::new();
-    for (family, word) in FAMILIES {
-        let chains = dump(&mut socket, family, NFT_MSG_GETCHAIN, &format!("chains of {word}"), [])?;
-        for chain in chains.iter().filter_map(|chain| base(word, chain)) {
-            if is_dormant(&mut socket, family, &chain)? {
-                continue;
-            }
-            let names =
-                chains.iter().filter(|object| text(object, NFTA_CHAIN_TABLE) == chain.table);
-            let names: Vec<String> = names.map(|object| text(object, NFTA_CHAIN_NAME)).collect();
-            let maker = match (word, chain.table.as_str()) {
-                (_, "firewalld") => Maker::Firewalld,
-                ("ip" | "ip6", "filter" | "mangle" | "security") if chain.chain == "FORWARD" => {
-                    save::maker(names.iter().map(String::as_str), false)
-                }
-                _ => Maker::Nft,
-            };
-            let mut reader = Reader { socket: &mut socket, family, links, read: HashMap::new() };
-            for packets in chain.families() {
-                let mut rules = |name: &str| reader.rules(&chain.table, name);
-                barriers.extend(walk::judge(&chain, *packets, maker, links, &mut rules)?);
+/// The kernel's rules, each read when it is asked for, and once.
+#[derive(Debug)]
+pub struct Ruleset {
+    socket: Socket,
+    /// The chains of each family.
+    chains: Vec<(u8, &'static str, Vec<Vec<u8>>)>,
+    /// Whether tables of a family see nothing.
+    dormant: HashMap<(u8, String), bool>,
+    /// The rules of chains of a family's tables.
+    rules: HashMap<(u8, String, String), Vec<Rule>>,
+}
+
+impl Ruleset {
+    /// Reads which chains there are.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub fn read() -> Result<Self, Error> {
+        let mut socket = Socket::open()?;
+        let mut chains = Vec::new();
+        for (family, word) in FAMILIES {
+            let object = format!("chains of {word}");
+            chains.push((family, word, dump(&mut socket, family, NFT_MSG_GETCHAIN, &object, [])?));
+        }
+        Ok(Self { socket, chains, dormant: HashMap::new(), rules: HashMap::new() })
+    }
+
+    /// Looks for base chains that drop pods' packets, or may.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub fn look(&mut self, links: &Links<'_>) -> Result<Vec<Barrier>, Error> {
+        let mut barriers = Vec::new();
+        let mut bases = Vec::new();
+        for (family, word, chains) in &self.chains {
+            for base in chains.iter().filter_map(|chain| base(word, chain)) {
+                let names =
+                    chains.iter().filter(|object| text(object, NFTA_CHAIN_TABLE) == base.table);
+                let names: Vec<String> =
+                    names.map(|object| text(object, NFTA_CHAIN_NAME)).collect();
+                let maker = maker(&base, &names);
+                bases.push((*family, base, maker));
             }
         }
+        for (family, base, maker) in bases {
+            if (links.is_ours)(&base.table) || self.is_dormant(family, &base)? {
+                continue;
+            }
+            for packets in base.families() {
+                let mut rules = |name: &str| self.rules_of(family, &base.table, name, links.names);
+                barriers.extend(walk::judge(&base, *packets, maker, links, &mut rules)?);
+            }
+        }
+        Ok(barriers)
     }
-    Ok(barriers)
+
+    /// The chains of a dormant table see nothing.
+    fn is_dormant(&mut self, family: u8, chain: &Base) -> Result<bool, Error> {
+        let key = (family, chain.table.clone());
+        if let Some(dormant) = self.dormant.get(&key) {
+            return Ok(*dormant);
+        }
+        let name = Attribute::string(NFTA_TABLE_NAME, &chain.table);
+        let object = format!("table {} {}", chain.family, chain.table);
+        let question = of_family(family, NFT_MSG_GETTABLE, 0, object, [name]);
+        let [reply] = ask(&mut self.socket, [question])?;
+        let flags = reply.objects.first().and_then(|table| find(table, NFTA_TABLE_FLAGS));
+        let dormant = flags.and_then(number).is_some_and(|flags| flags & NFT_TABLE_F_DORMANT != 0);
+        self.dormant.insert(key, dormant);
+        Ok(dormant)
+    }
+
+    fn rules_of(
+        &mut self,
+        family: u8,
+        table: &str,
+        chain: &str,
+        names: &HashMap<u32, String>,
+    ) -> Result<Vec<Rule>, Error> {
+        let key = (family, table.to_owned(), chain.to_owned());
+        if let Some(rules) = self.rules.get(&key) {
+            return Ok(rules.clone());
+        }
+        let of =
+            [Attribute::string(NFTA_RULE_TABLE, table), Attribute::string(NFTA_RULE_CHAIN, chain)];
+        let object = format!("rules of chain {chain}");
+        let objects = dump(&mut self.socket, family, NFT_MSG_GETRULE, &object, of)?;
+        let mut rules = Vec::new();
+        for (object, number) in objects.iter().zip(1..) {
+            let mut elements = |set: &str| {
+                let of = [
+                    Attribute::string(NFTA_SET_ELEM_LIST_TABLE, table),
+                    Attribute::string(NFTA_SET_ELEM_LIST_SET, set),
+                ];
+                let object = format!("elements of set {set}");
+                dump(&mut self.socket, family, NFT_MSG_GETSETELEM, &object, of)
+            };
+            let expressions = find(object, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+            rules.extend(Decoder::new(number, names).rules(expressions, &mut elements)?);
+        }
+        self.rules.insert(key, rules.clone());
+        Ok(rules)
+    }
+}
+
+/// Who made a table with chains of these names, one of them such a base chain.
+fn maker(base: &Base, names: &[String]) -> Maker {
+    let is_of_iptables = save::BASES.iter().any(|(name, _)| *name == base.chain);
+    match (base.family, base.table.as_str()) {
+        (_, "firewalld") => Maker::Firewalld,
+        ("ip" | "ip6", "filter" | "mangle" | "raw" | "security") if is_of_iptables => {
+            save::maker(names.iter().map(String::as_str), false)
+        }
+        _ => Maker::Nft,
+    }
 }
 
 fn text(object: &[u8], kind: u16) -> String {
     find(object, kind).map(string).unwrap_or_default()
 }
 
-/// A chain as a base chain of the hook forward, if it is one.
+/// A chain as a base chain that forwarded packets pass, if it is one. Those that translate
+/// addresses see first packets alone, and are not there to drop.
 fn base(family: &'static str, object: &[u8]) -> Option<Base> {
     let hook = find(object, NFTA_CHAIN_HOOK)?;
-    let hook = find(hook, NFTA_HOOK_HOOKNUM).and_then(number)?;
+    let point = match find(hook, NFTA_HOOK_HOOKNUM).and_then(number)? {
+        NF_INET_PRE_ROUTING => Point::Prerouting,
+        NF_INET_FORWARD => Point::Forward,
+        NF_INET_POST_ROUTING => Point::Postrouting,
+        _ => return None,
+    };
+    if text(object, NFTA_CHAIN_TYPE) == "nat" {
+        return None;
+    }
+    let priority = find(hook, NFTA_HOOK_PRIORITY).and_then(number).unwrap_or_default();
     let policy = find(object, NFTA_CHAIN_POLICY).and_then(number);
-    (hook == NF_INET_FORWARD).then(|| Base {
+    Some(Base {
         family,
         table: text(object, NFTA_CHAIN_TABLE),
         chain: text(object, NFTA_CHAIN_NAME),
+        point,
+        early: point == Point::Prerouting && priority.cast_signed() <= NF_IP_PRI_CONNTRACK,
         drops: policy == Some(NF_DROP),
     })
-}
-
-/// The chains of a dormant table see nothing.
-fn is_dormant(socket: &mut Socket, family: u8, chain: &Base) -> Result<bool, Error> {
-    let name = Attribute::string(NFTA_TABLE_NAME, &chain.table);
-    let object = format!("table {} {}", chain.family, chain.table);
-    let question = of_family(family, NFT_MSG_GETTABLE, 0, object, [name]);
-    let [reply] = ask(socket, [question])?;
-    let flags = reply.objects.first().and_then(|table| find(table, NFTA_TABLE_FLAGS));
-    Ok(flags.and_then(number).is_some_and(|flags| flags & NFT_TABLE_F_DORMANT != 0))
 }
 
 /// A list that held still, or the last try.
@@ -99,39 +185,4 @@ fn dump(
         }
     }
     Ok(objects)
-}
-
-/// Reads chains when they are asked for, each once.
-struct Reader<'a> {
-    socket: &'a mut Socket,
-    family: u8,
-    links: &'a Links<'a>,
-    read: HashMap<String, Vec<Rule>>,
-}
-
-impl Reader<'_> {
-    fn rules(&mut self, table: &str, chain: &str) -> Result<Vec<Rule>, Error> {
-        if let Some(rules) = self.read.get(chain) {
-            return Ok(rules.clone());
-        }
-        let of =
-            [Attribute::string(NFTA_RULE_TABLE, table), Attribute::string(NFTA_RULE_CHAIN, chain)];
-        let object = format!("rules of chain {chain}");
-        let objects = dump(self.socket, self.family, NFT_MSG_GETRULE, &object, of)?;
-        let mut rules = Vec::new();
-        for (object, number) in objects.iter().zip(1..) {
-            let mut elements = |set: &str| {
-                let of = [
-                    Attribute::string(NFTA_SET_ELEM_LIST_TABLE, table),
-                    Attribute::string(NFTA_SET_ELEM_LIST_SET, set),
-                ];
-                let object = format!("elements of set {set}");
-                dump(self.socket, self.family, NFT_MSG_GETSETELEM, &object, of)
-            };
-            let expressions = find(object, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
-            rules.extend(Decoder::new(number, self.links.names).rules(expressions, &mut elements)?);
-        }
-        self.read.insert(chain.to_owned(), rules.clone());
-        Ok(rules)
-    }
 }

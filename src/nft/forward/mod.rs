@@ -1,4 +1,5 @@
-//! Whether the firewall of this node lets pods' packets pass the hook forward.
+//! Whether the firewall of this node lets pods' packets pass the hooks of what is
+//! forwarded: prerouting, forward and postrouting.
 //!
 //! Docker, firewalld, ufw and hand-written rule sets drop what is forwarded
 //! unless a rule accepts it, each base chain by itself. Here the rules are read
@@ -24,10 +25,10 @@ use std::{collections::HashMap, fmt, ops::RangeInclusive};
 
 use ipnetwork::IpNetwork;
 
-use crate::family::Family;
-
-pub use kernel::look;
+pub use kernel::Ruleset;
 pub use save::of_save;
+
+use crate::family::Family;
 
 /// The protocols (IANA) without which a way is not open: a rule for one of them, or for
 /// another, opens none by itself.
@@ -47,6 +48,29 @@ pub struct Links<'a> {
     pub pods: &'a [IpNetwork],
     /// The names of all links by index.
     pub names: &'a HashMap<u32, String>,
+    /// Whether a table is ours, by its name: what it drops is none of this.
+    pub is_ours: fn(&str) -> bool,
+}
+
+/// A hook that forwarded packets pass.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Point {
+    /// Before it is known where they go.
+    Prerouting,
+    /// Between links.
+    Forward,
+    /// Where they leave.
+    Postrouting,
+}
+
+impl fmt::Display for Point {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Prerouting => "prerouting",
+            Self::Forward => "forward",
+            Self::Postrouting => "postrouting",
+        })
+    }
 }
 
 /// One of the ways that pods' packets take.
@@ -108,7 +132,7 @@ pub enum Maker {
     Nft,
 }
 
-/// A base chain of the hook forward that drops pods' packets, or may.
+/// A base chain that drops pods' packets, or may.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Barrier {
     /// Of which packets.
@@ -119,6 +143,8 @@ pub struct Barrier {
     pub table: String,
     /// The chain.
     pub chain: String,
+    /// Its hook.
+    pub point: Point,
     /// Who made it.
     pub maker: Maker,
     /// What drops them: the policy, or a rule.
@@ -222,6 +248,9 @@ struct Base {
     family: &'static str,
     table: String,
     chain: String,
+    point: Point,
+    /// Before the kernel knows of which connection a packet is.
+    early: bool,
     drops: bool,
 }
 

@@ -7,29 +7,47 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
-use super::{Barrier, Base, Links, Maker, Pattern, Rule, TCP, Test, UDP, Verdict, address, walk};
+use super::{
+    Barrier, Base, Links, Maker, Pattern, Point, Rule, TCP, Test, UDP, Verdict, address, walk,
+};
 use crate::family::{Family, HasFamily};
 
+/// The base chains of iptables' tables, and their hooks.
+pub(super) const BASES: [(&str, Point); 3] = [
+    ("PREROUTING", Point::Prerouting),
+    ("FORWARD", Point::Forward),
+    ("POSTROUTING", Point::Postrouting),
+];
+
+/// The table that sees first packets alone, and drops none.
+const NAT: &str = "nat";
+/// The table before connections are known.
+const RAW: &str = "raw";
+
 /// Reads what `iptables-legacy-save` or `ip6tables-legacy-save` printed: the
-/// chains of the hook forward that drop pods' packets, or may.
+/// base chains that drop pods' packets, or may.
 pub fn of_save(text: &str, family: Family, links: &Links<'_>) -> Vec<Barrier> {
     let mut barriers = Vec::new();
-    for (table, chains) in tables(text) {
-        let Some(forward) = chains.get("FORWARD") else { continue };
-        let base = Base {
-            family: family.word(),
-            table,
-            chain: "FORWARD".to_owned(),
-            drops: forward.drops,
-        };
-        let maker = maker(chains.keys().map(String::as_str), true);
-        let mut rules = |name: &str| {
-            Ok::<_, Infallible>(
-                chains.get(name).map(|chain| chain.rules.clone()).unwrap_or_default(),
-            )
-        };
-        let Ok(barrier) = walk::judge(&base, family, maker, links, &mut rules);
-        barriers.extend(barrier);
+    let tables = tables(text).into_iter().filter(|(table, _)| table != NAT);
+    for (table, chains) in tables {
+        for (name, point) in BASES {
+            let Some(chain) = chains.get(name) else { continue };
+            let base = Base {
+                family: family.word(),
+                table: table.clone(),
+                chain: name.to_owned(),
+                point,
+                early: table == RAW,
+                drops: chain.drops,
+            };
+            let maker = maker(chains.keys().map(String::as_str), true);
+            let mut rules = |name: &str| {
+                let rules = chains.get(name).map(|chain| chain.rules.clone());
+                Ok::<_, Infallible>(rules.unwrap_or_default())
+            };
+            let Ok(barrier) = walk::judge(&base, family, maker, links, &mut rules);
+            barriers.extend(barrier);
+        }
     }
     barriers
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Barrier, Links, Maker, Way, look, of_save};
+use super::{Barrier, Links, Maker, Point, Ruleset, Way, of_save};
 use crate::{family::Family, nft::tests::Namespace};
 
 use Way::{Answers, Between, In, Out};
@@ -17,11 +17,13 @@ fn with_links<T>(ask: impl FnOnce(&Links<'_>) -> T) -> T {
         others: &others,
         pods: &["10.244.1.0/24".parse().unwrap()],
         names: &names,
+        is_ours: |_| false,
     })
 }
 
 fn seen(namespace: &Namespace) -> Vec<Barrier> {
-    namespace.run(|| with_links(look).unwrap())
+    namespace
+        .run(|| with_links(|links| Ruleset::read().and_then(|mut all| all.look(links))).unwrap())
 }
 
 /// The chains' closed and doubtful ways, of each family.
@@ -140,6 +142,71 @@ fn chains_that_see_no_packet_of_pods() {
          table bridge b { chain fw { type filter hook forward priority 0; policy drop; }; }",
     );
     assert_eq!(seen(&namespace), []);
+}
+
+/// What drops packets before their way is known, or as they leave, drops them as well.
+#[test]
+fn chains_before_and_behind() {
+    let cases: [(&str, &str, &[Way], &[Way]); 12] = [
+        ("filter hook prerouting priority 0; policy accept;", "", &[], &[]),
+        ("filter hook prerouting priority 0; policy drop;", "", &ALL, &[]),
+        (
+            "filter hook prerouting priority 0; policy drop;",
+            "iifname \"cali*\" accept",
+            &[Answers, In],
+            &[],
+        ),
+        ("filter hook prerouting priority 0; policy drop;", "oifname \"cali*\" accept", &ALL, &[]),
+        (
+            "filter hook prerouting priority 0; policy accept;",
+            "oifname != \"docker0\" drop",
+            &[],
+            &[],
+        ),
+        ("filter hook prerouting priority 0; policy drop;", "ct state new accept", &[Answers], &[]),
+        // It is not known yet of which connection a packet is.
+        ("filter hook prerouting priority -300; policy drop;", "ct state new accept", &[], &ALL),
+        (
+            "filter hook prerouting priority 0; policy accept;",
+            "fib saddr . iif oif missing drop",
+            &[],
+            &[],
+        ),
+        (
+            "filter hook postrouting priority 0; policy drop;",
+            "oifname \"cali*\" accept",
+            &[Out],
+            &[],
+        ),
+        (
+            "filter hook postrouting priority 0; policy accept;",
+            "oifname \"cali*\" drop",
+            &[Between, Answers, In],
+            &[],
+        ),
+        // Rules of other hooks may have set one.
+        ("filter hook postrouting priority 0; policy accept;", "meta mark 0 drop", &[], &[]),
+        ("nat hook postrouting priority 100; policy drop;", "", &[], &[]),
+    ];
+    for (head, rules, closed, doubtful) in cases {
+        let namespace = Namespace::new();
+        for (index, name) in ["eth0", "docker0"].iter().enumerate() {
+            let index = index + 2;
+            namespace.command(&format!("ip link add {name} index {index} type bridge"));
+        }
+        namespace.load(&format!("table ip t {{ chain c {{ type {head} {rules} \n}}\n}}"));
+        let seen = seen(&namespace);
+        let nothing = closed.is_empty() && doubtful.is_empty();
+        let expected = [(Family::V4, closed.to_vec(), doubtful.to_vec())];
+        assert_eq!(ways(&seen), if nothing { &[][..] } else { &expected }, "{head} {rules}");
+    }
+    let text = "*raw\n:PREROUTING DROP [0:0]\nCOMMIT\n*nat\n:PREROUTING DROP [0:0]\nCOMMIT\n\
+                *mangle\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o cali+ -j DROP\nCOMMIT\n";
+    let seen = with_links(|links| of_save(text, Family::V4, links));
+    let points: Vec<(Point, &[Way])> =
+        seen.iter().map(|one| (one.point, one.closed.as_slice())).collect();
+    let behind = (Point::Postrouting, &[Between, Answers, In][..]);
+    assert_eq!(points, [behind, (Point::Prerouting, &ALL[..])]);
 }
 
 /// The end of firewalld's chains, as version 1.3 makes them.

@@ -1,7 +1,7 @@
 //! From the rules of a base chain to what they do with pods' packets.
 
 use super::{
-    Barrier, Base, Links, Maker, Pattern, Rule, TCP, Test, Truth, UDP, Verdict, Way, address,
+    Barrier, Base, Links, Maker, Pattern, Point, Rule, TCP, Test, Truth, UDP, Verdict, Way, address,
 };
 use crate::family::Family;
 
@@ -23,6 +23,7 @@ enum Flow {
 
 /// What a walk is about, and what it has met.
 struct Walk<'a> {
+    base: &'a Base,
     links: &'a Links<'a>,
     way: Way,
     packets: Family,
@@ -51,6 +52,7 @@ pub(super) fn judge<E>(
         family: base.family,
         table: base.table.clone(),
         chain: base.chain.clone(),
+        point: base.point,
         maker,
         by: String::new(),
         closed: Vec::new(),
@@ -59,8 +61,10 @@ pub(super) fn judge<E>(
     for way in Way::ALL {
         let (mut lost, mut doubtful) = (Vec::new(), None);
         for (protocol, word) in [(TCP, "TCP"), (UDP, "UDP")] {
-            let (marked, may) = (false, None);
-            let mut walk = Walk { links, way, packets, protocol, marked, may, left: RULES_MAX };
+            // Rules of the hooks before this one are not looked at for marks.
+            let (marked, may) = (base.point == Point::Postrouting, None);
+            let left = RULES_MAX;
+            let mut walk = Walk { base, links, way, packets, protocol, marked, may, left };
             let by = match walk.chain(&base.chain, 0, Truth::Yes, chains)? {
                 Flow::Dropped(by) => by,
                 Flow::Through if base.drops => "its policy".to_owned(),
@@ -168,6 +172,13 @@ impl Walk<'_> {
     fn holds(&self, test: &Test) -> Truth {
         match test {
             Test::Unknown => Truth::Maybe,
+            Test::State { .. } if self.base.early => Truth::Maybe,
+            // What is not known yet is neither a name nor another.
+            Test::Name { incoming: false, .. } | Test::Group { incoming: false, .. }
+                if self.base.point == Point::Prerouting =>
+            {
+                Truth::No
+            }
             Test::State { new, established } => {
                 Truth::of(if self.way == Way::Answers { *established } else { *new })
             }

@@ -27,7 +27,7 @@ pub fn read_peers(
 }
 
 /// As [`read_peers`], on a node with these tables.
-pub(super) fn read_peers_by(
+pub fn read_peers_by(
     path: &Path,
     config: &Config,
     tables: &Tables,

@@ -5,8 +5,7 @@ use super::Repair;
 use crate::{
     family::{Family, HasFamily},
     net::{
-        Error, Socket, forwarding,
-        link::Link,
+        Tables, forwarding,
         sysctl::{self, Sysctl},
     },
     object::{Change, Step},
@@ -16,15 +15,12 @@ use crate::{
 
 /// What live attachments lack of it: those of networks that `manage` forwarding, and
 /// nothing that is `known` elsewhere.
-///
-/// # Errors
-/// Of the kernel's answers.
 pub fn lacking(
     root: &Root,
-    (host, links): (&mut Socket, &[Link]),
+    tables: &Tables,
     manage: &dyn Fn(&str) -> bool,
     known: &[Sysctl],
-) -> Result<Vec<Repair>, Error> {
+) -> Vec<Repair> {
     let mut entries = journal::all(root);
     entries.retain(|entry| manage(&entry.network));
     let mut repairs = Vec::new();
@@ -35,10 +31,7 @@ pub fn lacking(
             continue;
         }
         // First: a router that begins to forward forgets what it was told.
-        let mut wanted = match family {
-            Family::V4 => Vec::new(),
-            Family::V6 => forwarding::heeding_now(host)?,
-        };
+        let mut wanted = if family == Family::V6 { heeding(tables) } else { Vec::new() };
         wanted.push(Sysctl::new(key, 1));
         wanted.retain(|wanted| !sysctl::holds(wanted));
         if wanted.is_empty() {
@@ -46,7 +39,7 @@ pub fn lacking(
         }
         let lives = |entry: &&Entry| {
             let alias = Identity::from(*entry).alias();
-            links.iter().any(|link| link.alias.as_deref() == Some(&alias))
+            tables.links.iter().any(|link| link.alias.as_deref() == Some(&alias))
         };
         if let Some(entry) = of_family.find(lives) {
             repairs.extend(wanted.into_iter().map(|sysctl| Repair {
@@ -57,7 +50,12 @@ pub fn lacking(
             }));
         }
     }
-    Ok(repairs)
+    repairs
+}
+
+fn heeding(tables: &Tables) -> Vec<Sysctl> {
+    let learned = forwarding::learned(tables.advertised.iter().copied(), tables.routes(Family::V6));
+    forwarding::heeding_all(&tables.links, &learned)
 }
 
 fn has_family(entry: &Entry, family: Family) -> bool {
