@@ -39,6 +39,8 @@ const MEMORY_BYTES: usize = 1 << 20;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
+    // First, so that the allocator asks the kernel for nothing else.
+    let reserved = reserve_memory();
     // A file that may not grow (RLIMIT_FSIZE), such as a log's, costs what was to be
     // written and not this process.
     let mut ignored = SigSet::empty();
@@ -54,7 +56,7 @@ fn main() -> ExitCode {
         let _ = print(&error.encode(Version::NEWEST));
         std::process::exit(1);
     }));
-    if reserve_memory().is_err() {
+    if reserved.is_err() {
         let error = Error::new(Code::TRY_AGAIN, "the kernel gives this process no memory")
             .details("see free, and the memory limits of the container runtime (RLIMIT_AS)");
         let _ = print(&error.encode(Version::NEWEST));

@@ -24,7 +24,7 @@
 //! digest is another, and which holds the same all the same, is made anew once: the
 //! list was another, or an earlier version made it.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use super::abi::*;
 use super::set::{Content, Set};
@@ -34,9 +34,7 @@ use crate::netlink::attribute::find;
 /// Our type among the notes that nft keeps on a rule (libnftnl numbers its own
 /// from zero and passes over those that it does not know).
 const DIGEST: u8 = b'm';
-/// Of a 64-bit number, which is to tell our tables from one another, not from a forged
-/// one. Where another compiler makes another number of the same, tables are made anew
-/// once.
+/// Of a number, which is to tell our tables from one another, not from a forged one.
 const DIGEST_BYTES: u8 = 8;
 /// Of what the kernel is sent for a description, and of how constant sets are made from
 /// networks: another one where that changes, so that tables that were made in the former
@@ -70,7 +68,7 @@ impl Table {
     /// A number for all that is constant.
     fn digest(&self) -> u64 {
         let Self { name, comment, sets, chains } = self;
-        let mut hasher = DefaultHasher::new();
+        let mut hasher = Fnv::default();
         (FORM, name, comment, chains, sets.len()).hash(&mut hasher);
         for Set { name, key, data, ranges, content } in sets {
             let made_from = match content {
@@ -80,6 +78,27 @@ impl Table {
             (name, key, data, ranges, made_from).hash(&mut hasher);
         }
         hasher.finish()
+    }
+}
+
+/// FNV-1a of 64 bits: the same in every build, and for pieces of a few bytes a quarter of
+/// the work of the standard library's.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        let with = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+        self.0 = bytes.iter().fold(self.0, with);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -54,11 +54,12 @@ impl Attachment {
             queues: spec.config.queues,
         };
         let routes = routing::told(spec);
+        let group = group(&spec.identity.network);
         Self {
-            host: end(spec.host_link, HOST_MAC, group(&spec.identity.network)),
+            host: end(spec.host_link, HOST_MAC, group),
             pod: end(&spec.identity.ifname, mac, 0),
             alias: spec.identity.alias(),
-            host_side: host_side(spec.host_link, spec.addresses, group(&spec.identity.network)),
+            host_side: host_side(spec.host_link, spec.addresses, group),
             pod_side: pod_side(spec, mac, &routes),
             node: forwarding(spec),
             routes,

@@ -2,7 +2,7 @@
 //! asked for, then one batch makes the link. What fails after that is undone in
 //! reverse, until the runtime has been told of success.
 
-use std::{borrow::Cow, fmt::Write as _, net::IpAddr, os::fd::AsFd, path::Path};
+use std::{borrow::Cow, fmt::Write as _, mem, net::IpAddr, os::fd::AsFd, path::Path};
 
 use nix::errno::Errno;
 
@@ -105,9 +105,16 @@ fn attempt(call: &Call, emit: Emit<'_>) -> Result<String, Refused> {
     let outcome = attach(call, &mut prepared, &lease, &defaults).and_then(|attachment| {
         let result = result(call, previous, &lease, &attachment).encode(call.config.version)?;
         emit(&result).map_err(|error| file("write the result", Path::new("stdout"), &error))?;
-        Ok(summary(&lease, &attachment))
+        Ok((summary(&lease, &attachment), (result, attachment)))
     });
-    Ok(outcome.map_err(|cause| undo(call, &mut prepared, cause))?)
+    match outcome {
+        Ok((told, made)) => {
+            // Memory, files and locks go with the process, as the call does.
+            mem::forget((made, prepared));
+            Ok(told)
+        }
+        Err(cause) => Err(undo(call, &mut prepared, cause).into()),
+    }
 }
 
 /// Looks at all that can be refused without having done anything.

@@ -3,7 +3,7 @@
 //! applied tells at the cost of one look at the peers file. What could not be done is
 //! tried again, and STATUS looks whether what was done still holds.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{path::Path, sync::atomic::Ordering, time::Duration};
 
 use super::{
     super::{Error, Kind, Object, kernel, version},
@@ -73,21 +73,35 @@ pub fn ensure(
     {
         return answer.map(|()| Some(applied));
     }
+    by_a_pass(config, root, host, depth, (&state, &path, &settings), &applied).map(Some)
+}
+
+/// Brings the fabric up, unless somebody else has done it meanwhile. By itself: where it is
+/// not needed, the pages of its large frame are not touched.
+#[inline(never)]
+fn by_a_pass(
+    config: &Config,
+    root: &Root,
+    host: &mut Socket,
+    depth: Depth,
+    (state, path, settings): (&FabricState, &Path, &str),
+    applied: &dyn Fn(&Applied) -> bool,
+) -> Result<Applied, Error> {
     let _lock = match state.lock(patience()) {
         Err(error) if error.kind == Kind::Busy => {
-            return without_a_pass(config, root, &state, depth, error).map(Some);
+            return without_a_pass(config, root, state, depth, error);
         }
         lock => lock?,
     };
     version::note(root);
     let noted = state.applied();
     if let Some(applied) = noted.clone().filter(applied)
-        && let Some(answer) = believe(&state, &applied, config, host, depth)
+        && let Some(answer) = believe(state, &applied, config, host, depth)
     {
-        return answer.map(|()| Some(applied));
+        return answer.map(|()| applied);
     }
     let tables = Tables::of_kernel(host).map_err(kernel)?;
-    let pass = match Pass::of_file(config, root, (host, &tables), &path) {
+    let pass = match Pass::of_file(config, root, (host, &tables), path) {
         Ok(pass) => pass,
         Err(error) if error.kind == Kind::Unavailable => {
             let refusal = error.to_string();
@@ -97,14 +111,14 @@ pub fn ensure(
                 |applied: &Applied| applied.is_of(&config.name) && applied.settings == settings;
             let noted = noted.filter(same);
             if let Some(mut applied) = noted
-                && let Some(answer) = believe(&state, &applied, config, host, depth)
+                && let Some(answer) = believe(state, &applied, config, host, depth)
             {
                 if news {
                     warn_of_list(&refusal);
                     applied.refused_file = Some(refusal);
                     state.note(&applied, None).unwrap_or_else(|error| log::warn!("{error}"));
                 }
-                return answer.map(|()| Some(applied));
+                return answer.map(|()| applied);
             }
             let Some(mut pass) = Pass::of_last(config, root, (host, &tables))? else {
                 return Err(error);
@@ -122,7 +136,7 @@ pub fn ensure(
             return Err(error);
         }
     };
-    let outcome = pass.carry_out(&state, host)?;
+    let outcome = pass.carry_out(state, host)?;
     for note in &outcome.notes {
         log::warn!("{note}");
     }
@@ -133,7 +147,7 @@ pub fn ensure(
         log::warn!("{}", first_of(&outcome.news));
     }
     tell(&outcome.applied, depth)?;
-    Ok(Some(outcome.applied))
+    Ok(outcome.applied)
 }
 
 /// What an attachment goes by where somebody else is about the fabric and does not

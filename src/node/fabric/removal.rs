@@ -161,15 +161,21 @@ pub(super) fn abandon(config: &Config, root: &Root, host: &mut Socket) {
     let noted = FabricState::noted(root).into_iter();
     let noted = noted.filter(|(_, applied)| applied.is_only(&config.name));
     let own: BTreeSet<u8> = noted.map(|(state, _)| state.protocol()).collect();
-    if own.is_empty() {
-        return;
+    if !own.is_empty() {
+        remove_all(&own, config, root, host);
     }
+}
+
+/// Removes those of the protocols in `own`. By itself: where there is nothing to remove,
+/// the pages of its large frame are not touched.
+#[inline(never)]
+fn remove_all(own: &BTreeSet<u8>, config: &Config, root: &Root, host: &mut Socket) {
     let mut remove = || -> Result<Option<Refused>, Error> {
         let locks = own.iter().map(|protocol| FabricState::new(root, *protocol).lock(patience()));
         let _locks = locks.collect::<Result<Vec<_>, _>>()?;
         let removal = Removal::of(config, root, host, &|_| true, &[])?;
         // One that was noted since is not locked.
-        let removal = removal.filter(|removal| removal.is_within(&own));
+        let removal = removal.filter(|removal| removal.is_within(own));
         removal.map(|removal| removal.carry_out(host)).transpose()
     };
     let told = match remove() {
