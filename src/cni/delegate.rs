@@ -324,7 +324,8 @@ impl Delegate {
 
 /// Whether a STATUS failed merely for being unknown: a verb that the plugin never
 /// heard of, or a version in which it does not exist. Plugins older than 1.1.0
-/// answer so.
+/// answer so. A code of its own there is for the version alone: of what else is wrong
+/// with the environment, a verb is told apart by the words, in another's program.
 pub fn status_unsupported(error: &Error) -> bool {
     match error.code {
         Code::INCOMPATIBLE_VERSION => true,

@@ -119,8 +119,7 @@ pub(super) fn fabric_contradiction(snapshot: &Snapshot) -> Answer {
 fn failure(network: &Network, fabric: &Fabric, of_configuration: bool) -> Option<Seen> {
     let failure = fabric.failure.as_ref().filter(|it| it.of_configuration == of_configuration)?;
     let object = format!("network {}", network.name);
-    let said = failure.text.strip_prefix(&object).and_then(|text| text.strip_prefix(": "));
-    Some(Seen::error(&object, said.unwrap_or(&failure.text)).fix(&failure.fix))
+    Some(Seen::error(object, failure.text.as_str()).fix(&failure.fix))
 }
 
 pub(super) fn fabric_conflict(snapshot: &Snapshot) -> Answer {

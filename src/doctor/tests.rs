@@ -411,7 +411,7 @@ fn the_peers_file() {
     });
     for (id, of_configuration) in [("fabric-contradiction", true), ("fabric-conflict", false)] {
         only(id, Error, "disagree", |node| {
-            let (text, fix) = ("network net: they disagree".to_owned(), "leave it out".to_owned());
+            let (text, fix) = ("they disagree".to_owned(), "leave it out".to_owned());
             fabric(node).failure = Some(Failure { of_configuration, text, fix });
         });
     }
@@ -421,7 +421,7 @@ fn the_peers_file() {
 #[test]
 fn a_contradiction() {
     let mut node = healthy();
-    let (text, fix) = ("network net: it says ipip".to_owned(), "leave it out".to_owned());
+    let (text, fix) = ("it says ipip".to_owned(), "leave it out".to_owned());
     fabric(&mut node).failure = Some(Failure { of_configuration: true, text, fix });
     let found = findings(&examine(&node, Some("fabric-contradiction")));
     assert_eq!((&*found[0].object, &*found[0].evidence), ("network net", "it says ipip"));

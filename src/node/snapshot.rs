@@ -318,7 +318,7 @@ pub struct Failure {
     /// The configuration contradicts the peers file, or another network's. Else the
     /// kernel does not answer.
     pub of_configuration: bool,
-    /// In words.
+    /// In words, of this network where they name nothing else.
     pub text: String,
     /// What to do about it.
     pub fix: String,

@@ -34,16 +34,8 @@ impl Managed for Address {
         format!("address of {}", self.device)
     }
 
-    fn name_of(held: &Held<Self>) -> String {
-        held.object.name()
-    }
-
     fn value(&self) -> String {
         self.address.to_string()
-    }
-
-    fn value_of(held: &Held<Self>) -> String {
-        held.object.value()
     }
 
     fn work(step: &Step<Self>, indexes: &Indexes) -> Work {
@@ -59,10 +51,6 @@ impl Managed for Address {
         }
     }
 
-    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
-        Some(Held { object: self.clone(), ours: true })
-    }
-
     fn lack(step: &Step<Self>, _: &str) -> String {
         let (Step::Create(object) | Step::Replace(object, _) | Step::Foreign(object, _)) = step
         else {
@@ -73,10 +61,6 @@ impl Managed for Address {
 
     fn device(&self) -> Option<&str> {
         Some(&self.device)
-    }
-
-    fn device_of(held: &Held<Self>) -> Option<&str> {
-        Some(&held.object.device)
     }
 
     fn addition(&self) -> Option<String> {

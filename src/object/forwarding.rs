@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::{
-    diff::{Entry, Held, Step},
+    diff::{Entry, Step},
     managed::{Indexes, Managed, Work},
     told::Kind,
 };
@@ -36,16 +36,8 @@ impl Managed for Forwarding {
         format!("fdb {} dev {}", self.mac, self.device)
     }
 
-    fn name_of(held: &Held<Self>) -> String {
-        held.object.name()
-    }
-
     fn value(&self) -> String {
         self.node.to_string()
-    }
-
-    fn value_of(held: &Held<Self>) -> String {
-        held.object.value()
     }
 
     fn work(step: &Step<Self>, indexes: &Indexes) -> Work {
@@ -64,16 +56,8 @@ impl Managed for Forwarding {
         }
     }
 
-    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
-        Some(Held { object: self.clone(), ours: true })
-    }
-
     fn device(&self) -> Option<&str> {
         Some(&self.device)
-    }
-
-    fn device_of(held: &Held<Self>) -> Option<&str> {
-        Some(&held.object.device)
     }
 
     fn addition(&self) -> Option<String> {

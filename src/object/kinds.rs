@@ -10,7 +10,7 @@ use super::{
     forwarding::Forwarding,
     link::Tunnel,
     lookup::Lookup,
-    managed::{Devices, Indexes, Managed, Work},
+    managed::{Devices, Indexes, Managed, Present, Work},
     neighbour::Neighbour,
     route::Route,
     setting::Setting,
@@ -28,7 +28,7 @@ impl Devices {
             let comes = object.comes_with_device() && self.made.contains(device);
             !comes && !self.foreign.contains(device)
         };
-        let stays = |held: &&O::Held| O::device_of(held).is_none_or(|on| !self.lost.contains(on));
+        let stays = |held: &&O::Held| held.device().is_none_or(|on| !self.lost.contains(on));
         let wanted: Vec<&O> = wanted.iter().filter(can_be).collect();
         let held: Vec<&O::Held> = held.iter().filter(stays).collect();
         let steps = O::diff(&wanted, &held);

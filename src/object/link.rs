@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 
 use super::{
     diff::{self, Object, Step},
-    managed::{self, Devices, Indexes, Making, Managed, Work},
+    managed::{self, Devices, Indexes, Making, Managed, Present, Work},
     told::{Kind, Told},
 };
 use crate::{
@@ -156,6 +156,26 @@ impl Object for Tunnel {
     }
 }
 
+impl Present<Tunnel> for HeldTunnel {
+    fn name(&self) -> String {
+        format!("link {}", self.name)
+    }
+
+    fn value(&self) -> String {
+        match self.owner {
+            Owner::Fabric(protocol) => {
+                format!("{} of the fabric of route protocol {protocol}", self.form)
+            }
+            Owner::Ours | Owner::Unnamed | Owner::Former | Owner::Other => self.form.to_string(),
+        }
+    }
+
+    fn of_made(object: &Tunnel, _: &Indexes) -> Option<Self> {
+        let (name, form, owner) = (object.name.clone(), object.form.clone(), Owner::Ours);
+        Some(Self { name, form, mtu: object.mtu, up: false, owner, addresses: Vec::new() })
+    }
+}
+
 impl Managed for Tunnel {
     const KIND: Kind = Kind::Link;
     const ALONE: bool = true;
@@ -165,21 +185,8 @@ impl Managed for Tunnel {
         format!("link {}", self.name)
     }
 
-    fn name_of(held: &HeldTunnel) -> String {
-        format!("link {}", held.name)
-    }
-
     fn value(&self) -> String {
         self.to_string()
-    }
-
-    fn value_of(held: &HeldTunnel) -> String {
-        match held.owner {
-            Owner::Fabric(protocol) => {
-                format!("{} of the fabric of route protocol {protocol}", held.form)
-            }
-            Owner::Ours | Owner::Unnamed | Owner::Former | Owner::Other => held.form.to_string(),
-        }
     }
 
     fn told(step: &Step<Self>) -> Told {
@@ -212,12 +219,6 @@ impl Managed for Tunnel {
             alias: tunnel_alias(wanted.protocol),
             mtu: wanted.mtu,
         }))
-    }
-
-    fn as_held(&self, _: &Indexes) -> Option<HeldTunnel> {
-        let (name, form, mtu, owner) =
-            (self.name.clone(), self.form.clone(), self.mtu, Owner::Ours);
-        Some(HeldTunnel { name, form, mtu, up: false, owner, addresses: Vec::new() })
     }
 
     /// A device of ours that goes, and beside which the kernel does not take one that is

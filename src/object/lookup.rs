@@ -5,7 +5,7 @@ use ipnetwork::IpNetwork;
 
 use super::{
     diff::{Object, Step},
-    managed::{Indexes, Managed, Work},
+    managed::{Indexes, Managed, Present, Work},
     route::Route,
     told::Kind,
 };
@@ -48,6 +48,20 @@ impl Object for Lookup {
     }
 }
 
+impl Present<Lookup> for Diversion {
+    fn name(&self) -> String {
+        self.wanted.name()
+    }
+
+    fn value(&self) -> String {
+        self.by.clone()
+    }
+
+    fn of_made(_: &Lookup, _: &Indexes) -> Option<Self> {
+        None
+    }
+}
+
 impl Managed for Lookup {
     const KIND: Kind = Kind::Route;
 
@@ -55,16 +69,8 @@ impl Managed for Lookup {
         self.0.name()
     }
 
-    fn name_of(held: &Diversion) -> String {
-        held.wanted.name()
-    }
-
     fn value(&self) -> String {
         self.0.to_string()
-    }
-
-    fn value_of(held: &Diversion) -> String {
-        held.by.clone()
     }
 
     /// Several things may lead packets of one route elsewhere.
@@ -76,10 +82,6 @@ impl Managed for Lookup {
 
     fn work(_: &Step<Self>, _: &Indexes) -> Work {
         Work::Nothing
-    }
-
-    fn as_held(&self, _: &Indexes) -> Option<Diversion> {
-        None
     }
 
     fn device(&self) -> Option<&str> {

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 use super::{
-    diff::{self, Object, Step},
+    diff::{self, Held, Object, Step},
     told::{Action, Kind, Told},
 };
 use crate::net::{Request, sysctl::Sysctl};
@@ -62,8 +62,44 @@ pub struct Devices {
     pub(super) foreign: HashSet<String>,
 }
 
+/// What is held of a kind, as it is told.
+pub trait Present<O>: Sized {
+    /// What it is called.
+    fn name(&self) -> String;
+
+    /// What it is.
+    fn value(&self) -> String;
+
+    /// The device that it is on.
+    fn device(&self) -> Option<&str> {
+        None
+    }
+
+    /// As the kernel has it once we have made one; nothing where nobody makes one.
+    fn of_made(object: &O, indexes: &Indexes) -> Option<Self>;
+}
+
+/// As what should be there is told.
+impl<O: Managed<Held = Self>> Present<O> for Held<O> {
+    fn name(&self) -> String {
+        self.object.name()
+    }
+
+    fn value(&self) -> String {
+        self.object.value()
+    }
+
+    fn device(&self) -> Option<&str> {
+        self.object.device()
+    }
+
+    fn of_made(object: &O, _: &Indexes) -> Option<Self> {
+        Some(Self { object: object.clone(), ours: true })
+    }
+}
+
 /// A kind of object that is told of, made and removed.
-pub trait Managed: Object {
+pub trait Managed: Object<Held: Present<Self>> {
     /// What it is told as.
     const KIND: Kind;
     /// Made by itself, not in one send with hundreds of others.
@@ -74,14 +110,8 @@ pub trait Managed: Object {
     /// What it is called.
     fn name(&self) -> String;
 
-    /// What is held is called.
-    fn name_of(held: &Self::Held) -> String;
-
     /// What it is to be.
     fn value(&self) -> String;
-
-    /// What is held is.
-    fn value_of(held: &Self::Held) -> String;
 
     /// What makes a step.
     fn work(step: &Step<Self>, indexes: &Indexes) -> Work;
@@ -97,12 +127,14 @@ pub trait Managed: Object {
             Step::Create(wanted) | Step::Replace(wanted, _) | Step::Foreign(wanted, _) => {
                 format!("{whose} {} is missing", wanted.name())
             }
-            Step::Delete(held) => format!("{whose} {} is left", Self::name_of(held)),
+            Step::Delete(held) => format!("{whose} {} is left", held.name()),
         }
     }
 
     /// As the kernel has it once we have made it; nothing where nobody makes one.
-    fn as_held(&self, indexes: &Indexes) -> Option<Self::Held>;
+    fn as_held(&self, indexes: &Indexes) -> Option<Self::Held> {
+        Self::Held::of_made(self, indexes)
+    }
 
     /// The steps from what is held to what is wanted.
     fn diff(wanted: &[&Self], held: &[&Self::Held]) -> Vec<Step<Self>> {
@@ -114,11 +146,6 @@ pub trait Managed: Object {
 
     /// The device that it is on.
     fn device(&self) -> Option<&str> {
-        None
-    }
-
-    /// The device that what is held is on.
-    fn device_of(_held: &Self::Held) -> Option<&str> {
         None
     }
 
@@ -152,7 +179,7 @@ pub trait Managed: Object {
 
 /// A step in the words that most kinds have.
 pub(super) fn told<O: Managed>(step: &Step<O>) -> Told {
-    let before = |held: &O::Held| Some(O::value_of(held));
+    let before = |held: &O::Held| Some(held.value());
     let (action, object, before, after) = match step {
         Step::Create(wanted) => (Action::Create, wanted.name(), None, Some(wanted.value())),
         Step::Replace(wanted, held) => {
@@ -161,7 +188,7 @@ pub(super) fn told<O: Managed>(step: &Step<O>) -> Told {
         Step::Foreign(wanted, held) => {
             (Action::Conflict, wanted.name(), before(held), Some(wanted.value()))
         }
-        Step::Delete(held) => (Action::Delete, O::name_of(held), before(held), None),
+        Step::Delete(held) => (Action::Delete, held.name(), before(held), None),
     };
     Told { kind: O::KIND, action, object, before, after }
 }

@@ -36,16 +36,8 @@ impl Managed for Neighbour {
         format!("neighbour {} dev {}", self.address, self.device)
     }
 
-    fn name_of(held: &Held<Self>) -> String {
-        held.object.name()
-    }
-
     fn value(&self) -> String {
         self.mac.to_string()
-    }
-
-    fn value_of(held: &Held<Self>) -> String {
-        held.object.value()
     }
 
     fn work(step: &Step<Self>, indexes: &Indexes) -> Work {
@@ -62,10 +54,6 @@ impl Managed for Neighbour {
         }
     }
 
-    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
-        Some(Held { object: self.clone(), ours: true })
-    }
-
     fn lack(step: &Step<Self>, whose: &str) -> String {
         match step {
             Step::Replace(Self { address, .. }, held) => {
@@ -80,10 +68,6 @@ impl Managed for Neighbour {
 
     fn device(&self) -> Option<&str> {
         Some(&self.device)
-    }
-
-    fn device_of(held: &Held<Self>) -> Option<&str> {
-        Some(&held.object.device)
     }
 
     fn addition(&self) -> Option<String> {

@@ -12,7 +12,7 @@ use nix::errno::Errno;
 
 use super::{
     diff::{self, Object, Step},
-    managed::{Indexes, Managed, Work},
+    managed::{Indexes, Managed, Present, Work},
     told::Kind,
 };
 use crate::{
@@ -243,6 +243,27 @@ impl Object for Route {
     }
 }
 
+impl Present<Route> for HeldRoute {
+    fn name(&self) -> String {
+        format!("route {}", self.destination())
+    }
+
+    fn value(&self) -> String {
+        self.to_string()
+    }
+
+    fn device(&self) -> Option<&str> {
+        self.device.as_deref()
+    }
+
+    fn of_made(object: &Route, indexes: &Indexes) -> Option<Self> {
+        let index = object.device.as_ref().and_then(|device| indexes.get(device));
+        let found = Found::new(object.route.clone(), index.copied().into_iter().collect());
+        let (ours, on_host_link) = (true, false);
+        Some(Self { found, device: object.device.clone(), ours, on_host_link })
+    }
+}
+
 impl Managed for Route {
     const KIND: Kind = Kind::Route;
 
@@ -250,16 +271,8 @@ impl Managed for Route {
         format!("route {}", self.destination())
     }
 
-    fn name_of(held: &HeldRoute) -> String {
-        format!("route {}", held.destination())
-    }
-
     fn value(&self) -> String {
         self.to_string()
-    }
-
-    fn value_of(held: &HeldRoute) -> String {
-        held.to_string()
     }
 
     fn work(step: &Step<Self>, indexes: &Indexes) -> Work {
@@ -310,13 +323,6 @@ impl Managed for Route {
         changes
     }
 
-    fn as_held(&self, indexes: &Indexes) -> Option<HeldRoute> {
-        let index = self.device.as_ref().and_then(|device| indexes.get(device));
-        let found = Found::new(self.route.clone(), index.copied().into_iter().collect());
-        let (ours, on_host_link) = (true, false);
-        Some(HeldRoute { found, device: self.device.clone(), ours, on_host_link })
-    }
-
     fn lack(step: &Step<Self>, whose: &str) -> String {
         let Some(Self { device, route }) = step.wanted() else { return Self::told(step).words() };
         let device = device.as_deref().unwrap_or("no device");
@@ -325,10 +331,6 @@ impl Managed for Route {
 
     fn device(&self) -> Option<&str> {
         self.device.as_deref()
-    }
-
-    fn device_of(held: &HeldRoute) -> Option<&str> {
-        held.device.as_deref()
     }
 
     fn concerns_all(&self) -> bool {

@@ -1,7 +1,7 @@
 //! Policy rules: which routing table answers for packets of a source address.
 
 use super::{
-    diff::{Entry, Held, Step},
+    diff::{Entry, Step},
     managed::{Indexes, Managed, Work},
     told::Kind,
 };
@@ -23,16 +23,8 @@ impl Managed for Rule {
         format!("rule {self}")
     }
 
-    fn name_of(held: &Held<Self>) -> String {
-        held.object.name()
-    }
-
     fn value(&self) -> String {
         format!("table {}", self.table)
-    }
-
-    fn value_of(held: &Held<Self>) -> String {
-        held.object.value()
     }
 
     fn work(step: &Step<Self>, _: &Indexes) -> Work {
@@ -41,9 +33,5 @@ impl Managed for Rule {
             Step::Foreign(..) => Work::Nothing,
             Step::Delete(held) => Work::Message(held.object.delete()),
         }
-    }
-
-    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
-        Some(Held { object: *self, ours: true })
     }
 }

@@ -97,16 +97,8 @@ impl Managed for Setting {
         format!("link {}", self.device)
     }
 
-    fn name_of(held: &Held<Self>) -> String {
-        held.object.name()
-    }
-
     fn value(&self) -> String {
         self.value.to_string()
-    }
-
-    fn value_of(held: &Held<Self>) -> String {
-        held.object.value()
     }
 
     /// A link that is made is down at first; one that is given up has settings still.
@@ -150,10 +142,6 @@ impl Managed for Setting {
         })
     }
 
-    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
-        Some(Held { object: self.clone(), ours: true })
-    }
-
     fn lack(step: &Step<Self>, _: &str) -> String {
         match step.wanted() {
             Some(Self { device, value: Value::Up(true) }) => format!("{device} is down"),
@@ -164,10 +152,6 @@ impl Managed for Setting {
 
     fn device(&self) -> Option<&str> {
         Some(&self.device)
-    }
-
-    fn device_of(held: &Held<Self>) -> Option<&str> {
-        Some(&held.object.device)
     }
 
     fn comes_with_device(&self) -> bool {

@@ -41,16 +41,8 @@ impl Managed for Sysctl {
         format!("sysctl {}", self.key)
     }
 
-    fn name_of(held: &Held<Self>) -> String {
-        held.object.name()
-    }
-
     fn value(&self) -> String {
         self.value.clone()
-    }
-
-    fn value_of(held: &Held<Self>) -> String {
-        held.object.value.clone()
     }
 
     /// Nobody makes a parameter: one that cannot be read is written all the same.
@@ -78,10 +70,6 @@ impl Managed for Sysctl {
             Step::Create(wanted) | Step::Replace(wanted, _) => Work::Write(wanted.clone()),
             Step::Foreign(..) | Step::Delete(_) => Work::Nothing,
         }
-    }
-
-    fn as_held(&self, _: &Indexes) -> Option<Held<Self>> {
-        Some(Held { object: self.clone(), ours: true })
     }
 
     fn lack(step: &Step<Self>, _: &str) -> String {

@@ -240,9 +240,10 @@ fn fabric_of(
         Ok(pass) => pass,
         Err(error) => {
             if fabric.problem.is_none() {
+                let of_network = error.object == node::Object::network(&config.name);
                 fabric.failure = Some(node::Failure {
                     of_configuration: error.kind == node::Kind::Configuration,
-                    text: error.message(),
+                    text: if of_network { error.cause } else { error.message() },
                     fix: error.next,
                 });
             }
