@@ -31,9 +31,14 @@ pub enum Kind {
 pub struct Object(String);
 
 impl Object {
-    /// What a network of that name is configured to be.
+    /// A network.
     pub fn network(name: &str) -> Self {
         Self(format!("network {name}"))
+    }
+
+    /// Two networks, each with what it is configured to be.
+    pub fn networks((one, its): (&str, &str), (other, others): (&str, &str)) -> Self {
+        Self(format!("networks {one} ({its}) and {other} ({others})"))
     }
 
     /// A file or a directory; before it what it is, or what was to be done.

@@ -47,16 +47,9 @@ pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
 }
 
 /// That two networks, each with its settings, cannot have the same fabric.
-pub(super) fn disagreement(
-    (one, its): (&str, &str),
-    (other, others): (&str, &str),
-    protocol: u8,
-) -> Error {
-    let msg = format!(
-        "it ({its}) and network {other} ({others}) disagree about the fabric of route protocol \
-         {protocol}"
-    );
-    Error::new(Kind::Configuration, Object::network(one), msg).next(
+pub(super) fn disagreement(one: (&str, &str), other: (&str, &str), protocol: u8) -> Error {
+    let msg = format!("they disagree about the fabric of route protocol {protocol}");
+    Error::new(Kind::Configuration, Object::networks(one, other), msg).next(
         "give both the same settings of the fabric, or one of them another routeProtocol, and \
          with mode vxlan another vxlan.device and vni",
     )
