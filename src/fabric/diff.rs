@@ -4,7 +4,12 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
-use super::{desired::Desired, ledger::Ledger, observed::Observed};
+use super::{
+    desired::Desired,
+    encapsulation::{self, Encapsulation},
+    ledger::Ledger,
+    observed::Observed,
+};
 use crate::{
     family::HasFamily,
     object::{
@@ -117,9 +122,9 @@ pub fn rival(tunnel: &Tunnel, observed: &Observed) -> Option<String> {
     }
     let excludes = |rival: &&HeldTunnel| rival.form.excludes(&tunnel.form, rival.up);
     let rival = observed.rivals.iter().filter(excludes).min_by_key(|rival| &rival.name)?;
+    let keys = encapsulation::of_device(&tunnel.form).map_or("mode", Encapsulation::apart);
     Some(format!(
-        "{} ({}) is in the way: remove it, or give the fabric another vxlan.vni or \
-         vxlan.port, on every node",
+        "{} ({}) is in the way: remove it, or give the fabric another {keys}, on every node",
         rival.name, rival.form
     ))
 }

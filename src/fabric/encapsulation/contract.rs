@@ -41,6 +41,10 @@ pub trait Encapsulation: Sync {
     /// What this needs of the kernel.
     fn needs(&self) -> Needs;
 
+    /// The keys whose values keep its devices and another's apart; the kernel takes no two
+    /// alike.
+    fn apart(&self) -> &'static str;
+
     /// What the packets between nodes are told by.
     fn carrier(&self, keys: &FabricKeys) -> Carrier;
 

@@ -50,6 +50,10 @@ impl Encapsulation for Ipip {
         Needs { module: "ipip", instead: "vxlan" }
     }
 
+    fn apart(&self) -> &'static str {
+        "mode"
+    }
+
     fn carrier(&self, _: &FabricKeys) -> Carrier {
         Carrier::Ipip
     }

@@ -74,6 +74,10 @@ impl Encapsulation for Vxlan {
         Needs { module: "vxlan", instead: "direct" }
     }
 
+    fn apart(&self) -> &'static str {
+        "vxlan.vni or vxlan.port"
+    }
+
     fn carrier(&self, keys: &FabricKeys) -> Carrier {
         Carrier::Vxlan { port: keys.port, vni: keys.vni }
     }
