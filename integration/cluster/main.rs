@@ -10,6 +10,7 @@
 mod control;
 #[path = "../enclosure/mod.rs"]
 mod enclosure;
+mod manifests;
 mod streaming;
 
 use std::path::Path;
@@ -27,4 +28,16 @@ fn with_control(test: &str, body: impl FnOnce(&Control)) {
 #[ignore = "needs root outside of any user namespace: hack/test runs it"]
 fn nodes_are_served_as_a_streaming_list() {
     with_control("nodes_are_served_as_a_streaming_list", streaming::nodes);
+}
+
+#[test]
+#[ignore = "needs root outside of any user namespace: hack/test runs it"]
+fn the_api_server_takes_what_is_shipped() {
+    with_control("the_api_server_takes_what_is_shipped", manifests::every_combination);
+}
+
+#[test]
+#[ignore = "needs root outside of any user namespace: hack/test runs it"]
+fn the_agent_may_do_what_it_does_and_no_more() {
+    with_control("the_agent_may_do_what_it_does_and_no_more", manifests::rights);
 }
