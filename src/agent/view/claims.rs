@@ -15,6 +15,7 @@ use ipnetwork::IpNetwork;
 use crate::{
     agent::record::Record,
     cni::cidr,
+    family::{Family, HasFamily},
     fabric::{
         faults::{contains, reserved},
         peers::Node,
@@ -158,8 +159,8 @@ impl Claims {
                 continue;
             };
             let node = &claim.node;
-            let families = [false, true].into_iter().filter(|ipv6| node.address(*ipv6).is_some());
-            let macs: Vec<_> = families.map(|ipv6| (ipv6, node.tunnel_mac(ipv6).0)).collect();
+            let families = Family::BOTH.into_iter().filter(|one| node.address(*one).is_some());
+            let macs: Vec<_> = families.map(|one| (one, node.tunnel_mac(one).0)).collect();
             match macs.iter().find_map(|mac| given.get(mac)) {
                 Some(holder) => {
                     let words = format!("its name gives the tunnel MAC that {holder} has");
@@ -254,12 +255,12 @@ impl Claim {
             return;
         }
         let addresses = &self.node.addresses;
-        let served = |cidr: &IpNetwork| addresses.iter().any(|ip| ip.is_ipv4() == cidr.is_ipv4());
+        let served = |cidr: &IpNetwork| addresses.iter().any(|ip| ip.family() == cidr.family());
         let (kept, lost): (Vec<IpNetwork>, Vec<IpNetwork>) =
             self.node.pod_cidrs.iter().partition(|cidr| served(cidr));
         self.node.pod_cidrs = kept;
         let Some(cidr) = lost.first() else { return };
-        let family = if cidr.is_ipv4() { "IPv4" } else { "IPv6" };
+        let family = cidr.family();
         let words = format!("podCIDR {cidr} has no node: no {family} InternalIP counts");
         match self.node.pod_cidrs.is_empty() {
             true => self.lose(words),
