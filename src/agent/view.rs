@@ -8,6 +8,8 @@
 
 mod claims;
 
+use std::borrow::Borrow;
+
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
@@ -63,7 +65,10 @@ impl View {
     ///
     /// # Errors
     /// Where the list cannot be this cluster's.
-    pub(crate) fn of(records: &[Record], settings: &Settings) -> Result<Self, Refusal> {
+    pub(crate) fn of<R: Borrow<Record>>(
+        records: &[R],
+        settings: &Settings,
+    ) -> Result<Self, Refusal> {
         if records.is_empty() {
             return Err(Refusal::Empty);
         }

@@ -6,6 +6,7 @@
 //! addresses of several other nodes inside, or with this node's: that one is wrong.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
 };
@@ -15,11 +16,11 @@ use ipnetwork::IpNetwork;
 use crate::{
     agent::record::Record,
     cni::cidr,
-    family::{Family, HasFamily},
     fabric::{
         faults::{contains, reserved},
         peers::Node,
     },
+    family::{Family, HasFamily},
 };
 
 /// What one Node claims.
@@ -42,8 +43,8 @@ pub(super) struct Claims {
 }
 
 impl Claims {
-    pub(super) fn read(records: &[Record], own: &str) -> Self {
-        let mut by_age: Vec<&Record> = records.iter().collect();
+    pub(super) fn read<R: Borrow<Record>>(records: &[R], own: &str) -> Self {
+        let mut by_age: Vec<&Record> = records.iter().map(Borrow::borrow).collect();
         by_age.sort_by_key(|record| record.age());
         let mut names = HashSet::new();
         by_age.retain(|record| !record.name.is_empty() && names.insert(&record.name));

@@ -88,7 +88,7 @@ fn sound_nodes_are_written_as_they_are() {
 
 #[test]
 fn no_file_is_made_of_a_list_without_nodes_or_without_this_one() {
-    assert_eq!(View::of(&[], &settings()), Err(Refusal::Empty));
+    assert_eq!(View::of::<Record>(&[], &settings()), Err(Refusal::Empty));
     let others = [record("b", 1, &["192.0.2.2"], &["10.0.2.0/24"])];
     assert_eq!(View::of(&others, &settings()), Err(Refusal::OwnMissing));
 }

@@ -1,0 +1,168 @@
+//! Nodes as the API server sends them, of which nothing is read but what counts: a Node
+//! is some 10 KB, and what is kept of it some hundred bytes.
+
+use kube::core::Status as Failure;
+use serde::Deserialize;
+
+use crate::agent::record::Record;
+
+/// The annotation of the bookmark after the last of the initial events.
+const INITIAL_END: &str = "k8s.io/initial-events-end";
+/// The type of an address by which nodes reach each other.
+const INTERNAL: &str = "InternalIP";
+
+/// A Node.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Object {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Status,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Box<str>,
+    #[serde(default)]
+    uid: Box<str>,
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default)]
+    creation_timestamp: Option<Box<str>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    #[serde(default, rename = "podCIDR")]
+    pod_cidr: Option<Box<str>>,
+    #[serde(default, rename = "podCIDRs")]
+    pod_cidrs: Option<Vec<Box<str>>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    addresses: Option<Vec<Address>>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Address {
+    #[serde(default, rename = "type")]
+    kind: String,
+    #[serde(default)]
+    address: Box<str>,
+}
+
+/// A part of a list.
+#[derive(Debug, Deserialize)]
+pub(super) struct Page {
+    metadata: PageMetadata,
+    pub(super) items: Option<Vec<Object>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct PageMetadata {
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default)]
+    r#continue: Option<String>,
+}
+
+impl Object {
+    pub(super) fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    pub(super) fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    pub(super) fn into_record(self) -> Record {
+        let Self { metadata, spec, status } = self;
+        let pod_cidrs = spec.pod_cidrs.filter(|list| !list.is_empty());
+        let pod_cidrs = pod_cidrs.unwrap_or_else(|| spec.pod_cidr.into_iter().collect());
+        let addresses = status.addresses.into_iter().flatten();
+        Record {
+            name: metadata.name,
+            uid: metadata.uid,
+            created: metadata.creation_timestamp.unwrap_or_default(),
+            addresses: (addresses.filter(|one| one.kind == INTERNAL))
+                .map(|one| one.address)
+                .collect(),
+            pod_cidrs: pod_cidrs.into_iter().filter(|text| !text.is_empty()).collect(),
+        }
+    }
+}
+
+impl Page {
+    /// Where the rest of the list is to be had.
+    pub(super) fn more(&self) -> Option<&str> {
+        self.metadata.r#continue.as_deref().filter(|token| !token.is_empty())
+    }
+
+    pub(super) fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
+
+/// Whether it is the bookmark that ends the initial events.
+pub(super) fn is_end(bookmark: &kube::core::watch::BookmarkMeta) -> bool {
+    bookmark.annotations.get(INITIAL_END).is_some_and(|value| value == "true")
+}
+
+/// What the server says of a failure, in its own words.
+pub(super) fn words(failure: &Failure) -> String {
+    let words = match failure.message.is_empty() {
+        true => &failure.reason,
+        false => &failure.message,
+    };
+    format!("the API server answers {}: {words}", failure.code)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_counts_of_a_node_is_read_whatever_else_is_there() {
+        let node = json!({
+            "kind": "Node", "apiVersion": "v1",
+            "metadata": {"name": "n1", "uid": "u1", "resourceVersion": "7",
+                "creationTimestamp": "2026-11-27T09:00:00Z", "labels": {"a": "b"},
+                "managedFields": [{"manager": "kubelet"}]},
+            "spec": {"podCIDR": "10.0.1.0/24", "podCIDRs": ["10.0.1.0/24", "fd00:1::/64"]},
+            "status": {"addresses": [
+                {"type": "Hostname", "address": "n1"},
+                {"type": "ExternalIP", "address": "203.0.113.1"},
+                {"type": "InternalIP", "address": "192.0.2.1"},
+                {"type": "InternalIP", "address": "2001:db8::1"}], "images": [{"names": []}]}
+        });
+        let object: Object = serde_json::from_value(node).unwrap();
+        assert_eq!((object.name(), object.version()), ("n1", "7"));
+        let record = object.into_record();
+        assert_eq!((&*record.uid, &*record.created), ("u1", "2026-11-27T09:00:00Z"));
+        assert_eq!(record.addresses, ["192.0.2.1".into(), "2001:db8::1".into()]);
+        assert_eq!(record.pod_cidrs, ["10.0.1.0/24".into(), "fd00:1::/64".into()]);
+    }
+
+    #[test]
+    fn a_node_that_was_just_made_has_next_to_nothing() {
+        for (spec, pods) in [
+            (json!({}), 0),
+            (json!({"podCIDR": "", "podCIDRs": null}), 0),
+            (json!({"podCIDR": "10.0.1.0/24"}), 1),
+            (json!({"podCIDR": "10.0.1.0/24", "podCIDRs": []}), 1),
+        ] {
+            let node = json!({"metadata": {"name": "n1", "creationTimestamp": null}, "spec": spec,
+                "status": {"addresses": null}});
+            let record = serde_json::from_value::<Object>(node).unwrap().into_record();
+            assert_eq!((record.addresses.len(), record.pod_cidrs.len()), (0, pods), "{record:?}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! An API server that answers as it was told to, whatever it is asked.
+
+use std::{
+    collections::VecDeque,
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{Arc, Mutex, Once},
+    thread,
+};
+
+use serde_json::{Value, json};
+
+use crate::net::{Socket, link};
+
+/// The answer to one request.
+pub(super) struct Answer {
+    status: u16,
+    body: Body,
+    first: Box<dyn FnOnce() + Send>,
+}
+
+enum Body {
+    Whole(String),
+    Chunks(Vec<String>, Ending),
+}
+
+/// What follows the last part of a stream.
+#[derive(Clone, Copy)]
+pub(super) enum Ending {
+    /// Nothing more to tell.
+    End,
+    /// The connection breaks inside a chunk.
+    Cut,
+    /// Neither a word nor an end.
+    Silence,
+}
+
+impl Answer {
+    fn new(status: u16, body: Body) -> Self {
+        Self { status, body, first: Box::new(|| ()) }
+    }
+
+    pub(super) fn json(body: &Value) -> Self {
+        Self::new(200, Body::Whole(body.to_string()))
+    }
+
+    pub(super) fn refusal(code: u16, message: &str) -> Self {
+        Self::new(code, Body::Whole(failure(code, message).to_string()))
+    }
+
+    pub(super) fn failure(status: &Value) -> Self {
+        let code = u16::try_from(status["code"].as_u64().unwrap()).unwrap();
+        Self::new(code, Body::Whole(status.to_string()))
+    }
+
+    pub(super) fn stream(events: &[Value], ending: Ending) -> Self {
+        Self::lines(events.iter().map(|event| format!("{event}\n")).collect(), ending)
+    }
+
+    pub(super) fn lines(lines: Vec<String>, ending: Ending) -> Self {
+        Self::new(200, Body::Chunks(lines, ending))
+    }
+
+    /// What is done before it is given.
+    pub(super) fn after(mut self, first: impl FnOnce() + Send + 'static) -> Self {
+        self.first = Box::new(first);
+        self
+    }
+
+    fn write(self, to: &mut TcpStream) -> std::io::Result<()> {
+        (self.first)();
+        write!(to, "HTTP/1.1 {} said\r\nContent-Type: application/json\r\n", self.status)?;
+        let (lines, ending) = match self.body {
+            Body::Whole(body) => {
+                return write!(to, "Content-Length: {}\r\n\r\n{body}", body.len());
+            }
+            Body::Chunks(lines, ending) => (lines, ending),
+        };
+        write!(to, "Transfer-Encoding: chunked\r\n\r\n")?;
+        for line in lines {
+            write!(to, "{:x}\r\n{line}\r\n", line.len())?;
+        }
+        match ending {
+            Ending::End => write!(to, "0\r\n\r\n"),
+            Ending::Cut => {
+                write!(
+                    to,
+                    "1000\r\n{{\"type\":\"ADDED\",\"object\":{{\"metadata\":{{\"name\":\"half"
+                )?;
+                to.shutdown(Shutdown::Both)
+            }
+            Ending::Silence => {
+                to.flush()?;
+                to.read(&mut [0]).map(|_| ())
+            }
+        }
+    }
+}
+
+pub(super) fn failure(code: u16, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": "Said", "code": code})
+}
+
+/// A server with its answers, in the order of the requests. Who asks for more hears
+/// nothing.
+pub(super) struct Server {
+    port: u16,
+    requests: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    pub(super) fn start(answers: Vec<Answer>) -> Self {
+        static LOOPBACK: Once = Once::new();
+        LOOPBACK.call_once(|| {
+            let _ = Socket::open().unwrap().apply(&[link::set_up("lo")]);
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (answers, log) = (Arc::new(Mutex::new(VecDeque::from(answers))), Arc::clone(&requests));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (answers, log) = (Arc::clone(&answers), Arc::clone(&log));
+                thread::spawn(move || serve(stream.unwrap(), &answers, &log));
+            }
+        });
+        Self { port, requests }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// The path, query and token of each request so far.
+    pub(super) fn requests(&self) -> Vec<String> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+fn serve(
+    mut stream: TcpStream,
+    answers: &Mutex<VecDeque<Answer>>,
+    log: &Mutex<Vec<String>>,
+) -> Option<()> {
+    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+    loop {
+        let (mut request, mut token) = (String::new(), String::new());
+        loop {
+            let line = lines.next()?.ok()?;
+            if let Some(path) = line.strip_prefix("GET ") {
+                request = path.replace(" HTTP/1.1", "");
+            } else if let Some((_, given)) = line.split_once(": Bearer ") {
+                token = format!(" {given}");
+            } else if line.is_empty() {
+                break;
+            }
+        }
+        log.lock().unwrap().push(request + &token);
+        let answer = answers.lock().unwrap().pop_front();
+        let answer = answer.unwrap_or_else(|| Answer::lines(Vec::new(), Ending::Silence));
+        answer.write(&mut stream).ok()?;
+    }
+}

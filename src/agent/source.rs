@@ -1,0 +1,141 @@
+//! Where the cluster's nodes come from: a complete list of them or nothing, for whoever
+//! waits in another thread.
+//!
+//! Only the newest list counts, so that one who is held up (by a disk, say) finds one
+//! list and not a queue of them.
+
+use std::{
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use tokio::sync::Notify;
+
+use super::record::Record;
+
+/// What a source tells.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Told {
+    /// All nodes of the cluster. `anew` tells that the list was asked for
+    /// ([`Source::ask_anew`]) and not served from a cache.
+    Complete { nodes: Vec<Arc<Record>>, anew: bool },
+    /// The API server cannot be asked, for this reason. What was told before may be all
+    /// there is for long.
+    Lost(String),
+}
+
+/// A source of the cluster's nodes.
+pub(crate) trait Source {
+    /// Waits for what is new, until `deadline` at most.
+    fn next(&mut self, deadline: Instant) -> Option<Told>;
+
+    /// Asks for a list that is not served from a cache.
+    fn ask_anew(&mut self);
+}
+
+/// The end of a source that a thread waits at.
+pub(crate) struct Listener(Arc<Shared>);
+
+/// The end of a source that tells.
+#[derive(Clone)]
+pub(crate) struct Teller(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    news: Mutex<News>,
+    told: Condvar,
+    asked: Notify,
+}
+
+#[derive(Default)]
+struct News {
+    complete: Option<Told>,
+    lost: Option<Told>,
+}
+
+/// Both ends of a source.
+pub(crate) fn source() -> (Teller, Listener) {
+    let shared = Arc::new(Shared::default());
+    (Teller(Arc::clone(&shared)), Listener(shared))
+}
+
+impl Shared {
+    /// No thread goes on after a panic.
+    fn news(&self) -> MutexGuard<'_, News> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Teller {
+    pub(crate) fn tell(&self, told: Told) {
+        let mut news = self.0.news();
+        match told {
+            Told::Lost(_) => news.lost = Some(told),
+            Told::Complete { .. } => *news = News { complete: Some(told), lost: None },
+        }
+        self.0.told.notify_one();
+    }
+
+    /// Waits until somebody asks for a new list.
+    pub(crate) async fn asked(&self) {
+        self.0.asked.notified().await;
+    }
+}
+
+impl Source for Listener {
+    fn next(&mut self, deadline: Instant) -> Option<Told> {
+        let mut news = self.0.news();
+        loop {
+            if let Some(told) = news.complete.take().or_else(|| mem::take(&mut news.lost)) {
+                return Some(told);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return None;
+            }
+            let waited = self.0.told.wait_timeout(news, left);
+            (news, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn ask_anew(&mut self) {
+        self.0.asked.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{thread, time::Duration};
+
+    use super::*;
+
+    fn list(anew: bool) -> Told {
+        Told::Complete { nodes: Vec::new(), anew }
+    }
+
+    #[test]
+    fn the_newest_list_is_told_and_a_loss_before_it_is_over() {
+        let (teller, mut listener) = source();
+        let lost = || Told::Lost("away".to_owned());
+        let now = Instant::now();
+        assert_eq!(listener.next(now), None);
+        teller.tell(lost());
+        teller.tell(list(true));
+        teller.tell(list(false));
+        assert_eq!(listener.next(now), Some(list(false)));
+        assert_eq!(listener.next(now), None);
+        teller.tell(list(true));
+        teller.tell(lost());
+        assert_eq!((listener.next(now), listener.next(now)), (Some(list(true)), Some(lost())));
+    }
+
+    #[test]
+    fn who_waits_is_woken() {
+        let (teller, mut listener) = source();
+        let waiting =
+            thread::spawn(move || listener.next(Instant::now() + Duration::from_secs(60)));
+        teller.tell(list(false));
+        assert_eq!(waiting.join().unwrap(), Some(list(false)));
+    }
+}
