@@ -18,7 +18,11 @@ use std::path::{Path, PathBuf};
 const LINES_MAX: usize = 500;
 
 /// Crates whose types stay inside the modules named with them.
-const CONFINED: [(&str, &[&str]); 4] = [
+const CONFINED: [(&str, &[&str]); 8] = [
+    ("kube::", &["agent"]),
+    ("tokio::", &["agent"]),
+    ("hyper::", &["agent"]),
+    ("prometheus_client", &["agent"]),
     ("netlink_packet_route", &["net"]),
     ("rtnetlink", &["net"]),
     ("netlink_packet_core", &["net", "netlink"]),

@@ -50,6 +50,11 @@ impl Belief {
         Self { own: own.to_owned(), peers, doubted: None, own_missing: None }
     }
 
+    /// How many nodes there are, this one included.
+    pub(crate) fn nodes(&self) -> usize {
+        self.peers.len() + 1
+    }
+
     /// Judges a complete list of nodes by their names. `anew` tells that it was asked for
     /// because of a doubt, and not served from a cache.
     pub(crate) fn judge(&mut self, names: &BTreeSet<&str>, anew: bool, now: Instant) -> Verdict {

@@ -1,20 +1,159 @@
 //! The agent: what a cluster's API server knows of its nodes, as a peers file.
 //!
 //! It watches the Nodes ([`nodes`]), decides which of them are served ([`view`]) and
-//! whether a list of them may be believed at all ([`belief`]). The last two are pure: they
-//! know no Kubernetes types, no file, and no clock but the time that they are given.
+//! whether a list of them may be believed at all ([`belief`]), keeps the peers file
+//! ([`keep`]) and this node ([`node`]) true to that, and lets pods come when they can be
+//! served ([`gate`]). View and belief are pure: they know no Kubernetes types, no file,
+//! and no clock but the time that they are given.
 //!
 //! What speaks to the API server runs in a thread of its own and tells of complete lists
-//! of nodes ([`source`]). All others block, as the rest of manx does.
+//! of nodes ([`source`]). All others block, as the rest of manx does. Nothing of the node
+//! is taken back when the agent ends, and it never ends by itself: what is wrong with its
+//! configuration or the cluster is waited for.
 
 mod backoff;
-#[cfg_attr(not(test), expect(dead_code))]
 mod belief;
+mod config;
 mod connect;
-#[cfg_attr(not(test), expect(dead_code))]
+mod gate;
+mod keep;
+mod metrics;
+mod node;
 mod nodes;
+mod options;
 mod record;
-#[cfg_attr(not(test), expect(dead_code))]
+mod serve;
 mod source;
-#[cfg_attr(not(test), expect(dead_code))]
+mod status;
 mod view;
+
+use std::{
+    convert::Infallible,
+    ffi::OsString,
+    future::pending,
+    io::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use futures::future::join;
+use log::LevelFilter;
+use nix::sys::signal::{SigSet, Signal};
+
+use config::Config;
+use connect::Access;
+use gate::Gate;
+use keep::Keeper;
+use nodes::{Limits, Nodes};
+use options::{Options, USAGE};
+use serve::serve;
+use source::source;
+use status::Status;
+use view::Settings;
+
+use crate::{net::sysctl, verb::logger};
+
+/// How soon a configuration that cannot be used is read again.
+const AGAIN: Duration = Duration::from_secs(10);
+/// The agents of so many nodes may ask at once when they are started together.
+const FEW: usize = 32;
+
+/// Runs the agent until it is told to end.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let node_name = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+    let options = match Options::read(arguments, node_name) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            let _ = io::stdout().write_all(USAGE.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(words) => {
+            let _ = io::stderr().write_all(format!("manx-agent: {words}\n{USAGE}").as_bytes());
+            return ExitCode::from(2);
+        }
+    };
+    logger::start(LevelFilter::Info, None, &options.root);
+    // The first process of a container gets no signal that it does not ask for.
+    let ending = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    let _ = ending.thread_block();
+    if let Some(directory) = &options.sysctl_dir {
+        sysctl::set_directory(directory.clone());
+    }
+    log::info!("manx-agent {} on node {}", env!("CARGO_PKG_VERSION"), options.node);
+    thread::spawn(move || begin(&options));
+    let signal = ending.wait();
+    log::info!(
+        "{}: the agent ends, and the node stays as it is",
+        signal.map_or("?", Signal::as_str)
+    );
+    ExitCode::SUCCESS
+}
+
+/// Starts all threads, and is that which keeps the peers file.
+fn begin(options: &Options) -> Infallible {
+    let status = Arc::new(Status::new());
+    let config = configuration(options);
+    let peers_file = options.root.path(&options.peers_file);
+    let gate = config.conflist.as_ref().map(|conflist| {
+        let place = (options.conflist_name.as_str(), conflist);
+        Gate::new(&options.root, &options.node, peers_file.clone(), place)
+    });
+    // What is there is applied before anybody is asked.
+    let (root, of_node) = (options.root.clone(), Arc::clone(&status));
+    thread::spawn(move || node::look_after(&root, gate, &of_node));
+    let (teller, listener) = source();
+    let settings = Settings {
+        node: options.node.clone(),
+        fabric: config.fabric,
+        cluster_cidrs: config.cluster_cidrs,
+    };
+    let mut keeper = Keeper::new(listener, settings, peers_file, Arc::clone(&status));
+    let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
+    let access = Access { kubeconfig: options.kubeconfig.clone() };
+    let (nodes, listen) = (Nodes::new(access, limits, teller), options.listen);
+    thread::spawn(move || talk(nodes, listen, status));
+    loop {
+        keeper.step();
+    }
+}
+
+/// Reads the configuration as soon as it can be used.
+fn configuration(options: &Options) -> Config {
+    let mut told = String::new();
+    loop {
+        match Config::read(&options.config, &options.peers_file) {
+            Ok(config) => return config,
+            Err(words) if words != told => {
+                log::error!("{words}; trying again every {} s", AGAIN.as_secs());
+                told = words;
+            }
+            Err(_) => {}
+        }
+        thread::sleep(AGAIN);
+    }
+}
+
+/// Over which time the agents of so many nodes ask for their first list.
+fn spread(nodes: usize) -> Duration {
+    let doublings = nodes.checked_ilog2().filter(|_| nodes > FEW).unwrap_or_default();
+    Duration::from_secs(2) * doublings
+}
+
+/// What speaks to others: asks the API server, and answers.
+fn talk(nodes: Nodes, listen: Option<SocketAddr>, status: Arc<Status>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let both = async {
+        let answers = async {
+            match listen {
+                Some(address) => serve(address, status).await,
+                None => pending().await,
+            }
+        };
+        join(nodes.run(), answers).await
+    };
+    let Err(error) = runtime.map(|runtime| runtime.block_on(both));
+    log::error!("no way to wait for the API server: {error}");
+}

@@ -87,6 +87,18 @@ pub fn fabric(bytes: &[u8]) -> Result<FabricPart, Vec<String>> {
     decode(bytes).map(|list| list.fabric)
 }
 
+/// The names of the nodes of a list; none of what is no list.
+pub fn names(bytes: &[u8]) -> Vec<String> {
+    let nodes = decode(bytes).map(|list| list.nodes).unwrap_or_default();
+    nodes.into_iter().map(|node| node.name).collect()
+}
+
+/// The pod CIDRs that a list gives to the node of this name, if it has that.
+pub fn pod_cidrs(bytes: &[u8], name: &str) -> Option<Vec<String>> {
+    let mut nodes = decode(bytes).ok()?.nodes.into_iter();
+    nodes.find(|node| node.name == name).map(|node| node.pod_cidrs)
+}
+
 /// The file, and its strange keys. They are looked for where there are some: that takes
 /// another reading.
 fn file(bytes: &[u8]) -> Result<(File, Vec<String>), Vec<String>> {

@@ -5,10 +5,14 @@ use std::{
     fs::File,
     io::{self, Read},
     os::unix::fs::FileExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use super::Error;
+
+/// Where the parameters are, if not in /proc/sys.
+static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
 
 /// Those that are read here are numbers.
 const VALUE_BYTES_MAX: usize = 256;
@@ -36,6 +40,12 @@ impl Sysctl {
     pub fn optional(key: impl Into<String>, value: impl ToString) -> Self {
         Self { optional: true, ..Self::new(key, value) }
     }
+}
+
+/// Says where the parameters are: a container may have /proc/sys read-only, and another
+/// mount of it beside. Once, before any is asked for.
+pub fn set_directory(path: PathBuf) {
+    let _ = DIRECTORY.set(path);
 }
 
 /// Whether the kernel has this value now. Not, if it cannot be read.
@@ -95,5 +105,5 @@ fn value(file: &mut File) -> io::Result<String> {
 }
 
 fn path(key: &str) -> PathBuf {
-    PathBuf::from("/proc/sys").join(key)
+    DIRECTORY.get().map_or(Path::new("/proc/sys"), PathBuf::as_path).join(key)
 }

@@ -182,6 +182,28 @@ pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     })
 }
 
+/// As [`replace`], of a file that everybody may read and that must survive a loss of power:
+/// what is in place is whole, and stays there.
+///
+/// # Errors
+/// As for [`replace`].
+pub fn replace_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(ErrorKind::InvalidFilename.into());
+    };
+    let temporary = directory.join(format!(".{}.{}", unique(), name.to_string_lossy()));
+    let write = || {
+        let mut file = private().mode(0o644).create_new(true).open(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)?;
+        File::open(directory)?.sync_all()
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
+}
+
 /// A name that nobody else has now: process ids of two containers may be the same,
 /// and the clock may show one time twice.
 pub fn unique() -> String {

@@ -10,6 +10,8 @@ pub mod journal;
 pub mod lock;
 mod root;
 
-pub use file::{directory, probe, read, read_own, read_text, readable_directory, replace};
+pub use file::{
+    directory, probe, read, read_own, read_text, readable_directory, replace, replace_synced,
+};
 pub use journal::{Entry, Journal};
 pub use root::Root;

@@ -1,5 +1,6 @@
 //! What is made of the answers of an API server, sound ones and others.
 
+#[path = "../../../integration/agent/server.rs"]
 mod server;
 
 use std::{
@@ -7,6 +8,7 @@ use std::{
     path::PathBuf,
     process,
     sync::{
+        Once,
         atomic::{AtomicU32, Ordering},
         mpsc::channel,
     },
@@ -17,7 +19,10 @@ use serde_json::{Value, json};
 
 use self::server::{Answer, Ending, Server, failure};
 use super::*;
-use crate::agent::source::{Listener, Source, source};
+use crate::{
+    agent::source::{Listener, Source, source},
+    net::{Socket, link},
+};
 
 /// What only a failing test waits for.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -83,6 +88,8 @@ impl Watched {
         let directory = std::env::temp_dir().join(format!("manx-nodes-{}-{count}", process::id()));
         fs::create_dir_all(&directory).unwrap();
         fs::write(directory.join("token"), "first").unwrap();
+        static LOOPBACK: Once = Once::new();
+        LOOPBACK.call_once(|| drop(Socket::open().unwrap().apply(&[link::set_up("lo")])));
         let server = Server::start(answers(&directory));
         let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
             "clusters": [{"name": "c", "cluster": {"server": server.url()}}],

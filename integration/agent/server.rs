@@ -1,19 +1,21 @@
-//! An API server that answers as it was told to, whatever it is asked.
+//! An API server that answers as it was told to, whatever it is asked. The unit tests of the
+//! agent include it as well.
+
+// Each of the two uses its own part.
+#![allow(dead_code)]
 
 use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, TcpListener, TcpStream},
-    sync::{Arc, Mutex, Once},
+    sync::{Arc, Mutex, mpsc::Receiver},
     thread,
 };
 
 use serde_json::{Value, json};
 
-use crate::net::{Socket, link};
-
 /// The answer to one request.
-pub(super) struct Answer {
+pub(crate) struct Answer {
     status: u16,
     body: Body,
     first: Box<dyn FnOnce() + Send>,
@@ -22,11 +24,12 @@ pub(super) struct Answer {
 enum Body {
     Whole(String),
     Chunks(Vec<String>, Ending),
+    Live(Vec<String>, Receiver<Value>),
 }
 
 /// What follows the last part of a stream.
 #[derive(Clone, Copy)]
-pub(super) enum Ending {
+pub(crate) enum Ending {
     /// Nothing more to tell.
     End,
     /// The connection breaks inside a chunk.
@@ -40,29 +43,34 @@ impl Answer {
         Self { status, body, first: Box::new(|| ()) }
     }
 
-    pub(super) fn json(body: &Value) -> Self {
+    pub(crate) fn json(body: &Value) -> Self {
         Self::new(200, Body::Whole(body.to_string()))
     }
 
-    pub(super) fn refusal(code: u16, message: &str) -> Self {
+    pub(crate) fn refusal(code: u16, message: &str) -> Self {
         Self::new(code, Body::Whole(failure(code, message).to_string()))
     }
 
-    pub(super) fn failure(status: &Value) -> Self {
+    pub(crate) fn failure(status: &Value) -> Self {
         let code = u16::try_from(status["code"].as_u64().unwrap()).unwrap();
         Self::new(code, Body::Whole(status.to_string()))
     }
 
-    pub(super) fn stream(events: &[Value], ending: Ending) -> Self {
-        Self::lines(events.iter().map(|event| format!("{event}\n")).collect(), ending)
+    pub(crate) fn stream(events: &[Value], ending: Ending) -> Self {
+        Self::lines(events.iter().map(line).collect(), ending)
     }
 
-    pub(super) fn lines(lines: Vec<String>, ending: Ending) -> Self {
+    pub(crate) fn lines(lines: Vec<String>, ending: Ending) -> Self {
         Self::new(200, Body::Chunks(lines, ending))
     }
 
+    /// A stream that goes on with what `rest` gives, and breaks when that is at its end.
+    pub(crate) fn live(events: &[Value], rest: Receiver<Value>) -> Self {
+        Self::new(200, Body::Live(events.iter().map(line).collect(), rest))
+    }
+
     /// What is done before it is given.
-    pub(super) fn after(mut self, first: impl FnOnce() + Send + 'static) -> Self {
+    pub(crate) fn after(mut self, first: impl FnOnce() + Send + 'static) -> Self {
         self.first = Box::new(first);
         self
     }
@@ -70,14 +78,16 @@ impl Answer {
     fn write(self, to: &mut TcpStream) -> std::io::Result<()> {
         (self.first)();
         write!(to, "HTTP/1.1 {} said\r\nContent-Type: application/json\r\n", self.status)?;
-        let (lines, ending) = match self.body {
+        let (lines, ending, rest) = match self.body {
             Body::Whole(body) => {
                 return write!(to, "Content-Length: {}\r\n\r\n{body}", body.len());
             }
-            Body::Chunks(lines, ending) => (lines, ending),
+            Body::Chunks(lines, ending) => (lines, ending, None),
+            Body::Live(lines, rest) => (lines, Ending::Cut, Some(rest)),
         };
         write!(to, "Transfer-Encoding: chunked\r\n\r\n")?;
-        for line in lines {
+        let rest = rest.iter().flatten().map(|event| line(&event));
+        for line in lines.into_iter().chain(rest) {
             write!(to, "{:x}\r\n{line}\r\n", line.len())?;
         }
         match ending {
@@ -97,24 +107,24 @@ impl Answer {
     }
 }
 
-pub(super) fn failure(code: u16, message: &str) -> Value {
+fn line(event: &Value) -> String {
+    format!("{event}\n")
+}
+
+pub(crate) fn failure(code: u16, message: &str) -> Value {
     json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
         "message": message, "reason": "Said", "code": code})
 }
 
 /// A server with its answers, in the order of the requests. Who asks for more hears
 /// nothing.
-pub(super) struct Server {
+pub(crate) struct Server {
     port: u16,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    pub(super) fn start(answers: Vec<Answer>) -> Self {
-        static LOOPBACK: Once = Once::new();
-        LOOPBACK.call_once(|| {
-            let _ = Socket::open().unwrap().apply(&[link::set_up("lo")]);
-        });
+    pub(crate) fn start(answers: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -128,12 +138,12 @@ impl Server {
         Self { port, requests }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// The path, query and token of each request so far.
-    pub(super) fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }

@@ -1,0 +1,171 @@
+//! A node with an agent, and the API server that it asks.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Sender, channel};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::harness::{DEADLINE, Finished, Host, Netns, Stdin, eventually, run};
+use crate::server::{Answer, Server};
+
+pub const AGENT: &str = env!("CARGO_BIN_EXE_manx-agent");
+pub const MANX: &str = env!("CARGO_BIN_EXE_manx");
+
+/// Where the routes of all other nodes lead.
+pub const CONFLIST: &str = "etc/cni/net.d/10-manx.conflist";
+
+/// Node `number`: 192.0.2.1N and the pods of 10.244.N.0/24. Number 1 is this one.
+pub fn node(number: u32) -> Value {
+    json!({"kind": "Node", "apiVersion": "v1",
+        "metadata": {"name": format!("node-{number}"), "uid": number.to_string(),
+            "resourceVersion": "100", "creationTimestamp": "2026-11-27T00:00:00Z"},
+        "spec": {"podCIDR": format!("10.244.{number}.0/24"),
+            "podCIDRs": [format!("10.244.{number}.0/24")]},
+        "status": {"addresses": [
+            {"type": "InternalIP", "address": format!("192.0.2.1{number}")}]}})
+}
+
+pub fn event(kind: &str, object: Value) -> Value {
+    json!({"type": kind, "object": object})
+}
+
+fn end_of_list() -> Value {
+    json!({"type": "BOOKMARK", "object": {"kind": "Node", "apiVersion": "v1", "metadata": {
+        "resourceVersion": "100", "annotations": {"k8s.io/initial-events-end": "true"}}}})
+}
+
+/// A node that may run an agent.
+pub struct Ground {
+    pub host: Host,
+    _outside: Netns,
+}
+
+/// An agent at work.
+pub struct Agent {
+    child: Child,
+    /// Tells it of what changes; the connection breaks when this goes.
+    pub api: Option<Sender<Value>>,
+}
+
+impl Ground {
+    pub fn new() -> Self {
+        let (host, outside) = Host::with_uplink();
+        let ground = Self { host, _outside: outside };
+        let conflist = json!({"cniVersion": "1.1.0", "name": "pods", "plugins": [{
+            "type": "manx", "peersFile": "/var/lib/manx/peers.json", "ipMasq": true,
+            "ipam": {"type": "manx-ipam", "ranges": [[{"subnet": "usePodCidr"}]]}}]});
+        let config = json!({"fabric": {"mode": "direct"}, "conflist": conflist});
+        ground.host.scratch().file("agent.json", config.to_string());
+        ground
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.host.scratch().path().join(name)
+    }
+
+    /// An API server of these nodes, with who tells it of changes.
+    pub fn api(&self, nodes: &[Value]) -> (Server, Sender<Value>) {
+        let (sender, rest) = channel();
+        let events = nodes.iter().map(|node| event("ADDED", node.clone())).chain([end_of_list()]);
+        let list = Answer::live(&events.collect::<Vec<_>>(), rest);
+        (self.host.enter(|| Server::start(vec![list])), sender)
+    }
+
+    /// Starts an agent that knows this API server.
+    pub fn agent(&self, url: &str, options: &[&str]) -> Agent {
+        let mut command = Command::new(AGENT);
+        command.args(self.arguments(url)).args(options);
+        self.start(command)
+    }
+
+    pub fn arguments(&self, url: &str) -> Vec<String> {
+        let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": url}}], "users": [],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}]});
+        let kubeconfig = self.host.scratch().file("kubeconfig", kubeconfig.to_string());
+        let config = self.path("agent.json");
+        let root = self.host.scratch().path();
+        [("config", config.as_path()), ("kubeconfig", &kubeconfig), ("root", root)]
+            .into_iter()
+            .map(|(name, path)| format!("--{name}={}", path.display()))
+            .chain(["--node=node-1".to_owned()])
+            .collect()
+    }
+
+    pub fn start(&self, mut command: Command) -> Agent {
+        let log = File::create(self.path("log")).unwrap();
+        let child = self.host.enter(|| {
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+        });
+        Agent { child, api: None }
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// What the kernel has of the routes to other nodes' pods.
+    pub fn routes(&self) -> Vec<String> {
+        let routes = self.host.routes("-4").into_iter();
+        let pods = routes.filter_map(|route| Some(route["dst"].as_str()?.to_owned()));
+        let mut pods: Vec<String> = pods.filter(|dst| dst.starts_with("10.244.")).collect();
+        pods.sort();
+        pods
+    }
+
+    /// Waits for exactly these.
+    #[track_caller]
+    pub fn await_routes(&self, numbers: &[u32]) {
+        let expected: Vec<String> =
+            numbers.iter().map(|number| format!("10.244.{number}.0/24")).collect();
+        // The own podCIDR's is a blackhole.
+        let came = eventually(DEADLINE, || self.routes() == expected);
+        assert!(came, "{:?}, not {expected:?}: {}", self.routes(), self.log());
+    }
+
+    #[track_caller]
+    pub fn await_file(&self, name: &str) {
+        let came = eventually(DEADLINE, || self.path(name).exists());
+        assert!(came, "no {name}: {}", self.log());
+    }
+
+    #[track_caller]
+    pub fn await_log(&self, words: &str) {
+        let came = eventually(DEADLINE, || self.log().contains(words));
+        assert!(came, "not said: {words}: {}", self.log());
+    }
+
+    pub fn manx(&self, arguments: &[&str]) -> Finished {
+        let mut command = Command::new(MANX);
+        command.args(arguments).arg("--root").arg(self.host.scratch().path());
+        self.host.enter(|| run(command, &Stdin::Null, DEADLINE))
+    }
+}
+
+impl Agent {
+    /// Tells it of a change.
+    pub fn tell(&self, kind: &str, object: Value) {
+        self.api.as_ref().unwrap().send(event(kind, object)).unwrap();
+    }
+
+    /// Sends a signal, and waits for the end; its exit status.
+    pub fn end(mut self, signal: Signal) -> Option<i32> {
+        self.signal(signal);
+        self.child.wait().unwrap().code()
+    }
+
+    fn signal(&self, signal: Signal) {
+        let _ = kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal);
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
+        let _ = self.child.wait();
+    }
+}

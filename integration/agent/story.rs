@@ -1,0 +1,158 @@
+//! A node joins a cluster, others come and go, and the API server and the agent go away.
+
+use std::fs;
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use serde_json::json;
+
+use crate::ground::{AGENT, CONFLIST, Ground, MANX, node};
+use crate::harness::{Plugin, Pod};
+
+/// An address at which nobody answers.
+const NOBODY: &str = "http://127.0.0.1:1";
+
+#[test]
+fn a_node_follows_those_that_come_and_go() {
+    let ground = Ground::new();
+    let (server, api) = ground.api(&[node(1), node(2)]);
+    let mut agent = ground.agent(&server.url(), &[]);
+    agent.api = Some(api);
+    ground.await_file(CONFLIST);
+    ground.await_routes(&[1, 2]);
+    agent.tell("ADDED", node(3));
+    ground.await_routes(&[1, 2, 3]);
+    agent.tell("DELETED", node(2));
+    ground.await_routes(&[1, 3]);
+    // One that changes its mind about where its pods are was made anew.
+    let mut moved = node(3);
+    moved["spec"] = json!({"podCIDRs": ["10.244.4.0/24"]});
+    agent.tell("MODIFIED", moved);
+    ground.await_routes(&[1, 4]);
+    assert_eq!(ground.manx(&["plan"]).status, 0, "{}", ground.manx(&["plan"]).stdout);
+}
+
+/// The configuration that was put in place is one that a pod gets its network by.
+#[test]
+fn pods_get_their_addresses_of_the_nodes_pod_cidr() {
+    let ground = Ground::new();
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let _agent = ground.agent(&server.url(), &[]);
+    ground.await_file(CONFLIST);
+    let conflist: serde_json::Value =
+        serde_json::from_slice(&fs::read(ground.path(CONFLIST)).unwrap()).unwrap();
+    let mut conf = conflist["plugins"][0].clone();
+    conf["name"] = conflist["name"].clone();
+    conf["cniVersion"] = conflist["cniVersion"].clone();
+    let root = ground.host.scratch().path().to_str().unwrap().to_owned();
+    let plugin = Plugin::new(&ground.host, MANX).config(conf).env("MANX_ROOT", &root);
+    plugin.status().ok();
+    let pod = Pod::new("a");
+    let result = plugin.add(&pod).ok();
+    let address = result["ips"][0]["address"].as_str().unwrap();
+    assert!(address.starts_with("10.244.1."), "{address}");
+    plugin.del(&pod).ok();
+}
+
+#[test]
+fn no_pods_come_before_the_node_has_a_pod_cidr() {
+    let ground = Ground::new();
+    let mut bare = node(1);
+    bare["spec"] = json!({});
+    let (server, api) = ground.api(&[bare, node(2)]);
+    let mut agent = ground.agent(&server.url(), &[]);
+    agent.api = Some(api);
+    ground.await_log("node node-1 has no podCIDR yet");
+    ground.await_log("--allocate-node-cidrs");
+    assert!(!ground.path(CONFLIST).exists());
+    agent.tell("MODIFIED", node(1));
+    ground.await_file(CONFLIST);
+    ground.await_routes(&[1, 2]);
+}
+
+#[test]
+fn what_is_known_is_applied_before_anybody_is_asked() {
+    let ground = Ground::new();
+    let (server, api) = ground.api(&[node(1), node(2)]);
+    let agent = ground.agent(&server.url(), &[]);
+    ground.await_file(CONFLIST);
+    // A boot: what the kernel had is gone, and the API server is away.
+    agent.end(Signal::SIGKILL);
+    drop(api);
+    fs::remove_dir_all(ground.path("run")).unwrap();
+    fs::remove_file(ground.path(CONFLIST)).unwrap();
+    ground.host.command("ip", &["route", "del", "10.244.2.0/24"]).ok();
+    let _agent = ground.agent(NOBODY, &[]);
+    ground.await_routes(&[1, 2]);
+    ground.await_file(CONFLIST);
+}
+
+#[test]
+fn nothing_is_taken_away_when_the_api_server_or_the_agent_goes() {
+    let ground = Ground::new();
+    let (server, api) = ground.api(&[node(1), node(2)]);
+    let agent = ground.agent(&server.url(), &[]);
+    ground.await_routes(&[1, 2]);
+    ground.await_file(CONFLIST);
+    drop(api);
+    let peers = fs::read(ground.path("var/lib/manx/peers.json")).unwrap();
+    assert_eq!(agent.end(Signal::SIGTERM), Some(0));
+    assert!(ground.log().contains("the node stays as it is"), "{}", ground.log());
+    ground.await_routes(&[1, 2]);
+    assert!(ground.path(CONFLIST).exists());
+    assert_eq!(fs::read(ground.path("var/lib/manx/peers.json")).unwrap(), peers);
+}
+
+#[test]
+fn one_nodes_mistake_is_that_nodes_alone() {
+    let ground = Ground::new();
+    let mut twin = node(3);
+    twin["spec"] = node(2)["spec"].clone();
+    twin["metadata"]["creationTimestamp"] = json!("2026-11-27T00:00:01Z");
+    let (server, _api) = ground.api(&[node(1), node(2), twin, node(4)]);
+    let _agent = ground.agent(&server.url(), &[]);
+    ground.await_routes(&[1, 2, 4]);
+    ground.await_log("peer-excluded: Node node-3: podCIDR 10.244.2.0/24 is that of node-2");
+}
+
+#[test]
+fn a_route_that_somebody_removes_comes_back() {
+    let ground = Ground::new();
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let _agent = ground.agent(&server.url(), &[]);
+    ground.await_file(CONFLIST);
+    ground.await_routes(&[1, 2]);
+    ground.host.command("ip", &["route", "del", "10.244.2.0/24"]).ok();
+    ground.await_routes(&[1, 2]);
+}
+
+/// A wrong configuration is waited for: who is started again and again asks again and again.
+#[test]
+fn a_configuration_that_cannot_be_used_is_told_and_ends_nothing() {
+    let ground = Ground::new();
+    ground.host.scratch().file("agent.json", "{\"fabric\": {\"mode\": \"warp\"}}");
+    let agent = ground.agent(NOBODY, &[]);
+    ground.await_log("fabric.mode");
+    assert_eq!(agent.end(Signal::SIGTERM), Some(0));
+}
+
+/// In a container /proc/sys is read-only, and another mount of it is given beside.
+#[test]
+fn parameters_are_set_where_they_can_be() {
+    let ground = Ground::new();
+    ground.host.set_sysctl("ipv4/ip_forward", "0");
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let writable = ground.host.scratch().dir("sys");
+    let script = format!(
+        "mount --make-rprivate / && mount --bind /proc/sys {sys} && mount --bind /proc/sys /proc/sys \
+         && mount -o remount,bind,ro /proc/sys && exec \"$@\"",
+        sys = writable.display()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script, "sh", AGENT]);
+    command.args(ground.arguments(&server.url()));
+    command.arg(format!("--sysctl-dir={}", writable.display()));
+    let _agent = ground.start(command);
+    ground.await_file(CONFLIST);
+    assert_eq!(ground.host.sysctl("ipv4/ip_forward"), "1");
+}

@@ -1,0 +1,137 @@
+//! The agent's own configuration: what the cluster's nodes have in common.
+
+use std::path::Path;
+
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    cni::cidr,
+    conf::{FabricPart, PLUGIN_TYPES, Unknown},
+    state::{file::TEXT_BYTES_MAX, read},
+};
+
+/// The configuration.
+#[derive(Debug)]
+pub(crate) struct Config {
+    /// What the peers file is to say of the fabric.
+    pub(crate) fabric: FabricPart,
+    /// Where all pods are, if that is said.
+    pub(crate) cluster_cidrs: Option<Vec<IpNetwork>>,
+    /// What the container runtime gets, if it gets anything.
+    pub(crate) conflist: Option<Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    fabric: Map<String, Value>,
+    #[serde(default, rename = "clusterCIDRs")]
+    cluster_cidrs: Option<Vec<String>>,
+    #[serde(default)]
+    conflist: Option<Map<String, Value>>,
+}
+
+impl Config {
+    /// Reads the file of an agent that writes `peers_file`.
+    ///
+    /// # Errors
+    /// What is wrong with it, as a sentence.
+    pub(crate) fn read(path: &Path, peers_file: &Path) -> Result<Self, String> {
+        let bytes = read(path, TEXT_BYTES_MAX).map_err(|error| error.to_string());
+        let config = bytes.and_then(|bytes| Self::parse(&bytes, peers_file));
+        config.map_err(|error| format!("configuration {}: {error}", path.display()))
+    }
+
+    fn parse(bytes: &[u8], peers_file: &Path) -> Result<Self, String> {
+        let file: File = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let (fabric, complaints, unknown) = FabricPart::of_file(&file.fabric);
+        if let Some(complaint) = complaints.first() {
+            return Err(complaint.error.to_string());
+        }
+        if let Some(Unknown { section, key, meant }) = unknown.first() {
+            let hint = meant.map(|meant| format!(": did you mean {meant}?")).unwrap_or_default();
+            return Err(format!("there is no key {section}.{key}{hint}"));
+        }
+        let cluster_cidrs = file.cluster_cidrs.map(|texts| {
+            let parsed = texts.iter().map(|text| cidr::parse(text));
+            parsed.collect::<Result<Vec<_>, _>>()
+        });
+        let cluster_cidrs =
+            cluster_cidrs.transpose().map_err(|error| format!("clusterCIDRs: {error}"))?;
+        if let Some(conflist) = &file.conflist {
+            require_peers_file(conflist, peers_file)?;
+        }
+        let conflist = file.conflist.map(Value::Object);
+        Ok(Self { fabric, cluster_cidrs, conflist })
+    }
+}
+
+/// Pods would be given addresses by another list than the one that is kept.
+fn require_peers_file(conflist: &Map<String, Value>, peers_file: &Path) -> Result<(), String> {
+    let text = |plugin: &Value, key: &str| plugin.get(key)?.as_str().map(str::to_owned);
+    let plugins = conflist.get("plugins").and_then(Value::as_array).into_iter().flatten();
+    let is_ours = |plugin: &&Value| {
+        text(plugin, "type").is_some_and(|kind| PLUGIN_TYPES.contains(&kind.as_str()))
+    };
+    let mut ours = plugins.filter(is_ours);
+    let plugin = ours.next().ok_or("no plugin of its conflist is of type manx")?;
+    let named = text(plugin, "peersFile");
+    if named.as_deref().map(Path::new) != Some(peers_file) {
+        let peers_file = peers_file.display();
+        return Err(format!(
+            "peersFile of its conflist is to be {peers_file}, which the agent writes, and is {}",
+            named.as_deref().unwrap_or("not there")
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn parse(value: &Value) -> Result<Config, String> {
+        Config::parse(value.to_string().as_bytes(), Path::new("/var/lib/manx/peers.json"))
+    }
+
+    fn conflist(peers_file: &str) -> Value {
+        json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [
+            {"type": "portmap"}, {"type": "manx", "peersFile": peers_file}]})
+    }
+
+    #[test]
+    fn what_nodes_have_in_common_is_read() {
+        let config = parse(&json!({
+            "fabric": {"mode": "vxlan"},
+            "clusterCIDRs": ["10.244.0.0/16", "fd00::/48"],
+            "conflist": conflist("/var/lib/manx/peers.json")
+        }));
+        let config = config.unwrap();
+        assert_eq!(config.fabric.encode(), json!({"mode": "vxlan"}));
+        assert_eq!(config.cluster_cidrs.unwrap().len(), 2);
+        assert!(config.conflist.is_some());
+        let empty = parse(&json!({})).unwrap();
+        assert!(empty.fabric.is_empty() && empty.cluster_cidrs.is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (value, words) in [
+            (json!(7), "invalid type"),
+            (json!({"fabrik": {}}), "unknown field"),
+            (json!({"fabric": {"mode": "warp"}}), "fabric.mode"),
+            (json!({"fabric": {"mtuu": 1400}}), "did you mean mtu"),
+            (json!({"clusterCIDRs": ["10.0.0.0"]}), "prefix length"),
+            (json!({"conflist": {"plugins": []}}), "no plugin of its conflist"),
+            (json!({"conflist": conflist("/etc/manx/peers.json")}), "/etc/manx/peers.json"),
+        ] {
+            let said = parse(&value).unwrap_err();
+            assert!(said.contains(words), "{value}: {said}");
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Keeps the peers file what the cluster's nodes are.
+//!
+//! The file is written only where it differs, for each writing is read by everybody who
+//! goes by it. What is there stays while the API server is away, while its lists are not
+//! believed, and while the disk takes nothing.
+
+use std::{
+    borrow::Borrow,
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    belief::{Belief, Verdict},
+    record::Record,
+    source::{Source, Told},
+    status::Status,
+    view::{Refusal, Settings, View},
+};
+use crate::{
+    fabric::list,
+    finding::Finding,
+    state::{file::PEERS_BYTES_MAX, file::sweep, read, readable_directory, replace_synced},
+};
+
+/// How soon a file that could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+/// How often to look whether the file is still what was written.
+const LOOK: Duration = Duration::from_secs(60);
+/// Above this the heartbeats of all nodes to all agents are a load on the API server.
+const NODES_MANY: usize = 1500;
+
+/// What the peers file should be, and why.
+pub(crate) struct Keeper<S> {
+    source: S,
+    settings: Settings,
+    path: PathBuf,
+    belief: Belief,
+    status: Arc<Status>,
+    /// What the file should be, as soon as that is known.
+    wanted: Option<String>,
+    /// When to ask for a new list.
+    ask: Option<Instant>,
+    /// When to try to write again.
+    retry: Option<Instant>,
+    /// What was said last, which is not said again.
+    said: Said,
+}
+
+#[derive(Default)]
+struct Said {
+    doubt: String,
+    unwritten: String,
+    findings: Vec<Finding>,
+    many: bool,
+}
+
+impl<S: Source> Keeper<S> {
+    /// Begins with the nodes of the file that is there.
+    pub(crate) fn new(source: S, settings: Settings, path: PathBuf, status: Arc<Status>) -> Self {
+        let held = read(&path, PEERS_BYTES_MAX).unwrap_or_default();
+        let names = list::names(&held);
+        let belief = Belief::new(&settings.node, names.iter().map(String::as_str));
+        let (wanted, ask, retry, said) = (None, None, None, Said::default());
+        Self { source, settings, path, belief, status, wanted, ask, retry, said }
+    }
+
+    /// How many nodes are known from the file.
+    pub(crate) fn nodes(&self) -> usize {
+        self.belief.nodes()
+    }
+
+    /// Waits for what the source tells, and does what follows from it.
+    pub(crate) fn step(&mut self) {
+        let now = Instant::now();
+        let due = [self.ask, self.retry, Some(now + LOOK)].into_iter().flatten().min();
+        match self.source.next(due.unwrap_or(now)) {
+            Some(Told::Complete { nodes, anew }) => self.consider(&nodes, anew, Instant::now()),
+            Some(Told::Lost(words)) => self.status.lost(&words),
+            None => {}
+        }
+        let now = Instant::now();
+        if self.ask.take_if(|ask| *ask <= now).is_some() {
+            self.source.ask_anew();
+        }
+        if self.retry.is_none_or(|retry| retry <= now) {
+            self.write(now);
+        }
+    }
+
+    fn consider(&mut self, nodes: &[Arc<Record>], anew: bool, now: Instant) {
+        let names: BTreeSet<&str> = nodes.iter().map(|node| &*node.name).collect();
+        self.status.listed();
+        let doubt = match self.belief.judge(&names, anew, now) {
+            Verdict::Believe => {
+                self.ask = None;
+                self.believe(nodes)
+            }
+            Verdict::Empty => {
+                "the API server lists no node at all, which is not believed".to_owned()
+            }
+            Verdict::OwnMissing { long } => self.own_missing(long),
+            Verdict::Doubt { gone, of, ask } => {
+                self.ask = Some(ask);
+                format!(
+                    "{gone} of {of} nodes are gone from the list of the API server: it is asked \
+                     again before that is believed"
+                )
+            }
+        };
+        if doubt != self.said.doubt {
+            match doubt.is_empty() {
+                true => log::info!("the list of nodes is believed again"),
+                false => log::warn!("{doubt}; the peers file stays as it is"),
+            }
+            self.said.doubt = doubt;
+        }
+    }
+
+    /// Goes by these nodes; why not, if so.
+    fn believe<R: Borrow<Record>>(&mut self, nodes: &[R]) -> String {
+        if nodes.len() > NODES_MANY && !self.said.many {
+            self.said.many = true;
+            log::warn!(
+                "{} nodes: the API server sends each heartbeat of each node to the agent on every \
+                 node",
+                nodes.len()
+            );
+        }
+        match View::of(nodes, &self.settings) {
+            Ok(view) => {
+                self.status.viewed(&view);
+                self.say(view.findings);
+                self.wanted = Some(view.text);
+                self.retry = None;
+                String::new()
+            }
+            // Both are judged before.
+            Err(Refusal::Empty | Refusal::OwnMissing) => "this node is not listed".to_owned(),
+        }
+    }
+
+    fn own_missing(&mut self, long: bool) -> String {
+        let node = &self.settings.node;
+        self.status.own_missing(long);
+        let hint = match long {
+            true => "; if it is to come back, restart its kubelet: see kubectl get nodes",
+            false => "",
+        };
+        format!("the API server has no Node {node}, which is this node{hint}")
+    }
+
+    /// Says what is new.
+    fn say(&mut self, findings: Vec<Finding>) {
+        for new in findings.iter().filter(|one| !self.said.findings.contains(one)) {
+            log::warn!("{}: {}: {}", new.id, new.object, new.sentence());
+        }
+        for gone in self.said.findings.iter().filter(|one| !findings.contains(one)) {
+            log::info!("{}: {}: no more", gone.id, gone.object);
+        }
+        self.said.findings = findings;
+    }
+
+    /// Writes the file where it differs, whoever changed it.
+    fn write(&mut self, now: Instant) {
+        self.retry = None;
+        let Some(wanted) = &self.wanted else { return };
+        let held = read(&self.path, PEERS_BYTES_MAX);
+        if held.is_ok_and(|held| held == wanted.as_bytes()) {
+            self.said.unwritten.clear();
+            return;
+        }
+        let directory = self.path.parent().unwrap_or(&self.path);
+        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
+        // What a writer left that was killed.
+        sweep(directory, |left| name.as_ref().is_some_and(|name| left.ends_with(name)));
+        let written = readable_directory(directory)
+            .and_then(|()| replace_synced(&self.path, wanted.as_bytes()));
+        match written {
+            Ok(()) => {
+                self.status.wrote(true);
+                self.said.unwritten.clear();
+                log::info!("{} is written", self.path.display());
+            }
+            Err(error) => {
+                self.status.wrote(false);
+                self.retry = Some(now + RETRY);
+                let words = format!("write {}: {error}", self.path.display());
+                if words != self.said.unwritten {
+                    log::error!("{words}; trying again every {} s", RETRY.as_secs());
+                    self.said.unwritten = words;
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! What becomes of the peers file when the source tells this and that.
+
+use std::{
+    collections::VecDeque,
+    fs, process,
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use super::*;
+use crate::{agent::belief::DOUBT, conf::FabricPart};
+
+/// What is told, each at its time.
+#[derive(Default)]
+struct Script {
+    told: VecDeque<Told>,
+    asked: usize,
+}
+
+impl Source for Script {
+    fn next(&mut self, _: Instant) -> Option<Told> {
+        self.told.pop_front()
+    }
+
+    fn ask_anew(&mut self) {
+        self.asked += 1;
+    }
+}
+
+struct Ground {
+    directory: PathBuf,
+    keeper: Keeper<Script>,
+}
+
+fn node(number: usize) -> Arc<Record> {
+    Arc::new(Record {
+        name: format!("n{number}").into(),
+        uid: format!("u{number}").into(),
+        created: "2026-11-27T00:00:00Z".into(),
+        addresses: vec![format!("192.0.2.{number}").into()],
+        pod_cidrs: vec![format!("10.0.{number}.0/24").into()],
+    })
+}
+
+fn nodes(numbers: impl IntoIterator<Item = usize>) -> Vec<Arc<Record>> {
+    numbers.into_iter().map(node).collect()
+}
+
+impl Ground {
+    /// Node 1 is this one.
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let directory = std::env::temp_dir().join(format!("manx-keep-{}-{count}", process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let keeper = Self::keeper(&directory.join("peers.json"));
+        Self { directory, keeper }
+    }
+
+    fn keeper(path: &std::path::Path) -> Keeper<Script> {
+        let (fabric, cluster_cidrs) = (FabricPart::default(), None);
+        let settings = Settings { node: "n1".to_owned(), fabric, cluster_cidrs };
+        Keeper::new(Script::default(), settings, path.to_owned(), Arc::new(Status::new()))
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.join("peers.json")
+    }
+
+    fn tell(&mut self, nodes: Vec<Arc<Record>>) {
+        self.keeper.source.told.push_back(Told::Complete { nodes, anew: false });
+        self.keeper.step();
+    }
+
+    /// The names in the file.
+    fn file(&self) -> Vec<String> {
+        list::names(&fs::read(self.path()).unwrap_or_default())
+    }
+
+    /// How often it was written, and how often that failed.
+    fn writes(&self) -> (u64, u64) {
+        let text = self.keeper.status.metrics().unwrap();
+        let count = |name: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().parse().unwrap()
+        };
+        let name = "manx_agent_peers_file_write";
+        (count(&format!("{name}s_total")), count(&format!("{name}_errors_total")))
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[test]
+fn the_file_is_written_where_it_differs() {
+    let mut ground = Ground::new();
+    ground.tell(nodes(1..=3));
+    assert_eq!(ground.file(), ["n1", "n2", "n3"]);
+    ground.tell(nodes(1..=3));
+    assert_eq!(ground.writes(), (1, 0));
+    ground.tell(nodes([1, 3]));
+    assert_eq!((ground.file(), ground.writes()), (vec!["n1".into(), "n3".into()], (2, 0)));
+    let left = fs::read_dir(&ground.directory).unwrap().count();
+    assert_eq!(left, 1, "nothing lies beside it");
+}
+
+#[test]
+fn a_file_that_is_right_already_is_not_written() {
+    let mut ground = Ground::new();
+    ground.tell(nodes(1..=3));
+    ground.keeper = Ground::keeper(&ground.path());
+    ground.tell(nodes(1..=3));
+    assert_eq!(ground.writes(), (0, 0));
+}
+
+#[test]
+fn what_somebody_else_writes_does_not_stay() {
+    let mut ground = Ground::new();
+    ground.tell(nodes(1..=3));
+    for text in ["", "{\"nodes\": [", "{\"nodes\": []}"] {
+        fs::write(ground.path(), text).unwrap();
+        ground.keeper.step();
+        assert_eq!(ground.file(), ["n1", "n2", "n3"], "{text}");
+    }
+    fs::remove_file(ground.path()).unwrap();
+    ground.keeper.step();
+    assert_eq!(ground.file(), ["n1", "n2", "n3"]);
+}
+
+#[test]
+fn lists_that_cannot_be_true_leave_the_file_alone() {
+    let mut ground = Ground::new();
+    ground.tell(nodes(1..=3));
+    let before = fs::read(ground.path()).unwrap();
+    ground.tell(Vec::new());
+    ground.tell(nodes(2..=4));
+    ground.keeper.source.told.push_back(Told::Lost("away".to_owned()));
+    ground.keeper.step();
+    assert_eq!((fs::read(ground.path()).unwrap(), ground.writes()), (before, (1, 0)));
+    ground.tell(nodes(1..=4));
+    assert_eq!(ground.file().len(), 4);
+}
+
+/// A cluster that was known before the agent was started counts as well.
+#[test]
+fn half_a_cluster_goes_when_a_new_list_says_so_after_a_minute() {
+    let mut ground = Ground::new();
+    ground.tell(nodes(1..=10));
+    ground.keeper = Ground::keeper(&ground.path());
+    let begin = Instant::now();
+    ground.keeper.consider(&nodes(1..=3), false, begin);
+    ground.keeper.write(begin);
+    assert_eq!(ground.file().len(), 10);
+    assert_eq!(ground.keeper.ask, Some(begin + DOUBT));
+    ground.keeper.ask = Some(begin);
+    ground.keeper.step();
+    assert_eq!((ground.keeper.source.asked, ground.keeper.ask), (1, None), "asked once");
+    ground.keeper.consider(&nodes(1..=3), true, begin + DOUBT);
+    ground.keeper.write(begin);
+    assert_eq!(ground.file(), ["n1", "n2", "n3"]);
+}
+
+#[test]
+fn a_disk_that_takes_nothing_is_tried_again_and_costs_nothing_else() {
+    let mut ground = Ground::new();
+    // No directory can be made where a file is.
+    fs::write(ground.directory.join("file"), "").unwrap();
+    ground.keeper = Ground::keeper(&ground.directory.join("file/peers.json"));
+    ground.tell(nodes(1..=2));
+    assert_eq!(ground.writes(), (0, 1));
+    let retry = ground.keeper.retry.unwrap();
+    ground.keeper.step();
+    assert_eq!(ground.writes(), (0, 1), "not at once");
+    ground.tell(nodes(1..=3));
+    assert_eq!(ground.writes(), (0, 2), "but for something new");
+    fs::remove_file(ground.directory.join("file")).unwrap();
+    ground.keeper.write(retry);
+    assert_eq!(ground.writes(), (1, 2));
+    let written = fs::read(ground.directory.join("file/peers.json")).unwrap();
+    assert_eq!(list::names(&written).len(), 3);
+}
+
+/// A writer that was killed leaves its temporary file, and no other.
+#[test]
+fn what_a_killed_writer_left_is_removed() {
+    let mut ground = Ground::new();
+    for left in [".123.abc.0.peers.json", ".123.abc.0.other.json"] {
+        fs::write(ground.directory.join(left), "half").unwrap();
+    }
+    ground.tell(nodes(1..=2));
+    let left = fs::read_dir(&ground.directory).unwrap();
+    let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [".123.abc.0.other.json", "peers.json"]);
+}
+
+#[test]
+fn this_nodes_trouble_is_noted_and_ends() {
+    let mut ground = Ground::new();
+    ground.keeper.status.gate(None);
+    let mut bare = Record::clone(&node(1));
+    bare.pod_cidrs.clear();
+    ground.tell(vec![Arc::new(bare), node(2)]);
+    assert!(ground.keeper.status.unready().unwrap().contains("--allocate-node-cidrs"));
+    ground.tell(nodes(1..=2));
+    assert_eq!(ground.keeper.status.unready(), None);
+    let begin = Instant::now();
+    ground.keeper.consider(&nodes([2]), false, begin);
+    assert_eq!(ground.keeper.status.unready(), None);
+    ground.keeper.consider(&nodes([2]), false, begin + Duration::from_secs(600));
+    assert!(ground.keeper.status.unready().unwrap().contains("no Node"));
+}

@@ -1,0 +1,90 @@
+//! Keeps this node true to its configuration and its peers file: first by the
+//! configuration that is to be put in place, then by all that are there, by the same
+//! watch as `manx apply --watch`.
+
+use std::{sync::Arc, thread, time::Duration};
+
+use super::{
+    gate::{Gate, Outcome},
+    status::Status,
+};
+use crate::{
+    node::{
+        apply::Report,
+        watch::{Said, watch},
+    },
+    object::Told,
+    state::Root,
+};
+
+/// How soon to try again where nothing tells of a change.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// What was said last of the passes, which is not said again.
+#[derive(Default)]
+struct Log {
+    lines: Vec<Told>,
+    errors: Vec<String>,
+    reason: String,
+}
+
+/// Looks after the node, and comes to no end.
+pub(crate) fn look_after(root: &Root, gate: Option<Gate>, status: &Arc<Status>) -> ! {
+    let mut log = Log::default();
+    if let Some(gate) = gate {
+        open(&gate, status, &mut log);
+    }
+    status.gate(None);
+    loop {
+        let mut tell = |said: Said| match said {
+            Said::Report(report) => {
+                status.passed(&report);
+                log.tell(*report);
+            }
+            Said::Remark(words) => {
+                status.alive();
+                log::warn!("{words}");
+            }
+        };
+        let error = match watch(root, None, &mut tell) {
+            Ok(never) => match never {},
+            Err(error) => error,
+        };
+        log::error!("{error}; trying again in {} s", AGAIN.as_secs());
+        thread::sleep(AGAIN);
+    }
+}
+
+fn open(gate: &Gate, status: &Status, log: &mut Log) {
+    loop {
+        let writes = status.writes();
+        let (reason, report) = match gate.attempt() {
+            Outcome::Open => return,
+            Outcome::Closed(reason, report) => (reason, report),
+        };
+        status.alive();
+        if reason != log.reason {
+            log::warn!("no pods may come yet: {reason}");
+            log.reason.clone_from(&reason);
+        }
+        status.gate(Some(reason));
+        if let Some(report) = report {
+            status.passed(&report);
+            log.tell(*report);
+        }
+        status.await_writing(writes, AGAIN);
+    }
+}
+
+impl Log {
+    fn tell(&mut self, report: Report) {
+        if report.lines != self.lines {
+            report.lines.iter().for_each(|line| log::info!("{line}"));
+        }
+        let errors = [report.errors, report.wanting].concat();
+        for new in errors.iter().filter(|one| !self.errors.contains(one)) {
+            log::warn!("{new}");
+        }
+        (self.lines, self.errors) = (report.lines, errors);
+    }
+}

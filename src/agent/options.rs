@@ -1,0 +1,148 @@
+//! What the agent is told when it is started.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+
+use lexopt::{Arg, Parser, ValueExt};
+use nix::unistd::gethostname;
+
+use crate::state::Root;
+
+pub(crate) const USAGE: &str = "\
+Usage: manx-agent [--config FILE] [--node NAME] [--kubeconfig FILE] [--peers-file FILE]
+                  [--conflist-name NAME] [--sysctl-dir DIR] [--listen ADDRESS:PORT] [--root DIR]
+
+Watches a cluster's Nodes, keeps the peers file and this node's routes true to them, and
+puts the configuration of the container runtime in place when pods may come.
+
+  --config FILE         JSON: fabric, as the peers file is to have it; clusterCIDRs, where
+                        all pods are; conflist, the configuration that is put in place
+                        (default: /etc/manx/agent.json)
+  --node NAME           this node's Node (default: $NODE_NAME, else the host's name)
+  --kubeconfig FILE     how to reach the API server (default: as a pod does)
+  --peers-file FILE     what is written (default: /var/lib/manx/peers.json)
+  --conflist-name NAME  in /etc/cni/net.d (default: 10-manx.conflist)
+  --sysctl-dir DIR      where /proc/sys can be written to, if not there
+  --listen ADDRESS:PORT /metrics, /healthz and /readyz; 0: none (default: 127.0.0.1:9641)
+  --root DIR            read files and state below DIR
+";
+
+/// What the agent is told.
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) config: PathBuf,
+    pub(crate) node: String,
+    pub(crate) kubeconfig: Option<PathBuf>,
+    /// As plugins have it in their configuration.
+    pub(crate) peers_file: PathBuf,
+    pub(crate) conflist_name: String,
+    pub(crate) sysctl_dir: Option<PathBuf>,
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) root: Root,
+}
+
+impl Options {
+    /// Reads the arguments behind the program's name; none if help is asked for.
+    ///
+    /// # Errors
+    /// What is wrong with them, as a sentence.
+    pub(crate) fn read(
+        arguments: impl IntoIterator<Item = OsString>,
+        node_name: Option<String>,
+    ) -> Result<Option<Self>, String> {
+        let mut options = Self {
+            config: "/etc/manx/agent.json".into(),
+            node: node_name.unwrap_or_default(),
+            kubeconfig: None,
+            peers_file: "/var/lib/manx/peers.json".into(),
+            conflist_name: "10-manx.conflist".to_owned(),
+            sysctl_dir: None,
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 9641))),
+            root: Root::default(),
+        };
+        let mut parser = Parser::from_args(arguments);
+        while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
+            let name = match argument {
+                Arg::Long("help") | Arg::Short('h') => return Ok(None),
+                Arg::Long(name) => name.to_owned(),
+                other => return Err(other.unexpected().to_string()),
+            };
+            let given = parser.value().map_err(|error| error.to_string())?;
+            options.take(&name, given)?;
+        }
+        if options.node.is_empty() {
+            let host = gethostname().map_err(|errno| format!("host's name: {}", errno.desc()))?;
+            // As a kubelet does.
+            options.node = host.to_string_lossy().trim().to_lowercase();
+        }
+        Ok(Some(options))
+    }
+
+    fn take(&mut self, name: &str, given: OsString) -> Result<(), String> {
+        match name {
+            "config" => self.config = given.into(),
+            "node" => self.node = text(given)?,
+            "kubeconfig" => self.kubeconfig = Some(given.into()),
+            "peers-file" => self.peers_file = given.into(),
+            "conflist-name" => {
+                self.conflist_name = text(given)?;
+                if !self.conflist_name.ends_with(".conflist") || self.conflist_name.contains('/') {
+                    return Err("--conflist-name is a name that ends with .conflist".to_owned());
+                }
+            }
+            "sysctl-dir" => self.sysctl_dir = Some(given.into()),
+            "listen" => {
+                let given = text(given)?;
+                let wrong = |_| format!("--listen {given:?} is no address with a port");
+                self.listen = match given.as_str() {
+                    "0" => None,
+                    _ => Some(given.parse().map_err(wrong)?),
+                };
+            }
+            "root" => self.root = Root::new(given),
+            other => return Err(format!("there is no --{other}")),
+        }
+        Ok(())
+    }
+}
+
+fn text(given: OsString) -> Result<String, String> {
+    given.string().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Option<Options>, String> {
+        Options::read(arguments.iter().map(OsString::from), Some("n1".to_owned()))
+    }
+
+    #[test]
+    fn options_have_defaults_and_are_taken() {
+        let options = read(&[]).unwrap().unwrap();
+        assert_eq!(options.node, "n1");
+        assert_eq!(options.listen, Some("127.0.0.1:9641".parse().unwrap()));
+        let options = read(&["--node", "n2", "--listen=0", "--root", "/r"]).unwrap().unwrap();
+        assert_eq!((options.node.as_str(), options.listen), ("n2", None));
+        assert_eq!(options.root, Root::new("/r"));
+        assert!(read(&["--help"]).unwrap().is_none());
+        let hosts = Options::read([], None).unwrap().unwrap();
+        assert!(!hosts.node.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (arguments, words) in [
+            (&["--nod", "x"][..], "there is no --nod"),
+            (&["x"], "unexpected argument"),
+            (&["--node"], "missing argument"),
+            (&["--listen", "9641"], "no address with a port"),
+            (&["--conflist-name", "10-manx.conf"], "ends with .conflist"),
+            (&["--conflist-name", "../10.conflist"], "is a name"),
+        ] {
+            let said = read(arguments).unwrap_err();
+            assert!(said.contains(words), "{arguments:?}: {said}");
+        }
+        assert!(USAGE.contains("127.0.0.1:9641"));
+    }
+}

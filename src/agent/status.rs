@@ -1,0 +1,134 @@
+//! How the agent stands: what its threads note, and what is asked of it from outside.
+
+use std::{
+    fmt,
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use super::{metrics::Metrics, view::View};
+use crate::node::apply::Report;
+
+/// No pass for so long is no watch.
+const STUCK: Duration = Duration::from_secs(300);
+
+/// How the agent stands.
+#[derive(Debug)]
+pub(crate) struct Status {
+    now: Mutex<Now>,
+    written: Condvar,
+    metrics: Metrics,
+}
+
+#[derive(Debug)]
+struct Now {
+    /// Why the API server cannot be asked, if so.
+    lost: Option<String>,
+    writes: u64,
+    /// Why this node is not to have pods.
+    trouble: Option<String>,
+    /// Why the configuration of the container runtime is not written.
+    closed: Option<String>,
+    /// When something was last done for the node's routes.
+    alive: Instant,
+}
+
+impl Status {
+    pub(crate) fn new() -> Self {
+        let now = Mutex::new(Now {
+            lost: Some("the API server was not asked yet".to_owned()),
+            writes: 0,
+            trouble: None,
+            closed: Some("the node was not looked at yet".to_owned()),
+            alive: Instant::now(),
+        });
+        Self { now, written: Condvar::new(), metrics: Metrics::new() }
+    }
+
+    fn now(&self) -> MutexGuard<'_, Now> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn lost(&self, words: &str) {
+        self.metrics.api_connected.set(0);
+        let mut now = self.now();
+        if now.lost.is_none() {
+            log::warn!("{words}; the peers file stays as it is");
+        } else if now.lost.as_deref() != Some(words) {
+            log::info!("{words}");
+        }
+        now.lost = Some(words.to_owned());
+    }
+
+    pub(super) fn listed(&self) {
+        let mut now = self.now();
+        if now.lost.take().is_some() {
+            log::info!("the API server tells of the cluster's nodes");
+        }
+        self.metrics.listed();
+    }
+
+    pub(super) fn viewed(&self, view: &View) {
+        let mut now = self.now();
+        self.metrics.viewed(view.used, view.incomplete.len(), view.quarantined.len());
+        now.trouble = view.own_trouble.as_ref().map(|finding| finding.evidence.clone());
+    }
+
+    /// A Node that is registered again within a while is no trouble.
+    pub(super) fn own_missing(&self, long: bool) {
+        if long {
+            self.now().trouble = Some("the API server has no Node for this node".to_owned());
+        }
+    }
+
+    pub(super) fn wrote(&self, done: bool) {
+        self.metrics.wrote(done);
+        self.now().writes += u64::from(done);
+        self.written.notify_all();
+    }
+
+    /// How often the peers file was written.
+    pub(super) fn writes(&self) -> u64 {
+        self.now().writes
+    }
+
+    /// Waits for the peers file to be written more often than that, for `limit` at most.
+    pub(super) fn await_writing(&self, before: u64, limit: Duration) {
+        let now = self.now();
+        let waited = self.written.wait_timeout_while(now, limit, |now| now.writes == before);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The configuration of the container runtime is in place, or is not, for this reason.
+    pub(super) fn gate(&self, closed: Option<String>) {
+        self.now().closed = closed;
+    }
+
+    pub(super) fn alive(&self) {
+        self.now().alive = Instant::now();
+    }
+
+    pub(super) fn passed(&self, report: &Report) {
+        self.metrics.passed(report);
+        self.alive();
+    }
+
+    /// All metrics, as Prometheus reads them.
+    pub(super) fn metrics(&self) -> Result<String, fmt::Error> {
+        self.metrics.ready.set(i64::from(self.unready().is_none()));
+        self.metrics.text()
+    }
+
+    /// Why no pods should come to this node.
+    pub(crate) fn unready(&self) -> Option<String> {
+        let now = self.now();
+        now.closed.clone().or_else(|| now.trouble.clone())
+    }
+
+    /// Why the agent should be started again. That the API server is away is no reason.
+    pub(crate) fn stuck(&self, at: Instant) -> Option<String> {
+        let silent = at.saturating_duration_since(self.now().alive);
+        (silent >= STUCK)
+            .then(|| format!("nothing was done for this node's routes for {} s", silent.as_secs()))
+    }
+}
