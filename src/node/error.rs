@@ -43,8 +43,9 @@ impl Object {
 
     /// A file or a directory; before it what it is, or what was to be done.
     pub fn path(what: &str, path: &Path) -> Self {
-        let space = if what.is_empty() { "" } else { " " };
-        Self(format!("{what}{space}{}", path.display()))
+        let path = path.display().to_string();
+        let parts = [what, if path.is_empty() { "a file without a path" } else { path.as_str() }];
+        Self(parts.join(" ").trim_start().to_owned())
     }
 
     /// A variable of the environment that the runtime gave.
@@ -198,4 +199,36 @@ pub(crate) fn file(what: &str, path: &Path, error: &io::Error) -> Error {
     };
     let object = Object::path(&format!("{what} in"), path);
     Error::new(kind, object, error.to_string()).next(hint)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_object_is_nameless_whatever_it_is_made_of() {
+        let nothing = Path::new("");
+        for object in [
+            Object::network(""),
+            Object::networks(("", ""), ("", "")),
+            Object::path("", nothing),
+            Object::variable("CNI_NETNS", ""),
+            Object::address(IpAddr::from([0; 4])),
+            Object::request(""),
+        ] {
+            assert!(object.to_string().len() > 3, "{object:?}");
+            let message = Error::new(Kind::Kernel, object.clone(), "why").message();
+            assert_eq!(message, format!("{object}: why"));
+        }
+        let path = Path::new("/run/manx/x");
+        assert_eq!(Object::path("", path).to_string(), "/run/manx/x");
+        assert_eq!(Object::path("cannot read", path).to_string(), "cannot read /run/manx/x");
+    }
+
+    #[test]
+    fn a_kernel_without_the_kind_of_link_is_told_by_its_errno() {
+        let refused = |errno| no_pair(net::Error::new("make the pair", errno)).next;
+        assert!(refused(Errno::EOPNOTSUPP).contains("modprobe veth"));
+        assert!(!refused(Errno::EPERM).contains("modprobe"));
+    }
 }
