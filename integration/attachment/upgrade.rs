@@ -6,7 +6,7 @@ use std::{fs, thread};
 use manx::cni::{Document, Version};
 use manx::conf::Config;
 use manx::net::Socket;
-use manx::node::repair::TableRepair;
+use manx::node::tables::NetworkTable;
 use manx::node::upgrade::{NotUpgraded, upgrade_pods};
 use manx::state::Root;
 use serde_json::{Value, json};
@@ -286,7 +286,7 @@ fn a_check_that_waited_for_a_pod_is_missed_as_soon_as_the_pod_is_found() {
     // Nothing can be done yet, and CHECK blames no pod for it.
     let table = table_repair(&network).expect("a note");
     let note = table.note().expect("a note").clone();
-    assert!(!table.differs() && note.contains("net1") && note.contains("gone"), "{note}");
+    assert!(table.change().is_none() && note.contains("net1") && note.contains("gone"), "{note}");
     network.check(&second, &result).ok();
     fs::write(&path, &found).unwrap();
     assert_eq!(network.check(&second, &result).error()["code"], 102);
@@ -296,16 +296,18 @@ fn a_check_that_waited_for_a_pod_is_missed_as_soon_as_the_pod_is_found() {
     reduce();
     fs::write(&path, &found).unwrap();
     let table = table_repair(&network).expect("a repair");
-    assert!(table.differs() && table.note().is_none(), "{table:?}");
+    assert!(table.change().is_some() && table.note().is_none(), "{table:?}");
     let restored = network.host().enter(|| table.restore(&mut Socket::open().unwrap()));
     assert_eq!(restored, Ok((true, Vec::new())));
     assert!(checks() && table_repair(&network).is_none());
 }
 
-fn table_repair(network: &Network) -> Option<TableRepair> {
+/// The network's table, where a pass has something to change or to tell of it.
+fn table_repair(network: &Network) -> Option<NetworkTable> {
     let document = Document::parse(network.conf.to_string().into_bytes()).unwrap();
     let (config, _) = Config::read(&document, Version::NEWEST);
     let root = Root::new(network.root(""));
-    let lacking = || TableRepair::lacking(&config, &root, &mut Socket::open().unwrap(), None);
-    network.host().enter(lacking).unwrap()
+    let table = || NetworkTable::of(&config, &root, &mut Socket::open().unwrap(), None);
+    let table = network.host().enter(table).unwrap();
+    table.filter(|table| table.change().is_some() || table.note().is_some())
 }

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Families, MANX, Node, addresses, bare, batch};
 use crate::harness::{DEADLINE, Finished, Pod, Stdin, plugin_dir, run};
+use crate::monitor::{reads, sends_of};
 
 pub fn doctor(node: &Node, args: &[&str]) -> Finished {
     let mut command = node.command(&["doctor"]);
@@ -143,6 +144,87 @@ fn one_check_can_be_asked_for_and_a_wrong_name_is_told() {
     assert_eq!(checks[0]["status"], "ok");
     let told = doctor(node, &["--only", "ip-forwrad"]);
     assert!(told.status == 2 && told.stderr.contains("did you mean ip-forward?"), "{told:?}");
+}
+
+/// All that a bundle of a node holds.
+pub fn bundle(node: &Node) -> String {
+    let mut write = node.command(&["bundle", "-"]);
+    let beside = Path::new(MANX).parent().unwrap().to_owned();
+    write.env("CNI_PATH", std::env::join_paths([plugin_dir(), beside]).unwrap());
+    node.host.enter(|| run(write, &Stdin::Null, DEADLINE)).ok()
+}
+
+/// The same plan as on the node, whatever there is to be changed.
+#[test]
+fn a_bundle_has_the_plan_of_its_node() {
+    for mode in ["direct", "vxlan"] {
+        let (cluster, pod) = node_with_a_pod(mode);
+        let [node, elsewhere] = cluster.nodes.as_slice() else { panic!("two nodes") };
+        let same = |words: &str| {
+            let file = elsewhere.host.scratch().file("node.bundle", bundle(node));
+            for args in [&["plan"][..], &["plan", "--json"]] {
+                let file = file.to_str().unwrap();
+                let there = elsewhere.host.command(MANX, &[args, &["--bundle", file]].concat());
+                let here = node.manx(args);
+                assert_eq!(here.status, if words.is_empty() { 0 } else { 3 }, "{here:?}");
+                assert_eq!(here.status, there.status, "{there:?}");
+                assert_eq!((here.stdout, here.stderr), (there.stdout, there.stderr));
+            }
+            assert!(node.plan().stdout.contains(words), "{words}");
+        };
+        same("");
+        let own = addresses(&pod);
+        batch(&node.host, "route del 10.244.2.0/24 proto 109");
+        same("+ route 10.244.2.0/24");
+        batch(&node.host, &format!("route del {}", bare(&own[0])));
+        same(bare(&own[0]));
+        batch(&node.host, "route add 10.244.2.0/24 via 192.0.2.1 proto static");
+        same("! route 10.244.2.0/24");
+        node.host.command("nft", &["flush", "table", "inet", "manx-net"]).ok();
+        same("nftables table manx-net");
+        if mode == "vxlan" {
+            node.host.command("nft", &["delete", "table", "inet", "manx.fabric-109"]).ok();
+            same("nftables table manx.fabric-109");
+            batch(&node.host, "link set vxlan.calico mtu 1300");
+            same("mtu 1300");
+        }
+        // A fabric that is not asked for any more.
+        let without = node.with("peersFile", Value::Null);
+        let file = elsewhere.host.scratch().file("node.bundle", bundle(&without));
+        let there = elsewhere.host.command(MANX, &["plan", "--bundle", file.to_str().unwrap()]);
+        assert_eq!(there.stdout, without.plan().stdout);
+        assert!(there.stdout.contains("- route"), "{there:?}");
+    }
+    let cluster = Cluster::new(1, Families::Ipv4, &json!({}));
+    assert_eq!(cluster.nodes[0].manx(&["plan", "--bundle", "x"]).status, 2);
+}
+
+/// One look at the node for all checks and all networks.
+#[test]
+fn doctor_reads_each_table_once() {
+    for mode in ["direct", "vxlan"] {
+        let (cluster, _pod) = node_with_a_pod(mode);
+        let node = &cluster.nodes[0];
+        let other = node
+            .with("name", "other".into())
+            .with("ipam", json!({"type": "static", "addresses": [{"address": "10.244.1.200/24"}]}));
+        let _other = other.attach("b");
+        let root = node.host.scratch().dir("root");
+        for (name, node) in [("10-net", node), ("20-other", &other)] {
+            let mut plugin = node.plugin.conf.clone();
+            let name_of = plugin["name"].take();
+            let list = json!({"cniVersion": "1.1.0", "name": name_of, "plugins": [plugin]});
+            let directory = root.join("etc/cni/net.d");
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join(format!("{name}.conflist")), list.to_string()).unwrap();
+        }
+        let mut command = std::process::Command::new(MANX);
+        command.args(["doctor", "--root"]).arg(&root);
+        let trace = sends_of(node, &command);
+        // Routes and rules in each family; neighbours, and forwarding entries.
+        let entries = if mode == "vxlan" { 2 } else { 0 };
+        assert_eq!(reads(&trace), [1, 1, 2, 2, entries], "{mode}: {trace}");
+    }
 }
 
 /// A bundle is what doctor looks at, in a file: it says the same on another machine.

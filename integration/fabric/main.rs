@@ -27,6 +27,7 @@ mod examples;
 mod fallback;
 mod faults;
 mod firewall;
+mod fixtures;
 mod former;
 mod forwarding;
 mod idle;

@@ -84,12 +84,17 @@ pub fn requests(node: &Node, args: &[&str]) -> Vec<String> {
 
 /// All that `manx ARGS` sends to the kernel, as strace reads it.
 pub fn sends(node: &Node, args: &[&str]) -> String {
+    sends_of(node, &node.command(args))
+}
+
+/// The same of any command.
+pub fn sends_of(node: &Node, plain: &std::process::Command) -> String {
     let trace = node.host.scratch().path().join("trace");
-    let plain = node.command(args);
     let mut command = std::process::Command::new("strace");
     command.args(["-f", "-v", "-s", "64", "-e", "trace=sendto,sendmsg", "-o"]).arg(&trace);
     command.arg(plain.get_program()).args(plain.get_args());
-    node.host.enter(|| run(command, &Stdin::Null, crate::harness::DEADLINE)).ok();
+    let done = node.host.enter(|| run(command, &Stdin::Null, crate::harness::DEADLINE));
+    assert!(!done.timed_out, "{done:?}");
     let trace = std::fs::read_to_string(trace).unwrap();
     assert!(trace.contains("RTM_GETROUTE"), "strace tells what is asked: {trace}");
     trace

@@ -20,14 +20,15 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     help: "\
 Usage: manx bundle FILE [OPTION…]
 
-Writes what manx doctor looks at into FILE, with mode 0600, or to stdout where
-FILE is -, and changes nothing else. On any machine, manx doctor says by it what
-it says here.
+Writes what manx doctor and manx plan look at into FILE, with mode 0600, or to
+stdout where FILE is -, and changes nothing else. On any machine, manx doctor
+and manx plan say by it what they say here.
 
-It holds the names and addresses of pods, nodes and links, routes, rules,
-leases, and what the configurations come to. What runtimes and IPAM plugins
-were told besides is left out. Of the text of configurations and the peers file,
-and of what plugins print, there is what doctor quotes where something is wrong.
+It holds the names and addresses of pods, nodes and links, the list of peers,
+routes, rules, neighbours, leases, and what the configurations come to. What
+runtimes and IPAM plugins were told besides is left out. Of the text of
+configurations and the peers file, and of what plugins print, there is what
+doctor quotes where something is wrong.
 
   --conf FILE  look at this configuration alone (default: all of /etc/cni/net.d)
   --bin DIR    where plugins are (CNI_PATH, else /opt/cni/bin)

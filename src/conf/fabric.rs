@@ -1,12 +1,12 @@
 //! The keys of the routes between nodes.
 
 use ipnetwork::IpNetwork;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{FabricPart, fields::Fields, keys, shape::Shape, values::CrossSubnet};
 
 /// What a configuration says of the routes between nodes.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FabricKeys {
     /// `peersFile`; without it no routes to other nodes are made.
     pub peers_file: Option<String>,

@@ -2,7 +2,7 @@
 //! of a network, and the peers file, which all nodes' writer has in hand. What the file
 //! says holds; a configuration may say the same, or nothing.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -27,7 +27,7 @@ pub(super) static FILE_KEYS: &[&dyn Described] = &[
 ];
 
 /// The values that a source gives; none of those that it leaves out.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct FabricPart {
     pub(super) mode: Option<Mode>,
     pub(super) cross_subnet: Option<CrossSubnet>,

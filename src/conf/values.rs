@@ -1,6 +1,6 @@
 //! Values that a few keys alone may have.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -44,7 +44,7 @@ pub(super) const TAKEN: [(u8, &str); 24] = [
 
 /// How packets reach the pods of other nodes. Without a peers file it decides
 /// nothing but the overhead.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Mode {
     /// Plain routes.
     Direct,
@@ -64,7 +64,7 @@ pub enum MtuMode {
 }
 
 /// When packets to other nodes are encapsulated.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum CrossSubnet {
     /// All of them, whatever subnet the peer is in.
     Off,

@@ -67,6 +67,7 @@ fn healthy() -> Snapshot {
             routes: vec![route("192.0.2.0/24", 2), to_peer, route("10.1.0.5/32", 3)],
             rules: [(0, 255), (32_766, 254), (32_767, 253)].map(rule).into(),
             sysctls: sysctls.map(|(key, value)| (key.to_owned(), value.to_owned())).into(),
+            ..Kernel::default()
         },
         files: vec![File {
             path: "/etc/cni/net.d/10-manx.conflist".into(),

@@ -91,7 +91,8 @@ fn make_alone(
     for change in changes {
         let tunnel = change.wanted::<Tunnel>();
         let made = match change.work(indexes) {
-            Work::Nothing => continue,
+            // Tables are made by who knows what a kernel may do without.
+            Work::Nothing | Work::Table(_) | Work::NoTable(_) => continue,
             // A device that could not be made has been reported.
             Work::Impossible => Ok(false),
             Work::Write(wanted) => sysctl::ensure(&wanted).map(|_| true),
@@ -151,7 +152,11 @@ fn requested<'a>(
                 requests.push(if there { request.tolerate(Errno::EEXIST) } else { request });
             }
             Work::Impossible => unmade.push(change.clone()),
-            Work::Nothing | Work::Write(_) | Work::Device(_) => {}
+            Work::Nothing
+            | Work::Write(_)
+            | Work::Device(_)
+            | Work::Table(_)
+            | Work::NoTable(_) => {}
         }
     }
     (asked, requests)

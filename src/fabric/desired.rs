@@ -8,6 +8,7 @@ use std::{
 };
 
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     family::{Family, HasFamily},
@@ -18,7 +19,8 @@ use crate::{
 use super::ways::Ways;
 
 /// How the kernel reaches an address.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Path {
     /// Device that packets leave by.
     pub device: String,
@@ -32,7 +34,8 @@ pub struct Path {
 }
 
 /// What this function has to know of the node.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Facts {
     /// This node's own addresses with their masks, and the devices they are on; no
     /// device for one that is on loopback. Of one address the best device comes first.

@@ -15,7 +15,8 @@ use crate::object::{
 };
 
 /// What earlier passes of a network's fabric have left in the kernel.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Ledger {
     /// What was added to devices of others.
     pub added: Added,

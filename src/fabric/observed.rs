@@ -8,7 +8,8 @@ use super::{desired::Desired, ledger::Ledger};
 use crate::object::{HeldObjects, Indexes, link::HeldTunnel};
 
 /// What the kernel has.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Observed {
     /// The objects: tunnel devices that are wanted or ours, permanent entries of VXLAN
     /// devices among them, the values of the parameters that are wanted, and of table

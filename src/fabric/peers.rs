@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use sha1_smol::Sha1;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     conf::FabricPart,
     family::{Family, HasFamily},
@@ -15,7 +17,8 @@ use crate::{
 const TUNNEL_MAC_FIRST: u8 = 0x66;
 
 /// The nodes of a cluster, of which one is this.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Peers {
     /// This node.
     pub me: Node,
@@ -33,11 +36,13 @@ pub struct Peers {
     /// Keys of the file that nothing reads, as a sentence.
     pub unread: Option<String>,
     /// What the file says of how packets reach other nodes.
+    #[serde(skip)]
     pub fabric: FabricPart,
 }
 
 /// A node as its peers see it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Node {
     /// Node name.
     pub name: String,

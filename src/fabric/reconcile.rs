@@ -47,28 +47,45 @@ impl Plan {
         tables: &Tables,
     ) -> Result<Self, Error> {
         let facts = facts(socket, settings, peers, ledger, tables)?;
-        let mut desired = describe(settings, peers, &facts);
-        desired.notes.extend(peers.here.iter().chain(&peers.notes).chain(&peers.unread).cloned());
-        Self::of(socket, settings, facts, (desired, tables), ledger)
+        let desired = wanted(settings, peers, &facts);
+        let observed = observe(socket, settings, &desired, ledger, tables)?;
+        Ok(Self::of(facts, desired, observed))
     }
 
-    /// The plan that removes all that is ours.
+    /// The same plan again, by what was seen then.
+    pub fn again(settings: &Settings, peers: &Peers, facts: Facts, observed: Observed) -> Self {
+        let desired = wanted(settings, peers, &facts);
+        Self::of(facts, desired, observed)
+    }
+
+    /// The plan that removes all that is ours, on a node that has these `tables`, if they
+    /// are known.
     ///
     /// # Errors
     /// Of the kernel's answers.
-    pub fn undo(socket: &mut Socket, settings: &Settings, ledger: &Ledger) -> Result<Self, Error> {
-        let tables = Tables::of_kernel(socket)?;
-        Self::of(socket, settings, Facts::default(), (Desired::default(), &tables), ledger)
-    }
-
-    fn of(
+    pub fn undo(
         socket: &mut Socket,
         settings: &Settings,
-        facts: Facts,
-        (mut desired, tables): (Desired, &Tables),
         ledger: &Ledger,
+        tables: Option<&Tables>,
     ) -> Result<Self, Error> {
-        let observed = observe(socket, settings, &desired, ledger, tables)?;
+        let desired = Desired::default();
+        let observed = match tables {
+            Some(tables) => observe(socket, settings, &desired, ledger, tables)?,
+            None => {
+                let tables = Tables::of_kernel(socket)?;
+                observe(socket, settings, &desired, ledger, &tables)?
+            }
+        };
+        Ok(Self::of(Facts::default(), desired, observed))
+    }
+
+    /// The plan by which goes what was seen.
+    pub fn undo_again(observed: Observed) -> Self {
+        Self::of(Facts::default(), Desired::default(), observed)
+    }
+
+    fn of(facts: Facts, mut desired: Desired, observed: Observed) -> Self {
         let changes = diff(&desired, &observed);
         let rivals = desired.objects.tunnels.iter().filter_map(|tunnel| {
             rival(tunnel, &observed).map(|rival| format!("{}: {rival}", tunnel.name))
@@ -81,7 +98,7 @@ impl Plan {
             let note = format!("what others have serves as it is: route {}", some_of(&adopted));
             desired.notes.push(note);
         }
-        Ok(Self { facts, desired, observed, changes, borrows: !adopted.is_empty() })
+        Self { facts, desired, observed, changes, borrows: !adopted.is_empty() }
     }
 
     /// Makes the changes; returns what failed.
@@ -115,4 +132,11 @@ impl Plan {
     pub fn uplink(&self) -> Option<Uplink> {
         self.facts.narrowest(None)
     }
+}
+
+/// What the kernel should have, and what an operator should know of the list.
+fn wanted(settings: &Settings, peers: &Peers, facts: &Facts) -> Desired {
+    let mut desired = describe(settings, peers, facts);
+    desired.notes.extend(peers.here.iter().chain(&peers.notes).chain(&peers.unread).cloned());
+    desired
 }

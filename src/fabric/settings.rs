@@ -6,10 +6,10 @@ use crate::{
     family::Family,
     object::route::default_metric,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The fabric's part of a configuration.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Settings {
     /// How packets reach other nodes.
     pub mode: Mode,

@@ -10,11 +10,13 @@ use netlink_packet_route::{
     },
 };
 use nix::{errno::Errno, libc::RTM_NEWNEIGH};
+use serde::{Deserialize, Serialize};
 
 use super::{Error, Mac, Request, Socket, message::encode, raw};
 
 /// A permanent entry.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// The inner destination.
     pub mac: Mac,

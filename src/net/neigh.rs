@@ -9,11 +9,13 @@ use netlink_packet_route::{
     route::RouteType,
 };
 use nix::{errno::Errno, libc::RTM_NEWNEIGH};
+use serde::{Deserialize, Serialize};
 
 use super::{Answer, Error, Mac, Reading, Request, Socket, message::encode, raw};
 
 /// An entry that is never asked for on the wire.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Neighbour {
     /// The next hop.
     pub address: IpAddr,

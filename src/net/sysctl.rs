@@ -9,6 +9,8 @@ use std::{
     sync::OnceLock,
 };
 
+use serde::{Deserialize, Serialize};
+
 use super::Error;
 
 /// Where the parameters are, if not in /proc/sys.
@@ -19,7 +21,8 @@ const VALUE_BYTES_MAX: usize = 256;
 
 /// A parameter and the value it should have. The key is a path such as
 /// `net/ipv4/conf/eth0/forwarding`, since interface names may hold dots.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Sysctl {
     /// Path below /proc/sys.
     pub key: String,

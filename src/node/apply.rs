@@ -5,12 +5,14 @@ use std::mem;
 
 use super::{
     Error, allowed,
-    changes::{Mtus, Source, compare, locked, removed_table},
+    changes::{Mtus, Source, compare, locked},
     configured::Networks,
-    fabric::{FabricState, Outcome, Pass, Removal, WRITER_LIMIT, tunnel::TunnelTable},
+    fabric::{FabricState, Outcome, Pass, Removal, WRITER_LIMIT},
     former, refusal,
-    repair::{self, Repair, TableRepair},
-    tables, version,
+    repair::{self, Repair},
+    table::removed,
+    tables::{self, NetworkTable},
+    version,
 };
 use crate::{
     fabric::{Change, pools::Misfit},
@@ -103,7 +105,7 @@ pub(crate) fn apply(
             Ok(false) => {}
             Err(error) => report.errors.push(error.to_string()),
         }
-        unmade.push(removed_table(&tables::table(network)));
+        unmade.push(removed(&tables::table(network)));
     }
     report.errors.extend(changes.failed.iter().map(ToString::to_string));
     report.take_back(&unmade);
@@ -118,7 +120,7 @@ fn carry_out(
     unmade: &mut Vec<Told>,
 ) {
     let planned: Vec<Told> = pass.plan.feasible().map(Change::told).collect();
-    let tunnel = pass.tunnel().map(TunnelTable::told);
+    let tunnel = pass.tunnel_change().map(|change| change.told());
     match pass.carry_out(state, socket) {
         Ok(outcome) => {
             report.whole &= outcome.wanting().is_empty();
@@ -149,16 +151,17 @@ fn remove(removal: &Removal, socket: &mut Socket, report: &mut Report, unmade: &
     }
 }
 
-fn restore(table: &TableRepair, socket: &mut Socket, report: &mut Report, unmade: &mut Vec<Told>) {
+fn restore(table: &NetworkTable, socket: &mut Socket, report: &mut Report, unmade: &mut Vec<Told>) {
+    let change = table.change().map(|change| change.told());
     match table.restore(socket) {
         Err(error) => {
             report.errors.push(error.to_string());
-            unmade.push(table.told());
+            unmade.extend(change);
         }
         Ok((changed, notes)) => {
             let [_, of_tables] = &mut report.notes;
             of_tables.extend(notes);
-            unmade.extend((table.differs() && !changed).then(|| table.told()));
+            unmade.extend(change.filter(|_| !changed));
         }
     }
 }

@@ -6,18 +6,16 @@ use std::collections::BTreeSet;
 use super::{
     Error,
     configured::{Configured, Networks},
-    fabric::{
-        Applied, FabricState, Pass, Removal, fabric_of, last_applied, noted_protocols,
-        tunnel::TunnelTable,
-    },
+    fabric::{Applied, FabricState, Pass, Removal, fabric_of, last_applied, noted_protocols},
     former, kernel, link_mtus,
-    repair::{self, Repair, TableRepair},
-    tables,
+    repair::{self, HostSide, Repair},
+    table,
+    tables::{self, NetworkTable},
 };
 use crate::{
     fabric::{Change, pools::Misfit},
     net::{Socket, Tables},
-    object::{self, Action, Told},
+    object::{self, Told},
     state::{Entry, Journal, journal},
 };
 
@@ -40,6 +38,34 @@ pub(crate) struct Mtus {
     pub(crate) pods: Vec<Entry>,
 }
 
+/// Changes as they are told, by what they are of.
+pub(super) struct Lines {
+    pub(super) fabrics: Vec<Told>,
+    pub(super) removed: Vec<Told>,
+    pub(super) tunnels: Vec<Told>,
+    pub(super) repairs: Vec<Told>,
+    pub(super) tables: Vec<Told>,
+    /// Networks that are gone and have a table left.
+    pub(super) former: Vec<String>,
+}
+
+impl Lines {
+    /// All of them, in the order in which they are made.
+    pub(super) fn in_order(self) -> Vec<Told> {
+        let former = self.former.iter().map(|name| table::removed(&tables::table(name)));
+        let all = [self.fabrics, self.removed, self.tunnels, self.repairs, self.tables];
+        // A parameter of the node is wanted by each fabric.
+        let mut parameters: Vec<Told> = Vec::new();
+        let is_new = |line: &Told| {
+            let is_parameter = line.kind == object::Kind::Sysctl;
+            let is_new = !is_parameter || !parameters.contains(line);
+            parameters.extend((is_parameter && is_new).then(|| line.clone()));
+            is_new
+        };
+        all.into_iter().flatten().chain(former).filter(is_new).collect()
+    }
+}
+
 /// What is to be changed.
 #[derive(Default)]
 pub(crate) struct Changes {
@@ -47,19 +73,23 @@ pub(crate) struct Changes {
     pub(super) fabrics: Vec<(FabricState, Pass)>,
     /// What there is of fabrics that are not asked for any more, and their tables.
     pub(super) removals: Vec<(Removal, Vec<String>)>,
+    /// The node's sides of live attachments, and what they lack.
+    pub(super) sides: Vec<HostSide>,
     pub(super) repairs: Vec<Repair>,
-    pub(super) tables: Vec<TableRepair>,
+    pub(super) tables: Vec<NetworkTable>,
     /// Networks that are gone and have a table left.
     pub(super) former: Vec<String>,
     /// Why networks have no fabric.
-    without: Vec<String>,
+    pub(super) without: Vec<String>,
     /// Ranges that are not this node's.
     pub(crate) misfits: Vec<Misfit>,
     pub(crate) mtus: Vec<Mtus>,
     /// What could not be compared.
     pub(super) failed: Vec<Error>,
-    /// The kernel's tables, where they had to be read.
-    pub(crate) kernel: Option<Tables>,
+    /// Which networks are refused what they ask for, and why.
+    refused: Vec<(String, Error)>,
+    /// The networks of whose tables nothing is known, and why.
+    unknown_tables: Vec<(String, Error)>,
 }
 
 /// Compares the node with what it should be.
@@ -71,21 +101,33 @@ pub(crate) fn compare(
     host: &mut Socket,
     source: Source,
 ) -> Result<Changes, Error> {
+    let has_fabric = networks.all.iter().any(|one| one.peers_file.is_some());
+    let is_asked = has_fabric || !journal::networks(&networks.root).is_empty();
+    let tables = is_asked.then(|| Tables::of_kernel(host).map_err(kernel)).transpose()?;
+    compare_by(networks, host, tables.as_ref(), source)
+}
+
+/// As [`compare`], on a node that has these `tables`; none where nothing is asked of them.
+///
+/// # Errors
+/// As for [`compare`].
+pub(crate) fn compare_by(
+    networks: &Networks,
+    host: &mut Socket,
+    known: Option<&Tables>,
+    source: Source,
+) -> Result<Changes, Error> {
     let root = &networks.root;
     let mut changes = Changes::default();
-    let has_fabric = networks.all.iter().any(|one| one.peers_file.is_some());
-    let has_pods = !journal::networks(root).is_empty();
-    let is_needed = has_fabric || has_pods;
-    let known = is_needed.then(|| Tables::of_kernel(host).map_err(kernel)).transpose()?;
-    let (known_links, nothing) =
-        (known.as_ref().map(|known| known.links.as_slice()), Tables::default());
-    let tables = known.as_ref().unwrap_or(&nothing);
+    let nothing = Tables::default();
+    let tables = known.unwrap_or(&nothing);
     changes.failed.extend(networks.unusable.iter().map(|(_, error)| error.clone()));
     for protocol in protocols(networks) {
         changes.compare_fabric(networks, protocol, (host, tables), source);
     }
-    changes.find_removals(networks, host);
-    changes.repairs = repair::lacking(root, host, tables).map_err(kernel)?;
+    changes.find_removals(networks, host, known);
+    changes.sides = repair::sides(root, host, tables).map_err(kernel)?;
+    changes.repairs = changes.sides.iter().flat_map(HostSide::lacking).collect();
     let sysctls = changes.fabrics.iter().flat_map(|(_, pass)| &pass.plan.desired.objects.sysctls);
     let sysctls: Vec<_> = sysctls.cloned().collect();
     let manage = |network: &str| networks.manages_forwarding(network);
@@ -99,11 +141,14 @@ pub(crate) fn compare(
                 noted.as_ref().filter(|_| network.peers_file.is_some())
             }
         };
-        let table = TableRepair::lacking(&network.config, root, host, applied);
+        let table = NetworkTable::of(&network.config, root, host, applied);
         let mtus = mtus(network, networks, (host, tables), applied);
         match table {
             Ok(table) => changes.tables.extend(table),
-            Err(error) => changes.fail(error),
+            Err(error) => {
+                changes.unknown_tables.push((network.name().to_owned(), error.clone()));
+                changes.fail(error);
+            }
         }
         match mtus {
             Ok(mtus) => changes.mtus.extend(mtus),
@@ -111,10 +156,13 @@ pub(crate) fn compare(
         }
     }
     if let Some(names) = networks.names() {
-        changes.former = former::networks(root, host, known_links, &names)?;
+        let links = known.map(|known| known.links.as_slice());
+        match former::networks(root, host, links, &names) {
+            Ok(former) => changes.former = former,
+            Err(error) => changes.fail(error),
+        }
     }
     changes.without = networks.all.iter().filter_map(|one| without_fabric(one, networks)).collect();
-    changes.kernel = known;
     Ok(changes)
 }
 
@@ -205,7 +253,10 @@ impl Changes {
                     Pass::of_file(config, root, (host, known), path).map(|pass| found = Some(pass))
                 }
             };
-            compared.unwrap_or_else(|error| self.fail(error));
+            compared.unwrap_or_else(|error| {
+                self.refused.push((network.name().to_owned(), error.clone()));
+                self.fail(error);
+            });
         }
         let mut refused = of_it.clone().filter(|_| source == Source::FileOrLast);
         while found.is_none()
@@ -226,18 +277,18 @@ impl Changes {
     }
 
     /// The comparison that a network shares.
-    fn pass_of(&self, network: &Configured) -> Option<&Pass> {
+    pub(crate) fn pass_of(&self, network: &Configured) -> Option<&Pass> {
         let protocol = network.config.fabric.protocol;
         let has = network.peers_file.is_some();
         let mut passes = self.fabrics.iter().filter(|(state, _)| state.protocol() == protocol);
         passes.find(|(_, pass)| has && pass.serves(&network.config)).map(|(_, pass)| pass)
     }
 
-    fn find_removals(&mut self, networks: &Networks, host: &mut Socket) {
+    fn find_removals(&mut self, networks: &Networks, host: &mut Socket, tables: Option<&Tables>) {
         let mut done: Vec<u8> = self.fabrics.iter().map(|(state, _)| state.protocol()).collect();
         let asks = |network: &str| networks.asks_for_routes(network);
         for network in &networks.all {
-            let found = Removal::of(&network.config, &networks.root, host, &asks, &done);
+            let found = Removal::of(&network.config, &networks.root, (host, tables), &asks, &done);
             let found = found.and_then(|removal| {
                 removal.map(|removal| Ok((removal.tables()?, removal))).transpose()
             });
@@ -252,33 +303,37 @@ impl Changes {
         }
     }
 
+    /// Why a network is refused what it asks for, if it is.
+    pub(crate) fn refusal_of(&self, network: &str) -> Option<&Error> {
+        reason(&self.refused, network)
+    }
+
+    /// Why nothing is known of a network's table, if so.
+    pub(crate) fn unknown_table_of(&self, network: &str) -> Option<&Error> {
+        reason(&self.unknown_tables, network)
+    }
+
     /// All changes, as they are told.
     pub(crate) fn told(&self) -> Vec<Told> {
-        let fabric = self.fabrics.iter().flat_map(|(_, pass)| &pass.plan.changes);
+        let told = |change: Change| change.told();
+        let fabrics = self.fabrics.iter();
         let removed = self.removals.iter().flat_map(|(removal, tables)| {
-            let tables = tables.iter().map(|name| removed_table(name));
+            let tables = tables.iter().map(|name| table::removed(name));
             removal.changes().iter().map(Change::told).chain(tables)
         });
-        let tunnels = self.fabrics.iter().filter_map(|(_, pass)| pass.tunnel());
-        let repairs = self.repairs.iter().map(Repair::told);
-        let tables = self.tables.iter().filter(|table| table.differs()).map(TableRepair::told);
-        let former = self.former.iter().map(|name| removed_table(&tables::table(name)));
-        let lines = fabric
-            .map(Change::told)
-            .chain(removed)
-            .chain(tunnels.map(TunnelTable::told))
-            .chain(repairs)
-            .chain(tables)
-            .chain(former);
-        // A parameter of the node is wanted by each fabric.
-        let mut parameters: Vec<Told> = Vec::new();
-        let is_new = |line: &Told| {
-            let is_parameter = line.kind == object::Kind::Sysctl;
-            let is_new = !is_parameter || !parameters.contains(line);
-            parameters.extend((is_parameter && is_new).then(|| line.clone()));
-            is_new
-        };
-        lines.filter(is_new).collect()
+        Lines {
+            fabrics: fabrics
+                .clone()
+                .flat_map(|(_, pass)| &pass.plan.changes)
+                .map(Change::told)
+                .collect(),
+            removed: removed.collect(),
+            tunnels: fabrics.filter_map(|(_, pass)| pass.tunnel_change()).map(told).collect(),
+            repairs: self.repairs.iter().map(Repair::told).collect(),
+            tables: self.tables.iter().filter_map(NetworkTable::change).map(told).collect(),
+            former: self.former.clone(),
+        }
+        .in_order()
     }
 
     /// What is wanting in spite of all changes.
@@ -294,7 +349,7 @@ impl Changes {
     pub(crate) fn notes(&self) -> [Vec<String>; 2] {
         let desired = self.fabrics.iter().map(|(_, pass)| &pass.plan.desired);
         let fabric = desired.flat_map(|desired| &desired.notes).chain(&self.without);
-        let tables = self.tables.iter().filter_map(TableRepair::note);
+        let tables = self.tables.iter().filter_map(NetworkTable::note);
         [fabric.cloned().collect(), tables.cloned().collect()]
     }
 
@@ -318,13 +373,6 @@ impl Changes {
     }
 }
 
-/// The removal of a table of ours.
-pub(crate) fn removed_table(name: &str) -> Told {
-    Told {
-        kind: object::Kind::Table,
-        action: Action::Delete,
-        object: format!("nftables table {name}"),
-        before: Some("ours".to_owned()),
-        after: None,
-    }
+fn reason<'a>(reasons: &'a [(String, Error)], network: &str) -> Option<&'a Error> {
+    reasons.iter().find(|(name, _)| name == network).map(|(_, error)| error)
 }

@@ -20,6 +20,7 @@ pub mod repair;
 pub mod sandbox;
 pub mod side;
 mod snapshot;
+pub mod table;
 pub mod tables;
 pub mod upgrade;
 mod version;

@@ -3,27 +3,25 @@
 //! The pods' own namespaces are the pods' own.
 
 pub mod forwarding;
-mod table;
 
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::side;
 use crate::{
     net::{
         Error, Request, Socket, Tables,
         link::{self, Link},
-        sysctl,
+        sysctl::{self, Sysctl},
     },
-    object::{Action, Change, Indexes, Told, Work},
+    object::{Action, Change, HeldObjects, Indexes, Objects, Told, Work},
     pod::{
         self, Identity,
         attachment::host_side,
         identity::{group, is_marked, of_alias},
     },
-    state::{Entry, Journal, Root, journal},
+    state::{Journal, Root, journal},
 };
-
-pub use table::TableRepair;
 
 /// One thing that an attachment's host link lacks.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,13 +32,42 @@ pub struct Repair {
     change: Change,
 }
 
+/// The node's side of a live attachment: what it should have, and what it has.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HostSide {
+    /// The network.
+    pub network: String,
+    /// The host link, and its index.
+    pub link: String,
+    /// As of the link.
+    pub index: u32,
+    /// What it should have.
+    pub wanted: Objects,
+    /// What it has.
+    pub held: HeldObjects,
+}
+
+impl HostSide {
+    /// What it lacks.
+    pub fn lacking(&self) -> impl Iterator<Item = Repair> {
+        let changes = pod::side::lack(&self.wanted, &self.held).into_iter();
+        changes.map(|change| Repair {
+            network: self.network.clone(),
+            link: self.link.clone(),
+            index: self.index,
+            change,
+        })
+    }
+}
+
 /// Compares all attachments of the journal that have a link with the kernel.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub fn lacking(root: &Root, host: &mut Socket, tables: &Tables) -> Result<Vec<Repair>, Error> {
+pub fn sides(root: &Root, host: &mut Socket, tables: &Tables) -> Result<Vec<HostSide>, Error> {
     let entries = journal::all(root);
-    let mut repairs = Vec::new();
+    let mut sides = Vec::new();
     for entry in &entries {
         let alias = Identity::from(entry).alias();
         // By the mark: the name may be another attachment's by now.
@@ -48,37 +75,26 @@ pub fn lacking(root: &Root, host: &mut Socket, tables: &Tables) -> Result<Vec<Re
         else {
             continue;
         };
-        let lacks = repairs.len();
-        match compare((host, tables), entry, link, &mut repairs) {
+        let side = host_side(&link.name, &entry.addresses, group(&entry.network));
+        let held = match side::held(host, &side, link, Some(tables)) {
             // A DEL took the link away meanwhile.
-            Err(error) if error.errno == Errno::ENODEV => repairs.truncate(lacks),
-            outcome => outcome?,
-        }
+            Err(error) if error.errno == Errno::ENODEV => continue,
+            held => held?,
+        };
+        sides.push(HostSide {
+            network: entry.network.clone(),
+            link: link.name.clone(),
+            index: link.index,
+            wanted: side.compared(),
+            held: held.objects,
+        });
     }
-    Ok(repairs)
-}
-
-fn compare(
-    (host, tables): (&mut Socket, &Tables),
-    entry: &Entry,
-    link: &Link,
-    repairs: &mut Vec<Repair>,
-) -> Result<(), Error> {
-    let side = host_side(&link.name, &entry.addresses, group(&entry.network));
-    let held = side::held(host, &side, link, Some(tables))?;
-    let (network, index) = (&entry.network, link.index);
-    repairs.extend(pod::side::lacking(&side, &held).into_iter().map(|change| Repair {
-        network: network.clone(),
-        link: link.name.clone(),
-        index,
-        change,
-    }));
-    Ok(())
+    Ok(sides)
 }
 
 /// Gives host links of a network their interface group back where somebody changed it:
 /// by it the rules of the network's table know a pod. Returns the names. One message
-/// where none has lost it; [`lacking`] looks at everything else too.
+/// where none has lost it; [`sides`] looks at everything else too.
 ///
 /// # Errors
 /// Of the kernel's answers.
@@ -143,13 +159,29 @@ impl Repair {
             Work::Write(wanted) => sysctl::ensure(&wanted).map(|_| None),
             // What came back meanwhile does as well.
             Work::Message(request) => Ok(Some(request.tolerate(Errno::EEXIST))),
-            Work::Nothing | Work::Impossible | Work::Device(_) => Ok(None),
+            Work::Nothing
+            | Work::Impossible
+            | Work::Device(_)
+            | Work::Table(_)
+            | Work::NoTable(_) => Ok(None),
         }
     }
 
     /// The network of the attachment.
     pub fn network(&self) -> &str {
         &self.network
+    }
+
+    /// Whether it is a parameter of the node that no link shows.
+    pub fn is_of_node(&self) -> bool {
+        self.link.is_empty()
+    }
+
+    /// As of an attachment that has nothing of it.
+    pub fn as_side(&self) -> HostSide {
+        let sysctls = self.change.wanted::<Sysctl>().cloned().into_iter().collect();
+        let wanted = Objects { sysctls, ..Objects::default() };
+        HostSide { network: self.network.clone(), wanted, ..HostSide::default() }
     }
 
     /// The change as it is told.

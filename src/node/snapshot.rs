@@ -1,19 +1,27 @@
 //! The [`Snapshot`], which goes to a file and comes back as it was: what the checks
 //! of a node are made on, and what their tests feed them.
 
-use std::{collections::BTreeMap, net::IpAddr, path::PathBuf};
+mod compared;
+mod network;
+mod surroundings;
+
+use std::{collections::BTreeMap, path::PathBuf};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    fabric::pools,
-    family::{Family, HasFamily},
-    net::{link::Link, route::Found, rule::Rule},
-    object::Told,
+    family::Family,
+    net::{Tables, fdb, link::Link, neigh, route::Found, rule::Rule},
     state::Entry,
 };
+
+use super::fabric::Applied;
+
+pub use compared::{Compared, OfFabric, OfRemoval, OfTable};
+pub use network::{Fabric, Failure, Lease, Misfit, Network, Pool, Range};
+pub use surroundings::{Barrier, Daemon, Plugin, Surroundings};
 
 /// The form of a snapshot. It rises when a field changes its meaning; one that is
 /// new has a default.
@@ -53,6 +61,10 @@ pub struct Snapshot {
     pub files: Vec<File>,
     /// The networks that are ours.
     pub networks: Vec<Network>,
+    /// What was compared with what it should be.
+    pub compared: Compared,
+    /// What was applied of fabrics, with their route protocols.
+    pub applied: Vec<(u8, Applied)>,
     /// The attachments that were noted.
     pub journal: Vec<Entry>,
     /// Files of ours that cannot be read, each with the reason.
@@ -70,6 +82,15 @@ impl Snapshot {
             entry.args.clear();
         }
         self
+    }
+
+    /// Notes what a firewall does, each thing once.
+    pub fn add_barriers(&mut self, barriers: Vec<Barrier>) {
+        for barrier in barriers {
+            if !self.surroundings.barriers.contains(&barrier) {
+                self.surroundings.barriers.push(barrier);
+            }
+        }
     }
 
     /// The text of a file that holds it.
@@ -102,8 +123,33 @@ impl Snapshot {
             Some(newer) if newer > VERSION.into() => Err(format!(
                 "it is of form {newer}, and this version reads {VERSION}: read it with manx {by}"
             )),
-            Some(_) => serde_json::from_slice(bytes).map_err(|error| error.to_string()),
+            Some(_) => {
+                serde_json::from_slice(bytes).map(Self::concluded).map_err(|e| e.to_string())
+            }
         }
+    }
+
+    /// With what follows from what was compared.
+    #[must_use]
+    pub fn concluded(mut self) -> Self {
+        let plans = self.compared.plans();
+        let compared = &self.compared;
+        for network in &mut self.networks {
+            let repairs = compared.repairs();
+            let own = repairs.filter(|repair| repair.network() == network.name);
+            network.repairs = own.map(|repair| repair.told()).collect();
+            let is_own = |table: &&OfTable| table.network == network.name;
+            if let Some(table) = compared.tables.iter().find(is_own) {
+                network.table.clone_from(&table.held.differences);
+                network.table_note.clone_from(&table.note);
+            }
+            let fabrics = compared.fabrics.iter().zip(&plans);
+            let found = fabrics.into_iter().find(|(one, _)| one.networks.contains(&network.name));
+            if let (Some(fabric), Some((seen, plan))) = (&mut network.fabric, found) {
+                fabric.conclude(seen, plan);
+            }
+        }
+        self
     }
 }
 
@@ -119,6 +165,12 @@ pub struct Kernel {
     pub routes: Vec<Found>,
     /// All rules of both families.
     pub rules: Vec<Rule>,
+    /// The permanent neighbours of VXLAN devices, with the devices' indexes.
+    pub neighbours: Vec<(u32, neigh::Neighbour)>,
+    /// Their permanent forwarding entries.
+    pub forwarding: Vec<(u32, fdb::Entry)>,
+    /// The indexes of the links that have an address by a router's advertisement.
+    pub advertised: Vec<u32>,
     /// Parameters by their path below /proc/sys; those that the kernel has.
     pub sysctls: BTreeMap<String, String>,
 }
@@ -139,249 +191,23 @@ pub struct File {
     pub problem: Option<String>,
 }
 
-/// A network of ours.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Network {
-    /// Its name.
-    pub name: String,
-    /// The file that configures it.
-    pub file: PathBuf,
-    /// First letters of the names of its host links.
-    pub host_prefix: String,
-    /// Whether forwarding is turned on for its pods.
-    pub manages_forwarding: bool,
-    /// Whether its pods' packets leave with the node's address.
-    pub masquerades: bool,
-    /// The MTU that fits the node's links, in bytes: that of a pod of IPv4 alone, and of
-    /// one with IPv6. None where it cannot be told.
-    pub mtu: Option<(u32, u32)>,
-    /// The MTU that is configured, in bytes.
-    pub configured_mtu: Option<u32>,
-    /// Where its addresses are from.
-    pub pool: Option<Pool>,
-    /// How its routes to other nodes stand, where it has any.
-    pub fabric: Option<Fabric>,
-    /// What its live attachments lack on the node's side.
-    pub repairs: Vec<Told>,
-    /// In what its nftables table differs.
-    pub table: Vec<String>,
-    /// What that table does without, and why.
-    pub table_note: Option<String>,
-}
-
-/// The addresses of a network, where a store of leases can be read.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Pool {
-    /// The directory of the leases.
-    pub directory: PathBuf,
-    /// The ranges.
-    pub ranges: Vec<Range>,
-    /// What is leased.
-    pub leases: Vec<Lease>,
-    /// Whether other plugins have addresses of this store.
-    pub shared: bool,
-    /// Ranges that are not this node's by its peers file.
-    pub misfits: Vec<Misfit>,
-    /// Why its ranges are not known, if so.
-    pub problem: Option<String>,
-}
-
-/// A range of addresses.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Range {
-    /// Where it is written.
-    pub path: String,
-    /// Which set it is of: a pod gets an address of each.
-    pub set: usize,
-    /// Its first address.
-    pub first: IpAddr,
-    /// Its last address.
-    pub last: IpAddr,
-    /// How many addresses it has to give; as text, for it may be above 2^53.
-    pub size: String,
-}
-
-impl Network {
-    /// The MTU that fits a pod with these addresses.
-    pub fn mtu_of(&self, addresses: &[IpAddr]) -> Option<u32> {
-        let (ipv4, ipv6) = self.mtu?;
-        Some(match Family::greatest(addresses) {
-            Family::V4 => ipv4,
-            Family::V6 => ipv6,
-        })
-    }
-}
-
-impl Range {
-    /// Whether an address lies in it.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        self.first <= address && address <= self.last && address.family() == self.first.family()
-    }
-
-    /// Whether the two have addresses in common.
-    pub fn overlaps(&self, other: &Self) -> bool {
-        self.first.family() == other.first.family()
-            && self.first <= other.last
-            && other.first <= self.last
-    }
-
-    /// How many addresses it has to give.
-    pub fn size(&self) -> u128 {
-        self.size.parse().unwrap_or_default()
-    }
-}
-
-/// A lease of an address.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Lease {
-    /// The address.
-    pub address: IpAddr,
-    /// Whose.
-    pub container_id: String,
-    /// The interface; none in host-local's older format.
-    pub ifname: Option<String>,
-}
-
-impl Lease {
-    /// Whether it is this attachment's.
-    pub fn is_of(&self, entry: &Entry) -> bool {
-        let same = self.ifname.as_ref().is_none_or(|ifname| *ifname == entry.ifname);
-        same && self.container_id == entry.container_id
-    }
-}
-
-/// A range that is not this node's.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Misfit {
-    /// Whether it has addresses of another node's pods.
-    pub of_peer: bool,
-    /// In words.
-    pub text: String,
-    /// What to do about it.
-    pub fix: String,
-}
-
-impl From<&pools::Misfit> for Misfit {
-    fn from(misfit: &pools::Misfit) -> Self {
-        let fix = misfit.fix().to_owned();
-        Self { of_peer: misfit.is_of_peer(), text: misfit.to_string(), fix }
-    }
-}
-
-/// The routes between nodes.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Fabric {
-    /// The peers file.
-    pub peers_file: PathBuf,
-    /// What is wrong with it, if so.
-    pub problem: Option<String>,
-    /// Why nothing was compared, if so.
-    pub failure: Option<Failure>,
-    /// The protocol of its routes.
-    pub protocol: u8,
-    /// Whether a fabric was applied since boot.
-    pub applied: bool,
-    /// Whether it was applied by the file as it is now.
-    pub is_current: bool,
-    /// This node by the file.
-    pub node: String,
-    /// This node's addresses by the file.
-    pub addresses: Vec<IpAddr>,
-    /// The pod CIDRs of this node.
-    pub own_cidrs: Vec<IpNetwork>,
-    /// Those of the other nodes.
-    pub remote_cidrs: Vec<IpNetwork>,
-    /// Keys of the file that nothing reads, as a sentence.
-    pub unread: Option<String>,
-    /// Nodes that are left out, each with the reason.
-    pub left_out: Vec<String>,
-    /// What is to be changed.
-    pub changes: Vec<Told>,
-    /// What single peers lack, and no change mends.
-    pub wanting: Vec<String>,
-    /// What all peers lack, and no change mends.
-    pub not_ready: Vec<String>,
-    /// What an operator should know besides.
-    pub notes: Vec<String>,
-}
-
-/// Why a fabric was not compared.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Failure {
-    /// The configuration contradicts the peers file, or another network's. Else the
-    /// kernel does not answer.
-    pub of_configuration: bool,
-    /// In words, of this network where they name nothing else.
-    pub text: String,
-    /// What to do about it.
-    pub fix: String,
-}
-
-/// What others have on this node.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Surroundings {
-    /// Chains that do not forward the pods' packets, or may not.
-    pub barriers: Vec<Barrier>,
-    /// The plugins that the configurations of our networks name.
-    pub plugins: Vec<Plugin>,
-    /// Daemons that look after links and lack a file that tells them to leave ours
-    /// alone.
-    pub daemons: Vec<Daemon>,
-}
-
-/// A chain that does not forward the pods' packets.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Barrier {
-    /// Packets are lost for certain.
-    pub certain: bool,
-    /// The hook that it is at; empty where the chain is not known.
-    pub hook: String,
-    /// In words.
-    pub text: String,
-    /// What to do about it.
-    pub fix: String,
-}
-
-/// A plugin beside ours.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Plugin {
-    /// Its type, as configurations name it.
-    pub kind: String,
-    /// The configuration that names it.
-    pub file: PathBuf,
-    /// What it is asked to speak there.
-    pub offered: Vec<String>,
-    /// Where it is.
-    pub path: Option<PathBuf>,
-    /// What it speaks.
-    pub versions: Vec<String>,
-    /// Why nothing is known of it, if so.
-    pub problem: Option<String>,
-}
-
-/// A daemon that looks after links.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Daemon {
-    /// What it is called.
-    pub name: String,
-    /// Files that it lacks.
-    pub missing: Vec<PathBuf>,
-    /// How it is told to read them.
-    pub reload: String,
-}
-
 impl Kernel {
+    /// What these tables have.
+    pub fn of(tables: &Tables) -> Self {
+        let routes = Family::BOTH.into_iter().flat_map(|family| tables.routes(family));
+        let rules = Family::BOTH.into_iter().flat_map(|family| tables.rules(family));
+        Self {
+            links: tables.links.clone(),
+            addresses: tables.addresses.clone(),
+            routes: routes.cloned().collect(),
+            rules: rules.copied().collect(),
+            neighbours: tables.neighbours.clone(),
+            forwarding: tables.forwarding.clone(),
+            advertised: tables.advertised.clone(),
+            ..Self::default()
+        }
+    }
+
     /// A link by its index.
     pub fn link(&self, index: u32) -> Option<&Link> {
         self.links.iter().find(|link| link.index == index)

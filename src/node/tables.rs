@@ -12,14 +12,15 @@ use crate::{
     conf::Config,
     net::Socket,
     nft::{self, Ensured, Guard, Masquerade, Network, Table},
+    object::{self, Change, HeldTable},
     pod::identity::{GROUPS, group},
-    state::Root,
+    state::{Journal, Root},
 };
 
 use super::{
     Error,
-    fabric::Applied,
-    refused,
+    fabric::{Applied, tunnel},
+    refused, table,
     upgrade::{reach_pods, upgrade_pods},
 };
 
@@ -181,6 +182,95 @@ fn attainable(
         network.guard = lesser;
     }
     Ok((network.guard, reason))
+}
+
+/// The table of a network with attachments: others flushed it, or the peers have changed.
+#[derive(Clone, Debug)]
+pub struct NetworkTable {
+    config: Config,
+    root: Root,
+    network: Network,
+    wanted: object::Table,
+    held: HeldTable,
+    note: Option<String>,
+}
+
+impl NetworkTable {
+    /// The table that the configuration and the applied fabric ask for, beside the
+    /// kernel's; `None` if nobody needs it.
+    ///
+    /// # Errors
+    /// `Kernel` if nf_tables is needed and does not answer.
+    pub fn of(
+        config: &Config,
+        root: &Root,
+        host: &mut Socket,
+        fabric: Option<&Applied>,
+    ) -> Result<Option<Self>, Error> {
+        if !Journal::new(root, &config.name).has_entries() {
+            return Ok(None);
+        }
+        let network = wanted(config, fabric);
+        let Differences { found, note } = differences(&network, config, root, host)?;
+        let (name, purpose) = (network.table.clone(), purpose(&network));
+        let held = HeldTable { name: name.clone(), differences: found };
+        let description = Some(Box::new(described(&network)?));
+        let wanted = object::Table { name, purpose, description };
+        let (config, root) = (config.clone(), root.clone());
+        Ok(Some(Self { config, root, network, wanted, held, note }))
+    }
+
+    /// The network.
+    pub fn network(&self) -> &str {
+        &self.config.name
+    }
+
+    /// What is to be changed, as far as is known.
+    pub fn change(&self) -> Option<Change> {
+        table::change(&self.wanted, &self.held)
+    }
+
+    /// What is wanted, and what is held.
+    pub fn compared(&self) -> (&object::Table, &HeldTable) {
+        (&self.wanted, &self.held)
+    }
+
+    /// What an operator should know, and a pass may not be able to change.
+    pub fn note(&self) -> Option<&String> {
+        self.note.as_ref()
+    }
+
+    /// Makes the table what it should be; returns whether something was changed, and
+    /// what it does without.
+    ///
+    /// # Errors
+    /// `Kernel` with what nf_tables refused.
+    pub fn restore(&self, host: &mut Socket) -> Result<(bool, Vec<String>), Error> {
+        let (done, notes) = install(&self.network, &self.config, &self.root, host)?;
+        Ok((matches!(done, Some(Ensured::Installed | Ensured::Repaired)), notes))
+    }
+}
+
+fn purpose(network: &Network) -> String {
+    let check = match network.guard {
+        Guard::Sources => "check the pods' source addresses",
+        Guard::Loopback | Guard::Off => "no loopback addresses from pods",
+    };
+    let masquerade = network.masquerade.as_ref().map(|masquerade| {
+        let count = masquerade.never.len() + masquerade.pods.len();
+        format!(", masquerade but towards {count} networks")
+    });
+    check.to_owned() + &masquerade.unwrap_or_default()
+}
+
+/// Tells when others touch the tables of networks, or those of their fabrics' tunnels.
+///
+/// # Errors
+/// `Kernel` with what the kernel refused.
+pub fn monitor<'a>(configs: impl Iterator<Item = &'a Config>) -> Result<nft::Monitor, Error> {
+    let names =
+        configs.flat_map(|config| [table(&config.name), tunnel::name(config.fabric.protocol)]);
+    nft::subscribe(names.collect()).map_err(refused)
 }
 
 /// What [`differences`] found.

@@ -1,6 +1,7 @@
 //! Addresses of devices.
 
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 
 use super::{
     diff::{Entry, Held, Step},
@@ -10,7 +11,8 @@ use super::{
 use crate::net::addr;
 
 /// An address of a device.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Address {
     /// The device.
     pub device: String,

@@ -7,8 +7,11 @@ use std::{
     hash::Hash,
 };
 
+use serde::{Deserialize, Serialize};
+
 /// An object that the kernel has.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Held<T> {
     /// The object.
     pub object: T,

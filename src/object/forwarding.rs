@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     diff::{Entry, Step},
     managed::{Indexes, Managed, Work},
@@ -11,7 +13,8 @@ use crate::net::{Mac, fdb};
 
 /// A permanent forwarding entry of a VXLAN device: `mac` is behind `node`. Ours have one
 /// for each MAC address of a device.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Forwarding {
     /// The device.
     pub device: String,

@@ -3,6 +3,7 @@
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::{
     address::Address,
@@ -14,6 +15,7 @@ use super::{
     neighbour::Neighbour,
     route::Route,
     setting::Setting,
+    table::Table,
     told::{Action, Told},
 };
 use crate::net::{Request, rule::Rule, sysctl::Sysctl};
@@ -47,15 +49,25 @@ pub trait Part: Managed {
 macro_rules! kinds {
     ($($(#[$doc:meta])* $field:ident: $Kind:ident,)+) => {
         /// The objects that there should be.
-        #[derive(Clone, Debug, Default, Eq, PartialEq)]
+        #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+        #[serde(rename_all = "camelCase", default)]
         pub struct Objects {
-            $($(#[$doc])* pub $field: Vec<$Kind>,)+
+            $(
+                $(#[$doc])*
+                #[serde(skip_serializing_if = "Vec::is_empty")]
+                pub $field: Vec<$Kind>,
+            )+
         }
 
         /// The objects that there are.
-        #[derive(Clone, Debug, Default, Eq, PartialEq)]
+        #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+        #[serde(rename_all = "camelCase", default)]
         pub struct HeldObjects {
-            $($(#[$doc])* pub $field: Vec<<$Kind as Object>::Held>,)+
+            $(
+                $(#[$doc])*
+                #[serde(skip_serializing_if = "Vec::is_empty")]
+                pub $field: Vec<<$Kind as Object>::Held>,
+            )+
         }
 
         /// One step to what should be there.
@@ -181,6 +193,8 @@ kinds! {
     /// Parameters below /proc/sys: a router that begins to forward forgets what it was
     /// advertised, unless it was told before.
     sysctls: Sysctl,
+    /// Tables of nf_tables: what a tunnel brings is judged from the first packet on.
+    tables: Table,
     /// Tunnel devices.
     tunnels: Tunnel,
     /// What is set of devices.

@@ -5,6 +5,7 @@ mod form;
 use std::fmt;
 
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 
 use super::{
     diff::{self, Object, Step},
@@ -57,7 +58,8 @@ pub fn is_named(link: &Link) -> bool {
 }
 
 /// Whose a tunnel device is.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Owner {
     /// Made or claimed by this fabric, which decides about it.
     Ours,
@@ -80,7 +82,8 @@ impl Owner {
 }
 
 /// A tunnel device.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Tunnel {
     /// Device name.
     pub name: String,
@@ -93,7 +96,8 @@ pub struct Tunnel {
 }
 
 /// A tunnel device that exists.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct HeldTunnel {
     /// Device name.
     pub name: String,

@@ -2,6 +2,7 @@
 //! longer prefix, or a policy rule.
 
 use ipnetwork::IpNetwork;
+use serde::{Deserialize, Serialize};
 
 use super::{
     diff::{Object, Step},
@@ -11,11 +12,12 @@ use super::{
 };
 
 /// Packets go the way of this route.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Lookup(pub Route);
 
 /// A wanted route, and what leads elsewhere, in words. It is always somebody else's.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Diversion {
     /// The route.
     pub wanted: Route,

@@ -9,7 +9,10 @@ use super::{
     diff::{self, Held, Object, Step},
     told::{Action, Kind, Told},
 };
-use crate::net::{Request, sysctl::Sysctl};
+use crate::{
+    net::{Request, sysctl::Sysctl},
+    nft,
+};
 
 /// The indexes of links, by name.
 pub type Indexes = HashMap<String, u32>;
@@ -27,6 +30,10 @@ pub enum Work {
     Device(Box<Making>),
     /// One message.
     Message(Request),
+    /// A table of nf_tables is made so.
+    Table(Box<nft::Table>),
+    /// A table of nf_tables of that name goes.
+    NoTable(String),
 }
 
 /// How a device is made.

@@ -15,6 +15,7 @@ pub mod route;
 mod rule;
 mod setting;
 mod sysctl;
+mod table;
 mod told;
 
 pub use address::Address;
@@ -27,6 +28,7 @@ pub use managed::{Indexes, Making, Managed, Work};
 pub use neighbour::Neighbour;
 pub use route::{HeldRoute, Route};
 pub use setting::{Mark, Setting, Value};
+pub use table::{HeldTable, Table};
 pub use told::{Action, Kind, Told};
 
 pub use crate::net::{rule::Rule, sysctl::Sysctl};

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     diff::{Entry, Held, Step},
     managed::{Indexes, Managed, Work},
@@ -11,7 +13,8 @@ use crate::net::{Mac, neigh};
 
 /// A permanent entry of a device's neighbours: `address` is at `mac`. The kernel has one
 /// for each address of a device.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Neighbour {
     /// The device.
     pub device: String,

@@ -9,6 +9,7 @@ use std::{
 
 use ipnetwork::IpNetwork;
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::{
     diff::{self, Object, Step},
@@ -43,7 +44,8 @@ fn metric(route: &route::Route) -> u32 {
 
 /// A route, and the name of the device that it leads through; none where it leads
 /// nowhere.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Route {
     device: Option<String>,
     route: route::Route,
@@ -141,7 +143,8 @@ impl fmt::Display for Route {
 }
 
 /// A route that exists.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct HeldRoute {
     /// As the kernel has it.
     pub found: Found,

@@ -2,6 +2,8 @@
 
 use std::{fmt, mem::Discriminant};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     diff::{Held, Object, Step},
     link::{tunnel_alias, tunnel_group},
@@ -11,7 +13,8 @@ use super::{
 use crate::net::link;
 
 /// One setting of a link.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Setting {
     /// The link.
     pub device: String,
@@ -20,7 +23,8 @@ pub struct Setting {
 }
 
 /// What can be set.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Value {
     /// Whose it is.
     Mark(Mark),
@@ -33,7 +37,8 @@ pub enum Value {
 }
 
 /// Whose a tunnel device is, by its alias and its group.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Mark {
     /// That of the fabric of this route protocol: ours.
     Ours(u8),

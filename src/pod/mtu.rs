@@ -1,7 +1,10 @@
 //! Which MTU an attachment gets.
 
+use serde::{Deserialize, Serialize};
+
 /// The MTU of the device that packets leave by, and what it is called.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Uplink {
     /// Device name.
     pub device: String,

@@ -78,6 +78,11 @@ impl Side {
         all.filter(|sysctl| !sysctl.optional)
     }
 
+    /// All of it that is compared with what there is.
+    pub fn compared(&self) -> Objects {
+        Objects { sysctls: self.parameters().collect(), ..self.objects.clone() }
+    }
+
     /// The messages that make it all but the parameters and what is set of the link, which
     /// has this index; each with the word whether somebody else may have made its object
     /// meanwhile. What others need comes first.
@@ -123,7 +128,8 @@ impl Side {
 /// What the kernel has of a side, as far as the side's description asks for it.
 #[derive(Clone, Debug, Default)]
 pub struct HeldSide {
-    objects: HeldObjects,
+    /// As objects.
+    pub objects: HeldObjects,
 }
 
 impl HeldSide {
@@ -219,9 +225,12 @@ fn astray(mut held: HeldRoute) -> HeldRoute {
 
 /// What a side lacks, in the order in which it is to be made.
 pub fn lacking(side: &Side, held: &HeldSide) -> Vec<Change> {
-    let sysctls = side.parameters().collect();
-    let objects = Objects { sysctls, ..side.objects.clone() };
-    let changes = difference(&objects, &held.objects).into_iter();
+    lack(&side.compared(), &held.objects)
+}
+
+/// The same, where both are known as objects.
+pub fn lack(wanted: &Objects, held: &HeldObjects) -> Vec<Change> {
+    let changes = difference(wanted, held).into_iter();
     changes.filter(|change| !change.removes()).collect()
 }
 

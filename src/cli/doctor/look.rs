@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
 };
 
@@ -15,14 +16,14 @@ use crate::{
     },
     conf::{BUILT_IN, Config, has_store},
     fabric,
-    family::Family,
     ipam::Lease,
     net::{Socket, Tables, forwarding, sysctl},
-    node::{self, Barrier, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
+    node::{self, Compared, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
     node::{
-        fabric::{FabricState, Pass, last_applied, read_peers_by, resolved, tunnel::TunnelTable},
+        changes::{Changes, Source, compare_by},
+        configured::{Configured, Networks},
+        fabric::{FabricState, Pass, last_applied, read_peers_by},
         link_mtus,
-        repair::{self, Repair, TableRepair},
     },
     state::{
         Journal, Root,
@@ -51,7 +52,12 @@ const SYSCTLS: [&str; 4] = [
 
 /// This node as it is now, or as the bundle has it that the options name.
 pub(super) fn snapshot(args: &Args) -> Result<Snapshot, Failure> {
-    let Some(file) = args.value("bundle").map(PathBuf::from) else { return taken(args) };
+    args.value("bundle").map_or_else(|| taken(args), bundled)
+}
+
+/// A node as a bundle has it.
+pub(in crate::cli) fn bundled(file: &OsStr) -> Result<Snapshot, Failure> {
+    let file = PathBuf::from(file);
     let file = if file == Path::new("-") { "/dev/stdin".into() } else { file };
     let bytes = read_stream(&file, BUNDLE_BYTES_MAX);
     let bytes = bytes.map_err(|error| crate::node::unreadable(&file, &error))?;
@@ -69,27 +75,35 @@ pub(in crate::cli) fn taken(args: &Args) -> Result<Snapshot, Failure> {
     })
 }
 
+/// What plan is made of: no plugin is asked anything.
+///
+/// # Errors
+/// Where nothing could be compared.
+pub(in crate::cli) fn planned(args: &Args) -> Result<Snapshot, Failure> {
+    let conf = args.value("conf").map(Path::new);
+    let networks = Networks::read(&args.root(), conf)?;
+    let mut socket = Socket::open()?;
+    let tables = Tables::of_kernel(&mut socket)?;
+    let changes = compare_by(&networks, &mut socket, Some(&tables), Source::File)?;
+    changes.failures(&networks)?;
+    let mut snapshot = of_kernel(&networks.root, &tables);
+    let mut firewall = Firewall::read(Some(&tables));
+    for network in &networks.all {
+        snapshot.add_barriers(firewall.look(&network.config, changes.serve_ipv6()));
+    }
+    snapshot.compared = Compared::of(&changes, &networks, &tables);
+    Ok(snapshot)
+}
+
 /// Looks at this node, and changes nothing.
 ///
 /// # Errors
-/// Of the kernel's answers; for a directory of configurations that cannot be read.
+/// Of the kernel's answers.
 fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
     let root = request.root;
     let mut socket = Socket::open()?;
     let tables = Tables::of_kernel(&mut socket)?;
-    let mut firewall = Firewall::read(Some(&tables));
-    let unreadable = journal::networks(root).into_iter();
-    let mut snapshot = Snapshot {
-        version: node::VERSION,
-        taken_by: env!("CARGO_PKG_VERSION").to_owned(),
-        kernel: kernel(&tables),
-        journal: journal::all(root),
-        unreadable: unreadable
-            .flat_map(|name| Journal::new(root, &name).all().1)
-            .chain(FabricState::unreadable(root))
-            .collect(),
-        ..Snapshot::default()
-    };
+    let mut snapshot = of_kernel(root, &tables);
     let paths = match &request.conf {
         Some(path) => vec![path.clone()],
         None => conflist::files(&root.path(conflist::DIRECTORY)).unwrap_or_default(),
@@ -97,47 +111,50 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
     for path in &paths {
         let object = object(path);
         snapshot.files.push(file(path, object.as_ref()));
-        let (document, config) = match conflist::plugin(path) {
-            Ok((document, config)) => (document, resolved(config, root)),
-            Err(error) => {
-                // Of a file that is not ours there is nothing to say.
-                if let Some(file) = snapshot.files.last_mut().filter(|file| file.ours) {
-                    file.problem.get_or_insert(error.to_string());
-                }
-                continue;
+        if let Err(error) = conflist::plugin(path) {
+            // Of a file that is not ours there is nothing to say.
+            if let Some(file) = snapshot.files.last_mut().filter(|file| file.ours) {
+                file.problem.get_or_insert(error.to_string());
             }
-        };
-        let (network, barriers) =
-            network(path, document, &config, root, (&mut socket, &tables, &mut firewall))?;
-        snapshot.networks.push(network);
-        for barrier in barriers {
-            if !snapshot.surroundings.barriers.contains(&barrier) {
-                snapshot.surroundings.barriers.push(barrier);
-            }
+            continue;
         }
         let plugins = object.ok().map(|object| plugins(path, &object, &request.plugin_path));
         snapshot.surroundings.plugins.extend(plugins.into_iter().flatten());
     }
+    // That there is none is told by its files.
+    if let Ok(networks) = Networks::read(root, request.conf.as_deref()) {
+        let changes = compare_by(&networks, &mut socket, Some(&tables), Source::File)?;
+        let mut firewall = Firewall::read(Some(&tables));
+        for one in &networks.all {
+            let network = network(one, root, &changes, (&mut socket, &tables));
+            snapshot.networks.push(network);
+            snapshot.add_barriers(firewall.look(&one.config, changes.serve_ipv6()));
+        }
+        snapshot.compared = Compared::of(&changes, &networks, &tables);
+    }
     snapshot.surroundings.daemons = lacking(root);
-    Ok(snapshot)
+    Ok(snapshot.concluded())
 }
 
-fn kernel(tables: &Tables) -> Kernel {
-    let mut kernel = Kernel {
-        links: tables.links.clone(),
-        addresses: tables.addresses.clone(),
-        routes: Family::BOTH
-            .into_iter()
-            .flat_map(|family| tables.routes(family))
-            .cloned()
-            .collect(),
-        rules: Family::BOTH.into_iter().flat_map(|family| tables.rules(family)).copied().collect(),
-        ..Kernel::default()
-    };
+/// What the kernel and our own files say.
+fn of_kernel(root: &Root, tables: &Tables) -> Snapshot {
+    let mut kernel = Kernel::of(tables);
     let of_links = kernel.links.iter().map(|link| format!("net/ipv6/conf/{}/accept_ra", link.name));
     let keys = SYSCTLS.into_iter().map(str::to_owned).chain(of_links);
     kernel.sysctls = keys.filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).collect();
-    kernel
+    let unreadable = journal::networks(root).into_iter();
+    Snapshot {
+        version: node::VERSION,
+        taken_by: env!("CARGO_PKG_VERSION").to_owned(),
+        kernel,
+        applied: FabricState::all_applied(root),
+        journal: journal::all(root),
+        unreadable: unreadable
+            .flat_map(|name| Journal::new(root, &name).all().1)
+            .chain(FabricState::unreadable(root))
+            .collect(),
+        ..Snapshot::default()
+    }
 }
 
 fn object(path: &Path) -> Result<Map<String, Value>, String> {
@@ -162,66 +179,55 @@ fn file(path: &Path, object: Result<&Map<String, Value>, &String>) -> node::File
 }
 
 fn network(
-    path: &Path,
-    mut document: Document,
-    config: &Config,
+    configured: &Configured,
     root: &Root,
-    (socket, tables, firewall): (&mut Socket, &Tables, &mut Firewall<'_>),
-) -> Result<(Network, Vec<Barrier>), Failure> {
+    changes: &Changes,
+    (socket, tables): (&mut Socket, &Tables),
+) -> Network {
+    let config = &configured.config;
     let mut network = Network {
         name: config.name.clone(),
-        file: path.to_owned(),
+        file: configured.path.clone(),
         host_prefix: config.host_prefix.clone(),
         manages_forwarding: config.manage_forwarding,
         masquerades: config.masquerade,
         configured_mtu: config.mtu,
         ..Network::default()
     };
-    let mut pass = None;
-    if let Some(peers_file) = &config.fabric.peers_file {
-        let (fabric, compared) = fabric_of(&root.path(peers_file), config, root, (socket, tables));
-        network.fabric = Some(fabric);
-        pass = compared;
+    let pass = changes.pass_of(configured);
+    let refusal = changes.refusal_of(&config.name);
+    if let Some(peers_file) = &configured.peers_file {
+        network.fabric = Some(fabric_of(peers_file, config, root, (tables, pass, refusal)));
     }
     let noted = last_applied(config, root);
-    let applied = pass.as_ref().map(|pass| &pass.applied).or(noted.as_ref());
+    let applied = pass.map(|pass| &pass.applied).or(noted.as_ref());
     let unsized_config = Config { mtu: None, ..config.clone() };
     network.mtu = link_mtus(socket, &unsized_config, root, applied, tables).ok();
-    network.repairs = repair::lacking(root, socket, tables)?
-        .iter()
-        .filter(|repair| repair.network() == config.name)
-        .map(Repair::told)
-        .collect();
-    match TableRepair::lacking(config, root, socket, applied) {
-        Ok(table) => {
-            network.table = table.iter().flat_map(TableRepair::differences).cloned().collect();
-            network.table_note = table.iter().find_map(TableRepair::note).cloned();
-        }
-        Err(error) => network.table = vec![error.to_string()],
-    }
+    network.table =
+        changes.unknown_table_of(&config.name).map(ToString::to_string).into_iter().collect();
     if has_store(&config.ipam_type) {
-        let misfits = pass.as_ref().map(|pass| {
-            pass.misfits(&FabricState::new(root, config.fabric.protocol), &document, config)
-        });
+        let state = FabricState::new(root, config.fabric.protocol);
+        let misfits = pass.map(|pass| pass.misfits(&state, &configured.document, config));
+        let mut document = configured.document.clone();
         network.pool = Some(pool(root, &mut document, config, misfits.unwrap_or_default()));
     }
-    let serves_ipv6 = pass.as_ref().is_some_and(|pass| pass.applied.serves_ipv6);
-    Ok((network, firewall.look(config, serves_ipv6)))
+    network
 }
 
-/// What there is to say of a fabric, and the comparison where one could be made.
+/// What there is to say of a fabric beside what was compared.
 fn fabric_of(
     path: &Path,
     config: &Config,
     root: &Root,
-    (socket, tables): (&mut Socket, &Tables),
-) -> (node::Fabric, Option<Pass>) {
+    (tables, pass, refusal): (&Tables, Option<&Pass>, Option<&node::Error>),
+) -> node::Fabric {
     let protocol = config.fabric.protocol;
     let noted = FabricState::new(root, protocol).applied();
     let mut fabric = node::Fabric {
         peers_file: path.to_owned(),
         protocol,
         applied: noted.is_some_and(|applied| applied.was_applied()),
+        is_current: pass.is_some_and(Pass::is_of_applied_file),
         ..node::Fabric::default()
     };
     match read_peers_by(path, config, tables) {
@@ -233,37 +239,18 @@ fn fabric_of(
             fabric.remote_cidrs = others.flat_map(|node| node.pod_cidrs.clone()).collect();
             fabric.unread = peers.unread;
             fabric.left_out = [peers.excluded, peers.here].concat();
+            fabric.failure = refusal.map(|error| {
+                let of_network = error.object == node::Object::network(&config.name);
+                node::Failure {
+                    of_configuration: error.kind == node::Kind::Configuration,
+                    text: if of_network { error.cause.clone() } else { error.message() },
+                    fix: error.next.clone(),
+                }
+            });
         }
         Err(error) => fabric.problem = Some(error.message()),
     }
-    let pass = match Pass::of_file(config, root, (socket, tables), path) {
-        Ok(pass) => pass,
-        Err(error) => {
-            if fabric.problem.is_none() {
-                let of_network = error.object == node::Object::network(&config.name);
-                fabric.failure = Some(node::Failure {
-                    of_configuration: error.kind == node::Kind::Configuration,
-                    text: if of_network { error.cause } else { error.message() },
-                    fix: error.next,
-                });
-            }
-            return (fabric, None);
-        }
-    };
-    fabric.is_current = pass.is_of_applied_file();
-    let desired = &pass.plan.desired;
-    // Longer prefixes and rules are looked for in the kernel's tables themselves.
-    let changes = pass.plan.changes.iter();
-    let changes = changes.filter(|change| !matches!(change, fabric::Change::Lookup(_)));
-    let tunnel = pass.tunnel().map(TunnelTable::told);
-    fabric.changes = changes.map(fabric::Change::told).chain(tunnel).collect();
-    fabric.wanting = desired.wanting.clone();
-    fabric.not_ready = desired.not_ready.clone();
-    // Those of the list are told as such.
-    let is_of_list =
-        |note: &&String| fabric.left_out.contains(note) || fabric.unread.as_ref() == Some(*note);
-    fabric.notes = desired.notes.iter().filter(|note| !is_of_list(note)).cloned().collect();
-    (fabric, Some(pass))
+    fabric
 }
 
 fn pool(

@@ -11,19 +11,20 @@ use super::{
         refused,
     },
     encode, networks,
-    remarks::{errors, notes, of_report},
+    remarks::{errors, misfits, notes, of_report},
 };
 use crate::{
     fabric,
     net::Socket,
     node::{
         apply::{self, Report},
-        changes::{Source, has_fabric, removed_table, without_fabric},
+        changes::{Source, has_fabric, without_fabric},
         configured::{Configured, Networks},
         fabric::{
             FabricState, Removal, WRITER_LIMIT, fabric_of, noted_protocols, require_same_fabric,
         },
         former,
+        table::removed,
         watch::{self, Said},
     },
     object::Told,
@@ -80,7 +81,7 @@ fn apply(networks: &Networks, json: bool, console: &mut Console<'_>) -> Result<S
 
 fn tell(report: &Report, json: bool, console: &mut Console<'_>) -> Result<(), Failure> {
     if json {
-        let wrong = errors(&report.misfits, report.wanting.clone());
+        let wrong = errors(&misfits(report), report.wanting.clone());
         let notes = [wrong, notes(report.notes.clone(), &report.mtus)].concat();
         return Ok(console.json(&json!({
             "changes": encode(&report.lines),
@@ -173,7 +174,7 @@ fn undo_network(
     }
     let [_, of_tables] = &mut report.notes;
     match former::remove_unneeded(root, &mut Socket::open()?, name)? {
-        Some(true) => report.lines.push(removed_table(&format!("of network {name}"))),
+        Some(true) => report.lines.push(removed(&format!("of network {name}"))),
         Some(false) => {}
         None => of_tables.push(format!(
             "the nftables table of network {name} stays, for its pods live; manx gc removes it \
@@ -194,7 +195,7 @@ fn undo_fabric(
     let tables = removal.tables()?;
     let taken = removal.carry_out(&mut socket)?;
     report.lines.extend(removal.changes().iter().map(fabric::Change::told));
-    report.lines.extend(tables.iter().map(|table| removed_table(table)));
+    report.lines.extend(tables.iter().map(|table| removed(table)));
     let unmade: Vec<Told> = taken.unmade.iter().map(fabric::Change::told).collect();
     report.take_back(&unmade);
     report.errors.extend(taken.node.iter().chain(&taken.peers).map(refused));

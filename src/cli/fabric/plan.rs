@@ -7,18 +7,14 @@ use super::{
     super::{
         Args, Console, Failure, Status, Subcommand,
         args::{Operands, Shape},
-        forward::Firewall,
+        doctor::look::{bundled, planned},
     },
-    encode, networks,
+    encode,
     remarks::{errors, notes},
 };
 use crate::{
     doctor,
-    net::Socket,
-    node::{
-        Barrier,
-        changes::{Source, compare},
-    },
+    node::{Barrier, Compared, changes::Mtus},
     object::{Action, Told},
 };
 
@@ -26,7 +22,7 @@ pub(in crate::cli) const SUBCOMMAND: Subcommand = Subcommand {
     name: "plan",
     summary: "show what apply would change",
     help: "\
-Usage: manx plan [--json] [--conf FILE] [--root DIR]
+Usage: manx plan [--json] [--bundle FILE | [--conf FILE] [--root DIR]]
 
 Compares the kernel with what the configuration, its peers file and the live
 attachments ask for, and changes nothing. Exits 0 if there is nothing to change,
@@ -40,33 +36,52 @@ not forward the pods' packets go to stderr.
 
   --json       {\"changes\": [{\"action\", \"object\", \"before\", \"after\"}],
                \"notes\": []}
+  --bundle FILE
+               look at a node by what manx bundle wrote, not at this one
   --conf FILE  one configuration; default: all of ours in /etc/cni/net.d
   --root DIR   read files and state below DIR",
-    shape: Shape { flags: &["json"], values: &["conf", "root"], operands: Operands::AtMost(0) },
+    shape: Shape {
+        flags: &["json"],
+        values: &["bundle", "conf", "root"],
+        operands: Operands::AtMost(0),
+    },
     run,
 };
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let networks = networks(args)?;
-    let changes = compare(&networks, &mut Socket::open()?, Source::File)?;
-    let failures = changes.failures(&networks)?.iter().map(ToString::to_string);
-    let lines = changes.told();
-    let errors: Vec<String> =
-        errors(&changes.misfits, changes.wanting()).into_iter().chain(failures).collect();
-    let mut firewall: Vec<Barrier> = Vec::new();
-    let mut seen = Firewall::read(changes.kernel.as_ref());
-    for network in &networks.all {
-        let found = seen.look(&network.config, changes.serve_ipv6()).into_iter();
-        let new: Vec<Barrier> = found.filter(|barrier| !firewall.contains(barrier)).collect();
-        firewall.extend(new);
+    let of_node = ["conf", "root"].into_iter().find(|name| args.value(name).is_some());
+    let snapshot = match (args.value("bundle"), of_node) {
+        (Some(_), Some(name)) => {
+            return Err(SUBCOMMAND.usage(&format!("--{name} is of a node, not of a bundle")));
+        }
+        (Some(file), None) => bundled(file)?,
+        (None, _) => planned(args)?,
+    };
+    let compared = &snapshot.compared;
+    if let (true, Some(failure)) = (compared.fails, compared.failed.first()) {
+        return Err(Failure::Failed(failure.clone()));
     }
-    let (warnings, doubts): (Vec<_>, Vec<_>) =
-        firewall.into_iter().partition(|barrier| barrier.certain);
-    let sentence = |barrier: Barrier| doctor::of_barrier(&barrier).sentence();
+    let plans = compared.plans();
+    let lines = compared.told(&plans);
+    let failures = compared.failed.iter().cloned();
+    let errors = errors(&compared.misfits, Compared::wanting(&plans)).into_iter().chain(failures);
+    let errors: Vec<String> = errors.collect();
+    let firewall = snapshot.surroundings.barriers.iter();
+    let (warnings, doubts): (Vec<_>, Vec<_>) = firewall.partition(|barrier| barrier.certain);
+    let sentence = |barrier: &Barrier| doctor::of_barrier(barrier).sentence();
     let warnings: Vec<String> = warnings.into_iter().map(sentence).collect();
     let doubts = doubts.into_iter().map(sentence);
-    let notes: Vec<String> =
-        notes(changes.notes(), &changes.mtus).into_iter().chain(doubts).collect();
+    let pods = |network: &str| {
+        let all = snapshot.journal.iter();
+        all.filter(|entry| entry.network == network).cloned().collect::<Vec<_>>()
+    };
+    let mtus = compared.mtus.iter().map(|(network, new)| Mtus {
+        network: network.clone(),
+        new: *new,
+        pods: pods(network),
+    });
+    let notes = notes(compared.notes(&plans), &mtus.collect::<Vec<_>>()).into_iter().chain(doubts);
+    let notes: Vec<String> = notes.collect();
     if args.flag("json") {
         let notes = [errors.clone(), warnings, notes].concat();
         console.json(&json!({"changes": encode(&lines), "notes": notes}))?;

@@ -2,15 +2,14 @@
 
 use crate::{
     doctor,
-    fabric::pools::Misfit,
     finding::Finding,
-    node::{self, apply::Report, changes::Mtus},
+    node::{self, Misfit, apply::Report, changes::Mtus},
 };
 
 /// What apply cannot mend: ranges that are not this node's, and what is `wanting` in
 /// spite of all changes.
 pub(super) fn errors(misfits: &[Misfit], wanting: Vec<String>) -> Vec<String> {
-    let sentence = |misfit: &Misfit| doctor::of_misfit(&node::Misfit::from(misfit)).sentence();
+    let sentence = |misfit: &Misfit| doctor::of_misfit(misfit).sentence();
     misfits.iter().map(sentence).chain(wanting).collect()
 }
 
@@ -26,9 +25,14 @@ pub(super) fn notes([of_fabrics, of_tables]: [Vec<String>; 2], mtus: &[Mtus]) ->
     [of_fabrics, wide, of_tables].concat()
 }
 
+/// Ranges that are not this node's.
+pub(super) fn misfits(report: &Report) -> Vec<Misfit> {
+    report.misfits.iter().map(Misfit::from).collect()
+}
+
 /// All there is to say of a pass beside what was changed.
 pub(super) fn of_report(report: &Report) -> Vec<String> {
-    let wrong = errors(&report.misfits, report.wanting.clone());
+    let wrong = errors(&misfits(report), report.wanting.clone());
     let notes = notes(report.notes.clone(), &report.mtus);
     let wrong = wrong.iter().map(|wrong| format!("error: {wrong}"));
     let notes = notes.iter().map(|note| format!("note: {note}"));

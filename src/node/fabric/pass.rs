@@ -34,7 +34,7 @@ use super::{
     cidrs::PodCidrs,
     document::{self, file_version, require_agreement},
     file::{read_peers_by, validated},
-    state::{FabricState, node_in},
+    state::{FabricState, checked, node_in},
     tunnel::{self, TunnelTable},
 };
 
@@ -215,9 +215,25 @@ impl Pass {
         self.applied_file.as_ref() == Some(&self.applied.file)
     }
 
-    /// The table of the tunnels, if it is known to differ.
+    /// The table of the tunnels.
     pub fn tunnel(&self) -> Option<&TunnelTable> {
-        self.tunnel.as_ref().filter(|tunnel| tunnel.differs())
+        self.tunnel.as_ref()
+    }
+
+    /// What is to be changed of it.
+    pub fn tunnel_change(&self) -> Option<Change> {
+        self.tunnel().and_then(TunnelTable::change)
+    }
+
+    /// The configuration, with what the list of peers says of the fabric.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The list of peers that it was made from, on a node with these tables.
+    pub fn peers(&self, tables: &Tables) -> Option<Peers> {
+        let (bytes, _) = self.file.as_ref()?;
+        checked(bytes, &self.config, tables).ok()
     }
 
     /// What is wrong with the ranges of a configuration, beside the pods of this

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     conf::Config,
-    fabric::{Change, Ledger, Plan, Settings, apply::Refused},
-    net::Socket,
+    fabric::{Change, Ledger, Plan, Settings, apply::Refused, observed::Observed},
+    net::{Socket, Tables},
     nft,
     state::Root,
 };
@@ -37,7 +37,7 @@ impl Removal {
     pub fn of(
         config: &Config,
         root: &Root,
-        host: &mut Socket,
+        (host, tables): (&mut Socket, Option<&Tables>),
         asks: &dyn Fn(&str) -> bool,
         done: &[u8],
     ) -> Result<Option<Self>, Error> {
@@ -49,7 +49,7 @@ impl Removal {
         let gone = FabricState::noted(root).into_iter().filter(|(_, applied)| goes(applied));
         let mut gone = gone.filter(|(state, _)| !done.contains(&state.protocol()));
         let Some(first) = gone.next() else { return Ok(None) };
-        Self::plan(config, host, first, gone.collect()).map(Some)
+        Self::plan(config, (host, tables), first, gone.collect()).map(Some)
     }
 
     /// The fabric of a configuration, and those that its network alone had before.
@@ -60,12 +60,12 @@ impl Removal {
         let state = fabric_of(config, root);
         let applied = state.read()?.unwrap_or_default();
         let former = state.others().filter(|(_, applied)| applied.is_only(&config.name)).collect();
-        Self::plan(config, host, (state, applied), former)
+        Self::plan(config, (host, None), (state, applied), former)
     }
 
     fn plan(
         config: &Config,
-        host: &mut Socket,
+        (host, tables): (&mut Socket, Option<&Tables>),
         (first, applied): (FabricState, Applied),
         rest: Vec<(FabricState, Applied)>,
     ) -> Result<Self, Error> {
@@ -79,7 +79,7 @@ impl Removal {
             ledger.added.extend(applied.added);
             states.push(state);
         }
-        let plan = Plan::undo(host, &settings, &ledger).map_err(kernel)?;
+        let plan = Plan::undo(host, &settings, &ledger, tables).map_err(kernel)?;
         Ok(Self { network: config.name.clone(), states: (first, states), plan })
     }
 
@@ -95,6 +95,11 @@ impl Removal {
     /// Whether it is of these route protocols alone.
     pub fn is_within(&self, protocols: &BTreeSet<u8>) -> bool {
         self.states().all(|state| protocols.contains(&state.protocol()))
+    }
+
+    /// What there is of it.
+    pub fn observed(&self) -> &Observed {
+        &self.plan.observed
     }
 
     /// The changes.
@@ -173,7 +178,7 @@ fn remove_all(own: &BTreeSet<u8>, config: &Config, root: &Root, host: &mut Socke
     let mut remove = || -> Result<Option<Refused>, Error> {
         let locks = own.iter().map(|protocol| FabricState::new(root, *protocol).lock(patience()));
         let _locks = locks.collect::<Result<Vec<_>, _>>()?;
-        let removal = Removal::of(config, root, host, &|_| true, &[])?;
+        let removal = Removal::of(config, root, (host, None), &|_| true, &[])?;
         // One that was noted since is not locked.
         let removal = removal.filter(|removal| removal.is_within(own));
         removal.map(|removal| removal.carry_out(host)).transpose()

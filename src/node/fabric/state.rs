@@ -53,6 +53,12 @@ impl FabricState {
         Self::new(root, 0).others().collect()
     }
 
+    /// What was applied since boot, each with its route protocol.
+    pub fn all_applied(root: &Root) -> Vec<(u8, Applied)> {
+        let noted = Self::noted(root).into_iter();
+        noted.map(|(state, applied)| (state.protocol, applied)).collect()
+    }
+
     /// What was applied and cannot be read, each with the reason.
     pub fn unreadable(root: &Root) -> Vec<(PathBuf, String)> {
         let states = Self::new(root, 0).protocols().into_iter();

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::{
-    super::{Error, refused},
+    super::{Error, refused, table},
     applied::Applied,
     state::FabricState,
 };
@@ -13,7 +13,7 @@ use crate::{
     fabric::{Peers, encapsulation},
     net::Socket,
     nft::{self, Table, Tunnel},
-    object::{Action, Kind, Told},
+    object::{self, Change, HeldTable, Indexes, Work},
     pod::identity::GROUPS,
     state::Root,
 };
@@ -22,12 +22,13 @@ use crate::{
 /// networks have another prefix.
 pub(super) const PREFIX: &str = "manx.fabric-";
 
-/// The table that a fabric asks for, and what the kernel's differs in.
+/// The table that a fabric asks for, beside the kernel's.
 #[derive(Clone, Debug)]
 pub struct TunnelTable {
-    table: Table,
-    peers: usize,
-    differences: Vec<String>,
+    wanted: object::Table,
+    held: HeldTable,
+    /// A number for the addresses that it lists.
+    listed: u64,
     /// Why the kernel's is not known.
     unknown: Option<String>,
 }
@@ -41,57 +42,56 @@ impl TunnelTable {
     pub(super) fn of(config: &Config, peers: &Peers) -> Result<Option<Self>, Error> {
         let addresses: Vec<IpAddr> =
             peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
-        let Some(table) = described(config, addresses.clone(), peers.me.addresses.clone())? else {
+        let purpose = purpose(addresses.len());
+        let Some(table) = described(config, addresses, peers.me.addresses.clone())? else {
             return Ok(None);
         };
         let (differences, unknown) = match nft::differences(&table) {
             Ok(differences) => (differences, None),
             Err(error) => (Vec::new(), Some(unguarded(&error))),
         };
-        Ok(Some(Self { table, peers: addresses.len(), differences, unknown }))
+        let (name, listed) = (table.name.clone(), table.followed());
+        let held = HeldTable { name: name.clone(), differences };
+        let wanted = object::Table { name, purpose, description: Some(Box::new(table)) };
+        Ok(Some(Self { wanted, held, listed, unknown }))
     }
 
-    /// Whether there is something to change.
-    pub fn differs(&self) -> bool {
-        !self.differences.is_empty()
+    /// What is to be changed.
+    pub fn change(&self) -> Option<Change> {
+        table::change(&self.wanted, &self.held)
+    }
+
+    /// What is wanted, and what is held.
+    pub fn compared(&self) -> (&object::Table, &HeldTable) {
+        (&self.wanted, &self.held)
     }
 
     /// A number for the addresses that it lists.
     pub(super) fn listed(&self) -> u64 {
-        self.table.followed()
+        self.listed
     }
 
     /// In what the kernel's table differs.
     pub(super) fn differences(&self) -> &[String] {
-        &self.differences
+        &self.held.differences
     }
 
     /// Makes the table what it should be; else says what the node does without. A
     /// kernel without nf_tables has tunnels all the same.
     pub(super) fn restore(&self) -> Option<String> {
-        if self.differences.is_empty() {
+        let Some(Work::Table(table)) = self.change().map(|change| change.work(&Indexes::new()))
+        else {
             return self.unknown.clone();
-        }
-        nft::ensure(&self.table).err().map(|error| unguarded(&error))
+        };
+        nft::ensure(&table).err().map(|error| unguarded(&error))
     }
+}
 
-    /// The change as it is told.
-    pub fn told(&self) -> Told {
-        Told {
-            kind: Kind::Table,
-            action: Action::Replace,
-            object: format!("nftables table {}", self.table.name),
-            before: Some(self.differences.join("; ")),
-            after: Some(self.after()),
-        }
-    }
-
-    fn after(&self) -> String {
-        match self.peers {
-            0 => "pods put no packets into tunnels".to_owned(),
-            1 => "tunnels take packets from 1 address of a peer".to_owned(),
-            many => format!("tunnels take packets from {many} addresses of peers"),
-        }
+fn purpose(peers: usize) -> String {
+    match peers {
+        0 => "pods put no packets into tunnels".to_owned(),
+        1 => "tunnels take packets from 1 address of a peer".to_owned(),
+        many => format!("tunnels take packets from {many} addresses of peers"),
     }
 }
 

@@ -13,7 +13,7 @@ use nix::{
 };
 
 use super::{
-    super::{Error, Kind, Object, configured::Networks, kernel, repair::TableRepair},
+    super::{Error, Kind, Object, configured::Networks, kernel, tables},
     files::Files,
     said::Said,
 };
@@ -45,7 +45,7 @@ impl Events {
     ) -> Result<Self, Error> {
         let network = monitor::subscribe().map_err(kernel)?;
         // A kernel that cannot tell of the table may well have routes to repair.
-        let table = match TableRepair::monitor(networks.all.iter().map(|one| &one.config)) {
+        let table = match tables::monitor(networks.all.iter().map(|one| &one.config)) {
             Ok(table) => Some(table),
             Err(error) => {
                 tell(Said::Remark(error.to_string()));

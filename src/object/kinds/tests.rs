@@ -1,6 +1,8 @@
 //! Every kind in every state: absent, the same, different, somebody else's, stale, and
 //! made by us under a former mark.
 
+mod properties;
+
 use super::*;
 use crate::{
     net::{
@@ -9,7 +11,7 @@ use crate::{
         tunnel::Vxlan,
     },
     object::{
-        Diversion, Held, HeldRoute, Mark, Value,
+        Diversion, Held, HeldRoute, HeldTable, Mark, Value,
         link::{Form, HeldTunnel, Owner},
         told::Kind::{
             self, Address as A, Forwarding as F, Link as L, Neighbour as N, Route as R, Rule as P,
@@ -198,7 +200,33 @@ fn rows() -> Vec<Row> {
         ),
         routes(),
         tunnels(),
+        tables(),
     ]
+}
+
+/// Nobody else has a table of our names: what others put into one of ours is a difference.
+fn tables() -> Row {
+    let (name, purpose) = ("manx-net".to_owned(), "check the pods' source addresses".to_owned());
+    let of = |differences: &[&str]| {
+        let differences = differences.iter().map(|text| (*text).to_owned()).collect();
+        let tables = vec![HeldTable { name: "manx-net".to_owned(), differences }];
+        HeldObjects { tables, ..HeldObjects::default() }
+    };
+    let wanted = Table { name, purpose, description: None };
+    Row {
+        wanted: Objects { tables: vec![wanted], ..Objects::default() },
+        same: of(&[]),
+        different: of(&["chain forward is missing", "set pods4 lacks 10.2.0.0/24"]),
+        foreign: HeldObjects::default(),
+        serving: of(&[]),
+        lines: [
+            "+ nftables table manx-net: check the pods' source addresses",
+            "~ nftables table manx-net: chain forward is missing; set pods4 lacks 10.2.0.0/24 -> \
+             check the pods' source addresses",
+            "+ nftables table manx-net: check the pods' source addresses",
+            "- nftables table manx-net: ours",
+        ],
+    }
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::{collections::HashMap, fmt, net::IpAddr};
 
 use nix::errno::Errno;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     family::{Family, HasFamily},
     net::{
@@ -20,7 +22,8 @@ use crate::{
 const OF_MODULE: [&str; 1] = ["ipip"];
 
 /// What a device is.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Form {
     /// The kernel's word for the kind of link.
     pub kind: String,

@@ -13,8 +13,13 @@ use crate::{
         desired::{Facts, Path},
         ledger::Ledger,
     },
-    net::route::{self, Found},
-    object::{HeldRoute, Indexes, Route, Step, diff::Object, link::Form},
+    net::{
+        Mac,
+        route::{self, Found},
+    },
+    object::{
+        Forwarding, HeldRoute, Indexes, Neighbour, Route, Rule, Step, diff::Object, link::Form,
+    },
     pod::mtu::Uplink,
 };
 
@@ -103,12 +108,15 @@ impl Kernel {
             Change::Forwarding(step) => put(&mut self.0.forwarding, step),
             Change::Neighbour(step) => put(&mut self.0.neighbours, step),
             Change::Route(step) => put(&mut self.0.routes, step),
-            Change::Setting(_) | Change::Address(_) | Change::Rule(_) | Change::Lookup(_) => {}
+            Change::Rule(step) => put(&mut self.0.rules, step),
+            Change::Table(step) => put(&mut self.0.tables, step),
+            Change::Setting(_) | Change::Address(_) | Change::Lookup(_) => {}
         }
     }
 
     fn has(&self, wanted: &Route) -> bool {
-        self.0.routes.iter().any(|held| wanted.is(held))
+        let is = |held| Route::key_of(held) == Some(wanted.key()) && wanted.is(held);
+        self.0.routes.iter().any(is)
     }
 }
 
@@ -164,17 +172,46 @@ fn others() -> impl Strategy<Value = Kernel> {
         Just(Some(("vxlan.calico", Form::plain("bridge")))),
     ];
     let routes = prop::collection::vec(route, 0..3);
-    (routes, tunnel, any::<bool>(), 1300..1500_u32).prop_map(|(mut routes, tunnel, up, mtu)| {
+    // One that our tunnel would have, and another.
+    let addresses = prop::sample::subsequence(vec!["10.1.0.0/32", "10.9.9.1/24"], 0..=2);
+    let entries = prop::sample::subsequence(vec![1_u8, 2, 3], 0..=3);
+    let tunnel = (tunnel, addresses, any::<bool>(), 1300..1500_u32);
+    (routes, tunnel, entries).prop_map(|(mut routes, (tunnel, addresses, up, mtu), entries)| {
         let key = |held: &HeldRoute| (held.destination(), held.metric());
         routes.sort_by_key(key);
         routes.dedup_by_key(|held| key(held));
         let tunnels = tunnel.map(|(name, form)| {
-            let (name, owner, addresses) = (name.to_owned(), Owner::Other, Vec::new());
+            let addresses = addresses.iter().map(|text| text.parse().unwrap()).collect();
+            let (name, owner) = (name.to_owned(), Owner::Other);
             HeldTunnel { name, form, mtu, up, owner, addresses }
         });
         let tunnels = tunnels.into_iter().collect();
-        Kernel(HeldObjects { routes, tunnels, ..HeldObjects::default() })
+        let (mut neighbours, mut forwarding, mut rules) = (Vec::new(), Vec::new(), Vec::new());
+        for last in entries {
+            let (device, mac) = ("flannel.1".to_owned(), Mac([2, 0, 0, 0, 0, last]));
+            let address = format!("10.{last}.0.0").parse().unwrap();
+            let object = Neighbour { device: device.clone(), address, mac };
+            neighbours.push(Held { object, ours: false });
+            let node = format!("192.0.2.{last}").parse().unwrap();
+            forwarding.push(Held { object: Forwarding { device, mac, node }, ours: false });
+            let source = format!("10.{last}.0.0/24").parse().unwrap();
+            rules.push(Held { object: Rule::new(source, 100, last.into(), 4), ours: false });
+        }
+        let held = HeldObjects { routes, tunnels, neighbours, ..HeldObjects::default() };
+        Kernel(HeldObjects { forwarding, rules, ..held })
     })
+}
+
+/// What others have, but for devices.
+fn foreign(kernel: &Kernel) -> HeldObjects {
+    let mut held = kernel.0.clone();
+    held.tunnels.clear();
+    held.sysctls.clear();
+    held.routes.retain(|one| !one.ours);
+    held.neighbours.retain(|one| !one.ours);
+    held.forwarding.retain(|one| !one.ours);
+    held.rules.retain(|one| !one.ours);
+    held
 }
 
 fn is_foreign(change: &Change) -> bool {
@@ -206,14 +243,13 @@ proptest! {
     #[test]
     fn what_others_have_stays_as_it_is((first, second, others) in (fabric(), fabric(), others())) {
         let kernel = made(&made(&others, &first), &second);
-        let foreign = |kernel: &Kernel| -> Vec<HeldRoute> {
-            kernel.0.routes.iter().filter(|held| !held.ours).cloned().collect()
-        };
         prop_assert_eq!(foreign(&kernel), foreign(&others));
         let used = others.0.tunnels.iter().filter(|held| held.is_guest());
         for tunnel in used {
             let now = kernel.0.tunnels.iter().find(|held| held.name == tunnel.name).unwrap();
             prop_assert_eq!((&now.form, now.mtu, now.owner), (&tunnel.form, tunnel.mtu, Owner::Other));
+            let stays = |address: &&IpNetwork| now.addresses.contains(address);
+            prop_assert_eq!(tunnel.addresses.iter().filter(stays).count(), tunnel.addresses.len());
         }
     }
 
@@ -245,6 +281,7 @@ proptest! {
         turned.0.routes.reverse();
         turned.0.neighbours.reverse();
         turned.0.forwarding.reverse();
+        turned.0.rules.reverse();
         let told = |kernel: &Kernel, desired: &Desired| -> BTreeSet<String> {
             let changes = diff(desired, &kernel.observed(desired));
             changes.iter().map(|change| change.told().to_string()).collect()
