@@ -26,6 +26,8 @@ pub struct Row {
     pub at_most: Option<f64>,
 }
 
+/// For an ADD, where a list of functions that is out of date (`hack/text-order`) shows first.
+const ADD_AT_MOST: f64 = 1.02;
 /// For a DEL, which takes locks that its forerunner did not.
 const DEL_AT_MOST: f64 = 1.03;
 
@@ -87,7 +89,7 @@ pub fn rows(old: &Path, programs: &Programs, effort: Effort) -> Vec<Row> {
                 what: format!("{verb}, {what}, ms"),
                 ratio: paired(&of(old), &of(new), value),
                 control: paired(&of(new), &of(again), value),
-                at_most: removing.then_some(DEL_AT_MOST),
+                at_most: Some(if removing { DEL_AT_MOST } else { ADD_AT_MOST }),
             };
             [row("from start to end", wall), row("processor time", cpu)]
         })
