@@ -38,6 +38,13 @@ fn end_of_list() -> Value {
         "resourceVersion": "100", "annotations": {"k8s.io/initial-events-end": "true"}}}})
 }
 
+/// What the container runtime is to get.
+pub fn conflist() -> Value {
+    json!({"cniVersion": "1.1.0", "name": "pods", "plugins": [{
+        "type": "manx", "peersFile": "/var/lib/manx/peers.json", "ipMasq": true,
+        "ipam": {"type": "manx-ipam", "ranges": [[{"subnet": "usePodCidr"}]]}}]})
+}
+
 /// A node that may run an agent.
 pub struct Ground {
     pub host: Host,
@@ -55,10 +62,7 @@ impl Ground {
     pub fn new() -> Self {
         let (host, outside) = Host::with_uplink();
         let ground = Self { host, _outside: outside };
-        let conflist = json!({"cniVersion": "1.1.0", "name": "pods", "plugins": [{
-            "type": "manx", "peersFile": "/var/lib/manx/peers.json", "ipMasq": true,
-            "ipam": {"type": "manx-ipam", "ranges": [[{"subnet": "usePodCidr"}]]}}]});
-        let config = json!({"fabric": {"mode": "direct"}, "conflist": conflist});
+        let config = json!({"fabric": {"mode": "direct"}, "conflist": conflist()});
         ground.host.scratch().file("agent.json", config.to_string());
         ground
     }

@@ -6,8 +6,8 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::ground::{AGENT, CONFLIST, Ground, MANX, node};
-use crate::harness::{Plugin, Pod};
+use crate::ground::{AGENT, CONFLIST, Ground, MANX, conflist, node};
+use crate::harness::{DEADLINE, Plugin, Pod, eventually};
 
 /// An address at which nobody answers.
 const NOBODY: &str = "http://127.0.0.1:1";
@@ -155,4 +155,25 @@ fn parameters_are_set_where_they_can_be() {
     let _agent = ground.start(command);
     ground.await_file(CONFLIST);
     assert_eq!(ground.host.sysctl("ipv4/ip_forward"), "1");
+}
+
+/// Another version of the agent, or of its configuration, brings another conflist.
+#[test]
+fn a_configuration_that_changed_takes_the_place_of_the_old_one() {
+    let ground = Ground::new();
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let agent = ground.agent(&server.url(), &[]);
+    ground.await_file(CONFLIST);
+    agent.end(Signal::SIGTERM);
+    let mut conflist = conflist();
+    conflist["plugins"][0]["ipMasq"] = json!(false);
+    let config = json!({"fabric": {"mode": "vxlan"}, "conflist": conflist});
+    ground.host.scratch().file("agent.json", config.to_string());
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let _agent = ground.agent(&server.url(), &[]);
+    let replaced = || fs::read_to_string(ground.path(CONFLIST)).unwrap().contains("false");
+    assert!(eventually(DEADLINE, replaced), "{}", ground.log());
+    let tunnel = || ground.host.links().contains(&"vxlan.calico".to_owned());
+    assert!(eventually(DEADLINE, tunnel), "{}", ground.log());
+    ground.await_routes(&[1, 2]);
 }
