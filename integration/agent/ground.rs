@@ -79,6 +79,14 @@ impl Ground {
         (self.host.enter(|| Server::start(vec![list])), sender)
     }
 
+    /// Starts one that has no configuration of its own.
+    pub fn bare_agent(&self, url: &str, options: &[&str]) -> Agent {
+        let mut command = Command::new(AGENT);
+        let arguments = self.arguments(url).into_iter();
+        command.args(arguments.filter(|one| !one.starts_with("--config="))).args(options);
+        self.start(command)
+    }
+
     /// Starts an agent that knows this API server.
     pub fn agent(&self, url: &str, options: &[&str]) -> Agent {
         let mut command = Command::new(AGENT);

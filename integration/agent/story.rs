@@ -157,6 +157,19 @@ fn parameters_are_set_where_they_can_be() {
     assert_eq!(ground.host.sysctl("ipv4/ip_forward"), "1");
 }
 
+/// All that has to be said is how packets get to other nodes.
+#[test]
+fn an_agent_without_a_configuration_brings_the_usual_one() {
+    let ground = Ground::new();
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let _agent = ground.bare_agent(&server.url(), &["--mode=vxlan"]);
+    ground.await_file(CONFLIST);
+    ground.await_routes(&[1, 2]);
+    assert!(ground.host.links().contains(&"vxlan.calico".to_owned()));
+    let checked = ground.manx(&["validate"]);
+    assert_eq!(checked.status, 0, "{}{}", checked.stdout, checked.stderr);
+}
+
 /// Another version of the agent, or of its configuration, brings another conflist.
 #[test]
 fn a_configuration_that_changed_takes_the_place_of_the_old_one() {

@@ -1,11 +1,12 @@
 //! The agent's own configuration: what the cluster's nodes have in common.
 
-use std::path::Path;
+use std::{io::ErrorKind, path::Path};
 
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::options::Options;
 use crate::{
     cni::cidr,
     conf::{FabricPart, PLUGIN_TYPES, Unknown},
@@ -19,9 +20,12 @@ pub(crate) struct Config {
     pub(crate) fabric: FabricPart,
     /// Where all pods are, if that is said.
     pub(crate) cluster_cidrs: Option<Vec<IpNetwork>>,
-    /// What the container runtime gets, if it gets anything.
+    /// What the container runtime gets, if that is said.
     pub(crate) conflist: Option<Value>,
 }
+
+/// Where the configuration is, if nobody says so.
+const USUAL: &str = "/etc/manx/agent.json";
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -35,18 +39,29 @@ struct File {
 }
 
 impl Config {
-    /// Reads the file of an agent that writes `peers_file`.
+    /// Reads the configuration of an agent.
     ///
     /// # Errors
     /// What is wrong with it, as a sentence.
-    pub(crate) fn read(path: &Path, peers_file: &Path) -> Result<Self, String> {
-        let bytes = read(path, TEXT_BYTES_MAX).map_err(|error| error.to_string());
-        let config = bytes.and_then(|bytes| Self::parse(&bytes, peers_file));
+    pub(crate) fn read(options: &Options) -> Result<Self, String> {
+        let usual = options.root.path(USUAL);
+        let path = options.config.as_ref().unwrap_or(&usual);
+        let bytes = match read(path, TEXT_BYTES_MAX) {
+            Err(error) if error.kind() == ErrorKind::NotFound && options.config.is_none() => {
+                Ok(b"{}".to_vec())
+            }
+            outcome => outcome.map_err(|error| error.to_string()),
+        };
+        let mode = options.mode.as_deref();
+        let config = bytes.and_then(|bytes| Self::parse(&bytes, mode, &options.peers_file));
         config.map_err(|error| format!("configuration {}: {error}", path.display()))
     }
 
-    fn parse(bytes: &[u8], peers_file: &Path) -> Result<Self, String> {
-        let file: File = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    fn parse(bytes: &[u8], mode: Option<&str>, peers_file: &Path) -> Result<Self, String> {
+        let mut file: File = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if let Some(mode) = mode {
+            file.fabric.insert("mode".to_owned(), mode.into());
+        }
         let (fabric, complaints, unknown) = FabricPart::of_file(&file.fabric);
         if let Some(complaint) = complaints.first() {
             return Err(complaint.error.to_string());
@@ -96,7 +111,7 @@ mod tests {
     use super::*;
 
     fn parse(value: &Value) -> Result<Config, String> {
-        Config::parse(value.to_string().as_bytes(), Path::new("/var/lib/manx/peers.json"))
+        Config::parse(value.to_string().as_bytes(), None, Path::new("/var/lib/manx/peers.json"))
     }
 
     fn conflist(peers_file: &str) -> Value {
@@ -117,6 +132,27 @@ mod tests {
         assert!(config.conflist.is_some());
         let empty = parse(&json!({})).unwrap();
         assert!(empty.fabric.is_empty() && empty.cluster_cidrs.is_none());
+    }
+
+    #[test]
+    fn an_option_says_the_mode_and_no_file_is_needed() {
+        let options = |arguments: &[&str]| {
+            let arguments = ["--root", "/nonexistent"].iter().chain(arguments);
+            Options::read(arguments.map(Into::into), None).unwrap().unwrap()
+        };
+        let config = Config::read(&options(&["--mode", "ipip"])).unwrap();
+        assert_eq!(config.fabric.encode(), json!({"mode": "ipip"}));
+        assert!(Config::read(&options(&[])).unwrap().fabric.is_empty());
+        let said = Config::read(&options(&["--mode", "warp"])).unwrap_err();
+        assert!(said.contains("fabric.mode"), "{said}");
+        let said = Config::read(&options(&["--config", "/nonexistent/agent.json"])).unwrap_err();
+        assert!(said.contains("No such file"), "{said}");
+        let both = Config::parse(
+            b"{\"fabric\": {\"mode\": \"vxlan\", \"mtu\": 1400}}",
+            Some("ipip"),
+            Path::new("/x"),
+        );
+        assert_eq!(both.unwrap().fabric.encode(), json!({"mode": "ipip", "mtu": 1400}));
     }
 
     #[test]

@@ -6,10 +6,11 @@
 //! podCIDR and all that every peer needs is made, and it is not taken away again: pods
 //! could not be removed without it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::options::Options;
 use crate::{
     fabric::list,
     net::Socket,
@@ -31,9 +32,10 @@ use crate::{
 pub(crate) struct Gate {
     root: Root,
     node: String,
+    /// As plugins have it in their configuration.
     peers_file: PathBuf,
-    /// The configuration, as it is written.
-    text: String,
+    /// Else the usual one.
+    conflist: Option<Value>,
     target: PathBuf,
     /// Where it lies before: the node is made ready by it.
     staged: PathBuf,
@@ -47,46 +49,38 @@ pub(crate) enum Outcome {
 }
 
 impl Gate {
-    /// Of the configuration that is to be in the file `name`.
-    pub(crate) fn new(
-        root: &Root,
-        node: &str,
-        peers_file: PathBuf,
-        (name, conflist): (&str, &Value),
-    ) -> Self {
+    /// Of this configuration, or the usual one.
+    pub(crate) fn new(options: &Options, conflist: Option<Value>) -> Self {
+        let Options { root, node, peers_file, conflist_name, .. } = options;
         Self {
-            node: node.to_owned(),
-            peers_file,
-            text: format!("{conflist:#}\n"),
-            target: root.path(DIRECTORY).join(name),
-            staged: root.runtime().join(".agent").join(name),
             root: root.clone(),
+            node: node.clone(),
+            peers_file: peers_file.clone(),
+            conflist,
+            target: root.path(DIRECTORY).join(conflist_name),
+            staged: root.runtime().join(".agent").join(conflist_name),
         }
-    }
-
-    /// Whether the configuration is in place.
-    fn is_open(&self) -> bool {
-        let held = read(&self.target, TEXT_BYTES_MAX);
-        held.is_ok_and(|held| held == self.text.as_bytes())
     }
 
     /// Makes the node ready for pods, and lets them come if it is.
     pub(crate) fn attempt(&self) -> Outcome {
-        if self.is_open() {
-            return Outcome::Open;
-        }
         let closed = |reason: String| Outcome::Closed(reason, None);
-        match self.own_pod_cidrs() {
+        let pods = match self.own_pod_cidrs() {
             Err(reason) => return closed(reason),
             Ok(pods) if pods.is_empty() => {
                 return closed(format!("node {} has no podCIDR yet", self.node));
             }
-            Ok(_) => {}
+            Ok(pods) => pods,
+        };
+        let conflist = self.conflist.clone().unwrap_or_else(|| usual(&self.peers_file, &pods));
+        let text = format!("{conflist:#}\n");
+        if read(&self.target, TEXT_BYTES_MAX).is_ok_and(|held| held == text.as_bytes()) {
+            return Outcome::Open;
         }
-        match self.pass() {
+        match self.pass(&text) {
             Err(reason) => closed(reason),
             Ok((Some(reason), report)) => Outcome::Closed(reason, Some(Box::new(report))),
-            Ok((None, _)) => match self.place() {
+            Ok((None, _)) => match self.place(&text) {
                 Ok(()) => Outcome::Open,
                 Err(reason) => closed(reason),
             },
@@ -95,20 +89,21 @@ impl Gate {
 
     /// The podCIDRs that the peers file gives to this node.
     fn own_pod_cidrs(&self) -> Result<Vec<String>, String> {
-        let path = self.peers_file.display();
-        let bytes = read(&self.peers_file, PEERS_BYTES_MAX)
-            .map_err(|error| format!("the cluster's nodes are not known yet: {path}: {error}"))?;
+        let path = self.root.path(&self.peers_file);
+        let bytes = read(&path, PEERS_BYTES_MAX).map_err(|error| {
+            format!("the cluster's nodes are not known yet: {}: {error}", path.display())
+        })?;
         list::pod_cidrs(&bytes, &self.node)
-            .ok_or_else(|| format!("{path} does not have node {}", self.node))
+            .ok_or_else(|| format!("{} does not have node {}", path.display(), self.node))
     }
 
     /// A pass by the configuration that is not in place yet; what is wanting of it for all.
-    fn pass(&self) -> Result<(Option<String>, Report), String> {
+    fn pass(&self, text: &str) -> Result<(Option<String>, Report), String> {
         let staged = || -> std::io::Result<()> {
             if let Some(directory) = self.staged.parent() {
                 crate::state::directory(directory)?;
             }
-            replace(&self.staged, self.text.as_bytes())
+            replace(&self.staged, text.as_bytes())
         };
         staged().map_err(|error| format!("write {}: {error}", self.staged.display()))?;
         let networks = Networks::read(&self.root, Some(&self.staged));
@@ -131,12 +126,12 @@ impl Gate {
         Ok((wanting, report))
     }
 
-    fn place(&self) -> Result<(), String> {
+    fn place(&self, text: &str) -> Result<(), String> {
         let write = || -> std::io::Result<()> {
             if let Some(directory) = self.target.parent() {
                 readable_directory(directory)?;
             }
-            replace_synced(&self.target, self.text.as_bytes())
+            replace_synced(&self.target, text.as_bytes())
         };
         let target = self.target.display();
         write().map_err(|error| format!("write {target}: {error}"))?;
@@ -145,8 +140,51 @@ impl Gate {
     }
 }
 
+/// Pods get an address of each family that the node has pods of.
+fn usual(peers_file: &Path, pods: &[String]) -> Value {
+    let of_family = |ipv6: bool| pods.iter().any(|cidr| cidr.contains(':') == ipv6);
+    let families = [(false, "usePodCidr"), (true, "usePodCidrIPv6")];
+    let families = families.into_iter().filter(|(ipv6, _)| of_family(*ipv6));
+    let ranges: Vec<Value> = families.map(|(_, subnet)| json!([{"subnet": subnet}])).collect();
+    json!({
+        "cniVersion": "1.0.0",
+        "cniVersions": ["1.0.0", "1.1.0"],
+        "name": "manx",
+        "plugins": [
+            {
+                "type": "manx",
+                "peersFile": peers_file,
+                "ipMasq": true,
+                "ipam": {"type": "manx-ipam", "ranges": ranges}
+            },
+            {"type": "portmap", "snat": true, "capabilities": {"portMappings": true}}
+        ]
+    })
+}
+
 impl Drop for Gate {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.staged);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_usual_configuration_has_the_families_that_the_node_has() {
+        for (pods, subnets) in [
+            (&["10.244.1.0/24"][..], &["usePodCidr"][..]),
+            (&["fd00:1::/64"], &["usePodCidrIPv6"]),
+            (&["fd00:1::/64", "10.244.1.0/24"], &["usePodCidr", "usePodCidrIPv6"]),
+        ] {
+            let pods: Vec<String> = pods.iter().copied().map(String::from).collect();
+            let conflist = usual(Path::new("/var/lib/manx/peers.json"), &pods);
+            let ranges = conflist["plugins"][0]["ipam"]["ranges"].as_array().unwrap();
+            let has: Vec<&Value> = ranges.iter().map(|range| &range[0]["subnet"]).collect();
+            assert_eq!(has, subnets);
+            assert_eq!(conflist["plugins"][0]["peersFile"], "/var/lib/manx/peers.json");
+        }
     }
 }

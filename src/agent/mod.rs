@@ -97,13 +97,10 @@ fn begin(options: &Options) -> Infallible {
     let status = Arc::new(Status::new());
     let config = configuration(options);
     let peers_file = options.root.path(&options.peers_file);
-    let gate = config.conflist.as_ref().map(|conflist| {
-        let place = (options.conflist_name.as_str(), conflist);
-        Gate::new(&options.root, &options.node, peers_file.clone(), place)
-    });
+    let gate = Gate::new(options, config.conflist);
     // What is there is applied before anybody is asked.
     let (root, of_node) = (options.root.clone(), Arc::clone(&status));
-    thread::spawn(move || node::look_after(&root, gate, &of_node));
+    thread::spawn(move || node::look_after(&root, &gate, &of_node));
     let (teller, listener) = source();
     let settings = Settings {
         node: options.node.clone(),
@@ -124,7 +121,7 @@ fn begin(options: &Options) -> Infallible {
 fn configuration(options: &Options) -> Config {
     let mut told = String::new();
     loop {
-        match Config::read(&options.config, &options.peers_file) {
+        match Config::read(options) {
             Ok(config) => return config,
             Err(words) if words != told => {
                 log::error!("{words}; trying again every {} s", AGAIN.as_secs());

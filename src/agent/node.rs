@@ -29,11 +29,9 @@ struct Log {
 }
 
 /// Looks after the node, and comes to no end.
-pub(crate) fn look_after(root: &Root, gate: Option<Gate>, status: &Arc<Status>) -> ! {
+pub(crate) fn look_after(root: &Root, gate: &Gate, status: &Arc<Status>) -> ! {
     let mut log = Log::default();
-    if let Some(gate) = gate {
-        open(&gate, status, &mut log);
-    }
+    open(gate, status, &mut log);
     status.gate(None);
     loop {
         let mut tell = |said: Said| match said {

@@ -8,15 +8,18 @@ use nix::unistd::gethostname;
 use crate::state::Root;
 
 pub(crate) const USAGE: &str = "\
-Usage: manx-agent [--config FILE] [--node NAME] [--kubeconfig FILE] [--peers-file FILE]
-                  [--conflist-name NAME] [--sysctl-dir DIR] [--listen ADDRESS:PORT] [--root DIR]
+Usage: manx-agent [--mode MODE] [--config FILE] [--node NAME] [--kubeconfig FILE]
+                  [--peers-file FILE] [--conflist-name NAME] [--sysctl-dir DIR]
+                  [--listen ADDRESS:PORT] [--root DIR]
 
 Watches a cluster's Nodes, keeps the peers file and this node's routes true to them, and
 puts the configuration of the container runtime in place when pods may come.
 
+  --mode MODE           direct, ipip or vxlan: fabric.mode, whatever the configuration says
   --config FILE         JSON: fabric, as the peers file is to have it; clusterCIDRs, where
-                        all pods are; conflist, the configuration that is put in place
-                        (default: /etc/manx/agent.json)
+                        all pods are; conflist, what is put in place instead of one by which
+                        pods get addresses of the node's podCIDRs (default:
+                        /etc/manx/agent.json, if it is there)
   --node NAME           this node's Node (default: $NODE_NAME, else the host's name)
   --kubeconfig FILE     how to reach the API server (default: as a pod does)
   --peers-file FILE     what is written (default: /var/lib/manx/peers.json)
@@ -29,7 +32,9 @@ puts the configuration of the container runtime in place when pods may come.
 /// What the agent is told.
 #[derive(Debug)]
 pub(crate) struct Options {
-    pub(crate) config: PathBuf,
+    /// Else the usual one, if it is there.
+    pub(crate) config: Option<PathBuf>,
+    pub(crate) mode: Option<String>,
     pub(crate) node: String,
     pub(crate) kubeconfig: Option<PathBuf>,
     /// As plugins have it in their configuration.
@@ -50,7 +55,8 @@ impl Options {
         node_name: Option<String>,
     ) -> Result<Option<Self>, String> {
         let mut options = Self {
-            config: "/etc/manx/agent.json".into(),
+            config: None,
+            mode: None,
             node: node_name.unwrap_or_default(),
             kubeconfig: None,
             peers_file: "/var/lib/manx/peers.json".into(),
@@ -79,7 +85,8 @@ impl Options {
 
     fn take(&mut self, name: &str, given: OsString) -> Result<(), String> {
         match name {
-            "config" => self.config = given.into(),
+            "config" => self.config = Some(given.into()),
+            "mode" => self.mode = Some(text(given)?),
             "node" => self.node = text(given)?,
             "kubeconfig" => self.kubeconfig = Some(given.into()),
             "peers-file" => self.peers_file = given.into(),
