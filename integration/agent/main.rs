@@ -6,8 +6,13 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod answers;
+#[path = "../cluster/control.rs"]
+mod control;
+#[path = "../enclosure/mod.rs"]
+mod enclosure;
 mod ground;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod real;
 mod server;
 mod story;

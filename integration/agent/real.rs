@@ -103,7 +103,8 @@ fn node_follows(control: &Control) {
     fs::create_dir_all(ROOT).unwrap();
     let uplink = format!("{NODE_ADDRESS}/24");
     for arguments in [
-        &["link", "add", "uplink", "up", "type", "dummy"][..],
+        &["link", "add", "uplink", "up", "type", "veth", "peer", "name", "far"][..],
+        &["link", "set", "far", "up"],
         &["address", "add", &uplink, "dev", "uplink"],
     ] {
         assert!(Command::new("ip").args(arguments).status().unwrap().success());
