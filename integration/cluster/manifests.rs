@@ -30,27 +30,37 @@ fn kubectl(control: &Control, arguments: &[&str]) -> String {
     output(control.kubectl(arguments).arg("--warnings-as-errors"))
 }
 
-/// Writes a user's own kustomization below `directory`: the base, a component, and what else it says.
-fn write_kustomization(directory: &Path, component: &str, rest: &str) {
+/// Writes a kustomization of a user's own below `directory`. `shipped` in it is where ours are.
+fn write_kustomization(directory: &Path, text: &str) {
     // Only relative paths may be named.
     let up = "../".repeat(directory.components().count() - 1);
-    let shipped = format!("{up}{}", SHIPPED.trim_start_matches('/'));
-    let text = format!(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
-         resources: [{shipped}/base]\ncomponents: [{shipped}/components/{component}]\n{rest}"
-    );
+    let text = text.replace("shipped", &format!("{up}{}", SHIPPED.trim_start_matches('/')));
+    let head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
     fs::create_dir_all(directory).expect("a directory in the enclosure");
-    fs::write(directory.join("kustomization.yaml"), text).expect("a kustomization");
+    fs::write(directory.join("kustomization.yaml"), format!("{head}{text}"))
+        .expect("a kustomization");
 }
 
-/// The DaemonSet among the objects of a kustomization, as the API server would keep it.
-fn daemon_set(control: &Control, kustomization: &str) -> Value {
+/// The objects of a kustomization, as the API server would keep them.
+fn objects(control: &Control, kustomization: &str) -> Vec<Value> {
     let apply = ["apply", "--server-side", "--dry-run=server", "--output=json", "--kustomize"];
     let text = kubectl(control, &[&apply[..], &[kustomization]].concat());
     let objects: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
-    let objects = objects["items"].as_array().expect("several objects are a list");
-    let found = objects.iter().find(|object| object["kind"] == "DaemonSet");
-    found.expect("a DaemonSet").clone()
+    objects["items"].as_array().expect("several objects are a list").clone()
+}
+
+fn of_kind<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
+    objects.iter().find(|object| object["kind"] == kind).expect("one of each kind")
+}
+
+/// The configuration that is shipped for nodes without an agent, with what the agent knows.
+fn conflist() -> Value {
+    let text = include_str!("../../conf/10-manx.conflist");
+    let mut conflist: Value = serde_json::from_str(text).expect("it is JSON");
+    let plugin = &mut conflist["plugins"][0];
+    plugin["peersFile"] = json!("/var/lib/manx/peers.json");
+    plugin["ipam"]["ranges"] = json!([[{"subnet": "usePodCidr"}]]);
+    conflist
 }
 
 /// Every combination, as it would be applied.
@@ -59,33 +69,48 @@ pub(crate) fn every_combination(control: &Control) {
     kubectl(control, &["apply", "--filename", &format!("{SHIPPED}/base/namespace.yaml")]);
     for mode in MODES {
         let directory = Path::new("/run/kustomize").join(mode);
-        write_kustomization(&directory, mode, "");
-        let kept = daemon_set(control, &directory.display().to_string());
-        let pod = &kept["spec"]["template"]["spec"];
-        let arguments = pod["containers"][0]["args"].as_array().expect("arguments");
-        let modes: Vec<&Value> = arguments
-            .iter()
-            .filter(|argument| argument.as_str().is_some_and(|text| text.starts_with("--mode")))
-            .collect();
-        assert_eq!(modes, [&json!(format!("--mode={mode}"))]);
+        let text = format!("resources: [shipped/base]\ncomponents: [shipped/components/{mode}]\n");
+        write_kustomization(&directory, &text);
+        let objects = objects(control, &directory.display().to_string());
+        let pod = &of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"];
         confined(pod);
+
+        let configuration = of_kind(&objects, "ConfigMap");
+        let mounted = pod["volumes"].as_array().expect("volumes").iter();
+        let mounted =
+            mounted.filter(|it| it["configMap"]["name"] == configuration["metadata"]["name"]);
+        assert_eq!(mounted.count(), 1, "{configuration}");
+        let text = configuration["data"]["agent.json"].as_str().expect("a file");
+        let told: Value = serde_json::from_str(text).expect("the agent's configuration is JSON");
+        assert_eq!(told["fabric"], json!({"mode": mode}));
+        assert_eq!(told["conflist"], conflist());
     }
     // As it is, by the name of the directory alone.
-    daemon_set(control, SHIPPED);
-    other_directories(control);
+    objects(control, SHIPPED);
+    of_ones_own(control);
 }
 
-/// A distribution with directories of its own, by the patch that the documentation shows.
-fn other_directories(control: &Control) {
+/// What the documentation shows for other distributions and other configurations.
+fn of_ones_own(control: &Control) {
     let documented = include_str!("../../docs/kubernetes.md");
     let blocks = documented.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
-    let patches = blocks.filter(|block| block.starts_with("patches:")).collect::<Vec<_>>();
-    let directory = Path::new("/run/kustomize/directories");
-    write_kustomization(directory, "vxlan", &patches.concat());
-    let kept = daemon_set(control, &directory.display().to_string());
-    let volumes = kept["spec"]["template"]["spec"]["volumes"].as_array().expect("volumes");
+    let shown: String =
+        blocks.filter_map(|block| block.split_once("patches:\n")).map(|it| it.1).collect();
+    let text = format!(
+        "resources: [shipped]\nconfigMapGenerator:\n- {{name: manx-agent, \
+         namespace: {NAMESPACE}, behavior: replace, files: [agent.json]}}\npatches:\n{shown}"
+    );
+    assert!(documented.contains("behavior: replace, files: [agent.json]"));
+    let directory = Path::new("/run/kustomize/own");
+    write_kustomization(directory, &text);
+    fs::write(directory.join("agent.json"), "{}").expect("a configuration");
+
+    let objects = objects(control, &directory.display().to_string());
+    assert_eq!(of_kind(&objects, "ConfigMap")["data"], json!({"agent.json": "{}"}));
+    let volumes = &of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"]["volumes"];
     let path = |name: &str| {
-        let volume = volumes.iter().find(|volume| volume["name"] == name).expect("a volume");
+        let mut volumes = volumes.as_array().expect("volumes").iter();
+        let volume = volumes.find(|volume| volume["name"] == name).expect("a volume");
         volume["hostPath"]["path"].as_str().expect("a path").to_owned()
     };
     assert_eq!(path("plugins"), "/var/lib/rancher/k3s/data/cni");
