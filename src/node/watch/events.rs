@@ -2,6 +2,7 @@
 //! files.
 
 use std::{
+    mem,
     os::fd::AsFd,
     path::Path,
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use nix::{
 
 use super::{
     super::{Error, Kind, Object, configured::Networks, kernel, tables},
-    files::Files,
+    files::{Files, Told},
     said::Said,
 };
 use crate::net::{Monitor, monitor};
@@ -33,8 +34,25 @@ pub(super) struct Events {
     table: Option<Monitor>,
     /// The peers file and the configuration.
     files: Option<Files>,
-    /// Whether these may be others.
-    pub(super) files_changed: bool,
+    /// What came since a pass.
+    since: Since,
+}
+
+/// What came of events.
+struct Since {
+    /// Of the kernel.
+    kernel: bool,
+    files: Told,
+}
+
+impl Since {
+    const NOTHING: Self = Self { kernel: false, files: Told::Nothing };
+
+    /// Whether one file was put in the place of another, and that is all: it is whole, and
+    /// nothing that belongs to it is to come.
+    fn is_renamed(&self) -> bool {
+        !self.kernel && self.files == Told::Renamed
+    }
 }
 
 impl Events {
@@ -53,7 +71,8 @@ impl Events {
             }
         };
         // The node was read before.
-        let mut events = Self { network, table, files: None, files_changed: true };
+        let since = Since { kernel: false, files: Told::Changed };
+        let mut events = Self { network, table, files: None, since };
         if let Some(failure) = events.watch_files(networks, place) {
             let seconds = FULL_PASS.as_secs();
             let words = "a change of the peers file or the configuration is noticed after";
@@ -72,6 +91,17 @@ impl Events {
         let peers = networks.all.iter().filter_map(|one| one.peers_file.clone());
         let paths = peers.chain([place.to_owned()]);
         Files::watch(paths.collect()).map(|files| self.files = Some(files)).err()
+    }
+
+    /// That anything may be another.
+    pub(super) fn doubt(&mut self) {
+        self.since.files = Told::Changed;
+    }
+
+    /// Whether the peers file or the configuration may be another one, for a pass that
+    /// begins.
+    pub(super) fn take_files(&mut self) -> bool {
+        mem::replace(&mut self.since, Since::NOTHING).files != Told::Nothing
     }
 
     /// Waits for an event that matters, for at most `limit`; true if there was
@@ -110,14 +140,17 @@ impl Events {
         drop(sources);
         let network = self.network.drain().map_err(kernel)?;
         let table = self.table.as_mut().map_or(Ok(false), Monitor::drain).map_err(kernel)?;
-        // The names do not matter: the pass looks at the file itself.
-        let file = self.files.as_mut().is_some_and(Files::drain);
-        self.files_changed |= file;
-        Ok(network || table || file)
+        let files = self.files.as_mut().map_or(Told::Nothing, Files::drain);
+        self.since.kernel |= network || table;
+        self.since.files = self.since.files.max(files);
+        Ok(network || table || files != Told::Nothing)
     }
 
     /// Gathers what belongs together.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
+        if self.since.is_renamed() {
+            return Ok(());
+        }
         let deadline = Instant::now() + SETTLE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());

@@ -19,7 +19,6 @@ mod said;
 
 use std::{
     convert::Infallible,
-    mem,
     os::fd::AsFd,
     path::{Path, PathBuf},
     thread,
@@ -29,7 +28,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use events::{Events, FULL_PASS};
-use files::Files;
+use files::{ANY, Files};
 use pace::Pace;
 
 pub(crate) use said::Said;
@@ -64,14 +63,14 @@ pub(crate) fn watch(
     tell: &mut dyn FnMut(Said),
 ) -> Result<Infallible, Error> {
     // Whichever file appears there.
-    let place = conf.map_or_else(|| root.path(DIRECTORY).join("any"), PathBuf::from);
+    let place = conf.map_or_else(|| root.path(DIRECTORY).join(ANY), PathBuf::from);
     let mut networks = awaited(root, conf, &place, tell);
     let mut events = Events::subscribe(&networks, &place, tell)?;
     let mut unread = None;
     let mut socket = Socket::open().map_err(kernel)?;
     let mut pace = Pace::new(Instant::now());
     loop {
-        if mem::take(&mut events.files_changed) {
+        if events.take_files() {
             match reread(root, conf) {
                 Ok(mut read) => {
                     unread = None;
@@ -98,7 +97,7 @@ pub(crate) fn watch(
         tell(Said::Report(Box::new(report)));
         if !events.wait(FULL_PASS)? {
             events.watch_files(&networks, &place);
-            events.files_changed = true;
+            events.doubt();
         }
         // Whatever happens until then is part of the same pass.
         thread::sleep(pace.delay(Instant::now()));
