@@ -227,7 +227,7 @@ fn no_file_is_too_long() {
 }
 
 /// The modules of `fabric` that ask the kernel, or tell it something.
-const EDGE: [&str; 6] = ["apply", "digest", "observe", "reconcile", "uplink", "ways"];
+const EDGE: [&str; 7] = ["apply", "digest", "inquiry", "observe", "reconcile", "uplink", "ways"];
 
 /// Describing, comparing and judging is done without a socket and without a file: all
 /// that counts is handed in.

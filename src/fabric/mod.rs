@@ -8,6 +8,7 @@
 //! and `apply` carries out. The kernel is asked by [`observe`], by [`digest`] and [`ways`]
 //! whether anything has happened, and by [`apply`] to make what is wanted.
 
+pub mod answers;
 pub mod apply;
 mod clash;
 mod describe;
@@ -17,6 +18,7 @@ pub mod digest;
 pub mod divert;
 pub mod encapsulation;
 pub mod faults;
+mod inquiry;
 pub mod ledger;
 pub mod list;
 pub mod observe;
@@ -32,8 +34,10 @@ pub mod trouble;
 pub mod uplink;
 pub mod ways;
 
+pub use answers::Answers;
 pub use describe::describe;
 pub use desired::Desired;
+pub use inquiry::Inquiry;
 pub use ledger::{Added, Ledger};
 pub use observed::Observed;
 pub use peers::Peers;

@@ -11,9 +11,11 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use super::{
+    answers::{Answer, Answers},
     desired::{Desired, Facts, Path},
     diff,
     divert::Networks,
+    inquiry::Inquiry,
     ledger::Ledger,
     observed::{Observed, Scope},
     peers::Peers,
@@ -44,11 +46,10 @@ use crate::{
 /// # Errors
 /// Of the kernel's answers.
 pub fn facts(
-    socket: &mut Socket,
+    Inquiry { socket, tables, answers }: Inquiry<'_>,
     settings: &Settings,
     peers: &Peers,
     ledger: &Ledger,
-    tables: &Tables,
 ) -> Result<Facts, Error> {
     let links = &tables.links;
     let names: HashMap<u32, &Link> = links.iter().map(|link| (link.index, link)).collect();
@@ -60,19 +61,20 @@ pub fn facts(
     let mut paths = HashMap::new();
     let mut used: HashMap<u32, &Link> = HashMap::new();
     let mut routers: HashMap<(u32, IpAddr), bool> = HashMap::new();
-    for (found, node) in route::resolve(socket, &nodes)?.into_iter().zip(&nodes) {
-        let Some(found) = found else { continue };
+    ask(socket, &nodes, answers, tables)?;
+    for node in &nodes {
+        let Some(Answer { path: Some(found), entry }) = answers.of(*node) else { continue };
         let Some(link) = found.device().and_then(|device| names.get(&device)) else { continue };
         // What the fabric itself has made leads to no node.
         if found.local || marked(link).is_some() || settings.is_tunnel(&link.name) {
             continue;
         }
         // The kernel answers with one path of several. Packets take any.
-        let entry = match spread.iter().any(|destination| destination.contains(*node)) {
-            true => route::lookup(socket, *node)?,
+        let spread_entry = match spread.iter().any(|destination| destination.contains(*node)) {
+            true => looked_up(socket, *node, entry)?,
             false => None,
         };
-        let route = entry.as_ref().unwrap_or(&found);
+        let route = spread_entry.unwrap_or(found);
         let ends: Vec<&Link> =
             route.devices.iter().filter_map(|device| names.get(device).copied()).collect();
         let narrow = ends.iter().copied().min_by_key(|link| link.mtu).unwrap_or(link);
@@ -86,7 +88,7 @@ pub fn facts(
             None => false,
             Some(Slot::Occupied(known)) => *known.get(),
             Some(Slot::Vacant(unknown)) => {
-                let entry = route::lookup(socket, *node)?;
+                let entry = looked_up(socket, *node, entry)?;
                 *unknown.insert(entry.is_some_and(|entry| entry.route.onlink))
             }
         };
@@ -108,6 +110,32 @@ pub fn facts(
     let towards = way.as_ref().map(|(address, found)| (*address, found));
     facts.ways = Ways::through(used.into_values(), towards);
     Ok(facts)
+}
+
+/// Asks for the paths that are not known.
+fn ask(
+    socket: &mut Socket,
+    nodes: &[IpAddr],
+    answers: &mut Answers,
+    tables: &Tables,
+) -> Result<(), Error> {
+    let unknown = answers.unknown(nodes);
+    let paths = route::resolve(socket, &unknown)?;
+    answers.learn(unknown, paths);
+    answers.learn_routes(Family::BOTH.into_iter().flat_map(|family| tables.routes(family)));
+    Ok(())
+}
+
+/// The entry of the routing tables for an address, asked for once.
+fn looked_up<'a>(
+    socket: &mut Socket,
+    address: IpAddr,
+    entry: &'a mut Option<Option<Found>>,
+) -> Result<Option<&'a Found>, Error> {
+    if entry.is_none() {
+        *entry = Some(route::lookup(socket, address)?);
+    }
+    Ok(entry.as_ref().and_then(Option::as_ref))
 }
 
 /// Who has the addresses that this node's tunnels should have: a pod, of whichever

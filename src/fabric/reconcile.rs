@@ -5,6 +5,7 @@ use super::{
     describe::describe,
     desired::{Desired, Facts},
     diff::{diff, rival},
+    inquiry::Inquiry,
     ledger::{Added, Ledger},
     observe::{facts, observe},
     observed::Observed,
@@ -40,15 +41,14 @@ impl Plan {
     /// # Errors
     /// Of the kernel's answers.
     pub fn make(
-        socket: &mut Socket,
+        mut inquiry: Inquiry<'_>,
         settings: &Settings,
         peers: &Peers,
         ledger: &Ledger,
-        tables: &Tables,
     ) -> Result<Self, Error> {
-        let facts = facts(socket, settings, peers, ledger, tables)?;
+        let facts = facts(inquiry.again(), settings, peers, ledger)?;
         let desired = wanted(settings, peers, &facts);
-        let observed = observe(socket, settings, &desired, ledger, tables)?;
+        let observed = observe(inquiry.socket, settings, &desired, ledger, inquiry.tables)?;
         Ok(Self::of(facts, desired, observed))
     }
 

@@ -30,6 +30,7 @@ mod tests;
 
 pub use crate::netlink::{Error, Failed, Monitor, Request};
 pub use mac::Mac;
+pub use monitor::Event;
 pub use ns::Namespace;
 pub use tables::Tables;
 

@@ -4,7 +4,7 @@
 use std::{net::IpAddr, ops::Range};
 
 use netlink_packet_core::DecodeError;
-use nix::libc::RTA_GATEWAY;
+use nix::libc::{AF_INET, AF_INET6, RTA_GATEWAY};
 
 use super::{Answer, Mac};
 use crate::netlink::attribute::Attributes;
@@ -125,6 +125,15 @@ impl<'a> Iterator for NextHops<'a> {
 pub(super) fn ip(value: &[u8]) -> Option<IpAddr> {
     let ipv4 = || <[u8; 4]>::try_from(value).ok().map(IpAddr::from);
     ipv4().or_else(|| <[u8; 16]>::try_from(value).ok().map(IpAddr::from))
+}
+
+/// The address of that family which stands for none.
+pub(super) fn unspecified(family: u8) -> Option<IpAddr> {
+    match i32::from(family) {
+        AF_INET => Some([0_u8; 4].into()),
+        AF_INET6 => Some([0_u8; 16].into()),
+        _ => None,
+    }
 }
 
 /// A number of the host's byte order.

@@ -14,9 +14,9 @@ use netlink_packet_route::{
 use nix::{
     errno::Errno,
     libc::{
-        AF_INET, AF_INET6, RTA_CACHEINFO, RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH,
-        RTA_OIF, RTA_PREFSRC, RTA_PRIORITY, RTA_TABLE, RTM_NEWROUTE, RTN_ANYCAST, RTN_BLACKHOLE,
-        RTN_BROADCAST, RTN_LOCAL, RTN_PROHIBIT, RTN_THROW, RTN_UNICAST, RTN_UNREACHABLE,
+        RTA_CACHEINFO, RTA_DST, RTA_GATEWAY, RTA_METRICS, RTA_MULTIPATH, RTA_OIF, RTA_PREFSRC,
+        RTA_PRIORITY, RTA_TABLE, RTM_NEWROUTE, RTN_ANYCAST, RTN_BLACKHOLE, RTN_BROADCAST,
+        RTN_LOCAL, RTN_PROHIBIT, RTN_THROW, RTN_UNICAST, RTN_UNREACHABLE,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -419,11 +419,7 @@ fn found(answer: &Answer<'_>) -> Reading<Found> {
         RTN_UNICAST | RTN_LOCAL | RTN_BROADCAST | RTN_ANYCAST => Kind::Unicast,
         _ => return Ok(None),
     };
-    let unspecified: IpAddr = match i32::from(header.family) {
-        AF_INET => [0u8; 4].into(),
-        AF_INET6 => [0u8; 16].into(),
-        _ => return Ok(None),
-    };
+    let Some(unspecified) = raw::unspecified(header.family) else { return Ok(None) };
     let Ok(default) = IpNetwork::new(unspecified, header.prefix) else { return Ok(None) };
     let mut found = Found::new(Route::new(default), Vec::new());
     found.local = header.kind == RTN_LOCAL;

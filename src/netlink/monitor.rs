@@ -1,5 +1,5 @@
-//! Tells that something has changed. What it was is not decoded beyond whether it
-//! matters: whoever wants to know looks.
+//! Tells that something has changed. What it was is not decoded here beyond whether it
+//! matters: whoever wants to know reads the event, or looks.
 
 use std::{
     fmt, io,
@@ -40,6 +40,13 @@ impl Monitor {
         Ok(Self { raw: open().map_err(failed)?, subject, concerns: Box::new(concerns) })
     }
 
+    /// Subscribes to one more group, unless the kernel does not know it.
+    pub(crate) fn join(&mut self, group: u32) {
+        if let Err(error) = self.raw.add_membership(group) {
+            log::debug!("{}: group {group}: {error}", self.subject);
+        }
+    }
+
     /// Takes all that has been told; true if any of it matters. More than the socket
     /// could hold is no error: it means as much as an event that matters.
     ///
@@ -47,13 +54,26 @@ impl Monitor {
     /// The failing system call.
     pub fn drain(&mut self) -> Result<bool, Error> {
         let mut told = false;
+        self.read(&mut |_| told = true)?;
+        Ok(told)
+    }
+
+    /// Hands over all that has been told and matters; nothing in the place of what the
+    /// socket could not hold.
+    ///
+    /// # Errors
+    /// The failing system call.
+    pub(crate) fn read(&mut self, take: &mut dyn FnMut(Option<&Answer<'_>>)) -> Result<(), Error> {
         let mut buffer = Vec::with_capacity(RECEIVE_BYTES);
         loop {
             buffer.clear();
             match self.raw.recv(&mut buffer, MsgFlags::MSG_DONTWAIT.bits()) {
-                Ok(_) => told |= Answers(&buffer).any(|event| (self.concerns)(&event)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(told),
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => told = true,
+                Ok(_) => {
+                    let matters = Answers(&buffer).filter(|event| (self.concerns)(event));
+                    matters.for_each(|event| take(Some(&event)));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => take(None),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     return Err(Error::from_io(format!("read {}", self.subject), &error));

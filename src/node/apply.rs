@@ -5,7 +5,7 @@ use std::mem;
 
 use super::{
     Error, allowed,
-    changes::{Mtus, Source, compare, locked},
+    changes::{Mtus, Source, compare_by, locked, tables_for},
     configured::Networks,
     fabric::{FabricState, Outcome, Pass, Removal, WRITER_LIMIT},
     former, refusal,
@@ -15,7 +15,7 @@ use super::{
     version,
 };
 use crate::{
-    fabric::{Change, pools::Misfit},
+    fabric::{Answers, Change, pools::Misfit},
     net::Socket,
     object::Told,
 };
@@ -58,6 +58,7 @@ pub(crate) fn apply(
     networks: &Networks,
     socket: &mut Socket,
     source: Source,
+    answers: &mut Answers,
 ) -> Result<Report, Error> {
     let root = &networks.root;
     // Everybody takes them in this order.
@@ -66,7 +67,8 @@ pub(crate) fn apply(
     let locks = locks.map(|protocol| FabricState::new(root, *protocol).lock(WRITER_LIMIT));
     let _locks = locks.collect::<Result<Vec<_>, _>>()?;
     version::note(root);
-    let mut changes = compare(networks, socket, source)?;
+    let tables = tables_for(networks, socket)?;
+    let mut changes = compare_by(networks, socket, tables.as_ref(), source, answers)?;
     if source == Source::File {
         changes.failures(networks)?;
     }

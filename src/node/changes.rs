@@ -13,7 +13,7 @@ use super::{
     tables::{self, NetworkTable},
 };
 use crate::{
-    fabric::{Change, pools::Misfit},
+    fabric::{Answers, Change, Inquiry, pools::Misfit},
     net::{Socket, Tables},
     object::{self, Told},
     state::{Entry, Journal, journal},
@@ -92,30 +92,27 @@ pub(crate) struct Changes {
     unknown_tables: Vec<(String, Error)>,
 }
 
-/// Compares the node with what it should be.
+/// The kernel's tables, where anything is asked of them.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(super) fn tables_for(networks: &Networks, host: &mut Socket) -> Result<Option<Tables>, Error> {
+    let has_fabric = networks.all.iter().any(|one| one.peers_file.is_some());
+    let is_asked = has_fabric || !journal::networks(&networks.root).is_empty();
+    is_asked.then(|| Tables::of_kernel(host).map_err(kernel)).transpose()
+}
+
+/// Compares the node with what it should be, as one that has these tables; none where
+/// nothing is asked of them.
 ///
 /// # Errors
 /// Of the kernel's answers; what concerns single networks is among the changes.
-pub(crate) fn compare(
-    networks: &Networks,
-    host: &mut Socket,
-    source: Source,
-) -> Result<Changes, Error> {
-    let has_fabric = networks.all.iter().any(|one| one.peers_file.is_some());
-    let is_asked = has_fabric || !journal::networks(&networks.root).is_empty();
-    let tables = is_asked.then(|| Tables::of_kernel(host).map_err(kernel)).transpose()?;
-    compare_by(networks, host, tables.as_ref(), source)
-}
-
-/// As [`compare`], on a node that has these `tables`; none where nothing is asked of them.
-///
-/// # Errors
-/// As for [`compare`].
 pub(crate) fn compare_by(
     networks: &Networks,
     host: &mut Socket,
     known: Option<&Tables>,
     source: Source,
+    answers: &mut Answers,
 ) -> Result<Changes, Error> {
     let root = &networks.root;
     let mut changes = Changes::default();
@@ -123,7 +120,8 @@ pub(crate) fn compare_by(
     let tables = known.unwrap_or(&nothing);
     changes.failed.extend(networks.unusable.iter().map(|(_, error)| error.clone()));
     for protocol in protocols(networks) {
-        changes.compare_fabric(networks, protocol, (host, tables), source);
+        let node = Inquiry { socket: host, tables, answers };
+        changes.compare_fabric(networks, protocol, node, source);
     }
     changes.find_removals(networks, host, known);
     changes.sides = repair::sides(root, host, tables).map_err(kernel)?;
@@ -237,7 +235,7 @@ impl Changes {
         &mut self,
         networks: &Networks,
         protocol: u8,
-        (host, known): (&mut Socket, &Tables),
+        mut node: Inquiry<'_>,
         source: Source,
     ) {
         let root = &networks.root;
@@ -247,10 +245,10 @@ impl Changes {
         for (network, path) in of_it.clone() {
             let config = &network.config;
             let compared = match &mut found {
-                Some(pass) => pass.share(config, path, known),
+                Some(pass) => pass.share(config, path, node.tables),
                 // Another one may have what this one is refused.
                 None => {
-                    Pass::of_file(config, root, (host, known), path).map(|pass| found = Some(pass))
+                    Pass::of_file(config, root, node.again(), path).map(|pass| found = Some(pass))
                 }
             };
             compared.unwrap_or_else(|error| {
@@ -262,7 +260,7 @@ impl Changes {
         while found.is_none()
             && let Some((network, _)) = refused.next()
         {
-            let last = Pass::of_last(&network.config, root, (host, known));
+            let last = Pass::of_last(&network.config, root, node.again());
             found = last.unwrap_or_else(|error| {
                 self.fail(error);
                 None

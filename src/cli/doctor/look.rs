@@ -15,7 +15,7 @@ use crate::{
         json::{field, member},
     },
     conf::{BUILT_IN, Config, has_store},
-    fabric,
+    fabric::{self, Answers},
     ipam::Lease,
     net::{Socket, Tables, forwarding, sysctl},
     node::{self, Compared, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
@@ -84,7 +84,8 @@ pub(in crate::cli) fn planned(args: &Args) -> Result<Snapshot, Failure> {
     let networks = Networks::read(&args.root(), conf)?;
     let mut socket = Socket::open()?;
     let tables = Tables::of_kernel(&mut socket)?;
-    let changes = compare_by(&networks, &mut socket, Some(&tables), Source::File)?;
+    let changes =
+        compare_by(&networks, &mut socket, Some(&tables), Source::File, &mut Answers::default())?;
     changes.failures(&networks)?;
     let mut snapshot = of_kernel(&networks.root, &tables);
     let mut firewall = Firewall::read(Some(&tables));
@@ -123,7 +124,13 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
     }
     // That there is none is told by its files.
     if let Ok(networks) = Networks::read(root, request.conf.as_deref()) {
-        let changes = compare_by(&networks, &mut socket, Some(&tables), Source::File)?;
+        let changes = compare_by(
+            &networks,
+            &mut socket,
+            Some(&tables),
+            Source::File,
+            &mut Answers::default(),
+        )?;
         let mut firewall = Firewall::read(Some(&tables));
         for one in &networks.all {
             let network = network(one, root, &changes, (&mut socket, &tables));

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     fabric::{
-        Ledger, Peers, Settings, describe,
+        Answers, Inquiry, Ledger, Peers, Settings, describe,
         encapsulation::{self, Encapsulation},
         faults::contains,
         observe,
@@ -106,7 +106,9 @@ fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
     let (peers, _) = read_peers(path, &node.config, &mut socket)?;
     let masqueraded = masqueraded(&node, &peers, &mut socket);
     let tables = Tables::of_kernel(&mut socket)?;
-    let facts = observe::facts(&mut socket, &settings, &peers, &Ledger::default(), &tables)?;
+    let (socket, answers) = (&mut socket, &mut Answers::default());
+    let inquiry = Inquiry { socket, tables: &tables, answers };
+    let facts = observe::facts(inquiry, &settings, &peers, &Ledger::default())?;
     let desired = describe(&settings, &peers, &facts);
     let cluster = node.config.fabric.cluster_cidrs.clone().unwrap_or_default();
     let mut mesh = Mesh::new(number, &settings, &peers, &facts, &desired, &cluster);

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     conf::Config,
-    fabric::{Plan, Settings, apply::Refused, trouble::Trouble},
+    fabric::{Answers, Inquiry, Plan, Settings, apply::Refused, trouble::Trouble},
     net::{Socket, Tables},
     object::{Action, Route},
     state::Root,
@@ -49,7 +49,9 @@ pub fn differences(
         let mut ledger = state.ledger(&config.name);
         ledger.leased = pass::leased(config, root, &peers);
         let settings = Settings::of_config(config);
-        let plan = Plan::make(host, &settings, &peers, &ledger, &tables).map_err(kernel)?;
+        let answers = &mut Answers::default();
+        let node = Inquiry { socket: host, tables: &tables, answers };
+        let plan = Plan::make(node, &settings, &peers, &ledger).map_err(kernel)?;
         let tunnel = TunnelTable::of(config, &peers)?;
         let tables = tunnel.iter().flat_map(TunnelTable::differences).cloned().collect();
         Ok(Differences::of(&plan, tables))

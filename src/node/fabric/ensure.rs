@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     conf::Config,
-    fabric::Settings,
+    fabric::{Answers, Inquiry, Settings},
     net::{Socket, Tables},
     state::Root,
     text::few::first_of,
@@ -101,7 +101,9 @@ fn by_a_pass(
         return answer.map(|()| applied);
     }
     let tables = Tables::of_kernel(host).map_err(kernel)?;
-    let pass = match Pass::of_file(config, root, (host, &tables), path) {
+    let mut answers = Answers::default();
+    let mut node = Inquiry { socket: host, tables: &tables, answers: &mut answers };
+    let pass = match Pass::of_file(config, root, node.again(), path) {
         Ok(pass) => pass,
         Err(error) if error.kind == Kind::Unavailable => {
             let refusal = error.to_string();
@@ -111,7 +113,7 @@ fn by_a_pass(
                 |applied: &Applied| applied.is_of(&config.name) && applied.settings == settings;
             let noted = noted.filter(same);
             if let Some(mut applied) = noted
-                && let Some(answer) = believe(state, &applied, config, host, depth)
+                && let Some(answer) = believe(state, &applied, config, node.socket, depth)
             {
                 if news {
                     warn_of_list(&refusal);
@@ -120,7 +122,7 @@ fn by_a_pass(
                 }
                 return answer.map(|()| applied);
             }
-            let Some(mut pass) = Pass::of_last(config, root, (host, &tables))? else {
+            let Some(mut pass) = Pass::of_last(config, root, node)? else {
                 return Err(error);
             };
             if news {

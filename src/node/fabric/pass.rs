@@ -14,7 +14,7 @@ use crate::{
     cni::Document,
     conf::Config,
     fabric::{
-        Change, Peers, Plan, Settings,
+        Change, Inquiry, Peers, Plan, Settings,
         apply::Refused,
         digest, encapsulation,
         observed::Scope,
@@ -88,21 +88,17 @@ impl Pass {
     pub fn of_file(
         config: &Config,
         root: &Root,
-        (host, tables): (&mut Socket, &Tables),
+        node: Inquiry<'_>,
         path: &Path,
     ) -> Result<Self, Error> {
         require_same_fabric(config, root)?;
         // Before the file is read: a file that is replaced meanwhile must not
         // pass for the one that was applied.
         let version = file_version(path);
-        let (peers, bytes) = read_peers_by(path, config, tables)?;
+        let (peers, bytes) = read_peers_by(path, config, node.tables)?;
         require_agreement(config, &peers.fabric)?;
-        Self::of(
-            config,
-            root,
-            (host, tables),
-            (&peers, version, Some((bytes, document::place(path, root)))),
-        )
+        let file = Some((bytes, document::place(path, root)));
+        Self::of(config, root, node, (&peers, version, file))
     }
 
     /// Compares the node with its configuration and the last valid peers that
@@ -110,23 +106,19 @@ impl Pass {
     ///
     /// # Errors
     /// As for [`Self::of_file`].
-    pub fn of_last(
-        config: &Config,
-        root: &Root,
-        (host, tables): (&mut Socket, &Tables),
-    ) -> Result<Option<Self>, Error> {
+    pub fn of_last(config: &Config, root: &Root, node: Inquiry<'_>) -> Result<Option<Self>, Error> {
         let state = FabricState::new(root, config.fabric.protocol);
-        let Some(peers) = state.peers_by(config, tables) else { return Ok(None) };
+        let Some(peers) = state.peers_by(config, node.tables) else { return Ok(None) };
         // As it was resolved then: the file may say something else by now.
         require_same_fabric(&config.under(&peers.fabric), root)?;
         let version = state.applied().map(|applied| applied.file).unwrap_or_default();
-        Self::of(config, root, (host, tables), (&peers, version, None)).map(Some)
+        Self::of(config, root, node, (&peers, version, None)).map(Some)
     }
 
     fn of(
         config: &Config,
         root: &Root,
-        (host, tables): (&mut Socket, &Tables),
+        node: Inquiry<'_>,
         (peers, version, file): (&Peers, String, Option<(Vec<u8>, PathBuf)>),
     ) -> Result<Self, Error> {
         // The list may be another one than that by which the configuration was resolved.
@@ -142,7 +134,7 @@ impl Pass {
         ledger.leased = leased(config, root, peers);
         let before = state.applied().unwrap_or_default();
         let wanted = Settings::of_config(config);
-        let plan = Plan::make(host, &wanted, peers, &ledger, tables).map_err(kernel)?;
+        let plan = Plan::make(node, &wanted, peers, &ledger).map_err(kernel)?;
         let tunnels = Family::BOTH.into_iter().filter_map(|family| peers.me.tunnel_address(family));
         let tunnel = TunnelTable::of(config, peers)?;
         let settings = settings_text(config);

@@ -18,7 +18,10 @@ use super::{
     files::{Files, Told},
     said::Said,
 };
-use crate::net::{Monitor, monitor};
+use crate::{
+    fabric::Answers,
+    net::{Event, Monitor, monitor},
+};
 
 /// A pass without an event, in case one was lost.
 pub(super) const FULL_PASS: Duration = Duration::from_secs(60);
@@ -36,6 +39,8 @@ pub(super) struct Events {
     files: Option<Files>,
     /// What came since a pass.
     since: Since,
+    /// What was found, as far as no event says otherwise.
+    pub(super) answers: Answers,
 }
 
 /// What came of events.
@@ -72,7 +77,7 @@ impl Events {
         };
         // The node was read before.
         let since = Since { kernel: false, files: Told::Changed };
-        let mut events = Self { network, table, files: None, since };
+        let mut events = Self { network, table, files: None, since, answers: Answers::default() };
         if let Some(failure) = events.watch_files(networks, place) {
             let seconds = FULL_PASS.as_secs();
             let words = "a change of the peers file or the configuration is noticed after";
@@ -95,6 +100,7 @@ impl Events {
 
     /// That anything may be another.
     pub(super) fn doubt(&mut self) {
+        self.answers.forget(&Event::Other);
         self.since.files = Told::Changed;
     }
 
@@ -138,7 +144,13 @@ impl Events {
             }
         }
         drop(sources);
-        let network = self.network.drain().map_err(kernel)?;
+        let answers = &mut self.answers;
+        let mut network = false;
+        let take = &mut |event: Event| {
+            network = true;
+            answers.forget(&event);
+        };
+        monitor::read(&mut self.network, take).map_err(kernel)?;
         let table = self.table.as_mut().map_or(Ok(false), Monitor::drain).map_err(kernel)?;
         let files = self.files.as_mut().map_or(Told::Nothing, Files::drain);
         self.since.kernel |= network || table;

@@ -41,7 +41,7 @@ use super::{
     conflist::DIRECTORY,
     kernel,
 };
-use crate::{net::Socket, state::Root};
+use crate::{fabric::Answers, net::Socket, state::Root};
 
 /// A file that is written in place is whole after this.
 const WRITTEN: Duration = Duration::from_millis(100);
@@ -87,7 +87,7 @@ pub(crate) fn watch(
             }
         }
         let begin = Instant::now();
-        let mut report = attempt(&networks, &mut socket);
+        let mut report = attempt(&networks, &mut socket, &mut events.answers);
         pace.passed(Instant::now(), begin.elapsed(), !report.lines.is_empty());
         report.errors.extend(unread.clone());
         if pace.is_contested() {
@@ -142,7 +142,7 @@ fn reread(root: &Root, conf: Option<&Path>) -> Result<Networks, Error> {
 
 /// What cannot be repaired now is tried again on the next event. A file that is no
 /// good does not let what was applied before fall to pieces.
-fn attempt(networks: &Networks, socket: &mut Socket) -> Report {
-    apply(networks, socket, Source::FileOrLast)
+fn attempt(networks: &Networks, socket: &mut Socket, answers: &mut Answers) -> Report {
+    apply(networks, socket, Source::FileOrLast, answers)
         .unwrap_or_else(|error| Report { errors: vec![error.to_string()], ..Report::default() })
 }

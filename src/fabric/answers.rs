@@ -1,0 +1,115 @@
+//! What the kernel answered of the ways to peers, kept from one comparison to the next, so
+//! that thousands of peers are asked about once. Pure: who asks, and who hears of events,
+//! is not known here.
+//!
+//! An answer holds until an event says that it may be another one. A route decides about
+//! the addresses in its destination and no others, in whichever table it is; a link about
+//! those of the routes through it, which IPv4 takes away with the link without a word of
+//! each. What is not told so closely drops all.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    net::IpAddr,
+};
+
+use ipnetwork::IpNetwork;
+
+use crate::net::{Event, route::Found};
+
+/// Answers about the ways to addresses.
+#[derive(Clone, Debug, Default)]
+pub struct Answers {
+    known: BTreeMap<IpAddr, Answer>,
+    /// The routes that lead to any of them.
+    routes: Vec<Route>,
+}
+
+/// As much of a route as events tell of.
+#[derive(Clone, Debug)]
+struct Route {
+    destination: IpNetwork,
+    devices: Vec<u32>,
+    gateways: Vec<IpAddr>,
+}
+
+/// What is known of one address.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// The path that packets take, if there is one.
+    pub path: Option<Found>,
+    /// The entry of the routing tables, where that was asked for.
+    pub entry: Option<Option<Found>>,
+}
+
+impl Answers {
+    /// Those of these addresses of which nothing is known, to be asked about. What is known
+    /// of many others is of no use any more.
+    pub fn unknown(&mut self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        if self.known.len() > 2 * addresses.len() {
+            let wanted: HashSet<&IpAddr> = addresses.iter().collect();
+            self.known.retain(|address, _| wanted.contains(address));
+        }
+        let unknown = addresses.iter().filter(|address| !self.known.contains_key(address));
+        unknown.copied().collect()
+    }
+
+    /// Notes the paths to addresses.
+    pub fn learn(&mut self, addresses: Vec<IpAddr>, paths: Vec<Option<Found>>) {
+        let answers = paths.into_iter().map(|path| Answer { path, entry: None });
+        self.known.extend(addresses.into_iter().zip(answers));
+    }
+
+    /// Notes which of all routes these answers come from.
+    pub fn learn_routes<'a>(&mut self, all: impl Iterator<Item = &'a Found>) {
+        let known = &self.known;
+        let leads = |found: &&Found| is_any_in(known, &found.route.destination);
+        self.routes = all.filter(leads).map(Route::of).collect();
+    }
+
+    /// What is known of an address.
+    pub fn of(&mut self, address: IpAddr) -> Option<&mut Answer> {
+        self.known.get_mut(&address)
+    }
+
+    /// Drops what may be another answer by now.
+    pub fn forget(&mut self, event: &Event) {
+        match event {
+            Event::Forwarding => {}
+            Event::Route(destination) => self.forget_within(destination),
+            Event::Link(index) => {
+                let through = self.routes.iter().filter(|route| route.devices.contains(index));
+                let lost: Vec<IpNetwork> = through.map(|route| route.destination).collect();
+                lost.iter().for_each(|destination| self.forget_within(destination));
+            }
+            // Of several routers the kernel prefers one that answers.
+            Event::Neighbour(router) => {
+                let leads = |route: &&Route| route.gateways.contains(router);
+                let others: Vec<IpNetwork> =
+                    self.routes.iter().filter(leads).map(|route| route.destination).collect();
+                others.iter().for_each(|destination| self.forget_within(destination));
+            }
+            Event::Other => self.known.clear(),
+        }
+    }
+
+    fn forget_within(&mut self, destination: &IpNetwork) {
+        let within = destination.network()..=destination.broadcast();
+        let lost: Vec<IpAddr> = self.known.range(within).map(|(address, _)| *address).collect();
+        lost.iter().for_each(|address| drop(self.known.remove(address)));
+    }
+}
+
+impl Route {
+    fn of(found: &Found) -> Self {
+        let Found { devices, gateways, .. } = found;
+        let destination = found.route.destination;
+        Self { destination, devices: devices.clone(), gateways: gateways.clone() }
+    }
+}
+
+fn is_any_in(known: &BTreeMap<IpAddr, Answer>, destination: &IpNetwork) -> bool {
+    known.range(destination.network()..=destination.broadcast()).next().is_some()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+use super::*;
+use crate::net::route::Route as Plain;
+
+const ONE: &str = "192.0.2.12";
+const TWO: &str = "198.51.100.2";
+const SIX: &str = "2001:db8::12";
+const NOWHERE: &str = "203.0.113.1";
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn found(destination: &str, router: Option<&str>, device: u32) -> Found {
+    let mut route = Plain::new(destination.parse().unwrap());
+    route.gateway = router.map(ip);
+    Found::new(route, vec![device])
+}
+
+/// On the link, behind a router, of IPv6, and without a way.
+fn answers() -> Answers {
+    let mut answers = Answers::default();
+    let paths = [
+        (ONE, Some(found("192.0.2.12/32", None, 2))),
+        (TWO, Some(found("198.51.100.2/32", Some("192.0.2.1"), 2))),
+        (SIX, Some(found("2001:db8::12/128", None, 3))),
+        (NOWHERE, None),
+    ];
+    let (addresses, paths) = paths.into_iter().map(|(address, path)| (ip(address), path)).unzip();
+    answers.learn(addresses, paths);
+    let tables = [
+        found("192.0.2.0/24", None, 2),
+        found("198.51.100.0/24", Some("192.0.2.1"), 2),
+        found("198.51.0.0/16", Some("10.0.0.1"), 4),
+        found("2001:db8::/64", None, 3),
+        // To pods: of a peer, and of this node.
+        found("10.244.2.0/24", Some(ONE), 2),
+        found("10.244.1.2/32", None, 7),
+    ];
+    answers.learn_routes(tables.iter());
+    answers
+}
+
+fn known(answers: &mut Answers) -> Vec<&'static str> {
+    let all = [ONE, TWO, SIX, NOWHERE];
+    let unknown = answers.unknown(&all.map(ip));
+    all.into_iter().filter(|address| !unknown.contains(&ip(address))).collect()
+}
+
+#[test]
+fn an_event_drops_what_it_may_have_changed() {
+    let route = |destination: &str| Event::Route(destination.parse().unwrap());
+    let neighbour = |address: &str| Event::Neighbour(ip(address));
+    for (what, event, left) in [
+        ("to a peer's pods, such as ours", route("10.244.2.0/24"), vec![ONE, TWO, SIX, NOWHERE]),
+        ("to a peer alone", route("192.0.2.12/32"), vec![TWO, SIX, NOWHERE]),
+        ("to the network of peers", route("198.51.100.0/22"), vec![ONE, SIX, NOWHERE]),
+        ("the default route", route("0.0.0.0/0"), vec![SIX]),
+        ("that of IPv6", route("::/0"), vec![ONE, TWO, NOWHERE]),
+        ("a pod's link", Event::Link(7), vec![ONE, TWO, SIX, NOWHERE]),
+        ("a new link", Event::Link(9), vec![ONE, TWO, SIX, NOWHERE]),
+        ("the link of peers", Event::Link(2), vec![SIX, NOWHERE]),
+        ("the link of a wider route", Event::Link(4), vec![ONE, SIX, NOWHERE]),
+        ("a router", neighbour("192.0.2.1"), vec![ONE, SIX, NOWHERE]),
+        ("a router that may be preferred", neighbour("10.0.0.1"), vec![ONE, SIX, NOWHERE]),
+        ("a peer", neighbour(ONE), vec![ONE, TWO, SIX, NOWHERE]),
+        ("a forwarding entry", Event::Forwarding, vec![ONE, TWO, SIX, NOWHERE]),
+        ("what is not told", Event::Other, vec![]),
+    ] {
+        let mut answers = answers();
+        answers.forget(&event);
+        assert_eq!(known(&mut answers), left, "{what}");
+    }
+}
+
+/// What was asked for besides goes with the answer, and the answer with the list.
+#[test]
+fn what_is_known_is_kept_as_long_as_it_is_wanted() {
+    let mut answers = answers();
+    answers.of(ip(TWO)).unwrap().entry = Some(None);
+    answers.forget(&Event::Route("198.51.100.2/32".parse().unwrap()));
+    assert!(answers.of(ip(TWO)).is_none());
+    answers.learn(vec![ip(TWO)], vec![None]);
+    assert!(answers.of(ip(TWO)).unwrap().entry.is_none());
+    assert_eq!(answers.unknown(&[ip(ONE), ip("192.0.2.13")]), [ip("192.0.2.13")]);
+    assert_eq!(known(&mut answers), [ONE, TWO, SIX, NOWHERE]);
+    assert!(answers.unknown(&[ip(ONE)]).is_empty());
+    assert_eq!(known(&mut answers), [ONE]);
+}
