@@ -8,6 +8,7 @@
 //! and `apply` carries out. The kernel is asked by [`observe`], by [`digest`] and [`ways`]
 //! whether anything has happened, and by [`apply`] to make what is wanted.
 
+pub mod amend;
 pub mod answers;
 pub mod apply;
 mod clash;
@@ -30,10 +31,12 @@ pub mod reconcile;
 mod refusal;
 pub mod settings;
 pub mod site;
+pub mod text;
 pub mod trouble;
 pub mod uplink;
 pub mod ways;
 
+pub use amend::Settled;
 pub use answers::Answers;
 pub use describe::describe;
 pub use desired::Desired;

@@ -343,6 +343,15 @@ impl Wanted {
     }
 }
 
+/// The routes of table main that no fabric of this protocol has made.
+pub fn of_others(tables: &Tables, protocol: u8) -> Vec<HeldRoute> {
+    let names: HashMap<u32, &Link> = tables.links.iter().map(|link| (link.index, link)).collect();
+    let all = Family::BOTH.into_iter().flat_map(|family| tables.routes(family));
+    let others = all.filter(|found| found.route.protocol != protocol);
+    let others = others.filter(|found| found.route.table == TABLE_MAIN);
+    others.map(|found| held_route(found, false, &names)).collect()
+}
+
 /// A route as far as it matters: of table main, and either ours or to a `wanted`
 /// destination.
 fn held(
@@ -358,8 +367,12 @@ fn held(
     if route.table != TABLE_MAIN || !matters {
         return None;
     }
+    Some(held_route(found, ours, names))
+}
+
+fn held_route(found: &Found, ours: bool, names: &HashMap<u32, &Link>) -> HeldRoute {
     let link = found.device().and_then(|device| names.get(&device));
     let on_host_link = link.is_some_and(|link| is_host_link(link));
     let device = link.map(|link| link.name.clone());
-    Some(HeldRoute { found: found.clone(), device, ours, on_host_link })
+    HeldRoute { found: found.clone(), device, ours, on_host_link }
 }

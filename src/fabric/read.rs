@@ -65,6 +65,12 @@ pub fn holder(bytes: &[u8], address: IpAddr) -> Option<String> {
     Some(format!("the {what} of node {}", node.name))
 }
 
+/// Entries as a list has them, one behind the other; `None` for anything else.
+pub(super) fn entries(row: &[u8]) -> Option<Vec<Entry>> {
+    let list = [b"[", row, b"]"].concat();
+    Some(list::items(&list)?.into_iter().map(read).collect())
+}
+
 /// An entry, and what is wrong with its text.
 fn read(item: Item) -> Entry {
     let Item { name, addresses, pod_cidrs, tunnel_addresses, tunnel_mac } = item;

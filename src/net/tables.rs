@@ -98,6 +98,16 @@ impl Tables {
         }
     }
 
+    /// Without the routes that `protocol` made.
+    #[must_use]
+    pub fn without(mut self, protocol: u8) -> Self {
+        for routes in &mut self.routes {
+            routes.retain(|found| found.route.protocol != protocol);
+            routes.shrink_to_fit();
+        }
+        self
+    }
+
     /// The addresses of a link.
     pub fn addresses_of(&self, index: u32) -> Vec<IpNetwork> {
         let own = self.addresses.iter().filter(|(of, _)| *of == index);

@@ -55,6 +55,7 @@ pub use tunnel::{Carrier, Tunnel};
 use abi::{NFT_MSG_GETTABLE, NFTA_TABLE_NAME, NLM_F_DUMP};
 use message::{generation, request};
 use ruleset::table_deletion;
+use set::Content;
 use snapshot::Snapshot;
 use socket::Socket;
 use table::check_name;
@@ -131,6 +132,22 @@ pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
     // whatever it finds, it may only be more than was needed.
     socket.commit(&wanted.replacement_of_anything(), None)?;
     Ok(Ensured::Repaired)
+}
+
+/// Puts what the sets of a description hold that follow something into those of the
+/// kernel, beside what is there.
+///
+/// # Errors
+/// Of the kernel's answers; where there is no such table, that.
+pub fn include(wanted: &Table) -> Result<(), Error> {
+    let requests = wanted.sets.iter().flat_map(|set| match &set.content {
+        Content::Following(elements) => {
+            let elements = elements.iter().map(|(key, value)| (key, value.as_ref()));
+            wanted.additions(set, elements)
+        }
+        Content::Constant(_) | Content::Open => Vec::new(),
+    });
+    Socket::open()?.commit(&requests.collect::<Vec<_>>(), None)
 }
 
 /// In which ways the table is not as described; empty if it is. Changes nothing.

@@ -1,13 +1,13 @@
 //! One pass over the node: compares, changes, notes what was applied. Says nothing
 //! itself: the node does not wait for whoever reads it.
 
-use std::mem;
+use std::{collections::BTreeSet, mem};
 
 use super::{
     Error, allowed,
     changes::{Mtus, Source, compare_by, locked, tables_for},
     configured::Networks,
-    fabric::{FabricState, Outcome, Pass, Removal, WRITER_LIMIT},
+    fabric::{FabricState, Outcome, Pass, Removal, Rest, WRITER_LIMIT},
     former, refusal,
     repair::{self, Repair},
     table::removed,
@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     fabric::{Answers, Change, pools::Misfit},
-    net::Socket,
+    net::{Socket, Tables},
     object::Told,
+    state::lock::Guard,
 };
 
 /// What came of a pass.
@@ -38,6 +39,8 @@ pub(crate) struct Report {
     /// As of the changes.
     pub(crate) misfits: Vec<Misfit>,
     pub(crate) mtus: Vec<Mtus>,
+    /// What the only fabric was compared with, where nothing was to be changed.
+    pub(crate) rest: Option<(Rest, Tables)>,
 }
 
 impl Report {
@@ -61,11 +64,7 @@ pub(crate) fn apply(
     answers: &mut Answers,
 ) -> Result<Report, Error> {
     let root = &networks.root;
-    // Everybody takes them in this order.
-    let protocols = locked(networks);
-    let locks = protocols.iter();
-    let locks = locks.map(|protocol| FabricState::new(root, *protocol).lock(WRITER_LIMIT));
-    let _locks = locks.collect::<Result<Vec<_>, _>>()?;
+    let (protocols, _locks) = lock(networks)?;
     version::note(root);
     let tables = tables_for(networks, socket)?;
     let mut changes = compare_by(networks, socket, tables.as_ref(), source, answers)?;
@@ -83,9 +82,9 @@ pub(crate) fn apply(
         mtus: mem::take(&mut changes.mtus),
         ..Report::default()
     };
-    let mut unmade: Vec<Told> = Vec::new();
+    let (mut unmade, mut rests) = (Vec::new(), Vec::new());
     for (state, pass) in changes.fabrics.drain(..) {
-        carry_out(pass, &state, socket, &mut report, &mut unmade);
+        rests.extend(carry_out(pass, &state, socket, &mut report, &mut unmade));
     }
     for (removal, _) in &changes.removals {
         remove(removal, socket, &mut report, &mut unmade);
@@ -111,7 +110,22 @@ pub(crate) fn apply(
     }
     report.errors.extend(changes.failed.iter().map(ToString::to_string));
     report.take_back(&unmade);
+    let is_quiet = report.lines.is_empty() && report.unmade.is_empty() && report.errors.is_empty();
+    let is_quiet = is_quiet && rests.len() == 1 && networks.share_a_list();
+    report.rest = rests.pop().filter(|_| is_quiet).zip(tables);
     Ok(report)
+}
+
+/// Keeps others from changing the fabrics that are asked for, and those of before: they are
+/// given.
+pub(super) fn lock(networks: &Networks) -> Result<(BTreeSet<u8>, Vec<Guard>), Error> {
+    let protocols = locked(networks);
+    // Everybody takes them in this order.
+    let locks = protocols
+        .iter()
+        .map(|protocol| FabricState::new(&networks.root, *protocol).lock(WRITER_LIMIT));
+    let locks = locks.collect::<Result<_, _>>()?;
+    Ok((protocols, locks))
 }
 
 fn carry_out(
@@ -120,13 +134,13 @@ fn carry_out(
     socket: &mut Socket,
     report: &mut Report,
     unmade: &mut Vec<Told>,
-) {
+) -> Option<Rest> {
     let planned: Vec<Told> = pass.plan.feasible().map(Change::told).collect();
     let tunnel = pass.tunnel_change().map(|change| change.told());
     match pass.carry_out(state, socket) {
         Ok(outcome) => {
             report.whole &= outcome.wanting().is_empty();
-            let Outcome { unguarded, refused, of_peers, unmade: left, .. } = outcome;
+            let Outcome { unguarded, refused, of_peers, unmade: left, rest, .. } = outcome;
             if let Some(note) = unguarded {
                 let [of_fabrics, _] = &mut report.notes;
                 of_fabrics.push(note);
@@ -135,10 +149,12 @@ fn carry_out(
             report.errors.extend(refused.iter().map(ToString::to_string));
             report.errors.extend(of_peers);
             unmade.extend(left.iter().map(Change::told));
+            Some(rest)
         }
         Err(error) => {
             report.errors.push(error.to_string());
             unmade.extend(planned.into_iter().chain(tunnel));
+            None
         }
     }
 }

@@ -127,6 +127,13 @@ impl Networks {
         self.all.sort_by(|one, other| one.path.file_name().cmp(&other.path.file_name()));
     }
 
+    /// Whether a list of peers means the same to all networks that have one.
+    pub(crate) fn share_a_list(&self) -> bool {
+        let with_list = self.all.iter().filter(|one| one.peers_file.is_some());
+        let mut read = with_list.map(|one| (&one.peers_file, &one.config.fabric.cluster_cidrs));
+        read.next().is_some_and(|first| read.all(|other| other == first))
+    }
+
     /// The names of all networks of the node, where they are known.
     pub(crate) fn names(&self) -> Option<Vec<String>> {
         let names = self.configs.iter().map(|config| config.name.clone());

@@ -2,6 +2,7 @@
 //! removal.
 
 mod agreement;
+mod ahead;
 mod applied;
 mod cidrs;
 mod differences;
@@ -15,12 +16,14 @@ mod state;
 pub mod tunnel;
 
 pub use agreement::{last_applied, require_same_fabric};
+pub(crate) use ahead::AtRest;
 pub use applied::{Applied, State};
 pub use differences::{Differences, differences};
 pub(crate) use document::resolved_and_noted;
 pub use document::{require_agreement, resolved};
 pub use ensure::{Depth, ensure};
 pub use file::{read_peers, read_peers_by};
+pub(crate) use pass::Rest;
 pub use pass::{Outcome, Pass};
 pub use removal::{Removal, fabric_of, noted_protocols};
 pub use state::{FabricState, WRITER_LIMIT, tunnel_addresses};

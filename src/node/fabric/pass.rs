@@ -55,6 +55,8 @@ pub struct Pass {
     applied_file: Option<String>,
     /// Route protocols that the network had before, and nobody else has.
     former: Vec<u8>,
+    /// The list.
+    peers: Peers,
     /// The peers file, and where it is noted what it says of the fabric; none where the last
     /// valid one had to do.
     file: Option<(Vec<u8>, PathBuf)>,
@@ -77,6 +79,18 @@ pub struct Outcome {
     pub(super) notes: Vec<String>,
     /// The part of what is wanting that was not told yet.
     pub(super) news: Vec<String>,
+    /// What it was made from.
+    pub(crate) rest: Rest,
+}
+
+/// What a pass was made from.
+#[derive(Debug)]
+pub(crate) struct Rest {
+    pub(super) config: Config,
+    pub(super) peers: Peers,
+    pub(super) plan: Plan,
+    /// The peers file, and where it is noted what it says.
+    pub(super) file: Option<(Vec<u8>, PathBuf)>,
 }
 
 impl Pass {
@@ -98,7 +112,7 @@ impl Pass {
         let (peers, bytes) = read_peers_by(path, config, node.tables)?;
         require_agreement(config, &peers.fabric)?;
         let file = Some((bytes, document::place(path, root)));
-        Self::of(config, root, node, (&peers, version, file))
+        Self::of(config, root, node, (peers, version, file))
     }
 
     /// Compares the node with its configuration and the last valid peers that
@@ -112,14 +126,14 @@ impl Pass {
         // As it was resolved then: the file may say something else by now.
         require_same_fabric(&config.under(&peers.fabric), root)?;
         let version = state.applied().map(|applied| applied.file).unwrap_or_default();
-        Self::of(config, root, node, (&peers, version, None)).map(Some)
+        Self::of(config, root, node, (peers, version, None)).map(Some)
     }
 
     fn of(
         config: &Config,
         root: &Root,
         node: Inquiry<'_>,
-        (peers, version, file): (&Peers, String, Option<(Vec<u8>, PathBuf)>),
+        (peers, version, file): (Peers, String, Option<(Vec<u8>, PathBuf)>),
     ) -> Result<Self, Error> {
         // The list may be another one than that by which the configuration was resolved.
         let protocol = config.fabric.protocol;
@@ -131,12 +145,12 @@ impl Pass {
         }
         let state = FabricState::new(root, protocol);
         let mut ledger = state.ledger(&config.name);
-        ledger.leased = leased(config, root, peers);
+        ledger.leased = leased(config, root, &peers);
         let before = state.applied().unwrap_or_default();
         let wanted = Settings::of_config(config);
-        let plan = Plan::make(node, &wanted, peers, &ledger).map_err(kernel)?;
+        let plan = Plan::make(node, &wanted, &peers, &ledger).map_err(kernel)?;
         let tunnels = Family::BOTH.into_iter().filter_map(|family| peers.me.tunnel_address(family));
-        let tunnel = TunnelTable::of(config, peers)?;
+        let tunnel = TunnelTable::of(config, &peers)?;
         let settings = settings_text(config);
         let applied_file = before.was_applied().then(|| before.file.clone());
         let had_tunnels = before.settings != settings;
@@ -171,7 +185,7 @@ impl Pass {
         };
         let former = ledger.protocols;
         let config = config.clone();
-        Ok(Self { config, plan, applied, tunnel, had_tunnels, applied_file, former, file })
+        Ok(Self { config, plan, applied, tunnel, had_tunnels, applied_file, former, peers, file })
     }
 
     /// Whether a network is noted as one that has this fabric.
@@ -251,14 +265,14 @@ impl Pass {
     /// # Errors
     /// `File` for state that could not be written.
     pub fn carry_out(self, state: &FabricState, host: &mut Socket) -> Result<Outcome, Error> {
-        let Self { config, plan, mut applied, tunnel, had_tunnels, former, file, .. } = self;
-        let file = file.as_ref().map(|(list, place)| {
+        let Self { config, plan, mut applied, tunnel, had_tunnels, former, peers, file, .. } = self;
+        let list = file.as_ref().map(|(list, place)| {
             document::note(place, &applied.file, &config.fabric.file);
             list.as_slice()
         });
         let changes = plan.feasible().next().is_some();
         if changes {
-            state.note(&applied, file)?;
+            state.note(&applied, list)?;
         }
         // Before the routes: what they bring is taken from the first packet on.
         let unguarded = tunnel.as_ref().and_then(TunnelTable::restore);
@@ -269,8 +283,8 @@ impl Pass {
         // One that stayed would drop what comes from peers that come later.
         former.into_iter().try_for_each(|protocol| tunnel::remove(protocol).map(drop))?;
         let Trouble { reasons, of_node } = Trouble::of(&plan, &refused);
-        let Refused { node, peers, unmade, .. } = refused;
-        let of_peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
+        let Refused { node, peers: refused, unmade, .. } = refused;
+        let of_peers: Vec<String> = refused.iter().map(ToString::to_string).collect();
         let is_news = |text: &&String| !applied.told.contains(text);
         let notes = plan.desired.notes.iter().chain(&unguarded);
         let notes: Vec<String> = notes.filter(is_news).cloned().collect();
@@ -283,7 +297,7 @@ impl Pass {
             (true, false, true) => State::NotReady(reasons),
             (true, false, false) => State::Degraded(reasons),
         };
-        if node.is_empty() && peers.is_empty() {
+        if node.is_empty() && refused.is_empty() {
             applied.added = plan.added_after();
             state.forget_former(&config.name)?;
         }
@@ -295,9 +309,10 @@ impl Pass {
             plan.conflicts().chain(&unmade).filter_map(Change::destination).collect();
         let watched = applied.ways.watch(host, digest::sentinels(&plan.desired, &lacking));
         watched.unwrap_or_else(|error| log::debug!("the routes to peers: {error}"));
-        state.note(&applied, file)?;
+        state.note(&applied, list)?;
         let refused = node.into_iter().map(kernel).collect();
-        Ok(Outcome { applied, refused, of_peers, unmade, unguarded, notes, news })
+        let rest = Rest { config, peers, plan, file };
+        Ok(Outcome { applied, refused, of_peers, unmade, unguarded, notes, news, rest })
     }
 }
 

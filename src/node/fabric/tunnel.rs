@@ -85,6 +85,16 @@ impl TunnelTable {
         };
         nft::ensure(&table).err().map(|error| unguarded(&error))
     }
+
+    /// Takes packets from these peers as well, beside all that the kernel's table has;
+    /// `None` where it does not.
+    pub(super) fn admit(config: &Config, peers: &Peers) -> Option<()> {
+        let addresses = peers.others.iter().flat_map(|node| node.addresses.iter().copied());
+        match described(config, addresses.collect(), peers.me.addresses.clone()).ok()? {
+            Some(table) => nft::include(&table).ok(),
+            None => Some(()),
+        }
+    }
 }
 
 fn purpose(peers: usize) -> String {

@@ -14,7 +14,7 @@ use nix::{
 };
 
 use super::{
-    super::{Error, Kind, Object, configured::Networks, kernel, tables},
+    super::{Error, Kind, Object, configured::Networks, fabric::AtRest, kernel, tables},
     files::{Files, Told},
     said::Said,
 };
@@ -41,6 +41,7 @@ pub(super) struct Events {
     since: Since,
     /// What was found, as far as no event says otherwise.
     pub(super) answers: Answers,
+    pub(super) at_rest: Option<AtRest>,
 }
 
 /// What came of events.
@@ -52,12 +53,6 @@ struct Since {
 
 impl Since {
     const NOTHING: Self = Self { kernel: false, files: Told::Nothing };
-
-    /// Whether one file was put in the place of another, and that is all: it is whole, and
-    /// nothing that belongs to it is to come.
-    fn is_renamed(&self) -> bool {
-        !self.kernel && self.files == Told::Renamed
-    }
 }
 
 impl Events {
@@ -77,7 +72,8 @@ impl Events {
         };
         // The node was read before.
         let since = Since { kernel: false, files: Told::Changed };
-        let mut events = Self { network, table, files: None, since, answers: Answers::default() };
+        let mut events =
+            Self { network, table, files: None, since, answers: Answers::default(), at_rest: None };
         if let Some(failure) = events.watch_files(networks, place) {
             let seconds = FULL_PASS.as_secs();
             let words = "a change of the peers file or the configuration is noticed after";
@@ -98,9 +94,16 @@ impl Events {
         Files::watch(paths.collect()).map(|files| self.files = Some(files)).err()
     }
 
+    /// Whether a file was put in the place of another, and that is all: it is whole, and
+    /// nothing that belongs to it is to come.
+    pub(super) fn is_renamed(&self) -> bool {
+        !self.since.kernel && self.since.files == Told::Renamed
+    }
+
     /// That anything may be another.
     pub(super) fn doubt(&mut self) {
         self.answers.forget(&Event::Other);
+        self.at_rest = None;
         self.since.files = Told::Changed;
     }
 
@@ -144,6 +147,11 @@ impl Events {
             }
         }
         drop(sources);
+        self.look()
+    }
+
+    /// Takes all events that there are, and tells whether any matters.
+    pub(super) fn look(&mut self) -> Result<bool, Error> {
         let answers = &mut self.answers;
         let mut network = false;
         let take = &mut |event: Event| {
@@ -154,13 +162,16 @@ impl Events {
         let table = self.table.as_mut().map_or(Ok(false), Monitor::drain).map_err(kernel)?;
         let files = self.files.as_mut().map_or(Told::Nothing, Files::drain);
         self.since.kernel |= network || table;
+        if network || table {
+            self.at_rest = None;
+        }
         self.since.files = self.since.files.max(files);
         Ok(network || table || files != Told::Nothing)
     }
 
     /// Gathers what belongs together.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
-        if self.since.is_renamed() {
+        if self.is_renamed() {
             return Ok(());
         }
         let deadline = Instant::now() + SETTLE;

@@ -12,6 +12,7 @@
 //! itself, so lost events cost nothing but time, and a slow pass makes up for
 //! them.
 
+mod ahead;
 mod events;
 mod files;
 mod pace;
@@ -27,6 +28,7 @@ use std::{
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use ahead::ahead;
 use events::{Events, FULL_PASS};
 use files::{ANY, Files};
 use pace::Pace;
@@ -39,6 +41,7 @@ use super::{
     changes::Source,
     configured::Networks,
     conflist::DIRECTORY,
+    fabric::AtRest,
     kernel,
 };
 use crate::{fabric::Answers, net::Socket, state::Root};
@@ -70,6 +73,8 @@ pub(crate) fn watch(
     let mut socket = Socket::open().map_err(kernel)?;
     let mut pace = Pace::new(Instant::now());
     loop {
+        let begin = Instant::now();
+        let ahead = ahead(&mut events, &networks, conf, &mut socket)?;
         if events.take_files() {
             match reread(root, conf) {
                 Ok(mut read) => {
@@ -86,8 +91,9 @@ pub(crate) fn watch(
                 }
             }
         }
-        let begin = Instant::now();
         let mut report = attempt(&networks, &mut socket, &mut events.answers);
+        let rest = report.rest.take();
+        report.lines.splice(0..0, ahead);
         pace.passed(Instant::now(), begin.elapsed(), !report.lines.is_empty());
         report.errors.extend(unread.clone());
         if pace.is_contested() {
@@ -95,6 +101,7 @@ pub(crate) fn watch(
             of_tables.push(CONTESTED.to_owned());
         }
         tell(Said::Report(Box::new(report)));
+        events.at_rest = rest.and_then(|(rest, tables)| AtRest::of(rest, tables, root));
         if !events.wait(FULL_PASS)? {
             events.watch_files(&networks, &place);
             events.doubt();

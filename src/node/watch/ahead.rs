@@ -1,0 +1,36 @@
+//! The changes that another list of peers brings, made ahead of the next pass.
+
+use std::path::Path;
+
+use super::{
+    super::{Error, apply::lock, configured::Networks},
+    events::Events,
+};
+use crate::{net::Socket, object::Told};
+
+/// Makes them where the list is all that is another since a pass that found nothing to
+/// change, and the kernel has told of nothing. The pass that follows looks at everything.
+pub(super) fn ahead(
+    events: &mut Events,
+    networks: &Networks,
+    conf: Option<&Path>,
+    socket: &mut Socket,
+) -> Result<Vec<Told>, Error> {
+    let nothing = || Ok(Vec::new());
+    let Some(at_rest) = events.at_rest.take().filter(|_| events.is_renamed()) else {
+        return nothing();
+    };
+    let root = &networks.root;
+    let Some(amendment) = at_rest.amendment() else { return nothing() };
+    let is_same = |read: Networks| read.unusable.is_empty() && read.is_same(networks);
+    if !Networks::read(root, conf).is_ok_and(is_same) {
+        return nothing();
+    }
+    let Ok((_, _locks)) = lock(networks) else { return nothing() };
+    // Whoever had the lock may have changed something.
+    events.look()?;
+    if !events.is_renamed() {
+        return nothing();
+    }
+    Ok(at_rest.carry_out(&amendment, root, socket))
+}
