@@ -329,3 +329,43 @@ fn a_watch_goes_on_without_inotify() {
     node.host.command("ip", &["route", "del", destination]).ok();
     assert!(eventually(SOON, || node.routes() == before), "{}", watch.log());
 }
+
+/// What the kernel said of the others is known, and so is what they need.
+#[test]
+fn a_peer_that_changed_is_asked_about_alone() {
+    for mode in ["direct", "vxlan"] {
+        let cluster = Cluster::of(&[1], Families::Ipv4, &json!({"mode": mode}));
+        let node = &cluster.nodes[0];
+        let mut all: Vec<Value> = (1..=4).map(|number| entry(number, Families::Ipv4)).collect();
+        node.set_peers(&all);
+        let trace = node.host.scratch().path().join("trace");
+        let mut command = Command::new("strace");
+        command.args(["-D", "-qq", "-f", "-v", "-s", "64", "-e", "trace=sendto,sendmsg", "-o"]);
+        let plain = node.command(&["apply", "--watch"]);
+        command.arg(&trace).arg(plain.get_program()).args(plain.get_args());
+        let watch = Watch::of(node, command, None);
+        let applied = || node.plan().status == 0;
+        assert!(eventually(SOON, applied), "{mode}: {}", watch.log());
+        for (address, was) in [("192.0.2.77", "192.0.2.12"), ("192.0.2.78", "192.0.2.77")] {
+            watch.comes_to_rest();
+            let before = std::fs::read_to_string(&trace).unwrap().len();
+            all[1]["addresses"] = json!([address]);
+            node.set_peers(&all);
+            let said = || node.state().join("\n");
+            let has = || said().contains(address) && !said().contains(was);
+            assert!(eventually(SOON, has), "{mode}: {}\n{}", said(), watch.log());
+            watch.comes_to_rest();
+            let text = std::fs::read_to_string(&trace).unwrap();
+            let asks = |line: &&str| line.contains("RTM_F_LOOKUP_TABLE");
+            let asked: Vec<&str> = text[before..].lines().filter(asks).collect();
+            assert!(asked.iter().any(|line| line.contains(address)), "{mode}: {asked:?}");
+            for other in ["198.51.100.13", "198.51.100.14"] {
+                assert!(!asked.iter().any(|line| line.contains(other)), "{mode}: {asked:?}");
+            }
+        }
+        // Each change is told once, whichever part of the pass made it.
+        let told = watch.log().lines().filter(|line| line.contains("192.0.2.78")).count();
+        assert_eq!(told, 1, "{mode}: {}", watch.log());
+        node.assert_settled();
+    }
+}

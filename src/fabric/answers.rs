@@ -38,7 +38,7 @@ pub struct Answer {
     /// The path that packets take, if there is one.
     pub path: Option<Found>,
     /// The entry of the routing tables, where that was asked for.
-    pub entry: Option<Option<Found>>,
+    pub entry: Option<Box<Option<Found>>>,
 }
 
 impl Answers {

@@ -52,6 +52,9 @@ impl Added {
     #[must_use]
     pub fn before(&self, changes: &[Change], tunnels: &[HeldTunnel]) -> Self {
         let is_others = |held: &HeldTunnel| held.owner == Owner::Other;
+        if !tunnels.iter().any(is_others) {
+            return self.clone();
+        }
         let others =
             |device: &str| tunnels.iter().any(|held| held.name == device && is_others(held));
         let added = changes.iter().filter_map(Change::addition);

@@ -130,12 +130,12 @@ fn ask(
 fn looked_up<'a>(
     socket: &mut Socket,
     address: IpAddr,
-    entry: &'a mut Option<Option<Found>>,
+    entry: &'a mut Option<Box<Option<Found>>>,
 ) -> Result<Option<&'a Found>, Error> {
     if entry.is_none() {
-        *entry = Some(route::lookup(socket, address)?);
+        *entry = Some(Box::new(route::lookup(socket, address)?));
     }
-    Ok(entry.as_ref().and_then(Option::as_ref))
+    Ok(entry.as_ref().and_then(|entry| entry.as_ref().as_ref()))
 }
 
 /// Who has the addresses that this node's tunnels should have: a pod, of whichever
@@ -310,19 +310,21 @@ fn observe_tunnel(
     if link.vxlan.is_some() {
         let whole = owner.is_ours();
         let added = observed.ledger.added.clone();
-        let added = |text: Option<String>| text.is_some_and(|text| added.has(&text));
-        let ours = |text| whole || owner == Owner::Other && added(text);
+        // Told only where it may matter: there may be thousands.
+        let given = |text: &dyn Fn() -> Option<String>| text().is_some_and(|text| added.has(&text));
+        let ours =
+            |text: &dyn Fn() -> Option<String>| whole || owner == Owner::Other && given(text);
         let own = |index: &u32| *index == link.index;
         for (_, entry) in tables.neighbours.iter().filter(|(index, _)| own(index)) {
             let (device, address) = (link.name.clone(), entry.address);
             let object = Neighbour { device, address, mac: entry.mac };
-            let ours = ours(object.addition());
+            let ours = ours(&|| object.addition());
             observed.held.neighbours.push(Held { object, ours });
         }
         for (_, entry) in tables.forwarding.iter().filter(|(index, _)| own(index)) {
             let (device, mac) = (link.name.clone(), entry.mac);
             let object = Forwarding { device, mac, node: entry.node };
-            let ours = ours(object.addition());
+            let ours = ours(&|| object.addition());
             observed.held.forwarding.push(Held { object, ours });
         }
     }

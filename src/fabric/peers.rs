@@ -96,7 +96,9 @@ impl Node {
                 Family::V6 => "-v6",
             };
             let mut octets = [TUNNEL_MAC_FIRST; 6];
-            let digest = Sha1::from(format!("{}{suffix}", self.name)).digest().bytes();
+            let mut digest = Sha1::from(&self.name);
+            digest.update(suffix.as_bytes());
+            let digest = digest.digest().bytes();
             for (octet, byte) in octets.iter_mut().skip(1).zip(digest) {
                 *octet = byte;
             }

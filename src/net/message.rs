@@ -1,19 +1,14 @@
 //! Messages of this protocol as requests.
 
-use std::borrow::Cow;
-
 use netlink_packet_core::Emitable;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use super::Request;
 use crate::family::Family;
+use crate::netlink::Words;
 
 /// A message with its flags and the words to report it by.
-pub(super) fn encode(
-    message: RouteNetlinkMessage,
-    flags: u16,
-    what: impl Into<Cow<'static, str>>,
-) -> Request {
+pub(super) fn encode(message: RouteNetlinkMessage, flags: u16, what: impl Into<Words>) -> Request {
     let mut body = vec![0; Emitable::buffer_len(&message)];
     message.emit(&mut body);
     let kind = message.message_type();

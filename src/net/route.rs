@@ -304,7 +304,7 @@ pub(super) fn question(address: IpAddr) -> Request {
     message.header.destination_prefix_length = address.family().bits();
     message.header.flags = RouteFlags::FibMatch;
     message.attributes.push(RouteAttribute::Destination(address.into()));
-    let what = format!("look up the route to {address}");
+    let what = ("look up the route to", address);
     let request = encode(RouteNetlinkMessage::GetRoute(message), 0, what);
     request.tolerate_all(&NOWHERE)
 }
@@ -376,7 +376,7 @@ pub fn resolve_from(
             message.attributes.push(RouteAttribute::Source(source.into()));
             message.attributes.push(RouteAttribute::Iif(device));
         }
-        let what = format!("look up the route to {address}");
+        let what = ("look up the route to", *address);
         let request = encode(RouteNetlinkMessage::GetRoute(message), 0, what);
         request.tolerate_all(&NOWHERE)
     };

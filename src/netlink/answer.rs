@@ -50,7 +50,7 @@ impl<'a> Answer<'a> {
     /// Why `request` was refused; `None` for success and for what it tolerates.
     pub(super) fn error(&self, request: &Request) -> Option<Error> {
         let errno = self.errno().filter(|errno| !request.tolerates(*errno))?;
-        Some(Error { what: request.what().to_owned(), errno, words: self.words() })
+        Some(Error { what: request.what().into_owned(), errno, words: self.words() })
     }
 
     /// The text of the extended acknowledgement. In a refusal it stands behind the

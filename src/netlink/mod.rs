@@ -24,6 +24,7 @@ pub use error::Error;
 pub use monitor::Monitor;
 pub(crate) use netlink_packet_core::DecodeError;
 pub use request::Request;
+pub(crate) use request::Words;
 pub use socket::Socket;
 
 /// One of the kernel's netlink protocols.

@@ -1,7 +1,7 @@
 //! A message to the kernel, encoded when it is made: whoever sends it copies
 //! bytes and knows nothing of what they say.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, net::IpAddr};
 
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 use nix::errno::Errno;
@@ -12,32 +12,48 @@ pub struct Request {
     kind: u16,
     flags: u16,
     body: Vec<u8>,
-    what: Cow<'static, str>,
+    what: Words,
     tolerated: Cow<'static, [Errno]>,
     is_question: bool,
+}
+
+/// The words to report a message by.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Words {
+    Text(Cow<'static, str>),
+    /// Of thousands of messages few fail: put together for those.
+    About(&'static str, IpAddr),
+}
+
+impl From<&'static str> for Words {
+    fn from(text: &'static str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<String> for Words {
+    fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<(&'static str, IpAddr)> for Words {
+    fn from((text, address): (&'static str, IpAddr)) -> Self {
+        Self::About(text, address)
+    }
 }
 
 impl Request {
     /// A message that changes something: its type and flags, and what stands behind
     /// the netlink header. It is answered when it fails or an acknowledgement is
     /// asked for.
-    pub(crate) fn change(
-        kind: u16,
-        flags: u16,
-        body: Vec<u8>,
-        what: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub(crate) fn change(kind: u16, flags: u16, body: Vec<u8>, what: impl Into<Words>) -> Self {
         let (what, tolerated) = (what.into(), Cow::default());
         Self { kind, flags, body, what, tolerated, is_question: false }
     }
 
     /// A message that asks for an object, or with `NLM_F_DUMP` for a list of them.
-    pub(crate) fn question(
-        kind: u16,
-        flags: u16,
-        body: Vec<u8>,
-        what: impl Into<Cow<'static, str>>,
-    ) -> Self {
+    pub(crate) fn question(kind: u16, flags: u16, body: Vec<u8>, what: impl Into<Words>) -> Self {
         Self { is_question: true, ..Self::change(kind, flags, body, what) }
     }
 
@@ -55,8 +71,11 @@ impl Request {
     }
 
     /// What is reported when it fails.
-    pub fn what(&self) -> &str {
-        &self.what
+    pub fn what(&self) -> Cow<'_, str> {
+        match &self.what {
+            Words::Text(text) => Cow::Borrowed(text),
+            Words::About(text, address) => Cow::Owned(format!("{text} {address}")),
+        }
     }
 
     pub(super) fn is_question(&self) -> bool {

@@ -48,7 +48,7 @@ pub(super) fn generation() -> Request {
 pub(super) fn begin(requests: &[Request], generation: Option<u32>) -> Request {
     let condition = generation.map(|number| Attribute::number(NFNL_BATCH_GENID, number));
     let body = encode(NFPROTO_UNSPEC, BATCH_OF_NFTABLES, condition.as_slice());
-    let what = requests.first().map_or("change nf_tables", Request::what).to_owned();
+    let what = requests.first().map_or("change nf_tables".into(), Request::what).into_owned();
     Request::change(NFNL_MSG_BATCH_BEGIN, 0, body, what)
 }
 

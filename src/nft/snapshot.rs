@@ -206,7 +206,7 @@ pub(super) fn ask<const N: usize>(
     socket: &mut Socket,
     questions: [Request; N],
 ) -> Result<[Reply; N], Error> {
-    let what = questions.first().map_or("read nf_tables", Request::what);
+    let what = questions.first().map_or("read nf_tables".into(), Request::what);
     let replies = socket.replies(&questions)?.try_into();
     replies.map_err(|_| netlink::Error::unanswered(what).into())
 }

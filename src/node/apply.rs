@@ -135,12 +135,11 @@ fn carry_out(
     report: &mut Report,
     unmade: &mut Vec<Told>,
 ) -> Option<Rest> {
-    let planned: Vec<Told> = pass.plan.feasible().map(Change::told).collect();
     let tunnel = pass.tunnel_change().map(|change| change.told());
     match pass.carry_out(state, socket) {
         Ok(outcome) => {
             report.whole &= outcome.wanting().is_empty();
-            let Outcome { unguarded, refused, of_peers, unmade: left, rest, .. } = outcome;
+            let Outcome { unguarded, refused, of_peers, unmade: left, .. } = outcome;
             if let Some(note) = unguarded {
                 let [of_fabrics, _] = &mut report.notes;
                 of_fabrics.push(note);
@@ -149,11 +148,11 @@ fn carry_out(
             report.errors.extend(refused.iter().map(ToString::to_string));
             report.errors.extend(of_peers);
             unmade.extend(left.iter().map(Change::told));
-            Some(rest)
+            Some(pass.into_rest())
         }
         Err(error) => {
             report.errors.push(error.to_string());
-            unmade.extend(planned.into_iter().chain(tunnel));
+            unmade.extend(pass.plan.feasible().map(Change::told).chain(tunnel));
             None
         }
     }

@@ -1,11 +1,7 @@
 //! The difference between what should be and what is, for every kind of object alike.
 //! Pure: whose an object is, and when one of somebody else does as well, its kind says.
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt::Debug,
-    hash::Hash,
-};
+use std::{collections::HashMap, fmt::Debug, hash::Hash, iter};
 
 use serde::{Deserialize, Serialize};
 
@@ -120,47 +116,54 @@ pub fn diff<'a, O: Object>(
     held: impl IntoIterator<Item = &'a O::Held>,
 ) -> Vec<Step<O>> {
     let held: Vec<&O::Held> = held.into_iter().collect();
-    // One pass over what may be thousands of either.
-    let mut by_key: HashMap<O::Key<'a>, Vec<(usize, &'a O::Held)>> = HashMap::new();
-    for (place, one) in held.iter().enumerate() {
+    // One pass over what may be thousands of either: the first of each key, and behind each
+    // the next of the same.
+    let mut first_of: HashMap<O::Key<'a>, usize> = HashMap::with_capacity(held.len());
+    let mut next_of: Vec<Option<usize>> = vec![None; held.len()];
+    for ((place, one), next) in held.iter().enumerate().zip(&mut next_of).rev() {
         if let Some(key) = O::key_of(one) {
-            by_key.entry(key).or_default().push((place, *one));
+            *next = first_of.insert(key, place);
         }
     }
-    let (mut steps, mut kept) = (Vec::new(), HashSet::new());
+    let mut steps = Vec::new();
+    let mut is_kept = vec![false; held.len()];
     for wanted in desired {
-        let same = by_key.get(&wanted.key()).map(Vec::as_slice).unwrap_or_default();
-        kept.extend(keep(wanted, same, &mut steps));
+        let first = first_of.get(&wanted.key()).copied();
+        let places = iter::successors(first, |place| next_of.get(*place).copied().flatten());
+        let same = places.filter_map(|place| Some((place, *held.get(place)?)));
+        if let Some(kept) = keep(wanted, same, &mut steps).and_then(|kept| is_kept.get_mut(kept)) {
+            *kept = true;
+        }
     }
-    let surplus = held.into_iter().enumerate();
-    let surplus = surplus.filter(|(place, one)| O::is_ours(one) && !kept.contains(place));
-    steps.extend(surplus.map(|(_, one)| Step::Delete(one.clone())));
+    let surplus = held.into_iter().zip(is_kept);
+    let surplus = surplus.filter(|(one, is_kept)| O::is_ours(one) && !is_kept);
+    steps.extend(surplus.map(|(one, _)| Step::Delete(one.clone())));
     steps
 }
 
 /// What makes the first of those with one key the wanted one; returns the place of the
 /// one that stays for it.
-fn keep<O: Object>(
+fn keep<'a, O: Object>(
     wanted: &O,
-    same: &[(usize, &O::Held)],
+    same: impl Iterator<Item = (usize, &'a O::Held)> + Clone,
     steps: &mut Vec<Step<O>>,
 ) -> Option<usize> {
-    let Some((first_place, first)) = same.first() else {
+    let Some((first_place, first)) = same.clone().next() else {
         steps.push(Step::Create(wanted.clone()));
         return None;
     };
     // The kernel refuses to put an object in another's place that it has already: there
     // it is enough to remove those in front of it.
-    let there = same.iter().find(|(_, one)| wanted.is(one)).map(|(place, _)| *place);
+    let there = same.clone().find(|(_, one)| wanted.is(one)).map(|(place, _)| place);
     if !O::is_ours(first) {
         if !wanted.is_served_by(first) {
-            steps.push(Step::Foreign(wanted.clone(), (*first).clone()));
+            steps.push(Step::Foreign(wanted.clone(), first.clone()));
         }
         return there;
     }
     there.or_else(|| {
-        steps.push(Step::Replace(wanted.clone(), (*first).clone()));
-        Some(*first_place)
+        steps.push(Step::Replace(wanted.clone(), first.clone()));
+        Some(first_place)
     })
 }
 

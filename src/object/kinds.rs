@@ -120,6 +120,11 @@ macro_rules! kinds {
                 match self { $(Self::$Kind(step) => $Kind::told(step),)+ }
             }
 
+            /// What kind of change it is.
+            pub fn action(&self) -> Action {
+                match self { $(Self::$Kind(step) => $Kind::action(step),)+ }
+            }
+
             /// As a difference: what one side of an attachment lacks.
             pub fn lack(&self, whose: &str) -> String {
                 match self { $(Self::$Kind(step) => $Kind::lack(step, whose),)+ }
@@ -214,11 +219,6 @@ kinds! {
 }
 
 impl Change {
-    /// What kind of change it is.
-    pub fn action(&self) -> Action {
-        self.told().action
-    }
-
     /// The object of this kind that there should be.
     pub fn wanted<O: Part>(&self) -> Option<&O> {
         O::of(self)?.wanted()

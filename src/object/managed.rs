@@ -123,6 +123,16 @@ pub trait Managed: Object<Held: Present<Self>> {
     /// What makes a step.
     fn work(step: &Step<Self>, indexes: &Indexes) -> Work;
 
+    /// What a step does, as it is told.
+    fn action(step: &Step<Self>) -> Action {
+        match step {
+            Step::Create(_) => Action::Create,
+            Step::Replace(..) => Action::Replace,
+            Step::Foreign(..) => Action::Conflict,
+            Step::Delete(_) => Action::Delete,
+        }
+    }
+
     /// The step in words.
     fn told(step: &Step<Self>) -> Told {
         told(step)
@@ -187,15 +197,12 @@ pub trait Managed: Object<Held: Present<Self>> {
 /// A step in the words that most kinds have.
 pub(super) fn told<O: Managed>(step: &Step<O>) -> Told {
     let before = |held: &O::Held| Some(held.value());
-    let (action, object, before, after) = match step {
-        Step::Create(wanted) => (Action::Create, wanted.name(), None, Some(wanted.value())),
-        Step::Replace(wanted, held) => {
-            (Action::Replace, wanted.name(), before(held), Some(wanted.value()))
+    let (object, before, after) = match step {
+        Step::Create(wanted) => (wanted.name(), None, Some(wanted.value())),
+        Step::Replace(wanted, held) | Step::Foreign(wanted, held) => {
+            (wanted.name(), before(held), Some(wanted.value()))
         }
-        Step::Foreign(wanted, held) => {
-            (Action::Conflict, wanted.name(), before(held), Some(wanted.value()))
-        }
-        Step::Delete(held) => (Action::Delete, held.name(), before(held), None),
+        Step::Delete(held) => (held.name(), before(held), None),
     };
-    Told { kind: O::KIND, action, object, before, after }
+    Told { kind: O::KIND, action: O::action(step), object, before, after }
 }

@@ -107,6 +107,11 @@ impl Managed for Setting {
     }
 
     /// A link that is made is down at first; one that is given up has settings still.
+    /// Of something that is always there.
+    fn action(_: &Step<Self>) -> Action {
+        Action::Replace
+    }
+
     fn told(step: &Step<Self>) -> Told {
         let (wanted, before, after) = match step {
             Step::Create(wanted) => {
@@ -122,7 +127,7 @@ impl Managed for Setting {
         };
         let kind = if matches!(wanted.value, Value::Mtu(_)) { Kind::Mtu } else { Kind::Link };
         let (object, after) = (wanted.name(), Some(after));
-        Told { kind, action: Action::Replace, object, before, after }
+        Told { kind, action: Self::action(step), object, before, after }
     }
 
     fn work(step: &Step<Self>, indexes: &Indexes) -> Work {

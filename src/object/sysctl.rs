@@ -46,6 +46,11 @@ impl Managed for Sysctl {
     }
 
     /// Nobody makes a parameter: one that cannot be read is written all the same.
+    /// Of something that is always there.
+    fn action(_: &Step<Self>) -> Action {
+        Action::Replace
+    }
+
     fn told(step: &Step<Self>) -> Told {
         let (wanted, now) = match step {
             Step::Create(wanted) => (wanted, String::new()),
@@ -55,7 +60,7 @@ impl Managed for Sysctl {
             Step::Delete(held) => (&held.object, held.object.value.clone()),
         };
         let (object, after) = (wanted.name(), Some(wanted.value()));
-        Told { kind: Self::KIND, action: Action::Replace, object, before: Some(now), after }
+        Told { kind: Self::KIND, action: Self::action(step), object, before: Some(now), after }
     }
 
     /// Nobody removes a parameter: what it was before is not known.

@@ -76,7 +76,7 @@ fn an_event_drops_what_it_may_have_changed() {
 #[test]
 fn what_is_known_is_kept_as_long_as_it_is_wanted() {
     let mut answers = answers();
-    answers.of(ip(TWO)).unwrap().entry = Some(None);
+    answers.of(ip(TWO)).unwrap().entry = Some(Box::new(None));
     answers.forget(&Event::Route("198.51.100.2/32".parse().unwrap()));
     assert!(answers.of(ip(TWO)).is_none());
     answers.learn(vec![ip(TWO)], vec![None]);

@@ -79,8 +79,6 @@ pub struct Outcome {
     pub(super) notes: Vec<String>,
     /// The part of what is wanting that was not told yet.
     pub(super) news: Vec<String>,
-    /// What it was made from.
-    pub(crate) rest: Rest,
 }
 
 /// What a pass was made from.
@@ -264,8 +262,9 @@ impl Pass {
     ///
     /// # Errors
     /// `File` for state that could not be written.
-    pub fn carry_out(self, state: &FabricState, host: &mut Socket) -> Result<Outcome, Error> {
-        let Self { config, plan, mut applied, tunnel, had_tunnels, former, peers, file, .. } = self;
+    pub fn carry_out(&self, state: &FabricState, host: &mut Socket) -> Result<Outcome, Error> {
+        let Self { config, plan, tunnel, had_tunnels, former, file, .. } = self;
+        let mut applied = self.applied.clone();
         let list = file.as_ref().map(|(list, place)| {
             document::note(place, &applied.file, &config.fabric.file);
             list.as_slice()
@@ -277,12 +276,12 @@ impl Pass {
         // Before the routes: what they bring is taken from the first packet on.
         let unguarded = tunnel.as_ref().and_then(TunnelTable::restore);
         let refused = plan.carry_out(host);
-        if tunnel.is_none() && had_tunnels {
+        if tunnel.is_none() && *had_tunnels {
             tunnel::remove(config.fabric.protocol)?;
         }
         // One that stayed would drop what comes from peers that come later.
-        former.into_iter().try_for_each(|protocol| tunnel::remove(protocol).map(drop))?;
-        let Trouble { reasons, of_node } = Trouble::of(&plan, &refused);
+        former.iter().try_for_each(|protocol| tunnel::remove(*protocol).map(drop))?;
+        let Trouble { reasons, of_node } = Trouble::of(plan, &refused);
         let Refused { node, peers: refused, unmade, .. } = refused;
         let of_peers: Vec<String> = refused.iter().map(ToString::to_string).collect();
         let is_news = |text: &&String| !applied.told.contains(text);
@@ -311,8 +310,13 @@ impl Pass {
         watched.unwrap_or_else(|error| log::debug!("the routes to peers: {error}"));
         state.note(&applied, list)?;
         let refused = node.into_iter().map(kernel).collect();
-        let rest = Rest { config, peers, plan, file };
-        Ok(Outcome { applied, refused, of_peers, unmade, unguarded, notes, news, rest })
+        Ok(Outcome { applied, refused, of_peers, unmade, unguarded, notes, news })
+    }
+
+    /// What it was made from.
+    pub(crate) fn into_rest(self) -> Rest {
+        let Self { config, peers, plan, file, .. } = self;
+        Rest { config, peers, plan, file }
     }
 }
 

@@ -148,7 +148,7 @@ fn a_pods_ways_may_be_in_tables_of_others_and_its_next_hop_be_answered_for() {
 fn what_a_side_makes_it_removes() {
     let side = pod_side();
     let making: Vec<String> =
-        side.making(3).iter().map(|(request, _)| request.what().to_owned()).collect();
+        side.making(3).iter().map(|(request, _)| request.what().into_owned()).collect();
     assert_eq!(making.len(), 5, "{making:?}");
     assert!(making[0].starts_with("set neighbour"), "{making:?}");
     assert!(making[4].starts_with("add rule"), "{making:?}");
