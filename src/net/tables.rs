@@ -98,14 +98,15 @@ impl Tables {
         }
     }
 
-    /// Without the routes that `protocol` made.
+    /// What others have: without the routes that `protocol` made, and what VXLAN devices
+    /// have.
     #[must_use]
-    pub fn without(mut self, protocol: u8) -> Self {
+    pub fn of_others(mut self, protocol: u8) -> Self {
         for routes in &mut self.routes {
             routes.retain(|found| found.route.protocol != protocol);
             routes.shrink_to_fit();
         }
-        self
+        Self { neighbours: Vec::new(), forwarding: Vec::new(), ..self }
     }
 
     /// The addresses of a link.

@@ -60,7 +60,7 @@ impl AtRest {
         let site = Site::of(&tables, protocol);
         let settled = Settled::of(settings, &peers, plan, site, cluster_cidrs)?;
         let text = Text::of(bytes, peers.nodes().count())?;
-        let tables = tables.without(protocol);
+        let tables = tables.of_others(protocol);
         Some(Self { config, settled, text, tables, ledger, applied, path, place })
     }
 
