@@ -61,6 +61,18 @@ pub(crate) fn apply(
     networks: &Networks,
     socket: &mut Socket,
     source: Source,
+) -> Result<Report, Error> {
+    apply_by(networks, socket, source, &mut Answers::default())
+}
+
+/// The same by what is known of the ways to peers.
+///
+/// # Errors
+/// As for [`apply`].
+pub(super) fn apply_by(
+    networks: &Networks,
+    socket: &mut Socket,
+    source: Source,
     answers: &mut Answers,
 ) -> Result<Report, Error> {
     let root = &networks.root;

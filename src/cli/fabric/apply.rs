@@ -14,7 +14,7 @@ use super::{
     remarks::{errors, misfits, notes, of_report},
 };
 use crate::{
-    fabric::{self, Answers},
+    fabric,
     net::Socket,
     node::{
         apply::{self, Report},
@@ -74,8 +74,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 }
 
 fn apply(networks: &Networks, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let (socket, answers) = (&mut Socket::open()?, &mut Answers::default());
-    let report = apply::apply(networks, socket, Source::File, answers)?;
+    let report = apply::apply(networks, &mut Socket::open()?, Source::File)?;
     tell(&report, json, console)?;
     Ok(if report.errors.is_empty() && report.whole { Status::Fine } else { Status::Failed })
 }

@@ -37,7 +37,7 @@ pub(crate) use said::Said;
 
 use super::{
     Error,
-    apply::{Report, apply},
+    apply::{Report, apply_by},
     changes::Source,
     configured::Networks,
     conflist::DIRECTORY,
@@ -150,6 +150,6 @@ fn reread(root: &Root, conf: Option<&Path>) -> Result<Networks, Error> {
 /// What cannot be repaired now is tried again on the next event. A file that is no
 /// good does not let what was applied before fall to pieces.
 fn attempt(networks: &Networks, socket: &mut Socket, answers: &mut Answers) -> Report {
-    apply(networks, socket, Source::FileOrLast, answers)
+    apply_by(networks, socket, Source::FileOrLast, answers)
         .unwrap_or_else(|error| Report { errors: vec![error.to_string()], ..Report::default() })
 }
