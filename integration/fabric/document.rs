@@ -147,7 +147,12 @@ fn what_a_good_file_said_holds_beside_a_bad_one() {
     let entry = entry(1, Families::Ipv4);
     let stranger =
         json!({"self": "x", "fabric": {"mtu": 1490, "routeProtocol": 110}, "nodes": [entry]});
-    for bad in ["{", r#"{"fabric": {"mode": "warp"}, "nodes": []}"#, &stranger.to_string()] {
+    let [mut other, mut silent] = [stranger.clone(), stranger.clone()];
+    other["fabric"]["routeProtocol"] = 111.into();
+    silent["fabric"] = json!({});
+    let strangers = [stranger, other, silent].map(|list| list.to_string());
+    let [one, two, three] = strangers.each_ref().map(String::as_str);
+    for bad in ["{", r#"{"fabric": {"mode": "warp"}, "nodes": []}"#, one, two, three] {
         node.write_peers(bad);
         let pod = node.attach("b");
         assert_eq!(mtu(&pod), mtu(&first), "{bad}");
@@ -158,6 +163,38 @@ fn what_a_good_file_said_holds_beside_a_bad_one() {
     assert_eq!(mtu(&pod), mtu(&first));
     node.plugin.del(&pod).ok();
     assert_eq!(node.state(), before);
+}
+
+/// What was applied is found whichever protocol a refused file names.
+#[test]
+fn a_watch_repairs_beside_a_refused_file_of_another_protocol() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let nodes: Vec<Value> = (1..=2).map(|number| entry(number, Families::Ipv4)).collect();
+    let stranger = json!({"self": "x", "fabric": {"routeProtocol": 110}, "nodes": nodes});
+    let contradicting = json!({"mode": "vxlan", "routeProtocol": 110});
+    let refused: [(&str, &dyn Fn()); 2] = [
+        ("contradict each other", &|| say(node, &contradicting)),
+        ("self \"x\" is no node", &|| node.write_peers(&stranger.to_string())),
+    ];
+    for configured in [Value::Null, 110.into()] {
+        for (reason, refuse) in refused {
+            say(node, &json!({}));
+            let former = node.with("routeProtocol", configured.clone());
+            let watch = Watch::start(&former);
+            let before = node.state();
+            // It may have been in the configuration until now.
+            node.host.scratch().file("conf.json", node.plugin.conf.to_string());
+            refuse();
+            assert!(eventually(SOON, || watch.log().contains(reason)), "{}", watch.log());
+            watch.comes_to_rest();
+            assert_eq!(node.state(), before, "{reason}\n{}", watch.log());
+            watch.repairs(reason, || batch(&node.host, "route del 10.244.2.0/24"));
+            assert!(!watch.log().contains("call again"), "{}", watch.log());
+            drop(watch);
+            node.manx(&["apply", "--undo"]).ok();
+        }
+    }
 }
 
 /// Networks that name one file have no votes: it speaks for all.

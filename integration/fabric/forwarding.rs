@@ -93,7 +93,7 @@ fn forwarding_is_restored_for_live_pods_without_a_fabric() {
     let node = &cluster.nodes[0].with("peersFile", Value::Null);
     const KEYS: [&str; 2] = ["ipv4/ip_forward", "ipv6/conf/all/forwarding"];
     let pod = node.attach("a");
-    for by in ["apply", "ADD"] {
+    for by in ["apply", "ADD", "STATUS"] {
         for key in KEYS {
             node.host.set_sysctl(key, "0");
         }
@@ -101,8 +101,10 @@ fn forwarding_is_restored_for_live_pods_without_a_fabric() {
         assert!(plan.status == 3 && plan.stdout.contains("net/ipv4/ip_forward: 1"), "{plan:?}");
         assert!(plan.stdout.contains("net/ipv6/conf/all/forwarding: 1"), "{plan:?}");
         let new = (by == "ADD").then(|| node.attach("b"));
-        if new.is_none() {
-            node.apply().ok();
+        match by {
+            "apply" => drop(node.apply().ok()),
+            "STATUS" => drop(node.plugin.status().ok()),
+            _ => {}
         }
         assert_eq!(KEYS.map(|key| node.host.sysctl(key)), ["1", "1"], "{by}");
         node.assert_settled();
@@ -122,6 +124,8 @@ fn forwarding_is_restored_for_live_pods_without_a_fabric() {
     let other = node.with("manageForwarding", false.into());
     node.host.set_sysctl(KEYS[0], "0");
     assert!(!other.plan().stdout.contains("ip_forward"));
+    other.plugin.status().ok();
+    assert_eq!(node.host.sysctl(KEYS[0]), "0");
     node.plugin.del(&pod).ok();
     node.assert_settled();
     assert_eq!(node.host.sysctl(KEYS[0]), "0");

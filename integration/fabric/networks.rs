@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::cluster::{Cluster, Families, MANX, batch};
+use crate::cluster::{Cluster, Families, MANX, batch, entry};
 use crate::harness::{DEADLINE, Finished, Pod, Stdin, run};
 
 #[test]
@@ -146,6 +146,71 @@ fn undo_is_for_the_fabric_of_the_configuration() {
     let lost = node.with("peersFile", serde_json::Value::Null);
     lost.manx(&["apply", "--undo"]).ok();
     assert_eq!(node.routes(), [""; 0]);
+}
+
+/// Nor may a network that lost its peers take from others what they share.
+#[test]
+fn undo_of_a_network_that_lost_its_peers_asks_those_that_share() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
+    let node = &cluster.nodes[0];
+    let nodes = [1, 2].map(|number| entry(number, Families::Ipv4));
+    for protocol in [json!({}), json!({"routeProtocol": 110})] {
+        node.write_peers(
+            &json!({"self": "node-a", "fabric": protocol, "nodes": nodes}).to_string(),
+        );
+        let ipam = json!({"type": "static", "addresses": [{"address": "10.244.1.200/24"}]});
+        let other = node.with("name", "other".into()).with("ipam", ipam);
+        let pod = other.attach("a");
+        node.apply().ok();
+        let (before, lost) = (node.state(), node.with("peersFile", serde_json::Value::Null));
+        let undo = lost.manx(&["apply", "--undo"]);
+        assert!(undo.status == 1 && undo.stderr.contains("network other: it"), "{undo:?}");
+        assert_eq!(node.state(), before);
+        other.plugin.del(&pod).ok();
+        lost.manx(&["apply", "--undo"]).ok();
+        assert!(node.state().iter().all(|line| !line.contains("10.244.2.0/24")));
+    }
+}
+
+/// Which network had what cannot be read is not known.
+#[test]
+fn undo_of_what_cannot_be_read_is_an_error() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"routeProtocol": 110}));
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    let before = node.state();
+    let noted = node.host.scratch().path().join("root/run/manx/.fabric/110.json");
+    std::fs::write(&noted, "{").unwrap();
+    let lost = node.with("peersFile", serde_json::Value::Null).with("routeProtocol", 109.into());
+    let undo = lost.manx(&["apply", "--undo"]);
+    assert!(undo.status == 1 && undo.stderr.contains("110.json"), "{undo:?}");
+    assert_eq!(node.state(), before);
+    // Nothing is in doubt where the fabric is named.
+    node.apply().ok();
+    node.manx(&["apply", "--undo"]).ok();
+    assert!(node.state().iter().all(|line| !line.contains("proto 110")));
+    assert!(!noted.exists());
+}
+
+/// What it said is forgotten with the fabric, unless another one goes by it.
+#[test]
+fn undo_forgets_what_the_peers_file_said() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let directory = node.host.scratch().path().join("root/run/manx/.fabric");
+    let noted = || {
+        let names = std::fs::read_dir(&directory).unwrap().map(|file| file.unwrap().file_name());
+        names.filter(|name| name.to_string_lossy().ends_with(".document")).count()
+    };
+    let other = node.with("name", "other".into()).with("routeProtocol", 110.into());
+    for network in [node, &other] {
+        network.apply().ok();
+    }
+    assert_eq!(noted(), 1);
+    node.manx(&["apply", "--undo"]).ok();
+    assert_eq!(noted(), 1);
+    other.with("peersFile", serde_json::Value::Null).manx(&["apply", "--undo"]).ok();
+    assert_eq!(noted(), 0);
 }
 
 /// Whatever the kernel's state follows from is part of what is shared.

@@ -193,3 +193,41 @@ fn with_any_umask_the_fabrics_files_are_roots_alone() {
     }
     assert!(count >= 5, "{count}");
 }
+
+/// What networks share is written under its own lock, also by one that leaves it.
+#[test]
+fn what_is_shared_is_not_written_under_anothers_lock() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let other = node.with("name", "other".into());
+    let directory = node.host.scratch().path().join("root/run/manx/.fabric");
+    let noted = || fs::read(directory.join("109.json")).unwrap();
+    let moved = node.with("routeProtocol", 110.into());
+    let lost = node.with("peersFile", serde_json::Value::Null);
+    node.apply().ok();
+    other.apply().ok();
+    let before = noted();
+    let lock = File::open(directory.join("109.lock/.lock")).unwrap();
+    lock.lock().unwrap();
+    // It waits in vain, and nothing was applied of the other one.
+    let reply = moved.plugin.add(&Pod::new("a"));
+    assert_eq!(reply.code(), Some(11), "{reply:?}");
+    assert_eq!(noted(), before);
+    lock.unlock().unwrap();
+    // A fabric of its own besides: it alone would go.
+    moved.plugin.status().ok();
+    other.apply().ok();
+    let both = fs::read_to_string(directory.join("109.json")).unwrap();
+    fs::write(directory.join("109.json"), both.replace("[\"other\"]", "[\"net\",\"other\"]"))
+        .unwrap();
+    let before = noted();
+    assert!(String::from_utf8_lossy(&before).contains("[\"net\",\"other\"]"));
+    lock.lock().unwrap();
+    lost.plugin.status().ok();
+    assert_eq!(noted(), before);
+    assert!(directory.join("110.json").exists());
+    lock.unlock().unwrap();
+    lost.plugin.status().ok();
+    assert!(!directory.join("110.json").exists());
+    assert!(!String::from_utf8_lossy(&noted()).contains("[\"net\",\"other\"]"));
+}

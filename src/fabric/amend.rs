@@ -10,7 +10,7 @@ use std::{mem, net::IpAddr};
 use ipnetwork::IpNetwork;
 
 use super::{
-    clash,
+    clash::{self, Bounds},
     describe::describe,
     desired::{Desired, Facts},
     faults::{self, Entry, contains},
@@ -115,7 +115,9 @@ impl Settled {
         let count = entries.len() - 1;
         let admitted = faults::admit(entries, 0).ok()?;
         let mut after = alone(admitted.me, admitted.others);
-        clash::settle(&mut after, &self.site, self.cluster_cidrs.as_deref()).ok()?;
+        // What is outside is told by the pass that comes behind.
+        let bounds = self.cluster_cidrs.as_deref().map(|cidrs| Bounds { network: "", cidrs });
+        clash::settle(&mut after, &self.site, bounds).ok()?;
         let takes_place = |node: &Node| self.all.admits(node, &before);
         let is_sound = after.others.len() == count && after.others.iter().all(takes_place);
         // Beside pods that are there no more, a next hop might cut another node off.

@@ -15,6 +15,15 @@ use super::{
 };
 use crate::family::{Family, is_single};
 
+/// The networks in which all pods are, as a network's configuration has them.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds<'a> {
+    /// The network.
+    pub network: &'a str,
+    /// Its `clusterCIDRs`.
+    pub cidrs: &'a [IpNetwork],
+}
+
 /// Takes out of a list what clashes with the node that is at `site`, or lies outside
 /// of the networks that all pods are in.
 ///
@@ -23,10 +32,10 @@ use crate::family::{Family, is_single};
 pub(super) fn settle(
     peers: &mut Peers,
     site: &Site,
-    cluster_cidrs: Option<&[IpNetwork]>,
+    bounds: Option<Bounds<'_>>,
 ) -> Result<(), Vec<String>> {
     let mut problems = self_of_another(peers, site);
-    let of_me = outside(&peers.me, cluster_cidrs);
+    let of_me = outside(&peers.me, bounds);
     problems.extend(of_me.into_iter().chain(cut_off(peers, &peers.me, site)).map(|problem| {
         let name = &peers.me.name;
         format!("{name}: {problem}")
@@ -37,7 +46,7 @@ pub(super) fn settle(
     peers.notes = inside(peers, site);
     let (mut others, mut left_out, mut excluded) = (Vec::new(), Vec::new(), Vec::new());
     for node in &peers.others {
-        let foreign = outside(node, cluster_cidrs);
+        let foreign = outside(node, bounds);
         let problems = foreign.iter().cloned().chain(own_inside(node, site));
         let problems: Vec<String> = problems.chain(cut_off(peers, node, site)).collect();
         if problems.is_empty() {
@@ -69,11 +78,13 @@ fn self_of_another(peers: &Peers, site: &Site) -> Vec<String> {
     .collect()
 }
 
-/// The pod CIDRs of a node that lie in none of `cluster_cidrs`, in words.
-fn outside(node: &Node, cluster_cidrs: Option<&[IpNetwork]>) -> Vec<String> {
-    let Some(all) = cluster_cidrs else { return Vec::new() };
-    let outside = |cidr: &&IpNetwork| !all.iter().any(|all| contains(all, cidr));
-    let told = |cidr: &IpNetwork| format!("podCIDR {cidr} is in none of clusterCIDRs");
+/// The pod CIDRs of a node that lie outside of `bounds`, in words.
+fn outside(node: &Node, bounds: Option<Bounds<'_>>) -> Vec<String> {
+    let Some(Bounds { network, cidrs }) = bounds else { return Vec::new() };
+    let outside = |cidr: &&IpNetwork| !cidrs.iter().any(|all| contains(all, cidr));
+    let told = |cidr: &IpNetwork| {
+        format!("podCIDR {cidr} is in none of clusterCIDRs of network {network}")
+    };
     node.pod_cidrs.iter().filter(outside).map(told).collect()
 }
 

@@ -38,6 +38,7 @@ pub mod ways;
 
 pub use amend::Settled;
 pub use answers::Answers;
+pub use clash::Bounds;
 pub use describe::describe;
 pub use desired::Desired;
 pub use inquiry::Inquiry;

@@ -5,10 +5,8 @@
 
 use std::net::IpAddr;
 
-use ipnetwork::IpNetwork;
-
 use super::{
-    clash,
+    clash::{self, Bounds},
     faults::{self, Admitted, Entry},
     list::{self, Item, List},
     peers::{Node, Peers},
@@ -49,10 +47,10 @@ impl Peers {
     pub fn of_site(
         bytes: &[u8],
         site: &Site,
-        cluster_cidrs: Option<&[IpNetwork]>,
+        bounds: Option<Bounds<'_>>,
     ) -> Result<Self, Vec<String>> {
         let mut peers = Self::parse(bytes, &|address| site.has(address))?;
-        clash::settle(&mut peers, site, cluster_cidrs)?;
+        clash::settle(&mut peers, site, bounds)?;
         Ok(peers)
     }
 }
@@ -134,6 +132,8 @@ fn find_me(
 
 #[cfg(test)]
 mod tests {
+    use ipnetwork::IpNetwork;
+
     use super::*;
 
     const TWO: &str = r#"{"self": "node-a", "nodes": [
@@ -228,14 +228,19 @@ mod tests {
         let bounded = |cidrs: [&str; 2]| {
             let cluster = cidrs.map(|text| text.parse::<IpNetwork>().unwrap());
             let site = Site::default();
-            let outcome = Peers::of_site(TWO.as_bytes(), &site, Some(&cluster));
+            let outcome = Peers::of_site(
+                TWO.as_bytes(),
+                &site,
+                Some(Bounds { network: "net", cidrs: &cluster }),
+            );
             outcome
                 .map(|peers| (peers.others.len(), peers.left_out.len(), peers.excluded.join("; ")))
         };
         let own = bounded(["10.244.0.0/16", "fd00:2::/64"]).unwrap_err();
-        assert_eq!(own, ["node-a: podCIDR fd00:1::/64 is in none of clusterCIDRs"]);
+        assert_eq!(own, ["node-a: podCIDR fd00:1::/64 is in none of clusterCIDRs of network net"]);
         let others = bounded(["10.244.1.0/24", "fd00:1::/64"]).unwrap();
-        let words = "node-b is left out: podCIDR 10.244.2.0/24 is in none of clusterCIDRs";
+        let words =
+            "node-b is left out: podCIDR 10.244.2.0/24 is in none of clusterCIDRs of network net";
         assert_eq!(others, (0, 0, words.to_owned()));
         assert_eq!(bounded(["10.244.0.0/16", "fd00:1::/64"]).unwrap(), (1, 0, String::new()));
     }

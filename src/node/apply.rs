@@ -7,7 +7,7 @@ use super::{
     Error, allowed,
     changes::{Mtus, Source, compare_by, locked, tables_for},
     configured::Networks,
-    fabric::{FabricState, Outcome, Pass, Removal, Rest, WRITER_LIMIT},
+    fabric::{FabricState, Outcome, Pass, Removal, Rest, WRITER_LIMIT, lock_all},
     former, refusal,
     repair::{self, Repair},
     table::removed,
@@ -83,8 +83,7 @@ pub(super) fn apply_by(
     if source == Source::File {
         changes.failures(networks)?;
     }
-    // One that was noted since is not locked: the next pass sees to it.
-    changes.removals.retain(|(removal, _)| removal.is_within(&protocols));
+    changes.keep_locked(&protocols);
     let mut report = Report {
         lines: changes.told(),
         notes: changes.notes(),
@@ -132,11 +131,7 @@ pub(super) fn apply_by(
 /// given.
 pub(super) fn lock(networks: &Networks) -> Result<(BTreeSet<u8>, Vec<Guard>), Error> {
     let protocols = locked(networks);
-    // Everybody takes them in this order.
-    let locks = protocols
-        .iter()
-        .map(|protocol| FabricState::new(&networks.root, *protocol).lock(WRITER_LIMIT));
-    let locks = locks.collect::<Result<_, _>>()?;
+    let locks = lock_all(&protocols, &networks.root, WRITER_LIMIT)?;
     Ok((protocols, locks))
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Error,
+    Error, Kind, Object,
     configured::{Configured, Networks},
     fabric::{Applied, FabricState, Pass, Removal, fabric_of, last_applied, noted_protocols},
     former, kernel, link_mtus,
@@ -16,7 +16,7 @@ use crate::{
     fabric::{Answers, Change, Inquiry, pools::Misfit},
     net::{Socket, Tables},
     object::{self, Told},
-    state::{Entry, Journal, journal},
+    state::{Entry, Journal, Root, journal},
 };
 
 /// Which peers serve.
@@ -121,7 +121,10 @@ pub(crate) fn compare_by(
     changes.failed.extend(networks.unusable.iter().map(|(_, error)| error.clone()));
     for protocol in protocols(networks) {
         let node = Inquiry { socket: host, tables, answers };
-        changes.compare_fabric(networks, protocol, node, source);
+        changes.compare_fabric(networks, protocol, node);
+    }
+    if source == Source::FileOrLast {
+        changes.go_on_with_last(networks, Inquiry { socket: host, tables, answers });
     }
     changes.find_removals(networks, host, known);
     changes.sides = repair::sides(root, host, tables).map_err(kernel)?;
@@ -132,7 +135,12 @@ pub(crate) fn compare_by(
     changes.repairs.extend(repair::forwarding::lacking(root, tables, &manage, &sysctls));
     for network in &networks.all {
         let noted;
-        let applied = match changes.pass_of(network) {
+        let pass = changes.pass_of(network);
+        let misfits = pass.map(|pass| {
+            let state = FabricState::new(root, pass.protocol());
+            pass.misfits(&state, &network.document, &network.config)
+        });
+        let applied = match pass {
             Some(pass) => Some(&pass.applied),
             None => {
                 noted = last_applied(&network.config, root);
@@ -141,6 +149,7 @@ pub(crate) fn compare_by(
         };
         let table = NetworkTable::of(&network.config, root, host, applied);
         let mtus = mtus(network, networks, (host, tables), applied);
+        changes.misfits.extend(misfits.into_iter().flatten());
         match table {
             Ok(table) => changes.tables.extend(table),
             Err(error) => {
@@ -160,7 +169,9 @@ pub(crate) fn compare_by(
             Err(error) => changes.fail(error),
         }
     }
-    changes.without = networks.all.iter().filter_map(|one| without_fabric(one, networks)).collect();
+    let goes = |network: &str| changes.removals.iter().any(|(removal, _)| removal.is_of(network));
+    let notes = networks.all.iter().filter_map(|one| without_fabric(one, networks, &goes));
+    changes.without = notes.collect();
     Ok(changes)
 }
 
@@ -199,24 +210,40 @@ fn mtus(
 
 /// Whether a network has a fabric, or had one when it was applied last.
 pub(crate) fn has_fabric(network: &Configured, networks: &Networks) -> bool {
-    let state = fabric_of(&network.config, &networks.root);
+    let state = fabric_of(&network.config, &networks.root).ok();
     let had = |applied: Applied| applied.network == network.name();
-    network.peers_file.is_some() || state.applied().is_some_and(had)
+    network.peers_file.is_some() || state.and_then(|state| state.applied()).is_some_and(had)
 }
 
 /// Says that a configuration asks for no routes to other nodes: who expects some
-/// should not have to guess. Where another network has some, nobody does.
-pub(crate) fn without_fabric(network: &Configured, networks: &Networks) -> Option<String> {
-    let has = has_fabric(network, networks);
-    let others_have = networks.all.iter().any(|other| other.peers_file.is_some());
-    if network.peers_file.is_some() || others_have && !has {
+/// should not have to guess. Where another network has some, nobody does. What it had
+/// `goes`, unless others may ask for it.
+pub(crate) fn without_fabric(
+    network: &Configured,
+    networks: &Networks,
+    goes: &dyn Fn(&str) -> bool,
+) -> Option<String> {
+    if network.peers_file.is_some() {
         return None;
     }
     let name = network.name();
+    let goes = goes(name);
+    let had = || !noted_protocols(name, &networks.root).is_empty();
+    // Told as such already where it is to be looked after.
+    let untold = networks.unknown().filter(|_| networks.unusable.is_empty());
+    let unknown = untold.filter(|_| !goes && had());
+    let others_have = networks.all.iter().any(|other| other.peers_file.is_some());
+    if others_have && !goes && unknown.is_none() {
+        return None;
+    }
     let mut words =
         format!("network {name} has no peersFile, and with it no routes to other nodes");
-    if has {
+    if goes {
         words += "; those of its former configuration go, as with manx apply --undo";
+    }
+    if let Some(path) = unknown {
+        let path = path.display();
+        words += &format!("; what its former configuration made stays while {path} cannot be used");
     }
     Some(words)
 }
@@ -230,56 +257,73 @@ impl Changes {
     }
 
     /// Compares a fabric once for all networks that share it: by the first of them that
-    /// may have it as it wants it. Where none may, by the last valid peers.
-    fn compare_fabric(
-        &mut self,
-        networks: &Networks,
-        protocol: u8,
-        mut node: Inquiry<'_>,
-        source: Source,
-    ) {
+    /// may have it as it wants it.
+    fn compare_fabric(&mut self, networks: &Networks, protocol: u8, mut node: Inquiry<'_>) {
         let root = &networks.root;
         let of_it = networks.all.iter().filter(|one| one.config.fabric.protocol == protocol);
         let of_it = of_it.filter_map(|one| Some((one, one.peers_file.as_deref()?)));
+        let bounds: Vec<_> =
+            of_it.clone().map(|(one, _)| one.config.fabric.cluster_cidrs.as_deref()).collect();
         let mut found: Option<Pass> = None;
-        for (network, path) in of_it.clone() {
+        for (network, path) in of_it {
             let config = &network.config;
             let compared = match &mut found {
                 Some(pass) => pass.share(config, path, node.tables),
                 // Another one may have what this one is refused.
-                None => {
-                    Pass::of_file(config, root, node.again(), path).map(|pass| found = Some(pass))
-                }
+                None => Pass::of_file_for(config, &bounds, root, node.again(), path)
+                    .map(|pass| found = Some(pass)),
             };
             compared.unwrap_or_else(|error| {
                 self.refused.push((network.name().to_owned(), error.clone()));
                 self.fail(error);
             });
         }
-        let mut refused = of_it.clone().filter(|_| source == Source::FileOrLast);
-        while found.is_none()
-            && let Some((network, _)) = refused.next()
-        {
-            let last = Pass::of_last(&network.config, root, node.again());
-            found = last.unwrap_or_else(|error| {
-                self.fail(error);
-                None
-            });
+        if let Some(pass) = found {
+            self.serve(pass, root);
         }
-        let Some(pass) = found else { return };
-        let state = FabricState::new(root, protocol);
-        for (network, _) in of_it.filter(|(network, _)| pass.serves(&network.config)) {
-            self.misfits.extend(pass.misfits(&state, &network.document, &network.config));
-        }
-        self.fabrics.push((state, pass));
     }
 
-    /// The comparison that a network shares.
+    /// Compares what networks had that are refused what their files say now, unless the
+    /// same is another one's by its file.
+    fn go_on_with_last(&mut self, networks: &Networks, mut node: Inquiry<'_>) {
+        let root = &networks.root;
+        for network in networks.all.iter().filter(|one| one.peers_file.is_some()) {
+            let serves = |protocol| self.fabrics.iter().any(|(one, _)| one.protocol() == protocol);
+            let last = FabricState::last_of(&network.config, root).protocol();
+            if self.pass_of(network).is_some() || serves(last) {
+                continue;
+            }
+            match Pass::of_last(&network.config, root, node.again()) {
+                Ok(Some(pass)) => self.serve(pass, root),
+                Ok(None) => {}
+                Err(error) => self.fail(error),
+            }
+        }
+    }
+
+    fn serve(&mut self, pass: Pass, root: &Root) {
+        self.fabrics.push((FabricState::new(root, pass.protocol()), pass));
+    }
+
+    /// The comparison that a network shares: of its protocol, else of that which it had.
     pub(crate) fn pass_of(&self, network: &Configured) -> Option<&Pass> {
         let protocol = network.config.fabric.protocol;
         let has = network.peers_file.is_some();
-        let mut passes = self.fabrics.iter().filter(|(state, _)| state.protocol() == protocol);
-        passes.find(|(_, pass)| has && pass.serves(&network.config)).map(|(_, pass)| pass)
+        let passes = self.fabrics.iter().map(|(_, pass)| pass);
+        let passes = passes.filter(|pass| has && pass.serves(&network.config));
+        passes.min_by_key(|pass| pass.protocol() != protocol)
+    }
+
+    /// Leaves out fabrics that were noted since others were `locked`: the next pass sees
+    /// to them.
+    pub(super) fn keep_locked(&mut self, locked: &BTreeSet<u8>) {
+        let of_passes = self.fabrics.iter().map(|(state, _)| state.protocol());
+        let of_removals = self.removals.iter().flat_map(|(removal, _)| removal.protocols());
+        if let Some(error) = unlocked(of_passes.chain(of_removals), locked) {
+            self.fail(error);
+        }
+        self.fabrics.retain(|(state, _)| locked.contains(&state.protocol()));
+        self.removals.retain(|(removal, _)| removal.is_within(locked));
     }
 
     fn find_removals(&mut self, networks: &Networks, host: &mut Socket, tables: Option<&Tables>) {
@@ -373,4 +417,24 @@ impl Changes {
 
 fn reason<'a>(reasons: &'a [(String, Error)], network: &str) -> Option<&'a Error> {
     reasons.iter().find(|(name, _)| name == network).map(|(_, error)| error)
+}
+
+/// That somebody else has made a fabric at this moment, whose lock was not taken.
+fn unlocked(protocols: impl Iterator<Item = u8>, locked: &BTreeSet<u8>) -> Option<Error> {
+    let other = protocols.into_iter().find(|protocol| !locked.contains(protocol))?;
+    let msg = "somebody else has applied it at this moment, and it is left alone";
+    Some(Error::new(Kind::Busy, Object::fabric(other), msg).next("call again"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_locked_is_told() {
+        let locked = BTreeSet::from([109, 110]);
+        assert_eq!(unlocked([110, 109].into_iter(), &locked), None);
+        let error = unlocked([109, 7].into_iter(), &locked).unwrap();
+        assert!(error.kind == Kind::Busy && error.to_string().contains("protocol 7"), "{error}");
+    }
 }

@@ -34,9 +34,8 @@ pub(crate) struct Networks {
     pub(crate) all: Vec<Configured>,
     /// Configurations that are or may be ours and cannot be used, each with the reason.
     pub(crate) unusable: Vec<(PathBuf, Error)>,
-    /// Whether all configurations of the node are known: what one that cannot be used asks
-    /// for is not.
-    is_complete: bool,
+    /// The first that cannot be used, named or not: what it asks for is not known.
+    unknown: Option<PathBuf>,
     /// Of every network of the node, also where one alone is looked after.
     configs: Vec<Config>,
 }
@@ -50,6 +49,11 @@ impl Configured {
 
     pub(crate) fn name(&self) -> &str {
         &self.config.name
+    }
+
+    /// With what the peers file says by now.
+    fn again(&self, root: &Root) -> Self {
+        Self { config: resolved(self.config.clone(), root), ..self.clone() }
     }
 
     /// Whether it was read from the same text, and its peers file says the same.
@@ -85,7 +89,7 @@ impl Networks {
                 Some(Ok(part)) => all.push(Configured::of(&path, part, root)),
             }
         }
-        let is_complete = unusable.is_empty();
+        let unknown = unusable.first().map(|(path, _)| path.clone());
         match unusable.first() {
             Some((_, error)) if all.is_empty() => return Err(error.clone()),
             // Says why there is none.
@@ -102,7 +106,7 @@ impl Networks {
             names.push(one.name().to_owned());
             is_new
         });
-        Ok(Self { root: root.clone(), all, unusable, is_complete, configs })
+        Ok(Self { root: root.clone(), all, unusable, unknown, configs })
     }
 
     /// The first one: what a command asks that is about one network.
@@ -121,8 +125,10 @@ impl Networks {
         for (path, _) in &self.unusable {
             let is_new = |one: &&Configured| self.all.iter().all(|two| two.name() != one.name());
             let kept = before.all.iter().filter(|one| one.path == *path).find(is_new);
-            self.configs.extend(kept.map(|one| one.config.clone()));
-            self.all.extend(kept.cloned());
+            if let Some(kept) = kept.map(|one| one.again(&self.root)) {
+                self.configs.push(kept.config.clone());
+                self.all.push(kept);
+            }
         }
         self.all.sort_by(|one, other| one.path.file_name().cmp(&other.path.file_name()));
     }
@@ -134,18 +140,33 @@ impl Networks {
         read.next().is_some_and(|first| read.all(|other| other == first))
     }
 
+    /// The same, with what the peers files say by now.
+    pub(crate) fn again(&self) -> Self {
+        let root = &self.root;
+        let all = self.all.iter().map(|one| one.again(root)).collect();
+        let configs = self.configs.iter().map(|one| resolved(one.clone(), root)).collect();
+        Self { all, configs, ..self.clone() }
+    }
+
     /// The names of all networks of the node, where they are known.
     pub(crate) fn names(&self) -> Option<Vec<String>> {
         let names = self.configs.iter().map(|config| config.name.clone());
-        self.is_complete.then(|| names.collect())
+        self.unknown.is_none().then(|| names.collect())
     }
 
     /// Whether the node's forwarding is a network's to turn on: as its configuration
-    /// says, else as the first one does.
+    /// says, or, of a network that has none any more, as the first one does.
     pub(crate) fn manages_forwarding(&self, network: &str) -> bool {
         let own = self.configs.iter().find(|config| config.name == network);
-        let config = own.or(self.all.first().map(|one| &one.config));
+        let first = self.all.first().map(|one| &one.config);
+        let config = own.or(first.filter(|_| self.unknown.is_none()));
         config.is_some_and(|config| config.manage_forwarding)
+    }
+
+    /// The configuration by which it is not known whether anybody asks for the fabric
+    /// that a network had.
+    pub(crate) fn unknown(&self) -> Option<&Path> {
+        self.unknown.as_deref()
     }
 
     /// Whether a network needs its routes to other nodes: it is configured to have
@@ -154,7 +175,7 @@ impl Networks {
     pub(crate) fn asks_for_routes(&self, network: &str) -> bool {
         match self.configs.iter().find(|config| config.name == network) {
             Some(config) => config.fabric.peers_file.is_some(),
-            None => !self.is_complete || Journal::new(&self.root, network).has_entries(),
+            None => self.unknown.is_some() || Journal::new(&self.root, network).has_entries(),
         }
     }
 }

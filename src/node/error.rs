@@ -41,6 +41,11 @@ impl Object {
         Self(format!("networks {one} ({its}) and {other} ({others})"))
     }
 
+    /// What was applied, or is to be, by one route protocol.
+    pub fn fabric(protocol: u8) -> Self {
+        Self(format!("the fabric of route protocol {protocol}"))
+    }
+
     /// A file or a directory; before it what it is, or what was to be done.
     pub fn path(what: &str, path: &Path) -> Self {
         let path = path.display().to_string();

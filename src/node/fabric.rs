@@ -15,7 +15,7 @@ mod removal;
 mod state;
 pub mod tunnel;
 
-pub use agreement::{last_applied, require_same_fabric};
+pub use agreement::{last_applied, require_same_fabric, require_unshared};
 pub(crate) use ahead::AtRest;
 pub use applied::{Applied, State};
 pub use differences::{Differences, differences};
@@ -26,4 +26,4 @@ pub use file::{read_peers, read_peers_by};
 pub(crate) use pass::Rest;
 pub use pass::{Outcome, Pass};
 pub use removal::{Removal, fabric_of, noted_protocols};
-pub use state::{FabricState, WRITER_LIMIT, tunnel_addresses};
+pub use state::{FabricState, WRITER_LIMIT, lock_all, tunnel_addresses};

@@ -19,7 +19,7 @@ use crate::{
         route::TABLE_MAIN,
     },
     pod::Identity,
-    state::{Entry, Journal, Root, journal},
+    state::{Entry, Root, journal},
 };
 
 /// The first interface of a pod under every runtime but for dynamic ones.
@@ -94,12 +94,9 @@ fn visit_old(
     host: &mut Socket,
     visit: &dyn Fn(&mut Sandbox, &Old<'_>) -> Result<(), Error>,
 ) -> Result<(), Vec<NotUpgraded>> {
-    let of_network = Journal::new(root, &config.name).entries();
-    if of_network.is_empty() {
-        return Ok(());
-    }
-    let pods: HashSet<(u64, u64)> = of_network.iter().map(|entry| entry.netns_identity).collect();
     let mut old = journal::all(root);
+    let of_network = old.iter().filter(|entry| entry.network == config.name);
+    let pods: HashSet<(u64, u64)> = of_network.map(|entry| entry.netns_identity).collect();
     let mut interfaces = HashMap::new();
     for entry in &old {
         *interfaces.entry(entry.netns_identity).or_insert(0) += 1;

@@ -185,6 +185,11 @@ impl Journal {
         files.into_iter().any(|file| !file.file_name().to_string_lossy().starts_with('.'))
     }
 
+    /// One that is readable.
+    pub fn any(&self) -> Option<Entry> {
+        self.paths().iter().find_map(|path| parse(path).ok().flatten())
+    }
+
     /// All readable entries, in the order of their file names.
     pub fn entries(&self) -> Vec<Entry> {
         self.all().0

@@ -26,7 +26,7 @@ use crate::{
 
 /// Calls `look` with what a fabric says of pods.
 fn beside<T>(call: &Call, applied: &Applied, look: impl FnOnce(&Cidrs<'_>) -> T) -> T {
-    let state = FabricState::new(&call.root, call.config.fabric.protocol);
+    let state = FabricState::new(&call.root, applied.protocol);
     let node = |cidr| state.node_of(cidr).unwrap_or_else(|| "another node".to_owned());
     look(&Cidrs { own: &applied.own_cidrs, all: &|| applied.pod_cidrs(), node: &node })
 }

@@ -38,7 +38,7 @@ pub(super) fn status(call: &Call) -> Result<Vec<Finding>, Error> {
     }
     let fabric = fabric::ensure(&call.config, &call.root, &mut host, Depth::Verify);
     let fabric = fabric.map_err(|error| unavailable(error.into()))?;
-    let mut notes = restore_table(call, &mut host, fabric.as_ref()).map_err(unavailable)?;
+    let mut notes = restore(call, &mut host, fabric.as_ref()).map_err(unavailable)?;
     fabric.as_ref().map_or(Ok(()), |applied| pools::status(call, &mut host, applied))?;
     let mut usable = Usable::new(&call.root, &call.config, fabric.as_ref(), None);
     let objection = &mut |address, choice| usable.objection(&mut host, address, choice);
@@ -48,13 +48,19 @@ pub(super) fn status(call: &Call) -> Result<Vec<Finding>, Error> {
 
 /// What somebody flushed is put back, as long as there are pods that need it. Returns
 /// what cannot be, and why.
-fn restore_table(
+fn restore(
     call: &Call,
     host: &mut Socket,
     fabric: Option<&Applied>,
 ) -> Result<Vec<Finding>, Error> {
     if !call.journal().has_entries() {
         return Ok(Vec::new());
+    }
+    if fabric.is_none() && call.config.manage_forwarding {
+        let restored = repair::forwarding::restore(&call.config, &call.root, host);
+        for change in restored.map_err(kernel)? {
+            log::warn!("restored, for pods need it: {change}");
+        }
     }
     let network = tables::wanted(&call.config, fabric);
     let (done, notes) = tables::install(&network, &call.config, &call.root, host)?;

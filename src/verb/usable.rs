@@ -213,7 +213,7 @@ impl<'a> Usable<'a> {
         if own && !applied.peers_inside.contains(&address) {
             return None;
         }
-        let what = FabricState::new(self.root, self.config.fabric.protocol).holder(address)?;
+        let what = FabricState::new(self.root, applied.protocol).holder(address)?;
         Some(objection(&what, OUT_OF_RANGE))
     }
 }

@@ -86,6 +86,8 @@ fn autonomous_system(args: &Args) -> Result<u32, Failure> {
 
 fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
     let networks = Networks::read(&args.root(), args.value("conf").map(Path::new))?;
+    let unusable: Vec<String> =
+        networks.unusable.iter().map(|(_, error)| error.to_string()).collect();
     let Some(node) = networks.first() else {
         return Err(Failure::Failed("there is no configuration".to_owned()));
     };
@@ -113,6 +115,7 @@ fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
     let cluster = node.config.fabric.cluster_cidrs.clone().unwrap_or_default();
     let mut mesh = Mesh::new(number, &settings, &peers, &facts, &desired, &cluster);
     mesh.notes.extend(masqueraded);
+    mesh.notes.extend(unusable);
     Ok(mesh)
 }
 

@@ -20,9 +20,7 @@ use crate::{
         apply::{self, Report},
         changes::{Source, has_fabric, without_fabric},
         configured::{Configured, Networks},
-        fabric::{
-            FabricState, Removal, WRITER_LIMIT, fabric_of, noted_protocols, require_same_fabric,
-        },
+        fabric::{Removal, WRITER_LIMIT, fabric_of, lock_all, noted_protocols, require_unshared},
         former,
         table::removed,
         watch::{self, Said},
@@ -140,7 +138,11 @@ fn remark(console: &mut Console<'_>, lines: &[String]) -> io::Result<()> {
 fn undo(networks: &Networks, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
     let mut report = Report { whole: true, ..Report::default() };
     let mut done = Vec::new();
-    for network in &networks.all {
+    report.errors.extend(networks.unusable.iter().map(|(_, error)| error.to_string()));
+    // Those first that may take back what they share with one that lost its peers file.
+    let (with, without): (Vec<_>, Vec<_>) =
+        networks.all.iter().partition(|one| one.peers_file.is_some());
+    for network in with.into_iter().chain(without) {
         match undo_network(network, networks, &mut done, &mut report) {
             Err(failure) if networks.all.len() > 1 => report.errors.push(failure.to_string()),
             outcome => outcome?,
@@ -160,17 +162,16 @@ fn undo_network(
     let root = &networks.root;
     let mut protocols = noted_protocols(network.name(), root);
     protocols.insert(network.config.fabric.protocol);
-    let locks = protocols.iter();
-    let locks = locks.map(|protocol| FabricState::new(root, *protocol).lock(WRITER_LIMIT));
-    let _locks = locks.collect::<Result<Vec<_>, _>>()?;
-    let protocol = fabric_of(&network.config, root).protocol();
-    let [of_fabrics, _] = &mut report.notes;
-    of_fabrics.extend(without_fabric(network, networks).filter(|_| !has_fabric(network, networks)));
+    let _locks = lock_all(&protocols, root, WRITER_LIMIT)?;
+    let state = fabric_of(&network.config, root)?;
     let name = network.name();
-    if !done.contains(&protocol) && has_fabric(network, networks) {
-        require_same_fabric(&network.config, root)?;
+    if !has_fabric(network, networks) {
+        let [of_fabrics, _] = &mut report.notes;
+        of_fabrics.extend(without_fabric(network, networks, &|_| false));
+    } else if !done.contains(&state.protocol()) {
+        require_unshared(&network.config, root, &state)?;
         undo_fabric(network, networks, report)?;
-        done.push(protocol);
+        done.push(state.protocol());
     }
     let [_, of_tables] = &mut report.notes;
     match former::remove_unneeded(root, &mut Socket::open()?, name)? {

@@ -38,12 +38,32 @@ pub fn require_same_fabric(config: &Config, root: &Root) -> Result<(), Error> {
     {
         return Ok(());
     }
-    let in_use = |network: &&str| !Journal::new(root, network).entries().is_empty();
     let summary = summary(config);
-    let mut others = noted.others(&config.name).filter(|other| !noted.agrees(other, &summary));
+    require_agreed(&noted, (&config.name, &summary), root)
+}
+
+/// That a network may take back the fabric that it has, or had before its configuration
+/// lost the peers file.
+///
+/// # Errors
+/// As of [`require_same_fabric`].
+pub fn require_unshared(config: &Config, root: &Root, state: &FabricState) -> Result<(), Error> {
+    if config.fabric.peers_file.is_some() {
+        return require_same_fabric(config, root);
+    }
+    let noted = state.applied().unwrap_or_default();
+    require_agreed(&noted, (&config.name, &summary(config)), root)
+}
+
+fn require_agreed(
+    noted: &Applied,
+    (network, summary): (&str, &str),
+    root: &Root,
+) -> Result<(), Error> {
+    let in_use = |network: &&str| !Journal::new(root, network).entries().is_empty();
+    let mut others = noted.others(network).filter(|other| !noted.agrees(other, summary));
     let Some(other) = others.find(in_use) else { return Ok(()) };
-    let protocol = config.fabric.protocol;
-    Err(disagreement((other, &noted.summary), (&config.name, &summary), protocol))
+    Err(disagreement((other, &noted.summary), (network, summary), noted.protocol))
 }
 
 /// That two networks, each with its settings, cannot have the same fabric.

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::cidrs::PodCidrs;
 use crate::{
-    conf::FabricPart,
+    conf::{Config, FabricPart},
     fabric::{Added, Settings, digest, observed::Scope, ways::Ways},
     net::Socket,
     nft,
@@ -28,6 +28,9 @@ pub struct Applied {
     /// The form of this note, which rises when a field changes its meaning.
     #[serde(default)]
     pub(super) version: u32,
+    /// The route protocol; it is in the note's name.
+    #[serde(skip)]
+    pub protocol: u8,
     /// The network whose configuration was applied.
     pub network: String,
     /// All networks whose configurations were, with the same settings of the fabric.
@@ -164,6 +167,19 @@ impl Applied {
     /// Whether it is this network's fabric and nobody else's.
     pub(super) fn is_only(&self, network: &str) -> bool {
         self.others(network).next().is_none()
+    }
+
+    /// Whether nobody needs it any more where this network is served by another route
+    /// protocol: nobody shares it, or all who do go by the peers file that names the one
+    /// or the other.
+    pub(super) fn goes_with(&self, config: &Config) -> bool {
+        let keys = &config.fabric;
+        let names_one = |part: &FabricPart| part.gives("routeProtocol");
+        let of_file = || {
+            self.peers_file == keys.peers_file
+                && (names_one(&keys.file) || self.said().as_ref().is_some_and(names_one))
+        };
+        self.is_only(&config.name) || self.names(&config.name) && of_file()
     }
 
     /// Whether the ways to the peers are what they were. Another MTU on them is

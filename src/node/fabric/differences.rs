@@ -46,7 +46,7 @@ pub fn differences(
         };
         let tables = Tables::of_kernel(host).map_err(kernel)?;
         let Some(peers) = state.peers_by(config, &tables) else { return Ok(None) };
-        let mut ledger = state.ledger(&config.name);
+        let mut ledger = state.ledger(config);
         ledger.leased = pass::leased(config, root, &peers);
         let settings = Settings::of_config(config);
         let answers = &mut Answers::default();

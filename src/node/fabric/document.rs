@@ -68,6 +68,11 @@ pub(super) fn place(path: &Path, root: &Root) -> PathBuf {
     root.runtime().join(".fabric").join(format!("{name}.document"))
 }
 
+/// Forgets what a peers file said.
+pub(super) fn forget(path: &Path, root: &Root) {
+    let _ = fs::remove_file(place(path, root));
+}
+
 /// Notes what a pass found the file to say, unless that is known.
 pub(super) fn note(place: &Path, version: &str, part: &FabricPart) {
     if noted(place).is_none_or(|(of, _)| of != version) {

@@ -12,8 +12,8 @@ use super::{
     document::file_version,
     pass::Pass,
     patience::{HAS_WAITED, patience},
-    removal,
-    state::FabricState,
+    removal::{self, noted_protocols},
+    state::{FabricState, lock_all},
     tunnel,
 };
 use crate::{
@@ -87,11 +87,14 @@ fn by_a_pass(
     (state, path, settings): (&FabricState, &Path, &str),
     applied: &dyn Fn(&Applied) -> bool,
 ) -> Result<Applied, Error> {
-    let _lock = match state.lock(patience()) {
+    // It leaves those that it had.
+    let mut protocols = noted_protocols(&config.name, root);
+    protocols.insert(state.protocol());
+    let locks = match lock_all(&protocols, root, patience()) {
         Err(error) if error.kind == Kind::Busy => {
             return without_a_pass(config, root, state, depth, error);
         }
-        lock => lock?,
+        locks => locks?,
     };
     version::note(root);
     let noted = state.applied();
@@ -121,6 +124,14 @@ fn by_a_pass(
                     state.note(&applied, None).unwrap_or_else(|error| log::warn!("{error}"));
                 }
                 return answer.map(|()| applied);
+            }
+            let last = FabricState::last_of(config, root);
+            if last.protocol() != state.protocol() {
+                // The file that is no good names another protocol than the last valid one.
+                let said = last.applied().and_then(|applied| applied.said()).unwrap_or_default();
+                drop(locks);
+                let served = ensure(&last.of_then(config, &said), root, host, depth)?;
+                return served.ok_or(error);
             }
             let Some(mut pass) = Pass::of_last(config, root, node)? else {
                 return Err(error);

@@ -109,22 +109,55 @@ impl Pass {
         let version = file_version(path);
         let (peers, bytes) = read_peers_by(path, config, node.tables)?;
         require_agreement(config, &peers.fabric)?;
+        // The list may be another one than that by which the configuration was resolved.
+        let read = config.under(&peers.fabric);
+        if read.fabric.protocol != config.fabric.protocol {
+            let msg = "the routeProtocol of the peers file has changed at this moment";
+            let object = Object::network(&config.name);
+            return Err(Error::new(Kind::Busy, object, msg).next("call again"));
+        }
         let file = Some((bytes, document::place(path, root)));
-        Self::of(config, root, node, (peers, version, file))
+        Self::of(&read, root, node, (peers, version, file))
+    }
+
+    /// As [`Self::of_file`], also for networks that share the fabric: with the peers of
+    /// all of them, each within its own `bounds`, if there are any.
+    ///
+    /// # Errors
+    /// As for [`Self::of_file`].
+    pub fn of_file_for(
+        config: &Config,
+        bounds: &[Option<&[IpNetwork]>],
+        root: &Root,
+        node: Inquiry<'_>,
+        path: &Path,
+    ) -> Result<Self, Error> {
+        let own = config.fabric.cluster_cidrs.as_deref();
+        if bounds.iter().all(|bounds| *bounds == own) {
+            return Self::of_file(config, root, node, path);
+        }
+        // What is wrong with this node's own pods is its network's affair.
+        read_peers_by(path, config, node.tables)?;
+        let mut config = config.clone();
+        let all: Option<Vec<&[IpNetwork]>> = bounds.iter().copied().collect();
+        config.fabric.cluster_cidrs = all.map(|all| all.concat());
+        Self::of_file(&config, root, node, path)
     }
 
     /// Compares the node with its configuration and the last valid peers that
-    /// were applied since boot, if there are any.
+    /// were applied since boot, if there are any: in the fabric that they were applied
+    /// in, whatever the file says by now.
     ///
     /// # Errors
     /// As for [`Self::of_file`].
     pub fn of_last(config: &Config, root: &Root, node: Inquiry<'_>) -> Result<Option<Self>, Error> {
-        let state = FabricState::new(root, config.fabric.protocol);
-        let Some(peers) = state.peers_by(config, node.tables) else { return Ok(None) };
-        // As it was resolved then: the file may say something else by now.
-        require_same_fabric(&config.under(&peers.fabric), root)?;
+        let state = FabricState::last_of(config, root);
+        let before = state.of_then(config, &config.fabric.file);
+        let Some(peers) = state.peers_by(&before, node.tables) else { return Ok(None) };
+        let config = state.of_then(config, &peers.fabric);
+        require_same_fabric(&config, root)?;
         let version = state.applied().map(|applied| applied.file).unwrap_or_default();
-        Self::of(config, root, node, (peers, version, None)).map(Some)
+        Self::of(&config, root, node, (peers, version, None)).map(Some)
     }
 
     fn of(
@@ -133,16 +166,8 @@ impl Pass {
         node: Inquiry<'_>,
         (peers, version, file): (Peers, String, Option<(Vec<u8>, PathBuf)>),
     ) -> Result<Self, Error> {
-        // The list may be another one than that by which the configuration was resolved.
-        let protocol = config.fabric.protocol;
-        let config = &config.under(&peers.fabric);
-        if config.fabric.protocol != protocol {
-            let msg = "the routeProtocol of the peers file has changed at this moment";
-            let object = Object::network(&config.name);
-            return Err(Error::new(Kind::Busy, object, msg).next("call again"));
-        }
-        let state = FabricState::new(root, protocol);
-        let mut ledger = state.ledger(&config.name);
+        let state = FabricState::new(root, config.fabric.protocol);
+        let mut ledger = state.ledger(config);
         ledger.leased = leased(config, root, &peers);
         let before = state.applied().unwrap_or_default();
         let wanted = Settings::of_config(config);
@@ -155,6 +180,7 @@ impl Pass {
         let (sharers, asked) = state.sharers_after(&config.name, &summary(config));
         let applied = Applied {
             version: 0,
+            protocol: config.fabric.protocol,
             network: config.name.clone(),
             sharers,
             asked,
@@ -186,6 +212,11 @@ impl Pass {
         Ok(Self { config, plan, applied, tunnel, had_tunnels, applied_file, former, peers, file })
     }
 
+    /// The route protocol.
+    pub fn protocol(&self) -> u8 {
+        self.config.fabric.protocol
+    }
+
     /// Whether a network is noted as one that has this fabric.
     pub fn serves(&self, config: &Config) -> bool {
         self.applied.is_of(&config.name)
@@ -197,6 +228,8 @@ impl Pass {
     /// # Errors
     /// `Configuration` if it wants another one; of its own as [`Self::of_file`].
     pub fn share(&mut self, config: &Config, path: &Path, tables: &Tables) -> Result<(), Error> {
+        // It may have been resolved by another list.
+        let config = &config.under(&self.config.fabric.file);
         let summary = summary(config);
         if summary != self.applied.summary {
             let other = (self.applied.network.as_str(), self.applied.summary.as_str());
@@ -298,7 +331,7 @@ impl Pass {
         };
         if node.is_empty() && refused.is_empty() {
             applied.added = plan.added_after();
-            state.forget_former(&config.name)?;
+            state.forget_former(&config)?;
         }
         // Of what the kernel was seen to have, not of what it was told.
         // Where another's route serves, what is ours does not tell when it goes.

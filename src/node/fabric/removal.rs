@@ -1,13 +1,13 @@
 //! A fabric that its network does not ask for any more: its routes, entries and
 //! tunnels go, and the table of the tunnels.
 
-use std::{collections::BTreeSet, iter};
+use std::{collections::BTreeSet, iter, sync::atomic::Ordering};
 
 use super::{
-    super::{Error, Kind, file, kernel, refused},
+    super::{Error, Kind, Object, file, kernel, refused},
     applied::Applied,
-    patience::patience,
-    state::FabricState,
+    patience::{HAS_WAITED, patience},
+    state::{FabricState, lock_all},
     tunnel,
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
 /// What there is to remove.
 #[derive(Debug)]
 pub struct Removal {
-    network: String,
+    config: Config,
     /// The fabrics, of one route protocol each. There is at least one.
     states: (FabricState, Vec<FabricState>),
     plan: Plan,
@@ -57,7 +57,7 @@ impl Removal {
     /// # Errors
     /// As for [`Self::of`].
     pub fn whole(config: &Config, root: &Root, host: &mut Socket) -> Result<Self, Error> {
-        let state = fabric_of(config, root);
+        let state = fabric_of(config, root)?;
         let applied = state.read()?.unwrap_or_default();
         let former = state.others().filter(|(_, applied)| applied.is_only(&config.name)).collect();
         Self::plan(config, (host, None), (state, applied), former)
@@ -80,11 +80,16 @@ impl Removal {
             states.push(state);
         }
         let plan = Plan::undo(host, &settings, &ledger, tables).map_err(kernel)?;
-        Ok(Self { network: config.name.clone(), states: (first, states), plan })
+        Ok(Self { config: config.clone(), states: (first, states), plan })
     }
 
     fn states(&self) -> impl Iterator<Item = &FabricState> {
         iter::once(&self.states.0).chain(&self.states.1)
+    }
+
+    /// Whether it is what this network had.
+    pub fn is_of(&self, network: &str) -> bool {
+        self.config.name == network
     }
 
     /// The route protocols.
@@ -129,7 +134,7 @@ impl Removal {
         let taken = self.plan.carry_out(host);
         self.states().try_for_each(|state| tunnel::remove(state.protocol()).map(drop))?;
         if taken.node.is_empty() && taken.peers.is_empty() {
-            self.states.0.forget_former(&self.network)?;
+            self.states.0.forget_former(&self.config)?;
             for state in self.states() {
                 let forgotten = state.forget();
                 forgotten
@@ -142,15 +147,29 @@ impl Removal {
 
 /// The fabric that a configuration asks for; without a peers file, which may have named
 /// its route protocol, one that its network applied last.
-pub fn fabric_of(config: &Config, root: &Root) -> FabricState {
+///
+/// # Errors
+/// `File` where that may be one of which it cannot be read whose it is.
+pub fn fabric_of(config: &Config, root: &Root) -> Result<FabricState, Error> {
     let own = FabricState::new(root, config.fabric.protocol);
     if config.fabric.peers_file.is_some() {
-        return own;
+        return Ok(own);
     }
     let noted = FabricState::noted(root).into_iter();
     let noted = noted.filter(|(_, applied)| applied.network == config.name);
     let noted = noted.map(|(state, _)| state);
-    noted.min_by_key(|state| state.protocol() != own.protocol()).unwrap_or(own)
+    if let Some(state) = noted.min_by_key(|state| state.protocol() != own.protocol()) {
+        return Ok(state);
+    }
+    match FabricState::unreadable(root).pop() {
+        None => Ok(own),
+        Some((path, cause)) => {
+            let object = Object::path("what was applied,", &path);
+            Err(Error::new(Kind::File, object, cause).next(
+                "with peersFile and routeProtocol as they were, manx apply --undo takes it back",
+            ))
+        }
+    }
 }
 
 /// The route protocols of the fabrics that a network had, maybe with others, in the order
@@ -165,9 +184,9 @@ pub fn noted_protocols(network: &str, root: &Root) -> BTreeSet<u8> {
 pub(super) fn abandon(config: &Config, root: &Root, host: &mut Socket) {
     let noted = FabricState::noted(root).into_iter();
     let noted = noted.filter(|(_, applied)| applied.is_only(&config.name));
-    let own: BTreeSet<u8> = noted.map(|(state, _)| state.protocol()).collect();
-    if !own.is_empty() {
-        remove_all(&own, config, root, host);
+    if noted.count() > 0 {
+        // It leaves those that it shares.
+        remove_all(&noted_protocols(&config.name, root), config, root, host);
     }
 }
 
@@ -176,8 +195,7 @@ pub(super) fn abandon(config: &Config, root: &Root, host: &mut Socket) {
 #[inline(never)]
 fn remove_all(own: &BTreeSet<u8>, config: &Config, root: &Root, host: &mut Socket) {
     let mut remove = || -> Result<Option<Refused>, Error> {
-        let locks = own.iter().map(|protocol| FabricState::new(root, *protocol).lock(patience()));
-        let _locks = locks.collect::<Result<Vec<_>, _>>()?;
+        let _locks = lock_all(own, root, patience())?;
         let removal = Removal::of(config, root, (host, None), &|_| true, &[])?;
         // One that was noted since is not locked.
         let removal = removal.filter(|removal| removal.is_within(own));
@@ -189,7 +207,10 @@ fn remove_all(own: &BTreeSet<u8>, config: &Config, root: &Root, host: &mut Socke
             Error::join(taken.node.into_iter().chain(taken.peers).map(kernel).collect())
         }
         // Somebody is about it.
-        Err(error) if error.kind == Kind::Busy => return,
+        Err(error) if error.kind == Kind::Busy => {
+            HAS_WAITED.store(true, Ordering::Relaxed);
+            return;
+        }
         Err(error) => Some(error),
     };
     match told {

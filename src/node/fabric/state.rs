@@ -6,15 +6,15 @@ use std::{
     fs, io,
     net::IpAddr,
     path::PathBuf,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use crate::{
-    conf::Config,
-    fabric::{Ledger, Peers, Site, holder},
+    conf::{Config, FabricPart},
+    fabric::{Bounds, Ledger, Peers, Site, holder},
     net::{Socket, Tables},
     state::{self, Root, directory, file::PEERS_BYTES_MAX, lock, read_own, replace},
     text::few::first_of,
@@ -24,6 +24,7 @@ use super::{
     super::{Error, Kind, Object, file, kernel},
     applied::{Applied, State, VERSION},
     cidrs::PodCidrs,
+    document,
 };
 
 /// How long a command waits for somebody else who changes the fabric.
@@ -32,6 +33,7 @@ pub const WRITER_LIMIT: Duration = Duration::from_secs(10);
 /// Where one fabric keeps its state. No network's name begins with a dot.
 #[derive(Debug)]
 pub struct FabricState {
+    root: Root,
     directory: PathBuf,
     protocol: u8,
 }
@@ -39,12 +41,28 @@ pub struct FabricState {
 impl FabricState {
     /// The fabric of that route protocol.
     pub fn new(root: &Root, protocol: u8) -> Self {
-        Self { directory: root.runtime().join(".fabric"), protocol }
+        Self { root: root.clone(), directory: root.runtime().join(".fabric"), protocol }
     }
 
     /// The route protocol.
     pub fn protocol(&self) -> u8 {
         self.protocol
+    }
+
+    /// The fabric that a network had last: that of its protocol, else one that it had
+    /// before; where it had none, that of its protocol.
+    pub(crate) fn last_of(config: &Config, root: &Root) -> Self {
+        let noted = Self::noted(root).into_iter();
+        let had = noted.filter(|(_, applied)| applied.names(&config.name)).map(|(state, _)| state);
+        let own = config.fabric.protocol;
+        had.min_by_key(|state| state.protocol != own).unwrap_or_else(|| Self::new(root, own))
+    }
+
+    /// A configuration as it is in this fabric, with a list of peers that says `part`.
+    pub(super) fn of_then(&self, config: &Config, part: &FabricPart) -> Config {
+        let mut config = config.under(part);
+        config.fabric.protocol = self.protocol;
+        config
     }
 
     /// All fabrics that were applied since boot.
@@ -110,6 +128,7 @@ impl FabricState {
             let reason = format!("version {} is of a newer manx", applied.version);
             return Err(unreadable(reason));
         }
+        applied.protocol = self.protocol;
         applied.pod_cidrs = PodCidrs::Noted(self.path("cidrs"));
         Ok(Some(applied))
     }
@@ -143,10 +162,10 @@ impl FabricState {
 
     /// What earlier passes of a network's fabric have left, also under another
     /// route protocol, unless others share it.
-    pub fn ledger(&self, network: &str) -> Ledger {
+    pub fn ledger(&self, config: &Config) -> Ledger {
         let mut ledger = Ledger::default();
         ledger.added.extend(self.applied().map(|applied| applied.added).unwrap_or_default());
-        for former in self.others().filter(|(_, applied)| applied.is_only(network)) {
+        for former in self.others().filter(|(_, applied)| applied.goes_with(config)) {
             ledger.protocols.push(former.0.protocol);
             ledger.added.extend(former.1.added);
         }
@@ -157,7 +176,7 @@ impl FabricState {
     pub(super) fn others(&self) -> impl Iterator<Item = (Self, Applied)> {
         let protocols = self.protocols().into_iter();
         protocols.filter(|protocol| *protocol != self.protocol).filter_map(|protocol| {
-            let other = Self { directory: self.directory.clone(), protocol };
+            let other = Self::new(&self.root, protocol);
             let applied = other.applied()?;
             Some((other, applied))
         })
@@ -168,9 +187,10 @@ impl FabricState {
     ///
     /// # Errors
     /// Of removing the files.
-    pub fn forget_former(&self, network: &str) -> Result<(), Error> {
+    pub fn forget_former(&self, config: &Config) -> Result<(), Error> {
+        let network = config.name.as_str();
         for (former, mut applied) in self.others() {
-            if applied.is_only(network) {
+            if applied.goes_with(config) {
                 let path = former.path("json");
                 former.forget().map_err(|error| file("forget", &path, &error))?;
                 log::info!("{network} is now of route protocol {}", self.protocol);
@@ -282,11 +302,17 @@ impl FabricState {
         write().map_err(|error: io::Error| file("note the fabric's state", &self.directory, &error))
     }
 
-    /// Forgets what was applied.
+    /// Forgets what was applied, and what the peers file said that nothing else was
+    /// applied by.
     ///
     /// # Errors
     /// Of removing the files; those that are not there are no error.
     pub fn forget(&self) -> io::Result<()> {
+        if let Some(file) = self.read().ok().flatten().and_then(|applied| applied.peers_file)
+            && self.others().all(|(_, other)| other.peers_file.as_ref() != Some(&file))
+        {
+            document::forget(&self.root.path(&file), &self.root);
+        }
         for extension in ["json", "peers", "cidrs"] {
             match fs::remove_file(self.path(extension)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -295,6 +321,21 @@ impl FabricState {
         }
         Ok(())
     }
+}
+
+/// Locks the fabrics of these route protocols, in the order in which everybody does,
+/// within `limit` together.
+///
+/// # Errors
+/// As of [`FabricState::lock`].
+pub fn lock_all(
+    protocols: &BTreeSet<u8>,
+    root: &Root,
+    limit: Duration,
+) -> Result<Vec<lock::Guard>, Error> {
+    let deadline = Instant::now() + limit;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    protocols.iter().map(|protocol| FabricState::new(root, *protocol).lock(left())).collect()
 }
 
 /// The node that has a pod CIDR, by a list of peers.
@@ -320,7 +361,9 @@ pub(super) fn checked(
     tables: &Tables,
 ) -> Result<Peers, Vec<String>> {
     let site = Site::of(tables, config.fabric.protocol);
-    Peers::of_site(bytes, &site, config.fabric.cluster_cidrs.as_deref())
+    let cidrs = config.fabric.cluster_cidrs.as_deref();
+    let bounds = cidrs.map(|cidrs| Bounds { network: &config.name, cidrs });
+    Peers::of_site(bytes, &site, bounds)
 }
 
 /// The addresses of this node's tunnels, of all fabrics that were applied.

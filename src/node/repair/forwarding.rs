@@ -3,14 +3,15 @@
 
 use super::Repair;
 use crate::{
+    conf::Config,
     family::{Family, HasFamily},
     net::{
-        Tables, forwarding,
+        Error, Socket, Tables, forwarding,
         sysctl::{self, Sysctl},
     },
     object::{Change, Step},
     pod::Identity,
-    state::{Entry, Root, journal},
+    state::{Entry, Journal, Root, journal},
 };
 
 /// What live attachments lack of it: those of networks that `manage` forwarding, and
@@ -56,6 +57,31 @@ pub fn lacking(
 fn heeding(tables: &Tables) -> Vec<Sysctl> {
     let learned = forwarding::learned(tables.advertised.iter().copied(), tables.routes(Family::V6));
     forwarding::heeding_all(&tables.links, &learned)
+}
+
+/// Turns on what a network's live pods need, where the node has no fabric that does;
+/// returns what was restored. All is looked at only where a family lacks it that the
+/// network has by its ranges, else by one of its pods.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result<Vec<String>, Error> {
+    let network = &config.name;
+    let mut families: Vec<Family> = config.own_ranges.iter().map(HasFamily::family).collect();
+    if families.is_empty() {
+        let entry = Journal::new(root, network).any();
+        families = entry.iter().flat_map(|entry| &entry.addresses).map(HasFamily::family).collect();
+    }
+    let lacks = |family: &Family| !sysctl::holds(&Sysctl::new(forwarding::key(*family), 1));
+    if !Family::BOTH.iter().any(|family| families.contains(family) && lacks(family)) {
+        return Ok(Vec::new());
+    }
+    let tables = Tables::of_kernel(host)?;
+    let repairs = lacking(root, &tables, &|name| name == *network, &[]);
+    match super::restore(host, &repairs).into_iter().find_map(|(_, error)| error) {
+        Some(error) => Err(error),
+        None => Ok(repairs.iter().map(|repair| repair.told().to_string()).collect()),
+    }
 }
 
 fn has_family(entry: &Entry, family: Family) -> bool {

@@ -76,19 +76,21 @@ pub(crate) fn watch(
         let begin = Instant::now();
         let ahead = ahead(&mut events, &networks, conf, &mut socket)?;
         if events.take_files() {
-            match reread(root, conf) {
+            let read = match reread(root, conf, &networks) {
                 Ok(mut read) => {
                     unread = None;
                     read.keep(&networks);
-                    let is_same = read.is_same(&networks);
-                    networks = read;
-                    if !is_same {
-                        events = Events::subscribe(&networks, &place, tell)?;
-                    }
+                    read
                 }
                 Err(error) => {
                     unread = Some(format!("{error}; going on with the configuration as it was"));
+                    networks.again()
                 }
+            };
+            let is_same = read.is_same(&networks);
+            networks = read;
+            if !is_same {
+                events = Events::subscribe(&networks, &place, tell)?;
             }
         }
         let mut report = attempt(&networks, &mut socket, &mut events.answers);
@@ -136,10 +138,13 @@ fn awaited(root: &Root, conf: Option<&Path>, place: &Path, tell: &mut dyn FnMut(
     }
 }
 
-/// Reads the configuration; one that is being written is no good for a moment.
-fn reread(root: &Root, conf: Option<&Path>) -> Result<Networks, Error> {
+/// Reads the configuration; one that is being written is no good for a moment. One that
+/// was no good before is not waited for again.
+fn reread(root: &Root, conf: Option<&Path>, before: &Networks) -> Result<Networks, Error> {
     match Networks::read(root, conf) {
-        Ok(networks) if networks.unusable.is_empty() => Ok(networks),
+        Ok(networks) if networks.unusable.iter().all(|one| before.unusable.contains(one)) => {
+            Ok(networks)
+        }
         _ => {
             thread::sleep(WRITTEN);
             Networks::read(root, conf)
