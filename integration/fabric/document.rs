@@ -282,6 +282,13 @@ fn keys_that_nothing_reads_are_told_once() {
     let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
     let node = &cluster.nodes[0];
     say(node, &json!({"mode": "vxlan", "mtuu": 1400}));
+    // What others read of it is known.
+    let text = std::fs::read_to_string(node.peers_file()).unwrap();
+    node.write_peers(&text.replacen(
+        '{',
+        "{\"serviceCIDRs\": [\"10.96.0.0/12\", \"fd00:96::/112\"], ",
+        1,
+    ));
     let applied = node.apply();
     let words = "of the peers file nothing reads fabric.mtuu (did you mean mtu?)";
     assert!(applied.status == 0 && applied.stderr.contains(words), "{applied:?}");

@@ -139,6 +139,7 @@ fn the_schema_tells_sound_files_from_others() {
     full["self"] = "node-a".into();
     full["$schema"] = "peers.schema.json".into();
     full["fabric"] = json!({"mode": "direct", "routeMetric": 0});
+    full["serviceCIDRs"] = json!(["10.96.0.0/12"]);
     full["nodes"][1]["tunnelAddresses"] = json!(["10.244.2.1"]);
     full["nodes"][1]["tunnelMAC"] = json!("66:00:00:00:00:01");
     assert!(agrees(&schema, &full));
@@ -154,6 +155,8 @@ fn the_schema_tells_sound_files_from_others() {
         ("/nodes/1", json!({"name": "b"})),
         ("/fabric", json!({"mode": "warp"})),
         ("/fabric", json!("vxlan")),
+        ("/serviceCIDRs", json!("10.96.0.0/12")),
+        ("/serviceCIDRs", json!(["10.96.0.0"])),
         ("/nodes", json!([])),
         ("/self", json!(1)),
     ];

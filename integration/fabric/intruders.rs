@@ -368,3 +368,26 @@ fn ip_in_ip_is_taken_from_peers_alone() {
     assert!(eventually(SOON, || seen().contains("192.0.2.0/24 counter packets 1 ")), "{}", seen());
     assert!(seen().contains("10.244.0.0/16 counter packets 0 "), "{}", seen());
 }
+
+/// The kernel has an IPv6 address once on a device, whatever its mask.
+#[test]
+fn an_address_of_another_mask_on_anothers_device_serves() {
+    let cluster = Cluster::new(2, Families::Dual, &json!({"mode": "vxlan"}));
+    let node = &cluster.nodes[0];
+    let mac = crate::interop::calico_mac("node-a-v6");
+    batch(
+        &node.host,
+        &format!(
+            "link add vxlan-v6.calico address {mac} type vxlan id 4096 dstport 4789 \
+             local 2001:db8:1::11 dev eth0 nolearning udp6zerocsumtx udp6zerocsumrx
+             address add fd00:244:1::/64 dev vxlan-v6.calico nodad
+             link set vxlan-v6.calico mtu 1430 up"
+        ),
+    );
+    let applied = node.apply();
+    assert!(!applied.stdout.contains("address of vxlan-v6.calico"), "{applied:?}");
+    let again = node.apply();
+    assert!(again.status == 0 && again.stdout.is_empty(), "{again:?}");
+    node.manx(&["apply", "--undo"]).ok();
+    assert_eq!(node.host.addresses("vxlan-v6.calico").len(), 2, "it and its link-local one stay");
+}

@@ -438,3 +438,28 @@ fn a_network_that_disagrees_keeps_none_from_being_served() {
     assert!(apply.status == 1 && apply.stderr.contains("disagree"), "{apply:?}");
     other.assert_settled();
 }
+
+/// What cannot be told of one network is no reason to tell nothing of the others.
+#[test]
+fn a_network_that_cannot_be_compared_keeps_none_from_being_served() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let other = node.with("name", "other".into()).with("peersFile", serde_json::Value::Null);
+    let other = other.with("ipMasq", true.into());
+    let entry = node.host.scratch().dir("root/run/manx/other").join("a:eth0");
+    std::fs::write(entry, json!({"version": 1}).to_string()).unwrap();
+    for (place, network) in [&other, node].into_iter().enumerate() {
+        write_configuration(network, place, &network.plugin.conf.to_string());
+    }
+    // A node without nf_tables: the first socket is the routes'.
+    let plain = command_of_all(node, &["apply"]);
+    let mut command = std::process::Command::new("strace");
+    let inject = "inject=socket:error=EPROTONOSUPPORT:when=2+";
+    command.args(["-f", "-o", "/dev/null", "-e", "trace=socket", "-e", inject]);
+    command.arg(plain.get_program()).args(plain.get_args());
+    let apply = node.host.enter(|| run(command, &Stdin::Null, DEADLINE));
+    assert_eq!(apply.status, 1, "{apply:?}");
+    assert!(apply.stdout.contains("+ route 10.244.2.0/24"), "{apply:?}");
+    assert!(apply.stderr.contains("nf_tables"), "{apply:?}");
+    assert!(node.routes().len() == 2, "{apply:?}");
+}

@@ -231,3 +231,32 @@ fn what_is_shared_is_not_written_under_anothers_lock() {
     assert!(!directory.join("110.json").exists());
     assert!(!String::from_utf8_lossy(&noted()).contains("[\"net\",\"other\"]"));
 }
+
+/// What a network had by the protocol that its peers file named, too.
+#[test]
+fn what_is_removed_is_locked() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
+    let node = &cluster.nodes[0];
+    let nodes = [1, 2].map(|number| entry(number, Families::Ipv4));
+    let list = json!({"self": "node-a", "fabric": {"routeProtocol": 110}, "nodes": nodes});
+    node.write_peers(&list.to_string());
+    node.apply().ok();
+    let before = node.state();
+    let lost = node.with("peersFile", serde_json::Value::Null);
+    let directory = node.host.scratch().path().join("root/run/manx/.fabric/110.lock");
+    let lock = File::open(directory.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let mut command = lost.command(&["apply"]);
+    let mut child = node.host.enter(|| command.stdout(Stdio::null()).spawn().unwrap());
+    let waits = || {
+        let open = fs::read_dir(format!("/proc/{}/fd", child.id())).into_iter().flatten().flatten();
+        let mut open = open.filter_map(|file| fs::read_link(file.path()).ok());
+        open.any(|path| path.starts_with(&directory))
+    };
+    let waited = eventually(SOON, waits);
+    let now = node.state();
+    drop(lock);
+    assert!(child.wait().unwrap().success() && waited);
+    assert_eq!(now, before);
+    assert!(node.state().iter().all(|line| !line.contains("10.244.2.0/24")));
+}

@@ -69,6 +69,26 @@ fn they_are_filled_for_those_who_delegate() {
     assert_served(&ground, &ground.ipam_plugin(Program::Manx, &placeholders(&ground)), USUAL);
 }
 
+/// Keys of the plugin that delegates are its own, but for those that are looked up by.
+#[test]
+fn a_delegators_other_keys_are_not_ours() {
+    let ground = Ground::with_uplink();
+    let plugin = ground.ipam_plugin(Program::Manx, &placeholders(&ground));
+    // As macvlan's and ipvlan's.
+    assert_served(&ground, &plugin.with("mode", "bridge".into()), USUAL);
+    let path = ground.host.scratch().path().join("root/etc/peers.json");
+    peers(&ground, "root/etc/peers.json", json!({}));
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replacen('{', "{\"fabric\": {\"mode\": \"vxlan\"}, ", 1)).unwrap();
+    let plugin = ground.ipam_plugin(Program::Manx, &placeholders(&ground));
+    let plugin = plugin.with("peersFile", "/etc/peers.json".into()).with("mode", "ipip".into());
+    let told = [plugin.add(&Pod::new("a")).error(), plugin.status().error()];
+    for (error, code) in told.iter().zip([7, 50]) {
+        assert_eq!(error["code"], code, "{error}");
+        assert!(error["msg"].as_str().unwrap().contains("contradict each other"), "{error}");
+    }
+}
+
 #[test]
 fn a_family_that_the_node_has_not_is_told() {
     let ground = Ground::with_uplink();

@@ -14,6 +14,7 @@ use super::{
     FabricKeys, FabricPart,
     fields::{Complaint, Fields},
     ipam, keys,
+    names::VERSION_FILE,
     part::Contradiction,
     shape::Shape,
     values::{Mode, MtuMode},
@@ -127,7 +128,7 @@ impl Config {
             ignored: keys::ignored(&document.object),
         };
         let mut complaints = fields.complaints;
-        complaints.extend(too_long(&config.name));
+        complaints.extend(impossible_name(&config.name));
         (config, complaints)
     }
 
@@ -166,11 +167,17 @@ fn mode_of(given: &FabricPart) -> Mode {
     given.mode.unwrap_or_else(|| keys::MODE.shape.absent())
 }
 
-/// A network's state and its leases are in directories of its name (NAME_MAX).
-fn too_long(name: &str) -> Option<Complaint> {
-    let msg = format!("configuration key name has {} bytes, and may have 255", name.len());
-    let complaint = || Complaint { key: "name".to_owned(), error: invalid_name(&msg) };
-    (name.len() > NETWORK_BYTES_MAX).then(complaint)
+/// A network's state and its leases are in directories of its name (NAME_MAX), and the
+/// former beside a file of ours.
+fn impossible_name(name: &str) -> Option<Complaint> {
+    let msg = match name {
+        VERSION_FILE => format!("configuration key name is {name}, which is a file in /run/manx"),
+        _ if name.len() > NETWORK_BYTES_MAX => {
+            format!("configuration key name has {} bytes, and may have 255", name.len())
+        }
+        _ => return None,
+    };
+    Some(Complaint { key: "name".to_owned(), error: invalid_name(&msg) })
 }
 
 /// Routes need to know where other nodes' pods are.
@@ -220,4 +227,28 @@ fn requested_mac(document: &Document, fields: &mut Fields<'_>) -> Option<String>
         return None;
     };
     Some(mac.to_owned()).filter(|mac| !mac.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_that_cannot_be_a_directory_are_refused() {
+        for (name, words) in [
+            ("n".repeat(256), "has 256 bytes"),
+            (VERSION_FILE.to_owned(), "a file in /run/manx"),
+            ("n".repeat(255), ""),
+            (format!("{VERSION_FILE}.d"), ""),
+        ] {
+            let object = json!({"name": name, "type": "manx", "ipam": {"type": "manx-ipam"}});
+            let document = Document::parse(object.to_string().into_bytes()).unwrap();
+            let (_, complaints) = Config::read(&document, Version::NEWEST);
+            let told: Vec<String> = complaints.iter().map(|one| one.error.to_string()).collect();
+            assert_eq!(told.is_empty(), words.is_empty(), "{told:?}");
+            assert!(told.iter().all(|told| told.contains(words)), "{told:?}");
+        }
+    }
 }

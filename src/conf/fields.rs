@@ -22,7 +22,15 @@ pub struct Complaint {
 impl Complaint {
     /// Of a value that a key has.
     pub(super) fn of_value(code: Code, key: String, value: &Value, advice: &str) -> Self {
-        let msg = format!("configuration key {key} has the value {}", shown(value));
+        Self::of_source(Source::Configuration, (code, key), value, advice)
+    }
+
+    fn of_source(source: Source, (code, key): (Code, String), value: &Value, advice: &str) -> Self {
+        let named = match source {
+            Source::Configuration => format!("configuration key {key}"),
+            Source::PeersFile => format!("key {key} of the peers file"),
+        };
+        let msg = format!("{named} has the value {}", shown(value));
         Self { key, error: Error::new(code, msg).details(advice) }
     }
 
@@ -38,12 +46,20 @@ impl From<Complaint> for Error {
     }
 }
 
+/// Where an object is.
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    Configuration,
+    PeersFile,
+}
+
 /// An object whose reader collects complaints instead of giving up at the first:
 /// a linter wants all, ADD fails on the first, DEL ignores them.
 #[derive(Debug)]
 pub(super) struct Fields<'a> {
     object: Option<&'a Map<String, Value>>,
     path: String,
+    source: Source,
     /// What was wrong so far, in the order of reading.
     pub(super) complaints: Vec<Complaint>,
 }
@@ -51,7 +67,13 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Reads `object`, whose keys are told behind `path`.
     pub(super) fn new(object: Option<&'a Map<String, Value>>, path: &str) -> Self {
-        Self { object, path: path.to_owned(), complaints: Vec::new() }
+        let source = Source::Configuration;
+        Self { object, path: path.to_owned(), source, complaints: Vec::new() }
+    }
+
+    /// The same of a peers file.
+    pub(super) fn of_peers_file(object: Option<&'a Map<String, Value>>, path: &str) -> Self {
+        Self { source: Source::PeersFile, ..Self::new(object, path) }
     }
 
     /// Where the object stands.
@@ -79,8 +101,8 @@ impl<'a> Fields<'a> {
             (Ok(read), _) | (Err(_), Some(read)) => Some(read),
             (Err(advice), None) => {
                 let key_path = self.path_of(name);
-                let complaint = Complaint::of_value(key.shape.code(), key_path, value, &advice);
-                self.complaints.push(complaint);
+                let about = (key.shape.code(), key_path);
+                self.complaints.push(Complaint::of_source(self.source, about, value, &advice));
                 None
             }
         }
@@ -99,7 +121,8 @@ impl<'a> Fields<'a> {
     ) -> T {
         self.get(key);
         let object = self.raw(key).and_then(Value::as_object);
-        let mut inner = Fields::new(object, &self.path_of(key.name));
+        let source = self.source;
+        let mut inner = Fields { source, ..Fields::new(object, &self.path_of(key.name)) };
         let read = read(&mut inner);
         self.complaints.extend(inner.complaints);
         read
@@ -107,8 +130,8 @@ impl<'a> Fields<'a> {
 
     /// Complains about a value that makes no sense beside others.
     pub(super) fn complain(&mut self, key: &str, value: &Value, advice: &str) {
-        let key = self.path_of(key);
-        self.complaints.push(Complaint::of_value(Code::INVALID_CONFIG, key, value, advice));
+        let about = (Code::INVALID_CONFIG, self.path_of(key));
+        self.complaints.push(Complaint::of_source(self.source, about, value, advice));
     }
 
     fn path_of(&self, key: &str) -> String {

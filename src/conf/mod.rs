@@ -28,6 +28,6 @@ pub use fields::Complaint;
 pub use ipam::{IpamKeys, RangeKeys, static_addresses};
 pub use key::Unknown;
 pub use keys::{GATEWAY, HOST_PREFIX, MTU_RANGE, unknown};
-pub use names::{BUILT_IN, CALICO, HOST_LOCAL, PLUGIN_TYPES, has_store, placeholder};
+pub use names::{BUILT_IN, CALICO, HOST_LOCAL, PLUGIN_TYPES, VERSION_FILE, has_store, placeholder};
 pub use part::{Contradiction, FabricPart};
 pub use values::{CrossSubnet, Mode, MtuMode, ROUTE_PROTOCOL};

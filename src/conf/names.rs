@@ -11,6 +11,9 @@ pub const PLUGIN_TYPES: [&str; 2] = ["manx", CALICO];
 pub const HOST_LOCAL: &str = "host-local";
 /// Ours, which is served by the plugin itself.
 pub const BUILT_IN: &str = "manx-ipam";
+
+/// The file in /run/manx that says which plugin is there, beside the networks' directories.
+pub const VERSION_FILE: &str = "plugin.json";
 /// The IPAM plugins that keep their leases in host-local's store, and have its keys.
 pub(super) const WITH_STORE: [&str; 2] = [BUILT_IN, HOST_LOCAL];
 

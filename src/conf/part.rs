@@ -82,7 +82,7 @@ impl FabricPart {
     /// Reads the object `fabric` of a peers file, with what is wrong with it and what
     /// nothing reads.
     pub fn of_file(object: &Map<String, Value>) -> (Self, Vec<Complaint>, Vec<Unknown>) {
-        let mut fields = Fields::new(Some(object), "fabric");
+        let mut fields = Fields::of_peers_file(Some(object), "fabric");
         let part = Self::read(&mut fields);
         (part, fields.complaints, key::unknown(object, FILE_KEYS, "fabric"))
     }

@@ -42,7 +42,9 @@ fn compared(snapshot: &Snapshot) -> Result<Vec<(&Network, &Fabric)>, String> {
         .filter(|(_, fabric)| fabric.problem.is_none() && fabric.failure.is_none())
         .collect();
     if compared.is_empty() {
-        return Err("the peers file cannot be used: see fabric-stale, fabric-contradiction and fabric-conflict".into());
+        return Err(
+            "the peers file cannot be used: see fabric-stale and fabric-contradiction".into()
+        );
     }
     Ok(compared)
 }
@@ -97,10 +99,13 @@ pub(super) fn fabric_stale(snapshot: &Snapshot) -> Answer {
                 "put a valid list of all nodes there, the same on every node; manx validate says \
                  what is wrong with it",
             ));
+        } else if let Some(failure) = failure(network, fabric, false) {
+            // What the list says was not compared.
+            seen.push(failure);
         } else if !fabric.applied {
             let evidence = format!("network {}: it was not applied since boot", network.name);
             seen.push(Seen::warning(object, evidence).fix(APPLY).undo("manx apply --undo"));
-        } else if !fabric.is_current {
+        } else if !fabric.is_current && fabric.failure.is_none() {
             let evidence = "it has changed since it was applied";
             seen.push(Seen::warning(object, evidence).fix(APPLY));
         }
@@ -124,8 +129,7 @@ fn failure(network: &Network, fabric: &Fabric, of_configuration: bool) -> Option
 
 pub(super) fn fabric_conflict(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
-    for (network, fabric) in fabrics(snapshot) {
-        seen.extend(failure(network, fabric, false));
+    for (_, fabric) in fabrics(snapshot) {
         let kinds = [Kind::Link, Kind::Mtu, Kind::Address, Kind::Neighbour, Kind::Forwarding];
         for change in changes(fabric, &kinds, &[Action::Conflict]) {
             let fix = "remove it, or give the fabric another device, VNI or port; manx plan shows all \

@@ -410,10 +410,11 @@ fn the_peers_file() {
         broken(node);
         fabric(node).applied = false;
     });
-    for (id, of_configuration) in [("fabric-contradiction", true), ("fabric-conflict", false)] {
+    for (id, of_configuration) in [("fabric-contradiction", true), ("fabric-stale", false)] {
         only(id, Error, "disagree", |node| {
             let (text, fix) = ("they disagree".to_owned(), "leave it out".to_owned());
             fabric(node).failure = Some(Failure { of_configuration, text, fix });
+            fabric(node).is_current = false;
         });
     }
 }

@@ -97,7 +97,10 @@ pub fn addresses(desired: &Desired, tunnels: &[HeldTunnel], ledger: &Ledger) -> 
                 // Those of a VXLAN device go with it.
                 None => held.owner.is_ours() && held.form.is_of_module() && !generated,
             };
-            addresses.push(Held { object, ours });
+            // The kernel has an IPv6 address once on a device, whatever its mask.
+            let same = |one: &&Address| address.is_ipv6() && one.address.ip() == address.ip();
+            let serves = on_it.clone().find(same).filter(|_| !ours).cloned();
+            addresses.push(Held { object: serves.unwrap_or(object), ours });
         }
     }
     addresses

@@ -5,12 +5,14 @@
 
 mod strict;
 
+use ipnetwork::IpNetwork;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use strict::Strict;
 
 use crate::{
+    cni::cidr,
     conf::{FabricPart, Unknown},
     text::{few::some_of, nearest::nearest},
 };
@@ -24,11 +26,13 @@ struct File {
     me: Option<String>,
     #[serde(default)]
     fabric: Option<Strict>,
+    #[serde(default, rename = "serviceCIDRs")]
+    service_cidrs: Vec<String>,
     nodes: Vec<Item>,
 }
 
 /// The keys of [`File`].
-const FILE_KEYS: [&str; 4] = ["$schema", "self", "fabric", "nodes"];
+const FILE_KEYS: [&str; 5] = ["$schema", "self", "fabric", "serviceCIDRs", "nodes"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -68,8 +72,12 @@ pub(super) fn decode(bytes: &[u8]) -> Result<List, Vec<String>> {
         }
         None => Default::default(),
     };
-    if !complaints.is_empty() {
-        return Err(complaints.into_iter().map(|complaint| complaint.error.to_string()).collect());
+    let problems = complaints.into_iter().map(|complaint| complaint.error.to_string());
+    let services = file.service_cidrs.iter().filter_map(|text| network(text).err());
+    let services = services.map(|problem| format!("serviceCIDR {problem}"));
+    let problems: Vec<String> = problems.chain(services).collect();
+    if !problems.is_empty() {
+        return Err(problems);
     }
     unread.extend(
         unknown
@@ -82,6 +90,17 @@ pub(super) fn decode(bytes: &[u8]) -> Result<List, Vec<String>> {
 /// Nodes without the file around them, without a key that is not known.
 pub(super) fn items(bytes: &[u8]) -> Option<Vec<Item>> {
     serde_json::from_slice(bytes).ok()
+}
+
+/// A network without host bits.
+///
+/// # Errors
+/// The text, and what is wrong with it.
+pub(super) fn network(text: &str) -> Result<IpNetwork, String> {
+    match cidr::parse(text)? {
+        network if network.ip() == network.network() => Ok(network),
+        network => Err(format!("{text} has host bits: {}", network.network())),
+    }
 }
 
 /// What a peers file says of the fabric, whether or not its nodes are sound.
@@ -198,6 +217,24 @@ mod tests {
         assert!(said.contains("nodes[0].address (did you mean addresses?)"), "{said}");
     }
 
+    #[test]
+    fn the_networks_of_services_are_read() {
+        let with = |services: &str| {
+            read(&format!(r#"{{"serviceCIDRs": {services}, "nodes": [{NODE}}}]}}"#))
+        };
+        let known = Ok(("{}".to_owned(), None));
+        assert_eq!(with("[]"), known);
+        assert_eq!(with(r#"["10.96.0.0/12", "fd00:96::/112"]"#), known);
+        for (services, words) in [
+            (r#"["10.96.0.1/12"]"#, "serviceCIDR 10.96.0.1/12 has host bits: 10.96.0.0"),
+            (r#"["10.96.0.0/12", "x"]"#, "serviceCIDR"),
+            (r#""10.96.0.0/12""#, "invalid type"),
+        ] {
+            let said = with(services).unwrap_err();
+            assert!(said.contains(words), "{said}");
+        }
+    }
+
     /// Whatever else is in the file.
     #[test]
     fn a_key_that_is_there_twice_is_refused() {
@@ -218,7 +255,7 @@ mod tests {
     fn what_is_wrong_with_the_fabric_is_wrong_with_the_file() {
         for (fabric, words) in [
             (r#""vxlan""#, "invalid type"),
-            (r#"{"mode": "warp"}"#, "fabric.mode"),
+            (r#"{"mode": "warp"}"#, "key fabric.mode of the peers file has the value \"warp\""),
             (r#"{"routeProtocol": 4}"#, "the administrator"),
         ] {
             let text = format!(r#"{{"fabric": {fabric}, "nodes": [{NODE}}}]}}"#);

@@ -85,9 +85,8 @@ fn read(item: Item) -> Entry {
     let tunnel_addresses = ips(tunnel_addresses);
     let mut networks = Vec::new();
     for text in &pod_cidrs {
-        match cidr::parse(text) {
-            Ok(network) if network.ip() == network.network() => networks.push(network),
-            Ok(network) => note(format!("podCIDR {text} has host bits: {}", network.network())),
+        match list::network(text) {
+            Ok(network) => networks.push(network),
             Err(problem) => note(format!("podCIDR {problem}")),
         }
     }

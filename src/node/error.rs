@@ -53,6 +53,11 @@ impl Object {
         Self(parts.join(" ").trim_start().to_owned())
     }
 
+    /// A link of this node.
+    pub fn link(name: &str) -> Self {
+        Self(format!("link {name}"))
+    }
+
     /// A variable of the environment that the runtime gave.
     pub fn variable(name: &str, value: &str) -> Self {
         Self(format!("{name}={value}"))

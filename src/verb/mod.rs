@@ -93,8 +93,17 @@ pub fn run(
         version.and_then(|version| speaks(&environment.command, version)).map_err(tell)?;
     let (config, mut complaints) = Config::read(&document, version);
     logger::start(config.log_level, config.log_file.as_deref(), &root);
-    let mut config = beside_peers(config, &environment.command, &mut complaints, &root);
-    if ipam::placeholder::is_in(document.ipam()) {
+    let (mut config, contradiction) = beside_peers(config, &environment.command, &root);
+    let looks_up = ipam::placeholder::is_in(document.ipam());
+    match role {
+        Role::Main => complaints.extend(contradiction),
+        // The keys are those of the plugin that delegates, but for what is looked up by them.
+        Role::Ipam => {
+            complaints = contradiction.into_iter().filter(|_| looks_up).collect();
+            complaints.first().map_or(Ok(()), |one| Err(tell(one.error.clone())))?;
+        }
+    }
+    if looks_up {
         fill_placeholders(role, &environment, &mut document, &config, &complaints, &root)
             .map_err(tell)?;
         // What is wrong already is told first, and was not of the ranges.
@@ -113,22 +122,18 @@ pub fn run(
 /// The configuration with what its peers file says of the fabric. An ADD fails where
 /// the two contradict each other, and a STATUS says that it would; verbs that remove need
 /// neither.
-fn beside_peers(
-    config: Config,
-    command: &Command,
-    complaints: &mut Vec<Complaint>,
-    root: &Root,
-) -> Config {
+fn beside_peers(config: Config, command: &Command, root: &Root) -> (Config, Option<Complaint>) {
     if !matches!(command, Command::Add | Command::Check | Command::Status) {
-        return config;
+        return (config, None);
     }
     let config = fabric::resolved_and_noted(config, root);
     let agreement = fabric::require_agreement(&config, &config.fabric.file);
-    let (Command::Add | Command::Status, Err(error)) = (command, agreement) else { return config };
+    let (Command::Add | Command::Status, Err(error)) = (command, agreement) else {
+        return (config, None);
+    };
     let error = Error::from(error);
     let code = if matches!(command, Command::Status) { Code::UNAVAILABLE } else { error.code };
-    complaints.push(Complaint { key: String::new(), error: Error { code, ..error } });
-    config
+    (config, Some(Complaint { key: String::new(), error: Error { code, ..error } }))
 }
 
 /// What an ADD, or a STATUS, means by this node's own pod CIDR is looked up; a
