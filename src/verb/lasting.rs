@@ -10,16 +10,10 @@ use std::{
 use log::Level;
 use sha1_smol::Sha1;
 
-use super::Error;
-use crate::finding::Finding;
 use crate::state::{Root, directory, file::TEXT_BYTES_MAX, read_own, replace};
 
-/// Logs what STATUS found, as far as it is news. `subject` says of whom.
-pub(super) fn tell(root: &Root, subject: &str, found: &Result<Vec<Finding>, Error>) {
-    let (level, now) = match found {
-        Ok(warnings) => (Level::Warn, warnings.iter().map(said).collect()),
-        Err(error) => (Level::Error, vec![format!("code={}: {error}", error.code.0)]),
-    };
+/// Logs what holds `now`, as far as it is news. `subject` says of whom.
+pub(super) fn tell(root: &Root, subject: &str, level: Level, now: &[String]) {
     let path = path(root, subject);
     let before = read(&path);
     for text in now.iter().filter(|text| !before.contains(text)) {
@@ -31,14 +25,10 @@ pub(super) fn tell(root: &Root, subject: &str, found: &Result<Vec<Finding>, Erro
     if now == before {
         let again = if now.is_empty() { "" } else { "still: " };
         log::debug!("{subject} {again}{}", now.join("; "));
-    } else if let Err(error) = write(&path, &now) {
+    } else if let Err(error) = write(&path, now) {
         // Then it is told again, which is better than not at all.
         log::debug!("note what was told in {}: {error}", path.display());
     }
-}
-
-fn said(finding: &Finding) -> String {
-    format!("{}: {}", finding.id, finding.evidence)
 }
 
 /// No network's name begins with a dot, and no entry of a journal.

@@ -8,6 +8,7 @@
 mod add;
 mod call;
 mod check;
+mod conditions;
 mod del;
 mod error;
 mod gc;
@@ -194,7 +195,7 @@ fn dispatch(call: &Call, role: Role, emit: Emit<'_>) -> Result<(), Error> {
         Command::Gc => gc::gc(call),
         Command::Status => {
             let told = status::status(call);
-            lasting::tell(&call.root, &call.subject(), &told);
+            conditions::tell(&call.root, &call.subject(), &told);
             return told.map(drop);
         }
         Command::Version | Command::Unknown(_) => Ok(String::new()),

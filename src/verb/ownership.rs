@@ -1,7 +1,6 @@
 //! Who owns a host link, and which name an attachment may take.
 
 use crate::{
-    cni::{Code, Error},
     net::{
         Socket,
         link::{self, Link},
@@ -13,7 +12,7 @@ use crate::{
     state::{Entry, Journal, Root, journal},
 };
 
-use super::{kernel, liveness};
+use crate::node::{Error, Kind, Object, kernel, liveness};
 
 /// The name that an attachment takes.
 #[derive(Clone, Debug)]
@@ -26,7 +25,7 @@ pub(super) struct Claim {
 /// Settles the host link's name before anything is allocated.
 ///
 /// # Errors
-/// Code 101 if the attachment exists, or if the name belongs to somebody else.
+/// `Conflict` if the attachment exists, or if the name belongs to somebody else.
 pub(super) fn claim(
     host: &mut Socket,
     root: &Root,
@@ -175,16 +174,13 @@ pub(super) fn find(
     Ok(link.filter(|link| link.name != entry.host_link || names_one(root, &link.name)))
 }
 
-fn conflict(msg: String) -> Error {
-    Error::new(Code::CONFLICT, msg)
-}
-
 fn exists(identity: &Identity, name: &str) -> Error {
-    conflict(format!("the attachment exists: link {name} is {:?}", identity.alias()))
-        .details("a runtime adds an attachment once; DEL removes it")
+    let msg = format!("the attachment exists, as {:?}", identity.alias());
+    Error::new(Kind::Conflict, Object::link(name), msg)
+        .next("a runtime adds an attachment once; DEL removes it")
 }
 
 fn not_ours(name: &str) -> Error {
-    conflict(format!("link {name} exists and bears no mark of ours"))
-        .details(format!("see: ip -d link show {name}; remove it, or set hostPrefix"))
+    Error::new(Kind::Conflict, Object::link(name), "it exists and bears no mark of ours")
+        .next(format!("see: ip -d link show {name}; remove it, or set hostPrefix"))
 }

@@ -11,7 +11,7 @@ use crate::{
     cni::{Code, Command, Error, json::member},
     conf::BUILT_IN,
     net::Socket,
-    verb::{Call, Emit, fabric, file, kernel, lasting, usable::Usable},
+    verb::{Call, Emit, conditions, fabric, file, kernel, usable::Usable},
 };
 
 /// Carries out a verb; returns what to log.
@@ -59,7 +59,7 @@ pub(in crate::verb) fn dispatch(call: &Call, emit: Emit<'_>) -> Result<String, E
         Command::Gc => builtin::gc(call).map(|count| format!("released={count}")),
         Command::Status => {
             let told = status::status(call, &mut decide);
-            lasting::tell(&call.root, &format!("{BUILT_IN} {}", call.subject()), &told);
+            conditions::tell(&call.root, &format!("{BUILT_IN} {}", call.subject()), &told);
             told.map(|_| String::new())
         }
         Command::Version | Command::Unknown(_) => Ok(String::new()),
