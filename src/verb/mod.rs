@@ -13,9 +13,7 @@ mod del;
 mod error;
 mod gc;
 mod ipam;
-mod lasting;
 pub mod logger;
-mod ownership;
 mod pools;
 mod reclaim;
 mod several;
@@ -38,7 +36,10 @@ pub use ipam::{
 use crate::{
     cni::{Code, Command, Document, Environment, Error, Version, delegate::DELEGATED},
     conf::{BUILT_IN, Complaint, Config},
-    node::{allowed, fabric, facts, former, liveness, pod_side, repair, sandbox, side, tables},
+    node::{
+        allowed, fabric, facts, former, lasting, liveness, ownership, pod_side, repair, sandbox,
+        side, tables,
+    },
     state::{Journal, Root},
 };
 

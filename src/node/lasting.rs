@@ -13,7 +13,7 @@ use sha1_smol::Sha1;
 use crate::state::{Root, directory, file::TEXT_BYTES_MAX, read_own, replace};
 
 /// Logs what holds `now`, as far as it is news. `subject` says of whom.
-pub(super) fn tell(root: &Root, subject: &str, level: Level, now: &[String]) {
+pub(crate) fn tell(root: &Root, subject: &str, level: Level, now: &[String]) {
     let path = path(root, subject);
     let before = read(&path);
     for text in now.iter().filter(|text| !before.contains(text)) {

@@ -12,21 +12,21 @@ use crate::{
     state::{Entry, Journal, Root, journal},
 };
 
-use crate::node::{Error, Kind, Object, kernel, liveness};
+use super::{Error, Kind, Object, kernel, liveness};
 
 /// The name that an attachment takes.
 #[derive(Clone, Debug)]
-pub(super) struct Claim {
-    pub(super) name: String,
+pub(crate) struct Claim {
+    pub(crate) name: String,
     /// An older sandbox's link of that name, to be removed.
-    pub(super) replaces: Option<Link>,
+    pub(crate) replaces: Option<Link>,
 }
 
 /// Settles the host link's name before anything is allocated.
 ///
 /// # Errors
 /// `Conflict` if the attachment exists, or if the name belongs to somebody else.
-pub(super) fn claim(
+pub(crate) fn claim(
     host: &mut Socket,
     root: &Root,
     identity: &Identity,
@@ -60,7 +60,7 @@ pub(super) fn claim(
 ///
 /// # Errors
 /// As for [`claim`].
-pub(super) fn claim_again(
+pub(crate) fn claim_again(
     host: &mut Socket,
     root: &Root,
     identity: &Identity,
@@ -139,7 +139,7 @@ fn names_one(root: &Root, name: &str) -> bool {
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn find(
+pub(crate) fn find(
     host: &mut Socket,
     root: &Root,
     entry: Option<&Entry>,
