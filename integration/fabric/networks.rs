@@ -164,7 +164,7 @@ fn undo_of_a_network_that_lost_its_peers_asks_those_that_share() {
         node.apply().ok();
         let (before, lost) = (node.state(), node.with("peersFile", serde_json::Value::Null));
         let undo = lost.manx(&["apply", "--undo"]);
-        assert!(undo.status == 1 && undo.stderr.contains("network other: it"), "{undo:?}");
+        assert!(undo.status == 1 && undo.stderr.contains("networks other ("), "{undo:?}");
         assert_eq!(node.state(), before);
         other.plugin.del(&pod).ok();
         lost.manx(&["apply", "--undo"]).ok();

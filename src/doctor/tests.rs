@@ -412,9 +412,8 @@ fn the_peers_file() {
     });
     for (id, of_configuration) in [("fabric-contradiction", true), ("fabric-stale", false)] {
         only(id, Error, "disagree", |node| {
-            let (text, fix) = ("they disagree".to_owned(), "leave it out".to_owned());
-            fabric(node).failure = Some(Failure { of_configuration, text, fix });
-            fabric(node).is_current = false;
+            let failure = Failure { of_configuration, text: "disagree".into(), fix: "".into() };
+            (fabric(node).failure, fabric(node).is_current) = (Some(failure), false);
         });
     }
 }

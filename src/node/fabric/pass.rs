@@ -331,7 +331,7 @@ impl Pass {
         };
         if node.is_empty() && refused.is_empty() {
             applied.added = plan.added_after();
-            state.forget_former(&config)?;
+            state.forget_former(config)?;
         }
         // Of what the kernel was seen to have, not of what it was told.
         // Where another's route serves, what is ours does not tell when it goes.
