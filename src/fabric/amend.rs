@@ -107,6 +107,14 @@ impl Settled {
         }
         let nodes = |entries: Vec<Entry>| entries.into_iter().map(|(node, _)| node);
         let before: Vec<Node> = nodes(before).collect();
+        // A list without `self`, or that names this node by an address, may mean such a one.
+        let might_be_me = |(node, _): &Entry| {
+            node.name.parse::<IpAddr>().is_ok()
+                || node.addresses.iter().any(|address| self.site.has(*address))
+        };
+        if after.iter().any(might_be_me) {
+            return None;
+        }
         if before.iter().any(|node| node.name == self.me.name) {
             return None;
         }

@@ -86,12 +86,17 @@ impl Answers {
                 let lost: Vec<IpNetwork> = through.map(|route| route.destination).collect();
                 lost.iter().for_each(|destination| self.forget_within(destination));
             }
-            // Of several routers the kernel prefers one that answers.
+            // Of several routers the kernel prefers one that answers; of one there is no choice.
             Event::Neighbour(router) => {
                 let leads = |route: &&Route| route.gateways.contains(router);
-                let others: Vec<IpNetwork> =
+                let mut through: Vec<IpNetwork> =
                     self.routes.iter().filter(leads).map(|route| route.destination).collect();
-                others.iter().for_each(|destination| self.forget_within(destination));
+                // IPv6 lists the paths to one destination as routes of their own.
+                through.retain(|to| {
+                    let same = self.routes.iter().filter(|route| route.destination == *to);
+                    same.map(|route| route.gateways.len()).sum::<usize>() > 1
+                });
+                through.iter().for_each(|destination| self.forget_within(destination));
             }
             Event::Other => self.known.clear(),
         }

@@ -1,7 +1,7 @@
 //! One pass over the node: compares, changes, notes what was applied. Says nothing
 //! itself: the node does not wait for whoever reads it.
 
-use std::{collections::BTreeSet, mem};
+use std::{collections::BTreeSet, mem, time::Duration};
 
 use super::{
     Error, allowed,
@@ -53,6 +53,9 @@ impl Report {
     }
 }
 
+/// The fabrics that nobody else may change, and what keeps others from it.
+pub(super) type Locked = (BTreeSet<u8>, Vec<Guard>);
+
 /// Makes the node what its configuration and its peers files say.
 ///
 /// # Errors
@@ -62,28 +65,29 @@ pub(crate) fn apply(
     socket: &mut Socket,
     source: Source,
 ) -> Result<Report, Error> {
-    apply_by(networks, socket, source, &mut Answers::default())
+    let locked = lock(networks, WRITER_LIMIT)?;
+    apply_by(networks, &locked, socket, source, &mut Answers::default())
 }
 
-/// The same by what is known of the ways to peers.
+/// The same under locks that are held, by what is known of the ways to peers.
 ///
 /// # Errors
 /// As for [`apply`].
 pub(super) fn apply_by(
     networks: &Networks,
+    (protocols, _): &Locked,
     socket: &mut Socket,
     source: Source,
     answers: &mut Answers,
 ) -> Result<Report, Error> {
     let root = &networks.root;
-    let (protocols, _locks) = lock(networks)?;
     version::note(root);
     let tables = tables_for(networks, socket)?;
     let mut changes = compare_by(networks, socket, tables.as_ref(), source, answers)?;
     if source == Source::File {
         changes.failures(networks)?;
     }
-    changes.keep_locked(&protocols);
+    changes.keep_locked(protocols);
     let mut report = Report {
         lines: changes.told(),
         notes: changes.notes(),
@@ -129,9 +133,9 @@ pub(super) fn apply_by(
 
 /// Keeps others from changing the fabrics that are asked for, and those of before: they are
 /// given.
-pub(super) fn lock(networks: &Networks) -> Result<(BTreeSet<u8>, Vec<Guard>), Error> {
+pub(super) fn lock(networks: &Networks, limit: Duration) -> Result<Locked, Error> {
     let protocols = locked(networks);
-    let locks = lock_all(&protocols, &networks.root, WRITER_LIMIT)?;
+    let locks = lock_all(&protocols, &networks.root, limit)?;
     Ok((protocols, locks))
 }
 

@@ -221,6 +221,24 @@ fn what_concerns_more_is_left_to_a_comparison_of_all() {
     }
 }
 
+/// A list may say in several ways which node this is.
+#[test]
+fn a_node_that_the_whole_list_may_take_for_this_one_is_left_to_a_comparison_of_all() {
+    let unnamed = list(&base(), 2).replace("\"self\":\"me\",", "");
+    let by_address = list(&base(), 2).replace("\"self\":\"me\"", "\"self\":\"192.0.2.1\"");
+    let local = |text: &str| text.replace("[\"192.0.2.11\"]", "[\"192.0.2.11\",\"192.0.2.1\"]");
+    let named = |text: &str| text.replace("\"n1\"", "\"192.0.2.1\"");
+    for (what, old, new) in [
+        ("its second address is of this machine", &unnamed, local(&unnamed)),
+        ("its name is the address that self says", &by_address, named(&by_address)),
+    ] {
+        assert_ne!(**old, *new, "{what}");
+        let texts = (&**old, &*new);
+        assert!(peers(old).is_ok(), "{what}");
+        assert_eq!(amended(&Settings::of_mode(Mode::Direct), texts, &[]), None, "{what}");
+    }
+}
+
 fn spec() -> impl Strategy<Value = Spec> {
     let fields = (0..8u8, 0..10u8, vec(0..10u8, 0..3), any::<bool>());
     let ends = (option::weighted(0.2, 0..10u8), option::weighted(0.2, 0..3u8));

@@ -31,6 +31,7 @@ fn answers() -> Answers {
         found("192.0.2.0/24", None, 2),
         found("198.51.100.0/24", Some("192.0.2.1"), 2),
         found("198.51.0.0/16", Some("10.0.0.1"), 4),
+        found("198.51.0.0/16", Some("10.0.0.2"), 5),
         found("2001:db8::/64", None, 3),
         // To pods: of a peer, and of this node.
         found("10.244.2.0/24", Some(ONE), 2),
@@ -60,8 +61,8 @@ fn an_event_drops_what_it_may_have_changed() {
         ("a new link", Event::Link(9), vec![ONE, TWO, SIX, NOWHERE]),
         ("the link of peers", Event::Link(2), vec![SIX, NOWHERE]),
         ("the link of a wider route", Event::Link(4), vec![ONE, SIX, NOWHERE]),
-        ("a router", neighbour("192.0.2.1"), vec![ONE, SIX, NOWHERE]),
-        ("a router that may be preferred", neighbour("10.0.0.1"), vec![ONE, SIX, NOWHERE]),
+        ("the only router", neighbour("192.0.2.1"), vec![ONE, TWO, SIX, NOWHERE]),
+        ("one of several routers", neighbour("10.0.0.1"), vec![ONE, SIX, NOWHERE]),
         ("a peer", neighbour(ONE), vec![ONE, TWO, SIX, NOWHERE]),
         ("a forwarding entry", Event::Forwarding, vec![ONE, TWO, SIX, NOWHERE]),
         ("what is not told", Event::Other, vec![]),

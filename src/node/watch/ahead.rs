@@ -1,6 +1,6 @@
 //! The changes that another list of peers brings, made ahead of the next pass.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use super::{
     super::{Error, apply::lock, configured::Networks},
@@ -26,10 +26,10 @@ pub(super) fn ahead(
     if !Networks::read(root, conf).is_ok_and(is_same) {
         return nothing();
     }
-    let Ok((_, _locks)) = lock(networks) else { return nothing() };
-    // Whoever had the lock may have changed something.
-    events.look()?;
-    if !events.is_renamed() {
+    // Whoever has the lock changes something.
+    let Ok((_, _locks)) = lock(networks, Duration::ZERO) else { return nothing() };
+    // What was read here may be another one by now, the list as well.
+    if events.look()? {
         return nothing();
     }
     Ok(at_rest.carry_out(&amendment, root, socket))

@@ -41,6 +41,8 @@ pub(super) struct Events {
     since: Since,
     /// What was found, as far as no event says otherwise.
     pub(super) answers: Answers,
+    /// What a pass found that had nothing to change; it goes with the first event of the
+    /// kernel.
     pub(super) at_rest: Option<AtRest>,
 }
 
@@ -169,8 +171,23 @@ impl Events {
         Ok(network || table || files != Told::Nothing)
     }
 
+    /// Takes what came until a pass begins to read the kernel's tables: it sees all of that
+    /// itself.
+    pub(super) fn begin_pass(&mut self) -> Result<(), Error> {
+        self.look()?;
+        self.since.kernel = false;
+        Ok(())
+    }
+
+    /// Whether files changed that the last pass may not have seen.
+    pub(super) fn is_behind(&self) -> bool {
+        self.since.files != Told::Nothing
+    }
+
     /// Gathers what belongs together.
     pub(super) fn settle(&mut self) -> Result<(), Error> {
+        // Whatever came while nobody looked may be more than the renaming.
+        self.look()?;
         if self.is_renamed() {
             return Ok(());
         }

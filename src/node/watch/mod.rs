@@ -37,14 +37,14 @@ pub(crate) use said::Said;
 
 use super::{
     Error,
-    apply::{Report, apply_by},
+    apply::{Report, apply_by, lock},
     changes::Source,
     configured::Networks,
     conflist::DIRECTORY,
-    fabric::AtRest,
+    fabric::{AtRest, WRITER_LIMIT},
     kernel,
 };
-use crate::{fabric::Answers, net::Socket, state::Root};
+use crate::{net::Socket, state::Root};
 
 /// A file that is written in place is whole after this.
 const WRITTEN: Duration = Duration::from_millis(100);
@@ -93,7 +93,7 @@ pub(crate) fn watch(
                 events = Events::subscribe(&networks, &place, tell)?;
             }
         }
-        let mut report = attempt(&networks, &mut socket, &mut events.answers);
+        let mut report = attempt(&networks, &mut socket, &mut events);
         let rest = report.rest.take();
         report.lines.splice(0..0, ahead);
         pace.passed(Instant::now(), begin.elapsed(), !report.lines.is_empty());
@@ -104,7 +104,7 @@ pub(crate) fn watch(
         }
         tell(Said::Report(Box::new(report)));
         events.at_rest = rest.and_then(|(rest, tables)| AtRest::of(rest, tables, root));
-        if !events.wait(FULL_PASS)? {
+        if !events.is_behind() && !events.wait(FULL_PASS)? {
             events.watch_files(&networks, &place);
             events.doubt();
         }
@@ -154,7 +154,12 @@ fn reread(root: &Root, conf: Option<&Path>, before: &Networks) -> Result<Network
 
 /// What cannot be repaired now is tried again on the next event. A file that is no
 /// good does not let what was applied before fall to pieces.
-fn attempt(networks: &Networks, socket: &mut Socket, answers: &mut Answers) -> Report {
-    apply_by(networks, socket, Source::FileOrLast, answers)
-        .unwrap_or_else(|error| Report { errors: vec![error.to_string()], ..Report::default() })
+fn attempt(networks: &Networks, socket: &mut Socket, events: &mut Events) -> Report {
+    let mut pass = || {
+        let locked = lock(networks, WRITER_LIMIT)?;
+        // Whoever had the lock before may have changed what the answers come from.
+        events.begin_pass()?;
+        apply_by(networks, &locked, socket, Source::FileOrLast, &mut events.answers)
+    };
+    pass().unwrap_or_else(|error| Report { errors: vec![error.to_string()], ..Report::default() })
 }
