@@ -86,20 +86,23 @@ impl Answers {
                 let lost: Vec<IpNetwork> = through.map(|route| route.destination).collect();
                 lost.iter().for_each(|destination| self.forget_within(destination));
             }
-            // Of several routers the kernel prefers one that answers; of one there is no choice.
+            // Of several paths the kernel prefers one whose router answers. Of IPv6 it may as well
+            // go back to a wider route (fib6_table_lookup, net/ipv6/route.c).
             Event::Neighbour(router) => {
                 let leads = |route: &&Route| route.gateways.contains(router);
                 let mut through: Vec<IpNetwork> =
                     self.routes.iter().filter(leads).map(|route| route.destination).collect();
-                // IPv6 lists the paths to one destination as routes of their own.
-                through.retain(|to| {
-                    let same = self.routes.iter().filter(|route| route.destination == *to);
-                    same.map(|route| route.gateways.len()).sum::<usize>() > 1
-                });
+                through.retain(|to| to.is_ipv6() || self.paths(to) > 1);
                 through.iter().for_each(|destination| self.forget_within(destination));
             }
             Event::Other => self.known.clear(),
         }
+    }
+
+    /// How many paths there are to a destination, in all tables.
+    fn paths(&self, destination: &IpNetwork) -> usize {
+        let same = self.routes.iter().filter(|route| route.destination == *destination);
+        same.map(|route| route.gateways.len().max(route.devices.len())).sum()
     }
 
     fn forget_within(&mut self, destination: &IpNetwork) {

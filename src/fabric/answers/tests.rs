@@ -22,7 +22,7 @@ fn answers() -> Answers {
     let paths = [
         (ONE, Some(found("192.0.2.12/32", None, 2))),
         (TWO, Some(found("198.51.100.2/32", Some("192.0.2.1"), 2))),
-        (SIX, Some(found("2001:db8::12/128", None, 3))),
+        (SIX, Some(found("2001:db8::12/128", Some("fe80::1"), 3))),
         (NOWHERE, None),
     ];
     let (addresses, paths) = paths.into_iter().map(|(address, path)| (ip(address), path)).unzip();
@@ -32,7 +32,7 @@ fn answers() -> Answers {
         found("198.51.100.0/24", Some("192.0.2.1"), 2),
         found("198.51.0.0/16", Some("10.0.0.1"), 4),
         found("198.51.0.0/16", Some("10.0.0.2"), 5),
-        found("2001:db8::/64", None, 3),
+        found("2001:db8::/64", Some("fe80::1"), 3),
         // To pods: of a peer, and of this node.
         found("10.244.2.0/24", Some(ONE), 2),
         found("10.244.1.2/32", None, 7),
@@ -62,6 +62,7 @@ fn an_event_drops_what_it_may_have_changed() {
         ("the link of peers", Event::Link(2), vec![SIX, NOWHERE]),
         ("the link of a wider route", Event::Link(4), vec![ONE, SIX, NOWHERE]),
         ("the only router", neighbour("192.0.2.1"), vec![ONE, TWO, SIX, NOWHERE]),
+        ("a router of IPv6", neighbour("fe80::1"), vec![ONE, TWO, NOWHERE]),
         ("one of several routers", neighbour("10.0.0.1"), vec![ONE, SIX, NOWHERE]),
         ("a peer", neighbour(ONE), vec![ONE, TWO, SIX, NOWHERE]),
         ("a forwarding entry", Event::Forwarding, vec![ONE, TWO, SIX, NOWHERE]),
