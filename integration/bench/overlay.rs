@@ -344,7 +344,9 @@ fn plugin(programs: &Programs, host: &Host, number: usize, way: Way, peers: &[Va
     apply.arg("apply").arg("--root").arg(host.scratch().dir("root")).arg("--conf").arg(conf_file);
     host.enter(|| run(apply, &Stdin::Null, Duration::from_secs(30))).ok();
     if way.mtu == Mtu::PodsTooLarge {
-        // Of pods alone: somebody "fixed" their MTU to what the network card has.
+        // Of pods alone: somebody "fixed" their MTU to what the network card has. As a network
+        // of its own, for one that asks for no routes any more loses those that it had.
+        conf["name"] = "pods".into();
         conf["mtu"] = way.underlay_mtu.into();
         conf.as_object_mut().expect("an object").remove("peersFile");
     }
