@@ -7,10 +7,7 @@
 //! those of the routes through it, which IPv4 takes away with the link without a word of
 //! each. What is not told so closely drops all.
 
-use std::{
-    collections::{BTreeMap, HashSet},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 
@@ -22,6 +19,10 @@ pub struct Answers {
     known: BTreeMap<IpAddr, Answer>,
     /// The routes that lead to any of them.
     routes: Vec<Route>,
+    /// Which comparison this is, that of all fabrics being one.
+    comparison: u64,
+    /// How many addresses it wants to know of.
+    wanted: usize,
 }
 
 /// As much of a route as events tell of.
@@ -39,23 +40,38 @@ pub struct Answer {
     pub path: Option<Found>,
     /// The entry of the routing tables, where that was asked for.
     pub entry: Option<Box<Option<Found>>>,
+    /// The last comparison that wanted it.
+    comparison: u64,
 }
 
 impl Answers {
-    /// Those of these addresses of which nothing is known, to be asked about. What is known
-    /// of many others is of no use any more.
-    pub fn unknown(&mut self, addresses: &[IpAddr]) -> Vec<IpAddr> {
-        if self.known.len() > 2 * addresses.len() {
-            let wanted: HashSet<&IpAddr> = addresses.iter().collect();
-            self.known.retain(|address, _| wanted.contains(address));
+    /// Begins a comparison. What the last one did not want of the most that is known is of no
+    /// use any more.
+    pub fn begin(&mut self) {
+        if self.known.len() > 2 * self.wanted {
+            self.known.retain(|_, answer| answer.comparison == self.comparison);
         }
-        let unknown = addresses.iter().filter(|address| !self.known.contains_key(address));
-        unknown.copied().collect()
+        self.comparison += 1;
+        self.wanted = 0;
+    }
+
+    /// Those of these addresses of which nothing is known, to be asked about.
+    pub fn unknown(&mut self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        self.wanted += addresses.len();
+        let mut unknown = Vec::new();
+        for address in addresses {
+            match self.known.get_mut(address) {
+                Some(answer) => answer.comparison = self.comparison,
+                None => unknown.push(*address),
+            }
+        }
+        unknown
     }
 
     /// Notes the paths to addresses.
     pub fn learn(&mut self, addresses: Vec<IpAddr>, paths: Vec<Option<Found>>) {
-        let answers = paths.into_iter().map(|path| Answer { path, entry: None });
+        let comparison = self.comparison;
+        let answers = paths.into_iter().map(|path| Answer { path, entry: None, comparison });
         let answers = addresses.into_iter().zip(answers);
         // Thousands at once are put in order faster than one by one.
         match self.known.is_empty() {

@@ -63,7 +63,7 @@ pub fn facts(
     let mut routers: HashMap<(u32, IpAddr), bool> = HashMap::new();
     ask(socket, &nodes, answers, tables)?;
     for node in &nodes {
-        let Some(Answer { path: Some(found), entry }) = answers.of(*node) else { continue };
+        let Some(Answer { path: Some(found), entry, .. }) = answers.of(*node) else { continue };
         let Some(link) = found.device().and_then(|device| names.get(&device)) else { continue };
         // What the fabric itself has made leads to no node.
         if found.local || marked(link).is_some() || settings.is_tunnel(&link.name) {

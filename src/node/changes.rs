@@ -119,6 +119,7 @@ pub(crate) fn compare_by(
     let nothing = Tables::default();
     let tables = known.unwrap_or(&nothing);
     changes.failed.extend(networks.unusable.iter().map(|(_, error)| error.clone()));
+    answers.begin();
     for protocol in protocols(networks) {
         let node = Inquiry { socket: host, tables, answers };
         changes.compare_fabric(networks, protocol, node);

@@ -85,6 +85,19 @@ fn what_is_known_is_kept_as_long_as_it_is_wanted() {
     assert!(answers.of(ip(TWO)).unwrap().entry.is_none());
     assert_eq!(answers.unknown(&[ip(ONE), ip("192.0.2.13")]), [ip("192.0.2.13")]);
     assert_eq!(known(&mut answers), [ONE, TWO, SIX, NOWHERE]);
+    answers.begin();
     assert!(answers.unknown(&[ip(ONE)]).is_empty());
+    answers.begin();
     assert_eq!(known(&mut answers), [ONE]);
+}
+
+/// One comparison is that of all fabrics, of which one may have a few peers.
+#[test]
+fn what_one_fabric_does_not_want_another_may() {
+    let mut answers = answers();
+    for _ in 0..2 {
+        answers.begin();
+        assert!(answers.unknown(&[ip(ONE), ip(TWO), ip(SIX)]).is_empty());
+        assert!(answers.unknown(&[ip(NOWHERE)]).is_empty());
+    }
 }
