@@ -1,6 +1,7 @@
 //! `manx apply --watch` repairs what others change, at once.
 
 use std::fs::File;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,12 @@ impl<'a> Watch<'a> {
             .host
             .enter(|| command.stdin(Stdio::null()).stdout(stdout).stderr(log).spawn().unwrap());
         Self { node, child }
+    }
+
+    /// Whether it has a file open now.
+    pub fn has_open(&self, file: &Path) -> bool {
+        let open = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        open.flatten().any(|one| std::fs::read_link(one.path()).is_ok_and(|link| link == file))
     }
 
     /// How many bytes it has read from files, the peers file at each pass.

@@ -10,8 +10,9 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::cluster::{Cluster, Families, Node, SOON, entry};
+use crate::cluster::{Cluster, Families, Node, SOON, batch, entry};
 use crate::harness::{Pod, eventually};
+use crate::watch::Watch;
 
 /// An apply that stops inside its pass, for good.
 struct Stopped(Child);
@@ -259,4 +260,40 @@ fn what_is_removed_is_locked() {
     assert!(child.wait().unwrap().success() && waited);
     assert_eq!(now, before);
     assert!(node.state().iter().all(|line| !line.contains("10.244.2.0/24")));
+}
+
+/// What the kernel told while a watch waited for another writer: else the watch would put
+/// back what that one has just made right.
+#[test]
+fn a_watch_that_waited_goes_by_the_routes_of_now() {
+    let cluster = Cluster::of(&[1], Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    let peers: Vec<_> = [1, 3].map(|number| entry(number, Families::Ipv4)).into();
+    node.set_peers(&peers);
+    let watch = Watch::start(node);
+    watch.comes_to_rest();
+    let told = watch.log();
+    let file = node.host.scratch().path().join("root/run/manx/.fabric/109.lock/.lock");
+    let lock = File::open(&file).unwrap();
+    lock.lock().unwrap();
+    // An event by which no answer about the ways to peers may be another.
+    batch(&node.host, "neigh add 192.0.2.77 lladdr 02:00:00:00:00:77 dev eth0");
+    assert!(eventually(SOON, || watch.has_open(&file)), "{}", watch.log());
+    // The default route goes by another router, and the writer has seen it.
+    let route = node.host.command("ip", &["route", "show", "10.244.3.0/24"]).stdout;
+    let route = route.trim().replace("192.0.2.1 ", "192.0.2.99 ");
+    batch(
+        &node.host,
+        &format!("route replace default via 192.0.2.99 dev eth0\nroute replace {route}"),
+    );
+    drop(lock);
+    // Something that a pass repairs: after it that pass is over.
+    watch.repairs("the node's own route", || {
+        batch(&node.host, "route del blackhole 10.244.1.0/24");
+    });
+    watch.comes_to_rest();
+    let log = watch.log();
+    let new = log.strip_prefix(&told).unwrap();
+    assert!(!new.contains("10.244.3.0/24"), "{new}");
+    node.assert_settled();
 }
