@@ -45,7 +45,7 @@ pub(crate) struct Keeper<S> {
     ask: Option<Instant>,
     /// When to try to write again.
     retry: Option<Instant>,
-    /// What was said last, which is not said again.
+    /// What was logged last: the same is not logged twice in a row.
     said: Said,
 }
 

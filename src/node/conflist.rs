@@ -59,7 +59,8 @@ pub(crate) fn names_us(bytes: &[u8]) -> bool {
 /// Whether a configuration may be this plugin's: what is no object of JSON, such as a file
 /// that is cut off, may be anybody's.
 pub(crate) fn may_name_us(bytes: &[u8]) -> bool {
-    // As the reader takes it: the grammar alone allows more, such as a number beyond all.
+    // Read as the reader of configurations does: JSON's grammar alone allows more, such as a
+    // number that is too large.
     names_us(bytes) || serde_json::from_slice::<Map<String, Value>>(bytes).is_err()
 }
 

@@ -46,7 +46,8 @@ impl Object {
         Self(format!("the fabric of route protocol {protocol}"))
     }
 
-    /// A file or a directory; before it what it is, or what was to be done.
+    /// A file or a directory. `what` stands before its path: what it is, or what was to be
+    /// done with it.
     pub fn path(what: &str, path: &Path) -> Self {
         let path = path.display().to_string();
         let parts = [what, if path.is_empty() { "a file without a path" } else { path.as_str() }];

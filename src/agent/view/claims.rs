@@ -241,7 +241,7 @@ impl Claim {
         Ok(())
     }
 
-    /// A node may have pods where all pods are.
+    /// A node's podCIDRs have to be inside those of the whole cluster, where these are known.
     fn keep_to(&mut self, all: &[IpNetwork]) {
         let inside = |cidr: &IpNetwork| all.iter().any(|all| contains(all, cidr));
         if let Some(cidr) = self.node.pod_cidrs.iter().find(|cidr| !inside(cidr)) {

@@ -149,7 +149,7 @@ impl Removal {
 /// its route protocol, one that its network applied last.
 ///
 /// # Errors
-/// `File` where that may be one of which it cannot be read whose it is.
+/// `File` where a noted state cannot be read: it may be this network's.
 pub fn fabric_of(config: &Config, root: &Root) -> Result<FabricState, Error> {
     let own = FabricState::new(root, config.fabric.protocol);
     if config.fabric.peers_file.is_some() {
