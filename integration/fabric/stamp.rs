@@ -258,13 +258,14 @@ fn a_pod_believes_a_stamp_that_wants_one_peer() {
     let written = || fs::metadata(stamp(node)).unwrap().modified().unwrap();
     age(node, 30);
     let before = written();
-    let reply = node.plugin.add(&Pod::new("a"));
+    let pod = Pod::new("a");
+    let reply = node.plugin.add(&pod);
     assert!(!reply.stderr.contains("WARN"), "{reply:?}");
     reply.ok();
     assert_eq!(written(), before, "no pass was made");
     batch(&node.host, "route del unreachable 198.51.100.13 proto 12");
     age(node, 120);
-    node.plugin.add(&Pod::new("b")).ok();
+    let _other = node.attach("b");
     node.assert_settled();
 }
 

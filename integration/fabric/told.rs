@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Families, batch, entries, entry};
+use crate::harness::{DEADLINE, eventually};
 
 /// The objects of a list of changes, and nothing else of them.
 fn objects(changes: &Value) -> Vec<String> {
@@ -91,9 +92,8 @@ fn a_parameter_that_may_not_be_written_is_not_printed() {
         "-",
     ]);
     command.arg(apply.get_program()).args(apply.get_args());
-    let said = node.host.enter(|| {
-        crate::harness::run(command, &crate::harness::Stdin::Null, crate::harness::DEADLINE)
-    });
+    let said =
+        node.host.enter(|| crate::harness::run(command, &crate::harness::Stdin::Null, DEADLINE));
     assert_eq!(said.status, 1, "{said:?}");
     assert!(said.stdout.contains("+ route 10.244.2.0/24"), "{said:?}");
     assert!(!said.stdout.contains("ip_forward") && said.stderr.contains("ip_forward"), "{said:?}");
@@ -119,4 +119,21 @@ fn without_a_list_of_nodes_it_is_said() {
     assert!(objects(&undone["changes"]).contains(&"route 10.244.2.0/24".to_owned()), "{undone}");
     assert!(!without.plan().stderr.contains("--undo"));
     assert_eq!(without.manx(&["apply", "--watch", "--json"]).status, 2);
+}
+
+/// A pod's namespace is removed in the background: its link loses the route and the
+/// parameters first, and is gone a moment later. That is nothing to repair.
+#[test]
+fn the_link_of_a_pod_that_goes_wants_nothing() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": "direct"}));
+    let node = &cluster.nodes[0];
+    node.plugin.status().ok();
+    for _ in 0..8 {
+        drop([node.attach("a"), node.attach("b"), node.attach("c")]);
+        let gone = || {
+            node.assert_settled();
+            !node.host.command("ip", &["-o", "link"]).ok().contains("cali")
+        };
+        assert!(eventually(DEADLINE, gone));
+    }
 }

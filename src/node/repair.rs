@@ -81,13 +81,18 @@ pub fn sides(root: &Root, host: &mut Socket, tables: &Tables) -> Result<Vec<Host
             Err(error) if error.errno == Errno::ENODEV => continue,
             held => held?,
         };
-        sides.push(HostSide {
+        let side = HostSide {
             network: entry.network.clone(),
             link: link.name.clone(),
             index: link.index,
             wanted: side.compared(),
             held: held.objects,
-        });
+        };
+        // While the pod's namespace is removed, the link loses its route and its parameters
+        // before it is gone: it was listed, and lacks them now.
+        if side.lacking().next().is_none() || link::by_index(host, link.index)?.is_some() {
+            sides.push(side);
+        }
     }
     Ok(sides)
 }
