@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Finished, Host, Netns, Stdin, eventually, run};
+use crate::harness::{DEADLINE, Finished, Host, Netns, Plugin, Stdin, eventually, run};
 use crate::server::{Answer, Server};
 
 pub const AGENT: &str = env!("CARGO_BIN_EXE_manx-agent");
@@ -120,6 +120,16 @@ impl Ground {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
+    /// The plugin with the configuration that was put in place.
+    pub fn plugin(&self, root: &str) -> Plugin {
+        let bytes = fs::read(self.path(CONFLIST)).unwrap();
+        let conflist: Value = serde_json::from_slice(&bytes).unwrap();
+        let mut conf = conflist["plugins"][0].clone();
+        conf["name"] = conflist["name"].clone();
+        conf["cniVersion"] = conflist["cniVersion"].clone();
+        Plugin::new(&self.host, MANX).config(conf).env("MANX_ROOT", root)
+    }
+
     /// What the kernel has of the routes to other nodes' pods.
     pub fn routes(&self) -> Vec<String> {
         let routes = self.host.routes("-4").into_iter();
@@ -129,13 +139,24 @@ impl Ground {
         pods
     }
 
-    /// Waits for exactly these.
+    /// Waits for exactly those of these nodes.
     #[track_caller]
     pub fn await_routes(&self, numbers: &[u32]) {
         let expected: Vec<String> =
             numbers.iter().map(|number| format!("10.244.{number}.0/24")).collect();
-        // The own podCIDR's is a blackhole.
-        let came = eventually(DEADLINE, || self.routes() == expected);
+        self.await_networks(&expected);
+    }
+
+    /// Waits for exactly these, beside the pods of this node. The own podCIDR's is a blackhole.
+    #[track_caller]
+    pub fn await_networks<T: AsRef<str>>(&self, expected: &[T]) {
+        let expected: Vec<&str> = expected.iter().map(AsRef::as_ref).collect();
+        let held = || {
+            let mut held = self.routes();
+            held.retain(|dst| dst.contains('/'));
+            held
+        };
+        let came = eventually(DEADLINE, || held() == expected);
         assert!(came, "{:?}, not {expected:?}: {}", self.routes(), self.log());
     }
 

@@ -6,8 +6,8 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::ground::{AGENT, CONFLIST, Ground, MANX, conflist, node};
-use crate::harness::{DEADLINE, Plugin, Pod, eventually};
+use crate::ground::{AGENT, CONFLIST, Ground, conflist, node};
+use crate::harness::{DEADLINE, Pod, eventually};
 
 /// An address at which nobody answers.
 const NOBODY: &str = "http://127.0.0.1:1";
@@ -39,19 +39,46 @@ fn pods_get_their_addresses_of_the_nodes_pod_cidr() {
     let (server, _api) = ground.api(&[node(1), node(2)]);
     let _agent = ground.agent(&server.url(), &[]);
     ground.await_file(CONFLIST);
-    let conflist: serde_json::Value =
-        serde_json::from_slice(&fs::read(ground.path(CONFLIST)).unwrap()).unwrap();
-    let mut conf = conflist["plugins"][0].clone();
-    conf["name"] = conflist["name"].clone();
-    conf["cniVersion"] = conflist["cniVersion"].clone();
     let root = ground.host.scratch().path().to_str().unwrap().to_owned();
-    let plugin = Plugin::new(&ground.host, MANX).config(conf).env("MANX_ROOT", &root);
+    let plugin = ground.plugin(&root);
     plugin.status().ok();
     let pod = Pod::new("a");
     let result = plugin.add(&pod).ok();
     let address = result["ips"][0]["address"].as_str().unwrap();
     assert!(address.starts_with("10.244.1."), "{address}");
     plugin.del(&pod).ok();
+}
+
+/// The Node was deleted and made again, with a pod on it: that one keeps its address and its routes,
+/// new ones come by the new podCIDR.
+#[test]
+fn a_pod_of_a_former_pod_cidr_is_reached_until_it_is_gone() {
+    let ground = Ground::new();
+    let (server, api) = ground.api(&[node(1), node(2)]);
+    let mut agent = ground.agent(&server.url(), &[]);
+    agent.api = Some(api);
+    ground.await_file(CONFLIST);
+    let root = ground.host.scratch().path().to_str().unwrap().to_owned();
+    let plugin = ground.plugin(&root);
+    let (old, new) = (Pod::new("old"), Pod::new("new"));
+    let first = plugin.add(&old).ok()["ips"][0]["address"].as_str().unwrap().to_owned();
+    let mut again = node(1);
+    again["metadata"]["uid"] = json!("again");
+    again["spec"] = json!({"podCIDRs": ["10.244.7.0/24"]});
+    agent.tell("DELETED", node(1));
+    ground.await_log("the API server has no Node node-1");
+    agent.tell("ADDED", again);
+    ground.await_networks(&["10.244.1.0/24", "10.244.2.0/24", "10.244.7.0/24"]);
+    ground.await_log("pod-cidr-changed: Node node-1: pods still have addresses of 10.244.1.0/24");
+    ground.await_log("kubectl drain node-1");
+    let second = plugin.add(&new).ok()["ips"][0]["address"].as_str().unwrap().to_owned();
+    assert!(first.starts_with("10.244.1.") && second.starts_with("10.244.7."), "{first} {second}");
+    let address = first.trim_end_matches("/24").trim_end_matches("/32");
+    ground.host.command("ping", &["-c1", "-W10", address]).ok();
+    plugin.del(&old).ok();
+    agent.tell("ADDED", node(3));
+    ground.await_networks(&["10.244.2.0/24", "10.244.3.0/24", "10.244.7.0/24"]);
+    plugin.del(&new).ok();
 }
 
 #[test]

@@ -141,6 +141,7 @@ fn the_schema_tells_sound_files_from_others() {
     full["fabric"] = json!({"mode": "direct", "routeMetric": 0});
     full["serviceCIDRs"] = json!(["10.96.0.0/12"]);
     full["nodes"][1]["tunnelAddresses"] = json!(["10.244.2.1"]);
+    full["nodes"][0]["formerPodCIDRs"] = json!(["10.244.9.0/24"]);
     full["nodes"][1]["tunnelMAC"] = json!("66:00:00:00:00:01");
     assert!(agrees(&schema, &full));
     let mut newer = full.clone();
@@ -151,6 +152,7 @@ fn the_schema_tells_sound_files_from_others() {
         ("/nodes/0/name", json!("")),
         ("/nodes/0/addresses", json!("192.0.2.11")),
         ("/nodes/0/podCIDRs", json!(["10.244.1.0"])),
+        ("/nodes/0/formerPodCIDRs", json!(["10.244.9.0"])),
         ("/nodes/1/tunnelMAC", json!("66")),
         ("/nodes/1", json!({"name": "b"})),
         ("/fabric", json!({"mode": "warp"})),

@@ -94,6 +94,7 @@ impl Gate {
             format!("the cluster's nodes are not known yet: {}: {error}", path.display())
         })?;
         list::pod_cidrs(&bytes, &self.node)
+            .map(|(own, _)| own)
             .ok_or_else(|| format!("{} does not have node {}", path.display(), self.node))
     }
 

@@ -5,12 +5,13 @@
 //! believed, and while the disk takes nothing.
 
 use std::{
-    borrow::Borrow,
     collections::BTreeSet,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
+
+use ipnetwork::IpNetwork;
 
 use super::{
     belief::{Belief, Verdict},
@@ -22,7 +23,11 @@ use super::{
 use crate::{
     fabric::list,
     finding::Finding,
-    state::{file::PEERS_BYTES_MAX, file::sweep, read, readable_directory, replace_synced},
+    state::{
+        Root,
+        file::{PEERS_BYTES_MAX, sweep},
+        journal, read, readable_directory, replace_synced,
+    },
 };
 
 /// How soon a file that could not be written is tried again.
@@ -36,9 +41,16 @@ const NODES_MANY: usize = 1500;
 pub(crate) struct Keeper<S> {
     source: S,
     settings: Settings,
+    root: Root,
     path: PathBuf,
     belief: Belief,
     status: Arc<Status>,
+    /// The nodes that are believed.
+    nodes: Vec<Arc<Record>>,
+    /// This node's podCIDRs.
+    own: Vec<IpNetwork>,
+    /// Those that it had before, and pods of it still have addresses of.
+    former: Vec<IpNetwork>,
     /// What the file should be, as soon as that is known.
     wanted: Option<String>,
     /// When to ask for a new list.
@@ -59,12 +71,36 @@ struct Said {
 
 impl<S: Source> Keeper<S> {
     /// Begins with the nodes of the file that is there.
-    pub(crate) fn new(source: S, settings: Settings, path: PathBuf, status: Arc<Status>) -> Self {
+    pub(crate) fn new(
+        source: S,
+        settings: Settings,
+        root: &Root,
+        path: PathBuf,
+        status: Arc<Status>,
+    ) -> Self {
         let held = read(&path, PEERS_BYTES_MAX).unwrap_or_default();
         let names = list::names(&held);
         let belief = Belief::new(&settings.node, names.iter().map(String::as_str));
-        let (wanted, ask, retry, said) = (None, None, None, Said::default());
-        Self { source, settings, path, belief, status, wanted, ask, retry, said }
+        let (current, former) = list::pod_cidrs(&held, &settings.node).unwrap_or_default();
+        let parsed = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect();
+        let (own, former) = (parsed(&current), parsed(&former));
+        let (nodes, wanted, ask, retry) = (Vec::new(), None, None, None);
+        let (root, said) = (root.clone(), Said::default());
+        Self {
+            source,
+            settings,
+            root,
+            path,
+            belief,
+            status,
+            nodes,
+            own,
+            former,
+            wanted,
+            ask,
+            retry,
+            said,
+        }
     }
 
     /// How many nodes are known from the file.
@@ -79,6 +115,8 @@ impl<S: Source> Keeper<S> {
         match self.source.next(due.unwrap_or(now)) {
             Some(Told::Complete { nodes, anew }) => self.consider(&nodes, anew, Instant::now()),
             Some(Told::Lost(words)) => self.status.lost(&words),
+            // The pods of a former podCIDR may be gone.
+            None if !self.former.is_empty() => drop(self.believe()),
             None => {}
         }
         let now = Instant::now();
@@ -96,7 +134,8 @@ impl<S: Source> Keeper<S> {
         let doubt = match self.belief.judge(&names, anew, now) {
             Verdict::Believe => {
                 self.ask = None;
-                self.believe(nodes)
+                self.nodes = nodes.to_vec();
+                self.believe()
             }
             Verdict::Empty => {
                 "the API server lists no node at all, which is not believed".to_owned()
@@ -120,7 +159,8 @@ impl<S: Source> Keeper<S> {
     }
 
     /// Goes by these nodes; why not, if so.
-    fn believe<R: Borrow<Record>>(&mut self, nodes: &[R]) -> String {
+    fn believe(&mut self) -> String {
+        let nodes = &self.nodes;
         if nodes.len() > NODES_MANY && !self.said.many {
             self.said.many = true;
             log::warn!(
@@ -129,10 +169,12 @@ impl<S: Source> Keeper<S> {
                 nodes.len()
             );
         }
-        match View::of(nodes, &self.settings) {
+        let former = self.left_behind();
+        match View::of(&self.nodes, &self.settings, &former) {
             Ok(view) => {
                 self.status.viewed(&view);
                 self.say(view.findings);
+                (self.own, self.former) = (view.own_pod_cidrs, former);
                 self.wanted = Some(view.text);
                 self.retry = None;
                 String::new()
@@ -140,6 +182,24 @@ impl<S: Source> Keeper<S> {
             // Both are judged before.
             Err(Refusal::Empty | Refusal::OwnMissing) => "this node is not listed".to_owned(),
         }
+    }
+
+    /// The podCIDRs that this node had, and that pods of it still have addresses of.
+    fn left_behind(&self) -> Vec<IpNetwork> {
+        let own = self.nodes.iter().find(|node| *node.name == *self.settings.node);
+        let now: Vec<IpNetwork> = own
+            .into_iter()
+            .flat_map(|node| &node.pod_cidrs)
+            .filter_map(|text| text.parse().ok())
+            .collect();
+        let before = self.own.iter().chain(&self.former).copied();
+        let mut former: Vec<IpNetwork> = before.filter(|cidr| !now.contains(cidr)).collect();
+        if !former.is_empty() {
+            let entries = journal::all(&self.root);
+            let addresses: Vec<_> = entries.iter().flat_map(|entry| &entry.addresses).collect();
+            former.retain(|cidr| addresses.iter().any(|address| cidr.contains(**address)));
+        }
+        former
     }
 
     fn own_missing(&mut self, long: bool) -> String {

@@ -107,7 +107,8 @@ fn begin(options: &Options) -> Infallible {
         fabric: config.fabric,
         cluster_cidrs: config.cluster_cidrs,
     };
-    let mut keeper = Keeper::new(listener, settings, peers_file, Arc::clone(&status));
+    let mut keeper =
+        Keeper::new(listener, settings, &options.root, peers_file, Arc::clone(&status));
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let access = Access { kubeconfig: options.kubeconfig.clone() };
     let (nodes, listen) = (Nodes::new(access, limits, teller), options.listen);

@@ -7,6 +7,7 @@
 //! types, no file and no clock.
 
 mod claims;
+mod former;
 
 use std::borrow::Borrow;
 
@@ -39,6 +40,8 @@ pub(crate) struct View {
     pub(crate) text: String,
     /// This node's pods. None of them where `own_trouble` says why.
     pub(crate) own_pod_cidrs: Vec<IpNetwork>,
+    /// What it had before, and pods of it still have addresses of.
+    pub(crate) former_pod_cidrs: Vec<IpNetwork>,
     /// Why this node cannot have pods.
     pub(crate) own_trouble: Option<Finding>,
     /// How many nodes the file has with pods, this one included.
@@ -61,13 +64,15 @@ pub(crate) enum Refusal {
 }
 
 impl View {
-    /// Judges a complete list of the cluster's Nodes.
+    /// Judges a complete list of the cluster's Nodes. `former` are podCIDRs that this node
+    /// had and pods of it have addresses of.
     ///
     /// # Errors
     /// Where the list cannot be this cluster's.
     pub(crate) fn of<R: Borrow<Record>>(
         records: &[R],
         settings: &Settings,
+        former: &[IpNetwork],
     ) -> Result<Self, Refusal> {
         if records.is_empty() {
             return Err(Refusal::Empty);
@@ -75,13 +80,18 @@ impl View {
         let mut claims = Claims::read(records, &settings.node);
         let own = claims.own().ok_or(Refusal::OwnMissing)?;
         claims.settle(own, settings.cluster_cidrs.as_deref());
-        Ok(Self::compose(claims.list, own, settings))
+        let former = former::settle(&mut claims.list, own, former);
+        let mut view = Self::compose(claims.list, own, settings);
+        let name = &settings.node;
+        view.findings.extend(former.iter().map(|(cidr, holder)| changed(name, cidr, holder)));
+        Ok(view)
     }
 
     fn compose(claims: Vec<Claim>, own: usize, settings: &Settings) -> Self {
         let (mut used, mut incomplete, mut quarantined) = (0, Vec::new(), Vec::new());
         let (mut findings, mut items) = (Vec::new(), Vec::new());
-        let (mut own_trouble, mut own_pod_cidrs) = (None, Vec::new());
+        let (mut own_trouble, mut own_pod_cidrs, mut former_pod_cidrs) =
+            (None, Vec::new(), Vec::new());
         for (at, claim) in claims.into_iter().enumerate() {
             let name = &claim.node.name;
             findings.extend(claim.ignored.iter().map(|words| ignored(name, words)));
@@ -89,6 +99,7 @@ impl View {
                 own_trouble = trouble(&claim);
                 findings.extend(own_trouble.clone());
                 own_pod_cidrs.clone_from(&claim.node.pod_cidrs);
+                former_pod_cidrs.clone_from(&claim.node.former_pod_cidrs);
             } else if !claim.faults.is_empty() {
                 let reason = claim.faults.join("; ");
                 findings.push(left_out(name, &reason));
@@ -102,12 +113,21 @@ impl View {
             if at == own {
                 // Before all others: it is found by its name, which may be another's address.
                 items.insert(0, item(&claim));
-            } else if !claim.node.addresses.is_empty() {
+            } else if claim.is_listed() {
                 items.push(item(&claim));
             }
         }
         let text = text(settings, &items);
-        Self { text, own_pod_cidrs, own_trouble, used, incomplete, quarantined, findings }
+        Self {
+            text,
+            own_pod_cidrs,
+            former_pod_cidrs,
+            own_trouble,
+            used,
+            incomplete,
+            quarantined,
+            findings,
+        }
     }
 }
 
@@ -128,6 +148,20 @@ fn trouble(own: &Claim) -> Option<Finding> {
     let mut finding = Finding::new("pod-cidr-missing", Severity::Error, node(name), reason);
     finding.fix = format!("see kubectl get node {name} -o yaml: spec.podCIDRs, status.addresses");
     Some(finding)
+}
+
+fn changed(name: &str, cidr: &IpNetwork, holder: &Option<String>) -> Finding {
+    let what = match holder {
+        None => "routes to it stay here, and other nodes have none".to_owned(),
+        Some(holder) => format!("it clashes with what {holder} has by now, and is not kept"),
+    };
+    let evidence = format!("pods still have addresses of {cidr}, a former podCIDR: {what}");
+    let mut finding = Finding::new("pod-cidr-changed", Severity::Error, node(name), evidence);
+    finding.fix = format!(
+        "kubectl drain {name} --ignore-daemonsets, delete the pods of DaemonSets that have such \
+         an address, then kubectl uncordon {name}"
+    );
+    finding
 }
 
 fn left_out(name: &str, reason: &str) -> Finding {
@@ -155,7 +189,12 @@ fn item(claim: &Claim) -> String {
     let texts = |list: &mut dyn Iterator<Item = String>| list.map(Value::from).collect::<Value>();
     let addresses = texts(&mut node.addresses.iter().map(ToString::to_string));
     let pod_cidrs = texts(&mut node.pod_cidrs.iter().map(ToString::to_string));
-    json!({"name": node.name, "addresses": addresses, "podCIDRs": pod_cidrs}).to_string()
+    let mut item = json!({"name": node.name, "addresses": addresses, "podCIDRs": pod_cidrs});
+    if let Some(item) = item.as_object_mut().filter(|_| !node.former_pod_cidrs.is_empty()) {
+        let former = texts(&mut node.former_pod_cidrs.iter().map(ToString::to_string));
+        item.insert("formerPodCIDRs".to_owned(), former);
+    }
+    item.to_string()
 }
 
 /// One node to a line, so that the difference of two files shows the nodes that differ.

@@ -45,10 +45,13 @@ pub(super) struct Item {
     pub(super) tunnel_addresses: Vec<String>,
     #[serde(default, rename = "tunnelMAC")]
     pub(super) tunnel_mac: Option<String>,
+    #[serde(default, rename = "formerPodCIDRs")]
+    pub(super) former_pod_cidrs: Vec<String>,
 }
 
 /// The keys of [`Item`].
-const ITEM_KEYS: [&str; 5] = ["name", "addresses", "podCIDRs", "tunnelAddresses", "tunnelMAC"];
+const ITEM_KEYS: [&str; 6] =
+    ["name", "addresses", "podCIDRs", "tunnelAddresses", "tunnelMAC", "formerPodCIDRs"];
 
 /// What a peers file holds.
 pub(super) struct List {
@@ -117,10 +120,12 @@ pub fn names(bytes: &[u8]) -> Vec<String> {
     nodes.into_iter().map(|node| node.name).collect()
 }
 
-/// The pod CIDRs that a list gives to the node of this name, if it has that.
-pub fn pod_cidrs(bytes: &[u8], name: &str) -> Option<Vec<String>> {
+/// The pod CIDRs that a list gives to the node of this name, if it has that: those of
+/// now, and former ones.
+pub fn pod_cidrs(bytes: &[u8], name: &str) -> Option<(Vec<String>, Vec<String>)> {
     let mut nodes = decode(bytes).ok()?.nodes.into_iter();
-    nodes.find(|node| node.name == name).map(|node| node.pod_cidrs)
+    let node = nodes.find(|node| node.name == name)?;
+    Some((node.pod_cidrs, node.former_pod_cidrs))
 }
 
 /// The file, and its strange keys. They are looked for where there are some: that takes

@@ -50,6 +50,9 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// Where its pods are.
     pub pod_cidrs: Vec<IpNetwork>,
+    /// Those of them that new pods get no address of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former_pod_cidrs: Vec<IpNetwork>,
     /// Addresses of its tunnel devices where they are not the usual ones.
     pub tunnel_addresses: Vec<IpAddr>,
     /// MAC address of its VXLAN devices where it is not the usual one.
@@ -65,6 +68,12 @@ impl Node {
     /// The pod CIDRs of one family.
     pub fn pod_cidrs(&self, family: Family) -> impl Iterator<Item = IpNetwork> + '_ {
         self.pod_cidrs.iter().copied().filter(move |cidr| cidr.family() == family)
+    }
+
+    /// The pod CIDRs that new pods get their addresses of.
+    pub fn given_pod_cidrs(&self) -> Vec<IpNetwork> {
+        let is_given = |cidr: &&IpNetwork| !self.former_pod_cidrs.contains(cidr);
+        self.pod_cidrs.iter().filter(is_given).copied().collect()
     }
 
     /// The address of its tunnel device: the one given, else the first of its

@@ -71,7 +71,7 @@ pub(super) fn entries(row: &[u8]) -> Option<Vec<Entry>> {
 
 /// An entry, and what is wrong with its text.
 fn read(item: Item) -> Entry {
-    let Item { name, addresses, pod_cidrs, tunnel_addresses, tunnel_mac } = item;
+    let Item { name, addresses, pod_cidrs, tunnel_addresses, tunnel_mac, former_pod_cidrs } = item;
     let mut problems = Vec::new();
     if name.is_empty() {
         problems.push("it has no name".to_owned());
@@ -83,10 +83,14 @@ fn read(item: Item) -> Entry {
     };
     let addresses = ips(addresses);
     let tunnel_addresses = ips(tunnel_addresses);
-    let mut networks = Vec::new();
-    for text in &pod_cidrs {
+    let (mut networks, mut former) = (Vec::new(), Vec::new());
+    let all = pod_cidrs.iter().map(|text| (text, false));
+    for (text, is_former) in all.chain(former_pod_cidrs.iter().map(|text| (text, true))) {
         match list::network(text) {
-            Ok(network) => networks.push(network),
+            Ok(network) => {
+                networks.push(network);
+                former.extend(is_former.then_some(network));
+            }
             Err(problem) => note(format!("podCIDR {problem}")),
         }
     }
@@ -99,7 +103,14 @@ fn read(item: Item) -> Entry {
     let tunnel_mac = tunnel_mac.and_then(|text| {
         text.parse::<Mac>().map_err(|problem| note(format!("tunnelMAC {problem}"))).ok()
     });
-    let node = Node { name, addresses, pod_cidrs: networks, tunnel_addresses, tunnel_mac };
+    let node = Node {
+        name,
+        addresses,
+        pod_cidrs: networks,
+        former_pod_cidrs: former,
+        tunnel_addresses,
+        tunnel_mac,
+    };
     (node, problems)
 }
 
@@ -176,6 +187,22 @@ mod tests {
             assert_eq!(node.tunnel_mac(Family::V4).to_string(), mac);
         }
         assert_ne!(node.tunnel_mac(Family::V6), node.tunnel_mac(Family::V4));
+    }
+
+    /// Its pods are reached, and new ones come elsewhere.
+    #[test]
+    fn a_former_pod_cidr_is_where_pods_are_and_gives_no_addresses() {
+        let both = TWO.replace(
+            r#"["10.244.1.0/24", "fd00:1::/64"]"#,
+            r#"["10.244.7.0/24"], "formerPodCIDRs": ["10.244.1.0/24", "fd00:1::/64"]"#,
+        );
+        let me = parse(&both).unwrap().me;
+        assert_eq!((me.pod_cidrs.len(), me.former_pod_cidrs.len()), (3, 2));
+        assert_eq!(me.given_pod_cidrs(), ["10.244.7.0/24".parse().unwrap()]);
+        assert_eq!(me.tunnel_address(Family::V4), Some("10.244.7.0".parse().unwrap()));
+        let said = problems(&both.replace("10.244.2.0/24", "10.244.1.0/24"));
+        assert!(said.contains("10.244.1.0/24"), "{said}");
+        assert!(problems(&both.replace("10.244.1.0/24", "10.244.1.1/24")).contains("host bits"));
     }
 
     #[test]

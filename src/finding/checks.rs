@@ -30,6 +30,10 @@ const CHECKS: &[(&str, &str)] = &[
         "pods get their addresses from the node's podCIDR: without it none can start here",
     ),
     (
+        "pod-cidr-changed",
+        "the other nodes send packets to these pods to whoever has the podCIDR now, or nowhere",
+    ),
+    (
         "address-ignored",
         "packets to the node's pods go to another of its addresses, or nowhere if it has none",
     ),

@@ -59,7 +59,9 @@ impl Ground {
     fn keeper(path: &std::path::Path) -> Keeper<Script> {
         let (fabric, cluster_cidrs) = (FabricPart::default(), None);
         let settings = Settings { node: "n1".to_owned(), fabric, cluster_cidrs };
-        Keeper::new(Script::default(), settings, path.to_owned(), Arc::new(Status::new()))
+        let root = Root::new(path.parent().unwrap().to_owned());
+        let status = Arc::new(Status::new());
+        Keeper::new(Script::default(), settings, &root, path.to_owned(), status)
     }
 
     fn path(&self) -> PathBuf {
@@ -161,6 +163,40 @@ fn half_a_cluster_goes_when_a_new_list_says_so_after_a_minute() {
     ground.keeper.consider(&nodes(1..=3), true, begin + DOUBT);
     ground.keeper.write(begin);
     assert_eq!(ground.file(), ["n1", "n2", "n3"]);
+}
+
+/// This node was deleted and made again. Its pods have the addresses that they had.
+#[test]
+fn a_former_pod_cidr_stays_while_pods_have_its_addresses() {
+    let mut ground = Ground::new();
+    ground.tell(nodes(1..=2));
+    let root = Root::new(ground.directory.clone());
+    let journal = journal::Journal::new(&root, "pods");
+    let addresses = vec!["10.0.1.7".parse().unwrap()];
+    let (container_id, ifname) = ("c1".to_owned(), "eth0".to_owned());
+    journal
+        .write(&journal::Entry { container_id, ifname, addresses, ..journal::Entry::default() })
+        .unwrap();
+    let again = |cidr: &str| {
+        let mut record = Record::clone(&node(1));
+        record.pod_cidrs = vec![cidr.into()];
+        vec![Arc::new(record), node(2)]
+    };
+    let own = |ground: &Ground| list::pod_cidrs(&fs::read(ground.path()).unwrap(), "n1").unwrap();
+    let pair = |now: &str, former: &[&str]| {
+        (vec![now.to_owned()], former.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+    };
+    ground.tell(again("10.0.8.0/24"));
+    assert_eq!(own(&ground), pair("10.0.8.0/24", &["10.0.1.0/24"]));
+    // Also by an agent that is started later, and for one that changes again: no pod is there.
+    ground.keeper = Ground::keeper(&ground.path());
+    ground.tell(again("10.0.9.0/24"));
+    assert_eq!(own(&ground), pair("10.0.9.0/24", &["10.0.1.0/24"]));
+    ground.keeper.step();
+    assert_eq!(own(&ground), pair("10.0.9.0/24", &["10.0.1.0/24"]));
+    journal.remove("c1", "eth0").unwrap();
+    ground.keeper.step();
+    assert_eq!(own(&ground), pair("10.0.9.0/24", &[]));
 }
 
 #[test]

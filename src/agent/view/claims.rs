@@ -34,7 +34,7 @@ pub(super) struct Claim {
     pub(super) ignored: Vec<String>,
     /// Nobody gave it one.
     pub(super) has_no_pod_cidr: bool,
-    is_own: bool,
+    pub(super) is_own: bool,
 }
 
 /// What all Nodes claim, by age.
@@ -189,6 +189,7 @@ impl Claim {
                 addresses: Vec::new(),
                 pod_cidrs: Vec::new(),
                 tunnel_addresses: Vec::new(),
+                former_pod_cidrs: Vec::new(),
                 tunnel_mac: None,
             },
             faults: Vec::new(),
@@ -267,6 +268,11 @@ impl Claim {
             true => self.lose(words),
             false => self.ignored.push(words),
         }
+    }
+
+    /// Whether the file has it.
+    pub(super) fn is_listed(&self) -> bool {
+        self.is_own || (self.faults.is_empty() && !self.node.addresses.is_empty())
     }
 
     fn is_served(&self) -> bool {

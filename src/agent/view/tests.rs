@@ -30,7 +30,7 @@ fn with_own(others: Vec<Record>) -> Vec<Record> {
 }
 
 fn view(others: Vec<Record>) -> View {
-    View::of(&with_own(others), &settings()).unwrap()
+    View::of(&with_own(others), &settings(), &[]).unwrap()
 }
 
 fn read(view: &View) -> Peers {
@@ -68,7 +68,7 @@ fn sound_nodes_are_written_as_they_are() {
     settings.fabric = FabricPart::of_file(fabric.as_object().unwrap()).0;
     let b = record("b", 2, &["192.0.2.2", "2001:db8::2"], &["10.0.2.0/24", "fd00:2::/64"]);
     let c = record("c", 1, &["192.0.2.3"], &[]);
-    let view = View::of(&with_own(vec![b, c]), &settings).unwrap();
+    let view = View::of(&with_own(vec![b, c]), &settings, &[]).unwrap();
     assert_eq!(
         view.text,
         r#"{"self": "own",
@@ -88,9 +88,47 @@ fn sound_nodes_are_written_as_they_are() {
 
 #[test]
 fn no_file_is_made_of_a_list_without_nodes_or_without_this_one() {
-    assert_eq!(View::of::<Record>(&[], &settings()), Err(Refusal::Empty));
+    assert_eq!(View::of::<Record>(&[], &settings(), &[]), Err(Refusal::Empty));
     let others = [record("b", 1, &["192.0.2.2"], &["10.0.2.0/24"])];
-    assert_eq!(View::of(&others, &settings()), Err(Refusal::OwnMissing));
+    assert_eq!(View::of(&others, &settings(), &[]), Err(Refusal::OwnMissing));
+}
+
+/// This node was deleted and made again, with pods on it.
+#[test]
+fn a_former_pod_cidr_stays_as_long_as_it_is_nobody_elses() {
+    let of = |former: &[&str], others: Vec<Record>| {
+        let former: Vec<IpNetwork> = former.iter().map(|text| text.parse().unwrap()).collect();
+        View::of(&with_own(others), &settings(), &former).unwrap()
+    };
+    let b = |cidr: &str| record("b", 1, &["192.0.2.2"], &[cidr]);
+    let view = of(&["10.0.9.0/24"], vec![b("10.0.2.0/24")]);
+    let me = read(&view).me;
+    assert_eq!(me.given_pod_cidrs(), ["10.0.1.0/24".parse().unwrap()]);
+    assert_eq!(me.former_pod_cidrs, ["10.0.9.0/24".parse().unwrap()]);
+    assert_eq!(
+        (view.own_pod_cidrs, &view.former_pod_cidrs),
+        (me.given_pod_cidrs(), &me.former_pod_cidrs)
+    );
+    assert!(view.own_trouble.is_none());
+    let [finding] = view.findings.as_slice() else { panic!("{:?}", view.findings) };
+    assert_eq!((finding.id, finding.object.as_str()), ("pod-cidr-changed", "Node own"));
+    assert!(finding.fix.starts_with("kubectl drain own "), "{}", finding.fix);
+    for (former, others) in [
+        ("10.0.9.0/24", vec![b("10.0.9.0/24")]),
+        ("10.0.9.0/24", vec![b("10.0.8.0/22")]),
+        ("10.0.1.0/25", vec![]),
+        ("192.0.2.0/24", vec![b("10.0.2.0/24")]),
+        ("fd00:9::/64", vec![]),
+    ] {
+        let view = of(&[former], others);
+        assert_eq!(read(&view).me.former_pod_cidrs, [], "{former}");
+        assert!(evidence(&view)[0].contains("not kept"), "{:?}", evidence(&view));
+    }
+    // The Node is there again, and has no podCIDR yet.
+    let bare = [record("own", 10, &["192.0.2.1"], &[])];
+    let view = View::of(&bare, &settings(), &["10.0.9.0/24".parse().unwrap()]).unwrap();
+    assert_eq!(read(&view).me.former_pod_cidrs.len(), 1);
+    assert!(view.own_trouble.is_some());
 }
 
 #[test]
@@ -148,7 +186,7 @@ fn where_this_node_is_the_younger_one_it_has_no_pods_and_serves_the_others() {
 fn a_node_without_a_pod_cidr_is_listed_and_this_one_says_what_is_missing() {
     let own = record("own", 10, &["192.0.2.1"], &[]);
     let b = record("b", 20, &["192.0.2.2"], &[]);
-    let view = View::of(&[own, b], &settings()).unwrap();
+    let view = View::of(&[own, b], &settings(), &[]).unwrap();
     assert_eq!(served(&view), ["b 192.0.2.2"]);
     assert_eq!((view.used, view.incomplete.len()), (0, 2));
     let trouble = view.own_trouble.unwrap();
@@ -250,7 +288,7 @@ fn pods_are_inside_the_clusters_networks() {
     let others = ["10.0.2.0/24", "10.0.4.0/24"].into_iter().zip(2..).map(|(cidr, number)| {
         record(&format!("n{number}"), number, &[&format!("192.0.2.{number}")], &[cidr])
     });
-    let view = View::of(&with_own(others.collect()), &settings).unwrap();
+    let view = View::of(&with_own(others.collect()), &settings, &[]).unwrap();
     assert_eq!(served(&view), ["n2 192.0.2.2 10.0.2.0/24"]);
     assert_eq!(reasons(&view), ["n3: podCIDR 10.0.4.0/24 is in none of the cluster's"]);
 }
@@ -261,7 +299,7 @@ fn this_node_finds_itself_also_by_a_name_that_is_anothers_address() {
     let own = record("192.0.2.2", 10, &["192.0.2.1"], &["10.0.1.0/24"]);
     let b = record("b", 1, &["192.0.2.2"], &["10.0.2.0/24"]);
     let settings = Settings { node: "192.0.2.2".into(), ..settings() };
-    let view = View::of(&[b, own], &settings).unwrap();
+    let view = View::of(&[b, own], &settings, &[]).unwrap();
     assert_eq!(read(&view).me.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
 }
 
@@ -316,7 +354,7 @@ fn some_records() -> impl Strategy<Value = Vec<Record>> {
 proptest! {
     #[test]
     fn the_reader_takes_every_file_and_leaves_nobody_out(records in some_records()) {
-        let Ok(view) = View::of(&records, &settings()) else {
+        let Ok(view) = View::of(&records, &settings(), &[]) else {
             prop_assert!(records.iter().all(|record| &*record.name != "own"));
             return Ok(());
         };
@@ -343,13 +381,13 @@ proptest! {
             (Just(records.clone()), Just(records).prop_shuffle())
         })
     ) {
-        prop_assert_eq!(View::of(&records, &settings()), View::of(&turned, &settings()));
+        prop_assert_eq!(View::of(&records, &settings(), &[]), View::of(&turned, &settings(), &[]));
     }
 
     /// What was taken out is what was wrong.
     #[test]
     fn what_is_served_is_sound(records in some_records()) {
-        let Ok(first) = View::of(&records, &settings()) else { return Ok(()) };
+        let Ok(first) = View::of(&records, &settings(), &[]) else { return Ok(()) };
         let peers = read(&first);
         let again: Vec<Record> = peers.nodes().map(|node| {
             let record = records.iter().find(|record| *record.name == node.name).unwrap();
@@ -360,7 +398,7 @@ proptest! {
                 ..record.clone()
             }
         }).collect();
-        let second = View::of(&again, &settings()).unwrap();
+        let second = View::of(&again, &settings(), &[]).unwrap();
         prop_assert_eq!(&second.text, &first.text);
         prop_assert_eq!(second.quarantined, []);
     }

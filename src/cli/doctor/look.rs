@@ -241,7 +241,7 @@ fn fabric_of(
         Ok((peers, _)) => {
             fabric.node = peers.me.name.clone();
             fabric.addresses = peers.me.addresses.clone();
-            fabric.own_cidrs = peers.me.pod_cidrs.clone();
+            fabric.own_cidrs = peers.me.given_pod_cidrs();
             let others = peers.others.iter().chain(&peers.left_out);
             fabric.remote_cidrs = others.flat_map(|node| node.pod_cidrs.clone()).collect();
             fabric.unread = peers.unread;

@@ -55,7 +55,7 @@ fn tell(ours: &Ours, peers: &Peers, which: &dyn Fn(&Misfit) -> bool, findings: &
         let node = peers.nodes().find(|node| node.pod_cidrs.contains(&cidr));
         node.map_or_else(|| "another node".to_owned(), |node| node.name.clone())
     };
-    let cidrs = Cidrs { own: &peers.me.pod_cidrs, all: &|| all.clone(), node: &node };
+    let cidrs = Cidrs { own: &peers.me.given_pod_cidrs(), all: &|| all.clone(), node: &node };
     for pool in &ours.pools {
         let misfits = cidrs.misfits(&[("range".to_owned(), pool.range.clone())]);
         for misfit in misfits.iter().filter(|misfit| which(misfit)) {

@@ -200,7 +200,7 @@ impl Pass {
             uplink: plan.uplink().map(|uplink| (uplink.device, uplink.mtu)),
             ways: plan.facts.ways.clone(),
             pod_cidrs: PodCidrs::Known(peers.pod_cidrs().collect()),
-            own_cidrs: peers.me.pod_cidrs.clone(),
+            own_cidrs: peers.me.given_pod_cidrs(),
             tunnel_addresses: tunnels.collect(),
             has_peers: peers.others.iter().any(|node| !node.addresses.is_empty()),
             tunnel_listed: tunnel.as_ref().map(TunnelTable::listed),

@@ -58,7 +58,7 @@ pub fn own_cidrs_fit(ipam: &Value, config: &Config, root: &Root) -> Result<(), E
     let mut host = Socket::open().map_err(kernel)?;
     let own = match &config.fabric.peers_file {
         Some(named) => match fabric::read_peers(&root.path(named), config, &mut host) {
-            Ok((peers, _)) => peers.me.pod_cidrs,
+            Ok((peers, _)) => peers.me.given_pod_cidrs(),
             Err(_) => return Ok(()),
         },
         None => of_the_agent(config, root, &mut host)?,
@@ -147,7 +147,7 @@ fn of_the_agent(config: &Config, root: &Root, host: &mut Socket) -> Result<Vec<I
         Error { msg: format!("ipam asks for this node's pod CIDR: {}", error.msg), ..error }
             .details("name the peers file in peersFile, or give the subnet itself in ipam")
     })?;
-    Ok(peers.me.pod_cidrs)
+    Ok(peers.me.given_pod_cidrs())
 }
 
 #[cfg(test)]
