@@ -26,6 +26,7 @@ mod serve;
 mod source;
 mod status;
 mod view;
+mod watched;
 
 use std::{
     convert::Infallible,
@@ -47,12 +48,13 @@ use config::Config;
 use connect::Access;
 use gate::Gate;
 use keep::Keeper;
-use nodes::{Limits, Nodes};
+use nodes::Nodes;
 use options::{Options, USAGE};
 use serve::serve;
-use source::source;
+use source::{Teller, source};
 use status::Status;
 use view::Settings;
+use watched::{Limits, Watched};
 
 use crate::{net::sysctl, verb::logger};
 
@@ -111,7 +113,8 @@ fn begin(options: &Options) -> Infallible {
         Keeper::new(listener, settings, &options.root, peers_file, Arc::clone(&status));
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let access = Access { kubeconfig: options.kubeconfig.clone() };
-    let (nodes, listen) = (Nodes::new(access, limits, teller), options.listen);
+    let nodes = Watched::new(access, limits, nodes::PATH.to_owned(), teller);
+    let listen = options.listen;
     thread::spawn(move || talk(nodes, listen, status));
     loop {
         keeper.step();
@@ -141,7 +144,7 @@ fn spread(nodes: usize) -> Duration {
 }
 
 /// What speaks to others: asks the API server, and answers.
-fn talk(nodes: Nodes, listen: Option<SocketAddr>, status: Arc<Status>) {
+fn talk(nodes: Watched<Nodes, Teller>, listen: Option<SocketAddr>, status: Arc<Status>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let both = async {
         let answers = async {

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::record::Record;
+use super::{record::Record, watched::Ear};
 
 /// What a source tells.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,9 +76,18 @@ impl Teller {
         }
         self.0.told.notify_one();
     }
+}
 
-    /// Waits until somebody asks for a new list.
-    pub(crate) async fn asked(&self) {
+impl Ear<Record> for Teller {
+    fn complete(&self, nodes: Vec<Arc<Record>>, anew: bool) {
+        self.tell(Told::Complete { nodes, anew });
+    }
+
+    fn lost(&self, words: String) {
+        self.tell(Told::Lost(words));
+    }
+
+    async fn asked(&self) {
         self.0.asked.notified().await;
     }
 }

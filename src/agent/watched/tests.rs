@@ -20,7 +20,10 @@ use serde_json::{Value, json};
 use self::server::{Answer, Ending, Server, failure};
 use super::*;
 use crate::{
-    agent::source::{Listener, Source, source},
+    agent::{
+        nodes::{Nodes, PATH},
+        source::{Listener, Source, Teller, Told, source},
+    },
     net::{Socket, link},
 };
 
@@ -73,15 +76,19 @@ fn limits() -> Limits {
     }
 }
 
+fn watched(access: Access, limits: Limits, teller: Teller) -> Watched<Nodes, Teller> {
+    Watched::new(access, limits, PATH.to_owned(), teller)
+}
+
 /// Nodes that are watched in a thread.
-struct Watched {
+struct Followed {
     server: Server,
     listener: Listener,
     directory: PathBuf,
     lost: Vec<String>,
 }
 
-impl Watched {
+impl Followed {
     fn new(limits: Limits, answers: impl FnOnce(&PathBuf) -> Vec<Answer>) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -98,7 +105,7 @@ impl Watched {
         let path = directory.join("kubeconfig");
         fs::write(&path, kubeconfig.to_string()).unwrap();
         let (teller, listener) = source();
-        let nodes = Nodes::new(Access { kubeconfig: Some(path) }, limits, teller);
+        let nodes = watched(Access { kubeconfig: Some(path) }, limits, teller);
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(nodes.run())
@@ -157,7 +164,7 @@ impl Watched {
     }
 }
 
-impl Drop for Watched {
+impl Drop for Followed {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.directory);
     }
@@ -182,7 +189,7 @@ fn a_list_as_a_stream_is_told_when_it_ends_and_then_what_changes() {
         bookmark(20, false),
         event("DELETED", "b", 21),
     ];
-    let mut watched = Watched::with(vec![list(&["a", "b"], &changes, Ending::End)]);
+    let mut watched = Followed::with(vec![list(&["a", "b"], &changes, Ending::End)]);
     let told = watched.until(&["a", "c"]);
     let expected = [vec!["a", "b"], vec!["a", "b", "c"], vec!["a", "c"]];
     assert!(told.iter().all(|names| expected.iter().any(|one| one == names)), "{told:?}");
@@ -197,7 +204,7 @@ fn a_list_as_a_stream_is_told_when_it_ends_and_then_what_changes() {
 fn what_changes_nothing_is_not_told() {
     let beats: Vec<Value> = (11..40).map(|version| event("MODIFIED", "a", version)).collect();
     let then = [beats.as_slice(), &[event("ADDED", "z", 50)]].concat();
-    let mut watched = Watched::with(vec![list(&["a"], &then, Ending::Silence)]);
+    let mut watched = Followed::with(vec![list(&["a"], &then, Ending::Silence)]);
     let told = watched.until(&["a", "z"]);
     assert!(told.len() <= 2, "{told:?}");
 }
@@ -205,7 +212,7 @@ fn what_changes_nothing_is_not_told() {
 #[test]
 fn a_bookmark_is_where_a_watch_goes_on() {
     let answers = vec![list(&["a"], &[bookmark(77, false)], Ending::End)];
-    let watched = Watched::with(answers);
+    let watched = Followed::with(answers);
     assert!(is_watch(&watched.requests(2)[1], "77"));
 }
 
@@ -219,7 +226,7 @@ fn a_server_without_streams_is_asked_for_pages() {
         let pages = [page(&["a", "b"], "next"), page(&["c"], "")];
         let mut answers = vec![refusal];
         answers.extend(pages.iter().map(Answer::json));
-        let mut watched = Watched::with(answers);
+        let mut watched = Followed::with(answers);
         assert_eq!(watched.next_told(), (vec!["a".into(), "b".into(), "c".into()], true));
         let requests = watched.requests(4);
         assert!(requests[1].contains("limit=100 "), "{requests:?}");
@@ -234,7 +241,7 @@ fn a_stream_that_does_not_say_where_the_list_ends_is_given_up_for_pages() {
     let answers = |_: &PathBuf| {
         vec![Answer::stream(&[added("a")], Ending::Silence), Answer::json(&page(&["a", "b"], ""))]
     };
-    let mut watched = Watched::new(limits, answers);
+    let mut watched = Followed::new(limits, answers);
     assert_eq!(watched.next(), ["a", "b"]);
 }
 
@@ -249,7 +256,7 @@ fn a_list_that_is_not_whole_is_none() {
         Answer::refusal(410, "too old"),
     ] {
         let whole = list(&["a", "b"], &[], Ending::Silence);
-        let mut watched = Watched::with(vec![broken, whole]);
+        let mut watched = Followed::with(vec![broken, whole]);
         assert_eq!(watched.next(), ["a", "b"], "{:?}", watched.lost);
         assert!(is_stream(&watched.requests(2)[1], "0"), "{:?}", watched.requests(2));
     }
@@ -264,7 +271,7 @@ fn a_page_that_is_too_old_begins_the_list_anew() {
         Answer::json(&page(&["a"], "next")),
         Answer::json(&page(&["b"], "")),
     ];
-    assert_eq!(Watched::with(answers).next(), ["a", "b"]);
+    assert_eq!(Followed::with(answers).next(), ["a", "b"]);
 }
 
 #[test]
@@ -277,7 +284,7 @@ fn a_watch_whose_place_is_too_old_is_followed_by_a_list() {
     ] {
         let first = list(&["a", "b"], &[], Ending::End);
         let again = list(&["b", "c"], &[], Ending::Silence);
-        let mut watched = Watched::with(vec![first, expired, again]);
+        let mut watched = Followed::with(vec![first, expired, again]);
         watched.until(&["b", "c"]);
         let requests = watched.requests(3);
         assert!(is_watch(&requests[1], "10") && is_stream(&requests[2], "0"), "{requests:?}");
@@ -288,7 +295,7 @@ fn a_watch_whose_place_is_too_old_is_followed_by_a_list() {
 fn a_watch_that_breaks_goes_on_where_it_was() {
     let begun = [event("ADDED", "c", 11)];
     let rest = Answer::stream(&[event("DELETED", "a", 12)], Ending::End);
-    let mut watched = Watched::with(vec![list(&["a", "b"], &begun, Ending::Cut), rest]);
+    let mut watched = Followed::with(vec![list(&["a", "b"], &begun, Ending::Cut), rest]);
     watched.until(&["b", "c"]);
     assert!(is_watch(&watched.requests(2)[1], "11"), "{:?}", watched.requests(2));
 }
@@ -303,7 +310,7 @@ fn a_silent_server_is_asked_again() {
         let rest = Answer::stream(&[event("DELETED", "a", 12)], Ending::End);
         vec![list(&["a"], &[], Ending::End), silent, rest.after(move || wait.recv().unwrap())]
     };
-    let mut watched = Watched::new(limits, answers);
+    let mut watched = Followed::new(limits, answers);
     assert!(watched.next_lost().contains("silent"));
     go.send(()).unwrap();
     watched.until(&["b"]);
@@ -320,7 +327,7 @@ fn tokens_are_read_again_when_one_is_refused() {
             list(&["a"], &[], Ending::Silence),
         ]
     };
-    let mut watched = Watched::new(limits(), answers);
+    let mut watched = Followed::new(limits(), answers);
     assert_eq!(watched.next(), ["a"]);
     let requests = watched.requests(2);
     assert!(requests[0].ends_with(" first") && requests[1].ends_with(" second"), "{requests:?}");
@@ -333,7 +340,7 @@ fn a_server_that_has_too_much_to_do_is_given_the_time_it_asks_for() {
     let answers = |_: &PathBuf| vec![Answer::failure(&busy), list(&["a"], &[], Ending::Silence)];
     let begin = std::time::Instant::now();
     let limits = Limits { retry_max: Duration::from_millis(150), ..limits() };
-    let mut watched = Watched::new(limits, answers);
+    let mut watched = Followed::new(limits, answers);
     assert_eq!(watched.next(), ["a"]);
     assert!(begin.elapsed() >= Duration::from_millis(150), "as long as it is believed");
     assert_eq!(watched.requests(2).len(), 2);
@@ -342,21 +349,21 @@ fn a_server_that_has_too_much_to_do_is_given_the_time_it_asks_for() {
 #[test]
 fn what_is_forbidden_is_named() {
     let message = "nodes is forbidden: User \"system:serviceaccount:x\" cannot list resource";
-    let mut watched = Watched::with(vec![Answer::refusal(403, message)]);
+    let mut watched = Followed::with(vec![Answer::refusal(403, message)]);
     let said = watched.next_lost();
     assert!(said.contains(message) && said.contains("role"), "{said}");
 }
 
 #[test]
 fn an_empty_list_is_told_as_it_is() {
-    let mut watched = Watched::with(vec![list(&[], &[], Ending::Silence)]);
+    let mut watched = Followed::with(vec![list(&[], &[], Ending::Silence)]);
     assert_eq!(watched.next_told(), (Vec::new(), false));
 }
 
 #[test]
 fn who_doubts_gets_a_list_that_is_not_from_a_cache() {
     let again = list(&["a", "b"], &[], Ending::Silence);
-    let mut watched = Watched::with(vec![list(&["a"], &[], Ending::Silence), again]);
+    let mut watched = Followed::with(vec![list(&["a"], &[], Ending::Silence), again]);
     assert_eq!(watched.next_told(), (vec!["a".into()], false));
     watched.listener.ask_anew();
     assert_eq!(watched.next_told(), (vec!["a".into(), "b".into()], true));
@@ -369,7 +376,7 @@ fn a_server_that_comes_back_is_told() {
     let (go, wait) = channel();
     let refusal = Answer::refusal(503, "shutting down");
     let back = Answer::stream(&[], Ending::Silence);
-    let mut watched = Watched::with(vec![
+    let mut watched = Followed::with(vec![
         list(&["a"], &[], Ending::End),
         refusal,
         back.after(move || wait.recv().unwrap()),
@@ -387,7 +394,7 @@ fn a_server_that_ends_each_watch_at_once_is_not_asked_at_that_pace() {
         let ends = (0..1000).map(|_| Answer::stream(&[], Ending::End));
         [list(&["a"], &[], Ending::End)].into_iter().chain(ends).collect()
     };
-    let mut watched = Watched::new(limits, answers);
+    let mut watched = Followed::new(limits, answers);
     assert!(watched.next_lost().contains("ends each watch"));
 }
 
@@ -395,7 +402,7 @@ fn a_server_that_ends_each_watch_at_once_is_not_asked_at_that_pace() {
 fn a_kubeconfig_that_is_not_there_is_named() {
     let (teller, mut listener) = source();
     let access = Access { kubeconfig: Some("/nonexistent/kubeconfig".into()) };
-    let nodes = Nodes::new(access, limits(), teller);
+    let nodes = watched(access, limits(), teller);
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         runtime.unwrap().block_on(nodes.run())

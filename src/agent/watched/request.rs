@@ -9,13 +9,22 @@ use kube::{
     core::{Request, Status, WatchEvent},
 };
 
-use super::object::{Object, Page, words};
+use serde::de::DeserializeOwned;
+
+use super::answer::{Page, words};
 use crate::agent::{backoff::part_of, connect::chain};
 
-const NODES: &str = "/api/v1/nodes";
 /// A watch ends after this and up to a fifth more, so that those of many agents do not end
 /// together, and one that is begun anew may reach another server.
 const WATCH: Duration = Duration::from_secs(240);
+
+/// Where objects are, and what they are called.
+#[derive(Clone, Debug)]
+pub(super) struct Ask {
+    pub(super) path: String,
+    pub(super) name: &'static str,
+    pub(super) resource: &'static str,
+}
 
 /// Why there is no more to hear.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -46,23 +55,39 @@ impl End {
     }
 
     /// The list as a stream came to no end.
-    pub(super) fn no_end() -> Self {
-        Self::NoStream("the API server does not say where the list of Nodes ends".to_owned())
+    pub(super) fn no_end(ask: &Ask) -> Self {
+        let name = ask.name;
+        Self::NoStream(format!("the API server does not say where the list of {name} ends"))
     }
 
-    pub(super) fn broken_off() -> Self {
-        Self::failed("the list of Nodes broke off")
+    pub(super) fn broken_off(ask: &Ask) -> Self {
+        Self::failed(format!("the list of {} broke off", ask.name))
     }
 }
 
-/// Watches from `version` on, with all that is there before if `initial`.
-pub(super) async fn watch(
-    client: &Client,
-    version: &str,
-    initial: bool,
-) -> Result<impl Stream<Item = Result<WatchEvent<Object>, Error>> + use<>, Error> {
-    let request = Request::new(NODES).watch(&watch_params(initial), version);
-    client.request_events(request.map_err(Error::BuildRequest)?).await
+impl Ask {
+    /// Watches from `version` on, with all that is there before if `initial`.
+    pub(super) async fn watch<O: Clone + DeserializeOwned>(
+        &self,
+        client: &Client,
+        version: &str,
+        initial: bool,
+    ) -> Result<impl Stream<Item = Result<WatchEvent<O>, Error>> + use<O>, Error> {
+        let request = Request::new(&self.path).watch(&watch_params(initial), version);
+        client.request_events(request.map_err(Error::BuildRequest)?).await
+    }
+
+    /// Asks for a page of a list, of which `token` begins the rest. It is not served from a
+    /// cache, which would send all at once.
+    pub(super) async fn page<O: DeserializeOwned>(
+        &self,
+        client: &Client,
+        objects: u32,
+        token: Option<String>,
+    ) -> Result<Page<O>, Error> {
+        let request = Request::new(&self.path).list(&page_params(objects, token));
+        client.request(request.map_err(Error::BuildRequest)?).await
+    }
 }
 
 fn watch_params(initial: bool) -> WatchParams {
@@ -74,34 +99,23 @@ fn watch_params(initial: bool) -> WatchParams {
     }
 }
 
-/// Asks for a page of a list, of which `token` begins the rest. It is not served from a
-/// cache, which would send all at once.
-pub(super) async fn page(
-    client: &Client,
-    nodes: u32,
-    token: Option<String>,
-) -> Result<Page, Error> {
-    let request = Request::new(NODES).list(&page_params(nodes, token));
-    client.request(request.map_err(Error::BuildRequest)?).await
-}
-
-fn page_params(nodes: u32, token: Option<String>) -> ListParams {
-    ListParams { limit: Some(nodes), continue_token: token, ..ListParams::default() }
+fn page_params(objects: u32, token: Option<String>) -> ListParams {
+    ListParams { limit: Some(objects), continue_token: token, ..ListParams::default() }
 }
 
 /// What it means that a request was refused, which was to begin a list as a stream if
 /// `initial`.
-pub(super) fn refused(error: &Error, initial: bool) -> End {
+pub(super) fn refused(error: &Error, initial: bool, ask: &Ask) -> End {
     match error {
-        Error::Api(status) => told(status, initial),
+        Error::Api(status) => told(status, initial, ask),
         other => End::failed(chain(other)),
     }
 }
 
 /// What it means that a stream of events broke.
-pub(super) fn broken(error: &Error, initial: bool) -> End {
+pub(super) fn broken(error: &Error, initial: bool, ask: &Ask) -> End {
     match error {
-        Error::Api(status) => told(status, initial),
+        Error::Api(status) => told(status, initial, ask),
         Error::SerdeError(error) => {
             End::Unsure(format!("the API server sends what is no event: {error}"))
         }
@@ -110,12 +124,13 @@ pub(super) fn broken(error: &Error, initial: bool) -> End {
 }
 
 /// What it means that the server tells of a failure.
-pub(super) fn told(status: &Status, initial: bool) -> End {
+pub(super) fn told(status: &Status, initial: bool, ask: &Ask) -> End {
     let words = words(status);
     match status.code {
         401 => End::Unknown(words),
         403 => End::failed(format!(
-            "{words}; the agent's role has to allow it to list and to watch nodes"
+            "{words}; the agent's role has to allow it to list and to watch {}",
+            ask.resource
         )),
         410 => End::Expired(words),
         429 | 503 | 504 => {
@@ -131,6 +146,12 @@ pub(super) fn told(status: &Status, initial: bool) -> End {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NODES: &str = "/api/v1/nodes";
+
+    fn ask() -> Ask {
+        Ask { path: NODES.to_owned(), name: "Nodes", resource: "nodes" }
+    }
 
     #[test]
     fn a_list_is_asked_for_as_a_stream_or_in_pages() {
@@ -171,7 +192,7 @@ mod tests {
             message: message.to_owned(),
             ..Status::default()
         };
-        let meant = |code, initial| told(&status(code, "said"), initial);
+        let meant = |code, initial| told(&status(code, "said"), initial, &ask());
         let words = |code: u16| format!("the API server answers {code}: said");
         assert_eq!(meant(401, true), End::Unknown(words(401)));
         assert_eq!(meant(410, true), End::Expired(words(410)));
