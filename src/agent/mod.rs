@@ -13,6 +13,11 @@
 
 mod backoff;
 mod belief;
+// What asks for it comes next.
+#[allow(dead_code, unused_imports)]
+mod calico;
+#[allow(dead_code)]
+mod common;
 mod config;
 mod connect;
 mod gate;

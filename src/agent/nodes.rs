@@ -1,7 +1,7 @@
 //! Nodes as the API server sends them, of which nothing is read but what counts: a Node
 //! is some 10 KB, and what is kept of it some hundred bytes.
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 use super::{record::Record, watched::Kind};
 
@@ -11,10 +11,11 @@ pub(crate) const PATH: &str = "/api/v1/nodes";
 /// The type of an address by which nodes reach each other.
 const INTERNAL: &str = "InternalIP";
 
-/// A Node.
+/// A Node, with what is read of its annotations.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Object {
-    metadata: Metadata,
+#[serde(bound = "A: Deserialize<'de>")]
+pub(crate) struct Object<A = IgnoredAny> {
+    metadata: Metadata<A>,
     #[serde(default)]
     spec: Spec,
     #[serde(default)]
@@ -22,8 +23,8 @@ pub(crate) struct Object {
 }
 
 #[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
+#[serde(bound = "A: Deserialize<'de>", rename_all = "camelCase")]
+struct Metadata<A> {
     name: Box<str>,
     #[serde(default)]
     uid: Box<str>,
@@ -31,6 +32,8 @@ struct Metadata {
     resource_version: String,
     #[serde(default)]
     creation_timestamp: Option<Box<str>>,
+    #[serde(default)]
+    annotations: Option<A>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -67,25 +70,34 @@ impl Kind for Nodes {
     const RESOURCE: &'static str = "nodes";
 
     fn name(object: &Object) -> &str {
-        &object.metadata.name
+        object.name()
     }
 
     fn version(object: &Object) -> &str {
-        &object.metadata.resource_version
+        object.version()
     }
 
     fn value(object: Object) -> Record {
-        object.into_record()
+        object.into_parts().0
     }
 }
 
-impl Object {
-    pub(super) fn into_record(self) -> Record {
+impl<A: Default> Object<A> {
+    pub(crate) fn name(&self) -> &str {
+        &self.metadata.name
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+
+    /// What counts of it, and its annotations.
+    pub(crate) fn into_parts(self) -> (Record, A) {
         let Self { metadata, spec, status } = self;
         let pod_cidrs = spec.pod_cidrs.filter(|list| !list.is_empty());
         let pod_cidrs = pod_cidrs.unwrap_or_else(|| spec.pod_cidr.into_iter().collect());
         let addresses = status.addresses.into_iter().flatten();
-        Record {
+        let record = Record {
             name: metadata.name,
             uid: metadata.uid,
             created: metadata.creation_timestamp.unwrap_or_default(),
@@ -93,7 +105,9 @@ impl Object {
                 .map(|one| one.address)
                 .collect(),
             pod_cidrs: pod_cidrs.into_iter().filter(|text| !text.is_empty()).collect(),
-        }
+            tunnel: None,
+        };
+        (record, metadata.annotations.unwrap_or_default())
     }
 }
 
@@ -118,8 +132,8 @@ mod tests {
                 {"type": "InternalIP", "address": "2001:db8::1"}], "images": [{"names": []}]}
         });
         let object: Object = serde_json::from_value(node).unwrap();
-        assert_eq!((Nodes::name(&object), Nodes::version(&object)), ("n1", "7"));
-        let record = object.into_record();
+        assert_eq!((object.name(), object.version()), ("n1", "7"));
+        let record = object.into_parts().0;
         assert_eq!((&*record.uid, &*record.created), ("u1", "2026-11-27T09:00:00Z"));
         assert_eq!(record.addresses, ["192.0.2.1".into(), "2001:db8::1".into()]);
         assert_eq!(record.pod_cidrs, ["10.0.1.0/24".into(), "fd00:1::/64".into()]);
@@ -135,7 +149,7 @@ mod tests {
         ] {
             let node = json!({"metadata": {"name": "n1", "creationTimestamp": null}, "spec": spec,
                 "status": {"addresses": null}});
-            let record = serde_json::from_value::<Object>(node).unwrap().into_record();
+            let record = serde_json::from_value::<Object>(node).unwrap().into_parts().0;
             assert_eq!((record.addresses.len(), record.pod_cidrs.len()), (0, pods), "{record:?}");
         }
     }

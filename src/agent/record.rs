@@ -1,5 +1,7 @@
 //! A node of the cluster, as far as anything here depends on it.
 
+use std::net::IpAddr;
+
 /// What is kept of a Node.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Record {
@@ -11,6 +13,16 @@ pub(crate) struct Record {
     /// Those of type InternalIP.
     pub(crate) addresses: Vec<Box<str>>,
     pub(crate) pod_cidrs: Vec<Box<str>>,
+    /// Where it is not the usual one.
+    pub(crate) tunnel: Option<Box<Tunnel>>,
+}
+
+/// A node's end of tunnels.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Tunnel {
+    pub(crate) addresses: Vec<IpAddr>,
+    /// If it does not follow from the node's name.
+    pub(crate) mac: Option<Box<str>>,
 }
 
 impl Record {

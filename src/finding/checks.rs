@@ -29,6 +29,11 @@ const CHECKS: &[(&str, &str)] = &[
         "pod-cidr-missing",
         "pods get their addresses from the node's podCIDR: without it none can start here",
     ),
+    ("calico-annotations", "nodes that run Calico have no way to this node's pods without them"),
+    (
+        "calico-pools",
+        "a node has one mode, and one answer to whether pods are masqueraded, for all its pods",
+    ),
     (
         "pod-cidr-changed",
         "the other nodes send packets to these pods to whoever has the podCIDR now, or nowhere",

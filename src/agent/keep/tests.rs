@@ -38,6 +38,7 @@ fn node(number: usize) -> Arc<Record> {
         created: "2026-11-27T00:00:00Z".into(),
         addresses: vec![format!("192.0.2.{number}").into()],
         pod_cidrs: vec![format!("10.0.{number}.0/24").into()],
+        tunnel: None,
     })
 }
 

@@ -16,6 +16,7 @@ fn record(name: &str, created: u32, addresses: &[&str], pod_cidrs: &[&str]) -> R
         created: format!("2026-11-27T00:00:{created:02}Z").into(),
         addresses: boxed(addresses),
         pod_cidrs: boxed(pod_cidrs),
+        tunnel: None,
     }
 }
 

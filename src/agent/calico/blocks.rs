@@ -1,0 +1,126 @@
+//! Calico's blocks of addresses: whose they are, and what of them others have.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+
+use super::super::watched::Kind;
+use crate::{cni::cidr, family::is_single};
+
+/// IPAMBlocks.
+#[derive(Debug)]
+pub(crate) struct Blocks;
+
+/// A block, as far as anything here depends on it: a pod more or less changes nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Block {
+    /// None where it is no network, or on its way out.
+    pub(crate) cidr: Option<IpNetwork>,
+    /// Whose it is, if anybody's.
+    pub(crate) node: Option<Box<str>>,
+    /// Addresses that pods of other nodes have.
+    pub(crate) borrowed: Vec<(IpAddr, Box<str>)>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Object {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Box<str>,
+    #[serde(default)]
+    resource_version: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Spec {
+    cidr: String,
+    affinity: Option<String>,
+    /// By the place in the block: which of the attributes are the address's.
+    allocations: Option<Vec<Option<usize>>>,
+    attributes: Option<Vec<Attributes>>,
+    deleted: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+struct Attributes {
+    secondary: Option<BTreeMap<String, String>>,
+}
+
+impl Kind for Blocks {
+    type Object = Object;
+    type Value = Block;
+    const NAME: &'static str = "IPAMBlocks";
+    const RESOURCE: &'static str = "ipamblocks of Calico";
+
+    fn name(object: &Object) -> &str {
+        &object.metadata.name
+    }
+
+    fn version(object: &Object) -> &str {
+        &object.metadata.resource_version
+    }
+
+    fn value(object: Object) -> Block {
+        let spec = object.spec;
+        let network = cidr::parse(&spec.cidr).ok().filter(|_| spec.deleted != Some(true));
+        let Some(network) = network else {
+            return Block { cidr: None, node: None, borrowed: Vec::new() };
+        };
+        let node = spec.affinity.as_deref().and_then(|affinity| affinity.strip_prefix("host:"));
+        let attributes = spec.attributes.unwrap_or_default();
+        let holder = |which: usize| {
+            let secondary = attributes.get(which)?.secondary.as_ref()?;
+            secondary.get("node").map(String::as_str).filter(|holder| !holder.is_empty())
+        };
+        let allocations = spec.allocations.into_iter().flatten().enumerate();
+        let borrowed = allocations.filter_map(|(place, which)| {
+            let holder = holder(which?).filter(|holder| Some(*holder) != node)?;
+            Some((nth(&network, place)?, Box::from(holder)))
+        });
+        let borrowed = borrowed.collect();
+        Block { cidr: Some(network), node: node.map(Box::from), borrowed }
+    }
+}
+
+/// The address at a place in a network.
+pub(super) fn nth(network: &IpNetwork, place: usize) -> Option<IpAddr> {
+    let address = match network.network() {
+        IpAddr::V4(first) => {
+            let address = first.to_bits().checked_add(u32::try_from(place).ok()?)?;
+            IpAddr::V4(address.into())
+        }
+        IpAddr::V6(first) => {
+            let address = first.to_bits().checked_add(u128::try_from(place).ok()?)?;
+            IpAddr::V6(address.into())
+        }
+    };
+    network.contains(address).then_some(address)
+}
+
+/// A network without some addresses, as few networks as it takes: no two nodes' pods
+/// overlap in a peers file.
+pub(super) fn without(network: IpNetwork, addresses: &[IpAddr]) -> Vec<IpNetwork> {
+    let inside: Vec<IpAddr> =
+        addresses.iter().copied().filter(|address| network.contains(*address)).collect();
+    if inside.is_empty() {
+        return vec![network];
+    }
+    if is_single(&network) {
+        return Vec::new();
+    }
+    let prefix = network.prefix() + 1;
+    let half = |address: IpAddr| IpNetwork::new(address, prefix).ok();
+    // A broadcast address lies in the upper half.
+    let upper = half(network.broadcast()).and_then(|upper| half(upper.network()));
+    let halves = [half(network.network()), upper].into_iter().flatten();
+    halves.flat_map(|half| without(half, &inside)).collect()
+}

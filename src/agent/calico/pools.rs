@@ -1,0 +1,193 @@
+//! Calico's pools of addresses, and what follows from them for all nodes together.
+
+use std::collections::BTreeMap;
+
+use ipnetwork::IpNetwork;
+use serde::Deserialize;
+
+use super::super::watched::Kind;
+use crate::{
+    cni::cidr,
+    conf::Mode,
+    fabric::faults::contains,
+    family::{Family, HasFamily},
+};
+
+/// IPPools.
+#[derive(Debug)]
+pub(crate) struct Pools;
+
+/// A pool, as far as anything here depends on it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Pool {
+    pub(crate) name: Box<str>,
+    created: Box<str>,
+    /// None where it is no network.
+    pub(crate) cidr: Option<IpNetwork>,
+    pub(crate) mode: Mode,
+    /// Packets to a node of the same subnet travel as they are.
+    cross_subnet: bool,
+    masquerade: bool,
+    disabled: bool,
+    /// Pods and tunnels have addresses of it.
+    serves_nodes: bool,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Object {
+    metadata: Metadata,
+    #[serde(default)]
+    spec: Spec,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Box<str>,
+    #[serde(default)]
+    resource_version: String,
+    #[serde(default)]
+    creation_timestamp: Option<Box<str>>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Spec {
+    cidr: String,
+    ipip_mode: Option<String>,
+    vxlan_mode: Option<String>,
+    nat_outgoing: Option<bool>,
+    disabled: Option<bool>,
+    allowed_uses: Option<Vec<String>>,
+}
+
+impl Kind for Pools {
+    type Object = Object;
+    type Value = Pool;
+    const NAME: &'static str = "IPPools";
+    const RESOURCE: &'static str = "ippools of Calico";
+
+    fn name(object: &Object) -> &str {
+        &object.metadata.name
+    }
+
+    fn version(object: &Object) -> &str {
+        &object.metadata.resource_version
+    }
+
+    fn value(object: Object) -> Pool {
+        let Object { metadata, spec } = object;
+        let given = |mode: &Option<String>| {
+            mode.as_deref().filter(|mode| !matches!(*mode, "" | "Never")).map(str::to_owned)
+        };
+        let (mode, word) = match (given(&spec.vxlan_mode), given(&spec.ipip_mode)) {
+            (Some(word), _) => (Mode::Vxlan, word),
+            (None, Some(word)) => (Mode::Ipip, word),
+            (None, None) => (Mode::Direct, String::new()),
+        };
+        let uses = spec.allowed_uses.unwrap_or_default();
+        Pool {
+            name: metadata.name,
+            created: metadata.creation_timestamp.unwrap_or_default(),
+            cidr: cidr::parse(&spec.cidr).ok(),
+            mode,
+            cross_subnet: word == "CrossSubnet",
+            masquerade: spec.nat_outgoing == Some(true),
+            disabled: spec.disabled == Some(true),
+            serves_nodes: uses.is_empty() || uses.iter().any(|use_| use_ != "LoadBalancer"),
+        }
+    }
+}
+
+/// What the pools say together. A cluster may have several, and a node has one fabric.
+#[derive(Debug)]
+pub(super) struct Choice<'a> {
+    pools: Vec<&'a Pool>,
+    pub(super) mode: Mode,
+    pub(super) cross_subnet: bool,
+    pub(super) masquerade: bool,
+    /// Pools with pods that cannot be reached in this mode.
+    pub(super) unserved: Vec<&'a Pool>,
+    /// Pools with pods of which some are masqueraded and others are not.
+    pub(super) divided: Vec<&'a Pool>,
+}
+
+impl<'a> Choice<'a> {
+    /// Where blocks are counts. The oldest of the pools with blocks says the mode, for one
+    /// that was just made is what a cluster moves to, and not yet where it is.
+    pub(super) fn of(
+        pools: impl IntoIterator<Item = &'a Pool>,
+        blocks: &[IpNetwork],
+    ) -> Option<Self> {
+        let mut pools: Vec<&Pool> =
+            pools.into_iter().filter(|pool| pool.serves_nodes && pool.cidr.is_some()).collect();
+        pools.sort_by_key(|pool| (&pool.created, &pool.name));
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for block in blocks {
+            if let Some(pool) = around(&pools, block) {
+                *counts.entry(&pool.name).or_default() += 1;
+            }
+        }
+        let mut used: Vec<&Pool> =
+            pools.iter().copied().filter(|pool| counts.contains_key(&*pool.name)).collect();
+        let of_family = |used: &[&Pool], family| used.iter().any(|pool| pool.is_of(family));
+        // Before the first pod of a family, those that addresses are given out of.
+        for family in Family::BOTH {
+            if !of_family(&used, family) {
+                let open = |pool: &&Pool| pool.is_of(family) && !pool.disabled;
+                used.extend(pools.iter().copied().filter(open));
+            }
+        }
+        let lead = Family::BOTH
+            .into_iter()
+            .find_map(|family| used.iter().copied().find(|pool| pool.is_of(family)))?;
+        let mode = lead.mode;
+        let (served, unserved): (Vec<&Pool>, Vec<&Pool>) =
+            used.into_iter().partition(|pool| pool.is_served_by(mode));
+        let encapsulated = || served.iter().filter(|pool| pool.mode == mode);
+        let masquerade = served.iter().any(|pool| pool.masquerade);
+        let divided = match served.iter().all(|pool| pool.masquerade == masquerade) {
+            true => Vec::new(),
+            false => served.clone(),
+        };
+        Some(Self {
+            mode,
+            // What is wrapped without need arrives, what is not wrapped may not.
+            cross_subnet: mode != Mode::Direct && encapsulated().all(|pool| pool.cross_subnet),
+            masquerade,
+            unserved,
+            divided,
+            pools,
+        })
+    }
+
+    /// Whether there are routes to pods of this network.
+    pub(super) fn serves(&self, network: &IpNetwork) -> bool {
+        around(&self.pools, network).is_some_and(|pool| pool.is_served_by(self.mode))
+    }
+
+    /// The pool out of which a tunnel of a family may have its address.
+    pub(super) fn of_tunnels(&self, family: Family) -> Option<&'a Pool> {
+        let suits = |pool: &&&Pool| pool.is_of(family) && pool.mode == self.mode;
+        let open = self.pools.iter().filter(suits).find(|pool| !pool.disabled);
+        open.or_else(|| self.pools.iter().find(suits)).copied()
+    }
+}
+
+/// The smallest pool around a network.
+fn around<'a>(pools: &[&'a Pool], network: &IpNetwork) -> Option<&'a Pool> {
+    let around = |pool: &&&Pool| pool.cidr.is_some_and(|cidr| contains(&cidr, network));
+    pools.iter().filter(around).max_by_key(|pool| pool.cidr.map(|cidr| cidr.prefix())).copied()
+}
+
+impl Pool {
+    fn is_of(&self, family: Family) -> bool {
+        self.cidr.is_some_and(|cidr| cidr.family() == family)
+    }
+
+    /// IP in IP carries no IPv6, so that there IPv6 travels as it is.
+    fn is_served_by(&self, mode: Mode) -> bool {
+        let plain = mode == Mode::Ipip && self.mode == Mode::Direct && self.is_of(Family::V6);
+        self.mode == mode || plain
+    }
+}

@@ -1,0 +1,213 @@
+//! From Calico's objects to the list of nodes that a peers file is made of.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use ipnetwork::IpNetwork;
+
+use super::{
+    super::{
+        common::{Common, word},
+        record::{Record, Tunnel},
+    },
+    blocks::{Block, without},
+    input::Input,
+    needs::{self, Needs},
+    nodes::{CalicoNode, vxlan_note},
+    pools::{Choice, Pool},
+};
+use crate::{
+    conf::Mode,
+    family::{Family, HasFamily, is_single},
+    finding::{Finding, Severity},
+};
+
+/// The networks of each node's pods.
+type Networks<'a> = BTreeMap<&'a str, Vec<IpNetwork>>;
+
+/// Makes of Calico's objects what there would be of its own.
+///
+/// # Errors
+/// Where they cannot be a cluster's.
+pub(crate) fn settle(input: &Input<'_>) -> Result<(Vec<Arc<Record>>, Common), String> {
+    let blocks = all_blocks(input);
+    let networks: Vec<IpNetwork> = blocks.iter().filter_map(|block| block.cidr).collect();
+    let choice = Choice::of(input.pools.iter().map(Arc::as_ref), &networks).ok_or_else(|| {
+        "no IPPool of Calico has addresses for pods: see kubectl get ippools -o yaml".to_owned()
+    })?;
+    let mut findings = of_pools(&choice);
+    let pods = pods(input, &blocks, &choice);
+    let own = input.nodes.iter().find(|node| node.name() == input.own);
+    let needs = own.and_then(|own| needs::of(input, own, &choice, &networks));
+    let cross_subnet = choice.cross_subnet && own.is_none_or(|own| has_subnet(own));
+    let records = input.nodes.iter().map(|node| {
+        let mut networks = pods.get(node.name()).cloned().unwrap_or_default();
+        let is_own = node.name() == input.own;
+        if !is_own && choice.mode == Mode::Vxlan {
+            let near = |ip: IpNetwork| cross_subnet && own.is_some_and(|own| is_near(own, ip));
+            findings.extend(without_tunnels(node, &mut networks, &near));
+        }
+        let proposed = needs.as_ref().filter(|_| is_own).map(|needs| needs.tunnels.clone());
+        let tunnel = tunnel(node, choice.mode, proposed.unwrap_or_default());
+        let addresses = Family::BOTH.into_iter().filter_map(|family| node.address(family));
+        Arc::new(Record {
+            addresses: addresses.map(|network| network.ip().to_string().into()).collect(),
+            pod_cidrs: networks.iter().map(|network| network.to_string().into()).collect(),
+            tunnel: tunnel.map(Box::new),
+            ..node.record.clone()
+        })
+    });
+    let records = records.collect();
+    let trouble = needs.map(|needs| trouble(input.own, &needs));
+    let (mode, masquerade) = (choice.mode, choice.masquerade);
+    Ok((records, Common { mode, cross_subnet, masquerade, findings, trouble }))
+}
+
+fn trouble(own: &str, needs: &Needs) -> Finding {
+    let object = format!("Node {own}");
+    let words = format!("it lacks the annotations {}", needs.notes.join(", "));
+    let mut finding = Finding::new("calico-annotations", Severity::Error, object, words);
+    finding.fix.clone_from(&needs.commands);
+    finding
+}
+
+/// Calico's blocks, or those that it takes podCIDRs for.
+fn all_blocks(input: &Input<'_>) -> Vec<Arc<Block>> {
+    if let Some(blocks) = input.blocks {
+        return blocks.to_vec();
+    }
+    let block = |node: &CalicoNode, text: &str| {
+        let cidr = Some(text.parse().ok()?);
+        let node = Some(Box::from(node.name()));
+        Some(Arc::new(Block { cidr, node, borrowed: Vec::new() }))
+    };
+    let of_node = |node: &'_ Arc<CalicoNode>| {
+        node.record.pod_cidrs.iter().filter_map(|text| block(node, text)).collect::<Vec<_>>()
+    };
+    input.nodes.iter().flat_map(of_node).collect()
+}
+
+/// Where each node's pods are, by the blocks and by who has an address of another's.
+fn pods<'a>(input: &Input<'a>, blocks: &'a [Arc<Block>], choice: &Choice<'_>) -> Networks<'a>
+where
+    'a: 'a,
+{
+    let known: BTreeSet<&str> = input.nodes.iter().map(|node| node.name()).collect();
+    // Of an address of a node there is no pod, and behind that of a tunnel there is its node.
+    let mut fixed: BTreeMap<IpAddr, Option<&str>> = BTreeMap::new();
+    for node in input.nodes {
+        for family in Family::BOTH {
+            let tunnel = node.vxlan(family).filter(|_| choice.mode == Mode::Vxlan);
+            let ipip = node.ipip().filter(|_| choice.mode == Mode::Ipip && family == Family::V4);
+            fixed.extend(tunnel.or(ipip).map(|address| (address, Some(node.name()))));
+            fixed.extend(node.address(family).map(|network| (network.ip(), None)));
+        }
+    }
+    let mut pods = Networks::new();
+    for block in blocks {
+        let Some(cidr) = block.cidr.filter(|cidr| choice.serves(cidr)) else { continue };
+        let node = block.node.as_deref().filter(|node| known.contains(node));
+        let borrowed = block.borrowed.iter();
+        let mut others: BTreeMap<IpAddr, Option<&str>> = borrowed
+            .map(|(address, holder)| (*address, Some(&**holder)))
+            .filter(|(_, holder)| holder.is_some_and(|holder| known.contains(holder)))
+            .collect();
+        others.extend(fixed.range(cidr.network()..=cidr.broadcast()).map(|(ip, of)| (*ip, *of)));
+        others.retain(|_, holder| holder.is_none() || *holder != node);
+        if let Some(node) = node {
+            let addresses: Vec<IpAddr> = others.keys().copied().collect();
+            pods.entry(node).or_default().extend(without(cidr, &addresses));
+        }
+        for (address, holder) in others {
+            if let Some(holder) = holder {
+                pods.entry(holder).or_default().push(address.into());
+            }
+        }
+    }
+    pods
+}
+
+/// Takes away what no tunnel leads to, as Calico has no tunnel to a node without both an
+/// address and a tunnel address; tells of the node if something was there.
+fn without_tunnels(
+    node: &CalicoNode,
+    networks: &mut Vec<IpNetwork>,
+    near: &dyn Fn(IpNetwork) -> bool,
+) -> Option<Finding> {
+    let lacks = |family: Family| {
+        let address = node.address(family).filter(|_| node.has_noted(family));
+        let near = node.address(family).is_some_and(near);
+        !near && (address.is_none() || node.vxlan(family).is_none())
+    };
+    let lost: BTreeSet<Family> = Family::BOTH.into_iter().filter(|one| lacks(*one)).collect();
+    let before = networks.clone();
+    networks.retain(|network| !lost.contains(&network.family()));
+    let first = before.iter().find(|network| lost.contains(&network.family()))?;
+    let object = format!("Node {}", node.name());
+    let note = vxlan_note(first.family());
+    let words = format!(
+        "there is no tunnel to its pods ({first}): it lacks the annotation {note}, or that of its \
+         address"
+    );
+    let mut finding = Finding::new("peer-excluded", Severity::Warning, object, words);
+    finding.fix = format!(
+        "see kubectl get node {} -o yaml: calico-node on it writes them, and an agent of manx \
+         there says what to write",
+        node.name()
+    );
+    Some(finding)
+}
+
+/// Whether a node is in the subnet that Calico noted for this one.
+fn is_near(own: &CalicoNode, other: IpNetwork) -> bool {
+    own.address(other.family()).is_some_and(|own| !is_single(&own) && own.contains(other.ip()))
+}
+
+/// Whether there is a subnet of this node, by what Calico noted. Where it noted nothing
+/// the kernel knows.
+fn has_subnet(own: &CalicoNode) -> bool {
+    let alone =
+        |family| own.has_noted(family) && own.address(family).is_some_and(|own| is_single(&own));
+    !alone(Family::V4)
+}
+
+fn tunnel(node: &CalicoNode, mode: Mode, proposed: Vec<IpAddr>) -> Option<Tunnel> {
+    let (noted, mac): (Vec<IpAddr>, _) = match mode {
+        Mode::Direct => return None,
+        Mode::Ipip => (node.ipip().into_iter().collect(), None),
+        Mode::Vxlan => {
+            (Family::BOTH.into_iter().filter_map(|one| node.vxlan(one)).collect(), node.mac())
+        }
+    };
+    let addresses: Vec<IpAddr> = noted.into_iter().chain(proposed).collect();
+    (!addresses.is_empty() || mac.is_some()).then_some(Tunnel { addresses, mac })
+}
+
+fn of_pools(choice: &Choice<'_>) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = Vec::new();
+    let object = |pool: &Pool| format!("IPPool {}", pool.name);
+    for pool in &choice.unserved {
+        let words = format!(
+            "it is of mode {}, and the first pool with pods is of mode {}: a node has one for all, \
+             and no routes lead to the pods of this one",
+            word(pool.mode),
+            word(choice.mode)
+        );
+        let mut finding = Finding::new("calico-pools", Severity::Warning, object(pool), words);
+        finding.fix = "give all pools with pods the same ipipMode and vxlanMode".to_owned();
+        findings.push(finding);
+    }
+    if let Some(pool) = choice.divided.first() {
+        let words = "natOutgoing is not the same in all pools with pods, and holds for all here";
+        let mut finding = Finding::new("calico-pools", Severity::Warning, object(pool), words);
+        finding.fix = "give all pools with pods the same natOutgoing".to_owned();
+        findings.push(finding);
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests;
