@@ -13,6 +13,7 @@ mod harness;
 
 mod addresses;
 mod adversity;
+mod annotations;
 mod answers;
 mod calico;
 mod check;

@@ -13,6 +13,7 @@
 // Outside of #[test] functions clippy sees no test code, yet all of this crate is.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod annotated;
 #[path = "../enclosure/mod.rs"]
 mod enclosure;
 mod polled;
@@ -99,6 +100,24 @@ fn a_full_pool_leaves_the_node_ready() {
 fn a_condition_that_lasts_is_logged_once() {
     let test = "a_condition_that_lasts_is_logged_once";
     enclosure::run(test, Release::Newest.missing(), polled::missing_peers_file);
+}
+
+#[test]
+#[ignore = "needs root outside of any user namespace: hack/test runs it"]
+fn annotations_of_a_pod_reach_the_plugin() {
+    let test = "annotations_of_a_pod_reach_the_plugin";
+    enclosure::run(test, Release::Distribution.missing(), || {
+        annotated::pods_get_what_they_name(Release::Distribution);
+    });
+}
+
+#[test]
+#[ignore = "needs root outside of any user namespace: hack/test runs it"]
+fn newest_annotations_of_a_pod_reach_the_plugin() {
+    let test = "newest_annotations_of_a_pod_reach_the_plugin";
+    enclosure::run(test, Release::Newest.missing(), || {
+        annotated::pods_get_what_they_name(Release::Newest);
+    });
 }
 
 /// Calico's name for the host end of a pod's link. A runtime that passes the pod's name and

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::enclosure::remains::Network;
 use crate::enclosure::{collect_plugins, output};
-use crate::runtime::{PodSpec, Release, Runtime};
+use crate::runtime::{PodSpec, Release, Runtime, SLEEP};
 use crate::several::conflist;
 use crate::story::{Places, nothing_is_left};
 
@@ -48,8 +48,7 @@ pub(crate) fn full_pool() {
     conflist["plugins"][0]["ipam"]["ranges"] = json!([[range]]);
     let runtime = start(&places, conflist);
     runtime.until_ready();
-    let spec =
-        |name| PodSpec { name, namespace: "full", command: &["/bin/sleep", "86400"], ports: &[] };
+    let spec = |name| PodSpec { name, namespace: "full", command: &SLEEP, ..PodSpec::default() };
     let pods = ["one", "two"].map(|name| runtime.run(&spec(name)));
     let why = runtime.refusal(&spec("three"));
     assert!(why.contains("10.90.0.2"), "the reason does not name the range: {why}");

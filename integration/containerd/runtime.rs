@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::enclosure::{PATIENCE, cgroup, image, missing_tool, output, until};
 
 /// The name of containerd's configuration in its directory.
 const CONFIGURATION: &str = "containerd.toml";
+
+/// The command of a pod that only has to be there.
+pub(crate) const SLEEP: [&str; 2] = ["/bin/sleep", "86400"];
 
 /// Which containerd.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,12 +61,15 @@ pub(crate) struct Pod {
 }
 
 /// What a pod is made from.
+#[derive(Default)]
 pub(crate) struct PodSpec<'a> {
     pub(crate) name: &'a str,
     pub(crate) namespace: &'a str,
     pub(crate) command: &'a [&'a str],
     /// Pairs of node port and container port, TCP.
     pub(crate) ports: &'a [(u16, u16)],
+    /// Of the pod, which a plugin gets that declares the capability.
+    pub(crate) annotations: &'a [(&'a str, &'a str)],
 }
 
 impl Runtime {
@@ -193,7 +199,10 @@ impl Runtime {
     fn write_sandbox(&self, spec: &PodSpec) -> String {
         let port = |(host, container): &(u16, u16)| json!({"protocol": 0, "host_port": host, "container_port": container});
         let ports: Vec<Value> = spec.ports.iter().map(port).collect();
+        let annotations: Map<String, Value> =
+            spec.annotations.iter().map(|(name, text)| ((*name).into(), (*text).into())).collect();
         let sandbox = json!({
+            "annotations": annotations,
             "metadata": {
                 "name": spec.name,
                 "namespace": spec.namespace,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::enclosure::remains::Network;
 use crate::enclosure::{collect_plugins, node_pings};
-use crate::runtime::{Pod, PodSpec, Release, Runtime};
+use crate::runtime::{Pod, PodSpec, Release, Runtime, SLEEP};
 use crate::story::{Places, no_complaint, nothing_is_left};
 
 /// How many networks, and how many pods with all of them, half of which come at the same time.
@@ -48,8 +48,7 @@ pub(crate) fn attached_at_once() {
 
     let names: Vec<String> = (0..PODS).map(|number| format!("pod{number}")).collect();
     let run = |name: &String| {
-        let spec =
-            PodSpec { name, namespace: "several", command: &["/bin/sleep", "86400"], ports: &[] };
+        let spec = PodSpec { name, namespace: "several", command: &SLEEP, ..PodSpec::default() };
         runtime.run(&spec)
     };
     let (apart, together) = names.split_at(PODS / 2);

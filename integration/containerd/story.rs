@@ -13,7 +13,7 @@ use crate::enclosure::remains::{
     Network, attachments_in, files_mentioning, firewall_lines, processes,
 };
 use crate::enclosure::{NODE_ADDRESS, collect_plugins, node_pings, page_from, until};
-use crate::runtime::{Pod, PodSpec, Release, Runtime};
+use crate::runtime::{Pod, PodSpec, Release, Runtime, SLEEP};
 
 const POD_NAMESPACE: &str = "story";
 /// All the addresses there are, the first and the last of the range.
@@ -61,12 +61,13 @@ pub(crate) fn tell(release: Release, subject: &Subject) {
         namespace: POD_NAMESPACE,
         command: &["/bin/httpd", "-f", "-p", &port, "-h", "/www"],
         ports: &[(NODE_PORT, POD_PORT)],
+        ..PodSpec::default()
     });
     let client = runtime.run(&PodSpec {
         name: "client",
         namespace: POD_NAMESPACE,
-        command: &["/bin/sleep", "86400"],
-        ports: &[],
+        command: &SLEEP,
+        ..PodSpec::default()
     });
     let addresses = [runtime.address(&server), runtime.address(&client)];
     pods_have_their_addresses(&runtime, [&server, &client], &addresses);
@@ -137,7 +138,7 @@ fn marks_of_manx(places: &Places, name: fn(&str, &str) -> String, pods: [(&str, 
 /// With the range used up a third pod is refused for that reason, and changes nothing.
 fn a_pod_too_many(runtime: &Runtime) {
     let before = Network::now();
-    let spec = PodSpec { name: SURPLUS, namespace: POD_NAMESPACE, command: &[], ports: &[] };
+    let spec = PodSpec { name: SURPLUS, namespace: POD_NAMESPACE, ..PodSpec::default() };
     let why = runtime.refusal(&spec);
     assert!(why.contains(RANGE[0]), "the reason does not name the range: {why}");
     assert_eq!(Network::now(), before, "the refused pod has changed the node");

@@ -106,7 +106,11 @@ fn plugin(host: &Host, shape: Shape) -> Plugin {
         Shape::Delegated => delegate(host),
         _ => json!({"type": "manx-ipam", "dataDir": leases, "ranges": ranges}),
     };
-    manx(host, &ipam).with("ipMasq", (shape == Shape::Masquerade).into())
+    // As containerd inserts them for the shipped configurations.
+    let annotations = json!({"kubernetes.io/config.source": "api", "example.org/owner": "x"});
+    manx(host, &ipam)
+        .with("runtimeConfig", json!({"io.kubernetes.cri.pod-annotations": annotations}))
+        .with("ipMasq", (shape == Shape::Masquerade).into())
 }
 
 /// A delegate that is a shell which only uses its own words: no process behind

@@ -256,6 +256,31 @@ fn what_was_allowed_goes_with_its_link() {
     assert_eq!((done.status, allowed()), (0, [0, 0, 3]), "{done:?}");
 }
 
+/// Where the configuration lets it, by Calico's annotation.
+#[test]
+fn a_pod_may_be_let_to_name_its_sources() {
+    const INSIDE: &str = "10.9.1.2";
+    let annotations = json!({"io.kubernetes.cri.pod-annotations": {
+        "cni.projectcalico.org/allowedSourcePrefixes": "[\"10.9.0.0/16\", \"fd00:9::/32\"]"}});
+    let keys = |lets: &str| json!({"sourceSpoofing": lets, "runtimeConfig": annotations});
+    let scene = Scene::new(&keys("off"));
+    assert_eq!(scene.believed(&scene.outside, OUTSIDE[0], &[INSIDE]), [""; 0]);
+    let scene = Scene::new(&keys("annotation"));
+    let believed = || scene.believed(&scene.outside, OUTSIDE[0], &[INSIDE, "8.8.8.8"]);
+    assert_eq!(believed(), [INSIDE]);
+    // What is flushed comes back with the rules.
+    scene.nft("flush ruleset");
+    scene.plugin.status().ok();
+    assert_eq!(believed(), [INSIDE]);
+    assert_eq!(scene.believed(&scene.outside, OUTSIDE[1], &["fd00:9:1::2"]), ["fd00:9:1::2"]);
+    // It goes with the link, without a STATUS in between.
+    let mentions = |link: &str| scene.table().matches(&format!("{link:?}")).count();
+    let link = scene.link(0).to_owned();
+    assert_eq!(mentions(&link), 2);
+    scene.plugin.del(&scene.pods[0]).ok();
+    assert_eq!(mentions(&link), 0);
+}
+
 #[test]
 fn a_network_may_do_without_and_still_has_no_loopback() {
     let scene = Scene::new(&json!({"sourceCheck": false}));

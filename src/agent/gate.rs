@@ -156,6 +156,7 @@ fn usual(peers_file: &Path, pods: &[String]) -> Value {
                 "type": "manx",
                 "peersFile": peers_file,
                 "ipMasq": true,
+                "capabilities": {"io.kubernetes.cri.pod-annotations": true},
                 "ipam": {"type": "manx-ipam", "ranges": ranges}
             },
             {"type": "portmap", "snat": true, "capabilities": {"portMappings": true}}

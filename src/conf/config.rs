@@ -11,7 +11,7 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::{
-    FabricKeys, FabricPart,
+    Annotations, FabricKeys, FabricPart,
     fields::{Complaint, Fields},
     ipam, keys,
     names::VERSION_FILE,
@@ -71,6 +71,8 @@ pub struct Config {
     pub dns: Option<Dns>,
     /// The MAC address asked for: `runtimeConfig.mac`, else `args.cni.mac`.
     pub mac: Option<String>,
+    /// What the pod asks for by its annotations.
+    pub annotations: Annotations,
     /// `prevResult`.
     pub previous: Option<Value>,
     /// `logLevel`.
@@ -96,6 +98,8 @@ impl Config {
         never.extend(fabric.cluster_cidrs.iter().flatten());
         let own_ranges = ipam::pod_networks(document);
         never.extend(&own_ranges);
+        let sources_served = fields.get(&keys::SOURCE_SPOOFING);
+        let (annotations, of_pod) = Annotations::read(document, sources_served);
         let config = Self {
             version,
             name: document.name.clone(),
@@ -122,12 +126,14 @@ impl Config {
             ipam_type: ipam_type(&mut fields),
             dns: dns(&mut fields),
             mac: requested_mac(document, &mut fields),
+            annotations,
             previous: fields.get(&keys::PREVIOUS_RESULT),
             log_level: fields.get(&keys::LOG_LEVEL),
             log_file: fields.get(&keys::LOG_FILE),
             ignored: keys::ignored(&document.object),
         };
         let mut complaints = fields.complaints;
+        complaints.extend(of_pod);
         complaints.extend(impossible_name(&config.name));
         (config, complaints)
     }
@@ -157,9 +163,11 @@ impl Config {
     }
 
     /// The MAC address asked for, by precedence: capability, `args.cni`,
-    /// `CNI_ARGS` (CONVENTIONS.md, "dynamic plugin specific fields").
+    /// `CNI_ARGS` (CONVENTIONS.md, "dynamic plugin specific fields"), and the pod's
+    /// annotation last.
     pub fn requested_mac<'a>(&'a self, args: &'a Args) -> Option<&'a str> {
-        self.mac.as_deref().or_else(|| args.value("MAC")).filter(|mac| !mac.is_empty())
+        let of_runtime = self.mac.as_deref().or_else(|| args.value("MAC"));
+        of_runtime.filter(|mac| !mac.is_empty()).or(self.annotations.mac.as_deref())
     }
 }
 

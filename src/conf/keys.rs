@@ -121,6 +121,12 @@ keys! {
         "drop what a pod sends from an address that does not lead back to it",
         Flag(true),
     );
+    SOURCE_SPOOFING: Choice<bool> = Key::new(
+        "sourceSpoofing",
+        "`off`, or `annotation`: a pod may name further sources in \
+         `cni.projectcalico.org/allowedSourcePrefixes`",
+        Choice(&[(Word("off"), false), (Word("annotation"), true)], false),
+    );
     HOST_PREFIX_KEY: Name = Key::new(
         "hostPrefix",
         "first letters of host links, at most 4, not beginning with `-`",
@@ -164,7 +170,8 @@ keys! {
     ARGS: Part = Key::untabled("args", "what a user asks for", Part("object"));
     CAPABILITIES: Part = Key::untabled(
         "capabilities",
-        "what the runtime may insert as runtimeConfig: `ips`, `ipRanges`, `mac`",
+        "what the runtime may insert as runtimeConfig: `ips`, `ipRanges`, `mac`, \
+         `io.kubernetes.cri.pod-annotations`",
         Part("object"),
     );
     RUNTIME_CONFIG: Part =

@@ -6,6 +6,7 @@
 //! found to be a network configuration. It knows no kernel, opens no file, and does
 //! nothing with what it reads.
 
+mod annotations;
 mod config;
 mod fabric;
 mod fields;
@@ -22,12 +23,15 @@ mod schema;
 mod shape;
 mod values;
 
+pub use annotations::Annotations;
 pub use config::Config;
 pub use fabric::FabricKeys;
 pub use fields::Complaint;
 pub use ipam::{IpamKeys, RangeKeys, static_addresses};
 pub use key::Unknown;
 pub use keys::{GATEWAY, HOST_PREFIX, MTU_RANGE, unknown};
-pub use names::{BUILT_IN, CALICO, HOST_LOCAL, PLUGIN_TYPES, VERSION_FILE, has_store, placeholder};
+pub use names::{
+    BUILT_IN, CALICO, CALICO_IPAM, HOST_LOCAL, PLUGIN_TYPES, VERSION_FILE, has_store, placeholder,
+};
 pub use part::{Contradiction, FabricPart};
 pub use values::{CrossSubnet, Mode, MtuMode, ROUTE_PROTOCOL};

@@ -9,6 +9,8 @@ pub const PLUGIN_TYPES: [&str; 2] = ["manx", CALICO];
 
 /// The reference IPAM plugin.
 pub const HOST_LOCAL: &str = "host-local";
+/// Calico's, which asks its API server.
+pub const CALICO_IPAM: &str = "calico-ipam";
 /// Ours, which is served by the plugin itself.
 pub const BUILT_IN: &str = "manx-ipam";
 

@@ -47,7 +47,7 @@ pub use constant::{Digest, digest};
 pub use error::Error;
 pub use monitor::subscribe;
 pub use network::{Guard, Masquerade, Network};
-pub use open::{holds_pairs, remove_pairs};
+pub use open::{add_pairs, holds_pairs, remove_pairs};
 pub use seal::Seal;
 pub use table::{NAME_BYTES_MAX, Table};
 pub use tunnel::{Carrier, Tunnel};

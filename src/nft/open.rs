@@ -1,14 +1,16 @@
-//! What others put into the open sets of a table: pairs of a link's name and a
-//! network. Whether there are any, and those of a link that is gone.
+//! What the open sets of a table hold, which no description says: pairs of a link's name
+//! and a network. Whether there are any, new ones, and those of a link that is gone.
 
+use ipnetwork::IpNetwork;
 use nix::errno::Errno;
 
 use super::Error;
 use super::abi::*;
-use super::set::{Content, IFNAME_BYTES};
+use super::set::{Content, Field, IFNAME_BYTES, Key, Type};
 use super::snapshot::elements_question;
 use super::socket::Socket;
 use super::table::Table;
+use crate::family::HasFamily;
 use crate::netlink::attribute::{Attribute, attributes, find};
 
 /// Whether an open set of the table holds anything; without a table none does.
@@ -18,6 +20,27 @@ use crate::netlink::attribute::{Attribute, attributes, find};
 pub fn holds_pairs(table: &Table) -> Result<bool, Error> {
     let pairs = none_without_tables(read(table))?;
     Ok(pairs.iter().any(|(_, pairs)| !pairs.is_empty()))
+}
+
+/// Puts pairs into the open sets of the table, beside what is there.
+///
+/// # Errors
+/// Of the kernel's answers; where the table has no such sets, that.
+pub fn add_pairs(table: &Table, pairs: &[(&str, IpNetwork)]) -> Result<(), Error> {
+    let mut requests = Vec::new();
+    for set in table.sets.iter().filter(|set| matches!(set.content, Content::Open)) {
+        let is_of_set = |network: &IpNetwork| set.key.contains(&Type::Address(network.family()));
+        let key = |(link, network): &(&str, IpNetwork)| {
+            let end = |address| [Field::Name(link), Field::Address(address)];
+            Key::range(&end(network.network()), &end(network.broadcast()))
+        };
+        let keys: Vec<Key> =
+            pairs.iter().filter(|(_, network)| is_of_set(network)).map(key).collect();
+        if !keys.is_empty() {
+            requests.extend(table.additions(set, keys.iter().map(|key| (key, None))));
+        }
+    }
+    Socket::open()?.commit(&requests, None)
 }
 
 /// Takes the pairs of these links out of the open sets of the table.

@@ -1,14 +1,18 @@
-//! Further sources that an operator allowed the link of a pod, by elements of the
-//! network's table. They go with the link, else they would be there for another one
+//! Further sources that the link of a pod may send from, by elements of the network's
+//! table: an operator adds them, or the pod asks for them by an annotation where its
+//! configuration lets it. They go with the link, else they would be there for another one
 //! of its name.
 //!
-//! Few networks have any, and nobody tells us. Whether one has is noted beside its
+//! Few networks have any, and of an operator's nobody tells us. Whether one has is noted beside its
 //! attachments, by STATUS once in a while and by each pass of apply, so that DEL and GC
 //! ask a file and not the kernel.
 
 use std::{fs, path::Path, time::Duration};
 
-use super::{Error, file, refused, tables};
+use ipnetwork::IpNetwork;
+use nix::errno::Errno;
+
+use super::{Error, file, refused, table::name};
 use crate::{
     net::{Socket, link},
     nft::{self, Guard, Network, Table},
@@ -30,10 +34,50 @@ pub fn note(root: &Root, network: &str) -> Result<(), Error> {
     if !journal.has_entries() {
         return Ok(());
     }
-    let found = nft::holds_pairs(&table(network)?).map_err(refused)?;
+    write(&journal, nft::holds_pairs(&table(network)?).map_err(refused)?)
+}
+
+fn write(journal: &Journal, found: bool) -> Result<(), Error> {
     let path = journal.directory().join(NOTE);
-    let noted = if found { network } else { "" };
-    replace(&path, noted.as_bytes()).map_err(|error| file("write", &path, &error))
+    let noted: &[u8] = if found { b"some" } else { b"" };
+    replace(&path, noted).map_err(|error| file("write", &path, &error))
+}
+
+/// Lets a link send from what its pod asked for. Where the network's table has no check of
+/// sources there is nothing to be let.
+///
+/// # Errors
+/// As [`note`].
+pub(crate) fn give(
+    journal: &Journal,
+    network: &str,
+    link: &str,
+    sources: &[IpNetwork],
+) -> Result<(), Error> {
+    if sources.is_empty() {
+        return Ok(());
+    }
+    // First, so that a kill in between leaves nothing that nobody takes away.
+    write(journal, true)?;
+    let pairs: Vec<_> = sources.iter().map(|source| (link, *source)).collect();
+    match nft::add_pairs(&table(network)?, &pairs) {
+        Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
+        done => done.map_err(refused),
+    }
+}
+
+/// Gives the links that are there what a flushed table has lost of it.
+///
+/// # Errors
+/// As [`note`].
+pub(crate) fn restore(root: &Root, network: &str, host: &mut Socket) -> Result<(), Error> {
+    let journal = Journal::new(root, network);
+    for entry in journal.entries().iter().filter(|entry| !entry.sources.is_empty()) {
+        if link::by_name(host, &entry.host_link).is_ok_and(|link| link.is_some()) {
+            give(&journal, network, &entry.host_link, &entry.sources)?;
+        }
+    }
+    Ok(())
 }
 
 /// As [`note`], where that was not done for a while.
@@ -75,11 +119,12 @@ pub(crate) fn forget(host: &mut Socket, journal: &Journal, network: &str, links:
 
 /// The table that has the sets, whatever else is in it.
 fn table(network: &str) -> Result<Table, Error> {
-    tables::described(&Network {
-        table: tables::table(network),
+    let network = Network {
+        table: name(network),
         group: group(network),
         host_link_groups: GROUPS,
         masquerade: None,
         guard: Guard::Sources,
-    })
+    };
+    network.describe().map_err(refused)
 }

@@ -6,8 +6,6 @@
 //! unasked: a kernel that cannot check gets pods that are not checked, and says
 //! so.
 
-use sha1_smol::Sha1;
-
 use crate::{
     conf::Config,
     net::Socket,
@@ -18,16 +16,14 @@ use crate::{
 };
 
 use super::{
-    Error,
+    Error, allowed,
     fabric::{Applied, tunnel},
     refused, table,
     upgrade::{reach_pods, upgrade_pods},
 };
 
-/// What a network's table is called: nothing else makes tables of this prefix.
-pub(crate) const PREFIX: &str = "manx-";
-/// What it is called where the network's name is too long for that.
-const PREFIX_OF_DIGESTS: &str = "manx.";
+pub(crate) use super::table::PREFIX;
+pub use super::table::name as table;
 
 /// Whether a table is of a network or a fabric of ours: nobody else's has such a name.
 pub fn is_ours(table: &str) -> bool {
@@ -37,7 +33,7 @@ pub fn is_ours(table: &str) -> bool {
 /// What a configuration asks for, beside the pods of all nodes.
 pub(crate) fn wanted(config: &Config, fabric: Option<&Applied>) -> Network {
     Network {
-        table: table(&config.name),
+        table: table::name(&config.name),
         group: group(&config.name),
         host_link_groups: GROUPS,
         masquerade: config.masquerade.then(|| Masquerade {
@@ -47,15 +43,6 @@ pub(crate) fn wanted(config: &Config, fabric: Option<&Applied>) -> Network {
         }),
         guard: if config.source_check { Guard::Sources } else { Guard::Loopback },
     }
-}
-
-/// The name of a network's table.
-pub fn table(network: &str) -> String {
-    let name = format!("{PREFIX}{network}");
-    if name.len() <= nft::NAME_BYTES_MAX {
-        return name;
-    }
-    format!("{PREFIX_OF_DIGESTS}{}", Sha1::from(network).digest())
 }
 
 /// Makes sure of the table before a pod's link is up: by one message where it is
@@ -107,7 +94,14 @@ pub(crate) fn install(
             return Ok((None, notes));
         }
         match nft::ensure(&described(&network)?) {
-            Ok(done) => return Ok((Some(done), notes)),
+            Ok(done) => {
+                if done != Ensured::Unchanged
+                    && let Err(error) = allowed::restore(root, name, host)
+                {
+                    notes.push(format!("{name}: what its pods may send from besides: {error}"));
+                }
+                return Ok((Some(done), notes));
+            }
             Err(error) => {
                 let lesser = lesser(network.guard).ok_or_else(|| refused(error.clone()))?;
                 // The first refusal says what is missing.
@@ -297,19 +291,4 @@ fn lesser(guard: Guard) -> Option<Guard> {
 
 fn unchecked(name: &str, reason: &str) -> String {
     format!("{name}: the source addresses of its pods are not checked: {reason}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_network_has_a_table_of_its_own() {
-        assert_eq!(table("pods"), "manx-pods");
-        let (fits, long) = ("n".repeat(250), "n".repeat(251));
-        assert_eq!(table(&fits).len(), nft::NAME_BYTES_MAX);
-        assert_ne!(table(&long), table(&format!("{long}n")));
-        // No shorter name comes to the same.
-        assert!(table(&long).len() <= nft::NAME_BYTES_MAX && !table(&long).starts_with(PREFIX));
-    }
 }

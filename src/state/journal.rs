@@ -66,6 +66,9 @@ pub struct Entry {
     /// The addresses as IPAM gave them, with its masks and gateways.
     #[serde(default)]
     pub lease: Vec<(IpNetwork, Option<IpAddr>)>,
+    /// What the pod may send from besides its addresses, as it asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<IpNetwork>,
     /// MTU of both ends in bytes.
     pub mtu: u32,
     /// The pod's routing table that answers from these addresses are sent by: main,

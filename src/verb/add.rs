@@ -7,7 +7,7 @@ use std::{borrow::Cow, fmt::Write as _, mem, net::IpAddr, os::fd::AsFd, path::Pa
 use nix::errno::Errno;
 
 use super::{
-    Call, Emit,
+    Call, Emit, allowed,
     fabric::{self, Applied, Depth},
     facts, file,
     ipam::{self, Lease, Refused},
@@ -225,6 +225,8 @@ fn attach(
     }
     let (attachment, link) = make_link(call, prepared, lease, &choice)?;
     prepared.link = Some(link.clone());
+    let sources = &call.config.annotations.sources;
+    allowed::give(&prepared.journal, &call.config.name, &link.name, sources)?;
     if attachment.has_ipv6() && call.config.manage_forwarding {
         ensure_all(&forwarding::keep_advertised(&mut prepared.host).map_err(kernel)?)?;
     }
@@ -330,6 +332,7 @@ fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachmen
         host_link: attachment.host.name.clone(),
         addresses: lease.addresses.clone(),
         lease: lease.result.ips.iter().map(|ip| (ip.address, ip.gateway)).collect(),
+        sources: call.config.annotations.sources.clone(),
         mtu: attachment.host.mtu,
         table: Some(prepared.facts.table.unwrap_or(TABLE_MAIN)),
         ipam: call.document.ipam().clone(),
@@ -447,8 +450,10 @@ fn next_hop(config: &Config, address: IpAddr) -> IpAddr {
 fn undo(call: &Call, prepared: &mut Prepared, cause: Error) -> Error {
     let mut errors = vec![cause.clone()];
     let Prepared { identity, journal, host, link, sandbox, staying, given, .. } = prepared;
-    let unlinked = link.take().map(|link| host.apply(&[link::delete(link.index, &link.name)]));
-    errors.extend(unlinked.and_then(Result::err).map(kernel));
+    if let Some(link) = link.take() {
+        errors.extend(host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel).err());
+        allowed::forget(host, journal, &identity.network, &[link.name.as_str()]);
+    }
     errors.extend(sandbox.socket.apply(staying).map_err(kernel).err());
     errors.extend(given.take_back(&mut sandbox.socket));
     errors.extend(ipam::release(call).err());
@@ -468,8 +473,13 @@ fn summary(lease: &Lease, attachment: &Attachment) -> String {
     words
 }
 
-/// Says once per configuration which of Calico's keys have no effect here.
+/// Says once per configuration which of Calico's keys have no effect here, and of each pod
+/// which of its annotations have none.
 fn report_ignored(call: &Call, journal: &Journal) {
+    let unserved = call.config.annotations.unserved.join(", ");
+    if !unserved.is_empty() {
+        log::warn!("{}: pod annotations without effect: {unserved}", call.subject());
+    }
     let ignored = call.config.ignored.join(", ");
     let note = journal.directory().join(".ignored");
     let said = || read_own(&note, TEXT_BYTES_MAX).unwrap_or_default();

@@ -115,6 +115,9 @@ pub fn run(
             config = config.under(&said);
         }
     }
+    if role == Role::Main && environment.command == Command::Add && complaints.is_empty() {
+        ipam::annotated::ask(&mut document, &config).map_err(tell)?;
+    }
     // What a verb holds at its end goes with the process: to free it piece by piece takes
     // as long as a twentieth of an ADD's own work.
     let call = ManuallyDrop::new(Call { environment, document, config, complaints, root });

@@ -1,6 +1,7 @@
 //! Addresses, from whichever plugin `ipam.type` names: our own in this process,
 //! another one in its own.
 
+pub(super) mod annotated;
 pub(super) mod audit;
 mod builtin;
 mod draw;
@@ -97,7 +98,7 @@ fn accept(call: &Call, lease: &Lease, decide: &mut Decide<'_>) -> Result<(), Err
             return Err(objection.of_lease(*address));
         }
     }
-    Ok(())
+    annotated::require(&call.config, &lease.addresses)
 }
 
 /// host-local refuses an attachment that has a lease, also from before the boot.
