@@ -13,10 +13,10 @@ use crate::enclosure::{self, NODE_ADDRESS, until};
 use crate::ground::{AGENT, CONFLIST, conflist};
 
 /// Where the agent keeps its files and its state.
-const ROOT: &str = "/run/node";
+pub(crate) const ROOT: &str = "/run/node";
 
 /// An agent that ends with this value.
-struct Agent(Child);
+pub(crate) struct Agent(Child);
 
 impl Drop for Agent {
     fn drop(&mut self) {
@@ -26,7 +26,7 @@ impl Drop for Agent {
 }
 
 /// Node 1 is this one.
-fn node(number: u8) -> Value {
+pub(crate) fn node(number: u8) -> Value {
     let [a, b, c, _] = NODE_ADDRESS.octets();
     let address = Ipv4Addr::new(a, b, c, number);
     let pods = format!("10.244.{number}.0/24");
@@ -49,19 +49,36 @@ fn account(control: &Control) -> PathBuf {
             "name": "manx-agent"},
         "subjects": [{"kind": "ServiceAccount", "name": "manx-agent",
             "namespace": "kube-system"}]}));
-    let token = Path::new(ROOT).join("token");
-    fs::write(&token, control.token("kube-system", "manx-agent")).unwrap();
+    kubeconfig(control, &control.token("kube-system", "manx-agent"))
+}
+
+/// What an agent with this token finds the API server by.
+pub(crate) fn kubeconfig(control: &Control, token: &str) -> PathBuf {
+    let file = Path::new(ROOT).join("token");
+    fs::write(&file, token).unwrap();
     let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
         "clusters": [{"name": "c", "cluster": {"server": control.address(),
             "certificate-authority": control.authority()}}],
-        "users": [{"name": "u", "user": {"tokenFile": token}}],
+        "users": [{"name": "u", "user": {"tokenFile": file}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
     let path = Path::new(ROOT).join("kubeconfig");
     fs::write(&path, kubeconfig.to_string()).unwrap();
     path
 }
 
-fn start(kubeconfig: &Path) -> Agent {
+/// The device that leads to other nodes.
+pub(crate) fn uplink() {
+    let uplink = format!("{NODE_ADDRESS}/24");
+    for arguments in [
+        &["link", "add", "uplink", "up", "type", "veth", "peer", "name", "far"][..],
+        &["link", "set", "far", "up"],
+        &["address", "add", &uplink, "dev", "uplink"],
+    ] {
+        assert!(Command::new("ip").args(arguments).status().unwrap().success());
+    }
+}
+
+pub(crate) fn start(kubeconfig: &Path, options: &[&str]) -> Agent {
     let config = Path::new(ROOT).join("agent.json");
     let text = json!({"fabric": {"mode": "vxlan"}, "conflist": conflist()});
     fs::write(&config, text.to_string()).unwrap();
@@ -71,6 +88,7 @@ fn start(kubeconfig: &Path) -> Agent {
         .arg(config)
         .arg("--kubeconfig")
         .arg(kubeconfig)
+        .args(options)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)
@@ -101,19 +119,12 @@ fn await_peers(expected: &[&str]) {
 
 fn node_follows(control: &Control) {
     fs::create_dir_all(ROOT).unwrap();
-    let uplink = format!("{NODE_ADDRESS}/24");
-    for arguments in [
-        &["link", "add", "uplink", "up", "type", "veth", "peer", "name", "far"][..],
-        &["link", "set", "far", "up"],
-        &["address", "add", &uplink, "dev", "uplink"],
-    ] {
-        assert!(Command::new("ip").args(arguments).status().unwrap().success());
-    }
+    uplink();
     for number in [1, 2] {
         control.create(&node(number));
     }
     let kubeconfig = account(control);
-    let _agent = start(&kubeconfig);
+    let _agent = start(&kubeconfig, &[]);
     await_peers(&["node-1", "node-2"]);
     until("the configuration is in place", || Path::new(ROOT).join(CONFLIST).exists());
     control.create(&node(3));

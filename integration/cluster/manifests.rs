@@ -17,6 +17,9 @@ const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/kubernetes");
 /// Those of which a cluster has one.
 const MODES: [&str; 3] = ["direct", "ipip", "vxlan"];
 
+/// What is shipped, and the right to clear a condition.
+const CONDITION: &str = "resources: [shipped]\ncomponents: [shipped/components/condition]\n";
+
 const NAMESPACE: &str = "manx-system";
 
 /// The agent as the API server knows it by its token.
@@ -87,7 +90,20 @@ pub(crate) fn every_combination(control: &Control) {
     }
     // As it is, by the name of the directory alone.
     objects(control, SHIPPED);
+    with_condition(control);
     of_ones_own(control);
+}
+
+/// The agent is told to write where it may.
+fn with_condition(control: &Control) {
+    let directory = Path::new("/run/kustomize/condition");
+    write_kustomization(directory, CONDITION);
+    let objects = objects(control, &directory.display().to_string());
+    let pod = &of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"];
+    confined(pod);
+    let arguments = pod["containers"][0]["args"].as_array().expect("arguments");
+    assert!(arguments.contains(&json!("--condition")), "{arguments:?}");
+    of_kind(&objects, "ValidatingAdmissionPolicyBinding");
 }
 
 /// What the documentation shows for other distributions and other configurations.
@@ -160,6 +176,13 @@ pub(crate) fn rights(control: &Control) {
         assert_eq!(is_allowed(control, verb, resource), allowed, "{verb} {resource}");
     }
     with_token(control);
+
+    let directory = Path::new("/run/kustomize/condition");
+    write_kustomization(directory, CONDITION);
+    kubectl(control, &["apply", "--server-side", "--kustomize", &directory.display().to_string()]);
+    let given: BTreeSet<String> = rules(control, AGENT);
+    let own: Vec<&String> = given.difference(&anyone).collect();
+    assert_eq!(own, ["list nodes", "patch nodes/status", "watch nodes"]);
 }
 
 /// What a user may do, each as "verb resource", in the agent's namespace and in the cluster.

@@ -18,6 +18,7 @@ mod belief;
 mod calico;
 #[allow(dead_code)]
 mod common;
+mod condition;
 mod config;
 mod connect;
 mod gate;
@@ -45,7 +46,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join;
+use futures::future::join3;
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
 
@@ -118,9 +119,10 @@ fn begin(options: &Options) -> Infallible {
         Keeper::new(listener, settings, &options.root, peers_file, Arc::clone(&status));
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let access = Access { kubeconfig: options.kubeconfig.clone() };
+    let condition = options.condition.then(|| (access.clone(), options.node.clone()));
     let nodes = Watched::new(access, limits, nodes::PATH.to_owned(), teller);
     let listen = options.listen;
-    thread::spawn(move || talk(nodes, listen, status));
+    thread::spawn(move || talk(nodes, condition, listen, status));
     loop {
         keeper.step();
     }
@@ -149,17 +151,29 @@ fn spread(nodes: usize) -> Duration {
 }
 
 /// What speaks to others: asks the API server, and answers.
-fn talk(nodes: Watched<Nodes, Teller>, listen: Option<SocketAddr>, status: Arc<Status>) {
+fn talk(
+    nodes: Watched<Nodes, Teller>,
+    condition: Option<(Access, String)>,
+    listen: Option<SocketAddr>,
+    status: Arc<Status>,
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let both = async {
+    let all = async {
+        let told = Arc::clone(&status);
+        let condition = async {
+            match condition {
+                Some((access, node)) => condition::keep(access, node, told).await,
+                None => pending().await,
+            }
+        };
         let answers = async {
             match listen {
                 Some(address) => serve(address, status).await,
                 None => pending().await,
             }
         };
-        join(nodes.run(), answers).await
+        join3(nodes.run(), condition, answers).await
     };
-    let Err(error) = runtime.map(|runtime| runtime.block_on(both));
+    let Err(error) = runtime.map(|runtime| runtime.block_on(all));
     log::error!("no way to wait for the API server: {error}");
 }

@@ -10,7 +10,7 @@ use crate::state::Root;
 pub(crate) const USAGE: &str = "\
 Usage: manx-agent [--mode MODE] [--config FILE] [--node NAME] [--kubeconfig FILE]
                   [--peers-file FILE] [--conflist-name NAME] [--sysctl-dir DIR]
-                  [--listen ADDRESS:PORT] [--root DIR]
+                  [--listen ADDRESS:PORT] [--condition] [--root DIR]
 
 Watches a cluster's Nodes, keeps the peers file and this node's routes true to them, and
 puts the configuration of the container runtime in place when pods may come.
@@ -26,6 +26,7 @@ puts the configuration of the container runtime in place when pods may come.
   --conflist-name NAME  in /etc/cni/net.d (default: 10-manx.conflist)
   --sysctl-dir DIR      where /proc/sys can be written to, if not there
   --listen ADDRESS:PORT /metrics, /healthz and /readyz; 0: none (default: 127.0.0.1:9641)
+  --condition           set NetworkUnavailable of this Node to False when pods may come
   --root DIR            read files and state below DIR
 ";
 
@@ -42,6 +43,8 @@ pub(crate) struct Options {
     pub(crate) conflist_name: String,
     pub(crate) sysctl_dir: Option<PathBuf>,
     pub(crate) listen: Option<SocketAddr>,
+    /// Whether the Node is told that pods may come.
+    pub(crate) condition: bool,
     pub(crate) root: Root,
 }
 
@@ -63,12 +66,17 @@ impl Options {
             conflist_name: "10-manx.conflist".to_owned(),
             sysctl_dir: None,
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9641))),
+            condition: false,
             root: Root::default(),
         };
         let mut parser = Parser::from_args(arguments);
         while let Some(argument) = parser.next().map_err(|error| error.to_string())? {
             let name = match argument {
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
+                Arg::Long("condition") => {
+                    options.condition = true;
+                    continue;
+                }
                 Arg::Long(name) => name.to_owned(),
                 other => return Err(other.unexpected().to_string()),
             };
@@ -129,7 +137,10 @@ mod tests {
         let options = read(&[]).unwrap().unwrap();
         assert_eq!(options.node, "n1");
         assert_eq!(options.listen, Some("127.0.0.1:9641".parse().unwrap()));
-        let options = read(&["--node", "n2", "--listen=0", "--root", "/r"]).unwrap().unwrap();
+        assert!(!options.condition);
+        let arguments = ["--node", "n2", "--listen=0", "--condition", "--root", "/r"];
+        let options = read(&arguments).unwrap().unwrap();
+        assert!(options.condition);
         assert_eq!((options.node.as_str(), options.listen), ("n2", None));
         assert_eq!(options.root, Root::new("/r"));
         assert!(read(&["--help"]).unwrap().is_none());
