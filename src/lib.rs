@@ -19,7 +19,8 @@
 //! | our configuration | [`conf`] |
 //! | foundations | [`cni`], [`ipam`], [`net`], [`nft`] |
 //! | messages to the kernel | [`netlink`] |
-//! | files, text and families of addresses | [`state`], [`text`], [`family`], [`finding`] |
+//! | files | [`state`] |
+//! | text, families of addresses, findings | [`text`], [`family`], [`finding`] |
 
 #[cfg(feature = "agent")]
 pub mod agent;

@@ -7,6 +7,7 @@
 //! (JSON) stays as it is.
 
 pub mod few;
+pub mod moment;
 pub mod nearest;
 
 use std::borrow::Cow;

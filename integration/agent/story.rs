@@ -142,6 +142,29 @@ fn one_nodes_mistake_is_that_nodes_alone() {
     ground.await_log("peer-excluded: Node node-3: podCIDR 10.244.2.0/24 is that of node-2");
 }
 
+/// What the plugin reads is for the plugin to say.
+#[test]
+fn the_plugins_note_of_its_version_is_left_to_the_plugin() {
+    let ground = Ground::new();
+    let old = "{\"version\": \"0.0.1\", \"schemas\": {\"peers\": 2}}";
+    fs::create_dir_all(ground.path("run/manx")).unwrap();
+    ground.host.scratch().file("run/manx/plugin.json", old);
+    let note = || fs::read_to_string(ground.path("run/manx/plugin.json")).unwrap();
+    let (server, api) = ground.api(&[node(1), node(2)]);
+    let mut agent = ground.agent(&server.url(), &[]);
+    agent.api = Some(api);
+    ground.await_file(CONFLIST);
+    ground.await_log("version-skew: the plugin of this node is manx 0.0.1");
+    agent.tell("ADDED", node(3));
+    ground.await_routes(&[1, 2, 3]);
+    assert_eq!(note(), old);
+    // The plugin that was installed meanwhile is another one. It has no pass to make.
+    ground.plugin(ground.host.scratch().path().to_str().unwrap()).status().ok();
+    assert!(note().contains(env!("CARGO_PKG_VERSION")), "{}", note());
+    agent.tell("ADDED", node(4));
+    ground.await_log("version-skew: no more");
+}
+
 #[test]
 fn a_route_that_somebody_removes_comes_back() {
     let ground = Ground::new();
@@ -182,6 +205,34 @@ fn parameters_are_set_where_they_can_be() {
     let _agent = ground.start(command);
     ground.await_file(CONFLIST);
     assert_eq!(ground.host.sysctl("ipv4/ip_forward"), "1");
+}
+
+/// An agent is in a container: what it does not see is not gone, and pods are the plugin's.
+#[test]
+fn an_agent_leaves_leases_links_and_namespaces_of_pods_alone() {
+    let ground = Ground::new();
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let _agent = ground.agent(&server.url(), &[]);
+    ground.await_file(CONFLIST);
+    let root = ground.host.scratch().path().to_str().unwrap().to_owned();
+    let (plugin, pod) = (ground.plugin(&root), Pod::new("a"));
+    let result = plugin.add(&pod).ok();
+    let link = result["interfaces"][0]["name"].as_str().unwrap();
+    // A lease that nobody seems to have, and a pod that manx 0.1 attached.
+    let lease = ground.path("var/lib/cni/networks/pods/10.244.1.77");
+    fs::write(&lease, "gone\neth0").unwrap();
+    let entry = ground.path(&format!("run/manx/pods/{}:eth0", pod.id));
+    let mut noted: serde_json::Value = serde_json::from_slice(&fs::read(&entry).unwrap()).unwrap();
+    assert!(noted.as_object_mut().unwrap().remove("table").is_some(), "{noted}");
+    fs::write(&entry, noted.to_string()).unwrap();
+    // The table is made again without what would need a look into the pod.
+    ground.host.command("nft", &["delete", "table", "inet", "manx-pods"]).ok();
+    ground.await_log("an agent does not look into it");
+    ground.host.command("ip", &["route", "del", "10.244.2.0/24"]).ok();
+    ground.await_networks(&["10.244.1.0/24", "10.244.2.0/24"]);
+    assert!(lease.exists() && entry.exists());
+    assert!(ground.host.links().contains(&link.to_owned()));
+    plugin.del(&pod).ok();
 }
 
 /// All that has to be said is how packets get to other nodes.

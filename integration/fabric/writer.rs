@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use serde_json::json;
 
 use crate::cluster::{Cluster, Families, Node, SOON, batch, entry};
-use crate::harness::{Pod, eventually};
+use crate::harness::{DEADLINE, Pod, Stdin, eventually, run};
 use crate::watch::Watch;
 
 /// An apply that stops inside its pass, for good.
@@ -193,6 +193,29 @@ fn with_any_umask_the_fabrics_files_are_roots_alone() {
         }
     }
     assert!(count >= 5, "{count}");
+}
+
+/// A container has processes of its own: the kernel names none of the others.
+#[test]
+fn who_holds_the_lock_is_named_to_one_who_sees_no_process_of_it() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    let root = node.host.scratch().path().join("root");
+    // Of that which said who it is, as long as it holds it.
+    let lock = File::open(root.join("run/manx/.fabric/109.lock/.lock")).unwrap();
+    lock.lock().unwrap();
+    let told = |wrapper: &[&str]| {
+        let mut command = Command::new(wrapper[0]);
+        let apply = node.command(&["apply"]);
+        command.args(&wrapper[1..]).arg(apply.get_program()).args(apply.get_args());
+        let done = node.host.enter(|| run(command, &Stdin::Null, DEADLINE));
+        assert_eq!(done.status, 1, "{done:?}");
+        done.stderr
+    };
+    let told = told(&["unshare", "--pid", "--fork", "--mount-proc"]);
+    assert!(told.contains("manx apply, started 2"), "{told}");
+    assert!(told.contains("Z, has not let go of it for "), "{told}");
 }
 
 /// What networks share is written under its own lock, also by one that leaves it.

@@ -16,6 +16,7 @@ use ipnetwork::IpNetwork;
 use super::{
     belief::{Belief, Verdict},
     record::Record,
+    skew,
     source::{Source, Told},
     status::Status,
     view::{Refusal, Settings, View},
@@ -23,6 +24,7 @@ use super::{
 use crate::{
     fabric::list,
     finding::Finding,
+    node::version,
     state::{
         Root,
         file::{PEERS_BYTES_MAX, sweep},
@@ -52,7 +54,7 @@ pub(crate) struct Keeper<S> {
     /// Those that it had before, and pods of it still have addresses of.
     former: Vec<IpNetwork>,
     /// What the file should be, as soon as that is known.
-    wanted: Option<String>,
+    wanted: Option<(String, u32)>,
     /// When to ask for a new list.
     ask: Option<Instant>,
     /// When to try to write again.
@@ -65,6 +67,7 @@ pub(crate) struct Keeper<S> {
 struct Said {
     doubt: String,
     unwritten: String,
+    skew: String,
     findings: Vec<Finding>,
     many: bool,
 }
@@ -124,6 +127,7 @@ impl<S: Source> Keeper<S> {
             self.source.ask_anew();
         }
         if self.retry.is_none_or(|retry| retry <= now) {
+            self.look_at_plugin();
             self.write(now);
         }
     }
@@ -175,7 +179,7 @@ impl<S: Source> Keeper<S> {
                 self.status.viewed(&view);
                 self.say(view.findings);
                 (self.own, self.former) = (view.own_pod_cidrs, former);
-                self.wanted = Some(view.text);
+                self.wanted = Some((view.text, view.form));
                 self.retry = None;
                 String::new()
             }
@@ -226,11 +230,15 @@ impl<S: Source> Keeper<S> {
     /// Writes the file where it differs, whoever changed it.
     fn write(&mut self, now: Instant) {
         self.retry = None;
-        let Some(wanted) = &self.wanted else { return };
+        let Some((wanted, form)) = &self.wanted else { return };
         let held = read(&self.path, PEERS_BYTES_MAX);
         if held.is_ok_and(|held| held == wanted.as_bytes()) {
             self.said.unwritten.clear();
             return;
+        }
+        let plugin = version::noted(&self.root);
+        if let Some(words) = plugin.and_then(|plugin| skew::refusal(&plugin, *form)) {
+            return self.unwritten(format!("{} is not written: {words}", self.path.display()), now);
         }
         let directory = self.path.parent().unwrap_or(&self.path);
         let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
@@ -244,15 +252,29 @@ impl<S: Source> Keeper<S> {
                 self.said.unwritten.clear();
                 log::info!("{} is written", self.path.display());
             }
-            Err(error) => {
-                self.status.wrote(false);
-                self.retry = Some(now + RETRY);
-                let words = format!("write {}: {error}", self.path.display());
-                if words != self.said.unwritten {
-                    log::error!("{words}; trying again every {} s", RETRY.as_secs());
-                    self.said.unwritten = words;
-                }
+            Err(error) => self.unwritten(format!("write {}: {error}", self.path.display()), now),
+        }
+    }
+
+    fn unwritten(&mut self, words: String, now: Instant) {
+        self.status.wrote(false);
+        self.retry = Some(now + RETRY);
+        if words != self.said.unwritten {
+            log::error!("{words}; trying again every {} s", RETRY.as_secs());
+            self.said.unwritten = words;
+        }
+    }
+
+    /// Says that the plugin is of another version.
+    fn look_at_plugin(&mut self) {
+        let plugin = version::noted(&self.root);
+        let words = plugin.as_ref().and_then(skew::remark).unwrap_or_default();
+        if words != self.said.skew {
+            match words.is_empty() {
+                true => log::info!("version-skew: no more"),
+                false => log::warn!("{words}"),
             }
+            self.said.skew = words;
         }
     }
 }

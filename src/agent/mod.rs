@@ -29,6 +29,7 @@ mod nodes;
 mod options;
 mod record;
 mod serve;
+mod skew;
 mod source;
 mod status;
 mod view;
@@ -62,7 +63,7 @@ use status::Status;
 use view::Settings;
 use watched::{Limits, Watched};
 
-use crate::{net::sysctl, verb::logger};
+use crate::{net::sysctl, node::sandbox, verb::logger};
 
 /// How soon a configuration that cannot be used is read again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -90,6 +91,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(directory) = &options.sysctl_dir {
         sysctl::set_directory(directory.clone());
     }
+    sandbox::stay_out();
     log::info!("manx-agent {} on node {}", env!("CARGO_PKG_VERSION"), options.node);
     thread::spawn(move || begin(&options));
     let signal = ending.wait();

@@ -79,7 +79,8 @@ impl Log {
         if report.lines != self.lines {
             report.lines.iter().for_each(|line| log::info!("{line}"));
         }
-        let errors = [report.errors, report.wanting].concat();
+        let [of_fabrics, of_tables] = report.notes;
+        let errors = [report.errors, report.wanting, of_fabrics, of_tables].concat();
         for new in errors.iter().filter(|one| !self.errors.contains(one)) {
             log::warn!("{new}");
         }

@@ -38,6 +38,8 @@ pub(crate) struct Settings {
 pub(crate) struct View {
     /// The peers file.
     pub(crate) text: String,
+    /// Its form: 2 has more than its readers knew at first.
+    pub(crate) form: u32,
     /// This node's pods. None of them where `own_trouble` says why.
     pub(crate) own_pod_cidrs: Vec<IpNetwork>,
     /// What it had before, and pods of it still have addresses of.
@@ -118,8 +120,10 @@ impl View {
             }
         }
         let text = text(settings, &items);
+        let form = if settings.fabric.is_empty() && former_pod_cidrs.is_empty() { 1 } else { 2 };
         Self {
             text,
+            form,
             own_pod_cidrs,
             former_pod_cidrs,
             own_trouble,

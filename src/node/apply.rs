@@ -81,7 +81,7 @@ pub(super) fn apply_by(
     answers: &mut Answers,
 ) -> Result<Report, Error> {
     let root = &networks.root;
-    version::note(root);
+    let plugin = version::noted(root).map(|plugin| plugin.version);
     let tables = tables_for(networks, socket)?;
     let mut changes = compare_by(networks, socket, tables.as_ref(), source, answers)?;
     if source == Source::File {
@@ -98,7 +98,8 @@ pub(super) fn apply_by(
         ..Report::default()
     };
     let (mut unmade, mut rests) = (Vec::new(), Vec::new());
-    for (state, pass) in changes.fabrics.drain(..) {
+    for (state, mut pass) in changes.fabrics.drain(..) {
+        pass.applied.plugin.clone_from(&plugin);
         rests.extend(carry_out(pass, &state, socket, &mut report, &mut unmade));
     }
     for (removal, _) in &changes.removals {

@@ -9,7 +9,9 @@ mod differences;
 mod document;
 mod ensure;
 mod file;
+mod leased;
 mod pass;
+
 mod patience;
 mod removal;
 mod state;

@@ -25,7 +25,7 @@ mod snapshot;
 pub mod table;
 pub mod tables;
 pub mod upgrade;
-mod version;
+pub(crate) mod version;
 pub(crate) mod watch;
 
 pub(crate) use complete::complete;

@@ -1,6 +1,9 @@
 //! The namespace that a runtime names, and which ones it must not be.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use nix::errno::Errno;
 
@@ -10,6 +13,15 @@ use crate::{
     net::{self, Namespace, Socket, ns::Identity},
     state::{Entry, lock},
 };
+
+/// Whether this process stays out of pods.
+static STAYS_OUT: AtomicBool = AtomicBool::new(false);
+
+/// Enters no namespace of a pod from now on: this process is in a container, where their
+/// paths lead nowhere, or to others.
+pub fn stay_out() {
+    STAYS_OUT.store(true, Ordering::Relaxed);
+}
 
 /// The pod's namespace, with what it takes to work in it.
 #[derive(Debug)]
@@ -124,8 +136,14 @@ pub(crate) fn open_if_alive(environment: &Environment) -> Result<Option<Sandbox>
 /// to none or to another one by now.
 ///
 /// # Errors
-/// `Kernel` if the kernel refuses to let us in.
+/// `Kernel` if the kernel refuses to let us in, `Unavailable` where this process stays out.
 pub(crate) fn of_entry(entry: &Entry) -> Result<Option<Sandbox>, Error> {
+    if STAYS_OUT.load(Ordering::Relaxed) {
+        let object = Object::path("the namespace", Path::new(&entry.netns));
+        let msg = "an agent does not look into it";
+        return Err(Error::new(Kind::Unavailable, object, msg)
+            .next("manx apply on the node does, and so does the next ADD"));
+    }
     match Sandbox::new(&entry.netns) {
         Ok(sandbox) => {
             let Identity { device, inode } = sandbox.netns.identity();

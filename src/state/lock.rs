@@ -23,11 +23,10 @@ use nix::{
     errno::Errno,
     fcntl::{FcntlArg, OFlag, fcntl},
     libc,
-    sys::stat::{major, minor},
 };
 use sha1_smol::Sha1;
 
-use super::{directory, file};
+use super::{directory, file, holder};
 
 /// Longer than an ADD may take with a slow delegate.
 const NETWORK_LIMIT: Duration = Duration::from_secs(150);
@@ -99,9 +98,16 @@ impl Guard {
         let holder = || {
             let mut found = byte(place);
             fcntl(&self.file, FcntlArg::F_GETLK(&mut found)).ok()?;
-            (found.l_type != UNLOCKED && found.l_pid > 0).then_some(found.l_pid.to_string())
+            let process = found.l_pid.to_string();
+            (found.l_type != UNLOCKED).then(|| holder::words(Some(&process), None)).flatten()
         };
         retry(attempt, holder, limit)
+    }
+
+    /// Says in the file who holds it, for those who see no process of ours. To be done by
+    /// each who takes this lock alone, or by none.
+    pub fn sign(&self) {
+        holder::sign(&self.file);
     }
 
     /// Lets others in while `work` is done; the attachments stay locked.
@@ -205,7 +211,7 @@ fn patiently(
         Err(TryLockError::WouldBlock) => Ok(false),
         Err(TryLockError::Error(error)) => Err(error),
     };
-    retry(attempt, || holder_of(file).ok().flatten(), limit)
+    retry(attempt, || holder::of(file), limit)
 }
 
 /// Tries until it works, or until `limit` has passed.
@@ -222,7 +228,7 @@ fn retry(
     loop {
         let left = limit.saturating_sub(begin.elapsed());
         if left.is_zero() {
-            let holder = holder().map(|process| name_of(&process));
+            let holder = holder();
             let holder = holder.unwrap_or_else(|| "somebody (see /proc/locks)".to_owned());
             let words = format!("{holder} has not let go of it for {} s", limit.as_secs());
             return Err(io::Error::new(ErrorKind::TimedOut, words));
@@ -232,30 +238,6 @@ fn retry(
             return Ok(());
         }
         pause = (pause * 3 / 2).min(PAUSE_MAX);
-    }
-}
-
-/// The process that holds the lock of a file, by the kernel's list (proc_locks(5)).
-fn holder_of(file: &File) -> io::Result<Option<String>> {
-    let data = file.metadata()?;
-    let (device, inode) = (data.dev(), data.ino());
-    let place = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
-    let locks = file::read_text(Path::new("/proc/locks"), file::TEXT_BYTES_MAX)?;
-    Ok(locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        // A waiter has an arrow in the second place.
-        match words.as_slice() {
-            [_, "FLOCK", _, _, process, at, ..] if *at == place => Some((*process).to_owned()),
-            _ => None,
-        }
-    }))
-}
-
-/// A lock outlives the process that took it in those that it forked.
-fn name_of(process: &str) -> String {
-    match file::read_text(Path::new(&format!("/proc/{process}/comm")), file::TEXT_BYTES_MAX) {
-        Ok(name) => format!("process {process} ({})", name.trim()),
-        Err(_) => format!("process {process}, which is gone, or a child of it,"),
     }
 }
 

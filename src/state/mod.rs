@@ -6,6 +6,7 @@
 //! is given.
 
 pub mod file;
+mod holder;
 pub mod journal;
 pub mod lock;
 mod root;

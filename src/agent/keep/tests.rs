@@ -201,6 +201,23 @@ fn a_former_pod_cidr_stays_while_pods_have_its_addresses() {
 }
 
 #[test]
+fn a_plugin_that_could_not_read_the_file_keeps_the_one_that_it_has() {
+    let mut ground = Ground::new();
+    ground.keeper.settings.fabric =
+        FabricPart::of_file(serde_json::json!({"mode": "vxlan"}).as_object().unwrap()).0;
+    let note = ground.directory.join("run/manx/plugin.json");
+    fs::create_dir_all(note.parent().unwrap()).unwrap();
+    fs::write(&note, r#"{"version": "0.0.1", "schemas": {"peers": 1}}"#).unwrap();
+    ground.tell(nodes(1..=2));
+    assert_eq!((ground.file().len(), ground.writes()), (0, (0, 1)));
+    assert!(ground.keeper.said.unwritten.contains("manx 0.0.1"));
+    assert!(ground.keeper.said.skew.contains("manx 0.0.1"));
+    fs::write(&note, r#"{"version": "9.0.0", "schemas": {"peers": 9}}"#).unwrap();
+    ground.keeper.write(ground.keeper.retry.unwrap());
+    assert_eq!((ground.file().len(), ground.writes()), (2, (1, 1)));
+}
+
+#[test]
 fn a_disk_that_takes_nothing_is_tried_again_and_costs_nothing_else() {
     let mut ground = Ground::new();
     // No directory can be made where a file is.

@@ -23,6 +23,7 @@ use crate::{
         fabric::{Removal, WRITER_LIMIT, fabric_of, lock_all, noted_protocols, require_unshared},
         former,
         table::removed,
+        version,
         watch::{self, Said},
     },
     object::Told,
@@ -72,6 +73,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 }
 
 fn apply(networks: &Networks, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
+    version::note(&networks.root);
     let report = apply::apply(networks, &mut Socket::open()?, Source::File)?;
     tell(&report, json, console)?;
     Ok(if report.errors.is_empty() && report.whole { Status::Fine } else { Status::Failed })
@@ -95,12 +97,13 @@ fn tell(report: &Report, json: bool, console: &mut Console<'_>) -> Result<(), Fa
 
 fn watch(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let conf = args.value("conf").map(std::path::Path::new);
-    let mut printed = Printed::default();
+    let (root, mut printed) = (args.root(), Printed::default());
+    version::note(&root);
     let mut tell = |said: Said| match said {
         Said::Report(report) => printed.tell(*report, console),
         Said::Remark(text) => drop(console.remark(format_args!("manx: {text}"))),
     };
-    match watch::watch(&args.root(), conf, &mut tell)? {}
+    match watch::watch(&root, conf, &mut tell)? {}
 }
 
 /// What was said last, which is not said again pass after pass.

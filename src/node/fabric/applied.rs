@@ -68,6 +68,9 @@ pub struct Applied {
     /// What that was derived from.
     #[serde(default)]
     pub(super) ways: Ways,
+    /// The version of the plugin, as far as it was noted.
+    #[serde(default)]
+    pub(in crate::node) plugin: Option<String>,
     /// Whether the list names other nodes.
     #[serde(default)]
     pub(super) has_peers: bool,

@@ -3,7 +3,7 @@
 use super::{
     super::{Error, kernel},
     agreement::{last_applied, settings_text},
-    pass,
+    leased::leased,
     state::{FabricState, WRITER_LIMIT},
     tunnel::TunnelTable,
 };
@@ -47,7 +47,7 @@ pub fn differences(
         let tables = Tables::of_kernel(host).map_err(kernel)?;
         let Some(peers) = state.peers_by(config, &tables) else { return Ok(None) };
         let mut ledger = state.ledger(config);
-        ledger.leased = pass::leased(config, root, &peers);
+        (ledger.leased, _) = leased(config, root, &peers);
         let settings = Settings::of_config(config);
         let answers = &mut Answers::default();
         let node = Inquiry { socket: host, tables: &tables, answers };

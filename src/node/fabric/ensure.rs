@@ -71,6 +71,10 @@ pub fn ensure(
     if let Some(applied) = state.applied().filter(applied)
         && let Some(answer) = believe(&state, &applied, config, host, depth)
     {
+        // An agent's passes may have followed those of another version of this plugin.
+        if applied.plugin.as_deref() != Some(version::VERSION) {
+            version::note(root);
+        }
         return answer.map(|()| Some(applied));
     }
     by_a_pass(config, root, host, depth, (&state, &path, &settings), &applied).map(Some)
@@ -106,7 +110,7 @@ fn by_a_pass(
     let tables = Tables::of_kernel(host).map_err(kernel)?;
     let mut answers = Answers::default();
     let mut node = Inquiry { socket: host, tables: &tables, answers: &mut answers };
-    let pass = match Pass::of_file(config, root, node.again(), path) {
+    let mut pass = match Pass::of_file(config, root, node.again(), path) {
         Ok(pass) => pass,
         Err(error) if error.kind == Kind::Unavailable => {
             let refusal = error.to_string();
@@ -149,6 +153,7 @@ fn by_a_pass(
             return Err(error);
         }
     };
+    pass.applied.plugin = Some(version::VERSION.to_owned());
     let outcome = pass.carry_out(state, host)?;
     for note in &outcome.notes {
         log::warn!("{note}");

@@ -3,8 +3,6 @@
 
 use std::{
     collections::HashSet,
-    fs,
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -16,15 +14,14 @@ use crate::{
     fabric::{
         Change, Inquiry, Peers, Plan, Settings,
         apply::Refused,
-        digest, encapsulation,
+        digest,
         observed::Scope,
         pools::{Cidrs, Misfit},
         trouble::Trouble,
     },
     family::Family,
-    ipam::store::DATA_DIR,
     net::{Socket, Tables},
-    state::{Entry, Root, journal},
+    state::Root,
 };
 
 use super::{
@@ -34,6 +31,7 @@ use super::{
     cidrs::PodCidrs,
     document::{self, file_version, require_agreement},
     file::{read_peers_by, validated},
+    leased::leased,
     state::{FabricState, checked, node_in},
     tunnel::{self, TunnelTable},
 };
@@ -168,10 +166,12 @@ impl Pass {
     ) -> Result<Self, Error> {
         let state = FabricState::new(root, config.fabric.protocol);
         let mut ledger = state.ledger(config);
-        ledger.leased = leased(config, root, &peers);
+        let (leased, unseen) = leased(config, root, &peers);
+        ledger.leased = leased;
         let before = state.applied().unwrap_or_default();
         let wanted = Settings::of_config(config);
-        let plan = Plan::make(node, &wanted, &peers, &ledger).map_err(kernel)?;
+        let mut plan = Plan::make(node, &wanted, &peers, &ledger).map_err(kernel)?;
+        plan.desired.notes.extend(unseen);
         let tunnels = Family::BOTH.into_iter().filter_map(|family| peers.me.tunnel_address(family));
         let tunnel = TunnelTable::of(config, &peers)?;
         let settings = settings_text(config);
@@ -202,6 +202,7 @@ impl Pass {
             pod_cidrs: PodCidrs::Known(peers.pod_cidrs().collect()),
             own_cidrs: peers.me.given_pod_cidrs(),
             tunnel_addresses: tunnels.collect(),
+            plugin: before.plugin,
             has_peers: peers.others.iter().any(|node| !node.addresses.is_empty()),
             tunnel_listed: tunnel.as_ref().map(TunnelTable::listed),
             peers_inside: peers.inside_own(),
@@ -351,25 +352,6 @@ impl Pass {
         let Self { config, peers, plan, file, .. } = self;
         Rest { config, peers, plan, file }
     }
-}
-
-/// The addresses that this node's tunnels should have and that pods have: attachments of
-/// ours, or by a store of leases of any network.
-pub(super) fn leased(config: &Config, root: &Root, peers: &Peers) -> Vec<IpAddr> {
-    if encapsulation::of(config.mode).is_none() {
-        return Vec::new();
-    }
-    let entries = journal::all(root);
-    let stores = fs::read_dir(root.path(DATA_DIR)).into_iter().flatten().flatten();
-    let stores: Vec<PathBuf> = stores.map(|store| store.path()).collect();
-    let mut named: Vec<IpAddr> =
-        Family::BOTH.into_iter().filter_map(|family| peers.me.tunnel_address(family)).collect();
-    named.retain(|address| {
-        let has = |entry: &Entry| entry.addresses.contains(address);
-        let file = address.to_string();
-        entries.iter().any(has) || stores.iter().any(|store| store.join(&file).exists())
-    });
-    named
 }
 
 impl Outcome {

@@ -269,6 +269,7 @@ impl FabricState {
         let directory = self.path("lock");
         let lock = lock::exclusive_within(&directory, limit)
             .map_err(|error| file("lock the fabric", &directory, &error))?;
+        lock.sign();
         // Of those that were killed: nobody else writes here now.
         let own = ["json", "peers", "cidrs"].map(|kind| format!(".{}.{kind}", self.protocol));
         state::file::sweep(&self.directory, |name| own.iter().any(|own| name.ends_with(own)));
