@@ -63,7 +63,7 @@ impl Ways {
     ) -> Self {
         let mut links: Vec<(u32, u32)> =
             links.into_iter().map(|link| (link.index, link.mtu)).collect();
-        links.sort_by_key(|(index, mtu)| (*mtu, *index));
+        links.sort_unstable_by_key(|(index, mtu)| (*mtu, *index));
         links.dedup();
         links.truncate(LINKS_MAX);
         let towards = towards.map(|(address, found)| (address, Entry::of(found)));

@@ -130,7 +130,7 @@ impl Networks {
                 self.all.push(kept);
             }
         }
-        self.all.sort_by(|one, other| one.path.file_name().cmp(&other.path.file_name()));
+        self.all.sort_unstable_by(|one, other| one.path.file_name().cmp(&other.path.file_name()));
     }
 
     /// Whether a list of peers means the same to all networks that have one.

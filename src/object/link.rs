@@ -242,7 +242,7 @@ impl Managed for Tunnel {
             let Some(place) = going.iter().position(in_the_way) else { continue };
             *step = Step::Replace(tunnel.clone(), going.remove(place));
         }
-        going.sort_by(|a, b| a.name.cmp(&b.name));
+        going.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         made.extend(going.into_iter().map(Step::Delete));
         made
     }

@@ -218,7 +218,7 @@ impl Journal {
             .filter(|file| !file.file_name().to_string_lossy().starts_with('.'))
             .map(|file| file.path())
             .collect();
-        paths.sort();
+        paths.sort_unstable();
         paths
     }
 
@@ -249,7 +249,7 @@ pub fn networks(root: &Root) -> Vec<String> {
         .filter_map(|file| file.file_name().into_string().ok())
         .filter(|name| !name.starts_with('.'))
         .collect();
-    names.sort();
+    names.sort_unstable();
     names
 }
 

@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(noted(&place), Some(("1:2".to_owned(), FabricPart::default())));
         let mut names: Vec<_> =
             fs::read_dir(&directory).unwrap().map(|file| file.unwrap().file_name()).collect();
-        names.sort();
+        names.sort_unstable();
         assert_eq!(names, [".7.5.0.def.document", "abc.document"]);
         fs::remove_dir_all(directory).unwrap();
     }
