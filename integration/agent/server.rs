@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 /// The answer to one request.
 pub(crate) struct Answer {
+    /// What the path of the request begins with.
+    path: &'static str,
     status: u16,
     body: Body,
     first: Box<dyn FnOnce() + Send>,
@@ -40,7 +42,7 @@ pub(crate) enum Ending {
 
 impl Answer {
     fn new(status: u16, body: Body) -> Self {
-        Self { status, body, first: Box::new(|| ()) }
+        Self { path: "", status, body, first: Box::new(|| ()) }
     }
 
     pub(crate) fn json(body: &Value) -> Self {
@@ -67,6 +69,12 @@ impl Answer {
     /// A stream that goes on with what `rest` gives, and breaks when that is at its end.
     pub(crate) fn live(events: &[Value], rest: Receiver<Value>) -> Self {
         Self::new(200, Body::Live(events.iter().map(line).collect(), rest))
+    }
+
+    /// Only for requests of such a path.
+    pub(crate) fn at(mut self, path: &'static str) -> Self {
+        self.path = path;
+        self
     }
 
     /// What is done before it is given.
@@ -166,8 +174,12 @@ fn serve(
                 break;
             }
         }
+        let answer = {
+            let mut answers = answers.lock().unwrap();
+            let place = answers.iter().position(|answer| request.starts_with(answer.path));
+            place.and_then(|place| answers.remove(place))
+        };
         log.lock().unwrap().push(request + &token);
-        let answer = answers.lock().unwrap().pop_front();
         let answer = answer.unwrap_or_else(|| Answer::lines(Vec::new(), Ending::Silence));
         answer.write(&mut stream).ok()?;
     }

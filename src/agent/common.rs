@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     conf::{FabricPart, Mode},
+    family::Family,
     finding::Finding,
 };
 
@@ -15,6 +16,8 @@ pub(crate) struct Common {
     pub(crate) cross_subnet: bool,
     /// Whether what leaves the pods' networks bears the node's address.
     pub(crate) masquerade: bool,
+    /// The families that pods get addresses of.
+    pub(crate) families: Vec<Family>,
     pub(crate) findings: Vec<Finding>,
     /// Why this node should have no pods yet, and what changes that.
     pub(crate) trouble: Option<Finding>,
@@ -56,6 +59,7 @@ mod tests {
             mode,
             cross_subnet,
             masquerade: true,
+            families: Vec::new(),
             findings: Vec::new(),
             trouble: None,
         };

@@ -22,6 +22,18 @@ pub(crate) struct Config {
     pub(crate) cluster_cidrs: Option<Vec<IpNetwork>>,
     /// What the container runtime gets, if that is said.
     pub(crate) conflist: Option<Value>,
+    /// Who gives out addresses, if the other nodes are Calico's.
+    pub(crate) calico: Option<Ipam>,
+}
+
+/// Who gives out addresses where other nodes run Calico.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Ipam {
+    /// Calico's own, out of its blocks.
+    CalicoIpam,
+    /// Each node, out of its podCIDRs.
+    HostLocal,
 }
 
 /// Where the configuration is, if nobody says so.
@@ -36,6 +48,8 @@ struct File {
     cluster_cidrs: Option<Vec<String>>,
     #[serde(default)]
     conflist: Option<Map<String, Value>>,
+    #[serde(default)]
+    calico: Option<Ipam>,
 }
 
 impl Config {
@@ -70,6 +84,10 @@ impl Config {
             let hint = meant.map(|meant| format!(": did you mean {meant}?")).unwrap_or_default();
             return Err(format!("there is no key {section}.{key}{hint}"));
         }
+        let said = ["mode", "crossSubnet"].into_iter().find(|key| fabric.gives(key));
+        if let Some(key) = said.filter(|_| file.calico.is_some()) {
+            return Err(format!("fabric.{key} is what Calico's IPPools say: leave it out"));
+        }
         let cluster_cidrs = file.cluster_cidrs.map(|texts| {
             let parsed = texts.iter().map(|text| cidr::parse(text));
             parsed.collect::<Result<Vec<_>, _>>()
@@ -80,7 +98,7 @@ impl Config {
             require_peers_file(conflist, peers_file)?;
         }
         let conflist = file.conflist.map(Value::Object);
-        Ok(Self { fabric, cluster_cidrs, conflist })
+        Ok(Self { fabric, cluster_cidrs, conflist, calico: file.calico })
     }
 }
 
@@ -130,6 +148,9 @@ mod tests {
         assert_eq!(config.fabric.encode(), json!({"mode": "vxlan"}));
         assert_eq!(config.cluster_cidrs.unwrap().len(), 2);
         assert!(config.conflist.is_some());
+        for (word, ipam) in [("calico-ipam", Ipam::CalicoIpam), ("host-local", Ipam::HostLocal)] {
+            assert_eq!(parse(&json!({"calico": word})).unwrap().calico, Some(ipam));
+        }
         let empty = parse(&json!({})).unwrap();
         assert!(empty.fabric.is_empty() && empty.cluster_cidrs.is_none());
     }
@@ -163,6 +184,8 @@ mod tests {
             (json!({"fabric": {"mode": "warp"}}), "fabric.mode"),
             (json!({"fabric": {"mtuu": 1400}}), "did you mean mtu"),
             (json!({"clusterCIDRs": ["10.0.0.0"]}), "prefix length"),
+            (json!({"calico": "ipam"}), "unknown variant"),
+            (json!({"calico": "calico-ipam", "fabric": {"mode": "ipip"}}), "fabric.mode"),
             (json!({"conflist": {"plugins": []}}), "no plugin of its conflist"),
             (json!({"conflist": conflist("/etc/manx/peers.json")}), "/etc/manx/peers.json"),
         ] {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::options::Options;
+use super::{calico::Delegate, options::Options};
 use crate::{
     fabric::list,
     net::Socket,
@@ -36,6 +36,8 @@ pub(crate) struct Gate {
     peers_file: PathBuf,
     /// Else the usual one.
     conflist: Option<Value>,
+    /// Where Calico's IPAM plugin gives out addresses.
+    delegate: Option<Delegate>,
     target: PathBuf,
     /// Where it lies before: the node is made ready by it.
     staged: PathBuf,
@@ -50,13 +52,18 @@ pub(crate) enum Outcome {
 
 impl Gate {
     /// Of this configuration, or the usual one.
-    pub(crate) fn new(options: &Options, conflist: Option<Value>) -> Self {
+    pub(crate) fn new(
+        options: &Options,
+        conflist: Option<Value>,
+        delegate: Option<Delegate>,
+    ) -> Self {
         let Options { root, node, peers_file, conflist_name, .. } = options;
         Self {
             root: root.clone(),
             node: node.clone(),
             peers_file: peers_file.clone(),
             conflist,
+            delegate,
             target: root.path(DIRECTORY).join(conflist_name),
             staged: root.runtime().join(".agent").join(conflist_name),
         }
@@ -67,12 +74,22 @@ impl Gate {
         let closed = |reason: String| Outcome::Closed(reason, None);
         let pods = match self.own_pod_cidrs() {
             Err(reason) => return closed(reason),
-            Ok(pods) if pods.is_empty() => {
+            // A block is taken with the first pod.
+            Ok(pods) if pods.is_empty() && self.delegate.is_none() => {
                 return closed(format!("node {} has no podCIDR yet", self.node));
             }
             Ok(pods) => pods,
         };
-        let conflist = self.conflist.clone().unwrap_or_else(|| usual(&self.peers_file, &pods));
+        let conflist = match &self.delegate {
+            None => self.conflist.clone().unwrap_or_else(|| usual(&self.peers_file, &pods)),
+            Some(delegate) => {
+                let given = self.conflist.as_ref();
+                match delegate.complete(given, &self.peers_file, &self.target) {
+                    Ok(conflist) => conflist,
+                    Err(reason) => return closed(reason),
+                }
+            }
+        };
         let text = format!("{conflist:#}\n");
         if read(&self.target, TEXT_BYTES_MAX).is_ok_and(|held| held == text.as_bytes()) {
             return Outcome::Open;

@@ -15,6 +15,7 @@ use ipnetwork::IpNetwork;
 
 use super::{
     belief::{Belief, Verdict},
+    common::Common,
     record::Record,
     skew,
     source::{Source, Told},
@@ -47,8 +48,11 @@ pub(crate) struct Keeper<S> {
     path: PathBuf,
     belief: Belief,
     status: Arc<Status>,
-    /// The nodes that are believed.
+    /// The nodes that are believed, with what holds for all of them.
     nodes: Vec<Arc<Record>>,
+    common: Option<Arc<Common>>,
+    /// What came with the list that is judged.
+    offered: Option<Arc<Common>>,
     /// This node's podCIDRs.
     own: Vec<IpNetwork>,
     /// Those that it had before, and pods of it still have addresses of.
@@ -97,6 +101,8 @@ impl<S: Source> Keeper<S> {
             belief,
             status,
             nodes,
+            common: None,
+            offered: None,
             own,
             former,
             wanted,
@@ -116,7 +122,10 @@ impl<S: Source> Keeper<S> {
         let now = Instant::now();
         let due = [self.ask, self.retry, Some(now + LOOK)].into_iter().flatten().min();
         match self.source.next(due.unwrap_or(now)) {
-            Some(Told::Complete { nodes, anew }) => self.consider(&nodes, anew, Instant::now()),
+            Some(Told::Complete { nodes, anew, common }) => {
+                self.offered = common;
+                self.consider(&nodes, anew, Instant::now());
+            }
             Some(Told::Lost(words)) => self.status.lost(&words),
             // The pods of a former podCIDR may be gone.
             None if !self.former.is_empty() => drop(self.believe()),
@@ -133,12 +142,16 @@ impl<S: Source> Keeper<S> {
     }
 
     fn consider(&mut self, nodes: &[Arc<Record>], anew: bool, now: Instant) {
-        let names: BTreeSet<&str> = nodes.iter().map(|node| &*node.name).collect();
+        let mut names: BTreeSet<&str> = nodes.iter().map(|node| &*node.name).collect();
+        if self.settings.in_blocks && !names.is_empty() {
+            // Blocks come and go without their nodes.
+            names.extend(nodes.iter().flat_map(|node| &node.pod_cidrs).map(|cidr| &**cidr));
+        }
         self.status.listed();
         let doubt = match self.belief.judge(&names, anew, now) {
             Verdict::Believe => {
                 self.ask = None;
-                self.nodes = nodes.to_vec();
+                (self.nodes, self.common) = (nodes.to_vec(), self.offered.clone());
                 self.believe()
             }
             Verdict::Empty => {
@@ -148,8 +161,9 @@ impl<S: Source> Keeper<S> {
             Verdict::Doubt { gone, of, ask } => {
                 self.ask = Some(ask);
                 format!(
-                    "{gone} of {of} nodes are gone from the list of the API server: it is asked \
-                     again before that is believed"
+                    "{gone} of {of} {} are gone from the list of the API server: it is asked \
+                     again before that is believed",
+                    if self.settings.in_blocks { "nodes and blocks" } else { "nodes" }
                 )
             }
         };
@@ -174,8 +188,16 @@ impl<S: Source> Keeper<S> {
             );
         }
         let former = self.left_behind();
-        match View::of(&self.nodes, &self.settings, &former) {
-            Ok(view) => {
+        let mut settings = self.settings.clone();
+        if let Some(common) = &self.common {
+            settings.fabric = common.fabric(&settings.fabric);
+        }
+        match View::of(&self.nodes, &settings, &former) {
+            Ok(mut view) => {
+                if let Some(common) = &self.common {
+                    view.findings.extend(common.findings.iter().chain(&common.trouble).cloned());
+                    view.own_trouble = view.own_trouble.or_else(|| common.trouble.clone());
+                }
                 self.status.viewed(&view);
                 self.say(view.findings);
                 (self.own, self.former) = (view.own_pod_cidrs, former);
@@ -190,6 +212,10 @@ impl<S: Source> Keeper<S> {
 
     /// The podCIDRs that this node had, and that pods of it still have addresses of.
     fn left_behind(&self) -> Vec<IpNetwork> {
+        // Nobody takes a block with pods from a node, and one may be divided anew.
+        if self.settings.in_blocks {
+            return Vec::new();
+        }
         let own = self.nodes.iter().find(|node| *node.name == *self.settings.node);
         let now: Vec<IpNetwork> = own
             .into_iter()

@@ -13,10 +13,7 @@
 
 mod backoff;
 mod belief;
-// What asks for it comes next.
-#[allow(dead_code, unused_imports)]
 mod calico;
-#[allow(dead_code)]
 mod common;
 mod condition;
 mod config;
@@ -51,14 +48,15 @@ use futures::future::join3;
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
 
-use config::Config;
+use calico::{Calico, Delegate, Wish, credentials};
+use config::{Config, Ipam};
 use connect::Access;
 use gate::Gate;
 use keep::Keeper;
 use nodes::Nodes;
 use options::{Options, USAGE};
 use serve::serve;
-use source::{Teller, source};
+use source::source;
 use status::Status;
 use view::Settings;
 use watched::{Limits, Watched};
@@ -107,7 +105,10 @@ fn begin(options: &Options) -> Infallible {
     let status = Arc::new(Status::new());
     let config = configuration(options);
     let peers_file = options.root.path(&options.peers_file);
-    let gate = Gate::new(options, config.conflist);
+    let wish = Arc::new(Wish::default());
+    let in_blocks = config.calico == Some(Ipam::CalicoIpam);
+    let delegate = in_blocks.then(|| delegate(options, &wish));
+    let gate = Gate::new(options, config.conflist, delegate);
     // What is there is applied before anybody is asked.
     let (root, of_node) = (options.root.clone(), Arc::clone(&status));
     thread::spawn(move || node::look_after(&root, &gate, &of_node));
@@ -116,18 +117,39 @@ fn begin(options: &Options) -> Infallible {
         node: options.node.clone(),
         fabric: config.fabric,
         cluster_cidrs: config.cluster_cidrs,
+        in_blocks,
     };
     let mut keeper =
         Keeper::new(listener, settings, &options.root, peers_file, Arc::clone(&status));
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let access = Access { kubeconfig: options.kubeconfig.clone() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));
-    let nodes = Watched::new(access, limits, nodes::PATH.to_owned(), teller);
-    let listen = options.listen;
-    thread::spawn(move || talk(nodes, condition, listen, status));
+    let (own, listen) = (options.node.clone(), options.listen);
+    thread::spawn(move || match config.calico {
+        None => {
+            let nodes = Watched::<Nodes, _>::new(access, limits, nodes::PATH.to_owned(), teller);
+            talk(nodes.run(), condition, listen, status);
+        }
+        Some(_) => {
+            let calico = Calico { own, access, limits, in_blocks, teller, wish };
+            talk(calico.run(), condition, listen, status);
+        }
+    });
     loop {
         keeper.step();
     }
+}
+
+/// What Calico's IPAM plugin needs on this node, which is kept in a thread of its own.
+fn delegate(options: &Options, wish: &Arc<Wish>) -> Delegate {
+    let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| {
+        let root = options.root.clone();
+        thread::spawn(move || credentials::keep(&root));
+        credentials::kubeconfig()
+    });
+    let Options { node, plugin_dir, .. } = options;
+    let (node, plugin_dir) = (node.clone(), plugin_dir.clone());
+    Delegate { node, plugin_dir, kubeconfig, wish: Arc::clone(wish) }
 }
 
 /// Reads the configuration as soon as it can be used.
@@ -154,7 +176,7 @@ fn spread(nodes: usize) -> Duration {
 
 /// What speaks to others: asks the API server, and answers.
 fn talk(
-    nodes: Watched<Nodes, Teller>,
+    nodes: impl Future<Output = Infallible>,
     condition: Option<(Access, String)>,
     listen: Option<SocketAddr>,
     status: Arc<Status>,
@@ -174,7 +196,7 @@ fn talk(
                 None => pending().await,
             }
         };
-        join3(nodes.run(), condition, answers).await
+        join3(nodes, condition, answers).await
     };
     let Err(error) = runtime.map(|runtime| runtime.block_on(all));
     log::error!("no way to wait for the API server: {error}");

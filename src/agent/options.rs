@@ -9,8 +9,8 @@ use crate::state::Root;
 
 pub(crate) const USAGE: &str = "\
 Usage: manx-agent [--mode MODE] [--config FILE] [--node NAME] [--kubeconfig FILE]
-                  [--peers-file FILE] [--conflist-name NAME] [--sysctl-dir DIR]
-                  [--listen ADDRESS:PORT] [--condition] [--root DIR]
+                  [--peers-file FILE] [--conflist-name NAME] [--plugin-dir DIR]
+                  [--sysctl-dir DIR] [--listen ADDRESS:PORT] [--condition] [--root DIR]
 
 Watches a cluster's Nodes, keeps the peers file and this node's routes true to them, and
 puts the configuration of the container runtime in place when pods may come.
@@ -18,12 +18,14 @@ puts the configuration of the container runtime in place when pods may come.
   --mode MODE           direct, ipip or vxlan: fabric.mode, whatever the configuration says
   --config FILE         JSON: fabric, as the peers file is to have it; clusterCIDRs, where
                         all pods are; conflist, what is put in place instead of one by which
-                        pods get addresses of the node's podCIDRs (default:
-                        /etc/manx/agent.json, if it is there)
+                        pods get addresses of the node's podCIDRs; calico, where other
+                        nodes run Calico: calico-ipam or host-local, whichever gives out
+                        addresses there (default: /etc/manx/agent.json, if it is there)
   --node NAME           this node's Node (default: $NODE_NAME, else the host's name)
   --kubeconfig FILE     how to reach the API server (default: as a pod does)
   --peers-file FILE     what is written (default: /var/lib/manx/peers.json)
   --conflist-name NAME  in /etc/cni/net.d (default: 10-manx.conflist)
+  --plugin-dir DIR      where the container runtime finds plugins (default: /opt/cni/bin)
   --sysctl-dir DIR      where /proc/sys can be written to, if not there
   --listen ADDRESS:PORT /metrics, /healthz and /readyz; 0: none (default: 127.0.0.1:9641)
   --condition           set NetworkUnavailable of this Node to False when pods may come
@@ -41,6 +43,7 @@ pub(crate) struct Options {
     /// As plugins have it in their configuration.
     pub(crate) peers_file: PathBuf,
     pub(crate) conflist_name: String,
+    pub(crate) plugin_dir: PathBuf,
     pub(crate) sysctl_dir: Option<PathBuf>,
     pub(crate) listen: Option<SocketAddr>,
     /// Whether the Node is told that pods may come.
@@ -64,6 +67,7 @@ impl Options {
             kubeconfig: None,
             peers_file: "/var/lib/manx/peers.json".into(),
             conflist_name: "10-manx.conflist".to_owned(),
+            plugin_dir: "/opt/cni/bin".into(),
             sysctl_dir: None,
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9641))),
             condition: false,
@@ -104,6 +108,7 @@ impl Options {
                     return Err("--conflist-name is a name that ends with .conflist".to_owned());
                 }
             }
+            "plugin-dir" => self.plugin_dir = given.into(),
             "sysctl-dir" => self.sysctl_dir = Some(given.into()),
             "listen" => {
                 let given = text(given)?;

@@ -12,14 +12,15 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{record::Record, watched::Ear};
+use super::{common::Common, record::Record, watched::Ear};
 
 /// What a source tells.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Told {
     /// All nodes of the cluster. `anew` tells that the list was asked for
     /// ([`Source::ask_anew`]) and not served from a cache.
-    Complete { nodes: Vec<Arc<Record>>, anew: bool },
+    /// `common` is what holds for all of them where the cluster says that.
+    Complete { nodes: Vec<Arc<Record>>, anew: bool, common: Option<Arc<Common>> },
     /// The API server cannot be asked, for this reason. What was told before may be all
     /// there is for long.
     Lost(String),
@@ -80,7 +81,7 @@ impl Teller {
 
 impl Ear<Record> for Teller {
     fn complete(&self, nodes: Vec<Arc<Record>>, anew: bool) {
-        self.tell(Told::Complete { nodes, anew });
+        self.tell(Told::Complete { nodes, anew, common: None });
     }
 
     fn lost(&self, words: String) {
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     fn list(anew: bool) -> Told {
-        Told::Complete { nodes: Vec::new(), anew }
+        Told::Complete { nodes: Vec::new(), anew, common: None }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{metrics::Metrics, view::View};
-use crate::node::apply::Report;
+use crate::{finding::Finding, node::apply::Report};
 
 /// No pass for so long is no watch.
 const STUCK: Duration = Duration::from_secs(300);
@@ -71,7 +71,7 @@ impl Status {
     pub(super) fn viewed(&self, view: &View) {
         let mut now = self.now();
         self.metrics.viewed(view.used, view.incomplete.len(), view.quarantined.len());
-        now.trouble = view.own_trouble.as_ref().map(|finding| finding.evidence.clone());
+        now.trouble = view.own_trouble.as_ref().map(Finding::sentence);
     }
 
     /// A Node that is registered again within a while is no trouble.

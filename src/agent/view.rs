@@ -31,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) fabric: FabricPart,
     /// Where all pods are, if that is known.
     pub(crate) cluster_cidrs: Option<Vec<IpNetwork>>,
+    /// A node's pods are in blocks that it takes as it needs them, and it has none before.
+    pub(crate) in_blocks: bool,
 }
 
 /// The nodes that are served, and those that are not.
@@ -98,7 +100,7 @@ impl View {
             let name = &claim.node.name;
             findings.extend(claim.ignored.iter().map(|words| ignored(name, words)));
             if at == own {
-                own_trouble = trouble(&claim);
+                own_trouble = trouble(&claim, settings);
                 findings.extend(own_trouble.clone());
                 own_pod_cidrs.clone_from(&claim.node.pod_cidrs);
                 former_pod_cidrs.clone_from(&claim.node.former_pod_cidrs);
@@ -136,10 +138,10 @@ impl View {
 }
 
 /// Why this node cannot have pods, if so.
-fn trouble(own: &Claim) -> Option<Finding> {
+fn trouble(own: &Claim, settings: &Settings) -> Option<Finding> {
     let name = &own.node.name;
     let missing = || {
-        own.has_no_pod_cidr.then(|| {
+        (own.has_no_pod_cidr && !settings.in_blocks).then(|| {
             "it has no podCIDR: kube-controller-manager runs without --allocate-node-cidrs, or its \
              range is used up"
                 .to_owned()
@@ -194,6 +196,13 @@ fn item(claim: &Claim) -> String {
     let addresses = texts(&mut node.addresses.iter().map(ToString::to_string));
     let pod_cidrs = texts(&mut node.pod_cidrs.iter().map(ToString::to_string));
     let mut item = json!({"name": node.name, "addresses": addresses, "podCIDRs": pod_cidrs});
+    if let Some(item) = item.as_object_mut().filter(|_| !node.tunnel_addresses.is_empty()) {
+        let tunnels = texts(&mut node.tunnel_addresses.iter().map(ToString::to_string));
+        item.insert("tunnelAddresses".to_owned(), tunnels);
+    }
+    if let (Some(item), Some(mac)) = (item.as_object_mut(), node.tunnel_mac) {
+        item.insert("tunnelMAC".to_owned(), mac.to_string().into());
+    }
     if let Some(item) = item.as_object_mut().filter(|_| !node.former_pod_cidrs.is_empty()) {
         let former = texts(&mut node.former_pod_cidrs.iter().map(ToString::to_string));
         item.insert("formerPodCIDRs".to_owned(), former);

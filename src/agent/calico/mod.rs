@@ -4,17 +4,20 @@
 //! Nothing of it is written. What Calico's own agent makes of the same objects is made
 //! here: which routes there are follows from the blocks, how packets travel from the pool
 //! around each block, and where tunnels end from the annotations of the Nodes.
-//! [`settle`] and what it calls is pure.
+//! `settle.rs` and what it calls is pure; `watch.rs` has the objects, and `delegate.rs` and
+//! `credentials.rs` what Calico's IPAM plugin needs on this node.
 
 mod blocks;
+pub(crate) mod credentials;
+mod delegate;
 mod input;
 mod needs;
 mod nodes;
 mod pools;
 mod settle;
+mod watch;
+mod wish;
 
-pub(crate) use blocks::{Block, Blocks};
-pub(crate) use input::Input;
-pub(crate) use nodes::{CalicoNode, CalicoNodes};
-pub(crate) use pools::{Pool, Pools};
-pub(crate) use settle::settle;
+pub(crate) use delegate::Delegate;
+pub(crate) use watch::Calico;
+pub(crate) use wish::Wish;

@@ -166,6 +166,15 @@ impl<'a> Choice<'a> {
         around(&self.pools, network).is_some_and(|pool| pool.is_served_by(self.mode))
     }
 
+    /// The families that pods get addresses of.
+    pub(super) fn families(&self) -> Vec<Family> {
+        let open = |family: &Family| {
+            let mut served = self.pools.iter().filter(|pool| pool.is_served_by(self.mode));
+            served.any(|pool| pool.is_of(*family) && !pool.disabled)
+        };
+        Family::BOTH.into_iter().filter(open).collect()
+    }
+
     /// The pool out of which a tunnel of a family may have its address.
     pub(super) fn of_tunnels(&self, family: Family) -> Option<&'a Pool> {
         let suits = |pool: &&&Pool| pool.is_of(family) && pool.mode == self.mode;

@@ -62,8 +62,8 @@ pub(crate) fn settle(input: &Input<'_>) -> Result<(Vec<Arc<Record>>, Common), St
     });
     let records = records.collect();
     let trouble = needs.map(|needs| trouble(input.own, &needs));
-    let (mode, masquerade) = (choice.mode, choice.masquerade);
-    Ok((records, Common { mode, cross_subnet, masquerade, findings, trouble }))
+    let (mode, masquerade, families) = (choice.mode, choice.masquerade, choice.families());
+    Ok((records, Common { mode, cross_subnet, masquerade, families, findings, trouble }))
 }
 
 fn trouble(own: &str, needs: &Needs) -> Finding {

@@ -59,7 +59,7 @@ impl Ground {
 
     fn keeper(path: &std::path::Path) -> Keeper<Script> {
         let (fabric, cluster_cidrs) = (FabricPart::default(), None);
-        let settings = Settings { node: "n1".to_owned(), fabric, cluster_cidrs };
+        let settings = Settings { node: "n1".to_owned(), fabric, cluster_cidrs, in_blocks: false };
         let root = Root::new(path.parent().unwrap().to_owned());
         let status = Arc::new(Status::new());
         Keeper::new(Script::default(), settings, &root, path.to_owned(), status)
@@ -70,7 +70,7 @@ impl Ground {
     }
 
     fn tell(&mut self, nodes: Vec<Arc<Record>>) {
-        self.keeper.source.told.push_back(Told::Complete { nodes, anew: false });
+        self.keeper.source.told.push_back(Told::Complete { nodes, anew: false, common: None });
         self.keeper.step();
     }
 

@@ -14,13 +14,14 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use crate::{
-    agent::record::Record,
+    agent::record::{Record, Tunnel},
     cni::cidr,
     fabric::{
         faults::{contains, reserved},
         peers::Node,
     },
     family::{Family, HasFamily},
+    net::Mac,
 };
 
 /// What one Node claims.
@@ -65,6 +66,7 @@ impl Claims {
         let pods = self.settle_pod_cidrs();
         self.settle_addresses(own, &pods);
         self.list.iter_mut().for_each(Claim::settle_families);
+        self.settle_tunnels(own, &pods);
         self.settle_macs(own);
     }
 
@@ -151,6 +153,36 @@ impl Claims {
         }
     }
 
+    /// Gives each address of a tunnel to the oldest that claims it. One among the pods of
+    /// another node, or that is a node's, leads there.
+    fn settle_tunnels(&mut self, own: usize, pods: &BTreeMap<IpAddr, (IpNetwork, String)>) {
+        let addresses = self.list.iter().filter(|claim| claim.is_served());
+        let addresses = addresses.flat_map(|claim| {
+            claim.node.addresses.iter().map(|address| (*address, claim.node.name.clone()))
+        });
+        let mut given: HashMap<IpAddr, String> = addresses.collect();
+        for at in self.own_first(own) {
+            let Some(claim) = self.list.get_mut(at).filter(|claim| claim.is_served()) else {
+                continue;
+            };
+            let name = claim.node.name.clone();
+            let of_another = |address: &IpAddr| {
+                let pods = around(pods, *address).map(|(_, (_, holder))| holder);
+                let holder = pods.filter(|holder| **holder != name);
+                holder.or_else(|| given.get(address)).map(|holder| (*address, holder.clone()))
+            };
+            match claim.node.tunnel_addresses.iter().find_map(of_another) {
+                Some((address, holder)) => {
+                    claim.node.tunnel_addresses.clear();
+                    claim.lose(format!("its tunnel address {address} is {holder}'s"));
+                }
+                None => {
+                    given.extend(claim.node.tunnel_addresses.iter().map(|ip| (*ip, name.clone())));
+                }
+            }
+        }
+    }
+
     /// The MAC address of a tunnel's end is made of the node's name, and the reader of the
     /// file takes none twice.
     fn settle_macs(&mut self, own: usize) {
@@ -198,6 +230,9 @@ impl Claim {
             is_own: &*record.name == own,
         };
         record.addresses.iter().for_each(|text| claim.read_address(text));
+        if let Some(tunnel) = &record.tunnel {
+            claim.read_tunnel(tunnel);
+        }
         for text in &record.pod_cidrs {
             if let Err(words) = claim.read_pod_cidr(text) {
                 claim.faults.push(words);
@@ -218,6 +253,16 @@ impl Claim {
             self.ignored.push(format!("address {address} does not count ({what})"));
         } else if !self.node.addresses.contains(&address) {
             self.node.addresses.push(address);
+        }
+    }
+
+    fn read_tunnel(&mut self, tunnel: &Tunnel) {
+        self.node.tunnel_addresses.clone_from(&tunnel.addresses);
+        let Some(text) = &tunnel.mac else { return };
+        match text.parse::<Mac>() {
+            Ok(mac) if mac.is_unicast() => self.node.tunnel_mac = Some(mac),
+            Ok(_) => self.ignored.push(format!("tunnel MAC {text} does not count: not unicast")),
+            Err(problem) => self.ignored.push(format!("tunnel MAC does not count: {problem}")),
         }
     }
 

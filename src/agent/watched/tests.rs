@@ -136,7 +136,7 @@ impl Followed {
         loop {
             match self.listener.next(deadline).expect("nothing is told") {
                 Told::Lost(words) => self.lost.push(words),
-                Told::Complete { nodes, anew } => {
+                Told::Complete { nodes, anew, .. } => {
                     let names = nodes.iter().map(|record| record.name.to_string());
                     return (names.collect(), anew);
                 }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::agent::{
-    calico::{Blocks, CalicoNodes, Pools},
+    calico::{blocks::Blocks, nodes::CalicoNodes, pools::Pools},
     watched::Kind,
 };
 

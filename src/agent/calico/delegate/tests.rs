@@ -1,0 +1,96 @@
+//! What the container runtime gets where Calico gives out the addresses.
+
+use super::*;
+
+struct Node {
+    directory: PathBuf,
+    delegate: Delegate,
+}
+
+impl Node {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("manx-{name}-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let delegate = Delegate {
+            node: "here".to_owned(),
+            plugin_dir: directory.clone(),
+            kubeconfig: "/k".into(),
+            wish: Arc::default(),
+        };
+        Self { directory, delegate }
+    }
+
+    fn complete(&self, given: Option<&Value>) -> Result<Value, String> {
+        let held = self.directory.join("held");
+        self.delegate.complete(given, Path::new("/p"), &held)
+    }
+
+    fn want(&self, masquerade: bool, trouble: Option<&str>) {
+        let (families, trouble) = (vec![Family::V4], trouble.map(str::to_owned));
+        self.delegate.wish.put(Wanted { masquerade, families, trouble });
+    }
+
+    fn install(&self) {
+        let path = self.directory.join(PLUGIN);
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[test]
+fn no_pods_come_without_calicos_ipam_plugin() {
+    let node = Node::new("no-plugin");
+    assert!(node.complete(None).unwrap_err().contains("not known yet"));
+    node.want(true, Some("it lacks a tunnel address"));
+    assert_eq!(node.complete(None).unwrap_err(), "it lacks a tunnel address");
+    node.want(true, None);
+    let said = node.complete(None).unwrap_err();
+    assert!(said.contains("calico-ipam") && said.contains("install-cni"), "{said}");
+    // A file that is no program.
+    fs::write(node.directory.join(PLUGIN), "").unwrap();
+    assert!(node.complete(None).is_err());
+    node.install();
+    assert!(node.complete(None).is_ok());
+}
+
+#[test]
+fn a_configuration_is_made_whole() {
+    let node = Node::new("whole");
+    node.install();
+    node.want(true, None);
+    let made = node.complete(None).unwrap();
+    assert_eq!((&made["name"], &made["cniVersion"]), (&json!("k8s-pod-network"), &json!("1.0.0")));
+    let expected = json!({"type": "manx", "peersFile": "/p", "ipMasq": true, "nodename": "here",
+        "ipam": {"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "false"},
+        "datastore_type": "kubernetes", "kubernetes": {"kubeconfig": "/k"}});
+    assert_eq!(made["plugins"][0], expected);
+    // What somebody has written stays.
+    let given = json!({"name": "n", "plugins": [{"type": "bandwidth"}, {"type": "manx",
+        "ipMasq": false, "kubernetes": {"kubeconfig": "/own"}}]});
+    let made = node.complete(Some(&given)).unwrap();
+    assert_eq!(made["plugins"][0], json!({"type": "bandwidth"}));
+    let (plugin, own) = (&made["plugins"][1], json!({"kubeconfig": "/own"}));
+    assert_eq!((&plugin["ipMasq"], &plugin["kubernetes"]), (&json!(false), &own));
+    assert_eq!(plugin["nodename"], json!("here"));
+}
+
+/// The API server is away, and the node has been started again.
+#[test]
+fn what_is_in_place_holds_until_more_is_known() {
+    let node = Node::new("held");
+    node.install();
+    node.want(true, None);
+    let made = node.complete(None).unwrap();
+    fs::write(node.directory.join("held"), made.to_string()).unwrap();
+    let Delegate { node: name, plugin_dir, kubeconfig, .. } = &node.delegate;
+    let (name, plugin_dir, kubeconfig) = (name.clone(), plugin_dir.clone(), kubeconfig.clone());
+    let delegate = Delegate { node: name, plugin_dir, kubeconfig, wish: Arc::default() };
+    let again = delegate.complete(None, Path::new("/p"), &node.directory.join("held"));
+    assert_eq!(again.unwrap(), made);
+}

@@ -1,0 +1,257 @@
+//! Calico's objects as a source of nodes: three lists that are watched at once. Nothing is
+//! told before all are whole, nor while one of them cannot be asked for.
+
+use std::{
+    cell::RefCell, convert::Infallible, future::pending, net::IpAddr, rc::Rc, sync::Arc,
+    time::Duration,
+};
+
+use futures::future::{join, join3};
+use kube::{
+    Client, Error,
+    api::{GetParams, ListParams},
+    core::Request,
+};
+use serde::Deserialize;
+use tokio::{sync::Notify, time::sleep};
+
+use super::{
+    super::{
+        connect::{Access, chain},
+        nodes::PATH,
+        source::{Teller, Told},
+        watched::{Ear, Limits, Watched},
+    },
+    blocks::{Block, Blocks},
+    input::Input,
+    nodes::{CalicoNode, CalicoNodes},
+    pools::{Pool, Pools},
+    settle::settle,
+    wish::Wish,
+};
+use crate::net::{Socket, addr};
+
+/// Where Calico's objects may be, the usual one first.
+const GROUPS: [&str; 2] = ["crd.projectcalico.org/v1", "projectcalico.org/v3"];
+/// How soon it is asked again where they are.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// What is asked for, and who is told.
+pub(crate) struct Calico {
+    pub(crate) own: String,
+    pub(crate) access: Access,
+    pub(crate) limits: Limits,
+    /// Whether pods are in blocks, and not in the podCIDRs of Nodes.
+    pub(crate) in_blocks: bool,
+    pub(crate) teller: Teller,
+    pub(crate) wish: Arc<Wish>,
+}
+
+/// What is known of all three.
+struct All {
+    own: String,
+    group: &'static str,
+    in_blocks: bool,
+    teller: Teller,
+    wish: Arc<Wish>,
+    nodes: RefCell<Part<CalicoNode>>,
+    pools: RefCell<Part<Pool>>,
+    blocks: RefCell<Part<Block>>,
+}
+
+struct Part<V> {
+    all: Option<Vec<Arc<V>>>,
+    anew: bool,
+    lost: Option<String>,
+    asked: Rc<Notify>,
+}
+
+impl<V> Default for Part<V> {
+    fn default() -> Self {
+        Self { all: None, anew: false, lost: None, asked: Rc::default() }
+    }
+}
+
+/// Who hears of one of them.
+struct One<V> {
+    all: Rc<All>,
+    part: fn(&All) -> &RefCell<Part<V>>,
+}
+
+impl<V> Clone for One<V> {
+    fn clone(&self) -> Self {
+        Self { all: Rc::clone(&self.all), part: self.part }
+    }
+}
+
+impl<V> Ear<V> for One<V> {
+    fn complete(&self, all: Vec<Arc<V>>, anew: bool) {
+        let mut part = (self.part)(&self.all).borrow_mut();
+        part.anew |= anew;
+        (part.all, part.lost) = (Some(all), None);
+        drop(part);
+        self.all.tell();
+    }
+
+    fn lost(&self, words: String) {
+        (self.part)(&self.all).borrow_mut().lost = Some(words.clone());
+        self.all.teller.tell(Told::Lost(words));
+    }
+
+    fn asked(&self) -> impl Future<Output = ()> {
+        let asked = Rc::clone(&(self.part)(&self.all).borrow().asked);
+        async move { asked.notified().await }
+    }
+}
+
+impl Calico {
+    /// Tells of the nodes, and comes to no end.
+    pub(crate) async fn run(self) -> Infallible {
+        let group = self.group().await;
+        log::info!("Calico's objects are read from {group}");
+        let Self { own, access, limits, in_blocks, teller, wish } = self;
+        let asking = teller.clone();
+        let (nodes, pools, blocks) = Default::default();
+        let all = Rc::new(All { own, group, in_blocks, teller, wish, nodes, pools, blocks });
+        let path = |plural: &str| format!("/apis/{group}/{plural}");
+        let (of_nodes, of_pools) = (
+            One { all: Rc::clone(&all), part: |all| &all.nodes },
+            One { all: Rc::clone(&all), part: |all| &all.pools },
+        );
+        let of_blocks = One { all: Rc::clone(&all), part: |all| &all.blocks };
+        let nodes = Watched::<CalicoNodes, _>::new(
+            access.clone(),
+            limits.clone(),
+            PATH.to_owned(),
+            of_nodes,
+        );
+        let pools =
+            Watched::<Pools, _>::new(access.clone(), limits.clone(), path("ippools"), of_pools);
+        let blocks = Watched::<Blocks, _>::new(access, limits, path("ipamblocks"), of_blocks);
+        let blocks = async {
+            match in_blocks {
+                true => blocks.run().await,
+                false => pending().await,
+            }
+        };
+        let anew = async {
+            loop {
+                asking.asked().await;
+                for asked in all.all_asked() {
+                    asked.notify_one();
+                }
+            }
+        };
+        let watching = join3(nodes.run(), pools.run(), blocks);
+        let (_, never): (_, Infallible) = join(watching, anew).await;
+        match never {}
+    }
+
+    /// The group and version in which Calico's objects are: with newer releases there may
+    /// be two, of which the older is a view of nothing.
+    async fn group(&self) -> &'static str {
+        loop {
+            let words = match self.access.client(self.limits.silence).await {
+                Err(words) => words,
+                Ok(client) => match find(&client).await {
+                    Ok(Some(group)) => return group,
+                    Ok(None) => "the API server knows no IPPools: Calico's custom resource \
+                                 definitions are not there"
+                        .to_owned(),
+                    Err(error) => chain(&error),
+                },
+            };
+            self.teller.tell(Told::Lost(words));
+            sleep(AGAIN.min(self.limits.retry_max)).await;
+        }
+    }
+}
+
+/// What a group has.
+#[derive(Deserialize)]
+struct Resources {
+    resources: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct List {
+    items: Vec<serde::de::IgnoredAny>,
+}
+
+async fn find(client: &Client) -> Result<Option<&'static str>, Error> {
+    let mut there = Vec::new();
+    for group in GROUPS {
+        let Some((name, version)) = group.split_once('/') else { continue };
+        let request = Request::new(format!("/apis/{name}")).get(version, &GetParams::default());
+        match client.request::<Resources>(request.map_err(Error::BuildRequest)?).await {
+            Ok(has) if has.resources.iter().any(|one| one.name == "ippools") => there.push(group),
+            Ok(_) => {}
+            Err(Error::Api(status)) if status.code == 404 => {}
+            Err(error) => return Err(error),
+        }
+    }
+    if let [first, second] = there.as_slice() {
+        // Calico's store is where this object is.
+        let path = format!("/apis/{first}/clusterinformations");
+        let request = Request::new(path).list(&ListParams { limit: Some(1), ..ListParams::default() });
+        let list: List = client.request(request.map_err(Error::BuildRequest)?).await?;
+        return Ok(Some(if list.items.is_empty() { second } else { first }));
+    }
+    Ok(there.first().copied())
+}
+
+impl All {
+    fn all_asked(&self) -> [Rc<Notify>; 3] {
+        [
+            Rc::clone(&self.nodes.borrow().asked),
+            Rc::clone(&self.pools.borrow().asked),
+            Rc::clone(&self.blocks.borrow().asked),
+        ]
+    }
+
+    fn tell(&self) {
+        let (mut nodes, mut pools) = (self.nodes.borrow_mut(), self.pools.borrow_mut());
+        let mut blocks = self.blocks.borrow_mut();
+        let lost = [&nodes.lost, &pools.lost, &blocks.lost].into_iter().flatten().next();
+        if let Some(words) = lost {
+            return self.teller.tell(Told::Lost(words.clone()));
+        }
+        let (Some(all_nodes), Some(all_pools)) = (&nodes.all, &pools.all) else { return };
+        if self.in_blocks && blocks.all.is_none() {
+            return;
+        }
+        let input = Input {
+            own: &self.own,
+            nodes: all_nodes,
+            pools: all_pools,
+            blocks: blocks.all.as_deref(),
+            group: self.group,
+            prefix: &prefix,
+        };
+        let (records, common) = match settle(&input) {
+            Ok(settled) => settled,
+            Err(words) => return self.teller.tell(Told::Lost(words)),
+        };
+        let anew = nodes.anew && pools.anew && (blocks.anew || !self.in_blocks);
+        if anew {
+            (nodes.anew, pools.anew, blocks.anew) = (false, false, false);
+        }
+        self.wish.set(&common);
+        self.teller.tell(Told::Complete { nodes: records, anew, common: Some(Arc::new(common)) });
+    }
+}
+
+/// The prefix length of the network that an address of this node is in, as the kernel has
+/// it.
+fn prefix(address: IpAddr) -> Option<u8> {
+    let own = addr::all(&mut Socket::open().ok()?).ok()?;
+    own.into_iter().find(|(_, network)| network.ip() == address).map(|(_, network)| network.prefix())
+}
+
+#[cfg(test)]
+mod tests;

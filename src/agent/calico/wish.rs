@@ -1,0 +1,39 @@
+//! What Calico's objects want of the configuration of the container runtime, for who puts
+//! that in place in another thread.
+
+use std::sync::{Mutex, PoisonError};
+
+use super::super::common::Common;
+use crate::family::Family;
+
+/// What is wanted, once that is known.
+#[derive(Debug, Default)]
+pub(crate) struct Wish(Mutex<Option<Wanted>>);
+
+/// What is wanted.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Wanted {
+    pub(crate) masquerade: bool,
+    /// The families that pods have addresses of.
+    pub(crate) families: Vec<Family>,
+    /// Why pods may not come yet.
+    pub(crate) trouble: Option<String>,
+}
+
+impl Wish {
+    pub(crate) fn set(&self, common: &Common) {
+        self.put(Wanted {
+            masquerade: common.masquerade,
+            families: common.families.clone(),
+            trouble: common.trouble.as_ref().map(|one| format!("{}: {}", one.object, one.sentence())),
+        });
+    }
+
+    pub(super) fn put(&self, wanted: Wanted) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(wanted);
+    }
+
+    pub(crate) fn get(&self) -> Option<Wanted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
