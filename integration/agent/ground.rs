@@ -33,7 +33,7 @@ pub fn event(kind: &str, object: Value) -> Value {
     json!({"type": kind, "object": object})
 }
 
-fn end_of_list() -> Value {
+pub fn end_of_list() -> Value {
     json!({"type": "BOOKMARK", "object": {"kind": "Node", "apiVersion": "v1", "metadata": {
         "resourceVersion": "100", "annotations": {"k8s.io/initial-events-end": "true"}}}})
 }
@@ -48,7 +48,7 @@ pub fn conflist() -> Value {
 /// A node that may run an agent.
 pub struct Ground {
     pub host: Host,
-    _outside: Netns,
+    pub outside: Netns,
 }
 
 /// An agent at work.
@@ -61,7 +61,7 @@ pub struct Agent {
 impl Ground {
     pub fn new() -> Self {
         let (host, outside) = Host::with_uplink();
-        let ground = Self { host, _outside: outside };
+        let ground = Self { host, outside };
         let config = json!({"fabric": {"mode": "direct"}, "conflist": conflist()});
         ground.host.scratch().file("agent.json", config.to_string());
         ground
@@ -158,6 +158,13 @@ impl Ground {
         };
         let came = eventually(DEADLINE, || held() == expected);
         assert!(came, "{:?}, not {expected:?}: {}", self.routes(), self.log());
+    }
+
+    /// Waits for a route to this network.
+    #[track_caller]
+    pub fn await_route(&self, network: &str) {
+        let there = || self.host.routes("-4").iter().any(|route| route["dst"] == network);
+        assert!(eventually(DEADLINE, there), "{:?}: {}", self.host.routes("-4"), self.log());
     }
 
     #[track_caller]

@@ -6,6 +6,7 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 
 mod answers;
+mod calico;
 mod condition;
 #[path = "../cluster/control.rs"]
 mod control;

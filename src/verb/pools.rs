@@ -24,6 +24,10 @@ use crate::{
     state::{file::TEXT_BYTES_MAX, read_own, replace},
 };
 
+/// An IPAM plugin that knows whose each address is in the whole cluster, and lets one node
+/// have an address of another's block.
+const OF_BLOCKS: &str = "calico-ipam";
+
 /// Calls `look` with what a fabric says of pods.
 fn beside<T>(call: &Call, applied: &Applied, look: impl FnOnce(&Cidrs<'_>) -> T) -> T {
     let state = FabricState::new(&call.root, applied.protocol);
@@ -57,6 +61,10 @@ pub(super) fn require_own_address(
     applied: &Applied,
     address: IpAddr,
 ) -> Result<(), Error> {
+    // The peers file follows the blocks out of which this one gives addresses.
+    if call.config.ipam_type == OF_BLOCKS {
+        return Ok(());
+    }
     let misfit = beside(call, applied, |cidrs| cidrs.misfit_of("IPAM gave", address));
     let told_before = has_store(&call.config.ipam_type);
     refuse_or_warn(misfit.into_iter().filter(|misfit| misfit.is_of_peer() || !told_before))

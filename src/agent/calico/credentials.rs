@@ -45,9 +45,8 @@ pub(crate) fn keep(root: &Root) -> Infallible {
 }
 
 fn copy(account: &Path, (host, port): (&str, &str), target: &Path) -> Result<(), String> {
-    let failed = |what: &str, path: &Path, error: io::Error| {
-        format!("{what} {}: {error}", path.display())
-    };
+    let failed =
+        |what: &str, path: &Path, error: io::Error| format!("{what} {}: {error}", path.display());
     directory(target).map_err(|error| failed("make", target, error))?;
     for name in ["ca.crt", "token"] {
         let path = account.join(name);

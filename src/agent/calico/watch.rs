@@ -198,7 +198,8 @@ async fn find(client: &Client) -> Result<Option<&'static str>, Error> {
     if let [first, second] = there.as_slice() {
         // Calico's store is where this object is.
         let path = format!("/apis/{first}/clusterinformations");
-        let request = Request::new(path).list(&ListParams { limit: Some(1), ..ListParams::default() });
+        let request =
+            Request::new(path).list(&ListParams { limit: Some(1), ..ListParams::default() });
         let list: List = client.request(request.map_err(Error::BuildRequest)?).await?;
         return Ok(Some(if list.items.is_empty() { second } else { first }));
     }
@@ -250,7 +251,9 @@ impl All {
 /// it.
 fn prefix(address: IpAddr) -> Option<u8> {
     let own = addr::all(&mut Socket::open().ok()?).ok()?;
-    own.into_iter().find(|(_, network)| network.ip() == address).map(|(_, network)| network.prefix())
+    own.into_iter()
+        .find(|(_, network)| network.ip() == address)
+        .map(|(_, network)| network.prefix())
 }
 
 #[cfg(test)]

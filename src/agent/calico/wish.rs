@@ -25,7 +25,10 @@ impl Wish {
         self.put(Wanted {
             masquerade: common.masquerade,
             families: common.families.clone(),
-            trouble: common.trouble.as_ref().map(|one| format!("{}: {}", one.object, one.sentence())),
+            trouble: common
+                .trouble
+                .as_ref()
+                .map(|one| format!("{}: {}", one.object, one.sentence())),
         });
     }
 

@@ -21,7 +21,12 @@ fn record(name: &str, created: u32, addresses: &[&str], pod_cidrs: &[&str]) -> R
 }
 
 fn settings() -> Settings {
-    Settings { node: "own".into(), fabric: FabricPart::default(), cluster_cidrs: None, in_blocks: false }
+    Settings {
+        node: "own".into(),
+        fabric: FabricPart::default(),
+        cluster_cidrs: None,
+        in_blocks: false,
+    }
 }
 
 /// This node, which came second, and others.

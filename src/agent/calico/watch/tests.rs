@@ -49,12 +49,13 @@ fn group(resources: &[&str]) -> Answer {
     Answer::json(&json!({"kind": "APIResourceList", "resources": resources}))
 }
 
+const GROUP_PATHS: [&str; 2] = ["/apis/crd.projectcalico.org/v1", "/apis/projectcalico.org/v3"];
+
 /// A server that has Calico's definitions in the usual group alone.
 fn usual() -> Vec<Answer> {
     vec![
-        group(&["ippools", "ipamblocks"]).at("/apis/crd.projectcalico.org/v1 "),
-        group(&["ippools"]).at("/apis/crd.projectcalico.org/v1?"),
-        Answer::refusal(404, "not found").at("/apis/projectcalico.org/v3"),
+        group(&["ippools", "ipamblocks"]).at(GROUP_PATHS[0]),
+        Answer::refusal(404, "not found").at(GROUP_PATHS[1]),
     ]
 }
 
@@ -180,7 +181,8 @@ fn a_cluster_without_pools_is_none() {
 
 #[test]
 fn who_doubts_gets_all_three_anew() {
-    let twice = |objects: &[Value], path| [list(objects, &[]).at(path), list(objects, &[]).at(path)];
+    let twice =
+        |objects: &[Value], path| [list(objects, &[]).at(path), list(objects, &[]).at(path)];
     let answers = [
         twice(&[node("a", 1)], NODES),
         twice(&[pool()], POOLS),
@@ -193,9 +195,9 @@ fn who_doubts_gets_all_three_anew() {
     while !watching.until(expected) {}
     let requests = watching.server.requests();
     for path in [NODES, POOLS, BLOCKS] {
-        let anew = requests.iter().filter(|asked| {
-            asked.starts_with(path) && asked.contains("resourceVersion= ")
-        });
+        let anew = requests
+            .iter()
+            .filter(|asked| asked.starts_with(path) && asked.ends_with("&resourceVersion="));
         assert_eq!(anew.count(), 1, "{path}: {requests:?}");
     }
 }
@@ -216,8 +218,6 @@ fn pods_in_pod_cidrs_need_no_blocks() {
 fn objects_are_read_where_calico_keeps_them() {
     let both = |items: Value, used: &'static str| {
         vec![
-            group(&["ippools"]).at("/apis/crd.projectcalico.org/v1?"),
-            group(&["ippools"]).at("/apis/projectcalico.org/v3?"),
             Answer::json(&json!({"items": items}))
                 .at("/apis/crd.projectcalico.org/v1/clusterinformations"),
             list(&[node("a", 1)], &[]).at(NODES),
@@ -227,6 +227,8 @@ fn objects_are_read_where_calico_keeps_them() {
             } else {
                 "/apis/projectcalico.org/v3/ipamblocks"
             }),
+            group(&["ippools"]).at(GROUP_PATHS[0]),
+            group(&["ippools"]).at(GROUP_PATHS[1]),
         ]
     };
     let expected: &[(&str, &[&str])] = &[("a", &["10.0.2.0/26"])];
