@@ -26,6 +26,9 @@ mod nodes;
 mod options;
 mod record;
 mod serve;
+#[cfg(test)]
+#[path = "../../integration/agent/server.rs"]
+mod server;
 mod skew;
 mod source;
 mod status;

@@ -1,8 +1,5 @@
 //! What is made of the answers of an API server, sound ones and others.
 
-#[path = "../../../integration/agent/server.rs"]
-mod server;
-
 use std::{
     fs,
     path::PathBuf,
@@ -17,11 +14,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use self::server::{Answer, Ending, Server, failure};
 use super::*;
 use crate::{
     agent::{
         nodes::{Nodes, PATH},
+        server::{Answer, Ending, Server, failure},
         source::{Listener, Source, Teller, Told, source},
     },
     net::{Socket, link},

@@ -1,15 +1,14 @@
 //! What is made of the answers of an API server that has Calico's objects.
 
-#[path = "../../../../integration/agent/server.rs"]
-mod server;
-
 use std::{fs, path::PathBuf, process, sync::atomic::AtomicU32, sync::atomic::Ordering, thread};
 
 use serde_json::{Value, json};
 
-use self::server::{Answer, Ending, Server};
 use super::*;
-use crate::agent::source::{Listener, Source, source};
+use crate::agent::{
+    server::{Answer, Ending, Server},
+    source::{Listener, Source, source},
+};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const NODES: &str = "/api/v1/nodes";
