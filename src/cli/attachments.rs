@@ -80,7 +80,11 @@ fn join(entries: Vec<Entry>, links: &[Link]) -> Vec<Attachment> {
             let alias = Identity::from(&entry).alias();
             let of_entry = |link: &&Link| link.alias.as_deref() == Some(&alias);
             unnoted.retain(|link| !of_entry(link));
-            let link = links.iter().find(of_entry).cloned();
+            let bridged = |link: &&Link| {
+                entry.bridged && link.name == entry.host_link && !is_marked(link.alias.as_deref())
+            };
+            let mut found = links.iter();
+            let link = found.find(of_entry).or_else(|| links.iter().find(bridged)).cloned();
             Attachment { entry, link, noted: true, age: None }
         })
         .collect();

@@ -5,6 +5,7 @@
 //! that each can be tested without a process. Nothing here runs for a container
 //! runtime: the verbs know no command line, and stdout is the protocol there.
 
+mod adopt;
 mod age;
 mod args;
 mod attachments;

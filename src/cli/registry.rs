@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use super::{
-    bundle, capture, doctor, exec, export, fabric, gc, install, ipam, pods,
+    adopt, bundle, capture, doctor, exec, export, fabric, gc, install, ipam, pods,
     subcommand::{Failure, Subcommand},
     validate, version,
 };
@@ -17,6 +17,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     bundle::SUBCOMMAND,
     fabric::plan::SUBCOMMAND,
     fabric::apply::SUBCOMMAND,
+    adopt::SUBCOMMAND,
     export::SUBCOMMAND,
     pods::SUBCOMMAND,
     exec::SUBCOMMAND,

@@ -100,11 +100,13 @@ pub(super) fn full(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
-/// Whether a link bears the mark of an attachment, or its name and our group.
+/// Whether a link bears the mark of an attachment, or its name and our group; behind the
+/// bridge of another plugin, its name.
 fn has_link(entry: &Entry, snapshot: &Snapshot) -> bool {
     let alias = Identity::from(entry).alias();
     snapshot.kernel.links.iter().any(|link| {
-        let named = link.name == entry.host_link && GROUPS.contains(&link.group);
+        let named = link.name == entry.host_link;
+        let named = named && (entry.bridged || GROUPS.contains(&link.group));
         named || link.alias.as_deref() == Some(&alias)
     })
 }

@@ -103,6 +103,26 @@ const CHECKS: &[(&str, &str)] = &[
         "packets to other nodes take another way, or are smaller, than one may expect",
     ),
     ("configuration-doubtful", "it has no effect, or another one than was probably meant"),
+    (
+        "former-agent",
+        "the agent of another plugin makes of the node what its own configuration says",
+    ),
+    ("configuration-missing", "new pods stay with the plugin whose configuration is there"),
+    (
+        "calico-chains",
+        "calico-node leaves its rules behind, which no pod passes that came after it went",
+    ),
+    ("former-chains", "pods behind the bridge leave the node with its address by these rules"),
+    ("policy-unenforced", "manx enforces no NetworkPolicy: what was closed to a pod is open"),
+    (
+        "network-unavailable",
+        "the condition keeps new pods from the node, and who set it does not take it away any more",
+    ),
+    ("pod-unknown", "such a pod is not masqueraded and not looked after, and has no entry for DEL"),
+    (
+        "former-bridge",
+        "its pods take the others of their subnet for neighbours behind the same bridge",
+    ),
     ("lease-out-of-range", "the address is given out no more"),
 ];
 

@@ -69,6 +69,10 @@ pub struct Entry {
     /// What the pod may send from besides its addresses, as it asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sources: Vec<IpNetwork>,
+    /// Another plugin attached the pod behind its bridge: the link bears no mark, and stays
+    /// as it is.
+    #[serde(default, skip_serializing_if = "is_not")]
+    pub bridged: bool,
     /// MTU of both ends in bytes.
     pub mtu: u32,
     /// The pod's routing table that answers from these addresses are sent by: main,
@@ -85,6 +89,11 @@ pub struct Entry {
     /// `CNI_ARGS` of the ADD, for the same purpose.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub args: String,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]
+fn is_not(flag: &bool) -> bool {
+    !flag
 }
 
 impl Entry {

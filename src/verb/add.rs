@@ -333,6 +333,7 @@ fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachmen
         addresses: lease.addresses.clone(),
         lease: lease.result.ips.iter().map(|ip| (ip.address, ip.gateway)).collect(),
         sources: call.config.annotations.sources.clone(),
+        bridged: false,
         mtu: attachment.host.mtu,
         table: Some(prepared.facts.table.unwrap_or(TABLE_MAIN)),
         ipam: call.document.ipam().clone(),

@@ -30,7 +30,7 @@ pub use facts::{link_mtus, uplink};
 pub use gc::{Collected, collect_dead};
 pub use ipam::{
     audit::{Audit, CHECKS, RangeUse, Stock, audit, stock},
-    leases_of, own_cidrs_fit, range_sets, resolver,
+    lease, leases_of, own_cidrs_fit, range_sets, resolver,
 };
 
 use crate::{

@@ -96,6 +96,26 @@ pub(in crate::cli) fn planned(args: &Args) -> Result<Snapshot, Failure> {
     Ok(snapshot)
 }
 
+/// The node with one network, or with none.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(in crate::cli) fn of_network(args: &Args, conf: Option<&Path>) -> Result<Snapshot, Failure> {
+    let root = &args.root();
+    match conf {
+        Some(conf) => {
+            let plugin_path = args.plugin_path(root);
+            look(&Request { root, conf: Some(conf.to_owned()), plugin_path })
+        }
+        None => Ok(of_kernel(root, &Tables::of_kernel(&mut Socket::open()?)?)),
+    }
+}
+
+/// A file of configurations.
+pub(in crate::cli) fn file_at(path: &Path) -> node::File {
+    file(path, object(path).as_ref())
+}
+
 /// Looks at this node, and changes nothing.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Addresses, from whichever plugin `ipam.type` names: our own in this process,
 //! another one in its own.
 
+mod adopted;
 pub(super) mod annotated;
 pub(super) mod audit;
 mod builtin;
@@ -35,6 +36,7 @@ use crate::{
     state::{Entry, Root},
 };
 
+pub use adopted::lease;
 use builtin::Recipient;
 pub use builtin::{range_sets, resolver};
 pub(super) use holder::has_attachment;

@@ -1,0 +1,274 @@
+//! What of a node is the other plugin's, by kind. Pure.
+
+use std::net::IpAddr;
+
+use ipnetwork::IpNetwork;
+use serde_json::{Value, json};
+
+use super::{
+    cache::Cached,
+    site::{Former, Site},
+};
+use crate::{
+    net::{
+        link::Link,
+        route::{Found, Kind, PROTOCOL_BOOT, PROTOCOL_KERNEL, TABLE_MAIN},
+    },
+    node::File,
+    object::{HeldRoute, link::marked},
+    pod::identity::is_marked,
+};
+
+/// Felix's own mark on routes, and that of BIRD.
+const FELIX: u8 = 80;
+const BIRD: u8 = 12;
+/// What Calico's host links are called.
+const HOST_LINK: &str = "cali";
+/// The bridge of flannel's pods.
+pub(super) const BRIDGE: &str = "cni0";
+
+/// One row of what was found.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Row {
+    pub(super) kind: &'static str,
+    pub(super) object: String,
+    pub(super) value: String,
+}
+
+impl Row {
+    pub(super) fn encode(&self) -> Value {
+        json!({"kind": self.kind, "object": self.object, "value": self.value})
+    }
+}
+
+/// A pod that the other plugin attached, and that lives.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OldPod<'a> {
+    pub(super) cached: &'a Cached,
+    pub(super) link: &'a Link,
+}
+
+/// The parameter by which pods behind a bridge find what is not.
+pub(super) fn proxy_arp(bridge: &str) -> String {
+    format!("net/ipv4/conf/{bridge}/proxy_arp")
+}
+
+/// All of it.
+#[derive(Clone, Debug)]
+pub(super) struct Remains<'a> {
+    /// Links of pods that are known, and not yet ours.
+    pub(super) pods: Vec<OldPod<'a>>,
+    /// Links of pods of which nothing is noted.
+    pub(super) unknown: Vec<&'a Link>,
+    /// Those that are ours by now and stay on the bridge.
+    pub(super) bridged: usize,
+    pub(super) tunnels: Vec<&'a Link>,
+    pub(super) bridge: Option<&'a Link>,
+    /// Routes to other nodes, and to nowhere.
+    pub(super) routes: Vec<&'a Found>,
+    pub(super) files: Vec<&'a File>,
+}
+
+pub(super) fn found(site: &Site) -> Remains<'_> {
+    let kernel = &site.snapshot.kernel;
+    let former = site.former;
+    let bridge = kernel.links.iter().find(|link| link.name == BRIDGE);
+    let bridge = bridge.filter(|_| former == Former::Flannel);
+    let is_free =
+        |link: &&Link| link.kind.as_deref() == Some("veth") && !is_marked(link.alias.as_deref());
+    let free: Vec<&Link> = kernel.links.iter().filter(is_free).collect();
+    let on_bridge = |address: &IpAddr| {
+        let own = kernel
+            .addresses
+            .iter()
+            .filter(|(index, _)| bridge.is_some_and(|it| it.index == *index));
+        own.map(|(_, network)| network).any(|network| network.contains(*address))
+    };
+    let is_former = |cached: &Cached, link: &Link| match former {
+        Former::Calico => link.name.starts_with(HOST_LINK),
+        Former::Flannel => cached.entry.addresses.iter().any(on_bridge),
+    };
+    let mut pods: Vec<OldPod<'_>> = Vec::new();
+    for cached in site.cached.iter().filter(|cached| cached.alive) {
+        let named = free.iter().find(|link| cached.of_node.contains(&link.name));
+        let Some(link) = named.filter(|link| is_former(cached, link)) else { continue };
+        if site.noted(&cached.entry).is_none() {
+            pods.push(OldPod { cached, link });
+        }
+    }
+    let is_known = |link: &Link| {
+        pods.iter().any(|pod| pod.link.index == link.index)
+            || site.snapshot.journal.iter().any(|entry| entry.host_link == link.name)
+    };
+    let unknown = free.iter().copied().filter(|link| {
+        former == Former::Calico && link.name.starts_with(HOST_LINK) && !is_known(link)
+    });
+    let unknown = unknown.collect();
+    let is_bridged = |name: &str| free.iter().any(|link| link.name == name);
+    let journal = site.snapshot.journal.iter();
+    let bridged = journal.filter(|entry| entry.bridged && is_bridged(&entry.host_link)).count();
+    let tunnels: Vec<&Link> =
+        kernel.links.iter().filter(|link| former.is_tunnel(&link.name)).collect();
+    let routes = kernel.routes.iter().filter(|route| is_route(site, route, &tunnels));
+    Remains {
+        unknown,
+        bridged,
+        routes: routes.collect(),
+        bridge,
+        files: site.files.iter().filter(|file| is_file(former, file)).collect(),
+        pods,
+        tunnels,
+    }
+}
+
+fn is_file(former: Former, file: &File) -> bool {
+    file.plugins.iter().any(|kind| kind == former.name())
+}
+
+/// Whether a route is the other plugin's, and not one to a single pod of this node.
+fn is_route(site: &Site, found: &Found, tunnels: &[&Link]) -> bool {
+    let route = &found.route;
+    let leads = matches!(route.kind, Kind::Unicast | Kind::Blackhole);
+    if route.table != TABLE_MAIN || found.local || !leads || route.protocol == PROTOCOL_KERNEL {
+        return false;
+    }
+    let links = &site.snapshot.kernel.links;
+    let of_pod = |index: &u32| {
+        links.iter().any(|link| link.index == *index && link.name.starts_with(HOST_LINK))
+    };
+    if found.devices.iter().any(of_pod) {
+        return false;
+    }
+    let tunnelled = |index: &u32| tunnels.iter().any(|link| link.index == *index);
+    let by_tunnel = route.gateway.is_some() && found.devices.iter().any(tunnelled);
+    // A fabric of ours may have the very number.
+    let own = site.protocol() == Some(route.protocol);
+    match site.former {
+        _ if own => false,
+        Former::Calico => [FELIX, BIRD].contains(&route.protocol) || by_tunnel,
+        // Its host-gw backend makes routes that bear no mark.
+        Former::Flannel => {
+            let of_peer = site.remote_cidrs().contains(&route.destination);
+            by_tunnel || (route.protocol == PROTOCOL_BOOT && route.gateway.is_some() && of_peer)
+        }
+    }
+}
+
+impl Site {
+    /// The routes' mark of the fabric that is asked for.
+    pub(super) fn protocol(&self) -> Option<u8> {
+        Some(self.snapshot.networks.first()?.fabric.as_ref()?.protocol)
+    }
+
+    /// Where the pods of other nodes are, by the peers file.
+    pub(super) fn remote_cidrs(&self) -> Vec<IpNetwork> {
+        let fabric = self.snapshot.networks.first().and_then(|network| network.fabric.as_ref());
+        fabric.map(|fabric| fabric.remote_cidrs.clone()).unwrap_or_default()
+    }
+
+    /// Whether the fabric that is asked for leads to a destination.
+    pub(super) fn covers(&self, destination: IpNetwork) -> bool {
+        let fabric = self.snapshot.networks.first().and_then(|network| network.fabric.as_ref());
+        let Some(fabric) = fabric else { return false };
+        let inside = |cidr: &IpNetwork| {
+            cidr.prefix() <= destination.prefix() && cidr.contains(destination.ip())
+        };
+        fabric.own_cidrs.iter().chain(&fabric.remote_cidrs).any(inside)
+    }
+
+    /// A route as it is told elsewhere.
+    pub(super) fn words(&self, found: &Found) -> String {
+        let device = self.snapshot.kernel.devices(found).first().map(|name| (*name).to_owned());
+        HeldRoute { found: found.clone(), device, ours: false, on_host_link: false }.to_string()
+    }
+}
+
+/// All of it as rows, in the order in which one would look.
+pub(super) fn rows(site: &Site, found: &Remains<'_>) -> Vec<Row> {
+    let row = |kind, object: String, value: String| Row { kind, object, value };
+    let mut rows = Vec::new();
+    for (pid, name) in &site.agents {
+        rows.push(row("process", name.clone(), format!("pid {pid}")));
+    }
+    for file in &found.files {
+        let network = file.network.as_deref().unwrap_or("-");
+        rows.push(row("file", file.path.display().to_string(), format!("network {network}")));
+    }
+    let others = found.tunnels.iter().filter(|link| marked(link).is_none());
+    for link in others.chain(&found.bridge) {
+        let own = site.snapshot.kernel.addresses.iter().filter(|(index, _)| *index == link.index);
+        let addresses: Vec<String> = own.map(|(_, address)| address.to_string()).collect();
+        let vxlan = link.vxlan.as_ref();
+        let vxlan = vxlan.map(|it| format!(" vni {} port {}", it.vni, it.port)).unwrap_or_default();
+        let kind = link.kind.as_deref().unwrap_or("link");
+        rows.push(row(
+            "device",
+            link.name.clone(),
+            format!("{kind}{vxlan} mtu {} {}", link.mtu, addresses.join(",")).trim_end().to_owned(),
+        ));
+    }
+    rows.extend(
+        found
+            .routes
+            .iter()
+            .map(|route| row("route", route.route.destination.to_string(), site.words(route))),
+    );
+    for pod in &found.pods {
+        let entry = &pod.cached.entry;
+        let addresses: Vec<String> = entry.addresses.iter().map(ToString::to_string).collect();
+        let name = entry.pod().unwrap_or_else(|| entry.container_id.clone());
+        rows.push(row("pod", pod.link.name.clone(), format!("{name} {}", addresses.join(","))));
+    }
+    rows.extend(
+        found
+            .unknown
+            .iter()
+            .map(|link| row("pod", link.name.clone(), "no runtime has noted whose".to_owned())),
+    );
+    for rules in &site.rules {
+        for left in &rules.left {
+            rows.push(row(
+                "chains",
+                format!("{} {} {}", rules.backend.name(), rules.family.word(), left.table),
+                told(left.chains.len(), left.rules, left.hooks()),
+            ));
+        }
+    }
+    rows.extend(site.tables.iter().map(|(family, name)| {
+        row("chains", format!("nftables {family} {name}"), "a table".to_owned())
+    }));
+    rows.extend(leases(site, found));
+    if let Ok(node) = &site.node
+        && let Some(reason) = &node.unavailable
+    {
+        let cordoned = if node.cordoned { ", cordoned" } else { "" };
+        rows.push(row(
+            "node",
+            node.name.clone(),
+            format!("NetworkUnavailable: {reason}{cordoned}"),
+        ));
+    }
+    rows
+}
+
+fn told(chains: usize, rules: usize, hooks: usize) -> String {
+    format!("chains: {chains}, rules in them: {rules}, rules in chains of others: {hooks}")
+}
+
+/// How many addresses the pods have, by the network in which they were given.
+fn leases(site: &Site, found: &Remains<'_>) -> Vec<Row> {
+    let mut networks: Vec<&str> =
+        found.files.iter().filter_map(|file| file.network.as_deref()).collect();
+    networks.dedup();
+    let count = |network: &str| {
+        let own =
+            site.cached.iter().filter(|cached| cached.alive && cached.entry.network == network);
+        own.map(|cached| cached.entry.addresses.len()).sum::<usize>()
+    };
+    let row = |network: &str| Row {
+        kind: "leases",
+        object: format!("network {network}"),
+        value: format!("addresses of pods that live: {}", count(network)),
+    };
+    networks.into_iter().filter(|network| count(network) > 0).map(row).collect()
+}

@@ -1,0 +1,139 @@
+//! `manx adopt`: takes a node over from Calico or flannel while its pods run.
+
+mod cache;
+mod carry;
+mod chains;
+mod findings;
+mod found;
+mod look;
+mod site;
+mod steps;
+#[cfg(test)]
+mod tests;
+
+use serde_json::{Value, json};
+
+use super::{
+    Args, Console, Failure, Status, Subcommand,
+    args::{Operands, Shape},
+    findings as printed,
+    table::Table,
+};
+use crate::{
+    finding::{Finding, is_bad},
+    object::{self, Action},
+};
+
+use carry::Told;
+use found::Row;
+use site::{Former, Site};
+use steps::Step;
+
+pub(super) const SUBCOMMAND: Subcommand = Subcommand {
+    name: "adopt",
+    summary: "take this node over from calico or flannel, pods running",
+    help: "\
+Usage: manx adopt calico|flannel [--apply] [--json] [OPTION…]
+
+Prints what the other plugin left on this node, what has to be known of it, and
+what --apply would do, and changes nothing. Ends with 3 where there is something
+to do or to know, with 0 where nothing of it is left. The configuration that is
+to serve the pods has to be in /etc/cni/net.d, and its peers file has to lead to
+the pods of the other nodes.
+
+  --apply      do it: running pods keep their links and addresses. Refused while
+               the agent of the other plugin runs. Can be run again, also after
+               it was killed half-way
+  --json       {\"found\": [{\"kind\", \"object\", \"value\"}],
+               \"checks\": [as of doctor], \"changes\": [as of plan]}
+  --node NAME  the node's name in Kubernetes (default: the host's). Asked for
+               with kubectl, if the kubelet's kubeconfig is here
+  --conf FILE  the configuration that is to serve (default: the first of
+               type manx in /etc/cni/net.d)
+  --bin DIR    where plugins are (CNI_PATH, else /opt/cni/bin)
+  --root DIR   read and write files and state below DIR",
+    shape: Shape {
+        flags: &["apply", "json"],
+        values: &["node", "conf", "bin", "root"],
+        operands: Operands::AtMost(1),
+    },
+    run,
+};
+
+fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let Some(name) = args.operands.first().map(|name| name.to_string_lossy()) else {
+        return Err(SUBCOMMAND.usage("say whose node it was: calico or flannel"));
+    };
+    let Some(former) = Former::ALL.into_iter().find(|one| one.name() == name) else {
+        return Err(SUBCOMMAND.usage(&format!("{name:?} is neither calico nor flannel")));
+    };
+    let site = look::site(former, args)?;
+    let remains = found::found(&site);
+    let findings = findings::findings(&site, &remains);
+    let steps = steps::steps(&site, &remains);
+    if args.flag("apply") {
+        let mut told = Told::new(console, args.flag("json"));
+        let done = carry::carry_out(&site, &findings, &steps, &args.root(), &mut told);
+        told.conclude()?;
+        return done;
+    }
+    let rows = found::rows(&site, &remains);
+    let lines = lines(&site, &steps);
+    if args.flag("json") {
+        console.json(&encode(&rows, &findings, &lines))?;
+    } else {
+        print(&rows, &findings, &lines, console)?;
+    }
+    let is_done = lines.is_empty() && !is_bad(&findings);
+    Ok(if is_done { Status::Fine } else { Status::Findings })
+}
+
+/// What would be changed: the steps, and in their midst what a pass makes. What the steps
+/// take over is in nobody's way then.
+fn lines(site: &Site, steps: &[Step]) -> Vec<object::Told> {
+    let compared = &site.snapshot.compared;
+    let mut lines: Vec<object::Told> = Vec::new();
+    for step in steps {
+        lines.extend(step.told());
+        if matches!(step, Step::Pass) {
+            let taken: Vec<String> = lines.iter().map(|line| line.object.clone()).collect();
+            let of_pass = compared.told(&compared.plans()).into_iter();
+            lines.extend(
+                of_pass.filter(|line| {
+                    line.action != Action::Conflict || !taken.contains(&line.object)
+                }),
+            );
+        }
+    }
+    lines
+}
+
+fn encode(rows: &[Row], findings: &[Finding], lines: &[object::Told]) -> Value {
+    json!({
+        "found": rows.iter().map(Row::encode).collect::<Vec<_>>(),
+        "checks": findings.iter().map(Finding::encode).collect::<Vec<_>>(),
+        "changes": lines.iter().map(object::Told::encode).collect::<Vec<_>>(),
+    })
+}
+
+fn print(
+    rows: &[Row],
+    findings: &[Finding],
+    lines: &[object::Told],
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    let mut table = Table::new(&["KIND", "OBJECT", "VALUE"]);
+    for Row { kind, object, value } in rows {
+        table.row([(*kind).to_owned(), object.clone(), value.clone()]);
+    }
+    console.table(&table)?;
+    printed::print(findings, console)?;
+    for line in lines {
+        console.line(line)?;
+    }
+    console.remark(match lines.len() {
+        0 => "nothing to change".to_owned(),
+        count => format!("{count} changes; --apply makes them"),
+    })?;
+    Ok(())
+}

@@ -1,0 +1,198 @@
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use super::{
+    cache::Cached,
+    chains,
+    findings::findings,
+    found::{found, rows},
+    site::{Backend, Former, NodeObject, Ours, Rules, Site},
+    steps::{Step, steps},
+};
+use crate::{
+    family::Family,
+    finding::Severity,
+    net::link::Link,
+    node::{File, Network, Pool, Range, Snapshot},
+    state::Entry,
+};
+
+const FILTER: &str = "*filter\n:FORWARD ACCEPT [0:0]\n:cali-FORWARD - [0:0]\n\
+                      -A FORWARD -m comment --comment \"cali:x\" -j cali-FORWARD\nCOMMIT\n";
+
+fn veth(index: u32, name: &str) -> Link {
+    Link { index, name: name.to_owned(), kind: Some("veth".to_owned()), ..Link::default() }
+}
+
+fn rules(former: Former, text: &str) -> Rules {
+    Rules {
+        backend: Backend::Legacy,
+        family: Family::V4,
+        left: chains::left(text, former.marks()),
+        restore: "iptables-legacy-restore".to_owned(),
+    }
+}
+
+/// A node of Calico's with one pod and one link that is nobody's, and our configuration.
+fn calico() -> Site {
+    let pool = Pool {
+        ranges: vec![Range {
+            path: String::new(),
+            set: 0,
+            first: "10.1.0.0".parse().unwrap(),
+            last: "10.1.0.255".parse().unwrap(),
+            size: "256".to_owned(),
+        }],
+        ..Pool::default()
+    };
+    let mut snapshot = Snapshot {
+        networks: vec![Network { pool: Some(pool), ..Network::default() }],
+        ..Snapshot::default()
+    };
+    snapshot.kernel.links = vec![veth(4, "cali1"), veth(5, "cali2"), veth(6, "veth7")];
+    let entry = Entry {
+        network: "k8s-pod-network".to_owned(),
+        container_id: "c1".to_owned(),
+        ifname: "eth0".to_owned(),
+        addresses: vec!["10.1.0.9".parse().unwrap()],
+        ..Entry::default()
+    };
+    let file = |path: &str, network: &str, kind: &str| File {
+        path: PathBuf::from(path),
+        network: Some(network.to_owned()),
+        plugins: vec![kind.to_owned()],
+        ..File::default()
+    };
+    Site {
+        former: Former::Calico,
+        snapshot,
+        ours: Some(Ours {
+            path: PathBuf::from("/etc/cni/net.d/20-manx.conflist"),
+            network: "pods".to_owned(),
+            ipam: json!({"type": "manx-ipam"}),
+        }),
+        files: vec![
+            file("/etc/cni/net.d/10-calico.conflist", "k8s-pod-network", "calico"),
+            file("/etc/cni/net.d/20-manx.conflist", "pods", "manx"),
+        ],
+        cached: vec![Cached { entry, of_node: vec!["cali1".to_owned()], alive: true }],
+        rules: vec![rules(Former::Calico, FILTER)],
+        tables: Vec::new(),
+        agents: Vec::new(),
+        proxy_arp: false,
+        node: Ok(NodeObject::default()),
+    }
+}
+
+/// The checks that find something, the worst first.
+fn ids(site: &Site) -> Vec<&'static str> {
+    findings(site, &found(site)).iter().map(|finding| finding.id).collect()
+}
+
+#[test]
+fn a_node_of_calico_is_seen_and_planned() {
+    let site = calico();
+    let remains = found(&site);
+    let told: Vec<String> =
+        rows(&site, &remains).iter().map(|row| format!("{} {}", row.kind, row.object)).collect();
+    let wanted = [
+        "file /etc/cni/net.d/10-calico.conflist",
+        "pod cali1",
+        "pod cali2",
+        "chains iptables-legacy ip filter",
+        "leases network k8s-pod-network",
+    ];
+    assert_eq!(told, wanted);
+    assert_eq!(ids(&site), ["calico-chains", "pod-unknown"]);
+    let steps = steps(&site, &remains);
+    let [Step::Pod(pod), Step::Pass, Step::Rules { text, .. }, Step::File { to, .. }] = &steps[..]
+    else {
+        panic!("{steps:?}")
+    };
+    assert_eq!((pod.entry.network.as_str(), pod.leases.len()), ("pods", 1));
+    assert_eq!(pod.entry.ipam, json!({"type": "manx-ipam"}), "its DEL takes the address back");
+    assert_eq!(pod.mark.as_ref().unwrap().1, "manx1 pods c1 eth0");
+    assert!(text.contains("-X cali-FORWARD"), "{text}");
+    assert_eq!(to, "/etc/cni/net.d/10-calico.conflist.disabled");
+}
+
+#[test]
+fn an_address_of_somebody_elses_pool_is_not_ours_to_take_back() {
+    let mut site = calico();
+    site.cached[0].entry.addresses = vec!["10.65.0.9".parse().unwrap()];
+    assert!(ids(&site).contains(&"lease-out-of-range"), "{:?}", ids(&site));
+    let steps = steps(&site, &found(&site));
+    let Some(Step::Pod(pod)) = steps.first() else { panic!("{steps:?}") };
+    assert_eq!((pod.leases.len(), &pod.entry.ipam), (0, &json!(null)));
+}
+
+/// One row: a healthy node with one thing changed.
+#[test]
+fn what_has_to_be_known_is_told() {
+    type Change = fn(&mut Site);
+    let cases: [(&str, Severity, Change); 8] = [
+        ("former-agent", Severity::Error, |site| site.agents = vec![(7, "calico-node".to_owned())]),
+        ("configuration-missing", Severity::Error, |site| site.ours = None),
+        ("network-unavailable", Severity::Warning, |site| {
+            let unavailable = Some("CalicoIsDown".to_owned());
+            site.node = Ok(NodeObject { unavailable, ..NodeObject::default() });
+        }),
+        ("network-unavailable", Severity::Info, |site| site.node = Err("no kubectl".to_owned())),
+        ("policy-unenforced", Severity::Warning, |site| {
+            let text = FILTER.replace("cali-FORWARD", "cali-pi-_1");
+            site.rules = vec![rules(Former::Calico, &text)];
+        }),
+        ("policy-unenforced", Severity::Warning, |site| {
+            site.tables = vec![("ip".to_owned(), "calico".to_owned())];
+        }),
+        ("forward-drop", Severity::Warning, |site| {
+            site.rules = vec![rules(Former::Calico, &FILTER.replace("ACCEPT", "DROP"))];
+        }),
+        ("calico-chains", Severity::Error, |_| {}),
+    ];
+    for (id, severity, change) in cases {
+        let mut site = calico();
+        let before = ids(&site);
+        change(&mut site);
+        let findings = findings(&site, &found(&site));
+        let one = findings.iter().find(|finding| finding.id == id);
+        let one = one.unwrap_or_else(|| panic!("{id}: {findings:?}"));
+        assert_eq!(one.severity, severity, "{id}");
+        assert!(!one.why.is_empty() && !one.fix.is_empty(), "{one:?}");
+        assert!(before.contains(&id) == (id == "calico-chains"), "{id}: {before:?}");
+    }
+}
+
+#[test]
+fn without_a_configuration_of_ours_nothing_is_planned() {
+    let mut site = calico();
+    site.ours = None;
+    assert!(steps(&site, &found(&site)).is_empty());
+}
+
+/// Flannel's rules serve its pods, as long as there is one.
+#[test]
+fn pods_behind_the_bridge_keep_it_and_its_rules() {
+    let text = "*nat\n:FLANNEL-POSTRTG - [0:0]\nCOMMIT\n";
+    let mut site =
+        Site { former: Former::Flannel, rules: vec![rules(Former::Flannel, text)], ..calico() };
+    let bridge = Link { index: 9, name: "cni0".to_owned(), ..veth(9, "cni0") };
+    site.snapshot.kernel.links.push(Link { kind: Some("bridge".to_owned()), ..bridge });
+    site.snapshot.kernel.addresses = vec![(9, "10.1.0.1/24".parse().unwrap())];
+    site.cached[0].of_node = vec!["cni0".to_owned(), "veth7".to_owned()];
+    let steps_of = |site: &Site| steps(site, &found(site));
+    let first = steps_of(&site);
+    let [Step::Pod(pod), Step::ProxyArp(bridge), Step::Pass] = &first[..] else {
+        panic!("{first:?}")
+    };
+    assert!(pod.mark.is_none() && pod.entry.bridged && bridge == "cni0");
+    // It is ours by now, and then it is gone.
+    site.snapshot.journal = vec![pod.entry.clone()];
+    site.proxy_arp = true;
+    assert!(steps_of(&site).is_empty());
+    assert!(ids(&site).contains(&"former-bridge"));
+    site.snapshot.journal.clear();
+    site.cached.clear();
+    assert!(matches!(steps_of(&site)[..], [Step::Pass, Step::Rules { .. }]));
+}
