@@ -14,6 +14,7 @@ import os
 import queue
 import random
 import re
+import shutil
 import ssl
 import subprocess
 import sys
@@ -183,7 +184,9 @@ class Node:
 
 
 def manx(mode):
-    os.makedirs("/run/node", exist_ok=True)
+    # It knows of no node from before.
+    shutil.rmtree("/run/node", ignore_errors=True)
+    os.makedirs("/run/node")
     with open("/run/node/agent.json", "w", encoding="ascii") as file:
         json.dump({"fabric": {"mode": mode}}, file)
     return ["--config=/run/node/agent.json", "--root=/run/node", f"--node={name(OWN)}",
