@@ -1,12 +1,15 @@
 //! What the agent answers: its metrics, whether it lives, whether pods may come.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::ground::{CONFLIST, Ground, node};
-use crate::harness::{DEADLINE, eventually};
+use crate::ground::{CONFLIST, Ground, MANX, node};
+use crate::harness::{DEADLINE, Plugin, Pod, eventually};
+use crate::server::{Answer, Server};
 
 const ADDRESS: &str = "127.0.0.1:9641";
 
@@ -58,4 +61,126 @@ fn a_port_that_is_in_use_costs_the_answers_alone() {
     ground.await_file(CONFLIST);
     ground.await_log("no metrics and no health at 127.0.0.1:9641: ");
     drop(taken);
+}
+
+/// Waits until the metrics have this line.
+#[track_caller]
+fn await_metric(ground: &Ground, line: &str) {
+    let has = || ask(ground, "/metrics").lines().any(|one| one == line);
+    let came = eventually(DEADLINE, has);
+    assert!(came, "{line}: {}\n{}", ask(ground, "/metrics"), ground.log());
+}
+
+/// The plugin, as the configuration that the agent has put in place calls it.
+fn plugin(ground: &Ground) -> Plugin {
+    let conflist = fs::read(ground.path(CONFLIST)).unwrap();
+    let conflist: Value = serde_json::from_slice(&conflist).unwrap();
+    let mut conf = conflist["plugins"][0].clone();
+    for key in ["name", "cniVersion"] {
+        conf[key] = conflist[key].clone();
+    }
+    let root = ground.host.scratch().path().to_str().unwrap().to_owned();
+    Plugin::new(&ground.host, MANX).config(conf).env("MANX_ROOT", &root)
+}
+
+#[test]
+fn an_agent_counts_what_the_plugin_does() {
+    let ground = Ground::new();
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let _agent = ground.agent(&server.url(), &[]);
+    ground.await_file(CONFLIST);
+    await_metric(&ground, "manx_cni_operations_total{verb=\"ADD\",code=\"0\"} 0");
+    let (plugin, pod) = (plugin(&ground), Pod::new("a"));
+    plugin.add(&pod).ok();
+    await_metric(&ground, "manx_cni_operations_total{verb=\"ADD\",code=\"0\"} 1");
+    let metrics = ask(&ground, "/metrics");
+    for line in [
+        "manx_cni_duration_seconds_count{verb=\"ADD\"} 1",
+        "manx_attachments{network=\"pods\"} 1.0",
+        "manx_ipam_addresses{network=\"pods\",family=\"ipv4\",state=\"used\"} 1.0",
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{line}: {metrics}");
+    }
+    // The same once more is an error.
+    let refused = plugin.add(&pod);
+    let code = refused.error()["code"].as_u64().unwrap();
+    await_metric(&ground, &format!("manx_cni_operations_total{{verb=\"ADD\",code=\"{code}\"}} 1"));
+    plugin.del(&pod).ok();
+    await_metric(&ground, "manx_cni_operations_total{verb=\"DEL\",code=\"0\"} 1");
+    await_metric(
+        &ground,
+        "manx_ipam_addresses{network=\"pods\",family=\"ipv4\",state=\"used\"} 0.0",
+    );
+}
+
+#[test]
+fn an_agent_tells_how_soon_a_node_is_reached() {
+    let ground = Ground::new();
+    let (server, api) = ground.api(&[node(1), node(2)]);
+    let mut agent = ground.agent(&server.url(), &[]);
+    agent.api = Some(api);
+    ground.await_file(CONFLIST);
+    ground.await_routes(&[1, 2]);
+    await_metric(&ground, "manx_agent_routes{state=\"present\"} 2");
+    // A list tells nothing of when a node came.
+    await_metric(&ground, "manx_agent_event_to_kernel_seconds_count 0");
+    agent.tell("ADDED", node(3));
+    await_metric(&ground, "manx_agent_event_to_kernel_seconds_count 1");
+    ground.await_routes(&[1, 2, 3]);
+    for state in ["wanted", "present"] {
+        await_metric(&ground, &format!("manx_agent_routes{{state=\"{state}\"}} 3"));
+    }
+}
+
+#[test]
+fn an_agent_counts_what_it_asks_and_why_it_asks_again() {
+    let ground = Ground::new();
+    let refused = ground.host.enter(|| Server::start(vec![Answer::refusal(503, "starting")]));
+    let _agent = ground.agent(&refused.url(), &[]);
+    await_metric(&ground, "manx_agent_api_requests_total{verb=\"watch\",code=\"503\"} 1");
+    await_metric(&ground, "manx_agent_watch_restarts_total{reason=\"error\"} 1");
+    await_metric(&ground, "manx_agent_api_connected 0");
+    await_metric(&ground, "manx_agent_last_sync_timestamp_seconds 0.0");
+}
+
+/// What begins like a metric of ours or of a process in a text.
+fn names(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let is_ours = |word: &&str| word.starts_with("manx_") || word.starts_with("process_");
+    words.filter(is_ours).map(str::to_owned).collect()
+}
+
+/// Who is told of a metric finds it, and it is told of each.
+#[test]
+fn rules_dashboard_and_documentation_name_what_is_served() {
+    let ground = Ground::new();
+    let (server, api) = ground.api(&[node(1), node(2)]);
+    let mut agent = ground.agent(&server.url(), &[]);
+    agent.api = Some(api);
+    ground.await_file(CONFLIST);
+    plugin(&ground).add(&Pod::new("a")).ok();
+    await_metric(&ground, "manx_attachments{network=\"pods\"} 1.0");
+    let text = ask(&ground, "/metrics");
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let served: BTreeSet<String> = samples
+        .flat_map(|line| {
+            let name = line.split(['{', ' ']).next().unwrap();
+            names(name)
+        })
+        .collect();
+    for (file, text) in [
+        ("conf/alerts/manx.yaml", include_str!("../../conf/alerts/manx.yaml")),
+        ("conf/alerts/tests.yaml", include_str!("../../conf/alerts/tests.yaml")),
+        ("conf/grafana/manx.json", include_str!("../../conf/grafana/manx.json")),
+    ] {
+        let unknown: Vec<String> = names(text).difference(&served).cloned().collect();
+        assert!(unknown.is_empty(), "{file} names what is not served: {unknown:?}");
+    }
+    let parts = ["_bucket", "_count", "_sum"];
+    let whole = |name: &String| {
+        let whole = parts.iter().find_map(|part| name.strip_suffix(part));
+        whole.filter(|whole| served.contains(&format!("{whole}_bucket"))).unwrap_or(name).to_owned()
+    };
+    let served: BTreeSet<String> = served.iter().map(whole).collect();
+    assert_eq!(names(include_str!("../../docs/metrics.md")), served);
 }

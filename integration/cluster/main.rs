@@ -7,6 +7,7 @@
 // Outside of #[test] functions clippy sees no test code, yet all of this crate is.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod chart;
 mod control;
 #[path = "../enclosure/mod.rs"]
 mod enclosure;
@@ -40,4 +41,13 @@ fn the_api_server_takes_what_is_shipped() {
 #[ignore = "needs root outside of any user namespace: hack/test runs it"]
 fn the_agent_may_do_what_it_does_and_no_more() {
     with_control("the_agent_may_do_what_it_does_and_no_more", manifests::rights);
+}
+
+#[test]
+#[ignore = "needs root outside of any user namespace: hack/test runs it"]
+fn the_chart_gives_what_the_manifests_give() {
+    let missing = control::missing().or_else(chart::missing);
+    enclosure::run("the_chart_gives_what_the_manifests_give", missing, || {
+        chart::gives_the_same(&Control::start(Path::new("/run/cluster"), enclosure::NODE_ADDRESS));
+    });
 }

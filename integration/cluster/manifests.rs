@@ -12,7 +12,7 @@ use crate::control::Control;
 use crate::enclosure::output;
 
 /// The objects that are shipped.
-const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/kubernetes");
+pub(crate) const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/kubernetes");
 
 /// Those of which a cluster has one.
 const MODES: [&str; 3] = ["direct", "ipip", "vxlan"];
@@ -20,7 +20,7 @@ const MODES: [&str; 3] = ["direct", "ipip", "vxlan"];
 /// What is shipped, and the right to clear a condition.
 const CONDITION: &str = "resources: [shipped]\ncomponents: [shipped/components/condition]\n";
 
-const NAMESPACE: &str = "manx-system";
+pub(crate) const NAMESPACE: &str = "manx-system";
 
 /// The agent as the API server knows it by its token.
 const AGENT: &str = "system:serviceaccount:manx-system:manx-agent";
@@ -29,12 +29,12 @@ const AGENT: &str = "system:serviceaccount:manx-system:manx-agent";
 const NOBODY: &str = "system:serviceaccount:manx-system:default";
 
 /// Runs kubectl to its end, without a warning: what is deprecated or ignored is a fault of ours.
-fn kubectl(control: &Control, arguments: &[&str]) -> String {
+pub(crate) fn kubectl(control: &Control, arguments: &[&str]) -> String {
     output(control.kubectl(arguments).arg("--warnings-as-errors"))
 }
 
 /// Writes a kustomization of a user's own below `directory`. `shipped` in it is where ours are.
-fn write_kustomization(directory: &Path, text: &str) {
+pub(crate) fn write_kustomization(directory: &Path, text: &str) {
     // Only relative paths may be named.
     let up = "../".repeat(directory.components().count() - 1);
     let text = text.replace("shipped", &format!("{up}{}", SHIPPED.trim_start_matches('/')));
@@ -45,7 +45,7 @@ fn write_kustomization(directory: &Path, text: &str) {
 }
 
 /// The objects of a kustomization, as the API server would keep them.
-fn objects(control: &Control, kustomization: &str) -> Vec<Value> {
+pub(crate) fn objects(control: &Control, kustomization: &str) -> Vec<Value> {
     let apply = ["apply", "--server-side", "--dry-run=server", "--output=json", "--kustomize"];
     let text = kubectl(control, &[&apply[..], &[kustomization]].concat());
     let objects: Value = serde_json::from_str(&text).expect("kubectl prints JSON");
@@ -91,6 +91,7 @@ pub(crate) fn every_combination(control: &Control) {
     // As it is, by the name of the directory alone.
     objects(control, SHIPPED);
     with_condition(control);
+    beside_a_mode(control);
     of_ones_own(control);
 }
 
@@ -104,6 +105,52 @@ fn with_condition(control: &Control) {
     let arguments = pod["containers"][0]["args"].as_array().expect("arguments");
     assert!(arguments.contains(&json!("--condition")), "{arguments:?}");
     of_kind(&objects, "ValidatingAdmissionPolicyBinding");
+}
+
+/// Components that change one thing each.
+fn beside_a_mode(control: &Control) {
+    let with = |component: &str| {
+        let directory = Path::new("/run/kustomize").join(component);
+        let text = format!("resources: [shipped]\ncomponents: [shipped/components/{component}]\n");
+        write_kustomization(&directory, &text);
+        let objects = objects(control, &directory.display().to_string());
+        let pod = of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"].clone();
+        confined(&pod);
+        pod
+    };
+    let pod = with("selinux");
+    assert_eq!(pod["securityContext"]["seLinuxOptions"], json!({"type": "spc_t"}));
+    let agent = &with("metrics")["containers"][0];
+    assert_eq!(agent["args"][1], "--listen=$(HOST_IP):9641");
+    for probe in ["livenessProbe", "readinessProbe"] {
+        assert_eq!(agent[probe]["httpGet"]["host"], json!(null), "{probe} asks where it listens");
+        assert_eq!(agent[probe]["httpGet"]["port"], 9641);
+    }
+    // Of each distribution as the documentation has it.
+    let rows = include_str!("../../docs/kubernetes.md").lines();
+    let rows = rows
+        .filter_map(|row| row.split_once("| `directories/"))
+        .map(|(row, rest)| (row, rest.split_once('`').expect("a component ends").0));
+    let mut documented = BTreeSet::new();
+    for (row, name) in rows {
+        let pod = with(&format!("directories/{name}"));
+        for volume in ["plugins", "networks"] {
+            let path = path(&pod, volume);
+            assert!(row.contains(&format!("| {path} |")) || row.ends_with(&path), "{path}: {row}");
+        }
+        documented.insert(name.to_owned());
+    }
+    let shipped = fs::read_dir(format!("{SHIPPED}/components/directories")).expect("components");
+    let shipped = shipped.map(|entry| entry.expect("a component").file_name());
+    let shipped: BTreeSet<_> = shipped.filter_map(|name| name.into_string().ok()).collect();
+    assert_eq!(documented, shipped);
+}
+
+/// Where a volume of the pod is on the node.
+fn path(pod: &Value, volume: &str) -> String {
+    let mut volumes = pod["volumes"].as_array().expect("volumes").iter();
+    let volume = volumes.find(|one| one["name"] == volume).expect("a volume");
+    volume["hostPath"]["path"].as_str().expect("a path").to_owned()
 }
 
 /// What the documentation shows for other distributions and other configurations.
@@ -123,15 +170,10 @@ fn of_ones_own(control: &Control) {
 
     let objects = objects(control, &directory.display().to_string());
     assert_eq!(of_kind(&objects, "ConfigMap")["data"], json!({"agent.json": "{}"}));
-    let volumes = &of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"]["volumes"];
-    let path = |name: &str| {
-        let mut volumes = volumes.as_array().expect("volumes").iter();
-        let volume = volumes.find(|volume| volume["name"] == name).expect("a volume");
-        volume["hostPath"]["path"].as_str().expect("a path").to_owned()
-    };
-    assert_eq!(path("plugins"), "/var/lib/rancher/k3s/data/cni");
-    assert_eq!(path("networks"), "/var/lib/rancher/k3s/agent/etc/cni/net.d");
-    assert_eq!(path("run"), "/run/manx");
+    let pod = &of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"];
+    assert_eq!(path(pod, "plugins"), "/srv/plugins");
+    assert_eq!(path(pod, "networks"), "/srv/networks");
+    assert_eq!(path(pod, "run"), "/run/manx");
 }
 
 /// What the pod may do on its node: one capability, and none where it could plant a program.

@@ -2,11 +2,12 @@
 //! the node keeps of them.
 
 use std::fs;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::ground::{Ground, Program, addresses};
-use crate::harness::{Plugin, Pod};
+use crate::ground::{Ground, MANX, Program, addresses};
+use crate::harness::{DEADLINE, Plugin, Pod, Stdin, run};
 
 /// Where a configuration without `peersFile` looks.
 const USUAL: &str = "root/var/lib/manx/peers.json";
@@ -125,4 +126,25 @@ fn the_nodes_tunnel_address_is_never_given() {
     );
     plugin.del(&pod).ok();
     assert_eq!(addresses(&alone.add(&ground.container("c", "eth0")).ok()), ["10.244.1.3"]);
+}
+
+/// Who looks at a pool is told of the node's pod CIDR, and applies nothing for it.
+#[test]
+fn a_look_at_a_pool_makes_no_routes() {
+    let ground = Ground::with_uplink();
+    let conf = ground.manx(&placeholders(&ground)).with("peersFile", "/etc/peers.json".into()).conf;
+    let conf = ground.host.scratch().file("net.conf", conf.to_string());
+    let path = ground.host.scratch().dir("root/etc").join("peers.json");
+    let nodes = json!([
+        {"name": "node-a", "addresses": ["192.0.2.11", "2001:db8::11"],
+            "podCIDRs": ["10.244.1.0/24", "fd00:244:1::/64"]},
+        {"name": "node-b", "addresses": ["192.0.2.12"], "podCIDRs": ["10.244.2.0/24"]}]);
+    fs::write(path, json!({"self": "node-a", "nodes": nodes}).to_string()).unwrap();
+    let before = ground.host.routes("-4");
+    let mut command = Command::new(MANX);
+    command.args(["ipam", "show", "--json", "--conf"]).arg(conf);
+    command.arg("--root").arg(ground.host.scratch().dir("root"));
+    let shown = ground.host.enter(|| run(command, &Stdin::Null, DEADLINE));
+    assert!(shown.stdout.contains("10.244.1."), "{shown:?}");
+    assert_eq!(ground.host.routes("-4"), before);
 }

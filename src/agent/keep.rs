@@ -37,7 +37,7 @@ use crate::{
 const RETRY: Duration = Duration::from_secs(10);
 /// How often to look whether the file is still what was written.
 const LOOK: Duration = Duration::from_secs(60);
-/// Above this the heartbeats of all nodes to all agents are a load on the API server.
+/// From here on the changes of all nodes to all agents are a load on the API server.
 const NODES_MANY: usize = 1500;
 
 /// What the peers file should be, and why.
@@ -59,6 +59,8 @@ pub(crate) struct Keeper<S> {
     former: Vec<IpNetwork>,
     /// What the file should be, as soon as that is known.
     wanted: Option<(String, u32)>,
+    /// When the first change was heard that the file is to have.
+    heard: Option<Instant>,
     /// When to ask for a new list.
     ask: Option<Instant>,
     /// When to try to write again.
@@ -74,6 +76,17 @@ struct Said {
     skew: String,
     findings: Vec<Finding>,
     many: bool,
+}
+
+/// What a cluster costs that is larger than this way to watch it is meant for.
+fn burden(nodes: usize) -> Option<String> {
+    (nodes >= NODES_MANY).then(|| {
+        format!(
+            "{nodes} nodes: the API server sends each change of each Node to the agent on every \
+             node, and spends processors on it: docs/kubernetes.md says how many, and what keeps \
+             changes few"
+        )
+    })
 }
 
 impl<S: Source> Keeper<S> {
@@ -106,6 +119,7 @@ impl<S: Source> Keeper<S> {
             own,
             former,
             wanted,
+            heard: None,
             ask,
             retry,
             said,
@@ -124,6 +138,8 @@ impl<S: Source> Keeper<S> {
         match self.source.next(due.unwrap_or(now)) {
             Some(Told::Complete { nodes, anew, common }) => {
                 self.offered = common;
+                let heard = self.source.heard();
+                self.heard = self.heard.or(heard);
                 self.consider(&nodes, anew, Instant::now());
             }
             Some(Told::Lost(words)) => self.status.lost(&words),
@@ -179,13 +195,9 @@ impl<S: Source> Keeper<S> {
     /// Goes by these nodes; why not, if so.
     fn believe(&mut self) -> String {
         let nodes = &self.nodes;
-        if nodes.len() > NODES_MANY && !self.said.many {
+        if let Some(words) = burden(nodes.len()).filter(|_| !self.said.many) {
             self.said.many = true;
-            log::warn!(
-                "{} nodes: the API server sends each heartbeat of each node to the agent on every \
-                 node",
-                nodes.len()
-            );
+            log::warn!("{words}");
         }
         let former = self.left_behind();
         let mut settings = self.settings.clone();
@@ -260,6 +272,7 @@ impl<S: Source> Keeper<S> {
         let held = read(&self.path, PEERS_BYTES_MAX);
         if held.is_ok_and(|held| held == wanted.as_bytes()) {
             self.said.unwritten.clear();
+            self.heard = None;
             return;
         }
         let plugin = version::noted(&self.root);
@@ -270,11 +283,13 @@ impl<S: Source> Keeper<S> {
         let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
         // What a writer left that was killed.
         sweep(directory, |left| name.as_ref().is_some_and(|name| left.ends_with(name)));
+        self.status.writing(self.heard);
         let written = readable_directory(directory)
             .and_then(|()| replace_synced(&self.path, wanted.as_bytes()));
         match written {
             Ok(()) => {
                 self.status.wrote(true);
+                self.heard = None;
                 self.said.unwritten.clear();
                 log::info!("{} is written", self.path.display());
             }

@@ -1,29 +1,46 @@
 //! What the agent counts, in base units.
 
-use std::{fmt, sync::atomic::AtomicU64, time::SystemTime};
+mod api;
+mod buckets;
+mod calls;
+mod passes;
+mod process;
+mod stock;
+
+use std::{fmt, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
 
-use crate::{node::apply::Report, object::Action};
+pub(crate) use api::Api;
 
-type Seconds = Gauge<f64, AtomicU64>;
+use buckets::{gauge_value, histogram};
+use calls::Calls;
+use passes::Passes;
+use process::Process;
+use stock::Stocks;
+
+use crate::{
+    node::apply::Report,
+    state::{Root, operations::Operation},
+};
 
 /// All metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
     pub(super) api_connected: Gauge,
-    last_sync: Seconds,
+    pub(super) api: Api,
     view_generation: Gauge,
     nodes: Family<State, Gauge>,
     writes: Counter,
     write_errors: Counter,
-    passes: Family<Outcome, Counter>,
-    repairs: Family<Object, Counter>,
+    passes: Passes,
+    event_to_kernel: Histogram,
+    calls: Calls,
     pub(super) ready: Gauge,
 }
 
@@ -32,52 +49,37 @@ struct State {
     state: &'static str,
 }
 
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Outcome {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Object {
-    object: String,
-}
-
 impl Metrics {
-    pub(super) fn new() -> Self {
+    /// Of the node that has its state below `root`.
+    pub(super) fn new(root: &Root) -> Self {
         let mut metrics = Self {
-            registry: Registry::with_prefix("manx_agent"),
+            registry: Registry::default(),
             api_connected: Gauge::default(),
-            last_sync: Seconds::default(),
+            api: Api::default(),
             view_generation: Gauge::default(),
             nodes: Family::default(),
             writes: Counter::default(),
             write_errors: Counter::default(),
-            passes: Family::default(),
-            repairs: Family::default(),
+            passes: Passes::new(),
+            event_to_kernel: histogram(),
+            calls: Calls::new(),
             ready: Gauge::default(),
         };
         metrics.register();
-        for state in ["used", "incomplete", "quarantined"] {
-            drop(metrics.nodes.get_or_create(&State { state }));
-        }
-        for result in ["whole", "wanting", "failed"] {
-            drop(metrics.passes.get_or_create(&Outcome { result }));
-        }
+        metrics.register_node(root);
         metrics
     }
 
     fn register(&mut self) {
-        let registry = &mut self.registry;
+        for state in ["used", "incomplete", "quarantined"] {
+            drop(self.nodes.get_or_create(&State { state }));
+        }
+        let registry = self.registry.sub_registry_with_prefix("manx_agent");
         let version = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The agent's version", version);
         let api = self.api_connected.clone();
         registry.register("api_connected", "Whether the API server tells of the nodes", api);
-        registry.register_with_unit(
-            "last_sync_timestamp",
-            "When a complete list of nodes was there last",
-            Unit::Seconds,
-            self.last_sync.clone(),
-        );
+        self.api.register(registry);
         let generation = self.view_generation.clone();
         registry.register("view_generation", "How many lists of nodes were gone by", generation);
         let nodes = self.nodes.clone();
@@ -85,25 +87,25 @@ impl Metrics {
         registry.register("peers_file_writes", "Writings of the peers file", self.writes.clone());
         let errors = self.write_errors.clone();
         registry.register("peers_file_write_errors", "Failed writings of the peers file", errors);
-        let passes = self.passes.clone();
-        registry.register("passes", "Comparisons of the node with what it should be", passes);
-        let repairs = self.repairs.clone();
-        registry.register("repairs", "Changes to the node, by the kind of the object", repairs);
+        self.passes.register(registry);
+        let help = "From what the API server told of a node until the kernel had its route";
+        let histogram = self.event_to_kernel.clone();
+        registry.register_with_unit("event_to_kernel", help, Unit::Seconds, histogram);
         registry.register("ready", "Whether pods may come to this node", self.ready.clone());
     }
 
-    pub(super) fn listed(&self) {
-        self.api_connected.set(1);
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.last_sync.set(now.as_secs_f64());
+    /// What is not the agent's own.
+    fn register_node(&mut self, root: &Root) {
+        self.calls.register(self.registry.sub_registry_with_prefix("manx_cni"));
+        self.registry.register_collector(Box::new(Stocks { root: root.clone() }));
+        self.registry.register_collector(Box::new(Process));
     }
 
     pub(super) fn viewed(&self, used: usize, incomplete: usize, quarantined: usize) {
         self.view_generation.inc();
         let counts = [("used", used), ("incomplete", incomplete), ("quarantined", quarantined)];
         for (state, count) in counts {
-            let gauge = self.nodes.get_or_create(&State { state });
-            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
+            self.nodes.get_or_create(&State { state }).set(gauge_value(count));
         }
     }
 
@@ -115,17 +117,19 @@ impl Metrics {
         };
     }
 
-    pub(super) fn passed(&self, report: &Report) {
-        let result = match (report.whole, report.errors.is_empty()) {
-            (true, true) => "whole",
-            (false, true) => "wanting",
-            (_, false) => "failed",
-        };
-        self.passes.get_or_create(&Outcome { result }).inc();
-        for line in report.lines.iter().filter(|line| line.action != Action::Conflict) {
-            let object = format!("{:?}", line.kind).to_lowercase();
-            self.repairs.get_or_create(&Object { object }).inc();
-        }
+    /// A pass was made, in this time if it is known.
+    pub(super) fn passed(&self, report: &Report, took: Option<Duration>) {
+        self.passes.passed(report, took);
+    }
+
+    /// A change was made so long after it was heard.
+    pub(super) fn reached(&self, after: Duration) {
+        self.event_to_kernel.observe(after.as_secs_f64());
+    }
+
+    /// A call of the plugin ended.
+    pub(super) fn ended(&self, operation: &Operation) {
+        self.calls.ended(operation);
     }
 
     /// As Prometheus reads them.

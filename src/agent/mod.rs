@@ -23,7 +23,9 @@ mod keep;
 mod metrics;
 mod node;
 mod nodes;
+mod operations;
 mod options;
+mod reach;
 mod record;
 mod serve;
 #[cfg(test)]
@@ -105,7 +107,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Starts all threads, and is that which keeps the peers file.
 fn begin(options: &Options) -> Infallible {
-    let status = Arc::new(Status::new());
+    let status = Arc::new(Status::of(&options.root));
     let config = configuration(options);
     let peers_file = options.root.path(&options.peers_file);
     let wish = Arc::new(Wish::default());
@@ -115,6 +117,8 @@ fn begin(options: &Options) -> Infallible {
     // What is there is applied before anybody is asked.
     let (root, of_node) = (options.root.clone(), Arc::clone(&status));
     thread::spawn(move || node::look_after(&root, &gate, &of_node));
+    let (root, of_plugin) = (options.root.clone(), Arc::clone(&status));
+    thread::spawn(move || operations::count(&root, &of_plugin));
     let (teller, listener) = source();
     let settings = Settings {
         node: options.node.clone(),
@@ -127,14 +131,15 @@ fn begin(options: &Options) -> Infallible {
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let access = Access { kubeconfig: options.kubeconfig.clone() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));
-    let (own, listen) = (options.node.clone(), options.listen);
+    let (own, listen, api) = (options.node.clone(), options.listen, status.api());
     thread::spawn(move || match config.calico {
         None => {
             let nodes = Watched::<Nodes, _>::new(access, limits, nodes::PATH.to_owned(), teller);
+            let nodes = nodes.counted(api);
             talk(nodes.run(), condition, listen, status);
         }
         Some(_) => {
-            let calico = Calico { own, access, limits, in_blocks, teller, wish };
+            let calico = Calico { own, access, limits, in_blocks, teller, wish, api };
             talk(calico.run(), condition, listen, status);
         }
     });

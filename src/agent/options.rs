@@ -112,10 +112,10 @@ impl Options {
             "sysctl-dir" => self.sysctl_dir = Some(given.into()),
             "listen" => {
                 let given = text(given)?;
-                let wrong = |_| format!("--listen {given:?} is no address with a port");
+                let wrong = || format!("--listen {given:?} is no address with a port");
                 self.listen = match given.as_str() {
                     "0" => None,
-                    _ => Some(given.parse().map_err(wrong)?),
+                    _ => Some(listener(&given).ok_or_else(wrong)?),
                 };
             }
             "root" => self.root = Root::new(given),
@@ -123,6 +123,16 @@ impl Options {
         }
         Ok(())
     }
+}
+
+/// An address with a port. IPv6 needs no brackets, which nobody puts around the address of
+/// a node that Kubernetes fills in.
+fn listener(given: &str) -> Option<SocketAddr> {
+    let bare = || {
+        let (host, port) = given.rsplit_once(':')?;
+        Some(SocketAddr::new(host.parse().ok()?, port.parse().ok()?))
+    };
+    given.parse().ok().or_else(bare)
 }
 
 fn text(given: OsString) -> Result<String, String> {
@@ -154,12 +164,25 @@ mod tests {
     }
 
     #[test]
+    fn a_nodes_address_may_be_of_either_family() {
+        for (given, expected) in [
+            ("192.0.2.1:9641", "192.0.2.1:9641"),
+            ("[fd00::1]:9641", "[fd00::1]:9641"),
+            ("fd00::1:9641", "[fd00::1]:9641"),
+        ] {
+            let options = read(&["--listen", given]).unwrap().unwrap();
+            assert_eq!(options.listen, Some(expected.parse().unwrap()), "{given}");
+        }
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (arguments, words) in [
             (&["--nod", "x"][..], "there is no --nod"),
             (&["x"], "unexpected argument"),
             (&["--node"], "missing argument"),
             (&["--listen", "9641"], "no address with a port"),
+            (&["--listen", "fd00::1"], "no address with a port"),
             (&["--conflist-name", "10-manx.conf"], "ends with .conflist"),
             (&["--conflist-name", "../10.conflist"], "is a name"),
         ] {

@@ -3,7 +3,7 @@
 //! On loopback by default. A port that somebody else has costs these answers and nothing
 //! else: it is tried again.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{
     Method, Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE,
@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
+    task::spawn_blocking,
     time::{Instant, sleep, timeout},
 };
 
@@ -38,7 +39,7 @@ pub(crate) async fn serve(address: SocketAddr, status: Arc<Status>) -> Infallibl
             Ok((stream, _)) => {
                 let status = Arc::clone(&status);
                 drop(tokio::spawn(async move {
-                    let _ = timeout(PATIENCE, answer_all(stream, &status)).await;
+                    let _ = timeout(PATIENCE, answer_all(stream, status)).await;
                     drop(place);
                 }));
             }
@@ -65,9 +66,15 @@ async fn listen(address: SocketAddr) -> TcpListener {
     }
 }
 
-async fn answer_all(stream: TcpStream, status: &Status) -> hyper::Result<()> {
+async fn answer_all(stream: TcpStream, status: Arc<Status>) -> hyper::Result<()> {
     let service = service_fn(async |request: Request<Incoming>| {
-        Ok::<_, Infallible>(answer(request.method(), request.uri().path(), status))
+        let (status, (head, _)) = (Arc::clone(&status), request.into_parts());
+        let answer = move || answer(&head.method, head.uri.path(), &status);
+        // The API server's events do not wait for the disk.
+        match spawn_blocking(answer).await {
+            Ok(response) => Ok(response),
+            Err(error) => Err(io::Error::other(error)),
+        }
     });
     let mut http = http1::Builder::new();
     http.keep_alive(false).serve_connection(TokioIo::new(stream), service).await
@@ -146,11 +153,18 @@ mod tests {
             "manx_agent_nodes{state=\"quarantined\"} 0",
             "manx_agent_passes_total{result=\"whole\"} 0",
             "manx_agent_ready 0",
+            "manx_agent_watch_restarts_total{reason=\"expired\"} 0",
+            "manx_agent_repairs_total{object=\"fdb\"} 0",
+            "manx_agent_event_to_kernel_seconds_count 0",
+            "manx_cni_operations_total{verb=\"ADD\",code=\"0\"} 0",
+            "manx_cni_duration_seconds_count{verb=\"ADD\"} 0",
         ] {
             assert!(text.lines().any(|one| one == line), "{line}: {text}");
         }
         assert!(text.contains("manx_agent_last_sync_timestamp_seconds "), "{text}");
         assert!(text.contains("manx_agent_build_info{version="), "{text}");
+        assert!(text.contains("process_resident_memory_bytes "), "{text}");
+        assert!(text.contains("process_cpu_seconds_total "), "{text}");
     }
 
     #[test]

@@ -33,10 +33,19 @@ pub(crate) trait Source {
 
     /// Asks for a list that is not served from a cache.
     fn ask_anew(&mut self);
+
+    /// When the API server told of the first change in the list that was given last, if
+    /// that is known.
+    fn heard(&mut self) -> Option<Instant> {
+        None
+    }
 }
 
 /// The end of a source that a thread waits at.
-pub(crate) struct Listener(Arc<Shared>);
+pub(crate) struct Listener {
+    shared: Arc<Shared>,
+    heard: Option<Instant>,
+}
 
 /// The end of a source that tells.
 #[derive(Clone)]
@@ -52,13 +61,15 @@ struct Shared {
 #[derive(Default)]
 struct News {
     complete: Option<Told>,
+    /// When the first change in it was heard.
+    heard: Option<Instant>,
     lost: Option<Told>,
 }
 
 /// Both ends of a source.
 pub(crate) fn source() -> (Teller, Listener) {
     let shared = Arc::new(Shared::default());
-    (Teller(Arc::clone(&shared)), Listener(shared))
+    (Teller(Arc::clone(&shared)), Listener { shared, heard: None })
 }
 
 impl Shared {
@@ -73,13 +84,18 @@ impl Teller {
         let mut news = self.0.news();
         match told {
             Told::Lost(_) => news.lost = Some(told),
-            Told::Complete { .. } => *news = News { complete: Some(told), lost: None },
+            Told::Complete { .. } => (news.complete, news.lost) = (Some(told), None),
         }
         self.0.told.notify_one();
     }
 }
 
 impl Ear<Record> for Teller {
+    /// Of changes in a list that nobody takes, the next one has the first as well.
+    fn heard(&self, at: Instant) {
+        self.0.news().heard.get_or_insert(at);
+    }
+
     fn complete(&self, nodes: Vec<Arc<Record>>, anew: bool) {
         self.tell(Told::Complete { nodes, anew, common: None });
     }
@@ -95,22 +111,30 @@ impl Ear<Record> for Teller {
 
 impl Source for Listener {
     fn next(&mut self, deadline: Instant) -> Option<Told> {
-        let mut news = self.0.news();
+        let mut news = self.shared.news();
         loop {
-            if let Some(told) = news.complete.take().or_else(|| mem::take(&mut news.lost)) {
+            if let Some(told) = news.complete.take() {
+                self.heard = news.heard.take();
+                return Some(told);
+            }
+            if let Some(told) = mem::take(&mut news.lost) {
                 return Some(told);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 return None;
             }
-            let waited = self.0.told.wait_timeout(news, left);
+            let waited = self.shared.told.wait_timeout(news, left);
             (news, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     fn ask_anew(&mut self) {
-        self.0.asked.notify_one();
+        self.shared.asked.notify_one();
+    }
+
+    fn heard(&mut self) -> Option<Instant> {
+        self.heard.take()
     }
 }
 
@@ -138,6 +162,21 @@ mod tests {
         teller.tell(list(true));
         teller.tell(lost());
         assert_eq!((listener.next(now), listener.next(now)), (Some(list(true)), Some(lost())));
+    }
+
+    #[test]
+    fn a_change_in_a_list_that_nobody_took_counts_from_when_it_was_heard() {
+        let (teller, mut listener) = source();
+        let now = Instant::now();
+        for heard in [now, now + Duration::from_secs(1)] {
+            Ear::heard(&teller, heard);
+            teller.tell(list(false));
+        }
+        assert_eq!(listener.next(now), Some(list(false)));
+        assert_eq!((listener.heard(), listener.heard()), (Some(now), None), "once");
+        teller.tell(list(false));
+        assert_eq!(listener.next(now), Some(list(false)));
+        assert_eq!(listener.heard(), None);
     }
 
     #[test]

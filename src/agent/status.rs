@@ -6,8 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{metrics::Metrics, view::View};
-use crate::{finding::Finding, node::apply::Report};
+use super::{
+    metrics::{Api, Metrics},
+    reach::Reach,
+    view::View,
+};
+use crate::{
+    finding::Finding,
+    node::apply::Report,
+    state::{Root, operations::Operation},
+};
 
 /// No pass for so long is no watch.
 const STUCK: Duration = Duration::from_secs(300);
@@ -16,6 +24,7 @@ const STUCK: Duration = Duration::from_secs(300);
 #[derive(Debug)]
 pub(crate) struct Status {
     now: Mutex<Now>,
+    reach: Mutex<Reach>,
     written: Condvar,
     metrics: Metrics,
 }
@@ -34,7 +43,13 @@ struct Now {
 }
 
 impl Status {
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
+        Self::of(&Root::new("/nonexistent"))
+    }
+
+    /// Of the node that has its state below `root`.
+    pub(crate) fn of(root: &Root) -> Self {
         let now = Mutex::new(Now {
             lost: Some("the API server was not asked yet".to_owned()),
             writes: 0,
@@ -42,11 +57,21 @@ impl Status {
             closed: Some("the node was not looked at yet".to_owned()),
             alive: Instant::now(),
         });
-        Self { now, written: Condvar::new(), metrics: Metrics::new() }
+        let (reach, written) = (Mutex::default(), Condvar::new());
+        Self { now, reach, written, metrics: Metrics::new(root) }
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reach(&self) -> MutexGuard<'_, Reach> {
+        self.reach.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What requests to the API server are counted by.
+    pub(super) fn api(&self) -> Api {
+        self.metrics.api.clone()
     }
 
     pub(super) fn lost(&self, words: &str) {
@@ -65,7 +90,7 @@ impl Status {
         if now.lost.take().is_some() {
             log::info!("the API server tells of the cluster's nodes");
         }
-        self.metrics.listed();
+        self.metrics.api_connected.set(1);
     }
 
     pub(super) fn viewed(&self, view: &View) {
@@ -81,8 +106,16 @@ impl Status {
         }
     }
 
+    /// The peers file is about to be written, with a change that was heard then.
+    pub(super) fn writing(&self, heard: Option<Instant>) {
+        if let Some(heard) = heard {
+            self.reach().writing(heard, Instant::now());
+        }
+    }
+
     pub(super) fn wrote(&self, done: bool) {
         self.metrics.wrote(done);
+        self.reach().wrote(done, Instant::now());
         self.now().writes += u64::from(done);
         self.written.notify_all();
     }
@@ -109,11 +142,24 @@ impl Status {
     }
 
     pub(super) fn passed(&self, report: &Report) {
-        self.metrics.passed(report);
+        let now = Instant::now();
+        let took = report.began.map(|began| now.saturating_duration_since(began));
+        self.metrics.passed(report, took);
+        if let Some(began) = report.began {
+            let (changed, made) = (!report.lines.is_empty(), report.ahead.unwrap_or(now));
+            let reached = self.reach().passed(began, changed, made);
+            reached.into_iter().for_each(|after| self.metrics.reached(after));
+        }
         self.alive();
     }
 
-    /// All metrics, as Prometheus reads them.
+    /// A call of the plugin ended.
+    pub(super) fn ended(&self, operation: &Operation) {
+        self.metrics.ended(operation);
+    }
+
+    /// All metrics, as Prometheus reads them: leases are read for them, so that this may wait
+    /// for a disk.
     pub(super) fn metrics(&self) -> Result<String, fmt::Error> {
         self.metrics.ready.set(i64::from(self.unready().is_none()));
         self.metrics.text()

@@ -31,6 +31,7 @@ use request::{Ask, End, refused};
 use super::{
     backoff::{Backoff, part_of},
     connect::Access,
+    metrics::Api,
 };
 
 /// What is asked for, and what is kept of it.
@@ -54,6 +55,9 @@ pub(crate) trait Ear<V> {
     /// They are these. `anew` tells that they were asked for ([`Self::asked`]) and not
     /// served from a cache.
     fn complete(&self, all: Vec<Arc<V>>, anew: bool);
+
+    /// The first change of what is told next was heard at this time.
+    fn heard(&self, _at: std::time::Instant) {}
 
     /// They cannot be asked for, for this reason.
     fn lost(&self, words: String);
@@ -114,6 +118,7 @@ pub(crate) struct Watched<K: Kind, E> {
     anew: bool,
     /// What was told last is that the server cannot be asked.
     lost: bool,
+    api: Api,
 }
 
 impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
@@ -122,7 +127,13 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
         let ask = Ask { path, name: K::NAME, resource: K::RESOURCE };
         let (known, version) = (Map::new(), None);
         let (streams, anew, lost) = (true, false, false);
-        Self { access, limits, ear, backoff, ask, known, version, streams, anew, lost }
+        let api = Api::default();
+        Self { access, limits, ear, backoff, ask, known, version, streams, anew, lost, api }
+    }
+
+    /// Counts what is asked there.
+    pub(crate) fn counted(self, api: Api) -> Self {
+        Self { api, ..self }
     }
 
     /// Tells of them, and comes to no end.
@@ -145,6 +156,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
             self.backoff.reset();
         }
         log::debug!("watch of {}: {end:?}", K::NAME);
+        self.api.restarted(end.reason());
         match end {
             End::Closed if begin.elapsed() >= self.limits.sound => {}
             End::Closed => {
@@ -198,7 +210,9 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
             None => "0",
         };
         let watch = self.ask.watch::<K::Object>(client, version, initial);
-        match timeout(self.limits.silence, watch).await {
+        let answer = timeout(self.limits.silence, watch).await;
+        self.api.asked("watch", request::code(&answer));
+        match answer {
             Ok(Ok(stream)) => self.hear(stream, initial).await,
             Ok(Err(error)) => refused(&error, initial, &self.ask),
             Err(_) => End::silent(),
@@ -210,7 +224,9 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
         let (mut listed, mut token) = (Map::new(), None);
         loop {
             let page = self.ask.page::<K::Object>(client, self.limits.page, token);
-            let page = timeout(self.limits.silence, page).await.map_err(|_| End::silent())?;
+            let answer = timeout(self.limits.silence, page).await;
+            self.api.asked("list", request::code(&answer));
+            let page = answer.map_err(|_| End::silent())?;
             let page = page.map_err(|error| refused(&error, false, &self.ask))?;
             token = page.more().map(str::to_owned);
             let version = page.version().to_owned();
@@ -237,21 +253,21 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
             self.tell(false);
         }
         let mut heard = Instant::now();
-        // When to tell of changes.
-        let mut due: Option<Instant> = None;
+        // The first change that is not told yet.
+        let mut since: Option<Instant> = None;
         loop {
+            let due = since.map(|since| since + self.limits.settle);
             let limit = if listing.is_some() { self.limits.initial } else { self.limits.silence };
             let deadline = due.unwrap_or(heard + limit).min(heard + limit);
             let next = timeout_at(deadline, select(stream.next(), asked.as_mut())).await;
             let event = match next {
                 Ok(Either::Left((event, _))) => event,
                 Err(_) if due.is_some_and(|due| due <= Instant::now()) => {
-                    due = None;
-                    self.tell(false);
+                    self.tell_changes(since.take());
                     continue;
                 }
                 other => {
-                    self.tell_rest(due);
+                    self.tell_changes(since);
                     return match other {
                         Ok(_) => End::Asked,
                         Err(_) if listing.is_some() => End::no_end(&self.ask),
@@ -267,10 +283,14 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
                 Some(Err(error)) => Err(request::broken(&error, listing.is_some(), &self.ask)),
             };
             match outcome {
-                Ok(true) => due = due.or(Some(heard + self.limits.settle)),
-                Ok(false) => {}
+                Ok(changed) => {
+                    since = since.or(changed.then_some(heard));
+                    if listing.is_none() {
+                        self.api.synced();
+                    }
+                }
                 Err(end) => {
-                    self.tell_rest(due);
+                    self.tell_changes(since);
                     return end;
                 }
             }
@@ -327,6 +347,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
     fn listed(&mut self, listed: Map<K::Value>, version: String) -> Result<(), End> {
         self.advance(&version)?;
         self.known = listed;
+        self.api.synced();
         let anew = mem::take(&mut self.anew) || !self.streams;
         self.tell(anew);
         Ok(())
@@ -357,9 +378,11 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
         self.ear.complete(self.known.values().cloned().collect(), anew);
     }
 
-    /// What was to be told together with what may follow.
-    fn tell_rest(&mut self, due: Option<Instant>) {
-        if due.is_some() {
+    /// Tells of changes, of which the first was heard then; what may have followed is part
+    /// of them.
+    fn tell_changes(&mut self, since: Option<Instant>) {
+        if let Some(since) = since {
+            self.ear.heard(since.into_std());
             self.tell(false);
         }
     }

@@ -1,7 +1,11 @@
 //! One pass over the node: compares, changes, notes what was applied. Says nothing
 //! itself: the node does not wait for whoever reads it.
 
-use std::{collections::BTreeSet, mem, time::Duration};
+use std::{
+    collections::BTreeSet,
+    mem,
+    time::{Duration, Instant},
+};
 
 use super::{
     Error, allowed,
@@ -36,6 +40,13 @@ pub(crate) struct Report {
     pub(crate) errors: Vec<String>,
     /// Nothing is wanting of the fabrics.
     pub(crate) whole: bool,
+    /// How many routes the fabrics are to have, if they were compared: for those who count.
+    #[cfg_attr(not(feature = "agent"), allow(dead_code))]
+    pub(crate) routes: Option<usize>,
+    /// When it began.
+    pub(crate) began: Option<Instant>,
+    /// When what others may wait for was made, where that was ahead of the rest.
+    pub(crate) ahead: Option<Instant>,
     /// As of the changes.
     pub(crate) misfits: Vec<Misfit>,
     pub(crate) mtus: Vec<Mtus>,
@@ -80,7 +91,7 @@ pub(super) fn apply_by(
     source: Source,
     answers: &mut Answers,
 ) -> Result<Report, Error> {
-    let root = &networks.root;
+    let (root, began) = (&networks.root, Some(Instant::now()));
     let plugin = version::noted(root).map(|plugin| plugin.version);
     let tables = tables_for(networks, socket)?;
     let mut changes = compare_by(networks, socket, tables.as_ref(), source, answers)?;
@@ -88,11 +99,14 @@ pub(super) fn apply_by(
         changes.failures(networks)?;
     }
     changes.keep_locked(protocols);
+    let desired = changes.fabrics.iter().map(|(_, pass)| &pass.plan.desired);
     let mut report = Report {
         lines: changes.told(),
         notes: changes.notes(),
         wanting: changes.wanting(),
         whole: true,
+        routes: Some(desired.map(|desired| desired.objects.routes.len()).sum()),
+        began,
         misfits: mem::take(&mut changes.misfits),
         mtus: mem::take(&mut changes.mtus),
         ..Report::default()

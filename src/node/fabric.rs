@@ -17,7 +17,7 @@ mod removal;
 mod state;
 pub mod tunnel;
 
-pub use agreement::{last_applied, require_same_fabric, require_unshared};
+pub use agreement::{applied_of_file, last_applied, require_same_fabric, require_unshared};
 pub(crate) use ahead::AtRest;
 pub use applied::{Applied, State};
 pub use differences::{Differences, differences};

@@ -9,6 +9,7 @@ pub mod file;
 mod holder;
 pub mod journal;
 pub mod lock;
+pub mod operations;
 mod root;
 
 pub use file::{

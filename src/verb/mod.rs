@@ -40,7 +40,10 @@ use crate::{
         allowed, fabric, facts, former, lasting, liveness, ownership, pod_side, repair, sandbox,
         side, tables,
     },
-    state::{Journal, Root},
+    state::{
+        Journal, Root,
+        operations::{self, Operation},
+    },
 };
 
 /// What this binary is called for.
@@ -69,6 +72,7 @@ pub fn run(
     stdin: impl FnOnce() -> io::Result<Vec<u8>>,
     emit: Emit<'_>,
 ) -> Result<(), (Error, Version)> {
+    let started = Instant::now();
     let newest = |error| (error, Version::NEWEST);
     let root = lookup("MANX_ROOT").map(Root::new).unwrap_or_default();
     let delegated = lookup(DELEGATED).is_some_and(|value| !value.is_empty());
@@ -80,6 +84,25 @@ pub fn run(
         let msg = "this plugin was called by itself, as an IPAM plugin";
         return Err(newest(ipam::itself(msg)));
     }
+    let command = environment.command.clone();
+    let outcome = answer(role, environment, &root, stdin, emit);
+    if role == Role::Main && !matches!(command, Command::Unknown(_)) {
+        let code = outcome.as_ref().map_or_else(|(error, _)| error.code.0, |()| 0);
+        let (verb, took) = (command.as_str().to_owned(), started.elapsed());
+        operations::note(&root, &Operation { verb, code, took });
+    }
+    outcome
+}
+
+/// Carries out a verb that is about a configuration.
+fn answer(
+    role: Role,
+    environment: Environment,
+    root: &Root,
+    stdin: impl FnOnce() -> io::Result<Vec<u8>>,
+    emit: Emit<'_>,
+) -> Result<(), (Error, Version)> {
+    let newest = |error| (error, Version::NEWEST);
     let bytes = stdin().map_err(|error| {
         let msg = format!("read the configuration from stdin: {error}");
         newest(
@@ -94,8 +117,8 @@ pub fn run(
     let version =
         version.and_then(|version| speaks(&environment.command, version)).map_err(tell)?;
     let (config, mut complaints) = Config::read(&document, version);
-    logger::start(config.log_level, config.log_file.as_deref(), &root);
-    let (mut config, contradiction) = beside_peers(config, &environment.command, &root);
+    logger::start(config.log_level, config.log_file.as_deref(), root);
+    let (mut config, contradiction) = beside_peers(config, &environment.command, root);
     let looks_up = ipam::placeholder::is_in(document.ipam());
     match role {
         Role::Main => complaints.extend(contradiction),
@@ -106,7 +129,7 @@ pub fn run(
         }
     }
     if looks_up {
-        fill_placeholders(role, &environment, &mut document, &config, &complaints, &root)
+        fill_placeholders(role, &environment, &mut document, &config, &complaints, root)
             .map_err(tell)?;
         // What is wrong already is told first, and was not of the ranges.
         if complaints.is_empty() {
@@ -120,6 +143,7 @@ pub fn run(
     }
     // What a verb holds at its end goes with the process: to free it piece by piece takes
     // as long as a twentieth of an ADD's own work.
+    let root = root.clone();
     let call = ManuallyDrop::new(Call { environment, document, config, complaints, root });
     dispatch(&call, role, emit).map_err(tell)
 }

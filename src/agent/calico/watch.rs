@@ -2,8 +2,13 @@
 //! told before all are whole, nor while one of them cannot be asked for.
 
 use std::{
-    cell::RefCell, convert::Infallible, future::pending, net::IpAddr, rc::Rc, sync::Arc,
-    time::Duration,
+    cell::RefCell,
+    convert::Infallible,
+    future::pending,
+    net::IpAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use futures::future::{join, join3};
@@ -18,6 +23,7 @@ use tokio::{sync::Notify, time::sleep};
 use super::{
     super::{
         connect::{Access, chain},
+        metrics::Api,
         nodes::PATH,
         source::{Teller, Told},
         watched::{Ear, Limits, Watched},
@@ -45,6 +51,7 @@ pub(crate) struct Calico {
     pub(crate) in_blocks: bool,
     pub(crate) teller: Teller,
     pub(crate) wish: Arc<Wish>,
+    pub(crate) api: Api,
 }
 
 /// What is known of all three.
@@ -93,6 +100,10 @@ impl<V> Ear<V> for One<V> {
         self.all.tell();
     }
 
+    fn heard(&self, at: Instant) {
+        Ear::heard(&self.all.teller, at);
+    }
+
     fn lost(&self, words: String) {
         (self.part)(&self.all).borrow_mut().lost = Some(words.clone());
         self.all.teller.tell(Told::Lost(words));
@@ -109,7 +120,7 @@ impl Calico {
     pub(crate) async fn run(self) -> Infallible {
         let group = self.group().await;
         log::info!("Calico's objects are read from {group}");
-        let Self { own, access, limits, in_blocks, teller, wish } = self;
+        let Self { own, access, limits, in_blocks, teller, wish, api } = self;
         let asking = teller.clone();
         let (nodes, pools, blocks) = Default::default();
         let all = Rc::new(All { own, group, in_blocks, teller, wish, nodes, pools, blocks });
@@ -128,6 +139,8 @@ impl Calico {
         let pools =
             Watched::<Pools, _>::new(access.clone(), limits.clone(), path("ippools"), of_pools);
         let blocks = Watched::<Blocks, _>::new(access, limits, path("ipamblocks"), of_blocks);
+        let (nodes, pools) = (nodes.counted(api.clone()), pools.counted(api.clone()));
+        let blocks = blocks.counted(api);
         let blocks = async {
             match in_blocks {
                 true => blocks.run().await,

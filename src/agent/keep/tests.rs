@@ -267,3 +267,9 @@ fn this_nodes_trouble_is_noted_and_ends() {
     ground.keeper.consider(&nodes([2]), false, begin + Duration::from_secs(600));
     assert!(ground.keeper.status.unready().unwrap().contains("no Node"));
 }
+
+#[test]
+fn a_cluster_that_is_a_load_on_the_api_server_is_told() {
+    assert_eq!(burden(1499), None);
+    assert!(burden(1500).unwrap().contains("docs/kubernetes.md"));
+}

@@ -10,6 +10,7 @@ use kube::{
 };
 
 use serde::de::DeserializeOwned;
+use tokio::time::error::Elapsed;
 
 use super::answer::{Page, words};
 use crate::agent::{backoff::part_of, connect::chain};
@@ -62,6 +63,26 @@ impl End {
 
     pub(super) fn broken_off(ask: &Ask) -> Self {
         Self::failed(format!("the list of {} broke off", ask.name))
+    }
+
+    /// As it is counted.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Asked => "asked",
+            Self::Expired(_) => "expired",
+            silent if *silent == Self::silent() => "idle",
+            Self::NoStream(_) | Self::Unsure(_) | Self::Failed { .. } | Self::Unknown(_) => "error",
+        }
+    }
+}
+
+/// How a request ended, as it is counted: by the status of its answer, if there was one.
+pub(super) fn code<T>(answer: &Result<Result<T, Error>, Elapsed>) -> String {
+    match answer {
+        Ok(Ok(_)) => "200".to_owned(),
+        Ok(Err(Error::Api(status))) => status.code.to_string(),
+        Ok(Err(_)) | Err(_) => "none".to_owned(),
     }
 }
 
@@ -183,6 +204,21 @@ mod tests {
             let seconds = watch_params(false).timeout.unwrap();
             assert!((240..=288).contains(&seconds), "{seconds}");
         }
+    }
+
+    #[test]
+    fn ends_and_answers_are_counted_by_a_word() {
+        for (end, reason) in [
+            (End::Closed, "closed"),
+            (End::Expired("410".to_owned()), "expired"),
+            (End::silent(), "idle"),
+            (End::failed("connection refused"), "error"),
+        ] {
+            assert_eq!(end.reason(), reason);
+        }
+        let refused = Status { code: 403, ..Status::default() };
+        assert_eq!(code::<()>(&Ok(Err(Error::Api(Box::new(refused))))), "403");
+        assert_eq!(code(&Ok(Ok(()))), "200");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::{
     super::{Error, Kind, Object},
     applied::Applied,
+    document::file_version,
     state::FabricState,
 };
 use crate::{
@@ -17,6 +18,12 @@ use crate::{
 pub fn last_applied(config: &Config, root: &Root) -> Option<Applied> {
     config.fabric.peers_file.as_ref()?;
     FabricState::new(root, config.fabric.protocol).applied()
+}
+
+/// The same, if that is by the peers file as it is now.
+pub fn applied_of_file(config: &Config, root: &Root) -> Option<Applied> {
+    let path = root.path(config.fabric.peers_file.as_ref()?);
+    last_applied(config, root).filter(|applied| applied.file == file_version(&path))
 }
 
 /// One fabric per route protocol: two networks may share one, not disagree.

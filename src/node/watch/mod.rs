@@ -75,6 +75,7 @@ pub(crate) fn watch(
     loop {
         let begin = Instant::now();
         let ahead = ahead(&mut events, &networks, conf, &mut socket)?;
+        let made = (!ahead.is_empty()).then(Instant::now);
         if events.take_files() {
             let read = match reread(root, conf, &networks) {
                 Ok(mut read) => {
@@ -96,6 +97,7 @@ pub(crate) fn watch(
         let mut report = attempt(&networks, &mut socket, &mut events);
         let rest = report.rest.take();
         report.lines.splice(0..0, ahead);
+        (report.began, report.ahead) = (Some(begin), made);
         pace.passed(Instant::now(), begin.elapsed(), !report.lines.is_empty());
         report.errors.extend(unread.clone());
         if pace.is_contested() {

@@ -165,7 +165,7 @@ pub fn stock(root: &Root, document: &mut Document, config: &Config) -> Result<St
             .details("only manx-ipam and host-local keep leases that can be read"));
     }
     if placeholder::is_in(document.ipam()) {
-        placeholder::fill(document, config, root)?;
+        placeholder::fill_as_listed(document, config, root)?;
     }
     let (keys, complaints) = IpamKeys::read(document, &Args::default(), config.version);
     let complaint = complaints.into_iter().next();

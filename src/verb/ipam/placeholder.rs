@@ -46,6 +46,34 @@ pub(in crate::verb) fn fill(
     Ok(())
 }
 
+/// The same for who looks at a pool and is to change nothing: no fabric is applied for it.
+///
+/// # Errors
+/// As for [`fill`].
+pub(super) fn fill_as_listed(
+    document: &mut Document,
+    config: &Config,
+    root: &Root,
+) -> Result<(), Error> {
+    let own = match &config.fabric.peers_file {
+        Some(named) => match fabric::applied_of_file(config, root) {
+            Some(applied) => applied.own_cidrs,
+            None => {
+                let mut host = Socket::open().map_err(kernel)?;
+                match fabric::read_peers(&root.path(named), config, &mut host) {
+                    Ok((peers, _)) => peers.me.given_pod_cidrs(),
+                    // Pods go on by what was applied as well.
+                    Err(error) => fabric::last_applied(config, root).ok_or(error)?.own_cidrs,
+                }
+            }
+        },
+        None => of_the_agent(config, root, &mut Socket::open().map_err(kernel)?)?,
+    };
+    let ipam = filled(document.ipam(), &own)?;
+    put(document, ipam);
+    Ok(())
+}
+
 /// Whether the peers file has what the placeholders of an IPAM section stand for. A file
 /// that the configuration names and that cannot be read is a fault of its own.
 ///

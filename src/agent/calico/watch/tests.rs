@@ -92,7 +92,8 @@ impl Watching {
         let calico = (own, access, limits, in_blocks, teller, Arc::clone(&wish));
         thread::spawn(move || {
             let (own, access, limits, in_blocks, teller, wish) = calico;
-            let calico = Calico { own, access, limits, in_blocks, teller, wish };
+            let api = Api::default();
+            let calico = Calico { own, access, limits, in_blocks, teller, wish, api };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(calico.run())
         });

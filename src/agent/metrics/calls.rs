@@ -1,0 +1,58 @@
+//! What is counted of the plugin's calls.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::{Registry, Unit},
+};
+
+use super::buckets::histogram;
+use crate::state::operations::Operation;
+
+/// Calls of the plugin that ended while the agent ran.
+#[derive(Debug)]
+pub(super) struct Calls {
+    ended: Family<Ended, Counter>,
+    durations: Family<Verb, Histogram, fn() -> Histogram>,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Ended {
+    verb: String,
+    code: u32,
+}
+
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Verb {
+    verb: String,
+}
+
+/// What a runtime asks for.
+const VERBS: [&str; 5] = ["ADD", "DEL", "CHECK", "GC", "STATUS"];
+
+impl Calls {
+    pub(super) fn new() -> Self {
+        Self { ended: Family::default(), durations: Family::new_with_constructor(histogram) }
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        for verb in VERBS.map(str::to_owned) {
+            drop(self.durations.get_or_create(&Verb { verb: verb.clone() }));
+            drop(self.ended.get_or_create(&Ended { verb, code: 0 }));
+        }
+        let help = "Calls of the plugin, by the code of their error; 0: none";
+        registry.register("operations", help, self.ended.clone());
+        let help = "How long calls of the plugin took";
+        registry.register_with_unit("duration", help, Unit::Seconds, self.durations.clone());
+    }
+
+    pub(super) fn ended(&self, operation: &Operation) {
+        let Operation { verb, code, took } = operation;
+        // What a newer plugin may have besides.
+        if !VERBS.contains(&verb.as_str()) {
+            return;
+        }
+        self.ended.get_or_create(&Ended { verb: verb.clone(), code: *code }).inc();
+        self.durations.get_or_create(&Verb { verb: verb.clone() }).observe(took.as_secs_f64());
+    }
+}
