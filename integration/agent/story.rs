@@ -235,6 +235,54 @@ fn an_agent_leaves_leases_links_and_namespaces_of_pods_alone() {
     plugin.del(&pod).ok();
 }
 
+/// The nodes of a cluster get it one after the other.
+#[test]
+fn a_mode_that_changed_is_taken_before_it_is_used_and_after() {
+    let ground = Ground::new();
+    let says = |fabric: &serde_json::Value| {
+        ground.host.scratch().file("agent.json", json!({"fabric": fabric}).to_string());
+    };
+    let file = || -> serde_json::Value {
+        let bytes = fs::read(ground.path("var/lib/manx/peers.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&bytes).unwrap()["fabric"].clone()
+    };
+    let flannels =
+        json!({"mode": "vxlan", "vxlan": {"device": "flannel.1", "port": 8472, "vni": 1}});
+    let calicos =
+        json!({"mode": "vxlan", "vxlan": {"device": "vxlan.calico", "port": 4789, "vni": 4096}});
+    let with = |fabric: &serde_json::Value, accepts: &serde_json::Value| {
+        let mut fabric = fabric.clone();
+        fabric["accepts"] = accepts.clone();
+        fabric
+    };
+    says(&flannels);
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let agent = ground.agent(&server.url(), &[]);
+    ground.await_routes(&[1, 2]);
+    agent.end(Signal::SIGTERM);
+    says(&calicos);
+    let both = || {
+        let links = ground.host.links();
+        ["flannel.1", "vxlan.calico"].map(|name| links.contains(&name.to_owned()))
+    };
+    let await_file = |fabric: &serde_json::Value| {
+        let came = eventually(DEADLINE, || file() == *fabric);
+        assert!(came, "{}, not {fabric}: {}", file(), ground.log());
+    };
+    // A start begins where the one before was.
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let agent = ground.agent(&server.url(), &["--accept-former=3600"]);
+    await_file(&with(&flannels, &calicos));
+    assert!(eventually(DEADLINE, || both() == [true, true]), "{:?}", both());
+    agent.end(Signal::SIGTERM);
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let agent = ground.agent(&server.url(), &["--accept-former=1"]);
+    assert!(eventually(DEADLINE, || both() == [false, true]), "{:?}: {}", both(), ground.log());
+    await_file(&calicos);
+    ground.await_routes(&[1, 2]);
+    agent.end(Signal::SIGTERM);
+}
+
 /// All that has to be said is how packets get to other nodes.
 #[test]
 fn an_agent_without_a_configuration_brings_the_usual_one() {

@@ -17,6 +17,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod accepts;
 mod adopt;
 mod blackhole;
 mod cluster;

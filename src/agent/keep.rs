@@ -15,6 +15,7 @@ use ipnetwork::IpNetwork;
 
 use super::{
     belief::{Belief, Verdict},
+    change::{ACCEPTED, Change},
     common::Common,
     record::Record,
     skew,
@@ -57,6 +58,8 @@ pub(crate) struct Keeper<S> {
     own: Vec<IpNetwork>,
     /// Those that it had before, and pods of it still have addresses of.
     former: Vec<IpNetwork>,
+    /// What the file says of the fabric, while that changes.
+    change: Change,
     /// What the file should be, as soon as that is known.
     wanted: Option<(String, u32)>,
     /// When the first change was heard that the file is to have.
@@ -104,6 +107,8 @@ impl<S: Source> Keeper<S> {
         let (current, former) = list::pod_cidrs(&held, &settings.node).unwrap_or_default();
         let parsed = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect();
         let (own, former) = (parsed(&current), parsed(&former));
+        let said = list::fabric(&held).ok().filter(|_| !names.is_empty());
+        let change = Change::new(said, ACCEPTED);
         let (nodes, wanted, ask, retry) = (Vec::new(), None, None, None);
         let (root, said) = (root.clone(), Said::default());
         Self {
@@ -118,12 +123,19 @@ impl<S: Source> Keeper<S> {
             offered: None,
             own,
             former,
+            change,
             wanted,
             heard: None,
             ask,
             retry,
             said,
         }
+    }
+
+    /// The same with another time for which a former mode is accepted.
+    pub(crate) fn accepting_for(mut self, limit: Duration) -> Self {
+        self.change.limit = limit;
+        self
     }
 
     /// How many nodes are known from the file.
@@ -134,7 +146,8 @@ impl<S: Source> Keeper<S> {
     /// Waits for what the source tells, and does what follows from it.
     pub(crate) fn step(&mut self) {
         let now = Instant::now();
-        let due = [self.ask, self.retry, Some(now + LOOK)].into_iter().flatten().min();
+        let due =
+            [self.ask, self.retry, self.change.due(), Some(now + LOOK)].into_iter().flatten().min();
         match self.source.next(due.unwrap_or(now)) {
             Some(Told::Complete { nodes, anew, common }) => {
                 self.offered = common;
@@ -144,7 +157,9 @@ impl<S: Source> Keeper<S> {
             }
             Some(Told::Lost(words)) => self.status.lost(&words),
             // The pods of a former podCIDR may be gone.
-            None if !self.former.is_empty() => drop(self.believe()),
+            None if self.wanted.is_some() && self.is_changing() => {
+                drop(self.believe(Instant::now()));
+            }
             None => {}
         }
         let now = Instant::now();
@@ -168,7 +183,7 @@ impl<S: Source> Keeper<S> {
             Verdict::Believe => {
                 self.ask = None;
                 (self.nodes, self.common) = (nodes.to_vec(), self.offered.clone());
-                self.believe()
+                self.believe(now)
             }
             Verdict::Empty => {
                 "the API server lists no node at all, which is not believed".to_owned()
@@ -193,7 +208,7 @@ impl<S: Source> Keeper<S> {
     }
 
     /// Goes by these nodes; why not, if so.
-    fn believe(&mut self) -> String {
+    fn believe(&mut self, now: Instant) -> String {
         let nodes = &self.nodes;
         if let Some(words) = burden(nodes.len()).filter(|_| !self.said.many) {
             self.said.many = true;
@@ -201,9 +216,10 @@ impl<S: Source> Keeper<S> {
         }
         let former = self.left_behind();
         let mut settings = self.settings.clone();
-        if let Some(common) = &self.common {
-            settings.fabric = common.fabric(&settings.fabric);
-        }
+        settings.fabric = match &self.common {
+            Some(common) => common.fabric(&settings.fabric),
+            None => self.change.step(&settings.fabric, now),
+        };
         match View::of(&self.nodes, &settings, &former) {
             Ok(mut view) => {
                 if let Some(common) = &self.common {
@@ -220,6 +236,11 @@ impl<S: Source> Keeper<S> {
             // Both are judged before.
             Err(Refusal::Empty | Refusal::OwnMissing) => "this node is not listed".to_owned(),
         }
+    }
+
+    /// Whether there is something to be done besides what the API server tells.
+    fn is_changing(&self) -> bool {
+        !self.former.is_empty() || self.change.due().is_some_and(|due| due <= Instant::now())
     }
 
     /// The podCIDRs that this node had, and that pods of it still have addresses of.

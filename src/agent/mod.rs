@@ -14,6 +14,7 @@
 mod backoff;
 mod belief;
 mod calico;
+mod change;
 mod common;
 mod condition;
 mod config;
@@ -127,7 +128,8 @@ fn begin(options: &Options) -> Infallible {
         in_blocks,
     };
     let mut keeper =
-        Keeper::new(listener, settings, &options.root, peers_file, Arc::clone(&status));
+        Keeper::new(listener, settings, &options.root, peers_file, Arc::clone(&status))
+            .accepting_for(options.accept_former);
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let access = Access { kubeconfig: options.kubeconfig.clone() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));

@@ -1,16 +1,18 @@
 //! What the agent is told when it is started.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use lexopt::{Arg, Parser, ValueExt};
 use nix::unistd::gethostname;
 
+use super::change::ACCEPTED;
 use crate::state::Root;
 
 pub(crate) const USAGE: &str = "\
 Usage: manx-agent [--mode MODE] [--config FILE] [--node NAME] [--kubeconfig FILE]
                   [--peers-file FILE] [--conflist-name NAME] [--plugin-dir DIR]
-                  [--sysctl-dir DIR] [--listen ADDRESS:PORT] [--condition] [--root DIR]
+                  [--sysctl-dir DIR] [--accept-former SECONDS] [--listen ADDRESS:PORT]
+                  [--condition] [--root DIR]
 
 Watches a cluster's Nodes, keeps the peers file and this node's routes true to them, and
 puts the configuration of the container runtime in place when pods may come.
@@ -27,6 +29,10 @@ puts the configuration of the container runtime in place when pods may come.
   --conflist-name NAME  in /etc/cni/net.d (default: 10-manx.conflist)
   --plugin-dir DIR      where the container runtime finds plugins (default: /opt/cni/bin)
   --sysctl-dir DIR      where /proc/sys can be written to, if not there
+  --accept-former SECONDS
+                        for how long packets by a former mode are accepted, and the new one
+                        is not used for the first half, so that all nodes have it (default:
+                        600)
   --listen ADDRESS:PORT /metrics, /healthz and /readyz; 0: none (default: 127.0.0.1:9641)
   --condition           set NetworkUnavailable of this Node to False when pods may come
   --root DIR            read files and state below DIR
@@ -45,6 +51,7 @@ pub(crate) struct Options {
     pub(crate) conflist_name: String,
     pub(crate) plugin_dir: PathBuf,
     pub(crate) sysctl_dir: Option<PathBuf>,
+    pub(crate) accept_former: Duration,
     pub(crate) listen: Option<SocketAddr>,
     /// Whether the Node is told that pods may come.
     pub(crate) condition: bool,
@@ -69,6 +76,7 @@ impl Options {
             conflist_name: "10-manx.conflist".to_owned(),
             plugin_dir: "/opt/cni/bin".into(),
             sysctl_dir: None,
+            accept_former: ACCEPTED,
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9641))),
             condition: false,
             root: Root::default(),
@@ -110,6 +118,12 @@ impl Options {
             }
             "plugin-dir" => self.plugin_dir = given.into(),
             "sysctl-dir" => self.sysctl_dir = Some(given.into()),
+            "accept-former" => {
+                let given = text(given)?;
+                let wrong = |_| format!("--accept-former {given:?} is no number of seconds");
+                self.accept_former =
+                    Duration::from_secs(given.parse::<u32>().map_err(wrong)?.into());
+            }
             "listen" => {
                 let given = text(given)?;
                 let wrong = || format!("--listen {given:?} is no address with a port");
@@ -181,6 +195,7 @@ mod tests {
             (&["--nod", "x"][..], "there is no --nod"),
             (&["x"], "unexpected argument"),
             (&["--node"], "missing argument"),
+            (&["--accept-former", "soon"], "no number of seconds"),
             (&["--listen", "9641"], "no address with a port"),
             (&["--listen", "fd00::1"], "no address with a port"),
             (&["--conflist-name", "10-manx.conf"], "ends with .conflist"),

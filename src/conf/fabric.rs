@@ -3,7 +3,13 @@
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use super::{FabricPart, fields::Fields, keys, shape::Shape, values::CrossSubnet};
+use super::{
+    FabricPart,
+    fields::Fields,
+    keys,
+    shape::Shape,
+    values::{CrossSubnet, Mode},
+};
 
 /// What a configuration says of the routes between nodes.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -67,5 +73,57 @@ impl FabricKeys {
             file: file.clone(),
             ..Self::of(given)
         }
+    }
+}
+
+impl FabricPart {
+    /// What of it makes packets what they are between nodes, with nothing left out.
+    #[must_use]
+    pub fn way(&self) -> Self {
+        let (mode, keys) = self.carried();
+        let is_vxlan = mode == Mode::Vxlan;
+        Self {
+            mode: Some(mode),
+            vni: is_vxlan.then_some(keys.vni),
+            port: is_vxlan.then_some(keys.port),
+            device: is_vxlan.then_some(keys.vxlan_device),
+            ..Self::default()
+        }
+    }
+
+    fn carried(&self) -> (Mode, FabricKeys) {
+        let mode = self.mode.unwrap_or_else(|| keys::MODE.shape.absent());
+        (mode, FabricKeys::of(self))
+    }
+
+    /// Whether the kernel cannot have the devices of both at once.
+    pub fn excludes(&self, other: &Self) -> bool {
+        let ((mode, own), (others_mode, others)) = (self.carried(), other.carried());
+        let is_same = own.vxlan_device == others.vxlan_device
+            || (own.vni, own.port) == (others.vni, others.port);
+        mode == Mode::Vxlan && others_mode == Mode::Vxlan && is_same
+    }
+
+    /// Whether packets travel as they are.
+    pub fn is_direct(&self) -> bool {
+        self.carried().0 == Mode::Direct
+    }
+
+    /// The mode by which packets of peers may come besides, with its keys.
+    pub fn accepted(&self) -> Option<(Mode, FabricKeys)> {
+        self.accepts.as_ref().map(|part| part.carried())
+    }
+
+    /// What is accepted besides, as [`Self::way`] gives it.
+    pub fn accepts(&self) -> Option<&Self> {
+        self.accepts.as_deref()
+    }
+
+    /// The same where packets may come by the way of `other` besides; none for packets as
+    /// they are, which are never refused.
+    #[must_use]
+    pub fn accepting(&self, other: Option<&Self>) -> Self {
+        let other = other.filter(|other| !other.is_direct());
+        Self { accepts: other.map(|other| Box::new(other.way())), ..self.clone() }
     }
 }

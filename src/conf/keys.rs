@@ -324,3 +324,13 @@ pub fn unknown(plugin: &Map<String, Value>) -> Vec<Unknown> {
     });
     unknown
 }
+
+/// Of a peers file alone.
+pub(super) static ACCEPTS: Key<Object> = Key::untabled(
+    "accepts",
+    "besides, a mode by which packets of peers may still come, or come already, while it changes: \
+     its device is there, and no packet leaves by it",
+    Object(ACCEPTED_KEYS, ""),
+);
+/// The keys of `accepts`.
+static ACCEPTED_KEYS: &[&dyn Described] = &[&MODE, &VXLAN];

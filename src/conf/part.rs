@@ -24,6 +24,7 @@ pub(super) static FILE_KEYS: &[&dyn Described] = &[
     &keys::OVERHEAD,
     &keys::ROUTE_PROTOCOL,
     &keys::ROUTE_METRIC,
+    &keys::ACCEPTS,
 ];
 
 /// The values that a source gives; none of those that it leaves out.
@@ -38,6 +39,8 @@ pub struct FabricPart {
     pub(super) overhead: Option<u32>,
     pub(super) protocol: Option<u8>,
     pub(super) metric: Option<u32>,
+    /// Of a peers file: its mode and the keys of that alone.
+    pub(super) accepts: Option<Box<Self>>,
 }
 
 /// A key that both sources give, with values of which only one can hold.
@@ -76,6 +79,7 @@ impl FabricPart {
             overhead: fields.get(&keys::OVERHEAD),
             protocol: fields.given(&keys::ROUTE_PROTOCOL),
             metric: fields.given(&keys::ROUTE_METRIC),
+            accepts: None,
         }
     }
 
@@ -83,7 +87,11 @@ impl FabricPart {
     /// nothing reads.
     pub fn of_file(object: &Map<String, Value>) -> (Self, Vec<Complaint>, Vec<Unknown>) {
         let mut fields = Fields::of_peers_file(Some(object), "fabric");
-        let part = Self::read(&mut fields);
+        let mut part = Self::read(&mut fields);
+        if fields.raw(&keys::ACCEPTS).is_some() {
+            let accepted = fields.within(&keys::ACCEPTS, Self::read);
+            part.accepts = Some(Box::new(accepted));
+        }
         (part, fields.complaints, key::unknown(object, FILE_KEYS, "fabric"))
     }
 
@@ -104,6 +112,7 @@ impl FabricPart {
             ("overhead", self.overhead.map(Value::from)),
             ("routeProtocol", self.protocol.map(Value::from)),
             ("routeMetric", self.metric.map(Value::from)),
+            ("accepts", self.accepts.as_ref().map(|part| part.encode())),
         ];
         entries.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
@@ -146,6 +155,7 @@ impl FabricPart {
             overhead: file.overhead.or(self.overhead),
             protocol: file.protocol.or(self.protocol),
             metric: file.metric.or(self.metric),
+            accepts: file.accepts.clone(),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::{
     conf::CrossSubnet,
     family::{Family, is_single},
     net::{forwarding, route},
-    object::{Mark, Route, Setting, Sysctl, Value},
+    object::{Mark, Route, Setting, Sysctl, Tunnel, Value},
 };
 use remarks::{Remarks, excluded};
 use wrapping::{OfFamily, Wrapping};
@@ -75,7 +75,13 @@ impl OfFamily<'_> {
             }
         }
         remarks.tell(desired);
-        if let Wrapping::Tunnel(_, tunnel) = wrapping {
+        let own = match wrapping {
+            Wrapping::Tunnel(_, tunnel) => Some(tunnel),
+            Wrapping::None | Wrapping::Impossible => None,
+        };
+        let is_own = |other: &Tunnel| own.as_ref().is_some_and(|own| own.name == other.name);
+        let accepted = self.accepted().filter(|other| anyone && !is_own(other));
+        for tunnel in own.into_iter().chain(accepted) {
             let set = |value| Setting { device: tunnel.name.clone(), value };
             let mark = Value::Mark(Mark::Ours(tunnel.protocol));
             desired

@@ -58,8 +58,11 @@ impl Settings {
 
     /// Whether a device of this name is one of the mode's tunnels.
     pub fn is_tunnel(&self, name: &str) -> bool {
-        self.encapsulation().is_some_and(|one| {
-            let device = |family| one.device(family, &self.keys);
+        let ways = [(self.mode, &self.keys)].into_iter();
+        let accepted = self.keys.file.accepted();
+        let ways = ways.chain(accepted.iter().map(|(mode, keys)| (*mode, keys)));
+        ways.filter_map(|(mode, keys)| Some((encapsulation::of(mode)?, keys))).any(|(one, keys)| {
+            let device = |family| one.device(family, keys);
             Family::BOTH.into_iter().any(|family| device(family).is_ok_and(|own| own == name))
         })
     }

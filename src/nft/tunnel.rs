@@ -28,8 +28,8 @@ pub struct Tunnel {
     pub table: String,
     /// The interface groups of all host links.
     pub host_link_groups: RangeInclusive<u32>,
-    /// How packets are carried.
-    pub carrier: Carrier,
+    /// How packets are carried, and may be besides while that changes.
+    pub carriers: Vec<Carrier>,
     /// Addresses of all other nodes. Of IP in IP another program (a BGP daemon) knows
     /// them where the list has none, and packets are taken from everybody but pods.
     /// Of VXLAN nobody else does: without peers no packet is taken.
@@ -73,29 +73,36 @@ impl Tunnel {
         };
         let mut sets =
             vec![set("peers4", Family::V4, &self.peers), set("peers6", Family::V6, &self.peers)];
-        if self.knows_peers() {
+        if self.carriers.iter().any(|carrier| self.knows_peers(*carrier)) {
             sets.extend([set("own4", Family::V4, &self.own), set("own6", Family::V6, &self.own)]);
         }
         let mut chains = vec![self.outward(), self.forward()];
-        if let Carrier::Vxlan { port, vni } = self.carrier {
-            chains.push(fragments(port, vni));
+        if self.vxlans().next().is_some() {
+            chains.push(self.fragments());
         }
         chains.push(self.input());
         let comment = "manx: tunnels between nodes".to_owned();
         Ok(Table { name: self.table.clone(), comment, sets, chains })
     }
 
-    fn knows_peers(&self) -> bool {
-        !self.peers.is_empty() || matches!(self.carrier, Carrier::Vxlan { .. })
+    fn knows_peers(&self, carrier: Carrier) -> bool {
+        !self.peers.is_empty() || matches!(carrier, Carrier::Vxlan { .. })
+    }
+
+    /// Port and network identifier of each.
+    fn vxlans(&self) -> impl Iterator<Item = (u16, u32)> + '_ {
+        self.carriers.iter().filter_map(|carrier| match carrier {
+            Carrier::Vxlan { port, vni } => Some((*port, *vni)),
+            Carrier::Ipip => None,
+        })
     }
 
     /// The packets of a tunnel, by their outer header.
     fn carried(&self) -> Vec<Term> {
-        let port = match self.carrier {
-            Carrier::Ipip => None,
-            Carrier::Vxlan { port, .. } => Some(Term::UdpTo(Holds::Is, port)),
-        };
-        port.into_iter().chain([Term::Protocol(Holds::Is, PROTOCOL_IPIP)]).collect()
+        let mut ports: Vec<u16> = self.vxlans().map(|(port, _)| port).collect();
+        ports.dedup();
+        let ports = ports.into_iter().map(|port| Term::UdpTo(Holds::Is, port));
+        ports.chain([Term::Protocol(Holds::Is, PROTOCOL_IPIP)]).collect()
     }
 
     /// Few packets go on from here: what is asked of all is only the protocol.
@@ -140,19 +147,22 @@ impl Tunnel {
         };
         let drop = || Term::End(Verdict::Drop);
         let mut rules: Vec<Rule> = from_pods.collect();
-        match self.carrier {
-            _ if !self.knows_peers() => {}
-            Carrier::Ipip => {
-                let ours = [Term::Protocol(Holds::Is, PROTOCOL_IPIP)];
-                rules.extend(strangers(&ours, Family::V4, drop()));
+        for carrier in self.carriers.iter().filter(|carrier| self.knows_peers(**carrier)) {
+            match *carrier {
+                Carrier::Ipip => {
+                    let ours = [Term::Protocol(Holds::Is, PROTOCOL_IPIP)];
+                    rules.extend(strangers(&ours, Family::V4, drop()));
+                }
+                Carrier::Vxlan { port, vni } => {
+                    let ours = [Term::UdpTo(Holds::Is, port), Term::Vni(Holds::Is, vni)];
+                    rules.extend(strangers(&ours, Family::V4, drop()));
+                    rules.extend(strangers(&ours, Family::V6, drop()));
+                }
             }
-            Carrier::Vxlan { port, vni } => {
-                let ours = [Term::UdpTo(Holds::Is, port), Term::Vni(Holds::Is, vni)];
-                rules.extend(strangers(&ours, Family::V4, drop()));
-                rules.extend(strangers(&ours, Family::V6, drop()));
-                let end = Term::End(Verdict::Goto("fragments"));
-                rules.extend(strangers(&[Term::FirstFragment], Family::V6, end));
-            }
+        }
+        if self.vxlans().next().is_some() {
+            let end = Term::End(Verdict::Goto("fragments"));
+            rules.extend(strangers(&[Term::FirstFragment], Family::V6, end));
         }
         Chain {
             name: "input",
@@ -160,27 +170,29 @@ impl Tunnel {
             rules,
         }
     }
+
+    /// Fragments of IPv6 are put together behind the hook input, where no conntrack does it
+    /// before. The first may end ahead of the network identifier, or even of the port: then
+    /// what asks for it does not hold, whichever way it asks. So strangers' first fragments
+    /// go on where they tell that they are not ours, and are dropped otherwise. Without its
+    /// first fragment no packet comes of the others.
+    fn fragments(&self) -> Chain {
+        let end = |terms: Vec<Term>| Rule([terms, vec![Term::End(Verdict::Return)]].concat());
+        let mut ports: Vec<u16> = self.vxlans().map(|(port, _)| port).collect();
+        ports.dedup();
+        let to_others = ports.into_iter().map(|port| Term::UdpTo(Holds::IsNot, port));
+        let of_others = self.vxlans().map(|(_, vni)| Term::Vni(Holds::IsNot, vni));
+        let udp = [Term::Protocol(Holds::Is, PROTOCOL_UDP)].into_iter();
+        let rules = vec![
+            end(vec![Term::Protocol(Holds::IsNot, PROTOCOL_UDP)]),
+            end(to_others.collect()),
+            end(udp.chain(of_others).collect()),
+            Rule(vec![Term::End(Verdict::Drop)]),
+        ];
+        Chain { name: "fragments", hook: None, rules }
+    }
 }
 
 fn address(side: Side, family: Family) -> Vec<Part> {
     vec![Part::Of(Load::Address(side, family))]
-}
-
-/// Fragments of IPv6 are put together behind the hook input, where no conntrack does it
-/// before. The first may end ahead of the network identifier, or even of the port: then
-/// what asks for it does not hold, whichever way it asks. So strangers' first fragments
-/// go on where they tell that they are not ours, and are dropped otherwise. Without its
-/// first fragment no packet comes of the others.
-fn fragments(port: u16, vni: u32) -> Chain {
-    let others = [
-        vec![Term::Protocol(Holds::IsNot, PROTOCOL_UDP), Term::End(Verdict::Return)],
-        vec![Term::UdpTo(Holds::IsNot, port), Term::End(Verdict::Return)],
-        vec![
-            Term::Protocol(Holds::Is, PROTOCOL_UDP),
-            Term::Vni(Holds::IsNot, vni),
-            Term::End(Verdict::Return),
-        ],
-        vec![Term::End(Verdict::Drop)],
-    ];
-    Chain { name: "fragments", hook: None, rules: others.map(Rule).into() }
 }

@@ -4,9 +4,10 @@
 use ipnetwork::IpNetwork;
 
 use crate::{
+    conf::FabricKeys,
     fabric::{
         desired::{Desired, Facts},
-        encapsulation::{Encapsulation, Here},
+        encapsulation::{self, Encapsulation, Here},
         peers::Peers,
         settings::Settings,
     },
@@ -74,6 +75,23 @@ impl OfFamily<'_> {
         desired.objects.addresses.extend(address.map(on_it));
         desired.taken.extend(taken.map(on_it));
         Wrapping::Tunnel(encapsulation, Tunnel { name, mtu, protocol: keys.protocol, form })
+    }
+
+    /// The device by which packets of peers may come besides, while a mode changes. It
+    /// needs no address, and no peer is told to it: none of this node's packets leave by it.
+    pub(super) fn accepted(&self) -> Option<Tunnel> {
+        let (mode, keys) = self.settings.keys.file.accepted()?;
+        let encapsulation = encapsulation::of(mode)?;
+        let protocol = self.settings.keys.protocol;
+        let keys = FabricKeys { protocol, ..keys };
+        let settings = Settings { mode, keys, mtu: None, overhead: None, ..self.settings.clone() };
+        let Self { peers, facts, family, .. } = *self;
+        let of = OfFamily { settings: &settings, peers, facts, family };
+        let name = encapsulation.device(family, &settings.keys).ok()?;
+        let here = Here { me: &peers.me, facts, family, keys: &settings.keys };
+        let form = encapsulation.form(&here).ok()?;
+        let mtu = of.mtu(&mut Desired::default());
+        Some(Tunnel { name, mtu, protocol, form })
     }
 
     /// The address of this node's tunnel device; else one that it may not have, for a

@@ -71,7 +71,7 @@ fn thousands_of_peers_fit() {
         assert_eq!(namespace.run(|| nft::ensure(&table)), Ok(done));
         assert_eq!(namespace.run(|| nft::differences(&table)), Ok(Vec::new()));
     }
-    let ipip = Tunnel { carrier: Carrier::Ipip, ..vxlan(&[]) }.describe().unwrap();
+    let ipip = Tunnel { carriers: vec![Carrier::Ipip], ..vxlan(&[]) }.describe().unwrap();
     assert_eq!(namespace.run(|| nft::ensure(&ipip)), Ok(Ensured::Repaired));
     assert_eq!(namespace.run(|| nft::differences(&ipip)), Ok(Vec::new()));
 }

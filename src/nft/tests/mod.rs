@@ -113,7 +113,7 @@ fn vxlan(peers: &[&str]) -> Tunnel {
         table: "manx.tunnels".into(),
         host_link_groups: 0x6d61_0000..=0x6d61_ffff,
         own: vec!["192.0.2.11".parse().unwrap(), "2001:db8::11".parse().unwrap()],
-        carrier: Carrier::Vxlan { port: 4789, vni: 4096 },
+        carriers: vec![Carrier::Vxlan { port: 4789, vni: 4096 }],
         peers: peers.iter().map(|text| text.parse().unwrap()).collect(),
     }
 }

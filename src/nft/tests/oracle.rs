@@ -48,10 +48,13 @@ fn nft_lists_our_table_as_it_lists_our_text() {
         assert_equals_nft(&Network { guard, ..guarded() });
         assert_equals_nft(&Network { guard, masquerade: None, ..guarded() });
     }
-    for carrier in [Carrier::Ipip, Carrier::Vxlan { port: 8472, vni: 1 }] {
+    let (ipip, ours) = (Carrier::Ipip, Carrier::Vxlan { port: 8472, vni: 1 });
+    let calicos = Carrier::Vxlan { port: 4789, vni: 4096 };
+    let all = [vec![ipip], vec![ours], vec![ipip, ours], vec![ours, ipip], vec![calicos, ours]];
+    for carriers in all {
         let some = vxlan(&["192.0.2.12", "2001:db8::12", "192.0.2.13"]);
-        assert_table_equals_nft(&Tunnel { carrier, ..some }.describe().unwrap());
-        assert_table_equals_nft(&Tunnel { carrier, ..vxlan(&[]) }.describe().unwrap());
+        assert_table_equals_nft(&Tunnel { carriers: carriers.clone(), ..some }.describe().unwrap());
+        assert_table_equals_nft(&Tunnel { carriers, ..vxlan(&[]) }.describe().unwrap());
     }
 }
 

@@ -11,7 +11,7 @@ use crate::nft::{Carrier, Guard, Masquerade, Network, Table, Tunnel, seal::FORM}
 #[cfg(target_endian = "little")]
 fn what_is_sent_is_that_of_the_form() {
     let loopback = Network { guard: Guard::Loopback, ..wanted() };
-    let ipip = Tunnel { carrier: Carrier::Ipip, ..vxlan(&[]) };
+    let ipip = Tunnel { carriers: vec![Carrier::Ipip], ..vxlan(&[]) };
     let tables = [wanted(), guarded(), loopback].map(|network| network.describe().unwrap());
     let tunnels = [vxlan(&["192.0.2.12"]), ipip].map(|tunnel| tunnel.describe().unwrap());
     let mut sent = Vec::new();
@@ -54,7 +54,7 @@ fn each_description_has_a_seal_of_its_own() {
         }),
         Table { comment: "other".into(), ..network(&|_| {}) },
         vxlan(&[]).describe().unwrap(),
-        Tunnel { carrier: Carrier::Ipip, ..vxlan(&[]) }.describe().unwrap(),
+        Tunnel { carriers: vec![Carrier::Ipip], ..vxlan(&[]) }.describe().unwrap(),
     ];
     for (place, table) in tables.iter().enumerate() {
         assert_eq!(table.seal(), table.seal());

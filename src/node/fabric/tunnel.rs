@@ -12,7 +12,7 @@ use crate::{
     conf::Config,
     fabric::{Peers, encapsulation},
     net::Socket,
-    nft::{self, Table, Tunnel},
+    nft::{self, Carrier, Table, Tunnel},
     object::{self, Change, HeldTable, Indexes, Work},
     pod::identity::GROUPS,
     state::Root,
@@ -123,7 +123,7 @@ pub(super) fn is_intact(config: &Config, applied: &Applied) -> Result<bool, Erro
 /// # Errors
 /// `Kernel` if the kernel does not tell where this node is.
 pub(crate) fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result<(), Error> {
-    if config.fabric.peers_file.is_none() || encapsulation::of(config.mode).is_none() {
+    if config.fabric.peers_file.is_none() || carriers(config).is_empty() {
         return Ok(());
     }
     let Some(peers) = FabricState::new(root, config.fabric.protocol).peers(config, host)? else {
@@ -154,15 +154,26 @@ fn described(
     peers: Vec<IpAddr>,
     own: Vec<IpAddr>,
 ) -> Result<Option<Table>, Error> {
-    let Some(encapsulation) = encapsulation::of(config.mode) else { return Ok(None) };
+    let carriers = carriers(config);
+    if carriers.is_empty() {
+        return Ok(None);
+    }
     let tunnel = Tunnel {
         table: name(config.fabric.protocol),
         host_link_groups: GROUPS,
-        carrier: encapsulation.carrier(&config.fabric),
+        carriers,
         peers,
         own,
     };
     tunnel.describe().map(Some).map_err(refused)
+}
+
+/// How packets of peers may come.
+fn carriers(config: &Config) -> Vec<Carrier> {
+    let accepted = config.fabric.file.accepted();
+    let ways = [(config.mode, &config.fabric)].into_iter();
+    let ways = ways.chain(accepted.iter().map(|(mode, keys)| (*mode, keys)));
+    ways.filter_map(|(mode, keys)| Some(encapsulation::of(mode)?.carrier(keys))).collect()
 }
 
 fn unguarded(error: &nft::Error) -> String {

@@ -1,0 +1,99 @@
+//! A mode that changes reaches nodes at different moments: what one sends by the old one, or by the
+//! new one already, is taken by all.
+
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Families, Node, addresses, entry};
+use crate::harness::Netns;
+
+fn say(node: &Node, fabric: &Value) {
+    let nodes: Vec<Value> = (1..=2).map(|number| entry(number, Families::Ipv4)).collect();
+    let me = ["node-a", "node-b"][node.number - 1];
+    node.write_peers(&json!({"self": me, "fabric": fabric, "nodes": nodes}).to_string());
+    node.apply().ok();
+    node.assert_settled();
+}
+
+/// Echo requests that go on.
+struct Pinging(Child);
+
+impl Pinging {
+    fn start(from: &Netns, to: &str) -> Self {
+        let mut command = Command::new("ping");
+        command.args(["-n", "-q", "-i", "0.02", to]).stdout(Stdio::piped()).stderr(Stdio::null());
+        Self(from.enter(|| command.spawn().unwrap()))
+    }
+
+    /// How many were not answered, but for one that may be under way.
+    fn lost(self) -> (u32, String) {
+        kill(Pid::from_raw(self.0.id().try_into().unwrap()), Signal::SIGINT).unwrap();
+        let output = self.0.wait_with_output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = text.lines().find(|line| line.contains("packets transmitted")).unwrap();
+        let counts: Vec<u32> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+        ((counts[0] - counts[1]).saturating_sub(1), line.to_owned())
+    }
+}
+
+/// With `accepts` a node takes packets by one mode and sends by the other, and whichever node is
+/// first, nothing is lost.
+#[test]
+fn a_mode_changes_node_by_node_and_no_packet_is_lost() {
+    let direct = json!({"mode": "direct"});
+    let calicos = json!({"mode": "vxlan"});
+    let flannels =
+        json!({"mode": "vxlan", "vxlan": {"vni": 1, "port": 8472, "device": "flannel.1"}});
+    for (from, to) in
+        [(&direct, &calicos), (&calicos, &direct), (&calicos, &flannels), (&flannels, &calicos)]
+    {
+        let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
+        let [first, second] = &cluster.nodes[..] else { panic!() };
+        for node in &cluster.nodes {
+            say(node, from);
+        }
+        let pods = cluster.pods();
+        let [a, b] = [0, 1].map(|number| addresses(&pods[number])[0].clone());
+        assert!(pods[0].netns.pings(&b) && pods[1].netns.pings(&a), "{from}");
+        let pinging = [Pinging::start(&pods[0].netns, &b), Pinging::start(&pods[1].netns, &a)];
+        let accepting = |fabric: &Value, other: &Value| {
+            let mut fabric = fabric.clone();
+            fabric["accepts"] = other.clone();
+            fabric
+        };
+        for fabric in [accepting(from, to), accepting(to, from), to.clone()] {
+            for node in [first, second] {
+                say(node, &fabric);
+                assert!(pods[0].netns.pings(&b) && pods[1].netns.pings(&a), "{fabric}");
+            }
+        }
+        for pinging in pinging {
+            let (lost, told) = pinging.lost();
+            assert_eq!(lost, 0, "{from} to {to}: {told}");
+        }
+        let held = ["vxlan.calico", "flannel.1"].map(|name| first.host.link(name).is_some());
+        assert_eq!(held, [to == &calicos, to == &flannels], "nothing of {from} is left");
+    }
+}
+
+/// Whoever is no peer gets in by neither.
+#[test]
+fn what_is_accepted_besides_is_guarded_as_well() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
+    let node = &cluster.nodes[0];
+    say(node, &json!({"mode": "direct", "accepts": {"mode": "vxlan", "vxlan": {"vni": 7}}}));
+    let table = node.host.command("nft", &["list", "table", "inet", "manx.fabric-109"]).stdout;
+    let of = |words: &str| table.lines().filter(|line| line.contains(words)).count();
+    assert!(of("4789") >= 3 && of("@peers4") >= 2, "{table}");
+    let link = node.host.link("vxlan.calico").unwrap();
+    assert_eq!(link["linkinfo"]["info_data"]["id"], 7, "{link}");
+    // No route leads there.
+    assert!(node.routes().iter().all(|line| !line.contains("vxlan.calico")), "{:?}", node.routes());
+    say(node, &json!({"mode": "direct"}));
+    assert!(node.host.link("vxlan.calico").is_none());
+    let tables = node.host.command("nft", &["list", "tables"]).stdout;
+    assert!(!tables.contains("manx.fabric"), "{tables}");
+}
