@@ -62,7 +62,12 @@ fn comparable(objects: Vec<Value>) -> BTreeMap<String, Value> {
             let after = rest.split_once('"').expect("a name ends").1;
             text = format!("{before}\"configMap\":{{\"name\":\"manx-agent\"{after}");
         }
-        let object: Value = serde_json::from_str(&text).expect("it is JSON still");
+        let mut object: Value = serde_json::from_str(&text).expect("it is JSON still");
+        // A patch that names some of them puts these first.
+        if let Some(volumes) = object.pointer_mut("/spec/template/spec/volumes") {
+            let volumes = volumes.as_array_mut().expect("volumes");
+            volumes.sort_by_key(|volume| volume["name"].to_string());
+        }
         let key = format!("{} {}", object["kind"], object["metadata"]["name"]);
         all.insert(key, object);
     }
