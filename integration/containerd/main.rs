@@ -20,6 +20,7 @@ mod polled;
 mod runtime;
 mod several;
 mod story;
+mod template;
 
 use serde_json::json;
 use sha1_smol::Sha1;
@@ -118,6 +119,13 @@ fn newest_annotations_of_a_pod_reach_the_plugin() {
     enclosure::run(test, Release::Newest.missing(), || {
         annotated::pods_get_what_they_name(Release::Newest);
     });
+}
+
+#[test]
+#[ignore = "needs root outside of any user namespace: hack/test runs it"]
+fn a_template_is_filled_with_the_nodes_pod_cidrs() {
+    let test = "a_template_is_filled_with_the_nodes_pod_cidrs";
+    enclosure::run(test, Release::Newest.missing(), template::is_filled_in);
 }
 
 /// Calico's name for the host end of a pod's link. A runtime that passes the pod's name and

@@ -83,6 +83,18 @@ impl Runtime {
         conflists: &[Value],
         state: &Path,
     ) -> Self {
+        Self::start_by(release, directory, plugins, conflists, state, "")
+    }
+
+    /// The same with more lines in the part of its configuration that is about networks.
+    pub(crate) fn start_by(
+        release: Release,
+        directory: &Path,
+        plugins: &Path,
+        conflists: &[Value],
+        state: &Path,
+        more: &str,
+    ) -> Self {
         let networks = directory.join("net.d");
         fs::create_dir_all(&networks).expect("a directory for network configurations");
         for (number, conflist) in (10..).zip(conflists) {
@@ -90,7 +102,8 @@ impl Runtime {
             fs::write(file, conflist.to_string()).expect("a conflist");
         }
         let config = directory.join(CONFIGURATION);
-        fs::write(config, configuration(directory, plugins, &networks)).expect("a configuration");
+        let text = configuration(directory, plugins, &networks) + more;
+        fs::write(config, text).expect("a configuration");
         let archive = image::write(directory);
 
         let runtime = Self {
@@ -110,6 +123,11 @@ impl Runtime {
         let archive = archive.display().to_string();
         output(&mut runtime.ctr(&["--namespace", "k8s.io", "images", "import", &archive]));
         runtime
+    }
+
+    /// Tells it of the node's podCIDRs, as kubelet does.
+    pub(crate) fn give_pod_cidrs(&self, pod_cidrs: &str) {
+        self.crictl(&["update-runtime-config", "--pod-cidr", pod_cidrs]);
     }
 
     /// Waits until pods can be made.

@@ -36,6 +36,9 @@ enum Shape {
 /// network's table; STATUS asks for the links besides, one of which may have lost the
 /// group by which the rules know it, and writes a nameless file where an ADD would write.
 ///
+/// One system call at the end asks whether somebody counts calls; where somebody does, there
+/// is one more (`counted.rs`).
+///
 /// The messages are what they are; those of an ADD stand for the files below
 /// /proc/sys that it does not open. System calls have some room, for a pipe that
 /// is read in two pieces and for what the allocator of another libc does. Those of a

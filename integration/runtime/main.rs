@@ -14,6 +14,7 @@ mod budget;
 mod chain;
 mod cnitool;
 mod collection;
+mod counted;
 mod delegation;
 mod guard;
 mod logs;
