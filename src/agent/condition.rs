@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::{
     backoff::{Backoff, part_of},
     connect::{Access, chain},
+    metrics::Api,
     status::Status,
 };
 
@@ -72,7 +73,7 @@ pub(crate) async fn keep(access: Access, node: String, status: Arc<Status>) -> I
             sleep(SOON).await;
             continue;
         }
-        match look(&access, &node).await {
+        match look(&access, &node, &status.api()).await {
             Ok(()) => {
                 backoff.reset();
                 said.clear();
@@ -90,9 +91,10 @@ pub(crate) async fn keep(access: Access, node: String, status: Arc<Status>) -> I
 }
 
 /// Looks at the condition, and sets it where it is something else.
-async fn look(access: &Access, node: &str) -> Result<(), String> {
+async fn look(access: &Access, node: &str, api: &Api) -> Result<(), String> {
     let client = access.client(SILENCE).await?;
     let asked = timeout(SILENCE, listed(&client, node)).await;
+    api.answered("list", &asked);
     let list = asked.map_err(|_| "the API server is silent".to_owned())?;
     let list = list.map_err(|error| refused(&error))?;
     let Some(held) = list.items.into_iter().next() else {
@@ -101,6 +103,7 @@ async fn look(access: &Access, node: &str) -> Result<(), String> {
     let conditions = held.status.conditions.unwrap_or_default();
     let Some(before) = wanting(&conditions) else { return Ok(()) };
     let patched = timeout(SILENCE, set(&client, node)).await;
+    api.answered("patch", &patched);
     patched.map_err(|_| "the API server is silent".to_owned())?.map_err(|error| refused(&error))?;
     log::info!("Node {node}: {KIND} is False now ({before}): pods may be scheduled");
     Ok(())

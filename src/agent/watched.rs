@@ -211,7 +211,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
         };
         let watch = self.ask.watch::<K::Object>(client, version, initial);
         let answer = timeout(self.limits.silence, watch).await;
-        self.api.asked("watch", request::code(&answer));
+        self.api.answered("watch", &answer);
         match answer {
             Ok(Ok(stream)) => self.hear(stream, initial).await,
             Ok(Err(error)) => refused(&error, initial, &self.ask),
@@ -225,7 +225,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
         loop {
             let page = self.ask.page::<K::Object>(client, self.limits.page, token);
             let answer = timeout(self.limits.silence, page).await;
-            self.api.asked("list", request::code(&answer));
+            self.api.answered("list", &answer);
             let page = answer.map_err(|_| End::silent())?;
             let page = page.map_err(|error| refused(&error, false, &self.ask))?;
             token = page.more().map(str::to_owned);

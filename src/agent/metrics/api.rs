@@ -2,11 +2,13 @@
 
 use std::{sync::atomic::AtomicU64, time::SystemTime};
 
+use kube::Error;
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
+use tokio::time::error::Elapsed;
 
 /// Requests, and watches that came to an end.
 #[derive(Clone, Debug, Default)]
@@ -51,13 +53,42 @@ impl Api {
         self.last_sync.set(now.as_secs_f64());
     }
 
-    /// A request was answered, or was not.
-    pub(crate) fn asked(&self, verb: &'static str, code: String) {
+    /// A request was answered, or was not within its time.
+    pub(crate) fn answered<T>(
+        &self,
+        verb: &'static str,
+        answer: &Result<Result<T, Error>, Elapsed>,
+    ) {
+        let code = code(answer);
         self.requests.get_or_create(&Request { verb, code }).inc();
     }
 
     /// A watch ended.
     pub(crate) fn restarted(&self, reason: &'static str) {
         self.restarts.get_or_create(&Restart { reason }).inc();
+    }
+}
+
+/// The status of an answer, if there was one.
+fn code<T>(answer: &Result<Result<T, Error>, Elapsed>) -> String {
+    match answer {
+        Ok(Ok(_)) => "200".to_owned(),
+        Ok(Err(Error::Api(status))) => status.code.to_string(),
+        Ok(Err(_)) | Err(_) => "none".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::core::Status;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_counted_by_its_status() {
+        let refused = Status { code: 403, ..Status::default() };
+        assert_eq!(code::<()>(&Ok(Err(Error::Api(Box::new(refused))))), "403");
+        assert_eq!(code(&Ok(Ok(()))), "200");
+        assert_eq!(code::<()>(&Ok(Err(Error::LinesCodecMaxLineLengthExceeded))), "none");
     }
 }

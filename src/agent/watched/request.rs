@@ -10,7 +10,6 @@ use kube::{
 };
 
 use serde::de::DeserializeOwned;
-use tokio::time::error::Elapsed;
 
 use super::answer::{Page, words};
 use crate::agent::{backoff::part_of, connect::chain};
@@ -74,15 +73,6 @@ impl End {
             silent if *silent == Self::silent() => "idle",
             Self::NoStream(_) | Self::Unsure(_) | Self::Failed { .. } | Self::Unknown(_) => "error",
         }
-    }
-}
-
-/// How a request ended, as it is counted: by the status of its answer, if there was one.
-pub(super) fn code<T>(answer: &Result<Result<T, Error>, Elapsed>) -> String {
-    match answer {
-        Ok(Ok(_)) => "200".to_owned(),
-        Ok(Err(Error::Api(status))) => status.code.to_string(),
-        Ok(Err(_)) | Err(_) => "none".to_owned(),
     }
 }
 
@@ -207,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_and_answers_are_counted_by_a_word() {
+    fn ends_are_counted_by_a_word() {
         for (end, reason) in [
             (End::Closed, "closed"),
             (End::Expired("410".to_owned()), "expired"),
@@ -216,9 +206,6 @@ mod tests {
         ] {
             assert_eq!(end.reason(), reason);
         }
-        let refused = Status { code: 403, ..Status::default() };
-        assert_eq!(code::<()>(&Ok(Err(Error::Api(Box::new(refused))))), "403");
-        assert_eq!(code(&Ok(Ok(()))), "200");
     }
 
     #[test]
