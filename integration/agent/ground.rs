@@ -79,6 +79,19 @@ impl Ground {
         (self.host.enter(|| Server::start(vec![list])), sender)
     }
 
+    /// An API server that lists these nodes to one who asks, and those to the next.
+    pub fn apis(&self, lists: &[&[Value]]) -> (Server, Vec<Sender<Value>>) {
+        let mut senders = Vec::new();
+        let answers = lists.iter().map(|nodes| {
+            let (sender, rest) = channel();
+            senders.push(sender);
+            let events = nodes.iter().map(|node| event("ADDED", node.clone()));
+            Answer::live(&events.chain([end_of_list()]).collect::<Vec<_>>(), rest)
+        });
+        let answers: Vec<Answer> = answers.collect();
+        (self.host.enter(|| Server::start(answers)), senders)
+    }
+
     /// Starts one that has no configuration of its own.
     pub fn bare_agent(&self, url: &str, options: &[&str]) -> Agent {
         let mut command = Command::new(AGENT);

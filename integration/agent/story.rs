@@ -235,6 +235,81 @@ fn an_agent_leaves_leases_links_and_namespaces_of_pods_alone() {
     plugin.del(&pod).ok();
 }
 
+/// What is known is applied from memory, and written as soon as there is room.
+#[test]
+fn a_full_disk_costs_nothing_but_what_would_be_on_it() {
+    let ground = Ground::new();
+    let (server, api) = ground.api(&[node(1), node(2)]);
+    let (state, free) = (ground.host.scratch().dir("var/lib/manx"), ground.path("free"));
+    let script = format!(
+        "mount -t tmpfs -o size=64k tmpfs {state} && cd {state} && ! cat /dev/zero >filler 2>&- && cd / \
+         || exit 1; (while [ ! -e {free} ]; do sleep 0.1; done; rm {state}/filler) & exec \"$@\"",
+        state = state.display(),
+        free = free.display()
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script, "sh", AGENT]);
+    command.args(ground.arguments(&server.url()));
+    let mut agent = ground.start(command);
+    agent.api = Some(api);
+    ground.await_log("No space left on device (os error 28); until there is room");
+    ground.await_routes(&[1, 2]);
+    ground.await_file(CONFLIST);
+    agent.tell("ADDED", node(3));
+    ground.await_routes(&[1, 2, 3]);
+    fs::write(&free, "").unwrap();
+    ground.await_log("var/lib/manx/peers.json is written");
+    ground.await_routes(&[1, 2, 3]);
+}
+
+/// Without it no pod could be deleted.
+#[test]
+fn a_configuration_that_somebody_takes_away_comes_back() {
+    let ground = Ground::new();
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let _agent = ground.agent(&server.url(), &[]);
+    ground.await_file(CONFLIST);
+    // The watch has begun.
+    ground.host.command("ip", &["route", "del", "10.244.2.0/24"]).ok();
+    ground.await_routes(&[1, 2]);
+    let before = fs::read(ground.path(CONFLIST)).unwrap();
+    fs::remove_file(ground.path(CONFLIST)).unwrap();
+    ground.await_file(CONFLIST);
+    assert_eq!(fs::read(ground.path(CONFLIST)).unwrap(), before);
+}
+
+/// As Kubernetes puts another ConfigMap in place. One that is no good changes nothing.
+#[test]
+fn a_configuration_that_changes_is_read_again() {
+    let ground = Ground::new();
+    let list = || vec![node(1), node(2)];
+    let (server, _api) = ground.apis(&[&list(), &list()]);
+    let _agent = ground.agent(&server.url(), &[]);
+    ground.await_file(CONFLIST);
+    ground.host.scratch().file("agent.json", "{\"fabric\": {\"mode\": \"warp\"}}");
+    ground.await_log("going on with the configuration as it was");
+    let mut conflist = conflist();
+    conflist["plugins"][0]["ipMasq"] = json!(false);
+    let config = json!({"fabric": {"mode": "direct"}, "conflist": conflist}).to_string();
+    let new = ground.host.scratch().file("agent.json.new", config);
+    fs::rename(new, ground.path("agent.json")).unwrap();
+    let replaced = || fs::read_to_string(ground.path(CONFLIST)).unwrap().contains("false");
+    assert!(eventually(DEADLINE, replaced), "{}", ground.log());
+    ground.await_log("it has changed: the agent begins anew");
+    ground.await_routes(&[1, 2]);
+}
+
+/// Nobody knows of the node: it is not ready, and says why, and nothing ends.
+#[test]
+fn without_an_api_server_and_a_file_no_pods_come() {
+    let ground = Ground::new();
+    let agent = ground.agent(NOBODY, &[]);
+    ground.await_log("no pods may come yet: the cluster's nodes are not known yet");
+    ground.await_log("Connection refused");
+    assert!(!ground.path(CONFLIST).exists() && ground.routes().is_empty());
+    assert_eq!(agent.end(Signal::SIGTERM), Some(0));
+}
+
 /// The nodes of a cluster get it one after the other.
 #[test]
 fn a_mode_that_changed_is_taken_before_it_is_used_and_after() {

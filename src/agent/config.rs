@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// The configuration.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Config {
     /// What the peers file is to say of the fabric.
     pub(crate) fabric: FabricPart,
@@ -36,9 +36,6 @@ pub(crate) enum Ipam {
     HostLocal,
 }
 
-/// Where the configuration is, if nobody says so.
-const USUAL: &str = "/etc/manx/agent.json";
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct File {
@@ -58,9 +55,8 @@ impl Config {
     /// # Errors
     /// What is wrong with it, as a sentence.
     pub(crate) fn read(options: &Options) -> Result<Self, String> {
-        let usual = options.root.path(USUAL);
-        let path = options.config.as_ref().unwrap_or(&usual);
-        let bytes = match read(path, TEXT_BYTES_MAX) {
+        let path = options.config_path();
+        let bytes = match read(&path, TEXT_BYTES_MAX) {
             Err(error) if error.kind() == ErrorKind::NotFound && options.config.is_none() => {
                 Ok(b"{}".to_vec())
             }

@@ -104,6 +104,11 @@ impl Gate {
         }
     }
 
+    /// Whether the container runtime has a configuration of this name.
+    pub(crate) fn is_in_place(&self) -> bool {
+        self.target.exists()
+    }
+
     /// The podCIDRs that the peers file gives to this node.
     fn own_pod_cidrs(&self) -> Result<Vec<String>, String> {
         let path = self.root.path(&self.peers_file);

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeSet,
+    io::ErrorKind,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -20,6 +21,7 @@ use super::{
     record::Record,
     skew,
     source::{Source, Told},
+    standin,
     status::Status,
     view::{Refusal, Settings, View},
 };
@@ -291,7 +293,8 @@ impl<S: Source> Keeper<S> {
         self.retry = None;
         let Some((wanted, form)) = &self.wanted else { return };
         let held = read(&self.path, PEERS_BYTES_MAX);
-        if held.is_ok_and(|held| held == wanted.as_bytes()) {
+        let is_held = held.is_ok_and(|held| held == wanted.as_bytes());
+        if is_held && !standin::serves(&self.root, &self.path) {
             self.said.unwritten.clear();
             self.heard = None;
             return;
@@ -314,7 +317,19 @@ impl<S: Source> Keeper<S> {
                 self.said.unwritten.clear();
                 log::info!("{} is written", self.path.display());
             }
-            Err(error) => self.unwritten(format!("write {}: {error}", self.path.display()), now),
+            Err(error) => {
+                let mut words = format!("write {}: {error}", self.path.display());
+                let is_full =
+                    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+                if is_full {
+                    let put = standin::put(&self.root, &self.path, wanted.as_bytes());
+                    words += &match put {
+                        Ok(()) => "; until there is room it leads to a file in memory".to_owned(),
+                        Err(error) => format!("; nor does it lead to a file in memory: {error}"),
+                    };
+                }
+                self.unwritten(words, now);
+            }
         }
     }
 

@@ -28,12 +28,14 @@ mod operations;
 mod options;
 mod reach;
 mod record;
+mod reread;
 mod serve;
 #[cfg(test)]
 #[path = "../../integration/agent/server.rs"]
 mod server;
 mod skew;
 mod source;
+mod standin;
 mod status;
 mod view;
 mod watched;
@@ -110,6 +112,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 fn begin(options: &Options) -> Infallible {
     let status = Arc::new(Status::of(&options.root));
     let config = configuration(options);
+    let (begun, of_agent) = (config.clone(), options.clone());
+    thread::spawn(move || reread::follow(&of_agent, &begun));
     let peers_file = options.root.path(&options.peers_file);
     let wish = Arc::new(Wish::default());
     let in_blocks = config.calico == Some(Ipam::CalicoIpam);

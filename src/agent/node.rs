@@ -33,15 +33,18 @@ pub(crate) fn look_after(root: &Root, gate: &Gate, status: &Arc<Status>) -> ! {
     let mut log = Log::default();
     open(gate, status, &mut log);
     status.gate(None);
+    let mut writes = status.writes();
     loop {
         let mut tell = |said: Said| match said {
             Said::Report(report) => {
                 status.passed(&report);
                 log.tell(*report);
+                keep_open(gate, status, &mut log, &mut writes);
             }
             Said::Remark(words) => {
                 status.alive();
                 log::warn!("{words}");
+                keep_open(gate, status, &mut log, &mut writes);
             }
         };
         let error = match watch(root, None, &mut tell) {
@@ -50,6 +53,31 @@ pub(crate) fn look_after(root: &Root, gate: &Gate, status: &Arc<Status>) -> ! {
         };
         log::error!("{error}; trying again in {} s", AGAIN.as_secs());
         thread::sleep(AGAIN);
+    }
+}
+
+/// Puts the configuration in place again where somebody took it away, and another where
+/// the node's podCIDRs ask for it. One that is there stays whatever is missing.
+fn keep_open(gate: &Gate, status: &Status, log: &mut Log, writes: &mut u64) {
+    let written = status.writes();
+    if gate.is_in_place() && *writes == written {
+        return;
+    }
+    *writes = written;
+    match gate.attempt() {
+        Outcome::Open => {
+            log.reason.clear();
+            status.gate(None);
+        }
+        Outcome::Closed(reason, _) => {
+            if reason != log.reason {
+                log::warn!("the configuration for pods is not renewed: {reason}");
+                log.reason.clone_from(&reason);
+            }
+            if !gate.is_in_place() {
+                status.gate(Some(reason));
+            }
+        }
     }
 }
 

@@ -38,8 +38,11 @@ puts the configuration of the container runtime in place when pods may come.
   --root DIR            read files and state below DIR
 ";
 
+/// Where the configuration is, if nobody says so.
+const USUAL: &str = "/etc/manx/agent.json";
+
 /// What the agent is told.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Options {
     /// Else the usual one, if it is there.
     pub(crate) config: Option<PathBuf>,
@@ -101,6 +104,11 @@ impl Options {
             options.node = host.to_string_lossy().trim().to_lowercase();
         }
         Ok(Some(options))
+    }
+
+    /// Where the configuration is.
+    pub(crate) fn config_path(&self) -> PathBuf {
+        self.config.clone().unwrap_or_else(|| self.root.path(USUAL))
     }
 
     fn take(&mut self, name: &str, given: OsString) -> Result<(), String> {

@@ -30,9 +30,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use ahead::ahead;
 use events::{Events, FULL_PASS};
-use files::{ANY, Files};
+use files::ANY;
 use pace::Pace;
 
+pub(crate) use files::Files;
 pub(crate) use said::Said;
 
 use super::{
