@@ -52,6 +52,17 @@ fn an_agent_tells_how_it_stands() {
     }
 }
 
+/// As on a node that Prometheus asks.
+#[test]
+fn an_agent_answers_where_it_is_told_to() {
+    let ground = Ground::new();
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let _agent = ground.agent(&server.url(), &["--listen=192.0.2.11:9641"]);
+    let answers = |address: &str| ground.host.enter(|| TcpStream::connect(address).is_ok());
+    assert!(eventually(DEADLINE, || answers("192.0.2.11:9641")), "{}", ground.log());
+    assert!(!answers(ADDRESS));
+}
+
 #[test]
 fn a_port_that_is_in_use_costs_the_answers_alone() {
     let ground = Ground::new();
@@ -150,6 +161,28 @@ fn names(text: &str) -> BTreeSet<String> {
     words.filter(is_ours).map(str::to_owned).collect()
 }
 
+/// What expressions of a text ask for by equality: a metric, a label and its value. What scrapes
+/// adds the labels job and instance.
+fn selected(text: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for name in names(text) {
+        let head = format!("{name}{{");
+        for rest in text.split(&*head).skip(1) {
+            let matchers = rest.split('}').next().unwrap();
+            let pairs = matchers.split(',').filter_map(|matcher| matcher.split_once('='));
+            let plain = |pair: &(&str, &str)| {
+                !["job", "instance"].contains(&pair.0)
+                    && !pair.0.ends_with('!')
+                    && !pair.1.starts_with('~')
+            };
+            found.extend(
+                pairs.filter(plain).map(|(key, value)| (name.clone(), format!("{key}={value}"))),
+            );
+        }
+    }
+    found
+}
+
 /// Who is told of a metric finds it, and it is told of each.
 #[test]
 fn rules_dashboard_and_documentation_name_what_is_served() {
@@ -175,6 +208,14 @@ fn rules_dashboard_and_documentation_name_what_is_served() {
     ] {
         let unknown: Vec<String> = names(text).difference(&served).cloned().collect();
         assert!(unknown.is_empty(), "{file} names what is not served: {unknown:?}");
+    }
+    let rules = include_str!("../../conf/alerts/manx.yaml").to_owned();
+    let dashboard = include_str!("../../conf/grafana/manx.json").replace("\\\"", "\"");
+    let selected = selected(&(rules + &dashboard));
+    assert!(selected.iter().any(|(name, _)| name == "manx_cni_duration_seconds_bucket"));
+    for (name, matcher) in selected {
+        let has = |line: &&str| line.starts_with(&format!("{name}{{")) && line.contains(&matcher);
+        assert!(text.lines().any(|line| has(&line)), "no sample of {name} has {matcher}: {text}");
     }
     let parts = ["_bucket", "_count", "_sum"];
     let whole = |name: &String| {

@@ -55,7 +55,7 @@ impl Collector for Process {
         let open = fs::read_dir("/proc/self/fd").map(Iterator::count).ok();
         if let Some(Times { cpu_seconds, .. }) = times {
             let counter = ConstCounter::new(cpu_seconds);
-            let help = "Time of processors that was used";
+            let help = "Time of processors that was spent";
             let name = "process_cpu";
             let metric = counter.metric_type();
             counter.encode(encoder.encode_descriptor(
@@ -66,8 +66,18 @@ impl Collector for Process {
             )?)?;
         }
         for (name, unit, help, value) in [
-            ("process_resident_memory", Some(Unit::Bytes), "Memory", bytes(&status, "VmRSS:")),
-            ("process_virtual_memory", Some(Unit::Bytes), "Addresses", bytes(&status, "VmSize:")),
+            (
+                "process_resident_memory",
+                Some(Unit::Bytes),
+                "Memory that is in use",
+                bytes(&status, "VmRSS:"),
+            ),
+            (
+                "process_virtual_memory",
+                Some(Unit::Bytes),
+                "Memory that was asked for",
+                bytes(&status, "VmSize:"),
+            ),
             ("process_start_time", Some(Unit::Seconds), "When it was started", started),
             ("process_open_fds", None, "Open files", open.map(|count| count as f64)),
         ] {
