@@ -1,6 +1,7 @@
 //! A node of manx among Calico's: the agent, an API server that has Calico's objects, and a node
 //! that `ip` programs as Calico's agent, Felix, would.
 
+mod api;
 mod cluster;
 mod moved;
 

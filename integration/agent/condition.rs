@@ -14,7 +14,7 @@ use crate::enclosure::{self, NODE_ADDRESS, output, until};
 use crate::real::{ROOT, kubeconfig, node, start, uplink};
 
 /// The objects that are shipped.
-const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/kubernetes");
+pub(crate) const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/kubernetes");
 const NAMESPACE: &str = "manx-system";
 
 /// As another network leaves it behind.
@@ -44,7 +44,7 @@ fn apply(control: &Control) {
 }
 
 /// A token as the agent's pod on that node gets it.
-fn token(control: &Control, node: &str) -> String {
+pub(crate) fn token(control: &Control, node: &str) -> String {
     let pod = control.create(&json!({"apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": format!("agent-{node}"), "namespace": NAMESPACE},
         "spec": {"nodeName": node, "serviceAccountName": "manx-agent", "hostNetwork": true,

@@ -97,15 +97,19 @@ pub(crate) fn start(kubeconfig: &Path, options: &[&str]) -> Agent {
     Agent(child)
 }
 
-fn log() -> PathBuf {
+pub(crate) fn log() -> PathBuf {
     Path::new(ROOT).join("log")
+}
+
+/// The peers file.
+pub(crate) fn peers_file() -> Value {
+    let bytes = fs::read(Path::new(ROOT).join("var/lib/manx/peers.json")).unwrap_or_default();
+    serde_json::from_slice(&bytes).unwrap_or_default()
 }
 
 /// The names in the peers file.
 fn peers() -> Vec<String> {
-    let bytes = fs::read(Path::new(ROOT).join("var/lib/manx/peers.json")).unwrap_or_default();
-    let file: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    let nodes = file["nodes"].as_array().cloned().unwrap_or_default();
+    let nodes = peers_file()["nodes"].as_array().cloned().unwrap_or_default();
     let mut names: Vec<String> =
         nodes.iter().map(|node| node["name"].as_str().unwrap().to_owned()).collect();
     names.sort();

@@ -22,6 +22,9 @@ const CONDITION: &str = "resources: [shipped]\ncomponents: [shipped/components/c
 
 pub(crate) const NAMESPACE: &str = "manx-system";
 
+/// What is shipped for a cluster whose other nodes run Calico.
+const CALICO: &str = "resources: [shipped/base]\ncomponents: [shipped/components/calico-read]\n";
+
 /// The agent as the API server knows it by its token.
 const AGENT: &str = "system:serviceaccount:manx-system:manx-agent";
 
@@ -92,6 +95,7 @@ pub(crate) fn every_combination(control: &Control) {
     objects(control, SHIPPED);
     with_condition(control);
     beside_a_mode(control);
+    with_calico(control);
     of_ones_own(control);
 }
 
@@ -153,6 +157,26 @@ fn path(pod: &Value, volume: &str) -> String {
     volume["hostPath"]["path"].as_str().expect("a path").to_owned()
 }
 
+/// The agent goes by Calico's objects, and sees whether Calico's plugin is there.
+fn with_calico(control: &Control) {
+    let directory = Path::new("/run/kustomize/calico");
+    let more = "calico-read, shipped/components/calico-ipam, shipped/components/calico-annotate]";
+    let all = CALICO.replace("calico-read]", more);
+    for (text, policies) in [(CALICO, 0), (all.as_str(), 3)] {
+        write_kustomization(directory, text);
+        let objects = objects(control, &directory.display().to_string());
+        let pod = &of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"];
+        confined(pod);
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().expect("mounts");
+        assert!(mounts.iter().any(|mount| mount["mountPath"] == "/opt/cni/bin"), "{mounts:?}");
+        let configuration = of_kind(&objects, "ConfigMap")["data"]["agent.json"].as_str();
+        let told: Value = serde_json::from_str(configuration.expect("a file")).expect("it is JSON");
+        assert_eq!(told, json!({"calico": "calico-ipam"}));
+        let of_kind = objects.iter().filter(|one| one["kind"] == "ValidatingAdmissionPolicy");
+        assert_eq!(of_kind.count(), policies);
+    }
+}
+
 /// What the documentation shows for other distributions and other configurations.
 fn of_ones_own(control: &Control) {
     let documented = include_str!("../../docs/kubernetes.md");
@@ -193,8 +217,8 @@ fn confined(pod: &Value) {
     let agent = &pod["containers"][0];
     assert_eq!(agent["securityContext"]["capabilities"]["add"], json!(["NET_ADMIN"]));
     let mounts = agent["volumeMounts"].as_array().expect("mounts");
-    let plugins = |mount: &&Value| mount["name"] == "plugins";
-    assert_eq!(mounts.iter().find(plugins), None, "the running agent reaches the plugins");
+    let plugins = |mount: &&Value| mount["name"] == "plugins" && mount["readOnly"] != json!(true);
+    assert_eq!(mounts.iter().find(plugins), None, "the running agent writes to the plugins");
 }
 
 /// What the agent may do is what it needs.
@@ -225,6 +249,15 @@ pub(crate) fn rights(control: &Control) {
     let given: BTreeSet<String> = rules(control, AGENT);
     let own: Vec<&String> = given.difference(&anyone).collect();
     assert_eq!(own, ["list nodes", "patch nodes/status", "watch nodes"]);
+
+    let directory = Path::new("/run/kustomize/calico");
+    write_kustomization(directory, CALICO);
+    kubectl(control, &["apply", "--server-side", "--kustomize", &directory.display().to_string()]);
+    let given: BTreeSet<String> = rules(control, AGENT);
+    let own: Vec<&String> = given.difference(&anyone).collect();
+    let resources = ["clusterinformations", "ipamblocks", "ippools", "nodes"];
+    let both = ["list", "watch"].map(|verb| resources.map(|one| format!("{verb} {one}"))).concat();
+    assert!(own.into_iter().eq(&both), "{given:?}");
 }
 
 /// What a user may do, each as "verb resource", in the agent's namespace and in the cluster.

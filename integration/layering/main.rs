@@ -238,7 +238,12 @@ fn what_is_pure_opens_nothing() {
         let is_edge = |name: &&str| path.ends_with(&format!("fabric/{name}.rs"));
         let pure = match source.module.as_str() {
             "doctor" | "object" | "pod" => true,
-            "agent" => path.contains("/agent/view") || path.ends_with("/agent/belief.rs"),
+            "agent" => {
+                let calico = ["blocks", "input", "needs", "nodes", "pools", "settle"];
+                path.contains("/agent/view")
+                    || path.ends_with("/agent/belief.rs")
+                    || calico.iter().any(|name| path.ends_with(&format!("calico/{name}.rs")))
+            }
             "fabric" => !EDGE.iter().any(&is_edge) && !path.contains("/observe/"),
             _ => false,
         };

@@ -1,0 +1,284 @@
+//! Calico's own custom resource definitions in a real API server, objects as Calico's plugins write them,
+//! and the shipped components with their policies.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::condition::{SHIPPED, token};
+use crate::control::{self, Control};
+use crate::enclosure::{self, NODE_ADDRESS, find, output, until};
+use crate::ground::CONFLIST;
+use crate::real::{ROOT, kubeconfig, log, node, peers_file, start, uplink};
+
+/// Those of Calico's definitions that are asked for or written.
+const DEFINITIONS: [&str; 5] =
+    ["blockaffinities", "clusterinformations", "ipamblocks", "ippools", "ipreservations"];
+
+fn definitions() -> Option<PathBuf> {
+    std::env::var_os("MANX_TEST_CALICO").map(PathBuf::from)
+}
+
+fn missing() -> Option<String> {
+    control::missing().or_else(|| match definitions() {
+        Some(directory) if directory.is_dir() => None,
+        _ => Some("MANX_TEST_CALICO names no directory (hack/setup --print-env)".to_owned()),
+    })
+}
+
+fn calico(kind: &str, name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "crd.projectcalico.org/v1", "kind": kind, "metadata": {"name": name},
+        "spec": spec})
+}
+
+/// A block with the tunnel's address and a pod.
+fn block(cidr: &str, node: &str) -> Value {
+    let name = cidr.replace(['.', '/'], "-");
+    let allocations: Vec<Value> =
+        (0..64).map(|at| if at < 2 { json!(at) } else { Value::Null }).collect();
+    calico(
+        "IPAMBlock",
+        &name,
+        json!({"cidr": cidr, "affinity": format!("host:{node}"), "allocations": allocations,
+            "unallocated": (2..64).collect::<Vec<_>>(), "deleted": false, "strictAffinity": false,
+            "sequenceNumber": 1_795_000_000_000_000_u64,
+            "sequenceNumberForAllocation": {"0": 1_795_000_000_000_000_u64, "1": 1_795_000_000_000_001_u64},
+            "attributes": [
+                {"handle_id": format!("vxlan-tunnel-addr-{node}"),
+                    "secondary": {"node": node, "type": "vxlanTunnelAddress"}},
+                {"handle_id": "k8s-pod-network.0123456789abcdef",
+                    "secondary": {"namespace": "default", "node": node, "pod": "web-0",
+                        "timestamp": "2026-11-27 09:00:00 +0000 UTC"}}]}),
+    )
+}
+
+fn affinity(cidr: &str, node: &str) -> Value {
+    let name = format!("{node}-{}", cidr.replace(['.', '/'], "-"));
+    let spec = json!({"cidr": cidr, "deleted": "false", "node": node, "state": "confirmed"});
+    calico("BlockAffinity", &name, spec)
+}
+
+/// Calico's definitions, and its role for its plugins.
+fn install(control: &Control) {
+    let directory = definitions().unwrap();
+    for plural in DEFINITIONS {
+        let path = directory.join(format!("crd.projectcalico.org_{plural}.yaml"));
+        let path = path.to_str().unwrap();
+        output(&mut control.kubectl(&["apply", "--server-side", "--filename", path]));
+    }
+    output(&mut control.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]));
+    control.create(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": {"name": "calico-cni-plugin"},
+        "rules": [
+            {"apiGroups": [""], "resources": ["pods", "nodes", "namespaces"], "verbs": ["get"]},
+            {"apiGroups": [""], "resources": ["pods/status"], "verbs": ["patch"]},
+            {"apiGroups": ["crd.projectcalico.org"],
+                "resources": ["blockaffinities", "ipamblocks", "ipamhandles", "clusterinformations",
+                    "ippools", "ipreservations", "ipamconfigs"],
+                "verbs": ["get", "list", "create", "update", "delete"]}]}));
+}
+
+/// Applies what is shipped for such a cluster.
+fn apply(control: &Control) {
+    let directory = Path::new("/run/kustomize");
+    fs::create_dir_all(directory).unwrap();
+    let shipped = format!("../..{SHIPPED}");
+    let components = ["calico-read", "calico-ipam", "calico-annotate"]
+        .map(|name| format!("{shipped}/components/{name}"));
+    let text = format!(
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
+         resources: [{shipped}/base]\ncomponents: [{}]\n",
+        components.join(", ")
+    );
+    fs::write(directory.join("kustomization.yaml"), text).unwrap();
+    let arguments =
+        ["apply", "--server-side", "--warnings-as-errors", "--kustomize", "/run/kustomize"];
+    output(&mut control.kubectl(&arguments));
+}
+
+/// kubectl, for who has the agent's token.
+fn wrapper(control: &Control, kubeconfig: &Path) -> PathBuf {
+    let directory = Path::new(ROOT).join("bin");
+    fs::create_dir_all(&directory).unwrap();
+    let kubectl = control.kubectl(&[]).get_program().to_owned();
+    let path = directory.join("kubectl");
+    let script = format!(
+        "#!/bin/sh\nexec {} --kubeconfig {} \"$@\"\n",
+        Path::new(&kubectl).display(),
+        kubeconfig.display()
+    );
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    directory
+}
+
+/// Runs a command line with that kubectl; whether it succeeded, and what it said.
+fn shell(bin: &Path, command: &str) -> (bool, String) {
+    let mut paths = vec![bin.to_owned()];
+    paths.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap()));
+    let done = Command::new("sh")
+        .args(["-c", command])
+        .env("PATH", std::env::join_paths(paths).unwrap())
+        .output()
+        .unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    (done.status.success(), String::from_utf8(said).unwrap())
+}
+
+fn said() -> String {
+    fs::read_to_string(log()).unwrap_or_default()
+}
+
+/// The commands that the agent has printed.
+fn printed() -> Option<String> {
+    let said = said();
+    let (_, rest) = said.split_once("fix: echo ")?;
+    Some(format!("echo {}", rest.lines().next()?))
+}
+
+/// What the peers file has of a node, without its addresses.
+fn entry(name: &str) -> Value {
+    let file = peers_file();
+    let nodes = file["nodes"].as_array().cloned().unwrap_or_default();
+    let mut node = nodes.into_iter().find(|node| node["name"] == name).unwrap_or_default();
+    if let Some(node) = node.as_object_mut() {
+        let _ = node.remove("addresses");
+    }
+    node
+}
+
+fn await_entry(name: &str, expected: &Value) {
+    let what = format!("{expected}, but {}: {}", peers_file(), said());
+    until(&what, || entry(name) == *expected);
+}
+
+fn noted(number: u8, tunnel: &str) -> Value {
+    let mut node = node(number);
+    let address = node["status"]["addresses"][0]["address"].as_str().unwrap().to_owned();
+    node["metadata"]["annotations"] = json!({
+        "projectcalico.org/IPv4Address": format!("{address}/24"),
+        "projectcalico.org/IPv4VXLANTunnelAddr": tunnel});
+    node
+}
+
+/// What the token of the agent on node-1 is not good for.
+fn refused(bin: &Path) {
+    let patch = |object: &str, patch: Value| {
+        format!("kubectl patch {object} --type=merge --patch '{patch}'")
+    };
+    let create = |object: Value| format!("echo '{object}' | kubectl create --validate=false -f -");
+    let note = |key: &str| json!({"metadata": {"annotations": {key: "10.65.9.9"}}});
+    let tunnel = "projectcalico.org/IPv4VXLANTunnelAddr";
+    let reserve = |name: &str, cidr: &str| {
+        create(calico("IPReservation", name, json!({"reservedCIDRs": [cidr]})))
+    };
+    // It takes the API server a moment to go by a policy that is new. Until then it goes through.
+    let of_another = patch("node node-3", note(tunnel));
+    until("the token is refused for another node", || !shell(bin, &of_another).0);
+    let others = reserve("manx-tunnel-node-3", "10.65.9.9/32");
+    until("the token is refused for another's tunnel", || !shell(bin, &others).0);
+    let blocks = create(affinity("10.65.8.0/26", "node-3"));
+    until("the token is refused for another's block", || !shell(bin, &blocks).0);
+    for (command, words) in [
+        (patch("node node-2", note(tunnel)), "the node that it runs on, and no other"),
+        (patch("node node-1", note("kubernetes.io/x")), "no annotation but those"),
+        (
+            patch("node node-1", json!({"metadata": {"labels": {"a": "b"}}})),
+            "nothing of a Node but",
+        ),
+        (patch("node node-1", json!({"spec": {"unschedulable": true}})), "nothing of a Node but"),
+        (reserve("manx-tunnel-node-2", "10.65.9.9/32"), "the tunnel of the node that it runs on"),
+        (reserve("manx-tunnel-node-1", "10.65.0.0/16"), "one address of each family"),
+        (create(affinity("10.65.9.0/26", "node-2")), "the agent of its own node alone"),
+        (create(block("10.65.9.0/26", "node-2")), "the agent of its own node alone"),
+        ("kubectl delete ipamblock 10-65-2-64-26".to_owned(), "the agent of its own node alone"),
+        ("kubectl delete node node-2".to_owned(), "cannot delete resource"),
+        ("kubectl get secrets --all-namespaces".to_owned(), "cannot list resource"),
+    ] {
+        let (done, said) = shell(bin, &command);
+        assert!(!done && said.contains(words), "{command}: not {words}: {said}");
+    }
+}
+
+fn follows_calico(control: &Control) {
+    fs::create_dir_all(ROOT).unwrap();
+    uplink();
+    install(control);
+    control.create(&node(1));
+    control.create(&noted(2, "10.65.2.64"));
+    control.create(&node(3));
+    let pool = json!({"cidr": "10.65.0.0/16", "blockSize": 26, "ipipMode": "Never",
+        "vxlanMode": "Always", "natOutgoing": true, "nodeSelector": "all()",
+        "allowedUses": ["Workload", "Tunnel"]});
+    control.create(&calico("IPPool", "default-ipv4-ippool", pool));
+    control.create(&block("10.65.2.64/26", "node-2"));
+    control.create(&affinity("10.65.2.64/26", "node-2"));
+    apply(control);
+    let kubeconfig = kubeconfig(control, &token(control, "node-1"));
+    let bin = wrapper(control, &kubeconfig);
+    let plugins = Path::new(ROOT).join("plugins");
+    fs::create_dir_all(&plugins).unwrap();
+    fs::write(Path::new(ROOT).join("calico.json"), json!({"calico": "calico-ipam"}).to_string())
+        .unwrap();
+    let options = ["--config", "/run/node/calico.json", "--plugin-dir", plugins.to_str().unwrap()];
+    let _agent = start(&kubeconfig, &options);
+
+    let theirs = |pods: &[&str]| json!({"name": "node-2", "podCIDRs": pods, "tunnelAddresses": ["10.65.2.64"]});
+    await_entry("node-2", &theirs(&["10.65.2.64/26"]));
+    assert_eq!(peers_file()["fabric"], json!({"mode": "vxlan"}));
+    until("the commands are printed", || printed().is_some());
+    refused(&bin);
+    // They work as they are printed, by who may do no more.
+    let command = printed().unwrap();
+    let (done, answer) = shell(&bin, &command);
+    assert!(done, "{command}: {answer}");
+    until("Calico's plugin is asked for", || said().contains("there is no /run/node/plugins"));
+    assert!(!Path::new(ROOT).join(CONFLIST).exists());
+    fs::copy(find("true").unwrap(), plugins.join("calico-ipam")).unwrap();
+    until("the configuration is in place", || Path::new(ROOT).join(CONFLIST).exists());
+    // Its own block, by the token that its plugin has.
+    let own = format!(
+        "echo '{}' | kubectl create --validate=false -f -",
+        block("10.65.1.0/26", "node-1")
+    );
+    assert_eq!(shell(&bin, &own).0, true, "{}", shell(&bin, &own).1);
+    until("the own block is known", || entry("node-1")["podCIDRs"] == json!(["10.65.1.0/26"]));
+
+    let cross = r#"{"spec": {"vxlanMode": "CrossSubnet"}}"#;
+    output(&mut control.kubectl(&[
+        "patch",
+        "ippool",
+        "default-ipv4-ippool",
+        "--type=merge",
+        "--patch",
+        cross,
+    ]));
+    let fabric = json!({"mode": "vxlan", "crossSubnet": true});
+    until("the pool has changed", || peers_file()["fabric"] == fabric);
+    output(&mut control.kubectl(&["delete", "ipamblock", "10-65-2-64-26"]));
+    await_entry("node-2", &theirs(&[]));
+    assert!(!said().contains("listed in pages"), "{}", said());
+    typed(control);
+}
+
+/// What the API server itself finds to say of the policies.
+fn typed(control: &Control) {
+    let arguments = ["get", "validatingadmissionpolicy", "--output=json"];
+    let policies: Value = serde_json::from_str(&output(&mut control.kubectl(&arguments))).unwrap();
+    for policy in policies["items"].as_array().unwrap() {
+        let warnings = &policy["status"]["typeChecking"]["expressionWarnings"];
+        assert_eq!(*warnings, json!(null), "{}", policy["metadata"]["name"]);
+    }
+}
+
+#[test]
+#[ignore = "needs root outside of any user namespace: hack/test runs it"]
+fn an_agent_follows_calicos_objects() {
+    let name = "calico::api::an_agent_follows_calicos_objects";
+    enclosure::run(name, missing(), || {
+        follows_calico(&Control::start(Path::new("/run/cluster"), NODE_ADDRESS));
+    });
+}
