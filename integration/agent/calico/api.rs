@@ -257,7 +257,8 @@ fn follows_calico(control: &Control) {
         cross,
     ]));
     let fabric = json!({"mode": "vxlan", "crossSubnet": true});
-    until("the pool has changed", || peers_file()["fabric"] == fabric);
+    let what = format!("the pool has changed: {}: {}", peers_file(), said());
+    until(&what, || peers_file()["fabric"] == fabric);
     output(&mut control.kubectl(&["delete", "ipamblock", "10-65-2-64-26"]));
     await_entry("node-2", &theirs(&[]));
     assert!(!said().contains("listed in pages"), "{}", said());

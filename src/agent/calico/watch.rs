@@ -261,12 +261,11 @@ impl All {
 }
 
 /// The prefix length of the network that an address of this node is in, as the kernel has
-/// it.
+/// it. The loopback device may have the address as well, alone.
 fn prefix(address: IpAddr) -> Option<u8> {
     let own = addr::all(&mut Socket::open().ok()?).ok()?;
-    own.into_iter()
-        .find(|(_, network)| network.ip() == address)
-        .map(|(_, network)| network.prefix())
+    let networks = own.into_iter().map(|(_, network)| network);
+    networks.filter(|network| network.ip() == address).map(|network| network.prefix()).min()
 }
 
 #[cfg(test)]
