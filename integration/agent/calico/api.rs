@@ -244,7 +244,8 @@ fn follows_calico(control: &Control) {
         "echo '{}' | kubectl create --validate=false -f -",
         block("10.65.1.0/26", "node-1")
     );
-    assert_eq!(shell(&bin, &own).0, true, "{}", shell(&bin, &own).1);
+    let (done, answer) = shell(&bin, &own);
+    assert!(done, "{answer}");
     until("the own block is known", || entry("node-1")["podCIDRs"] == json!(["10.65.1.0/26"]));
 
     let cross = r#"{"spec": {"vxlanMode": "CrossSubnet"}}"#;
