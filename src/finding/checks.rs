@@ -107,6 +107,10 @@ const CHECKS: &[(&str, &str)] = &[
         "former-agent",
         "the agent of another plugin makes of the node what its own configuration says",
     ),
+    (
+        "calico-dataplane",
+        "pods are reached by more than routes, and what is not taken over drops or hides packets",
+    ),
     ("configuration-missing", "new pods stay with the plugin whose configuration is there"),
     (
         "calico-chains",

@@ -11,13 +11,14 @@ use crate::{
 };
 
 /// What keeps the plan from being carried out.
-pub(super) const BLOCKING: [&str; 3] =
-    ["former-agent", "configuration-missing", "delegate-missing"];
+pub(super) const BLOCKING: [&str; 4] =
+    ["former-agent", "configuration-missing", "delegate-missing", "calico-dataplane"];
 
 /// All findings, the worst first.
 pub(super) fn findings(site: &Site, remains: &Remains<'_>) -> Vec<Finding> {
     let mut found: Vec<Finding> = [
         agent(site),
+        dataplane(site),
         configuration(site),
         plugin(site),
         chains(site, remains),
@@ -52,6 +53,24 @@ fn agent(site: &Site) -> Option<Finding> {
         }
     };
     Some(of("former-agent", Severity::Error, &format!("process {name}"), evidence, fix))
+}
+
+/// What decides about packets besides routes and rules of iptables, which are all that is
+/// taken over.
+fn dataplane(site: &Site) -> Option<Finding> {
+    let cases = [
+        ("bpfin.cali", "its programs of eBPF stay at the links of pods", "bpfEnabled"),
+        ("wireguard.cali", "other nodes encrypt what they send here", "wireguardEnabled"),
+    ];
+    let has = |name: &str| site.snapshot.kernel.links.iter().any(|link| link.name == name);
+    let (device, evidence, key) =
+        cases.into_iter().find(|(name, ..)| site.former == Former::Calico && has(name))?;
+    let fix = format!(
+        "before calico-node is stopped: kubectl patch felixconfiguration default --type merge -p \
+         '{{\"spec\":{{\"{key}\":false}}}}'"
+    );
+    let (object, evidence) = (format!("device {device}"), evidence.to_owned());
+    Some(of("calico-dataplane", Severity::Error, &object, evidence, &fix))
 }
 
 fn configuration(site: &Site) -> Option<Finding> {

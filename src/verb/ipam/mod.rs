@@ -169,6 +169,10 @@ pub(super) fn release_entry(
     if kind(entry) == BUILT_IN {
         return release_stored(root, entry);
     }
+    // Another plugin attached the pod, and nobody here gave it the address.
+    if entry.ipam.is_null() {
+        return Ok(());
+    }
     let stdin = serde_json::json!({
         "cniVersion": entry.cni_version,
         "name": entry.network,
