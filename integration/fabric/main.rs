@@ -36,6 +36,7 @@ mod idle;
 mod interop;
 mod intruders;
 mod killed;
+mod left_behind;
 mod masquerade;
 mod monitor;
 mod networks;

@@ -125,10 +125,14 @@ fn run(object: &str, program: &str, arguments: &[&str], stdin: &str) -> Result<(
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn()?;
-        if let Some(mut pipe) = child.stdin.take() {
-            pipe.write_all(stdin.as_bytes())?;
+        let written =
+            child.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(stdin.as_bytes()));
+        let done = child.wait_with_output()?;
+        // One that does not read all of it has its reason, and tells it.
+        match written {
+            Err(error) if done.status.success() => Err(error),
+            _ => Ok(done),
         }
-        child.wait_with_output()
     };
     let done = start().map_err(|error| failed(format!("{object}: run {program}"), &error))?;
     if done.status.success() {
