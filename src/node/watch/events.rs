@@ -24,10 +24,17 @@ use crate::{
 };
 
 /// A pass without an event, in case one was lost.
-pub(super) const FULL_PASS: Duration = Duration::from_secs(60);
+const FULL_PASS: Duration = Duration::from_secs(60);
+/// It takes a thousandth of the time: that over thousands of nodes comes less often.
+const FULL_PASS_SHARE: u32 = 1000;
+const FULL_PASS_MAX: Duration = Duration::from_secs(240);
 /// How long to gather events before a pass: a link that goes down tells of
 /// each of its routes.
 const SETTLE: Duration = Duration::from_millis(5);
+
+fn until_full(pass: Duration) -> Duration {
+    (pass * FULL_PASS_SHARE).clamp(FULL_PASS, FULL_PASS_MAX)
+}
 
 /// All that may tell of a change.
 pub(super) struct Events {
@@ -115,6 +122,15 @@ impl Events {
         mem::replace(&mut self.since, Since::NOTHING).files != Told::Nothing
     }
 
+    /// How long to wait for an event, where a pass over everything takes so long. It is what
+    /// notices a change of a file that nothing tells of.
+    pub(super) fn until_full(&self, pass: Duration) -> Duration {
+        match self.files {
+            Some(_) => until_full(pass),
+            None => FULL_PASS,
+        }
+    }
+
     /// Waits for an event that matters, for at most `limit`; true if there was
     /// one.
     pub(super) fn wait(&mut self, limit: Duration) -> Result<bool, Error> {
@@ -197,6 +213,19 @@ impl Events {
             if left.is_zero() || !self.wait(left)? {
                 return Ok(());
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pass_over_thousands_of_nodes_comes_less_often() {
+        for (millis, seconds) in [(0, 60), (60, 60), (150, 150), (10_000, 240)] {
+            let pass = Duration::from_millis(millis);
+            assert_eq!(until_full(pass), Duration::from_secs(seconds));
         }
     }
 }

@@ -29,7 +29,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use ahead::ahead;
-use events::{Events, FULL_PASS};
+use events::Events;
 use files::ANY;
 use pace::Pace;
 
@@ -73,6 +73,7 @@ pub(crate) fn watch(
     let mut unread = None;
     let mut socket = Socket::open().map_err(kernel)?;
     let mut pace = Pace::new(Instant::now());
+    let (mut is_full, mut full) = (true, Duration::ZERO);
     loop {
         let begin = Instant::now();
         let ahead = ahead(&mut events, &networks, conf, &mut socket)?;
@@ -99,7 +100,11 @@ pub(crate) fn watch(
         let rest = report.rest.take();
         report.lines.splice(0..0, ahead);
         (report.began, report.ahead) = (Some(begin), made);
-        pace.passed(Instant::now(), begin.elapsed(), !report.lines.is_empty());
+        let elapsed = begin.elapsed();
+        pace.passed(Instant::now(), elapsed, !report.lines.is_empty());
+        if is_full {
+            full = elapsed;
+        }
         report.errors.extend(unread.clone());
         if pace.is_contested() {
             let [_, of_tables] = &mut report.notes;
@@ -107,7 +112,8 @@ pub(crate) fn watch(
         }
         tell(Said::Report(Box::new(report)));
         events.at_rest = rest.and_then(|(rest, tables)| AtRest::of(rest, tables, root));
-        if !events.is_behind() && !events.wait(FULL_PASS)? {
+        is_full = !events.is_behind() && !events.wait(events.until_full(full))?;
+        if is_full {
             events.watch_files(&networks, &place);
             events.doubt();
         }
