@@ -61,6 +61,23 @@ pub struct Scene {
     pub old: Pod,
     /// On the other node.
     pub far: Pod,
+    /// A process of the old pod: where no note tells its namespace, that does.
+    _within: Dweller,
+}
+
+struct Dweller(Child);
+
+impl Dweller {
+    fn new(netns: &Netns) -> Self {
+        Self(netns.enter(|| Command::new("sleep").arg("600").spawn().unwrap()))
+    }
+}
+
+impl Drop for Dweller {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 impl Scene {
@@ -80,7 +97,8 @@ impl Scene {
         for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
             node.host.set_sysctl(key, "1");
         }
-        let mut scene = Self { far: pod, old, families, cluster };
+        let within = Dweller::new(&old.netns);
+        let mut scene = Self { far: pod, old, families, cluster, _within: within };
         let mut ranges = vec![json!([{"subnet": "10.244.1.0/24"}])];
         let dual = families == Families::Dual;
         ranges.extend(dual.then(|| json!([{"subnet": "fd00:244:1::/64"}])));
@@ -126,6 +144,24 @@ impl Scene {
             "result": {"cniVersion": "1.0.0", "interfaces": interfaces, "ips": ips},
         });
         self.write(&format!("var/lib/cni/results/{network}-{}-eth0", pod.id), &note);
+    }
+
+    /// The same of Calico's plugin, which tells the node's end alone, by a libcni that notes
+    /// no namespace (1.1, which containerd 1.7 has).
+    pub fn calicos_note(&self, id: &str, address: &str) {
+        let mut ips = vec![json!({"version": "4", "address": format!("{address}/32")})];
+        ips.extend(
+            (self.families == Families::Dual)
+                .then(|| json!({"version": "6", "address": format!("{OLD_IPV6}/128")})),
+        );
+        let note = json!({
+            "kind": "cniCacheV1", "containerId": id, "config": "", "ifName": "eth0",
+            "networkName": "k8s-pod-network",
+            "cniArgs": [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "default"],
+                ["K8S_POD_NAME", "web"], ["K8S_POD_INFRA_CONTAINER_ID", id]],
+            "result": {"cniVersion": "0.3.1", "dns": {}, "interfaces": [{"name": WEB}], "ips": ips},
+        });
+        self.write(&format!("var/lib/cni/results/k8s-pod-network-{id}-eth0"), &note);
     }
 
     /// `manx adopt ARGS` on node a.
@@ -249,7 +285,7 @@ pub fn calicos_pod(scene: &Scene) {
              route add default via fe80::ecee:eeff:feee:eeee dev eth0 metric 1024"
         ),
     );
-    scene.note("k8s-pod-network", &[WEB]);
+    scene.calicos_note(&scene.old.id, OLD);
     let calico = json!({"type": "calico", "ipam": {"type": "calico-ipam"}});
     let list = json!({"name": "k8s-pod-network", "cniVersion": "0.3.1", "plugins": [calico]});
     scene.write("etc/cni/net.d/10-calico.conflist", &list);

@@ -53,6 +53,7 @@ mod told;
 mod traffic;
 mod transition;
 mod tunnel;
+mod unadopted;
 mod undo;
 mod unusable;
 mod uplinks;

@@ -89,6 +89,28 @@ impl<'a> Firewall<'a> {
         told
     }
 
+    /// What pods of a network would meet where one backend of iptables had this text, by
+    /// the tool that saves it.
+    pub(super) fn judge(
+        &self,
+        (text, family, legacy): (&str, Family, bool),
+        config: &Config,
+    ) -> Vec<node::Barrier> {
+        let Some(others) = self.others(config) else { return Vec::new() };
+        let (prefix, pods) = (config.host_prefix.as_str(), config.own_ranges.as_slice());
+        let (names, is_ours) = (&self.names, tables::is_ours as fn(&str) -> bool);
+        let links = Links { prefix, groups: GROUPS, others: &others, pods, names, is_ours };
+        let mut barriers = forward::of_save(text, family, &links);
+        for barrier in barriers.iter_mut().filter(|_| !legacy) {
+            barrier.maker = match barrier.maker {
+                Maker::Docker { .. } => Maker::Docker { legacy },
+                Maker::Iptables { .. } => Maker::Iptables { legacy },
+                other => other,
+            };
+        }
+        said(&barriers, config.fabric.peers_file.is_some(), config)
+    }
+
     /// The devices by which packets of other nodes come.
     fn others(&self, config: &Config) -> Option<Vec<String>> {
         let mut socket = Socket::open().ok()?;

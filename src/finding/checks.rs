@@ -122,6 +122,11 @@ const CHECKS: &[(&str, &str)] = &[
         "network-unavailable",
         "the condition keeps new pods from the node, and who set it does not take it away any more",
     ),
+    ("pool-unknown", "the addresses of pods that live would be given to new ones"),
+    (
+        "former-rules-unread",
+        "what nobody sees is not removed, and drops what comes from the links of new pods",
+    ),
     ("pod-unknown", "such a pod is not masqueraded and not looked after, and has no entry for DEL"),
     (
         "former-bridge",

@@ -17,6 +17,7 @@ pub mod monitor;
 pub mod neigh;
 pub mod next_hops;
 pub mod ns;
+pub mod nsid;
 mod raw;
 pub mod route;
 pub mod rule;

@@ -87,7 +87,7 @@ impl Error {
 
     /// Whether the kernel has no nf_tables at all, and so no table either: no
     /// netlink family for it (`socket`), or nobody behind that (nfnetlink.c).
-    pub(super) fn is_without_tables(&self) -> bool {
+    pub fn is_without_tables(&self) -> bool {
         let none = [Errno::EPROTONOSUPPORT, Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
         self.errno().is_some_and(|errno| none.contains(&errno))
     }

@@ -25,8 +25,8 @@ pub(super) struct Cached {
     pub(super) entry: Entry,
     /// The interfaces of the node that the result names.
     pub(super) of_node: Vec<String>,
-    /// Whether the namespace is there.
-    pub(super) alive: bool,
+    /// The index of its link, where its other end is in the pod's namespace: it lives.
+    pub(super) link: Option<u32>,
 }
 
 /// Reads a file; `None` for one that tells of no attachment.
@@ -52,7 +52,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Cached> {
     let outside = result.interfaces.iter().filter(|interface| interface.sandbox.is_none());
     Some(Cached {
         of_node: outside.map(|interface| interface.name.clone()).collect(),
-        alive: false,
+        link: None,
         entry: Entry {
             network: text("networkName")?,
             container_id: text("containerId")?,
@@ -96,14 +96,29 @@ mod tests {
                 "interfaces": [{"name": "calie1"}, {"name": "eth0", "sandbox": "/run/netns/x"}],
                 "ips": [{"version": "4", "address": "10.65.0.5/32", "interface": 1}]},
         });
-        let Cached { entry, of_node, alive } = parse(note.to_string().as_bytes()).unwrap();
-        assert_eq!((of_node, alive), (vec!["calie1".to_owned()], false));
+        let Cached { entry, of_node, link } = parse(note.to_string().as_bytes()).unwrap();
+        assert_eq!((of_node, link), (vec!["calie1".to_owned()], None));
         assert_eq!(entry.pod().as_deref(), Some("default/web"));
         assert_eq!(entry.addresses, ["10.65.0.5".parse::<IpAddr>().unwrap()]);
         assert_eq!(entry.args, "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web");
         let told = (entry.network, entry.container_id, entry.ifname, entry.netns);
         let wanted = ["k8s-pod-network", "c1", "eth0", "/run/netns/x"].map(str::to_owned);
         assert_eq!(told, wanted.into());
+    }
+
+    /// Calico's plugin tells the node's end alone, and libcni before 1.2 no namespace.
+    #[test]
+    fn a_note_of_calicos_plugin_names_no_namespace() {
+        let note = json!({
+            "kind": KIND, "containerId": "c1", "config": "e30=", "ifName": "eth0",
+            "networkName": "k8s-pod-network",
+            "cniArgs": [["K8S_POD_NAMESPACE", "default"], ["K8S_POD_NAME", "web"]],
+            "result": {"cniVersion": "0.3.1", "dns": {}, "interfaces": [{"name": "calie1"}],
+                "ips": [{"address": "10.65.0.5/32", "version": "4"}]},
+        });
+        let cached = parse(note.to_string().as_bytes()).unwrap();
+        assert_eq!((cached.of_node, cached.entry.netns.as_str()), (vec!["calie1".to_owned()], ""));
+        assert_eq!(cached.entry.addresses, ["10.65.0.5".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]

@@ -10,14 +10,14 @@ use nix::errno::Errno;
 use serde_json::{Value, json};
 
 use super::{
-    findings::BLOCKING,
+    findings::{blocks, is_mended},
     found::proxy_arp,
     site::Site,
     steps::{Pod, Step},
 };
 use crate::{
-    cli::{Console, Failure, Status, failed},
-    finding::Finding,
+    cli::{Console, Failure, Status, failed, findings as printed},
+    finding::{Finding, Severity},
     net::{
         Socket, link,
         sysctl::{self, Sysctl},
@@ -40,11 +40,12 @@ pub(super) fn carry_out(
     root: &Root,
     told: &mut Told<'_, '_>,
 ) -> Result<Status, Failure> {
-    if let Some(first) = findings.iter().find(|finding| BLOCKING.contains(&finding.id)) {
+    if let Some(first) = findings.iter().find(|finding| blocks(finding)) {
         let Finding { object, evidence, fix, .. } = first;
         let message = format!("nothing was changed: {object}: {evidence}; {fix}");
         return Err(Failure::Failed(message));
     }
+    told.findings(findings)?;
     let mut host = Socket::open()?;
     for step in steps {
         match step {
@@ -148,13 +149,27 @@ fn run(object: &str, program: &str, arguments: &[&str], stdin: &str) -> Result<(
 pub(super) struct Told<'a, 'b> {
     console: &'a mut Console<'b>,
     json: bool,
+    findings: Vec<Value>,
     lines: Vec<object::Told>,
     notes: Vec<String>,
 }
 
 impl<'a, 'b> Told<'a, 'b> {
     pub(super) fn new(console: &'a mut Console<'b>, json: bool) -> Self {
-        Self { console, json, lines: Vec::new(), notes: Vec::new() }
+        Self { console, json, findings: Vec::new(), lines: Vec::new(), notes: Vec::new() }
+    }
+
+    /// What has to be known of what is done: that nobody enforces policies any more.
+    fn findings(&mut self, findings: &[Finding]) -> Result<(), Failure> {
+        let is_told =
+            |finding: &&Finding| finding.severity != Severity::Info && !is_mended(finding);
+        let found: Vec<&Finding> = findings.iter().filter(is_told).collect();
+        if self.json {
+            self.findings.extend(found.iter().map(|finding| finding.encode()));
+            return Ok(());
+        }
+        printed::print(found, self.console)?;
+        Ok(self.console.flush()?)
     }
 
     fn line(&mut self, line: Option<object::Told>) -> Result<(), Failure> {
@@ -171,7 +186,9 @@ impl<'a, 'b> Told<'a, 'b> {
     pub(super) fn conclude(self) -> Result<(), Failure> {
         if self.json {
             let changes: Vec<Value> = self.lines.iter().map(object::Told::encode).collect();
-            return Ok(self.console.json(&json!({"changes": changes, "notes": self.notes}))?);
+            let (checks, notes) = (self.findings, self.notes);
+            let told = json!({"checks": checks, "changes": changes, "notes": notes});
+            return Ok(self.console.json(&told)?);
         }
         for note in &self.notes {
             self.console.remark(format_args!("note: {note}"))?;

@@ -13,6 +13,16 @@ pub(super) struct Marks {
     pub(super) comment: &'static str,
 }
 
+impl Marks {
+    /// Whether a rule of another's chain is an agent's.
+    fn is_hook(self, rule: &str) -> bool {
+        let target = [format!("-j {}", self.chain), format!("-g {}", self.chain)];
+        let comment =
+            [format!("--comment \"{}", self.comment), format!("--comment {}", self.comment)];
+        target.iter().chain(&comment).any(|words| rule.contains(words.as_str()))
+    }
+}
+
 /// Felix writes a digest behind it.
 pub(super) const CALICO: Marks = Marks { chain: "cali-", comment: "cali:" };
 pub(super) const FLANNEL: Marks = Marks { chain: "FLANNEL-", comment: "flanneld" };
@@ -26,8 +36,6 @@ pub(super) struct Left {
     pub(super) rules: usize,
     /// Its rules in chains of others, as they were appended.
     hooks: Vec<String>,
-    /// Whether what no rule accepts is not forwarded.
-    pub(super) forward_drops: bool,
 }
 
 /// Reads what is left.
@@ -39,9 +47,7 @@ pub(super) fn left(text: &str, marks: Marks) -> Vec<Left> {
         }
         let Some(table) = tables.last_mut() else { continue };
         if let Some(chain) = line.strip_prefix(':') {
-            let mut words = chain.split_whitespace();
-            let name = words.next().unwrap_or_default();
-            table.forward_drops |= name == "FORWARD" && words.next() == Some("DROP");
+            let name = chain.split_whitespace().next().unwrap_or_default();
             if name.starts_with(marks.chain) {
                 table.chains.push(name.to_owned());
             }
@@ -60,10 +66,7 @@ impl Left {
             self.rules += 1;
             return;
         }
-        let target = [format!("-j {}", marks.chain), format!("-g {}", marks.chain)];
-        let comment =
-            [format!("--comment \"{}", marks.comment), format!("--comment {}", marks.comment)];
-        if target.iter().chain(&comment).any(|words| rule.contains(words.as_str())) {
+        if marks.is_hook(rule) {
             self.hooks.push(rule.to_owned());
         }
     }
@@ -72,6 +75,18 @@ impl Left {
     pub(super) fn hooks(&self) -> usize {
         self.hooks.len()
     }
+}
+
+/// The same text as it is without what is an agent's.
+pub(super) fn without(text: &str, marks: Marks) -> String {
+    let is_own = |line: &&str| match (line.strip_prefix(':'), line.strip_prefix("-A ")) {
+        (Some(chain), _) => chain.starts_with(marks.chain),
+        (_, Some(rule)) => rule.starts_with(marks.chain) || marks.is_hook(rule),
+        (None, None) => false,
+    };
+    let mut kept: Vec<&str> = text.lines().filter(|line| !is_own(line)).collect();
+    kept.push("");
+    kept.join("\n")
 }
 
 /// The text that takes it out: first what leads to its chains, then what is in them, for
@@ -124,7 +139,6 @@ COMMIT
         let found = left(SAVED, CALICO);
         let [filter] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((filter.chains.len(), filter.rules, filter.hooks()), (2, 2, 2));
-        assert!(filter.forward_drops);
         let wanted = "\
 *filter
 -D FORWARD -m comment --comment \"cali:wUHhoiAYhphO9Mso\" -j cali-FORWARD
@@ -136,6 +150,9 @@ COMMIT
 COMMIT
 ";
         assert_eq!(removal(&found), wanted);
+        let rest = without(SAVED, CALICO);
+        assert!(rest.contains(":FORWARD DROP") && rest.contains("-j KUBE-FORWARD"), "{rest}");
+        assert!(!rest.contains("cali"), "{rest}");
         assert_eq!(left(SAVED, FLANNEL), []);
         assert_eq!(left("", CALICO), []);
     }

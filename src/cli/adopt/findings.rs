@@ -2,17 +2,35 @@
 
 use super::{
     found::Remains,
-    site::{Former, Site},
+    site::{Former, Rules, Site},
 };
 use crate::{
     finding::{Finding, Severity},
-    node::Plugin,
+    node::{Barrier, Plugin},
     text::few::some_of,
 };
 
 /// What keeps the plan from being carried out.
-pub(super) const BLOCKING: [&str; 4] =
-    ["former-agent", "configuration-missing", "delegate-missing", "calico-dataplane"];
+const BLOCKING: [&str; 8] = [
+    "former-agent",
+    "configuration-missing",
+    "delegate-missing",
+    "pod-unknown",
+    "pool-unknown",
+    "former-rules-unread",
+    "forward-drop",
+    "calico-dataplane",
+];
+
+/// Whether a finding does.
+pub(super) fn blocks(finding: &Finding) -> bool {
+    finding.severity == Severity::Error && BLOCKING.contains(&finding.id)
+}
+
+/// Whether the plan itself mends it.
+pub(super) fn is_mended(finding: &Finding) -> bool {
+    ["calico-chains", "former-chains"].contains(&finding.id)
+}
 
 /// All findings, the worst first.
 pub(super) fn findings(site: &Site, remains: &Remains<'_>) -> Vec<Finding> {
@@ -22,10 +40,13 @@ pub(super) fn findings(site: &Site, remains: &Remains<'_>) -> Vec<Finding> {
         configuration(site),
         plugin(site),
         chains(site, remains),
+        unread(site),
+        pool(site),
         policy(site),
         unavailable(site),
-        forwarding(site),
+        forwarding(site, remains),
         unknown_pods(remains),
+        disputed(site, remains),
         routes(site, remains),
         addresses(site, remains),
         bridge(site, remains),
@@ -74,13 +95,21 @@ fn dataplane(site: &Site) -> Option<Finding> {
 }
 
 fn configuration(site: &Site) -> Option<Finding> {
-    if site.ours.is_some() {
-        return None;
-    }
-    let evidence = "no file in /etc/cni/net.d has a plugin of type manx".to_owned();
-    let fix = "let manx-agent write one, or manx install --conf FILE, which takes effect when the \
-               other is moved away";
-    Some(of("configuration-missing", Severity::Error, "configuration", evidence, fix))
+    let directory = site.directory.display();
+    let (evidence, fix) = match &site.ours {
+        Some(ours) if ours.listed.is_some() => return None,
+        Some(ours) => (
+            format!("{} is not in {directory}, where the runtime looks", ours.path.display()),
+            format!("put it into {directory}, or name the runtime's directory with --conf-dir"),
+        ),
+        None => (
+            format!("no file in {directory} has a plugin of type manx"),
+            "let manx-agent write one, or manx install --conf FILE, which takes effect when the \
+             other is moved away"
+                .to_owned(),
+        ),
+    };
+    Some(of("configuration-missing", Severity::Error, "configuration", evidence, &fix))
 }
 
 /// The runtime would find a configuration, and nobody to call.
@@ -95,11 +124,12 @@ fn plugin(site: &Site) -> Option<Finding> {
 /// Felix leads all links of its name to chains that drop those which it does not know.
 fn chains(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
     let places: Vec<String> = site
+        .firewall
         .rules
         .iter()
         .map(|rules| format!("{} {}", rules.backend.name(), rules.family.word()))
         .collect();
-    let own = site.tables.iter().map(|(family, name)| format!("nftables {family} {name}"));
+    let own = site.firewall.tables.iter().map(|(family, name)| format!("nftables {family} {name}"));
     let places: Vec<String> = places.into_iter().chain(own).collect();
     if places.is_empty() {
         return None;
@@ -113,7 +143,7 @@ fn chains(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
             ),
             "the plan removes them; or set hostPrefix to something else than cali",
         ),
-        Former::Flannel if !remains.pods.is_empty() || remains.bridged > 0 => (
+        Former::Flannel if remains.needs_rules(site) => (
             Severity::Info,
             format!("{} serve the pods behind the bridge, and stay for them", some_of(&places)),
             "run this command again when the last of these pods is gone",
@@ -135,9 +165,10 @@ fn policy(site: &Site) -> Option<Finding> {
             .iter()
             .any(|prefix| chain.starts_with(prefix))
     };
-    let chains = site.rules.iter().flat_map(|rules| &rules.left).flat_map(|left| &left.chains);
+    let chains =
+        site.firewall.rules.iter().flat_map(|rules| &rules.left).flat_map(|left| &left.chains);
     let count = chains.filter(is_policy).count();
-    let evidence = match (site.former, count, site.tables.is_empty()) {
+    let evidence = match (site.former, count, site.firewall.tables.is_empty()) {
         (Former::Flannel, ..) | (_, 0, true) => return None,
         (_, 0, false) => "the policies of Felix's own table are enforced no more".to_owned(),
         _ => format!("the policies and profiles of {count} chains are enforced no more"),
@@ -168,20 +199,64 @@ fn unavailable(site: &Site) -> Option<Finding> {
     Some(of("network-unavailable", Severity::Warning, &object, evidence, &fix))
 }
 
-fn forwarding(site: &Site) -> Option<Finding> {
-    let drops = site.rules.iter().find(|rules| rules.left.iter().any(|left| left.forward_drops))?;
-    if site.former == Former::Flannel {
+/// Rules of an agent let pods' packets pass what else drops them.
+fn forwarding(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
+    let mut barriers: Vec<(&Rules, &Barrier)> = Vec::new();
+    for rules in &site.firewall.rules {
+        barriers.extend(rules.barriers.iter().map(|barrier| (rules, barrier)));
+    }
+    // The worst first, and all that is to be done.
+    barriers.sort_by_key(|(_, barrier)| !barrier.certain);
+    let (rules, first) = barriers.first().filter(|_| !remains.needs_rules(site))?;
+    let evidence = format!(
+        "without the rules of {}, in {}: {}",
+        site.former.name(),
+        rules.backend.name(),
+        first.text
+    );
+    let mut fixes: Vec<&str> = Vec::new();
+    for (_, barrier) in barriers.iter().filter(|(_, barrier)| !barrier.fix.is_empty()) {
+        if !fixes.contains(&barrier.fix.as_str()) {
+            fixes.push(&barrier.fix);
+        }
+    }
+    let fix = match fixes[..] {
+        [] => "accept there what pods send and get".to_owned(),
+        _ => fixes.join("; "),
+    };
+    let severity = if first.certain { Severity::Error } else { Severity::Warning };
+    Some(of("forward-drop", severity, "hook forward", evidence, &fix))
+}
+
+/// Nothing is done on the strength of what was not seen.
+fn unread(site: &Site) -> Option<Finding> {
+    let unread = &site.firewall.unread;
+    if unread.is_empty() {
         return None;
     }
-    let tool = format!("{}tables", drops.family.word());
-    let evidence = format!(
-        "chain FORWARD of {} drops by its policy, and the rules of Felix that accept go",
-        drops.backend.name()
-    );
-    let fix = format!(
-        "{tool} -I FORWARD -i cali+ -j ACCEPT; {tool} -I FORWARD -o cali+ -j ACCEPT, at each boot"
-    );
-    Some(of("forward-drop", Severity::Warning, "hook forward", evidence, &fix))
+    let evidence = some_of(unread);
+    let fix = "install the tool of that backend (iptables, nftables), and see that it lists them";
+    Some(of("former-rules-unread", Severity::Error, "firewall", evidence, fix))
+}
+
+/// Pods whose addresses are not leased lose them to new ones.
+fn pool(site: &Site) -> Option<Finding> {
+    let ours = site.ours.as_ref()?;
+    let network = site.snapshot.networks.first();
+    let fabric = network.and_then(|network| network.fabric.as_ref());
+    let of_pool = network.and_then(|network| network.pool.as_ref());
+    let (evidence, fix) = match (network, of_pool, fabric.and_then(|it| it.problem.as_ref())) {
+        (None, ..) => ("the network cannot be read".to_owned(), "see: manx doctor"),
+        (_, _, Some(problem)) => (problem.clone(), "see: manx doctor"),
+        (_, Some(pool), _) if pool.problem.is_some() || pool.ranges.is_empty() => (
+            pool.problem.clone().unwrap_or_else(|| "it has no range".to_owned()),
+            "the peers file has to have this node's podCIDR, or ipam its ranges: see manx ipam show",
+        ),
+        _ => return None,
+    };
+    let evidence = format!("which addresses are its own is not known: {evidence}");
+    let object = format!("network {}", ours.network);
+    Some(of("pool-unknown", Severity::Error, &object, evidence, fix))
 }
 
 fn unknown_pods(remains: &Remains<'_>) -> Option<Finding> {
@@ -189,9 +264,24 @@ fn unknown_pods(remains: &Remains<'_>) -> Option<Finding> {
     if names.is_empty() {
         return None;
     }
-    let evidence = format!("no file in /var/lib/cni/results tells whose {} is", some_of(&names));
+    let evidence = format!(
+        "no file in /var/lib/cni/results tells whose {} is, with the addresses that it leads to",
+        some_of(&names)
+    );
     let fix = "if they are of pods, delete these pods; else ip link del";
-    Some(of("pod-unknown", Severity::Warning, "links of pods", evidence, fix))
+    Some(of("pod-unknown", Severity::Error, "links of pods", evidence, fix))
+}
+
+/// The DEL of the one would take the other's link.
+fn disputed(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
+    let link = remains.disputed.first()?;
+    let claims = site.cached.iter().filter(|cached| cached.link == Some(link.index));
+    let claims: Vec<&str> = claims.map(|cached| cached.entry.container_id.as_str()).collect();
+    let evidence = format!("the notes of {} name it, with one address", some_of(&claims));
+    let fix = "crictl pods shows which of them is there: remove the file of the other from \
+               /var/lib/cni/results";
+    let object = format!("link {}", link.name);
+    Some(of("pod-unknown", Severity::Error, &object, evidence, fix))
 }
 
 /// Routes that nobody will keep true.
@@ -213,7 +303,7 @@ fn routes(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
 /// Addresses that our own pool does not know to be taken.
 fn addresses(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
     let ours = site.ours.as_ref()?;
-    let pool = site.snapshot.networks.first()?.pool.as_ref()?;
+    let pool = site.pool()?;
     let all = remains.pods.iter().flat_map(|pod| &pod.cached.entry.addresses);
     let outside: Vec<String> = all
         .filter(|address| !pool.ranges.iter().any(|range| range.contains(**address)))

@@ -1,13 +1,13 @@
 //! What of a node is the other plugin's, by kind. Pure.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
 use super::{
     cache::Cached,
-    site::{Former, Site},
+    site::{Former, HOST_LINK, Site},
 };
 use crate::{
     net::{
@@ -22,8 +22,6 @@ use crate::{
 /// Felix's own mark on routes, and that of BIRD.
 const FELIX: u8 = 80;
 const BIRD: u8 = 12;
-/// What Calico's host links are called.
-const HOST_LINK: &str = "cali";
 /// The bridge of flannel's pods.
 pub(super) const BRIDGE: &str = "cni0";
 
@@ -56,10 +54,12 @@ pub(super) fn proxy_arp(bridge: &str) -> String {
 /// All of it.
 #[derive(Clone, Debug)]
 pub(super) struct Remains<'a> {
-    /// Links of pods that are known, and not yet ours.
+    /// Links of pods that are known, and not yet ours in every respect.
     pub(super) pods: Vec<OldPod<'a>>,
     /// Links of pods of which nothing is noted.
     pub(super) unknown: Vec<&'a Link>,
+    /// Links that the notes of several pods lay claim to.
+    pub(super) disputed: Vec<&'a Link>,
     /// Those that are ours by now and stay on the bridge.
     pub(super) bridged: usize,
     pub(super) tunnels: Vec<&'a Link>,
@@ -69,14 +69,23 @@ pub(super) struct Remains<'a> {
     pub(super) files: Vec<&'a File>,
 }
 
+impl Remains<'_> {
+    /// Whether pods of the other plugin are there, ours by now or not.
+    pub(super) fn has_pods(&self) -> bool {
+        !self.pods.is_empty() || self.bridged > 0
+    }
+
+    /// Whether the agent's rules serve pods that stay as they are.
+    pub(super) fn needs_rules(&self, site: &Site) -> bool {
+        site.former == Former::Flannel && self.bridge.is_some() && self.has_pods()
+    }
+}
+
 pub(super) fn found(site: &Site) -> Remains<'_> {
     let kernel = &site.snapshot.kernel;
     let former = site.former;
     let bridge = kernel.links.iter().find(|link| link.name == BRIDGE);
     let bridge = bridge.filter(|_| former == Former::Flannel);
-    let is_free =
-        |link: &&Link| link.kind.as_deref() == Some("veth") && !is_marked(link.alias.as_deref());
-    let free: Vec<&Link> = kernel.links.iter().filter(is_free).collect();
     let on_bridge = |address: &IpAddr| {
         let own = kernel
             .addresses
@@ -84,45 +93,60 @@ pub(super) fn found(site: &Site) -> Remains<'_> {
             .filter(|(index, _)| bridge.is_some_and(|it| it.index == *index));
         own.map(|(_, network)| network).any(|network| network.contains(*address))
     };
-    let is_former = |cached: &Cached, link: &Link| match former {
-        Former::Calico => link.name.starts_with(HOST_LINK),
-        Former::Flannel => cached.entry.addresses.iter().any(on_bridge),
-    };
-    let mut pods: Vec<OldPod<'_>> = Vec::new();
-    for cached in site.cached.iter().filter(|cached| cached.alive) {
-        let named = free.iter().find(|link| cached.of_node.contains(&link.name));
-        let Some(link) = named.filter(|link| is_former(cached, link)) else { continue };
-        if site.noted(&cached.entry).is_none() {
-            pods.push(OldPod { cached, link });
-        }
+    let mut claims: Vec<OldPod<'_>> = Vec::new();
+    for cached in &site.cached {
+        let link = kernel.links.iter().find(|link| Some(link.index) == cached.link);
+        let is_former = |link: &&Link| match former {
+            Former::Calico => link.name.starts_with(HOST_LINK),
+            Former::Flannel => cached.entry.addresses.iter().any(on_bridge),
+        };
+        claims.extend(link.filter(is_former).map(|link| OldPod { cached, link }));
     }
-    let is_known = |link: &Link| {
-        pods.iter().any(|pod| pod.link.index == link.index)
-            || site.snapshot.journal.iter().any(|entry| entry.host_link == link.name)
+    let claimed = |link: &Link| claims.iter().filter(|pod| pod.link.index == link.index).count();
+    let is_whole = |pod: &OldPod<'_>| site.is_whole(&pod.cached.entry, pod.link);
+    let pods: Vec<OldPod<'_>> =
+        claims.iter().filter(|pod| claimed(pod.link) == 1 && !is_whole(pod)).copied().collect();
+    let disputed: BTreeMap<u32, &Link> = claims
+        .iter()
+        .filter(|pod| claimed(pod.link) > 1)
+        .map(|pod| (pod.link.index, pod.link))
+        .collect();
+    let is_free =
+        |link: &&Link| link.kind.as_deref() == Some("veth") && !is_marked(link.alias.as_deref());
+    let free: Vec<&Link> = kernel.links.iter().filter(is_free).collect();
+    let journal = &site.snapshot.journal;
+    let is_bridged =
+        |link: &Link| journal.iter().any(|entry| entry.bridged && entry.host_link == link.name);
+    let leads_to_pod = |link: &Link| match former {
+        Former::Calico => link.name.starts_with(HOST_LINK),
+        Former::Flannel => {
+            let ends = site.ends.iter().filter(|end| end.host == link.index);
+            ends.flat_map(|end| &end.addresses).any(on_bridge)
+        }
     };
-    let unknown = free.iter().copied().filter(|link| {
-        former == Former::Calico && link.name.starts_with(HOST_LINK) && !is_known(link)
-    });
-    let unknown = unknown.collect();
-    let is_bridged = |name: &str| free.iter().any(|link| link.name == name);
-    let journal = site.snapshot.journal.iter();
-    let bridged = journal.filter(|entry| entry.bridged && is_bridged(&entry.host_link)).count();
+    let unknown = free
+        .iter()
+        .copied()
+        .filter(|link| leads_to_pod(link) && claimed(link) == 0 && !is_bridged(link));
     let tunnels: Vec<&Link> =
         kernel.links.iter().filter(|link| former.is_tunnel(&link.name)).collect();
     let routes = kernel.routes.iter().filter(|route| is_route(site, route, &tunnels));
     Remains {
-        unknown,
-        bridged,
+        unknown: unknown.collect(),
+        disputed: disputed.into_values().collect(),
+        bridged: free.iter().filter(|link| is_bridged(link)).count(),
         routes: routes.collect(),
         bridge,
-        files: site.files.iter().filter(|file| is_file(former, file)).collect(),
+        files: site.files.iter().filter(|file| is_file(site, file)).collect(),
         pods,
         tunnels,
     }
 }
 
-fn is_file(former: Former, file: &File) -> bool {
-    file.plugins.iter().any(|kind| kind == former.name())
+/// Whether a file is the other plugin's; the one that is to serve never is.
+fn is_file(site: &Site, file: &File) -> bool {
+    let serves = site.ours.as_ref().is_some_and(|ours| ours.listed.as_ref() == Some(&file.path));
+    !serves && file.plugins.iter().any(|kind| kind == site.former.name())
 }
 
 /// Whether a route is the other plugin's, and not one to a single pod of this node.
@@ -225,7 +249,7 @@ pub(super) fn rows(site: &Site, found: &Remains<'_>) -> Vec<Row> {
             .iter()
             .map(|link| row("pod", link.name.clone(), "no runtime has noted whose".to_owned())),
     );
-    for rules in &site.rules {
+    for rules in &site.firewall.rules {
         for left in &rules.left {
             rows.push(row(
                 "chains",
@@ -234,7 +258,7 @@ pub(super) fn rows(site: &Site, found: &Remains<'_>) -> Vec<Row> {
             ));
         }
     }
-    rows.extend(site.tables.iter().map(|(family, name)| {
+    rows.extend(site.firewall.tables.iter().map(|(family, name)| {
         row("chains", format!("nftables {family} {name}"), "a table".to_owned())
     }));
     rows.extend(leases(site, found));
@@ -261,8 +285,10 @@ fn leases(site: &Site, found: &Remains<'_>) -> Vec<Row> {
         found.files.iter().filter_map(|file| file.network.as_deref()).collect();
     networks.dedup();
     let count = |network: &str| {
-        let own =
-            site.cached.iter().filter(|cached| cached.alive && cached.entry.network == network);
+        let own = site
+            .cached
+            .iter()
+            .filter(|cached| cached.link.is_some() && cached.entry.network == network);
         own.map(|cached| cached.entry.addresses.len()).sum::<usize>()
     };
     let row = |network: &str| Row {

@@ -12,15 +12,14 @@ use serde_json::Value;
 
 use super::{
     cache::{self, Cached},
-    chains,
+    ends, firewall,
     found::{BRIDGE, proxy_arp},
-    site::{Backend, Former, NodeObject, Ours, Rules, Site},
+    site::{Former, NodeObject, Ours, Site},
 };
 use crate::{
     cli::{Args, Failure, doctor::look},
     cni::json::{field, member},
-    family::Family,
-    net::{Namespace, sysctl},
+    net::sysctl,
     node::{File, conflist},
     state::{
         Root,
@@ -30,6 +29,10 @@ use crate::{
 
 /// The type of our plugin; under Calico's own name it serves Calico's configuration.
 const OURS: &str = "manx";
+
+/// Processes that have flannel in themselves, and the configuration that they write then.
+const K3S: &[&str] = &["k3s-server", "k3s-agent", "k3s"];
+const OF_K3S: &str = "/var/lib/rancher/k3s/agent/etc/cni/net.d/10-flannel.conflist";
 
 /// Where kubelets keep how they reach the API server.
 const KUBECONFIGS: [&str; 3] = [
@@ -43,115 +46,72 @@ const KUBECONFIGS: [&str; 3] = [
 pub(super) fn site(former: Former, args: &Args) -> Result<Site, Failure> {
     let root = args.root();
     crate::node::require_readable(&root)?;
-    let files = files(&root);
+    let directory = directory(args, &root);
+    let files = files(&directory);
     let named = args.value("conf").map(PathBuf::from);
     let first = || {
         let is_ours = |file: &&File| file.plugins.iter().any(|kind| kind == OURS);
         files.iter().find(is_ours).map(|file| file.path.clone())
     };
-    let ours = match named.or_else(first) {
+    let (ours, config) = match named.or_else(first) {
         Some(path) => {
             let (document, config) = conflist::plugin(&path)?;
-            let ipam = document.ipam().clone();
-            Some(Ours { path, network: config.name, ipam })
+            let (network, ipam) = (config.name.clone(), document.ipam().clone());
+            let real = fs::canonicalize(&path).ok();
+            let is_same =
+                |file: &&File| real.is_some() && fs::canonicalize(&file.path).ok() == real;
+            let listed = files.iter().find(is_same).map(|file| file.path.clone());
+            (Some(Ours { path, listed, network, ipam }), Some(config))
         }
-        None => None,
+        None => (None, None),
     };
     let conf = ours.as_ref().map(|ours| ours.path.as_path());
+    let snapshot = look::of_network(args, conf)?;
+    let links = &snapshot.kernel.links;
+    let mut cached = cached(&root);
+    let ends = ends::ends(links, &cached)?;
+    cached.iter_mut().for_each(|cached| cached.find_link(&ends, links));
     Ok(Site {
         former,
-        snapshot: look::of_network(args, conf)?,
+        cached,
+        ends,
+        firewall: firewall::read(former, config.as_ref()),
+        snapshot,
         ours,
+        directory,
         files,
-        cached: cached(&root),
-        rules: rules(former),
-        tables: if former == Former::Calico { own_tables() } else { Vec::new() },
-        agents: agents(former.agents()),
+        agents: agents(former, &root),
         proxy_arp: sysctl::read(&proxy_arp(BRIDGE)).is_ok_and(|value| value == "1"),
         node: node(args, &root),
     })
 }
 
-fn files(root: &Root) -> Vec<File> {
-    let paths = conflist::files(&root.path(conflist::DIRECTORY)).unwrap_or_default();
+/// Where runtimes look for configurations.
+fn directory(args: &Args, root: &Root) -> PathBuf {
+    let named = args.value("conf-dir").map(PathBuf::from);
+    named.unwrap_or_else(|| root.path(conflist::DIRECTORY))
+}
+
+fn files(directory: &Path) -> Vec<File> {
+    let paths = conflist::files(directory).unwrap_or_default();
     paths.iter().map(|path| look::file_at(path)).collect()
 }
 
-/// The attachments that libcni noted, with what the kernel has of their namespaces.
+/// The attachments that libcni noted.
 fn cached(root: &Root) -> Vec<Cached> {
     let directory = root.path(cache::DIRECTORY);
     let mut paths: Vec<PathBuf> =
         fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path()).collect();
     paths.sort_unstable();
-    let parsed =
-        paths.iter().filter_map(|path| cache::parse(&read_own(path, TEXT_BYTES_MAX).ok()?));
-    parsed
-        .map(|mut cached| {
-            if let Ok(netns) = Namespace::open(&cached.entry.netns) {
-                let identity = netns.identity();
-                cached.entry.netns_identity = (identity.device, identity.inode);
-                cached.alive = true;
-            }
-            cached
-        })
-        .collect()
+    let read = |path: &PathBuf| cache::parse(&read_own(path, TEXT_BYTES_MAX).ok()?);
+    paths.iter().filter_map(read).collect()
 }
 
-/// The programs of each backend. The plain name is either's.
-fn rules(former: Former) -> Vec<Rules> {
-    let mut found = Vec::new();
-    for family in Family::BOTH {
-        let tool = format!("{}tables", family.word());
-        for backend in [Backend::Nft, Backend::Legacy] {
-            // Its tool would load the kernel's module.
-            let names = format!("/proc/net/{}_tables_names", family.word());
-            let in_use = || read_text(Path::new(&names), TEXT_BYTES_MAX).unwrap_or_default();
-            if backend == Backend::Legacy && in_use().trim().is_empty() {
-                continue;
-            }
-            let own = match backend {
-                Backend::Nft => format!("{tool}-nft"),
-                Backend::Legacy => format!("{tool}-legacy"),
-            };
-            let text = [own, tool.clone()].into_iter().find_map(|tool| {
-                let text = saved(&format!("{tool}-save"), backend)?;
-                Some((tool, text))
-            });
-            let Some((tool, text)) = text else { continue };
-            let left = chains::left(&text, former.marks());
-            if !left.is_empty() {
-                found.push(Rules { backend, family, left, restore: format!("{tool}-restore") });
-            }
-        }
-    }
-    found
-}
-
-/// What a tool prints, if it is of that backend.
-fn saved(tool: &str, backend: Backend) -> Option<String> {
-    let version = output(Command::new(tool).arg("--version"))?;
-    let is_nft = version.contains("nf_tables");
-    (is_nft == (backend == Backend::Nft)).then(|| output(&mut Command::new(tool)))?
-}
-
-fn output(command: &mut Command) -> Option<String> {
-    let output = command.stdin(Stdio::null()).output().ok()?;
-    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Those of Felix where it does without iptables.
-fn own_tables() -> Vec<(String, String)> {
-    let text = output(Command::new("nft").args(["list", "tables"])).unwrap_or_default();
-    let words = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let table = |words: Vec<&str>| match words[..] {
-        ["table", family, "calico"] => Some((family.to_owned(), "calico".to_owned())),
-        _ => None,
-    };
-    words.filter_map(table).collect()
-}
-
-/// The processes of these names that are in the node's network, as its agents are.
-fn agents(names: &[&str]) -> Vec<(u32, String)> {
+/// The processes of the agent that are in the node's network. K3s has flannel in itself,
+/// and writes its configuration where it runs it.
+fn agents(former: Former, root: &Root) -> Vec<(u32, String)> {
+    let inside = (former == Former::Flannel && root.path(OF_K3S).exists()).then_some(K3S);
+    let names = [former.agents(), inside.unwrap_or_default()].concat();
     let namespace = |pid: &str| {
         let data = fs::metadata(format!("/proc/{pid}/ns/net")).ok()?;
         Some((data.dev(), data.ino()))

@@ -3,7 +3,9 @@
 mod cache;
 mod carry;
 mod chains;
+mod ends;
 mod findings;
+mod firewall;
 mod found;
 mod look;
 mod site;
@@ -50,11 +52,13 @@ the pods of the other nodes.
                with kubectl, if the kubelet's kubeconfig is here
   --conf FILE  the configuration that is to serve (default: the first of
                type manx in /etc/cni/net.d)
+  --conf-dir DIR  where the runtime looks for configurations
+               (default: /etc/cni/net.d)
   --bin DIR    where plugins are (CNI_PATH, else /opt/cni/bin)
   --root DIR   read and write files and state below DIR",
     shape: Shape {
         flags: &["apply", "json"],
-        values: &["node", "conf", "bin", "root"],
+        values: &["node", "conf", "conf-dir", "bin", "root"],
         operands: Operands::AtMost(1),
     },
     run,

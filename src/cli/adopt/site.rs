@@ -1,20 +1,26 @@
 //! What a node is seen to have when it is asked what another plugin left on it. Data
 //! alone: [`look`](super::look) fills it, and everything else is made of it.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use serde_json::Value;
 
 use super::{
     cache::Cached,
     chains::{self, Left, Marks},
+    ends::End,
 };
 use crate::{
     cni::json::member,
     family::Family,
-    node::{File, Snapshot},
+    net::link::Link,
+    node::{Barrier, File, Pool, Snapshot},
+    pod::Identity,
     state::Entry,
 };
+
+/// What Calico's host links are called.
+pub(super) const HOST_LINK: &str = "cali";
 
 /// Whose node it was.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,14 +89,28 @@ pub(super) struct Rules {
     pub(super) backend: Backend,
     pub(super) family: Family,
     pub(super) left: Vec<Left>,
+    /// What stops pods' packets when that is gone.
+    pub(super) barriers: Vec<Barrier>,
     /// The program that puts rules back.
     pub(super) restore: String,
+}
+
+/// What an agent left in the firewall.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Remainder {
+    pub(super) rules: Vec<Rules>,
+    /// Tables of nf_tables that Felix made without iptables: family and name.
+    pub(super) tables: Vec<(String, String)>,
+    /// What could not be read, and why.
+    pub(super) unread: Vec<String>,
 }
 
 /// The network that is to serve the pods, as its file has it.
 #[derive(Clone, Debug)]
 pub(super) struct Ours {
     pub(super) path: PathBuf,
+    /// The same in the directory in which runtimes look, if it is there.
+    pub(super) listed: Option<PathBuf>,
     pub(super) network: String,
     pub(super) ipam: Value,
 }
@@ -116,12 +136,13 @@ pub(super) struct Site {
     pub(super) former: Former,
     pub(super) snapshot: Snapshot,
     pub(super) ours: Option<Ours>,
-    /// All files of the directory of configurations.
+    /// The directory of configurations, and all its files.
+    pub(super) directory: PathBuf,
     pub(super) files: Vec<File>,
     pub(super) cached: Vec<Cached>,
-    pub(super) rules: Vec<Rules>,
-    /// Tables of nf_tables that Felix made without iptables: family and name.
-    pub(super) tables: Vec<(String, String)>,
+    /// The other ends of the node's pairs, as far as they were seen.
+    pub(super) ends: Vec<End>,
+    pub(super) firewall: Remainder,
     /// Numbers and names of processes.
     pub(super) agents: Vec<(u32, String)>,
     /// Whether pods behind the bridge find what is not.
@@ -136,5 +157,30 @@ impl Site {
         self.snapshot.journal.iter().find(|entry| {
             (&entry.container_id, &entry.ifname) == (&cached.container_id, &cached.ifname)
         })
+    }
+
+    /// Where our network's addresses are from, if there is a store of leases.
+    pub(super) fn pool(&self) -> Option<&Pool> {
+        self.snapshot.networks.first()?.pool.as_ref()
+    }
+
+    /// Those of these addresses that our network gives to pods.
+    pub(super) fn in_range(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
+        let ranges = || self.pool().into_iter().flat_map(|pool| &pool.ranges);
+        let inside = |address: &&IpAddr| ranges().any(|range| range.contains(**address));
+        addresses.iter().filter(inside).copied().collect()
+    }
+
+    /// Whether everything of a pod is ours: its entry, its link, its leases.
+    pub(super) fn is_whole(&self, cached: &Entry, link: &Link) -> bool {
+        let Some(entry) = self.noted(cached) else { return false };
+        let is_marked = entry.bridged || link.alias == Some(Identity::from(entry).alias());
+        let ours = self.ours.as_ref().map(|ours| &ours.network);
+        let leases = || self.pool().into_iter().flat_map(|pool| &pool.leases);
+        let is_leased = |address: &IpAddr| {
+            leases().any(|lease| lease.address == *address && lease.is_of(entry))
+        };
+        let own = self.in_range(&entry.addresses);
+        is_marked && (ours != Some(&entry.network) || own.iter().all(is_leased))
     }
 }

@@ -60,7 +60,7 @@ pub(super) fn steps(site: &Site, remains: &Remains<'_>) -> Vec<Step> {
     let Some(ours) = &site.ours else { return Vec::new() };
     let mut steps: Vec<Step> =
         remains.pods.iter().map(|pod| Step::Pod(Box::new(noted(site, ours, *pod)))).collect();
-    let bridge = remains.bridge.filter(|_| !remains.pods.is_empty() || remains.bridged > 0);
+    let bridge = remains.bridge.filter(|_| remains.has_pods());
     let unproxied = bridge.filter(|_| !site.proxy_arp);
     steps.extend(unproxied.map(|bridge| Step::ProxyArp(bridge.name.clone())));
     if let Some(protocol) = site.protocol() {
@@ -68,10 +68,12 @@ pub(super) fn steps(site: &Site, remains: &Remains<'_>) -> Vec<Step> {
         let covered = remains.routes.iter().filter(|found| site.covers(found.route.destination));
         steps.extend(covered.filter_map(|found| route(site, found, protocol)));
     }
-    let is_needed = site.former == Former::Flannel && bridge.is_some();
-    let rules: Vec<Step> = match is_needed {
+    let firewall = &site.firewall;
+    let rules: Vec<Step> = match remains.needs_rules(site) {
         true => Vec::new(),
-        false => site.rules.iter().map(rules).chain(site.tables.iter().map(table)).collect(),
+        false => {
+            firewall.rules.iter().map(rules).chain(firewall.tables.iter().map(table)).collect()
+        }
     };
     let files = remains.files.iter().map(|file| {
         let from = file.path.display().to_string();
@@ -85,21 +87,20 @@ pub(super) fn steps(site: &Site, remains: &Remains<'_>) -> Vec<Step> {
     steps
 }
 
+/// What was noted before is kept, and what lacks is added.
 fn noted(site: &Site, ours: &Ours, pod: OldPod<'_>) -> Pod {
-    let bridged = site.former == Former::Flannel;
-    let pool = site.snapshot.networks.first().and_then(|network| network.pool.as_ref());
+    let before = site.noted(&pod.cached.entry);
+    let bridged = before.map_or(site.former == Former::Flannel, |entry| entry.bridged);
     let addresses = &pod.cached.entry.addresses;
-    let in_range = |address: &&IpAddr| {
-        pool.is_some_and(|pool| pool.ranges.iter().any(|range| range.contains(**address)))
-    };
-    let leases: Vec<IpAddr> = addresses.iter().filter(in_range).copied().collect();
+    let is_of_ours = before.is_none_or(|entry| entry.network == ours.network);
+    let leases = if is_of_ours { site.in_range(addresses) } else { Vec::new() };
     // Whose DEL is to take the addresses back; of others nobody here can.
     let ipam = match ours.ipam_type() {
         CALICO_IPAM => ours.ipam.clone(),
         kind if has_store(kind) && !leases.is_empty() => ours.ipam.clone(),
         _ => Value::Null,
     };
-    let entry = Entry {
+    let fresh = Entry {
         network: ours.network.clone(),
         host_link: pod.link.name.clone(),
         lease: addresses.iter().map(|address| ((*address).into(), None)).collect(),
@@ -109,8 +110,13 @@ fn noted(site: &Site, ours: &Ours, pod: OldPod<'_>) -> Pod {
         bridged,
         ..pod.cached.entry.clone()
     };
+    let entry = match before {
+        None => fresh,
+        Some(entry) if entry.ipam.is_null() => Entry { ipam: fresh.ipam, ..entry.clone() },
+        Some(entry) => entry.clone(),
+    };
     let mark =
-        (!bridged).then(|| (pod.link.index, Identity::from(&entry).alias(), group(&ours.network)));
+        (!bridged).then(|| (pod.link.index, Identity::from(&entry).alias(), group(&entry.network)));
     Pod { entry, leases, mark }
 }
 

@@ -5,16 +5,16 @@ use serde_json::json;
 use super::{
     cache::Cached,
     chains,
-    findings::findings,
+    findings::{blocks, findings},
     found::{found, rows},
-    site::{Backend, Former, NodeObject, Ours, Rules, Site},
+    site::{Backend, Former, NodeObject, Ours, Remainder, Rules, Site},
     steps::{Step, steps},
 };
 use crate::{
     family::Family,
     finding::Severity,
     net::link::Link,
-    node::{File, Network, Pool, Range, Snapshot},
+    node::{Barrier, File, Lease, Network, Pool, Range, Snapshot},
     state::Entry,
 };
 
@@ -30,6 +30,7 @@ fn rules(former: Former, text: &str) -> Rules {
         backend: Backend::Legacy,
         family: Family::V4,
         left: chains::left(text, former.marks()),
+        barriers: Vec::new(),
         restore: "iptables-legacy-restore".to_owned(),
     }
 }
@@ -69,6 +70,7 @@ fn calico() -> Site {
         snapshot,
         ours: Some(Ours {
             path: PathBuf::from("/etc/cni/net.d/20-manx.conflist"),
+            listed: Some(PathBuf::from("/etc/cni/net.d/20-manx.conflist")),
             network: "pods".to_owned(),
             ipam: json!({"type": "manx-ipam"}),
         }),
@@ -76,12 +78,25 @@ fn calico() -> Site {
             file("/etc/cni/net.d/10-calico.conflist", "k8s-pod-network", "calico"),
             file("/etc/cni/net.d/20-manx.conflist", "pods", "manx"),
         ],
-        cached: vec![Cached { entry, of_node: vec!["cali1".to_owned()], alive: true }],
-        rules: vec![rules(Former::Calico, FILTER)],
-        tables: Vec::new(),
+        cached: vec![Cached { entry, of_node: vec!["cali1".to_owned()], link: Some(4) }],
+        ends: Vec::new(),
+        firewall: Remainder { rules: vec![rules(Former::Calico, FILTER)], ..Remainder::default() },
+        directory: PathBuf::from("/etc/cni/net.d"),
         agents: Vec::new(),
         proxy_arp: false,
         node: Ok(NodeObject::default()),
+    }
+}
+
+impl Site {
+    /// Has the pool know an attachment's address.
+    fn leased(&mut self, entry: &Entry) {
+        let lease = Lease {
+            address: entry.addresses[0],
+            container_id: entry.container_id.clone(),
+            ifname: Some(entry.ifname.clone()),
+        };
+        self.snapshot.networks[0].pool.as_mut().unwrap().leases = vec![lease];
     }
 }
 
@@ -117,6 +132,49 @@ fn a_node_of_calico_is_seen_and_planned() {
     assert_eq!(to, "/etc/cni/net.d/10-calico.conflist.disabled");
 }
 
+/// Whatever ended a former run between the entry, the mark and the lease.
+#[test]
+fn what_a_pod_still_lacks_is_a_step() {
+    let mut site = calico();
+    let remains = found(&site);
+    let first = steps(&site, &remains);
+    let Some(Step::Pod(pod)) = first.first() else { panic!("{first:?}") };
+    let entry = pod.entry.clone();
+    let lacks = |site: &Site| matches!(steps(site, &found(site)).first(), Some(Step::Pod(_)));
+    site.snapshot.journal = vec![entry.clone()];
+    site.leased(&entry);
+    assert!(lacks(&site), "the mark");
+    site.snapshot.kernel.links[0].alias = Some("manx1 pods c1 eth0".to_owned());
+    assert!(!lacks(&site));
+    site.snapshot.networks[0].pool.as_mut().unwrap().leases.clear();
+    assert!(lacks(&site), "the lease");
+}
+
+/// Names of links and addresses are given again, and a runtime may keep both notes.
+#[test]
+fn a_link_that_two_notes_name_is_nobodys() {
+    let mut site = calico();
+    let mut other = site.cached[0].clone();
+    other.entry.container_id = "c2".to_owned();
+    site.cached.push(other);
+    let remains = found(&site);
+    assert_eq!((remains.pods.len(), remains.disputed.len(), remains.unknown.len()), (0, 1, 1));
+    let findings = findings(&site, &remains);
+    let told: Vec<&str> =
+        findings.iter().filter(|it| blocks(it)).map(|it| it.evidence.as_str()).collect();
+    assert!(told.iter().any(|it| it.contains("c1") && it.contains("c2")), "{told:?}");
+}
+
+/// Manx under Calico's name serves Calico's configuration.
+#[test]
+fn the_configuration_that_serves_is_never_moved_away() {
+    let mut site = calico();
+    let path = site.files[0].path.clone();
+    let ours = site.ours.as_mut().unwrap();
+    (ours.path, ours.listed) = (path.clone(), Some(path));
+    assert!(found(&site).files.is_empty());
+}
+
 #[test]
 fn an_address_of_somebody_elses_pool_is_not_ours_to_take_back() {
     let mut site = calico();
@@ -131,7 +189,7 @@ fn an_address_of_somebody_elses_pool_is_not_ours_to_take_back() {
 #[test]
 fn what_has_to_be_known_is_told() {
     type Change = fn(&mut Site);
-    let cases: [(&str, Severity, Change); 8] = [
+    let cases: [(&str, Severity, Change); 13] = [
         ("former-agent", Severity::Error, |site| site.agents = vec![(7, "calico-node".to_owned())]),
         ("configuration-missing", Severity::Error, |site| site.ours = None),
         ("network-unavailable", Severity::Warning, |site| {
@@ -141,13 +199,27 @@ fn what_has_to_be_known_is_told() {
         ("network-unavailable", Severity::Info, |site| site.node = Err("no kubectl".to_owned())),
         ("policy-unenforced", Severity::Warning, |site| {
             let text = FILTER.replace("cali-FORWARD", "cali-pi-_1");
-            site.rules = vec![rules(Former::Calico, &text)];
+            site.firewall.rules = vec![rules(Former::Calico, &text)];
         }),
         ("policy-unenforced", Severity::Warning, |site| {
-            site.tables = vec![("ip".to_owned(), "calico".to_owned())];
+            site.firewall.tables = vec![("ip".to_owned(), "calico".to_owned())];
+        }),
+        ("forward-drop", Severity::Error, |site| {
+            let barrier = Barrier { certain: true, ..Barrier::default() };
+            site.firewall.rules[0].barriers = vec![Barrier::default(), barrier];
         }),
         ("forward-drop", Severity::Warning, |site| {
-            site.rules = vec![rules(Former::Calico, &FILTER.replace("ACCEPT", "DROP"))];
+            site.firewall.rules[0].barriers = vec![Barrier::default()];
+        }),
+        ("former-rules-unread", Severity::Error, |site| {
+            site.firewall.unread = vec!["iptables-legacy".to_owned()];
+        }),
+        ("pool-unknown", Severity::Error, |site| {
+            site.snapshot.networks[0].pool.as_mut().unwrap().ranges.clear();
+        }),
+        ("pool-unknown", Severity::Error, |site| site.snapshot.networks.clear()),
+        ("configuration-missing", Severity::Error, |site| {
+            site.ours.as_mut().unwrap().listed = None;
         }),
         ("calico-chains", Severity::Error, |_| {}),
     ];
@@ -175,12 +247,13 @@ fn without_a_configuration_of_ours_nothing_is_planned() {
 #[test]
 fn pods_behind_the_bridge_keep_it_and_its_rules() {
     let text = "*nat\n:FLANNEL-POSTRTG - [0:0]\nCOMMIT\n";
-    let mut site =
-        Site { former: Former::Flannel, rules: vec![rules(Former::Flannel, text)], ..calico() };
+    let mut site = Site { former: Former::Flannel, ..calico() };
+    site.firewall.rules = vec![rules(Former::Flannel, text)];
     let bridge = Link { index: 9, name: "cni0".to_owned(), ..veth(9, "cni0") };
     site.snapshot.kernel.links.push(Link { kind: Some("bridge".to_owned()), ..bridge });
     site.snapshot.kernel.addresses = vec![(9, "10.1.0.1/24".parse().unwrap())];
     site.cached[0].of_node = vec!["cni0".to_owned(), "veth7".to_owned()];
+    site.cached[0].link = Some(6);
     let steps_of = |site: &Site| steps(site, &found(site));
     let first = steps_of(&site);
     let [Step::Pod(pod), Step::ProxyArp(bridge), Step::Pass] = &first[..] else {
@@ -190,6 +263,10 @@ fn pods_behind_the_bridge_keep_it_and_its_rules() {
     // It is ours by now, and then it is gone.
     site.snapshot.journal = vec![pod.entry.clone()];
     site.proxy_arp = true;
+    let steps = steps_of(&site);
+    let [Step::Pod(again), Step::Pass] = &steps[..] else { panic!("{steps:?}") };
+    assert_eq!((&again.entry, again.leases.len()), (&pod.entry, 1), "nobody has its address yet");
+    site.leased(&pod.entry);
     assert!(steps_of(&site).is_empty());
     assert!(ids(&site).contains(&"former-bridge"));
     site.snapshot.journal.clear();

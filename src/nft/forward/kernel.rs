@@ -46,6 +46,15 @@ impl Ruleset {
         Ok(Self { socket, chains, dormant: HashMap::new(), rules: HashMap::new() })
     }
 
+    /// All chains: of each the family, the table and the name.
+    pub fn names(&self) -> impl Iterator<Item = (&'static str, String, String)> + '_ {
+        self.chains.iter().flat_map(|(_, word, chains)| {
+            chains
+                .iter()
+                .map(|chain| (*word, text(chain, NFTA_CHAIN_TABLE), text(chain, NFTA_CHAIN_NAME)))
+        })
+    }
+
     /// Looks for base chains that drop pods' packets, or may.
     ///
     /// # Errors
