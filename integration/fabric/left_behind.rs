@@ -65,10 +65,11 @@ pub struct Scene {
     _within: Dweller,
 }
 
-struct Dweller(Child);
+/// A process that is in a namespace, and does nothing.
+pub struct Dweller(Child);
 
 impl Dweller {
-    fn new(netns: &Netns) -> Self {
+    pub fn new(netns: &Netns) -> Self {
         Self(netns.enter(|| Command::new("sleep").arg("600").spawn().unwrap()))
     }
 }
@@ -149,6 +150,11 @@ impl Scene {
     /// The same of Calico's plugin, which tells the node's end alone, by a libcni that notes
     /// no namespace (1.1, which containerd 1.7 has).
     pub fn calicos_note(&self, id: &str, address: &str) {
+        self.note_of(id, WEB, address);
+    }
+
+    /// The same with another link.
+    pub fn note_of(&self, id: &str, link: &str, address: &str) {
         let mut ips = vec![json!({"version": "4", "address": format!("{address}/32")})];
         ips.extend(
             (self.families == Families::Dual)
@@ -159,7 +165,7 @@ impl Scene {
             "networkName": "k8s-pod-network",
             "cniArgs": [["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "default"],
                 ["K8S_POD_NAME", "web"], ["K8S_POD_INFRA_CONTAINER_ID", id]],
-            "result": {"cniVersion": "0.3.1", "dns": {}, "interfaces": [{"name": WEB}], "ips": ips},
+            "result": {"cniVersion": "0.3.1", "dns": {}, "interfaces": [{"name": link}], "ips": ips},
         });
         self.write(&format!("var/lib/cni/results/k8s-pod-network-{id}-eth0"), &note);
     }

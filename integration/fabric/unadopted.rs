@@ -1,13 +1,14 @@
 //! What would cut pods off ends `manx adopt --apply` before it changes anything.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::cluster::{Families, entry};
-use crate::left_behind::{FELIX, OLD, Scene, WEB, calico};
+use crate::cluster::{Families, batch, entry};
+use crate::harness::Pod;
+use crate::left_behind::{Dweller, FELIX, OLD, Scene, WEB, calico};
 
 /// Asserts that it is refused for this reason, and that nothing is changed.
 #[track_caller]
@@ -72,6 +73,67 @@ fn a_pool_that_is_not_known_gives_live_addresses_away() {
     let scene = calico();
     scene.node().set_peers(&[entry(3, Families::Ipv4)]);
     assert_refused(&scene, None, "which addresses are its own is not known");
+}
+
+/// A tunnel that becomes ours keeps what leads to nodes of the peers file.
+#[test]
+fn networks_that_only_the_other_agent_knew_keep_their_tunnel() {
+    let scene = calico();
+    let host = &scene.node().host;
+    let neighbour =
+        "neighbour add 10.65.9.0 lladdr 66:00:00:00:00:09 dev vxlan.calico nud permanent";
+    let route = "route replace 10.65.9.0/26 via 10.65.9.0 dev vxlan.calico onlink proto 80";
+    batch(host, &format!("{neighbour}\n{route}"));
+    assert_refused(&scene, None, "10.65.9.0/26 are in no podCIDR of the peers file, and would");
+    let plan = scene.adopt(&["calico"]).stdout;
+    assert!(plan.contains("- neighbour 10.65.9.0 dev vxlan.calico"), "{plan}");
+    host.command("ip", &["route", "del", "10.65.9.0/26"]).ok();
+    scene.adopt(&["calico", "--apply"]).ok();
+}
+
+/// The node may have a BIRD of its own.
+#[test]
+fn a_route_to_the_nodes_own_network_is_not_one_to_pods() {
+    let scene = calico();
+    batch(&scene.node().host, "route add 192.0.0.0/8 dev eth0 proto bird");
+    let told = scene.json(&["calico"]);
+    assert!(!told.to_string().contains("192.0.0.0/8"), "{told}");
+}
+
+/// What is done by whoever is asked to take the rules away: after the node was looked at.
+fn meanwhile(scene: &Scene, script: &str) {
+    let programs = scene.node().host.scratch().dir("programs");
+    let path = std::env::var("PATH").unwrap();
+    let program = programs.join("iptables-nft-restore");
+    let text = format!("#!/bin/sh\n{script}\nPATH={path} exec iptables-nft-restore \"$@\"\n");
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{path}", programs.display());
+    scene.adopt_by(&path, &["calico", "--apply"]).ok();
+}
+
+#[test]
+fn a_pod_that_comes_meanwhile_is_adopted_and_one_that_goes_is_forgotten() {
+    const LATE: &str = "cali0123456789a";
+    let scene = calico();
+    let late = Pod::new("late");
+    let netns = late.netns.path().display().to_string();
+    let host = &scene.node().host;
+    batch(host, &format!("link add late type veth peer name eth0 netns {netns}"));
+    batch(&late.netns, "address add 10.244.1.6/32 dev eth0\nlink set eth0 up");
+    let _within = Dweller::new(&late.netns);
+    scene.note_of(&late.id, LATE, "10.244.1.6");
+    let results = host.scratch().path().join("root/var/lib/cni/results");
+    let note = |id: &str| results.join(format!("k8s-pod-network-{id}-eth0"));
+    let aside = host.scratch().path().join("late");
+    fs::rename(note(&late.id), &aside).unwrap();
+    let comes = format!("ip link set late name {LATE} up; cp {aside:?} {:?}", note(&late.id));
+    let goes = format!("ip link del {WEB}; rm {:?}", note(&scene.old.id));
+    meanwhile(&scene, &format!("{comes}\n{goes}"));
+    let alias = scene.node().host.link(LATE).unwrap()["ifalias"].clone();
+    assert!(alias.as_str().is_some_and(|it| it.contains(&late.id)), "{alias}");
+    assert_eq!(scene.leases(), ["10.244.1.6"]);
+    scene.assert_forgotten();
 }
 
 /// The note of a former pod of the same name stays where its DEL failed.

@@ -281,6 +281,33 @@ fn a_pod_may_be_let_to_name_its_sources() {
     assert_eq!(mentions(&link), 0);
 }
 
+/// The next sandbox of a pod has a link of the same name, before the former one's DEL.
+#[test]
+fn what_was_allowed_is_not_handed_on_to_the_next_sandbox() {
+    let scene = Scene::new(&json!({"sourceSpoofing": "annotation"}));
+    let add = |pod: &Pod, sources: &str| {
+        let annotations = json!({"io.kubernetes.cri.pod-annotations": {
+            "cni.projectcalico.org/allowedSourcePrefixes": sources}});
+        let done = scene.plugin.call("ADD").pod(pod).key("runtimeConfig", annotations).run().ok();
+        done["interfaces"][0]["name"].as_str().unwrap().to_owned()
+    };
+    let [first, second, third] = ["c", "d", "e"].map(|id| Pod::new(id).kubernetes("shop", "web-0"));
+    let link = add(&first, "[\"10.9.0.0/16\"]");
+    let allowed = |text: &str| scene.table().contains(&format!("{link:?} . {text}"));
+    assert!(allowed("10.9.0.0/16"), "{}", scene.table());
+    // A part of it, which could not be beside the whole.
+    assert_eq!(add(&second, "[\"10.9.1.0/24\"]"), link);
+    assert!(allowed("10.9.1.0/24") && !allowed("10.9.0.0/16"), "{}", scene.table());
+    scene.plugin.del(&first).ok();
+    assert!(allowed("10.9.1.0/24"), "{}", scene.table());
+    assert_eq!(add(&third, "[]"), link);
+    assert!(!allowed("10.9"), "{}", scene.table());
+    // Nor is it given back with the table.
+    scene.nft("flush ruleset");
+    scene.plugin.status().ok();
+    assert!(!allowed("10.9"), "{}", scene.table());
+}
+
 #[test]
 fn a_network_may_do_without_and_still_has_no_loopback() {
     let scene = Scene::new(&json!({"sourceCheck": false}));

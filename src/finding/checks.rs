@@ -122,6 +122,9 @@ const CHECKS: &[(&str, &str)] = &[
         "network-unavailable",
         "the condition keeps new pods from the node, and who set it does not take it away any more",
     ),
+    ("route-orphaned", "the pods of these networks could not be reached from here any more"),
+    ("sources-lost", "these pods send for others, by leave of an annotation that Felix followed"),
+    ("node-schedulable", "a pod that comes under way may be noted late, or not at all"),
     ("pool-unknown", "the addresses of pods that live would be given to new ones"),
     (
         "former-rules-unread",

@@ -16,7 +16,10 @@ use super::{Error, file, refused, table::name};
 use crate::{
     net::{Socket, link},
     nft::{self, Guard, Network, Table},
-    pod::identity::{GROUPS, group},
+    pod::{
+        Identity,
+        identity::{GROUPS, group},
+    },
     state::{Journal, Root, replace},
 };
 
@@ -73,7 +76,10 @@ pub(crate) fn give(
 pub(crate) fn restore(root: &Root, network: &str, host: &mut Socket) -> Result<(), Error> {
     let journal = Journal::new(root, network);
     for entry in journal.entries().iter().filter(|entry| !entry.sources.is_empty()) {
-        if link::by_name(host, &entry.host_link).is_ok_and(|link| link.is_some()) {
+        // A link of that name may be another attachment's by now.
+        let alias = Identity::from(entry).alias();
+        let found = link::by_name(host, &entry.host_link).ok().flatten();
+        if found.is_some_and(|link| link.alias == Some(alias)) {
             give(&journal, network, &entry.host_link, &entry.sources)?;
         }
     }
@@ -100,8 +106,7 @@ fn age(path: &Path) -> Option<Duration> {
 /// Takes away what is allowed to those of these links that are gone, where anything is
 /// noted.
 pub(crate) fn forget(host: &mut Socket, journal: &Journal, network: &str, links: &[&str]) {
-    let path = journal.directory().join(NOTE);
-    if !fs::metadata(path).is_ok_and(|note| note.len() > 0) {
+    if !is_noted(journal) {
         return;
     }
     let is_gone = |name: &&str| link::by_name(host, name).is_ok_and(|link| link.is_none());
@@ -109,12 +114,26 @@ pub(crate) fn forget(host: &mut Socket, journal: &Journal, network: &str, links:
     if links.is_empty() {
         return;
     }
-    let removed =
-        table(network).and_then(|table| nft::remove_pairs(&table, &links).map_err(refused));
-    if let Err(error) = removed {
+    if let Err(error) = take(network, &links) {
         let links = links.join(", ");
         log::warn!("what was allowed to {links} stays in the table of network {network}: {error}");
     }
+}
+
+/// Takes away what is allowed to a link that another one of its name is to replace.
+///
+/// # Errors
+/// As [`note`]: the other one would be allowed it.
+pub(crate) fn forget_replaced(journal: &Journal, network: &str, link: &str) -> Result<(), Error> {
+    if is_noted(journal) { take(network, &[link]) } else { Ok(()) }
+}
+
+fn is_noted(journal: &Journal) -> bool {
+    fs::metadata(journal.directory().join(NOTE)).is_ok_and(|note| note.len() > 0)
+}
+
+fn take(network: &str, links: &[&str]) -> Result<(), Error> {
+    nft::remove_pairs(&table(network)?, links).map_err(refused)
 }
 
 /// The table that has the sets, whatever else is in it.

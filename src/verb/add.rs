@@ -262,6 +262,9 @@ fn make_link(
         let attachment = describe(call, prepared, lease, mtu);
         write_journal(call, prepared, lease, &attachment)?;
         let replaced = prepared.claim.replaces.take();
+        if let Some(link) = &replaced {
+            allowed::forget_replaced(&prepared.journal, &call.config.name, &link.name)?;
+        }
         let before: Vec<Request> =
             replaced.iter().map(|link| link::delete(link.index, &link.name)).collect();
         let pair = (&attachment.host, &attachment.pod);

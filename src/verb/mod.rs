@@ -30,7 +30,7 @@ pub use facts::{link_mtus, uplink};
 pub use gc::{Collected, collect_dead};
 pub use ipam::{
     audit::{Audit, CHECKS, RangeUse, Stock, audit, stock},
-    lease, leases_of, own_cidrs_fit, range_sets, resolver,
+    give_back, lease, leases_of, own_cidrs_fit, range_sets, resolver,
 };
 
 use crate::{

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use super::{
     findings::{blocks, is_mended},
-    found::proxy_arp,
+    found::{found, proxy_arp},
     site::Site,
-    steps::{Pod, Step},
+    steps::{Pod, Step, steps},
 };
 use crate::{
     cli::{Console, Failure, Status, failed, findings as printed},
@@ -24,8 +24,11 @@ use crate::{
     },
     node::{apply, changes::Source, configured::Networks},
     object,
-    state::{Journal, Root},
-    verb::lease,
+    state::{
+        Entry, Journal, Root,
+        lock::{self, ATTACHMENT_LIMIT},
+    },
+    verb::{give_back, lease},
 };
 
 /// Seconds that a tool waits for others that change the firewall.
@@ -79,22 +82,63 @@ pub(super) fn carry_out(
 /// Notes the pod before its link is marked: a mark without a note is nobody's.
 fn adopt(pod: &Pod, site: &Site, root: &Root, host: &mut Socket) -> Result<(), Failure> {
     let Pod { entry, leases, mark } = pod;
-    let ipam = site.ours.as_ref().map(|ours| &ours.ipam);
-    if let Some(ipam) = ipam {
-        lease(root, entry, ipam, leases)?;
-    }
     let journal = Journal::new(root, &entry.network);
+    let failed_lock = |error| failed(journal.directory().display(), &error);
+    // A DEL of ours waits, and finds it whole.
+    let lock = lock::shared(journal.directory()).map_err(failed_lock)?;
+    lock.attachment(&entry.container_id, &entry.ifname, ATTACHMENT_LIMIT).map_err(failed_lock)?;
+    if let Some(ours) = &site.ours {
+        lease(root, entry, &ours.ipam, leases)?;
+    }
     let written = journal.write(entry);
     written.map_err(|error| failed(journal.directory().display(), &error))?;
     let Some((index, alias, group)) = mark else { return Ok(()) };
     match host.apply(&[link::set_mark(*index, &entry.host_link, alias, *group)]) {
         // Its DEL came first, and found nothing of ours.
-        Err(error) if error.errno == Errno::ENODEV => {
-            let forgotten = journal.remove(&entry.container_id, &entry.ifname);
-            forgotten.map_err(|error| failed(journal.directory().display(), &error))
-        }
+        Err(error) if error.errno == Errno::ENODEV => forget(entry, root),
         done => Ok(done?),
     }
+}
+
+fn forget(entry: &Entry, root: &Root) -> Result<(), Failure> {
+    give_back(root, entry)?;
+    let journal = Journal::new(root, &entry.network);
+    let forgotten = journal.remove(&entry.container_id, &entry.ifname);
+    forgotten.map_err(|error| failed(journal.directory().display(), &error))
+}
+
+/// Until its configuration was moved away, the other plugin attached pods, and detached
+/// them without a word to us.
+///
+/// # Errors
+/// Of the first step that fails.
+pub(super) fn catch_up(
+    site: &Site,
+    done: &[Step],
+    root: &Root,
+    told: &mut Told<'_, '_>,
+) -> Result<Status, Failure> {
+    let mut host = Socket::open()?;
+    for step in done {
+        let Step::Pod(pod) = step else { continue };
+        let links = &site.snapshot.kernel.links;
+        let noted = site.noted(&pod.entry);
+        let is_gone = |entry: &&Entry| !links.iter().any(|link| link.name == entry.host_link);
+        if let Some(entry) = noted.filter(is_gone) {
+            forget(entry, root)?;
+        }
+    }
+    let remains = found(site);
+    for step in steps(site, &remains) {
+        if let Step::Pod(pod) = &step {
+            adopt(pod, site, root, &mut host)?;
+            told.line(step.told())?;
+        }
+    }
+    for link in remains.unknown.iter().chain(&remains.disputed) {
+        told.notes.push(format!("{} came meanwhile, and whose it is is not known", link.name));
+    }
+    Ok(Status::Fine)
 }
 
 /// What `manx apply` does. Where it leaves an error, pods may not reach others: then nothing

@@ -36,6 +36,16 @@ pub(super) struct Left {
     pub(super) rules: usize,
     /// Its rules in chains of others, as they were appended.
     hooks: Vec<String>,
+    /// What links may send from besides their pods' addresses: link and network.
+    pub(super) sources: Vec<(String, String)>,
+}
+
+/// Felix's chain that accepts what Calico's annotation allowedSourcePrefixes allows.
+const SPOOFING: &str = "cali-rpf-skip";
+
+/// What follows an option of a rule.
+fn value(rule: &str, option: &str) -> Option<String> {
+    rule.split_whitespace().skip_while(|word| *word != option).nth(1).map(str::to_owned)
 }
 
 /// Reads what is left.
@@ -64,6 +74,9 @@ impl Left {
         let chain = rule.split_whitespace().next().unwrap_or_default();
         if chain.starts_with(marks.chain) {
             self.rules += 1;
+            if chain == SPOOFING {
+                self.sources.extend(value(rule, "-i").zip(value(rule, "-s")));
+            }
             return;
         }
         if marks.is_hook(rule) {
@@ -155,6 +168,14 @@ COMMIT
         assert!(!rest.contains("cali"), "{rest}");
         assert_eq!(left(SAVED, FLANNEL), []);
         assert_eq!(left("", CALICO), []);
+    }
+
+    #[test]
+    fn what_pods_may_send_from_is_read() {
+        let text = "*raw\n:cali-rpf-skip - [0:0]\n-A cali-rpf-skip -s 10.9.0.0/16 -i cali1 -m \
+            comment --comment \"cali:x\" -j ACCEPT\nCOMMIT\n";
+        let sources = &left(text, CALICO)[0].sources;
+        assert_eq!(sources, &[("cali1".to_owned(), "10.9.0.0/16".to_owned())]);
     }
 
     #[test]

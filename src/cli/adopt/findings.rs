@@ -3,15 +3,19 @@
 use super::{
     found::Remains,
     site::{Former, Rules, Site},
+    steps::{Step, steps},
+    taken,
 };
 use crate::{
     finding::{Finding, Severity},
+    net::route::Found,
     node::{Barrier, Plugin},
+    object::{Action, Kind},
     text::few::some_of,
 };
 
 /// What keeps the plan from being carried out.
-const BLOCKING: [&str; 8] = [
+const BLOCKING: [&str; 9] = [
     "former-agent",
     "configuration-missing",
     "delegate-missing",
@@ -20,6 +24,7 @@ const BLOCKING: [&str; 8] = [
     "former-rules-unread",
     "forward-drop",
     "calico-dataplane",
+    "route-orphaned",
 ];
 
 /// Whether a finding does.
@@ -43,10 +48,13 @@ pub(super) fn findings(site: &Site, remains: &Remains<'_>) -> Vec<Finding> {
         unread(site),
         pool(site),
         policy(site),
+        sources(site),
         unavailable(site),
         forwarding(site, remains),
         unknown_pods(remains),
         disputed(site, remains),
+        orphans(site, remains),
+        schedulable(site, remains),
         routes(site, remains),
         addresses(site, remains),
         bridge(site, remains),
@@ -177,6 +185,21 @@ fn policy(site: &Site) -> Option<Finding> {
     Some(of("policy-unenforced", Severity::Warning, "network policy", evidence, fix))
 }
 
+/// A pod that was there before has no entry that says so, and our source check holds for it.
+fn sources(site: &Site) -> Option<Finding> {
+    let left = site.firewall.rules.iter().flat_map(|rules| &rules.left);
+    let allowed = left.flat_map(|left| &left.sources);
+    let allowed: Vec<String> =
+        allowed.map(|(link, network)| format!("{link} from {network}")).collect();
+    if allowed.is_empty() {
+        return None;
+    }
+    let evidence = format!("what {} send is dropped when they are ours", some_of(&allowed));
+    let fix = "set \"sourceSpoofing\": \"annotation\" and make these pods anew, or add the pairs to \
+               the sets allowed4 and allowed6 of the network's table";
+    Some(of("sources-lost", Severity::Warning, "allowedSourcePrefixes", evidence, fix))
+}
+
 /// A taint that only an agent that is gone would take away.
 fn unavailable(site: &Site) -> Option<Finding> {
     let node = match &site.node {
@@ -282,6 +305,49 @@ fn disputed(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
                /var/lib/cni/results";
     let object = format!("link {}", link.name);
     Some(of("pod-unknown", Severity::Error, &object, evidence, fix))
+}
+
+/// Routes by a tunnel that becomes ours lose there what leads to their next hops.
+fn orphans(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
+    let steps = steps(site, remains);
+    let compared = taken::compared(site, &steps);
+    let lines = compared.told(&compared.plans());
+    let goes = |found: &&&Found, name: &str| {
+        let gateway = found.route.gateway.map(|gateway| format!("neighbour {gateway} dev {name}"));
+        lines.iter().any(|line| match line.action {
+            Action::Delete if Some(&line.object) == gateway.as_ref() => true,
+            _ => line.kind == Kind::Link && line.object == format!("link {name}"),
+        })
+    };
+    let mut orphans = Vec::new();
+    for step in &steps {
+        let Step::Tunnel { index, name, .. } = step else { continue };
+        let outside = remains.routes.iter().filter(|it| !site.covers(it.route.destination));
+        let by_it = outside.filter(|it| it.devices.contains(index));
+        orphans
+            .extend(by_it.filter(|it| goes(it, name)).map(|it| it.route.destination.to_string()));
+    }
+    if orphans.is_empty() {
+        return None;
+    }
+    let evidence = format!(
+        "{} are in no podCIDR of the peers file, and would lead nowhere when the tunnel is ours",
+        some_of(&orphans)
+    );
+    let fix = "put these networks into the podCIDRs of their nodes, or remove the routes when no pod \
+               is there";
+    Some(of("route-orphaned", Severity::Error, "routes", evidence, fix))
+}
+
+/// New pods get Calico's links until its configuration is moved away.
+fn schedulable(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
+    let node = site.node.as_ref().ok()?;
+    if node.cordoned || node.unavailable.is_some() || remains.files.is_empty() {
+        return None;
+    }
+    let evidence = "new pods may come while it is taken over".to_owned();
+    let fix = format!("kubectl cordon {0}, and kubectl uncordon {0} afterwards", node.name);
+    Some(of("node-schedulable", Severity::Warning, &format!("node {}", node.name), evidence, &fix))
 }
 
 /// Routes that nobody will keep true.

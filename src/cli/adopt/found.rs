@@ -169,6 +169,8 @@ fn is_route(site: &Site, found: &Found, tunnels: &[&Link]) -> bool {
     let own = site.protocol() == Some(route.protocol);
     match site.former {
         _ if own => false,
+        // The node may have a BIRD of its own, to which its default route belongs.
+        Former::Calico if route.protocol == BIRD && !by_tunnel => !site.is_around(found),
         Former::Calico => [FELIX, BIRD].contains(&route.protocol) || by_tunnel,
         // Its host-gw backend makes routes that bear no mark.
         Former::Flannel => {
@@ -198,6 +200,16 @@ impl Site {
             cidr.prefix() <= destination.prefix() && cidr.contains(destination.ip())
         };
         fabric.own_cidrs.iter().chain(&fabric.remote_cidrs).any(inside)
+    }
+
+    /// Whether a route leads to the node's own network, and so is not one to pods.
+    fn is_around(&self, found: &Found) -> bool {
+        let addresses = self.snapshot.kernel.addresses.iter();
+        let own = addresses.map(|(_, network)| network.ip());
+        let destination = found.route.destination;
+        destination.prefix() == 0
+            || found.route.kind == Kind::Unicast
+                && own.into_iter().any(|address| destination.contains(address))
     }
 
     /// A route as it is told elsewhere.

@@ -10,6 +10,7 @@ mod found;
 mod look;
 mod site;
 mod steps;
+mod taken;
 #[cfg(test)]
 mod tests;
 
@@ -23,7 +24,7 @@ use super::{
 };
 use crate::{
     finding::{Finding, is_bad},
-    object::{self, Action},
+    object,
 };
 
 use carry::Told;
@@ -77,7 +78,13 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let steps = steps::steps(&site, &remains);
     if args.flag("apply") {
         let mut told = Told::new(console, args.flag("json"));
-        let done = carry::carry_out(&site, &findings, &steps, &args.root(), &mut told);
+        let root = args.root();
+        let done = carry::carry_out(&site, &findings, &steps, &root, &mut told);
+        // Pods came and went meanwhile.
+        let done = done.and_then(|status| match steps.is_empty() {
+            true => Ok(status),
+            false => carry::catch_up(&look::site(former, args)?, &steps, &root, &mut told),
+        });
         told.conclude()?;
         return done;
     }
@@ -92,21 +99,15 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     Ok(if is_done { Status::Fine } else { Status::Findings })
 }
 
-/// What would be changed: the steps, and in their midst what a pass makes. What the steps
-/// take over is in nobody's way then.
+/// What would be changed: the steps, and in their midst what a pass makes of what they have
+/// taken over.
 fn lines(site: &Site, steps: &[Step]) -> Vec<object::Told> {
-    let compared = &site.snapshot.compared;
+    let compared = taken::compared(site, steps);
     let mut lines: Vec<object::Told> = Vec::new();
     for step in steps {
         lines.extend(step.told());
         if matches!(step, Step::Pass) {
-            let taken: Vec<String> = lines.iter().map(|line| line.object.clone()).collect();
-            let of_pass = compared.told(&compared.plans()).into_iter();
-            lines.extend(
-                of_pass.filter(|line| {
-                    line.action != Action::Conflict || !taken.contains(&line.object)
-                }),
-            );
+            lines.extend(compared.told(&compared.plans()));
         }
     }
     lines

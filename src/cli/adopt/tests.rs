@@ -84,7 +84,7 @@ fn calico() -> Site {
         directory: PathBuf::from("/etc/cni/net.d"),
         agents: Vec::new(),
         proxy_arp: false,
-        node: Ok(NodeObject::default()),
+        node: Ok(NodeObject { cordoned: true, ..NodeObject::default() }),
     }
 }
 
@@ -189,13 +189,18 @@ fn an_address_of_somebody_elses_pool_is_not_ours_to_take_back() {
 #[test]
 fn what_has_to_be_known_is_told() {
     type Change = fn(&mut Site);
-    let cases: [(&str, Severity, Change); 13] = [
+    let cases: [(&str, Severity, Change); 15] = [
         ("former-agent", Severity::Error, |site| site.agents = vec![(7, "calico-node".to_owned())]),
         ("configuration-missing", Severity::Error, |site| site.ours = None),
         ("network-unavailable", Severity::Warning, |site| {
             let unavailable = Some("CalicoIsDown".to_owned());
             site.node = Ok(NodeObject { unavailable, ..NodeObject::default() });
         }),
+        ("sources-lost", Severity::Warning, |site| {
+            let pair = ("cali1".to_owned(), "10.9.0.0/16".to_owned());
+            site.firewall.rules[0].left[0].sources = vec![pair];
+        }),
+        ("node-schedulable", Severity::Warning, |site| site.node = Ok(NodeObject::default())),
         ("network-unavailable", Severity::Info, |site| site.node = Err("no kubectl".to_owned())),
         ("policy-unenforced", Severity::Warning, |site| {
             let text = FILTER.replace("cali-FORWARD", "cali-pi-_1");

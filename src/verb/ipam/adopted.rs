@@ -4,13 +4,21 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::Pool;
+use super::{Pool, release_stored, stored};
 use crate::{
     cni::{Code, Error},
     ipam::Owner,
     state::{Entry, Root},
     verb::file,
 };
+
+/// Gives back what [`lease`] took, for an attachment that went meanwhile.
+///
+/// # Errors
+/// Of the store.
+pub fn give_back(root: &Root, entry: &Entry) -> Result<(), Error> {
+    if stored(entry) { release_stored(root, entry) } else { Ok(()) }
+}
 
 /// Leases addresses to an attachment that has them already; what is leased to it stays.
 ///

@@ -36,7 +36,7 @@ use crate::{
     state::{Entry, Root},
 };
 
-pub use adopted::lease;
+pub use adopted::{give_back, lease};
 use builtin::Recipient;
 pub use builtin::{range_sets, resolver};
 pub(super) use holder::has_attachment;
