@@ -84,6 +84,11 @@ impl Config {
         if let Some(key) = said.filter(|_| file.calico.is_some()) {
             return Err(format!("fabric.{key} is what Calico's IPPools say: leave it out"));
         }
+        if fabric.accepts().is_some_and(|other| fabric.excludes(other)) {
+            return Err("fabric.accepts is of the same device as fabric, or of the same vni and \
+                 port, and the kernel has one of both"
+                .to_owned());
+        }
         let cluster_cidrs = file.cluster_cidrs.map(|texts| {
             let parsed = texts.iter().map(|text| cidr::parse(text));
             parsed.collect::<Result<Vec<_>, _>>()

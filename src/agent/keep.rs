@@ -16,14 +16,15 @@ use ipnetwork::IpNetwork;
 
 use super::{
     belief::{Belief, Verdict},
-    change::{ACCEPTED, Change},
+    change::Change,
     common::Common,
+    noted::{Noted, clock},
     record::Record,
     skew,
     source::{Source, Told},
     standin,
     status::Status,
-    view::{Refusal, Settings, View},
+    view::{FORM, Refusal, Settings, View, with_fabric},
 };
 use crate::{
     fabric::list,
@@ -62,6 +63,8 @@ pub(crate) struct Keeper<S> {
     former: Vec<IpNetwork>,
     /// What the file says of the fabric, while that changes.
     change: Change,
+    /// Since when.
+    noted: Noted,
     /// What the file should be, as soon as that is known.
     wanted: Option<(String, u32)>,
     /// When the first change was heard that the file is to have.
@@ -110,7 +113,8 @@ impl<S: Source> Keeper<S> {
         let parsed = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect();
         let (own, former) = (parsed(&current), parsed(&former));
         let said = list::fabric(&held).ok().filter(|_| !names.is_empty());
-        let change = Change::new(said, ACCEPTED);
+        let noted = Noted::beside(&path);
+        let change = Change::new(said, noted.read().as_ref(), clock());
         let (nodes, wanted, ask, retry) = (Vec::new(), None, None, None);
         let (root, said) = (root.clone(), Said::default());
         Self {
@@ -126,6 +130,7 @@ impl<S: Source> Keeper<S> {
             own,
             former,
             change,
+            noted,
             wanted,
             heard: None,
             ask,
@@ -134,9 +139,10 @@ impl<S: Source> Keeper<S> {
         }
     }
 
-    /// The same with another time for which a former mode is accepted.
-    pub(crate) fn accepting_for(mut self, limit: Duration) -> Self {
-        self.change.limit = limit;
+    /// The same with another time for which a former mode is accepted, and where all nodes
+    /// hear `at_once` of another one.
+    pub(crate) fn accepting_for(mut self, limit: Duration, at_once: bool) -> Self {
+        (self.change.limit, self.change.at_once) = (limit, at_once);
         self
     }
 
@@ -150,7 +156,9 @@ impl<S: Source> Keeper<S> {
         let now = Instant::now();
         let due =
             [self.ask, self.retry, self.change.due(), Some(now + LOOK)].into_iter().flatten().min();
-        match self.source.next(due.unwrap_or(now)) {
+        let told = self.source.next(due.unwrap_or(now));
+        let is_list = matches!(told, Some(Told::Complete { .. }));
+        match told {
             Some(Told::Complete { nodes, anew, common }) => {
                 self.offered = common;
                 let heard = self.source.heard();
@@ -158,13 +166,14 @@ impl<S: Source> Keeper<S> {
                 self.consider(&nodes, anew, Instant::now());
             }
             Some(Told::Lost(words)) => self.status.lost(&words),
-            // The pods of a former podCIDR may be gone.
-            None if self.wanted.is_some() && self.is_changing() => {
-                drop(self.believe(Instant::now()));
-            }
             None => {}
         }
         let now = Instant::now();
+        if self.nodes.is_empty() {
+            self.go_on(now);
+        } else if !is_list && self.is_changing(now) {
+            drop(self.believe(now));
+        }
         if self.ask.take_if(|ask| *ask <= now).is_some() {
             self.source.ask_anew();
         }
@@ -172,6 +181,7 @@ impl<S: Source> Keeper<S> {
             self.look_at_plugin();
             self.write(now);
         }
+        self.noted.keep(&self.change, now);
     }
 
     fn consider(&mut self, nodes: &[Arc<Record>], anew: bool, now: Instant) {
@@ -218,10 +228,10 @@ impl<S: Source> Keeper<S> {
         }
         let former = self.left_behind();
         let mut settings = self.settings.clone();
-        settings.fabric = match &self.common {
-            Some(common) => common.fabric(&settings.fabric),
-            None => self.change.step(&settings.fabric, now),
-        };
+        if let Some(common) = &self.common {
+            settings.fabric = common.fabric(&settings.fabric);
+        }
+        settings.fabric = self.change.step(&settings.fabric, now);
         match View::of(&self.nodes, &settings, &former) {
             Ok(mut view) => {
                 if let Some(common) = &self.common {
@@ -240,9 +250,26 @@ impl<S: Source> Keeper<S> {
         }
     }
 
-    /// Whether there is something to be done besides what the API server tells.
-    fn is_changing(&self) -> bool {
-        !self.former.is_empty() || self.change.due().is_some_and(|due| due <= Instant::now())
+    /// A mode changes by the time, also while nobody tells which nodes there are. What the
+    /// cluster says of it is not known before.
+    fn go_on(&mut self, now: Instant) {
+        if self.change.at_once || self.change.said().is_none() {
+            return;
+        }
+        let before = self.change.said().cloned();
+        let fabric = self.change.step(&self.settings.fabric, now);
+        if before.as_ref() == Some(&fabric) {
+            return;
+        }
+        let held = read(&self.path, PEERS_BYTES_MAX).unwrap_or_default();
+        let held = String::from_utf8(held).unwrap_or_default();
+        self.wanted = with_fabric(&held, &fabric).map(|text| (text, FORM));
+    }
+
+    /// Whether there is something to be done besides what the API server tells: the pods
+    /// of a former podCIDR may be gone.
+    fn is_changing(&self, now: Instant) -> bool {
+        !self.former.is_empty() || self.change.due().is_some_and(|due| due <= now)
     }
 
     /// The podCIDRs that this node had, and that pods of it still have addresses of.

@@ -24,6 +24,7 @@ mod keep;
 mod metrics;
 mod node;
 mod nodes;
+mod noted;
 mod operations;
 mod options;
 mod reach;
@@ -133,7 +134,7 @@ fn begin(options: &Options) -> Infallible {
     };
     let mut keeper =
         Keeper::new(listener, settings, &options.root, peers_file, Arc::clone(&status))
-            .accepting_for(options.accept_former);
+            .accepting_for(options.accept_former, config.calico.is_some());
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let access = Access { kubeconfig: options.kubeconfig.clone() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));

@@ -22,6 +22,9 @@ use crate::{
     finding::{Finding, Severity},
 };
 
+/// The form of a file that has more than its readers knew at first.
+pub(crate) const FORM: u32 = 2;
+
 /// What the agent's own configuration says.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -40,7 +43,7 @@ pub(crate) struct Settings {
 pub(crate) struct View {
     /// The peers file.
     pub(crate) text: String,
-    /// Its form: 2 has more than its readers knew at first.
+    /// Its form, which is 1 or [`FORM`].
     pub(crate) form: u32,
     /// This node's pods. None of them where `own_trouble` says why.
     pub(crate) own_pod_cidrs: Vec<IpNetwork>,
@@ -122,7 +125,7 @@ impl View {
             }
         }
         let text = text(settings, &items);
-        let form = if settings.fabric.is_empty() && former_pod_cidrs.is_empty() { 1 } else { 2 };
+        let form = if settings.fabric.is_empty() && former_pod_cidrs.is_empty() { 1 } else { FORM };
         Self {
             text,
             form,
@@ -213,11 +216,27 @@ fn item(claim: &Claim) -> String {
 /// One node to a line, so that the difference of two files shows the nodes that differ.
 fn text(settings: &Settings, items: &[String]) -> String {
     let mut text = format!("{{\"self\": {},\n", Value::from(settings.node.as_str()));
-    if !settings.fabric.is_empty() {
-        text.push_str(&format!("\"fabric\": {},\n", settings.fabric.encode()));
-    }
+    text.push_str(&said_of(&settings.fabric));
     text.push_str(&format!("\"nodes\": [\n{}\n]}}\n", items.join(",\n")));
     text
+}
+
+fn said_of(fabric: &FabricPart) -> String {
+    match fabric.is_empty() {
+        true => String::new(),
+        false => format!("\"fabric\": {},\n", fabric.encode()),
+    }
+}
+
+/// A file of before that says this of the fabric; nothing of one that was not made here.
+pub(crate) fn with_fabric(text: &str, fabric: &FabricPart) -> Option<String> {
+    let (own, rest) = text.split_once('\n')?;
+    let nodes = match rest.starts_with("\"fabric\": ") {
+        true => rest.split_once('\n')?.1,
+        false => rest,
+    };
+    let is_made_here = own.starts_with("{\"self\": ") && nodes.starts_with("\"nodes\": [\n");
+    is_made_here.then(|| format!("{own}\n{}{nodes}", said_of(fabric)))
 }
 
 #[cfg(test)]

@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::*;
-use crate::{agent::belief::DOUBT, conf::FabricPart};
+use crate::{
+    agent::belief::DOUBT,
+    conf::{FabricPart, Mode},
+};
 
 /// What is told, each at its time.
 #[derive(Default)]
@@ -46,6 +49,10 @@ fn nodes(numbers: impl IntoIterator<Item = usize>) -> Vec<Arc<Record>> {
     numbers.into_iter().map(node).collect()
 }
 
+fn of_mode(mode: &str) -> FabricPart {
+    FabricPart::of_file(serde_json::json!({"mode": mode}).as_object().unwrap()).0
+}
+
 impl Ground {
     /// Node 1 is this one.
     fn new() -> Self {
@@ -79,6 +86,30 @@ impl Ground {
         list::names(&fs::read(self.path()).unwrap_or_default())
     }
 
+    /// What is in its directory.
+    fn left(&self) -> Vec<String> {
+        let left = fs::read_dir(&self.directory).unwrap();
+        let mut names: Vec<_> =
+            left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// The modes in the file: what is sent by, and what is accepted besides.
+    fn modes(&self) -> [String; 2] {
+        let fabric = list::fabric(&fs::read(self.path()).unwrap()).unwrap().encode();
+        ["/mode", "/accepts/mode"].map(|at| {
+            let mode = fabric.pointer(at).and_then(serde_json::Value::as_str);
+            mode.unwrap_or_default().to_owned()
+        })
+    }
+
+    /// Another agent, with another mode.
+    fn again(&mut self, mode: &str) {
+        self.keeper = Self::keeper(&self.path());
+        self.keeper.settings.fabric = of_mode(mode);
+    }
+
     /// How often it was written, and how often that failed.
     fn writes(&self) -> (u64, u64) {
         let text = self.keeper.status.metrics().unwrap();
@@ -106,8 +137,7 @@ fn the_file_is_written_where_it_differs() {
     assert_eq!(ground.writes(), (1, 0));
     ground.tell(nodes([1, 3]));
     assert_eq!((ground.file(), ground.writes()), (vec!["n1".into(), "n3".into()], (2, 0)));
-    let left = fs::read_dir(&ground.directory).unwrap().count();
-    assert_eq!(left, 1, "nothing lies beside it");
+    assert_eq!(ground.left(), ["peers.json", "peers.mode"], "nothing else lies beside it");
 }
 
 #[test]
@@ -245,10 +275,7 @@ fn what_a_killed_writer_left_is_removed() {
         fs::write(ground.directory.join(left), "half").unwrap();
     }
     ground.tell(nodes(1..=2));
-    let left = fs::read_dir(&ground.directory).unwrap();
-    let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
-    left.sort();
-    assert_eq!(left, [".123.abc.0.other.json", "peers.json"]);
+    assert_eq!(ground.left(), [".123.abc.0.other.json", "peers.json", "peers.mode"]);
 }
 
 #[test]
@@ -272,4 +299,69 @@ fn this_nodes_trouble_is_noted_and_ends() {
 fn a_cluster_that_is_a_load_on_the_api_server_is_told() {
     assert_eq!(burden(1499), None);
     assert!(burden(1500).unwrap().contains("docs/kubernetes.md"));
+}
+
+/// By the time that was noted, whoever is there.
+#[test]
+fn a_mode_goes_on_changing_while_the_api_server_is_away() {
+    let mut ground = Ground::new();
+    ground.again("ipip");
+    ground.tell(nodes(1..=3));
+    assert_eq!(ground.modes(), ["ipip", ""]);
+    let away = |ground: &mut Ground| {
+        ground.keeper.source.told.push_back(Told::Lost("away".to_owned()));
+        ground.keeper.step();
+    };
+    ground.again("vxlan");
+    away(&mut ground);
+    assert_eq!((ground.modes(), ground.file().len()), (["ipip", "vxlan"].map(str::to_owned), 3));
+    let note = ground.directory.join("peers.mode");
+    for expected in [["vxlan", "ipip"], ["vxlan", ""]] {
+        let mut noted: serde_json::Value =
+            serde_json::from_slice(&fs::read(&note).unwrap()).unwrap();
+        noted["since"] = (clock() - 301).into();
+        fs::write(&note, noted.to_string()).unwrap();
+        ground.again("vxlan");
+        away(&mut ground);
+        assert_eq!((ground.modes(), ground.file().len()), (expected.map(str::to_owned), 3));
+    }
+    // With the list it is the same file.
+    let before = fs::read(ground.path()).unwrap();
+    ground.tell(nodes(1..=3));
+    assert_eq!(fs::read(ground.path()).unwrap(), before);
+}
+
+#[test]
+fn a_mode_that_the_cluster_says_is_accepted_after_it_changed() {
+    let mut ground = Ground::new();
+    ground.keeper.change.at_once = true;
+    let told = |ground: &mut Ground, mode| {
+        let common = Common {
+            mode,
+            cross_subnet: false,
+            masquerade: true,
+            families: Vec::new(),
+            findings: Vec::new(),
+            trouble: None,
+        };
+        let (nodes, common) = (nodes(1..=2), Some(Arc::new(common)));
+        ground.keeper.source.told.push_back(Told::Complete { nodes, anew: false, common });
+        ground.keeper.step();
+    };
+    told(&mut ground, Mode::Vxlan);
+    assert_eq!(ground.modes(), ["vxlan", ""]);
+    told(&mut ground, Mode::Ipip);
+    assert_eq!(ground.modes(), ["ipip", "vxlan"]);
+    // Before the cluster says so, nobody knows.
+    ground.again("direct");
+    ground.keeper.change.at_once = true;
+    ground.keeper.source.told.push_back(Told::Lost("away".to_owned()));
+    ground.keeper.step();
+    assert_eq!(ground.modes(), ["ipip", "vxlan"]);
+    told(&mut ground, Mode::Ipip);
+    assert_eq!(ground.modes(), ["ipip", "vxlan"]);
+    let over = Instant::now() + Duration::from_secs(600);
+    ground.keeper.believe(over);
+    ground.keeper.write(over);
+    assert_eq!(ground.modes(), ["ipip", ""]);
 }
