@@ -80,7 +80,9 @@ impl OfFamily<'_> {
             Wrapping::None | Wrapping::Impossible => None,
         };
         let is_own = |other: &Tunnel| own.as_ref().is_some_and(|own| own.name == other.name);
-        let accepted = self.accepted().filter(|other| anyone && !is_own(other));
+        let accepted = self.accepted().filter(|(other, _)| anyone && !is_own(other));
+        let (accepted, address) = accepted.unzip();
+        desired.objects.addresses.extend(address.flatten());
         for tunnel in own.into_iter().chain(accepted) {
             let set = |value| Setting { device: tunnel.name.clone(), value };
             let mark = Value::Mark(Mark::Ours(tunnel.protocol));

@@ -147,7 +147,7 @@ fn taken(
     (tables, names): (&Tables, &HashMap<u32, &Link>),
 ) -> HashMap<IpAddr, String> {
     let mut taken = HashMap::new();
-    if settings.encapsulation().is_none() {
+    if settings.encapsulation().is_none() && settings.keys.file.accepted().is_none() {
         return taken;
     }
     for family in Family::BOTH {

@@ -109,3 +109,26 @@ fn a_peer_without_a_route_is_told_and_left_out() {
     let cut_off = desired.remote.iter().filter(|cidr| desired.cut_off.contains(cidr));
     assert_eq!(cut_off.count(), 3, "the pods of b in both families, and those of c");
 }
+
+/// One that no route leads to has an address where the kernel asks for one.
+#[test]
+fn a_mode_that_is_accepted_besides_has_a_device_with_an_address() {
+    let file = serde_json::json!({"accepts": {"mode": "vxlan"}});
+    let part = crate::conf::FabricPart::of_file(file.as_object().unwrap()).0;
+    for (mode, expected) in [
+        (Mode::Direct, vec!["vxlan.calico 10.1.0.0/32"]),
+        (Mode::Ipip, vec!["tunl0 10.1.0.0/32", "vxlan.calico 10.1.0.0/32"]),
+    ] {
+        let mut settings = Settings::of_mode(mode);
+        settings.keys.file = part.clone();
+        let mut of_pod = facts();
+        let addresses = |facts: &Facts| -> Vec<String> {
+            let held = describe(&settings, &peers(), facts).objects.addresses;
+            held.iter().map(|one| format!("{} {}", one.device, one.address)).collect()
+        };
+        assert_eq!(addresses(&of_pod), expected);
+        assert!(lines(&settings).iter().all(|line| !line.contains("vxlan")));
+        of_pod.taken.insert("10.1.0.0".parse().unwrap(), "a pod's".to_owned());
+        assert_eq!(addresses(&of_pod), [""; 0], "a pod has it");
+    }
+}

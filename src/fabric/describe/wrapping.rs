@@ -77,9 +77,12 @@ impl OfFamily<'_> {
         Wrapping::Tunnel(encapsulation, Tunnel { name, mtu, protocol: keys.protocol, form })
     }
 
-    /// The device by which packets of peers may come besides, while a mode changes. It
-    /// needs no address, and no peer is told to it: none of this node's packets leave by it.
-    pub(super) fn accepted(&self) -> Option<Tunnel> {
+    /// The device by which packets of peers may come besides, while a mode changes. No
+    /// peer is told to it: none of this node's packets leave by it.
+    ///
+    /// It has an address all the same: by one without any the kernel takes nothing of which
+    /// the way back leads elsewhere, also where it filters loosely (`rp_filter` 2).
+    pub(super) fn accepted(&self) -> Option<(Tunnel, Option<Address>)> {
         let (mode, keys) = self.settings.keys.file.accepted()?;
         let encapsulation = encapsulation::of(mode)?;
         let protocol = self.settings.keys.protocol;
@@ -90,8 +93,11 @@ impl OfFamily<'_> {
         let name = encapsulation.device(family, &settings.keys).ok()?;
         let here = Here { me: &peers.me, facts, family, keys: &settings.keys };
         let form = encapsulation.form(&here).ok()?;
-        let mtu = of.mtu(&mut Desired::default());
-        Some(Tunnel { name, mtu, protocol, form })
+        let (mtu, filters) = (of.mtu(&mut Desired::default()), family == Family::V4);
+        let (address, _) = of.own_tunnel_address(&name, &mut Desired::default());
+        let address = address.filter(|_| filters);
+        let address = address.map(|address| Address { device: name.clone(), address });
+        Some((Tunnel { name, mtu, protocol, form }, address))
     }
 
     /// The address of this node's tunnel device; else one that it may not have, for a
