@@ -32,6 +32,24 @@ fn a_node_follows_those_that_come_and_go() {
     assert_eq!(ground.manx(&["plan"]).status, 0, "{}", ground.manx(&["plan"]).stdout);
 }
 
+/// A node that does not answer comes back, or its Node goes.
+#[test]
+fn a_node_that_is_not_ready_keeps_its_routes() {
+    let ground = Ground::new();
+    let (server, api) = ground.api(&[node(1), node(2)]);
+    let mut agent = ground.agent(&server.url(), &[]);
+    agent.api = Some(api);
+    ground.await_routes(&[1, 2]);
+    let mut away = node(2);
+    away["status"]["conditions"] = json!([{"type": "Ready", "status": "Unknown"}]);
+    away["spec"]["taints"] =
+        json!([{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]);
+    away["spec"]["unschedulable"] = json!(true);
+    agent.tell("MODIFIED", away);
+    agent.tell("ADDED", node(3));
+    ground.await_routes(&[1, 2, 3]);
+}
+
 /// The configuration that was put in place is one that a pod gets its network by.
 #[test]
 fn pods_get_their_addresses_of_the_nodes_pod_cidr() {
@@ -67,6 +85,7 @@ fn a_pod_of_a_former_pod_cidr_is_reached_until_it_is_gone() {
     again["spec"] = json!({"podCIDRs": ["10.244.7.0/24"]});
     agent.tell("DELETED", node(1));
     ground.await_log("the API server has no Node node-1");
+    ground.await_routes(&[1, 2]);
     agent.tell("ADDED", again);
     ground.await_networks(&["10.244.1.0/24", "10.244.2.0/24", "10.244.7.0/24"]);
     ground.await_log("pod-cidr-changed: Node node-1: pods still have addresses of 10.244.1.0/24");
