@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::json;
 
 use crate::cluster::{Families, batch, entry};
-use crate::harness::Pod;
-use crate::left_behind::{Dweller, FELIX, OLD, Scene, WEB, calico};
+use crate::harness::{DEADLINE, Pod, eventually};
+use crate::left_behind::{Dweller, FELIX, OLD, Scene, WEB, calico, flannel};
 
 /// Asserts that it is refused for this reason, and that nothing is changed.
 #[track_caller]
@@ -170,4 +171,20 @@ fn a_pod_that_was_noted_and_not_marked_is_marked() {
         assert_eq!(again[key], marked[key], "{key}");
     }
     assert_eq!(scene.json(&["calico"])["changes"], json!([]));
+}
+
+/// K3s has flannel in itself, unless it is told otherwise: then it writes no configuration.
+#[test]
+fn k3s_is_the_agent_where_it_runs_flannel() {
+    let scene = flannel();
+    let program = scene.node().host.scratch().path().join("k3s-server");
+    fs::copy("/bin/sleep", &program).unwrap();
+    let mut server = scene.node().host.enter(|| Command::new(&program).arg("60").spawn().unwrap());
+    let told = || scene.json(&["flannel"])["checks"].to_string();
+    let without = told();
+    scene.write("var/lib/rancher/k3s/agent/etc/cni/net.d/10-flannel.conflist", &json!({}));
+    let seen = eventually(DEADLINE, || told().contains("--flannel-backend=none"));
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert!(seen && !without.contains("former-agent"), "{without}");
 }

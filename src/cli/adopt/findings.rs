@@ -75,6 +75,9 @@ fn agent(site: &Site) -> Option<Finding> {
              {\"nodeSelector\":{\"calico\":\"true\"}}}}}' after kubectl label node calico=true on all \
              nodes that keep it"
         }
+        Former::Flannel if name.starts_with("k3s") => {
+            "restart it with --flannel-backend=none (on servers), and move its 10-flannel.conflist away"
+        }
         Former::Flannel => {
             "kubectl -n kube-flannel patch daemonset kube-flannel-ds -p '{\"spec\":{\"template\":\
              {\"spec\":{\"nodeSelector\":{\"flannel\":\"true\"}}}}}' after kubectl label node \
