@@ -7,7 +7,7 @@ pub use checks::why;
 use serde_json::{Value, json};
 
 /// How bad it is, the worst first.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Severity {
     /// Packets are lost, or pods do not start.
     Error,
@@ -29,7 +29,7 @@ impl Severity {
 }
 
 /// What a check saw.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct Finding {
     /// Which check's it is. Scripts and alerts name it, so it does not change.
     pub id: &'static str,

@@ -1,7 +1,8 @@
 //! How the API server is reached: by a kubeconfig, or as what runs in a pod reaches it.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use hyper::Uri;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -37,6 +38,20 @@ impl Access {
         Client::try_from(config).map_err(|error| format!("no way to the API server: {error}"))
     }
 
+    /// Where the API server is, as far as that is said by addresses.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        let host = |server: String| server.parse::<Uri>().ok()?.host().map(str::to_owned);
+        let hosts: Vec<String> = match &self.kubeconfig {
+            None => std::env::var("KUBERNETES_SERVICE_HOST").into_iter().collect(),
+            Some(path) => {
+                let clusters = Kubeconfig::read_from(path).map(|all| all.clusters);
+                let clusters = clusters.unwrap_or_default().into_iter();
+                clusters.filter_map(|named| named.cluster?.server).filter_map(host).collect()
+            }
+        };
+        hosts.iter().filter_map(|host| host.trim_matches(['[', ']']).parse().ok()).collect()
+    }
+
     async fn config(&self) -> Result<Config, String> {
         let Some(path) = &self.kubeconfig else {
             return Config::incluster_env().map_err(|error| {
@@ -69,4 +84,29 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_the_api_server_are_those_of_the_kubeconfig() {
+        let path = std::env::temp_dir().join(format!("manx-connect-{}", std::process::id()));
+        for (server, address) in [
+            ("https://192.0.2.9:6443", Some("192.0.2.9")),
+            ("https://[2001:db8::9]:6443", Some("2001:db8::9")),
+            ("https://api.example:6443", None),
+        ] {
+            let text = format!(
+                "{{\"clusters\": [{{\"name\": \"c\", \"cluster\": {{\"server\": \"{server}\"}}}}]}}"
+            );
+            std::fs::write(&path, text).unwrap();
+            let access = Access { kubeconfig: Some(path.clone()) };
+            let expected: Vec<IpAddr> = address.into_iter().map(|ip| ip.parse().unwrap()).collect();
+            assert_eq!(access.addresses(), expected);
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(Access { kubeconfig: Some(path) }.addresses(), Vec::<IpAddr>::new());
+    }
 }

@@ -5,8 +5,9 @@
 //! believed, and while the disk takes nothing.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashSet},
     io::ErrorKind,
+    mem,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -82,7 +83,7 @@ struct Said {
     doubt: String,
     unwritten: String,
     skew: String,
-    findings: Vec<Finding>,
+    findings: HashSet<Finding>,
     many: bool,
 }
 
@@ -306,10 +307,12 @@ impl<S: Source> Keeper<S> {
 
     /// Says what is new.
     fn say(&mut self, findings: Vec<Finding>) {
-        for new in findings.iter().filter(|one| !self.said.findings.contains(one)) {
+        let findings: HashSet<Finding> = findings.into_iter().collect();
+        let before = mem::take(&mut self.said.findings);
+        for new in findings.difference(&before) {
             log::warn!("{}: {}: {}", new.id, new.object, new.sentence());
         }
-        for gone in self.said.findings.iter().filter(|one| !findings.contains(one)) {
+        for gone in before.difference(&findings) {
             log::info!("{}: {}: no more", gone.id, gone.object);
         }
         self.said.findings = findings;
@@ -326,8 +329,7 @@ impl<S: Source> Keeper<S> {
             self.heard = None;
             return;
         }
-        let plugin = version::noted(&self.root);
-        if let Some(words) = plugin.and_then(|plugin| skew::refusal(&plugin, *form)) {
+        if let Some(words) = self.unreadable(wanted, *form) {
             return self.unwritten(format!("{} is not written: {words}", self.path.display()), now);
         }
         let directory = self.path.parent().unwrap_or(&self.path);
@@ -358,6 +360,17 @@ impl<S: Source> Keeper<S> {
                 self.unwritten(words, now);
             }
         }
+    }
+
+    /// Why the plugin could not read this, if so.
+    fn unreadable(&self, wanted: &str, form: u32) -> Option<String> {
+        if usize::try_from(PEERS_BYTES_MAX).is_ok_and(|most| wanted.len() > most) {
+            let bytes = wanted.len();
+            return Some(format!(
+                "it would have {bytes} bytes, and is read up to {PEERS_BYTES_MAX}"
+            ));
+        }
+        skew::refusal(&version::noted(&self.root)?, form)
     }
 
     fn unwritten(&mut self, words: String, now: Instant) {

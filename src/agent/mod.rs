@@ -74,6 +74,9 @@ use crate::{net::sysctl, node::sandbox, verb::logger};
 
 /// How soon a configuration that cannot be used is read again.
 const AGAIN: Duration = Duration::from_secs(10);
+/// What a cluster risks that does not say where its pods are.
+const UNBOUNDED: &str = "agent.json does not say where all pods are (clusterCIDRs, the cluster's --cluster-cidr): a \
+     compromised node can claim other addresses for its pods";
 /// The agents of so many nodes may ask at once when they are started together.
 const FEW: usize = 32;
 
@@ -126,17 +129,21 @@ fn begin(options: &Options) -> Infallible {
     let (root, of_plugin) = (options.root.clone(), Arc::clone(&status));
     thread::spawn(move || operations::count(&root, &of_plugin));
     let (teller, listener) = source();
+    let access = Access { kubeconfig: options.kubeconfig.clone() };
+    if config.cluster_cidrs.is_none() && config.calico.is_none() {
+        log::warn!("{UNBOUNDED}");
+    }
     let settings = Settings {
         node: options.node.clone(),
         fabric: config.fabric,
         cluster_cidrs: config.cluster_cidrs,
         in_blocks,
+        spared: access.addresses(),
     };
     let mut keeper =
         Keeper::new(listener, settings, &options.root, peers_file, Arc::clone(&status))
             .accepting_for(options.accept_former, config.calico.is_some());
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
-    let access = Access { kubeconfig: options.kubeconfig.clone() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));
     let (own, listen, api) = (options.node.clone(), options.listen, status.api());
     thread::spawn(move || match config.calico {

@@ -11,6 +11,12 @@ pub(crate) const PATH: &str = "/api/v1/nodes";
 /// The type of an address by which nodes reach each other.
 const INTERNAL: &str = "InternalIP";
 
+/// So much is kept of what one Node says, for every other node keeps it: of its addresses and
+/// of its podCIDRs, which are one of each family on a node as it should be.
+const ITEMS_MAX: usize = 8;
+/// In bytes. No address is longer, with a prefix length.
+const TEXT_MAX: usize = 64;
+
 /// A Node, with what is read of its annotations.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(bound = "A: Deserialize<'de>")]
@@ -101,14 +107,18 @@ impl<A: Default> Object<A> {
             name: metadata.name,
             uid: metadata.uid,
             created: metadata.creation_timestamp.unwrap_or_default(),
-            addresses: (addresses.filter(|one| one.kind == INTERNAL))
-                .map(|one| one.address)
-                .collect(),
-            pod_cidrs: pod_cidrs.into_iter().filter(|text| !text.is_empty()).collect(),
+            addresses: bounded(addresses.filter(|one| one.kind == INTERNAL).map(|one| one.address)),
+            pod_cidrs: bounded(pod_cidrs.into_iter().filter(|text| !text.is_empty())),
             tunnel: None,
         };
         (record, metadata.annotations.unwrap_or_default())
     }
+}
+
+/// The first of them, and nothing of a text that is too long to be one.
+fn bounded(texts: impl Iterator<Item = Box<str>>) -> Vec<Box<str>> {
+    let is_short = |text: &Box<str>| text.len() <= TEXT_MAX;
+    texts.take(ITEMS_MAX).map(|text| Some(text).filter(is_short).unwrap_or_default()).collect()
 }
 
 #[cfg(test)]
@@ -152,5 +162,22 @@ mod tests {
             let record = serde_json::from_value::<Object>(node).unwrap().into_parts().0;
             assert_eq!((record.addresses.len(), record.pod_cidrs.len()), (0, pods), "{record:?}");
         }
+    }
+
+    /// The API server takes a status of a megabyte, and has no bound of its own.
+    #[test]
+    fn no_more_is_kept_of_a_node_than_nodes_have() {
+        let addresses: Vec<_> = (0..50_000)
+            .map(|number| json!({"type": "InternalIP", "address": format!("10.{}.{}.1", number / 250, number % 250)}))
+            .collect();
+        let long = "1".repeat(1 << 20);
+        let node = json!({"metadata": {"name": "n1"}, "spec": {"podCIDRs": vec!["10.0.0.0/24"; 1000]},
+            "status": {"addresses": addresses}});
+        let record = serde_json::from_value::<Object>(node).unwrap().into_parts().0;
+        assert_eq!((record.addresses.len(), record.pod_cidrs.len()), (ITEMS_MAX, ITEMS_MAX));
+        let node = json!({"metadata": {"name": "n1"}, "spec": {"podCIDR": long},
+            "status": {"addresses": [{"type": "InternalIP", "address": long}]}});
+        let record = serde_json::from_value::<Object>(node).unwrap().into_parts().0;
+        assert_eq!((&record.addresses, &record.pod_cidrs), (&vec!["".into()], &vec!["".into()]));
     }
 }

@@ -8,8 +8,9 @@
 
 mod claims;
 mod former;
+mod given;
 
-use std::borrow::Borrow;
+use std::{borrow::Borrow, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
@@ -36,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) cluster_cidrs: Option<Vec<IpNetwork>>,
     /// A node's pods are in blocks that it takes as it needs them, and it has none before.
     pub(crate) in_blocks: bool,
+    /// Where the API server is asked, as far as that is said by addresses.
+    pub(crate) spared: Vec<IpAddr>,
 }
 
 /// The nodes that are served, and those that are not.
@@ -86,7 +89,7 @@ impl View {
         }
         let mut claims = Claims::read(records, &settings.node);
         let own = claims.own().ok_or(Refusal::OwnMissing)?;
-        claims.settle(own, settings.cluster_cidrs.as_deref());
+        claims.settle(own, settings.cluster_cidrs.as_deref(), &settings.spared);
         let former = former::settle(&mut claims.list, own, former);
         let mut view = Self::compose(claims.list, own, settings);
         let name = &settings.node;
@@ -239,5 +242,7 @@ pub(crate) fn with_fabric(text: &str, fabric: &FabricPart) -> Option<String> {
     is_made_here.then(|| format!("{own}\n{}{nodes}", said_of(fabric)))
 }
 
+#[cfg(test)]
+mod properties;
 #[cfg(test)]
 mod tests;

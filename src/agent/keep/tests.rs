@@ -66,7 +66,8 @@ impl Ground {
 
     fn keeper(path: &std::path::Path) -> Keeper<Script> {
         let (fabric, cluster_cidrs) = (FabricPart::default(), None);
-        let settings = Settings { node: "n1".to_owned(), fabric, cluster_cidrs, in_blocks: false };
+        let (node, in_blocks, spared) = ("n1".to_owned(), false, Vec::new());
+        let settings = Settings { node, fabric, cluster_cidrs, in_blocks, spared };
         let root = Root::new(path.parent().unwrap().to_owned());
         let status = Arc::new(Status::new());
         Keeper::new(Script::default(), settings, &root, path.to_owned(), status)
@@ -265,6 +266,18 @@ fn a_disk_that_takes_nothing_is_tried_again_and_costs_nothing_else() {
     assert_eq!(ground.writes(), (1, 2));
     let written = fs::read(ground.directory.join("file/peers.json")).unwrap();
     assert_eq!(list::names(&written).len(), 3);
+}
+
+/// The plugin would be left without any.
+#[test]
+fn a_file_that_nobody_could_read_is_not_written() {
+    let mut ground = Ground::new();
+    ground.tell(nodes(1..=2));
+    let most = usize::try_from(PEERS_BYTES_MAX).unwrap();
+    ground.keeper.wanted = Some(("x".repeat(most + 1), 1));
+    ground.keeper.write(Instant::now());
+    assert_eq!((ground.file().len(), ground.writes()), (2, (1, 1)));
+    assert!(ground.keeper.said.unwritten.contains("is read up to"));
 }
 
 /// A writer that was killed leaves its temporary file, and no other.

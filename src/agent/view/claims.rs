@@ -1,18 +1,15 @@
-//! What Nodes claim, and who gets it.
-//!
-//! A podCIDR is given by the cluster's controller and cannot be changed, an address is
-//! what a node says of itself. So podCIDRs are settled first, between Nodes by age, and an
-//! address inside one of them does not count. The one exception is a podCIDR with the
-//! addresses of several other nodes inside, or with this node's: that one is wrong.
+//! What Nodes claim, and who gets it: by age, in [`given`]. What is settled afterwards
+//! follows from a node's name or from what Calico says.
 
 use std::{
     borrow::Borrow,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     net::IpAddr,
 };
 
 use ipnetwork::IpNetwork;
 
+use super::given::{Given, Pods, around};
 use crate::{
     agent::record::{Record, Tunnel},
     cni::cidr,
@@ -57,16 +54,19 @@ impl Claims {
         self.list.iter().position(|claim| claim.is_own)
     }
 
-    /// Takes from each Node what it cannot have.
-    pub(super) fn settle(&mut self, own: usize, cluster_cidrs: Option<&[IpNetwork]>) {
+    /// Takes from each Node what it cannot have. Pods are not among the `spared` addresses.
+    pub(super) fn settle(
+        &mut self,
+        own: usize,
+        cluster_cidrs: Option<&[IpNetwork]>,
+        spared: &[IpAddr],
+    ) {
         if let Some(all) = cluster_cidrs {
             self.list.iter_mut().for_each(|claim| claim.keep_to(all));
         }
-        self.settle_implausible(own);
-        let pods = self.settle_pod_cidrs();
-        self.settle_addresses(own, &pods);
-        self.list.iter_mut().for_each(Claim::settle_families);
-        self.settle_tunnels(own, &pods);
+        let mut given = Given::new(self.list.get(own), cluster_cidrs, spared);
+        self.list.iter_mut().for_each(|claim| given.settle(claim));
+        self.settle_tunnels(own, &given.pods);
         self.settle_macs(own);
     }
 
@@ -75,87 +75,9 @@ impl Claims {
         std::iter::once(own).chain((0..self.list.len()).filter(move |at| *at != own))
     }
 
-    fn settle_implausible(&mut self, own: usize) {
-        let addresses: BTreeSet<(IpAddr, usize)> = (self.list.iter().enumerate())
-            .flat_map(|(at, claim)| claim.node.addresses.iter().map(move |ip| (*ip, at)))
-            .collect();
-        let names: Vec<String> = self.list.iter().map(|claim| claim.node.name.clone()).collect();
-        for (at, claim) in self.list.iter_mut().enumerate() {
-            let wrong = claim.node.pod_cidrs.iter().find_map(|cidr| {
-                let range = (cidr.network(), 0)..=(cidr.broadcast(), usize::MAX);
-                let inside = || addresses.range(range.clone()).filter(|(_, of)| *of != at);
-                if inside().any(|(_, of)| *of == own) {
-                    return Some(format!("podCIDR {cidr} contains the address of this node"));
-                }
-                let (first, one) = inside().next()?;
-                let (second, other) = inside().find(|(_, of)| of != one)?;
-                let (one, other) = (names.get(*one)?, names.get(*other)?);
-                Some(format!(
-                    "podCIDR {cidr} contains the addresses of other nodes: {first} of {one}, \
-                     {second} of {other}"
-                ))
-            });
-            if let Some(words) = wrong {
-                claim.lose(words);
-            }
-        }
-    }
-
-    /// Gives each podCIDR to the oldest that claims it; who has it, by where it begins.
-    fn settle_pod_cidrs(&mut self) -> BTreeMap<IpAddr, (IpNetwork, String)> {
-        let mut given: BTreeMap<IpAddr, (IpNetwork, String)> = BTreeMap::new();
-        for claim in self.list.iter_mut().filter(|claim| claim.is_served()) {
-            let clash = claim.node.pod_cidrs.iter().find_map(|cidr| {
-                let inside = given.range(cidr.network()..=cidr.broadcast()).next();
-                let (_, (other, holder)) = inside.or_else(|| around(&given, cidr.network()))?;
-                Some(match other == cidr {
-                    true => format!("podCIDR {cidr} is that of {holder}, an older Node"),
-                    false => format!("podCIDR {cidr} overlaps {other} of {holder}, an older Node"),
-                })
-            });
-            match clash {
-                Some(words) => claim.lose(words),
-                None => given.extend(
-                    claim
-                        .node
-                        .pod_cidrs
-                        .iter()
-                        .map(|cidr| (cidr.network(), (*cidr, claim.node.name.clone()))),
-                ),
-            }
-        }
-        given
-    }
-
-    /// Gives each address to the oldest that claims it, if it can be a node's.
-    fn settle_addresses(&mut self, own: usize, pods: &BTreeMap<IpAddr, (IpNetwork, String)>) {
-        let mut given: HashMap<IpAddr, String> = HashMap::new();
-        for at in self.own_first(own) {
-            let Some(claim) = self.list.get_mut(at).filter(|claim| claim.is_served()) else {
-                continue;
-            };
-            let (name, ignored) = (claim.node.name.clone(), &mut claim.ignored);
-            claim.node.addresses.retain(|address| {
-                if let Some((_, (cidr, holder))) = around(pods, *address) {
-                    ignored.push(format!(
-                        "address {address} does not count: it is in podCIDR {cidr} of {holder}"
-                    ));
-                    return false;
-                }
-                match given.get(address) {
-                    Some(holder) => {
-                        ignored.push(format!("address {address} does not count: {holder} has it"));
-                        false
-                    }
-                    None => given.insert(*address, name.clone()).is_none(),
-                }
-            });
-        }
-    }
-
     /// Gives each address of a tunnel to the oldest that claims it. One among the pods of
     /// another node, or that is a node's, leads there.
-    fn settle_tunnels(&mut self, own: usize, pods: &BTreeMap<IpAddr, (IpNetwork, String)>) {
+    fn settle_tunnels(&mut self, own: usize, pods: &Pods) {
         let addresses = self.list.iter().filter(|claim| claim.is_served());
         let addresses = addresses.flat_map(|claim| {
             claim.node.addresses.iter().map(|address| (*address, claim.node.name.clone()))
@@ -167,7 +89,7 @@ impl Claims {
             };
             let name = claim.node.name.clone();
             let of_another = |address: &IpAddr| {
-                let pods = around(pods, *address).map(|(_, (_, holder))| holder);
+                let pods = around(pods, *address).map(|(_, holder)| holder);
                 let holder = pods.filter(|holder| **holder != name);
                 holder.or_else(|| given.get(address)).map(|holder| (*address, holder.clone()))
             };
@@ -203,14 +125,6 @@ impl Claims {
             }
         }
     }
-}
-
-/// The podCIDR in which an address is. They do not overlap.
-fn around(
-    given: &BTreeMap<IpAddr, (IpNetwork, String)>,
-    address: IpAddr,
-) -> Option<(&IpAddr, &(IpNetwork, String))> {
-    given.range(..=address).next_back().filter(|(_, (cidr, _))| cidr.contains(address))
 }
 
 impl Claim {
@@ -297,7 +211,7 @@ impl Claim {
     }
 
     /// Without an address of a family, no packet finds a node's pods of that family.
-    fn settle_families(&mut self) {
+    pub(super) fn settle_families(&mut self) {
         if !self.is_served() {
             return;
         }
@@ -320,11 +234,11 @@ impl Claim {
         self.is_own || (self.faults.is_empty() && !self.node.addresses.is_empty())
     }
 
-    fn is_served(&self) -> bool {
+    pub(super) fn is_served(&self) -> bool {
         self.is_own || self.faults.is_empty()
     }
 
-    fn lose(&mut self, words: String) {
+    pub(super) fn lose(&mut self, words: String) {
         self.faults.push(words);
         self.node.pod_cidrs.clear();
     }
