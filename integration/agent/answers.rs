@@ -5,9 +5,10 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
-use crate::ground::{CONFLIST, Ground, MANX, node};
+use crate::ground::{CONFLIST, Ground, MANX, conflist, node};
 use crate::harness::{DEADLINE, Plugin, Pod, eventually};
 use crate::server::{Answer, Server};
 
@@ -61,6 +62,31 @@ fn an_agent_answers_where_it_is_told_to() {
     let answers = |address: &str| ground.host.enter(|| TcpStream::connect(address).is_ok());
     assert!(eventually(DEADLINE, || answers("192.0.2.11:9641")), "{}", ground.log());
     assert!(!answers(ADDRESS));
+}
+
+/// The configuration outlives a boot, and routes do not.
+#[test]
+fn an_agent_is_ready_after_a_pass_of_its_own() {
+    let ground = Ground::new();
+    let config = json!({"fabric": {"mode": "vxlan"}, "conflist": conflist()});
+    ground.host.scratch().file("agent.json", config.to_string());
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let agent = ground.agent(&server.url(), &[]);
+    ground.await_file(CONFLIST);
+    agent.end(Signal::SIGTERM);
+    fs::remove_dir_all(ground.path("run")).unwrap();
+    // What stands in the way of all routes.
+    ground.host.command("ip", &["link", "del", "vxlan.calico"]).ok();
+    ground.host.command("ip", &["link", "add", "vxlan.calico", "type", "dummy"]).ok();
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let _agent = ground.agent(&server.url(), &[]);
+    let says = |words: &str| eventually(DEADLINE, || ask(&ground, "/readyz").contains(words));
+    assert!(says("the routes to other nodes are not made: "), "{}", ground.log());
+    assert!(ask(&ground, "/readyz").starts_with("HTTP/1.1 503 "));
+    assert!(ground.path(CONFLIST).exists());
+    ground.host.command("ip", &["link", "del", "vxlan.calico"]).ok();
+    assert!(says("HTTP/1.1 200 "), "{}: {}", ask(&ground, "/readyz"), ground.log());
+    ground.await_routes(&[1, 2]);
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! A runtime that finds a configuration starts pods at once, and a kubelet tells the
 //! cluster that the node is ready. So the file is put in place when this node has its
 //! podCIDR and all that every peer needs is made, and it is not taken away again: pods
-//! could not be removed without it.
+//! could not be removed without it. It outlives a boot, and the kernel's routes do not: so
+//! that it is there says nothing, and the agent is ready after a pass of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +20,6 @@ use crate::{
         changes::Source,
         configured::Networks,
         conflist::DIRECTORY,
-        fabric::{FabricState, State},
     },
     state::{
         Root,
@@ -45,7 +45,9 @@ pub(crate) struct Gate {
 
 /// Whether pods may come.
 pub(crate) enum Outcome {
-    Open,
+    /// They may, by the network of this name, if a pass was whole since the agent was
+    /// started: `passed` tells that this was one.
+    Open { network: String, passed: bool },
     /// They may not, for this reason; the pass that was made, if it came to that.
     Closed(String, Option<Box<Report>>),
 }
@@ -91,14 +93,15 @@ impl Gate {
             }
         };
         let text = format!("{conflist:#}\n");
+        let network = conflist.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         if read(&self.target, TEXT_BYTES_MAX).is_ok_and(|held| held == text.as_bytes()) {
-            return Outcome::Open;
+            return Outcome::Open { network, passed: false };
         }
         match self.pass(&text) {
             Err(reason) => closed(reason),
             Ok((Some(reason), report)) => Outcome::Closed(reason, Some(Box::new(report))),
             Ok((None, _)) => match self.place(&text) {
-                Ok(()) => Outcome::Open,
+                Ok(()) => Outcome::Open { network, passed: true },
                 Err(reason) => closed(reason),
             },
         }
@@ -135,17 +138,7 @@ impl Gate {
         let mut socket = socket.map_err(|error| error.to_string())?;
         let report = apply(&networks, &mut socket, Source::FileOrLast);
         let report = report.map_err(|error| error.to_string())?;
-        let wanting = networks.all.iter().find_map(|network| {
-            let state = FabricState::new(&self.root, network.config.fabric.protocol);
-            match state.applied().map(|applied| applied.state) {
-                Some(State::Ready | State::Degraded(_)) => None,
-                Some(State::NotReady(reasons)) => Some(reasons.join("; ")),
-                Some(State::InProgress) | None => Some(match report.errors.is_empty() {
-                    true => "the routes to other nodes are not made".to_owned(),
-                    false => report.errors.join("; "),
-                }),
-            }
-        });
+        let wanting = networks.all.iter().find_map(|network| report.hindrance(network.name()));
         Ok((wanting, report))
     }
 

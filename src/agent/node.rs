@@ -28,23 +28,36 @@ struct Log {
     reason: String,
 }
 
+/// Whether pods may come, by what the passes since the agent's start have shown.
+struct Door<'a> {
+    gate: &'a Gate,
+    status: &'a Status,
+    log: Log,
+    /// Of the configuration that is put in place.
+    network: String,
+    /// All that every peer needs was made once.
+    is_whole: bool,
+    /// The writings of the peers file by which that configuration was made.
+    writes: u64,
+}
+
 /// Looks after the node, and comes to no end.
 pub(crate) fn look_after(root: &Root, gate: &Gate, status: &Arc<Status>) -> ! {
-    let mut log = Log::default();
-    open(gate, status, &mut log);
-    status.gate(None);
-    let mut writes = status.writes();
+    let (log, network, writes) = (Log::default(), String::new(), status.writes());
+    let mut door = Door { gate, status, log, network, is_whole: false, writes };
+    door.open();
     loop {
         let mut tell = |said: Said| match said {
             Said::Report(report) => {
                 status.passed(&report);
-                log.tell(*report);
-                keep_open(gate, status, &mut log, &mut writes);
+                door.take(&report);
+                door.log.tell(*report);
+                door.keep_open();
             }
             Said::Remark(words) => {
                 status.alive();
                 log::warn!("{words}");
-                keep_open(gate, status, &mut log, &mut writes);
+                door.keep_open();
             }
         };
         let error = match watch(root, None, &mut tell) {
@@ -56,49 +69,76 @@ pub(crate) fn look_after(root: &Root, gate: &Gate, status: &Arc<Status>) -> ! {
     }
 }
 
-/// Puts the configuration in place again where somebody took it away, and another where
-/// the node's podCIDRs ask for it. One that is there stays whatever is missing.
-fn keep_open(gate: &Gate, status: &Status, log: &mut Log, writes: &mut u64) {
-    let written = status.writes();
-    if gate.is_in_place() && *writes == written {
-        return;
-    }
-    *writes = written;
-    match gate.attempt() {
-        Outcome::Open => {
-            log.reason.clear();
-            status.gate(None);
-        }
-        Outcome::Closed(reason, _) => {
-            if reason != log.reason {
-                log::warn!("the configuration for pods is not renewed: {reason}");
-                log.reason.clone_from(&reason);
+impl Door<'_> {
+    /// Tries until the configuration is in place.
+    fn open(&mut self) {
+        loop {
+            self.writes = self.status.writes();
+            let (reason, report) = match self.gate.attempt() {
+                Outcome::Open { network, passed } => return self.opened(network, passed),
+                Outcome::Closed(reason, report) => (reason, report),
+            };
+            self.status.alive();
+            if reason != self.log.reason {
+                log::warn!("no pods may come yet: {reason}");
+                self.log.reason.clone_from(&reason);
             }
-            if !gate.is_in_place() {
-                status.gate(Some(reason));
+            self.status.gate(Some(reason));
+            if let Some(report) = report {
+                self.status.passed(&report);
+                self.log.tell(*report);
             }
+            self.status.await_writing(self.writes, AGAIN);
         }
     }
-}
 
-fn open(gate: &Gate, status: &Status, log: &mut Log) {
-    loop {
-        let writes = status.writes();
-        let (reason, report) = match gate.attempt() {
-            Outcome::Open => return,
-            Outcome::Closed(reason, report) => (reason, report),
-        };
-        status.alive();
-        if reason != log.reason {
-            log::warn!("no pods may come yet: {reason}");
-            log.reason.clone_from(&reason);
+    /// The configuration is in place.
+    fn opened(&mut self, network: String, passed: bool) {
+        self.log.reason.clear();
+        self.network = network;
+        self.is_whole |= passed;
+        if self.is_whole {
+            self.status.gate(None);
         }
-        status.gate(Some(reason));
-        if let Some(report) = report {
-            status.passed(&report);
-            log.tell(*report);
+    }
+
+    /// Goes by a pass of the watch. After the first that was whole, what is wanting is told
+    /// and no reason to send pods elsewhere: those that are here stay.
+    fn take(&mut self, report: &Report) {
+        if self.is_whole {
+            return;
         }
-        status.await_writing(writes, AGAIN);
+        match report.hindrance(&self.network) {
+            None => {
+                self.is_whole = true;
+                self.status.gate(None);
+            }
+            Some(reason) => {
+                self.status.gate(Some(format!("the routes to other nodes are not made: {reason}")));
+            }
+        }
+    }
+
+    /// Puts the configuration in place again where somebody took it away, and another where
+    /// the node's podCIDRs ask for it. One that is there stays whatever is missing.
+    fn keep_open(&mut self) {
+        let written = self.status.writes();
+        if self.gate.is_in_place() && self.writes == written {
+            return;
+        }
+        self.writes = written;
+        match self.gate.attempt() {
+            Outcome::Open { network, passed } => self.opened(network, passed),
+            Outcome::Closed(reason, _) => {
+                if reason != self.log.reason {
+                    log::warn!("the configuration for pods is not renewed: {reason}");
+                    self.log.reason.clone_from(&reason);
+                }
+                if !self.gate.is_in_place() {
+                    self.status.gate(Some(reason));
+                }
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     Error, allowed,
-    changes::{Mtus, Source, compare_by, locked, tables_for},
+    changes::{self, Mtus, Source, compare_by, locked, tables_for},
     configured::Networks,
     fabric::{FabricState, Outcome, Pass, Removal, Rest, WRITER_LIMIT, lock_all},
     former, refusal,
@@ -43,6 +43,10 @@ pub(crate) struct Report {
     /// How many routes the fabrics are to have, if they were compared: for those who count.
     #[cfg_attr(not(feature = "agent"), allow(dead_code))]
     pub(crate) routes: Option<usize>,
+    /// The networks that want routes to other nodes and have none to any, each with the
+    /// reason: for those who wait.
+    #[cfg_attr(not(feature = "agent"), allow(dead_code))]
+    pub(crate) unserved: Vec<(String, String)>,
     /// When it began.
     pub(crate) began: Option<Instant>,
     /// When what others may wait for was made, where that was ahead of the rest.
@@ -55,6 +59,16 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// Why a network has no routes to other nodes, if so.
+    #[cfg(feature = "agent")]
+    pub(crate) fn hindrance(&self, network: &str) -> Option<String> {
+        if self.routes.is_none() {
+            return Some(self.errors.join("; "));
+        }
+        let of_it = self.unserved.iter().find(|(name, _)| name == network);
+        of_it.map(|(_, reason)| reason.clone())
+    }
+
     /// Tells that changes were not made after all.
     pub(crate) fn take_back(&mut self, unmade: &[Told]) {
         let made = |line: &Told| !unmade.contains(line);
@@ -107,6 +121,7 @@ pub(super) fn apply_by(
         whole: true,
         routes: Some(desired.map(|desired| desired.objects.routes.len()).sum()),
         began,
+        unserved: changes.unserved(networks),
         misfits: mem::take(&mut changes.misfits),
         mtus: mem::take(&mut changes.mtus),
         ..Report::default()
@@ -114,7 +129,11 @@ pub(super) fn apply_by(
     let (mut unmade, mut rests) = (Vec::new(), Vec::new());
     for (state, mut pass) in changes.fabrics.drain(..) {
         pass.applied.plugin.clone_from(&plugin);
-        rests.extend(carry_out(pass, &state, socket, &mut report, &mut unmade));
+        let served: Vec<_> = changes::served(networks, &pass).map(str::to_owned).collect();
+        let (rest, hindrance) = carry_out(pass, &state, socket, &mut report, &mut unmade);
+        rests.extend(rest);
+        let unserved = hindrance.map(|why| served.into_iter().map(move |name| (name, why.clone())));
+        report.unserved.extend(unserved.into_iter().flatten());
     }
     for (removal, _) in &changes.removals {
         remove(removal, socket, &mut report, &mut unmade);
@@ -160,11 +179,12 @@ fn carry_out(
     socket: &mut Socket,
     report: &mut Report,
     unmade: &mut Vec<Told>,
-) -> Option<Rest> {
+) -> (Option<Rest>, Option<String>) {
     let tunnel = pass.tunnel_change().map(|change| change.told());
     match pass.carry_out(state, socket) {
         Ok(outcome) => {
             report.whole &= outcome.wanting().is_empty();
+            let hindrance = outcome.hindrance();
             let Outcome { unguarded, refused, of_peers, unmade: left, .. } = outcome;
             if let Some(note) = unguarded {
                 let [of_fabrics, _] = &mut report.notes;
@@ -174,12 +194,12 @@ fn carry_out(
             report.errors.extend(refused.iter().map(ToString::to_string));
             report.errors.extend(of_peers);
             unmade.extend(left.iter().map(Change::told));
-            Some(pass.into_rest())
+            (Some(pass.into_rest()), hindrance)
         }
         Err(error) => {
             report.errors.push(error.to_string());
             unmade.extend(pass.plan.feasible().map(Change::told).chain(tunnel));
-            None
+            (None, Some(error.to_string()))
         }
     }
 }

@@ -327,6 +327,18 @@ impl Changes {
         self.removals.retain(|(removal, _)| removal.is_within(locked));
     }
 
+    /// The networks that want routes to other nodes and share no comparison, each with the
+    /// reason.
+    pub(super) fn unserved(&self, networks: &Networks) -> Vec<(String, String)> {
+        let asking = networks.all.iter().filter(|one| one.peers_file.is_some());
+        let unserved = asking.filter(|network| self.pass_of(network).is_none());
+        let reason = |name: &str| {
+            let known = self.refusal_of(name).or(self.failed.first());
+            known.map_or_else(|| "its routes were not compared".to_owned(), ToString::to_string)
+        };
+        unserved.map(|one| (one.name().to_owned(), reason(one.name()))).collect()
+    }
+
     fn find_removals(&mut self, networks: &Networks, host: &mut Socket, tables: Option<&Tables>) {
         let mut done: Vec<u8> = self.fabrics.iter().map(|(state, _)| state.protocol()).collect();
         let asks = |network: &str| networks.asks_for_routes(network);
@@ -418,6 +430,16 @@ impl Changes {
 
 fn reason<'a>(reasons: &'a [(String, Error)], network: &str) -> Option<&'a Error> {
     reasons.iter().find(|(name, _)| name == network).map(|(_, error)| error)
+}
+
+/// The networks that a comparison is of.
+pub(super) fn served<'a>(
+    networks: &'a Networks,
+    pass: &Pass,
+) -> impl Iterator<Item = &'a str> + use<'a> {
+    let asking = networks.all.iter().filter(|one| one.peers_file.is_some());
+    let served: Vec<_> = asking.filter(|one| pass.serves(&one.config)).collect();
+    served.into_iter().map(Configured::name)
 }
 
 /// That somebody else has made a fabric at this moment, whose lock was not taken.

@@ -360,6 +360,15 @@ impl Outcome {
         Error::join(self.refused.clone())
     }
 
+    /// What stands in the way of all, if so.
+    pub fn hindrance(&self) -> Option<String> {
+        match &self.applied.state {
+            State::Ready | State::Degraded(_) => None,
+            State::NotReady(reasons) => Some(reasons.join("; ")),
+            State::InProgress => self.error().map(|error| error.to_string()),
+        }
+    }
+
     /// What is wanting, for all or for some.
     pub fn wanting(&self) -> &[String] {
         match &self.applied.state {
