@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use nix::sys::signal::Signal;
@@ -15,7 +15,7 @@ use crate::server::{Answer, Server};
 const ADDRESS: &str = "127.0.0.1:9641";
 
 /// What is answered at a path, its head included; nothing where nobody listens.
-fn ask(ground: &Ground, path: &str) -> String {
+pub fn ask(ground: &Ground, path: &str) -> String {
     ground.host.enter(|| {
         let Ok(mut stream) = TcpStream::connect(ADDRESS) else { return String::new() };
         let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -89,6 +89,22 @@ fn an_agent_is_ready_after_a_pass_of_its_own() {
     ground.await_routes(&[1, 2]);
 }
 
+/// The runtime takes the first, and pods would be another network's.
+#[test]
+fn a_configuration_that_comes_first_makes_an_agent_unready() {
+    let ground = Ground::new();
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let _agent = ground.agent(&server.url(), &[]);
+    let says = |words: &str| eventually(DEADLINE, || ask(&ground, "/readyz").contains(words));
+    assert!(says("HTTP/1.1 200 "), "{}", ground.log());
+    let name = "etc/cni/net.d/05-other.conflist";
+    let other = json!({"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "bridge"}]});
+    ground.host.scratch().file(name, other.to_string());
+    assert!(says("05-other.conflist, which comes first"), "{}", ground.log());
+    fs::remove_file(ground.path(name)).unwrap();
+    assert!(says("HTTP/1.1 200 "), "{}", ground.log());
+}
+
 #[test]
 fn a_port_that_is_in_use_costs_the_answers_alone() {
     let ground = Ground::new();
@@ -98,6 +114,23 @@ fn a_port_that_is_in_use_costs_the_answers_alone() {
     ground.await_file(CONFLIST);
     ground.await_log("no metrics and no health at 127.0.0.1:9641: ");
     drop(taken);
+}
+
+/// Any process of the node may open connections, and a kubelet ends an agent that does not answer.
+#[test]
+fn who_connects_and_says_nothing_keeps_nobody_from_asking() {
+    let ground = Ground::new();
+    let (server, _api) = ground.api(&[node(1), node(2)]);
+    let _agent = ground.agent(&server.url(), &[]);
+    ground.await_file(CONFLIST);
+    let connect = || ground.host.enter(|| TcpStream::connect(ADDRESS).unwrap());
+    let idle: Vec<TcpStream> = (0..64).map(|_| connect()).collect();
+    assert!(ask(&ground, "/healthz").starts_with("HTTP/1.1 200 "));
+    // None had to give up for that.
+    let mut last = idle.last().unwrap();
+    last.set_nonblocking(true).unwrap();
+    let held = last.read(&mut [0]).unwrap_err();
+    assert_eq!(held.kind(), ErrorKind::WouldBlock);
 }
 
 /// Waits until the metrics have this line.

@@ -29,13 +29,13 @@ fn left_behind(number: u8) -> Value {
 }
 
 /// Applies what is shipped, with the component.
-fn apply(control: &Control) {
+fn apply(control: &Control, called: &str) {
     let directory = Path::new("/run/kustomize");
     fs::create_dir_all(directory).unwrap();
     let shipped = format!("../..{SHIPPED}");
     let text = format!(
         "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n\
-         resources: [{shipped}]\ncomponents: [{shipped}/components/condition]\n"
+         resources: [{shipped}]\ncomponents: [{shipped}/components/condition]\n{called}"
     );
     fs::write(directory.join("kustomization.yaml"), text).unwrap();
     let arguments =
@@ -45,15 +45,19 @@ fn apply(control: &Control) {
 
 /// A token as the agent's pod on that node gets it.
 pub(crate) fn token(control: &Control, node: &str) -> String {
+    token_of(control, (NAMESPACE, "manx-agent"), node)
+}
+
+fn token_of(control: &Control, (namespace, account): (&str, &str), node: &str) -> String {
     let pod = control.create(&json!({"apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": format!("agent-{node}"), "namespace": NAMESPACE},
-        "spec": {"nodeName": node, "serviceAccountName": "manx-agent", "hostNetwork": true,
+        "metadata": {"name": format!("agent-{node}"), "namespace": namespace},
+        "spec": {"nodeName": node, "serviceAccountName": account, "hostNetwork": true,
             "containers": [{"name": "agent", "image": "localhost/manx:0"}]}}));
     let (name, uid) = (pod["metadata"]["name"].as_str().unwrap(), &pod["metadata"]["uid"]);
     let bound =
-        ["create", "token", "manx-agent", "--bound-object-kind=Pod", "--bound-object-name", name];
+        ["create", "token", account, "--bound-object-kind=Pod", "--bound-object-name", name];
     let uid = format!("--bound-object-uid={}", uid.as_str().unwrap());
-    let arguments = [&["--namespace", NAMESPACE][..], &bound, &[&uid]].concat();
+    let arguments = [&["--namespace", namespace][..], &bound, &[&uid]].concat();
     output(&mut control.kubectl(&arguments)).trim().to_owned()
 }
 
@@ -145,7 +149,7 @@ fn condition_is_set(control: &Control) {
     for number in [1, 2, 3] {
         control.create(&left_behind(number));
     }
-    apply(control);
+    apply(control, "");
     let own = token(control, "node-1");
     refused(control, &own);
     unbound(control);
@@ -157,6 +161,18 @@ fn condition_is_set(control: &Control) {
     assert!(said.contains("NetworkUnavailable is False now (it was True, CalicoIsDown)"), "{said}");
     assert_eq!(held(control, "node-2").0, "True");
     typed(control);
+    renamed(control);
+}
+
+/// Who calls the objects otherwise is confined as well.
+fn renamed(control: &Control) {
+    apply(control, "namePrefix: prod-\nnameSuffix: -x\nnamespace: nets\n");
+    let token = token_of(control, ("nets", "prod-manx-agent-x"), "node-1");
+    let condition = cleared("False", "ManxIsReady");
+    until("the token is refused for another node", || {
+        patch(control, &token, "node-3", &condition).0 == 422
+    });
+    assert_eq!(patch(control, &token, "node-1", &condition).0, 200);
 }
 
 /// What the API server itself finds to say of the policy.

@@ -6,6 +6,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
+use crate::answers::ask;
 use crate::ground::{AGENT, CONFLIST, Ground, conflist, node};
 use crate::harness::{DEADLINE, Pod, eventually};
 
@@ -202,6 +203,10 @@ fn a_configuration_that_cannot_be_used_is_told_and_ends_nothing() {
     ground.host.scratch().file("agent.json", "{\"fabric\": {\"mode\": \"warp\"}}");
     let agent = ground.agent(NOBODY, &[]);
     ground.await_log("fabric.mode");
+    let answers = |path: &str| ask(&ground, path);
+    let lives = || answers("/healthz").starts_with("HTTP/1.1 200 ");
+    assert!(eventually(DEADLINE, lives), "{}", answers("/healthz"));
+    assert!(answers("/readyz").contains("fabric.mode"), "{}", answers("/readyz"));
     assert_eq!(agent.end(Signal::SIGTERM), Some(0));
 }
 

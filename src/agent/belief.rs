@@ -55,6 +55,11 @@ impl Belief {
         self.peers.len() + 1
     }
 
+    /// When this node's Node will have been away for too long, if it is away.
+    pub(crate) fn own_missing_until(&self) -> Option<Instant> {
+        self.own_missing.map(|since| since + REGISTERED_AGAIN)
+    }
+
     /// Judges a complete list of nodes by their names. `anew` tells that it was asked for
     /// because of a doubt, and not served from a cache.
     pub(crate) fn judge(&mut self, names: &BTreeSet<&str>, anew: bool, now: Instant) -> Verdict {

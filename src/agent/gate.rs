@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{calico::Delegate, options::Options};
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
         apply::{Report, apply},
         changes::Source,
         configured::Networks,
-        conflist::DIRECTORY,
+        conflist::{DIRECTORY, files, names_us, objects},
     },
     state::{
         Root,
@@ -112,6 +112,16 @@ impl Gate {
         self.target.exists()
     }
 
+    /// The configuration that the container runtime takes instead, if there is one. One that
+    /// hands on to others, as Multus does, is meant to come first.
+    pub(crate) fn hidden_by(&self) -> Option<PathBuf> {
+        let first = files(self.target.parent()?).ok()?.into_iter().next()?;
+        let serves = |bytes: &[u8]| names_us(bytes) || hands_on(bytes);
+        let serves =
+            first == self.target || read(&first, TEXT_BYTES_MAX).is_ok_and(|bytes| serves(&bytes));
+        (!serves).then_some(first)
+    }
+
     /// The podCIDRs that the peers file gives to this node.
     fn own_pod_cidrs(&self) -> Result<Vec<String>, String> {
         let path = self.root.path(&self.peers_file);
@@ -179,6 +189,20 @@ fn usual(peers_file: &Path, pods: &[String]) -> Value {
     })
 }
 
+/// Whether a configuration names others to be called.
+fn hands_on(bytes: &[u8]) -> bool {
+    let Ok(Value::Object(document)) = serde_json::from_slice(bytes) else { return false };
+    let keys = ["delegates", "clusterNetwork"];
+    let names = |plugin: &&Map<String, Value>| {
+        keys.iter().any(|key| plugin.contains_key(*key))
+            || plugin
+                .get("type")
+                .and_then(Value::as_str)
+                .is_some_and(|kind| kind.contains("multus"))
+    };
+    objects(&document).iter().any(names)
+}
+
 impl Drop for Gate {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.staged);
@@ -188,6 +212,18 @@ impl Drop for Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_configuration_that_hands_on_names_others() {
+        for (text, expected) in [
+            (r#"{"type": "multus-shim", "name": "m"}"#, true),
+            (r#"{"type": "x", "delegates": [{"type": "manx"}]}"#, true),
+            (r#"{"name": "k8s-pod-network", "plugins": [{"type": "calico"}]}"#, false),
+            ("{", false),
+        ] {
+            assert_eq!(hands_on(text.as_bytes()), expected, "{text}");
+        }
+    }
 
     #[test]
     fn the_usual_configuration_has_the_families_that_the_node_has() {

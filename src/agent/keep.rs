@@ -16,7 +16,8 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use super::{
-    belief::{Belief, Verdict},
+    backoff::part_of,
+    belief::{Belief, DOUBT, Verdict},
     change::Change,
     common::Common,
     noted::{Noted, clock},
@@ -155,8 +156,9 @@ impl<S: Source> Keeper<S> {
     /// Waits for what the source tells, and does what follows from it.
     pub(crate) fn step(&mut self) {
         let now = Instant::now();
-        let due =
-            [self.ask, self.retry, self.change.due(), Some(now + LOOK)].into_iter().flatten().min();
+        let missing = self.belief.own_missing_until().filter(|until| *until > now);
+        let due = [self.ask, self.retry, self.change.due(), missing, Some(now + LOOK)];
+        let due = due.into_iter().flatten().min();
         let told = self.source.next(due.unwrap_or(now));
         let is_list = matches!(told, Some(Told::Complete { .. }));
         match told {
@@ -174,6 +176,11 @@ impl<S: Source> Keeper<S> {
             self.go_on(now);
         } else if !is_list && self.is_changing(now) {
             drop(self.believe(now));
+        }
+        // Where nothing else changes, no list comes.
+        if self.belief.own_missing_until().is_some_and(|until| until <= now) {
+            let words = self.own_missing(true);
+            self.doubt(words);
         }
         if self.ask.take_if(|ask| *ask <= now).is_some() {
             self.source.ask_anew();
@@ -203,7 +210,8 @@ impl<S: Source> Keeper<S> {
             }
             Verdict::OwnMissing { long } => self.own_missing(long),
             Verdict::Doubt { gone, of, ask } => {
-                self.ask = Some(ask);
+                // All nodes have the same doubt since the same event.
+                self.ask.get_or_insert_with(|| ask + part_of(DOUBT));
                 format!(
                     "{gone} of {of} {} are gone from the list of the API server: it is asked \
                      again before that is believed",
@@ -211,6 +219,11 @@ impl<S: Source> Keeper<S> {
                 )
             }
         };
+        self.doubt(doubt);
+    }
+
+    /// Says why lists are not believed, or that they are again.
+    fn doubt(&mut self, doubt: String) {
         if doubt != self.said.doubt {
             match doubt.is_empty() {
                 true => log::info!("the list of nodes is believed again"),

@@ -46,14 +46,13 @@ use std::{
     ffi::OsString,
     future::pending,
     io::{self, Write},
-    net::SocketAddr,
     process::ExitCode,
     sync::Arc,
     thread,
     time::Duration,
 };
 
-use futures::future::join3;
+use futures::future::join;
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
 
@@ -115,7 +114,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Starts all threads, and is that which keeps the peers file.
 fn begin(options: &Options) -> Infallible {
     let status = Arc::new(Status::of(&options.root));
-    let config = configuration(options);
+    // Before there is a configuration: one that is no good is waited for, and is no reason
+    // to start the agent again.
+    if let Some(address) = options.listen {
+        let of_askers = Arc::clone(&status);
+        thread::spawn(move || run_alone(serve(address, of_askers)));
+    }
+    let config = configuration(options, &status);
     let (begun, of_agent) = (config.clone(), options.clone());
     thread::spawn(move || reread::follow(&of_agent, &begun));
     let peers_file = options.root.path(&options.peers_file);
@@ -145,16 +150,16 @@ fn begin(options: &Options) -> Infallible {
             .accepting_for(options.accept_former, config.calico.is_some());
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));
-    let (own, listen, api) = (options.node.clone(), options.listen, status.api());
+    let (own, api) = (options.node.clone(), status.api());
     thread::spawn(move || match config.calico {
         None => {
             let nodes = Watched::<Nodes, _>::new(access, limits, nodes::PATH.to_owned(), teller);
             let nodes = nodes.counted(api);
-            talk(nodes.run(), condition, listen, status);
+            talk(nodes.run(), condition, status);
         }
         Some(_) => {
             let calico = Calico { own, access, limits, in_blocks, teller, wish, api };
-            talk(calico.run(), condition, listen, status);
+            talk(calico.run(), condition, status);
         }
     });
     loop {
@@ -175,17 +180,19 @@ fn delegate(options: &Options, wish: &Arc<Wish>) -> Delegate {
 }
 
 /// Reads the configuration as soon as it can be used.
-fn configuration(options: &Options) -> Config {
+fn configuration(options: &Options, status: &Status) -> Config {
     let mut told = String::new();
     loop {
         match Config::read(options) {
             Ok(config) => return config,
             Err(words) if words != told => {
                 log::error!("{words}; trying again every {} s", AGAIN.as_secs());
+                status.gate(Some(words.clone()));
                 told = words;
             }
             Err(_) => {}
         }
+        status.alive();
         thread::sleep(AGAIN);
     }
 }
@@ -196,30 +203,25 @@ fn spread(nodes: usize) -> Duration {
     Duration::from_secs(2) * doublings
 }
 
-/// What speaks to others: asks the API server, and answers.
+/// What asks the API server.
 fn talk(
     nodes: impl Future<Output = Infallible>,
     condition: Option<(Access, String)>,
-    listen: Option<SocketAddr>,
     status: Arc<Status>,
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let all = async {
-        let told = Arc::clone(&status);
-        let condition = async {
-            match condition {
-                Some((access, node)) => condition::keep(access, node, told).await,
-                None => pending().await,
-            }
-        };
-        let answers = async {
-            match listen {
-                Some(address) => serve(address, status).await,
-                None => pending().await,
-            }
-        };
-        join3(nodes, condition, answers).await
+    let condition = async {
+        match condition {
+            Some((access, node)) => condition::keep(access, node, status).await,
+            None => pending().await,
+        }
     };
-    let Err(error) = runtime.map(|runtime| runtime.block_on(all));
-    log::error!("no way to wait for the API server: {error}");
+    run_alone(join(nodes, condition));
+}
+
+/// Runs what comes to no end in a thread that has nothing else to do.
+fn run_alone<T>(endless: impl Future<Output = T>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    if let Err(error) = runtime.map(|runtime| runtime.block_on(endless)) {
+        log::error!("no way to wait for the network: {error}");
+    }
 }

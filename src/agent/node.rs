@@ -2,7 +2,7 @@
 //! configuration that is to be put in place, then by all that are there, by the same
 //! watch as `manx apply --watch`.
 
-use std::{sync::Arc, thread, time::Duration};
+use std::{mem, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use super::{
     gate::{Gate, Outcome},
@@ -35,8 +35,10 @@ struct Door<'a> {
     log: Log,
     /// Of the configuration that is put in place.
     network: String,
-    /// All that every peer needs was made once.
-    is_whole: bool,
+    /// Why there are no routes yet; nothing once all that every peer needs was made.
+    pending: Option<String>,
+    /// The configuration that comes before the one that is put in place.
+    hidden: Option<PathBuf>,
     /// The writings of the peers file by which that configuration was made.
     writes: u64,
 }
@@ -44,7 +46,8 @@ struct Door<'a> {
 /// Looks after the node, and comes to no end.
 pub(crate) fn look_after(root: &Root, gate: &Gate, status: &Arc<Status>) -> ! {
     let (log, network, writes) = (Log::default(), String::new(), status.writes());
-    let mut door = Door { gate, status, log, network, is_whole: false, writes };
+    let pending = Some("the routes to other nodes were not looked at yet".to_owned());
+    let mut door = Door { gate, status, log, network, pending, hidden: None, writes };
     door.open();
     loop {
         let mut tell = |said: Said| match said {
@@ -96,32 +99,42 @@ impl Door<'_> {
     fn opened(&mut self, network: String, passed: bool) {
         self.log.reason.clear();
         self.network = network;
-        self.is_whole |= passed;
-        if self.is_whole {
-            self.status.gate(None);
+        if passed {
+            self.pending = None;
         }
+        self.tell();
+    }
+
+    /// Tells whether pods may come.
+    fn tell(&mut self) {
+        let before = mem::replace(&mut self.hidden, self.gate.hidden_by());
+        let hidden = self.hidden.as_ref().map(|path| {
+            let path = path.display();
+            format!("pods get their network by {path}, which comes first there; fix: remove it")
+        });
+        if let Some(words) = hidden.as_ref().filter(|_| self.hidden != before) {
+            log::warn!("{words}");
+        }
+        self.status.gate(self.pending.clone().or(hidden));
     }
 
     /// Goes by a pass of the watch. After the first that was whole, what is wanting is told
     /// and no reason to send pods elsewhere: those that are here stay.
     fn take(&mut self, report: &Report) {
-        if self.is_whole {
-            return;
-        }
-        match report.hindrance(&self.network) {
-            None => {
-                self.is_whole = true;
-                self.status.gate(None);
-            }
-            Some(reason) => {
-                self.status.gate(Some(format!("the routes to other nodes are not made: {reason}")));
-            }
+        if self.pending.is_some() {
+            let reason = report.hindrance(&self.network);
+            self.pending =
+                reason.map(|reason| format!("the routes to other nodes are not made: {reason}"));
+            self.tell();
         }
     }
 
     /// Puts the configuration in place again where somebody took it away, and another where
     /// the node's podCIDRs ask for it. One that is there stays whatever is missing.
     fn keep_open(&mut self) {
+        if self.gate.hidden_by() != self.hidden {
+            self.tell();
+        }
         let written = self.status.writes();
         if self.gate.is_in_place() && self.writes == written {
             return;

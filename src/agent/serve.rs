@@ -3,7 +3,9 @@
 //! On loopback by default. A port that somebody else has costs these answers and nothing
 //! else: it is tried again.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use hyper::{
     Method, Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE,
@@ -13,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    task::spawn_blocking,
+    task::{AbortHandle, spawn_blocking},
     time::{Instant, sleep, timeout},
 };
 
@@ -25,6 +27,9 @@ const AGAIN: Duration = Duration::from_secs(30);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So many are answered at a time.
 const ASKING_MAX: usize = 16;
+/// So many are given metrics at a time.
+const READING_MAX: usize = 2;
+const METRICS_PATH: &str = "/metrics";
 /// As Prometheus asks for it.
 const METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -32,16 +37,21 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// Answers at this address, and comes to no end.
 pub(crate) async fn serve(address: SocketAddr, status: Arc<Status>) -> Infallible {
     let listener = listen(address).await;
-    let places = Arc::new(Semaphore::new(ASKING_MAX));
+    let asker = Asker { status, reading: Arc::new(Semaphore::new(READING_MAX)) };
+    let mut asking: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { continue };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let status = Arc::clone(&status);
-                drop(tokio::spawn(async move {
-                    let _ = timeout(PATIENCE, answer_all(stream, status)).await;
-                    drop(place);
-                }));
+                asking.retain(|one| !one.is_finished());
+                // Who has said nothing for longest makes room: a kubelet says at once what it
+                // wants, and its patience is short.
+                if asking.len() >= ASKING_MAX
+                    && let Some(oldest) = asking.pop_front()
+                {
+                    oldest.abort();
+                }
+                let answered = timeout(PATIENCE, asker.clone().answer_all(stream));
+                asking.push_back(tokio::spawn(answered).abort_handle());
             }
             // Of one who asks, or for want of files: there will be others.
             Err(_) => sleep(Duration::from_millis(100)).await,
@@ -66,18 +76,38 @@ async fn listen(address: SocketAddr) -> TcpListener {
     }
 }
 
-async fn answer_all(stream: TcpStream, status: Arc<Status>) -> hyper::Result<()> {
-    let service = service_fn(async |request: Request<Incoming>| {
-        let (status, (head, _)) = (Arc::clone(&status), request.into_parts());
-        let answer = move || answer(&head.method, head.uri.path(), &status);
-        // The API server's events do not wait for the disk.
-        match spawn_blocking(answer).await {
-            Ok(response) => Ok(response),
-            Err(error) => Err(io::Error::other(error)),
+/// What answers are made of.
+#[derive(Clone)]
+struct Asker {
+    status: Arc<Status>,
+    /// Leases are read for the metrics.
+    reading: Arc<Semaphore>,
+}
+
+impl Asker {
+    async fn answer_all(self, stream: TcpStream) -> hyper::Result<()> {
+        let service = service_fn(async |request: Request<Incoming>| {
+            let (head, _) = request.into_parts();
+            self.reply(head.method, head.uri.path().to_owned()).await
+        });
+        let mut http = http1::Builder::new();
+        http.keep_alive(false).serve_connection(TokioIo::new(stream), service).await
+    }
+
+    /// The API server's events and the kubelet do not wait for the disk.
+    async fn reply(&self, method: Method, path: String) -> io::Result<Response<String>> {
+        if path != METRICS_PATH {
+            return Ok(answer(&method, &path, &self.status));
         }
-    });
-    let mut http = http1::Builder::new();
-    http.keep_alive(false).serve_connection(TokioIo::new(stream), service).await
+        let turn = Arc::clone(&self.reading).acquire_owned().await;
+        let status = Arc::clone(&self.status);
+        let reading = spawn_blocking(move || {
+            // Also where who asked is gone.
+            let _turn = turn;
+            answer(&method, &path, &status)
+        });
+        reading.await.map_err(io::Error::other)
+    }
 }
 
 fn answer(method: &Method, path: &str, status: &Status) -> Response<String> {
@@ -91,7 +121,7 @@ fn answer(method: &Method, path: &str, status: &Status) -> Response<String> {
     match path {
         "/healthz" => health(status.stuck(Instant::now().into_std())),
         "/readyz" => health(status.unready()),
-        "/metrics" => match status.metrics() {
+        METRICS_PATH => match status.metrics() {
             Ok(text) => response(StatusCode::OK, METRICS, text),
             Err(error) => response(StatusCode::INTERNAL_SERVER_ERROR, TEXT, format!("{error}\n")),
         },

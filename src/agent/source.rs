@@ -80,8 +80,14 @@ impl Shared {
 }
 
 impl Teller {
-    pub(crate) fn tell(&self, told: Told) {
+    pub(crate) fn tell(&self, mut told: Told) {
         let mut news = self.0.news();
+        // What changed after a list that was asked for is told of that list.
+        if let (Told::Complete { anew, .. }, Some(Told::Complete { anew: before, .. })) =
+            (&mut told, &news.complete)
+        {
+            *anew |= before;
+        }
         match told {
             Told::Lost(_) => news.lost = Some(told),
             Told::Complete { .. } => (news.complete, news.lost) = (Some(told), None),
@@ -157,7 +163,11 @@ mod tests {
         teller.tell(lost());
         teller.tell(list(true));
         teller.tell(list(false));
-        assert_eq!(listener.next(now), Some(list(false)));
+        assert_eq!(
+            listener.next(now),
+            Some(list(true)),
+            "the one that was asked for is part of it"
+        );
         assert_eq!(listener.next(now), None);
         teller.tell(list(true));
         teller.tell(lost());

@@ -166,12 +166,14 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
             End::Asked => {
                 self.version = None;
                 self.anew = true;
+                sleep(self.backoff.failed(Duration::ZERO)).await;
             }
             End::NoStream(words) => {
-                log::info!("{words}; {} are listed in pages", K::NAME);
-                self.version = None;
-                self.streams = false;
+                let wait = self.backoff.failed(Duration::ZERO);
+                self.in_pages(&words, wait).await;
             }
+            // A server that is slow has many agents, which turn to it together.
+            End::NoEnd(words) => self.in_pages(&words, part_of(self.limits.retry_max)).await,
             End::Expired(words) => {
                 log::info!("{words}; {} are listed anew", K::NAME);
                 self.version = None;
@@ -188,6 +190,14 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
             }
         }
         true
+    }
+
+    /// The next list is asked for in pages, and the one after it as a stream again.
+    async fn in_pages(&mut self, words: &str, wait: Duration) {
+        log::info!("{words}; {} are listed in pages", K::NAME);
+        self.version = None;
+        self.streams = false;
+        sleep(wait).await;
     }
 
     async fn failed(&mut self, words: String, wait: Duration) {
@@ -234,7 +244,9 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
                 self.keep(&mut listed, object);
             }
             if token.is_none() {
-                return self.listed(listed, version);
+                self.listed(listed, version)?;
+                self.streams = true;
+                return Ok(());
             }
         }
     }

@@ -35,6 +35,8 @@ pub(super) enum End {
     Asked,
     /// This server sends no list as a stream.
     NoStream(String),
+    /// It sent one without an end, or is slow.
+    NoEnd(String),
     /// Where the watch was is too old.
     Expired(String),
     /// Something may have been lost.
@@ -57,7 +59,7 @@ impl End {
     /// The list as a stream came to no end.
     pub(super) fn no_end(ask: &Ask) -> Self {
         let name = ask.name;
-        Self::NoStream(format!("the API server does not say where the list of {name} ends"))
+        Self::NoEnd(format!("the API server does not say where the list of {name} ends"))
     }
 
     pub(super) fn broken_off(ask: &Ask) -> Self {
@@ -71,7 +73,11 @@ impl End {
             Self::Asked => "asked",
             Self::Expired(_) => "expired",
             silent if *silent == Self::silent() => "idle",
-            Self::NoStream(_) | Self::Unsure(_) | Self::Failed { .. } | Self::Unknown(_) => "error",
+            Self::NoStream(_)
+            | Self::NoEnd(_)
+            | Self::Unsure(_)
+            | Self::Failed { .. }
+            | Self::Unknown(_) => "error",
         }
     }
 }
@@ -149,9 +155,17 @@ pub(super) fn told(status: &Status, initial: bool, ask: &Ask) -> End {
             End::Failed { words, wait: Duration::from_secs(wait.into()) }
         }
         // One that has no such parameter, or whose store cannot do it.
-        _ if initial => End::NoStream(words),
+        400 | 422 if initial => End::NoStream(words),
+        _ if initial && names_streams(&words) => End::NoStream(words),
+        // One that is ill, or what stands before it: pages would be more work for it.
+        500.. if initial => End::failed(words),
         _ => End::Unsure(words),
     }
+}
+
+/// Whether that is said of lists as streams.
+fn names_streams(words: &str) -> bool {
+    ["sendInitialEvents", "WatchList", "WatchProgress"].iter().any(|name| words.contains(name))
 }
 
 #[cfg(test)]
@@ -220,10 +234,17 @@ mod tests {
         assert_eq!(meant(401, true), End::Unknown(words(401)));
         assert_eq!(meant(410, true), End::Expired(words(410)));
         assert_eq!(meant(429, true), End::failed(words(429)));
-        for code in [400, 404, 422, 500] {
+        for code in [400, 422] {
             assert_eq!(meant(code, true), End::NoStream(words(code)));
             assert_eq!(meant(code, false), End::Unsure(words(code)));
         }
+        // An API server that is ill is not asked for more than before.
+        for code in [500, 502, 507] {
+            assert_eq!(meant(code, true), End::failed(words(code)));
+        }
+        assert_eq!(meant(404, true), End::Unsure(words(404)));
+        let told = told(&status(500, "sendInitialEvents is forbidden"), true, &ask());
+        assert!(matches!(told, End::NoStream(_)), "{told:?}");
         let End::Failed { words, .. } = meant(403, true) else { panic!() };
         assert!(words.contains("list and to watch nodes"), "{words}");
     }

@@ -242,6 +242,30 @@ fn a_stream_that_does_not_say_where_the_list_ends_is_given_up_for_pages() {
     assert_eq!(watched.next(), ["a", "b"]);
 }
 
+/// What is said once is not said for ever.
+#[test]
+fn a_list_after_one_in_pages_is_asked_for_as_a_stream() {
+    let mut watched = Followed::with(vec![
+        Answer::refusal(422, "sendInitialEvents is forbidden for watch"),
+        Answer::json(&page(&["a"], "")),
+        Answer::refusal(410, "too old"),
+        list(&["b"], &[], Ending::Silence),
+    ]);
+    assert_eq!((watched.next(), watched.next()), (vec!["a".into()], vec!["b".into()]));
+    assert!(is_stream(&watched.requests(4)[3], "0"), "{:?}", watched.requests(4));
+}
+
+/// Pages that no cache serves are the last that it needs.
+#[test]
+fn a_server_that_is_ill_is_not_asked_for_pages() {
+    for code in [500, 502] {
+        let whole = list(&["a"], &[], Ending::Silence);
+        let mut watched = Followed::with(vec![Answer::refusal(code, "ill"), whole]);
+        assert_eq!(watched.next(), ["a"], "{:?}", watched.lost);
+        assert!(is_stream(&watched.requests(2)[1], "0"), "{:?}", watched.requests(2));
+    }
+}
+
 #[test]
 fn a_list_that_is_not_whole_is_none() {
     for broken in [
