@@ -117,8 +117,8 @@ impl<A: Default> Object<A> {
 
 /// The first of them, and nothing of a text that is too long to be one.
 fn bounded(texts: impl Iterator<Item = Box<str>>) -> Vec<Box<str>> {
-    let is_short = |text: &Box<str>| text.len() <= TEXT_MAX;
-    texts.take(ITEMS_MAX).map(|text| Some(text).filter(is_short).unwrap_or_default()).collect()
+    let shortened = |text: Box<str>| if text.len() <= TEXT_MAX { text } else { Box::default() };
+    texts.take(ITEMS_MAX).map(shortened).collect()
 }
 
 #[cfg(test)]

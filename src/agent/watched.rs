@@ -173,7 +173,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
                 self.in_pages(&words, wait).await;
             }
             // A server that is slow has many agents, which turn to it together.
-            End::NoEnd(words) => self.in_pages(&words, part_of(self.limits.retry_max)).await,
+            End::Unended(words) => self.in_pages(&words, part_of(self.limits.retry_max)).await,
             End::Expired(words) => {
                 log::info!("{words}; {} are listed anew", K::NAME);
                 self.version = None;

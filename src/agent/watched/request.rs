@@ -36,7 +36,7 @@ pub(super) enum End {
     /// This server sends no list as a stream.
     NoStream(String),
     /// It sent one without an end, or is slow.
-    NoEnd(String),
+    Unended(String),
     /// Where the watch was is too old.
     Expired(String),
     /// Something may have been lost.
@@ -59,7 +59,7 @@ impl End {
     /// The list as a stream came to no end.
     pub(super) fn no_end(ask: &Ask) -> Self {
         let name = ask.name;
-        Self::NoEnd(format!("the API server does not say where the list of {name} ends"))
+        Self::Unended(format!("the API server does not say where the list of {name} ends"))
     }
 
     pub(super) fn broken_off(ask: &Ask) -> Self {
@@ -74,7 +74,7 @@ impl End {
             Self::Expired(_) => "expired",
             silent if *silent == Self::silent() => "idle",
             Self::NoStream(_)
-            | Self::NoEnd(_)
+            | Self::Unended(_)
             | Self::Unsure(_)
             | Self::Failed { .. }
             | Self::Unknown(_) => "error",
