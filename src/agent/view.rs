@@ -6,6 +6,7 @@
 //! claim, and a Node that cannot be served is left out and named. Knows no Kubernetes
 //! types, no file and no clock.
 
+mod claim;
 mod claims;
 mod former;
 mod given;
@@ -15,7 +16,8 @@ use std::{borrow::Borrow, net::IpAddr};
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
 
-use claims::{Claim, Claims};
+use claim::Claim;
+use claims::Claims;
 
 use super::record::Record;
 use crate::{

@@ -6,7 +6,7 @@
 
 use ipnetwork::IpNetwork;
 
-use super::claims::Claim;
+use super::claim::Claim;
 use crate::{fabric::faults::contains, family::HasFamily};
 
 /// Gives this node those of its `former` podCIDRs that are nobody else's by now. Each is

@@ -14,7 +14,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 
-use super::claims::Claim;
+use super::claim::Claim;
 
 /// PodCIDRs by where they begin, with who has them. They do not overlap.
 pub(super) type Pods = BTreeMap<IpAddr, (IpNetwork, String)>;
