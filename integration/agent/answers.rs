@@ -77,7 +77,7 @@ fn an_agent_is_ready_after_a_pass_of_its_own() {
     fs::remove_dir_all(ground.path("run")).unwrap();
     // What stands in the way of all routes.
     ground.host.command("ip", &["link", "del", "vxlan.calico"]).ok();
-    ground.host.command("ip", &["link", "add", "vxlan.calico", "type", "dummy"]).ok();
+    ground.host.command("ip", &["link", "add", "vxlan.calico", "type", "bridge"]).ok();
     let (server, _api) = ground.api(&[node(1), node(2)]);
     let _agent = ground.agent(&server.url(), &[]);
     let says = |words: &str| eventually(DEADLINE, || ask(&ground, "/readyz").contains(words));
