@@ -65,4 +65,10 @@ pub fn connect(one: (&Netns, &str, &[&str]), other: (&Netns, &str, &[&str])) {
         }
         netns.command("ip", &["link", "set", link, "up"]).ok();
     }
+    // The kernel tells IPv6 of a carrier in its own time, and until then the end that hears of it
+    // later answers no neighbour.
+    for (netns, link, _) in [one, other] {
+        let is_up = || netns.command("ip", &["-o", "link", "show", link]).ok().contains("state UP");
+        assert!(super::eventually(super::DEADLINE, is_up), "{link} has no carrier");
+    }
 }
