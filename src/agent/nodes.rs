@@ -3,7 +3,10 @@
 
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::{record::Record, watched::Kind};
+use super::{
+    record::Record,
+    watched::{Kind, Metadata},
+};
 
 /// Where Nodes are.
 pub(crate) const PATH: &str = "/api/v1/nodes";
@@ -26,20 +29,6 @@ pub(crate) struct Object<A = IgnoredAny> {
     spec: Spec,
     #[serde(default)]
     status: Status,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(bound = "A: Deserialize<'de>", rename_all = "camelCase")]
-struct Metadata<A> {
-    name: Box<str>,
-    #[serde(default)]
-    uid: Box<str>,
-    #[serde(default)]
-    resource_version: String,
-    #[serde(default)]
-    creation_timestamp: Option<Box<str>>,
-    #[serde(default)]
-    annotations: Option<A>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -71,16 +60,13 @@ pub(crate) struct Nodes;
 
 impl Kind for Nodes {
     type Object = Object;
+    type Notes = IgnoredAny;
     type Value = Record;
     const NAME: &'static str = "Nodes";
     const RESOURCE: &'static str = "nodes";
 
-    fn name(object: &Object) -> &str {
-        object.name()
-    }
-
-    fn version(object: &Object) -> &str {
-        object.version()
+    fn metadata(object: &Object) -> &Metadata {
+        &object.metadata
     }
 
     fn value(object: Object) -> Record {
@@ -89,12 +75,8 @@ impl Kind for Nodes {
 }
 
 impl<A: Default> Object<A> {
-    pub(crate) fn name(&self) -> &str {
-        &self.metadata.name
-    }
-
-    pub(crate) fn version(&self) -> &str {
-        &self.metadata.resource_version
+    pub(crate) fn metadata(&self) -> &Metadata<A> {
+        &self.metadata
     }
 
     /// What counts of it, and its annotations.
@@ -142,7 +124,8 @@ mod tests {
                 {"type": "InternalIP", "address": "2001:db8::1"}], "images": [{"names": []}]}
         });
         let object: Object = serde_json::from_value(node).unwrap();
-        assert_eq!((object.name(), object.version()), ("n1", "7"));
+        let metadata = object.metadata();
+        assert_eq!((&*metadata.name, &*metadata.resource_version), ("n1", "7"));
         let record = object.into_parts().0;
         assert_eq!((&*record.uid, &*record.created), ("u1", "2026-11-27T09:00:00Z"));
         assert_eq!(record.addresses, ["192.0.2.1".into(), "2001:db8::1".into()]);

@@ -23,7 +23,10 @@ use futures::{
     future::{Either, select},
 };
 use kube::{Client, core::WatchEvent};
-use serde::de::DeserializeOwned;
+use serde::{
+    Deserialize,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use request::{Ask, End, refused};
@@ -38,6 +41,8 @@ use super::{
 pub(crate) trait Kind {
     /// As the API server sends it.
     type Object: Clone + Debug + DeserializeOwned;
+    /// What is read of its annotations.
+    type Notes;
     /// What counts of it: where that is the same, nothing has changed.
     type Value: Debug + PartialEq;
     /// As a message has it.
@@ -45,9 +50,23 @@ pub(crate) trait Kind {
     /// As a role has it.
     const RESOURCE: &'static str;
 
-    fn name(object: &Self::Object) -> &str;
-    fn version(object: &Self::Object) -> &str;
+    fn metadata(object: &Self::Object) -> &Metadata<Self::Notes>;
     fn value(object: Self::Object) -> Self::Value;
+}
+
+/// What each object has, as far as it counts.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(bound = "A: Deserialize<'de>", rename_all = "camelCase")]
+pub(crate) struct Metadata<A = IgnoredAny> {
+    pub(crate) name: Box<str>,
+    #[serde(default)]
+    pub(crate) uid: Box<str>,
+    #[serde(default)]
+    pub(crate) resource_version: String,
+    #[serde(default)]
+    pub(crate) creation_timestamp: Option<Box<str>>,
+    #[serde(default)]
+    pub(crate) annotations: Option<A>,
 }
 
 /// Who is told of all objects.
@@ -321,16 +340,16 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
                 Ok(false)
             }
             (WatchEvent::Deleted(object), Some(listed)) => {
-                listed.remove(K::name(&object));
+                listed.remove(&K::metadata(&object).name);
                 Ok(false)
             }
             (WatchEvent::Added(object) | WatchEvent::Modified(object), None) => {
-                self.advance(K::version(&object))?;
+                self.advance(&K::metadata(&object).resource_version)?;
                 Ok(self.change(object))
             }
             (WatchEvent::Deleted(object), None) => {
-                self.advance(K::version(&object))?;
-                Ok(self.known.remove(K::name(&object)).is_some())
+                self.advance(&K::metadata(&object).resource_version)?;
+                Ok(self.known.remove(&K::metadata(&object).name).is_some())
             }
             (WatchEvent::Bookmark(bookmark), listing) => {
                 let version = bookmark.metadata.resource_version.clone();
@@ -367,7 +386,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
 
     /// Puts an object into a list. What is known already is not there twice.
     fn keep(&self, listed: &mut Map<K::Value>, object: K::Object) {
-        let name = Box::from(K::name(&object));
+        let name = K::metadata(&object).name.clone();
         let value = K::value(object);
         let known = self.known.get(&name).filter(|known| ***known == value);
         let value = known.cloned().unwrap_or_else(|| Arc::new(value));
@@ -376,7 +395,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
 
     /// Takes what an object is by now; true if something that counts has changed.
     fn change(&mut self, object: K::Object) -> bool {
-        let name = Box::from(K::name(&object));
+        let name = K::metadata(&object).name.clone();
         let value = K::value(object);
         if self.known.get(&name).is_some_and(|known| **known == value) {
             return false;

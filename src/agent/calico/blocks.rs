@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnetwork::IpNetwork;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
-use super::super::watched::Kind;
+use super::super::watched::{Kind, Metadata};
 use crate::{cni::cidr, family::is_single};
 
 /// IPAMBlocks.
@@ -30,14 +30,6 @@ pub(crate) struct Object {
     spec: Spec,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    name: Box<str>,
-    #[serde(default)]
-    resource_version: String,
-}
-
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 struct Spec {
@@ -57,16 +49,13 @@ struct Attributes {
 
 impl Kind for Blocks {
     type Object = Object;
+    type Notes = IgnoredAny;
     type Value = Block;
     const NAME: &'static str = "IPAMBlocks";
     const RESOURCE: &'static str = "ipamblocks of Calico";
 
-    fn name(object: &Object) -> &str {
-        &object.metadata.name
-    }
-
-    fn version(object: &Object) -> &str {
-        &object.metadata.resource_version
+    fn metadata(object: &Object) -> &Metadata {
+        &object.metadata
     }
 
     fn value(object: Object) -> Block {

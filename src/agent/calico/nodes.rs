@@ -5,7 +5,11 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
-use super::super::{nodes::Object, record::Record, watched::Kind};
+use super::super::{
+    nodes::Object,
+    record::Record,
+    watched::{Kind, Metadata},
+};
 use crate::family::{Family, HasFamily};
 
 /// Nodes with Calico's annotations.
@@ -41,16 +45,13 @@ pub(crate) struct Notes {
 
 impl Kind for CalicoNodes {
     type Object = Object<Notes>;
+    type Notes = Notes;
     type Value = CalicoNode;
     const NAME: &'static str = "Nodes";
     const RESOURCE: &'static str = "nodes";
 
-    fn name(object: &Self::Object) -> &str {
-        object.name()
-    }
-
-    fn version(object: &Self::Object) -> &str {
-        object.version()
+    fn metadata(object: &Self::Object) -> &Metadata<Notes> {
+        object.metadata()
     }
 
     fn value(object: Self::Object) -> CalicoNode {

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use ipnetwork::IpNetwork;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
-use super::super::watched::Kind;
+use super::super::watched::{Kind, Metadata};
 use crate::{
     cni::cidr,
     conf::Mode,
@@ -40,16 +40,6 @@ pub(crate) struct Object {
     spec: Spec,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Metadata {
-    name: Box<str>,
-    #[serde(default)]
-    resource_version: String,
-    #[serde(default)]
-    creation_timestamp: Option<Box<str>>,
-}
-
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Spec {
@@ -63,16 +53,13 @@ struct Spec {
 
 impl Kind for Pools {
     type Object = Object;
+    type Notes = IgnoredAny;
     type Value = Pool;
     const NAME: &'static str = "IPPools";
     const RESOURCE: &'static str = "ippools of Calico";
 
-    fn name(object: &Object) -> &str {
-        &object.metadata.name
-    }
-
-    fn version(object: &Object) -> &str {
-        &object.metadata.resource_version
+    fn metadata(object: &Object) -> &Metadata {
+        &object.metadata
     }
 
     fn value(object: Object) -> Pool {
