@@ -10,6 +10,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod allowed;
 mod budget;
 mod chain;
 mod cnitool;
