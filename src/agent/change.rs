@@ -44,11 +44,11 @@ impl Note {
 /// A fabric on its way from one mode to another.
 #[derive(Debug)]
 pub(super) struct Change {
-    /// What the file says; nothing where there is none.
+    /// The fabric that the peers file names; none where there is no file.
     said: Option<FabricPart>,
-    /// For how long it had said that, at this moment if any is known.
+    /// For how long the file had named it, and the moment at which that was so, if it is known.
     age: (Duration, Option<Instant>),
-    /// For how long nobody kept the file before this agent.
+    /// For how long no agent kept the file before this one was started.
     away: Duration,
     /// When there is another step to be made.
     due: Option<Instant>,
@@ -63,7 +63,7 @@ struct Stage {
     says: FabricPart,
     /// For how long it has been, where it is a new one.
     head: Duration,
-    /// How long it is, where something comes after it.
+    /// How long this step lasts; none where it is the last one.
     lasts: Option<Duration>,
 }
 

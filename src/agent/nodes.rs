@@ -54,7 +54,7 @@ struct Address {
     address: Box<str>,
 }
 
-/// Nodes of a cluster in which the podCIDRs of Nodes are where pods are.
+/// Nodes whose pods have addresses of their podCIDRs, as in a cluster without Calico.
 #[derive(Debug)]
 pub(crate) struct Nodes;
 

@@ -21,8 +21,8 @@ struct UnderWay {
 }
 
 impl Reach {
-    /// The file is about to be written with a change that was heard then; with an earlier
-    /// one as well, if that is still under way.
+    /// Notes that the file is about to be written with a change that was heard at `heard`. A
+    /// change that is still under way counts with it, by the time at which it was heard.
     pub(crate) fn writing(&mut self, heard: Instant, now: Instant) {
         let heard = self.0.take().map_or(heard, |before| before.heard.min(heard));
         self.0 = Some(UnderWay { heard, writing: now, written: None });

@@ -35,7 +35,7 @@ pub(crate) struct Object {
 struct Spec {
     cidr: String,
     affinity: Option<String>,
-    /// By the place in the block: which of the attributes are the address's.
+    /// For each address of the block, in order: the index of its entry in `attributes`.
     allocations: Option<Vec<Option<usize>>>,
     attributes: Option<Vec<Attributes>>,
     deleted: Option<bool>,

@@ -37,8 +37,8 @@ fn among(addresses: impl Iterator<Item = IpAddr>, root: &Root) -> (Vec<IpAddr>, 
     (addresses.filter(is_leased).collect(), unseen)
 }
 
-/// The stores, or that they are not seen: no directory is no lease on a node where nobody
-/// had one yet, and in a container that was not given it.
+/// The stores of leases; or why they cannot be seen. A directory that is missing may mean two
+/// things: nobody has had a lease on this node yet, or this is a container without that mount.
 fn stores(directory: &Path, entries: &[Entry]) -> (Vec<PathBuf>, Option<String>) {
     let error = match fs::read_dir(directory) {
         Ok(stores) => return (stores.flatten().map(|store| store.path()).collect(), None),

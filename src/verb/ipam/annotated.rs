@@ -127,7 +127,7 @@ fn family_of(subnet: &Value) -> Option<Family> {
     cidr::parse(subnet.as_str()?).ok().map(|subnet| subnet.family())
 }
 
-/// Behind what the runtime asks for by the same capability.
+/// Adds the addresses to those that the runtime itself asks for (`runtimeConfig.ips`), behind them.
 fn request(runtime: &mut Map<String, Value>, addresses: &[IpAddr]) {
     if addresses.is_empty() {
         return;
