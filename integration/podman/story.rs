@@ -182,8 +182,10 @@ pub(crate) fn networks_come_and_go() {
 pub(crate) fn ends_by_itself() {
     let scene = Scene::new();
     let podman = &scene.podman;
-    let networks = ["--rm", "--network", "net0,net1"];
-    podman.run("brief", &networks, &["/bin/sh", "-c", "while ! test -e /done; do sleep 0.1; done"]);
+    // Without these names podman deals out eth0 and eth1 as its map of networks happens to be walked.
+    let [first, second] = ["net0:interface_name=eth0", "net1:interface_name=eth1"];
+    let options = ["--rm", "--network", first, "--network", second];
+    podman.run("brief", &options, &["/bin/sh", "-c", "while ! test -e /done; do sleep 0.1; done"]);
     let words = [0, 1].map(|n| scene.addresses("brief", n, &format!("eth{n}")).0).concat();
     podman.last_word("brief", &["/bin/touch", "/done"]);
     until("the container is gone", || !podman.knows("brief"));
