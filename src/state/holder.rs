@@ -7,10 +7,7 @@ use std::{
     env,
     fs::File,
     io,
-    os::{
-        fd::AsRawFd,
-        unix::fs::{FileExt, MetadataExt},
-    },
+    os::unix::fs::{FileExt, MetadataExt},
     path::Path,
     sync::LazyLock,
     time::{SystemTime, UNIX_EPOCH},
@@ -51,11 +48,11 @@ pub(super) fn sign(file: &File) {
     }
 }
 
+/// By the descriptor that is there: a process that closes any other one of the file loses its
+/// locks of attachments in it (fcntl(2)).
 fn signature(file: &File) -> Option<String> {
-    // It is open for writing alone.
-    let again = format!("/proc/self/fd/{}", file.as_raw_fd());
     let mut bytes = [0; SIGNATURE_BYTES];
-    let length = File::open(again).ok()?.read_at(&mut bytes, 0).ok()?;
+    let length = file.read_at(&mut bytes, 0).ok()?;
     let text = String::from_utf8_lossy(bytes.get(..length)?).trim().to_owned();
     (!text.is_empty()).then_some(text)
 }
@@ -97,7 +94,7 @@ mod tests {
     #[test]
     fn who_is_in_another_container_is_known_by_what_it_wrote() {
         let path = env::temp_dir().join(format!("manx-holder-{}", std::process::id()));
-        let file = file::private().open(&path).unwrap();
+        let file = file::private().read(true).open(&path).unwrap();
         assert_eq!(signature(&file), None);
         file.write_all_at(&[b'x'; SIGNATURE_BYTES], 0).unwrap();
         sign(&file);

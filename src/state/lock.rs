@@ -161,14 +161,18 @@ fn take(directory: &Path, attempt: impl Fn(&Guard) -> io::Result<()>) -> io::Res
         let (file, made) = open(directory)?;
         let guard = Guard { file, directory: directory.to_owned(), made };
         attempt(&guard)?;
-        if guard.file.metadata()?.nlink() > 0 {
+        let data = guard.file.metadata()?;
+        file::require_regular(&data)?;
+        if data.nlink() > 0 {
             return Ok(guard);
         }
     }
 }
 
 fn open(path: &Path) -> io::Result<(File, bool)> {
-    let (lock, options) = (path.join(NAME), file::private());
+    let (lock, mut options) = (path.join(NAME), file::private());
+    // For who holds it.
+    options.read(true);
     match options.open(&lock) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let made = !path.exists();
@@ -283,6 +287,25 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         let holder = format!("process {} (", std::process::id());
         assert!(error.to_string().starts_with(&holder), "{error}");
+    }
+
+    #[test]
+    fn to_ask_who_holds_the_file_lets_go_of_no_attachment() {
+        let path = scratch("asked");
+        let guard = shared(&path).unwrap();
+        // Each file of its own that this process closes would let go of its locks.
+        let other = File::open(path.join(NAME)).unwrap();
+        guard.attachment("c1", "eth0", Duration::ZERO).unwrap();
+        guard.sign();
+        let found = || {
+            let mut found = byte(place("c1", "eth0"));
+            fcntl(&other, FcntlArg::F_OFD_GETLK(&mut found)).unwrap();
+            found.l_type
+        };
+        assert_eq!(found(), LOCKED);
+        assert!(holder::of(&guard.file).is_some());
+        assert_eq!(found(), LOCKED);
+        fs::remove_dir_all(&path).unwrap();
     }
 
     #[test]
