@@ -7,8 +7,11 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::cluster::{Families, NETWORK, Node, addresses, batch};
-use crate::harness::{DEADLINE, eventually};
-use crate::left_behind::{OLD, OLD_IPV6, Pinging, Scene, WEB, calico, calicos_pod, flannel};
+use crate::harness::{DEADLINE, Stdin, eventually, run};
+use crate::left_behind::{
+    OLD, OLD_IPV6, Pinging, Scene, WEB, calico, calico_without_rules, calicos_pod,
+};
+use crate::left_by_flannel::{flannel, flannel_of};
 
 /// Asserts that there is nothing that doctor would warn of.
 #[track_caller]
@@ -209,4 +212,76 @@ fn a_node_of_flannel_becomes_ours_under_traffic() {
     scene.adopt(&["flannel", "--apply"]).ok();
     assert!(!node.host.command("iptables-nft-save", &[]).ok().contains("FLANNEL"));
     assert!(new.netns.pings(&scene.far_address()));
+}
+
+/// Its pods of IPv6 find each other by neighbour discovery, which the bridge does not answer.
+#[test]
+fn a_node_of_flannel_with_both_families_becomes_ours_under_traffic() {
+    let scene = flannel_of(Families::Dual);
+    let node = scene.node();
+    let far = addresses(&scene.far);
+    let pinging: Vec<Pinging> = far
+        .iter()
+        .map(|address| Pinging::new(&scene.old.netns, address))
+        .chain([OLD, OLD_IPV6].map(|address| Pinging::new(&scene.far.netns, address)))
+        .collect();
+    scene.adopt(&["flannel", "--apply"]).ok();
+    pinging.into_iter().for_each(Pinging::assert_whole);
+    assert_eq!(scene.json(&["flannel"])["changes"], json!([]));
+    node.assert_settled();
+    assert_eq!(scene.leases(), [OLD, OLD_IPV6]);
+    let new = node.attach("new");
+    for address in far.iter().map(String::as_str).chain([OLD]) {
+        assert!(new.netns.pings(address), "{address}");
+    }
+    assert_healthy(node);
+    scene.delete_old();
+    assert_eq!(scene.leases().len(), 2, "those of the new pod");
+}
+
+/// What Felix leaves where it does without iptables.
+const OF_NFTABLES: &str = "
+table ip calico {
+  chain filter-cali-from-wl-dispatch {
+    iifname cali68caf03a5f4 counter return
+    counter drop comment \"Unknown interface\"
+  }
+  chain filter-cali-FORWARD {
+    iifname cali* counter jump filter-cali-from-wl-dispatch
+  }
+  chain filter-FORWARD {
+    type filter hook forward priority filter; policy accept;
+    counter jump filter-cali-FORWARD
+  }
+}
+table ip6 calico {
+  chain filter-FORWARD {
+    type filter hook forward priority filter; policy accept;
+  }
+}
+";
+
+#[test]
+fn tables_that_felix_made_without_iptables_go_as_well() {
+    let scene = calico_without_rules();
+    let node = scene.node();
+    node.host.enter(|| {
+        let mut command = Command::new("nft");
+        command.args(["-f", "-"]);
+        run(command, &Stdin::Bytes(OF_NFTABLES.into()), DEADLINE).ok()
+    });
+    let refused = node.attach("refused");
+    assert!(refused.netns.keeps_silent(&scene.far_address()));
+    let told = scene.json(&["calico"]);
+    for id in ["calico-chains", "policy-unenforced"] {
+        assert!(told["checks"].to_string().contains(id), "{id}: {told}");
+    }
+    let pinging = Pinging::new(&scene.old.netns, &scene.far_address());
+    scene.adopt(&["calico", "--apply"]).ok();
+    pinging.assert_whole();
+    let tables = node.host.command("nft", &["list", "tables"]).ok();
+    assert!(!tables.contains("calico") && tables.contains("manx"), "{tables}");
+    assert!(refused.netns.pings(&scene.far_address()));
+    assert_eq!(scene.json(&["calico"])["changes"], json!([]));
+    assert_healthy(node);
 }

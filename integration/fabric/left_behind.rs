@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, Families, MANX, NETWORK, Node, addresses, batch, entry};
+use crate::cluster::{Cluster, Families, MANX, NETWORK, Node, addresses, batch};
 use crate::harness::{DEADLINE, Finished, Netns, Pod, Stdin, run};
 
 /// The address of the pod that is there before us.
@@ -300,6 +300,14 @@ pub fn calicos_pod(scene: &Scene) {
 /// A node as calico-node leaves it that routes by VXLAN, with one pod. Its rules are in both
 /// backends, as where iptables was changed meanwhile.
 pub fn calico() -> Scene {
+    let scene = calico_without_rules();
+    scene.restore("iptables-nft-restore", FELIX);
+    scene.restore("iptables-legacy-restore", FELIX);
+    scene
+}
+
+/// The same without what decides about packets.
+pub fn calico_without_rules() -> Scene {
     let scene = Scene::new(&json!({"mode": "vxlan"}));
     let [mac_a, mac_c] = scene.tunnels("vxlan.calico");
     let host = &scene.node().host;
@@ -319,62 +327,5 @@ pub fn calico() -> Scene {
     let fdb = ["fdb", "append", &mac_c, "dev", "vxlan.calico", "dst", "198.51.100.13", "self"];
     host.command("bridge", &fdb).ok();
     calicos_pod(&scene);
-    scene.restore("iptables-nft-restore", FELIX);
-    scene.restore("iptables-legacy-restore", FELIX);
-    scene
-}
-
-/// A node as flanneld leaves it, with one pod behind its bridge.
-pub fn flannel() -> Scene {
-    const MAC: &str = "6a:00:00:00:00:01";
-    let vxlan = json!({"vni": 1, "port": 8472, "device": "flannel.1"});
-    let scene = Scene::new(&json!({"mode": "vxlan", "vxlan": vxlan}));
-    // The address of flannel's device is drawn, and the others are told it.
-    let mut peers: Vec<Value> = [1, 3].map(|number| entry(number, Families::Ipv4)).to_vec();
-    peers[0]["tunnelMAC"] = json!(MAC);
-    for node in &scene.cluster.nodes {
-        node.set_peers(&peers);
-    }
-    scene.cluster.nodes[1].apply().ok();
-    let [mac_a, mac_c] = scene.tunnels("flannel.1");
-    assert_eq!(mac_a, MAC);
-    let host = &scene.node().host;
-    let netns = scene.old.netns.path().display().to_string();
-    batch(
-        host,
-        &format!(
-            "link add flannel.1 address {MAC} mtu 1450 type vxlan id 1 dstport 8472 \
-                local 192.0.2.11 dev eth0 nolearning
-             address add 10.244.1.0/32 dev flannel.1
-             link set flannel.1 up
-             neighbour add 10.244.3.0 lladdr {mac_c} dev flannel.1 nud permanent
-             route add 10.244.3.0/24 via 10.244.3.0 dev flannel.1 onlink
-             link add cni0 mtu 1450 type bridge
-             address add 10.244.1.1/24 dev cni0
-             link set cni0 up
-             link add veth0a1b2c3d mtu 1450 type veth peer name eth0 mtu 1450 netns {netns}
-             link set veth0a1b2c3d master cni0 up"
-        ),
-    );
-    let fdb = ["fdb", "append", &mac_c, "dev", "flannel.1", "dst", "198.51.100.13", "self"];
-    host.command("bridge", &fdb).ok();
-    batch(
-        &scene.old.netns,
-        &format!(
-            "address add {OLD}/24 dev eth0
-             link set eth0 up
-             route add default via 10.244.1.1"
-        ),
-    );
-    scene.restore(
-        "iptables-nft-restore",
-        "*nat\n:FLANNEL-POSTRTG - [0:0]\n\
-         -A POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG\n\
-         -A FLANNEL-POSTRTG -s 10.244.0.0/16 -d 10.244.0.0/16 -j RETURN\nCOMMIT\n",
-    );
-    scene.note("cbr0", &["cni0", "veth0a1b2c3d"]);
-    let plugin = json!({"type": "flannel", "delegate": {"isDefaultGateway": true}});
-    let list = json!({"name": "cbr0", "cniVersion": "0.3.1", "plugins": [plugin]});
-    scene.write("etc/cni/net.d/10-flannel.conflist", &list);
     scene
 }

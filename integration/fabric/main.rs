@@ -37,6 +37,7 @@ mod interop;
 mod intruders;
 mod killed;
 mod left_behind;
+mod left_by_flannel;
 mod masquerade;
 mod monitor;
 mod networks;

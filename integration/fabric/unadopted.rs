@@ -9,7 +9,8 @@ use serde_json::json;
 
 use crate::cluster::{Families, batch, entry};
 use crate::harness::{DEADLINE, Pod, eventually};
-use crate::left_behind::{Dweller, FELIX, OLD, Scene, WEB, calico, flannel};
+use crate::left_behind::{Dweller, FELIX, OLD, Scene, WEB, calico};
+use crate::left_by_flannel::flannel;
 
 /// Asserts that it is refused for this reason, and that nothing is changed.
 #[track_caller]
@@ -187,4 +188,41 @@ fn k3s_is_the_agent_where_it_runs_flannel() {
     server.kill().unwrap();
     server.wait().unwrap();
     assert!(seen && !without.contains("former-agent"), "{without}");
+}
+
+/// Programs of eBPF and WireGuard decide about packets besides routes and rules; what has both
+/// is Felix's to turn off.
+#[test]
+fn what_felix_alone_can_turn_off_is_turned_off_before() {
+    let scene = calico();
+    let host = &scene.node().host;
+    scene.write("sys/fs/bpf/tc/globals/cali_v4_ct3", &json!(null));
+    assert_refused(&scene, None, "/sys/fs/bpf/tc/globals/cali_v4_ct3");
+    fs::remove_dir_all(host.scratch().path().join("root/sys")).unwrap();
+    // Of a kind that every kernel has.
+    for (device, key) in [("bpfin.cali", "bpfEnabled"), ("wireguard.cali", "wireguardEnabled")] {
+        batch(host, &format!("link add {device} type bridge"));
+        assert_refused(&scene, None, &format!("{{\"{key}\":false}}"));
+        batch(host, &format!("link del {device}"));
+    }
+    scene.adopt(&["calico", "--apply"]).ok();
+}
+
+#[test]
+fn a_rule_that_is_left_of_wireguard_is_told_and_keeps_nobody() {
+    let scene = calico();
+    let host = &scene.node().host;
+    let add = "rule add not fwmark 0x100000/0x100000 pref 99 table 1";
+    batch(host, add);
+    let rules = || host.command("ip", &["rule"]).ok();
+    let with = rules();
+    let told = scene.json(&["calico"]);
+    let checks = told["checks"].as_array().unwrap();
+    let check = checks.iter().find(|it| it["id"] == "calico-dataplane").unwrap();
+    assert_eq!(check["severity"], "warning", "{told}");
+    assert!(told["found"].to_string().contains("lookup 1"), "{told}");
+    let fix: Vec<&str> = check["fix"].as_str().unwrap().split(' ').collect();
+    host.command(fix[0], &fix[1..]).ok();
+    assert!(with.contains("0x100000") && !rules().contains("0x100000"), "{with}");
+    assert!(!scene.json(&["calico"]).to_string().contains("calico-dataplane"));
 }

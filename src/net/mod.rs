@@ -7,6 +7,7 @@
 //! callers see names, numbers and addresses. It knows nothing of CNI.
 
 pub mod addr;
+pub mod classifier;
 pub mod devconf;
 pub mod fdb;
 pub mod forwarding;

@@ -1,6 +1,7 @@
 //! What has to be known or done before pods of ours live where another plugin's did. Pure.
 
 use super::{
+    dataplane,
     found::Remains,
     site::{Former, Rules, Site},
     steps::{Step, steps},
@@ -41,7 +42,6 @@ pub(super) fn is_mended(finding: &Finding) -> bool {
 pub(super) fn findings(site: &Site, remains: &Remains<'_>) -> Vec<Finding> {
     let mut found: Vec<Finding> = [
         agent(site),
-        dataplane(site),
         configuration(site),
         plugin(site),
         chains(site, remains),
@@ -61,6 +61,7 @@ pub(super) fn findings(site: &Site, remains: &Remains<'_>) -> Vec<Finding> {
     ]
     .into_iter()
     .flatten()
+    .chain(dataplane::findings(site))
     .collect();
     found.sort_by_key(|finding| finding.severity);
     found
@@ -85,24 +86,6 @@ fn agent(site: &Site) -> Option<Finding> {
         }
     };
     Some(of("former-agent", Severity::Error, &format!("process {name}"), evidence, fix))
-}
-
-/// What decides about packets besides routes and rules of iptables, which are all that is
-/// taken over.
-fn dataplane(site: &Site) -> Option<Finding> {
-    let cases = [
-        ("bpfin.cali", "its programs of eBPF stay at the links of pods", "bpfEnabled"),
-        ("wireguard.cali", "other nodes encrypt what they send here", "wireguardEnabled"),
-    ];
-    let has = |name: &str| site.snapshot.kernel.links.iter().any(|link| link.name == name);
-    let (device, evidence, key) =
-        cases.into_iter().find(|(name, ..)| site.former == Former::Calico && has(name))?;
-    let fix = format!(
-        "before calico-node is stopped: kubectl patch felixconfiguration default --type merge -p \
-         '{{\"spec\":{{\"{key}\":false}}}}'"
-    );
-    let (object, evidence) = (format!("device {device}"), evidence.to_owned());
-    Some(of("calico-dataplane", Severity::Error, &object, evidence, &fix))
 }
 
 fn configuration(site: &Site) -> Option<Finding> {

@@ -273,6 +273,10 @@ pub(super) fn rows(site: &Site, found: &Remains<'_>) -> Vec<Row> {
     rows.extend(site.firewall.tables.iter().map(|(family, name)| {
         row("chains", format!("nftables {family} {name}"), "a table".to_owned())
     }));
+    rows.extend(
+        site.programs.iter().map(|program| row("program", program.clone(), "eBPF".to_owned())),
+    );
+    rows.extend(site.diverting().map(|rule| row("rule", rule.to_string(), "WireGuard".to_owned())));
     rows.extend(leases(site, found));
     if let Ok(node) = &site.node
         && let Some(reason) = &node.unavailable

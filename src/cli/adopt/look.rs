@@ -14,6 +14,7 @@ use super::{
     cache::{self, Cached},
     ends, firewall,
     found::{BRIDGE, proxy_arp},
+    programs,
     site::{Former, NodeObject, Ours, Site},
 };
 use crate::{
@@ -76,6 +77,7 @@ pub(super) fn site(former: Former, args: &Args) -> Result<Site, Failure> {
         cached,
         ends,
         firewall: firewall::read(former, config.as_ref()),
+        programs: programs::read(former, links, &root)?,
         snapshot,
         ours,
         directory,

@@ -3,11 +3,13 @@
 mod cache;
 mod carry;
 mod chains;
+mod dataplane;
 mod ends;
 mod findings;
 mod firewall;
 mod found;
 mod look;
+mod programs;
 mod site;
 mod steps;
 mod taken;

@@ -143,6 +143,8 @@ pub(super) struct Site {
     /// The other ends of the node's pairs, as far as they were seen.
     pub(super) ends: Vec<End>,
     pub(super) firewall: Remainder,
+    /// Programs of eBPF that its agent left, and what they keep.
+    pub(super) programs: Vec<String>,
     /// Numbers and names of processes.
     pub(super) agents: Vec<(u32, String)>,
     /// Whether pods behind the bridge find what is not.

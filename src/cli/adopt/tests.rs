@@ -36,7 +36,7 @@ fn rules(former: Former, text: &str) -> Rules {
 }
 
 /// A node of Calico's with one pod and one link that is nobody's, and our configuration.
-fn calico() -> Site {
+pub(super) fn calico() -> Site {
     let pool = Pool {
         ranges: vec![Range {
             path: String::new(),
@@ -81,6 +81,7 @@ fn calico() -> Site {
         cached: vec![Cached { entry, of_node: vec!["cali1".to_owned()], link: Some(4) }],
         ends: Vec::new(),
         firewall: Remainder { rules: vec![rules(Former::Calico, FILTER)], ..Remainder::default() },
+        programs: Vec::new(),
         directory: PathBuf::from("/etc/cni/net.d"),
         agents: Vec::new(),
         proxy_arp: false,
