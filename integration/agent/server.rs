@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Read, Write},
-    net::{Shutdown, TcpListener, TcpStream},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Mutex, mpsc::Receiver},
     thread,
 };
@@ -71,6 +71,11 @@ impl Answer {
         Self::new(200, Body::Live(events.iter().map(line).collect(), rest))
     }
 
+    /// Of a status that may be none.
+    pub(crate) fn of_status(self, status: u16) -> Self {
+        Self { status, ..self }
+    }
+
     /// Only for requests of such a path.
     pub(crate) fn at(mut self, path: &'static str) -> Self {
         self.path = path;
@@ -127,14 +132,18 @@ pub(crate) fn failure(code: u16, message: &str) -> Value {
 /// A server with its answers, in the order of the requests. Who asks for more hears
 /// nothing.
 pub(crate) struct Server {
-    port: u16,
+    address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
     pub(crate) fn start(answers: Vec<Answer>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), answers)
+    }
+
+    pub(crate) fn start_at(address: IpAddr, answers: Vec<Answer>) -> Self {
+        let listener = TcpListener::bind((address, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (answers, log) = (Arc::new(Mutex::new(VecDeque::from(answers))), Arc::clone(&requests));
         thread::spawn(move || {
@@ -143,11 +152,11 @@ impl Server {
                 thread::spawn(move || serve(stream.unwrap(), &answers, &log));
             }
         });
-        Self { port, requests }
+        Self { address, requests }
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://{}", self.address)
     }
 
     /// The path, query and token of each request so far.

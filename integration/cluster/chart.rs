@@ -92,4 +92,19 @@ pub(crate) fn gives_the_same(control: &Control) {
             assert_eq!(&chart[key], object, "{values}: {key}");
         }
     }
+    says_where_pods_are(control);
+}
+
+/// Beside all else that a mode's configuration says.
+fn says_where_pods_are(control: &Control) {
+    let objects = of_chart(control, "mode=ipip,clusterCIDRs={10.244.0.0/16,fd00::/48}");
+    let mut maps = objects.iter().filter_map(|object| object["data"]["agent.json"].as_str());
+    let said: Value = serde_json::from_str(maps.next().expect("agent.json")).expect("JSON");
+    let shipped = std::fs::read(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/conf/kubernetes/components/ipip/agent.json"
+    ));
+    let mut expected: Value = serde_json::from_slice(&shipped.expect("it is there")).expect("JSON");
+    expected["clusterCIDRs"] = serde_json::json!(["10.244.0.0/16", "fd00::/48"]);
+    assert_eq!(said, expected);
 }

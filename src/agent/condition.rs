@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     backoff::{Backoff, part_of},
-    connect::{Access, chain},
+    connect::{Access, UNANSWERED, chain},
     metrics::Api,
     status::Status,
 };
@@ -92,7 +92,7 @@ pub(crate) async fn keep(access: Access, node: String, status: Arc<Status>) -> I
 
 /// Looks at the condition, and sets it where it is something else.
 async fn look(access: &Access, node: &str, api: &Api) -> Result<(), String> {
-    let client = access.client(SILENCE).await?;
+    let client = access.client(UNANSWERED).await?;
     let asked = timeout(SILENCE, listed(&client, node)).await;
     api.answered("list", &asked);
     let list = asked.map_err(|_| "the API server is silent".to_owned())?;

@@ -3,13 +3,23 @@
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use hyper::Uri;
+use hyper_util::{
+    client::legacy::{Builder, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use kube::{
     Client, Config,
+    client::{ClientBuilder, ConfigExt},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use tower::{BoxError, ServiceBuilder};
 
 /// How long a connection may take.
 const CONNECT: Duration = Duration::from_secs(10);
+/// For how long the machine at the other end may acknowledge nothing.
+pub(crate) const UNANSWERED: Duration = Duration::from_secs(30);
+/// So often it is asked in that time whether it is there, where nothing is said.
+const PROBES: u32 = 3;
 
 /// Where the API server is, and who asks.
 #[derive(Clone, Debug, Default)]
@@ -20,22 +30,18 @@ pub(crate) struct Access {
 
 impl Access {
     /// Reads tokens and certificates as they are now. Nothing is sent yet. A connection
-    /// from which nothing is heard for `silence` is at its end.
+    /// whose other end acknowledges nothing for `unanswered` is at its end.
     ///
     /// # Errors
     /// What cannot be read, as a sentence.
-    pub(crate) async fn client(&self, silence: Duration) -> Result<Client, String> {
+    pub(crate) async fn client(&self, unanswered: Duration) -> Result<Client, String> {
         let mut config = self.config().await?;
-        config.connect_timeout = Some(CONNECT);
-        config.read_timeout = Some(silence);
-        config.reset_reader_on_write = true;
-        // Whoever asks decides when to ask again.
-        config.default_retry = false;
         let agent = concat!("manx-agent/", env!("CARGO_PKG_VERSION"));
         if let (Ok(name), Ok(value)) = ("user-agent".parse(), agent.parse()) {
             config.headers.push((name, value));
         }
-        Client::try_from(config).map_err(|error| format!("no way to the API server: {error}"))
+        let client = client(config, unanswered);
+        client.map_err(|error| format!("no way to the API server: {}", chain(&error)))
     }
 
     /// Where the API server is, as far as that is said by addresses.
@@ -69,6 +75,32 @@ impl Access {
         let options = KubeConfigOptions::default();
         Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| failed(&error))
     }
+}
+
+/// kube's own client, but that the kernel notices a connection whose other end is gone
+/// without a word: a machine that lost its power, a load balancer that forgot. Whoever asks
+/// decides how long to wait for an answer, and when to ask again.
+fn client(config: Config, unanswered: Duration) -> kube::Result<Client> {
+    if config.proxy_url.is_some() {
+        // None is built in, as kube says.
+        return Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT));
+    tcp.set_keepalive(Some(unanswered / PROBES));
+    tcp.set_keepalive_interval(Some(unanswered / PROBES));
+    tcp.set_keepalive_retries(Some(PROBES));
+    // What was sent counts as well, and keepalive knows nothing of that.
+    tcp.set_tcp_user_timeout(Some(unanswered));
+    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(Builder::new(TokioExecutor::new()).build(tls));
+    Ok(ClientBuilder::new(service, config.default_namespace).build())
 }
 
 /// An error with all that led to it, none of it twice.

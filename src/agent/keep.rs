@@ -17,7 +17,7 @@ use ipnetwork::IpNetwork;
 
 use super::{
     backoff::part_of,
-    belief::{Belief, DOUBT, Verdict},
+    belief::{Belief, DOUBT, Verdict, What},
     change::Change,
     common::Common,
     noted::{Noted, clock},
@@ -26,7 +26,7 @@ use super::{
     source::{Source, Told},
     standin,
     status::Status,
-    view::{FORM, Refusal, Settings, View, with_fabric},
+    view::{FORM, Refusal, Settings, Settled, with_fabric},
 };
 use crate::{
     fabric::list,
@@ -110,7 +110,9 @@ impl<S: Source> Keeper<S> {
     ) -> Self {
         let held = read(&path, PEERS_BYTES_MAX).unwrap_or_default();
         let names = list::names(&held);
-        let belief = Belief::new(&settings.node, names.iter().map(String::as_str));
+        let pods = list::pods_of_others(&held, &settings.node).into_iter();
+        let pods = pods.filter_map(|text| text.parse().ok()).collect();
+        let belief = Belief::new(&settings.node, names.iter().map(String::as_str), pods);
         let (current, former) = list::pod_cidrs(&held, &settings.node).unwrap_or_default();
         let parsed = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect();
         let (own, former) = (parsed(&current), parsed(&former));
@@ -193,30 +195,29 @@ impl<S: Source> Keeper<S> {
     }
 
     fn consider(&mut self, nodes: &[Arc<Record>], anew: bool, now: Instant) {
-        let mut names: BTreeSet<&str> = nodes.iter().map(|node| &*node.name).collect();
-        if self.settings.in_blocks && !names.is_empty() {
-            // Blocks come and go without their nodes.
-            names.extend(nodes.iter().flat_map(|node| &node.pod_cidrs).map(|cidr| &**cidr));
-        }
+        let names: BTreeSet<&str> = nodes.iter().map(|node| &*node.name).collect();
+        let former = self.left_behind(nodes);
+        let settled = Settled::of(nodes, &self.settings, &former);
+        let pods = settled.as_ref().map(Settled::pods).unwrap_or_default();
         self.status.listed();
-        let doubt = match self.belief.judge(&names, anew, now) {
+        let doubt = match self.belief.judge(&names, pods, anew, now) {
             Verdict::Believe => {
                 self.ask = None;
                 (self.nodes, self.common) = (nodes.to_vec(), self.offered.clone());
-                self.believe(now)
+                self.go_by(settled, former, now)
             }
             Verdict::Empty => {
                 "the API server lists no node at all, which is not believed".to_owned()
             }
             Verdict::OwnMissing { long } => self.own_missing(long),
-            Verdict::Doubt { gone, of, ask } => {
+            Verdict::Doubt { what, gone, of, ask } => {
                 // All nodes have the same doubt since the same event.
                 self.ask.get_or_insert_with(|| ask + part_of(DOUBT));
-                format!(
-                    "{gone} of {of} {} are gone from the list of the API server: it is asked \
-                     again before that is believed",
-                    if self.settings.in_blocks { "nodes and blocks" } else { "nodes" }
-                )
+                let what = match what {
+                    What::Nodes => "nodes are gone from the list of the API server",
+                    What::Pods => "networks of pods would be reached no more by that list",
+                };
+                format!("{gone} of {of} {what}: it is asked again before that is believed")
             }
         };
         self.doubt(doubt);
@@ -233,20 +234,29 @@ impl<S: Source> Keeper<S> {
         }
     }
 
-    /// Goes by these nodes; why not, if so.
+    /// Goes on by the nodes that are believed, as it is by now; why not, if so.
     fn believe(&mut self, now: Instant) -> String {
-        let nodes = &self.nodes;
-        if let Some(words) = burden(nodes.len()).filter(|_| !self.said.many) {
+        let former = self.left_behind(&self.nodes);
+        let settled = Settled::of(&self.nodes, &self.settings, &former);
+        self.go_by(settled, former, now)
+    }
+
+    fn go_by(
+        &mut self,
+        settled: Result<Settled, Refusal>,
+        former: Vec<IpNetwork>,
+        now: Instant,
+    ) -> String {
+        if let Some(words) = burden(self.nodes.len()).filter(|_| !self.said.many) {
             self.said.many = true;
             log::warn!("{words}");
         }
-        let former = self.left_behind();
         let mut settings = self.settings.clone();
         if let Some(common) = &self.common {
             settings.fabric = common.fabric(&settings.fabric);
         }
         settings.fabric = self.change.step(&settings.fabric, now);
-        match View::of(&self.nodes, &settings, &former) {
+        match settled.map(|settled| settled.view(&settings)) {
             Ok(mut view) => {
                 if let Some(common) = &self.common {
                     view.findings.extend(common.findings.iter().chain(&common.trouble).cloned());
@@ -287,12 +297,12 @@ impl<S: Source> Keeper<S> {
     }
 
     /// The podCIDRs that this node had, and that pods of it still have addresses of.
-    fn left_behind(&self) -> Vec<IpNetwork> {
+    fn left_behind(&self, nodes: &[Arc<Record>]) -> Vec<IpNetwork> {
         // Nobody takes a block with pods from a node, and one may be divided anew.
         if self.settings.in_blocks {
             return Vec::new();
         }
-        let own = self.nodes.iter().find(|node| *node.name == *self.settings.node);
+        let own = nodes.iter().find(|node| *node.name == *self.settings.node);
         let now: Vec<IpNetwork> = own
             .into_iter()
             .flat_map(|node| &node.pod_cidrs)

@@ -11,7 +11,7 @@ mod claims;
 mod former;
 mod given;
 
-use std::{borrow::Borrow, net::IpAddr};
+use std::{borrow::Borrow, collections::BTreeSet, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use serde_json::{Value, json};
@@ -75,7 +75,15 @@ pub(crate) enum Refusal {
     OwnMissing,
 }
 
-impl View {
+/// Nodes of which it is settled what each of them gets.
+pub(crate) struct Settled {
+    claims: Vec<Claim>,
+    own: usize,
+    /// The podCIDRs that this node had, each with the node that has it by now.
+    former: Vec<(IpNetwork, Option<String>)>,
+}
+
+impl Settled {
     /// Judges a complete list of the cluster's Nodes. `former` are podCIDRs that this node
     /// had and pods of it have addresses of.
     ///
@@ -93,12 +101,26 @@ impl View {
         let own = claims.own().ok_or(Refusal::OwnMissing)?;
         claims.settle(own, settings.cluster_cidrs.as_deref(), &settings.spared);
         let former = former::settle(&mut claims.list, own, former);
-        let mut view = Self::compose(claims.list, own, settings);
-        let name = &settings.node;
-        view.findings.extend(former.iter().map(|(cidr, holder)| changed(name, cidr, holder)));
-        Ok(view)
+        Ok(Self { claims: claims.list, own, former })
     }
 
+    /// Where the pods of other nodes are that get their traffic.
+    pub(crate) fn pods(&self) -> BTreeSet<IpNetwork> {
+        let others = self.claims.iter().filter(|claim| !claim.is_own && claim.is_served());
+        others.flat_map(|claim| &claim.node.pod_cidrs).copied().collect()
+    }
+
+    /// The peers file of it.
+    pub(crate) fn view(self, settings: &Settings) -> View {
+        let mut view = View::compose(self.claims, self.own, settings);
+        let name = &settings.node;
+        let former = self.former.iter();
+        view.findings.extend(former.map(|(cidr, holder)| changed(name, cidr, holder)));
+        view
+    }
+}
+
+impl View {
     fn compose(claims: Vec<Claim>, own: usize, settings: &Settings) -> Self {
         let (mut used, mut incomplete, mut quarantined) = (0, Vec::new(), Vec::new());
         let (mut findings, mut items) = (Vec::new(), Vec::new());

@@ -33,7 +33,7 @@ use request::{Ask, End, refused};
 
 use super::{
     backoff::{Backoff, part_of},
-    connect::Access,
+    connect::{Access, UNANSWERED},
     metrics::Api,
 };
 
@@ -92,6 +92,8 @@ type Map<V> = BTreeMap<Box<str>, Arc<V>>;
 pub(crate) struct Limits {
     /// A server that has nothing to say sends a bookmark every minute.
     pub(crate) silence: Duration,
+    /// Nothing at all is acknowledged, which is noticed by the kernel.
+    pub(crate) unanswered: Duration,
     /// Between two of the initial events.
     pub(crate) initial: Duration,
     /// Changes that follow each other are told together.
@@ -110,6 +112,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             silence: Duration::from_secs(90),
+            unanswered: UNANSWERED,
             initial: Duration::from_secs(30),
             settle: Duration::from_millis(50),
             sound: Duration::from_secs(5),
@@ -159,7 +162,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
     pub(crate) async fn run(mut self) -> Infallible {
         sleep(part_of(self.limits.spread)).await;
         loop {
-            match self.access.client(self.limits.silence).await {
+            match self.access.client(self.limits.unanswered).await {
                 Ok(client) => while self.watch(&client).await {},
                 Err(words) => self.failed(words, Duration::ZERO).await,
             }
@@ -203,7 +206,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
                 self.failed(words, Duration::ZERO).await;
             }
             End::Failed { words, wait } => self.failed(words, wait).await,
-            End::Unknown(words) => {
+            End::Unknown(words) | End::Broken(words) => {
                 self.failed(words, Duration::ZERO).await;
                 return false;
             }

@@ -120,6 +120,12 @@ pub fn names(bytes: &[u8]) -> Vec<String> {
     nodes.into_iter().map(|node| node.name).collect()
 }
 
+/// The pod CIDRs that a list gives to all nodes but the one of this name.
+pub fn pods_of_others(bytes: &[u8], name: &str) -> Vec<String> {
+    let nodes = decode(bytes).map(|list| list.nodes).unwrap_or_default().into_iter();
+    nodes.filter(|node| node.name != name).flat_map(|node| node.pod_cidrs).collect()
+}
+
 /// The pod CIDRs that a list gives to the node of this name, if it has that: those of
 /// now, and former ones.
 pub fn pod_cidrs(bytes: &[u8], name: &str) -> Option<(Vec<String>, Vec<String>)> {

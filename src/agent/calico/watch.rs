@@ -18,7 +18,10 @@ use kube::{
     core::Request,
 };
 use serde::Deserialize;
-use tokio::{sync::Notify, time::sleep};
+use tokio::{
+    sync::Notify,
+    time::{sleep, timeout},
+};
 
 use super::{
     super::{
@@ -164,14 +167,15 @@ impl Calico {
     /// be two, of which the older is a view of nothing.
     async fn group(&self) -> &'static str {
         loop {
-            let words = match self.access.client(self.limits.silence).await {
+            let words = match self.access.client(self.limits.unanswered).await {
                 Err(words) => words,
-                Ok(client) => match find(&client).await {
-                    Ok(Some(group)) => return group,
-                    Ok(None) => "the API server knows no IPPools: Calico's custom resource \
-                                 definitions are not there"
+                Ok(client) => match timeout(self.limits.silence, find(&client)).await {
+                    Ok(Ok(Some(group))) => return group,
+                    Ok(Ok(None)) => "the API server knows no IPPools: Calico's custom resource \
+                                     definitions are not there"
                         .to_owned(),
-                    Err(error) => chain(&error),
+                    Ok(Err(error)) => chain(&error),
+                    Err(_) => "the API server is silent".to_owned(),
                 },
             };
             self.teller.tell(Told::Lost(words));

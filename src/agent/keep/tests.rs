@@ -235,6 +235,31 @@ fn a_former_pod_cidr_stays_while_pods_have_its_addresses() {
     assert_eq!(own(&ground), pair("10.0.9.0/24", &[]));
 }
 
+/// All names are there, and nodes claim what leaves most of them out, also while no agent was here.
+#[test]
+fn a_list_that_leaves_most_pods_without_routes_is_doubted() {
+    let mut ground = Ground::new();
+    let without_pods = |number| {
+        let mut node = Record::clone(&node(number));
+        if number > 3 {
+            node.pod_cidrs.clear();
+        }
+        Arc::new(node)
+    };
+    let pods = |ground: &Ground| {
+        list::pods_of_others(&fs::read(ground.path()).unwrap_or_default(), "n1").len()
+    };
+    ground.tell(nodes(1..=9));
+    ground.keeper = Ground::keeper(&ground.path());
+    ground.tell((1..=9).map(without_pods).collect());
+    assert_eq!(pods(&ground), 8);
+    assert!(ground.keeper.said.doubt.starts_with("6 of 8 networks of pods"));
+    let over = Instant::now() + DOUBT;
+    ground.keeper.consider(&(1..=9).map(without_pods).collect::<Vec<_>>(), true, over);
+    ground.keeper.write(over);
+    assert_eq!(pods(&ground), 2);
+}
+
 #[test]
 fn a_plugin_that_could_not_read_the_file_keeps_the_one_that_it_has() {
     let mut ground = Ground::new();

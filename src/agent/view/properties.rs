@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{
-    tests::{read, record, settings},
+    tests::{read, record, settings, view_of},
     *,
 };
 
@@ -68,7 +68,7 @@ fn said_of(view: &View, name: &str) -> (Option<String>, Vec<String>) {
 proptest! {
     #[test]
     fn the_reader_takes_every_file_and_leaves_nobody_out(records in some_records()) {
-        let Ok(view) = View::of(&records, &settings(), &[]) else {
+        let Ok(view) = view_of(&records, &settings(), &[]) else {
             prop_assert!(records.iter().all(|record| &*record.name != "own"));
             return Ok(());
         };
@@ -95,7 +95,7 @@ proptest! {
             (Just(records.clone()), Just(records).prop_shuffle())
         })
     ) {
-        prop_assert_eq!(View::of(&records, &settings(), &[]), View::of(&turned, &settings(), &[]));
+        prop_assert_eq!(view_of(&records, &settings(), &[]), view_of(&turned, &settings(), &[]));
     }
 
     /// But for this node, which knows its own address whoever is older.
@@ -110,7 +110,7 @@ proptest! {
         let without: Vec<Record> =
             records.iter().filter(|one| one.name != newcomer.name).cloned().collect();
         let (Ok(with), Ok(without)) =
-            (View::of(&records, &settings(), &[]), View::of(&without, &settings(), &[]))
+            (view_of(&records, &settings(), &[]), view_of(&without, &settings(), &[]))
         else {
             return Ok(());
         };
@@ -122,7 +122,7 @@ proptest! {
     /// What was taken out is what was wrong.
     #[test]
     fn what_is_served_is_sound(records in some_records()) {
-        let Ok(first) = View::of(&records, &settings(), &[]) else { return Ok(()) };
+        let Ok(first) = view_of(&records, &settings(), &[]) else { return Ok(()) };
         let peers = read(&first);
         let again: Vec<Record> = peers.nodes().map(|node| {
             let record = records.iter().find(|record| *record.name == node.name).unwrap();
@@ -133,7 +133,7 @@ proptest! {
                 ..record.clone()
             }
         }).collect();
-        let second = View::of(&again, &settings(), &[]).unwrap();
+        let second = view_of(&again, &settings(), &[]).unwrap();
         prop_assert_eq!(&second.text, &first.text);
         prop_assert_eq!(second.quarantined, []);
     }

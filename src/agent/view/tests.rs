@@ -34,8 +34,16 @@ fn with_own(others: Vec<Record>) -> Vec<Record> {
     others.into_iter().chain([own]).collect()
 }
 
+pub(super) fn view_of<R: Borrow<Record>>(
+    records: &[R],
+    settings: &Settings,
+    former: &[IpNetwork],
+) -> Result<View, Refusal> {
+    Settled::of(records, settings, former).map(|settled| settled.view(settings))
+}
+
 fn view(others: Vec<Record>) -> View {
-    View::of(&with_own(others), &settings(), &[]).unwrap()
+    view_of(&with_own(others), &settings(), &[]).unwrap()
 }
 
 pub(super) fn read(view: &View) -> Peers {
@@ -73,7 +81,7 @@ fn sound_nodes_are_written_as_they_are() {
     settings.fabric = FabricPart::of_file(fabric.as_object().unwrap()).0;
     let b = record("b", 2, &["192.0.2.2", "2001:db8::2"], &["10.0.2.0/24", "fd00:2::/64"]);
     let c = record("c", 1, &["192.0.2.3"], &[]);
-    let view = View::of(&with_own(vec![b, c]), &settings, &[]).unwrap();
+    let view = view_of(&with_own(vec![b, c]), &settings, &[]).unwrap();
     assert_eq!(
         view.text,
         r#"{"self": "own",
@@ -93,9 +101,9 @@ fn sound_nodes_are_written_as_they_are() {
 
 #[test]
 fn no_file_is_made_of_a_list_without_nodes_or_without_this_one() {
-    assert_eq!(View::of::<Record>(&[], &settings(), &[]), Err(Refusal::Empty));
+    assert_eq!(view_of(&[] as &[Record], &settings(), &[]), Err(Refusal::Empty));
     let others = [record("b", 1, &["192.0.2.2"], &["10.0.2.0/24"])];
-    assert_eq!(View::of(&others, &settings(), &[]), Err(Refusal::OwnMissing));
+    assert_eq!(view_of(&others, &settings(), &[]), Err(Refusal::OwnMissing));
 }
 
 /// This node was deleted and made again, with pods on it.
@@ -103,7 +111,7 @@ fn no_file_is_made_of_a_list_without_nodes_or_without_this_one() {
 fn a_former_pod_cidr_stays_as_long_as_it_is_nobody_elses() {
     let of = |former: &[&str], others: Vec<Record>| {
         let former: Vec<IpNetwork> = former.iter().map(|text| text.parse().unwrap()).collect();
-        View::of(&with_own(others), &settings(), &former).unwrap()
+        view_of(&with_own(others), &settings(), &former).unwrap()
     };
     let b = |cidr: &str| record("b", 1, &["192.0.2.2"], &[cidr]);
     let view = of(&["10.0.9.0/24"], vec![b("10.0.2.0/24")]);
@@ -131,7 +139,7 @@ fn a_former_pod_cidr_stays_as_long_as_it_is_nobody_elses() {
     }
     // The Node is there again, and has no podCIDR yet.
     let bare = [record("own", 10, &["192.0.2.1"], &[])];
-    let view = View::of(&bare, &settings(), &["10.0.9.0/24".parse().unwrap()]).unwrap();
+    let view = view_of(&bare, &settings(), &["10.0.9.0/24".parse().unwrap()]).unwrap();
     assert_eq!(read(&view).me.former_pod_cidrs.len(), 1);
     assert!(view.own_trouble.is_some());
 }
@@ -191,7 +199,7 @@ fn where_this_node_is_the_younger_one_it_has_no_pods_and_serves_the_others() {
 fn a_node_without_a_pod_cidr_is_listed_and_this_one_says_what_is_missing() {
     let own = record("own", 10, &["192.0.2.1"], &[]);
     let b = record("b", 20, &["192.0.2.2"], &[]);
-    let view = View::of(&[own, b], &settings(), &[]).unwrap();
+    let view = view_of(&[own, b], &settings(), &[]).unwrap();
     assert_eq!(served(&view), ["b 192.0.2.2"]);
     assert_eq!((view.used, view.incomplete.len()), (0, 2));
     let trouble = view.own_trouble.unwrap();
@@ -291,7 +299,7 @@ fn the_api_servers_address_is_no_pods() {
     let mut settings = settings();
     settings.spared = vec!["203.0.113.9".parse().unwrap()];
     let b = record("b", 1, &["192.0.2.2"], &["203.0.113.0/24"]);
-    let view = View::of(&with_own(vec![b]), &settings, &[]).unwrap();
+    let view = view_of(&with_own(vec![b]), &settings, &[]).unwrap();
     assert_eq!(
         reasons(&view),
         ["b: podCIDR 203.0.113.0/24 contains 203.0.113.9, where the API server is"]
@@ -305,14 +313,14 @@ fn no_node_is_among_the_clusters_pods() {
     settings.cluster_cidrs = Some(vec!["10.0.0.0/16".parse().unwrap()]);
     let x = record("x", 1, &["192.0.2.9", "10.0.2.7"], &["10.0.9.0/24"]);
     let b = record("b", 20, &["192.0.2.2"], &["10.0.2.0/24"]);
-    let view = View::of(&with_own(vec![b, x]), &settings, &[]).unwrap();
+    let view = view_of(&with_own(vec![b, x]), &settings, &[]).unwrap();
     assert_eq!(served(&view), ["x 192.0.2.9 10.0.9.0/24", "b 192.0.2.2 10.0.2.0/24"]);
     assert!(evidence(&view)[0].ends_with("it is in 10.0.0.0/16 of clusterCIDRs, where pods are"));
     // A network that has this node as well is not where pods alone are.
     settings.cluster_cidrs = Some(vec!["10.0.0.0/8".parse().unwrap()]);
     let own = record("own", 10, &["10.9.0.1"], &["10.0.1.0/24"]);
     let b = record("b", 20, &["10.9.0.2"], &["10.0.2.0/24"]);
-    let view = View::of(&[own, b], &settings, &[]).unwrap();
+    let view = view_of(&[own, b], &settings, &[]).unwrap();
     assert_eq!(served(&view), ["b 10.9.0.2 10.0.2.0/24"]);
 }
 
@@ -341,7 +349,7 @@ fn pods_are_inside_the_clusters_networks() {
     let others = ["10.0.2.0/24", "10.0.4.0/24"].into_iter().zip(2..).map(|(cidr, number)| {
         record(&format!("n{number}"), number, &[&format!("192.0.2.{number}")], &[cidr])
     });
-    let view = View::of(&with_own(others.collect()), &settings, &[]).unwrap();
+    let view = view_of(&with_own(others.collect()), &settings, &[]).unwrap();
     assert_eq!(served(&view), ["n2 192.0.2.2 10.0.2.0/24"]);
     assert_eq!(reasons(&view), ["n3: podCIDR 10.0.4.0/24 is in none of the cluster's"]);
 }
@@ -352,6 +360,6 @@ fn this_node_finds_itself_also_by_a_name_that_is_anothers_address() {
     let own = record("192.0.2.2", 10, &["192.0.2.1"], &["10.0.1.0/24"]);
     let b = record("b", 1, &["192.0.2.2"], &["10.0.2.0/24"]);
     let settings = Settings { node: "192.0.2.2".into(), ..settings() };
-    let view = View::of(&[b, own], &settings, &[]).unwrap();
+    let view = view_of(&[b, own], &settings, &[]).unwrap();
     assert_eq!(read(&view).me.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
 }

@@ -43,6 +43,9 @@ pub(super) enum End {
     Unsure(String),
     /// Nothing is lost: try again, after a time that the server may have named.
     Failed { words: String, wait: Duration },
+    /// No connection, or an end of it: the server may be elsewhere by now, and may have
+    /// other certificates.
+    Broken(String),
     /// The server does not know who asks.
     Unknown(String),
 }
@@ -77,6 +80,7 @@ impl End {
             | Self::Unended(_)
             | Self::Unsure(_)
             | Self::Failed { .. }
+            | Self::Broken(_)
             | Self::Unknown(_) => "error",
         }
     }
@@ -125,7 +129,7 @@ fn page_params(objects: u32, token: Option<String>) -> ListParams {
 pub(super) fn refused(error: &Error, initial: bool, ask: &Ask) -> End {
     match error {
         Error::Api(status) => told(status, initial, ask),
-        other => End::failed(chain(other)),
+        other => End::Broken(chain(other)),
     }
 }
 
@@ -136,7 +140,7 @@ pub(super) fn broken(error: &Error, initial: bool, ask: &Ask) -> End {
         Error::SerdeError(error) => {
             End::Unsure(format!("the API server sends what is no event: {error}"))
         }
-        other => End::failed(chain(other)),
+        other => End::Broken(chain(other)),
     }
 }
 

@@ -1,8 +1,10 @@
 //! What is made of the answers of an API server, sound ones and others.
 
+mod cut;
+
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
     sync::{
         Once,
@@ -77,6 +79,17 @@ fn watched(access: Access, limits: Limits, teller: Teller) -> Watched<Nodes, Tel
     Watched::new(access, limits, PATH.to_owned(), teller)
 }
 
+/// Writes the way to a server.
+fn kubeconfig(directory: &Path, url: &str) -> PathBuf {
+    let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": url}}],
+        "users": [{"name": "u", "user": {"tokenFile": directory.join("token")}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
+    let path = directory.join("kubeconfig");
+    fs::write(&path, kubeconfig.to_string()).unwrap();
+    path
+}
+
 /// Nodes that are watched in a thread.
 struct Followed {
     server: Server,
@@ -87,6 +100,10 @@ struct Followed {
 
 impl Followed {
     fn new(limits: Limits, answers: impl FnOnce(&PathBuf) -> Vec<Answer>) -> Self {
+        Self::of(limits, |directory| Server::start(answers(directory)))
+    }
+
+    fn of(limits: Limits, server: impl FnOnce(&PathBuf) -> Server) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let directory = std::env::temp_dir().join(format!("manx-nodes-{}-{count}", process::id()));
@@ -94,13 +111,8 @@ impl Followed {
         fs::write(directory.join("token"), "first").unwrap();
         static LOOPBACK: Once = Once::new();
         LOOPBACK.call_once(|| drop(Socket::open().unwrap().apply(&[link::set_up("lo")])));
-        let server = Server::start(answers(&directory));
-        let kubeconfig = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": server.url()}}],
-            "users": [{"name": "u", "user": {"tokenFile": directory.join("token")}}],
-            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
-        let path = directory.join("kubeconfig");
-        fs::write(&path, kubeconfig.to_string()).unwrap();
+        let server = server(&directory);
+        let path = kubeconfig(&directory, &server.url());
         let (teller, listener) = source();
         let nodes = watched(Access { kubeconfig: Some(path) }, limits, teller);
         thread::spawn(move || {
@@ -352,6 +364,19 @@ fn tokens_are_read_again_when_one_is_refused() {
     assert_eq!(watched.next(), ["a"]);
     let requests = watched.requests(2);
     assert!(requests[0].ends_with(" first") && requests[1].ends_with(" second"), "{requests:?}");
+}
+
+/// Another address, or another certificate, which the client of before knows nothing of.
+#[test]
+fn the_way_to_the_server_is_read_again_when_it_leads_to_none() {
+    let elsewhere = Server::start(vec![list(&["a"], &[], Ending::Silence)]);
+    let answers = |directory: &PathBuf| {
+        let (directory, url) = (directory.clone(), elsewhere.url());
+        let no_http = Answer::lines(Vec::new(), Ending::End).of_status(0);
+        vec![no_http.after(move || drop(kubeconfig(&directory, &url)))]
+    };
+    let mut watched = Followed::new(limits(), answers);
+    assert_eq!(watched.next(), ["a"]);
 }
 
 #[test]

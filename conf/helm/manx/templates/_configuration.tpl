@@ -1,11 +1,11 @@
 {{- define "manx.configuration" -}}
-{{- if .Values.configuration -}}
-{{- toPrettyJson .Values.configuration -}}
-{{- else -}}
 {{- $text := .Files.Get (printf "files/%s.json" .Values.mode) -}}
+{{- if .Values.configuration }}{{ $text = toPrettyJson .Values.configuration }}{{ end -}}
 {{- if not $text }}{{ fail (printf "mode %q is none of direct, ipip and vxlan" .Values.mode) }}{{ end -}}
-{{- $text -}}
+{{- with .Values.clusterCIDRs -}}
+{{- $text = toPrettyJson (merge (dict "clusterCIDRs" .) (fromJson $text)) -}}
 {{- end -}}
+{{- $text -}}
 {{- end -}}
 
 {{- /* Another configuration has another name, and replaces the pods. */ -}}
