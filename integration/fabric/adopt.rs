@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::cluster::{Families, NETWORK, Node, addresses, batch};
+use crate::harness::packet::{datagram, heard, listen, send, send_last};
 use crate::harness::{DEADLINE, Stdin, eventually, run};
 use crate::left_behind::{
     OLD, OLD_IPV6, Pinging, Scene, WEB, calico, calico_without_rules, calicos_pod,
@@ -284,4 +285,51 @@ fn tables_that_felix_made_without_iptables_go_as_well() {
     assert!(refused.netns.pings(&scene.far_address()));
     assert_eq!(scene.json(&["calico"])["changes"], json!([]));
     assert_healthy(node);
+}
+
+/// What Calico's annotation allowedSourcePrefixes allowed to a pod, as Felix has it.
+const SPOOFED: &str = "*raw
+:cali-rpf-skip - [0:0]
+-A cali-rpf-skip -s 10.9.0.0/16 -i cali68caf03a5f4 -j ACCEPT
+COMMIT
+";
+
+#[test]
+fn what_a_pod_was_allowed_to_send_from_it_keeps_where_ours_lets_it() {
+    for serves in [false, true] {
+        let scene = calico();
+        let host = &scene.node().host;
+        scene.restore("iptables-nft-restore", SPOOFED);
+        let file = host.scratch().path().join("root/etc/cni/net.d/20-manx.conflist");
+        let mut list: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        list["plugins"][0]["sourceSpoofing"] = json!(if serves { "annotation" } else { "off" });
+        fs::write(&file, list.to_string()).unwrap();
+        let believed = || {
+            let socket = listen(host, "192.0.2.11");
+            let to = socket.local_addr().unwrap();
+            for source in ["10.9.1.2", "10.8.1.2"] {
+                let forged = datagram(source.parse().unwrap(), to, b"forged");
+                send(&scene.old.netns, to.ip(), &forged);
+            }
+            send_last(&scene.old.netns, to);
+            heard(&socket).into_iter().map(|(_, source)| source.to_string()).collect::<Vec<_>>()
+        };
+        let told = scene.json(&["calico"]);
+        let lost = told["checks"].as_array().unwrap().iter().find(|it| it["id"] == "sources-lost");
+        assert_eq!(lost.is_none(), serves, "{told}");
+        scene.adopt(&["calico", "--apply"]).ok();
+        if let Some(lost) = lost {
+            assert!(lost["evidence"].as_str().unwrap().contains("default/web"), "{lost}");
+            assert_eq!(believed(), [""; 0]);
+            let fix = lost["fix"].as_str().unwrap();
+            let (_, command) = fix.split_once("afterwards: ").unwrap();
+            host.command("sh", &["-c", command]).ok();
+        }
+        assert_eq!(believed(), ["10.9.1.2"]);
+        scene.delete_old();
+        // What an operator added is noticed by STATUS, now and then.
+        if serves {
+            assert!(!host.command("nft", &["list", "ruleset"]).ok().contains("10.9.0.0/16"));
+        }
+    }
 }

@@ -102,16 +102,34 @@ fn a_route_to_the_nodes_own_network_is_not_one_to_pods() {
     assert!(!told.to_string().contains("192.0.0.0/8"), "{told}");
 }
 
-/// What is done by whoever is asked to take the rules away: after the node was looked at.
-fn meanwhile(scene: &Scene, script: &str) {
+/// The path with a program before all others that does this first.
+fn with_program(scene: &Scene, name: &str, script: &str) -> String {
     let programs = scene.node().host.scratch().dir("programs");
     let path = std::env::var("PATH").unwrap();
-    let program = programs.join("iptables-nft-restore");
-    let text = format!("#!/bin/sh\n{script}\nPATH={path} exec iptables-nft-restore \"$@\"\n");
-    fs::write(&program, text).unwrap();
+    let program = programs.join(name);
+    fs::write(&program, format!("#!/bin/sh\n{script}\nPATH={path} exec {name} \"$@\"\n")).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-    let path = format!("{}:{path}", programs.display());
+    format!("{}:{path}", programs.display())
+}
+
+/// What is done by whoever is asked to take the rules away: after the node was looked at.
+fn meanwhile(scene: &Scene, script: &str) {
+    let path = with_program(scene, "iptables-nft-restore", script);
     scene.adopt_by(&path, &["calico", "--apply"]).ok();
+}
+
+/// The API server is asked last of all, when the links of the node were seen.
+#[test]
+fn a_pod_that_goes_before_it_is_marked_leaves_nothing() {
+    let scene = calico();
+    scene.write("etc/kubernetes/kubelet.conf", &json!(null));
+    let goes = format!("ip link del {WEB}");
+    let path = with_program(&scene, "kubectl", &goes);
+    let done = scene.adopt_by(&path, &["calico", "--apply"]);
+    assert_eq!(done.status, 0, "{done:?}");
+    assert!(done.stdout.contains(WEB), "it was there when it was looked for: {}", done.stdout);
+    assert_eq!(scene.leases(), [""; 0]);
+    scene.assert_forgotten();
 }
 
 #[test]
@@ -225,4 +243,22 @@ fn a_rule_that_is_left_of_wireguard_is_told_and_keeps_nobody() {
     host.command(fix[0], &fix[1..]).ok();
     assert!(with.contains("0x100000") && !rules().contains("0x100000"), "{with}");
     assert!(!scene.json(&["calico"]).to_string().contains("calico-dataplane"));
+}
+
+/// K3s has its directories elsewhere.
+#[test]
+fn the_directory_in_which_the_runtime_looks_may_be_named() {
+    let scene = flannel();
+    let root = scene.node().host.scratch().path().join("root");
+    let directory = root.join("var/lib/rancher/k3s/agent/etc/cni/net.d");
+    fs::create_dir_all(&directory).unwrap();
+    for name in ["10-flannel.conflist", "20-manx.conflist"] {
+        fs::rename(root.join("etc/cni/net.d").join(name), directory.join(name)).unwrap();
+    }
+    let without = scene.adopt(&["flannel", "--apply"]);
+    assert!(without.stderr.contains("type manx"), "{without:?}");
+    let named = directory.display().to_string();
+    scene.adopt(&["flannel", "--apply", "--conf-dir", &named]).ok();
+    assert!(directory.join("10-flannel.conflist.disabled").exists());
+    assert_eq!(scene.leases(), [OLD]);
 }

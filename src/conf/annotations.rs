@@ -116,13 +116,16 @@ fn families(list: &[&str]) -> Result<Vec<Family>, String> {
     read.collect()
 }
 
-/// Without those that lie inside others: the kernel takes no overlapping ones.
 fn sources(list: &[&str]) -> Result<Vec<IpNetwork>, String> {
     let read = |text: &&str| match text.contains('/') {
         true => cidr::parse(text),
         false => cidr::parse_address(text).map(IpNetwork::from),
     };
-    let mut networks = list.iter().map(read).collect::<Result<Vec<IpNetwork>, String>>()?;
+    Ok(outermost(list.iter().map(read).collect::<Result<_, String>>()?))
+}
+
+/// Without those that lie inside others: the kernel takes no overlapping ones.
+pub fn outermost(mut networks: Vec<IpNetwork>) -> Vec<IpNetwork> {
     networks.sort_by_key(IpNetwork::prefix);
     let mut kept: Vec<IpNetwork> = Vec::new();
     for network in networks {
@@ -131,7 +134,7 @@ fn sources(list: &[&str]) -> Result<Vec<IpNetwork>, String> {
             kept.push(network);
         }
     }
-    Ok(kept)
+    kept
 }
 
 fn refuse(name: &str, text: &str, advice: &str) -> Complaint {

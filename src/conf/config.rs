@@ -73,6 +73,8 @@ pub struct Config {
     pub mac: Option<String>,
     /// What the pod asks for by its annotations.
     pub annotations: Annotations,
+    /// `sourceSpoofing`: pods may ask for further sources.
+    pub sources_served: bool,
     /// `prevResult`.
     pub previous: Option<Value>,
     /// `logLevel`.
@@ -127,6 +129,7 @@ impl Config {
             dns: dns(&mut fields),
             mac: requested_mac(document, &mut fields),
             annotations,
+            sources_served,
             previous: fields.get(&keys::PREVIOUS_RESULT),
             log_level: fields.get(&keys::LOG_LEVEL),
             log_file: fields.get(&keys::LOG_FILE),

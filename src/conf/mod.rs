@@ -23,7 +23,7 @@ mod schema;
 mod shape;
 mod values;
 
-pub use annotations::Annotations;
+pub use annotations::{Annotations, outermost};
 pub use config::Config;
 pub use fabric::FabricKeys;
 pub use fields::Complaint;

@@ -22,7 +22,7 @@ use crate::{
         Socket, link,
         sysctl::{self, Sysctl},
     },
-    node::{apply, changes::Source, configured::Networks},
+    node::{allowed, apply, changes::Source, configured::Networks},
     object,
     state::{
         Entry, Journal, Root,
@@ -93,6 +93,8 @@ fn adopt(pod: &Pod, site: &Site, root: &Root, host: &mut Socket) -> Result<(), F
     let written = journal.write(entry);
     written.map_err(|error| failed(journal.directory().display(), &error))?;
     let Some((index, alias, group)) = mark else { return Ok(()) };
+    // Before the check holds for the link.
+    allowed::give(&journal, &entry.network, &entry.host_link, &entry.sources)?;
     match host.apply(&[link::set_mark(*index, &entry.host_link, alias, *group)]) {
         // Its DEL came first, and found nothing of ours.
         Err(error) if error.errno == Errno::ENODEV => forget(entry, root),

@@ -4,6 +4,8 @@
 
 use std::fmt::Write;
 
+use ipnetwork::IpNetwork;
+
 /// Whose chains and rules are looked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Marks {
@@ -36,12 +38,28 @@ pub(super) struct Left {
     pub(super) rules: usize,
     /// Its rules in chains of others, as they were appended.
     hooks: Vec<String>,
-    /// What links may send from besides their pods' addresses: link and network.
-    pub(super) sources: Vec<(String, String)>,
+    /// What links may send from besides their pods' addresses.
+    pub(super) sources: Vec<(String, IpNetwork)>,
 }
 
-/// Felix's chain that accepts what Calico's annotation allowedSourcePrefixes allows.
+/// Felix's chain that accepts what Calico's annotation allowedSourcePrefixes allows. In its
+/// own tables the name begins with that of a table of iptables.
 const SPOOFING: &str = "cali-rpf-skip";
+
+/// Whether a chain of Felix's own tables is that one.
+pub(super) fn is_of_sources(chain: &str) -> bool {
+    chain.strip_suffix(SPOOFING).is_some_and(|table| table.is_empty() || table.ends_with('-'))
+}
+
+/// What such a chain accepts, in the text that `nft list chain` prints.
+pub(super) fn sources_of_nft(text: &str) -> Vec<(String, IpNetwork)> {
+    let of_rule = |rule| source(value(rule, "iifname"), value(rule, "saddr"));
+    text.lines().filter_map(of_rule).collect()
+}
+
+fn source(link: Option<String>, network: Option<String>) -> Option<(String, IpNetwork)> {
+    Some((link?.trim_matches('"').to_owned(), network?.parse().ok()?))
+}
 
 /// What follows an option of a rule.
 fn value(rule: &str, option: &str) -> Option<String> {
@@ -75,7 +93,7 @@ impl Left {
         if chain.starts_with(marks.chain) {
             self.rules += 1;
             if chain == SPOOFING {
-                self.sources.extend(value(rule, "-i").zip(value(rule, "-s")));
+                self.sources.extend(source(value(rule, "-i"), value(rule, "-s")));
             }
             return;
         }
@@ -174,8 +192,13 @@ COMMIT
     fn what_pods_may_send_from_is_read() {
         let text = "*raw\n:cali-rpf-skip - [0:0]\n-A cali-rpf-skip -s 10.9.0.0/16 -i cali1 -m \
             comment --comment \"cali:x\" -j ACCEPT\nCOMMIT\n";
-        let sources = &left(text, CALICO)[0].sources;
-        assert_eq!(sources, &[("cali1".to_owned(), "10.9.0.0/16".to_owned())]);
+        let wanted = [("cali1".to_owned(), "10.9.0.0/16".parse().unwrap())];
+        assert_eq!(left(text, CALICO)[0].sources, wanted);
+        let text = "table ip calico {\n\tchain raw-cali-rpf-skip {\n\t\tiifname \"cali1\" ip \
+            saddr 10.9.0.0/16 counter packets 0 bytes 0 accept\n\t}\n}\n";
+        assert_eq!(sources_of_nft(text), wanted);
+        assert!(is_of_sources("raw-cali-rpf-skip") && is_of_sources(SPOOFING));
+        assert!(!is_of_sources("raw-cali-PREROUTING"));
     }
 
     #[test]

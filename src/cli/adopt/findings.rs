@@ -4,6 +4,7 @@ use super::{
     dataplane,
     found::Remains,
     site::{Former, Rules, Site},
+    sources,
     steps::{Step, steps},
     taken,
 };
@@ -48,7 +49,7 @@ pub(super) fn findings(site: &Site, remains: &Remains<'_>) -> Vec<Finding> {
         unread(site),
         pool(site),
         policy(site),
-        sources(site),
+        sources::lost(site),
         unavailable(site),
         forwarding(site, remains),
         unknown_pods(remains),
@@ -169,21 +170,6 @@ fn policy(site: &Site) -> Option<Finding> {
     };
     let fix = "keep pods that need them on other nodes";
     Some(of("policy-unenforced", Severity::Warning, "network policy", evidence, fix))
-}
-
-/// A pod that was there before has no entry that says so, and our source check holds for it.
-fn sources(site: &Site) -> Option<Finding> {
-    let left = site.firewall.rules.iter().flat_map(|rules| &rules.left);
-    let allowed = left.flat_map(|left| &left.sources);
-    let allowed: Vec<String> =
-        allowed.map(|(link, network)| format!("{link} from {network}")).collect();
-    if allowed.is_empty() {
-        return None;
-    }
-    let evidence = format!("what {} send is dropped when they are ours", some_of(&allowed));
-    let fix = "set \"sourceSpoofing\": \"annotation\" and make these pods anew, or add the pairs to \
-               the sets allowed4 and allowed6 of the network's table";
-    Some(of("sources-lost", Severity::Warning, "allowedSourcePrefixes", evidence, fix))
 }
 
 /// A taint that only an agent that is gone would take away.

@@ -40,6 +40,7 @@ pub(super) fn read(former: Former, ours: Option<&Config>) -> Remainder {
             if left.is_empty() {
                 continue;
             }
+            found.sources.extend(left.iter().flat_map(|left| left.sources.iter().cloned()));
             let rest = chains::without(&text, former.marks());
             let legacy = backend == Backend::Legacy;
             let judged = ours.into_iter().flat_map(|config| networks(former, config));
@@ -129,6 +130,11 @@ fn of_kernel(former: Former, found: &mut Remainder) {
             let own = ((*family).to_owned(), table.clone());
             if !found.tables.contains(&own) {
                 found.tables.push(own);
+            }
+            if chains::is_of_sources(chain) {
+                let mut list = Command::new("nft");
+                let text = output(list.args(["list", "chain", family, table, chain]));
+                found.sources.extend(chains::sources_of_nft(&text.unwrap_or_default()));
             }
         } else if chain.starts_with(marks.chain) && !found.has(family, table, chain) {
             unseen.insert(format!("table {family} {table}"));

@@ -58,11 +58,12 @@ pub(super) fn site(former: Former, args: &Args) -> Result<Site, Failure> {
         Some(path) => {
             let (document, config) = conflist::plugin(&path)?;
             let (network, ipam) = (config.name.clone(), document.ipam().clone());
+            let serves_sources = config.sources_served;
             let real = fs::canonicalize(&path).ok();
             let is_same =
                 |file: &&File| real.is_some() && fs::canonicalize(&file.path).ok() == real;
             let listed = files.iter().find(is_same).map(|file| file.path.clone());
-            (Some(Ours { path, listed, network, ipam }), Some(config))
+            (Some(Ours { path, listed, network, ipam, serves_sources }), Some(config))
         }
         None => (None, None),
     };

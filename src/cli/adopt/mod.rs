@@ -11,6 +11,7 @@ mod found;
 mod look;
 mod programs;
 mod site;
+mod sources;
 mod steps;
 mod taken;
 #[cfg(test)]

@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, path::PathBuf};
 
+use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::{
@@ -101,6 +102,8 @@ pub(super) struct Remainder {
     pub(super) rules: Vec<Rules>,
     /// Tables of nf_tables that Felix made without iptables: family and name.
     pub(super) tables: Vec<(String, String)>,
+    /// What links may send from besides their pods' addresses.
+    pub(super) sources: Vec<(String, IpNetwork)>,
     /// What could not be read, and why.
     pub(super) unread: Vec<String>,
 }
@@ -113,6 +116,8 @@ pub(super) struct Ours {
     pub(super) listed: Option<PathBuf>,
     pub(super) network: String,
     pub(super) ipam: Value,
+    /// Pods may ask for further sources.
+    pub(super) serves_sources: bool,
 }
 
 impl Ours {
@@ -183,6 +188,7 @@ impl Site {
             leases().any(|lease| lease.address == *address && lease.is_of(entry))
         };
         let own = self.in_range(&entry.addresses);
-        is_marked && (ours != Some(&entry.network) || own.iter().all(is_leased))
+        let has_sources = self.sources(&link.name).iter().all(|it| entry.sources.contains(it));
+        is_marked && has_sources && (ours != Some(&entry.network) || own.iter().all(is_leased))
     }
 }

@@ -110,11 +110,15 @@ fn noted(site: &Site, ours: &Ours, pod: OldPod<'_>) -> Pod {
         bridged,
         ..pod.cached.entry.clone()
     };
-    let entry = match before {
+    let mut entry = match before {
         None => fresh,
         Some(entry) if entry.ipam.is_null() => Entry { ipam: fresh.ipam, ..entry.clone() },
         Some(entry) => entry.clone(),
     };
+    let sources = site.sources(&pod.link.name);
+    if !sources.is_empty() {
+        entry.sources = sources;
+    }
     let mark =
         (!bridged).then(|| (pod.link.index, Identity::from(&entry).alias(), group(&entry.network)));
     Pod { entry, leases, mark }

@@ -73,6 +73,7 @@ pub(super) fn calico() -> Site {
             listed: Some(PathBuf::from("/etc/cni/net.d/20-manx.conflist")),
             network: "pods".to_owned(),
             ipam: json!({"type": "manx-ipam"}),
+            serves_sources: false,
         }),
         files: vec![
             file("/etc/cni/net.d/10-calico.conflist", "k8s-pod-network", "calico"),
@@ -151,6 +152,39 @@ fn what_a_pod_still_lacks_is_a_step() {
     assert!(lacks(&site), "the lease");
 }
 
+/// Felix's chain tells what pods were allowed by an annotation, of which no note tells.
+#[test]
+fn what_a_pod_was_allowed_it_keeps_where_ours_lets_it() {
+    let mut site = calico();
+    site.firewall.sources = ["10.9.0.0/16", "10.9.1.0/24", "fd09::/64"]
+        .map(|network| ("cali1".to_owned(), network.parse().unwrap()))
+        .to_vec();
+    site.cached[0].entry.pod_namespace = Some("default".to_owned());
+    site.cached[0].entry.pod_name = Some("web".to_owned());
+    let told = findings(&site, &found(&site));
+    let lost = told.iter().find(|it| it.id == "sources-lost").unwrap();
+    assert!(lost.evidence.contains("default/web (cali1) from 10.9.0.0/16"), "{lost:?}");
+    let command = "nft add element inet manx-pods allowed6 '{ \"cali1\" . fd09::/64 }'";
+    assert!(lost.fix.contains(command) && lost.fix.contains("20-manx.conflist"), "{lost:?}");
+    let of_pod = |site: &Site| match steps(site, &found(site)).into_iter().next() {
+        Some(Step::Pod(pod)) => Some(pod.entry),
+        _ => None,
+    };
+    assert!(of_pod(&site).unwrap().sources.is_empty());
+    site.ours.as_mut().unwrap().serves_sources = true;
+    assert!(!ids(&site).contains(&"sources-lost"));
+    let entry = of_pod(&site).unwrap();
+    let sources: Vec<String> = entry.sources.iter().map(ToString::to_string).collect();
+    assert_eq!(sources, ["10.9.0.0/16", "fd09::/64"]);
+    // One that was taken over before, without them.
+    site.snapshot.journal = vec![Entry { sources: Vec::new(), ..entry.clone() }];
+    site.snapshot.kernel.links[0].alias = Some("manx1 pods c1 eth0".to_owned());
+    site.leased(&entry);
+    assert_eq!(of_pod(&site), Some(entry.clone()));
+    site.snapshot.journal = vec![entry];
+    assert_eq!(of_pod(&site), None);
+}
+
 /// Names of links and addresses are given again, and a runtime may keep both notes.
 #[test]
 fn a_link_that_two_notes_name_is_nobodys() {
@@ -198,8 +232,7 @@ fn what_has_to_be_known_is_told() {
             site.node = Ok(NodeObject { unavailable, ..NodeObject::default() });
         }),
         ("sources-lost", Severity::Warning, |site| {
-            let pair = ("cali1".to_owned(), "10.9.0.0/16".to_owned());
-            site.firewall.rules[0].left[0].sources = vec![pair];
+            site.firewall.sources = vec![("cali1".to_owned(), "10.9.0.0/16".parse().unwrap())];
         }),
         ("node-schedulable", Severity::Warning, |site| site.node = Ok(NodeObject::default())),
         ("network-unavailable", Severity::Info, |site| site.node = Err("no kubectl".to_owned())),
