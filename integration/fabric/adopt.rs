@@ -10,9 +10,9 @@ use crate::cluster::{Families, NETWORK, Node, addresses, batch};
 use crate::harness::packet::{datagram, heard, listen, send, send_last};
 use crate::harness::{DEADLINE, Stdin, eventually, run};
 use crate::left_behind::{
-    OLD, OLD_IPV6, Pinging, Scene, WEB, calico, calico_without_rules, calicos_pod,
+    FELIX, OLD, OLD_IPV6, Pinging, Scene, WEB, calico, calico_without_rules, calicos_pod,
 };
-use crate::left_by_flannel::{flannel, flannel_of};
+use crate::left_by_flannel::{flannel, flannel_of, flannels_tunnel};
 
 /// Asserts that there is nothing that doctor would warn of.
 #[track_caller]
@@ -332,4 +332,43 @@ fn what_a_pod_was_allowed_to_send_from_it_keeps_where_ours_lets_it() {
             assert!(!host.command("nft", &["list", "ruleset"]).ok().contains("10.9.0.0/16"));
         }
     }
+}
+
+/// Canal: Calico's links and rules, and flannel's way to other nodes.
+#[test]
+fn what_calico_and_flannel_left_together_is_taken_from_each() {
+    let scene = flannels_tunnel(Families::Ipv4);
+    let node = scene.node();
+    calicos_pod(&scene);
+    scene.restore("iptables-nft-restore", FELIX);
+    let pinging = Pinging::new(&scene.old.netns, &scene.far_address());
+    let to_old = Pinging::new(&scene.far.netns, OLD);
+    for former in ["calico", "flannel"] {
+        scene.adopt(&[former, "--apply"]).ok();
+    }
+    pinging.assert_whole();
+    to_old.assert_whole();
+    for former in ["calico", "flannel"] {
+        assert_eq!(scene.json(&[former])["changes"], json!([]), "{former}");
+    }
+    node.assert_settled();
+    assert_healthy(node);
+    assert_eq!(scene.leases(), [OLD]);
+    let saved = node.host.command("iptables-nft-save", &[]).ok();
+    assert!(!saved.contains("cali-") && !saved.contains("FLANNEL"), "{saved}");
+}
+
+/// The plan has what the pass makes of what it takes over.
+#[test]
+fn the_plan_is_what_is_done() {
+    let scene = calico();
+    let lines = |changes: &Value| {
+        let told = |it: &Value| format!("{} {}", it["action"], it["object"]);
+        let of_table = |it: &&Value| !it["object"].as_str().unwrap().contains("table manx-");
+        let all = changes.as_array().unwrap().iter().filter(of_table);
+        all.map(told).collect::<Vec<_>>()
+    };
+    let planned = scene.json(&["calico"]);
+    let done = scene.json(&["calico", "--apply"]);
+    assert_eq!(lines(&planned["changes"]), lines(&done["changes"]));
 }

@@ -13,6 +13,45 @@ pub fn flannel() -> Scene {
 
 /// Of these families.
 pub fn flannel_of(families: Families) -> Scene {
+    let scene = flannels_tunnel(families);
+    let netns = scene.old.netns.path().display().to_string();
+    batch(
+        &scene.node().host,
+        &format!(
+            "link add cni0 mtu 1450 type bridge
+             address add 10.244.1.1/24 dev cni0
+             link set cni0 up
+             link add veth0a1b2c3d mtu 1450 type veth peer name eth0 mtu 1450 netns {netns}
+             link set veth0a1b2c3d master cni0 up"
+        ),
+    );
+    batch(
+        &scene.old.netns,
+        &format!(
+            "address add {OLD}/24 dev eth0
+             link set eth0 up
+             route add default via 10.244.1.1"
+        ),
+    );
+    if families == Families::Dual {
+        batch(&scene.node().host, "address add fd00:244:1::1/64 dev cni0 nodad");
+        batch(
+            &scene.old.netns,
+            &format!(
+                "address add {OLD_IPV6}/64 dev eth0 nodad
+                 route add default via fd00:244:1::1"
+            ),
+        );
+    }
+    scene.note("cbr0", &["cni0", "veth0a1b2c3d"]);
+    let plugin = json!({"type": "flannel", "delegate": {"isDefaultGateway": true}});
+    let list = json!({"name": "cbr0", "cniVersion": "0.3.1", "plugins": [plugin]});
+    scene.write("etc/cni/net.d/10-flannel.conflist", &list);
+    scene
+}
+
+/// A node as flanneld leaves it without a pod.
+pub fn flannels_tunnel(families: Families) -> Scene {
     const MAC: &str = "6a:00:00:00:00:01";
     let vxlan = json!({"vni": 1, "port": 8472, "device": "flannel.1"});
     let scene = Scene::beside(3, families, &json!({"mode": "vxlan", "vxlan": vxlan}));
@@ -26,7 +65,6 @@ pub fn flannel_of(families: Families) -> Scene {
     let [mac_a, mac_c] = scene.tunnels("flannel.1");
     assert_eq!(mac_a, MAC);
     let host = &scene.node().host;
-    let netns = scene.old.netns.path().display().to_string();
     batch(
         host,
         &format!(
@@ -35,26 +73,13 @@ pub fn flannel_of(families: Families) -> Scene {
              address add 10.244.1.0/32 dev flannel.1
              link set flannel.1 up
              neighbour add 10.244.3.0 lladdr {mac_c} dev flannel.1 nud permanent
-             route add 10.244.3.0/24 via 10.244.3.0 dev flannel.1 onlink
-             link add cni0 mtu 1450 type bridge
-             address add 10.244.1.1/24 dev cni0
-             link set cni0 up
-             link add veth0a1b2c3d mtu 1450 type veth peer name eth0 mtu 1450 netns {netns}
-             link set veth0a1b2c3d master cni0 up"
+             route add 10.244.3.0/24 via 10.244.3.0 dev flannel.1 onlink"
         ),
     );
     let fdb = ["fdb", "append", &mac_c, "dev", "flannel.1", "dst", "198.51.100.13", "self"];
     host.command("bridge", &fdb).ok();
-    batch(
-        &scene.old.netns,
-        &format!(
-            "address add {OLD}/24 dev eth0
-             link set eth0 up
-             route add default via 10.244.1.1"
-        ),
-    );
     if families == Families::Dual {
-        flannel_ipv6(&scene, MAC);
+        flannels_ipv6(&scene, MAC);
     }
     scene.restore(
         "iptables-nft-restore",
@@ -62,15 +87,11 @@ pub fn flannel_of(families: Families) -> Scene {
          -A POSTROUTING -m comment --comment \"flanneld masq\" -j FLANNEL-POSTRTG\n\
          -A FLANNEL-POSTRTG -s 10.244.0.0/16 -d 10.244.0.0/16 -j RETURN\nCOMMIT\n",
     );
-    scene.note("cbr0", &["cni0", "veth0a1b2c3d"]);
-    let plugin = json!({"type": "flannel", "delegate": {"isDefaultGateway": true}});
-    let list = json!({"name": "cbr0", "cniVersion": "0.3.1", "plugins": [plugin]});
-    scene.write("etc/cni/net.d/10-flannel.conflist", &list);
     scene
 }
 
 /// What flanneld has besides where it does IPv6.
-fn flannel_ipv6(scene: &Scene, mac: &str) {
+fn flannels_ipv6(scene: &Scene, mac: &str) {
     let host = &scene.node().host;
     let far = scene.cluster.nodes[1].host.link("flannel-v6.1").unwrap();
     let mac_c = far["address"].as_str().unwrap();
@@ -82,17 +103,9 @@ fn flannel_ipv6(scene: &Scene, mac: &str) {
              address add fd00:244:1::/128 dev flannel-v6.1 nodad
              link set flannel-v6.1 up
              neighbour add fd00:244:3:: lladdr {mac_c} dev flannel-v6.1 nud permanent
-             route add fd00:244:3::/64 via fd00:244:3:: dev flannel-v6.1 onlink
-             address add fd00:244:1::1/64 dev cni0 nodad"
+             route add fd00:244:3::/64 via fd00:244:3:: dev flannel-v6.1 onlink"
         ),
     );
     let fdb = ["fdb", "append", mac_c, "dev", "flannel-v6.1", "dst", "2001:db8:2::13", "self"];
     host.command("bridge", &fdb).ok();
-    batch(
-        &scene.old.netns,
-        &format!(
-            "address add {OLD_IPV6}/64 dev eth0 nodad
-             route add default via fd00:244:1::1"
-        ),
-    );
 }

@@ -21,6 +21,7 @@ mod cluster;
 mod daemon;
 mod machine;
 mod scenario;
+mod scenario_adopt;
 mod scenario_bgp;
 mod wire;
 mod without_module;

@@ -228,6 +228,17 @@ impl<'a, 'b> Told<'a, 'b> {
         Ok(())
     }
 
+    /// What is left to whoever did this.
+    pub(super) fn next(&mut self, site: &Site) {
+        if let Ok(node) = &site.node
+            && node.cordoned
+        {
+            let name = &node.name;
+            self.notes
+                .push(format!("kubectl uncordon {name} lets new pods come, which are manx's"));
+        }
+    }
+
     /// Tells the rest, also where not all was done.
     pub(super) fn conclude(self) -> Result<(), Failure> {
         if self.json {

@@ -72,21 +72,23 @@ fn agent(site: &Site) -> Option<Finding> {
     let (pid, name) = site.agents.first()?;
     let evidence = format!("it runs with pid {pid}, and takes back what is changed");
     let fix = match site.former {
-        Former::Calico => {
-            "kubectl -n kube-system patch daemonset calico-node -p '{\"spec\":{\"template\":{\"spec\":\
-             {\"nodeSelector\":{\"calico\":\"true\"}}}}}' after kubectl label node calico=true on all \
-             nodes that keep it"
-        }
         Former::Flannel if name.starts_with("k3s") => {
             "restart it with --flannel-backend=none (on servers), and move its 10-flannel.conflist away"
+                .to_owned()
         }
-        Former::Flannel => {
-            "kubectl -n kube-flannel patch daemonset kube-flannel-ds -p '{\"spec\":{\"template\":\
-             {\"spec\":{\"nodeSelector\":{\"flannel\":\"true\"}}}}}' after kubectl label node \
-             flannel=true on all nodes that keep it"
-        }
+        Former::Calico => kept_away("calico", "kube-system", "calico-node"),
+        Former::Flannel => kept_away("flannel", "kube-flannel", "kube-flannel-ds"),
     };
-    Some(of("former-agent", Severity::Error, &format!("process {name}"), evidence, fix))
+    Some(of("former-agent", Severity::Error, &format!("process {name}"), evidence, &fix))
+}
+
+/// How a DaemonSet leaves one node, and stays on the others.
+fn kept_away(value: &str, namespace: &str, name: &str) -> String {
+    format!(
+        "keep it from this node: kubectl label nodes --all network={value}; kubectl -n {namespace} \
+         patch daemonset {name} -p '{{\"spec\":{{\"template\":{{\"spec\":{{\"nodeSelector\":\
+         {{\"network\":\"{value}\"}}}}}}}}}}'; kubectl label node NAME --overwrite network=manx"
+    )
 }
 
 fn configuration(site: &Site) -> Option<Finding> {
@@ -136,7 +138,7 @@ fn chains(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
                 "{} drop what comes from a link that calico-node has not seen",
                 some_of(&places)
             ),
-            "the plan removes them; or set hostPrefix to something else than cali",
+            "--apply removes them (or set hostPrefix of our configuration to something else than cali)",
         ),
         Former::Flannel if remains.needs_rules(site) => (
             Severity::Info,
@@ -146,7 +148,7 @@ fn chains(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
         Former::Flannel => (
             Severity::Info,
             format!("{} serve no pod any more", some_of(&places)),
-            "the plan removes them",
+            "--apply removes them",
         ),
     };
     let id = if site.former == Former::Calico { "calico-chains" } else { "former-chains" };
@@ -177,8 +179,10 @@ fn unavailable(site: &Site) -> Option<Finding> {
     let node = match &site.node {
         Ok(node) => node,
         Err(reason) => {
-            let evidence = format!("whether NetworkUnavailable is set was not seen: {reason}");
-            let fix = "kubectl get node NAME -o jsonpath='{.status.conditions}'";
+            let evidence =
+                format!("whether its condition NetworkUnavailable is True is not known: {reason}");
+            let fix = "where kubectl works: kubectl get node NAME -o jsonpath='{.status.conditions[?\
+                       (@.type==\"NetworkUnavailable\")].status}' says False, or nothing";
             return Some(of("network-unavailable", Severity::Info, "node", evidence, fix));
         }
     };
@@ -186,7 +190,7 @@ fn unavailable(site: &Site) -> Option<Finding> {
     let object = format!("node {}", node.name);
     let evidence = format!("NetworkUnavailable is true ({reason}): no new pod is scheduled here");
     let fix = format!(
-        "when the plan is done: kubectl patch node {} --subresource=status -p \
+        "after --apply: kubectl patch node {} --subresource=status -p \
          '{{\"status\":{{\"conditions\":[{{\"type\":\"NetworkUnavailable\",\"status\":\"False\",\
          \"reason\":\"ManxIsUp\"}}]}}}}'",
         node.name
@@ -263,8 +267,11 @@ fn unknown_pods(remains: &Remains<'_>) -> Option<Finding> {
         "no file in /var/lib/cni/results tells whose {} is, with the addresses that it leads to",
         some_of(&names)
     );
-    let fix = "if they are of pods, delete these pods; else ip link del";
-    Some(of("pod-unknown", Severity::Error, "links of pods", evidence, fix))
+    let fix = format!(
+        "delete the pods that have these addresses; where no pod has: ip link del {}",
+        names.first().unwrap_or(&"NAME")
+    );
+    Some(of("pod-unknown", Severity::Error, "links of pods", evidence, &fix))
 }
 
 /// The DEL of the one would take the other's link.
@@ -330,8 +337,10 @@ fn routes(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
         return None;
     }
     let evidence = match site.protocol() {
-        Some(_) => format!("{} are in no podCIDR of the peers file, and stay", some_of(&outside)),
-        None => format!("{} stay, for there is no peers file that leads there", some_of(&outside)),
+        Some(_) => {
+            format!("left as they are, in no podCIDR of the peers file: {}", some_of(&outside))
+        }
+        None => format!("left as they are, for there is no peers file: {}", some_of(&outside)),
     };
     let fix = "put these networks into the podCIDRs of their nodes, or remove the routes when no pod \
                is there";

@@ -44,8 +44,8 @@ Usage: manx adopt calico|flannel [--apply] [--json] [OPTION…]
 Prints what the other plugin left on this node, what has to be known of it, and
 what --apply would do, and changes nothing. Ends with 3 where there is something
 to do or to know, with 0 where nothing of it is left. The configuration that is
-to serve the pods has to be in /etc/cni/net.d, and its peers file has to lead to
-the pods of the other nodes.
+to serve the pods has to be where the runtime looks, and its peers file has to
+lead to the pods of the other nodes.
 
   --apply      do it: running pods keep their links and addresses. Refused while
                the agent of the other plugin runs. Can be run again, also after
@@ -55,7 +55,7 @@ the pods of the other nodes.
   --node NAME  the node's name in Kubernetes (default: the host's). Asked for
                with kubectl, if the kubelet's kubeconfig is here
   --conf FILE  the configuration that is to serve (default: the first of
-               type manx in /etc/cni/net.d)
+               type manx where the runtime looks)
   --conf-dir DIR  where the runtime looks for configurations
                (default: /etc/cni/net.d)
   --bin DIR    where plugins are (CNI_PATH, else /opt/cni/bin)
@@ -88,6 +88,9 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
             true => Ok(status),
             false => carry::catch_up(&look::site(former, args)?, &steps, &root, &mut told),
         });
+        if done.is_ok() {
+            told.next(&site);
+        }
         told.conclude()?;
         return done;
     }
@@ -97,6 +100,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         console.json(&encode(&rows, &findings, &lines))?;
     } else {
         print(&rows, &findings, &lines, console)?;
+        remark(&findings, lines.len(), console)?;
     }
     let is_done = lines.is_empty() && !is_bad(&findings);
     Ok(if is_done { Status::Fine } else { Status::Findings })
@@ -139,9 +143,26 @@ fn print(
     for line in lines {
         console.line(line)?;
     }
-    console.remark(match lines.len() {
-        0 => "nothing to change".to_owned(),
-        count => format!("{count} changes; --apply makes them"),
+    Ok(())
+}
+
+/// What may be done next.
+fn remark(findings: &[Finding], count: usize, console: &mut Console<'_>) -> Result<(), Failure> {
+    let mut ids: Vec<&str> = Vec::new();
+    for finding in findings.iter().filter(|finding| findings::blocks(finding)) {
+        if !ids.contains(&finding.id) {
+            ids.push(finding.id);
+        }
+    }
+    console.remark(match (count, ids.is_empty()) {
+        (0, true) => "nothing to change".to_owned(),
+        (_, true) => format!("{count} changes; --apply makes them"),
+        (_, false) => {
+            format!(
+                "{count} changes; --apply makes none of them while there is: {}",
+                ids.join(", ")
+            )
+        }
     })?;
     Ok(())
 }

@@ -2,7 +2,11 @@
 //! then it decides about all that is on them. Pure.
 
 use super::{site::Site, steps::Step};
-use crate::{node::Compared, object::link::Owner};
+use crate::{
+    net::route::{Found, Route},
+    node::Compared,
+    object::{HeldRoute, link::Owner},
+};
 
 /// What was compared, with these steps done.
 pub(super) fn compared(site: &Site, steps: &[Step]) -> Compared {
@@ -21,18 +25,28 @@ pub(super) fn compared(site: &Site, steps: &[Step]) -> Compared {
                     forwarding.filter(|it| it.object.device == *name).for_each(|it| it.ours = true);
                 }
                 Step::Route { route, index, .. } => {
-                    for it in &mut held.routes {
-                        let mut taken = it.found.route.clone();
-                        taken.protocol = route.protocol;
-                        if taken == *route && it.found.device().unwrap_or_default() == *index {
-                            it.found.route = taken;
-                            it.ours = true;
-                        }
-                    }
+                    let is_it = |found: &Found| {
+                        let taken = Route { protocol: route.protocol, ..found.route.clone() };
+                        taken == *route && found.device().unwrap_or_default() == *index
+                    };
+                    held.routes.retain(|it| !is_it(&it.found));
+                    // What is not ours was looked at only where something is wanted.
+                    let found = site.snapshot.kernel.routes.iter().find(|found| is_it(found));
+                    held.routes.extend(found.map(|found| HeldRoute {
+                        found: Found { route: route.clone(), ..found.clone() },
+                        device: name_of(site, *index),
+                        ours: true,
+                        on_host_link: false,
+                    }));
                 }
                 _ => {}
             }
         }
     }
     compared
+}
+
+fn name_of(site: &Site, index: u32) -> Option<String> {
+    let link = site.snapshot.kernel.links.iter().find(|link| link.index == index)?;
+    Some(link.name.clone())
 }

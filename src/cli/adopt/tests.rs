@@ -1,4 +1,4 @@
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use serde_json::json;
 
@@ -13,8 +13,11 @@ use super::{
 use crate::{
     family::Family,
     finding::Severity,
-    net::link::Link,
-    node::{Barrier, File, Lease, Network, Pool, Range, Snapshot},
+    net::{
+        link::Link,
+        route::{Found, Kind, Route},
+    },
+    node::{Barrier, Fabric, File, Lease, Network, Pool, Range, Snapshot},
     state::Entry,
 };
 
@@ -183,6 +186,68 @@ fn what_a_pod_was_allowed_it_keeps_where_ours_lets_it() {
     assert_eq!(of_pod(&site), Some(entry.clone()));
     site.snapshot.journal = vec![entry];
     assert_eq!(of_pod(&site), None);
+}
+
+/// As `ip -d link` and `ip route` show a node whose BIRD routes by IP in IP.
+#[test]
+fn a_node_of_calico_with_ip_in_ip_is_seen() {
+    let mut site = calico();
+    let tunnel = Link { kind: Some("ipip".to_owned()), mtu: 1480, ..veth(9, "tunl0") };
+    site.snapshot.kernel.links.push(tunnel);
+    let towards = |destination: &str, gateway: Option<&str>| {
+        let gateway: Option<IpAddr> = gateway.map(|it| it.parse().unwrap());
+        let kind = gateway.map_or(Kind::Blackhole, |_| Kind::Unicast);
+        Found {
+            route: Route {
+                kind,
+                gateway,
+                onlink: gateway.is_some(),
+                protocol: 12,
+                ..Route::new(destination.parse().unwrap())
+            },
+            devices: gateway.map(|_| 9).into_iter().collect(),
+            gateways: gateway.into_iter().collect(),
+            source: None,
+            fixed_mtu: false,
+            local: false,
+            shared: false,
+            expires: false,
+        }
+    };
+    site.snapshot.kernel.routes = vec![
+        towards("10.1.0.0/26", None),
+        towards("10.2.0.64/26", Some("192.0.2.12")),
+        towards("10.9.0.0/26", Some("192.0.2.19")),
+    ];
+    site.snapshot.networks[0].fabric = Some(Fabric {
+        protocol: 109,
+        own_cidrs: vec!["10.1.0.0/24".parse().unwrap()],
+        remote_cidrs: vec!["10.2.0.0/24".parse().unwrap()],
+        ..Fabric::default()
+    });
+    let remains = found(&site);
+    let told: Vec<String> = rows(&site, &remains)
+        .iter()
+        .filter(|row| ["device", "route"].contains(&row.kind))
+        .map(|row| format!("{} {}", row.object, row.value))
+        .collect();
+    let wanted = [
+        "tunl0 ipip mtu 1480",
+        "10.1.0.0/26 blackhole 10.1.0.0/26 proto 12",
+        "10.2.0.64/26 10.2.0.64/26 via 192.0.2.12 dev tunl0 proto 12 onlink",
+        "10.9.0.0/26 10.9.0.0/26 via 192.0.2.19 dev tunl0 proto 12 onlink",
+    ];
+    assert_eq!(told, wanted);
+    let taken: Vec<String> = steps(&site, &remains)
+        .iter()
+        .filter_map(|step| match step {
+            Step::Route { route, .. } => Some(format!("{} {}", route.destination, route.protocol)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(taken, ["10.1.0.0/26 109", "10.2.0.64/26 109"], "the rest is nobody's");
+    let conflict = findings(&site, &remains).into_iter().find(|it| it.id == "fabric-conflict");
+    assert!(conflict.unwrap().evidence.ends_with("10.9.0.0/26"));
 }
 
 /// Names of links and addresses are given again, and a runtime may keep both notes.
