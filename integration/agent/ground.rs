@@ -1,7 +1,7 @@
 //! A node with an agent, and the API server that it asks.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 
@@ -58,10 +58,19 @@ pub struct Agent {
     pub api: Option<Sender<Value>>,
 }
 
+/// What whoever installs the plugin notes of it.
+pub fn note_plugin(root: &Path) {
+    let note = root.join("run/manx/plugin.json");
+    fs::create_dir_all(note.parent().unwrap()).unwrap();
+    let text = json!({"version": env!("CARGO_PKG_VERSION"), "schemas": {"peers": 2}});
+    fs::write(note, text.to_string()).unwrap();
+}
+
 impl Ground {
     pub fn new() -> Self {
         let (host, outside) = Host::with_uplink();
         let ground = Self { host, outside };
+        note_plugin(ground.host.scratch().path());
         let config = json!({"fabric": {"mode": "direct"}, "conflist": conflist()});
         ground.host.scratch().file("agent.json", config.to_string());
         ground

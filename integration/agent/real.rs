@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::control::{self, Control};
 use crate::enclosure::{self, NODE_ADDRESS, until};
-use crate::ground::{AGENT, CONFLIST, conflist};
+use crate::ground::{AGENT, CONFLIST, conflist, note_plugin};
 
 /// Where the agent keeps its files and its state.
 pub(crate) const ROOT: &str = "/run/node";
@@ -82,6 +82,7 @@ pub(crate) fn start(kubeconfig: &Path, options: &[&str]) -> Agent {
     let config = Path::new(ROOT).join("agent.json");
     let text = json!({"fabric": {"mode": "vxlan"}, "conflist": conflist()});
     fs::write(&config, text.to_string()).unwrap();
+    note_plugin(Path::new(ROOT));
     let log = fs::File::create(log()).unwrap();
     let child = Command::new(AGENT)
         .args(["--node", "node-1", "--root", ROOT, "--config"])

@@ -117,6 +117,32 @@ fn no_pods_come_before_the_node_has_a_pod_cidr() {
     ground.await_routes(&[1, 2]);
 }
 
+/// A plugin that notes nothing, as those of 0.1, reads no peers file that says what the fabric is. The one
+/// that is installed does, until another program is put in its place.
+#[test]
+fn no_file_is_written_that_the_plugin_may_not_read() {
+    let ground = Ground::new();
+    fs::remove_dir_all(ground.path("run")).unwrap();
+    let plugins = ground.path("bin");
+    let plugins_option = format!("--plugin-dir={}", plugins.display());
+    let (server, api) = ground.api(&[node(1), node(2)]);
+    let mut agent = ground.agent(&server.url(), &[&plugins_option]);
+    agent.api = Some(api);
+    ground.await_log("peers.json is not written: the plugin of this node may be of a version");
+    ground.await_log("version-skew: the version of the plugin of this node is not known");
+    assert!(!ground.path(CONFLIST).exists());
+    let installed = ["install", "--no-conf", "--no-dropins", "--bin-dir", "/bin"];
+    assert_eq!(ground.manx(&installed).status, 0);
+    agent.tell("ADDED", node(3));
+    ground.await_routes(&[1, 2, 3]);
+    ground.await_log("version-skew: no more");
+    fs::remove_file(plugins.join("manx")).unwrap();
+    fs::write(plugins.join("manx"), "of long ago").unwrap();
+    agent.tell("ADDED", node(4));
+    ground.await_log("another program than the one that noted itself");
+    ground.await_routes(&[1, 2, 3, 4]);
+}
+
 #[test]
 fn what_is_known_is_applied_before_anybody_is_asked() {
     let ground = Ground::new();

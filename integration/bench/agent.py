@@ -186,7 +186,10 @@ class Node:
 def manx(mode):
     # It knows of no node from before.
     shutil.rmtree("/run/node", ignore_errors=True)
-    os.makedirs("/run/node")
+    os.makedirs("/run/node/run/manx")
+    # As who installs the plugin notes it: what the peers file may have.
+    with open("/run/node/run/manx/plugin.json", "w", encoding="ascii") as file:
+        json.dump({"version": "0.1.1", "schemas": {"peers": 2}}, file)
     with open("/run/node/agent.json", "w", encoding="ascii") as file:
         json.dump({"fabric": {"mode": mode}}, file)
     return ["--config=/run/node/agent.json", "--root=/run/node", f"--node={name(OWN)}",

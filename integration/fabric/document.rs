@@ -265,9 +265,13 @@ fn the_version_and_what_it_reads_are_noted() {
     let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
     let note = |node: &Node| {
         let path = node.host.scratch().path().join("root/run/manx/plugin.json");
-        serde_json::from_slice::<Value>(&std::fs::read(path).unwrap()).unwrap()
+        let mut note: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+        // Of which program it is, by which an exchanged one is noticed.
+        assert!(note["file"].take()["inode"].is_u64());
+        note
     };
-    let wanted = json!({"version": env!("CARGO_PKG_VERSION"), "schemas": {"peers": 2}});
+    let (version, file) = (env!("CARGO_PKG_VERSION"), Value::Null);
+    let wanted = json!({"version": version, "schemas": {"peers": 2}, "file": file});
     cluster.nodes[0].apply().ok();
     assert_eq!(note(&cluster.nodes[0]), wanted);
     // Also where there is no file yet.

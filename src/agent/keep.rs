@@ -4,9 +4,10 @@
 //! goes by it. What is there stays while the API server is away, while its lists are not
 //! believed, and while the disk takes nothing.
 
+mod write;
+
 use std::{
     collections::{BTreeSet, HashSet},
-    io::ErrorKind,
     mem,
     path::PathBuf,
     sync::Arc,
@@ -22,21 +23,14 @@ use super::{
     common::Common,
     noted::{Noted, clock},
     record::Record,
-    skew,
     source::{Source, Told},
-    standin,
     status::Status,
     view::{FORM, Refusal, Settings, Settled, with_fabric},
 };
 use crate::{
     fabric::list,
     finding::Finding,
-    node::version,
-    state::{
-        Root,
-        file::{PEERS_BYTES_MAX, sweep},
-        journal, read, readable_directory, replace_synced,
-    },
+    state::{Root, file::PEERS_BYTES_MAX, journal, read},
 };
 
 /// How soon a file that could not be written is tried again.
@@ -52,6 +46,8 @@ pub(crate) struct Keeper<S> {
     settings: Settings,
     root: Root,
     path: PathBuf,
+    /// Where plugins are, if that is known.
+    plugins: Option<PathBuf>,
     belief: Belief,
     status: Arc<Status>,
     /// The nodes that are believed, with what holds for all of them.
@@ -126,6 +122,7 @@ impl<S: Source> Keeper<S> {
             settings,
             root,
             path,
+            plugins: None,
             belief,
             status,
             nodes,
@@ -148,6 +145,11 @@ impl<S: Source> Keeper<S> {
     pub(crate) fn accepting_for(mut self, limit: Duration, at_once: bool) -> Self {
         (self.change.limit, self.change.at_once) = (limit, at_once);
         self
+    }
+
+    /// The same for a plugin in this directory, which may not be there to be seen.
+    pub(crate) fn for_plugin_in(self, directory: PathBuf) -> Self {
+        Self { plugins: Some(directory), ..self }
     }
 
     /// How many nodes are known from the file.
@@ -339,83 +341,6 @@ impl<S: Source> Keeper<S> {
             log::info!("{}: {}: no more", gone.id, gone.object);
         }
         self.said.findings = findings;
-    }
-
-    /// Writes the file where it differs, whoever changed it.
-    fn write(&mut self, now: Instant) {
-        self.retry = None;
-        let Some((wanted, form)) = &self.wanted else { return };
-        let held = read(&self.path, PEERS_BYTES_MAX);
-        let is_held = held.is_ok_and(|held| held == wanted.as_bytes());
-        if is_held && !standin::serves(&self.root, &self.path) {
-            self.said.unwritten.clear();
-            self.heard = None;
-            return;
-        }
-        if let Some(words) = self.unreadable(wanted, *form) {
-            return self.unwritten(format!("{} is not written: {words}", self.path.display()), now);
-        }
-        let directory = self.path.parent().unwrap_or(&self.path);
-        let name = self.path.file_name().map(|name| name.to_string_lossy().into_owned());
-        // What a writer left that was killed.
-        sweep(directory, |left| name.as_ref().is_some_and(|name| left.ends_with(name)));
-        self.status.writing(self.heard);
-        let written = readable_directory(directory)
-            .and_then(|()| replace_synced(&self.path, wanted.as_bytes()));
-        match written {
-            Ok(()) => {
-                self.status.wrote(true);
-                self.heard = None;
-                self.said.unwritten.clear();
-                log::info!("{} is written", self.path.display());
-            }
-            Err(error) => {
-                let mut words = format!("write {}: {error}", self.path.display());
-                let is_full =
-                    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
-                if is_full {
-                    let put = standin::put(&self.root, &self.path, wanted.as_bytes());
-                    words += &match put {
-                        Ok(()) => "; until there is room it leads to a file in memory".to_owned(),
-                        Err(error) => format!("; nor does it lead to a file in memory: {error}"),
-                    };
-                }
-                self.unwritten(words, now);
-            }
-        }
-    }
-
-    /// Why the plugin could not read this, if so.
-    fn unreadable(&self, wanted: &str, form: u32) -> Option<String> {
-        if usize::try_from(PEERS_BYTES_MAX).is_ok_and(|most| wanted.len() > most) {
-            let bytes = wanted.len();
-            return Some(format!(
-                "it would have {bytes} bytes, and is read up to {PEERS_BYTES_MAX}"
-            ));
-        }
-        skew::refusal(&version::noted(&self.root)?, form)
-    }
-
-    fn unwritten(&mut self, words: String, now: Instant) {
-        self.status.wrote(false);
-        self.retry = Some(now + RETRY);
-        if words != self.said.unwritten {
-            log::error!("{words}; trying again every {} s", RETRY.as_secs());
-            self.said.unwritten = words;
-        }
-    }
-
-    /// Says that the plugin is of another version.
-    fn look_at_plugin(&mut self) {
-        let plugin = version::noted(&self.root);
-        let words = plugin.as_ref().and_then(skew::remark).unwrap_or_default();
-        if words != self.said.skew {
-            match words.is_empty() {
-                true => log::info!("version-skew: no more"),
-                false => log::warn!("{words}"),
-            }
-            self.said.skew = words;
-        }
     }
 }
 

@@ -147,7 +147,8 @@ fn begin(options: &Options) -> Infallible {
     };
     let mut keeper =
         Keeper::new(listener, settings, &options.root, peers_file, Arc::clone(&status))
-            .accepting_for(options.accept_former, config.calico.is_some());
+            .accepting_for(options.accept_former, config.calico.is_some())
+            .for_plugin_in(options.plugin_dir.clone());
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));
     let (own, api) = (options.node.clone(), status.api());

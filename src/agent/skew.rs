@@ -1,30 +1,72 @@
 //! The plugin of this node may be of another version than the agent. Pure.
 
-use crate::node::version::{Plugin, VERSION};
+use std::path::PathBuf;
 
-/// Why a peers file of this form is not written: the plugin could not read it, and no pod
-/// would start.
-pub(super) fn refusal(plugin: &Plugin, form: u32) -> Option<String> {
-    let Plugin { version, schemas } = plugin;
-    (schemas.peers < form).then(|| {
-        format!(
-            "the plugin of this node is manx {version}, which reads peers files of form {} and \
-             none of form {form}: it stays as it is until manx {VERSION} is installed here, and \
-             has noted that in /run/manx/plugin.json (manx apply does)",
-            schemas.peers
-        )
-    })
+use crate::node::version::{Identity, Plugin, VERSION};
+
+/// The form of the peers file that a plugin reads of which nothing is known: the first one.
+const UNKNOWN_READS: u32 = 1;
+
+/// What is known of the plugin.
+pub(super) struct Known {
+    /// What it noted, or who installed it.
+    pub(super) noted: Option<Plugin>,
+    /// What is installed, if the agent can see that.
+    pub(super) installed: Vec<(PathBuf, Identity)>,
 }
 
-/// That they differ.
-pub(super) fn remark(plugin: &Plugin) -> Option<String> {
-    let version = &plugin.version;
-    (version != VERSION).then(|| {
-        format!(
-            "version-skew: the plugin of this node is manx {version}, and its agent {VERSION}: \
-             the agent's pod installs its own version when it starts"
-        )
-    })
+impl Known {
+    fn sure(&self) -> Option<&Plugin> {
+        self.noted.as_ref().filter(|plugin| !plugin.is_gone_from(&self.installed))
+    }
+
+    /// Why a peers file of this form is not written in place of one of the form `held`: the
+    /// plugin could not read it, and no pod would start.
+    pub(super) fn refusal(&self, form: u32, held: u32) -> Option<String> {
+        let words = match self.sure() {
+            Some(Plugin { version, schemas, .. }) if schemas.peers < form => format!(
+                "the plugin of this node is manx {version}, which reads peers files of form {} and \
+                 none of form {form}: it stays as it is until manx {VERSION} is installed",
+                schemas.peers
+            ),
+            // Whoever reads the one that is there reads the next one.
+            None if UNKNOWN_READS < form && held < form => format!(
+                "the plugin of this node may be of a version that reads no peers file of form \
+                 {form}, for {}: it stays as it is until manx {VERSION} is installed",
+                self.doubt()
+            ),
+            _ => return None,
+        };
+        Some(format!(
+            "{words} here, and has noted that in /run/manx/plugin.json (manx install does, and the \
+             plugin itself when it is called)"
+        ))
+    }
+
+    /// Why the version is not known.
+    fn doubt(&self) -> String {
+        match (&self.noted, self.installed.first()) {
+            (Some(Plugin { version, .. }), Some((path, _))) => format!(
+                "{} is another program than the one that noted itself as manx {version}",
+                path.display()
+            ),
+            _ => "none has noted its version since boot, as versions before 0.1.1 do not".to_owned(),
+        }
+    }
+
+    /// That they differ, or may.
+    pub(super) fn remark(&self) -> Option<String> {
+        let what = match self.sure() {
+            None => format!("the version of the plugin of this node is not known: {}", self.doubt()),
+            Some(plugin) if plugin.version != VERSION => {
+                format!("the plugin of this node is manx {}, and its agent {VERSION}", plugin.version)
+            }
+            Some(_) => return None,
+        };
+        Some(format!(
+            "version-skew: {what}: the agent's pod installs its own version when it starts"
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -32,18 +74,50 @@ mod tests {
     use super::*;
     use crate::node::version::Schemas;
 
+    const FILE: Identity = Identity { inode: 7, modified: 70 };
+    const OTHER: Identity = Identity { inode: 8, modified: 80 };
+
+    fn plugin(version: &str, peers: u32) -> Option<Plugin> {
+        let version = version.to_owned();
+        Some(Plugin { version, schemas: Schemas { peers }, file: Some(FILE) })
+    }
+
+    fn known(noted: Option<Plugin>, installed: &[Identity]) -> Known {
+        let path = PathBuf::from("/opt/cni/bin/manx");
+        let installed = installed.iter().map(|file| (path.clone(), *file)).collect();
+        Known { noted, installed }
+    }
+
     #[test]
     fn a_plugin_gets_no_file_that_is_newer_than_it_reads() {
-        let plugin = |version: &str, peers| Plugin {
-            version: version.to_owned(),
-            schemas: Schemas { peers },
-        };
-        assert_eq!(refusal(&plugin(VERSION, 2), 2), None);
-        assert_eq!(refusal(&plugin("9.0.0", 7), 2), None);
-        assert_eq!(refusal(&plugin("0.0.1", 1), 1), None);
-        let words = refusal(&plugin("0.0.1", 1), 2).unwrap();
-        assert!(words.contains("manx 0.0.1") && words.contains("none of form 2"), "{words}");
-        assert_eq!(remark(&plugin(VERSION, 2)), None);
-        assert!(remark(&plugin("9.0.0", 2)).unwrap().contains("9.0.0"));
+        // Whether or not what is installed can be seen: the same, a newer and an older one.
+        for seen in [&[][..], &[FILE], &[OTHER, FILE]] {
+            let same = known(plugin(VERSION, 2), seen);
+            assert_eq!((same.refusal(2, 1), same.remark()), (None, None));
+            let upgraded = known(plugin("9.0.0", 7), seen);
+            assert_eq!(upgraded.refusal(2, 1), None);
+            assert!(upgraded.remark().unwrap().contains("9.0.0"));
+            let older = known(plugin("0.0.1", 1), seen);
+            assert_eq!(older.refusal(1, 1), None);
+            let words = older.refusal(2, 2).unwrap();
+            assert!(words.contains("manx 0.0.1") && words.contains("none of form 2"), "{words}");
+        }
+    }
+
+    /// One that notes nothing, and one in the place of one that did.
+    #[test]
+    fn a_plugin_of_which_nothing_is_known_gets_what_every_version_reads() {
+        for (noted, installed, why) in [
+            (None, &[][..], "none has noted"),
+            (None, &[OTHER], "none has noted"),
+            (plugin(VERSION, 2), &[OTHER], "another program than the one that noted itself"),
+        ] {
+            let unknown = known(noted, installed);
+            assert_eq!(unknown.refusal(1, 1), None);
+            let words = unknown.refusal(2, 1).unwrap();
+            assert!(words.contains(why) && words.contains("manx install"), "{words}");
+            assert!(unknown.remark().unwrap().contains(why));
+            assert_eq!(unknown.refusal(2, 2), None, "it has one of that form");
+        }
     }
 }

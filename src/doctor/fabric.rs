@@ -166,7 +166,17 @@ pub(super) fn version_skew(snapshot: &Snapshot) -> Answer {
     let all = fabrics(snapshot).into_iter();
     let seen =
         all.filter_map(|(_, fabric)| Some(unread(&fabric.peers_file, fabric.unread.as_ref()?)));
-    Ok(seen.collect())
+    let exchanged = snapshot.surroundings.exchanged.iter().map(|(path, version)| {
+        let evidence = format!(
+            "it is another program than the one that noted itself as manx {version}: an agent writes \
+             a peers file that manx {version} reads, and older versions may not"
+        );
+        Seen::warning(format!("plugin {}", path.display()), evidence).fix(format!(
+            "{} install --force, or delete the agent's pod: it installs its own version",
+            path.display()
+        ))
+    });
+    Ok(seen.chain(exchanged).collect())
 }
 
 pub(super) fn unread(peers_file: &Path, told: &str) -> Seen {

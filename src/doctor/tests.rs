@@ -494,6 +494,10 @@ fn what_is_worth_knowing_of_the_peers_file_is_told() {
     let unread = "of the peers file nothing reads zones";
     let seen = told(|node| fabric(node).unread = Some(unread.into()));
     assert_eq!(seen, [("version-skew", Warning, unread.to_owned())]);
+    let installed = || Some(("/opt/cni/bin/manx".into(), "0.1.1".to_owned()));
+    let seen = told(|node| node.surroundings.exchanged = installed());
+    let [("version-skew", Warning, evidence)] = &seen[..] else { panic!("{seen:?}") };
+    assert!(evidence.contains("noted itself as manx 0.1.1"), "{evidence}");
     let note = "c: 198.51.100.3 is behind router 192.0.2.254, which must know its pod CIDRs";
     let seen = told(|node| fabric(node).notes = vec![note.into()]);
     assert_eq!(seen, [("fabric-remark", Info, note.to_owned())]);

@@ -1,14 +1,21 @@
 //! The version of the plugin, for whoever writes files that it is to read: none that is
 //! newer than it reads.
 //!
-//! The plugin notes it itself. An agent may be of another version, and passes on the note
-//! that it finds.
+//! The plugin notes it itself, and whoever installs one notes it for it. An agent may be of
+//! another version, and passes on the note that it finds. Where there is no note the plugin
+//! is of a version that makes none; where its file is another one than the note was made
+//! of, nothing is known of it.
 
-use std::io::{Error, ErrorKind};
+use std::{
+    fs,
+    io::{Error, ErrorKind},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
-use crate::conf::VERSION_FILE;
+use crate::conf::{PLUGIN_TYPES, VERSION_FILE};
 use crate::state::{Root, directory, file::TEXT_BYTES_MAX, read_own, replace};
 
 /// This version.
@@ -17,11 +24,17 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// are ignored; 1 has neither.
 const PEERS_SCHEMA: u32 = 2;
 
+/// This program, as a file.
+const PROGRAM: &str = "/proc/self/exe";
+
 /// The plugin of this node.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) struct Plugin {
     pub(crate) version: String,
     pub(crate) schemas: Schemas,
+    /// Of which file, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) file: Option<Identity>,
 }
 
 /// The newest forms that it reads.
@@ -31,30 +44,77 @@ pub(crate) struct Schemas {
     pub(crate) peers: u32,
 }
 
-/// Notes the version below /run/manx, unless it is there. Nothing depends on it here.
+/// By what a file is known again, wherever its file system is mounted.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) struct Identity {
+    pub(crate) inode: u64,
+    /// Nanoseconds since 1970.
+    pub(crate) modified: i64,
+}
+
+impl Identity {
+    /// That of a file, if it is there.
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        let file = fs::metadata(path).ok()?;
+        let modified = file.mtime().checked_mul(1_000_000_000)?.checked_add(file.mtime_nsec())?;
+        Some(Self { inode: file.ino(), modified })
+    }
+}
+
+impl Plugin {
+    /// Whether another program is installed than that which noted this; nobody may know.
+    pub(crate) fn is_gone_from(&self, installed: &[(PathBuf, Identity)]) -> bool {
+        let is_other = |file: &Identity| installed.iter().all(|(_, other)| other != file);
+        !installed.is_empty() && self.file.as_ref().is_some_and(is_other)
+    }
+}
+
+/// Notes this program below /run/manx, unless that is there. Nothing depends on it here.
 pub(crate) fn note(root: &Root) {
-    let own = Plugin { version: VERSION.to_owned(), schemas: Schemas { peers: PEERS_SCHEMA } };
+    note_file(root, Path::new(PROGRAM)).unwrap_or_else(|error| {
+        log::debug!("note the version in {}: {error}", root.runtime().join(VERSION_FILE).display());
+    });
+}
+
+/// The same of one that a person runs, which may be another than the plugin that is
+/// installed there.
+pub(crate) fn note_unless_other(root: &Root, plugins: &Path) {
+    let others = installed(plugins);
+    let own = Identity::of(Path::new(PROGRAM));
+    if others.is_empty() || others.iter().any(|(_, other)| Some(*other) == own) {
+        note(root);
+    }
+}
+
+/// Notes that this version is installed in that file.
+///
+/// # Errors
+/// Of writing.
+pub(crate) fn note_file(root: &Root, file: &Path) -> Result<(), Error> {
+    let (version, file) = (VERSION.to_owned(), Identity::of(file));
+    let own = Plugin { version, schemas: Schemas { peers: PEERS_SCHEMA }, file };
     if noted(root).as_ref() == Some(&own) {
-        return;
+        return Ok(());
     }
     let path = root.runtime().join(VERSION_FILE);
-    let write = || {
-        let text = serde_json::to_vec(&own)?;
-        match replace(&path, &text) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                directory(&root.runtime())?;
-                replace(&path, &text)
-            }
-            outcome => outcome,
+    let text = serde_json::to_vec(&own)?;
+    match replace(&path, &text) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            directory(&root.runtime())?;
+            replace(&path, &text)
         }
-    };
-    write().unwrap_or_else(|error: Error| {
-        log::debug!("note the version in {}: {error}", path.display());
-    });
+        outcome => outcome,
+    }
 }
 
 /// What was noted of the plugin since boot.
 pub(crate) fn noted(root: &Root) -> Option<Plugin> {
     let bytes = read_own(&root.runtime().join(VERSION_FILE), TEXT_BYTES_MAX).ok()?;
     serde_json::from_slice(&bytes).ok()
+}
+
+/// The programs in a directory of plugins that may be this one; none where nobody may look.
+pub(crate) fn installed(plugins: &Path) -> Vec<(PathBuf, Identity)> {
+    let paths = PLUGIN_TYPES.into_iter().map(|name| plugins.join(name));
+    paths.filter_map(|path| Identity::of(&path).map(|identity| (path, identity))).collect()
 }

@@ -10,6 +10,7 @@ use super::*;
 use crate::{
     agent::belief::DOUBT,
     conf::{FabricPart, Mode},
+    node::version,
 };
 
 /// What is told, each at its time.
@@ -61,7 +62,9 @@ impl Ground {
         let directory = std::env::temp_dir().join(format!("manx-keep-{}-{count}", process::id()));
         fs::create_dir_all(&directory).unwrap();
         let keeper = Self::keeper(&directory.join("peers.json"));
-        Self { directory, keeper }
+        let ground = Self { directory, keeper };
+        ground.note(version::VERSION, 2);
+        ground
     }
 
     fn keeper(path: &std::path::Path) -> Keeper<Script> {
@@ -71,6 +74,14 @@ impl Ground {
         let root = Root::new(path.parent().unwrap().to_owned());
         let status = Arc::new(Status::new());
         Keeper::new(Script::default(), settings, &root, path.to_owned(), status)
+    }
+
+    /// Notes a plugin.
+    fn note(&self, version: &str, peers: u32) {
+        let note = self.directory.join("run/manx/plugin.json");
+        fs::create_dir_all(note.parent().unwrap()).unwrap();
+        let text = serde_json::json!({"version": version, "schemas": {"peers": peers}});
+        fs::write(note, text.to_string()).unwrap();
     }
 
     fn path(&self) -> PathBuf {
@@ -92,6 +103,7 @@ impl Ground {
         let left = fs::read_dir(&self.directory).unwrap();
         let mut names: Vec<_> =
             left.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|name| name != "run");
         names.sort();
         names
     }
@@ -265,16 +277,36 @@ fn a_plugin_that_could_not_read_the_file_keeps_the_one_that_it_has() {
     let mut ground = Ground::new();
     ground.keeper.settings.fabric =
         FabricPart::of_file(serde_json::json!({"mode": "vxlan"}).as_object().unwrap()).0;
-    let note = ground.directory.join("run/manx/plugin.json");
-    fs::create_dir_all(note.parent().unwrap()).unwrap();
-    fs::write(&note, r#"{"version": "0.0.1", "schemas": {"peers": 1}}"#).unwrap();
+    ground.note("0.0.1", 1);
     ground.tell(nodes(1..=2));
     assert_eq!((ground.file().len(), ground.writes()), (0, (0, 1)));
     assert!(ground.keeper.said.unwritten.contains("manx 0.0.1"));
     assert!(ground.keeper.said.skew.contains("manx 0.0.1"));
-    fs::write(&note, r#"{"version": "9.0.0", "schemas": {"peers": 9}}"#).unwrap();
+    // One that notes nothing is as old.
+    fs::remove_dir_all(ground.directory.join("run")).unwrap();
     ground.keeper.write(ground.keeper.retry.unwrap());
-    assert_eq!((ground.file().len(), ground.writes()), (2, (1, 1)));
+    assert_eq!((ground.file().len(), ground.writes()), (0, (0, 2)));
+    assert!(ground.keeper.said.unwritten.contains("manx install"));
+    ground.note("9.0.0", 9);
+    ground.keeper.write(ground.keeper.retry.unwrap());
+    assert_eq!((ground.file().len(), ground.writes()), (2, (1, 2)));
+    // What reads that one reads the next one.
+    fs::remove_dir_all(ground.directory.join("run")).unwrap();
+    ground.tell(nodes(1..=3));
+    assert_eq!(ground.file().len(), 3);
+    assert!(ground.keeper.said.skew.contains("not known"));
+    // Another program in its place is not what noted itself.
+    let plugins = ground.directory.join("run/plugins");
+    fs::create_dir_all(&plugins).unwrap();
+    fs::write(plugins.join("manx"), "0.1").unwrap();
+    version::note_file(&ground.keeper.root, &plugins.join("manx")).unwrap();
+    ground.keeper.plugins = Some(plugins.clone());
+    ground.keeper.look_at_plugin();
+    assert_eq!(ground.keeper.said.skew, "");
+    fs::rename(plugins.join("manx"), plugins.join("before")).unwrap();
+    fs::write(plugins.join("manx"), "0.2").unwrap();
+    ground.keeper.look_at_plugin();
+    assert!(ground.keeper.said.skew.contains("another program"), "{}", ground.keeper.said.skew);
 }
 
 #[test]

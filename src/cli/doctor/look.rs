@@ -23,7 +23,7 @@ use crate::{
         changes::{Changes, Source, compare_by},
         configured::{Configured, Networks},
         fabric::{FabricState, Pass, last_applied, read_peers_by},
-        link_mtus,
+        link_mtus, version,
     },
     state::{
         Journal, Root,
@@ -160,7 +160,18 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
         snapshot.compared = Compared::of(&changes, &networks, &tables);
     }
     snapshot.surroundings.daemons = lacking(root);
+    snapshot.surroundings.exchanged = exchanged(root, &request.plugin_path);
     Ok(snapshot.concluded())
+}
+
+/// The installed plugin, where another one noted its version: that.
+fn exchanged(root: &Root, directories: &[PathBuf]) -> Option<(PathBuf, String)> {
+    let noted = version::noted(root)?;
+    let mut all = directories.iter().map(|directory| version::installed(directory));
+    let installed = all.find(|installed| !installed.is_empty())?;
+    let is_gone = noted.is_gone_from(&installed);
+    let (path, _) = installed.into_iter().next().filter(|_| is_gone)?;
+    Some((path, noted.version))
 }
 
 /// What the kernel and our own files say.

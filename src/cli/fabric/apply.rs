@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{
     super::{
         Args, Console, Failure, Status, Subcommand,
-        args::{Operands, Shape},
+        args::{Operands, PLUGIN_DIRECTORY, Shape},
         refused,
     },
     encode, networks,
@@ -73,7 +73,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 }
 
 fn apply(networks: &Networks, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
-    version::note(&networks.root);
+    version::note_unless_other(&networks.root, &networks.root.path(PLUGIN_DIRECTORY));
     let report = apply::apply(networks, &mut Socket::open()?, Source::File)?;
     tell(&report, json, console)?;
     Ok(if report.errors.is_empty() && report.whole { Status::Fine } else { Status::Failed })
@@ -98,7 +98,7 @@ fn tell(report: &Report, json: bool, console: &mut Console<'_>) -> Result<(), Fa
 fn watch(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let conf = args.value("conf").map(std::path::Path::new);
     let (root, mut printed) = (args.root(), Printed::default());
-    version::note(&root);
+    version::note_unless_other(&root, &root.path(PLUGIN_DIRECTORY));
     let mut tell = |said: Said| match said {
         Said::Report(report) => printed.tell(*report, console),
         Said::Remark(text) => drop(console.remark(format_args!("manx: {text}"))),

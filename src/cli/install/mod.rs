@@ -28,6 +28,7 @@ use super::{
 use crate::{
     conf::{BUILT_IN, PLUGIN_TYPES},
     finding::Severity,
+    node::version,
     state::{
         Root,
         file::{PROGRAM_BYTES_MAX, TEXT_BYTES_MAX},
@@ -42,7 +43,7 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
 Usage: manx install [OPTION…]
 
 Copies itself to the plugins of the container runtime, also under the name of
-its allocator, manx-ipam, writes a configuration
+its allocator, manx-ipam, notes its version in /run/manx, writes a configuration
 and tells networkd, udev, NetworkManager and sysctl, where they are, to leave
 pods' links alone. What is there and differs is kept. Can be run again.
 
@@ -167,6 +168,11 @@ impl Order {
             return Err(Failure::Failed(format!("{}: {words}", path.display())));
         }
         report(console, &path, outcome)?;
+        // Before it is run for the first time: who writes files for it goes by that.
+        if let Err(error) = version::note_file(&self.root, &path) {
+            let path = path.display();
+            console.line(format_args!("{path}: its version is not noted in /run/manx: {error}"))?;
+        }
         self.allocator(console)?;
         Ok(Status::Fine)
     }

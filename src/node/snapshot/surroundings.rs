@@ -12,6 +12,10 @@ pub struct Surroundings {
     pub barriers: Vec<Barrier>,
     /// The plugins that the configurations of our networks name.
     pub plugins: Vec<Plugin>,
+    /// A program that is installed as the plugin, and is another than the one that noted its
+    /// version, with that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exchanged: Option<(PathBuf, String)>,
     /// Daemons that look after links and lack a file that tells them to leave ours
     /// alone.
     pub daemons: Vec<Daemon>,
