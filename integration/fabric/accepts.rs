@@ -11,8 +11,12 @@ use crate::cluster::{Cluster, Families, Node, addresses, entry};
 use crate::harness::Netns;
 
 fn say(node: &Node, fabric: &Value) {
-    let nodes: Vec<Value> = (1..=2).map(|number| entry(number, Families::Ipv4)).collect();
-    let me = ["node-a", "node-b"][node.number - 1];
+    say_of(node, 2, fabric);
+}
+
+fn say_of(node: &Node, nodes: usize, fabric: &Value) {
+    let nodes: Vec<Value> = (1..=nodes).map(|number| entry(number, Families::Ipv4)).collect();
+    let me = ["node-a", "node-b", "node-c"][node.number - 1];
     node.write_peers(&json!({"self": me, "fabric": fabric, "nodes": nodes}).to_string());
     node.apply().ok();
     node.assert_settled();
@@ -85,6 +89,42 @@ fn a_mode_changes_node_by_node_and_no_packet_is_lost() {
         let held = ["vxlan.calico", "flannel.1"].map(|name| first.host.link(name).is_some());
         assert_eq!(held, [to == &calicos, to == &flannels], "nothing of {from} is left");
     }
+}
+
+/// A node that joins sends by the mode that its configuration says is accepted besides, and takes both: it
+/// reaches those that do not have that configuration yet, and those at each step of the change.
+#[test]
+fn a_node_that_joins_during_a_change_reaches_all() {
+    let old = json!({"mode": "vxlan"});
+    let new = json!({"mode": "vxlan", "vxlan": {"vni": 1, "port": 8472, "device": "flannel.1"}});
+    let accepting = |fabric: &Value, other: &Value| {
+        let mut fabric = fabric.clone();
+        fabric["accepts"] = other.clone();
+        fabric
+    };
+    let (first, second) = (accepting(&old, &new), accepting(&new, &old));
+    let cluster = Cluster::new(3, Families::Ipv4, &json!({}));
+    let [without, ahead, joins] = &cluster.nodes[..] else { panic!() };
+    say_of(without, 3, &old);
+    say_of(ahead, 3, &first);
+    say_of(joins, 3, &first);
+    let pods = cluster.pods();
+    let all: Vec<String> = pods.iter().map(|pod| addresses(pod)[0].clone()).collect();
+    let reach_each_other = |when: &str| {
+        for (from, pod) in pods.iter().enumerate() {
+            for (to, address) in all.iter().enumerate().filter(|(to, _)| *to != from) {
+                assert!(pod.netns.pings(address), "{when}: {from} to {to}");
+            }
+        }
+    };
+    reach_each_other("one has no new configuration");
+    say_of(without, 3, &first);
+    say_of(ahead, 3, &second);
+    reach_each_other("one sends by the new mode");
+    say_of(joins, 3, &second);
+    reach_each_other("so does the one that has joined");
+    say_of(without, 3, &second);
+    reach_each_other("all do");
 }
 
 /// Whoever is no peer gets in by neither.

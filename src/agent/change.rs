@@ -91,7 +91,7 @@ impl Change {
         let away = mem::take(&mut self.away);
         let stage = match &self.said {
             Some(said) => self.next(said, wanted, age, away),
-            None => settled(wanted),
+            None => self.joins(wanted),
         };
         let goes_on = self.said.as_ref().map(ways) == Some(ways(&stage.says));
         let age = if goes_on { age } else { stage.head };
@@ -99,6 +99,18 @@ impl Change {
         self.due = stage.lasts.map(|lasts| now + lasts.saturating_sub(age));
         self.said = Some(stage.says.clone());
         stage.says
+    }
+
+    /// A node that joins knows nothing of the others but what the configuration says. The mode
+    /// that it says is accepted besides is that which all take: nodes that have this
+    /// configuration, and nodes that have that of before.
+    fn joins(&self, wanted: &FabricPart) -> Stage {
+        match named(wanted).filter(|_| !self.at_once) {
+            Some(former) => {
+                self.next(&wanted.going_by(&former), wanted, Duration::ZERO, Duration::ZERO)
+            }
+            None => settled(wanted),
+        }
     }
 
     /// When there is another step to be made.

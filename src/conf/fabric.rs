@@ -91,6 +91,13 @@ impl FabricPart {
         }
     }
 
+    /// The same by the way of `other`, and accepting none besides.
+    #[must_use]
+    pub fn going_by(&self, other: &Self) -> Self {
+        let Self { mode, vni, port, device, .. } = other.way();
+        Self { mode, vni, port, device, accepts: None, ..self.clone() }
+    }
+
     fn carried(&self) -> (Mode, FabricKeys) {
         let mode = self.mode.unwrap_or_else(|| keys::MODE.shape.absent());
         (mode, FabricKeys::of(self))

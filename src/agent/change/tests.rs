@@ -187,11 +187,15 @@ fn what_the_configuration_says_is_accepted_as_long_as_it_says_so() {
     let both = json!({"mode": "vxlan", "accepts": {"mode": "ipip"}});
     let joins = || Change::new(None, None, CLOCK);
     assert_eq!(course_of(joins(), &vxlan, &[0]), ["vxlan.calico+ None"]);
-    assert_eq!(course_of(joins(), &both, &[0, 9000]), ["vxlan.calico+ipip None"; 2]);
-    assert_eq!(
-        course(&ipip, &both, &[0, 300, 9000]),
-        ["ipip+vxlan.calico Some(300)", "vxlan.calico+ipip Some(600)", "vxlan.calico+ipip None"]
-    );
+    let as_the_others =
+        ["ipip+vxlan.calico Some(300)", "vxlan.calico+ipip Some(600)", "vxlan.calico+ipip None"];
+    assert_eq!(course_of(joins(), &both, &[0, 300, 9000]), as_the_others);
+    assert_eq!(course(&ipip, &both, &[0, 300, 9000]), as_the_others);
+    // Packets as they are need no time ahead.
+    let plainly = json!({"mode": "direct", "mtu": 1400, "accepts": {"mode": "ipip"}});
+    assert_eq!(course_of(joins(), &plainly, &[0, 9000])[1], "direct+ipip None");
+    let first = joins().step(&part(&json!({"mode": "vxlan", "mtu": 1400, "accepts": {"mode": "ipip"}})), Instant::now());
+    assert_eq!(first.mtu(), Some(1400), "what is not about modes holds");
     // It was known long before.
     assert_eq!(course_of(started(&both, 9000, 1), &ipip, &[0]), ["ipip+vxlan.calico Some(300)"]);
     assert_eq!(course_of(started(&both, 9000, 1), &vxlan, &[0]), ["vxlan.calico+ None"]);
