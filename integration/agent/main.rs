@@ -12,6 +12,7 @@ mod condition;
 mod control;
 #[path = "../enclosure/mod.rs"]
 mod enclosure;
+mod endures;
 mod ground;
 #[path = "../harness/mod.rs"]
 mod harness;

@@ -169,6 +169,16 @@ fn nothing_is_taken_away_when_the_api_server_or_the_agent_goes() {
     ground.await_file(CONFLIST);
     drop(api);
     let peers = fs::read(ground.path("var/lib/manx/peers.json")).unwrap();
+    let lost = || ask(&ground, "/metrics").contains("manx_agent_api_connected 0\n");
+    assert!(eventually(DEADLINE, lost), "{}", ground.log());
+    // It goes on: a route that somebody removes comes back, and pods come and go.
+    ground.host.command("ip", &["route", "del", "10.244.2.0/24"]).ok();
+    ground.await_routes(&[1, 2]);
+    let plugin = ground.plugin(ground.host.scratch().path().to_str().unwrap());
+    let pod = Pod::new("a");
+    plugin.add(&pod).ok();
+    plugin.del(&pod).ok();
+    assert!(ask(&ground, "/readyz").starts_with("HTTP/1.1 200 "), "{}", ask(&ground, "/readyz"));
     assert_eq!(agent.end(Signal::SIGTERM), Some(0));
     assert!(ground.log().contains("the node stays as it is"), "{}", ground.log());
     ground.await_routes(&[1, 2]);

@@ -157,6 +157,11 @@ impl<S: Source> Keeper<S> {
         self.belief.nodes()
     }
 
+    /// This node's podCIDRs by the file.
+    pub(crate) fn own(&self) -> &[IpNetwork] {
+        &self.own
+    }
+
     /// Waits for what the source tells, and does what follows from it.
     pub(crate) fn step(&mut self) {
         let now = Instant::now();

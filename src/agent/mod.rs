@@ -27,6 +27,7 @@ mod nodes;
 mod noted;
 mod operations;
 mod options;
+mod own;
 mod reach;
 mod record;
 mod reread;
@@ -152,11 +153,18 @@ fn begin(options: &Options) -> Infallible {
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));
     let (own, api) = (options.node.clone(), status.api());
+    let held = keeper.own().to_vec();
     thread::spawn(move || match config.calico {
         None => {
-            let nodes = Watched::<Nodes, _>::new(access, limits, nodes::PATH.to_owned(), teller);
-            let nodes = nodes.counted(api);
-            talk(nodes.run(), condition, status);
+            let nodes = async {
+                let mut limits = limits;
+                if !limits.spread.is_zero() && own::has_moved(&access, &own, &held, &api).await {
+                    limits.spread = Duration::ZERO;
+                }
+                let path = nodes::PATH.to_owned();
+                Watched::<Nodes, _>::new(access, limits, path, teller).counted(api).run().await
+            };
+            talk(nodes, condition, status);
         }
         Some(_) => {
             let calico = Calico { own, access, limits, in_blocks, teller, wish, api };

@@ -153,6 +153,30 @@ fn what_is_noted_and_cannot_be_is_nothing() {
     }
 }
 
+/// The steps of an agent that runs are not made by it, and one that is started later goes on by the clock
+/// of then, whatever that was before.
+#[test]
+fn a_clock_that_jumps_while_an_agent_runs_changes_no_step() {
+    const DAY: u64 = 86_400;
+    let vxlan = json!({"mode": "vxlan"});
+    for clock in [CLOCK, CLOCK + DAY, CLOCK - DAY, 100, 0] {
+        let mut change = started(&json!({"mode": "ipip"}), 9000, 1);
+        let begin = Instant::now();
+        change.step(&part(&vxlan), begin);
+        let then = begin + Duration::from_secs(200);
+        let said = change.step(&part(&vxlan), then);
+        assert_eq!(words(&said), "ipip+vxlan.calico");
+        assert_eq!(change.due(), Some(begin + Duration::from_secs(300)));
+        let note = change.note(then, clock).unwrap();
+        let again = Change::new(Some(said), Some(&note), clock + 10);
+        let left = if clock < 200 { 300 - clock - 10 } else { 90 };
+        let next = [0, left - 1, left];
+        let course = course_of(again, &vxlan, &next);
+        assert_eq!(course[1], format!("ipip+vxlan.calico Some({left})"), "{clock}");
+        assert!(course[2].starts_with("vxlan.calico+ipip"), "{clock}: {course:?}");
+    }
+}
+
 /// Off while the others change: they take the old mode for ten minutes from when they
 /// began, which nobody saw here.
 #[test]
