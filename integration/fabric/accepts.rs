@@ -43,10 +43,10 @@ impl Pinging {
     }
 }
 
-/// As most distributions have it: devices that are made later are so as well.
-fn filter_loosely(node: &Node) {
+/// Devices that are made later are so as well.
+fn filter(node: &Node, value: &str) {
     for scope in ["default", "all"] {
-        node.host.set_sysctl(&format!("ipv4/conf/{scope}/rp_filter"), "2");
+        node.host.set_sysctl(&format!("ipv4/conf/{scope}/rp_filter"), value);
     }
 }
 
@@ -64,7 +64,8 @@ fn a_mode_changes_node_by_node_and_no_packet_is_lost() {
         let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
         let [first, second] = &cluster.nodes[..] else { panic!() };
         for node in &cluster.nodes {
-            filter_loosely(node);
+            // As most distributions have it.
+            filter(node, "2");
             say(node, from);
         }
         let pods = cluster.pods();
@@ -125,6 +126,43 @@ fn a_node_that_joins_during_a_change_reaches_all() {
     reach_each_other("so does the one that has joined");
     say_of(without, 3, &second);
     reach_each_other("all do");
+}
+
+/// A node that filters strictly by the way back takes what comes by a tunnel of ours. What comes by the
+/// uplink is for its administrator to let in, and `doctor` says how.
+#[test]
+fn nothing_is_lost_either_where_nodes_filter_strictly_once_doctor_is_followed() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
+    for node in &cluster.nodes {
+        filter(node, "1");
+        say(node, &json!({"mode": "direct", "accepts": {"mode": "vxlan"}}));
+        let doctor = node.manx(&["doctor", "--json", "--only", "rp-filter"]);
+        let document: Value = serde_json::from_str(&doctor.stdout).unwrap();
+        let told = document["checks"].as_array().unwrap();
+        assert_eq!((told.len(), &told[0]["severity"]), (1, &json!("warning")), "{document}");
+        assert_eq!(told[0]["undo"], "sysctl -w net/ipv4/conf/eth0/rp_filter=0");
+        let fix = told[0]["fix"].as_str().unwrap();
+        node.host.command("sh", &["-c", fix]).ok();
+        assert!(node.manx(&["doctor", "--only", "rp-filter"]).status == 0);
+    }
+    let pods = cluster.pods();
+    let [a, b] = [0, 1].map(|number| addresses(&pods[number])[0].clone());
+    let both_ways = || pods[0].netns.pings(&b) && pods[1].netns.pings(&a);
+    let [first, second] = &cluster.nodes[..] else { panic!() };
+    assert!(both_ways());
+    // One sends by the tunnel, and is answered plainly.
+    say(first, &json!({"mode": "vxlan", "accepts": {"mode": "direct"}}));
+    assert!(both_ways());
+    let value = || second.host.sysctl("ipv4/conf/vxlan.calico/rp_filter");
+    assert_eq!(value(), "2");
+    second.host.set_sysctl("ipv4/conf/vxlan.calico/rp_filter", "0");
+    assert!(pods[0].netns.keeps_silent(&b), "as all links do, it filters strictly");
+    assert!(second.plan().stdout.contains("net/ipv4/conf/vxlan.calico/rp_filter"));
+    second.apply().ok();
+    assert_eq!(value(), "2");
+    assert!(both_ways());
+    say(second, &json!({"mode": "vxlan"}));
+    assert!(both_ways());
 }
 
 /// Whoever is no peer gets in by neither.

@@ -69,7 +69,8 @@ mod tests {
         let _ = Socket::open().unwrap().apply(&[link::set_up("lo")]);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let path = std::env::temp_dir().join(format!("manx-own-{}", std::process::id()));
-        let node = |cidrs: &[&str]| json!([{"metadata": {"name": "n1"}, "spec": {"podCIDRs": cidrs}}]);
+        let node =
+            |cidrs: &[&str]| json!([{"metadata": {"name": "n1"}, "spec": {"podCIDRs": cidrs}}]);
         for (answer, moved) in [
             (list(&node(&["10.0.1.0/24", "fd00:1::/64"])), false),
             (list(&node(&["10.0.7.0/24", "fd00:1::/64"])), true),

@@ -50,16 +50,23 @@ impl Known {
                 "{} is another program than the one that noted itself as manx {version}",
                 path.display()
             ),
-            _ => "none has noted its version since boot, as versions before 0.1.1 do not".to_owned(),
+            _ => {
+                "none has noted its version since boot, as versions before 0.1.1 do not".to_owned()
+            }
         }
     }
 
     /// That they differ, or may.
     pub(super) fn remark(&self) -> Option<String> {
         let what = match self.sure() {
-            None => format!("the version of the plugin of this node is not known: {}", self.doubt()),
+            None => {
+                format!("the version of the plugin of this node is not known: {}", self.doubt())
+            }
             Some(plugin) if plugin.version != VERSION => {
-                format!("the plugin of this node is manx {}, and its agent {VERSION}", plugin.version)
+                format!(
+                    "the plugin of this node is manx {}, and its agent {VERSION}",
+                    plugin.version
+                )
             }
             Some(_) => return None,
         };

@@ -11,7 +11,7 @@ use crate::{
         route::{PROTOCOL_RA, TABLE_MAIN},
     },
     node::{Network, Snapshot},
-    object::{Action, Kind},
+    object::{Action, Kind, reverse_path},
     pod::Identity,
     state::Entry,
     text::few::some_of,
@@ -57,6 +57,47 @@ pub(super) fn ip_forward(snapshot: &Snapshot) -> Answer {
                 .fix(format!("sysctl -w {dotted}=1"))
                 .undo(format!("sysctl -w {dotted}=0")),
         );
+    }
+    Ok(seen)
+}
+
+/// A link drops what it would not send back by, and while a mode changes each node has
+/// packets of others by a way that its own do not take. The greater value counts.
+pub(super) fn rp_filter(snapshot: &Snapshot) -> Answer {
+    let kernel = &snapshot.kernel;
+    let value = |link: &str| kernel.number(&reverse_path(link)).unwrap_or_default();
+    let mut seen: Vec<Seen> = Vec::new();
+    for fabric in snapshot.networks.iter().filter_map(|network| network.fabric.as_ref()) {
+        let addresses = kernel.addresses.iter();
+        let own =
+            addresses.filter(|(_, own)| own.is_ipv4() && fabric.addresses.contains(&own.ip()));
+        for link in own.filter_map(|(index, _)| kernel.link(*index)) {
+            let name = link.name.as_str();
+            let object = format!("sysctl {}", reverse_path(name).replace('/', "."));
+            let is_told = seen.iter().any(|one| one.object == object);
+            if is_told || value("all").max(value(name)) != 1 {
+                continue;
+            }
+            let (before, is_all) = (value(name), value(name) == 0);
+            let whose = if is_all { "all links filter" } else { "it filters" };
+            let of = if fabric.accepts.is_some() { Seen::warning } else { Seen::info };
+            let evidence = match &fabric.accepts {
+                Some(mode) => format!(
+                    "{whose} strictly (rp_filter 1), and {mode} is accepted besides: packets of \
+                     nodes that have changed their mode and of those that have not yet come by a way \
+                     that is not the way back, and are dropped"
+                ),
+                None => format!(
+                    "{whose} strictly (rp_filter 1): packets are dropped when the fabric changes its \
+                     mode, while some nodes have changed theirs and others have not"
+                ),
+            };
+            seen.push(
+                of(object, evidence)
+                    .fix(format!("sysctl -w {}=2", reverse_path(name)))
+                    .undo(format!("sysctl -w {}={before}", reverse_path(name))),
+            );
+        }
     }
     Ok(seen)
 }

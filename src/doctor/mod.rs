@@ -107,6 +107,7 @@ pub const CHECKS: &[Check] = &[
     Check { id: "ip-forward", examine: links::ip_forward },
     Check { id: "forward-drop", examine: others::forward_drop },
     Check { id: "accept-ra", examine: links::accept_ra },
+    Check { id: "rp-filter", examine: links::rp_filter },
     Check { id: "neighbour-missing", examine: fabric::neighbour_missing },
     Check { id: "route-missing", examine: fabric::route_missing },
     Check { id: "route-shadowed", examine: fabric::route_shadowed },

@@ -1,5 +1,7 @@
 //! Each check on a snapshot that is well, and on the same with one thing changed.
 
+mod router;
+
 use std::path::PathBuf;
 
 use serde_json::json;
@@ -243,61 +245,6 @@ fn configurations_and_plugins() {
             missing: vec!["/etc/systemd/network/10-manx.network".into()],
             reload: "systemctl restart systemd-networkd".into(),
         });
-    });
-}
-
-#[test]
-fn forwarding_and_firewalls() {
-    let off = |node: &mut Snapshot, key: &str| {
-        node.kernel.sysctls.insert(key.to_owned(), "0".into());
-    };
-    only("ip-forward", Error, "is 0", |node| off(node, forwarding::IPV4));
-    // Before there is a pod its ADD turns it on.
-    only("ip-forward", Info, "is 0", |node| {
-        off(node, forwarding::IPV4);
-        node.journal.clear();
-        pool(node).leases.clear();
-    });
-    // Of a family that no pod has it does not matter.
-    assert_eq!(told(|node| off(node, forwarding::IPV6)), []);
-    for (certain, severity) in [(true, Error), (false, Info)] {
-        only("forward-drop", severity, "FORWARD", |node| {
-            let (text, fix) = ("chain ip filter FORWARD".to_owned(), "iptables".to_owned());
-            node.surroundings.barriers.push(Barrier { certain, text, fix, ..Barrier::default() });
-        });
-    }
-    let advertised = |node: &mut Snapshot, value: &str| {
-        let mut default = route("::/0", 2);
-        default.route.protocol = PROTOCOL_RA;
-        node.kernel.routes.push(default);
-        node.kernel.sysctls.insert("net/ipv6/conf/eth0/accept_ra".into(), value.into());
-    };
-    only("accept-ra", Error, "accept_ra 1", |node| advertised(node, "1"));
-    assert_eq!(told(|node| advertised(node, "2")), []);
-    assert_eq!(
-        told(|node| {
-            advertised(node, "1");
-            off(node, forwarding::IPV6);
-        }),
-        []
-    );
-    only("sysctl-drift", Warning, "should be new", |node| {
-        let sysctl = change(Kind::Sysctl, Action::Replace, "sysctl net/ipv4/conf/calic1/proxy_arp");
-        node.networks[0].repairs.push(sysctl);
-    });
-    for (count, severity) in [("85", Warning), ("99", Error)] {
-        only("conntrack-full", severity, "of 100", |node| {
-            let sysctls = &mut node.kernel.sysctls;
-            sysctls.insert("net/netfilter/nf_conntrack_count".into(), count.into());
-            sysctls.insert("net/netfilter/nf_conntrack_max".into(), "100".into());
-        });
-    }
-    only("masquerade-lost", Error, "old", |node| {
-        let table = change(Kind::Table, Action::Replace, "nftables table manx.fabric-109");
-        fabric(node).changes.push(table);
-    });
-    only("masquerade-lost", Error, "gone", |node| {
-        node.networks[0].table.push("it is gone".into());
     });
 }
 

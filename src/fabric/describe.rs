@@ -20,7 +20,7 @@ use crate::{
     conf::CrossSubnet,
     family::{Family, is_single},
     net::{forwarding, route},
-    object::{Mark, Route, Setting, Sysctl, Tunnel, Value},
+    object::{LOOSE, Mark, Route, Setting, Sysctl, Tunnel, Value},
 };
 use remarks::{Remarks, excluded};
 use wrapping::{OfFamily, Wrapping};
@@ -80,16 +80,17 @@ impl OfFamily<'_> {
             Wrapping::None | Wrapping::Impossible => None,
         };
         let is_own = |other: &Tunnel| own.as_ref().is_some_and(|own| own.name == other.name);
+        // A node whose own packets go by the one way gets those of others by the other.
+        let takes_both = self.family == Family::V4 && self.settings.keys.file.accepted().is_some();
         let accepted = self.accepted().filter(|(other, _)| anyone && !is_own(other));
         let (accepted, address) = accepted.unzip();
         desired.objects.addresses.extend(address.flatten());
         for tunnel in own.into_iter().chain(accepted) {
             let set = |value| Setting { device: tunnel.name.clone(), value };
             let mark = Value::Mark(Mark::Ours(tunnel.protocol));
-            desired
-                .objects
-                .settings
-                .extend([mark, Value::Mtu(tunnel.mtu), Value::Up(true)].map(set));
+            let loose = takes_both.then_some(LOOSE);
+            let settings = [mark, Value::Mtu(tunnel.mtu), Value::Up(true)].into_iter().chain(loose);
+            desired.objects.settings.extend(settings.map(set));
             desired.objects.tunnels.push(tunnel);
         }
     }

@@ -13,9 +13,10 @@ use super::{
 use crate::{
     family::HasFamily,
     object::{
-        self, Address, Change, Held, HeldObjects, Lookup, Managed, Mark, Objects, Setting, Tunnel,
-        Value,
+        self, Address, Change, Held, HeldObjects, Lookup, Managed, Mark, Objects, Setting, Sysctl,
+        Tunnel, Value,
         link::{HeldTunnel, Owner},
+        reverse_path,
     },
 };
 
@@ -44,7 +45,12 @@ fn fit(objects: &mut Cow<'_, Objects>, held: &HeldObjects) {
 }
 
 /// What the tunnel devices have set, as far as it is this fabric's to decide.
-pub fn settings(desired: &Desired, tunnels: &[HeldTunnel], protocol: u8) -> Vec<Held<Setting>> {
+pub fn settings(
+    desired: &Desired,
+    tunnels: &[HeldTunnel],
+    sysctls: &[Held<Sysctl>],
+    protocol: u8,
+) -> Vec<Held<Setting>> {
     let mut settings = Vec::new();
     for held in tunnels {
         let guest = held.is_guest();
@@ -64,6 +70,10 @@ pub fn settings(desired: &Desired, tunnels: &[HeldTunnel], protocol: u8) -> Vec<
                 add(Value::Mark(mark), !guest);
                 add(Value::Mtu(held.mtu), !guest);
                 add(Value::Up(held.up), true);
+                let key = reverse_path(&held.name);
+                let filter = sysctls.iter().find(|sysctl| sysctl.object.key == key);
+                let filter = filter.and_then(|sysctl| sysctl.object.value.parse().ok());
+                filter.into_iter().for_each(|value| add(Value::ReversePath(value), true));
             }
             // The IPIP module's own device stays, without our mark.
             None if held.owner.is_ours() && held.form.is_of_module() => {

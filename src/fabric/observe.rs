@@ -212,8 +212,8 @@ pub fn observe(
     let wanted = Wanted { destinations, peers: Networks::of_peers(routes) };
     let scope = Scope::of(desired);
     let mut observed = collect(settings, (&scope, &wanted), ledger, tables);
-    let tunnels = &observed.held.tunnels;
-    let settings = diff::settings(desired, tunnels, settings.keys.protocol);
+    let (tunnels, sysctls) = (&observed.held.tunnels, &observed.held.sysctls);
+    let settings = diff::settings(desired, tunnels, sysctls, settings.keys.protocol);
     let addresses = diff::addresses(desired, tunnels, ledger);
     (observed.held.settings, observed.held.addresses) = (settings, addresses);
     observed.held.lookups = diverted::look(socket, desired, &observed, tables)?;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{desired::Desired, ledger::Ledger};
-use crate::object::{HeldObjects, Indexes, link::HeldTunnel};
+use crate::object::{HeldObjects, Indexes, LOOSE, link::HeldTunnel, reverse_path};
 
 /// What the kernel has.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -38,16 +38,19 @@ impl Observed {
 pub struct Scope {
     /// Names of the tunnel devices.
     pub tunnels: Vec<String>,
-    /// Keys of the node's parameters.
+    /// Keys of parameters, of the node and of tunnel devices.
     pub sysctls: Vec<String>,
 }
 
 impl Scope {
     /// What a fabric consists of.
     pub fn of(desired: &Desired) -> Self {
+        let of_node = desired.objects.sysctls.iter().map(|sysctl| sysctl.key.clone());
+        let loose = desired.objects.settings.iter().filter(|setting| setting.value == LOOSE);
+        let loose = loose.map(|setting| reverse_path(&setting.device));
         Self {
             tunnels: desired.objects.tunnels.iter().map(|tunnel| tunnel.name.clone()).collect(),
-            sysctls: desired.objects.sysctls.iter().map(|sysctl| sysctl.key.clone()).collect(),
+            sysctls: of_node.chain(loose).collect(),
         }
     }
 }

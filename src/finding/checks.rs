@@ -42,6 +42,7 @@ const CHECKS: &[(&str, &str)] = &[
         "address-ignored",
         "packets to the node's pods go to another of its addresses, or nowhere if it has none",
     ),
+    ("rp-filter", "the kernel drops packets of which the way back is another link"),
     ("ip-forward", "without it the kernel drops every packet that is not for the node itself"),
     (
         "forward-drop",

@@ -27,7 +27,7 @@ pub use lookup::{Diversion, Lookup};
 pub use managed::{Indexes, Making, Managed, Work};
 pub use neighbour::Neighbour;
 pub use route::{HeldRoute, Route};
-pub use setting::{Mark, Setting, Value};
+pub use setting::{LOOSE, Mark, Setting, Value, reverse_path};
 pub use table::{HeldTable, Table};
 pub use told::{Action, Kind, Told};
 

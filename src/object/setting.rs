@@ -1,4 +1,5 @@
-//! What is set of a link: whose it is, its MTU, its group, and that it is up.
+//! What is set of a link: whose it is, its MTU, its group, that it is up, and whether it
+//! takes packets whose way back is another link.
 
 use std::{fmt, mem::Discriminant};
 
@@ -10,7 +11,7 @@ use super::{
     managed::{Indexes, Managed, Work},
     told::{Action, Kind, Told},
 };
-use crate::net::link;
+use crate::net::{link, sysctl::Sysctl};
 
 /// One setting of a link.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -34,6 +35,17 @@ pub enum Value {
     Group(u32),
     /// Administratively up.
     Up(bool),
+    /// How it filters packets of IPv4 by their way back: `rp_filter`.
+    ReversePath(u8),
+}
+
+/// Packets are taken whose way back is another link, whatever the node does elsewhere: the
+/// greater of a link's value and that of all links counts, and 1 is the strict one.
+pub const LOOSE: Value = Value::ReversePath(2);
+
+/// The parameter by which a link filters packets by their way back.
+pub fn reverse_path(device: &str) -> String {
+    format!("net/ipv4/conf/{device}/rp_filter")
 }
 
 /// Whose a tunnel device is, by its alias and its group.
@@ -63,6 +75,7 @@ impl fmt::Display for Value {
             Self::Mtu(bytes) => write!(f, "mtu {bytes}"),
             Self::Group(group) => write!(f, "group {group}"),
             Self::Up(up) => f.write_str(if *up { "up" } else { "down" }),
+            Self::ReversePath(value) => write!(f, "{value}"),
         }
     }
 }
@@ -99,7 +112,10 @@ impl Managed for Setting {
     const OF_NODE: bool = true;
 
     fn name(&self) -> String {
-        format!("link {}", self.device)
+        match self.value {
+            Value::ReversePath(_) => format!("sysctl {}", reverse_path(&self.device)),
+            _ => format!("link {}", self.device),
+        }
     }
 
     fn value(&self) -> String {
@@ -125,7 +141,11 @@ impl Managed for Setting {
                 (&held.object, Some(held.object.value()), "down, unused".to_owned())
             }
         };
-        let kind = if matches!(wanted.value, Value::Mtu(_)) { Kind::Mtu } else { Kind::Link };
+        let kind = match wanted.value {
+            Value::Mtu(_) => Kind::Mtu,
+            Value::ReversePath(_) => Kind::Sysctl,
+            Value::Mark(_) | Value::Group(_) | Value::Up(_) => Kind::Link,
+        };
         let (object, after) = (wanted.name(), Some(after));
         Told { kind, action: Self::action(step), object, before, after }
     }
@@ -137,6 +157,10 @@ impl Managed for Setting {
             Step::Foreign(..) => return Work::Nothing,
         };
         let name = &wanted.device;
+        if let Value::ReversePath(value) = wanted.value {
+            let parameter = Sysctl::optional(reverse_path(name), value);
+            return if goes { Work::Nothing } else { Work::Write(parameter) };
+        }
         let Some(index) = indexes.get(name).copied() else { return Work::Impossible };
         Work::Message(match wanted.value {
             // The IPIP module's own device survives its removal.
@@ -145,7 +169,7 @@ impl Managed for Setting {
             Value::Mark(Mark::Ours(protocol)) => {
                 link::set_mark(index, name, &tunnel_alias(protocol), tunnel_group(protocol))
             }
-            Value::Mark(_) => return Work::Nothing,
+            Value::Mark(_) | Value::ReversePath(_) => return Work::Nothing,
             Value::Mtu(bytes) => link::set_mtu(name, bytes),
             Value::Group(group) => link::set_group(index, name, group),
             Value::Up(_) => link::set_up(name),
@@ -165,6 +189,6 @@ impl Managed for Setting {
     }
 
     fn comes_with_device(&self) -> bool {
-        !matches!(self.value, Value::Up(_))
+        !matches!(self.value, Value::Up(_) | Value::ReversePath(_))
     }
 }

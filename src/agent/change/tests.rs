@@ -218,7 +218,10 @@ fn what_the_configuration_says_is_accepted_as_long_as_it_says_so() {
     // Packets as they are need no time ahead.
     let plainly = json!({"mode": "direct", "mtu": 1400, "accepts": {"mode": "ipip"}});
     assert_eq!(course_of(joins(), &plainly, &[0, 9000])[1], "direct+ipip None");
-    let first = joins().step(&part(&json!({"mode": "vxlan", "mtu": 1400, "accepts": {"mode": "ipip"}})), Instant::now());
+    let first = joins().step(
+        &part(&json!({"mode": "vxlan", "mtu": 1400, "accepts": {"mode": "ipip"}})),
+        Instant::now(),
+    );
     assert_eq!(first.mtu(), Some(1400), "what is not about modes holds");
     // It was known long before.
     assert_eq!(course_of(started(&both, 9000, 1), &ipip, &[0]), ["ipip+vxlan.calico Some(300)"]);

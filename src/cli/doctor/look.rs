@@ -15,7 +15,7 @@ use crate::{
         json::{field, member},
     },
     conf::{BUILT_IN, Config, has_store},
-    fabric::{self, Answers},
+    fabric::{self, Answers, list},
     ipam::Lease,
     net::{Socket, Tables, forwarding, sysctl},
     node::{self, Compared, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
@@ -25,9 +25,11 @@ use crate::{
         fabric::{FabricState, Pass, last_applied, read_peers_by},
         link_mtus, version,
     },
+    object::reverse_path,
+    pod::identity::GROUPS,
     state::{
         Journal, Root,
-        file::{BUNDLE_BYTES_MAX, TEXT_BYTES_MAX, read_stream},
+        file::{BUNDLE_BYTES_MAX, PEERS_BYTES_MAX, TEXT_BYTES_MAX, read_stream},
         journal, read,
     },
     verb::stock,
@@ -178,7 +180,9 @@ fn exchanged(root: &Root, directories: &[PathBuf]) -> Option<(PathBuf, String)> 
 fn of_kernel(root: &Root, tables: &Tables) -> Snapshot {
     let mut kernel = Kernel::of(tables);
     let of_links = kernel.links.iter().map(|link| format!("net/ipv6/conf/{}/accept_ra", link.name));
-    let keys = SYSCTLS.into_iter().map(str::to_owned).chain(of_links);
+    let others = kernel.links.iter().filter(|link| !GROUPS.contains(&link.group));
+    let filters = others.map(|link| link.name.as_str()).chain(["all"]).map(reverse_path);
+    let keys = SYSCTLS.into_iter().map(str::to_owned).chain(of_links).chain(filters);
     kernel.sysctls = keys.filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).collect();
     let unreadable = journal::networks(root).into_iter();
     Snapshot {
@@ -275,6 +279,7 @@ fn fabric_of(
             fabric.own_cidrs = peers.me.given_pod_cidrs();
             let others = peers.others.iter().chain(&peers.left_out);
             fabric.remote_cidrs = others.flat_map(|node| node.pod_cidrs.clone()).collect();
+            fabric.accepts = accepted(path);
             fabric.unread = peers.unread;
             fabric.left_out = [peers.excluded, peers.here].concat();
             fabric.failure = refusal.map(|error| {
@@ -289,6 +294,12 @@ fn fabric_of(
         Err(error) => fabric.problem = Some(error.message()),
     }
     fabric
+}
+
+/// The mode that a peers file accepts besides, by its word.
+fn accepted(path: &Path) -> Option<String> {
+    let fabric = list::fabric(&read(path, PEERS_BYTES_MAX).ok()?).ok()?;
+    Some(fabric.accepts()?.encode().get("mode")?.as_str()?.to_owned())
 }
 
 fn pool(

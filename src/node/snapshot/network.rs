@@ -171,6 +171,9 @@ pub struct Fabric {
     pub own_cidrs: Vec<IpNetwork>,
     /// Those of the other nodes.
     pub remote_cidrs: Vec<IpNetwork>,
+    /// The mode by which packets of peers may come besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepts: Option<String>,
     /// Keys of the file that nothing reads, as a sentence.
     pub unread: Option<String>,
     /// Nodes that are left out, each with the reason.

@@ -56,7 +56,7 @@ fn put<O: Managed>(held: &mut Vec<O::Held>, step: &Step<O>) {
 impl Kernel {
     fn observed(&self, desired: &Desired) -> Observed {
         let mut held = self.0.clone();
-        held.settings = settings(desired, &held.tunnels, OURS);
+        held.settings = settings(desired, &held.tunnels, &held.sysctls, OURS);
         held.addresses = addresses(desired, &held.tunnels, &Ledger::default());
         Observed { held, indexes: indexes(), ..Observed::default() }
     }
@@ -91,7 +91,8 @@ impl Kernel {
                     Value::Mark(_) => tunnel.owner = Owner::Ours,
                     Value::Mtu(bytes) => tunnel.mtu = bytes,
                     Value::Up(up) => tunnel.up = up,
-                    Value::Group(_) => {}
+                    // Of no link of these fabrics.
+                    Value::Group(_) | Value::ReversePath(_) => {}
                 }
             }
             Change::Setting(Step::Delete(held)) => {
