@@ -13,13 +13,18 @@ use crate::manifests::{NAMESPACE, SHIPPED, kubectl, objects, write_kustomization
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/helm/manx");
 
 /// Values of the chart, and the components that say the same.
-const PAIRS: [(&str, &[&str]); 7] = [
+const PAIRS: [(&str, &[&str]); 9] = [
     ("mode=direct", &["direct"]),
     ("mode=ipip", &["ipip"]),
     ("mode=vxlan", &["vxlan"]),
     ("metrics.enabled=true", &["vxlan", "metrics"]),
     ("selinux=true", &["vxlan", "selinux"]),
     ("condition=true", &["vxlan", "condition"]),
+    ("mode=calico", &["calico-read"]),
+    (
+        "mode=calico,calico.ipam=true,calico.annotate=true",
+        &["calico-read", "calico-ipam", "calico-annotate"],
+    ),
     (
         "metrics.enabled=true,directories.plugins=/var/lib/rancher/k3s/data/cni,\
          directories.networks=/var/lib/rancher/k3s/agent/etc/cni/net.d",

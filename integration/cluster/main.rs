@@ -8,11 +8,13 @@
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
 mod chart;
+mod confined;
 mod control;
 #[path = "../enclosure/mod.rs"]
 mod enclosure;
 mod manifests;
 mod streaming;
+mod traffic;
 
 use std::path::Path;
 
@@ -50,4 +52,11 @@ fn the_chart_gives_what_the_manifests_give() {
     enclosure::run("the_chart_gives_what_the_manifests_give", missing, || {
         chart::gives_the_same(&Control::start(Path::new("/run/cluster"), enclosure::NODE_ADDRESS));
     });
+}
+
+#[test]
+#[ignore = "needs root outside of any user namespace: hack/test runs it"]
+fn a_lost_packet_is_noticed_and_a_late_one_is_not_lost() {
+    let test = "a_lost_packet_is_noticed_and_a_late_one_is_not_lost";
+    enclosure::run(test, traffic::missing(), traffic::judges);
 }

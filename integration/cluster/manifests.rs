@@ -8,6 +8,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::confined::{confined, more_is_noticed};
 use crate::control::Control;
 use crate::enclosure::output;
 
@@ -80,6 +81,7 @@ pub(crate) fn every_combination(control: &Control) {
         let objects = objects(control, &directory.display().to_string());
         let pod = &of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"];
         confined(pod);
+        more_is_noticed(pod);
 
         let configuration = of_kind(&objects, "ConfigMap");
         let mounted = pod["volumes"].as_array().expect("volumes").iter();
@@ -198,27 +200,6 @@ fn of_ones_own(control: &Control) {
     assert_eq!(path(pod, "plugins"), "/srv/plugins");
     assert_eq!(path(pod, "networks"), "/srv/networks");
     assert_eq!(path(pod, "run"), "/run/manx");
-}
-
-/// What the pod may do on its node: one capability, and none where it could plant a program.
-fn confined(pod: &Value) {
-    assert_eq!(pod["hostPID"], json!(null));
-    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
-    let containers = ["initContainers", "containers"]
-        .map(|key| pod[key].as_array().expect("containers").clone())
-        .concat();
-    for container in &containers {
-        let context = &container["securityContext"];
-        assert_eq!(context["privileged"], json!(null), "{container}");
-        assert_eq!(context["allowPrivilegeEscalation"], json!(false), "{container}");
-        assert_eq!(context["readOnlyRootFilesystem"], json!(true), "{container}");
-        assert_eq!(context["capabilities"]["drop"], json!(["ALL"]), "{container}");
-    }
-    let agent = &pod["containers"][0];
-    assert_eq!(agent["securityContext"]["capabilities"]["add"], json!(["NET_ADMIN"]));
-    let mounts = agent["volumeMounts"].as_array().expect("mounts");
-    let plugins = |mount: &&Value| mount["name"] == "plugins" && mount["readOnly"] != json!(true);
-    assert_eq!(mounts.iter().find(plugins), None, "the running agent writes to the plugins");
 }
 
 /// What the agent may do is what it needs.

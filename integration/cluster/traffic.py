@@ -4,16 +4,25 @@
   integration/cluster/traffic.py STOP serve PORT          in a pod: sends back what comes
   integration/cluster/traffic.py STOP talk ADDRESS PORT   in a pod: a block of bytes by one TCP connection and a
                                                           ping, every 10 ms each
-  integration/cluster/traffic.py STOP pods NETWORK ADDRESS
-                                                          on a node: ADD, a ping from the new pod, DEL, again
-                                                          and again
+  integration/cluster/traffic.py STOP pods NETWORK ADDRESS...
+                                                          on a node: ADD, a ping of each address from the new pod,
+                                                          DEL, again and again
 
 Each says at its end what it counted, as a line of words; it fails if anything was lost or refused.
+
+What TCP lost is what one end sent and the other did not get: both count the segments of the connection. A
+segment that is sent again although it had arrived, for its acknowledgment was late, is not a lost one. The
+port after PORT answers with what the server's end has counted.
+
+`pods` writes into the file STOP.count how many pods there were. Where there is a file STOP.kill with a verb, ADD or
+DEL, and the number of a process, that is killed while the plugin executes the verb, and the file is removed.
 """
+import json
 import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -21,6 +30,7 @@ import time
 
 INTERVAL = 0.01
 BLOCK = 4096
+PATIENCE = 60
 
 
 def fail(words):
@@ -36,71 +46,182 @@ def run(*command):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def retransmitted():
-    with open("/proc/self/net/snmp", encoding="ascii") as file:
-        names, values = [line.split() for line in file if line.startswith("Tcp:")]
-    return int(values[names.index("RetransSegs")])
+def counts(connection):
+    """Of a connection's end: the segments that it sent, those that it got, those that it sent again."""
+    # struct tcp_info of linux/tcp.h
+    info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    return [*struct.unpack_from("=2I", info, 136), *struct.unpack_from("=I", info, 100)]
+
+
+def echo(connection, ends):
+    port = str(connection.getpeername()[1])
+    ends[port] = connection
+    try:
+        while data := connection.recv(1 << 16):
+            connection.sendall(data)
+    except ConnectionError:
+        # The other end says what it misses.
+        pass
+    del ends[port]
+    connection.close()
+
+
+def listen(port):
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
 
 
 def serve(port):
-    listener = socket.create_server(("", int(port)))
-    connection, _ = listener.accept()
-    while data := connection.recv(1 << 16):
-        connection.sendall(data)
+    talked, asked, ends = listen(int(port)), listen(int(port) + 1), {}
+
+    def answer():
+        while True:
+            connection, _ = asked.accept()
+            told = {name: counts(end) for name, end in list(ends.items())}
+            connection.sendall(json.dumps(told).encode())
+            connection.close()
+
+    threading.Thread(target=answer, daemon=True).start()
+    while True:
+        connection, _ = talked.accept()
+        threading.Thread(target=echo, args=(connection, ends), daemon=True).start()
+
+
+class Ends:
+    """Both ends of a connection, of which nothing is on its way when they are read."""
+
+    def __init__(self, connection, address, port):
+        self.connection, self.there = connection, (address, port + 1)
+        self.name = str(connection.getsockname()[1])
+        self.begin = self.read()
+
+    def far(self):
+        with socket.create_connection(self.there, timeout=PATIENCE) as asked:
+            text = b"".join(iter(lambda: asked.recv(1 << 16), b""))
+        return json.loads(text).get(self.name)
+
+    def read(self):
+        """When acknowledgments that are held back have been sent too."""
+        deadline, before = time.monotonic() + PATIENCE, None
+        while time.monotonic() < deadline:
+            now = (counts(self.connection), self.far())
+            if now[1] and now == before:
+                return now
+            before = now
+            time.sleep(0.5)
+        return fail(f"the connection does not come to rest: {before}")
+
+    def since(self):
+        """How many segments were sent, how many of these were lost, how many were sent again."""
+        (near, far), (near_before, far_before) = self.read(), self.begin
+        (out, into, again), (far_out, far_into, far_again) = (
+            [now - before for now, before in zip(*end)] for end in ((near, near_before), (far, far_before)))
+        return out + far_out, (out - far_into, far_out - into), again + far_again
 
 
 def hear(connection, heard):
-    """Everything comes back, in order: the longest time without a byte, in milliseconds."""
-    expected, last, longest = 0, time.monotonic(), 0.0
-    while data := connection.recv(1 << 16):
-        now = time.monotonic()
-        longest, last = max(longest, now - last), now
-        for at in range(-expected % BLOCK, len(data), BLOCK):
-            if data[at] != (expected + at) // BLOCK % 251:
-                heard["wrong"] = f"byte {expected + at} is not what was sent"
-                return
-        expected += len(data)
-    heard.update(bytes=expected, longest=longest)
+    """Everything comes back, in order: the longest time without a byte, in seconds."""
+    last = time.monotonic()
+    try:
+        while data := connection.recv(1 << 16):
+            now = time.monotonic()
+            heard["longest"], last = max(heard["longest"], now - last), now
+            for at in range(-heard["bytes"] % BLOCK, len(data), BLOCK):
+                if data[at] != (heard["bytes"] + at) // BLOCK % 251:
+                    heard["wrong"] = f"byte {heard['bytes'] + at} is not what was sent"
+            heard["bytes"] += len(data)
+    except OSError as error:
+        heard["wrong"] = str(error)
+
+
+class Ping:
+    """One that goes on."""
+
+    def __init__(self, address):
+        self.process = subprocess.Popen(
+            ["ping", "-n", "-i", str(INTERVAL), address], stdout=subprocess.PIPE, text=True)
+        self.answers = []
+        self.reader = threading.Thread(target=self.read)
+        self.reader.start()
+
+    def read(self):
+        for line in self.process.stdout:
+            if found := re.search(r"icmp_seq=(\d+) .*time=([0-9.]+)", line):
+                self.answers.append((int(found[1]), float(found[2])))
+
+    def end(self):
+        """How many answers came, how many did not, and the longest time of one in milliseconds."""
+        # What is still on its way at the end is not lost.
+        self.process.send_signal(signal.SIGINT)
+        self.reader.join()
+        numbers = [0] + [number for number, _ in self.answers]
+        # The number has 16 bits.
+        lost = sum((b - a) % 65536 - 1 for a, b in zip(numbers, numbers[1:]))
+        return len(self.answers), lost, max((time for _, time in self.answers), default=0)
 
 
 def talk(address, port):
-    before = retransmitted()
-    ping = subprocess.Popen(
-        ["ping", "-n", "-i", str(INTERVAL), address], stdout=subprocess.PIPE, text=True)
-    sequence = []
-    reader = threading.Thread(target=lambda: sequence.extend(
-        (int(found[1]), float(found[2])) for line in ping.stdout
-        if (found := re.search(r"icmp_seq=(\d+) .*time=([0-9.]+)", line))))
-    reader.start()
-    connection = socket.create_connection((address, int(port)))
-    heard = {}
-    listener = threading.Thread(target=hear, args=(connection, heard))
+    connection = socket.create_connection((address, int(port)), timeout=PATIENCE)
+    ends, sent = Ends(connection, address, int(port)), 0
+    ping, heard = Ping(address), {"bytes": 0, "longest": 0.0, "wrong": ""}
+    listener = threading.Thread(target=hear, args=(connection, heard), daemon=True)
     listener.start()
-    sent = 0
-    while going_on():
-        connection.sendall(bytes([sent % 251]) * BLOCK)
-        sent += 1
+    try:
+        while going_on() and not heard["wrong"]:
+            connection.sendall(bytes([sent % 251]) * BLOCK)
+            sent += 1
+            time.sleep(INTERVAL)
+    except OSError as error:
+        heard["wrong"] = str(error)
+    answers, unanswered, slowest = ping.end()
+    deadline = time.monotonic() + PATIENCE
+    while heard["bytes"] < sent * BLOCK and not heard["wrong"] and time.monotonic() < deadline:
         time.sleep(INTERVAL)
-    connection.shutdown(socket.SHUT_WR)
-    listener.join(30)
-    # What is still on its way at the end is not lost.
-    ping.send_signal(signal.SIGINT)
-    reader.join()
-    numbers = [number for number, _ in sequence]
-    # The number has 16 bits.
-    lost = sum((b - a) % 65536 - 1 for a, b in zip([0] + numbers, numbers))
-    if not numbers:
-        fail(f"no answer to any ping of {address}")
-    words = (f"ping: {len(numbers)} answers, {lost} lost, the slowest after "
-             f"{max(time for _, time in sequence):.0f} ms; TCP: {heard.get('bytes')} of {sent * BLOCK} bytes came "
-             f"back, {retransmitted() - before} segments sent again, the longest silence "
-             f"{heard.get('longest', 0) * 1000:.0f} ms")
-    if lost or heard.get("wrong") or heard.get("bytes") != sent * BLOCK:
-        fail(f"{words} {heard.get('wrong', '')}")
-    print(words)
+    if heard["bytes"] != sent * BLOCK or heard["wrong"]:
+        fail(f"TCP of {address}: {heard['bytes']} of {sent * BLOCK} bytes came back. {heard['wrong']}")
+    segments, lost, again = ends.since()
+    words = (f"{address}: {answers} answers to pings, {unanswered} lost, the slowest after {slowest:.0f} ms; "
+             f"TCP: {heard['bytes']} bytes came back, of {segments} segments {lost[0]} were lost on the way there "
+             f"and {lost[1]} on the way back, {again} sent again, the longest silence {heard['longest'] * 1000:.0f} ms")
+    if not answers or unanswered or any(lost):
+        fail(words)
+    print(words, flush=True)
+    connection.close()
 
 
-def pods(network, address):
+def is_plugin_running():
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/comm", encoding="ascii") as file:
+                if file.read() == "manx\n":
+                    return True
+        except (OSError, ValueError):
+            # No process, or one that has just ended.
+            pass
+    return False
+
+
+def execute(which, network, space):
+    """A verb, during which a process is killed where that is asked for."""
+    process = subprocess.Popen(["cnitool", which, network, space], stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
+    try:
+        with open(f"{STOP}.kill", encoding="ascii") as file:
+            when, victim = file.read().split()
+    except FileNotFoundError:
+        when = None
+    while when == which and process.poll() is None:
+        if is_plugin_running():
+            os.kill(int(victim), signal.SIGKILL)
+            os.remove(f"{STOP}.kill")
+            break
+    text, _ = process.communicate()
+    if process.returncode:
+        fail(f"{which} of {space} failed: {text}")
+
+
+def pods(network, *addresses):
     count, slowest = 0, {"add": 0.0, "del": 0.0}
     while going_on():
         name = f"outage-{count}"
@@ -108,20 +229,21 @@ def pods(network, address):
 
         def verb(which):
             begin = time.monotonic()
-            done = run("cnitool", which, network, space)
+            execute(which, network, space)
             slowest[which] = max(slowest[which], time.monotonic() - begin)
-            if done.returncode:
-                fail(f"after {count} pods {which} failed: {done.stdout}{done.stderr}")
 
         run("ip", "netns", "add", name)
         verb("add")
-        ping = run("ip", "netns", "exec", name, "ping", "-n", "-c", "1", "-w", "5", address)
-        if ping.returncode:
-            fail(f"after {count} pods the new one gets no answer of {address}: {ping.stdout}")
+        for address in addresses:
+            ping = run("ip", "netns", "exec", name, "ping", "-n", "-c", "1", "-w", "5", address)
+            if ping.returncode:
+                fail(f"after {count} pods the new one gets no answer of {address}: {ping.stdout}")
         verb("del")
         run("ip", "netns", "del", name)
         count += 1
-    print(f"pods: {count} were added, reached the other node and were deleted; the slowest ADD took "
+        with open(f"{STOP}.count", "w", encoding="ascii") as file:
+            file.write(f"{count}\n")
+    print(f"pods: {count} were added, reached {' and '.join(addresses)} and were deleted; the slowest ADD took "
           f"{slowest['add'] * 1000:.0f} ms, DEL {slowest['del'] * 1000:.0f} ms, cnitool and portmap included")
 
 

@@ -1,7 +1,8 @@
 {{- define "manx.configuration" -}}
 {{- $text := .Files.Get (printf "files/%s.json" .Values.mode) -}}
 {{- if .Values.configuration }}{{ $text = toPrettyJson .Values.configuration }}{{ end -}}
-{{- if not $text }}{{ fail (printf "mode %q is none of direct, ipip and vxlan" .Values.mode) }}{{ end -}}
+{{- if not $text }}{{ fail (printf "mode %q is none of direct, ipip, vxlan and calico" .Values.mode) }}{{ end -}}
+{{- if and (or .Values.calico.ipam .Values.calico.annotate) (ne .Values.mode "calico") }}{{ fail "calico.ipam and calico.annotate are for mode calico" }}{{ end -}}
 {{- with .Values.clusterCIDRs -}}
 {{- $text = toPrettyJson (merge (dict "clusterCIDRs" .) (fromJson $text)) -}}
 {{- end -}}
