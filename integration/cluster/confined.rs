@@ -18,7 +18,8 @@ const NEVER: [&str; 8] = ["/", "/etc", "/opt", "/usr", "/usr/bin", "/var", "/var
 
 /// Of each container: its mounts, and which of them it may write to.
 const MOUNTS: [(&str, &[(&str, bool)]); 2] = [
-    ("install", &[("plugins", true)]),
+    // It notes the version that it installed.
+    ("install", &[("plugins", true), ("run", true)]),
     (
         "agent",
         &[
