@@ -19,9 +19,22 @@ pub(crate) struct Block {
     pub(crate) cidr: Option<IpNetwork>,
     /// Whose it is, if anybody's.
     pub(crate) node: Option<Box<str>>,
-    /// Addresses that pods of other nodes have.
-    pub(crate) borrowed: Vec<(IpAddr, Box<str>)>,
+    /// Addresses that other nodes have.
+    pub(crate) borrowed: Vec<Borrowed>,
 }
+
+/// An address of a block that is not with the block's node.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Borrowed {
+    pub(crate) address: IpAddr,
+    /// Who has it.
+    pub(crate) node: Box<str>,
+    /// It is the end of that node's tunnels, and no pod's.
+    pub(crate) is_tunnel: bool,
+}
+
+/// What Calico writes of the ends of tunnels.
+const TUNNELS: [&str; 3] = ["ipipTunnelAddress", "vxlanTunnelAddress", "vxlanV6TunnelAddress"];
 
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Object {
@@ -68,12 +81,15 @@ impl Kind for Blocks {
         let attributes = spec.attributes.unwrap_or_default();
         let holder = |which: usize| {
             let secondary = attributes.get(which)?.secondary.as_ref()?;
-            secondary.get("node").map(String::as_str).filter(|holder| !holder.is_empty())
+            let kind = secondary.get("type").map(String::as_str).unwrap_or_default();
+            let holder = secondary.get("node").filter(|holder| !holder.is_empty())?;
+            Some((holder.as_str(), TUNNELS.contains(&kind)))
         };
         let allocations = spec.allocations.into_iter().flatten().enumerate();
         let borrowed = allocations.filter_map(|(place, which)| {
-            let holder = holder(which?).filter(|holder| Some(*holder) != node)?;
-            Some((nth(&network, place)?, Box::from(holder)))
+            let (holder, is_tunnel) = holder(which?).filter(|(holder, _)| Some(*holder) != node)?;
+            let address = nth(&network, place)?;
+            Some(Borrowed { address, node: holder.into(), is_tunnel })
         });
         let borrowed = borrowed.collect();
         Block { cidr: Some(network), node: node.map(Box::from), borrowed }

@@ -7,6 +7,7 @@
 //! `settle.rs` and what it calls is pure; `watch.rs` has the objects, and `delegate.rs` and
 //! `credentials.rs` what Calico's IPAM plugin needs on this node.
 
+mod believed;
 mod blocks;
 pub(crate) mod credentials;
 mod delegate;
@@ -18,6 +19,7 @@ mod settle;
 mod watch;
 mod wish;
 
+pub(crate) use credentials::Credentials;
 pub(crate) use delegate::Delegate;
 pub(crate) use watch::Calico;
 pub(crate) use wish::Wish;

@@ -8,6 +8,7 @@ use serde_json::json;
 use sha1_smol::Sha1;
 
 use super::{
+    believed::Believed,
     input::Input,
     nodes::{CalicoNode, IPIP_NOTE, address_note, vxlan_note},
     pools::Choice,
@@ -23,10 +24,14 @@ const TRIES: usize = 4096;
 /// What is missing.
 #[derive(Debug)]
 pub(super) struct Needs {
-    /// What the ends of tunnels are to be.
+    /// What the ends of tunnels are to be that it has none for.
     pub(super) tunnels: Vec<IpAddr>,
-    /// The annotations.
+    /// The ends that it has and that can be none.
+    pub(super) useless: Vec<IpAddr>,
+    /// The annotations that are missing.
     pub(super) notes: Vec<&'static str>,
+    /// Why one that it has would better be another.
+    pub(super) moved: Option<String>,
     /// What writes them.
     pub(super) commands: String,
 }
@@ -37,45 +42,59 @@ pub(super) fn of(
     input: &Input<'_>,
     own: &CalicoNode,
     choice: &Choice<'_>,
-    blocks: &[IpNetwork],
+    believed: &Believed<'_>,
 ) -> Option<Needs> {
-    let (mut notes, mut values, mut tunnels) = (Vec::new(), Vec::new(), Vec::new());
+    let (tunnels, useless, notes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut needs = Needs { tunnels, useless, notes, moved: None, commands: String::new() };
+    let (mut values, mut reserved) = (Vec::new(), Vec::new());
     for family in Family::BOTH {
-        let (note, held) = match (choice.mode, family) {
-            (Mode::Vxlan, _) => (vxlan_note(family), own.vxlan(family)),
-            (Mode::Ipip, Family::V4) => (IPIP_NOTE, own.ipip()),
+        let note = match (choice.mode, family) {
+            (Mode::Vxlan, _) => vxlan_note(family),
+            (Mode::Ipip, Family::V4) => IPIP_NOTE,
             _ => continue,
         };
         let Some(address) = own.address(family) else { continue };
-        if choice.of_tunnels(family).is_none() || (held.is_some() && own.has_noted(family)) {
+        if choice.of_tunnels(family).is_none() {
             continue;
         }
         if !own.has_noted(family) {
             let prefix = (input.prefix)(address.ip()).unwrap_or(address.prefix());
-            notes.push(address_note(family));
+            needs.notes.push(address_note(family));
             values.push(format!("{}={}/{prefix}", address_note(family), address.ip()));
         }
-        if held.is_none() {
-            let proposed = match input.blocks {
-                Some(_) => proposal(input, own, choice, blocks, family),
-                // As Calico has it where pods are in podCIDRs.
-                None => own_block(own, family),
-            };
-            notes.push(note);
-            let word = proposed.map_or_else(|| "ADDRESS".to_owned(), |it| it.to_string());
-            values.push(format!("{note}={word}"));
-            tunnels.extend(proposed);
+        let noted = choice.tunnel(own, family);
+        let held = noted.filter(|address| choice.is_of_tunnels(*address));
+        needs.useless.extend(noted.filter(|_| held.is_none()));
+        let moved = held.and_then(|address| believed.tunnel_holder(own.name(), address));
+        if held.is_some() && moved.is_none() {
+            continue;
         }
+        let proposed = match input.blocks {
+            Some(_) => proposal(input, own, choice, believed, family),
+            // As Calico has it where pods are in podCIDRs.
+            None => own_block(own, family),
+        };
+        let word = proposed.map_or_else(|| "ADDRESS".to_owned(), |it| it.to_string());
+        values.push(format!("{note}={word}"));
+        reserved.extend(proposed);
+        if moved.is_none() {
+            needs.notes.push(note);
+            needs.tunnels.extend(proposed);
+        }
+        needs.moved = needs.moved.or(moved);
     }
-    if notes.is_empty() {
+    if values.is_empty() {
         return None;
     }
     let mut commands = Vec::new();
-    if input.blocks.is_some() && !tunnels.is_empty() {
-        commands.push(reserve(input, &tunnels));
+    if input.blocks.is_some() && !reserved.is_empty() {
+        commands.push(reserve(input, &reserved));
     }
-    commands.push(format!("kubectl annotate node {} {}", input.own, values.join(" ")));
-    Some(Needs { tunnels, notes, commands: commands.join(" && ") })
+    let is_there = needs.moved.is_some() || !needs.useless.is_empty();
+    let again = if is_there { " --overwrite" } else { "" };
+    commands.push(format!("kubectl annotate node {} {}{again}", input.own, values.join(" ")));
+    needs.commands = commands.join(" && ");
+    Some(needs)
 }
 
 /// Calico gives out no address that is reserved.
@@ -99,7 +118,7 @@ fn proposal(
     input: &Input<'_>,
     own: &CalicoNode,
     choice: &Choice<'_>,
-    blocks: &[IpNetwork],
+    believed: &Believed<'_>,
     family: Family,
 ) -> Option<IpAddr> {
     let pool = choice.of_tunnels(family)?.cidr?;
@@ -123,7 +142,7 @@ fn proposal(
     let mut offset = seed % size;
     for _ in 0..TRIES {
         let candidate = address(first.checked_add(offset)?)?;
-        let block = blocks.iter().find(|block| block.contains(candidate));
+        let block = believed.around(candidate);
         let is_end = offset == 0 || offset + 1 == size;
         let is_taken = is_end || input.nodes.iter().any(|node| has(node, candidate));
         let next = match block {

@@ -90,7 +90,8 @@ impl CalicoNode {
 
     /// The address of its end of IP in IP tunnels.
     pub(super) fn ipip(&self) -> Option<IpAddr> {
-        self.notes.ipip.as_ref()?.parse().ok()
+        let address: IpAddr = self.notes.ipip.as_ref()?.parse().ok()?;
+        Some(address).filter(IpAddr::is_ipv4)
     }
 
     /// The address of its end of VXLAN tunnels.

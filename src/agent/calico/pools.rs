@@ -1,11 +1,14 @@
 //! Calico's pools of addresses, and what follows from them for all nodes together.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, de::IgnoredAny};
 
-use super::super::watched::{Kind, Metadata};
+use super::{
+    super::watched::{Kind, Metadata},
+    nodes::CalicoNode,
+};
 use crate::{
     cni::cidr,
     conf::Mode,
@@ -160,6 +163,21 @@ impl<'a> Choice<'a> {
             served.any(|pool| pool.is_of(*family) && !pool.disabled)
         };
         Family::BOTH.into_iter().filter(open).collect()
+    }
+
+    /// The end of a node's tunnels of a family, where there are such tunnels.
+    pub(super) fn tunnel(&self, node: &CalicoNode, family: Family) -> Option<IpAddr> {
+        let noted = match (self.mode, family) {
+            (Mode::Vxlan, _) => node.vxlan(family),
+            (Mode::Ipip, Family::V4) => node.ipip(),
+            (Mode::Ipip, Family::V6) | (Mode::Direct, _) => None,
+        };
+        noted.filter(|_| self.of_tunnels(family).is_some())
+    }
+
+    /// Whether it is an address of a pool that tunnels have theirs of.
+    pub(super) fn is_of_tunnels(&self, address: IpAddr) -> bool {
+        around(&self.pools, &address.into()).is_some_and(|pool| pool.mode == self.mode)
     }
 
     /// The pool out of which a tunnel of a family may have its address.

@@ -13,6 +13,7 @@ use super::{
         common::{Common, word},
         record::{Record, Tunnel},
     },
+    believed::{Believed, UNANSWERED},
     blocks::{Block, without},
     input::Input,
     needs::{self, Needs},
@@ -39,9 +40,12 @@ pub(crate) fn settle(input: &Input<'_>) -> Result<(Vec<Arc<Record>>, Common), St
         "no IPPool of Calico has addresses for pods: see kubectl get ippools -o yaml".to_owned()
     })?;
     let mut findings = of_pools(&choice);
-    let pods = pods(input, &blocks, &choice);
+    let judging = blocks.iter().map(Arc::as_ref).filter(|_| input.blocks.is_some());
+    let mut believed = Believed::of(input, judging, &choice);
+    findings.append(&mut believed.findings);
+    let pods = pods(input, &blocks, &choice, &believed);
     let own = input.nodes.iter().find(|node| node.name() == input.own);
-    let needs = own.and_then(|own| needs::of(input, own, &choice, &networks));
+    let needs = own.and_then(|own| needs::of(input, own, &choice, &believed));
     let cross_subnet = choice.cross_subnet && own.is_none_or(|own| has_subnet(own));
     let records = input.nodes.iter().map(|node| {
         let mut networks = pods.get(node.name()).cloned().unwrap_or_default();
@@ -50,18 +54,26 @@ pub(crate) fn settle(input: &Input<'_>) -> Result<(Vec<Arc<Record>>, Common), St
             let near = |ip: IpNetwork| cross_subnet && own.is_some_and(|own| is_near(own, ip));
             findings.extend(without_tunnels(node, &mut networks, &near));
         }
-        let proposed = needs.as_ref().filter(|_| is_own).map(|needs| needs.tunnels.clone());
-        let tunnel = tunnel(node, choice.mode, proposed.unwrap_or_default());
-        let addresses = Family::BOTH.into_iter().filter_map(|family| node.address(family));
+        let mut tunnels: Vec<IpAddr> = believed.tunnels(node, &choice).collect();
+        if let Some(needs) = needs.as_ref().filter(|_| is_own) {
+            tunnels.retain(|address| !needs.useless.contains(address));
+            tunnels.extend(&needs.tunnels);
+        }
+        let mac = node.mac().filter(|_| choice.mode == Mode::Vxlan);
+        let is_usual = tunnels.is_empty() && mac.is_none();
+        let tunnel = (!is_usual).then_some(Tunnel { addresses: tunnels, mac });
+        let addresses = believed.addresses(node).map(|address| address.to_string().into());
         Arc::new(Record {
-            addresses: addresses.map(|network| network.ip().to_string().into()).collect(),
+            addresses: addresses.collect(),
             pod_cidrs: networks.iter().map(|network| network.to_string().into()).collect(),
             tunnel: tunnel.map(Box::new),
             ..node.record.clone()
         })
     });
     let records = records.collect();
-    let trouble = needs.map(|needs| trouble(input.own, &needs));
+    let lacking = needs.as_ref().filter(|needs| !needs.notes.is_empty());
+    let trouble = lacking.map(|needs| trouble(input.own, needs));
+    findings.extend(needs.and_then(|needs| moved(input.own, needs)));
     let (mode, masquerade, families) = (choice.mode, choice.masquerade, choice.families());
     Ok((records, Common { mode, cross_subnet, masquerade, families, findings, trouble }))
 }
@@ -72,6 +84,17 @@ fn trouble(own: &str, needs: &Needs) -> Finding {
     let mut finding = Finding::new("calico-annotations", Severity::Error, object, words);
     finding.fix.clone_from(&needs.commands);
     finding
+}
+
+/// An address that is in another node's block by now: pods have theirs from there, and what
+/// Calico's nodes send to it goes to that node.
+fn moved(own: &str, needs: Needs) -> Option<Finding> {
+    let words = format!("its tunnel address does not count: {}", needs.moved?);
+    let mut finding =
+        Finding::new("address-ignored", Severity::Warning, format!("Node {own}"), words);
+    finding.why = UNANSWERED;
+    finding.fix = needs.commands;
+    Some(finding)
 }
 
 /// Calico's blocks, or those that it takes podCIDRs for.
@@ -91,20 +114,18 @@ fn all_blocks(input: &Input<'_>) -> Vec<Arc<Block>> {
 }
 
 /// Where each node's pods are, by the blocks and by who has an address of another's.
-fn pods<'a>(input: &Input<'a>, blocks: &'a [Arc<Block>], choice: &Choice<'_>) -> Networks<'a>
-where
-    'a: 'a,
-{
+fn pods<'a>(
+    input: &Input<'a>,
+    blocks: &'a [Arc<Block>],
+    choice: &Choice<'_>,
+    believed: &Believed<'_>,
+) -> Networks<'a> {
     let known: BTreeSet<&str> = input.nodes.iter().map(|node| node.name()).collect();
     // Of an address of a node there is no pod, and behind that of a tunnel there is its node.
     let mut fixed: BTreeMap<IpAddr, Option<&str>> = BTreeMap::new();
-    for node in input.nodes {
-        for family in Family::BOTH {
-            let tunnel = node.vxlan(family).filter(|_| choice.mode == Mode::Vxlan);
-            let ipip = node.ipip().filter(|_| choice.mode == Mode::Ipip && family == Family::V4);
-            fixed.extend(tunnel.or(ipip).map(|address| (address, Some(node.name()))));
-            fixed.extend(node.address(family).map(|network| (network.ip(), None)));
-        }
+    for node in input.nodes.iter().filter(|_| input.blocks.is_some()) {
+        fixed.extend(believed.tunnels(node, choice).map(|address| (address, Some(node.name()))));
+        fixed.extend(believed.addresses(node).map(|address| (address, None)));
     }
     let mut pods = Networks::new();
     for block in blocks {
@@ -112,7 +133,7 @@ where
         let node = block.node.as_deref().filter(|node| known.contains(node));
         let borrowed = block.borrowed.iter();
         let mut others: BTreeMap<IpAddr, Option<&str>> = borrowed
-            .map(|(address, holder)| (*address, Some(&**holder)))
+            .map(|borrowed| (borrowed.address, Some(&*borrowed.node)))
             .filter(|(_, holder)| holder.is_some_and(|holder| known.contains(holder)))
             .collect();
         others.extend(fixed.range(cidr.network()..=cidr.broadcast()).map(|(ip, of)| (*ip, *of)));
@@ -172,18 +193,6 @@ fn has_subnet(own: &CalicoNode) -> bool {
     let alone =
         |family| own.has_noted(family) && own.address(family).is_some_and(|own| is_single(&own));
     !alone(Family::V4)
-}
-
-fn tunnel(node: &CalicoNode, mode: Mode, proposed: Vec<IpAddr>) -> Option<Tunnel> {
-    let (noted, mac): (Vec<IpAddr>, _) = match mode {
-        Mode::Direct => return None,
-        Mode::Ipip => (node.ipip().into_iter().collect(), None),
-        Mode::Vxlan => {
-            (Family::BOTH.into_iter().filter_map(|one| node.vxlan(one)).collect(), node.mac())
-        }
-    };
-    let addresses: Vec<IpAddr> = noted.into_iter().chain(proposed).collect();
-    (!addresses.is_empty() || mac.is_some()).then_some(Tunnel { addresses, mac })
 }
 
 fn of_pools(choice: &Choice<'_>) -> Vec<Finding> {

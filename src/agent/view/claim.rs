@@ -71,7 +71,13 @@ impl Claim {
     }
 
     fn read_tunnel(&mut self, tunnel: &Tunnel) {
-        self.node.tunnel_addresses.clone_from(&tunnel.addresses);
+        for address in &tunnel.addresses {
+            if let Some((_, what)) = reserved(&(*address).into()) {
+                self.ignored.push(format!("tunnel address {address} does not count ({what})"));
+            } else if !self.node.tunnel_addresses.contains(address) {
+                self.node.tunnel_addresses.push(*address);
+            }
+        }
         let Some(text) = &tunnel.mac else { return };
         match text.parse::<Mac>() {
             Ok(mac) if mac.is_unicast() => self.node.tunnel_mac = Some(mac),
@@ -110,13 +116,15 @@ impl Claim {
         }
     }
 
-    /// Without an address of a family, no packet finds a node's pods of that family.
+    /// Without an address of a family, no packet finds a node's pods of that family, nor its
+    /// end of tunnels.
     pub(super) fn settle_families(&mut self) {
         if !self.is_served() {
             return;
         }
         let addresses = &self.node.addresses;
         let served = |cidr: &IpNetwork| addresses.iter().any(|ip| ip.family() == cidr.family());
+        self.node.tunnel_addresses.retain(|address| served(&(*address).into()));
         let (kept, lost): (Vec<IpNetwork>, Vec<IpNetwork>) =
             self.node.pod_cidrs.iter().partition(|cidr| served(cidr));
         self.node.pod_cidrs = kept;

@@ -1,5 +1,5 @@
 //! What Nodes claim, and who gets it: by age, in [`given`]. What is settled afterwards
-//! follows from a node's name or from what Calico says.
+//! follows from a node's name, or is a MAC address that Calico noted.
 
 use std::{
     borrow::Borrow,
@@ -9,10 +9,7 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
-use super::{
-    claim::Claim,
-    given::{Given, Pods, around},
-};
+use super::{claim::Claim, given::Given};
 use crate::{agent::record::Record, family::Family};
 
 /// What all Nodes claim, by age.
@@ -46,43 +43,12 @@ impl Claims {
         }
         let mut given = Given::new(self.list.get(own), cluster_cidrs, spared);
         self.list.iter_mut().for_each(|claim| given.settle(claim));
-        self.settle_tunnels(own, &given.pods);
         self.settle_macs(own);
     }
 
     /// This node first: that an address is here the kernel knows, whoever is older.
     fn own_first(&self, own: usize) -> impl Iterator<Item = usize> + use<> {
         std::iter::once(own).chain((0..self.list.len()).filter(move |at| *at != own))
-    }
-
-    /// Gives each address of a tunnel to the oldest that claims it. One among the pods of
-    /// another node, or that is a node's, leads there.
-    fn settle_tunnels(&mut self, own: usize, pods: &Pods) {
-        let addresses = self.list.iter().filter(|claim| claim.is_served());
-        let addresses = addresses.flat_map(|claim| {
-            claim.node.addresses.iter().map(|address| (*address, claim.node.name.clone()))
-        });
-        let mut given: HashMap<IpAddr, String> = addresses.collect();
-        for at in self.own_first(own) {
-            let Some(claim) = self.list.get_mut(at).filter(|claim| claim.is_served()) else {
-                continue;
-            };
-            let name = claim.node.name.clone();
-            let of_another = |address: &IpAddr| {
-                let pods = around(pods, *address).map(|(_, holder)| holder);
-                let holder = pods.filter(|holder| **holder != name);
-                holder.or_else(|| given.get(address)).map(|holder| (*address, holder.clone()))
-            };
-            match claim.node.tunnel_addresses.iter().find_map(of_another) {
-                Some((address, holder)) => {
-                    claim.node.tunnel_addresses.clear();
-                    claim.lose(format!("its tunnel address {address} is {holder}'s"));
-                }
-                None => {
-                    given.extend(claim.node.tunnel_addresses.iter().map(|ip| (*ip, name.clone())));
-                }
-            }
-        }
     }
 
     /// The MAC address of a tunnel's end is made of the node's name, and the reader of the

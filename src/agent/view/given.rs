@@ -15,14 +15,16 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnetwork::IpNetwork;
 
 use super::claim::Claim;
+use crate::fabric::peers::Node;
 
 /// PodCIDRs by where they begin, with who has them. They do not overlap.
-pub(super) type Pods = BTreeMap<IpAddr, (IpNetwork, String)>;
+type Pods = BTreeMap<IpAddr, (IpNetwork, String)>;
 
 /// What the Nodes have that were looked at, which are older than those that come.
 #[derive(Debug)]
 pub(super) struct Given {
-    pub(super) pods: Pods,
+    pods: Pods,
+    /// Those of nodes and those of the ends of their tunnels.
     addresses: BTreeMap<IpAddr, String>,
     /// The name of the node that looks.
     own: String,
@@ -33,7 +35,7 @@ pub(super) struct Given {
 }
 
 /// The podCIDR in which an address is.
-pub(super) fn around(pods: &Pods, address: IpAddr) -> Option<&(IpNetwork, String)> {
+fn around(pods: &Pods, address: IpAddr) -> Option<&(IpNetwork, String)> {
     let (_, found) = pods.range(..=address).next_back()?;
     found.0.contains(address).then_some(found)
 }
@@ -87,8 +89,20 @@ impl Given {
         if !claim.is_served() {
             return;
         }
+        let mut tunnels = std::mem::take(&mut claim.node.tunnel_addresses);
+        tunnels.retain(|address| {
+            let reason = self.reason_against_tunnel(*address, &claim.node);
+            claim.ignored.extend(
+                reason
+                    .iter()
+                    .map(|reason| format!("tunnel address {address} does not count: {reason}")),
+            );
+            reason.is_none()
+        });
+        claim.node.tunnel_addresses = tunnels;
         let node = &claim.node;
-        self.addresses.extend(node.addresses.iter().map(|address| (*address, name.clone())));
+        let addresses = node.addresses.iter().chain(&node.tunnel_addresses);
+        self.addresses.extend(addresses.map(|address| (*address, name.clone())));
         let pods = node.pod_cidrs.iter();
         self.pods.extend(pods.map(|cidr| (cidr.network(), (*cidr, name.clone()))));
     }
@@ -112,6 +126,23 @@ impl Given {
             true => format!("podCIDR {cidr} contains the address of this node"),
             false => format!("podCIDR {cidr} contains {address} of {holder}, an older Node"),
         })
+    }
+
+    /// Why an address does not count as that of this node's end of tunnels: all nodes send to
+    /// this node what is for it. Without one its pods are reached all the same.
+    fn reason_against_tunnel(&self, address: IpAddr, node: &Node) -> Option<String> {
+        if self.spared.contains(&address) {
+            return Some("the API server is there".to_owned());
+        }
+        if node.addresses.contains(&address) {
+            return Some("it is an address of the node itself".to_owned());
+        }
+        let pods = around(&self.pods, address).filter(|(_, holder)| *holder != node.name);
+        if let Some((cidr, holder)) = pods {
+            return Some(format!("it is in podCIDR {cidr} of {holder}"));
+        }
+        let holder = self.addresses.get(&address).filter(|holder| **holder != node.name)?;
+        Some(format!("{holder} has it"))
     }
 
     /// Why an address does not count as one of the Node of this name with these pods.

@@ -6,6 +6,26 @@ use super::{
     tests::{read, record, settings, view_of},
     *,
 };
+use crate::agent::record::Tunnel;
+
+fn some_tunnel() -> impl Strategy<Value = Option<Box<Tunnel>>> {
+    let addresses = prop::sample::select(vec![
+        "10.9.0.1",
+        "10.9.0.2",
+        "10.0.1.7",
+        "10.0.2.130",
+        "192.0.2.1",
+        "192.0.2.2",
+        "192.0.2.3",
+        "fd00:2::9",
+        "127.0.0.9",
+    ]);
+    let addresses = prop::collection::vec(addresses, 0..3);
+    prop::option::of(addresses).prop_map(|addresses| {
+        let addresses = addresses?.iter().map(|text| text.parse().unwrap()).collect();
+        Some(Box::new(Tunnel { addresses, mac: None }))
+    })
+}
 
 fn some_record() -> impl Strategy<Value = Record> {
     let names = prop::sample::select(vec!["own", "a", "b", "c", "d", "e", "f", "192.0.2.3"]);
@@ -39,11 +59,14 @@ fn some_record() -> impl Strategy<Value = Record> {
         "::/0",
     ]);
     let lists = (prop::collection::vec(addresses, 0..4), prop::collection::vec(cidrs, 0..3));
-    (names, 0..3u32, 0..3u32, lists).prop_map(|(name, created, uid, (addresses, cidrs))| {
-        let mut record = record(name, created, &addresses, &cidrs);
-        record.uid = format!("{uid}").into();
-        record
-    })
+    (names, 0..3u32, 0..3u32, lists, some_tunnel()).prop_map(
+        |(name, created, uid, (addresses, cidrs), tunnel)| {
+            let mut record = record(name, created, &addresses, &cidrs);
+            record.uid = format!("{uid}").into();
+            record.tunnel = tunnel;
+            record
+        },
+    )
 }
 
 /// A Node's name is there once.

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::fabric::Peers;
+use crate::{agent::record::Tunnel, fabric::Peers};
 
 pub(super) fn record(name: &str, created: u32, addresses: &[&str], pod_cidrs: &[&str]) -> Record {
     let boxed = |texts: &[&str]| texts.iter().map(|text| Box::from(*text)).collect();
@@ -249,6 +249,36 @@ fn the_older_node_keeps_an_address_but_this_one_knows_its_own() {
     );
     let said = evidence(&view);
     assert!(said[0].ends_with("192.0.2.1 does not count: own has it"), "{said:?}");
+}
+
+/// A younger Node that says of itself what is an older one's end of tunnels.
+#[test]
+fn the_older_node_keeps_the_address_of_its_tunnel() {
+    let tunnel = |mut record: Record, address: &str| {
+        let addresses = vec![address.parse().unwrap()];
+        record.tunnel = Some(Box::new(Tunnel { addresses, mac: None }));
+        record
+    };
+    let old = || tunnel(record("b", 20, &["192.0.2.2"], &["10.0.2.0/24"]), "10.9.0.2");
+    let c = || record("c", 21, &["192.0.2.3"], &[]);
+    let kept = "b 192.0.2.2 10.0.2.0/24";
+    for (younger, others, words) in [
+        (record("c", 21, &["192.0.2.3", "10.9.0.2"], &[]), 2, "10.9.0.2 does not count: b has it"),
+        (record("c", 21, &["192.0.2.3"], &["10.9.0.0/24"]), 1, "contains 10.9.0.2 of b"),
+        (tunnel(c(), "10.9.0.2"), 2, "tunnel address 10.9.0.2 does not count: b has it"),
+        (tunnel(c(), "192.0.2.2"), 2, "192.0.2.2 does not count: b has it"),
+        (tunnel(c(), "192.0.2.1"), 2, "192.0.2.1 does not count: own has it"),
+        (tunnel(c(), "10.0.2.7"), 2, "it is in podCIDR 10.0.2.0/24 of b"),
+        (tunnel(c(), "192.0.2.3"), 2, "it is an address of the node itself"),
+        (tunnel(c(), "127.0.0.7"), 2, "(loopback)"),
+    ] {
+        let view = view(vec![younger, old()]);
+        let peers = read(&view);
+        assert_eq!((served(&view)[0].as_str(), peers.others.len()), (kept, others), "{words}");
+        let ends = peers.others.iter().map(|node| node.tunnel_addresses.len());
+        assert_eq!(ends.sum::<usize>(), 1, "{words}: {}", view.text);
+        assert!(evidence(&view)[0].contains(words), "{words}: {:?}", evidence(&view));
+    }
 }
 
 #[test]
