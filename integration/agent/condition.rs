@@ -15,7 +15,7 @@ use crate::real::{ROOT, kubeconfig, node, start, uplink};
 
 /// The objects that are shipped.
 pub(crate) const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/kubernetes");
-const NAMESPACE: &str = "manx-system";
+pub(crate) const NAMESPACE: &str = "manx-system";
 
 /// As another network leaves it behind.
 fn left_behind(number: u8) -> Value {

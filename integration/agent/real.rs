@@ -79,23 +79,21 @@ pub(crate) fn uplink() {
 }
 
 pub(crate) fn start(kubeconfig: &Path, options: &[&str]) -> Agent {
+    start_by(|agent| _ = agent.arg("--kubeconfig").arg(kubeconfig), options)
+}
+
+/// Starts an agent that is told otherwise how to reach the API server.
+pub(crate) fn start_by(reach: impl FnOnce(&mut Command), options: &[&str]) -> Agent {
     let config = Path::new(ROOT).join("agent.json");
     let text = json!({"fabric": {"mode": "vxlan"}, "conflist": conflist()});
     fs::write(&config, text.to_string()).unwrap();
     note_plugin(Path::new(ROOT));
     let log = fs::File::create(log()).unwrap();
-    let child = Command::new(AGENT)
-        .args(["--node", "node-1", "--root", ROOT, "--config"])
-        .arg(config)
-        .arg("--kubeconfig")
-        .arg(kubeconfig)
-        .args(options)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap();
-    Agent(child)
+    let mut command = Command::new(AGENT);
+    command.args(["--node", "node-1", "--root", ROOT, "--config"]).arg(config);
+    reach(&mut command);
+    command.args(options).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    Agent(command.spawn().unwrap())
 }
 
 pub(crate) fn log() -> PathBuf {

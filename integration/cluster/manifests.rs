@@ -164,7 +164,7 @@ fn with_calico(control: &Control) {
     let directory = Path::new("/run/kustomize/calico");
     let more = "calico-read, shipped/components/calico-ipam, shipped/components/calico-annotate]";
     let all = CALICO.replace("calico-read]", more);
-    for (text, policies) in [(CALICO, 0), (all.as_str(), 3)] {
+    for (text, policies) in [(CALICO, 0), (all.as_str(), 4)] {
         write_kustomization(directory, text);
         let objects = objects(control, &directory.display().to_string());
         let pod = &of_kind(&objects, "DaemonSet")["spec"]["template"]["spec"];
@@ -239,6 +239,19 @@ pub(crate) fn rights(control: &Control) {
     let resources = ["clusterinformations", "ipamblocks", "ippools", "nodes"];
     let both = ["list", "watch"].map(|verb| resources.map(|one| format!("{verb} {one}"))).concat();
     assert!(own.into_iter().eq(&both), "{given:?}");
+
+    // Calico's plugin has an account of its own, and the agent may ask for tokens of that one.
+    let with_ipam = CALICO.replace("calico-read]", "calico-read, shipped/components/calico-ipam]");
+    write_kustomization(directory, &with_ipam);
+    kubectl(control, &["apply", "--server-side", "--kustomize", &directory.display().to_string()]);
+    let more: BTreeSet<String> = rules(control, AGENT);
+    let more: Vec<&String> = more.difference(&given).collect();
+    assert_eq!(more, ["create serviceaccounts/token"]);
+    for (name, allowed) in [("manx-calico-ipam", true), ("manx-agent", false), ("", false)] {
+        let attributes = json!({"verb": "create", "resource": "serviceaccounts",
+            "subresource": "token", "namespace": NAMESPACE, "name": name});
+        assert_eq!(is_given(control, attributes), allowed, "{name}");
+    }
 }
 
 /// What a user may do, each as "verb resource", in the agent's namespace and in the cluster.
@@ -277,13 +290,14 @@ fn texts(list: &Value) -> Vec<&str> {
 /// What the API server answers when it is asked whether the agent may do this.
 fn is_allowed(control: &Control, verb: &str, resource: &str) -> bool {
     let (resource, part) = resource.split_once('/').unwrap_or((resource, ""));
+    is_given(control, json!({"verb": verb, "resource": resource, "subresource": part}))
+}
+
+fn is_given(control: &Control, attributes: Value) -> bool {
     let review = control.create(&json!({
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",
-        "spec": {
-            "user": AGENT,
-            "resourceAttributes": {"verb": verb, "resource": resource, "subresource": part},
-        },
+        "spec": {"user": AGENT, "resourceAttributes": attributes},
     }));
     review["status"]["allowed"].as_bool().expect("an answer")
 }

@@ -107,6 +107,11 @@ impl Gate {
         }
     }
 
+    /// How often something else was wanted of the configuration than before.
+    pub(crate) fn wishes(&self) -> u64 {
+        self.delegate.as_ref().map_or(0, |delegate| delegate.wish.changes())
+    }
+
     /// Whether the container runtime has a configuration of this name.
     pub(crate) fn is_in_place(&self) -> bool {
         self.target.exists()

@@ -53,15 +53,17 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join;
+use futures::future::join3;
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
+use tokio::sync::watch;
 
-use calico::{Calico, Delegate, Wish, credentials};
+use calico::{Calico, Credentials, Delegate, Wish};
 use config::{Config, Ipam};
 use connect::Access;
 use gate::Gate;
 use keep::Keeper;
+use metrics::Api;
 use nodes::Nodes;
 use options::{Options, USAGE};
 use serve::serve;
@@ -128,6 +130,7 @@ fn begin(options: &Options) -> Infallible {
     let wish = Arc::new(Wish::default());
     let in_blocks = config.calico == Some(Ipam::CalicoIpam);
     let delegate = in_blocks.then(|| delegate(options, &wish));
+    let (uid, of_own) = watch::channel(Box::default());
     let gate = Gate::new(options, config.conflist, delegate);
     // What is there is applied before anybody is asked.
     let (root, of_node) = (options.root.clone(), Arc::clone(&status));
@@ -153,6 +156,7 @@ fn begin(options: &Options) -> Infallible {
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));
     let (own, api) = (options.node.clone(), status.api());
+    let credentials = in_blocks.then(|| credentials(options, &access, of_own, &api)).flatten();
     let held = keeper.own().to_vec();
     thread::spawn(move || match config.calico {
         None => {
@@ -164,11 +168,11 @@ fn begin(options: &Options) -> Infallible {
                 let path = nodes::PATH.to_owned();
                 Watched::<Nodes, _>::new(access, limits, path, teller).counted(api).run().await
             };
-            talk(nodes, condition, status);
+            talk(nodes, condition, None, status);
         }
         Some(_) => {
-            let calico = Calico { own, access, limits, in_blocks, teller, wish, api };
-            talk(calico.run(), condition, status);
+            let calico = Calico { own, access, limits, in_blocks, teller, wish, uid, api };
+            talk(calico.run(), condition, credentials, status);
         }
     });
     loop {
@@ -176,13 +180,22 @@ fn begin(options: &Options) -> Infallible {
     }
 }
 
-/// What Calico's IPAM plugin needs on this node, which is kept in a thread of its own.
+/// What keeps a token for Calico's IPAM plugin. Where a kubeconfig is given, that is also the
+/// plugin's.
+fn credentials(
+    options: &Options,
+    access: &Access,
+    uid: watch::Receiver<Box<str>>,
+    api: &Api,
+) -> Option<Credentials> {
+    let Options { node, root, kubeconfig: None, .. } = options else { return None };
+    let (access, node, root, api) = (access.clone(), node.clone(), root.clone(), api.clone());
+    Some(Credentials { access, node, uid, root, api })
+}
+
+/// What Calico's IPAM plugin needs on this node.
 fn delegate(options: &Options, wish: &Arc<Wish>) -> Delegate {
-    let kubeconfig = options.kubeconfig.clone().unwrap_or_else(|| {
-        let root = options.root.clone();
-        thread::spawn(move || credentials::keep(&root));
-        credentials::kubeconfig()
-    });
+    let kubeconfig = options.kubeconfig.clone().unwrap_or_else(calico::kubeconfig);
     let Options { node, plugin_dir, .. } = options;
     let (node, plugin_dir) = (node.clone(), plugin_dir.clone());
     Delegate { node, plugin_dir, kubeconfig, wish: Arc::clone(wish) }
@@ -216,6 +229,7 @@ fn spread(nodes: usize) -> Duration {
 fn talk(
     nodes: impl Future<Output = Infallible>,
     condition: Option<(Access, String)>,
+    credentials: Option<Credentials>,
     status: Arc<Status>,
 ) {
     let condition = async {
@@ -224,7 +238,13 @@ fn talk(
             None => pending().await,
         }
     };
-    run_alone(join(nodes, condition));
+    let credentials = async {
+        match credentials {
+            Some(credentials) => credentials.keep().await,
+            None => pending().await,
+        }
+    };
+    run_alone(join3(nodes, condition, credentials));
 }
 
 /// Runs what comes to no end in a thread that has nothing else to do.

@@ -41,13 +41,16 @@ struct Door<'a> {
     hidden: Option<PathBuf>,
     /// The writings of the peers file by which that configuration was made.
     writes: u64,
+    /// What Calico's objects wanted of it by then.
+    wishes: u64,
 }
 
 /// Looks after the node, and comes to no end.
 pub(crate) fn look_after(root: &Root, gate: &Gate, status: &Arc<Status>) -> ! {
     let (log, network, writes) = (Log::default(), String::new(), status.writes());
     let pending = Some("the routes to other nodes were not looked at yet".to_owned());
-    let mut door = Door { gate, status, log, network, pending, hidden: None, writes };
+    let wishes = gate.wishes();
+    let mut door = Door { gate, status, log, network, pending, hidden: None, writes, wishes };
     door.open();
     loop {
         let mut tell = |said: Said| match said {
@@ -76,7 +79,7 @@ impl Door<'_> {
     /// Tries until the configuration is in place.
     fn open(&mut self) {
         loop {
-            self.writes = self.status.writes();
+            (self.writes, self.wishes) = (self.status.writes(), self.gate.wishes());
             let (reason, report) = match self.gate.attempt() {
                 Outcome::Open { network, passed } => return self.opened(network, passed),
                 Outcome::Closed(reason, report) => (reason, report),
@@ -130,16 +133,17 @@ impl Door<'_> {
     }
 
     /// Puts the configuration in place again where somebody took it away, and another where
-    /// the node's podCIDRs ask for it. One that is there stays whatever is missing.
+    /// the node's podCIDRs or Calico's objects ask for it. One that is there stays whatever is
+    /// missing.
     fn keep_open(&mut self) {
         if self.gate.hidden_by() != self.hidden {
             self.tell();
         }
-        let written = self.status.writes();
-        if self.gate.is_in_place() && self.writes == written {
+        let asked = (self.status.writes(), self.gate.wishes());
+        if self.gate.is_in_place() && (self.writes, self.wishes) == asked {
             return;
         }
-        self.writes = written;
+        (self.writes, self.wishes) = asked;
         match self.gate.attempt() {
             Outcome::Open { network, passed } => self.opened(network, passed),
             Outcome::Closed(reason, _) => {

@@ -8,15 +8,20 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::condition::{SHIPPED, token};
+use crate::condition::{NAMESPACE, SHIPPED, token};
 use crate::control::{self, Control};
 use crate::enclosure::{self, NODE_ADDRESS, find, output, until};
 use crate::ground::CONFLIST;
-use crate::real::{ROOT, kubeconfig, log, node, peers_file, start, uplink};
+use crate::real::{ROOT, log, node, peers_file, start_by, uplink};
 
 /// Those of Calico's definitions that are asked for or written.
 const DEFINITIONS: [&str; 5] =
     ["blockaffinities", "clusterinformations", "ipamblocks", "ippools", "ipreservations"];
+
+/// Where a pod has its account.
+const OWN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// The account that Calico's plugin has tokens of.
+const PLUGINS: &str = "manx-calico-ipam";
 
 fn definitions() -> Option<PathBuf> {
     std::env::var_os("MANX_TEST_CALICO").map(PathBuf::from)
@@ -99,16 +104,28 @@ fn apply(control: &Control) {
     output(&mut control.kubectl(&arguments));
 }
 
-/// kubectl, for who has the agent's token.
-fn wrapper(control: &Control, kubeconfig: &Path) -> PathBuf {
-    let directory = Path::new(ROOT).join("bin");
+/// What Kubernetes gives to the agent's pod, where the pod has it.
+fn in_a_pod(control: &Control) {
+    let own = Path::new(OWN);
+    fs::create_dir_all(own).unwrap();
+    fs::copy(control.authority(), own.join("ca.crt")).unwrap();
+    fs::write(own.join("namespace"), NAMESPACE).unwrap();
+    fs::write(own.join("token"), token(control, "node-1")).unwrap();
+}
+
+/// kubectl, for who has that token, in a directory of this name.
+fn wrapper(control: &Control, name: &str, token: &Path) -> PathBuf {
+    let directory = Path::new(ROOT).join(name);
     fs::create_dir_all(&directory).unwrap();
     let kubectl = control.kubectl(&[]).get_program().to_owned();
     let path = directory.join("kubectl");
     let script = format!(
-        "#!/bin/sh\nexec {} --kubeconfig {} \"$@\"\n",
+        "#!/bin/sh\nexec {} --kubeconfig /dev/null --server {} --certificate-authority {} \\\n\
+         --token \"$(cat {})\" \"$@\"\n",
         Path::new(&kubectl).display(),
-        kubeconfig.display()
+        control.address(),
+        control.authority().display(),
+        token.display()
     );
     fs::write(&path, script).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -164,24 +181,36 @@ fn noted(number: u8, tunnel: &str) -> Value {
     node
 }
 
+fn create(object: &Value) -> String {
+    format!("echo '{object}' | kubectl create --validate=false -f -")
+}
+
+#[track_caller]
+fn is_refused(bin: &Path, command: &str, words: &str) {
+    let (done, said) = shell(bin, command);
+    assert!(!done && said.contains(words), "{command}: not {words}: {said}");
+}
+
 /// What the token of the agent on node-1 is not good for.
 fn refused(bin: &Path) {
     let patch = |object: &str, patch: Value| {
         format!("kubectl patch {object} --type=merge --patch '{patch}'")
     };
-    let create = |object: Value| format!("echo '{object}' | kubectl create --validate=false -f -");
     let note = |key: &str| json!({"metadata": {"annotations": {key: "10.65.9.9"}}});
     let tunnel = "projectcalico.org/IPv4VXLANTunnelAddr";
     let reserve = |name: &str, cidr: &str| {
-        create(calico("IPReservation", name, json!({"reservedCIDRs": [cidr]})))
+        create(&calico("IPReservation", name, json!({"reservedCIDRs": [cidr]})))
     };
+    let token = |account: &str, bound: &str| {
+        format!("kubectl --namespace {NAMESPACE} create token {account} {bound}")
+    };
+    let to_another = token(PLUGINS, "--bound-object-kind Node --bound-object-name node-2");
     // It takes the API server a moment to go by a policy that is new. Until then it goes through.
     let of_another = patch("node node-3", note(tunnel));
     until("the token is refused for another node", || !shell(bin, &of_another).0);
     let others = reserve("manx-tunnel-node-3", "10.65.9.9/32");
     until("the token is refused for another's tunnel", || !shell(bin, &others).0);
-    let blocks = create(affinity("10.65.8.0/26", "node-3"));
-    until("the token is refused for another's block", || !shell(bin, &blocks).0);
+    until("no token is had for another node", || !shell(bin, &to_another).0);
     for (command, words) in [
         (patch("node node-2", note(tunnel)), "the node that it runs on, and no other"),
         (patch("node node-1", note("kubernetes.io/x")), "no annotation but those"),
@@ -192,15 +221,58 @@ fn refused(bin: &Path) {
         (patch("node node-1", json!({"spec": {"unschedulable": true}})), "nothing of a Node but"),
         (reserve("manx-tunnel-node-2", "10.65.9.9/32"), "the tunnel of the node that it runs on"),
         (reserve("manx-tunnel-node-1", "10.65.0.0/16"), "one address of each family"),
-        (create(affinity("10.65.9.0/26", "node-2")), "the agent of its own node alone"),
-        (create(block("10.65.9.0/26", "node-2")), "the agent of its own node alone"),
-        ("kubectl delete ipamblock 10-65-2-64-26".to_owned(), "the agent of its own node alone"),
+        (to_another, "the node that it runs on, and for no other"),
+        (token(PLUGINS, ""), "the node that it runs on, and for no other"),
+        (
+            token(PLUGINS, "--bound-object-kind Pod --bound-object-name agent-node-1"),
+            "the node that it runs on, and for no other",
+        ),
+        (token("default", ""), "cannot create resource"),
+        (create(&block("10.65.1.0/26", "node-1")), "cannot create resource"),
         ("kubectl delete node node-2".to_owned(), "cannot delete resource"),
         ("kubectl get secrets --all-namespaces".to_owned(), "cannot list resource"),
     ] {
-        let (done, said) = shell(bin, &command);
-        assert!(!done && said.contains(words), "{command}: not {words}: {said}");
+        is_refused(bin, &command, words);
     }
+}
+
+/// What the token for Calico's plugin on node-1 is not good for.
+fn plugin_refused(bin: &Path) {
+    let blocks = create(&affinity("10.65.8.0/26", "node-3"));
+    until("the token is refused for another's block", || !shell(bin, &blocks).0);
+    for (command, words) in [
+        (create(&affinity("10.65.9.0/26", "node-2")), "the agent of its own node alone"),
+        (create(&block("10.65.9.0/26", "node-2")), "the agent of its own node alone"),
+        ("kubectl delete ipamblock 10-65-2-64-26".to_owned(), "the agent of its own node alone"),
+        ("kubectl get secrets --all-namespaces".to_owned(), "cannot list resource"),
+    ] {
+        is_refused(bin, &command, words);
+    }
+}
+
+/// The plugin's token outlives the agent, and not the Node.
+fn token_is_of_the_node(control: &Control, agents: &Path, plugins: &Path) {
+    let look = "kubectl get ippool default-ipv4-ippool --output=name";
+    let ask = |bin: &Path| shell(bin, "kubectl auth whoami --output=name").0;
+    let delete = |arguments: &[&str]| drop(output(&mut control.kubectl(arguments)));
+    assert!(ask(agents) && ask(plugins));
+    let pod = ["--namespace", NAMESPACE, "delete", "pod", "agent-node-1", "--grace-period=0"];
+    delete(&[&pod[..], &["--force"]].concat());
+    until("the agent's token has ended", || !ask(agents));
+    let (done, answer) = shell(plugins, look);
+    assert!(done, "{answer}");
+    let (done, answer) = shell(plugins, &create(&affinity("10.65.1.0/26", "node-1")));
+    assert!(done, "{answer}");
+    // That of another node.
+    let arguments = ["--namespace", NAMESPACE, "create", "token", PLUGINS];
+    let bound = ["--bound-object-kind", "Node", "--bound-object-name", "node-2"];
+    let file = Path::new(ROOT).join("token-2");
+    fs::write(&file, output(&mut control.kubectl(&[&arguments[..], &bound].concat())).trim())
+        .unwrap();
+    let others = wrapper(control, "of-node-2", &file);
+    is_refused(&others, "kubectl delete ipamblock 10-65-1-0-26", "its own node alone");
+    delete(&["delete", "node", "node-1"]);
+    until("the plugin's token has ended", || !ask(plugins));
 }
 
 fn follows_calico(control: &Control) {
@@ -217,14 +289,18 @@ fn follows_calico(control: &Control) {
     control.create(&block("10.65.2.64/26", "node-2"));
     control.create(&affinity("10.65.2.64/26", "node-2"));
     apply(control);
-    let kubeconfig = kubeconfig(control, &token(control, "node-1"));
-    let bin = wrapper(control, &kubeconfig);
+    in_a_pod(control);
+    let bin = wrapper(control, "bin", &Path::new(OWN).join("token"));
     let plugins = Path::new(ROOT).join("plugins");
     fs::create_dir_all(&plugins).unwrap();
     fs::write(Path::new(ROOT).join("calico.json"), json!({"calico": "calico-ipam"}).to_string())
         .unwrap();
     let options = ["--config", "/run/node/calico.json", "--plugin-dir", plugins.to_str().unwrap()];
-    let _agent = start(&kubeconfig, &options);
+    let server = |agent: &mut Command| {
+        let _ = agent.env("KUBERNETES_SERVICE_HOST", NODE_ADDRESS.to_string());
+        let _ = agent.env("KUBERNETES_SERVICE_PORT", "6443");
+    };
+    let _agent = start_by(server, &options);
 
     let theirs = |pods: &[&str]| json!({"name": "node-2", "podCIDRs": pods, "tunnelAddresses": ["10.65.2.64"]});
     await_entry("node-2", &theirs(&["10.65.2.64/26"]));
@@ -240,11 +316,11 @@ fn follows_calico(control: &Control) {
     fs::copy(find("true").unwrap(), plugins.join("calico-ipam")).unwrap();
     until("the configuration is in place", || Path::new(ROOT).join(CONFLIST).exists());
     // Its own block, by the token that its plugin has.
-    let own = format!(
-        "echo '{}' | kubectl create --validate=false -f -",
-        block("10.65.1.0/26", "node-1")
-    );
-    let (done, answer) = shell(&bin, &own);
+    let file = Path::new(ROOT).join("var/lib/manx/calico/token");
+    until("the plugin has a token", || file.exists());
+    let of_plugin = wrapper(control, "of-plugin", &file);
+    plugin_refused(&of_plugin);
+    let (done, answer) = shell(&of_plugin, &create(&block("10.65.1.0/26", "node-1")));
     assert!(done, "{answer}");
     until("the own block is known", || entry("node-1")["podCIDRs"] == json!(["10.65.1.0/26"]));
 
@@ -264,6 +340,7 @@ fn follows_calico(control: &Control) {
     await_entry("node-2", &theirs(&[]));
     assert!(!said().contains("listed in pages"), "{}", said());
     typed(control);
+    token_is_of_the_node(control, &bin, &of_plugin);
 }
 
 /// What the API server itself finds to say of the policies.

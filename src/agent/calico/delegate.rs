@@ -116,6 +116,7 @@ fn usual(peers_file: &Path, families: &[Family]) -> Value {
             {
                 "type": "manx",
                 "peersFile": peers_file,
+                "capabilities": {"io.kubernetes.cri.pod-annotations": true},
                 "ipam": {
                     "type": PLUGIN,
                     "assign_ipv4": assigns(Family::V4),

@@ -9,7 +9,7 @@
 
 mod believed;
 mod blocks;
-pub(crate) mod credentials;
+mod credentials;
 mod delegate;
 mod input;
 mod needs;
@@ -19,7 +19,7 @@ mod settle;
 mod watch;
 mod wish;
 
-pub(crate) use credentials::Credentials;
+pub(crate) use credentials::{Credentials, kubeconfig};
 pub(crate) use delegate::Delegate;
 pub(crate) use watch::Calico;
 pub(crate) use wish::Wish;

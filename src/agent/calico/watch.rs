@@ -5,13 +5,15 @@ use std::{
     cell::RefCell,
     convert::Infallible,
     future::pending,
+    mem,
     net::IpAddr,
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use futures::future::{join, join3};
+use futures::future::{Either, join, join3, select};
 use kube::{
     Client, Error,
     api::{GetParams, ListParams},
@@ -19,12 +21,13 @@ use kube::{
 };
 use serde::Deserialize;
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{sleep, timeout},
 };
 
 use super::{
     super::{
+        backoff::part_of,
         connect::{Access, chain},
         metrics::Api,
         nodes::PATH,
@@ -42,8 +45,11 @@ use crate::net::{Socket, addr};
 
 /// Where Calico's objects may be, the usual one first.
 const GROUPS: [&str; 2] = ["crd.projectcalico.org/v1", "projectcalico.org/v3"];
-/// How soon it is asked again where they are.
+/// How soon it is asked again where they are, while they are nowhere.
 const AGAIN: Duration = Duration::from_secs(10);
+/// How often it is asked whether they are still there, and up to a fifth more: a newer release
+/// of Calico may keep them elsewhere, and leave what was there as it is.
+const MOVED: Duration = Duration::from_secs(600);
 
 /// What is asked for, and who is told.
 pub(crate) struct Calico {
@@ -54,6 +60,8 @@ pub(crate) struct Calico {
     pub(crate) in_blocks: bool,
     pub(crate) teller: Teller,
     pub(crate) wish: Arc<Wish>,
+    /// Who wants to know of this node's Node which one it is.
+    pub(crate) uid: watch::Sender<Box<str>>,
     pub(crate) api: Api,
 }
 
@@ -64,6 +72,9 @@ struct All {
     in_blocks: bool,
     teller: Teller,
     wish: Arc<Wish>,
+    uid: watch::Sender<Box<str>>,
+    /// Told when the objects may be elsewhere by now.
+    gone: Rc<Notify>,
     nodes: RefCell<Part<CalicoNode>>,
     pools: RefCell<Part<Pool>>,
     blocks: RefCell<Part<Block>>,
@@ -109,6 +120,7 @@ impl<V> Ear<V> for One<V> {
 
     fn lost(&self, words: String) {
         (self.part)(&self.all).borrow_mut().lost = Some(words.clone());
+        self.all.gone.notify_one();
         self.all.teller.tell(Told::Lost(words));
     }
 
@@ -121,12 +133,52 @@ impl<V> Ear<V> for One<V> {
 impl Calico {
     /// Tells of the nodes, and comes to no end.
     pub(crate) async fn run(self) -> Infallible {
-        let group = self.group().await;
-        log::info!("Calico's objects are read from {group}");
-        let Self { own, access, limits, in_blocks, teller, wish, api } = self;
-        let asking = teller.clone();
-        let (nodes, pools, blocks) = Default::default();
-        let all = Rc::new(All { own, group, in_blocks, teller, wish, nodes, pools, blocks });
+        loop {
+            let group = self.group().await;
+            log::info!("Calico's objects are read from {group}");
+            let gone = Rc::default();
+            let watching = pin!(self.watch(group, Rc::clone(&gone)));
+            match select(watching, pin!(self.moved(group, &gone))).await {
+                Either::Left((never, _)) => match never {},
+                Either::Right((to, _)) => log::warn!("Calico's objects have moved to {to}"),
+            }
+        }
+    }
+
+    /// Waits for the objects to be in another group.
+    async fn moved(&self, from: &str, gone: &Notify) -> &'static str {
+        loop {
+            let _ = timeout(MOVED + part_of(MOVED / 5), gone.notified()).await;
+            // Where they are gone for one agent they are gone for all.
+            let pause = AGAIN.min(self.limits.retry_max);
+            sleep(part_of(pause)).await;
+            if let Ok(client) = self.access.client(self.limits.unanswered).await
+                && let Ok(Ok(Some(group))) = timeout(self.limits.silence, find(&client)).await
+                && group != from
+            {
+                return group;
+            }
+            sleep(pause).await;
+        }
+    }
+
+    /// Tells of the nodes by the objects of this group, and comes to no end.
+    async fn watch(&self, group: &'static str, gone: Rc<Notify>) -> Infallible {
+        let (access, limits, in_blocks) =
+            (self.access.clone(), self.limits.clone(), self.in_blocks);
+        let (api, asking) = (self.api.clone(), self.teller.clone());
+        let all = Rc::new(All {
+            own: self.own.clone(),
+            group,
+            in_blocks,
+            teller: self.teller.clone(),
+            wish: Arc::clone(&self.wish),
+            uid: self.uid.clone(),
+            gone,
+            nodes: RefCell::default(),
+            pools: RefCell::default(),
+            blocks: RefCell::default(),
+        });
         let path = |plural: &str| format!("/apis/{group}/{plural}");
         let (of_nodes, of_pools) = (
             One { all: Rc::clone(&all), part: |all| &all.nodes },
@@ -240,6 +292,10 @@ impl All {
             return self.teller.tell(Told::Lost(words.clone()));
         }
         let (Some(all_nodes), Some(all_pools)) = (&nodes.all, &pools.all) else { return };
+        if let Some(own) = all_nodes.iter().find(|node| node.name() == self.own) {
+            let changes = |held: &mut Box<str>| mem::replace(held, own.record.uid.clone()) != *held;
+            let _ = self.uid.send_if_modified(changes);
+        }
         if self.in_blocks && blocks.all.is_none() {
             return;
         }
@@ -253,7 +309,10 @@ impl All {
         };
         let (records, common) = match settle(&input) {
             Ok(settled) => settled,
-            Err(words) => return self.teller.tell(Told::Lost(words)),
+            Err(words) => {
+                self.gone.notify_one();
+                return self.teller.tell(Told::Lost(words));
+            }
         };
         let anew = nodes.anew && pools.anew && (blocks.anew || !self.in_blocks);
         if anew {

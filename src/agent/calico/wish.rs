@@ -8,7 +8,14 @@ use crate::family::Family;
 
 /// What is wanted, once that is known.
 #[derive(Debug, Default)]
-pub(crate) struct Wish(Mutex<Option<Wanted>>);
+pub(crate) struct Wish(Mutex<Latest>);
+
+#[derive(Debug, Default)]
+struct Latest {
+    wanted: Option<Wanted>,
+    /// How often that became another.
+    changes: u64,
+}
 
 /// What is wanted.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,10 +40,18 @@ impl Wish {
     }
 
     pub(super) fn put(&self, wanted: Wanted) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(wanted);
+        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let wanted = Some(wanted);
+        latest.changes += u64::from(latest.wanted != wanted);
+        latest.wanted = wanted;
     }
 
     pub(crate) fn get(&self) -> Option<Wanted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).wanted.clone()
+    }
+
+    /// How often something else was wanted than before.
+    pub(crate) fn changes(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).changes
     }
 }

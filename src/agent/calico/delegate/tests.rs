@@ -1,6 +1,10 @@
 //! What the container runtime gets where Calico gives out the addresses.
 
 use super::*;
+use crate::{
+    cni::{Document, Version},
+    conf::Config,
+};
 
 struct Node {
     directory: PathBuf,
@@ -66,7 +70,8 @@ fn a_configuration_is_made_whole() {
     node.want(true, None);
     let made = node.complete(None).unwrap();
     assert_eq!((&made["name"], &made["cniVersion"]), (&json!("k8s-pod-network"), &json!("1.0.0")));
-    let expected = json!({"type": "manx", "peersFile": "/p", "ipMasq": true, "nodename": "here",
+    let annotations = json!({"io.kubernetes.cri.pod-annotations": true});
+    let expected = json!({"type": "manx", "peersFile": "/p", "capabilities": annotations, "ipMasq": true, "nodename": "here",
         "ipam": {"type": "calico-ipam", "assign_ipv4": "true", "assign_ipv6": "false"},
         "datastore_type": "kubernetes", "kubernetes": {"kubeconfig": "/k"}});
     assert_eq!(made["plugins"][0], expected);
@@ -78,6 +83,24 @@ fn a_configuration_is_made_whole() {
     let (plugin, own) = (&made["plugins"][1], json!({"kubeconfig": "/own"}));
     assert_eq!((&plugin["ipMasq"], &plugin["kubernetes"]), (&json!(false), &own));
     assert_eq!(plugin["nodename"], json!("here"));
+}
+
+/// As far as they are not for who gives out the addresses, which is Calico's plugin.
+#[test]
+fn pods_have_what_their_annotations_ask_for() {
+    let node = Node::new("annotations");
+    node.install();
+    node.want(true, None);
+    let mut plugin = node.complete(None).unwrap()["plugins"][0].clone();
+    plugin["name"] = json!("k8s-pod-network");
+    let capabilities = plugin["capabilities"].as_object().unwrap();
+    let (capability, _) = capabilities.iter().find(|(_, is_asked)| **is_asked == true).unwrap();
+    plugin["runtimeConfig"] = json!({
+        capability: {"cni.projectcalico.org/hwAddr": "02:00:00:00:00:07"}});
+    let document = Document::parse(plugin.to_string().into_bytes()).unwrap();
+    let (config, complaints) = Config::read(&document, Version::NEWEST);
+    assert_eq!(complaints, []);
+    assert_eq!(config.annotations.mac.as_deref(), Some("02:00:00:00:00:07"));
 }
 
 /// The API server is away, and the node has been started again.

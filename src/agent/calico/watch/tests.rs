@@ -93,7 +93,8 @@ impl Watching {
         thread::spawn(move || {
             let (own, access, limits, in_blocks, teller, wish) = calico;
             let api = Api::default();
-            let calico = Calico { own, access, limits, in_blocks, teller, wish, api };
+            let uid = watch::channel(Box::default()).0;
+            let calico = Calico { own, access, limits, in_blocks, teller, wish, uid, api };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(calico.run())
         });
@@ -211,6 +212,31 @@ fn pods_in_pod_cidrs_need_no_blocks() {
     let mut watching = Watching::new(false, answers);
     watching.until(&[("a", &["10.0.9.0/24"])]);
     assert!(!watching.server.requests().iter().any(|asked| asked.contains("ipamblocks")));
+}
+
+/// A release of Calico that keeps its objects elsewhere, while the agent runs.
+#[test]
+fn objects_that_move_are_followed() {
+    let v3 = ["/apis/projectcalico.org/v3/ippools", "/apis/projectcalico.org/v3/ipamblocks"];
+    let deleted = json!({"type": "DELETED", "object": pool()});
+    let mut watching = Watching::new(
+        true,
+        vec![
+            list(&[node("a", 1)], &[]).at(NODES),
+            list(&[node("a", 1)], &[]).at(NODES),
+            list(&[pool()], &[deleted]).at(POOLS),
+            list(&[block("10.0.2.0/26", "a")], &[]).at(BLOCKS),
+            list(&[pool()], &[]).at(v3[0]),
+            list(&[block("10.0.3.0/26", "a")], &[]).at(v3[1]),
+            group(&["ippools"]).at(GROUP_PATHS[0]),
+            Answer::refusal(404, "not found").at(GROUP_PATHS[1]),
+            Answer::refusal(404, "not found").at(GROUP_PATHS[0]),
+            group(&["ippools"]).at(GROUP_PATHS[1]),
+            Answer::refusal(404, "not found").at(GROUP_PATHS[0]),
+            group(&["ippools"]).at(GROUP_PATHS[1]),
+        ],
+    );
+    watching.until(&[("a", &["10.0.3.0/26"])]);
 }
 
 /// Calico may keep its objects in the newer group; the older one may be there as well.
