@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The names of Services, for the tests that hack/cluster runs: A, AAAA, CNAME and SRV, over UDP.
+"""The names of Services, for the tests that hack/cluster runs: A, AAAA, CNAME, PTR and SRV, over UDP and TCP.
 
   integration/cluster/dns.py DIR SERVER ADDRESS
 
@@ -12,10 +12,11 @@ import socket
 import ssl
 import struct
 import sys
+import threading
 import time
 import urllib.request
 
-A, CNAME, AAAA, SRV = 1, 5, 28, 33
+A, CNAME, PTR, AAAA, SRV = 1, 5, 12, 28, 33
 ZONE = "svc.cluster.local"
 
 directory, server, address = sys.argv[1:]
@@ -32,7 +33,7 @@ class Names:
     """What the API server says, by name."""
 
     def __init__(self):
-        self.addresses, self.ports, self.aliases, self.when = {}, {}, {}, 0
+        self.addresses, self.ports, self.aliases, self.owners, self.when = {}, {}, {}, {}, 0
 
     def refresh(self):
         if time.monotonic() - self.when < 1:
@@ -51,6 +52,7 @@ class Names:
             return
         own = self.addresses.setdefault(name, [])
         own += [ip for ip in spec.get("clusterIPs", []) if ip != "None"]
+        self.owners.update({ipaddress.ip_address(ip).reverse_pointer: name for ip in own})
         for port in spec.get("ports", []):
             if "name" in port:
                 key = f"_{port['name']}._{port['protocol'].lower()}.{name}"
@@ -63,6 +65,8 @@ class Names:
                 continue
             if labels.get("kubernetes.io/service-name") != meta["name"]:
                 continue
+            for port in part.get("ports") or []:
+                self.ports[f"_{port.get('name')}._{port['protocol'].lower()}.{name}"] = (port["port"], name)
             for endpoint in part.get("endpoints") or []:
                 own += endpoint["addresses"]
                 if "hostname" in endpoint:
@@ -74,6 +78,8 @@ class Names:
         if name in self.aliases:
             target = self.aliases[name]
             return [(CNAME, encoded(target))] + (self.records(target, kind) or [])
+        if name in self.owners:
+            return [(PTR, encoded(self.owners[name]))] if kind == PTR else []
         if name in self.ports and kind == SRV:
             port, target = self.ports[name]
             return [(SRV, struct.pack(">HHH", 0, 100, port) + encoded(target))]
@@ -113,19 +119,46 @@ def answer(packet, names):
     return packet[:2] + counts + packet[12:end] + body
 
 
+def reply(packet, names, lock):
+    """The answer, or nothing: one question is lost then, and asked again."""
+    try:
+        with lock:
+            names.refresh()
+            return answer(packet, names)
+    except (OSError, IndexError, ValueError, struct.error) as error:
+        print(f"dns: {error!r}", file=sys.stderr, flush=True)
+        return None
+
+
+def converse(connection, names, lock):
+    """Questions and answers by TCP, each with its length before it."""
+    with connection, connection.makefile("rb") as stream:
+        connection.settimeout(10)
+        try:
+            while (head := stream.read(2)) and (text := reply(stream.read(int.from_bytes(head, "big")), names, lock)):
+                connection.sendall(struct.pack(">H", len(text)) + text)
+        except OSError:
+            # Who asked is gone.
+            pass
+
+
 def main():
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_DGRAM)
-    listener.bind((address, 53))
-    names = Names()
+    names, lock = Names(), threading.Lock()
+    listener = socket.create_server((address, 53), family=family)
+
+    def accept():
+        while True:
+            connection, _ = listener.accept()
+            threading.Thread(target=converse, args=(connection, names, lock), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    datagrams = socket.socket(family, socket.SOCK_DGRAM)
+    datagrams.bind((address, 53))
     while True:
-        packet, who = listener.recvfrom(4096)
-        try:
-            names.refresh()
-            listener.sendto(answer(packet, names), who)
-        except (OSError, IndexError, ValueError, struct.error) as error:
-            # One question is lost, and asked again.
-            print(f"dns: {error!r}", file=sys.stderr, flush=True)
+        packet, who = datagrams.recvfrom(4096)
+        if text := reply(packet, names, lock):
+            datagrams.sendto(text, who)
 
 
 main()
