@@ -3,7 +3,7 @@
 //! in the tables of the older iptables, which only its own tool reads.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     process::Command,
 };
@@ -27,6 +27,11 @@ const LEGACY: [(Family, &str, [&str; 2]); 2] = [
     (Family::V4, "/proc/net/ip_tables_names", ["iptables-legacy-save", "iptables-save"]),
     (Family::V6, "/proc/net/ip6_tables_names", ["ip6tables-legacy-save", "ip6tables-save"]),
 ];
+
+/// What the names of its chains begin with, and the table that it makes where it does
+/// without iptables.
+const CALICO: &str = "cali-";
+const CALICOS: &str = "calico";
 
 /// The firewall of this node, read once for all networks.
 pub(super) struct Firewall<'a> {
@@ -109,6 +114,21 @@ impl<'a> Firewall<'a> {
             };
         }
         said(&barriers, config.fabric.peers_file.is_some(), config)
+    }
+
+    /// The tables with chains of Calico's agent, of iptables or its own.
+    pub(super) fn of_calico(&self) -> Vec<String> {
+        let names = self.ruleset.iter().flat_map(Ruleset::names);
+        let own = names.filter(|(_, table, chain)| chain.starts_with(CALICO) || table == CALICOS);
+        let mut tables: BTreeSet<String> =
+            own.map(|(family, table, _)| format!("table {family} {table}")).collect();
+        let is_one =
+            |text: &&String| text.lines().any(|line| line.starts_with(&format!(":{CALICO}")));
+        for (family, text) in &self.legacy {
+            let text = text.as_ref().ok().filter(is_one);
+            tables.extend(text.map(|_| format!("iptables-legacy {}", family.word())));
+        }
+        tables.into_iter().collect()
     }
 
     /// The devices by which packets of other nodes come.

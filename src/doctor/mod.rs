@@ -5,6 +5,7 @@
 //! what follows from that, and the command that changes it.
 
 mod fabric;
+mod former;
 mod links;
 mod others;
 mod pools;
@@ -105,6 +106,7 @@ pub const CHECKS: &[Check] = &[
     Check { id: "fabric-conflict", examine: fabric::fabric_conflict },
     Check { id: "peer-excluded", examine: fabric::peer_excluded },
     Check { id: "ip-forward", examine: links::ip_forward },
+    Check { id: "calico-chains", examine: former::calico_chains },
     Check { id: "forward-drop", examine: others::forward_drop },
     Check { id: "accept-ra", examine: links::accept_ra },
     Check { id: "rp-filter", examine: links::rp_filter },

@@ -159,6 +159,7 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
             snapshot.networks.push(network);
             snapshot.add_barriers(firewall.look(&one.config, changes.serve_ipv6()));
         }
+        snapshot.surroundings.calico_chains = firewall.of_calico();
         snapshot.compared = Compared::of(&changes, &networks, &tables);
     }
     snapshot.surroundings.daemons = lacking(root);

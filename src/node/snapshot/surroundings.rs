@@ -19,6 +19,9 @@ pub struct Surroundings {
     /// Daemons that look after links and lack a file that tells them to leave ours
     /// alone.
     pub daemons: Vec<Daemon>,
+    /// Tables with chains of Calico's agent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calico_chains: Vec<String>,
 }
 
 /// A chain that does not forward the pods' packets.
