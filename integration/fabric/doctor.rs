@@ -2,11 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Families, MANX, Node, addresses, bare, batch};
-use crate::harness::{DEADLINE, Finished, Pod, Stdin, plugin_dir, run};
+use crate::harness::{DEADLINE, Finished, Pod, Stdin, eventually, plugin_dir, run};
 use crate::monitor::{reads, sends_of};
 
 pub fn doctor(node: &Node, args: &[&str]) -> Finished {
@@ -114,6 +115,38 @@ fn what_is_broken_is_named_first_and_mended_by_its_fix() {
         let peers = std::fs::read_to_string(node.peers_file()).unwrap();
         node.write_peers(&format!("{peers}\n"));
     });
+}
+
+/// Packets whose way back is another one are dropped without a word, and counted.
+#[test]
+fn strict_filtering_is_found_while_it_drops_packets() {
+    let (cluster, _pod) = node_with_a_pod("direct");
+    let node = &cluster.nodes[0];
+    let host = &node.host;
+    host.command("sysctl", &["-qw", "net.ipv4.conf.eth0.rp_filter=1"]).ok();
+    assert_eq!(doctor(node, &[]).status, 0, "it drops nothing");
+    batch(host, "route add 203.0.113.0/24 dev lo");
+    // Its question for the node's own address would not be answered either.
+    let mac = host.link("eth0").unwrap()["address"].as_str().unwrap().to_owned();
+    let neighbour = format!("neighbour replace 192.0.2.11 lladdr {mac} dev subnet1 nud permanent");
+    batch(&cluster.router, &format!("address add 203.0.113.5/32 dev subnet1\n{neighbour}"));
+    let ping = ["-n", "-q", "-i", "0.01", "-I", "203.0.113.5", "192.0.2.11"];
+    let ping = || Command::new("ping").args(ping).stdout(Stdio::null()).spawn().unwrap();
+    let mut pinging = cluster.router.enter(ping);
+    let told = || doctor(node, &["--only", "rp-filter", "--json"]);
+    let mut found = told();
+    let seen = eventually(DEADLINE, || {
+        found = told();
+        found.status == 3
+    });
+    let document: Value = serde_json::from_str(&found.stdout).unwrap();
+    let fix = document["checks"][0]["fix"].as_str().unwrap_or("false");
+    host.command("sh", &["-c", fix]).ok();
+    let after = told();
+    pinging.kill().unwrap();
+    pinging.wait().unwrap();
+    assert!(seen && after.status == 0, "{document} {after:?}");
+    well(node);
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod former;
 mod links;
 mod others;
 mod pools;
+mod reverse;
 #[cfg(test)]
 mod tests;
 
@@ -109,7 +110,7 @@ pub const CHECKS: &[Check] = &[
     Check { id: "calico-chains", examine: former::calico_chains },
     Check { id: "forward-drop", examine: others::forward_drop },
     Check { id: "accept-ra", examine: links::accept_ra },
-    Check { id: "rp-filter", examine: links::rp_filter },
+    Check { id: "rp-filter", examine: reverse::rp_filter },
     Check { id: "neighbour-missing", examine: fabric::neighbour_missing },
     Check { id: "route-missing", examine: fabric::route_missing },
     Check { id: "route-shadowed", examine: fabric::route_shadowed },

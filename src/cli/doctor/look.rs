@@ -35,6 +35,8 @@ use crate::{
     verb::stock,
 };
 
+use super::samples::Samples;
+
 /// What is asked for.
 struct Request<'a> {
     root: &'a Root,
@@ -70,11 +72,14 @@ pub(in crate::cli) fn bundled(file: &OsStr) -> Result<Snapshot, Failure> {
 pub(in crate::cli) fn taken(args: &Args) -> Result<Snapshot, Failure> {
     let root = args.root();
     crate::node::require_readable(&root)?;
-    look(&Request {
+    let samples = Samples::begin();
+    let mut snapshot = look(&Request {
         conf: args.value("conf").map(PathBuf::from),
         plugin_path: args.plugin_path(&root),
         root: &root,
-    })
+    })?;
+    snapshot.surroundings.reverse_path = samples.reverse_path();
+    Ok(snapshot)
 }
 
 /// What plan is made of: no plugin is asked anything.

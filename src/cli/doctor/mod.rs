@@ -1,6 +1,7 @@
 //! `manx doctor`: what is wrong with this node, the worst first.
 
 pub(super) mod look;
+mod samples;
 
 use serde_json::{Value, json};
 

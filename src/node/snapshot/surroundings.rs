@@ -22,6 +22,10 @@ pub struct Surroundings {
     /// Tables with chains of Calico's agent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calico_chains: Vec<String>,
+    /// How many packets had come by another device than the way back to their source, and
+    /// were dropped, at two moments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reverse_path: Option<(u64, u64)>,
 }
 
 /// A chain that does not forward the pods' packets.
