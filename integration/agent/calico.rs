@@ -87,6 +87,28 @@ fn routes_are_what_felix_makes() {
     assert_eq!(ground.manx(&["plan"]).status, 0, "{}", ground.manx(&["plan"]).stdout);
 }
 
+/// The list of nodes is as before, and any pass of the node comes to it.
+#[test]
+fn a_pool_that_is_not_masqueraded_any_more_changes_the_configuration() {
+    let ground = Ground::new();
+    let blocks = [block("10.65.1.0/26", 1), block("10.65.2.64/26", 2)];
+    let cluster = Cluster::new(&ground, &[node(1), node(2)], &[pool("Always")], &blocks);
+    let _agent = cluster.agent();
+    ground.await_file(CONFLIST);
+    let held =
+        || -> Value { serde_json::from_slice(&fs::read(ground.path(CONFLIST)).unwrap()).unwrap() };
+    assert_eq!(held()["plugins"][0]["ipMasq"], true);
+    let mut plain = pool("Always");
+    plain["spec"]["natOutgoing"] = json!(false);
+    cluster.tell_pool("MODIFIED", plain);
+    let renewed = || {
+        let _ = ground.host.command("ip", &["route", "del", "10.65.2.64/26"]);
+        held()["plugins"][0]["ipMasq"] == false
+    };
+    assert!(eventually(DEADLINE, renewed), "{}: {}", held(), ground.log());
+    ground.await_route("10.65.2.64/26");
+}
+
 /// The first pod takes the block, which the agent learns of afterwards. A pod may also have an
 /// address of another node's block.
 #[test]
