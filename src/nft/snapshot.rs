@@ -33,6 +33,8 @@ pub(super) struct Snapshot {
     pub(super) table_exists: bool,
     /// Nothing changed while we looked.
     pub(super) consistent: bool,
+    /// There are rules, or are to be none.
+    has_rules: bool,
     /// Sentences for people; empty if all is as wanted.
     pub(super) differences: Vec<String>,
     /// Nothing differs but elements that follow the description.
@@ -64,8 +66,16 @@ pub(super) fn followed(wanted: &Table) -> Result<u64, Error> {
 }
 
 impl Snapshot {
-    /// Looks.
+    /// Looks. Twice where a table is there and none of its rules: while the kernel puts one
+    /// table in the place of another of the same name, a dump of the rules by that name is of
+    /// the one that goes, whose rules count no more (nf_tables_api.c, nf_tables_dump_rules),
+    /// and an empty dump does not tell of which generation it is.
     pub(super) fn take(socket: &mut Socket, wanted: &Table) -> Result<Self, Error> {
+        let found = Self::look(socket, wanted)?;
+        if found.has_rules || !found.table_exists { Ok(found) } else { Self::look(socket, wanted) }
+    }
+
+    fn look(socket: &mut Socket, wanted: &Table) -> Result<Self, Error> {
         let hooked = wanted.chains.iter().filter(|chain| chain.hook.is_some());
         let mut questions = vec![generation(), table_question(wanted)];
         questions.extend(hooked.map(|it| question(wanted, NFT_MSG_GETCHAIN, it.name)));
@@ -80,6 +90,7 @@ impl Snapshot {
             generation: generation_of(&generation.unwrap_or_default())?,
             table_exists: !table.absent,
             consistent: true,
+            has_rules: !rules.objects.is_empty() || seal.rules == 0,
             differences: Vec::new(),
             updates: Vec::new(),
             only_elements: false,

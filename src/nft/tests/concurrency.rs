@@ -14,6 +14,7 @@ use crate::nft::abi::{NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, NLM_F_CREATE};
 use crate::nft::message::{generation, request};
 use crate::nft::ruleset::table_deletion;
 use crate::nft::socket::Socket;
+use crate::nft::table::{Chain, Rule, Table, Term};
 
 fn together<T: Send>(namespace: &Namespace, many: usize, what: impl Fn() -> T + Sync) -> Vec<T> {
     let start = Barrier::new(many);
@@ -98,6 +99,40 @@ fn a_firewall_that_never_rests_delays_nobody_forever() {
     });
     assert!(changes > 100, "{changes} changes are no churn");
     assert_eq!(namespace.ruleset().matches("masquerade fully-random").count(), 1);
+}
+
+/// Whoever looks while the kernel puts one table in the place of another finds the one or the
+/// other. The more rules go, the longer that takes.
+#[test]
+fn a_table_that_is_being_replaced_is_never_seen_without_rules() {
+    let namespace = Namespace::new();
+    let rules = (0..400).map(|_| Rule(vec![Term::Count])).collect();
+    let chain = Chain { name: "counted", hook: None, rules };
+    let (name, comment) = ("manx-blue".to_owned(), String::new());
+    let table = Table { name, comment, sets: Vec::new(), chains: vec![chain] };
+    namespace.run(|| crate::nft::ensure(&table)).unwrap();
+    let done = AtomicBool::new(false);
+    let look = || {
+        let mut seen = Vec::new();
+        while !done.load(Ordering::Relaxed) {
+            // That everything changes all the time is an error, and no difference.
+            seen.extend(crate::nft::differences(&table).into_iter().flatten().next());
+        }
+        seen
+    };
+    thread::scope(|scope| {
+        let stop = Stop(&done);
+        let looking = [(); 3].map(|()| scope.spawn(|| namespace.run(look)));
+        namespace.run(|| {
+            let mut socket = Socket::open().unwrap();
+            let replacement = table.replacement_of_anything();
+            (0..100).for_each(|_| socket.commit(&replacement, None).unwrap());
+        });
+        drop(stop);
+        for looking in looking {
+            assert_eq!(looking.join().unwrap(), Vec::<String>::new());
+        }
+    });
 }
 
 #[test]
