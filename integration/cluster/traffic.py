@@ -8,7 +8,8 @@
                                                           on a node: ADD, a ping of each address from the new pod,
                                                           DEL, again and again
 
-Each says at its end what it counted, as a line of words; it fails if anything was lost or refused.
+Each says at its end what it counted, as a line of words; it fails if anything was lost or refused, or took longer
+than MANX_TRAFFIC_LATE seconds (1).
 
 What TCP lost is what one end sent and the other did not get: both count the segments of the connection. A
 segment that is sent again although it had arrived, for its acknowledgment was late, is not a lost one. The
@@ -31,6 +32,9 @@ import time
 INTERVAL = 0.01
 BLOCK = 4096
 PATIENCE = 60
+# How long an answer to a ping is waited for, and how much longer than at once anything may take.
+ANSWER = 5
+LATE = float(os.environ.get("MANX_TRAFFIC_LATE", "1"))
 
 
 def fail(words):
@@ -139,26 +143,53 @@ class Ping:
     """One that goes on."""
 
     def __init__(self, address):
-        self.process = subprocess.Popen(
-            ["ping", "-n", "-i", str(INTERVAL), address], stdout=subprocess.PIPE, text=True)
-        self.answers = []
-        self.reader = threading.Thread(target=self.read)
-        self.reader.start()
+        # With the time of each answer.
+        self.process = subprocess.Popen(["ping", "-n", "-D", "-i", str(INTERVAL), address],
+                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.begin, self.number, self.sent, self.said = time.time(), 0, None, ""
+        self.answered, self.moments, self.slowest = set(), [], 0.0
+        self.readers = [threading.Thread(target=read) for read in (self.read, self.read_errors)]
+        for reader in self.readers:
+            reader.start()
 
     def read(self):
         for line in self.process.stdout:
-            if found := re.search(r"icmp_seq=(\d+) .*time=([0-9.]+)", line):
-                self.answers.append((int(found[1]), float(found[2])))
+            if found := re.search(r"^\[([0-9.]+)\] .*icmp_seq=(\d+) .*time=([0-9.]+)", line):
+                # The number has 16 bits.
+                self.number += (int(found[2]) - self.number + 32768) % 65536 - 32768
+                self.answered.add(self.number)
+                self.moments.append(float(found[1]))
+                self.slowest = max(self.slowest, float(found[3]))
+
+    def read_errors(self):
+        for line in self.process.stderr:
+            if found := re.search(r"\d+/(\d+) packets", line):
+                self.sent = int(found[1])
+            else:
+                self.said = line.strip()
 
     def end(self):
-        """How many answers came, how many did not, and the longest time of one in milliseconds."""
-        # What is still on its way at the end is not lost.
+        """How many answers came, how many did not, the longest time of one and the longest without one."""
+        end = time.time()
+        # It says how many it has sent, and goes on.
+        self.process.send_signal(signal.SIGQUIT)
+        # What is still on its way is not lost.
+        while self.process.poll() is None and self.missing() != 0 and time.time() < end + ANSWER:
+            time.sleep(INTERVAL)
         self.process.send_signal(signal.SIGINT)
-        self.reader.join()
-        numbers = [0] + [number for number, _ in self.answers]
-        # The number has 16 bits.
-        lost = sum((b - a) % 65536 - 1 for a, b in zip(numbers, numbers[1:]))
-        return len(self.answers), lost, max((time for _, time in self.answers), default=0)
+        for reader in self.readers:
+            reader.join()
+        if self.sent is None:
+            fail(f"ping has ended before: {self.said}")
+        moments = sorted([self.begin, *(moment for moment in self.moments if moment < end), end])
+        longest = max(after - before for before, after in zip(moments, moments[1:]))
+        return self.sent - self.missing(), self.missing(), self.slowest / 1000, longest
+
+    def missing(self):
+        """How many of those that it says it has sent are not answered; None if it has not said anything."""
+        if self.sent is None:
+            return None
+        return self.sent - sum(number <= self.sent for number in self.answered.copy())
 
 
 def talk(address, port):
@@ -174,31 +205,36 @@ def talk(address, port):
             time.sleep(INTERVAL)
     except OSError as error:
         heard["wrong"] = str(error)
-    answers, unanswered, slowest = ping.end()
+    answers, unanswered, slowest, pause = ping.end()
     deadline = time.monotonic() + PATIENCE
     while heard["bytes"] < sent * BLOCK and not heard["wrong"] and time.monotonic() < deadline:
         time.sleep(INTERVAL)
     if heard["bytes"] != sent * BLOCK or heard["wrong"]:
         fail(f"TCP of {address}: {heard['bytes']} of {sent * BLOCK} bytes came back. {heard['wrong']}")
     segments, lost, again = ends.since()
-    words = (f"{address}: {answers} answers to pings, {unanswered} lost, the slowest after {slowest:.0f} ms; "
-             f"TCP: {heard['bytes']} bytes came back, of {segments} segments {lost[0]} were lost on the way there "
+    words = (f"{address}: {answers} answers to pings, {unanswered} lost, the slowest after {slowest * 1000:.0f} ms, "
+             f"{pause * 1000:.0f} ms at most without one; TCP: {heard['bytes']} bytes came back, of {segments} segments {lost[0]} were lost on the way there "
              f"and {lost[1]} on the way back, {again} sent again, the longest silence {heard['longest'] * 1000:.0f} ms")
-    if not answers or unanswered or any(lost):
+    if unanswered or any(lost):
         fail(words)
+    if max(slowest, pause, heard["longest"]) > LATE:
+        fail(f"{words}: more than {LATE:g} s")
     print(words, flush=True)
     connection.close()
 
 
-def is_plugin_running():
-    for entry in os.listdir("/proc"):
+def is_plugin_running(runtime):
+    """As a child of this process. Somebody else may execute it meanwhile."""
+    for entry in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{entry}/comm", encoding="ascii") as file:
-                if file.read() == "manx\n":
-                    return True
-        except (OSError, ValueError):
-            # No process, or one that has just ended.
-            pass
+            with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
+                # PID (NAME) STATE PARENT
+                name, rest = file.read().split("(", 1)[1].rsplit(")", 1)
+        except OSError:
+            # It has just ended.
+            continue
+        if name == "manx" and int(rest.split()[1]) == runtime:
+            return True
     return False
 
 
@@ -212,7 +248,7 @@ def execute(which, network, space):
     except FileNotFoundError:
         when = None
     while when == which and process.poll() is None:
-        if is_plugin_running():
+        if is_plugin_running(process.pid):
             os.kill(int(victim), signal.SIGKILL)
             os.remove(f"{STOP}.kill")
             break
@@ -222,7 +258,7 @@ def execute(which, network, space):
 
 
 def pods(network, *addresses):
-    count, slowest = 0, {"add": 0.0, "del": 0.0}
+    count, slowest = 0, {"add": 0.0, "del": 0.0, "ping": 0.0}
     while going_on():
         name = f"outage-{count}"
         space = f"/run/netns/{name}"
@@ -235,15 +271,21 @@ def pods(network, *addresses):
         run("ip", "netns", "add", name)
         verb("add")
         for address in addresses:
-            ping = run("ip", "netns", "exec", name, "ping", "-n", "-c", "1", "-w", "5", address)
-            if ping.returncode:
+            # The first packet has to be answered; with -w another one would do.
+            ping = run("ip", "netns", "exec", name, "ping", "-n", "-c", "1", "-W", str(ANSWER), address)
+            found = re.search(r"time=([0-9.]+)", ping.stdout)
+            if ping.returncode or not found:
                 fail(f"after {count} pods the new one gets no answer of {address}: {ping.stdout}")
+            slowest["ping"] = max(slowest["ping"], float(found[1]) / 1000)
+            if slowest["ping"] > LATE:
+                fail(f"after {count} pods {address} answers the new one after {slowest['ping']:.1f} s")
         verb("del")
         run("ip", "netns", "del", name)
         count += 1
         with open(f"{STOP}.count", "w", encoding="ascii") as file:
             file.write(f"{count}\n")
-    print(f"pods: {count} were added, reached {' and '.join(addresses)} and were deleted; the slowest ADD took "
+    print(f"pods: {count} were added, reached {' and '.join(addresses)} by their first packet, the slowest in "
+          f"{slowest['ping'] * 1000:.0f} ms, and were deleted; the slowest ADD took "
           f"{slowest['add'] * 1000:.0f} ms, DEL {slowest['del'] * 1000:.0f} ms, cnitool and portmap included")
 
 
