@@ -61,6 +61,37 @@ fn the_networks_that_are_spared_follow_the_peers_file() {
     assert_eq!(source, ip(&addresses(&pods[0])[0]));
 }
 
+/// An ADD has the addresses that `usePodCidr` stands for, and whoever reads the configuration has not.
+/// If the table were another one to each of them, it would be made anew with every pod.
+#[test]
+fn a_table_is_the_same_to_an_add_and_to_who_reads_the_file() {
+    let ipam = json!({"type": "manx-ipam", "ranges": [[{"subnet": "usePodCidr"}]]});
+    for peers_file in [true, false] {
+        let keys = json!({"ipMasq": true, "ipam": ipam});
+        let cluster = Cluster::new(2, Families::Ipv4, &keys);
+        let mut node = cluster.nodes[0].with("ipMasq", true.into());
+        if !peers_file {
+            // It is looked for where the agent has it.
+            let theirs = node.host.scratch().dir("root/var/lib/manx").join("peers.json");
+            std::fs::copy(node.peers_file(), theirs).unwrap();
+            node = node.with("peersFile", Value::Null);
+        }
+        let table = || {
+            let said = node.host.command("nft", &["-a", "list", "table", "inet", "manx-net"]);
+            said.ok().lines().next().unwrap().to_owned()
+        };
+        let mut pods = vec![node.attach("a")];
+        let before = table();
+        assert!(before.contains("# handle"), "{before}");
+        for name in ["b", "c"] {
+            assert_eq!(node.plan().status, 0, "{peers_file}: {:?}", node.plan());
+            node.apply().ok();
+            pods.push(node.attach(name));
+            assert_eq!(table(), before, "{peers_file}");
+        }
+    }
+}
+
 /// Where a routing daemon has the routes, the list names this node alone: the
 /// pods of others are spared by clusterCIDRs, and export tells of it.
 #[test]

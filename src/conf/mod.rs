@@ -27,7 +27,7 @@ pub use annotations::{Annotations, outermost};
 pub use config::Config;
 pub use fabric::FabricKeys;
 pub use fields::Complaint;
-pub use ipam::{IpamKeys, RangeKeys, static_addresses};
+pub use ipam::{IpamKeys, RangeKeys, placeholders, static_addresses};
 pub use key::Unknown;
 pub use keys::{GATEWAY, HOST_PREFIX, MTU_RANGE, unknown};
 pub use names::{

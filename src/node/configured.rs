@@ -5,14 +5,19 @@ use std::path::{Path, PathBuf};
 use super::{
     Error, Kind,
     conflist::{self, DIRECTORY, may_name_us},
-    fabric::resolved,
+    fabric::{read_peers, resolved},
     readable::{require_readable, unreadable},
 };
 use crate::{
     cni::Document,
-    conf::Config,
+    conf::{Config, placeholders},
+    family::HasFamily,
+    net::Socket,
     state::{Journal, Root, file::TEXT_BYTES_MAX, read},
 };
+
+/// The peers file of a configuration that names none: the agent's.
+pub(crate) const AGENTS_PEERS_FILE: &str = "/var/lib/manx/peers.json";
 
 /// A network as it is configured.
 #[derive(Clone, Debug)]
@@ -42,7 +47,7 @@ pub(crate) struct Networks {
 
 impl Configured {
     fn of(path: &Path, (document, config): (Document, Config), root: &Root) -> Self {
-        let config = resolved(config, root);
+        let config = with_own(resolved(config, root), &document, root);
         let peers_file = config.fabric.peers_file.as_ref().map(|path| root.path(path));
         Self { path: path.to_owned(), document, config, peers_file }
     }
@@ -53,7 +58,8 @@ impl Configured {
 
     /// With what the peers file says by now.
     fn again(&self, root: &Root) -> Self {
-        Self { config: resolved(self.config.clone(), root), ..self.clone() }
+        let config = with_own(resolved(self.config.clone(), root), &self.document, root);
+        Self { config, ..self.clone() }
     }
 
     /// Whether it was read from the same text, and its peers file says the same.
@@ -178,6 +184,24 @@ impl Networks {
             None => self.unknown.is_some() || Journal::new(&self.root, network).has_entries(),
         }
     }
+}
+
+/// With what `usePodCidr` stands for, as a pod's ADD has it, where no fabric says it.
+fn with_own(mut config: Config, document: &Document, root: &Root) -> Config {
+    let families = placeholders(document.ipam());
+    if families.is_empty() || config.fabric.peers_file.is_some() {
+        return config;
+    }
+    let path = root.path(Path::new(AGENTS_PEERS_FILE));
+    let read = |mut host| read_peers(&path, &config, &mut host).ok();
+    let own = Socket::open().ok().and_then(read).map(|(peers, _)| peers.me.given_pod_cidrs());
+    for network in own.into_iter().flatten() {
+        if families.contains(&network.family()) && !config.own_ranges.contains(&network) {
+            config.own_ranges.push(network);
+            config.never_masqueraded.push(network);
+        }
+    }
+    config
 }
 
 /// A file that is or may be ours; `None` for one of others, and for one that is gone.

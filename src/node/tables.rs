@@ -30,15 +30,27 @@ pub fn is_ours(table: &str) -> bool {
     table.starts_with(PREFIX) || table.starts_with("manx.")
 }
 
-/// What a configuration asks for, beside the pods of all nodes.
+/// What a configuration asks for, with the pods of all nodes.
 pub(crate) fn wanted(config: &Config, fabric: Option<&Applied>) -> Network {
+    let mut network = beside_pods(config, fabric);
+    if let (Some(masquerade), Some(fabric)) = (&mut network.masquerade, fabric) {
+        masquerade.pods = fabric.pod_cidrs();
+    }
+    network
+}
+
+/// The same without the pods. This node's own are of the fabric: a configuration that says
+/// `usePodCidr` has them where a pod is added, and not where its file is read.
+fn beside_pods(config: &Config, fabric: Option<&Applied>) -> Network {
+    let own = fabric.map(|fabric| fabric.own_cidrs.as_slice()).unwrap_or_default();
+    let never = config.never_masqueraded.iter().filter(|network| !own.contains(network));
     Network {
         table: table::name(&config.name),
         group: group(&config.name),
         host_link_groups: GROUPS,
         masquerade: config.masquerade.then(|| Masquerade {
-            never: config.never_masqueraded.clone(),
-            pods: fabric.map(Applied::pod_cidrs).unwrap_or_default(),
+            never: never.copied().collect(),
+            pods: Vec::new(),
             next_hop: config.gateway,
         }),
         guard: if config.source_check { Guard::Sources } else { Guard::Loopback },
@@ -59,7 +71,7 @@ pub(crate) fn ensure(
 ) -> Result<Option<Ensured>, Error> {
     let noted = fabric.filter(|_| config.masquerade).and_then(Applied::pod_cidrs_digest);
     let pods = noted.unwrap_or_else(|| nft::digest(&[]));
-    let seal = wanted(config, None).seal(&pods).map_err(refused)?;
+    let seal = beside_pods(config, fabric).seal(&pods).map_err(refused)?;
     if nft::is_intact(&seal) == Ok(true) {
         return Ok(Some(Ensured::Unchanged));
     }

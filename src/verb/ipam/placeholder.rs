@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{
     cni::{Code, Document, Error},
-    conf::{Config, placeholder},
+    conf::{Config, placeholder, placeholders},
     family::HasFamily,
     net::Socket,
+    node::configured::AGENTS_PEERS_FILE,
     state::Root,
     verb::{
         fabric::{self, Depth},
@@ -18,17 +19,9 @@ use crate::{
     },
 };
 
-/// The peers file of a configuration that names none: the agent's.
-const PEERS_FILE: &str = "/var/lib/manx/peers.json";
-
 /// Whether an IPAM section has a placeholder in it.
 pub(in crate::verb) fn is_in(ipam: &Value) -> bool {
-    match ipam {
-        Value::String(text) => placeholder(text).is_some(),
-        Value::Array(items) => items.iter().any(is_in),
-        Value::Object(members) => members.values().any(is_in),
-        _ => false,
-    }
+    !placeholders(ipam).is_empty()
 }
 
 /// Puts this node's pod CIDRs for the placeholders.
@@ -169,7 +162,7 @@ fn own_cidrs(config: &Config, root: &Root) -> Result<Vec<IpNetwork>, Error> {
 }
 
 fn of_the_agent(config: &Config, root: &Root, host: &mut Socket) -> Result<Vec<IpNetwork>, Error> {
-    let path = root.path(Path::new(PEERS_FILE));
+    let path = root.path(Path::new(AGENTS_PEERS_FILE));
     let (peers, _) = fabric::read_peers(&path, config, host).map_err(|error| {
         let error = Error::from(error);
         Error { msg: format!("ipam asks for this node's pod CIDR: {}", error.msg), ..error }
