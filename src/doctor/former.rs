@@ -15,12 +15,13 @@ pub(super) fn calico_chains(snapshot: &Snapshot) -> Answer {
     };
     let evidence = format!(
         "{} have chains of calico-node, which drop what comes from links named {PREFIX} that it \
-         has not seen, as those of network {} are",
+         has not seen, as those of network {} are. What the command tells is done with --apply, and \
+         calico-node alone would make these chains again",
         some_of(tables),
         network.name
     );
-    let fix = "manx adopt calico --apply, after a look at what it tells without --apply";
-    Ok(vec![Seen::error("firewall", evidence).fix(fix)])
+    // It changes nothing, and says what has to be done first.
+    Ok(vec![Seen::error("firewall", evidence).fix("manx adopt calico")])
 }
 
 #[cfg(test)]
@@ -36,7 +37,7 @@ mod tests {
         assert!(calico_chains(&snapshot).unwrap().is_empty());
         snapshot.surroundings.calico_chains = vec!["table ip filter".to_owned()];
         let [one] = &calico_chains(&snapshot).unwrap()[..] else { panic!() };
-        assert!(one.evidence.starts_with("table ip filter") && !one.fix.is_empty());
+        assert!(one.evidence.starts_with("table ip filter") && one.fix == "manx adopt calico");
         snapshot.networks[0].host_prefix = "pod".to_owned();
         assert!(calico_chains(&snapshot).unwrap().is_empty());
     }
