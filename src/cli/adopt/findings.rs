@@ -1,5 +1,7 @@
 //! What has to be known or done before pods of ours live where another plugin's did. Pure.
 
+use serde_json::json;
+
 use super::{
     dataplane,
     found::Remains,
@@ -15,6 +17,9 @@ use crate::{
     object::{Action, Kind},
     text::few::some_of,
 };
+
+/// The label of nodes whose pods are ours.
+const MOVED: &str = "manx/node";
 
 /// What keeps the plan from being carried out.
 const BLOCKING: [&str; 9] = [
@@ -76,18 +81,24 @@ fn agent(site: &Site) -> Option<Finding> {
             "restart it with --flannel-backend=none (on servers), and move its 10-flannel.conflist away"
                 .to_owned()
         }
-        Former::Calico => kept_away("calico", "kube-system", "calico-node"),
-        Former::Flannel => kept_away("flannel", "kube-flannel", "kube-flannel-ds"),
+        Former::Calico => kept_away("kube-system", "calico-node"),
+        Former::Flannel => kept_away("kube-flannel", "kube-flannel-ds"),
     };
     Some(of("former-agent", Severity::Error, &format!("process {name}"), evidence, &fix))
 }
 
-/// How a DaemonSet leaves one node, and stays on the others.
-fn kept_away(value: &str, namespace: &str, name: &str) -> String {
+/// How a DaemonSet leaves one node, and stays on the others and on those that join. The
+/// patch takes the place of what it said of nodes, which was their system.
+fn kept_away(namespace: &str, name: &str) -> String {
+    let of_linux = json!({"key": "kubernetes.io/os", "operator": "In", "values": ["linux"]});
+    let unmoved = json!({"key": MOVED, "operator": "DoesNotExist"});
+    let terms = json!([{"matchExpressions": [of_linux, unmoved]}]);
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let affinity = json!({"nodeAffinity": {required: {"nodeSelectorTerms": terms}}});
+    let patch = json!({"spec": {"template": {"spec": {"affinity": affinity}}}});
     format!(
-        "keep it from this node: kubectl label nodes --all network={value}; kubectl -n {namespace} \
-         patch daemonset {name} -p '{{\"spec\":{{\"template\":{{\"spec\":{{\"nodeSelector\":\
-         {{\"network\":\"{value}\"}}}}}}}}}}'; kubectl label node NAME --overwrite network=manx"
+        "keep it from this node: kubectl -n {namespace} patch daemonset {name} -p '{patch}' && \
+         kubectl label node NAME {MOVED}=true"
     )
 }
 

@@ -340,6 +340,22 @@ fn what_has_to_be_known_is_told() {
     }
 }
 
+/// What others and new nodes have is not asked for.
+#[test]
+fn the_other_agent_is_kept_from_nodes_with_our_label() {
+    let mut site = calico();
+    site.agents = vec![(7, "calico-node".to_owned())];
+    let findings = findings(&site, &found(&site));
+    let fix = &findings.iter().find(|finding| finding.id == "former-agent").unwrap().fix;
+    let [_, patch, then] = &fix.split('\'').collect::<Vec<_>>()[..] else { panic!("{fix}") };
+    assert_eq!(*then, " && kubectl label node NAME manx/node=true");
+    let patch: serde_json::Value = serde_json::from_str(patch).unwrap();
+    let affinity = &patch["spec"]["template"]["spec"]["affinity"]["nodeAffinity"];
+    let required = &affinity["requiredDuringSchedulingIgnoredDuringExecution"];
+    let wanted = json!({"key": "manx/node", "operator": "DoesNotExist"});
+    assert_eq!(required["nodeSelectorTerms"][0]["matchExpressions"][1], wanted);
+}
+
 #[test]
 fn without_a_configuration_of_ours_nothing_is_planned() {
     let mut site = calico();
