@@ -280,6 +280,28 @@ fn the_version_and_what_it_reads_are_noted() {
     assert_eq!(note(&cluster.nodes[1]), wanted);
 }
 
+/// The same version, copied once more by other hands: who sees that it is another file knows
+/// nothing of it until it is called.
+#[test]
+fn a_copy_of_the_plugin_notes_itself_when_it_is_called() {
+    let cluster = Cluster::new(1, Families::Ipv4, &json!({}));
+    let node = &cluster.nodes[0];
+    node.apply().ok();
+    let root = node.host.scratch().path().join("root");
+    let path = root.join("run/manx/plugin.json");
+    let note = || serde_json::from_slice::<Value>(&std::fs::read(&path).unwrap()).unwrap();
+    let own = note();
+    let mut former = own.clone();
+    former["file"] = json!({"inode": 1, "modified": 1});
+    std::fs::write(&path, former.to_string()).unwrap();
+    std::fs::create_dir_all(root.join("opt/cni/bin")).unwrap();
+    std::fs::write(root.join("opt/cni/bin/manx"), "a copy").unwrap();
+    node.apply().ok();
+    assert_eq!(note(), former, "who applies is not what is installed");
+    let _pod = node.attach("a");
+    assert_eq!(note(), own);
+}
+
 /// A writer that is newer than this reader may say more.
 #[test]
 fn keys_that_nothing_reads_are_told_once() {

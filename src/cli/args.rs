@@ -11,6 +11,7 @@ use std::{
 
 use lexopt::{Arg, Parser};
 
+pub(super) use crate::node::version::PLUGIN_DIRECTORY;
 use crate::state::Root;
 use crate::text::nearest;
 
@@ -134,9 +135,6 @@ impl Args {
         if given.is_empty() { vec![root.path(PLUGIN_DIRECTORY)] } else { given }
     }
 }
-
-/// Where runtimes look for plugins by default.
-pub(super) const PLUGIN_DIRECTORY: &str = "/opt/cni/bin";
 
 #[cfg(test)]
 mod tests {

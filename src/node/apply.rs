@@ -106,7 +106,7 @@ pub(super) fn apply_by(
     answers: &mut Answers,
 ) -> Result<Report, Error> {
     let (root, began) = (&networks.root, Some(Instant::now()));
-    let plugin = version::noted(root).map(|plugin| plugin.version);
+    let plugin = version::sure(root).map(|plugin| plugin.version);
     let tables = tables_for(networks, socket)?;
     let mut changes = compare_by(networks, socket, tables.as_ref(), source, answers)?;
     if source == Source::File {

@@ -24,6 +24,9 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// are ignored; 1 has neither.
 const PEERS_SCHEMA: u32 = 2;
 
+/// Where container runtimes look for plugins.
+pub(crate) const PLUGIN_DIRECTORY: &str = "/opt/cni/bin";
+
 /// This program, as a file.
 const PROGRAM: &str = "/proc/self/exe";
 
@@ -111,6 +114,13 @@ pub(crate) fn note_file(root: &Root, file: &Path) -> Result<(), Error> {
 pub(crate) fn noted(root: &Root) -> Option<Plugin> {
     let bytes = read_own(&root.runtime().join(VERSION_FILE), TEXT_BYTES_MAX).ok()?;
     serde_json::from_slice(&bytes).ok()
+}
+
+/// The same, unless another program is installed by now. Until that one notes itself, which
+/// it does where a pass did not know it, nothing is known of it.
+pub(crate) fn sure(root: &Root) -> Option<Plugin> {
+    let installed = installed(&root.path(PLUGIN_DIRECTORY));
+    noted(root).filter(|plugin| !plugin.is_gone_from(&installed))
 }
 
 /// The programs in a directory of plugins that may be this one; none where nobody may look.

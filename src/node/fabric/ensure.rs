@@ -71,7 +71,8 @@ pub fn ensure(
     if let Some(applied) = state.applied().filter(applied)
         && let Some(answer) = believe(&state, &applied, config, host, depth)
     {
-        // An agent's passes may have followed those of another version of this plugin.
+        // An agent's passes may have followed those of another version of this plugin, or of
+        // another copy of it.
         if applied.plugin.as_deref() != Some(version::VERSION) {
             version::note(root);
         }
