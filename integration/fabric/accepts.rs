@@ -163,6 +163,8 @@ fn nothing_is_lost_either_where_nodes_filter_strictly_once_doctor_is_followed() 
     assert!(both_ways());
     say(second, &json!({"mode": "vxlan"}));
     assert!(both_ways());
+    // It keeps that: who sets it back for one device knows of no other reason.
+    assert_eq!(value(), "2");
 }
 
 /// Whoever is no peer gets in by neither.

@@ -80,7 +80,8 @@ impl OfFamily<'_> {
             Wrapping::None | Wrapping::Impossible => None,
         };
         let is_own = |other: &Tunnel| own.as_ref().is_some_and(|own| own.name == other.name);
-        // A node whose own packets go by the one way gets those of others by the other.
+        // A node whose own packets go by the one way gets those of others by the other. A
+        // device that goes on keeps this afterwards: what it had before is not known.
         let takes_both = self.family == Family::V4 && self.settings.keys.file.accepted().is_some();
         let accepted = self.accepted().filter(|(other, _)| anyone && !is_own(other));
         let (accepted, address) = accepted.unzip();
