@@ -40,6 +40,7 @@ impl Access {
         if let (Ok(name), Ok(value)) = ("user-agent".parse(), agent.parse()) {
             config.headers.push((name, value));
         }
+        proxied(&config).map_or(Ok(()), Err)?;
         let client = client(config, unanswered);
         client.map_err(|error| format!("no way to the API server: {}", chain(&error)))
     }
@@ -77,14 +78,19 @@ impl Access {
     }
 }
 
+/// Why nothing is asked where a proxy is to be asked.
+fn proxied(config: &Config) -> Option<String> {
+    let proxy = config.proxy_url.as_ref()?;
+    Some(format!(
+        "no way to the API server: the agent asks no proxy ({proxy}): leave out proxy-url in the \
+         kubeconfig, and HTTPS_PROXY in the environment"
+    ))
+}
+
 /// kube's own client, but that the kernel notices a connection whose other end is gone
 /// without a word: a machine that lost its power, a load balancer that forgot. Whoever asks
 /// decides how long to wait for an answer, and when to ask again.
 fn client(config: Config, unanswered: Duration) -> kube::Result<Client> {
-    if config.proxy_url.is_some() {
-        // None is built in, as kube says.
-        return Client::try_from(config);
-    }
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT));
@@ -121,6 +127,16 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What a proxy is there for would be asked without it.
+    #[test]
+    fn a_proxy_is_refused_and_named() {
+        let mut config = Config::new(Uri::from_static("https://192.0.2.9:6443"));
+        assert_eq!(proxied(&config), None);
+        config.proxy_url = Some(Uri::from_static("http://192.0.2.7:3128"));
+        let words = proxied(&config).unwrap();
+        assert!(words.contains("192.0.2.7:3128") && words.contains("HTTPS_PROXY"), "{words}");
+    }
 
     #[test]
     fn addresses_of_the_api_server_are_those_of_the_kubeconfig() {
