@@ -213,8 +213,8 @@ def talk(address, port):
         fail(f"TCP of {address}: {heard['bytes']} of {sent * BLOCK} bytes came back. {heard['wrong']}")
     segments, lost, again = ends.since()
     words = (f"{address}: {answers} answers to pings, {unanswered} lost, the slowest after {slowest * 1000:.0f} ms, "
-             f"{pause * 1000:.0f} ms at most without one; TCP: {heard['bytes']} bytes came back, of {segments} segments {lost[0]} were lost on the way there "
-             f"and {lost[1]} on the way back, {again} sent again, the longest silence {heard['longest'] * 1000:.0f} ms")
+             f"{pause * 1000:.0f} ms at most without one; TCP: {heard['bytes']} bytes came back, of {segments} "
+             f"segments {lost[0]} were lost on the way there and {lost[1]} on the way back, {again} sent again, the longest silence {heard['longest'] * 1000:.0f} ms")
     if unanswered or any(lost):
         fail(words)
     if max(slowest, pause, heard["longest"]) > LATE:
