@@ -15,8 +15,15 @@ use crate::ground::CONFLIST;
 use crate::real::{ROOT, log, node, peers_file, start_by, uplink};
 
 /// Those of Calico's definitions that are asked for or written.
-const DEFINITIONS: [&str; 5] =
-    ["blockaffinities", "clusterinformations", "ipamblocks", "ippools", "ipreservations"];
+const DEFINITIONS: [&str; 7] = [
+    "blockaffinities",
+    "clusterinformations",
+    "ipamblocks",
+    "ipamconfigs",
+    "ipamhandles",
+    "ippools",
+    "ipreservations",
+];
 
 /// Where a pod has its account.
 const OWN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -64,6 +71,11 @@ fn affinity(cidr: &str, node: &str) -> Value {
     let name = format!("{node}-{}", cidr.replace(['.', '/'], "-"));
     let spec = json!({"cidr": cidr, "deleted": "false", "node": node, "state": "confirmed"});
     calico("BlockAffinity", &name, spec)
+}
+
+fn handle(name: &str) -> Value {
+    let spec = json!({"handleID": name, "block": {"10.65.2.64/26": 1}, "deleted": false});
+    calico("IPAMHandle", name, spec)
 }
 
 /// Calico's definitions, and its role for its plugins.
@@ -224,6 +236,10 @@ fn refused(bin: &Path) {
         (to_another, "the node that it runs on, and for no other"),
         (token(PLUGINS, ""), "the node that it runs on, and for no other"),
         (
+            token(PLUGINS, "--bound-object-kind Node --bound-object-name node-1 --duration 24h"),
+            "twelve hours, and for no longer",
+        ),
+        (
             token(PLUGINS, "--bound-object-kind Pod --bound-object-name agent-node-1"),
             "the node that it runs on, and for no other",
         ),
@@ -238,15 +254,46 @@ fn refused(bin: &Path) {
 
 /// What the token for Calico's plugin on node-1 is not good for.
 fn plugin_refused(bin: &Path) {
+    let reserved = json!({"reservedCIDRs": ["10.65.9.9/32"]});
+    let pool = json!({"cidr": "0.0.0.0/1", "vxlanMode": "Always"});
+    let edit = |object: &str, words: &str| {
+        format!(
+            "kubectl get {object} -o json | sed {words} | kubectl replace --validate=false -f -"
+        )
+    };
+    let strict = json!({"strictAffinity": true, "autoAllocateBlocks": false});
     let blocks = create(&affinity("10.65.8.0/26", "node-3"));
     until("the token is refused for another's block", || !shell(bin, &blocks).0);
     for (command, words) in [
         (create(&affinity("10.65.9.0/26", "node-2")), "the agent of its own node alone"),
         (create(&block("10.65.9.0/26", "node-2")), "the agent of its own node alone"),
         ("kubectl delete ipamblock 10-65-2-64-26".to_owned(), "the agent of its own node alone"),
+        ("kubectl delete ippool default-ipv4-ippool".to_owned(), "changed by nobody here"),
+        (edit("ippool default-ipv4-ippool", "s/Always/Never/"), "changed by nobody here"),
+        (create(&calico("IPPool", "half", pool)), "changed by nobody here"),
+        (create(&calico("ClusterInformation", "default", json!({}))), "changed by nobody here"),
+        (create(&calico("IPReservation", "some", reserved.clone())), "no plugin may change"),
+        (create(&calico("IPReservation", "manx-tunnel-node-1", reserved)), "no plugin may change"),
+        (create(&calico("IPAMConfig", "other", strict)), "said by nobody here"),
+        ("kubectl delete ipamhandle vxlan-tunnel-addr-node-2".to_owned(), "handle of a tunnel"),
         ("kubectl get secrets --all-namespaces".to_owned(), "cannot list resource"),
     ] {
         is_refused(bin, &command, words);
+    }
+    // What it does itself.
+    let usual = json!({"strictAffinity": false, "autoAllocateBlocks": true});
+    for (command, is_let) in [
+        (create(&calico("IPAMConfig", "default", usual)), true),
+        (edit("ipamconfig default", "s/true/false/"), false),
+        ("kubectl delete ipamconfig default".to_owned(), false),
+        (create(&handle("k8s-pod-network.0123456789abcdef")), true),
+        (
+            "kubectl delete ipamhandle k8s-pod-network.0123456789abcdef --wait=false".to_owned(),
+            true,
+        ),
+    ] {
+        let (done, said) = shell(bin, &command);
+        assert_eq!(done, is_let, "{command}: {said}");
     }
 }
 
@@ -288,6 +335,7 @@ fn follows_calico(control: &Control) {
     control.create(&calico("IPPool", "default-ipv4-ippool", pool));
     control.create(&block("10.65.2.64/26", "node-2"));
     control.create(&affinity("10.65.2.64/26", "node-2"));
+    control.create(&handle("vxlan-tunnel-addr-node-2"));
     apply(control);
     in_a_pod(control);
     let bin = wrapper(control, "bin", &Path::new(OWN).join("token"));
