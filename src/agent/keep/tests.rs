@@ -282,8 +282,11 @@ fn a_plugin_that_could_not_read_the_file_keeps_the_one_that_it_has() {
     assert_eq!((ground.file().len(), ground.writes()), (0, (0, 1)));
     assert!(ground.keeper.said.unwritten.contains("manx 0.0.1"));
     assert!(ground.keeper.said.skew.contains("manx 0.0.1"));
-    // One that notes nothing is as old.
+    // One that notes nothing is as old, once it may be called.
     fs::remove_dir_all(ground.directory.join("run")).unwrap();
+    let conflist = ground.directory.join("etc/cni/net.d/10-manx.conflist");
+    fs::create_dir_all(conflist.parent().unwrap()).unwrap();
+    fs::write(conflist, r#"{"name": "pods", "plugins": [{"type": "manx"}]}"#).unwrap();
     ground.keeper.write(ground.keeper.retry.unwrap());
     assert_eq!((ground.file().len(), ground.writes()), (0, (0, 2)));
     assert!(ground.keeper.said.unwritten.contains("manx install"));
@@ -307,6 +310,16 @@ fn a_plugin_that_could_not_read_the_file_keeps_the_one_that_it_has() {
     fs::write(plugins.join("manx"), "0.2").unwrap();
     ground.keeper.look_at_plugin();
     assert!(ground.keeper.said.skew.contains("another program"), "{}", ground.keeper.said.skew);
+}
+
+/// A node that is new, whose plugin came with the machine.
+#[test]
+fn a_plugin_that_nothing_is_known_of_gets_the_file_while_it_may_not_be_called() {
+    let mut ground = Ground::new();
+    ground.keeper.settings.fabric = of_mode("vxlan");
+    fs::remove_dir_all(ground.directory.join("run")).unwrap();
+    ground.tell(nodes(1..=2));
+    assert_eq!((ground.file().len(), ground.writes()), (2, (1, 0)));
 }
 
 #[test]

@@ -1,14 +1,14 @@
 //! The file itself: written where it differs, as far as the plugin can read it.
 
-use std::{io::ErrorKind, time::Instant};
+use std::{io::ErrorKind, path::PathBuf, time::Instant};
 
 use super::{Keeper, RETRY};
 use crate::{
     agent::{skew::Known, source::Source, standin, view::FORM},
     fabric::list,
-    node::version,
+    node::{conflist, version},
     state::{
-        file::{PEERS_BYTES_MAX, sweep},
+        file::{PEERS_BYTES_MAX, TEXT_BYTES_MAX, sweep},
         read, readable_directory, replace_synced,
     },
 };
@@ -66,7 +66,19 @@ impl<S: Source> Keeper<S> {
                 "it would have {bytes} bytes, and is read up to {PEERS_BYTES_MAX}"
             ));
         }
+        // Before there is a configuration of ours no plugin reads it: what is not known of one
+        // that comes with a new node would keep pods from it for ever.
+        let held = if self.is_read() { held } else { held.max(form) };
         self.plugin().refusal(form, held)
+    }
+
+    /// Whether the container runtime may call the plugin.
+    fn is_read(&self) -> bool {
+        let files = conflist::files(&self.root.path(conflist::DIRECTORY)).unwrap_or_default();
+        let names_us = |path: &PathBuf| {
+            read(path, TEXT_BYTES_MAX).is_ok_and(|bytes| conflist::may_name_us(&bytes))
+        };
+        files.iter().any(names_us)
     }
 
     fn unwritten(&mut self, words: String, now: Instant) {
