@@ -11,7 +11,7 @@ use std::{convert::Infallible, sync::Arc, time::Duration};
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Client, Error,
-    api::{ListParams, Patch, PatchParams},
+    api::{Patch, PatchParams},
     core::Request,
 };
 use serde::Deserialize;
@@ -20,12 +20,13 @@ use tokio::time::{sleep, timeout};
 
 use super::{
     backoff::{Backoff, part_of},
-    connect::{Access, UNANSWERED, chain},
+    connect::{Access, SILENCE, SILENT, UNANSWERED, chain},
     metrics::Api,
+    nodes::PATH,
+    own,
     status::Status,
 };
 
-const NODES: &str = "/api/v1/nodes";
 const KIND: &str = "NetworkUnavailable";
 const REASON: &str = "ManxIsReady";
 const MESSAGE: &str = "manx serves pods on this node";
@@ -33,15 +34,8 @@ const MESSAGE: &str = "manx serves pods on this node";
 const SOON: Duration = Duration::from_secs(1);
 /// How often to look whether somebody has set it to something else, and up to a fifth more.
 const LOOK: Duration = Duration::from_secs(300);
-/// How long an answer may take.
-const SILENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(2);
 const RETRY_MAX: Duration = Duration::from_secs(120);
-
-#[derive(Debug, Deserialize)]
-struct List {
-    items: Vec<Node>,
-}
 
 #[derive(Debug, Deserialize)]
 struct Node {
@@ -93,18 +87,17 @@ pub(crate) async fn keep(access: Access, node: String, status: Arc<Status>) -> I
 /// Looks at the condition, and sets it where it is something else.
 async fn look(access: &Access, node: &str, api: &Api) -> Result<(), String> {
     let client = access.client(UNANSWERED).await?;
-    let asked = timeout(SILENCE, listed(&client, node)).await;
+    let asked = timeout(SILENCE, own::listed::<Node>(&client, node)).await;
     api.answered("list", &asked);
-    let list = asked.map_err(|_| "the API server is silent".to_owned())?;
-    let list = list.map_err(|error| refused(&error))?;
-    let Some(held) = list.items.into_iter().next() else {
+    let held = asked.map_err(|_| SILENT.to_owned())?.map_err(|error| refused(&error))?;
+    let Some(held) = held else {
         return Err("the API server does not have this Node".to_owned());
     };
     let conditions = held.status.conditions.unwrap_or_default();
     let Some(before) = wanting(&conditions) else { return Ok(()) };
     let patched = timeout(SILENCE, set(&client, node)).await;
     api.answered("patch", &patched);
-    patched.map_err(|_| "the API server is silent".to_owned())?.map_err(|error| refused(&error))?;
+    patched.map_err(|_| SILENT.to_owned())?.map_err(|error| refused(&error))?;
     log::info!("Node {node}: {KIND} is False now ({before}): pods may be scheduled");
     Ok(())
 }
@@ -118,15 +111,9 @@ fn wanting(conditions: &[Condition]) -> Option<String> {
     (held.status != "False").then(|| format!("it was {}, {reason}", held.status))
 }
 
-/// A list of one, which the right to list allows.
-async fn listed(client: &Client, node: &str) -> Result<List, Error> {
-    let params = ListParams::default().fields(&format!("metadata.name={node}")).match_any();
-    client.request(Request::new(NODES).list(&params).map_err(Error::BuildRequest)?).await
-}
-
 async fn set(client: &Client, node: &str) -> Result<(), Error> {
     let patch = Patch::Strategic(patch(Timestamp::now()));
-    let request = Request::new(NODES).patch_subresource("status", node, &params(), &patch);
+    let request = Request::new(PATH).patch_subresource("status", node, &params(), &patch);
     client.request::<Value>(request.map_err(Error::BuildRequest)?).await.map(|_| ())
 }
 
@@ -193,20 +180,12 @@ mod tests {
     }
 
     #[test]
-    fn this_nodes_node_is_asked_for_alone() {
-        let params = ListParams::default().fields("metadata.name=n1").match_any();
-        let uri = Request::new(NODES).list(&params).unwrap().uri().to_string();
-        assert!(uri.contains("fieldSelector=metadata.name%3Dn1"), "{uri}");
-        assert!(uri.contains("resourceVersion=0"), "{uri}");
-        let status = Request::new(NODES).patch_subresource(
-            "status",
-            "n1",
-            &super::params(),
-            &Patch::Strategic(json!({})),
-        );
-        let status = status.unwrap();
+    fn the_status_of_this_nodes_node_is_patched() {
+        let patch = Patch::Strategic(json!({}));
+        let asked = Request::new(PATH).patch_subresource("status", "n1", &super::params(), &patch);
+        let asked = asked.unwrap();
         assert_eq!(
-            (status.method().as_str(), status.uri().path()),
+            (asked.method().as_str(), asked.uri().path()),
             ("PATCH", "/api/v1/nodes/n1/status")
         );
     }

@@ -18,6 +18,10 @@ use tower::{BoxError, ServiceBuilder};
 const CONNECT: Duration = Duration::from_secs(10);
 /// For how long the machine at the other end may acknowledge nothing.
 pub(crate) const UNANSWERED: Duration = Duration::from_secs(30);
+/// How long one answer may take.
+pub(crate) const SILENCE: Duration = Duration::from_secs(30);
+/// What is said where there is none.
+pub(crate) const SILENT: &str = "the API server is silent";
 /// So often it is asked in that time whether it is there, where nothing is said.
 const PROBES: u32 = 3;
 

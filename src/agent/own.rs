@@ -8,8 +8,8 @@
 use std::time::Duration;
 
 use ipnetwork::IpNetwork;
-use kube::{Error, api::ListParams, core::Request};
-use serde::Deserialize;
+use kube::{Client, Error, api::ListParams, core::Request};
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
 use super::{
@@ -23,17 +23,22 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Deserialize)]
-struct List {
-    items: Vec<Object>,
+struct List<T> {
+    items: Vec<T>,
 }
 
 /// Whether the Node of this name has podCIDRs that are not those of the file that is there.
 /// Not where that cannot be told.
 pub(crate) async fn has_moved(access: &Access, name: &str, held: &[IpNetwork], api: &Api) -> bool {
-    let answer = timeout(PATIENCE, listed(access, name)).await;
+    let asked = async {
+        let client = access.client(UNANSWERED).await;
+        let client = client.map_err(|words| Error::Service(words.into()))?;
+        listed::<Object>(&client, name).await
+    };
+    let answer = timeout(PATIENCE, asked).await;
     api.answered("list", &answer);
-    let Ok(Ok(list)) = answer else { return false };
-    let Some(node) = list.items.into_iter().next().map(Nodes::value) else { return false };
+    let Ok(Ok(Some(node))) = answer else { return false };
+    let node = Nodes::value(node);
     let pods: Vec<IpNetwork> = node.pod_cidrs.iter().filter_map(|text| text.parse().ok()).collect();
     let moved = !pods.is_empty() && pods.iter().any(|cidr| !held.contains(cidr));
     if moved {
@@ -42,11 +47,15 @@ pub(crate) async fn has_moved(access: &Access, name: &str, held: &[IpNetwork], a
     moved
 }
 
-async fn listed(access: &Access, name: &str) -> Result<List, Error> {
-    let client = access.client(UNANSWERED).await;
-    let client = client.map_err(|words| Error::Service(words.into()))?;
+/// The Node of this name, from a list of one, which the right to list allows.
+pub(super) async fn listed<T: DeserializeOwned>(
+    client: &Client,
+    name: &str,
+) -> Result<Option<T>, Error> {
     let params = ListParams::default().fields(&format!("metadata.name={name}")).match_any();
-    client.request(Request::new(PATH).list(&params).map_err(Error::BuildRequest)?).await
+    let request = Request::new(PATH).list(&params).map_err(Error::BuildRequest)?;
+    let list: List<T> = client.request(request).await?;
+    Ok(list.items.into_iter().next())
 }
 
 #[cfg(test)]
@@ -89,6 +98,7 @@ mod tests {
             assert_eq!(told, moved, "{:?}", server.requests());
             let asked = server.requests().concat();
             assert!(asked.contains("fieldSelector=metadata.name%3Dn1"), "{asked}");
+            assert!(asked.contains("resourceVersion=0"), "{asked}");
         }
         std::fs::remove_file(&path).unwrap();
     }

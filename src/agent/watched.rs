@@ -78,6 +78,9 @@ pub(crate) trait Ear<V> {
     /// The first change of what is told next was heard at this time.
     fn heard(&self, _at: std::time::Instant) {}
 
+    /// The server knows no such objects.
+    fn absent(&self) {}
+
     /// They cannot be asked for, for this reason.
     fn lost(&self, words: String);
 
@@ -202,6 +205,11 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
                 sleep(self.backoff.failed(Duration::ZERO)).await;
             }
             End::Unsure(words) => {
+                self.version = None;
+                self.failed(words, Duration::ZERO).await;
+            }
+            End::Absent(words) => {
+                self.ear.absent();
                 self.version = None;
                 self.failed(words, Duration::ZERO).await;
             }

@@ -28,7 +28,7 @@ use tokio::{
 use super::{
     super::{
         backoff::part_of,
-        connect::{Access, chain},
+        connect::{Access, SILENT, chain},
         metrics::Api,
         nodes::PATH,
         source::{Teller, Told},
@@ -49,7 +49,7 @@ const GROUPS: [&str; 2] = ["crd.projectcalico.org/v1", "projectcalico.org/v3"];
 const AGAIN: Duration = Duration::from_secs(10);
 /// How often it is asked whether they are still there, and up to a fifth more: a newer release
 /// of Calico may keep them elsewhere, and leave what was there as it is.
-const MOVED: Duration = Duration::from_secs(600);
+const MOVED: Duration = Duration::from_secs(3600);
 
 /// What is asked for, and who is told.
 pub(crate) struct Calico {
@@ -120,8 +120,11 @@ impl<V> Ear<V> for One<V> {
 
     fn lost(&self, words: String) {
         (self.part)(&self.all).borrow_mut().lost = Some(words.clone());
-        self.all.gone.notify_one();
         self.all.teller.tell(Told::Lost(words));
+    }
+
+    fn absent(&self) {
+        self.all.gone.notify_one();
     }
 
     fn asked(&self) -> impl Future<Output = ()> {
@@ -153,7 +156,8 @@ impl Calico {
             let pause = AGAIN.min(self.limits.retry_max);
             sleep(part_of(pause)).await;
             if let Ok(client) = self.access.client(self.limits.unanswered).await
-                && let Ok(Ok(Some(group))) = timeout(self.limits.silence, find(&client)).await
+                && let Ok(Ok(Some(Found { group, is_sure: true }))) =
+                    timeout(self.limits.silence, find(&client)).await
                 && group != from
             {
                 return group;
@@ -222,12 +226,12 @@ impl Calico {
             let words = match self.access.client(self.limits.unanswered).await {
                 Err(words) => words,
                 Ok(client) => match timeout(self.limits.silence, find(&client)).await {
-                    Ok(Ok(Some(group))) => return group,
+                    Ok(Ok(Some(found))) => return found.group,
                     Ok(Ok(None)) => "the API server knows no IPPools: Calico's custom resource \
                                      definitions are not there"
                         .to_owned(),
                     Ok(Err(error)) => chain(&error),
-                    Err(_) => "the API server is silent".to_owned(),
+                    Err(_) => SILENT.to_owned(),
                 },
             };
             self.teller.tell(Told::Lost(words));
@@ -252,8 +256,15 @@ struct List {
     items: Vec<serde::de::IgnoredAny>,
 }
 
-async fn find(client: &Client) -> Result<Option<&'static str>, Error> {
-    let mut there = Vec::new();
+/// Where Calico's objects are.
+struct Found {
+    group: &'static str,
+    /// Whether all groups could be asked.
+    is_sure: bool,
+}
+
+async fn find(client: &Client) -> Result<Option<Found>, Error> {
+    let (mut there, mut is_sure) = (Vec::new(), true);
     for group in GROUPS {
         let Some((name, version)) = group.split_once('/') else { continue };
         let request = Request::new(format!("/apis/{name}")).get(version, &GetParams::default());
@@ -261,18 +272,21 @@ async fn find(client: &Client) -> Result<Option<&'static str>, Error> {
             Ok(has) if has.resources.iter().any(|one| one.name == "ippools") => there.push(group),
             Ok(_) => {}
             Err(Error::Api(status)) if status.code == 404 => {}
+            // The newer group may be served by pods of Calico's, which wait for a network. The
+            // older one is what they keep their objects in then.
+            Err(Error::Api(status)) if status.code >= 500 && !there.is_empty() => is_sure = false,
             Err(error) => return Err(error),
         }
     }
     if let [first, second] = there.as_slice() {
         // Calico's store is where this object is.
         let path = format!("/apis/{first}/clusterinformations");
-        let request =
-            Request::new(path).list(&ListParams { limit: Some(1), ..ListParams::default() });
+        let request = Request::new(path).list(&ListParams::default().match_any());
         let list: List = client.request(request.map_err(Error::BuildRequest)?).await?;
-        return Ok(Some(if list.items.is_empty() { second } else { first }));
+        let group = if list.items.is_empty() { second } else { first };
+        return Ok(Some(Found { group, is_sure }));
     }
-    Ok(there.first().copied())
+    Ok(there.first().map(|group| Found { group, is_sure }))
 }
 
 impl All {
@@ -287,15 +301,16 @@ impl All {
     fn tell(&self) {
         let (mut nodes, mut pools) = (self.nodes.borrow_mut(), self.pools.borrow_mut());
         let mut blocks = self.blocks.borrow_mut();
+        // Who is lost to Calico's objects has a Node all the same.
+        if let Some(own) = nodes.all.iter().flatten().find(|node| node.name() == self.own) {
+            let changes = |held: &mut Box<str>| mem::replace(held, own.record.uid.clone()) != *held;
+            let _ = self.uid.send_if_modified(changes);
+        }
         let lost = [&nodes.lost, &pools.lost, &blocks.lost].into_iter().flatten().next();
         if let Some(words) = lost {
             return self.teller.tell(Told::Lost(words.clone()));
         }
         let (Some(all_nodes), Some(all_pools)) = (&nodes.all, &pools.all) else { return };
-        if let Some(own) = all_nodes.iter().find(|node| node.name() == self.own) {
-            let changes = |held: &mut Box<str>| mem::replace(held, own.record.uid.clone()) != *held;
-            let _ = self.uid.send_if_modified(changes);
-        }
         if self.in_blocks && blocks.all.is_none() {
             return;
         }

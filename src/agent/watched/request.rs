@@ -12,7 +12,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use super::answer::{Page, words};
-use crate::agent::{backoff::part_of, connect::chain};
+use crate::agent::{
+    backoff::part_of,
+    connect::{SILENT, chain},
+};
 
 /// A watch ends after this and up to a fifth more, so that those of many agents do not end
 /// together, and one that is begun anew may reach another server.
@@ -39,6 +42,8 @@ pub(super) enum End {
     Unended(String),
     /// Where the watch was is too old.
     Expired(String),
+    /// The server knows no such objects.
+    Absent(String),
     /// Something may have been lost.
     Unsure(String),
     /// Nothing is lost: try again, after a time that the server may have named.
@@ -56,7 +61,7 @@ impl End {
     }
 
     pub(super) fn silent() -> Self {
-        Self::failed("the API server is silent")
+        Self::failed(SILENT)
     }
 
     /// The list as a stream came to no end.
@@ -78,6 +83,7 @@ impl End {
             silent if *silent == Self::silent() => "idle",
             Self::NoStream(_)
             | Self::Unended(_)
+            | Self::Absent(_)
             | Self::Unsure(_)
             | Self::Failed { .. }
             | Self::Broken(_)
@@ -153,6 +159,7 @@ pub(super) fn told(status: &Status, initial: bool, ask: &Ask) -> End {
             "{words}; the agent's role has to allow it to list and to watch {}",
             ask.resource
         )),
+        404 => End::Absent(words),
         410 => End::Expired(words),
         429 | 503 | 504 => {
             let wait = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
@@ -246,7 +253,7 @@ mod tests {
         for code in [500, 502, 507] {
             assert_eq!(meant(code, true), End::failed(words(code)));
         }
-        assert_eq!(meant(404, true), End::Unsure(words(404)));
+        assert_eq!(meant(404, true), End::Absent(words(404)));
         let told = told(&status(500, "sendInitialEvents is forbidden"), true, &ask());
         assert!(matches!(told, End::NoStream(_)), "{told:?}");
         let End::Failed { words, .. } = meant(403, true) else { panic!() };

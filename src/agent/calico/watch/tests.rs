@@ -62,6 +62,7 @@ struct Watching {
     server: Server,
     listener: Listener,
     wish: Arc<Wish>,
+    uid: watch::Receiver<Box<str>>,
     directory: PathBuf,
 }
 
@@ -89,16 +90,16 @@ impl Watching {
         };
         let access = Access { kubeconfig: Some(path) };
         let own = "a".to_owned();
-        let calico = (own, access, limits, in_blocks, teller, Arc::clone(&wish));
+        let (uid, of_own) = watch::channel(Box::default());
+        let calico = (own, access, limits, in_blocks, teller, Arc::clone(&wish), uid);
         thread::spawn(move || {
-            let (own, access, limits, in_blocks, teller, wish) = calico;
+            let (own, access, limits, in_blocks, teller, wish, uid) = calico;
             let api = Api::default();
-            let uid = watch::channel(Box::default()).0;
             let calico = Calico { own, access, limits, in_blocks, teller, wish, uid, api };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(calico.run())
         });
-        Self { server, listener, wish, directory }
+        Self { server, listener, wish, uid: of_own, directory }
     }
 
     fn with(mut answers: Vec<Answer>) -> Self {
@@ -214,6 +215,21 @@ fn pods_in_pod_cidrs_need_no_blocks() {
     assert!(!watching.server.requests().iter().any(|asked| asked.contains("ipamblocks")));
 }
 
+/// Calico's own objects are ill, and the Node is another one by now.
+#[test]
+fn which_node_it_is_is_told_without_calicos_objects() {
+    let refusal = || Answer::refusal(500, "ill").at(POOLS);
+    let mut answers: Vec<Answer> = (0..20).map(|_| refusal()).collect();
+    let mut own = node("a", 1);
+    own["metadata"]["uid"] = json!("u-1");
+    answers.push(list(&[own], &[]).at(NODES));
+    let mut watching = Watching::with(answers);
+    assert!(watching.lost().contains("ill"));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let told = async { timeout(DEADLINE, watching.uid.wait_for(|uid| !uid.is_empty())).await };
+    assert_eq!(**runtime.block_on(told).unwrap().unwrap(), *"u-1");
+}
+
 /// A release of Calico that keeps its objects elsewhere, while the agent runs.
 #[test]
 fn objects_that_move_are_followed() {
@@ -237,6 +253,23 @@ fn objects_that_move_are_followed() {
         ],
     );
     watching.until(&[("a", &["10.0.3.0/26"])]);
+    // Where the server knows no such objects any more, that is asked at once.
+    let absent = |path| Answer::refusal(404, "not found").at(path);
+    let mut answers: Vec<Answer> = (0..100).map(|_| absent(POOLS)).collect();
+    answers.extend([
+        list(&[node("a", 1)], &[]).at(NODES),
+        list(&[node("a", 1)], &[]).at(NODES),
+        list(&[block("10.0.2.0/26", "a")], &[]).at(BLOCKS),
+        list(&[pool()], &[]).at(v3[0]),
+        list(&[block("10.0.3.0/26", "a")], &[]).at(v3[1]),
+        group(&["ippools"]).at(GROUP_PATHS[0]),
+        absent(GROUP_PATHS[1]),
+        absent(GROUP_PATHS[0]),
+        group(&["ippools"]).at(GROUP_PATHS[1]),
+        absent(GROUP_PATHS[0]),
+        group(&["ippools"]).at(GROUP_PATHS[1]),
+    ]);
+    Watching::new(true, answers).until(&[("a", &["10.0.3.0/26"])]);
 }
 
 /// Calico may keep its objects in the newer group; the older one may be there as well.
@@ -260,6 +293,11 @@ fn objects_are_read_where_calico_keeps_them() {
     let expected: &[(&str, &[&str])] = &[("a", &["10.0.2.0/26"])];
     Watching::new(true, both(json!([{}]), POOLS)).until(expected);
     Watching::new(true, both(json!([]), "/apis/projectcalico.org/v3/ippools")).until(expected);
+    // What serves the newer group is a pod of Calico's, and waits for its network.
+    let mut answers = both(json!([{}]), POOLS);
+    let _ = answers.pop();
+    answers.push(Answer::refusal(503, "no endpoints").at(GROUP_PATHS[1]));
+    Watching::new(true, answers).until(expected);
     let none = || {
         let group = |path| Answer::refusal(404, "not found").at(path);
         vec![group("/apis/crd."), group("/apis/projectcalico.org")]
