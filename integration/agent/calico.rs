@@ -109,6 +109,58 @@ fn a_pool_that_is_not_masqueraded_any_more_changes_the_configuration() {
     ground.await_route("10.65.2.64/26");
 }
 
+/// What gives out addresses is just being replaced when a pool changes.
+#[test]
+fn what_cannot_be_put_in_place_at_once_is_tried_again() {
+    let ground = Ground::new();
+    let blocks = [block("10.65.1.0/26", 1), block("10.65.2.64/26", 2)];
+    let cluster = Cluster::new(&ground, &[node(1), node(2)], &[pool("Always")], &blocks);
+    let _agent = cluster.agent();
+    ground.await_file(CONFLIST);
+    ground.await_route("10.65.2.64/26");
+    fs::remove_file(ground.path("plugins/calico-ipam")).unwrap();
+    let mut plain = pool("Always");
+    plain["spec"]["natOutgoing"] = json!(false);
+    cluster.tell_pool("MODIFIED", plain);
+    let any_pass = || drop(ground.host.command("ip", &["route", "del", "10.65.2.64/26"]));
+    let words = "the configuration for pods is not renewed: there is no ";
+    let refused = || {
+        any_pass();
+        ground.log().contains(words)
+    };
+    assert!(eventually(DEADLINE, refused), "{}", ground.log());
+    cluster.install();
+    let renewed = || {
+        any_pass();
+        let held: Value =
+            serde_json::from_slice(&fs::read(ground.path(CONFLIST)).unwrap()).unwrap();
+        held["plugins"][0]["ipMasq"] == false
+    };
+    assert!(eventually(DEADLINE, renewed), "{}", ground.log());
+}
+
+/// An agent that is replaced while no pods may come, as the configuration of before is in place.
+#[test]
+fn routes_are_kept_while_no_configuration_can_be_put_in_place() {
+    let ground = Ground::new();
+    let blocks = [block("10.65.1.0/26", 1), block("10.65.2.64/26", 2)];
+    let cluster = Cluster::new(&ground, &[node(1), node(2)], &[pool("Always")], &blocks);
+    let agent = cluster.agent();
+    ground.await_file(CONFLIST);
+    ground.await_route("10.65.2.64/26");
+    drop(agent);
+    fs::remove_file(ground.path("plugins/calico-ipam")).unwrap();
+    ground.host.command("ip", &["route", "del", "10.65.2.64/26"]).ok();
+    let before = fs::read(ground.path(CONFLIST)).unwrap();
+    let cluster = Cluster::new(&ground, &[node(1), node(2)], &[pool("Always")], &blocks);
+    let _agent = cluster.bare_agent();
+    ground.await_route("10.65.2.64/26");
+    cluster.tell_block("ADDED", block("10.65.3.0/26", 2));
+    ground.await_route("10.65.3.0/26");
+    ground.await_log("the configuration for pods is not renewed: there is no ");
+    assert_eq!(fs::read(ground.path(CONFLIST)).unwrap(), before);
+}
+
 /// The first pod takes the block, which the agent learns of afterwards. A pod may also have an
 /// address of another node's block.
 #[test]

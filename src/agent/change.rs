@@ -101,9 +101,9 @@ impl Change {
         stage.says
     }
 
-    /// A node that joins knows nothing of the others but what the configuration says. The mode
-    /// that it says is accepted besides is that which all take: nodes that have this
-    /// configuration, and nodes that have that of before.
+    /// A node that joins knows nothing of the others but what the configuration says. Where
+    /// that names a mode to be accepted besides, such a node sends by this one at first: nodes
+    /// that have the configuration take it, and so do those that have that of before.
     fn joins(&self, wanted: &FabricPart) -> Stage {
         match named(wanted).filter(|_| !self.at_once) {
             Some(former) => {

@@ -117,6 +117,12 @@ impl Gate {
         self.target.exists()
     }
 
+    /// The network of the configuration that is in place, where that can be used.
+    pub(crate) fn held(&self) -> Option<String> {
+        let networks = Networks::read(&self.root, Some(&self.target)).ok()?;
+        networks.all.first().map(|network| network.name().to_owned())
+    }
+
     /// The configuration that the container runtime takes instead, if there is one. One that
     /// hands on to others, as Multus does, is meant to come first.
     pub(crate) fn hidden_by(&self) -> Option<PathBuf> {

@@ -53,7 +53,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join3;
+use futures::future::join;
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::watch;
@@ -63,7 +63,6 @@ use config::{Config, Ipam};
 use connect::Access;
 use gate::Gate;
 use keep::Keeper;
-use metrics::Api;
 use nodes::Nodes;
 use options::{Options, USAGE};
 use serve::serve;
@@ -156,49 +155,45 @@ fn begin(options: &Options) -> Infallible {
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));
     let (own, api) = (options.node.clone(), status.api());
-    let credentials = in_blocks.then(|| credentials(options, &access, of_own, &api)).flatten();
+    if in_blocks && options.kubeconfig.is_none() {
+        let credentials = Credentials::new(options, &access, of_own, &status);
+        // It waits for disks, and nobody else has to.
+        thread::spawn(move || run_alone(credentials.keep()));
+    }
     let held = keeper.own().to_vec();
-    thread::spawn(move || match config.calico {
-        None => {
-            let nodes = async {
-                let mut limits = limits;
-                if !limits.spread.is_zero() && own::has_moved(&access, &own, &held, &api).await {
-                    limits.spread = Duration::ZERO;
+    thread::spawn(move || {
+        let nodes = async {
+            let mut limits = limits;
+            // Blocks are not in Nodes.
+            let may_have_moved = !in_blocks && !limits.spread.is_zero();
+            if may_have_moved && own::has_moved(&access, &own, &held, &api).await {
+                limits.spread = Duration::ZERO;
+            }
+            match config.calico {
+                None => {
+                    let path = nodes::PATH.to_owned();
+                    Watched::<Nodes, _>::new(access, limits, path, teller).counted(api).run().await
                 }
-                let path = nodes::PATH.to_owned();
-                Watched::<Nodes, _>::new(access, limits, path, teller).counted(api).run().await
-            };
-            talk(nodes, condition, None, status);
-        }
-        Some(_) => {
-            let calico = Calico { own, access, limits, in_blocks, teller, wish, uid, api };
-            talk(calico.run(), condition, credentials, status);
-        }
+                Some(_) => {
+                    let calico = Calico { own, access, limits, in_blocks, teller, wish, uid, api };
+                    calico.run().await
+                }
+            }
+        };
+        talk(nodes, condition, status);
     });
     loop {
         keeper.step();
     }
 }
 
-/// What keeps a token for Calico's IPAM plugin. Where a kubeconfig is given, that is also the
-/// plugin's.
-fn credentials(
-    options: &Options,
-    access: &Access,
-    uid: watch::Receiver<Box<str>>,
-    api: &Api,
-) -> Option<Credentials> {
-    let Options { node, root, kubeconfig: None, .. } = options else { return None };
-    let (access, node, root, api) = (access.clone(), node.clone(), root.clone(), api.clone());
-    Some(Credentials { access, node, uid, root, api })
-}
-
 /// What Calico's IPAM plugin needs on this node.
 fn delegate(options: &Options, wish: &Arc<Wish>) -> Delegate {
     let kubeconfig = options.kubeconfig.clone().unwrap_or_else(calico::kubeconfig);
+    let token = options.kubeconfig.is_none().then(|| options.root.path(calico::token()));
     let Options { node, plugin_dir, .. } = options;
     let (node, plugin_dir) = (node.clone(), plugin_dir.clone());
-    Delegate { node, plugin_dir, kubeconfig, wish: Arc::clone(wish) }
+    Delegate { node, plugin_dir, kubeconfig, token, wish: Arc::clone(wish) }
 }
 
 /// Reads the configuration as soon as it can be used.
@@ -229,7 +224,6 @@ fn spread(nodes: usize) -> Duration {
 fn talk(
     nodes: impl Future<Output = Infallible>,
     condition: Option<(Access, String)>,
-    credentials: Option<Credentials>,
     status: Arc<Status>,
 ) {
     let condition = async {
@@ -238,13 +232,7 @@ fn talk(
             None => pending().await,
         }
     };
-    let credentials = async {
-        match credentials {
-            Some(credentials) => credentials.keep().await,
-            None => pending().await,
-        }
-    };
-    run_alone(join3(nodes, condition, credentials));
+    run_alone(join(nodes, condition));
 }
 
 /// Runs what comes to no end in a thread that has nothing else to do.

@@ -2,9 +2,16 @@
 //! configuration that is to be put in place, then by all that are there, by the same
 //! watch as `manx apply --watch`.
 
-use std::{mem, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    mem,
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use super::{
+    backoff::Backoff,
     gate::{Gate, Outcome},
     status::Status,
 };
@@ -19,6 +26,9 @@ use crate::{
 
 /// How soon to try again where nothing tells of a change.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How seldom, while another configuration than the one in place is wanted and cannot be had:
+/// a pass by the one may undo what a pass by the other made.
+const AGAIN_MAX: Duration = Duration::from_secs(60);
 
 /// What was said last of the passes, which is not said again.
 #[derive(Default)]
@@ -39,18 +49,22 @@ struct Door<'a> {
     pending: Option<String>,
     /// The configuration that comes before the one that is put in place.
     hidden: Option<PathBuf>,
-    /// The writings of the peers file by which that configuration was made.
-    writes: u64,
-    /// What Calico's objects wanted of it by then.
-    wishes: u64,
+    /// Why the configuration in place is none that this agent has looked at: it may be of
+    /// before.
+    blocked: Option<String>,
+    /// By what the configuration was made.
+    served: Option<Asked>,
+    backoff: Backoff,
+    /// What was asked when nothing could be made of it, and when that is tried again.
+    refused: Option<(Asked, Instant)>,
 }
+
+/// The writings of the peers file, and what Calico's objects wanted by then.
+type Asked = (u64, u64);
 
 /// Looks after the node, and comes to no end.
 pub(crate) fn look_after(root: &Root, gate: &Gate, status: &Arc<Status>) -> ! {
-    let (log, network, writes) = (Log::default(), String::new(), status.writes());
-    let pending = Some("the routes to other nodes were not looked at yet".to_owned());
-    let wishes = gate.wishes();
-    let mut door = Door { gate, status, log, network, pending, hidden: None, writes, wishes };
+    let mut door = Door::new(gate, status);
     door.open();
     loop {
         let mut tell = |said: Said| match said {
@@ -75,37 +89,78 @@ pub(crate) fn look_after(root: &Root, gate: &Gate, status: &Arc<Status>) -> ! {
     }
 }
 
-impl Door<'_> {
-    /// Tries until the configuration is in place.
+impl<'a> Door<'a> {
+    fn new(gate: &'a Gate, status: &'a Status) -> Self {
+        Self {
+            gate,
+            status,
+            log: Log::default(),
+            network: String::new(),
+            pending: Some("the routes to other nodes were not looked at yet".to_owned()),
+            hidden: None,
+            blocked: None,
+            served: None,
+            backoff: Backoff::new(AGAIN, AGAIN_MAX),
+            refused: None,
+        }
+    }
+
+    fn asked(&self) -> Asked {
+        (self.status.writes(), self.gate.wishes())
+    }
+
+    /// Tries until the configuration is in place, or one of before is.
     fn open(&mut self) {
         loop {
-            (self.writes, self.wishes) = (self.status.writes(), self.gate.wishes());
+            let asked = self.asked();
             let (reason, report) = match self.gate.attempt() {
-                Outcome::Open { network, passed } => return self.opened(network, passed),
+                Outcome::Open { network, passed } => return self.opened(asked, network, passed),
                 Outcome::Closed(reason, report) => (reason, report),
             };
             self.status.alive();
+            if let Some(report) = report {
+                self.status.passed(&report);
+                self.log.tell(*report);
+            }
+            // The pods that came by it have to be reached, whatever is missing for others.
+            if let Some(network) = self.gate.held() {
+                self.network = network;
+                self.blocked = Some(reason.clone());
+                return self.closed(asked, reason);
+            }
             if reason != self.log.reason {
                 log::warn!("no pods may come yet: {reason}");
                 self.log.reason.clone_from(&reason);
             }
             self.status.gate(Some(reason));
-            if let Some(report) = report {
-                self.status.passed(&report);
-                self.log.tell(*report);
-            }
-            self.status.await_writing(self.writes, AGAIN);
+            let (writes, _) = asked;
+            self.status.await_writing(writes, AGAIN);
         }
     }
 
-    /// The configuration is in place.
-    fn opened(&mut self, network: String, passed: bool) {
+    /// The configuration is in place, by what was asked for.
+    fn opened(&mut self, asked: Asked, network: String, passed: bool) {
         self.log.reason.clear();
+        (self.served, self.blocked, self.refused) = (Some(asked), None, None);
+        self.backoff.reset();
         self.network = network;
         if passed {
             self.pending = None;
         }
         self.tell();
+    }
+
+    /// Nothing can be put in place of what is there, if anything is.
+    fn closed(&mut self, asked: Asked, reason: String) {
+        self.refused = Some((asked, Instant::now() + self.backoff.failed(Duration::ZERO)));
+        if reason != self.log.reason {
+            log::warn!("the configuration for pods is not renewed: {reason}");
+            self.log.reason.clone_from(&reason);
+        }
+        if self.blocked.is_some() || !self.gate.is_in_place() {
+            self.blocked = Some(reason);
+            self.tell();
+        }
     }
 
     /// Tells whether pods may come.
@@ -118,7 +173,8 @@ impl Door<'_> {
         if let Some(words) = hidden.as_ref().filter(|_| self.hidden != before) {
             log::warn!("{words}");
         }
-        self.status.gate(self.pending.clone().or(hidden));
+        let closed = self.blocked.as_ref().or(self.pending.as_ref());
+        self.status.gate(closed.cloned().or(hidden));
     }
 
     /// Goes by a pass of the watch. After the first that was whole, what is wanting is told
@@ -139,22 +195,17 @@ impl Door<'_> {
         if self.gate.hidden_by() != self.hidden {
             self.tell();
         }
-        let asked = (self.status.writes(), self.gate.wishes());
-        if self.gate.is_in_place() && (self.writes, self.wishes) == asked {
+        let (asked, in_place) = (self.asked(), self.gate.is_in_place());
+        if in_place && self.blocked.is_none() && self.served == Some(asked) {
             return;
         }
-        (self.writes, self.wishes) = asked;
+        let waits = |(of, until): (Asked, Instant)| of == asked && Instant::now() < until;
+        if in_place && self.refused.is_some_and(waits) {
+            return;
+        }
         match self.gate.attempt() {
-            Outcome::Open { network, passed } => self.opened(network, passed),
-            Outcome::Closed(reason, _) => {
-                if reason != self.log.reason {
-                    log::warn!("the configuration for pods is not renewed: {reason}");
-                    self.log.reason.clone_from(&reason);
-                }
-                if !self.gate.is_in_place() {
-                    self.status.gate(Some(reason));
-                }
-            }
+            Outcome::Open { network, passed } => self.opened(asked, network, passed),
+            Outcome::Closed(reason, _) => self.closed(asked, reason),
         }
     }
 }

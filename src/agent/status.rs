@@ -38,6 +38,8 @@ struct Now {
     trouble: Option<String>,
     /// Why the configuration of the container runtime is not written.
     closed: Option<String>,
+    /// Why Calico's IPAM plugin is not let in by the API server.
+    unlet: Option<String>,
     /// When something was last done for the node's routes.
     alive: Instant,
 }
@@ -55,6 +57,7 @@ impl Status {
             writes: 0,
             trouble: None,
             closed: Some("the node was not looked at yet".to_owned()),
+            unlet: None,
             alive: Instant::now(),
         });
         let (reach, written) = (Mutex::default(), Condvar::new());
@@ -137,6 +140,11 @@ impl Status {
         self.now().closed = closed;
     }
 
+    /// Calico's IPAM plugin has what the API server lets it in by, or not, for this reason.
+    pub(super) fn let_in(&self, unlet: Option<String>) {
+        self.now().unlet = unlet;
+    }
+
     pub(super) fn alive(&self) {
         self.now().alive = Instant::now();
     }
@@ -168,7 +176,9 @@ impl Status {
     /// Why no pods should come to this node.
     pub(crate) fn unready(&self) -> Option<String> {
         let now = self.now();
-        now.closed.clone().or_else(|| now.trouble.clone())
+        let node = now.closed.as_ref().or(now.trouble.as_ref());
+        let words = node.into_iter().chain(&now.unlet).cloned().collect::<Vec<_>>();
+        (!words.is_empty()).then(|| words.join("; "))
     }
 
     /// Why the agent should be started again. That the API server is away is no reason.

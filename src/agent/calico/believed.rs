@@ -3,8 +3,8 @@
 //! A node's kubelet writes the notes on its own Node, and every node makes a route to where
 //! tunnels end. Blocks are what Calico's IPAM says, so they decide: the end of a tunnel has
 //! an address of a pool, as Calico gives it one, and inside the block of another node only
-//! an address that the block says is that. In no block is it nobody's pod's: such an address
-//! is reserved for a node without Calico. What is noted on this node's own Node changes
+//! an address that the block says is that. An address in no block is no pod's: a node
+//! without Calico has one of these, which is reserved for it. What is noted on this node's own Node changes
 //! nothing for others, and what is wrong with that `needs.rs` tells.
 
 use std::{

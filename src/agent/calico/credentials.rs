@@ -10,7 +10,8 @@ use std::{
     convert::Infallible,
     io,
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, SystemTime},
 };
 
 use kube::{
@@ -22,16 +23,17 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::{
     sync::watch::Receiver,
-    time::{Instant, sleep, timeout},
+    time::{sleep, timeout},
 };
 
 use super::super::{
     backoff::{Backoff, part_of},
-    connect::{Access, UNANSWERED, chain},
-    metrics::Api,
+    connect::{Access, SILENCE, SILENT, UNANSWERED, chain},
+    options::Options,
+    status::Status,
 };
 use crate::state::{
-    Root, directory,
+    directory,
     file::{TEXT_BYTES_MAX, read_text},
     read, replace,
 };
@@ -42,29 +44,43 @@ const OWN: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 const DIRECTORY: &str = "/var/lib/manx/calico";
 /// The account, in the agent's namespace.
 const ACCOUNT: &str = "manx-calico-ipam";
-/// For how long a token is asked for. Another one follows at half of it.
+/// For how long a token is asked for: it outlives an agent that is away.
 const LIFE: Duration = Duration::from_secs(12 * 3600);
-/// How often to look whether there is another certificate.
+/// After how long another one follows: an account that was made again, or a server that signs
+/// by another key, ends those that are there, and nobody tells of it.
+const RENEWAL: Duration = Duration::from_secs(3600);
+/// How often to look whether what is kept is as it should be.
 const AGAIN: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
-/// How long an answer may take.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// What keeps a token.
 pub(crate) struct Credentials {
-    pub(crate) access: Access,
-    pub(crate) node: String,
+    access: Access,
+    node: String,
     /// Of the Node, once it is known.
-    pub(crate) uid: Receiver<Box<str>>,
-    pub(crate) root: Root,
-    pub(crate) api: Api,
+    uid: Receiver<Box<str>>,
+    /// Where what the agent itself asks with is.
+    own: PathBuf,
+    /// Where what is kept is.
+    target: PathBuf,
+    status: Arc<Status>,
+}
+
+/// A token that is kept. Its times are those of the clock on the wall, which goes on while a
+/// machine is suspended.
+struct Held {
+    uid: Box<str>,
+    token: String,
+    asked: SystemTime,
+    life: Duration,
+    renewal: Duration,
 }
 
 /// What the API server answers.
 #[derive(Debug, Deserialize)]
 struct Answer {
     spec: Spec,
-    status: Status,
+    status: Given,
 }
 
 #[derive(Debug, Deserialize)]
@@ -75,7 +91,7 @@ struct Spec {
 }
 
 #[derive(Debug, Deserialize)]
-struct Status {
+struct Given {
     token: String,
 }
 
@@ -84,24 +100,31 @@ pub(crate) fn kubeconfig() -> PathBuf {
     Path::new(DIRECTORY).join("kubeconfig")
 }
 
+/// Where the token is.
+pub(crate) fn token() -> PathBuf {
+    Path::new(DIRECTORY).join("token")
+}
+
 impl Credentials {
+    /// For Calico's plugin on this node.
+    pub(crate) fn new(
+        options: &Options,
+        access: &Access,
+        uid: Receiver<Box<str>>,
+        status: &Arc<Status>,
+    ) -> Self {
+        let (access, node, status) = (access.clone(), options.node.clone(), Arc::clone(status));
+        let (own, target) = (PathBuf::from(OWN), options.root.path(DIRECTORY));
+        Self { access, node, uid, own, target, status }
+    }
+
     /// Keeps them, and comes to no end.
     pub(crate) async fn keep(mut self) -> Infallible {
         let mut backoff = Backoff::new(RETRY, AGAIN);
-        let (mut said, mut bound, mut due) = (String::new(), Box::default(), Instant::now());
+        let (mut said, mut held) = (String::new(), None);
         loop {
             let uid = self.uid.borrow_and_update().clone();
-            let mut done = beside(Path::new(OWN), &server(), &self.root.path(DIRECTORY));
-            let is_due = uid != bound || due <= Instant::now();
-            if done.is_ok() && is_due && !uid.is_empty() {
-                done = match self.renew(&uid).await {
-                    Ok(life) => {
-                        (bound, due) = (uid, Instant::now() + renewal(life));
-                        Ok(())
-                    }
-                    Err(words) => Err(words),
-                };
-            }
+            let done = self.look(&uid, &mut held).await;
             let wait = match &done {
                 Ok(()) => {
                     backoff.reset();
@@ -109,31 +132,68 @@ impl Credentials {
                 }
                 Err(_) => backoff.failed(Duration::ZERO),
             };
-            let words = done.err().unwrap_or_default();
-            if words != said && !words.is_empty() {
-                log::warn!("{words}: Calico's IPAM plugin may not be let in by the API server");
+            let words = done.err().map(|words| {
+                format!("{words}: Calico's IPAM plugin may not be let in by the API server")
+            });
+            if let Some(words) = words.as_ref().filter(|words| **words != said) {
+                log::warn!("{words}");
             }
-            said = words;
+            said = words.clone().unwrap_or_default();
+            // While there is a token that holds, pods come and go.
+            let holds = held.as_ref().is_some_and(|held| held.holds(&uid, SystemTime::now()));
+            self.status.let_in(words.filter(|_| !holds));
             if timeout(wait, self.uid.changed()).await.is_ok_and(|changed| changed.is_err()) {
                 sleep(wait).await;
             }
         }
     }
 
-    /// Puts another token in place, and tells for how long it holds.
-    async fn renew(&self, uid: &str) -> Result<Duration, String> {
-        let path = Path::new(OWN).join("namespace");
+    /// Makes what is kept as it should be. Before it is known which Node this is, no token is
+    /// asked for.
+    async fn look(&self, uid: &str, held: &mut Option<Held>) -> Result<(), String> {
+        beside(&self.own, &server(), &self.target)?;
+        let is_due = held.as_ref().is_none_or(|held| held.is_due(uid, SystemTime::now()));
+        if is_due && !uid.is_empty() {
+            *held = Some(self.ask(uid).await?);
+        }
+        match held {
+            // Somebody may have taken it away.
+            Some(held) => put(&self.target.join("token"), held.token.as_bytes()),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks for another token.
+    async fn ask(&self, uid: &str) -> Result<Held, String> {
+        let path = self.own.join("namespace");
         let namespace = read_text(&path, TEXT_BYTES_MAX)
             .map_err(|error| format!("read {}: {error}", path.display()))?;
         let client = self.access.client(UNANSWERED).await?;
         let request = request(namespace.trim(), &self.node, uid)
             .map_err(|error| chain(&Error::BuildRequest(error)))?;
-        let asked = timeout(SILENCE, client.request::<Answer>(request)).await;
-        self.api.answered("create", &asked);
-        let asked = asked.map_err(|_| "the API server is silent".to_owned())?;
-        let Answer { spec, status } = asked.map_err(|error| refused(&error))?;
-        put(&self.root.path(DIRECTORY).join("token"), status.token.as_bytes())?;
-        Ok(Duration::from_secs(spec.expiration_seconds))
+        let asked = SystemTime::now();
+        let answer = timeout(SILENCE, client.request::<Answer>(request)).await;
+        self.status.api().answered("create", &answer);
+        let answer = answer.map_err(|_| SILENT.to_owned())?;
+        let Answer { spec, status } = answer.map_err(|error| refused(&error))?;
+        let life = Duration::from_secs(spec.expiration_seconds);
+        Ok(Held { uid: uid.into(), token: status.token, asked, life, renewal: renewal(life) })
+    }
+}
+
+impl Held {
+    /// None where the clock was set back.
+    fn age(&self, now: SystemTime) -> Option<Duration> {
+        now.duration_since(self.asked).ok()
+    }
+
+    fn is_due(&self, uid: &str, now: SystemTime) -> bool {
+        *self.uid != *uid || self.age(now).is_none_or(|age| age >= self.renewal)
+    }
+
+    /// Whether the API server lets in who has it, as far as is known.
+    fn holds(&self, uid: &str, now: SystemTime) -> bool {
+        *self.uid == *uid && self.age(now).is_some_and(|age| age < self.life)
     }
 }
 
@@ -161,26 +221,32 @@ fn request(
     )
 }
 
-/// When another token is asked for: at half of the life of this one, and not by all agents in
-/// the same moment.
+/// When another token is asked for: before half of the life of this one, and not by all agents
+/// in the same moment.
 fn renewal(life: Duration) -> Duration {
-    life / 2 - part_of(life / 10)
+    let latest = RENEWAL.min(life / 2);
+    latest - part_of(latest / 5)
 }
 
 fn refused(error: &Error) -> String {
-    match error {
-        Error::Api(status) if matches!(status.code, 403 | 404) => format!(
-            "the API server gives no token of ServiceAccount {ACCOUNT}: {}; \
-             conf/kubernetes/components/calico-ipam has the account and the role that allows it",
-            status.message
-        ),
-        Error::Api(status) if status.code == 400 => format!(
-            "the API server gives no token that is bound to a Node: {}; Kubernetes 1.31 or later \
-             does",
-            status.message
-        ),
-        other => chain(other),
-    }
+    let Error::Api(status) = error else { return chain(error) };
+    let kind = status.details.as_ref().map_or("", |details| &details.kind);
+    let by_policy = status.message.contains("ValidatingAdmissionPolicy");
+    let next = match (status.code, kind) {
+        (404, "nodes") | (409, _) => {
+            "the Node is gone or was made again, and the one that is there next gets a token"
+        }
+        (403 | 422, _) if by_policy => {
+            "the agent's own token has to say its node, as Kubernetes 1.31 and later do"
+        }
+        (400, _) => "Kubernetes 1.31 or later gives tokens that are bound to a Node",
+        (403 | 404, _) => {
+            "conf/kubernetes/components/calico-ipam has the account and the role that allows it"
+        }
+        _ => return chain(error),
+    };
+    let message = &status.message;
+    format!("the API server gives no token of ServiceAccount {ACCOUNT}: {message}; {next}")
 }
 
 /// Where the API server is, as a pod is told.
@@ -229,45 +295,4 @@ fn put(path: &Path, bytes: &[u8]) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::PermissionsExt};
-
-    use super::*;
-
-    #[test]
-    fn what_is_beside_the_token_follows_what_kubernetes_gives() {
-        let directory = std::env::temp_dir().join(format!("manx-account-{}", std::process::id()));
-        let (own, target) = (directory.join("own"), directory.join("target"));
-        fs::create_dir_all(&own).unwrap();
-        let server = url("2001:db8::1", "443");
-        assert!(beside(&own, &server, &target).unwrap_err().contains("ca.crt"));
-        for certificate in ["first", "second"] {
-            fs::write(own.join("ca.crt"), certificate).unwrap();
-            beside(&own, &server, &target).unwrap();
-            assert_eq!(fs::read_to_string(target.join("ca.crt")).unwrap(), certificate);
-        }
-        put(&target.join("token"), b"token").unwrap();
-        let kubeconfig = fs::read_to_string(target.join("kubeconfig")).unwrap();
-        assert!(kubeconfig.contains("https://[2001:db8::1]:443"), "{kubeconfig}");
-        assert!(kubeconfig.contains("/var/lib/manx/calico/token"), "{kubeconfig}");
-        for name in ["token", "kubeconfig"] {
-            let mode = fs::metadata(target.join(name)).unwrap().permissions().mode();
-            assert_eq!(mode & 0o777, 0o600, "{name}");
-        }
-        fs::remove_dir_all(directory).unwrap();
-    }
-
-    #[test]
-    fn a_token_is_asked_for_that_is_bound_to_the_node() {
-        let request = request("manx-system", "node-1", "u-1").unwrap();
-        let path = request.uri().path();
-        assert_eq!(path, "/api/v1/namespaces/manx-system/serviceaccounts/manx-calico-ipam/token");
-        let body: Value = serde_json::from_slice(request.body()).unwrap();
-        let bound = json!({"apiVersion": "v1", "kind": "Node", "name": "node-1", "uid": "u-1"});
-        assert_eq!(body["spec"]["boundObjectRef"], bound);
-        for _ in 0..100 {
-            let wait = renewal(Duration::from_secs(1000)).as_secs();
-            assert!((400..=500).contains(&wait), "{wait}");
-        }
-    }
-}
+mod tests;

@@ -28,6 +28,8 @@ pub(crate) struct Delegate {
     pub(crate) plugin_dir: PathBuf,
     /// By which the IPAM plugin asks the API server, as it is on the node.
     pub(crate) kubeconfig: PathBuf,
+    /// The token of that, where the agent keeps it.
+    pub(crate) token: Option<PathBuf>,
     pub(crate) wish: Arc<Wish>,
 }
 
@@ -50,6 +52,7 @@ impl Delegate {
             return Err(words);
         }
         self.require_plugin()?;
+        self.require_token()?;
         let mut conflist = conflist.cloned().unwrap_or_else(|| usual(peers_file, &wanted.families));
         let plugins = conflist.get_mut("plugins").and_then(Value::as_array_mut);
         for plugin in plugins.into_iter().flatten().filter_map(Value::as_object_mut) {
@@ -82,6 +85,17 @@ impl Delegate {
              install-cni puts it there",
             path.display()
         ))
+    }
+
+    fn require_token(&self) -> Result<(), String> {
+        match &self.token {
+            Some(path) if !path.exists() => Err(format!(
+                "there is no token for Calico's IPAM plugin yet ({}): the agent asks the API server \
+                 for one",
+                path.display()
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

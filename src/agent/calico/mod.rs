@@ -19,7 +19,7 @@ mod settle;
 mod watch;
 mod wish;
 
-pub(crate) use credentials::{Credentials, kubeconfig};
+pub(crate) use credentials::{Credentials, kubeconfig, token};
 pub(crate) use delegate::Delegate;
 pub(crate) use watch::Calico;
 pub(crate) use wish::Wish;

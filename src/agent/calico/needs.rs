@@ -30,7 +30,7 @@ pub(super) struct Needs {
     pub(super) useless: Vec<IpAddr>,
     /// The annotations that are missing.
     pub(super) notes: Vec<&'static str>,
-    /// Why one that it has would better be another.
+    /// Why a tunnel address that it has should be replaced, although it is used until then.
     pub(super) moved: Option<String>,
     /// What writes them.
     pub(super) commands: String,

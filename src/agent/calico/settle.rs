@@ -86,8 +86,8 @@ fn trouble(own: &str, needs: &Needs) -> Finding {
     finding
 }
 
-/// An address that is in another node's block by now: pods have theirs from there, and what
-/// Calico's nodes send to it goes to that node.
+/// An address that is in another node's block by now: a pod may get it, and what Calico's
+/// nodes send to it goes to that node.
 fn moved(own: &str, needs: Needs) -> Option<Finding> {
     let words = format!("its tunnel address does not count: {}", needs.moved?);
     let mut finding =

@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::super::common::Common;
+use super::super::common::{Common, word};
 use crate::family::Family;
 
 /// What is wanted, once that is known.
@@ -29,14 +29,21 @@ pub(crate) struct Wanted {
 
 impl Wish {
     pub(crate) fn set(&self, common: &Common) {
-        self.put(Wanted {
-            masquerade: common.masquerade,
-            families: common.families.clone(),
-            trouble: common
-                .trouble
-                .as_ref()
-                .map(|one| format!("{}: {}", one.object, one.sentence())),
-        });
+        let trouble = common.trouble.as_ref();
+        let trouble = trouble.map(|one| format!("{}: {}", one.object, one.sentence()));
+        // Calico's plugin answers with no address, which is no configuration for pods.
+        let closed = || {
+            common.families.is_empty().then(|| {
+                let mode = word(common.mode);
+                format!(
+                    "no IPPool of mode {mode}, which the pods have that are there, gives out \
+                     addresses; fix: set disabled: false in one, or remove the pods that have \
+                     addresses of such pools (kubectl get ippools -o yaml)"
+                )
+            })
+        };
+        let (masquerade, families) = (common.masquerade, common.families.clone());
+        self.put(Wanted { masquerade, families, trouble: trouble.or_else(closed) });
     }
 
     pub(super) fn put(&self, wanted: Wanted) {

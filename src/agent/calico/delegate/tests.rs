@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::{
+    agent::common::Common,
     cni::{Document, Version},
-    conf::Config,
+    conf::{Config, Mode},
 };
 
 struct Node {
@@ -19,6 +20,7 @@ impl Node {
             node: "here".to_owned(),
             plugin_dir: directory.clone(),
             kubeconfig: "/k".into(),
+            token: None,
             wish: Arc::default(),
         };
         Self { directory, delegate }
@@ -61,6 +63,41 @@ fn no_pods_come_without_calicos_ipam_plugin() {
     assert!(node.complete(None).is_err());
     node.install();
     assert!(node.complete(None).is_ok());
+}
+
+#[test]
+fn no_pods_come_without_a_token() {
+    let mut node = Node::new("no-token");
+    node.install();
+    node.want(true, None);
+    let token = node.directory.join("token");
+    node.delegate.token = Some(token.clone());
+    let said = node.complete(None).unwrap_err();
+    assert!(said.contains("no token") && said.contains("asks the API server"), "{said}");
+    fs::write(token, "t").unwrap();
+    assert!(node.complete(None).is_ok());
+}
+
+/// As while a pool of another mode takes the place of one that is disabled.
+#[test]
+fn a_configuration_gives_addresses_of_some_family() {
+    let node = Node::new("no-family");
+    node.install();
+    let mut common = Common {
+        mode: Mode::Ipip,
+        cross_subnet: false,
+        masquerade: true,
+        families: Vec::new(),
+        findings: Vec::new(),
+        trouble: None,
+    };
+    node.delegate.wish.set(&common);
+    let said = node.complete(None).unwrap_err();
+    assert!(said.contains("no IPPool of mode ipip") && said.contains("disabled: false"), "{said}");
+    common.families.push(Family::V6);
+    node.delegate.wish.set(&common);
+    let ipam = node.complete(None).unwrap()["plugins"][0]["ipam"].clone();
+    assert_eq!((&ipam["assign_ipv4"], &ipam["assign_ipv6"]), (&json!("false"), &json!("true")));
 }
 
 #[test]
@@ -113,7 +150,8 @@ fn what_is_in_place_holds_until_more_is_known() {
     fs::write(node.directory.join("held"), made.to_string()).unwrap();
     let Delegate { node: name, plugin_dir, kubeconfig, .. } = &node.delegate;
     let (name, plugin_dir, kubeconfig) = (name.clone(), plugin_dir.clone(), kubeconfig.clone());
-    let delegate = Delegate { node: name, plugin_dir, kubeconfig, wish: Arc::default() };
+    let (token, wish) = (None, Arc::default());
+    let delegate = Delegate { node: name, plugin_dir, kubeconfig, token, wish };
     let again = delegate.complete(None, Path::new("/p"), &node.directory.join("held"));
     assert_eq!(again.unwrap(), made);
 }

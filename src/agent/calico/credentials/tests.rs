@@ -1,0 +1,120 @@
+//! The token of Calico's plugin, and what is beside it.
+
+use std::{fs, os::unix::fs::PermissionsExt};
+
+use kube::core::Status as Refusal;
+use tokio::sync::watch::channel;
+
+use super::*;
+use crate::{
+    agent::server::{Answer as Reply, Server},
+    net::{Socket, link},
+};
+
+#[test]
+fn what_is_beside_the_token_follows_what_kubernetes_gives() {
+    let directory = std::env::temp_dir().join(format!("manx-account-{}", std::process::id()));
+    let (own, target) = (directory.join("own"), directory.join("target"));
+    fs::create_dir_all(&own).unwrap();
+    let server = url("2001:db8::1", "443");
+    assert!(beside(&own, &server, &target).unwrap_err().contains("ca.crt"));
+    for certificate in ["first", "second"] {
+        fs::write(own.join("ca.crt"), certificate).unwrap();
+        beside(&own, &server, &target).unwrap();
+        assert_eq!(fs::read_to_string(target.join("ca.crt")).unwrap(), certificate);
+    }
+    put(&target.join("token"), b"token").unwrap();
+    let kubeconfig = fs::read_to_string(target.join("kubeconfig")).unwrap();
+    assert!(kubeconfig.contains("https://[2001:db8::1]:443"), "{kubeconfig}");
+    assert!(kubeconfig.contains("/var/lib/manx/calico/token"), "{kubeconfig}");
+    for name in ["token", "kubeconfig"] {
+        let mode = fs::metadata(target.join(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_token_is_asked_for_that_is_bound_to_the_node() {
+    let request = request("manx-system", "node-1", "u-1").unwrap();
+    let path = request.uri().path();
+    assert_eq!(path, "/api/v1/namespaces/manx-system/serviceaccounts/manx-calico-ipam/token");
+    let body: Value = serde_json::from_slice(request.body()).unwrap();
+    let bound = json!({"apiVersion": "v1", "kind": "Node", "name": "node-1", "uid": "u-1"});
+    assert_eq!(body["spec"]["boundObjectRef"], bound);
+    for _ in 0..100 {
+        let wait = |life| renewal(Duration::from_secs(life)).as_secs();
+        assert!((400..=500).contains(&wait(1000)), "{}", wait(1000));
+        assert!((2880..=3600).contains(&wait(12 * 3600)), "{}", wait(12 * 3600));
+    }
+}
+
+#[test]
+fn a_token_is_kept_and_renewed() {
+    let _ = Socket::open().unwrap().apply(&[link::set_up("lo")]);
+    let directory = std::env::temp_dir().join(format!("manx-token-{}", std::process::id()));
+    let (own, target) = (directory.join("own"), directory.join("target"));
+    fs::create_dir_all(&own).unwrap();
+    for (name, text) in [("ca.crt", "certificate"), ("namespace", "manx-system")] {
+        fs::write(own.join(name), text).unwrap();
+    }
+    let given = |token: &str| {
+        Reply::json(&json!({"spec": {"expirationSeconds": 43200}, "status": {"token": token}}))
+    };
+    let refusal = Reply::refusal(403, "no right");
+    let server = Server::start(vec![given("first"), given("second"), refusal, given("third")]);
+    let kubeconfig = json!({"current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": server.url()}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}]});
+    let path = directory.join("kubeconfig");
+    fs::write(&path, kubeconfig.to_string()).unwrap();
+    let (_sender, uid) = channel(Box::default());
+    let (access, node) = (Access { kubeconfig: Some(path) }, "node-1".to_owned());
+    let (file, status) = (target.join("token"), Arc::new(Status::new()));
+    let credentials = Credentials { access, node, uid, own, target, status };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let look = |uid: &str, held: &mut Option<Held>| {
+        let done = runtime.block_on(credentials.look(uid, held));
+        done.map(|()| fs::read_to_string(&file).unwrap_or_default())
+    };
+    let mut held = None;
+    // Before the Node is known, and then at once.
+    assert_eq!(look("", &mut held).unwrap(), "");
+    assert_eq!(look("u-1", &mut held).unwrap(), "first");
+    // Whatever others do to it, without another one.
+    fs::remove_file(&file).unwrap();
+    assert_eq!(look("u-1", &mut held).unwrap(), "first");
+    fs::write(&file, "of others").unwrap();
+    assert_eq!(look("u-1", &mut held).unwrap(), "first");
+    assert_eq!(server.requests().len(), 1);
+    // An hour later, as also after a time of sleep.
+    held.as_mut().unwrap().asked -= RENEWAL;
+    assert_eq!(look("u-1", &mut held).unwrap(), "second");
+    // One that could not be renewed holds on.
+    let now = SystemTime::now();
+    held.as_mut().unwrap().asked -= RENEWAL;
+    assert!(look("u-1", &mut held).unwrap_err().contains("no right"));
+    let (old, later) = (held.as_ref().unwrap(), now + LIFE - RENEWAL);
+    assert!(old.holds("u-1", now) && !old.holds("u-1", later) && !old.holds("u-2", now));
+    // A Node that was made again, and a clock that was set back.
+    assert_eq!(look("u-2", &mut held).unwrap(), "third");
+    assert!(held.unwrap().is_due("u-2", now - LIFE));
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_refusal_says_what_to_do() {
+    for (code, kind, message, next) in [
+        (404, "nodes", "nodes \"n\" not found", "the one that is there next"),
+        (409, "TokenRequest", "the UID does not match", "the one that is there next"),
+        (404, "serviceaccounts", "not found", "components/calico-ipam has the account"),
+        (403, "serviceaccounts", "cannot create resource", "the role that allows it"),
+        (422, "serviceaccounts", "ValidatingAdmissionPolicy 'm' denied", "1.31 and later"),
+        (400, "", "cannot bind token to object of type Node", "1.31 or later"),
+    ] {
+        let status = json!({"code": code, "message": message, "details": {"kind": kind}});
+        let status: Refusal = serde_json::from_value(status).unwrap();
+        let words = refused(&Error::Api(Box::new(status)));
+        assert!(words.contains(next), "{code} {kind}: {words}");
+    }
+}
