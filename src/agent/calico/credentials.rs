@@ -153,14 +153,18 @@ impl Credentials {
     async fn look(&self, uid: &str, held: &mut Option<Held>) -> Result<(), String> {
         beside(&self.own, &server(), &self.target)?;
         let is_due = held.as_ref().is_none_or(|held| held.is_due(uid, SystemTime::now()));
+        let mut done = Ok(());
         if is_due && !uid.is_empty() {
-            *held = Some(self.ask(uid).await?);
+            match self.ask(uid).await {
+                Ok(another) => *held = Some(another),
+                Err(words) => done = Err(words),
+            }
         }
-        match held {
-            // Somebody may have taken it away.
-            Some(held) => put(&self.target.join("token"), held.token.as_bytes()),
-            None => Ok(()),
+        // Somebody may have taken it away.
+        if let Some(held) = held {
+            put(&self.target.join("token"), held.token.as_bytes())?;
         }
+        done
     }
 
     /// Asks for another token.

@@ -1,15 +1,21 @@
 //! The token of Calico's plugin, and what is beside it.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, pin::pin};
 
+use futures::future::select;
 use kube::core::Status as Refusal;
-use tokio::sync::watch::channel;
+use tokio::{
+    runtime::Runtime,
+    sync::watch::{Sender, channel},
+};
 
 use super::*;
 use crate::{
     agent::server::{Answer as Reply, Server},
     net::{Socket, link},
 };
+
+const DEADLINE: Duration = Duration::from_secs(60);
 
 #[test]
 fn what_is_beside_the_token_follows_what_kubernetes_gives() {
@@ -49,33 +55,55 @@ fn a_token_is_asked_for_that_is_bound_to_the_node() {
     }
 }
 
+/// A node, and an API server that gives these answers.
+struct Ground {
+    directory: PathBuf,
+    server: Server,
+    /// Which Node it is.
+    uid: Sender<Box<str>>,
+    credentials: Credentials,
+}
+
+impl Ground {
+    fn new(name: &str, answers: Vec<Reply>) -> Self {
+        let _ = Socket::open().unwrap().apply(&[link::set_up("lo")]);
+        let directory = std::env::temp_dir().join(format!("manx-{name}-{}", std::process::id()));
+        let (own, target) = (directory.join("own"), directory.join("target"));
+        fs::create_dir_all(&own).unwrap();
+        for (name, text) in [("ca.crt", "certificate"), ("namespace", "manx-system")] {
+            fs::write(own.join(name), text).unwrap();
+        }
+        let server = Server::start(answers);
+        let kubeconfig = json!({"current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": server.url()}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}]});
+        let path = directory.join("kubeconfig");
+        fs::write(&path, kubeconfig.to_string()).unwrap();
+        let (sender, uid) = channel(Box::default());
+        let (access, node) = (Access { kubeconfig: Some(path) }, "node-1".to_owned());
+        let status = Arc::new(Status::new());
+        let credentials = Credentials { access, node, uid, own, target, status };
+        Self { directory, server, uid: sender, credentials }
+    }
+}
+
+fn given(token: &str) -> Reply {
+    Reply::json(&json!({"spec": {"expirationSeconds": 43200}, "status": {"token": token}}))
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
 #[test]
 fn a_token_is_kept_and_renewed() {
-    let _ = Socket::open().unwrap().apply(&[link::set_up("lo")]);
-    let directory = std::env::temp_dir().join(format!("manx-token-{}", std::process::id()));
-    let (own, target) = (directory.join("own"), directory.join("target"));
-    fs::create_dir_all(&own).unwrap();
-    for (name, text) in [("ca.crt", "certificate"), ("namespace", "manx-system")] {
-        fs::write(own.join(name), text).unwrap();
-    }
-    let given = |token: &str| {
-        Reply::json(&json!({"spec": {"expirationSeconds": 43200}, "status": {"token": token}}))
-    };
     let refusal = Reply::refusal(403, "no right");
-    let server = Server::start(vec![given("first"), given("second"), refusal, given("third")]);
-    let kubeconfig = json!({"current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": server.url()}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": ""}}]});
-    let path = directory.join("kubeconfig");
-    fs::write(&path, kubeconfig.to_string()).unwrap();
-    let (_sender, uid) = channel(Box::default());
-    let (access, node) = (Access { kubeconfig: Some(path) }, "node-1".to_owned());
-    let (file, status) = (target.join("token"), Arc::new(Status::new()));
-    let credentials = Credentials { access, node, uid, own, target, status };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answers = vec![given("first"), given("second"), refusal, given("third")];
+    let Ground { directory, server, credentials, .. } = Ground::new("token", answers);
+    let (file, runtime) = (directory.join("target/token"), runtime());
+    let held_on_disk = || fs::read_to_string(&file).unwrap_or_default();
     let look = |uid: &str, held: &mut Option<Held>| {
-        let done = runtime.block_on(credentials.look(uid, held));
-        done.map(|()| fs::read_to_string(&file).unwrap_or_default())
+        runtime.block_on(credentials.look(uid, held)).map(|()| held_on_disk())
     };
     let mut held = None;
     // Before the Node is known, and then at once.
@@ -90,16 +118,43 @@ fn a_token_is_kept_and_renewed() {
     // An hour later, as also after a time of sleep.
     held.as_mut().unwrap().asked -= RENEWAL;
     assert_eq!(look("u-1", &mut held).unwrap(), "second");
-    // One that could not be renewed holds on.
+    // One that could not be renewed is kept.
     let now = SystemTime::now();
     held.as_mut().unwrap().asked -= RENEWAL;
+    fs::remove_file(&file).unwrap();
     assert!(look("u-1", &mut held).unwrap_err().contains("no right"));
+    assert_eq!(held_on_disk(), "second");
     let (old, later) = (held.as_ref().unwrap(), now + LIFE - RENEWAL);
     assert!(old.holds("u-1", now) && !old.holds("u-1", later) && !old.holds("u-2", now));
     // A Node that was made again, and a clock that was set back.
     assert_eq!(look("u-2", &mut held).unwrap(), "third");
     assert!(held.unwrap().is_due("u-2", now - LIFE));
     fs::remove_dir_all(directory).unwrap();
+}
+
+/// What comes after the answer is silence.
+#[test]
+fn a_node_without_a_token_says_so() {
+    let until = |name: &str, answer: Reply, is_so: &dyn Fn(&str) -> bool| {
+        let Ground { directory, server, uid, credentials } = Ground::new(name, vec![answer]);
+        uid.send("u-1".into()).unwrap();
+        let status = Arc::clone(&credentials.status);
+        status.let_in(Some("as before".to_owned()));
+        let said = async {
+            while !is_so(&status.unready().unwrap_or_default()) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let done = async {
+            let (keeping, said) = (pin!(credentials.keep()), pin!(said));
+            timeout(DEADLINE, select(keeping, said)).await.is_ok()
+        };
+        assert!(runtime().block_on(done), "{:?}: {:?}", status.unready(), server.requests());
+        fs::remove_dir_all(directory).unwrap();
+    };
+    let refused = |words: &str| words.contains("no right") && words.contains("may not be let in");
+    until("refused", Reply::refusal(403, "no right"), &refused);
+    until("let-in", given("first"), &|words| !words.contains("as before"));
 }
 
 #[test]
