@@ -84,7 +84,8 @@ impl Access {
 
 /// Why nothing is asked where a proxy is to be asked.
 fn proxied(config: &Config) -> Option<String> {
-    let proxy = config.proxy_url.as_ref()?;
+    // Without the password that may be in it.
+    let proxy = config.proxy_url.as_ref()?.host().unwrap_or_default();
     Some(format!(
         "no way to the API server: the agent asks no proxy ({proxy}): leave out proxy-url in the \
          kubeconfig, and HTTPS_PROXY in the environment"
@@ -137,9 +138,9 @@ mod tests {
     fn a_proxy_is_refused_and_named() {
         let mut config = Config::new(Uri::from_static("https://192.0.2.9:6443"));
         assert_eq!(proxied(&config), None);
-        config.proxy_url = Some(Uri::from_static("http://192.0.2.7:3128"));
+        config.proxy_url = Some(Uri::from_static("http://me:secret@192.0.2.7:3128"));
         let words = proxied(&config).unwrap();
-        assert!(words.contains("192.0.2.7:3128") && words.contains("HTTPS_PROXY"), "{words}");
+        assert!(words.contains("(192.0.2.7)") && words.contains("HTTPS_PROXY"), "{words}");
     }
 
     #[test]

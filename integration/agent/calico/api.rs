@@ -48,7 +48,7 @@ fn calico(kind: &str, name: &str, spec: Value) -> Value {
 
 /// A block with the tunnel's address and a pod.
 fn block(cidr: &str, node: &str) -> Value {
-    let name = cidr.replace(['.', '/'], "-");
+    let name = cidr.replace(['.', ':', '/'], "-");
     let allocations: Vec<Value> =
         (0..64).map(|at| if at < 2 { json!(at) } else { Value::Null }).collect();
     calico(
@@ -261,13 +261,29 @@ fn plugin_refused(bin: &Path) {
             "kubectl get {object} -o json | sed {words} | kubectl replace --validate=false -f -"
         )
     };
+    let others = "ipamblock 10-65-2-64-26";
+    let named = |name: &str, cidr: &str| {
+        let mut block = block(cidr, "node-1");
+        block["metadata"]["name"] = name.into();
+        block
+    };
     let strict = json!({"strictAffinity": true, "autoAllocateBlocks": false});
     let blocks = create(&affinity("10.65.8.0/26", "node-3"));
     until("the token is refused for another's block", || !shell(bin, &blocks).0);
     for (command, words) in [
         (create(&affinity("10.65.9.0/26", "node-2")), "the agent of its own node alone"),
         (create(&block("10.65.9.0/26", "node-2")), "the agent of its own node alone"),
-        ("kubectl delete ipamblock 10-65-2-64-26".to_owned(), "the agent of its own node alone"),
+        (format!("kubectl delete {others}"), "the agent of its own node alone"),
+        (
+            edit(others, "'s/\"deleted\": false/\"deleted\": true/'"),
+            "a block may be deleted by the agent of its own node alone",
+        ),
+        (
+            edit(others, "'s,\"10.65.2.64/26\",\"10.65.2.0/26\",'"),
+            "that a block is of do not change",
+        ),
+        (create(&named("10-65-9-0-26", "10.65.8.0/26")), "the name of its addresses"),
+        (create(&named("10-65-0-0-16", "10.65.0.0/16")), "no more of them than Calico gives"),
         ("kubectl delete ippool default-ipv4-ippool".to_owned(), "changed by nobody here"),
         (edit("ippool default-ipv4-ippool", "s/Always/Never/"), "changed by nobody here"),
         (create(&calico("IPPool", "half", pool)), "changed by nobody here"),
@@ -283,6 +299,9 @@ fn plugin_refused(bin: &Path) {
     // What it does itself.
     let usual = json!({"strictAffinity": false, "autoAllocateBlocks": true});
     for (command, is_let) in [
+        (create(&block("10.65.6.0/26", "node-1")), true),
+        (create(&block("fd00:65::40/122", "node-1")), true),
+        ("kubectl delete ipamblocks 10-65-6-0-26 fd00-65--40-122".to_owned(), true),
         (create(&calico("IPAMConfig", "default", usual)), true),
         (edit("ipamconfig default", "s/true/false/"), false),
         ("kubectl delete ipamconfig default".to_owned(), false),

@@ -68,12 +68,20 @@ pub(crate) struct Credentials {
 
 /// A token that is kept. Its times are those of the clock on the wall, which goes on while a
 /// machine is suspended.
+#[derive(Clone)]
 struct Held {
     uid: Box<str>,
     token: String,
     asked: SystemTime,
     life: Duration,
     renewal: Duration,
+}
+
+/// The token that was given last, and the one that is on the disk: not the same while that is full.
+#[derive(Default)]
+struct Tokens {
+    given: Option<Held>,
+    kept: Option<Held>,
 }
 
 /// What the API server answers.
@@ -121,10 +129,10 @@ impl Credentials {
     /// Keeps them, and comes to no end.
     pub(crate) async fn keep(mut self) -> Infallible {
         let mut backoff = Backoff::new(RETRY, AGAIN);
-        let (mut said, mut held) = (String::new(), None);
+        let (mut said, mut tokens) = (String::new(), Tokens::default());
         loop {
             let uid = self.uid.borrow_and_update().clone();
-            let done = self.look(&uid, &mut held).await;
+            let done = self.look(&uid, &mut tokens).await;
             let wait = match &done {
                 Ok(()) => {
                     backoff.reset();
@@ -140,7 +148,8 @@ impl Credentials {
             }
             said = words.clone().unwrap_or_default();
             // While there is a token that holds, pods come and go.
-            let holds = held.as_ref().is_some_and(|held| held.holds(&uid, SystemTime::now()));
+            let kept = tokens.kept.as_ref();
+            let holds = kept.is_some_and(|kept| kept.holds(&uid, SystemTime::now()));
             self.status.let_in(words.filter(|_| !holds));
             if timeout(wait, self.uid.changed()).await.is_ok_and(|changed| changed.is_err()) {
                 sleep(wait).await;
@@ -150,19 +159,21 @@ impl Credentials {
 
     /// Makes what is kept as it should be. Before it is known which Node this is, no token is
     /// asked for.
-    async fn look(&self, uid: &str, held: &mut Option<Held>) -> Result<(), String> {
+    async fn look(&self, uid: &str, tokens: &mut Tokens) -> Result<(), String> {
         beside(&self.own, &server(), &self.target)?;
-        let is_due = held.as_ref().is_none_or(|held| held.is_due(uid, SystemTime::now()));
+        let given = tokens.given.as_ref();
+        let is_due = given.is_none_or(|held| held.is_due(uid, SystemTime::now()));
         let mut done = Ok(());
         if is_due && !uid.is_empty() {
             match self.ask(uid).await {
-                Ok(another) => *held = Some(another),
+                Ok(another) => tokens.given = Some(another),
                 Err(words) => done = Err(words),
             }
         }
         // Somebody may have taken it away.
-        if let Some(held) = held {
-            put(&self.target.join("token"), held.token.as_bytes())?;
+        if let Some(given) = &tokens.given {
+            put(&self.target.join("token"), given.token.as_bytes())?;
+            tokens.kept = Some(given.clone());
         }
         done
     }

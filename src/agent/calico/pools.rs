@@ -156,13 +156,22 @@ impl<'a> Choice<'a> {
         around(&self.pools, network).is_some_and(|pool| pool.is_served_by(self.mode))
     }
 
-    /// The families that pods get addresses of.
+    /// The families that pods get addresses of; none while a pool is being replaced by one of another
+    /// mode. A pod that comes then would be without a family for as long as it lives, or have an
+    /// address that no route leads to.
     pub(super) fn families(&self) -> Vec<Family> {
-        let open = |family: &Family| {
-            let mut served = self.pools.iter().filter(|pool| pool.is_served_by(self.mode));
-            served.any(|pool| pool.is_of(*family) && !pool.disabled)
+        let has = |family, suits: &dyn Fn(&Pool) -> bool| {
+            self.pools.iter().any(|pool| pool.is_of(family) && suits(pool))
         };
-        Family::BOTH.into_iter().filter(open).collect()
+        let is_served = |pool: &Pool| pool.is_served_by(self.mode);
+        let is_open = |family: &Family| has(*family, &|pool| is_served(pool) && !pool.disabled);
+        let is_replaced = |family: &Family| {
+            !is_open(family) && has(*family, &is_served) && has(*family, &|pool| !pool.disabled)
+        };
+        if Family::BOTH.iter().any(is_replaced) {
+            return Vec::new();
+        }
+        Family::BOTH.into_iter().filter(is_open).collect()
     }
 
     /// The end of a node's tunnels of a family, where there are such tunnels.

@@ -102,33 +102,55 @@ fn a_token_is_kept_and_renewed() {
     let Ground { directory, server, credentials, .. } = Ground::new("token", answers);
     let (file, runtime) = (directory.join("target/token"), runtime());
     let held_on_disk = || fs::read_to_string(&file).unwrap_or_default();
-    let look = |uid: &str, held: &mut Option<Held>| {
-        runtime.block_on(credentials.look(uid, held)).map(|()| held_on_disk())
+    let look = |uid: &str, tokens: &mut Tokens| {
+        runtime.block_on(credentials.look(uid, tokens)).map(|()| held_on_disk())
     };
-    let mut held = None;
+    let mut tokens = Tokens::default();
     // Before the Node is known, and then at once.
-    assert_eq!(look("", &mut held).unwrap(), "");
-    assert_eq!(look("u-1", &mut held).unwrap(), "first");
+    assert_eq!(look("", &mut tokens).unwrap(), "");
+    assert_eq!(look("u-1", &mut tokens).unwrap(), "first");
     // Whatever others do to it, without another one.
     fs::remove_file(&file).unwrap();
-    assert_eq!(look("u-1", &mut held).unwrap(), "first");
+    assert_eq!(look("u-1", &mut tokens).unwrap(), "first");
     fs::write(&file, "of others").unwrap();
-    assert_eq!(look("u-1", &mut held).unwrap(), "first");
+    assert_eq!(look("u-1", &mut tokens).unwrap(), "first");
     assert_eq!(server.requests().len(), 1);
     // An hour later, as also after a time of sleep.
-    held.as_mut().unwrap().asked -= RENEWAL;
-    assert_eq!(look("u-1", &mut held).unwrap(), "second");
+    tokens.given.as_mut().unwrap().asked -= RENEWAL;
+    assert_eq!(look("u-1", &mut tokens).unwrap(), "second");
     // One that could not be renewed is kept.
     let now = SystemTime::now();
-    held.as_mut().unwrap().asked -= RENEWAL;
+    tokens.given.as_mut().unwrap().asked -= RENEWAL;
     fs::remove_file(&file).unwrap();
-    assert!(look("u-1", &mut held).unwrap_err().contains("no right"));
+    assert!(look("u-1", &mut tokens).unwrap_err().contains("no right"));
     assert_eq!(held_on_disk(), "second");
-    let (old, later) = (held.as_ref().unwrap(), now + LIFE - RENEWAL);
+    let (old, later) = (tokens.kept.as_ref().unwrap(), now + LIFE - RENEWAL);
     assert!(old.holds("u-1", now) && !old.holds("u-1", later) && !old.holds("u-2", now));
     // A Node that was made again, and a clock that was set back.
-    assert_eq!(look("u-2", &mut held).unwrap(), "third");
-    assert!(held.unwrap().is_due("u-2", now - LIFE));
+    assert_eq!(look("u-2", &mut tokens).unwrap(), "third");
+    assert!(tokens.given.as_ref().unwrap().is_due("u-2", now - LIFE));
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// It is the one on the disk that Calico's plugin has.
+#[test]
+fn a_token_that_cannot_be_written_is_none() {
+    let answers = vec![given("first"), given("second")];
+    let Ground { directory, credentials, .. } = Ground::new("unwritten", answers);
+    let (file, runtime, mut tokens) =
+        (directory.join("target/token"), runtime(), Tokens::default());
+    fs::create_dir_all(&file).unwrap();
+    assert!(runtime.block_on(credentials.look("u-1", &mut tokens)).is_err());
+    assert!(tokens.kept.is_none());
+    fs::remove_dir(&file).unwrap();
+    runtime.block_on(credentials.look("u-1", &mut tokens)).unwrap();
+    // The next one cannot be put in its place.
+    fs::remove_file(&file).unwrap();
+    fs::create_dir_all(file.join("in the way")).unwrap();
+    tokens.given.as_mut().unwrap().asked -= RENEWAL;
+    assert!(runtime.block_on(credentials.look("u-1", &mut tokens)).is_err());
+    let token = |held: &Option<Held>| held.as_ref().unwrap().token.clone();
+    assert_eq!((&*token(&tokens.given), &*token(&tokens.kept)), ("second", "first"));
     fs::remove_dir_all(directory).unwrap();
 }
 

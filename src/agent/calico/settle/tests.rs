@@ -358,6 +358,24 @@ fn both_families_have_their_own_blocks_and_tunnels() {
     assert_eq!(beside.common().findings[0].object, "IPPool fd00::/64");
 }
 
+/// As Calico's users go to another mode: a new pool, and the one of before disabled.
+#[test]
+fn pods_get_addresses_of_no_family_while_a_pool_is_being_replaced() {
+    let before =
+        |disabled: bool| pool("10.0.0.0/16", json!({"ipipMode": "Always", "disabled": disabled}));
+    let (new, v6) =
+        (pool("10.1.0.0/16", json!({"vxlanMode": "Always"})), pool("fd00::/64", json!({})));
+    let families = |pools: &[&Value]| {
+        let blocks = vec![block("10.0.1.0/29", "one", &[])];
+        cluster(pools.iter().map(|pool| (*pool).clone()).collect(), blocks).common().families
+    };
+    assert_eq!(families(&[&before(false), &v6]), Family::BOTH);
+    assert_eq!(families(&[&before(false), &new, &v6]), Family::BOTH);
+    assert_eq!(families(&[&before(true), &new, &v6]), []);
+    // With nothing in its place IPv4 is turned off.
+    assert_eq!(families(&[&before(true), &v6]), [Family::V6]);
+}
+
 #[test]
 fn where_calico_runs_host_local_pods_are_in_the_pod_cidrs() {
     let mut one = noted("one", 2);
