@@ -85,6 +85,13 @@ impl Document {
         field(&self.object, "ipam").unwrap_or(&Value::Null)
     }
 
+    /// Puts another `ipam` section in the place of that.
+    pub fn set_ipam(&mut self, ipam: Value) {
+        self.object.retain(|key, _| !key.eq_ignore_ascii_case("ipam"));
+        self.object.insert("ipam".into(), ipam);
+        self.bytes = Value::Object(self.object.clone()).to_string().into_bytes();
+    }
+
     /// The list that a GC comes with, under either of its names (the second
     /// one is that of libcni before 1.1).
     ///

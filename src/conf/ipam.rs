@@ -129,16 +129,6 @@ pub(super) fn pod_networks(document: &Document) -> Vec<IpNetwork> {
     ranges.map(|range| range.subnet).chain(static_addresses(document.ipam())).collect()
 }
 
-/// The families of which an IPAM section asks for this node's own pod CIDRs.
-pub fn placeholders(ipam: &Value) -> Vec<Family> {
-    match ipam {
-        Value::String(text) => placeholder(text).into_iter().collect(),
-        Value::Array(items) => items.iter().flat_map(placeholders).collect(),
-        Value::Object(members) => members.values().flat_map(placeholders).collect(),
-        _ => Vec::new(),
-    }
-}
-
 /// The addresses that the static IPAM plugin gives.
 pub fn static_addresses(ipam: &Value) -> Vec<IpNetwork> {
     let entries = member(ipam, "addresses").and_then(Value::as_array).into_iter().flatten();

@@ -17,6 +17,7 @@ mod key;
 mod keys;
 mod names;
 mod part;
+mod placeholders;
 #[cfg(test)]
 mod schema;
 #[cfg_attr(not(test), expect(dead_code))]
@@ -27,11 +28,10 @@ pub use annotations::{Annotations, outermost};
 pub use config::Config;
 pub use fabric::FabricKeys;
 pub use fields::Complaint;
-pub use ipam::{IpamKeys, RangeKeys, placeholders, static_addresses};
+pub use ipam::{IpamKeys, RangeKeys, static_addresses};
 pub use key::Unknown;
 pub use keys::{GATEWAY, HOST_PREFIX, MTU_RANGE, unknown};
-pub use names::{
-    BUILT_IN, CALICO, CALICO_IPAM, HOST_LOCAL, PLUGIN_TYPES, VERSION_FILE, has_store, placeholder,
-};
+pub use names::{BUILT_IN, CALICO, CALICO_IPAM, HOST_LOCAL, PLUGIN_TYPES, VERSION_FILE, has_store};
 pub use part::{Contradiction, FabricPart};
+pub use placeholders::{fill_in, has_placeholder};
 pub use values::{CrossSubnet, Mode, MtuMode, ROUTE_PROTOCOL};

@@ -29,7 +29,7 @@ const PLACEHOLDERS: [(&str, Family); 2] =
     [("usePodCidr", Family::V4), ("usePodCidrIPv6", Family::V6)];
 
 /// Which family's pod CIDR a text stands for, if it is a placeholder.
-pub fn placeholder(text: &str) -> Option<Family> {
+pub(super) fn placeholder(text: &str) -> Option<Family> {
     let placeholder = PLACEHOLDERS.into_iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
     placeholder.map(|(_, family)| family)
 }

@@ -10,8 +10,7 @@ use super::{
 };
 use crate::{
     cni::Document,
-    conf::{Config, placeholders},
-    family::HasFamily,
+    conf::{Config, fill_in, has_placeholder},
     net::Socket,
     state::{Journal, Root, file::TEXT_BYTES_MAX, read},
 };
@@ -187,21 +186,16 @@ impl Networks {
 }
 
 /// With what `usePodCidr` stands for, as a pod's ADD has it, where no fabric says it.
-fn with_own(mut config: Config, document: &Document, root: &Root) -> Config {
-    let families = placeholders(document.ipam());
-    if families.is_empty() || config.fabric.peers_file.is_some() {
+fn with_own(config: Config, document: &Document, root: &Root) -> Config {
+    if !has_placeholder(document.ipam()) || config.fabric.peers_file.is_some() {
         return config;
     }
     let path = root.path(Path::new(AGENTS_PEERS_FILE));
     let read = |mut host| read_peers(&path, &config, &mut host).ok();
-    let own = Socket::open().ok().and_then(read).map(|(peers, _)| peers.me.given_pod_cidrs());
-    for network in own.into_iter().flatten() {
-        if families.contains(&network.family()) && !config.own_ranges.contains(&network) {
-            config.own_ranges.push(network);
-            config.never_masqueraded.push(network);
-        }
-    }
-    config
+    let Some((peers, _)) = Socket::open().ok().and_then(read) else { return config };
+    let mut filled = document.clone();
+    filled.set_ipam(fill_in(document.ipam(), &peers.me.given_pod_cidrs()));
+    Config::read(&filled, config.version).0
 }
 
 /// A file that is or may be ours; `None` for one of others, and for one that is gone.

@@ -35,7 +35,7 @@ pub use ipam::{
 
 use crate::{
     cni::{Code, Command, Document, Environment, Error, Version, delegate::DELEGATED},
-    conf::{BUILT_IN, Complaint, Config},
+    conf::{BUILT_IN, Complaint, Config, has_placeholder},
     node::{
         allowed, fabric, facts, former, lasting, liveness, ownership, pod_side, repair, sandbox,
         side, tables,
@@ -119,7 +119,7 @@ fn answer(
     let (config, mut complaints) = Config::read(&document, version);
     logger::start(config.log_level, config.log_file.as_deref(), root);
     let (mut config, contradiction) = beside_peers(config, &environment.command, root);
-    let looks_up = ipam::placeholder::is_in(document.ipam());
+    let looks_up = has_placeholder(document.ipam());
     match role {
         Role::Main => complaints.extend(contradiction),
         // The keys are those of the plugin that delegates, but for what is looked up by them.
@@ -188,7 +188,7 @@ fn fill_placeholders(
             let journal = Journal::new(root, &config.name);
             let entry = journal.read(&environment.container_id, &environment.ifname);
             if let Some(entry) = entry.filter(|entry| entry.ipam.is_object()) {
-                ipam::placeholder::put(document, entry.ipam);
+                document.set_ipam(entry.ipam);
             }
             Ok(())
         }

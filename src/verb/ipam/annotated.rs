@@ -6,7 +6,6 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value, json};
 
-use super::placeholder::put;
 use crate::{
     cni::{
         Code, Document, Error, cidr,
@@ -40,7 +39,7 @@ pub(in crate::verb) fn ask(document: &mut Document, config: &Config) -> Result<(
             return Err(Error::new(Code::INVALID_CONFIG, msg).details(advice));
         }
         if kind == CALICO_IPAM {
-            put(document, assigned(document.ipam(), families));
+            document.set_ipam(assigned(document.ipam(), families));
         }
         return Ok(());
     }
@@ -62,7 +61,7 @@ pub(in crate::verb) fn ask(document: &mut Document, config: &Config) -> Result<(
     }
     document.object.retain(|key, _| !key.eq_ignore_ascii_case("runtimeConfig"));
     document.object.insert("runtimeConfig".into(), runtime);
-    put(document, ipam);
+    document.set_ipam(ipam);
     Ok(())
 }
 

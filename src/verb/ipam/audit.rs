@@ -11,7 +11,7 @@ use std::{
 use super::{Pool, builtin::range_sets, has_attachment, placeholder};
 use crate::{
     cni::{Args, Code, Document, Error},
-    conf::{Config, IpamKeys, PLUGIN_TYPES, has_store},
+    conf::{Config, IpamKeys, PLUGIN_TYPES, has_placeholder, has_store},
     finding::{Finding, Severity},
     ipam::{Lease, Owner, Range, RangeSet, store},
     net::{Socket, link},
@@ -164,7 +164,7 @@ pub fn stock(root: &Root, document: &mut Document, config: &Config) -> Result<St
         return Err(Error::new(Code::INVALID_CONFIG, msg)
             .details("only manx-ipam and host-local keep leases that can be read"));
     }
-    if placeholder::is_in(document.ipam()) {
+    if has_placeholder(document.ipam()) {
         placeholder::fill_as_listed(document, config, root)?;
     }
     let (keys, complaints) = IpamKeys::read(document, &Args::default(), config.version);

@@ -31,7 +31,7 @@ use crate::{
         delegate::{Delegate, status_unsupported},
         json::member,
     },
-    conf::{BUILT_IN, PLUGIN_TYPES, has_store},
+    conf::{BUILT_IN, PLUGIN_TYPES, has_placeholder, has_store},
     finding::Finding,
     state::{Entry, Root},
 };
@@ -212,7 +212,7 @@ pub(super) fn del(call: &Call, entry: Option<&Entry>) -> Result<(), Error> {
         builtin::release_own(call, call.document.ipam()).map(|count| count > 0)
     } else {
         let mut document = call.document.clone();
-        if placeholder::is_in(document.ipam()) {
+        if has_placeholder(document.ipam()) {
             placeholder::fill_with_all(&mut document);
         }
         // What the plugin of the ADD speaks, which the list may not say any more.

@@ -4,12 +4,11 @@
 use std::path::Path;
 
 use ipnetwork::IpNetwork;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     cni::{Code, Document, Error},
-    conf::{Config, placeholder, placeholders},
-    family::HasFamily,
+    conf::{Config, fill_in, has_placeholder},
     net::Socket,
     node::configured::AGENTS_PEERS_FILE,
     state::Root,
@@ -18,11 +17,6 @@ use crate::{
         kernel,
     },
 };
-
-/// Whether an IPAM section has a placeholder in it.
-pub(in crate::verb) fn is_in(ipam: &Value) -> bool {
-    !placeholders(ipam).is_empty()
-}
 
 /// Puts this node's pod CIDRs for the placeholders.
 ///
@@ -35,7 +29,7 @@ pub(in crate::verb) fn fill(
 ) -> Result<(), Error> {
     let own = own_cidrs(config, root)?;
     let ipam = filled(document.ipam(), &own)?;
-    put(document, ipam);
+    document.set_ipam(ipam);
     Ok(())
 }
 
@@ -63,7 +57,7 @@ pub(super) fn fill_as_listed(
         None => of_the_agent(config, root, &mut Socket::open().map_err(kernel)?)?,
     };
     let ipam = filled(document.ipam(), &own)?;
-    put(document, ipam);
+    document.set_ipam(ipam);
     Ok(())
 }
 
@@ -73,7 +67,7 @@ pub(super) fn fill_as_listed(
 /// # Errors
 /// Code 50 without a peers file that says them.
 pub fn own_cidrs_fit(ipam: &Value, config: &Config, root: &Root) -> Result<(), Error> {
-    if !is_in(ipam) {
+    if !has_placeholder(ipam) {
         return Ok(());
     }
     let mut host = Socket::open().map_err(kernel)?;
@@ -88,9 +82,8 @@ pub fn own_cidrs_fit(ipam: &Value, config: &Config, root: &Root) -> Result<(), E
 }
 
 fn filled(ipam: &Value, own: &[IpNetwork]) -> Result<Value, Error> {
-    let mut ipam = ipam.clone();
-    replace(&mut ipam, own);
-    if is_in(&ipam) {
+    let ipam = fill_in(ipam, own);
+    if has_placeholder(&ipam) {
         let told = own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let msg =
             format!("ipam asks for a pod CIDR of a family that this node has none of ({told})");
@@ -103,52 +96,9 @@ fn filled(ipam: &Value, own: &[IpNetwork]) -> Result<Value, Error> {
 /// Puts all addresses for the placeholders: enough to release or to compare by
 /// container id, when the peers file may be gone.
 pub(in crate::verb) fn fill_with_all(document: &mut Document) {
-    let mut ipam = document.ipam().clone();
     let all = ["0.0.0.0/0", "::/0"].map(|all| all.parse());
-    replace(&mut ipam, &all.into_iter().flatten().collect::<Vec<IpNetwork>>());
-    put(document, ipam);
-}
-
-/// Replaces the IPAM section of a configuration.
-pub(in crate::verb) fn put(document: &mut Document, ipam: Value) {
-    document.object.retain(|key, _| !key.eq_ignore_ascii_case("ipam"));
-    document.object.insert("ipam".into(), ipam);
-    document.bytes = Value::Object(document.object.clone()).to_string().into_bytes();
-}
-
-/// A range of a set becomes as many as the node has pod CIDRs of the family; a
-/// range that stands alone, the first.
-fn replace(value: &mut Value, own: &[IpNetwork]) {
-    let of = |family| own.iter().filter(move |cidr| cidr.family() == family);
-    match value {
-        Value::String(text) => {
-            if let Some(first) = placeholder(text).and_then(|family| of(family).next()) {
-                *text = first.to_string();
-            }
-        }
-        Value::Array(items) => {
-            let expand = |item: Value| {
-                let subnet = item.get("subnet").and_then(Value::as_str);
-                let Some(family) =
-                    subnet.and_then(placeholder).filter(|family| of(*family).count() > 1)
-                else {
-                    return vec![item];
-                };
-                let with = |cidr: &IpNetwork| {
-                    let mut range = item.clone();
-                    if let Some(range) = range.as_object_mut() {
-                        range.insert("subnet".into(), json!(cidr.to_string()));
-                    }
-                    range
-                };
-                of(family).map(with).collect()
-            };
-            *items = std::mem::take(items).into_iter().flat_map(expand).collect();
-            items.iter_mut().for_each(|item| replace(item, own));
-        }
-        Value::Object(members) => members.values_mut().for_each(|member| replace(member, own)),
-        _ => {}
-    }
+    let ipam = fill_in(document.ipam(), &all.into_iter().flatten().collect::<Vec<_>>());
+    document.set_ipam(ipam);
 }
 
 /// This node's pod CIDRs: by the fabric if the configuration has one, else by
@@ -169,38 +119,4 @@ fn of_the_agent(config: &Config, root: &Root, host: &mut Socket) -> Result<Vec<I
             .details("name the peers file in peersFile, or give the subnet itself in ipam")
     })?;
     Ok(peers.me.given_pod_cidrs())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn placeholders_are_filled_wherever_a_subnet_may_stand() {
-        let own: Vec<IpNetwork> = ["10.1.0.0/24", "10.2.0.0/24", "fd00:1::/64"]
-            .map(|cidr| cidr.parse().unwrap())
-            .to_vec();
-        let mut ipam = json!({
-            "type": "host-local",
-            "subnet": "USEPODCIDR",
-            "ranges": [[{"subnet": "usePodCidr", "rangeStart": ""}], [{"subnet": "usePodCidrIPv6"}],
-                [{"subnet": "192.0.2.0/24"}]],
-            "routes": [{"dst": "0.0.0.0/0"}]
-        });
-        assert!(is_in(&ipam));
-        replace(&mut ipam, &own);
-        assert_eq!(
-            ipam,
-            json!({
-                "type": "host-local",
-                "subnet": "10.1.0.0/24",
-                "ranges": [
-                    [{"subnet": "10.1.0.0/24", "rangeStart": ""},
-                        {"subnet": "10.2.0.0/24", "rangeStart": ""}],
-                    [{"subnet": "fd00:1::/64"}], [{"subnet": "192.0.2.0/24"}]],
-                "routes": [{"dst": "0.0.0.0/0"}]
-            })
-        );
-        assert!(!is_in(&ipam));
-    }
 }
