@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 
-from agent_report import HEARTBEATS, JOINS, QUIET_PERCENT, check, impossible, render
+from agent_report import HEARTBEATS, JOINS, LARGE, QUIET_PERCENT, check, impossible, render
 
 DIRECTORY, OUT = sys.argv[1:3]
 COUNTS = [int(count) for count in sys.argv[3].split(",")]
@@ -315,7 +315,7 @@ def measure(server, label, count, program, arguments, joins=True):
         row["synced_mib"], row["start_cpu_s"] = agent.memory("VmRSS"), agent.seconds()
         heart, others = Heart(server, count), Others()
         before, begin = agent.seconds(), time.monotonic()
-        time.sleep(SECONDS)
+        time.sleep(SECONDS * (LARGE if count > 1000 else 1))
         row["idle_cpu_percent"] = 100 * (agent.seconds() - before) / (time.monotonic() - begin)
         row["idle_mib"] = agent.memory("VmRSS")
         delays = []
