@@ -108,6 +108,10 @@ class Server:
             sys.exit(f"bench-agent: {method} {path}: {answer.status} {text[:500]}")
         return text
 
+    def hang_up(self):
+        """The next question has a connection of its own: the server ends one that asks nothing for long."""
+        vars(self.local).pop("connection", None)
+
     def create(self, numbers):
         work = queue.SimpleQueue()
         for number in numbers:
@@ -318,6 +322,7 @@ def measure(server, label, count, program, arguments, joins=True):
         time.sleep(SECONDS * (LARGE if count > 1000 else 1))
         row["idle_cpu_percent"] = 100 * (agent.seconds() - before) / (time.monotonic() - begin)
         row["idle_mib"] = agent.memory("VmRSS")
+        server.hang_up()
         delays = []
         for number in range(count, count + JOINS) if joins else ():
             server.ask("POST", "/api/v1/nodes", node(number))
