@@ -248,7 +248,7 @@ class Heart:
     def __init__(self, server, count):
         self.server, self.count, self.stop = server, count, threading.Event()
         self.beats, self.begin = 0, time.monotonic()
-        self.thread = threading.Thread(target=self.go_on)
+        self.thread = threading.Thread(target=self.go_on, daemon=True)
         self.thread.start()
 
     def go_on(self):

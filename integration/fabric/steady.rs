@@ -146,7 +146,7 @@ fn passes(
     })
 }
 
-/// As on a busy node, where neighbours come and go all the time.
+/// As on a busy node, where routes of others come and go all the time.
 #[test]
 fn a_stream_of_events_is_no_stream_of_passes() {
     let cluster = Cluster::new(3, Families::Ipv4, &json!({"mode": "vxlan"}));
@@ -156,8 +156,11 @@ fn a_stream_of_events_is_no_stream_of_passes() {
     let mut rounds = 0;
     let (count, took) = passes(node, 60, Duration::from_secs(3), |round| {
         let host = round % 100 + 100;
-        let mac = format!("02:00:00:00:01:{:02x}", round % 250);
-        batch(&node.host, &format!("neighbour replace 192.0.2.{host} lladdr {mac} dev eth0"));
+        let metric = round % 250 + 1;
+        batch(
+            &node.host,
+            &format!("route replace 203.0.113.{host} dev eth0 metric {metric} table 77"),
+        );
         rounds = round;
     });
     println!("{count} passes in {took:?} with {rounds} changes");

@@ -312,6 +312,31 @@ fn a_watch_keeps_out_of_the_way_of_the_plugin() {
 }
 
 /// A node on which others have taken all instances of inotify.
+/// The kernel tells each half minute of each neighbour to which packets go, on any link.
+#[test]
+fn neighbours_that_are_nobodys_wake_no_watch() {
+    for mode in ["direct", "vxlan"] {
+        let cluster = Cluster::new(2, Families::Ipv4, &json!({"mode": mode}));
+        let node = &cluster.nodes[0];
+        let watch = Watch::start(node);
+        let of = |address: &str, state: &str| {
+            format!("neigh replace {address} lladdr 02:00:00:00:00:09 dev eth0 nud {state}\n")
+        };
+        let states = ["reachable", "stale", "reachable"].into_iter();
+        let told: String = states
+            .flat_map(|state| ["192.0.2.1", "192.0.2.12", "192.0.2.99"].map(|ip| of(ip, state)))
+            .chain(["neigh del 192.0.2.99 dev eth0\n".to_owned()])
+            .collect();
+        // Again, if the kernel told of something else meanwhile.
+        let slept = eventually(SOON, || {
+            let before = watch.comes_to_rest();
+            batch(&node.host, &told);
+            watch.comes_to_rest() == before
+        });
+        assert!(slept, "{mode}: it makes passes; {}", watch.log());
+    }
+}
+
 #[test]
 fn a_watch_goes_on_without_inotify() {
     let cluster = Cluster::new(2, Families::Ipv4, &json!({}));

@@ -119,9 +119,10 @@ impl Args {
             .map(|(_, value)| value.as_os_str())
     }
 
-    /// The directory below which all is kept: `--root`, or `/`.
+    /// The directory below which all is kept: `--root`, else `MANX_ROOT`, or `/`.
     pub(super) fn root(&self) -> Root {
-        self.value("root").map(Root::new).unwrap_or_default()
+        let variable = || std::env::var_os("MANX_ROOT").filter(|root| !root.is_empty());
+        self.value("root").map(Into::into).or_else(variable).map(Root::new).unwrap_or_default()
     }
 
     /// Where plugins are: `--bin`, else `CNI_PATH`, else the usual directory.

@@ -7,7 +7,10 @@
 //! those of the routes through it, which IPv4 takes away with the link without a word of
 //! each. What is not told so closely drops all.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnetwork::IpNetwork;
 
@@ -19,6 +22,10 @@ pub struct Answers {
     known: BTreeMap<IpAddr, Answer>,
     /// The routes that lead to any of them.
     routes: Vec<Route>,
+    /// The routers of such routes of which the last event said that they answer.
+    answering: BTreeSet<IpAddr>,
+    /// The links whose neighbours and forwarding entries are compared, once that is known.
+    tunnels: Option<BTreeSet<u32>>,
     /// Which comparison this is, that of all fabrics being one.
     comparison: u64,
     /// How many addresses it wants to know of.
@@ -87,32 +94,62 @@ impl Answers {
         self.routes = all.filter(leads).map(Route::of).collect();
     }
 
+    /// Notes the links whose neighbours and forwarding entries are compared.
+    pub fn learn_tunnels(&mut self, links: impl Iterator<Item = u32>) {
+        self.tunnels = Some(links.collect());
+    }
+
     /// What is known of an address.
     pub fn of(&mut self, address: IpAddr) -> Option<&mut Answer> {
         self.known.get_mut(&address)
     }
 
-    /// Drops what may be another answer by now.
-    pub fn forget(&mut self, event: &Event) {
+    /// Drops what may be another answer by now. Whether the event is of anything that is
+    /// compared: the kernel tells of each neighbour on any link whenever it is asked for again.
+    pub fn forget(&mut self, event: &Event) -> bool {
         match event {
-            Event::Forwarding => {}
+            Event::Forwarding(link) => return self.is_tunnel(*link),
             Event::Route(destination) => self.forget_within(destination),
             Event::Link(index) => {
                 let through = self.routes.iter().filter(|route| route.devices.contains(index));
                 let lost: Vec<IpNetwork> = through.map(|route| route.destination).collect();
                 lost.iter().for_each(|destination| self.forget_within(destination));
             }
-            // Of several paths the kernel prefers one whose router answers. Of IPv6 it may as well
-            // go back to a wider route (fib6_table_lookup, net/ipv6/route.c).
-            Event::Neighbour(router) => {
-                let leads = |route: &&Route| route.gateways.contains(router);
-                let mut through: Vec<IpNetwork> =
-                    self.routes.iter().filter(leads).map(|route| route.destination).collect();
-                through.retain(|to| to.is_ipv6() || self.paths(to) > 1);
-                through.iter().for_each(|destination| self.forget_within(destination));
+            Event::Neighbour { link, address, answers } => {
+                let is_compared = self.is_tunnel(*link) && !address.is_multicast();
+                return self.forget_behind(*address, *answers) || is_compared;
             }
             Event::Other => self.known.clear(),
         }
+        true
+    }
+
+    fn is_tunnel(&self, link: u32) -> bool {
+        self.tunnels.as_ref().is_none_or(|tunnels| tunnels.contains(&link))
+    }
+
+    /// Of several paths the kernel prefers one whose router answers. Of IPv6 it may as well go
+    /// back to a wider route (`fib6_table_lookup`, net/ipv6/route.c). That a router still answers
+    /// changes nothing. True where there are such routes.
+    fn forget_behind(&mut self, router: IpAddr, answers: bool) -> bool {
+        let leads = |route: &&Route| route.gateways.contains(&router);
+        let mut through: Vec<IpNetwork> =
+            self.routes.iter().filter(leads).map(|route| route.destination).collect();
+        through.retain(|to| to.is_ipv6() || self.paths(to) > 1);
+        if through.is_empty() {
+            return false;
+        }
+        let is_new = match answers {
+            true => self.answering.insert(router),
+            false => {
+                self.answering.remove(&router);
+                true
+            }
+        };
+        if is_new {
+            through.iter().for_each(|destination| self.forget_within(destination));
+        }
+        is_new
     }
 
     /// How many paths there are to a destination, in all tables.

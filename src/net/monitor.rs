@@ -32,9 +32,16 @@ pub enum Event {
     /// A link of that index, or an address that no route can depend on.
     Link(u32),
     /// What is known of a next hop.
-    Neighbour(IpAddr),
-    /// A forwarding entry.
-    Forwarding,
+    Neighbour {
+        /// The index of the link that it is on.
+        link: u32,
+        /// Its address.
+        address: IpAddr,
+        /// Whether the kernel takes it for one that answers.
+        answers: bool,
+    },
+    /// A forwarding entry of a link.
+    Forwarding(u32),
     /// Anything, or more than could be told.
     Other,
 }
@@ -67,9 +74,13 @@ fn event(answer: &Answer<'_>) -> Result<Option<Event>, DecodeError> {
         RTM_NEWLINK | RTM_DELLINK => index(answer).map(Event::Link),
         RTM_NEWADDR | RTM_DELADDR => local_address(answer)?.map(Event::Link),
         RTM_NEWNEIGH | RTM_DELNEIGH if answer.body.first() == Some(&(AF_BRIDGE as u8)) => {
-            Some(Event::Forwarding)
+            index(answer).map(Event::Forwarding)
         }
-        RTM_NEWNEIGH | RTM_DELNEIGH => raw::Neighbour::of(answer)?.address.map(Event::Neighbour),
+        RTM_NEWNEIGH | RTM_DELNEIGH => {
+            let raw::Neighbour { index: link, state, address, .. } = raw::Neighbour::of(answer)?;
+            let answers = answer.kind == RTM_NEWNEIGH && state & raw::VALID != 0;
+            address.map(|address| Event::Neighbour { link, address, answers })
+        }
         _ => None,
     })
 }
@@ -98,7 +109,7 @@ fn local_address(answer: &Answer<'_>) -> Result<Option<u32>, DecodeError> {
     Ok(None)
 }
 
-/// Where `struct ifinfomsg` and `struct ifaddrmsg` both have it.
+/// Where `struct ifinfomsg`, `struct ifaddrmsg` and `struct ndmsg` all have it.
 fn index(answer: &Answer<'_>) -> Option<u32> {
     answer.body.get(4..8)?.try_into().ok().map(u32::from_ne_bytes)
 }

@@ -63,6 +63,8 @@ pub(super) struct Neighbour {
 
 /// `NUD_PERMANENT`.
 pub(super) const PERMANENT: u16 = 0x80;
+/// `NUD_VALID` (include/net/neighbour.h): permanent, noarp, reachable, probe, stale or delay.
+pub(super) const VALID: u16 = PERMANENT | 0x40 | 0x02 | 0x10 | 0x04 | 0x08;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 

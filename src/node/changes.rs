@@ -120,6 +120,10 @@ pub(crate) fn compare_by(
     let tables = known.unwrap_or(&nothing);
     changes.failed.extend(networks.unusable.iter().map(|(_, error)| error.clone()));
     answers.begin();
+    if let Some(tables) = known {
+        let tunnels = tables.links.iter().filter(|link| link.vxlan.is_some());
+        answers.learn_tunnels(tunnels.map(|link| link.index));
+    }
     for protocol in protocols(networks) {
         let node = Inquiry { socket: host, tables, answers };
         changes.compare_fabric(networks, protocol, node);

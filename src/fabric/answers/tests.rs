@@ -50,7 +50,8 @@ fn known(answers: &mut Answers) -> Vec<&'static str> {
 #[test]
 fn an_event_drops_what_it_may_have_changed() {
     let route = |destination: &str| Event::Route(destination.parse().unwrap());
-    let neighbour = |address: &str| Event::Neighbour(ip(address));
+    let neighbour =
+        |address: &str| Event::Neighbour { link: 2, address: ip(address), answers: false };
     for (what, event, left) in [
         ("to a peer's pods, such as ours", route("10.244.2.0/24"), vec![ONE, TWO, SIX, NOWHERE]),
         ("to a peer alone", route("192.0.2.12/32"), vec![TWO, SIX, NOWHERE]),
@@ -65,7 +66,7 @@ fn an_event_drops_what_it_may_have_changed() {
         ("a router of IPv6", neighbour("fe80::1"), vec![ONE, TWO, NOWHERE]),
         ("one of several routers", neighbour("10.0.0.1"), vec![ONE, SIX, NOWHERE]),
         ("a peer", neighbour(ONE), vec![ONE, TWO, SIX, NOWHERE]),
-        ("a forwarding entry", Event::Forwarding, vec![ONE, TWO, SIX, NOWHERE]),
+        ("a forwarding entry", Event::Forwarding(2), vec![ONE, TWO, SIX, NOWHERE]),
         ("what is not told", Event::Other, vec![]),
     ] {
         let mut answers = answers();
@@ -99,5 +100,37 @@ fn what_one_fabric_does_not_want_another_may() {
         answers.begin();
         assert!(answers.unknown(&[ip(ONE), ip(TWO), ip(SIX)]).is_empty());
         assert!(answers.unknown(&[ip(NOWHERE)]).is_empty());
+    }
+}
+
+#[test]
+fn what_is_not_compared_asks_for_nothing() {
+    let mut answers = answers();
+    let on = |link: u32, address: &str, answers| Event::Neighbour {
+        link,
+        address: ip(address),
+        answers,
+    };
+    assert!(answers.forget(&on(2, ONE, true)), "not known yet which links are tunnels");
+    answers.learn_tunnels([9].into_iter());
+    for (what, event, matters) in [
+        ("a peer that answers", on(2, ONE, true), false),
+        ("one that does not", on(2, ONE, false), false),
+        ("the only router of IPv4", on(2, "192.0.2.1", false), false),
+        ("one of several, of which nothing was told", on(4, "10.0.0.1", true), true),
+        ("it still answers", on(4, "10.0.0.1", true), false),
+        ("it does not any more", on(4, "10.0.0.1", false), true),
+        ("it still does not", on(4, "10.0.0.1", false), true),
+        ("it does again", on(4, "10.0.0.1", true), true),
+        ("a router of IPv6", on(3, "fe80::1", true), true),
+        ("the same", on(3, "fe80::1", true), false),
+        ("in a tunnel", on(9, "10.244.2.0", true), true),
+        ("a group in a tunnel", on(9, "ff02::2", false), false),
+        ("who is behind a bridge", Event::Forwarding(5), false),
+        ("who is behind a tunnel", Event::Forwarding(9), true),
+        ("a link", Event::Link(99), true),
+        ("a route", Event::Route("203.0.113.0/24".parse().unwrap()), true),
+    ] {
+        assert_eq!(answers.forget(&event), matters, "{what}");
     }
 }

@@ -38,7 +38,8 @@ fn events_tell_what_they_are_about() {
         let mac = crate::net::Mac([2, 0, 0, 0, 0, 1]);
         socket.apply(&[Neighbour { address, mac }.replace(lo)]).unwrap();
         // Loopback has one for all addresses.
-        assert_eq!(told(&mut monitor), [Event::Neighbour([0; 4].into())]);
+        let address = [0; 4].into();
+        assert_eq!(told(&mut monitor), [Event::Neighbour { link: lo, address, answers: true }]);
         let _ = addr::all(&mut socket).unwrap();
         assert_eq!(told(&mut monitor), []);
     };

@@ -173,8 +173,7 @@ impl Events {
         let answers = &mut self.answers;
         let mut network = false;
         let take = &mut |event: Event| {
-            network = true;
-            answers.forget(&event);
+            network |= answers.forget(&event);
         };
         monitor::read(&mut self.network, take).map_err(kernel)?;
         let table = self.table.as_mut().map_or(Ok(false), Monitor::drain).map_err(kernel)?;
