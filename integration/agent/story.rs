@@ -1,13 +1,14 @@
 //! A node joins a cluster, others come and go, and the API server and the agent go away.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::answers::ask;
-use crate::ground::{AGENT, CONFLIST, Ground, conflist, node};
+use crate::ground::{AGENT, CONFLIST, Ground, MANX, conflist, node};
 use crate::harness::{DEADLINE, Pod, eventually};
 
 /// An address at which nobody answers.
@@ -143,6 +144,35 @@ fn no_file_is_written_that_the_plugin_may_not_read() {
     fs::write(plugins.join("manx"), "of long ago").unwrap();
     agent.tell("ADDED", node(4));
     ground.await_log("another program than the one that noted itself");
+    ground.await_routes(&[1, 2, 3, 4]);
+}
+
+/// A node that is new, whose plugin came with the machine: one that cannot read the peers file would fail
+/// each pod.
+#[test]
+fn no_pods_come_to_a_new_node_by_a_plugin_that_may_not_read_the_file() {
+    let ground = Ground::new();
+    fs::remove_dir_all(ground.path("run")).unwrap();
+    let plugins = ground.host.scratch().dir("bin");
+    let plugins_option = format!("--plugin-dir={}", plugins.display());
+    let (server, api) = ground.api(&[node(1), node(2)]);
+    let mut agent = ground.agent(&server.url(), &[&plugins_option]);
+    agent.api = Some(api);
+    ground.await_log("no pods may come yet: it is not known whether the plugin of this node reads");
+    let put = |program: &Path| {
+        fs::copy(program, plugins.join("new")).unwrap();
+        fs::rename(plugins.join("new"), plugins.join("manx")).unwrap();
+    };
+    let old = "#!/bin/sh\necho '{\"version\": \"0.1.0\", \"revision\": null}'\n";
+    put(&ground.host.scratch().script("old", old));
+    agent.tell("ADDED", node(3));
+    ground.await_log("version-skew: the plugin of this node is manx 0.1.0");
+    ground.await_log("the plugin of this node is manx 0.1.0, which reads peers files of form 1");
+    assert!(!ground.path(CONFLIST).exists());
+    // This one says what it reads, though nobody has called it yet.
+    put(Path::new(MANX));
+    agent.tell("ADDED", node(4));
+    ground.await_file(CONFLIST);
     ground.await_routes(&[1, 2, 3, 4]);
 }
 

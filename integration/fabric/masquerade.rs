@@ -65,15 +65,20 @@ fn the_networks_that_are_spared_follow_the_peers_file() {
 /// If the table were another one to each of them, it would be made anew with every pod.
 #[test]
 fn a_table_is_the_same_to_an_add_and_to_who_reads_the_file() {
-    let ipam = json!({"type": "manx-ipam", "ranges": [[{"subnet": "usePodCidr"}]]});
-    for peers_file in [true, false] {
+    let ranges = json!({"type": "manx-ipam", "ranges": [[{"subnet": "usePodCidr"}]]});
+    // Of several podCIDRs, what stands alone is the first.
+    let alone = json!({"type": "manx-ipam", "subnet": "usePodCidr"});
+    for (peers_file, ipam) in [(true, &ranges), (false, &ranges), (false, &alone)] {
         let keys = json!({"ipMasq": true, "ipam": ipam});
         let cluster = Cluster::new(2, Families::Ipv4, &keys);
         let mut node = cluster.nodes[0].with("ipMasq", true.into());
         if !peers_file {
             // It is looked for where the agent has it.
             let theirs = node.host.scratch().dir("root/var/lib/manx").join("peers.json");
-            std::fs::copy(node.peers_file(), theirs).unwrap();
+            let list = std::fs::read(node.peers_file()).unwrap();
+            let mut list: Value = serde_json::from_slice(&list).unwrap();
+            list["nodes"][0]["podCIDRs"].as_array_mut().unwrap().push("10.245.1.0/24".into());
+            std::fs::write(theirs, list.to_string()).unwrap();
             node = node.with("peersFile", Value::Null);
         }
         let table = || {
@@ -84,10 +89,10 @@ fn a_table_is_the_same_to_an_add_and_to_who_reads_the_file() {
         let before = table();
         assert!(before.contains("# handle"), "{before}");
         for name in ["b", "c"] {
-            assert_eq!(node.plan().status, 0, "{peers_file}: {:?}", node.plan());
+            assert_eq!(node.plan().status, 0, "{peers_file} {ipam}: {:?}", node.plan());
             node.apply().ok();
             pods.push(node.attach(name));
-            assert_eq!(table(), before, "{peers_file}");
+            assert_eq!(table(), before, "{peers_file} {ipam}");
         }
     }
 }

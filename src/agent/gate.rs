@@ -7,11 +7,14 @@
 //! could not be removed without it. It outlives a boot, and the kernel's routes do not: so
 //! that it is there says nothing, and the agent is ready after a pass of its own.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value, json};
 
-use super::{calico::Delegate, options::Options};
+use super::{calico::Delegate, options::Options, plugin::Installed, view::form_of};
 use crate::{
     fabric::list,
     net::Socket,
@@ -38,6 +41,8 @@ pub(crate) struct Gate {
     conflist: Option<Value>,
     /// Where Calico's IPAM plugin gives out addresses.
     delegate: Option<Delegate>,
+    /// By which pods come.
+    plugin: Arc<Installed>,
     target: PathBuf,
     /// Where it lies before: the node is made ready by it.
     staged: PathBuf,
@@ -58,6 +63,7 @@ impl Gate {
         options: &Options,
         conflist: Option<Value>,
         delegate: Option<Delegate>,
+        plugin: Arc<Installed>,
     ) -> Self {
         let Options { root, node, peers_file, conflist_name, .. } = options;
         Self {
@@ -66,6 +72,7 @@ impl Gate {
             peers_file: peers_file.clone(),
             conflist,
             delegate,
+            plugin,
             target: root.path(DIRECTORY).join(conflist_name),
             staged: root.runtime().join(".agent").join(conflist_name),
         }
@@ -100,10 +107,13 @@ impl Gate {
         match self.pass(&text) {
             Err(reason) => closed(reason),
             Ok((Some(reason), report)) => Outcome::Closed(reason, Some(Box::new(report))),
-            Ok((None, _)) => match self.place(&text) {
-                Ok(()) => Outcome::Open { network, passed: true },
-                Err(reason) => closed(reason),
-            },
+            Ok((None, _)) => {
+                let unfit = self.of_plugin().filter(|_| !self.is_in_place());
+                match unfit.map_or_else(|| self.place(&text), Err) {
+                    Ok(()) => Outcome::Open { network, passed: true },
+                    Err(reason) => closed(reason),
+                }
+            }
         }
     }
 
@@ -112,14 +122,21 @@ impl Gate {
         self.delegate.as_ref().map_or(0, |delegate| delegate.wish.changes())
     }
 
+    /// Whether that is there which gives out addresses.
+    pub(crate) fn is_supplied(&self) -> bool {
+        self.delegate.as_ref().is_none_or(Delegate::is_supplied)
+    }
+
     /// Whether the container runtime has a configuration of this name.
     pub(crate) fn is_in_place(&self) -> bool {
         self.target.exists()
     }
 
-    /// The network of the configuration that is in place, where that can be used.
+    /// The network of the configuration that is in place, or of another of ours where that
+    /// cannot be used: pods may have come by it.
     pub(crate) fn held(&self) -> Option<String> {
-        let networks = Networks::read(&self.root, Some(&self.target)).ok()?;
+        let networks = Networks::read(&self.root, Some(&self.target));
+        let networks = networks.or_else(|_| Networks::read(&self.root, None)).ok()?;
         networks.all.first().map(|network| network.name().to_owned())
     }
 
@@ -134,7 +151,7 @@ impl Gate {
     }
 
     /// The podCIDRs that the peers file gives to this node.
-    fn own_pod_cidrs(&self) -> Result<Vec<String>, String> {
+    pub(crate) fn own_pod_cidrs(&self) -> Result<Vec<String>, String> {
         let path = self.root.path(&self.peers_file);
         let bytes = read(&path, PEERS_BYTES_MAX).map_err(|error| {
             format!("the cluster's nodes are not known yet: {}: {error}", path.display())
@@ -142,6 +159,12 @@ impl Gate {
         list::pod_cidrs(&bytes, &self.node)
             .map(|(own, _)| own)
             .ok_or_else(|| format!("{} does not have node {}", path.display(), self.node))
+    }
+
+    /// Why the plugin cannot serve pods.
+    fn of_plugin(&self) -> Option<String> {
+        let held = read(&self.root.path(&self.peers_file), PEERS_BYTES_MAX).unwrap_or_default();
+        self.plugin.known().hindrance(form_of(&held))
     }
 
     /// A pass by the configuration that is not in place yet; what is wanting of it for all.

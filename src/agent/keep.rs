@@ -9,7 +9,7 @@ mod write;
 use std::{
     collections::{BTreeSet, HashSet},
     mem,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -22,6 +22,7 @@ use super::{
     change::Change,
     common::Common,
     noted::{Noted, clock},
+    plugin::Installed,
     record::Record,
     source::{Source, Told},
     status::Status,
@@ -46,8 +47,7 @@ pub(crate) struct Keeper<S> {
     settings: Settings,
     root: Root,
     path: PathBuf,
-    /// Where plugins are, if that is known.
-    plugins: Option<PathBuf>,
+    plugin: Arc<Installed>,
     belief: Belief,
     status: Arc<Status>,
     /// The nodes that are believed, with what holds for all of them.
@@ -116,13 +116,14 @@ impl<S: Source> Keeper<S> {
         let noted = Noted::beside(&path);
         let change = Change::new(said, noted.read().as_ref(), clock());
         let (nodes, wanted, ask, retry) = (Vec::new(), None, None, None);
+        let plugin = Arc::new(Installed::in_directory(root, Path::new("/nonexistent")));
         let (root, said) = (root.clone(), Said::default());
         Self {
             source,
             settings,
             root,
             path,
-            plugins: None,
+            plugin,
             belief,
             status,
             nodes,
@@ -147,9 +148,9 @@ impl<S: Source> Keeper<S> {
         self
     }
 
-    /// The same for a plugin in this directory, which may not be there to be seen.
-    pub(crate) fn for_plugin_in(self, directory: PathBuf) -> Self {
-        Self { plugins: Some(directory), ..self }
+    /// The same for this plugin.
+    pub(super) fn for_plugin(self, plugin: Arc<Installed>) -> Self {
+        Self { plugin, ..self }
     }
 
     /// How many nodes are known from the file.

@@ -28,6 +28,7 @@ mod noted;
 mod operations;
 mod options;
 mod own;
+mod plugin;
 mod reach;
 mod record;
 mod reread;
@@ -65,13 +66,18 @@ use gate::Gate;
 use keep::Keeper;
 use nodes::Nodes;
 use options::{Options, USAGE};
+use plugin::Installed;
 use serve::serve;
 use source::source;
 use status::Status;
 use view::Settings;
 use watched::{Limits, Watched};
 
-use crate::{net::sysctl, node::sandbox, verb::logger};
+use crate::{
+    net::sysctl,
+    node::{sandbox, version},
+    verb::logger,
+};
 
 /// How soon a configuration that cannot be used is read again.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -102,6 +108,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Some(directory) = &options.sysctl_dir {
         sysctl::set_directory(directory.clone());
     }
+    version::look_in(options.plugin_dir.clone());
     sandbox::stay_out();
     log::info!("manx-agent {} on node {}", env!("CARGO_PKG_VERSION"), options.node);
     thread::spawn(move || begin(&options));
@@ -126,11 +133,12 @@ fn begin(options: &Options) -> Infallible {
     let (begun, of_agent) = (config.clone(), options.clone());
     thread::spawn(move || reread::follow(&of_agent, &begun));
     let peers_file = options.root.path(&options.peers_file);
-    let wish = Arc::new(Wish::default());
+    let wish = Arc::new(Wish::new(status.bell().cloned()));
     let in_blocks = config.calico == Some(Ipam::CalicoIpam);
     let delegate = in_blocks.then(|| delegate(options, &wish));
     let (uid, of_own) = watch::channel(Box::default());
-    let gate = Gate::new(options, config.conflist, delegate);
+    let plugin = Arc::new(Installed::in_directory(&options.root, &options.plugin_dir));
+    let gate = Gate::new(options, config.conflist, delegate, Arc::clone(&plugin));
     // What is there is applied before anybody is asked.
     let (root, of_node) = (options.root.clone(), Arc::clone(&status));
     thread::spawn(move || node::look_after(&root, &gate, &of_node));
@@ -151,7 +159,7 @@ fn begin(options: &Options) -> Infallible {
     let mut keeper =
         Keeper::new(listener, settings, &options.root, peers_file, Arc::clone(&status))
             .accepting_for(options.accept_former, config.calico.is_some())
-            .for_plugin_in(options.plugin_dir.clone());
+            .for_plugin(plugin);
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));
     let (own, api) = (options.node.clone(), status.api());

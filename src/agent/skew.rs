@@ -13,11 +13,38 @@ pub(super) struct Known {
     pub(super) noted: Option<Plugin>,
     /// What is installed, if the agent can see that.
     pub(super) installed: Vec<(PathBuf, Identity)>,
+    /// What that says, where the note is not of it.
+    pub(super) said: Option<Plugin>,
 }
 
 impl Known {
     fn sure(&self) -> Option<&Plugin> {
-        self.noted.as_ref().filter(|plugin| !plugin.is_gone_from(&self.installed))
+        let noted = self.noted.as_ref().filter(|plugin| !plugin.is_gone_from(&self.installed));
+        noted.or(self.said.as_ref())
+    }
+
+    /// Whether its version is known.
+    pub(super) fn is_sure(&self) -> bool {
+        self.sure().is_some()
+    }
+
+    /// Why no pods may come to a node that has none yet, where its peers file is of this form:
+    /// each of them would fail.
+    pub(super) fn hindrance(&self, form: u32) -> Option<String> {
+        match self.sure() {
+            Some(plugin) if plugin.schemas.peers < form => Some(format!(
+                "the plugin of this node is manx {}, which cannot read the peers file that is there; \
+                 fix: install manx {VERSION} here",
+                plugin.version
+            )),
+            Some(_) => None,
+            None => Some(format!(
+                "it is not known whether the plugin of this node reads the peers file, for {}; fix: \
+                 run manx install there at each boot, or let the agent see the directory of plugins \
+                 (--plugin-dir)",
+                self.doubt()
+            )),
+        }
     }
 
     /// Why a peers file of this form is not written in place of one of the form `held`: the
@@ -92,7 +119,7 @@ mod tests {
     fn known(noted: Option<Plugin>, installed: &[Identity]) -> Known {
         let path = PathBuf::from("/opt/cni/bin/manx");
         let installed = installed.iter().map(|file| (path.clone(), *file)).collect();
-        Known { noted, installed }
+        Known { noted, installed, said: None }
     }
 
     #[test]
@@ -124,7 +151,17 @@ mod tests {
             let words = unknown.refusal(2, 1).unwrap();
             assert!(words.contains(why) && words.contains("manx install"), "{words}");
             assert!(unknown.remark().unwrap().contains(why));
+            assert!(unknown.hindrance(2).unwrap().contains(why));
             assert_eq!(unknown.refusal(2, 2), None, "it has one of that form");
+            let asked = Known { said: plugin(VERSION, 2), ..unknown };
+            assert_eq!(
+                (asked.refusal(2, 1), asked.remark(), asked.hindrance(2)),
+                (None, None, None)
+            );
+            let older = Known { said: plugin("0.1.0", 1), ..asked };
+            assert!(older.refusal(2, 1).unwrap().contains("manx 0.1.0"));
+            assert!(older.hindrance(2).unwrap().contains("manx 0.1.0"));
+            assert_eq!(older.hindrance(1), None);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     finding::Finding,
-    node::apply::Report,
+    node::{apply::Report, watch::Bell},
     state::{Root, operations::Operation},
 };
 
@@ -26,6 +26,8 @@ pub(crate) struct Status {
     now: Mutex<Now>,
     reach: Mutex<Reach>,
     written: Condvar,
+    /// Wakes who looks after the node.
+    bell: Option<Arc<Bell>>,
     metrics: Metrics,
 }
 
@@ -61,7 +63,9 @@ impl Status {
             alive: Instant::now(),
         });
         let (reach, written) = (Mutex::default(), Condvar::new());
-        Self { now, reach, written, metrics: Metrics::new(root) }
+        let bell = Bell::new().map(Arc::new);
+        let bell = bell.map_err(|error| log::warn!("what changes is noticed later: {error}")).ok();
+        Self { now, reach, written, bell, metrics: Metrics::new(root) }
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -70,6 +74,16 @@ impl Status {
 
     fn reach(&self) -> MutexGuard<'_, Reach> {
         self.reach.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What wakes who looks after the node.
+    pub(crate) fn bell(&self) -> Option<&Arc<Bell>> {
+        self.bell.as_ref()
+    }
+
+    /// Something is there that the configuration of the container runtime may wait for.
+    pub(super) fn wake(&self) {
+        self.bell.iter().for_each(|bell| bell.ring());
     }
 
     /// What requests to the API server are counted by.
@@ -121,6 +135,7 @@ impl Status {
         self.reach().wrote(done, Instant::now());
         self.now().writes += u64::from(done);
         self.written.notify_all();
+        self.wake();
     }
 
     /// How often the peers file was written.

@@ -22,6 +22,7 @@ use claims::Claims;
 use super::record::Record;
 use crate::{
     conf::FabricPart,
+    fabric::list,
     finding::{Finding, Severity},
 };
 
@@ -253,6 +254,11 @@ fn said_of(fabric: &FabricPart) -> String {
         true => String::new(),
         false => format!("\"fabric\": {},\n", fabric.encode()),
     }
+}
+
+/// The form of a file that is there.
+pub(crate) fn form_of(held: &[u8]) -> u32 {
+    if list::fabric(held).is_ok_and(|fabric| !fabric.is_empty()) { FORM } else { 1 }
 }
 
 /// A file of before that says this of the fabric; nothing of one that was not made here.

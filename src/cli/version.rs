@@ -6,7 +6,7 @@ use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
 };
-use crate::cni::Version;
+use crate::{cni::Version, node::version::PEERS_SCHEMA};
 
 /// The commit that the binary is built from, with "+" where its source differs
 /// from that. `hack/build-static` gives it: with a build script, every commit
@@ -19,8 +19,9 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     help: "\
 Usage: manx version [--json]
 
-  --json  {\"version\", \"revision\", \"cniVersions\"}; revision is null where the
-          build did not know it",
+  --json  {\"version\", \"revision\", \"cniVersions\", \"schemas\"}; revision is null
+          where the build did not know it; schemas.peers is the newest form of
+          the peers file that it reads",
     shape: Shape { flags: &["json"], values: &[], operands: Operands::AtMost(0) },
     run: |args, console| print(REVISION, args, console),
 };
@@ -33,7 +34,9 @@ fn print(
     let version = env!("CARGO_PKG_VERSION");
     let spoken = Version::ALL.map(Version::as_str);
     if args.flag("json") {
-        let told = json!({"version": version, "revision": revision, "cniVersions": spoken});
+        let schemas = json!({"peers": PEERS_SCHEMA});
+        let told = json!({"version": version, "revision": revision, "cniVersions": spoken,
+            "schemas": schemas});
         console.json(&told)?;
         return Ok(Status::Fine);
     }
@@ -60,6 +63,7 @@ mod tests {
         let json: Value = serde_json::from_str(&manx(&["--version", "--json"]).1).unwrap();
         assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
         assert_eq!(json["cniVersions"][6], "1.1.0");
+        assert_eq!(json["schemas"]["peers"], PEERS_SCHEMA);
     }
 
     #[test]

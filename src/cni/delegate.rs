@@ -26,6 +26,8 @@ mod spawn;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "agent")]
+pub(crate) use exec::printed;
 use exec::{Failure, Output};
 
 /// How much of a delegate's unreadable output an error repeats, in characters.

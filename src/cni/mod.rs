@@ -14,6 +14,8 @@ pub mod result;
 pub mod version;
 
 pub use delegate::Delegate;
+#[cfg(feature = "agent")]
+pub(crate) use delegate::printed;
 pub use document::{Document, ValidAttachments};
 pub use env::{Args, Command, Environment, Pod};
 pub use error::{Code, Error};

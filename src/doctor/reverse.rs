@@ -60,9 +60,14 @@ fn told(snapshot: &Snapshot, counted: &str) -> Option<Seen> {
         (false, true) => {
             (format!("at {}", names(&ways)), |object, evidence| Seen::warning(object, evidence))
         }
-        (false, false) => (format!("at {}, and {or_a_pod}", names(&ways)), |object, evidence| {
-            Seen::info(object, evidence)
-        }),
+        // While a mode changes, packets of peers come by one device and go by another.
+        (false, false) => (
+            format!("at {}, and {or_a_pod}", names(&ways)),
+            match is_changing(snapshot) {
+                true => |object, evidence| Seen::warning(object, evidence),
+                false => |object, evidence| Seen::info(object, evidence),
+            },
+        ),
     };
     let set = |value: &dyn Fn(u64) -> u64| {
         let pair = |(link, own): &(&Link, u64)| format!("{}={}", key(&link.name), value(*own));
@@ -71,6 +76,12 @@ fn told(snapshot: &Snapshot, counted: &str) -> Option<Seen> {
     };
     let seen = of("rp_filter", format!("{counted}: rp_filter is strict {at}"));
     Some(seen.fix(set(&|_| LOOSE)).undo(set(&|own| own)))
+}
+
+/// Whether packets of peers may come in two ways just now.
+fn is_changing(snapshot: &Snapshot) -> bool {
+    let mut fabrics = snapshot.networks.iter().filter_map(|network| network.fabric.as_ref());
+    fabrics.any(|fabric| fabric.accepts.is_some())
 }
 
 /// Whether packets of other nodes come by it: it has an address that the fabric goes by, or
@@ -150,6 +161,15 @@ mod tests {
         assert_eq!(both.severity, Severity::Info);
         assert!(both.evidence.contains("at eth1.5, and at cali1"), "{}", both.evidence);
         assert_eq!(both.fix, "sysctl -w net/ipv4/conf/eth1.5/rp_filter=2");
+        // Where a mode changes, as pods of another plugin are there, more is lost than theirs.
+        let mut changing = node("0", "2", "1", "1");
+        let accepts = Some("ipip".to_owned());
+        let fabric = Some(Fabric { accepts, ..Fabric::default() });
+        changing.networks.push(Network { fabric, ..Network::default() });
+        let [lost] = &rp_filter(&changing).unwrap()[..] else { panic!() };
+        assert!(
+            lost.severity == Severity::Warning && lost.evidence.contains("eth1.5, and at cali1")
+        );
         let [pods] = &rp_filter(&node("0", "2", "2", "1")).unwrap()[..] else { panic!() };
         assert!(pods.severity == Severity::Info && pods.fix.starts_with("nothing"));
         assert!(pods.evidence.contains("at cali1"), "{}", pods.evidence);

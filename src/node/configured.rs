@@ -51,6 +51,15 @@ impl Configured {
         Self { path: path.to_owned(), document, config, peers_file }
     }
 
+    /// The peers file that it goes by, from the root: of one that names none, the agent's,
+    /// where that says which addresses pods have.
+    pub(crate) fn heeds(&self, root: &Root) -> Option<PathBuf> {
+        let of_agent = || {
+            has_placeholder(self.document.ipam()).then(|| root.path(Path::new(AGENTS_PEERS_FILE)))
+        };
+        self.peers_file.clone().or_else(of_agent)
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.config.name
     }

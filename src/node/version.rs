@@ -11,6 +11,7 @@ use std::{
     io::{Error, ErrorKind},
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use serde::{Deserialize, Serialize};
@@ -22,10 +23,13 @@ use crate::state::{Root, directory, file::TEXT_BYTES_MAX, read_own, replace};
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The form of the peers file that is read: 2 has `fabric`, and keys that are not known
 /// are ignored; 1 has neither.
-const PEERS_SCHEMA: u32 = 2;
+pub(crate) const PEERS_SCHEMA: u32 = 2;
 
 /// Where container runtimes look for plugins.
 pub(crate) const PLUGIN_DIRECTORY: &str = "/opt/cni/bin";
+
+/// Where they look on this node, where that is said.
+static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
 
 /// This program, as a file.
 const PROGRAM: &str = "/proc/self/exe";
@@ -70,6 +74,12 @@ impl Plugin {
         let is_other = |file: &Identity| installed.iter().all(|(_, other)| other != file);
         !installed.is_empty() && self.file.as_ref().is_some_and(is_other)
     }
+}
+
+/// From now on the plugin of this node is in another directory than the usual one.
+#[cfg(feature = "agent")]
+pub(crate) fn look_in(directory: PathBuf) {
+    let _ = DIRECTORY.set(directory);
 }
 
 /// Notes this program below /run/manx, unless that is there. Nothing depends on it here.
@@ -119,7 +129,8 @@ pub(crate) fn noted(root: &Root) -> Option<Plugin> {
 /// The same, unless another program is installed by now. Until that one notes itself, which
 /// it does where a pass did not know it, nothing is known of it.
 pub(crate) fn sure(root: &Root) -> Option<Plugin> {
-    let installed = installed(&root.path(PLUGIN_DIRECTORY));
+    let directory = DIRECTORY.get().cloned().unwrap_or_else(|| root.path(PLUGIN_DIRECTORY));
+    let installed = installed(&directory);
     noted(root).filter(|plugin| !plugin.is_gone_from(&installed))
 }
 

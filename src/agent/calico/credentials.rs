@@ -8,10 +8,11 @@
 
 use std::{
     convert::Infallible,
-    io,
+    fs, io,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use kube::{
@@ -26,11 +27,14 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::super::{
-    backoff::{Backoff, part_of},
-    connect::{Access, SILENCE, SILENT, UNANSWERED, chain},
-    options::Options,
-    status::Status,
+use super::{
+    super::{
+        backoff::{Backoff, part_of},
+        connect::{Access, SILENCE, SILENT, UNANSWERED, chain},
+        options::Options,
+        status::Status,
+    },
+    jwt,
 };
 use crate::state::{
     directory,
@@ -52,6 +56,11 @@ const RENEWAL: Duration = Duration::from_secs(3600);
 /// How often to look whether what is kept is as it should be.
 const AGAIN: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_secs(1);
+/// How seldom in the end a token is asked for that is refused for good, or that nobody waits
+/// for: thousands may ask.
+const SELDOM: Duration = Duration::from_secs(300);
+/// The policy of the component that says who may ask for which token.
+const POLICY: &str = "manx-agent-calico-token";
 
 /// What keeps a token.
 pub(crate) struct Credentials {
@@ -78,10 +87,35 @@ struct Held {
 }
 
 /// The token that was given last, and the one that is on the disk: not the same while that is full.
-#[derive(Default)]
 struct Tokens {
     given: Option<Held>,
     kept: Option<Held>,
+    /// Why none was given.
+    failure: Option<Failure>,
+    backoff: Backoff,
+}
+
+impl Default for Tokens {
+    fn default() -> Self {
+        Self { given: None, kept: None, failure: None, backoff: Backoff::new(RETRY, SELDOM) }
+    }
+}
+
+impl Tokens {
+    /// How long nothing is asked for, where that was refused.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        let wait = self.failure.as_ref()?.until.saturating_duration_since(now);
+        (!wait.is_zero()).then_some(wait)
+    }
+}
+
+/// Why no token was given.
+struct Failure {
+    words: String,
+    /// For which Node it was asked for.
+    uid: Box<str>,
+    /// Before that it is not asked for again.
+    until: Instant,
 }
 
 /// What the API server answers.
@@ -133,12 +167,13 @@ impl Credentials {
         loop {
             let uid = self.uid.borrow_and_update().clone();
             let done = self.look(&uid, &mut tokens).await;
-            let wait = match &done {
-                Ok(()) => {
+            let wait = match (&done, tokens.wait(Instant::now())) {
+                (Ok(()), _) => {
                     backoff.reset();
                     AGAIN
                 }
-                Err(_) => backoff.failed(Duration::ZERO),
+                (Err(_), Some(wait)) => wait.min(AGAIN),
+                (Err(_), None) => backoff.failed(Duration::ZERO),
             };
             let words = done.err().map(|words| {
                 format!("{words}: Calico's IPAM plugin may not be let in by the API server")
@@ -160,37 +195,66 @@ impl Credentials {
     /// Makes what is kept as it should be. Before it is known which Node this is, no token is
     /// asked for.
     async fn look(&self, uid: &str, tokens: &mut Tokens) -> Result<(), String> {
+        let path = self.target.join("token");
+        if tokens.given.is_none() {
+            tokens.kept = left(&path);
+        }
         beside(&self.own, &server(), &self.target)?;
         let given = tokens.given.as_ref();
         let is_due = given.is_none_or(|held| held.is_due(uid, SystemTime::now()));
-        let mut done = Ok(());
-        if is_due && !uid.is_empty() {
-            match self.ask(uid).await {
-                Ok(another) => tokens.given = Some(another),
-                Err(words) => done = Err(words),
-            }
+        match is_due && !uid.is_empty() {
+            true => self.renew(uid, tokens).await,
+            false => tokens.failure = None,
         }
         // Somebody may have taken it away.
         if let Some(given) = &tokens.given {
-            put(&self.target.join("token"), given.token.as_bytes())?;
-            tokens.kept = Some(given.clone());
+            put(&path, given.token.as_bytes())?;
+            if tokens.kept.replace(given.clone()).is_none() {
+                self.status.wake();
+            }
         }
-        done
+        tokens.failure.as_ref().map_or(Ok(()), |failure| Err(failure.words.clone()))
     }
 
-    /// Asks for another token.
-    async fn ask(&self, uid: &str) -> Result<Held, String> {
+    /// Asks for another token, if it is time to.
+    async fn renew(&self, uid: &str, tokens: &mut Tokens) {
+        match &tokens.failure {
+            Some(failure) if *failure.uid != *uid => tokens.backoff.reset(),
+            Some(_) if tokens.wait(Instant::now()).is_some() => return,
+            _ => {}
+        }
+        match self.ask(uid).await {
+            Ok(another) => {
+                (tokens.given, tokens.failure) = (Some(another), None);
+                tokens.backoff.reset();
+            }
+            Err((words, is_final)) => {
+                let kept = tokens.kept.as_ref();
+                let may_wait = kept.is_some_and(|kept| kept.holds(uid, SystemTime::now()));
+                let wait = tokens.backoff.failed(Duration::ZERO);
+                let wait = if is_final || may_wait { wait } else { wait.min(AGAIN) };
+                let until = Instant::now() + wait;
+                tokens.failure = Some(Failure { words, uid: uid.into(), until });
+            }
+        }
+    }
+
+    /// Asks for another token. If none is given: why, and whether the same will be said again
+    /// until somebody changes something.
+    async fn ask(&self, uid: &str) -> Result<Held, (String, bool)> {
+        let passing = |words| (words, false);
         let path = self.own.join("namespace");
         let namespace = read_text(&path, TEXT_BYTES_MAX)
-            .map_err(|error| format!("read {}: {error}", path.display()))?;
-        let client = self.access.client(UNANSWERED).await?;
+            .map_err(|error| passing(format!("read {}: {error}", path.display())))?;
+        let client = self.access.client(UNANSWERED).await.map_err(passing)?;
         let request = request(namespace.trim(), &self.node, uid)
-            .map_err(|error| chain(&Error::BuildRequest(error)))?;
+            .map_err(|error| passing(chain(&Error::BuildRequest(error))))?;
         let asked = SystemTime::now();
         let answer = timeout(SILENCE, client.request::<Answer>(request)).await;
         self.status.api().answered("create", &answer);
-        let answer = answer.map_err(|_| SILENT.to_owned())?;
-        let Answer { spec, status } = answer.map_err(|error| refused(&error))?;
+        let answer = answer.map_err(|_| passing(SILENT.to_owned()))?;
+        let Answer { spec, status } =
+            answer.map_err(|error| (refused(&error), is_final(&error)))?;
         let life = Duration::from_secs(spec.expiration_seconds);
         Ok(Held { uid: uid.into(), token: status.token, asked, life, renewal: renewal(life) })
     }
@@ -243,18 +307,32 @@ fn renewal(life: Duration) -> Duration {
     latest - part_of(latest / 5)
 }
 
+/// The token that an agent of before has left on the disk.
+fn left(path: &Path) -> Option<Held> {
+    let token = read_text(path, TEXT_BYTES_MAX).ok()?;
+    let jwt::Said { uid, given, life } = jwt::read(&token)?;
+    Some(Held { uid, token, asked: given, life, renewal: renewal(life) })
+}
+
+/// Whether an answer is the same until somebody changes something.
+fn is_final(error: &Error) -> bool {
+    matches!(error, Error::Api(status) if matches!(status.code, 400 | 403 | 404 | 409 | 422))
+}
+
 fn refused(error: &Error) -> String {
     let Error::Api(status) = error else { return chain(error) };
     let kind = status.details.as_ref().map_or("", |details| &details.kind);
-    let by_policy = status.message.contains("ValidatingAdmissionPolicy");
+    let says = |words| status.message.contains(words);
     let next = match (status.code, kind) {
         (404, "nodes") | (409, _) => {
             "the Node is gone or was made again, and the one that is there next gets a token"
         }
-        (403 | 422, _) if by_policy => {
+        (403 | 422, _) if says(POLICY) => {
             "the agent's own token has to say its node, as Kubernetes 1.31 and later do"
         }
         (400, _) => "Kubernetes 1.31 or later gives tokens that are bound to a Node",
+        // By a role, and not by a policy of somebody's.
+        (403, _) if !says("cannot create") => return chain(error),
         (403 | 404, _) => {
             "conf/kubernetes/components/calico-ipam has the account and the role that allows it"
         }
@@ -301,9 +379,10 @@ fn described(server: &str) -> Value {
     })
 }
 
-/// Writes a file that nobody else may read, if it differs.
+/// Writes a file that nobody else may read, if it differs or somebody may.
 fn put(path: &Path, bytes: &[u8]) -> Result<(), String> {
-    if read(path, TEXT_BYTES_MAX).is_ok_and(|held| held == bytes) {
+    let is_ours = fs::metadata(path).is_ok_and(|data| data.permissions().mode() & 0o077 == 0);
+    if is_ours && read(path, TEXT_BYTES_MAX).is_ok_and(|held| held == bytes) {
         return Ok(());
     }
     replace(path, bytes).map_err(|error| format!("write {}: {error}", path.display()))

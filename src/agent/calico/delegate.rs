@@ -73,6 +73,11 @@ impl Delegate {
         give("kubernetes", json!({"kubeconfig": self.kubeconfig}));
     }
 
+    /// Whether the plugin and its token are there.
+    pub(crate) fn is_supplied(&self) -> bool {
+        self.require_plugin().and_then(|()| self.require_token()).is_ok()
+    }
+
     fn require_plugin(&self) -> Result<(), String> {
         let path = self.plugin_dir.join(PLUGIN);
         let is_program = fs::metadata(&path)

@@ -12,6 +12,7 @@ mod blocks;
 mod credentials;
 mod delegate;
 mod input;
+mod jwt;
 mod needs;
 mod nodes;
 mod pools;

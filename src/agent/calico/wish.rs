@@ -1,14 +1,18 @@
 //! What Calico's objects want of the configuration of the container runtime, for who puts
 //! that in place in another thread.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::super::common::{Common, word};
-use crate::family::Family;
+use crate::{family::Family, node::watch::Bell};
 
 /// What is wanted, once that is known.
 #[derive(Debug, Default)]
-pub(crate) struct Wish(Mutex<Latest>);
+pub(crate) struct Wish {
+    latest: Mutex<Latest>,
+    /// Wakes who puts it in place.
+    bell: Option<Arc<Bell>>,
+}
 
 #[derive(Debug, Default)]
 struct Latest {
@@ -28,6 +32,14 @@ pub(crate) struct Wanted {
 }
 
 impl Wish {
+    pub(crate) fn new(bell: Option<Arc<Bell>>) -> Self {
+        Self { bell, ..Self::default() }
+    }
+
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn set(&self, common: &Common) {
         let trouble = common.trouble.as_ref();
         let trouble = trouble.map(|one| format!("{}: {}", one.object, one.sentence()));
@@ -47,18 +59,22 @@ impl Wish {
     }
 
     pub(super) fn put(&self, wanted: Wanted) {
-        let mut latest = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = Some(wanted);
-        latest.changes += u64::from(latest.wanted != wanted);
+        let (mut latest, wanted) = (self.latest(), Some(wanted));
+        if latest.wanted == wanted {
+            return;
+        }
+        latest.changes += 1;
         latest.wanted = wanted;
+        drop(latest);
+        self.bell.iter().for_each(|bell| bell.ring());
     }
 
     pub(crate) fn get(&self) -> Option<Wanted> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).wanted.clone()
+        self.latest().wanted.clone()
     }
 
     /// How often something else was wanted than before.
     pub(crate) fn changes(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).changes
+        self.latest().changes
     }
 }

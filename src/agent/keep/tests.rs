@@ -303,7 +303,7 @@ fn a_plugin_that_could_not_read_the_file_keeps_the_one_that_it_has() {
     fs::create_dir_all(&plugins).unwrap();
     fs::write(plugins.join("manx"), "0.1").unwrap();
     version::note_file(&ground.keeper.root, &plugins.join("manx")).unwrap();
-    ground.keeper.plugins = Some(plugins.clone());
+    ground.keeper.plugin = Arc::new(Installed::in_directory(&ground.keeper.root, &plugins));
     ground.keeper.look_at_plugin();
     assert_eq!(ground.keeper.said.skew, "");
     fs::rename(plugins.join("manx"), plugins.join("before")).unwrap();

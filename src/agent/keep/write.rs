@@ -1,12 +1,11 @@
 //! The file itself: written where it differs, as far as the plugin can read it.
 
-use std::{io::ErrorKind, path::PathBuf, time::Instant};
+use std::{io::ErrorKind, path::Path, time::Instant};
 
 use super::{Keeper, RETRY};
 use crate::{
-    agent::{skew::Known, source::Source, standin, view::FORM},
-    fabric::list,
-    node::{conflist, version},
+    agent::{source::Source, standin, view::form_of},
+    node::conflist,
     state::{
         file::{PEERS_BYTES_MAX, TEXT_BYTES_MAX, sweep},
         read, readable_directory, replace_synced,
@@ -69,16 +68,20 @@ impl<S: Source> Keeper<S> {
         // Before there is a configuration of ours no plugin reads it: what is not known of one
         // that comes with a new node would keep pods from it for ever.
         let held = if self.is_read() { held } else { held.max(form) };
-        self.plugin().refusal(form, held)
+        self.plugin.known().refusal(form, held)
     }
 
     /// Whether the container runtime may call the plugin.
     fn is_read(&self) -> bool {
-        let files = conflist::files(&self.root.path(conflist::DIRECTORY)).unwrap_or_default();
-        let names_us = |path: &PathBuf| {
-            read(path, TEXT_BYTES_MAX).is_ok_and(|bytes| conflist::may_name_us(&bytes))
+        // What cannot be read may name us.
+        let may_name_us = |path: &Path| match read(path, TEXT_BYTES_MAX) {
+            Ok(bytes) => conflist::may_name_us(&bytes),
+            Err(error) => error.kind() != ErrorKind::NotFound,
         };
-        files.iter().any(names_us)
+        match conflist::files(&self.root.path(conflist::DIRECTORY)) {
+            Ok(files) => files.iter().any(|path| may_name_us(path)),
+            Err(error) => error.kind() != ErrorKind::NotFound,
+        }
     }
 
     fn unwritten(&mut self, words: String, now: Instant) {
@@ -92,7 +95,7 @@ impl<S: Source> Keeper<S> {
 
     /// Says that the plugin is of another version.
     pub(super) fn look_at_plugin(&mut self) {
-        let words = self.plugin().remark().unwrap_or_default();
+        let words = self.plugin.known().remark().unwrap_or_default();
         if words != self.said.skew {
             match words.is_empty() {
                 true => log::info!("version-skew: no more"),
@@ -101,14 +104,4 @@ impl<S: Source> Keeper<S> {
             self.said.skew = words;
         }
     }
-
-    fn plugin(&self) -> Known {
-        let installed = self.plugins.as_deref().map(version::installed);
-        Known { noted: version::noted(&self.root), installed: installed.unwrap_or_default() }
-    }
-}
-
-/// The form of a file that is there.
-fn form_of(held: &[u8]) -> u32 {
-    if list::fabric(held).is_ok_and(|fabric| !fabric.is_empty()) { FORM } else { 1 }
 }

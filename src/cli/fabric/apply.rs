@@ -99,11 +99,15 @@ fn watch(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let conf = args.value("conf").map(std::path::Path::new);
     let (root, mut printed) = (args.root(), Printed::default());
     version::note_unless_other(&root, &root.path(PLUGIN_DIRECTORY));
-    let mut tell = |said: Said| match said {
-        Said::Report(report) => printed.tell(*report, console),
-        Said::Remark(text) => drop(console.remark(format_args!("manx: {text}"))),
+    let mut tell = |said: Said| {
+        match said {
+            Said::Report(report) => printed.tell(*report, console),
+            Said::Remark(text) => drop(console.remark(format_args!("manx: {text}"))),
+            Said::Woken => {}
+        }
+        None
     };
-    match watch::watch(&root, conf, &mut tell)? {}
+    match watch::watch(&root, conf, None, &mut tell)? {}
 }
 
 /// What was said last, which is not said again pass after pass.

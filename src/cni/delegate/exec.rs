@@ -7,6 +7,8 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+#[cfg(feature = "agent")]
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -80,6 +82,14 @@ pub(super) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Run {
         Ok(Output { status, stdout })
     });
     Run { outcome, said }
+}
+
+/// What another program prints that is asked something by arguments, if it ends well in time.
+#[cfg(feature = "agent")]
+pub(crate) fn printed(program: &Path, arguments: &[&str], limit: Duration) -> Option<Vec<u8>> {
+    let mut command = Command::new(program);
+    let output = run(command.args(arguments).env_clear(), &[], limit).outcome.ok()?;
+    output.status.success().then_some(output.stdout)
 }
 
 /// Starts the program. Whoever copies a new plugin over an old one in place, not

@@ -15,8 +15,9 @@ use nix::{
 
 use super::{
     super::{Error, Kind, Object, configured::Networks, fabric::AtRest, kernel, tables},
+    bell::Bell,
     files::{Files, Told},
-    said::Said,
+    said::{Said, Tell},
 };
 use crate::{
     fabric::Answers,
@@ -53,6 +54,17 @@ pub(super) struct Events {
     pub(super) at_rest: Option<AtRest>,
 }
 
+/// What a wait ended with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Came {
+    /// The time was over.
+    Nothing,
+    /// An event that matters.
+    Event,
+    /// The bell was rung, and that is all.
+    Ring,
+}
+
 /// What came of events.
 struct Since {
     /// Of the kernel.
@@ -68,7 +80,7 @@ impl Events {
     pub(super) fn subscribe(
         networks: &Networks,
         place: &Path,
-        tell: &mut dyn FnMut(Said),
+        tell: Tell<'_>,
     ) -> Result<Self, Error> {
         let network = monitor::subscribe().map_err(kernel)?;
         // A kernel that cannot tell of the table may well have routes to repair.
@@ -98,7 +110,7 @@ impl Events {
         if self.files.is_some() {
             return None;
         }
-        let peers = networks.all.iter().filter_map(|one| one.peers_file.clone());
+        let peers = networks.all.iter().filter_map(|one| one.heeds(&networks.root));
         let paths = peers.chain([place.to_owned()]);
         Files::watch(paths.collect()).map(|files| self.files = Some(files)).err()
     }
@@ -131,30 +143,31 @@ impl Events {
         }
     }
 
-    /// Waits for an event that matters, for at most `limit`; true if there was
-    /// one.
-    pub(super) fn wait(&mut self, limit: Duration) -> Result<bool, Error> {
+    /// Waits for an event that matters, or the bell, for at most `limit`.
+    pub(super) fn wait(&mut self, limit: Duration, bell: Option<&Bell>) -> Result<Came, Error> {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(false);
+                return Ok(Came::Nothing);
             }
-            if self.poll(left)? {
-                return Ok(true);
+            match self.poll(left, bell)? {
+                Came::Nothing => {}
+                came => return Ok(came),
             }
         }
     }
 
     /// Waits for any event, and tells whether it matters.
-    fn poll(&mut self, limit: Duration) -> Result<bool, Error> {
+    fn poll(&mut self, limit: Duration, bell: Option<&Bell>) -> Result<Came, Error> {
         let mut sources = vec![PollFd::new(self.network.as_fd(), PollFlags::POLLIN)];
         sources.extend(self.table.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
         sources.extend(self.files.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
+        sources.extend(bell.map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
         // Rounded up, or the last part of a millisecond would be spent turning.
         let millis = u16::try_from(limit.as_millis() + 1).unwrap_or(u16::MAX);
         match poll(&mut sources, PollTimeout::from(millis)) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(false),
+            Ok(0) | Err(Errno::EINTR) => return Ok(Came::Nothing),
             Ok(_) => {}
             Err(errno) => {
                 return Err(Error::new(
@@ -165,7 +178,11 @@ impl Events {
             }
         }
         drop(sources);
-        self.look()
+        Ok(match self.look()? {
+            true => Came::Event,
+            false if bell.is_some_and(Bell::is_rung) => Came::Ring,
+            false => Came::Nothing,
+        })
     }
 
     /// Takes all events that there are, and tells whether any matters.
@@ -209,7 +226,7 @@ impl Events {
         let deadline = Instant::now() + SETTLE;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || !self.wait(left)? {
+            if left.is_zero() || self.wait(left, None)? == Came::Nothing {
                 return Ok(());
             }
         }

@@ -13,6 +13,7 @@
 //! them.
 
 mod ahead;
+mod bell;
 mod events;
 mod files;
 mod pace;
@@ -29,10 +30,12 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use ahead::ahead;
-use events::Events;
+use events::{Came, Events};
 use files::ANY;
 use pace::Pace;
+use said::Tell;
 
+pub(crate) use bell::Bell;
 pub(crate) use files::Files;
 pub(crate) use said::Said;
 
@@ -57,14 +60,16 @@ const LOOK: Duration = Duration::from_secs(10);
 const CONTESTED: &str = "another program undoes what is repaired here, again and again: repairs \
      wait for up to 5 s from now on; ip monitor shows what changes, ps who may do it";
 
-/// Watches over all networks, or over that of `conf` alone, and comes to no end.
+/// Watches over all networks, or over that of `conf` alone, and comes to no end. The bell
+/// wakes whoever is told.
 ///
 /// # Errors
 /// If the kernel does not tell of changes.
 pub(crate) fn watch(
     root: &Root,
     conf: Option<&Path>,
-    tell: &mut dyn FnMut(Said),
+    bell: Option<&Bell>,
+    tell: Tell<'_>,
 ) -> Result<Infallible, Error> {
     // Whichever file appears there.
     let place = conf.map_or_else(|| root.path(DIRECTORY).join(ANY), PathBuf::from);
@@ -110,9 +115,9 @@ pub(crate) fn watch(
             let [_, of_tables] = &mut report.notes;
             of_tables.push(CONTESTED.to_owned());
         }
-        tell(Said::Report(Box::new(report)));
+        let again = tell(Said::Report(Box::new(report)));
         events.at_rest = rest.and_then(|(rest, tables)| AtRest::of(rest, tables, root));
-        is_full = !events.is_behind() && !events.wait(events.until_full(full))?;
+        is_full = !events.is_behind() && !await_event(&mut events, full, bell, again, tell)?;
         if is_full {
             events.watch_files(&networks, &place);
             events.doubt();
@@ -123,8 +128,29 @@ pub(crate) fn watch(
     }
 }
 
+/// Waits for an event until a pass over everything is due, where one takes so long, and wakes
+/// whoever is told meanwhile. True if there was one.
+fn await_event(
+    events: &mut Events,
+    pass: Duration,
+    bell: Option<&Bell>,
+    mut again: Option<Instant>,
+    tell: Tell<'_>,
+) -> Result<bool, Error> {
+    let end = Instant::now() + events.until_full(pass);
+    loop {
+        let next = again.map_or(end, |again| again.min(end));
+        let left = next.saturating_duration_since(Instant::now());
+        match events.wait(left, bell)? {
+            Came::Event => return Ok(true),
+            Came::Nothing if next == end => return Ok(false),
+            Came::Nothing | Came::Ring => again = tell(Said::Woken),
+        }
+    }
+}
+
 /// Reads the configuration as soon as there is one. Why there is none is said once.
-fn awaited(root: &Root, conf: Option<&Path>, place: &Path, tell: &mut dyn FnMut(Said)) -> Networks {
+fn awaited(root: &Root, conf: Option<&Path>, place: &Path, tell: Tell<'_>) -> Networks {
     // Before the first look, so that nothing falls between.
     let mut files = Files::watch(vec![place.to_owned()]).ok();
     let mut told = String::new();
@@ -172,3 +198,6 @@ fn attempt(networks: &Networks, socket: &mut Socket, events: &mut Events) -> Rep
     };
     pass().unwrap_or_else(|error| Report { errors: vec![error.to_string()], ..Report::default() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use tokio::{
     sync::watch::{Sender, channel},
 };
 
-use super::*;
+use super::{super::jwt::tests::token, *};
 use crate::{
     agent::server::{Answer as Reply, Server},
     net::{Socket, link},
@@ -37,6 +37,11 @@ fn what_is_beside_the_token_follows_what_kubernetes_gives() {
         let mode = fs::metadata(target.join(name)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{name}");
     }
+    // Somebody let others read it.
+    let token = target.join("token");
+    fs::set_permissions(&token, fs::Permissions::from_mode(0o644)).unwrap();
+    put(&token, b"token").unwrap();
+    assert_eq!(fs::metadata(&token).unwrap().permissions().mode() & 0o777, 0o600);
     fs::remove_dir_all(directory).unwrap();
 }
 
@@ -132,6 +137,61 @@ fn a_token_is_kept_and_renewed() {
     fs::remove_dir_all(directory).unwrap();
 }
 
+/// Thousands of agents may have the same to ask for.
+#[test]
+fn what_is_refused_for_good_is_asked_for_seldom() {
+    let ill = (0..40).map(|_| Reply::refusal(500, "ill"));
+    let answers = [Reply::refusal(403, "no right"), given("first")].into_iter().chain(ill);
+    let Ground { directory, server, credentials, .. } = Ground::new("seldom", answers.collect());
+    let (runtime, mut tokens) = (runtime(), Tokens::default());
+    let look = |uid: &str, tokens: &mut Tokens| runtime.block_on(credentials.look(uid, tokens));
+    // As after many failures.
+    let after_many = |tokens: &mut Tokens| {
+        for _ in 0..20 {
+            let _ = tokens.backoff.failed(RETRY);
+        }
+    };
+    after_many(&mut tokens);
+    assert!(look("u-1", &mut tokens).is_err());
+    tokens.failure.as_mut().unwrap().until = Instant::now() + SELDOM;
+    assert!(look("u-1", &mut tokens).unwrap_err().contains("no right"), "it is still said");
+    assert_eq!(server.requests().len(), 1);
+    // A Node that was made again has nothing to wait for.
+    look("u-2", &mut tokens).unwrap();
+    assert_eq!(server.requests().len(), 2);
+    assert!(tokens.failure.is_none());
+    tokens.given.as_mut().unwrap().asked -= RENEWAL;
+    after_many(&mut tokens);
+    let longest = (0..40).find_map(|_| {
+        tokens.failure = None;
+        look("u-2", &mut tokens).unwrap_err();
+        tokens.wait(Instant::now()).filter(|wait| *wait > AGAIN)
+    });
+    assert!(longest.is_some_and(|wait| wait <= SELDOM), "pods come and go meanwhile");
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// An agent that is replaced while the API server gives none.
+#[test]
+fn a_token_that_was_left_holds() {
+    let answers = vec![Reply::refusal(500, "busy")];
+    let Ground { directory, credentials, .. } = Ground::new("left", answers);
+    let (runtime, mut tokens) = (runtime(), Tokens::default());
+    let now = SystemTime::now();
+    let token = token("u-1", now - RENEWAL, LIFE);
+    fs::create_dir_all(directory.join("target")).unwrap();
+    fs::write(directory.join("target/token"), &token).unwrap();
+    assert!(runtime.block_on(credentials.look("u-1", &mut tokens)).is_err(), "it is asked for");
+    let kept = tokens.kept.as_ref().unwrap();
+    assert!(kept.holds("u-1", now) && !kept.holds("u-2", now), "it is bound to the Node");
+    assert!(!kept.holds("u-1", now + LIFE - RENEWAL), "it ends when it ends");
+    assert_eq!(fs::read_to_string(directory.join("target/token")).unwrap(), token);
+    fs::write(directory.join("target/token"), "of others").unwrap();
+    assert!(runtime.block_on(credentials.look("", &mut tokens)).is_ok());
+    assert!(tokens.kept.is_none());
+    fs::remove_dir_all(directory).unwrap();
+}
+
 /// It is the one on the disk that Calico's plugin has.
 #[test]
 fn a_token_that_cannot_be_written_is_none() {
@@ -186,7 +246,8 @@ fn a_refusal_says_what_to_do() {
         (409, "TokenRequest", "the UID does not match", "the one that is there next"),
         (404, "serviceaccounts", "not found", "components/calico-ipam has the account"),
         (403, "serviceaccounts", "cannot create resource", "the role that allows it"),
-        (422, "serviceaccounts", "ValidatingAdmissionPolicy 'm' denied", "1.31 and later"),
+        (422, "serviceaccounts", "Policy 'manx-agent-calico-token' denied", "1.31 and later"),
+        (403, "serviceaccounts", "webhook denied the request", "webhook denied the request"),
         (400, "", "cannot bind token to object of type Node", "1.31 or later"),
     ] {
         let status = json!({"code": code, "message": message, "details": {"kind": kind}});

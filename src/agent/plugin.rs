@@ -1,0 +1,135 @@
+//! What is known of the plugin of this node: what was noted of it, else what it says itself.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::skew::Known;
+use crate::{
+    cni::printed,
+    node::version::{self, Identity, Plugin, Schemas},
+    state::Root,
+};
+
+/// A program says its version within milliseconds.
+const LIMIT: Duration = Duration::from_secs(5);
+/// How soon one that said nothing is asked again.
+const AGAIN: Duration = Duration::from_secs(60);
+/// The first version that reads a peers file of form 2; it says nothing of forms itself.
+const READS_SECOND: [u32; 3] = [0, 1, 1];
+
+/// The plugin of this node, which may not be there to be seen.
+#[derive(Debug)]
+pub(super) struct Installed {
+    root: Root,
+    directory: PathBuf,
+    said: Mutex<Option<Said>>,
+}
+
+/// What the program says that was asked last.
+#[derive(Debug)]
+struct Said {
+    file: Identity,
+    asked: Instant,
+    answer: Option<Plugin>,
+}
+
+impl Installed {
+    pub(super) fn in_directory(root: &Root, directory: &Path) -> Self {
+        Self { root: root.clone(), directory: directory.to_owned(), said: Mutex::default() }
+    }
+
+    /// What is known of it now.
+    pub(super) fn known(&self) -> Known {
+        let installed = version::installed(&self.directory);
+        let mut known = Known { noted: version::noted(&self.root), installed, said: None };
+        if !known.is_sure() {
+            known.said = known.installed.first().and_then(|(path, file)| self.ask(path, *file));
+        }
+        known
+    }
+
+    /// Asks a program, once.
+    fn ask(&self, path: &Path, file: Identity) -> Option<Plugin> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |said: &&Said| {
+            said.file == file && (said.answer.is_some() || said.asked.elapsed() < AGAIN)
+        };
+        if let Some(known) = said.as_ref().filter(is_known) {
+            return known.answer.clone();
+        }
+        let answer = printed(path, &["version", "--json"], LIMIT).and_then(|text| read(&text));
+        *said = Some(Said { file, asked: Instant::now(), answer: answer.clone() });
+        answer
+    }
+}
+
+/// What `manx version --json` prints.
+fn read(text: &[u8]) -> Option<Plugin> {
+    let said: Value = serde_json::from_slice(text).ok()?;
+    let version = said.get("version")?.as_str()?;
+    let schemas = said.get("schemas").map(|schemas| serde_json::from_value(schemas.clone()));
+    let schemas = match schemas {
+        Some(schemas) => schemas.ok()?,
+        None => Schemas { peers: if numbers(version)? < READS_SECOND { 1 } else { 2 } },
+    };
+    Some(Plugin { version: version.to_owned(), schemas, file: None })
+}
+
+fn numbers(version: &str) -> Option<[u32; 3]> {
+    let (version, _) = version.split_once(['-', '+']).unwrap_or((version, ""));
+    let numbers: Vec<u32> = version.split('.').map_while(|part| part.parse().ok()).collect();
+    numbers.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::PermissionsExt, process};
+
+    use super::*;
+
+    #[test]
+    fn every_version_says_what_it_reads() {
+        for (text, expected) in [
+            (r#"{"version": "0.1.0", "revision": null, "cniVersions": ["1.0.0"]}"#, Some(1)),
+            (r#"{"version": "0.1.1"}"#, Some(2)),
+            (r#"{"version": "0.2.0-rc.1"}"#, Some(2)),
+            (r#"{"version": "0.1.1", "schemas": {"peers": 7, "others": 1}}"#, Some(7)),
+            (r#"{"version": "0.1.1", "schemas": 2}"#, None),
+            (r#"{"version": "of long ago"}"#, None),
+            ("manx 0.1.1", None),
+        ] {
+            let said = read(text.as_bytes());
+            assert_eq!(said.map(|plugin| plugin.schemas.peers), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_program_is_asked_where_nothing_is_noted() {
+        let root = std::env::temp_dir().join(format!("manx-plugin-{}", process::id()));
+        let directory = root.join("bin");
+        fs::create_dir_all(&directory).unwrap();
+        let installed = Installed::in_directory(&Root::new(&root), &directory);
+        assert!(!installed.known().is_sure(), "there is none");
+        let put = |version: &str| {
+            let script = format!("#!/bin/sh\necho '{{\"version\": \"{version}\"}}'\n");
+            fs::write(directory.join("new"), script).unwrap();
+            fs::set_permissions(directory.join("new"), fs::Permissions::from_mode(0o755)).unwrap();
+            fs::rename(directory.join("new"), directory.join("manx")).unwrap();
+        };
+        put("0.1.0");
+        assert_eq!(installed.known().said.unwrap().version, "0.1.0");
+        assert!(installed.known().is_sure());
+        // Another program in its place, and one that is none.
+        put("0.1.1");
+        assert_eq!(installed.known().said.unwrap().version, "0.1.1");
+        fs::write(directory.join("new"), "of long ago").unwrap();
+        fs::rename(directory.join("new"), directory.join("manx")).unwrap();
+        assert!(!installed.known().is_sure());
+        fs::remove_dir_all(root).unwrap();
+    }
+}
