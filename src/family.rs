@@ -7,14 +7,17 @@ use std::{
 
 use ipnetwork::IpNetwork;
 use nix::libc::{AF_INET, AF_INET6};
+use serde::{Deserialize, Serialize};
 
 /// An address family. What holds for addresses of IPv6 and less for those of IPv4
 /// goes by the greater one: IPv6.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub enum Family {
     /// IPv4.
+    #[serde(rename = "IPv4")]
     V4,
     /// IPv6.
+    #[serde(rename = "IPv6")]
     V6,
 }
 

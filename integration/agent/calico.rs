@@ -4,6 +4,7 @@
 mod api;
 mod cluster;
 mod moved;
+mod plain;
 
 use std::fs;
 

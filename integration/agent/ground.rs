@@ -58,11 +58,11 @@ pub struct Agent {
     pub api: Option<Sender<Value>>,
 }
 
-/// What whoever installs the plugin notes of it.
-pub fn note_plugin(root: &Path) {
+/// What whoever installs the plugin notes of it: the newest form of the peers file that it reads.
+pub fn note_plugin(root: &Path, peers: u32) {
     let note = root.join("run/manx/plugin.json");
     fs::create_dir_all(note.parent().unwrap()).unwrap();
-    let text = json!({"version": env!("CARGO_PKG_VERSION"), "schemas": {"peers": 2}});
+    let text = json!({"version": env!("CARGO_PKG_VERSION"), "schemas": {"peers": peers}});
     fs::write(note, text.to_string()).unwrap();
 }
 
@@ -70,7 +70,7 @@ impl Ground {
     pub fn new() -> Self {
         let (host, outside) = Host::with_uplink();
         let ground = Self { host, outside };
-        note_plugin(ground.host.scratch().path());
+        note_plugin(ground.host.scratch().path(), 3);
         let config = json!({"fabric": {"mode": "direct"}, "conflist": conflist()});
         ground.host.scratch().file("agent.json", config.to_string());
         ground

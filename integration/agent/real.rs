@@ -87,7 +87,7 @@ pub(crate) fn start_by(reach: impl FnOnce(&mut Command), options: &[&str]) -> Ag
     let config = Path::new(ROOT).join("agent.json");
     let text = json!({"fabric": {"mode": "vxlan"}, "conflist": conflist()});
     fs::write(&config, text.to_string()).unwrap();
-    note_plugin(Path::new(ROOT));
+    note_plugin(Path::new(ROOT), 3);
     let log = fs::File::create(log()).unwrap();
     let mut command = Command::new(AGENT);
     command.args(["--node", "node-1", "--root", ROOT, "--config"]).arg(config);

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::answers::ask;
-use crate::ground::{AGENT, CONFLIST, Ground, MANX, conflist, node};
+use crate::ground::{AGENT, CONFLIST, Ground, MANX, conflist, node, note_plugin};
 use crate::harness::{DEADLINE, Pod, eventually};
 
 /// An address at which nobody answers.
@@ -182,10 +182,11 @@ fn what_is_known_is_applied_before_anybody_is_asked() {
     let (server, api) = ground.api(&[node(1), node(2)]);
     let agent = ground.agent(&server.url(), &[]);
     ground.await_file(CONFLIST);
-    // A boot: what the kernel had is gone, and the API server is away.
+    // A boot: what the kernel had is gone, and the API server is away. Whoever installs the plugin comes first.
     agent.end(Signal::SIGKILL);
     drop(api);
     fs::remove_dir_all(ground.path("run")).unwrap();
+    note_plugin(ground.host.scratch().path(), 3);
     fs::remove_file(ground.path(CONFLIST)).unwrap();
     ground.host.command("ip", &["route", "del", "10.244.2.0/24"]).ok();
     let _agent = ground.agent(NOBODY, &[]);

@@ -271,7 +271,7 @@ fn the_version_and_what_it_reads_are_noted() {
         note
     };
     let (version, file) = (env!("CARGO_PKG_VERSION"), Value::Null);
-    let wanted = json!({"version": version, "schemas": {"peers": 2}, "file": file});
+    let wanted = json!({"version": version, "schemas": {"peers": 3}, "file": file});
     cluster.nodes[0].apply().ok();
     assert_eq!(note(&cluster.nodes[0]), wanted);
     // Also where there is no file yet.

@@ -13,6 +13,8 @@ use crate::{
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Common {
     pub(crate) mode: Mode,
+    /// The families that travel as they are beside one that does not.
+    pub(crate) plain: Vec<Family>,
     pub(crate) cross_subnet: bool,
     /// Whether what leaves the pods' networks bears the node's address.
     pub(crate) masquerade: bool,
@@ -31,6 +33,10 @@ impl Common {
             _ => serde_json::Map::new(),
         };
         object.insert("mode".to_owned(), json!(word(self.mode)));
+        object.remove("plain");
+        if !self.plain.is_empty() {
+            object.insert("plain".to_owned(), json!(self.plain));
+        }
         if self.cross_subnet {
             object.insert("crossSubnet".to_owned(), json!(true));
         }
@@ -57,6 +63,7 @@ mod tests {
         let (configured, ..) = FabricPart::of_file(configured.as_object().unwrap());
         let common = |mode, cross_subnet| Common {
             mode,
+            plain: if cross_subnet { vec![Family::V6] } else { Vec::new() },
             cross_subnet,
             masquerade: true,
             families: Vec::new(),
@@ -64,8 +71,8 @@ mod tests {
             trouble: None,
         };
         let fabric = common(Mode::Vxlan, true).fabric(&configured).encode();
-        let expected =
-            json!({"mode": "vxlan", "crossSubnet": true, "vxlan": {"vni": 7}, "mtu": 1400});
+        let expected = json!({"mode": "vxlan", "crossSubnet": true, "vxlan": {"vni": 7}, "mtu": 1400,
+                "plain": ["IPv6"]});
         assert_eq!(fabric, expected);
         let fabric = common(Mode::Direct, false).fabric(&FabricPart::default()).encode();
         assert_eq!(fabric, json!({"mode": "direct"}));

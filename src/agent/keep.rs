@@ -26,7 +26,7 @@ use super::{
     record::Record,
     source::{Source, Told},
     status::Status,
-    view::{FORM, Refusal, Settings, Settled, with_fabric},
+    view::{Refusal, Settings, Settled, form, with_fabric},
 };
 use crate::{
     fabric::list,
@@ -295,7 +295,7 @@ impl<S: Source> Keeper<S> {
         }
         let held = read(&self.path, PEERS_BYTES_MAX).unwrap_or_default();
         let held = String::from_utf8(held).unwrap_or_default();
-        self.wanted = with_fabric(&held, &fabric).map(|text| (text, FORM));
+        self.wanted = with_fabric(&held, &fabric).map(|text| (text, form(&fabric)));
     }
 
     /// Whether there is something to be done besides what the API server tells: the pods

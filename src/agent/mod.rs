@@ -138,6 +138,8 @@ fn begin(options: &Options) -> Infallible {
     let delegate = in_blocks.then(|| delegate(options, &wish));
     let (uid, of_own) = watch::channel(Box::default());
     let plugin = Arc::new(Installed::in_directory(&options.root, &options.plugin_dir));
+    // Before anybody asks what it reads.
+    plugin.known();
     let gate = Gate::new(options, config.conflist, delegate, Arc::clone(&plugin));
     // What is there is applied before anybody is asked.
     let (root, of_node) = (options.root.clone(), Arc::clone(&status));
@@ -159,7 +161,7 @@ fn begin(options: &Options) -> Infallible {
     let mut keeper =
         Keeper::new(listener, settings, &options.root, peers_file, Arc::clone(&status))
             .accepting_for(options.accept_former, config.calico.is_some())
-            .for_plugin(plugin);
+            .for_plugin(Arc::clone(&plugin));
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));
     let (own, api) = (options.node.clone(), status.api());
@@ -183,7 +185,8 @@ fn begin(options: &Options) -> Infallible {
                     Watched::<Nodes, _>::new(access, limits, path, teller).counted(api).run().await
                 }
                 Some(_) => {
-                    let calico = Calico { own, access, limits, in_blocks, teller, wish, uid, api };
+                    let calico =
+                        Calico { own, access, limits, in_blocks, teller, wish, plugin, uid, api };
                     calico.run().await
                 }
             }

@@ -2,7 +2,10 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -28,6 +31,8 @@ pub(super) struct Installed {
     root: Root,
     directory: PathBuf,
     said: Mutex<Option<Said>>,
+    /// The newest form of the peers file that it reads, as far as that was known last.
+    reads: AtomicU32,
 }
 
 /// What the program says that was asked last.
@@ -40,7 +45,12 @@ struct Said {
 
 impl Installed {
     pub(super) fn in_directory(root: &Root, directory: &Path) -> Self {
-        Self { root: root.clone(), directory: directory.to_owned(), said: Mutex::default() }
+        Self {
+            root: root.clone(),
+            directory: directory.to_owned(),
+            said: Mutex::default(),
+            reads: AtomicU32::default(),
+        }
     }
 
     /// What is known of it now.
@@ -50,7 +60,13 @@ impl Installed {
         if !known.is_sure() {
             known.said = known.installed.first().and_then(|(path, file)| self.ask(path, *file));
         }
+        self.reads.store(known.reads(), Ordering::Relaxed);
         known
+    }
+
+    /// Whether it reads peers files of this form, by what was known last: no disk is waited for.
+    pub(super) fn reads(&self, form: u32) -> bool {
+        self.reads.load(Ordering::Relaxed) >= form
     }
 
     /// Asks a program, once.

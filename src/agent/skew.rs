@@ -28,6 +28,11 @@ impl Known {
         self.sure().is_some()
     }
 
+    /// The newest form of the peers file that it reads.
+    pub(super) fn reads(&self) -> u32 {
+        self.sure().map_or(UNKNOWN_READS, |plugin| plugin.schemas.peers)
+    }
+
     /// Why no pods may come to a node that has none yet, where its peers file is of this form:
     /// each of them would fail.
     pub(super) fn hindrance(&self, form: u32) -> Option<String> {

@@ -27,7 +27,9 @@ use crate::{
 };
 
 /// The form of a file that has more than its readers knew at first.
-pub(crate) const FORM: u32 = 2;
+const FORM: u32 = 2;
+/// That of one by which a family travels plainly beside one that is carried.
+pub(crate) const FORM_PLAIN: u32 = 3;
 
 /// What the agent's own configuration says.
 #[derive(Clone, Debug)]
@@ -49,7 +51,7 @@ pub(crate) struct Settings {
 pub(crate) struct View {
     /// The peers file.
     pub(crate) text: String,
-    /// Its form, which is 1 or [`FORM`].
+    /// Its form: whoever knows that reads it.
     pub(crate) form: u32,
     /// This node's pods. None of them where `own_trouble` says why.
     pub(crate) own_pod_cidrs: Vec<IpNetwork>,
@@ -153,7 +155,7 @@ impl View {
             }
         }
         let text = text(settings, &items);
-        let form = if settings.fabric.is_empty() && former_pod_cidrs.is_empty() { 1 } else { FORM };
+        let form = form(&settings.fabric).max(if former_pod_cidrs.is_empty() { 1 } else { FORM });
         Self {
             text,
             form,
@@ -258,7 +260,17 @@ fn said_of(fabric: &FabricPart) -> String {
 
 /// The form of a file that is there.
 pub(crate) fn form_of(held: &[u8]) -> u32 {
-    if list::fabric(held).is_ok_and(|fabric| !fabric.is_empty()) { FORM } else { 1 }
+    list::fabric(held).map_or(1, |fabric| form(&fabric))
+}
+
+/// The form of a file that says this of the fabric.
+pub(crate) fn form(fabric: &FabricPart) -> u32 {
+    let accepted = fabric.accepts().map(FabricPart::plain).unwrap_or_default();
+    match fabric.plain().is_empty() && accepted.is_empty() {
+        true if fabric.is_empty() => 1,
+        true => FORM,
+        false => FORM_PLAIN,
+    }
 }
 
 /// A file of before that says this of the fabric; nothing of one that was not made here.

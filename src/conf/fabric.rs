@@ -10,6 +10,7 @@ use super::{
     shape::Shape,
     values::{CrossSubnet, Mode},
 };
+use crate::family::Family;
 
 /// What a configuration says of the routes between nodes.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -28,6 +29,9 @@ pub struct FabricKeys {
     pub port: u16,
     /// `vxlan.device`: the device of IPv4.
     pub vxlan_device: String,
+    /// `plain` of the peers file: the families that no tunnel carries.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plain: Vec<Family>,
     /// `clusterCIDRs`, in which all pod CIDRs have to lie, if given.
     pub cluster_cidrs: Option<Vec<IpNetwork>>,
     /// What the peers file says of all this.
@@ -51,6 +55,7 @@ impl FabricKeys {
             vni: given.vni.unwrap_or_else(|| keys::VNI.shape.absent()),
             port: given.port.unwrap_or_else(|| keys::PORT.shape.absent()),
             vxlan_device: given.device.clone().unwrap_or_else(|| keys::DEVICE.shape.absent()),
+            plain: given.plain.clone(),
             cluster_cidrs: None,
             file: FabricPart::default(),
         }
@@ -87,6 +92,7 @@ impl FabricPart {
             vni: is_vxlan.then_some(keys.vni),
             port: is_vxlan.then_some(keys.port),
             device: is_vxlan.then_some(keys.vxlan_device),
+            plain: if mode == Mode::Direct { Vec::new() } else { keys.plain },
             ..Self::default()
         }
     }
@@ -94,8 +100,8 @@ impl FabricPart {
     /// The same by the way of `other`, and accepting none besides.
     #[must_use]
     pub fn going_by(&self, other: &Self) -> Self {
-        let Self { mode, vni, port, device, .. } = other.way();
-        Self { mode, vni, port, device, accepts: None, ..self.clone() }
+        let Self { mode, vni, port, device, plain, .. } = other.way();
+        Self { mode, vni, port, device, plain, accepts: None, ..self.clone() }
     }
 
     fn carried(&self) -> (Mode, FabricKeys) {
@@ -109,6 +115,11 @@ impl FabricPart {
         let is_same = own.vxlan_device == others.vxlan_device
             || (own.vni, own.port) == (others.vni, others.port);
         mode == Mode::Vxlan && others_mode == Mode::Vxlan && is_same
+    }
+
+    /// The families of which packets travel as they are, whatever the mode.
+    pub fn plain(&self) -> &[Family] {
+        &self.plain
     }
 
     /// Whether packets travel as they are.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use super::{
     key::{self, Key, Unknown, keys},
     shape::{
-        Address, Choice, Described, Flag, Level,
+        Address, Choice, Described, Families, Flag, Level,
         Literal::{Bool, Word, Zero},
         Name, Networks, NextHop, Number, Object, Optional, Part, Subnet, Text, Texts,
     },
@@ -332,5 +332,11 @@ pub(super) static ACCEPTS: Key<Object> = Key::untabled(
      its device is there, and no packet leaves by it",
     Object(ACCEPTED_KEYS, ""),
 );
+/// Of a peers file alone, from form 3 on.
+pub(super) static PLAIN: Key<Families> = Key::untabled(
+    "plain",
+    "the families of which packets travel as they are, whatever the mode",
+    Families,
+);
 /// The keys of `accepts`.
-static ACCEPTED_KEYS: &[&dyn Described] = &[&MODE, &VXLAN];
+static ACCEPTED_KEYS: &[&dyn Described] = &[&MODE, &VXLAN, &PLAIN];

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::{
     fields::{Complaint, Fields},
@@ -14,6 +14,7 @@ use super::{
     shape::{Choice, Described},
     values::{CrossSubnet, Mode},
 };
+use crate::family::Family;
 
 /// The keys that a peers file may have in `fabric`.
 pub(super) static FILE_KEYS: &[&dyn Described] = &[
@@ -25,6 +26,7 @@ pub(super) static FILE_KEYS: &[&dyn Described] = &[
     &keys::ROUTE_PROTOCOL,
     &keys::ROUTE_METRIC,
     &keys::ACCEPTS,
+    &keys::PLAIN,
 ];
 
 /// The values that a source gives; none of those that it leaves out.
@@ -41,6 +43,9 @@ pub struct FabricPart {
     pub(super) metric: Option<u32>,
     /// Of a peers file: its mode and the keys of that alone.
     pub(super) accepts: Option<Box<Self>>,
+    /// Of a peers file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) plain: Vec<Family>,
 }
 
 /// A key that both sources give, with values of which only one can hold.
@@ -80,16 +85,22 @@ impl FabricPart {
             protocol: fields.given(&keys::ROUTE_PROTOCOL),
             metric: fields.given(&keys::ROUTE_METRIC),
             accepts: None,
+            plain: Vec::new(),
         }
+    }
+
+    /// The same with the keys that only a peers file has.
+    fn read_of_file(fields: &mut Fields<'_>) -> Self {
+        Self { plain: fields.get(&keys::PLAIN), ..Self::read(fields) }
     }
 
     /// Reads the object `fabric` of a peers file, with what is wrong with it and what
     /// nothing reads.
     pub fn of_file(object: &Map<String, Value>) -> (Self, Vec<Complaint>, Vec<Unknown>) {
         let mut fields = Fields::of_peers_file(Some(object), "fabric");
-        let mut part = Self::read(&mut fields);
+        let mut part = Self::read_of_file(&mut fields);
         if fields.raw(&keys::ACCEPTS).is_some() {
-            let accepted = fields.within(&keys::ACCEPTS, Self::read);
+            let accepted = fields.within(&keys::ACCEPTS, Self::read_of_file);
             part.accepts = Some(Box::new(accepted));
         }
         (part, fields.complaints, key::unknown(object, FILE_KEYS, "fabric"))
@@ -113,6 +124,7 @@ impl FabricPart {
             ("routeProtocol", self.protocol.map(Value::from)),
             ("routeMetric", self.metric.map(Value::from)),
             ("accepts", self.accepts.as_ref().map(|part| part.encode())),
+            ("plain", (!self.plain.is_empty()).then(|| json!(self.plain))),
         ];
         entries.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
     }
@@ -156,6 +168,7 @@ impl FabricPart {
             protocol: file.protocol.or(self.protocol),
             metric: file.metric.or(self.metric),
             accepts: file.accepts.clone(),
+            plain: file.plain.clone(),
         }
     }
 
@@ -190,8 +203,6 @@ fn word<T: Copy + PartialEq>(choice: &Choice<T>, meant: T) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::{
         cni::{Document, Version},
@@ -271,6 +282,26 @@ mod tests {
             config(json!({"mode": "ipip"})).contradictions(&of_file(json!({"mode": "vxlan"})));
         let words = "mode is \"ipip\" in the configuration and \"vxlan\" in the peers file";
         assert_eq!(told[0].to_string(), words);
+    }
+
+    #[test]
+    fn families_may_travel_as_they_are() {
+        let said = json!({"mode": "vxlan", "accepts": {"mode": "ipip"}, "plain": ["IPv6"]});
+        let file = of_file(said.clone());
+        assert_eq!(file.encode(), said);
+        let config = config(json!({"mode": "vxlan"})).under(&file);
+        assert_eq!(config.fabric.plain, [Family::V6]);
+        assert_eq!(config.contradictions(&file), []);
+        assert_eq!(config.under(&FabricPart::default()).fabric.plain, []);
+        // It is a way of its own, and means nothing where all packets are as they are.
+        let way = |value: Value| of_file(value).way();
+        assert_ne!(file.way(), way(json!({"mode": "vxlan"})));
+        assert_eq!(way(json!({"plain": ["IPv6"]})), way(json!({})));
+        for value in [json!(["IPv5"]), json!("IPv6"), json!([6])] {
+            let object = json!({"plain": value});
+            let (_, complaints, _) = FabricPart::of_file(object.as_object().unwrap());
+            assert_eq!(complaints.len(), 1, "{value}");
+        }
     }
 
     #[test]

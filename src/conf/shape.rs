@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cni::Code;
 
-pub(super) use address::{Address, Networks, NextHop, Subnet};
+pub(super) use address::{Address, Families, Networks, NextHop, Subnet};
 pub(super) use compound::{Object, Optional, Part, Texts};
 
 /// Keys by which an object may be looked at.

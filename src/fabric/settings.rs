@@ -56,6 +56,11 @@ impl Settings {
         encapsulation::of(self.mode)
     }
 
+    /// What carries packets of a family; `None` where they travel as they are.
+    pub fn carrying(&self, family: Family) -> Option<&'static dyn Encapsulation> {
+        self.encapsulation().filter(|_| !self.keys.plain.contains(&family))
+    }
+
     /// Whether a device of this name is one of the mode's tunnels.
     pub fn is_tunnel(&self, name: &str) -> bool {
         let ways = [(self.mode, &self.keys)].into_iter();
@@ -79,7 +84,15 @@ impl Settings {
     /// Bytes that are added to a packet of a family between nodes: those configured,
     /// else the mode's own.
     pub fn overhead(&self, family: Family) -> u32 {
-        self.overhead.unwrap_or(overhead_of(self.mode, family))
+        match self.keys.plain.contains(&family) {
+            true => 0,
+            false => self.overhead.unwrap_or(overhead_of(self.mode, family)),
+        }
+    }
+
+    /// The same of pods that have addresses of this family, and of IPv4 in any case.
+    pub fn overhead_of_pods(&self, family: Family) -> u32 {
+        self.overhead(family).max(self.overhead(Family::V4))
     }
 }
 

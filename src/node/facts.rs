@@ -68,7 +68,7 @@ pub(crate) fn mtu(
     };
     let served = fabric.is_some_and(|fabric| fabric.serves_ipv6).then_some(Family::V6);
     let family = served.unwrap_or(family);
-    let overhead = Settings::of_config(config).overhead(family);
+    let overhead = Settings::of_config(config).overhead_of_pods(family);
     let mut choice = mtu::choose(config.mtu, file, uplink.as_ref(), overhead);
     if config.mtu_mode == MtuMode::Route {
         choice = choice.routed(uplink.as_ref(), overhead);

@@ -21,9 +21,9 @@ use crate::state::{Root, directory, file::TEXT_BYTES_MAX, read_own, replace};
 
 /// This version.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The form of the peers file that is read: 2 has `fabric`, and keys that are not known
-/// are ignored; 1 has neither.
-pub(crate) const PEERS_SCHEMA: u32 = 2;
+/// The form of the peers file that is read: 3 has `fabric.plain`; 2 has `fabric`, and keys
+/// that are not known are ignored; 1 has neither.
+pub(crate) const PEERS_SCHEMA: u32 = 3;
 
 /// Where container runtimes look for plugins.
 pub(crate) const PLUGIN_DIRECTORY: &str = "/opt/cni/bin";

@@ -14,6 +14,9 @@ pub(crate) struct Input<'a> {
     pub(crate) blocks: Option<&'a [Arc<Block>]>,
     /// The group and version of Calico's objects.
     pub(crate) group: &'a str,
+    /// Whether a family may travel plainly beside one that is carried: the plugin has to know
+    /// of that.
+    pub(crate) plain: bool,
     /// The prefix length of the network that an address of this node is in.
     pub(crate) prefix: &'a dyn Fn(IpAddr) -> Option<u8>,
 }

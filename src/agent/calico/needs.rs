@@ -48,10 +48,10 @@ pub(super) fn of(
     let mut needs = Needs { tunnels, useless, notes, moved: None, commands: String::new() };
     let (mut values, mut reserved) = (Vec::new(), Vec::new());
     for family in Family::BOTH {
-        let note = match (choice.mode, family) {
-            (Mode::Vxlan, _) => vxlan_note(family),
-            (Mode::Ipip, Family::V4) => IPIP_NOTE,
-            _ => continue,
+        let note = match choice.mode_of(family) {
+            Mode::Vxlan => vxlan_note(family),
+            Mode::Ipip => IPIP_NOTE,
+            Mode::Direct => continue,
         };
         let Some(address) = own.address(family) else { continue };
         if choice.of_tunnels(family).is_none() {

@@ -94,6 +94,10 @@ impl Kind for Pools {
 pub(super) struct Choice<'a> {
     pools: Vec<&'a Pool>,
     pub(super) mode: Mode,
+    /// The families that travel as they are beside one that does not.
+    pub(super) plain: Vec<Family>,
+    /// Whether one would, but that the plugin does not know of that.
+    pub(super) is_held_back: bool,
     pub(super) cross_subnet: bool,
     pub(super) masquerade: bool,
     /// Pools with pods that cannot be reached in this mode.
@@ -104,10 +108,12 @@ pub(super) struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     /// Where blocks are counts. The oldest of the pools with blocks says the mode, for one
-    /// that was just made is what a cluster moves to, and not yet where it is.
+    /// that was just made is what a cluster moves to, and not yet where it is. A family may
+    /// travel as it is beside one that does not, where `plain` allows it.
     pub(super) fn of(
         pools: impl IntoIterator<Item = &'a Pool>,
         blocks: &[IpNetwork],
+        plain: bool,
     ) -> Option<Self> {
         let mut pools: Vec<&Pool> =
             pools.into_iter().filter(|pool| pool.serves_nodes && pool.cidr.is_some()).collect();
@@ -128,12 +134,18 @@ impl<'a> Choice<'a> {
                 used.extend(pools.iter().copied().filter(open));
             }
         }
-        let lead = Family::BOTH
-            .into_iter()
-            .find_map(|family| used.iter().copied().find(|pool| pool.is_of(family)))?;
-        let mode = lead.mode;
+        let lead = |family| used.iter().find(|pool| pool.is_of(family)).map(|pool| pool.mode);
+        let leads = Family::BOTH.map(lead);
+        let (mode, aside) = match leads {
+            [Some(Mode::Vxlan), Some(Mode::Direct)] => (Mode::Vxlan, Some(Family::V6)),
+            [Some(Mode::Direct), Some(Mode::Vxlan)] if plain => (Mode::Vxlan, Some(Family::V4)),
+            _ => (leads.into_iter().flatten().next()?, None),
+        };
+        let is_held_back =
+            !plain && leads.contains(&Some(Mode::Direct)) && leads.contains(&Some(Mode::Vxlan));
+        let plain = aside.filter(|_| plain).into_iter().collect::<Vec<Family>>();
         let (served, unserved): (Vec<&Pool>, Vec<&Pool>) =
-            used.into_iter().partition(|pool| pool.is_served_by(mode));
+            used.into_iter().partition(|pool| pool.is_served_by(mode, &plain));
         let encapsulated = || served.iter().filter(|pool| pool.mode == mode);
         let masquerade = served.iter().any(|pool| pool.masquerade);
         let divided = match served.iter().all(|pool| pool.masquerade == masquerade) {
@@ -142,18 +154,25 @@ impl<'a> Choice<'a> {
         };
         Some(Self {
             mode,
+            is_held_back,
             // What is wrapped without need arrives, what is not wrapped may not.
             cross_subnet: mode != Mode::Direct && encapsulated().all(|pool| pool.cross_subnet),
             masquerade,
             unserved,
             divided,
+            plain,
             pools,
         })
     }
 
+    /// How packets of a family travel. IP in IP carries no IPv6.
+    pub(super) fn mode_of(&self, family: Family) -> Mode {
+        mode_of(self.mode, &self.plain, family)
+    }
+
     /// Whether there are routes to pods of this network.
     pub(super) fn serves(&self, network: &IpNetwork) -> bool {
-        around(&self.pools, network).is_some_and(|pool| pool.is_served_by(self.mode))
+        around(&self.pools, network).is_some_and(|pool| pool.is_served_by(self.mode, &self.plain))
     }
 
     /// The families that pods get addresses of; none while a pool is being replaced by one of another
@@ -163,7 +182,7 @@ impl<'a> Choice<'a> {
         let has = |family, suits: &dyn Fn(&Pool) -> bool| {
             self.pools.iter().any(|pool| pool.is_of(family) && suits(pool))
         };
-        let is_served = |pool: &Pool| pool.is_served_by(self.mode);
+        let is_served = |pool: &Pool| pool.is_served_by(self.mode, &self.plain);
         let is_open = |family: &Family| has(*family, &|pool| is_served(pool) && !pool.disabled);
         let is_replaced = |family: &Family| {
             !is_open(family) && has(*family, &is_served) && has(*family, &|pool| !pool.disabled)
@@ -176,22 +195,23 @@ impl<'a> Choice<'a> {
 
     /// The end of a node's tunnels of a family, where there are such tunnels.
     pub(super) fn tunnel(&self, node: &CalicoNode, family: Family) -> Option<IpAddr> {
-        let noted = match (self.mode, family) {
-            (Mode::Vxlan, _) => node.vxlan(family),
-            (Mode::Ipip, Family::V4) => node.ipip(),
-            (Mode::Ipip, Family::V6) | (Mode::Direct, _) => None,
+        let noted = match self.mode_of(family) {
+            Mode::Vxlan => node.vxlan(family),
+            Mode::Ipip => node.ipip(),
+            Mode::Direct => None,
         };
         noted.filter(|_| self.of_tunnels(family).is_some())
     }
 
     /// Whether it is an address of a pool that tunnels have theirs of.
     pub(super) fn is_of_tunnels(&self, address: IpAddr) -> bool {
-        around(&self.pools, &address.into()).is_some_and(|pool| pool.mode == self.mode)
+        let mode = self.mode_of(address.family());
+        around(&self.pools, &address.into()).is_some_and(|pool| pool.mode == mode)
     }
 
     /// The pool out of which a tunnel of a family may have its address.
     pub(super) fn of_tunnels(&self, family: Family) -> Option<&'a Pool> {
-        let suits = |pool: &&&Pool| pool.is_of(family) && pool.mode == self.mode;
+        let suits = |pool: &&&Pool| pool.is_of(family) && pool.mode == self.mode_of(family);
         let open = self.pools.iter().filter(suits).find(|pool| !pool.disabled);
         open.or_else(|| self.pools.iter().find(suits)).copied()
     }
@@ -208,9 +228,15 @@ impl Pool {
         self.cidr.is_some_and(|cidr| cidr.family() == family)
     }
 
-    /// IP in IP carries no IPv6, so that there IPv6 travels as it is.
-    fn is_served_by(&self, mode: Mode) -> bool {
-        let plain = mode == Mode::Ipip && self.mode == Mode::Direct && self.is_of(Family::V6);
-        self.mode == mode || plain
+    fn is_served_by(&self, mode: Mode, plain: &[Family]) -> bool {
+        self.cidr.is_some_and(|cidr| self.mode == mode_of(mode, plain, cidr.family()))
+    }
+}
+
+fn mode_of(mode: Mode, plain: &[Family], family: Family) -> Mode {
+    match (mode, family) {
+        (Mode::Ipip, Family::V6) => Mode::Direct,
+        _ if plain.contains(&family) => Mode::Direct,
+        _ => mode,
     }
 }

@@ -24,6 +24,7 @@ use crate::{
     conf::Mode,
     family::{Family, HasFamily, is_single},
     finding::{Finding, Severity},
+    node::version::VERSION,
 };
 
 /// The networks of each node's pods.
@@ -36,7 +37,8 @@ type Networks<'a> = BTreeMap<&'a str, Vec<IpNetwork>>;
 pub(crate) fn settle(input: &Input<'_>) -> Result<(Vec<Arc<Record>>, Common), String> {
     let blocks = all_blocks(input);
     let networks: Vec<IpNetwork> = blocks.iter().filter_map(|block| block.cidr).collect();
-    let choice = Choice::of(input.pools.iter().map(Arc::as_ref), &networks).ok_or_else(|| {
+    let pools = input.pools.iter().map(Arc::as_ref);
+    let choice = Choice::of(pools, &networks, input.plain).ok_or_else(|| {
         "no IPPool of Calico has addresses for pods: see kubectl get ippools -o yaml".to_owned()
     })?;
     let mut findings = of_pools(&choice);
@@ -52,7 +54,7 @@ pub(crate) fn settle(input: &Input<'_>) -> Result<(Vec<Arc<Record>>, Common), St
         let is_own = node.name() == input.own;
         if !is_own && choice.mode == Mode::Vxlan {
             let near = |ip: IpNetwork| cross_subnet && own.is_some_and(|own| is_near(own, ip));
-            findings.extend(without_tunnels(node, &mut networks, &near));
+            findings.extend(without_tunnels(node, &mut networks, &choice, &near));
         }
         let mut tunnels: Vec<IpAddr> = believed.tunnels(node, &choice).collect();
         if let Some(needs) = needs.as_ref().filter(|_| is_own) {
@@ -75,7 +77,8 @@ pub(crate) fn settle(input: &Input<'_>) -> Result<(Vec<Arc<Record>>, Common), St
     let trouble = lacking.map(|needs| trouble(input.own, needs));
     findings.extend(needs.and_then(|needs| moved(input.own, needs)));
     let (mode, masquerade, families) = (choice.mode, choice.masquerade, choice.families());
-    Ok((records, Common { mode, cross_subnet, masquerade, families, findings, trouble }))
+    let plain = choice.plain;
+    Ok((records, Common { mode, plain, cross_subnet, masquerade, families, findings, trouble }))
 }
 
 fn trouble(own: &str, needs: &Needs) -> Finding {
@@ -156,6 +159,7 @@ fn pods<'a>(
 fn without_tunnels(
     node: &CalicoNode,
     networks: &mut Vec<IpNetwork>,
+    choice: &Choice<'_>,
     near: &dyn Fn(IpNetwork) -> bool,
 ) -> Option<Finding> {
     let lacks = |family: Family| {
@@ -163,7 +167,8 @@ fn without_tunnels(
         let near = node.address(family).is_some_and(near);
         !near && (address.is_none() || node.vxlan(family).is_none())
     };
-    let lost: BTreeSet<Family> = Family::BOTH.into_iter().filter(|one| lacks(*one)).collect();
+    let is_lost = |family: &Family| choice.mode_of(*family) == Mode::Vxlan && lacks(*family);
+    let lost: BTreeSet<Family> = Family::BOTH.into_iter().filter(is_lost).collect();
     let before = networks.clone();
     networks.retain(|network| !lost.contains(&network.family()));
     let first = before.iter().find(|network| lost.contains(&network.family()))?;
@@ -206,7 +211,13 @@ fn of_pools(choice: &Choice<'_>) -> Vec<Finding> {
             word(choice.mode)
         );
         let mut finding = Finding::new("calico-pools", Severity::Warning, object(pool), words);
-        finding.fix = "give all pools with pods the same ipipMode and vxlanMode".to_owned();
+        finding.fix = match choice.is_held_back {
+            true => format!(
+                "install manx {VERSION} on this node: its plugin reads no peers file by which a family \
+                 travels plainly beside VXLAN"
+            ),
+            false => "give all pools with pods the same ipipMode and vxlanMode".to_owned(),
+        };
         findings.push(finding);
     }
     if let Some(pool) = choice.divided.first() {

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::future::{Either, join, join3, select};
+use futures::future::{Either, join3, select};
 use kube::{
     Client, Error,
     api::{GetParams, ListParams},
@@ -31,7 +31,9 @@ use super::{
         connect::{Access, SILENT, chain},
         metrics::Api,
         nodes::PATH,
+        plugin::Installed,
         source::{Teller, Told},
+        view::FORM_PLAIN,
         watched::{Ear, Limits, Watched},
     },
     blocks::{Block, Blocks},
@@ -47,6 +49,8 @@ use crate::net::{Socket, addr};
 const GROUPS: [&str; 2] = ["crd.projectcalico.org/v1", "projectcalico.org/v3"];
 /// How soon it is asked again where they are, while they are nowhere.
 const AGAIN: Duration = Duration::from_secs(10);
+/// How often to look whether the plugin reads more by now.
+const LOOK: Duration = Duration::from_secs(60);
 /// How often it is asked whether they are still there, and up to a fifth more: a newer release
 /// of Calico may keep them elsewhere, and leave what was there as it is.
 const MOVED: Duration = Duration::from_secs(3600);
@@ -60,6 +64,7 @@ pub(crate) struct Calico {
     pub(crate) in_blocks: bool,
     pub(crate) teller: Teller,
     pub(crate) wish: Arc<Wish>,
+    pub(crate) plugin: Arc<Installed>,
     /// Who wants to know of this node's Node which one it is.
     pub(crate) uid: watch::Sender<Box<str>>,
     pub(crate) api: Api,
@@ -72,6 +77,7 @@ struct All {
     in_blocks: bool,
     teller: Teller,
     wish: Arc<Wish>,
+    plugin: Arc<Installed>,
     uid: watch::Sender<Box<str>>,
     /// Told when the objects may be elsewhere by now.
     gone: Rc<Notify>,
@@ -177,6 +183,7 @@ impl Calico {
             in_blocks,
             teller: self.teller.clone(),
             wish: Arc::clone(&self.wish),
+            plugin: Arc::clone(&self.plugin),
             uid: self.uid.clone(),
             gone,
             nodes: RefCell::default(),
@@ -214,8 +221,18 @@ impl Calico {
                 }
             }
         };
+        // Another plugin may be installed while nothing else changes.
+        let exchanged = async {
+            let mut before = all.plugin.reads(FORM_PLAIN);
+            loop {
+                sleep(LOOK).await;
+                if mem::replace(&mut before, all.plugin.reads(FORM_PLAIN)) != before {
+                    all.tell();
+                }
+            }
+        };
         let watching = join3(nodes.run(), pools.run(), blocks);
-        let (_, never): (_, Infallible) = join(watching, anew).await;
+        let (_, _, never): (_, Infallible, Infallible) = join3(watching, anew, exchanged).await;
         match never {}
     }
 
@@ -320,6 +337,7 @@ impl All {
             pools: all_pools,
             blocks: blocks.all.as_deref(),
             group: self.group,
+            plain: self.plugin.reads(FORM_PLAIN),
             prefix: &prefix,
         };
         let (records, common) = match settle(&input) {

@@ -432,6 +432,7 @@ fn a_mode_that_the_cluster_says_is_accepted_after_it_changed() {
     let told = |ground: &mut Ground, mode| {
         let common = Common {
             mode,
+            plain: Vec::new(),
             cross_subnet: false,
             masquerade: true,
             families: Vec::new(),

@@ -186,7 +186,7 @@ fn mtu(
 ) {
     let range =
         pools.iter().map(|pool| pool.subnet()).chain(static_addresses(ipam)).find(|n| n.is_ipv6());
-    let overhead = Settings::of_config(config).overhead(Family::greatest(range.as_ref()));
+    let overhead = Settings::of_config(config).overhead_of_pods(Family::greatest(range.as_ref()));
     let choice = mtu::choose(config.mtu, None, node.uplink.as_ref(), overhead);
     let known = config.mtu.is_some() || node.uplink.is_some();
     let least = mtu::IPV6_MIN;

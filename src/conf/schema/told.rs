@@ -8,8 +8,8 @@ use crate::conf::{
     keys::RANGE_KEYS,
     names::WITH_STORE,
     shape::{
-        Address, Choice, Fallback, Flag, Level, Name, Networks, NextHop, Number, Object, Optional,
-        Part, Shape, Subnet, Text, Texts, Told,
+        Address, Choice, Fallback, Families, Flag, Level, Name, Networks, NextHop, Number, Object,
+        Optional, Part, Shape, Subnet, Text, Texts, Told,
     },
     values::{NUMBER, Protocol, RangeSets, Section, TAKEN, Veth},
 };
@@ -99,6 +99,14 @@ impl Told for Networks {
     fn told(&self) -> (Fallback, Value) {
         let schema = json!({"type": "array", "items": {"type": "string", "pattern": CIDR}});
         (Fallback::Value(json!([])), schema)
+    }
+}
+
+impl Told for Families {
+    fn told(&self) -> (Fallback, Value) {
+        let words = Self::WORDS.map(|(word, _)| word);
+        let items = json!({"enum": words});
+        (Fallback::Value(json!([])), json!({"type": "array", "items": items}))
     }
 }
 

@@ -6,7 +6,10 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::Shape;
-use crate::cni::{cidr, json::shown};
+use crate::{
+    cni::{cidr, json::shown},
+    family::Family,
+};
 
 /// The IPv4 address of a next hop.
 pub(in crate::conf) struct NextHop(pub(in crate::conf) Ipv4Addr);
@@ -50,6 +53,35 @@ impl Shape for Address {
                 .map_err(|reason| format!("give an address: {reason}")),
             None => Err("give an address".to_owned()),
         }
+    }
+}
+
+/// Families of addresses.
+pub(in crate::conf) struct Families;
+
+impl Families {
+    pub(in crate::conf) const WORDS: [(&'static str, Family); 2] =
+        [("IPv4", Family::V4), ("IPv6", Family::V6)];
+}
+
+impl Shape for Families {
+    type Value = Vec<Family>;
+
+    fn absent(&self) -> Vec<Family> {
+        Vec::new()
+    }
+
+    fn read(&self, value: &Value) -> Result<Vec<Family>, String> {
+        let read = |item: &Value| {
+            let known = Self::WORDS.iter().find(|(word, _)| item.as_str() == Some(word))?;
+            Some(known.1)
+        };
+        let families = value.as_array().and_then(|all| all.iter().map(read).collect::<Option<_>>());
+        let mut families: Vec<Family> =
+            families.ok_or_else(|| "give a list of \"IPv4\" and \"IPv6\"".to_owned())?;
+        families.sort_unstable();
+        families.dedup();
+        Ok(families)
     }
 }
 

@@ -99,6 +99,35 @@ fn vxlan_has_a_neighbour_and_a_forwarding_entry_for_each_peer() {
     assert_eq!(line, "10.2.0.0/24 via 10.2.0.0 dev vxlan.calico onlink mtu 1450");
 }
 
+/// As where Calico's pool of IPv6 has no encapsulation, and that of IPv4 has one.
+#[test]
+fn a_family_may_travel_plainly_beside_one_that_is_carried() {
+    let mut settings = Settings::of_mode(Mode::Vxlan);
+    settings.keys.plain = vec![Family::V6];
+    settings.overhead = Some(60);
+    let desired = describe(&settings, &peers(), &facts());
+    assert_eq!(
+        lines(&settings)[1..],
+        [
+            "10.2.0.0/24 via 10.2.0.0 dev vxlan.calico onlink mtu 1440",
+            "10.3.0.0/24 via 10.3.0.0 dev vxlan.calico onlink mtu 1440",
+            "blackhole fd00:1::/64 metric 4294967295",
+            "fd00:2::/64 via 2001:db8::2 dev eth0 onlink",
+        ]
+    );
+    let names: Vec<_> = desired.objects.tunnels.iter().map(|tunnel| &*tunnel.name).collect();
+    assert_eq!(names, ["vxlan.calico"]);
+    assert_eq!((desired.objects.neighbours.len(), desired.objects.forwarding.len()), (2, 2));
+    assert_eq!((desired.notes, desired.wanting), (Vec::new(), Vec::new()));
+    let overhead = |family| (settings.overhead(family), settings.overhead_of_pods(family));
+    assert_eq!((overhead(Family::V4), overhead(Family::V6)), ((60, 60), (0, 60)));
+    // Until all peers have heard of it, their packets come by the tunnel.
+    let file = serde_json::json!({"accepts": {"mode": "ipip", "plain": ["IPv4"]}});
+    settings.keys.file = crate::conf::FabricPart::of_file(file.as_object().unwrap()).0;
+    let desired = describe(&settings, &peers(), &facts());
+    assert_eq!(desired.objects.tunnels.len(), 1, "none that nobody sends by");
+}
+
 #[test]
 fn a_peer_without_a_route_is_told_and_left_out() {
     let mut facts = facts();

@@ -7,7 +7,7 @@ use crate::{
     conf::FabricKeys,
     fabric::{
         desired::{Desired, Facts},
-        encapsulation::{self, Encapsulation, Here},
+        encapsulation::{Encapsulation, Here},
         peers::Peers,
         settings::Settings,
     },
@@ -38,7 +38,9 @@ pub(super) struct OfFamily<'a> {
 impl OfFamily<'_> {
     /// This node's tunnel device, in the modes that have one.
     pub(super) fn wrapping(&self, desired: &mut Desired) -> Wrapping {
-        let Some(encapsulation) = self.settings.encapsulation() else { return Wrapping::None };
+        let Some(encapsulation) = self.settings.carrying(self.family) else {
+            return Wrapping::None;
+        };
         let (family, keys) = (self.family, &self.settings.keys);
         let name = match encapsulation.device(family, keys) {
             Ok(name) => name,
@@ -84,11 +86,11 @@ impl OfFamily<'_> {
     /// the way back leads elsewhere, also where it filters loosely (`rp_filter` 2).
     pub(super) fn accepted(&self) -> Option<(Tunnel, Option<Address>)> {
         let (mode, keys) = self.settings.keys.file.accepted()?;
-        let encapsulation = encapsulation::of(mode)?;
         let protocol = self.settings.keys.protocol;
         let keys = FabricKeys { protocol, ..keys };
         let settings = Settings { mode, keys, mtu: None, overhead: None, ..self.settings.clone() };
         let Self { peers, facts, family, .. } = *self;
+        let encapsulation = settings.carrying(family)?;
         let of = OfFamily { settings: &settings, peers, facts, family };
         let name = encapsulation.device(family, &settings.keys).ok()?;
         let here = Here { me: &peers.me, facts, family, keys: &settings.keys };

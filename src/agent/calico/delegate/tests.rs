@@ -85,6 +85,7 @@ fn a_configuration_gives_addresses_of_some_family() {
     node.install();
     let mut common = Common {
         mode: Mode::Ipip,
+        plain: Vec::new(),
         cross_subnet: false,
         masquerade: true,
         families: Vec::new(),

@@ -17,6 +17,8 @@ struct Cluster {
     pools: Vec<Value>,
     blocks: Vec<Value>,
     host_local: bool,
+    /// Whether the plugin is of a version that knows of families that travel plainly.
+    plain: bool,
 }
 
 fn node(name: &str, end: u8, notes: Value) -> Value {
@@ -74,7 +76,7 @@ fn block(cidr: &str, node: &str, pods: &[(usize, &str)]) -> Value {
 
 fn cluster(pools: Vec<Value>, blocks: Vec<Value>) -> Cluster {
     let nodes = vec![noted("here", 1), noted("one", 2), noted("two", 3)];
-    Cluster { nodes, pools, blocks, host_local: false }
+    Cluster { nodes, pools, blocks, host_local: false, plain: true }
 }
 
 impl Cluster {
@@ -94,6 +96,7 @@ impl Cluster {
             pools: &all::<Pools>(&self.pools),
             blocks: (!self.host_local).then_some(blocks.as_slice()),
             group: "crd.projectcalico.org/v1",
+            plain: self.plain,
             prefix: &|_| Some(24),
         })
     }
@@ -352,10 +355,37 @@ fn both_families_have_their_own_blocks_and_tunnels() {
     let beside = cluster(vec![ipip, v6(json!({}))], blocks()).with_nodes(nodes());
     assert_eq!(beside.served()[1], "one 10.0.1.0/29 fd00::1:0/125");
     assert_eq!(beside.common().findings, Vec::new());
-    // Plainly beside VXLAN is not served.
+    assert_eq!(beside.common().plain, []);
+    // So it may beside VXLAN, where the plugin knows of that.
     let beside = cluster(vec![vxlan("Always"), v6(json!({}))], blocks()).with_nodes(nodes());
-    assert_eq!(beside.served()[1], "one 10.0.1.0/29 by 10.0.0.2");
-    assert_eq!(beside.common().findings[0].object, "IPPool fd00::/64");
+    assert_eq!(beside.served()[1], "one 10.0.1.0/29 fd00::1:0/125 by 10.0.0.2");
+    let common = beside.common();
+    assert_eq!((common.mode, &*common.plain), (Mode::Vxlan, &[Family::V6][..]));
+    assert_eq!((common.findings, common.families), (Vec::new(), Family::BOTH.to_vec()));
+    let before = Cluster { plain: false, ..beside };
+    assert_eq!(before.served()[1], "one 10.0.1.0/29 by 10.0.0.2");
+    let common = before.common();
+    assert_eq!((common.plain, common.families), (Vec::new(), vec![Family::V4]));
+    assert_eq!(common.findings[0].object, "IPPool fd00::/64");
+    assert!(common.findings[0].fix.contains("install manx"), "{:?}", common.findings);
+    // And the other way round.
+    let v4 = pool("10.0.0.0/16", json!({}));
+    let beside = cluster(vec![v4, v6(json!({"vxlanMode": "CrossSubnet"}))], blocks());
+    let beside = beside.with_nodes(nodes());
+    assert_eq!(beside.served()[1], "one 10.0.1.0/29 fd00::1:0/125 by fd00::2");
+    let common = beside.common();
+    assert_eq!((common.mode, common.plain), (Mode::Vxlan, vec![Family::V4]));
+    let before = Cluster { plain: false, ..beside };
+    assert_eq!(
+        (before.common().mode, before.served()[1].as_str()),
+        (Mode::Direct, "one 10.0.1.0/29")
+    );
+    // A node without a tunnel of a family that needs none.
+    let bare = json!({"IPv4Address": "192.168.0.2/24", "IPv6Address": "2001:db8::2/96"});
+    let nodes_bare = vec![node("here", 1, notes(1)), node("one", 2, bare)];
+    cluster(vec![vxlan("Always"), v6(json!({}))], blocks())
+        .with_nodes(nodes_bare)
+        .serves(&["here by 10.0.0.1", "one fd00::1:0/125"]);
 }
 
 /// As Calico's users go to another mode: a new pool, and the one of before disabled.

@@ -1,6 +1,12 @@
 //! What is made of the answers of an API server that has Calico's objects.
 
-use std::{fs, path::PathBuf, process, sync::atomic::AtomicU32, sync::atomic::Ordering, thread};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process,
+    sync::atomic::{AtomicU32, Ordering},
+    thread,
+};
 
 use serde_json::{Value, json};
 
@@ -9,6 +15,7 @@ use crate::agent::{
     server::{Answer, Ending, Server},
     source::{Listener, Source, source},
 };
+use crate::state::Root;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 const NODES: &str = "/api/v1/nodes";
@@ -95,7 +102,9 @@ impl Watching {
         thread::spawn(move || {
             let (own, access, limits, in_blocks, teller, wish, uid) = calico;
             let api = Api::default();
-            let calico = Calico { own, access, limits, in_blocks, teller, wish, uid, api };
+            let nowhere = Path::new("/nonexistent");
+            let plugin = Arc::new(Installed::in_directory(&Root::new(nowhere), nowhere));
+            let calico = Calico { own, access, limits, in_blocks, teller, wish, plugin, uid, api };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(calico.run())
         });
