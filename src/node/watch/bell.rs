@@ -13,6 +13,7 @@ use std::{
 /// What is rung by one thread, and heard by that of the watch.
 #[derive(Debug)]
 pub(crate) struct Bell {
+    #[cfg(any(feature = "agent", test))]
     ringing: UnixStream,
     heard: UnixStream,
 }
