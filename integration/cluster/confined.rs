@@ -29,7 +29,7 @@ const MOUNTS: [(&str, &[(&str, bool)]); 2] = [
             ("state", true),
             ("leases", false),
             ("sysctls", true),
-            // Only whether Calico's are there.
+            // Only whether Calico's are there, and of which version ours is.
             ("plugins", false),
         ],
     ),
