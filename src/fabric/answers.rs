@@ -22,8 +22,9 @@ pub struct Answers {
     known: BTreeMap<IpAddr, Answer>,
     /// The routes that lead to any of them.
     routes: Vec<Route>,
-    /// The routers of such routes of which the last event said that they answer.
-    answering: BTreeSet<IpAddr>,
+    /// The neighbours of which the last event said that they answer, by their links: as far as
+    /// such routes lead by them.
+    answering: BTreeSet<(u32, IpAddr)>,
     /// The links whose neighbours and forwarding entries are compared, once that is known.
     tunnels: Option<BTreeSet<u32>>,
     /// Which comparison this is, that of all fabrics being one.
@@ -117,9 +118,12 @@ impl Answers {
             }
             Event::Neighbour { link, address, answers } => {
                 let is_compared = self.is_tunnel(*link) && !address.is_multicast();
-                return self.forget_behind(*address, *answers) || is_compared;
+                return self.forget_behind((*link, *address), *answers) || is_compared;
             }
-            Event::Other => self.known.clear(),
+            Event::Other => {
+                self.known.clear();
+                self.answering.clear();
+            }
         }
         true
     }
@@ -131,25 +135,20 @@ impl Answers {
     /// Of several paths the kernel prefers one whose router answers. Of IPv6 it may as well go
     /// back to a wider route (`fib6_table_lookup`, net/ipv6/route.c). That a router still answers
     /// changes nothing. True where there are such routes.
-    fn forget_behind(&mut self, router: IpAddr, answers: bool) -> bool {
-        let leads = |route: &&Route| route.gateways.contains(&router);
+    fn forget_behind(&mut self, router: (u32, IpAddr), answers: bool) -> bool {
+        // Whether any route leads by it now or not: one may again before it answers.
+        if !answers {
+            self.answering.remove(&router);
+        }
+        let leads = |route: &&Route| route.gateways.contains(&router.1);
         let mut through: Vec<IpNetwork> =
             self.routes.iter().filter(leads).map(|route| route.destination).collect();
         through.retain(|to| to.is_ipv6() || self.paths(to) > 1);
-        if through.is_empty() {
+        if through.is_empty() || answers && !self.answering.insert(router) {
             return false;
         }
-        let is_new = match answers {
-            true => self.answering.insert(router),
-            false => {
-                self.answering.remove(&router);
-                true
-            }
-        };
-        if is_new {
-            through.iter().for_each(|destination| self.forget_within(destination));
-        }
-        is_new
+        through.iter().for_each(|destination| self.forget_within(destination));
+        true
     }
 
     /// How many paths there are to a destination, in all tables.

@@ -124,6 +124,11 @@ fn what_is_not_compared_asks_for_nothing() {
         ("it does again", on(4, "10.0.0.1", true), true),
         ("a router of IPv6", on(3, "fe80::1", true), true),
         ("the same", on(3, "fe80::1", true), false),
+        ("of that address on another link", on(2, "fe80::1", true), true),
+        ("the other does not any more", on(3, "fe80::1", false), true),
+        ("this one still does", on(2, "fe80::1", true), false),
+        ("the other does again", on(3, "fe80::1", true), true),
+        ("what is not told", Event::Other, true),
         ("in a tunnel", on(9, "10.244.2.0", true), true),
         ("a group in a tunnel", on(9, "ff02::2", false), false),
         ("who is behind a bridge", Event::Forwarding(5), false),
@@ -133,4 +138,15 @@ fn what_is_not_compared_asks_for_nothing() {
     ] {
         assert_eq!(answers.forget(&event), matters, "{what}");
     }
+    let of = |answers| on(3, "fe80::2", answers);
+    let mut answers = self::answers();
+    answers.learn_tunnels([9].into_iter());
+    let tables = [found("2001:db8::/64", Some("fe80::2"), 3)];
+    answers.learn_routes(tables.iter());
+    assert!(answers.forget(&of(true)), "the first that is told of it");
+    answers.learn(vec![ip(SIX)], vec![None]);
+    answers.learn_routes([].iter());
+    assert!(!answers.forget(&of(false)), "no route leads by it");
+    answers.learn_routes(tables.iter());
+    assert!(answers.forget(&of(true)), "and one does again, which was asked for while it was away");
 }
