@@ -15,7 +15,11 @@ fn say(node: &Node, fabric: &Value) {
 }
 
 fn say_of(node: &Node, nodes: usize, fabric: &Value) {
-    let nodes: Vec<Value> = (1..=nodes).map(|number| entry(number, Families::Ipv4)).collect();
+    say_in(Families::Ipv4, node, nodes, fabric);
+}
+
+fn say_in(families: Families, node: &Node, nodes: usize, fabric: &Value) {
+    let nodes: Vec<Value> = (1..=nodes).map(|number| entry(number, families)).collect();
     let me = ["node-a", "node-b", "node-c"][node.number - 1];
     node.write_peers(&json!({"self": me, "fabric": fabric, "nodes": nodes}).to_string());
     node.apply().ok();
@@ -89,6 +93,40 @@ fn a_mode_changes_node_by_node_and_no_packet_is_lost() {
         }
         let held = ["vxlan.calico", "flannel.1"].map(|name| first.host.link(name).is_some());
         assert_eq!(held, [to == &calicos, to == &flannels], "nothing of {from} is left");
+    }
+}
+
+/// The device of the family that travels plainly by now stays as long as somebody sends by it.
+#[test]
+fn a_family_begins_and_ends_to_travel_plainly_node_by_node() {
+    let (all, one) = (json!({"mode": "vxlan"}), json!({"mode": "vxlan", "plain": ["IPv6"]}));
+    let cluster = Cluster::new(2, Families::Dual, &json!({}));
+    let say = |node, fabric: &Value| say_in(Families::Dual, node, 2, fabric);
+    for node in &cluster.nodes {
+        say(node, &all);
+    }
+    let pods = cluster.pods();
+    let [a, b] = [0, 1].map(|number| addresses(&pods[number])[1].clone());
+    assert!(a.contains(':') && pods[0].netns.pings(&b) && pods[1].netns.pings(&a));
+    let pinging = [Pinging::start(&pods[0].netns, &b), Pinging::start(&pods[1].netns, &a)];
+    for (from, to) in [(&all, &one), (&one, &all)] {
+        let accepting = |fabric: &Value, other: &Value| {
+            let mut fabric = fabric.clone();
+            fabric["accepts"] = other.clone();
+            fabric
+        };
+        for fabric in [accepting(from, to), accepting(to, from), to.clone()] {
+            for node in &cluster.nodes {
+                say(node, &fabric);
+                assert!(pods[0].netns.pings(&b) && pods[1].netns.pings(&a), "{fabric}");
+            }
+        }
+        let held = cluster.nodes[0].host.link("vxlan-v6.calico").is_some();
+        assert_eq!(held, to == &all, "{to}");
+    }
+    for pinging in pinging {
+        let (lost, told) = pinging.lost();
+        assert_eq!(lost, 0, "{told}");
     }
 }
 

@@ -84,7 +84,8 @@ impl Config {
         if let Some(key) = said.filter(|_| file.calico.is_some()) {
             return Err(format!("fabric.{key} is what Calico's IPPools say: leave it out"));
         }
-        if fabric.accepts().is_some_and(|other| fabric.excludes(other)) {
+        let is_none = |other: &FabricPart| fabric.excludes(other) || other.way() == fabric.way();
+        if fabric.accepts().is_some_and(is_none) {
             return Err("fabric.accepts is of the same device as fabric, or of the same vni and \
                  port, and the kernel has one of both"
                 .to_owned());

@@ -26,9 +26,10 @@ use super::{
     record::Record,
     source::{Source, Told},
     status::Status,
-    view::{Refusal, Settings, Settled, form, with_fabric},
+    view::{FORM_PLAIN, Refusal, Settings, Settled, form, with_fabric},
 };
 use crate::{
+    conf::FabricPart,
     fabric::list,
     finding::Finding,
     state::{Root, file::PEERS_BYTES_MAX, journal, read},
@@ -263,7 +264,7 @@ impl<S: Source> Keeper<S> {
         if let Some(common) = &self.common {
             settings.fabric = common.fabric(&settings.fabric);
         }
-        settings.fabric = self.change.step(&settings.fabric, now);
+        settings.fabric = self.fabric_of(&settings.fabric, now);
         match settled.map(|settled| settled.view(&settings)) {
             Ok(mut view) => {
                 if let Some(common) = &self.common {
@@ -289,13 +290,26 @@ impl<S: Source> Keeper<S> {
             return;
         }
         let before = self.change.said().cloned();
-        let fabric = self.change.step(&self.settings.fabric, now);
+        let wanted = self.settings.fabric.clone();
+        let fabric = self.fabric_of(&wanted, now);
         if before.as_ref() == Some(&fabric) {
             return;
         }
         let held = read(&self.path, PEERS_BYTES_MAX).unwrap_or_default();
         let held = String::from_utf8(held).unwrap_or_default();
         self.wanted = with_fabric(&held, &fabric).map(|text| (text, form(&fabric)));
+    }
+
+    /// What the file is to say of the fabric now, where this is wanted. The steps there may
+    /// speak of a family that travels plainly, which a plugin of before cannot read: it would
+    /// keep the file of before until they are over.
+    fn fabric_of(&mut self, wanted: &FabricPart, now: Instant) -> FabricPart {
+        let step = self.change.step(wanted, now);
+        let cannot = |part: &FabricPart| form(part) == FORM_PLAIN && !self.plugin.reads(FORM_PLAIN);
+        match cannot(&step) && !cannot(wanted) {
+            true => self.change.skip(wanted, now),
+            false => step,
+        }
     }
 
     /// Whether there is something to be done besides what the API server tells: the pods

@@ -70,12 +70,13 @@ use plugin::Installed;
 use serve::serve;
 use source::source;
 use status::Status;
-use view::Settings;
+use view::{Settings, form_of};
 use watched::{Limits, Watched};
 
 use crate::{
     net::sysctl,
     node::{sandbox, version},
+    state::{file::PEERS_BYTES_MAX, read},
     verb::logger,
 };
 
@@ -139,6 +140,7 @@ fn begin(options: &Options) -> Infallible {
     let (uid, of_own) = watch::channel(Box::default());
     let plugin = Arc::new(Installed::in_directory(&options.root, &options.plugin_dir));
     // Before anybody asks what it reads.
+    plugin.has_read(form_of(&read(&peers_file, PEERS_BYTES_MAX).unwrap_or_default()));
     plugin.known();
     let gate = Gate::new(options, config.conflist, delegate, Arc::clone(&plugin));
     // What is there is applied before anybody is asked.

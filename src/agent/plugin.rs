@@ -60,8 +60,16 @@ impl Installed {
         if !known.is_sure() {
             known.said = known.installed.first().and_then(|(path, file)| self.ask(path, *file));
         }
-        self.reads.store(known.reads(), Ordering::Relaxed);
+        if known.is_sure() {
+            self.reads.store(known.reads(), Ordering::Relaxed);
+        }
         known
+    }
+
+    /// Takes for granted that it reads peers files of this form, as the one is that is there:
+    /// that holds until more is known of it.
+    pub(super) fn has_read(&self, form: u32) {
+        self.reads.fetch_max(form, Ordering::Relaxed);
     }
 
     /// Whether it reads peers files of this form, by what was known last: no disk is waited for.
@@ -122,6 +130,19 @@ mod tests {
             let said = read(text.as_bytes());
             assert_eq!(said.map(|plugin| plugin.schemas.peers), expected, "{text}");
         }
+    }
+
+    /// What is known no more, as of a plugin that was exchanged, reads what the one before did.
+    #[test]
+    fn what_a_plugin_reads_holds_until_more_is_known() {
+        let nowhere = Path::new("/nonexistent");
+        let installed = Installed::in_directory(&Root::new(nowhere), nowhere);
+        assert!(!installed.reads(3));
+        installed.has_read(3);
+        assert!(!installed.known().is_sure());
+        assert!(installed.reads(3) && !installed.reads(4));
+        installed.has_read(2);
+        assert!(installed.reads(3));
     }
 
     #[test]

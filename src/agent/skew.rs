@@ -43,6 +43,8 @@ impl Known {
                 plugin.version
             )),
             Some(_) => None,
+            // Every version reads it.
+            None if form <= UNKNOWN_READS => None,
             None => Some(format!(
                 "it is not known whether the plugin of this node reads the peers file, for {}; fix: \
                  run manx install there at each boot, or let the agent see the directory of plugins \
@@ -157,6 +159,7 @@ mod tests {
             assert!(words.contains(why) && words.contains("manx install"), "{words}");
             assert!(unknown.remark().unwrap().contains(why));
             assert!(unknown.hindrance(2).unwrap().contains(why));
+            assert_eq!(unknown.hindrance(1), None, "every version reads it");
             assert_eq!(unknown.refusal(2, 2), None, "it has one of that form");
             let asked = Known { said: plugin(VERSION, 2), ..unknown };
             assert_eq!(

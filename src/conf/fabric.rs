@@ -109,12 +109,13 @@ impl FabricPart {
         (mode, FabricKeys::of(self))
     }
 
-    /// Whether the kernel cannot have the devices of both at once.
+    /// Whether the kernel cannot have the devices of both at once. Where all their keys are the
+    /// same they are one device, which serves both.
     pub fn excludes(&self, other: &Self) -> bool {
         let ((mode, own), (others_mode, others)) = (self.carried(), other.carried());
-        let is_same = own.vxlan_device == others.vxlan_device
-            || (own.vni, own.port) == (others.vni, others.port);
-        mode == Mode::Vxlan && others_mode == Mode::Vxlan && is_same
+        let same_device = own.vxlan_device == others.vxlan_device;
+        let same_packets = (own.vni, own.port) == (others.vni, others.port);
+        mode == Mode::Vxlan && others_mode == Mode::Vxlan && same_device != same_packets
     }
 
     /// The families of which packets travel as they are, whatever the mode.

@@ -253,6 +253,25 @@ fn what_the_cluster_says_is_sent_by_at_once() {
     assert_eq!(course_of(at_once(direct), &vxlan, &[0]), ["vxlan.calico+ None"]);
 }
 
+/// One device serves before and afterwards: what of it was for the family that travels plainly
+/// by now stays until all nodes send so.
+#[test]
+fn a_family_begins_and_ends_to_travel_plainly_in_the_same_steps() {
+    let (all, one) = (json!({"mode": "vxlan"}), json!({"mode": "vxlan", "plain": ["IPv6"]}));
+    for (from, to) in [(&all, &one), (&one, &all)] {
+        let begin = Instant::now();
+        let mut change = Change::new(Some(part(from)), None, CLOCK);
+        let mut says = Vec::new();
+        for seconds in [0, 300, 600] {
+            let said = change.step(&part(to), begin + Duration::from_secs(seconds));
+            says.push((said.way(), said.accepts().cloned()));
+        }
+        let (from, to) = (part(from).way(), part(to).way());
+        let expected = [(from.clone(), Some(to.clone())), (to.clone(), Some(from)), (to, None)];
+        assert_eq!(says, expected);
+    }
+}
+
 #[test]
 fn what_is_no_other_way_holds_at_once() {
     for (from, to) in [

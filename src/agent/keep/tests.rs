@@ -6,6 +6,8 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
+use serde_json::json;
+
 use super::*;
 use crate::{
     agent::belief::DOUBT,
@@ -51,7 +53,11 @@ fn nodes(numbers: impl IntoIterator<Item = usize>) -> Vec<Arc<Record>> {
 }
 
 fn of_mode(mode: &str) -> FabricPart {
-    FabricPart::of_file(serde_json::json!({"mode": mode}).as_object().unwrap()).0
+    part(&json!({"mode": mode}))
+}
+
+fn part(value: &serde_json::Value) -> FabricPart {
+    FabricPart::of_file(value.as_object().unwrap()).0
 }
 
 impl Ground {
@@ -310,6 +316,24 @@ fn a_plugin_that_could_not_read_the_file_keeps_the_one_that_it_has() {
     fs::write(plugins.join("manx"), "0.2").unwrap();
     ground.keeper.look_at_plugin();
     assert!(ground.keeper.said.skew.contains("another program"), "{}", ground.keeper.said.skew);
+}
+
+/// A plugin of before would have to wait for the end of a change of which it can read nothing.
+#[test]
+fn a_plugin_that_knows_no_plain_family_gets_the_last_step_at_once() {
+    for (reads, steps) in [(2, ["vxlan", ""]), (3, ["vxlan", "vxlan"])] {
+        let mut ground = Ground::new();
+        ground.note("9.0.0", 3);
+        ground.keeper.settings.fabric = part(&json!({"mode": "vxlan", "plain": ["IPv6"]}));
+        ground.tell(nodes(1..=2));
+        ground.note("0.1.1", reads);
+        ground.keeper.plugin.known();
+        ground.keeper.settings.fabric = of_mode("vxlan");
+        ground.tell(nodes(1..=3));
+        assert_eq!((ground.modes(), ground.file().len()), (steps.map(str::to_owned), 3));
+        let held = fs::read_to_string(ground.path()).unwrap();
+        assert_eq!(held.contains("plain"), reads == 3, "{held}");
+    }
 }
 
 /// A node that is new, whose plugin came with the machine.

@@ -173,7 +173,11 @@ fn carriers(config: &Config) -> Vec<Carrier> {
     let accepted = config.fabric.file.accepted();
     let ways = [(config.mode, &config.fabric)].into_iter();
     let ways = ways.chain(accepted.iter().map(|(mode, keys)| (*mode, keys)));
-    ways.filter_map(|(mode, keys)| Some(encapsulation::of(mode)?.carrier(keys))).collect()
+    let all = ways.filter_map(|(mode, keys)| Some(encapsulation::of(mode)?.carrier(keys)));
+    let mut carriers: Vec<Carrier> = all.collect();
+    // One device carries both where they differ in what travels plainly alone.
+    carriers.dedup();
+    carriers
 }
 
 fn unguarded(error: &nft::Error) -> String {
