@@ -53,6 +53,7 @@ mod steady;
 mod told;
 mod traffic;
 mod transition;
+mod tune;
 mod tunnel;
 mod unadopted;
 mod undo;

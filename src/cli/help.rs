@@ -41,7 +41,7 @@ pub(super) fn overview(out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(
         out,
         "\nExit status: 0 fine, 1 failed, 2 wrong usage, 3 findings (plan, validate, doctor,\n\
-         ipam check).\n\
+         tune, ipam check).\n\
          Listings take --json. --root DIR, or MANX_ROOT, stands before every path of the system."
     )?;
     Ok(())

@@ -26,6 +26,7 @@ mod pods;
 mod registry;
 mod subcommand;
 mod table;
+mod tune;
 mod validate;
 mod version;
 

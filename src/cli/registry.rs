@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use super::{
     adopt, bundle, capture, doctor, exec, export, fabric, gc, install, ipam, pods,
     subcommand::{Failure, Subcommand},
-    validate, version,
+    tune, validate, version,
 };
 use crate::text::nearest;
 
@@ -15,6 +15,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     validate::SUBCOMMAND,
     doctor::SUBCOMMAND,
     bundle::SUBCOMMAND,
+    tune::SUBCOMMAND,
     fabric::plan::SUBCOMMAND,
     fabric::apply::SUBCOMMAND,
     adopt::SUBCOMMAND,

@@ -12,6 +12,7 @@ mod pools;
 mod reverse;
 #[cfg(test)]
 mod tests;
+pub mod tune;
 
 use std::path::Path;
 

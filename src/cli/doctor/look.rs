@@ -15,6 +15,7 @@ use crate::{
         json::{field, member},
     },
     conf::{BUILT_IN, Config, has_store},
+    doctor::tune,
     fabric::{self, Answers, list},
     ipam::Lease,
     net::{Socket, Tables, forwarding, sysctl},
@@ -35,7 +36,10 @@ use crate::{
     verb::stock,
 };
 
-use super::samples::Samples;
+use super::{
+    assignments,
+    samples::{Samples, memory_bytes},
+};
 
 /// What is asked for.
 struct Request<'a> {
@@ -47,15 +51,10 @@ struct Request<'a> {
 }
 
 /// Parameters of the whole node that checks ask for.
-const SYSCTLS: [&str; 4] = [
-    forwarding::IPV4,
-    forwarding::IPV6,
-    "net/netfilter/nf_conntrack_count",
-    "net/netfilter/nf_conntrack_max",
-];
+const SYSCTLS: [&str; 2] = [forwarding::IPV4, forwarding::IPV6];
 
 /// This node as it is now, or as the bundle has it that the options name.
-pub(super) fn snapshot(args: &Args) -> Result<Snapshot, Failure> {
+pub(in crate::cli) fn snapshot(args: &Args) -> Result<Snapshot, Failure> {
     args.value("bundle").map_or_else(|| taken(args), bundled)
 }
 
@@ -78,7 +77,9 @@ pub(in crate::cli) fn taken(args: &Args) -> Result<Snapshot, Failure> {
         plugin_path: args.plugin_path(&root),
         root: &root,
     })?;
-    snapshot.surroundings.reverse_path = samples.reverse_path();
+    snapshot.surroundings.assignments = assignments(&root);
+    snapshot.surroundings.memory_bytes = memory_bytes();
+    samples.end(&mut snapshot.surroundings);
     Ok(snapshot)
 }
 
@@ -188,7 +189,8 @@ fn of_kernel(root: &Root, tables: &Tables) -> Snapshot {
     let of_links = kernel.links.iter().map(|link| format!("net/ipv6/conf/{}/accept_ra", link.name));
     let others = kernel.links.iter().filter(|link| !GROUPS.contains(&link.group));
     let filters = others.map(|link| link.name.as_str()).chain(["all"]).map(reverse_path);
-    let keys = SYSCTLS.into_iter().map(str::to_owned).chain(of_links).chain(filters);
+    let keys =
+        SYSCTLS.into_iter().chain(tune::KEYS).map(str::to_owned).chain(of_links).chain(filters);
     kernel.sysctls = keys.filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).collect();
     let unreadable = journal::networks(root).into_iter();
     Snapshot {

@@ -1,7 +1,10 @@
 //! `manx doctor`: what is wrong with this node, the worst first.
 
+mod assigned;
 pub(super) mod look;
 mod samples;
+
+pub(super) use assigned::assignments;
 
 use serde_json::{Value, json};
 

@@ -26,6 +26,45 @@ pub struct Surroundings {
     /// were dropped, at two moments.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reverse_path: Option<(u64, u64)>,
+    /// What the kernel had counted at the same two moments.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counters: Option<(Counters, Counters)>,
+    /// What files of sysctl.d say of the network's parameters, in the order in which they
+    /// are applied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub assignments: Vec<Assignment>,
+    /// The memory of the machine, in bytes; 0 where that is not known.
+    pub memory_bytes: u64,
+}
+
+/// Counters of the kernel that only grow, each the sum of all processors.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Counters {
+    /// Connections that another one with the same addresses and ports was before.
+    pub insert_failed: u64,
+    /// Packets whose connections found no room in the table.
+    pub dropped: u64,
+    /// Connections that had to go for new ones.
+    pub early_dropped: u64,
+    /// Packets for which a processor's queue had no room.
+    pub backlog_dropped: u64,
+    /// How often a processor had to leave packets in its queue for lack of time.
+    pub squeezed: u64,
+}
+
+/// A line of a file of sysctl.d.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Assignment {
+    /// The file.
+    pub file: PathBuf,
+    /// The line in it, from 1.
+    pub line: usize,
+    /// The parameter, as a path below /proc/sys, in which stars may stand.
+    pub key: String,
+    /// The value; none where patterns are not to set the parameter.
+    pub value: Option<String>,
 }
 
 /// A chain that does not forward the pods' packets.

@@ -1,0 +1,264 @@
+//! Sets parameters, now and at boot, and takes that back.
+//!
+//! What is going to be set is noted before it is, with the value of before, so that a kill
+//! in between leaves nothing that `--revert` does not know.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    cli::{Console, Failure, Status, doctor::assignments, failed},
+    doctor::tune::{Setting, assigned, dotted},
+    net::sysctl::{self, Sysctl},
+    state::{
+        Root, directory, file::TEXT_BYTES_MAX, read_own, readable_directory, replace,
+        replace_synced,
+    },
+};
+
+/// Behind all files whose names begin with a number.
+const DROP_IN: &str = "/etc/sysctl.d/zz-manx-tune.conf";
+/// Parameters of connections are there once the module is.
+const MODULES: &str = "/etc/modules-load.d/manx-tune.conf";
+const NOTE: &str = "/var/lib/manx/tune.json";
+const VERSION: u32 = 1;
+
+const HEADING: &str = "# Written by manx tune --apply; manx tune --revert takes it back.\n";
+
+/// What was set.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+struct Note {
+    version: u32,
+    values: Vec<Value>,
+}
+
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+struct Value {
+    key: String,
+    before: String,
+    after: String,
+}
+
+impl Note {
+    /// Nothing where there is none.
+    fn read(root: &Root) -> Result<Self, Failure> {
+        let path = root.path(NOTE);
+        let next = "its values can be set by hand, and the file removed";
+        let failure =
+            |problem: String| Failure::Failed(format!("{}: {problem}; {next}", path.display()));
+        let note: Self = match read_own(&path, TEXT_BYTES_MAX) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            bytes => {
+                let bytes = bytes.map_err(|error| failed(path.display(), &error))?;
+                serde_json::from_slice(&bytes).map_err(|error| failure(error.to_string()))?
+            }
+        };
+        match note.version {
+            VERSION => Ok(note),
+            other => Err(failure(format!("its form is {other}, and this version reads {VERSION}"))),
+        }
+    }
+
+    /// The files that set it at boot.
+    fn files(&self, root: &Root) -> [(PathBuf, Option<String>); 2] {
+        let line = |one: &Value| format!("{} = {}\n", dotted(&one.key), one.after);
+        let lines: String = self.values.iter().map(line).collect();
+        let tracks = self.values.iter().any(|one| one.key.starts_with("net/netfilter/"));
+        [
+            (root.path(DROP_IN), (!lines.is_empty()).then(|| format!("{HEADING}{lines}"))),
+            (root.path(MODULES), tracks.then(|| format!("{HEADING}nf_conntrack\n"))),
+        ]
+    }
+
+    /// What becomes of it with what is asked for, and why values are left out.
+    fn with(&self, settings: &[Setting]) -> (Self, Vec<String>) {
+        let wanted = |key: &str| settings.iter().find(|one| one.key == key)?.recommended;
+        let (mut values, mut left) = (Vec::new(), Vec::new());
+        for one in self.values.iter().filter(|one| wanted(&one.key).is_none()) {
+            // What the kernel does not have now, as a link that is gone, may come again.
+            match sysctl::read(&one.key) {
+                Ok(value) if value != one.after => left.push(changed(one, &value)),
+                _ => values.push(one.clone()),
+            }
+        }
+        for one in settings {
+            let Some(after) = one.recommended else { continue };
+            let noted = self.values.iter().find(|noted| noted.key == one.key);
+            let before = noted.map_or_else(|| one.current.to_string(), |one| one.before.clone());
+            values.push(Value { key: one.key.clone(), before, after: after.to_string() });
+        }
+        values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        (Self { version: VERSION, values }, left)
+    }
+
+    fn write(&self, root: &Root) -> Result<(), Failure> {
+        let path = root.path(NOTE);
+        let write = || {
+            if self.values.is_empty() {
+                return remove(&path);
+            }
+            path.parent().map_or(Ok(()), directory)?;
+            replace(&path, &serde_json::to_vec(self)?)
+        };
+        write().map_err(|error| failed(format_args!("write {}", path.display()), &error))
+    }
+}
+
+fn changed(one: &Value, now: &str) -> String {
+    let key = dotted(&one.key);
+    format!("{key} is {now}, and was set to {}: somebody changed it since, and it stays", one.after)
+}
+
+/// Sets what is recommended.
+pub(super) fn apply(
+    settings: &[Setting],
+    root: &Root,
+    console: &mut Console<'_>,
+) -> Result<Status, Failure> {
+    let before = Note::read(root)?;
+    let (after, left) = before.with(settings);
+    for text in left {
+        console.remark(format_args!("note: {text}"))?;
+    }
+    let files = before.files(root).into_iter().zip(after.files(root));
+    let files: Vec<_> = files.map(|((path, old), (_, new))| (path, old, new)).collect();
+    for (path, old, _) in &files {
+        require_own(path, old.as_deref())?;
+    }
+    let mut changes = after != before && !(after.values.is_empty() && before.values.is_empty());
+    after.write(root)?;
+    for (path, old, new) in &files {
+        changes |= put(path, new.as_deref())?;
+        if old.is_some() != new.is_some() || (new.is_some() && old != new) {
+            let done = if new.is_some() { "written" } else { "removed" };
+            console.line(format_args!("{}: {done}", path.display()))?;
+        }
+    }
+    let mut status = Status::Fine;
+    for one in &after.values {
+        let wanted = Sysctl::new(&one.key, &one.after);
+        match sysctl::ensure(&wanted) {
+            Ok(false) => {}
+            Ok(true) => {
+                changes = true;
+                console.line(format_args!(
+                    "{}: {} -> {}",
+                    dotted(&one.key),
+                    one.before,
+                    one.after
+                ))?;
+            }
+            Err(error) if sysctl::read(&one.key).is_err() => drop(error),
+            Err(error) => {
+                console.remark(format_args!("error: {}", crate::cli::refused(&error)))?;
+                status = Status::Failed;
+            }
+        }
+    }
+    if !changes && status == Status::Fine {
+        console.line("nothing to change")?;
+    }
+    tell_overruled(&after, root, console)?;
+    Ok(status)
+}
+
+/// What another file sets to something else at the next boot.
+fn tell_overruled(note: &Note, root: &Root, console: &mut Console<'_>) -> Result<(), Failure> {
+    let lines = assignments(root);
+    for one in &note.values {
+        let Some(line) = assigned(&one.key, &lines) else { continue };
+        if line.value.as_deref() != Some(&one.after) {
+            let (key, file, at) = (dotted(&one.key), line.file.display(), line.line);
+            let value = line.value.as_deref().unwrap_or_default();
+            console.remark(format_args!(
+                "warning: {file}:{at} sets {key} to {value} again at the next boot: change it there"
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Sets the values of before.
+pub(super) fn revert(root: &Root, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let mut note = Note::read(root)?;
+    if note.values.is_empty() {
+        console.line("nothing to revert")?;
+        return Ok(Status::Fine);
+    }
+    let files = note.files(root);
+    let mut kept = Vec::new();
+    for one in note.values.drain(..) {
+        match sysctl::read(&one.key) {
+            Ok(value) if value == one.after => {
+                let before = Sysctl::new(&one.key, &one.before);
+                if let Err(error) = sysctl::ensure(&before) {
+                    console.remark(format_args!("error: {}", crate::cli::refused(&error)))?;
+                    kept.push(one);
+                    continue;
+                }
+                let key = dotted(&one.key);
+                console.line(format_args!("{key}: {} -> {}", one.after, one.before))?;
+            }
+            Ok(value) if value != one.before => {
+                console.remark(format_args!("note: {}", changed(&one, &value)))?;
+            }
+            // It was not set, or its link is gone.
+            _ => {}
+        }
+    }
+    for (path, text) in files {
+        let Some(text) = text else { continue };
+        if require_own(&path, Some(&text)).is_err() {
+            let path = path.display();
+            console.remark(format_args!("note: {path}: somebody edited it, and it stays"))?;
+        } else if put(&path, None)? {
+            console.line(format_args!("{}: removed", path.display()))?;
+        }
+    }
+    note.values = kept;
+    note.write(root)?;
+    Ok(if note.values.is_empty() { Status::Fine } else { Status::Failed })
+}
+
+/// That a file is not there, or as it was written.
+fn require_own(path: &Path, written: Option<&str>) -> Result<(), Failure> {
+    match read_own(path, TEXT_BYTES_MAX) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(path.display(), &error)),
+        Ok(bytes) if written.is_some_and(|text| text.as_bytes() == bytes) => Ok(()),
+        Ok(_) => Err(Failure::Failed(format!(
+            "{}: it is not as manx tune wrote it; move its lines to another file and remove it",
+            path.display()
+        ))),
+    }
+}
+
+/// Makes a file hold this, or be gone; says whether it was otherwise.
+fn put(path: &Path, text: Option<&str>) -> Result<bool, Failure> {
+    let there = read_own(path, TEXT_BYTES_MAX).ok();
+    if there.as_deref() == text.map(str::as_bytes) {
+        return Ok(false);
+    }
+    let write = || match text {
+        None => remove(path),
+        Some(text) => {
+            path.parent().map_or(Ok(()), readable_directory)?;
+            replace_synced(path, text.as_bytes())
+        }
+    };
+    write().map_err(|error| failed(format_args!("write {}", path.display()), &error))?;
+    Ok(true)
+}
+
+/// Removes a file that may be gone already.
+fn remove(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
