@@ -23,6 +23,7 @@ mod machine;
 mod scenario;
 mod scenario_adopt;
 mod scenario_bgp;
+mod scenario_limits;
 mod wire;
 mod without_module;
 
