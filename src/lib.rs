@@ -13,7 +13,7 @@
 //! | commands, the agent | [`cli`], [`agent`] |
 //! | verbs, checks | [`verb`], [`doctor`] |
 //! | the node | [`node`] |
-//! | the node, described | [`fabric`] |
+//! | the node, described | [`fabric`], [`policy`] |
 //! | an attachment, described | [`pod`] |
 //! | what can be on a node | [`object`] |
 //! | our configuration | [`conf`] |
@@ -38,6 +38,7 @@ pub mod nft;
 pub mod node;
 pub mod object;
 pub mod pod;
+pub mod policy;
 pub mod state;
 pub mod text;
 pub mod verb;

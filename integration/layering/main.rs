@@ -237,7 +237,7 @@ fn what_is_pure_opens_nothing() {
         let path = source.path.display().to_string();
         let is_edge = |name: &&str| path.ends_with(&format!("fabric/{name}.rs"));
         let pure = match source.module.as_str() {
-            "doctor" | "object" | "pod" => true,
+            "doctor" | "object" | "pod" | "policy" => true,
             "agent" => {
                 let calico = ["blocks", "input", "needs", "nodes", "pools", "settle"];
                 path.contains("/agent/view")

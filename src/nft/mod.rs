@@ -28,6 +28,7 @@ mod message;
 mod monitor;
 mod network;
 mod open;
+pub mod policy;
 mod primitive;
 mod ruleset;
 mod seal;

@@ -1,0 +1,358 @@
+//! The table of network policies: rules that never change, and everything that changes is
+//! an element of a map or a set. Pure.
+//!
+//! For each direction a pod under policy has a class, and a peer that a policy names has
+//! an identity. A connection is allowed if {class . protocol . identity . port} is in a
+//! set. What a network allows is found by {class . address}, which leads to an identity
+//! that means something to that class alone. A pod without a class is not isolated.
+//!
+//! [`LOOKUPS`] says in which order the sets are asked. The rules are made of it, and
+//! whoever wants to know what the rules would answer goes through the same list.
+//!
+//! * Only forwarded packets are judged: what the node itself says to its pods passes no
+//!   forward hook, and may always pass.
+//! * The protocol is part of each key. Of a packet without ports, such as ICMP, the bytes in
+//!   that place are something else, and no key has its protocol together with a port.
+//! * A rule that reads behind the end of a packet does not match, and the next is asked.
+//! * Values of maps have 8 bytes, of which rules use the lower half. The upper half has
+//!   more of the digest by which a class or an identity is numbered.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::error::Error;
+use super::key::{Load, Part};
+use super::set::{Content, Data, Elements, Field, Key, Ranges, Set, Type, Value, Verdict};
+use super::side::Side;
+use super::table::{
+    Chain, ESTABLISHED, Holds, Hook, Kind, Point, RELATED, Rule, Table, Term, check_name,
+};
+use crate::family::{Family, HasFamily};
+
+/// In which direction a pod is isolated.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Direction {
+    /// What it sends.
+    Egress,
+    /// What is sent to it.
+    Ingress,
+}
+
+/// What a table of policies holds.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Policies {
+    /// The table's name.
+    pub table: String,
+    /// The peers that policies name, each with its identity in the lower half.
+    pub identities: BTreeMap<IpAddr, u64>,
+    /// Isolated pods of this node: what one sends to itself comes back to it by way of a
+    /// service.
+    pub own: BTreeSet<IpAddr>,
+    /// What each direction holds, in the order of [`Direction::BOTH`].
+    pub ways: [Way; 2],
+}
+
+/// What holds for one direction.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Way {
+    /// Isolated pods of this node, each with its class in the lower half.
+    pub classes: BTreeMap<IpAddr, u64>,
+    /// What is allowed.
+    pub grants: BTreeSet<Grant>,
+    /// The same for all ports from that of the grant to this one.
+    pub ranges: BTreeMap<Grant, u16>,
+    /// The last address of each network that a class knows, by the first one, and its identity.
+    pub networks: BTreeMap<(u32, IpAddr), (IpAddr, u32)>,
+}
+
+/// What a class is allowed. Zeros stand for anything.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Grant {
+    /// The class.
+    pub class: u32,
+    /// The protocol, by its number within IP.
+    pub protocol: u8,
+    /// The peer's identity.
+    pub peer: u32,
+    /// The port at the destination.
+    pub port: u16,
+}
+
+/// As whom a lookup takes the peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Peer {
+    /// By the identity of its address.
+    Identity,
+    /// As anybody.
+    Anybody,
+    /// By the network that its address is in.
+    Network,
+}
+
+/// Where a lookup looks for the port.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ports {
+    /// Among the grants of a single one.
+    One,
+    /// Nowhere: any port of any protocol.
+    All,
+    /// Among the ranges.
+    Range,
+}
+
+/// The lookups in the order in which a direction makes them: those that cost least and
+/// match most come first.
+pub const LOOKUPS: [(Peer, Ports); 9] = [
+    (Peer::Identity, Ports::One),
+    (Peer::Identity, Ports::All),
+    (Peer::Anybody, Ports::All),
+    (Peer::Anybody, Ports::One),
+    (Peer::Network, Ports::One),
+    (Peer::Network, Ports::All),
+    (Peer::Identity, Ports::Range),
+    (Peer::Anybody, Ports::Range),
+    (Peer::Network, Ports::Range),
+];
+
+const IDENTITY: [&str; 2] = ["ident4", "ident6"];
+const OWN: [&str; 2] = ["self4", "self6"];
+
+/// The names of what is there once for each direction; of what is there for each family,
+/// IPv4's first.
+struct Names {
+    class: [&'static str; 2],
+    network: [&'static str; 2],
+    chain: [&'static str; 2],
+    grant: &'static str,
+    range: &'static str,
+}
+
+const EGRESS: Names = Names {
+    class: ["class-out4", "class-out6"],
+    network: ["cidr-out4", "cidr-out6"],
+    chain: ["egress4", "egress6"],
+    grant: "allow-out",
+    range: "range-out",
+};
+const INGRESS: Names = Names {
+    class: ["class-in4", "class-in6"],
+    network: ["cidr-in4", "cidr-in6"],
+    chain: ["ingress4", "ingress6"],
+    grant: "allow-in",
+    range: "range-in",
+};
+
+impl Direction {
+    /// Both, in the order in which a packet meets them.
+    pub const BOTH: [Self; 2] = [Self::Egress, Self::Ingress];
+
+    /// As Kubernetes calls it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Egress => "egress",
+            Self::Ingress => "ingress",
+        }
+    }
+
+    fn names(self) -> &'static Names {
+        match self {
+            Self::Egress => &EGRESS,
+            Self::Ingress => &INGRESS,
+        }
+    }
+
+    /// Which address of a packet is the isolated pod's.
+    fn pods(self) -> Side {
+        match self {
+            Self::Egress => Side::Source,
+            Self::Ingress => Side::Destination,
+        }
+    }
+
+    fn peers(self) -> Side {
+        match self {
+            Self::Egress => Side::Destination,
+            Self::Ingress => Side::Source,
+        }
+    }
+
+    /// What becomes of an allowed packet: it is judged in the other direction, or is
+    /// through.
+    fn allowed(self) -> Verdict {
+        match self {
+            Self::Egress => Verdict::Return,
+            Self::Ingress => Verdict::Accept,
+        }
+    }
+
+    fn lead(self, chain: &'static str) -> Verdict {
+        match self {
+            Self::Egress => Verdict::Jump(chain),
+            Self::Ingress => Verdict::Goto(chain),
+        }
+    }
+
+    fn pod(self, family: Family) -> Part {
+        Part::Of(Load::Address(self.pods(), family))
+    }
+
+    fn peer(self, family: Family) -> Part {
+        Part::Of(Load::Address(self.peers(), family))
+    }
+
+    fn class(self, family: Family) -> Part {
+        Part::Mapped(vec![self.pod(family)], of(family, self.names().class))
+    }
+
+    /// The chain of one family: whoever is isolated gets no further than what is allowed.
+    fn chain(self, family: Family) -> Chain {
+        let names = self.names();
+        let allow =
+            |key, set| Rule(vec![Term::Among(key, Holds::Is, set), Term::End(self.allowed())]);
+        let mut rules: Vec<Rule> = LOOKUPS
+            .into_iter()
+            .map(|(peer, ports)| {
+                let set = if ports == Ports::Range { names.range } else { names.grant };
+                allow(self.key(family, peer, ports), set)
+            })
+            .collect();
+        rules.push(allow(vec![self.pod(family), self.peer(family)], of(family, OWN)));
+        rules.push(Rule(vec![Term::Count, Term::End(Verdict::Drop)]));
+        Chain { name: of(family, names.chain), hook: None, rules }
+    }
+
+    fn key(self, family: Family, peer: Peer, ports: Ports) -> Vec<Part> {
+        let any = Part::Number(0);
+        let (protocol, port) = match ports {
+            Ports::All => (any.clone(), any.clone()),
+            Ports::One | Ports::Range => {
+                (Part::Of(Load::Protocol), Part::Of(Load::Port(Side::Destination)))
+            }
+        };
+        let network = of(family, self.names().network);
+        let peer = match peer {
+            Peer::Identity => Part::Mapped(vec![self.peer(family)], of(family, IDENTITY)),
+            Peer::Anybody => any,
+            Peer::Network => Part::Mapped(vec![self.class(family), self.peer(family)], network),
+        };
+        vec![self.class(family), protocol, peer, port]
+    }
+}
+
+impl Policies {
+    /// What holds for a direction.
+    pub fn way(&self, direction: Direction) -> &Way {
+        let [egress, ingress] = &self.ways;
+        match direction {
+            Direction::Egress => egress,
+            Direction::Ingress => ingress,
+        }
+    }
+
+    /// The description, or why there cannot be one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`].
+    pub fn describe(&self) -> Result<Table, Error> {
+        check_name(&self.table)?;
+        let mut chains = Vec::new();
+        let mut entry =
+            vec![Rule(vec![Term::State(ESTABLISHED | RELATED), Term::End(Verdict::Accept)])];
+        for direction in Direction::BOTH {
+            for family in Family::BOTH {
+                let chain = direction.chain(family);
+                let lead = Term::End(direction.lead(chain.name));
+                entry.push(Rule(vec![Term::Has(direction.class(family)), lead]));
+                chains.push(chain);
+            }
+        }
+        let hook = Hook { kind: Kind::Filter, point: Point::Forward, priority: 0 };
+        chains.push(Chain { name: "forward", hook: Some(hook), rules: entry });
+        let comment = "manx: network policies".to_owned();
+        Ok(Table { name: self.table.clone(), comment, sets: self.sets(), chains })
+    }
+
+    fn sets(&self) -> Vec<Set> {
+        let mut sets = Vec::new();
+        for family in Family::BOTH {
+            let address = Type::Address(family);
+            let (peers, own) = (numbers(family, &self.identities), self.own(family));
+            sets.push(set(of(family, IDENTITY), &[address], Ranges::None, peers));
+            sets.push(set(of(family, OWN), &[address, address], Ranges::None, own));
+            for direction in Direction::BOTH {
+                let (names, way) = (direction.names(), self.way(direction));
+                let classes = numbers(family, &way.classes);
+                sets.push(set(of(family, names.class), &[address], Ranges::None, classes));
+                let key = [Type::Number, address];
+                let networks = way.networks(family);
+                sets.push(set(of(family, names.network), &key, Ranges::Last, networks));
+            }
+        }
+        let key = [Type::Number, Type::Protocol, Type::Number, Type::Port];
+        for direction in Direction::BOTH {
+            let (names, way) = (direction.names(), self.way(direction));
+            let grants = way.grants.iter().map(|grant| (Key::of(&grant.fields()), None)).collect();
+            sets.push(set(names.grant, &key, Ranges::None, grants));
+            sets.push(set(names.range, &key, Ranges::Last, way.ranges()));
+        }
+        sets
+    }
+
+    /// Each with itself.
+    fn own(&self, family: Family) -> Elements {
+        let own = self.own.iter().filter(|address| address.family() == family);
+        own.map(|address| (Key::of(&[Field::Address(*address); 2]), None)).collect()
+    }
+}
+
+impl Way {
+    fn networks(&self, family: Family) -> Elements {
+        let own = self.networks.iter().filter(|((_, first), _)| first.family() == family);
+        let element = |((class, first), (last, number)): (&(u32, IpAddr), &(IpAddr, u32))| {
+            let at = |address| [Field::Number(*class), Field::Address(address)];
+            (Key::range(&at(*first), &at(*last)), Some(Value::Number(u64::from(*number))))
+        };
+        own.map(element).collect()
+    }
+
+    fn ranges(&self) -> Elements {
+        let element = |(first, last): (&Grant, &u16)| {
+            let last = Grant { port: *last, ..*first };
+            (Key::range(&first.fields(), &last.fields()), None)
+        };
+        self.ranges.iter().map(element).collect()
+    }
+}
+
+impl Grant {
+    fn fields(self) -> [Field<'static>; 4] {
+        let Self { class, protocol, peer, port } = self;
+        [Field::Number(class), Field::Protocol(protocol), Field::Number(peer), Field::Port(port)]
+    }
+}
+
+/// The name for a family.
+fn of(family: Family, names: [&'static str; 2]) -> &'static str {
+    let [v4, v6] = names;
+    match family {
+        Family::V4 => v4,
+        Family::V6 => v6,
+    }
+}
+
+/// A set, or a map of numbers where its elements lead to such or could.
+fn set(name: &'static str, key: &[Type], ranges: Ranges, elements: Elements) -> Set {
+    let is_map = matches!(key, [Type::Address(_)] | [Type::Number, Type::Address(_)]);
+    let data = is_map.then_some(Data::Number);
+    Set { name, key: key.to_vec(), data, ranges, content: Content::Following(elements) }
+}
+
+fn numbers(family: Family, all: &BTreeMap<IpAddr, u64>) -> Elements {
+    let own = all.iter().filter(|(address, _)| address.family() == family);
+    let element = |(address, number): (&IpAddr, &u64)| {
+        (Key::of(&[Field::Address(*address)]), Some(Value::Number(*number)))
+    };
+    own.map(element).collect()
+}

@@ -1,0 +1,252 @@
+//! What the table of one node holds, made of a world.
+//!
+//! Peers have identities by the scopes that rules of this node's pods name and by the
+//! numbers of the ports that such a rule knows by name: pods alike in that are alike to
+//! the table, and a pod that no rule means is not in it. Pods that are allowed the same
+//! have one class.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use super::{
+    Direction, Peer, Pod, Policies, Policy, Ports, Rule, World,
+    class::{ANYBODY, Content, Gathered, Span, Spans},
+    live::owners,
+    numbers::{CLOSED, Numbers},
+    scope::{Namespaces, Scope},
+};
+use crate::nft::policy::Way;
+
+/// What the table is called.
+pub const TABLE: &str = "manx.policy";
+
+/// What the table of a node holds.
+pub fn compile(world: &World, node: &str) -> Policies {
+    let owners = owners(world);
+    let mut local = BTreeMap::<_, (&Pod, Vec<IpAddr>)>::new();
+    for (address, pod) in owners.iter().filter(|(_, pod)| pod.node == node) {
+        local.entry(&pod.name).or_insert_with(|| (pod, Vec::new())).1.push(*address);
+    }
+    let isolated = Direction::BOTH.map(|direction| isolated(world, direction, &local));
+    let mut numbers = Numbers::default();
+    let used = scopes_in_use(&isolated);
+    let peers = Peers::of(world, &owners, &used, &mut numbers);
+    let mut own = BTreeSet::new();
+    own.extend(isolated.iter().flatten().flat_map(|it| it.addresses).copied());
+    let ways = isolated.map(|pods| way(&pods, &peers, &mut numbers));
+    Policies { table: TABLE.to_owned(), identities: peers.identities, own, ways }
+}
+
+/// A pod of this node, and what isolates it in one direction.
+struct Isolated<'a> {
+    direction: Direction,
+    pod: &'a Pod,
+    addresses: &'a [IpAddr],
+    /// By their places in the world.
+    policies: Vec<(usize, &'a Policy)>,
+}
+
+fn isolated<'a>(
+    world: &'a World,
+    direction: Direction,
+    local: &'a BTreeMap<&super::Name, (&'a Pod, Vec<IpAddr>)>,
+) -> Vec<Isolated<'a>> {
+    let mut by_namespace = BTreeMap::<&str, Vec<(usize, &Policy)>>::new();
+    for (place, policy) in world.policies.iter().enumerate() {
+        if policy.rules(direction).is_some() {
+            by_namespace.entry(&policy.name.namespace).or_default().push((place, policy));
+        }
+    }
+    let policies = |pod: &Pod| {
+        let candidates = by_namespace.get(pod.name.namespace.as_str()).into_iter().flatten();
+        candidates.filter(|(_, policy)| policy.selects(pod)).copied().collect::<Vec<_>>()
+    };
+    let pods = local.values().map(|(pod, addresses)| Isolated {
+        direction,
+        pod,
+        addresses,
+        policies: policies(pod),
+    });
+    pods.filter(|it| !it.policies.is_empty()).collect()
+}
+
+/// Whom a clause is about.
+enum Whom<'a> {
+    Anybody,
+    Pods(Scope<'a>),
+    Block(&'a super::Block),
+}
+
+/// A rule's ports for one of its peers.
+struct Clause<'a> {
+    whom: Whom<'a>,
+    spans: Spans,
+    /// Ports that each peer knows by name, with their protocols.
+    names: Vec<(u8, &'a str)>,
+}
+
+impl<'a> Isolated<'a> {
+    fn clauses(&self) -> impl Iterator<Item = Clause<'a>> {
+        self.policies.iter().flat_map(|(_, policy)| {
+            let rules = policy.rules(self.direction).unwrap_or_default();
+            rules.iter().flat_map(|rule| self.clauses_of(rule, &policy.name.namespace))
+        })
+    }
+
+    fn clauses_of(&self, rule: &'a Rule, namespace: &'a str) -> Vec<Clause<'a>> {
+        let (spans, names) = self.ports(rule);
+        let plain = |whom| Clause { whom, spans: spans.clone(), names: Vec::new() };
+        // What has a name is a pod.
+        let named =
+            |scope| Clause { whom: Whom::Pods(scope), spans: Spans::new(), names: names.clone() };
+        let Some(peers) = &rule.peers else {
+            return vec![plain(Whom::Anybody), named(Scope::Every)];
+        };
+        let clauses = peers.iter().flat_map(|peer| {
+            let whom = match peer {
+                Peer::Block(block) => Whom::Block(block),
+                Peer::Pods { .. } => Whom::Pods(Scope::of(peer, namespace)),
+            };
+            [plain(whom), named(Scope::of(peer, namespace))]
+        });
+        clauses.collect()
+    }
+
+    /// The ports of a rule by their numbers, and those whose numbers the peers know.
+    fn ports(&self, rule: &'a Rule) -> (Spans, Vec<(u8, &'a str)>) {
+        let (mut spans, mut names) = (Spans::new(), Vec::new());
+        let Some(ports) = &rule.ports else { return (Spans::from([Span::ALL]), names) };
+        for port in ports {
+            let protocol = port.protocol;
+            let (first, last) = match &port.ports {
+                Ports::All => (0, u16::MAX),
+                Ports::Numbers(first, last) => (*first, *last),
+                Ports::Named(name) if self.direction == Direction::Egress => {
+                    names.push((protocol, name.as_str()));
+                    continue;
+                }
+                Ports::Named(name) => match self.pod.port(protocol, name) {
+                    Some(number) => (number, number),
+                    None => continue,
+                },
+            };
+            spans.insert(Span { protocol, first, last });
+        }
+        (spans, names)
+    }
+
+    /// What two pods must have in common to be allowed the same.
+    fn kind(&self) -> (Vec<usize>, &'a [super::NamedPort]) {
+        let ports = match self.direction {
+            Direction::Egress => &[],
+            Direction::Ingress => self.pod.ports.as_slice(),
+        };
+        (self.policies.iter().map(|(place, _)| *place).collect(), ports)
+    }
+}
+
+/// The scopes that rules name, each with the ports that they know by name.
+type Used<'a> = BTreeMap<Scope<'a>, BTreeSet<(u8, &'a str)>>;
+
+fn scopes_in_use<'a>(isolated: &[Vec<Isolated<'a>>; 2]) -> Used<'a> {
+    let mut used = Used::new();
+    let mut seen = BTreeSet::new();
+    for pod in isolated.iter().flatten() {
+        if !seen.insert((pod.direction, pod.kind())) {
+            continue;
+        }
+        for clause in pod.clauses() {
+            if let Whom::Pods(scope) = clause.whom
+                && !(clause.spans.is_empty() && clause.names.is_empty())
+            {
+                used.entry(scope).or_default().extend(clause.names);
+            }
+        }
+    }
+    used
+}
+
+/// A port that a pod has under a name: protocol, name, number.
+type Resolved<'a> = (u8, &'a str, u16);
+
+/// The identities of peers, and which of them a scope has.
+#[derive(Default)]
+struct Peers<'a> {
+    identities: BTreeMap<IpAddr, u64>,
+    members: BTreeMap<Scope<'a>, BTreeMap<u32, Vec<Resolved<'a>>>>,
+}
+
+impl<'a> Peers<'a> {
+    fn of(
+        world: &World,
+        owners: &BTreeMap<IpAddr, &Pod>,
+        used: &Used<'a>,
+        numbers: &mut Numbers,
+    ) -> Self {
+        let namespaces = Namespaces::of(world);
+        let mut peers = Self::default();
+        for (address, pod) in owners {
+            let within = used.iter().filter(|(it, _)| it.contains(pod, *address, &namespaces));
+            let resolved = |names: &BTreeSet<(u8, &'a str)>| {
+                let named = names.iter().filter_map(|(protocol, name)| {
+                    Some((*protocol, *name, pod.port(*protocol, name)?))
+                });
+                named.collect::<Vec<_>>()
+            };
+            let scopes: Vec<(Scope<'a>, Vec<Resolved<'a>>)> =
+                within.map(|(scope, names)| (*scope, resolved(names))).collect();
+            if scopes.is_empty() {
+                continue;
+            }
+            let identity = numbers.number(&scopes);
+            peers.identities.insert(*address, identity);
+            for (scope, resolved) in scopes {
+                peers.members.entry(scope).or_default().insert(identity as u32, resolved);
+            }
+        }
+        peers
+    }
+}
+
+fn way(isolated: &[Isolated<'_>], peers: &Peers<'_>, numbers: &mut Numbers) -> Way {
+    let mut way = Way::default();
+    let mut classes = BTreeMap::new();
+    for pod in isolated {
+        let class = *classes.entry(pod.kind()).or_insert_with(|| {
+            let content = content(pod, peers);
+            let class = if content.is_empty() { CLOSED } else { numbers.number(&content) };
+            content.enter(class as u32, &mut way);
+            class
+        });
+        way.classes.extend(pod.addresses.iter().map(|address| (*address, class)));
+    }
+    way
+}
+
+fn content(pod: &Isolated<'_>, peers: &Peers<'_>) -> Content {
+    let mut gathered = Gathered::default();
+    for clause in pod.clauses() {
+        match clause.whom {
+            Whom::Anybody => gathered.peers.entry(ANYBODY).or_default().extend(clause.spans),
+            Whom::Block(_) if clause.spans.is_empty() => {}
+            Whom::Block(block) => gathered.blocks.push((block, clause.spans)),
+            Whom::Pods(scope) => {
+                for (identity, resolved) in peers.members.get(&scope).into_iter().flatten() {
+                    let named = resolved
+                        .iter()
+                        .filter(|(protocol, name, _)| clause.names.contains(&(*protocol, *name)));
+                    let named = named.map(|(protocol, _, port)| Span {
+                        protocol: *protocol,
+                        first: *port,
+                        last: *port,
+                    });
+                    let spans = gathered.peers.entry(*identity).or_default();
+                    spans.extend(named.chain(clause.spans.iter().copied()));
+                }
+            }
+        }
+    }
+    gathered.content()
+}

@@ -1,0 +1,32 @@
+//! Network policies of Kubernetes: what they say, and the table that says the same to the
+//! kernel.
+//!
+//! A [`World`] is all namespaces, pods and policies of a cluster. [`World::verdict`] answers
+//! for one connection what they say, with the names of the policies. [`compile`] makes of a
+//! world what the table of one node holds ([`Policies`]), and [`allows`] answers by that, as the kernel does.
+//! The two know nothing of each other, so that tests hold one against the other.
+//!
+//! Pure: no file, no socket, and no types of a client of the API server.
+
+mod class;
+mod compile;
+mod live;
+mod lookup;
+mod numbers;
+mod read;
+mod scope;
+mod selector;
+mod verdict;
+mod world;
+
+pub use compile::{TABLE, compile};
+pub use lookup::allows;
+pub use read::{Read, protocol, read};
+pub use selector::{Labels, Requirement, Selector, Test};
+pub use verdict::{Judgement, Verdict};
+pub use world::{Block, Flow, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Rule, World};
+
+pub use crate::nft::policy::{Direction, Policies};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! What is filled in, and what cannot be read.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn read_items(items: Value) -> Result<Read, String> {
+    let list = json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items});
+    read(list.to_string().as_bytes())
+}
+
+fn policy_of(spec: Value) -> (Policy, Vec<String>) {
+    let metadata = json!({"namespace": "x", "name": "p"});
+    let read = read_items(json!([{"kind": "NetworkPolicy", "metadata": metadata, "spec": spec}]));
+    let mut read = read.unwrap();
+    (read.world.policies.remove(0), read.notes)
+}
+
+#[test]
+fn directions_are_filled_in() {
+    let rule = json!([{}]);
+    for (spec, egress, ingress) in [
+        (json!({}), false, true),
+        (json!({"egress": rule}), true, true),
+        (json!({"egress": []}), false, true),
+        (json!({"ingress": []}), false, true),
+        (json!({"policyTypes": ["Egress"]}), true, false),
+        (json!({"policyTypes": ["Egress"], "ingress": rule}), true, false),
+        (json!({"policyTypes": ["Ingress"], "egress": rule}), false, true),
+        (json!({"policyTypes": [], "egress": rule}), true, true),
+        (json!({"policyTypes": ["Ingress", "Egress"]}), true, true),
+    ] {
+        let (policy, notes) = policy_of(spec.clone());
+        let isolates = policy.ways.each_ref().map(Option::is_some);
+        assert_eq!((isolates, notes.len()), ([egress, ingress], 0), "{spec}");
+    }
+}
+
+#[test]
+fn lists_that_are_empty_mean_all_and_those_of_nothing_readable_none() {
+    for (rule, peers, ports) in [
+        (json!({}), None, None),
+        (json!({"from": [], "ports": []}), None, None),
+        (json!({"from": null, "ports": null}), None, None),
+        (json!({"from": [{"podSelector": {}}], "ports": [{"port": 80}]}), Some(1), Some(1)),
+        (json!({"from": [{"ipBlock": {"cidr": "10.0.0.0"}}, {}]}), Some(0), None),
+        (json!({"ports": [{"protocol": "ICMP"}, {"port": 0}, {"port": 65536}]}), None, Some(0)),
+        (json!({"ports": [{"port": 80, "endPort": 79}, {"endPort": 1}]}), None, Some(0)),
+        (json!({"ports": [{"port": "web", "endPort": 90}]}), None, Some(0)),
+    ] {
+        let (policy, notes) = policy_of(json!({"ingress": [rule]}));
+        let read = &policy.rules(Direction::Ingress).unwrap()[0];
+        let counts = (read.peers.as_ref().map(Vec::len), read.ports.as_ref().map(Vec::len));
+        assert_eq!(counts, (peers, ports), "{rule}");
+        assert_eq!(notes.is_empty(), peers != Some(0) && ports != Some(0), "{notes:?}");
+        assert!(notes.iter().all(|note| note.starts_with("NetworkPolicy x/p: ")), "{notes:?}");
+    }
+}
+
+#[test]
+fn a_network_loses_the_bits_behind_its_prefix_and_never_an_exception() {
+    let peers = json!([{"ipBlock": {"cidr": "10.1.2.3/8", "except": ["10.1.0.1/16", "fd00::/8"]}}]);
+    let (policy, notes) = policy_of(json!({"ingress": [{"from": peers}]}));
+    let peer = &policy.rules(Direction::Ingress).unwrap()[0].peers.as_ref().unwrap()[0];
+    let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let block =
+        Block { network: "10.0.0.0/8".parse().unwrap(), except: networks(&["10.1.0.0/16"]) };
+    assert_eq!((peer, notes.len()), (&Peer::Block(block), 0));
+    // Without one that cannot be read, more would be allowed than was meant.
+    let peers = json!([{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0"]}}]);
+    let (policy, notes) = policy_of(json!({"ingress": [{"from": peers}]}));
+    assert_eq!(policy.rules(Direction::Ingress).unwrap()[0].peers, Some(Vec::new()));
+    assert!(notes[0].contains("\"10.1.0.0\" is not an address with a prefix"), "{notes:?}");
+}
+
+#[test]
+fn a_pod_is_read() {
+    let ports = json!([
+        {"name": "web", "containerPort": 80},
+        {"name": "dns", "containerPort": 53, "protocol": "UDP"},
+        {"containerPort": 9},
+    ]);
+    let pod = json!({"kind": "Pod",
+        "metadata": {"namespace": "x", "name": "a", "labels": {"k": "v"},
+                     "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"nodeName": "n", "containers": [{"name": "c", "ports": ports}],
+                 "initContainers": [
+                     {"name": "i", "ports": [{"name": "init", "containerPort": 1}]},
+                     {"name": "s", "restartPolicy": "Always",
+                      "ports": [{"name": "side", "containerPort": 2}]}]},
+        "status": {"phase": "Running", "podIP": "10.0.0.1",
+                   "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}});
+    let mut finished = pod.clone();
+    finished["status"]["phase"] = json!("Failed");
+    finished["metadata"]["deletionTimestamp"] = json!("2026-01-02T00:00:00Z");
+    finished["spec"]["hostNetwork"] = json!(true);
+    finished["status"]["podIPs"] = Value::Null;
+    let read = read_items(json!([pod, finished])).unwrap();
+    let [pod, finished] = &read.world.pods[..] else { panic!("{read:?}") };
+    let named: Vec<(&str, u8, u16)> =
+        pod.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port)).collect();
+    assert_eq!(named, [("web", 6, 80), ("dns", 17, 53), ("side", 6, 2)]);
+    assert_eq!(pod.addresses, ["10.0.0.1", "fd00::1"].map(|text| text.parse::<IpAddr>().unwrap()));
+    assert!(pod.is_subject() && !pod.terminating && pod.node == "n");
+    assert!(finished.finished && finished.terminating && finished.on_host_network);
+    assert_eq!(finished.addresses.len(), 1);
+}
+
+#[test]
+fn what_cannot_be_understood_is_named() {
+    let selector = json!({"matchExpressions": [{"key": "k", "operator": "Gt", "values": ["1"]}]});
+    let policy = json!({"kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": "p"},
+                        "spec": {"podSelector": selector}});
+    let pod = json!({"kind": "Pod", "metadata": {"namespace": "x", "name": "a"},
+                     "status": {"podIP": "10.0.0"}});
+    for (items, words) in [
+        (json!([policy]), "NetworkPolicy x/p: a selector asks \"Gt\" of label k"),
+        (json!([pod]), "Pod x/a: \"10.0.0\" is not an IP address"),
+        (json!([{"kind": "Service", "metadata": {"namespace": "x", "name": "s"}}]), "Service x/s"),
+        (json!([{"kind": "Pod"}]), "missing field `metadata`"),
+    ] {
+        let error = read_items(items).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+    let error = read(br#"{"kind": "Pod", "items": []}"#).unwrap_err();
+    assert!(error.contains("\"Pod\""), "{error}");
+}

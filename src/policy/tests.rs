@@ -1,0 +1,130 @@
+//! One evaluator against the other, both against the answers of a third, and against one
+//! that is as simple as can be.
+
+#[path = "../../integration/policy/cases.rs"]
+#[allow(unreachable_pub)]
+mod cases;
+mod naive;
+mod random;
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde_json::json;
+
+use super::{Flow, Policies, World, allows, compile, protocol, read};
+
+/// All addresses by which a probe may name its ends.
+fn ends(world: &World) -> BTreeMap<String, IpAddr> {
+    let mut ends = BTreeMap::new();
+    for pod in &world.pods {
+        for address in pod.addresses.iter().rev() {
+            ends.insert(pod.name.to_string(), *address);
+            ends.insert(address.to_string(), *address);
+        }
+    }
+    ends
+}
+
+#[test]
+fn both_evaluators_give_the_answers_of_a_third() {
+    let (mut count, mut denied) = (0, 0);
+    for case in cases::all() {
+        for (at, step) in case.steps.iter().enumerate() {
+            let text = step.world.to_string();
+            let world = read(text.as_bytes()).unwrap().world;
+            let (ends, table) = (ends(&world), compile(&world, "node-a"));
+            for probe in &step.probes {
+                let end =
+                    |name: &str| ends.get(name).copied().unwrap_or_else(|| name.parse().unwrap());
+                let (source, destination) = (end(&probe.from), end(&probe.to));
+                let protocol = protocol(&probe.protocol).unwrap_or(1);
+                let port = (protocol != 1).then_some(probe.port);
+                let flow = Flow { source, destination, protocol, port };
+                let verdict = world.verdict(&flow);
+                let name = &case.name;
+                assert_eq!(
+                    verdict.is_allowed(),
+                    probe.allowed,
+                    "{name}, step {at}: {probe:?}: {verdict:?}"
+                );
+                assert_eq!(
+                    allows(&table, &flow),
+                    probe.allowed,
+                    "{name}, step {at}: {probe:?}: {table:#?}"
+                );
+                count += 1;
+                denied += u32::from(!probe.allowed);
+            }
+        }
+    }
+    assert!(count > 88_560 && denied > 17_000, "{count} probes, {denied} denied");
+}
+
+fn world(objects: serde_json::Value) -> World {
+    let text = json!({"kind": "List", "items": objects}).to_string();
+    read(text.as_bytes()).unwrap().world
+}
+
+/// Deleting the pods of others, and compiling for their node, changes nothing: each node
+/// judges its own pods.
+#[test]
+fn a_table_is_of_the_pods_of_its_node() {
+    let pod = |name: &str, node: &str, ip: &str| {
+        json!({"kind": "Pod", "metadata": {"namespace": "x", "name": name, "labels": {"app": name}},
+               "spec": {"nodeName": node}, "status": {"podIPs": [{"ip": ip}]}})
+    };
+    let world = world(json!([
+        pod("a", "one", "10.0.0.1"),
+        pod("b", "two", "10.0.0.2"),
+        pod("c", "two", "10.0.0.3"),
+        {"kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": "only-b"},
+         "spec": {"podSelector": {}, "ingress": [
+             {"from": [{"podSelector": {"matchLabels": {"app": "b"}}}]}]}},
+    ]));
+    let keys = |policies: &Policies| {
+        let classes = policies.ways.iter().flat_map(|way| way.classes.keys());
+        let classes: Vec<String> = classes.map(ToString::to_string).collect();
+        let peers: Vec<String> = policies.identities.keys().map(ToString::to_string).collect();
+        (classes.join(" "), peers.join(" "))
+    };
+    let (one, two) = (compile(&world, "one"), compile(&world, "two"));
+    assert_eq!(keys(&one), ("10.0.0.1".to_owned(), "10.0.0.2".to_owned()));
+    assert_eq!(keys(&two), ("10.0.0.2 10.0.0.3".to_owned(), "10.0.0.2".to_owned()));
+    assert_eq!(keys(&compile(&world, "three")), Default::default());
+    // What is the same has the same number on each node.
+    let classes: std::collections::BTreeSet<u64> =
+        [&one, &two].iter().flat_map(|it| it.ways[1].classes.values()).copied().collect();
+    assert_eq!(classes.len(), 1);
+    assert_eq!(one.identities, two.identities);
+}
+
+/// A policy that is added changes the numbers of those whom it concerns, and of no others.
+#[test]
+fn what_does_not_change_keeps_its_number() {
+    let pod = |name: &str, ip: &str| {
+        json!({"kind": "Pod", "metadata": {"namespace": "x", "name": name, "labels": {"app": name}},
+               "spec": {"nodeName": "one"}, "status": {"podIPs": [{"ip": ip}]}})
+    };
+    let policy = |name: &str, of: &str, from: &str| {
+        json!({"kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": name},
+               "spec": {"podSelector": {"matchLabels": {"app": of}}, "ingress": [
+                   {"from": [{"podSelector": {"matchLabels": {"app": from}}}]}]}})
+    };
+    let pods =
+        [pod("a", "10.0.0.1"), pod("b", "10.0.0.2"), pod("c", "10.0.0.3"), pod("d", "10.0.0.4")];
+    let before: Vec<_> = pods.iter().cloned().chain([policy("p", "a", "b")]).collect();
+    let mut after = before.clone();
+    after.push(policy("q", "c", "d"));
+    let [before, after] = [before, after].map(|objects| compile(&world(json!(objects)), "one"));
+    let class = |policies: &Policies, of: &str| {
+        policies.ways[1].classes.get(&of.parse::<IpAddr>().unwrap()).copied()
+    };
+    assert_eq!(class(&before, "10.0.0.1"), class(&after, "10.0.0.1"));
+    assert_eq!(class(&before, "10.0.0.3"), None);
+    assert!(class(&after, "10.0.0.3").is_some());
+    assert!(
+        before.identities.iter().all(|(address, of)| after.identities.get(address) == Some(of))
+    );
+    let ([_, before], [_, after]) = (&before.ways, &after.ways);
+    assert!(before.grants.is_subset(&after.grants));
+}

@@ -1,0 +1,167 @@
+//! Clusters that nobody would think of.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use proptest::{collection::vec, prelude::*, sample::select};
+
+use super::super::{
+    Block, Flow, Labels, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Requirement, Rule,
+    Selector, Test, World, allows, compile,
+};
+use super::naive;
+
+const NAMESPACES: [&str; 3] = ["x", "y", "z"];
+const KEYS: [&str; 2] = ["app", "tier"];
+const VALUES: [&str; 2] = ["a", "b"];
+const NODES: [&str; 2] = ["one", "two"];
+const NAMES: [&str; 2] = ["http", "dns"];
+const PROTOCOLS: [u8; 3] = [6, 17, 132];
+const ADDRESSES: [&str; 12] = [
+    "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.1.1", "10.0.1.2", "fd00::1",
+    "fd00::2", "fd00::3", "fd00::4", "fd00::5",
+];
+const BLOCKS: [&str; 8] = [
+    "0.0.0.0/0",
+    "10.0.0.0/24",
+    "10.0.0.0/30",
+    "10.0.0.2/32",
+    "10.0.1.0/31",
+    "::/0",
+    "fd00::/126",
+    "fd00::2/128",
+];
+const OUTSIDE: [&str; 3] = ["192.0.2.7", "10.0.0.200", "2001:db8::7"];
+
+fn text(of: &'static [&'static str]) -> impl Strategy<Value = String> {
+    select(of).prop_map(str::to_owned)
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    vec((text(&KEYS), text(&VALUES)), 0..3).prop_map(|all| all.into_iter().collect())
+}
+
+fn selector() -> impl Strategy<Value = Selector> {
+    let test = prop_oneof![
+        4 => vec(text(&VALUES), 0..3).prop_map(Test::In),
+        2 => vec(text(&VALUES), 0..3).prop_map(Test::NotIn),
+        1 => Just(Test::Exists),
+        1 => Just(Test::DoesNotExist),
+    ];
+    let requirement = (text(&KEYS), test).prop_map(|(key, test)| Requirement { key, test });
+    vec(requirement, 0..3).prop_map(Selector)
+}
+
+fn namespaces() -> impl Strategy<Value = Selector> {
+    let by_name = text(&NAMESPACES).prop_map(|name| {
+        let key = "kubernetes.io/metadata.name".to_owned();
+        Selector(vec![Requirement { key, test: Test::In(vec![name]) }])
+    });
+    prop_oneof![selector(), by_name]
+}
+
+fn block() -> impl Strategy<Value = Block> {
+    (select(&BLOCKS[..]), vec(select(&BLOCKS[..]), 0..3)).prop_map(|(network, except)| Block {
+        network: network.parse().unwrap(),
+        except: except.into_iter().map(|text| text.parse().unwrap()).collect(),
+    })
+}
+
+fn peer() -> impl Strategy<Value = Peer> {
+    prop_oneof![
+        block().prop_map(Peer::Block),
+        (proptest::option::of(namespaces()), selector())
+            .prop_map(|(namespaces, pods)| Peer::Pods { namespaces, pods }),
+    ]
+}
+
+fn port() -> impl Strategy<Value = Port> {
+    let ports = prop_oneof![
+        Just(Ports::All),
+        (78u16..92, 0u16..6).prop_map(|(first, more)| Ports::Numbers(first, first + more)),
+        text(&NAMES).prop_map(Ports::Named),
+    ];
+    (select(&PROTOCOLS[..]), ports).prop_map(|(protocol, ports)| Port { protocol, ports })
+}
+
+fn rule() -> impl Strategy<Value = Rule> {
+    let peers = proptest::option::weighted(0.8, vec(peer(), 0..3));
+    let ports = proptest::option::weighted(0.7, vec(port(), 0..4));
+    (peers, ports).prop_map(|(peers, ports)| Rule { peers, ports })
+}
+
+fn policy() -> impl Strategy<Value = Policy> {
+    let rules = || proptest::option::of(vec(rule(), 0..3));
+    (text(&NAMESPACES), selector(), rules(), rules()).prop_map(
+        |(namespace, pods, egress, ingress)| Policy {
+            name: Name { namespace, name: "p".into() },
+            pods,
+            ways: [egress, ingress],
+        },
+    )
+}
+
+fn pod() -> impl Strategy<Value = Pod> {
+    let named = (text(&NAMES), select(&PROTOCOLS[..]), 78u16..84)
+        .prop_map(|(name, protocol, port)| NamedPort { name, protocol, port });
+    let rare = || proptest::bool::weighted(0.1);
+    (
+        (text(&NAMESPACES), labels(), text(&NODES), vec(select(&ADDRESSES[..]), 0..3)),
+        (rare(), rare(), rare(), 0u8..3, vec(named, 0..3)),
+    )
+        .prop_map(
+            |(
+                (namespace, labels, node, addresses),
+                (host, finished, terminating, created, ports),
+            )| Pod {
+                name: Name { namespace, name: String::new() },
+                labels,
+                node,
+                addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+                on_host_network: host,
+                finished,
+                terminating,
+                created: created.to_string(),
+                ports,
+            },
+        )
+}
+
+fn world() -> impl Strategy<Value = World> {
+    let spaces = vec((text(&NAMESPACES), labels()), 0..3);
+    (spaces, vec(pod(), 1..9), vec(policy(), 0..6)).prop_map(|(spaces, mut pods, policies)| {
+        for (number, pod) in pods.iter_mut().enumerate() {
+            pod.name.name = format!("pod-{number}");
+        }
+        World { namespaces: spaces.into_iter().collect(), pods, policies }
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+
+    /// A connection passes if the tables of both nodes let it pass: the names of the
+    /// policies, the tables and the plain reading agree.
+    #[test]
+    fn all_evaluators_agree(world in world()) {
+        let tables = NODES.map(|node| compile(&world, node));
+        let addresses: BTreeSet<IpAddr> =
+            ADDRESSES.iter().chain(&OUTSIDE).map(|text| text.parse().unwrap()).collect();
+        for source in &addresses {
+            for destination in addresses.iter().filter(|it| it.is_ipv4() == source.is_ipv4()) {
+                for (protocol, port) in
+                    [(6, Some(80)), (6, Some(83)), (17, Some(81)), (132, Some(90)), (1, None)]
+                {
+                    let (source, destination) = (*source, *destination);
+                    let flow = Flow { source, destination, protocol, port };
+                    let verdict = world.verdict(&flow);
+                    let plain = naive::is_allowed(&world, &flow);
+                    // The node's own packets pass no table that judges.
+                    let is_of_node = verdict.exempt.is_some() && source != destination;
+                    prop_assert!(is_of_node || verdict.is_allowed() == plain, "{:?} {:?}", flow, verdict);
+                    let through = tables.iter().all(|table| allows(table, &flow));
+                    prop_assert_eq!(through, plain, "{:?} {:?}", flow, tables);
+                }
+            }
+        }
+    }
+}
