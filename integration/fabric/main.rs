@@ -49,6 +49,7 @@ mod route_mtu;
 mod same_key;
 mod scale;
 mod stamp;
+mod status;
 mod steady;
 mod told;
 mod traffic;

@@ -13,6 +13,7 @@ use crate::{
         Socket,
         link::{self, Link},
     },
+    node::Snapshot,
     pod::{
         Identity,
         identity::{is_marked, of_alias},
@@ -67,6 +68,11 @@ pub(super) fn all(root: &Root) -> Result<Vec<Attachment>, Failure> {
         attachment.age = written.and_then(|then| SystemTime::now().duration_since(then).ok());
     }
     Ok(attachments)
+}
+
+/// The attachments of a node as a snapshot has it; their ages are not known.
+pub(super) fn of_snapshot(snapshot: &Snapshot) -> Vec<Attachment> {
+    join(snapshot.journal.clone(), &snapshot.kernel.links)
 }
 
 /// A link is an attachment's by its mark: a name may be another's by now. A

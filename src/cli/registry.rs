@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 
 use super::{
-    adopt, bundle, capture, doctor, exec, export, fabric, gc, install, ipam, pods,
+    adopt, bundle, capture, doctor, exec, export, fabric, gc, install, ipam, peers, pods, status,
     subcommand::{Failure, Subcommand},
     tune, validate, version,
 };
@@ -13,6 +13,7 @@ use crate::text::nearest;
 pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     install::SUBCOMMAND,
     validate::SUBCOMMAND,
+    status::SUBCOMMAND,
     doctor::SUBCOMMAND,
     bundle::SUBCOMMAND,
     tune::SUBCOMMAND,
@@ -20,6 +21,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     fabric::apply::SUBCOMMAND,
     adopt::SUBCOMMAND,
     export::SUBCOMMAND,
+    peers::SUBCOMMAND,
     pods::SUBCOMMAND,
     exec::SUBCOMMAND,
     capture::SUBCOMMAND,

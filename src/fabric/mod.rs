@@ -31,6 +31,7 @@ pub mod reconcile;
 mod refusal;
 pub mod settings;
 pub mod site;
+pub mod standing;
 pub mod text;
 pub mod trouble;
 pub mod uplink;

@@ -21,7 +21,7 @@ use super::fabric::Applied;
 
 pub use compared::{Compared, OfFabric, OfRemoval, OfTable};
 pub use network::{Fabric, Failure, Lease, Misfit, Network, Pool, Range};
-pub use surroundings::{Assignment, Barrier, Counters, Daemon, Plugin, Surroundings};
+pub use surroundings::{Agent, Assignment, Barrier, Counters, Daemon, Plugin, Surroundings};
 
 /// The form of a snapshot. It rises when a field changes its meaning; one that is
 /// new has a default.

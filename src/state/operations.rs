@@ -55,6 +55,15 @@ pub fn note(root: &Root, operation: &Operation) {
     }
 }
 
+/// Whether somebody counts: an agent runs.
+pub fn is_read(root: &Root) -> bool {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    // Without a reader the kernel refuses that (ENXIO).
+    let pipe = OpenOptions::new().write(true).custom_flags(flags.bits()).open(path(root));
+    let data = pipe.and_then(|pipe| pipe.metadata());
+    data.is_ok_and(|data| data.file_type().is_fifo())
+}
+
 impl Operation {
     fn encode(&self) -> [u8; RECORD_BYTES] {
         let mut verb = [0; VERB_BYTES];

@@ -9,7 +9,10 @@ use std::{
 use serde_json::{Map, Value};
 
 use crate::{
-    cli::{Args, Failure, conflist, forward::Firewall, install::lacking, validate::versions},
+    cli::{
+        Args, Failure, Subcommand, conflist, forward::Firewall, install::lacking,
+        validate::versions,
+    },
     cni::{
         Delegate, Document, Version,
         json::{field, member},
@@ -37,7 +40,7 @@ use crate::{
 };
 
 use super::{
-    assignments,
+    agent, assignments,
     samples::{Samples, memory_bytes},
 };
 
@@ -52,6 +55,20 @@ struct Request<'a> {
 
 /// Parameters of the whole node that checks ask for.
 const SYSCTLS: [&str; 2] = [forwarding::IPV4, forwarding::IPV6];
+
+/// That the options name a node or a bundle, and not both.
+pub(in crate::cli) fn require_one_node(
+    args: &Args,
+    subcommand: &Subcommand,
+) -> Result<(), Failure> {
+    let of_node = ["conf", "bin", "root"].into_iter().find(|name| args.value(name).is_some());
+    match (of_node, args.value("bundle")) {
+        (Some(name), Some(_)) => {
+            Err(subcommand.usage(&format!("--{name} is of a node, not of a bundle")))
+        }
+        _ => Ok(()),
+    }
+}
 
 /// This node as it is now, or as the bundle has it that the options name.
 pub(in crate::cli) fn snapshot(args: &Args) -> Result<Snapshot, Failure> {
@@ -77,6 +94,7 @@ pub(in crate::cli) fn taken(args: &Args) -> Result<Snapshot, Failure> {
         plugin_path: args.plugin_path(&root),
         root: &root,
     })?;
+    snapshot.surroundings.agent = agent::ask(&root);
     snapshot.surroundings.assignments = assignments(&root);
     snapshot.surroundings.memory_bytes = memory_bytes();
     samples.end(&mut snapshot.surroundings);

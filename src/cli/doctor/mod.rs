@@ -1,5 +1,6 @@
 //! `manx doctor`: what is wrong with this node, the worst first.
 
+mod agent;
 mod assigned;
 pub(super) mod look;
 mod samples;
@@ -55,10 +56,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         let hint = nearest::hint(id, CHECKS.iter().map(|check| check.id));
         return Err(SUBCOMMAND.usage(&format!("there is no check {id:?}{hint}")));
     }
-    let of_node = ["conf", "bin", "root"].into_iter().find(|name| args.value(name).is_some());
-    if let (Some(name), Some(_)) = (of_node, args.value("bundle")) {
-        return Err(SUBCOMMAND.usage(&format!("--{name} is of a node, not of a bundle")));
-    }
+    look::require_one_node(args, &SUBCOMMAND)?;
     let snapshot = look::snapshot(args)?;
     let examined = doctor::examine(&snapshot, only.as_deref());
     let findings = doctor::findings(&examined);
@@ -90,7 +88,7 @@ fn print(
 }
 
 /// Every check once, or once for each of its findings; findings come first.
-fn encode(examined: &[(&Check, Outcome)], findings: &[Finding]) -> Vec<Value> {
+pub(super) fn encode(examined: &[(&Check, Outcome)], findings: &[Finding]) -> Vec<Value> {
     let rest = examined.iter().filter_map(|(check, outcome)| match outcome {
         Outcome::Fine => Some(unfound(check.id, None)),
         Outcome::Skipped(reason) => Some(unfound(check.id, Some(reason))),

@@ -7,7 +7,7 @@ use super::{
     super::{
         Args, Console, Failure, Status, Subcommand,
         args::{Operands, Shape},
-        doctor::look::{bundled, planned},
+        doctor::look::{bundled, planned, require_one_node},
     },
     encode,
     remarks::{errors, notes},
@@ -49,14 +49,8 @@ not forward the pods' packets go to stderr.
 };
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let of_node = ["conf", "root"].into_iter().find(|name| args.value(name).is_some());
-    let snapshot = match (args.value("bundle"), of_node) {
-        (Some(_), Some(name)) => {
-            return Err(SUBCOMMAND.usage(&format!("--{name} is of a node, not of a bundle")));
-        }
-        (Some(file), None) => bundled(file)?,
-        (None, _) => planned(args)?,
-    };
+    require_one_node(args, &SUBCOMMAND)?;
+    let snapshot = args.value("bundle").map_or_else(|| planned(args), bundled)?;
     let compared = &snapshot.compared;
     if let (true, Some(failure)) = (compared.fails, compared.failed.first()) {
         return Err(Failure::Failed(failure.clone()));

@@ -4,6 +4,8 @@ mod audited;
 mod check;
 mod show;
 
+pub(super) use show::integer;
+
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},

@@ -48,8 +48,12 @@ fn encode(audit: &Audit) -> Value {
     })
 }
 
+/// A number as JSON has it.
+pub(in crate::cli) fn integer(number: u128) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX).min(JSON_INTEGER_MAX)
+}
+
 fn range(range: &RangeUse) -> Value {
-    let count = |number: u128| u64::try_from(number).unwrap_or(u64::MAX).min(JSON_INTEGER_MAX);
     let (first, last) = range.range.ends();
     let oldest = range.oldest.as_ref().map(|(lease, age)| {
         let mut oldest = keys(&lease.owner);
@@ -64,9 +68,9 @@ fn range(range: &RangeUse) -> Value {
         "subnet": range.range.subnet(),
         "first": first,
         "last": last,
-        "size": count(range.range.size()),
+        "size": integer(range.range.size()),
         "used": range.used,
-        "free": count(range.free()),
+        "free": integer(range.free()),
         "leaked": range.leaked,
         "oldest": oldest,
     })

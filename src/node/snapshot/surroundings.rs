@@ -35,6 +35,19 @@ pub struct Surroundings {
     pub assignments: Vec<Assignment>,
     /// The memory of the machine, in bytes; 0 where that is not known.
     pub memory_bytes: u64,
+    /// The agent of the cluster on this node, where one runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent: Option<Agent>,
+}
+
+/// An agent that runs.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Agent {
+    /// Whether pods may come to this node, as it says; none where it did not answer.
+    pub ready: Option<bool>,
+    /// What it says, or why it did not.
+    pub says: String,
 }
 
 /// Counters of the kernel that only grow, each the sum of all processors.
