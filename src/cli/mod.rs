@@ -24,6 +24,7 @@ mod install;
 mod ipam;
 mod peers;
 mod pods;
+mod policy;
 mod registry;
 mod status;
 mod subcommand;

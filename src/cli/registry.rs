@@ -3,7 +3,8 @@
 use std::ffi::OsStr;
 
 use super::{
-    adopt, bundle, capture, doctor, exec, export, fabric, gc, install, ipam, peers, pods, status,
+    adopt, bundle, capture, doctor, exec, export, fabric, gc, install, ipam, peers, pods, policy,
+    status,
     subcommand::{Failure, Subcommand},
     tune, validate, version,
 };
@@ -26,6 +27,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     exec::SUBCOMMAND,
     capture::SUBCOMMAND,
     ipam::SUBCOMMAND,
+    policy::SUBCOMMAND,
     gc::SUBCOMMAND,
     version::SUBCOMMAND,
 ];

@@ -36,6 +36,7 @@ pub mod set;
 pub mod side;
 mod snapshot;
 mod socket;
+mod stages;
 pub mod table;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,5 @@
 //! The table of network policies: rules that never change, and everything that changes is
-//! an element of a map or a set. Pure.
+//! an element of a map or a set. [`held`] has what the kernel holds; all else is pure.
 //!
 //! For each direction a pod under policy has a class, and a peer that a policy names has
 //! an identity. A connection is allowed if {class . protocol . identity . port} is in a
@@ -17,10 +17,14 @@
 //! * Values of maps have 8 bytes, of which rules use the lower half. The upper half has
 //!   more of the digest by which a class or an identity is numbered.
 
+mod held;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
+
+pub use held::Held;
 
 use super::error::Error;
 use super::key::{Load, Part};

@@ -41,6 +41,8 @@ pub(super) struct Snapshot {
     pub(super) only_elements: bool,
     /// Nothing differs but the note by which the table is known again.
     pub(super) only_note: bool,
+    /// What sets hold whose elements follow the description.
+    pub(super) held: Vec<(&'static str, Elements)>,
     /// What brings these up to date.
     pub(super) updates: Vec<Request>,
     /// What open sets hold.
@@ -92,6 +94,7 @@ impl Snapshot {
             consistent: true,
             has_rules: !rules.objects.is_empty() || seal.rules == 0,
             differences: Vec::new(),
+            held: Vec::new(),
             updates: Vec::new(),
             only_elements: false,
             only_note: false,
@@ -133,6 +136,7 @@ impl Snapshot {
                 Content::Following(elements) => {
                     let held = set.held(wanted, &look.elements(socket, wanted, set)?);
                     look.compare_elements(wanted, set, elements, &held);
+                    look.held.push((set.name, held));
                 }
                 Content::Open if look.only_elements => {}
                 Content::Open => {

@@ -16,6 +16,7 @@ pub(crate) mod lasting;
 pub mod liveness;
 pub(crate) mod ownership;
 pub mod pod_side;
+pub mod policy;
 pub mod pools;
 mod readable;
 pub mod repair;

@@ -8,6 +8,7 @@
 //!
 //! Pure: no file, no socket, and no types of a client of the API server.
 
+mod changes;
 mod class;
 mod compile;
 mod live;
@@ -19,6 +20,7 @@ mod selector;
 mod verdict;
 mod world;
 
+pub use changes::changes;
 pub use compile::{TABLE, compile};
 pub use lookup::allows;
 pub use read::{Read, protocol, read};

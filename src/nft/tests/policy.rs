@@ -1,9 +1,4 @@
-//! A table of network policies, as such a table has to be: constant rules, and everything
-//! that changes is an element of a map or a set.
-//!
-//! A pod under policy has a class for each direction, an address that a policy names has
-//! an identity, and a connection is allowed if {class . protocol . identity . port} is in a
-//! set. 0 stands for any; identities of networks come from ranges of {class . address}.
+//! The table of network policies.
 
 use std::net::{IpAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,179 +11,49 @@ use super::Namespace;
 use super::addresses::handles;
 use super::datapath::connect;
 use crate::family::Family;
-use crate::nft::key::{Load, Part};
-use crate::nft::set::{Content, Data, Elements, Field, Key, Ranges, Set, Type, Value, Verdict};
-use crate::nft::side::Side;
-use crate::nft::table::{Chain, ESTABLISHED, Holds, Hook, Kind, Point, RELATED, Rule, Table, Term};
+use crate::nft::policy::{Grant, Policies, Way};
 use crate::nft::{self, Ensured};
-
-/// Egress, and ingress.
-struct Direction {
-    pods: Side,
-    peers: Side,
-    /// Of each family.
-    class: [&'static str; 2],
-    cidr: [&'static str; 2],
-    chain: [&'static str; 2],
-    allow: &'static str,
-    range: &'static str,
-    allowed: Verdict,
-}
-
-const EGRESS: Direction = Direction {
-    pods: Side::Source,
-    peers: Side::Destination,
-    class: ["class-out4", "class-out6"],
-    cidr: ["cidr-out4", "cidr-out6"],
-    chain: ["egress4", "egress6"],
-    allow: "allow-out",
-    range: "range-out",
-    allowed: Verdict::Return,
-};
-const INGRESS: Direction = Direction {
-    pods: Side::Destination,
-    peers: Side::Source,
-    class: ["class-in4", "class-in6"],
-    cidr: ["cidr-in4", "cidr-in6"],
-    chain: ["ingress4", "ingress6"],
-    allow: "allow-in",
-    range: "range-in",
-    allowed: Verdict::Accept,
-};
-const IDENTITY: [&str; 2] = ["ident4", "ident6"];
-const HAIRPIN: [&str; 2] = ["self4", "self6"];
-
-/// What the sets hold, by their names.
-type Held = Vec<(&'static str, Elements)>;
-
-fn policy(held: &Held) -> Table {
-    let mut sets = Vec::new();
-    let mut set = |name, key: &[Type], data, ranges| {
-        let elements = held.iter().find(|(of, _)| *of == name).map(|(_, all)| all.clone());
-        let content = Content::Following(elements.unwrap_or_default());
-        sets.push(Set { name, key: key.to_vec(), data, ranges, content });
-    };
-    let number = Some(Data::Number);
-    let flow = [Type::Number, Type::Protocol, Type::Number, Type::Port];
-    for (family, at) in Family::BOTH.into_iter().zip(0..) {
-        let address = Type::Address(family);
-        set(IDENTITY[at], &[address], number, Ranges::None);
-        set(HAIRPIN[at], &[address, address], None, Ranges::None);
-        for way in [EGRESS, INGRESS] {
-            set(way.class[at], &[address], number, Ranges::None);
-            set(way.cidr[at], &[Type::Number, address], number, Ranges::Last);
-        }
-    }
-    for way in [EGRESS, INGRESS] {
-        set(way.allow, &flow, None, Ranges::None);
-        set(way.range, &flow, None, Ranges::Last);
-    }
-    let mut chains: Vec<Chain> = Vec::new();
-    let mut entry = vec![
-        Rule(vec![Term::State(RELATED), Term::End(Verdict::Accept)]),
-        Rule(vec![Term::State(ESTABLISHED), Term::IsReply, Term::End(Verdict::Accept)]),
-    ];
-    for way in [EGRESS, INGRESS] {
-        for at in 0..2 {
-            chains.push(way.judged(at));
-            let chain = way.chain[at];
-            let leads = match way.allowed {
-                Verdict::Return => Verdict::Jump(chain),
-                _ => Verdict::Goto(chain),
-            };
-            entry.push(Rule(vec![Term::Has(way.class(at)), Term::End(leads)]));
-        }
-    }
-    let hook = Hook { kind: Kind::Filter, point: Point::Forward, priority: 0 };
-    chains.push(Chain { name: "forward", hook: Some(hook), rules: entry });
-    let (name, comment) = ("manx-policy".to_owned(), "manx: network policies".to_owned());
-    Table { name, comment, sets, chains }
-}
-
-impl Direction {
-    fn class(&self, at: usize) -> Part {
-        let pod = Part::Of(Load::Address(self.pods, Family::BOTH[at]));
-        Part::Mapped(vec![pod], self.class[at])
-    }
-
-    /// The chain of one family: whoever is isolated gets no further than what is allowed.
-    fn judged(&self, at: usize) -> Chain {
-        let peer = Part::Of(Load::Address(self.peers, Family::BOTH[at]));
-        let pod = Part::Of(Load::Address(self.pods, Family::BOTH[at]));
-        let identity = Part::Mapped(vec![peer.clone()], IDENTITY[at]);
-        let network = Part::Mapped(vec![self.class(at), peer.clone()], self.cidr[at]);
-        let (protocol, port) = (Part::Of(Load::Protocol), Part::Of(Load::Port(Side::Destination)));
-        let (any, class) = (Part::Number(0), self.class(at));
-        let of = |parts: [&Part; 3], set| {
-            let key = [&class].into_iter().chain(parts).cloned().collect();
-            Rule(vec![Term::Among(key, Holds::Is, set), Term::End(self.allowed.clone())])
-        };
-        let rules = vec![
-            of([&protocol, &identity, &port], self.allow),
-            of([&any, &identity, &any], self.allow),
-            of([&protocol, &any, &port], self.allow),
-            of([&any, &any, &any], self.allow),
-            of([&protocol, &network, &port], self.allow),
-            of([&any, &network, &any], self.allow),
-            of([&protocol, &identity, &port], self.range),
-            Rule(vec![
-                Term::Among(vec![pod, peer], Holds::Is, HAIRPIN[at]),
-                Term::End(self.allowed.clone()),
-            ]),
-            Rule(vec![Term::Count, Term::End(Verdict::Drop)]),
-        ];
-        Chain { name: self.chain[at], hook: None, rules }
-    }
-}
-
-fn address(text: &str) -> Field<'static> {
-    Field::Address(text.parse::<IpAddr>().unwrap())
-}
-
-fn numbers(all: &[(&str, u64)]) -> Elements {
-    let element =
-        |(text, number): &(&str, u64)| (Key::of(&[address(text)]), Some(Value::Number(*number)));
-    all.iter().map(element).collect()
-}
 
 const UDP: u8 = 17;
 /// Identities of networks are far from those of pods.
-const NETWORK: u64 = 1 << 30;
+const NETWORK: u32 = 1 << 30;
 
-fn flow(class: u32, protocol: u8, identity: u32, port: u16) -> [Field<'static>; 4] {
-    [Field::Number(class), Field::Protocol(protocol), Field::Number(identity), Field::Port(port)]
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
 }
 
 /// 10.1.0.2, of a class, may speak to identity 7 and to some networks; 10.1.0.3, which has
 /// it, hears class 5's identity 6 and a range of ports.
-fn held(class: u32) -> Held {
-    let flows = |all: &[[Field<'static>; 4]]| all.iter().map(|it| (Key::of(it), None)).collect();
-    let networks = |class, first, last, number| {
-        let of = |text| [Field::Number(class), address(text)];
-        (Key::range(&of(first), &of(last)), Some(Value::Number(number)))
+fn held(class: u32) -> Policies {
+    let numbers = |all: &[(&str, u32)]| {
+        all.iter().map(|(text, number)| (address(text), u64::from(*number))).collect()
     };
-    vec![
-        ("class-out4", numbers(&[("10.1.0.2", class.into())])),
-        ("class-in4", numbers(&[("10.1.0.3", 5)])),
-        ("class-out6", numbers(&[("fd01::2", class.into())])),
-        ("class-in6", numbers(&[("fd01::3", 5)])),
-        ("ident4", numbers(&[("10.1.0.2", 6), ("10.1.0.3", 7)])),
-        ("ident6", numbers(&[("fd01::2", 6), ("fd01::3", 7)])),
-        ("allow-out", flows(&[flow(class, UDP, 7, 80), flow(class, UDP, NETWORK as u32, 90)])),
-        ("allow-in", flows(&[flow(5, UDP, 6, 80), flow(5, UDP, 7, 80)])),
-        (
-            "cidr-out4",
-            [
-                networks(class, "10.1.0.0", "10.1.0.255", NETWORK),
-                // Where one ends the next begins.
-                networks(class, "10.1.1.0", "10.1.1.255", NETWORK + 1),
-            ]
-            .into(),
-        ),
-        ("cidr-out6", [networks(class, "fd01::", "fd01::ffff", NETWORK)].into()),
-        ("range-in", [(Key::range(&flow(5, UDP, 6, 90), &flow(5, UDP, 6, 99)), None)].into()),
-        ("self4", [(Key::of(&[address("10.1.0.2"), address("10.1.0.2")]), None)].into()),
-    ]
+    let grant = |class, peer, port| Grant { class, protocol: UDP, peer, port };
+    let network = |first, last, number| ((class, address(first)), (address(last), number));
+    let egress = Way {
+        classes: numbers(&[("10.1.0.2", class), ("fd01::2", class)]),
+        grants: [grant(class, 7, 80), grant(class, NETWORK, 90)].into(),
+        networks: [
+            network("10.1.0.0", "10.1.0.255", NETWORK),
+            // Where one ends the next begins.
+            network("10.1.1.0", "10.1.1.255", NETWORK + 1),
+            network("fd01::", "fd01::ffff", NETWORK),
+        ]
+        .into(),
+        ..Way::default()
+    };
+    let ingress = Way {
+        classes: numbers(&[("10.1.0.3", 5), ("fd01::3", 5)]),
+        grants: [grant(5, 6, 80), grant(5, 7, 80)].into(),
+        ranges: [(grant(5, 6, 90), 99)].into(),
+        ..Way::default()
+    };
+    Policies {
+        table: "manx-policy".into(),
+        identities: numbers(&[("10.1.0.2", 6), ("10.1.0.3", 7), ("fd01::2", 6), ("fd01::3", 7)]),
+        own: [address("10.1.0.2")].into(),
+        ways: [egress, ingress],
+    }
 }
 
 /// What nft lists of each set: key and data of each element as one text.
@@ -214,7 +79,7 @@ fn listed(objects: &[Json], name: &str) -> Vec<String> {
 #[test]
 fn nft_lists_a_table_of_policies() {
     let namespace = Namespace::new();
-    let table = policy(&held(4));
+    let table = held(4).describe().unwrap();
     namespace.run(|| {
         assert_eq!(nft::ensure(&table), Ok(Ensured::Installed));
         assert_eq!(nft::differences(&table), Ok(Vec::new()));
@@ -227,8 +92,8 @@ fn nft_lists_a_table_of_policies() {
     let objects = text["nftables"].as_array().unwrap();
     // Class and first address of a network, as one number.
     let network = |number: u64| {
-        let first = (4 << 32) + 0x0a01_0000 + (number << 8);
-        format!("{first}-{} : {}", first + 255, NETWORK + number)
+        let first = (4u64 << 32) + 0x0a01_0000 + (number << 8);
+        format!("{first}-{} : {}", first + 255, u64::from(NETWORK) + number)
     };
     for (set, expected) in [
         ("class-out4", vec!["10.1.0.2 : 4"]),
@@ -255,7 +120,7 @@ fn nft_lists_a_table_of_policies() {
 #[test]
 fn each_kind_of_element_is_put_right() {
     let namespace = Namespace::new();
-    let table = policy(&held(4));
+    let table = held(4).describe().unwrap();
     namespace.run(|| assert_eq!(nft::ensure(&table), Ok(Ensured::Installed)));
     let before = handles(&namespace);
     for (damage, set, told) in [
@@ -277,10 +142,42 @@ fn each_kind_of_element_is_put_right() {
         assert_eq!(namespace.run(|| nft::differences(&table)), Ok(Vec::new()));
     }
     // Another class of the same pod is another element.
-    let other = policy(&held(5));
-    assert_eq!(namespace.run(|| nft::ensure(&other)), Ok(Ensured::Repaired));
-    assert_eq!(namespace.run(|| nft::differences(&other)), Ok(Vec::new()));
+    assert_eq!(namespace.run(|| held(5).enforce()), Ok(Ensured::Repaired));
+    assert_eq!(namespace.run(|| held(5).enforce()), Ok(Ensured::Unchanged));
     assert_eq!(handles(&namespace), before);
+}
+
+/// What is read back is what was written, and rules that somebody damaged are made again.
+#[test]
+fn the_table_is_read_back_and_repaired() {
+    let namespace = Namespace::new();
+    let look = || namespace.run(|| held(4).look()).unwrap();
+    assert_eq!((look().policies, look().is_sound), (None, false));
+    assert_eq!(namespace.run(|| held(4).enforce()), Ok(Ensured::Installed));
+    let found = look();
+    assert_eq!((found.policies, found.is_sound), (Some(held(4)), true));
+    assert_eq!(found.differences, Vec::<String>::new());
+    for damage in [
+        "flush chain inet manx-policy egress4",
+        "add rule inet manx-policy forward accept",
+        "delete table inet manx-policy",
+    ] {
+        namespace.load(damage);
+        assert!(!look().is_sound, "{damage}");
+        assert_ne!(namespace.run(|| held(5).enforce()), Ok(Ensured::Unchanged));
+        assert_eq!(namespace.run(|| held(5).look()).unwrap().policies, Some(held(5)));
+        assert_eq!(namespace.run(|| held(4).enforce()), Ok(Ensured::Repaired));
+        assert_eq!(look().policies, Some(held(4)));
+    }
+    // What somebody put in the way of a network goes.
+    let mut other = held(4);
+    let networks = &mut other.ways[0].networks;
+    networks.remove(&(4, address("10.1.0.0")));
+    networks.insert((4, address("10.0.255.200")), (address("10.1.0.63"), 9));
+    let other = other.describe().unwrap();
+    assert_eq!(namespace.run(|| nft::ensure(&other)), Ok(Ensured::Repaired));
+    assert_eq!(namespace.run(|| held(4).enforce()), Ok(Ensured::Repaired));
+    assert_eq!(look().policies, Some(held(4)));
 }
 
 /// A node and two pods of it, 10.1.0.2 and 10.1.0.3.
@@ -337,8 +234,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[test]
 fn the_table_decides_as_it_says() {
     let node = Node::new();
-    let table = policy(&held(4));
-    node.host.run(|| assert_eq!(nft::ensure(&table), Ok(Ensured::Installed)));
+    node.host.run(|| assert_eq!(held(4).enforce(), Ok(Ensured::Installed)));
     let mut buffer = [0; 16];
     for family in Family::BOTH {
         let allowed = node.sockets(family, 80);
@@ -360,7 +256,7 @@ fn a_policy_changes_under_traffic() {
     const CHANGES: u32 = 60;
     let node = Node::new();
     let host = &node.host;
-    host.run(|| assert_eq!(nft::ensure(&policy(&held(4))), Ok(Ensured::Installed)));
+    host.run(|| assert_eq!(held(4).enforce(), Ok(Ensured::Installed)));
     let before = handles(host);
     let [here, there] = node.sockets(Family::V4, 80);
     let over = AtomicBool::new(false);
@@ -376,26 +272,10 @@ fn a_policy_changes_under_traffic() {
             }
         });
         for class in 4..4 + CHANGES {
-            // First what the new class may, then the pod is of it, then the old one goes.
-            let (old, new) = (held(class), held(class + 1));
-            for step in [joined(&old, &new), joined(&new, &old), new.clone()] {
-                let table = policy(&step);
-                assert_eq!(host.run(|| nft::ensure(&table)), Ok(Ensured::Repaired));
-            }
+            assert_eq!(host.run(|| held(class + 1).enforce()), Ok(Ensured::Repaired));
         }
         over.store(true, Ordering::Relaxed);
     });
     assert_eq!(handles(host), before);
-    let last = policy(&held(4 + CHANGES));
-    assert_eq!(host.run(|| nft::differences(&last)), Ok(Vec::new()));
-}
-
-/// What both have; where they differ about a key, the first.
-fn joined(one: &Held, other: &Held) -> Held {
-    let both = one.iter().zip(other).map(|((name, one), (_, other))| {
-        let mut elements = other.clone();
-        elements.extend(one.clone());
-        (*name, elements)
-    });
-    both.collect()
+    assert_eq!(host.run(|| held(4 + CHANGES).enforce()), Ok(Ensured::Unchanged));
 }

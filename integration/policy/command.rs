@@ -1,0 +1,145 @@
+//! What the commands say, and how they end.
+
+use serde_json::{Value, json};
+
+use crate::cases;
+use crate::cluster::{Cluster, NODE};
+
+fn pod(name: &str, last: u8) -> Value {
+    let ips = [format!("10.244.1.{last}"), format!("fd00:244:1::{last}")];
+    json!({"kind": "Pod", "metadata": {"namespace": "x", "name": name, "labels": {"app": name}},
+           "spec": {"nodeName": NODE}, "status": {"podIP": ips[0],
+           "podIPs": [{"ip": ips[0]}, {"ip": ips[1]}]}})
+}
+
+fn world(policies: &[Value]) -> Value {
+    let mut items = vec![pod("web", 10), pod("client", 11), pod("other", 12)];
+    items.extend(policies.iter().cloned());
+    json!({"apiVersion": "v1", "kind": "List", "items": items})
+}
+
+fn policy(name: &str, spec: Value) -> Value {
+    json!({"kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": name}, "spec": spec})
+}
+
+fn only_clients() -> Value {
+    let from = json!([{"podSelector": {"matchLabels": {"app": "client"}}}]);
+    policy(
+        "clients",
+        json!({"podSelector": {"matchLabels": {"app": "web"}},
+                             "ingress": [{"from": from, "ports": [{"port": 80}]}]}),
+    )
+}
+
+fn rules(cluster: &Cluster) -> Vec<String> {
+    let listed = cluster.host.command("nft", &["-a", "list", "ruleset"]).ok();
+    listed.lines().filter(|line| line.contains("# handle")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_plan_is_what_apply_does_and_then_there_is_none() {
+    let cluster = Cluster::new();
+    let world = world(&[only_clients()]);
+    let plan = || cluster.manx(&["plan", "WORLD", "--node", NODE], &world);
+    let planned = plan();
+    assert_eq!(planned.status, 3, "{planned:?}");
+    for line in [
+        "+ nftables table manx.policy: the rules by which network policies are enforced",
+        "+ ingress of pod x/web 10.244.1.10: isolated by x/clients",
+        "+ ingress of pod x/web fd00:244:1::10: isolated by x/clients",
+        "+ peers that policies name: 2, of which 2 are new",
+        "+ what ingress allows: 1, of which 1 are new",
+    ] {
+        assert!(planned.stdout.lines().any(|it| it == line), "{line}: {}", planned.stdout);
+    }
+    assert_eq!(cluster.apply(&world).ok(), planned.stdout);
+    let again = plan();
+    assert_eq!((again.status, again.stdout.as_str()), (0, ""), "{again:?}");
+    assert_eq!(cluster.apply(&world).ok(), "");
+    assert!(again.stderr.contains("nothing to change"), "{again:?}");
+}
+
+#[test]
+fn what_is_enforced_is_shown_until_it_is_removed() {
+    let cluster = Cluster::new();
+    let nothing = json!({});
+    let show = |args: &[&str]| cluster.manx(&[&["show"], args].concat(), &nothing).ok();
+    let parsed = || -> Value { serde_json::from_str(&show(&["--json"])).unwrap() };
+    assert_eq!(parsed(), json!({"enforced": false, "peers": 0, "pods": []}));
+    let closed = policy(
+        "closed",
+        json!({"podSelector": {"matchLabels": {"app": "other"}},
+                                         "policyTypes": ["Egress"]}),
+    );
+    cluster.apply(&world(&[only_clients(), closed])).ok();
+    let pods = parsed()["pods"].as_array().unwrap().clone();
+    assert_eq!(pods.len(), 4);
+    assert_eq!((&pods[0]["address"], &pods[0]["egress"]), (&json!("10.244.1.10"), &Value::Null));
+    assert_eq!(pods[0]["ingress"]["grants"], 1);
+    assert_eq!(pods[1]["egress"], json!({"class": 1, "grants": 0, "networks": 0}));
+    let lines = "POD              EGRESS  INGRESS\n\
+                 10.244.1.10      open    1 grant\n\
+                 10.244.1.12      closed  open\n\
+                 fd00:244:1::10   open    1 grant\n\
+                 fd00:244:1::12   closed  open\n";
+    let squeezed = |text: &str| {
+        let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+        lines.collect::<Vec<_>>()
+    };
+    assert_eq!(squeezed(&show(&[])), squeezed(lines));
+    for said in ["removed: all pods are open", "nothing to remove"] {
+        let removed = cluster.manx(&["remove"], &nothing);
+        assert_eq!((removed.status, removed.stderr.trim()), (0, said));
+    }
+    assert_eq!(parsed()["enforced"], false);
+    assert!(rules(&cluster).is_empty());
+}
+
+/// Rules, chains and sets stay, to the number of each.
+#[test]
+fn nothing_but_elements_changes() {
+    let cluster = Cluster::new();
+    cluster.apply(&world(&[])).ok();
+    let before = rules(&cluster);
+    assert!(before.len() > 49, "{before:?}");
+    for case in cases::all().iter().rev().take(30) {
+        for step in &case.steps {
+            cluster.apply(&step.world).ok();
+        }
+    }
+    cluster.apply(&world(&[only_clients()])).ok();
+    assert_eq!(rules(&cluster), before);
+}
+
+#[test]
+fn what_would_open_pods_by_mistake_is_refused() {
+    let cluster = Cluster::new();
+    let world = world(&[only_clients()]);
+    cluster.apply(&world).ok();
+    let before = cluster.host.command("nft", &["list", "ruleset"]).ok();
+    let other = json!({"kind": "List", "items": [{"kind": "Service", "metadata": {"name": "s"}}]});
+    for (args, world, words) in [
+        (&["apply", "WORLD", "--node", "elsewhere"][..], &world, "no pod runs on node elsewhere"),
+        (&["apply", "WORLD", "--node", NODE], &other, "Service"),
+        (&["apply", "/nowhere", "--node", NODE], &world, "/nowhere"),
+        (&["apply", "WORLD", "--node", NODE], &json!({"kind": "Pod"}), "missing field"),
+    ] {
+        let refused = cluster.manx(args, world);
+        assert_eq!((refused.status, refused.stdout.as_str()), (1, ""), "{refused:?}");
+        assert!(refused.stderr.contains(words), "{refused:?}");
+    }
+    for args in [&["apply"][..], &["plan"], &["show", "more"], &["frobnicate"], &[]] {
+        assert_eq!(cluster.manx(args, &world).status, 2, "{args:?}");
+    }
+    assert_eq!(cluster.host.command("nft", &["list", "ruleset"]).ok(), before);
+}
+
+#[test]
+fn what_cannot_be_read_of_a_policy_is_told() {
+    let cluster = Cluster::new();
+    let from = json!([{"ipBlock": {"cidr": "10.0.0.0"}}]);
+    let world = world(&[policy("odd", json!({"podSelector": {}, "ingress": [{"from": from}]}))]);
+    let applied = cluster.apply(&world);
+    let note = "note: NetworkPolicy x/odd: \"10.0.0.0\" is not an address with a prefix length";
+    assert!(applied.status == 0 && applied.stderr.contains(note), "{applied:?}");
+}

@@ -1,0 +1,167 @@
+//! What single packets do not show: answers, the node itself, services, and an apply that
+//! is killed.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+
+use serde_json::json;
+
+use crate::cases::{self, Probe, Step};
+use crate::cluster::{Cluster, MANX, NODE};
+use crate::harness::{DEADLINE, Netns, Stdin, run};
+
+/// Whoever is closed in both directions.
+fn closed() -> serde_json::Value {
+    let pod = |last: u8| {
+        let ips = [format!("10.244.1.{last}"), format!("fd00:244:1::{last}")];
+        json!({"kind": "Pod", "metadata": {"namespace": "x", "name": format!("pod-{last}")},
+               "spec": {"nodeName": NODE}, "status": {"podIP": ips[0],
+               "podIPs": [{"ip": ips[0]}, {"ip": ips[1]}]}})
+    };
+    let policy = json!({"kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": "closed"},
+                        "spec": {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}});
+    let mut items: Vec<_> = (10..=18).map(pod).collect();
+    items.push(policy);
+    json!({"kind": "List", "items": items})
+}
+
+/// Whether a connection is made and carries bytes both ways.
+fn speaks(from: &Netns, at: &Netns, to: IpAddr, by: SocketAddr) {
+    let listener = at.enter(|| TcpListener::bind((to, by.port())).unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            stream.write_all(&byte).unwrap();
+        });
+        let mut stream = from.enter(|| TcpStream::connect_timeout(&by, DEADLINE).unwrap());
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.write_all(b"x").unwrap();
+        stream.read_exact(&mut [0]).unwrap();
+    });
+}
+
+fn probe(from: &str, to: &str) -> Vec<Probe> {
+    let (from, to) = (from.to_owned(), to.to_owned());
+    vec![Probe { from, to, protocol: "TCP".into(), port: 80, allowed: false }]
+}
+
+#[test]
+fn a_pod_and_its_node_always_speak() {
+    let (cluster, world) = (Cluster::new(), closed());
+    cluster.apply(&world).ok();
+    for (place, host) in ["169.254.1.1", "fd00::1"].into_iter().enumerate() {
+        let host: IpAddr = host.parse().unwrap();
+        let (pod, address) = (&cluster.pods[0].netns, cluster.pods[0].addresses[place]);
+        if host.is_ipv6() {
+            cluster.host.command("ip", &["address", "add", "fd00::1/128", "dev", "lo"]).ok();
+        }
+        speaks(&cluster.host, pod, address, SocketAddr::new(address, 80));
+        speaks(pod, &cluster.host, host, SocketAddr::new(host, 81));
+        let other = cluster.pods[1].addresses[place].to_string();
+        let denied = probe(&address.to_string(), &other);
+        assert!(cluster.probe(&world, &denied).iter().all(|(_, arrived)| !arrived));
+    }
+}
+
+/// A pod that nobody may speak to hears the answers to what it asks.
+#[test]
+fn answers_come_through() {
+    let cluster = Cluster::new();
+    let mut world = closed();
+    world["items"][9]["spec"] = json!({"podSelector": {}, "policyTypes": ["Ingress"]});
+    world["items"][0]["metadata"]["labels"] = json!({"app": "server"});
+    let open = json!({"kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": "open"},
+                      "spec": {"podSelector": {"matchLabels": {"app": "server"}},
+                               "ingress": [{"ports": [{"port": 80}]}]}});
+    world["items"].as_array_mut().unwrap().push(open);
+    cluster.apply(&world).ok();
+    for place in 0..2 {
+        let [server, client] = [&cluster.pods[0], &cluster.pods[1]];
+        let to = server.addresses[place];
+        speaks(&client.netns, &server.netns, to, SocketAddr::new(to, 80));
+        let back = probe(&to.to_string(), &client.addresses[place].to_string());
+        assert!(cluster.probe(&world, &back).iter().all(|(_, arrived)| !arrived));
+    }
+}
+
+/// By way of a service, which is translated before the policies are asked.
+#[test]
+fn a_pod_reaches_itself_by_a_service() {
+    let (cluster, world) = (Cluster::new(), closed());
+    cluster.apply(&world).ok();
+    let service = "add table ip services
+        add chain ip services in { type nat hook prerouting priority -100; }
+        add rule ip services in ip daddr 10.96.0.1 tcp dport 80 dnat to 10.244.1.10:80
+        add chain ip services out { type nat hook postrouting priority 100; }
+        add rule ip services out ip saddr 10.244.1.10 ip daddr 10.244.1.10 masquerade";
+    let loaded = cluster.host.enter(|| {
+        let mut command = Command::new("nft");
+        command.args(["-f", "-"]);
+        run(command, &Stdin::Bytes(service.as_bytes().to_vec()), DEADLINE)
+    });
+    loaded.ok();
+    let pod = &cluster.pods[0];
+    let by = "10.96.0.1:80".parse().unwrap();
+    speaks(&pod.netns, &pod.netns, pod.addresses[0], by);
+}
+
+/// Runs apply, killed as it says something to the kernel for the `count`th time. True if
+/// it was.
+fn killed(cluster: &Cluster, args: &[&str], count: usize) -> bool {
+    let inject = format!("inject=sendto:signal=KILL:when={count}");
+    let mut all = vec!["-f", "-o", "/dev/null", "-e", "trace=sendto", "-e", &inject, MANX];
+    all.extend(args);
+    let finished = cluster.host.command("strace", &all);
+    assert!([0, 137].contains(&finished.status), "{finished:?}");
+    finished.status == 137
+}
+
+/// Wherever it is killed, what both worlds allow passes, and what both deny does not. The
+/// next apply makes it whole.
+#[test]
+fn a_killed_apply_is_between_the_worlds() {
+    let cluster = Cluster::new();
+    let all = cases::all();
+    let steps: Vec<&Step> = all.iter().flat_map(|case| &case.steps).collect();
+    let is_mixed = |step: &&&Step| {
+        let denied = step.probes.iter().filter(|probe| !probe.allowed).count();
+        step.probes.len() == 432 && (100..300).contains(&denied)
+    };
+    let mixed: Vec<&Step> = steps.iter().filter(is_mixed).copied().collect();
+    let (old, new) = (mixed[mixed.len() / 3], mixed[mixed.len() * 2 / 3]);
+    let file = std::env::temp_dir().join(format!("manx-world-{}", std::process::id()));
+    std::fs::write(&file, new.world.to_string()).unwrap();
+    let root = cluster.root();
+    let args = [
+        "policy",
+        "apply",
+        file.to_str().unwrap(),
+        "--node",
+        NODE,
+        "--root",
+        root.to_str().unwrap(),
+    ];
+    let mut kills = 0;
+    for count in 1.. {
+        cluster.apply(&old.world).ok();
+        if !killed(&cluster, &args, count) {
+            break;
+        }
+        kills += 1;
+        let found = cluster.probe(&new.world, &new.probes);
+        for ((probe, arrived), before) in found.into_iter().zip(&old.probes) {
+            let (old, new) = (before.allowed, probe.allowed);
+            let is_between = arrived == old || arrived == new;
+            assert!(is_between, "killed at {count}: {probe:?} arrived: {arrived}");
+        }
+        cluster.apply(&new.world).ok();
+        let wrong: Vec<_> = cluster.probe(&new.world, &new.probes);
+        assert!(wrong.iter().all(|(probe, arrived)| probe.allowed == *arrived), "{count}");
+    }
+    std::fs::remove_file(&file).unwrap();
+    println!("killed at {kills} points");
+    assert!(kills > 10, "{kills}");
+}

@@ -1,0 +1,88 @@
+//! `manx policy`: the network policies of a cluster, enforced on this node.
+
+mod show;
+mod world;
+
+use serde_json::json;
+
+use super::{
+    Args, Console, Failure, Status, Subcommand,
+    args::{Operands, Shape},
+};
+use crate::{node::policy, object::Told};
+use world::Given;
+
+pub(super) const SUBCOMMAND: Subcommand = Subcommand {
+    name: "policy",
+    summary: "enforce network policies that a file gives",
+    help: "\
+Usage: manx policy plan WORLD [--node NAME] [--json]
+       manx policy apply WORLD [--node NAME] [--json] [--root DIR]
+       manx policy show [--json]
+       manx policy remove [--root DIR]
+
+WORLD is the output of kubectl get namespaces,pods,networkpolicies -A -o json,
+or - for stdin. apply makes the nftables table manx.policy hold what these
+policies say of the pods of this node; it is not repeated when something
+changes in the cluster. Connections that are established stay. plan shows what
+apply would change, and exits 3 if there is something. show lists what is
+enforced, and remove takes it away: all pods are open then.
+
+  --node NAME  the pods of this node; default: the name of this host
+  --json       plan, apply: {\"changes\": [as of manx plan], \"notes\": []}
+               show: {\"enforced\", \"peers\", \"pods\": [{\"address\", \"egress\":
+               {\"class\", \"grants\", \"networks\"}, \"ingress\": the same}]}
+  --root DIR   keep the lock below DIR",
+    shape: Shape { flags: &["json"], values: &["node", "root"], operands: Operands::AtMost(2) },
+    run,
+};
+
+fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let operands: Vec<&str> = args.operands.iter().filter_map(|it| it.to_str()).collect();
+    match (operands.as_slice(), args.operands.get(1)) {
+        (["plan", ..], Some(file)) => {
+            let given = Given::read(file, args)?;
+            let changes = policy::plan(&given.world, &given.policies)?;
+            let status = if changes.is_empty() { Status::Fine } else { Status::Findings };
+            tell(&given, &changes, args, console)?;
+            Ok(status)
+        }
+        (["apply", ..], Some(file)) => {
+            let given = Given::read(file, args)?;
+            let changes = policy::apply(&given.world, &given.policies, &args.root())?;
+            tell(&given, &changes, args, console)?;
+            Ok(Status::Fine)
+        }
+        (["show"], _) => show::show(args, console),
+        (["remove"], _) => {
+            let was_there = policy::remove(&args.root())?;
+            let said = if was_there { "removed: all pods are open" } else { "nothing to remove" };
+            console.remark(said)?;
+            Ok(Status::Fine)
+        }
+        (["plan" | "apply"], None) => Err(SUBCOMMAND.usage("say where the policies are: WORLD")),
+        _ => Err(SUBCOMMAND.usage("say what to do: plan, apply, show or remove")),
+    }
+}
+
+fn tell(
+    given: &Given,
+    changes: &[Told],
+    args: &Args,
+    console: &mut Console<'_>,
+) -> Result<(), Failure> {
+    if args.flag("json") {
+        let changes: Vec<_> = changes.iter().map(Told::encode).collect();
+        return Ok(console.json(&json!({"changes": changes, "notes": given.notes}))?);
+    }
+    for line in changes {
+        console.line(line)?;
+    }
+    for note in &given.notes {
+        console.remark(format_args!("note: {note}"))?;
+    }
+    if changes.is_empty() {
+        console.remark("nothing to change")?;
+    }
+    Ok(())
+}

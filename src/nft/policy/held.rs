@@ -1,0 +1,122 @@
+//! The table of policies as the kernel has it: read back, and brought up to date.
+
+use std::net::IpAddr;
+
+use super::super::error::Error;
+use super::super::set::{Elements, Key, Value};
+use super::super::snapshot::Snapshot;
+use super::super::socket::Socket;
+use super::super::stages::advance;
+use super::super::{Ensured, table::Table};
+use super::{Direction, Grant, IDENTITY, OWN, Policies, Way};
+use crate::family::Family;
+
+/// A look at the table of the kernel.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Held {
+    /// What it holds; `None` where there is no such table.
+    pub policies: Option<Policies>,
+    /// The rules are as they were made.
+    pub is_sound: bool,
+    /// In which ways it is not as described.
+    pub differences: Vec<String>,
+}
+
+impl Policies {
+    /// A look at the kernel's table of this name, beside what this one has.
+    ///
+    /// # Errors
+    /// Of the kernel's answers; [`Error::Invalid`].
+    pub fn look(&self) -> Result<Held, Error> {
+        let found = Snapshot::take(&mut Socket::open()?, &self.describe()?)?;
+        let is_sound = found.only_elements || found.only_note;
+        let policies = found.table_exists.then(|| self.read(&found.held));
+        Ok(Held { policies, is_sound, differences: found.differences })
+    }
+
+    /// Makes the table, or brings it up to date while packets pass.
+    ///
+    /// # Errors
+    /// Of the kernel's answers; [`Error::Invalid`].
+    pub fn enforce(&self) -> Result<Ensured, Error> {
+        let table: Table = self.describe()?;
+        let classes = Direction::BOTH.iter().flat_map(|direction| direction.names().class);
+        advance(&table, &classes.chain(IDENTITY).collect::<Vec<_>>())
+    }
+
+    /// What sets of such a table hold. What is no element of ours is passed over.
+    fn read(&self, held: &[(&'static str, Elements)]) -> Self {
+        let mut read = Self { table: self.table.clone(), ..Self::default() };
+        for (name, elements) in held {
+            let own = elements.iter().filter(|_| OWN.contains(name));
+            read.own.extend(own.filter_map(|(key, _)| address(family_of(name), &key.first)));
+            if IDENTITY.contains(name) {
+                read.identities.extend(numbers(name, elements));
+            }
+            for (direction, way) in Direction::BOTH.into_iter().zip(&mut read.ways) {
+                way.read(direction, name, elements);
+            }
+        }
+        read
+    }
+}
+
+impl Way {
+    fn read(&mut self, direction: Direction, name: &'static str, elements: &Elements) {
+        let names = direction.names();
+        if names.class.contains(&name) {
+            self.classes.extend(numbers(name, elements));
+        } else if names.network.contains(&name) {
+            self.networks.extend(elements.iter().filter_map(|(key, value)| {
+                let Some(Value::Number(number)) = value else { return None };
+                let (class, first) = key.first.split_first_chunk()?;
+                let (_, last) = key.last.as_ref().unwrap_or(&key.first).split_first_chunk::<4>()?;
+                let family = family_of(name);
+                let ends = (address(family, first)?, address(family, last)?);
+                Some(((u32::from_be_bytes(*class), ends.0), (ends.1, *number as u32)))
+            }));
+        } else if names.grant == name {
+            self.grants.extend(elements.keys().filter_map(|key| Grant::read(&key.first)));
+        } else if names.range == name {
+            self.ranges.extend(elements.keys().filter_map(range));
+        }
+    }
+}
+
+fn range(key: &Key) -> Option<(Grant, u16)> {
+    let last = key.last.as_ref().unwrap_or(&key.first);
+    Some((Grant::read(&key.first)?, Grant::read(last)?.port))
+}
+
+impl Grant {
+    /// Of the bytes of a key, of which each part is padded to four.
+    fn read(key: &[u8]) -> Option<Self> {
+        let (class, rest) = key.split_first_chunk()?;
+        let (&[protocol, ..], rest) = rest.split_first_chunk::<4>()?;
+        let (peer, rest) = rest.split_first_chunk()?;
+        let (port, _) = rest.split_first_chunk()?;
+        let (class, peer) = (u32::from_be_bytes(*class), u32::from_be_bytes(*peer));
+        Some(Self { class, protocol, peer, port: u16::from_be_bytes(*port) })
+    }
+}
+
+fn numbers(name: &str, elements: &Elements) -> impl Iterator<Item = (IpAddr, u64)> {
+    let family = family_of(name);
+    elements.iter().filter_map(move |(key, value)| {
+        let Some(Value::Number(number)) = value else { return None };
+        Some((address(family, &key.first)?, *number))
+    })
+}
+
+/// The family that a set's name ends with.
+fn family_of(name: &str) -> Family {
+    if name.ends_with('6') { Family::V6 } else { Family::V4 }
+}
+
+/// The address that begins with these bytes.
+fn address(family: Family, bytes: &[u8]) -> Option<IpAddr> {
+    Some(match family {
+        Family::V4 => IpAddr::from(*bytes.first_chunk::<4>()?),
+        Family::V6 => IpAddr::from(*bytes.first_chunk::<16>()?),
+    })
+}

@@ -1,0 +1,101 @@
+//! What the sets of a table hold, brought up to date while packets pass, in an order that
+//! lets none pass which neither the former elements nor the new ones let pass: first what
+//! is added under numbers that nobody has yet, then all at once who has which number, then
+//! what nobody has any more goes. Whoever is killed in between leaves it between the two.
+//!
+//! Rules are made once. Those of a table that is there are replaced only where somebody
+//! damaged them, as the hooks of a table that is replaced miss a packet now and then.
+
+use nix::errno::Errno;
+
+use super::error::Error;
+use super::set::{Content, Elements, Key, Value, changes};
+use super::snapshot::Snapshot;
+use super::socket::Socket;
+use super::table::Table;
+use super::{ATTEMPTS, Ensured};
+use crate::netlink::Request;
+
+/// Messages of one transaction that does not have to be one: what a socket sends without
+/// a larger buffer.
+const PER_TRANSACTION: usize = 4;
+
+/// Makes the table, or brings what its sets hold up to date; `switches` are the sets that
+/// change all at once.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(super) fn advance(wanted: &Table, switches: &[&str]) -> Result<Ensured, Error> {
+    let mut socket = Socket::open()?;
+    let (mut done, mut at_once) = (Ensured::Unchanged, false);
+    for _ in 0..ATTEMPTS {
+        let found = Snapshot::take(&mut socket, wanted)?;
+        let is_sound = found.only_elements || found.only_note;
+        let outcome = if !found.table_exists {
+            done = Ensured::Installed;
+            socket.commit(&wanted.structure(&wanted.seal().note), Some(found.generation))
+        } else if is_sound && found.differences.is_empty() {
+            return Ok(done);
+        } else if !is_sound {
+            done = done.or(Ensured::Repaired);
+            socket.commit(&wanted.replacement(&found.kept), Some(found.generation))
+        } else {
+            done = done.or(Ensured::Repaired);
+            let stages =
+                if at_once { vec![found.updates] } else { stages(wanted, switches, &found.held) };
+            stages.iter().try_for_each(|requests| socket.commit(requests, None))
+        };
+        match outcome {
+            Ok(()) => {}
+            Err(error) if error.is_race() => log::debug!("again: {error}"),
+            // Somebody put elements there that ours would overlap.
+            Err(error) if is_in_the_way(&error) && !at_once => at_once = true,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::Contended { table: wanted.name.clone(), attempts: ATTEMPTS })
+}
+
+fn is_in_the_way(error: &Error) -> bool {
+    matches!(error.errno(), Some(Errno::EEXIST | Errno::ENOENT))
+}
+
+impl Ensured {
+    fn or(self, other: Self) -> Self {
+        if self == Self::Unchanged { other } else { self }
+    }
+}
+
+/// The transactions that lead from what is held to what is wanted.
+fn stages(
+    wanted: &Table,
+    switches: &[&str],
+    held: &[(&'static str, Elements)],
+) -> Vec<Vec<Request>> {
+    let nothing = Elements::new();
+    let (mut before, mut switch, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    for set in &wanted.sets {
+        let Content::Following(elements) = &set.content else { continue };
+        let held = held.iter().find(|(name, _)| *name == set.name);
+        let held = held.map_or(&nothing, |(_, held)| held);
+        let (gone, new) = changes(held, elements);
+        let (mut removals, mut additions) = (gone, new);
+        if !switches.contains(&set.name) {
+            let is_held = |(key, _): &(&Key, Option<&Value>)| held.contains_key(*key);
+            let added: Vec<_> = additions.extract_if(.., |it| !is_held(it)).collect();
+            let left: Vec<&Key> =
+                removals.extract_if(.., |key| !elements.contains_key(*key)).collect();
+            before.extend(wanted.additions(set, added));
+            after.extend(wanted.removals(set, &left));
+        }
+        switch.extend(wanted.removals(set, &removals));
+        switch.extend(wanted.additions(set, additions));
+    }
+    let parts = |requests: &[Request]| {
+        requests.chunks(PER_TRANSACTION).map(<[Request]>::to_vec).collect::<Vec<_>>()
+    };
+    let mut stages = parts(&before);
+    stages.extend((!switch.is_empty()).then_some(switch));
+    stages.extend(parts(&after));
+    stages
+}
