@@ -44,6 +44,7 @@ mod networks;
 mod path_mtu;
 mod peers;
 mod pools;
+mod probe;
 mod reach;
 mod route_mtu;
 mod same_key;

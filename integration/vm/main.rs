@@ -24,6 +24,7 @@ mod scenario;
 mod scenario_adopt;
 mod scenario_bgp;
 mod scenario_limits;
+mod scenario_probe;
 mod wire;
 mod without_module;
 

@@ -25,6 +25,7 @@ mod ipam;
 mod peers;
 mod pods;
 mod policy;
+mod probe;
 mod registry;
 mod status;
 mod subcommand;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use super::{
     adopt, bundle, capture, doctor, exec, export, fabric, gc, install, ipam, peers, pods, policy,
-    status,
+    probe, status,
     subcommand::{Failure, Subcommand},
     tune, validate, version,
 };
@@ -16,6 +16,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     validate::SUBCOMMAND,
     status::SUBCOMMAND,
     doctor::SUBCOMMAND,
+    probe::SUBCOMMAND,
     bundle::SUBCOMMAND,
     tune::SUBCOMMAND,
     fabric::plan::SUBCOMMAND,

@@ -9,6 +9,7 @@ mod former;
 mod links;
 mod others;
 mod pools;
+pub mod probe;
 mod reverse;
 #[cfg(test)]
 mod tests;

@@ -174,5 +174,5 @@ pub(super) fn link_unmanaged(snapshot: &Snapshot) -> Answer {
 
 /// What only packets between nodes tell.
 pub(super) fn needs_traffic(_: &Snapshot) -> Answer {
-    Err("it takes packets to other nodes, and none are sent here: ping a pod of each".to_owned())
+    Err("it takes packets to other nodes, and none are sent here: run manx probe".to_owned())
 }

@@ -11,6 +11,7 @@ pub mod classifier;
 pub mod devconf;
 pub mod fdb;
 pub mod forwarding;
+pub mod icmp;
 pub mod link;
 mod mac;
 mod message;

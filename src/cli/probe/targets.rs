@@ -1,0 +1,240 @@
+//! Which nodes are probed, and between which addresses: as the kernel would send to them
+//! now.
+
+use std::{collections::HashMap, net::IpAddr, path::Path as FilePath};
+
+use ipnetwork::IpNetwork;
+
+use crate::{
+    cli::{Args, Failure},
+    doctor::probe::{Carrier, Path},
+    fabric::{Peers, Settings, encapsulation, peers::Node},
+    family::{Family, HasFamily},
+    net::{
+        Socket, Tables,
+        link::Link,
+        route::{self, Found},
+    },
+    node::{
+        configured::Networks,
+        fabric::{last_applied, read_peers_by},
+        facts,
+    },
+    text::nearest,
+};
+
+/// What is to be probed.
+pub(super) struct Targets {
+    /// This node's name.
+    pub(super) me: String,
+    pub(super) targets: Vec<Target>,
+}
+
+/// A node that is to be probed.
+#[derive(Default)]
+pub(super) struct Target {
+    pub(super) name: String,
+    pub(super) paths: Vec<Path>,
+    /// Family, whether it is the inner one, and why it is not probed.
+    pub(super) skipped: Vec<(Family, bool, String)>,
+}
+
+/// A node that was asked for, with the address of a pod where that was how.
+type Chosen<'a> = (&'a Node, Option<IpAddr>);
+
+/// By the peers file and the kernel.
+pub(super) fn read(args: &Args) -> Result<Targets, Failure> {
+    let root = args.root();
+    let networks = Networks::read(&root, args.value("conf").map(FilePath::new))?;
+    let with_list = networks.all.iter().find_map(|one| Some((one, one.heeds(&root)?)));
+    let Some((network, file)) = with_list else {
+        let why = "no configuration names a peersFile: no other node is known";
+        return Err(Failure::Failed(why.to_owned()));
+    };
+    let mut socket = Socket::open()?;
+    let tables = Tables::of_kernel(&mut socket)?;
+    let (peers, _) = read_peers_by(&file, &network.config, &tables)?;
+    let chosen = chosen(args, &peers)?;
+    let applied = last_applied(&network.config, &root);
+    let mtu = facts::mtu(
+        &mut socket,
+        &network.config,
+        &root,
+        applied.as_ref(),
+        Family::V4,
+        (&[], Some(&tables)),
+    )?;
+    let settings = Settings::of_config(&network.config);
+    let mut around =
+        Around { peers: &peers, settings, tables: &tables, pods: mtu.mtu, ways: HashMap::new() };
+    let asked: Vec<IpAddr> = chosen.iter().flat_map(|one| around.addresses(one)).collect();
+    let found = route::resolve(&mut socket, &asked)?;
+    around.ways =
+        asked.iter().copied().zip(found).filter_map(|(ip, way)| Some((ip, way?))).collect();
+    let targets = chosen.iter().map(|one| around.target(one)).collect();
+    Ok(Targets { me: peers.me.name.clone(), targets })
+}
+
+fn chosen<'a>(args: &Args, peers: &'a Peers) -> Result<Vec<Chosen<'a>>, Failure> {
+    if args.operands.is_empty() {
+        return Ok(peers.others.iter().map(|node| (node, None)).collect());
+    }
+    let choose = |operand: &std::ffi::OsString| -> Result<Chosen<'a>, Failure> {
+        let text = operand.to_string_lossy();
+        let address: Option<IpAddr> = text.parse().ok();
+        let find = |is_it: &dyn Fn(&Node) -> bool| peers.others.iter().find(|node| is_it(node));
+        let by_name = find(&|node| node.name == text);
+        let by_address = |ip: IpAddr| find(&|node| node.addresses.contains(&ip));
+        let by_pod = |ip: IpAddr| find(&|node| node.pod_cidrs.iter().any(|cidr| cidr.contains(ip)));
+        if let Some(node) = by_name.or_else(|| address.and_then(by_address)) {
+            return Ok((node, None));
+        }
+        if let Some(node) = address.and_then(by_pod) {
+            return Ok((node, address));
+        }
+        let names = peers.others.iter().map(|node| node.name.as_str());
+        let hint = nearest::hint(&text, names);
+        let problem = format!("probe: the peers file has no other node {text:?}{hint}");
+        Err(Failure::Usage(problem + "; see manx probe --help"))
+    };
+    args.operands.iter().map(choose).collect()
+}
+
+/// What the paths depend on.
+struct Around<'a> {
+    peers: &'a Peers,
+    settings: Settings,
+    tables: &'a Tables,
+    /// MTU of pods in bytes.
+    pods: u32,
+    ways: HashMap<IpAddr, Found>,
+}
+
+impl Around<'_> {
+    /// The ends of the outer path of a family, where there is one.
+    fn outer(&self, node: &Node, family: Family) -> Option<(IpAddr, IpAddr)> {
+        Some((self.peers.me.address(family)?, node.address(family)?))
+    }
+
+    /// An address of this family where the node's pods are.
+    fn inside(&self, (node, pod): &Chosen<'_>, family: Family) -> Option<IpAddr> {
+        if let Some(pod) = pod.filter(|pod| pod.family() == family) {
+            return Some(pod);
+        }
+        let is_given = node.tunnel_addresses.iter().any(|given| given.family() == family);
+        let has_tunnel = is_given || self.settings.carrying(family).is_some();
+        node.tunnel_address(family).filter(|_| has_tunnel)
+    }
+
+    fn addresses(&self, chosen: &Chosen<'_>) -> Vec<IpAddr> {
+        let of_family = |family| {
+            let outer = self.outer(chosen.0, family).map(|(_, there)| there);
+            outer.into_iter().chain(outer.and_then(|_| self.inside(chosen, family)))
+        };
+        Family::BOTH.into_iter().flat_map(of_family).collect()
+    }
+
+    fn target(&self, chosen: &Chosen<'_>) -> Target {
+        let (node, pod) = chosen;
+        let mut target = Target { name: node.name.clone(), ..Target::default() };
+        for family in Family::BOTH {
+            let Some(ends) = self.outer(node, family) else { continue };
+            let mut overhead = 0;
+            match self.inside(chosen, family) {
+                Some(address) => match self.path(family, address, Some(ends)) {
+                    Ok(mut path) => {
+                        path.expected = path.carrier.is_some() || Some(address) == *pod;
+                        overhead = path.overhead;
+                        target.paths.push(path);
+                    }
+                    Err(reason) => target.skipped.push((family, true, reason)),
+                },
+                None if node.pod_cidrs(family).next().is_some() => {
+                    let reason = "packets travel as they are, and no address there is known to \
+                                  answer: name that of a pod, as in manx probe ADDRESS";
+                    target.skipped.push((family, true, reason.to_owned()));
+                }
+                None => {}
+            }
+            match self.path(family, ends.1, None) {
+                Ok(mut path) => {
+                    path.overhead = overhead;
+                    path.needed += overhead;
+                    target.paths.push(path);
+                }
+                Err(reason) => target.skipped.push((family, false, reason)),
+            }
+        }
+        // The outer one of a family first.
+        target.paths.sort_by_key(|path| (path.family, path.inner));
+        target
+    }
+
+    /// The path to an address; an inner one where its outer ends are given.
+    fn path(
+        &self,
+        family: Family,
+        address: IpAddr,
+        outer: Option<(IpAddr, IpAddr)>,
+    ) -> Result<Path, String> {
+        let of_way = || {
+            let way = self.ways.get(&address)?;
+            let index = way.device()?;
+            Some((way, self.tables.links.iter().find(|link| link.index == index)?))
+        };
+        let (way, link) =
+            of_way().ok_or_else(|| format!("no route leads to {address}: see manx doctor"))?;
+        let carrier = outer.and_then(|_| carrier(link));
+        let own = self.peers.me.address(family);
+        let source = match (&carrier, outer) {
+            (_, None) => own.filter(|own| self.has(*own)).or(way.source),
+            (Some(_), _) => self.of_device(link, family).or(way.source),
+            (None, _) => way.source,
+        };
+        let source = source.or(own).ok_or_else(|| format!("this node has no {family} address"))?;
+        Ok(Path {
+            family,
+            inner: outer.is_some(),
+            address,
+            source,
+            device: (link.name.clone(), link.index),
+            next_hop: way.route.gateway.unwrap_or(address),
+            outer: outer.unwrap_or((source, address)),
+            limit: link.mtu.min(way.route.mtu.unwrap_or(u32::MAX)).min(u16::MAX.into()),
+            needed: self.pods,
+            overhead: carrier.as_ref().map_or(0, |_| overhead(link, family)),
+            expected: true,
+            carrier,
+        })
+    }
+
+    fn has(&self, address: IpAddr) -> bool {
+        self.tables.addresses.iter().any(|(_, own)| own.ip() == address)
+    }
+
+    /// This node's end of a tunnel.
+    fn of_device(&self, link: &Link, family: Family) -> Option<IpAddr> {
+        let all = self.tables.addresses_of(link.index);
+        let mut all = all.iter().filter(|own| own.family() == family).map(IpNetwork::ip);
+        let wanted = self.peers.me.tunnel_address(family);
+        let first = all.next();
+        first
+            .filter(|first| Some(*first) == wanted)
+            .or_else(|| all.find(|ip| Some(*ip) == wanted))
+            .or(first)
+    }
+}
+
+fn carrier(link: &Link) -> Option<Carrier> {
+    match (link.kind.as_deref(), &link.vxlan) {
+        (Some("ipip"), _) => Some(Carrier::Ipip),
+        (_, Some(vxlan)) => Some(Carrier::Vxlan(vxlan.port)),
+        _ => None,
+    }
+}
+
+fn overhead(link: &Link, family: Family) -> u32 {
+    let all = encapsulation::ALL.into_iter();
+    let mut of_kind = all.filter(|one| link.kind.as_deref() == Some(one.name()));
+    of_kind.next().map_or(0, |one| one.overhead(family))
+}
