@@ -15,7 +15,7 @@ use crate::{
     net::{Socket, Tables, forwarding, link, sysctl},
     nft::{
         self,
-        forward::{self, Barrier, Links, Maker, Point, Ruleset, Way},
+        forward::{self, Barrier, Length, Links, Maker, Point, Ruleset, Way},
     },
     node::{self, tables},
     pod::identity::GROUPS,
@@ -32,6 +32,12 @@ const LEGACY: [(Family, &str, [&str; 2]); 2] = [
 /// without iptables.
 const CALICO: &str = "cali-";
 const CALICOS: &str = "calico";
+
+/// What the names of those begin with that hold policies and profiles.
+pub(super) const POLICIES: [&str; 4] = ["cali-pi-", "cali-po-", "cali-pri-", "cali-pro-"];
+
+/// Fewer rules than these are not noted.
+const RULES_MANY: u64 = 200;
 
 /// The firewall of this node, read once for all networks.
 pub(super) struct Firewall<'a> {
@@ -129,6 +135,34 @@ impl<'a> Firewall<'a> {
             tables.extend(text.map(|_| format!("iptables-legacy {}", family.word())));
         }
         tables.into_iter().collect()
+    }
+
+    /// How many chains of Calico's agent hold policies.
+    pub(super) fn policies(&self) -> usize {
+        let is_one = |chain: &str| POLICIES.iter().any(|prefix| chain.starts_with(prefix));
+        let names = self.ruleset.iter().flat_map(Ruleset::names);
+        let texts = self.legacy.iter().filter_map(|(_, text)| text.as_ref().ok());
+        let chains = texts.flat_map(|text| text.lines().filter_map(|line| line.strip_prefix(':')));
+        names.filter(|(_, _, chain)| is_one(chain)).count() + chains.filter(|it| is_one(it)).count()
+    }
+
+    /// Base chains from which a packet may meet many rules.
+    pub(super) fn walks(&mut self) -> Vec<node::Walk> {
+        let of_kernel = match &mut self.ruleset {
+            Ok(ruleset) => ruleset.lengths(tables::is_ours, &self.names).unwrap_or_default(),
+            Err(_) => Vec::new(),
+        };
+        let texts =
+            self.legacy.iter().filter_map(|(family, text)| Some((family, text.as_ref().ok()?)));
+        let legacy = texts.flat_map(|(family, text)| forward::lengths_of_save(text, *family));
+        let many = of_kernel.into_iter().chain(legacy).filter(|one| one.rules >= RULES_MANY);
+        many.map(|Length { chain, rules, longest, of_longest }| node::Walk {
+            chain,
+            rules,
+            longest,
+            of_longest,
+        })
+        .collect()
     }
 
     /// The devices by which packets of other nodes come.

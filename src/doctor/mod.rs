@@ -7,6 +7,8 @@
 mod fabric;
 mod former;
 mod links;
+mod load;
+mod machine;
 mod others;
 mod pools;
 pub mod probe;
@@ -22,6 +24,9 @@ use crate::{
     node::{Barrier, Misfit, Network, Snapshot},
     state::Entry,
 };
+
+pub use load::BUDGET;
+pub use machine::{MODULES_DISABLED, RELEASE, mangles_checksums};
 
 /// What came of a check.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -104,6 +109,7 @@ pub const CHECKS: &[Check] = &[
     Check { id: "delegate-missing", examine: others::delegate_missing },
     Check { id: "delegate-version", examine: others::delegate_version },
     Check { id: "node-address-changed", examine: fabric::node_address_changed },
+    Check { id: "module-missing", examine: machine::module_missing },
     Check { id: "fabric-stale", examine: fabric::fabric_stale },
     Check { id: "fabric-contradiction", examine: fabric::fabric_contradiction },
     Check { id: "fabric-conflict", examine: fabric::fabric_conflict },
@@ -120,21 +126,30 @@ pub const CHECKS: &[Check] = &[
     Check { id: "next-hop-unreachable", examine: fabric::next_hop_unreachable },
     Check { id: "mtu-too-large", examine: links::mtu_too_large },
     Check { id: "mtu-mismatch", examine: links::mtu_mismatch },
+    Check { id: "tunnel-offload", examine: machine::tunnel_offload },
     Check { id: "pool-overlap", examine: pools::overlap },
     Check { id: "pool-outside-pod-cidr", examine: pools::outside },
     Check { id: "pool-full", examine: pools::full },
     Check { id: "lease-missing", examine: pools::lease_missing },
     Check { id: "lease-leaked", examine: pools::lease_leaked },
     Check { id: "masquerade-lost", examine: others::masquerade_lost },
+    Check { id: "source-check-drops", examine: load::source_check_drops },
     Check { id: "sysctl-drift", examine: links::sysctl_drift },
     Check { id: "route-stale", examine: fabric::route_stale },
     Check { id: "version-skew", examine: fabric::version_skew },
+    Check { id: "policy-unenforced", examine: former::policy_unenforced },
     Check { id: "conntrack-full", examine: links::conntrack_full },
+    Check { id: "conntrack-drops", examine: load::conntrack_drops },
+    Check { id: "backlog-drops", examine: load::backlog_drops },
+    Check { id: "cpu-steal", examine: load::cpu_steal },
+    Check { id: "softirq-share", examine: load::softirq_share },
+    Check { id: "rules-long", examine: load::rules_long },
     Check { id: "link-unmanaged", examine: others::link_unmanaged },
     Check { id: "fabric-remark", examine: fabric::remarks },
     Check { id: "path-mtu", examine: others::needs_traffic },
     Check { id: "protocol-filtered", examine: others::needs_traffic },
     Check { id: "peer-unreachable", examine: others::needs_traffic },
+    Check { id: "network-unavailable", examine: others::network_unavailable },
 ];
 
 fn finding(id: &'static str, seen: Seen) -> Finding {

@@ -145,7 +145,7 @@ pub(super) fn masquerade_lost(snapshot: &Snapshot) -> Answer {
         if !network.table.is_empty() {
             let evidence = network.table.join("; ");
             let of = if network.masquerades { Seen::error } else { Seen::warning };
-            seen.push(of(object(), evidence).fix("manx apply, or the next ADD or STATUS"));
+            seen.push(of(object(), evidence).fix("manx apply"));
         }
         if let Some(note) = &network.table_note {
             seen.push(Seen::warning(object(), note.clone()));
@@ -175,4 +175,12 @@ pub(super) fn link_unmanaged(snapshot: &Snapshot) -> Answer {
 /// What only packets between nodes tell.
 pub(super) fn needs_traffic(_: &Snapshot) -> Answer {
     Err("it takes packets to other nodes, and none are sent here: run manx probe".to_owned())
+}
+
+/// What only the API server has.
+pub(super) fn network_unavailable(_: &Snapshot) -> Answer {
+    Err("the condition is in the node's Node, which only the API server has: kubectl get node NAME -o \
+         jsonpath='{.status.conditions[?(@.type==\"NetworkUnavailable\")].status}' says False, or \
+         nothing, where it is well; the agent keeps it so"
+        .to_owned())
 }

@@ -1,6 +1,6 @@
 //! Checks of the addresses that a node gives out.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Answer, Seen};
 use crate::{
@@ -77,8 +77,8 @@ const LEFT_FEW: u128 = 5;
 pub(super) fn full(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (network, pool) in pools(snapshot)? {
-        let sets = pool.ranges.iter().map(|range| range.set).max().map_or(0, |last| last + 1);
-        for set in 0..sets {
+        let sets: BTreeSet<usize> = pool.ranges.iter().map(|range| range.set).collect();
+        for set in sets {
             let ranges: Vec<&Range> = pool.ranges.iter().filter(|range| range.set == set).collect();
             let inside = |lease: &&Lease| ranges.iter().any(|range| range.contains(lease.address));
             let used =

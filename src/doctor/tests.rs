@@ -77,6 +77,7 @@ fn healthy() -> Snapshot {
             plugins: vec!["manx".into()],
             ours: true,
             problem: None,
+            policy: false,
         }],
         networks: vec![Network {
             name: "net".into(),

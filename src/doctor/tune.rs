@@ -15,11 +15,11 @@ use crate::{
     object::reverse_path,
 };
 
-const MAX: &str = "net/netfilter/nf_conntrack_max";
-const COUNT: &str = "net/netfilter/nf_conntrack_count";
+pub(super) const MAX: &str = "net/netfilter/nf_conntrack_max";
+pub(super) const COUNT: &str = "net/netfilter/nf_conntrack_count";
 const BUCKETS: &str = "net/netfilter/nf_conntrack_buckets";
-const TIME_WAIT: &str = "net/netfilter/nf_conntrack_tcp_timeout_time_wait";
-const BACKLOG: &str = "net/core/netdev_max_backlog";
+pub(super) const TIME_WAIT: &str = "net/netfilter/nf_conntrack_tcp_timeout_time_wait";
+pub(super) const BACKLOG: &str = "net/core/netdev_max_backlog";
 /// When neighbours that nobody asks for are forgotten, when all but the newest, and how
 /// many there may be; with the kernel's defaults.
 const NEIGHBOURS: [(&str, u64); 3] =
@@ -43,7 +43,7 @@ pub const KEYS: [&str; 11] = [
 /// Connections that a busy node has room for.
 const CONNECTIONS: u64 = 131_072;
 /// What one takes of memory, in bytes.
-const CONNECTION_BYTES: u64 = 320;
+pub(super) const CONNECTION_BYTES: u64 = 320;
 /// The part of the memory that connections may take.
 const MEMORY_PART: u64 = 16;
 /// How long a closed connection is remembered by a node that lacks room, in seconds; the

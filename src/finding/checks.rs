@@ -89,6 +89,33 @@ const CHECKS: &[(&str, &str)] = &[
     ("version-skew", "who wrote the file asks for something that this version does not do"),
     ("conntrack-full", "a full table of connections drops the first packet of each new one"),
     (
+        "conntrack-drops",
+        "a connection whose entry is refused, or lost, hangs: its packets are dropped, or not \
+              translated any more",
+    ),
+    (
+        "backlog-drops",
+        "packets to and from pods wait in these queues, and are lost where one is full",
+    ),
+    (
+        "cpu-steal",
+        "packets wait as long as the processors are away: what looks like a slow network",
+    ),
+    (
+        "softirq-share",
+        "one processor serves the packets of a queue: at its limit they wait or are lost",
+    ),
+    (
+        "rules-long",
+        "the first packet of each connection, or every packet, is compared with rule after rule",
+    ),
+    (
+        "tunnel-offload",
+        "answers to ping come through such a tunnel, and connections hang, often for a minute",
+    ),
+    ("source-check-drops", "a pod sends in another's name, or for others without leave"),
+    ("module-missing", "without it the kernel makes no such device, or keeps no connections"),
+    (
         "link-unmanaged",
         "a daemon that manages all links may take addresses and routes off pods' links",
     ),

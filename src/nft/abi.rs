@@ -192,5 +192,7 @@ pub(super) const FIB_SADDR_IIF_PRESENT: u32 = 0x1 | 0x8 | 0x20;
 pub(super) const NFTA_IMMEDIATE_DREG: u16 = 1;
 pub(super) const NFTA_IMMEDIATE_DATA: u16 = 2;
 
+pub(super) const NFTA_COUNTER_PACKETS: u16 = 2;
+
 pub(super) const NFTA_MASQ_FLAGS: u16 = 1;
 pub(super) const NF_NAT_RANGE_PROTO_RANDOM_FULLY: u32 = 0x10;

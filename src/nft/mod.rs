@@ -18,6 +18,7 @@
 
 mod abi;
 mod constant;
+mod counted;
 mod element;
 mod error;
 mod expression;
@@ -46,6 +47,7 @@ use nix::errno::Errno;
 
 pub use crate::netlink::Monitor;
 pub use constant::{Digest, digest};
+pub use counted::dropped_sources;
 pub use error::Error;
 pub use monitor::subscribe;
 pub use network::{Guard, Masquerade, Network};

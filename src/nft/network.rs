@@ -42,6 +42,9 @@ pub(super) const EARLY: i32 = -10;
 /// After the translation of answers.
 const AFTER_NAT: i32 = NF_IP_PRI_NAT_SRC + 10;
 
+/// The chain of sources that do not lead back to their link.
+pub(super) const STRANGER: &str = "stranger";
+
 const ICMP_REDIRECT: u8 = 5;
 const ICMPV6_ROUTER_ADVERTISEMENT: u8 = 134;
 const ICMPV6_REDIRECT: u8 = 137;
@@ -141,7 +144,7 @@ impl Network {
     fn forward(&self) -> Chain {
         let mut terms = vec![Term::FromGroup(self.group)];
         terms.extend(match self.guard {
-            Guard::Sources => [Term::NoWayBack, Term::End(Verdict::Goto("stranger"))],
+            Guard::Sources => [Term::NoWayBack, Term::End(Verdict::Goto(STRANGER))],
             _ => [Term::Loopback(Side::Source, Holds::Is), Term::End(Verdict::Drop)],
         });
         Chain {
@@ -171,7 +174,7 @@ impl Network {
             drop(Term::IcmpType(Family::V6, ICMPV6_REDIRECT)),
         ];
         rules.push(match self.guard {
-            Guard::Sources => Rule(vec![Term::NoWayBack, Term::End(Verdict::Goto("stranger"))]),
+            Guard::Sources => Rule(vec![Term::NoWayBack, Term::End(Verdict::Goto(STRANGER))]),
             _ => drop(Term::Loopback(Side::Source, Holds::Is)),
         });
         Chain { name: "to_node", hook: None, rules }
@@ -234,7 +237,7 @@ fn stranger() -> Chain {
         Rule(vec![Term::Among(key, Holds::Is, set), Term::End(Verdict::Return)])
     };
     Chain {
-        name: "stranger",
+        name: STRANGER,
         hook: None,
         rules: vec![
             Rule(vec![Term::Loopback(Side::Source, Holds::Is), Term::End(Verdict::Drop)]),

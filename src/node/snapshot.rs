@@ -2,6 +2,7 @@
 //! of a node are made on, and what their tests feed them.
 
 mod compared;
+mod load;
 mod network;
 mod surroundings;
 
@@ -20,8 +21,11 @@ use crate::{
 use super::fabric::Applied;
 
 pub use compared::{Compared, OfFabric, OfRemoval, OfTable};
+pub use load::{Backlog, Load, Processor};
 pub use network::{Fabric, Failure, Lease, Misfit, Network, Pool, Range};
-pub use surroundings::{Agent, Assignment, Barrier, Counters, Daemon, Plugin, Surroundings};
+pub use surroundings::{
+    Agent, Assignment, Barrier, Counters, Daemon, Module, Plugin, Surroundings, Walk,
+};
 
 /// The form of a snapshot. It rises when a field changes its meaning; one that is
 /// new has a default.
@@ -189,6 +193,9 @@ pub struct File {
     pub ours: bool,
     /// Why it cannot be used, if so.
     pub problem: Option<String>,
+    /// Whether ours has an object `policy`, by which Calico's plugin asks for NetworkPolicy.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub policy: bool,
 }
 
 impl Kernel {

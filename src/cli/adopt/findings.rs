@@ -11,6 +11,7 @@ use super::{
     taken,
 };
 use crate::{
+    cli::forward::POLICIES,
     finding::{Finding, Severity},
     net::route::Found,
     node::{Barrier, Plugin},
@@ -168,11 +169,7 @@ fn chains(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
 
 /// Nobody enforces what Felix did.
 fn policy(site: &Site) -> Option<Finding> {
-    let is_policy = |chain: &&String| {
-        ["cali-pi-", "cali-po-", "cali-pri-", "cali-pro-"]
-            .iter()
-            .any(|prefix| chain.starts_with(prefix))
-    };
+    let is_policy = |chain: &&String| POLICIES.iter().any(|prefix| chain.starts_with(prefix));
     let chains =
         site.firewall.rules.iter().flat_map(|rules| &rules.left).flat_map(|left| &left.chains);
     let count = chains.filter(is_policy).count();

@@ -18,8 +18,8 @@ use crate::{
         json::{field, member},
     },
     conf::{BUILT_IN, Config, has_store},
-    doctor::tune,
-    fabric::{self, Answers, list},
+    doctor::{BUDGET, MODULES_DISABLED, RELEASE, tune},
+    fabric::{self, Answers, Settings, list},
     ipam::Lease,
     net::{Socket, Tables, forwarding, sysctl},
     node::{self, Compared, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
@@ -40,7 +40,7 @@ use crate::{
 };
 
 use super::{
-    agent, assignments,
+    agent, assignments, machine,
     samples::{Samples, memory_bytes},
 };
 
@@ -54,7 +54,7 @@ struct Request<'a> {
 }
 
 /// Parameters of the whole node that checks ask for.
-const SYSCTLS: [&str; 2] = [forwarding::IPV4, forwarding::IPV6];
+const SYSCTLS: [&str; 5] = [forwarding::IPV4, forwarding::IPV6, RELEASE, MODULES_DISABLED, BUDGET];
 
 /// That the options name a node or a bundle, and not both.
 pub(in crate::cli) fn require_one_node(
@@ -184,10 +184,13 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
             snapshot.add_barriers(firewall.look(&one.config, changes.serve_ipv6()));
         }
         snapshot.surroundings.calico_chains = firewall.of_calico();
+        snapshot.surroundings.policy_chains = firewall.policies();
+        snapshot.surroundings.walks = firewall.walks();
         snapshot.compared = Compared::of(&changes, &networks, &tables);
     }
     snapshot.surroundings.daemons = lacking(root);
     snapshot.surroundings.exchanged = exchanged(root, &request.plugin_path);
+    machine::look(root, &mut snapshot);
     Ok(snapshot.concluded())
 }
 
@@ -240,7 +243,9 @@ fn file(path: &Path, object: Result<&Map<String, Value>, &String>) -> node::File
                 .into_iter()
                 .filter_map(|one| field(one, "type")?.as_str());
             file.plugins = kinds.map(str::to_owned).collect();
-            file.ours = conflist::objects(object).into_iter().any(conflist::is_ours);
+            let mut ours = conflist::objects(object).into_iter().filter(|it| conflist::is_ours(it));
+            file.ours = ours.clone().next().is_some();
+            file.policy = ours.any(|one| field(one, "policy").is_some());
         }
     }
     file
@@ -298,6 +303,8 @@ fn fabric_of(
         is_current: pass.is_some_and(Pass::is_of_applied_file),
         ..node::Fabric::default()
     };
+    let settings = Settings::of_config(pass.map_or(config, Pass::config));
+    fabric.module = settings.encapsulation().map(|carrier| carrier.needs().module.to_owned());
     match read_peers_by(path, config, tables) {
         Ok((peers, _)) => {
             fabric.node = peers.me.name.clone();

@@ -3,6 +3,7 @@
 mod agent;
 mod assigned;
 pub(super) mod look;
+mod machine;
 mod samples;
 
 pub(super) use assigned::assignments;

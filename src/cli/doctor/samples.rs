@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    node::{Counters, Surroundings},
+    nft,
+    node::{Backlog, Counters, Load, Processor, Surroundings, tables},
     state::{file::TEXT_BYTES_MAX, read_text},
 };
 
@@ -18,8 +19,11 @@ const NETSTAT: &str = "/proc/net/netstat";
 const CONNTRACK: &str = "/proc/net/stat/nf_conntrack";
 const MEMORY: &str = "/proc/meminfo";
 const SOFTNET: &str = "/proc/net/softnet_stat";
+const SNMP: &str = "/proc/net/snmp";
+const PROCESSORS: &str = "/proc/stat";
 /// Packets that came by another device than the way back to their source.
 const REVERSE_PATH: &str = "IPReversePathFilter";
+const WRONG_CHECKSUMS: &str = "InCsumErrors";
 
 /// The first of the two.
 pub(super) struct Samples {
@@ -31,6 +35,7 @@ pub(super) struct Samples {
 struct Sample {
     reverse_path: Option<u64>,
     counters: Option<Counters>,
+    load: Load,
 }
 
 impl Samples {
@@ -44,6 +49,7 @@ impl Samples {
         let second = Sample::take();
         surroundings.reverse_path = self.first.reverse_path.zip(second.reverse_path);
         surroundings.counters = self.first.counters.zip(second.counters);
+        surroundings.load = Some((self.first.load, second.load));
     }
 }
 
@@ -62,11 +68,30 @@ impl Sample {
                 squeezed,
             }
         };
+        let (softnet, processors) = (text(SOFTNET), text(PROCESSORS).unwrap_or_default());
+        let queues = softnet.iter().flat_map(|text| text.lines().filter_map(of_queue));
+        let load = Load {
+            backlog: queues.collect(),
+            processors: processors.lines().filter_map(processor).collect(),
+            wrong_checksums: text(SNMP).and_then(|text| counter(&text, "Udp:", WRONG_CHECKSUMS)),
+            sources: sources(),
+        };
         Self {
-            reverse_path: text(NETSTAT).and_then(|text| counter(&text, REVERSE_PATH)),
-            counters: text(SOFTNET).map(counters),
+            reverse_path: text(NETSTAT).and_then(|text| counter(&text, "TcpExt:", REVERSE_PATH)),
+            counters: softnet.map(counters),
+            load,
         }
     }
+}
+
+/// What the source checks of all our tables dropped.
+fn sources() -> Vec<(String, u64)> {
+    let tables = nft::tables(tables::PREFIX).unwrap_or_default().into_iter();
+    let dropped = |table: String| {
+        let dropped = nft::dropped_sources(&table).ok()??;
+        Some((table, dropped))
+    };
+    tables.filter_map(dropped).collect()
 }
 
 /// The memory of the machine; 0 where that is not known.
@@ -90,15 +115,31 @@ fn sum_named(text: &str, name: &str) -> u64 {
 }
 
 /// A line of names, and behind it one of their values.
-fn counter(text: &str, name: &str) -> Option<u64> {
-    let mut lines = text.lines();
-    while let (Some(names), Some(values)) = (lines.next(), lines.next()) {
-        let place = names.split_whitespace().position(|one| one == name);
-        if let Some(place) = place {
-            return values.split_whitespace().nth(place)?.parse().ok();
-        }
-    }
-    None
+fn counter(text: &str, kind: &str, name: &str) -> Option<u64> {
+    let mut lines = text.lines().filter(|line| line.starts_with(kind));
+    let (names, values) = (lines.next()?, lines.next()?);
+    let place = names.split_whitespace().position(|one| one == name)?;
+    values.split_whitespace().nth(place)?.parse().ok()
+}
+
+/// Of softnet_stat: received, dropped, squeezed and so on, in hexadecimal.
+fn of_queue(line: &str) -> Option<Backlog> {
+    let mut values = line.split_whitespace().skip(1);
+    let mut next = || u64::from_str_radix(values.next()?, 16).ok();
+    Some(Backlog { dropped: next()?, squeezed: next()? })
+}
+
+/// Of /proc/stat: user, nice, system, idle, iowait, irq, softirq and steal (proc_stat(5)).
+fn processor(line: &str) -> Option<Processor> {
+    let (name, values) = line.split_once(' ')?;
+    name.strip_prefix("cpu")?.parse::<u32>().ok()?;
+    let values = values.split_whitespace().take(8).map(|value| value.parse().ok());
+    let values: Vec<u64> = values.collect::<Option<_>>()?;
+    Some(Processor {
+        total: values.iter().copied().fold(0, u64::saturating_add),
+        softirq: *values.get(6)?,
+        steal: *values.get(7)?,
+    })
 }
 
 #[cfg(test)]
@@ -108,10 +149,23 @@ mod tests {
     #[test]
     fn a_counter_is_found_by_its_name() {
         let text = "TcpExt: SyncookiesSent IPReversePathFilter\nTcpExt: 3 42\n\
-                    IpExt: InNoRoutes\nIpExt: 7\n";
-        assert_eq!(counter(text, REVERSE_PATH), Some(42));
-        assert_eq!(counter(text, "InNoRoutes"), Some(7));
-        assert_eq!((counter(text, "Other"), counter("", "Other")), (None, None));
+                    IpExt: InNoRoutes IPReversePathFilter\nIpExt: 7 8\n";
+        assert_eq!(counter(text, "TcpExt:", REVERSE_PATH), Some(42));
+        assert_eq!(counter(text, "IpExt:", "InNoRoutes"), Some(7));
+        assert_eq!(counter(text, "IpExt:", "Other"), None);
+        assert_eq!(counter("", "IpExt:", "Other"), None);
+    }
+
+    #[test]
+    fn counters_of_processors_are_read() {
+        let expected = Backlog { dropped: 16, squeezed: 2 };
+        assert_eq!(of_queue("0000bc4f 00000010 00000002 00000000"), Some(expected));
+        assert_eq!((of_queue("0"), of_queue("x y z")), (None, None));
+        let expected = Processor { total: 36, softirq: 7, steal: 8 };
+        assert_eq!(processor("cpu11 1 2 3 4 5 6 7 8 9 10"), Some(expected));
+        for other in ["cpu  1 2 3 4 5 6 7 8", "intr 1 2 3 4 5 6 7 8 9", "cpu0 1 2", ""] {
+            assert_eq!(processor(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! The base chains that forwarded packets pass, and their rules, as nf_tables has them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::{Barrier, Base, Links, Maker, Point, Rule, lookup::Decoder, save, walk};
+use super::{
+    Barrier, Base, Length, Links, Maker, Point, Rule, length::Chains, lookup::Decoder, save, walk,
+};
 use crate::{
     netlink::attribute::{Attribute, find, number, string},
     nft::{
         ATTEMPTS,
         abi::*,
         error::Error,
-        message::of_family,
+        message::{object as object_of, of_family},
         snapshot::ask,
         socket::{Reply, Socket},
     },
@@ -63,7 +65,8 @@ impl Ruleset {
         let mut barriers = Vec::new();
         let mut bases = Vec::new();
         for (family, word, chains) in &self.chains {
-            for base in chains.iter().filter_map(|chain| base(word, chain)) {
+            for chain in chains.iter().filter(|chain| !translates(chain)) {
+                let Some(base) = base(word, chain) else { continue };
                 let names =
                     chains.iter().filter(|object| text(object, NFTA_CHAIN_TABLE) == base.table);
                 let names: Vec<String> =
@@ -82,6 +85,45 @@ impl Ruleset {
             }
         }
         Ok(barriers)
+    }
+
+    /// How many rules of others a packet may meet from each base chain on.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub fn lengths(
+        &mut self,
+        is_ours: fn(&str) -> bool,
+        names: &HashMap<u32, String>,
+    ) -> Result<Vec<Length>, Error> {
+        let mut tables: BTreeMap<(u8, &str, String), Vec<Base>> = BTreeMap::new();
+        for (family, word, chains) in &self.chains {
+            for base in chains.iter().filter_map(|chain| base(word, chain)) {
+                let key = (*family, *word, base.table.clone());
+                tables.entry(key).or_default().push(base);
+            }
+        }
+        let mut lengths = Vec::new();
+        for ((family, word, table), bases) in tables {
+            if is_ours(&table) {
+                continue;
+            }
+            let mut chains = Chains::default();
+            let of = [Attribute::string(NFTA_RULE_TABLE, &table)];
+            let object = format!("rules of table {table}");
+            let question = of_family(family, NFT_MSG_GETRULE, NLM_F_DUMP, object, of);
+            // One by one: there may be tens of thousands.
+            self.socket.ask(&[question], &mut |_, answer| {
+                let (_, rule) = object_of(answer)?;
+                let expressions = find(rule, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+                let rules = Decoder::new(0, names).rules(expressions, &mut |_| Ok(Vec::new()));
+                chains.chain(&text(rule, NFTA_RULE_CHAIN)).add(&rules.unwrap_or_default());
+                Ok(())
+            })?;
+            let table = format!("table {word} {table}");
+            lengths.extend(bases.iter().map(|base| chains.length(&table, &base.chain)));
+        }
+        Ok(lengths)
     }
 
     /// The chains of a dormant table see nothing.
@@ -149,8 +191,12 @@ fn text(object: &[u8], kind: u16) -> String {
     find(object, kind).map(string).unwrap_or_default()
 }
 
-/// A chain as a base chain that forwarded packets pass, if it is one. Those that translate
-/// addresses see first packets alone, and are not there to drop.
+/// Those that translate addresses see first packets alone, and are not there to drop.
+fn translates(chain: &[u8]) -> bool {
+    text(chain, NFTA_CHAIN_TYPE) == "nat"
+}
+
+/// A chain as a base chain that forwarded packets pass, if it is one.
 fn base(family: &'static str, object: &[u8]) -> Option<Base> {
     let hook = find(object, NFTA_CHAIN_HOOK)?;
     let point = match find(hook, NFTA_HOOK_HOOKNUM).and_then(number)? {
@@ -159,9 +205,6 @@ fn base(family: &'static str, object: &[u8]) -> Option<Base> {
         NF_INET_POST_ROUTING => Point::Postrouting,
         _ => return None,
     };
-    if text(object, NFTA_CHAIN_TYPE) == "nat" {
-        return None;
-    }
     let priority = find(hook, NFTA_HOOK_PRIORITY).and_then(number).unwrap_or_default();
     let policy = find(object, NFTA_CHAIN_POLICY).and_then(number);
     Some(Base {

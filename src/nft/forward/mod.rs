@@ -13,6 +13,7 @@
 mod address;
 mod elements;
 mod kernel;
+mod length;
 mod lookup;
 mod save;
 mod state;
@@ -26,7 +27,8 @@ use std::{collections::HashMap, fmt, ops::RangeInclusive};
 use ipnetwork::IpNetwork;
 
 pub use kernel::Ruleset;
-pub use save::of_save;
+pub use length::Length;
+pub use save::{lengths_of_save, of_save};
 
 use crate::family::Family;
 

@@ -8,7 +8,8 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use super::{
-    Barrier, Base, Links, Maker, Pattern, Point, Rule, TCP, Test, UDP, Verdict, address, walk,
+    Barrier, Base, Length, Links, Maker, Pattern, Point, Rule, TCP, Test, UDP, Verdict, address,
+    length::Chains, walk,
 };
 use crate::family::{Family, HasFamily};
 
@@ -50,6 +51,22 @@ pub fn of_save(text: &str, family: Family, links: &Links<'_>) -> Vec<Barrier> {
         }
     }
     barriers
+}
+
+/// How many rules a packet may meet from each base chain on.
+pub fn lengths_of_save(text: &str, family: Family) -> Vec<Length> {
+    let mut lengths = Vec::new();
+    for (table, chains) in tables(text) {
+        let mut counted = Chains::default();
+        for (name, chain) in &chains {
+            let counted = counted.chain(name);
+            chain.rules.iter().for_each(|rule| counted.add(std::slice::from_ref(rule)));
+        }
+        let table = format!("table {} {table} (iptables-legacy)", family.word());
+        let bases = BASES.into_iter().filter(|(name, _)| chains.contains_key(*name));
+        lengths.extend(bases.map(|(name, _)| counted.length(&table, name)));
+    }
+    lengths
 }
 
 /// Who made a table of iptables' with these chains.

@@ -171,6 +171,9 @@ pub struct Fabric {
     pub own_cidrs: Vec<IpNetwork>,
     /// Those of the other nodes.
     pub remote_cidrs: Vec<IpNetwork>,
+    /// The kernel's module for its tunnels, where it has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
     /// The mode by which packets of peers may come besides.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepts: Option<String>,

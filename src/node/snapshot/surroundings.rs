@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::load::Load;
+
 /// What others have on this node.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -35,6 +37,21 @@ pub struct Surroundings {
     pub assignments: Vec<Assignment>,
     /// The memory of the machine, in bytes; 0 where that is not known.
     pub memory_bytes: u64,
+    /// What the node had to do at them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<(Load, Load)>,
+    /// Base chains from which a packet may meet many rules of others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub walks: Vec<Walk>,
+    /// Modules of the kernel that our networks need.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub modules: Vec<Module>,
+    /// Whether devices of tunnels leave checksums to the hardware, where that was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub offloads: Vec<(String, bool)>,
+    /// How many chains have policies of Calico's agent.
+    #[serde(skip_serializing_if = "is_none")]
+    pub policy_chains: usize,
     /// The agent of the cluster on this node, where one runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<Agent>,
@@ -78,6 +95,37 @@ pub struct Assignment {
     pub key: String,
     /// The value; none where patterns are not to set the parameter.
     pub value: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's form")]
+fn is_none(count: &usize) -> bool {
+    *count == 0
+}
+
+/// How many rules a packet may meet from a base chain on.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Walk {
+    /// The chain with its table.
+    pub chain: String,
+    /// All of them.
+    pub rules: u64,
+    /// The longest chain on the way.
+    pub longest: String,
+    /// How many of them it has.
+    pub of_longest: u64,
+}
+
+/// A module of the kernel.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Module {
+    /// Its name.
+    pub name: String,
+    /// Whether the kernel has it, built in or loaded.
+    pub here: bool,
+    /// Whether there is a file of it; none where no list of them can be read.
+    pub installed: Option<bool>,
 }
 
 /// A chain that does not forward the pods' packets.
