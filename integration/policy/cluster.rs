@@ -57,6 +57,11 @@ impl Cluster {
         self.manx(&["apply", "WORLD", "--node", NODE], world)
     }
 
+    /// The same, and connections that are established stay.
+    pub fn apply_and_keep(&self, world: &Value) -> Finished {
+        self.manx(&["apply", "WORLD", "--node", NODE, "--keep-connections"], world)
+    }
+
     /// The pod with that address.
     pub fn pod(&self, address: IpAddr) -> &Pod {
         self.pods.iter().find(|pod| pod.addresses.contains(&address)).unwrap()

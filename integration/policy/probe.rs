@@ -35,31 +35,14 @@ impl Cluster {
             listeners.entry(*to).or_insert_with(|| listener(netns));
         }
         let pods: Vec<[UdpSocket; 2]> = self.pods.iter().map(|pod| senders(&pod.netns)).collect();
-        let node = senders(&self.host);
-        std::thread::scope(|scope| {
-            let sending = scope.spawn(|| {
-                pin();
-                for (number, (probe, (from, to))) in probes.iter().zip(&ends).enumerate() {
-                    let at = self.pods.iter().position(|pod| pod.addresses.contains(from)).unwrap();
-                    let (protocol, payload) = first(probe, *to, FIRST_PORT + number as u16);
-                    let bytes = packet::packet(protocol, *from, *to, &payload);
-                    of(&pods[at], *to).send_to(&bytes, (*to, 0)).unwrap();
-                }
-                for to in listeners.keys() {
-                    let from: IpAddr = if to.is_ipv4() {
-                        [169, 254, 1, 1].into()
-                    } else {
-                        "fe80::1".parse().unwrap()
-                    };
-                    of(&node, *to)
-                        .send_to(&packet::packet(LAST, from, *to, b"last"), (*to, 0))
-                        .unwrap();
-                }
-            });
-            sending.join().unwrap();
+        let heard = self.hear(&listeners, || {
+            for (number, (probe, (from, to))) in probes.iter().zip(&ends).enumerate() {
+                let at = self.pods.iter().position(|pod| pod.addresses.contains(from)).unwrap();
+                let (protocol, payload) = first(probe, *to, FIRST_PORT + number as u16);
+                let bytes = packet::packet(protocol, *from, *to, &payload);
+                of(&pods[at], *to).send_to(&bytes, (*to, 0)).unwrap();
+            }
         });
-        let heard: BTreeMap<IpAddr, Vec<Heard>> =
-            listeners.iter().map(|(at, socket)| (*at, hear(socket, *at))).collect();
         let arrived = |(number, (probe, (from, to))): (usize, (&'a Probe, &(IpAddr, IpAddr)))| {
             let expected = Heard {
                 from: *from,
@@ -69,6 +52,34 @@ impl Cluster {
             (probe, heard[to].contains(&expected))
         };
         probes.iter().zip(&ends).enumerate().map(arrived).collect()
+    }
+}
+
+impl Cluster {
+    /// What arrives at an address of a pod because of what is done meanwhile.
+    pub fn hears(&self, at: IpAddr, act: impl FnOnce() + Send) -> Vec<Heard> {
+        let listeners = BTreeMap::from([(at, listener(&self.pod(at).netns))]);
+        self.hear(&listeners, act).remove(&at).unwrap()
+    }
+
+    fn hear(
+        &self,
+        listeners: &BTreeMap<IpAddr, UdpSocket>,
+        act: impl FnOnce() + Send,
+    ) -> BTreeMap<IpAddr, Vec<Heard>> {
+        let node = senders(&self.host);
+        let sent = || {
+            pin();
+            act();
+            for to in listeners.keys() {
+                let from: [IpAddr; 2] = [[169, 254, 1, 1].into(), "fe80::1".parse().unwrap()];
+                let from = from[usize::from(to.is_ipv6())];
+                let last = packet::packet(LAST, from, *to, b"last");
+                of(&node, *to).send_to(&last, (*to, 0)).unwrap();
+            }
+        };
+        std::thread::scope(|scope| scope.spawn(sent).join()).unwrap();
+        listeners.iter().map(|(at, socket)| (*at, hear(socket, *at))).collect()
     }
 }
 
@@ -85,10 +96,11 @@ fn names(world: &Value) -> BTreeMap<String, IpAddr> {
 
 /// A packet that arrived.
 #[derive(Debug, Eq, PartialEq)]
-struct Heard {
-    from: IpAddr,
-    protocol: u8,
-    number: u16,
+pub struct Heard {
+    pub from: IpAddr,
+    pub protocol: u8,
+    /// The port that it is from, or the number of an echo.
+    pub number: u16,
 }
 
 fn listener(netns: &Netns) -> UdpSocket {

@@ -87,6 +87,58 @@ fn answers_come_through() {
     }
 }
 
+/// A connection that carries bytes both ways.
+fn connected(cluster: &Cluster, place: usize) -> [TcpStream; 2] {
+    let [client, server] = [&cluster.pods[0], &cluster.pods[1]];
+    let to = SocketAddr::new(server.addresses[place], 80);
+    let listener = server.netns.enter(|| TcpListener::bind(to).unwrap());
+    let near = client.netns.enter(|| TcpStream::connect_timeout(&to, DEADLINE).unwrap());
+    let ends = [near, listener.accept().unwrap().0];
+    ends.iter().for_each(|end| end.set_read_timeout(Some(DEADLINE)).unwrap());
+    carry(&ends);
+    ends
+}
+
+fn carry([one, other]: &[TcpStream; 2]) {
+    for (mut from, mut to) in [(one, other), (other, one)] {
+        from.write_all(b"x").unwrap();
+        to.read_exact(&mut [0]).unwrap();
+    }
+}
+
+/// Whatever either of the two sends: the server's next packet is no beginning of a
+/// connection to its client, though that would be allowed.
+#[test]
+fn what_a_change_forbids_is_cut_unless_connections_are_kept() {
+    for place in 0..2 {
+        let cluster = Cluster::new();
+        let mut world = closed();
+        let closed = world["items"].as_array_mut().unwrap().pop().unwrap();
+        cluster.apply(&world).ok();
+        let ends = connected(&cluster, place);
+        // Only what is sent to the server is forbidden.
+        world["items"][1]["metadata"]["labels"] = json!({"app": "server"});
+        world["items"].as_array_mut().unwrap().push(closed);
+        world["items"][9]["spec"] = json!({"podSelector": {"matchLabels": {"app": "server"}}});
+        assert!(!cluster.apply_and_keep(&world).stderr.contains("cut"));
+        carry(&ends);
+        let applied = cluster.apply(&world);
+        assert!(applied.stderr.contains("connections that were cut: 1\n"), "{applied:?}");
+        for (from, to) in [(1, 0), (0, 1)] {
+            let mut sender = &ends[from];
+            let at = cluster.pods[to].addresses[place];
+            let heard = cluster.hears(at, || sender.write_all(b"x").unwrap());
+            let peer = cluster.pods[from].addresses[place];
+            assert!(heard.iter().all(|packet| packet.from != peer), "{from} -> {to}: {heard:?}");
+        }
+        // The server may begin one, as before.
+        let [client, server] = [&cluster.pods[0], &cluster.pods[1]];
+        let by = SocketAddr::new(client.addresses[place], 90);
+        speaks(&server.netns, &client.netns, by.ip(), by);
+        assert!(!cluster.apply(&world).stderr.contains("cut"));
+    }
+}
+
 /// By way of a service, which is translated before the policies are asked.
 #[test]
 fn a_pod_reaches_itself_by_a_service() {

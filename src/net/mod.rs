@@ -8,6 +8,7 @@
 
 pub mod addr;
 pub mod classifier;
+pub mod conntrack;
 pub mod devconf;
 pub mod fdb;
 pub mod forwarding;

@@ -75,12 +75,15 @@ pub(super) const NFTA_SET_DATA_TYPE: u16 = 6;
 pub(super) const NFTA_SET_DATA_LEN: u16 = 7;
 pub(super) const NFTA_SET_DESC: u16 = 9;
 pub(super) const NFTA_SET_ID: u16 = 10;
+/// In milliseconds, as a number of 8 bytes.
+pub(super) const NFTA_SET_TIMEOUT: u16 = 11;
 pub(super) const NFTA_SET_USERDATA: u16 = 13;
 pub(super) const NFTA_SET_DESC_CONCAT: u16 = 2;
 pub(super) const NFTA_SET_FIELD_LEN: u16 = 1;
 pub(super) const NFT_SET_CONSTANT: u32 = 2;
 pub(super) const NFT_SET_INTERVAL: u32 = 4;
 pub(super) const NFT_SET_MAP: u32 = 8;
+pub(super) const NFT_SET_TIMEOUT: u32 = 0x10;
 pub(super) const NFT_SET_CONCAT: u32 = 0x80;
 /// The type of a verdict, which no other type has a number near.
 pub(super) const NFT_DATA_VERDICT: u32 = 0xffff_ff00;

@@ -149,7 +149,7 @@ pub fn include(wanted: &Table) -> Result<(), Error> {
             let elements = elements.iter().map(|(key, value)| (key, value.as_ref()));
             wanted.additions(set, elements)
         }
-        Content::Constant(_) | Content::Open => Vec::new(),
+        Content::Constant(_) | Content::Open | Content::Passing(_) => Vec::new(),
     });
     Socket::open()?.commit(&requests.collect::<Vec<_>>(), None)
 }

@@ -11,6 +11,10 @@
 //!
 //! * Only forwarded packets are judged: what the node itself says to its pods passes no
 //!   forward hook, and may always pass.
+//! * What is established passes. Where conntrack forgets a connection that is no longer
+//!   allowed, its server's next packet would be taken for the first of another one, which
+//!   may well be allowed. So answers of connections that were cut are in a set as well, and
+//!   packets without a connection are looked for there.
 //! * The protocol is part of each key. Of a packet without ports, such as ICMP, the bytes in
 //!   that place are something else, and no key has its protocol together with a port.
 //! * A rule that reads behind the end of a packet does not match, and the next is asked.
@@ -122,6 +126,11 @@ pub const LOOKUPS: [(Peer, Ports); 9] = [
 
 const IDENTITY: [&str; 2] = ["ident4", "ident6"];
 const OWN: [&str; 2] = ["self4", "self6"];
+const CUT: [&str; 2] = ["cut4", "cut6"];
+
+/// For so many seconds the answers of a connection that was cut are dropped: TCP gives up
+/// after 15 minutes (tcp_retries2).
+const CUT_SECONDS: u32 = 960;
 
 /// The names of what is there once for each direction; of what is there for each family,
 /// IPv4's first.
@@ -264,6 +273,17 @@ impl Policies {
         let mut chains = Vec::new();
         let mut entry =
             vec![Rule(vec![Term::State(ESTABLISHED | RELATED), Term::End(Verdict::Accept)])];
+        for family in Family::BOTH {
+            let key = vec![
+                Part::Of(Load::Address(Side::Source, family)),
+                Part::Of(Load::Address(Side::Destination, family)),
+                Part::Of(Load::Protocol),
+                Part::Of(Load::Port(Side::Source)),
+                Part::Of(Load::Port(Side::Destination)),
+            ];
+            let is_cut = Term::Among(key, Holds::Is, of(family, CUT));
+            entry.push(Rule(vec![is_cut, Term::End(Verdict::Drop)]));
+        }
         for direction in Direction::BOTH {
             for family in Family::BOTH {
                 let chain = direction.chain(family);
@@ -285,6 +305,7 @@ impl Policies {
             let (peers, own) = (numbers(family, &self.identities), self.own(family));
             sets.push(set(of(family, IDENTITY), &[address], Ranges::None, peers));
             sets.push(set(of(family, OWN), &[address, address], Ranges::None, own));
+            sets.push(cut(family));
             for direction in Direction::BOTH {
                 let (names, way) = (direction.names(), self.way(direction));
                 let classes = numbers(family, &way.classes);
@@ -351,6 +372,14 @@ fn set(name: &'static str, key: &[Type], ranges: Ranges, elements: Elements) -> 
     let is_map = matches!(key, [Type::Address(_)] | [Type::Number, Type::Address(_)]);
     let data = is_map.then_some(Data::Number);
     Set { name, key: key.to_vec(), data, ranges, content: Content::Following(elements) }
+}
+
+/// Answers of connections that were cut: source, destination, protocol and both ports.
+fn cut(family: Family) -> Set {
+    let address = Type::Address(family);
+    let key = vec![address, address, Type::Protocol, Type::Port, Type::Port];
+    let content = Content::Passing(CUT_SECONDS);
+    Set { name: of(family, CUT), key, data: None, ranges: Ranges::None, content }
 }
 
 fn numbers(family: Family, all: &BTreeMap<IpAddr, u64>) -> Elements {

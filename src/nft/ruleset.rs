@@ -38,7 +38,7 @@ impl Table {
                 let all = elements.iter().map(|(key, value)| (key, value.as_ref()));
                 self.additions(set, all)
             }
-            Content::Open => Vec::new(),
+            Content::Open | Content::Passing(_) => Vec::new(),
         });
         // Behind table, chains and sets: a constant set that a rule asks takes no
         // more elements, not in the same transaction either.
@@ -161,6 +161,10 @@ impl Table {
         attributes.push(Attribute::bytes(NFTA_SET_USERDATA, notes));
         if set.ranges == Ranges::Each {
             attributes.push(set.fields());
+        }
+        if let Content::Passing(seconds) = set.content {
+            let milliseconds = u64::from(seconds) * 1000;
+            attributes.push(Attribute::bytes(NFTA_SET_TIMEOUT, milliseconds.to_be_bytes()));
         }
         let object = self.object(&format!("set {}", set.name));
         request(NFT_MSG_NEWSET, NLM_F_CREATE, object, attributes)

@@ -73,7 +73,7 @@ impl Table {
         for Set { name, key, data, ranges, content } in sets {
             let made_from = match content {
                 Content::Constant(constant) => Some(&constant.made_from),
-                Content::Following(_) | Content::Open => None,
+                Content::Following(_) | Content::Open | Content::Passing(_) => None,
             };
             (name, key, data, ranges, made_from).hash(&mut hasher);
         }

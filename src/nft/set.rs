@@ -80,6 +80,8 @@ pub enum Content {
     Following(Elements),
     /// What others add, which stays when the table is made anew.
     Open,
+    /// What is added meanwhile, each element for so many seconds.
+    Passing(u32),
 }
 
 /// Keys with what they lead to.
@@ -132,7 +134,9 @@ impl Set {
             Ranges::Each => NFT_SET_INTERVAL | NFT_SET_CONCAT,
         };
         let flag = |holds, flag| if holds { flag } else { 0 };
-        flag(constant, NFT_SET_CONSTANT) | ranges | flag(self.data.is_some(), NFT_SET_MAP)
+        let passing = matches!(self.content, Content::Passing(_));
+        let kind = flag(constant, NFT_SET_CONSTANT) | flag(passing, NFT_SET_TIMEOUT);
+        kind | ranges | flag(self.data.is_some(), NFT_SET_MAP)
     }
 
     /// libnftables' number for the key, and its length. Of ranges of whole keys of
@@ -205,11 +209,14 @@ impl Set {
             Content::Following(elements) => {
                 elements.iter().map(|(key, value)| self.element_text(key, value.as_ref())).collect()
             }
-            Content::Open => Vec::new(),
+            Content::Open | Content::Passing(_) => Vec::new(),
         };
         let noun = if self.data.is_some() { "map" } else { "set" };
         let mut text =
             format!("\n\t{noun} {} {{\n\t\ttype {}{data}\n", self.name, words.join(" . "));
+        if let Content::Passing(seconds) = self.content {
+            text += &format!("\t\ttimeout {seconds}s\n");
+        }
         match (&self.content, self.ranges) {
             (Content::Constant(_), _) => text += "\t\tflags constant, interval\n",
             (_, Ranges::None) => {}

@@ -132,7 +132,7 @@ impl Snapshot {
         look.only_note = look.differences.is_empty() && !look.only_elements;
         for set in present {
             match &set.content {
-                Content::Constant(_) => {}
+                Content::Constant(_) | Content::Passing(_) => {}
                 Content::Following(elements) => {
                     let held = set.held(wanted, &look.elements(socket, wanted, set)?);
                     look.compare_elements(wanted, set, elements, &held);

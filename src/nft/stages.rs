@@ -18,7 +18,7 @@ use crate::netlink::Request;
 
 /// Messages of one transaction that does not have to be one: what a socket sends without
 /// a larger buffer.
-const PER_TRANSACTION: usize = 4;
+pub(super) const PER_TRANSACTION: usize = 4;
 
 /// Makes the table, or brings what its sets hold up to date; `switches` are the sets that
 /// change all at once.

@@ -1,13 +1,39 @@
 //! The table of network policies of this node: looked at, made so, and removed.
 
+use std::{collections::BTreeSet, net::IpAddr};
+
 use crate::{
+    net::{self, Socket, addr, conntrack},
     nft::{self, Ensured},
     object::{Action, Kind, Told},
-    policy::{Policies, TABLE, World, changes},
+    policy::{Flow, Policies, TABLE, World, allows, changes},
     state::{Root, lock},
 };
 
 use super::{Error, fabric::WRITER_LIMIT, file, refused};
+
+/// So many connections are cut at once at most: each is remembered for a while.
+const CUT_MAX: usize = 16_384;
+
+/// What becomes of established connections that policies no longer allow.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Established {
+    /// They are cut.
+    Judged,
+    /// They stay.
+    Kept,
+}
+
+/// What was done.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What was changed of the table.
+    pub changes: Vec<Told>,
+    /// How many connections were cut.
+    pub cut: usize,
+    /// What an operator should know besides.
+    pub notes: Vec<String>,
+}
 
 /// What would be changed.
 ///
@@ -35,13 +61,70 @@ pub fn plan(world: &World, wanted: &Policies) -> Result<Vec<Told>, Error> {
 ///
 /// # Errors
 /// `Kernel` with what nf_tables refused; `Busy` while somebody else is at it.
-pub fn apply(world: &World, wanted: &Policies, root: &Root) -> Result<Vec<Told>, Error> {
+pub fn apply(
+    world: &World,
+    wanted: &Policies,
+    established: Established,
+    root: &Root,
+) -> Result<Applied, Error> {
     let _lock = lock(root)?;
     let told = plan(world, wanted)?;
-    match wanted.enforce().map_err(refused)? {
-        Ensured::Unchanged => Ok(Vec::new()),
-        Ensured::Installed | Ensured::Repaired => Ok(told),
+    let mut applied = Applied::default();
+    if wanted.enforce().map_err(refused)? != Ensured::Unchanged {
+        applied.changes = told;
     }
+    if established == Established::Judged {
+        let cut = forbidden(wanted).and_then(|found| cut(wanted, &found, &mut applied.notes));
+        match cut {
+            Ok(count) => applied.cut = count,
+            Err(problem) => applied.notes.push(format!(
+                "connections that are established stay, whatever the policies say: {problem}"
+            )),
+        }
+    }
+    Ok(applied)
+}
+
+/// The connections that the table would not let begin. What the node itself takes part in
+/// is not forwarded.
+fn forbidden(wanted: &Policies) -> Result<Vec<conntrack::Connection>, net::Error> {
+    if wanted.ways.iter().all(|way| way.classes.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let own = addr::all(&mut Socket::open()?)?;
+    let own: BTreeSet<IpAddr> = own.into_iter().map(|(_, network)| network.ip()).collect();
+    conntrack::list(|connection| {
+        let (source, destination) = (connection.source.ip(), connection.destination.ip());
+        let port = connection.has_ports.then(|| connection.destination.port());
+        let flow = Flow { source, destination, protocol: connection.protocol, port };
+        !own.contains(&source) && !own.contains(&destination) && !allows(wanted, &flow)
+    })
+}
+
+/// Cuts connections, and says how many.
+///
+/// # Errors
+/// Why none could be, or not each of them, with the reason.
+fn cut(
+    wanted: &Policies,
+    found: &[conntrack::Connection],
+    notes: &mut Vec<String>,
+) -> Result<usize, net::Error> {
+    let some = found.get(..CUT_MAX).unwrap_or(found);
+    if some.len() < found.len() {
+        let more = found.len() - some.len();
+        notes.push(format!("{more} more connections are not allowed: apply cuts them next time"));
+    }
+    let with_ports = some.iter().filter(|connection| connection.has_ports);
+    let ends = with_ports.map(|it| (it.source, it.destination, it.protocol));
+    if let Err(error) = wanted.cut(&ends.collect::<Vec<_>>()) {
+        notes.push(format!("connections that are cut may be taken up by their servers: {error}"));
+    }
+    let failed = conntrack::forget(some)?;
+    if let Some(first) = failed.first() {
+        notes.push(format!("{} connections stay: {}", failed.len(), first.error));
+    }
+    Ok(some.len() - failed.len())
 }
 
 /// What the kernel has; `None` where nothing is enforced.

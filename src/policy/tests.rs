@@ -128,3 +128,39 @@ fn what_does_not_change_keeps_its_number() {
     let ([_, before], [_, after]) = (&before.ways, &after.ways);
     assert!(before.grants.is_subset(&after.grants));
 }
+
+/// Who forbids a connection is named, in both directions.
+#[test]
+fn a_verdict_names_the_policies() {
+    let pod = |name: &str, ip: &str, host: bool| {
+        json!({"kind": "Pod", "metadata": {"namespace": "x", "name": name, "labels": {"app": name}},
+               "spec": {"nodeName": "one", "hostNetwork": host}, "status": {"podIPs": [{"ip": ip}]}})
+    };
+    let policy = |name: &str, spec: serde_json::Value| json!({"kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": name}, "spec": spec});
+    let from = json!([{"podSelector": {"matchLabels": {"app": "a"}}}]);
+    let web = json!({"podSelector": {}, "ingress": [{"from": from, "ports": [{"port": 80}]}]});
+    let world = world(json!([
+        pod("a", "10.0.0.1", false),
+        pod("b", "10.0.0.2", false),
+        pod("node", "192.0.2.1", true),
+        policy("closed", json!({"podSelector": {}})),
+        policy("web", web),
+    ]));
+    let told = |source: &str, destination: &str, port| {
+        let (source, destination) = (source.parse().unwrap(), destination.parse().unwrap());
+        let verdict = world.verdict(&Flow { source, destination, protocol: 6, port: Some(port) });
+        verdict.sentences().join("; ")
+    };
+    let open = "egress: no policy isolates the pod; ";
+    let denied = "ingress of pod x/b: denied: isolated by x/closed, x/web, of which none allows it";
+    for (source, destination, port, expected) in [
+        ("10.0.0.1", "10.0.0.2", 80, "ingress of pod x/b: allowed by x/web"),
+        ("10.0.0.1", "10.0.0.2", 81, denied),
+        ("10.0.0.1", "192.0.2.9", 80, "ingress: no policy isolates the pod"),
+    ] {
+        assert_eq!(told(source, destination, port), format!("{open}{expected}"));
+    }
+    let always = "allowed: a pod and its own node may always speak";
+    assert_eq!(told("192.0.2.1", "10.0.0.2", 81), always);
+    assert_eq!(told("10.0.0.2", "10.0.0.2", 81), "allowed: a pod may always speak to itself");
+}

@@ -5,6 +5,7 @@ use super::{
     live::owners,
     scope::{Namespaces, Scope},
 };
+use crate::text::few::some_of;
 
 /// What the policies say of a connection.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -38,6 +39,31 @@ impl Verdict {
         let ways = Direction::BOTH.into_iter().zip(&self.ways);
         let judged = ways.filter_map(|(direction, way)| Some((direction, way.as_ref()?)));
         judged.filter(|(_, way)| way.allowed_by.is_empty()).collect()
+    }
+}
+
+impl Verdict {
+    /// What the policies say, a sentence for each direction.
+    pub fn sentences(&self) -> Vec<String> {
+        if let Some(reason) = self.exempt {
+            return vec![format!("allowed: {reason}")];
+        }
+        let ways = Direction::BOTH.into_iter().zip(&self.ways);
+        ways.map(|(direction, way)| match way {
+            None => format!("{}: no policy isolates the pod", direction.word()),
+            Some(way) => format!("{} of pod {}: {}", direction.word(), way.pod, way.words()),
+        })
+        .collect()
+    }
+}
+
+impl Judgement {
+    fn words(&self) -> String {
+        if self.allowed_by.is_empty() {
+            let policies = some_of(&self.isolated_by);
+            return format!("denied: isolated by {policies}, of which none allows it");
+        }
+        format!("allowed by {}", some_of(&self.allowed_by))
     }
 }
 

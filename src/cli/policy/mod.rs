@@ -9,7 +9,10 @@ use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
 };
-use crate::{node::policy, object::Told};
+use crate::{
+    node::policy::{self, Established},
+    object::Told,
+};
 use world::Given;
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
@@ -17,23 +20,31 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     summary: "enforce network policies that a file gives",
     help: "\
 Usage: manx policy plan WORLD [--node NAME] [--json]
-       manx policy apply WORLD [--node NAME] [--json] [--root DIR]
+       manx policy apply WORLD [--node NAME] [--keep-connections] [--json]
+                               [--root DIR]
        manx policy show [--json]
        manx policy remove [--root DIR]
 
 WORLD is the output of kubectl get namespaces,pods,networkpolicies -A -o json,
 or - for stdin. apply makes the nftables table manx.policy hold what these
 policies say of the pods of this node; it is not repeated when something
-changes in the cluster. Connections that are established stay. plan shows what
-apply would change, and exits 3 if there is something. show lists what is
-enforced, and remove takes it away: all pods are open then.
+changes in the cluster. Established connections that they do not allow are cut.
+plan shows what apply would change, and exits 3 if there is something. show
+lists what is enforced, and remove takes it away: all pods are open then.
 
   --node NAME  the pods of this node; default: the name of this host
-  --json       plan, apply: {\"changes\": [as of manx plan], \"notes\": []}
+  --keep-connections
+               let established connections be
+  --json       plan, apply: {\"changes\": [as of manx plan], \"notes\": []}, and
+               of apply how many connections were \"cut\"
                show: {\"enforced\", \"peers\", \"pods\": [{\"address\", \"egress\":
                {\"class\", \"grants\", \"networks\"}, \"ingress\": the same}]}
   --root DIR   keep the lock below DIR",
-    shape: Shape { flags: &["json"], values: &["node", "root"], operands: Operands::AtMost(2) },
+    shape: Shape {
+        flags: &["json", "keep-connections"],
+        values: &["node", "root"],
+        operands: Operands::AtMost(2),
+    },
     run,
 };
 
@@ -44,13 +55,19 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
             let given = Given::read(file, args)?;
             let changes = policy::plan(&given.world, &given.policies)?;
             let status = if changes.is_empty() { Status::Fine } else { Status::Findings };
-            tell(&given, &changes, args, console)?;
+            tell(&given.notes, &changes, None, args, console)?;
             Ok(status)
         }
         (["apply", ..], Some(file)) => {
             let given = Given::read(file, args)?;
-            let changes = policy::apply(&given.world, &given.policies, &args.root())?;
-            tell(&given, &changes, args, console)?;
+            let established = match args.flag("keep-connections") {
+                true => Established::Kept,
+                false => Established::Judged,
+            };
+            let Given { world, policies, mut notes } = given;
+            let applied = policy::apply(&world, &policies, established, &args.root())?;
+            notes.extend(applied.notes);
+            tell(&notes, &applied.changes, Some(applied.cut), args, console)?;
             Ok(Status::Fine)
         }
         (["show"], _) => show::show(args, console),
@@ -65,24 +82,33 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     }
 }
 
+/// Tells what is to be changed, or was, and how many connections were cut then.
 fn tell(
-    given: &Given,
+    notes: &[String],
     changes: &[Told],
+    cut: Option<usize>,
     args: &Args,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     if args.flag("json") {
         let changes: Vec<_> = changes.iter().map(Told::encode).collect();
-        return Ok(console.json(&json!({"changes": changes, "notes": given.notes}))?);
+        let mut document = json!({"changes": changes, "notes": notes});
+        if let (Some(cut), Some(object)) = (cut, document.as_object_mut()) {
+            object.insert("cut".to_owned(), cut.into());
+        }
+        return Ok(console.json(&document)?);
     }
     for line in changes {
         console.line(line)?;
     }
-    for note in &given.notes {
+    for note in notes {
         console.remark(format_args!("note: {note}"))?;
     }
     if changes.is_empty() {
         console.remark("nothing to change")?;
+    }
+    if let Some(cut @ 1..) = cut {
+        console.remark(format_args!("connections that were cut: {cut}"))?;
     }
     Ok(())
 }

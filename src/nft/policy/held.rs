@@ -1,15 +1,15 @@
 //! The table of policies as the kernel has it: read back, and brought up to date.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::super::error::Error;
-use super::super::set::{Elements, Key, Value};
+use super::super::set::{Elements, Field, Key, Value};
 use super::super::snapshot::Snapshot;
 use super::super::socket::Socket;
-use super::super::stages::advance;
+use super::super::stages::{PER_TRANSACTION, advance};
 use super::super::{Ensured, table::Table};
-use super::{Direction, Grant, IDENTITY, OWN, Policies, Way};
-use crate::family::Family;
+use super::{CUT, Direction, Grant, IDENTITY, OWN, Policies, Way, of};
+use crate::family::{Family, HasFamily};
 
 /// A look at the table of the kernel.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -42,6 +42,38 @@ impl Policies {
         let table: Table = self.describe()?;
         let classes = Direction::BOTH.iter().flat_map(|direction| direction.names().class);
         advance(&table, &classes.chain(IDENTITY).collect::<Vec<_>>())
+    }
+
+    /// Drops for a while what answers these connections, each from its source to its
+    /// destination by a protocol.
+    ///
+    /// # Errors
+    /// Of the kernel's answers; [`Error::Invalid`].
+    pub fn cut(&self, connections: &[(SocketAddr, SocketAddr, u8)]) -> Result<(), Error> {
+        let table = self.describe()?;
+        let mut requests = Vec::new();
+        for family in Family::BOTH {
+            let Some(set) = table.sets.iter().find(|set| set.name == of(family, CUT)) else {
+                continue;
+            };
+            let own = connections.iter().filter(|(source, ..)| source.ip().family() == family);
+            let keys: Vec<Key> = own
+                .map(|(source, destination, protocol)| {
+                    Key::of(&[
+                        Field::Address(destination.ip()),
+                        Field::Address(source.ip()),
+                        Field::Protocol(*protocol),
+                        Field::Port(destination.port()),
+                        Field::Port(source.port()),
+                    ])
+                })
+                .collect();
+            if !keys.is_empty() {
+                requests.extend(table.additions(set, keys.iter().map(|key| (key, None))));
+            }
+        }
+        let mut socket = Socket::open()?;
+        requests.chunks(PER_TRANSACTION).try_for_each(|part| socket.commit(part, None))
     }
 
     /// What sets of such a table hold. What is no element of ours is passed over.
