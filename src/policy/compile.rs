@@ -15,7 +15,7 @@ use super::{
     class::{ANYBODY, Content, Gathered, Span, Spans},
     live::owners,
     numbers::{CLOSED, Numbers},
-    scope::{Namespaces, Scope},
+    scope::Scope,
 };
 use crate::nft::policy::Way;
 
@@ -185,10 +185,16 @@ impl<'a> Peers<'a> {
         used: &Used<'a>,
         numbers: &mut Numbers,
     ) -> Self {
-        let namespaces = Namespaces::of(world);
         let mut peers = Self::default();
+        // What namespaces are selected by is asked once for each of them.
+        let mut covering = BTreeMap::new();
         for (address, pod) in owners {
-            let within = used.iter().filter(|(it, _)| it.contains(pod, *address, &namespaces));
+            let namespace = pod.name.namespace.as_str();
+            let covering: &Vec<_> = covering.entry(namespace).or_insert_with(|| {
+                let labels = world.labels_of(namespace);
+                used.iter().filter(|(scope, _)| scope.covers(namespace, &labels)).collect()
+            });
+            let within = covering.iter().filter(|(scope, _)| scope.meets(pod, *address));
             let resolved = |names: &BTreeSet<(u8, &'a str)>| {
                 let named = names.iter().filter_map(|(protocol, name)| {
                     Some((*protocol, *name, pod.port(*protocol, name)?))
@@ -196,7 +202,7 @@ impl<'a> Peers<'a> {
                 named.collect::<Vec<_>>()
             };
             let scopes: Vec<(Scope<'a>, Vec<Resolved<'a>>)> =
-                within.map(|(scope, names)| (*scope, resolved(names))).collect();
+                within.map(|(scope, names)| (**scope, resolved(names))).collect();
             if scopes.is_empty() {
                 continue;
             }

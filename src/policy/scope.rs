@@ -1,9 +1,9 @@
 //! The peers of rules as sets of pods, whatever rule and policy they stand in: what two
 //! rules say alike is one scope.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
-use super::{Block, Labels, Peer, Pod, Selector, World};
+use super::{Block, Labels, Peer, Pod, Selector};
 
 /// Pods that a rule means.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -28,32 +28,21 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether the pod is meant by this address of it.
-    pub(super) fn contains(&self, pod: &Pod, address: IpAddr, namespaces: &Namespaces<'_>) -> bool {
+    /// Whether pods of a namespace with such labels may be meant.
+    pub(super) fn covers(&self, namespace: &str, labels: &Labels) -> bool {
         match self {
-            Self::Every => true,
-            Self::In(namespace, pods) => {
-                *namespace == pod.name.namespace && pods.matches(&pod.labels)
-            }
-            Self::Among(selector, pods) => {
-                let labels = namespaces.0.get(pod.name.namespace.as_str());
-                pods.matches(&pod.labels) && labels.is_some_and(|labels| selector.matches(labels))
-            }
-            Self::At(block) => block.contains(address),
+            Self::Every | Self::At(_) => true,
+            Self::In(own, _) => *own == namespace,
+            Self::Among(selector, _) => selector.matches(labels),
         }
     }
-}
 
-/// The labels of all namespaces in which there are pods.
-pub(super) struct Namespaces<'a>(BTreeMap<&'a str, Labels>);
-
-impl<'a> Namespaces<'a> {
-    pub(super) fn of(world: &'a World) -> Self {
-        let names = world.pods.iter().map(|pod| pod.name.namespace.as_str());
-        let mut found = BTreeMap::new();
-        for name in names {
-            found.entry(name).or_insert_with(|| world.labels_of(name));
+    /// Whether a pod of a namespace that is covered is meant, by this address of it.
+    pub(super) fn meets(&self, pod: &Pod, address: IpAddr) -> bool {
+        match self {
+            Self::Every => true,
+            Self::In(_, pods) | Self::Among(_, pods) => pods.matches(&pod.labels),
+            Self::At(block) => block.contains(address),
         }
-        Self(found)
     }
 }

@@ -1,10 +1,6 @@
 //! What the policies say of one connection, and which of them say it.
 
-use super::{
-    Direction, Flow, Name, Pod, Policy, Ports, Rule, World,
-    live::owners,
-    scope::{Namespaces, Scope},
-};
+use super::{Direction, Flow, Name, Pod, Policy, Ports, Rule, World, live::owners, scope::Scope};
 use crate::text::few::some_of;
 
 /// What the policies say of a connection.
@@ -70,7 +66,7 @@ impl Judgement {
 impl World {
     /// What the policies say of a connection.
     pub fn verdict(&self, flow: &Flow) -> Verdict {
-        let (owners, namespaces) = (owners(self), Namespaces::of(self));
+        let owners = owners(self);
         let [source, destination] =
             [flow.source, flow.destination].map(|address| owners.get(&address).copied());
         let exempt = match (source, destination) {
@@ -90,7 +86,7 @@ impl World {
                 Direction::Egress => (source, destination),
                 Direction::Ingress => (destination, source),
             };
-            self.judge(direction, pod?, peer, flow, &namespaces)
+            self.judge(direction, pod?, peer, flow)
         };
         Verdict { ways: Direction::BOTH.map(judged), exempt }
     }
@@ -101,7 +97,6 @@ impl World {
         pod: &Pod,
         peer: Option<&Pod>,
         flow: &Flow,
-        namespaces: &Namespaces<'_>,
     ) -> Option<Judgement> {
         let isolating = |policy: &&Policy| policy.rules(direction).is_some() && policy.selects(pod);
         let isolating: Vec<&Policy> = self.policies.iter().filter(isolating).collect();
@@ -112,13 +107,16 @@ impl World {
             Direction::Egress => flow.destination,
             Direction::Ingress => flow.source,
         };
+        let labels = peer.map(|peer| self.labels_of(&peer.name.namespace));
         let target = if direction == Direction::Egress { peer } else { Some(pod) };
         let allows = |policy: &&&Policy| {
             let rules = policy.rules(direction).unwrap_or_default();
             rules.iter().any(|rule| {
                 let means = |it| match Scope::of(it, &policy.name.namespace) {
                     Scope::At(block) => block.contains(address),
-                    scope => peer.is_some_and(|peer| scope.contains(peer, address, namespaces)),
+                    scope => peer.zip(labels.as_ref()).is_some_and(|(peer, labels)| {
+                        scope.covers(&peer.name.namespace, labels) && scope.meets(peer, address)
+                    }),
                 };
                 rule.peers.as_ref().is_none_or(|peers| peers.iter().any(means))
                     && is_to_port(rule, flow, target)
