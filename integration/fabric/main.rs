@@ -20,6 +20,7 @@ mod harness;
 mod accepts;
 mod adopt;
 mod blackhole;
+mod checks;
 mod cluster;
 mod conflict;
 mod doctor;

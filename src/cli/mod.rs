@@ -37,7 +37,7 @@ mod version;
 use std::{ffi::OsString, io, process::ExitCode};
 
 use args::Args;
-use console::Console;
+use console::{Console, wants_colours};
 use registry::find;
 use subcommand::{Failure, Status, Subcommand, failed, refused};
 
@@ -46,7 +46,7 @@ use crate::node::conflist;
 /// Runs the command that the arguments name, the first being the program.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
-    let mut console = Console::new(&mut out, &mut err);
+    let mut console = Console::new(&mut out, &mut err).coloured(wants_colours());
     ExitCode::from(conclude(arguments.skip(1).collect(), &mut console))
 }
 

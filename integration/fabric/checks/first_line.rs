@@ -1,0 +1,174 @@
+//! The classic faults of a node are named in the first line that `manx doctor` prints, in
+//! less than a second.
+
+use std::fs;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::going::{Going, spoilt_checksums};
+use super::ground::Ground;
+use crate::cluster::batch;
+use crate::harness::packet::datagram;
+use crate::harness::{DEADLINE, connect, eventually};
+
+/// As long as somebody waits without a thought.
+const SOON: Duration = Duration::from_secs(1);
+
+/// What is wrong, how it is made, and the check that the first line names.
+type Classic = (&'static str, fn(&Ground) -> Option<Going>, &'static str);
+
+const CLASSICS: [Classic; 11] = [
+    ("strict filtering on an asymmetric path", asymmetric, "warning: rp-filter: "),
+    (
+        "no forwarding",
+        |ground| run(ground, "sysctl -qw net.ipv4.ip_forward=0"),
+        "error: ip-forward: ",
+    ),
+    ("iptables drops", |ground| run(ground, "iptables -P FORWARD DROP"), "error: forward-drop: "),
+    (
+        "nft drops",
+        |ground| {
+            run(
+                ground,
+                "nft add table inet site && nft 'add chain inet site through { type filter hook \
+                 forward priority 0; policy drop; }'",
+            )
+        },
+        "error: forward-drop: ",
+    ),
+    (
+        "a peer's route is gone",
+        |ground| run(ground, "ip route del 10.244.2.0/24 proto 109"),
+        "error: route-missing: route 10.244.2.0/24: ",
+    ),
+    (
+        "a stale route before a new one",
+        |ground| {
+            run(
+                ground,
+                "ip route del 10.244.2.0/24 && ip route add 10.244.2.0/24 via 192.0.2.2 proto static",
+            )
+        },
+        "error: route-shadowed: route 10.244.2.0/24: ",
+    ),
+    ("a pool of another node", foreign_pool, "error: pool-outside-pod-cidr: network net: "),
+    (
+        "checksums that are spoilt on the way",
+        |ground| Some(spoilt_checksums(ground)),
+        "warning: tunnel-offload: link vxlan.calico: ",
+    ),
+    ("leases of nobody fill the pool", leaked, "warning: lease-leaked: network net: "),
+    (
+        "the node has another address",
+        |ground| {
+            run(
+                ground,
+                "ip address add 192.0.2.99/24 dev eth0 && ip address del 192.0.2.11/24 dev eth0",
+            )
+        },
+        "error: node-address-changed: address 192.0.2.11: ",
+    ),
+    (
+        "the tunnel is gone",
+        |ground| run(ground, "ip link del vxlan.calico"),
+        "error: neighbour-missing: ",
+    ),
+];
+
+fn run(ground: &Ground, command: &str) -> Option<Going> {
+    ground.sh(command);
+    None
+}
+
+/// Packets come by eth0, and the way back to their source is another link.
+fn asymmetric(ground: &Ground) -> Option<Going> {
+    let (host, router) = (&ground.node().host, &ground.cluster.router);
+    connect((host, "eth1", &["203.0.113.2/24"]), (router, "second", &["203.0.113.1/24"]));
+    ground.sh("sysctl -qw net.ipv4.conf.eth0.rp_filter=1");
+    // The router keeps the address to itself, and sends it by the first link.
+    let mac = host.link("eth0").unwrap()["address"].as_str().unwrap().to_owned();
+    batch(router, &format!("neighbour replace 192.0.2.11 lladdr {mac} dev subnet1 nud permanent"));
+    let (from, to): (IpAddr, IpAddr) =
+        ("203.0.113.5".parse().unwrap(), "192.0.2.11".parse().unwrap());
+    Some(Going::sends(router, to, move |_| datagram(from, (to, 9).into(), b"by the other link")))
+}
+
+fn foreign_pool(ground: &Ground) -> Option<Going> {
+    ground.configure(|list| {
+        list["plugins"][0]["ipam"]["ranges"] = json!([[{"subnet": "10.99.0.0/24"}]]);
+    });
+    None
+}
+
+/// All but the pod's own.
+fn leaked(ground: &Ground) -> Option<Going> {
+    let own = ground.address();
+    ground.configure(|list| {
+        list["plugins"][0]["ipam"]["ranges"] =
+            json!([[{"subnet": "10.244.1.0/24", "rangeStart": own, "rangeEnd": "10.244.1.60"}]]);
+    });
+    for last in 2..=60 {
+        let path = ground.leases().join(format!("10.244.1.{last}"));
+        if !path.exists() {
+            fs::write(path, format!("gone{last}\r\neth0")).unwrap();
+        }
+    }
+    None
+}
+
+#[test]
+fn classic_faults_are_named_in_the_first_line_within_a_second() {
+    for (what, make, expected) in CLASSICS {
+        let ground = Ground::new();
+        let (line, _) = ground.first_line();
+        assert!(line.starts_with("healthy: "), "{what}: before: {line}");
+        let going = make(&ground);
+        let mut told = Vec::new();
+        // A machine that has other work may take longer now and then.
+        let named = eventually(DEADLINE, || {
+            let (line, took) = ground.first_line();
+            let named = line.starts_with(expected) && took < SOON;
+            told.push((line, took));
+            named || (going.is_none() && told.len() == 20)
+        });
+        let (line, took) = told.last().unwrap();
+        assert!(named && line.starts_with(expected) && *took < SOON, "{what}: {told:#?}");
+        println!("{what}: {took:?}: {line}");
+        drop(going);
+    }
+}
+
+#[test]
+fn two_faults_at_once_are_both_named() {
+    for (one, other, ids) in [
+        (
+            "sysctl -qw net.ipv4.ip_forward=0",
+            "ip route del 10.244.2.0/24 proto 109",
+            ["ip-forward", "route-missing"],
+        ),
+        (
+            "iptables -P FORWARD DROP",
+            "nft delete table inet manx-net",
+            ["forward-drop", "masquerade-lost"],
+        ),
+        (
+            "ip route add 10.244.2.128/25 via 192.0.2.2",
+            "nft delete table inet manx-net",
+            ["route-shadowed", "masquerade-lost"],
+        ),
+    ] {
+        let ground = Ground::new();
+        ground.sh(one);
+        ground.sh(other);
+        let told = ground.doctor(&[]);
+        let lines: Vec<&str> = told.stdout.lines().filter(|line| !line.starts_with(' ')).collect();
+        let begins = |line: &&&str, id: &str| line.starts_with(&format!("error: {id}: "));
+        let first = lines.iter().take(1).find(|line| begins(line, ids[0]));
+        assert!(
+            first.is_some() && lines.iter().any(|line| begins(&line, ids[1])),
+            "{ids:?}: {lines:#?}"
+        );
+    }
+}
