@@ -27,6 +27,7 @@ mod doctor;
 mod document;
 mod dropped;
 mod examples;
+mod explain;
 mod fallback;
 mod faults;
 mod firewall;

@@ -9,7 +9,7 @@ use std::{
 use super::{
     args::{Args, Operands, Shape},
     console::Console,
-    doctor::look::taken,
+    doctor::look::with_translations,
     subcommand::{Failure, Status, Subcommand, failed},
 };
 use crate::state::{file::require_regular, replace};
@@ -46,7 +46,10 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     if !to_stdout {
         require_no_other_kind(&file).map_err(failed)?;
     }
-    let bytes = taken(args)?.without_secrets().encode().map_err(|error| failed(error.into()))?;
+    let bytes = with_translations(args)?
+        .without_secrets()
+        .encode()
+        .map_err(|error| failed(error.into()))?;
     if to_stdout {
         console.verbatim().write_all(&bytes)?;
         return Ok(Status::Fine);

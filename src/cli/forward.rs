@@ -17,8 +17,9 @@ use crate::{
         self,
         forward::{self, Barrier, Length, Links, Maker, Point, Ruleset, Way},
     },
-    node::{self, tables},
+    node::{self, Direction, tables},
     pod::identity::GROUPS,
+    policy,
     state::{file::TEXT_BYTES_MAX, read_text},
 };
 
@@ -122,6 +123,11 @@ impl<'a> Firewall<'a> {
         said(&barriers, config.fabric.peers_file.is_some(), config)
     }
 
+    /// Whether network policies are enforced.
+    pub(super) fn enforces_policy(&self) -> bool {
+        self.ruleset.iter().flat_map(Ruleset::names).any(|(_, table, _)| table == policy::TABLE)
+    }
+
     /// The tables with chains of Calico's agent, of iptables or its own.
     pub(super) fn of_calico(&self) -> Vec<String> {
         let names = self.ruleset.iter().flat_map(Ruleset::names);
@@ -178,6 +184,15 @@ impl<'a> Firewall<'a> {
     }
 }
 
+/// Tables of nf_tables with rules that give packets another destination.
+pub(super) fn translations() -> Vec<node::Translation> {
+    let found = Ruleset::read().and_then(|mut ruleset| ruleset.translations());
+    let told = found.unwrap_or_default().into_iter().map(|(family, table, rules)| {
+        node::Translation { table: format!("{family} {table}"), rules }
+    });
+    told.collect()
+}
+
 fn no_tool(tables: &str, tool: &str) -> node::Barrier {
     node::Barrier {
         text: format!(
@@ -219,9 +234,12 @@ fn saved(tool: &str) -> Option<String> {
     (output.status.success() && !text.contains("(nf_tables)")).then_some(text)
 }
 
+/// A line: whether it is in doubt, the hook, what is told, what to do, and what is closed.
+type Line = (bool, Point, String, String, Vec<Direction>);
+
 fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<node::Barrier> {
     // One line for a chain that sees both families.
-    let mut lines: BTreeMap<(bool, Point, String, String), Vec<String>> = BTreeMap::new();
+    let mut lines: BTreeMap<Line, Vec<Family>> = BTreeMap::new();
     for barrier in barriers {
         let closed: Vec<Way> =
             barrier.closed.iter().copied().filter(|way| unasked || *way != Way::In).collect();
@@ -233,16 +251,26 @@ fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<node::Barri
             }
             (true, None) => continue,
         };
-        let line = (!certain, barrier.point, message, fix);
-        lines.entry(line).or_default().push(barrier.packets.to_string());
+        let closed = closed.into_iter().map(direction).collect();
+        let line = (!certain, barrier.point, message, fix, closed);
+        lines.entry(line).or_default().push(barrier.packets);
     }
-    let told = lines.into_iter().map(|((doubtful, point, message, fix), families)| node::Barrier {
-        certain: !doubtful,
-        hook: point.to_string(),
-        text: format!("{}: {message}", families.join(" and ")),
-        fix,
+    let told = lines.into_iter().map(|((doubtful, point, message, fix, closed), families)| {
+        let names: Vec<String> = families.iter().map(ToString::to_string).collect();
+        let (certain, hook) = (!doubtful, point.to_string());
+        let text = format!("{}: {message}", names.join(" and "));
+        node::Barrier { certain, hook, text, fix, families, closed }
     });
     told.collect()
+}
+
+fn direction(way: Way) -> Direction {
+    match way {
+        Way::Between => Direction::Between,
+        Way::Out => Direction::Out,
+        Way::Answers => Direction::Answers,
+        Way::In => Direction::In,
+    }
 }
 
 fn loss(barrier: &Barrier, closed: &[Way]) -> String {

@@ -14,6 +14,7 @@ mod capture;
 mod console;
 mod doctor;
 mod exec;
+mod explain;
 mod export;
 mod fabric;
 mod findings;

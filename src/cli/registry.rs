@@ -3,8 +3,8 @@
 use std::ffi::OsStr;
 
 use super::{
-    adopt, bundle, capture, doctor, exec, export, fabric, gc, install, ipam, peers, pods, policy,
-    probe, status,
+    adopt, bundle, capture, doctor, exec, explain, export, fabric, gc, install, ipam, peers, pods,
+    policy, probe, status,
     subcommand::{Failure, Subcommand},
     tune, validate, version,
 };
@@ -24,6 +24,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     adopt::SUBCOMMAND,
     export::SUBCOMMAND,
     peers::SUBCOMMAND,
+    explain::SUBCOMMAND,
     pods::SUBCOMMAND,
     exec::SUBCOMMAND,
     capture::SUBCOMMAND,

@@ -4,6 +4,7 @@
 //! Their ids are an interface: scripts and alerts name them. A check says what it saw,
 //! what follows from that, and the command that changes it.
 
+pub mod explain;
 mod fabric;
 mod former;
 mod links;

@@ -46,13 +46,33 @@ pub struct Rule {
     /// It asks for more than addresses: a mark, a device, a user, a port.
     #[serde(default)]
     pub selective: bool,
+    /// What the table answers by a prefix that is no longer than this is passed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed: Option<u32>,
+    /// The rule of this priority is the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub goto: Option<u32>,
 }
+
+/// What the kernel says where nothing is suppressed.
+const SUPPRESSED_NONE: u32 = u32::MAX;
 
 impl Rule {
     /// A rule that sends all packets from `source` to a table.
     pub fn new(source: IpNetwork, table: u32, priority: u32, protocol: u8) -> Self {
         let (destination, refuses, selective) = (None, false, false);
-        Self { source, table, priority, protocol, destination, refuses, selective }
+        let (suppressed, goto) = (None, None);
+        Self {
+            source,
+            table,
+            priority,
+            protocol,
+            destination,
+            refuses,
+            selective,
+            suppressed,
+            goto,
+        }
     }
 
     /// Adds the rule; the same one is refused with `EEXIST`.
@@ -145,6 +165,7 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
     };
     let (mut table, mut priority, mut protocol) = (header.table.into(), 0, 0);
     let (mut destination, mut selective) = (None, header.tos != 0);
+    let (mut suppressed, mut goto) = (None, None);
     selective |= header.flags.contains(RuleFlags::Invert);
     for attribute in &message.attributes {
         match attribute {
@@ -156,9 +177,11 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
                 destination = IpNetwork::new(*address, header.dst_len).ok();
             }
             // What is found in the table, not which packets are looked up.
-            RuleAttribute::SuppressPrefixLen(_)
-            | RuleAttribute::SuppressIfGroup(_)
-            | RuleAttribute::Goto(_)
+            RuleAttribute::SuppressPrefixLen(longest) => {
+                suppressed = Some(*longest).filter(|longest| *longest != SUPPRESSED_NONE);
+            }
+            RuleAttribute::Goto(target) => goto = Some(*target),
+            RuleAttribute::SuppressIfGroup(_)
             | RuleAttribute::Realm(_)
             | RuleAttribute::FwMask(_)
             | RuleAttribute::Other(_) => {}
@@ -172,7 +195,16 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
     }
     let source = IpNetwork::new(source, header.src_len).ok()?;
     let refuses = refusals.contains(&header.action);
-    Some(Rule { source, table, priority, protocol, destination, refuses, selective })
+    goto = goto.filter(|_| header.action == RuleAction::Goto);
+    let rule = Rule {
+        destination,
+        refuses,
+        selective,
+        suppressed,
+        goto,
+        ..Rule::new(source, table, priority, protocol)
+    };
+    Some(rule)
 }
 
 #[cfg(test)]

@@ -185,6 +185,9 @@ pub(super) const NFTA_MATCH_REV: u16 = 2;
 pub(super) const NFTA_MATCH_INFO: u16 = 3;
 pub(super) const NFTA_TARGET_NAME: u16 = 1;
 
+pub(super) const NFTA_NAT_TYPE: u16 = 1;
+pub(super) const NFT_NAT_DNAT: u32 = 1;
+
 pub(super) const NFTA_FIB_DREG: u16 = 1;
 pub(super) const NFTA_FIB_RESULT: u16 = 2;
 pub(super) const NFTA_FIB_FLAGS: u16 = 3;

@@ -24,7 +24,8 @@ pub use compared::{Compared, OfFabric, OfRemoval, OfTable};
 pub use load::{Backlog, Load, Processor};
 pub use network::{Fabric, Failure, Lease, Misfit, Network, Pool, Range};
 pub use surroundings::{
-    Agent, Assignment, Barrier, Counters, Daemon, Module, Plugin, Surroundings, Walk,
+    Agent, Assignment, Barrier, Counters, Daemon, Direction, Module, Plugin, Surroundings,
+    Translation, Walk,
 };
 
 /// The form of a snapshot. It rises when a field changes its meaning; one that is

@@ -5,6 +5,7 @@
 
 mod address;
 pub mod diff;
+pub mod fib;
 mod forwarding;
 mod kinds;
 pub mod link;

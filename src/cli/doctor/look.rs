@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 
 use crate::{
     cli::{
-        Args, Failure, Subcommand, conflist, forward::Firewall, install::lacking,
+        Args, Failure, Subcommand, conflist,
+        forward::{Firewall, translations},
+        install::lacking,
         validate::versions,
     },
     cni::{
@@ -73,6 +75,19 @@ pub(in crate::cli) fn require_one_node(
 /// This node as it is now, or as the bundle has it that the options name.
 pub(in crate::cli) fn snapshot(args: &Args) -> Result<Snapshot, Failure> {
     args.value("bundle").map_or_else(|| taken(args), bundled)
+}
+
+/// What explain is made of: this node as it is now, with what translates addresses, or as
+/// a bundle has it.
+pub(in crate::cli) fn for_packets(args: &Args) -> Result<Snapshot, Failure> {
+    args.value("bundle").map_or_else(|| with_translations(args), bundled)
+}
+
+/// What a bundle holds: all of it.
+pub(in crate::cli) fn with_translations(args: &Args) -> Result<Snapshot, Failure> {
+    let mut snapshot = taken(args)?;
+    snapshot.surroundings.translations = translations();
+    Ok(snapshot)
 }
 
 /// A node as a bundle has it.
@@ -186,6 +201,7 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
         snapshot.surroundings.calico_chains = firewall.of_calico();
         snapshot.surroundings.policy_chains = firewall.policies();
         snapshot.surroundings.walks = firewall.walks();
+        snapshot.surroundings.enforces_policy = firewall.enforces_policy();
         snapshot.compared = Compared::of(&changes, &networks, &tables);
     }
     snapshot.surroundings.daemons = lacking(root);
@@ -264,6 +280,8 @@ fn network(
         host_prefix: config.host_prefix.clone(),
         manages_forwarding: config.manage_forwarding,
         masquerades: config.masquerade,
+        checks_sources: config.source_check,
+        never_masqueraded: config.never_masqueraded.clone(),
         configured_mtu: config.mtu,
         ..Network::default()
     };

@@ -23,7 +23,7 @@ pub(super) fn document(overview: &Overview<'_>) -> Value {
         "fabrics": overview.fabrics.iter().map(way).collect::<Vec<_>>(),
         "pods": Value::Object(pods.into_iter().collect()),
         "agent": agent.map(|agent| json!({"ready": agent.ready, "says": agent.says})),
-        "policy": "off",
+        "policy": if snapshot.surroundings.enforces_policy { "enforced" } else { "off" },
     })
 }
 

@@ -58,7 +58,11 @@ pub(super) fn print(overview: &Overview<'_>, console: &mut Console<'_>) -> io::R
         },
     };
     screen.line("Agent", agent)?;
-    screen.line("Policy", "off: nothing filters what pods may send and get")?;
+    let policy = match overview.snapshot.surroundings.enforces_policy {
+        true => "enforced; manx policy show lists it",
+        false => "off: nothing filters what pods may send and get",
+    };
+    screen.line("Policy", policy)?;
     findings(overview, &mut screen)
 }
 

@@ -1,12 +1,12 @@
 //! The base chains that forwarded packets pass, and their rules, as nf_tables has them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     Barrier, Base, Length, Links, Maker, Point, Rule, length::Chains, lookup::Decoder, save, walk,
 };
 use crate::{
-    netlink::attribute::{Attribute, find, number, string},
+    netlink::attribute::{Attribute, attributes, find, number, string},
     nft::{
         ATTEMPTS,
         abi::*,
@@ -55,6 +55,28 @@ impl Ruleset {
                 .iter()
                 .map(|chain| (*word, text(chain, NFTA_CHAIN_TABLE), text(chain, NFTA_CHAIN_NAME)))
         })
+    }
+
+    /// Tables with rules that give packets another destination: of each the family, the
+    /// name, and how many such rules it has.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub fn translations(&mut self) -> Result<Vec<(&'static str, String, usize)>, Error> {
+        let mut found = Vec::new();
+        for (family, word, chains) in &self.chains {
+            let translating = chains.iter().filter(|chain| text(chain, NFTA_CHAIN_TYPE) == "nat");
+            let tables: BTreeSet<String> =
+                translating.map(|chain| text(chain, NFTA_CHAIN_TABLE)).collect();
+            for table in tables {
+                let of = [Attribute::string(NFTA_RULE_TABLE, &table)];
+                let object = format!("rules of table {word} {table}");
+                let rules = dump(&mut self.socket, *family, NFT_MSG_GETRULE, &object, of)?;
+                let count = rules.iter().filter(|rule| is_translation(rule)).count();
+                found.extend((count > 0).then_some((*word, table, count)));
+            }
+        }
+        Ok(found)
     }
 
     /// Looks for base chains that drop pods' packets, or may.
@@ -173,6 +195,22 @@ impl Ruleset {
         self.rules.insert(key, rules.clone());
         Ok(rules)
     }
+}
+
+/// Whether a rule gives packets another destination.
+fn is_translation(rule: &[u8]) -> bool {
+    let expressions = find(rule, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
+    attributes(expressions).any(|(_, expression)| {
+        let data = find(expression, NFTA_EXPR_DATA).unwrap_or_default();
+        match text(expression, NFTA_EXPR_NAME).as_str() {
+            "nat" => find(data, NFTA_NAT_TYPE).and_then(number) == Some(NFT_NAT_DNAT),
+            "redir" => true,
+            "target" => {
+                ["DNAT", "REDIRECT", "NETMAP"].contains(&text(data, NFTA_TARGET_NAME).as_str())
+            }
+            _ => false,
+        }
+    })
 }
 
 /// Who made a table with chains of these names, one of them such a base chain.

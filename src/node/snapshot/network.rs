@@ -32,6 +32,10 @@ pub struct Network {
     pub mtu: Option<(u32, u32)>,
     /// The MTU that is configured, in bytes.
     pub configured_mtu: Option<u32>,
+    /// What its pods send is dropped where the source does not lead back to them.
+    pub checks_sources: bool,
+    /// Destinations that see the pods' own addresses, besides the pods of all nodes.
+    pub never_masqueraded: Vec<IpNetwork>,
     /// Where its addresses are from.
     pub pool: Option<Pool>,
     /// How its routes to other nodes stand, where it has any.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::load::Load;
+use crate::family::Family;
 
 /// What others have on this node.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -55,6 +56,22 @@ pub struct Surroundings {
     /// The agent of the cluster on this node, where one runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<Agent>,
+    /// Whether network policies are enforced.
+    pub enforces_policy: bool,
+    /// Tables with rules that give packets another destination; looked for by explain and
+    /// bundle alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub translations: Vec<Translation>,
+}
+
+/// A table with rules that give packets another destination.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Translation {
+    /// Its family and its name.
+    pub table: String,
+    /// How many such rules it has.
+    pub rules: usize,
 }
 
 /// An agent that runs.
@@ -140,6 +157,26 @@ pub struct Barrier {
     pub text: String,
     /// What to do about it.
     pub fix: String,
+    /// The families of packets that it is about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub families: Vec<Family>,
+    /// The ways that are closed to them for certain.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub closed: Vec<Direction>,
+}
+
+/// A way that packets of pods take.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Direction {
+    /// From one pod of this node to another.
+    Between,
+    /// From a pod of this node to elsewhere.
+    Out,
+    /// What a pod of this node is answered from elsewhere.
+    Answers,
+    /// From elsewhere to a pod of this node.
+    In,
 }
 
 /// A plugin beside ours.

@@ -1,0 +1,177 @@
+//! `manx explain`: what becomes of a packet on this node.
+
+use std::net::IpAddr;
+
+use serde_json::{Value, json};
+
+use super::{
+    Args, Console, Failure, Status, Subcommand,
+    args::{Operands, Shape},
+    attachments::{self, Attachment},
+    doctor::look,
+};
+use crate::{
+    cni::cidr,
+    doctor::explain::{Explanation, Outcome, Question, explain},
+    family::{Family, HasFamily},
+    node::Snapshot,
+};
+
+pub(super) const SUBCOMMAND: Subcommand = Subcommand {
+    name: "explain",
+    summary: "say what becomes of a packet on this node, and what decides it",
+    help: "\
+Usage: manx explain [--json] [--bundle FILE | OPTION…] SRC DST[:PORT]
+
+Follows a packet from SRC to DST through this node, as its rules, routes and
+tables are: whether its source is believed, which rule and route decide, the
+next hop, what carries it and how large it may be, whether it leaves with the
+node's address, and whether its answers are let in; each step with the object
+that decides. The last line says where it ends, and names the check of manx
+doctor that concerns it. No packet is sent: what other nodes do is not known.
+Ends with 3 where the packet or its answers are dropped.
+
+SRC and DST are a pod (namespace/name, or the beginning of a container id), an
+address, or the name of a node in the peers file.
+
+  --json       {\"source\", \"destination\", \"steps\": [{\"step\", \"text\", \"by\"}],
+               \"outcome\": delivered, leaves or dropped, \"verdict\", \"check\"}
+  --bundle FILE
+               look at a node by what manx bundle wrote, not at this one
+  --conf FILE  look at this configuration alone (default: all of /etc/cni/net.d)
+  --bin DIR    where plugins are (CNI_PATH, else /opt/cni/bin)
+  --root DIR   read files and state below DIR
+
+Example: manx explain default/web 10.244.2.7:80",
+    shape: Shape {
+        flags: &["json"],
+        values: &["bundle", "conf", "bin", "root"],
+        operands: Operands::AtMost(2),
+    },
+    run,
+};
+
+fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    look::require_one_node(args, &SUBCOMMAND)?;
+    let [source, destination] = args.operands.as_slice() else {
+        return Err(SUBCOMMAND.usage("name where the packet comes from, and where it is to go"));
+    };
+    let (source, destination) = (source.to_string_lossy(), destination.to_string_lossy());
+    let snapshot = look::for_packets(args)?;
+    let (destination, port) = with_port(&destination);
+    let pods = attachments::of_snapshot(&snapshot);
+    let of = |word| addresses(word, &pods, &snapshot);
+    let question = question((&source, &of(&source)?), (destination, &of(destination)?), port)?;
+    let explanation = explain(&snapshot, question);
+    match args.flag("json") {
+        true => console.json(&encode(question, &explanation))?,
+        false => print(&explanation, console)?,
+    }
+    let verdict = &explanation.verdict;
+    let is_fine = verdict.outcome != Outcome::Dropped && verdict.check.is_none();
+    Ok(if is_fine { Status::Fine } else { Status::Findings })
+}
+
+/// A destination, and the port behind it.
+fn with_port(text: &str) -> (&str, Option<u16>) {
+    if let Some((address, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        return (address, rest.strip_prefix(':').and_then(|port| port.parse().ok()));
+    }
+    match text.rsplit_once(':') {
+        // Of an address of IPv6 the end is a part of it.
+        Some((name, port)) if !name.contains(':') => match port.parse() {
+            Ok(port) => (name, Some(port)),
+            Err(_) => (text, None),
+        },
+        _ => (text, None),
+    }
+}
+
+/// The addresses that a word means: its own, those of a pod, or those of a node.
+fn addresses(word: &str, pods: &[Attachment], snapshot: &Snapshot) -> Result<Vec<IpAddr>, Failure> {
+    if let Ok(address) = cidr::parse_address(word) {
+        return Ok(vec![address]);
+    }
+    let key = |pod: &Attachment| pod.entry.netns_identity;
+    let chosen = attachments::choose(pods, word, key).map_err(|words| SUBCOMMAND.usage(&words))?;
+    let no_pod = match chosen {
+        Ok(pod) => return Ok(pod.entry.addresses.clone()),
+        Err(failure) => failure,
+    };
+    let lists = snapshot.compared.fabrics.iter().map(|fabric| &fabric.peers);
+    let mut nodes = lists
+        .flat_map(|peers| std::iter::once(&peers.me).chain(&peers.others).chain(&peers.left_out));
+    let node = nodes.find(|node| node.name == word);
+    node.map(|node| node.addresses.clone()).ok_or(no_pod)
+}
+
+/// A packet between the two, of the first family that both have.
+fn question(
+    (source, from): (&str, &[IpAddr]),
+    (destination, to): (&str, &[IpAddr]),
+    port: Option<u16>,
+) -> Result<Question, Failure> {
+    let of = |all: &[IpAddr], family| all.iter().copied().find(|one| one.family() == family);
+    let pair = |family| Some((of(from, family)?, of(to, family)?));
+    let Some((source, destination)) = Family::BOTH.into_iter().find_map(pair) else {
+        let message = format!("{source} and {destination} have no family of addresses in common");
+        return Err(Failure::Failed(message));
+    };
+    Ok(Question { source, destination, port })
+}
+
+fn print(explanation: &Explanation, console: &mut Console<'_>) -> Result<(), Failure> {
+    for step in &explanation.steps {
+        let by = if step.by.is_empty() { String::new() } else { format!(" [{}]", step.by) };
+        console.line(format_args!("{:<12} {}{by}", step.what, step.text))?;
+    }
+    let verdict = &explanation.verdict;
+    let check = verdict.check.map_or_else(String::new, |id| format!(" [manx doctor --only {id}]"));
+    console.line(format_args!("{:<12} {}{check}", "verdict", verdict.text))?;
+    Ok(())
+}
+
+fn encode(question: Question, explanation: &Explanation) -> Value {
+    let verdict = &explanation.verdict;
+    let steps: Vec<Value> = explanation.steps.iter().map(|step| step.encode()).collect();
+    json!({
+        "source": question.source,
+        "destination": question.destination,
+        "port": question.port,
+        "steps": steps,
+        "outcome": verdict.outcome.as_str(),
+        "verdict": verdict.text,
+        "check": verdict.check,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_stands_behind_a_colon_or_a_bracket() {
+        for (text, name, port) in [
+            ("10.0.0.1", "10.0.0.1", None),
+            ("10.0.0.1:80", "10.0.0.1", Some(80)),
+            ("default/web:8080", "default/web", Some(8080)),
+            ("fd00::1", "fd00::1", None),
+            ("[fd00::1]:53", "fd00::1", Some(53)),
+            ("[fd00::1]", "fd00::1", None),
+            ("node-b:http", "node-b:http", None),
+        ] {
+            assert_eq!(with_port(text), (name, port), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_packet_is_of_one_family() {
+        let ips =
+            |all: &[&str]| -> Vec<IpAddr> { all.iter().map(|ip| ip.parse().unwrap()).collect() };
+        let both = ips(&["fd00::1", "10.0.0.1"]);
+        let of = |to: &[&str]| question(("a", &both), ("b", &ips(to)), None).map(|one| one.source);
+        assert_eq!(of(&["fd00::2"]).unwrap(), both[0]);
+        assert_eq!(of(&["fd00::2", "10.0.0.2"]).unwrap(), both[1]);
+        assert!(question(("a", &both[..1]), ("b", &ips(&["10.0.0.2"])), None).is_err());
+    }
+}
