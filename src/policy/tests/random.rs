@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::super::{
-    Block, Flow, Labels, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Requirement, Rule,
-    Selector, Test, World, allows, compile,
+    Block, Flow, Labels, Name, NamedPort, Peer, Pod, Policies, Policy, Port, Ports, Requirement,
+    Rule, Selector, Test, World, allows, compile,
 };
 use super::naive;
 
@@ -160,6 +160,36 @@ proptest! {
                     prop_assert!(is_of_node || verdict.is_allowed() == plain, "{:?} {:?}", flow, verdict);
                     let through = tables.iter().all(|table| allows(table, &flow));
                     prop_assert_eq!(through, plain, "{:?} {:?}", flow, tables);
+                }
+            }
+        }
+    }
+
+    /// What is added before the switch changes nothing, and what is left behind it does not
+    /// either: an apply that is killed anywhere leaves the one world or the other.
+    #[test]
+    fn a_change_has_one_moment(worlds in (world(), world())) {
+        let [old, new] = [&worlds.0, &worlds.1].map(|world| compile(world, NODES[0]));
+        let both = |base: &Policies, other: &Policies| {
+            let mut both = base.clone();
+            both.own.extend(&other.own);
+            for (way, other) in both.ways.iter_mut().zip(other.ways.clone()) {
+                way.grants.extend(other.grants);
+                way.ranges.extend(other.ranges);
+                way.networks.extend(other.networks);
+            }
+            both
+        };
+        let (before, after) = (both(&old, &new), both(&new, &old));
+        let addresses: BTreeSet<IpAddr> =
+            ADDRESSES.iter().chain(&OUTSIDE).map(|text| text.parse().unwrap()).collect();
+        for source in &addresses {
+            for destination in addresses.iter().filter(|it| it.is_ipv4() == source.is_ipv4()) {
+                for (protocol, port) in [(6, Some(80)), (17, Some(81)), (132, Some(90)), (1, None)] {
+                    let (source, destination) = (*source, *destination);
+                    let flow = Flow { source, destination, protocol, port };
+                    prop_assert_eq!(allows(&before, &flow), allows(&old, &flow), "{:?}", flow);
+                    prop_assert_eq!(allows(&after, &flow), allows(&new, &flow), "{:?}", flow);
                 }
             }
         }
