@@ -5,7 +5,10 @@
 use std::{collections::BTreeMap, io};
 
 use super::Console;
-use crate::{finding::Finding, text::few::some_of};
+use crate::{
+    finding::{Finding, Severity},
+    text::few::some_of,
+};
 
 pub(super) fn print<'a>(
     findings: impl IntoIterator<Item = &'a Finding>,
@@ -30,6 +33,14 @@ pub(super) fn print<'a>(
         }
     }
     Ok(())
+}
+
+/// In one line whether all is well, what was looked at, and how much is not well.
+pub(super) fn health(findings: &[Finding], what: &str) -> String {
+    let count = |severity| findings.iter().filter(|one| one.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let health = if errors + warnings == 0 { "healthy" } else { "not healthy" };
+    format!("{health}: {what}; errors: {errors}, warnings: {warnings}")
 }
 
 /// In the order of the first of each.
@@ -60,7 +71,6 @@ fn key(finding: &Finding) -> (&str, [String; 3]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::finding::Severity;
 
     fn of(id: &'static str, name: &str, evidence: &str) -> Finding {
         let fix = format!("ip link set {name} mtu 1450");

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     doctor::{self, CHECKS, Check, Outcome},
-    finding::{Finding, Severity, is_bad, unfound},
+    finding::{Finding, is_bad, unfound},
     text::nearest,
 };
 
@@ -75,16 +75,11 @@ fn print(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     findings::print(findings, console)?;
-    let count = |severity| findings.iter().filter(|one| one.severity == severity).count();
-    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let skipped = examined.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Skipped(_)));
     let (made, skipped) = (examined.len(), skipped.count());
-    let health = if errors + warnings == 0 { "healthy" } else { "not healthy" };
-    console.line(format_args!(
-        "{health}: {} checks made, {skipped} do not concern this node; errors: {errors}, warnings: \
-         {warnings}",
-        made - skipped
-    ))?;
+    let made = made - skipped;
+    let what = format!("{made} checks made, {skipped} do not concern this node");
+    console.line(findings::health(findings, &what))?;
     Ok(())
 }
 

@@ -30,6 +30,8 @@ const UNDER_WAY_MAX: usize = 256;
 const BURST: Duration = Duration::from_millis(50);
 /// Packets are numbered with this many numbers, and the ports that datagrams come from begin there.
 const NUMBERS: u16 = 0x8000;
+/// After so many packets it is looked for answers.
+const ANSWERS_AT_ONCE: u16 = 64;
 const UDP: u8 = 17;
 const ICMP: [u8; 2] = [1, 58];
 
@@ -167,7 +169,13 @@ impl Drive {
                 }
                 let Some(lane) = self.lanes.get_mut(*place) else { break None };
                 match lane.walk.next(now) {
-                    Step::Send(shot) => self.send(*place, shot, now),
+                    Step::Send(shot) => {
+                        self.send(*place, shot, now);
+                        // More answers at once might not fit into a socket's buffer.
+                        if self.number.is_multiple_of(ANSWERS_AT_ONCE) {
+                            self.receive();
+                        }
+                    }
                     Step::Wait(until) => break Some(until),
                     Step::Done => {
                         lane.done = true;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     cli::{Console, Failure, findings, table::Table},
     doctor::probe::{CHECKS, Carrier, Found, Peer, Sizes},
-    finding::{Finding, Severity, unfound},
+    finding::{Finding, unfound},
     net::icmp::SMALL,
     text::few::some_of,
 };
@@ -30,11 +30,7 @@ pub(super) fn print(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     findings::print(found, console)?;
-    let count = |severity| found.iter().filter(|one| one.severity == severity).count();
-    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    let all = peers.len();
-    let health = if errors + warnings == 0 { "healthy" } else { "not healthy" };
-    let summary = format!("{health}: nodes probed: {all}; errors: {errors}, warnings: {warnings}");
+    let summary = findings::health(found, &format!("nodes probed: {}", peers.len()));
     let is_first = found.is_empty();
     if is_first {
         console.line(&summary)?;

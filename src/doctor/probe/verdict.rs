@@ -12,7 +12,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Carrier, Found, Path, Peer, Refusal};
+use super::{Carrier, Found, Path, Peer, Refusal, Sizes};
 use crate::{
     finding::{Finding, Severity},
     net::icmp::Why,
@@ -247,21 +247,28 @@ fn silent_plainly(peer: &Peer, inner: &Found, silent: &str) -> Verdict {
     )
 }
 
+/// What becomes of larger packets that pods send, with the cause where somebody says so,
+/// or where nobody does.
+fn larger(sizes: &Sizes, causes: [&'static str; 2]) -> (Severity, &'static str, String) {
+    let [told, hole] = causes;
+    match sizes.told {
+        Some((_, by)) => {
+            let rest = format!("{by} says so, and connections lose packets until they know");
+            (Severity::Warning, told, rest)
+        }
+        None => {
+            let rest = "larger ones are lost and no ICMP says so: a black hole".to_owned();
+            (Severity::Error, hole, rest)
+        }
+    }
+}
+
 /// The tunnel, or whatever leads to the pods, carries less than they send.
 fn narrow_inside(inner: &Found) -> Option<Verdict> {
     let Path { address, needed, .. } = &inner.path;
     let sizes = inner.sizes().filter(|sizes| sizes.passed < *needed && sizes.lost.is_some())?;
     let passed = sizes.passed;
-    let (severity, cause, rest) = match sizes.told {
-        Some((_, by)) => {
-            let rest = format!("{by} says so, and connections lose packets until they know");
-            (Severity::Warning, "inner told", rest)
-        }
-        None => {
-            let rest = "larger ones are lost and no ICMP says so: a black hole".to_owned();
-            (Severity::Error, "inner hole", rest)
-        }
-    };
+    let (severity, cause, rest) = larger(sizes, ["inner told", "inner hole"]);
     let evidence = format!(
         "pods send up to {needed} bytes, and to {address} no more than {passed} pass; {rest}"
     );
@@ -310,16 +317,7 @@ fn narrow_outside(outer: &Found, inner: Option<&Found>) -> Option<Verdict> {
             Verdict::new(MTU, Severity::Warning, "fragments", evidence).mended_by(fitting),
         );
     }
-    let (severity, cause, rest) = match sizes.told {
-        Some((_, by)) => {
-            let rest = format!("{by} says so, and connections lose packets until they know");
-            (Severity::Warning, "outer told", rest)
-        }
-        None => {
-            let rest = "larger ones are lost and no ICMP says so: a black hole".to_owned();
-            (Severity::Error, "outer hole", rest)
-        }
-    };
+    let (severity, cause, rest) = larger(sizes, ["outer told", "outer hole"]);
     let evidence = format!("{pass}; {rest}; {pods}");
     Some(Verdict::new(MTU, severity, cause, evidence).mended_by(fitting))
 }

@@ -115,8 +115,9 @@ impl Icmp {
                 Family::V4 => MtuDiscover.set(&out, &libc::IP_PMTUDISC_PROBE)?,
                 Family::V6 => MtuDiscover6.set(&out, &libc::IPV6_PMTUDISC_PROBE)?,
             }
-            // As much of it as the kernel grants.
-            setsockopt(&heard, sockopt::RcvBuf, &BUFFER_BYTES)?;
+            // Without CAP_NET_ADMIN as much of it as the kernel grants.
+            setsockopt(&heard, sockopt::RcvBufForce, &BUFFER_BYTES)
+                .or_else(|_| setsockopt(&heard, sockopt::RcvBuf, &BUFFER_BYTES))?;
             Ok(Self { family, out: out.into(), heard: heard.into() })
         };
         opened().map_err(|errno| Error::new(format!("open a raw socket of {family}"), errno))
