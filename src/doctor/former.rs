@@ -30,8 +30,8 @@ pub(super) fn policy_unenforced(snapshot: &Snapshot) -> Answer {
     let asks = snapshot.files.iter().filter(|file| file.ours && file.policy);
     let asks: Vec<String> = asks.map(|file| file.path.display().to_string()).collect();
     let chains = snapshot.surroundings.policy_chains;
-    let fix = "kubectl get networkpolicy -A lists what there is; a controller beside manx, such as \
-               kube-network-policies, enforces it, or pods that need it stay on other nodes";
+    let fix = "kubectl get networkpolicy -A lists what there is; manx policy apply enforces what a \
+               file says for the pods of this node, or a controller beside manx does";
     let mut seen = Vec::new();
     if !asks.is_empty() {
         let evidence = format!(

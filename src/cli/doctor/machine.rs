@@ -45,7 +45,10 @@ fn module(name: String, [builtin, files]: &[Option<String>; 2]) -> Module {
     let named = |list: &Option<String>| {
         list.as_ref().map(|text| text.lines().any(|line| is_line_of(line, &name)))
     };
-    let here = Path::new(LOADED).join(&name).exists() || named(builtin) == Some(true);
+    let loaded = Path::new(LOADED);
+    // Where nothing can be seen, nothing is said.
+    let unseen = !loaded.is_dir();
+    let here = unseen || loaded.join(&name).exists() || named(builtin) == Some(true);
     Module { here, installed: named(files), name }
 }
 
