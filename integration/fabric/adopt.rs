@@ -7,6 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::cluster::{Families, NETWORK, Node, addresses, batch};
+use crate::doctor::besides_load;
 use crate::harness::packet::{datagram, heard, listen, send, send_last};
 use crate::harness::{DEADLINE, Stdin, eventually, run};
 use crate::left_behind::{
@@ -17,7 +18,7 @@ use crate::left_by_flannel::{flannel, flannel_of, flannels_tunnel};
 /// Asserts that there is nothing that doctor would warn of.
 #[track_caller]
 fn assert_healthy(node: &Node) {
-    let doctor = node.manx(&["doctor"]);
+    let doctor = besides_load(|| node.manx(&["doctor"]));
     assert_eq!(doctor.status, 0, "{}", doctor.stdout);
 }
 

@@ -43,6 +43,7 @@ mod left_by_flannel;
 mod masquerade;
 mod monitor;
 mod networks;
+mod pages;
 mod path_mtu;
 mod peers;
 mod pools;

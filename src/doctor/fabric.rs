@@ -192,7 +192,7 @@ pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
         if let Some(first) = missing.first() {
             let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).collect();
             let evidence = format!(
-                "{} of the fabric's routes lack or lead elsewhere: {}; wanted is {}",
+                "routes to other nodes that are missing or lead elsewhere: {}: {}; wanted is {}",
                 missing.len(),
                 some_of(&objects),
                 shown(first.after.as_ref()),

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Families, MANX, Node, addresses, bare, batch};
+use crate::doctor::besides_load;
 use crate::harness::{DEADLINE, Finished, Pod, Stdin, eventually, plugin_dir, run};
 
 /// Between the two looks.
@@ -80,7 +81,8 @@ impl Ground {
     }
 
     pub(super) fn doctor(&self, args: &[&str]) -> Finished {
-        self.command(MANX, &[&["doctor"], args].concat())
+        let look = || self.command(MANX, &[&["doctor"], args].concat());
+        if args.contains(&"--bundle") { look() } else { besides_load(look) }
     }
 
     #[track_caller]

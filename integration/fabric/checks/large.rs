@@ -3,12 +3,13 @@
 //! tests' own, which is not optimized, to some multiple.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::ground::Ground;
 use crate::cluster::MANX;
+use crate::doctor::besides_load;
 use crate::harness::Pod;
 use crate::scale::{PEERS, peer};
 
@@ -40,9 +41,8 @@ fn a_large_node_is_looked_at_in_a_moment_with_little_memory() {
     let command = format!("ulimit -v {kibibytes}; exec {} doctor", program.display());
     let mut fastest = Duration::MAX;
     for _ in 0..5 {
-        let begin = Instant::now();
-        let told = ground.command("sh", &["-c", &command]);
-        fastest = fastest.min(begin.elapsed());
+        let told = besides_load(|| ground.command("sh", &["-c", &command]));
+        fastest = fastest.min(told.took);
         assert!(told.status == 0 && told.stdout.starts_with("healthy: "), "{told:?}");
         assert_eq!(told.stdout.lines().count(), 1, "{told:?}");
     }

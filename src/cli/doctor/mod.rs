@@ -78,7 +78,7 @@ fn print(
     let skipped = examined.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Skipped(_)));
     let (made, skipped) = (examined.len(), skipped.count());
     let made = made - skipped;
-    let what = format!("{made} checks made, {skipped} do not concern this node");
+    let what = format!("checks made: {made}, not for this node: {skipped}");
     console.line(findings::health(findings, &what))?;
     Ok(())
 }
