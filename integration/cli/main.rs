@@ -8,6 +8,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bundle;
 mod gc;
 mod install;
 mod pods;

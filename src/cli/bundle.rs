@@ -1,10 +1,6 @@
 //! `manx bundle`: a node at one moment, in a file that is read elsewhere.
 
-use std::{
-    fs,
-    io::{self, ErrorKind},
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use super::{
     args::{Args, Operands, Shape},
@@ -12,7 +8,7 @@ use super::{
     doctor::look::with_translations,
     subcommand::{Failure, Status, Subcommand, failed},
 };
-use crate::state::{file::require_regular, replace};
+use crate::state::{file::require_no_other_kind, replace};
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "bundle",
@@ -57,14 +53,6 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     std::path::absolute(&file).and_then(|path| replace(&path, &bytes)).map_err(failed)?;
     console.line(format_args!("{}: written; manx doctor --bundle reads it", file.display()))?;
     Ok(Status::Fine)
-}
-
-/// That a new file takes the place of nothing but a file: not that of a device.
-fn require_no_other_kind(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        data => require_regular(&data?),
-    }
 }
 
 #[cfg(test)]

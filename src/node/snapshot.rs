@@ -1,6 +1,7 @@
 //! The [`Snapshot`], which goes to a file and comes back as it was: what the checks
 //! of a node are made on, and what their tests feed them.
 
+mod burden;
 mod compared;
 mod load;
 mod network;
@@ -15,10 +16,15 @@ use serde_json::Value;
 use crate::{
     family::Family,
     net::{Tables, fdb, link::Link, neigh, route::Found, rule::Rule},
-    state::Entry,
+    state::{
+        Entry,
+        file::BUNDLE_BYTES_MAX,
+        gzip::{decompress, is_gzip},
+    },
 };
 
 use super::fabric::Applied;
+use burden::require_bearable;
 
 pub use compared::{Compared, OfFabric, OfRemoval, OfTable};
 pub use load::{Backlog, Load, Processor};
@@ -108,11 +114,20 @@ impl Snapshot {
         Ok(bytes)
     }
 
-    /// Reads one that was written.
+    /// Reads one that was written, packed or not.
     ///
     /// # Errors
     /// What keeps it from being one that can be read here.
     pub fn decode(bytes: &[u8]) -> Result<Self, String> {
+        if !is_gzip(bytes) {
+            return Self::decode_plain(bytes);
+        }
+        let plain = decompress(bytes, BUNDLE_BYTES_MAX).map_err(|error| error.to_string())?;
+        Self::decode_plain(&plain)
+    }
+
+    fn decode_plain(bytes: &[u8]) -> Result<Self, String> {
+        require_bearable(bytes)?;
         let no_bundle = |why: &str| format!("it is no bundle of manx bundle: {why}");
         // The form first: what is newer may have other fields.
         let header: Header =
@@ -236,6 +251,7 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::gzip::compress;
 
     #[test]
     fn a_bundle_is_read_as_it_was_written_and_nothing_else_is_one() {
@@ -253,6 +269,27 @@ mod tests {
             (version("99"), "read it with manx 0.2"),
         ] {
             let said = Snapshot::decode(other.as_bytes()).unwrap_err();
+            assert!(said.contains(words), "{words}: {said}");
+        }
+    }
+
+    #[test]
+    fn a_packed_bundle_is_read_and_a_hostile_one_is_refused() {
+        let snapshot = Snapshot { version: VERSION, ..Snapshot::default() };
+        let packed = compress(&snapshot.encode().unwrap());
+        assert_eq!(Snapshot::decode(&packed), Ok(snapshot));
+        let with = |rest: &str| format!(r#"{{"kind":"{MARK}","version":1,{rest}"#).into_bytes();
+        let deep = "[".repeat(200_000) + &"]".repeat(200_000);
+        let mut padded = with("\"takenBy\":\"\"}");
+        padded.resize(BUNDLE_BYTES_MAX + 1, b' ');
+        for (other, words) in [
+            (packed[..packed.len() - 1].to_vec(), "it ends too early"),
+            (compress(&padded), "more than 67108864 bytes"),
+            (compress(&with(&format!("\"networks\":[{}", "{},".repeat(1 << 20)))), "of memory"),
+            (with(&format!("\"journal\":[{{\"ipam\":{deep}}}]}}")), "recursion limit"),
+            (format!("{{\"kind\":{deep}}}").into_bytes(), "recursion limit"),
+        ] {
+            let said = Snapshot::decode(&other).unwrap_err();
             assert!(said.contains(words), "{words}: {said}");
         }
     }

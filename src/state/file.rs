@@ -34,9 +34,12 @@ pub const PROGRAM_BYTES_MAX: u64 = 512 << 20;
 /// What a list of peers has at most, in bytes: some hundred of each node.
 pub const PEERS_BYTES_MAX: u64 = 32 << 20;
 
-/// What a bundle of a node has at most, in bytes: that of a router with all routes of
-/// the internet has a third.
-pub const BUNDLE_BYTES_MAX: u64 = 1 << 30;
+/// What a bundle of a node has at most, in bytes, packed or not: that of a node among ten
+/// thousand has a third.
+pub const BUNDLE_BYTES_MAX: usize = 64 << 20;
+
+/// What a cluster's pods and policies have at most, in bytes, as kubectl prints them.
+pub const CLUSTER_BYTES_MAX: u64 = 1 << 30;
 
 /// Group and others may write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
@@ -149,6 +152,17 @@ pub fn require_regular(data: &Metadata) -> io::Result<()> {
         () => "a device",
     };
     Err(io::Error::new(ErrorKind::InvalidInput, format!("it is {what}, not a regular file")))
+}
+
+/// That a new file takes the place of nothing but a file: not that of a device.
+///
+/// # Errors
+/// Saying what is there instead.
+pub fn require_no_other_kind(path: &Path) -> io::Result<()> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        data => require_regular(&data?),
+    }
 }
 
 /// How files of ours are opened for writing: made for root alone if they are not

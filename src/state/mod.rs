@@ -6,6 +6,7 @@
 //! is given.
 
 pub mod file;
+pub mod gzip;
 mod holder;
 pub mod journal;
 pub mod lock;

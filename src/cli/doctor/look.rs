@@ -94,7 +94,7 @@ pub(in crate::cli) fn with_translations(args: &Args) -> Result<Snapshot, Failure
 pub(in crate::cli) fn bundled(file: &OsStr) -> Result<Snapshot, Failure> {
     let file = PathBuf::from(file);
     let file = if file == Path::new("-") { "/dev/stdin".into() } else { file };
-    let bytes = read_stream(&file, BUNDLE_BYTES_MAX);
+    let bytes = read_stream(&file, BUNDLE_BYTES_MAX as u64);
     let bytes = bytes.map_err(|error| crate::node::unreadable(&file, &error))?;
     Snapshot::decode(&bytes)
         .map_err(|problem| Failure::Failed(format!("{}: {problem}", file.display())))

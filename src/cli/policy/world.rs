@@ -11,7 +11,7 @@ use super::super::{Args, Failure};
 use crate::{
     node::unreadable,
     policy::{self, Policies, World, compile},
-    state::file::{BUNDLE_BYTES_MAX, read_stream},
+    state::file::{CLUSTER_BYTES_MAX, read_stream},
 };
 
 /// What a file gives.
@@ -26,7 +26,7 @@ impl Given {
     pub(super) fn read(file: &OsStr, args: &Args) -> Result<Self, Failure> {
         let file = PathBuf::from(file);
         let file = if file == Path::new("-") { "/dev/stdin".into() } else { file };
-        let text = read_stream(&file, BUNDLE_BYTES_MAX);
+        let text = read_stream(&file, CLUSTER_BYTES_MAX);
         let text = text.map_err(|error| unreadable(&file, &error))?;
         let read = policy::read(&text).map_err(|problem| {
             Failure::Failed(format!(

@@ -11,7 +11,7 @@ use crate::{
     cli::{Failure, subcommand::failed},
     doctor::probe::{CHECKS, Found, Peer},
     finding::{Finding, Severity},
-    state::replace_synced,
+    state::{file::require_no_other_kind, replace_synced},
 };
 
 /// A metric of each path: its name, its help, and its value where it has one.
@@ -41,7 +41,9 @@ pub(super) fn write(
     found: &[Finding],
 ) -> Result<(), Failure> {
     let text = text(me, peers, found, SystemTime::now());
-    let written = std::path::absolute(file).and_then(|path| replace_synced(&path, text.as_bytes()));
+    let written = require_no_other_kind(file)
+        .and_then(|()| std::path::absolute(file))
+        .and_then(|path| replace_synced(&path, text.as_bytes()));
     written.map_err(|error| failed(format_args!("write {}", file.display()), &error))
 }
 
