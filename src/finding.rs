@@ -2,8 +2,10 @@
 //! programs.
 
 mod checks;
+mod grouped;
 
 pub use checks::why;
+pub use grouped::grouped;
 use serde_json::{Value, json};
 
 /// How bad it is, the worst first.

@@ -2,48 +2,25 @@
 //! has. Where they are listed and chosen from, so that every command means the
 //! same pod by the same words.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeSet, time::SystemTime};
 
 use crate::{
-    cni::cidr,
     net::{
         Socket,
         link::{self, Link},
-    },
-    node::Snapshot,
-    pod::{
-        Identity,
-        identity::{is_marked, of_alias},
     },
     state::{Entry, Journal, Root, journal},
     text::nearest,
 };
 
 use super::Failure;
+pub(super) use crate::node::Attachment;
 
 /// As many pods are suggested at most.
 const SUGGESTIONS_MAX: usize = 3;
 
 /// What is said of an attachment without a link.
 pub(super) const DEAD: &str = "it is dead; manx gc --dry-run shows what it left";
-
-/// Stands for what nothing tells of a link that is in no journal.
-const UNKNOWN: &str = "?";
-
-/// An attachment and its host link, if that is there.
-#[derive(Clone, Debug)]
-pub(super) struct Attachment {
-    /// What the journal says, or what the link's mark does.
-    pub(super) entry: Entry,
-    pub(super) link: Option<Link>,
-    /// Whether it is in the journal.
-    pub(super) noted: bool,
-    /// How long ago its ADD was.
-    pub(super) age: Option<Duration>,
-}
 
 /// All attachments, by pod, container and interface.
 ///
@@ -54,7 +31,7 @@ pub(super) fn all(root: &Root) -> Result<Vec<Attachment>, Failure> {
     let mut socket = Socket::open()?;
     // In this order: an ADD notes its attachment before it makes the link.
     let links = link::all(&mut socket)?;
-    let mut attachments = join(journal::all(root), &links);
+    let mut attachments = Attachment::join(journal::all(root), &links);
     if attachments.iter().any(|attachment| !attachment.noted) {
         // A DEL forgets its attachment after it has removed the link.
         let links = link::all(&mut socket)?;
@@ -68,35 +45,6 @@ pub(super) fn all(root: &Root) -> Result<Vec<Attachment>, Failure> {
         attachment.age = written.and_then(|then| SystemTime::now().duration_since(then).ok());
     }
     Ok(attachments)
-}
-
-/// The attachments of a node as a snapshot has it; their ages are not known.
-pub(super) fn of_snapshot(snapshot: &Snapshot) -> Vec<Attachment> {
-    join(snapshot.journal.clone(), &snapshot.kernel.links)
-}
-
-/// A link is an attachment's by its mark: a name may be another's by now. A
-/// link whose mark is no entry's is listed for itself.
-fn join(entries: Vec<Entry>, links: &[Link]) -> Vec<Attachment> {
-    let mut unnoted: Vec<&Link> =
-        links.iter().filter(|link| is_marked(link.alias.as_deref())).collect();
-    let mut attachments: Vec<Attachment> = entries
-        .into_iter()
-        .map(|entry| {
-            let alias = Identity::from(&entry).alias();
-            let of_entry = |link: &&Link| link.alias.as_deref() == Some(&alias);
-            unnoted.retain(|link| !of_entry(link));
-            let bridged = |link: &&Link| {
-                entry.bridged && link.name == entry.host_link && !is_marked(link.alias.as_deref())
-            };
-            let mut found = links.iter();
-            let link = found.find(of_entry).or_else(|| links.iter().find(bridged)).cloned();
-            Attachment { entry, link, noted: true, age: None }
-        })
-        .collect();
-    attachments.extend(unnoted.into_iter().map(Attachment::of_mark));
-    attachments.sort_by(|one, other| one.order().cmp(&other.order()));
-    attachments
 }
 
 /// The attachment that POD means: `namespace/name`, a container id or the
@@ -157,45 +105,6 @@ fn suggestion(attachments: &[Attachment], word: &str) -> String {
     };
     let meant = pods.iter().filter(|pod| spelled(pod) == near).take(SUGGESTIONS_MAX);
     format!(": did you mean {}?", meant.cloned().collect::<Vec<_>>().join(" or "))
-}
-
-impl Attachment {
-    /// What a marked link itself says of its attachment.
-    fn of_mark(link: &Link) -> Self {
-        let owner = link.alias.as_deref().and_then(of_alias);
-        let [network, container_id, ifname] = match owner {
-            Some(Identity { network, container_id, ifname, .. }) => [network, container_id, ifname],
-            // Too long for an alias, which is a digest then.
-            None => [UNKNOWN; 3].map(str::to_owned),
-        };
-        let host_link = link.name.clone();
-        let entry = Entry { network, container_id, ifname, host_link, ..Entry::default() };
-        Self { entry, link: Some(link.clone()), noted: false, age: None }
-    }
-
-    fn order(&self) -> (Option<&str>, Option<&str>, &str, &str) {
-        let Entry { pod_namespace, pod_name, container_id, ifname, .. } = &self.entry;
-        (pod_namespace.as_deref(), pod_name.as_deref(), container_id, ifname)
-    }
-
-    /// Whether POD of a command line means this one.
-    pub(super) fn answers_to(&self, pod: &str) -> bool {
-        let entry = &self.entry;
-        let address = cidr::parse_address(pod);
-        entry.pod().is_some_and(|name| name == pod)
-            || entry.container_id.starts_with(pod)
-            || address.is_ok_and(|address| entry.addresses.contains(&address))
-    }
-
-    /// `up`, `down`, `missing` or `unnoted`.
-    pub(super) fn state(&self) -> &'static str {
-        match &self.link {
-            _ if !self.noted => "unnoted",
-            Some(link) if link.up => "up",
-            Some(_) => "down",
-            None => "missing",
-        }
-    }
 }
 
 #[cfg(test)]

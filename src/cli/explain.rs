@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
-    attachments::{self, Attachment},
+    attachments,
     doctor::look,
 };
 use crate::{
     cni::cidr,
     doctor::explain::{Explanation, Outcome, Question, explain},
     family::{Family, HasFamily},
-    node::Snapshot,
+    node::{Attachment, Snapshot},
 };
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
@@ -59,7 +59,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let (source, destination) = (source.to_string_lossy(), destination.to_string_lossy());
     let snapshot = look::for_packets(args)?;
     let (destination, port) = with_port(&destination);
-    let pods = attachments::of_snapshot(&snapshot);
+    let pods = Attachment::all_of(&snapshot);
     let of = |word| addresses(word, &pods, &snapshot);
     let question = question((&source, &of(&source)?), (destination, &of(destination)?), port)?;
     let explanation = explain(&snapshot, question);

@@ -2,11 +2,11 @@
 //! it matters, what mends it and what takes that back. Findings that differ in their
 //! object alone are one.
 
-use std::{collections::BTreeMap, io};
+use std::io;
 
 use super::Console;
 use crate::{
-    finding::{Finding, Severity},
+    finding::{Finding, Severity, grouped},
     text::few::some_of,
 };
 
@@ -41,31 +41,6 @@ pub(super) fn health(findings: &[Finding], what: &str) -> String {
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
     let health = if errors + warnings == 0 { "healthy" } else { "not healthy" };
     format!("{health}: {what}; errors: {errors}, warnings: {warnings}")
-}
-
-/// In the order of the first of each.
-fn grouped<'a>(findings: impl IntoIterator<Item = &'a Finding>) -> Vec<Vec<&'a Finding>> {
-    let mut places = BTreeMap::new();
-    let mut groups: Vec<Vec<&Finding>> = Vec::new();
-    for finding in findings {
-        let place = *places.entry(key(finding)).or_insert(groups.len());
-        match groups.get_mut(place) {
-            Some(group) => group.push(finding),
-            None => groups.push(vec![finding]),
-        }
-    }
-    groups
-}
-
-/// What is said of any such object: `link cali1` is called `cali1` too.
-fn key(finding: &Finding) -> (&str, [String; 3]) {
-    let Finding { id, object, evidence, fix, undo, .. } = finding;
-    let name = object.rsplit(' ').next().unwrap_or_default();
-    let of_any = |text: &String| match name.is_empty() {
-        true => text.clone(),
-        false => text.replace(name, "\u{0}"),
-    };
-    (id, [evidence, fix, undo].map(of_any))
 }
 
 #[cfg(test)]

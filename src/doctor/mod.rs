@@ -11,6 +11,7 @@ mod links;
 mod load;
 mod machine;
 mod others;
+pub mod overview;
 mod pools;
 pub mod probe;
 mod reverse;

@@ -4,6 +4,7 @@
 
 pub mod allowed;
 pub(crate) mod apply;
+mod attachment;
 pub(crate) mod changes;
 mod complete;
 pub(crate) mod configured;
@@ -29,6 +30,7 @@ pub mod upgrade;
 pub(crate) mod version;
 pub(crate) mod watch;
 
+pub use attachment::Attachment;
 pub(crate) use complete::complete;
 pub use error::{Error, Kind, Object};
 pub(crate) use error::{file, kernel, no_pair, refusal, refused};

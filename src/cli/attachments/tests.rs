@@ -1,4 +1,5 @@
 use super::*;
+use crate::pod::Identity;
 
 /// An attachment of a pod in the default namespace.
 pub(crate) fn entry(pod: &str, container_id: &str, ifname: &str, address: &str) -> Entry {
@@ -42,7 +43,7 @@ fn links_are_found_by_their_mark_and_not_by_their_name() {
     let renamed = Link { name: "other".into(), ..link(&entries[1], false) };
     let foreign = Link { alias: None, ..link(&entries[2], true) };
     let links = [link(&entries[0], true), renamed, foreign];
-    let joined = join(entries, &links);
+    let joined = Attachment::join(entries, &links);
     let seen: Vec<_> =
         joined.iter().map(|pod| (pod.entry.pod_name.as_deref().unwrap(), pod.state())).collect();
     assert_eq!(seen, [("a", "missing"), ("b", "down"), ("c", "up")]);
@@ -78,7 +79,7 @@ fn a_pod_is_named_in_three_ways() {
         entry("c", "def", "eth0", "10.0.0.3"),
     ];
     let links: Vec<Link> = entries.iter().map(|entry| link(entry, true)).collect();
-    let pods = join(entries, &links);
+    let pods = Attachment::join(entries, &links);
     for (word, container_id) in [
         ("default/a", "abc1"),
         ("default/b", "abc123"),
@@ -115,8 +116,8 @@ fn an_older_sandbox_of_the_pod_is_not_meant() {
     let entries =
         vec![entry("a", "older", "eth0", "10.0.0.1"), entry("a", "newer", "eth0", "10.0.0.2")];
     let links = [link(&entries[1], true)];
-    assert_eq!(chosen(&join(entries.clone(), &links), "default/a"), "newer");
-    assert!(chosen(&join(entries, &[]), "default/a").contains("2 attachments"));
+    assert_eq!(chosen(&Attachment::join(entries.clone(), &links), "default/a"), "newer");
+    assert!(chosen(&Attachment::join(entries, &[]), "default/a").contains("2 attachments"));
 }
 
 #[test]
@@ -126,7 +127,7 @@ fn a_marked_link_that_no_journal_knows_is_listed() {
     let lost = Link { name: "cali5".into(), ..link(&unknown, true) };
     let digest = Link { name: "cali6".into(), alias: Some("manx1 sha1:00".into()), ..lost.clone() };
     let foreign = Link { name: "cali7".into(), alias: Some("manx10 x y z".into()), ..lost.clone() };
-    let pods = join(vec![known.clone()], &[link(&known, true), digest, lost, foreign]);
+    let pods = Attachment::join(vec![known.clone()], &[link(&known, true), digest, lost, foreign]);
     let seen: Vec<_> = pods
         .iter()
         .map(|pod| (&*pod.entry.host_link, &*pod.entry.container_id, pod.state()))

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::overview::{Overview, Size, State, Way, cross_subnet, mode, used};
 use crate::{
     cli::{doctor, ipam::integer},
+    doctor::overview::{Overview, Size, State, Way, cross_subnet, mode, used},
     fabric::standing::{self, Standing},
     node::Network,
 };

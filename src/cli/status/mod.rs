@@ -1,7 +1,6 @@
 //! `manx status`: this node on one screen.
 
 mod encode;
-mod overview;
 mod screen;
 
 use std::{
@@ -14,8 +13,11 @@ use super::{
     args::{Operands, Shape},
     doctor::look,
 };
-use crate::{finding::is_bad, node::Snapshot};
-use overview::{Overview, State};
+use crate::{
+    doctor::overview::{Overview, State},
+    finding::is_bad,
+    node::Snapshot,
+};
 
 /// How long `--wait` waits where nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(300);

@@ -2,11 +2,9 @@
 
 use std::io;
 
-use super::{
-    Console,
-    overview::{Overview, Size, Way, cross_subnet, mode, used},
-};
+use super::Console;
 use crate::{
+    doctor::overview::{Overview, Way, cross_subnet, mode, mtu_of_pods, used},
     fabric::standing::State,
     finding::{Severity, is_bad},
     node::Network,
@@ -39,8 +37,8 @@ pub(super) fn print(overview: &Overview<'_>, console: &mut Console<'_>) -> io::R
         screen.line("Routes", words)?;
     }
     for network in networks {
-        let Some(mtu) = network.mtu else { continue };
-        screen.line("MTU", of_mtu(network, mtu))?;
+        let Some(words) = mtu_of_pods(network) else { continue };
+        screen.line("MTU", words)?;
     }
     let states = overview.pods_by_state();
     let told = states.iter().filter(|(_, count)| *count > 0);
@@ -100,7 +98,7 @@ impl Screen<'_, '_> {
         let protocol = settings.keys.protocol;
         self.line("Mode", format_args!("{mode}{subnets}, route protocol {protocol} ({networks})"))?;
         for size in &way.sizes {
-            self.below(of_size(size))?;
+            self.below(size)?;
         }
         let count = |state| way.count(state);
         let (reachable, degraded) = (count(State::Reachable), count(State::Degraded));
@@ -133,26 +131,4 @@ impl Screen<'_, '_> {
 fn of_network(network: &Network) -> String {
     let masquerade = if network.masquerades { ", masquerades" } else { "" };
     format!("{} ({}){masquerade}", network.name, network.file.display())
-}
-
-fn of_size(size: &Size) -> String {
-    let Size { family, uplink, overhead, configured } = size;
-    let (device, whole, mtu) = (&uplink.device, uplink.mtu, size.mtu());
-    match configured {
-        Some(_) => {
-            format!("{family}: MTU {mtu} is configured; {device} has {whole}, {overhead} are added")
-        }
-        None => format!("{family}: MTU {mtu} = {device}'s {whole} - {overhead}"),
-    }
-}
-
-fn of_mtu(network: &Network, (ipv4, ipv6): (u32, u32)) -> String {
-    let name = &network.name;
-    match network.configured_mtu {
-        Some(mtu) => {
-            format!("pods of {name} get {mtu}, as configured; {ipv4} fits ({ipv6} with IPv6)")
-        }
-        None if ipv4 == ipv6 => format!("pods of {name} get {ipv4}"),
-        None => format!("pods of {name} get {ipv4}, with IPv6 {ipv6}"),
-    }
 }

@@ -1,17 +1,18 @@
-//! What the screen and the JSON of `manx status` are made of: a pure function of the
-//! snapshot.
+//! How a node stands: what the screen and the JSON of `manx status`, and its part of a
+//! report, are made of. A pure function of the snapshot.
 
+use std::fmt;
+
+use super::{Check, Outcome, examine, findings};
 use crate::{
-    cli::attachments::{self, Attachment},
     conf::CrossSubnet,
-    doctor::{self, Check, Outcome},
     fabric::{
         Plan, Settings,
         standing::{self, Standing, standings},
     },
     family::Family,
     finding::{Finding, Severity},
-    node::{OfFabric, Pool, Range, Snapshot},
+    node::{Attachment, Network, OfFabric, Pool, Range, Snapshot},
     pod::mtu::Uplink,
 };
 
@@ -29,16 +30,18 @@ const BLOCKING: [&str; 8] = [
 
 /// How a node stands.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum State {
+pub enum State {
+    /// Pods may come.
     Ready,
     /// Something is wrong, and does not concern all.
     Degraded,
+    /// No pod can start here, or none reaches those of other nodes.
     NotReady,
 }
 
 impl State {
     /// The word for it.
-    pub(super) fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "ready",
             Self::Degraded => "degraded",
@@ -48,45 +51,72 @@ impl State {
 }
 
 /// A node as one screen has it.
-pub(super) struct Overview<'a> {
-    pub(super) snapshot: &'a Snapshot,
-    pub(super) state: State,
+pub struct Overview<'a> {
+    /// The node.
+    pub snapshot: &'a Snapshot,
+    /// How it stands.
+    pub state: State,
     /// Why it is not ready; empty where it is.
-    pub(super) reason: String,
-    pub(super) fabrics: Vec<Way<'a>>,
-    pub(super) pods: Vec<Attachment>,
-    pub(super) examined: Vec<(&'static Check, Outcome)>,
-    /// The worst first.
-    pub(super) findings: Vec<Finding>,
+    pub reason: String,
+    /// Its fabrics.
+    pub fabrics: Vec<Way<'a>>,
+    /// Its attachments.
+    pub pods: Vec<Attachment>,
+    /// What came of each check.
+    pub examined: Vec<(&'static Check, Outcome)>,
+    /// What they found, the worst first.
+    pub findings: Vec<Finding>,
 }
 
 /// How packets reach the pods of other nodes.
-pub(super) struct Way<'a> {
-    pub(super) seen: &'a OfFabric,
-    pub(super) standings: Vec<Standing>,
-    pub(super) sizes: Vec<Size>,
+pub struct Way<'a> {
+    /// What was compared of it.
+    pub seen: &'a OfFabric,
+    /// The other nodes.
+    pub standings: Vec<Standing>,
+    /// Where the MTU comes from, of each family that pods have.
+    pub sizes: Vec<Size>,
 }
 
 /// Where the MTU of a family's packets to other nodes comes from, all in bytes.
-pub(super) struct Size {
-    pub(super) family: Family,
-    pub(super) uplink: Uplink,
-    pub(super) overhead: u32,
+#[derive(Clone, Debug)]
+pub struct Size {
+    /// The family.
+    pub family: Family,
+    /// The narrowest device towards other nodes.
+    pub uplink: Uplink,
+    /// What the encapsulation adds.
+    pub overhead: u32,
     /// What the configuration or the peers file says.
-    pub(super) configured: Option<u32>,
+    pub configured: Option<u32>,
 }
 
 impl Size {
     /// What is left of the device's MTU.
-    pub(super) fn mtu(&self) -> u32 {
+    pub fn mtu(&self) -> u32 {
         self.configured.unwrap_or_else(|| self.uplink.mtu.saturating_sub(self.overhead))
     }
 }
 
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { family, uplink, overhead, configured } = self;
+        let (device, whole, mtu) = (&uplink.device, uplink.mtu, self.mtu());
+        match configured {
+            Some(_) => write!(
+                f,
+                "{family}: MTU {mtu} is configured; {device} has {whole}, {overhead} are added"
+            ),
+            None => write!(f, "{family}: MTU {mtu} = {device}'s {whole} - {overhead}"),
+        }
+    }
+}
+
 impl<'a> Overview<'a> {
-    pub(super) fn of(snapshot: &'a Snapshot) -> Self {
-        let examined = doctor::examine(snapshot, None);
-        let findings = doctor::findings(&examined);
+    /// What is to be said of a node.
+    pub fn of(snapshot: &'a Snapshot) -> Self {
+        let examined = examine(snapshot, None);
+        let findings = findings(&examined);
         let compared = &snapshot.compared;
         let fabrics = compared.fabrics.iter().map(|seen| Way::of(seen, &seen.plan()));
         let mut overview = Self {
@@ -94,7 +124,7 @@ impl<'a> Overview<'a> {
             state: State::Ready,
             reason: String::new(),
             fabrics: fabrics.collect(),
-            pods: attachments::of_snapshot(snapshot),
+            pods: Attachment::all_of(snapshot),
             examined,
             findings,
         };
@@ -122,20 +152,21 @@ impl<'a> Overview<'a> {
     }
 
     /// This node's name in the list of peers.
-    pub(super) fn node(&self) -> Option<&'a str> {
+    pub fn node(&self) -> Option<&'a str> {
         let mut fabrics = self.snapshot.compared.fabrics.iter();
         fabrics.next().map(|fabric| fabric.peers.me.name.as_str())
     }
 
     /// How many attachments are in each state, those that have any.
-    pub(super) fn pods_by_state(&self) -> [(&'static str, usize); 4] {
+    pub fn pods_by_state(&self) -> [(&'static str, usize); 4] {
         ["up", "down", "missing", "unnoted"].map(|state| {
             let count = self.pods.iter().filter(|pod| pod.state() == state).count();
             (state, count)
         })
     }
 
-    pub(super) fn count(&self, severity: Severity) -> usize {
+    /// How many findings are so bad.
+    pub fn count(&self, severity: Severity) -> usize {
         self.findings.iter().filter(|one| one.severity == severity).count()
     }
 }
@@ -152,23 +183,24 @@ impl<'a> Way<'a> {
         Self { seen, standings: standings(peers, plan), sizes: sizes.collect() }
     }
 
-    pub(super) fn count(&self, state: standing::State) -> usize {
+    /// How many other nodes stand so.
+    pub fn count(&self, state: standing::State) -> usize {
         self.standings.iter().filter(|one| one.state == state).count()
     }
 
     /// Nodes that are not reachable.
-    pub(super) fn wrong(&self) -> impl Iterator<Item = &Standing> {
+    pub fn wrong(&self) -> impl Iterator<Item = &Standing> {
         self.standings.iter().filter(|one| one.state != standing::State::Reachable)
     }
 }
 
 /// The mode's word.
-pub(super) fn mode(settings: &Settings) -> &'static str {
+pub fn mode(settings: &Settings) -> &'static str {
     settings.encapsulation().map_or("direct", |one| one.name())
 }
 
 /// Towards which nodes packets are carried alone, in the word of the key; none for all.
-pub(super) fn cross_subnet(settings: &Settings) -> Option<&'static str> {
+pub fn cross_subnet(settings: &Settings) -> Option<&'static str> {
     match settings.keys.cross_subnet {
         CrossSubnet::Off => None,
         CrossSubnet::Mask => Some("true"),
@@ -176,7 +208,19 @@ pub(super) fn cross_subnet(settings: &Settings) -> Option<&'static str> {
     }
 }
 
+/// The MTU that a network's pods get, in words; none where it cannot be told.
+pub fn mtu_of_pods(network: &Network) -> Option<String> {
+    let (name, (ipv4, ipv6)) = (&network.name, network.mtu?);
+    Some(match network.configured_mtu {
+        Some(mtu) => {
+            format!("pods of {name} get {mtu}, as configured; {ipv4} fits ({ipv6} with IPv6)")
+        }
+        None if ipv4 == ipv6 => format!("pods of {name} get {ipv4}"),
+        None => format!("pods of {name} get {ipv4}, with IPv6 {ipv6}"),
+    })
+}
+
 /// How many addresses of a range are leased.
-pub(super) fn used(pool: &Pool, range: &Range) -> usize {
+pub fn used(pool: &Pool, range: &Range) -> usize {
     pool.leases.iter().filter(|lease| range.contains(lease.address)).count()
 }
