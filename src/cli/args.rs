@@ -119,6 +119,12 @@ impl Args {
             .map(|(_, value)| value.as_os_str())
     }
 
+    /// All values of an option, in their order.
+    pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &OsStr> {
+        let values = self.values.iter().filter(move |(option, _)| option == name);
+        values.map(|(_, value)| value.as_os_str())
+    }
+
     /// The directory below which all is kept: `--root`, else `MANX_ROOT`, or `/`.
     pub(super) fn root(&self) -> Root {
         let variable = || std::env::var_os("MANX_ROOT").filter(|root| !root.is_empty());

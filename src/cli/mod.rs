@@ -28,6 +28,7 @@ mod pods;
 mod policy;
 mod probe;
 mod registry;
+mod report;
 mod status;
 mod subcommand;
 mod table;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 
 use super::{
     adopt, bundle, capture, doctor, exec, explain, export, fabric, gc, install, ipam, peers, pods,
-    policy, probe, status,
+    policy, probe, report, status,
     subcommand::{Failure, Subcommand},
     tune, validate, version,
 };
@@ -18,6 +18,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     doctor::SUBCOMMAND,
     probe::SUBCOMMAND,
     bundle::SUBCOMMAND,
+    report::SUBCOMMAND,
     tune::SUBCOMMAND,
     fabric::plan::SUBCOMMAND,
     fabric::apply::SUBCOMMAND,

@@ -14,6 +14,7 @@ mod others;
 pub mod overview;
 mod pools;
 pub mod probe;
+pub mod report;
 mod reverse;
 #[cfg(test)]
 mod tests;

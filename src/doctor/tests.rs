@@ -1,6 +1,6 @@
 //! Each check on a snapshot that is well, and on the same with one thing changed.
 
-mod degraded;
+pub(super) mod degraded;
 mod router;
 
 use std::path::PathBuf;

@@ -36,8 +36,8 @@ runs manx probe, too.
 
   --all            all other nodes; default where no PEER is given
   --rate NUMBER    packets a second at most; default: 200
-  --json           {\"checks\": as of manx doctor, \"peers\": [{\"name\", \"paths\",
-                   \"skipped\"}]}
+  --json           {\"node\", \"checks\": as of manx doctor, \"peers\": [{\"name\",
+                   \"paths\", \"skipped\"}]}
   --textfile FILE  write metrics for node_exporter's textfile collector as well
   --conf FILE      the configuration; default: the first of ours with a list of
                    nodes in /etc/cni/net.d
@@ -70,7 +70,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         textfile::write(&PathBuf::from(file), &me, &peers, &found)?;
     }
     if args.flag("json") {
-        console.json(&report::encode(&peers, &found))?;
+        console.json(&report::encode(&me, &peers, &found))?;
     } else {
         report::print(&peers, &found, console)?;
     }

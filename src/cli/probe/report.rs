@@ -86,7 +86,7 @@ fn print_skipped(peers: &[Peer], console: &mut Console<'_>) -> Result<(), Failur
     Ok(())
 }
 
-pub(super) fn encode(peers: &[Peer], found: &[Finding]) -> Value {
+pub(super) fn encode(me: &str, peers: &[Peer], found: &[Finding]) -> Value {
     let paths = || peers.iter().flat_map(|peer| &peer.paths);
     let skipped = |id: &str| match id {
         "protocol-filtered" if !paths().any(|found| found.path.inner) => {
@@ -99,7 +99,7 @@ pub(super) fn encode(peers: &[Peer], found: &[Finding]) -> Value {
     let rest = rest.map(|id| unfound(id, skipped(id)));
     let checks: Vec<Value> = found.iter().map(Finding::encode).chain(rest).collect();
     let peers: Vec<Value> = peers.iter().map(peer).collect();
-    json!({"checks": checks, "peers": peers})
+    json!({"node": me, "checks": checks, "peers": peers})
 }
 
 fn peer(peer: &Peer) -> Value {

@@ -39,7 +39,7 @@ impl Random {
 }
 
 /// A node with something of all that a snapshot can hold.
-fn rich(recorded: &str) -> Value {
+pub(in crate::doctor) fn rich(recorded: &str) -> Value {
     let mut node = healthy();
     let counted = |grown: u64| Counters {
         insert_failed: grown,
@@ -190,7 +190,8 @@ fn names(finding: &Finding, text: &str) -> bool {
         || escaped.split('.').nth(3).is_some_and(|link| text.contains(link))
 }
 
-fn holds(seed: u64) {
+/// One of the snapshots.
+pub(in crate::doctor) fn changed(seed: u64) -> Snapshot {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut document = rich(RECORDED[random.below(RECORDED.len())]);
     for _ in 0..CHANGES {
@@ -201,7 +202,11 @@ fn holds(seed: u64) {
             document = changed;
         }
     }
-    let snapshot = Snapshot::decode(document.to_string().as_bytes()).unwrap();
+    Snapshot::decode(document.to_string().as_bytes()).unwrap()
+}
+
+fn holds(seed: u64) {
+    let snapshot = changed(seed);
     let begin = Instant::now();
     let findings = findings(&examine(&snapshot, None));
     assert!(begin.elapsed() < LONG, "it took {:?}", begin.elapsed());
