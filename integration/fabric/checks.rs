@@ -119,17 +119,13 @@ impl Row {
     fn mended(&self, ground: &Ground) {
         let found = self.is_told(&ground.checks(&["--json", "--only", self.id]));
         let (fix, undo) = (found["fix"].as_str().unwrap(), found["undo"].as_str().unwrap());
-        let command = match self.mend {
-            Mend::AsPrinted | Mend::AndBack => fix,
-            // A person chooses, or repeats it at each boot.
-            Mend::UpTo(end) => fix.split_once(end).map_or(fix, |(command, _)| command),
-            Mend::After(begin) => fix.split_once(begin).map_or(fix, |(_, command)| command),
-            Mend::ByHand | Mend::Nothing => return,
-        };
-        ground.sh(command);
+        if matches!(self.mend, Mend::ByHand | Mend::Nothing) {
+            return;
+        }
+        ground.sh(fix);
         let after = ground.checks(&["--json", "--only", self.id]);
         let is_found = |checks: &[Value]| checks.iter().any(|check| check["status"] == "found");
-        assert!(!is_found(&after), "{}: {command} did not mend it: {after:#?}", self.id);
+        assert!(!is_found(&after), "{}: {fix} did not mend it: {after:#?}", self.id);
         if self.mend == Mend::AndBack {
             ground.sh(undo);
             let again = ground.checks(&["--json", "--only", self.id]);

@@ -177,6 +177,32 @@ fn what_this_node_drops_is_named() {
     assert!(told.stdout.contains("0.0.0.0/0 via 192.0.2.1 table 300"), "{}", told.stdout);
 }
 
+/// Whoever writes over a link's alias takes the pod from nobody, and a cable that is pulled is
+/// seen before a packet is missed.
+#[test]
+fn a_lost_alias_and_a_lost_carrier() {
+    let (cluster, pods) = cluster("direct");
+    let (node, near) = (&cluster.nodes[0], addresses(&pods[1]));
+    let name = node.host.links().into_iter().find(|name| name.starts_with("cali")).unwrap();
+    node.host.command("ip", &["link", "set", &name, "alias", "rack 7"]).ok();
+    let told = explain(node, &["shop/a", &near[0]]);
+    assert_eq!(told.status, 0, "{told:?}");
+    let told = explain(node, &["node-b", bare(&addresses(&pods[0])[0])]);
+    assert!(verdict(&told).contains("shop/a"), "{told:?}");
+    let root = node.host.scratch().dir("root").display().to_string();
+    let listed = node.host.command(MANX, &["pods", "--root", &root]).ok();
+    assert!(listed.contains(" up "), "{listed}");
+
+    batch(&cluster.router, "link set to-a down");
+    let told = explain(node, &["shop/a", &near[0]]);
+    assert_eq!(told.status, 3, "{told:?}");
+    let words = verdict(&told);
+    assert!(words.contains("eth0 has no carrier"), "{words}");
+    assert!(words.contains("--only next-hop-unreachable"), "{words}");
+    let peers = node.manx(&["peers"]).ok();
+    assert!(peers.contains("degraded") && peers.contains("has no carrier"), "{peers}");
+}
+
 /// Thousands of peers: how long it takes is told.
 #[test]
 fn explaining_beside_five_thousand_peers() {

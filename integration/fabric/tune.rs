@@ -108,6 +108,46 @@ fn what_somebody_changed_since_stays() {
     assert_eq!((told.status, values(node)), (0, both("0", "1")));
 }
 
+/// Killed behind the note, which then is one step ahead of the file, or behind the files.
+#[test]
+fn what_a_kill_left_is_taken_up_and_taken_back() {
+    let (cluster, root) = node();
+    let node = &cluster.nodes[0];
+    let (drop_in, note) =
+        (root.join("etc/sysctl.d/zz-manx-tune.conf"), root.join("var/lib/manx/tune.json"));
+    let begin = || {
+        node.host.set_sysctl("ipv4/ip_forward", "0");
+        node.host.set_sysctl("ipv4/conf/eth0/rp_filter", "1");
+    };
+    tune(node, &["--apply"]).ok();
+    let ahead = fs::read(&note).unwrap();
+    let whole = fs::read(&drop_in).unwrap();
+    tune(node, &["--revert"]).ok();
+    for next in ["--apply", "--revert"] {
+        begin();
+        node.host.set_sysctl("ipv4/ip_forward", "1");
+        tune(node, &["--apply"]).ok();
+        assert_ne!(fs::read(&drop_in).unwrap(), whole);
+        node.host.set_sysctl("ipv4/ip_forward", "0");
+        fs::write(&note, &ahead).unwrap();
+        tune(node, &[next]).ok();
+        if next == "--apply" {
+            assert_eq!(
+                (values(node), fs::read(&drop_in).unwrap()),
+                (both("1", "2"), whole.clone())
+            );
+            tune(node, &["--revert"]).ok();
+        }
+        assert_eq!(values(node), both("0", "1"));
+        assert!(!drop_in.exists() && !note.exists());
+
+        // The note is gone already, and a file is not.
+        fs::write(&drop_in, &whole).unwrap();
+        let told = tune(node, &["--revert"]).ok();
+        assert!(told.contains("removed") && !drop_in.exists(), "{told}");
+    }
+}
+
 /// A file that is read last sets it back at the next boot.
 #[test]
 fn a_file_that_overrules_ours_is_named() {

@@ -2,6 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    process::Command,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -86,7 +87,8 @@ impl Installed {
         if let Some(known) = said.as_ref().filter(is_known) {
             return known.answer.clone();
         }
-        let answer = printed(path, &["version", "--json"], LIMIT).and_then(|text| read(&text));
+        let answer = printed(Command::new(path).args(["version", "--json"]).env_clear(), LIMIT)
+            .and_then(|text| read(&text));
         *said = Some(Said { file, asked: Instant::now(), answer: answer.clone() });
         answer
     }

@@ -6,9 +6,11 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     path::Path,
     process::Command,
+    time::Duration,
 };
 
 use crate::{
+    cni::printed,
     conf::Config,
     fabric::Settings,
     family::{Family, HasFamily},
@@ -36,6 +38,9 @@ const CALICOS: &str = "calico";
 
 /// What the names of those begin with that hold policies and profiles.
 pub(super) const POLICIES: [&str; 4] = ["cali-pi-", "cali-po-", "cali-pri-", "cali-pro-"];
+
+/// One that takes longer hangs.
+const TOOL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Fewer rules than these are not noted.
 const RULES_MANY: u64 = 200;
@@ -229,9 +234,9 @@ fn unread(error: &nft::Error) -> Option<node::Barrier> {
 
 /// What a tool of the older backend prints.
 fn saved(tool: &str) -> Option<String> {
-    let output = Command::new(tool).output().ok()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    (output.status.success() && !text.contains("(nf_tables)")).then_some(text)
+    let text = printed(&mut Command::new(tool), TOOL_LIMIT)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    (!text.contains("(nf_tables)")).then_some(text)
 }
 
 /// A line: whether it is in doubt, the hook, what is told, what to do, and what is closed.
@@ -293,34 +298,44 @@ fn fix(barrier: &Barrier, config: &Config) -> String {
     };
     let of_family = config.own_ranges.iter().filter(|range| range.family() == *packets);
     let ranges: Vec<String> = of_family.map(ToString::to_string).collect();
-    let pods = if ranges.is_empty() { "CIDR-OF-PODS".to_owned() } else { ranges.join(", ") };
+    let ranges = if ranges.is_empty() { vec!["CIDR-OF-PODS".to_owned()] } else { ranges };
+    let pods = ranges.join(",");
     match barrier.maker {
         // There one end of them is not known, or not any more.
         Maker::Docker { legacy } | Maker::Iptables { legacy } if *point != Point::Forward => {
             let insert = format!("{} -t {table} -I {chain}", tool(legacy));
-            format!("{insert} -s {pods} -j ACCEPT; {insert} -d {pods} -j ACCEPT, at each boot")
+            format!("{insert} -s {pods} -j ACCEPT; {insert} -d {pods} -j ACCEPT # at each boot")
         }
         Maker::Nft if *point != Point::Forward => format!(
             "accept what pods send and get before the rule that drops it; nft list chain {family} \
              {table} {chain} shows it"
         ),
         Maker::Docker { legacy } => format!(
-            "{}, at each boot; or \"ip-forward-no-drop\": true in /etc/docker/daemon.json",
+            "{} # at each boot; or \"ip-forward-no-drop\": true in /etc/docker/daemon.json",
             rules(&tool(legacy), "DOCKER-USER")
         ),
         Maker::Ufw => {
-            "DEFAULT_FORWARD_POLICY=\"ACCEPT\" in /etc/default/ufw, then ufw reload".to_owned()
+            "sed -i 's/^DEFAULT_FORWARD_POLICY=.*/DEFAULT_FORWARD_POLICY=\"ACCEPT\"/' /etc/default/ufw; \
+             ufw reload"
+                .to_owned()
         }
-        Maker::Firewalld => format!(
-            "firewall-cmd --permanent --zone=trusted --add-source=NETWORK for the pods of each node \
-             (here {pods}), then firewall-cmd --reload"
-        ),
+        Maker::Firewalld => {
+            let sources = ranges.iter().map(|range| format!(" --add-source={range}"));
+            format!(
+                "firewall-cmd --permanent --zone=trusted{}; firewall-cmd --reload # and the same of \
+                 the pods of each other node",
+                sources.collect::<String>()
+            )
+        }
         Maker::Iptables { legacy } => {
-            format!("{}, after what set the policy, at each boot", rules(&tool(legacy), chain))
+            format!("{} # after what set the policy, at each boot", rules(&tool(legacy), chain))
         }
-        Maker::Nft => format!(
-            "nft 'insert rule {family} {table} {chain} iifname \"{prefix}*\" accept', the same with \
-             oifname, and both where that table is made (/etc/nftables.conf)"
-        ),
+        Maker::Nft => {
+            let insert = format!("nft 'insert rule {family} {table} {chain}");
+            format!(
+                "{insert} iifname \"{prefix}*\" accept'; {insert} oifname \"{prefix}*\" accept' # \
+                 and where that table is made (/etc/nftables.conf)"
+            )
+        }
     }
 }

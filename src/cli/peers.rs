@@ -50,8 +50,13 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let taken = || look::planned(args);
     let snapshot = args.value("bundle").map_or_else(taken, look::bundled)?;
     let compared = &snapshot.compared;
-    let lists: Vec<(&OfFabric, Vec<Standing>)> =
-        compared.fabrics.iter().map(|seen| (seen, standings(&seen.peers, &seen.plan()))).collect();
+    let dead: Vec<&str> =
+        snapshot.kernel.without_carrier().map(|link| link.name.as_str()).collect();
+    let lists: Vec<(&OfFabric, Vec<Standing>)> = compared
+        .fabrics
+        .iter()
+        .map(|seen| (seen, standings(&seen.peers, &seen.plan(), &dead)))
+        .collect();
     if let (true, Some(failure)) = (lists.is_empty(), compared.failed.first()) {
         return Err(Failure::Failed(failure.clone()));
     }

@@ -26,7 +26,6 @@ mod spawn;
 #[cfg(test)]
 mod tests;
 
-#[cfg(feature = "agent")]
 pub(crate) use exec::printed;
 use exec::{Failure, Output};
 

@@ -14,7 +14,6 @@ pub mod result;
 pub mod version;
 
 pub use delegate::Delegate;
-#[cfg(feature = "agent")]
 pub(crate) use delegate::printed;
 pub use document::{Document, ValidAttachments};
 pub use env::{Args, Command, Environment, Pod};

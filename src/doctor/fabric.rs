@@ -7,10 +7,7 @@ use ipnetwork::IpNetwork;
 use super::{Answer, Seen};
 use crate::{
     family::HasFamily,
-    net::{
-        route::{self, Found, TABLE_MAIN},
-        rule::Rule,
-    },
+    net::link::Link,
     node::{Fabric, Network, Snapshot},
     object::{Action, Kind, Told},
     pod::identity::GROUPS,
@@ -20,7 +17,7 @@ use crate::{
 const APPLY: &str = "manx apply";
 
 /// Networks with a fabric, each fabric once: networks may share one.
-fn fabrics(snapshot: &Snapshot) -> Vec<(&Network, &Fabric)> {
+pub(super) fn fabrics(snapshot: &Snapshot) -> Vec<(&Network, &Fabric)> {
     let mut fabrics: Vec<(&Network, &Fabric)> = Vec::new();
     for network in &snapshot.networks {
         let Some(fabric) = &network.fabric else { continue };
@@ -32,7 +29,7 @@ fn fabrics(snapshot: &Snapshot) -> Vec<(&Network, &Fabric)> {
 }
 
 /// As [`fabrics`], of those that were compared.
-fn compared(snapshot: &Snapshot) -> Result<Vec<(&Network, &Fabric)>, String> {
+pub(super) fn compared(snapshot: &Snapshot) -> Result<Vec<(&Network, &Fabric)>, String> {
     let all = fabrics(snapshot);
     if all.is_empty() {
         return Err("no network has a peersFile".to_owned());
@@ -49,7 +46,7 @@ fn compared(snapshot: &Snapshot) -> Result<Vec<(&Network, &Fabric)>, String> {
     Ok(compared)
 }
 
-fn changes<'a>(
+pub(super) fn changes<'a>(
     fabric: &'a Fabric,
     kinds: &'a [Kind],
     actions: &'a [Action],
@@ -107,7 +104,9 @@ pub(super) fn fabric_stale(snapshot: &Snapshot) -> Answer {
             seen.push(Seen::warning(object, evidence).fix(APPLY).undo("manx apply --undo"));
         } else if !fabric.is_current && fabric.failure.is_none() {
             let evidence = "it has changed since it was applied";
-            seen.push(Seen::warning(object, evidence).fix(APPLY));
+            // What differs from it is its consequence.
+            let of = if fabric.changes.is_empty() { Seen::warning } else { Seen::error };
+            seen.push(of(object, evidence).fix(APPLY));
         }
     }
     Ok(seen)
@@ -140,7 +139,7 @@ pub(super) fn fabric_conflict(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
-fn in_the_way(change: &Told) -> String {
+pub(super) fn in_the_way(change: &Told) -> String {
     let (before, after) = (shown(change.before.as_ref()), shown(change.after.as_ref()));
     format!("wanted is {after}, and somebody else has {before}")
 }
@@ -188,7 +187,9 @@ pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot).unwrap_or_default() {
         let missing: Vec<&Told> =
-            changes(fabric, &[Kind::Route], &[Action::Create, Action::Replace]).collect();
+            changes(fabric, &[Kind::Route], &[Action::Create, Action::Replace])
+                .filter(|change| !is_of_mtu(change))
+                .collect();
         if let Some(first) = missing.first() {
             let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).collect();
             let evidence = format!(
@@ -217,6 +218,22 @@ pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
+/// Whether a route differs by nothing but its MTU. One that is there says its protocol besides.
+pub(super) fn is_of_mtu(change: &Told) -> bool {
+    let bare = |text: &str| -> Vec<String> {
+        let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+        for key in ["mtu", "proto"] {
+            if let Some(at) = words.iter().position(|word| word == key) {
+                words.drain(at..words.len().min(at.saturating_add(2)));
+            }
+        }
+        words
+    };
+    let pair = change.before.as_deref().zip(change.after.as_deref());
+    change.kind == Kind::Route
+        && pair.is_some_and(|(before, after)| before != after && bare(before) == bare(after))
+}
+
 pub(super) fn route_stale(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot)? {
@@ -230,130 +247,28 @@ pub(super) fn route_stale(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
-pub(super) fn route_shadowed(snapshot: &Snapshot) -> Answer {
-    let mut seen = Vec::new();
-    for (_, fabric) in compared(snapshot)? {
-        for change in changes(fabric, &[Kind::Route], &[Action::Conflict]) {
-            let fix = "remove that route, or take the destination out of the peers file";
-            seen.push(Seen::error(change.object.clone(), in_the_way(change)).fix(fix));
-        }
-        let reported = |found: &Found| {
-            let object = format!("route {}", found.route.destination);
-            changes(fabric, &[Kind::Route], &[Action::Conflict]).any(|one| one.object == object)
-        };
-        for found in &snapshot.kernel.routes {
-            let Some(cidr) = shadowed(found, fabric, snapshot).filter(|_| !reported(found)) else {
-                continue;
-            };
-            let devices = snapshot.kernel.devices(found).join(", ");
-            let device = if devices.is_empty() { String::new() } else { format!(" dev {devices}") };
-            let evidence = format!(
-                "{}{device} proto {} comes before the fabric's route to {cidr}",
-                found.route, found.route.protocol
-            );
-            let object = format!("route {}", found.route.destination);
-            let fix = format!(
-                "ip route del {}{device} proto {}, where nobody needs it; else take {} out of the \
-                 peers file",
-                found.route, found.route.protocol, found.route.destination
-            );
-            let undo =
-                format!("ip route add {}{device} proto {}", found.route, found.route.protocol);
-            seen.push(Seen::error(object, evidence).fix(fix).undo(undo));
-        }
-    }
-    Ok(seen)
-}
-
-/// The pod CIDR of another node that a route of somebody else takes packets from.
-fn shadowed(found: &Found, fabric: &Fabric, snapshot: &Snapshot) -> Option<IpNetwork> {
-    let route = &found.route;
-    let own = route.protocol == fabric.protocol || found.local || found.shared;
-    if own || route.table != TABLE_MAIN || route.kind == route::Kind::Throw {
-        return None;
-    }
-    let cidr = fabric.remote_cidrs.iter().find(|cidr| {
-        cidr.family() == route.destination.family()
-            && cidr.contains(route.destination.ip())
-            && cidr.prefix() <= route.destination.prefix()
-    })?;
-    if cidr.prefix() < route.destination.prefix() {
-        return Some(*cidr);
-    }
-    // Of one prefix the lower metric wins.
-    let ours = snapshot.kernel.routes.iter().find(|other| {
-        other.route.protocol == fabric.protocol
-            && other.route.table == TABLE_MAIN
-            && other.route.destination == route.destination
-    })?;
-    let metric = |found: &Found| found.route.priority.unwrap_or_default();
-    (metric(found) < metric(ours)).then_some(*cidr)
-}
-
-/// The kernel's own: local, main, default (`fib_default_rules_init`,
-/// net/ipv4/fib_rules.c).
-const KERNELS: [u32; 3] = [0, 32_766, 32_767];
-
-pub(super) fn rule_diverts(snapshot: &Snapshot) -> Answer {
-    let kernel = &snapshot.kernel;
-    let remote: Vec<IpNetwork> = fabrics(snapshot)
-        .into_iter()
-        .flat_map(|(_, fabric)| fabric.remote_cidrs.iter().copied())
-        .collect();
-    let mut seen = Vec::new();
-    let others = kernel.rules.iter().filter(|rule| !KERNELS.contains(&rule.priority));
-    // One that asks for a mark, a device or a user is not for what pods forward.
-    let plain = others.filter(|rule| !rule.selective && concerns_pods(rule, snapshot));
-    for rule in plain.filter(|rule| rule.table != TABLE_MAIN) {
-        let to_peers = rule
-            .destination
-            .is_none_or(|to| to.prefix() == 0 || remote.iter().any(|cidr| overlap(cidr, &to)));
-        let leads = |found: &&Found| {
-            found.route.table == rule.table
-                && found.route.kind != route::Kind::Throw
-                && found.route.destination.family() == rule.source.family()
-                && (found.route.destination.prefix() == 0
-                    || remote.iter().any(|cidr| overlap(cidr, &found.route.destination)))
-        };
-        let evidence = match (rule.refuses, kernel.routes.iter().find(leads)) {
-            _ if !to_peers => continue,
-            (true, _) => format!("rule {} from {} drops pods' packets", rule.priority, rule.source),
-            (false, Some(found)) if rule.table != 0 => {
-                format!("rule {rule} sends pods' packets by table {}: {}", rule.table, found.route)
-            }
-            _ => continue,
-        };
-        let family = if rule.source.is_ipv6() { "ip -6" } else { "ip" };
-        let seen_rule = Seen::warning(format!("rule {}", rule.priority), evidence)
-            .fix(format!(
-                "if pods' packets should not go there: a rule before it that leads their \
-                 destinations to table main, such as {family} rule add pref {} to CIDR lookup main",
-                rule.priority.saturating_sub(1)
-            ))
-            .undo(format!("{family} rule del pref {}", rule.priority.saturating_sub(1)));
-        seen.push(seen_rule);
-    }
-    Ok(seen)
-}
-
-/// Whether packets of pods may have the source that a rule asks for.
-fn concerns_pods(rule: &Rule, snapshot: &Snapshot) -> bool {
-    let pods = snapshot.journal.iter().flat_map(|entry| &entry.addresses);
-    let own = snapshot.networks.iter().filter_map(|network| network.fabric.as_ref());
-    let own = own.flat_map(|fabric| &fabric.own_cidrs);
-    rule.source.prefix() == 0
-        || pods.into_iter().any(|address| rule.source.contains(*address))
-        || own.into_iter().any(|cidr| overlap(cidr, &rule.source))
-}
-
-fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
-    one.family() == other.family()
-        && (one.contains(other.network()) || other.contains(one.network()))
-}
-
 pub(super) fn next_hop_unreachable(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
+    let kernel = &snapshot.kernel;
     for (_, fabric) in compared(snapshot)? {
+        let by_routes = |link: &Link| {
+            kernel.routes.iter().any(|found| {
+                found.route.protocol == fabric.protocol && found.devices.contains(&link.index)
+            })
+        };
+        let by_address = |link: &Link| {
+            let has = |(index, own): &(u32, IpNetwork)| {
+                *index == link.index && fabric.addresses.contains(&own.ip())
+            };
+            kernel.addresses.iter().any(has)
+        };
+        let dead = kernel.without_carrier().filter(|link| by_address(link) || by_routes(link));
+        seen.extend(dead.map(|link| {
+            let evidence = "packets to other nodes leave by it, and it has no carrier";
+            let fix = "look at its cable, at the switch's port, and in a virtual machine at the \
+                       network card that it was given";
+            Seen::error(format!("link {}", link.name), evidence).fix(fix)
+        }));
         let object = || format!("peers file {}", fabric.peers_file.display());
         let fix = "see ip route get ADDRESS, and whether the link towards it is up; correct the file \
                    if that is no address of the node any more";

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use super::{Answer, Seen};
+use super::{Answer, Seen, fabric::is_of_mtu};
 use crate::{
     family::{Family, HasFamily},
     net::{
         forwarding,
-        link::Link,
         route::{PROTOCOL_RA, TABLE_MAIN},
     },
     node::{Network, Snapshot},
-    object::{Action, Kind, reverse_path},
-    pod::Identity,
+    object::{Action, Kind, Told, reverse_path},
+    pod::identity::host_link_of,
     state::Entry,
     text::few::some_of,
 };
@@ -171,13 +170,6 @@ pub(super) fn conntrack_full(snapshot: &Snapshot) -> Answer {
     ])
 }
 
-/// The host link of an attachment.
-fn host_link<'a>(entry: &Entry, snapshot: &'a Snapshot) -> Option<&'a Link> {
-    let alias = Identity::from(entry).alias();
-    let mut links = snapshot.kernel.links.iter();
-    links.find(|link| link.alias.as_deref() == Some(&alias))
-}
-
 /// The MTU that a pod like this one should have.
 fn fitting(network: &Network, entry: &Entry) -> Option<u32> {
     [network.configured_mtu, network.mtu_of(&entry.addresses)].into_iter().flatten().min()
@@ -203,7 +195,8 @@ pub(super) fn mtu_too_large(snapshot: &Snapshot) -> Answer {
             continue;
         }
         let live = attachments(network, snapshot);
-        let live = live.filter_map(|entry| Some((entry, host_link(entry, snapshot)?.mtu)));
+        let live = live
+            .filter_map(|entry| Some((entry, host_link_of(entry, &snapshot.kernel.links)?.mtu)));
         seen.extend(wide_pods(network, live));
     }
     Ok(seen)
@@ -244,9 +237,22 @@ pub(super) fn mtu_mismatch(snapshot: &Snapshot) -> Answer {
             );
             seen.push(Seen::error(change.object.clone(), evidence).fix("manx apply"));
         }
+        let of_routes = network.fabric.iter().flat_map(|fabric| &fabric.changes);
+        let of_routes: Vec<&Told> =
+            of_routes.filter(|it| it.action == Action::Replace && is_of_mtu(it)).collect();
+        if let Some(first) = of_routes.first() {
+            let evidence = format!(
+                "routes to other nodes with another MTU than they should have: {}: it is {}, and \
+                 should be {}",
+                of_routes.len(),
+                first.before.as_deref().unwrap_or_default(),
+                first.after.as_deref().unwrap_or_default()
+            );
+            seen.push(Seen::error(first.object.clone(), evidence).fix("manx apply"));
+        }
         let mut smaller: Vec<String> = Vec::new();
         for entry in attachments(network, snapshot) {
-            let Some(link) = host_link(entry, snapshot) else { continue };
+            let Some(link) = host_link_of(entry, &snapshot.kernel.links) else { continue };
             // Packets to the pod are cut at the host's end.
             if link.mtu < entry.mtu {
                 let evidence = format!(

@@ -63,9 +63,9 @@ pub(super) fn tunnel_offload(snapshot: &Snapshot) -> Answer {
              since boot: on the node that sends them a network card or an old kernel spoils them"
         );
         let fix = format!(
-            "on the nodes that send: ethtool -K {tunnel} tx-checksum-ip-generic off, at each boot"
+            "on the nodes that send: ethtool -K {tunnel} tx-checksum-ip-generic off # at each boot"
         );
-        let undo = format!("ethtool -K {tunnel} tx-checksum-ip-generic on, there");
+        let undo = format!("ethtool -K {tunnel} tx-checksum-ip-generic on # there");
         seen.push(Seen::warning(format!("link {tunnel}"), evidence).fix(fix).undo(undo));
     }
     Ok(seen)

@@ -4,6 +4,7 @@
 //! Their ids are an interface: scripts and alerts name them. A check says what it saw,
 //! what follows from that, and the command that changes it.
 
+mod cidrs;
 pub mod explain;
 mod fabric;
 mod former;
@@ -16,6 +17,7 @@ mod pools;
 pub mod probe;
 pub mod report;
 mod reverse;
+mod rules;
 #[cfg(test)]
 mod tests;
 pub mod tune;
@@ -124,8 +126,8 @@ pub const CHECKS: &[Check] = &[
     Check { id: "rp-filter", examine: reverse::rp_filter },
     Check { id: "neighbour-missing", examine: fabric::neighbour_missing },
     Check { id: "route-missing", examine: fabric::route_missing },
-    Check { id: "route-shadowed", examine: fabric::route_shadowed },
-    Check { id: "rule-diverts", examine: fabric::rule_diverts },
+    Check { id: "route-shadowed", examine: rules::route_shadowed },
+    Check { id: "rule-diverts", examine: rules::rule_diverts },
     Check { id: "next-hop-unreachable", examine: fabric::next_hop_unreachable },
     Check { id: "mtu-too-large", examine: links::mtu_too_large },
     Check { id: "mtu-mismatch", examine: links::mtu_mismatch },

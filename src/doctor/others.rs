@@ -45,7 +45,7 @@ pub(super) fn configuration_doubtful(snapshot: &Snapshot) -> Answer {
              its network may have"
         );
         Seen::warning(format!("file {path}"), evidence)
-            .fix(format!("correct it, or mv {path} {path}.disabled"))
+            .fix(format!("mv {path} {path}.disabled # or correct it"))
             .undo(format!("mv {path}.disabled {path}"))
     });
     Ok(seen.collect())
@@ -166,7 +166,7 @@ pub(super) fn link_unmanaged(snapshot: &Snapshot) -> Answer {
             daemon.missing.iter().map(|path| path.display().to_string()).collect();
         let evidence = format!("it is told by no {} to leave pods' links alone", some_of(&missing));
         Seen::warning(format!("daemon {}", daemon.name), evidence)
-            .fix(format!("manx install --no-conf, then {}", daemon.reload))
+            .fix(format!("manx install --no-conf # then {}", daemon.reload))
             .undo(format!("rm {}", missing.join(" ")))
     });
     Ok(lacking.collect())

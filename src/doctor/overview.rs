@@ -118,7 +118,9 @@ impl<'a> Overview<'a> {
         let examined = examine(snapshot, None);
         let findings = findings(&examined);
         let compared = &snapshot.compared;
-        let fabrics = compared.fabrics.iter().map(|seen| Way::of(seen, &seen.plan()));
+        let dead = snapshot.kernel.without_carrier();
+        let dead: Vec<&str> = dead.map(|link| link.name.as_str()).collect();
+        let fabrics = compared.fabrics.iter().map(|seen| Way::of(seen, &seen.plan(), &dead));
         let mut overview = Self {
             snapshot,
             state: State::Ready,
@@ -172,7 +174,7 @@ impl<'a> Overview<'a> {
 }
 
 impl<'a> Way<'a> {
-    fn of(seen: &'a OfFabric, plan: &Plan) -> Self {
+    fn of(seen: &'a OfFabric, plan: &Plan, dead: &[&str]) -> Self {
         let (settings, peers) = (&seen.settings, &seen.peers);
         let served = |family: &Family| peers.me.pod_cidrs(*family).next().is_some();
         let sizes = Family::BOTH.into_iter().filter(served).filter_map(|family| {
@@ -180,7 +182,7 @@ impl<'a> Way<'a> {
             let (overhead, configured) = (settings.overhead(family), settings.mtu);
             Some(Size { family, uplink, overhead, configured })
         });
-        Self { seen, standings: standings(peers, plan), sizes: sizes.collect() }
+        Self { seen, standings: standings(peers, plan, dead), sizes: sizes.collect() }
     }
 
     /// How many other nodes stand so.

@@ -6,7 +6,7 @@ use super::{Answer, Seen};
 use crate::{
     family::is_single,
     node::{Lease, Misfit, Network, Pool, Range, Snapshot},
-    pod::{Identity, identity::GROUPS},
+    pod::identity::host_link_of,
     state::Entry,
     text::few::some_of,
 };
@@ -100,15 +100,9 @@ pub(super) fn full(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
-/// Whether a link bears the mark of an attachment, or its name and our group; behind the
-/// bridge of another plugin, its name.
+/// Whether the host link of an attachment is there.
 fn has_link(entry: &Entry, snapshot: &Snapshot) -> bool {
-    let alias = Identity::from(entry).alias();
-    snapshot.kernel.links.iter().any(|link| {
-        let named = link.name == entry.host_link;
-        let named = named && (entry.bridged || GROUPS.contains(&link.group));
-        named || link.alias.as_deref() == Some(&alias)
-    })
+    host_link_of(entry, &snapshot.kernel.links).is_some()
 }
 
 /// Whether a route leads to that very address.

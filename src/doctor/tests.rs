@@ -272,6 +272,16 @@ fn routes_to_other_nodes() {
     only("route-missing", Error, "live pod", |node| {
         node.networks[0].repairs.push(change(Kind::Route, Action::Create, "route 10.1.0.5/32"));
     });
+    // One that is there, and is for packets of another size.
+    only("mtu-mismatch", Error, "should be 10.2.0.0/24 via 192.0.2.2 dev eth0 mtu 1400", |node| {
+        let mut change = change(Kind::Route, Action::Replace, "route 10.2.0.0/24");
+        change.before = Some("10.2.0.0/24 via 192.0.2.2 dev eth0 proto 109 mtu 1450".into());
+        change.after = Some("10.2.0.0/24 via 192.0.2.2 dev eth0 mtu 1400".into());
+        fabric(node).changes.push(change);
+    });
+    only("next-hop-unreachable", Error, "no carrier", |node| {
+        node.kernel.links[1].no_carrier = true;
+    });
     only("route-shadowed", Error, "old", |node| {
         fabric(node).changes.push(change(Kind::Route, Action::Conflict, "route 10.2.0.0/24"));
     });
@@ -329,7 +339,7 @@ fn routes_to_other_nodes() {
     assert_eq!(told(diverting(to)), []);
     let to = |rule: &mut Rule| rule.destination = Some("10.2.0.0/16".parse().unwrap());
     only("rule-diverts", Warning, "table 100", diverting(to));
-    only("rule-diverts", Warning, "drops", |node| {
+    only("rule-diverts", Error, "drops", |node| {
         node.kernel.rules.push(Rule { table: 0, refuses: true, ..rule((1000, 100)) });
     });
     only("next-hop-unreachable", Error, "no route", |node| {

@@ -140,7 +140,7 @@ fn connections(snapshot: &Snapshot) -> [Opinion; 2] {
     let (count, max, buckets) = (number(COUNT), number(MAX), number(BUCKETS));
     let Counters { insert_failed, dropped, early_dropped, .. } = growth(snapshot);
     let is_full = count.saturating_mul(4) > max.saturating_mul(3);
-    let lacks_room = is_full || dropped + early_dropped > 0;
+    let lacks_room = is_full || dropped > 0 || early_dropped > 0;
     let has_symptom = lacks_room || insert_failed > 0;
     let seen = format!(
         "{count} of {max} entries are in use, and within a moment insert_failed grew by \
@@ -175,7 +175,8 @@ fn connections(snapshot: &Snapshot) -> [Opinion; 2] {
 /// A packet for a pod waits in a processor's queue.
 fn backlog(snapshot: &Snapshot) -> Opinion {
     let Counters { backlog_dropped, squeezed, .. } = growth(snapshot);
-    let wanted = (backlog_dropped + squeezed > 0).then_some(PACKETS);
+    // More room does not make a processor faster.
+    let wanted = (backlog_dropped > 0).then_some(PACKETS);
     let is_long = snapshot.kernel.number(BACKLOG).is_some_and(|current| current >= PACKETS);
     let longer = match wanted {
         Some(_) if is_long => "; the queue is long already: the processors are too slow for it",

@@ -72,8 +72,8 @@ impl Standing {
 }
 
 /// All other nodes by a plan that was made for them: those that are served in the order of
-/// the list, then those that are left out.
-pub fn standings(peers: &Peers, plan: &Plan) -> Vec<Standing> {
+/// the list, then those that are left out. `dead` are links without a carrier.
+pub fn standings(peers: &Peers, plan: &Plan, dead: &[&str]) -> Vec<Standing> {
     let (wrong, desired) = (Wrong::of(plan), &plan.desired);
     let routes = desired.objects.routes.iter().map(|route| (route.destination(), route));
     let routes: HashMap<IpNetwork, &Route> = routes.collect();
@@ -83,6 +83,11 @@ pub fn standings(peers: &Peers, plan: &Plan) -> Vec<Standing> {
         let mut why: Vec<String> =
             lost.map(|address| format!("no route leads to {address}")).collect();
         why.extend(wrong.with(node).map(String::clone));
+        why.extend(node.addresses.iter().find_map(|address| {
+            let device = plan.facts.paths.get(address)?.device.as_str();
+            dead.contains(&device)
+                .then(|| format!("{device}, which leads to {address}, has no carrier"))
+        }));
         // What all lack, where there is nothing of its own.
         if why.is_empty() && node.pod_cidrs.iter().any(|cidr| desired.cut_off.contains(cidr)) {
             why.extend(desired.not_ready.iter().cloned());
@@ -185,7 +190,7 @@ mod tests {
         let peers = Peers::parse(LIST.as_bytes(), &|_| false).unwrap();
         let mut plan = plan(&peers);
         let stand = |plan: &Plan| -> Vec<(String, State, String)> {
-            let all = standings(&peers, plan).into_iter();
+            let all = standings(&peers, plan, &[]).into_iter();
             all.map(|one| (one.name, one.state, one.why.join("; "))).collect()
         };
         let missing = stand(&plan);
@@ -194,13 +199,16 @@ mod tests {
             ("b".into(), State::Degraded, "route 10.2.0.0/24 is missing".into())
         );
         assert_eq!(missing[1].2, "no route leads to 192.0.2.3");
-        assert_eq!(standings(&peers, &plan)[0].device.as_deref(), Some("eth0"));
+        assert_eq!(standings(&peers, &plan, &[])[0].device.as_deref(), Some("eth0"));
         plan.changes.clear();
         let made = stand(&plan);
         let states: Vec<(&str, State)> =
             made.iter().map(|(name, state, _)| (name.as_str(), *state)).collect();
         let (ready, degraded, excluded) = (State::Reachable, State::Degraded, State::Excluded);
         assert_eq!(states, [("b", ready), ("c", degraded), ("e", ready), ("d", excluded)]);
+        let dead = &standings(&peers, &plan, &["eth1", "eth0"])[0];
+        assert_eq!(dead.state, State::Degraded);
+        assert_eq!(dead.why, ["eth0, which leads to 192.0.2.2, has no carrier"]);
         assert!(made[3].2.contains("overlaps b's 10.2.0.0/24"), "{made:?}");
     }
 }

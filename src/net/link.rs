@@ -49,6 +49,9 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// Administratively up.
     pub up: bool,
+    /// It is up, and has no carrier (IFF_UP without IFF_LOWER_UP): packets are dropped.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_carrier: bool,
     /// A loopback device.
     pub loopback: bool,
     /// `IFLA_INFO_KIND`: `veth`, `vxlan`, `ipip`; none for hardware.
@@ -303,6 +306,8 @@ impl Link {
             mtu: 0,
             mac: None,
             up: header.flags.contains(LinkFlags::Up),
+            no_carrier: header.flags.contains(LinkFlags::Up)
+                && !header.flags.contains(LinkFlags::LowerUp),
             loopback: header.flags.contains(LinkFlags::Loopback),
             kind: None,
             peer_index: None,

@@ -7,7 +7,7 @@ use crate::{
     net::link::Link,
     pod::{
         Identity,
-        identity::{is_marked, of_alias},
+        identity::{host_link_of, is_marked, of_alias},
     },
     state::Entry,
 };
@@ -36,25 +36,16 @@ impl Attachment {
         Self::join(snapshot.journal.clone(), &snapshot.kernel.links)
     }
 
-    /// A link is an attachment's by its mark: a name may be another's by now. A
-    /// link whose mark is no entry's is listed for itself.
+    /// A link whose mark is no entry's is listed for itself.
     pub fn join(entries: Vec<Entry>, links: &[Link]) -> Vec<Self> {
         let mut unnoted: Vec<&Link> =
             links.iter().filter(|link| is_marked(link.alias.as_deref())).collect();
         let mut attachments: Vec<Self> = entries
             .into_iter()
             .map(|entry| {
-                let alias = Identity::from(&entry).alias();
-                let of_entry = |link: &&Link| link.alias.as_deref() == Some(&alias);
-                unnoted.retain(|link| !of_entry(link));
-                let bridged = |link: &&Link| {
-                    entry.bridged
-                        && link.name == entry.host_link
-                        && !is_marked(link.alias.as_deref())
-                };
-                let mut found = links.iter();
-                let link = found.find(of_entry).or_else(|| links.iter().find(bridged)).cloned();
-                Self { entry, link, noted: true, age: None }
+                let link = host_link_of(&entry, links);
+                unnoted.retain(|other| link != Some(*other));
+                Self { link: link.cloned(), entry, noted: true, age: None }
             })
             .collect();
         attachments.extend(unnoted.into_iter().map(Self::of_mark));

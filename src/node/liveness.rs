@@ -16,7 +16,7 @@ use crate::{
     },
     pod::{
         Identity,
-        identity::{GROUPS, is_marked},
+        identity::{host_link_of, is_marked},
     },
     state::Entry,
 };
@@ -54,15 +54,14 @@ impl Liveness {
 /// Of the kernel's answers.
 pub(crate) fn of(host: &mut Socket, entry: &Entry, links: &[Link]) -> Result<Liveness, Error> {
     let alias = Identity::from(entry).alias();
-    if let Some(link) = links.iter().find(|link| link.alias.as_deref() == Some(&alias)) {
+    let is_veth = |link: &&Link| link.kind.as_deref() == Some("veth");
+    let is_marked = |link: &&Link| link.alias.as_deref() == Some(&alias);
+    let found = host_link_of(entry, links).filter(|link| is_marked(link) || is_veth(link));
+    if let Some(link) = found {
         return Ok(Liveness::Link(Box::new(link.clone())));
     }
     // One that is marked as another attachment's is none of this one's.
-    let may_be = |link: &&Link| link.kind.as_deref() == Some("veth") && !is_others(link, &alias);
-    let named = links.iter().filter(may_be).find(|link| link.name == entry.host_link);
-    if let Some(link) = named.filter(|link| GROUPS.contains(&link.group)) {
-        return Ok(Liveness::Link(Box::new(link.clone())));
-    }
+    let may_be = |link: &&Link| is_veth(link) && !is_others(link, &alias);
     let mut routed = false;
     for address in &entry.addresses {
         let Some(device) = device_of(host, *address)? else { continue };

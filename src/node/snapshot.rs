@@ -241,6 +241,11 @@ impl Kernel {
         self.sysctls.get(key)?.parse().ok()
     }
 
+    /// Links that are up and carry nothing.
+    pub fn without_carrier(&self) -> impl Iterator<Item = &Link> {
+        self.links.iter().filter(|link| link.no_carrier && !link.loopback)
+    }
+
     /// The names of a route's devices.
     pub fn devices(&self, found: &Found) -> Vec<&str> {
         let links = found.devices.iter().filter_map(|index| self.link(*index));

@@ -5,7 +5,10 @@ use std::ops::RangeInclusive;
 use sha1_smol::{Digest, Sha1};
 
 use crate::{
-    net::{Mac, link::ALIAS_BYTES_MAX},
+    net::{
+        Mac,
+        link::{ALIAS_BYTES_MAX, Link},
+    },
     state::Entry,
 };
 
@@ -93,6 +96,20 @@ impl From<&Entry> for Identity {
     }
 }
 
+/// The host link of an attachment of the journal: by its mark; else by its name with our
+/// group, for anybody may write over an alias; behind the bridge of another plugin by its
+/// name alone. One that is marked as another attachment's is none of this one's.
+pub fn host_link_of<'a>(entry: &Entry, links: &'a [Link]) -> Option<&'a Link> {
+    let alias = Identity::from(entry).alias();
+    let is_named = |link: &&Link| {
+        link.name == entry.host_link
+            && (entry.bridged || GROUPS.contains(&link.group))
+            && !is_marked(link.alias.as_deref())
+    };
+    let marked = links.iter().find(|link| link.alias.as_deref() == Some(&alias));
+    marked.or_else(|| links.iter().find(is_named))
+}
+
 /// Whether a link's alias is a mark of ours, of whichever attachment.
 pub fn is_marked(alias: Option<&str>) -> bool {
     alias.is_some_and(|alias| alias.split(' ').next() == Some(ALIAS_MARK))
@@ -143,6 +160,36 @@ mod tests {
     }
 
     /// Vectors from Calico (libcalico-go, names/workloadendpoint).
+    #[test]
+    fn a_link_is_an_attachments_by_its_mark_or_by_its_name_and_group() {
+        let entry = Entry {
+            network: "net".into(),
+            container_id: "c1".into(),
+            ifname: "eth0".into(),
+            host_link: "cali1".into(),
+            ..Entry::default()
+        };
+        let alias = Identity::from(&entry).alias();
+        let other = "manx1 net c2 eth0".to_owned();
+        let ours = *GROUPS.start();
+        for (name, alias, group, bridged, expected) in [
+            ("cali1", Some(alias.clone()), 0, false, true),
+            ("renamed", Some(alias), 0, false, true),
+            ("cali1", Some("a note".to_owned()), ours, false, true),
+            ("cali1", None, ours, false, true),
+            ("cali1", None, 0, false, false),
+            ("cali1", None, 0, true, true),
+            ("cali1", Some(other.clone()), ours, false, false),
+            ("cali1", Some(other), 0, true, false),
+            ("cali2", None, ours, true, false),
+        ] {
+            let link = Link { name: name.into(), alias, group, ..Link::default() };
+            let entry = Entry { bridged, ..entry.clone() };
+            let found = host_link_of(&entry, std::slice::from_ref(&link));
+            assert_eq!(found.is_some(), expected, "{link:?} {bridged}");
+        }
+    }
+
     #[test]
     fn a_pods_first_link_has_calicos_name() {
         for (namespace, pod, name) in [

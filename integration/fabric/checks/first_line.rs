@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::going::{Going, spoilt_checksums};
 use super::ground::Ground;
-use crate::cluster::batch;
+use crate::cluster::{Families, batch, entry};
 use crate::harness::packet::datagram;
 use crate::harness::{DEADLINE, connect, eventually};
 
@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// What is wrong, how it is made, and the check that the first line names.
 type Classic = (&'static str, fn(&Ground) -> Option<Going>, &'static str);
 
-const CLASSICS: [Classic; 11] = [
+const CLASSICS: [Classic; 14] = [
     ("strict filtering on an asymmetric path", asymmetric, "warning: rp-filter: "),
     (
         "no forwarding",
@@ -53,6 +53,20 @@ const CLASSICS: [Classic; 11] = [
         },
         "error: route-shadowed: route 10.244.2.0/24: ",
     ),
+    (
+        "the link to the other nodes has no carrier",
+        |ground| {
+            batch(&ground.cluster.router, "link set to-a down");
+            None
+        },
+        "error: next-hop-unreachable: link eth0: ",
+    ),
+    (
+        "the link to the other nodes carries less than it did",
+        |ground| run(ground, "ip link set eth0 mtu 1400"),
+        "error: mtu-too-large: network net: ",
+    ),
+    ("another list of nodes", another_list, "error: fabric-stale: "),
     ("a pool of another node", foreign_pool, "error: pool-outside-pod-cidr: network net: "),
     (
         "checksums that are spoilt on the way",
@@ -98,6 +112,16 @@ fn asymmetric(ground: &Ground) -> Option<Going> {
 fn foreign_pool(ground: &Ground) -> Option<Going> {
     ground.configure(|list| {
         list["plugins"][0]["ipam"]["ranges"] = json!([[{"subnet": "10.99.0.0/24"}]]);
+    });
+    None
+}
+
+/// One that has come and one that has another address.
+fn another_list(ground: &Ground) -> Option<Going> {
+    ground.change_peers(|peers| {
+        let nodes = peers["nodes"].as_array_mut().unwrap();
+        nodes[1]["addresses"] = json!(["192.0.2.77"]);
+        nodes.push(entry(3, Families::Ipv4));
     });
     None
 }

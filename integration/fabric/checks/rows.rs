@@ -36,10 +36,6 @@ pub(super) enum Mend {
     AsPrinted,
     /// And the undo brings the fault back.
     AndBack,
-    /// It is one up to these words.
-    UpTo(&'static str),
-    /// Or behind these.
-    After(&'static str),
     /// It says what a person has to do.
     ByHand,
     /// There is nothing to be done.
@@ -47,7 +43,7 @@ pub(super) enum Mend {
 }
 
 use Fault::{Altered, Lasting, Real, Skipped};
-use Mend::{After, AndBack, AsPrinted, ByHand, Nothing, UpTo};
+use Mend::{AndBack, AsPrinted, ByHand, Nothing};
 
 const fn row(id: &'static str, words: &'static str, fault: Fault, mend: Mend) -> Row {
     Row { id, words, fault, mend }
@@ -79,7 +75,7 @@ pub(super) const ROWS: &[Row] = &[
         Real(|ground| {
             fs::write(ground.net_d("20-other.conflist"), "{").unwrap();
         }),
-        After("correct it, or "),
+        AndBack,
     ),
     row(
         "foreign-cni",
@@ -192,7 +188,7 @@ pub(super) const ROWS: &[Row] = &[
         Real(|ground| {
             ground.sh("iptables -P FORWARD DROP");
         }),
-        UpTo(", after"),
+        AsPrinted,
     ),
     row(
         "accept-ra",
@@ -233,7 +229,7 @@ pub(super) const ROWS: &[Row] = &[
         Real(|ground| {
             ground.ip("route add 10.244.2.128/25 via 192.0.2.2");
         }),
-        UpTo(", where"),
+        AndBack,
     ),
     row(
         "rule-diverts",
@@ -243,7 +239,7 @@ pub(super) const ROWS: &[Row] = &[
                 "route add 10.244.2.0/24 via 192.0.2.1 table 100\nrule add pref 1000 lookup 100",
             );
         }),
-        ByHand,
+        AndBack,
     ),
     row(
         "next-hop-unreachable",
@@ -430,14 +426,19 @@ pub(super) const ROWS: &[Row] = &[
         "rules-long",
         "chain KUBE-SERVICES",
         Real(|ground| {
-            let mut rules =
-                "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\n".to_owned();
-            for number in 0..1200 {
-                let (high, low) = (number / 256, number % 256);
-                rules += &format!("-A KUBE-SERVICES -d 10.96.{high}.{low}/32 -p tcp -j ACCEPT\n");
+            let chain = "*nat\n:KUBE-SERVICES - [0:0]\n-A PREROUTING -j KUBE-SERVICES\nCOMMIT\n";
+            let restore = |rules: &str| {
+                let path = ground.node().host.scratch().file("rules", rules);
+                ground.sh(&format!("iptables-restore --noflush {}", path.display()));
+            };
+            restore(chain);
+            // One message has room for so many, where nobody may raise its limit.
+            for high in 0..12 {
+                let rule = |low: u32| {
+                    format!("-A KUBE-SERVICES -d 10.96.{high}.{low}/32 -p tcp -j ACCEPT\n")
+                };
+                restore(&format!("*nat\n{}COMMIT\n", (0..100).map(rule).collect::<String>()));
             }
-            let path = ground.node().host.scratch().file("rules", rules + "COMMIT\n");
-            ground.sh(&format!("iptables-restore {}", path.display()));
         }),
         ByHand,
     ),
@@ -447,7 +448,7 @@ pub(super) const ROWS: &[Row] = &[
         Real(|ground| {
             fs::create_dir_all(ground.root.join("run/systemd/netif")).unwrap();
         }),
-        UpTo(", then"),
+        AsPrinted,
     ),
     row(
         "fabric-remark",

@@ -22,14 +22,9 @@ pub(crate) fn link(entry: &Entry, up: bool) -> Link {
         index: 7,
         name: entry.host_link.clone(),
         alias: Some(Identity::from(entry).alias()),
-        group: 0,
         mtu: 1400,
-        mac: None,
         up,
-        loopback: false,
-        kind: None,
-        peer_index: None,
-        vxlan: None,
+        ..Link::default()
     }
 }
 

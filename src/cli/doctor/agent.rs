@@ -1,9 +1,9 @@
 //! What the agent of a cluster says of itself, where one runs on this node.
 
 use std::{
-    io::{self, Read, Write},
+    io::{self, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -16,7 +16,7 @@ const PORT: u16 = 9641;
 /// It answers from memory, on loopback.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// More of what it says is not read.
-const ANSWER_BYTES_MAX: u64 = 4096;
+const ANSWER_BYTES_MAX: usize = 4096;
 
 /// Asks it whether pods may come to this node; none where no agent runs.
 pub(super) fn ask(root: &Root) -> Option<Agent> {
@@ -28,11 +28,32 @@ fn answer() -> io::Result<Agent> {
     let address = SocketAddr::from(([127, 0, 0, 1], PORT));
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
         .map_err(|error| io::Error::other(format!("{address}: {error}")))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer)?;
-    Ok(read(&String::from_utf8_lossy(&answer)))
+    let next = |buffer: &mut [u8], left| {
+        stream.set_read_timeout(Some(left))?;
+        stream.read(buffer)
+    };
+    Ok(read(&String::from_utf8_lossy(&until_end(next, Instant::now() + PATIENCE)?)))
+}
+
+/// What is answered until the end or until a time; each read has what is left of that.
+fn until_end(
+    mut next: impl FnMut(&mut [u8], Duration) -> io::Result<usize>,
+    end: Instant,
+) -> io::Result<Vec<u8>> {
+    let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
+    while answer.len() < ANSWER_BYTES_MAX {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::Error::new(ErrorKind::TimedOut, "it does not end its answer"));
+        }
+        match next(&mut buffer, left)? {
+            0 => break,
+            read => answer.extend_from_slice(buffer.get(..read).unwrap_or_default()),
+        }
+    }
+    Ok(answer)
 }
 
 fn read(answer: &str) -> Agent {
@@ -49,6 +70,28 @@ fn read(answer: &str) -> Agent {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// One that sends a byte now and then would keep a limit for each read from ever passing.
+    #[test]
+    fn one_that_answers_by_drops_is_left() {
+        let drop = |buffer: &mut [u8], _| {
+            buffer[0] = b'x';
+            Ok(1)
+        };
+        let now = Instant::now();
+        assert_eq!(until_end(drop, now).unwrap_err().kind(), ErrorKind::TimedOut);
+        let far = now + Duration::from_secs(86_400);
+        assert_eq!(until_end(drop, far).unwrap().len(), ANSWER_BYTES_MAX);
+        let mut rest: &[u8] = b"HTTP/1.0 200 OK";
+        let whole = until_end(
+            |buffer: &mut [u8], left| {
+                assert!(left > Duration::from_secs(3600));
+                rest.read(buffer)
+            },
+            far,
+        );
+        assert_eq!(whole.unwrap(), b"HTTP/1.0 200 OK");
+    }
 
     #[test]
     fn an_answer_is_ready_or_a_reason() {

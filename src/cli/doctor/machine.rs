@@ -1,9 +1,10 @@
 //! What the kernel of this node can do, beside what it does: its modules, and what its
 //! devices leave to the hardware.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Duration};
 
 use crate::{
+    cni::printed,
     doctor::{RELEASE, mangles_checksums},
     node::{Module, Snapshot},
     state::{Root, file::TEXT_BYTES_MAX, read_text},
@@ -15,6 +16,9 @@ const MODULES: &str = "/lib/modules";
 const LOADED: &str = "/sys/module";
 /// The masquerade's.
 const CONNTRACK: &str = "nf_conntrack";
+
+/// One that takes longer hangs.
+const TOOL_LIMIT: Duration = Duration::from_millis(500);
 
 /// What ethtool calls the checksum of packets that a device sends.
 const CHECKSUM: &str = "tx-checksum-ip-generic:";
@@ -60,8 +64,8 @@ fn is_line_of(line: &str, module: &str) -> bool {
 
 /// Whether a device leaves checksums to the hardware; none where nobody tells.
 fn offload(device: &str) -> Option<bool> {
-    let output = Command::new("ethtool").args(["-k", device]).output().ok()?;
-    of_features(&String::from_utf8_lossy(&output.stdout))
+    let text = printed(Command::new("ethtool").args(["-k", device]), TOOL_LIMIT)?;
+    of_features(&String::from_utf8_lossy(&text))
 }
 
 fn of_features(text: &str) -> Option<bool> {

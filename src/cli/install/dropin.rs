@@ -179,6 +179,11 @@ const DAEMONS: [(&str, &str, &str); 2] = [
     ("/run/NetworkManager", "NetworkManager", "/etc/NetworkManager"),
 ];
 
+/// Whether a daemon runs here whose files are in a directory: it may have none of its own yet.
+pub(super) fn runs(directory: &str, root: &Root) -> bool {
+    DAEMONS.iter().any(|(run, _, files)| *files == directory && root.path(run).is_dir())
+}
+
 /// The daemons that look after this node's links, with the files of ours that they
 /// lack.
 pub(in crate::cli) fn lacking(root: &Root) -> Vec<Daemon> {

@@ -260,7 +260,7 @@ impl Order {
         for drop_in in DROP_INS {
             let path = self.root.path(drop_in.path);
             let daemon = drop_in.daemon;
-            if !self.root.path(daemon).is_dir() {
+            if !self.root.path(daemon).is_dir() && !dropin::runs(daemon, &self.root) {
                 console.line(format_args!("{}: left out, there is no {daemon}", path.display()))?;
                 continue;
             }

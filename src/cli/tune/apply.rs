@@ -1,7 +1,9 @@
 //! Sets parameters, now and at boot, and takes that back.
 //!
 //! What is going to be set is noted before it is, with the value of before, so that a kill
-//! in between leaves nothing that `--revert` does not know.
+//! in between leaves nothing that `--revert` does not know. A file that was written says by
+//! a sum in its first line that nobody edited it: whether it is ours does not depend on
+//! what the note says, which a kill may have left one step ahead.
 
 use std::{
     fs,
@@ -10,14 +12,17 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use sha1_smol::Sha1;
 
 use crate::{
     cli::{Console, Failure, Status, doctor::assignments, failed},
     doctor::tune::{Setting, assigned, dotted},
     net::sysctl::{self, Sysctl},
     state::{
-        Root, directory, file::TEXT_BYTES_MAX, read_own, readable_directory, replace,
-        replace_synced,
+        Root, directory,
+        file::TEXT_BYTES_MAX,
+        lock::{self, ATTACHMENT_LIMIT},
+        read_own, readable_directory, replace, replace_synced,
     },
 };
 
@@ -26,9 +31,10 @@ const DROP_IN: &str = "/etc/sysctl.d/zz-manx-tune.conf";
 /// Parameters of connections are there once the module is.
 const MODULES: &str = "/etc/modules-load.d/manx-tune.conf";
 const NOTE: &str = "/var/lib/manx/tune.json";
+const LOCK: &str = "/run/manx/.tune";
 const VERSION: u32 = 1;
 
-const HEADING: &str = "# Written by manx tune --apply; manx tune --revert takes it back.\n";
+const HEADING: &str = "# Written by manx tune --apply; manx tune --revert takes it back. Sum: ";
 
 /// What was set.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -42,6 +48,31 @@ struct Value {
     key: String,
     before: String,
     after: String,
+    /// What was set before something else was asked for, until that is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    former: Option<String>,
+}
+
+impl Value {
+    /// Whether a parameter is as it was set here.
+    fn is_ours(&self, now: &str) -> bool {
+        now == self.after || self.former.as_deref() == Some(now)
+    }
+}
+
+/// A file's text, by which it is known again.
+fn headed(lines: &str) -> String {
+    format!("{HEADING}{}\n{lines}", Sha1::from(lines).digest())
+}
+
+/// Whether a text is of [`headed`], as it was written.
+fn is_headed(text: &[u8]) -> bool {
+    let parse = || {
+        let rest = str::from_utf8(text).ok()?.strip_prefix(HEADING)?;
+        let (sum, lines) = rest.split_once('\n')?;
+        Some(Sha1::from(lines).digest().to_string() == sum)
+    };
+    parse().unwrap_or_default()
 }
 
 impl Note {
@@ -70,8 +101,8 @@ impl Note {
         let lines: String = self.values.iter().map(line).collect();
         let tracks = self.values.iter().any(|one| one.key.starts_with("net/netfilter/"));
         [
-            (root.path(DROP_IN), (!lines.is_empty()).then(|| format!("{HEADING}{lines}"))),
-            (root.path(MODULES), tracks.then(|| format!("{HEADING}nf_conntrack\n"))),
+            (root.path(DROP_IN), (!lines.is_empty()).then(|| headed(&lines))),
+            (root.path(MODULES), tracks.then(|| headed("nf_conntrack\n"))),
         ]
     }
 
@@ -82,7 +113,7 @@ impl Note {
         for one in self.values.iter().filter(|one| wanted(&one.key).is_none()) {
             // What the kernel does not have now, as a link that is gone, may come again.
             match sysctl::read(&one.key) {
-                Ok(value) if value != one.after => left.push(changed(one, &value)),
+                Ok(value) if !one.is_ours(&value) => left.push(changed(one, &value)),
                 _ => values.push(one.clone()),
             }
         }
@@ -90,7 +121,12 @@ impl Note {
             let Some(after) = one.recommended else { continue };
             let noted = self.values.iter().find(|noted| noted.key == one.key);
             let before = noted.map_or_else(|| one.current.to_string(), |one| one.before.clone());
-            values.push(Value { key: one.key.clone(), before, after: after.to_string() });
+            let after = after.to_string();
+            let former = noted.and_then(|noted| match noted.after == after {
+                true => noted.former.clone(),
+                false => Some(noted.after.clone()),
+            });
+            values.push(Value { key: one.key.clone(), before, after, former });
         }
         values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
         (Self { version: VERSION, values }, left)
@@ -114,27 +150,36 @@ fn changed(one: &Value, now: &str) -> String {
     format!("{key} is {now}, and was set to {}: somebody changed it since, and it stays", one.after)
 }
 
+/// One at a time.
+fn lock(root: &Root) -> Result<lock::Guard, Failure> {
+    let directory = root.path(LOCK);
+    let lock = lock::exclusive_within(&directory, ATTACHMENT_LIMIT)
+        .map_err(|error| failed(format_args!("lock {}", directory.display()), &error))?;
+    lock.sign();
+    Ok(lock)
+}
+
 /// Sets what is recommended.
 pub(super) fn apply(
     settings: &[Setting],
     root: &Root,
     console: &mut Console<'_>,
 ) -> Result<Status, Failure> {
+    let _lock = lock(root)?;
     let before = Note::read(root)?;
-    let (after, left) = before.with(settings);
+    let (mut after, left) = before.with(settings);
     for text in left {
         console.remark(format_args!("note: {text}"))?;
     }
-    let files = before.files(root).into_iter().zip(after.files(root));
-    let files: Vec<_> = files.map(|((path, old), (_, new))| (path, old, new)).collect();
-    for (path, old, _) in &files {
-        require_own(path, old.as_deref())?;
+    let files = after.files(root);
+    for (path, _) in &files {
+        require_own(path)?;
     }
     let mut changes = after != before && !(after.values.is_empty() && before.values.is_empty());
     after.write(root)?;
-    for (path, old, new) in &files {
-        changes |= put(path, new.as_deref())?;
-        if old.is_some() != new.is_some() || (new.is_some() && old != new) {
+    for (path, new) in &files {
+        if put(path, new.as_deref())? {
+            changes = true;
             let done = if new.is_some() { "written" } else { "removed" };
             console.line(format_args!("{}: {done}", path.display()))?;
         }
@@ -163,6 +208,10 @@ pub(super) fn apply(
     if !changes && status == Status::Fine {
         console.line("nothing to change")?;
     }
+    if status == Status::Fine && after.values.iter().any(|one| one.former.is_some()) {
+        after.values.iter_mut().for_each(|one| one.former = None);
+        after.write(root)?;
+    }
     tell_overruled(&after, root, console)?;
     Ok(status)
 }
@@ -185,16 +234,14 @@ fn tell_overruled(note: &Note, root: &Root, console: &mut Console<'_>) -> Result
 
 /// Sets the values of before.
 pub(super) fn revert(root: &Root, console: &mut Console<'_>) -> Result<Status, Failure> {
+    let _lock = lock(root)?;
     let mut note = Note::read(root)?;
-    if note.values.is_empty() {
-        console.line("nothing to revert")?;
-        return Ok(Status::Fine);
-    }
+    let mut is_empty = note.values.is_empty();
     let files = note.files(root);
     let mut kept = Vec::new();
     for one in note.values.drain(..) {
         match sysctl::read(&one.key) {
-            Ok(value) if value == one.after => {
+            Ok(value) if one.is_ours(&value) && value != one.before => {
                 let before = Sysctl::new(&one.key, &one.before);
                 if let Err(error) = sysctl::ensure(&before) {
                     console.remark(format_args!("error: {}", crate::cli::refused(&error)))?;
@@ -202,7 +249,7 @@ pub(super) fn revert(root: &Root, console: &mut Console<'_>) -> Result<Status, F
                     continue;
                 }
                 let key = dotted(&one.key);
-                console.line(format_args!("{key}: {} -> {}", one.after, one.before))?;
+                console.line(format_args!("{key}: {value} -> {}", one.before))?;
             }
             Ok(value) if value != one.before => {
                 console.remark(format_args!("note: {}", changed(&one, &value)))?;
@@ -211,14 +258,19 @@ pub(super) fn revert(root: &Root, console: &mut Console<'_>) -> Result<Status, F
             _ => {}
         }
     }
-    for (path, text) in files {
-        let Some(text) = text else { continue };
-        if require_own(&path, Some(&text)).is_err() {
+    for (path, _) in files {
+        if require_own(&path).is_err() {
+            is_empty = false;
             let path = path.display();
             console.remark(format_args!("note: {path}: somebody edited it, and it stays"))?;
         } else if put(&path, None)? {
+            is_empty = false;
             console.line(format_args!("{}: removed", path.display()))?;
         }
+    }
+    if is_empty {
+        console.line("nothing to revert")?;
+        return Ok(Status::Fine);
     }
     note.values = kept;
     note.write(root)?;
@@ -226,11 +278,11 @@ pub(super) fn revert(root: &Root, console: &mut Console<'_>) -> Result<Status, F
 }
 
 /// That a file is not there, or as it was written.
-fn require_own(path: &Path, written: Option<&str>) -> Result<(), Failure> {
+fn require_own(path: &Path) -> Result<(), Failure> {
     match read_own(path, TEXT_BYTES_MAX) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(path.display(), &error)),
-        Ok(bytes) if written.is_some_and(|text| text.as_bytes() == bytes) => Ok(()),
+        Ok(bytes) if is_headed(&bytes) => Ok(()),
         Ok(_) => Err(Failure::Failed(format!(
             "{}: it is not as manx tune wrote it; move its lines to another file and remove it",
             path.display()

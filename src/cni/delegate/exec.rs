@@ -7,8 +7,6 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-#[cfg(feature = "agent")]
-use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +22,9 @@ use super::spawn::{process_descriptor, spawn_mortal};
 
 /// No result is larger; a child that writes more is out of its mind.
 pub(super) const MAX_OUTPUT_BYTES: usize = 1 << 20;
+
+/// No list that is read is longer.
+const MAX_PRINTED_BYTES: usize = 64 << 20;
 
 /// How much of what a child says on its standard error is kept.
 const MAX_SAID_BYTES: usize = 16 << 10;
@@ -59,7 +60,7 @@ pub(super) struct Run {
 pub(super) enum Failure {
     /// The deadline passed; the child and its process group were killed.
     Deadline,
-    /// The child wrote more than [`MAX_OUTPUT_BYTES`] and was killed.
+    /// The child wrote more than it may and was killed.
     Flood,
     /// The program could not be started.
     Start(io::Error),
@@ -70,6 +71,10 @@ pub(super) enum Failure {
 /// Runs `command` with `input` on its standard input. It is the leader of a
 /// process group of its own, of which nobody is left when this returns.
 pub(super) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Run {
+    run_up_to(command, input, (limit, MAX_OUTPUT_BYTES))
+}
+
+fn run_up_to(command: &mut Command, input: &[u8], (limit, bytes): (Duration, usize)) -> Run {
     let now = Instant::now();
     // A limit beyond what the clock can say is a day.
     let end = now.checked_add(limit).unwrap_or(now + Duration::from_secs(86_400));
@@ -77,18 +82,17 @@ pub(super) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Run {
     let mut said = Vec::new();
     let outcome = start(command, end).and_then(|child| {
         let mut running = Running::new(child);
-        let stdout = running.converse(input, &mut said, end)?;
+        let stdout = running.converse((input, bytes), &mut said, end)?;
         let status = running.reap().map_err(Failure::Io)?;
         Ok(Output { status, stdout })
     });
     Run { outcome, said }
 }
 
-/// What another program prints that is asked something by arguments, if it ends well in time.
-#[cfg(feature = "agent")]
-pub(crate) fn printed(program: &Path, arguments: &[&str], limit: Duration) -> Option<Vec<u8>> {
-    let mut command = Command::new(program);
-    let output = run(command.args(arguments).env_clear(), &[], limit).outcome.ok()?;
+/// What another program prints that is asked something by its arguments, if it ends well in
+/// time. It may print as much as a firewall of a hundred thousand rules.
+pub(crate) fn printed(command: &mut Command, limit: Duration) -> Option<Vec<u8>> {
+    let output = run_up_to(command, &[], (limit, MAX_PRINTED_BYTES)).outcome.ok()?;
     output.status.success().then_some(output.stdout)
 }
 
@@ -125,12 +129,12 @@ impl Running {
     /// Feeds the child and reads its output until it ends.
     fn converse(
         &mut self,
-        input: &[u8],
+        (input, bytes): (&[u8], usize),
         said: &mut Vec<u8>,
         end: Instant,
     ) -> Result<Vec<u8>, Failure> {
         let mut feed = Feed { pipe: self.child.stdin.take(), rest: input };
-        let mut sink = Sink { pipe: self.child.stdout.take(), limit: MAX_OUTPUT_BYTES + 1 };
+        let mut sink = Sink { pipe: self.child.stdout.take(), limit: bytes + 1 };
         let mut talk = Sink { pipe: self.child.stderr.take(), limit: MAX_SAID_BYTES };
         for fd in [feed.fd(), sink.fd(), talk.fd()].into_iter().flatten() {
             set_nonblocking(fd).map_err(Failure::Io)?;
@@ -142,7 +146,7 @@ impl Running {
             let over = self.has_ended().map_err(Failure::Io)?;
             sink.pull(&mut stdout).map_err(Failure::Io)?;
             talk.pull(said).map_err(Failure::Io)?;
-            if stdout.len() > MAX_OUTPUT_BYTES {
+            if stdout.len() > bytes {
                 return Err(Failure::Flood);
             }
             if over {

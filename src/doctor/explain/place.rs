@@ -8,7 +8,7 @@ use crate::{
     fabric::peers::Node,
     net::link::Link,
     node::{Network, Snapshot},
-    pod::Identity,
+    pod::identity::host_link_of,
     state::Entry,
 };
 
@@ -32,7 +32,7 @@ pub(super) enum Place<'a> {
 impl<'a> Place<'a> {
     pub(super) fn of(snapshot: &'a Snapshot, address: IpAddr) -> Self {
         let own = snapshot.journal.iter().filter(|entry| entry.addresses.contains(&address));
-        let with_link = own.map(|entry| (entry, host_link(entry, snapshot)));
+        let with_link = own.map(|entry| (entry, host_link_of(entry, &snapshot.kernel.links)));
         // One without a link may be an older sandbox of the same pod.
         if let Some((entry, link)) = with_link.max_by_key(|(_, link)| link.is_some()) {
             return Self::Pod(entry, link);
@@ -78,13 +78,4 @@ pub(super) fn pod(entry: &Entry) -> String {
 /// The network of an attachment.
 pub(super) fn network<'a>(entry: &Entry, snapshot: &'a Snapshot) -> Option<&'a Network> {
     snapshot.networks.iter().find(|network| network.name == entry.network)
-}
-
-/// The link of an attachment; one behind another plugin's bridge bears no mark.
-fn host_link<'a>(entry: &Entry, snapshot: &'a Snapshot) -> Option<&'a Link> {
-    let alias = Identity::from(entry).alias();
-    let is_own = |link: &&Link| {
-        link.alias.as_deref() == Some(&alias) || entry.bridged && link.name == entry.host_link
-    };
-    snapshot.kernel.links.iter().find(is_own)
 }

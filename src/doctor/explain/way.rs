@@ -122,6 +122,10 @@ impl<'a> Walk<'a> {
                     Some(link) if !link.up => {
                         self.drop(format!("{} of {pod} is down", link.name), None);
                     }
+                    Some(link) if link.no_carrier => self.drop(
+                        format!("the other end of {}, which is in {pod}, is down", link.name),
+                        None,
+                    ),
                     Some(link) if !by_link && !entry.bridged => self.drop(
                         format!("the route does not lead to {} of {pod}", link.name),
                         Some("route-missing"),
@@ -152,6 +156,9 @@ impl<'a> Walk<'a> {
             None => format!("{} on the link of {}", self.question.destination, way.device),
         };
         let Some(tunnel) = tunnel else {
+            if !matches!(self.destination, Place::Pod(..)) {
+                self.carrier_of(&way.links);
+            }
             let text = match self.destination {
                 Place::Pod(..) => format!("{} leads into the pod", way.device),
                 _ => hop,
@@ -170,10 +177,23 @@ impl<'a> Walk<'a> {
         let found = answer.route.filter(|_| answer.leads_somewhere());
         let by = found.map_or_else(String::new, |found| told(found, self.snapshot));
         self.note("carrier", text, by);
-        if found.is_none() {
-            self.drop(format!("no route leads to {node}"), Some("next-hop-unreachable"));
+        match found {
+            None => self.drop(format!("no route leads to {node}"), Some("next-hop-unreachable")),
+            Some(found) => {
+                let by = found.devices.iter().filter_map(|index| self.snapshot.kernel.link(*index));
+                self.carrier_of(&by.collect::<Vec<_>>());
+            }
         }
         way.outer = Some((node, found));
+    }
+
+    /// Whether a packet gets out of these links, where one of them is taken.
+    fn carrier_of(&mut self, links: &[&Link]) {
+        let is_dead = |link: &&Link| link.no_carrier || !link.up;
+        if let Some(link) = links.iter().find(|link| links.iter().all(is_dead) && is_dead(link)) {
+            let what = if link.up { "has no carrier" } else { "is down" };
+            self.drop(format!("{} {what}", link.name), Some("next-hop-unreachable"));
+        }
     }
 
     /// The node that a VXLAN device has behind a next hop.

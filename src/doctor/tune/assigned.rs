@@ -34,24 +34,38 @@ pub fn dotted(key: &str) -> String {
     if key.contains('.') { key.to_owned() } else { key.replace('/', ".") }
 }
 
-/// Stars and question marks stand for anything but what parts names.
+/// Stars and question marks stand for anything but what parts names. The last star alone
+/// is tried again, so that many of them take no more time than the square of the lengths.
 fn matches(pattern: &str, key: &str) -> bool {
-    let (Some(first), rest) = (pattern.chars().next(), tail(pattern)) else {
-        return key.is_empty();
-    };
-    let next = key.chars().next().filter(|c| *c != '/');
-    match first {
-        '*' => matches(rest, key) || (next.is_some() && matches(pattern, tail(key))),
-        '?' => next.is_some() && matches(rest, tail(key)),
-        c => key.starts_with(c) && matches(rest, tail(key)),
+    let (mut pattern, mut key) = (pattern.chars(), key.chars());
+    let mut star = None;
+    loop {
+        let (mut wanted, mut left) = (pattern.clone(), key.clone());
+        match (wanted.next(), left.next()) {
+            (None, None) => return true,
+            (Some('*'), _) => {
+                star = Some((wanted.clone(), key.clone()));
+                pattern = wanted;
+                continue;
+            }
+            (Some('?'), Some(c)) if c != '/' => {
+                (pattern, key) = (wanted, left);
+                continue;
+            }
+            (Some(one), Some(c)) if one == c => {
+                (pattern, key) = (wanted, left);
+                continue;
+            }
+            _ => {}
+        }
+        // The star takes one more.
+        let Some((behind, mut taken)) = star.take() else { return false };
+        if taken.next().is_none_or(|c| c == '/') {
+            return false;
+        }
+        (pattern, key) = (behind.clone(), taken.clone());
+        star = Some((behind, taken));
     }
-}
-
-/// Without the first character.
-fn tail(text: &str) -> &str {
-    let mut rest = text.chars();
-    rest.next();
-    rest.as_str()
 }
 
 #[cfg(test)]
@@ -81,6 +95,24 @@ mod tests {
             let found = assigned(key, &all).and_then(|one| one.value.as_deref());
             assert_eq!(found, expected, "{lines:?}");
         }
+    }
+
+    #[test]
+    fn patterns_of_many_stars_take_no_longer_than_others() {
+        let key = format!("net/{}", "a".repeat(200));
+        let stars = |count: usize, end: &str| format!("net/{}{end}", "*a".repeat(count));
+        for (pattern, expected) in [
+            (stars(40, "*"), true),
+            (stars(40, "b"), false),
+            (stars(201, ""), false),
+            ("*".repeat(300), false),
+            (format!("*/{}", "*".repeat(300)), true),
+            ("net?*".to_owned(), false),
+            ("net/?*?".to_owned(), true),
+        ] {
+            assert_eq!(matches(&pattern, &key), expected, "{pattern}");
+        }
+        assert!(matches("", "") && matches("*", "") && !matches("?", "") && !matches("", "a"));
     }
 
     #[test]

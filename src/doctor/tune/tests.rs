@@ -70,8 +70,10 @@ fn what_costs_something_is_asked_for_where_there_is_need() {
     case(Counters { insert_failed: 1, ..none }, &[(MAX, "200000")], &[]);
     case(Counters { dropped: 1, ..none }, &[(MAX, "200000"), (TIME_WAIT, "10")], &[(MAX, 400_000)]);
     case(Counters { backlog_dropped: 1, ..none }, &[], &[(BACKLOG, PACKETS)]);
-    case(Counters { squeezed: 1, ..none }, &[], &[(BACKLOG, PACKETS)]);
-    case(Counters { squeezed: 1, ..none }, &[(BACKLOG, "6000")], &[]);
+    case(Counters { backlog_dropped: 1, ..none }, &[(BACKLOG, "6000")], &[]);
+    case(Counters { squeezed: u64::MAX, ..none }, &[], &[]);
+    let most = Counters { dropped: u64::MAX, early_dropped: u64::MAX, ..none };
+    case(most, &[], &both);
     // What only was counted once says nothing.
     let mut before = node(&[]);
     let counted = Counters { dropped: 7, squeezed: 7, insert_failed: 7, ..none };
