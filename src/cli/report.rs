@@ -32,7 +32,7 @@ and of each node what manx doctor finds, the other nodes, and the pods. The page
 needs no network and no other file, and runs no script. Nodes that gave no
 bundle are known by what the others have of them. This node is not looked at.
 
-  --probe FILE   what manx probe --json printed on one of the nodes; once for
+  --probe FILE   the JSON that manx probe printed on one of the nodes; once for
                  each file
   --output FILE  write the page into FILE, with mode 0600; default, and -, is
                  stdout

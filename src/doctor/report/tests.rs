@@ -149,7 +149,7 @@ fn two_nodes_that_are_well_agree() {
     ] {
         assert!(page.text.contains(words), "{words}");
     }
-    assert!(!page.text.contains("no bundle") && !page.text.contains("Between nodes"));
+    assert!(!page.text.contains("known by the lists") && !page.text.contains("Between nodes"));
     assert!(page.text.contains("Nothing was probed") && page.text.contains("not probed"));
 }
 
