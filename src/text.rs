@@ -9,6 +9,7 @@
 pub mod few;
 pub mod moment;
 pub mod nearest;
+pub mod secrets;
 
 use std::borrow::Cow;
 

@@ -205,7 +205,7 @@ fn one_check_can_be_asked_for_and_a_wrong_name_is_told() {
 
 /// All that a bundle of a node holds.
 pub fn bundle(node: &Node) -> String {
-    let mut write = node.command(&["bundle", "-"]);
+    let mut write = node.command(&["bundle", "--plain", "-"]);
     let beside = Path::new(MANX).parent().unwrap().to_owned();
     write.env("CNI_PATH", std::env::join_paths([plugin_dir(), beside]).unwrap());
     node.host.enter(|| run(write, &Stdin::Null, DEADLINE)).ok()
@@ -295,7 +295,7 @@ fn a_bundle_tells_elsewhere_what_is_wrong_here() {
     batch(&node.host, "route del 10.244.2.0/24 proto 109");
     let file = node.host.scratch().path().join("node.bundle");
     let file = file.to_str().unwrap();
-    let mut write = node.command(&["bundle", file]);
+    let mut write = node.command(&["bundle", "--plain", file]);
     let beside = Path::new(MANX).parent().unwrap().to_owned();
     write.env("CNI_PATH", std::env::join_paths([plugin_dir(), beside]).unwrap());
     node.host.enter(|| run(write, &Stdin::Null, DEADLINE)).ok();

@@ -21,6 +21,7 @@ mod accepts;
 mod adopt;
 mod blackhole;
 mod browser;
+mod bundle;
 mod checks;
 mod cluster;
 mod conflict;

@@ -37,7 +37,7 @@ impl Drop for Scene {
 }
 
 impl Scene {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let keys = json!({"mode": "vxlan", "ipMasq": true, "ipam": {
             "type": "manx-ipam", "ranges": [[{"subnet": "usePodCidr"}]]
         }});
@@ -60,7 +60,7 @@ impl Scene {
     }
 
     /// Puts a configuration where runtimes look for it.
-    fn configure(&self, node: &Node, plugin: &Value) {
+    pub fn configure(&self, node: &Node, plugin: &Value) {
         let mut plugin = plugin.clone();
         let (name, version) = (plugin["name"].take(), plugin["cniVersion"].take());
         let plugin = plugin.as_object().unwrap().iter().filter(|(_, value)| !value.is_null());
@@ -72,16 +72,16 @@ impl Scene {
         scratch.file("root/etc/cni/net.d/10-manx.conflist", format!("{list:#}\n"));
     }
 
-    fn a(&self) -> &Node {
+    pub fn a(&self) -> &Node {
         &self.cluster.nodes[0]
     }
 
-    fn b(&self) -> &Node {
+    pub fn b(&self) -> &Node {
         &self.cluster.nodes[1]
     }
 
     /// Runs a line of shell on a node, as its administrator does.
-    fn shell(&self, node: &Node, line: &str) -> Finished {
+    pub fn shell(&self, node: &Node, line: &str) -> Finished {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let all = std::iter::once(self.programs.clone()).chain(std::env::split_paths(&path));
         let mut command = Command::new("sh");
@@ -96,7 +96,7 @@ impl Scene {
 
     /// The same for what has to succeed.
     #[track_caller]
-    fn breaks(&self, node: &Node, line: &str) {
+    pub fn breaks(&self, node: &Node, line: &str) {
         let done = self.shell(node, line);
         assert_eq!(done.status, 0, "{line}: {done:?}");
     }
@@ -109,7 +109,7 @@ impl Scene {
     }
 
     /// What a line prints, as one sees it: without the directory that stands for the node's root.
-    fn prints(&self, node: &Node, line: &str) -> Vec<String> {
+    pub fn prints(&self, node: &Node, line: &str) -> Vec<String> {
         let done = besides_load(|| self.shell(node, line));
         let root = node.host.scratch().path().join("root").display().to_string();
         let text = format!("{}{}", done.stdout, done.stderr).replace(&root, "");

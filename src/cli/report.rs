@@ -37,7 +37,7 @@ bundle are known by what the others have of them. This node is not looked at.
   --output FILE  write the page into FILE, with mode 0600; default, and -, is
                  stdout
 
-Example: manx report node-*.json --output report.html",
+Example: manx report node-*.gz --output report.html",
     shape: Shape {
         flags: &[],
         values: &["probe", "output"],

@@ -11,7 +11,7 @@ use crate::{cni::Version, node::version::PEERS_SCHEMA};
 /// The commit that the binary is built from, with "+" where its source differs
 /// from that. `hack/build-static` gives it: with a build script, every commit
 /// would make cargo build anew.
-const REVISION: Option<&str> = option_env!("MANX_REVISION");
+pub(super) const REVISION: Option<&str> = option_env!("MANX_REVISION");
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "version",

@@ -5,6 +5,7 @@ mod burden;
 mod compared;
 mod load;
 mod network;
+mod support;
 mod surroundings;
 
 use std::{collections::BTreeMap, path::PathBuf};
@@ -21,6 +22,7 @@ use crate::{
         file::BUNDLE_BYTES_MAX,
         gzip::{decompress, is_gzip},
     },
+    text::secrets::redact,
 };
 
 use super::fabric::Applied;
@@ -29,6 +31,7 @@ use burden::require_bearable;
 pub use compared::{Compared, OfFabric, OfRemoval, OfTable};
 pub use load::{Backlog, Load, Processor};
 pub use network::{Fabric, Failure, Lease, Misfit, Network, Pool, Range};
+pub use support::{Support, Text, Versions};
 pub use surroundings::{
     Agent, Assignment, Barrier, Counters, Daemon, Direction, Module, Plugin, Surroundings,
     Translation, Walk,
@@ -82,6 +85,9 @@ pub struct Snapshot {
     pub unreadable: Vec<(PathBuf, String)>,
     /// What belongs to others.
     pub surroundings: Surroundings,
+    /// What a person reads besides; in bundles alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub support: Option<Support>,
 }
 
 impl Snapshot {
@@ -104,13 +110,22 @@ impl Snapshot {
         }
     }
 
-    /// The text of a file that holds it.
+    /// The text of a file that holds it, without what looks secret in any of its texts.
     ///
     /// # Errors
-    /// Of making it.
-    pub fn encode(&self) -> serde_json::Result<Vec<u8>> {
-        let mut bytes = serde_json::to_vec(&Bundle { kind: MARK, snapshot: self })?;
+    /// Where it would be more than is read.
+    pub fn encode(&self) -> Result<Vec<u8>, String> {
+        let bytes = serde_json::to_vec(&Bundle { kind: MARK, snapshot: self });
+        let mut document: Value =
+            bytes.and_then(|bytes| serde_json::from_slice(&bytes)).map_err(|e| e.to_string())?;
+        redact(&mut document);
+        let mut bytes = serde_json::to_vec(&document).map_err(|error| error.to_string())?;
         bytes.push(b'\n');
+        if bytes.len() > BUNDLE_BYTES_MAX {
+            let size = bytes.len();
+            return Err(format!("it would have {size} bytes, and may have {BUNDLE_BYTES_MAX}"));
+        }
+        require_bearable(&bytes)?;
         Ok(bytes)
     }
 

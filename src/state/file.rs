@@ -8,7 +8,7 @@
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     process,
@@ -96,6 +96,25 @@ pub fn read_own_start(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
     require_regular(&file.metadata()?)?;
     let mut start = Vec::new();
     file.take(bytes).read_to_end(&mut start).map(|_| start)
+}
+
+/// The end of a regular file, of at most `bytes`, from the beginning of a line.
+///
+/// # Errors
+/// Of opening and reading; what the file is, where it is no regular one.
+pub fn read_end(path: &Path, bytes: u64) -> io::Result<Vec<u8>> {
+    let mut file = open(path, OFlag::empty())?;
+    let data = file.metadata()?;
+    require_regular(&data)?;
+    let skipped = data.len().saturating_sub(bytes);
+    file.seek(SeekFrom::Start(skipped))?;
+    let mut end = Vec::new();
+    file.take(bytes).read_to_end(&mut end)?;
+    if skipped > 0 {
+        let line = end.iter().position(|byte| *byte == b'\n').map_or(end.len(), |at| at + 1);
+        end.drain(..line);
+    }
+    Ok(end)
 }
 
 /// To open a FIFO without `O_NONBLOCK` takes until somebody writes to it.

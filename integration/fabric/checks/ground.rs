@@ -110,7 +110,7 @@ impl Ground {
     }
 
     pub(super) fn bundle(&self) -> Value {
-        let text = self.command(MANX, &["bundle", "-"]).ok();
+        let text = self.command(MANX, &["bundle", "--plain", "-"]).ok();
         serde_json::from_str(&text).unwrap()
     }
 

@@ -100,3 +100,22 @@ fn a_directory_that_others_may_write_to_is_closed() {
     let (by_link, itself) = (guarded_directory(&link).unwrap(), guarded_directory(&store).unwrap());
     assert_eq!((by_link.dev(), by_link.ino()), (itself.dev(), itself.ino()));
 }
+
+#[test]
+fn the_end_of_a_file_begins_with_a_line() {
+    let scratch = Scratch::new("end");
+    let (log, fifo) = (scratch.path("log"), scratch.path("fifo"));
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    fs::write(&log, "one\ntwo\nthree\n").unwrap();
+    for (bytes, end) in [
+        (100, "one\ntwo\nthree\n"),
+        (14, "one\ntwo\nthree\n"),
+        (12, "two\nthree\n"),
+        (7, "three\n"),
+        (6, ""),
+        (0, ""),
+    ] {
+        assert_eq!(read_end(&log, bytes).unwrap(), end.as_bytes(), "{bytes}");
+    }
+    assert_eq!(read_end(&fifo, 10).unwrap_err().kind(), ErrorKind::InvalidInput);
+}
