@@ -28,6 +28,7 @@ mod network;
 mod ownership;
 mod planted;
 mod pod;
+mod policy;
 mod races;
 mod routes;
 mod schema;

@@ -5,7 +5,7 @@
 //! make no sense are collected, not thrown: ADD refuses them, DEL goes on without
 //! them, a linter prints them all.
 
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, time::Duration};
 
 use ipnetwork::IpNetwork;
 use serde_json::Value;
@@ -14,10 +14,10 @@ use super::{
     Annotations, FabricKeys, FabricPart,
     fields::{Complaint, Fields},
     ipam, keys,
-    names::VERSION_FILE,
+    names::{POLICY_FILE, VERSION_FILE},
     part::Contradiction,
     shape::Shape,
-    values::{Mode, MtuMode},
+    values::{Missing, Mode, MtuMode},
 };
 use crate::cni::{Args, Dns, Document, Version, document::invalid_name, json::walk};
 
@@ -55,6 +55,12 @@ pub struct Config {
     pub never_masqueraded: Vec<IpNetwork>,
     /// `sourceCheck`.
     pub source_check: bool,
+    /// `networkPolicy`: the network policies of its pods are enforced.
+    pub enforces_policy: bool,
+    /// `networkPolicyMissing`.
+    pub policy_missing: Missing,
+    /// `networkPolicyWait`.
+    pub policy_wait: Duration,
     /// `hostPrefix`.
     pub host_prefix: String,
     /// `queues`.
@@ -117,6 +123,9 @@ impl Config {
             masquerade: fields.get(&keys::IP_MASQ),
             never_masqueraded: never,
             source_check: fields.get(&keys::SOURCE_CHECK),
+            enforces_policy: fields.get(&keys::NETWORK_POLICY),
+            policy_missing: fields.get(&keys::NETWORK_POLICY_MISSING),
+            policy_wait: Duration::from_secs(fields.get(&keys::NETWORK_POLICY_WAIT).into()),
             host_prefix: fields.get(&keys::HOST_PREFIX_KEY),
             queues: fields.get(&keys::QUEUES).max(1),
             allow_ip_forwarding: fields
@@ -182,7 +191,9 @@ fn mode_of(given: &FabricPart) -> Mode {
 /// former beside a file of ours.
 fn impossible_name(name: &str) -> Option<Complaint> {
     let msg = match name {
-        VERSION_FILE => format!("configuration key name is {name}, which is a file in /run/manx"),
+        VERSION_FILE | POLICY_FILE => {
+            format!("configuration key name is {name}, which is a file in /run/manx")
+        }
         _ if name.len() > NETWORK_BYTES_MAX => {
             format!("configuration key name has {} bytes, and may have 255", name.len())
         }
@@ -251,6 +262,7 @@ mod tests {
         for (name, words) in [
             ("n".repeat(256), "has 256 bytes"),
             (VERSION_FILE.to_owned(), "a file in /run/manx"),
+            (POLICY_FILE.to_owned(), "a file in /run/manx"),
             ("n".repeat(255), ""),
             (format!("{VERSION_FILE}.d"), ""),
         ] {

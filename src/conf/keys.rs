@@ -17,7 +17,7 @@ use super::{
         Name, Networks, NextHop, Number, Object, Optional, Part, Subnet, Text, Texts,
     },
     values::{
-        CrossSubnet, Mode, MtuMode, Protocol, RangeSets, Section, Veth, is_host_prefix,
+        CrossSubnet, Missing, Mode, MtuMode, Protocol, RangeSets, Section, Veth, is_host_prefix,
         is_vxlan_device,
     },
 };
@@ -32,6 +32,9 @@ const MTU_MIN: u32 = 68;
 const MTU_MAX: u32 = 65535;
 /// The MTUs that a veth takes, in bytes.
 pub const MTU_RANGE: std::ops::RangeInclusive<u32> = MTU_MIN..=MTU_MAX;
+
+/// Less than a runtime waits for an ADD, in seconds.
+const POLICY_WAIT_MAX: u32 = 60;
 
 keys! {
     /// The keys of our part of a configuration: ours in the order of the README, then those of
@@ -127,6 +130,35 @@ keys! {
          `cni.projectcalico.org/allowedSourcePrefixes`",
         Choice(&[(Word("off"), false), (Word("annotation"), true)], false),
     );
+    NETWORK_POLICY: Choice<bool> = Key::new(
+        "networkPolicy",
+        "`off`, or `enforce`: a pod is under the NetworkPolicies that are about it before its link \
+         is up",
+        Choice(&[(Word("off"), false), (Word("enforce"), true)], false),
+    );
+    NETWORK_POLICY_MISSING: Choice<Missing> = Key::new(
+        "networkPolicyMissing",
+        "a pod of which nobody has said yet which policies are about it: `wait`, and then it is closed \
+         until somebody does; `allow`: it is open; `fail`: its ADD fails",
+        Choice(
+            &[
+                (Word("wait"), Missing::Wait),
+                (Word("allow"), Missing::Allow),
+                (Word("fail"), Missing::Fail),
+            ],
+            Missing::Wait,
+        ),
+    );
+    NETWORK_POLICY_WAIT: Number<u32> = Key::new(
+        "networkPolicyWait",
+        "for how many seconds `wait` waits",
+        Number(0..=POLICY_WAIT_MAX, 2),
+    )
+    // Any number of seconds is one there.
+    .calicos("policy_setup_timeout_seconds", |value| {
+        let seconds = u32::try_from(value.as_i64()?.max(0)).unwrap_or(u32::MAX);
+        Some(seconds.min(POLICY_WAIT_MAX))
+    });
     HOST_PREFIX_KEY: Name = Key::new(
         "hostPrefix",
         "first letters of host links, at most 4, not beginning with `-`",
@@ -293,7 +325,6 @@ pub(super) const CALICOS: &[&str] = &[
     "nodename_file",
     "nodename_file_optional",
     "policy",
-    "policy_setup_timeout_seconds",
     "qps",
     "readiness_gates",
     "require_mtu_file",

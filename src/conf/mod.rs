@@ -31,7 +31,9 @@ pub use fields::Complaint;
 pub use ipam::{IpamKeys, RangeKeys, static_addresses};
 pub use key::Unknown;
 pub use keys::{GATEWAY, HOST_PREFIX, MTU_RANGE, unknown};
-pub use names::{BUILT_IN, CALICO, CALICO_IPAM, HOST_LOCAL, PLUGIN_TYPES, VERSION_FILE, has_store};
+pub use names::{
+    BUILT_IN, CALICO, CALICO_IPAM, HOST_LOCAL, PLUGIN_TYPES, POLICY_FILE, VERSION_FILE, has_store,
+};
 pub use part::{Contradiction, FabricPart};
 pub use placeholders::{fill_in, has_placeholder};
-pub use values::{CrossSubnet, Mode, MtuMode, ROUTE_PROTOCOL};
+pub use values::{CrossSubnet, Missing, Mode, MtuMode, ROUTE_PROTOCOL};

@@ -16,6 +16,8 @@ pub const BUILT_IN: &str = "manx-ipam";
 
 /// The file in /run/manx that says which plugin is there, beside the networks' directories.
 pub const VERSION_FILE: &str = "plugin.json";
+/// The file in /run/manx that says which network policies are about this node's pods.
+pub const POLICY_FILE: &str = "policy.json";
 /// The IPAM plugins that keep their leases in host-local's store, and have its keys.
 pub(super) const WITH_STORE: [&str; 2] = [BUILT_IN, HOST_LOCAL];
 

@@ -63,6 +63,17 @@ pub enum MtuMode {
     Route,
 }
 
+/// What becomes of a pod while nobody has said which network policies are about it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Missing {
+    /// Its ADD waits a while, and then it is closed.
+    Wait,
+    /// It is open.
+    Allow,
+    /// Its ADD fails.
+    Fail,
+}
+
 /// When packets to other nodes are encapsulated.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum CrossSubnet {

@@ -22,6 +22,8 @@
 //!   more of the digest by which a class or an identity is numbered.
 
 mod held;
+mod pods;
+mod saved;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +31,7 @@ use std::{
 };
 
 pub use held::Held;
+pub use pods::{Assigned, CLOSED, Found};
 
 use super::error::Error;
 use super::key::{Load, Part};

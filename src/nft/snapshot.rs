@@ -271,7 +271,7 @@ fn question(wanted: &Table, kind: u16, name: &str) -> Request {
 }
 
 /// All rules of the table, in the order of their chains.
-fn rules_question(table: &str) -> Request {
+pub(super) fn rules_question(table: &str) -> Request {
     let of = [Attribute::string(NFTA_RULE_TABLE, table)];
     request(NFT_MSG_GETRULE, NLM_F_DUMP, format!("rules of table inet {table}"), of)
 }

@@ -21,6 +21,7 @@ pub use agreement::{applied_of_file, last_applied, require_same_fabric, require_
 pub(crate) use ahead::AtRest;
 pub use applied::{Applied, State};
 pub use differences::{Differences, differences};
+pub(super) use document::file_version;
 pub(crate) use document::resolved_and_noted;
 pub use document::{require_agreement, resolved};
 pub use ensure::{Depth, ensure};

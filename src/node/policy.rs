@@ -1,16 +1,24 @@
 //! The table of network policies of this node: looked at, made so, and removed.
 
+mod pods;
+mod state;
+
 use std::{collections::BTreeSet, net::IpAddr};
+
+pub(crate) use pods::{
+    Expected, differences, expect, otherwise, release, release_noted, restore, sweep,
+};
+pub(crate) use state::unreadable_files;
 
 use crate::{
     net::{self, Socket, addr, conntrack},
     nft::{self, Ensured},
     object::{Action, Kind, Told},
-    policy::{Flow, Policies, TABLE, World, allows, changes},
-    state::{Root, lock},
+    policy::{Compiled, Flow, Policies, TABLE, World, allows, changes, compile},
+    state::Root,
 };
 
-use super::{Error, fabric::WRITER_LIMIT, file, refused};
+use super::{Error, refused};
 
 /// So many connections are cut at once at most: each is remembered for a while.
 const CUT_MAX: usize = 16_384;
@@ -35,11 +43,33 @@ pub struct Applied {
     pub notes: Vec<String>,
 }
 
+/// What policies mean to this node.
+pub struct Wanted {
+    node: String,
+    /// With the addresses that this node's pods were attached with.
+    world: World,
+    compiled: Compiled,
+}
+
+impl Wanted {
+    /// Of a cluster in which this node has that name, and its attachments.
+    pub fn of(mut world: World, node: &str, root: &Root) -> Self {
+        let attached = pods::all_attached(root);
+        let unknown = world.locate(node, &attached);
+        let mut compiled = compile(&world, node);
+        for (address, assigned) in unknown {
+            compiled.policies.assign(address, assigned);
+        }
+        Self { node: node.to_owned(), world, compiled }
+    }
+}
+
 /// What would be changed.
 ///
 /// # Errors
 /// `Kernel` where nf_tables does not answer.
-pub fn plan(world: &World, wanted: &Policies) -> Result<Vec<Told>, Error> {
+pub fn plan(wanted: &Wanted) -> Result<Vec<Told>, Error> {
+    let Wanted { world, compiled: Compiled { policies: wanted, .. }, .. } = wanted;
     let found = wanted.look().map_err(refused)?;
     let held = found.policies.as_ref();
     let mut told = Vec::new();
@@ -57,18 +87,25 @@ pub fn plan(world: &World, wanted: &Policies) -> Result<Vec<Told>, Error> {
     Ok(told)
 }
 
-/// Makes it so, and says what was changed.
+/// Makes it so for a cluster in which this node has that name, and says what was changed.
+/// What pods that come later are to have is noted first: until the table has it as well,
+/// that is nothing.
 ///
 /// # Errors
-/// `Kernel` with what nf_tables refused; `Busy` while somebody else is at it.
+/// `Kernel` with what nf_tables refused; `File` where nothing can be noted; `Busy` while
+/// somebody else is at it.
 pub fn apply(
-    world: &World,
-    wanted: &Policies,
+    world: World,
+    node: &str,
     established: Established,
     root: &Root,
 ) -> Result<Applied, Error> {
-    let _lock = lock(root)?;
-    let told = plan(world, wanted)?;
+    let _lock = state::lock(root)?;
+    let wanted = Wanted::of(world, node, root);
+    let told = plan(&wanted)?;
+    let Wanted { node, compiled, .. } = wanted;
+    state::write(root, &node, &compiled)?;
+    let wanted = &compiled.policies;
     let mut applied = Applied::default();
     if wanted.enforce().map_err(refused)? != Ensured::Unchanged {
         applied.changes = told;
@@ -139,20 +176,14 @@ pub fn held() -> Result<Option<Policies>, Error> {
     }
 }
 
-/// Takes the table away, and all pods are open; false where there was none.
+/// Takes the table away, with what is noted of it, and all pods are open; false where there
+/// was none.
 ///
 /// # Errors
-/// `Kernel` with what nf_tables refused; `Busy` while somebody else is at it.
+/// `Kernel` with what nf_tables refused; `File` for what cannot be removed; `Busy` while
+/// somebody else is at it.
 pub fn remove(root: &Root) -> Result<bool, Error> {
-    let _lock = lock(root)?;
+    let _lock = state::lock(root)?;
+    state::forget(root)?;
     nft::remove(TABLE).map_err(refused)
-}
-
-/// Keeps others from changing the table meanwhile.
-fn lock(root: &Root) -> Result<lock::Guard, Error> {
-    let directory = root.path("/run/manx/.policy");
-    let lock = lock::exclusive_within(&directory, WRITER_LIMIT)
-        .map_err(|error| file("lock the table of policies", &directory, &error))?;
-    lock.sign();
-    Ok(lock)
 }

@@ -53,7 +53,10 @@ fn of_pods(world: &World, direction: Direction, before: &Way, after: &Way) -> Ve
         });
         let policies: Vec<String> = policies.map(|policy| policy.name.to_string()).collect();
         let object = format!("{} of pod {name}{address}", direction.word());
-        let after = after.then(|| format!("isolated by {}", some_of(&policies)));
+        let after = after.then(|| match pod {
+            Some(_) => format!("isolated by {}", some_of(&policies)),
+            None => "closed, as nobody knows its pod".to_owned(),
+        });
         told.push(Told { kind: Kind::Table, action, object, before, after });
     }
     told

@@ -11,32 +11,80 @@ use std::{
 };
 
 use super::{
-    Direction, Peer, Pod, Policies, Policy, Ports, Rule, World,
+    Assigned, Direction, Name, Peer, Pod, Policies, Policy, Ports, Rule, World,
     class::{ANYBODY, Content, Gathered, Span, Spans},
     live::owners,
-    numbers::{CLOSED, Numbers},
+    numbers::Numbers,
     scope::Scope,
 };
-use crate::nft::policy::Way;
+use crate::nft::policy::{CLOSED, Way};
 
 /// What the table is called.
 pub const TABLE: &str = "manx.policy";
 
-/// What the table of a node holds.
-pub fn compile(world: &World, node: &str) -> Policies {
+/// What policies mean to one node.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Compiled {
+    /// What its table holds.
+    pub policies: Policies,
+    /// Its pods, whether they have an address yet or not, by their names.
+    pub pods: Vec<Known>,
+}
+
+/// A pod of which it is known which policies are about it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Known {
+    /// Its name.
+    pub name: Name,
+    /// As of [`Pod::uid`].
+    pub uid: String,
+    /// The numbers that an address of it gets. Where a port with a name is open to a network,
+    /// it may have another identity by its address.
+    pub assigned: Assigned,
+}
+
+/// What policies mean to a node.
+pub fn compile(world: &World, node: &str) -> Compiled {
     let owners = owners(world);
     let mut local = BTreeMap::<_, (&Pod, Vec<IpAddr>)>::new();
     for (address, pod) in owners.iter().filter(|(_, pod)| pod.node == node) {
         local.entry(&pod.name).or_insert_with(|| (pod, Vec::new())).1.push(*address);
     }
+    for pod in world.pods.iter().filter(|pod| pod.node == node && pod.is_subject()) {
+        local.entry(&pod.name).or_insert_with(|| (pod, Vec::new()));
+    }
     let isolated = Direction::BOTH.map(|direction| isolated(world, direction, &local));
     let mut numbers = Numbers::default();
     let used = scopes_in_use(&isolated);
-    let peers = Peers::of(world, &owners, &used, &mut numbers);
+    let mut peers = Peers::default();
+    let located = owners.iter().map(|(address, pod)| (*pod, Some(*address)));
+    // Those to come as well: what is allowed to them is there before they are.
+    let local_pods = local.values().map(|(pod, _)| (*pod, None));
+    let named = peers.add(world, located.chain(local_pods), &used, &mut numbers);
+    let known = |(pod, _): &(&Pod, Vec<IpAddr>)| {
+        let (name, uid) = (pod.name.clone(), pod.uid.clone());
+        let place = named.binary_search_by(|(named, _)| (*named).cmp(&name)).ok();
+        let identity = place.and_then(|place| named.get(place)).map(|(_, number)| *number);
+        Known { name, uid, assigned: Assigned { identity, ..Assigned::default() } }
+    };
+    let mut pods: Vec<Known> = local.values().map(known).collect();
     let mut own = BTreeSet::new();
     own.extend(isolated.iter().flatten().flat_map(|it| it.addresses).copied());
-    let ways = isolated.map(|pods| way(&pods, &peers, &mut numbers));
-    Policies { table: TABLE.to_owned(), identities: peers.identities, own, ways }
+    let mut directions = 0..;
+    let ways = isolated.map(|isolated| {
+        let direction = directions.next().unwrap_or_default();
+        way(&isolated, &peers, &mut numbers, &mut |name, class| {
+            let place = pods.binary_search_by(|known| known.name.cmp(name));
+            let known = place.ok().and_then(|place| pods.get_mut(place));
+            let classes = known.map(|known| &mut known.assigned.classes);
+            if let Some(own) = classes.and_then(|classes| classes.get_mut(direction)) {
+                *own = Some(class);
+            }
+        })
+    });
+    let table = TABLE.to_owned();
+    let policies = Policies { table, identities: peers.identities, own, ways };
+    Compiled { policies, pods }
 }
 
 /// A pod of this node, and what isolates it in one direction.
@@ -51,7 +99,7 @@ struct Isolated<'a> {
 fn isolated<'a>(
     world: &'a World,
     direction: Direction,
-    local: &'a BTreeMap<&super::Name, (&'a Pod, Vec<IpAddr>)>,
+    local: &'a BTreeMap<&Name, (&'a Pod, Vec<IpAddr>)>,
 ) -> Vec<Isolated<'a>> {
     let mut by_namespace = BTreeMap::<&str, Vec<(usize, &Policy)>>::new();
     for (place, policy) in world.policies.iter().enumerate() {
@@ -179,22 +227,25 @@ struct Peers<'a> {
 }
 
 impl<'a> Peers<'a> {
-    fn of(
-        world: &World,
-        owners: &BTreeMap<IpAddr, &Pod>,
+    /// Adds pods by their addresses. One without any gets the identity that it has whatever
+    /// its address will be, which is returned.
+    fn add<'b>(
+        &mut self,
+        world: &'b World,
+        pods: impl Iterator<Item = (&'b Pod, Option<IpAddr>)>,
         used: &Used<'a>,
         numbers: &mut Numbers,
-    ) -> Self {
-        let mut peers = Self::default();
+    ) -> Vec<(&'b Name, u64)> {
+        let mut by_name = Vec::new();
         // What namespaces are selected by is asked once for each of them.
         let mut covering = BTreeMap::new();
-        for (address, pod) in owners {
+        for (pod, address) in pods {
             let namespace = pod.name.namespace.as_str();
             let covering: &Vec<_> = covering.entry(namespace).or_insert_with(|| {
                 let labels = world.labels_of(namespace);
                 used.iter().filter(|(scope, _)| scope.covers(namespace, &labels)).collect()
             });
-            let within = covering.iter().filter(|(scope, _)| scope.meets(pod, *address));
+            let within = covering.iter().filter(|(scope, _)| scope.meets(pod, address));
             let resolved = |names: &BTreeSet<(u8, &'a str)>| {
                 let named = names.iter().filter_map(|(protocol, name)| {
                     Some((*protocol, *name, pod.port(*protocol, name)?))
@@ -207,16 +258,24 @@ impl<'a> Peers<'a> {
                 continue;
             }
             let identity = numbers.number(&scopes);
-            peers.identities.insert(*address, identity);
+            match address {
+                Some(address) => drop(self.identities.insert(address, identity)),
+                None => by_name.push((&pod.name, identity)),
+            }
             for (scope, resolved) in scopes {
-                peers.members.entry(scope).or_default().insert(identity as u32, resolved);
+                self.members.entry(scope).or_default().insert(identity as u32, resolved);
             }
         }
-        peers
+        by_name
     }
 }
 
-fn way(isolated: &[Isolated<'_>], peers: &Peers<'_>, numbers: &mut Numbers) -> Way {
+fn way(
+    isolated: &[Isolated<'_>],
+    peers: &Peers<'_>,
+    numbers: &mut Numbers,
+    assign: &mut dyn FnMut(&Name, u64),
+) -> Way {
     let mut way = Way::default();
     let mut classes = BTreeMap::new();
     for pod in isolated {
@@ -226,6 +285,7 @@ fn way(isolated: &[Isolated<'_>], peers: &Peers<'_>, numbers: &mut Numbers) -> W
             content.enter(class as u32, &mut way);
             class
         });
+        assign(&pod.pod.name, class);
         way.classes.extend(pod.addresses.iter().map(|address| (*address, class)));
     }
     way

@@ -3,11 +3,12 @@
 //!
 //! A [`World`] is all namespaces, pods and policies of a cluster. [`World::verdict`] answers
 //! for one connection what they say, with the names of the policies. [`compile`] makes of a
-//! world what the table of one node holds ([`Policies`]), and [`allows`] answers by that, as the kernel does.
+//! world what the table of one node holds ([`Policies`]) and which numbers its pods have there, and [`allows`] answers by that, as the kernel does.
 //! The two know nothing of each other, so that tests hold one against the other.
 //!
 //! Pure: no file, no socket, and no types of a client of the API server.
 
+mod attached;
 mod changes;
 mod class;
 mod compile;
@@ -20,15 +21,16 @@ mod selector;
 mod verdict;
 mod world;
 
+pub use attached::Attached;
 pub use changes::changes;
-pub use compile::{TABLE, compile};
+pub use compile::{Compiled, Known, TABLE, compile};
 pub use lookup::allows;
 pub use read::{Read, protocol, read};
 pub use selector::{Labels, Requirement, Selector, Test};
 pub use verdict::{Judgement, Verdict};
 pub use world::{Block, Flow, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Rule, World};
 
-pub use crate::nft::policy::{Direction, Policies};
+pub use crate::nft::policy::{Assigned, Direction, Policies};
 
 #[cfg(test)]
 mod tests;

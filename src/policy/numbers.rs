@@ -7,12 +7,12 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 
+use crate::nft::policy::CLOSED;
+
 /// Identities of networks begin here, those of pods end before.
 pub(super) const NETWORKS: u32 = 1 << 30;
-/// The class that is allowed nothing. It is the same on all nodes.
-pub(super) const CLOSED: u64 = 1;
 /// The first number that is free to be drawn.
-const FIRST: u32 = 2;
+const FIRST: u32 = CLOSED as u32 + 1;
 
 /// Which digest has which number.
 #[derive(Default)]

@@ -89,9 +89,11 @@ fn pod(
         let protocol = protocol(port.protocol.as_deref().unwrap_or("TCP"))?;
         Some(NamedPort { name: port.name?, protocol, port: port.container_port })
     });
+    let uid = metadata.annotations.and_then(|annotations| annotations.mirror).or(metadata.uid);
     Ok(Pod {
         ports: named.collect(),
         name,
+        uid: uid.unwrap_or_default(),
         labels: metadata.labels.unwrap_or_default(),
         node: spec.node_name.unwrap_or_default(),
         addresses,

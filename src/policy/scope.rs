@@ -37,12 +37,13 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether a pod of a namespace that is covered is meant, by this address of it.
-    pub(super) fn meets(&self, pod: &Pod, address: IpAddr) -> bool {
+    /// Whether a pod of a namespace that is covered is meant, by this address of it; without
+    /// one, whatever its address is.
+    pub(super) fn meets(&self, pod: &Pod, address: Option<IpAddr>) -> bool {
         match self {
             Self::Every => true,
             Self::In(_, pods) | Self::Among(_, pods) => pods.matches(&pod.labels),
-            Self::At(block) => block.contains(address),
+            Self::At(block) => address.is_some_and(|address| block.contains(address)),
         }
     }
 }

@@ -32,7 +32,7 @@ fn both_evaluators_give_the_answers_of_a_third() {
         for (at, step) in case.steps.iter().enumerate() {
             let text = step.world.to_string();
             let world = read(text.as_bytes()).unwrap().world;
-            let (ends, table) = (ends(&world), compile(&world, "node-a"));
+            let (ends, table) = (ends(&world), compile(&world, "node-a").policies);
             for probe in &step.probes {
                 let end =
                     |name: &str| ends.get(name).copied().unwrap_or_else(|| name.parse().unwrap());
@@ -87,10 +87,10 @@ fn a_table_is_of_the_pods_of_its_node() {
         let peers: Vec<String> = policies.identities.keys().map(ToString::to_string).collect();
         (classes.join(" "), peers.join(" "))
     };
-    let (one, two) = (compile(&world, "one"), compile(&world, "two"));
+    let (one, two) = (compile(&world, "one").policies, compile(&world, "two").policies);
     assert_eq!(keys(&one), ("10.0.0.1".to_owned(), "10.0.0.2".to_owned()));
     assert_eq!(keys(&two), ("10.0.0.2 10.0.0.3".to_owned(), "10.0.0.2".to_owned()));
-    assert_eq!(keys(&compile(&world, "three")), Default::default());
+    assert_eq!(keys(&compile(&world, "three").policies), Default::default());
     // What is the same has the same number on each node.
     let classes: std::collections::BTreeSet<u64> =
         [&one, &two].iter().flat_map(|it| it.ways[1].classes.values()).copied().collect();
@@ -115,7 +115,8 @@ fn what_does_not_change_keeps_its_number() {
     let before: Vec<_> = pods.iter().cloned().chain([policy("p", "a", "b")]).collect();
     let mut after = before.clone();
     after.push(policy("q", "c", "d"));
-    let [before, after] = [before, after].map(|objects| compile(&world(json!(objects)), "one"));
+    let [before, after] =
+        [before, after].map(|objects| compile(&world(json!(objects)), "one").policies);
     let class = |policies: &Policies, of: &str| {
         policies.ways[1].classes.get(&of.parse::<IpAddr>().unwrap()).copied()
     };

@@ -115,7 +115,8 @@ impl World {
                 let means = |it| match Scope::of(it, &policy.name.namespace) {
                     Scope::At(block) => block.contains(address),
                     scope => peer.zip(labels.as_ref()).is_some_and(|(peer, labels)| {
-                        scope.covers(&peer.name.namespace, labels) && scope.meets(peer, address)
+                        scope.covers(&peer.name.namespace, labels)
+                            && scope.meets(peer, Some(address))
                     }),
                 };
                 rule.peers.as_ref().is_none_or(|peers| peers.iter().any(means))

@@ -34,6 +34,8 @@ pub struct Name {
 pub struct Pod {
     /// Its name.
     pub name: Name,
+    /// By what a runtime knows it from others of its name; empty where that is not known.
+    pub uid: String,
     /// Its labels.
     pub labels: Labels,
     /// The node that it runs on; empty before it has one.

@@ -73,6 +73,10 @@ pub struct Entry {
     /// as it is.
     #[serde(default, skip_serializing_if = "is_not")]
     pub bridged: bool,
+    /// Network policies are enforced on the attachment, and what it is while nobody has said
+    /// which are about its pod; `None` where they are not enforced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enforced: Option<Otherwise>,
     /// MTU of both ends in bytes.
     pub mtu: u32,
     /// The pod's routing table that answers from these addresses are sent by: main,
@@ -89,6 +93,16 @@ pub struct Entry {
     /// `CNI_ARGS` of the ADD, for the same purpose.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub args: String,
+}
+
+/// What an attachment is of whose pod nobody has said which network policies are about it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Otherwise {
+    /// It may speak to nobody but its node.
+    Closed,
+    /// It may speak to anybody.
+    Open,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands over a reference")]

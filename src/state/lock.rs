@@ -4,7 +4,8 @@
 //! They are taken in this order: that of the network (attachments in flight hold
 //! it shared, a garbage collection alone, so that a lease without a link is
 //! either left behind or an ADD's that the collection waits for), that of the
-//! pod's namespace, that of the attachment, that of the store of leases, that of the fabric.
+//! pod's namespace, that of the attachment, that of the store of leases, that of the fabric, that of the
+//! network policies.
 //!
 //! The kernel has no call that waits for a lock with a limit. A thread could wait
 //! without one, but where a node is out of processes there is none to be had;
@@ -52,7 +53,15 @@ pub struct Guard {
 /// Of making the directory or the lock file; `TimedOut` if somebody holds the
 /// lock alone for longer than an ADD may take.
 pub fn shared(directory: &Path) -> io::Result<Guard> {
-    take(directory, |guard| patiently(&guard.file, File::try_lock_shared, NETWORK_LIMIT))
+    shared_within(directory, NETWORK_LIMIT)
+}
+
+/// As [`shared`], within `limit`.
+///
+/// # Errors
+/// As [`shared`].
+pub fn shared_within(directory: &Path, limit: Duration) -> io::Result<Guard> {
+    take(directory, |guard| patiently(&guard.file, File::try_lock_shared, limit))
 }
 
 /// Takes `directory`'s lock alone, after everybody else has let go.

@@ -16,5 +16,5 @@ mod root;
 pub use file::{
     directory, probe, read, read_own, read_text, readable_directory, replace, replace_synced,
 };
-pub use journal::{Entry, Journal};
+pub use journal::{Entry, Journal, Otherwise};
 pub use root::Root;

@@ -2,9 +2,13 @@
 //! asked for, then one batch makes the link. What fails after that is undone in
 //! reverse, until the runtime has been told of success.
 
-use std::{borrow::Cow, fmt::Write as _, mem, net::IpAddr, os::fd::AsFd, path::Path};
+mod told;
+
+use std::{borrow::Cow, mem, net::IpAddr, os::fd::AsFd, path::Path};
 
 use nix::errno::Errno;
+
+use told::{result, summary};
 
 use super::{
     Call, Emit, allowed,
@@ -14,15 +18,15 @@ use super::{
     kernel,
     ownership::{self, Claim},
     pod_side::{self, Made, ensure_all},
-    pools, reclaim,
+    policy, pools, reclaim,
     sandbox::{self, Sandbox},
     several::Given,
     tables,
     usable::Usable,
 };
 use crate::{
-    cni::{AddResult, Code, Error, Interface, Ip},
-    conf::{Config, MtuMode},
+    cni::{AddResult, Code, Error},
+    conf::MtuMode,
     family::Family,
     net::{
         Mac, Request, Socket, devconf, forwarding,
@@ -33,7 +37,7 @@ use crate::{
     object,
     pod::{
         Attachment, Identity, PodFacts,
-        attachment::{Remote, Spec, gateway_ipv6},
+        attachment::{Remote, Spec},
         mtu,
     },
     state::{Entry, Journal, directory, file::TEXT_BYTES_MAX, lock, read_own, replace},
@@ -53,6 +57,8 @@ struct Prepared {
     mac: Option<Mac>,
     claim: Claim,
     fabric: Option<Applied>,
+    /// What network policies are to the pod, where they are enforced.
+    policies: Option<policy::Expected>,
     /// The host link, once it is made.
     link: Option<Link>,
     /// What removes what may have been made in the pod and does not go with the link.
@@ -113,7 +119,7 @@ fn attempt(call: &Call, emit: Emit<'_>) -> Result<String, Refused> {
             mem::forget((made, prepared));
             Ok(told)
         }
-        Err(cause) => Err(undo(call, &mut prepared, cause).into()),
+        Err(cause) => Err(undo(call, &mut prepared, &lease, cause).into()),
     }
 }
 
@@ -125,6 +131,8 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
     let mac = mac(call)?;
     let mut sandbox = sandbox::open(&call.environment)?;
     let mut host = Socket::open().map_err(kernel)?;
+    // Whoever waits for it holds up nobody.
+    let policies = policy::expect(&call.config, &call.root, &call.environment.args)?;
     // Before the network's: a process of the pod may hold it for long, and a garbage
     // collection, which is alone in the network and locks no pod, must not wait for it.
     sandbox.lock()?;
@@ -152,6 +160,7 @@ fn prepare(call: &Call) -> Result<Prepared, Error> {
         mac,
         claim,
         fabric,
+        policies,
         link,
         staying,
         given: Given::default(),
@@ -261,6 +270,9 @@ fn make_link(
     loop {
         let attachment = describe(call, prepared, lease, mtu);
         write_journal(call, prepared, lease, &attachment)?;
+        if let Some(policies) = &prepared.policies {
+            policies.admit(&call.root, &lease.addresses)?;
+        }
         let replaced = prepared.claim.replaces.take();
         if let Some(link) = &replaced {
             allowed::forget_replaced(&prepared.journal, &call.config.name, &link.name)?;
@@ -336,6 +348,7 @@ fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachmen
         addresses: lease.addresses.clone(),
         lease: lease.result.ips.iter().map(|ip| (ip.address, ip.gateway)).collect(),
         sources: call.config.annotations.sources.clone(),
+        enforced: policy::otherwise(&call.config),
         bridged: false,
         mtu: attachment.host.mtu,
         table: Some(prepared.facts.table.unwrap_or(TABLE_MAIN)),
@@ -411,47 +424,11 @@ fn set_up_pod(
     }
 }
 
-/// The result: what came before us, then our two interfaces, the addresses,
-/// the routes as they were made, and the DNS of the configuration or of IPAM.
-fn result(call: &Call, previous: AddResult, lease: &Lease, attachment: &Attachment) -> AddResult {
-    let mut result = previous;
-    let interface = |end: &link::VethEnd, sandbox| Interface {
-        name: end.name.clone(),
-        mac: Some(end.mac.to_string()),
-        mtu: Some(end.mtu),
-        sandbox,
-        ..Interface::default()
-    };
-    result.interfaces.push(interface(&attachment.host, None));
-    let index = result.interfaces.len();
-    let sandbox = Some(call.environment.netns.clone());
-    result.interfaces.push(interface(&attachment.pod, sandbox));
-    result.ips.extend(lease.addresses.iter().map(|address| Ip {
-        address: (*address).into(),
-        gateway: Some(next_hop(&call.config, *address)),
-        interface: Some(index),
-    }));
-    result.routes.extend(attachment.routes.iter().cloned());
-    match &call.config.dns {
-        Some(dns) => result.dns = dns.clone(),
-        None if !lease.result.dns.is_empty() => result.dns = lease.result.dns.clone(),
-        None => {}
-    }
-    result
-}
-
-/// The next hop of an address. Calico tells none; sbr behind us makes the default
-/// route of its table from it, and without it leaves the pod with no default route
-/// at all.
-fn next_hop(config: &Config, address: IpAddr) -> IpAddr {
-    if address.is_ipv4() { config.gateway.into() } else { gateway_ipv6().into() }
-}
-
 /// Undoes what a failed ADD made: the link and with it all that hangs on it, the
-/// pod's rules, then the address, then the journal's entry. A link that this ADD did not make
+/// pod's rules, its policies, then the address, then the journal's entry. A link that this ADD did not make
 /// is another's, whatever its name. The cause comes first in what is reported,
 /// the failures of the undoing behind it.
-fn undo(call: &Call, prepared: &mut Prepared, cause: Error) -> Error {
+fn undo(call: &Call, prepared: &mut Prepared, lease: &Lease, cause: Error) -> Error {
     let mut errors = vec![cause.clone()];
     let Prepared { identity, journal, host, link, sandbox, staying, given, .. } = prepared;
     if let Some(link) = link.take() {
@@ -460,21 +437,16 @@ fn undo(call: &Call, prepared: &mut Prepared, cause: Error) -> Error {
     }
     errors.extend(sandbox.socket.apply(staying).map_err(kernel).err());
     errors.extend(given.take_back(&mut sandbox.socket));
+    // One that has a link still is not let out.
+    if prepared.policies.is_some() && errors.len() == 1 {
+        errors.extend(policy::release(&lease.addresses).map_err(Error::from).err());
+    }
     errors.extend(ipam::release(call).err());
     let forgotten = journal.remove(&identity.container_id, &identity.ifname);
     errors.extend(
         forgotten.map_err(|error| file("remove the entry", journal.directory(), &error)).err(),
     );
     Error::join(errors).unwrap_or(cause)
-}
-
-fn summary(lease: &Lease, attachment: &Attachment) -> String {
-    let mut words = format!("link={} mtu={}", attachment.host.name, attachment.host.mtu);
-    for (index, address) in lease.addresses.iter().enumerate() {
-        let separator = if index == 0 { " addresses=" } else { "," };
-        let _ = write!(words, "{separator}{address}");
-    }
-    words
 }
 
 /// Says once per configuration which of Calico's keys have no effect here, and of each pod

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use super::{Call, fabric, facts, ipam, kernel, ownership, sandbox, side, tables};
+use super::{Call, fabric, facts, ipam, kernel, ownership, policy, sandbox, side, tables};
 use crate::{
     cni::{AddResult, Code, Error, Interface},
     family::Family,
@@ -41,6 +41,10 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
     let table = tables::differences(&wanted, &call.config, &call.root, &mut host)?;
     table.note.iter().for_each(|note| log::warn!("{note}"));
     differences.extend(table.found);
+    let entry = call.journal().read(&call.environment.container_id, &call.environment.ifname);
+    if let Some(entry) = entry.as_ref().filter(|_| call.config.enforces_policy) {
+        differences.extend(policy::differences(&call.root, entry)?);
+    }
     let mut advice = Vec::new();
     if !differences.is_empty() {
         advice.push("recreate the pod, or put back what is missing".to_owned());
@@ -53,7 +57,6 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
         let error = Error::new(Code::CHECK_FAILED, differences.join("; "));
         return Err(error.details(advice.join("; ")));
     }
-    let entry = call.journal().read(&call.environment.container_id, &call.environment.ifname);
     ipam::check(call, entry.as_ref())
 }
 

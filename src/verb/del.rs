@@ -4,7 +4,7 @@
 
 use std::io::{self, ErrorKind};
 
-use super::{Call, allowed, file, former, ipam, kernel, ownership, pod_side, sandbox};
+use super::{Call, allowed, file, former, ipam, kernel, ownership, pod_side, policy, sandbox};
 use crate::{
     cni::Error,
     net::{
@@ -83,6 +83,10 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
         Err(error) => errors.push(error),
     }
     let Meant { identity, journal, entry } = &meant;
+    // Before anybody else can have the address, and not while the pod has a link.
+    if let Some(entry) = entry.as_ref().filter(|_| errors.is_empty()) {
+        policy::release_noted(&call.root, entry);
+    }
     errors.extend(ipam::del(call, entry.as_ref()).err());
     if errors.is_empty() {
         let forgotten = journal.remove(&identity.container_id, &identity.ifname);

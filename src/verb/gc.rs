@@ -21,7 +21,7 @@ use serde_json::Value;
 use super::{
     Call, allowed, file, ipam, kernel,
     liveness::{self, Liveness},
-    pod_side, tables,
+    pod_side, policy, tables,
 };
 use crate::{
     cni::{Args, Code, Command, Environment, Error, ValidAttachments},
@@ -256,6 +256,13 @@ impl Collector<'_> {
             lock.retire_if_made();
         } else {
             journal.sweep();
+            match policy::sweep(self.root, &mut host) {
+                Ok(swept) if swept.is_empty() => {}
+                Ok(swept) => {
+                    log::info!("{} addresses taken out of the table of policies", swept.len())
+                }
+                Err(error) => errors.push(error.into()),
+            }
             ipam::sweep(self.root);
             if entries.is_empty() && links.is_empty() {
                 let table = tables::table(self.network);

@@ -37,8 +37,8 @@ use crate::{
     cni::{Code, Command, Document, Environment, Error, Version, delegate::DELEGATED},
     conf::{BUILT_IN, Complaint, Config, has_placeholder},
     node::{
-        allowed, fabric, facts, former, lasting, liveness, ownership, pod_side, repair, sandbox,
-        side, tables,
+        allowed, fabric, facts, former, lasting, liveness, ownership, pod_side, policy, repair,
+        sandbox, side, tables,
     },
     state::{
         Journal, Root,

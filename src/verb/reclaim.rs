@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Call, Error, file, ipam, kernel, liveness, pod_side};
+use super::{Call, Error, file, ipam, kernel, liveness, pod_side, policy};
 use crate::{
     net::{Socket, link},
     state::lock,
@@ -35,6 +35,7 @@ pub(super) fn reclaim(call: &Call) -> Result<usize, Error> {
         let free = lock.attachment(&entry.container_id, &entry.ifname, Duration::ZERO).is_ok();
         if free && ipam::stored(&entry) && liveness::of(&mut host, &entry, &links)?.is_gone() {
             pod_side::forget_noted(&entry)?;
+            policy::release_noted(&call.root, &entry);
             ipam::release_stored(&call.root, &entry)?;
             let forgotten = journal.remove(&entry.container_id, &entry.ifname);
             forgotten.map_err(|error| file("remove the entry", journal.directory(), &error))?;

@@ -6,7 +6,7 @@
 use super::{
     Call, allowed,
     fabric::{self, Applied, Depth},
-    file, ipam, kernel, pools, repair, tables,
+    file, ipam, kernel, policy, pools, repair, tables,
     usable::Usable,
 };
 use crate::{
@@ -66,6 +66,11 @@ fn restore(
     let (done, notes) = tables::install(&network, &call.config, &call.root, host)?;
     if matches!(done, Some(Ensured::Installed | Ensured::Repaired)) {
         log::warn!("table {} was not as it should be and has been repaired", network.table);
+    }
+    if call.config.enforces_policy && policy::restore(&call.root)? {
+        log::warn!(
+            "the nftables table of network policies was not as it should be and has been repaired"
+        );
     }
     if let Err(error) = allowed::note_if_old(&call.root, &call.config.name) {
         log::warn!("sources allowed to pods may outlive them: {error}");

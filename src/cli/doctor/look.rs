@@ -30,7 +30,7 @@ use crate::{
         changes::{Changes, Source, compare_by},
         configured::{Configured, Networks},
         fabric::{FabricState, Pass, last_applied, read_peers_by},
-        link_mtus, version,
+        link_mtus, policy, version,
     },
     object::reverse_path,
     pod::identity::GROUPS,
@@ -243,6 +243,7 @@ fn of_kernel(root: &Root, tables: &Tables) -> Snapshot {
         unreadable: unreadable
             .flat_map(|name| Journal::new(root, &name).all().1)
             .chain(FabricState::unreadable(root))
+            .chain(policy::unreadable_files(root))
             .collect(),
         ..Snapshot::default()
     }

@@ -10,7 +10,7 @@ use super::{
     args::{Operands, Shape},
 };
 use crate::{
-    node::policy::{self, Established},
+    node::policy::{self, Established, Wanted},
     object::Told,
 };
 use world::Given;
@@ -52,10 +52,10 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let operands: Vec<&str> = args.operands.iter().filter_map(|it| it.to_str()).collect();
     match (operands.as_slice(), args.operands.get(1)) {
         (["plan", ..], Some(file)) => {
-            let given = Given::read(file, args)?;
-            let changes = policy::plan(&given.world, &given.policies)?;
+            let Given { world, node, notes } = Given::read(file, args)?;
+            let changes = policy::plan(&Wanted::of(world, &node, &args.root()))?;
             let status = if changes.is_empty() { Status::Fine } else { Status::Findings };
-            tell(&given.notes, &changes, None, args, console)?;
+            tell(&notes, &changes, None, args, console)?;
             Ok(status)
         }
         (["apply", ..], Some(file)) => {
@@ -64,8 +64,8 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
                 true => Established::Kept,
                 false => Established::Judged,
             };
-            let Given { world, policies, mut notes } = given;
-            let applied = policy::apply(&world, &policies, established, &args.root())?;
+            let Given { world, node, mut notes } = given;
+            let applied = policy::apply(world, &node, established, &args.root())?;
             notes.extend(applied.notes);
             tell(&notes, &applied.changes, Some(applied.cut), args, console)?;
             Ok(Status::Fine)

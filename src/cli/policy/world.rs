@@ -10,14 +10,15 @@ use nix::unistd::gethostname;
 use super::super::{Args, Failure};
 use crate::{
     node::unreadable,
-    policy::{self, Policies, World, compile},
+    policy::{self, World},
     state::file::{CLUSTER_BYTES_MAX, read_stream},
 };
 
 /// What a file gives.
 pub(super) struct Given {
     pub(super) world: World,
-    pub(super) policies: Policies,
+    /// What this node is called there.
+    pub(super) node: String,
     pub(super) notes: Vec<String>,
 }
 
@@ -47,7 +48,6 @@ impl Given {
                 file.display()
             )));
         }
-        let policies = compile(&read.world, &node);
-        Ok(Self { world: read.world, policies, notes: read.notes })
+        Ok(Self { world: read.world, node, notes: read.notes })
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::error::Error;
 use super::super::set::{Elements, Field, Key, Value};
-use super::super::snapshot::Snapshot;
+use super::super::snapshot::{Snapshot, elements_question};
 use super::super::socket::Socket;
 use super::super::stages::{PER_TRANSACTION, advance};
 use super::super::{Ensured, table::Table};
@@ -44,6 +44,25 @@ impl Policies {
         advance(&table, &classes.chain(IDENTITY).collect::<Vec<_>>())
     }
 
+    /// The addresses of the pods that the kernel's table isolates; none where there is no
+    /// such table.
+    ///
+    /// # Errors
+    /// Of the kernel's answers; [`Error::Invalid`].
+    pub fn isolated(&self) -> Result<Vec<IpAddr>, Error> {
+        let table = self.describe()?;
+        let mut socket = Socket::open()?;
+        let mut isolated = Vec::new();
+        for set in table.sets.iter().filter(|set| OWN.contains(&set.name)) {
+            let replies = socket.replies(&[elements_question(&table, set)])?;
+            let objects = replies.iter().flat_map(|reply| &reply.objects);
+            let held = set.held(&table, &objects.cloned().collect::<Vec<_>>());
+            let family = family_of(set.name);
+            isolated.extend(held.keys().filter_map(|key| address(family, &key.first)));
+        }
+        Ok(isolated)
+    }
+
     /// Drops for a while what answers these connections, each from its source to its
     /// destination by a protocol.
     ///
@@ -77,7 +96,7 @@ impl Policies {
     }
 
     /// What sets of such a table hold. What is no element of ours is passed over.
-    fn read(&self, held: &[(&'static str, Elements)]) -> Self {
+    pub(super) fn read(&self, held: &[(&'static str, Elements)]) -> Self {
         let mut read = Self { table: self.table.clone(), ..Self::default() };
         for (name, elements) in held {
             let own = elements.iter().filter(|_| OWN.contains(name));

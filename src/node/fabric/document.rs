@@ -125,7 +125,7 @@ fn write(note: &Path, version: &str, part: &FabricPart) {
 
 /// The peers file's identity, size and times. Whoever writes a file may set its
 /// date back, but not the time of its last change (ctime).
-pub(super) fn file_version(path: &Path) -> String {
+pub(in crate::node) fn file_version(path: &Path) -> String {
     fs::metadata(path).map_or_else(
         |error| error.to_string(),
         |data| {

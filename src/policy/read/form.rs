@@ -27,9 +27,18 @@ pub(super) struct Item {
 pub(super) struct Metadata {
     pub(super) name: String,
     pub(super) namespace: Option<String>,
+    pub(super) uid: Option<String>,
     pub(super) labels: Option<Labels>,
+    pub(super) annotations: Option<Annotations>,
     pub(super) creation_timestamp: Option<String>,
     pub(super) deletion_timestamp: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Annotations {
+    /// What a node knows a pod by that no API server gave it: the object is but an image of it.
+    #[serde(rename = "kubernetes.io/config.mirror")]
+    pub(super) mirror: Option<String>,
 }
 
 /// That of a Pod, and that of a NetworkPolicy: no field has the name of another's.

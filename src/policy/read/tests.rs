@@ -106,6 +106,19 @@ fn a_pod_is_read() {
     assert_eq!(finished.addresses.len(), 1);
 }
 
+/// The object of a static pod has a uid of its own, and the node knows the pod by another.
+#[test]
+fn a_static_pod_has_the_uid_that_its_node_gave_it() {
+    let uid = |metadata: Value| {
+        let pod = json!([{"kind": "Pod", "metadata": metadata}]);
+        read_items(pod).unwrap().world.pods.remove(0).uid
+    };
+    let hash = json!({"kubernetes.io/config.mirror": "0123", "kubernetes.io/config.seen": "x"});
+    assert_eq!(uid(json!({"name": "a", "uid": "u", "annotations": hash})), "0123");
+    assert_eq!(uid(json!({"name": "a", "uid": "u", "annotations": {"a": "b"}})), "u");
+    assert_eq!(uid(json!({"name": "a"})), "");
+}
+
 #[test]
 fn what_cannot_be_understood_is_named() {
     let selector = json!({"matchExpressions": [{"key": "k", "operator": "Gt", "values": ["1"]}]});

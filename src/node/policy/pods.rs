@@ -1,0 +1,293 @@
+//! The pods of this node in the table of network policies: closed or known before their
+//! links are up, and gone from it behind them.
+//!
+//! An ADD notes its attachment before it asks what is known of its pod, and whoever knows
+//! more of pods writes that down before it asks which attachments there are. The two keep
+//! each other out while they do so: whichever comes second sees what the other one did.
+
+use std::{
+    collections::BTreeSet,
+    net::IpAddr,
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::{
+    super::{Error, Kind, Object, fabric::file_version, liveness, refused, watch::Files},
+    state::{self, pods_file},
+};
+use crate::{
+    cni::Args,
+    conf::{Config, Missing},
+    net::Socket,
+    nft::policy::Found,
+    policy::{Assigned, Attached, Name, Policies, TABLE},
+    state::{Entry, Journal, Otherwise, Root, journal},
+};
+
+/// So often a lost table is made again because others changed the rule set meanwhile.
+const ATTEMPTS: u32 = 20;
+
+/// What was known of a pod when its ADD began.
+pub(crate) struct Expected {
+    pod: Attached,
+    missing: Missing,
+    /// Of the file that says it.
+    version: String,
+    known: Option<Assigned>,
+}
+
+/// What an attachment is of whose pod nothing is known, as its network's configuration has
+/// it; `None` where policies are not enforced.
+pub(crate) fn otherwise(config: &Config) -> Option<Otherwise> {
+    config.enforces_policy.then_some(match config.policy_missing {
+        Missing::Wait | Missing::Fail => Otherwise::Closed,
+        Missing::Allow => Otherwise::Open,
+    })
+}
+
+/// Asks what is known of a pod that is to be attached, and waits for it as long as the
+/// configuration says; `None` where policies are not enforced.
+///
+/// # Errors
+/// `File` for what cannot be read; `Unavailable` if nothing is known and the pod is not to be
+/// made then.
+pub(crate) fn expect(config: &Config, root: &Root, args: &Args) -> Result<Option<Expected>, Error> {
+    let Some(otherwise) = otherwise(config) else { return Ok(None) };
+    let pod = attached(args, Vec::new(), otherwise);
+    let missing = config.policy_missing;
+    let version = file_version(&pods_file(root));
+    let known = find(root, &pod)?;
+    let mut expected = Expected { pod, missing, version, known };
+    if expected.known.is_none() && missing == Missing::Wait && expected.pod.name.is_some() {
+        expected.wait(root, config.policy_wait)?;
+    }
+    if expected.known.is_none() && missing == Missing::Fail {
+        return Err(expected.unknown(root));
+    }
+    Ok(Some(expected))
+}
+
+impl Expected {
+    /// Waits until something is known of the pod.
+    fn wait(&mut self, root: &Root, limit: Duration) -> Result<(), Error> {
+        let path = pods_file(root);
+        let deadline = Instant::now() + limit;
+        let mut files = match Files::watch(vec![path.clone()]) {
+            Ok(files) => files,
+            Err(error) => {
+                log::warn!("{error}: nobody waits for network policies");
+                return Ok(());
+            }
+        };
+        loop {
+            // Behind the subscription, so that nothing comes in between.
+            self.version = file_version(&path);
+            self.known = find(root, &self.pod)?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if self.known.is_some() || left.is_zero() {
+                return Ok(());
+            }
+            let millis = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
+            let mut sources = [PollFd::new(files.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut sources, PollTimeout::from(millis));
+            files.drain();
+        }
+    }
+
+    /// Puts a pod with these addresses into the table, as what it is known for; its
+    /// attachment has been noted.
+    ///
+    /// # Errors
+    /// `Kernel` with what nf_tables refused; `File` for what cannot be read; `Busy` while
+    /// policies are applied; `Unavailable` as for [`expect`].
+    pub(crate) fn admit(&self, root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
+        let _lock = state::share(root)?;
+        let known = match file_version(&pods_file(root)) == self.version {
+            true => self.known.clone(),
+            false => find(root, &self.pod)?,
+        };
+        let assigned = match (known, self.missing) {
+            (Some(known), _) => known,
+            (None, Missing::Fail) => return Err(self.unknown(root)),
+            (None, missing) => {
+                let pod = &self.pod.name;
+                let pod =
+                    pod.as_ref().map_or_else(|| "a pod without a name".into(), Name::to_string);
+                let state = if missing == Missing::Allow { "open" } else { "closed" };
+                log::warn!("{pod} is {state}: nobody has said which network policies are about it");
+                self.pod.otherwise.clone()
+            }
+        };
+        let mut table = empty();
+        addresses.iter().for_each(|address| table.assign(*address, &assigned));
+        settle(root, &table, addresses)
+    }
+
+    fn unknown(&self, root: &Root) -> Error {
+        let pod = self.pod.name.as_ref().map_or_else(String::new, |name| format!(" {name}"));
+        let object = Object::path(&format!("network policies of pod{pod},"), &pods_file(root));
+        Error::new(Kind::Unavailable, object, "nobody has said yet which are about it").next(
+            "see whether what applies policies (manx-agent, or manx policy apply) runs on this \
+             node; networkPolicyMissing says what becomes of such a pod",
+        )
+    }
+}
+
+/// Takes addresses that no pod has any more out of the table, if there is one.
+///
+/// # Errors
+/// `Kernel` with what nf_tables refused.
+pub(crate) fn release(addresses: &[IpAddr]) -> Result<(), Error> {
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    match empty().settle(addresses) {
+        Err(error) if error.is_without_tables() => Ok(()),
+        done => done.map(drop).map_err(refused),
+    }
+}
+
+/// The same where an attachment may be in the table: policies are enforced on it, or were
+/// applied by hand. What fails is told, and ends nothing: the next pod with the address
+/// puts it right.
+pub(crate) fn release_noted(root: &Root, entry: &Entry) {
+    if entry.enforced.is_none() && !pods_file(root).exists() {
+        return;
+    }
+    if let Err(error) = release(&entry.addresses) {
+        log::warn!("{error}; manx gc takes it out of the table of policies");
+    }
+}
+
+/// Takes out of the table whoever is on no attachment's note, and to whom no route leads;
+/// returns their addresses.
+///
+/// # Errors
+/// Of the kernel's answers; `Busy` while policies are applied.
+pub(crate) fn sweep(root: &Root, host: &mut Socket) -> Result<Vec<IpAddr>, Error> {
+    let isolated = || match empty().isolated() {
+        Err(error) if error.is_without_tables() => Ok(Vec::new()),
+        found => found.map_err(refused),
+    };
+    if isolated()?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let _lock = state::lock(root)?;
+    let isolated = isolated()?;
+    let entries = journal::all(root);
+    let noted: BTreeSet<IpAddr> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
+    let mut nobodys = Vec::new();
+    for address in isolated.into_iter().filter(|address| !noted.contains(address)) {
+        if !liveness::is_routed(host, address)? {
+            nobodys.push(address);
+        }
+    }
+    release(&nobodys)?;
+    Ok(nobodys)
+}
+
+/// What the table lacks of an attachment on which policies are enforced, a sentence each.
+///
+/// # Errors
+/// `Kernel` if nf_tables does not answer; `File` for what cannot be read; `Busy` while
+/// policies are applied.
+pub(crate) fn differences(root: &Root, entry: &Entry) -> Result<Vec<String>, Error> {
+    let Some(pod) = of_entry(entry) else { return Ok(Vec::new()) };
+    let _lock = state::share(root)?;
+    let assigned = find(root, &pod)?;
+    let assigned = assigned.as_ref().unwrap_or(&pod.otherwise);
+    let mut table = empty();
+    pod.addresses.iter().for_each(|address| table.assign(*address, assigned));
+    table.differences(&pod.addresses).map_err(refused)
+}
+
+/// Makes the table again where it was lost and there are pods on which policies are
+/// enforced; returns whether it was.
+///
+/// # Errors
+/// As for [`Expected::admit`].
+pub(crate) fn restore(root: &Root) -> Result<bool, Error> {
+    if all_attached(root).is_empty() || empty().settle(&[]).map_err(refused)? == Found::Sound {
+        return Ok(false);
+    }
+    let _lock = state::share(root)?;
+    settle(root, &empty(), &[])?;
+    Ok(true)
+}
+
+/// Makes what the table holds of these addresses what this one has of them; first, if need
+/// be, the table.
+fn settle(root: &Root, table: &Policies, addresses: &[IpAddr]) -> Result<(), Error> {
+    for _ in 0..ATTEMPTS {
+        let Found::Unsound(generation) = table.settle(addresses).map_err(refused)? else {
+            return Ok(());
+        };
+        let (whole, pods) = restored(root)?;
+        if whole.install(generation).map_err(refused)? {
+            log::info!("nftables table {TABLE} is made, with {pods} pods of this node");
+        }
+    }
+    let object = Object::request(&format!("make nftables table {TABLE}"));
+    let cause = format!("the rule set changed during each of {ATTEMPTS} attempts");
+    Err(Error::new(Kind::Busy, object, cause).next("try again"))
+}
+
+/// What the table is to hold by all that is noted, and of how many pods.
+fn restored(root: &Root) -> Result<(Policies, usize), Error> {
+    let mut table = state::table(root)?;
+    let known = state::pods(root, &mut |_| true)?.unwrap_or_default();
+    let attached = all_attached(root);
+    for one in &attached {
+        let known = known.iter().find(|known| one.is(&known.name, &known.uid));
+        let assigned = known.map_or(&one.otherwise, |known| &known.assigned);
+        one.addresses.iter().for_each(|address| table.assign(*address, assigned));
+    }
+    Ok((table, attached.len()))
+}
+
+/// The attachments on which policies are enforced, the youngest last.
+pub(super) fn all_attached(root: &Root) -> Vec<Attached> {
+    let mut all = Vec::new();
+    for network in journal::networks(root) {
+        let journal = Journal::new(root, &network);
+        for entry in journal.entries() {
+            let written = journal.written(&entry.container_id, &entry.ifname);
+            all.extend(of_entry(&entry).map(|attached| (written, attached)));
+        }
+    }
+    all.sort_by_key(|(written, _)| *written);
+    all.into_iter().map(|(_, attached)| attached).collect()
+}
+
+fn of_entry(entry: &Entry) -> Option<Attached> {
+    Some(attached(&Args::parse(&entry.args), entry.addresses.clone(), entry.enforced?))
+}
+
+fn attached(args: &Args, addresses: Vec<IpAddr>, otherwise: Otherwise) -> Attached {
+    let pod = args.pod();
+    let otherwise = match otherwise {
+        Otherwise::Closed => Assigned::CLOSED,
+        Otherwise::Open => Assigned::default(),
+    };
+    Attached {
+        name: pod.map(|pod| Name { namespace: pod.namespace, name: pod.name }),
+        uid: args.value("K8S_POD_UID").unwrap_or_default().to_owned(),
+        addresses,
+        otherwise,
+    }
+}
+
+/// The numbers of a pod, where it is known.
+fn find(root: &Root, pod: &Attached) -> Result<Option<Assigned>, Error> {
+    let Some(name) = pod.name.as_ref().map(Name::to_string) else { return Ok(None) };
+    let found = state::pods(root, &mut |one| one == name)?.unwrap_or_default();
+    let found = found.into_iter().find(|known| pod.is(&known.name, &known.uid));
+    Ok(found.map(|known| known.assigned))
+}
+
+fn empty() -> Policies {
+    Policies { table: TABLE.to_owned(), ..Policies::default() }
+}

@@ -1,0 +1,246 @@
+//! What is kept of network policies beside the kernel's table, by whoever knows the cluster,
+//! for whoever attaches pods: policy.json has the numbers of each pod of this node, and
+//! .policy/table.json all that the table holds, for the case that it is lost.
+//!
+//! An ADD reads policy.json, and of it only what is about its own pod.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error as _, IgnoredAny, MapAccess, Visitor},
+};
+use serde_json::{Map, Value, json};
+
+use super::super::{Error, Kind, Object, fabric::WRITER_LIMIT, file};
+use crate::{
+    conf::POLICY_FILE,
+    policy::{Assigned, Compiled, Known, Name, Policies, TABLE},
+    state::{Root, directory, file::TEXT_BYTES_MAX, lock, read_own, replace},
+};
+
+/// The form of both files. It rises when a field changes its meaning.
+const VERSION: u64 = 1;
+/// What table.json has at most, in bytes: some thirty of each address and of each grant.
+const TABLE_BYTES_MAX: u64 = 64 << 20;
+/// How long an ADD waits for somebody who changes the table.
+const ADD_LIMIT: Duration = Duration::from_secs(1);
+
+/// Whether what is about a pod is to be read, by its name.
+pub(super) type Choose<'a> = &'a mut dyn FnMut(&str) -> bool;
+
+/// The file with the numbers of pods.
+pub(super) fn pods_file(root: &Root) -> PathBuf {
+    root.runtime().join(POLICY_FILE)
+}
+
+fn own_directory(root: &Root) -> PathBuf {
+    root.runtime().join(".policy")
+}
+
+fn table_file(root: &Root) -> PathBuf {
+    own_directory(root).join("table.json")
+}
+
+/// Keeps all others from changing the table, and pods from being attached.
+///
+/// # Errors
+/// `Busy` while somebody else is at it.
+pub(super) fn lock(root: &Root) -> Result<lock::Guard, Error> {
+    let directory = own_directory(root);
+    let lock = lock::exclusive_within(&directory, WRITER_LIMIT)
+        .map_err(|error| file("lock the table of policies", &directory, &error))?;
+    lock.sign();
+    Ok(lock)
+}
+
+/// Keeps others from changing the table for other reasons than a pod that comes.
+///
+/// # Errors
+/// `Busy` while somebody does.
+pub(super) fn share(root: &Root) -> Result<lock::Guard, Error> {
+    let directory = own_directory(root);
+    lock::shared_within(&directory, ADD_LIMIT)
+        .map_err(|error| file("lock the table of policies", &directory, &error))
+}
+
+/// Notes what policies mean to a node.
+///
+/// # Errors
+/// `File`.
+pub(super) fn write(root: &Root, node: &str, compiled: &Compiled) -> Result<(), Error> {
+    let sets = compiled.policies.encode().map_err(super::super::refused)?;
+    put(&table_file(root), &json!({"version": VERSION, "node": node, "sets": sets}).to_string())?;
+    let pods: Map<String, Value> = compiled.pods.iter().map(encode).collect();
+    // The version comes first, so that nobody reads what it does not know.
+    let (node, pods) = (Value::from(node), Value::Object(pods));
+    let text = format!("{{\"version\":{VERSION},\"node\":{node},\"pods\":{pods}}}");
+    put(&pods_file(root), &text)
+}
+
+fn put(path: &Path, text: &str) -> Result<(), Error> {
+    let written =
+        path.parent().map_or(Ok(()), directory).and_then(|()| replace(path, text.as_bytes()));
+    written.map_err(|error| file("write", path, &error))
+}
+
+fn encode(known: &Known) -> (String, Value) {
+    let Known { name, uid, assigned } = known;
+    let [egress, ingress] = assigned.classes;
+    let numbers = [("egress", egress), ("ingress", ingress), ("identity", assigned.identity)];
+    let numbers = numbers.into_iter().filter_map(|(key, number)| Some((key, number?.into())));
+    let uid = (!uid.is_empty()).then(|| ("uid", Value::from(uid.as_str())));
+    let fields = uid.into_iter().chain(numbers).map(|(key, value)| (key.to_owned(), value));
+    (name.to_string(), Value::Object(fields.collect()))
+}
+
+/// Those of this node's pods that are chosen and known; `None` where nobody has said
+/// anything since the boot.
+///
+/// # Errors
+/// `File` for what cannot be read or understood.
+pub(super) fn pods(root: &Root, choose: Choose<'_>) -> Result<Option<Vec<Known>>, Error> {
+    let path = pods_file(root);
+    let Some(bytes) = read(&path, TEXT_BYTES_MAX)? else { return Ok(None) };
+    let mut reader = serde_json::Deserializer::from_slice(&bytes);
+    let mut document = Document { choose, found: Vec::new() };
+    let read = reader.deserialize_map(&mut document).and_then(|()| reader.end());
+    read.map_err(|error| unreadable(&path, error.to_string()))?;
+    Ok(Some(document.found))
+}
+
+/// What the table held when it was written last; nothing where it never was.
+///
+/// # Errors
+/// `File` for what cannot be read or understood.
+pub(super) fn table(root: &Root) -> Result<Policies, Error> {
+    let path = table_file(root);
+    let Some(bytes) = read(&path, TABLE_BYTES_MAX)? else {
+        return Ok(Policies { table: TABLE.to_owned(), ..Policies::default() });
+    };
+    let document: Value =
+        serde_json::from_slice(&bytes).map_err(|error| unreadable(&path, error.to_string()))?;
+    let version = document.get("version").and_then(Value::as_u64);
+    require_known(version.unwrap_or_default()).map_err(|reason| unreadable(&path, reason))?;
+    let table = document.get("sets").and_then(|sets| Policies::decode(TABLE, sets));
+    table.ok_or_else(|| unreadable(&path, "it is of no form that this manx knows".to_owned()))
+}
+
+/// Forgets all of it.
+///
+/// # Errors
+/// `File`.
+pub(super) fn forget(root: &Root) -> Result<(), Error> {
+    for path in [pods_file(root), table_file(root)] {
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(file("remove", &path, &error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The files that cannot be read, each with the reason.
+pub(crate) fn unreadable_files(root: &Root) -> Vec<(PathBuf, String)> {
+    let pods = pods(root, &mut |_| true).err().map(|error| (pods_file(root), error.cause));
+    let table = table(root).err().map(|error| (table_file(root), error.cause));
+    pods.into_iter().chain(table).collect()
+}
+
+fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {
+    match read_own(path, bytes_max) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(unreadable(path, error.to_string())),
+    }
+}
+
+fn unreadable(path: &Path, reason: String) -> Error {
+    Error::new(Kind::File, Object::path("what policies mean to pods,", path), reason)
+        .next("manx policy apply writes it again")
+}
+
+fn require_known(version: u64) -> Result<(), String> {
+    match version {
+        VERSION => Ok(()),
+        other => Err(format!("it is of version {other}, and this manx reads {VERSION}")),
+    }
+}
+
+/// Reads the file of pods as it comes: of others than the chosen ones nothing is kept.
+struct Document<'a> {
+    choose: Choose<'a>,
+    found: Vec<Known>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    uid: String,
+    egress: Option<u64>,
+    ingress: Option<u64>,
+    identity: Option<u64>,
+}
+
+impl<'de> Visitor<'de> for &mut Document<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut version = None;
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "version" => {
+                    let known = map.next_value::<u64>()?;
+                    require_known(known).map_err(A::Error::custom)?;
+                    version = Some(known);
+                }
+                "pods" => map.next_value_seed(Pods(self))?,
+                _ => drop(map.next_value::<IgnoredAny>()?),
+            }
+        }
+        version.map(drop).ok_or_else(|| A::Error::missing_field("version"))
+    }
+}
+
+struct Pods<'a, 'b>(&'a mut Document<'b>);
+
+impl<'de> serde::de::DeserializeSeed<'de> for Pods<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Pods<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("pods by their names")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            if !(self.0.choose)(&key) {
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            let Entry { uid, egress, ingress, identity } = map.next_value()?;
+            let (namespace, name) = key.split_once('/').unwrap_or(("", &key));
+            let name = Name { namespace: namespace.to_owned(), name: name.to_owned() };
+            let assigned = Assigned { classes: [egress, ingress], identity };
+            self.0.found.push(Known { name, uid, assigned });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! What a node itself knows of its pods: which addresses they have. It knows that before
+//! the API server does, and for longer.
+
+use std::net::IpAddr;
+
+use super::{Assigned, Name, Pod, World};
+
+/// A pod that was attached on this node, and on which policies are enforced.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Attached {
+    /// Its name, where the runtime gave one.
+    pub name: Option<Name>,
+    /// By what the runtime knows it from others of its name; empty where it does not say.
+    pub uid: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Its numbers where nobody knows it.
+    pub otherwise: Assigned,
+}
+
+impl Attached {
+    /// Whether it is the pod of that name. Another one had the name before, or will have it,
+    /// where both say a uid and it is not the same.
+    pub fn is(&self, name: &Name, uid: &str) -> bool {
+        let is_same = self.uid.is_empty() || uid.is_empty() || self.uid == uid;
+        is_same && self.name.as_ref() == Some(name)
+    }
+}
+
+impl World {
+    /// Gives the pods of a node the addresses that they were attached with; of several with
+    /// one address the last has it. Returns the addresses of those that the world does not
+    /// know, with their numbers.
+    pub fn locate<'a>(
+        &mut self,
+        node: &str,
+        attached: &'a [Attached],
+    ) -> Vec<(IpAddr, &'a Assigned)> {
+        let mut unknown: Vec<(IpAddr, &Assigned)> = Vec::new();
+        for one in attached {
+            let is_own = |address: &IpAddr| one.addresses.contains(address);
+            for pod in &mut self.pods {
+                pod.addresses.retain(|address| !is_own(address));
+            }
+            unknown.retain(|(address, _)| !is_own(address));
+            let is_it = |pod: &&mut Pod| {
+                pod.node == node && pod.is_subject() && one.is(&pod.name, &pod.uid)
+            };
+            match self.pods.iter_mut().find(is_it) {
+                Some(pod) => pod.addresses.extend(&one.addresses),
+                None => unknown.extend(one.addresses.iter().map(|it| (*it, &one.otherwise))),
+            }
+        }
+        unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::{Policy, compile};
+
+    fn name(name: &str) -> Name {
+        Name { namespace: "x".to_owned(), name: name.to_owned() }
+    }
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([10, 0, 0, last])
+    }
+
+    fn pod(of: &str, uid: &str, addresses: &[u8]) -> Pod {
+        let addresses = addresses.iter().copied().map(address).collect();
+        Pod {
+            name: name(of),
+            uid: uid.to_owned(),
+            node: "n".to_owned(),
+            addresses,
+            ..Pod::default()
+        }
+    }
+
+    fn attached(of: &str, uid: &str, last: u8) -> Attached {
+        let (name, otherwise) = (Some(name(of)), Assigned::CLOSED);
+        Attached { name, uid: uid.to_owned(), addresses: vec![address(last)], otherwise }
+    }
+
+    /// Where each address of the table leads to: no class, that of the policy, or the closed one.
+    fn classes(mut world: World, attached: &[Attached]) -> Vec<(u8, &'static str)> {
+        world.policies.push(Policy {
+            name: name("p"),
+            ways: [None, Some(vec![crate::policy::Rule::default()])],
+            ..Policy::default()
+        });
+        let unknown = world.locate("n", attached);
+        let mut policies = compile(&world, "n").policies;
+        unknown.iter().for_each(|(address, assigned)| policies.assign(*address, assigned));
+        let [egress, ingress] = &policies.ways;
+        let all = 1..=9;
+        all.filter_map(|last| {
+            let class = *ingress.classes.get(&address(last))?;
+            let is_closed = egress.classes.contains_key(&address(last));
+            assert_eq!((class == 1, policies.own.contains(&address(last))), (is_closed, true));
+            Some((last, if is_closed { "closed" } else { "policy" }))
+        })
+        .collect()
+    }
+
+    #[test]
+    fn an_attachment_knows_its_address_better_than_the_api_server() {
+        let world = |pods: &[Pod]| World { pods: pods.to_vec(), ..World::default() };
+        for (pods, all, expected) in [
+            // It has no address there yet, or that of its sandbox before.
+            (vec![pod("a", "u1", &[])], vec![attached("a", "u1", 2)], vec![(2, "policy")]),
+            (
+                vec![pod("a", "u1", &[1])],
+                vec![attached("a", "u1", 2)],
+                vec![(1, "policy"), (2, "policy")],
+            ),
+            // Another one of its name is not known yet.
+            (
+                vec![pod("a", "u1", &[1])],
+                vec![attached("a", "u2", 2)],
+                vec![(1, "policy"), (2, "closed")],
+            ),
+            // Or has the address already.
+            (vec![pod("a", "u1", &[2])], vec![attached("a", "u2", 2)], vec![(2, "closed")]),
+            (vec![pod("b", "u3", &[2])], vec![attached("a", "u2", 2)], vec![(2, "closed")]),
+            // Who says no uid is known by name alone.
+            (vec![pod("a", "u1", &[])], vec![attached("a", "", 2)], vec![(2, "policy")]),
+            (vec![pod("a", "", &[])], vec![attached("a", "u1", 2)], vec![(2, "policy")]),
+            // The last one has the address.
+            (
+                vec![pod("a", "u1", &[]), pod("b", "u2", &[])],
+                vec![attached("gone", "u0", 2), attached("a", "u1", 2)],
+                vec![(2, "policy")],
+            ),
+            (vec![], vec![attached("a", "u1", 2)], vec![(2, "closed")]),
+        ] {
+            assert_eq!(classes(world(&pods), &all), expected, "{pods:?} {all:?}");
+        }
+        let open = Attached { otherwise: Assigned::default(), ..attached("a", "u1", 2) };
+        assert_eq!(classes(World::default(), &[open]), []);
+        // One of another node is not ours to know.
+        let elsewhere = Pod { node: "m".to_owned(), ..pod("a", "u1", &[2]) };
+        assert_eq!(classes(world(&[elsewhere]), &[attached("a", "u1", 2)]), [(2, "closed")]);
+        let finished = Pod { finished: true, ..pod("a", "u1", &[2]) };
+        assert_eq!(classes(world(&[finished]), &[attached("a", "u1", 2)]), [(2, "closed")]);
+    }
+}
