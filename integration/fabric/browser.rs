@@ -164,7 +164,12 @@ impl Page<'_> {
         self.ask("Emulation.setDeviceMetricsOverride", size);
         let scheme = if dark { "dark" } else { "light" };
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
-        self.ask("Emulation.setEmulatedMedia", json!({"features": features}));
+        self.ask("Emulation.setEmulatedMedia", json!({"media": "", "features": features}));
+    }
+
+    /// Looks at it as it is printed, until it is shown again.
+    pub fn prints(&mut self) {
+        self.ask("Emulation.setEmulatedMedia", json!({"media": "print"}));
     }
 
     /// What an expression comes to in it.

@@ -69,6 +69,20 @@ fn report(node: &Node, bundles: &[PathBuf], probes: &[PathBuf], scratch: &Scratc
     page
 }
 
+/// Texts of the drawing that leave their node, or lie on the next text of the line.
+const WRITTEN_OVER: &str = "[...document.querySelectorAll('svg.drawing svg')].flatMap(card => {
+    const boxes = [...card.querySelectorAll('text')].map(text => [text.textContent, text.getBBox()]);
+    const pods = [...card.querySelectorAll('.pod rect')].map(pod => pod.getBBox());
+    return boxes.filter(([, box], at) => {
+        const next = boxes[at + 1]?.[1];
+        if (pods.some(pod => pod.x + pod.width > box.x && pod.y < box.y + box.height && pod.y > box.y)) {
+            return true;
+        }
+        const end = next && next.y === box.y ? next.x : card.width.baseVal.value;
+        return box.width > 0 && (box.x < 0 || box.x + box.width > end);
+    }).map(([text]) => text);
+})";
+
 /// Looks at a page on every screen: nothing of it is wider than a phone, nothing is asked for,
 /// nothing is in the console.
 fn look(page: &Path, name: &str) -> Value {
@@ -84,6 +98,8 @@ fn look(page: &Path, name: &str) -> Value {
         shown.shows(screen);
         let width = shown.evaluate("document.documentElement.scrollWidth").as_u64().unwrap();
         assert!(width <= u64::from(screen.width), "{name} {kind}: {width} of {}", screen.width);
+        let written_over = shown.evaluate(WRITTEN_OVER);
+        assert_eq!(written_over, json!([]), "{name} {kind}");
         let picture = shown.picture();
         assert!(picture.starts_with(b"\x89PNG"));
         keep(kind, &picture);
@@ -102,6 +118,11 @@ fn look(page: &Path, name: &str) -> Value {
     let printed = shown.printed();
     assert!(printed.starts_with(b"%PDF-"));
     keep("print.pdf", &printed);
+    // Paper has no triangle to be opened.
+    shown.prints();
+    let folded = "[...document.querySelectorAll('details table')].filter(one => one.offsetHeight === 0).length";
+    assert_eq!(shown.evaluate(folded), 0);
+    shown.shows(DESKTOP);
     // No element is what a name of somebody wanted to be.
     let strange = "[...document.querySelectorAll('script,img,iframe,link,object,form')].length";
     assert_eq!(shown.evaluate(strange), 0);
@@ -185,5 +206,31 @@ fn a_fault_and_nodes_that_disagree_are_on_top() {
     let place = |words: &str| text.find(words).unwrap_or_else(|| panic!("{words}: {text}"));
     assert!(place("4096 on node-a") < place("Squares are pods"));
     assert!(text.contains(HOSTILE), "{text}");
+    drop(pods);
+}
+
+/// Names that are as long as names may be are cut, and all that is said of many nodes is bounded.
+#[test]
+fn many_nodes_with_long_names_are_a_page_as_well() {
+    let (cluster, pods) = nodes();
+    let a = &cluster.nodes[0];
+    let many = (3..=1200).map(|number| {
+        let name = format!("{}-{number}", "worker.of.a.very.large.cluster".repeat(3));
+        let address = format!("198.51.{}.{}", 100 + number / 200, 1 + number % 200);
+        let cidr = format!("10.{}.{}.0/24", 64 + number / 256, number % 256);
+        json!({"name": name, "addresses": [address], "podCIDRs": [cidr]})
+    });
+    let all: Vec<Value> =
+        [1, 2].map(|number| entry(number, Families::Ipv4)).into_iter().chain(many).collect();
+    a.set_peers(&all);
+    let scratch = Scratch::new();
+    let page = report(a, &bundles(&cluster, &scratch), &[], &scratch);
+    assert!(fs::metadata(&page).unwrap().len() < 1 << 20);
+    let text = look(&page, "many");
+    let text = text.as_str().unwrap();
+    for words in ["1,192 more nodes without a bundle", "more nodes have no column", "is not in it"]
+    {
+        assert!(text.contains(words), "{words}: {text}");
+    }
     drop(pods);
 }

@@ -1,20 +1,23 @@
 //! The drawing of a cluster: nodes with their pods, what carries packets between them,
 //! and where that is broken. Twice, for a wide page and for a narrow one.
 
-use std::fmt::{self, Write};
+use std::{
+    cmp::Reverse,
+    fmt::{self, Write},
+};
 
 use super::{
     cluster::{Cluster, End, Other},
     fault::{Fault, faults},
-    html::{Mark, Text, count, cut, joined},
+    html::{Mark, Text, count, cut, joined, remark},
     view::{Pod, View},
 };
 
 /// So many nodes with a bundle are drawn, and so many without.
 const VIEWS_MAX: usize = 16;
-const OTHERS_MAX: usize = 12;
-/// So many pods are drawn of each node.
-const PODS_MAX: usize = 18;
+const OTHERS_MAX: usize = 6;
+/// So many nodes that have trouble with many others are told.
+const FOLDED_MAX: usize = 12;
 
 /// Sizes in the unit of the drawing.
 const HEIGHT: usize = 116;
@@ -36,11 +39,21 @@ struct Frame {
     bus: usize,
     /// Characters of a line of a node.
     line: usize,
+    /// So many pods are drawn of each node.
+    pods: usize,
 }
 
 const FRAMES: [Frame; 2] = [
-    Frame { class: "broad", width: 920, card: 370, columns: &[0, 550], bus: 460, line: 46 },
-    Frame { class: "narrow", width: 360, card: 290, columns: &[70], bus: 8, line: 36 },
+    Frame {
+        class: "broad",
+        width: 920,
+        card: 370,
+        columns: &[0, 550],
+        bus: 460,
+        line: 46,
+        pods: 14,
+    },
+    Frame { class: "narrow", width: 360, card: 290, columns: &[70], bus: 8, line: 36, pods: 8 },
 ];
 
 /// What is drawn at one place.
@@ -62,7 +75,7 @@ enum What<'a> {
 /// Draws it, with what is wrong below.
 pub(super) fn draw(out: &mut String, cluster: &Cluster) -> fmt::Result {
     let faults = faults(cluster);
-    let (ends, rest) = chosen(cluster);
+    let (ends, rest) = chosen(cluster, &faults.drawn);
     for frame in &FRAMES {
         let cards = placed(cluster, frame, &ends, &rest);
         svg(out, cluster, frame, &cards, &faults.drawn)?;
@@ -76,25 +89,31 @@ pub(super) fn draw(out: &mut String, cluster: &Cluster) -> fmt::Result {
         }
         out.write_str("</ol>\n")?;
     }
-    for words in &faults.folded {
+    for words in faults.folded.iter().take(FOLDED_MAX) {
         writeln!(out, "<p class=\"faults\">{}</p>", Text(words))?;
     }
-    Ok(())
+    match faults.folded.len().saturating_sub(FOLDED_MAX) {
+        0 => Ok(()),
+        more => remark(out, &format!("The same of {}.", count(more, "more node", "more nodes"))),
+    }
 }
 
 /// Who is drawn, and in words who is not.
-fn chosen(cluster: &Cluster) -> (Vec<End>, Vec<String>) {
+fn chosen(cluster: &Cluster, faults: &[Fault]) -> (Vec<End>, Vec<String>) {
+    let is_told = |end: End| faults.iter().any(|fault| [fault.from, fault.to].contains(&end));
     let mut views: Vec<usize> = (0..cluster.views.len()).collect();
     let worst = |place: &usize| {
         let view = cluster.views.get(*place);
-        std::cmp::Reverse(view.map_or((0, 0), |view| (view.errors, view.warnings)))
+        let counts = view.map_or((0, 0), |view| (view.errors, view.warnings));
+        Reverse((is_told(End::View(*place)), counts))
     };
     if views.len() > VIEWS_MAX {
         views.sort_by_key(worst);
     }
     let mut others: Vec<usize> = (0..cluster.others.len()).collect();
     let degraded = |place: &usize| {
-        std::cmp::Reverse(cluster.others.get(*place).map_or(0, |other| other.degraded))
+        let degraded = cluster.others.get(*place).map_or(0, |other| other.degraded);
+        Reverse((is_told(End::Other(*place)), degraded))
     };
     others.sort_by_key(degraded);
     let mut rest = Vec::new();
@@ -166,11 +185,11 @@ fn svg(
         let Card { x, y, height, .. } = card;
         writeln!(out, r#"<svg x="{x}" y="{y}" width="{breadth}" height="{height}">"#)?;
         match &card.what {
-            What::View(view) => draw_view(out, view, *breadth, *line)?,
+            What::View(view) => draw_view(out, view, frame)?,
             What::Other(other) => draw_other(out, other, *breadth, *line)?,
             What::Rest(words) => {
                 hollow(out, *breadth)?;
-                line_of(out, "name", 34, words, *line)?;
+                line_of(out, "fact", 33, words, *line)?;
             }
         }
         out.write_str("</svg>\n")?;
@@ -203,7 +222,8 @@ fn line_of(out: &mut String, class: &str, y: usize, text: &str, max: usize) -> f
     writeln!(out, r#"<text class="{class}" x="14" y="{y}">{}</text>"#, Text(&text))
 }
 
-fn draw_view(out: &mut String, view: &View, breadth: usize, line: usize) -> fmt::Result {
+fn draw_view(out: &mut String, view: &View, frame: &Frame) -> fmt::Result {
+    let Frame { card: breadth, line, pods: drawn, .. } = *frame;
     let mark = view.mark().class();
     let (width, height) = (breadth - 2, HEIGHT - 2);
     writeln!(
@@ -238,13 +258,13 @@ fn draw_view(out: &mut String, view: &View, breadth: usize, line: usize) -> fmt:
         is_new
     });
     line_of(out, "fact", 76, &format!("MTU {}", joined(&devices)), line)?;
-    pods(out, &view.pods, end)
+    pods(out, &view.pods, drawn, end)
 }
 
 /// Those first that are not up.
-fn pods(out: &mut String, pods: &[Pod], end: usize) -> fmt::Result {
+fn pods(out: &mut String, pods: &[Pod], drawn: usize, end: usize) -> fmt::Result {
     let (up, other): (Vec<&Pod>, Vec<&Pod>) = pods.iter().partition(|pod| pod.state == "up");
-    for (place, pod) in other.iter().chain(&up).take(PODS_MAX).enumerate() {
+    for (place, pod) in other.iter().chain(&up).take(drawn).enumerate() {
         let (x, state, name) = (14 + place * 13, pod.state, Text(&pod.name));
         write!(
             out,
@@ -256,8 +276,8 @@ fn pods(out: &mut String, pods: &[Pod], end: usize) -> fmt::Result {
         out.write_str("</g>")?;
     }
     let words = match pods.len() {
-        more if more > PODS_MAX => {
-            format!("+{} of {}", more - PODS_MAX, count(more, "pod", "pods"))
+        more if more > drawn => {
+            format!("+{} of {}", more - drawn, count(more, "pod", "pods"))
         }
         all => count(all, "pod", "pods"),
     };

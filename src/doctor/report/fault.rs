@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{fabric::standing::State, text::few::first_of};
 
-/// So many of one node are told each for itself.
+/// So many from one node, or to one, are told each for itself.
 const OF_ONE_MAX: usize = 3;
 /// So many have a number of their own.
 const DRAWN_MAX: usize = 12;
@@ -32,41 +32,67 @@ pub(super) struct Faults {
     pub(super) folded: Vec<String>,
 }
 
+/// What is wrong from whom to whom.
+type Ways = BTreeMap<End, BTreeMap<End, Vec<String>>>;
+
 pub(super) fn faults(cluster: &Cluster) -> Faults {
-    let mut by_node: BTreeMap<End, Vec<Fault>> = BTreeMap::new();
+    let mut by_node = Ways::new();
     let mut known: BTreeMap<End, usize> = BTreeMap::new();
+    let mut add = |from: End, to: End, text: String| {
+        by_node.entry(from).or_default().entry(to).or_default().push(text);
+    };
     for link in cluster.links() {
-        let (from, to, standing) = (End::View(link.from), link.to, &link.peer.standing);
+        let (from, standing) = (End::View(link.from), &link.peer.standing);
         *known.entry(from).or_default() += 1;
         if standing.state != State::Reachable {
-            let text = format!("{}: {}", standing.state.as_str(), first_of(&standing.why));
-            by_node.entry(from).or_default().push(Fault { from, to, text });
+            add(from, link.to, format!("{}: {}", standing.state.as_str(), first_of(&standing.why)));
         }
     }
     for (from, measured) in Measured::all(cluster) {
         for (to, paths) in &measured.paths {
             if let Some(text) = words(paths) {
-                by_node.entry(from).or_default().push(Fault { from, to: *to, text });
+                add(from, *to, text);
             }
         }
     }
     let mut all = Faults::default();
-    for (end, mut faults) in by_node {
-        // Towards those first of which more is known.
-        faults.sort_by_key(|fault| fault.to);
-        if faults.len() <= OF_ONE_MAX && all.drawn.len() + faults.len() <= DRAWN_MAX {
-            all.drawn.append(&mut faults);
-        } else if let Some(first) = faults.first() {
-            let (name, to) = (cluster.name(end), cluster.name(first.to));
-            let of = known.get(&end).copied().unwrap_or_default();
-            let (wrong, of) = (faults.len(), count(of, "node", "nodes"));
-            all.folded.push(format!(
-                "{name}: {wrong} faults on its ways to {of}; the first, to {to}: {}",
-                first.text
-            ));
+    all.folded = fold_ends(cluster, &mut by_node);
+    for (from, ways) in by_node {
+        if ways.len() <= OF_ONE_MAX && all.drawn.len() + ways.len() <= DRAWN_MAX {
+            let drawn = ways.into_iter();
+            all.drawn.extend(drawn.map(|(to, told)| Fault { from, to, text: told.join("; ") }));
+        } else if let Some((to, told)) = ways.first_key_value() {
+            let (name, to, told) = (cluster.name(from), cluster.name(*to), told.join("; "));
+            let of = known.get(&from).copied().unwrap_or_default();
+            let (wrong, of) = (ways.len(), count(of, "other node", "other nodes"));
+            let words = format!("{name}: something is wrong with {wrong} of its ways to {of}");
+            all.folded.push(format!("{words}; the first, to {to}: {told}"));
         }
     }
     all
+}
+
+/// Nodes that many do not reach, taken out of what is wrong of those.
+fn fold_ends(cluster: &Cluster, by_node: &mut Ways) -> Vec<String> {
+    let mut to: BTreeMap<End, Vec<End>> = BTreeMap::new();
+    for (from, ways) in &*by_node {
+        for end in ways.keys() {
+            to.entry(*end).or_default().push(*from);
+        }
+    }
+    let mut told = Vec::new();
+    for (end, from) in to.into_iter().filter(|(_, from)| from.len() > OF_ONE_MAX) {
+        let mut words = from.iter().filter_map(|from| by_node.get_mut(from)?.remove(&end));
+        let first = words.next().unwrap_or_default().join("; ");
+        let rest = words.count();
+        let (name, by) = (cluster.name(end), from.first().map_or("", |from| cluster.name(*from)));
+        told.push(format!(
+            "{name}: something is wrong with the ways of {} nodes to it; the first, from {by}: {first}",
+            rest + 1
+        ));
+    }
+    by_node.retain(|_, ways| !ways.is_empty());
+    told
 }
 
 /// What measurements say of a way, where something is wrong with it.

@@ -102,13 +102,17 @@ pub(super) fn open_table(out: &mut String, label: &str, headers: &[&str]) -> fmt
 /// Its end.
 pub(super) const CLOSE_TABLE: &str = "</tbody></table></div>\n";
 
+/// Cells of so many characters are broken where it fits.
+const LONG: usize = 30;
+
 /// A row, whose first cell names it.
 pub(super) fn row(out: &mut String, cells: &[&str]) -> fmt::Result {
     out.write_str("<tr>")?;
     for (place, cell) in cells.iter().enumerate() {
+        let class = if cell.len() > LONG { r#" class="long""# } else { "" };
         match place {
-            0 => write!(out, r#"<th scope="row">{}</th>"#, Text(cell))?,
-            _ => write!(out, "<td>{}</td>", Text(cell))?,
+            0 => write!(out, r#"<th scope="row"{class}>{}</th>"#, Text(cell))?,
+            _ => write!(out, "<td{class}>{}</td>", Text(cell))?,
         }
     }
     out.write_str("</tr>\n")

@@ -13,9 +13,14 @@ use super::{
 };
 
 /// So many nodes have a column.
-const COLUMNS_MAX: usize = 24;
+const COLUMNS_MAX: usize = 20;
+/// With more of them each has a number and no more.
+const ROOMY_MAX: usize = 6;
 /// So many nodes have a row.
 const ROWS_MAX: usize = 40;
+
+/// So much of a name is shown, in characters.
+const NAME_MAX: usize = 40;
 
 /// The upper ends of the steps of the scale, in microseconds; there is one more above.
 const STEPS_US: [u64; 4] = [300, 1_000, 3_000, 10_000];
@@ -102,37 +107,57 @@ fn table<'a>(
     (rows, columns): (&[End], &[End]),
     of: &dyn Fn(End, End) -> Vec<&'a Path>,
 ) -> fmt::Result {
+    let names: Vec<&str> = rows.iter().chain(columns).map(|end| cluster.name(*end)).collect();
+    let domain = domain(&names).to_owned();
+    let short = |end: End| {
+        let name = cluster.name(end);
+        cut(name.strip_suffix(&domain).unwrap_or(name), NAME_MAX)
+    };
+    let is_dense = columns.len() > ROOMY_MAX;
+    let (class, unit) = if is_dense { ("heat dense", ", in ms") } else { ("heat", "") };
     writeln!(
         out,
-        r#"<h3>{title}</h3><div class="wide" role="region" tabindex="0" aria-label="{title}"><table class="heat"><thead><tr><th scope="col">from \ to</th>"#
+        r#"<h3>{title}{unit}</h3><div class="wide" role="region" tabindex="0" aria-label="{title}"><table class="{class}"><thead><tr><th scope="col">from \ to</th>"#
     )?;
     for end in columns {
-        write!(out, r#"<th scope="col">{}</th>"#, Text(&cut(cluster.name(*end), 40)))?;
+        write!(out, r#"<th scope="col">{}</th>"#, Text(&short(*end)))?;
     }
     out.write_str("</tr></thead><tbody>\n")?;
     for from in rows {
-        write!(out, r#"<tr><th scope="row">{}</th>"#, Text(&cut(cluster.name(*from), 40)))?;
+        write!(out, r#"<tr><th scope="row">{}</th>"#, Text(&short(*from)))?;
         for to in columns {
             match from == to {
                 true => out.write_str(r#"<td class="self">itself</td>"#)?,
-                false => cell(out, &of(*from, *to))?,
+                false => cell(out, &of(*from, *to), is_dense)?,
             }
         }
         out.write_str("</tr>\n")?;
     }
     out.write_str(CLOSE_TABLE)?;
-    let all = cluster.views.len() + cluster.others.len();
-    match all - columns.len() {
-        0 => Ok(()),
-        more => {
-            let more = count(more, "more node has", "more nodes have");
-            remark(out, &format!("{more} no column: those that answer worst are shown."))
-        }
+    let mut remarks = Vec::new();
+    if !domain.is_empty() {
+        remarks.push(format!("All names end with {domain}."));
     }
+    let all = cluster.views.len() + cluster.others.len();
+    if all > columns.len() {
+        let more = count(all - columns.len(), "more node has", "more nodes have");
+        remarks.push(format!("{more} no column: those that answer worst are shown."));
+    }
+    if remarks.is_empty() { Ok(()) } else { remark(out, &remarks.join(" ")) }
+}
+
+/// What all names end with, from a dot on.
+fn domain<'a>(names: &[&'a str]) -> &'a str {
+    let (Some(first), true) = (names.first(), names.len() > 1) else { return "" };
+    let dots = first.match_indices('.').map(|(at, _)| first.get(at..).unwrap_or_default());
+    let of_all = |end: &&str| {
+        names.iter().all(|name| name.strip_suffix(end).is_some_and(|host| !host.is_empty()))
+    };
+    dots.into_iter().find(of_all).unwrap_or_default()
 }
 
 /// The worst of its paths decides about the colour.
-fn cell(out: &mut String, paths: &[&Path]) -> fmt::Result {
+fn cell(out: &mut String, paths: &[&Path], is_dense: bool) -> fmt::Result {
     let Some(worst) = paths.iter().map(|path| step(path)).max() else {
         return out.write_str(r#"<td class="none">not probed</td>"#);
     };
@@ -146,7 +171,7 @@ fn cell(out: &mut String, paths: &[&Path]) -> fmt::Result {
         if paths.len() > 1 {
             out.write_str(if path.ipv6 { "IPv6 " } else { "IPv4 " })?;
         }
-        words(out, path)?;
+        words(out, path, is_dense)?;
     }
     out.write_str("</td>")
 }
@@ -160,13 +185,14 @@ fn step(path: &Path) -> usize {
     }
 }
 
-fn words(out: &mut String, path: &Path) -> fmt::Result {
+fn words(out: &mut String, path: &Path, is_dense: bool) -> fmt::Result {
     match (path.answers(), path.rtt_us) {
         (false, _) => return out.write_str("no answer"),
         (true, None) => out.write_str("answers")?,
         (true, Some(time)) => {
             let (whole, part) = (time / 1000, time % 1000 / 10);
-            write!(out, "{whole}.{part:02} ms")?;
+            let unit = if is_dense { "" } else { " ms" };
+            write!(out, "{whole}.{part:02}{unit}")?;
         }
     }
     if let Some(loss) = path.loss().filter(|loss| *loss > 0 && path.received > 0) {
@@ -176,8 +202,8 @@ fn words(out: &mut String, path: &Path) -> fmt::Result {
         Some(passed) if path.is_narrow() => {
             write!(out, "<br><b>MTU {passed} of {}</b>", path.needed.unwrap_or_default())
         }
-        Some(passed) => write!(out, "<br>MTU {passed}"),
-        None => Ok(()),
+        Some(passed) if !is_dense => write!(out, "<br>MTU {passed}"),
+        _ => Ok(()),
     }
 }
 
@@ -195,7 +221,7 @@ mod tests {
 
     fn shown(paths: &[Path]) -> String {
         let mut out = String::new();
-        cell(&mut out, &paths.iter().collect::<Vec<_>>()).unwrap();
+        cell(&mut out, &paths.iter().collect::<Vec<_>>(), false).unwrap();
         out
     }
 
@@ -226,5 +252,14 @@ mod tests {
             told.contains("\"step5\">IPv4 0.21 ms") && told.ends_with("IPv6 no answer</td>"),
             "{told}"
         );
+    }
+
+    #[test]
+    fn what_all_names_end_with_is_told_once() {
+        assert_eq!(domain(&["a.x.org", "b.x.org", "c.y.x.org"]), ".x.org");
+        assert_eq!(domain(&["a.x.org", "b.org"]), ".org");
+        for names in [&["a.x.org"][..], &["a", "b"], &["a.x", "b.y"], &[".x", "b.x"], &[]] {
+            assert_eq!(domain(names), "", "{names:?}");
+        }
     }
 }

@@ -8,6 +8,7 @@ mod fault;
 mod finding;
 mod html;
 mod matrix;
+mod mtu;
 mod node;
 mod probed;
 mod said;
@@ -22,7 +23,7 @@ use std::{
     fmt::{self, Write},
 };
 
-use html::{CLOSE_TABLE, SHAPES, Text, count, joined, mark, open_table, remark};
+use html::{CLOSE_TABLE, SHAPES, Text, count, mark, remark};
 use verdict::Verdict;
 use view::Group;
 
@@ -77,7 +78,7 @@ fn write(out: &mut String, cluster: &Cluster) -> fmt::Result {
     out.write_str("<section id=\"topology\"><h2>Topology</h2>\n")?;
     drawing::draw(out, cluster)?;
     out.write_str("</section>\n<section id=\"mtu\"><h2>MTU</h2>\n")?;
-    mtu(out, cluster)?;
+    mtu::draw(out, &cluster.views)?;
     out.write_str("</section>\n<section id=\"probes\"><h2>Probes</h2>\n")?;
     matrix::draw(out, cluster)?;
     out.write_str("</section>\n<section id=\"nodes\"><h2>Nodes</h2>\n")?;
@@ -129,34 +130,6 @@ fn head(out: &mut String, cluster: &Cluster, verdict: &Verdict<'_>) -> fmt::Resu
         write!(out, r##"<a href="#{id}">{name}</a> "##)?;
     }
     out.write_str("</nav></header>\n")
-}
-
-/// Where the MTU of each node's pods comes from.
-fn mtu(out: &mut String, cluster: &Cluster) -> fmt::Result {
-    open_table(
-        out,
-        "MTU of each node",
-        &["Node", "Family", "Device", "Its MTU", "− Overhead", "= For pods", "Pods get"],
-    )?;
-    for view in cluster.views.iter().take(ROWS_MAX) {
-        let get: Vec<&str> = view.networks.iter().filter_map(|net| net.mtu.as_deref()).collect();
-        let get = joined(&get);
-        let sizes: Vec<_> = view.ways.iter().flat_map(|way| &way.sizes).collect();
-        if sizes.is_empty() {
-            html::row(out, &[&view.name, "-", "-", "-", "-", "-", &get])?;
-        }
-        for size in sizes {
-            let configured = if size.configured.is_some() { " (configured)" } else { "" };
-            let (family, whole) = (size.family.to_string(), size.uplink.mtu.to_string());
-            let (overhead, left) =
-                (size.overhead.to_string(), format!("{}{configured}", size.mtu()));
-            html::row(
-                out,
-                &[&view.name, &family, &size.uplink.device, &whole, &overhead, &left, &get],
-            )?;
-        }
-    }
-    out.write_str(CLOSE_TABLE)
 }
 
 /// A row of each, and then a section of each.

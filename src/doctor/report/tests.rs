@@ -335,7 +335,7 @@ fn a_large_cluster_is_a_page_that_can_be_read() {
         page.count("path")
     );
     for words in [
-        "4,988 more nodes without a bundle",
+        "4,994 more nodes without a bundle",
         "of 500 pods",
         "more nodes have no column",
         "5,000 nodes",

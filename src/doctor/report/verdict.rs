@@ -27,7 +27,7 @@ pub(super) fn verdict<'a>(cluster: &'a Cluster, differences: &'a [Group]) -> Ver
     let of_nodes = views
         .iter()
         .flat_map(|view| view.groups.iter().map(|group| (view.name.as_str(), &group.first)));
-    let between = differences.iter().map(|group| ("between nodes", &group.first));
+    let between = differences.iter().map(|group| ("Between nodes", &group.first));
     // Of what is equally bad the first counts: a node that is not ready is worse than another one.
     let is_blocked =
         |name: &str| views.iter().any(|view| view.name == name && !view.reason.is_empty());
