@@ -69,18 +69,17 @@ fn report(node: &Node, bundles: &[PathBuf], probes: &[PathBuf], scratch: &Scratc
     page
 }
 
-/// Texts of the drawing that leave their node, or lie on the next text of the line.
+/// Texts of the drawing that leave their node, or lie on something else of it.
 const WRITTEN_OVER: &str = "[...document.querySelectorAll('svg.drawing svg')].flatMap(card => {
-    const boxes = [...card.querySelectorAll('text')].map(text => [text.textContent, text.getBBox()]);
-    const pods = [...card.querySelectorAll('.pod rect')].map(pod => pod.getBBox());
-    return boxes.filter(([, box], at) => {
-        const next = boxes[at + 1]?.[1];
-        if (pods.some(pod => pod.x + pod.width > box.x && pod.y < box.y + box.height && pod.y > box.y)) {
-            return true;
-        }
-        const end = next && next.y === box.y ? next.x : card.width.baseVal.value;
-        return box.width > 0 && (box.x < 0 || box.x + box.width > end);
-    }).map(([text]) => text);
+    const texts = [...card.querySelectorAll('text')];
+    const things = [...texts, ...card.querySelectorAll('.pod rect')].map(one => [one, one.getBBox()]);
+    const over = (a, b) => Math.min(a.x + a.width, b.x + b.width) - Math.max(a.x, b.x) > 0
+        && Math.min(a.y + a.height, b.y + b.height) - Math.max(a.y, b.y) > 2;
+    return texts.filter(text => {
+        const box = text.getBBox();
+        return box.width > 0 && (box.x < 0 || box.x + box.width > card.width.baseVal.value
+            || things.some(([other, its]) => other !== text && over(box, its)));
+    }).map(text => text.textContent);
 })";
 
 /// Looks at a page on every screen: nothing of it is wider than a phone, nothing is asked for,
@@ -215,7 +214,8 @@ fn many_nodes_with_long_names_are_a_page_as_well() {
     let (cluster, pods) = nodes();
     let a = &cluster.nodes[0];
     let many = (3..=1200).map(|number| {
-        let name = format!("{}-{number}", "worker.of.a.very.large.cluster".repeat(3));
+        let letters = ["worker", "WORKER", "worker-of-a-large-cluster", "MMMMMMWWWWWW", "節點"];
+        let name = format!("{number}-{}", letters[number % letters.len()].repeat(5));
         let address = format!("198.51.{}.{}", 100 + number / 200, 1 + number % 200);
         let cidr = format!("10.{}.{}.0/24", 64 + number / 256, number % 256);
         json!({"name": name, "addresses": [address], "podCIDRs": [cidr]})
@@ -228,8 +228,11 @@ fn many_nodes_with_long_names_are_a_page_as_well() {
     assert!(fs::metadata(&page).unwrap().len() < 1 << 20);
     let text = look(&page, "many");
     let text = text.as_str().unwrap();
-    for words in ["1,192 more nodes without a bundle", "more nodes have no column", "is not in it"]
-    {
+    for words in [
+        "1,192 more nodes without a bundle",
+        "more nodes have no column",
+        "not in it, and in that of",
+    ] {
         assert!(text.contains(words), "{words}: {text}");
     }
     drop(pods);

@@ -27,6 +27,8 @@ pub struct Cluster {
     pub(super) probes: Vec<Probed>,
     names: HashMap<String, End>,
     addresses: HashMap<IpAddr, End>,
+    /// What all names end with.
+    pub(super) domain: String,
 }
 
 /// A node that gave no bundle.
@@ -52,7 +54,8 @@ impl Cluster {
     /// The cluster of these nodes, with what was measured between them.
     pub fn of(views: Vec<View>, probes: Vec<Probed>) -> Self {
         let (names, addresses) = (HashMap::new(), HashMap::new());
-        let mut cluster = Self { views, others: Vec::new(), probes, names, addresses };
+        let others = Vec::new();
+        let mut cluster = Self { views, others, probes, names, addresses, domain: String::new() };
         for (place, view) in cluster.views.iter().enumerate() {
             let end = End::View(place);
             cluster.names.entry(view.name.clone()).or_insert(end);
@@ -62,6 +65,8 @@ impl Cluster {
         }
         cluster.add_others();
         cluster.name_the_nameless();
+        let names: Vec<&str> = cluster.ends().map(|end| cluster.name(end)).collect();
+        cluster.domain = domain(&names).to_owned();
         cluster
     }
 
@@ -129,6 +134,12 @@ impl Cluster {
         .unwrap_or_default()
     }
 
+    /// The name without what all end with.
+    pub(super) fn short(&self, end: End) -> &str {
+        let name = self.name(end);
+        name.strip_suffix(&self.domain).unwrap_or(name)
+    }
+
     /// What the nodes have of each other.
     pub(super) fn links(&self) -> impl Iterator<Item = Link<'_>> {
         self.views.iter().enumerate().flat_map(move |(from, view)| {
@@ -167,5 +178,29 @@ impl Cluster {
     /// Who measured that.
     pub(super) fn prober(&self, probed: &Probed) -> Option<End> {
         self.find(probed.node.as_deref().unwrap_or_default(), &probed.sources)
+    }
+}
+
+/// What all names end with, from a dot on.
+fn domain<'a>(names: &[&'a str]) -> &'a str {
+    let (Some(first), true) = (names.first(), names.len() > 1) else { return "" };
+    let dots = first.match_indices('.').map(|(at, _)| first.get(at..).unwrap_or_default());
+    let of_all = |end: &&str| {
+        names.iter().all(|name| name.strip_suffix(end).is_some_and(|host| !host.is_empty()))
+    };
+    dots.into_iter().find(of_all).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_names_end_with_is_told_once() {
+        assert_eq!(domain(&["a.x.org", "b.x.org", "c.y.x.org"]), ".x.org");
+        assert_eq!(domain(&["a.x.org", "b.org"]), ".org");
+        for names in [&["a.x.org"][..], &["a", "b"], &["a.x", "b.y"], &[".x", "b.x"], &[]] {
+            assert_eq!(domain(names), "", "{names:?}");
+        }
     }
 }

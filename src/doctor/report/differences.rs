@@ -223,7 +223,7 @@ fn missing(cluster: &Cluster, protocol: u8, found: &mut Vec<Finding>) {
         found.push(finding(
             ("peer-unlisted", Severity::Error),
             format!("list of {who}"),
-            format!("{gone} is not in it, and is in that of other nodes"),
+            format!("not in it, and in that of other nodes: {gone}"),
             "no route leads to the pods of a node that the list does not have, and its tunnel's packets are dropped",
             format!("add {gone} to the peers file of {who}, or take it out of all others; then manx apply"),
         ));

@@ -24,6 +24,8 @@ const HEIGHT: usize = 116;
 const HEIGHT_HOLLOW: usize = 58;
 const GAP: usize = 18;
 const TOP: usize = 34;
+/// Room for the word beside a name.
+const STATE_WIDTH: usize = 72;
 /// A sign of a fault at the edge of a node: its distance from the top, and from the next.
 const SIGN_TOP: usize = 36;
 const SIGN_STEP: usize = 20;
@@ -79,6 +81,9 @@ pub(super) fn draw(out: &mut String, cluster: &Cluster) -> fmt::Result {
     for frame in &FRAMES {
         let cards = placed(cluster, frame, &ends, &rest);
         svg(out, cluster, frame, &cards, &faults.drawn)?;
+    }
+    if !cluster.domain.is_empty() {
+        remark(out, &format!("All names end with {}.", cluster.domain))?;
     }
     out.write_str("<p class=\"legend\">Squares are pods: filled up, hollow down, crossed without a link, dashed unnoted. A dashed box is a node that gave no bundle.</p>\n")?;
     if !faults.drawn.is_empty() {
@@ -184,9 +189,10 @@ fn svg(
     for card in cards {
         let Card { x, y, height, .. } = card;
         writeln!(out, r#"<svg x="{x}" y="{y}" width="{breadth}" height="{height}">"#)?;
+        let name = card.end.map_or("", |end| cluster.short(end));
         match &card.what {
-            What::View(view) => draw_view(out, view, frame)?,
-            What::Other(other) => draw_other(out, other, *breadth, *line)?,
+            What::View(view) => draw_view(out, view, name, frame)?,
+            What::Other(other) => draw_other(out, other, name, frame)?,
             What::Rest(words) => {
                 hollow(out, *breadth)?;
                 line_of(out, "fact", 33, words, *line)?;
@@ -222,7 +228,7 @@ fn line_of(out: &mut String, class: &str, y: usize, text: &str, max: usize) -> f
     writeln!(out, r#"<text class="{class}" x="14" y="{y}">{}</text>"#, Text(&text))
 }
 
-fn draw_view(out: &mut String, view: &View, frame: &Frame) -> fmt::Result {
+fn draw_view(out: &mut String, view: &View, name: &str, frame: &Frame) -> fmt::Result {
     let Frame { card: breadth, line, pods: drawn, .. } = *frame;
     let mark = view.mark().class();
     let (width, height) = (breadth - 2, HEIGHT - 2);
@@ -234,7 +240,7 @@ fn draw_view(out: &mut String, view: &View, frame: &Frame) -> fmt::Result {
         out,
         r##"<g class="mark {mark}"><use href="#{mark}" x="14" y="10" width="14" height="14"/></g>"##
     )?;
-    let name = cut(&view.name, line * 3 / 5);
+    let name = fitting(name, breadth - 49 - STATE_WIDTH);
     writeln!(out, r#"<text class="name" x="35" y="22">{}</text>"#, Text(&name))?;
     let end = breadth - 14;
     writeln!(
@@ -292,13 +298,35 @@ fn hollow(out: &mut String, breadth: usize) -> fmt::Result {
     )
 }
 
-fn draw_other(out: &mut String, other: &Other, breadth: usize, line: usize) -> fmt::Result {
+fn draw_other(out: &mut String, other: &Other, name: &str, frame: &Frame) -> fmt::Result {
+    let Frame { card: breadth, line, .. } = *frame;
     hollow(out, breadth)?;
-    line_of(out, "name", 22, &other.name, line * 3 / 5)?;
-    let end = breadth - 14;
+    let (name, end) = (fitting(name, breadth - 28 - STATE_WIDTH), breadth - 14);
+    writeln!(out, r#"<text class="name" x="14" y="22">{}</text>"#, Text(&name))?;
     writeln!(out, r#"<text class="state" x="{end}" y="22" text-anchor="end">no bundle</text>"#)?;
     let facts = format!("{} · pods {}", joined(&other.addresses), joined(&other.pod_cidrs));
     line_of(out, "fact", 42, &facts, line)
+}
+
+/// As much of a name as there is room for: letters of bold type are of very different
+/// widths, and which type it is the reader's browser decides.
+fn fitting(name: &str, room: usize) -> String {
+    let name = cut(name, room);
+    let mut widths = name.chars().scan(0, |sum, letter| {
+        *sum += match letter {
+            '.' | '-' | ':' | '/' | 'i' | 'j' | 'l' => 6,
+            'm' | 'w' | 'M' | 'W' | '@' | '%' | '…' => 15,
+            letter if letter.is_ascii_uppercase() => 12,
+            letter if letter.is_ascii() => 10,
+            _ => 16,
+        };
+        Some(*sum)
+    });
+    match widths.position(|width| width > room) {
+        None => name,
+        // The sign is as wide as two letters at most.
+        Some(place) => name.chars().take(place.saturating_sub(2)).chain(['…']).collect(),
+    }
 }
 
 /// What is broken, from node to node, by its number.

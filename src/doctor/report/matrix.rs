@@ -13,7 +13,7 @@ use super::{
 };
 
 /// So many nodes have a column.
-const COLUMNS_MAX: usize = 20;
+const COLUMNS_MAX: usize = 18;
 /// With more of them each has a number and no more.
 const ROOMY_MAX: usize = 6;
 /// So many nodes have a row.
@@ -55,13 +55,14 @@ impl<'a> Measured<'a> {
 /// Both tables, or one that says that nothing was probed.
 pub(super) fn draw(out: &mut String, cluster: &Cluster) -> fmt::Result {
     let measured = Measured::all(cluster);
-    let columns = columns(cluster, &measured);
+    let mut columns = columns(cluster, &measured);
     let is_row = |end: &End| matches!(end, End::View(_)) || measured.contains_key(end);
     let mut rows: Vec<End> = cluster.ends().filter(is_row).collect();
     // Those that measured something are worth a row.
     rows.sort_by_key(|end| !measured.contains_key(end));
     rows.truncate(ROWS_MAX);
     if measured.is_empty() {
+        columns.truncate(ROOMY_MAX);
         table(out, cluster, "Not probed", (&rows, &columns), &|_, _| Vec::new())?;
         return remark(
             out,
@@ -82,7 +83,7 @@ pub(super) fn draw(out: &mut String, cluster: &Cluster) -> fmt::Result {
     legend(out)
 }
 
-/// Nodes with a bundle, then those that answer worst.
+/// Those that answer worst, then those with a bundle.
 fn columns(cluster: &Cluster, measured: &BTreeMap<End, Measured<'_>>) -> Vec<End> {
     let badness = |end: &End| {
         let paths = measured.values().filter_map(|of| of.paths.get(end)).copied().flatten();
@@ -91,7 +92,8 @@ fn columns(cluster: &Cluster, measured: &BTreeMap<End, Measured<'_>>) -> Vec<End
             (_, true) => 2,
             _ => 1,
         });
-        (matches!(end, End::Other(_)), std::cmp::Reverse(worst.max().unwrap_or(0)))
+        let worst = worst.max().unwrap_or(0);
+        (std::cmp::Reverse(worst.max(1)), *end)
     };
     let mut ends: Vec<End> = cluster.ends().collect();
     ends.sort_by_cached_key(badness);
@@ -107,12 +109,7 @@ fn table<'a>(
     (rows, columns): (&[End], &[End]),
     of: &dyn Fn(End, End) -> Vec<&'a Path>,
 ) -> fmt::Result {
-    let names: Vec<&str> = rows.iter().chain(columns).map(|end| cluster.name(*end)).collect();
-    let domain = domain(&names).to_owned();
-    let short = |end: End| {
-        let name = cluster.name(end);
-        cut(name.strip_suffix(&domain).unwrap_or(name), NAME_MAX)
-    };
+    let short = |end: End| cut(cluster.short(end), NAME_MAX);
     let is_dense = columns.len() > ROOMY_MAX;
     let (class, unit) = if is_dense { ("heat dense", ", in ms") } else { ("heat", "") };
     writeln!(
@@ -134,26 +131,12 @@ fn table<'a>(
         out.write_str("</tr>\n")?;
     }
     out.write_str(CLOSE_TABLE)?;
-    let mut remarks = Vec::new();
-    if !domain.is_empty() {
-        remarks.push(format!("All names end with {domain}."));
-    }
     let all = cluster.views.len() + cluster.others.len();
     if all > columns.len() {
         let more = count(all - columns.len(), "more node has", "more nodes have");
-        remarks.push(format!("{more} no column: those that answer worst are shown."));
+        remark(out, &format!("{more} no column; those that answer worst come first."))?;
     }
-    if remarks.is_empty() { Ok(()) } else { remark(out, &remarks.join(" ")) }
-}
-
-/// What all names end with, from a dot on.
-fn domain<'a>(names: &[&'a str]) -> &'a str {
-    let (Some(first), true) = (names.first(), names.len() > 1) else { return "" };
-    let dots = first.match_indices('.').map(|(at, _)| first.get(at..).unwrap_or_default());
-    let of_all = |end: &&str| {
-        names.iter().all(|name| name.strip_suffix(end).is_some_and(|host| !host.is_empty()))
-    };
-    dots.into_iter().find(of_all).unwrap_or_default()
+    Ok(())
 }
 
 /// The worst of its paths decides about the colour.
@@ -252,14 +235,5 @@ mod tests {
             told.contains("\"step5\">IPv4 0.21 ms") && told.ends_with("IPv6 no answer</td>"),
             "{told}"
         );
-    }
-
-    #[test]
-    fn what_all_names_end_with_is_told_once() {
-        assert_eq!(domain(&["a.x.org", "b.x.org", "c.y.x.org"]), ".x.org");
-        assert_eq!(domain(&["a.x.org", "b.org"]), ".org");
-        for names in [&["a.x.org"][..], &["a", "b"], &["a.x", "b.y"], &[".x", "b.x"], &[]] {
-            assert_eq!(domain(names), "", "{names:?}");
-        }
     }
 }

@@ -223,8 +223,8 @@ fn who_knows_whom_is_compared() {
     assert_eq!(
         told,
         [
-            "peer-unlisted list of node-a, node-b: node-c is not in it, and is in that of other nodes",
-            "peer-unlisted list of node-c: node-b is not in it, and is in that of other nodes",
+            "peer-unlisted list of node-a, node-b: not in it, and in that of other nodes: node-c",
+            "peer-unlisted list of node-c: not in it, and in that of other nodes: node-b",
         ]
     );
     // A node that two know differently and that gave no bundle.
