@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::browser::{Browser, Screen};
 use crate::cluster::{Cluster, Families, MANX, Node, batch, entry};
 use crate::doctor::bundle;
-use crate::harness::{Pod, Scratch};
+use crate::harness::{DEADLINE, Pod, Scratch, Stdin, plugin_dir, run};
 
 const DESKTOP: Screen = Screen { width: 1280, height: 900, dark: false };
 const PHONE: Screen = Screen { width: 375, height: 812, dark: false };
@@ -186,7 +186,12 @@ fn a_fault_and_nodes_that_disagree_are_on_top() {
     let other = b.with("vxlan", json!({"vni": 77}));
     let scratch = Scratch::new();
     let probes = [probed(a, &scratch)];
-    let files = [scratch.file("a.bundle", bundle(a)), scratch.file("b.bundle", bundle(&other))];
+    // One is packed, as support gets it.
+    let packed = scratch.path().join("a.gz");
+    let mut write = a.command(&["bundle", packed.to_str().unwrap()]);
+    write.env("CNI_PATH", plugin_dir());
+    a.host.enter(|| run(write, &Stdin::Null, DEADLINE)).ok();
+    let files = [packed, scratch.file("b.bundle", bundle(&other))];
     let page = report(a, &files, &probes, &scratch);
     let text = look(&page, "faulty");
     let text = text.as_str().unwrap();

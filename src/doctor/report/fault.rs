@@ -24,7 +24,6 @@ pub(super) struct Fault {
 }
 
 /// All of it.
-#[derive(Default)]
 pub(super) struct Faults {
     /// Those that a drawing may have.
     pub(super) drawn: Vec<Fault>,
@@ -55,8 +54,8 @@ pub(super) fn faults(cluster: &Cluster) -> Faults {
             }
         }
     }
-    let mut all = Faults::default();
-    all.folded = fold_ends(cluster, &mut by_node);
+    let folded = fold_ends(cluster, &mut by_node);
+    let mut all = Faults { drawn: Vec::new(), folded };
     for (from, ways) in by_node {
         if ways.len() <= OF_ONE_MAX && all.drawn.len() + ways.len() <= DRAWN_MAX {
             let drawn = ways.into_iter();

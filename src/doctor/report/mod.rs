@@ -123,6 +123,9 @@ fn head(out: &mut String, cluster: &Cluster, verdict: &Verdict<'_>) -> fmt::Resu
             (count(others, "node is", "nodes are"), "known by the lists of others alone");
         remark(out, &format!("{is} {lists}: what is wrong there is not on this page."))?;
     }
+    if let Some(words) = moments(&cluster.views) {
+        remark(out, &words)?;
+    }
     out.write_str("<nav>")?;
     for (id, name) in
         [("topology", "Topology"), ("mtu", "MTU"), ("probes", "Probes"), ("nodes", "Nodes")]
@@ -130,6 +133,16 @@ fn head(out: &mut String, cluster: &Cluster, verdict: &Verdict<'_>) -> fmt::Resu
         write!(out, r##"<a href="#{id}">{name}</a> "##)?;
     }
     out.write_str("</nav></header>\n")
+}
+
+/// When the bundles were written: what changed in between differs, and is no fault.
+fn moments(views: &[View]) -> Option<String> {
+    let moments = || views.iter().map(|view| view.taken_at.as_str()).filter(|at| !at.is_empty());
+    let (first, last) = (moments().min()?, moments().max()?);
+    Some(match first == last {
+        true => format!("Written at {first}."),
+        false => format!("The bundles were written between {first} and {last}."),
+    })
 }
 
 /// A row of each, and then a section of each.

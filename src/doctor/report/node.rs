@@ -90,7 +90,11 @@ fn facts(out: &mut String, view: &View) -> fmt::Result {
     fact("Pods", if states.is_empty() { "none".to_owned() } else { joined(&states) }.as_str())?;
     fact("Agent", &view.agent)?;
     fact("Policies", if view.enforces_policy { "enforced" } else { "off" })?;
-    fact("Bundle", &format!("{}, by manx {}", view.file, view.taken_by))?;
+    if !view.system.is_empty() {
+        fact("System", &view.system)?;
+    }
+    let at = if view.taken_at.is_empty() { "" } else { ", written at " };
+    fact("Bundle", &format!("{}, by manx {}{at}{}", view.file, view.taken_by, view.taken_at))?;
     out.write_str("</dl>\n")
 }
 

@@ -401,6 +401,7 @@ fn texts(value: &Value, at: &mut String, paths: &mut Vec<String>) {
 fn rich_node() -> Snapshot {
     let mut node = Snapshot::decode(rich(VXLAN).to_string().as_bytes()).unwrap();
     node.journal.push(pod("web"));
+    node.support = Some(crate::node::Support { host: "h".into(), ..Default::default() });
     node
 }
 
@@ -435,6 +436,25 @@ fn whatever_a_bundle_has_there_is_a_page() {
             std::panic::resume_unwind(panic);
         }
     }
+}
+
+#[test]
+fn when_bundles_were_written_is_told() {
+    let at = |number: usize, minute: &str| {
+        let support = crate::node::Support {
+            taken_at: format!("2026-11-28T03:{minute}:00.000Z"),
+            host: "host-x".into(),
+            ..crate::node::Support::default()
+        };
+        Snapshot { support: Some(support), ..node(number, 3 - number) }
+    };
+    let page = read(&cluster(&[at(1, "07"), at(2, "05")], &[]));
+    let words = "between 2026-11-28T03:05:00.000Z and 2026-11-28T03:07:00.000Z";
+    assert!(page.text.contains(words), "{}", page.text);
+    let mut unnamed = at(1, "07");
+    unnamed.compared.fabrics.clear();
+    let page = read(&cluster(&[unnamed], &[]));
+    assert!(page.text.contains("host-x") && page.text.contains("Written at 2026-11-28T03:07"));
 }
 
 #[test]

@@ -15,13 +15,13 @@ use crate::{
     family::Family,
     finding::{Finding, Severity, grouped},
     net::Mac,
-    node::{Attachment, Network, Snapshot},
+    node::{Attachment, Network, Snapshot, Versions},
     text::few::some_of,
 };
 
 /// A node that gave a bundle.
 pub struct View {
-    /// Its name in its list of nodes; where it has none, that of the file.
+    /// Its name in its list of nodes; where it has none, that of the host or of the file.
     pub(super) name: String,
     /// Whether it has a list that names it.
     pub(super) is_named: bool,
@@ -29,6 +29,10 @@ pub struct View {
     pub(super) file: String,
     /// The version of the program that looked at it.
     pub(super) taken_by: String,
+    /// When the bundle was written, in RFC 3339; empty where it does not say so.
+    pub(super) taken_at: String,
+    /// The kernel and the distribution, where the bundle has them.
+    pub(super) system: String,
     pub(super) state: State,
     /// Why it is not ready.
     pub(super) reason: String,
@@ -133,12 +137,15 @@ impl View {
         let skipped = overview.examined.iter().filter(skipped).count();
         let loopback = |index: u32| snapshot.kernel.link(index).is_some_and(|link| link.loopback);
         let addresses = snapshot.kernel.addresses.iter().filter(|(link, _)| !loopback(*link));
-        let surroundings = &snapshot.surroundings;
+        let (surroundings, support) = (&snapshot.surroundings, snapshot.support.as_ref());
+        let host = support.map(|support| support.host.as_str()).filter(|host| !host.is_empty());
         Self {
-            name: node.map_or_else(|| stem(file), str::to_owned),
+            name: node.or(host).map_or_else(|| stem(file), str::to_owned),
             is_named: node.is_some(),
             file: file.to_owned(),
             taken_by: snapshot.taken_by.clone(),
+            taken_at: support.map(|support| support.taken_at.clone()).unwrap_or_default(),
+            system: support.map(|support| system(&support.versions)).unwrap_or_default(),
             state: overview.state,
             groups: Group::all(&overview.findings),
             errors: overview.count(Severity::Error),
@@ -182,6 +189,12 @@ impl View {
         cidrs.dedup();
         cidrs
     }
+}
+
+fn system(versions: &Versions) -> String {
+    let Versions { kernel, system, machine, .. } = versions;
+    let all = [system, kernel, machine].map(String::as_str);
+    all.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
 }
 
 /// The name of a file without what it ends with.
