@@ -9,6 +9,8 @@
 mod harness;
 
 mod bundle;
+mod capture;
+mod dns;
 mod gc;
 mod install;
 mod pods;

@@ -74,6 +74,14 @@ fn conflist() -> Value {
 pub(crate) fn every_combination(control: &Control) {
     // Objects of a namespace are not judged before it is there.
     kubectl(control, &["apply", "--filename", &format!("{SHIPPED}/base/namespace.yaml")]);
+    // No controller makes the one that a pod of that namespace has.
+    kubectl(control, &["create", "serviceaccount", "default"]);
+    let debug = include_str!("../../conf/debug/node.yaml").replace("NODE", "node-a");
+    fs::write("/run/debug.yaml", debug).expect("a file in the enclosure");
+    kubectl(
+        control,
+        &["apply", "--server-side", "--dry-run=server", "--filename", "/run/debug.yaml"],
+    );
     for mode in MODES {
         let directory = Path::new("/run/kustomize").join(mode);
         let text = format!("resources: [shipped/base]\ncomponents: [shipped/components/{mode}]\n");

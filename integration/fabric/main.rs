@@ -22,6 +22,7 @@ mod adopt;
 mod blackhole;
 mod browser;
 mod bundle;
+mod capture;
 mod checks;
 mod cluster;
 mod conflict;

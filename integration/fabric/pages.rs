@@ -12,9 +12,10 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::capture::TCPDUMP;
 use crate::cluster::{Cluster, Families, MANX, Node, batch, entry};
 use crate::doctor::besides_load;
-use crate::harness::{DEADLINE, Finished, Netns, Pod, Stdin, connect, plugin_dir, run};
+use crate::harness::{DEADLINE, Finished, Netns, Pod, Stdin, connect, eventually, plugin_dir, run};
 
 /// Makes the fault of a section, by its heading.
 type Faults = &'static [(&'static str, fn(&Scene))];
@@ -23,7 +24,8 @@ type Faults = &'static [(&'static str, fn(&Scene))];
 pub struct Scene {
     cluster: Cluster,
     programs: PathBuf,
-    _pods: Vec<Pod>,
+    /// One on each node: default/web and default/db.
+    pub pods: Vec<Pod>,
     going_on: RefCell<Vec<Child>>,
 }
 
@@ -52,7 +54,7 @@ impl Scene {
             pod
         });
         let pods = pods.collect();
-        let scene = Self { cluster, programs, _pods: pods, going_on: RefCell::default() };
+        let scene = Self { cluster, programs, pods, going_on: RefCell::default() };
         for node in &scene.cluster.nodes {
             scene.configure(node, &node.plugin.conf);
         }
@@ -233,6 +235,39 @@ fn the_commands_of_troubleshooting_print_what_it_says() {
 fn the_commands_of_the_checklist_print_what_it_says() {
     follow("checklist.md", CHECKS);
 }
+
+#[test]
+fn the_commands_of_debugging_print_what_it_says() {
+    follow("debugging.md", DEBUGGING);
+}
+
+/// The pod of the first node asks that of the other as long as the scene is.
+fn pings(scene: &Scene) {
+    scene.a().host.scratch().script("programs/tcpdump", TCPDUMP);
+    scene.goes_on(&scene.pods[0].netns, &["ping", "-q", "-i", "0.1", "10.244.2.2"]);
+}
+
+const DEBUGGING: Faults = &[
+    ("One packet, at every place it passes", pings),
+    ("Where it ends", |scene| {
+        pings(scene);
+        scene.breaks(
+            scene.a(),
+            "nft 'add table inet host; add chain inet host out { type filter hook output priority 0; }; \
+             add rule inet host out udp dport 4789 drop'",
+        );
+    }),
+    ("A tool in the pod's network", |_| {}),
+    ("Names as the pod finds them", |scene| {
+        let text = "nameserver 10.96.0.10\nsearch default.svc.cluster.local svc.cluster.local \
+                    cluster.local\noptions ndots:5\n";
+        let file = scene.a().host.scratch().file("resolv.conf", text);
+        let mount = format!("mount --bind {} /etc/resolv.conf && exec sleep 1000", file.display());
+        scene.goes_on(&scene.pods[0].netns, &["unshare", "--mount", "sh", "-c", &mount]);
+        let runs = || scene.shell(scene.a(), "manx exec --dns default/web true").status == 0;
+        assert!(eventually(DEADLINE, runs), "no container");
+    }),
+];
 
 const TROUBLES: Faults = &[
     ("Start here", |_| {}),

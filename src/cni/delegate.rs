@@ -26,7 +26,7 @@ mod spawn;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use exec::printed;
+pub(crate) use exec::{Beside, printed};
 use exec::{Failure, Output};
 
 /// How much of a delegate's unreadable output an error repeats, in characters.

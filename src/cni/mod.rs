@@ -14,7 +14,7 @@ pub mod result;
 pub mod version;
 
 pub use delegate::Delegate;
-pub(crate) use delegate::printed;
+pub(crate) use delegate::{Beside, printed};
 pub use document::{Document, ValidAttachments};
 pub use env::{Args, Command, Environment, Pod};
 pub use error::{Code, Error};

@@ -123,7 +123,11 @@ fn open(path: &Path, flags: OFlag) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }
 
-fn read_opened(mut file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
+/// As [`read`], of a file that is open.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_opened(mut file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     let data = file.metadata()?;
     require_regular(&data)?;
     if data.len() > bytes_max {

@@ -6,13 +6,14 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::Command,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use nix::unistd::gethostname;
 
 use crate::{
     cli::{Args, conflist, version::REVISION},
+    cni::printed,
     doctor::RELEASE,
     node::{
         Snapshot, Support, Text, Versions,
@@ -36,6 +37,9 @@ const LOG_BYTES_MAX: u64 = 128 << 10;
 const AGENT_LOGS_MAX: usize = 3;
 /// So many lines of the journal.
 const LINES_MAX: &str = "2000";
+
+/// How long the journal may take.
+const JOURNAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where an administrator sets parameters of the kernel, and we do.
 const SYSCTLS: &str = "/etc/sysctl.d";
@@ -174,13 +178,8 @@ fn journal(root: &Root, units: &[&str]) -> io::Result<String> {
     for unit in units {
         command.args(["--unit", unit]);
     }
-    let output = command.output()?;
-    if !output.status.success() {
-        let words = String::from_utf8_lossy(&output.stderr);
-        let words = words.lines().next().unwrap_or("it says nothing").to_owned();
-        return Err(io::Error::other(format!("journalctl: {words}")));
-    }
-    let bytes = output.stdout;
+    let bytes = printed(&mut command, JOURNAL_LIMIT)
+        .ok_or_else(|| io::Error::other("journalctl does not answer"))?;
     let from = bytes.len().saturating_sub(usize::try_from(LOG_BYTES_MAX).unwrap_or(usize::MAX));
     Ok(String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned())
 }

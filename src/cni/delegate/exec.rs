@@ -7,7 +7,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -94,6 +94,35 @@ fn run_up_to(command: &mut Command, input: &[u8], (limit, bytes): (Duration, usi
 pub(crate) fn printed(command: &mut Command, limit: Duration) -> Option<Vec<u8>> {
     let output = run_up_to(command, &[], (limit, MAX_PRINTED_BYTES)).outcome.ok()?;
     output.status.success().then_some(output.stdout)
+}
+
+/// A program that runs beside this one. When this is dropped nobody of its process group is
+/// left, and the kernel kills the program when the calling thread ends.
+pub(crate) struct Beside(Running);
+
+impl Beside {
+    /// # Errors
+    /// As [`std::process::Command::spawn`].
+    pub(crate) fn start(command: &mut Command) -> io::Result<Self> {
+        match start(command.process_group(0), Instant::now() + KILL_GRACE) {
+            Ok(child) => Ok(Self(Running::new(child))),
+            Err(Failure::Start(error) | Failure::Io(error)) => Err(error),
+            Err(_) => Err(ErrorKind::Other.into()),
+        }
+    }
+
+    /// Its pipes, each once.
+    pub(crate) fn stdin(&mut self) -> Option<ChildStdin> {
+        self.0.child.stdin.take()
+    }
+
+    pub(crate) fn stdout(&mut self) -> Option<ChildStdout> {
+        self.0.child.stdout.take()
+    }
+
+    pub(crate) fn stderr(&mut self) -> Option<ChildStderr> {
+        self.0.child.stderr.take()
+    }
 }
 
 /// Starts the program. Whoever copies a new plugin over an old one in place, not

@@ -1,6 +1,8 @@
 //! `manx exec`: a command of the host in a pod's network namespace, for images
 //! that ship no tools.
 
+mod dns;
+
 use std::{ffi::OsString, fs, io, os::unix::process::CommandExt, process::Command};
 
 use super::{
@@ -21,17 +23,20 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "exec",
     summary: "run a command of this node in a pod's network",
     help: "\
-Usage: manx exec [--root DIR] POD [--] COMMAND [ARGUMENT…]
+Usage: manx exec [--dns] [--root DIR] POD [--] COMMAND [ARGUMENT…]
 
 POD is namespace/name, a container id or the beginning of one, or an address.
-Only the network is the pod's: files, processes and /sys are the node's.
+Only the network is the pod's: files, processes and /sys are the node's. With
+--dns /etc/resolv.conf is that of the pod's containers, for this command alone.
 Ends with the command's own status; 127 where it is not found, 126 where it
 cannot be run.
 
+  --dns       resolve names as the pod does
   --root DIR  read the state below DIR
 
-Example: manx exec default/web -- ss -tlnp",
-    shape: Shape { flags: &[], values: &["root"], operands: Operands::OneThenCommand },
+Example: manx exec default/web -- ss -tlnp
+         manx exec --dns default/web -- dig +search kubernetes.default",
+    shape: Shape { flags: &["dns"], values: &["root"], operands: Operands::OneThenCommand },
     run,
 };
 
@@ -64,6 +69,11 @@ fn run(args: &Args, _: &mut Console<'_>) -> Result<Status, Failure> {
     }
     let namespace = namespace(entry)?;
     confirm(&namespace, entry, link)?;
+    if args.flag("dns") {
+        let (device, inode) = entry.netns_identity;
+        let resolv_conf = dns::resolv_conf(ns::Identity { device, inode })?;
+        dns::use_it(&resolv_conf, &args.root())?;
+    }
     namespace.enter()?;
     Err(replace_process(program, arguments))
 }
