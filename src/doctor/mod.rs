@@ -13,6 +13,7 @@ mod load;
 mod machine;
 mod others;
 pub mod overview;
+mod policy;
 mod pools;
 pub mod probe;
 pub mod report;
@@ -142,7 +143,7 @@ pub const CHECKS: &[Check] = &[
     Check { id: "sysctl-drift", examine: links::sysctl_drift },
     Check { id: "route-stale", examine: fabric::route_stale },
     Check { id: "version-skew", examine: fabric::version_skew },
-    Check { id: "policy-unenforced", examine: former::policy_unenforced },
+    Check { id: "policy-unenforced", examine: policy::policy_unenforced },
     Check { id: "conntrack-full", examine: links::conntrack_full },
     Check { id: "conntrack-drops", examine: load::conntrack_drops },
     Check { id: "backlog-drops", examine: load::backlog_drops },

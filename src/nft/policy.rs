@@ -31,7 +31,7 @@ use std::{
 };
 
 pub use held::Held;
-pub use pods::{Assigned, CLOSED, Found};
+pub use pods::{Assigned, CLOSED, Depth, Found};
 
 use super::error::Error;
 use super::key::{Load, Part};

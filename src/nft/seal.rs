@@ -110,18 +110,29 @@ impl Seal {
             .iter()
             .zip(self.before as u64 + 1..)
             .all(|(rule, number)| handle(rule, NFTA_RULE_HANDLE) == Some(number));
-        rules.len() == self.rules && numbered && noted(rules).is_some_and(|it| it == self.note)
+        rules.len() == self.rules && numbered && rules.last().is_some_and(|last| self.is_last(last))
+    }
+
+    /// Whether this is the last rule that the table was made with.
+    pub(super) fn is_last(&self, rule: &[u8]) -> bool {
+        let is_it = handle(rule, NFTA_RULE_HANDLE) == Some(self.last());
+        is_it && noted(rule).is_some_and(|note| note == self.note)
+    }
+
+    /// The number of the last rule.
+    pub(super) fn last(&self) -> u64 {
+        (self.before + self.rules) as u64
     }
 
     /// Whether the last of these rules bears the note of another table of ours.
     pub(super) fn differs(&self, rules: &[Vec<u8>]) -> bool {
-        noted(rules).is_some_and(|note| note != self.note)
+        rules.last().and_then(|last| noted(last)).is_some_and(|note| note != self.note)
     }
 }
 
-/// Our note on the last of these rules.
-fn noted(rules: &[Vec<u8>]) -> Option<&[u8]> {
-    let mut notes = find(rules.last()?, NFTA_RULE_USERDATA)?;
+/// Our note on a rule.
+fn noted(rule: &[u8]) -> Option<&[u8]> {
+    let mut notes = find(rule, NFTA_RULE_USERDATA)?;
     while let [kind, length, rest @ ..] = notes {
         let whole = 2 + usize::from(*length);
         if *kind == DIGEST {

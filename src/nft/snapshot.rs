@@ -254,13 +254,13 @@ fn rest(
     Ok((chains, sets.map(Option::unwrap_or_default).collect()))
 }
 
-fn table_question(wanted: &Table) -> Request {
+pub(super) fn table_question(wanted: &Table) -> Request {
     let named = [Attribute::string(NFTA_TABLE_NAME, &wanted.name)];
     request(NFT_MSG_GETTABLE, 0, format!("table inet {}", wanted.name), named)
 }
 
 /// About one chain, or one set. Table and name stand under the same numbers for both.
-fn question(wanted: &Table, kind: u16, name: &str) -> Request {
+pub(super) fn question(wanted: &Table, kind: u16, name: &str) -> Request {
     let is_set = kind == NFT_MSG_GETSET;
     let of = [
         Attribute::string(NFTA_CHAIN_TABLE, &wanted.name),
@@ -288,7 +288,7 @@ pub(super) fn elements_question(wanted: &Table, set: &Set) -> Request {
     )
 }
 
-fn matches(reply: &Reply, kind: &[Attribute]) -> bool {
+pub(super) fn matches(reply: &Reply, kind: &[Attribute]) -> bool {
     reply.objects.iter().all(|object| says(object, kind, Besides::Anything))
 }
 

@@ -145,6 +145,19 @@ impl Table {
         self.chains.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)))
     }
 
+    /// How often the kernel counts a chain as used: once for each of its rules, and once for
+    /// each rule that leads to it.
+    pub(super) fn uses(&self, chain: &Chain) -> usize {
+        let leads = |rule: &Rule| {
+            let is_one = |term: &&Term| match term {
+                Term::End(Verdict::Goto(other) | Verdict::Jump(other)) => *other == chain.name,
+                _ => false,
+            };
+            rule.0.iter().filter(is_one).count()
+        };
+        chain.rules.len() + self.rules().map(|(_, rule)| leads(rule)).sum::<usize>()
+    }
+
     /// A number for what the sets should hold that follow something, to know it again
     /// without a list.
     pub fn followed(&self) -> u64 {

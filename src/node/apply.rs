@@ -145,6 +145,13 @@ pub(super) fn apply_by(
     for table in &changes.tables {
         restore(table, socket, &mut report, &mut unmade);
     }
+    if let Some(policies) = &changes.policies
+        && let Some(change) = policies.change()
+        && let Err(error) = policies.restore()
+    {
+        report.errors.push(error.to_string());
+        unmade.push(change.told());
+    }
     for network in &networks.all {
         let noted = allowed::note(root, network.name());
         report.errors.extend(noted.err().map(|error| error.to_string()));

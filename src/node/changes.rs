@@ -8,6 +8,7 @@ use super::{
     configured::{Configured, Networks},
     fabric::{Applied, FabricState, Pass, Removal, fabric_of, last_applied, noted_protocols},
     former, kernel, link_mtus,
+    policy::PolicyTable,
     repair::{self, HostSide, Repair},
     table,
     tables::{self, NetworkTable},
@@ -77,6 +78,8 @@ pub(crate) struct Changes {
     pub(super) sides: Vec<HostSide>,
     pub(super) repairs: Vec<Repair>,
     pub(super) tables: Vec<NetworkTable>,
+    /// The table of network policies, where they are enforced.
+    pub(super) policies: Option<PolicyTable>,
     /// Networks that are gone and have a table left.
     pub(super) former: Vec<String>,
     /// Why networks have no fabric.
@@ -167,6 +170,7 @@ pub(crate) fn compare_by(
             Err(error) => changes.fail(error),
         }
     }
+    changes.policies = PolicyTable::of(networks);
     if let Some(names) = networks.names() {
         let links = known.map(|known| known.links.as_slice());
         match former::networks(root, host, links, &names) {
@@ -389,7 +393,11 @@ impl Changes {
             removed: removed.collect(),
             tunnels: fabrics.filter_map(|(_, pass)| pass.tunnel_change()).map(told).collect(),
             repairs: self.repairs.iter().map(Repair::told).collect(),
-            tables: self.tables.iter().filter_map(NetworkTable::change).map(told).collect(),
+            tables: {
+                let tables = self.tables.iter().filter_map(NetworkTable::change);
+                let policies = self.policies.iter().filter_map(PolicyTable::change);
+                tables.chain(policies).map(told).collect()
+            },
             former: self.former.clone(),
         }
         .in_order()
@@ -409,6 +417,7 @@ impl Changes {
         let desired = self.fabrics.iter().map(|(_, pass)| &pass.plan.desired);
         let fabric = desired.flat_map(|desired| &desired.notes).chain(&self.without);
         let tables = self.tables.iter().filter_map(NetworkTable::note);
+        let tables = tables.chain(self.policies.iter().filter_map(PolicyTable::note));
         [fabric.cloned().collect(), tables.cloned().collect()]
     }
 

@@ -1,12 +1,14 @@
 //! The table of network policies of this node: looked at, made so, and removed.
 
+mod held;
 mod pods;
 mod state;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+pub(crate) use held::PolicyTable;
 pub(crate) use pods::{
-    Expected, differences, expect, otherwise, release, release_noted, restore, sweep,
+    Expected, differences, expect, otherwise, release, release_noted, restore_table, sweep,
 };
 pub(crate) use state::unreadable_files;
 

@@ -12,6 +12,7 @@ use crate::{
     nft::{self, Ensured, Guard, Masquerade, Network, Table},
     object::{self, Change, HeldTable},
     pod::identity::{GROUPS, group},
+    policy::TABLE,
     state::{Journal, Root},
 };
 
@@ -269,13 +270,16 @@ fn purpose(network: &Network) -> String {
     check.to_owned() + &masquerade.unwrap_or_default()
 }
 
-/// Tells when others touch the tables of networks, or those of their fabrics' tunnels.
+/// Tells when others touch the tables of networks, those of their fabrics' tunnels, or that
+/// of network policies.
 ///
 /// # Errors
 /// `Kernel` with what the kernel refused.
 pub fn monitor<'a>(configs: impl Iterator<Item = &'a Config>) -> Result<nft::Monitor, Error> {
-    let names =
-        configs.flat_map(|config| [table(&config.name), tunnel::name(config.fabric.protocol)]);
+    let names = configs.flat_map(|config| {
+        let policies = config.enforces_policy.then(|| TABLE.to_owned());
+        [table(&config.name), tunnel::name(config.fabric.protocol)].into_iter().chain(policies)
+    });
     nft::subscribe(names.collect()).map_err(refused)
 }
 

@@ -67,7 +67,7 @@ fn restore(
     if matches!(done, Some(Ensured::Installed | Ensured::Repaired)) {
         log::warn!("table {} was not as it should be and has been repaired", network.table);
     }
-    if call.config.enforces_policy && policy::restore(&call.root)? {
+    if call.config.enforces_policy && policy::restore_table(&call.root)? {
         log::warn!(
             "the nftables table of network policies was not as it should be and has been repaired"
         );

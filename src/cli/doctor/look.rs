@@ -286,6 +286,7 @@ fn network(
         manages_forwarding: config.manage_forwarding,
         masquerades: config.masquerade,
         checks_sources: config.source_check,
+        enforces_policy: config.enforces_policy,
         never_masqueraded: config.never_masqueraded.clone(),
         configured_mtu: config.mtu,
         ..Network::default()

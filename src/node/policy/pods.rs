@@ -22,7 +22,7 @@ use crate::{
     cni::Args,
     conf::{Config, Missing},
     net::Socket,
-    nft::policy::Found,
+    nft::policy::{Depth, Found},
     policy::{Assigned, Attached, Name, Policies, TABLE},
     state::{Entry, Journal, Otherwise, Root, journal},
 };
@@ -123,7 +123,7 @@ impl Expected {
         };
         let mut table = empty();
         addresses.iter().for_each(|address| table.assign(*address, &assigned));
-        settle(root, &table, addresses)
+        settle(root, &table, addresses, Depth::Counted)
     }
 
     fn unknown(&self, root: &Root) -> Error {
@@ -144,7 +144,7 @@ pub(crate) fn release(addresses: &[IpAddr]) -> Result<(), Error> {
     if addresses.is_empty() {
         return Ok(());
     }
-    match empty().settle(addresses) {
+    match empty().settle(addresses, Depth::Counted) {
         Err(error) if error.is_without_tables() => Ok(()),
         done => done.map(drop).map_err(refused),
     }
@@ -209,25 +209,50 @@ pub(crate) fn differences(root: &Root, entry: &Entry) -> Result<Vec<String>, Err
 ///
 /// # Errors
 /// As for [`Expected::admit`].
-pub(crate) fn restore(root: &Root) -> Result<bool, Error> {
-    if all_attached(root).is_empty() || empty().settle(&[]).map_err(refused)? == Found::Sound {
+pub(crate) fn restore_table(root: &Root) -> Result<bool, Error> {
+    let is_sound = empty().settle(&[], Depth::Read).map_err(refused)? == Found::Sound;
+    if is_sound || all_attached(root).is_empty() {
         return Ok(false);
     }
     let _lock = state::share(root)?;
-    settle(root, &empty(), &[])?;
+    settle(root, &empty(), &[], Depth::Read)?;
     Ok(true)
+}
+
+/// What the table lacks of all pods on which policies are enforced, a sentence each.
+///
+/// # Errors
+/// As for [`differences`].
+pub(crate) fn all_differences(root: &Root) -> Result<Vec<String>, Error> {
+    let attached = all_attached(root);
+    if attached.is_empty() {
+        return Ok(Vec::new());
+    }
+    let _lock = state::share(root)?;
+    let (table, addresses) = with(root, empty(), &attached)?;
+    table.differences(&addresses).map_err(refused)
+}
+
+/// Puts into the table what it lacks of them.
+///
+/// # Errors
+/// As for [`Expected::admit`].
+pub(crate) fn restore(root: &Root) -> Result<(), Error> {
+    let _lock = state::share(root)?;
+    let (table, addresses) = with(root, empty(), &all_attached(root))?;
+    settle(root, &table, &addresses, Depth::Read)
 }
 
 /// Makes what the table holds of these addresses what this one has of them; first, if need
 /// be, the table.
-fn settle(root: &Root, table: &Policies, addresses: &[IpAddr]) -> Result<(), Error> {
+fn settle(root: &Root, table: &Policies, addresses: &[IpAddr], depth: Depth) -> Result<(), Error> {
     for _ in 0..ATTEMPTS {
-        let Found::Unsound(generation) = table.settle(addresses).map_err(refused)? else {
-            return Ok(());
-        };
-        let (whole, pods) = restored(root)?;
+        let found = table.settle(addresses, depth).map_err(refused)?;
+        let Found::Unsound(generation) = found else { return Ok(()) };
+        let attached = all_attached(root);
+        let (whole, _) = with(root, state::table(root)?, &attached)?;
         if whole.install(generation).map_err(refused)? {
-            log::info!("nftables table {TABLE} is made, with {pods} pods of this node");
+            log::info!("nftables table {TABLE} is made, with {} pods of this node", attached.len());
         }
     }
     let object = Object::request(&format!("make nftables table {TABLE}"));
@@ -235,17 +260,22 @@ fn settle(root: &Root, table: &Policies, addresses: &[IpAddr]) -> Result<(), Err
     Err(Error::new(Kind::Busy, object, cause).next("try again"))
 }
 
-/// What the table is to hold by all that is noted, and of how many pods.
-fn restored(root: &Root) -> Result<(Policies, usize), Error> {
-    let mut table = state::table(root)?;
+/// A table with these attachments beside what it holds, by what is noted of them; and their
+/// addresses.
+fn with(
+    root: &Root,
+    mut table: Policies,
+    attached: &[Attached],
+) -> Result<(Policies, Vec<IpAddr>), Error> {
     let known = state::pods(root, &mut |_| true)?.unwrap_or_default();
-    let attached = all_attached(root);
-    for one in &attached {
+    let mut addresses = BTreeSet::new();
+    for one in attached {
         let known = known.iter().find(|known| one.is(&known.name, &known.uid));
         let assigned = known.map_or(&one.otherwise, |known| &known.assigned);
         one.addresses.iter().for_each(|address| table.assign(*address, assigned));
+        addresses.extend(&one.addresses);
     }
-    Ok((table, attached.len()))
+    Ok((table, addresses.into_iter().collect()))
 }
 
 /// The attachments on which policies are enforced, the youngest last.

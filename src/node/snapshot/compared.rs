@@ -13,6 +13,7 @@ use crate::{
         changes::{Changes, Lines},
         configured::Networks,
         fabric::tunnel::TunnelTable,
+        policy::PolicyTable,
         repair::{HostSide, Repair},
         table,
         tables::NetworkTable,
@@ -30,7 +31,7 @@ pub struct Compared {
     pub removals: Vec<OfRemoval>,
     /// The node's sides of live attachments.
     pub sides: Vec<HostSide>,
-    /// The tables of networks.
+    /// The tables of networks, and that of network policies where they are enforced.
     pub tables: Vec<OfTable>,
     /// Networks that are gone and have a table left.
     pub former: Vec<String>,
@@ -79,7 +80,7 @@ pub struct OfRemoval {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OfTable {
-    /// The network; empty for a fabric's.
+    /// The network; empty for a fabric's, and for that of network policies.
     #[serde(default)]
     pub network: String,
     /// The table that is wanted.
@@ -117,7 +118,10 @@ impl Compared {
             fabrics: fabrics.collect(),
             removals: removals.collect(),
             sides: sides.collect(),
-            tables: changes.tables.iter().map(OfTable::of_network).collect(),
+            tables: {
+                let tables = changes.tables.iter().map(OfTable::of_network);
+                tables.chain(changes.policies.iter().map(OfTable::of_policies)).collect()
+            },
             former: changes.former.clone(),
             without: changes.without.clone(),
             misfits: changes.misfits.iter().map(Misfit::from).collect(),
@@ -204,6 +208,12 @@ impl OfTable {
         let (wanted, held) = table.compared();
         let (network, note) = (table.network().to_owned(), table.note().cloned());
         Self { network, wanted: wanted.clone(), held: held.clone(), note }
+    }
+
+    fn of_policies(table: &PolicyTable) -> Self {
+        let (wanted, held) = table.compared();
+        let note = table.note().cloned();
+        Self { network: String::new(), wanted: wanted.clone(), held: held.clone(), note }
     }
 
     fn of_tunnel(table: &TunnelTable) -> Self {

@@ -34,6 +34,9 @@ pub struct Network {
     pub configured_mtu: Option<u32>,
     /// What its pods send is dropped where the source does not lead back to them.
     pub checks_sources: bool,
+    /// Whether network policies are enforced on its pods.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub enforces_policy: bool,
     /// Destinations that see the pods' own addresses, besides the pods of all nodes.
     pub never_masqueraded: Vec<IpNetwork>,
     /// Where its addresses are from.
