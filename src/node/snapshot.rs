@@ -22,7 +22,7 @@ use crate::{
         file::BUNDLE_BYTES_MAX,
         gzip::{decompress, is_gzip},
     },
-    text::secrets::redact,
+    text::secrets::redact_texts,
 };
 
 use super::fabric::Applied;
@@ -40,6 +40,11 @@ pub use surroundings::{
 /// The form of a snapshot. It rises when a field changes its meaning; one that is
 /// new has a default.
 pub const VERSION: u32 = 1;
+
+/// More networks than a bundle may have are no node's.
+const NETWORKS_MAX: usize = 1 << 10;
+/// The same of links, and of attachments, which have one each.
+const LINKS_MAX: usize = 1 << 16;
 
 /// What tells a bundle from other JSON.
 const MARK: &str = "manx bundle";
@@ -118,7 +123,7 @@ impl Snapshot {
         let bytes = serde_json::to_vec(&Bundle { kind: MARK, snapshot: self });
         let mut document: Value =
             bytes.and_then(|bytes| serde_json::from_slice(&bytes)).map_err(|e| e.to_string())?;
-        redact(&mut document);
+        redact_texts(&mut document);
         let mut bytes = serde_json::to_vec(&document).map_err(|error| error.to_string())?;
         bytes.push(b'\n');
         if bytes.len() > BUNDLE_BYTES_MAX {
@@ -159,8 +164,29 @@ impl Snapshot {
                 "it is of form {newer}, and this version reads {VERSION}: read it with manx {by}"
             )),
             Some(_) => {
-                serde_json::from_slice(bytes).map(Self::concluded).map_err(|e| e.to_string())
+                let read: Self =
+                    serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+                read.require_a_node()?;
+                Ok(read.concluded())
             }
+        }
+    }
+
+    /// That it has no more of what is compared with each other than a node can have.
+    fn require_a_node(&self) -> Result<(), String> {
+        let counts = [
+            ("networks", self.networks.len(), NETWORKS_MAX),
+            ("configurations", self.files.len(), NETWORKS_MAX),
+            ("fabrics", self.compared.fabrics.len(), NETWORKS_MAX),
+            ("links", self.kernel.links.len(), LINKS_MAX),
+            ("attachments", self.journal.len(), LINKS_MAX),
+            ("sides of attachments", self.compared.sides.len(), LINKS_MAX),
+        ];
+        match counts.iter().find(|(_, count, most)| count > most) {
+            Some((what, count, most)) => {
+                Err(format!("it has {count} {what}, and a node has {most} at most"))
+            }
+            None => Ok(()),
         }
     }
 
@@ -294,6 +320,31 @@ mod tests {
     }
 
     #[test]
+    fn names_of_links_and_pods_are_no_secrets_and_what_they_have_stays() {
+        let mut snapshot = Snapshot { version: VERSION, ..Snapshot::default() };
+        let link = |name: &str| Link { name: name.to_owned(), ..Link::default() };
+        snapshot.kernel.links = vec![link("secret0"), link("auth")];
+        let value = |value: &str| value.to_owned();
+        snapshot.kernel.sysctls =
+            [("net/ipv6/conf/secret0/accept_ra", "2"), ("net/x/token/y", "1")]
+                .map(|(key, of)| (value(key), value(of)))
+                .into();
+        snapshot.networks = vec![Network { name: value("token"), ..Network::default() }];
+        snapshot.journal = vec![Entry {
+            network: value("token"),
+            pod_namespace: Some(value("secret")),
+            pod_name: Some(value("password")),
+            ..Entry::default()
+        }];
+        let mut indexes = serde_json::json!({"secret0": 3, "token": {"password": [1], "key": "x"}});
+        redact_texts(&mut indexes);
+        let expected =
+            serde_json::json!({"secret0": 3, "token": {"password": [1], "key": "(redacted)"}});
+        assert_eq!(indexes, expected);
+        assert_eq!(Snapshot::decode(&snapshot.encode().unwrap()), Ok(snapshot));
+    }
+
+    #[test]
     fn a_packed_bundle_is_read_and_a_hostile_one_is_refused() {
         let snapshot = Snapshot { version: VERSION, ..Snapshot::default() };
         let packed = compress(&snapshot.encode().unwrap());
@@ -306,6 +357,10 @@ mod tests {
             (packed[..packed.len() - 1].to_vec(), "it ends too early"),
             (compress(&padded), "more than 67108864 bytes"),
             (compress(&with(&format!("\"networks\":[{}", "{},".repeat(1 << 20)))), "of memory"),
+            (
+                with(&format!("\"networks\":[{}{{}}]}}", "{},".repeat(1 << 10))),
+                "it has 1025 networks",
+            ),
             (with(&format!("\"journal\":[{{\"ipam\":{deep}}}]}}")), "recursion limit"),
             (format!("{{\"kind\":{deep}}}").into_bytes(), "recursion limit"),
         ] {

@@ -42,6 +42,9 @@ enum Look {
 }
 
 fn look(name: &str) -> Look {
+    // Of a file and of a parameter of the kernel the last part counts: any link may be before it.
+    let mark = if name.starts_with("net.") { '.' } else { '/' };
+    let name = name.rsplit(mark).next().unwrap_or(name);
     let plain: String =
         name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
     if SECRET_NAMES.iter().any(|secret| plain.contains(secret)) {
@@ -53,15 +56,29 @@ fn look(name: &str) -> Look {
     }
 }
 
-/// Takes secrets out of a document.
+/// Takes secrets out of a document of others.
 pub fn redact(value: &mut Value) {
+    clear(value, false);
+}
+
+/// The same of a document of ours, whose names may be those of links and pods: texts are
+/// replaced, and everything else keeps its form.
+pub fn redact_texts(value: &mut Value) {
+    clear(value, true);
+}
+
+fn clear(value: &mut Value, texts_alone: bool) {
+    let hide = |value: &mut Value| match texts_alone && !value.is_string() {
+        true => clear(value, true),
+        false => hide(value),
+    };
     match value {
         Value::String(text) => *text = redacted(text),
         Value::Array(all) => {
             let mut is_next = false;
             for one in all {
                 let is_secret = std::mem::replace(&mut is_next, is_secret_flag(one));
-                if is_secret { hide(one) } else { redact(one) }
+                if is_secret { hide(one) } else { clear(one, texts_alone) }
             }
         }
         Value::Object(members) => {
@@ -85,7 +102,7 @@ pub fn redact(value: &mut Value) {
                     match look {
                         Look::Secret => hide(&mut value),
                         Look::Doubtful if is_text || name.starts_with("env") => hide(&mut value),
-                        _ => redact(&mut value),
+                        _ => clear(&mut value, texts_alone),
                     }
                     (redacted(&name), value)
                 })

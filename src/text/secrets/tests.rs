@@ -44,6 +44,7 @@ fn a_text_loses_what_is_secret() {
         ("DB_PASSWORD : x\nnext", "DB_PASSWORD : (redacted)\nnext"),
         ("password: correct horse battery\nnext", "password: (redacted)\nnext"),
         ("x password: correct horse", "x password: (redacted) horse"),
+        ("net.ipv6.conf.secret0.accept_ra = 2", "net.ipv6.conf.secret0.accept_ra = 2"),
         ("net.ipv4.tcp_fastopen_key = 1-2-3", "net.ipv4.tcp_fastopen_key = (redacted)"),
         (
             "-net/ipv6/conf/all/stable_secret=fe80::1 ",
