@@ -58,7 +58,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     };
     let (source, destination) = (source.to_string_lossy(), destination.to_string_lossy());
     let snapshot = look::for_packets(args)?;
-    let (destination, port) = with_port(&destination);
+    let (destination, port) = with_port(&destination)?;
     let pods = Attachment::all_of(&snapshot);
     let of = |word| addresses(word, &pods, &snapshot);
     let question = question((&source, &of(&source)?), (destination, &of(destination)?), port)?;
@@ -73,18 +73,21 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 }
 
 /// A destination, and the port behind it.
-fn with_port(text: &str) -> (&str, Option<u16>) {
-    if let Some((address, rest)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
-        return (address, rest.strip_prefix(':').and_then(|port| port.parse().ok()));
-    }
-    match text.rsplit_once(':') {
-        // Of an address of IPv6 the end is a part of it.
-        Some((name, port)) if !name.contains(':') => match port.parse() {
-            Ok(port) => (name, Some(port)),
-            Err(_) => (text, None),
+fn with_port(text: &str) -> Result<(&str, Option<u16>), Failure> {
+    let (name, rest) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
+        Some((address, rest)) => (address, rest.strip_prefix(':')),
+        None => match text.rsplit_once(':') {
+            // Of an address of IPv6 the end is a part of it.
+            Some((name, port)) if !name.contains(':') => (name, Some(port)),
+            _ => (text, None),
         },
-        _ => (text, None),
-    }
+    };
+    let Some(port) = rest else { return Ok((name, None)) };
+    let number = port.parse::<u16>().ok().filter(|number| *number > 0);
+    let number = number.ok_or_else(|| {
+        SUBCOMMAND.usage(&format!("{port:?} behind {name} is no port: those are 1 to 65535"))
+    })?;
+    Ok((name, Some(number)))
 }
 
 /// The addresses that a word means: its own, those of a pod, or those of a node.
@@ -158,9 +161,11 @@ mod tests {
             ("fd00::1", "fd00::1", None),
             ("[fd00::1]:53", "fd00::1", Some(53)),
             ("[fd00::1]", "fd00::1", None),
-            ("node-b:http", "node-b:http", None),
         ] {
-            assert_eq!(with_port(text), (name, port), "{text}");
+            assert_eq!(with_port(text).unwrap(), (name, port), "{text}");
+        }
+        for text in ["node-b:http", "10.0.0.1:99999", "10.0.0.1:0", "10.0.0.1:", "[fd00::1]:x"] {
+            let Err(Failure::Usage(_)) = with_port(text) else { panic!("{text}") };
         }
     }
 

@@ -26,6 +26,11 @@ impl<'a> Walk<'a> {
     pub(super) fn source_check(&mut self) {
         let source = self.question.source;
         let said = format!("{source} is {}", self.source.told());
+        let is_pod = matches!(self.source, Place::Pod(..));
+        if is_pod && (source.is_loopback() || self.question.destination.is_loopback()) {
+            let why = "no address of loopback is taken from a link, nor led to one";
+            self.drop(why.to_owned(), None);
+        }
         let Place::Pod(entry, link) = self.source else {
             if let Place::Nobody(_) = self.source {
                 self.drop(format!("no pod of this node has {source}"), None);

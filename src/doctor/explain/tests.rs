@@ -206,7 +206,7 @@ type Case = (&'static str, &'static str, &'static str, Option<&'static str>, fn(
 /// What drops a packet is told with the check that concerns it.
 #[test]
 fn what_drops_a_packet_is_the_verdict() {
-    let cases: [Case; 10] = [
+    let cases: [Case; 13] = [
         (WEB, "10.2.0.7", "does not know 10.2.0.0", Some("neighbour-missing"), |node| {
             node.kernel.neighbours.clear();
         }),
@@ -240,6 +240,14 @@ fn what_drops_a_packet_is_the_verdict() {
         (WEB, "10.1.0.6", "cali5 of pod shop/db is down", None, |node| {
             node.kernel.links[4].up = false;
         }),
+        (WEB, "10.1.0.6", "the other end of cali5", None, |node| {
+            node.kernel.links[4].no_carrier = true;
+        }),
+        (WEB, "10.2.0.7", "eth0 has no carrier", Some("next-hop-unreachable"), |node| {
+            let mut uplinks = node.kernel.links.iter_mut();
+            uplinks.find(|link| link.index == UPLINK).unwrap().no_carrier = true;
+        }),
+        (WEB, "127.0.0.1", "no address of loopback", None, |_| {}),
         ("10.2.0.7", WEB, "the host link of pod shop/web is gone", None, |node| {
             node.kernel.links.remove(3);
         }),
