@@ -10,6 +10,7 @@ pub mod few;
 pub mod moment;
 pub mod nearest;
 pub mod secrets;
+pub mod shell;
 
 use std::borrow::Cow;
 

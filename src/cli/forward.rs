@@ -23,6 +23,7 @@ use crate::{
     pod::identity::GROUPS,
     policy,
     state::{file::TEXT_BYTES_MAX, read_text},
+    text::shell::quoted,
 };
 
 /// The tables that the older iptables has in use, and its tools, by family.
@@ -303,7 +304,7 @@ fn fix(barrier: &Barrier, config: &Config) -> String {
     match barrier.maker {
         // There one end of them is not known, or not any more.
         Maker::Docker { legacy } | Maker::Iptables { legacy } if *point != Point::Forward => {
-            let insert = format!("{} -t {table} -I {chain}", tool(legacy));
+            let insert = format!("{} -t {table} -I {}", tool(legacy), quoted(chain));
             format!("{insert} -s {pods} -j ACCEPT; {insert} -d {pods} -j ACCEPT # at each boot")
         }
         Maker::Nft if *point != Point::Forward => format!(
@@ -328,7 +329,9 @@ fn fix(barrier: &Barrier, config: &Config) -> String {
             )
         }
         Maker::Iptables { legacy } => {
-            format!("{} # after what set the policy, at each boot", rules(&tool(legacy), chain))
+            let of_table = if table == "filter" { String::new() } else { format!(" -t {table}") };
+            let tool = format!("{}{of_table}", tool(legacy));
+            format!("{} # after what set the policy, at each boot", rules(&tool, &quoted(chain)))
         }
         Maker::Nft => {
             let insert = format!("nft 'insert rule {family} {table} {chain}");

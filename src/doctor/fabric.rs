@@ -7,11 +7,11 @@ use ipnetwork::IpNetwork;
 use super::{Answer, Seen};
 use crate::{
     family::HasFamily,
-    net::link::Link,
+    net::{link::Link, route::TABLE_MAIN},
     node::{Fabric, Network, Snapshot},
     object::{Action, Kind, Told},
     pod::identity::GROUPS,
-    text::few::some_of,
+    text::{few::some_of, shell::quoted},
 };
 
 const APPLY: &str = "manx apply";
@@ -172,7 +172,7 @@ pub(super) fn version_skew(snapshot: &Snapshot) -> Answer {
         );
         Seen::warning(format!("plugin {}", path.display()), evidence).fix(format!(
             "{} install --force, or delete the agent's pod: it installs its own version",
-            path.display()
+            quoted(&path.to_string_lossy())
         ))
     });
     Ok(seen.chain(exchanged).collect())
@@ -205,7 +205,8 @@ pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
         let lacks = network
             .repairs
             .iter()
-            .filter(|change| matches!(change.kind, Kind::Route | Kind::Address | Kind::Link));
+            .filter(|change| matches!(change.kind, Kind::Route | Kind::Address | Kind::Link))
+            .filter(|change| change.action != Action::Create || !is_there(change, snapshot));
         seen.extend(lacks.map(|change| {
             let evidence = format!(
                 "a live pod of network {} lacks it: {}",
@@ -216,6 +217,15 @@ pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
         }));
     }
     Ok(seen)
+}
+
+/// Whether table main has a route that is to be made: then a rule keeps packets from it.
+fn is_there(change: &Told, snapshot: &Snapshot) -> bool {
+    let destination = change.object.strip_prefix("route ");
+    let destination = destination.and_then(|text| text.parse::<IpNetwork>().ok());
+    let mut routes = snapshot.kernel.routes.iter().filter(|found| found.route.table == TABLE_MAIN);
+    change.kind == Kind::Route
+        && destination.is_some_and(|wanted| routes.any(|it| it.route.destination == wanted))
 }
 
 /// Whether a route differs by nothing but its MTU. One that is there says its protocol besides.

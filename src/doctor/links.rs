@@ -13,7 +13,7 @@ use crate::{
     object::{Action, Kind, Told, reverse_path},
     pod::identity::host_link_of,
     state::Entry,
-    text::few::some_of,
+    text::{few::some_of, shell::quoted},
 };
 
 /// How full a table of connections may be before it is a finding, in per cent.
@@ -93,8 +93,8 @@ pub(super) fn rp_filter(snapshot: &Snapshot) -> Answer {
             };
             seen.push(
                 of(object, evidence)
-                    .fix(format!("sysctl -w {}=2", reverse_path(name)))
-                    .undo(format!("sysctl -w {}={before}", reverse_path(name))),
+                    .fix(format!("sysctl -w {}=2", quoted(&reverse_path(name))))
+                    .undo(format!("sysctl -w {}={before}", quoted(&reverse_path(name)))),
             );
         }
     }
@@ -123,8 +123,8 @@ pub(super) fn accept_ra(snapshot: &Snapshot) -> Answer {
         let of = if value == "1" { Seen::error } else { Seen::info };
         seen.push(
             of(object, evidence)
-                .fix(format!("sysctl -w net/ipv6/conf/{name}/accept_ra=2"))
-                .undo(format!("sysctl -w net/ipv6/conf/{name}/accept_ra={value}")),
+                .fix(format!("sysctl -w {}=2", quoted(&key)))
+                .undo(format!("sysctl -w {}={value}", quoted(&key))),
         );
     }
     Ok(seen)
@@ -259,9 +259,9 @@ pub(super) fn mtu_mismatch(snapshot: &Snapshot) -> Answer {
                     "{} has MTU {}, and the pod's end was made with {}",
                     link.name, link.mtu, entry.mtu
                 );
-                let name = &link.name;
+                let name = quoted(&link.name);
                 seen.push(
-                    Seen::warning(format!("link {name}"), evidence)
+                    Seen::warning(format!("link {}", link.name), evidence)
                         .fix(format!("ip link set {name} mtu {}", entry.mtu))
                         .undo(format!("ip link set {name} mtu {}", link.mtu)),
                 );

@@ -4,6 +4,7 @@ use super::{Answer, Seen};
 use crate::{
     node::{Module, Snapshot},
     object::{Action, Kind},
+    text::shell::quoted,
 };
 
 /// The kernel's release, as a parameter.
@@ -47,7 +48,7 @@ pub(super) fn tunnel_offload(snapshot: &Snapshot) -> Answer {
             "it leaves checksums to the hardware, and kernel {release} spoils those of packets whose \
              source is translated: before 5.7 they are dropped where they arrive"
         );
-        let set = |value| format!("ethtool -K {device} tx-checksum-ip-generic {value}");
+        let set = |value| format!("ethtool -K {} tx-checksum-ip-generic {value}", quoted(device));
         Seen::warning(format!("link {device}"), evidence).fix(set("off")).undo(set("on"))
     }));
     let counted = surroundings.load.as_ref();
@@ -58,14 +59,15 @@ pub(super) fn tunnel_offload(snapshot: &Snapshot) -> Answer {
     if wrong > 0 {
         let tunnels = snapshot.kernel.links.iter().filter(|link| link.vxlan.is_some());
         let tunnel = tunnels.map(|link| link.name.as_str()).next().unwrap_or(VXLAN);
+        let word = quoted(tunnel);
         let evidence = format!(
             "{wrong} packets of UDP, which carries it, came with a wrong checksum in a moment, {after} \
              since boot: on the node that sends them a network card or an old kernel spoils them"
         );
         let fix = format!(
-            "on the nodes that send: ethtool -K {tunnel} tx-checksum-ip-generic off # at each boot"
+            "on the nodes that send: ethtool -K {word} tx-checksum-ip-generic off # at each boot"
         );
-        let undo = format!("ethtool -K {tunnel} tx-checksum-ip-generic on # there");
+        let undo = format!("ethtool -K {word} tx-checksum-ip-generic on # there");
         seen.push(Seen::warning(format!("link {tunnel}"), evidence).fix(fix).undo(undo));
     }
     Ok(seen)

@@ -6,7 +6,7 @@ use crate::{
     conf::BUILT_IN,
     node::{Barrier, File, Snapshot},
     object::Kind,
-    text::few::some_of,
+    text::{few::some_of, shell::quoted},
 };
 
 pub(super) fn state_unreadable(snapshot: &Snapshot) -> Answer {
@@ -44,11 +44,20 @@ pub(super) fn configuration_doubtful(snapshot: &Snapshot) -> Answer {
             "it cannot be used ({problem}), and may be ours: until it can, nothing is removed that \
              its network may have"
         );
+        let (away, back) = set_aside(file);
         Seen::warning(format!("file {path}"), evidence)
-            .fix(format!("mv {path} {path}.disabled # or correct it"))
-            .undo(format!("mv {path}.disabled {path}"))
+            .fix(format!("{away} # or correct it"))
+            .undo(back)
     });
     Ok(seen.collect())
+}
+
+/// What takes a configuration out of use, and what takes that back.
+fn set_aside(file: &File) -> (String, String) {
+    let path = file.path.to_string_lossy();
+    let (here, there) = (quoted(&path).into_owned(), format!("{path}.disabled"));
+    let there = quoted(&there);
+    (format!("mv {here} {there}"), format!("mv {there} {here}"))
 }
 
 pub(super) fn foreign_cni(snapshot: &Snapshot) -> Answer {
@@ -78,9 +87,8 @@ pub(super) fn foreign_cni(snapshot: &Snapshot) -> Answer {
             None => format!("it is for {}", some_of(&file.plugins)),
         };
         let evidence = format!("{what}, and comes before {next}");
-        Seen::error(format!("file {path}"), evidence)
-            .fix(format!("mv {path} {path}.disabled"))
-            .undo(format!("mv {path}.disabled {path}"))
+        let (away, back) = set_aside(file);
+        Seen::error(format!("file {path}"), evidence).fix(away).undo(back)
     };
     Ok(before.map(of).collect())
 }
@@ -167,7 +175,10 @@ pub(super) fn link_unmanaged(snapshot: &Snapshot) -> Answer {
         let evidence = format!("it is told by no {} to leave pods' links alone", some_of(&missing));
         Seen::warning(format!("daemon {}", daemon.name), evidence)
             .fix(format!("manx install --no-conf # then {}", daemon.reload))
-            .undo(format!("rm {}", missing.join(" ")))
+            .undo(format!(
+                "rm {}",
+                missing.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(" ")
+            ))
     });
     Ok(lacking.collect())
 }

@@ -18,6 +18,7 @@ use crate::{
     },
     node::{Fabric, Snapshot},
     object::{Action, Kind},
+    text::shell::quoted,
 };
 
 pub(super) fn route_shadowed(snapshot: &Snapshot) -> Answer {
@@ -70,9 +71,9 @@ fn ways(found: &Found, snapshot: &Snapshot) -> Ways {
             Ways { told: text.clone(), del: text, add }
         }
         [device] => {
-            let text = format!("{route} dev {device}");
-            let add = Some(format!("{text} proto {protocol}"));
-            Ways { told: text.clone(), del: text, add }
+            let del = format!("{route} dev {}", quoted(device));
+            let add = Some(format!("{del} proto {protocol}"));
+            Ways { told: format!("{route} dev {device}"), del, add }
         }
         // One of several paths is named by all of them or by none.
         _ => {
@@ -80,7 +81,7 @@ fn ways(found: &Found, snapshot: &Snapshot) -> Ways {
             for (gateway, device) in found.gateways.iter().zip(&devices) {
                 let family =
                     if gateway.family() == route.destination.family() { "" } else { "inet6 " };
-                _ = write!(add, " nexthop via {family}{gateway} dev {device}");
+                _ = write!(add, " nexthop via {family}{gateway} dev {}", quoted(device));
             }
             let is_whole = found.gateways.len() == devices.len();
             Ways {
@@ -129,7 +130,7 @@ pub(super) fn rule_diverts(snapshot: &Snapshot) -> Answer {
     let kernel = &snapshot.kernel;
     let remote: Vec<IpNetwork> = fabrics(snapshot)
         .into_iter()
-        .flat_map(|(_, fabric)| fabric.remote_cidrs.iter().copied())
+        .flat_map(|(_, fabric)| fabric.remote_cidrs.iter().chain(&fabric.own_cidrs).copied())
         .collect();
     let mut by_table: Vec<&Found> = kernel.routes.iter().collect();
     by_table.sort_by_key(|found| found.route.table);
@@ -137,7 +138,8 @@ pub(super) fn rule_diverts(snapshot: &Snapshot) -> Answer {
     let others = kernel.rules.iter().filter(|rule| !KERNELS.contains(&rule.priority));
     // One that asks for a mark, a device or a user is not for what pods forward.
     let plain = others.filter(|rule| !rule.selective && concerns_pods(rule, snapshot));
-    for rule in plain.filter(|rule| rule.table != TABLE_MAIN) {
+    let is_passed = |rule: &&Rule| kernel.rules.iter().any(|one| skips(one, rule));
+    for rule in plain.filter(|rule| rule.table != TABLE_MAIN && !is_passed(rule)) {
         let before: Vec<&Rule> =
             kernel.rules.iter().filter(|one| leads_to_main(one, rule)).collect();
         let is_led = |cidr: &IpNetwork| before.iter().any(|one| is_all_of(one.destination, cidr));
@@ -153,24 +155,26 @@ pub(super) fn rule_diverts(snapshot: &Snapshot) -> Answer {
         let of_table =
             by_table.iter().skip(first).take_while(|found| found.route.table == rule.table);
         let mut leads = of_table.filter(|found| {
-            found.route.kind != route::Kind::Throw && cidrs.overlap(&found.route.destination)
+            found.route.kind != route::Kind::Throw
+                && rule
+                    .suppressed
+                    .is_none_or(|most| u32::from(found.route.destination.prefix()) > most)
+                && cidrs.overlap(&found.route.destination)
         });
-        let (of, evidence): (fn(String, String) -> Seen, String) = match leads.next() {
+        let evidence = match leads.next() {
             _ if concerned.is_empty() => continue,
             _ if rule.refuses => {
-                let text =
-                    format!("rule {} from {} drops pods' packets", rule.priority, rule.source);
-                (Seen::error, text)
+                format!("rule {} from {} drops pods' packets", rule.priority, rule.source)
             }
             Some(found) if rule.table != 0 => {
                 let (table, route) = (rule.table, &found.route);
-                let text = format!("rule {rule} sends pods' packets by table {table}: {route}");
-                (Seen::warning, text)
+                format!("rule {rule} sends pods' packets by table {table}: {route}")
             }
             _ => continue,
         };
         let (fix, undo) = past(rule, &concerned, &kernel.rules);
-        seen.push(of(format!("rule {}", rule.priority), evidence).fix(fix).undo(undo));
+        let object = format!("rule {}", rule.priority);
+        seen.push(Seen::error(object, evidence).fix(fix).undo(undo));
     }
     Ok(seen)
 }
@@ -192,6 +196,14 @@ fn past(rule: &Rule, concerned: &[IpNetwork], all: &[Rule]) -> (String, String) 
     };
     let fix = format!("{} # if pods' packets should not go there", commands("add"));
     (fix, commands("del"))
+}
+
+/// Whether a rule leads all that another one would see to one behind that.
+fn skips(one: &Rule, other: &Rule) -> bool {
+    one.goto.is_some_and(|target| one.priority < other.priority && other.priority < target)
+        && !one.selective
+        && one.destination.is_none()
+        && is_all_of(Some(one.source), &other.source)
 }
 
 /// Whether a rule before another one sends what that is about by the table main.

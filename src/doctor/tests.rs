@@ -305,7 +305,7 @@ fn routes_to_other_nodes() {
     let mut elsewhere = route("10.2.0.0/25", 2);
     elsewhere.route.table = 100;
     assert_eq!(told(|node| node.kernel.routes.push(elsewhere.clone())), []);
-    only("rule-diverts", Warning, "table 100", |node| {
+    only("rule-diverts", Error, "table 100", |node| {
         node.kernel.routes.push(elsewhere.clone());
         node.kernel.rules.push(rule((1000, 100)));
     });
@@ -338,7 +338,17 @@ fn routes_to_other_nodes() {
     let to = |rule: &mut Rule| rule.destination = Some("10.99.0.0/16".parse().unwrap());
     assert_eq!(told(diverting(to)), []);
     let to = |rule: &mut Rule| rule.destination = Some("10.2.0.0/16".parse().unwrap());
-    only("rule-diverts", Warning, "table 100", diverting(to));
+    only("rule-diverts", Error, "table 100", diverting(to));
+    // What the rule would find there is passed over, or the rule itself is.
+    assert_eq!(told(diverting(|rule| rule.suppressed = Some(25))), []);
+    assert_eq!(
+        told(|node| {
+            node.kernel.routes.push(elsewhere.clone());
+            node.kernel.rules.push(Rule { table: 0, goto: Some(1100), ..rule((900, 0)) });
+            node.kernel.rules.push(rule((1000, 100)));
+        }),
+        []
+    );
     only("rule-diverts", Error, "drops", |node| {
         node.kernel.rules.push(Rule { table: 0, refuses: true, ..rule((1000, 100)) });
     });

@@ -135,10 +135,24 @@ pub(in crate::cli) fn planned(args: &Args) -> Result<Snapshot, Failure> {
     let mut snapshot = of_kernel(&networks.root, &tables);
     let mut firewall = Firewall::read(Some(&tables));
     for network in &networks.all {
-        snapshot.add_barriers(firewall.look(&network.config, changes.serve_ipv6()));
+        snapshot.add_barriers(
+            firewall.look(&with_ranges(&network.config, &tables), changes.serve_ipv6()),
+        );
     }
     snapshot.compared = Compared::of(&changes, &networks, &tables);
     Ok(snapshot)
+}
+
+/// A configuration with the ranges of this node's pods: where it leaves them to the list of
+/// nodes (`usePodCidr`), those.
+fn with_ranges(config: &Config, tables: &Tables) -> Config {
+    let mut config = config.clone();
+    if let (true, Some(path)) = (config.own_ranges.is_empty(), config.fabric.peers_file.clone())
+        && let Ok((peers, _)) = read_peers_by(Path::new(&path), &config, tables)
+    {
+        config.own_ranges = peers.me.given_pod_cidrs();
+    }
+    config
 }
 
 /// The node with one network, or with none.
@@ -200,7 +214,9 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
         for one in &networks.all {
             let network = network(one, root, &changes, (&mut socket, &tables));
             snapshot.networks.push(network);
-            snapshot.add_barriers(firewall.look(&one.config, changes.serve_ipv6()));
+            snapshot.add_barriers(
+                firewall.look(&with_ranges(&one.config, &tables), changes.serve_ipv6()),
+            );
         }
         snapshot.surroundings.calico_chains = firewall.of_calico();
         snapshot.surroundings.policy_chains = firewall.policies();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{Console, Failure, findings, table::Table},
-    doctor::probe::{CHECKS, Carrier, Found, Peer, Sizes},
+    doctor::probe::{CHECKS, Carrier, Found, Peer, Sizes, Skipped},
     finding::{Finding, unfound},
     net::icmp::SMALL,
     text::few::some_of,
@@ -73,12 +73,12 @@ fn row(peer: &Peer, found: &Found) -> [String; 7] {
 /// Each reason once, with the nodes that it is about.
 fn print_skipped(peers: &[Peer], console: &mut Console<'_>) -> Result<(), Failure> {
     let mut told: Vec<&str> = Vec::new();
-    for (_, _, reason) in peers.iter().flat_map(|peer| &peer.skipped) {
+    for Skipped { reason, .. } in peers.iter().flat_map(|peer| &peer.skipped) {
         if told.contains(&reason.as_str()) {
             continue;
         }
         told.push(reason);
-        let is_same = |peer: &&Peer| peer.skipped.iter().any(|(_, _, other)| other == reason);
+        let is_same = |peer: &&Peer| peer.skipped.iter().any(|other| other.reason == *reason);
         let names: Vec<&str> =
             peers.iter().filter(is_same).map(|peer| peer.name.as_str()).collect();
         console.line(format_args!("not probed: pods of {}: {reason}", some_of(&names)))?;
@@ -104,7 +104,7 @@ pub(super) fn encode(me: &str, peers: &[Peer], found: &[Finding]) -> Value {
 
 fn peer(peer: &Peer) -> Value {
     let paths: Vec<Value> = peer.paths.iter().map(path).collect();
-    let skipped = peer.skipped.iter().map(|(family, inner, reason)| {
+    let skipped = peer.skipped.iter().map(|Skipped { family, inner, reason, .. }| {
         let side = if *inner { "inner" } else { "outer" };
         json!({"side": side, "family": family.to_string(), "reason": reason})
     });

@@ -7,7 +7,8 @@ use ipnetwork::IpNetwork;
 
 use crate::{
     cli::{Args, Failure},
-    doctor::probe::{Carrier, Path},
+    conf::CrossSubnet,
+    doctor::probe::{Carrier, Path, Skipped},
     fabric::{Peers, Settings, encapsulation, peers::Node},
     family::{Family, HasFamily},
     net::{
@@ -35,8 +36,8 @@ pub(super) struct Targets {
 pub(super) struct Target {
     pub(super) name: String,
     pub(super) paths: Vec<Path>,
-    /// Family, whether it is the inner one, and why it is not probed.
-    pub(super) skipped: Vec<(Family, bool, String)>,
+    /// What is not probed.
+    pub(super) skipped: Vec<Skipped>,
 }
 
 /// A node that was asked for, with the address of a pod where that was how.
@@ -140,19 +141,21 @@ impl Around<'_> {
         for family in Family::BOTH {
             let Some(ends) = self.outer(node, family) else { continue };
             let mut overhead = 0;
+            let carried = self.is_carried(family);
+            let skipped = |inner, is_cut, reason| Skipped { family, inner, reason, is_cut };
             match self.inside(chosen, family) {
                 Some(address) => match self.path(family, address, Some(ends)) {
                     Ok(mut path) => {
-                        path.expected = path.carrier.is_some() || Some(address) == *pod;
+                        path.expected = path.carrier.is_some() || carried || Some(address) == *pod;
                         overhead = path.overhead;
                         target.paths.push(path);
                     }
-                    Err(reason) => target.skipped.push((family, true, reason)),
+                    Err(reason) => target.skipped.push(skipped(true, carried, reason)),
                 },
                 None if node.pod_cidrs(family).next().is_some() => {
                     let reason = "packets travel as they are, and no address there is known to \
                                   answer: name that of a pod, as in manx probe ADDRESS";
-                    target.skipped.push((family, true, reason.to_owned()));
+                    target.skipped.push(skipped(true, false, reason.to_owned()));
                 }
                 None => {}
             }
@@ -162,12 +165,18 @@ impl Around<'_> {
                     path.needed += overhead;
                     target.paths.push(path);
                 }
-                Err(reason) => target.skipped.push((family, false, reason)),
+                Err(reason) => target.skipped.push(skipped(false, true, reason)),
             }
         }
         // The outer one of a family first.
         target.paths.sort_by_key(|path| (path.family, path.inner));
         target
+    }
+
+    /// Whether all packets of a family to other nodes are carried, whatever routes say now.
+    fn is_carried(&self, family: Family) -> bool {
+        self.settings.carrying(family).is_some()
+            && self.settings.keys.cross_subnet == CrossSubnet::Off
     }
 
     /// The path to an address; an inner one where its outer ends are given.

@@ -17,10 +17,14 @@ use sha1_smol::Sha1;
 use crate::{
     cli::{Console, Failure, Status, doctor::assignments, failed},
     doctor::tune::{Setting, assigned, dotted},
-    net::sysctl::{self, Sysctl},
+    net::{
+        forwarding,
+        sysctl::{self, Sysctl},
+    },
     state::{
         Root, directory,
         file::TEXT_BYTES_MAX,
+        journal,
         lock::{self, ATTACHMENT_LIMIT},
         read_own, readable_directory, replace, replace_synced,
     },
@@ -239,7 +243,13 @@ pub(super) fn revert(root: &Root, console: &mut Console<'_>) -> Result<Status, F
     let mut is_empty = note.values.is_empty();
     let files = note.files(root);
     let mut kept = Vec::new();
+    let has_pods = !journal::all(root).is_empty();
     for one in note.values.drain(..) {
+        if has_pods && [forwarding::IPV4, forwarding::IPV6].contains(&one.key.as_str()) {
+            let key = dotted(&one.key);
+            console.remark(format_args!("note: {key} stays {}: this node has pods", one.after))?;
+            continue;
+        }
         match sysctl::read(&one.key) {
             Ok(value) if one.is_ours(&value) && value != one.before => {
                 let before = Sysctl::new(&one.key, &one.before);

@@ -145,6 +145,19 @@ pub struct Peer {
     pub name: String,
     /// What was seen of its paths.
     pub paths: Vec<Found>,
-    /// Why a path was not probed: family, whether it is the inner one, and the reason.
-    pub skipped: Vec<(Family, bool, String)>,
+    /// Paths that were not probed.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A path that was not probed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Skipped {
+    /// The family of its packets.
+    pub family: Family,
+    /// Whether it is the inner one.
+    pub inner: bool,
+    /// Why, in words.
+    pub reason: String,
+    /// There has to be one, and this node has none: not that nobody is known to answer.
+    pub is_cut: bool,
 }

@@ -226,7 +226,7 @@ fn each_row_of_the_truth_table() {
         (vec![silent(Some(false))], error, "peer-unreachable", "the router (192.0.2.1) does not"),
         (vec![silent(Some(true))], error, "peer-unreachable", "can be told while"),
         (vec![near()], Severity::Warning, "peer-unreachable", "it answers ARP on eth0"),
-        (vec![near(), of(vxlan(), seen(0))], error, "peer-unreachable", "can be told while"),
+        (vec![near(), of(vxlan(), seen(0))], Severity::Warning, "peer-unreachable", "is not told"),
         (
             vec![of(outer(), heard(true))],
             error,
@@ -362,5 +362,30 @@ fn many_nodes_with_the_same_are_one_finding() {
         let many = count > 3;
         let object = if many { "nodes n1, n2, n3 and 4997 more" } else { "node n1" };
         assert_eq!(found[0].object, object);
+    }
+}
+
+/// A path that there has to be is missed; one that nobody is known to answer on is not.
+#[test]
+fn a_way_that_is_cut_here_is_told() {
+    let skipped = |inner, is_cut| Skipped {
+        family: Family::V4,
+        inner,
+        reason: "no route leads to 192.0.2.13".to_owned(),
+        is_cut,
+    };
+    for (all, count) in [
+        (vec![skipped(true, false)], 0),
+        (vec![skipped(false, true)], 1),
+        (vec![skipped(true, true)], 1),
+        (vec![skipped(true, true), skipped(false, true)], 1),
+    ] {
+        let peer = Peer { name: "node-c".to_owned(), paths: Vec::new(), skipped: all };
+        let found = findings("node-a", &[peer]);
+        assert_eq!(found.len(), count);
+        for one in found {
+            assert_eq!((one.id, one.severity), ("peer-unreachable", Severity::Error));
+            assert!(one.evidence.contains("no route leads"));
+        }
     }
 }

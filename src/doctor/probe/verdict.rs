@@ -13,7 +13,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Carrier, Found, Path, Peer, Refusal, Sizes};
+use super::{Carrier, Found, Path, Peer, Refusal, Sizes, Skipped};
 use crate::{
     finding::{Finding, Severity},
     net::icmp::Why,
@@ -90,7 +90,16 @@ pub fn findings(me: &str, peers: &[Peer]) -> Vec<Finding> {
 }
 
 fn verdicts(me: &str, peer: &Peer) -> Vec<Verdict> {
-    let mut all = Vec::new();
+    let cut = |skipped: &&Skipped| skipped.is_cut;
+    let is_first = |skipped: &&Skipped| {
+        let mut outer = peer.skipped.iter().filter(cut).filter(|other| !other.inner);
+        !skipped.inner || !outer.any(|other| other.family == skipped.family)
+    };
+    let told = peer.skipped.iter().filter(cut).filter(is_first).map(|skipped| {
+        Verdict::new(UNREACHABLE, Severity::Error, "no way", skipped.reason.clone())
+            .fix("manx doctor says what is wrong with the links, rules and routes of this node")
+    });
+    let mut all: Vec<Verdict> = told.collect();
     for outer in peer.paths.iter().filter(|found| !found.path.inner) {
         let family = outer.path.family;
         let inner = peer.paths.iter().find(|found| found.path.inner && found.path.family == family);
@@ -163,10 +172,7 @@ fn unreachable(me: &str, peer: &Peer, outer: &Found, inner: Option<&Found>) -> V
         let more = format!("{what} ({next_hop}) does not answer {asked} on {}", device.0);
         return of("no neighbour", more).fix("see whether it runs, and its link is up");
     }
-    if outer.neighbour == Some(true)
-        && next_hop == address
-        && !inner.is_some_and(|it| it.path.expected)
-    {
+    if outer.neighbour == Some(true) && next_hop == address {
         let what = if family.version() == 4 { "ARP" } else { "neighbour solicitations" };
         let evidence = format!(
             "{silent}: it answers {what} on {}, so it is there: its firewall drops what asks, and \
@@ -231,6 +237,14 @@ fn silent_inside(me: &str, peer: &Peer, outside: &Found, inner: &Found) -> Verdi
         (Carrier::Vxlan(_), _) => "no UDP is answered at all, and nobody refuses it",
         (Carrier::Ipip, _) => "nobody refuses it",
     };
+    if outside.seen.received == 0 {
+        let evidence = format!(
+            "{silent}, and {name} answers no echo requests at all: whether {what} passes is not told \
+             by that"
+        );
+        return Verdict::new(FILTERED, Severity::Warning, "mute", evidence)
+            .fix(format!("let ICMP from {me} pass on {name}, or ask from a pod to a pod of it"));
+    }
     let more = format!(
         "{rest}; whether it is lost there or back, or {name} does not know this node, cannot be \
          told apart from here: run manx probe {me} on {name} at the same time"
