@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::Path};
 
 use ipnetwork::IpNetwork;
 
-use super::{Answer, Seen};
+use super::{Answer, Seen, rules::KERNELS};
 use crate::{
     family::HasFamily,
     net::{link::Link, route::TABLE_MAIN},
@@ -224,7 +224,9 @@ fn is_there(change: &Told, snapshot: &Snapshot) -> bool {
     let destination = change.object.strip_prefix("route ");
     let destination = destination.and_then(|text| text.parse::<IpNetwork>().ok());
     let mut routes = snapshot.kernel.routes.iter().filter(|found| found.route.table == TABLE_MAIN);
+    let rules = &snapshot.kernel.rules;
     change.kind == Kind::Route
+        && rules.iter().any(|rule| !KERNELS.contains(&rule.priority))
         && destination.is_some_and(|wanted| routes.any(|it| it.route.destination == wanted))
 }
 

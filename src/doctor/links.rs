@@ -7,6 +7,7 @@ use crate::{
     family::{Family, HasFamily},
     net::{
         forwarding,
+        link::Link,
         route::{PROTOCOL_RA, TABLE_MAIN},
     },
     node::{Network, Snapshot},
@@ -33,6 +34,12 @@ fn attachments<'a>(
     snapshot: &'a Snapshot,
 ) -> impl Iterator<Item = &'a Entry> {
     snapshot.journal.iter().filter(move |entry| entry.network == network.name)
+}
+
+/// The host link of an attachment whose MTU is ours: what is behind the bridge of another
+/// plugin was made by that.
+fn host_link<'a>(entry: &Entry, snapshot: &'a Snapshot) -> Option<&'a Link> {
+    host_link_of(entry, &snapshot.kernel.links).filter(|_| !entry.bridged)
 }
 
 pub(super) fn ip_forward(snapshot: &Snapshot) -> Answer {
@@ -195,8 +202,7 @@ pub(super) fn mtu_too_large(snapshot: &Snapshot) -> Answer {
             continue;
         }
         let live = attachments(network, snapshot);
-        let live = live
-            .filter_map(|entry| Some((entry, host_link_of(entry, &snapshot.kernel.links)?.mtu)));
+        let live = live.filter_map(|entry| Some((entry, host_link(entry, snapshot)?.mtu)));
         seen.extend(wide_pods(network, live));
     }
     Ok(seen)
@@ -252,7 +258,7 @@ pub(super) fn mtu_mismatch(snapshot: &Snapshot) -> Answer {
         }
         let mut smaller: Vec<String> = Vec::new();
         for entry in attachments(network, snapshot) {
-            let Some(link) = host_link_of(entry, &snapshot.kernel.links) else { continue };
+            let Some(link) = host_link(entry, snapshot) else { continue };
             // Packets to the pod are cut at the host's end.
             if link.mtu < entry.mtu {
                 let evidence = format!(

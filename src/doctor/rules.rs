@@ -121,7 +121,7 @@ fn shadowed(
 
 /// The kernel's own: local, main, default (`fib_default_rules_init`,
 /// net/ipv4/fib_rules.c).
-const KERNELS: [u32; 3] = [0, 32_766, 32_767];
+pub(super) const KERNELS: [u32; 3] = [0, 32_766, 32_767];
 
 /// More than these are no command that a person reads.
 const COMMANDS_MAX: usize = 16;

@@ -39,6 +39,13 @@ fn link(index: u32, name: &str) -> Link {
     Link { index, name: name.into(), mtu: 1500, up: true, ..Link::default() }
 }
 
+/// By a table that is not the kernel's.
+fn elsewhere_of(destination: &str) -> Found {
+    let mut found = route(destination, 2);
+    found.route.table = 100;
+    found
+}
+
 fn route(destination: &str, device: u32) -> Found {
     Found::new(Route::new(destination.parse().unwrap()), vec![device])
 }
@@ -281,6 +288,12 @@ fn routes_to_other_nodes() {
     });
     only("next-hop-unreachable", Error, "no carrier", |node| {
         node.kernel.links[1].no_carrier = true;
+    });
+    // What a rule leads past is there, and the rule is what is told.
+    only("rule-diverts", Error, "table 100", |node| {
+        node.networks[0].repairs.push(change(Kind::Route, Action::Create, "route 10.1.0.5/32"));
+        node.kernel.routes.push(elsewhere_of("0.0.0.0/0"));
+        node.kernel.rules.push(rule((1000, 100)));
     });
     only("route-shadowed", Error, "old", |node| {
         fabric(node).changes.push(change(Kind::Route, Action::Conflict, "route 10.2.0.0/24"));

@@ -5,7 +5,6 @@
 //! | silent | answers | | nothing, the node ignores what asks |
 //! | silent | silent | its own requests arrive | the way there that is cut |
 //! | silent | silent | no neighbour | a node that is down, or elsewhere |
-//! | silent | none is expected to | it is a neighbour that answers | a firewall, and nothing is known |
 //! | silent | silent | somebody refuses | that one |
 //! | answers | silent | a router refuses the tunnel | the tunnel's protocol that is filtered |
 //! | answers | silent | the node has no such port or protocol | a node without the tunnel |
@@ -171,16 +170,6 @@ fn unreachable(me: &str, peer: &Peer, outer: &Found, inner: Option<&Found>) -> V
         let what = if next_hop == address { "it" } else { "the router" };
         let more = format!("{what} ({next_hop}) does not answer {asked} on {}", device.0);
         return of("no neighbour", more).fix("see whether it runs, and its link is up");
-    }
-    if outer.neighbour == Some(true) && next_hop == address {
-        let what = if family.version() == 4 { "ARP" } else { "neighbour solicitations" };
-        let evidence = format!(
-            "{silent}: it answers {what} on {}, so it is there: its firewall drops what asks, and \
-             whether pods' packets pass is not told by that",
-            device.0
-        );
-        return Verdict::new(UNREACHABLE, Severity::Warning, "there", evidence)
-            .fix(format!("let ICMP from {me} pass on {name}, or ask from a pod to a pod of it"));
     }
     let more = format!(
         "all ICMP may be dropped on the way, and whether its packets arrive here can be told while \
