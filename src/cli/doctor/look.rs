@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     path::{Path, PathBuf},
-    thread,
 };
 
 use serde_json::{Map, Value};
@@ -55,9 +54,6 @@ struct Request<'a> {
     /// Where plugins are.
     plugin_path: Vec<PathBuf>,
 }
-
-/// As many plugins are asked at once what they speak.
-const ASKED_AT_ONCE: usize = 8;
 
 /// Parameters of the whole node that checks ask for.
 const SYSCTLS: [&str; 5] = [forwarding::IPV4, forwarding::IPV6, RELEASE, MODULES_DISABLED, BUDGET];
@@ -419,21 +415,7 @@ fn plugins(path: &Path, object: &Map<String, Value>, plugin_path: &[PathBuf]) ->
         let named = own.into_iter().chain(ipam).filter(|kind| !kind.is_empty());
         kinds.extend(named.map(|kind| (kind.to_owned(), ())));
     }
-    // Each is another program, which may take its time: they are asked at once.
-    let kinds: Vec<String> = kinds.into_keys().collect();
-    let mut all = Vec::new();
-    for some in kinds.chunks(ASKED_AT_ONCE) {
-        thread::scope(|scope| {
-            let ask = |kind: &'_ String| plugin(kind.clone(), path, &offered, plugin_path);
-            let begin = |kind| thread::Builder::new().spawn_scoped(scope, move || ask(kind));
-            let begun: Vec<_> = some.iter().map(|kind| (kind, begin(kind).ok())).collect();
-            // A node may be out of threads.
-            all.extend(begun.into_iter().map(|(kind, thread)| {
-                thread.and_then(|thread| thread.join().ok()).unwrap_or_else(|| ask(kind))
-            }));
-        });
-    }
-    all
+    kinds.into_keys().map(|kind| plugin(kind, path, &offered, plugin_path)).collect()
 }
 
 fn plugin(kind: String, file: &Path, offered: &[String], plugin_path: &[PathBuf]) -> Plugin {
