@@ -4,10 +4,10 @@ use std::{net::IpAddr, path::Path};
 
 use ipnetwork::IpNetwork;
 
-use super::{Answer, Seen, rules::KERNELS};
+use super::{Answer, Seen};
 use crate::{
     family::HasFamily,
-    net::{link::Link, route::TABLE_MAIN},
+    net::{link::Link, route::TABLE_MAIN, rule::KERNELS},
     node::{Fabric, Network, Snapshot},
     object::{Action, Kind, Told},
     pod::identity::GROUPS,

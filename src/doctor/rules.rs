@@ -14,7 +14,7 @@ use crate::{
     family::HasFamily,
     net::{
         route::{self, Found, TABLE_MAIN},
-        rule::Rule,
+        rule::{KERNELS, Rule},
     },
     node::{Fabric, Snapshot},
     object::{Action, Kind},
@@ -118,10 +118,6 @@ fn shadowed(
     let metric = |found: &Found| found.route.priority.unwrap_or_default();
     (metric(found) < metric(ours)).then_some(cidr)
 }
-
-/// The kernel's own: local, main, default (`fib_default_rules_init`,
-/// net/ipv4/fib_rules.c).
-pub(super) const KERNELS: [u32; 3] = [0, 32_766, 32_767];
 
 /// More than these are no command that a person reads.
 const COMMANDS_MAX: usize = 16;

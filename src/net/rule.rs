@@ -54,6 +54,10 @@ pub struct Rule {
     pub goto: Option<u32>,
 }
 
+/// Priorities of the kernel's own: local, main, default (`fib_default_rules_init`,
+/// net/ipv4/fib_rules.c).
+pub const KERNELS: [u32; 3] = [0, 32_766, 32_767];
+
 /// What the kernel says where nothing is suppressed.
 const SUPPRESSED_NONE: u32 = u32::MAX;
 
