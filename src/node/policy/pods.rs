@@ -172,7 +172,7 @@ pub(crate) fn sweep(root: &Root, host: &mut Socket) -> Result<Vec<IpAddr>, Error
         Err(error) if error.is_without_tables() => Ok(Vec::new()),
         found => found.map_err(refused),
     };
-    if isolated()?.is_empty() {
+    if !state::was_touched(root) || isolated()?.is_empty() {
         return Ok(Vec::new());
     }
     let _lock = state::lock(root)?;

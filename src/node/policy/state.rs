@@ -42,6 +42,11 @@ fn own_directory(root: &Root) -> PathBuf {
     root.runtime().join(".policy")
 }
 
+/// Whether anybody touched the table since boot: whoever does takes the lock before.
+pub(super) fn was_touched(root: &Root) -> bool {
+    own_directory(root).is_dir()
+}
+
 fn table_file(root: &Root) -> PathBuf {
     own_directory(root).join("table.json")
 }
