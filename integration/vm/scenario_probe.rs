@@ -13,7 +13,12 @@ fn firewall(router: &Netns, rule: &str) {
     let scratch = Scratch::new();
     let rules = format!(
         "flush ruleset
-         table ip test {{ chain forward {{ type filter hook forward priority 0; {rule} }} }}"
+         table ip test {{
+             chain forward {{
+                 type filter hook forward priority 0;
+                 {rule}
+             }}
+         }}"
     );
     let file = scratch.file("rules", rules);
     router.command("nft", &["-f", file.to_str().expect("a path of ASCII")]).ok();
