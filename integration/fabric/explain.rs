@@ -193,6 +193,13 @@ fn a_lost_alias_and_a_lost_carrier() {
     let listed = node.host.command(MANX, &["pods", "--root", &root]).ok();
     assert!(listed.contains(" up "), "{listed}");
 
+    // Without the route to the pods of a node a packet takes the default one.
+    let cidr = "10.244.2.0/24";
+    batch(&node.host, &format!("route del {cidr} proto 109"));
+    let told = explain(node, &["shop/a", &near[0]]);
+    assert!(told.status == 3 && verdict(&told).contains("--only route-missing"), "{told:?}");
+    node.apply();
+
     batch(&cluster.router, "link set to-a down");
     let told = explain(node, &["shop/a", &near[0]]);
     assert_eq!(told.status, 3, "{told:?}");

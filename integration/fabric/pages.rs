@@ -349,5 +349,6 @@ const CHECKS: Faults = &[
     ("2. The MTU leaves room for the encapsulation", |_| {}),
     ("3. The kernel's parameters", |_| {}),
     ("4. Rules that a packet walks", |_| {}),
+    ("5. The right interface", pings),
     ("6. The machine itself", |_| {}),
 ];

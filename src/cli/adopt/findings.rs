@@ -16,7 +16,7 @@ use crate::{
     net::route::Found,
     node::{Barrier, Plugin},
     object::{Action, Kind},
-    text::few::some_of,
+    text::{few::some_of, shell::quoted},
 };
 
 /// The label of nodes whose pods are ours.
@@ -277,7 +277,7 @@ fn unknown_pods(remains: &Remains<'_>) -> Option<Finding> {
     );
     let fix = format!(
         "delete the pods that have these addresses; where no pod has: ip link del {}",
-        names.first().unwrap_or(&"NAME")
+        quoted(names.first().unwrap_or(&"NAME"))
     );
     Some(of("pod-unknown", Severity::Error, "links of pods", evidence, &fix))
 }
@@ -384,7 +384,10 @@ fn bridge(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
     let count = remains.pods.len() + remains.bridged;
     let object = format!("bridge {}", bridge.name);
     let (evidence, fix) = match count {
-        0 => ("no pod is behind it any more".to_owned(), format!("ip link del {}", bridge.name)),
+        0 => (
+            "no pod is behind it any more".to_owned(),
+            format!("ip link del {}", quoted(&bridge.name)),
+        ),
         _ => (
             format!(
                 "pods that stay behind it while they live: {count}; they reach new ones by proxy ARP"

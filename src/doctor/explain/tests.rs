@@ -16,8 +16,8 @@ use crate::{
         rule::Rule,
         tunnel::Vxlan,
     },
-    node::{Barrier, Direction, Kernel, Network, OfFabric},
-    object::reverse_path,
+    node::{Barrier, Direction, Fabric, Kernel, Network, OfFabric},
+    object::{self, Action, Told, reverse_path},
     pod::{Identity, identity::group},
     state::Entry,
 };
@@ -206,7 +206,7 @@ type Case = (&'static str, &'static str, &'static str, Option<&'static str>, fn(
 /// What drops a packet is told with the check that concerns it.
 #[test]
 fn what_drops_a_packet_is_the_verdict() {
-    let cases: [Case; 13] = [
+    let cases: [Case; 14] = [
         (WEB, "10.2.0.7", "does not know 10.2.0.0", Some("neighbour-missing"), |node| {
             node.kernel.neighbours.clear();
         }),
@@ -216,6 +216,17 @@ fn what_drops_a_packet_is_the_verdict() {
         (WEB, "10.2.0.7", "no route leads to 10.2.0.7", Some("route-missing"), |node| {
             node.kernel.routes.retain(|found| found.route.protocol != 109);
             node.kernel.routes.retain(|found| found.route.destination.prefix() > 0);
+        }),
+        (WEB, "10.2.0.7", "is not the way to 10.2.0.0/24 of b", Some("route-missing"), |node| {
+            node.kernel.routes.retain(|found| found.route.protocol != 109);
+            let change = Told {
+                kind: object::Kind::Route,
+                action: Action::Create,
+                object: "route 10.2.0.0/24".into(),
+                before: None,
+                after: None,
+            };
+            node.networks[0].fabric.get_or_insert_with(Fabric::default).changes.push(change);
         }),
         (WEB, "10.2.0.7", "no route leads to 192.0.2.2", Some("next-hop-unreachable"), |node| {
             node.kernel.routes.retain(|found| !found.is_through(UPLINK) || found.local);

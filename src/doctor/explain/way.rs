@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use super::{
     place::{self, Place},
     walk::Walk,
@@ -16,7 +18,10 @@ use crate::{
         rule::Rule,
     },
     node::Snapshot,
-    object::fib::{self, Answer, Packet},
+    object::{
+        self, Action,
+        fib::{self, Answer, Packet},
+    },
     text::few::some_of,
 };
 
@@ -110,6 +115,18 @@ impl<'a> Walk<'a> {
         matches!(self.destination, Place::PeerPods(..) | Place::Pod(..) | Place::Nobody(_))
     }
 
+    /// Whether the fabric's route to pods of another node is still to be made: the packet takes
+    /// whatever leads elsewhere.
+    fn lacks_route(&self, cidr: &IpNetwork) -> bool {
+        let object = format!("route {cidr}");
+        let fabrics = self.snapshot.networks.iter().filter_map(|network| network.fabric.as_ref());
+        fabrics.flat_map(|fabric| &fabric.changes).any(|change| {
+            change.kind == object::Kind::Route
+                && change.action == Action::Create
+                && change.object == object
+        })
+    }
+
     /// What the route itself does to the packet.
     fn judge_route(&mut self, found: &Found) {
         let route = &found.route;
@@ -133,6 +150,10 @@ impl<'a> Walk<'a> {
                     Some(_) => {}
                 }
                 return;
+            }
+            (Kind::Unicast, Place::PeerPods(node, cidr)) if self.lacks_route(cidr) => {
+                let text = format!("{route} is not the way to {cidr} of {}", node.name);
+                return self.drop(text, Some("route-missing"));
             }
             (Kind::Unicast | Kind::Throw, _) => return,
             (_, Place::Nobody(_)) => "no pod of this node has the address".to_owned(),
