@@ -2,7 +2,6 @@
 
 pub(super) mod degraded;
 mod router;
-pub(super) mod work;
 
 use std::path::PathBuf;
 

@@ -70,10 +70,9 @@ pub struct Policies {
 pub struct Way {
     /// Isolated pods of this node, each with its class in the lower half.
     pub classes: BTreeMap<IpAddr, u64>,
-    /// What is allowed.
-    pub grants: BTreeSet<Grant>,
-    /// The same for all ports from that of the grant to this one.
-    pub ranges: BTreeMap<Grant, u16>,
+    /// What is allowed: all ports from that of the grant to this one, which may be the same.
+    /// What a class is allowed of a peer does not overlap.
+    pub grants: BTreeMap<Grant, u16>,
     /// The last address of each network that a class knows, by the first one, and its identity.
     pub networks: BTreeMap<(u32, IpAddr), (IpAddr, u32)>,
 }
@@ -321,36 +320,45 @@ impl Policies {
         let key = [Type::Number, Type::Protocol, Type::Number, Type::Port];
         for direction in Direction::BOTH {
             let (names, way) = (direction.names(), self.way(direction));
-            let grants = way.grants.iter().map(|grant| (Key::of(&grant.fields()), None)).collect();
-            sets.push(set(names.grant, &key, Ranges::None, grants));
-            sets.push(set(names.range, &key, Ranges::Last, way.ranges()));
+            let (single, ranges) = way.grants();
+            sets.push(set(names.grant, &key, Ranges::None, single));
+            sets.push(set(names.range, &key, Ranges::Last, ranges));
         }
         sets
     }
 
     /// Each with itself.
     fn own(&self, family: Family) -> Elements {
-        let own = self.own.iter().filter(|address| address.family() == family);
-        own.map(|address| (Key::of(&[Field::Address(*address); 2]), None)).collect()
+        let mut elements = Elements::new();
+        for address in self.own.iter().filter(|address| address.family() == family) {
+            elements.insert(Key::of(&[Field::Address(*address); 2]), None);
+        }
+        elements
     }
 }
 
 impl Way {
     fn networks(&self, family: Family) -> Elements {
+        let mut elements = Elements::new();
         let own = self.networks.iter().filter(|((_, first), _)| first.family() == family);
-        let element = |((class, first), (last, number)): (&(u32, IpAddr), &(IpAddr, u32))| {
+        for ((class, first), (last, number)) in own {
             let at = |address| [Field::Number(*class), Field::Address(address)];
-            (Key::range(&at(*first), &at(*last)), Some(Value::Number(u64::from(*number))))
-        };
-        own.map(element).collect()
+            let key = Key::range(&at(*first), &at(*last));
+            elements.insert(key, Some(Value::Number(u64::from(*number))));
+        }
+        elements
     }
 
-    fn ranges(&self) -> Elements {
-        let element = |(first, last): (&Grant, &u16)| {
-            let last = Grant { port: *last, ..*first };
-            (Key::range(&first.fields(), &last.fields()), None)
-        };
-        self.ranges.iter().map(element).collect()
+    /// Those of single ports, and those of ranges.
+    fn grants(&self) -> (Elements, Elements) {
+        let (mut single, mut ranges) = (Elements::new(), Elements::new());
+        for (first, last) in &self.grants {
+            let end = Grant { port: *last, ..*first };
+            let key = Key::range(&first.fields(), &end.fields());
+            let elements = if first.port == *last { &mut single } else { &mut ranges };
+            elements.insert(key, None);
+        }
+        (single, ranges)
     }
 }
 
@@ -386,9 +394,9 @@ fn cut(family: Family) -> Set {
 }
 
 fn numbers(family: Family, all: &BTreeMap<IpAddr, u64>) -> Elements {
-    let own = all.iter().filter(|(address, _)| address.family() == family);
-    let element = |(address, number): (&IpAddr, &u64)| {
-        (Key::of(&[Field::Address(*address)]), Some(Value::Number(*number)))
-    };
-    own.map(element).collect()
+    let mut elements = Elements::new();
+    for (address, number) in all.iter().filter(|(address, _)| address.family() == family) {
+        elements.insert(Key::of(&[Field::Address(*address)]), Some(Value::Number(*number)));
+    }
+    elements
 }

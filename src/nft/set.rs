@@ -84,7 +84,8 @@ pub enum Content {
     Passing(u32),
 }
 
-/// Keys with what they lead to.
+/// Keys with what they lead to. To collect them, which sorts them first, would take the code
+/// of a sort: they are put in one by one.
 pub type Elements = BTreeMap<Key, Option<Value>>;
 
 /// A key, or all keys from one to another.

@@ -11,7 +11,7 @@ use std::{net::IpAddr, ops::RangeInclusive};
 use super::error::Error;
 use super::key::{Load, Part};
 use super::network::EARLY;
-use super::set::{Content, Field, Key, Ranges, Set, Type, Verdict};
+use super::set::{Content, Elements, Field, Key, Ranges, Set, Type, Verdict};
 use super::side::Side;
 use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Table, Term, check_name};
 use crate::family::{Family, HasFamily};
@@ -61,8 +61,10 @@ impl Tunnel {
     pub fn describe(&self) -> Result<Table, Error> {
         check_name(&self.table)?;
         let set = |name, family, all: &[IpAddr]| {
-            let some = all.iter().filter(|address| address.family() == family);
-            let some = some.map(|address| (Key::of(&[Field::Address(*address)]), None)).collect();
+            let mut some = Elements::new();
+            for address in all.iter().filter(|address| address.family() == family) {
+                some.insert(Key::of(&[Field::Address(*address)]), None);
+            }
             Set {
                 name,
                 key: vec![Type::Address(family)],

@@ -131,12 +131,13 @@ fn forbidden(wanted: &Policies) -> Result<Vec<conntrack::Connection>, net::Error
         return Ok(Vec::new());
     }
     let own = addr::all(&mut Socket::open()?)?;
-    let own: BTreeSet<IpAddr> = own.into_iter().map(|(_, network)| network.ip()).collect();
+    let mut addresses = BTreeSet::<IpAddr>::new();
+    addresses.extend(own.into_iter().map(|(_, network)| network.ip()));
     conntrack::list(|connection| {
         let (source, destination) = (connection.source.ip(), connection.destination.ip());
         let port = connection.has_ports.then(|| connection.destination.port());
         let flow = Flow { source, destination, protocol: connection.protocol, port };
-        !own.contains(&source) && !own.contains(&destination) && !allows(wanted, &flow)
+        !addresses.contains(&source) && !addresses.contains(&destination) && !allows(wanted, &flow)
     })
 }
 

@@ -1,8 +1,8 @@
 //! What becomes of a table, told by pods and policies.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use super::{Direction, Policies, World, live::owners};
+use super::{Direction, Policies, World, live::Owners, sorted::include};
 use crate::{
     nft::policy::Way,
     object::{Action, Kind, Told},
@@ -17,28 +17,26 @@ pub fn changes(world: &World, held: &Policies, wanted: &Policies) -> Vec<Told> {
         let (before, after) = (held.way(direction), wanted.way(direction));
         told.extend(of_pods(world, direction, before, after));
     }
-    let peers = |of: &Policies| of.identities.clone().into_iter().collect();
-    told.extend(counted("peers that policies name", &peers(held), &peers(wanted)));
+    let counts = Counts::of(&held.identities, &wanted.identities);
+    told.extend(counts.told("peers that policies name".to_owned()));
     for direction in Direction::BOTH {
         let (before, after) = (held.way(direction), wanted.way(direction));
-        let name = format!("what {} allows", direction.word());
-        let entries = |way: &Way| {
-            let grants = way.grants.iter().map(|grant| (*grant, grant.port));
-            grants.chain(way.ranges.iter().map(|(grant, last)| (*grant, *last))).collect()
-        };
-        told.extend(counted(&name, &entries(before), &entries(after)));
-        let networks = |way: &Way| way.networks.clone().into_iter().collect();
-        let name = format!("networks of {}", direction.word());
-        told.extend(counted(&name, &networks(before), &networks(after)));
+        let counts = Counts::of(&before.grants, &after.grants);
+        told.extend(counts.told(format!("what {} allows", direction.word())));
+        let counts = Counts::of(&before.networks, &after.networks);
+        told.extend(counts.told(format!("networks of {}", direction.word())));
     }
     told
 }
 
 fn of_pods(world: &World, direction: Direction, before: &Way, after: &Way) -> Vec<Told> {
-    let owners = owners(world);
+    let owners = Owners::of(world);
     let mut told = Vec::new();
-    let addresses: BTreeSet<_> = before.classes.keys().chain(after.classes.keys()).collect();
-    for address in addresses {
+    let mut addresses = Vec::new();
+    for address in before.classes.keys().chain(after.classes.keys()) {
+        include(&mut addresses, *address);
+    }
+    for address in &addresses {
         let (old, new) = (before.classes.get(address), after.classes.get(address));
         let (action, before, after) = match (old, new) {
             (old, new) if old == new => continue,
@@ -46,7 +44,7 @@ fn of_pods(world: &World, direction: Direction, before: &Way, after: &Way) -> Ve
             (Some(_), None) => (Action::Delete, Some("isolated".to_owned()), false),
             (Some(_), Some(_)) => (Action::Replace, Some("allowed other peers".to_owned()), true),
         };
-        let pod = owners.get(address);
+        let pod = owners.find(*address);
         let name = pod.map_or_else(String::new, |pod| format!("{} ", pod.name));
         let policies = world.policies.iter().filter(|policy| {
             pod.is_some_and(|pod| policy.rules(direction).is_some() && policy.selects(pod))
@@ -62,20 +60,34 @@ fn of_pods(world: &World, direction: Direction, before: &Way, after: &Way) -> Ve
     told
 }
 
-/// How many come and how many go, if any do.
-fn counted<T: Ord>(name: &str, before: &BTreeSet<T>, after: &BTreeSet<T>) -> Option<Told> {
-    let gone = before.difference(after).count();
-    let new = after.difference(before).count();
-    let action = match (gone, new) {
-        (0, 0) => return None,
-        (0, _) if before.is_empty() => Action::Create,
-        (_, 0) if after.is_empty() => Action::Delete,
-        _ => Action::Replace,
-    };
-    let counts = |(of, changed): (usize, usize), word: &str| {
-        (of > 0).then(|| format!("{of}, of which {changed} {word}"))
-    };
-    let before = counts((before.len(), gone), "go");
-    let after = counts((after.len(), new), "are new");
-    Some(Told { kind: Kind::Table, action, object: name.to_owned(), before, after })
+/// How many there are before and after, and how many of them go or come.
+struct Counts {
+    before: (usize, usize),
+    after: (usize, usize),
+}
+
+impl Counts {
+    fn of<K: Ord, V: PartialEq>(before: &BTreeMap<K, V>, after: &BTreeMap<K, V>) -> Self {
+        let besides = |one: &BTreeMap<K, V>, other: &BTreeMap<K, V>| {
+            one.iter().filter(|(key, value)| other.get(key) != Some(value)).count()
+        };
+        Self {
+            before: (before.len(), besides(before, after)),
+            after: (after.len(), besides(after, before)),
+        }
+    }
+
+    fn told(&self, object: String) -> Option<Told> {
+        let action = match (self.before, self.after) {
+            ((_, 0), (_, 0)) => return None,
+            ((0, _), _) => Action::Create,
+            (_, (0, _)) => Action::Delete,
+            _ => Action::Replace,
+        };
+        let counts = |(of, changed): (usize, usize), word: &str| {
+            (of > 0).then(|| format!("{of}, of which {changed} {word}"))
+        };
+        let (before, after) = (counts(self.before, "go"), counts(self.after, "are new"));
+        Some(Told { kind: Kind::Table, action, object, before, after })
+    }
 }

@@ -1,12 +1,9 @@
 //! What a class is allowed: for each peer the ports, in the form in which the table holds
 //! it. Ranges of ports and networks may overlap in policies, and may not in the sets.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Block, numbers::NETWORKS};
+use super::{Block, numbers::NETWORKS, sorted::include};
 use crate::{
     family::HasFamily,
     nft::policy::{Grant, Way},
@@ -29,33 +26,38 @@ impl Span {
 }
 
 /// What is allowed of a peer.
-pub(super) type Spans = BTreeSet<Span>;
+pub(super) type Spans = Vec<Span>;
 
 /// What a class is allowed, as it is gathered from rules.
 #[derive(Default)]
 pub(super) struct Gathered<'a> {
-    pub(super) peers: BTreeMap<u32, Spans>,
+    /// Each with its peer.
+    pub(super) peers: Vec<(u32, Span)>,
     pub(super) blocks: Vec<(&'a Block, Spans)>,
 }
 
 /// The same in the form of the table.
 #[derive(Default, Hash)]
 pub(super) struct Content {
-    peers: BTreeMap<u32, Spans>,
+    peers: Vec<(u32, Span)>,
     networks: Vec<(IpAddr, IpAddr, u32)>,
 }
 
 impl Gathered<'_> {
     pub(super) fn content(self) -> Content {
-        let whole = |spans: &Spans| spans.contains(&Span::ALL);
-        if self.peers.get(&ANYBODY).is_some_and(whole) {
-            let peers = BTreeMap::from([(ANYBODY, Spans::from([Span::ALL]))]);
-            return Content { peers, networks: Vec::new() };
+        let mut peers = self.peers;
+        let anything = (ANYBODY, Span::ALL);
+        if peers.contains(&anything) {
+            return Content { peers: vec![anything], networks: Vec::new() };
         }
         let (networks, of_networks) = partition(&self.blocks);
-        let peers = self.peers.into_iter().chain((NETWORKS..).zip(of_networks));
-        let some = peers.filter(|(_, spans)| !spans.is_empty());
-        Content { peers: some.map(|(peer, spans)| (peer, disjoint(&spans))).collect(), networks }
+        for (number, spans) in (NETWORKS..).zip(of_networks) {
+            peers.extend(spans.into_iter().map(|span| (number, span)));
+        }
+        peers.sort_unstable();
+        peers.dedup();
+        let of_one = peers.chunk_by(|one, other| one.0 == other.0);
+        Content { peers: of_one.flat_map(disjoint).collect(), networks }
     }
 }
 
@@ -66,15 +68,9 @@ impl Content {
 
     /// Puts it into a direction of the table, as what a class is allowed.
     pub(super) fn enter(&self, class: u32, way: &mut Way) {
-        for (peer, spans) in &self.peers {
-            for span in spans {
-                let grant = Grant { class, protocol: span.protocol, peer: *peer, port: span.first };
-                if span.first == span.last {
-                    way.grants.insert(grant);
-                } else {
-                    way.ranges.insert(grant, span.last);
-                }
-            }
+        for (peer, span) in &self.peers {
+            let grant = Grant { class, protocol: span.protocol, peer: *peer, port: span.first };
+            way.grants.insert(grant, span.last);
         }
         for (first, last, number) in &self.networks {
             way.networks.insert((class, *first), (*last, *number));
@@ -82,40 +78,45 @@ impl Content {
     }
 }
 
-/// Ranges that neither overlap nor touch, and single ports that are in none of them.
-fn disjoint(spans: &Spans) -> Spans {
-    if spans.contains(&Span::ALL) {
-        return Spans::from([Span::ALL]);
+/// What one peer is allowed, which is in order: ranges that neither overlap nor touch, and
+/// single ports that are in none of them.
+fn disjoint(spans: &[(u32, Span)]) -> Vec<(u32, Span)> {
+    let Some((peer, _)) = spans.first() else { return Vec::new() };
+    if spans.contains(&(*peer, Span::ALL)) {
+        return vec![(*peer, Span::ALL)];
     }
-    let mut ranges: Vec<Span> = Vec::new();
-    for span in spans.iter().filter(|span| span.first < span.last) {
+    let mut ranges: Vec<(u32, Span)> = Vec::new();
+    for (peer, span) in spans.iter().filter(|(_, span)| span.first < span.last) {
         match ranges.last_mut() {
-            Some(open)
+            Some((_, open))
                 if open.protocol == span.protocol && span.first <= open.last.saturating_add(1) =>
             {
                 open.last = open.last.max(span.last);
             }
-            _ => ranges.push(*span),
+            _ => ranges.push((*peer, *span)),
         }
     }
-    let is_in = |single: &&Span| {
-        ranges.iter().any(|range| {
+    let is_in = |single: &Span| {
+        ranges.iter().any(|(_, range)| {
             range.protocol == single.protocol && (range.first..=range.last).contains(&single.first)
         })
     };
-    let single = spans.iter().filter(|span| span.first == span.last);
-    let rest: Vec<Span> = single.filter(|span| !is_in(span)).copied().collect();
-    ranges.into_iter().chain(rest).collect()
+    let single = spans.iter().filter(|(_, span)| span.first == span.last && !is_in(span));
+    let single: Vec<(u32, Span)> = single.copied().collect();
+    ranges.extend(single);
+    ranges
 }
 
 /// Networks that do not overlap, each with the number of what is allowed there: the
 /// place in the second list, counted from [`NETWORKS`] on.
 fn partition(blocks: &[(&Block, Spans)]) -> (Vec<(IpAddr, IpAddr, u32)>, Vec<Spans>) {
-    let mut starts = BTreeSet::new();
+    let mut starts = Vec::new();
     for (block, _) in blocks {
         for network in std::iter::once(&block.network).chain(&block.except) {
-            starts.insert(network.network());
-            starts.extend(next(network.broadcast()));
+            include(&mut starts, network.network());
+            if let Some(behind) = next(network.broadcast()) {
+                include(&mut starts, behind);
+            }
         }
     }
     let mut found: Vec<(IpAddr, IpAddr, u32)> = Vec::new();
@@ -126,7 +127,10 @@ fn partition(blocks: &[(&Block, Spans)]) -> (Vec<(IpAddr, IpAddr, u32)>, Vec<Spa
         let last = end.and_then(|end| previous(*end));
         let last = last.unwrap_or_else(|| first.family().everything().broadcast());
         let within = blocks.iter().filter(|(block, _)| block.contains(*first));
-        let spans: Spans = within.flat_map(|(_, spans)| spans).copied().collect();
+        let mut spans = Spans::new();
+        for span in within.flat_map(|(_, spans)| spans) {
+            include(&mut spans, *span);
+        }
         if spans.is_empty() {
             continue;
         }
@@ -178,10 +182,13 @@ mod tests {
             (vec![(6, 0, 65535), (6, 1, 2), (6, 9, 9)], vec![(6, 0, 65535)]),
             (vec![(0, 0, 0), (6, 1, 2), (6, 9, 9)], vec![(0, 0, 0)]),
         ] {
-            let spans = |all: Vec<(u8, u16, u16)>| -> Spans {
-                all.into_iter().map(|(protocol, first, last)| span(protocol, first, last)).collect()
+            let spans = |all: Vec<(u8, u16, u16)>| -> Vec<(u32, Span)> {
+                let one = |(protocol, first, last)| (7, span(protocol, first, last));
+                all.into_iter().map(one).collect()
             };
-            assert_eq!(disjoint(&spans(given)), spans(expected));
+            let mut found = disjoint(&spans(given));
+            found.sort_unstable();
+            assert_eq!(found, spans(expected));
         }
     }
 
@@ -191,7 +198,7 @@ mod tests {
             network: network.parse().unwrap(),
             except: except.iter().map(|text| text.parse().unwrap()).collect(),
         };
-        let (web, dns) = (Spans::from([span(6, 80, 80)]), Spans::from([span(17, 53, 53)]));
+        let (web, dns) = (vec![span(6, 80, 80)], vec![span(17, 53, 53)]);
         let all = block("0.0.0.0/0", &["10.0.0.0/8"]);
         let some = block("10.1.0.0/16", &["10.1.1.0/24"]);
         let more = block("10.1.0.0/16", &[]);
@@ -214,6 +221,6 @@ mod tests {
                 "ff00::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff 0",
             ]
         );
-        assert_eq!(kinds, [web.clone(), &web | &dns, dns]);
+        assert_eq!(kinds, [web.clone(), [web, dns.clone()].concat(), dns]);
     }
 }

@@ -13,9 +13,10 @@ use std::{
 use super::{
     Assigned, Direction, Name, Peer, Pod, Policies, Policy, Ports, Rule, World,
     class::{ANYBODY, Content, Gathered, Span, Spans},
-    live::owners,
+    live::Owners,
     numbers::Numbers,
     scope::Scope,
+    sorted::include,
 };
 use crate::nft::policy::{CLOSED, Way};
 
@@ -45,29 +46,21 @@ pub struct Known {
 
 /// What policies mean to a node.
 pub fn compile(world: &World, node: &str) -> Compiled {
-    let owners = owners(world);
-    let mut local = BTreeMap::<_, (&Pod, Vec<IpAddr>)>::new();
-    for (address, pod) in owners.iter().filter(|(_, pod)| pod.node == node) {
-        local.entry(&pod.name).or_insert_with(|| (pod, Vec::new())).1.push(*address);
-    }
-    for pod in world.pods.iter().filter(|pod| pod.node == node && pod.is_subject()) {
-        local.entry(&pod.name).or_insert_with(|| (pod, Vec::new()));
-    }
+    let owners = Owners::of(world);
+    let local = local(world, &owners, node);
     let isolated = Direction::BOTH.map(|direction| isolated(world, direction, &local));
     let mut numbers = Numbers::default();
-    let used = scopes_in_use(&isolated);
-    let mut peers = Peers::default();
-    let located = owners.iter().map(|(address, pod)| (*pod, Some(*address)));
+    let mut peers = Peers::of(&isolated);
+    for (address, pod) in &owners.0 {
+        peers.add(world, pod, Some(*address), &mut numbers);
+    }
     // Those to come as well: what is allowed to them is there before they are.
-    let local_pods = local.values().map(|(pod, _)| (*pod, None));
-    let named = peers.add(world, located.chain(local_pods), &used, &mut numbers);
-    let known = |(pod, _): &(&Pod, Vec<IpAddr>)| {
+    let mut pods = Vec::new();
+    for (pod, _) in &local {
+        let identity = peers.add(world, pod, None, &mut numbers);
         let (name, uid) = (pod.name.clone(), pod.uid.clone());
-        let place = named.binary_search_by(|(named, _)| (*named).cmp(&name)).ok();
-        let identity = place.and_then(|place| named.get(place)).map(|(_, number)| *number);
-        Known { name, uid, assigned: Assigned { identity, ..Assigned::default() } }
-    };
-    let mut pods: Vec<Known> = local.values().map(known).collect();
+        pods.push(Known { name, uid, assigned: Assigned { identity, ..Assigned::default() } });
+    }
     let mut own = BTreeSet::new();
     own.extend(isolated.iter().flatten().flat_map(|it| it.addresses).copied());
     let mut directions = 0..;
@@ -87,6 +80,27 @@ pub fn compile(world: &World, node: &str) -> Compiled {
     Compiled { policies, pods }
 }
 
+/// A pod of this node, and its addresses.
+type Local<'a> = (&'a Pod, Vec<IpAddr>);
+
+/// The pods of a node, by their names.
+fn local<'a>(world: &'a World, owners: &Owners<'a>, node: &str) -> Vec<Local<'a>> {
+    let mut local = Vec::<Local<'_>>::new();
+    let own = world.pods.iter().filter(|pod| pod.node == node && pod.is_subject());
+    let own = own.map(|pod| (None, pod));
+    let located = owners.0.iter().filter(|(_, pod)| pod.node == node);
+    for (address, pod) in own.chain(located.map(|(address, pod)| (Some(*address), *pod))) {
+        match local.binary_search_by(|(known, _)| known.name.cmp(&pod.name)) {
+            Ok(place) => {
+                let found = local.get_mut(place);
+                found.into_iter().for_each(|(_, addresses)| addresses.extend(address));
+            }
+            Err(place) => local.insert(place, (pod, Vec::new())),
+        }
+    }
+    local
+}
+
 /// A pod of this node, and what isolates it in one direction.
 struct Isolated<'a> {
     direction: Direction,
@@ -96,28 +110,33 @@ struct Isolated<'a> {
     policies: Vec<(usize, &'a Policy)>,
 }
 
+/// What two pods must have in common to be allowed the same: their policies, by their places
+/// in the world, and the ports that these may know by name.
+type Alike<'a> = (Vec<usize>, &'a [super::NamedPort]);
+
 fn isolated<'a>(
     world: &'a World,
     direction: Direction,
-    local: &'a BTreeMap<&Name, (&'a Pod, Vec<IpAddr>)>,
+    local: &'a [Local<'a>],
 ) -> Vec<Isolated<'a>> {
-    let mut by_namespace = BTreeMap::<&str, Vec<(usize, &Policy)>>::new();
-    for (place, policy) in world.policies.iter().enumerate() {
-        if policy.rules(direction).is_some() {
-            by_namespace.entry(&policy.name.namespace).or_default().push((place, policy));
+    let of_direction = world.policies.iter().enumerate();
+    let of_direction = of_direction.filter(|(_, policy)| policy.rules(direction).is_some());
+    let of_direction: Vec<(usize, &Policy)> = of_direction.collect();
+    let mut found = Vec::new();
+    for pods in local.chunk_by(|(one, _), (other, _)| one.name.namespace == other.name.namespace) {
+        let Some((first, _)) = pods.first() else { continue };
+        let within = of_direction.iter();
+        let within = within.filter(|(_, policy)| policy.name.namespace == first.name.namespace);
+        let within: Vec<(usize, &Policy)> = within.copied().collect();
+        for (pod, addresses) in pods {
+            let selecting = within.iter().filter(|(_, policy)| policy.selects(pod));
+            let policies: Vec<_> = selecting.copied().collect();
+            if !policies.is_empty() {
+                found.push(Isolated { direction, pod, addresses, policies });
+            }
         }
     }
-    let policies = |pod: &Pod| {
-        let candidates = by_namespace.get(pod.name.namespace.as_str()).into_iter().flatten();
-        candidates.filter(|(_, policy)| policy.selects(pod)).copied().collect::<Vec<_>>()
-    };
-    let pods = local.values().map(|(pod, addresses)| Isolated {
-        direction,
-        pod,
-        addresses,
-        policies: policies(pod),
-    });
-    pods.filter(|it| !it.policies.is_empty()).collect()
+    found
 }
 
 /// Whom a clause is about.
@@ -165,7 +184,7 @@ impl<'a> Isolated<'a> {
     /// The ports of a rule by their numbers, and those whose numbers the peers know.
     fn ports(&self, rule: &'a Rule) -> (Spans, Vec<(u8, &'a str)>) {
         let (mut spans, mut names) = (Spans::new(), Vec::new());
-        let Some(ports) = &rule.ports else { return (Spans::from([Span::ALL]), names) };
+        let Some(ports) = &rule.ports else { return (vec![Span::ALL], names) };
         for port in ports {
             let protocol = port.protocol;
             let (first, last) = match &port.ports {
@@ -180,13 +199,12 @@ impl<'a> Isolated<'a> {
                     None => continue,
                 },
             };
-            spans.insert(Span { protocol, first, last });
+            spans.push(Span { protocol, first, last });
         }
         (spans, names)
     }
 
-    /// What two pods must have in common to be allowed the same.
-    fn kind(&self) -> (Vec<usize>, &'a [super::NamedPort]) {
+    fn kind(&self) -> Alike<'a> {
         let ports = match self.direction {
             Direction::Egress => &[],
             Direction::Ingress => self.pod.ports.as_slice(),
@@ -195,78 +213,126 @@ impl<'a> Isolated<'a> {
     }
 }
 
-/// The scopes that rules name, each with the ports that they know by name.
-type Used<'a> = BTreeMap<Scope<'a>, BTreeSet<(u8, &'a str)>>;
-
-fn scopes_in_use<'a>(isolated: &[Vec<Isolated<'a>>; 2]) -> Used<'a> {
-    let mut used = Used::new();
-    let mut seen = BTreeSet::new();
-    for pod in isolated.iter().flatten() {
-        if !seen.insert((pod.direction, pod.kind())) {
-            continue;
-        }
-        for clause in pod.clauses() {
-            if let Whom::Pods(scope) = clause.whom
-                && !(clause.spans.is_empty() && clause.names.is_empty())
-            {
-                used.entry(scope).or_default().extend(clause.names);
-            }
-        }
-    }
-    used
-}
-
 /// A port that a pod has under a name: protocol, name, number.
 type Resolved<'a> = (u8, &'a str, u16);
+
+/// A scope that rules name.
+struct Used<'a> {
+    scope: Scope<'a>,
+    /// The ports that they know by name, with their protocols.
+    names: Vec<(u8, &'a str)>,
+    /// The identities of the pods in it, with the numbers of these ports.
+    members: Vec<(u32, Vec<Resolved<'a>>)>,
+}
 
 /// The identities of peers, and which of them a scope has.
 #[derive(Default)]
 struct Peers<'a> {
     identities: BTreeMap<IpAddr, u64>,
-    members: BTreeMap<Scope<'a>, BTreeMap<u32, Vec<Resolved<'a>>>>,
+    /// Those that are members already, in order.
+    known: Vec<u32>,
+    /// In the order of the scopes.
+    used: Vec<Used<'a>>,
+    /// Which of them may mean pods of a namespace: what it is selected by is asked once.
+    covering: Vec<(&'a str, Vec<usize>)>,
 }
 
 impl<'a> Peers<'a> {
-    /// Adds pods by their addresses. One without any gets the identity that it has whatever
-    /// its address will be, which is returned.
-    fn add<'b>(
-        &mut self,
-        world: &'b World,
-        pods: impl Iterator<Item = (&'b Pod, Option<IpAddr>)>,
-        used: &Used<'a>,
-        numbers: &mut Numbers,
-    ) -> Vec<(&'b Name, u64)> {
-        let mut by_name = Vec::new();
-        // What namespaces are selected by is asked once for each of them.
-        let mut covering = BTreeMap::new();
-        for (pod, address) in pods {
-            let namespace = pod.name.namespace.as_str();
-            let covering: &Vec<_> = covering.entry(namespace).or_insert_with(|| {
-                let labels = world.labels_of(namespace);
-                used.iter().filter(|(scope, _)| scope.covers(namespace, &labels)).collect()
-            });
-            let within = covering.iter().filter(|(scope, _)| scope.meets(pod, address));
-            let resolved = |names: &BTreeSet<(u8, &'a str)>| {
-                let named = names.iter().filter_map(|(protocol, name)| {
-                    Some((*protocol, *name, pod.port(*protocol, name)?))
-                });
-                named.collect::<Vec<_>>()
-            };
-            let scopes: Vec<(Scope<'a>, Vec<Resolved<'a>>)> =
-                within.map(|(scope, names)| (**scope, resolved(names))).collect();
-            if scopes.is_empty() {
+    /// Those that rules of these pods name.
+    fn of(isolated: &[Vec<Isolated<'a>>; 2]) -> Self {
+        let (mut all, mut seen) = (Vec::new(), Vec::new());
+        for pod in isolated.iter().flatten() {
+            let kind = (pod.direction, pod.kind());
+            if !include(&mut seen, kind) {
                 continue;
             }
-            let identity = numbers.number(&scopes);
-            match address {
-                Some(address) => drop(self.identities.insert(address, identity)),
-                None => by_name.push((&pod.name, identity)),
-            }
-            for (scope, resolved) in scopes {
-                self.members.entry(scope).or_default().insert(identity as u32, resolved);
+            for clause in pod.clauses() {
+                if let Whom::Pods(scope) = clause.whom
+                    && !(clause.spans.is_empty() && clause.names.is_empty())
+                {
+                    include(&mut all, (scope, None));
+                    for name in clause.names {
+                        include(&mut all, (scope, Some(name)));
+                    }
+                }
             }
         }
-        by_name
+        let used = all.chunk_by(|(one, _), (other, _)| one == other).filter_map(|all| {
+            let (scope, _) = *all.first()?;
+            let names = all.iter().filter_map(|(_, name)| *name).collect();
+            Some(Used { scope, names, members: Vec::new() })
+        });
+        Self { used: used.collect(), ..Self::default() }
+    }
+
+    /// Adds a pod by its address, and returns its identity: without one, that which it has
+    /// whatever its address will be.
+    fn add(
+        &mut self,
+        world: &World,
+        pod: &'a Pod,
+        address: Option<IpAddr>,
+        numbers: &mut Numbers,
+    ) -> Option<u64> {
+        let namespace = pod.name.namespace.as_str();
+        let place = match self.covering.binary_search_by_key(&namespace, |(name, _)| *name) {
+            Ok(place) => place,
+            Err(place) => {
+                let labels = world.labels_of(namespace);
+                let used = self.used.iter().enumerate();
+                let covers = used.filter(|(_, used)| used.scope.covers(namespace, &labels));
+                let covers = covers.map(|(place, _)| place).collect();
+                self.covering.insert(place, (namespace, covers));
+                place
+            }
+        };
+        self.identity(pod, address, place, numbers)
+    }
+
+    /// The identity of a pod, which is a member then of those scopes that mean it; of its
+    /// namespace that is told at that place.
+    fn identity(
+        &mut self,
+        pod: &Pod,
+        address: Option<IpAddr>,
+        namespace: usize,
+        numbers: &mut Numbers,
+    ) -> Option<u64> {
+        let mut within: Vec<(usize, Vec<Resolved<'a>>)> = Vec::new();
+        let covering = self.covering.get(namespace);
+        for place in covering.map_or(&[][..], |(_, covering)| covering) {
+            let Some(used) = self.used.get(*place) else { continue };
+            if used.scope.meets(pod, address) {
+                let resolve = |(protocol, name): &(u8, &'a str)| {
+                    Some((*protocol, *name, pod.port(*protocol, name)?))
+                };
+                within.push((*place, used.names.iter().filter_map(resolve).collect()));
+            }
+        }
+        if within.is_empty() {
+            return None;
+        }
+        let scope = |(place, resolved): &(usize, Vec<Resolved<'a>>)| {
+            Some((self.used.get(*place)?.scope, resolved.clone()))
+        };
+        let scopes: Vec<(Scope<'a>, Vec<Resolved<'a>>)> = within.iter().filter_map(scope).collect();
+        let identity = numbers.number(&scopes);
+        address.into_iter().for_each(|address| {
+            self.identities.insert(address, identity);
+        });
+        if include(&mut self.known, identity as u32) {
+            for (place, resolved) in within {
+                if let Some(used) = self.used.get_mut(place) {
+                    used.members.push((identity as u32, resolved));
+                }
+            }
+        }
+        Some(identity)
+    }
+
+    fn members(&self, scope: &Scope<'_>) -> &[(u32, Vec<Resolved<'a>>)] {
+        let place = self.used.binary_search_by(|used| used.scope.cmp(scope)).ok();
+        place.and_then(|place| self.used.get(place)).map_or(&[], |used| &used.members)
     }
 }
 
@@ -277,14 +343,19 @@ fn way(
     assign: &mut dyn FnMut(&Name, u64),
 ) -> Way {
     let mut way = Way::default();
-    let mut classes = BTreeMap::new();
+    let mut classes: Vec<(Alike<'_>, u64)> = Vec::new();
     for pod in isolated {
-        let class = *classes.entry(pod.kind()).or_insert_with(|| {
-            let content = content(pod, peers);
-            let class = if content.is_empty() { CLOSED } else { numbers.number(&content) };
-            content.enter(class as u32, &mut way);
-            class
-        });
+        let kind = pod.kind();
+        let class = match classes.binary_search_by(|(known, _)| known.cmp(&kind)) {
+            Ok(place) => classes.get(place).map_or(CLOSED, |(_, class)| *class),
+            Err(place) => {
+                let content = content(pod, peers);
+                let class = if content.is_empty() { CLOSED } else { numbers.number(&content) };
+                content.enter(class as u32, &mut way);
+                classes.insert(place, (kind, class));
+                class
+            }
+        };
         assign(&pod.pod.name, class);
         way.classes.extend(pod.addresses.iter().map(|address| (*address, class)));
     }
@@ -294,22 +365,22 @@ fn way(
 fn content(pod: &Isolated<'_>, peers: &Peers<'_>) -> Content {
     let mut gathered = Gathered::default();
     for clause in pod.clauses() {
-        match clause.whom {
-            Whom::Anybody => gathered.peers.entry(ANYBODY).or_default().extend(clause.spans),
-            Whom::Block(_) if clause.spans.is_empty() => {}
-            Whom::Block(block) => gathered.blocks.push((block, clause.spans)),
+        let Clause { whom, spans, names } = clause;
+        match whom {
+            Whom::Anybody => gathered.peers.extend(spans.iter().map(|span| (ANYBODY, *span))),
+            Whom::Block(_) if spans.is_empty() => {}
+            Whom::Block(block) => gathered.blocks.push((block, spans)),
             Whom::Pods(scope) => {
-                for (identity, resolved) in peers.members.get(&scope).into_iter().flatten() {
-                    let named = resolved
-                        .iter()
-                        .filter(|(protocol, name, _)| clause.names.contains(&(*protocol, *name)));
-                    let named = named.map(|(protocol, _, port)| Span {
+                for (identity, resolved) in peers.members(&scope) {
+                    let meant =
+                        |(protocol, name, _): &&Resolved<'_>| names.contains(&(*protocol, *name));
+                    let named = resolved.iter().filter(meant).map(|(protocol, _, port)| Span {
                         protocol: *protocol,
                         first: *port,
                         last: *port,
                     });
-                    let spans = gathered.peers.entry(*identity).or_default();
-                    spans.extend(named.chain(clause.spans.iter().copied()));
+                    let all = spans.iter().copied().chain(named);
+                    gathered.peers.extend(all.map(|span| (*identity, span)));
                 }
             }
         }

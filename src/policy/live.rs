@@ -1,22 +1,31 @@
 //! Whose an address is.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use super::{Pod, World};
 
-/// The pods that policies are about, by their addresses. Of several with one address it
-/// is the one that stays, or else the one that came last.
-pub(super) fn owners(world: &World) -> BTreeMap<IpAddr, &Pod> {
-    let mut owners = BTreeMap::<IpAddr, &Pod>::new();
-    for pod in world.pods.iter().filter(|pod| pod.is_subject()) {
-        for address in &pod.addresses {
-            let owner = owners.entry(*address).or_insert(pod);
-            if rank(pod) > rank(owner) {
-                *owner = pod;
-            }
+/// The pods that policies are about, with their addresses, in the order of these. Of several
+/// with one address it is the one that stays, or else the one that came last.
+pub(super) struct Owners<'a>(pub(super) Vec<(IpAddr, &'a Pod)>);
+
+impl<'a> Owners<'a> {
+    pub(super) fn of(world: &'a World) -> Self {
+        let mut all = Vec::new();
+        for (place, pod) in world.pods.iter().enumerate().filter(|(_, pod)| pod.is_subject()) {
+            all.extend(pod.addresses.iter().map(|address| (*address, place, pod)));
         }
+        all.sort_unstable_by(|(one, at, pod), (other, place, rival)| {
+            let before = one.cmp(other).then_with(|| rank(rival).cmp(&rank(pod)));
+            before.then_with(|| at.cmp(place))
+        });
+        all.dedup_by_key(|(address, ..)| *address);
+        Self(all.into_iter().map(|(address, _, pod)| (address, pod)).collect())
     }
-    owners
+
+    pub(super) fn find(&self, address: IpAddr) -> Option<&'a Pod> {
+        let place = self.0.binary_search_by(|(known, _)| known.cmp(&address)).ok()?;
+        self.0.get(place).map(|(_, pod)| *pod)
+    }
 }
 
 fn rank(pod: &Pod) -> (bool, &str) {

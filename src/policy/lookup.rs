@@ -31,13 +31,16 @@ fn allows_in(policies: &Policies, direction: Direction, flow: &Flow) -> bool {
         };
         let Some(peer) = peer else { return false };
         let grant = Grant { class, protocol: flow.protocol, peer, port };
+        let single = |grant: &Grant| way.grants.get(grant) == Some(&grant.port);
         match ports {
-            Ports::One => way.grants.contains(&grant),
-            Ports::All => way.grants.contains(&Grant { protocol: 0, port: 0, ..grant }),
+            Ports::One => single(&grant),
+            Ports::All => single(&Grant { protocol: 0, port: 0, ..grant }),
             Ports::Range => {
-                let below = way.ranges.range(..=grant).next_back();
-                below
-                    .is_some_and(|(first, last)| Grant { port, ..*first } == grant && port <= *last)
+                let below = way.grants.range(..=grant).next_back();
+                below.is_some_and(|(first, last)| {
+                    let is_range = first.port < *last && port <= *last;
+                    is_range && Grant { port, ..*first } == grant
+                })
             }
         }
     });

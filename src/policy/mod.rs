@@ -18,6 +18,7 @@ mod numbers;
 mod read;
 mod scope;
 mod selector;
+mod sorted;
 mod verdict;
 mod world;
 

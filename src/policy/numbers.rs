@@ -2,10 +2,7 @@
 //! same number in every run, and what changes has another, so that a table never has to
 //! change what a number means while pods have it.
 
-use std::{
-    collections::BTreeMap,
-    hash::{DefaultHasher, Hash, Hasher},
-};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::nft::policy::CLOSED;
 
@@ -14,9 +11,9 @@ pub(super) const NETWORKS: u32 = 1 << 30;
 /// The first number that is free to be drawn.
 const FIRST: u32 = CLOSED as u32 + 1;
 
-/// Which digest has which number.
+/// Which number has which digest, in order.
 #[derive(Default)]
-pub(super) struct Numbers(BTreeMap<u32, u64>);
+pub(super) struct Numbers(Vec<(u32, u64)>);
 
 impl Numbers {
     /// The number of some content, with more of its digest above it. Where two would have
@@ -27,10 +24,17 @@ impl Numbers {
         content.hash(&mut hasher);
         let digest = hasher.finish();
         let mut number = FIRST + digest as u32 % (NETWORKS - FIRST);
-        while self.0.get(&number).is_some_and(|other| *other != digest) {
+        loop {
+            match self.0.binary_search_by_key(&number, |(number, _)| *number) {
+                Ok(place) if self.0.get(place).is_some_and(|(_, other)| *other != digest) => {}
+                Ok(_) => break,
+                Err(place) => {
+                    self.0.insert(place, (number, digest));
+                    break;
+                }
+            }
             number = if number + 1 == NETWORKS { FIRST } else { number + 1 };
         }
-        self.0.insert(number, digest);
         (digest >> u32::BITS << u32::BITS) | u64::from(number)
     }
 }
@@ -49,7 +53,7 @@ mod tests {
         let low = |value: u64| value as u32;
         assert!((FIRST..NETWORKS).contains(&low(first)));
         // Where the place is taken the next is free.
-        let mut crowded = Numbers(BTreeMap::from([(low(first), 0)]));
+        let mut crowded = Numbers(vec![(low(first), 0)]);
         assert_eq!(low(crowded.number(&"content")), low(first) + 1);
         assert_eq!(low(crowded.number(&"content")), low(first) + 1);
     }

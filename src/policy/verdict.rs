@@ -1,6 +1,6 @@
 //! What the policies say of one connection, and which of them say it.
 
-use super::{Direction, Flow, Name, Pod, Policy, Ports, Rule, World, live::owners, scope::Scope};
+use super::{Direction, Flow, Name, Pod, Policy, Ports, Rule, World, live::Owners, scope::Scope};
 use crate::text::few::some_of;
 
 /// What the policies say of a connection.
@@ -66,9 +66,9 @@ impl Judgement {
 impl World {
     /// What the policies say of a connection.
     pub fn verdict(&self, flow: &Flow) -> Verdict {
-        let owners = owners(self);
+        let owners = Owners::of(self);
         let [source, destination] =
-            [flow.source, flow.destination].map(|address| owners.get(&address).copied());
+            [flow.source, flow.destination].map(|address| owners.find(address));
         let exempt = match (source, destination) {
             (Some(_), Some(_)) if flow.source == flow.destination => {
                 Some("a pod may always speak to itself")

@@ -22,7 +22,8 @@ pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Fai
     let none = Policies::default();
     let policies = held.as_ref().unwrap_or(&none);
     let classes = policies.ways.iter().flat_map(|way| way.classes.keys());
-    let pods: BTreeSet<IpAddr> = classes.copied().collect();
+    let mut pods = BTreeSet::new();
+    pods.extend(classes.copied());
     let ways = |pod| Direction::BOTH.map(|direction| isolation(policies, direction, pod));
     if args.flag("json") {
         let pods = pods.iter().map(|pod| {
@@ -50,7 +51,7 @@ pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Fai
 fn isolation(policies: &Policies, direction: Direction, pod: IpAddr) -> Option<Isolation> {
     let way = policies.way(direction);
     let class = *way.classes.get(&pod)? as u32;
-    let grants = way.grants.iter().chain(way.ranges.keys()).filter(|grant| grant.class == class);
+    let grants = way.grants.keys().filter(|grant| grant.class == class);
     let networks = way.networks.keys().filter(|(of, _)| *of == class);
     Some(Isolation { class, grants: grants.count(), networks: networks.count() })
 }

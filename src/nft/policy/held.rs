@@ -126,10 +126,8 @@ impl Way {
                 let ends = (address(family, first)?, address(family, last)?);
                 Some(((u32::from_be_bytes(*class), ends.0), (ends.1, *number as u32)))
             }));
-        } else if names.grant == name {
-            self.grants.extend(elements.keys().filter_map(|key| Grant::read(&key.first)));
-        } else if names.range == name {
-            self.ranges.extend(elements.keys().filter_map(range));
+        } else if names.grant == name || names.range == name {
+            self.grants.extend(elements.keys().filter_map(range));
         }
     }
 }

@@ -32,7 +32,7 @@ fn held(class: u32) -> Policies {
     let network = |first, last, number| ((class, address(first)), (address(last), number));
     let egress = Way {
         classes: numbers(&[("10.1.0.2", class), ("fd01::2", class)]),
-        grants: [grant(class, 7, 80), grant(class, NETWORK, 90)].into(),
+        grants: [(grant(class, 7, 80), 80), (grant(class, NETWORK, 90), 90)].into(),
         networks: [
             network("10.1.0.0", "10.1.0.255", NETWORK),
             // Where one ends the next begins.
@@ -40,12 +40,10 @@ fn held(class: u32) -> Policies {
             network("fd01::", "fd01::ffff", NETWORK),
         ]
         .into(),
-        ..Way::default()
     };
     let ingress = Way {
         classes: numbers(&[("10.1.0.3", 5), ("fd01::3", 5)]),
-        grants: [grant(5, 6, 80), grant(5, 7, 80)].into(),
-        ranges: [(grant(5, 6, 90), 99)].into(),
+        grants: [(grant(5, 6, 80), 80), (grant(5, 7, 80), 80), (grant(5, 6, 90), 99)].into(),
         ..Way::default()
     };
     Policies {

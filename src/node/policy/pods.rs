@@ -6,7 +6,6 @@
 //! each other out while they do so: whichever comes second sees what the other one did.
 
 use std::{
-    collections::BTreeSet,
     net::IpAddr,
     os::fd::AsFd,
     time::{Duration, Instant},
@@ -178,7 +177,7 @@ pub(crate) fn sweep(root: &Root, host: &mut Socket) -> Result<Vec<IpAddr>, Error
     let _lock = state::lock(root)?;
     let isolated = isolated()?;
     let entries = journal::all(root);
-    let noted: BTreeSet<IpAddr> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
+    let noted: Vec<IpAddr> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
     let mut nobodys = Vec::new();
     for address in isolated.into_iter().filter(|address| !noted.contains(address)) {
         if !liveness::is_routed(host, address)? {
@@ -268,14 +267,18 @@ fn with(
     attached: &[Attached],
 ) -> Result<(Policies, Vec<IpAddr>), Error> {
     let known = state::pods(root, &mut |_| true)?.unwrap_or_default();
-    let mut addresses = BTreeSet::new();
+    let mut addresses = Vec::new();
     for one in attached {
         let known = known.iter().find(|known| one.is(&known.name, &known.uid));
         let assigned = known.map_or(&one.otherwise, |known| &known.assigned);
-        one.addresses.iter().for_each(|address| table.assign(*address, assigned));
-        addresses.extend(&one.addresses);
+        for address in &one.addresses {
+            table.assign(*address, assigned);
+            if !addresses.contains(address) {
+                addresses.push(*address);
+            }
+        }
     }
-    Ok((table, addresses.into_iter().collect()))
+    Ok((table, addresses))
 }
 
 /// The attachments on which policies are enforced, the youngest last.
@@ -285,10 +288,10 @@ pub(super) fn all_attached(root: &Root) -> Vec<Attached> {
         let journal = Journal::new(root, &network);
         for entry in journal.entries() {
             let written = journal.written(&entry.container_id, &entry.ifname);
-            all.extend(of_entry(&entry).map(|attached| (written, attached)));
+            let place = all.partition_point(|(before, _)| *before <= written);
+            of_entry(&entry).into_iter().for_each(|one| all.insert(place, (written, one)));
         }
     }
-    all.sort_by_key(|(written, _)| *written);
     all.into_iter().map(|(_, attached)| attached).collect()
 }
 

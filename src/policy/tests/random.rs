@@ -176,7 +176,6 @@ proptest! {
             both.own.extend(&other.own);
             for (way, other) in both.ways.iter_mut().zip(other.ways.clone()) {
                 way.grants.extend(other.grants);
-                way.ranges.extend(other.ranges);
                 way.networks.extend(other.networks);
             }
             both
@@ -211,8 +210,8 @@ proptest! {
         }
         let place = which % world.pods.len();
         let before = compile(&world, &world.pods[place].node);
-        let owned = super::super::live::owners(&world);
-        let is_its = |address: &IpAddr| owned.get(address).is_some_and(|it| it.name == world.pods[place].name);
+        let owned = super::super::live::Owners::of(&world);
+        let is_its = |address: &IpAddr| owned.find(*address).is_some_and(|it| it.name == world.pods[place].name);
         let own: Vec<IpAddr> = world.pods[place].addresses.iter().filter(|it| is_its(it)).copied().collect();
         let mut early = world.clone();
         early.pods[place].addresses.clear();

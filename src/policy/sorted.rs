@@ -1,0 +1,25 @@
+//! Lists that are in order and have nothing twice: the few that are gathered one by one. A
+//! tree of each kind of thing would take the code of a tree of its own.
+
+/// Puts it where it belongs; false if it is there already.
+pub(super) fn include<T: Ord>(list: &mut Vec<T>, one: T) -> bool {
+    match list.binary_search(&one) {
+        Ok(_) => false,
+        Err(place) => {
+            list.insert(place, one);
+            true
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_in_order_and_has_nothing_twice() {
+        let mut list = Vec::new();
+        let new: Vec<bool> = [3, 1, 2, 3, 1].map(|one| include(&mut list, one)).to_vec();
+        assert_eq!((list, new), (vec![1, 2, 3], vec![true, true, true, false, false]));
+    }
+}
