@@ -9,31 +9,42 @@ use super::{
     args::{Operands, Shape},
     attachments,
     doctor::look,
+    policy::read_world,
 };
 use crate::{
     cni::cidr,
     doctor::explain::{Explanation, Outcome, Question, explain},
     family::{Family, HasFamily},
     node::{Attachment, Snapshot},
+    policy::{self, World, protocol_name},
 };
+
+/// The number of the protocol of a port that is given without one.
+const TCP: u8 = 6;
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "explain",
     summary: "say what becomes of a packet on this node, and what decides it",
     help: "\
-Usage: manx explain [--json] [--bundle FILE | OPTION…] SRC DST[:PORT]
+Usage: manx explain [--json] [--policies WORLD] [--bundle FILE | OPTION…]
+                    SRC DST[:PORT[/PROTOCOL]]
 
 Follows a packet from SRC to DST through this node, as its rules, routes and
 tables are: whether its source is believed, which rule and route decide, the
 next hop, what carries it and how large it may be, whether it leaves with the
-node's address, and whether its answers are let in; each step with the object
-that decides. The last line says where it ends, and names the check of manx
+node's address, whether network policies let it, and whether its answers are
+let in; each step with the object that decides. The last line says where it ends, and names the check of manx
 doctor that concerns it. No packet is sent: what other nodes do is not known.
 Ends with 3 where the packet or its answers are dropped.
 
 SRC and DST are a pod (namespace/name, or the beginning of a container id), an
-address, or the name of a node in the peers file.
+address, or the name of a node in the peers file. PROTOCOL is tcp (without it),
+udp or sctp; network policies alone look at ports.
 
+  --policies WORLD
+               say as well which policies of WORLD allow or deny it, on whichever
+               nodes the two are, and know its pods by their names: what kubectl
+               get namespaces,pods,networkpolicies -A -o json prints, - for stdin
   --json       {\"source\", \"destination\", \"steps\": [{\"step\", \"text\", \"by\"}],
                \"outcome\": delivered, leaves or dropped, \"verdict\", \"check\"}
   --bundle FILE
@@ -45,7 +56,7 @@ address, or the name of a node in the peers file.
 Example: manx explain default/web 10.244.2.7:80",
     shape: Shape {
         flags: &["json"],
-        values: &["bundle", "conf", "bin", "root"],
+        values: &["bundle", "conf", "bin", "policies", "root"],
         operands: Operands::AtMost(2),
     },
     run,
@@ -59,10 +70,12 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let (source, destination) = (source.to_string_lossy(), destination.to_string_lossy());
     let snapshot = look::for_packets(args)?;
     let (destination, port) = with_port(&destination)?;
+    let world = args.value("policies").map(read_world).transpose()?;
+    let world = world.map(|(_, read)| located(read.world, &snapshot));
     let pods = Attachment::all_of(&snapshot);
-    let of = |word| addresses(word, &pods, &snapshot);
+    let of = |word| addresses(word, &pods, &snapshot, world.as_ref());
     let question = question((&source, &of(&source)?), (destination, &of(destination)?), port)?;
-    let explanation = explain(&snapshot, question);
+    let explanation = explain(&snapshot, question, world.as_ref());
     match args.flag("json") {
         true => console.json(&encode(question, &explanation))?,
         false => print(&explanation, console)?,
@@ -72,8 +85,21 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     Ok(if is_fine { Status::Fine } else { Status::Findings })
 }
 
-/// A destination, and the port behind it.
-fn with_port(text: &str) -> Result<(&str, Option<u16>), Failure> {
+/// The cluster, in which this node's pods have the addresses that they were attached with: the
+/// node knows those before the API server does.
+fn located(mut world: World, snapshot: &Snapshot) -> World {
+    for pod in &mut world.pods {
+        let name = pod.name.to_string();
+        let own = snapshot.journal.iter().filter(|entry| entry.pod().as_deref() == Some(&name));
+        let own = own.flat_map(|entry| &entry.addresses);
+        let new: Vec<IpAddr> = own.filter(|it| !pod.addresses.contains(it)).copied().collect();
+        pod.addresses.extend(new);
+    }
+    world
+}
+
+/// A destination, and the port behind it with its protocol.
+fn with_port(text: &str) -> Result<(&str, Option<(u16, u8)>), Failure> {
     let (name, rest) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
         Some((address, rest)) => (address, rest.strip_prefix(':')),
         None => match text.rsplit_once(':') {
@@ -83,15 +109,26 @@ fn with_port(text: &str) -> Result<(&str, Option<u16>), Failure> {
         },
     };
     let Some(port) = rest else { return Ok((name, None)) };
+    let (port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
+    let Some(protocol) = policy::protocol(&protocol.to_uppercase()) else {
+        let message =
+            format!("{protocol:?} behind {name} is no protocol: those are tcp, udp, sctp");
+        return Err(SUBCOMMAND.usage(&message));
+    };
     let number = port.parse::<u16>().ok().filter(|number| *number > 0);
     let number = number.ok_or_else(|| {
         SUBCOMMAND.usage(&format!("{port:?} behind {name} is no port: those are 1 to 65535"))
     })?;
-    Ok((name, Some(number)))
+    Ok((name, Some((number, protocol))))
 }
 
 /// The addresses that a word means: its own, those of a pod, or those of a node.
-fn addresses(word: &str, pods: &[Attachment], snapshot: &Snapshot) -> Result<Vec<IpAddr>, Failure> {
+fn addresses(
+    word: &str,
+    pods: &[Attachment],
+    snapshot: &Snapshot,
+    world: Option<&World>,
+) -> Result<Vec<IpAddr>, Failure> {
     if let Ok(address) = cidr::parse_address(word) {
         return Ok(vec![address]);
     }
@@ -105,14 +142,18 @@ fn addresses(word: &str, pods: &[Attachment], snapshot: &Snapshot) -> Result<Vec
     let mut nodes = lists
         .flat_map(|peers| std::iter::once(&peers.me).chain(&peers.others).chain(&peers.left_out));
     let node = nodes.find(|node| node.name == word);
-    node.map(|node| node.addresses.clone()).ok_or(no_pod)
+    if let Some(node) = node {
+        return Ok(node.addresses.clone());
+    }
+    let of_world = world.and_then(|world| world.addresses_of(word));
+    of_world.map(<[IpAddr]>::to_vec).ok_or(no_pod)
 }
 
 /// A packet between the two, of the first family that both have.
 fn question(
     (source, from): (&str, &[IpAddr]),
     (destination, to): (&str, &[IpAddr]),
-    port: Option<u16>,
+    port: Option<(u16, u8)>,
 ) -> Result<Question, Failure> {
     let of = |all: &[IpAddr], family| all.iter().copied().find(|one| one.family() == family);
     let pair = |family| Some((of(from, family)?, of(to, family)?));
@@ -120,7 +161,8 @@ fn question(
         let message = format!("{source} and {destination} have no family of addresses in common");
         return Err(Failure::Failed(message));
     };
-    Ok(Question { source, destination, port })
+    let protocol = port.map_or(TCP, |(_, protocol)| protocol);
+    Ok(Question { source, destination, protocol, port: port.map(|(port, _)| port) })
 }
 
 fn print(explanation: &Explanation, console: &mut Console<'_>) -> Result<(), Failure> {
@@ -141,6 +183,7 @@ fn encode(question: Question, explanation: &Explanation) -> Value {
         "source": question.source,
         "destination": question.destination,
         "port": question.port,
+        "protocol": question.port.map(|_| protocol_name(question.protocol)),
         "steps": steps,
         "outcome": verdict.outcome.as_str(),
         "verdict": verdict.text,
@@ -156,15 +199,24 @@ mod tests {
     fn a_port_stands_behind_a_colon_or_a_bracket() {
         for (text, name, port) in [
             ("10.0.0.1", "10.0.0.1", None),
-            ("10.0.0.1:80", "10.0.0.1", Some(80)),
-            ("default/web:8080", "default/web", Some(8080)),
+            ("10.0.0.1:80", "10.0.0.1", Some((80, 6))),
+            ("default/web:8080", "default/web", Some((8080, 6))),
             ("fd00::1", "fd00::1", None),
-            ("[fd00::1]:53", "fd00::1", Some(53)),
+            ("[fd00::1]:53/udp", "fd00::1", Some((53, 17))),
+            ("shop/db:5000/sctp", "shop/db", Some((5000, 132))),
             ("[fd00::1]", "fd00::1", None),
         ] {
             assert_eq!(with_port(text).unwrap(), (name, port), "{text}");
         }
-        for text in ["node-b:http", "10.0.0.1:99999", "10.0.0.1:0", "10.0.0.1:", "[fd00::1]:x"] {
+        for text in [
+            "node-b:80/icmp",
+            "node-b:80/",
+            "node-b:http",
+            "10.0.0.1:99999",
+            "10.0.0.1:0",
+            "10.0.0.1:",
+            "[fd00::1]:x",
+        ] {
             let Err(Failure::Usage(_)) = with_port(text) else { panic!("{text}") };
         }
     }

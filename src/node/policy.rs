@@ -16,11 +16,11 @@ use crate::{
     net::{self, Socket, addr, conntrack},
     nft::{self, Ensured},
     object::{Action, Kind, Told},
-    policy::{Compiled, Flow, Policies, TABLE, World, allows, changes, compile},
+    policy::{Compiled, Flow, Known, Policies, TABLE, World, allows, changes, compile},
     state::Root,
 };
 
-use super::{Error, refused};
+use super::{Error, HeldPolicies, IsolatedPod, refused};
 
 /// So many connections are cut at once at most: each is remembered for a while.
 const CUT_MAX: usize = 16_384;
@@ -177,6 +177,20 @@ pub fn held() -> Result<Option<Policies>, Error> {
         Err(error) if error.is_without_tables() => Ok(None),
         found => Ok(found.map_err(refused)?.policies),
     }
+}
+
+/// What is enforced, and which policies that is made of; `None` where nothing is.
+///
+/// # Errors
+/// `Kernel` where nf_tables does not answer; `File` for what cannot be read.
+pub fn in_force(root: &Root) -> Result<Option<HeldPolicies>, Error> {
+    let Some(policies) = held()? else { return Ok(None) };
+    let pods = state::pods(root, &mut |_| true)?.unwrap_or_default();
+    let pods = pods.into_iter().map(|Known { name, isolated_by: [egress, ingress], .. }| {
+        IsolatedPod { name: name.to_string(), egress, ingress }
+    });
+    let pods = pods.collect();
+    Ok(Some(HeldPolicies { sets: policies.encode().map_err(refused)?, pods }))
 }
 
 /// Takes the table away, with what is noted of it, and all pods are open; false where there

@@ -42,6 +42,8 @@ pub struct Known {
     /// The numbers that an address of it gets. Where a port with a name is open to a network,
     /// it may have another identity by its address.
     pub assigned: Assigned,
+    /// The policies of its namespace that isolate it, in the order of [`Direction::BOTH`].
+    pub isolated_by: [Vec<String>; 2],
 }
 
 /// What policies mean to a node.
@@ -59,19 +61,22 @@ pub fn compile(world: &World, node: &str) -> Compiled {
     for (pod, _) in &local {
         let identity = peers.add(world, pod, None, &mut numbers);
         let (name, uid) = (pod.name.clone(), pod.uid.clone());
-        pods.push(Known { name, uid, assigned: Assigned { identity, ..Assigned::default() } });
+        let assigned = Assigned { identity, ..Assigned::default() };
+        pods.push(Known { name, uid, assigned, ..Known::default() });
     }
     let mut own = BTreeSet::new();
     own.extend(isolated.iter().flatten().flat_map(|it| it.addresses).copied());
     let mut directions = 0..;
     let ways = isolated.map(|isolated| {
         let direction = directions.next().unwrap_or_default();
-        way(&isolated, &peers, &mut numbers, &mut |name, class| {
-            let place = pods.binary_search_by(|known| known.name.cmp(name));
-            let known = place.ok().and_then(|place| pods.get_mut(place));
-            let classes = known.map(|known| &mut known.assigned.classes);
-            if let Some(own) = classes.and_then(|classes| classes.get_mut(direction)) {
+        way(&isolated, &peers, &mut numbers, &mut |it, class| {
+            let place = pods.binary_search_by(|known| known.name.cmp(&it.pod.name));
+            let Some(known) = place.ok().and_then(|place| pods.get_mut(place)) else { return };
+            if let Some(own) = known.assigned.classes.get_mut(direction) {
                 *own = Some(class);
+            }
+            if let Some(by) = known.isolated_by.get_mut(direction) {
+                by.extend(it.policies.iter().map(|(_, policy)| policy.name.name.clone()));
             }
         })
     });
@@ -340,7 +345,7 @@ fn way(
     isolated: &[Isolated<'_>],
     peers: &Peers<'_>,
     numbers: &mut Numbers,
-    assign: &mut dyn FnMut(&Name, u64),
+    assign: &mut dyn FnMut(&Isolated<'_>, u64),
 ) -> Way {
     let mut way = Way::default();
     let mut classes: Vec<(Alike<'_>, u64)> = Vec::new();
@@ -356,7 +361,7 @@ fn way(
                 class
             }
         };
-        assign(&pod.pod.name, class);
+        assign(pod, class);
         way.classes.extend(pod.addresses.iter().map(|address| (*address, class)));
     }
     way

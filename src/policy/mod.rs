@@ -3,7 +3,8 @@
 //!
 //! A [`World`] is all namespaces, pods and policies of a cluster. [`World::verdict`] answers
 //! for one connection what they say, with the names of the policies. [`compile`] makes of a
-//! world what the table of one node holds ([`Policies`]) and which numbers its pods have there, and [`allows`] answers by that, as the kernel does.
+//! world what the table of one node holds ([`Policies`]) and which numbers its pods have
+//! there; [`allows`] answers by that as the kernel does, and [`granted`] lists it for people.
 //! The two know nothing of each other, so that tests hold one against the other.
 //!
 //! Pure: no file, no socket, and no types of a client of the API server.
@@ -12,6 +13,7 @@ mod attached;
 mod changes;
 mod class;
 mod compile;
+mod granted;
 mod live;
 mod lookup;
 mod numbers;
@@ -25,8 +27,9 @@ mod world;
 pub use attached::Attached;
 pub use changes::changes;
 pub use compile::{Compiled, Known, TABLE, compile};
+pub use granted::{Granted, granted};
 pub use lookup::allows;
-pub use read::{Read, protocol, read};
+pub use read::{Read, protocol, protocol_name, read};
 pub use selector::{Labels, Requirement, Selector, Test};
 pub use verdict::{Judgement, Verdict};
 pub use world::{Block, Flow, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Rule, World};

@@ -67,6 +67,12 @@ pub fn protocol(name: &str) -> Option<u8> {
     PROTOCOLS.into_iter().find(|(known, _)| *known == name).map(|(_, number)| number)
 }
 
+/// A protocol for people: its name in small letters, or its number.
+pub fn protocol_name(number: u8) -> String {
+    let known = PROTOCOLS.into_iter().find(|(_, known)| *known == number);
+    known.map_or_else(|| format!("protocol {number}"), |(name, _)| name.to_lowercase())
+}
+
 fn pod(
     name: Name,
     metadata: form::Metadata,

@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde_json::json;
 
-use super::{Flow, Policies, World, allows, compile, protocol, read};
+use super::{Direction, Flow, Granted, Policies, World, allows, compile, granted, protocol, read};
 
 /// All addresses by which a probe may name its ends.
 fn ends(world: &World) -> BTreeMap<String, IpAddr> {
@@ -52,6 +52,17 @@ fn both_evaluators_give_the_answers_of_a_third() {
                     probe.allowed,
                     "{name}, step {at}: {probe:?}: {table:#?}"
                 );
+                let listed = Direction::BOTH.into_iter().all(|direction| {
+                    let all = granted(&table, direction, (source, destination));
+                    all.is_none_or(|all| {
+                        let meets = |it: &Granted| match port {
+                            Some(port) => it.has(protocol, port),
+                            None => it.is_all(),
+                        };
+                        all.iter().any(meets)
+                    })
+                });
+                assert_eq!(listed, probe.allowed, "{name}, step {at}: {probe:?}");
                 count += 1;
                 denied += u32::from(!probe.allowed);
             }

@@ -1,5 +1,7 @@
 //! What the policies say of one connection, and which of them say it.
 
+use std::net::IpAddr;
+
 use super::{Direction, Flow, Name, Pod, Policy, Ports, Rule, World, live::Owners, scope::Scope};
 use crate::text::few::some_of;
 
@@ -91,6 +93,13 @@ impl World {
         Verdict { ways: Direction::BOTH.map(judged), exempt }
     }
 
+    /// The addresses of a pod by its namespace and name, as in `default/web`.
+    pub fn addresses_of(&self, name: &str) -> Option<&[IpAddr]> {
+        let pods = self.pods.iter().filter(|pod| !pod.addresses.is_empty());
+        let mut named = pods.filter(|pod| pod.name.to_string() == name);
+        named.next().map(|pod| pod.addresses.as_slice())
+    }
+
     fn judge(
         &self,
         direction: Direction,
@@ -134,7 +143,7 @@ impl World {
     }
 
     /// Whether it is an address of the node that the pod runs on, as far as pods tell.
-    fn is_node_of(&self, pod: &Pod, address: std::net::IpAddr) -> bool {
+    fn is_node_of(&self, pod: &Pod, address: IpAddr) -> bool {
         let on_node = |other: &&Pod| other.on_host_network && other.node == pod.node;
         let mut others = self.pods.iter().filter(on_node);
         !pod.node.is_empty() && others.any(|other| other.addresses.contains(&address))

@@ -77,8 +77,8 @@ pub(in crate::cli) fn snapshot(args: &Args) -> Result<Snapshot, Failure> {
     args.value("bundle").map_or_else(|| taken(args), bundled)
 }
 
-/// What explain is made of: this node as it is now, with what translates addresses, or as
-/// a bundle has it.
+/// What explain is made of: this node as it is now, with what translates addresses and what
+/// policies allow, or as a bundle has it.
 pub(in crate::cli) fn for_packets(args: &Args) -> Result<Snapshot, Failure> {
     args.value("bundle").map_or_else(|| with_translations(args), bundled)
 }
@@ -87,6 +87,12 @@ pub(in crate::cli) fn for_packets(args: &Args) -> Result<Snapshot, Failure> {
 pub(in crate::cli) fn with_translations(args: &Args) -> Result<Snapshot, Failure> {
     let mut snapshot = taken(args)?;
     snapshot.surroundings.translations = translations();
+    // What cannot be read is said where it is looked for.
+    if let Ok(Some(held)) = policy::in_force(&args.root()) {
+        // It may be in force without a network of ours.
+        snapshot.surroundings.enforces_policy = true;
+        snapshot.surroundings.policies = Some(held);
+    }
     Ok(snapshot)
 }
 

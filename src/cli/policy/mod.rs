@@ -14,6 +14,7 @@ use crate::{
     object::Told,
 };
 use world::Given;
+pub(super) use world::read_world;
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "policy",

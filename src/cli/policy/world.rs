@@ -10,9 +10,25 @@ use nix::unistd::gethostname;
 use super::super::{Args, Failure};
 use crate::{
     node::unreadable,
-    policy::{self, World},
+    policy::{self, Read, World},
     state::file::{CLUSTER_BYTES_MAX, read_stream},
 };
+
+/// Reads a file of a cluster's objects; returns which one it is as well.
+pub(in crate::cli) fn read_world(file: &OsStr) -> Result<(PathBuf, Read), Failure> {
+    let file = PathBuf::from(file);
+    let file = if file == Path::new("-") { "/dev/stdin".into() } else { file };
+    let text = read_stream(&file, CLUSTER_BYTES_MAX);
+    let text = text.map_err(|error| unreadable(&file, &error))?;
+    let read = policy::read(&text).map_err(|problem| {
+        Failure::Failed(format!(
+            "{}: {problem}; give what kubectl get namespaces,pods,networkpolicies -A -o json \
+             prints",
+            file.display()
+        ))
+    })?;
+    Ok((file, read))
+}
 
 /// What a file gives.
 pub(super) struct Given {
@@ -25,17 +41,7 @@ pub(super) struct Given {
 impl Given {
     /// Reads the file, for the node that the options name.
     pub(super) fn read(file: &OsStr, args: &Args) -> Result<Self, Failure> {
-        let file = PathBuf::from(file);
-        let file = if file == Path::new("-") { "/dev/stdin".into() } else { file };
-        let text = read_stream(&file, CLUSTER_BYTES_MAX);
-        let text = text.map_err(|error| unreadable(&file, &error))?;
-        let read = policy::read(&text).map_err(|problem| {
-            Failure::Failed(format!(
-                "{}: {problem}; give what kubectl get namespaces,pods,networkpolicies -A -o json \
-                 prints",
-                file.display()
-            ))
-        })?;
+        let (file, read) = read_world(file)?;
         let node = match args.value("node") {
             Some(name) => name.to_string_lossy().into_owned(),
             None => gethostname().unwrap_or_default().to_string_lossy().to_lowercase(),

@@ -4,13 +4,14 @@
 
 mod back;
 mod place;
+mod policy;
 mod source;
 #[cfg(test)]
 mod tests;
 mod walk;
 mod way;
 
-use crate::node::Snapshot;
+use crate::{node::Snapshot, policy::World};
 use place::Place;
 use walk::{Drop, Walk};
 use way::Way;
@@ -59,8 +60,9 @@ pub struct Explanation {
     pub verdict: Verdict,
 }
 
-/// Explains what becomes of a packet.
-pub fn explain(snapshot: &Snapshot, question: Question) -> Explanation {
+/// Explains what becomes of a packet; where the policies of the cluster are given, also what
+/// they say of it.
+pub fn explain(snapshot: &Snapshot, question: Question, world: Option<&World>) -> Explanation {
     let [source, destination] =
         [question.source, question.destination].map(|address| Place::of(snapshot, address));
     let (steps, dropped) = (Vec::new(), None);
@@ -71,7 +73,10 @@ pub fn explain(snapshot: &Snapshot, question: Question) -> Explanation {
     walk.sizes(&way);
     walk.masquerade(&way);
     walk.firewall(&way);
-    walk.policy();
+    walk.policy(&way);
+    if let Some(world) = world {
+        walk.policies_say(world);
+    }
     let unanswered = walk.way_back(&way);
     let verdict = walk.verdict(&way, unanswered);
     Explanation { steps: walk.steps, verdict }

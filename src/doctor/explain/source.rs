@@ -14,7 +14,6 @@ use crate::{
     net::{forwarding, link::Link},
     node::{Direction, Network},
     pod::identity::GROUPS,
-    policy::TABLE,
     text::few::some_of,
 };
 
@@ -84,20 +83,6 @@ impl<'a> Walk<'a> {
         if !tables.is_empty() {
             let text = "a DNAT may give it another destination first: then ask for that one";
             self.note("dnat", text, some_of(&tables));
-        }
-    }
-
-    /// Whether network policies filter it.
-    pub(super) fn policy(&mut self) {
-        match self.snapshot.surroundings.enforces_policy {
-            true => {
-                let text = "network policies are enforced, and are not looked at here";
-                self.note("policy", text, format!("table inet {TABLE}; see manx policy show"));
-            }
-            false => {
-                let text = "off: nothing filters what pods may send and get";
-                self.note("policy", text, format!("no table inet {TABLE}"));
-            }
         }
     }
 

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use serde_json::{Value, json};
+
 use super::*;
 use crate::{
     conf::Mode,
@@ -16,9 +18,10 @@ use crate::{
         rule::Rule,
         tunnel::Vxlan,
     },
-    node::{Barrier, Direction, Fabric, Kernel, Network, OfFabric},
+    node::{Barrier, Direction, Fabric, HeldPolicies, IsolatedPod, Kernel, Network, OfFabric},
     object::{self, Action, Told, reverse_path},
     pod::{Identity, identity::group},
+    policy::{self, compile},
     state::Entry,
 };
 
@@ -133,7 +136,7 @@ fn node() -> Snapshot {
 
 fn ask(snapshot: &Snapshot, source: &str, destination: &str) -> Explanation {
     let [source, destination] = [source, destination].map(|text| text.parse().unwrap());
-    explain(snapshot, Question { source, destination, port: None })
+    explain(snapshot, Question { source, destination, protocol: 6, port: None }, None)
 }
 
 fn step<'a>(explanation: &'a Explanation, what: &str) -> &'a Step {
@@ -298,4 +301,105 @@ fn what_does_not_fit_is_told() {
     let step = step(&explanation, "mtu");
     assert!(step.text.starts_with("1350 bytes; larger ones") && step.by.contains("mtu-too-large"));
     assert_eq!(explanation.verdict.outcome, Outcome::Leaves);
+}
+
+/// The cluster of the two pods, in which two policies isolate db, and its table.
+fn with_policies(snapshot: &mut Snapshot) -> World {
+    let pod = |name: &str, address: &str, node: &str| {
+        json!({"kind": "Pod", "metadata": {"namespace": "shop", "name": name, "labels": {"app": name}},
+               "spec": {"nodeName": node}, "status": {"podIPs": [{"ip": address}]}})
+    };
+    let policy = |name: &str, spec: Value| json!({"kind": "NetworkPolicy", "metadata": {"namespace": "shop", "name": name}, "spec": spec});
+    let to_db = json!({"matchLabels": {"app": "db"}});
+    let ports = json!([{"port": 5432}, {"protocol": "UDP", "port": 53}]);
+    let from = json!([{"podSelector": {"matchLabels": {"app": "web"}}}]);
+    let list = json!({"kind": "List", "items": [
+        pod("web", WEB, "a"), pod("db", "10.1.0.6", "a"), pod("far", "10.2.0.7", "b"),
+        policy("closed", json!({"podSelector": to_db})),
+        policy("of-web", json!({"podSelector": to_db, "ingress": [{"from": from, "ports": ports}]})),
+        policy("far", json!({"podSelector": {"matchLabels": {"app": "far"}}})),
+    ]});
+    let world = policy::read(list.to_string().as_bytes()).unwrap().world;
+    let compiled = compile(&world, "a");
+    let pods = compiled.pods.iter().map(|known| {
+        let [egress, ingress] = known.isolated_by.clone();
+        IsolatedPod { name: known.name.to_string(), egress, ingress }
+    });
+    let pods = pods.collect();
+    let sets = compiled.policies.encode().unwrap();
+    snapshot.surroundings.enforces_policy = true;
+    snapshot.surroundings.policies = Some(HeldPolicies { sets, pods });
+    world
+}
+
+#[test]
+fn policies_are_judged_by_the_table_and_named() {
+    let mut node = node();
+    with_policies(&mut node);
+    let by = "table inet manx.policy, isolated by shop/closed, shop/of-web";
+    for (source, destination, port, text, drops) in [
+        (WEB, "10.1.0.6", Some((5432, 6)), "ingress of pod shop/db: tcp 5432 is allowed", None),
+        (WEB, "10.1.0.6", Some((53, 17)), "ingress of pod shop/db: udp 53 is allowed", None),
+        (
+            WEB,
+            "10.1.0.6",
+            Some((53, 6)),
+            "tcp 53 is not allowed; allowed between the two: tcp 5432, udp 53",
+            Some("no policy allows tcp 53: ingress of pod shop/db is isolated by shop/closed"),
+        ),
+        (WEB, "10.1.0.6", None, "allowed between the two: tcp 5432, udp 53", None),
+        (
+            "10.2.0.9",
+            "10.1.0.6",
+            None,
+            "nothing is allowed between the two",
+            Some("no policy allows it: ingress of pod shop/db is isolated by shop/closed"),
+        ),
+    ] {
+        let [from, to] = [source, destination].map(|text| text.parse().unwrap());
+        let (protocol, port) = port.map_or((6, None), |(port, protocol)| (protocol, Some(port)));
+        let question = Question { source: from, destination: to, protocol, port };
+        let told = explain(&node, question, None);
+        let found = told.steps.iter().find(|step| step.text.contains(text));
+        let found = found.unwrap_or_else(|| panic!("{text}: {told:#?}"));
+        assert_eq!((found.what, found.by.as_str()), ("policy", by));
+        match drops {
+            Some(why) => assert!(told.verdict.text.contains(why), "{told:#?}"),
+            None => assert_eq!(told.verdict.outcome, Outcome::Delivered, "{told:#?}"),
+        }
+    }
+    let all = ask(&node, WEB, "10.2.0.7");
+    let texts: Vec<&str> =
+        all.steps.iter().filter(|it| it.what == "policy").map(|it| it.text.as_str()).collect();
+    assert_eq!(texts, ["egress of pod shop/web is not isolated", "ingress: b judges it"]);
+    assert!(step(&ask(&node, "192.0.2.1", "10.1.0.6"), "policy").text.contains("may always speak"));
+    // A pod of which nobody has said anything, and a table that was not read.
+    node.surroundings.policies.as_mut().unwrap().pods.clear();
+    let told = ask(&node, "10.2.0.9", "10.1.0.6");
+    assert!(told.verdict.text.contains("closed until somebody says"), "{told:#?}");
+    node.surroundings.policies = None;
+    assert!(step(&ask(&node, WEB, "10.1.0.6"), "policy").text.contains("could not be read"));
+}
+
+#[test]
+fn policies_that_are_given_speak_for_other_nodes_as_well() {
+    let mut node = node();
+    let world = with_policies(&mut node);
+    let told = |node: &Snapshot, destination: &str, port| {
+        let (source, destination) = (WEB.parse().unwrap(), destination.parse().unwrap());
+        explain(node, Question { source, destination, protocol: 6, port }, Some(&world))
+    };
+    let near = told(&node, "10.1.0.6", Some(5432));
+    assert!(
+        near.steps.iter().any(|it| it.text == "ingress of pod shop/db: allowed by shop/of-web")
+    );
+    assert_eq!(near.verdict.outcome, Outcome::Delivered);
+    let far = told(&node, "10.2.0.7", Some(80));
+    let why = "dropped: no policy allows it: ingress of pod shop/far is isolated by shop/far";
+    assert_eq!(far.verdict.text, why);
+    assert!(far.steps.iter().any(|it| it.text.contains("the other node's does")), "{far:#?}");
+    node.surroundings.enforces_policy = false;
+    let open = told(&node, "10.2.0.7", Some(80));
+    assert!(open.steps.iter().any(|it| it.text == "nothing enforces them on this node"));
+    assert_eq!(open.verdict.outcome, Outcome::Leaves, "{open:#?}");
 }

@@ -14,6 +14,8 @@ pub struct Question {
     pub source: IpAddr,
     /// Where it is to go.
     pub destination: IpAddr,
+    /// The protocol of the port, by its number within IP.
+    pub protocol: u8,
     /// The port that it is to go to.
     pub port: Option<u16>,
 }

@@ -94,12 +94,16 @@ fn put(path: &Path, text: &str) -> Result<(), Error> {
 }
 
 fn encode(known: &Known) -> (String, Value) {
-    let Known { name, uid, assigned } = known;
+    let Known { name, uid, assigned, isolated_by } = known;
     let [egress, ingress] = assigned.classes;
     let numbers = [("egress", egress), ("ingress", ingress), ("identity", assigned.identity)];
     let numbers = numbers.into_iter().filter_map(|(key, number)| Some((key, number?.into())));
     let uid = (!uid.is_empty()).then(|| ("uid", Value::from(uid.as_str())));
-    let fields = uid.into_iter().chain(numbers).map(|(key, value)| (key.to_owned(), value));
+    let policies = ["egressPolicies", "ingressPolicies"].into_iter().zip(isolated_by);
+    let policies = policies.filter(|(_, names)| !names.is_empty());
+    let policies = policies.map(|(key, names)| (key, Value::from(names.as_slice())));
+    let fields = uid.into_iter().chain(numbers).chain(policies);
+    let fields = fields.map(|(key, value)| (key.to_owned(), value));
     (name.to_string(), Value::Object(fields.collect()))
 }
 
@@ -185,12 +189,17 @@ struct Document<'a> {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
 struct Entry {
     #[serde(default)]
     uid: String,
     egress: Option<u64>,
     ingress: Option<u64>,
     identity: Option<u64>,
+    #[serde(default)]
+    egress_policies: Vec<String>,
+    #[serde(default)]
+    ingress_policies: Vec<String>,
 }
 
 impl<'de> Visitor<'de> for &mut Document<'_> {
@@ -240,11 +249,13 @@ impl<'de> Visitor<'de> for Pods<'_, '_> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let Entry { uid, egress, ingress, identity } = map.next_value()?;
+            let Entry { uid, egress, ingress, identity, egress_policies, ingress_policies } =
+                map.next_value()?;
             let (namespace, name) = key.split_once('/').unwrap_or(("", &key));
             let name = Name { namespace: namespace.to_owned(), name: name.to_owned() };
             let assigned = Assigned { classes: [egress, ingress], identity };
-            self.0.found.push(Known { name, uid, assigned });
+            let isolated_by = [egress_policies, ingress_policies];
+            self.0.found.push(Known { name, uid, assigned, isolated_by });
         }
         Ok(())
     }

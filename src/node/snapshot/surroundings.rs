@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::load::Load;
 use crate::family::Family;
@@ -62,6 +63,32 @@ pub struct Surroundings {
     /// bundle alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub translations: Vec<Translation>,
+    /// What is enforced; looked for by explain and bundle alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policies: Option<HeldPolicies>,
+}
+
+/// The table of network policies, and which policies it is made of.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HeldPolicies {
+    /// What its sets hold in the kernel, as
+    /// [`Policies::encode`](crate::policy::Policies::encode) has it.
+    pub sets: Value,
+    /// The pods of this node of which it is known which policies are about them.
+    pub pods: Vec<IsolatedPod>,
+}
+
+/// A pod, and the policies of its namespace that isolate it in each direction.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IsolatedPod {
+    /// Its namespace and its name.
+    pub name: String,
+    /// As far as it is a source.
+    pub egress: Vec<String>,
+    /// As far as it is a destination.
+    pub ingress: Vec<String>,
 }
 
 /// A table with rules that give packets another destination.
