@@ -1,6 +1,6 @@
 //! Checks of links and of the kernel's parameters.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use super::{Answer, Seen, fabric::is_of_mtu};
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     },
     node::{Network, Snapshot},
     object::{Action, Kind, Told, reverse_path},
-    pod::identity::host_link_of,
+    pod::identity::HostLinks,
     state::Entry,
     text::{few::some_of, shell::quoted},
 };
@@ -36,10 +36,15 @@ fn attachments<'a>(
     snapshot.journal.iter().filter(move |entry| entry.network == network.name)
 }
 
-/// The host link of an attachment whose MTU is ours: what is behind the bridge of another
-/// plugin was made by that.
-fn host_link<'a>(entry: &Entry, snapshot: &'a Snapshot) -> Option<&'a Link> {
-    host_link_of(entry, &snapshot.kernel.links).filter(|_| !entry.bridged)
+/// The attachments of a network with the host links whose MTU is ours: what is behind the
+/// bridge of another plugin was made by that.
+fn with_links<'a>(
+    network: &'a Network,
+    snapshot: &'a Snapshot,
+    links: &HostLinks<'a>,
+) -> impl Iterator<Item = (&'a Entry, &'a Link)> {
+    let own = attachments(network, snapshot).filter(|entry| !entry.bridged);
+    own.filter_map(|entry| Some((entry, links.of(entry)?)))
 }
 
 pub(super) fn ip_forward(snapshot: &Snapshot) -> Answer {
@@ -142,10 +147,11 @@ pub(super) fn sysctl_drift(snapshot: &Snapshot) -> Answer {
         network.fabric.iter().flat_map(|fabric| &fabric.changes).chain(&network.repairs)
     });
     let mut seen: Vec<Seen> = Vec::new();
+    let mut objects = HashSet::new();
     for change in planned.filter(|change| change.kind == Kind::Sysctl) {
         let is_told =
             [forwarding::IPV4, forwarding::IPV6].iter().any(|key| change.object.ends_with(key));
-        if is_told || seen.iter().any(|one| one.object == change.object) {
+        if is_told || !objects.insert(&change.object) {
             continue;
         }
         let (before, after) = (change.before.as_deref(), change.after.as_deref());
@@ -188,6 +194,7 @@ fn named(entry: &Entry) -> String {
 
 pub(super) fn mtu_too_large(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
+    let links = HostLinks::new(&snapshot.kernel.links);
     for network in &snapshot.networks {
         let ipv6 = serves(Family::V6, network, snapshot);
         let limit = network.mtu.map(|(without, with)| if ipv6 { with } else { without });
@@ -201,9 +208,8 @@ pub(super) fn mtu_too_large(snapshot: &Snapshot) -> Answer {
             );
             continue;
         }
-        let live = attachments(network, snapshot);
-        let live = live.filter_map(|entry| Some((entry, host_link(entry, snapshot)?.mtu)));
-        seen.extend(wide_pods(network, live));
+        let live = with_links(network, snapshot, &links);
+        seen.extend(wide_pods(network, live.map(|(entry, link)| (entry, link.mtu))));
     }
     Ok(seen)
 }
@@ -232,6 +238,7 @@ pub(super) fn wide_pods<'a>(
 
 pub(super) fn mtu_mismatch(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
+    let links = HostLinks::new(&snapshot.kernel.links);
     for network in &snapshot.networks {
         let changes = network.fabric.iter().flat_map(|fabric| &fabric.changes);
         for change in changes.filter(|one| one.kind == Kind::Mtu && one.action != Action::Conflict)
@@ -257,8 +264,7 @@ pub(super) fn mtu_mismatch(snapshot: &Snapshot) -> Answer {
             seen.push(Seen::error(first.object.clone(), evidence).fix("manx apply"));
         }
         let mut smaller: Vec<String> = Vec::new();
-        for entry in attachments(network, snapshot) {
-            let Some(link) = host_link(entry, snapshot) else { continue };
+        for (entry, link) in with_links(network, snapshot, &links) {
             // Packets to the pod are cut at the host's end.
             if link.mtu < entry.mtu {
                 let evidence = format!(

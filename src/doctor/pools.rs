@@ -1,13 +1,15 @@
 //! Checks of the addresses that a node gives out.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+};
 
 use super::{Answer, Seen};
 use crate::{
     family::is_single,
     node::{Lease, Misfit, Network, Pool, Range, Snapshot},
-    pod::identity::host_link_of,
-    state::Entry,
+    pod::identity::{HostLinks, of_alias},
     text::few::some_of,
 };
 
@@ -100,35 +102,54 @@ pub(super) fn full(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
-/// Whether the host link of an attachment is there.
-fn has_link(entry: &Entry, snapshot: &Snapshot) -> bool {
-    host_link_of(entry, &snapshot.kernel.links).is_some()
+/// What leases are of attachments that are there, by anything that tells.
+struct Held {
+    /// The interfaces of each container.
+    ifnames: HashMap<String, Vec<String>>,
+    /// Addresses to which a route of their own leads.
+    routed: HashSet<IpAddr>,
 }
 
-/// Whether a route leads to that very address.
-fn is_routed(address: IpAddr, snapshot: &Snapshot) -> bool {
-    snapshot.kernel.routes.iter().any(|found| {
-        let destination = found.route.destination;
-        is_single(&destination) && destination.ip() == address && !found.devices.is_empty()
-    })
+impl Held {
+    fn of(snapshot: &Snapshot) -> Self {
+        let links = HostLinks::new(&snapshot.kernel.links);
+        let live = snapshot.journal.iter().filter(|entry| links.of(entry).is_some());
+        let live = live.map(|entry| (entry.container_id.clone(), entry.ifname.clone()));
+        let aliases = snapshot.kernel.links.iter().filter_map(|link| link.alias.as_deref());
+        let marked =
+            aliases.filter_map(of_alias).map(|marked| (marked.container_id, marked.ifname));
+        let mut ifnames: HashMap<String, Vec<String>> = HashMap::new();
+        for (container_id, ifname) in live.chain(marked) {
+            ifnames.entry(container_id).or_default().push(ifname);
+        }
+        let of_one = snapshot
+            .kernel
+            .routes
+            .iter()
+            .filter(|found| is_single(&found.route.destination) && !found.devices.is_empty());
+        Self { ifnames, routed: of_one.map(|found| found.route.destination.ip()).collect() }
+    }
+
+    fn has(&self, lease: &Lease) -> bool {
+        let is_own = |ifname: &String| lease.ifname.as_ref().is_none_or(|own| own == ifname);
+        let own = self.ifnames.get(&lease.container_id);
+        self.routed.contains(&lease.address) || own.is_some_and(|own| own.iter().any(is_own))
+    }
 }
 
 pub(super) fn lease_leaked(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
-    for (network, pool) in pools(snapshot)? {
+    let all = pools(snapshot)?;
+    let held = Held::of(snapshot);
+    for (network, pool) in all {
         // Of another plugin's links nothing tells whether they are alive.
         if pool.shared {
             continue;
         }
-        let is_held = |lease: &Lease| {
-            snapshot.journal.iter().any(|entry| lease.is_of(entry) && has_link(entry, snapshot))
-                || is_routed(lease.address, snapshot)
-                || snapshot.kernel.links.iter().any(|link| names(link.alias.as_deref(), lease))
-        };
         let leaked: Vec<String> = pool
             .leases
             .iter()
-            .filter(|lease| !is_held(lease))
+            .filter(|lease| !held.has(lease))
             .map(|lease| lease.address.to_string())
             .collect();
         if !leaked.is_empty() {
@@ -148,25 +169,20 @@ pub(super) fn lease_leaked(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
-/// Whether a link's mark names the attachment of a lease.
-fn names(alias: Option<&str>, lease: &Lease) -> bool {
-    let Some(identity) = alias.and_then(crate::pod::identity::of_alias) else { return false };
-    let same = lease.ifname.as_ref().is_none_or(|ifname| *ifname == identity.ifname);
-    same && identity.container_id == lease.container_id
-}
-
 pub(super) fn lease_missing(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
-    for (network, pool) in pools(snapshot)? {
-        let live = snapshot
-            .journal
-            .iter()
-            .filter(|entry| entry.network == network.name && has_link(entry, snapshot));
+    let all = pools(snapshot)?;
+    let links = HostLinks::new(&snapshot.kernel.links);
+    for (network, pool) in all {
+        let leases = pool.leases.iter().map(|lease| (lease.address, lease));
+        let leases: HashMap<IpAddr, &Lease> = leases.collect();
+        let own = snapshot.journal.iter().filter(|entry| entry.network == network.name);
+        let live = own.filter(|entry| links.of(entry).is_some());
         for entry in live {
             let of_pool =
                 |address: &&IpAddr| pool.ranges.iter().any(|range| range.contains(**address));
             for address in entry.addresses.iter().filter(of_pool) {
-                let lease = pool.leases.iter().find(|lease| lease.address == *address);
+                let lease = leases.get(address);
                 let pod = entry.pod().unwrap_or_else(|| entry.container_id.clone());
                 let evidence = match lease {
                     None => format!("{pod} has it, and nobody leased it"),
@@ -184,4 +200,65 @@ pub(super) fn lease_missing(snapshot: &Snapshot) -> Answer {
         }
     }
     Ok(seen)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::tests::work::work, *};
+    use crate::{
+        net::{
+            link::Link,
+            route::{Found, Route},
+        },
+        pod::Identity,
+        state::Entry,
+    };
+
+    /// A node with so many pods, one lease each, and as many leases of nobody.
+    fn node(pods: u32) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        let address = |number: u32| IpAddr::from((0x0a00_0000 + number).to_be_bytes());
+        let mut pool = Pool::default();
+        for index in 1..=pods {
+            let entry = Entry {
+                network: "net".into(),
+                container_id: format!("c{index}"),
+                ifname: "eth0".into(),
+                addresses: vec![address(index)],
+                ..Entry::default()
+            };
+            let alias = Some(Identity::from(&entry).alias());
+            let name = format!("cali{index}");
+            snapshot.kernel.links.push(Link { index, name, alias, ..Link::default() });
+            let route = Route::new(address(index).into());
+            snapshot.kernel.routes.push(Found::new(route, vec![index]));
+            for (number, container_id) in
+                [(index, entry.container_id.clone()), (pods + index, format!("gone{index}"))]
+            {
+                let ifname = Some("eth0".into());
+                pool.leases.push(Lease { address: address(number), container_id, ifname });
+            }
+            snapshot.journal.push(entry);
+        }
+        let first = address(0);
+        let range = |last| Range { path: String::new(), set: 0, first, last, size: "0".into() };
+        pool.ranges = vec![range(address(2 * pods))];
+        let pool = Some(pool);
+        snapshot.networks = vec![Network { name: "net".into(), pool, ..Network::default() }];
+        snapshot
+    }
+
+    /// Leases, attachments, links and routes are as many as pods: of four times as many
+    /// pods each check does four times as much, and not sixteen times.
+    #[test]
+    fn what_a_check_does_grows_as_the_node_does() {
+        let (small, large) = (node(1000), node(4000));
+        for (check, found) in [(lease_leaked as fn(&Snapshot) -> Answer, 1), (lease_missing, 0)] {
+            for node in [&small, &large] {
+                assert_eq!(check(node).unwrap().len(), found);
+            }
+            let of = |node| work(|| drop(check(node)));
+            assert!(of(&large) < 9 * of(&small));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 pub(super) mod degraded;
 mod router;
+pub(super) mod work;
 
 use std::path::PathBuf;
 

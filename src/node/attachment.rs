@@ -1,13 +1,13 @@
 //! An attachment as journals and the kernel have it together.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use crate::{
     cni::cidr,
     net::link::Link,
     pod::{
         Identity,
-        identity::{host_link_of, is_marked, of_alias},
+        identity::{HostLinks, is_marked, of_alias},
     },
     state::Entry,
 };
@@ -38,17 +38,19 @@ impl Attachment {
 
     /// A link whose mark is no entry's is listed for itself.
     pub fn join(entries: Vec<Entry>, links: &[Link]) -> Vec<Self> {
-        let mut unnoted: Vec<&Link> =
-            links.iter().filter(|link| is_marked(link.alias.as_deref())).collect();
+        let by_attachment = HostLinks::new(links);
+        let mut noted = HashSet::new();
         let mut attachments: Vec<Self> = entries
             .into_iter()
             .map(|entry| {
-                let link = host_link_of(&entry, links);
-                unnoted.retain(|other| link != Some(*other));
+                let link = by_attachment.of(&entry);
+                noted.extend(link.map(|link| link.name.as_str()));
                 Self { link: link.cloned(), entry, noted: true, age: None }
             })
             .collect();
-        attachments.extend(unnoted.into_iter().map(Self::of_mark));
+        let marked = links.iter().filter(|link| is_marked(link.alias.as_deref()));
+        let unnoted = marked.filter(|link| !noted.contains(link.name.as_str()));
+        attachments.extend(unnoted.map(Self::of_mark));
         attachments.sort_by(|one, other| one.order().cmp(&other.order()));
         attachments
     }

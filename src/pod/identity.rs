@@ -1,6 +1,6 @@
 //! Who an attachment is, and the names and marks that follow from it.
 
-use std::ops::RangeInclusive;
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use sha1_smol::{Digest, Sha1};
 
@@ -99,15 +99,47 @@ impl From<&Entry> for Identity {
 /// The host link of an attachment of the journal: by its mark; else by its name with our
 /// group, for anybody may write over an alias; behind the bridge of another plugin by its
 /// name alone. One that is marked as another attachment's is none of this one's.
+///
+/// It goes through all links. Who asks for many attachments takes [`HostLinks`].
 pub fn host_link_of<'a>(entry: &Entry, links: &'a [Link]) -> Option<&'a Link> {
     let alias = Identity::from(entry).alias();
     let is_named = |link: &&Link| {
-        link.name == entry.host_link
-            && (entry.bridged || GROUPS.contains(&link.group))
-            && !is_marked(link.alias.as_deref())
+        link.name == entry.host_link && !is_marked(link.alias.as_deref()) && may_be(link, entry)
     };
     let marked = links.iter().find(|link| link.alias.as_deref() == Some(&alias));
     marked.or_else(|| links.iter().find(is_named))
+}
+
+/// Whether a link that bears no mark may be the one that an attachment names.
+fn may_be(link: &Link, entry: &Entry) -> bool {
+    entry.bridged || GROUPS.contains(&link.group)
+}
+
+/// All links of a node by what [`host_link_of`] looks for, for many attachments.
+pub struct HostLinks<'a> {
+    marked: HashMap<&'a str, &'a Link>,
+    named: HashMap<&'a str, &'a Link>,
+}
+
+impl<'a> HostLinks<'a> {
+    /// Those among these links.
+    pub fn new(links: &'a [Link]) -> Self {
+        let (mut marked, mut named) = (HashMap::new(), HashMap::new());
+        for link in links {
+            match link.alias.as_deref().filter(|alias| is_marked(Some(alias))) {
+                Some(alias) => marked.entry(alias).or_insert(link),
+                None => named.entry(link.name.as_str()).or_insert(link),
+            };
+        }
+        Self { marked, named }
+    }
+
+    /// The one of an attachment.
+    pub fn of(&self, entry: &Entry) -> Option<&'a Link> {
+        let marked = self.marked.get(Identity::from(entry).alias().as_str());
+        let named = || self.named.get(entry.host_link.as_str());
+        marked.or_else(|| named().filter(|link| may_be(link, entry))).copied()
+    }
 }
 
 /// Whether a link's alias is a mark of ours, of whichever attachment.
@@ -159,7 +191,6 @@ mod tests {
         }
     }
 
-    /// Vectors from Calico (libcalico-go, names/workloadendpoint).
     #[test]
     fn a_link_is_an_attachments_by_its_mark_or_by_its_name_and_group() {
         let entry = Entry {
@@ -187,9 +218,14 @@ mod tests {
             let entry = Entry { bridged, ..entry.clone() };
             let found = host_link_of(&entry, std::slice::from_ref(&link));
             assert_eq!(found.is_some(), expected, "{link:?} {bridged}");
+            let links = [Link { name: "other".into(), ..Link::default() }, link];
+            let found = HostLinks::new(&links).of(&entry);
+            assert_eq!(found, host_link_of(&entry, &links), "among others");
+            assert_eq!(found.is_some(), expected);
         }
     }
 
+    /// Vectors from Calico (libcalico-go, names/workloadendpoint).
     #[test]
     fn a_pods_first_link_has_calicos_name() {
         for (namespace, pod, name) in [
