@@ -115,9 +115,16 @@ fn forwarding_is_restored_for_live_pods_without_a_fabric() {
         }
     }
     let watch = Watch::start(node);
-    for key in KEYS {
-        node.host.set_sysctl(key, "0");
-        assert!(eventually(SOON, || node.host.sysctl(key) == "1"), "{key}: {}", watch.log());
+    let link = node.host.links().into_iter().find(|name| name.starts_with("cali")).unwrap();
+    // A pod lives whatever its link is called besides.
+    for alias in [None, Some("rack 7")] {
+        if let Some(alias) = alias {
+            node.host.command("ip", &["link", "set", &link, "alias", alias]).ok();
+        }
+        for key in KEYS {
+            node.host.set_sysctl(key, "0");
+            assert!(eventually(SOON, || node.host.sysctl(key) == "1"), "{key}: {}", watch.log());
+        }
     }
     drop(watch);
     // Not where that is somebody else's to decide, and not without pods.

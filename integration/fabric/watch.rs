@@ -175,6 +175,11 @@ fn what_a_pod_lost_is_repaired() {
     let line = format!("route del 10.244.1.2/32 dev {link}");
     watch.repairs("pod's route", || batch(&node.host, &line));
     watch.repairs("pod's link down", || batch(&node.host, &format!("link set {link} down")));
+    // Whoever writes over its alias takes nothing of that away.
+    let mark = node.host.link(&link).unwrap()["ifalias"].as_str().unwrap().to_owned();
+    batch(&node.host, &format!("link set {link} alias rack-7"));
+    watch.repairs("route of a pod without its mark", || batch(&node.host, &line));
+    batch(&node.host, &format!("link set {link} alias \"{mark}\""));
     assert!(pods[1].netns.pings("10.244.1.2") && pods[1].netns.pings("fd00:244:1::2"));
     // By its group the rules of the network know it.
     let group = || node.host.link(&link).unwrap()["group"].clone();

@@ -105,7 +105,10 @@ fn a_check_of_what_agrees_finds_nothing() {
 fn what_leaked_is_released_and_what_lost_its_lease_is_leased_again() {
     let node = Node::new(&["10.1.0.0/24"]);
     let (alive, robbed) = (Pod::new("a"), Pod::new("b"));
-    let lost = address(&node.plugin.add(&alive).ok());
+    let result = node.plugin.add(&alive).ok();
+    let (link, lost) = (result["interfaces"][0]["name"].as_str().unwrap(), address(&result));
+    // It is there, whatever somebody writes over its mark.
+    node.ground.host.command("ip", &["link", "set", link, "alias", "rack 7"]).ok();
     let taken = address(&node.plugin.add(&robbed).ok());
     let store = node.ground.store();
     fs::remove_file(store.join(&lost)).unwrap();

@@ -111,6 +111,11 @@ fn what_was_allowed_is_not_handed_on_to_the_next_sandbox() {
     assert!(allowed("10.9.1.0/24") && !allowed("10.9.0.0/16"), "{}", scene.table());
     scene.plugin.del(&first).ok();
     assert!(allowed("10.9.1.0/24"), "{}", scene.table());
+    // With the table it is given back, whatever somebody wrote over the link's mark.
+    scene.host().command("ip", &["link", "set", &link, "alias", "rack 7"]).ok();
+    scene.nft("flush ruleset");
+    scene.plugin.status().ok();
+    assert!(allowed("10.9.1.0/24"), "{}", scene.table());
     assert_eq!(add(&third, "[]"), link);
     assert!(!allowed("10.9"), "{}", scene.table());
     // Nor is it given back with the table.

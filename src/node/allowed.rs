@@ -16,10 +16,7 @@ use super::{Error, file, refused, table::name};
 use crate::{
     net::{Socket, link},
     nft::{self, Guard, Network, Table},
-    pod::{
-        Identity,
-        identity::{GROUPS, group},
-    },
+    pod::identity::{GROUPS, group, host_link_of},
     state::{Journal, Root, replace},
 };
 
@@ -77,9 +74,8 @@ pub(crate) fn restore(root: &Root, network: &str, host: &mut Socket) -> Result<(
     let journal = Journal::new(root, network);
     for entry in journal.entries().iter().filter(|entry| !entry.sources.is_empty()) {
         // A link of that name may be another attachment's by now.
-        let alias = Identity::from(entry).alias();
         let found = link::by_name(host, &entry.host_link).ok().flatten();
-        if found.is_some_and(|link| link.alias == Some(alias)) {
+        if found.is_some_and(|link| host_link_of(entry, &[link]).is_some()) {
             give(&journal, network, &entry.host_link, &entry.sources)?;
         }
     }

@@ -18,7 +18,7 @@ use crate::{
     pod::{
         self, Identity,
         attachment::host_side,
-        identity::{group, is_marked, of_alias},
+        identity::{HostLinks, group, is_marked, of_alias},
     },
     state::{Journal, Root, journal},
 };
@@ -68,13 +68,10 @@ impl HostSide {
 pub fn sides(root: &Root, host: &mut Socket, tables: &Tables) -> Result<Vec<HostSide>, Error> {
     let entries = journal::all(root);
     let mut sides = Vec::new();
-    for entry in &entries {
-        let alias = Identity::from(entry).alias();
-        // By the mark: the name may be another attachment's by now.
-        let Some(link) = tables.links.iter().find(|link| link.alias.as_deref() == Some(&alias))
-        else {
-            continue;
-        };
+    let known = HostLinks::new(&tables.links);
+    // Behind another plugin's bridge the link is that one's.
+    for entry in entries.iter().filter(|entry| !entry.bridged) {
+        let Some(link) = known.of(entry) else { continue };
         let side = host_side(&link.name, &entry.addresses, group(&entry.network));
         let held = match side::held(host, &side, link, Some(tables)) {
             // A DEL took the link away meanwhile.

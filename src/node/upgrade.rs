@@ -18,7 +18,7 @@ use crate::{
         link::{self, Link},
         route::TABLE_MAIN,
     },
-    pod::Identity,
+    pod::identity::HostLinks,
     state::{Entry, Root, journal},
 };
 
@@ -121,13 +121,10 @@ fn visit_old(
             return failures.told();
         }
     };
+    let known = HostLinks::new(&links);
     for entry in &old {
-        let alias = Identity::from(entry).alias();
         // Without a link it is gone.
-        let Some(host_link) = links.iter().find(|link| link.alias.as_deref() == Some(&alias))
-        else {
-            continue;
-        };
+        let Some(host_link) = known.of(entry) else { continue };
         let alone = alone(entry);
         match sandbox::of_entry(entry) {
             Ok(Some(mut sandbox)) => {

@@ -10,7 +10,7 @@ use crate::{
         sysctl::{self, Sysctl},
     },
     object::{Change, Step},
-    pod::Identity,
+    pod::identity::HostLinks,
     state::{Entry, Journal, Root, journal},
 };
 
@@ -38,11 +38,8 @@ pub fn lacking(
         if wanted.is_empty() {
             continue;
         }
-        let lives = |entry: &&Entry| {
-            let alias = Identity::from(*entry).alias();
-            tables.links.iter().any(|link| link.alias.as_deref() == Some(&alias))
-        };
-        if let Some(entry) = of_family.find(lives) {
+        let known = HostLinks::new(&tables.links);
+        if let Some(entry) = of_family.find(|entry| known.of(entry).is_some()) {
             repairs.extend(wanted.into_iter().map(|sysctl| Repair {
                 network: entry.network.clone(),
                 link: String::new(),

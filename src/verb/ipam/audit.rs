@@ -1,7 +1,6 @@
 //! A pool beside what is alive: what `manx ipam` tells of it, and mends.
 
 use std::{
-    collections::BTreeSet,
     fmt,
     net::IpAddr,
     path::PathBuf,
@@ -14,8 +13,11 @@ use crate::{
     conf::{Config, IpamKeys, PLUGIN_TYPES, has_placeholder, has_store},
     finding::{Finding, Severity},
     ipam::{Lease, Owner, Range, RangeSet, store},
-    net::{Socket, link},
-    pod::{Identity, identity::is_marked},
+    net::{
+        Socket,
+        link::{self, Link},
+    },
+    pod::identity::HostLinks,
     state::{Entry, Journal, Root, lock},
     verb::{file, kernel, liveness},
 };
@@ -225,7 +227,7 @@ struct Attachments<'a> {
     entries: Vec<Entry>,
     /// Those of other networks that have the same store.
     beside: Vec<Entry>,
-    aliases: BTreeSet<String>,
+    links: Vec<Link>,
     host: Socket,
 }
 
@@ -233,9 +235,7 @@ impl<'a> Attachments<'a> {
     fn read(network: &'a str, journal: &Journal) -> Result<Self, Error> {
         let mut host = Socket::open().map_err(kernel)?;
         let links = link::all(&mut host).map_err(kernel)?;
-        let aliases = links.into_iter().filter_map(|link| link.alias);
-        let aliases = aliases.filter(|alias| is_marked(Some(alias))).collect();
-        Ok(Self { network, entries: journal.entries(), beside: Vec::new(), aliases, host })
+        Ok(Self { network, entries: journal.entries(), beside: Vec::new(), links, host })
     }
 
     fn compare(
@@ -256,11 +256,9 @@ impl<'a> Attachments<'a> {
                 find(Problem::OutOfRange, lease.address, &lease.owner);
             }
         }
-        for entry in &self.entries {
-            // Without its link it waits for its DEL, or for a collection.
-            if !self.aliases.contains(&Identity::from(entry).alias()) {
-                continue;
-            }
+        let known = HostLinks::new(&self.links);
+        // Without its link it waits for its DEL, or for a collection.
+        for entry in self.entries.iter().filter(|entry| known.of(entry).is_some()) {
             let owner = Owner::new(&entry.container_id, &entry.ifname);
             for address in entry.addresses.iter().filter(|address| in_range(**address)) {
                 match leases.iter().find(|lease| lease.address == *address) {
@@ -276,7 +274,7 @@ impl<'a> Attachments<'a> {
     }
 
     fn has(&self, owner: &Owner) -> bool {
-        let aliases = self.aliases.iter().map(String::as_str);
+        let aliases = self.links.iter().filter_map(|link| link.alias.as_deref());
         let beside = |entry: &Entry| owner.is(&entry.container_id, &entry.ifname);
         has_attachment(self.network, owner, &self.entries, aliases)
             || self.beside.iter().any(beside)
