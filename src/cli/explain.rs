@@ -19,6 +19,9 @@ use crate::{
     policy::{self, World, protocol_name},
 };
 
+/// A port, and its protocol by its number within IP.
+type Port = (u16, u8);
+
 /// The number of the protocol of a port that is given without one.
 const TCP: u8 = 6;
 
@@ -99,7 +102,7 @@ fn located(mut world: World, snapshot: &Snapshot) -> World {
 }
 
 /// A destination, and the port behind it with its protocol.
-fn with_port(text: &str) -> Result<(&str, Option<(u16, u8)>), Failure> {
+fn with_port(text: &str) -> Result<(&str, Option<Port>), Failure> {
     let (name, rest) = match text.strip_prefix('[').and_then(|text| text.split_once(']')) {
         Some((address, rest)) => (address, rest.strip_prefix(':')),
         None => match text.rsplit_once(':') {
@@ -153,7 +156,7 @@ fn addresses(
 fn question(
     (source, from): (&str, &[IpAddr]),
     (destination, to): (&str, &[IpAddr]),
-    port: Option<(u16, u8)>,
+    port: Option<Port>,
 ) -> Result<Question, Failure> {
     let of = |all: &[IpAddr], family| all.iter().copied().find(|one| one.family() == family);
     let pair = |family| Some((of(from, family)?, of(to, family)?));
