@@ -45,9 +45,9 @@ address, or the name of a node in the peers file. PROTOCOL is tcp (without it),
 udp or sctp; network policies alone look at ports.
 
   --policies WORLD
-               say as well which policies of WORLD allow or deny it, on whichever
-               nodes the two are, and know its pods by their names: what kubectl
-               get namespaces,pods,networkpolicies -A -o json prints, - for stdin
+               say as well which policies of WORLD allow or deny it, for pods of
+               any node, and know those by their names: what kubectl get
+               namespaces,pods,networkpolicies -A -o json prints, - for stdin
   --json       {\"source\", \"destination\", \"steps\": [{\"step\", \"text\", \"by\"}],
                \"outcome\": delivered, leaves or dropped, \"verdict\", \"check\"}
   --bundle FILE
