@@ -40,6 +40,11 @@ impl Cluster {
         self.scratch.dir("root")
     }
 
+    /// A file of its own.
+    pub fn file(&self) -> String {
+        self.scratch.path().join("killed.json").to_str().unwrap().to_owned()
+    }
+
     /// Runs the binary on the node. WORLD stands for a file with that.
     pub fn manx(&self, args: &[&str], world: &Value) -> Finished {
         let (file, root) = (self.scratch.path().join("world.json"), self.root());

@@ -12,6 +12,8 @@ mod harness;
 mod cases;
 mod cluster;
 mod command;
+mod flood;
+mod leak;
 mod probe;
 mod scenario;
 

@@ -162,7 +162,7 @@ fn a_pod_reaches_itself_by_a_service() {
 
 /// Runs apply, killed as it says something to the kernel for the `count`th time. True if
 /// it was.
-fn killed(cluster: &Cluster, args: &[&str], count: usize) -> bool {
+pub fn killed(cluster: &Cluster, args: &[&str], count: usize) -> bool {
     let inject = format!("inject=sendto:signal=KILL:when={count}");
     let mut all = vec!["-f", "-o", "/dev/null", "-e", "trace=sendto", "-e", &inject, MANX];
     all.extend(args);

@@ -4,41 +4,88 @@
 //! what nobody has any more goes. Whoever is killed in between leaves it between the two.
 //!
 //! Rules are made once. Those of a table that is there are replaced only where somebody
-//! damaged them, as the hooks of a table that is replaced miss a packet now and then.
+//! damaged them, as the hooks of a table that is replaced miss a packet now and then. A second
+//! table says the same meanwhile.
 
 use nix::errno::Errno;
 
+use super::abi::*;
 use super::error::Error;
+use super::message::request;
 use super::set::{Content, Elements, Key, Value, changes};
 use super::snapshot::Snapshot;
 use super::socket::Socket;
 use super::table::Table;
-use super::{ATTEMPTS, Ensured};
-use crate::netlink::Request;
+use super::{ATTEMPTS, Ensured, remove, ruleset::table_deletion};
+use crate::netlink::{Request, attribute::Attribute};
 
 /// Messages of one transaction that does not have to be one: what a socket sends without
 /// a larger buffer.
 pub(super) const PER_TRANSACTION: usize = 4;
 
 /// Makes the table, or brings what its sets hold up to date; `switches` are the sets that
-/// change all at once.
+/// change all at once, and `gates` those of them without whose elements all packets pass.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn advance(wanted: &Table, switches: &[&str]) -> Result<Ensured, Error> {
+pub(super) fn advance(wanted: &Table, switches: &[&str], gates: &[&str]) -> Result<Ensured, Error> {
+    // As both have to let a packet pass, one that is left behind by whoever was killed opens
+    // nothing until the next one takes it away.
+    let cover = Table { name: format!("{}.cover", wanted.name), ..wanted.clone() };
+    let done = bring(wanted, switches, gates, Some(&cover))?;
+    open(&cover, gates)?;
+    remove(&cover.name)?;
+    Ok(done)
+}
+
+/// Lets all packets pass that come to the table from now on, if there is one. Where a table
+/// goes, a packet that is half through its rules no longer finds what it is allowed.
+fn open(table: &Table, gates: &[&str]) -> Result<(), Error> {
+    let empty = |gate: &&str| {
+        let object = table.object(&format!("set {gate}"));
+        let named = [
+            Attribute::string(NFTA_SET_ELEM_LIST_TABLE, &table.name),
+            Attribute::string(NFTA_SET_ELEM_LIST_SET, gate),
+        ];
+        request(NFT_MSG_DELSETELEM, 0, object, named)
+    };
+    let requests: Vec<Request> = gates.iter().map(empty).collect();
+    match Socket::open()?.commit(&requests, None) {
+        Err(error) if error.errno() != Some(Errno::ENOENT) => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The same; while damaged rules are replaced, the other table says what these do.
+fn bring(
+    wanted: &Table,
+    switches: &[&str],
+    gates: &[&str],
+    cover: Option<&Table>,
+) -> Result<Ensured, Error> {
     let mut socket = Socket::open()?;
-    let (mut done, mut at_once) = (Ensured::Unchanged, false);
+    let (mut done, mut at_once, mut uncovered) = (Ensured::Unchanged, false, cover);
     for _ in 0..ATTEMPTS {
         let found = Snapshot::take(&mut socket, wanted)?;
         let is_sound = found.only_elements || found.only_note;
+        // What is in a set of intervals is found a moment after its transaction: rules come
+        // first, then what they allow, then who is held to it.
+        let structure = || wanted.structure(&wanted.seal().note);
         let outcome = if !found.table_exists {
             done = Ensured::Installed;
-            socket.commit(&wanted.structure(&wanted.seal().note), Some(found.generation))
+            socket.commit(&structure(), Some(found.generation))
         } else if is_sound && found.differences.is_empty() {
             return Ok(done);
+        } else if !is_sound && let Some(cover) = uncovered.take() {
+            remove(&cover.name)?;
+            bring(cover, switches, gates, None)?;
+            open(wanted, gates)?;
+            continue;
         } else if !is_sound {
             done = done.or(Ensured::Repaired);
-            socket.commit(&wanted.replacement(&found.kept), Some(found.generation))
+            let mut requests = vec![table_deletion(&wanted.name)];
+            requests.extend(structure());
+            socket.commit(&requests, Some(found.generation))
         } else {
             done = done.or(Ensured::Repaired);
             let stages =

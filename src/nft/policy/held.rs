@@ -40,8 +40,8 @@ impl Policies {
     /// Of the kernel's answers; [`Error::Invalid`].
     pub fn enforce(&self) -> Result<Ensured, Error> {
         let table: Table = self.describe()?;
-        let classes = Direction::BOTH.iter().flat_map(|direction| direction.names().class);
-        advance(&table, &classes.chain(IDENTITY).collect::<Vec<_>>())
+        let classes = Direction::BOTH.map(|direction| direction.names().class).concat();
+        advance(&table, &[&classes[..], &IDENTITY].concat(), &classes)
     }
 
     /// The addresses of the pods that the kernel's table isolates; none where there is no

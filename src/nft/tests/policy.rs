@@ -166,7 +166,12 @@ fn the_table_is_read_back_and_repaired() {
         assert_eq!(namespace.run(|| held(5).look()).unwrap().policies, Some(held(5)));
         assert_eq!(namespace.run(|| held(4).enforce()), Ok(Ensured::Repaired));
         assert_eq!(look().policies, Some(held(4)));
+        assert_eq!(namespace.run(|| nft::tables("manx")), Ok(vec!["manx-policy".to_owned()]));
     }
+    // What a repair that was killed left behind.
+    namespace.load("add table inet manx-policy.cover");
+    assert_eq!(namespace.run(|| held(4).enforce()), Ok(Ensured::Unchanged));
+    assert_eq!(namespace.run(|| nft::tables("manx")), Ok(vec!["manx-policy".to_owned()]));
     // What somebody put in the way of a network goes.
     let mut other = held(4);
     let networks = &mut other.ways[0].networks;
