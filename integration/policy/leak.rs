@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, NODE};
 use crate::flood::{Flood, Kind, Progress, load};
-use crate::scenario::killed;
+use crate::killed::killed;
 
 /// Seconds for each kind of change; hack/bench takes longer.
 const SECONDS: &str = "MANX_LEAK_SECONDS";

@@ -13,6 +13,7 @@ mod cases;
 mod cluster;
 mod command;
 mod flood;
+mod killed;
 mod leak;
 mod probe;
 mod scenario;

@@ -1,18 +1,17 @@
-//! What single packets do not show: answers, the node itself, services, and an apply that
-//! is killed.
+//! What single packets do not show: answers, the node itself, and services.
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 
 use serde_json::json;
 
-use crate::cases::{self, Probe, Step};
-use crate::cluster::{Cluster, MANX, NODE};
-use crate::harness::{DEADLINE, Netns, Stdin, run};
+use crate::cases::Probe;
+use crate::cluster::{Cluster, NODE};
+use crate::flood::load;
+use crate::harness::{DEADLINE, Netns};
 
 /// Whoever is closed in both directions.
-fn closed() -> serde_json::Value {
+pub fn closed() -> serde_json::Value {
     let pod = |last: u8| {
         let ips = [format!("10.244.1.{last}"), format!("fd00:244:1::{last}")];
         json!({"kind": "Pod", "metadata": {"namespace": "x", "name": format!("pod-{last}")},
@@ -26,9 +25,10 @@ fn closed() -> serde_json::Value {
     json!({"kind": "List", "items": items})
 }
 
-/// Whether a connection is made and carries bytes both ways.
-fn speaks(from: &Netns, at: &Netns, to: IpAddr, by: SocketAddr) {
-    let listener = at.enter(|| TcpListener::bind((to, by.port())).unwrap());
+/// That a connection is made to what listens there, by that address of it, and carries bytes
+/// both ways.
+pub fn speaks(from: &Netns, at: &Netns, to: SocketAddr, by: SocketAddr) {
+    let listener = at.enter(|| TcpListener::bind(to).unwrap());
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let (mut stream, _) = listener.accept().unwrap();
@@ -58,8 +58,9 @@ fn a_pod_and_its_node_always_speak() {
         if host.is_ipv6() {
             cluster.host.command("ip", &["address", "add", "fd00::1/128", "dev", "lo"]).ok();
         }
-        speaks(&cluster.host, pod, address, SocketAddr::new(address, 80));
-        speaks(pod, &cluster.host, host, SocketAddr::new(host, 81));
+        let [there, here] = [(address, 80), (host, 81)].map(SocketAddr::from);
+        speaks(&cluster.host, pod, there, there);
+        speaks(pod, &cluster.host, here, here);
         let other = cluster.pods[1].addresses[place].to_string();
         let denied = probe(&address.to_string(), &other);
         assert!(cluster.probe(&world, &denied).iter().all(|(_, arrived)| !arrived));
@@ -81,7 +82,8 @@ fn answers_come_through() {
     for place in 0..2 {
         let [server, client] = [&cluster.pods[0], &cluster.pods[1]];
         let to = server.addresses[place];
-        speaks(&client.netns, &server.netns, to, SocketAddr::new(to, 80));
+        let there = SocketAddr::new(to, 80);
+        speaks(&client.netns, &server.netns, there, there);
         let back = probe(&to.to_string(), &client.addresses[place].to_string());
         assert!(cluster.probe(&world, &back).iter().all(|(_, arrived)| !arrived));
     }
@@ -134,7 +136,7 @@ fn what_a_change_forbids_is_cut_unless_connections_are_kept() {
         // The server may begin one, as before.
         let [client, server] = [&cluster.pods[0], &cluster.pods[1]];
         let by = SocketAddr::new(client.addresses[place], 90);
-        speaks(&server.netns, &client.netns, by.ip(), by);
+        speaks(&server.netns, &client.netns, by, by);
         assert!(!cluster.apply(&world).stderr.contains("cut"));
     }
 }
@@ -149,71 +151,8 @@ fn a_pod_reaches_itself_by_a_service() {
         add rule ip services in ip daddr 10.96.0.1 tcp dport 80 dnat to 10.244.1.10:80
         add chain ip services out { type nat hook postrouting priority 100; }
         add rule ip services out ip saddr 10.244.1.10 ip daddr 10.244.1.10 masquerade";
-    let loaded = cluster.host.enter(|| {
-        let mut command = Command::new("nft");
-        command.args(["-f", "-"]);
-        run(command, &Stdin::Bytes(service.as_bytes().to_vec()), DEADLINE)
-    });
-    loaded.ok();
+    load(&cluster.host, service).ok();
     let pod = &cluster.pods[0];
     let by = "10.96.0.1:80".parse().unwrap();
-    speaks(&pod.netns, &pod.netns, pod.addresses[0], by);
-}
-
-/// Runs apply, killed as it says something to the kernel for the `count`th time. True if
-/// it was.
-pub fn killed(cluster: &Cluster, args: &[&str], count: usize) -> bool {
-    let inject = format!("inject=sendto:signal=KILL:when={count}");
-    let mut all = vec!["-f", "-o", "/dev/null", "-e", "trace=sendto", "-e", &inject, MANX];
-    all.extend(args);
-    let finished = cluster.host.command("strace", &all);
-    assert!([0, 137].contains(&finished.status), "{finished:?}");
-    finished.status == 137
-}
-
-/// Wherever it is killed, what both worlds allow passes, and what both deny does not. The
-/// next apply makes it whole.
-#[test]
-fn a_killed_apply_is_between_the_worlds() {
-    let cluster = Cluster::new();
-    let all = cases::all();
-    let steps: Vec<&Step> = all.iter().flat_map(|case| &case.steps).collect();
-    let is_mixed = |step: &&&Step| {
-        let denied = step.probes.iter().filter(|probe| !probe.allowed).count();
-        step.probes.len() == 432 && (100..300).contains(&denied)
-    };
-    let mixed: Vec<&Step> = steps.iter().filter(is_mixed).copied().collect();
-    let (old, new) = (mixed[mixed.len() / 3], mixed[mixed.len() * 2 / 3]);
-    let file = std::env::temp_dir().join(format!("manx-world-{}", std::process::id()));
-    std::fs::write(&file, new.world.to_string()).unwrap();
-    let root = cluster.root();
-    let args = [
-        "policy",
-        "apply",
-        file.to_str().unwrap(),
-        "--node",
-        NODE,
-        "--root",
-        root.to_str().unwrap(),
-    ];
-    let mut kills = 0;
-    for count in 1.. {
-        cluster.apply(&old.world).ok();
-        if !killed(&cluster, &args, count) {
-            break;
-        }
-        kills += 1;
-        let found = cluster.probe(&new.world, &new.probes);
-        for ((probe, arrived), before) in found.into_iter().zip(&old.probes) {
-            let (old, new) = (before.allowed, probe.allowed);
-            let is_between = arrived == old || arrived == new;
-            assert!(is_between, "killed at {count}: {probe:?} arrived: {arrived}");
-        }
-        cluster.apply(&new.world).ok();
-        let wrong: Vec<_> = cluster.probe(&new.world, &new.probes);
-        assert!(wrong.iter().all(|(probe, arrived)| probe.allowed == *arrived), "{count}");
-    }
-    std::fs::remove_file(&file).unwrap();
-    println!("killed at {kills} points");
-    assert!(kills > 10, "{kills}");
+    speaks(&pod.netns, &pod.netns, (pod.addresses[0], 80).into(), by);
 }

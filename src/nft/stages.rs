@@ -13,7 +13,7 @@ use super::abi::*;
 use super::error::Error;
 use super::message::request;
 use super::set::{Content, Elements, Key, Value, changes};
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, table_question};
 use super::socket::Socket;
 use super::table::Table;
 use super::{ATTEMPTS, Ensured, remove, ruleset::table_deletion};
@@ -33,8 +33,11 @@ pub(super) fn advance(wanted: &Table, switches: &[&str], gates: &[&str]) -> Resu
     // nothing until the next one takes it away.
     let cover = Table { name: format!("{}.cover", wanted.name), ..wanted.clone() };
     let done = bring(wanted, switches, gates, Some(&cover))?;
-    open(&cover, gates)?;
-    remove(&cover.name)?;
+    let held = Socket::open()?.replies(&[table_question(&cover)])?;
+    if held.iter().any(|reply| !reply.absent) {
+        open(&cover, gates)?;
+        remove(&cover.name)?;
+    }
     Ok(done)
 }
 
