@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::Path};
 
 use ipnetwork::IpNetwork;
 
-use super::{Answer, Seen};
+use super::{Answer, Seen, devices::down};
 use crate::{
     family::HasFamily,
     net::{link::Link, route::TABLE_MAIN, rule::KERNELS},
@@ -74,10 +74,40 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
                 if held.is_empty() { "none of that family".to_owned() } else { some_of(&held) },
             );
             let fix = "give the node that address again, or correct the peers file of every node";
-            seen.push(Seen::error(format!("address {address}"), evidence).fix(fix));
+            let seen_so = Seen::error(format!("address {address}"), evidence).fix(fix);
+            seen.extend(lost_with_link(address, fabric, snapshot, seen_so));
         }
     }
     Ok(seen)
+}
+
+/// A link that is set down loses its addresses of IPv6. Where it has another one that the
+/// fabric goes by, next-hop-unreachable tells of it; else it is told which may be it.
+fn lost_with_link(
+    address: &IpAddr,
+    fabric: &Fabric,
+    snapshot: &Snapshot,
+    seen: Seen,
+) -> Option<Seen> {
+    let kernel = &snapshot.kernel;
+    let down = kernel.links.iter().filter(|link| {
+        !link.up && !link.loopback && !GROUPS.contains(&link.group) && address.is_ipv6()
+    });
+    let down: Vec<&Link> = down.collect();
+    let is_own = |(index, own): &(u32, IpNetwork)| {
+        fabric.addresses.contains(&own.ip()) && down.iter().any(|link| link.index == *index)
+    };
+    if kernel.addresses.iter().any(is_own) {
+        return None;
+    }
+    let [link] = down[..] else { return Some(seen) };
+    let name = quoted(&link.name);
+    let evidence = format!(
+        "{}; {} is set down, and a link loses its IPv6 addresses by that",
+        seen.evidence, link.name
+    );
+    let fix = format!("ip link set {name} up, and give it the address again; else {}", seen.fix);
+    Some(Seen { evidence, fix, ..seen })
 }
 
 pub(super) fn fabric_stale(snapshot: &Snapshot) -> Answer {
@@ -260,9 +290,13 @@ pub(super) fn route_stale(snapshot: &Snapshot) -> Answer {
 }
 
 pub(super) fn next_hop_unreachable(snapshot: &Snapshot) -> Answer {
-    let mut seen = Vec::new();
+    let mut seen = down(snapshot);
     let kernel = &snapshot.kernel;
-    for (_, fabric) in compared(snapshot)? {
+    let compared = match compared(snapshot) {
+        Err(reason) if seen.is_empty() => return Err(reason),
+        compared => compared.unwrap_or_default(),
+    };
+    for (_, fabric) in compared {
         let by_routes = |link: &Link| {
             kernel.routes.iter().any(|found| {
                 found.route.protocol == fabric.protocol && found.devices.contains(&link.index)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Answer, Seen, fabric::is_of_mtu};
+use super::{Answer, Seen, devices::devices, fabric::is_of_mtu};
 use crate::{
     family::{Family, HasFamily},
     net::{
@@ -22,7 +22,7 @@ const CONNECTIONS_HIGH: u64 = 80;
 const CONNECTIONS_FULL: u64 = 95;
 
 /// Whether a network has pods of a family, as far as can be told.
-fn serves(family: Family, network: &Network, snapshot: &Snapshot) -> bool {
+pub(super) fn serves(family: Family, network: &Network, snapshot: &Snapshot) -> bool {
     let ranges = network.pool.iter().flat_map(|pool| &pool.ranges).map(|range| range.first);
     let own = network.fabric.iter().flat_map(|fabric| &fabric.own_cidrs).map(|cidr| cidr.ip());
     let live = attachments(network, snapshot).flat_map(|entry| entry.addresses.iter().copied());
@@ -45,31 +45,6 @@ fn with_links<'a>(
 ) -> impl Iterator<Item = (&'a Entry, &'a Link)> {
     let own = attachments(network, snapshot).filter(|entry| !entry.bridged);
     own.filter_map(|entry| Some((entry, links.of(entry)?)))
-}
-
-pub(super) fn ip_forward(snapshot: &Snapshot) -> Answer {
-    let mut seen = Vec::new();
-    for family in Family::BOTH {
-        let key = forwarding::key(family);
-        let serve = |network: &&Network| serves(family, network, snapshot);
-        let Some(network) = snapshot.networks.iter().find(serve) else { continue };
-        let Some(value) = snapshot.kernel.sysctls.get(key) else { continue };
-        if value != "0" {
-            continue;
-        }
-        let dotted = key.replace('/', ".");
-        let evidence =
-            format!("{dotted} is 0, and network {} has pods of the family", network.name);
-        let live = attachments(network, snapshot).next().is_some();
-        // Before there is a pod nothing is lost, and its ADD turns it on.
-        let of = if live || !network.manages_forwarding { Seen::error } else { Seen::info };
-        seen.push(
-            of(format!("sysctl {dotted}"), evidence)
-                .fix(format!("sysctl -w {dotted}=1"))
-                .undo(format!("sysctl -w {dotted}=0")),
-        );
-    }
-    Ok(seen)
 }
 
 /// A link drops what it would not send back by, and while a mode changes each node has
@@ -148,9 +123,12 @@ pub(super) fn sysctl_drift(snapshot: &Snapshot) -> Answer {
     });
     let mut seen: Vec<Seen> = Vec::new();
     let mut objects = HashSet::new();
+    // Those are of ip-forward.
+    let forward: HashSet<String> =
+        devices(snapshot).into_iter().map(|(link, _)| forwarding::of_link(&link.name)).collect();
     for change in planned.filter(|change| change.kind == Kind::Sysctl) {
-        let is_told =
-            [forwarding::IPV4, forwarding::IPV6].iter().any(|key| change.object.ends_with(key));
+        let key = change.object.strip_prefix("sysctl ").unwrap_or(&change.object);
+        let is_told = [forwarding::IPV4, forwarding::IPV6].contains(&key) || forward.contains(key);
         if is_told || !objects.insert(&change.object) {
             continue;
         }

@@ -5,6 +5,7 @@
 //! what follows from that, and the command that changes it.
 
 mod cidrs;
+mod devices;
 pub mod explain;
 mod fabric;
 mod former;
@@ -120,7 +121,8 @@ pub const CHECKS: &[Check] = &[
     Check { id: "fabric-contradiction", examine: fabric::fabric_contradiction },
     Check { id: "fabric-conflict", examine: fabric::fabric_conflict },
     Check { id: "peer-excluded", examine: fabric::peer_excluded },
-    Check { id: "ip-forward", examine: links::ip_forward },
+    Check { id: "next-hop-unreachable", examine: fabric::next_hop_unreachable },
+    Check { id: "ip-forward", examine: devices::ip_forward },
     Check { id: "calico-chains", examine: former::calico_chains },
     Check { id: "forward-drop", examine: others::forward_drop },
     Check { id: "accept-ra", examine: links::accept_ra },
@@ -129,7 +131,6 @@ pub const CHECKS: &[Check] = &[
     Check { id: "neighbour-missing", examine: fabric::neighbour_missing },
     Check { id: "route-missing", examine: fabric::route_missing },
     Check { id: "route-shadowed", examine: rules::route_shadowed },
-    Check { id: "next-hop-unreachable", examine: fabric::next_hop_unreachable },
     Check { id: "mtu-too-large", examine: links::mtu_too_large },
     Check { id: "mtu-mismatch", examine: links::mtu_mismatch },
     Check { id: "tunnel-offload", examine: machine::tunnel_offload },

@@ -12,7 +12,7 @@ use netlink_packet_route::{
 
 use nix::errno::Errno;
 
-use super::{Request, message::encode, sysctl::Sysctl};
+use super::{Request, forwarding, message::encode, sysctl::Sysctl};
 use crate::netlink::attribute::{Attribute, emitted};
 
 /// `IFLA_INET_CONF` (include/uapi/linux/if_link.h).
@@ -42,7 +42,7 @@ impl Devconf {
     pub fn sysctl(self, link: &str) -> Sysctl {
         let conf = |name: &str| format!("net/ipv4/conf/{link}/{name}");
         match self {
-            Self::Forwarding(on) => Sysctl::new(conf("forwarding"), u8::from(on)),
+            Self::Forwarding(on) => Sysctl::new(forwarding::of_link(link), u8::from(on)),
             Self::ProxyArp(on) => Sysctl::new(conf("proxy_arp"), u8::from(on)),
             // Links of manx 0.1 have it not, and serve all the same.
             Self::ArpAnnounce(level) => Sysctl::optional(conf("arp_announce"), level),

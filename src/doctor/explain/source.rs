@@ -120,6 +120,10 @@ impl<'a> Walk<'a> {
             let text = format!("it should be, and the table differs: {}", network.table.join("; "));
             return self.note("masquerade", text, format!("{}; masquerade-lost", table("")));
         }
+        if let Some(reason) = &network.table_unseen {
+            let text = format!("it should be, and whether it is was not seen: {reason}");
+            return self.note("masquerade", text, table(""));
+        }
         let own = way.links.first().and_then(|link| self.address_on(link));
         let own = own.map_or_else(|| "an address of this node".to_owned(), |ip| ip.to_string());
         self.note("masquerade", format!("yes: it leaves from {own}"), table(" (masquerade)"));
@@ -146,6 +150,29 @@ impl<'a> Walk<'a> {
         own.find(|(_, own)| own.family() == family).map(|(_, own)| own.ip())
     }
 
+    /// Whether the node forwards what comes by the device that it comes by; in IPv6 it asks for
+    /// no device.
+    fn forwarded_by_device(&mut self) {
+        if self.question.source.is_ipv6() {
+            return;
+        }
+        let kernel = &self.snapshot.kernel;
+        let names: Vec<&str> = match self.source {
+            Place::Pod(_, link) => link.map(|link| link.name.as_str()).into_iter().collect(),
+            _ => {
+                let back = look_up(self.snapshot, None, self.question.source).route;
+                back.map(|found| kernel.devices(found)).unwrap_or_default()
+            }
+        };
+        let [name] = names[..] else { return };
+        let key = forwarding::of_link(name);
+        if kernel.sysctls.get(&key).is_some_and(|value| value == "0") {
+            let text = format!("what comes by {name} is not forwarded");
+            self.note("forwarding", text.clone(), format!("sysctl {key}"));
+            self.drop(text, Some("ip-forward"));
+        }
+    }
+
     /// Whether the node forwards it.
     pub(super) fn firewall(&mut self, way: &Way<'a>) {
         if way.is_local || matches!(self.source, Place::Here(_)) || way.route.is_none() {
@@ -158,6 +185,7 @@ impl<'a> Walk<'a> {
             self.note("forwarding", "the node does not forward", format!("sysctl {key}"));
             self.drop("the node does not forward", Some("ip-forward"));
         }
+        self.forwarded_by_device();
         let direction = match (self.source, self.destination) {
             (Place::Pod(..), Place::Pod(..)) => Direction::Between,
             (Place::Pod(..), _) => Direction::Out,

@@ -11,7 +11,7 @@ use crate::{
     fabric::{Observed, Peers, Settings, desired::Facts},
     family::Family,
     net::{
-        Mac, fdb,
+        Mac, fdb, forwarding,
         link::Link,
         neigh,
         route::{Found, Kind, Route},
@@ -209,7 +209,7 @@ type Case = (&'static str, &'static str, &'static str, Option<&'static str>, fn(
 /// What drops a packet is told with the check that concerns it.
 #[test]
 fn what_drops_a_packet_is_the_verdict() {
-    let cases: [Case; 14] = [
+    let cases: [Case; 16] = [
         (WEB, "10.2.0.7", "does not know 10.2.0.0", Some("neighbour-missing"), |node| {
             node.kernel.neighbours.clear();
         }),
@@ -242,6 +242,12 @@ fn what_drops_a_packet_is_the_verdict() {
             node.kernel
                 .rules
                 .insert(1, Rule { source, priority: 100, table: 0, refuses: true, ..rule });
+        }),
+        (WEB, "10.2.0.7", "by cali4 is not forwarded", Some("ip-forward"), |node| {
+            node.kernel.sysctls.insert(forwarding::of_link("cali4"), "0".into());
+        }),
+        ("10.2.0.7", WEB, "by vxlan.calico is not forwarded", Some("ip-forward"), |node| {
+            node.kernel.sysctls.insert(forwarding::of_link("vxlan.calico"), "0".into());
         }),
         (WEB, "10.2.0.7", "does not forward", Some("ip-forward"), |node| {
             node.kernel.sysctls.insert("net/ipv4/ip_forward".into(), "0".into());
