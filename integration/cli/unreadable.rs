@@ -65,3 +65,19 @@ fn a_configuration_that_may_not_be_read_is_not_called_absent() {
     let absent = node.manx(&["plan"]);
     assert!(absent.status == 1 && absent.stderr.contains("manx install"), "{absent:?}");
 }
+
+/// What nobody may read is not lost, and no check claims it.
+#[test]
+fn doctor_skips_what_may_not_be_read() {
+    let node = Node::new();
+    let _web = node.pod("web");
+    let file = node.host.scratch().dir("root/etc/cni/net.d").join("10-a.conf");
+    let mut conf = node.plugin.conf.clone();
+    conf["ipMasq"] = true.into();
+    fs::write(&file, conf.to_string()).unwrap();
+    let told = unprivileged(&node, &["doctor", "--json", "--only", "masquerade-lost"]).ok();
+    let document: serde_json::Value = serde_json::from_str(&told).unwrap();
+    let [check] = &document["checks"].as_array().unwrap()[..] else { panic!("{told}") };
+    assert_eq!(check["status"], "skipped", "{told}");
+    assert!(check["evidence"].as_str().unwrap().contains("not permitted"), "{told}");
+}

@@ -297,7 +297,7 @@ pub struct Reply {
 impl Reply {
     /// The answer in what a program printed.
     pub fn new(verb: String, finished: Finished) -> Self {
-        let Finished { status, stdout, stderr, took, timed_out } = finished;
+        let Finished { status, stdout, stderr, took, timed_out, .. } = finished;
         let json = serde_json::from_str(&stdout).ok();
         Self { verb, status, stdout, stderr, json, took, timed_out }
     }

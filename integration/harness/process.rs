@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 /// What a program finds on its standard input.
@@ -32,6 +33,9 @@ pub struct Finished {
     pub stderr: String,
     /// From start to exit.
     pub took: Duration,
+    /// The same without the time for which it or who ran it waited for a processor: what it
+    /// takes where the machine has no other work. That it waits for anything else is in it.
+    pub alone: Duration,
     /// The deadline passed and the program was killed.
     pub timed_out: bool,
 }
@@ -47,7 +51,7 @@ impl Finished {
 
 /// Runs `command` to its end, or kills its process group at `deadline`.
 pub fn run(mut command: Command, stdin: &Stdin, deadline: Duration) -> Finished {
-    let begin = Instant::now();
+    let (begin, before) = (Instant::now(), queued(OWN_ACCOUNT));
     command.stdin(match stdin {
         Stdin::Null => Stdio::null(),
         Stdin::Bytes(_) | Stdin::Silent => Stdio::piped(),
@@ -55,6 +59,7 @@ pub fn run(mut command: Command, stdin: &Stdin, deadline: Duration) -> Finished 
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child =
         command.spawn().unwrap_or_else(|e| panic!("start {:?}: {e}", command.get_program()));
+    let starting = queued(OWN_ACCOUNT).saturating_sub(before);
     let group = Pid::from_raw(child.id().cast_signed());
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
@@ -65,23 +70,40 @@ pub fn run(mut command: Command, stdin: &Stdin, deadline: Duration) -> Finished 
         thread::spawn(move || pipe.map(|mut pipe| pipe.write_all(&bytes)));
     }
     let (exited, exit) = channel();
-    thread::spawn(move || exited.send(child.wait().expect("wait for a child")));
-    let (status, timed_out) = match exit.recv_timeout(deadline) {
-        Ok(status) => (status, false),
+    thread::spawn(move || {
+        // Until it is reaped its account can be read.
+        let _ = waitid(Id::Pid(group), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT);
+        let took = begin.elapsed();
+        let queued = queued(&format!("/proc/{group}/schedstat")) + queued(OWN_ACCOUNT);
+        exited.send((child.wait().expect("wait for a child"), took, queued))
+    });
+    let ((status, took, queued), timed_out) = match exit.recv_timeout(deadline) {
+        Ok(ended) => (ended, false),
         Err(_) => {
             let _ = killpg(group, Signal::SIGKILL);
             (exit.recv().expect("the waiting thread reports"), true)
         }
     };
-    let took = begin.elapsed();
     drop(pipe);
     Finished {
         status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
         stdout: text(&stdout, deadline),
         stderr: text(&stderr, deadline),
         took,
+        alone: took.saturating_sub(starting + queued),
         timed_out,
     }
+}
+
+/// The account of the thread that asks.
+const OWN_ACCOUNT: &str = "/proc/thread-self/schedstat";
+
+/// How long a task has waited for a processor: the second number of its account
+/// (Documentation/scheduler/sched-stats.rst).
+fn queued(account: &str) -> Duration {
+    let text = std::fs::read_to_string(account).unwrap_or_default();
+    let nanoseconds = text.split(' ').nth(1).and_then(|number| number.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or_default())
 }
 
 /// Reads to the end in a thread, so that a full pipe never blocks the program.

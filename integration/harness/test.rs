@@ -6,9 +6,12 @@
 #[path = "mod.rs"]
 mod harness;
 
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
-use harness::{Host, Netns, Plugin, Pod, Scratch, Stdin, connect};
+use harness::{DEADLINE, Host, Netns, Plugin, Pod, Scratch, Stdin, connect, run};
 use serde_json::json;
 
 #[test]
@@ -23,6 +26,32 @@ fn a_namespace_has_only_what_was_made_in_it() {
     other.set_sysctl("ipv4/ip_forward", "0");
     assert_eq!(one.sysctl("ipv4/ip_forward"), "1");
     assert!(Netns::current().link("left").is_none());
+}
+
+/// What a program waits for is its own time, and that it has no processor is not.
+#[test]
+fn a_wait_is_told_from_other_work_of_the_machine() {
+    let shell = |text: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", text]);
+        run(command, &Stdin::Null, DEADLINE)
+    };
+    let over = AtomicBool::new(false);
+    let busy = 4 * thread::available_parallelism().unwrap().get();
+    thread::scope(|scope| {
+        for _ in 0..busy {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let sleeps = shell("exec sleep 0.4");
+        let works = shell("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done");
+        over.store(true, Ordering::Relaxed);
+        assert!(sleeps.alone > Duration::from_millis(380), "{sleeps:?}");
+        assert!(works.alone * 2 < works.took, "{works:?}");
+    });
 }
 
 #[test]

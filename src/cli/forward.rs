@@ -79,6 +79,11 @@ impl<'a> Firewall<'a> {
         Self { tables, names, ruleset: Ruleset::read(), legacy: legacy.collect() }
     }
 
+    /// Whether this process may not read nf_tables.
+    pub(super) fn is_denied(&self) -> bool {
+        self.ruleset.as_ref().err().is_some_and(is_denied)
+    }
+
     /// As pods of a network meet it. `serves_ipv6` says that there are such of IPv6.
     pub(super) fn look(&mut self, config: &Config, serves_ipv6: bool) -> Vec<node::Barrier> {
         let Some(others) = self.others(config) else { return Vec::new() };
@@ -223,11 +228,15 @@ fn families(config: &Config, serves_ipv6: bool) -> impl Fn(Family) -> bool {
     }
 }
 
+/// Whether it is that this process may not ask.
+fn is_denied(error: &nft::Error) -> bool {
+    use nix::errno::Errno;
+    matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES))
+}
+
 /// A kernel without nf_tables has none that drop.
 fn unread(error: &nft::Error) -> Option<node::Barrier> {
-    use nix::errno::Errno;
-    let denied = matches!(error.errno(), Some(Errno::EPERM | Errno::EACCES));
-    denied.then(|| node::Barrier {
+    is_denied(error).then(|| node::Barrier {
         text: "whether the firewall forwards pods' packets was not seen: that takes root".into(),
         ..node::Barrier::default()
     })

@@ -111,12 +111,28 @@ impl Delegate {
         stdin: &[u8],
         limit: Duration,
     ) -> Result<Option<Value>, Error> {
+        let mut child = self.prepare(command, environment);
+        self.understand(exec::run(&mut child, stdin, limit), command, limit)
+    }
+
+    /// Its program with what it is told by its environment.
+    fn prepare(&self, command: &Command, environment: &Environment) -> process::Command {
         let mut child = process::Command::new(&self.binary);
         child.env(DELEGATED, "1");
         for (name, value) in variables(command, environment) {
             child.env(name, value);
         }
-        let exec::Run { outcome, said } = exec::run(&mut child, stdin, limit);
+        child
+    }
+
+    /// What came of a run.
+    fn understand(
+        &self,
+        run: exec::Run,
+        command: &Command,
+        limit: Duration,
+    ) -> Result<Option<Value>, Error> {
+        let exec::Run { outcome, said } = run;
         let succeeded = outcome.as_ref().is_ok_and(|output| output.status.success());
         self.relay(&said, if succeeded { Level::Info } else { Level::Error });
         let output = outcome.map_err(|failure| self.explain(&failure, command, limit))?;
@@ -156,13 +172,32 @@ impl Delegate {
         environment: &Environment,
         limit: Duration,
     ) -> Result<Vec<String>, Error> {
+        let mut all = Self::versions_of(&[self], environment, limit);
+        all.pop().unwrap_or_else(|| Ok(Vec::new()))
+    }
+
+    /// The same of several plugins, which run at once: they have `limit` together.
+    ///
+    /// # Errors
+    /// Of each as [`Delegate::versions`].
+    pub fn versions_of(
+        plugins: &[&Self],
+        environment: &Environment,
+        limit: Duration,
+    ) -> Vec<Result<Vec<String>, Error>> {
         let stdin = serde_json::json!({"cniVersion": Version::NEWEST.as_str()}).to_string();
-        let answer = self.invoke(&Command::Version, environment, stdin.as_bytes(), limit)?;
-        let list = answer.as_ref().and_then(|answer| member(answer, "supportedVersions"));
-        let texts = list.and_then(Value::as_array).map(|list| {
-            list.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+        let command = Command::Version;
+        let programs = plugins.iter().map(|plugin| plugin.prepare(&command, environment));
+        let runs = exec::run_all(&mut programs.collect::<Vec<_>>(), stdin.as_bytes(), limit);
+        let told = plugins.iter().zip(runs).map(|(plugin, run)| {
+            let answer = plugin.understand(run, &command, limit)?;
+            let list = answer.as_ref().and_then(|answer| member(answer, "supportedVersions"));
+            let texts = list.and_then(Value::as_array).map(|list| {
+                list.iter().filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+            });
+            texts.ok_or_else(|| plugin.fault(&command, "answered without supportedVersions"))
         });
-        texts.ok_or_else(|| self.fault(&Command::Version, "answered without supportedVersions"))
+        told.collect()
     }
 
     /// Runs an ADD and reads its result, which is of version `assumed` unless it

@@ -115,6 +115,20 @@ pub(super) fn delegate_version(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     let known = snapshot.surroundings.plugins.iter().filter(|plugin| plugin.problem.is_none());
     for plugin in known {
+        if let Some(silent) = &plugin.silent {
+            let evidence = format!(
+                "{} names it, and what it speaks is not known: {silent}",
+                plugin.file.display()
+            );
+            let path = plugin.path.as_ref().map(|path| path.to_string_lossy());
+            let fix = format!(
+                "see what it waits for: CNI_COMMAND=VERSION {} </dev/null; manx validate waits \
+                 longer for it",
+                quoted(&path.unwrap_or_default())
+            );
+            seen.push(Seen::warning(format!("plugin {}", plugin.kind), evidence).fix(fix));
+            continue;
+        }
         let unspoken: Vec<&String> =
             plugin.offered.iter().filter(|version| !plugin.versions.contains(version)).collect();
         if unspoken.is_empty() {
@@ -164,7 +178,12 @@ pub(super) fn masquerade_lost(snapshot: &Snapshot) -> Answer {
             seen.push(Seen::error(change.object.clone(), evidence).fix("manx apply"));
         }
     }
-    Ok(seen)
+    // Whoever may not read one may read none.
+    let unseen = snapshot.networks.iter().find_map(|network| network.table_unseen.clone());
+    match unseen.filter(|_| seen.is_empty()) {
+        Some(reason) => Err(reason),
+        None => Ok(seen),
+    }
 }
 
 pub(super) fn link_unmanaged(snapshot: &Snapshot) -> Answer {

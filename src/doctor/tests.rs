@@ -246,6 +246,12 @@ fn configurations_and_plugins() {
         node.surroundings.plugins[0].offered.push("1.1.0".into());
         node.surroundings.plugins[0].versions = vec!["1.0.0".into()];
     });
+    // That it took too long says nothing of what it speaks.
+    only("delegate-version", Warning, "longer than 500ms", |node| {
+        let plugin = &mut node.surroundings.plugins[0];
+        plugin.silent = Some("portmap: VERSION took longer than 500ms and was killed".into());
+        plugin.versions.clear();
+    });
     only("state-unreadable", Error, "EOF", |node| {
         node.unreadable.push(("/run/manx/net/c9:eth0".into(), "EOF".into()));
     });

@@ -123,6 +123,16 @@ fn open(path: &Path, flags: OFlag) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)
 }
 
+/// Opens a file to be read piece by piece, following links.
+///
+/// # Errors
+/// Of the kernel, and of what is no regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let file = open(path, OFlag::empty())?;
+    require_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
 /// As [`read`], of a file that is open.
 ///
 /// # Errors

@@ -1,18 +1,17 @@
 //! A node on which things go wrong: with a pod and a peer, tunnels of VXLAN, and its
 //! configuration where a runtime looks for it. Commands run there as they are printed.
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, Families, MANX, Node, addresses, bare, batch};
 use crate::doctor::besides_load;
 use crate::harness::{DEADLINE, Finished, Pod, Stdin, eventually, plugin_dir, run};
-
-/// Between the two looks.
-const COUNTED: Duration = Duration::from_millis(200);
 
 pub(super) struct Ground {
     pub(super) cluster: Cluster,
@@ -55,6 +54,13 @@ impl Ground {
         std::fs::write(self.net_d("10-net.conflist"), list.to_string()).unwrap();
     }
 
+    /// A plugin that does what a shell is told.
+    pub(super) fn plugin(&self, name: &str, does: &str) {
+        let path = self.node().host.scratch().path().join("bin").join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{does}\n")).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// A command on the node, with manx and plugins where it looks for them.
     pub(super) fn command(&self, program: &str, args: &[&str]) -> Finished {
         let bin = self.node().host.scratch().path().join("bin");
@@ -90,17 +96,10 @@ impl Ground {
         listed(&self.doctor(args))
     }
 
-    /// The first line, and how long it took: the moment between two looks at the counters,
-    /// and what it did itself. That it waits for processors, which have other work where tests
-    /// run, is none of it.
+    /// The first line, and how long it takes where the machine has no other work.
     pub(super) fn first_line(&self) -> (String, Duration) {
-        let begin = Instant::now();
-        let told = self.command("sh", &["-c", "manx doctor; times >&2"]);
-        let took = begin.elapsed();
-        // The shell's own, and those of what it ran.
-        let own: f64 = told.stderr.lines().flat_map(str::split_whitespace).map(seconds).sum();
-        let line = told.stdout.lines().next().unwrap_or_default().to_owned();
-        (line, took.min(COUNTED + Duration::from_secs_f64(own)))
+        let told = self.command(MANX, &["doctor"]);
+        (told.stdout.lines().next().unwrap_or_default().to_owned(), told.alone)
     }
 
     pub(super) fn eventually_well(&self, id: &str) -> bool {
@@ -141,12 +140,6 @@ impl Ground {
         change(&mut peers);
         self.node().write_peers(&peers.to_string());
     }
-}
-
-/// `1m2.34s`, as a shell prints it.
-fn seconds(text: &str) -> f64 {
-    let (minutes, seconds) = text.trim_end_matches('s').split_once('m').unwrap();
-    minutes.parse::<f64>().unwrap() * 60.0 + seconds.parse::<f64>().unwrap()
 }
 
 #[track_caller]

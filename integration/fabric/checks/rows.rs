@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::os::unix::fs::PermissionsExt;
 
 use serde_json::{Value, json};
 
@@ -100,10 +99,10 @@ pub(super) const ROWS: &[Row] = &[
         "delegate-version",
         "it speaks 0.3.1",
         Real(|ground| {
-            let old = "#!/bin/sh\necho '{\"cniVersion\": \"0.3.1\", \"supportedVersions\": [\"0.3.1\"]}'\n";
-            let path = ground.node().host.scratch().path().join("bin/old");
-            fs::write(&path, old).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+            ground.plugin(
+                "old",
+                "echo '{\"cniVersion\": \"0.3.1\", \"supportedVersions\": [\"0.3.1\"]}'",
+            );
             ground.configure(|list| {
                 list["plugins"].as_array_mut().unwrap().push(json!({"type": "old"}));
             });
@@ -175,6 +174,30 @@ pub(super) const ROWS: &[Row] = &[
         AndBack,
     ),
     row(
+        "ip-forward",
+        "net/ipv4/conf/eth0/forwarding",
+        Real(|ground| {
+            ground.sh("sysctl -qw net.ipv4.conf.eth0.forwarding=0");
+        }),
+        AndBack,
+    ),
+    row(
+        "ip-forward",
+        "net/ipv4/conf/vxlan.calico/forwarding",
+        Real(|ground| {
+            ground.sh("sysctl -qw net/ipv4/conf/vxlan.calico/forwarding=0");
+        }),
+        AndBack,
+    ),
+    row(
+        "ip-forward",
+        "of container ",
+        Real(|ground| {
+            ground.sh(&format!("sysctl -qw net.ipv4.conf.{}.forwarding=0", ground.link()));
+        }),
+        AndBack,
+    ),
+    row(
         "calico-chains",
         "table ip filter",
         Real(|ground| {
@@ -238,6 +261,30 @@ pub(super) const ROWS: &[Row] = &[
             ground.ip(
                 "route add 10.244.2.0/24 via 192.0.2.1 table 100\nrule add pref 1000 lookup 100",
             );
+        }),
+        AndBack,
+    ),
+    row(
+        "next-hop-unreachable",
+        "link eth0",
+        Real(|ground| {
+            ground.ip("link set eth0 down");
+        }),
+        AndBack,
+    ),
+    row(
+        "next-hop-unreachable",
+        "link vxlan.calico",
+        Real(|ground| {
+            ground.ip("link set vxlan.calico down");
+        }),
+        AndBack,
+    ),
+    row(
+        "next-hop-unreachable",
+        "link cali",
+        Real(|ground| {
+            ground.ip(&format!("link set {} down", ground.link()));
         }),
         AndBack,
     ),

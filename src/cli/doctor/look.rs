@@ -1,7 +1,6 @@
 //! Takes the [`Snapshot`] of this node.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsStr,
     path::{Path, PathBuf},
 };
@@ -13,18 +12,14 @@ use crate::{
         Args, Failure, Subcommand, conflist,
         forward::{Firewall, translations},
         install::lacking,
-        validate::versions,
     },
-    cni::{
-        Delegate, Document, Version,
-        json::{field, member},
-    },
-    conf::{BUILT_IN, Config, has_store},
+    cni::{Document, json::field},
+    conf::{Config, has_store},
     doctor::{BUDGET, MODULES_DISABLED, RELEASE, tune},
     fabric::{self, Answers, Settings, list},
     ipam::Lease,
     net::{Socket, Tables, forwarding, sysctl},
-    node::{self, Compared, Kernel, Misfit, Network, Plugin, Pool, Snapshot},
+    node::{self, Compared, Kernel, Misfit, Network, Pool, Snapshot},
     node::{
         changes::{Changes, Source, compare_by},
         configured::{Configured, Networks},
@@ -43,6 +38,7 @@ use crate::{
 
 use super::{
     agent, assignments, machine,
+    plugins::{asked, plugins},
     samples::{Samples, memory_bytes},
 };
 
@@ -190,6 +186,7 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
         Some(path) => vec![path.clone()],
         None => conflist::files(&root.path(conflist::DIRECTORY)).unwrap_or_default(),
     };
+    let mut named = Vec::new();
     for path in &paths {
         let object = object(path);
         snapshot.files.push(file(path, object.as_ref()));
@@ -200,9 +197,9 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
             }
             continue;
         }
-        let plugins = object.ok().map(|object| plugins(path, &object, &request.plugin_path));
-        snapshot.surroundings.plugins.extend(plugins.into_iter().flatten());
+        named.extend(object.ok().into_iter().flat_map(|object| plugins(path, &object)));
     }
+    snapshot.surroundings.plugins = asked(named, &request.plugin_path);
     // That there is none is told by its files.
     if let Ok(networks) = Networks::read(root, request.conf.as_deref()) {
         let changes = compare_by(
@@ -214,7 +211,8 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
         )?;
         let mut firewall = Firewall::read(Some(&tables));
         for one in &networks.all {
-            let network = network(one, root, &changes, (&mut socket, &tables));
+            let seen = (&mut socket, &tables);
+            let network = network(one, root, &changes, seen, firewall.is_denied());
             snapshot.networks.push(network);
             snapshot.add_barriers(
                 firewall.look(&with_ranges(&one.config, &tables), changes.serve_ipv6()),
@@ -248,8 +246,9 @@ fn of_kernel(root: &Root, tables: &Tables) -> Snapshot {
     let of_links = kernel.links.iter().map(|link| format!("net/ipv6/conf/{}/accept_ra", link.name));
     let others = kernel.links.iter().filter(|link| !GROUPS.contains(&link.group));
     let filters = others.map(|link| link.name.as_str()).chain(["all"]).map(reverse_path);
-    let keys =
-        SYSCTLS.into_iter().chain(tune::KEYS).map(str::to_owned).chain(of_links).chain(filters);
+    let forwards = kernel.links.iter().map(|link| forwarding::of_link(&link.name));
+    let of_links = of_links.chain(forwards).chain(filters);
+    let keys = SYSCTLS.into_iter().chain(tune::KEYS).map(str::to_owned).chain(of_links);
     kernel.sysctls = keys.filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).collect();
     let unreadable = journal::networks(root).into_iter();
     Snapshot {
@@ -295,6 +294,7 @@ fn network(
     root: &Root,
     changes: &Changes,
     (socket, tables): (&mut Socket, &Tables),
+    is_denied: bool,
 ) -> Network {
     let config = &configured.config;
     let mut network = Network {
@@ -318,8 +318,11 @@ fn network(
     let applied = pass.map(|pass| &pass.applied).or(noted.as_ref());
     let unsized_config = Config { mtu: None, ..config.clone() };
     network.mtu = link_mtus(socket, &unsized_config, root, applied, tables).ok();
-    network.table =
-        changes.unknown_table_of(&config.name).map(ToString::to_string).into_iter().collect();
+    let unknown = changes.unknown_table_of(&config.name).map(ToString::to_string);
+    match is_denied {
+        true => network.table_unseen = unknown,
+        false => network.table.extend(unknown),
+    }
     if has_store(&config.ipam_type) {
         let state = FabricState::new(root, config.fabric.protocol);
         let misfits = pass.map(|pass| pass.misfits(&state, &configured.document, config));
@@ -407,50 +410,4 @@ fn pool(
         problem: None,
         directory: stock.directory,
     }
-}
-
-/// The plugins that a file names, ours among them, with what they speak.
-fn plugins(path: &Path, object: &Map<String, Value>, plugin_path: &[PathBuf]) -> Vec<Plugin> {
-    let offered = offered(object);
-    let mut kinds: BTreeMap<String, ()> = BTreeMap::new();
-    for one in conflist::objects(object) {
-        let own = field(one, "type").and_then(Value::as_str);
-        let ipam = field(one, "ipam").and_then(|ipam| member(ipam, "type")?.as_str());
-        // Ours gives addresses itself.
-        let ipam = ipam.filter(|kind| !(*kind == BUILT_IN && conflist::is_ours(one)));
-        let named = own.into_iter().chain(ipam).filter(|kind| !kind.is_empty());
-        kinds.extend(named.map(|kind| (kind.to_owned(), ())));
-    }
-    kinds.into_keys().map(|kind| plugin(kind, path, &offered, plugin_path)).collect()
-}
-
-fn plugin(kind: String, file: &Path, offered: &[String], plugin_path: &[PathBuf]) -> Plugin {
-    let mut plugin = Plugin { file: file.to_owned(), ..Plugin::default() };
-    plugin.offered = offered.to_vec();
-    match Delegate::find(&kind, plugin_path) {
-        Err(error) => plugin.problem = Some(error.msg),
-        Ok(found) => {
-            match versions(&found, plugin_path) {
-                Ok(versions) => {
-                    plugin.versions = versions.iter().map(ToString::to_string).collect();
-                }
-                Err(error) => plugin.problem = Some(error.msg),
-            }
-            plugin.path = Some(found.binary);
-        }
-    }
-    plugin.kind = kind;
-    plugin
-}
-
-/// The versions that a file offers and that exist.
-fn offered(object: &Map<String, Value>) -> Vec<String> {
-    let single = field(object, "cniVersion").and_then(Value::as_str);
-    let several = field(object, "cniVersions").and_then(Value::as_array);
-    let several = several.into_iter().flatten().filter_map(Value::as_str);
-    let mut all: Vec<Version> =
-        single.into_iter().chain(several).filter_map(|text| Version::parse(text).ok()).collect();
-    all.sort_unstable();
-    all.dedup();
-    all.iter().map(ToString::to_string).collect()
 }

@@ -4,6 +4,7 @@ mod agent;
 mod assigned;
 pub(super) mod look;
 mod machine;
+mod plugins;
 mod samples;
 
 pub(super) use assigned::assignments;

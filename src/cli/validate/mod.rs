@@ -25,7 +25,7 @@ use super::{
     table::Table,
 };
 pub(super) use list::{Linted, lint};
-pub(super) use versions::versions;
+pub(super) use versions::{versions, versions_of};
 
 use crate::{
     doctor,

@@ -56,6 +56,12 @@ pub(super) struct Run {
     pub(super) said: Vec<u8>,
 }
 
+impl Run {
+    fn failed(failure: Failure) -> Self {
+        Self { outcome: Err(failure), said: Vec::new() }
+    }
+}
+
 /// Why there is no [`Output`].
 pub(super) enum Failure {
     /// The deadline passed; the child and its process group were killed.
@@ -74,19 +80,51 @@ pub(super) fn run(command: &mut Command, input: &[u8], limit: Duration) -> Run {
     run_up_to(command, input, (limit, MAX_OUTPUT_BYTES))
 }
 
-fn run_up_to(command: &mut Command, input: &[u8], (limit, bytes): (Duration, usize)) -> Run {
+fn run_up_to(command: &mut Command, input: &[u8], limits: (Duration, usize)) -> Run {
+    let run = run_at_once(std::slice::from_mut(command), input, limits).pop();
+    run.unwrap_or_else(|| Run::failed(Failure::Deadline))
+}
+
+/// Runs all of them at once, in the time that one has; in their order.
+pub(super) fn run_all(commands: &mut [Command], input: &[u8], limit: Duration) -> Vec<Run> {
+    run_at_once(commands, input, (limit, MAX_OUTPUT_BYTES))
+}
+
+fn run_at_once(
+    commands: &mut [Command],
+    input: &[u8],
+    (limit, bytes): (Duration, usize),
+) -> Vec<Run> {
     let now = Instant::now();
     // A limit beyond what the clock can say is a day.
     let end = now.checked_add(limit).unwrap_or(now + Duration::from_secs(86_400));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut said = Vec::new();
-    let outcome = start(command, end).and_then(|child| {
-        let mut running = Running::new(child);
-        let stdout = running.converse((input, bytes), &mut said, end)?;
-        let status = running.reap().map_err(Failure::Io)?;
-        Ok(Output { status, stdout })
-    });
-    Run { outcome, said }
+    // What has not ended by then was late.
+    let mut runs: Vec<Run> = commands.iter().map(|_| Run::failed(Failure::Deadline)).collect();
+    let mut talks = Vec::new();
+    for (command, run) in commands.iter_mut().zip(&mut runs) {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        match start(command.process_group(0), end) {
+            Ok(child) => talks.extend(Talk::new(child, (input, bytes), run).begin()),
+            Err(failure) => run.outcome = Err(failure),
+        }
+    }
+    loop {
+        talks.retain_mut(Talk::goes_on);
+        // One that never stops writing would keep the poll from ever waiting.
+        if talks.is_empty() || Instant::now() >= end {
+            break;
+        }
+        let is_seen = talks.iter().all(|talk| talk.running.descriptor.is_some());
+        let end = if is_seen { end } else { end.min(Instant::now() + LOOK_PAUSE) };
+        if let Err(error) = wait(talks.iter().flat_map(Talk::waits), end) {
+            for talk in &mut talks {
+                talk.run.outcome = Err(Failure::Io(io::Error::from(error.kind())));
+            }
+            break;
+        }
+    }
+    drop(talks);
+    runs
 }
 
 /// What another program prints that is asked something by its arguments, if it ends well in
@@ -155,45 +193,6 @@ impl Running {
         Self { child, group, reaped: false, descriptor: process_descriptor(group).ok() }
     }
 
-    /// Feeds the child and reads its output until it ends.
-    fn converse(
-        &mut self,
-        (input, bytes): (&[u8], usize),
-        said: &mut Vec<u8>,
-        end: Instant,
-    ) -> Result<Vec<u8>, Failure> {
-        let mut feed = Feed { pipe: self.child.stdin.take(), rest: input };
-        let mut sink = Sink { pipe: self.child.stdout.take(), limit: bytes + 1 };
-        let mut talk = Sink { pipe: self.child.stderr.take(), limit: MAX_SAID_BYTES };
-        for fd in [feed.fd(), sink.fd(), talk.fd()].into_iter().flatten() {
-            set_nonblocking(fd).map_err(Failure::Io)?;
-        }
-        let mut stdout = Vec::new();
-        loop {
-            feed.push().map_err(Failure::Io)?;
-            // In this order: what the child wrote is in the pipe when it has ended.
-            let over = self.has_ended().map_err(Failure::Io)?;
-            sink.pull(&mut stdout).map_err(Failure::Io)?;
-            talk.pull(said).map_err(Failure::Io)?;
-            if stdout.len() > bytes {
-                return Err(Failure::Flood);
-            }
-            if over {
-                return Ok(stdout);
-            }
-            // One that never stops writing would keep the poll from ever waiting.
-            if Instant::now() >= end {
-                return Err(Failure::Deadline);
-            }
-            let waits = [
-                feed.fd().map(|fd| (fd, PollFlags::POLLOUT)),
-                sink.fd().map(|fd| (fd, PollFlags::POLLIN)),
-                talk.fd().map(|fd| (fd, PollFlags::POLLIN)),
-            ];
-            self.wait(waits.into_iter().flatten(), end).map_err(Failure::Io)?;
-        }
-    }
-
     /// Whether the child has ended, without reaping it: the end of its output
     /// would not do, for a grandchild may hold it.
     fn has_ended(&self) -> io::Result<bool> {
@@ -207,19 +206,14 @@ impl Running {
         }
     }
 
-    /// Waits until something can be done, or the child has ended, or the deadline
-    /// has come.
-    fn wait<'a>(
-        &'a self,
-        fds: impl Iterator<Item = (BorrowedFd<'a>, PollFlags)>,
-        end: Instant,
-    ) -> io::Result<()> {
+    /// Waits until the child may have ended, or the deadline has come.
+    fn wait(&self, end: Instant) -> io::Result<()> {
         let ended = self.descriptor.as_ref().map(|fd| (fd.as_fd(), PollFlags::POLLIN));
         let end = match ended {
             Some(_) => end,
             None => end.min(Instant::now() + LOOK_PAUSE),
         };
-        wait(ended.into_iter().chain(fds), end).map(|_| ())
+        wait(ended.into_iter(), end).map(|_| ())
     }
 
     /// Ends whoever the child left behind in its group, then takes its status. As
@@ -232,6 +226,79 @@ impl Running {
     }
 }
 
+/// A child that is fed, and whose output is read.
+struct Talk<'a> {
+    running: Running,
+    feed: Feed<'a>,
+    sink: Sink<ChildStdout>,
+    talk: Sink<ChildStderr>,
+    stdout: Vec<u8>,
+    /// How much it may print, in bytes.
+    bytes: usize,
+    run: &'a mut Run,
+}
+
+impl<'a> Talk<'a> {
+    fn new(mut child: Child, (input, bytes): (&'a [u8], usize), run: &'a mut Run) -> Self {
+        let feed = Feed { pipe: child.stdin.take(), rest: input };
+        let sink = Sink { pipe: child.stdout.take(), limit: bytes + 1 };
+        let talk = Sink { pipe: child.stderr.take(), limit: MAX_SAID_BYTES };
+        Self { running: Running::new(child), feed, sink, talk, stdout: Vec::new(), bytes, run }
+    }
+
+    /// As long as none of its pipes may hold this process.
+    fn begin(self) -> Option<Self> {
+        let fds = [self.feed.fd(), self.sink.fd(), self.talk.fd()];
+        let set = fds.into_iter().flatten().try_for_each(set_nonblocking);
+        match set {
+            Ok(()) => Some(self),
+            Err(error) => {
+                self.run.outcome = Err(Failure::Io(error));
+                None
+            }
+        }
+    }
+
+    /// Says and hears what there is; false when that is all, and noted.
+    fn goes_on(&mut self) -> bool {
+        let outcome = match self.step() {
+            Ok(false) => return true,
+            Ok(true) => self
+                .running
+                .reap()
+                .map_err(Failure::Io)
+                .map(|status| Output { status, stdout: std::mem::take(&mut self.stdout) }),
+            Err(failure) => Err(failure),
+        };
+        self.run.outcome = outcome;
+        false
+    }
+
+    /// Whether it has ended.
+    fn step(&mut self) -> Result<bool, Failure> {
+        self.feed.push().map_err(Failure::Io)?;
+        // In this order: what the child wrote is in the pipe when it has ended.
+        let over = self.running.has_ended().map_err(Failure::Io)?;
+        self.sink.pull(&mut self.stdout).map_err(Failure::Io)?;
+        self.talk.pull(&mut self.run.said).map_err(Failure::Io)?;
+        match self.stdout.len() > self.bytes {
+            true => Err(Failure::Flood),
+            false => Ok(over),
+        }
+    }
+
+    /// What it waits for.
+    fn waits(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let ended = self.running.descriptor.as_ref().map(|fd| (fd.as_fd(), PollFlags::POLLIN));
+        let pipes = [
+            self.feed.fd().map(|fd| (fd, PollFlags::POLLOUT)),
+            self.sink.fd().map(|fd| (fd, PollFlags::POLLIN)),
+            self.talk.fd().map(|fd| (fd, PollFlags::POLLIN)),
+        ];
+        ended.into_iter().chain(pipes.into_iter().flatten())
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         if self.reaped {
@@ -241,7 +308,7 @@ impl Drop for Running {
         let _ = killpg(self.group, Signal::SIGKILL);
         let end = Instant::now() + KILL_GRACE;
         while !self.has_ended().unwrap_or(true) && Instant::now() < end {
-            let _ = self.wait(std::iter::empty(), end);
+            let _ = self.wait(end);
         }
         let _ = self.child.try_wait();
     }

@@ -47,6 +47,9 @@ pub struct Network {
     pub repairs: Vec<Told>,
     /// In what its nftables table differs: a conclusion, or why that is not known.
     pub table: Vec<String>,
+    /// Why nothing is known of it to whoever may not read it, if so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub table_unseen: Option<String>,
     /// What that table does without, and why: a conclusion.
     pub table_note: Option<String>,
 }

@@ -222,6 +222,10 @@ pub struct Plugin {
     pub versions: Vec<String>,
     /// Why nothing is known of it, if so.
     pub problem: Option<String>,
+    /// It was asked what it speaks, and had not answered when no longer was waited: how long
+    /// that was, and what it was told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub silent: Option<String>,
 }
 
 /// A daemon that looks after links.
