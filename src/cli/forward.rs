@@ -43,6 +43,9 @@ pub(super) const POLICIES: [&str; 4] = ["cali-pi-", "cali-po-", "cali-pri-", "ca
 /// One that takes longer hangs.
 const TOOL_LIMIT: Duration = Duration::from_secs(5);
 
+/// By what the rules are found again that a fix makes.
+const ACCEPTED: &str = "pods of manx";
+
 /// Fewer rules than these are not noted.
 const RULES_MANY: u64 = 200;
 
@@ -86,10 +89,11 @@ impl<'a> Firewall<'a> {
 
     /// As pods of a network meet it. `serves_ipv6` says that there are such of IPv6.
     pub(super) fn look(&mut self, config: &Config, serves_ipv6: bool) -> Vec<node::Barrier> {
-        let Some(others) = self.others(config) else { return Vec::new() };
+        let Some((tunnels, others)) = self.others(config) else { return Vec::new() };
         let (prefix, pods) = (config.host_prefix.as_str(), config.own_ranges.as_slice());
         let (names, is_ours) = (&self.names, tables::is_ours as fn(&str) -> bool);
-        let links = Links { prefix, groups: GROUPS, others: &others, pods, names, is_ours };
+        let (tunnels, others) = (tunnels.as_slice(), others.as_slice());
+        let links = Links { prefix, groups: GROUPS, others, tunnels, pods, names, is_ours };
         let mut told = Vec::new();
         let seen = match &mut self.ruleset {
             Ok(ruleset) => ruleset.look(&links),
@@ -119,10 +123,11 @@ impl<'a> Firewall<'a> {
         (text, family, legacy): (&str, Family, bool),
         config: &Config,
     ) -> Vec<node::Barrier> {
-        let Some(others) = self.others(config) else { return Vec::new() };
+        let Some((tunnels, others)) = self.others(config) else { return Vec::new() };
         let (prefix, pods) = (config.host_prefix.as_str(), config.own_ranges.as_slice());
         let (names, is_ours) = (&self.names, tables::is_ours as fn(&str) -> bool);
-        let links = Links { prefix, groups: GROUPS, others: &others, pods, names, is_ours };
+        let (tunnels, others) = (tunnels.as_slice(), others.as_slice());
+        let links = Links { prefix, groups: GROUPS, others, tunnels, pods, names, is_ours };
         let mut barriers = forward::of_save(text, family, &links);
         for barrier in barriers.iter_mut().filter(|_| !legacy) {
             barrier.maker = match barrier.maker {
@@ -182,16 +187,17 @@ impl<'a> Firewall<'a> {
         .collect()
     }
 
-    /// The devices by which packets of other nodes come.
-    fn others(&self, config: &Config) -> Option<Vec<String>> {
+    /// The tunnels, and all devices by which packets of other nodes come.
+    fn others(&self, config: &Config) -> Option<(Vec<String>, Vec<String>)> {
         let mut socket = Socket::open().ok()?;
         let settings = Settings::of_config(config);
         let mut tunnels: Vec<String> =
             self.names.values().filter(|name| settings.is_tunnel(name)).cloned().collect();
         tunnels.sort_unstable();
         let uplink = node::uplink(&mut socket, self.tables).ok().flatten();
-        tunnels.extend(uplink.map(|uplink| uplink.device));
-        Some(tunnels)
+        let mut others = tunnels.clone();
+        others.extend(uplink.map(|uplink| uplink.device).filter(|name| !tunnels.contains(name)));
+        Some((tunnels, others))
     }
 }
 
@@ -249,8 +255,9 @@ fn saved(tool: &str) -> Option<String> {
     (!text.contains("(nf_tables)")).then_some(text)
 }
 
-/// A line: whether it is in doubt, the hook, what is told, what to do, and what is closed.
-type Line = (bool, Point, String, String, Vec<Direction>);
+/// A line: whether it is in doubt, the hook, what is told, what to do and what takes that
+/// back, the device that it is about, and what is closed.
+type Line = (bool, Point, String, [String; 2], String, Vec<Direction>);
 
 fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<node::Barrier> {
     // One line for a chain that sees both families.
@@ -262,19 +269,22 @@ fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<node::Barri
         let (certain, message, fix) = match (closed.is_empty(), doubtful) {
             (false, _) => (true, loss(barrier, &closed), fix(barrier, config)),
             (true, Some((_, rule))) => {
-                (false, format!("{barrier}, unless {rule} accepts pods' packets"), String::new())
+                let message = format!("{barrier}, unless {rule} accepts pods' packets");
+                (false, message, Default::default())
             }
             (true, None) => continue,
         };
         let closed = closed.into_iter().map(direction).collect();
-        let line = (!certain, barrier.point, message, fix, closed);
+        let device = barrier.device.clone().unwrap_or_default();
+        let line = (!certain, barrier.point, message, fix, device, closed);
         lines.entry(line).or_default().push(barrier.packets);
     }
-    let told = lines.into_iter().map(|((doubtful, point, message, fix, closed), families)| {
+    let told = lines.into_iter().map(|(line, families)| {
+        let (doubtful, point, message, [fix, undo], device, closed) = line;
         let names: Vec<String> = families.iter().map(ToString::to_string).collect();
         let (certain, hook) = (!doubtful, point.to_string());
         let text = format!("{}: {message}", names.join(" and "));
-        node::Barrier { certain, hook, text, fix, families, closed }
+        node::Barrier { certain, hook, text, fix, undo, device, families, closed }
     });
     told.collect()
 }
@@ -289,65 +299,89 @@ fn direction(way: Way) -> Direction {
 }
 
 fn loss(barrier: &Barrier, closed: &[Way]) -> String {
-    if Way::ALL.iter().all(|way| *way == Way::In || closed.contains(way)) {
+    let is_whole = barrier.device.is_none();
+    if is_whole && Way::ALL.iter().all(|way| *way == Way::In || closed.contains(way)) {
         return format!("no packet of pods is forwarded: {barrier}");
     }
     let ways: Vec<String> = closed.iter().map(ToString::to_string).collect();
-    format!("packets {} are not forwarded: {barrier}", ways.join(", "))
+    let by = barrier.device.as_ref().map_or_else(String::new, |name| format!(" by {name}"));
+    format!("packets {}{by} are not forwarded: {barrier}", ways.join(", "))
 }
 
-/// What lets the pods' packets pass.
-fn fix(barrier: &Barrier, config: &Config) -> String {
+/// What lets the pods' packets pass, and what takes that back; neither where that is for a
+/// person to find.
+fn fix(barrier: &Barrier, config: &Config) -> [String; 2] {
     let Barrier { family, table, chain, packets, point, .. } = barrier;
     let prefix = &config.host_prefix;
     let tool = |legacy| format!("{}tables{}", packets.word(), if legacy { "-legacy" } else { "" });
-    let rules = |tool: &str, chain: &str| {
-        format!(
-            "{tool} -I {chain} -i {prefix}+ -j ACCEPT; {tool} -I {chain} -o {prefix}+ -j ACCEPT"
-        )
+    // Each of both ends, inserted or deleted.
+    let both = |tool: &str, chain: &str, ends: [String; 2]| {
+        ["-I", "-D"].map(|verb| {
+            let each = ends.each_ref().map(|end| format!("{tool} {verb} {chain} {end} -j ACCEPT"));
+            each.join("; ")
+        })
     };
+    let links = || ["-i", "-o"].map(|end| format!("{end} {prefix}+"));
     let of_family = config.own_ranges.iter().filter(|range| range.family() == *packets);
     let ranges: Vec<String> = of_family.map(ToString::to_string).collect();
     let ranges = if ranges.is_empty() { vec!["CIDR-OF-PODS".to_owned()] } else { ranges };
-    let pods = ranges.join(",");
+    let noted = |[fix, undo]: [String; 2], note: &str| [format!("{fix} # {note}"), undo];
     match barrier.maker {
         // There one end of them is not known, or not any more.
         Maker::Docker { legacy } | Maker::Iptables { legacy } if *point != Point::Forward => {
-            let insert = format!("{} -t {table} -I {}", tool(legacy), quoted(chain));
-            format!("{insert} -s {pods} -j ACCEPT; {insert} -d {pods} -j ACCEPT # at each boot")
+            let pods = ranges.join(",");
+            let tool = format!("{} -t {table}", tool(legacy));
+            let ends = ["-s", "-d"].map(|end| format!("{end} {pods}"));
+            noted(both(&tool, &quoted(chain), ends), "at each boot")
         }
-        Maker::Nft if *point != Point::Forward => format!(
-            "accept what pods send and get before the rule that drops it; nft list chain {family} \
-             {table} {chain} shows it"
-        ),
-        Maker::Docker { legacy } => format!(
-            "{} # at each boot; or \"ip-forward-no-drop\": true in /etc/docker/daemon.json",
-            rules(&tool(legacy), "DOCKER-USER")
-        ),
-        Maker::Ufw => {
-            "sed -i 's/^DEFAULT_FORWARD_POLICY=.*/DEFAULT_FORWARD_POLICY=\"ACCEPT\"/' /etc/default/ufw; \
-             ufw reload"
-                .to_owned()
+        Maker::Nft if *point != Point::Forward => {
+            let fix = format!(
+                "accept what pods send and get before the rule that drops it; nft list chain {family} \
+                 {table} {chain} shows it"
+            );
+            [fix, String::new()]
         }
-        Maker::Firewalld => {
-            let sources = ranges.iter().map(|range| format!(" --add-source={range}"));
+        Maker::Docker { legacy } => noted(
+            both(&tool(legacy), "DOCKER-USER", links()),
+            "at each boot; or \"ip-forward-no-drop\": true in /etc/docker/daemon.json",
+        ),
+        Maker::Ufw => ["ACCEPT", "DROP"].map(|policy| {
             format!(
-                "firewall-cmd --permanent --zone=trusted{}; firewall-cmd --reload # and the same of \
-                 the pods of each other node",
-                sources.collect::<String>()
+                "sed -i 's/^DEFAULT_FORWARD_POLICY=.*/DEFAULT_FORWARD_POLICY=\"{policy}\"/' \
+                 /etc/default/ufw; ufw reload"
             )
-        }
+        }),
+        Maker::Firewalld => noted(
+            ["add", "remove"].map(|verb| {
+                let sources = ranges.iter().map(|range| format!(" --{verb}-source={range}"));
+                let sources = sources.collect::<String>();
+                format!("firewall-cmd --permanent --zone=trusted{sources}; firewall-cmd --reload")
+            }),
+            "and the same of the pods of each other node",
+        ),
         Maker::Iptables { legacy } => {
             let of_table = if table == "filter" { String::new() } else { format!(" -t {table}") };
             let tool = format!("{}{of_table}", tool(legacy));
-            format!("{} # after what set the policy, at each boot", rules(&tool, &quoted(chain)))
+            let fix = both(&tool, &quoted(chain), links());
+            noted(fix, "after what set the policy, at each boot")
         }
         Maker::Nft => {
-            let insert = format!("nft 'insert rule {family} {table} {chain}");
-            format!(
-                "{insert} iifname \"{prefix}*\" accept'; {insert} oifname \"{prefix}*\" accept' # \
-                 and where that table is made (/etc/nftables.conf)"
-            )
+            let rule = |end: &str| {
+                let accept = format!("{end} \"{prefix}*\" accept comment \"{ACCEPTED}\"");
+                format!("nft 'insert rule {family} {table} {chain} {accept}'")
+            };
+            let fix = format!(
+                "{}; {} # and where that table is made (/etc/nftables.conf)",
+                rule("iifname"),
+                rule("oifname")
+            );
+            // A rule is deleted by its handle alone.
+            let undo = format!(
+                "nft -a list chain {family} {table} {chain} | sed -n 's/.*comment \"{ACCEPTED}\" # \
+                 handle //p' | while read handle; do nft delete rule {family} {table} {chain} handle \
+                 $handle; done"
+            );
+            [fix, undo]
         }
     }
 }

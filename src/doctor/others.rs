@@ -157,7 +157,7 @@ pub(super) fn forward_drop(snapshot: &Snapshot) -> Answer {
 pub(super) fn barrier(barrier: &Barrier) -> Seen {
     let new = if barrier.certain { Seen::error } else { Seen::info };
     let hook = if barrier.hook.is_empty() { "forward" } else { &barrier.hook };
-    new(format!("hook {hook}"), barrier.text.clone()).fix(barrier.fix.clone())
+    new(format!("hook {hook}"), barrier.text.clone()).fix(&*barrier.fix).undo(&*barrier.undo)
 }
 
 pub(super) fn masquerade_lost(snapshot: &Snapshot) -> Answer {

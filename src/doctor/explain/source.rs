@@ -150,6 +150,17 @@ impl<'a> Walk<'a> {
         own.find(|(_, own)| own.family() == family).map(|(_, own)| own.ip())
     }
 
+    /// The devices that the packet may come by.
+    fn comes_by(&self) -> Vec<&'a str> {
+        match self.source {
+            Place::Pod(_, link) => link.map(|link| link.name.as_str()).into_iter().collect(),
+            _ => {
+                let back = look_up(self.snapshot, None, self.question.source).route;
+                back.map(|found| self.snapshot.kernel.devices(found)).unwrap_or_default()
+            }
+        }
+    }
+
     /// Whether the node forwards what comes by the device that it comes by; in IPv6 it asks for
     /// no device.
     fn forwarded_by_device(&mut self) {
@@ -157,14 +168,7 @@ impl<'a> Walk<'a> {
             return;
         }
         let kernel = &self.snapshot.kernel;
-        let names: Vec<&str> = match self.source {
-            Place::Pod(_, link) => link.map(|link| link.name.as_str()).into_iter().collect(),
-            _ => {
-                let back = look_up(self.snapshot, None, self.question.source).route;
-                back.map(|found| kernel.devices(found)).unwrap_or_default()
-            }
-        };
-        let [name] = names[..] else { return };
+        let [name] = self.comes_by()[..] else { return };
         let key = forwarding::of_link(name);
         if kernel.sysctls.get(&key).is_some_and(|value| value == "0") {
             let text = format!("what comes by {name} is not forwarded");
@@ -192,9 +196,13 @@ impl<'a> Walk<'a> {
             (_, Place::Pod(..)) => Direction::In,
             _ => return,
         };
+        let ends = [way.device.as_str()].into_iter().chain(self.comes_by());
+        let ends: Vec<&str> = ends.collect();
         let barriers = self.snapshot.surroundings.barriers.iter();
         let mut closed = barriers.filter(|barrier| {
-            barrier.families.contains(&family) && barrier.closed.contains(&direction)
+            barrier.families.contains(&family)
+                && barrier.closed.contains(&direction)
+                && (barrier.device.is_empty() || ends.contains(&barrier.device.as_str()))
         });
         match closed.next() {
             Some(barrier) => {

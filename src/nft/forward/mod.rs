@@ -46,6 +46,8 @@ pub struct Links<'a> {
     pub groups: RangeInclusive<u32>,
     /// Devices by which packets of other nodes come.
     pub others: &'a [String],
+    /// Those of them that are tunnels.
+    pub tunnels: &'a [String],
     /// Where this node's pods are, as far as that is known.
     pub pods: &'a [IpNetwork],
     /// The names of all links by index.
@@ -149,6 +151,9 @@ pub struct Barrier {
     pub point: Point,
     /// Who made it.
     pub maker: Maker,
+    /// The link that it is about, where the others are open: a host link, or one by which
+    /// packets of other nodes come.
+    pub device: Option<String>,
     /// What drops them: the policy, or a rule.
     pub by: String,
     /// The ways that are closed for certain.
@@ -198,6 +203,12 @@ struct Pattern {
     text: String,
     /// More may follow.
     open: bool,
+}
+
+impl Pattern {
+    fn has(&self, name: &str) -> bool {
+        name == self.text || self.open && name.starts_with(&self.text)
+    }
 }
 
 /// What a rule asks of a packet.

@@ -46,8 +46,8 @@ pub fn of_save(text: &str, family: Family, links: &Links<'_>) -> Vec<Barrier> {
                 let rules = chains.get(name).map(|chain| chain.rules.clone());
                 Ok::<_, Infallible>(rules.unwrap_or_default())
             };
-            let Ok(barrier) = walk::judge(&base, family, maker, links, &mut rules);
-            barriers.extend(barrier);
+            let Ok(found) = walk::judge(&base, family, maker, links, &mut rules);
+            barriers.extend(found);
         }
     }
     barriers

@@ -8,13 +8,22 @@ use crate::{family::Family, nft::tests::Namespace};
 use Way::{Answers, Between, In, Out};
 
 fn with_links<T>(ask: impl FnOnce(&Links<'_>) -> T) -> T {
+    with_others(&["eth0"], ask)
+}
+
+/// All but eth0 are tunnels.
+fn with_others<T>(others: &[&str], ask: impl FnOnce(&Links<'_>) -> T) -> T {
     let names: HashMap<u32, String> =
-        [(1, "lo"), (2, "eth0"), (3, "docker0")].map(|(at, name)| (at, name.to_owned())).into();
-    let others = ["eth0".to_owned()];
+        [(1, "lo"), (2, "eth0"), (3, "docker0"), (4, "cali1"), (5, "vxlan.calico")]
+            .map(|(at, name)| (at, name.to_owned()))
+            .into();
+    let others: Vec<String> = others.iter().map(|name| (*name).to_owned()).collect();
+    let tunnels: Vec<String> = others.iter().filter(|name| *name != "eth0").cloned().collect();
     ask(&Links {
         prefix: "cali",
         groups: 0x6d61_0000..=0x6d61_ffff,
         others: &others,
+        tunnels: &tunnels,
         pods: &["10.244.1.0/24".parse().unwrap()],
         names: &names,
         is_ours: |_| false,
@@ -119,6 +128,58 @@ fn chains_of_nft() {
             assert_eq!(ways(&seen), expected, "{family}: {head} {rules}");
         }
     }
+}
+
+/// What is closed to one link of several, and to nobody else.
+#[test]
+fn chains_that_are_closed_to_one_link() {
+    let accepts = "type filter hook forward priority 0; policy accept;";
+    let drops = "type filter hook forward priority 0; policy drop;";
+    let (tunnel, uplink, pod) = (Some("vxlan.calico"), Some("eth0"), Some("cali1"));
+    let cases: [(&str, &str, Option<&str>, &[Way]); 14] = [
+        (accepts, "oifname \"vxlan.calico\" drop", tunnel, &[Out]),
+        (accepts, "oif vxlan.calico drop", tunnel, &[Out]),
+        (accepts, "iifname \"vxlan.calico\" drop", tunnel, &[Answers, In]),
+        (accepts, "iifname \"vxlan*\" ct state new reject", tunnel, &[In]),
+        (accepts, "iifname { \"tun0\", \"vxlan.calico\" } drop", tunnel, &[Answers, In]),
+        (accepts, "oifname vmap { \"vxlan.calico\" : drop, \"x\" : accept }", tunnel, &[Out]),
+        (accepts, "oifname \"eth0\" drop", uplink, &[Out]),
+        // What is not to reach pods beside the tunnel.
+        (accepts, "iifname \"eth0\" ct state new drop", None, &[]),
+        (accepts, "iifname \"cali1\" drop", pod, &[Out]),
+        (accepts, "oifname \"cali1\" drop", pod, &[Answers, In]),
+        (drops, "iifname \"cali1\" drop; accept", pod, &[Out]),
+        // Some come by it, and some may pass.
+        (accepts, "oifname \"vxlan.calico\" ip daddr 10.9.0.0/16 drop", None, &[]),
+        (accepts, "iifname \"cali1\" tcp dport 80 drop", None, &[]),
+        (accepts, "iifname \"cali2\" drop", None, &[]),
+    ];
+    for (head, rules, device, closed) in cases {
+        let namespace = Namespace::new();
+        for (index, name) in [(2, "eth0"), (4, "cali1"), (5, "vxlan.calico")] {
+            namespace.command(&format!("ip link add {name} index {index} type bridge"));
+        }
+        namespace.load(&format!("table ip t {{ chain fw {{ {head} {rules} \n}}\n}}"));
+        let others = ["vxlan.calico", "eth0"];
+        let seen = namespace
+            .run(|| with_others(&others, |links| Ruleset::read().and_then(|mut it| it.look(links))))
+            .unwrap();
+        let certain = seen.iter().filter(|one| !one.closed.is_empty());
+        let told: Vec<_> = certain.map(|one| (one.device.as_deref(), &one.closed[..])).collect();
+        let expected: Vec<_> = device.map(|name| (Some(name), closed)).into_iter().collect();
+        assert_eq!(told, expected, "{head} {rules}");
+    }
+}
+
+/// Some go back from a chain, and its end is theirs no more.
+#[test]
+fn a_chain_that_some_leave() {
+    let text = "*filter\n:FORWARD ACCEPT [0:0]\n:A - [0:0]\n-A FORWARD -j MARK --set-xmark 0x0/0x1\n\
+                -A FORWARD -j A\n-A A -m mark --mark 0x8 -j RETURN\n-A A -j DROP\nCOMMIT\n";
+    assert_eq!(with_links(|links| of_save(text, Family::V4, links)), []);
+    let closed = text.replace("FORWARD ACCEPT", "FORWARD DROP");
+    let seen = with_links(|links| of_save(&closed, Family::V4, links));
+    assert_eq!(ways(&seen), [(Family::V4, ALL.to_vec(), Vec::new())]);
 }
 
 /// Families apart in a table of both.

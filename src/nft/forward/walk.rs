@@ -1,5 +1,7 @@
 //! From the rules of a base chain to what they do with pods' packets.
 
+use std::collections::BTreeSet;
+
 use super::{
     Barrier, Base, Links, Maker, Pattern, Point, Rule, TCP, Test, Truth, UDP, Verdict, Way, address,
 };
@@ -25,6 +27,7 @@ enum Flow {
 struct Walk<'a> {
     base: &'a Base,
     links: &'a Links<'a>,
+    end: End<'a>,
     way: Way,
     packets: Family,
     protocol: u8,
@@ -34,9 +37,47 @@ struct Walk<'a> {
     may: Option<String>,
     /// How many rules may still be looked at.
     left: usize,
+    /// The host links that rules name.
+    named: &'a mut BTreeSet<String>,
 }
 
-/// Judges a base chain; `None` where all passes it.
+/// Which of the links at the ends of a way is asked for.
+#[derive(Clone, Copy)]
+enum End<'a> {
+    /// Any of them: what is closed to one of them alone is not closed.
+    Any,
+    /// This device by which packets of other nodes come.
+    Other(&'a str),
+    /// This host link.
+    HostLink(&'a str),
+}
+
+impl<'a> End<'a> {
+    /// The ways that have such an end, and that are closed to nobody else.
+    fn ways(self, links: &Links<'_>) -> &'static [Way] {
+        match self {
+            Self::Any => &Way::ALL,
+            // Where pods are reached through a tunnel, nothing has to reach them beside it.
+            Self::Other(name) if !links.tunnels.iter().any(|one| one == name) => {
+                &[Way::Out, Way::Answers]
+            }
+            Self::Other(_) | Self::HostLink(_) => &[Way::Out, Way::Answers, Way::In],
+        }
+    }
+
+    fn name(self) -> Option<&'a str> {
+        match self {
+            Self::Any => None,
+            Self::Other(name) | Self::HostLink(name) => Some(name),
+        }
+    }
+}
+
+/// More host links that rules name one by one are not judged.
+const HOST_LINKS_MAX: usize = 16;
+
+/// Judges a base chain for all links, then for each that it may be closed to alone. Nothing
+/// where all passes it.
 ///
 /// # Errors
 /// Of reading chains.
@@ -46,6 +87,34 @@ pub(super) fn judge<E>(
     maker: Maker,
     links: &Links<'_>,
     chains: Chains<'_, E>,
+) -> Result<Vec<Barrier>, E> {
+    let mut named = BTreeSet::new();
+    let all = judge_end(base, packets, maker, (links, End::Any), chains, &mut named)?;
+    let is_open = |way: &Way| all.as_ref().is_none_or(|all| !all.closed.contains(way));
+    let others = links.others.iter().filter(|_| links.others.len() > 1);
+    let others = others.map(|name| End::Other(name));
+    let host_links = named.iter().take(HOST_LINKS_MAX).map(|name| End::HostLink(name));
+    let mut of_ends = Vec::new();
+    for end in others.chain(host_links) {
+        // What may be closed to some is told of all.
+        let found = judge_end(base, packets, maker, (links, end), chains, &mut BTreeSet::new())?;
+        let Some(mut found) = found else { continue };
+        found.doubtful.clear();
+        found.closed.retain(is_open);
+        found.device = end.name().map(str::to_owned);
+        of_ends.extend(Some(found).filter(|found| !found.closed.is_empty()));
+    }
+    Ok(all.into_iter().chain(of_ends).collect())
+}
+
+/// The same for one end; the host links that rules name are `named`.
+fn judge_end<E>(
+    base: &Base,
+    packets: Family,
+    maker: Maker,
+    (links, end): (&Links<'_>, End<'_>),
+    chains: Chains<'_, E>,
+    named: &mut BTreeSet<String>,
 ) -> Result<Option<Barrier>, E> {
     let mut barrier = Barrier {
         packets,
@@ -54,17 +123,19 @@ pub(super) fn judge<E>(
         chain: base.chain.clone(),
         point: base.point,
         maker,
+        device: None,
         by: String::new(),
         closed: Vec::new(),
         doubtful: Vec::new(),
     };
-    for way in Way::ALL {
+    for way in end.ways(links).iter().copied() {
         let (mut lost, mut doubtful) = (Vec::new(), None);
         for (protocol, word) in [(TCP, "TCP"), (UDP, "UDP")] {
             // Rules of the hooks before this one are not looked at for marks.
             let (marked, may) = (base.point == Point::Postrouting, None);
-            let left = RULES_MAX;
-            let mut walk = Walk { base, links, way, packets, protocol, marked, may, left };
+            let (left, named) = (RULES_MAX, &mut *named);
+            let mut walk =
+                Walk { base, links, end, way, packets, protocol, marked, may, left, named };
             let by = match walk.chain(&base.chain, 0, Truth::Yes, chains)? {
                 Flow::Dropped(by) => by,
                 Flow::Through if base.drops => "its policy".to_owned(),
@@ -103,7 +174,7 @@ impl Walk<'_> {
         &mut self,
         name: &str,
         depth: usize,
-        reached: Truth,
+        mut reached: Truth,
         chains: Chains<'_, E>,
     ) -> Result<Flow, E> {
         if depth > DEPTH_MAX {
@@ -131,8 +202,11 @@ impl Walk<'_> {
                     continue;
                 }
                 Verdict::Return if certain => return Ok(Flow::Through),
-                // Some go back: what they meet further on, they may meet.
-                Verdict::Return => continue,
+                // Some go back, and do not meet what is further on here.
+                Verdict::Return => {
+                    reached = Truth::Maybe;
+                    continue;
+                }
                 Verdict::Accept => Flow::Accepted,
                 Verdict::Drop => Flow::Dropped(here.clone()),
                 Verdict::Jump(to) => self.chain(to, depth + 1, matches, chains)?,
@@ -157,7 +231,7 @@ impl Walk<'_> {
         Ok(Flow::Through)
     }
 
-    fn matches(&self, rule: &Rule) -> Truth {
+    fn matches(&mut self, rule: &Rule) -> Truth {
         let mut all = Truth::Yes;
         for test in &rule.tests {
             match self.holds(test) {
@@ -169,7 +243,7 @@ impl Walk<'_> {
         all
     }
 
-    fn holds(&self, test: &Test) -> Truth {
+    fn holds(&mut self, test: &Test) -> Truth {
         match test {
             Test::Unknown => Truth::Maybe,
             Test::State { .. } if self.base.early => Truth::Maybe,
@@ -204,6 +278,9 @@ impl Walk<'_> {
                 truth.unless(*negated)
             }
             Test::Name { incoming, patterns, negated } => {
+                if self.way.is_host_link(*incoming) {
+                    self.note(patterns);
+                }
                 let all = patterns.iter().map(|pattern| self.names(*incoming, pattern));
                 let any = all.fold(Truth::No, |one, other| match (one, other) {
                     (Truth::Yes, _) | (_, Truth::Yes) => Truth::Yes,
@@ -215,11 +292,27 @@ impl Walk<'_> {
         }
     }
 
+    /// Notes the host links that are there and that these are for, and not for all.
+    fn note(&mut self, patterns: &[Pattern]) {
+        let Links { prefix, names, .. } = self.links;
+        let few = patterns.iter().filter(|pattern| pattern.text.starts_with(prefix));
+        for pattern in few.filter(|pattern| pattern.text.len() > prefix.len() || !pattern.open) {
+            let has = names.values().filter(|name| pattern.has(name));
+            self.named.extend(has.take(HOST_LINKS_MAX).cloned());
+        }
+    }
+
     /// Whether the device of that end has such a name.
     fn names(&self, incoming: bool, pattern: &Pattern) -> Truth {
         let Links { prefix, others, .. } = self.links;
         let Pattern { text, open } = pattern;
-        let has = |name: &String| name == text || (*open && name.starts_with(text.as_str()));
+        let has = |name: &String| pattern.has(name);
+        match (self.way.is_host_link(incoming), self.end) {
+            (true, End::HostLink(name)) | (false, End::Other(name)) => {
+                return Truth::of(pattern.has(name));
+            }
+            _ => {}
+        }
         if self.way.is_host_link(incoming) {
             return match () {
                 () if *open && prefix.starts_with(text.as_str()) => Truth::Yes,

@@ -184,6 +184,12 @@ pub struct Barrier {
     pub text: String,
     /// What to do about it.
     pub fix: String,
+    /// What takes that back.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub undo: String,
+    /// The link that it is about; empty where it is about all of them.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub device: String,
     /// The families of packets that it is about.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub families: Vec<Family>,
