@@ -20,6 +20,7 @@ pub mod probe;
 pub mod report;
 mod reverse;
 mod rules;
+mod shadows;
 #[cfg(test)]
 mod tests;
 pub mod tune;
@@ -130,7 +131,7 @@ pub const CHECKS: &[Check] = &[
     Check { id: "rule-diverts", examine: rules::rule_diverts },
     Check { id: "neighbour-missing", examine: fabric::neighbour_missing },
     Check { id: "route-missing", examine: fabric::route_missing },
-    Check { id: "route-shadowed", examine: rules::route_shadowed },
+    Check { id: "route-shadowed", examine: shadows::route_shadowed },
     Check { id: "mtu-too-large", examine: links::mtu_too_large },
     Check { id: "mtu-mismatch", examine: links::mtu_mismatch },
     Check { id: "tunnel-offload", examine: machine::tunnel_offload },

@@ -1,178 +1,222 @@
-//! Checks of what leads pods' packets elsewhere than the fabric does: routes and rules of
-//! others.
-
-use std::{fmt::Write, net::IpAddr};
+//! Checks of rules of others that lead packets elsewhere than the fabric does.
 
 use ipnetwork::IpNetwork;
 
 use super::{
     Answer, Seen,
     cidrs::Cidrs,
-    fabric::{changes, compared, fabrics, in_the_way},
+    devices::{Role, devices},
+    fabric::fabrics,
 };
 use crate::{
     family::HasFamily,
+    finding::Severity,
     net::{
         route::{self, Found, TABLE_MAIN},
         rule::{KERNELS, Rule},
     },
-    node::{Fabric, Snapshot},
-    object::{Action, Kind},
-    text::shell::quoted,
+    node::{Kernel, Snapshot},
+    object::route::default_metric,
 };
-
-pub(super) fn route_shadowed(snapshot: &Snapshot) -> Answer {
-    let mut seen = Vec::new();
-    for (_, fabric) in compared(snapshot)? {
-        for change in changes(fabric, &[Kind::Route], &[Action::Conflict]) {
-            let fix = "remove that route, or take the destination out of the peers file";
-            seen.push(Seen::error(change.object.clone(), in_the_way(change)).fix(fix));
-        }
-        let reported = |found: &Found| {
-            let object = format!("route {}", found.route.destination);
-            changes(fabric, &[Kind::Route], &[Action::Conflict]).any(|one| one.object == object)
-        };
-        let cidrs = Cidrs::new(&fabric.remote_cidrs);
-        for found in &snapshot.kernel.routes {
-            let shadowed = shadowed(found, fabric, &cidrs, snapshot);
-            let Some(cidr) = shadowed.filter(|_| !reported(found)) else { continue };
-            let protocol = found.route.protocol;
-            let Ways { told, del, add } = ways(found, snapshot);
-            let evidence =
-                format!("{told} proto {protocol} comes before the fabric's route to {cidr}");
-            let object = format!("route {}", found.route.destination);
-            let fix = format!(
-                "ip route del {del} proto {protocol} # where nobody needs it; else take {} out of \
-                 the peers file",
-                found.route.destination
-            );
-            let undo = add.map_or_else(String::new, |add| format!("ip route add {add}"));
-            seen.push(Seen::error(object, evidence).fix(fix).undo(undo));
-        }
-    }
-    Ok(seen)
-}
-
-/// A route in words, and as ip(8) takes it.
-struct Ways {
-    told: String,
-    del: String,
-    /// None where its paths are not known one by one.
-    add: Option<String>,
-}
-
-fn ways(found: &Found, snapshot: &Snapshot) -> Ways {
-    let (route, protocol) = (&found.route, found.route.protocol);
-    let devices = snapshot.kernel.devices(found);
-    match devices[..] {
-        [] => {
-            let text = route.to_string();
-            let add = Some(format!("{text} proto {protocol}"));
-            Ways { told: text.clone(), del: text, add }
-        }
-        [device] => {
-            let del = format!("{route} dev {}", quoted(device));
-            let add = Some(format!("{del} proto {protocol}"));
-            Ways { told: format!("{route} dev {device}"), del, add }
-        }
-        // One of several paths is named by all of them or by none.
-        _ => {
-            let mut add = format!("{route} proto {protocol}");
-            for (gateway, device) in found.gateways.iter().zip(&devices) {
-                let family =
-                    if gateway.family() == route.destination.family() { "" } else { "inet6 " };
-                _ = write!(add, " nexthop via {family}{gateway} dev {}", quoted(device));
-            }
-            let is_whole = found.gateways.len() == devices.len();
-            Ways {
-                told: format!("{route} dev {}", devices.join(", ")),
-                del: route.to_string(),
-                add: is_whole.then_some(add),
-            }
-        }
-    }
-}
-
-/// The pod CIDR of another node that a route of somebody else takes packets from.
-fn shadowed(
-    found: &Found,
-    fabric: &Fabric,
-    cidrs: &Cidrs,
-    snapshot: &Snapshot,
-) -> Option<IpNetwork> {
-    let route = &found.route;
-    let own = route.protocol == fabric.protocol || found.local || found.shared;
-    if own || route.table != TABLE_MAIN || route.kind == route::Kind::Throw {
-        return None;
-    }
-    let cidr = cidrs.containing(&route.destination)?;
-    if cidr.prefix() < route.destination.prefix() {
-        return Some(cidr);
-    }
-    // Of one prefix the lower metric wins.
-    let ours = snapshot.kernel.routes.iter().find(|other| {
-        other.route.protocol == fabric.protocol
-            && other.route.table == TABLE_MAIN
-            && other.route.destination == route.destination
-    })?;
-    let metric = |found: &Found| found.route.priority.unwrap_or_default();
-    (metric(found) < metric(ours)).then_some(cidr)
-}
 
 /// More than these are no command that a person reads.
 const COMMANDS_MAX: usize = 16;
+/// As many of a table's routes are held against those of main.
+const ROUTES_MAX: usize = 64;
+
+/// Packets that the fabric lives by.
+struct Flow {
+    /// In words.
+    what: &'static str,
+    /// Where they come from.
+    sources: Vec<IpNetwork>,
+    destinations: Vec<IpNetwork>,
+    /// The devices that they come by.
+    inputs: Vec<String>,
+    /// The node itself sends them, so that table main may be asked what is right.
+    own: bool,
+}
+
+/// Those from pods and to them, and those that carry them.
+fn flows(snapshot: &Snapshot) -> Vec<Flow> {
+    let fabrics = fabrics(snapshot);
+    let own: Vec<IpNetwork> = fabrics.iter().flat_map(|(_, it)| &it.own_cidrs).copied().collect();
+    let remote: Vec<IpNetwork> =
+        fabrics.iter().flat_map(|(_, it)| &it.remote_cidrs).copied().collect();
+    let pods = snapshot.journal.iter().flat_map(|entry| &entry.addresses).copied();
+    let sources = pods.map(IpNetwork::from).chain(own.iter().copied()).collect();
+    let nodes = fabrics.iter().flat_map(|(_, it)| &it.addresses).copied();
+    let lists = snapshot.compared.fabrics.iter().map(|fabric| &fabric.peers);
+    let peers = lists.flat_map(|peers| &peers.others).flat_map(|node| &node.addresses).copied();
+    let (mut of_pods, mut of_others) = (Vec::new(), Vec::new());
+    for (link, role) in devices(snapshot) {
+        let names = if matches!(role, Role::Pod(_)) { &mut of_pods } else { &mut of_others };
+        names.push(link.name.clone());
+    }
+    let all = own.iter().chain(&remote).copied().collect();
+    vec![
+        Flow { what: "pods' packets", sources, destinations: all, inputs: of_pods, own: false },
+        Flow {
+            what: "packets to pods",
+            sources: remote,
+            destinations: own,
+            inputs: of_others,
+            own: false,
+        },
+        Flow {
+            what: "what this node itself sends to other nodes, as what carries pods' packets,",
+            sources: nodes.map(IpNetwork::from).collect(),
+            destinations: peers.map(IpNetwork::from).collect(),
+            inputs: vec!["lo".to_owned()],
+            own: true,
+        },
+    ]
+}
+
+impl Flow {
+    /// The destinations of packets that a rule is for, as far as that is certain.
+    fn caught(&self, rule: &Rule) -> Vec<IpNetwork> {
+        let family = rule.source.family();
+        let all = self.destinations.iter().filter(|cidr| cidr.family() == family).copied();
+        let asked = match (rule.selective, rule.asked) {
+            (false, _) => Default::default(),
+            // Of an older bundle, or more than is known of a packet.
+            (true, None) => return Vec::new(),
+            (true, Some(asked)) if asked.more => return Vec::new(),
+            (true, Some(asked)) => asked,
+        };
+        // Nobody has set a mark.
+        let unmarked = asked.mark.is_none_or(|(value, _)| value == 0);
+        let by = asked.input.map(|name| name.to_string());
+        let sources = || self.sources.iter().filter(|own| own.family() == family);
+        if asked.inverted {
+            let is_other = |own: &IpNetwork| !is_all_of(Some(rule.source), own);
+            let elsewhere = by.is_some_and(|name| self.inputs.iter().any(|own| *own != name));
+            let from_elsewhere = rule.source.prefix() > 0 && sources().any(is_other);
+            return match !unmarked || elsewhere || from_elsewhere {
+                true => all.collect(),
+                false => {
+                    let to = rule.destination;
+                    all.filter(|cidr| to.is_some_and(|to| !is_all_of(Some(to), cidr))).collect()
+                }
+            };
+        }
+        let is_from = rule.source.prefix() == 0 || sources().any(|own| overlap(own, &rule.source));
+        let comes = by.is_none_or(|name| self.inputs.contains(&name));
+        if !(unmarked && is_from && comes) {
+            return Vec::new();
+        }
+        all.filter(|cidr| rule.destination.is_none_or(|to| overlap(cidr, &to))).collect()
+    }
+}
 
 pub(super) fn rule_diverts(snapshot: &Snapshot) -> Answer {
     let kernel = &snapshot.kernel;
-    let remote: Vec<IpNetwork> = fabrics(snapshot)
-        .into_iter()
-        .flat_map(|(_, fabric)| fabric.remote_cidrs.iter().chain(&fabric.own_cidrs).copied())
-        .collect();
+    let flows = flows(snapshot);
     let mut by_table: Vec<&Found> = kernel.routes.iter().collect();
     by_table.sort_by_key(|found| found.route.table);
     let mut seen = Vec::new();
     let others = kernel.rules.iter().filter(|rule| !KERNELS.contains(&rule.priority));
-    // One that asks for a mark, a device or a user is not for what pods forward.
-    let plain = others.filter(|rule| !rule.selective && concerns_pods(rule, snapshot));
     let is_passed = |rule: &&Rule| kernel.rules.iter().any(|one| skips(one, rule));
-    for rule in plain.filter(|rule| rule.table != TABLE_MAIN && !is_passed(rule)) {
-        let before: Vec<&Rule> =
-            kernel.rules.iter().filter(|one| leads_to_main(one, rule)).collect();
-        let is_led = |cidr: &IpNetwork| before.iter().any(|one| is_all_of(one.destination, cidr));
-        let concerned: Vec<IpNetwork> = remote
-            .iter()
-            .filter(|cidr| cidr.family() == rule.source.family())
-            .filter(|cidr| rule.destination.is_none_or(|to| overlap(cidr, &to)))
-            .filter(|cidr| !is_led(cidr))
+    for rule in others.filter(|rule| rule.table != TABLE_MAIN && !is_passed(rule)) {
+        let first = by_table.partition_point(|found| found.route.table < rule.table);
+        let of_table = by_table.iter().skip(first);
+        let of_table: Vec<&Found> = of_table
+            .take_while(|found| found.route.table == rule.table)
+            .filter(|found| is_taken(found, rule))
             .copied()
             .collect();
-        let cidrs = Cidrs::new(&concerned);
-        let first = by_table.partition_point(|found| found.route.table < rule.table);
-        let of_table =
-            by_table.iter().skip(first).take_while(|found| found.route.table == rule.table);
-        let mut leads = of_table.filter(|found| {
-            found.route.kind != route::Kind::Throw
-                && rule
-                    .suppressed
-                    .is_none_or(|most| u32::from(found.route.destination.prefix()) > most)
-                && cidrs.overlap(&found.route.destination)
-        });
-        let evidence = match leads.next() {
-            _ if concerned.is_empty() => continue,
-            _ if rule.refuses => {
-                format!("rule {} from {} drops pods' packets", rule.priority, rule.source)
-            }
-            Some(found) if rule.table != 0 => {
-                let (table, route) = (rule.table, &found.route);
-                format!("rule {rule} sends pods' packets by table {table}: {route}")
-            }
-            _ => continue,
-        };
-        let (fix, undo) = past(rule, &concerned, &kernel.rules);
-        let object = format!("rule {}", rule.priority);
-        seen.push(Seen::error(object, evidence).fix(fix).undo(undo));
+        // The first of them is what matters most.
+        seen.extend(flows.iter().find_map(|flow| diverted(flow, rule, &of_table, kernel)));
     }
     Ok(seen)
+}
+
+/// Whether a rule takes what its table answers by a route.
+fn is_taken(found: &Found, rule: &Rule) -> bool {
+    let prefix = u32::from(found.route.destination.prefix());
+    found.route.kind != route::Kind::Throw && rule.suppressed.is_none_or(|most| prefix > most)
+}
+
+/// What a rule with these routes does to packets, if it leads them elsewhere.
+fn diverted(flow: &Flow, rule: &Rule, of_table: &[&Found], kernel: &Kernel) -> Option<Seen> {
+    let before: Vec<&Rule> = kernel.rules.iter().filter(|one| leads_to_main(one, rule)).collect();
+    let mut concerned = flow.caught(rule);
+    concerned.retain(|cidr| !before.iter().any(|one| leads(one, cidr, kernel)));
+    if concerned.is_empty() {
+        return None;
+    }
+    let (of, evidence) = if rule.refuses {
+        (Severity::Error, format!("rule {rule} drops {}", flow.what))
+    } else if rule.table == 0 {
+        return None;
+    } else {
+        let cidrs = Cidrs::new(&concerned);
+        let mut ways = of_table.iter().filter(|found| cidrs.overlap(&found.route.destination));
+        let (of, found, more) = match flow.own {
+            false => (Severity::Error, ways.next()?, String::new()),
+            true => ways.take(ROUTES_MAX).find_map(|found| {
+                let (of, more) = differs(found, &cidrs, of_table, kernel)?;
+                Some((of, found, more))
+            })?,
+        };
+        let Rule { table, .. } = rule;
+        let text = &found.route;
+        (of, format!("rule {rule} sends {} by table {table}: {text}{more}", flow.what))
+    };
+    let (fix, undo) = past(rule, &concerned, &kernel.rules);
+    Some(Seen::new(of, format!("rule {}", rule.priority), evidence).fix(fix).undo(undo))
+}
+
+/// Whether a rule before leads a destination by main: it takes what is longer than it passes
+/// over.
+fn leads(one: &Rule, cidr: &IpNetwork, kernel: &Kernel) -> bool {
+    is_all_of(one.destination, cidr)
+        && one.suppressed.is_none_or(|most| {
+            let is_way = |found: &&Found| {
+                let to = &found.route.destination;
+                found.route.table == TABLE_MAIN
+                    && u32::from(to.prefix()) > most
+                    && is_all_of(Some(*to), cidr)
+            };
+            kernel.routes.iter().any(|found| is_way(&found))
+        })
+}
+
+/// How a table's way to one of these addresses differs from that of main: it drops packets,
+/// or they leave by another device, which may be meant.
+fn differs(
+    found: &Found,
+    addresses: &Cidrs,
+    of_table: &[&Found],
+    kernel: &Kernel,
+) -> Option<(Severity, String)> {
+    let to = &found.route.destination;
+    let address = addresses.within(to).next()?;
+    let best = |routes: &mut dyn Iterator<Item = &Found>| -> Option<Found> {
+        let of_address = routes.filter(|one| is_all_of(Some(one.route.destination), address));
+        let best = of_address.min_by_key(|one| {
+            let route = &one.route;
+            let metric = route.priority.unwrap_or(default_metric(route.destination.family()));
+            (std::cmp::Reverse(route.destination.prefix()), metric)
+        });
+        best.cloned()
+    };
+    let there = best(&mut of_table.iter().copied()).filter(|there| there == found)?;
+    let main = best(&mut kernel.routes.iter().filter(|one| one.route.table == TABLE_MAIN))?;
+    if there.route.kind != route::Kind::Unicast {
+        return Some((Severity::Error, format!(", to {} as well", address.ip())));
+    }
+    let names = |found: &Found| kernel.devices(found).join(", ");
+    (there.devices != main.devices).then(|| {
+        let text = format!(
+            " dev {}, to {} as well, which table main has by {}",
+            names(&there),
+            address.ip(),
+            names(&main)
+        );
+        (Severity::Warning, text)
+    })
 }
 
 /// What leads the destinations past a rule, and what takes that back.
@@ -197,18 +241,20 @@ fn past(rule: &Rule, concerned: &[IpNetwork], all: &[Rule]) -> (String, String) 
 /// Whether a rule leads all that another one would see to one behind that.
 fn skips(one: &Rule, other: &Rule) -> bool {
     one.goto.is_some_and(|target| one.priority < other.priority && other.priority < target)
-        && !one.selective
         && one.destination.is_none()
-        && is_all_of(Some(one.source), &other.source)
+        && sees_all_of(one, other)
 }
 
-/// Whether a rule before another one sends what that is about by the table main.
+/// Whether a rule before another one may send what that is about by the table main.
 fn leads_to_main(one: &Rule, other: &Rule) -> bool {
-    one.priority < other.priority
-        && one.table == TABLE_MAIN
-        && !one.selective
-        && one.suppressed.is_none()
-        && is_all_of(Some(one.source), &other.source)
+    one.priority < other.priority && one.table == TABLE_MAIN && sees_all_of(one, other)
+}
+
+/// Whether a rule is for all sources that another one may be for.
+fn sees_all_of(one: &Rule, other: &Rule) -> bool {
+    let is_inverted = other.asked.is_some_and(|asked| asked.inverted);
+    let all = IpNetwork::new(other.source.ip(), 0).ok().filter(|_| is_inverted);
+    !one.selective && is_all_of(Some(one.source), &all.unwrap_or(other.source))
 }
 
 /// Whether what a rule asks for, if anything, holds for all of a network.
@@ -218,16 +264,6 @@ fn is_all_of(asked: Option<IpNetwork>, network: &IpNetwork) -> bool {
             && asked.prefix() <= network.prefix()
             && asked.contains(network.ip())
     })
-}
-
-/// Whether packets of pods may have the source that a rule asks for.
-fn concerns_pods(rule: &Rule, snapshot: &Snapshot) -> bool {
-    let pods = snapshot.journal.iter().flat_map(|entry| &entry.addresses);
-    let own = snapshot.networks.iter().filter_map(|network| network.fabric.as_ref());
-    let own = own.flat_map(|fabric| &fabric.own_cidrs);
-    rule.source.prefix() == 0
-        || pods.into_iter().any(|address: &IpAddr| rule.source.contains(*address))
-        || own.into_iter().any(|cidr| overlap(cidr, &rule.source))
 }
 
 fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {

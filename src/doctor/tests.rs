@@ -2,6 +2,8 @@
 
 pub(super) mod degraded;
 mod router;
+mod rules;
+mod shadows;
 pub(super) mod work;
 
 use std::path::PathBuf;

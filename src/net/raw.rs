@@ -93,6 +93,8 @@ impl Neighbour {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NextHop<'a> {
     pub(super) flags: u8,
+    /// How many of the packets it gets, less one.
+    pub(super) weight: u8,
     pub(super) index: u32,
     pub(super) attributes: Attributes<'a>,
 }
@@ -109,11 +111,11 @@ impl<'a> Iterator for NextHops<'a> {
             return None;
         }
         let read = || {
-            let [l0, l1, flags, _, i0, i1, i2, i3] = *bytes.first_chunk::<NEXT_HOP_BYTES>()?;
+            let [l0, l1, flags, weight, i0, i1, i2, i3] = *bytes.first_chunk::<NEXT_HOP_BYTES>()?;
             let length = usize::from(u16::from_ne_bytes([l0, l1]));
             let attributes = Attributes(bytes.get(NEXT_HOP_BYTES..length)?);
             let index = u32::from_ne_bytes([i0, i1, i2, i3]);
-            Some((length, NextHop { flags, index, attributes }))
+            Some((length, NextHop { flags, weight, index, attributes }))
         };
         let Some((length, hop)) = read() else {
             return Some(Err("a next hop is longer than what holds it".into()));

@@ -1,5 +1,7 @@
 //! Routes: making them, and asking the kernel which one it would use.
 
+mod details;
+
 use std::{fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
@@ -20,6 +22,8 @@ use nix::{
     },
 };
 use serde::{Deserialize, Serialize};
+
+pub use details::Details;
 
 use super::{
     Answer, Error, Reading, Request, Socket,
@@ -126,6 +130,9 @@ pub struct Found {
     /// It goes by itself after some time, unless whoever told of it tells again.
     #[serde(default)]
     pub expires: bool,
+    /// What else it has, where it has anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub details: Option<Box<Details>>,
 }
 
 impl Found {
@@ -133,7 +140,8 @@ impl Found {
     pub fn new(route: Route, devices: Vec<u32>) -> Self {
         let gateways = route.gateway.into_iter().collect();
         let (source, fixed_mtu, local, shared, expires) = (None, false, false, false, false);
-        Self { route, devices, gateways, source, fixed_mtu, local, shared, expires }
+        let details = None;
+        Self { route, devices, gateways, source, fixed_mtu, local, shared, expires, details }
     }
 
     /// Whether a router's advertisement made it: one to more than the link, or the
@@ -424,6 +432,7 @@ fn found(answer: &Answer<'_>) -> Reading<Found> {
     let mut found = Found::new(Route::new(default), Vec::new());
     found.local = header.kind == RTN_LOCAL;
     found.shared = matches!(header.kind, RTN_BROADCAST | RTN_ANYCAST);
+    let (mut details, mut onlinks) = (Details::default(), 0);
     let route = &mut found.route;
     route.kind = kind;
     (route.tos, route.scope) = (header.tos, header.scope);
@@ -448,10 +457,14 @@ fn found(answer: &Answer<'_>) -> Reading<Found> {
                 for hop in NextHops(value) {
                     let hop = hop?;
                     found.devices.push(hop.index);
-                    route.onlink |= hop.flags & RTNH_F_ONLINK != 0;
+                    let is_onlink = hop.flags & RTNH_F_ONLINK != 0;
+                    route.onlink |= is_onlink;
+                    onlinks += usize::from(is_onlink);
+                    details.take_hop(&hop);
                     for attribute in hop.attributes {
                         let (kind, value) = attribute?;
                         found.gateways.extend(next_hop(kind, value));
+                        details.hidden |= ![RTA_GATEWAY, RTA_VIA].contains(&kind);
                     }
                 }
             }
@@ -466,10 +479,13 @@ fn found(answer: &Answer<'_>) -> Reading<Found> {
                         RTAX_LOCK => found.fixed_mtu = raw::number(value)? & (1 << RTAX_MTU) != 0,
                         _ => {}
                     }
+                    details.take_metric(kind, value)?;
                 }
             }
-            _ => {}
+            _ => details.take(kind, value)?,
         }
     }
+    details.conclude(onlinks);
+    found.details = details.noted();
     Ok(Some(found))
 }

@@ -46,12 +46,62 @@ pub struct Rule {
     /// It asks for more than addresses: a mark, a device, a user, a port.
     #[serde(default)]
     pub selective: bool,
+    /// For what, where it is selective.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<Asked>,
     /// What the table answers by a prefix that is no longer than this is passed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suppressed: Option<u32>,
     /// The rule of this priority is the next one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub goto: Option<u32>,
+}
+
+/// What a rule asks for beside addresses.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Asked {
+    /// It is for the packets that not all of what it asks for holds for, addresses included.
+    pub inverted: bool,
+    /// The device that packets come by; `lo` for what the node itself sends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Name>,
+    /// What is left of the packet's mark by the mask, which comes second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mark: Option<(u32, u32)>,
+    /// Something else: a user, a port, a socket's device.
+    pub more: bool,
+}
+
+/// A link's name; one of the kernel's has less than 16 bytes.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Name([u8; 16]);
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let mut name = Self::default();
+        match name.0.get_mut(..text.len()).filter(|room| room.len() < 16) {
+            Some(room) => room.copy_from_slice(text.as_bytes()),
+            None => return Err(format!("{text:?} is no name of a link")),
+        }
+        Ok(name)
+    }
+}
+
+impl From<Name> for String {
+    fn from(name: Name) -> Self {
+        name.to_string()
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.0.split(|byte| *byte == 0).next().unwrap_or_default();
+        f.write_str(&String::from_utf8_lossy(bytes))
+    }
 }
 
 /// Priorities of the kernel's own: local, main, default (`fib_default_rules_init`,
@@ -65,7 +115,7 @@ impl Rule {
     /// A rule that sends all packets from `source` to a table.
     pub fn new(source: IpNetwork, table: u32, priority: u32, protocol: u8) -> Self {
         let (destination, refuses, selective) = (None, false, false);
-        let (suppressed, goto) = (None, None);
+        let (asked, suppressed, goto) = (None, None, None);
         Self {
             source,
             table,
@@ -74,6 +124,7 @@ impl Rule {
             destination,
             refuses,
             selective,
+            asked,
             suppressed,
             goto,
         }
@@ -113,7 +164,22 @@ impl Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: from {} lookup {}", self.priority, self.source, self.table)
+        let asked = self.asked.unwrap_or_default();
+        let not = if asked.inverted { "not " } else { "" };
+        write!(f, "{}: {not}from {}", self.priority, self.source)?;
+        if let Some(to) = self.destination {
+            write!(f, " to {to}")?;
+        }
+        if let Some((value, mask)) = asked.mark {
+            write!(f, " fwmark {value:#x}/{mask:#x}")?;
+        }
+        if let Some(name) = asked.input {
+            write!(f, " iif {name}")?;
+        }
+        match self.table {
+            0 => Ok(()),
+            table => write!(f, " lookup {table}"),
+        }
     }
 }
 
@@ -168,9 +234,11 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
         _ => return None,
     };
     let (mut table, mut priority, mut protocol) = (header.table.into(), 0, 0);
-    let (mut destination, mut selective) = (None, header.tos != 0);
+    let mut destination = None;
+    let mut asked = Asked { more: header.tos != 0, ..Asked::default() };
+    let (mut mark, mut mask) = (None, None);
     let (mut suppressed, mut goto) = (None, None);
-    selective |= header.flags.contains(RuleFlags::Invert);
+    asked.inverted = header.flags.contains(RuleFlags::Invert);
     for attribute in &message.attributes {
         match attribute {
             RuleAttribute::Source(address) => source = *address,
@@ -185,12 +253,17 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
                 suppressed = Some(*longest).filter(|longest| *longest != SUPPRESSED_NONE);
             }
             RuleAttribute::Goto(target) => goto = Some(*target),
+            RuleAttribute::Iifname(name) => {
+                asked.input = name.clone().try_into().ok();
+                asked.more |= asked.input.is_none();
+            }
+            RuleAttribute::FwMark(value) => mark = Some(*value),
+            RuleAttribute::FwMask(value) => mask = Some(*value),
             RuleAttribute::SuppressIfGroup(_)
             | RuleAttribute::Realm(_)
-            | RuleAttribute::FwMask(_)
             | RuleAttribute::Other(_) => {}
-            RuleAttribute::L3MDev(by_device) => selective |= *by_device,
-            _ => selective = true,
+            RuleAttribute::L3MDev(by_device) => asked.more |= *by_device,
+            _ => asked.more = true,
         }
     }
     let refusals = [RuleAction::Blackhole, RuleAction::Unreachable, RuleAction::Prohibit];
@@ -200,10 +273,14 @@ fn rule(message: &RuleMessage) -> Option<Rule> {
     let source = IpNetwork::new(source, header.src_len).ok()?;
     let refuses = refusals.contains(&header.action);
     goto = goto.filter(|_| header.action == RuleAction::Goto);
+    // The mask is told with the mark, and without one there is none.
+    asked.mark = mark.map(|value| (value, mask.unwrap_or(u32::MAX)));
+    let asked = Some(asked).filter(|asked| *asked != Asked::default());
     let rule = Rule {
         destination,
         refuses,
-        selective,
+        selective: asked.is_some(),
+        asked,
         suppressed,
         goto,
         ..Rule::new(source, table, priority, protocol)
@@ -249,6 +326,20 @@ mod tests {
             assert_eq!(all(&mut socket, source.family()).unwrap(), found);
             socket.apply(&[rule.delete(), rule.delete()]).unwrap();
             assert!(!all(&mut socket, source.family()).unwrap().contains(&rule));
+        }
+        for (line, told) in [
+            ("not from 10.9.0.0/16", "400: not from 10.9.0.0/16 lookup 300"),
+            ("iif lo to 10.8.0.0/16", "400: from 0.0.0.0/0 to 10.8.0.0/16 iif lo lookup 300"),
+            ("not fwmark 7/15", "400: not from 0.0.0.0/0 fwmark 0x7/0xf lookup 300"),
+        ] {
+            ip(&format!("rule add {line} table 300 pref 400"));
+            let rules = all(&mut socket, Family::V4).unwrap();
+            let rule = rules.iter().find(|rule| rule.priority == 400).unwrap();
+            assert_eq!((rule.to_string(), rule.selective), (told.to_owned(), true));
+            assert!(!rule.asked.unwrap().more);
+            let text = serde_json::to_string(rule).unwrap();
+            assert_eq!(serde_json::from_str::<Rule>(&text).unwrap(), *rule);
+            ip("rule del pref 400");
         }
         let rules = all(&mut socket, Family::V4).unwrap();
         assert!(rules.iter().any(|rule| rule.table == 300 && rule.source.prefix() == 0));

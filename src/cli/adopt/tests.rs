@@ -197,22 +197,14 @@ fn a_node_of_calico_with_ip_in_ip_is_seen() {
     let towards = |destination: &str, gateway: Option<&str>| {
         let gateway: Option<IpAddr> = gateway.map(|it| it.parse().unwrap());
         let kind = gateway.map_or(Kind::Blackhole, |_| Kind::Unicast);
-        Found {
-            route: Route {
-                kind,
-                gateway,
-                onlink: gateway.is_some(),
-                protocol: 12,
-                ..Route::new(destination.parse().unwrap())
-            },
-            devices: gateway.map(|_| 9).into_iter().collect(),
-            gateways: gateway.into_iter().collect(),
-            source: None,
-            fixed_mtu: false,
-            local: false,
-            shared: false,
-            expires: false,
-        }
+        let route = Route {
+            kind,
+            gateway,
+            onlink: gateway.is_some(),
+            protocol: 12,
+            ..Route::new(destination.parse().unwrap())
+        };
+        Found::new(route, gateway.map(|_| 9).into_iter().collect())
     };
     site.snapshot.kernel.routes = vec![
         towards("10.1.0.0/26", None),
