@@ -6,7 +6,7 @@ use super::{Answer, Seen, devices::devices, fabric::is_of_mtu};
 use crate::{
     family::{Family, HasFamily},
     net::{
-        forwarding,
+        devconf, forwarding,
         link::Link,
         route::{PROTOCOL_RA, TABLE_MAIN},
     },
@@ -125,7 +125,7 @@ pub(super) fn sysctl_drift(snapshot: &Snapshot) -> Answer {
     let mut objects = HashSet::new();
     // Those are of ip-forward.
     let forward: HashSet<String> =
-        devices(snapshot).into_iter().map(|(link, _)| forwarding::of_link(&link.name)).collect();
+        devices(snapshot).into_iter().map(|(link, _)| devconf::forwarding(&link.name)).collect();
     for change in planned.filter(|change| change.kind == Kind::Sysctl) {
         let key = change.object.strip_prefix("sysctl ").unwrap_or(&change.object);
         let is_told = [forwarding::IPV4, forwarding::IPV6].contains(&key) || forward.contains(key);

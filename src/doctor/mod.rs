@@ -9,6 +9,7 @@ mod devices;
 pub mod explain;
 mod fabric;
 mod former;
+mod forwarding;
 mod links;
 mod load;
 mod machine;
@@ -123,7 +124,7 @@ pub const CHECKS: &[Check] = &[
     Check { id: "fabric-conflict", examine: fabric::fabric_conflict },
     Check { id: "peer-excluded", examine: fabric::peer_excluded },
     Check { id: "next-hop-unreachable", examine: fabric::next_hop_unreachable },
-    Check { id: "ip-forward", examine: devices::ip_forward },
+    Check { id: "ip-forward", examine: forwarding::ip_forward },
     Check { id: "calico-chains", examine: former::calico_chains },
     Check { id: "forward-drop", examine: others::forward_drop },
     Check { id: "accept-ra", examine: links::accept_ra },

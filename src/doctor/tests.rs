@@ -14,7 +14,7 @@ use super::*;
 use crate::{
     finding::why,
     net::{
-        forwarding,
+        devconf, forwarding,
         link::Link,
         route::{Found, PROTOCOL_RA, Route},
         rule::Rule,

@@ -12,13 +12,19 @@ use netlink_packet_route::{
 
 use nix::errno::Errno;
 
-use super::{Request, forwarding, message::encode, sysctl::Sysctl};
+use super::{Request, message::encode, sysctl::Sysctl};
 use crate::netlink::attribute::{Attribute, emitted};
 
 /// `IFLA_INET_CONF` (include/uapi/linux/if_link.h).
 const IFLA_INET_CONF: u16 = 1;
 /// The kernel's table of IPv4 neighbours (`arp_tbl`, net/ipv4/arp.c).
 const ARP_TABLE: &str = "arp_cache";
+
+/// Whether what comes by a link is forwarded in IPv4. In IPv6 its namesake says whether the
+/// node acts as a router on the link, and forbids nothing.
+pub fn forwarding(link: &str) -> String {
+    format!("net/ipv4/conf/{link}/forwarding")
+}
 
 /// An IPv4 parameter of a link and what it should be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,7 +48,7 @@ impl Devconf {
     pub fn sysctl(self, link: &str) -> Sysctl {
         let conf = |name: &str| format!("net/ipv4/conf/{link}/{name}");
         match self {
-            Self::Forwarding(on) => Sysctl::new(forwarding::of_link(link), u8::from(on)),
+            Self::Forwarding(on) => Sysctl::new(forwarding(link), u8::from(on)),
             Self::ProxyArp(on) => Sysctl::new(conf("proxy_arp"), u8::from(on)),
             // Links of manx 0.1 have it not, and serve all the same.
             Self::ArpAnnounce(level) => Sysctl::optional(conf("arp_announce"), level),

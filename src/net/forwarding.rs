@@ -55,12 +55,6 @@ pub const fn key(family: Family) -> &'static str {
     }
 }
 
-/// Whether what comes by a link is forwarded in IPv4. In IPv6 its namesake says whether the
-/// node acts as a router on the link, and forbids nothing.
-pub fn of_link(link: &str) -> String {
-    format!("net/ipv4/conf/{link}/forwarding")
-}
-
 fn family(key: &str) -> Option<Family> {
     Family::BOTH.into_iter().find(|family| self::key(*family) == key)
 }

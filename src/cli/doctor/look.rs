@@ -18,7 +18,7 @@ use crate::{
     doctor::{BUDGET, MODULES_DISABLED, RELEASE, tune},
     fabric::{self, Answers, Settings, list},
     ipam::Lease,
-    net::{Socket, Tables, forwarding, sysctl},
+    net::{Socket, Tables, devconf, forwarding, sysctl},
     node::{self, Compared, Kernel, Misfit, Network, Pool, Snapshot},
     node::{
         changes::{Changes, Source, compare_by},
@@ -246,7 +246,7 @@ fn of_kernel(root: &Root, tables: &Tables) -> Snapshot {
     let of_links = kernel.links.iter().map(|link| format!("net/ipv6/conf/{}/accept_ra", link.name));
     let others = kernel.links.iter().filter(|link| !GROUPS.contains(&link.group));
     let filters = others.map(|link| link.name.as_str()).chain(["all"]).map(reverse_path);
-    let forwards = kernel.links.iter().map(|link| forwarding::of_link(&link.name));
+    let forwards = kernel.links.iter().map(|link| devconf::forwarding(&link.name));
     let of_links = of_links.chain(forwards).chain(filters);
     let keys = SYSCTLS.into_iter().chain(tune::KEYS).map(str::to_owned).chain(of_links);
     kernel.sysctls = keys.filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).collect();

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     family::HasFamily,
-    net::{forwarding, link::Link},
+    net::{devconf, forwarding, link::Link},
     node::{Direction, Network},
     pod::identity::GROUPS,
     text::few::some_of,
@@ -169,7 +169,7 @@ impl<'a> Walk<'a> {
         }
         let kernel = &self.snapshot.kernel;
         let [name] = self.comes_by()[..] else { return };
-        let key = forwarding::of_link(name);
+        let key = devconf::forwarding(name);
         if kernel.sysctls.get(&key).is_some_and(|value| value == "0") {
             let text = format!("what comes by {name} is not forwarded");
             self.note("forwarding", text.clone(), format!("sysctl {key}"));

@@ -11,7 +11,7 @@ use crate::{
     fabric::{Observed, Peers, Settings, desired::Facts},
     family::Family,
     net::{
-        Mac, fdb, forwarding,
+        Mac, devconf, fdb,
         link::Link,
         neigh,
         route::{Found, Kind, Route},
@@ -244,10 +244,10 @@ fn what_drops_a_packet_is_the_verdict() {
                 .insert(1, Rule { source, priority: 100, table: 0, refuses: true, ..rule });
         }),
         (WEB, "10.2.0.7", "by cali4 is not forwarded", Some("ip-forward"), |node| {
-            node.kernel.sysctls.insert(forwarding::of_link("cali4"), "0".into());
+            node.kernel.sysctls.insert(devconf::forwarding("cali4"), "0".into());
         }),
         ("10.2.0.7", WEB, "by vxlan.calico is not forwarded", Some("ip-forward"), |node| {
-            node.kernel.sysctls.insert(forwarding::of_link("vxlan.calico"), "0".into());
+            node.kernel.sysctls.insert(devconf::forwarding("vxlan.calico"), "0".into());
         }),
         (WEB, "10.2.0.7", "does not forward", Some("ip-forward"), |node| {
             node.kernel.sysctls.insert("net/ipv4/ip_forward".into(), "0".into());

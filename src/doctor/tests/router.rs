@@ -80,7 +80,7 @@ fn a_device_that_does_not_forward_is_told() {
     ] {
         let mut node = healthy();
         with_tunnel(&mut node);
-        let key = forwarding::of_link(name);
+        let key = devconf::forwarding(name);
         node.kernel.sysctls.insert(key.clone(), "0".into());
         // What a pass finds is the same thing.
         let drift = change(Kind::Sysctl, Action::Replace, &format!("sysctl {key}"));
@@ -97,7 +97,7 @@ fn a_device_that_does_not_forward_is_told() {
         assert!(found.len() == 1 && found[0].fix.contains("ip_forward=1"), "{found:#?}");
     }
     // What is nobody's way, and IPv6, whose namesake forbids nothing.
-    for key in [forwarding::of_link("docker0"), "net/ipv6/conf/eth0/forwarding".to_owned()] {
+    for key in [devconf::forwarding("docker0"), "net/ipv6/conf/eth0/forwarding".to_owned()] {
         assert_eq!(
             told(|node| {
                 node.kernel.links.push(link(9, "docker0"));
