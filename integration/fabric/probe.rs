@@ -235,14 +235,39 @@ fn a_node_that_is_gone_is_named() {
     batch(&cluster.nodes[2].host, "link set eth0 down");
     let told = names(node, &["node-c"], "error: peer-unreachable: node node-c: ");
     assert!(first(&told).contains("198.51.100.13 answers none of 3 echo requests"), "{told:#?}");
+    // The kernel calls it reachable for a while, and it is asked again.
     batch(&cluster.nodes[1].host, "link set eth0 down");
-    // What was found out stays true for a while, as far as is known.
-    batch(&node.host, "neigh flush dev eth0");
     let told = names(node, &["node-b"], "error: peer-unreachable: node node-b: ");
     assert!(first(&told).contains("192.0.2.12) does not answer ARP on eth0"), "{told:#?}");
     let told = names(node, &[], "error: peer-unreachable: node node-b: ");
     assert!(told.stdout.contains("error: peer-unreachable: node node-c: "), "{told:#?}");
     assert_eq!(told.stdout.matches("protocol-filtered").count(), 0, "{told:#?}");
+}
+
+/// It is there, as its link says, and no more is known of it.
+#[test]
+fn a_node_whose_firewall_drops_what_asks_is_not_called_dead() {
+    let cluster = cluster(&[1, 2, 3], Families::Ipv4, "vxlan");
+    let node = &cluster.nodes[0];
+    for other in &cluster.nodes[1..] {
+        other.host.command("iptables", &["-P", "INPUT", "DROP"]).ok();
+    }
+    let begin =
+        "warning: peer-unreachable: node node-b: 192.0.2.12 answers none of 3 echo requests";
+    for state in ["reachable", "stale", "delay"] {
+        let mac = cluster.nodes[1].host.link("eth0").unwrap()["address"].to_string();
+        let entry = format!("neigh replace 192.0.2.12 dev eth0 lladdr {mac} nud {state}");
+        batch(&node.host, &entry.replace('"', ""));
+        let told = names(node, &["node-b"], begin);
+        assert!(first(&told).contains("it answers ARP on eth0"), "{told:#?}");
+    }
+    // Behind a router that does.
+    let told = names(node, &["node-c"], "error: peer-unreachable: node node-c: ");
+    assert!(first(&told).contains("the router (192.0.2.1) answers ARP on eth0"), "{told:#?}");
+    // It says so no more.
+    batch(&cluster.nodes[1].host, "link set eth0 down");
+    let told = names(node, &["node-b"], "error: peer-unreachable: node node-b: ");
+    assert!(first(&told).contains("does not answer ARP on eth0"), "{told:#?}");
 }
 
 /// Which way is cut shows while both ends probe.

@@ -1,11 +1,13 @@
 //! Permanent neighbour entries.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE};
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
+    neighbour::{
+        NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+    },
     route::RouteType,
 };
 use nix::{errno::Errno, libc::RTM_NEWNEIGH};
@@ -45,6 +47,29 @@ pub struct Known {
     pub mac: Option<Mac>,
     /// The entry is not asked for on the wire.
     pub permanent: bool,
+    /// It is being asked for, where it was, and has not answered.
+    pub is_asked: bool,
+    /// How long ago it answered last, or something else showed that it is there.
+    pub confirmed: Option<Duration>,
+    flags: u8,
+}
+
+impl Known {
+    /// Asks on the wire whether it is still where it was: what the kernel knows may be long
+    /// past. One that answers stays as it is; one that does not is forgotten after some
+    /// seconds, as by any packet that is sent there.
+    pub fn ask(&self, index: u32, address: IpAddr) -> Option<Request> {
+        let mac = self.mac.filter(|_| !self.permanent)?;
+        let mut message = describe(index, address);
+        message.header.state = NeighbourState::Probe;
+        message.header.kind = RouteType::Unicast;
+        // Else they would be taken away.
+        message.header.flags = NeighbourFlags::from_bits_retain(self.flags);
+        message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.0.to_vec()));
+        let what = format!("ask for neighbour {address}");
+        let request = encode(RouteNetlinkMessage::NewNeighbour(message), NLM_F_REPLACE, what);
+        Some(request.tolerate(Errno::ENOENT).tolerate(Errno::EPERM))
+    }
 }
 
 /// The kernel's entry for `address` on a link, if there is one.
@@ -65,7 +90,14 @@ pub(super) fn read(answer: &Answer<'_>) -> Reading<Known> {
         return Ok(None);
     }
     let entry = raw::Neighbour::of(answer)?;
-    Ok(Some(Known { mac: entry.mac, permanent: entry.state == raw::PERMANENT }))
+    let confirmed = entry.confirmed.map(|ticks| Duration::from_millis(u64::from(ticks) * 10));
+    Ok(Some(Known {
+        mac: entry.mac,
+        permanent: entry.state & (raw::PERMANENT | raw::NOARP) != 0,
+        is_asked: entry.state == raw::PROBE,
+        confirmed,
+        flags: entry.flags,
+    }))
 }
 
 /// The permanent entries of a link, of both families.

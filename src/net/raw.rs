@@ -57,31 +57,43 @@ pub(super) struct Neighbour {
     pub(super) index: u32,
     /// Bits (`NUD_PERMANENT` and its like).
     pub(super) state: u16,
+    pub(super) flags: u8,
     pub(super) address: Option<IpAddr>,
     pub(super) mac: Option<Mac>,
+    /// Since it was known to be there, in hundredths of a second.
+    pub(super) confirmed: Option<u32>,
 }
 
 /// `NUD_PERMANENT`.
 pub(super) const PERMANENT: u16 = 0x80;
+/// `NUD_NOARP` and `NUD_PROBE`.
+pub(super) const NOARP: u16 = 0x40;
+pub(super) const PROBE: u16 = 0x10;
 /// `NUD_VALID` (include/net/neighbour.h): permanent, noarp, reachable, probe, stale or delay.
-pub(super) const VALID: u16 = PERMANENT | 0x40 | 0x02 | 0x10 | 0x04 | 0x08;
+pub(super) const VALID: u16 = PERMANENT | NOARP | 0x02 | PROBE | 0x04 | 0x08;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
+const NDA_CACHEINFO: u16 = 3;
 
 impl Neighbour {
     pub(super) fn of(answer: &Answer<'_>) -> Result<Self, DecodeError> {
-        let Some([_, _, _, _, i0, i1, i2, i3, s0, s1, _, _]) =
+        let Some([_, _, _, _, i0, i1, i2, i3, s0, s1, flags, _]) =
             answer.body.first_chunk::<HEADER_BYTES>()
         else {
             return Err("a neighbour is shorter than its header".into());
         };
         let (index, state) = ([*i0, *i1, *i2, *i3], [*s0, *s1]);
         let (index, state) = (u32::from_ne_bytes(index), u16::from_ne_bytes(state));
-        let mut found = Self { index, state, address: None, mac: None };
+        let (flags, address, mac, confirmed) = (*flags, None, None, None);
+        let mut found = Self { index, state, flags, address, mac, confirmed };
         for attribute in answer.attributes(HEADER_BYTES) {
             match attribute? {
                 (NDA_DST, value) => found.address = ip(value),
                 (NDA_LLADDR, value) => found.mac = value.try_into().ok().map(Mac),
+                (NDA_CACHEINFO, value) => {
+                    let first = value.first_chunk().copied();
+                    found.confirmed = first.map(u32::from_ne_bytes);
+                }
                 _ => {}
             }
         }

@@ -2,7 +2,7 @@
 //! loop over all sockets.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     net::IpAddr,
     os::fd::AsFd,
     time::{Duration, Instant},
@@ -20,7 +20,8 @@ use crate::{
     net::{
         Error, Socket,
         icmp::{Came, Icmp, Kind, Packet, Quoted, Why},
-        neigh, route,
+        neigh::{self, Known},
+        route,
     },
 };
 
@@ -69,10 +70,12 @@ pub(super) fn run(
         }));
     }
     let mut drive = Drive::new(lanes, rate)?;
-    drive.run(progress)?;
     let mut socket = Socket::open()?;
+    let begin = Instant::now();
+    ask_neighbours(&drive.lanes, &mut socket)?;
+    drive.run(progress)?;
     for Lane { target, path, walk, .. } in drive.lanes {
-        let found = found(path, walk.into_seen(), &mut socket)?;
+        let found = found(path, walk.into_seen(), (&mut socket, begin))?;
         if let Some(peer) = peers.get_mut(target) {
             peer.paths.push(found);
         }
@@ -80,13 +83,37 @@ pub(super) fn run(
     Ok(peers)
 }
 
+/// Asks the next hops on their links whether they are there: that they were a while ago is not
+/// what is to be found out. They answer while the paths are probed.
+fn ask_neighbours(lanes: &[Lane], socket: &mut Socket) -> Result<(), Error> {
+    let outer = lanes.iter().map(|lane| &lane.path).filter(|path| !path.inner);
+    let hops: HashSet<(u32, IpAddr)> = outer.map(|path| (path.device.1, path.next_hop)).collect();
+    let mut requests = Vec::new();
+    for (index, address) in hops {
+        let known = neigh::lookup(socket, index, address)?;
+        requests.extend(known.and_then(|known| known.ask(index, address)));
+    }
+    socket.apply(&requests)
+}
+
+/// Whether a neighbour has answered since that moment; none where nobody asked it.
+fn has_answered(known: &Known, begin: Instant) -> Option<bool> {
+    let is_there = || known.confirmed.is_some_and(|ago| ago < begin.elapsed());
+    match known.mac {
+        None => Some(false),
+        Some(_) if known.permanent => None,
+        Some(_) if is_there() => Some(true),
+        Some(_) => known.is_asked.then_some(false),
+    }
+}
+
 /// What the kernel knows besides of a path that is not as it should be.
-fn found(path: Path, seen: Seen, socket: &mut Socket) -> Result<Found, Error> {
+fn found(path: Path, seen: Seen, (socket, begin): (&mut Socket, Instant)) -> Result<Found, Error> {
     let mut found = Found { path, seen, neighbour: None, remembered: None };
     let path = &found.path;
     if !found.answers() && !path.inner {
         let known = neigh::lookup(socket, path.device.1, path.next_hop)?;
-        found.neighbour = known.map(|known| known.mac.is_some());
+        found.neighbour = known.and_then(|known| has_answered(&known, begin));
     }
     if found.sizes().is_some_and(|sizes| sizes.lost.is_some()) {
         let way = route::resolve_from(socket, None, &[path.address])?.pop().flatten();

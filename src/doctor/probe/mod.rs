@@ -120,7 +120,8 @@ pub struct Found {
     pub path: Path,
     /// What was seen.
     pub seen: Seen,
-    /// Whether the next hop says where it is on its link; none where that is not known.
+    /// Whether the next hop has said where it is on its link while it was probed; none where
+    /// that is not known.
     pub neighbour: Option<bool>,
     /// The path MTU that the kernel remembers, where that is below what leaves here.
     pub remembered: Option<u32>,

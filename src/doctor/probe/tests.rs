@@ -213,12 +213,21 @@ fn each_row_of_the_truth_table() {
     let well =
         || of(outer(), Seen { echo: Some(Sizes { passed: LIMIT, ..Sizes::default() }), ..seen(3) });
     let silent = |neighbour| Found { neighbour, ..of(outer(), seen(0)) };
+    // On the link itself, with a firewall.
+    let near = || {
+        let mut found = silent(Some(true));
+        found.path.next_hop = found.path.address;
+        found
+    };
     let unsent = Seen { unsent: Some("Operation not permitted".to_owned()), ..seen(0) };
     let error = Severity::Error;
     for (paths, severity, id, words) in [
         (vec![silent(None)], error, "peer-unreachable", "run manx probe node-a on node-c"),
         (vec![silent(Some(false))], error, "peer-unreachable", "the router (192.0.2.1) does not"),
         (vec![silent(Some(true))], error, "peer-unreachable", "can be told while"),
+        (vec![silent(Some(true))], error, "peer-unreachable", "(192.0.2.1) answers ARP on eth0"),
+        (vec![near()], Severity::Warning, "peer-unreachable", "it answers ARP on eth0"),
+        (vec![near(), of(vxlan(), seen(0))], Severity::Warning, "peer-unreachable", "is not told"),
         (
             vec![of(outer(), heard(true))],
             error,

@@ -5,6 +5,7 @@
 //! | silent | answers | | nothing, the node ignores what asks |
 //! | silent | silent | its own requests arrive | the way there that is cut |
 //! | silent | silent | no neighbour | a node that is down, or elsewhere |
+//! | silent | silent | it is a neighbour that answers on its link | a firewall, and no more is known |
 //! | silent | silent | somebody refuses | that one |
 //! | answers | silent | a router refuses the tunnel | the tunnel's protocol that is filtered |
 //! | answers | silent | the node has no such port or protocol | a node without the tunnel |
@@ -165,15 +166,28 @@ fn unreachable(me: &str, peer: &Peer, outer: &Found, inner: Option<&Found>) -> V
         let fix = format!("ask {}, which stands in the way", refusal.by);
         return of("refused", said(refusal)).fix(fix);
     }
+    let asked = if family.version() == 4 { "ARP" } else { "neighbour solicitations" };
     if outer.neighbour == Some(false) || seen.refusals.iter().any(|refusal| is_own(&refusal)) {
-        let asked = if family.version() == 4 { "ARP" } else { "neighbour solicitations" };
         let what = if next_hop == address { "it" } else { "the router" };
         let more = format!("{what} ({next_hop}) does not answer {asked} on {}", device.0);
         return of("no neighbour", more).fix("see whether it runs, and its link is up");
     }
+    if outer.neighbour == Some(true) && next_hop == address {
+        let evidence = format!(
+            "{silent}: it answers {asked} on {}, so it is there: its firewall drops what asks, and \
+             whether pods' packets pass is not told by that",
+            device.0
+        );
+        return Verdict::new(UNREACHABLE, Severity::Warning, "there", evidence)
+            .fix(format!("let ICMP from {me} pass on {name}, or ask from a pod to a pod of it"));
+    }
+    let router = match outer.neighbour {
+        Some(true) => format!("the router ({next_hop}) answers {asked} on {}, so ", device.0),
+        _ => String::new(),
+    };
     let more = format!(
-        "all ICMP may be dropped on the way, and whether its packets arrive here can be told while \
-         manx probe {me} runs there"
+        "{router}all ICMP may be dropped on the way or by {name}, or it is gone: whether its packets \
+         arrive here can be told while manx probe {me} runs there"
     );
     of("silent", more).fix(format!("run manx probe {me} on {name} at the same time"))
 }
