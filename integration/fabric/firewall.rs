@@ -87,7 +87,7 @@ fn a_firewall_that_drops_is_told_where_packets_are_lost() {
             &[
                 "IPv4 and IPv6: no packet",
                 "chain forward of table inet filter",
-                "nft 'insert rule inet filter forward iifname \"cali*\" accept'",
+                "nft 'insert rule inet filter forward iifname \"cali*\" accept comment \"pods of manx\"'",
             ],
         ),
         (
