@@ -41,7 +41,7 @@ impl Neighbour {
 }
 
 /// What the kernel knows of a next hop.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Known {
     /// Where it is reached, if that has been found out.
     pub mac: Option<Mac>,
@@ -51,7 +51,8 @@ pub struct Known {
     pub is_asked: bool,
     /// How long ago it answered last, or something else showed that it is there.
     pub confirmed: Option<Duration>,
-    flags: u8,
+    /// Its flags (`NTF_*`).
+    pub flags: u8,
 }
 
 impl Known {

@@ -122,7 +122,7 @@ fn a_pods_ways_may_be_in_tables_of_others_and_its_next_hop_be_answered_for() {
     let rules = || pod_side().objects.rules;
     let permanent = |octet| {
         let mac = Some(Mac([2, 0, 0, 0, 0, octet]));
-        Some(Known { mac, permanent: true })
+        Some(Known { mac, permanent: true, ..Known::default() })
     };
     assert_eq!(of_pod(&all, rules(), permanent(1), false), [""; 0]);
     let mut moved = all.clone();
