@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::ground::{CONFLIST, Ground, MANX, conflist, node};
 use crate::harness::{DEADLINE, Plugin, Pod, eventually};
+use crate::policy::{Api, World, enforcing};
 use crate::server::{Answer, Server};
 
 const ADDRESS: &str = "127.0.0.1:9641";
@@ -246,9 +247,8 @@ fn selected(text: &str) -> Vec<(String, String)> {
 #[test]
 fn rules_dashboard_and_documentation_name_what_is_served() {
     let ground = Ground::new();
-    let (server, api) = ground.api(&[node(1), node(2)]);
-    let mut agent = ground.agent(&server.url(), &[]);
-    agent.api = Some(api);
+    let api = Api::start(&ground, &World::alone());
+    let _agent = enforcing(&ground, &api);
     ground.await_file(CONFLIST);
     plugin(&ground).add(&Pod::new("a")).ok();
     await_metric(&ground, "manx_attachments{network=\"pods\"} 1.0");

@@ -16,6 +16,7 @@ mod endures;
 mod ground;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod policy;
 mod real;
 mod server;
 mod story;

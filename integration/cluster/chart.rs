@@ -13,13 +13,14 @@ use crate::manifests::{NAMESPACE, SHIPPED, kubectl, objects, write_kustomization
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/helm/manx");
 
 /// Values of the chart, and the components that say the same.
-const PAIRS: [(&str, &[&str]); 9] = [
+const PAIRS: [(&str, &[&str]); 10] = [
     ("mode=direct", &["direct"]),
     ("mode=ipip", &["ipip"]),
     ("mode=vxlan", &["vxlan"]),
     ("metrics.enabled=true", &["vxlan", "metrics"]),
     ("selinux=true", &["vxlan", "selinux"]),
     ("condition=true", &["vxlan", "condition"]),
+    ("networkPolicy=true", &["vxlan", "network-policy"]),
     ("mode=calico", &["calico-read"]),
     (
         "mode=calico,calico.ipam=true,calico.annotate=true",

@@ -21,6 +21,9 @@ const MODES: [&str; 3] = ["direct", "ipip", "vxlan"];
 /// What is shipped, and the right to clear a condition.
 const CONDITION: &str = "resources: [shipped]\ncomponents: [shipped/components/condition]\n";
 
+/// What is shipped, with network policies.
+const POLICY: &str = "resources: [shipped]\ncomponents: [shipped/components/network-policy]\n";
+
 pub(crate) const NAMESPACE: &str = "manx-system";
 
 /// What is shipped for a cluster whose other nodes run Calico.
@@ -140,6 +143,8 @@ fn beside_a_mode(control: &Control) {
         assert_eq!(agent[probe]["httpGet"]["host"], json!(null), "{probe} asks where it listens");
         assert_eq!(agent[probe]["httpGet"]["port"], 9641);
     }
+    let agent = &with("network-policy")["containers"][0];
+    assert_eq!(agent["args"][1], "--network-policy");
     // Of each distribution as the documentation has it.
     let rows = include_str!("../../docs/kubernetes.md").lines();
     let rows = rows
@@ -238,6 +243,15 @@ pub(crate) fn rights(control: &Control) {
     let given: BTreeSet<String> = rules(control, AGENT);
     let own: Vec<&String> = given.difference(&anyone).collect();
     assert_eq!(own, ["list nodes", "patch nodes/status", "watch nodes"]);
+
+    let directory = Path::new("/run/kustomize/policy");
+    write_kustomization(directory, POLICY);
+    kubectl(control, &["apply", "--server-side", "--kustomize", &directory.display().to_string()]);
+    let given: BTreeSet<String> = rules(control, AGENT);
+    let own: Vec<&String> = given.difference(&anyone).collect();
+    let resources = ["namespaces", "networkpolicies", "nodes", "pods"];
+    let both = ["list", "watch"].map(|verb| resources.map(|one| format!("{verb} {one}"))).concat();
+    assert!(own.into_iter().eq(&both), "{given:?}");
 
     let directory = Path::new("/run/kustomize/calico");
     write_kustomization(directory, CALICO);

@@ -64,6 +64,10 @@ impl Config {
         };
         let mode = options.mode.as_deref();
         let config = bytes.and_then(|bytes| Self::parse(&bytes, mode, &options.peers_file));
+        let config = config.and_then(|config| match options.network_policy {
+            true => config.enforcing(),
+            false => Ok(config),
+        });
         config.map_err(|error| format!("configuration {}: {error}", path.display()))
     }
 
@@ -101,6 +105,21 @@ impl Config {
         }
         let conflist = file.conflist.map(Value::Object);
         Ok(Self { fabric, cluster_cidrs, conflist, calico: file.calico })
+    }
+}
+
+impl Config {
+    /// The same where network policies are enforced.
+    fn enforcing(self) -> Result<Self, String> {
+        let plugins = self.conflist.as_ref().and_then(|conflist| conflist.get("plugins"));
+        let mut plugins = plugins.and_then(Value::as_array).into_iter().flatten();
+        let is_off = plugins.any(|plugin| plugin.get("networkPolicy") == Some(&"off".into()));
+        match is_off {
+            true => Err("networkPolicy of its conflist is off, and --network-policy enforces it: \
+                         leave one of them out"
+                .to_owned()),
+            false => Ok(self),
+        }
     }
 }
 
@@ -176,6 +195,17 @@ mod tests {
             Path::new("/x"),
         );
         assert_eq!(both.unwrap().fabric.encode(), json!({"mode": "ipip", "mtu": 1400}));
+    }
+
+    #[test]
+    fn network_policies_are_not_enforced_and_off_at_once() {
+        let enforcing = |word: &str| {
+            let mut conflist = conflist("/var/lib/manx/peers.json");
+            conflist["plugins"][1]["networkPolicy"] = json!(word);
+            parse(&json!({"conflist": conflist})).unwrap().enforcing()
+        };
+        assert!(enforcing("enforce").is_ok());
+        assert!(enforcing("off").unwrap_err().contains("--network-policy"));
     }
 
     #[test]

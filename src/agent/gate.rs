@@ -14,8 +14,9 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{calico::Delegate, options::Options, plugin::Installed, view::form_of};
+use super::{calico::Delegate, options::Options, plugin::Installed, status::Status, view::form_of};
 use crate::{
+    conf::PLUGIN_TYPES,
     fabric::list,
     net::Socket,
     node::{
@@ -41,6 +42,8 @@ pub(crate) struct Gate {
     conflist: Option<Value>,
     /// Where Calico's IPAM plugin gives out addresses.
     delegate: Option<Delegate>,
+    /// Where network policies are enforced, whether they are by now.
+    policies: Option<Arc<Status>>,
     /// By which pods come.
     plugin: Arc<Installed>,
     target: PathBuf,
@@ -72,10 +75,18 @@ impl Gate {
             peers_file: peers_file.clone(),
             conflist,
             delegate,
+            policies: None,
             plugin,
             target: root.path(DIRECTORY).join(conflist_name),
             staged: root.runtime().join(".agent").join(conflist_name),
         }
+    }
+
+    /// The same where network policies are enforced: pods come by a configuration that says so
+    /// once what they may do is known.
+    pub(crate) fn enforcing(mut self, status: &Arc<Status>) -> Self {
+        self.policies = Some(Arc::clone(status));
+        self
     }
 
     /// Makes the node ready for pods, and lets them come if it is.
@@ -89,7 +100,7 @@ impl Gate {
             }
             Ok(pods) => pods,
         };
-        let conflist = match &self.delegate {
+        let mut conflist = match &self.delegate {
             None => self.conflist.clone().unwrap_or_else(|| usual(&self.peers_file, &pods)),
             Some(delegate) => {
                 let given = self.conflist.as_ref();
@@ -99,10 +110,17 @@ impl Gate {
                 }
             }
         };
+        if self.policies.is_some() {
+            enforce(&mut conflist);
+        }
         let text = format!("{conflist:#}\n");
         let network = conflist.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
         if read(&self.target, TEXT_BYTES_MAX).is_ok_and(|held| held == text.as_bytes()) {
             return Outcome::Open { network, passed: false };
+        }
+        // Pods that came by it before would all be closed.
+        if let Some(reason) = self.policies.as_ref().and_then(|status| status.unenforced()) {
+            return closed(reason);
         }
         match self.pass(&text) {
             Err(reason) => closed(reason),
@@ -119,7 +137,9 @@ impl Gate {
 
     /// How often something else was wanted of the configuration than before.
     pub(crate) fn wishes(&self) -> u64 {
-        self.delegate.as_ref().map_or(0, |delegate| delegate.wish.changes())
+        let wishes = self.delegate.as_ref().map_or(0, |delegate| delegate.wish.changes());
+        let enforced = |status: &Arc<Status>| status.unenforced().is_none();
+        wishes + u64::from(self.policies.as_ref().is_some_and(enforced))
     }
 
     /// Whether that is there which gives out addresses.
@@ -223,6 +243,17 @@ fn usual(peers_file: &Path, pods: &[String]) -> Value {
     })
 }
 
+/// Lets our plugins of a configuration enforce network policies.
+fn enforce(conflist: &mut Value) {
+    let plugins = conflist.get_mut("plugins").and_then(Value::as_array_mut);
+    for plugin in plugins.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let kind = plugin.get("type").and_then(Value::as_str).unwrap_or_default();
+        if PLUGIN_TYPES.contains(&kind) {
+            plugin.insert("networkPolicy".to_owned(), "enforce".into());
+        }
+    }
+}
+
 /// Whether a configuration names others to be called.
 fn hands_on(bytes: &[u8]) -> bool {
     let Ok(Value::Object(document)) = serde_json::from_slice(bytes) else { return false };
@@ -273,5 +304,13 @@ mod tests {
             assert_eq!(has, subnets);
             assert_eq!(conflist["plugins"][0]["peersFile"], "/var/lib/manx/peers.json");
         }
+    }
+
+    #[test]
+    fn only_our_plugins_are_told_to_enforce_network_policies() {
+        let mut conflist = usual(Path::new("/p"), &["10.244.1.0/24".to_owned()]);
+        enforce(&mut conflist);
+        let said = |place: usize| conflist["plugins"][place].get("networkPolicy").cloned();
+        assert_eq!((said(0), said(1)), (Some(json!("enforce")), None));
     }
 }

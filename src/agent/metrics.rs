@@ -4,6 +4,7 @@ mod api;
 mod buckets;
 mod calls;
 mod passes;
+mod policies;
 mod process;
 mod stock;
 
@@ -16,10 +17,12 @@ use prometheus_client::{
 };
 
 pub(crate) use api::Api;
+pub(crate) use policies::Counts;
 
 use buckets::{gauge_value, histogram};
 use calls::Calls;
 use passes::Passes;
+use policies::Policies;
 use process::Process;
 use stock::Stocks;
 
@@ -40,6 +43,7 @@ pub(crate) struct Metrics {
     write_errors: Counter,
     passes: Passes,
     event_to_kernel: Histogram,
+    policies: Policies,
     calls: Calls,
     pub(super) ready: Gauge,
 }
@@ -62,6 +66,7 @@ impl Metrics {
             write_errors: Counter::default(),
             passes: Passes::new(),
             event_to_kernel: histogram(),
+            policies: Policies::new(),
             calls: Calls::new(),
             ready: Gauge::default(),
         };
@@ -125,6 +130,26 @@ impl Metrics {
     /// A change was made so long after it was heard.
     pub(super) fn reached(&self, after: Duration) {
         self.event_to_kernel.observe(after.as_secs_f64());
+    }
+
+    /// Network policies are enforced: what is counted of them is there from now on.
+    pub(super) fn enforcing(&mut self) {
+        self.policies.register(self.registry.sub_registry_with_prefix("manx_agent"));
+    }
+
+    /// A pass over network policies was made.
+    pub(super) fn enforced(&self, counts: &Counts, changed: bool, after: Option<Duration>) {
+        self.policies.passed(counts, changed, after);
+    }
+
+    /// Network policies could not be enforced.
+    pub(super) fn failed_to_enforce(&self) {
+        self.policies.failed();
+    }
+
+    /// So many connections were cut.
+    pub(super) fn cut(&self, count: usize) {
+        self.policies.cut(count);
     }
 
     /// A call of the plugin ended.

@@ -29,6 +29,7 @@ mod operations;
 mod options;
 mod own;
 mod plugin;
+mod policy;
 mod reach;
 mod record;
 mod reread;
@@ -54,7 +55,7 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join;
+use futures::future::join3;
 use log::LevelFilter;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::watch;
@@ -123,7 +124,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Starts all threads, and is that which keeps the peers file.
 fn begin(options: &Options) -> Infallible {
-    let status = Arc::new(Status::of(&options.root));
+    let status = Status::of(&options.root);
+    let status = Arc::new(if options.network_policy { status.enforcing() } else { status });
     // Before there is a configuration: one that is no good is waited for, and is no reason
     // to start the agent again.
     if let Some(address) = options.listen {
@@ -143,6 +145,7 @@ fn begin(options: &Options) -> Infallible {
     plugin.has_read(form_of(&read(&peers_file, PEERS_BYTES_MAX).unwrap_or_default()));
     plugin.known();
     let gate = Gate::new(options, config.conflist, delegate, Arc::clone(&plugin));
+    let gate = if options.network_policy { gate.enforcing(&status) } else { gate };
     // What is there is applied before anybody is asked.
     let (root, of_node) = (options.root.clone(), Arc::clone(&status));
     thread::spawn(move || node::look_after(&root, &gate, &of_node));
@@ -166,6 +169,8 @@ fn begin(options: &Options) -> Infallible {
             .for_plugin(Arc::clone(&plugin));
     let limits = Limits { spread: spread(keeper.nodes()), ..Limits::default() };
     let condition = options.condition.then(|| (access.clone(), options.node.clone()));
+    let policies =
+        options.network_policy.then(|| enforce_policies(options, &access, &limits, &status));
     let (own, api) = (options.node.clone(), status.api());
     if in_blocks && options.kubeconfig.is_none() {
         let credentials = Credentials::new(options, &access, of_own, &status);
@@ -193,10 +198,28 @@ fn begin(options: &Options) -> Infallible {
                 }
             }
         };
-        talk(nodes, condition, status);
+        talk(nodes, policies, condition, status);
     });
     loop {
         keeper.step();
+    }
+}
+
+/// Keeps the table of network policies in a thread of its own, and returns what asks the API
+/// server for them.
+fn enforce_policies(
+    options: &Options,
+    access: &Access,
+    limits: &Limits,
+    status: &Arc<Status>,
+) -> impl Future<Output = Infallible> + use<> {
+    let (node, root, of_table) = (options.node.clone(), options.root.clone(), Arc::clone(status));
+    let (access, limits, api) = (access.clone(), limits.clone(), status.api());
+    async move {
+        let board = policy::board().await;
+        let of_lists = Arc::clone(&board);
+        thread::spawn(move || policy::keep(&board, &node, &root, &of_table));
+        policy::watch(access, limits, of_lists, api).await
     }
 }
 
@@ -236,6 +259,7 @@ fn spread(nodes: usize) -> Duration {
 /// What asks the API server.
 fn talk(
     nodes: impl Future<Output = Infallible>,
+    policies: Option<impl Future<Output = Infallible>>,
     condition: Option<(Access, String)>,
     status: Arc<Status>,
 ) {
@@ -245,7 +269,13 @@ fn talk(
             None => pending().await,
         }
     };
-    run_alone(join(nodes, condition));
+    let policies = async {
+        match policies {
+            Some(policies) => policies.await,
+            None => pending().await,
+        }
+    };
+    run_alone(join3(nodes, policies, condition));
 }
 
 /// Runs what comes to no end in a thread that has nothing else to do.

@@ -60,13 +60,16 @@ pub(crate) struct Nodes;
 
 impl Kind for Nodes {
     type Object = Object;
-    type Notes = IgnoredAny;
     type Value = Record;
     const NAME: &'static str = "Nodes";
     const RESOURCE: &'static str = "nodes";
 
-    fn metadata(object: &Object) -> &Metadata {
-        &object.metadata
+    fn key(object: &Object) -> Box<str> {
+        object.metadata.name.clone()
+    }
+
+    fn version(object: &Object) -> &str {
+        &object.metadata.resource_version
     }
 
     fn value(object: Object) -> Record {

@@ -12,7 +12,7 @@ pub(crate) const USAGE: &str = "\
 Usage: manx-agent [--mode MODE] [--config FILE] [--node NAME] [--kubeconfig FILE]
                   [--peers-file FILE] [--conflist-name NAME] [--plugin-dir DIR]
                   [--sysctl-dir DIR] [--accept-former SECONDS] [--listen ADDRESS:PORT]
-                  [--condition] [--root DIR]
+                  [--condition] [--network-policy] [--root DIR]
 
 Watches a cluster's Nodes, keeps the peers file and this node's routes true to them, and
 puts the configuration of the container runtime in place when pods may come.
@@ -35,6 +35,8 @@ puts the configuration of the container runtime in place when pods may come.
                         600)
   --listen ADDRESS:PORT /metrics, /healthz and /readyz; 0: none (default: 127.0.0.1:9641)
   --condition           set NetworkUnavailable of this Node to False when pods may come
+  --network-policy      enforce NetworkPolicies: watch Namespaces, Pods and NetworkPolicies
+                        as well, and let pods come with networkPolicy enforce
   --root DIR            read files and state below DIR
 ";
 
@@ -58,6 +60,8 @@ pub(crate) struct Options {
     pub(crate) listen: Option<SocketAddr>,
     /// Whether the Node is told that pods may come.
     pub(crate) condition: bool,
+    /// Whether network policies are enforced.
+    pub(crate) network_policy: bool,
     pub(crate) root: Root,
 }
 
@@ -82,6 +86,7 @@ impl Options {
             accept_former: ACCEPTED,
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9641))),
             condition: false,
+            network_policy: false,
             root: Root::default(),
         };
         let mut parser = Parser::from_args(arguments);
@@ -90,6 +95,10 @@ impl Options {
                 Arg::Long("help") | Arg::Short('h') => return Ok(None),
                 Arg::Long("condition") => {
                     options.condition = true;
+                    continue;
+                }
+                Arg::Long("network-policy") => {
+                    options.network_policy = true;
                     continue;
                 }
                 Arg::Long(name) => name.to_owned(),
@@ -174,10 +183,11 @@ mod tests {
         let options = read(&[]).unwrap().unwrap();
         assert_eq!(options.node, "n1");
         assert_eq!(options.listen, Some("127.0.0.1:9641".parse().unwrap()));
-        assert!(!options.condition);
-        let arguments = ["--node", "n2", "--listen=0", "--condition", "--root", "/r"];
+        assert!(!options.condition && !options.network_policy);
+        let arguments =
+            ["--node", "n2", "--listen=0", "--condition", "--network-policy", "--root", "/r"];
         let options = read(&arguments).unwrap().unwrap();
-        assert!(options.condition);
+        assert!(options.condition && options.network_policy);
         assert_eq!((options.node.as_str(), options.listen), ("n2", None));
         assert_eq!(options.root, Root::new("/r"));
         assert!(read(&["--help"]).unwrap().is_none());

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    metrics::{Api, Metrics},
+    metrics::{Api, Counts, Metrics},
     reach::Reach,
     view::View,
 };
@@ -42,6 +42,8 @@ struct Now {
     closed: Option<String>,
     /// Why Calico's IPAM plugin is not let in by the API server.
     unlet: Option<String>,
+    /// Why network policies are not enforced, if they are to be.
+    unenforced: Option<String>,
     /// When something was last done for the node's routes.
     alive: Instant,
 }
@@ -60,12 +62,20 @@ impl Status {
             trouble: None,
             closed: Some("the node was not looked at yet".to_owned()),
             unlet: None,
+            unenforced: None,
             alive: Instant::now(),
         });
         let (reach, written) = (Mutex::default(), Condvar::new());
         let bell = Bell::new().map(Arc::new);
         let bell = bell.map_err(|error| log::warn!("what changes is noticed later: {error}")).ok();
         Self { now, reach, written, bell, metrics: Metrics::new(root) }
+    }
+
+    /// The same where network policies are to be enforced.
+    pub(crate) fn enforcing(mut self) -> Self {
+        self.metrics.enforcing();
+        self.enforced(Some("network policies were not asked for yet".to_owned()));
+        self
     }
 
     fn now(&self) -> MutexGuard<'_, Now> {
@@ -143,10 +153,14 @@ impl Status {
         self.now().writes
     }
 
-    /// Waits for the peers file to be written more often than that, for `limit` at most.
+    /// Waits for the peers file to be written more often than that, or for network policies to
+    /// be enforced, for `limit` at most.
     pub(super) fn await_writing(&self, before: u64, limit: Duration) {
         let now = self.now();
-        let waited = self.written.wait_timeout_while(now, limit, |now| now.writes == before);
+        let unenforced = now.unenforced.is_some();
+        let waited = self.written.wait_timeout_while(now, limit, |now| {
+            now.writes == before && now.unenforced.is_some() == unenforced
+        });
         drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -158,6 +172,41 @@ impl Status {
     /// Calico's IPAM plugin has what the API server lets it in by, or not, for this reason.
     pub(super) fn let_in(&self, unlet: Option<String>) {
         self.now().unlet = unlet;
+    }
+
+    /// Network policies are enforced, or not yet, for this reason.
+    pub(super) fn enforced(&self, unenforced: Option<String>) {
+        let is_new = {
+            let mut now = self.now();
+            let is_new = now.unenforced.is_some() && unenforced.is_none();
+            now.unenforced = unenforced;
+            is_new
+        };
+        if is_new {
+            log::info!("network policies are enforced");
+            self.written.notify_all();
+            self.wake();
+        }
+    }
+
+    /// Why network policies are not enforced yet, if they are to be.
+    pub(super) fn unenforced(&self) -> Option<String> {
+        self.now().unenforced.clone()
+    }
+
+    /// A pass over network policies found so many of everything, and changed the table; what
+    /// changed first was heard at that time.
+    pub(super) fn policies(&self, counts: &Counts, changed: bool, heard: Option<Instant>) {
+        self.metrics.enforced(counts, changed, heard.map(|heard| heard.elapsed()));
+    }
+
+    pub(super) fn policies_failed(&self) {
+        self.metrics.failed_to_enforce();
+    }
+
+    /// So many connections were cut.
+    pub(super) fn cut(&self, count: usize) {
+        self.metrics.cut(count);
     }
 
     pub(super) fn alive(&self) {
@@ -192,7 +241,8 @@ impl Status {
     pub(crate) fn unready(&self) -> Option<String> {
         let now = self.now();
         let node = now.closed.as_ref().or(now.trouble.as_ref());
-        let words = node.into_iter().chain(&now.unlet).cloned().collect::<Vec<_>>();
+        let words =
+            node.into_iter().chain(&now.unlet).chain(&now.unenforced).cloned().collect::<Vec<_>>();
         (!words.is_empty()).then(|| words.join("; "))
     }
 

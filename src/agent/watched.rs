@@ -41,8 +41,6 @@ use super::{
 pub(crate) trait Kind {
     /// As the API server sends it.
     type Object: Clone + Debug + DeserializeOwned;
-    /// What is read of its annotations.
-    type Notes;
     /// What counts of it: where that is the same, nothing has changed.
     type Value: Debug + PartialEq;
     /// As a message has it.
@@ -50,7 +48,10 @@ pub(crate) trait Kind {
     /// As a role has it.
     const RESOURCE: &'static str;
 
-    fn metadata(object: &Self::Object) -> &Metadata<Self::Notes>;
+    /// What it is known by among all of its kind.
+    fn key(object: &Self::Object) -> Box<str>;
+    /// As of which version of the store it is so.
+    fn version(object: &Self::Object) -> &str;
     fn value(object: Self::Object) -> Self::Value;
 }
 
@@ -141,6 +142,8 @@ pub(crate) struct Watched<K: Kind, E> {
     streams: bool,
     /// The next list is not to be served from a cache.
     anew: bool,
+    /// No list is.
+    consistent: bool,
     /// What was told last is that the server cannot be asked.
     lost: bool,
     api: Api,
@@ -151,14 +154,33 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
         let backoff = Backoff::new(limits.retry, limits.retry_max);
         let ask = Ask { path, name: K::NAME, resource: K::RESOURCE };
         let (known, version) = (Map::new(), None);
-        let (streams, anew, lost) = (true, false, false);
+        let (streams, anew, consistent, lost) = (true, false, false, false);
         let api = Api::default();
-        Self { access, limits, ear, backoff, ask, known, version, streams, anew, lost, api }
+        Self {
+            access,
+            limits,
+            ear,
+            backoff,
+            ask,
+            known,
+            version,
+            streams,
+            anew,
+            consistent,
+            lost,
+            api,
+        }
     }
 
     /// Counts what is asked there.
     pub(crate) fn counted(self, api: Api) -> Self {
         Self { api, ..self }
+    }
+
+    /// A list has all that was written before it was asked for: what a cache served could be
+    /// of before what was told already.
+    pub(crate) fn consistent(self) -> Self {
+        Self { consistent: true, ..self }
     }
 
     /// Tells of them, and comes to no end.
@@ -246,7 +268,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
         let initial = self.version.is_none();
         let version = match &self.version {
             Some(version) => version,
-            None if self.anew => "",
+            None if self.anew || self.consistent => "",
             None => "0",
         };
         let watch = self.ask.watch::<K::Object>(client, version, initial);
@@ -351,16 +373,16 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
                 Ok(false)
             }
             (WatchEvent::Deleted(object), Some(listed)) => {
-                listed.remove(&K::metadata(&object).name);
+                listed.remove(&K::key(&object));
                 Ok(false)
             }
             (WatchEvent::Added(object) | WatchEvent::Modified(object), None) => {
-                self.advance(&K::metadata(&object).resource_version)?;
+                self.advance(K::version(&object))?;
                 Ok(self.change(object))
             }
             (WatchEvent::Deleted(object), None) => {
-                self.advance(&K::metadata(&object).resource_version)?;
-                Ok(self.known.remove(&K::metadata(&object).name).is_some())
+                self.advance(K::version(&object))?;
+                Ok(self.known.remove(&K::key(&object)).is_some())
             }
             (WatchEvent::Bookmark(bookmark), listing) => {
                 let version = bookmark.metadata.resource_version.clone();
@@ -397,7 +419,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
 
     /// Puts an object into a list. What is known already is not there twice.
     fn keep(&self, listed: &mut Map<K::Value>, object: K::Object) {
-        let name = K::metadata(&object).name.clone();
+        let name = K::key(&object);
         let value = K::value(object);
         let known = self.known.get(&name).filter(|known| ***known == value);
         let value = known.cloned().unwrap_or_else(|| Arc::new(value));
@@ -406,7 +428,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
 
     /// Takes what an object is by now; true if something that counts has changed.
     fn change(&mut self, object: K::Object) -> bool {
-        let name = K::metadata(&object).name.clone();
+        let name = K::key(&object);
         let value = K::value(object);
         if self.known.get(&name).is_some_and(|known| **known == value) {
             return false;

@@ -1,6 +1,6 @@
 //! `manx explain`: what becomes of a packet on this node.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -97,7 +97,7 @@ fn located(mut world: World, snapshot: &Snapshot) -> World {
         let own = snapshot.journal.iter().filter(|entry| entry.pod().as_deref() == Some(&name));
         let own = own.flat_map(|entry| &entry.addresses);
         let new: Vec<IpAddr> = own.filter(|it| !pod.addresses.contains(it)).copied().collect();
-        pod.addresses.extend(new);
+        Arc::make_mut(pod).addresses.extend(new);
     }
     world
 }

@@ -1,12 +1,16 @@
 //! The table of network policies of this node: looked at, made so, and removed.
 
 mod held;
+#[cfg(feature = "agent")]
+mod kept;
 mod pods;
 mod state;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
 pub(crate) use held::PolicyTable;
+#[cfg(feature = "agent")]
+pub(crate) use kept::{Kept, monitor};
 pub(crate) use pods::{
     Expected, differences, expect, otherwise, release, release_noted, restore_table, sweep,
 };
@@ -16,7 +20,7 @@ use crate::{
     net::{self, Socket, addr, conntrack},
     nft::{self, Ensured},
     object::{Action, Kind, Told},
-    policy::{Compiled, Flow, Known, Policies, TABLE, World, allows, changes, compile},
+    policy::{Attached, Compiled, Flow, Known, Policies, TABLE, World, allows, changes, compile},
     state::Root,
 };
 
@@ -55,9 +59,12 @@ pub struct Wanted {
 
 impl Wanted {
     /// Of a cluster in which this node has that name, and its attachments.
-    pub fn of(mut world: World, node: &str, root: &Root) -> Self {
-        let attached = pods::all_attached(root);
-        let unknown = world.locate(node, &attached);
+    pub fn of(world: World, node: &str, root: &Root) -> Self {
+        Self::by(world, node, &pods::all_attached(root))
+    }
+
+    fn by(mut world: World, node: &str, attached: &[Attached]) -> Self {
+        let unknown = world.locate(node, attached);
         let mut compiled = compile(&world, node);
         for (address, assigned) in unknown {
             compiled.policies.assign(address, assigned);

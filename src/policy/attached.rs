@@ -1,9 +1,9 @@
 //! What a node itself knows of its pods: which addresses they have. It knows that before
 //! the API server does, and for longer.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
-use super::{Assigned, Name, Pod, World};
+use super::{Assigned, Name, World};
 
 /// A pod that was attached on this node, and on which policies are enforced.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -36,19 +36,35 @@ impl World {
         node: &str,
         attached: &'a [Attached],
     ) -> Vec<(IpAddr, &'a Assigned)> {
-        let mut unknown: Vec<(IpAddr, &Assigned)> = Vec::new();
-        for one in attached {
-            let is_own = |address: &IpAddr| one.addresses.contains(address);
-            for pod in &mut self.pods {
-                pod.addresses.retain(|address| !is_own(address));
+        let mut owners: Vec<(IpAddr, usize)> = Vec::new();
+        for (place, one) in attached.iter().enumerate().rev() {
+            owners.extend(one.addresses.iter().map(|address| (*address, place)));
+        }
+        owners.sort_by_key(|(address, _)| *address);
+        owners.dedup_by_key(|(address, _)| *address);
+        let is_owned = |address: &IpAddr| owners.binary_search_by_key(address, |it| it.0).is_ok();
+        let mut local = Vec::new();
+        for (place, pod) in self.pods.iter_mut().enumerate() {
+            if pod.addresses.iter().any(is_owned) {
+                Arc::make_mut(pod).addresses.retain(|address| !is_owned(address));
             }
-            unknown.retain(|(address, _)| !is_own(address));
-            let is_it = |pod: &&mut Pod| {
-                pod.node == node && pod.is_subject() && one.is(&pod.name, &pod.uid)
+            if pod.node == node && pod.is_subject() {
+                local.push((pod.name.clone(), place));
+            }
+        }
+        local.sort_unstable();
+        let mut unknown = Vec::new();
+        for (address, one) in owners {
+            let Some(one) = attached.get(one) else { continue };
+            let begin = local.partition_point(|(name, _)| Some(name) < one.name.as_ref());
+            let named = local.iter().skip(begin).take_while(|it| Some(&it.0) == one.name.as_ref());
+            let is_it = |place: &usize| {
+                self.pods.get(*place).is_some_and(|pod| one.is(&pod.name, &pod.uid))
             };
-            match self.pods.iter_mut().find(is_it) {
-                Some(pod) => pod.addresses.extend(&one.addresses),
-                None => unknown.extend(one.addresses.iter().map(|it| (*it, &one.otherwise))),
+            let found = named.map(|(_, place)| *place).find(is_it);
+            match found.and_then(|place| self.pods.get_mut(place)) {
+                Some(pod) => Arc::make_mut(pod).addresses.push(address),
+                None => unknown.push((address, &one.otherwise)),
             }
         }
         unknown
@@ -58,7 +74,7 @@ impl World {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Policy, compile};
+    use crate::policy::{Pod, Policy, compile};
 
     fn name(name: &str) -> Name {
         Name { namespace: "x".to_owned(), name: name.to_owned() }
@@ -86,11 +102,11 @@ mod tests {
 
     /// Where each address of the table leads to: no class, that of the policy, or the closed one.
     fn classes(mut world: World, attached: &[Attached]) -> Vec<(u8, &'static str)> {
-        world.policies.push(Policy {
+        world.policies.push(Arc::new(Policy {
             name: name("p"),
             ways: [None, Some(vec![crate::policy::Rule::default()])],
             ..Policy::default()
-        });
+        }));
         let unknown = world.locate("n", attached);
         let mut policies = compile(&world, "n").policies;
         unknown.iter().for_each(|(address, assigned)| policies.assign(*address, assigned));
@@ -107,7 +123,10 @@ mod tests {
 
     #[test]
     fn an_attachment_knows_its_address_better_than_the_api_server() {
-        let world = |pods: &[Pod]| World { pods: pods.to_vec(), ..World::default() };
+        let world = |pods: &[Pod]| {
+            let pods = pods.iter().cloned().map(Arc::new).collect();
+            World { pods, ..World::default() }
+        };
         for (pods, all, expected) in [
             // It has no address there yet, or that of its sandbox before.
             (vec![pod("a", "u1", &[])], vec![attached("a", "u1", 2)], vec![(2, "policy")]),

@@ -91,7 +91,8 @@ type Local<'a> = (&'a Pod, Vec<IpAddr>);
 /// The pods of a node, by their names.
 fn local<'a>(world: &'a World, owners: &Owners<'a>, node: &str) -> Vec<Local<'a>> {
     let mut local = Vec::<Local<'_>>::new();
-    let own = world.pods.iter().filter(|pod| pod.node == node && pod.is_subject());
+    let own =
+        world.pods.iter().map(AsRef::as_ref).filter(|pod| pod.node == node && pod.is_subject());
     let own = own.map(|pod| (None, pod));
     let located = owners.0.iter().filter(|(_, pod)| pod.node == node);
     for (address, pod) in own.chain(located.map(|(address, pod)| (Some(*address), *pod))) {
@@ -124,7 +125,7 @@ fn isolated<'a>(
     direction: Direction,
     local: &'a [Local<'a>],
 ) -> Vec<Isolated<'a>> {
-    let of_direction = world.policies.iter().enumerate();
+    let of_direction = world.policies.iter().map(AsRef::as_ref).enumerate();
     let of_direction = of_direction.filter(|(_, policy)| policy.rules(direction).is_some());
     let of_direction: Vec<(usize, &Policy)> = of_direction.collect();
     let mut found = Vec::new();

@@ -11,7 +11,10 @@ pub(super) struct Owners<'a>(pub(super) Vec<(IpAddr, &'a Pod)>);
 impl<'a> Owners<'a> {
     pub(super) fn of(world: &'a World) -> Self {
         let mut all = Vec::new();
-        for (place, pod) in world.pods.iter().enumerate().filter(|(_, pod)| pod.is_subject()) {
+        for (place, pod) in world.pods.iter().map(AsRef::as_ref).enumerate() {
+            if !pod.is_subject() {
+                continue;
+            }
             all.extend(pod.addresses.iter().map(|address| (*address, place, pod)));
         }
         all.sort_unstable_by(|(one, at, pod), (other, place, rival)| {

@@ -20,6 +20,8 @@ mod numbers;
 mod read;
 mod scope;
 mod selector;
+#[cfg(feature = "agent")]
+mod shared;
 mod sorted;
 mod verdict;
 mod world;
@@ -29,8 +31,12 @@ pub use changes::changes;
 pub use compile::{Compiled, Known, TABLE, compile};
 pub use granted::{Granted, granted};
 pub use lookup::allows;
+#[cfg(feature = "agent")]
+pub(crate) use read::Item;
 pub use read::{Read, protocol, protocol_name, read};
 pub use selector::{Labels, Requirement, Selector, Test};
+#[cfg(feature = "agent")]
+pub(crate) use shared::Shared;
 pub use verdict::{Judgement, Verdict};
 pub use world::{Block, Flow, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Rule, World};
 

@@ -6,11 +6,16 @@
 //! port that cannot be read allows nothing, and the rest of the policy holds.
 
 mod form;
+#[cfg(feature = "agent")]
+mod single;
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 use serde_json::Value;
+
+#[cfg(feature = "agent")]
+pub(crate) use form::Item;
 
 use super::{
     Block, Direction, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Requirement, Rule, Selector,
@@ -49,12 +54,12 @@ pub fn read(text: &[u8]) -> Result<Read, String> {
         match kind.as_str() {
             "Namespace" => {
                 let labels = metadata.labels.unwrap_or_default();
-                found.world.namespaces.insert(metadata.name, labels);
+                found.world.namespaces.insert(metadata.name, Arc::new(labels));
             }
-            "Pod" => found.world.pods.push(pod(name, metadata, spec, status)?),
+            "Pod" => found.world.pods.push(Arc::new(pod(name, metadata, spec, status)?)),
             "NetworkPolicy" => {
                 let policy = policy(name, spec, &mut found.notes)?;
-                found.world.policies.push(policy);
+                found.world.policies.push(Arc::new(policy));
             }
             other => return Err(format!("{other} {name} is of no kind that policies are about")),
         }
@@ -100,7 +105,7 @@ fn pod(
         ports: named.collect(),
         name,
         uid: uid.unwrap_or_default(),
-        labels: metadata.labels.unwrap_or_default(),
+        labels: Arc::new(metadata.labels.unwrap_or_default()),
         node: spec.node_name.unwrap_or_default(),
         addresses,
         on_host_network: spec.host_network.unwrap_or_default(),

@@ -108,7 +108,8 @@ impl World {
         flow: &Flow,
     ) -> Option<Judgement> {
         let isolating = |policy: &&Policy| policy.rules(direction).is_some() && policy.selects(pod);
-        let isolating: Vec<&Policy> = self.policies.iter().filter(isolating).collect();
+        let isolating: Vec<&Policy> =
+            self.policies.iter().map(AsRef::as_ref).filter(isolating).collect();
         if isolating.is_empty() {
             return None;
         }
@@ -145,7 +146,7 @@ impl World {
     /// Whether it is an address of the node that the pod runs on, as far as pods tell.
     fn is_node_of(&self, pod: &Pod, address: IpAddr) -> bool {
         let on_node = |other: &&Pod| other.on_host_network && other.node == pod.node;
-        let mut others = self.pods.iter().filter(on_node);
+        let mut others = self.pods.iter().map(AsRef::as_ref).filter(on_node);
         !pod.node.is_empty() && others.any(|other| other.addresses.contains(&address))
     }
 }

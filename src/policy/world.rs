@@ -1,6 +1,6 @@
 //! All that policies are about: namespaces, pods, and the policies themselves.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr};
+use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 
@@ -9,15 +9,16 @@ use super::{Direction, Labels, Selector};
 /// The label that every namespace has, with its name (KEP-2161).
 pub(super) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 
-/// The namespaces, pods and policies of a cluster.
+/// The namespaces, pods and policies of a cluster. Whoever keeps them as they change shares
+/// them.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct World {
     /// The labels of namespaces, by their names.
-    pub namespaces: BTreeMap<String, Labels>,
+    pub namespaces: BTreeMap<String, Arc<Labels>>,
     /// All pods.
-    pub pods: Vec<Pod>,
+    pub pods: Vec<Arc<Pod>>,
     /// All policies.
-    pub policies: Vec<Policy>,
+    pub policies: Vec<Arc<Policy>>,
 }
 
 /// The name of an object in its namespace.
@@ -36,8 +37,8 @@ pub struct Pod {
     pub name: Name,
     /// By what a runtime knows it from others of its name; empty where that is not known.
     pub uid: String,
-    /// Its labels.
-    pub labels: Labels,
+    /// Its labels, which it shares with others that have the same.
+    pub labels: Arc<Labels>,
     /// The node that it runs on; empty before it has one.
     pub node: String,
     /// Its addresses, of one family or of both.
@@ -151,7 +152,8 @@ impl fmt::Display for Name {
 impl World {
     /// The labels of a namespace, its name among them.
     pub(super) fn labels_of(&self, namespace: &str) -> Labels {
-        let mut labels = self.namespaces.get(namespace).cloned().unwrap_or_default();
+        let own = self.namespaces.get(namespace);
+        let mut labels = own.map_or_else(Labels::new, |labels| Labels::clone(labels));
         labels.entry(NAME_LABEL.to_owned()).or_insert_with(|| namespace.to_owned());
         labels
     }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnetwork::IpNetwork;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
 use super::super::watched::{Kind, Metadata};
 use crate::{cni::cidr, family::is_single};
@@ -62,13 +62,16 @@ struct Attributes {
 
 impl Kind for Blocks {
     type Object = Object;
-    type Notes = IgnoredAny;
     type Value = Block;
     const NAME: &'static str = "IPAMBlocks";
     const RESOURCE: &'static str = "ipamblocks of Calico";
 
-    fn metadata(object: &Object) -> &Metadata {
-        &object.metadata
+    fn key(object: &Object) -> Box<str> {
+        object.metadata.name.clone()
+    }
+
+    fn version(object: &Object) -> &str {
+        &object.metadata.resource_version
     }
 
     fn value(object: Object) -> Block {

@@ -5,11 +5,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
-use super::super::{
-    nodes::Object,
-    record::Record,
-    watched::{Kind, Metadata},
-};
+use super::super::{nodes::Object, record::Record, watched::Kind};
 use crate::family::{Family, HasFamily};
 
 /// Nodes with Calico's annotations.
@@ -45,13 +41,16 @@ pub(crate) struct Notes {
 
 impl Kind for CalicoNodes {
     type Object = Object<Notes>;
-    type Notes = Notes;
     type Value = CalicoNode;
     const NAME: &'static str = "Nodes";
     const RESOURCE: &'static str = "nodes";
 
-    fn metadata(object: &Self::Object) -> &Metadata<Notes> {
-        object.metadata()
+    fn key(object: &Self::Object) -> Box<str> {
+        object.metadata().name.clone()
+    }
+
+    fn version(object: &Self::Object) -> &str {
+        &object.metadata().resource_version
     }
 
     fn value(object: Self::Object) -> CalicoNode {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnetwork::IpNetwork;
-use serde::{Deserialize, de::IgnoredAny};
+use serde::Deserialize;
 
 use super::{
     super::watched::{Kind, Metadata},
@@ -56,13 +56,16 @@ struct Spec {
 
 impl Kind for Pools {
     type Object = Object;
-    type Notes = IgnoredAny;
     type Value = Pool;
     const NAME: &'static str = "IPPools";
     const RESOURCE: &'static str = "ippools of Calico";
 
-    fn metadata(object: &Object) -> &Metadata {
-        &object.metadata
+    fn key(object: &Object) -> Box<str> {
+        object.metadata.name.clone()
+    }
+
+    fn version(object: &Object) -> &str {
+        &object.metadata.resource_version
     }
 
     fn value(object: Object) -> Pool {

@@ -209,13 +209,20 @@ pub(crate) fn differences(root: &Root, entry: &Entry) -> Result<Vec<String>, Err
 /// # Errors
 /// As for [`Expected::admit`].
 pub(crate) fn restore_table(root: &Root) -> Result<bool, Error> {
-    let is_sound = empty().settle(&[], Depth::Read).map_err(refused)? == Found::Sound;
-    if is_sound || all_attached(root).is_empty() {
+    if is_sound()? || all_attached(root).is_empty() {
         return Ok(false);
     }
     let _lock = state::share(root)?;
     settle(root, &empty(), &[], Depth::Read)?;
     Ok(true)
+}
+
+/// Whether the table is there, with its rules as they were made.
+///
+/// # Errors
+/// `Kernel` where nf_tables does not answer.
+pub(super) fn is_sound() -> Result<bool, Error> {
+    Ok(empty().settle(&[], Depth::Read).map_err(refused)? == Found::Sound)
 }
 
 /// What the table lacks of all pods on which policies are enforced, a sentence each.

@@ -38,7 +38,7 @@ impl Bell {
     }
 
     /// Whether it was rung since it was heard last.
-    pub(super) fn is_rung(&self) -> bool {
+    pub(crate) fn is_rung(&self) -> bool {
         let mut rung = false;
         while (&self.heard).read(&mut [0; 64]).is_ok_and(|read| read > 0) {
             rung = true;

@@ -12,8 +12,10 @@ pub(super) struct List {
 }
 
 /// Of any kind.
-#[derive(Deserialize)]
-pub(super) struct Item {
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Item {
+    /// Not where all of a list are of one.
+    #[serde(default)]
     pub(super) kind: String,
     pub(super) metadata: Metadata,
     #[serde(default)]
@@ -22,7 +24,7 @@ pub(super) struct Item {
     pub(super) status: Status,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Metadata {
     pub(super) name: String,
@@ -32,9 +34,12 @@ pub(super) struct Metadata {
     pub(super) annotations: Option<Annotations>,
     pub(super) creation_timestamp: Option<String>,
     pub(super) deletion_timestamp: Option<String>,
+    #[cfg(feature = "agent")]
+    #[serde(default)]
+    pub(super) resource_version: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Annotations {
     /// What a node knows a pod by that no API server gave it: the object is but an image of it.
     #[serde(rename = "kubernetes.io/config.mirror")]
@@ -42,7 +47,7 @@ pub(super) struct Annotations {
 }
 
 /// That of a Pod, and that of a NetworkPolicy: no field has the name of another's.
-#[derive(Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Spec {
     pub(super) node_name: Option<String>,
@@ -55,14 +60,14 @@ pub(super) struct Spec {
     pub(super) egress: Option<Vec<Rule>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Container {
     pub(super) ports: Option<Vec<ContainerPort>>,
     pub(super) restart_policy: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct ContainerPort {
     pub(super) name: Option<String>,
@@ -70,7 +75,7 @@ pub(super) struct ContainerPort {
     pub(super) container_port: u16,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Status {
     pub(super) phase: Option<String>,
@@ -80,33 +85,33 @@ pub(super) struct Status {
     pub(super) pod_ips: Option<Vec<PodAddress>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct PodAddress {
     pub(super) ip: String,
 }
 
-#[derive(Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Selector {
     pub(super) match_labels: Option<Labels>,
     pub(super) match_expressions: Option<Vec<Expression>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Expression {
     pub(super) key: String,
     pub(super) operator: String,
     pub(super) values: Option<Vec<String>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Rule {
     pub(super) from: Option<Vec<Peer>>,
     pub(super) to: Option<Vec<Peer>>,
     pub(super) ports: Option<Vec<Port>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Peer {
     pub(super) pod_selector: Option<Selector>,
@@ -114,13 +119,13 @@ pub(super) struct Peer {
     pub(super) ip_block: Option<Block>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Block {
     pub(super) cidr: String,
     pub(super) except: Option<Vec<String>>,
 }
 
-#[derive(Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Port {
     pub(super) protocol: Option<String>,

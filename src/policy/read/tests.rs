@@ -12,8 +12,8 @@ fn read_items(items: Value) -> Result<Read, String> {
 fn policy_of(spec: Value) -> (Policy, Vec<String>) {
     let metadata = json!({"namespace": "x", "name": "p"});
     let read = read_items(json!([{"kind": "NetworkPolicy", "metadata": metadata, "spec": spec}]));
-    let mut read = read.unwrap();
-    (read.world.policies.remove(0), read.notes)
+    let read = read.unwrap();
+    (Policy::clone(&read.world.policies[0]), read.notes)
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_pod_is_read() {
 fn a_static_pod_has_the_uid_that_its_node_gave_it() {
     let uid = |metadata: Value| {
         let pod = json!([{"kind": "Pod", "metadata": metadata}]);
-        read_items(pod).unwrap().world.pods.remove(0).uid
+        read_items(pod).unwrap().world.pods[0].uid.clone()
     };
     let hash = json!({"kubernetes.io/config.mirror": "0123", "kubernetes.io/config.seen": "x"});
     assert_eq!(uid(json!({"name": "a", "uid": "u", "annotations": hash})), "0123");

@@ -14,8 +14,12 @@ pub(super) fn is_allowed(world: &World, flow: &Flow) -> bool {
         return true;
     }
     if let Some(pod) = source {
-        let policies: Vec<&Policy> =
-            world.policies.iter().filter(|it| selects(it, pod) && it.ways[0].is_some()).collect();
+        let policies: Vec<&Policy> = world
+            .policies
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|it| selects(it, pod) && it.ways[0].is_some())
+            .collect();
         let allows = |policy: &&Policy| {
             let rules = policy.ways[0].as_ref().unwrap();
             rules.iter().any(|rule| {
@@ -27,8 +31,12 @@ pub(super) fn is_allowed(world: &World, flow: &Flow) -> bool {
         }
     }
     if let Some(pod) = destination {
-        let policies: Vec<&Policy> =
-            world.policies.iter().filter(|it| selects(it, pod) && it.ways[1].is_some()).collect();
+        let policies: Vec<&Policy> = world
+            .policies
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|it| selects(it, pod) && it.ways[1].is_some())
+            .collect();
         let allows = |policy: &&Policy| {
             let rules = policy.ways[1].as_ref().unwrap();
             rules
@@ -102,8 +110,8 @@ fn allows(
                 let in_namespace = match namespaces {
                     None => *namespace == policy.name.namespace,
                     Some(selector) => {
-                        let mut labels =
-                            world.namespaces.get(namespace).cloned().unwrap_or_default();
+                        let own = world.namespaces.get(namespace);
+                        let mut labels = own.map(|own| Labels::clone(own)).unwrap_or_default();
                         if !labels.contains_key("kubernetes.io/metadata.name") {
                             labels.insert("kubernetes.io/metadata.name".into(), namespace.clone());
                         }

@@ -1,6 +1,6 @@
 //! Clusters that nobody would think of.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use proptest::{collection::vec, prelude::*, sample::select};
 
@@ -115,7 +115,7 @@ fn pod() -> impl Strategy<Value = Pod> {
             )| Pod {
                 name: Name { namespace, name: String::new() },
                 uid: String::new(),
-                labels,
+                labels: Arc::new(labels),
                 node,
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                 on_host_network: host,
@@ -133,7 +133,10 @@ fn world() -> impl Strategy<Value = World> {
         for (number, pod) in pods.iter_mut().enumerate() {
             pod.name.name = format!("pod-{number}");
         }
-        World { namespaces: spaces.into_iter().collect(), pods, policies }
+        let namespaces = spaces.into_iter().map(|(name, labels)| (name, Arc::new(labels)));
+        let pods = pods.into_iter().map(Arc::new).collect();
+        let policies = policies.into_iter().map(Arc::new).collect();
+        World { namespaces: namespaces.collect(), pods, policies }
     })
 }
 
@@ -203,7 +206,8 @@ proptest! {
         let mut world = world;
         if plain {
             let is_block = |peer: &Peer| matches!(peer, Peer::Block(_));
-            let rules = world.policies.iter_mut().flat_map(|it| &mut it.ways).flatten().flatten();
+            let policies = world.policies.iter_mut().map(Arc::make_mut);
+            let rules = policies.flat_map(|it| &mut it.ways).flatten().flatten();
             for rule in rules.filter(|rule| rule.peers.iter().flatten().any(is_block)) {
                 rule.ports.iter_mut().flatten().for_each(|port| port.ports = Ports::All);
             }
@@ -214,10 +218,10 @@ proptest! {
         let is_its = |address: &IpAddr| owned.find(*address).is_some_and(|it| it.name == world.pods[place].name);
         let own: Vec<IpAddr> = world.pods[place].addresses.iter().filter(|it| is_its(it)).copied().collect();
         let mut early = world.clone();
-        early.pods[place].addresses.clear();
+        Arc::make_mut(&mut early.pods[place]).addresses.clear();
         // Others that had them as well are not asked about here.
-        early.pods.iter_mut().for_each(|pod| pod.addresses.retain(|it| !own.contains(it)));
-        world.pods.iter_mut().for_each(|pod| pod.addresses.retain(|it| {
+        early.pods.iter_mut().map(Arc::make_mut).for_each(|pod| pod.addresses.retain(|it| !own.contains(it)));
+        world.pods.iter_mut().map(Arc::make_mut).for_each(|pod| pod.addresses.retain(|it| {
             pod.name == early.pods[place].name || !own.contains(it)
         }));
         let pod = &world.pods[place];

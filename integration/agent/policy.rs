@@ -1,0 +1,358 @@
+//! Network policies of a cluster: in force on the node as soon as the API server tells of them,
+//! before the pods that they are about.
+
+use std::fs;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use crate::answers::ask;
+use crate::ground::{Agent, CONFLIST, Ground, conflist, end_of_list, event, node};
+use crate::harness::{DEADLINE, Pod, eventually};
+use crate::server::{Answer, Server};
+
+const POLICY_FILE: &str = "run/manx/policy.json";
+const PATHS: [&str; 4] = [
+    "/api/v1/nodes",
+    "/api/v1/namespaces",
+    "/api/v1/pods",
+    "/apis/networking.k8s.io/v1/networkpolicies",
+];
+
+/// What there is at first.
+#[derive(Clone, Default)]
+pub(crate) struct World {
+    namespaces: Vec<Value>,
+    pods: Vec<Value>,
+    policies: Vec<Value>,
+}
+
+/// An API server with four lists, and who tells it of changes, in the order of `PATHS`.
+pub(crate) struct Api {
+    server: Server,
+    tellers: Vec<Sender<Value>>,
+}
+
+/// A pod as the API server has it before it has an address; its label `app` is its name.
+fn pod(name: &str, uid: &str, node: &str) -> Value {
+    json!({"kind": "Pod", "apiVersion": "v1",
+        "metadata": {"namespace": "test", "name": name, "uid": uid, "resourceVersion": "100",
+            "labels": {"app": name}},
+        "spec": {"nodeName": node, "containers": [{"name": "c"}]}, "status": {}})
+}
+
+/// The same with this address.
+fn at(mut pod: Value, address: &str) -> Value {
+    pod["status"] = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]});
+    pod
+}
+
+fn namespace(name: &str, labels: &Value) -> Value {
+    json!({"kind": "Namespace", "apiVersion": "v1",
+        "metadata": {"name": name, "resourceVersion": "100", "labels": labels}})
+}
+
+/// A policy: what `from` says may speak to the pods of a name, and nobody else.
+fn policy(to: &str, from: &Value) -> Value {
+    json!({"kind": "NetworkPolicy", "apiVersion": "networking.k8s.io/v1",
+        "metadata": {"namespace": "test", "name": format!("only-to-{to}"), "uid": to,
+            "resourceVersion": "100"},
+        "spec": {"podSelector": {"matchLabels": {"app": to}}, "policyTypes": ["Ingress"],
+            "ingress": [{"from": [from]}]}})
+}
+
+fn of_app(name: &str) -> Value {
+    json!({"podSelector": {"matchLabels": {"app": name}}})
+}
+
+/// Only `client` may speak to `web`, both on this node.
+fn client_and_web() -> World {
+    World {
+        namespaces: vec![namespace("test", &json!({}))],
+        pods: vec![pod("web", "u1", "node-1"), pod("client", "u2", "node-1")],
+        policies: vec![policy("web", &of_app("client"))],
+    }
+}
+
+impl World {
+    /// A namespace, and nothing in it.
+    pub(crate) fn alone() -> Self {
+        Self { namespaces: vec![namespace("test", &json!({}))], ..Self::default() }
+    }
+}
+
+impl Api {
+    pub(crate) fn start(ground: &Ground, world: &World) -> Self {
+        Self::of(ground, std::slice::from_ref(world))
+    }
+
+    /// One after the other, as often as it is asked.
+    fn of(ground: &Ground, worlds: &[World]) -> Self {
+        let (mut answers, mut tellers) = (Vec::new(), Vec::new());
+        for World { namespaces, pods, policies } in worlds {
+            let nodes = vec![node(1), node(2)];
+            for (path, objects) in PATHS.into_iter().zip([&nodes, namespaces, pods, policies]) {
+                let events = objects.iter().map(|one| event("ADDED", one.clone()));
+                let (teller, rest) = channel();
+                let events: Vec<Value> = events.chain([end_of_list()]).collect();
+                answers.push(Answer::live(&events, rest).at(path));
+                tellers.push(teller);
+            }
+        }
+        Self { server: ground.host.enter(|| Server::start(answers)), tellers }
+    }
+
+    /// Tells the agent that was started last of a change.
+    fn tell(&self, kind: &str, object: &Value) {
+        let kinds = ["Node", "Namespace", "Pod", "NetworkPolicy"];
+        let place = kinds.iter().position(|it| object["kind"] == **it).unwrap();
+        self.tellers[self.tellers.len() - PATHS.len() + place]
+            .send(event(kind, object.clone()))
+            .unwrap();
+    }
+}
+
+/// A ground on which pods wait for long.
+fn patient() -> Ground {
+    let ground = Ground::new();
+    let mut conflist = conflist();
+    conflist["plugins"][0]["networkPolicyWait"] = json!(30);
+    let config = json!({"fabric": {"mode": "direct"}, "conflist": conflist});
+    ground.host.scratch().file("agent.json", config.to_string());
+    ground
+}
+
+pub(crate) fn enforcing(ground: &Ground, api: &Api) -> Agent {
+    ground.agent(&api.server.url(), &["--network-policy"])
+}
+
+/// What the container runtime would say of it.
+fn container(name: &str, uid: &str) -> Pod {
+    let pod = Pod::new("a").kubernetes("test", name);
+    let args = pod.args.clone().unwrap();
+    Pod { id: format!("{name}-{uid}"), args: Some(format!("{args};K8S_POD_UID={uid}")), ..pod }
+}
+
+/// The numbers of a pod in policy.json.
+fn noted(ground: &Ground, name: &str) -> Value {
+    let bytes = fs::read(ground.path(POLICY_FILE)).unwrap_or_default();
+    let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    document["pods"][format!("test/{name}")].clone()
+}
+
+#[track_caller]
+fn await_noted(ground: &Ground, name: &str, is: impl Fn(&Value) -> bool) -> Value {
+    let came = eventually(DEADLINE, || is(&noted(ground, name)));
+    assert!(came, "{}: {}", noted(ground, name), ground.log());
+    noted(ground, name)
+}
+
+fn shown(ground: &Ground) -> Value {
+    let shown = ground.manx(&["policy", "show", "--json"]);
+    serde_json::from_str(&shown.stdout).unwrap_or_default()
+}
+
+/// The class of an address at ingress in the kernel's table.
+fn class(ground: &Ground, address: &str) -> Option<u64> {
+    let shown = shown(ground);
+    let pods = shown["pods"].as_array()?;
+    let pod = pods.iter().find(|pod| pod["address"] == address)?;
+    pod["ingress"]["class"].as_u64()
+}
+
+fn address(result: &Value) -> String {
+    let text = result["ips"][0]["address"].as_str().unwrap();
+    text.split('/').next().unwrap().to_owned()
+}
+
+#[track_caller]
+fn await_is(what: &str, ground: &Ground, is: impl Fn() -> bool) {
+    assert!(eventually(DEADLINE, is), "not {what}: {}: {}", shown(ground), ground.log());
+}
+
+/// A node with both of `client_and_web` attached.
+struct Both {
+    ground: Ground,
+    api: Api,
+    agent: Agent,
+    web: Pod,
+    client: Pod,
+    web_address: String,
+    client_address: String,
+}
+
+impl Both {
+    fn new(worlds: &[World]) -> Self {
+        let ground = patient();
+        let api = Api::of(&ground, worlds);
+        let agent = enforcing(&ground, &api);
+        ground.await_file(CONFLIST);
+        let plugin = ground.plugin(ground.host.scratch().path().to_str().unwrap());
+        let (web, client) = (container("web", "u1"), container("client", "u2"));
+        let web_address = address(&plugin.add(&web).ok());
+        let client_address = address(&plugin.add(&client).ok());
+        Self { ground, api, agent, web, client, web_address, client_address }
+    }
+
+    fn reaches(&self) -> bool {
+        let ping = ["-n", "-q", "-c", "1", "-W", "1", &self.web_address];
+        self.client.netns.command("ping", &ping).status == 0
+    }
+
+    #[track_caller]
+    fn await_reached(&self, expected: bool) {
+        await_is(&format!("reached: {expected}"), &self.ground, || self.reaches() == expected);
+    }
+}
+
+#[test]
+fn pods_are_under_their_policies_from_their_first_packet() {
+    let both = Both::new(&[client_and_web()]);
+    let ground = &both.ground;
+    let conflist = fs::read_to_string(ground.path(CONFLIST)).unwrap();
+    assert!(conflist.contains("\"networkPolicy\": \"enforce\""), "{conflist}");
+    let web = noted(ground, "web");
+    assert_eq!(web["uid"], "u1");
+    // Nobody has told of an address yet.
+    assert_eq!(
+        class(ground, &both.web_address),
+        web["ingress"].as_u64().map(|it| it & 0xffff_ffff)
+    );
+    assert!(both.reaches());
+    let other = container("other", "u3");
+    both.api.tell("ADDED", &pod("other", "u3", "node-1"));
+    await_noted(ground, "other", Value::is_object);
+    let plugin = ground.plugin(ground.host.scratch().path().to_str().unwrap());
+    plugin.add(&other).ok();
+    assert!(other.netns.keeps_silent(&both.web_address));
+    assert!(ground.host.pings(&both.web_address));
+    let metrics = ask(ground, "/metrics");
+    for line in [
+        "manx_agent_policy_objects{object=\"policies\"} 1",
+        "manx_agent_policy_pods{state=\"isolated\"} 1",
+        "manx_agent_policy_errors_total 0",
+    ] {
+        assert!(metrics.lines().any(|one| one == line), "{line}: {metrics}");
+    }
+}
+
+/// The container runtime may be faster than the API server.
+#[test]
+fn a_pod_that_nobody_knows_yet_is_waited_for() {
+    let ground = patient();
+    let api = Api::start(&ground, &client_and_web());
+    let _agent = enforcing(&ground, &api);
+    ground.await_file(CONFLIST);
+    let plugin = ground.plugin(ground.host.scratch().path().to_str().unwrap());
+    let late = container("late", "u9");
+    let reply = thread::scope(|scope| {
+        let adding = scope.spawn(|| plugin.add(&late));
+        api.tell("ADDED", &policy("late", &of_app("client")));
+        api.tell("ADDED", &pod("late", "u9", "node-1"));
+        adding.join().unwrap()
+    });
+    assert!(!reply.stderr.contains("is closed"), "{reply:?}");
+    let address = address(&reply.ok());
+    let is_isolated = || class(&ground, &address).is_some_and(|class| class > 1);
+    await_is("isolated", &ground, is_isolated);
+}
+
+#[test]
+fn what_changes_in_the_cluster_is_in_force_at_once() {
+    let both = Both::new(&[client_and_web()]);
+    let (ground, api) = (&both.ground, &both.api);
+    let client = || at(pod("client", "u2", "node-1"), &both.client_address);
+    assert!(both.reaches());
+    // Labels of a peer.
+    let mut other = client();
+    other["metadata"]["labels"]["app"] = json!("something else");
+    api.tell("MODIFIED", &other);
+    both.await_reached(false);
+    api.tell("MODIFIED", &client());
+    both.await_reached(true);
+    // Labels of a namespace.
+    let by_namespace = json!({"namespaceSelector": {"matchLabels": {"team": "a"}}});
+    api.tell("MODIFIED", &policy("web", &by_namespace));
+    both.await_reached(false);
+    api.tell("MODIFIED", &namespace("test", &json!({"team": "a"})));
+    both.await_reached(true);
+    api.tell("MODIFIED", &namespace("test", &json!({"team": "b"})));
+    both.await_reached(false);
+    // The policy itself.
+    api.tell("DELETED", &policy("web", &by_namespace));
+    both.await_reached(true);
+    await_is("open", ground, || class(ground, &both.web_address).is_none());
+    let metrics = ask(ground, "/metrics");
+    let seconds = |text: &str| text.parse::<f64>().unwrap();
+    let line = |name: &str| {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.map(|rest| seconds(rest.trim())).unwrap_or_else(|| panic!("{name}: {metrics}"))
+    };
+    let [count, sum] = ["count", "sum"]
+        .map(|what| line(&format!("manx_agent_policy_event_to_kernel_seconds_{what}")));
+    assert!(count >= 6.0, "{metrics}");
+    assert!(sum / count < 5.0, "{metrics}");
+}
+
+/// A pod that has ended keeps its address in the API, and another one has it by then.
+#[test]
+fn a_pod_that_has_ended_is_nobody() {
+    let both = Both::new(&[client_and_web()]);
+    let (ground, api) = (&both.ground, &both.api);
+    let mut remote = at(pod("client", "u7", "node-2"), "10.244.2.9");
+    remote["metadata"]["name"] = json!("job");
+    let peers = || shown(ground)["peers"].as_u64().unwrap_or_default();
+    api.tell("MODIFIED", &at(pod("client", "u2", "node-1"), &both.client_address));
+    await_is("one peer", ground, || peers() == 1);
+    api.tell("ADDED", &remote);
+    await_is("a second peer", ground, || peers() == 2);
+    remote["status"]["phase"] = json!("Succeeded");
+    api.tell("MODIFIED", &remote);
+    await_is("no second peer", ground, || peers() == 1);
+    // Its address is another's, which no policy knows.
+    let mut next = at(pod("other", "u8", "node-2"), "10.244.2.9");
+    api.tell("ADDED", &next);
+    next["metadata"]["labels"]["app"] = json!("client");
+    api.tell("MODIFIED", &next);
+    await_is("a second peer again", ground, || peers() == 2);
+    // The one that has ended goes, and takes nothing with it.
+    api.tell("DELETED", &remote);
+    api.tell("MODIFIED", &at(pod("web", "u1", "node-1"), &both.web_address));
+    await_noted(ground, "web", Value::is_object);
+    assert_eq!(peers(), 2, "{}", shown(ground));
+    assert!(both.reaches());
+}
+
+/// At whatever moment an agent ends: what is in force stays so, and the next one goes on.
+#[test]
+fn agents_that_are_killed_leave_what_is_in_force() {
+    const TIMES: usize = 12;
+    let mut other = client_and_web();
+    other.policies.push(policy("client", &of_app("nobody")));
+    let worlds: Vec<World> = (0..=TIMES + 1)
+        .map(|time| if time % 2 == 0 { client_and_web() } else { other.clone() })
+        .collect();
+    let Both { ground, api, mut agent, web, client, web_address, client_address } =
+        Both::new(&worlds);
+    let third = container("other", "u3");
+    let plugin = ground.plugin(ground.host.scratch().path().to_str().unwrap());
+    api.tell("ADDED", &pod("other", "u3", "node-1"));
+    for time in 0..TIMES {
+        thread::sleep(std::time::Duration::from_millis((time as u64 * 23) % 150));
+        agent.end(Signal::SIGKILL);
+        assert!(class(&ground, &web_address).is_some_and(|class| class > 1), "{}", shown(&ground));
+        assert!(client.netns.pings(&web_address), "{}", shown(&ground));
+        agent = enforcing(&ground, &api);
+    }
+    // The last one has a world of its own.
+    let is_open = || class(&ground, &client_address).is_none();
+    await_is("the last world", &ground, is_open);
+    // Nobody knows this one, and all wait for as long as they may: it has no name.
+    let nameless = Pod { args: None, ..third };
+    plugin.add(&nameless).ok();
+    assert!(nameless.netns.keeps_silent(&web_address));
+    assert!(web.netns.keeps_silent(&client_address) || client.netns.pings(&web_address));
+    drop(agent);
+}

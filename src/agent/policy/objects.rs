@@ -1,0 +1,103 @@
+//! Namespaces, pods and network policies as the API server sends them, of which nothing is
+//! kept but what policies are about.
+
+use std::{cell::RefCell, sync::Arc};
+
+use super::super::watched::Kind;
+use crate::policy::{Item, Labels, Pod, Policy, Shared};
+
+/// What counts of a namespace.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Namespace {
+    pub(crate) name: String,
+    pub(crate) labels: Arc<Labels>,
+}
+
+/// A policy, with what of it could not be understood.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Given {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) notes: Vec<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Namespaces;
+
+#[derive(Debug)]
+pub(crate) struct Pods;
+
+#[derive(Debug)]
+pub(crate) struct NetworkPolicies;
+
+thread_local! {
+    /// All objects are read in one thread.
+    static LABELS: RefCell<Shared> = RefCell::default();
+}
+
+fn share(labels: Labels) -> Arc<Labels> {
+    LABELS.with_borrow_mut(|known| known.share(labels))
+}
+
+fn key(object: &Item) -> Box<str> {
+    object.name().to_string().into()
+}
+
+impl Kind for Namespaces {
+    type Object = Item;
+    type Value = Namespace;
+    const NAME: &'static str = "Namespaces";
+    const RESOURCE: &'static str = "namespaces";
+
+    fn key(object: &Item) -> Box<str> {
+        key(object)
+    }
+
+    fn version(object: &Item) -> &str {
+        object.version()
+    }
+
+    fn value(object: Item) -> Namespace {
+        Namespace { name: object.name().name, labels: share(object.into_labels()) }
+    }
+}
+
+impl Kind for Pods {
+    type Object = Item;
+    type Value = Pod;
+    const NAME: &'static str = "Pods";
+    const RESOURCE: &'static str = "pods";
+
+    fn key(object: &Item) -> Box<str> {
+        key(object)
+    }
+
+    fn version(object: &Item) -> &str {
+        object.version()
+    }
+
+    fn value(object: Item) -> Pod {
+        let mut pod = object.into_pod();
+        pod.labels = share(Labels::clone(&pod.labels));
+        pod
+    }
+}
+
+impl Kind for NetworkPolicies {
+    type Object = Item;
+    type Value = Given;
+    const NAME: &'static str = "NetworkPolicies";
+    const RESOURCE: &'static str = "networkpolicies";
+
+    fn key(object: &Item) -> Box<str> {
+        key(object)
+    }
+
+    fn version(object: &Item) -> &str {
+        object.version()
+    }
+
+    fn value(object: Item) -> Given {
+        let (policy, notes) = object.into_policy();
+        Given { policy: Arc::new(policy), notes }
+    }
+}

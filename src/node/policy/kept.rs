@@ -1,0 +1,137 @@
+//! The table of policies kept what a cluster says that changes: made anew only as far as
+//! something is another, and as soon as others touch it.
+
+use super::{Error, Wanted, cut, forbidden, pods, refused, state};
+use crate::{
+    net, nft,
+    nft::Ensured,
+    node::fabric::file_version,
+    policy::{Attached, Compiled, Direction, Policies, TABLE, World},
+    state::Root,
+};
+
+/// What the table of this node was made last, and by whom it is known.
+pub(crate) struct Kept {
+    node: String,
+    root: Root,
+    last: Option<Last>,
+}
+
+struct Last {
+    compiled: Compiled,
+    attached: Vec<Attached>,
+    /// Of the file that says what pods are.
+    version: String,
+}
+
+/// What a pass did.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Done {
+    /// The table is another one now.
+    pub(crate) changed: bool,
+    /// Something that was allowed may not be any more.
+    pub(crate) restricts: bool,
+}
+
+impl Kept {
+    /// Of a cluster in which this node has that name.
+    pub(crate) fn new(node: &str, root: &Root) -> Self {
+        Self { node: node.to_owned(), root: root.clone(), last: None }
+    }
+
+    /// Makes the table what the cluster says now. What it holds is compared if it is to be
+    /// another one, or where `whole` asks for that.
+    ///
+    /// # Errors
+    /// `Kernel` with what nf_tables refused; `File` where nothing can be noted; `Busy` while
+    /// somebody else is at it.
+    pub(crate) fn pass(&mut self, world: &World, whole: bool) -> Result<Done, Error> {
+        let attached = pods::all_attached(&self.root);
+        let mut wanted = Wanted::by(world.clone(), &self.node, &attached);
+        if !whole && self.last.as_ref().is_some_and(|last| last.compiled == wanted.compiled) {
+            return Ok(Done::default());
+        }
+        let _lock = state::lock(&self.root)?;
+        // A pod that was attached until nobody could be any more is part of it.
+        let now = pods::all_attached(&self.root);
+        if now != attached {
+            wanted = Wanted::by(world.clone(), &self.node, &now);
+        }
+        let Wanted { compiled, .. } = wanted;
+        let file = state::pods_file(&self.root);
+        let last = self.last.take();
+        let is_noted = last
+            .as_ref()
+            .is_some_and(|last| last.compiled == compiled && last.version == file_version(&file));
+        if !is_noted {
+            state::write(&self.root, &self.node, &compiled)?;
+        }
+        let changed = compiled.policies.enforce().map_err(refused)? != Ensured::Unchanged;
+        let before = last.as_ref().map(|last| &last.compiled.policies);
+        // Whoever was here before may have been killed before it cut what it had to.
+        let restricts =
+            before.is_none_or(|before| changed && restricts(before, &compiled.policies));
+        let version = file_version(&file);
+        self.last = Some(Last { compiled, attached: now, version });
+        Ok(Done { changed, restricts })
+    }
+
+    /// Whether others took the table away or changed its rules, or wrote down something else.
+    ///
+    /// # Errors
+    /// `Kernel` where nf_tables does not answer.
+    pub(crate) fn is_overtaken(&self) -> Result<bool, Error> {
+        let Some(last) = &self.last else { return Ok(false) };
+        if last.version != file_version(&state::pods_file(&self.root)) {
+            return Ok(true);
+        }
+        pods::is_sound().map(|is_sound| !is_sound)
+    }
+
+    /// Cuts connections that are not allowed, and says how many, and what an operator should
+    /// know besides.
+    ///
+    /// # Errors
+    /// Why none could be.
+    pub(crate) fn cut(&self) -> Result<(usize, Vec<String>), net::Error> {
+        let (mut notes, nothing) = (Vec::new(), Policies::default());
+        let wanted = self.last.as_ref().map_or(&nothing, |last| &last.compiled.policies);
+        let found = forbidden(wanted)?;
+        let count = if found.is_empty() { 0 } else { cut(wanted, &found, &mut notes)? };
+        Ok((count, notes))
+    }
+
+    /// How many pods of this node are isolated in either direction.
+    pub(crate) fn isolated(&self) -> usize {
+        let pods = self.last.iter().flat_map(|last| &last.compiled.pods);
+        pods.filter(|pod| pod.assigned.classes.iter().any(Option::is_some)).count()
+    }
+
+    /// How many pods are closed because nobody knows them.
+    pub(crate) fn unknown(&self) -> usize {
+        let Some(Last { compiled, attached, .. }) = &self.last else { return 0 };
+        let is_known =
+            |one: &&Attached| compiled.pods.iter().any(|known| one.is(&known.name, &known.uid));
+        attached.iter().filter(|one| !is_known(one)).count()
+    }
+}
+
+/// Tells of what others do with the table.
+///
+/// # Errors
+/// `Kernel` with what the kernel refused.
+pub(crate) fn monitor() -> Result<nft::Monitor, Error> {
+    nft::subscribe(vec![TABLE.to_owned()]).map_err(refused)
+}
+
+/// Whether a connection may be allowed by the former table and not by the new one.
+fn restricts(before: &Policies, after: &Policies) -> bool {
+    let ways = Direction::BOTH.into_iter().any(|direction| {
+        let (before, after) = (before.way(direction), after.way(direction));
+        after.classes.iter().any(|(pod, class)| before.classes.get(pod) != Some(class))
+            || before.grants.iter().any(|(grant, last)| after.grants.get(grant) != Some(last))
+            || before.networks.iter().any(|(key, value)| after.networks.get(key) != Some(value))
+    });
+    let mut identities = before.identities.iter();
+    ways || identities.any(|(peer, identity)| after.identities.get(peer) != Some(identity))
+}
