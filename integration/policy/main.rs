@@ -15,6 +15,7 @@ mod command;
 mod flood;
 mod killed;
 mod leak;
+mod paths;
 mod probe;
 mod scenario;
 

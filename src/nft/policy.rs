@@ -234,7 +234,9 @@ impl Direction {
             })
             .collect();
         rules.push(allow(vec![self.pod(family), self.peer(family)], of(family, OWN)));
-        rules.push(Rule(vec![Term::Count, Term::End(Verdict::Drop)]));
+        // Who has lost its class meanwhile is no longer isolated.
+        let is_isolated = Term::Has(self.class(family));
+        rules.push(Rule(vec![is_isolated, Term::Count, Term::End(Verdict::Drop)]));
         Chain { name: of(family, names.chain), hook: None, rules }
     }
 
