@@ -220,6 +220,13 @@ impl Agent {
         self.child.wait().unwrap().code()
     }
 
+    /// Memory of its own that is in use, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal);
     }

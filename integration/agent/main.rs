@@ -18,5 +18,6 @@ mod ground;
 mod harness;
 mod policy;
 mod real;
+mod scale;
 mod server;
 mod story;

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::answers::ask;
 use crate::ground::{Agent, CONFLIST, Ground, conflist, end_of_list, event, node};
 use crate::harness::{DEADLINE, Pod, eventually};
-use crate::server::{Answer, Server};
+use crate::server::{Answer, Server, failure};
 
 const POLICY_FILE: &str = "run/manx/policy.json";
 const PATHS: [&str; 4] = [
@@ -24,9 +24,9 @@ const PATHS: [&str; 4] = [
 /// What there is at first.
 #[derive(Clone, Default)]
 pub(crate) struct World {
-    namespaces: Vec<Value>,
-    pods: Vec<Value>,
-    policies: Vec<Value>,
+    pub(crate) namespaces: Vec<Value>,
+    pub(crate) pods: Vec<Value>,
+    pub(crate) policies: Vec<Value>,
 }
 
 /// An API server with four lists, and who tells it of changes, in the order of `PATHS`.
@@ -104,8 +104,18 @@ impl Api {
         Self { server: ground.host.enter(|| Server::start(answers)), tellers }
     }
 
+    /// One in which what there is at a path cannot be asked for.
+    fn refusing(ground: &Ground, path: &'static str) -> Self {
+        let mut answers: Vec<Answer> =
+            (0..50).map(|_| Answer::refusal(403, "it is forbidden").at(path)).collect();
+        let (teller, rest) = channel();
+        let nodes = [event("ADDED", node(1)), event("ADDED", node(2)), end_of_list()];
+        answers.push(Answer::live(&nodes, rest).at(PATHS[0]));
+        Self { server: ground.host.enter(|| Server::start(answers)), tellers: vec![teller] }
+    }
+
     /// Tells the agent that was started last of a change.
-    fn tell(&self, kind: &str, object: &Value) {
+    pub(crate) fn tell(&self, kind: &str, object: &Value) {
         let kinds = ["Node", "Namespace", "Pod", "NetworkPolicy"];
         let place = kinds.iter().position(|it| object["kind"] == **it).unwrap();
         self.tellers[self.tellers.len() - PATHS.len() + place]
@@ -355,4 +365,115 @@ fn agents_that_are_killed_leave_what_is_in_force() {
     assert!(nameless.netns.keeps_silent(&web_address));
     assert!(web.netns.keeps_silent(&client_address) || client.netns.pings(&web_address));
     drop(agent);
+}
+
+/// No rights, no policies: pods are not let in by a configuration that would close them all.
+#[test]
+fn without_the_right_to_list_pods_no_configuration_asks_for_policies() {
+    let ground = patient();
+    let api = Api::refusing(&ground, "/api/v1/pods");
+    let _agent = enforcing(&ground, &api);
+    let words = "it is forbidden; the agent's role has to allow it to list and to watch pods";
+    ground.await_log(words);
+    let unready = || ask(&ground, "/readyz").contains(words);
+    assert!(eventually(DEADLINE, unready), "{}", ask(&ground, "/readyz"));
+    ground.await_log("no pods may come yet: network policies are not known yet");
+    assert!(!ground.path(CONFLIST).exists() && !ground.path(POLICY_FILE).exists());
+}
+
+#[test]
+fn what_is_in_force_outlives_the_api_server_and_its_memory() {
+    let mut next = client_and_web();
+    next.policies = vec![policy("web", &of_app("nobody"))];
+    let both = Both::new(&[client_and_web(), next]);
+    let (ground, api) = (&both.ground, &both.api);
+    let isolated = || class(ground, &both.web_address).is_some();
+    // It does not know any more what came after the last event: all is listed anew.
+    let too_old = json!({"type": "ERROR", "object": failure(410, "too old resource version")});
+    api.tellers[3].send(too_old).unwrap();
+    let closes = || {
+        assert!(isolated(), "{}", shown(ground));
+        !both.reaches()
+    };
+    await_is("closed", ground, closes);
+    ground.await_log("NetworkPolicies are listed anew");
+    let lists = api.server.requests();
+    let lists: Vec<&String> = lists.iter().filter(|it| it.contains("sendInitialEvents")).collect();
+    let (cached, all): (Vec<&String>, Vec<&String>) =
+        lists.into_iter().partition(|request| request.contains("resourceVersion=0"));
+    assert!(cached.iter().all(|request| request.starts_with(PATHS[0])), "{cached:?}");
+    assert_eq!(all.iter().filter(|request| request.starts_with(PATHS[3])).count(), 2, "{all:?}");
+    // It goes away.
+    let Both { ground, api, agent, web_address, client, .. } = both;
+    let _held = agent;
+    let Api { server: _server, tellers } = api;
+    drop(tellers);
+    ground.await_log("; network policies stay as they are");
+    assert!(class(&ground, &web_address).is_some(), "{}", shown(&ground));
+    assert!(client.netns.keeps_silent(&web_address));
+    // Pods that it told of before come under what it said of them.
+    let plugin = ground.plugin(ground.host.scratch().path().to_str().unwrap());
+    let again = container("web", "u1");
+    let second = address(&plugin.add(&Pod { id: "again".into(), ..again }).ok());
+    assert!(class(&ground, &second).is_some(), "{}", shown(&ground));
+}
+
+#[test]
+fn a_table_that_others_touch_is_made_again_at_once() {
+    let both = Both::new(&[client_and_web()]);
+    let ground = &both.ground;
+    let before = class(ground, &both.web_address);
+    assert!(before.is_some_and(|class| class > 1));
+    let is_back =
+        || class(ground, &both.web_address) == before && noted(ground, "web")["uid"] == json!("u1");
+    ground.host.command("nft", &["flush", "ruleset"]).ok();
+    await_is("as before", ground, is_back);
+    ground.manx(&["policy", "remove"]).ok();
+    await_is("as before", ground, is_back);
+    let other = json!({"kind": "List", "items": [
+        namespace("test", &json!({})), pod("web", "u1", "node-1"), pod("client", "u2", "node-1")]});
+    let file = ground.host.scratch().file("world.json", other.to_string());
+    let file = file.to_str().unwrap();
+    ground.manx(&["policy", "apply", file, "--node", "node-1"]).ok();
+    await_is("as before", ground, is_back);
+    assert!(both.reaches());
+}
+
+/// Each cluster has namespaces: a list without any is a store that was lost.
+#[test]
+fn a_cluster_without_namespaces_is_not_believed() {
+    let both = Both::new(&[client_and_web(), World::default()]);
+    let before = class(&both.ground, &both.web_address);
+    both.agent.end(Signal::SIGTERM);
+    let _agent = enforcing(&both.ground, &both.api);
+    both.ground.await_log("lists no namespace at all, which is not believed");
+    assert_eq!(class(&both.ground, &both.web_address), before);
+    assert!(noted(&both.ground, "web").is_object());
+}
+
+#[test]
+fn policies_that_are_not_to_be_enforced_any_more_go() {
+    let Both { ground, api, agent, web_address, .. } =
+        Both::new(&[client_and_web(), client_and_web(), client_and_web()]);
+    agent.end(Signal::SIGTERM);
+    assert!(class(&ground, &web_address).is_some());
+    let off = ground.agent(&api.server.url(), &[]);
+    let is_gone = || {
+        let conflist = fs::read_to_string(ground.path(CONFLIST)).unwrap_or_default();
+        !conflist.contains("\"enforce\"") && shown(&ground)["enforced"] == json!(false)
+    };
+    await_is("gone", &ground, is_gone);
+    assert!(!ground.path(POLICY_FILE).exists());
+    ground.await_log("network policies are not enforced any more");
+    // What somebody applies by hand is no agent's.
+    let file = json!({"kind": "List", "items": [
+        namespace("test", &json!({})), at(pod("web", "u1", "node-1"), &web_address),
+        policy("web", &of_app("client"))]});
+    let file = ground.host.scratch().file("world.json", file.to_string());
+    ground.manx(&["policy", "apply", file.to_str().unwrap(), "--node", "node-1"]).ok();
+    off.end(Signal::SIGTERM);
+    let _off = ground.agent(&api.server.url(), &[]);
+    let ready = || ask(&ground, "/readyz").starts_with("HTTP/1.1 200 ");
+    assert!(eventually(DEADLINE, ready), "{}", ground.log());
+    assert_eq!(shown(&ground)["enforced"], json!(true));
 }

@@ -135,6 +135,7 @@ impl Metrics {
     /// Network policies are enforced: what is counted of them is there from now on.
     pub(super) fn enforcing(&mut self) {
         self.policies.register(self.registry.sub_registry_with_prefix("manx_agent"));
+        self.calls.register_waits(self.registry.sub_registry_with_prefix("manx_cni"));
     }
 
     /// A pass over network policies was made.

@@ -151,6 +151,10 @@ fn begin(options: &Options) -> Infallible {
     thread::spawn(move || node::look_after(&root, &gate, &of_node));
     let (root, of_plugin) = (options.root.clone(), Arc::clone(&status));
     thread::spawn(move || operations::count(&root, &of_plugin));
+    if !options.network_policy {
+        let root = options.root.clone();
+        thread::spawn(move || policy::relinquish(&root));
+    }
     let (teller, listener) = source();
     let access = Access { kubeconfig: options.kubeconfig.clone() };
     if config.cluster_cidrs.is_none() && config.calico.is_none() {
@@ -214,7 +218,7 @@ fn enforce_policies(
     status: &Arc<Status>,
 ) -> impl Future<Output = Infallible> + use<> {
     let (node, root, of_table) = (options.node.clone(), options.root.clone(), Arc::clone(status));
-    let (access, limits, api) = (access.clone(), limits.clone(), status.api());
+    let (access, limits, api) = (access.clone(), limits.clone(), status.api().apart());
     async move {
         let board = policy::board().await;
         let of_lists = Arc::clone(&board);

@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 pub(crate) use held::PolicyTable;
 #[cfg(feature = "agent")]
-pub(crate) use kept::{Kept, monitor};
+pub(crate) use kept::{Kept, is_kept, monitor};
 pub(crate) use pods::{
     Expected, differences, expect, otherwise, release, release_noted, restore_table, sweep,
 };

@@ -20,6 +20,9 @@ use super::{Root, directory};
 
 /// The name of a verb has at most so many bytes.
 const VERB_BYTES: usize = 8;
+/// In the place of a verb: an ADD waited until something was known of its pod (code 0), or for
+/// as long as it may (code 1).
+pub const WAIT: &str = "WAIT";
 /// The verb, a code and microseconds.
 const RECORD_BYTES: usize = VERB_BYTES + 4 + 4;
 /// So many records are read at once.

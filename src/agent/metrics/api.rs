@@ -53,6 +53,11 @@ impl Api {
         self.last_sync.set(now.as_secs_f64());
     }
 
+    /// The same for what is not about nodes.
+    pub(crate) fn apart(&self) -> Self {
+        Self { last_sync: Gauge::default(), ..self.clone() }
+    }
+
     /// A request was answered, or was not within its time.
     pub(crate) fn answered<T>(
         &self,

@@ -7,13 +7,14 @@ use prometheus_client::{
 };
 
 use super::buckets::histogram;
-use crate::state::operations::Operation;
+use crate::state::operations::{Operation, WAIT};
 
 /// Calls of the plugin that ended while the agent ran.
 #[derive(Debug)]
 pub(super) struct Calls {
     ended: Family<Ended, Counter>,
     durations: Family<Verb, Histogram, fn() -> Histogram>,
+    waits: Family<Outcome, Histogram, fn() -> Histogram>,
 }
 
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
@@ -27,12 +28,21 @@ struct Verb {
     verb: String,
 }
 
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Outcome {
+    outcome: &'static str,
+}
+
 /// What a runtime asks for.
 const VERBS: [&str; 5] = ["ADD", "DEL", "CHECK", "GC", "STATUS"];
 
 impl Calls {
     pub(super) fn new() -> Self {
-        Self { ended: Family::default(), durations: Family::new_with_constructor(histogram) }
+        Self {
+            ended: Family::default(),
+            durations: Family::new_with_constructor(histogram),
+            waits: Family::new_with_constructor(histogram),
+        }
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
@@ -46,8 +56,22 @@ impl Calls {
         registry.register_with_unit("duration", help, Unit::Seconds, self.durations.clone());
     }
 
+    /// The same of what an ADD waits for where network policies are enforced.
+    pub(super) fn register_waits(&self, registry: &mut Registry) {
+        for code in [0, 1] {
+            drop(self.waits.get_or_create(&outcome(code)));
+        }
+        let help = "How long an ADD waited until it was known which network policies are about \
+                    its pod, or in vain";
+        registry.register_with_unit("policy_wait", help, Unit::Seconds, self.waits.clone());
+    }
+
     pub(super) fn ended(&self, operation: &Operation) {
         let Operation { verb, code, took } = operation;
+        if verb == WAIT {
+            self.waits.get_or_create(&outcome(*code)).observe(took.as_secs_f64());
+            return;
+        }
         // What a newer plugin may have besides.
         if !VERBS.contains(&verb.as_str()) {
             return;
@@ -55,4 +79,8 @@ impl Calls {
         self.ended.get_or_create(&Ended { verb: verb.clone(), code: *code }).inc();
         self.durations.get_or_create(&Verb { verb: verb.clone() }).observe(took.as_secs_f64());
     }
+}
+
+fn outcome(code: u32) -> Outcome {
+    Outcome { outcome: if code == 0 { "known" } else { "unknown" } }
 }

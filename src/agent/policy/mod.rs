@@ -9,6 +9,7 @@
 mod board;
 mod keep;
 mod objects;
+mod off;
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -22,6 +23,7 @@ use super::{
 };
 
 pub(crate) use keep::keep;
+pub(crate) use off::relinquish;
 
 use board::{Board, Part};
 use objects::{Namespaces, NetworkPolicies, Pods};

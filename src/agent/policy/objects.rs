@@ -78,6 +78,9 @@ impl Kind for Pods {
     fn value(object: Item) -> Pod {
         let mut pod = object.into_pod();
         pod.labels = share(Labels::clone(&pod.labels));
+        // There may be ten thousand.
+        pod.addresses.shrink_to_fit();
+        pod.ports.shrink_to_fit();
         pod
     }
 }

@@ -64,6 +64,7 @@ impl Kept {
             .as_ref()
             .is_some_and(|last| last.compiled == compiled && last.version == file_version(&file));
         if !is_noted {
+            state::note_keeper(&self.root)?;
             state::write(&self.root, &self.node, &compiled)?;
         }
         let changed = compiled.policies.enforce().map_err(refused)? != Ensured::Unchanged;
@@ -114,6 +115,12 @@ impl Kept {
             |one: &&Attached| compiled.pods.iter().any(|known| one.is(&known.name, &known.uid));
         attached.iter().filter(|one| !is_known(one)).count()
     }
+}
+
+/// Whether an agent enforced policies since boot, and nobody took that away: what is enforced
+/// by hand is not an agent's.
+pub(crate) fn is_kept(root: &Root) -> bool {
+    state::has_keeper(root)
 }
 
 /// Tells of what others do with the table.

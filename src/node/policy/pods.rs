@@ -23,7 +23,10 @@ use crate::{
     net::Socket,
     nft::policy::{Depth, Found},
     policy::{Assigned, Attached, Name, Policies, TABLE},
-    state::{Entry, Journal, Otherwise, Root, journal},
+    state::{
+        Entry, Journal, Otherwise, Root, journal,
+        operations::{self, Operation, WAIT},
+    },
 };
 
 /// So often a lost table is made again because others changed the rule set meanwhile.
@@ -70,8 +73,17 @@ pub(crate) fn expect(config: &Config, root: &Root, args: &Args) -> Result<Option
 }
 
 impl Expected {
-    /// Waits until something is known of the pod.
+    /// Waits until something is known of the pod, and tells how long to whoever counts that.
     fn wait(&mut self, root: &Root, limit: Duration) -> Result<(), Error> {
+        let began = Instant::now();
+        self.await_known(root, limit)?;
+        let code = u32::from(self.known.is_none());
+        let waited = Operation { verb: WAIT.to_owned(), code, took: began.elapsed() };
+        operations::note(root, &waited);
+        Ok(())
+    }
+
+    fn await_known(&mut self, root: &Root, limit: Duration) -> Result<(), Error> {
         let path = pods_file(root);
         let deadline = Instant::now() + limit;
         let mut files = match Files::watch(vec![path.clone()]) {

@@ -47,6 +47,30 @@ pub(super) fn was_touched(root: &Root) -> bool {
     own_directory(root).is_dir()
 }
 
+/// The file that says that an agent keeps the table.
+fn keeper_file(root: &Root) -> PathBuf {
+    own_directory(root).join("agent")
+}
+
+/// Notes that an agent keeps the table.
+///
+/// # Errors
+/// `File`.
+#[cfg(feature = "agent")]
+pub(super) fn note_keeper(root: &Root) -> Result<(), Error> {
+    let path = keeper_file(root);
+    if path.exists() {
+        return Ok(());
+    }
+    put(&path, "")
+}
+
+/// Whether an agent kept the table since boot.
+#[cfg(feature = "agent")]
+pub(super) fn has_keeper(root: &Root) -> bool {
+    keeper_file(root).exists()
+}
+
 fn table_file(root: &Root) -> PathBuf {
     own_directory(root).join("table.json")
 }
@@ -144,7 +168,7 @@ pub(super) fn table(root: &Root) -> Result<Policies, Error> {
 /// # Errors
 /// `File`.
 pub(super) fn forget(root: &Root) -> Result<(), Error> {
-    for path in [pods_file(root), table_file(root)] {
+    for path in [pods_file(root), table_file(root), keeper_file(root)] {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(file("remove", &path, &error));
