@@ -127,6 +127,8 @@ pub const LOOKUPS: [(Peer, Ports); 9] = [
 ];
 
 const IDENTITY: [&str; 2] = ["ident4", "ident6"];
+/// Where packets are judged in the second direction.
+const INGRESS_ENTRY: &str = "ingress";
 const OWN: [&str; 2] = ["self4", "self6"];
 const CUT: [&str; 2] = ["cut4", "cut6"];
 
@@ -140,6 +142,7 @@ struct Names {
     class: [&'static str; 2],
     network: [&'static str; 2],
     chain: [&'static str; 2],
+    allowed: [&'static str; 2],
     grant: &'static str,
     range: &'static str,
 }
@@ -148,6 +151,7 @@ const EGRESS: Names = Names {
     class: ["class-out4", "class-out6"],
     network: ["cidr-out4", "cidr-out6"],
     chain: ["egress4", "egress6"],
+    allowed: ["egress4-allowed", "egress6-allowed"],
     grant: "allow-out",
     range: "range-out",
 };
@@ -155,6 +159,7 @@ const INGRESS: Names = Names {
     class: ["class-in4", "class-in6"],
     network: ["cidr-in4", "cidr-in6"],
     chain: ["ingress4", "ingress6"],
+    allowed: ["ingress4-allowed", "ingress6-allowed"],
     grant: "allow-in",
     range: "range-in",
 };
@@ -197,15 +202,8 @@ impl Direction {
     /// through.
     fn allowed(self) -> Verdict {
         match self {
-            Self::Egress => Verdict::Return,
+            Self::Egress => Verdict::Goto(INGRESS_ENTRY),
             Self::Ingress => Verdict::Accept,
-        }
-    }
-
-    fn lead(self, chain: &'static str) -> Verdict {
-        match self {
-            Self::Egress => Verdict::Jump(chain),
-            Self::Ingress => Verdict::Goto(chain),
         }
     }
 
@@ -221,8 +219,29 @@ impl Direction {
         Part::Mapped(vec![self.pod(family)], of(family, self.names().class))
     }
 
-    /// The chain of one family: whoever is isolated gets no further than what is allowed.
+    /// What leads isolated pods of both families to where they are judged.
+    fn entry(self) -> impl Iterator<Item = Rule> {
+        let lead = move |family| {
+            let chain = of(family, self.names().chain);
+            Rule(vec![Term::Has(self.class(family)), Term::End(Verdict::Jump(chain))])
+        };
+        Family::BOTH.into_iter().map(lead)
+    }
+
+    /// The chain of one family: whoever is isolated gets no further than what is allowed. It is
+    /// asked twice: a packet whose class was read before a change and its peer's identity
+    /// behind it is known by neither world, and the second time by the new one. Who has lost
+    /// its class meanwhile is no longer isolated.
     fn chain(self, family: Family) -> Chain {
+        let ask = Rule(vec![Term::End(Verdict::Jump(of(family, self.names().allowed)))]);
+        let is_isolated = Term::Has(self.class(family));
+        let drop = Rule(vec![is_isolated, Term::Count, Term::End(Verdict::Drop)]);
+        let rules = vec![ask.clone(), ask, drop];
+        Chain { name: of(family, self.names().chain), hook: None, rules }
+    }
+
+    /// What is allowed, of one family.
+    fn lookups(self, family: Family) -> Chain {
         let names = self.names();
         let allow =
             |key, set| Rule(vec![Term::Among(key, Holds::Is, set), Term::End(self.allowed())]);
@@ -234,10 +253,7 @@ impl Direction {
             })
             .collect();
         rules.push(allow(vec![self.pod(family), self.peer(family)], of(family, OWN)));
-        // Who has lost its class meanwhile is no longer isolated.
-        let is_isolated = Term::Has(self.class(family));
-        rules.push(Rule(vec![is_isolated, Term::Count, Term::End(Verdict::Drop)]));
-        Chain { name: of(family, names.chain), hook: None, rules }
+        Chain { name: of(family, names.allowed), hook: None, rules }
     }
 
     fn key(self, family: Family, peer: Peer, ports: Ports) -> Vec<Part> {
@@ -290,12 +306,14 @@ impl Policies {
         }
         for direction in Direction::BOTH {
             for family in Family::BOTH {
-                let chain = direction.chain(family);
-                let lead = Term::End(direction.lead(chain.name));
-                entry.push(Rule(vec![Term::Has(direction.class(family)), lead]));
-                chains.push(chain);
+                chains.extend([direction.lookups(family), direction.chain(family)]);
             }
         }
+        entry.extend(Direction::Egress.entry());
+        entry.push(Rule(vec![Term::End(Verdict::Goto(INGRESS_ENTRY))]));
+        let mut ingress: Vec<Rule> = Direction::Ingress.entry().collect();
+        ingress.push(Rule(vec![Term::End(Verdict::Accept)]));
+        chains.push(Chain { name: INGRESS_ENTRY, hook: None, rules: ingress });
         let hook = Hook { kind: Kind::Filter, point: Point::Forward, priority: 0 };
         chains.push(Chain { name: "forward", hook: Some(hook), rules: entry });
         let comment = "manx: network policies".to_owned();
