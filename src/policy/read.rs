@@ -5,7 +5,8 @@
 //! from there. It keeps networks and ports that it would not take any more; a peer or a
 //! port that cannot be read allows nothing, and the rest of the policy holds.
 
-mod form;
+mod fields;
+mod list;
 #[cfg(feature = "agent")]
 mod single;
 
@@ -14,17 +15,19 @@ use std::{net::IpAddr, sync::Arc};
 use ipnetwork::IpNetwork;
 use serde_json::Value;
 
-#[cfg(feature = "agent")]
-pub(crate) use form::Item;
-
 use super::{
     Block, Direction, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Requirement, Rule, Selector,
-    Test, World,
+    Test, World, sorted::include,
 };
 use crate::{cni::cidr, family::HasFamily};
+use fields::{Fields, missing};
+#[cfg(feature = "agent")]
+pub(crate) use single::Item;
 
 /// Protocols that have ports, by their numbers within IP.
 const PROTOCOLS: [(&str, u8); 3] = [("TCP", 6), ("UDP", 17), ("SCTP", 132)];
+/// What a node knows a pod by that no API server gave it: the object is but an image of it.
+const MIRROR: &str = "kubernetes.io/config.mirror";
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -40,31 +43,42 @@ pub struct Read {
 /// # Errors
 /// What keeps it from being one, or from being understood.
 pub fn read(text: &[u8]) -> Result<Read, String> {
-    let list: form::List = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    if list.kind != "List" {
-        return Err(format!("it is a {:?}, not a List", list.kind));
-    }
     let mut found = Read::default();
-    for item in list.items {
-        let form::Item { kind, metadata, spec, status } = item;
-        let name = Name {
-            namespace: metadata.namespace.clone().unwrap_or_default(),
-            name: metadata.name.clone(),
-        };
+    let kind = list::each(text, &mut |item| found.add(&item))?;
+    if kind != "List" {
+        return Err(format!("it is a {kind:?}, not a List"));
+    }
+    Ok(found)
+}
+
+impl Read {
+    fn add(&mut self, item: &Value) -> Result<(), String> {
+        let item = Fields::of(item)?;
+        let metadata = item.object("metadata")?.ok_or_else(|| missing("metadata"))?;
+        let (namespace, name) = (metadata.owned("namespace")?, metadata.required("name")?);
+        let name = Name { namespace, name };
+        let kind = item.required("kind")?;
+        let failed = |problem: String| format!("{kind} {name}: {problem}");
         match kind.as_str() {
             "Namespace" => {
-                let labels = metadata.labels.unwrap_or_default();
-                found.world.namespaces.insert(metadata.name, Arc::new(labels));
+                let labels = metadata.labels("labels").map_err(failed)?;
+                self.world.namespaces.insert(name.name, Arc::new(labels));
             }
-            "Pod" => found.world.pods.push(Arc::new(pod(name, metadata, spec, status)?)),
+            "Pod" => {
+                let addresses = addresses(item).map_err(failed)?;
+                let pod = pod(name.clone(), addresses, item).map_err(failed)?;
+                self.world.pods.push(Arc::new(pod));
+            }
             "NetworkPolicy" => {
-                let policy = policy(name, spec, &mut found.notes)?;
-                found.world.policies.push(Arc::new(policy));
+                let mut note = |problem: String| self.notes.push(failed(problem));
+                let pods = selected(item).map_err(failed)?;
+                let policy = policy(name.clone(), pods, item, &mut note).map_err(failed)?;
+                self.world.policies.push(Arc::new(policy));
             }
             other => return Err(format!("{other} {name} is of no kind that policies are about")),
         }
+        Ok(())
     }
-    Ok(found)
 }
 
 /// The number of a protocol by its name in Kubernetes.
@@ -78,101 +92,136 @@ pub fn protocol_name(number: u8) -> String {
     known.map_or_else(|| format!("protocol {number}"), |(name, _)| name.to_lowercase())
 }
 
-fn pod(
-    name: Name,
-    metadata: form::Metadata,
-    spec: form::Spec,
-    status: form::Status,
-) -> Result<Pod, String> {
-    let listed = status.pod_ips.unwrap_or_default().into_iter().map(|it| it.ip);
-    let mut texts: Vec<String> = listed.collect();
-    if texts.is_empty() {
-        texts.extend(status.pod_ip.filter(|text| !text.is_empty()));
+/// The addresses of a pod, as they stand there.
+fn address_texts(item: Fields<'_>) -> Result<Vec<String>, String> {
+    let status = item.object("status")?.unwrap_or_default();
+    let mut texts = Vec::new();
+    for address in status.list("podIPs")? {
+        texts.push(Fields::of(address)?.required("ip")?);
     }
-    let addresses: Result<Vec<IpAddr>, String> =
-        texts.iter().map(|text| cidr::parse_address(text)).collect();
-    let addresses = addresses.map_err(|problem| format!("Pod {name}: {problem}"))?;
-    let sidecars = spec.init_containers.unwrap_or_default().into_iter();
-    let sidecars = sidecars.filter(|it| it.restart_policy.as_deref() == Some("Always"));
-    let containers = spec.containers.unwrap_or_default().into_iter().chain(sidecars);
-    let ports = containers.flat_map(|container| container.ports.unwrap_or_default());
-    let named = ports.filter_map(|port| {
-        let protocol = protocol(port.protocol.as_deref().unwrap_or("TCP"))?;
-        Some(NamedPort { name: port.name?, protocol, port: port.container_port })
-    });
-    let uid = metadata.annotations.and_then(|annotations| annotations.mirror).or(metadata.uid);
+    let single = status.text("podIP")?.filter(|text| !text.is_empty() && texts.is_empty());
+    texts.extend(single.map(str::to_owned));
+    Ok(texts)
+}
+
+fn addresses(item: Fields<'_>) -> Result<Vec<IpAddr>, String> {
+    address_texts(item)?.iter().map(|text| cidr::parse_address(text)).collect()
+}
+
+fn pod(name: Name, addresses: Vec<IpAddr>, item: Fields<'_>) -> Result<Pod, String> {
+    let metadata = item.object("metadata")?.unwrap_or_default();
+    let spec = item.object("spec")?.unwrap_or_default();
+    let status = item.object("status")?.unwrap_or_default();
+    let mut ports = Vec::new();
+    for container in spec.list("containers")? {
+        ports_of(Fields::of(container)?, &mut ports)?;
+    }
+    for container in spec.list("initContainers")? {
+        let container = Fields::of(container)?;
+        // Sidecars.
+        if container.text("restartPolicy")? == Some("Always") {
+            ports_of(container, &mut ports)?;
+        }
+    }
+    let annotations = metadata.object("annotations")?.unwrap_or_default();
+    let uid = match annotations.text(MIRROR)? {
+        Some(mirror) => mirror.to_owned(),
+        None => metadata.owned("uid")?,
+    };
     Ok(Pod {
-        ports: named.collect(),
+        ports,
         name,
-        uid: uid.unwrap_or_default(),
-        labels: Arc::new(metadata.labels.unwrap_or_default()),
-        node: spec.node_name.unwrap_or_default(),
+        uid,
+        labels: Arc::new(metadata.labels("labels")?),
+        node: spec.owned("nodeName")?,
         addresses,
-        on_host_network: spec.host_network.unwrap_or_default(),
-        finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
-        terminating: metadata.deletion_timestamp.is_some(),
-        created: metadata.creation_timestamp.unwrap_or_default(),
+        on_host_network: spec.flag("hostNetwork")?,
+        finished: matches!(status.text("phase")?, Some("Succeeded" | "Failed")),
+        terminating: metadata.value("deletionTimestamp").is_some(),
+        created: metadata.owned("creationTimestamp")?,
     })
 }
 
-fn policy(name: Name, spec: form::Spec, notes: &mut Vec<String>) -> Result<Policy, String> {
-    let failed = |problem: String| format!("NetworkPolicy {name}: {problem}");
-    let has_egress = spec.egress.as_ref().is_some_and(|rules| !rules.is_empty());
-    let types = spec.policy_types.unwrap_or_default();
-    let isolates = |direction| match direction {
-        Direction::Egress if types.is_empty() => has_egress,
-        Direction::Egress => types.iter().any(|of| of == "Egress"),
-        Direction::Ingress => types.is_empty() || types.iter().any(|of| of == "Ingress"),
-    };
-    let mut note = |problem: String| notes.push(failed(problem));
-    let pods = selector(spec.pod_selector.unwrap_or_default()).map_err(&failed)?;
+/// Adds the ports of a container that have names.
+fn ports_of(container: Fields<'_>, ports: &mut Vec<NamedPort>) -> Result<(), String> {
+    for port in container.list("ports")? {
+        let port = Fields::of(port)?;
+        let protocol = protocol(port.text("protocol")?.unwrap_or("TCP"));
+        let (Some(name), Some(protocol)) = (port.text("name")?, protocol) else { continue };
+        let number = number(port.value("containerPort").ok_or_else(|| missing("containerPort"))?)?;
+        ports.push(NamedPort { name: name.to_owned(), protocol, port: number });
+    }
+    Ok(())
+}
+
+/// The pods that a policy is about.
+fn selected(item: Fields<'_>) -> Result<Selector, String> {
+    let spec = item.object("spec")?.unwrap_or_default();
+    selector(spec.object("podSelector")?.unwrap_or_default())
+}
+
+fn policy(
+    name: Name,
+    pods: Selector,
+    item: Fields<'_>,
+    note: &mut dyn FnMut(String),
+) -> Result<Policy, String> {
+    let spec = item.object("spec")?.unwrap_or_default();
+    let types = spec.texts("policyTypes")?;
     let mut ways = [None, None];
-    for ((direction, given), way) in
-        Direction::BOTH.into_iter().zip([spec.egress, spec.ingress]).zip(&mut ways)
-    {
-        let given = given.unwrap_or_default().into_iter();
-        let rules: Vec<Rule> = given.map(|given| rule(direction, given, &mut note)).collect();
-        *way = isolates(direction).then_some(rules);
+    for (direction, way) in Direction::BOTH.into_iter().zip(&mut ways) {
+        let given = spec.list(direction.word())?;
+        let isolates = match direction {
+            Direction::Egress if types.is_empty() => !given.is_empty(),
+            Direction::Egress => types.iter().any(|of| of == "Egress"),
+            Direction::Ingress => types.is_empty() || types.iter().any(|of| of == "Ingress"),
+        };
+        let mut rules = Vec::new();
+        for given in given {
+            rules.push(rule(direction, Fields::of(given)?, note)?);
+        }
+        *way = isolates.then_some(rules);
     }
     Ok(Policy { name, pods, ways })
 }
 
 /// A rule; of what cannot be read of its peers and ports nothing is left but a note.
-fn rule(direction: Direction, given: form::Rule, note: &mut dyn FnMut(String)) -> Rule {
-    let peers = match direction {
-        Direction::Egress => given.to,
-        Direction::Ingress => given.from,
-    };
+fn rule(
+    direction: Direction,
+    given: Fields<'_>,
+    note: &mut dyn FnMut(String),
+) -> Result<Rule, String> {
+    let peers = given.list(match direction {
+        Direction::Egress => "to",
+        Direction::Ingress => "from",
+    })?;
     let mut read = Rule::default();
-    if let Some(given) = peers.filter(|given| !given.is_empty()) {
-        let mut peers = Vec::new();
-        for each in given {
-            match peer(each) {
-                Ok(peer) => peers.push(peer),
-                Err(problem) => note(format!("{problem}: the peer is allowed nothing")),
-            }
+    for each in peers {
+        let known = read.peers.get_or_insert_default();
+        match Fields::of(each).and_then(peer) {
+            Ok(peer) => known.push(peer),
+            Err(problem) => note(format!("{problem}: the peer is allowed nothing")),
         }
-        read.peers = Some(peers);
     }
-    if let Some(given) = given.ports.filter(|given| !given.is_empty()) {
-        let mut ports = Vec::new();
-        for each in given {
-            match port(&each) {
-                Ok(port) => ports.push(port),
-                Err(problem) => note(format!("{problem}: the port is open to nobody")),
-            }
+    for each in given.list("ports")? {
+        let known = read.ports.get_or_insert_default();
+        match Fields::of(each).and_then(port) {
+            Ok(port) => known.push(port),
+            Err(problem) => note(format!("{problem}: the port is open to nobody")),
         }
-        read.ports = Some(ports);
     }
-    read
+    Ok(read)
 }
 
-fn peer(given: form::Peer) -> Result<Peer, String> {
-    let form::Peer { pod_selector, namespace_selector, ip_block } = given;
-    match (pod_selector, namespace_selector, ip_block) {
+fn peer(given: Fields<'_>) -> Result<Peer, String> {
+    let pods = given.object("podSelector")?;
+    let namespaces = given.object("namespaceSelector")?;
+    match (pods, namespaces, given.object("ipBlock")?) {
         (None, None, None) => Err("a peer has neither a selector nor an ipBlock".to_owned()),
-        (None, None, Some(given)) => block(&given).map(Peer::Block),
-        (_, _, Some(given)) => Err(format!("ipBlock {} stands beside a selector", given.cidr)),
+        (None, None, Some(given)) => block(given).map(Peer::Block),
+        (_, _, Some(given)) => {
+            Err(format!("ipBlock {} stands beside a selector", given.owned("cidr")?))
+        }
         (pods, namespaces, None) => {
             let namespaces = namespaces.map(selector).transpose()?;
             Ok(Peer::Pods { namespaces, pods: selector(pods.unwrap_or_default())? })
@@ -180,11 +229,15 @@ fn peer(given: form::Peer) -> Result<Peer, String> {
     }
 }
 
-fn block(given: &form::Block) -> Result<Block, String> {
-    let network = network(&given.cidr)?;
-    let except = given.except.iter().flatten().map(|text| self::network(text));
-    let mut except = except.collect::<Result<Vec<IpNetwork>, String>>()?;
-    except.retain(|it| it.family() == network.family());
+fn block(given: Fields<'_>) -> Result<Block, String> {
+    let network = network(&given.required("cidr")?)?;
+    let mut except = Vec::new();
+    for text in given.texts("except")? {
+        let one = self::network(&text)?;
+        if one.family() == network.family() {
+            except.push(one);
+        }
+    }
     Ok(Block { network, except })
 }
 
@@ -194,14 +247,10 @@ fn network(text: &str) -> Result<IpNetwork, String> {
     Ok(IpNetwork::new(given.network(), given.prefix()).unwrap_or(given))
 }
 
-fn port(given: &form::Port) -> Result<Port, String> {
-    let name = given.protocol.as_deref().unwrap_or("TCP");
+fn port(given: Fields<'_>) -> Result<Port, String> {
+    let name = given.text("protocol")?.unwrap_or("TCP");
     let protocol = protocol(name).ok_or_else(|| format!("{name:?} is no protocol with ports"))?;
-    let number = |value: &Value| {
-        let number = value.as_u64().and_then(|number| u16::try_from(number).ok());
-        number.filter(|number| *number > 0).ok_or_else(|| format!("{value} is no port"))
-    };
-    let ports = match (&given.port, &given.end_port) {
+    let ports = match (given.value("port"), given.value("endPort")) {
         (None, None) => Ports::All,
         (Some(Value::String(name)), None) => Ports::Named(name.clone()),
         (Some(first), None) => Ports::Numbers(number(first)?, number(first)?),
@@ -213,14 +262,23 @@ fn port(given: &form::Port) -> Result<Port, String> {
     Ok(Port { protocol, ports })
 }
 
-fn selector(given: form::Selector) -> Result<Selector, String> {
-    let labels = given.match_labels.unwrap_or_default().into_iter();
-    let mut requirements: Vec<Requirement> =
-        labels.map(|(key, value)| Requirement { key, test: Test::In(vec![value]) }).collect();
-    for form::Expression { key, operator, values } in given.match_expressions.unwrap_or_default() {
-        let mut values = values.unwrap_or_default();
-        values.sort_unstable();
-        values.dedup();
+fn number(value: &Value) -> Result<u16, String> {
+    let number = value.as_u64().and_then(|number| u16::try_from(number).ok());
+    number.filter(|number| *number > 0).ok_or_else(|| format!("{value} is no port"))
+}
+
+fn selector(given: Fields<'_>) -> Result<Selector, String> {
+    let mut requirements = Vec::new();
+    for (key, value) in given.labels("matchLabels")? {
+        include(&mut requirements, Requirement { key, test: Test::In(vec![value]) });
+    }
+    for expression in given.list("matchExpressions")? {
+        let expression = Fields::of(expression)?;
+        let (key, operator) = (expression.required("key")?, expression.required("operator")?);
+        let mut values = Vec::new();
+        for value in expression.texts("values")? {
+            include(&mut values, value);
+        }
         let test = match operator.as_str() {
             "In" => Test::In(values),
             "NotIn" => Test::NotIn(values),
@@ -228,10 +286,8 @@ fn selector(given: form::Selector) -> Result<Selector, String> {
             "DoesNotExist" => Test::DoesNotExist,
             other => return Err(format!("a selector asks {other:?} of label {key}")),
         };
-        requirements.push(Requirement { key, test });
+        include(&mut requirements, Requirement { key, test });
     }
-    requirements.sort_unstable();
-    requirements.dedup();
     Ok(Selector(requirements))
 }
 

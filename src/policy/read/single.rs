@@ -2,54 +2,92 @@
 //! keeps nobody from the others: of a pod it has no address then, and a policy isolates all
 //! that it may be about.
 
-use super::{form::Item, pod, policy};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    address_texts,
+    fields::{Fields, missing},
+    pod, policy, selected,
+};
 use crate::{
     cni::cidr,
     policy::{Labels, Name, Pod, Policy, Selector},
 };
 
+/// An object, which has a name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "Value")]
+pub(crate) struct Item(Value);
+
+impl TryFrom<Value> for Item {
+    type Error = String;
+
+    fn try_from(value: Value) -> Result<Self, String> {
+        let metadata = Fields::of(&value)?.object("metadata")?;
+        metadata.ok_or_else(|| missing("metadata"))?.required("name")?;
+        Ok(Self(value))
+    }
+}
+
 impl Item {
+    fn fields(&self) -> Fields<'_> {
+        Fields::of(&self.0).unwrap_or_default()
+    }
+
+    fn metadata(&self) -> Fields<'_> {
+        self.fields().object("metadata").ok().flatten().unwrap_or_default()
+    }
+
     /// The name of the object in its namespace.
     pub(crate) fn name(&self) -> Name {
-        let namespace = self.metadata.namespace.clone().unwrap_or_default();
-        Name { namespace, name: self.metadata.name.clone() }
+        let text = |key| self.metadata().owned(key).unwrap_or_default();
+        Name { namespace: text("namespace"), name: text("name") }
     }
 
     /// As of which version of the store it is so.
     pub(crate) fn version(&self) -> &str {
-        &self.metadata.resource_version
+        self.metadata().text("resourceVersion").ok().flatten().unwrap_or_default()
     }
 
     /// The labels.
     pub(crate) fn into_labels(self) -> Labels {
-        self.metadata.labels.unwrap_or_default()
+        self.metadata().labels("labels").unwrap_or_default()
     }
 
     /// The pod.
     pub(crate) fn into_pod(self) -> Pod {
-        let name = self.name();
-        let Self { metadata, spec, mut status, .. } = self;
-        let is_address = |text: &str| cidr::parse_address(text).is_ok();
-        status.pod_ip = status.pod_ip.filter(|text| is_address(text));
-        status.pod_ips.iter_mut().for_each(|all| all.retain(|it| is_address(&it.ip)));
-        pod(name.clone(), metadata, spec, status).unwrap_or_else(|_| Pod { name, ..Pod::default() })
+        let (name, item) = (self.name(), self.fields());
+        let texts = address_texts(item).unwrap_or_default();
+        let addresses = texts.iter().filter_map(|text| cidr::parse_address(text).ok()).collect();
+        pod(name.clone(), addresses, item).unwrap_or_else(|_| Pod { name, ..Pod::default() })
     }
 
     /// The policy, and what of it could not be understood, a sentence each.
     pub(crate) fn into_policy(self) -> (Policy, Vec<String>) {
-        let (name, mut spec, mut notes) = (self.name(), self.spec, Vec::new());
-        let pods = spec.pod_selector.take();
-        let mut read = policy(name.clone(), spec, &mut notes).unwrap_or_default();
-        match super::selector(pods.unwrap_or_default()) {
-            Ok(pods) => read.pods = pods,
+        let (name, item, mut notes) = (self.name(), self.fields(), Vec::new());
+        let failed = |problem: String| format!("NetworkPolicy {name}: {problem}");
+        let pods = selected(item);
+        let (selects, problem) = match pods {
+            Ok(pods) => (pods, None),
+            Err(problem) => (Selector::default(), Some(problem)),
+        };
+        let mut note = |problem: String| notes.push(failed(problem));
+        let read = policy(name.clone(), selects.clone(), item, &mut note);
+        let (mut policy, is_whole) = match read {
+            Ok(policy) => (policy, true),
             Err(problem) => {
-                read.pods = Selector::default();
-                read.ways.iter_mut().flatten().for_each(Vec::clear);
-                let words = "all pods of its namespace are isolated, and it allows nothing";
-                notes.push(format!("NetworkPolicy {name}: {problem}: {words}"));
+                note(format!("{problem}: it isolates its pods, and allows nothing"));
+                let ways = [Some(Vec::new()), Some(Vec::new())];
+                (Policy { name: name.clone(), pods: selects, ways }, false)
             }
+        };
+        if let Some(problem) = problem.filter(|_| is_whole) {
+            policy.ways.iter_mut().flatten().for_each(Vec::clear);
+            let words = "all pods of its namespace are isolated, and it allows nothing";
+            note(format!("{problem}: {words}"));
         }
-        (read, notes)
+        (policy, notes)
     }
 }
 
@@ -88,5 +126,11 @@ mod tests {
         let (read, notes) = policy(newer);
         assert_eq!((read.pods, notes.len()), (Selector::default(), 2), "{notes:?}");
         assert_eq!(read.ways, [Some(Vec::new()), Some(Vec::new())]);
+        // What would be taken for nothing.
+        let broken = json!({"metadata": {"namespace": "x", "name": "p"}, "spec": {"ingress": [5]}});
+        let (read, notes) = item(broken).into_policy();
+        assert_eq!((read.name.name.as_str(), notes.len()), ("p", 1), "{notes:?}");
+        assert_eq!(read.ways, [Some(Vec::new()), Some(Vec::new())]);
+        serde_json::from_value::<Item>(json!({"metadata": {}})).unwrap_err();
     }
 }

@@ -126,15 +126,36 @@ fn what_cannot_be_understood_is_named() {
                         "spec": {"podSelector": selector}});
     let pod = json!({"kind": "Pod", "metadata": {"namespace": "x", "name": "a"},
                      "status": {"podIP": "10.0.0"}});
+    let of = |spec: Value| {
+        let metadata = json!({"namespace": "x", "name": "p"});
+        json!([{"kind": "NetworkPolicy", "metadata": metadata, "spec": spec}])
+    };
     for (items, words) in [
         (json!([policy]), "NetworkPolicy x/p: a selector asks \"Gt\" of label k"),
         (json!([pod]), "Pod x/a: \"10.0.0\" is not an IP address"),
         (json!([{"kind": "Service", "metadata": {"namespace": "x", "name": "s"}}]), "Service x/s"),
         (json!([{"kind": "Pod"}]), "missing field `metadata`"),
+        (json!([{"kind": "Pod", "metadata": {}}]), "missing field `name`"),
+        (json!([5]), "5 is no object"),
+        // Taken for nothing they would open or close pods.
+        (of(json!(5)), "NetworkPolicy x/p: spec is 5, which is no object"),
+        (of(json!({"podSelector": "all"})), "podSelector is \"all\", which is no object"),
+        (of(json!({"podSelector": {"matchLabels": {"k": 1}}})), "matchLabels has k: 1"),
+        (of(json!({"policyTypes": "Egress"})), "policyTypes is \"Egress\", which is no list"),
+        (of(json!({"ingress": [5]})), "5 is no object"),
+        (of(json!({"ingress": [{"from": {}}]})), "from is {}, which is no list"),
     ] {
         let error = read_items(items).unwrap_err();
         assert!(error.contains(words), "{error}");
     }
-    let error = read(br#"{"kind": "Pod", "items": []}"#).unwrap_err();
-    assert!(error.contains("\"Pod\""), "{error}");
+    for (text, words) in [
+        (r#"{"kind": "Pod", "items": []}"#, "\"Pod\""),
+        (r#"{"items": []}"#, "missing field `kind`"),
+        (r#"{"kind": "List"}"#, "missing field `items`"),
+        (r#"{"kind": "List", "items": []} x"#, "trailing characters"),
+        (r#"{"items": [{"kind": "Pod""#, "EOF"),
+    ] {
+        let error = read(text.as_bytes()).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
 }
