@@ -23,6 +23,7 @@ mod selector;
 #[cfg(feature = "agent")]
 mod shared;
 mod sorted;
+mod unread;
 mod verdict;
 mod world;
 
@@ -37,6 +38,7 @@ pub use read::{Read, protocol, protocol_name, read};
 pub use selector::{Labels, Requirement, Selector, Test};
 #[cfg(feature = "agent")]
 pub(crate) use shared::Shared;
+pub use unread::{Unread, Unreads, unread};
 pub use verdict::{Judgement, Verdict};
 pub use world::{Block, Flow, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Rule, World};
 

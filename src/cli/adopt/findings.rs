@@ -167,8 +167,12 @@ fn chains(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
     Some(of(id, severity, "firewall", evidence, fix))
 }
 
-/// Nobody enforces what Felix did.
+/// Nobody enforces what Felix did, unless our own table does already.
 fn policy(site: &Site) -> Option<Finding> {
+    let asks = site.snapshot.networks.iter().any(|network| network.enforces_policy);
+    if asks && site.snapshot.surroundings.enforces_policy {
+        return None;
+    }
     let is_policy = |chain: &&String| POLICIES.iter().any(|prefix| chain.starts_with(prefix));
     let chains =
         site.firewall.rules.iter().flat_map(|rules| &rules.left).flat_map(|left| &left.chains);
@@ -178,7 +182,8 @@ fn policy(site: &Site) -> Option<Finding> {
         (_, 0, false) => "the policies of Felix's own table are enforced no more".to_owned(),
         _ => format!("the policies and profiles of {count} chains are enforced no more"),
     };
-    let fix = "keep pods that need them on other nodes";
+    let fix = "set \"networkPolicy\": \"enforce\" in our configuration and run manx policy apply \
+               first, or keep pods that need them on other nodes";
     Some(of("policy-unenforced", Severity::Warning, "network policy", evidence, fix))
 }
 

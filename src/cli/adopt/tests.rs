@@ -385,3 +385,16 @@ fn pods_behind_the_bridge_keep_it_and_its_rules() {
     site.cached.clear();
     assert!(matches!(steps_of(&site)[..], [Step::Pass, Step::Rules { .. }]));
 }
+
+/// Where the table of policies is there before Felix's goes, pods are never without.
+#[test]
+fn policies_that_are_enforced_already_are_not_lost() {
+    let mut site = calico();
+    site.firewall.tables = vec![("ip".to_owned(), "calico".to_owned())];
+    let tells = |site: &Site| ids(site).contains(&"policy-unenforced");
+    assert!(tells(&site));
+    site.snapshot.surroundings.enforces_policy = true;
+    assert!(tells(&site), "later pods would be without");
+    site.snapshot.networks[0].enforces_policy = true;
+    assert!(!tells(&site));
+}

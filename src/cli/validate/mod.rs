@@ -7,6 +7,7 @@ mod list;
 mod peers;
 mod peersfile;
 mod plugin;
+mod policies;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -40,7 +41,9 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "validate",
     summary: "look for mistakes in network configurations",
     help: "\
-Usage: manx validate [FILE|DIR] [--conf FILE] [--bin DIR] [--json] [--root DIR]
+Usage: manx validate [FILE|DIR] [--conf FILE] [--bin DIR] [--json]
+                     [--root DIR]
+       manx validate --policies FILE [--json]
 
 Reads one configuration, or all .conf, .conflist and .json files of a directory
 (/etc/cni/net.d) in the order in which runtimes do, and says which one counts.
@@ -53,10 +56,15 @@ tool). Exit status 3 where there are warnings or errors.
   --bin DIR    where plugins are (CNI_PATH, else /opt/cni/bin)
   --json       as of manx doctor; the object of a finding is the file and, after
                a blank, the place in it
-  --root DIR   put DIR before the directories above",
+  --root DIR   put DIR before the directories above
+  --policies FILE
+               look instead for policies of a cluster that manx does not read
+               and that would have no effect: of Calico's own kinds, tiers,
+               sets of networks, host endpoints. FILE is a List in JSON as
+               kubectl get prints it, or - for stdin",
     shape: Shape {
         flags: &["json"],
-        values: &["conf", "bin", "root"],
+        values: &["conf", "bin", "policies", "root"],
         operands: Operands::AtMost(1),
     },
     run,
@@ -77,6 +85,12 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let root = args.root();
     let named = args.value("conf").map(PathBuf::from);
     let given = args.operands.first().map(PathBuf::from);
+    if let Some(file) = args.value("policies") {
+        if named.is_some() || given.is_some() {
+            return Err(SUBCOMMAND.usage("--policies is about no configuration: give it alone"));
+        }
+        return policies::run(file, args.flag("json"), console);
+    }
     if named.is_some() && given.is_some() {
         return Err(SUBCOMMAND.usage("give one file, with --conf or without"));
     }

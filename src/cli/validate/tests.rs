@@ -412,3 +412,31 @@ fn the_shipped_configurations_are_sound() {
         assert!(finding.file.ends_with("10-calico.conflist"), "{finding:?}");
     }
 }
+
+#[test]
+fn policies_without_effect_are_told_and_end_with_3() {
+    let path = std::env::temp_dir().join(format!("manx-policies-{}.json", process::id()));
+    let file = path.display().to_string();
+    let kubernetes = json!({"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
+                            "metadata": {"namespace": "shop", "name": "web"}, "spec": {}});
+    let tier = json!({"apiVersion": "crd.projectcalico.org/v1", "kind": "Tier",
+                      "metadata": {"name": "security"}, "spec": {"order": 1}});
+    for (items, code, said) in [
+        (json!([kubernetes]), 0, "policies that manx reads: 1, objects without effect: 0"),
+        (json!([kubernetes, tier]), 3, "Tier security"),
+    ] {
+        fs::write(&path, json!({"kind": "List", "items": items}).to_string()).unwrap();
+        let (ended, told, _) = manx(&["validate", "--policies", &file]);
+        assert!(ended == code && told.contains(said), "{told}");
+        let (_, told, _) = manx(&["validate", "--policies", &file, "--json"]);
+        let told: Value = serde_json::from_str(&told).unwrap();
+        assert_eq!(told["checks"][0]["id"], "policy-unenforced");
+        let status = if code == 3 { "found" } else { "ok" };
+        assert_eq!(told["checks"][0]["status"], status);
+    }
+    fs::write(&path, "kind: List").unwrap();
+    let (ended, _, problem) = manx(&["validate", "--policies", &file]);
+    assert!(ended == 1 && problem.contains("kubectl get"), "{problem}");
+    assert_eq!(manx(&["validate", "--policies", &file, "--conf", &file]).0, 2);
+    fs::remove_file(&path).unwrap();
+}
