@@ -352,7 +352,13 @@ pub(super) fn neighbour_missing(snapshot: &Snapshot) -> Answer {
         let missing = of_kinds(&[Kind::Neighbour, Kind::Forwarding, Kind::Address]);
         if let Some(first) = missing.first() {
             let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).collect();
-            let evidence = format!("{} are missing: {}", missing.len(), some_of(&objects));
+            let is_wrong = |change: &&&Told| change.action == Action::Replace;
+            let wrong = missing.iter().filter(is_wrong).count();
+            let counts = [("missing", missing.len() - wrong), ("other than they should be", wrong)];
+            let told = counts.iter().filter(|(_, count)| *count > 0);
+            let told: Vec<String> =
+                told.map(|(what, count)| format!("entries that are {what}: {count}")).collect();
+            let evidence = format!("{}: {}", told.join(", "), some_of(&objects));
             seen.push(Seen::error(first.object.clone(), evidence).fix(APPLY));
         }
     }

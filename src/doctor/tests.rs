@@ -377,6 +377,10 @@ fn routes_to_other_nodes() {
     only("next-hop-unreachable", Error, "no route", |node| {
         fabric(node).wanting.push("b: no route to 192.0.2.2".into());
     });
+    only("neighbour-missing", Error, "other than they should be: 1: neighbour 10.2.0.0", |node| {
+        let of = change(Kind::Neighbour, Action::Replace, "neighbour 10.2.0.0");
+        fabric(node).changes.push(of);
+    });
     for kind in [Kind::Neighbour, Kind::Forwarding, Kind::Link] {
         only("neighbour-missing", Error, "", |node| {
             fabric(node).changes.push(change(kind, Action::Create, "vxlan.calico"));

@@ -211,7 +211,59 @@ pub(super) const ROWS: &[Row] = &[
         Real(|ground| {
             ground.sh("iptables -P FORWARD DROP");
         }),
-        AsPrinted,
+        AndBack,
+    ),
+    row(
+        "forward-drop",
+        "iptables-legacy -I FORWARD",
+        Real(|ground| {
+            let lock = ground.root.join("xtables.lock");
+            let lock = format!("XTABLES_LOCKFILE={}", lock.display());
+            ground.sh(&format!("{lock} iptables-legacy -P FORWARD DROP"));
+        }),
+        ByHand,
+    ),
+    row(
+        "forward-drop",
+        "no packet of pods is forwarded: chain through of table inet site",
+        Real(|ground| {
+            ground.sh(
+                "nft add table inet site && nft 'add chain inet site through { type filter hook \
+                 forward priority 0; policy drop; }'",
+            );
+        }),
+        AndBack,
+    ),
+    row(
+        "forward-drop",
+        "by vxlan.calico",
+        Real(|ground| {
+            ground.sh(
+                "nft add table inet site && nft 'add chain inet site through { type filter hook \
+                 forward priority 0; }' && nft add rule inet site through oifname vxlan.calico drop",
+            );
+        }),
+        AndBack,
+    ),
+    row(
+        "forward-drop",
+        "by cali",
+        Real(|ground| {
+            ground.sh(&format!("iptables -A FORWARD -i {} -j DROP", ground.link()));
+        }),
+        AndBack,
+    ),
+    row(
+        "forward-drop",
+        "firewall-cmd --permanent --zone=trusted --add-source=",
+        Real(|ground| {
+            ground.sh(
+                "nft add table inet firewalld && nft 'add chain inet firewalld filter_FORWARD { type \
+                 filter hook forward priority 10; }' && nft add rule inet firewalld filter_FORWARD \
+                 reject with icmpx admin-prohibited",
+            );
+        }),
+        ByHand,
     ),
     row(
         "accept-ra",
@@ -255,11 +307,33 @@ pub(super) const ROWS: &[Row] = &[
         AndBack,
     ),
     row(
+        "route-shadowed",
+        "nhid 7",
+        Real(|ground| {
+            ground.ip(
+                "nexthop add id 7 via 192.0.2.2 dev eth0\nroute add 10.244.2.128/25 nhid 7 src \
+                 192.0.2.11 mtu lock 1400 advmss 1300 proto static",
+            );
+        }),
+        AndBack,
+    ),
+    row(
         "rule-diverts",
         "table 100",
         Real(|ground| {
             ground.ip(
                 "route add 10.244.2.0/24 via 192.0.2.1 table 100\nrule add pref 1000 lookup 100",
+            );
+        }),
+        AndBack,
+    ),
+    row(
+        "rule-diverts",
+        "not from 10.244.0.0/16",
+        Real(|ground| {
+            ground.ip(
+                "route add blackhole 192.0.2.12 table 100\nrule add not from 10.244.0.0/16 pref 1000 \
+                 lookup 100",
             );
         }),
         AndBack,

@@ -6,6 +6,7 @@ mod back;
 mod place;
 mod policy;
 mod source;
+mod special;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -63,6 +64,9 @@ pub struct Explanation {
 /// Explains what becomes of a packet; where the policies of the cluster are given, also what
 /// they say of it.
 pub fn explain(snapshot: &Snapshot, question: Question, world: Option<&World>) -> Explanation {
+    if let Some(explanation) = special::explain(question) {
+        return explanation;
+    }
     let [source, destination] =
         [question.source, question.destination].map(|address| Place::of(snapshot, address));
     let (steps, dropped) = (Vec::new(), None);
