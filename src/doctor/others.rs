@@ -3,7 +3,7 @@
 
 use super::{Answer, Seen};
 use crate::{
-    conf::BUILT_IN,
+    conf::{BUILT_IN, CALICO, PLUGIN_TYPES},
     node::{Barrier, File, Snapshot},
     object::Kind,
     text::{few::some_of, shell::quoted},
@@ -103,6 +103,10 @@ pub(super) fn delegate_missing(snapshot: &Snapshot) -> Answer {
             Some(path) => format!("install {} anew", path.display()),
             None if plugin.kind == BUILT_IN => {
                 "manx install, which puts it beside manx itself".to_owned()
+            }
+            None if plugin.kind == CALICO => "manx install --no-conf --name calico".to_owned(),
+            None if PLUGIN_TYPES.contains(&plugin.kind.as_str()) => {
+                "manx install --no-conf".to_owned()
             }
             None => format!("install {} (package containernetworking-plugins)", plugin.kind),
         };

@@ -236,8 +236,12 @@ fn configurations_and_plugins() {
     only("delegate-missing", Error, "no plugin", |node| {
         node.surroundings.plugins[0].problem = Some("no plugin \"portmap\"".into());
     });
-    for (kind, words) in [("portmap", "containernetworking-plugins"), ("manx-ipam", "manx install")]
-    {
+    for (kind, words) in [
+        ("portmap", "containernetworking-plugins"),
+        ("manx-ipam", "manx install"),
+        ("manx", "manx install --no-conf"),
+        ("calico", "--name calico"),
+    ] {
         let mut node = healthy();
         let plugin = &mut node.surroundings.plugins[0];
         (plugin.kind, plugin.path, plugin.problem) = (kind.into(), None, Some("none".into()));
