@@ -9,12 +9,14 @@ use crate::{
     family::HasFamily,
     net::{link::Link, route::TABLE_MAIN, rule::KERNELS},
     node::{Fabric, Network, Snapshot},
-    object::{Action, Kind, Told},
+    object::{Action, Kind, Told, link::is_tunnel},
     pod::identity::GROUPS,
     text::{few::some_of, shell::quoted},
 };
 
 const APPLY: &str = "manx apply";
+/// Whether all links are without IPv6 (Documentation/networking/ip-sysctl.rst).
+pub const NO_IPV6: &str = "net/ipv6/conf/all/disable_ipv6";
 
 /// Networks with a fabric, each fabric once: networks may share one.
 pub(super) fn fabrics(snapshot: &Snapshot) -> Vec<(&Network, &Fabric)> {
@@ -62,11 +64,23 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
     for (_, fabric) in fabrics(snapshot) {
         for address in fabric.addresses.iter().filter(|address| !has(address)) {
             let links = snapshot.kernel.addresses.iter().filter(|(index, own)| {
-                let of_pod =
-                    snapshot.kernel.link(*index).is_none_or(|link| GROUPS.contains(&link.group));
-                own.family() == address.family() && !own.ip().is_loopback() && !of_pod
+                let link = snapshot.kernel.link(*index);
+                let of_others =
+                    link.is_none_or(|link| GROUPS.contains(&link.group) || is_tunnel(link));
+                own.family() == address.family() && is_of_node(own.ip()) && !of_others
             });
             let held: Vec<String> = links.map(|(_, own)| own.ip().to_string()).collect();
+            if address.is_ipv6() && held.is_empty() && snapshot.kernel.number(NO_IPV6) == Some(1) {
+                let evidence = format!(
+                    "{} names it as an address of this node ({}), and IPv6 is turned off here",
+                    fabric.peers_file.display(),
+                    fabric.node
+                );
+                let key = NO_IPV6.replace('/', ".");
+                let fix = format!("sysctl -w {key}=0 # and give the node that address again");
+                seen.push(Seen::error(format!("address {address}"), evidence).fix(fix));
+                continue;
+            }
             let evidence = format!(
                 "{} names {address} as an address of this node ({}); it has {}",
                 fabric.peers_file.display(),
@@ -79,6 +93,15 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
         }
     }
     Ok(seen)
+}
+
+/// Whether it is one that other nodes may send to.
+fn is_of_node(address: IpAddr) -> bool {
+    let is_of_link = match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local(),
+    };
+    !address.is_loopback() && !is_of_link
 }
 
 /// A link that is set down loses its addresses of IPv6. Where it has another one that the

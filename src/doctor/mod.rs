@@ -34,6 +34,7 @@ use crate::{
     state::Entry,
 };
 
+pub use fabric::NO_IPV6;
 pub use load::BUDGET;
 pub use machine::{MODULES_DISABLED, RELEASE, mangles_checksums};
 

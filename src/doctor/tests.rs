@@ -401,6 +401,17 @@ fn the_peers_file() {
     only("node-address-changed", Error, "192.0.2.1", |node| {
         node.kernel.addresses[0].1 = "192.0.2.9/24".parse().unwrap();
     });
+    only("node-address-changed", Error, "it has none of that family", |node| {
+        // Tunnels and links of pods have some that no other node sends to.
+        let addresses = &mut node.kernel.addresses;
+        let index = addresses[0].0;
+        addresses[0].1 = "169.254.7.7/16".parse().unwrap();
+        addresses.push((index, "127.0.0.2/8".parse().unwrap()));
+    });
+    only("node-address-changed", Error, "IPv6 is turned off here", |node| {
+        fabric(node).addresses.push("2001:db8::1".parse().unwrap());
+        node.kernel.sysctls.insert(crate::doctor::NO_IPV6.into(), "1".into());
+    });
     only("fabric-stale", Warning, "has changed", |node| fabric(node).is_current = false);
     only("fabric-stale", Warning, "not applied", |node| fabric(node).applied = false);
     let broken = |node: &mut Snapshot| fabric(node).problem = Some("no JSON".into());

@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use ipnetwork::IpNetwork;
+
 use super::{
     clash::{self, Bounds},
     faults::{self, Admitted, Entry},
@@ -26,9 +28,20 @@ impl Peers {
     /// All that is wrong with the file, or with this node's own entry, a sentence
     /// each.
     pub fn parse(bytes: &[u8], is_local: &dyn Fn(IpAddr) -> bool) -> Result<Self, Vec<String>> {
+        Self::read(bytes, is_local, &[])
+    }
+
+    /// The same, on a node that had these pod CIDRs until now. A node that has lost all of its
+    /// addresses is still the one that has them.
+    fn read(
+        bytes: &[u8],
+        is_local: &dyn Fn(IpAddr) -> bool,
+        own_cidrs: &[IpNetwork],
+    ) -> Result<Self, Vec<String>> {
         let List { me: named, nodes, fabric, unread } = list::decode(bytes)?;
         let entries: Vec<Entry> = nodes.into_iter().map(read).collect();
-        let place = find_me(named.as_deref(), &entries, is_local).map_err(|problem| {
+        let found = find_me(named.as_deref(), &entries, is_local, own_cidrs);
+        let place = found.map_err(|problem| {
             let mut problems = faults::all(&entries);
             problems.push(problem);
             problems.extend(unread.clone());
@@ -49,7 +62,7 @@ impl Peers {
         site: &Site,
         bounds: Option<Bounds<'_>>,
     ) -> Result<Self, Vec<String>> {
-        let mut peers = Self::parse(bytes, &|address| site.has(address))?;
+        let mut peers = Self::read(bytes, &|address| site.has(address), &site.own_cidrs)?;
         clash::settle(&mut peers, site, bounds)?;
         Ok(peers)
     }
@@ -118,6 +131,7 @@ fn find_me(
     named: Option<&str>,
     entries: &[Entry],
     is_local: &dyn Fn(IpAddr) -> bool,
+    own_cidrs: &[IpNetwork],
 ) -> Result<usize, String> {
     if let Some(named) = named {
         let address = named.parse::<IpAddr>().ok();
@@ -129,21 +143,21 @@ fn find_me(
             .position(|(node, _)| is_me(node))
             .ok_or_else(|| format!("self {named:?} is no node"));
     }
-    let local: Vec<usize> = (entries.iter().enumerate())
-        .filter(|(_, (node, _))| node.addresses.iter().any(|address| is_local(*address)))
-        .map(|(place, _)| place)
-        .collect();
-    match local.as_slice() {
-        [place] => Ok(*place),
-        [] => Err("no node has an address of this machine: name it in self".to_owned()),
+    let places = |is_me: &dyn Fn(&Node) -> bool| -> Vec<usize> {
+        let mine = entries.iter().enumerate().filter(|(_, (node, _))| is_me(node));
+        mine.map(|(place, _)| place).collect()
+    };
+    let local = places(&|node| node.addresses.iter().any(|address| is_local(*address)));
+    let had = || places(&|node| node.pod_cidrs.iter().any(|cidr| own_cidrs.contains(cidr)));
+    match (local.as_slice(), had().as_slice()) {
+        ([place], _) | ([], [place]) => Ok(*place),
+        ([], _) => Err("no node has an address of this machine: name it in self".to_owned()),
         _ => Err("several nodes have addresses of this machine: name it in self".to_owned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use ipnetwork::IpNetwork;
-
     use super::*;
 
     const TWO: &str = r#"{"self": "node-a", "nodes": [
@@ -165,6 +179,25 @@ mod tests {
         assert_eq!((peers.me.name.as_str(), peers.others.len()), ("node-a", 1));
         assert_eq!(peers.me.tunnel_address(Family::V4), Some("10.244.1.0".parse().unwrap()));
         assert_eq!(peers.me.tunnel_address(Family::V6), Some("fd00:1::".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_node_that_lost_its_addresses_is_who_has_its_pods() {
+        let unnamed = TWO.replace("\"self\": \"node-a\", ", "");
+        let by = |cidrs: &[&str], local: &str| {
+            let cidrs: Vec<IpNetwork> = cidrs.iter().map(|text| text.parse().unwrap()).collect();
+            let local: IpAddr = local.parse().unwrap();
+            Peers::read(unnamed.as_bytes(), &|address| address == local, &cidrs)
+        };
+        let nobodys = "192.0.2.99";
+        for cidr in ["10.244.1.0/24", "fd00:1::/64"] {
+            assert_eq!(by(&[cidr], nobodys).unwrap().me.name, "node-a");
+        }
+        // An address says more, and what is of two nodes, or of none, says nothing.
+        assert_eq!(by(&["10.244.1.0/24"], "192.0.2.12").unwrap().me.name, "node-b");
+        let unclear = by(&["10.244.1.0/24", "10.244.2.0/24"], nobodys).unwrap_err().join("; ");
+        assert!(unclear.contains("name it in self"), "{unclear}");
+        assert!(by(&["10.244.3.0/24"], nobodys).is_err());
     }
 
     #[test]

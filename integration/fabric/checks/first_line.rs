@@ -106,6 +106,19 @@ const CLASSICS: [Classic; 19] = [
         "error: node-address-changed: address 192.0.2.11: ",
     ),
     (
+        "the node has none of its addresses any more",
+        |ground| {
+            // Nothing names it but those.
+            ground.change_peers(|peers| drop(peers.as_object_mut().unwrap().remove("self")));
+            ground.node().apply().ok();
+            run(
+                ground,
+                "ip address flush dev eth0 scope global && ip address add 192.0.2.99/24 dev eth0",
+            )
+        },
+        "error: node-address-changed: address 192.0.2.11: ",
+    ),
+    (
         "the tunnel is gone",
         |ground| run(ground, "ip link del vxlan.calico"),
         "error: neighbour-missing: ",

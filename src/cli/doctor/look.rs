@@ -15,7 +15,7 @@ use crate::{
     },
     cni::{Document, json::field},
     conf::{Config, has_store},
-    doctor::{BUDGET, MODULES_DISABLED, RELEASE, tune},
+    doctor::{BUDGET, MODULES_DISABLED, NO_IPV6, RELEASE, tune},
     fabric::{self, Answers, Settings, list},
     ipam::Lease,
     net::{Socket, Tables, devconf, forwarding, sysctl},
@@ -52,7 +52,8 @@ struct Request<'a> {
 }
 
 /// Parameters of the whole node that checks ask for.
-const SYSCTLS: [&str; 5] = [forwarding::IPV4, forwarding::IPV6, RELEASE, MODULES_DISABLED, BUDGET];
+const SYSCTLS: [&str; 6] =
+    [forwarding::IPV4, forwarding::IPV6, NO_IPV6, RELEASE, MODULES_DISABLED, BUDGET];
 
 /// That the options name a node or a bundle, and not both.
 pub(in crate::cli) fn require_one_node(
