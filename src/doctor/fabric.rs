@@ -302,7 +302,9 @@ pub(super) fn is_of_mtu(change: &Told) -> bool {
 pub(super) fn route_stale(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot)? {
-        let stale: Vec<&Told> = changes(fabric, &[Kind::Route], &[Action::Delete]).collect();
+        // A route to one that the list has is taken away for another reason, which is told.
+        let stale = changes(fabric, &[Kind::Route], &[Action::Delete]);
+        let stale: Vec<&Told> = stale.filter(|change| !leads_to_peer(change, snapshot)).collect();
         if let Some(first) = stale.first() {
             let objects: Vec<&str> = stale.iter().map(|change| change.object.as_str()).collect();
             let evidence = format!("no peer has these pods any more: {}", some_of(&objects));
@@ -310,6 +312,14 @@ pub(super) fn route_stale(snapshot: &Snapshot) -> Answer {
         }
     }
     Ok(seen)
+}
+
+/// Whether it is the route to the pods of a node of the list.
+fn leads_to_peer(change: &Told, snapshot: &Snapshot) -> bool {
+    let destination = change.object.strip_prefix("route ").and_then(|text| text.parse().ok());
+    let others = snapshot.compared.fabrics.iter().flat_map(|fabric| &fabric.peers.others);
+    let mut cidrs = others.flat_map(|node| &node.pod_cidrs);
+    destination.is_some_and(|wanted: IpNetwork| cidrs.any(|cidr| *cidr == wanted))
 }
 
 pub(super) fn next_hop_unreachable(snapshot: &Snapshot) -> Answer {

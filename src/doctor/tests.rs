@@ -396,6 +396,39 @@ fn routes_to_other_nodes() {
     only("peer-excluded", Error, "b:", |node| fabric(node).left_out.push("b: twice".into()));
 }
 
+/// While an address is lost, routes to nodes of the list are to go as well: those are not stale.
+#[test]
+fn a_route_to_a_node_of_the_list_is_not_stale() {
+    use crate::{
+        conf::Mode,
+        fabric::{Observed, Peers, Settings, desired::Facts},
+        node::OfFabric,
+    };
+    let list = br#"{"self": "a", "nodes": [
+        {"name": "a", "addresses": ["192.0.2.1"], "podCIDRs": ["10.1.0.0/24"]},
+        {"name": "b", "addresses": ["192.0.2.2"], "podCIDRs": ["10.2.0.0/24"]}]}"#;
+    for (object, is_stale) in [("route 10.2.0.0/24", false), ("route 10.3.0.0/24", true)] {
+        let mut node = healthy();
+        fabric(&mut node).changes.push(Told {
+            kind: Kind::Route,
+            action: Action::Delete,
+            object: object.to_owned(),
+            before: Some(object.to_owned()),
+            after: None,
+        });
+        node.compared.fabrics.push(OfFabric {
+            networks: vec!["net".into()],
+            settings: Settings::of_mode(Mode::Vxlan),
+            peers: Peers::parse(list, &|_| false).unwrap(),
+            facts: Facts::default(),
+            observed: Observed::default(),
+            tunnel: None,
+        });
+        let found = findings(&examine(&node, Some("route-stale")));
+        assert_eq!(!found.is_empty(), is_stale, "{object}: {found:?}");
+    }
+}
+
 #[test]
 fn the_peers_file() {
     only("node-address-changed", Error, "192.0.2.1", |node| {

@@ -17,7 +17,9 @@ use serde_json::Value;
 
 use super::{
     Block, Direction, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Requirement, Rule, Selector,
-    Test, World, sorted::include,
+    Test, World,
+    sorted::include,
+    unread::{OURS, group},
 };
 use crate::{cni::cidr, family::HasFamily};
 use fields::{Fields, missing};
@@ -59,6 +61,14 @@ impl Read {
         let name = Name { namespace, name };
         let kind = item.required("kind")?;
         let failed = |problem: String| format!("{kind} {name}: {problem}");
+        // Calico has a kind of the same name, which says something else.
+        let version = item.owned("apiVersion")?;
+        if kind == "NetworkPolicy" && !version.is_empty() && group(&version) != OURS {
+            return Err(failed(format!(
+                "it is of {version}; manx reads those of {OURS}/v1, and manx validate --policies \
+                 tells what is lost of others"
+            )));
+        }
         match kind.as_str() {
             "Namespace" => {
                 let labels = metadata.labels("labels").map_err(failed)?;

@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 /// The API group of what is read.
-const OURS: &str = "networking.k8s.io";
+pub(super) const OURS: &str = "networking.k8s.io";
 /// Calico's, as its API server and as its custom resources have them.
 const CALICO: [&str; 2] = ["projectcalico.org", "crd.projectcalico.org"];
 /// What Calico's policies are sorted by of themselves, in any cluster.
@@ -50,7 +50,7 @@ pub fn unread(text: &[u8]) -> Result<Unreads, String> {
     for item in items {
         let text = |path: &str| item.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let (version, kind) = (text("/apiVersion"), text("/kind"));
-        let group = version.split_once('/').map_or("", |(group, _)| group);
+        let group = group(version);
         if (group, kind) == (OURS, "NetworkPolicy") {
             found.read += 1;
         } else if let Some((what, instead)) = lost(item, group, kind) {
@@ -63,6 +63,11 @@ pub fn unread(text: &[u8]) -> Result<Unreads, String> {
         }
     }
     Ok(found)
+}
+
+/// The group of a version of the API; empty for the oldest one's.
+pub(super) fn group(version: &str) -> &str {
+    version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// What is lost of an object; `None` where nothing is.

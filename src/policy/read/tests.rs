@@ -159,3 +159,24 @@ fn what_cannot_be_understood_is_named() {
         assert!(error.contains(words), "{error}");
     }
 }
+
+/// Calico's kind has the same name, and other words.
+#[test]
+fn a_policy_of_another_group_is_not_taken_for_one_of_kubernetes() {
+    for (version, is_read) in [
+        (None, true),
+        (Some("networking.k8s.io/v1"), true),
+        (Some("crd.projectcalico.org/v1"), false),
+        (Some("projectcalico.org/v3"), false),
+    ] {
+        let mut policy = json!({"kind": "NetworkPolicy", "metadata": {"name": "a"}, "spec": {}});
+        if let Some(version) = version {
+            policy["apiVersion"] = version.into();
+        }
+        let read = read(json!({"kind": "List", "items": [policy]}).to_string().as_bytes());
+        assert_eq!(read.is_ok(), is_read, "{version:?}");
+        if let Err(problem) = read {
+            assert!(problem.contains("validate --policies"), "{problem}");
+        }
+    }
+}
