@@ -19,7 +19,7 @@ const SOON: Duration = Duration::from_secs(1);
 /// What is wrong, how it is made, and the check that the first line names.
 type Classic = (&'static str, fn(&Ground) -> Option<Going>, &'static str);
 
-const CLASSICS: [Classic; 19] = [
+const CLASSICS: [Classic; 20] = [
     ("strict filtering on an asymmetric path", asymmetric, "warning: rp-filter: "),
     (
         "no forwarding",
@@ -109,7 +109,9 @@ const CLASSICS: [Classic; 19] = [
         "the node has none of its addresses any more",
         |ground| {
             // Nothing names it but those.
-            ground.change_peers(|peers| drop(peers.as_object_mut().unwrap().remove("self")));
+            ground.change_peers(|peers| {
+                peers.as_object_mut().unwrap().remove("self").unwrap();
+            });
             ground.node().apply().ok();
             run(
                 ground,
