@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 
 use super::{Answer, Seen, devices::down};
 use crate::{
-    family::HasFamily,
+    family::{Family, HasFamily},
     net::{link::Link, route::TABLE_MAIN, rule::KERNELS},
     node::{Fabric, Network, Snapshot},
     object::{Action, Kind, Told, link::is_tunnel},
@@ -62,23 +62,17 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
         |address: &IpAddr| snapshot.kernel.addresses.iter().any(|(_, own)| own.ip() == *address);
     let mut seen = Vec::new();
     for (_, fabric) in fabrics(snapshot) {
+        seen.extend(lost_family(fabric, snapshot));
         for address in fabric.addresses.iter().filter(|address| !has(address)) {
-            let links = snapshot.kernel.addresses.iter().filter(|(index, own)| {
-                let link = snapshot.kernel.link(*index);
-                let of_others =
-                    link.is_none_or(|link| GROUPS.contains(&link.group) || is_tunnel(link));
-                own.family() == address.family() && is_of_node(own.ip()) && !of_others
-            });
-            let held: Vec<String> = links.map(|(_, own)| own.ip().to_string()).collect();
-            if address.is_ipv6() && held.is_empty() && snapshot.kernel.number(NO_IPV6) == Some(1) {
+            let held = held(snapshot, address.family());
+            if held.is_empty() && is_off(snapshot, address.family()) {
                 let evidence = format!(
                     "{} names it as an address of this node ({}), and IPv6 is turned off here",
                     fabric.peers_file.display(),
                     fabric.node
                 );
-                let key = NO_IPV6.replace('/', ".");
-                let fix = format!("sysctl -w {key}=0 # and give the node that address again");
-                seen.push(Seen::error(format!("address {address}"), evidence).fix(fix));
+                let seen_so = Seen::error(format!("address {address}"), evidence);
+                seen.push(seen_so.fix(turned_on("and give the node that address again")));
                 continue;
             }
             let evidence = format!(
@@ -93,6 +87,47 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
         }
     }
     Ok(seen)
+}
+
+/// Where the list cannot be used: a family of which this node's pods have addresses, and the
+/// node has none any more. That may be why.
+fn lost_family(fabric: &Fabric, snapshot: &Snapshot) -> Option<Seen> {
+    fabric.problem.as_ref()?;
+    let of_pods = || snapshot.journal.iter().flat_map(|entry| &entry.addresses);
+    let is_lost = |family: &Family| {
+        of_pods().any(|address| address.family() == *family) && held(snapshot, *family).is_empty()
+    };
+    let family = Family::BOTH.into_iter().find(is_lost)?;
+    let evidence = format!(
+        "pods of this node have {family}, and the node has no address of {family} any more, by which \
+         {} could know it",
+        fabric.peers_file.display()
+    );
+    let again = "give the node its address again";
+    let (evidence, fix) = match is_off(snapshot, family) {
+        true => (format!("{evidence}: IPv6 is turned off here"), turned_on(again)),
+        false => (evidence, format!("{again}, or correct the peers file of every node")),
+    };
+    Some(Seen::error(format!("addresses of {family}"), evidence).fix(fix))
+}
+
+/// Addresses of this node that others may send to.
+fn held(snapshot: &Snapshot, family: Family) -> Vec<String> {
+    let own = snapshot.kernel.addresses.iter().filter(|(index, own)| {
+        let link = snapshot.kernel.link(*index);
+        let of_others = link.is_none_or(|link| GROUPS.contains(&link.group) || is_tunnel(link));
+        own.family() == family && is_of_node(own.ip()) && !of_others
+    });
+    own.map(|(_, own)| own.ip().to_string()).collect()
+}
+
+fn is_off(snapshot: &Snapshot, family: Family) -> bool {
+    family == Family::V6 && snapshot.kernel.number(NO_IPV6) == Some(1)
+}
+
+/// The command that turns IPv6 on, and what is to be done then.
+fn turned_on(then: &str) -> String {
+    format!("sysctl -w {}=0 # {then}", NO_IPV6.replace('/', "."))
 }
 
 /// Whether it is one that other nodes may send to.

@@ -1,6 +1,7 @@
 //! Each check on a snapshot that is well, and on the same with one thing changed.
 
 pub(super) mod degraded;
+mod list;
 mod router;
 mod rules;
 mod shadows;
@@ -394,71 +395,6 @@ fn routes_to_other_nodes() {
         });
     }
     only("peer-excluded", Error, "b:", |node| fabric(node).left_out.push("b: twice".into()));
-}
-
-/// While an address is lost, routes to nodes of the list are to go as well: those are not stale.
-#[test]
-fn a_route_to_a_node_of_the_list_is_not_stale() {
-    use crate::{
-        conf::Mode,
-        fabric::{Observed, Peers, Settings, desired::Facts},
-        node::OfFabric,
-    };
-    let list = br#"{"self": "a", "nodes": [
-        {"name": "a", "addresses": ["192.0.2.1"], "podCIDRs": ["10.1.0.0/24"]},
-        {"name": "b", "addresses": ["192.0.2.2"], "podCIDRs": ["10.2.0.0/24"]}]}"#;
-    for (object, is_stale) in [("route 10.2.0.0/24", false), ("route 10.3.0.0/24", true)] {
-        let mut node = healthy();
-        fabric(&mut node).changes.push(Told {
-            kind: Kind::Route,
-            action: Action::Delete,
-            object: object.to_owned(),
-            before: Some(object.to_owned()),
-            after: None,
-        });
-        node.compared.fabrics.push(OfFabric {
-            networks: vec!["net".into()],
-            settings: Settings::of_mode(Mode::Vxlan),
-            peers: Peers::parse(list, &|_| false).unwrap(),
-            facts: Facts::default(),
-            observed: Observed::default(),
-            tunnel: None,
-        });
-        let found = findings(&examine(&node, Some("route-stale")));
-        assert_eq!(!found.is_empty(), is_stale, "{object}: {found:?}");
-    }
-}
-
-#[test]
-fn the_peers_file() {
-    only("node-address-changed", Error, "192.0.2.1", |node| {
-        node.kernel.addresses[0].1 = "192.0.2.9/24".parse().unwrap();
-    });
-    only("node-address-changed", Error, "it has none of that family", |node| {
-        // Tunnels and links of pods have some that no other node sends to.
-        let addresses = &mut node.kernel.addresses;
-        let index = addresses[0].0;
-        addresses[0].1 = "169.254.7.7/16".parse().unwrap();
-        addresses.push((index, "127.0.0.2/8".parse().unwrap()));
-    });
-    only("node-address-changed", Error, "IPv6 is turned off here", |node| {
-        fabric(node).addresses.push("2001:db8::1".parse().unwrap());
-        node.kernel.sysctls.insert(crate::doctor::NO_IPV6.into(), "1".into());
-    });
-    only("fabric-stale", Warning, "has changed", |node| fabric(node).is_current = false);
-    only("fabric-stale", Warning, "not applied", |node| fabric(node).applied = false);
-    let broken = |node: &mut Snapshot| fabric(node).problem = Some("no JSON".into());
-    only("fabric-stale", Warning, "the last valid list", broken);
-    only("fabric-stale", Error, "no JSON", |node| {
-        broken(node);
-        fabric(node).applied = false;
-    });
-    for (id, of_configuration) in [("fabric-contradiction", true), ("fabric-stale", false)] {
-        only(id, Error, "disagree", |node| {
-            let failure = Failure { of_configuration, text: "disagree".into(), fix: "".into() };
-            (fabric(node).failure, fabric(node).is_current) = (Some(failure), false);
-        });
-    }
 }
 
 /// That the object is named once, and what helps is said.
