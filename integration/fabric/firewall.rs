@@ -209,7 +209,7 @@ fn what_may_pass_is_a_note() {
     shell(
         node,
         "iptables -P FORWARD DROP; iptables -N CNI-FORWARD; iptables -A FORWARD -j CNI-FORWARD
-         iptables -A CNI-FORWARD -s 10.244.1.2 -j ACCEPT",
+         iptables -A CNI-FORWARD -s 10.244.1.2 -j ACCEPT; iptables -A CNI-FORWARD -d 10.244.1.2 -j ACCEPT",
     );
     assert_eq!(warned(node), [""; 0]);
     let plan = node.plan();

@@ -9,21 +9,26 @@ use std::{
     time::Duration,
 };
 
+use ipnetwork::IpNetwork;
+
 use crate::{
     cni::printed,
     conf::Config,
-    fabric::Settings,
+    fabric::{Settings, list},
     family::{Family, HasFamily},
     net::{Socket, Tables, forwarding, link, sysctl},
     nft::{
         self,
         forward::{self, Barrier, Length, Links, Maker, Point, Ruleset, Way},
     },
-    node::{self, Direction, tables},
+    node::{self, ClosedLink, Direction, tables},
     pod::identity::GROUPS,
     policy,
-    state::{file::TEXT_BYTES_MAX, read_text},
-    text::shell::quoted,
+    state::{
+        file::{PEERS_BYTES_MAX, TEXT_BYTES_MAX},
+        read, read_text,
+    },
+    text::{few::some_of, shell::quoted},
 };
 
 /// The tables that the older iptables has in use, and its tools, by family.
@@ -111,8 +116,7 @@ impl<'a> Firewall<'a> {
         }
         let serves = families(config, serves_ipv6);
         barriers.retain(|barrier| serves(barrier.packets));
-        let unasked = config.fabric.peers_file.is_some();
-        told.extend(said(&barriers, unasked, config));
+        told.extend(said(&barriers, config, &listed(&barriers, config)));
         told
     }
 
@@ -136,7 +140,7 @@ impl<'a> Firewall<'a> {
                 other => other,
             };
         }
-        said(&barriers, config.fabric.peers_file.is_some(), config)
+        said(&barriers, config, &listed(&barriers, config))
     }
 
     /// Whether network policies are enforced.
@@ -187,16 +191,22 @@ impl<'a> Firewall<'a> {
         .collect()
     }
 
-    /// The tunnels, and all devices by which packets of other nodes come.
-    fn others(&self, config: &Config) -> Option<(Vec<String>, Vec<String>)> {
+    /// The tunnels with the families that they carry, and all devices by which packets of
+    /// other nodes come.
+    fn others(&self, config: &Config) -> Option<(Vec<(String, Family)>, Vec<String>)> {
         let mut socket = Socket::open().ok()?;
         let settings = Settings::of_config(config);
-        let mut tunnels: Vec<String> =
-            self.names.values().filter(|name| settings.is_tunnel(name)).cloned().collect();
+        let mut tunnels = Vec::new();
+        for family in Family::BOTH {
+            let names = self.names.values().filter(|name| settings.is_tunnel_of(name, family));
+            tunnels.extend(names.map(|name| (name.clone(), family)));
+        }
         tunnels.sort_unstable();
         let uplink = node::uplink(&mut socket, self.tables).ok().flatten();
-        let mut others = tunnels.clone();
-        others.extend(uplink.map(|uplink| uplink.device).filter(|name| !tunnels.contains(name)));
+        let mut others: Vec<String> = tunnels.iter().map(|(name, _)| name.clone()).collect();
+        others.extend(uplink.map(|uplink| uplink.device));
+        others.sort_unstable();
+        others.dedup();
         Some((tunnels, others))
     }
 }
@@ -255,36 +265,70 @@ fn saved(tool: &str) -> Option<String> {
     (!text.contains("(nf_tables)")).then_some(text)
 }
 
-/// A line: whether it is in doubt, the hook, what is told, what to do and what takes that
-/// back, the device that it is about, and what is closed.
-type Line = (bool, Point, String, [String; 2], String, Vec<Direction>);
+/// The pods of all nodes of the list, where what is to be done is told by addresses.
+fn listed(barriers: &[Barrier], config: &Config) -> Vec<IpNetwork> {
+    let is_asked = barriers.iter().any(|barrier| barrier.maker == Maker::Firewalld);
+    let path = config.fabric.peers_file.as_ref().filter(|_| is_asked);
+    let bytes = path.and_then(|path| read(Path::new(path), PEERS_BYTES_MAX).ok());
+    // No node has that name.
+    let cidrs = bytes.map(|bytes| list::pods_of_others(&bytes, "")).unwrap_or_default();
+    cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect()
+}
 
-fn said(barriers: &[Barrier], unasked: bool, config: &Config) -> Vec<node::Barrier> {
+/// A line: whether it is in doubt, the hook, what is told, what to do and what takes that
+/// back, what is closed by any link, and what by single ones.
+type Line = (bool, Point, String, [String; 2], Vec<Direction>, Vec<ClosedLink>);
+
+/// Ways that are closed, to one device or to all.
+type Closed = (Option<String>, Vec<Way>);
+
+/// `listed` are the pods of all nodes, as far as they are known.
+fn said(barriers: &[Barrier], config: &Config, listed: &[IpNetwork]) -> Vec<node::Barrier> {
+    let unasked = config.fabric.peers_file.is_some();
+    let is_told = |way: &Way| unasked || *way != Way::In;
     // One line for a chain that sees both families.
     let mut lines: BTreeMap<Line, Vec<Family>> = BTreeMap::new();
+    // What one rule does to several links is one thing.
+    let mut causes: Vec<(Barrier, Vec<Closed>)> = Vec::new();
     for barrier in barriers {
-        let closed: Vec<Way> =
-            barrier.closed.iter().copied().filter(|way| unasked || *way != Way::In).collect();
-        let doubtful = barrier.doubtful.iter().find(|(way, _)| unasked || *way != Way::In);
-        let (certain, message, fix) = match (closed.is_empty(), doubtful) {
-            (false, _) => (true, loss(barrier, &closed), fix(barrier, config)),
-            (true, Some((_, rule))) => {
-                let message = format!("{barrier}, unless {rule} accepts pods' packets");
-                (false, message, Default::default())
+        let closed: Vec<Way> = barrier.closed.iter().copied().filter(is_told).collect();
+        if closed.is_empty() {
+            let doubtful = barrier.doubtful.iter().find(|(way, _)| is_told(way));
+            let Some((_, rule)) = doubtful else { continue };
+            let message = format!("{barrier}, unless {rule} accepts pods' packets");
+            let none = Default::default();
+            let line = (true, barrier.point, message, none, Vec::new(), Vec::new());
+            lines.entry(line).or_default().push(barrier.packets);
+            continue;
+        }
+        let device = barrier.device.clone();
+        let mut cause = Barrier { device: None, ..barrier.clone() };
+        cause.closed.clear();
+        cause.doubtful.clear();
+        match causes.iter_mut().find(|(one, _)| *one == cause) {
+            Some((_, all)) => all.push((device, closed)),
+            None => causes.push((cause, vec![(device, closed)])),
+        }
+    }
+    for (cause, all) in &causes {
+        let (mut closed, mut links) = (Vec::new(), Vec::new());
+        for (device, ways) in all {
+            let ways = ways.iter().copied().map(direction);
+            match device.clone() {
+                None => closed.extend(ways),
+                Some(device) => links.push(ClosedLink { device, closed: ways.collect() }),
             }
-            (true, None) => continue,
-        };
-        let closed = closed.into_iter().map(direction).collect();
-        let device = barrier.device.clone().unwrap_or_default();
-        let line = (!certain, barrier.point, message, fix, device, closed);
-        lines.entry(line).or_default().push(barrier.packets);
+        }
+        let (message, fix) = (loss(cause, all), fix(cause, config, listed));
+        let line = (false, cause.point, message, fix, closed, links);
+        lines.entry(line).or_default().push(cause.packets);
     }
     let told = lines.into_iter().map(|(line, families)| {
-        let (doubtful, point, message, [fix, undo], device, closed) = line;
+        let (doubtful, point, message, [fix, undo], closed, links) = line;
         let names: Vec<String> = families.iter().map(ToString::to_string).collect();
         let (certain, hook) = (!doubtful, point.to_string());
         let text = format!("{}: {message}", names.join(" and "));
-        node::Barrier { certain, hook, text, fix, undo, device, families, closed }
+        node::Barrier { certain, hook, text, fix, undo, families, closed, links }
     });
     told.collect()
 }
@@ -298,19 +342,60 @@ fn direction(way: Way) -> Direction {
     }
 }
 
-fn loss(barrier: &Barrier, closed: &[Way]) -> String {
-    let is_whole = barrier.device.is_none();
-    if is_whole && Way::ALL.iter().all(|way| *way == Way::In || closed.contains(way)) {
+fn loss(barrier: &Barrier, closed: &[Closed]) -> String {
+    let to_all = closed.iter().find(|(device, _)| device.is_none());
+    let is_lost = |way: &Way| to_all.is_some_and(|(_, ways)| ways.contains(way));
+    if Way::ALL.iter().all(|way| *way == Way::In || is_lost(way)) {
         return format!("no packet of pods is forwarded: {barrier}");
     }
-    let ways: Vec<String> = closed.iter().map(ToString::to_string).collect();
-    let by = barrier.device.as_ref().map_or_else(String::new, |name| format!(" by {name}"));
-    format!("packets {}{by} are not forwarded: {barrier}", ways.join(", "))
+    // Links to which the same is closed are named together.
+    let mut by: Vec<(&[Way], Vec<&String>)> = Vec::new();
+    for (device, ways) in closed {
+        match by.iter_mut().find(|(one, names)| one == ways && !names.is_empty()) {
+            Some((_, names)) => names.extend(device),
+            None => by.push((ways, device.iter().collect())),
+        }
+    }
+    let parts = by.into_iter().map(|(ways, names)| {
+        let ways: Vec<String> = ways.iter().map(ToString::to_string).collect();
+        let by = if names.is_empty() { String::new() } else { format!(" by {}", some_of(&names)) };
+        format!("{}{by}", ways.join(", "))
+    });
+    let parts: Vec<String> = parts.collect();
+    format!("packets {} are not forwarded: {barrier}", parts.join("; and "))
+}
+
+/// The sources that are to be trusted for packets of pods of all nodes to pass, and what
+/// is to be said of them.
+fn sources(
+    family: Family,
+    config: &Config,
+    listed: &[IpNetwork],
+) -> (Vec<IpNetwork>, &'static str) {
+    let is_of_family = |cidr: &IpNetwork| cidr.family() == family;
+    let of = |cidrs: &[IpNetwork]| cidrs.iter().copied().filter(is_of_family).collect::<Vec<_>>();
+    // In these all pods are, those of nodes to come as well.
+    let cluster = of(config.fabric.cluster_cidrs.as_deref().unwrap_or_default());
+    if !cluster.is_empty() {
+        return (cluster, "");
+    }
+    let mut all = of(&config.own_ranges);
+    let listed = of(listed);
+    let note = match listed.is_empty() {
+        true => "and the same of the pods of each other node",
+        false => "and the same of the pods of each node that is added",
+    };
+    for cidr in listed {
+        if !all.contains(&cidr) {
+            all.push(cidr);
+        }
+    }
+    (all, note)
 }
 
 /// What lets the pods' packets pass, and what takes that back; neither where that is for a
 /// person to find.
-fn fix(barrier: &Barrier, config: &Config) -> [String; 2] {
+fn fix(barrier: &Barrier, config: &Config, listed: &[IpNetwork]) -> [String; 2] {
     let Barrier { family, table, chain, packets, point, .. } = barrier;
     let prefix = &config.host_prefix;
     let tool = |legacy| format!("{}tables{}", packets.word(), if legacy { "-legacy" } else { "" });
@@ -351,14 +436,17 @@ fn fix(barrier: &Barrier, config: &Config) -> [String; 2] {
                  /etc/default/ufw; ufw reload"
             )
         }),
-        Maker::Firewalld => noted(
-            ["add", "remove"].map(|verb| {
-                let sources = ranges.iter().map(|range| format!(" --{verb}-source={range}"));
+        Maker::Firewalld => {
+            let (sources, note) = sources(*packets, config, listed);
+            let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+            let sources = if sources.is_empty() { ranges } else { sources };
+            let commands = ["add", "remove"].map(|verb| {
+                let sources = sources.iter().map(|range| format!(" --{verb}-source={range}"));
                 let sources = sources.collect::<String>();
                 format!("firewall-cmd --permanent --zone=trusted{sources}; firewall-cmd --reload")
-            }),
-            "and the same of the pods of each other node",
-        ),
+            });
+            if note.is_empty() { commands } else { noted(commands, note) }
+        }
         Maker::Iptables { legacy } => {
             let of_table = if table == "filter" { String::new() } else { format!(" -t {table}") };
             let tool = format!("{}{of_table}", tool(legacy));
@@ -385,3 +473,6 @@ fn fix(barrier: &Barrier, config: &Config) -> [String; 2] {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

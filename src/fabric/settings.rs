@@ -63,13 +63,16 @@ impl Settings {
 
     /// Whether a device of this name is one of the mode's tunnels.
     pub fn is_tunnel(&self, name: &str) -> bool {
+        Family::BOTH.into_iter().any(|family| self.is_tunnel_of(name, family))
+    }
+
+    /// The same of a tunnel that carries packets of a family.
+    pub fn is_tunnel_of(&self, name: &str, family: Family) -> bool {
         let ways = [(self.mode, &self.keys)].into_iter();
         let accepted = self.keys.file.accepted();
         let ways = ways.chain(accepted.iter().map(|(mode, keys)| (*mode, keys)));
-        ways.filter_map(|(mode, keys)| Some((encapsulation::of(mode)?, keys))).any(|(one, keys)| {
-            let device = |family| one.device(family, keys);
-            Family::BOTH.into_iter().any(|family| device(family).is_ok_and(|own| own == name))
-        })
+        ways.filter_map(|(mode, keys)| Some((encapsulation::of(mode)?, keys)))
+            .any(|(one, keys)| one.device(family, keys).is_ok_and(|own| own == name))
     }
 
     /// The metric of a route of ours, as the kernel has it.

@@ -33,8 +33,8 @@ pub use load::{Backlog, Load, Processor};
 pub use network::{Fabric, Failure, Lease, Misfit, Network, Pool, Range};
 pub use support::{Support, Text, Versions};
 pub use surroundings::{
-    Agent, Assignment, Barrier, Counters, Daemon, Direction, HeldPolicies, IsolatedPod, Module,
-    Plugin, Surroundings, Translation, Walk,
+    Agent, Assignment, Barrier, ClosedLink, Counters, Daemon, Direction, HeldPolicies, IsolatedPod,
+    Module, Plugin, Surroundings, Translation, Walk,
 };
 
 /// The form of a snapshot. It rises when a field changes its meaning; one that is

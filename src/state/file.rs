@@ -21,7 +21,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    fcntl::OFlag,
+    fcntl::{FcntlArg, OFlag, fcntl},
     unistd::{chown, geteuid},
 };
 
@@ -57,13 +57,22 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
 }
 
 /// Reads to its end what an operator names in a command, which may be a pipe, and waits
-/// for who writes there.
+/// for who writes there, if somebody has it open to write.
 ///
 /// # Errors
-/// Of opening and reading; its size, where that is larger than `bytes_max`.
+/// Of opening and reading; its size, where that is larger than `bytes_max`; that it is a
+/// pipe into which nobody writes.
 pub fn read_stream(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = open(path, OFlag::empty())?;
+    // Without a writer a pipe is at its end now, and with one it is waited for.
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
+    let is_pipe = file.metadata()?.file_type().is_fifo();
     let mut bytes = Vec::new();
-    File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if is_pipe && bytes.is_empty() {
+        let msg = "it is a pipe into which nobody wrote anything";
+        return Err(io::Error::new(ErrorKind::UnexpectedEof, msg));
+    }
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
         return Err(too_large(bytes_max + 1, bytes_max));
     }

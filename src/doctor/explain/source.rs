@@ -12,7 +12,7 @@ use super::{
 use crate::{
     family::HasFamily,
     net::{devconf, forwarding, link::Link},
-    node::{Direction, Network},
+    node::{Barrier, Direction, Network},
     pod::identity::GROUPS,
     text::few::some_of,
 };
@@ -199,18 +199,18 @@ impl<'a> Walk<'a> {
         let ends = [way.device.as_str()].into_iter().chain(self.comes_by());
         let ends: Vec<&str> = ends.collect();
         let barriers = self.snapshot.surroundings.barriers.iter();
-        let mut closed = barriers.filter(|barrier| {
-            barrier.families.contains(&family)
-                && barrier.closed.contains(&direction)
-                && (barrier.device.is_empty() || ends.contains(&barrier.device.as_str()))
-        });
+        let mut closed = barriers.filter(|barrier| barrier.closes(family, direction, &ends));
         match closed.next() {
             Some(barrier) => {
                 self.note("firewall", barrier.text.clone(), format!("hook {}", barrier.hook));
                 self.drop("the firewall does not forward it", Some("forward-drop"));
             }
             None => {
-                let doubtful = self.snapshot.surroundings.barriers.first();
+                let mut barriers = self.snapshot.surroundings.barriers.iter();
+                let is_of_family = |barrier: &&Barrier| {
+                    barrier.families.is_empty() || barrier.families.contains(&family)
+                };
+                let doubtful = barriers.find(|one| !one.certain && is_of_family(one));
                 let by = doubtful.map_or_else(String::new, |barrier| barrier.text.clone());
                 self.note("firewall", "nothing is known to drop it", by);
             }

@@ -18,7 +18,10 @@ use crate::{
         rule::Rule,
         tunnel::Vxlan,
     },
-    node::{Barrier, Direction, Fabric, HeldPolicies, IsolatedPod, Kernel, Network, OfFabric},
+    node::{
+        Barrier, ClosedLink, Direction, Fabric, HeldPolicies, IsolatedPod, Kernel, Network,
+        OfFabric,
+    },
     object::{self, Action, Told, reverse_path},
     pod::{Identity, identity::group},
     policy::{self, compile},
@@ -209,7 +212,7 @@ type Case = (&'static str, &'static str, &'static str, Option<&'static str>, fn(
 /// What drops a packet is told with the check that concerns it.
 #[test]
 fn what_drops_a_packet_is_the_verdict() {
-    let cases: [Case; 16] = [
+    let cases: [Case; 17] = [
         (WEB, "10.2.0.7", "does not know 10.2.0.0", Some("neighbour-missing"), |node| {
             node.kernel.neighbours.clear();
         }),
@@ -255,6 +258,16 @@ fn what_drops_a_packet_is_the_verdict() {
         (WEB, "10.2.0.7", "the firewall does not forward it", Some("forward-drop"), |node| {
             let (families, closed) = (vec![Family::V4], vec![Direction::Out]);
             let barrier = Barrier { certain: true, families, closed, ..Barrier::default() };
+            node.surroundings.barriers.push(barrier);
+        }),
+        ("10.2.0.7", WEB, "the firewall does not forward it", Some("forward-drop"), |node| {
+            let device = |name: &str| ClosedLink {
+                device: name.to_owned(),
+                closed: vec![Direction::In, Direction::Out],
+            };
+            let links = vec![device("eth9"), device("vxlan.calico")];
+            let families = vec![Family::V4];
+            let barrier = Barrier { certain: true, families, links, ..Barrier::default() };
             node.surroundings.barriers.push(barrier);
         }),
         (WEB, "10.1.0.6", "cali5 of pod shop/db is down", None, |node| {

@@ -28,6 +28,15 @@ pub(super) fn beginning(bytes: &[u8], family: Family) -> Option<(u128, u128)> {
     Some((value << missing, value << missing | rest))
 }
 
+/// Whether addresses elsewhere are in the ranges: none where the ranges are of this node's
+/// pods, or nobody knows.
+pub(super) fn hold_elsewhere(ranges: &[(u128, u128)], pods: &[IpNetwork], family: Family) -> Truth {
+    let of_family: Vec<_> = pods.iter().filter(|pods| pods.family() == family).map(ends).collect();
+    let is_own =
+        |range: &(u128, u128)| of_family.iter().any(|pods| pods.0 <= range.0 && range.1 <= pods.1);
+    if ranges.iter().all(is_own) { Truth::No } else { Truth::Maybe }
+}
+
 /// Whether pods' addresses are in the ranges: all, none, or some, or nobody knows.
 pub(super) fn hold(ranges: &[(u128, u128)], pods: &[IpNetwork], family: Family) -> Truth {
     let mut of_family = pods.iter().filter(|pods| pods.family() == family).map(ends).peekable();

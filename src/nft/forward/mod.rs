@@ -46,14 +46,22 @@ pub struct Links<'a> {
     pub groups: RangeInclusive<u32>,
     /// Devices by which packets of other nodes come.
     pub others: &'a [String],
-    /// Those of them that are tunnels.
-    pub tunnels: &'a [String],
+    /// Those of them that are tunnels, each with the family of the packets that it carries.
+    pub tunnels: &'a [(String, Family)],
     /// Where this node's pods are, as far as that is known.
     pub pods: &'a [IpNetwork],
     /// The names of all links by index.
     pub names: &'a HashMap<u32, String>,
     /// Whether a table is ours, by its name: what it drops is none of this.
     pub is_ours: fn(&str) -> bool,
+}
+
+impl Links<'_> {
+    /// Whether packets of a family may come by one of the other devices.
+    fn carries(&self, device: &str, packets: Family) -> bool {
+        let mut families = self.tunnels.iter().filter(|(name, _)| name == device).peekable();
+        families.peek().is_none() || families.any(|(_, family)| *family == packets)
+    }
 }
 
 /// A hook that forwarded packets pass.

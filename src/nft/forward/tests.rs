@@ -18,13 +18,19 @@ fn with_others<T>(others: &[&str], ask: impl FnOnce(&Links<'_>) -> T) -> T {
             .map(|(at, name)| (at, name.to_owned()))
             .into();
     let others: Vec<String> = others.iter().map(|name| (*name).to_owned()).collect();
-    let tunnels: Vec<String> = others.iter().filter(|name| *name != "eth0").cloned().collect();
+    let tunnels = others.iter().filter(|name| *name != "eth0").cloned();
+    let tunnels: Vec<(String, Family)> = tunnels
+        .map(|name| {
+            let family = if name.contains("v6") { Family::V6 } else { Family::V4 };
+            (name, family)
+        })
+        .collect();
     ask(&Links {
         prefix: "cali",
         groups: 0x6d61_0000..=0x6d61_ffff,
         others: &others,
         tunnels: &tunnels,
-        pods: &["10.244.1.0/24".parse().unwrap()],
+        pods: &["10.244.1.0/24".parse().unwrap(), "fd00::/64".parse().unwrap()],
         names: &names,
         is_ours: |_| false,
     })
@@ -51,7 +57,7 @@ const ALL: [Way; 4] = Way::ALL;
 fn chains_of_nft() {
     let drops = "type filter hook forward priority 0; policy drop;";
     let accepts = "type filter hook forward priority 0; policy accept;";
-    let cases: [(&str, &str, &[Way], &[Way]); 40] = [
+    let cases: [(&str, &str, &[Way], &[Way]); 47] = [
         (accepts, "", &[], &[]),
         (drops, "", &ALL, &[]),
         (drops, "accept", &[], &[]),
@@ -76,6 +82,14 @@ fn chains_of_nft() {
         (drops, "iifname vmap { \"eth0\" : accept, \"docker0\" : drop }", &[Between, Out], &[]),
         (drops, "ip saddr 10.0.0.0/8 accept", &[], &[Answers, In]),
         (drops, "ip saddr 10.9.0.0/16 accept", &[Between, Out], &[Answers, In]),
+        // Nobody elsewhere has an address of this node's pods.
+        (drops, "ip saddr 10.244.1.0/24 accept", &[Answers, In], &[]),
+        (drops, "ip saddr { 10.244.1.2, 10.244.1.64/26 } accept", &[Answers, In], &[Between, Out]),
+        (drops, "ip saddr { 10.244.1.0/24, 10.244.2.0/24 } accept", &[], &[Answers, In]),
+        (drops, "ip daddr 10.244.1.0/24 accept", &[Out], &[]),
+        (drops, "ip saddr 10.244.1.0/24 accept; ct state established accept", &[In], &[]),
+        (drops, "ip saddr != 10.244.1.0/24 accept", &[Between, Out], &[]),
+        (accepts, "ip saddr != 10.244.1.0/24 drop", &[Answers, In], &[]),
         (accepts, "ip saddr 10.244.0.0/16 drop", &[Between, Out], &[]),
         (accepts, "ip daddr 10.244.1.0/24 drop", &[Between, Answers, In], &[]),
         (accepts, "ip daddr { 10.9.0.0/16, 10.240.0.0/12 } drop", &[Between, Answers, In], &[]),
@@ -168,6 +182,24 @@ fn chains_that_are_closed_to_one_link() {
         let told: Vec<_> = certain.map(|one| (one.device.as_deref(), &one.closed[..])).collect();
         let expected: Vec<_> = device.map(|name| (Some(name), closed)).into_iter().collect();
         assert_eq!(told, expected, "{head} {rules}");
+    }
+}
+
+/// A tunnel carries packets of one family, and closes nothing to the other.
+#[test]
+fn tunnels_of_another_family_are_not_asked_for() {
+    let text = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -i cali+ -o eth0 -j ACCEPT\n\
+                -A FORWARD -i cali+ -o vxlan.calico -j ACCEPT\nCOMMIT\n";
+    for (family, tunnels) in [(Family::V4, &[][..]), (Family::V6, &["vxlan-v6.calico"][..])] {
+        let others = ["vxlan.calico", "vxlan-v6.calico", "eth0"];
+        let seen = with_others(&others, |links| of_save(text, family, links));
+        let closes_out = |one: &&Barrier| one.closed.contains(&Out);
+        let out: Vec<&str> = seen
+            .iter()
+            .filter(closes_out)
+            .map(|one| one.device.as_deref().unwrap_or("all"))
+            .collect();
+        assert_eq!(out, tunnels, "{family}: {seen:?}");
     }
 }
 
@@ -347,7 +379,11 @@ fn both_backends_of_iptables() {
     let ufw = "-N ufw-before-forward;-P FORWARD DROP;-A FORWARD -j ufw-before-forward;\
         -A ufw-before-forward -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT;\
         -A ufw-before-forward -p 1 -j ACCEPT;-A ufw-before-forward -p 58 -j ACCEPT";
-    let cases: [(&str, &[Way], &[Way]); 17] = [
+    // Pods may start, and what is not asked for comes from nobody.
+    let own = "-N DOCKER-USER;-A FORWARD -j DOCKER-USER;-A DOCKER-USER -s 10.244.1.0/24 -j ACCEPT;\
+        -A DOCKER-USER -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT;-P FORWARD DROP";
+    let cases: [(&str, &[Way], &[Way]); 18] = [
+        (own, &[In], &[]),
         (kube, &[Between, Out, In], &[]),
         (ufw, &[Between, Out, In], &[]),
         ("-P FORWARD DROP;-A FORWARD -p tcp -j ACCEPT", &ALL, &[]),
@@ -367,17 +403,19 @@ fn both_backends_of_iptables() {
         ("-A FORWARD -p tcp -j LOG;-A FORWARD -j REJECT", &ALL, &[]),
         ("-P FORWARD DROP;-N A;-N B;-A FORWARD -g A;-A FORWARD -j ACCEPT;-A A -j B", &ALL, &[]),
         (docker, &ALL, &[]),
-        (cni, &[], &ALL),
+        (cni, &[In], &[Between, Out, Answers]),
         (calico, &[], &ALL),
     ];
     for (commands, closed, doubtful) in cases {
         let namespace = Namespace::new();
         let legacy = ["iptables-legacy", "ip6tables-legacy"];
         for tool in ["iptables", "ip6tables"].iter().chain(&legacy) {
-            let commands = commands.replace(
-                "10.244.1.2",
-                if tool.starts_with("ip6") { "fd00::2" } else { "10.244.1.2" },
-            );
+            let commands = match tool.starts_with("ip6") {
+                true => {
+                    commands.replace("10.244.1.2", "fd00::2").replace("10.244.1.0/24", "fd00::/64")
+                }
+                false => commands.to_owned(),
+            };
             for command in commands.split(';') {
                 let lock =
                     std::env::temp_dir().join(format!("manx-xtables-{}", std::process::id()));

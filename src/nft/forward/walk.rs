@@ -58,7 +58,7 @@ impl<'a> End<'a> {
         match self {
             Self::Any => &Way::ALL,
             // Where pods are reached through a tunnel, nothing has to reach them beside it.
-            Self::Other(name) if !links.tunnels.iter().any(|one| one == name) => {
+            Self::Other(name) if !links.tunnels.iter().any(|(one, _)| one == name) => {
                 &[Way::Out, Way::Answers]
             }
             Self::Other(_) | Self::HostLink(_) => &[Way::Out, Way::Answers, Way::In],
@@ -88,6 +88,9 @@ pub(super) fn judge<E>(
     links: &Links<'_>,
     chains: Chains<'_, E>,
 ) -> Result<Vec<Barrier>, E> {
+    let others = links.others.iter().filter(|name| links.carries(name, packets));
+    let others: Vec<String> = others.cloned().collect();
+    let links = &Links { others: &others, ..links.clone() };
     let mut named = BTreeSet::new();
     let all = judge_end(base, packets, maker, (links, End::Any), chains, &mut named)?;
     let is_open = |way: &Way| all.as_ref().is_none_or(|all| !all.closed.contains(way));
@@ -260,10 +263,10 @@ impl Walk<'_> {
             Test::Protocol { numbers, negated } => {
                 Truth::of(numbers.contains(&self.protocol)).unless(*negated)
             }
-            Test::Address { source, family, ranges, negated }
-                if self.way.is_host_link(*source) && *family == self.packets =>
-            {
-                address::hold(ranges, self.links.pods, *family).unless(*negated)
+            Test::Address { source, family, ranges, negated } if *family == self.packets => {
+                let is_pod = self.way.is_host_link(*source);
+                let hold = if is_pod { address::hold } else { address::hold_elsewhere };
+                hold(ranges, self.links.pods, *family).unless(*negated)
             }
             Test::Address { .. } => Truth::Maybe,
             Test::Mark { .. } if self.marked => Truth::Maybe,

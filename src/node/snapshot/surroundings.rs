@@ -187,14 +187,34 @@ pub struct Barrier {
     /// What takes that back.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub undo: String,
-    /// The link that it is about; empty where it is about all of them.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub device: String,
     /// The families of packets that it is about.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub families: Vec<Family>,
-    /// The ways that are closed to them for certain.
+    /// The ways that are closed to them for certain, by whatever link.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub closed: Vec<Direction>,
+    /// Those that are closed by single links, and open by others.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<ClosedLink>,
+}
+
+impl Barrier {
+    /// Whether packets of a family are lost for certain that go this way by these links.
+    pub fn closes(&self, family: Family, way: Direction, links: &[&str]) -> bool {
+        let by_link =
+            |one: &ClosedLink| one.closed.contains(&way) && links.contains(&one.device.as_str());
+        let by_any = self.closed.contains(&way);
+        self.families.contains(&family) && (by_any || self.links.iter().any(by_link))
+    }
+}
+
+/// A link by which packets of pods do not pass a chain.
+#[derive(Clone, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClosedLink {
+    /// Its name.
+    pub device: String,
+    /// The ways that are closed for certain.
     pub closed: Vec<Direction>,
 }
 

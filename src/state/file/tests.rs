@@ -1,4 +1,4 @@
-use std::os::unix::fs::symlink;
+use std::os::{fd::AsRawFd, unix::fs::symlink};
 
 use nix::{sys::stat::Mode, unistd::mkfifo};
 
@@ -40,6 +40,31 @@ fn only_regular_files_of_a_size_are_read() {
     assert_eq!(read(&full, 1000).unwrap().len(), 1000);
     assert!(read(&full, 999).is_err());
     assert_eq!(read(&scratch.path("none"), 1).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// A pipe is read to its end, however late that comes, and without a writer it has none.
+#[test]
+fn pipes_of_an_operator_are_read() {
+    let scratch = Scratch::new("streams");
+    let fifo = scratch.path("fifo");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    let words = read_stream(&fifo, 10).unwrap_err().to_string();
+    assert_eq!(words, "it is a pipe into which nobody wrote anything");
+    let (reader, mut writer) = io::pipe().unwrap();
+    let path = PathBuf::from(format!("/dev/fd/{}", reader.as_raw_fd()));
+    std::thread::scope(|scope| {
+        let read = scope.spawn(|| read_stream(&path, 10));
+        // It waits, whether it has begun or not.
+        writer.write_all(b"who").unwrap();
+        writer.write_all(b"le").unwrap();
+        drop(writer);
+        assert_eq!(read.join().unwrap().unwrap(), b"whole");
+    });
+    let full = scratch.path("full");
+    fs::write(&full, "whole").unwrap();
+    assert_eq!(read_stream(&full, 5).unwrap(), b"whole");
+    assert!(read_stream(&full, 4).is_err());
+    assert_eq!(read_stream(Path::new("/dev/null"), 4).unwrap(), b"");
 }
 
 #[test]
