@@ -54,6 +54,9 @@ const ACCEPTED: &str = "pods of manx";
 /// Fewer rules than these are not noted.
 const RULES_MANY: u64 = 200;
 
+/// Tunnels with the families that they carry, and devices by their names.
+type Others = (Vec<(String, Family)>, Vec<String>);
+
 /// The firewall of this node, read once for all networks.
 pub(super) struct Firewall<'a> {
     tables: Option<&'a Tables>,
@@ -193,7 +196,7 @@ impl<'a> Firewall<'a> {
 
     /// The tunnels with the families that they carry, and all devices by which packets of
     /// other nodes come.
-    fn others(&self, config: &Config) -> Option<(Vec<(String, Family)>, Vec<String>)> {
+    fn others(&self, config: &Config) -> Option<Others> {
         let mut socket = Socket::open().ok()?;
         let settings = Settings::of_config(config);
         let mut tunnels = Vec::new();
