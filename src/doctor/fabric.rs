@@ -62,7 +62,7 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
         |address: &IpAddr| snapshot.kernel.addresses.iter().any(|(_, own)| own.ip() == *address);
     let mut seen = Vec::new();
     for (_, fabric) in fabrics(snapshot) {
-        seen.extend(lost_family(fabric, snapshot));
+        seen.extend(lost_all(fabric, snapshot));
         for address in fabric.addresses.iter().filter(|address| !has(address)) {
             let held = held(snapshot, address.family());
             if held.is_empty() && is_off(snapshot, address.family()) {
@@ -89,26 +89,27 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
     Ok(seen)
 }
 
-/// Where the list cannot be used: a family of which this node's pods have addresses, and the
-/// node has none any more. That may be why.
-fn lost_family(fabric: &Fabric, snapshot: &Snapshot) -> Option<Seen> {
-    fabric.problem.as_ref()?;
-    let of_pods = || snapshot.journal.iter().flat_map(|entry| &entry.addresses);
-    let is_lost = |family: &Family| {
-        of_pods().any(|address| address.family() == *family) && held(snapshot, *family).is_empty()
-    };
-    let family = Family::BOTH.into_iter().find(is_lost)?;
+/// A list in which no node has an address of this machine: the one that it gives this node's
+/// pod CIDRs has former addresses of it, unless they were handed on.
+fn lost_all(fabric: &Fabric, snapshot: &Snapshot) -> Option<Seen> {
+    let (name, addresses) = fabric.heir.as_ref()?;
+    let family = addresses.first()?.family();
+    let held = held(snapshot, family);
     let evidence = format!(
-        "pods of this node have {family}, and the node has no address of {family} any more, by which \
-         {} could know it",
-        fabric.peers_file.display()
+        "{} gives {name} the pod CIDRs that this node had, and {}, which this machine has not; it \
+         has {}",
+        fabric.peers_file.display(),
+        some_of(addresses),
+        if held.is_empty() { format!("no address of {family}") } else { some_of(&held) },
     );
-    let again = "give the node its address again";
-    let (evidence, fix) = match is_off(snapshot, family) {
-        true => (format!("{evidence}: IPv6 is turned off here"), turned_on(again)),
-        false => (evidence, format!("{again}, or correct the peers file of every node")),
-    };
-    Some(Seen::error(format!("addresses of {family}"), evidence).fix(fix))
+    let object = format!("address {}", some_of(addresses));
+    if held.is_empty() && is_off(snapshot, family) {
+        let evidence = format!("{evidence}: IPv6 is turned off here");
+        let fix = turned_on("then give the node its address again");
+        return Some(Seen::error(object, evidence).fix(fix));
+    }
+    let fix = "give the node its address again, or correct the peers file of every node";
+    Some(Seen::error(object, evidence).fix(fix))
 }
 
 /// Addresses of this node that others may send to.

@@ -46,7 +46,7 @@ pub use inquiry::Inquiry;
 pub use ledger::{Added, Ledger};
 pub use observed::Observed;
 pub use peers::Peers;
-pub use read::holder;
+pub use read::{heir, holder};
 pub use reconcile::Plan;
 pub use settings::Settings;
 pub use site::Site;

@@ -24,9 +24,6 @@ pub struct Site {
     pub plain: Vec<IpNetwork>,
     /// Next hops of routes that no fabric has made.
     pub next_hops: Vec<NextHop>,
-    /// Pod CIDRs that the fabric has taken for this node's before: it makes what no pod of them
-    /// has unreachable.
-    pub own_cidrs: Vec<IpNetwork>,
 }
 
 /// A next hop.
@@ -53,7 +50,6 @@ impl Site {
             addresses: held.iter().map(|(_, address)| *address).collect(),
             plain,
             next_hops: Vec::new(),
-            own_cidrs: Vec::new(),
         };
         for family in Family::BOTH {
             let routes = tables.routes(family).iter().filter(|found| {
@@ -64,10 +60,6 @@ impl Site {
             });
             let routes: Vec<&Found> = routes.collect();
             site.next_hops.extend(next_hops(&routes));
-            let made = tables.routes(family).iter().map(|found| &found.route).filter(|route| {
-                (route.table, route.kind, route.protocol) == (TABLE_MAIN, Kind::Blackhole, protocol)
-            });
-            site.own_cidrs.extend(made.map(|route| route.destination));
         }
         site
     }

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsStr,
+    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -345,7 +346,7 @@ fn fabric_of(
     let mut fabric = node::Fabric {
         peers_file: path.to_owned(),
         protocol,
-        applied: noted.is_some_and(|applied| applied.was_applied()),
+        applied: noted.as_ref().is_some_and(|applied| applied.was_applied()),
         is_current: pass.is_some_and(Pass::is_of_applied_file),
         ..node::Fabric::default()
     };
@@ -370,7 +371,15 @@ fn fabric_of(
                 }
             });
         }
-        Err(error) => fabric.problem = Some(error.message()),
+        Err(error) => {
+            fabric.problem = Some(error.message());
+            let is_local =
+                |address: IpAddr| tables.addresses.iter().any(|(_, own)| own.ip() == address);
+            let own = noted.map(|applied| applied.own_cidrs).unwrap_or_default();
+            let heir = read(path, PEERS_BYTES_MAX).ok();
+            let heir = heir.and_then(|bytes| fabric::heir(&bytes, &own, &is_local));
+            fabric.heir = heir.map(|node| (node.name, node.addresses));
+        }
     }
     fabric
 }

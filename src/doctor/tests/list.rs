@@ -68,31 +68,27 @@ fn a_route_to_a_node_of_the_list_is_not_stale() {
     }
 }
 
-/// By a list that names no `self` a node without addresses is nobody: that they are lost is the
-/// cause, and not the list.
+/// By a list that names no `self` a node without its addresses is nobody: that they are lost is
+/// the cause, and not the list.
 #[test]
-fn a_node_whose_pods_have_a_family_and_that_has_none_of_it() {
-    let seen = |change: &dyn Fn(&mut Snapshot)| {
+fn a_node_that_has_none_of_its_addresses_any_more() {
+    let seen = |address: &str, change: &dyn Fn(&mut Snapshot)| {
         let mut node = healthy();
         fabric(&mut node).problem = Some("no node has an address of this machine".into());
-        node.journal[0].addresses = vec!["fd00::5".parse().unwrap()];
+        fabric(&mut node).heir = Some(("a".to_owned(), vec![address.parse().unwrap()]));
         change(&mut node);
         let found = findings(&examine(&node, Some("node-address-changed")));
         found.first().map(|it| (it.severity, it.evidence.clone(), it.fix.clone()))
     };
-    let (severity, evidence, fix) = seen(&|_| {}).unwrap();
-    assert!(severity == Error && evidence.contains("no address of IPv6 any more"), "{evidence}");
+    let (severity, evidence, fix) = seen("192.0.2.77", &|_| {}).unwrap();
+    let words = "gives a the pod CIDRs that this node had, and 192.0.2.77";
+    assert!(severity == Error && evidence.contains(words), "{evidence}");
+    assert!(evidence.ends_with("it has 192.0.2.1"), "{evidence}");
     assert!(fix.starts_with("give the node"), "{fix}");
-    let (_, evidence, fix) =
-        seen(&|node| drop(node.kernel.sysctls.insert(NO_IPV6.into(), "1".into()))).unwrap();
+    let off = |node: &mut Snapshot| drop(node.kernel.sysctls.insert(NO_IPV6.into(), "1".into()));
+    let (_, evidence, fix) = seen("2001:db8::1", &off).unwrap();
     assert!(evidence.contains("IPv6 is turned off"), "{evidence}");
     assert!(fix.starts_with("sysctl -w net.ipv6.conf.all.disable_ipv6=0"), "{fix}");
-    assert_eq!(
-        seen(&|node| {
-            let index = node.kernel.addresses[0].0;
-            node.kernel.addresses.push((index, "2001:db8::1/64".parse().unwrap()));
-        }),
-        None
-    );
-    assert_eq!(seen(&|node| fabric(node).problem = None), None);
+    // A list that is wrong otherwise tells nothing of addresses.
+    assert_eq!(seen("192.0.2.77", &|node| fabric(node).heir = None), None);
 }

@@ -81,7 +81,7 @@ fn site() -> Site {
         ["192.0.2.1/24", "2001:db8::1/64"].map(|text| text.parse().unwrap()).into();
     let (address, destination) = ("192.0.2.9".parse().unwrap(), "10.7.0.0/24".parse().unwrap());
     let next_hops = vec![NextHop { address, destination, reach: 24 }];
-    Site { addresses: own.clone(), plain: own, next_hops, ..Site::default() }
+    Site { addresses: own.clone(), plain: own, next_hops }
 }
 
 fn facts(peers: &Peers) -> Facts {

@@ -15,7 +15,7 @@ fn said(cidr: &str, local: &[&str], reach: u8) -> (String, String) {
     let plain: Vec<IpNetwork> = local.iter().map(|text| text.parse().unwrap()).collect();
     let address = "192.0.2.9".parse().unwrap();
     let hop = NextHop { address, destination: "0.0.0.0/0".parse().unwrap(), reach };
-    let site = Site { addresses: plain.clone(), plain, next_hops: vec![hop], ..Site::default() };
+    let site = Site { addresses: plain.clone(), plain, next_hops: vec![hop] };
     match Peers::of_site(text.to_string().as_bytes(), &site, None) {
         Ok(peers) => {
             let others: Vec<&str> = peers.others.iter().map(|node| node.name.as_str()).collect();

@@ -177,6 +177,10 @@ pub struct Fabric {
     pub node: String,
     /// This node's addresses by the file.
     pub addresses: Vec<IpAddr>,
+    /// Where the file names nobody whose address this machine has: to whom it gives the pod CIDRs
+    /// that were this node's when it was applied last, and that node's addresses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heir: Option<(String, Vec<IpAddr>)>,
     /// The pod CIDRs of this node.
     pub own_cidrs: Vec<IpNetwork>,
     /// Those of the other nodes.
