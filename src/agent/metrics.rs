@@ -48,6 +48,13 @@ pub(crate) struct Metrics {
     pub(super) ready: Gauge,
 }
 
+/// What is counted.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Object {
+    object: &'static str,
+}
+
+/// How that stands which is counted.
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct State {
     state: &'static str,

@@ -5,7 +5,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::{
     record::Record,
-    watched::{Kind, Metadata},
+    watched::{Kind, Metadata, Sent},
 };
 
 /// Where Nodes are.
@@ -58,19 +58,21 @@ struct Address {
 #[derive(Debug)]
 pub(crate) struct Nodes;
 
+impl<A: Default> Sent for Object<A> {
+    fn key(&self) -> Box<str> {
+        self.metadata().name.clone()
+    }
+
+    fn version(&self) -> &str {
+        &self.metadata().resource_version
+    }
+}
+
 impl Kind for Nodes {
     type Object = Object;
     type Value = Record;
     const NAME: &'static str = "Nodes";
     const RESOURCE: &'static str = "nodes";
-
-    fn key(object: &Object) -> Box<str> {
-        object.metadata.name.clone()
-    }
-
-    fn version(object: &Object) -> &str {
-        &object.metadata.resource_version
-    }
 
     fn value(object: Object) -> Record {
         object.into_parts().0

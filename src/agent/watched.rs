@@ -40,7 +40,7 @@ use super::{
 /// What is asked for, and what is kept of it.
 pub(crate) trait Kind {
     /// As the API server sends it.
-    type Object: Clone + Debug + DeserializeOwned;
+    type Object: Clone + Debug + DeserializeOwned + Sent;
     /// What counts of it: where that is the same, nothing has changed.
     type Value: Debug + PartialEq;
     /// As a message has it.
@@ -48,11 +48,15 @@ pub(crate) trait Kind {
     /// As a role has it.
     const RESOURCE: &'static str;
 
-    /// What it is known by among all of its kind.
-    fn key(object: &Self::Object) -> Box<str>;
-    /// As of which version of the store it is so.
-    fn version(object: &Self::Object) -> &str;
     fn value(object: Self::Object) -> Self::Value;
+}
+
+/// An object that the API server sends.
+pub(crate) trait Sent {
+    /// What it is known by among all of its kind.
+    fn key(&self) -> Box<str>;
+    /// As of which version of the store it is so.
+    fn version(&self) -> &str;
 }
 
 /// What each object has, as far as it counts.
@@ -373,16 +377,16 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
                 Ok(false)
             }
             (WatchEvent::Deleted(object), Some(listed)) => {
-                listed.remove(&K::key(&object));
+                listed.remove(&object.key());
                 Ok(false)
             }
             (WatchEvent::Added(object) | WatchEvent::Modified(object), None) => {
-                self.advance(K::version(&object))?;
+                self.advance(object.version())?;
                 Ok(self.change(object))
             }
             (WatchEvent::Deleted(object), None) => {
-                self.advance(K::version(&object))?;
-                Ok(self.known.remove(&K::key(&object)).is_some())
+                self.advance(object.version())?;
+                Ok(self.known.remove(&object.key()).is_some())
             }
             (WatchEvent::Bookmark(bookmark), listing) => {
                 let version = bookmark.metadata.resource_version.clone();
@@ -419,7 +423,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
 
     /// Puts an object into a list. What is known already is not there twice.
     fn keep(&self, listed: &mut Map<K::Value>, object: K::Object) {
-        let name = K::key(&object);
+        let name = object.key();
         let value = K::value(object);
         let known = self.known.get(&name).filter(|known| ***known == value);
         let value = known.cloned().unwrap_or_else(|| Arc::new(value));
@@ -428,7 +432,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
 
     /// Takes what an object is by now; true if something that counts has changed.
     fn change(&mut self, object: K::Object) -> bool {
-        let name = K::key(&object);
+        let name = object.key();
         let value = K::value(object);
         if self.known.get(&name).is_some_and(|known| **known == value) {
             return false;

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
-use super::super::watched::{Kind, Metadata};
+use super::super::watched::{Kind, Metadata, Sent};
 use crate::{cni::cidr, family::is_single};
 
 /// IPAMBlocks.
@@ -60,19 +60,21 @@ struct Attributes {
     secondary: Option<BTreeMap<String, String>>,
 }
 
+impl Sent for Object {
+    fn key(&self) -> Box<str> {
+        self.metadata.name.clone()
+    }
+
+    fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
+
 impl Kind for Blocks {
     type Object = Object;
     type Value = Block;
     const NAME: &'static str = "IPAMBlocks";
     const RESOURCE: &'static str = "ipamblocks of Calico";
-
-    fn key(object: &Object) -> Box<str> {
-        object.metadata.name.clone()
-    }
-
-    fn version(object: &Object) -> &str {
-        &object.metadata.resource_version
-    }
 
     fn value(object: Object) -> Block {
         let spec = object.spec;

@@ -45,14 +45,6 @@ impl Kind for CalicoNodes {
     const NAME: &'static str = "Nodes";
     const RESOURCE: &'static str = "nodes";
 
-    fn key(object: &Self::Object) -> Box<str> {
-        object.metadata().name.clone()
-    }
-
-    fn version(object: &Self::Object) -> &str {
-        &object.metadata().resource_version
-    }
-
     fn value(object: Self::Object) -> CalicoNode {
         let (record, notes) = object.into_parts();
         CalicoNode { record, notes }

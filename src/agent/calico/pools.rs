@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
 use super::{
-    super::watched::{Kind, Metadata},
+    super::watched::{Kind, Metadata, Sent},
     nodes::CalicoNode,
 };
 use crate::{
@@ -54,19 +54,21 @@ struct Spec {
     allowed_uses: Option<Vec<String>>,
 }
 
+impl Sent for Object {
+    fn key(&self) -> Box<str> {
+        self.metadata.name.clone()
+    }
+
+    fn version(&self) -> &str {
+        &self.metadata.resource_version
+    }
+}
+
 impl Kind for Pools {
     type Object = Object;
     type Value = Pool;
     const NAME: &'static str = "IPPools";
     const RESOURCE: &'static str = "ippools of Calico";
-
-    fn key(object: &Object) -> Box<str> {
-        object.metadata.name.clone()
-    }
-
-    fn version(object: &Object) -> &str {
-        &object.metadata.resource_version
-    }
 
     fn value(object: Object) -> Pool {
         let Object { metadata, spec } = object;

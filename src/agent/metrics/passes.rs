@@ -8,7 +8,10 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::buckets::{gauge_value, histogram};
+use super::{
+    Object, State,
+    buckets::{gauge_value, histogram},
+};
 use crate::{
     node::apply::Report,
     object::{Action, Kind},
@@ -26,16 +29,6 @@ pub(super) struct Passes {
 #[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
 struct Outcome {
     result: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Object {
-    object: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct State {
-    state: &'static str,
 }
 
 const KINDS: [Kind; 9] = [

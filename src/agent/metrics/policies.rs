@@ -6,12 +6,14 @@ use std::{
 };
 
 use prometheus_client::{
-    encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::{Registry, Unit},
 };
 
-use super::buckets::{gauge_value, histogram};
+use super::{
+    Object, State,
+    buckets::{gauge_value, histogram},
+};
 
 /// Objects that policies are about, and what was made of them.
 #[derive(Debug)]
@@ -23,16 +25,6 @@ pub(super) struct Policies {
     cut: Counter,
     last_commit: Gauge<f64, AtomicU64>,
     event_to_kernel: Histogram,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Object {
-    object: &'static str,
-}
-
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct State {
-    state: &'static str,
 }
 
 /// How many there are of everything.

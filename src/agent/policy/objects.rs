@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use super::super::watched::Kind;
+use super::super::watched::{Kind, Sent};
 use crate::policy::{Item, Labels, Pod, Policy, Shared};
 
 /// What counts of a namespace.
@@ -38,8 +38,14 @@ fn share(labels: Labels) -> Arc<Labels> {
     LABELS.with_borrow_mut(|known| known.share(labels))
 }
 
-fn key(object: &Item) -> Box<str> {
-    object.name().to_string().into()
+impl Sent for Item {
+    fn key(&self) -> Box<str> {
+        self.name().to_string().into()
+    }
+
+    fn version(&self) -> &str {
+        Self::version(self)
+    }
 }
 
 impl Kind for Namespaces {
@@ -47,14 +53,6 @@ impl Kind for Namespaces {
     type Value = Namespace;
     const NAME: &'static str = "Namespaces";
     const RESOURCE: &'static str = "namespaces";
-
-    fn key(object: &Item) -> Box<str> {
-        key(object)
-    }
-
-    fn version(object: &Item) -> &str {
-        object.version()
-    }
 
     fn value(object: Item) -> Namespace {
         Namespace { name: object.name().name, labels: share(object.into_labels()) }
@@ -66,14 +64,6 @@ impl Kind for Pods {
     type Value = Pod;
     const NAME: &'static str = "Pods";
     const RESOURCE: &'static str = "pods";
-
-    fn key(object: &Item) -> Box<str> {
-        key(object)
-    }
-
-    fn version(object: &Item) -> &str {
-        object.version()
-    }
 
     fn value(object: Item) -> Pod {
         let mut pod = object.into_pod();
@@ -90,14 +80,6 @@ impl Kind for NetworkPolicies {
     type Value = Given;
     const NAME: &'static str = "NetworkPolicies";
     const RESOURCE: &'static str = "networkpolicies";
-
-    fn key(object: &Item) -> Box<str> {
-        key(object)
-    }
-
-    fn version(object: &Item) -> &str {
-        object.version()
-    }
 
     fn value(object: Item) -> Given {
         let (policy, notes) = object.into_policy();
