@@ -62,54 +62,36 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
         |address: &IpAddr| snapshot.kernel.addresses.iter().any(|(_, own)| own.ip() == *address);
     let mut seen = Vec::new();
     for (_, fabric) in fabrics(snapshot) {
-        seen.extend(lost_all(fabric, snapshot));
+        let (file, node) = (fabric.peers_file.display(), &fabric.node);
         for address in fabric.addresses.iter().filter(|address| !has(address)) {
-            let held = held(snapshot, address.family());
-            if held.is_empty() && is_off(snapshot, address.family()) {
-                let evidence = format!(
-                    "{} names it as an address of this node ({}), and IPv6 is turned off here",
-                    fabric.peers_file.display(),
-                    fabric.node
-                );
-                let seen_so = Seen::error(format!("address {address}"), evidence);
-                seen.push(seen_so.fix(turned_on("and give the node that address again")));
-                continue;
+            let claim = format!("{file} names {address} as an address of this node ({node})");
+            seen.extend(lost(address, &claim, fabric, snapshot));
+        }
+        // Unless those pods' addresses were handed on to another machine.
+        if let Some((name, addresses)) = &fabric.heir {
+            for address in addresses {
+                let claim =
+                    format!("{file} gives {name} the pod CIDRs that this node had, and {address}");
+                seen.extend(lost(address, &claim, fabric, snapshot));
             }
-            let evidence = format!(
-                "{} names {address} as an address of this node ({}); it has {}",
-                fabric.peers_file.display(),
-                fabric.node,
-                if held.is_empty() { "none of that family".to_owned() } else { some_of(&held) },
-            );
-            let fix = "give the node that address again, or correct the peers file of every node";
-            let seen_so = Seen::error(format!("address {address}"), evidence).fix(fix);
-            seen.extend(lost_with_link(address, fabric, snapshot, seen_so));
         }
     }
     Ok(seen)
 }
 
-/// A list in which no node has an address of this machine: the one that it gives this node's
-/// pod CIDRs has former addresses of it, unless they were handed on.
-fn lost_all(fabric: &Fabric, snapshot: &Snapshot) -> Option<Seen> {
-    let (name, addresses) = fabric.heir.as_ref()?;
-    let family = addresses.first()?.family();
-    let held = held(snapshot, family);
-    let evidence = format!(
-        "{} gives {name} the pod CIDRs that this node had, and {}, which this machine has not; it \
-         has {}",
-        fabric.peers_file.display(),
-        some_of(addresses),
-        if held.is_empty() { format!("no address of {family}") } else { some_of(&held) },
-    );
-    let object = format!("address {}", some_of(addresses));
-    if held.is_empty() && is_off(snapshot, family) {
-        let evidence = format!("{evidence}: IPv6 is turned off here");
-        let fix = turned_on("then give the node its address again");
+/// An address that this node should have, as that is claimed, and has not.
+fn lost(address: &IpAddr, claim: &str, fabric: &Fabric, snapshot: &Snapshot) -> Option<Seen> {
+    let again = "give the node that address again";
+    let (object, held) = (format!("address {address}"), held(snapshot, address.family()));
+    if held.is_empty() && address.is_ipv6() && snapshot.kernel.number(NO_IPV6) == Some(1) {
+        let fix = format!("sysctl -w {}=0 # and {again}", NO_IPV6.replace('/', "."));
+        let evidence = format!("{claim}, and IPv6 is turned off here");
         return Some(Seen::error(object, evidence).fix(fix));
     }
-    let fix = "give the node its address again, or correct the peers file of every node";
-    Some(Seen::error(object, evidence).fix(fix))
+    let held = if held.is_empty() { "none of that family".to_owned() } else { some_of(&held) };
+    let fix = format!("{again}, or correct the peers file of every node");
+    let seen = Seen::error(object, format!("{claim}; it has {held}")).fix(fix);
+    lost_with_link(address, fabric, snapshot, seen)
 }
 
 /// Addresses of this node that others may send to.
@@ -120,15 +102,6 @@ fn held(snapshot: &Snapshot, family: Family) -> Vec<String> {
         own.family() == family && is_of_node(own.ip()) && !of_others
     });
     own.map(|(_, own)| own.ip().to_string()).collect()
-}
-
-fn is_off(snapshot: &Snapshot, family: Family) -> bool {
-    family == Family::V6 && snapshot.kernel.number(NO_IPV6) == Some(1)
-}
-
-/// The command that turns IPv6 on, and what is to be done then.
-fn turned_on(then: &str) -> String {
-    format!("sysctl -w {}=0 # {then}", NO_IPV6.replace('/', "."))
 }
 
 /// Whether it is one that other nodes may send to.

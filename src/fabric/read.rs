@@ -65,9 +65,9 @@ pub fn holder(bytes: &[u8], address: IpAddr) -> Option<String> {
     Some(format!("the {what} of node {}", node.name))
 }
 
-/// The node that a list gives one of these pod CIDRs, where it says by no name which one this
-/// node is, and no node has an address of this machine: this one under former addresses, if
-/// these CIDRs were its own.
+/// The node to which a list gives one of these pod CIDRs, where the list does not tell which
+/// node this one is: it has no `self`, and none of its addresses is this machine's. If the
+/// CIDRs were this node's own, that is probably this node under its former addresses.
 pub fn heir(bytes: &[u8], cidrs: &[IpNetwork], is_local: &dyn Fn(IpAddr) -> bool) -> Option<Node> {
     let List { me, nodes, .. } = list::decode(bytes).ok()?;
     let nodes: Vec<Node> = nodes.into_iter().map(|item| read(item).0).collect();
