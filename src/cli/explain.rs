@@ -1,6 +1,6 @@
 //! `manx explain`: what becomes of a packet on this node.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,7 @@ use crate::{
     doctor::explain::{Explanation, Outcome, Question, explain},
     family::{Family, HasFamily},
     node::{Attachment, Snapshot},
-    policy::{self, World, protocol_name},
+    policy::{self, Attached, Name, Pod, World, protocol_name},
 };
 
 /// A port, and its protocol by its number within IP.
@@ -90,14 +90,22 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 }
 
 /// The cluster, in which this node's pods have the addresses that they were attached with: the
-/// node knows those before the API server does.
+/// node knows those before the API server does, and whose an address is that was another's.
 fn located(mut world: World, snapshot: &Snapshot) -> World {
-    for pod in &mut world.pods {
-        let name = pod.name.to_string();
-        let own = snapshot.journal.iter().filter(|entry| entry.pod().as_deref() == Some(&name));
-        let own = own.flat_map(|entry| &entry.addresses);
-        let new: Vec<IpAddr> = own.filter(|it| !pod.addresses.contains(it)).copied().collect();
-        Arc::make_mut(pod).addresses.extend(new);
+    let attached = snapshot.journal.iter().map(|entry| {
+        let name = entry.pod_namespace.clone().zip(entry.pod_name.clone());
+        let name = name.map(|(namespace, name)| Name { namespace, name });
+        Attached { name, addresses: entry.addresses.clone(), ..Attached::default() }
+    });
+    let attached: Vec<Attached> = attached.collect();
+    // What the node is called there its pods tell; one of a name may run elsewhere by now.
+    let is_here = |pod: &Pod| attached.iter().any(|one| one.is(&pod.name, &pod.uid));
+    let mut pods_of = BTreeMap::<String, usize>::new();
+    for pod in world.pods.iter().filter(|pod| is_here(pod)) {
+        *pods_of.entry(pod.node.clone()).or_default() += 1;
+    }
+    if let Some((node, _)) = pods_of.into_iter().max_by_key(|(_, pods)| *pods) {
+        world.locate(&node, &attached);
     }
     world
 }
@@ -234,5 +242,38 @@ mod tests {
         assert_eq!(of(&["fd00::2"]).unwrap(), both[0]);
         assert_eq!(of(&["fd00::2", "10.0.0.2"]).unwrap(), both[1]);
         assert!(question(("a", &both[..1]), ("b", &ips(&["10.0.0.2"])), None).is_err());
+    }
+
+    /// The journal knows better than the cluster, also whose an address is that was another's.
+    #[test]
+    fn an_address_that_is_used_again_is_the_pods_that_has_it() {
+        let pod = |name: &str, node: &str, ip: &str| {
+            json!({"kind": "Pod", "metadata": {"namespace": "x", "name": name},
+                   "spec": {"nodeName": node}, "status": {"podIPs": [{"ip": ip}]}})
+        };
+        let list = json!({"kind": "List", "items": [
+            pod("gone", "here", "10.0.0.5"),
+            pod("web", "here", "10.0.0.4"),
+            pod("db", "here", "10.0.0.6"),
+            pod("moved", "there", "10.1.0.9"),
+        ]});
+        let world = policy::read(list.to_string().as_bytes()).unwrap().world;
+        let entry = |name: &str, ip: &str| crate::state::Entry {
+            pod_namespace: Some("x".to_owned()),
+            pod_name: Some(name.to_owned()),
+            addresses: vec![ip.parse().unwrap()],
+            ..Default::default()
+        };
+        let journal =
+            vec![entry("moved", "10.0.0.9"), entry("web", "10.0.0.5"), entry("db", "10.0.0.6")];
+        let snapshot = Snapshot { journal, ..Snapshot::default() };
+        let located = located(world, &snapshot);
+        let of = |name| located.addresses_of(name).map(<[IpAddr]>::to_vec).unwrap_or_default();
+        let ips =
+            |all: &[&str]| -> Vec<IpAddr> { all.iter().map(|ip| ip.parse().unwrap()).collect() };
+        assert!(of("x/gone").is_empty());
+        assert_eq!(of("x/web"), ips(&["10.0.0.4", "10.0.0.5"]));
+        assert_eq!(of("x/db"), ips(&["10.0.0.6"]));
+        assert_eq!(of("x/moved"), ips(&["10.1.0.9"]), "that of the other node");
     }
 }
