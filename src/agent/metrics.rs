@@ -3,6 +3,7 @@
 mod api;
 mod buckets;
 mod calls;
+mod labels;
 mod passes;
 mod policies;
 mod process;
@@ -11,7 +12,7 @@ mod stock;
 use std::{fmt, time::Duration};
 
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text::encode},
+    encoding::text::encode,
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::{Registry, Unit},
 };
@@ -21,6 +22,7 @@ pub(crate) use policies::Counts;
 
 use buckets::{gauge_value, histogram};
 use calls::Calls;
+use labels::State;
 use passes::Passes;
 use policies::Policies;
 use process::Process;
@@ -46,18 +48,6 @@ pub(crate) struct Metrics {
     policies: Policies,
     calls: Calls,
     pub(super) ready: Gauge,
-}
-
-/// What is counted.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct Object {
-    object: &'static str,
-}
-
-/// How that stands which is counted.
-#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
-struct State {
-    state: &'static str,
 }
 
 impl Metrics {

@@ -9,8 +9,8 @@ use prometheus_client::{
 };
 
 use super::{
-    Object, State,
     buckets::{gauge_value, histogram},
+    labels::{Object, State},
 };
 use crate::{
     node::apply::Report,

@@ -11,8 +11,8 @@ use prometheus_client::{
 };
 
 use super::{
-    Object, State,
     buckets::{gauge_value, histogram},
+    labels::{Object, State},
 };
 
 /// Objects that policies are about, and what was made of them.
