@@ -1,6 +1,6 @@
 //! `manx explain`: what becomes of a packet on this node.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{net::IpAddr, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -16,7 +16,9 @@ use crate::{
     doctor::explain::{Explanation, Outcome, Question, explain},
     family::{Family, HasFamily},
     node::{Attachment, Snapshot},
-    policy::{self, Attached, Name, Pod, World, protocol_name},
+    pod::identity::HostLinks,
+    policy::{self, World, protocol_name},
+    state::Entry,
 };
 
 /// A port, and its protocol by its number within IP.
@@ -89,23 +91,27 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     Ok(if is_fine { Status::Fine } else { Status::Findings })
 }
 
-/// The cluster, in which this node's pods have the addresses that they were attached with: the
-/// node knows those before the API server does, and whose an address is that was another's.
+/// The cluster, in which this node's pods have the addresses that they were attached with, and
+/// nobody else has those: the node knows that before the API server does. Which node of the
+/// cluster this one is does not matter for that, and a file need not tell.
 fn located(mut world: World, snapshot: &Snapshot) -> World {
-    let attached = snapshot.journal.iter().map(|entry| {
-        let name = entry.pod_namespace.clone().zip(entry.pod_name.clone());
-        let name = name.map(|(namespace, name)| Name { namespace, name });
-        Attached { name, addresses: entry.addresses.clone(), ..Attached::default() }
-    });
-    let attached: Vec<Attached> = attached.collect();
-    // What the node is called there its pods tell; one of a name may run elsewhere by now.
-    let is_here = |pod: &Pod| attached.iter().any(|one| one.is(&pod.name, &pod.uid));
-    let mut pods_of = BTreeMap::<String, usize>::new();
-    for pod in world.pods.iter().filter(|pod| is_here(pod)) {
-        *pods_of.entry(pod.node.clone()).or_default() += 1;
-    }
-    if let Some((node, _)) = pods_of.into_iter().max_by_key(|(_, pods)| *pods) {
-        world.locate(&node, &attached);
+    let links = HostLinks::new(&snapshot.kernel.links);
+    let mut entries: Vec<&Entry> = snapshot.journal.iter().collect();
+    // Of two with one address it is the one's that has a link.
+    entries.sort_by_key(|entry| links.of(entry).is_some());
+    for entry in entries {
+        let name = entry.pod();
+        for pod in &mut world.pods {
+            let is_it = name.as_ref() == Some(&pod.name.to_string());
+            let has = |address: &IpAddr| pod.addresses.contains(address);
+            if is_it && !entry.addresses.iter().all(has) {
+                let new = entry.addresses.iter().filter(|address| !has(address)).copied();
+                let new: Vec<IpAddr> = new.collect();
+                Arc::make_mut(pod).addresses.extend(new);
+            } else if !is_it && entry.addresses.iter().any(has) {
+                Arc::make_mut(pod).addresses.retain(|address| !entry.addresses.contains(address));
+            }
+        }
     }
     world
 }
@@ -244,7 +250,8 @@ mod tests {
         assert!(question(("a", &both[..1]), ("b", &ips(&["10.0.0.2"])), None).is_err());
     }
 
-    /// The journal knows better than the cluster, also whose an address is that was another's.
+    /// The journal knows better than the cluster whose an address is, also where the cluster
+    /// has most of its pods elsewhere by now, or not scheduled yet.
     #[test]
     fn an_address_that_is_used_again_is_the_pods_that_has_it() {
         let pod = |name: &str, node: &str, ip: &str| {
@@ -253,27 +260,51 @@ mod tests {
         };
         let list = json!({"kind": "List", "items": [
             pod("gone", "here", "10.0.0.5"),
+            pod("old", "here", "10.0.0.7"),
             pod("web", "here", "10.0.0.4"),
-            pod("db", "here", "10.0.0.6"),
+            pod("db", "", "10.0.0.6"),
             pod("moved", "there", "10.1.0.9"),
+            pod("too", "there", "10.1.0.8"),
         ]});
-        let world = policy::read(list.to_string().as_bytes()).unwrap().world;
-        let entry = |name: &str, ip: &str| crate::state::Entry {
+        let entry = |name: &str, link: &str, ip: &str| Entry {
             pod_namespace: Some("x".to_owned()),
             pod_name: Some(name.to_owned()),
+            host_link: link.to_owned(),
             addresses: vec![ip.parse().unwrap()],
+            ..Entry::default()
+        };
+        let journal = vec![
+            entry("db", "cali2", "10.0.0.6"),
+            entry("unknown", "cali3", "10.0.0.7"),
+            entry("web", "cali1", "10.0.0.5"),
+            // Their links are gone with them, and web has the address of one.
+            entry("moved", "cali4", "10.0.0.5"),
+            entry("too", "cali5", "10.0.0.9"),
+        ];
+        let group = crate::pod::identity::group("net");
+        let link = |name: &str| crate::net::link::Link {
+            name: name.to_owned(),
+            group,
             ..Default::default()
         };
-        let journal =
-            vec![entry("moved", "10.0.0.9"), entry("web", "10.0.0.5"), entry("db", "10.0.0.6")];
-        let snapshot = Snapshot { journal, ..Snapshot::default() };
-        let located = located(world, &snapshot);
-        let of = |name| located.addresses_of(name).map(<[IpAddr]>::to_vec).unwrap_or_default();
-        let ips =
-            |all: &[&str]| -> Vec<IpAddr> { all.iter().map(|ip| ip.parse().unwrap()).collect() };
-        assert!(of("x/gone").is_empty());
-        assert_eq!(of("x/web"), ips(&["10.0.0.4", "10.0.0.5"]));
-        assert_eq!(of("x/db"), ips(&["10.0.0.6"]));
-        assert_eq!(of("x/moved"), ips(&["10.1.0.9"]), "that of the other node");
+        let mut snapshot = Snapshot { journal, ..Snapshot::default() };
+        snapshot.kernel.links = ["cali1", "cali2", "cali3"].map(link).into();
+        for at in 0..snapshot.journal.len() {
+            snapshot.journal.rotate_left(at);
+            let world = policy::read(list.to_string().as_bytes()).unwrap().world;
+            let located = located(world, &snapshot);
+            for (name, expected) in [
+                ("gone", &[][..]),
+                ("old", &[]),
+                ("web", &["10.0.0.4", "10.0.0.5"]),
+                ("db", &["10.0.0.6"]),
+                ("moved", &["10.1.0.9"]),
+                ("too", &["10.1.0.8", "10.0.0.9"]),
+            ] {
+                let all = located.addresses_of(&format!("x/{name}")).unwrap_or_default();
+                let all: Vec<String> = all.iter().map(ToString::to_string).collect();
+                assert_eq!(all, expected, "{name}");
+            }
+        }
     }
 }

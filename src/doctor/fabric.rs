@@ -65,14 +65,17 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
         let (file, node) = (fabric.peers_file.display(), &fabric.node);
         for address in fabric.addresses.iter().filter(|address| !has(address)) {
             let claim = format!("{file} names {address} as an address of this node ({node})");
-            seen.extend(lost(address, &claim, fabric, snapshot));
+            seen.extend(lost(address, &claim, "give the node", fabric, snapshot));
         }
         // Unless those pods' addresses were handed on to another machine.
         if let Some((name, addresses)) = &fabric.heir {
             for address in addresses {
-                let claim =
-                    format!("{file} gives {name} the pod CIDRs that this node had, and {address}");
-                seen.extend(lost(address, &claim, fabric, snapshot));
+                let claim = format!(
+                    "{file} gives {name} the pod CIDRs that this node had, and {address}, which \
+                     this machine has not"
+                );
+                let give = format!("if this node is still {name}, give it");
+                seen.extend(lost(address, &claim, &give, fabric, snapshot));
             }
         }
     }
@@ -80,8 +83,14 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
 }
 
 /// An address that this node should have, as that is claimed, and has not.
-fn lost(address: &IpAddr, claim: &str, fabric: &Fabric, snapshot: &Snapshot) -> Option<Seen> {
-    let again = "give the node that address again";
+fn lost(
+    address: &IpAddr,
+    claim: &str,
+    give: &str,
+    fabric: &Fabric,
+    snapshot: &Snapshot,
+) -> Option<Seen> {
+    let again = format!("{give} that address again");
     let (object, held) = (format!("address {address}"), held(snapshot, address.family()));
     if held.is_empty() && address.is_ipv6() && snapshot.kernel.number(NO_IPV6) == Some(1) {
         let fix = format!("sysctl -w {}=0 # and {again}", NO_IPV6.replace('/', "."));

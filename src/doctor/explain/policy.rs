@@ -2,7 +2,7 @@
 //! the policies say it, where somebody gives them.
 
 use super::{
-    place::{Place, pod},
+    place::{self, Place, pod},
     walk::{Question, Walk},
     way::Way,
 };
@@ -90,6 +90,15 @@ impl Walk<'_> {
         const BY: &str = "the given policies";
         let Question { source, destination, protocol, port } = self.question;
         let is_dropped = self.dropped.is_some();
+        for place in [self.source, self.destination] {
+            let Place::Pod(entry, _) = place else { continue };
+            let name = entry.pod();
+            let is_known =
+                world.pods.iter().any(|pod| name.as_ref() == Some(&pod.name.to_string()));
+            if !is_known {
+                self.note("policies", format!("they do not know {} yet", place::pod(entry)), BY);
+            }
+        }
         let verdict = world.verdict(&Flow { source, destination, protocol, port });
         for sentence in verdict.sentences() {
             self.note("policies", sentence, BY);

@@ -84,7 +84,7 @@ fn a_node_that_has_none_of_its_addresses_any_more() {
     let words = "gives a the pod CIDRs that this node had, and 192.0.2.77";
     assert!(severity == Error && evidence.contains(words), "{evidence}");
     assert!(evidence.ends_with("it has 192.0.2.1"), "{evidence}");
-    assert!(fix.starts_with("give the node"), "{fix}");
+    assert!(fix.starts_with("if this node is still a, give it that address again"), "{fix}");
     let off = |node: &mut Snapshot| drop(node.kernel.sysctls.insert(NO_IPV6.into(), "1".into()));
     let (_, evidence, fix) = seen("2001:db8::1", &off).unwrap();
     assert!(evidence.contains("IPv6 is turned off"), "{evidence}");
