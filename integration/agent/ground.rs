@@ -13,6 +13,12 @@ use crate::harness::{DEADLINE, Finished, Host, Netns, Plugin, Stdin, eventually,
 use crate::server::{Answer, Server};
 
 pub const AGENT: &str = env!("CARGO_BIN_EXE_manx-agent");
+/// Another build of the agent than the tests', to be measured: `hack/bench --policy` has one that
+/// is as it is shipped.
+pub fn program() -> PathBuf {
+    std::env::var_os("MANX_AGENT").map_or_else(|| AGENT.into(), PathBuf::from)
+}
+
 pub const MANX: &str = env!("CARGO_BIN_EXE_manx");
 
 /// Where the routes of all other nodes lead.
@@ -103,7 +109,7 @@ impl Ground {
 
     /// Starts one that has no configuration of its own.
     pub fn bare_agent(&self, url: &str, options: &[&str]) -> Agent {
-        let mut command = Command::new(AGENT);
+        let mut command = Command::new(program());
         let arguments = self.arguments(url).into_iter();
         command.args(arguments.filter(|one| !one.starts_with("--config="))).args(options);
         self.start(command)
@@ -111,7 +117,7 @@ impl Ground {
 
     /// Starts an agent that knows this API server.
     pub fn agent(&self, url: &str, options: &[&str]) -> Agent {
-        let mut command = Command::new(AGENT);
+        let mut command = Command::new(program());
         command.args(self.arguments(url)).args(options);
         self.start(command)
     }
@@ -220,11 +226,14 @@ impl Agent {
         self.child.wait().unwrap().code()
     }
 
-    /// Memory of its own that is in use, in KiB.
-    pub fn memory_kib(&self) -> u64 {
+    /// Memory of its own that is in use, and the most that it ever had with its program and
+    /// libraries, in KiB.
+    pub fn memory_kib(&self) -> [u64; 2] {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        ["RssAnon:", "VmHWM:"].map(|name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse().unwrap()
+        })
     }
 
     fn signal(&self, signal: Signal) {

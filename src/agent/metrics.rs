@@ -29,7 +29,7 @@ use process::Process;
 use stock::Stocks;
 
 use crate::{
-    node::apply::Report,
+    node::{apply::Report, policy::Done},
     state::{Root, operations::Operation},
 };
 
@@ -136,8 +136,8 @@ impl Metrics {
     }
 
     /// A pass over network policies was made.
-    pub(super) fn enforced(&self, counts: &Counts, changed: bool, after: Option<Duration>) {
-        self.policies.passed(counts, changed, after);
+    pub(super) fn enforced(&self, counts: &Counts, done: Done, after: Option<Duration>) {
+        self.policies.passed(counts, done, after);
     }
 
     /// Network policies could not be enforced.

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     finding::Finding,
-    node::{apply::Report, watch::Bell},
+    node::{apply::Report, policy::Done, watch::Bell},
     state::{Root, operations::Operation},
 };
 
@@ -194,10 +194,10 @@ impl Status {
         self.now().unenforced.clone()
     }
 
-    /// A pass over network policies found so many of everything, and changed the table; what
-    /// changed first was heard at that time.
-    pub(super) fn policies(&self, counts: &Counts, changed: bool, heard: Option<Instant>) {
-        self.metrics.enforced(counts, changed, heard.map(|heard| heard.elapsed()));
+    /// A pass over network policies found so many of everything, and did this; what changed
+    /// first was heard at that time.
+    pub(super) fn policies(&self, counts: &Counts, done: Done, heard: Option<Instant>) {
+        self.metrics.enforced(counts, done, heard.map(|heard| heard.elapsed()));
     }
 
     pub(super) fn policies_failed(&self) {

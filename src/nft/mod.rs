@@ -121,7 +121,7 @@ pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
         }
         let (requests, done) = match found.table_exists {
             _ if found.only_note => (wanted.replacement(&found.kept), Ensured::Unchanged),
-            true if found.only_elements => (found.updates, Ensured::Repaired),
+            true if found.only_elements => (found.updates(wanted), Ensured::Repaired),
             true => (wanted.replacement(&found.kept), Ensured::Repaired),
             false => (wanted.creation(), Ensured::Installed),
         };

@@ -21,6 +21,7 @@
 //! * Values of maps have 8 bytes, of which rules use the lower half. The upper half has
 //!   more of the digest by which a class or an identity is numbered.
 
+mod follow;
 mod held;
 mod pods;
 mod saved;

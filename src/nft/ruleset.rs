@@ -100,15 +100,24 @@ impl Table {
         set: &Set,
         elements: impl IntoIterator<Item = (&'a Key, Option<&'a Value>)>,
     ) -> Vec<Request> {
-        let elements: Vec<Vec<Attribute>> =
-            elements.into_iter().map(|(key, value)| set.element(key, value)).collect();
-        self.change(NFT_MSG_NEWSETELEM, set.name, &elements, set.per_message())
+        let elements: Vec<(&Key, Option<&Value>)> = elements.into_iter().collect();
+        self.following(NFT_MSG_NEWSETELEM, set, &elements)
     }
 
     /// The messages that take elements out of a set, by their keys.
     pub(super) fn removals(&self, set: &Set, keys: &[&Key]) -> Vec<Request> {
-        let elements: Vec<Vec<Attribute>> = keys.iter().map(|key| set.element(key, None)).collect();
-        self.change(NFT_MSG_DELSETELEM, set.name, &elements, set.per_message())
+        let elements: Vec<(&Key, Option<&Value>)> = keys.iter().map(|key| (*key, None)).collect();
+        self.following(NFT_MSG_DELSETELEM, set, &elements)
+    }
+
+    /// Elements as attributes take ten times as much memory as in a message: those of one
+    /// message are made at a time.
+    fn following(&self, kind: u16, set: &Set, elements: &[(&Key, Option<&Value>)]) -> Vec<Request> {
+        let message = |chunk: &[(&Key, Option<&Value>)]| {
+            let list = chunk.iter().flat_map(|(key, value)| set.element(key, *value)).collect();
+            self.elements(kind, set.name, list)
+        };
+        elements.chunks(set.per_message()).map(message).collect()
     }
 
     /// Attributes that the kernel's table must have.

@@ -43,8 +43,6 @@ pub(super) struct Snapshot {
     pub(super) only_note: bool,
     /// What sets hold whose elements follow the description.
     pub(super) held: Vec<(&'static str, Elements)>,
-    /// What brings these up to date.
-    pub(super) updates: Vec<Request>,
     /// What open sets hold.
     pub(super) kept: Kept,
 }
@@ -95,7 +93,6 @@ impl Snapshot {
             has_rules: !rules.objects.is_empty() || seal.rules == 0,
             differences: Vec::new(),
             held: Vec::new(),
-            updates: Vec::new(),
             only_elements: false,
             only_note: false,
             kept: Kept::new(),
@@ -193,15 +190,29 @@ impl Snapshot {
 
     fn compare_elements(&mut self, wanted: &Table, set: &Set, all: &Elements, held: &Elements) {
         let (foreign, lost) = changes(held, all);
-        self.updates.extend(wanted.removals(set, &foreign));
-        self.updates.extend(wanted.additions(set, lost.iter().copied()));
-        let text = |key, value| set.element_text(key, value);
-        let lost: Vec<String> = lost.into_iter().map(|(key, value)| text(key, value)).collect();
         let value = |key| held.get(key).and_then(Option::as_ref);
-        let foreign: Vec<String> = foreign.into_iter().map(|key| text(key, value(key))).collect();
-        let told = [("lacks", lost), ("holds besides", foreign)];
-        let told = told.into_iter().filter(|(_, names)| !names.is_empty());
-        self.tell(wanted, set, told.map(|(verb, names)| format!("{verb} {}", some_of(&names))));
+        let foreign: Vec<_> = foreign.into_iter().map(|key| (key, value(key))).collect();
+        // A table of policies may lack ten thousand, of which a few are told.
+        let told = [("lacks", lost), ("holds besides", foreign)].map(|(verb, elements)| {
+            let named = elements.iter().take(NAMED_MAX);
+            let named: Vec<String> =
+                named.map(|(key, value)| set.element_text(key, *value)).collect();
+            (!named.is_empty()).then(|| format!("{verb} {}", some_of(&named, elements.len())))
+        });
+        self.tell(wanted, set, told.into_iter().flatten());
+    }
+
+    /// What brings the elements up to date that follow the description.
+    pub(super) fn updates(&self, wanted: &Table) -> Vec<Request> {
+        let mut updates = Vec::new();
+        for set in &wanted.sets {
+            let held = self.held.iter().find(|(name, _)| *name == set.name);
+            let (Content::Following(all), Some((_, held))) = (&set.content, held) else { continue };
+            let (foreign, lost) = changes(held, all);
+            updates.extend(wanted.removals(set, &foreign));
+            updates.extend(wanted.additions(set, lost));
+        }
+        updates
     }
 
     fn tell(&mut self, wanted: &Table, set: &Set, what: impl IntoIterator<Item = String>) {
@@ -347,7 +358,7 @@ fn interval_differences(intervals: &Intervals, elements: &[Vec<u8>]) -> Vec<Stri
     }
     let mut differences = Vec::new();
     if !lost.is_empty() {
-        differences.push(format!("lost {}", some_of(&lost)));
+        differences.push(format!("lost {}", some_of(&lost, lost.len())));
     }
     if !foreign.is_empty() {
         differences.push(format!("holds {} foreign interval bounds", foreign.len()));
@@ -364,9 +375,10 @@ fn elements_of(object: &[u8]) -> impl Iterator<Item = Element> {
     })
 }
 
-fn some_of(names: &[String]) -> String {
+/// The first few of so many, and how many more there are.
+fn some_of(names: &[String], of: usize) -> String {
     let named = names.get(..NAMED_MAX).unwrap_or(names).join(", ");
-    match names.len().checked_sub(NAMED_MAX) {
+    match of.checked_sub(NAMED_MAX) {
         None | Some(0) => named,
         Some(more) => format!("{named} and {more} more"),
     }

@@ -11,9 +11,9 @@ use nix::errno::Errno;
 
 use super::abi::*;
 use super::error::Error;
-use super::message::request;
+use super::message::{generation, request};
 use super::set::{Content, Elements, Key, Value, changes};
-use super::snapshot::{Snapshot, table_question};
+use super::snapshot::{Snapshot, generation_of, table_question};
 use super::socket::Socket;
 use super::table::Table;
 use super::{ATTEMPTS, Ensured, remove, ruleset::table_deletion};
@@ -25,14 +25,20 @@ pub(super) const PER_TRANSACTION: usize = 4;
 
 /// Makes the table, or brings what its sets hold up to date; `switches` are the sets that
 /// change all at once, and `gates` those of them without whose elements all packets pass.
+/// Also returns the rule set's generation: while it is that, nobody has changed anything since.
 ///
 /// # Errors
 /// Of the kernel's answers.
-pub(super) fn advance(wanted: &Table, switches: &[&str], gates: &[&str]) -> Result<Ensured, Error> {
+pub(super) fn advance(
+    wanted: &Table,
+    switches: &[&str],
+    gates: &[&str],
+) -> Result<(Ensured, u32), Error> {
     // As both have to let a packet pass, one that is left behind by whoever was killed opens
     // nothing until the next one takes it away.
-    let cover = Table { name: format!("{}.cover", wanted.name), ..wanted.clone() };
+    let cover = format!("{}.cover", wanted.name);
     let done = bring(wanted, switches, gates, Some(&cover))?;
+    let cover = Table { name: cover, comment: String::new(), sets: Vec::new(), chains: Vec::new() };
     let held = Socket::open()?.replies(&[table_question(&cover)])?;
     if held.iter().any(|reply| !reply.absent) {
         open(&cover, gates)?;
@@ -64,8 +70,8 @@ fn bring(
     wanted: &Table,
     switches: &[&str],
     gates: &[&str],
-    cover: Option<&Table>,
-) -> Result<Ensured, Error> {
+    cover: Option<&str>,
+) -> Result<(Ensured, u32), Error> {
     let mut socket = Socket::open()?;
     let (mut done, mut at_once, mut uncovered) = (Ensured::Unchanged, false, cover);
     for _ in 0..ATTEMPTS {
@@ -78,10 +84,11 @@ fn bring(
             done = Ensured::Installed;
             socket.commit(&structure(), Some(found.generation))
         } else if is_sound && found.differences.is_empty() {
-            return Ok(done);
+            return Ok((done, found.generation));
         } else if !is_sound && let Some(cover) = uncovered.take() {
-            remove(&cover.name)?;
-            bring(cover, switches, gates, None)?;
+            remove(cover)?;
+            let cover = Table { name: cover.to_owned(), ..wanted.clone() };
+            bring(&cover, switches, gates, None)?;
             open(wanted, gates)?;
             continue;
         } else if !is_sound {
@@ -91,9 +98,18 @@ fn bring(
             socket.commit(&requests, Some(found.generation))
         } else {
             done = done.or(Ensured::Repaired);
-            let stages =
-                if at_once { vec![found.updates] } else { stages(wanted, switches, &found.held) };
-            stages.iter().try_for_each(|requests| socket.commit(requests, None))
+            let stages = match at_once {
+                true => vec![found.updates(wanted)],
+                false => stages(wanted, switches, &found.held),
+            };
+            let committed = stages.iter().try_for_each(|requests| socket.commit(requests, None));
+            // Each transaction is one generation. If there were no others since the look began,
+            // the table is as described, and nobody has to look again.
+            let after = found.generation.wrapping_add(stages.len() as u32);
+            if committed.is_ok() && current(&mut socket)? == after {
+                return Ok((done, after));
+            }
+            committed
         };
         match outcome {
             Ok(()) => {}
@@ -106,6 +122,38 @@ fn bring(
     Err(Error::Contended { table: wanted.name.clone(), attempts: ATTEMPTS })
 }
 
+/// The rule set's generation.
+fn current(socket: &mut Socket) -> Result<u32, Error> {
+    let replies = socket.replies(&[generation()])?;
+    generation_of(&replies.into_iter().next().unwrap_or_default())
+}
+
+/// Makes of a table that is known to hold something as of a generation the one that is wanted,
+/// both told by what only one of them has. Returns the generation afterwards; `None` if others
+/// changed something since then: whoever wants to go on has to look.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(super) fn follow(
+    wanted: &Table,
+    switches: &[&str],
+    held: &[(&'static str, Elements)],
+    mut generation: u32,
+) -> Result<Option<u32>, Error> {
+    let mut socket = Socket::open()?;
+    for requests in stages(wanted, switches, held) {
+        match socket.commit(&requests, Some(generation)) {
+            Ok(()) => generation = generation.wrapping_add(1),
+            Err(error) if error.is_race() || is_in_the_way(&error) => {
+                log::debug!("others changed nf_tables: {error}");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(generation))
+}
+
 fn is_in_the_way(error: &Error) -> bool {
     matches!(error.errno(), Some(Errno::EEXIST | Errno::ENOENT))
 }
@@ -116,8 +164,9 @@ impl Ensured {
     }
 }
 
-/// The transactions that lead from what is held to what is wanted.
-fn stages(
+/// The transactions that lead from what is held to what is wanted. What both have needs not be
+/// in either.
+pub(super) fn stages(
     wanted: &Table,
     switches: &[&str],
     held: &[(&'static str, Elements)],

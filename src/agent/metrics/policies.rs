@@ -14,6 +14,7 @@ use super::{
     buckets::{gauge_value, histogram},
     labels::{Object, State},
 };
+use crate::node::policy::Done;
 
 /// Objects that policies are about, and what was made of them.
 #[derive(Debug)]
@@ -21,6 +22,7 @@ pub(super) struct Policies {
     objects: Family<Object, Gauge>,
     pods: Family<State, Gauge>,
     commits: Counter,
+    reads: Counter,
     errors: Counter,
     cut: Counter,
     last_commit: Gauge<f64, AtomicU64>,
@@ -47,6 +49,7 @@ impl Policies {
             objects: Family::default(),
             pods: Family::default(),
             commits: Counter::default(),
+            reads: Counter::default(),
             errors: Counter::default(),
             cut: Counter::default(),
             last_commit: Gauge::default(),
@@ -63,6 +66,8 @@ impl Policies {
         registry.register("pods", help, self.pods.clone());
         let help = "Changes to the table of network policies";
         registry.register("commits", help, self.commits.clone());
+        let help = "How often all of the table of network policies was read";
+        registry.register("reads", help, self.reads.clone());
         let help = "Changes to the table of network policies that failed";
         registry.register("errors", help, self.errors.clone());
         let help = "Established connections that were cut because no policy allows them any more";
@@ -75,9 +80,8 @@ impl Policies {
         registry.register_with_unit("event_to_kernel", help, Unit::Seconds, histogram);
     }
 
-    /// A pass found so many, and changed the table of it; the first of what changed was heard
-    /// so long before.
-    pub(super) fn passed(&self, counts: &Counts, changed: bool, after: Option<Duration>) {
+    /// A pass found so many, and did this; the first of what changed was heard so long before.
+    pub(super) fn passed(&self, counts: &Counts, done: Done, after: Option<Duration>) {
         let Counts { namespaces, pods, policies, unreadable, isolated, unknown } = *counts;
         for (object, count) in [
             ("namespaces", namespaces),
@@ -90,7 +94,10 @@ impl Policies {
         for (state, count) in [("isolated", isolated), ("unknown", unknown)] {
             self.pods.get_or_create(&State { state }).set(gauge_value(count));
         }
-        if changed {
+        if done.read {
+            self.reads.inc();
+        }
+        if done.changed {
             self.commits.inc();
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
             self.last_commit.set(now.unwrap_or_default().as_secs_f64());
@@ -119,8 +126,9 @@ mod tests {
             (Policies::new(), Registry::default(), String::new());
         policies.register(&mut registry);
         let counts = Counts { pods: 7, unreadable: 1, isolated: 3, ..Counts::default() };
-        policies.passed(&counts, false, None);
-        policies.passed(&counts, true, Some(Duration::from_millis(3)));
+        policies.passed(&counts, Done { read: true, ..Done::default() }, None);
+        let done = Done { changed: true, ..Done::default() };
+        policies.passed(&counts, done, Some(Duration::from_millis(3)));
         policies.failed();
         policies.cut(9);
         encode(&mut text, &registry).unwrap();
@@ -130,6 +138,7 @@ mod tests {
             "policy_pods{state=\"isolated\"} 3",
             "policy_pods{state=\"unknown\"} 0",
             "policy_commits_total 1",
+            "policy_reads_total 1",
             "policy_errors_total 1",
             "policy_connections_cut_total 9",
             "policy_event_to_kernel_seconds_bucket{le=\"0.005\"} 1",

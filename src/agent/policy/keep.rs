@@ -190,7 +190,7 @@ impl Keeper {
                 self.is_behind = false;
                 let heard = self.lists.heard.take().filter(|_| done.changed);
                 self.status.enforced(None);
-                self.status.policies(&self.counts(), done.changed, heard);
+                self.status.policies(&self.counts(), done, heard);
                 if done.restricts {
                     let next = self.last_cut.map_or(now, |last| last + CUT);
                     self.cut.get_or_insert(next.max(now));

@@ -345,7 +345,7 @@ fn with_policies(snapshot: &mut Snapshot) -> World {
         IsolatedPod { name: known.name.to_string(), egress, ingress }
     });
     let pods = pods.collect();
-    let sets = compiled.policies.encode().unwrap();
+    let sets = serde_json::from_str(&compiled.policies.encode()).unwrap();
     snapshot.surroundings.enforces_policy = true;
     snapshot.surroundings.policies = Some(HeldPolicies { sets, pods });
     world

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::super::Ensured;
 use super::super::error::Error;
 use super::super::set::{Elements, Field, Key, Value};
 use super::super::snapshot::{Snapshot, elements_question};
 use super::super::socket::Socket;
 use super::super::stages::{PER_TRANSACTION, advance};
-use super::super::{Ensured, table::Table};
 use super::{CUT, Direction, Grant, IDENTITY, OWN, Policies, Way, of};
 use crate::family::{Family, HasFamily};
 
@@ -39,9 +39,16 @@ impl Policies {
     /// # Errors
     /// Of the kernel's answers; [`Error::Invalid`].
     pub fn enforce(&self) -> Result<Ensured, Error> {
-        let table: Table = self.describe()?;
-        let classes = Direction::BOTH.map(|direction| direction.names().class).concat();
-        advance(&table, &[&classes[..], &IDENTITY].concat(), &classes)
+        self.bring_up().map(|(done, _)| done)
+    }
+
+    /// The same, with the rule set's generation: while it is that, nobody has changed anything
+    /// since, and the table holds this.
+    ///
+    /// # Errors
+    /// Of the kernel's answers; [`Error::Invalid`].
+    pub fn bring_up(&self) -> Result<(Ensured, u32), Error> {
+        advance(&self.describe()?, &switches(), &gates())
     }
 
     /// The addresses of the pods that the kernel's table isolates; none where there is no
@@ -155,6 +162,18 @@ fn numbers(name: &str, elements: &Elements) -> impl Iterator<Item = (IpAddr, u64
         let Some(Value::Number(number)) = value else { return None };
         Some((address(family, &key.first)?, *number))
     })
+}
+
+/// The sets without whose elements all packets pass.
+pub(super) fn gates() -> Vec<&'static str> {
+    Direction::BOTH.map(|direction| direction.names().class).concat()
+}
+
+/// The sets that change all at once.
+pub(super) fn switches() -> Vec<&'static str> {
+    let mut switches = gates();
+    switches.extend(IDENTITY);
+    switches
 }
 
 /// The family that a set's name ends with.

@@ -183,6 +183,40 @@ fn the_table_is_read_back_and_repaired() {
     assert_eq!(look().policies, Some(held(4)));
 }
 
+/// Who knows what the table holds goes on from there, as long as nobody else changed anything:
+/// not even of the tables of others.
+#[test]
+fn a_table_that_is_known_is_not_read_again() {
+    let namespace = Namespace::new();
+    let look = || namespace.run(|| held(4).look()).unwrap().policies;
+    let (done, generation) = namespace.run(|| held(4).bring_up()).unwrap();
+    assert_eq!(done, Ensured::Installed);
+    assert_eq!(namespace.run(|| held(4).bring_up()), Ok((Ensured::Unchanged, generation)));
+    let rules = handles(&namespace);
+    let mut known = generation;
+    for (before, after) in [(4, 5), (5, 6), (6, 6), (6, 4)] {
+        let followed = namespace.run(|| held(after).follow(&held(before), known)).unwrap();
+        known = followed.unwrap();
+        assert_eq!(look(), Some(held(after)));
+        assert_eq!(namespace.run(|| held(after).bring_up()), Ok((Ensured::Unchanged, known)));
+    }
+    assert_eq!(handles(&namespace), rules);
+    for others in [
+        "add table inet others",
+        "delete element inet manx-policy class-in4 { 10.1.0.3 }",
+        "delete table inet manx-policy",
+    ] {
+        namespace.load(others);
+        let before = look();
+        assert_eq!(namespace.run(|| held(5).follow(&held(4), known)), Ok(None), "{others}");
+        assert_eq!(look(), before, "{others}");
+        let (done, generation) = namespace.run(|| held(4).bring_up()).unwrap();
+        assert_eq!(done == Ensured::Unchanged, others.ends_with("others"));
+        assert_eq!(look(), Some(held(4)));
+        known = generation;
+    }
+}
+
 /// A node and two pods of it, 10.1.0.2 and 10.1.0.3.
 struct Node {
     host: Namespace,

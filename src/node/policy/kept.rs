@@ -22,6 +22,8 @@ struct Last {
     attached: Vec<Attached>,
     /// Of the file that says what pods are.
     version: String,
+    /// Of the rule set: while it is this one, the table holds what was compiled.
+    generation: u32,
 }
 
 /// What a pass did.
@@ -29,6 +31,8 @@ struct Last {
 pub(crate) struct Done {
     /// The table is another one now.
     pub(crate) changed: bool,
+    /// What it held was read.
+    pub(crate) read: bool,
     /// Something that was allowed may not be any more.
     pub(crate) restricts: bool,
 }
@@ -39,8 +43,8 @@ impl Kept {
         Self { node: node.to_owned(), root: root.clone(), last: None }
     }
 
-    /// Makes the table what the cluster says now. What it holds is compared if it is to be
-    /// another one, or where `whole` asks for that.
+    /// Makes the table what the cluster says now. What it holds is read if `whole` asks for
+    /// that, or if it is to be another one and somebody changed the rule set meanwhile.
     ///
     /// # Errors
     /// `Kernel` with what nf_tables refused; `File` where nothing can be noted; `Busy` while
@@ -67,14 +71,26 @@ impl Kept {
             state::note_keeper(&self.root)?;
             state::write(&self.root, &self.node, &compiled)?;
         }
-        let changed = compiled.policies.enforce().map_err(refused)? != Ensured::Unchanged;
         let before = last.as_ref().map(|last| &last.compiled.policies);
+        let followed = match &last {
+            Some(Last { compiled: before, generation, .. }) if !whole => {
+                compiled.policies.follow(&before.policies, *generation).map_err(refused)?
+            }
+            _ => None,
+        };
+        let (changed, generation) = match followed {
+            Some(generation) => (before != Some(&compiled.policies), generation),
+            None => {
+                let (done, generation) = compiled.policies.bring_up().map_err(refused)?;
+                (done != Ensured::Unchanged, generation)
+            }
+        };
         // Whoever was here before may have been killed before it cut what it had to.
         let restricts =
             before.is_none_or(|before| changed && restricts(before, &compiled.policies));
         let version = file_version(&file);
-        self.last = Some(Last { compiled, attached: now, version });
-        Ok(Done { changed, restricts })
+        self.last = Some(Last { compiled, attached: now, version, generation });
+        Ok(Done { changed, read: followed.is_none(), restricts })
     }
 
     /// Whether others took the table away or changed its rules, or wrote down something else.

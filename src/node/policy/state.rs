@@ -14,7 +14,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::super::{Error, Kind, Object, fabric::WRITER_LIMIT, file};
 use crate::{
@@ -102,11 +102,14 @@ pub(super) fn share(root: &Root) -> Result<lock::Guard, Error> {
 /// # Errors
 /// `File`.
 pub(super) fn write(root: &Root, node: &str, compiled: &Compiled) -> Result<(), Error> {
-    let sets = compiled.policies.encode().map_err(super::super::refused)?;
-    put(&table_file(root), &json!({"version": VERSION, "node": node, "sets": sets}).to_string())?;
-    let pods: Map<String, Value> = compiled.pods.iter().map(encode).collect();
+    let (node, sets) = (Value::from(node), compiled.policies.encode());
     // The version comes first, so that nobody reads what it does not know.
-    let (node, pods) = (Value::from(node), Value::Object(pods));
+    let table = format!("{{\"version\":{VERSION},\"node\":{node},\"sets\":{sets}}}");
+    drop(sets);
+    put(&table_file(root), &table)?;
+    drop(table);
+    let pods: Map<String, Value> = compiled.pods.iter().map(encode).collect();
+    let pods = Value::Object(pods);
     let text = format!("{{\"version\":{VERSION},\"node\":{node},\"pods\":{pods}}}");
     put(&pods_file(root), &text)
 }
