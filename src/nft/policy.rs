@@ -79,7 +79,7 @@ pub struct Way {
 }
 
 /// What a class is allowed. Zeros stand for anything.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Grant {
     /// The class.
     pub class: u32,
@@ -375,9 +375,11 @@ impl Way {
         let (mut single, mut ranges) = (Elements::new(), Elements::new());
         for (first, last) in &self.grants {
             let end = Grant { port: *last, ..*first };
-            let key = Key::range(&first.fields(), &end.fields());
-            let elements = if first.port == *last { &mut single } else { &mut ranges };
-            elements.insert(key, None);
+            if first.port == *last {
+                single.insert(Key::of(&first.fields()), None);
+            } else {
+                ranges.insert(Key::range(&first.fields(), &end.fields()), None);
+            }
         }
         (single, ranges)
     }

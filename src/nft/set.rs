@@ -11,6 +11,8 @@ use crate::family::Family;
 
 /// `IFNAMSIZ`: how long an interface name is in a key.
 pub(super) const IFNAME_BYTES: usize = 16;
+/// What a key has at most: `NFT_DATA_VALUE_MAXLEN`.
+const KEY_BYTES: usize = 64;
 /// What each part of a key is padded to.
 const REGISTER_BYTES: usize = 4;
 /// libnftables' `TYPE_INTEGER`.
@@ -306,18 +308,21 @@ impl Type {
 
 impl Field<'_> {
     pub(super) fn bytes(self) -> Vec<u8> {
+        joined(&[self])
+    }
+
+    fn emit(self, bytes: &mut Vec<u8>) {
         match self {
-            Self::Address(IpAddr::V4(address)) => address.octets().to_vec(),
-            Self::Address(IpAddr::V6(address)) => address.octets().to_vec(),
+            Self::Address(IpAddr::V4(address)) => bytes.extend(address.octets()),
+            Self::Address(IpAddr::V6(address)) => bytes.extend(address.octets()),
             Self::Name(name) => {
-                let mut bytes = name.as_bytes().to_vec();
-                bytes.resize(IFNAME_BYTES, 0);
-                bytes
+                bytes.extend(name.as_bytes());
+                bytes.resize(bytes.len() - name.len() + IFNAME_BYTES, 0);
             }
-            Self::Group(number) | Self::Mark(number) => number.to_ne_bytes().to_vec(),
-            Self::Protocol(number) => vec![number],
-            Self::Port(number) => number.to_be_bytes().to_vec(),
-            Self::Number(number) => number.to_be_bytes().to_vec(),
+            Self::Group(number) | Self::Mark(number) => bytes.extend(number.to_ne_bytes()),
+            Self::Protocol(number) => bytes.push(number),
+            Self::Port(number) => bytes.extend(number.to_be_bytes()),
+            Self::Number(number) => bytes.extend(number.to_be_bytes()),
         }
     }
 }
@@ -341,14 +346,14 @@ impl Key {
 
 /// The bytes of a key: parts of several are padded.
 fn joined(fields: &[Field<'_>]) -> Vec<u8> {
-    if let [single] = fields {
-        return single.bytes();
-    }
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(KEY_BYTES);
     for field in fields {
-        bytes.extend(field.bytes());
-        bytes.resize(bytes.len().next_multiple_of(REGISTER_BYTES), 0);
+        field.emit(&mut bytes);
+        if fields.len() > 1 {
+            bytes.resize(bytes.len().next_multiple_of(REGISTER_BYTES), 0);
+        }
     }
+    bytes.shrink_to_fit();
     bytes
 }
 

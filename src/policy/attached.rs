@@ -1,7 +1,7 @@
 //! What a node itself knows of its pods: which addresses they have. It knows that before
 //! the API server does, and for longer.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use super::{Assigned, Name, World};
 
@@ -36,33 +36,29 @@ impl World {
         node: &str,
         attached: &'a [Attached],
     ) -> Vec<(IpAddr, &'a Assigned)> {
-        let mut owners: Vec<(IpAddr, usize)> = Vec::new();
-        for (place, one) in attached.iter().enumerate().rev() {
-            owners.extend(one.addresses.iter().map(|address| (*address, place)));
+        let mut owners: BTreeMap<IpAddr, u64> = BTreeMap::new();
+        for (place, one) in (0..).zip(attached) {
+            for address in &one.addresses {
+                owners.insert(*address, place);
+            }
         }
-        owners.sort_by_key(|(address, _)| *address);
-        owners.dedup_by_key(|(address, _)| *address);
-        let is_owned = |address: &IpAddr| owners.binary_search_by_key(address, |it| it.0).is_ok();
+        let is_owned = |address: &IpAddr| owners.contains_key(address);
         let mut local = Vec::new();
         for (place, pod) in self.pods.iter_mut().enumerate() {
             if pod.addresses.iter().any(is_owned) {
                 Arc::make_mut(pod).addresses.retain(|address| !is_owned(address));
             }
-            if pod.node == node && pod.is_subject() {
-                local.push((pod.name.clone(), place));
+            if *pod.node == *node && pod.is_subject() {
+                local.push(place);
             }
         }
-        local.sort_unstable();
         let mut unknown = Vec::new();
         for (address, one) in owners {
-            let Some(one) = attached.get(one) else { continue };
-            let begin = local.partition_point(|(name, _)| Some(name) < one.name.as_ref());
-            let named = local.iter().skip(begin).take_while(|it| Some(&it.0) == one.name.as_ref());
+            let Some(one) = attached.get(one as usize) else { continue };
             let is_it = |place: &usize| {
                 self.pods.get(*place).is_some_and(|pod| one.is(&pod.name, &pod.uid))
             };
-            let found = named.map(|(_, place)| *place).find(is_it);
-            match found.and_then(|place| self.pods.get_mut(place)) {
+            match local.iter().copied().find(is_it).and_then(|place| self.pods.get_mut(place)) {
                 Some(pod) => Arc::make_mut(pod).addresses.push(address),
                 None => unknown.push((address, &one.otherwise)),
             }
@@ -86,13 +82,7 @@ mod tests {
 
     fn pod(of: &str, uid: &str, addresses: &[u8]) -> Pod {
         let addresses = addresses.iter().copied().map(address).collect();
-        Pod {
-            name: name(of),
-            uid: uid.to_owned(),
-            node: "n".to_owned(),
-            addresses,
-            ..Pod::default()
-        }
+        Pod { name: name(of), uid: uid.to_owned(), node: "n".into(), addresses, ..Pod::default() }
     }
 
     fn attached(of: &str, uid: &str, last: u8) -> Attached {
@@ -160,7 +150,7 @@ mod tests {
         let open = Attached { otherwise: Assigned::default(), ..attached("a", "u1", 2) };
         assert_eq!(classes(World::default(), &[open]), []);
         // One of another node is not ours to know.
-        let elsewhere = Pod { node: "m".to_owned(), ..pod("a", "u1", &[2]) };
+        let elsewhere = Pod { node: "m".into(), ..pod("a", "u1", &[2]) };
         assert_eq!(classes(world(&[elsewhere]), &[attached("a", "u1", 2)]), [(2, "closed")]);
         let finished = Pod { finished: true, ..pod("a", "u1", &[2]) };
         assert_eq!(classes(world(&[finished]), &[attached("a", "u1", 2)]), [(2, "closed")]);

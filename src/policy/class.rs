@@ -1,7 +1,10 @@
 //! What a class is allowed: for each peer the ports, in the form in which the table holds
 //! it. Ranges of ports and networks may overlap in policies, and may not in the sets.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use super::{Block, numbers::NETWORKS, sorted::include};
 use crate::{
@@ -31,33 +34,34 @@ pub(super) type Spans = Vec<Span>;
 /// What a class is allowed, as it is gathered from rules.
 #[derive(Default)]
 pub(super) struct Gathered<'a> {
-    /// Each with its peer.
-    pub(super) peers: Vec<(u32, Span)>,
+    /// Up to which port, as in the table, but for the class.
+    peers: BTreeMap<Grant, u16>,
     pub(super) blocks: Vec<(&'a Block, Spans)>,
 }
 
 /// The same in the form of the table.
 #[derive(Default, Hash)]
 pub(super) struct Content {
-    peers: Vec<(u32, Span)>,
+    peers: BTreeMap<Grant, u16>,
     networks: Vec<(IpAddr, IpAddr, u32)>,
 }
 
 impl Gathered<'_> {
-    pub(super) fn content(self) -> Content {
-        let mut peers = self.peers;
-        let anything = (ANYBODY, Span::ALL);
-        if peers.contains(&anything) {
-            return Content { peers: vec![anything], networks: Vec::new() };
-        }
+    /// Of spans with one beginning the longest has the others in it.
+    pub(super) fn allow(&mut self, peer: u32, span: Span) {
+        let grant = Grant { class: 0, protocol: span.protocol, peer, port: span.first };
+        let known = self.peers.get(&grant).copied().unwrap_or_default();
+        self.peers.insert(grant, known.max(span.last));
+    }
+
+    pub(super) fn content(mut self) -> Content {
         let (networks, of_networks) = partition(&self.blocks);
         for (number, spans) in (NETWORKS..).zip(of_networks) {
-            peers.extend(spans.into_iter().map(|span| (number, span)));
+            spans.into_iter().for_each(|span| self.allow(number, span));
         }
-        peers.sort_unstable();
-        peers.dedup();
-        let of_one = peers.chunk_by(|one, other| one.0 == other.0);
-        Content { peers: of_one.flat_map(disjoint).collect(), networks }
+        let peers = disjoint(&self.peers);
+        let is_open = peers.contains_key(&all_of(ANYBODY));
+        Content { peers, networks: if is_open { Vec::new() } else { networks } }
     }
 }
 
@@ -68,9 +72,8 @@ impl Content {
 
     /// Puts it into a direction of the table, as what a class is allowed.
     pub(super) fn enter(&self, class: u32, way: &mut Way) {
-        for (peer, span) in &self.peers {
-            let grant = Grant { class, protocol: span.protocol, peer: *peer, port: span.first };
-            way.grants.insert(grant, span.last);
+        for (grant, last) in &self.peers {
+            way.grants.insert(Grant { class, ..*grant }, *last);
         }
         for (first, last, number) in &self.networks {
             way.networks.insert((class, *first), (*last, *number));
@@ -78,33 +81,47 @@ impl Content {
     }
 }
 
-/// What one peer is allowed, which is in order: ranges that neither overlap nor touch, and
-/// single ports that are in none of them.
-fn disjoint(spans: &[(u32, Span)]) -> Vec<(u32, Span)> {
-    let Some((peer, _)) = spans.first() else { return Vec::new() };
-    if spans.contains(&(*peer, Span::ALL)) {
-        return vec![(*peer, Span::ALL)];
+/// All ports of a peer, without a class.
+fn all_of(peer: u32) -> Grant {
+    Grant { class: 0, protocol: Span::ALL.protocol, peer, port: Span::ALL.first }
+}
+
+/// For each peer ranges that neither overlap nor touch, and single ports that are in none of
+/// them; where all is allowed, nothing else.
+fn disjoint(all: &BTreeMap<Grant, u16>) -> BTreeMap<Grant, u16> {
+    let mut found = BTreeMap::new();
+    let anything = all_of(ANYBODY);
+    if all.contains_key(&anything) {
+        found.insert(anything, Span::ALL.last);
+        return found;
     }
-    let mut ranges: Vec<(u32, Span)> = Vec::new();
-    for (peer, span) in spans.iter().filter(|(_, span)| span.first < span.last) {
-        match ranges.last_mut() {
-            Some((_, open))
-                if open.protocol == span.protocol && span.first <= open.last.saturating_add(1) =>
+    let is_one = |grant: &Grant, of: &Grant| Grant { port: of.port, ..*grant } == *of;
+    let is_more = |grant: &Grant| {
+        let whole = all_of(grant.peer);
+        *grant == whole || !all.contains_key(&whole)
+    };
+    let ranges = all.iter().filter(|(grant, last)| grant.port < **last && is_more(grant));
+    for (grant, last) in ranges {
+        let before = found.last_key_value().map(|(before, end)| (*before, *end));
+        match before {
+            Some((before, end))
+                if is_one(&before, grant) && grant.port <= end.saturating_add(1) =>
             {
-                open.last = open.last.max(span.last);
+                found.insert(before, end.max(*last));
             }
-            _ => ranges.push((*peer, *span)),
+            _ => {
+                found.insert(*grant, *last);
+            }
         }
     }
-    let is_in = |single: &Span| {
-        ranges.iter().any(|(_, range)| {
-            range.protocol == single.protocol && (range.first..=range.last).contains(&single.first)
-        })
-    };
-    let single = spans.iter().filter(|(_, span)| span.first == span.last && !is_in(span));
-    let single: Vec<(u32, Span)> = single.copied().collect();
-    ranges.extend(single);
-    ranges
+    let single = all.iter().filter(|(grant, last)| grant.port == **last && is_more(grant));
+    for (grant, last) in single {
+        let before = found.range(..=*grant).next_back();
+        if !before.is_some_and(|(before, end)| is_one(before, grant) && grant.port <= *end) {
+            found.insert(*grant, *last);
+        }
+    }
+    found
 }
 
 /// Networks that do not overlap, each with the number of what is allowed there: the
@@ -182,14 +199,27 @@ mod tests {
             (vec![(6, 0, 65535), (6, 1, 2), (6, 9, 9)], vec![(6, 0, 65535)]),
             (vec![(0, 0, 0), (6, 1, 2), (6, 9, 9)], vec![(0, 0, 0)]),
         ] {
-            let spans = |all: Vec<(u8, u16, u16)>| -> Vec<(u32, Span)> {
-                let one = |(protocol, first, last)| (7, span(protocol, first, last));
-                all.into_iter().map(one).collect()
+            let mut gathered = Gathered::default();
+            let spans = |all: Vec<(u8, u16, u16)>| -> Vec<Span> {
+                all.into_iter().map(|(protocol, first, last)| span(protocol, first, last)).collect()
             };
-            let mut found = disjoint(&spans(given));
-            found.sort_unstable();
-            assert_eq!(found, spans(expected));
+            // Another peer's are its own.
+            gathered.allow(6, span(6, 81, 99));
+            spans(given).into_iter().for_each(|span| gathered.allow(7, span));
+            gathered.allow(8, span(6, 80, 99));
+            let content = gathered.content();
+            let own = content.peers.iter().filter(|(grant, _)| grant.peer == 7);
+            let found = own.map(|(grant, last)| span(grant.protocol, grant.port, *last));
+            assert_eq!(found.collect::<Vec<_>>(), spans(expected));
+            assert_eq!(
+                content.peers.len(),
+                2 + content.peers.keys().filter(|it| it.peer == 7).count()
+            );
         }
+        let mut gathered = Gathered::default();
+        gathered.allow(7, span(6, 80, 80));
+        gathered.allow(ANYBODY, Span::ALL);
+        assert_eq!(gathered.content().peers, [(all_of(ANYBODY), 0)].into());
     }
 
     #[test]

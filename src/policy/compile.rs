@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use super::{
@@ -53,8 +54,8 @@ pub fn compile(world: &World, node: &str) -> Compiled {
     let isolated = Direction::BOTH.map(|direction| isolated(world, direction, &local));
     let mut numbers = Numbers::default();
     let mut peers = Peers::of(&isolated);
-    for (address, pod) in &owners.0 {
-        peers.add(world, pod, Some(*address), &mut numbers);
+    for (address, pod) in owners.all() {
+        peers.add(world, pod, Some(address), &mut numbers);
     }
     // Those to come as well: what is allowed to them is there before they are.
     let mut pods = Vec::new();
@@ -92,10 +93,10 @@ type Local<'a> = (&'a Pod, Vec<IpAddr>);
 fn local<'a>(world: &'a World, owners: &Owners<'a>, node: &str) -> Vec<Local<'a>> {
     let mut local = Vec::<Local<'_>>::new();
     let own =
-        world.pods.iter().map(AsRef::as_ref).filter(|pod| pod.node == node && pod.is_subject());
+        world.pods.iter().map(AsRef::as_ref).filter(|pod| *pod.node == *node && pod.is_subject());
     let own = own.map(|pod| (None, pod));
-    let located = owners.0.iter().filter(|(_, pod)| pod.node == node);
-    for (address, pod) in own.chain(located.map(|(address, pod)| (Some(*address), *pod))) {
+    let located = owners.all().filter(|(_, pod)| *pod.node == *node);
+    for (address, pod) in own.chain(located.map(|(address, pod)| (Some(address), pod))) {
         match local.binary_search_by(|(known, _)| known.name.cmp(&pod.name)) {
             Ok(place) => {
                 let found = local.get_mut(place);
@@ -241,6 +242,9 @@ struct Peers<'a> {
     used: Vec<Used<'a>>,
     /// Which of them may mean pods of a namespace: what it is selected by is asked once.
     covering: Vec<(&'a str, Vec<usize>)>,
+    /// Who was added last, whatever its address is, and its identity: pods of a controller
+    /// follow each other, and share their labels and ports.
+    last: Option<(&'a Pod, Option<u64>)>,
 }
 
 impl<'a> Peers<'a> {
@@ -292,7 +296,27 @@ impl<'a> Peers<'a> {
                 place
             }
         };
-        self.identity(pod, address, place, numbers)
+        let alike = self.last.filter(|(last, _)| {
+            last.name.namespace == pod.name.namespace
+                && Arc::ptr_eq(&last.labels, &pod.labels)
+                && Arc::ptr_eq(&last.ports, &pod.ports)
+        });
+        if let (Some((_, identity)), Some(address)) = (alike, address) {
+            identity.into_iter().for_each(|identity| {
+                self.identities.insert(address, identity);
+            });
+            return identity;
+        }
+        let identity = self.identity(pod, address, place, numbers);
+        self.last = self.is_by_labels(place).then_some((pod, identity));
+        identity
+    }
+
+    /// Whether no scope that covers the namespace at that place asks for addresses.
+    fn is_by_labels(&self, namespace: usize) -> bool {
+        let covering = self.covering.get(namespace).map_or(&[][..], |(_, covering)| covering);
+        let mut used = covering.iter().filter_map(|place| self.used.get(*place));
+        !used.any(|used| matches!(used.scope, Scope::At(_)))
     }
 
     /// The identity of a pod, which is a member then of those scopes that mean it; of its
@@ -373,7 +397,7 @@ fn content(pod: &Isolated<'_>, peers: &Peers<'_>) -> Content {
     for clause in pod.clauses() {
         let Clause { whom, spans, names } = clause;
         match whom {
-            Whom::Anybody => gathered.peers.extend(spans.iter().map(|span| (ANYBODY, *span))),
+            Whom::Anybody => spans.iter().for_each(|span| gathered.allow(ANYBODY, *span)),
             Whom::Block(_) if spans.is_empty() => {}
             Whom::Block(block) => gathered.blocks.push((block, spans)),
             Whom::Pods(scope) => {
@@ -386,7 +410,7 @@ fn content(pod: &Isolated<'_>, peers: &Peers<'_>) -> Content {
                         last: *port,
                     });
                     let all = spans.iter().copied().chain(named);
-                    gathered.peers.extend(all.map(|span| (*identity, span)));
+                    all.for_each(|span| gathered.allow(*identity, span));
                 }
             }
         }

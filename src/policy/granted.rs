@@ -3,7 +3,7 @@
 
 use std::{fmt, net::IpAddr};
 
-use super::{Direction, Policies, read::protocol_name};
+use super::{Direction, Policies, read::protocol_name, sorted::include};
 
 /// Ports of one protocol, from one to another, which is included.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -77,9 +77,8 @@ pub fn granted(
         if grant.protocol == 0 {
             return Some(vec![Granted::ALL]);
         }
-        all.push(Granted { protocol: grant.protocol, first: grant.port, last: *last });
+        let one = Granted { protocol: grant.protocol, first: grant.port, last: *last };
+        include(&mut all, one);
     }
-    all.sort_unstable();
-    all.dedup();
     Some(all)
 }

@@ -1,33 +1,46 @@
 //! Whose an address is.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{Pod, World};
 
-/// The pods that policies are about, with their addresses, in the order of these. Of several
-/// with one address it is the one that stays, or else the one that came last.
-pub(super) struct Owners<'a>(pub(super) Vec<(IpAddr, &'a Pod)>);
+/// The pods that policies are about, by their addresses. Of several with one address it is
+/// the one that stays, or else the one that came last.
+pub(super) struct Owners<'a> {
+    world: &'a World,
+    /// By their places in it.
+    places: BTreeMap<IpAddr, u64>,
+}
 
 impl<'a> Owners<'a> {
     pub(super) fn of(world: &'a World) -> Self {
-        let mut all = Vec::new();
-        for (place, pod) in world.pods.iter().map(AsRef::as_ref).enumerate() {
-            if !pod.is_subject() {
-                continue;
+        let mut owners = Self { world, places: BTreeMap::new() };
+        for (place, pod) in world.pods.iter().enumerate().filter(|(_, pod)| pod.is_subject()) {
+            for address in &pod.addresses {
+                if owners.find(*address).is_none_or(|rival| rank(pod) > rank(rival)) {
+                    owners.places.insert(*address, place as u64);
+                }
             }
-            all.extend(pod.addresses.iter().map(|address| (*address, place, pod)));
         }
-        all.sort_unstable_by(|(one, at, pod), (other, place, rival)| {
-            let before = one.cmp(other).then_with(|| rank(rival).cmp(&rank(pod)));
-            before.then_with(|| at.cmp(place))
-        });
-        all.dedup_by_key(|(address, ..)| *address);
-        Self(all.into_iter().map(|(address, _, pod)| (address, pod)).collect())
+        owners
     }
 
     pub(super) fn find(&self, address: IpAddr) -> Option<&'a Pod> {
-        let place = self.0.binary_search_by(|(known, _)| known.cmp(&address)).ok()?;
-        self.0.get(place).map(|(_, pod)| *pod)
+        self.pod(*self.places.get(&address)?)
+    }
+
+    /// All of them, in the order of the world: those that are alike follow each other there.
+    pub(super) fn all(&self) -> impl Iterator<Item = (IpAddr, &'a Pod)> {
+        let pods = (0..).zip(self.world.pods.iter().map(AsRef::as_ref));
+        pods.flat_map(move |(place, pod)| {
+            let own = pod.addresses.iter().copied();
+            let own = own.filter(move |address| self.places.get(address) == Some(&place));
+            own.map(move |address| (address, pod))
+        })
+    }
+
+    fn pod(&self, place: u64) -> Option<&'a Pod> {
+        self.world.pods.get(place as usize).map(AsRef::as_ref)
     }
 }
 

@@ -139,11 +139,11 @@ fn pod(name: Name, addresses: Vec<IpAddr>, item: Fields<'_>) -> Result<Pod, Stri
         None => metadata.owned("uid")?,
     };
     Ok(Pod {
-        ports,
+        ports: Arc::new(ports),
         name,
         uid,
         labels: Arc::new(metadata.labels("labels")?),
-        node: spec.owned("nodeName")?,
+        node: spec.text("nodeName")?.unwrap_or_default().into(),
         addresses,
         on_host_network: spec.flag("hostNetwork")?,
         finished: matches!(status.text("phase")?, Some("Succeeded" | "Failed")),

@@ -40,7 +40,7 @@ pub struct Pod {
     /// Its labels, which it shares with others that have the same.
     pub labels: Arc<Labels>,
     /// The node that it runs on; empty before it has one.
-    pub node: String,
+    pub node: Arc<str>,
     /// Its addresses, of one family or of both.
     pub addresses: Vec<IpAddr>,
     /// It has the addresses of its node.
@@ -51,8 +51,8 @@ pub struct Pod {
     pub terminating: bool,
     /// When it was made, as text that sorts.
     pub created: String,
-    /// Its ports with names, the first of a name first.
-    pub ports: Vec<NamedPort>,
+    /// Its ports with names, the first of a name first; those of a controller have the same.
+    pub ports: Arc<Vec<NamedPort>>,
 }
 
 /// A port of a pod that has a name.

@@ -1,10 +1,10 @@
 //! Namespaces, pods and network policies as the API server sends them, of which nothing is
 //! kept but what policies are about.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{cell::RefCell, sync::Arc, thread::LocalKey};
 
 use super::super::watched::{Kind, Sent};
-use crate::policy::{Item, Labels, Pod, Policy, Shared};
+use crate::policy::{Item, Labels, NamedPort, Pod, Policy, Shared};
 
 /// What counts of a namespace.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,11 +31,13 @@ pub(crate) struct NetworkPolicies;
 
 thread_local! {
     /// All objects are read in one thread.
-    static LABELS: RefCell<Shared> = RefCell::default();
+    static LABELS: RefCell<Shared<Labels>> = RefCell::default();
+    static PORTS: RefCell<Shared<Vec<NamedPort>>> = RefCell::default();
+    static NODES: RefCell<Shared<str>> = RefCell::default();
 }
 
-fn share(labels: Labels) -> Arc<Labels> {
-    LABELS.with_borrow_mut(|known| known.share(labels))
+fn share<T: Ord + ?Sized>(known: &'static LocalKey<RefCell<Shared<T>>>, one: Arc<T>) -> Arc<T> {
+    known.with_borrow_mut(|known| known.share(one))
 }
 
 impl Sent for Item {
@@ -55,7 +57,10 @@ impl Kind for Namespaces {
     const RESOURCE: &'static str = "namespaces";
 
     fn value(object: Item) -> Namespace {
-        Namespace { name: object.name().name, labels: share(object.into_labels()) }
+        Namespace {
+            name: object.name().name,
+            labels: share(&LABELS, Arc::new(object.into_labels())),
+        }
     }
 }
 
@@ -67,10 +72,11 @@ impl Kind for Pods {
 
     fn value(object: Item) -> Pod {
         let mut pod = object.into_pod();
-        pod.labels = share(Labels::clone(&pod.labels));
         // There may be ten thousand.
         pod.addresses.shrink_to_fit();
-        pod.ports.shrink_to_fit();
+        pod.labels = share(&LABELS, pod.labels);
+        pod.ports = share(&PORTS, pod.ports);
+        pod.node = share(&NODES, pod.node);
         pod
     }
 }

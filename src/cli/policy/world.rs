@@ -47,7 +47,7 @@ impl Given {
             None => gethostname().unwrap_or_default().to_string_lossy().to_lowercase(),
         };
         // A wrong name would open all pods.
-        if !read.world.pods.iter().any(|pod| pod.node == node) {
+        if !read.world.pods.iter().any(|pod| *pod.node == node) {
             return Err(Failure::Failed(format!(
                 "{}: no pod runs on node {node}; name this node by --node, or end enforcement by \
                  manx policy remove",

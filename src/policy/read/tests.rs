@@ -101,7 +101,7 @@ fn a_pod_is_read() {
         pod.ports.iter().map(|port| (port.name.as_str(), port.protocol, port.port)).collect();
     assert_eq!(named, [("web", 6, 80), ("dns", 17, 53), ("side", 6, 2)]);
     assert_eq!(pod.addresses, ["10.0.0.1", "fd00::1"].map(|text| text.parse::<IpAddr>().unwrap()));
-    assert!(pod.is_subject() && !pod.terminating && pod.node == "n");
+    assert!(pod.is_subject() && !pod.terminating && &*pod.node == "n");
     assert!(finished.finished && finished.terminating && finished.on_host_network);
     assert_eq!(finished.addresses.len(), 1);
 }

@@ -116,13 +116,13 @@ fn pod() -> impl Strategy<Value = Pod> {
                 name: Name { namespace, name: String::new() },
                 uid: String::new(),
                 labels: Arc::new(labels),
-                node,
+                node: node.into(),
                 addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
                 on_host_network: host,
                 finished,
                 terminating,
                 created: created.to_string(),
-                ports,
+                ports: Arc::new(ports),
             },
         )
 }
@@ -132,6 +132,22 @@ fn world() -> impl Strategy<Value = World> {
     (spaces, vec(pod(), 1..9), vec(policy(), 0..6)).prop_map(|(spaces, mut pods, policies)| {
         for (number, pod) in pods.iter_mut().enumerate() {
             pod.name.name = format!("pod-{number}");
+        }
+        // As a list is kept: those with the same labels follow each other and share them.
+        pods.sort_by(|one, other| {
+            let key =
+                |pod: &Pod| (pod.name.namespace.clone(), pod.labels.clone(), pod.ports.clone());
+            key(one).cmp(&key(other))
+        });
+        for place in 1..pods.len() {
+            let (before, rest) = pods.split_at_mut(place);
+            let (before, pod) = (&before[place - 1], &mut rest[0]);
+            if before.labels == pod.labels {
+                pod.labels = Arc::clone(&before.labels);
+            }
+            if before.ports == pod.ports {
+                pod.ports = Arc::clone(&before.ports);
+            }
         }
         let namespaces = spaces.into_iter().map(|(name, labels)| (name, Arc::new(labels)));
         let pods = pods.into_iter().map(Arc::new).collect();
