@@ -236,6 +236,19 @@ impl Agent {
         })
     }
 
+    /// How long its threads have run, and how long they waited for a processor, in ms.
+    pub fn processor_ms(&self) -> [f64; 2] {
+        let mut sum = [0.0; 2];
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap().flatten() {
+            // A thread that has ended meanwhile has nothing to tell.
+            let told = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            for (sum, nanoseconds) in sum.iter_mut().zip(told.split_whitespace()) {
+                *sum += nanoseconds.parse::<f64>().unwrap() / 1e6;
+            }
+        }
+        sum
+    }
+
     fn signal(&self, signal: Signal) {
         let _ = kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal);
     }

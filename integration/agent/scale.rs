@@ -123,17 +123,20 @@ fn policies_of_ten_thousand_pods_have_room() {
     let is_shipped = program() != Path::new(AGENT);
     let reads = || metric(&ground, "manx_agent_policy_reads_total");
     let (before, changes) = (reads(), if is_shipped { 40 } else { 6 });
+    let begun = agent.processor_ms();
     let (mut policy, mut pod) = (policy(0), pod(1));
     let mut took: Vec<f64> = (1..=changes)
         .map(|number| {
             if number % 2 == 0 {
-                policy["spec"]["ingress"][0]["ports"] = json!([{"port": number}]);
+                // One that nothing else of the table has.
+                let port = 20_000 + number;
+                policy["spec"]["ingress"][0]["ports"] = json!([{"port": port}]);
                 return in_force_ms(
                     &ground,
                     &api,
                     &policy,
                     ["set", "allow-in"],
-                    Some(&format!(" . {number}")),
+                    Some(&format!(" . {port}")),
                 );
             }
             pod["metadata"]["labels"]["app.kubernetes.io/name"] =
@@ -146,6 +149,12 @@ fn policies_of_ten_thousand_pods_have_room() {
     assert!(reads < f64::from(changes), "the table was read {reads} times: {}", ground.log());
     took.sort_by(f64::total_cmp);
     let (median, longest) = (took[took.len() / 2], took[took.len() - 1]);
+    let ended = agent.processor_ms();
+    let [ran, waited] = [0, 1].map(|at| (ended[at] - begun[at]) / f64::from(changes));
+    // Who asks for metrics meanwhile is part of it.
+    println!(
+        "for each change the agent ran for {ran:.1} ms, and waited {waited:.1} ms for a processor"
+    );
     let [own, most] = agent.memory_kib();
     println!(
         "{own} KiB of memory, {most} KiB at most with the program; a change is in force \
@@ -154,6 +163,8 @@ fn policies_of_ten_thousand_pods_have_room() {
     assert!(own <= MEMORY_KIB_MAX, "{own} KiB: {}", ground.log());
     if is_shipped {
         assert!(most <= MEMORY_KIB_MAX, "{most} KiB: {}", ground.log());
-        assert!(median <= IN_FORCE_MS_MAX, "{median} ms: {}", ground.log());
+        let busy = "the machine is busy, and this is no measurement";
+        let why = if waited > ran / 2.0 { busy } else { "too slow" };
+        assert!(median <= IN_FORCE_MS_MAX, "{median:.1} ms: {why}: {}", ground.log());
     }
 }

@@ -123,7 +123,7 @@ fn bring(
 }
 
 /// The rule set's generation.
-fn current(socket: &mut Socket) -> Result<u32, Error> {
+pub(super) fn current(socket: &mut Socket) -> Result<u32, Error> {
     let replies = socket.replies(&[generation()])?;
     generation_of(&replies.into_iter().next().unwrap_or_default())
 }

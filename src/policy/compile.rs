@@ -92,17 +92,19 @@ type Local<'a> = (&'a Pod, Vec<IpAddr>);
 /// The pods of a node, by their names.
 fn local<'a>(world: &'a World, owners: &Owners<'a>, node: &str) -> Vec<Local<'a>> {
     let mut local = Vec::<Local<'_>>::new();
-    let own =
-        world.pods.iter().map(AsRef::as_ref).filter(|pod| *pod.node == *node && pod.is_subject());
-    let own = own.map(|pod| (None, pod));
-    let located = owners.all().filter(|(_, pod)| *pod.node == *node);
-    for (address, pod) in own.chain(located.map(|(address, pod)| (Some(address), pod))) {
+    for (place, pod) in (0..).zip(world.pods.iter().map(AsRef::as_ref)) {
+        if *pod.node != *node || !pod.is_subject() {
+            continue;
+        }
+        let own = owners.of_pod(place, pod);
         match local.binary_search_by(|(known, _)| known.name.cmp(&pod.name)) {
             Ok(place) => {
                 let found = local.get_mut(place);
-                found.into_iter().for_each(|(_, addresses)| addresses.extend(address));
+                if let Some((_, addresses)) = found {
+                    addresses.extend(own);
+                }
             }
-            Err(place) => local.insert(place, (pod, Vec::new())),
+            Err(place) => local.insert(place, (pod, own.collect())),
         }
     }
     local

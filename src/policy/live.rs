@@ -17,8 +17,11 @@ impl<'a> Owners<'a> {
         let mut owners = Self { world, places: BTreeMap::new() };
         for (place, pod) in world.pods.iter().enumerate().filter(|(_, pod)| pod.is_subject()) {
             for address in &pod.addresses {
-                if owners.find(*address).is_none_or(|rival| rank(pod) > rank(rival)) {
-                    owners.places.insert(*address, place as u64);
+                let rival = owners.places.insert(*address, place as u64);
+                let stays =
+                    |rival: &u64| owners.pod(*rival).is_some_and(|it| rank(it) >= rank(pod));
+                if let Some(rival) = rival.filter(stays) {
+                    owners.places.insert(*address, rival);
                 }
             }
         }
@@ -32,11 +35,13 @@ impl<'a> Owners<'a> {
     /// All of them, in the order of the world: those that are alike follow each other there.
     pub(super) fn all(&self) -> impl Iterator<Item = (IpAddr, &'a Pod)> {
         let pods = (0..).zip(self.world.pods.iter().map(AsRef::as_ref));
-        pods.flat_map(move |(place, pod)| {
-            let own = pod.addresses.iter().copied();
-            let own = own.filter(move |address| self.places.get(address) == Some(&place));
-            own.map(move |address| (address, pod))
-        })
+        pods.flat_map(move |(place, pod)| self.of_pod(place, pod).map(move |own| (own, pod)))
+    }
+
+    /// The addresses of the pod at that place in the world.
+    pub(super) fn of_pod(&self, place: u64, pod: &'a Pod) -> impl Iterator<Item = IpAddr> {
+        let own = pod.addresses.iter().copied();
+        own.filter(move |address| self.places.get(address) == Some(&place))
     }
 
     fn pod(&self, place: u64) -> Option<&'a Pod> {

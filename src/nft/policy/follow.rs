@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::super::error::Error;
 use super::super::set::{Content, Elements, Set};
-use super::super::stages::follow;
+use super::super::socket::Socket;
+use super::super::stages::{current, follow};
 use super::super::table::Table;
 use super::held::switches;
 use super::{Policies, Way};
@@ -23,6 +24,14 @@ impl Policies {
     pub fn follow(&self, before: &Self, generation: u32) -> Result<Option<u32>, Error> {
         let (wanted, held) = self.since(before)?;
         follow(&wanted, &switches(), &held, generation)
+    }
+
+    /// Whether the rule set is of that generation still.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub fn is_untouched(generation: u32) -> Result<bool, Error> {
+        Ok(current(&mut Socket::open()?)? == generation)
     }
 
     /// What is to be there and is not, and what is there and is not to be.
@@ -62,12 +71,19 @@ fn following(set: Set) -> Option<(&'static str, Elements)> {
     }
 }
 
+/// What only the first one has. Both are walked once: they hardly differ.
 fn besides<K: Copy + Ord, V: Copy + Eq>(
     all: &BTreeMap<K, V>,
     others: &BTreeMap<K, V>,
 ) -> BTreeMap<K, V> {
-    let own = all.iter().filter(|(key, value)| others.get(key) != Some(value));
-    own.map(|(key, value)| (*key, *value)).collect()
+    let (mut own, mut others) = (BTreeMap::new(), others.iter().peekable());
+    for (key, value) in all {
+        while others.next_if(|(other, _)| *other < key).is_some() {}
+        if others.peek() != Some(&(key, value)) {
+            own.insert(*key, *value);
+        }
+    }
+    own
 }
 
 #[cfg(test)]

@@ -197,6 +197,7 @@ fn a_table_that_is_known_is_not_read_again() {
     for (before, after) in [(4, 5), (5, 6), (6, 6), (6, 4)] {
         let followed = namespace.run(|| held(after).follow(&held(before), known)).unwrap();
         known = followed.unwrap();
+        assert_eq!(namespace.run(|| Policies::is_untouched(known)), Ok(true));
         assert_eq!(look(), Some(held(after)));
         assert_eq!(namespace.run(|| held(after).bring_up()), Ok((Ensured::Unchanged, known)));
     }
@@ -208,6 +209,7 @@ fn a_table_that_is_known_is_not_read_again() {
     ] {
         namespace.load(others);
         let before = look();
+        assert_eq!(namespace.run(|| Policies::is_untouched(known)), Ok(false), "{others}");
         assert_eq!(namespace.run(|| held(5).follow(&held(4), known)), Ok(None), "{others}");
         assert_eq!(look(), before, "{others}");
         let (done, generation) = namespace.run(|| held(4).bring_up()).unwrap();

@@ -102,6 +102,9 @@ impl Kept {
         if last.version != file_version(&state::pods_file(&self.root)) {
             return Ok(true);
         }
+        if Policies::is_untouched(last.generation).map_err(refused)? {
+            return Ok(false);
+        }
         pods::is_sound().map(|is_sound| !is_sound)
     }
 
