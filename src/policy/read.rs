@@ -1,5 +1,6 @@
 //! Objects of Kubernetes as text: a List of Namespaces, Pods and NetworkPolicies, as
-//! `kubectl get namespaces,pods,networkpolicies -A -o json` prints it.
+//! `kubectl get namespaces,pods,networkpolicies -A -o json` prints it, or the same as YAML, of
+//! which several documents are one list.
 //!
 //! What the API server fills in is filled in here as well, for not all that is read comes
 //! from there. It keeps networks and ports that it would not take any more; a peer or a
@@ -9,6 +10,7 @@ mod fields;
 mod list;
 #[cfg(feature = "agent")]
 mod single;
+mod yaml;
 
 use std::{net::IpAddr, sync::Arc};
 

@@ -1,5 +1,5 @@
 //! The items of a List one after the other, for a cluster's is long: each is dropped before
-//! the next is parsed.
+//! the next is parsed. Of YAML, which people write for a few objects, all is parsed at once.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::Value;
 
-use super::fields::missing;
+use super::{fields::missing, yaml};
 
 /// What is done with an item.
 type Each<'a> = &'a mut dyn FnMut(Value) -> Result<(), String>;
@@ -19,6 +19,29 @@ type Each<'a> = &'a mut dyn FnMut(Value) -> Result<(), String>;
 /// # Errors
 /// Of the text, and of what is done with an item.
 pub(super) fn each(text: &[u8], each: Each<'_>) -> Result<String, String> {
+    match text.trim_ascii_start().first() {
+        Some(b'{') | None => of_json(text, each),
+        Some(_) => of_yaml(text, each),
+    }
+}
+
+/// Of documents that are objects, or lists of such.
+fn of_yaml(text: &[u8], each: Each<'_>) -> Result<String, String> {
+    let text = std::str::from_utf8(text).map_err(|error| error.to_string())?;
+    for document in yaml::documents(text)? {
+        let Value::Object(mut members) = document else {
+            return Err("it has a document that is no object".to_owned());
+        };
+        match members.remove("items") {
+            Some(Value::Array(items)) => items.into_iter().try_for_each(&mut *each)?,
+            Some(other) => return Err(format!("items is {other}, which is no list")),
+            None => each(Value::Object(members))?,
+        }
+    }
+    Ok("List".to_owned())
+}
+
+fn of_json(text: &[u8], each: Each<'_>) -> Result<String, String> {
     let mut reader = serde_json::Deserializer::from_slice(text);
     let mut list = List { each, kind: None, has_items: false };
     let read = reader.deserialize_map(&mut list).and_then(|()| reader.end());

@@ -180,3 +180,42 @@ fn a_policy_of_another_group_is_not_taken_for_one_of_kubernetes() {
         }
     }
 }
+
+#[test]
+fn yaml_is_read_as_json_is() {
+    let policy = "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {namespace: x, name: p}
+spec:
+  podSelector: {}
+  ingress:
+  - from: [{podSelector: {matchLabels: {app: web}}}]
+    ports: [{port: 80}]
+";
+    let items = policy.replace('\n', "\n  ");
+    let list = format!("apiVersion: v1\nitems:\n- {items}\nkind: List\n");
+    let pod = "\
+---
+kind: Pod
+metadata: {namespace: x, name: a, labels: {app: web}}
+spec: {nodeName: one}
+status: {podIP: 10.0.0.1}
+";
+    for text in [format!("# Two objects.\n{policy}{pod}"), format!("{list}{pod}")] {
+        let Read { world, notes } = read(text.as_bytes()).unwrap();
+        assert_eq!((world.policies.len(), world.pods.len(), notes.len()), (1, 1, 0), "{text}");
+        assert_eq!(world.policies[0].rules(Direction::Ingress).unwrap().len(), 1);
+        assert_eq!(world.pods[0].addresses, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
+    }
+    for (text, wanted) in [
+        ("kind: Pod\nmetadata: {name: 1}\n", "name is 1, which is no text"),
+        ("- a\n", "no object"),
+        ("items: 1\nkind: List\n", "items is 1, which is no list"),
+        ("kind: Pod\n  metadata:\n", "line 2: "),
+        ("", "EOF"),
+    ] {
+        let refused = read(text.as_bytes()).unwrap_err();
+        assert!(refused.contains(wanted), "{text:?}: {refused}");
+    }
+}

@@ -1,0 +1,123 @@
+//! Text without quotes, and what it is taken for.
+
+use serde_json::{Number, Value};
+
+use super::Reader;
+
+/// What no such text begins with.
+pub(super) const INDICATORS: [char; 15] =
+    ['&', '*', '!', '|', '>', '%', '@', '`', '{', '}', '[', ']', ',', '#', '"'];
+
+/// Words that YAML 1.1 takes for true and false, and 1.2 for text.
+const FLAGS: [&str; 6] = ["y", "n", "yes", "no", "on", "off"];
+const NUMBERS_OF_NONE: [&str; 6] = [".inf", "+.inf", "-.inf", ".nan", "+.nan", "-.nan"];
+
+/// Whether a comment begins in it.
+pub(super) fn is_commented(text: &str) -> bool {
+    text.contains(" #") || text.contains("\t#")
+}
+
+/// The value of such text (YAML 1.2.2, section 10.3).
+///
+/// # Errors
+/// Where it is one thing or another by the version of YAML.
+pub(super) fn resolve(text: &str) -> Result<Value, String> {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
+        "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),
+        "false" | "False" | "FALSE" => return Ok(Value::Bool(false)),
+        _ => {}
+    }
+    if text.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
+        && let Ok(number) = serde_json::from_str::<Number>(text)
+    {
+        return Ok(Value::Number(number));
+    }
+    let small = text.to_ascii_lowercase();
+    let is_word = |words: &[&str]| words.contains(&small.as_str());
+    if is_word(&FLAGS) || is_word(&NUMBERS_OF_NONE) || is_other_number(&small) {
+        return Err(format!("{text} is a number, a flag or text: if it is text, put it in quotes"));
+    }
+    Ok(Value::String(text.to_owned()))
+}
+
+/// Whether it begins with what may stand for something else, and is not the first letter of a
+/// word, such as a number's sign.
+pub(super) fn is_indicator(text: &str) -> bool {
+    text.strip_prefix(['-', '?', ':']).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+}
+
+/// Numbers that JSON does not write so.
+fn is_other_number(text: &str) -> bool {
+    let digits = text.trim_start_matches(['+', '-']);
+    let is_of = |digits: &str, radix: u32| {
+        digits.starts_with(|it: char| it.is_digit(radix))
+            && digits.chars().all(|it| it.is_digit(radix) || it == '_')
+    };
+    let prefixed = [("0x", 16), ("0o", 8), ("0b", 2)];
+    let has_prefix = |(prefix, radix): (&str, u32)| {
+        digits.strip_prefix(prefix).is_some_and(|rest| is_of(rest, radix))
+    };
+    let is_float = || {
+        let plain: String = digits.chars().filter(|it| *it != '_').collect();
+        plain.starts_with(|it: char| it.is_ascii_digit() || it == '.')
+            && plain.parse::<f64>().is_ok()
+    };
+    // 1:30 is a number of minutes in YAML 1.1.
+    let is_sexagesimal = || {
+        digits.contains(':')
+            && digits.split(':').all(|part| {
+                part.starts_with(|it: char| it.is_ascii_digit())
+                    && part.chars().all(|it| it.is_ascii_digit() || it == '_' || it == '.')
+            })
+    };
+    is_of(digits, 10) || prefixed.into_iter().any(has_prefix) || is_float() || is_sexagesimal()
+}
+
+impl Reader<'_> {
+    /// Text that ends with its line or goes on in those that are indented so far.
+    pub(super) fn plain(&mut self, least: usize) -> Result<Value, String> {
+        let mut text = String::new();
+        let mut breaks = 0;
+        while let Some(line) = self.peek() {
+            let is_first = text.is_empty();
+            if !is_first && line.is_blank() {
+                breaks += 1;
+                self.at += 1;
+                continue;
+            }
+            if !is_first && (line.indent < least || line.text.starts_with('#')) {
+                break;
+            }
+            let comment = [" #", "\t#"].into_iter().filter_map(|mark| line.text.find(mark)).min();
+            let (part, _) = line.text.split_at(comment.unwrap_or(line.text.len()));
+            let part = part.trim_end();
+            if part.contains(": ") || part.ends_with(':') || part.contains(":\t") {
+                return Err(line.refuse("a colon ends a key: put text that has one in quotes"));
+            }
+            if is_first && is_indicator(part) {
+                return Err(line.refuse("text that begins so is put in quotes"));
+            }
+            if !is_first && (line.is_item() || line.text.starts_with(['\t', '-', '?', ':'])) {
+                return Err(line.refuse("it goes on with text of the line before: use quotes"));
+            }
+            match breaks {
+                _ if is_first => {}
+                0 => text.push(' '),
+                _ => text.extend(std::iter::repeat_n('\n', breaks)),
+            }
+            breaks = 0;
+            text += part;
+            self.at += 1;
+            if comment.is_some() {
+                break;
+            }
+        }
+        resolve(&text).map_err(|why| {
+            match self.at.checked_sub(1).and_then(|at| self.lines.get(at)) {
+                Some(line) => line.refuse(&why),
+                None => why,
+            }
+        })
+    }
+}
