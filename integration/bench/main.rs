@@ -34,6 +34,7 @@ mod options;
 mod overlay;
 mod pair;
 mod plausible;
+mod policy;
 mod quantile;
 mod ratio;
 mod report;
@@ -47,6 +48,7 @@ mod subjects;
 mod traffic;
 mod turns;
 mod wait;
+mod wire;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -128,6 +130,16 @@ fn compare(options: &Options, pair: &Pair) -> ExitCode {
             };
             ("source-check", source_check::rows(&options.programs, effort))
         }
+        Pair::Policy => {
+            let effort = policy::Effort {
+                rounds: options.pick(300, 5000),
+                changes: options.pick(3, 15),
+                pods: options.pick(20, 200),
+                streams: options.pick(2, 20),
+                stream: Duration::from_secs(1),
+            };
+            ("policy", policy::rows(&options.programs, effort))
+        }
     };
     let rows = match rows {
         Ok(rows) => rows,
@@ -138,7 +150,7 @@ fn compare(options: &Options, pair: &Pair) -> ExitCode {
     };
     println!("{}", pair::page(&rows));
     let faults = match pair {
-        Pair::Binary(_) => pair::faults(&rows),
+        Pair::Binary(_) | Pair::Policy => pair::faults(&rows),
         Pair::SourceCheck => source_check::faults(&rows),
     };
     for fault in &faults {

@@ -44,10 +44,13 @@ pub enum Pair {
     Binary(PathBuf),
     /// The same without the source check.
     SourceCheck,
+    /// Calico's layout of network policies.
+    Policy,
 }
 
 const USAGE: &str = "usage: hack/bench [--quick] [--check] [--out DIR] [SECTION]...\n\
-                     \x20      hack/bench [--quick] [--out DIR] --pair OLD_BINARY | --source-check";
+                     \x20      hack/bench [--quick] [--out DIR] --pair OLD_BINARY | --source-check |\n\
+                     \x20                 --policy";
 
 impl Options {
     /// Reads the arguments: `--manx FILE --tools DIR` from hack/bench, then the
@@ -69,6 +72,7 @@ impl Options {
                 "--out" => out = Some(value()?),
                 "--pair" => pair = Some(Pair::Binary(value()?)),
                 "--source-check" => pair = Some(Pair::SourceCheck),
+                "--policy" => pair = Some(Pair::Policy),
                 "--quick" => quick = true,
                 "--check" => check = true,
                 // cargo says so to whatever it benchmarks.

@@ -234,10 +234,14 @@ impl Node {
 
     /// What an ADD takes of a pod that goes again.
     pub fn add_time(&self) -> Duration {
-        let pod = Pod::new("scale");
+        self.add_time_of(&Pod::new("scale"))
+    }
+
+    /// The same of this one.
+    pub fn add_time_of(&self, pod: &Pod) -> Duration {
         let job = |verb: &str| {
             let stdin = self.host.scratch().path().join("conf.json");
-            Job::of_call(&self.plugin.call(verb).pod(&pod), stdin)
+            Job::of_call(&self.plugin.call(verb).pod(pod), stdin)
         };
         let (add, del) = (job("ADD"), job("DEL"));
         let added = self.host.enter(|| add.run());

@@ -1,26 +1,15 @@
 //! What the source check costs: a node with `sourceCheck` and one without, in
 //! turns, by the smallest packet from pod to pod and by TCP.
-//!
-//! One thread has the sockets of both pods and does nothing but send and
-//! receive. What it sends is forwarded and put into the other socket's queue
-//! before the call returns, so that neither a wake-up nor a scheduler is part of
-//! the time: with two threads these take ten times as long as the way itself.
 
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 use serde_json::json;
 
-use crate::harness::{Host, Netns, Plugin, Pod};
 use crate::pair::Row;
-use crate::ratio::Ratio;
 use crate::settle::settle;
 use crate::subjects::Programs;
-use crate::traffic;
 use crate::turns::order;
+use crate::wire::{Flow, Wire, paired, pin};
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -35,19 +24,8 @@ pub struct Effort {
 const PACKET_AT_MOST: f64 = 1.06;
 /// Nothing that can be measured.
 const STREAM_AT_MOST: f64 = 1.02;
-
-/// Packets whose time is taken together.
-const BATCH: usize = 64;
-
-/// A node with two pods.
-struct Node {
-    host: Host,
-    pods: [Pod; 2],
-    /// Of the second pod.
-    address: String,
-    /// From the first to the second pod and back.
-    sockets: [UdpSocket; 2],
-}
+/// Of both pods.
+const PORT: u16 = 7007;
 
 /// Times of one node: a packet one way, a request and its answer, ns; and a
 /// second over the Gbit/s of a stream, so that more is worse.
@@ -63,15 +41,16 @@ struct Samples {
 /// # Errors
 /// Why there is nothing to compare.
 pub fn rows(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
-    let mut nodes = Vec::new();
+    let mut nodes: Vec<((Wire, Flow), Samples)> = Vec::new();
     for check in [false, true, false] {
-        let node = Node::new(programs, check);
+        let node = Wire::new(programs, &json!({"sourceCheck": check}));
         let rules = node.host.command("nft", &["list", "ruleset"]).ok();
         if rules.contains("fib ") != check {
             let made = if check { "makes no rule" } else { "makes a rule all the same" };
             return Err(format!("this manx {made} with sourceCheck {check}: {rules}"));
         }
-        nodes.push((node, Samples::default()));
+        let flow = node.flow(PORT);
+        nodes.push(((node, flow), Samples::default()));
     }
     settle();
     std::thread::scope(|scope| {
@@ -80,8 +59,8 @@ pub fn rows(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
             // A tenth for caches to be warm.
             for round in 0..effort.rounds + effort.rounds / 10 {
                 for number in order(round, nodes.len()) {
-                    let (node, samples) = &mut nodes[number];
-                    let (one_way, round_trip) = (node.one_way(), node.round_trip());
+                    let ((_, flow), samples) = &mut nodes[number];
+                    let (one_way, round_trip) = (flow.one_way(), flow.round_trip());
                     if round >= effort.rounds / 10 {
                         samples.one_way.push(one_way);
                         samples.round_trip.push(round_trip);
@@ -94,7 +73,7 @@ pub fn rows(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
     .expect("packets arrive");
     for round in 0..effort.streams {
         for number in order(round, nodes.len()) {
-            let (node, samples) = &mut nodes[number];
+            let ((node, _), samples) = &mut nodes[number];
             samples.stream.push(node.stream(effort.stream));
         }
     }
@@ -116,11 +95,6 @@ pub fn rows(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
     ])
 }
 
-fn paired(old: &[f64], new: &[f64]) -> Ratio {
-    let pairs: Vec<(f64, f64)> = old.iter().copied().zip(new.iter().copied()).collect();
-    Ratio::of(&pairs)
-}
-
 /// A check that makes the way shorter is none, and one that cannot be told from
 /// none is told as that by its interval.
 pub fn faults(rows: &[Row]) -> Vec<String> {
@@ -130,98 +104,4 @@ pub fn faults(rows: &[Row]) -> Vec<String> {
         faults.push(format!("{}: with the check it takes less than without: {told}", row.what));
     }
     faults
-}
-
-/// Keeps the thread on one processor, the last one.
-fn pin() {
-    let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
-    let mut set = CpuSet::new();
-    let pinned = set.set(last).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
-    pinned.expect("choose a processor");
-}
-
-impl Node {
-    fn new(programs: &Programs, check: bool) -> Self {
-        let host = Host::new();
-        let conf = json!({
-            "cniVersion": "1.1.0", "name": "bench", "type": "manx", "sourceCheck": check,
-            "ipam": {
-                "type": "manx-ipam", "dataDir": host.scratch().dir("leases"),
-                "ranges": [[{"subnet": "10.88.0.0/24"}]],
-            },
-        });
-        let plugin = Plugin::new(&host, &programs.manx).config(conf);
-        let attach = || {
-            let pod = Pod::new("check");
-            let result = plugin.add(&pod).ok();
-            let cidr = result["ips"][0]["address"].as_str().expect("an address");
-            (pod, cidr.split('/').next().unwrap_or_default().to_owned())
-        };
-        let [(from, near), (to, far)] = [attach(), attach()];
-        assert!(from.netns.pings(&far), "no way between the pods");
-        let bind = |netns: &Netns, address: &str| {
-            let ip: IpAddr = address.parse().expect("an address");
-            let socket = netns.enter(|| UdpSocket::bind(SocketAddr::new(ip, 7007)));
-            let socket = socket.expect("a socket of the pod");
-            socket.set_read_timeout(Some(Duration::from_secs(1))).expect("a timeout");
-            socket
-        };
-        let sockets = [bind(&from.netns, &near), bind(&to.netns, &far)];
-        let [here, there] = &sockets;
-        let address = |socket: &UdpSocket| socket.local_addr().expect("its address");
-        here.connect(address(there)).expect("a route");
-        there.connect(address(here)).expect("a route");
-        Self { host, pods: [from, to], address: far, sockets }
-    }
-
-    /// ns for a packet from the call that sends it until it is in the other
-    /// socket's queue.
-    fn one_way(&self) -> f64 {
-        let [here, there] = &self.sockets;
-        loop {
-            let begin = Instant::now();
-            for _ in 0..BATCH {
-                here.send(&[7]).expect("send");
-            }
-            let took = begin.elapsed();
-            // Where a softirq was left to a thread of the kernel, part of the way was
-            // not in the time: such a batch is no measurement.
-            there.set_nonblocking(true).expect("a socket");
-            let mut came = 0;
-            while came < BATCH {
-                match there.recv(&mut [0]) {
-                    Ok(_) => came += 1,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) => panic!("receive: {error}"),
-                }
-            }
-            there.set_nonblocking(false).expect("a socket");
-            if came == BATCH {
-                return took.as_nanos() as f64 / BATCH as f64;
-            }
-            for _ in came..BATCH {
-                there.recv(&mut [0]).expect("a packet that was sent");
-            }
-        }
-    }
-
-    /// ns for a request and its answer.
-    fn round_trip(&self) -> f64 {
-        let [here, there] = &self.sockets;
-        let mut byte = [7];
-        let begin = Instant::now();
-        for _ in 0..BATCH {
-            here.send(&byte).expect("send");
-            there.recv(&mut byte).expect("the request");
-            there.send(&byte).expect("send");
-            here.recv(&mut byte).expect("the answer");
-        }
-        begin.elapsed().as_nanos() as f64 / BATCH as f64
-    }
-
-    fn stream(&self, length: Duration) -> f64 {
-        let [from, to] = &self.pods;
-        let ended = traffic::stream(&from.netns, &to.netns, &self.address, 1, length);
-        1e12 / ended.bits_per_second
-    }
 }

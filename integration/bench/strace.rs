@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -27,6 +28,32 @@ pub fn count(job: &Job, scratch: &Path) -> (Counts, Sample) {
     let sample = job.behind(Path::new("strace"), &["-f", "-v", "-qq", "-o", file]).run();
     let text = fs::read(&trace).expect("strace wrote its output");
     (read(&String::from_utf8_lossy(&text)), sample)
+}
+
+/// The time that the kernel takes for what the job changes of nftables: that of the calls which
+/// send a batch, and of the two stops of the process for each.
+pub fn batches(job: &Job, scratch: &Path) -> Duration {
+    let trace = scratch.join("trace");
+    let file = trace.to_str().expect("a path of ASCII");
+    let args = ["-f", "-qq", "-T", "-e", "trace=sendto,sendmsg", "-o", file];
+    job.behind(Path::new("strace"), &args).run();
+    let text = fs::read(&trace).expect("strace wrote its output");
+    let took = batch_times(&String::from_utf8_lossy(&text));
+    assert!(!took.is_empty(), "{job:?} changed nothing of nftables");
+    took.iter().sum()
+}
+
+/// Of the lines of `strace -T` those that send a batch of nftables, which begins with a message
+/// of its own.
+pub fn batch_times(trace: &str) -> Vec<Duration> {
+    let time = |line: &str| {
+        let (_, rest) = line.split_once("nlmsg_type=")?;
+        let is_batch =
+            ["NFNL_MSG_BATCH_BEGIN", "0x10 ", "0x10,"].iter().any(|it| rest.starts_with(it));
+        let (_, last) = line.trim_end().strip_suffix('>')?.rsplit_once('<')?;
+        is_batch.then(|| last.parse().ok().map(Duration::from_secs_f64))?
+    };
+    trace.lines().filter_map(time).collect()
 }
 
 /// Counts the lines of `strace -f -v`.

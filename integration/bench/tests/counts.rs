@@ -1,6 +1,8 @@
 //! What counts as a message, and what as a change.
 
-use crate::strace::read;
+use std::time::Duration;
+
+use crate::strace::{batch_times, read};
 
 fn counted(types: &str) -> (usize, usize) {
     let messages: Vec<String> = types
@@ -51,4 +53,17 @@ fn only_what_is_sent_counts() {
     let counts = read(trace);
     assert_eq!((counts.netlink_messages, counts.netlink_changes), (0, 0));
     assert_eq!((counts.system_calls, counts.processes), (3, 1));
+}
+
+/// What asks is no change, be it in the same call's format; of another namespace's socket a type
+/// is a number.
+#[test]
+fn only_calls_that_send_a_batch_are_timed() {
+    let trace = "\
+7  sendto(3, [{nlmsg_len=20, nlmsg_type=NFNL_SUBSYS_NFTABLES<<8|NFT_MSG_GETGEN, nlmsg_seq=0}], 20) = 20 <0.000010>
+7  sendmsg(3, {msg_iov=[{iov_base=[[{nlmsg_len=20, nlmsg_type=NFNL_MSG_BATCH_BEGIN, nlmsg_seq=0}]]}]}, 0) = 96 <0.000120>
+8  sendto(3, [{nlmsg_len=20, nlmsg_type=0x10 /* NLMSG_??? */, nlmsg_seq=0}], 20) = 20 <0.000300>
+8  sendto(3, [{nlmsg_len=20, nlmsg_type=0x1001 /* NLMSG_??? */, nlmsg_seq=0}], 20) = 20 <0.000500>
+";
+    assert_eq!(batch_times(trace), [120, 300].map(Duration::from_micros));
 }

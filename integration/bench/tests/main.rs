@@ -52,6 +52,8 @@ mod traffic;
 mod turns;
 #[path = "../wait.rs"]
 mod wait;
+#[path = "../wire.rs"]
+mod wire;
 
 mod addresses;
 mod counts;
