@@ -27,8 +27,8 @@ Usage: manx policy plan WORLD [--node NAME] [--json]
        manx policy remove [--root DIR]
 
 WORLD is the output of kubectl get namespaces,pods,networkpolicies -A -o json
-(or yaml), or - for stdin. apply makes the nftables table manx.policy hold what these
-policies say of the pods of this node; it is not repeated when something
+(or yaml), or - for stdin. apply makes the nftables table manx.policy hold what
+these policies say of the pods of this node; it is not repeated when something
 changes in the cluster. Established connections that they do not allow are cut.
 plan shows what apply would change, and exits 3 if there is something. show
 lists what is enforced, and remove takes it away: all pods are open then.
