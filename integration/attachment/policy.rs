@@ -1,6 +1,7 @@
 //! Network policies that the configuration asks for: what a pod may do from its first packet
 //! on, whatever is known of it.
 
+mod denial;
 mod explain;
 
 use std::fs;

@@ -1,5 +1,7 @@
 //! What the commands say, and how they end.
 
+use std::net::UdpSocket;
+
 use serde_json::{Value, json};
 
 use crate::cases;
@@ -76,12 +78,27 @@ fn what_is_enforced_is_shown_until_it_is_removed() {
     assert_eq!(pods.len(), 4);
     assert_eq!((&pods[0]["address"], &pods[0]["egress"]), (&json!("10.244.1.10"), &Value::Null));
     assert_eq!(pods[0]["ingress"]["grants"], 1);
-    assert_eq!(pods[1]["egress"], json!({"class": 1, "grants": 0, "networks": 0}));
-    let lines = "POD              EGRESS  INGRESS\n\
-                 10.244.1.10      open    1 grant\n\
-                 10.244.1.12      closed  open\n\
-                 fd00:244:1::10   open    1 grant\n\
-                 fd00:244:1::12   closed  open\n";
+    let dropped = json!({"packets": 0, "bytes": 0});
+    let egress = json!({"class": 1, "grants": 0, "networks": 0, "dropped": dropped});
+    assert_eq!((&pods[1]["egress"], &pods[1]["pod"]), (&egress, &Value::Null));
+    // From the third pod to the first: the one is dropped where it is sent, the other where it
+    // would get in.
+    let [sender, closed, web] = [1, 2, 0].map(|at| &cluster.pods[at]);
+    for (from, to) in [(closed, web), (sender, web), (sender, web)] {
+        for place in 0..2 {
+            let heard = cluster.hears(to.addresses[place], || {
+                let local = (from.addresses[place], 0);
+                let socket = from.netns.enter(|| UdpSocket::bind(local).unwrap());
+                socket.send_to(b"x", (to.addresses[place], 53)).unwrap();
+            });
+            assert!(heard.is_empty(), "{heard:?}");
+        }
+    }
+    let lines = "ADDRESS POD EGRESS DROPPED INGRESS DROPPED\n\
+                 10.244.1.10 - open - 1 grant 2 (58 B)\n\
+                 10.244.1.12 - closed 1 (29 B) open -\n\
+                 fd00:244:1::10 - open - 1 grant 2 (98 B)\n\
+                 fd00:244:1::12 - closed 1 (49 B) open -\n";
     let squeezed = |text: &str| {
         let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
         lines.collect::<Vec<_>>()

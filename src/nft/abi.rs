@@ -79,6 +79,8 @@ pub(super) const NFTA_SET_ID: u16 = 10;
 /// In milliseconds, as a number of 8 bytes.
 pub(super) const NFTA_SET_TIMEOUT: u16 = 11;
 pub(super) const NFTA_SET_USERDATA: u16 = 13;
+/// The expression that each element gets of its own.
+pub(super) const NFTA_SET_EXPR: u16 = 17;
 pub(super) const NFTA_SET_DESC_CONCAT: u16 = 2;
 pub(super) const NFTA_SET_FIELD_LEN: u16 = 1;
 pub(super) const NFT_SET_CONSTANT: u32 = 2;
@@ -96,6 +98,7 @@ pub(super) const NFTA_SET_ELEM_KEY: u16 = 1;
 pub(super) const NFTA_SET_ELEM_DATA: u16 = 2;
 pub(super) const NFTA_SET_ELEM_FLAGS: u16 = 3;
 pub(super) const NFTA_SET_ELEM_USERDATA: u16 = 6;
+pub(super) const NFTA_SET_ELEM_EXPR: u16 = 7;
 pub(super) const NFTA_SET_ELEM_KEY_END: u16 = 10;
 pub(super) const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 
@@ -199,7 +202,23 @@ pub(super) const FIB_SADDR_IIF_PRESENT: u32 = 0x1 | 0x8 | 0x20;
 pub(super) const NFTA_IMMEDIATE_DREG: u16 = 1;
 pub(super) const NFTA_IMMEDIATE_DATA: u16 = 2;
 
+pub(super) const NFTA_COUNTER_BYTES: u16 = 1;
 pub(super) const NFTA_COUNTER_PACKETS: u16 = 2;
+
+pub(super) const NFTA_LIMIT_RATE: u16 = 1;
+pub(super) const NFTA_LIMIT_UNIT: u16 = 2;
+pub(super) const NFTA_LIMIT_BURST: u16 = 3;
+pub(super) const NFTA_LIMIT_TYPE: u16 = 4;
+pub(super) const NFTA_LIMIT_FLAGS: u16 = 5;
+
+pub(super) const NFTA_LOG_GROUP: u16 = 1;
+pub(super) const NFTA_LOG_PREFIX: u16 = 2;
+
+pub(super) const NFTA_REJECT_TYPE: u16 = 1;
+pub(super) const NFTA_REJECT_ICMP_CODE: u16 = 2;
+pub(super) const NFT_REJECT_TCP_RST: u32 = 1;
+pub(super) const NFT_REJECT_ICMPX_UNREACH: u32 = 2;
+pub(super) const NFT_REJECT_ICMPX_ADMIN_PROHIBITED: u8 = 3;
 
 pub(super) const NFTA_MASQ_FLAGS: u16 = 1;
 pub(super) const NF_NAT_RANGE_PROTO_RANDOM_FULLY: u32 = 0x10;

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use super::abi::*;
 use super::key::{self, Part};
-use super::primitive::{expression, immediate, meta, payload, place};
-use super::table::{Holds, Rule, Term};
+use super::primitive::{counter, expression, immediate, meta, payload, place};
+use super::table::{Answer, Holds, Rule, Term};
 use crate::family::Family;
 use crate::netlink::attribute::Attribute;
 
@@ -86,11 +86,7 @@ impl List {
                 self.protocol(if *family == Family::V4 { ICMP } else { ICMPV6 });
                 self.transport(0, Holds::Is, vec![*number]);
             }
-            Term::Count => {
-                let name = Attribute::string(NFTA_EXPR_NAME, "counter");
-                let numbers = Attribute::open(NFTA_EXPR_DATA);
-                self.push([Attribute::nest(NFTA_LIST_ELEM, [name, numbers])]);
-            }
+            Term::Count => self.push([counter(NFTA_LIST_ELEM)]),
             Term::State(states) => {
                 self.push([conntrack(NFT_CT_STATE), masked(&states.to_ne_bytes())]);
                 self.push([compare(NFT_CMP_NEQ, [0; 4])]);
@@ -110,6 +106,31 @@ impl List {
             Term::Masquerade => {
                 let flags = Attribute::number(NFTA_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY);
                 self.push([expression("masq", [flags])]);
+            }
+            Term::Limit(rate, burst) => {
+                let long = |kind, number: u64| Attribute::bytes(kind, number.to_be_bytes());
+                let mut parts = vec![long(NFTA_LIMIT_RATE, *rate), long(NFTA_LIMIT_UNIT, 1)];
+                let more =
+                    [(NFTA_LIMIT_BURST, *burst), (NFTA_LIMIT_TYPE, 0), (NFTA_LIMIT_FLAGS, 0)];
+                parts.extend(more.map(|(kind, number)| Attribute::number(kind, number)));
+                self.push([expression("limit", parts)]);
+            }
+            Term::Log(group, prefix) => {
+                let prefix = Attribute::string(NFTA_LOG_PREFIX, prefix);
+                let group = Attribute::bytes(NFTA_LOG_GROUP, group.to_be_bytes());
+                self.push([expression("log", [prefix, group])]);
+            }
+            Term::Reject(answer) => {
+                // nft sends a code with a reset as well, which the kernel does not keep.
+                let (kind, code) = match answer {
+                    Answer::Reset => (NFT_REJECT_TCP_RST, None),
+                    Answer::Prohibited => {
+                        (NFT_REJECT_ICMPX_UNREACH, Some(NFT_REJECT_ICMPX_ADMIN_PROHIBITED))
+                    }
+                };
+                let mut parts = vec![Attribute::number(NFTA_REJECT_TYPE, kind)];
+                parts.extend(code.map(|code| Attribute::bytes(NFTA_REJECT_ICMP_CODE, [code])));
+                self.push([expression("reject", parts)]);
             }
         }
     }

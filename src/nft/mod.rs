@@ -145,7 +145,7 @@ pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
 /// Of the kernel's answers; where there is no such table, that.
 pub fn include(wanted: &Table) -> Result<(), Error> {
     let requests = wanted.sets.iter().flat_map(|set| match &set.content {
-        Content::Following(elements) => {
+        Content::Following(elements) | Content::Counted(elements) => {
             let elements = elements.iter().map(|(key, value)| (key, value.as_ref()));
             wanted.additions(set, elements)
         }

@@ -21,6 +21,7 @@
 //! * Values of maps have 8 bytes, of which rules use the lower half. The upper half has
 //!   more of the digest by which a class or an identity is numbered.
 
+mod denial;
 mod follow;
 mod held;
 mod pods;
@@ -31,6 +32,7 @@ use std::{
     net::IpAddr,
 };
 
+pub use denial::{Denial, Dropped};
 pub use held::Held;
 pub use pods::{Assigned, CLOSED, Depth, Found};
 
@@ -64,6 +66,8 @@ pub struct Policies {
     pub own: BTreeSet<IpAddr>,
     /// What each direction holds, in the order of [`Direction::BOTH`].
     pub ways: [Way; 2],
+    /// What becomes of what nothing allows.
+    pub denial: Denial,
 }
 
 /// What holds for one direction.
@@ -144,6 +148,8 @@ struct Names {
     network: [&'static str; 2],
     chain: [&'static str; 2],
     allowed: [&'static str; 2],
+    drops: [&'static str; 2],
+    log: &'static str,
     grant: &'static str,
     range: &'static str,
 }
@@ -153,6 +159,8 @@ const EGRESS: Names = Names {
     network: ["cidr-out4", "cidr-out6"],
     chain: ["egress4", "egress6"],
     allowed: ["egress4-allowed", "egress6-allowed"],
+    drops: ["drops-out4", "drops-out6"],
+    log: "manx egress: ",
     grant: "allow-out",
     range: "range-out",
 };
@@ -161,6 +169,8 @@ const INGRESS: Names = Names {
     network: ["cidr-in4", "cidr-in6"],
     chain: ["ingress4", "ingress6"],
     allowed: ["ingress4-allowed", "ingress6-allowed"],
+    drops: ["drops-in4", "drops-in6"],
+    log: "manx ingress: ",
     grant: "allow-in",
     range: "range-in",
 };
@@ -168,6 +178,13 @@ const INGRESS: Names = Names {
 impl Direction {
     /// Both, in the order in which a packet meets them.
     pub const BOTH: [Self; 2] = [Self::Egress, Self::Ingress];
+    /// Each of them for each family.
+    const EACH: [(Self, Family); 4] = [
+        (Self::Egress, Family::V4),
+        (Self::Egress, Family::V6),
+        (Self::Ingress, Family::V4),
+        (Self::Ingress, Family::V6),
+    ];
 
     /// As Kubernetes calls it.
     pub fn word(self) -> &'static str {
@@ -233,11 +250,10 @@ impl Direction {
     /// asked twice: a packet whose class was read before a change and its peer's identity
     /// behind it is known by neither world, and the second time by the new one. Who has lost
     /// its class meanwhile is no longer isolated.
-    fn chain(self, family: Family) -> Chain {
+    fn chain(self, family: Family, denial: Denial) -> Chain {
         let ask = Rule(vec![Term::End(Verdict::Jump(of(family, self.names().allowed)))]);
-        let is_isolated = Term::Has(self.class(family));
-        let drop = Rule(vec![is_isolated, Term::Count, Term::End(Verdict::Drop)]);
-        let rules = vec![ask.clone(), ask, drop];
+        let mut rules = vec![ask.clone(), ask];
+        rules.extend(denial.rules(self, family));
         Chain { name: of(family, self.names().chain), hook: None, rules }
     }
 
@@ -291,7 +307,7 @@ impl Policies {
     /// [`Error::Invalid`].
     pub fn describe(&self) -> Result<Table, Error> {
         check_name(&self.table)?;
-        let mut chains = Vec::new();
+        let mut chains = Vec::from_iter(self.denial.chain());
         let mut entry =
             vec![Rule(vec![Term::State(ESTABLISHED | RELATED), Term::End(Verdict::Accept)])];
         for family in Family::BOTH {
@@ -305,10 +321,9 @@ impl Policies {
             let is_cut = Term::Among(key, Holds::Is, of(family, CUT));
             entry.push(Rule(vec![is_cut, Term::End(Verdict::Drop)]));
         }
-        for direction in Direction::BOTH {
-            for family in Family::BOTH {
-                chains.extend([direction.lookups(family), direction.chain(family)]);
-            }
+        for (direction, family) in Direction::EACH {
+            let judged = direction.chain(family, self.denial);
+            chains.extend([direction.lookups(family), judged]);
         }
         entry.extend(Direction::Egress.entry());
         entry.push(Rule(vec![Term::End(Verdict::Goto(INGRESS_ENTRY))]));
@@ -336,6 +351,7 @@ impl Policies {
                 let key = [Type::Number, address];
                 let networks = way.networks(family);
                 sets.push(set(of(family, names.network), &key, Ranges::Last, networks));
+                sets.extend(self.drops(family, direction));
             }
         }
         let key = [Type::Number, Type::Protocol, Type::Number, Type::Port];

@@ -43,6 +43,12 @@ pub(super) fn immediate(register: u32, datum: Attribute) -> Attribute {
     )
 }
 
+/// A counter that begins with nothing, in an attribute of that kind.
+pub(super) fn counter(kind: u16) -> Attribute {
+    let name = Attribute::string(NFTA_EXPR_NAME, "counter");
+    Attribute::nest(kind, [name, Attribute::open(NFTA_EXPR_DATA)])
+}
+
 pub(super) fn expression(name: &str, data: impl Into<Vec<Attribute>>) -> Attribute {
     let name = Attribute::string(NFTA_EXPR_NAME, name);
     Attribute::nest(NFTA_LIST_ELEM, [name, Attribute::nest(NFTA_EXPR_DATA, data)])

@@ -4,6 +4,7 @@
 use super::abi::*;
 use super::interval::{Element, Intervals};
 use super::message::request;
+use super::primitive::counter;
 use super::set::{Content, Data, Key, OF_NETWORK, Ranges, Set, TYPE_INTEGER, Type, Value};
 use super::table::{Chain, Hook, Kind, Point, Rule, Table};
 use crate::netlink::{
@@ -34,7 +35,7 @@ impl Table {
         let mut requests = self.structure(&self.seal().note);
         let held = self.sets.iter().flat_map(|set| match &set.content {
             Content::Constant(constant) => self.intervals(set, &constant.intervals),
-            Content::Following(elements) => {
+            Content::Following(elements) | Content::Counted(elements) => {
                 let all = elements.iter().map(|(key, value)| (key, value.as_ref()));
                 self.additions(set, all)
             }
@@ -231,6 +232,9 @@ impl Set {
                 Attribute::number(NFTA_SET_DATA_TYPE, TYPE_INTEGER),
                 Attribute::number(NFTA_SET_DATA_LEN, u64::BITS / 8),
             ]),
+        }
+        if let Content::Counted(_) = self.content {
+            attributes.push(counter(NFTA_SET_EXPR));
         }
         attributes
     }

@@ -73,9 +73,12 @@ impl Table {
         for Set { name, key, data, ranges, content } in sets {
             let made_from = match content {
                 Content::Constant(constant) => Some(&constant.made_from),
-                Content::Following(_) | Content::Open | Content::Passing(_) => None,
+                _ => None,
             };
             (name, key, data, ranges, made_from).hash(&mut hasher);
+            if let Content::Counted(_) = content {
+                "counter".hash(&mut hasher);
+            }
         }
         hasher.finish()
     }

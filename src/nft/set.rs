@@ -80,6 +80,8 @@ pub enum Content {
     Constant(Constant),
     /// What follows the description: elements come and go one by one.
     Following(Elements),
+    /// The same, and the kernel counts for each element the packets that are found by it.
+    Counted(Elements),
     /// What others add, which stays when the table is made anew.
     Open,
     /// What is added meanwhile, each element for so many seconds.
@@ -209,7 +211,7 @@ impl Set {
         };
         let elements: Vec<String> = match &self.content {
             Content::Constant(constant) => constant.intervals.texts().collect(),
-            Content::Following(elements) => {
+            Content::Following(elements) | Content::Counted(elements) => {
                 elements.iter().map(|(key, value)| self.element_text(key, value.as_ref())).collect()
             }
             Content::Open | Content::Passing(_) => Vec::new(),
@@ -220,6 +222,9 @@ impl Set {
         if let Content::Passing(seconds) = self.content {
             text += &format!("\t\ttimeout {seconds}s\n");
         }
+        if let Content::Counted(_) = self.content {
+            text += "\t\tcounter\n";
+        }
         match (&self.content, self.ranges) {
             (Content::Constant(_), _) => text += "\t\tflags constant, interval\n",
             (_, Ranges::None) => {}
@@ -229,6 +234,16 @@ impl Set {
             text += &format!("\t\telements = {{ {} }}\n", elements.join(",\n\t\t\t     "));
         }
         text + "\t}\n"
+    }
+}
+
+impl Content {
+    /// What follows the description.
+    pub(super) fn following(&self) -> Option<&Elements> {
+        match self {
+            Self::Following(elements) | Self::Counted(elements) => Some(elements),
+            Self::Constant(_) | Self::Open | Self::Passing(_) => None,
+        }
     }
 }
 

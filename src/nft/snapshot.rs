@@ -58,7 +58,7 @@ pub(super) fn is_sealed(seal: &Seal) -> Result<bool, Error> {
 pub(super) fn followed(wanted: &Table) -> Result<u64, Error> {
     let mut socket = Socket::open()?;
     let mut held = Vec::new();
-    for set in wanted.sets.iter().filter(|set| matches!(set.content, Content::Following(_))) {
+    for set in wanted.sets.iter().filter(|set| set.content.following().is_some()) {
         let [reply] = ask(&mut socket, [elements_question(wanted, set)])?;
         held.push((set.name, set.held(wanted, &reply.objects)));
     }
@@ -77,7 +77,7 @@ impl Snapshot {
 
     fn look(socket: &mut Socket, wanted: &Table) -> Result<Self, Error> {
         let hooked = wanted.chains.iter().filter(|chain| chain.hook.is_some());
-        let mut questions = vec![generation(), table_question(wanted)];
+        let mut questions = vec![generation(), table_question(&wanted.name)];
         questions.extend(hooked.map(|it| question(wanted, NFT_MSG_GETCHAIN, it.name)));
         questions.push(rules_question(&wanted.name));
         let mut replies = socket.replies(&questions)?.into_iter();
@@ -130,7 +130,7 @@ impl Snapshot {
         for set in present {
             match &set.content {
                 Content::Constant(_) | Content::Passing(_) => {}
-                Content::Following(elements) => {
+                Content::Following(elements) | Content::Counted(elements) => {
                     let held = set.held(wanted, &look.elements(socket, wanted, set)?);
                     look.compare_elements(wanted, set, elements, &held);
                     look.held.push((set.name, held));
@@ -207,7 +207,7 @@ impl Snapshot {
         let mut updates = Vec::new();
         for set in &wanted.sets {
             let held = self.held.iter().find(|(name, _)| *name == set.name);
-            let (Content::Following(all), Some((_, held))) = (&set.content, held) else { continue };
+            let (Some(all), Some((_, held))) = (set.content.following(), held) else { continue };
             let (foreign, lost) = changes(held, all);
             updates.extend(wanted.removals(set, &foreign));
             updates.extend(wanted.additions(set, lost));
@@ -265,9 +265,9 @@ fn rest(
     Ok((chains, sets.map(Option::unwrap_or_default).collect()))
 }
 
-pub(super) fn table_question(wanted: &Table) -> Request {
-    let named = [Attribute::string(NFTA_TABLE_NAME, &wanted.name)];
-    request(NFT_MSG_GETTABLE, 0, format!("table inet {}", wanted.name), named)
+pub(super) fn table_question(name: &str) -> Request {
+    let named = [Attribute::string(NFTA_TABLE_NAME, name)];
+    request(NFT_MSG_GETTABLE, 0, format!("table inet {name}"), named)
 }
 
 /// About one chain, or one set. Table and name stand under the same numbers for both.

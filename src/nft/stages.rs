@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use super::abi::*;
 use super::error::Error;
 use super::message::{generation, request};
-use super::set::{Content, Elements, Key, Value, changes};
+use super::set::{Elements, Key, Value, changes};
 use super::snapshot::{Snapshot, generation_of, table_question};
 use super::socket::Socket;
 use super::table::Table;
@@ -36,15 +36,20 @@ pub(super) fn advance(
 ) -> Result<(Ensured, u32), Error> {
     // As both have to let a packet pass, one that is left behind by whoever was killed opens
     // nothing until the next one takes it away.
-    let cover = format!("{}.cover", wanted.name);
+    let cover = cover_of(&wanted.name);
     let done = bring(wanted, switches, gates, Some(&cover))?;
-    let cover = Table { name: cover, comment: String::new(), sets: Vec::new(), chains: Vec::new() };
     let held = Socket::open()?.replies(&[table_question(&cover)])?;
+    let cover = Table { name: cover, comment: String::new(), sets: Vec::new(), chains: Vec::new() };
     if held.iter().any(|reply| !reply.absent) {
         open(&cover, gates)?;
         remove(&cover.name)?;
     }
     Ok(done)
+}
+
+/// The name of the table that says the same as that one while its rules are replaced.
+pub(super) fn cover_of(table: &str) -> String {
+    format!("{table}.cover")
 }
 
 /// Lets all packets pass that come to the table from now on, if there is one. Where a table
@@ -174,7 +179,7 @@ pub(super) fn stages(
     let nothing = Elements::new();
     let (mut before, mut switch, mut after) = (Vec::new(), Vec::new(), Vec::new());
     for set in &wanted.sets {
-        let Content::Following(elements) = &set.content else { continue };
+        let Some(elements) = set.content.following() else { continue };
         let held = held.iter().find(|(name, _)| *name == set.name);
         let held = held.map_or(&nothing, |(_, held)| held);
         let (gone, new) = changes(held, elements);

@@ -15,7 +15,7 @@ use std::{
 use super::abi::*;
 use super::error::Error;
 use super::key::{self, Part};
-use super::set::{Content, Elements, Set, Verdict};
+use super::set::{Elements, Set, Verdict};
 use super::side::Side;
 use crate::family::Family;
 
@@ -106,6 +106,21 @@ pub enum Term {
     /// random: when a port is kept, two pods that use the same one towards the
     /// same server race for it, and the loser's first packet is dropped.
     Masquerade,
+    /// So many packets a second, and so many more at once.
+    Limit(u64, u32),
+    /// It is sent to a group of listeners (NFLOG), with these words.
+    Log(u16, &'static str),
+    /// It ends here, and its sender is told so.
+    Reject(Answer),
+}
+
+/// How a sender is told that a packet ended.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Answer {
+    /// By a reset, which TCP alone has.
+    Reset,
+    /// By ICMP, of the packet's family: administratively prohibited.
+    Prohibited,
 }
 
 /// Whether a condition is that something is in a set, or that it is not.
@@ -161,10 +176,8 @@ impl Table {
     /// A number for what the sets should hold that follow something, to know it again
     /// without a list.
     pub fn followed(&self) -> u64 {
-        number_of(self.sets.iter().filter_map(|set| match &set.content {
-            Content::Following(elements) => Some((set.name, elements)),
-            _ => None,
-        }))
+        let sets = self.sets.iter();
+        number_of(sets.filter_map(|set| Some((set.name, set.content.following()?))))
     }
 
     /// Whether a rule leads to the chain of that name, or asks the set. The kernel
@@ -254,6 +267,10 @@ impl Term {
             Self::Count => "counter".into(),
             Self::End(verdict) => verdict.to_string(),
             Self::Masquerade => "masquerade fully-random".into(),
+            Self::Limit(rate, burst) => format!("limit rate {rate}/second burst {burst} packets"),
+            Self::Log(group, prefix) => format!("log prefix \"{prefix}\" group {group}"),
+            Self::Reject(Answer::Reset) => "reject with tcp reset".into(),
+            Self::Reject(Answer::Prohibited) => "reject with icmpx admin-prohibited".into(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The table of network policies of this node: looked at, made so, and removed.
 
+mod denial;
 mod held;
 #[cfg(feature = "agent")]
 mod kept;
@@ -20,7 +21,10 @@ use crate::{
     net::{self, Socket, addr, conntrack},
     nft::{self, Ensured},
     object::{Action, Kind, Told},
-    policy::{Attached, Compiled, Flow, Known, Policies, TABLE, World, allows, changes, compile},
+    policy::{
+        Attached, Compiled, Denial, Dropped, Flow, Known, Policies, TABLE, World, allows, changes,
+        compile,
+    },
     state::Root,
 };
 
@@ -58,14 +62,16 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Of a cluster in which this node has that name, and its attachments.
-    pub fn of(world: World, node: &str, root: &Root) -> Self {
-        Self::by(world, node, &pods::all_attached(root))
+    /// Of a cluster in which this node has that name, and its attachments; packets that they
+    /// do not allow are denied like that.
+    pub fn of(world: World, node: &str, denial: Denial, root: &Root) -> Self {
+        Self::by(world, node, denial, &pods::all_attached(root))
     }
 
-    fn by(mut world: World, node: &str, attached: &[Attached]) -> Self {
+    fn by(mut world: World, node: &str, denial: Denial, attached: &[Attached]) -> Self {
         let unknown = world.locate(node, attached);
         let mut compiled = compile(&world, node);
+        compiled.policies.denial = denial;
         for (address, assigned) in unknown {
             compiled.policies.assign(address, assigned);
         }
@@ -77,9 +83,17 @@ impl Wanted {
 ///
 /// # Errors
 /// `Kernel` where nf_tables does not answer.
-pub fn plan(wanted: &Wanted) -> Result<Vec<Told>, Error> {
+pub fn plan(wanted: &mut Wanted) -> Result<Vec<Told>, Error> {
     let Wanted { world, compiled: Compiled { policies: wanted, .. }, .. } = wanted;
-    let found = wanted.look().map_err(refused)?;
+    let mut found = wanted.look().map_err(refused)?;
+    if found.policies.is_some() && !found.is_sound {
+        // It may be the best that this kernel can.
+        let possible = wanted.possible_denial();
+        if possible != wanted.denial {
+            wanted.denial = possible;
+            found = wanted.look().map_err(refused)?;
+        }
+    }
     let held = found.policies.as_ref();
     let mut told = Vec::new();
     let object = format!("nftables table {TABLE}");
@@ -107,16 +121,19 @@ pub fn apply(
     world: World,
     node: &str,
     established: Established,
+    denial: Denial,
     root: &Root,
 ) -> Result<Applied, Error> {
     let _lock = state::lock(root)?;
-    let wanted = Wanted::of(world, node, root);
-    let told = plan(&wanted)?;
-    let Wanted { node, compiled, .. } = wanted;
+    let mut wanted = Wanted::of(world, node, denial, root);
+    let told = plan(&mut wanted)?;
+    let Wanted { node, mut compiled, .. } = wanted;
+    compiled.policies.denial = denial;
     state::write(root, &node, &compiled)?;
+    let ((done, _), note) = denial::enforced(root, &mut compiled.policies, Policies::bring_up)?;
     let wanted = &compiled.policies;
-    let mut applied = Applied::default();
-    if wanted.enforce().map_err(refused)? != Ensured::Unchanged {
+    let mut applied = Applied { notes: Vec::from_iter(note), ..Applied::default() };
+    if done != Ensured::Unchanged {
         applied.changes = told;
     }
     if established == Established::Judged {
@@ -183,6 +200,18 @@ pub fn held() -> Result<Option<Policies>, Error> {
     match name.look() {
         Err(error) if error.is_without_tables() => Ok(None),
         found => Ok(found.map_err(refused)?.policies),
+    }
+}
+
+/// What was dropped of pods' packets, as the kernel counts it; nothing where it does not.
+///
+/// # Errors
+/// `Kernel` where nf_tables does not answer.
+pub fn dropped() -> Result<Vec<Dropped>, Error> {
+    let name = Policies { table: TABLE.to_owned(), ..Policies::default() };
+    match name.dropped() {
+        Err(error) if error.is_without_tables() => Ok(Vec::new()),
+        found => found.map_err(refused),
     }
 }
 

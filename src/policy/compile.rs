@@ -82,7 +82,8 @@ pub fn compile(world: &World, node: &str) -> Compiled {
         })
     });
     let table = TABLE.to_owned();
-    let policies = Policies { table, identities: peers.identities, own, ways };
+    let identities = peers.identities;
+    let policies = Policies { table, identities, own, ways, ..Policies::default() };
     Compiled { policies, pods }
 }
 

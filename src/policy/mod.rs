@@ -42,7 +42,7 @@ pub use unread::{Unread, Unreads, unread};
 pub use verdict::{Judgement, Verdict};
 pub use world::{Block, Flow, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Rule, World};
 
-pub use crate::nft::policy::{Assigned, Direction, Policies};
+pub use crate::nft::policy::{Assigned, Denial, Direction, Dropped, Policies};
 
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     nft::Monitor,
     node::policy::{Kept, monitor},
-    policy::World,
+    policy::{Denial, World},
     state::Root,
 };
 
@@ -63,7 +63,7 @@ pub(crate) fn keep(board: &Arc<Board>, node: &str, root: &Root, status: &Arc<Sta
     let mut keeper = Keeper {
         board: Arc::clone(board),
         status: Arc::clone(status),
-        kept: Kept::new(node, root),
+        kept: Kept::new(node, Denial::default(), root),
         monitor: None,
         lists: News::default(),
         whole: now,

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     node::policy::{self, Established, Wanted},
     object::Told,
+    policy::Denial,
 };
 use world::Given;
 pub(super) use world::read_world;
@@ -54,7 +55,8 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     match (operands.as_slice(), args.operands.get(1)) {
         (["plan", ..], Some(file)) => {
             let Given { world, node, notes } = Given::read(file, args)?;
-            let changes = policy::plan(&Wanted::of(world, &node, &args.root()))?;
+            let changes =
+                policy::plan(&mut Wanted::of(world, &node, Denial::default(), &args.root()))?;
             let status = if changes.is_empty() { Status::Fine } else { Status::Findings };
             tell(&notes, &changes, None, args, console)?;
             Ok(status)
@@ -66,7 +68,8 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
                 false => Established::Judged,
             };
             let Given { world, node, mut notes } = given;
-            let applied = policy::apply(world, &node, established, &args.root())?;
+            let applied =
+                policy::apply(world, &node, established, Denial::default(), &args.root())?;
             notes.extend(applied.notes);
             tell(&notes, &applied.changes, Some(applied.cut), args, console)?;
             Ok(Status::Fine)

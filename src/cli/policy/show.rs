@@ -1,13 +1,17 @@
-//! `manx policy show`: what is enforced, as the kernel has it.
+//! `manx policy show`: what is enforced, and what it dropped, as the kernel has it.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use serde_json::{Value, json};
 
 use super::super::{Args, Console, Failure, Status, table::Table};
 use crate::{
     node::policy,
-    policy::{Direction, Policies},
+    policy::{Direction, Dropped, Policies},
+    state::journal,
 };
 
 /// How a pod is isolated in one direction.
@@ -15,20 +19,33 @@ struct Isolation {
     class: u32,
     grants: usize,
     networks: usize,
+    /// What was dropped for it; `None` where that is not counted.
+    dropped: Option<Dropped>,
 }
 
 pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let held = policy::held()?;
+    let dropped = policy::dropped()?;
     let none = Policies::default();
     let policies = held.as_ref().unwrap_or(&none);
     let classes = policies.ways.iter().flat_map(|way| way.classes.keys());
     let mut pods = BTreeSet::new();
     pods.extend(classes.copied());
-    let ways = |pod| Direction::BOTH.map(|direction| isolation(policies, direction, pod));
+    let mut names = BTreeMap::new();
+    for entry in journal::all(&args.root()) {
+        let Some(name) = entry.pod() else { continue };
+        entry.addresses.iter().for_each(|address| drop(names.insert(*address, name.clone())));
+    }
+    let ways = |pod| {
+        Direction::BOTH.map(|direction| {
+            let dropped = dropped.iter().find(|it| it.address == pod && it.direction == direction);
+            isolation(policies, direction, pod, dropped.copied())
+        })
+    };
     if args.flag("json") {
         let pods = pods.iter().map(|pod| {
             let [egress, ingress] = ways(*pod).map(|way| way.as_ref().map(encode));
-            json!({"address": pod, "egress": egress, "ingress": ingress})
+            json!({"address": pod, "pod": names.get(pod), "egress": egress, "ingress": ingress})
         });
         let pods: Vec<Value> = pods.collect();
         let (enforced, peers) = (held.is_some(), policies.identities.len());
@@ -39,26 +56,36 @@ pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Fai
         console.remark("no network policies are enforced")?;
         return Ok(Status::Fine);
     }
-    let mut table = Table::new(&["POD", "EGRESS", "INGRESS"]);
+    let mut table = Table::new(&["ADDRESS", "POD", "EGRESS", "DROPPED", "INGRESS", "DROPPED"]);
     for pod in &pods {
-        let [egress, ingress] = ways(*pod).map(|way| words(way.as_ref()));
-        table.row([pod.to_string(), egress, ingress]);
+        let name = names.get(pod).cloned().unwrap_or_else(|| "-".to_owned());
+        let [egress, ingress] = ways(*pod);
+        let [out, into] = [&egress, &ingress].map(|way| drops(way.as_ref()));
+        let [egress, ingress] = [&egress, &ingress].map(|way| words(way.as_ref()));
+        table.row([pod.to_string(), name, egress, out, ingress, into]);
     }
     console.table(&table)?;
     Ok(Status::Fine)
 }
 
-fn isolation(policies: &Policies, direction: Direction, pod: IpAddr) -> Option<Isolation> {
+fn isolation(
+    policies: &Policies,
+    direction: Direction,
+    pod: IpAddr,
+    dropped: Option<Dropped>,
+) -> Option<Isolation> {
     let way = policies.way(direction);
     let class = *way.classes.get(&pod)? as u32;
     let grants = way.grants.keys().filter(|grant| grant.class == class);
     let networks = way.networks.keys().filter(|(of, _)| *of == class);
-    Some(Isolation { class, grants: grants.count(), networks: networks.count() })
+    Some(Isolation { class, grants: grants.count(), networks: networks.count(), dropped })
 }
 
 fn encode(way: &Isolation) -> Value {
-    let Isolation { class, grants, networks } = way;
-    json!({"class": class, "grants": grants, "networks": networks})
+    let Isolation { class, grants, networks, dropped } = way;
+    let dropped =
+        dropped.map(|Dropped { packets, bytes, .. }| json!({"packets": packets, "bytes": bytes}));
+    json!({"class": class, "grants": grants, "networks": networks, "dropped": dropped})
 }
 
 fn words(way: Option<&Isolation>) -> String {
@@ -67,5 +94,13 @@ fn words(way: Option<&Isolation>) -> String {
         Some(Isolation { grants: 0, .. }) => "closed".to_owned(),
         Some(Isolation { grants: 1, .. }) => "1 grant".to_owned(),
         Some(Isolation { grants, .. }) => format!("{grants} grants"),
+    }
+}
+
+fn drops(way: Option<&Isolation>) -> String {
+    match way.and_then(|way| way.dropped) {
+        None => "-".to_owned(),
+        Some(Dropped { packets: 0, .. }) => "0".to_owned(),
+        Some(Dropped { packets, bytes, .. }) => format!("{packets} ({bytes} B)"),
     }
 }

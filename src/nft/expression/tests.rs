@@ -1,7 +1,7 @@
 //! Against what nft sends for the same text.
 
 use super::*;
-use crate::nft::{key::Load, set::Verdict, side::Side, table::ESTABLISHED};
+use crate::nft::{key::Load, primitive::counter, set::Verdict, side::Side, table::ESTABLISHED};
 
 /// Expected is what nft 1.0.6 sends for the text that names the test.
 fn assert_bytes(expressions: &[Attribute], expected: &[&[u8]]) {
@@ -123,4 +123,38 @@ fn meta_mark_set_9() {
     let set = b"\x24\0\x01\x80\x09\0\x01\0meta\0\0\0\0\
         \x14\0\x02\x80\x08\0\x02\0\0\0\0\x03\x08\0\x03\0\0\0\0\x01";
     assert_bytes(&Rule(vec![Term::SetMark(9)]).expressions(), &[nine, set]);
+}
+
+#[test]
+fn limit_rate_10_per_second_burst_20_packets_log_prefix_group_5() {
+    let limit = b"\x44\0\x01\x80\x0a\0\x01\0limit\0\0\0\
+        \x34\0\x02\x80\x0c\0\x01\0\0\0\0\0\0\0\0\x0a\x0c\0\x02\0\0\0\0\0\0\0\0\x01\
+        \x08\0\x03\0\0\0\0\x14\x08\0\x04\0\0\0\0\0\x08\0\x05\0\0\0\0\0";
+    let log = b"\x2c\0\x01\x80\x08\0\x01\0log\0\
+        \x20\0\x02\x80\x12\0\x02\0manx egress: \0\0\0\x06\0\x01\0\0\x05\0\0";
+    let rule = Rule(vec![Term::Limit(10, 20), Term::Log(5, "manx egress: ")]);
+    assert_bytes(&rule.expressions(), &[limit, log]);
+}
+
+#[test]
+fn meta_l4proto_6_reject_with_tcp_reset_and_reject_with_icmpx_admin_prohibited() {
+    let meta = b"\x24\0\x01\x80\x09\0\x01\0meta\0\0\0\0\
+        \x14\0\x02\x80\x08\0\x02\0\0\0\0\x10\x08\0\x01\0\0\0\0\x01";
+    let is_tcp = b"\x2c\0\x01\x80\x08\0\x01\0cmp\0\x20\0\x02\x80\x08\0\x01\0\0\0\0\x01\
+        \x08\0\x02\0\0\0\0\0\x0c\0\x03\x80\x05\0\x01\0\x06\0\0\0";
+    // nft adds a code of 0.
+    let reset = b"\x1c\0\x01\x80\x0b\0\x01\0reject\0\0\
+        \x0c\0\x02\x80\x08\0\x01\0\0\0\0\x01";
+    let rule = Rule(vec![Term::Protocol(Holds::Is, 6), Term::Reject(Answer::Reset)]);
+    assert_bytes(&rule.expressions(), &[meta, is_tcp, reset]);
+    let prohibited = b"\x24\0\x01\x80\x0b\0\x01\0reject\0\0\
+        \x14\0\x02\x80\x08\0\x01\0\0\0\0\x02\x05\0\x02\0\x03\0\0\0";
+    assert_bytes(&Rule(vec![Term::Reject(Answer::Prohibited)]).expressions(), &[prohibited]);
+}
+
+/// As nft sends it of a set with `counter`.
+#[test]
+fn counter_of_each_element() {
+    let expected = b"\x14\0\x11\x80\x0c\0\x01\0counter\0\x04\0\x02\x80";
+    assert_bytes(&[counter(NFTA_SET_EXPR)], &[expected]);
 }

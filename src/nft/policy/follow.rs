@@ -15,7 +15,8 @@ use super::{Policies, Way};
 type Held = Vec<(&'static str, Elements)>;
 
 impl Policies {
-    /// Makes the kernel's table this one, if it holds what `before` does, as it did as of that
+    /// Makes the kernel's table this one, if it holds what `before` does, which denies packets
+    /// in the same way, as it did as of that
     /// generation of the rule set. Returns the generation afterwards; `None` where others
     /// changed something since, and [`bring_up`](Self::bring_up) has to look.
     ///
@@ -49,6 +50,7 @@ impl Policies {
             identities: besides(&self.identities, &other.identities),
             own: self.own.difference(&other.own).copied().collect(),
             ways: [egress.without(others_egress), ingress.without(others_ingress)],
+            denial: self.denial,
         }
     }
 }
@@ -66,7 +68,7 @@ impl Way {
 /// What it holds, if that follows something.
 fn following(set: Set) -> Option<(&'static str, Elements)> {
     match set.content {
-        Content::Following(elements) => Some((set.name, elements)),
+        Content::Following(elements) | Content::Counted(elements) => Some((set.name, elements)),
         Content::Constant(_) | Content::Open | Content::Passing(_) => None,
     }
 }
@@ -126,7 +128,8 @@ mod tests {
         let own = btree_map(address(), Just(()), 0..4).prop_map(|all| all.into_keys().collect());
         (numbers(), own, way.clone(), way).prop_map(|(identities, own, egress, ingress)| {
             let table = "manx-policy".to_owned();
-            Policies { table, identities, own, ways: [egress, ingress] }
+            let ways = [egress, ingress];
+            Policies { table, identities, own, ways, ..Policies::default() }
         })
     }
 

@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::super::Ensured;
 use super::super::error::Error;
+use super::super::message::generation;
 use super::super::set::{Elements, Field, Key, Value};
-use super::super::snapshot::{Snapshot, elements_question};
+use super::super::snapshot::{Snapshot, ask, elements_question, generation_of, table_question};
 use super::super::socket::Socket;
 use super::super::stages::{PER_TRANSACTION, advance};
 use super::{CUT, Direction, Grant, IDENTITY, OWN, Policies, Way, of};
@@ -49,6 +50,24 @@ impl Policies {
     /// Of the kernel's answers; [`Error::Invalid`].
     pub fn bring_up(&self) -> Result<(Ensured, u32), Error> {
         advance(&self.describe()?, &switches(), &gates())
+    }
+
+    /// Makes the table with all that it holds where there is none, in one transaction; else as
+    /// [`bring_up`](Self::bring_up) does.
+    ///
+    /// # Errors
+    /// Of the kernel's answers; [`Error::Invalid`].
+    pub fn make(&self) -> Result<(Ensured, u32), Error> {
+        let (table, mut socket) = (self.describe()?, Socket::open()?);
+        let [generation, held] = ask(&mut socket, [generation(), table_question(&self.table)])?;
+        if held.absent {
+            let generation = generation_of(&generation)?;
+            match socket.commit(&table.creation(), Some(generation)) {
+                Err(error) if error.is_race() => log::debug!("again: {error}"),
+                done => return done.map(|()| (Ensured::Installed, generation.wrapping_add(1))),
+            }
+        }
+        self.bring_up()
     }
 
     /// The addresses of the pods that the kernel's table isolates; none where there is no
@@ -104,7 +123,8 @@ impl Policies {
 
     /// What sets of such a table hold. What is no element of ours is passed over.
     pub(super) fn read(&self, held: &[(&'static str, Elements)]) -> Self {
-        let mut read = Self { table: self.table.clone(), ..Self::default() };
+        let (table, denial) = (self.table.clone(), self.denial);
+        let mut read = Self { table, denial, ..Self::default() };
         for (name, elements) in held {
             let own = elements.iter().filter(|_| OWN.contains(name));
             read.own.extend(own.filter_map(|(key, _)| address(family_of(name), &key.first)));
@@ -177,12 +197,12 @@ pub(super) fn switches() -> Vec<&'static str> {
 }
 
 /// The family that a set's name ends with.
-fn family_of(name: &str) -> Family {
+pub(super) fn family_of(name: &str) -> Family {
     if name.ends_with('6') { Family::V6 } else { Family::V4 }
 }
 
 /// The address that begins with these bytes.
-fn address(family: Family, bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(family: Family, bytes: &[u8]) -> Option<IpAddr> {
     Some(match family {
         Family::V4 => IpAddr::from(*bytes.first_chunk::<4>()?),
         Family::V6 => IpAddr::from(*bytes.first_chunk::<16>()?),

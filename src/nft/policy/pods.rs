@@ -8,10 +8,11 @@ use nix::errno::Errno;
 use super::super::ATTEMPTS;
 use super::super::abi::*;
 use super::super::error::Error;
-use super::super::message::{generation, request};
-use super::super::set::{Content, Elements, Field, Key, Set, Value};
-use super::super::snapshot::{generation_of, matches, question, rules_question, table_question};
+use super::super::message::request;
+use super::super::set::{Elements, Field, Key, Set, Value};
+use super::super::snapshot::{matches, question, rules_question, table_question};
 use super::super::socket::{Reply, Socket};
+use super::super::stages::cover_of;
 use super::super::table::{Hook, Table};
 use super::{Direction, IDENTITY, OWN, Policies, of};
 use crate::family::HasFamily;
@@ -41,8 +42,8 @@ pub struct Assigned {
 pub enum Found {
     /// Its rules are as they were made.
     Sound,
-    /// There is no table, or others changed it; the rule set's generation at that moment.
-    Unsound(u32),
+    /// There is no table, or others changed it, or somebody was killed who replaced it.
+    Unsound,
 }
 
 /// How closely the rules are looked at.
@@ -104,7 +105,7 @@ impl Policies {
         let mut socket = Socket::open()?;
         for _ in 0..ATTEMPTS {
             let (found, held) = look(&mut socket, &table, addresses, depth)?;
-            if found != Found::Sound {
+            if found == Found::Unsound {
                 return Ok(found);
             }
             let (mut requests, mut additions) = (Vec::new(), Vec::new());
@@ -160,20 +161,6 @@ impl Policies {
         }
         Ok(differences)
     }
-
-    /// Makes the whole table anew, in one transaction; false if others changed the rule set
-    /// since that generation.
-    ///
-    /// # Errors
-    /// Of the kernel's answers; [`Error::Invalid`].
-    pub fn install(&self, generation: u32) -> Result<bool, Error> {
-        let requests = self.describe()?.replacement_of_anything();
-        match Socket::open()?.commit(&requests, Some(generation)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.is_race() => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// Another one put the element there, or took it away, since it was looked for.
@@ -186,14 +173,16 @@ fn elements<'a>(table: &'a Table, addresses: &[IpAddr]) -> Vec<Wanted<'a>> {
     let mut all = Vec::new();
     for address in addresses {
         let family = address.family();
-        let classes = Direction::BOTH.map(|direction| of(family, direction.names().class));
+        let names = Direction::BOTH.map(Direction::names);
+        let sets = names.iter().flat_map(|names| [names.class, names.drops]);
+        let own = sets.map(|names| of(family, names));
         let single = Key::of(&[Field::Address(*address)]);
         let both = Key::of(&[Field::Address(*address); 2]);
-        let names = classes.into_iter().chain([of(family, IDENTITY)]);
-        let named = names.map(|name| (name, &single)).chain([(of(family, OWN), &both)]);
+        let own = own.chain([of(family, IDENTITY)]);
+        let named = own.map(|name| (name, &single)).chain([(of(family, OWN), &both)]);
         for (name, key) in named {
             let Some(set) = table.sets.iter().find(|set| set.name == name) else { continue };
-            let Content::Following(wanted) = &set.content else { continue };
+            let Some(wanted) = set.content.following() else { continue };
             all.push(Wanted { set, key: key.clone(), value: wanted.get(key) });
         }
     }
@@ -209,16 +198,16 @@ fn look(
 ) -> Result<(Found, Vec<Elements>), Error> {
     let (seal, elements) = (table.seal(), elements(table, addresses));
     let last = table.chains.last().map(|chain| rule_question(table, chain.name, seal.last()));
-    let mut questions = vec![generation(), table_question(table)];
+    let mut questions = vec![table_question(&cover_of(&table.name)), table_question(&table.name)];
     questions.extend(table.chains.iter().map(|it| question(table, NFT_MSG_GETCHAIN, it.name)));
     questions.extend(last);
     let of_elements = elements.iter().map(|wanted| element_question(table, wanted));
     questions.extend(of_elements.clone().take(AT_ONCE));
     questions.extend((depth == Depth::Read).then(|| rules_question(&table.name)));
     let mut replies = socket.replies(&questions)?.into_iter();
-    let generation = generation_of(&replies.next().unwrap_or_default())?;
+    let mut is_sound = replies.next().is_some_and(|cover| cover.absent);
     let is_awake = |reply: Reply| !reply.absent && matches(&reply, &Table::kind());
-    let mut is_sound = replies.next().is_some_and(is_awake);
+    is_sound &= replies.next().is_some_and(is_awake);
     for (chain, reply) in table.chains.iter().zip(replies.by_ref()) {
         let kind = chain.hook.map(Hook::attributes);
         let uses = |object: &Vec<u8>| find(object, NFTA_CHAIN_USE).and_then(number);
@@ -237,7 +226,7 @@ fn look(
     }
     let held = elements.iter().zip(&held);
     let held = held.map(|(wanted, reply)| wanted.set.held(table, &reply.objects)).collect();
-    Ok((if is_sound { Found::Sound } else { Found::Unsound(generation) }, held))
+    Ok((if is_sound { Found::Sound } else { Found::Unsound }, held))
 }
 
 fn rule_question(table: &Table, chain: &str, number: u64) -> Request {

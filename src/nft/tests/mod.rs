@@ -4,6 +4,7 @@
 mod addresses;
 mod concurrency;
 mod datapath;
+mod denial;
 mod oracle;
 mod policy;
 mod repair;

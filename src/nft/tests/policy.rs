@@ -11,20 +11,20 @@ use super::Namespace;
 use super::addresses::handles;
 use super::datapath::connect;
 use crate::family::Family;
-use crate::nft::policy::{Grant, Policies, Way};
-use crate::nft::{self, Ensured};
+use crate::nft::policy::{Denial, Grant, Policies, Way};
+use crate::nft::{self, Ensured, Table};
 
 const UDP: u8 = 17;
 /// Identities of networks are far from those of pods.
 const NETWORK: u32 = 1 << 30;
 
-fn address(text: &str) -> IpAddr {
+pub(super) fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 /// 10.1.0.2, of a class, may speak to identity 7 and to some networks; 10.1.0.3, which has
 /// it, hears class 5's identity 6 and a range of ports.
-fn held(class: u32) -> Policies {
+pub(super) fn held(class: u32) -> Policies {
     let numbers = |all: &[(&str, u32)]| {
         all.iter().map(|(text, number)| (address(text), u64::from(*number))).collect()
     };
@@ -51,6 +51,7 @@ fn held(class: u32) -> Policies {
         identities: numbers(&[("10.1.0.2", 6), ("10.1.0.3", 7), ("fd01::2", 6), ("fd01::3", 7)]),
         own: [address("10.1.0.2")].into(),
         ways: [egress, ingress],
+        denial: Denial::default(),
     }
 }
 
@@ -77,13 +78,37 @@ fn listed(objects: &[Json], name: &str) -> Vec<String> {
 #[test]
 fn nft_lists_a_table_of_policies() {
     let namespace = Namespace::new();
+    let log = Some(u16::MAX);
+    let denials = [
+        BEFORE,
+        Denial { rejects: true, log, ..BEFORE },
+        Denial { rejects: true, ..Denial::default() },
+        Denial { log, ..Denial::default() },
+        Denial::default(),
+    ];
+    for denial in denials {
+        let table = Policies { denial, ..held(4) }.describe().unwrap();
+        namespace.run(|| assert_ne!(nft::ensure(&table), Ok(Ensured::Unchanged)));
+        is_listed(&namespace, &table);
+    }
+}
+
+/// As many as README says.
+#[test]
+fn how_many_rules_and_sets_there_are() {
     let table = held(4).describe().unwrap();
+    assert_eq!((table.rules().count(), table.sets.len()), (65, 22));
+}
+
+/// How packets were denied before they were counted for each pod.
+pub(super) const BEFORE: Denial = Denial { counts: false, rejects: false, log: None };
+
+fn is_listed(namespace: &Namespace, table: &Table) {
     namespace.run(|| {
-        assert_eq!(nft::ensure(&table), Ok(Ensured::Installed));
-        assert_eq!(nft::differences(&table), Ok(Vec::new()));
-        assert_eq!(nft::ensure(&table), Ok(Ensured::Unchanged));
+        assert_eq!(nft::differences(table), Ok(Vec::new()));
+        assert_eq!(nft::ensure(table), Ok(Ensured::Unchanged));
         assert_eq!(nft::is_intact(&table.seal()), Ok(true));
-        assert_eq!(nft::is_followed(&table, table.followed()), Ok(true));
+        assert_eq!(nft::is_followed(table, table.followed()), Ok(true));
     });
     let text = namespace.command("nft -j list ruleset");
     let text: Json = serde_json::from_str(&text).unwrap();
@@ -220,13 +245,13 @@ fn a_table_that_is_known_is_not_read_again() {
 }
 
 /// A node and two pods of it, 10.1.0.2 and 10.1.0.3.
-struct Node {
-    host: Namespace,
-    pods: [Namespace; 2],
+pub(super) struct Node {
+    pub(super) host: Namespace,
+    pub(super) pods: [Namespace; 2],
 }
 
 impl Node {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let node = Self { host: Namespace::new(), pods: [Namespace::new(), Namespace::new()] };
         for (pod, number) in node.pods.iter().zip(2..) {
             let link = format!("cali{number}");
@@ -249,7 +274,7 @@ impl Node {
     }
 
     /// A socket in each pod, the second's at a port.
-    fn sockets(&self, family: Family, port: u16) -> [UdpSocket; 2] {
+    pub(super) fn sockets(&self, family: Family, port: u16) -> [UdpSocket; 2] {
         let prefix = match family {
             Family::V4 => "10.1.0.",
             Family::V6 => "fd01::",
@@ -267,7 +292,7 @@ impl Node {
 }
 
 /// Longer than any packet takes here; a lost one fails the test.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is sent before something that arrives has arrived as well, or never does.
 #[test]

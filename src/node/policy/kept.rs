@@ -1,12 +1,12 @@
 //! The table of policies kept what a cluster says that changes: made anew only as far as
 //! something is another, and as soon as others touch it.
 
-use super::{Error, Wanted, cut, forbidden, pods, refused, state};
+use super::{Error, Wanted, cut, denial, forbidden, pods, refused, state};
 use crate::{
     net, nft,
     nft::Ensured,
     node::fabric::file_version,
-    policy::{Attached, Compiled, Direction, Policies, TABLE, World},
+    policy::{Attached, Compiled, Denial, Direction, Policies, TABLE, World},
     state::Root,
 };
 
@@ -14,6 +14,7 @@ use crate::{
 pub(crate) struct Kept {
     node: String,
     root: Root,
+    denial: Denial,
     last: Option<Last>,
 }
 
@@ -38,9 +39,9 @@ pub(crate) struct Done {
 }
 
 impl Kept {
-    /// Of a cluster in which this node has that name.
-    pub(crate) fn new(node: &str, root: &Root) -> Self {
-        Self { node: node.to_owned(), root: root.clone(), last: None }
+    /// Of a cluster in which this node has that name, where packets are denied like that.
+    pub(crate) fn new(node: &str, denial: Denial, root: &Root) -> Self {
+        Self { node: node.to_owned(), root: root.clone(), denial, last: None }
     }
 
     /// Makes the table what the cluster says now. What it holds is read if `whole` asks for
@@ -51,7 +52,7 @@ impl Kept {
     /// somebody else is at it.
     pub(crate) fn pass(&mut self, world: &World, whole: bool) -> Result<Done, Error> {
         let attached = pods::all_attached(&self.root);
-        let mut wanted = Wanted::by(world.clone(), &self.node, &attached);
+        let mut wanted = Wanted::by(world.clone(), &self.node, self.denial, &attached);
         if !whole && self.last.as_ref().is_some_and(|last| last.compiled == wanted.compiled) {
             return Ok(Done::default());
         }
@@ -59,9 +60,9 @@ impl Kept {
         // A pod that was attached until nobody could be any more is part of it.
         let now = pods::all_attached(&self.root);
         if now != attached {
-            wanted = Wanted::by(world.clone(), &self.node, &now);
+            wanted = Wanted::by(world.clone(), &self.node, self.denial, &now);
         }
-        let Wanted { compiled, .. } = wanted;
+        let Wanted { mut compiled, .. } = wanted;
         let file = state::pods_file(&self.root);
         let last = self.last.take();
         let is_noted = last
@@ -73,7 +74,9 @@ impl Kept {
         }
         let before = last.as_ref().map(|last| &last.compiled.policies);
         let followed = match &last {
-            Some(Last { compiled: before, generation, .. }) if !whole => {
+            Some(Last { compiled: before, generation, .. })
+                if !whole && before.policies.denial == self.denial =>
+            {
                 compiled.policies.follow(&before.policies, *generation).map_err(refused)?
             }
             _ => None,
@@ -81,8 +84,12 @@ impl Kept {
         let (changed, generation) = match followed {
             Some(generation) => (before != Some(&compiled.policies), generation),
             None => {
-                let (done, generation) = compiled.policies.bring_up().map_err(refused)?;
-                (done != Ensured::Unchanged, generation)
+                let wanted = &mut compiled.policies;
+                let (done, note) = denial::enforced(&self.root, wanted, Policies::bring_up)?;
+                note.into_iter().for_each(|note| log::warn!("{note}"));
+                self.denial = wanted.denial;
+                let (ensured, generation) = done;
+                (ensured != Ensured::Unchanged, generation)
             }
         };
         // Whoever was here before may have been killed before it cut what it had to.
@@ -105,7 +112,7 @@ impl Kept {
         if Policies::is_untouched(last.generation).map_err(refused)? {
             return Ok(false);
         }
-        pods::is_sound().map(|is_sound| !is_sound)
+        pods::is_sound(&self.root).map(|is_sound| !is_sound)
     }
 
     /// Cuts connections that are not allowed, and says how many, and what an operator should

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
     super::{Error, Kind, Object, fabric::file_version, liveness, refused, watch::Files},
+    denial,
     state::{self, pods_file},
 };
 use crate::{
@@ -115,26 +116,34 @@ impl Expected {
     /// `Kernel` with what nf_tables refused; `File` for what cannot be read; `Busy` while
     /// policies are applied; `Unavailable` as for [`expect`].
     pub(crate) fn admit(&self, root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
-        let _lock = state::share(root)?;
+        let mut is_known = true;
+        settled(root, &mut || {
+            let assigned = self.assigned(root)?;
+            is_known = assigned.is_some();
+            let mut table = empty(root)?;
+            let assigned = assigned.as_ref().unwrap_or(&self.pod.otherwise);
+            addresses.iter().for_each(|address| table.assign(*address, assigned));
+            table.settle(addresses, Depth::Counted).map_err(refused)
+        })?;
+        if !is_known {
+            let pod = self.pod.name.as_ref();
+            let pod = pod.map_or_else(|| "a pod without a name".into(), Name::to_string);
+            let state = if self.missing == Missing::Allow { "open" } else { "closed" };
+            log::warn!("{pod} is {state}: nobody has said which network policies are about it");
+        }
+        Ok(())
+    }
+
+    /// Its numbers, if they are known by now.
+    fn assigned(&self, root: &Root) -> Result<Option<Assigned>, Error> {
         let known = match file_version(&pods_file(root)) == self.version {
             true => self.known.clone(),
             false => find(root, &self.pod)?,
         };
-        let assigned = match (known, self.missing) {
-            (Some(known), _) => known,
-            (None, Missing::Fail) => return Err(self.unknown(root)),
-            (None, missing) => {
-                let pod = &self.pod.name;
-                let pod =
-                    pod.as_ref().map_or_else(|| "a pod without a name".into(), Name::to_string);
-                let state = if missing == Missing::Allow { "open" } else { "closed" };
-                log::warn!("{pod} is {state}: nobody has said which network policies are about it");
-                self.pod.otherwise.clone()
-            }
-        };
-        let mut table = empty();
-        addresses.iter().for_each(|address| table.assign(*address, &assigned));
-        settle(root, &table, addresses, Depth::Counted)
+        match (known, self.missing) {
+            (None, Missing::Fail) => Err(self.unknown(root)),
+            (known, _) => Ok(known),
+        }
     }
 
     fn unknown(&self, root: &Root) -> Error {
@@ -151,11 +160,11 @@ impl Expected {
 ///
 /// # Errors
 /// `Kernel` with what nf_tables refused.
-pub(crate) fn release(addresses: &[IpAddr]) -> Result<(), Error> {
+pub(crate) fn release(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
     if addresses.is_empty() {
         return Ok(());
     }
-    match empty().settle(addresses, Depth::Counted) {
+    match empty(root)?.settle(addresses, Depth::Counted) {
         Err(error) if error.is_without_tables() => Ok(()),
         done => done.map(drop).map_err(refused),
     }
@@ -168,7 +177,7 @@ pub(crate) fn release_noted(root: &Root, entry: &Entry) {
     if entry.enforced.is_none() && !pods_file(root).exists() {
         return;
     }
-    if let Err(error) = release(&entry.addresses) {
+    if let Err(error) = release(root, &entry.addresses) {
         log::warn!("{error}; manx gc takes it out of the table of policies");
     }
 }
@@ -179,7 +188,7 @@ pub(crate) fn release_noted(root: &Root, entry: &Entry) {
 /// # Errors
 /// Of the kernel's answers; `Busy` while policies are applied.
 pub(crate) fn sweep(root: &Root, host: &mut Socket) -> Result<Vec<IpAddr>, Error> {
-    let isolated = || match empty().isolated() {
+    let isolated = || match empty(root)?.isolated() {
         Err(error) if error.is_without_tables() => Ok(Vec::new()),
         found => found.map_err(refused),
     };
@@ -196,7 +205,7 @@ pub(crate) fn sweep(root: &Root, host: &mut Socket) -> Result<Vec<IpAddr>, Error
             nobodys.push(address);
         }
     }
-    release(&nobodys)?;
+    release(root, &nobodys)?;
     Ok(nobodys)
 }
 
@@ -210,7 +219,7 @@ pub(crate) fn differences(root: &Root, entry: &Entry) -> Result<Vec<String>, Err
     let _lock = state::share(root)?;
     let assigned = find(root, &pod)?;
     let assigned = assigned.as_ref().unwrap_or(&pod.otherwise);
-    let mut table = empty();
+    let mut table = empty(root)?;
     pod.addresses.iter().for_each(|address| table.assign(*address, assigned));
     table.differences(&pod.addresses).map_err(refused)
 }
@@ -221,11 +230,10 @@ pub(crate) fn differences(root: &Root, entry: &Entry) -> Result<Vec<String>, Err
 /// # Errors
 /// As for [`Expected::admit`].
 pub(crate) fn restore_table(root: &Root) -> Result<bool, Error> {
-    if is_sound()? || all_attached(root).is_empty() {
+    if is_sound(root)? || all_attached(root).is_empty() {
         return Ok(false);
     }
-    let _lock = state::share(root)?;
-    settle(root, &empty(), &[], Depth::Read)?;
+    settled(root, &mut || empty(root)?.settle(&[], Depth::Read).map_err(refused))?;
     Ok(true)
 }
 
@@ -233,8 +241,8 @@ pub(crate) fn restore_table(root: &Root) -> Result<bool, Error> {
 ///
 /// # Errors
 /// `Kernel` where nf_tables does not answer.
-pub(super) fn is_sound() -> Result<bool, Error> {
-    Ok(empty().settle(&[], Depth::Read).map_err(refused)? == Found::Sound)
+pub(super) fn is_sound(root: &Root) -> Result<bool, Error> {
+    Ok(empty(root)?.settle(&[], Depth::Read).map_err(refused)? == Found::Sound)
 }
 
 /// What the table lacks of all pods on which policies are enforced, a sentence each.
@@ -247,7 +255,7 @@ pub(crate) fn all_differences(root: &Root) -> Result<Vec<String>, Error> {
         return Ok(Vec::new());
     }
     let _lock = state::share(root)?;
-    let (table, addresses) = with(root, empty(), &attached)?;
+    let (table, addresses) = with(root, empty(root)?, &attached)?;
     table.differences(&addresses).map_err(refused)
 }
 
@@ -256,26 +264,42 @@ pub(crate) fn all_differences(root: &Root) -> Result<Vec<String>, Error> {
 /// # Errors
 /// As for [`Expected::admit`].
 pub(crate) fn restore(root: &Root) -> Result<(), Error> {
-    let _lock = state::share(root)?;
-    let (table, addresses) = with(root, empty(), &all_attached(root))?;
-    settle(root, &table, &addresses, Depth::Read)
+    settled(root, &mut || {
+        let (table, addresses) = with(root, empty(root)?, &all_attached(root))?;
+        table.settle(&addresses, Depth::Read).map_err(refused)
+    })
 }
 
-/// Makes what the table holds of these addresses what this one has of them; first, if need
-/// be, the table.
-fn settle(root: &Root, table: &Policies, addresses: &[IpAddr], depth: Depth) -> Result<(), Error> {
+/// Does that while nobody applies policies; where the table is not as it is made, makes it, and
+/// does that again.
+fn settled(root: &Root, act: &mut dyn FnMut() -> Result<Found, Error>) -> Result<(), Error> {
     for _ in 0..ATTEMPTS {
-        let found = table.settle(addresses, depth).map_err(refused)?;
-        let Found::Unsound(generation) = found else { return Ok(()) };
-        let attached = all_attached(root);
-        let (whole, _) = with(root, state::table(root)?, &attached)?;
-        if whole.install(generation).map_err(refused)? {
-            log::info!("nftables table {TABLE} is made, with {} pods of this node", attached.len());
+        let lock = state::share(root)?;
+        if act()? == Found::Sound {
+            return Ok(());
         }
+        drop(lock);
+        make(root)?;
     }
     let object = Object::request(&format!("make nftables table {TABLE}"));
     let cause = format!("the rule set changed during each of {ATTEMPTS} attempts");
     Err(Error::new(Kind::Busy, object, cause).next("try again"))
+}
+
+/// Makes the table of what is noted, with all pods of this node.
+fn make(root: &Root) -> Result<(), Error> {
+    let _lock = state::lock_for_add(root)?;
+    // Another one did meanwhile, if so.
+    if is_sound(root)? {
+        return Ok(());
+    }
+    let attached = all_attached(root);
+    let (mut whole, _) = with(root, state::table(root)?, &attached)?;
+    whole.denial = state::denial(root)?;
+    let (_, note) = denial::enforced(root, &mut whole, Policies::make)?;
+    note.into_iter().for_each(|note| log::warn!("{note}"));
+    log::info!("nftables table {TABLE} is made, with {} pods of this node", attached.len());
+    Ok(())
 }
 
 /// A table with these attachments beside what it holds, by what is noted of them; and their
@@ -340,6 +364,8 @@ fn find(root: &Root, pod: &Attached) -> Result<Option<Assigned>, Error> {
     Ok(found.map(|known| known.assigned))
 }
 
-fn empty() -> Policies {
-    Policies { table: TABLE.to_owned(), ..Policies::default() }
+/// A table without pods.
+fn empty(root: &Root) -> Result<Policies, Error> {
+    let denial = state::denial(root)?;
+    Ok(Policies { table: TABLE.to_owned(), denial, ..Policies::default() })
 }

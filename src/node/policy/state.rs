@@ -14,16 +14,16 @@ use serde::{
     Deserialize, Deserializer,
     de::{Error as _, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::super::{Error, Kind, Object, fabric::WRITER_LIMIT, file};
 use crate::{
     conf::POLICY_FILE,
-    policy::{Assigned, Compiled, Known, Name, Policies, TABLE},
+    policy::{Assigned, Compiled, Denial, Known, Name, Policies, TABLE},
     state::{Root, directory, file::TEXT_BYTES_MAX, lock, read_own, replace},
 };
 
-/// The form of both files. It rises when a field changes its meaning.
+/// The form of the files. It rises when a field changes its meaning.
 const VERSION: u64 = 1;
 /// What table.json has at most, in bytes: some thirty of each address and of each grant.
 const TABLE_BYTES_MAX: u64 = 64 << 20;
@@ -80,8 +80,20 @@ fn table_file(root: &Root) -> PathBuf {
 /// # Errors
 /// `Busy` while somebody else is at it.
 pub(super) fn lock(root: &Root) -> Result<lock::Guard, Error> {
+    lock_within(root, WRITER_LIMIT)
+}
+
+/// The same for an ADD, which waits less long.
+///
+/// # Errors
+/// `Busy` while somebody else is at it.
+pub(super) fn lock_for_add(root: &Root) -> Result<lock::Guard, Error> {
+    lock_within(root, ADD_LIMIT)
+}
+
+fn lock_within(root: &Root, limit: Duration) -> Result<lock::Guard, Error> {
     let directory = own_directory(root);
-    let lock = lock::exclusive_within(&directory, WRITER_LIMIT)
+    let lock = lock::exclusive_within(&directory, limit)
         .map_err(|error| file("lock the table of policies", &directory, &error))?;
     lock.sign();
     Ok(lock)
@@ -158,12 +170,55 @@ pub(super) fn table(root: &Root) -> Result<Policies, Error> {
     let Some(bytes) = read(&path, TABLE_BYTES_MAX)? else {
         return Ok(Policies { table: TABLE.to_owned(), ..Policies::default() });
     };
-    let document: Value =
-        serde_json::from_slice(&bytes).map_err(|error| unreadable(&path, error.to_string()))?;
-    let version = document.get("version").and_then(Value::as_u64);
-    require_known(version.unwrap_or_default()).map_err(|reason| unreadable(&path, reason))?;
+    let document = document(&path, &bytes)?;
     let table = document.get("sets").and_then(|sets| Policies::decode(TABLE, sets));
     table.ok_or_else(|| unreadable(&path, "it is of no form that this manx knows".to_owned()))
+}
+
+fn denial_file(root: &Root) -> PathBuf {
+    own_directory(root).join("denial.json")
+}
+
+/// How packets are denied, as it is noted; the default where nothing is.
+///
+/// # Errors
+/// `File` for what cannot be read or understood.
+pub(super) fn denial(root: &Root) -> Result<Denial, Error> {
+    let path = denial_file(root);
+    let Some(bytes) = read(&path, TEXT_BYTES_MAX)? else { return Ok(Denial::default()) };
+    let document = document(&path, &bytes)?;
+    let holds = |key| document.get(key).and_then(Value::as_bool);
+    let group = document.get("log").and_then(Value::as_u64);
+    Ok(Denial {
+        counts: holds("counts").unwrap_or(true),
+        rejects: holds("rejects").unwrap_or(false),
+        log: group.and_then(|group| u16::try_from(group).ok()),
+    })
+}
+
+/// Notes how packets are denied.
+///
+/// # Errors
+/// `File`.
+pub(super) fn note_denial(root: &Root, denial: Denial) -> Result<(), Error> {
+    if self::denial(root).is_ok_and(|noted| noted == denial) {
+        return Ok(());
+    }
+    let Denial { counts, rejects, log } = denial;
+    let document = json!({"version": VERSION, "counts": counts, "rejects": rejects, "log": log});
+    put(&denial_file(root), &document.to_string())
+}
+
+/// A document of a version that is known.
+///
+/// # Errors
+/// `File` for what cannot be understood.
+fn document(path: &Path, bytes: &[u8]) -> Result<Value, Error> {
+    let document: Value =
+        serde_json::from_slice(bytes).map_err(|error| unreadable(path, error.to_string()))?;
+    let version = document.get("version").and_then(Value::as_u64);
+    require_known(version.unwrap_or_default()).map_err(|reason| unreadable(path, reason))?;
+    Ok(document)
 }
 
 /// Forgets all of it.
@@ -171,7 +226,7 @@ pub(super) fn table(root: &Root) -> Result<Policies, Error> {
 /// # Errors
 /// `File`.
 pub(super) fn forget(root: &Root) -> Result<(), Error> {
-    for path in [pods_file(root), table_file(root), keeper_file(root)] {
+    for path in [pods_file(root), table_file(root), keeper_file(root), denial_file(root)] {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(file("remove", &path, &error));
@@ -186,7 +241,8 @@ pub(super) fn forget(root: &Root) -> Result<(), Error> {
 pub(crate) fn unreadable_files(root: &Root) -> Vec<(PathBuf, String)> {
     let pods = pods(root, &mut |_| true).err().map(|error| (pods_file(root), error.cause));
     let table = table(root).err().map(|error| (table_file(root), error.cause));
-    pods.into_iter().chain(table).collect()
+    let denial = self::denial(root).err().map(|error| (denial_file(root), error.cause));
+    pods.into_iter().chain(table).chain(denial).collect()
 }
 
 fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {
