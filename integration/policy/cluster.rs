@@ -62,9 +62,14 @@ impl Cluster {
         self.manx(&["apply", "WORLD", "--node", NODE], world)
     }
 
+    /// The same with options.
+    pub fn apply_with(&self, options: &[&str], world: &Value) -> Finished {
+        self.manx(&[&["apply", "WORLD", "--node", NODE], options].concat(), world)
+    }
+
     /// The same, and connections that are established stay.
     pub fn apply_and_keep(&self, world: &Value) -> Finished {
-        self.manx(&["apply", "WORLD", "--node", NODE, "--keep-connections"], world)
+        self.apply_with(&["--keep-connections"], world)
     }
 
     /// The pod with that address.

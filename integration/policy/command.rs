@@ -1,11 +1,15 @@
 //! What the commands say, and how they end.
 
-use std::net::UdpSocket;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::cases;
-use crate::cluster::{Cluster, NODE};
+use crate::cluster::{Cluster, NODE, Pod};
+use crate::harness::DEADLINE;
+use crate::scenario::speaks;
 
 fn pod(name: &str, last: u8) -> Value {
     let ips = [format!("10.244.1.{last}"), format!("fd00:244:1::{last}")];
@@ -110,6 +114,63 @@ fn what_is_enforced_is_shown_until_it_is_removed() {
     }
     assert_eq!(parsed()["enforced"], false);
     assert!(rules(&cluster).is_empty());
+}
+
+/// A try to connect to a port that no policy opens.
+fn refusal(from: &Pod, to: &Pod, place: usize, patience: Duration) -> ErrorKind {
+    let to = SocketAddr::new(to.addresses[place], 81);
+    from.netns.enter(|| TcpStream::connect_timeout(&to, patience)).unwrap_err().kind()
+}
+
+/// A reset comes before anybody has lost patience; what is dropped is answered by nobody.
+#[test]
+fn what_is_denied_is_rejected_or_logged_where_that_is_asked_for() {
+    let cluster = Cluster::new();
+    let world = world(&[only_clients()]);
+    let [web, client] = [&cluster.pods[0], &cluster.pods[1]];
+    let short = Duration::from_millis(50);
+    cluster.apply(&world).ok();
+    for place in 0..2 {
+        assert_eq!(refusal(client, web, place, short), ErrorKind::TimedOut);
+    }
+    let plan = |options: &[&str]| {
+        cluster.manx(&[&["plan", "WORLD", "--node", NODE], options].concat(), &world)
+    };
+    let listed = || cluster.host.command("nft", &["list", "table", "inet", "manx.policy"]).ok();
+    let both = ["--reject", "--log", "5"];
+    for (options, rejects, logs) in [
+        (&["--reject"][..], true, false),
+        (&["--log", "5"], false, true),
+        (&both, true, true),
+        (&[], false, false),
+        (&both, true, true),
+    ] {
+        let planned = plan(options);
+        assert_eq!(planned.status, 3, "{planned:?}");
+        assert!(planned.stdout.contains("~ nftables table manx.policy"), "{planned:?}");
+        assert_eq!(cluster.apply_with(options, &world).ok(), planned.stdout);
+        assert_eq!(plan(options).status, 0);
+        let listed = listed();
+        assert_eq!(listed.contains("reject with tcp reset"), rejects, "{listed}");
+        assert_eq!(listed.contains("log prefix \"manx ingress: \" group 5"), logs, "{listed}");
+        for place in 0..2 {
+            if rejects {
+                let told = refusal(client, web, place, DEADLINE);
+                assert_eq!(told, ErrorKind::ConnectionRefused);
+            } else {
+                assert_eq!(refusal(client, web, place, short), ErrorKind::TimedOut);
+            }
+        }
+    }
+    // What is allowed is allowed.
+    for place in 0..2 {
+        let there = SocketAddr::new(web.addresses[place], 80);
+        speaks(&client.netns, &web.netns, there, there);
+    }
+    for group in ["65536", "-1", "x", ""] {
+        let refused = cluster.apply_with(&["--log", group], &world);
+        assert!(refused.status == 2 && refused.stderr.contains("NFLOG"), "{refused:?}");
+    }
 }
 
 /// Rules, chains and sets stay, to the number of each.

@@ -181,6 +181,11 @@ fn nothing_leaks_and_nothing_is_lost_while_something_changes() {
         damage(&cluster);
         assert!(cluster.apply(one).ok().contains("nftables table manx.policy"));
     });
+    flood(&cluster, "the rules are others", &mut |count, _| {
+        let options = [&["--log", "7"][..], &[]][count as usize % 2];
+        assert!(cluster.apply_with(options, one).ok().contains("nftables table manx.policy"));
+    });
+    cluster.apply(one).ok();
     let (file, root) = (cluster.file(), cluster.root());
     let args = ["policy", "apply", &file, "--node", NODE, "--root", root.to_str().unwrap()];
     let mut kills = 0;

@@ -219,10 +219,11 @@ fn enforce_policies(
 ) -> impl Future<Output = Infallible> + use<> {
     let (node, root, of_table) = (options.node.clone(), options.root.clone(), Arc::clone(status));
     let (access, limits, api) = (access.clone(), limits.clone(), status.api().apart());
+    let denial = options.denial;
     async move {
         let board = policy::board().await;
         let of_lists = Arc::clone(&board);
-        thread::spawn(move || policy::keep(&board, &node, &root, &of_table));
+        thread::spawn(move || policy::keep(&board, &node, denial, &root, &of_table));
         policy::watch(access, limits, of_lists, api).await
     }
 }

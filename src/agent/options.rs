@@ -6,13 +6,14 @@ use lexopt::{Arg, Parser, ValueExt};
 use nix::unistd::gethostname;
 
 use super::change::ACCEPTED;
-use crate::state::Root;
+use crate::{policy::Denial, state::Root};
 
 pub(crate) const USAGE: &str = "\
 Usage: manx-agent [--mode MODE] [--config FILE] [--node NAME] [--kubeconfig FILE]
                   [--peers-file FILE] [--conflist-name NAME] [--plugin-dir DIR]
                   [--sysctl-dir DIR] [--accept-former SECONDS] [--listen ADDRESS:PORT]
-                  [--condition] [--network-policy] [--root DIR]
+                  [--condition] [--network-policy] [--policy-reject]
+                  [--policy-log GROUP] [--root DIR]
 
 Watches a cluster's Nodes, keeps the peers file and this node's routes true to them, and
 puts the configuration of the container runtime in place when pods may come.
@@ -37,6 +38,10 @@ puts the configuration of the container runtime in place when pods may come.
   --condition           set NetworkUnavailable of this Node to False when pods may come
   --network-policy      enforce NetworkPolicies: watch Namespaces, Pods and NetworkPolicies
                         as well, and let pods come with networkPolicy enforce
+  --policy-reject       tell the sender of what no policy allows, by a reset of TCP or by
+                        ICMP, instead of dropping it in silence
+  --policy-log GROUP    send what no policy allows, ten packets a second, to this group of
+                        NFLOG (0 to 65535)
   --root DIR            read files and state below DIR
 ";
 
@@ -62,6 +67,8 @@ pub(crate) struct Options {
     pub(crate) condition: bool,
     /// Whether network policies are enforced.
     pub(crate) network_policy: bool,
+    /// What becomes of packets that none allows.
+    pub(crate) denial: Denial,
     pub(crate) root: Root,
 }
 
@@ -87,6 +94,7 @@ impl Options {
             listen: Some(SocketAddr::from(([127, 0, 0, 1], 9641))),
             condition: false,
             network_policy: false,
+            denial: Denial::default(),
             root: Root::default(),
         };
         let mut parser = Parser::from_args(arguments);
@@ -99,6 +107,10 @@ impl Options {
                 }
                 Arg::Long("network-policy") => {
                     options.network_policy = true;
+                    continue;
+                }
+                Arg::Long("policy-reject") => {
+                    options.denial.rejects = true;
                     continue;
                 }
                 Arg::Long(name) => name.to_owned(),
@@ -149,6 +161,11 @@ impl Options {
                     _ => Some(listener(&given).ok_or_else(wrong)?),
                 };
             }
+            "policy-log" => {
+                let given = text(given)?;
+                let wrong = |_| format!("--policy-log {given:?} is no group from 0 to 65535");
+                self.denial.log = Some(given.parse().map_err(wrong)?);
+            }
             "root" => self.root = Root::new(given),
             other => return Err(format!("there is no --{other}")),
         }
@@ -184,12 +201,19 @@ mod tests {
         assert_eq!(options.node, "n1");
         assert_eq!(options.listen, Some("127.0.0.1:9641".parse().unwrap()));
         assert!(!options.condition && !options.network_policy);
+        assert_eq!(options.denial, Denial::default());
         let arguments =
             ["--node", "n2", "--listen=0", "--condition", "--network-policy", "--root", "/r"];
         let options = read(&arguments).unwrap().unwrap();
         assert!(options.condition && options.network_policy);
         assert_eq!((options.node.as_str(), options.listen), ("n2", None));
         assert_eq!(options.root, Root::new("/r"));
+        let options = read(&["--policy-reject", "--policy-log", "5"]).unwrap().unwrap();
+        let denial = Denial { rejects: true, log: Some(5), ..Denial::default() };
+        assert_eq!(options.denial, denial);
+        for group in ["-1", "65536", "x"] {
+            assert!(read(&["--policy-log", group]).unwrap_err().contains(group));
+        }
         assert!(read(&["--help"]).unwrap().is_none());
         let hosts = Options::read([], None).unwrap().unwrap();
         assert!(!hosts.node.is_empty());

@@ -57,13 +57,19 @@ struct Said {
     notes: BTreeSet<String>,
 }
 
-/// Keeps the table of the node of this name, and comes to no end.
-pub(crate) fn keep(board: &Arc<Board>, node: &str, root: &Root, status: &Arc<Status>) -> ! {
+/// Keeps the table of the node of this name, which denies packets like that, and comes to no end.
+pub(crate) fn keep(
+    board: &Arc<Board>,
+    node: &str,
+    denial: Denial,
+    root: &Root,
+    status: &Arc<Status>,
+) -> ! {
     let now = Instant::now();
     let mut keeper = Keeper {
         board: Arc::clone(board),
         status: Arc::clone(status),
-        kept: Kept::new(node, Denial::default(), root),
+        kept: Kept::new(node, denial, root),
         monitor: None,
         lists: News::default(),
         whole: now,

@@ -21,9 +21,9 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "policy",
     summary: "enforce network policies that a file gives",
     help: "\
-Usage: manx policy plan WORLD [--node NAME] [--json]
-       manx policy apply WORLD [--node NAME] [--keep-connections] [--json]
-                               [--root DIR]
+Usage: manx policy plan WORLD [--node NAME] [--reject] [--log GROUP] [--json]
+       manx policy apply WORLD [--node NAME] [--reject] [--log GROUP]
+                               [--keep-connections] [--json] [--root DIR]
        manx policy show [--json]
        manx policy remove [--root DIR]
 
@@ -35,16 +35,21 @@ plan shows what apply would change, and exits 3 if there is something. show
 lists what is enforced, and remove takes it away: all pods are open then.
 
   --node NAME  the pods of this node; default: the name of this host
+  --reject     tell the sender of what no policy allows, by a reset of TCP or by
+               ICMP; without it such a packet is dropped in silence
+  --log GROUP  send what no policy allows, ten packets a second, to a group of
+               NFLOG (0 to 65535)
   --keep-connections
                let established connections be
   --json       plan, apply: {\"changes\": [as of manx plan], \"notes\": []}, and
                of apply how many connections were \"cut\"
-               show: {\"enforced\", \"peers\", \"pods\": [{\"address\", \"egress\":
-               {\"class\", \"grants\", \"networks\"}, \"ingress\": the same}]}
+               show: {\"enforced\", \"peers\", \"pods\": [{\"address\", \"pod\",
+               \"egress\": {\"class\", \"grants\", \"networks\", \"dropped\":
+               {\"packets\", \"bytes\"}}, \"ingress\": the same}]}
   --root DIR   keep the lock below DIR",
     shape: Shape {
-        flags: &["json", "keep-connections"],
-        values: &["node", "root"],
+        flags: &["json", "keep-connections", "reject"],
+        values: &["log", "node", "root"],
         operands: Operands::AtMost(2),
     },
     run,
@@ -54,14 +59,16 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let operands: Vec<&str> = args.operands.iter().filter_map(|it| it.to_str()).collect();
     match (operands.as_slice(), args.operands.get(1)) {
         (["plan", ..], Some(file)) => {
+            let denial = denial(args)?;
             let Given { world, node, notes } = Given::read(file, args)?;
             let changes =
-                policy::plan(&mut Wanted::of(world, &node, Denial::default(), &args.root()))?;
+                policy::plan(&mut Wanted::of(world, &node, denial, &args.root()))?;
             let status = if changes.is_empty() { Status::Fine } else { Status::Findings };
             tell(&notes, &changes, None, args, console)?;
             Ok(status)
         }
         (["apply", ..], Some(file)) => {
+            let denial = denial(args)?;
             let given = Given::read(file, args)?;
             let established = match args.flag("keep-connections") {
                 true => Established::Kept,
@@ -69,7 +76,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
             };
             let Given { world, node, mut notes } = given;
             let applied =
-                policy::apply(world, &node, established, Denial::default(), &args.root())?;
+                policy::apply(world, &node, established, denial, &args.root())?;
             notes.extend(applied.notes);
             tell(&notes, &applied.changes, Some(applied.cut), args, console)?;
             Ok(Status::Fine)
@@ -84,6 +91,16 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         (["plan" | "apply"], None) => Err(SUBCOMMAND.usage("say where the policies are: WORLD")),
         _ => Err(SUBCOMMAND.usage("say what to do: plan, apply, show or remove")),
     }
+}
+
+/// What becomes of packets that nothing allows.
+fn denial(args: &Args) -> Result<Denial, Failure> {
+    let group = args.value("log").map(|text| text.to_string_lossy());
+    let log = group.as_deref().map(|text| {
+        let wrong = |_| SUBCOMMAND.usage("--log wants a group of NFLOG from 0 to 65535");
+        text.parse().map_err(wrong)
+    });
+    Ok(Denial { rejects: args.flag("reject"), log: log.transpose()?, ..Denial::default() })
 }
 
 /// Tells what is to be changed, or was, and how many connections were cut then.

@@ -2,10 +2,14 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+};
 
 use super::Namespace;
 use super::policy::{BEFORE, Node, PATIENCE, address, held};
@@ -235,4 +239,57 @@ fn a_pod_is_put_into_no_table_of_another_version() {
     let all = Policies { denial, ..held(4) };
     assert_eq!(namespace.run(|| all.possible_denial()), denial);
     assert_eq!(namespace.run(|| nft::tables("manx")), Ok(vec!["manx-policy".to_owned()]));
+}
+
+/// A socket that hears what is sent to a group of NFLOG, one packet at a time.
+fn listen(group: u16) -> OwnedFd {
+    const ULOG: u16 = 4 << 8;
+    let kind = SockType::Raw;
+    let protocol = SockProtocol::NetlinkNetFilter;
+    let socket = socket(AddressFamily::Netlink, kind, SockFlag::SOCK_CLOEXEC, protocol).unwrap();
+    let attribute = |kind: u16, value: &[u8]| {
+        let mut bytes = (4 + value.len() as u16).to_ne_bytes().to_vec();
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    };
+    // NFULNL_CFG_CMD_BIND; NFULNL_COPY_PACKET; a message for each packet.
+    let settings = [(1, &[1u8][..]), (2, &[0, 0, 255, 255, 2, 0]), (5, &[0, 0, 0, 1])];
+    for (kind, value) in settings {
+        let body = [&[0, 0], &group.to_be_bytes()[..], &attribute(kind, value)].concat();
+        // NFULNL_MSG_CONFIG; NLM_F_REQUEST and NLM_F_ACK.
+        let mut message = (16 + body.len() as u32).to_ne_bytes().to_vec();
+        message.extend((ULOG | 1).to_ne_bytes());
+        message.extend(5u16.to_ne_bytes());
+        message.extend([[0; 4]; 2].concat());
+        message.extend(body);
+        let done = send(socket.as_raw_fd(), &message, MsgFlags::empty());
+        assert_eq!(done, Ok(message.len()));
+        let mut answer = [0; 4096];
+        let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap();
+        assert!(length >= 20 && answer[16..20] == [0; 4], "setting {kind}: {:?}", &answer[..length]);
+    }
+    socket
+}
+
+#[test]
+fn what_is_logged_names_the_direction() {
+    let node = Node::new();
+    let denial = Denial { log: Some(5), ..Denial::default() };
+    let heard = node.host.run(|| listen(5));
+    let ingress_alone = [Way::default(), held(4).ways[1].clone()];
+    for (ways, direction) in [(held(4).ways, "egress"), (ingress_alone, "ingress")] {
+        let policies = Policies { denial, ways, ..held(4) };
+        node.host.run(|| assert_ne!(policies.enforce(), Ok(Ensured::Unchanged)));
+        for family in Family::BOTH {
+            node.send(family, 81);
+            let mut packet = [0; 4096];
+            let length = recv(heard.as_raw_fd(), &mut packet, MsgFlags::empty()).unwrap();
+            let prefix = format!("manx {direction}: \0");
+            let packet = &packet[..length];
+            let says = packet.windows(prefix.len()).any(|part| part == prefix.as_bytes());
+            assert!(says, "{direction}, {family}: {}", String::from_utf8_lossy(packet));
+        }
+    }
 }
