@@ -210,6 +210,36 @@ fn a_network_may_do_without_and_still_has_no_loopback() {
     assert_eq!(scene.believed(&scene.outside, OUTSIDE[0], &sources), [A[0]]);
 }
 
+/// Network policies know a pod by its address: the source check keeps it from speaking as
+/// somebody whom they do not isolate.
+#[test]
+fn an_isolated_pod_does_not_escape_in_anothers_name() {
+    for (checks, escapes) in [(true, false), (false, true)] {
+        let keys =
+            json!({"networkPolicy": "enforce", "networkPolicyWait": 0, "sourceCheck": checks});
+        let scene = Scene::new(&keys);
+        let pod = &scene.pods[0].netns;
+        for family in [0, 1] {
+            let outside = listen(&scene.outside, OUTSIDE[family]);
+            let to = outside.local_addr().unwrap();
+            let stranger = OTHERS[family][2];
+            for source in [A[family], B[family], stranger] {
+                send(pod, to.ip(), &datagram(source.parse().unwrap(), to, b"forged"));
+            }
+            // A pod may always speak to its node: once this came, what was sent before it has
+            // been judged.
+            let node = listen(scene.host(), NODE[family]);
+            send_last(pod, node.local_addr().unwrap());
+            heard(&node);
+            send_last(scene.host(), to);
+            let heard: Vec<String> =
+                heard(&outside).into_iter().map(|(_, source)| source.to_string()).collect();
+            let expected: &[&str] = if escapes { &[stranger] } else { &[] };
+            assert_eq!(heard, expected, "sourceCheck {checks}");
+        }
+    }
+}
+
 /// What a chained portmap sets opens the node's loopback to pods, were it not for
 /// the rules.
 #[test]

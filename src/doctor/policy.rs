@@ -1,15 +1,20 @@
-//! Whether network policies are enforced where they are expected to be.
+//! Whether network policies are enforced where they are expected to be, and what they drop.
 
 use super::{Answer, Seen};
-use crate::{node::Snapshot, policy::TABLE, text::few::some_of};
+use crate::{
+    node::{Denied, Snapshot},
+    policy::TABLE,
+    text::few::some_of,
+};
 
 /// Which policies there are only the API server knows. That some are expected to be in force
 /// shows in a configuration, ours or another plugin's, or in what that made.
 pub(super) fn policy_unenforced(snapshot: &Snapshot) -> Answer {
+    let mut seen = Vec::from_iter(dropping(snapshot));
     let enforcing = snapshot.networks.iter().filter(|network| network.enforces_policy);
-    let enforcing: Vec<&str> = enforcing.map(|network| network.name.as_str()).collect();
-    if !enforcing.is_empty() {
-        return Ok(lost(snapshot).into_iter().collect());
+    if enforcing.count() > 0 {
+        seen.extend(lost(snapshot));
+        return Ok(seen);
     }
     let asks = snapshot.files.iter().filter(|file| file.ours && file.policy);
     let asks: Vec<String> = asks.map(|file| file.path.display().to_string()).collect();
@@ -23,6 +28,8 @@ pub(super) fn policy_unenforced(snapshot: &Snapshot) -> Answer {
         format!(
             "{chains} chains of calico-node say that policies were in force, and pods of ours pass none"
         )
+    } else if !seen.is_empty() {
+        return Ok(seen);
     } else {
         return Err(
             "no configuration asks for NetworkPolicy, and no chains of calico-node say that \
@@ -30,10 +37,38 @@ pub(super) fn policy_unenforced(snapshot: &Snapshot) -> Answer {
                 .to_owned(),
         );
     };
-    let fix = "kubectl get networkpolicy -A lists what there is; manx policy apply enforces what a \
-               file says for the pods of this node, and \"networkPolicy\": \"enforce\" in the \
-               configuration lets no later pod be without";
-    Ok(vec![Seen::warning("network policy", evidence).fix(fix)])
+    let fix = "on Kubernetes manx-agent enforces what kubectl get networkpolicy -A lists, with \
+               component network-policy of conf/kubernetes (networkPolicy: true of the chart); \
+               without an agent manx policy apply enforces what a file says for the pods of this \
+               node, and \"networkPolicy\": \"enforce\" in the configuration lets no later pod be \
+               without";
+    seen.push(Seen::warning("network policy", evidence).fix(fix));
+    Ok(seen)
+}
+
+/// What is dropped while one looks: it is what policies ask for, and may be what somebody
+/// looks for.
+fn dropping(snapshot: &Snapshot) -> Option<Seen> {
+    let (before, after) = snapshot.surroundings.load.as_ref()?;
+    let mut grown = Vec::new();
+    for now in &after.denied {
+        let Denied { address, direction, packets } = now;
+        let is_it = |one: &&Denied| one.address == *address && one.direction == *direction;
+        // Rules that were made in between count from zero.
+        let first = before.denied.iter().find(is_it).map_or(0, |first| first.packets);
+        let moment = packets.saturating_sub(first);
+        if moment > 0 {
+            let pod = snapshot.journal.iter().find(|entry| entry.addresses.contains(address));
+            let pod = pod.and_then(|entry| entry.pod()).map(|name| format!("{name} "));
+            let pod = pod.unwrap_or_default();
+            grown.push(format!("{direction} of pod {pod}{address}: {moment}, {packets} in all"));
+        }
+    }
+    let evidence =
+        format!("packets that no policy allows were dropped in a moment: {}", some_of(&grown));
+    let fix = "if that is not meant: manx explain SOURCE DESTINATION:PORT names the policies that \
+               decide, and manx policy show has what was dropped of each pod";
+    (!grown.is_empty()).then(|| Seen::info("network policy", evidence).fix(fix))
 }
 
 /// What the table lacks of pods on which policies are enforced.
@@ -49,8 +84,10 @@ fn lost(snapshot: &Snapshot) -> Option<Seen> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::node::{File, Network, OfTable};
+    use crate::finding::Severity;
+    use crate::node::{File, Load, Network, OfTable};
     use crate::object::{HeldTable, Table};
+    use crate::state::Entry;
 
     #[test]
     fn policies_that_were_in_force_are_told() {
@@ -60,6 +97,7 @@ mod tests {
         snapshot.surroundings.policy_chains = 3;
         let [one] = &policy_unenforced(&snapshot).unwrap()[..] else { panic!() };
         assert!(one.evidence.starts_with("3 chains"), "{}", one.evidence);
+        assert!(one.fix.contains("component network-policy"), "{}", one.fix);
         let path = "/etc/cni/net.d/10-calico.conflist".into();
         let ours = File { path, ours: true, policy: true, ..Default::default() };
         snapshot.files = vec![File { ours: false, ..ours.clone() }, ours];
@@ -73,6 +111,40 @@ mod tests {
         let mut snapshot = all;
         snapshot.networks[0].enforces_policy = true;
         assert!(policy_unenforced(&snapshot).unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_dropped_meanwhile_is_told_and_nothing_is_wrong() {
+        let denied = |last: u8, direction: &str, packets| Denied {
+            address: [10, 1, 0, last].into(),
+            direction: direction.to_owned(),
+            packets,
+        };
+        let mut snapshot = Snapshot::default();
+        let (mut before, mut after) = (Load::default(), Load::default());
+        before.denied = vec![denied(5, "ingress", 3), denied(6, "egress", 4)];
+        after.denied = before.denied.clone();
+        snapshot.surroundings.load = Some((before.clone(), after.clone()));
+        snapshot.networks.push(Network { enforces_policy: true, ..Network::default() });
+        assert!(policy_unenforced(&snapshot).unwrap().is_empty(), "nothing was dropped meanwhile");
+        after.denied =
+            vec![denied(5, "ingress", 10), denied(6, "egress", 2), denied(7, "egress", 1)];
+        snapshot.surroundings.load = Some((before, after));
+        let (pod_namespace, pod_name) = (Some("shop".to_owned()), Some("db".to_owned()));
+        let addresses = vec![[10, 1, 0, 5].into()];
+        let of_pod = Entry { pod_namespace, pod_name, addresses, ..Entry::default() };
+        snapshot.journal = vec![of_pod];
+        let [one] = &policy_unenforced(&snapshot).unwrap()[..] else { panic!() };
+        assert_eq!(one.severity, Severity::Info);
+        let told = "in a moment: ingress of pod shop/db 10.1.0.5: 7, 10 in all, egress of pod \
+                    10.1.0.7: 1, 1 in all";
+        assert!(one.evidence.ends_with(told), "{}", one.evidence);
+        assert!(one.fix.contains("manx explain"), "{}", one.fix);
+        // So it is where policies are applied by hand.
+        snapshot.networks.clear();
+        assert_eq!(policy_unenforced(&snapshot).unwrap().len(), 1);
+        snapshot.surroundings.load = None;
+        assert!(policy_unenforced(&snapshot).is_err());
     }
 
     #[test]

@@ -145,7 +145,10 @@ const CHECKS: &[(&str, &str)] = &[
         "calico-node leaves its rules behind, which no pod passes that came after it went",
     ),
     ("former-chains", "pods behind the bridge leave the node with its address by these rules"),
-    ("policy-unenforced", "what a NetworkPolicy closes to pods is open where nothing enforces it"),
+    (
+        "policy-unenforced",
+        "what no NetworkPolicy allows is dropped where they are enforced, and passes where not",
+    ),
     (
         "network-unavailable",
         "the condition keeps new pods from the node, and who set it does not take it away any more",

@@ -28,7 +28,7 @@ use crate::{
     state::Root,
 };
 
-use super::{Error, HeldPolicies, IsolatedPod, refused};
+use super::{Denied, Error, HeldPolicies, IsolatedPod, refused};
 
 /// So many connections are cut at once at most: each is remembered for a while.
 const CUT_MAX: usize = 16_384;
@@ -215,6 +215,27 @@ pub fn dropped() -> Result<Vec<Dropped>, Error> {
     }
 }
 
+/// The same of pods of which anything was dropped, in the words of a snapshot.
+///
+/// # Errors
+/// As for [`dropped`].
+pub fn denied() -> Result<Vec<Denied>, Error> {
+    let some = dropped()?.into_iter().filter(|dropped| dropped.packets > 0);
+    let denied = some.map(|Dropped { address, direction, packets, .. }| {
+        let direction = direction.word().to_owned();
+        Denied { address, direction, packets }
+    });
+    Ok(denied.collect())
+}
+
+/// How many packets were denied in each direction, in the order of [`Direction::BOTH`], since
+/// the rules were made; none where there are none.
+#[cfg(feature = "agent")]
+pub(crate) fn denied_packets() -> [Option<u64>; 2] {
+    let name = Policies { table: TABLE.to_owned(), ..Policies::default() };
+    name.denied().unwrap_or_default()
+}
+
 /// What is enforced, and which policies that is made of; `None` where nothing is.
 ///
 /// # Errors
@@ -225,9 +246,9 @@ pub fn in_force(root: &Root) -> Result<Option<HeldPolicies>, Error> {
     let pods = pods.into_iter().map(|Known { name, isolated_by: [egress, ingress], .. }| {
         IsolatedPod { name: name.to_string(), egress, ingress }
     });
-    let pods = pods.collect();
+    let (pods, denied) = (pods.collect(), denied().unwrap_or_default());
     let sets = serde_json::from_str(&policies.encode()).unwrap_or_default();
-    Ok(Some(HeldPolicies { sets, pods }))
+    Ok(Some(HeldPolicies { sets, pods, denied }))
 }
 
 /// Takes the table away, with what is noted of it, and all pods are open; false where there

@@ -29,7 +29,7 @@ use super::fabric::Applied;
 use burden::require_bearable;
 
 pub use compared::{Compared, OfFabric, OfRemoval, OfTable};
-pub use load::{Backlog, Load, Processor};
+pub use load::{Backlog, Denied, Load, Processor};
 pub use network::{Fabric, Failure, Lease, Misfit, Network, Pool, Range};
 pub use support::{Support, Text, Versions};
 pub use surroundings::{

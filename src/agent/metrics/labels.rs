@@ -13,3 +13,9 @@ pub(super) struct Object {
 pub(super) struct State {
     pub(super) state: &'static str,
 }
+
+/// In which direction a packet went, as a pod has it.
+#[derive(Clone, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+pub(super) struct Way {
+    pub(super) direction: &'static str,
+}

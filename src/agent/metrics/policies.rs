@@ -1,20 +1,32 @@
 //! What is counted of network policies.
 
 use std::{
+    fmt,
     sync::atomic::AtomicU64,
     time::{Duration, SystemTime},
 };
 
 use prometheus_client::{
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{
+        MetricType,
+        counter::{ConstCounter, Counter},
+        family::Family,
+        gauge::Gauge,
+        histogram::Histogram,
+    },
     registry::{Registry, Unit},
 };
 
 use super::{
     buckets::{gauge_value, histogram},
-    labels::{Object, State},
+    labels::{Object, State, Way},
 };
-use crate::node::policy::Done;
+use crate::{
+    node::policy::{Done, denied_packets},
+    policy,
+};
 
 /// Objects that policies are about, and what was made of them.
 #[derive(Debug)]
@@ -58,6 +70,7 @@ impl Policies {
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(Denials));
         let registry = registry.sub_registry_with_prefix("policy");
         let help = "Objects of the cluster that network policies are about";
         registry.register("objects", help, self.objects.clone());
@@ -112,6 +125,28 @@ impl Policies {
     pub(super) fn cut(&self, count: usize) {
         self.cut.inc_by(count as u64);
     }
+}
+
+/// What was dropped, as the kernel's rules have counted it. Asks when it is asked.
+#[derive(Debug)]
+struct Denials;
+
+impl Collector for Denials {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        write(encoder, denied_packets())
+    }
+}
+
+fn write(mut encoder: DescriptorEncoder<'_>, counts: [Option<u64>; 2]) -> fmt::Result {
+    let help = "Packets of this node's pods that no policy allows, since the rules were made";
+    let name = "policy_denied_packets";
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (direction, count) in policy::Direction::BOTH.into_iter().zip(counts) {
+        let Some(count) = count else { continue };
+        let labels = Way { direction: direction.word() };
+        ConstCounter::new(count).encode(metric.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     nft,
-    node::{Backlog, Counters, Load, Processor, Surroundings, tables},
+    node::{Backlog, Counters, Load, Processor, Surroundings, policy, tables},
     state::{file::TEXT_BYTES_MAX, read_text},
 };
 
@@ -75,6 +75,7 @@ impl Sample {
             processors: processors.lines().filter_map(processor).collect(),
             wrong_checksums: text(SNMP).and_then(|text| counter(&text, "Udp:", WRONG_CHECKSUMS)),
             sources: sources(),
+            denied: policy::denied().unwrap_or_default(),
         };
         Self {
             reverse_path: text(NETSTAT).and_then(|text| counter(&text, "TcpExt:", REVERSE_PATH)),

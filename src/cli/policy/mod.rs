@@ -61,8 +61,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         (["plan", ..], Some(file)) => {
             let denial = denial(args)?;
             let Given { world, node, notes } = Given::read(file, args)?;
-            let changes =
-                policy::plan(&mut Wanted::of(world, &node, denial, &args.root()))?;
+            let changes = policy::plan(&mut Wanted::of(world, &node, denial, &args.root()))?;
             let status = if changes.is_empty() { Status::Fine } else { Status::Findings };
             tell(&notes, &changes, None, args, console)?;
             Ok(status)
@@ -75,8 +74,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
                 false => Established::Judged,
             };
             let Given { world, node, mut notes } = given;
-            let applied =
-                policy::apply(world, &node, established, denial, &args.root())?;
+            let applied = policy::apply(world, &node, established, denial, &args.root())?;
             notes.extend(applied.notes);
             tell(&notes, &applied.changes, Some(applied.cut), args, console)?;
             Ok(Status::Fine)

@@ -74,7 +74,11 @@ impl Walk<'_> {
             if all.is_empty() {
                 self.drop(format!("no policy allows it: {subject} is {by}"), None);
             }
-            return self.note("policy", format!("{subject}: {allowed}"), table);
+            self.note("policy", format!("{subject}: {allowed}"), table);
+            if all.is_empty() {
+                self.dropped_before(direction, &subject);
+            }
+            return;
         };
         let protocol = self.question.protocol;
         let asked = format!("{} {port}", protocol_name(protocol));
@@ -83,6 +87,23 @@ impl Walk<'_> {
         }
         self.note("policy", format!("{subject}: {asked} is not allowed; {allowed}"), table);
         self.drop(format!("no policy allows {asked}: {subject} is {by}"), None);
+        self.dropped_before(direction, &subject);
+    }
+
+    /// How much was dropped already, of whatever the pod sent or got.
+    fn dropped_before(&mut self, direction: Direction, subject: &str) {
+        let Question { source, destination, .. } = self.question;
+        let pod = match direction {
+            Direction::Egress => source,
+            Direction::Ingress => destination,
+        };
+        let held = self.snapshot.surroundings.policies.as_ref();
+        let denied = held.map(|held| held.denied.as_slice()).unwrap_or_default();
+        let mut denied = denied.iter().filter(|it| it.direction == direction.word());
+        if let Some(denied) = denied.find(|denied| denied.address == pod) {
+            let text = format!("{subject}: {} packets were dropped so far", denied.packets);
+            self.note("policy", text, format!("table inet {TABLE}"));
+        }
     }
 
     /// What the policies of a cluster say of it, whichever nodes the two are on.

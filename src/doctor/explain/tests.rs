@@ -19,7 +19,7 @@ use crate::{
         tunnel::Vxlan,
     },
     node::{
-        Barrier, ClosedLink, Direction, Fabric, HeldPolicies, IsolatedPod, Kernel, Network,
+        Barrier, ClosedLink, Denied, Direction, Fabric, HeldPolicies, IsolatedPod, Kernel, Network,
         OfFabric,
     },
     object::{self, Action, Told, reverse_path},
@@ -346,8 +346,10 @@ fn with_policies(snapshot: &mut Snapshot) -> World {
     });
     let pods = pods.collect();
     let sets = serde_json::from_str(&compiled.policies.encode()).unwrap();
+    let (address, direction) = ("10.1.0.6".parse().unwrap(), "ingress".to_owned());
+    let denied = vec![Denied { address, direction, packets: 12 }];
     snapshot.surroundings.enforces_policy = true;
-    snapshot.surroundings.policies = Some(HeldPolicies { sets, pods });
+    snapshot.surroundings.policies = Some(HeldPolicies { sets, pods, denied });
     world
 }
 
@@ -383,7 +385,11 @@ fn policies_are_judged_by_the_table_and_named() {
         let found = found.unwrap_or_else(|| panic!("{text}: {told:#?}"));
         assert_eq!((found.what, found.by.as_str()), ("policy", by));
         match drops {
-            Some(why) => assert!(told.verdict.text.contains(why), "{told:#?}"),
+            Some(why) => {
+                assert!(told.verdict.text.contains(why), "{told:#?}");
+                let so_far = "ingress of pod shop/db: 12 packets were dropped so far";
+                assert!(told.steps.iter().any(|step| step.text == so_far), "{told:#?}");
+            }
             None => assert_eq!(told.verdict.outcome, Outcome::Delivered, "{told:#?}"),
         }
     }

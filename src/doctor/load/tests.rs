@@ -16,6 +16,7 @@ fn node(change: impl Fn(&mut Counters, &mut Load)) -> Snapshot {
         processors: vec![processor; 2],
         wrong_checksums: Some(1),
         sources: vec![("manx-net".into(), 2)],
+        denied: Vec::new(),
     };
     let mut after = before.clone();
     after.processors.iter_mut().for_each(|one| one.total += 20);

@@ -52,6 +52,11 @@ pub(in crate::doctor) fn rich(recorded: &str) -> Value {
         processors: vec![Processor { total: 90 + grown, softirq: 5, steal: grown }; 2],
         wrong_checksums: Some(grown),
         sources: vec![("manx-net".into(), grown)],
+        denied: vec![Denied {
+            address: [10, 1, 0, 5].into(),
+            direction: "ingress".into(),
+            packets: grown,
+        }],
     };
     node.surroundings = Surroundings {
         counters: Some((counted(1), counted(40))),

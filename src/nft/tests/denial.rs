@@ -268,7 +268,11 @@ fn listen(group: u16) -> OwnedFd {
         assert_eq!(done, Ok(message.len()));
         let mut answer = [0; 4096];
         let length = recv(socket.as_raw_fd(), &mut answer, MsgFlags::empty()).unwrap();
-        assert!(length >= 20 && answer[16..20] == [0; 4], "setting {kind}: {:?}", &answer[..length]);
+        assert!(
+            length >= 20 && answer[16..20] == [0; 4],
+            "setting {kind}: {:?}",
+            &answer[..length]
+        );
     }
     socket
 }

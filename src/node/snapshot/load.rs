@@ -1,5 +1,7 @@
 //! What a node had to do up to one moment. Two such tell what it has to do now.
 
+use std::net::IpAddr;
+
 use serde::{Deserialize, Serialize};
 
 /// All of them.
@@ -15,6 +17,21 @@ pub struct Load {
     pub wrong_checksums: Option<u64>,
     /// Packets that the source check dropped, with the names of our tables.
     pub sources: Vec<(String, u64)>,
+    /// What network policies dropped, of pods of which they dropped anything.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Denied>,
+}
+
+/// What was dropped of a pod's packets in one direction, since the rules were made.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Denied {
+    /// The pod's address.
+    pub address: IpAddr,
+    /// In which direction it is isolated: `egress` or `ingress`.
+    pub direction: String,
+    /// How many packets.
+    pub packets: u64,
 }
 
 /// A processor's queue of packets.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::load::Load;
+use super::load::{Denied, Load};
 use crate::family::Family;
 
 /// What others have on this node.
@@ -77,6 +77,9 @@ pub struct HeldPolicies {
     pub sets: Value,
     /// The pods of this node of which it is known which policies are about them.
     pub pods: Vec<IsolatedPod>,
+    /// What was dropped, of pods of which anything was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Denied>,
 }
 
 /// A pod, and the policies of its namespace that isolate it in each direction.
