@@ -131,6 +131,9 @@ pub const LOOKUPS: [(Peer, Ports); 9] = [
     (Peer::Network, Ports::Range),
 ];
 
+/// What is asked before anything else: a pod that a policy names, at a port of its own.
+const FIRST: (Peer, Ports) = (Peer::Identity, Ports::One);
+
 const IDENTITY: [&str; 2] = ["ident4", "ident6"];
 /// Where packets are judged in the second direction.
 const INGRESS_ENTRY: &str = "ingress";
@@ -237,13 +240,16 @@ impl Direction {
         Part::Mapped(vec![self.pod(family)], of(family, self.names().class))
     }
 
-    /// What leads isolated pods of both families to where they are judged.
+    /// For each family what most allowed packets pass by, and behind it what leads isolated
+    /// pods to where everything is asked. So that such a packet pays for no other lookup.
     fn entry(self) -> impl Iterator<Item = Rule> {
-        let lead = move |family| {
+        let of_family = move |family| {
+            let (peer, ports) = FIRST;
             let chain = of(family, self.names().chain);
-            Rule(vec![Term::Has(self.class(family)), Term::End(Verdict::Jump(chain))])
+            let lead = vec![Term::Has(self.class(family)), Term::End(Verdict::Jump(chain))];
+            [self.lookup(family, peer, ports), Rule(lead)]
         };
-        Family::BOTH.into_iter().map(lead)
+        Family::BOTH.into_iter().flat_map(of_family)
     }
 
     /// The chain of one family: whoever is isolated gets no further than what is allowed. It is
@@ -260,17 +266,21 @@ impl Direction {
     /// What is allowed, of one family.
     fn lookups(self, family: Family) -> Chain {
         let names = self.names();
-        let allow =
-            |key, set| Rule(vec![Term::Among(key, Holds::Is, set), Term::End(self.allowed())]);
-        let mut rules: Vec<Rule> = LOOKUPS
-            .into_iter()
-            .map(|(peer, ports)| {
-                let set = if ports == Ports::Range { names.range } else { names.grant };
-                allow(self.key(family, peer, ports), set)
-            })
-            .collect();
-        rules.push(allow(vec![self.pod(family), self.peer(family)], of(family, OWN)));
+        let mut rules: Vec<Rule> =
+            LOOKUPS.into_iter().map(|(peer, ports)| self.lookup(family, peer, ports)).collect();
+        rules.push(self.allow(vec![self.pod(family), self.peer(family)], of(family, OWN)));
         Chain { name: of(family, names.allowed), hook: None, rules }
+    }
+
+    fn lookup(self, family: Family, peer: Peer, ports: Ports) -> Rule {
+        let names = self.names();
+        let set = if ports == Ports::Range { names.range } else { names.grant };
+        self.allow(self.key(family, peer, ports), set)
+    }
+
+    /// What has that key in the set is allowed.
+    fn allow(self, key: Vec<Part>, set: &'static str) -> Rule {
+        Rule(vec![Term::Among(key, Holds::Is, set), Term::End(self.allowed())])
     }
 
     fn key(self, family: Family, peer: Peer, ports: Ports) -> Vec<Part> {
