@@ -13,7 +13,7 @@ use crate::harness::{DEADLINE, Finished, Host, Netns, Plugin, Stdin, eventually,
 use crate::server::{Answer, Server};
 
 pub const AGENT: &str = env!("CARGO_BIN_EXE_manx-agent");
-/// Another build of the agent than the tests', to be measured: `hack/bench --policy` has one that
+/// Another build of the agent than the tests', to be measured: `hack/bench --policy-agent` has one that
 /// is as it is shipped.
 pub fn program() -> PathBuf {
     std::env::var_os("MANX_AGENT").map_or_else(|| AGENT.into(), PathBuf::from)

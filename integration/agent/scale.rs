@@ -1,5 +1,5 @@
 //! Network policies of a cluster of ten thousand pods: what an agent holds of them, and how soon
-//! a change is in force. `hack/bench --policy` measures the agent that is shipped.
+//! a change is in force. `hack/bench --policy-agent` measures the agent that is shipped.
 
 use std::path::Path;
 use std::time::Instant;

@@ -65,6 +65,7 @@ const SIZES: [(&str, Size); 3] = [
 /// Why there is nothing to compare.
 pub fn rows(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
     let mut rows = packets(programs, effort)?;
+    rows.push(open(programs, effort)?);
     rows.extend(changes(programs, effort));
     rows.push(adds(programs, effort));
     rows.push(memory::row(programs)?);
@@ -87,13 +88,13 @@ struct Node {
     samples: Samples,
 }
 
-/// Without policies, in Calico's layout, manx's, and without once more.
-fn packets(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
-    crate::progress("packets");
+/// Nodes without policies, in Calico's layout, manx's, and without once more, after their
+/// packets were measured.
+fn measured(programs: &Programs, effort: Effort, change: Change) -> Result<[Node; 4], String> {
     let mut nodes = Vec::new();
     for layout in [Layout::None, Layout::Calico, Layout::Manx, Layout::None] {
         let wire = Wire::new(programs, &json!({}));
-        let world = World::new(MIDDLE, &wire.addresses, Change::default());
+        let world = World::new(MIDDLE, &wire.addresses, change);
         match layout {
             Layout::None => load(&wire.host, &[TRACKED.to_owned()]),
             Layout::Calico => {
@@ -103,9 +104,9 @@ fn packets(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
             }
             Layout::Manx => enforce(&wire.host, programs, &world),
         }
-        let denied = wire.flow(DENIED).passes();
-        if denied != (layout == Layout::None) {
-            return Err(format!("{layout:?}: what is not allowed passes: {denied}"));
+        let passes = wire.flow(DENIED).passes();
+        if passes != (change.open || layout == Layout::None) {
+            return Err(format!("{layout:?}: a packet that nothing is said of passes: {passes}"));
         }
         let (fresh, talking) = (wire.flow(FRESH), wire.flow(TALKING));
         if !fresh.passes() || !talking.passes() {
@@ -132,31 +133,48 @@ fn packets(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
         packets.join()
     })
     .expect("packets arrive");
+    Ok(nodes.try_into().ok().expect("four nodes"))
+}
+
+/// What a new connection takes more than without policies, in Calico's layout and in manx's.
+fn more([none, calico, manx, again]: &[Node; 4], what: &str, at_most: Option<f64>) -> Row {
+    let more = |of: &Node| -> Vec<f64> {
+        let pairs = of.samples.fresh.iter().zip(&none.samples.fresh);
+        pairs.map(|(with, without)| with - without).collect()
+    };
+    Row {
+        what: format!("a new connection between {what}, ns more than without policies"),
+        ratio: paired(&more(calico), &more(manx)),
+        control: paired(&none.samples.fresh, &again.samples.fresh),
+        at_most,
+    }
+}
+
+/// Pods that no policy is about.
+fn open(programs: &Programs, effort: Effort) -> Result<Row, String> {
+    crate::progress("packets of pods that are not isolated");
+    let change = Change { open: true, ..Change::default() };
+    Ok(more(&measured(programs, effort, change)?, "pods that no policy is about", None))
+}
+
+fn packets(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
+    crate::progress("packets");
+    let mut nodes = measured(programs, effort, Change::default())?;
     for round in 0..effort.streams {
         for number in order(round, nodes.len()) {
             let Node { wire, samples, .. } = &mut nodes[number];
             samples.stream.push(wire.stream(effort.stream));
         }
     }
-    let [none, calico, manx, again] =
-        std::array::from_fn::<&Samples, 4, _>(|number| &nodes[number].samples);
-    let more = |of: &Samples| -> Vec<f64> {
-        of.fresh.iter().zip(&none.fresh).map(|(with, without)| with - without).collect()
-    };
-    let control = |of: fn(&Samples) -> &Vec<f64>| paired(of(none), of(again));
-    let beside = |what: &str, at_most, of: fn(&Samples) -> &Vec<f64>, old: &Samples| Row {
+    let [none, calico, manx, again] = &nodes;
+    let beside = |what: &str, at_most, of: fn(&Samples) -> &Vec<f64>, old: &Node| Row {
         what: what.into(),
-        ratio: paired(of(old), of(manx)),
-        control: control(of),
+        ratio: paired(of(&old.samples), of(&manx.samples)),
+        control: paired(of(&none.samples), of(&again.samples)),
         at_most,
     };
     Ok(vec![
-        Row {
-            what: "a new connection between isolated pods, ns more than without policies".into(),
-            ratio: paired(&more(calico), &more(manx)),
-            control: control(|samples| &samples.fresh),
-            at_most: Some(NEW_AT_MOST),
-        },
+        more(&nodes, "isolated pods", Some(NEW_AT_MOST)),
         beside("the same, the whole way, ns", None, |samples| &samples.fresh, calico),
         beside(
             "an established connection, a byte and its answer, ns; old is without policies",
@@ -243,8 +261,8 @@ fn changes(programs: &Programs, effort: Effort) -> Vec<Row> {
         crate::progress(&format!("changes: {size_name}"));
         let world = |change| World::new(size, &pair, change);
         let plain = world(Change::default());
-        let joined = world(Change { joined: true, ports: false });
-        let changed = world(Change { joined: false, ports: true });
+        let joined = world(Change { joined: true, ..Change::default() });
+        let changed = world(Change { ports: true, ..Change::default() });
         let (calico, manx) = (Host::new(), Host::new());
         load(&calico, Calico::load(&plain, &[]).lines());
         let file = |name: &str, text: String| manx.scratch().file(name, text);

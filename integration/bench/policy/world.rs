@@ -42,6 +42,8 @@ pub struct Change {
     pub joined: bool,
     /// One policy allows other ports.
     pub ports: bool,
+    /// No policy is about the two pods.
+    pub open: bool,
 }
 
 pub struct Pod {
@@ -120,7 +122,7 @@ impl World {
         }
         let mut policies: Vec<Policy> =
             (0..size.policies).map(|number| policy(number, apps, change.ports)).collect();
-        policies.extend((0..5).map(of_the_pair));
+        policies.extend((0..5).filter(|_| !change.open).map(of_the_pair));
         Self { pods, policies }
     }
 
