@@ -1,4 +1,5 @@
-//! What network policies cost: manx's table beside Calico's layout, in turns, in one run.
+//! What network policies cost: manx's table beside Calico's layout and kube-router's rules, in
+//! turns, in one run.
 //!
 //! A packet of a new connection and one of an established one, between two pods that five
 //! policies isolate in both directions; the kernel's part of a pod that joins and of a policy
@@ -7,6 +8,7 @@
 //! that has nothing else.
 
 mod calico;
+mod kube_router;
 mod memory;
 mod world;
 
@@ -89,10 +91,14 @@ struct Node {
 }
 
 /// Nodes without policies, in Calico's layout, manx's, and without once more, after their
-/// packets were measured.
-fn measured(programs: &Programs, effort: Effort, change: Change) -> Result<[Node; 4], String> {
+/// packets were measured; one of kube-router behind them where it could be built.
+fn measured(programs: &Programs, effort: Effort, change: Change) -> Result<Nodes, String> {
     let mut nodes = Vec::new();
-    for layout in [Layout::None, Layout::Calico, Layout::Manx, Layout::None] {
+    let mut layouts = vec![Layout::None, Layout::Calico, Layout::Manx, Layout::None];
+    if kube_router::is_built() {
+        layouts.push(Layout::KubeRouter);
+    }
+    for layout in layouts {
         let wire = Wire::new(programs, &json!({}));
         let world = World::new(MIDDLE, &wire.addresses, change);
         match layout {
@@ -103,6 +109,7 @@ fn measured(programs: &Programs, effort: Effort, change: Change) -> Result<[Node
                 load(&wire.host, Calico::load(&world, &links).lines());
             }
             Layout::Manx => enforce(&wire.host, programs, &world),
+            Layout::KubeRouter => kube_router::enforce(&wire.host, &world),
         }
         let passes = wire.flow(DENIED).passes();
         if passes != (change.open || layout == Layout::None) {
@@ -133,8 +140,11 @@ fn measured(programs: &Programs, effort: Effort, change: Change) -> Result<[Node
         packets.join()
     })
     .expect("packets arrive");
-    Ok(nodes.try_into().ok().expect("four nodes"))
+    let kube_router = if nodes.len() > 4 { nodes.pop() } else { None };
+    Ok((nodes.try_into().ok().expect("four nodes"), kube_router))
 }
+
+type Nodes = ([Node; 4], Option<Node>);
 
 /// What a new connection takes more than without policies, in Calico's layout and in manx's.
 fn more([none, calico, manx, again]: &[Node; 4], what: &str, at_most: Option<f64>) -> Row {
@@ -154,12 +164,13 @@ fn more([none, calico, manx, again]: &[Node; 4], what: &str, at_most: Option<f64
 fn open(programs: &Programs, effort: Effort) -> Result<Row, String> {
     crate::progress("packets of pods that are not isolated");
     let change = Change { open: true, ..Change::default() };
-    Ok(more(&measured(programs, effort, change)?, "pods that no policy is about", None))
+    let (nodes, _) = measured(programs, effort, change)?;
+    Ok(more(&nodes, "pods that no policy is about", None))
 }
 
 fn packets(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
     crate::progress("packets");
-    let mut nodes = measured(programs, effort, Change::default())?;
+    let (mut nodes, kube_router) = measured(programs, effort, Change::default())?;
     for round in 0..effort.streams {
         for number in order(round, nodes.len()) {
             let Node { wire, samples, .. } = &mut nodes[number];
@@ -173,7 +184,7 @@ fn packets(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
         control: paired(of(&none.samples), of(&again.samples)),
         at_most,
     };
-    Ok(vec![
+    let mut rows = vec![
         more(&nodes, "isolated pods", Some(NEW_AT_MOST)),
         beside("the same, the whole way, ns", None, |samples| &samples.fresh, calico),
         beside(
@@ -189,7 +200,14 @@ fn packets(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
             |samples| &samples.stream,
             none,
         ),
-    ])
+    ];
+    if let Some(kube_router) = &kube_router {
+        let what = "the way of a packet of a new connection, ns; old is kube-router";
+        rows.push(beside(what, None, |samples| &samples.fresh, kube_router));
+        let what = "an established connection, a byte and its answer, ns; old is kube-router";
+        rows.push(beside(what, None, |samples| &samples.talking, kube_router));
+    }
+    Ok(rows)
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -197,6 +215,7 @@ enum Layout {
     None,
     Calico,
     Manx,
+    KubeRouter,
 }
 
 /// What a node has that accepts what is established, and nothing else.
