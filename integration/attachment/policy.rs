@@ -358,6 +358,29 @@ fn an_address_has_nothing_of_its_former_pod() {
     assert_eq!(network.remains(), before);
 }
 
+/// A DEL that was killed behind the lease leaves its note, and comes again when the address is
+/// another pod's.
+#[test]
+fn a_del_that_comes_again_leaves_the_next_pod_of_the_address_closed() {
+    let network = enforcing().ipam(json!({"type": "host-local",
+        "ranges": [[{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9", "rangeEnd": "10.1.0.9"}]]}));
+    apply(&network, &[known("open", "u1"), known("web", "u2"), only("web", "client")]);
+    let former = pod("open", "u1");
+    network.add(&former).ok();
+    let note = network.root("run/manx/net").join(&network.journal()[0]);
+    let text = std::fs::read(&note).unwrap();
+    network.del(&former).ok();
+    let web = pod("web", "u2");
+    network.add(&web).ok();
+    let closed = classes(&network, "10.1.0.9");
+    assert_eq!(closed, [None, Some(1)], "nobody may speak to it");
+    std::fs::write(&note, text).unwrap();
+    network.del(&former).ok();
+    assert_eq!(classes(&network, "10.1.0.9"), closed);
+    network.del(&web).ok();
+    assert_eq!(classes(&network, "10.1.0.9"), OPEN);
+}
+
 #[test]
 fn gc_takes_out_whom_nobody_has() {
     let network = enforcing();

@@ -9,6 +9,7 @@ use manx::{
 
 use crate::cases::{self, Step};
 use crate::cluster::{Cluster, MANX, NODE};
+use crate::leak::damage;
 
 /// How many pairs of worlds are looked at.
 const PAIRS: usize = 10;
@@ -145,4 +146,51 @@ fn whatever_is_left_by_a_killed_apply_is_between_the_worlds() {
     }
     println!("killed at {kills} points, {partial} of which left neither world");
     assert!(kills >= 3 * PAIRS && partial >= PAIRS, "{kills} {partial}");
+}
+
+/// Where rules are replaced there is a moment in which the second table alone judges. Whoever is
+/// killed then, and whoever comes next and is killed as well, leaves nothing open.
+#[test]
+fn two_kills_while_rules_are_replaced_open_nothing() {
+    let cluster = Cluster::new();
+    let all = cases::all();
+    let steps: Vec<&Step> = all.iter().flat_map(|case| &case.steps).collect();
+    let closed = |step: &&&Step| step.probes.iter().filter(|probe| !probe.allowed).count() > 100;
+    let step = steps.iter().find(closed).unwrap();
+    let denied: Vec<_> = step.probes.iter().filter(|it| !it.allowed).take(12).cloned().collect();
+    let (file, root) = (cluster.file(), cluster.root());
+    std::fs::write(&file, step.world.to_string()).unwrap();
+    let args = ["policy", "apply", &file, "--node", NODE, "--root", root.to_str().unwrap()];
+    let opened = |when: &str| {
+        let found = cluster.probe(&step.world, &denied);
+        let arrived: Vec<_> = found.into_iter().filter(|(_, arrived)| *arrived).collect();
+        assert!(arrived.is_empty(), "{when}: {arrived:?}");
+    };
+    let prepare = || {
+        cluster.apply(&step.world).ok();
+        damage(&cluster);
+    };
+    prepare();
+    let first = transactions(&cluster, &args);
+    let is_covered = |first: &usize| {
+        prepare();
+        assert!(killed(&cluster, &args, *first));
+        opened(&format!("killed at {first}"));
+        held(&cluster).is_some_and(|held| held.ways.iter().all(|way| way.classes.is_empty()))
+    };
+    let first = first.into_iter().find(is_covered).expect("the second table alone judges");
+    let second = transactions(&cluster, &args);
+    for second in &second {
+        prepare();
+        assert!(killed(&cluster, &args, first));
+        killed(&cluster, &args, *second);
+        opened(&format!("killed at {first} and then at {second}"));
+    }
+    assert!(second.len() > 5, "{second:?}");
+    // What is left is taken away with the table.
+    prepare();
+    assert!(killed(&cluster, &args, first));
+    cluster.host.command(MANX, &["policy", "remove", "--root", root.to_str().unwrap()]).ok();
+    let tables = cluster.host.command("nft", &["list", "tables"]).ok();
+    assert!(!tables.contains("manx.policy"), "{tables}");
 }

@@ -52,6 +52,15 @@ pub(super) fn cover_of(table: &str) -> String {
     format!("{table}.cover")
 }
 
+/// Deletes a table with what may stand in for it; false if there was neither.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(super) fn remove_covered(table: &str) -> Result<bool, Error> {
+    let cover = remove(&cover_of(table))?;
+    Ok(remove(table)? || cover)
+}
+
 /// Lets all packets pass that come to the table from now on, if there is one. Where a table
 /// goes, a packet that is half through its rules no longer finds what it is allowed.
 fn open(table: &Table, gates: &[&str]) -> Result<(), Error> {
@@ -91,7 +100,7 @@ fn bring(
         } else if is_sound && found.differences.is_empty() {
             return Ok((done, found.generation));
         } else if !is_sound && let Some(cover) = uncovered.take() {
-            remove(cover)?;
+            // Where one was killed behind this, its cover is all that judges, and is kept.
             let cover = Table { name: cover.to_owned(), ..wanted.clone() };
             bring(&cover, switches, gates, None)?;
             open(wanted, gates)?;

@@ -19,7 +19,7 @@ pub(crate) use state::unreadable_files;
 
 use crate::{
     net::{self, Socket, addr, conntrack},
-    nft::{self, Ensured},
+    nft::Ensured,
     object::{Action, Kind, Told},
     policy::{
         Attached, Compiled, Denial, Dropped, Flow, Known, Policies, TABLE, World, allows, changes,
@@ -260,5 +260,5 @@ pub fn in_force(root: &Root) -> Result<Option<HeldPolicies>, Error> {
 pub fn remove(root: &Root) -> Result<bool, Error> {
     let _lock = state::lock(root)?;
     state::forget(root)?;
-    nft::remove(TABLE).map_err(refused)
+    Policies::remove(TABLE).map_err(refused)
 }

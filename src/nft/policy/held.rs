@@ -8,7 +8,7 @@ use super::super::message::generation;
 use super::super::set::{Elements, Field, Key, Value};
 use super::super::snapshot::{Snapshot, ask, elements_question, generation_of, table_question};
 use super::super::socket::Socket;
-use super::super::stages::{PER_TRANSACTION, advance};
+use super::super::stages::{PER_TRANSACTION, advance, remove_covered};
 use super::{CUT, Direction, Grant, IDENTITY, OWN, Policies, Way, of};
 use crate::family::{Family, HasFamily};
 
@@ -33,6 +33,15 @@ impl Policies {
         let is_sound = found.only_elements || found.only_note;
         let policies = found.table_exists.then(|| self.read(&found.held));
         Ok(Held { policies, is_sound, differences: found.differences })
+    }
+
+    /// Deletes the table of that name, and one that was left while its rules were replaced;
+    /// false if there was neither.
+    ///
+    /// # Errors
+    /// Of the kernel's answers.
+    pub fn remove(table: &str) -> Result<bool, Error> {
+        remove_covered(table)
     }
 
     /// Makes the table, or brings it up to date while packets pass.

@@ -172,14 +172,33 @@ pub(crate) fn release(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
 
 /// The same where an attachment may be in the table: policies are enforced on it, or were
 /// applied by hand. What fails is told, and ends nothing: the next pod with the address
-/// puts it right.
-pub(crate) fn release_noted(root: &Root, entry: &Entry) {
+/// puts it right. Only if it `had_link` are its addresses its own for certain: an earlier
+/// DEL may have freed them, and not ended.
+pub(crate) fn release_noted(root: &Root, entry: &Entry, had_link: bool) {
     if entry.enforced.is_none() && !pods_file(root).exists() {
         return;
     }
-    if let Err(error) = release(root, &entry.addresses) {
+    let released = match had_link {
+        true => release(root, &entry.addresses),
+        false => release_own(root, entry),
+    };
+    if let Err(error) = released {
         log::warn!("{error}; manx gc takes it out of the table of policies");
     }
+}
+
+/// Takes out those addresses of an attachment that no other one has noted by now. An ADD
+/// notes its own before it puts them into the table, which waits for the lock.
+fn release_own(root: &Root, entry: &Entry) -> Result<(), Error> {
+    let _lock = state::lock(root)?;
+    let is_same = |other: &Entry| {
+        (&other.network, &other.container_id, &other.ifname)
+            == (&entry.network, &entry.container_id, &entry.ifname)
+    };
+    let others = journal::all(root).into_iter().filter(|other| !is_same(other));
+    let noted: Vec<IpAddr> = others.flat_map(|other| other.addresses).collect();
+    let own = entry.addresses.iter().filter(|address| !noted.contains(address));
+    release(root, &own.copied().collect::<Vec<_>>())
 }
 
 /// Takes out of the table whoever is on no attachment's note, and to whom no route leads;

@@ -153,7 +153,7 @@ fn encode(known: &Known) -> (String, Value) {
 /// `File` for what cannot be read or understood.
 pub(super) fn pods(root: &Root, choose: Choose<'_>) -> Result<Option<Vec<Known>>, Error> {
     let path = pods_file(root);
-    let Some(bytes) = read(&path, TEXT_BYTES_MAX)? else { return Ok(None) };
+    let Some(bytes) = read(&path, TABLE_BYTES_MAX)? else { return Ok(None) };
     let mut reader = serde_json::Deserializer::from_slice(&bytes);
     let mut document = Document { choose, found: Vec::new() };
     let read = reader.deserialize_map(&mut document).and_then(|()| reader.end());
