@@ -16,27 +16,28 @@ impl Reader<'_> {
     pub(super) fn block(&mut self, least: usize) -> Result<Value, String> {
         let Some(head) = self.peek() else { return Ok(Value::Null) };
         let folds = head.text.starts_with('>');
-        let mut chomp = Chomp::One;
-        let marks = head.text.trim_start_matches(['|', '>']);
-        let rest = marks.trim_start_matches(|it: char| match it {
-            '-' => {
-                chomp = Chomp::None;
-                true
+        let (mut chomp, mut given) = (None, None);
+        let mut rest = head.text.chars();
+        rest.next();
+        loop {
+            let before = rest.clone();
+            match rest.next() {
+                Some('-') if chomp.is_none() => chomp = Some(Chomp::None),
+                Some('+') if chomp.is_none() => chomp = Some(Chomp::All),
+                Some(digit @ '1'..='9') if given.is_none() => given = digit.to_digit(10),
+                _ => {
+                    rest = before;
+                    break;
+                }
             }
-            '+' => {
-                chomp = Chomp::All;
-                true
-            }
-            _ => false,
-        });
-        if !is_end_behind(rest) || head.text.len() - rest.len() > 2 {
-            return Err(head.refuse(
-                "text begins on the line after this one, and no number tells its indentation",
-            ));
+        }
+        if !is_end_behind(rest.as_str()) {
+            return Err(head.refuse("text begins on the line after this one"));
         }
         self.at += 1;
         let mut lines: Vec<String> = Vec::new();
-        let mut inner = None;
+        // As much more than that of the key, or of the dash.
+        let mut inner = given.map(|more| least.saturating_sub(1) + more as usize);
         while let Some(line) = self.peek() {
             let inside = inner.unwrap_or_else(|| line.indent.max(least));
             if line.text.is_empty() {
@@ -65,7 +66,7 @@ impl Reader<'_> {
         }
         lines.truncate(kept);
         let mut text = if folds { fold(&lines) } else { lines.join("\n") };
-        let ends = match chomp {
+        let ends = match chomp.unwrap_or(Chomp::One) {
             Chomp::None => 0,
             Chomp::One => 1,
             Chomp::All => empty + 1,

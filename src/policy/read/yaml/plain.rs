@@ -98,7 +98,9 @@ impl Reader<'_> {
             if is_first && is_indicator(part) {
                 return Err(line.refuse("text that begins so is put in quotes"));
             }
-            if !is_first && (line.is_item() || line.text.starts_with(['\t', '-', '?', ':'])) {
+            let is_mark =
+                ["---", "...", "? ", ": ", "\t"].iter().any(|it| line.text.starts_with(it));
+            if is_mark || !is_first && (line.is_item() || ["?", ":"].contains(&part)) {
                 return Err(line.refuse("it goes on with text of the line before: use quotes"));
             }
             match breaks {
