@@ -9,6 +9,7 @@ use std::{
 use crate::{
     nft,
     node::{Backlog, Counters, Load, Processor, Surroundings, policy, tables},
+    policy::TABLE,
     state::{file::TEXT_BYTES_MAX, read_text},
 };
 
@@ -24,6 +25,8 @@ const PROCESSORS: &str = "/proc/stat";
 /// Packets that came by another device than the way back to their source.
 const REVERSE_PATH: &str = "IPReversePathFilter";
 const WRONG_CHECKSUMS: &str = "InCsumErrors";
+/// What the names of our tables of nftables begin with.
+const OURS: &str = "manx";
 
 /// The first of the two.
 pub(super) struct Samples {
@@ -70,12 +73,14 @@ impl Sample {
         };
         let (softnet, processors) = (text(SOFTNET), text(PROCESSORS).unwrap_or_default());
         let queues = softnet.iter().flat_map(|text| text.lines().filter_map(of_queue));
+        let ours = nft::tables(OURS).unwrap_or_default();
+        let isolates = ours.iter().any(|table| table == TABLE);
         let load = Load {
             backlog: queues.collect(),
             processors: processors.lines().filter_map(processor).collect(),
             wrong_checksums: text(SNMP).and_then(|text| counter(&text, "Udp:", WRONG_CHECKSUMS)),
-            sources: sources(),
-            denied: policy::denied().unwrap_or_default(),
+            sources: sources(ours),
+            denied: if isolates { policy::denied().unwrap_or_default() } else { Vec::new() },
         };
         Self {
             reverse_path: text(NETSTAT).and_then(|text| counter(&text, "TcpExt:", REVERSE_PATH)),
@@ -86,8 +91,8 @@ impl Sample {
 }
 
 /// What the source checks of all our tables dropped.
-fn sources() -> Vec<(String, u64)> {
-    let tables = nft::tables(tables::PREFIX).unwrap_or_default().into_iter();
+fn sources(ours: Vec<String>) -> Vec<(String, u64)> {
+    let tables = ours.into_iter().filter(|table| table.starts_with(tables::PREFIX));
     let dropped = |table: String| {
         let dropped = nft::dropped_sources(&table).ok()??;
         Some((table, dropped))
