@@ -254,7 +254,7 @@ impl Direction {
 
     /// The chain of one family: whoever is isolated gets no further than what is allowed. It is
     /// asked twice: a packet whose class was read before a change and its peer's identity
-    /// behind it is known by neither world, and the second time by the new one. Who has lost
+    /// behind it may be known by neither world, and the second time it is by the new one. Who has lost
     /// its class meanwhile is no longer isolated.
     fn chain(self, family: Family, denial: Denial) -> Chain {
         let ask = Rule(vec![Term::End(Verdict::Jump(of(family, self.names().allowed)))]);
