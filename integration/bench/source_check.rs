@@ -9,7 +9,7 @@ use crate::pair::Row;
 use crate::settle::settle;
 use crate::subjects::Programs;
 use crate::turns::order;
-use crate::wire::{Flow, Wire, paired, pin};
+use crate::wire::{Flow, Wire, in_turns, paired};
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -53,24 +53,14 @@ pub fn rows(programs: &Programs, effort: Effort) -> Result<Vec<Row>, String> {
         nodes.push(((node, flow), Samples::default()));
     }
     settle();
-    std::thread::scope(|scope| {
-        let packets = scope.spawn(|| {
-            pin();
-            // A tenth for caches to be warm.
-            for round in 0..effort.rounds + effort.rounds / 10 {
-                for number in order(round, nodes.len()) {
-                    let ((_, flow), samples) = &mut nodes[number];
-                    let (one_way, round_trip) = (flow.one_way(), flow.round_trip());
-                    if round >= effort.rounds / 10 {
-                        samples.one_way.push(one_way);
-                        samples.round_trip.push(round_trip);
-                    }
-                }
-            }
-        });
-        packets.join()
-    })
-    .expect("packets arrive");
+    in_turns(effort.rounds, nodes.len(), |number, counts| {
+        let ((_, flow), samples) = &mut nodes[number];
+        let (one_way, round_trip) = (flow.one_way(), flow.round_trip());
+        if counts {
+            samples.one_way.push(one_way);
+            samples.round_trip.push(round_trip);
+        }
+    });
     for round in 0..effort.streams {
         for number in order(round, nodes.len()) {
             let ((node, _), samples) = &mut nodes[number];

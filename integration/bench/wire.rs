@@ -17,6 +17,7 @@ use crate::harness::{Host, Netns, Plugin, Pod};
 use crate::ratio::Ratio;
 use crate::subjects::Programs;
 use crate::traffic;
+use crate::turns::order;
 
 /// Packets whose time is taken together.
 const BATCH: usize = 64;
@@ -146,8 +147,26 @@ impl Flow {
     }
 }
 
+/// Has all subjects take turns, in a thread that stays on one processor. Each turn is told its
+/// subject, and whether it counts: a tenth before is for caches to be warm.
+pub fn in_turns(rounds: usize, subjects: usize, mut turn: impl FnMut(usize, bool) + Send) {
+    let warm = rounds / 10;
+    std::thread::scope(|scope| {
+        let packets = scope.spawn(|| {
+            pin();
+            for round in 0..rounds + warm {
+                for number in order(round, subjects) {
+                    turn(number, round >= warm);
+                }
+            }
+        });
+        packets.join()
+    })
+    .expect("packets arrive");
+}
+
 /// Keeps the thread on one processor, the last one.
-pub fn pin() {
+fn pin() {
     let last = std::thread::available_parallelism().map_or(1, usize::from) - 1;
     let mut set = CpuSet::new();
     let pinned = set.set(last).and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));

@@ -80,12 +80,7 @@ impl Calico {
     pub fn load(world: &World, links: &[(String, String)]) -> Self {
         let mut made = Self::new();
         made.say("add table ip calico".into());
-        let local: Vec<&Pod> = world.pods.iter().filter(|pod| pod.is_local).collect();
-        let active: Vec<&Policy> = world
-            .policies
-            .iter()
-            .filter(|policy| local.iter().any(|pod| policy.subject.selects(pod)))
-            .collect();
+        let active = active(world);
         made.sets(world, &active);
         for policy in &active {
             for direction in Direction::BOTH {
@@ -100,7 +95,7 @@ impl Calico {
                 direction.of_pod()
             ));
         }
-        for pod in &local {
+        for pod in local(world) {
             let link = named.get(pod.address.as_str()).map_or_else(|| link(pod), |it| (*it).into());
             made.pod(pod, &link, &active);
         }
@@ -127,9 +122,7 @@ impl Calico {
     pub fn join(world: &World) -> Self {
         let mut made = Self::new();
         let pod = joined(world);
-        let local: Vec<&Pod> = world.pods.iter().filter(|it| it.is_local).collect();
-        let selects = |policy: &&Policy| local.iter().any(|pod| policy.subject.selects(pod));
-        let active: Vec<&Policy> = world.policies.iter().filter(selects).collect();
+        let active = active(world);
         for selector in selectors(&active).into_iter().filter(|it| it.selects(pod)) {
             made.say(format!("add element ip calico {} {{ {} }}", set(selector), pod.address));
         }
@@ -148,9 +141,7 @@ impl Calico {
             made.say(format!("flush chain ip calico {name}-{link}"));
             made.say(format!("delete chain ip calico {name}-{link}"));
         }
-        let local: Vec<&Pod> = world.pods.iter().filter(|it| it.is_local).collect();
-        let selects = |policy: &&Policy| local.iter().any(|pod| policy.subject.selects(pod));
-        let active: Vec<&Policy> = world.policies.iter().filter(selects).collect();
+        let active = active(world);
         for selector in selectors(&active).into_iter().filter(|it| it.selects(pod)) {
             made.say(format!("delete element ip calico {} {{ {} }}", set(selector), pod.address));
         }
@@ -255,6 +246,16 @@ impl Calico {
             ));
         }
     }
+}
+
+fn local(world: &World) -> impl Iterator<Item = &Pod> {
+    world.pods.iter().filter(|pod| pod.is_local)
+}
+
+/// The policies of pods of this node.
+fn active(world: &World) -> Vec<&Policy> {
+    let selects = |policy: &&Policy| local(world).any(|pod| policy.subject.selects(pod));
+    world.policies.iter().filter(selects).collect()
 }
 
 fn joined(world: &World) -> &Pod {

@@ -26,7 +26,7 @@ use crate::settle::settle;
 use crate::strace;
 use crate::subjects::Programs;
 use crate::turns::order;
-use crate::wire::{Flow, Wire, paired, pin};
+use crate::wire::{Flow, Wire, in_turns, paired};
 use calico::Calico;
 use world::{CHANGES, Change, DENIED, FRESH, NODE, Size, TALKING, World};
 
@@ -122,24 +122,14 @@ fn measured(programs: &Programs, effort: Effort, change: Change) -> Result<Nodes
         nodes.push(Node { wire, fresh, talking, samples: Samples::default() });
     }
     settle();
-    std::thread::scope(|scope| {
-        let packets = scope.spawn(|| {
-            pin();
-            // A tenth for caches to be warm.
-            for round in 0..effort.rounds + effort.rounds / 10 {
-                for number in order(round, nodes.len()) {
-                    let Node { fresh, talking, samples, .. } = &mut nodes[number];
-                    let (one_way, round_trip) = (fresh.one_way(), talking.round_trip());
-                    if round >= effort.rounds / 10 {
-                        samples.fresh.push(one_way);
-                        samples.talking.push(round_trip);
-                    }
-                }
-            }
-        });
-        packets.join()
-    })
-    .expect("packets arrive");
+    in_turns(effort.rounds, nodes.len(), |number, counts| {
+        let Node { fresh, talking, samples, .. }: &mut Node = &mut nodes[number];
+        let (one_way, round_trip) = (fresh.one_way(), talking.round_trip());
+        if counts {
+            samples.fresh.push(one_way);
+            samples.talking.push(round_trip);
+        }
+    });
     let kube_router = if nodes.len() > 4 { nodes.pop() } else { None };
     Ok((nodes.try_into().ok().expect("four nodes"), kube_router))
 }
