@@ -3,6 +3,7 @@
 
 mod denial;
 mod explain;
+mod leaving;
 
 use std::fs;
 use std::path::Path;
@@ -320,97 +321,6 @@ fn check_tells_what_the_table_lacks() {
     let msg = text(&network.check(&web, &result).error()["msg"]);
     assert!(msg.contains(&format!("holds besides {v6} : 1")), "{msg}");
     assert!(classes(&network, &v6)[1] == Some(class));
-}
-
-/// What is left in the table of an address is not its next pod's.
-#[test]
-fn an_address_has_nothing_of_its_former_pod() {
-    let network = enforcing().ipam(json!({"type": "host-local",
-        "ranges": [[{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9", "rangeEnd": "10.1.0.9"}]]}));
-    apply(&network, &[known("open", "u1"), known("web", "u2"), only("web", "client")]);
-    let before = network.remains();
-    let nft = |verb: &str, set: &str, element: &str| {
-        let args = [verb, "element", "inet", "manx.policy", set, element];
-        network.host().command("nft", &args).ok();
-    };
-    for (set, element) in [
-        ("class-in4", "{ 10.1.0.9 : 77 }"),
-        ("class-out4", "{ 10.1.0.9 : 77 }"),
-        ("ident4", "{ 10.1.0.9 : 78 }"),
-        ("self4", "{ 10.1.0.9 . 10.1.0.9 }"),
-    ] {
-        nft("add", set, element);
-    }
-    let open = pod("open", "u1");
-    network.add(&open).ok();
-    assert_eq!(classes(&network, "10.1.0.9"), OPEN);
-    let listed = network.host().command("nft", &["list", "table", "inet", "manx.policy"]).ok();
-    assert!(!listed.contains("10.1.0.9"), "{listed}");
-    network.del(&open).ok();
-    nft("add", "class-in4", "{ 10.1.0.9 : 77 }");
-    let web = pod("web", "u2");
-    network.add(&web).ok();
-    let [egress, ingress] = classes(&network, "10.1.0.9");
-    assert_eq!([egress, ingress], [None, Some(1)], "nobody may speak to it");
-    // DEL finds nothing to do where the table is gone.
-    network.host().command("nft", &["delete", "table", "inet", "manx.policy"]).ok();
-    network.del(&web).ok();
-    assert_eq!(network.remains(), before);
-}
-
-/// A DEL that was killed behind the lease leaves its note, and comes again when the address is
-/// another pod's.
-#[test]
-fn a_del_that_comes_again_leaves_the_next_pod_of_the_address_closed() {
-    let network = enforcing().ipam(json!({"type": "host-local",
-        "ranges": [[{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9", "rangeEnd": "10.1.0.9"}]]}));
-    apply(&network, &[known("open", "u1"), known("web", "u2"), only("web", "client")]);
-    let former = pod("open", "u1");
-    network.add(&former).ok();
-    let note = network.root("run/manx/net").join(&network.journal()[0]);
-    let text = std::fs::read(&note).unwrap();
-    network.del(&former).ok();
-    let web = pod("web", "u2");
-    network.add(&web).ok();
-    let closed = classes(&network, "10.1.0.9");
-    assert_eq!(closed, [None, Some(1)], "nobody may speak to it");
-    std::fs::write(&note, text).unwrap();
-    network.del(&former).ok();
-    assert_eq!(classes(&network, "10.1.0.9"), closed);
-    network.del(&web).ok();
-    assert_eq!(classes(&network, "10.1.0.9"), OPEN);
-}
-
-#[test]
-fn gc_takes_out_whom_nobody_has() {
-    let network = enforcing();
-    apply(&network, &[known("web", "u1"), known("client", "u2"), only("web", "client")]);
-    let (web, lost) = (pod("web", "u1"), pod("lost", "u2"));
-    let result = network.add(&web).ok();
-    let before = shown(&network);
-    let lost_result = network.add(&lost).ok();
-    // Everything of it is lost but what the table has.
-    let link = text(&lost_result["interfaces"][0]["name"]);
-    network.host().command("ip", &["link", "delete", &link]).ok();
-    fs::remove_file(network.root("run/manx/net").join(format!("{}:eth0", lost.id))).unwrap();
-    // This one is not of ours, and yet alive.
-    let args = ["route", "add", "10.1.0.200/32", "dev", "eth0"];
-    network.host().command("ip", &args).ok();
-    for set in ["class-in4 { 10.1.0.200 : 1 }", "self4 { 10.1.0.200 . 10.1.0.200 }"] {
-        let (name, element) = set.split_once(' ').unwrap();
-        let args = ["add", "element", "inet", "manx.policy", name, element];
-        network.host().command("nft", &args).ok();
-    }
-    are(&network, &lost_result, CLOSED);
-    network.gc(&[&web]).ok();
-    are(&network, &lost_result, OPEN);
-    assert_eq!(classes(&network, "10.1.0.200"), [None, Some(1)]);
-    network.host().command("ip", &["route", "delete", "10.1.0.200/32"]).ok();
-    network.gc(&[&web]).ok();
-    assert_eq!(shown(&network), before);
-    network.check(&web, &result).ok();
-    network.gc(&[]).ok();
-    assert_eq!(shown(&network)["pods"], json!([]));
 }
 
 /// Whichever comes first, pods have what the applied world says.

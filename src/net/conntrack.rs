@@ -1,6 +1,9 @@
 //! Connections that conntrack knows: listed, and forgotten one by one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use netlink_packet_core::NLM_F_DUMP;
 use nix::errno::Errno;
@@ -22,12 +25,18 @@ const CTA_TUPLE_ORIG: u16 = 1;
 const CTA_TUPLE_REPLY: u16 = 2;
 const CTA_ID: u16 = 12;
 const CTA_ZONE: u16 = 18;
+const CTA_FILTER: u16 = 25;
 const CTA_TUPLE_IP: u16 = 1;
 const CTA_TUPLE_PROTO: u16 = 2;
 const CTA_IP_V4_SRC: u16 = 1;
 const CTA_IP_V6_SRC: u16 = 3;
 const CTA_PROTO_NUM: u16 = 1;
 const CTA_PROTO_SRC_PORT: u16 = 2;
+const CTA_FILTER_ORIG_FLAGS: u16 = 1;
+const CTA_FILTER_REPLY_FLAGS: u16 = 2;
+/// That of a tuple the source address counts (`CTA_FILTER_F_CTA_IP_SRC`,
+/// net/netfilter/nf_conntrack_netlink.c).
+const BY_SOURCE: u32 = 1;
 /// `struct nfgenmsg`.
 const HEADER_BYTES: usize = 4;
 
@@ -56,6 +65,43 @@ pub fn list(is_meant: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>, E
     netlink::Socket::<Netfilter>::open()?.dump(&question, |answer| {
         let connection = answer.body.get(HEADER_BYTES..).and_then(Connection::read);
         Ok(connection.filter(&is_meant))
+    })
+}
+
+/// The connections that these addresses take part in, at either end. The kernel chooses
+/// them; one that cannot (before 5.8) lists all, and they are chosen here.
+///
+/// # Errors
+/// As for [`list`].
+pub fn of(addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, Error> {
+    let mut socket = netlink::Socket::<Netfilter>::open()?;
+    let mut connections = Vec::new();
+    for question in addresses.iter().flat_map(|address| questions(*address)) {
+        connections.extend(socket.dump(&question, |answer| {
+            let connection = answer.body.get(HEADER_BYTES..).and_then(Connection::read);
+            Ok(connection.filter(|connection| {
+                let ends = [connection.source, connection.destination];
+                ends.iter().any(|end| addresses.contains(&end.ip()))
+            }))
+        })?);
+    }
+    Ok(connections)
+}
+
+/// Which connections an address began, and which ones it answers.
+fn questions(address: IpAddr) -> [Request; 2] {
+    let source = match address {
+        IpAddr::V4(v4) => Attribute::bytes(CTA_IP_V4_SRC, v4.octets()),
+        IpAddr::V6(v6) => Attribute::bytes(CTA_IP_V6_SRC, v6.octets()),
+    };
+    let ways = [(CTA_TUPLE_ORIG, CTA_FILTER_ORIG_FLAGS), (CTA_TUPLE_REPLY, CTA_FILTER_REPLY_FLAGS)];
+    ways.map(|(tuple, flags)| {
+        let mut body = header(address.family().number());
+        let addresses = Attribute::nest(CTA_TUPLE_IP, [source.clone()]);
+        Attribute::nest(tuple, [addresses]).emit(&mut body);
+        let flags = Attribute::bytes(flags, BY_SOURCE.to_ne_bytes());
+        Attribute::nest(CTA_FILTER, [flags]).emit(&mut body);
+        Request::question(GET, NLM_F_DUMP, body, ("list connections of", address))
     })
 }
 

@@ -85,7 +85,7 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
     let Meant { identity, journal, entry } = &meant;
     // Before anybody else can have the address, and not while the pod has a link.
     if let Some(entry) = entry.as_ref().filter(|_| errors.is_empty()) {
-        policy::release_noted(&call.root, entry, removed.is_some());
+        policy::release_noted(&call.root, &[entry], removed.is_some());
     }
     errors.extend(ipam::del(call, entry.as_ref()).err());
     if errors.is_empty() {

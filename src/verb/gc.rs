@@ -286,7 +286,7 @@ impl Collector<'_> {
         journal: &Journal,
         doomed: &[Doomed<'_>],
     ) -> (Vec<Entry>, Vec<Error>) {
-        let (mut delegated, mut errors) = (Vec::new(), Vec::new());
+        let (mut gone, mut delegated, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         for (entry, link, _) in doomed {
             if let Some(link) = link
                 && let Err(error) = host.apply(&[link::delete(link.index, &link.name)])
@@ -296,12 +296,15 @@ impl Collector<'_> {
                 continue;
             }
             let recalled = link.as_ref().filter(|_| entry.is_none());
-            let entry = entry.cloned().or(recalled.and_then(|link| self.recall(link)));
-            match entry {
-                Some(entry) if ipam::stored(&entry) => {
-                    errors.extend(self.forget(journal, &entry).err());
-                }
-                entry => delegated.extend(entry),
+            gone.extend(entry.cloned().or(recalled.and_then(|link| self.recall(link))));
+        }
+        // Before anybody else can have their addresses.
+        policy::release_noted(self.root, &Vec::from_iter(&gone), false);
+        for entry in gone {
+            if ipam::stored(&entry) {
+                errors.extend(self.forget(journal, &entry).err());
+            } else {
+                delegated.push(entry);
             }
         }
         (delegated, errors)

@@ -6,6 +6,7 @@
 //! each other out while they do so: whichever comes second sees what the other one did.
 
 use std::{
+    collections::BTreeSet,
     net::IpAddr,
     os::fd::AsFd,
     time::{Duration, Instant},
@@ -21,7 +22,7 @@ use super::{
 use crate::{
     cni::Args,
     conf::{Config, Missing},
-    net::Socket,
+    net::{Socket, conntrack},
     nft::policy::{Depth, Found},
     policy::{Assigned, Attached, Name, Policies, TABLE},
     state::{
@@ -170,35 +171,58 @@ pub(crate) fn release(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
     }
 }
 
-/// The same where an attachment may be in the table: policies are enforced on it, or were
-/// applied by hand. What fails is told, and ends nothing: the next pod with the address
-/// puts it right. Only if it `had_link` are its addresses its own for certain: an earlier
-/// DEL may have freed them, and not ended.
-pub(crate) fn release_noted(root: &Root, entry: &Entry, had_link: bool) {
-    if entry.enforced.is_none() && !pods_file(root).exists() {
+/// The same where attachments may be in the table: policies are enforced on them, or were
+/// applied by hand. Connections of their addresses are forgotten as well: to the next pod with
+/// such an address they would be established, and pass whatever its policies say. What fails
+/// is told, and ends nothing: the next pod with the address puts it right.
+///
+/// The links are gone. Of one that `had_link` the addresses are its own for certain; otherwise
+/// an earlier DEL may have freed them, and not ended.
+pub(crate) fn release_noted(root: &Root, entries: &[&Entry], had_link: bool) {
+    let is_in_table = |entry: &Entry| entry.enforced.is_some() || pods_file(root).exists();
+    let some: Vec<&Entry> = entries.iter().copied().filter(|entry| is_in_table(entry)).collect();
+    if some.is_empty() {
         return;
     }
+    let addresses = some.iter().flat_map(|entry| entry.addresses.iter().copied()).collect();
     let released = match had_link {
-        true => release(root, &entry.addresses),
-        false => release_own(root, entry),
+        true => release_all(root, &addresses),
+        false => release_own(root, &some, addresses),
     };
     if let Err(error) = released {
         log::warn!("{error}; manx gc takes it out of the table of policies");
     }
 }
 
-/// Takes out those addresses of an attachment that no other one has noted by now. An ADD
+fn release_all(root: &Root, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
+    release(root, &Vec::from_iter(addresses.iter().copied()))?;
+    let forgotten = conntrack::of(addresses).and_then(|found| conntrack::forget(&found));
+    match forgotten {
+        Ok(failed) => {
+            for failed in failed {
+                log::warn!("a connection of a pod that is gone stays: {}", failed.error);
+            }
+        }
+        Err(error) => log::warn!("connections of a pod that is gone stay: {error}"),
+    }
+    Ok(())
+}
+
+/// Takes out those addresses of attachments that no other one has noted by now. An ADD
 /// notes its own before it puts them into the table, which waits for the lock.
-fn release_own(root: &Root, entry: &Entry) -> Result<(), Error> {
+fn release_own(
+    root: &Root,
+    entries: &[&Entry],
+    mut addresses: BTreeSet<IpAddr>,
+) -> Result<(), Error> {
     let _lock = state::lock(root)?;
-    let is_same = |other: &Entry| {
-        (&other.network, &other.container_id, &other.ifname)
-            == (&entry.network, &entry.container_id, &entry.ifname)
-    };
-    let others = journal::all(root).into_iter().filter(|other| !is_same(other));
-    let noted: Vec<IpAddr> = others.flat_map(|other| other.addresses).collect();
-    let own = entry.addresses.iter().filter(|address| !noted.contains(address));
-    release(root, &own.copied().collect::<Vec<_>>())
+    let name =
+        |entry: &Entry| [&entry.network, &entry.container_id, &entry.ifname].map(String::clone);
+    let own: BTreeSet<_> = entries.iter().map(|entry| name(entry)).collect();
+    for other in journal::all(root).into_iter().filter(|other| !own.contains(&name(other))) {
+        addresses.retain(|address| !other.addresses.contains(address));
+    }
+    release_all(root, &addresses)
 }
 
 /// Takes out of the table whoever is on no attachment's note, and to whom no route leads;
@@ -224,7 +248,7 @@ pub(crate) fn sweep(root: &Root, host: &mut Socket) -> Result<Vec<IpAddr>, Error
             nobodys.push(address);
         }
     }
-    release(root, &nobodys)?;
+    release_all(root, &nobodys.iter().copied().collect())?;
     Ok(nobodys)
 }
 
