@@ -226,8 +226,8 @@ pub(super) fn rules_long(snapshot: &Snapshot) -> Answer {
         let seen = of(walk.chain.clone(), evidence);
         match walk.longest.starts_with("KUBE-") {
             true => seen.fix(
-                "kube-proxy with mode nftables (kernel 5.13 or newer) or ipvs: they look services up \
-                 in a map, where mode iptables has a rule for each; the mode is in its ConfigMap",
+                "kube-proxy with mode nftables (kernel 5.13 or newer): it looks services up in a \
+                 map, where mode iptables has a rule for each; the mode is in its ConfigMap",
             ),
             false => seen.fix("put what the rules ask for into a set, which is looked up at once"),
         }

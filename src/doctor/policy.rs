@@ -7,6 +7,9 @@ use crate::{
     text::few::some_of,
 };
 
+/// The link that kube-proxy gives the addresses of Services to, in mode ipvs.
+const IPVS_LINK: &str = "kube-ipvs0";
+
 /// Which policies there are only the API server knows. That some are expected to be in force
 /// shows in a configuration, ours or another plugin's, or in what that made.
 pub(super) fn policy_unenforced(snapshot: &Snapshot) -> Answer {
@@ -14,6 +17,7 @@ pub(super) fn policy_unenforced(snapshot: &Snapshot) -> Answer {
     let enforcing = snapshot.networks.iter().filter(|network| network.enforces_policy);
     if enforcing.count() > 0 {
         seen.extend(lost(snapshot));
+        seen.extend(bypassed(snapshot));
         return Ok(seen);
     }
     let asks = snapshot.files.iter().filter(|file| file.ours && file.policy);
@@ -81,10 +85,22 @@ fn lost(snapshot: &Snapshot) -> Option<Seen> {
     (!differences.is_empty()).then(|| Seen::error(object, evidence).fix("manx apply"))
 }
 
+/// Where IPVS makes Services, what is sent to one is delivered to the node, which sends it on
+/// itself: it passes no rule for packets that are forwarded.
+fn bypassed(snapshot: &Snapshot) -> Option<Seen> {
+    let is_there = snapshot.kernel.links.iter().any(|link| link.name == IPVS_LINK);
+    let evidence = "kube-proxy works in mode ipvs: what pods send to a Service passes no network \
+                    policy, and what they send to each other does";
+    let fix = "kube-proxy with mode nftables or iptables: the mode is in its ConfigMap; where it \
+               works in another one already, ip link delete kube-ipvs0";
+    is_there.then(|| Seen::warning(IPVS_LINK, evidence).fix(fix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::finding::Severity;
+    use crate::net::link::Link;
     use crate::node::{File, Load, Network, OfTable};
     use crate::object::{HeldTable, Table};
     use crate::state::Entry;
@@ -145,6 +161,19 @@ mod tests {
         assert_eq!(policy_unenforced(&snapshot).unwrap().len(), 1);
         snapshot.surroundings.load = None;
         assert!(policy_unenforced(&snapshot).is_err());
+    }
+
+    #[test]
+    fn services_that_go_around_policies_are_told() {
+        let mut snapshot = Snapshot::default();
+        snapshot.networks.push(Network { enforces_policy: true, ..Network::default() });
+        let name = "kube-ipvs0".to_owned();
+        snapshot.kernel.links.push(Link { name, ..Link::default() });
+        let [one] = &policy_unenforced(&snapshot).unwrap()[..] else { panic!() };
+        assert_eq!((one.severity, one.object.as_str()), (Severity::Warning, "kube-ipvs0"));
+        assert!(one.fix.contains("nftables or iptables"), "{}", one.fix);
+        snapshot.networks[0].enforces_policy = false;
+        assert!(policy_unenforced(&snapshot).is_err(), "nothing is enforced that could be passed");
     }
 
     #[test]
