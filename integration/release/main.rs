@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a release has besides the programs: man pages and completions.
+//! What a release has besides the programs: man pages and completions; and what the programs are made of.
 
 // Outside of #[test] functions clippy sees no test code, yet all of this crate is.
 #![allow(missing_docs)]
@@ -9,6 +9,7 @@
 mod harness;
 
 mod pages;
+mod supply;
 
 use std::process::Command;
 
