@@ -17,7 +17,7 @@ from pathlib import Path
 
 # Values and operands that are files or directories.
 PATHS = {"BUNDLE", "DIR", "FILE", "FILE|-", "WORLD"}
-OPTION = re.compile(r"  --([a-z-]+)(?: ([A-Z][A-Z:|-]*))?(?:\s{2,}(.*))?")
+OPTION = re.compile(r"  --([a-z-]+)(?: ([A-Z][A-Z:|-]*))?(?:\s+(.*))?")
 # As much of an option's text as a completion shows.
 LETTERS_MAX = 70
 
