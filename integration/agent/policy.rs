@@ -439,6 +439,61 @@ fn a_table_that_others_touch_is_made_again_at_once() {
     assert!(both.reaches());
 }
 
+/// Not the table alone: whatever element of it others take away, or put there.
+#[test]
+fn what_others_take_out_of_the_table_or_put_there_does_not_stay() {
+    let mut world = client_and_web();
+    let block = json!({"ipBlock": {"cidr": "10.9.0.0/16"}});
+    world.policies[0]["spec"]["ingress"] = json!([
+        {"from": [of_app("client"), block]},
+        {"from": [{"ipBlock": {"cidr": "10.8.0.0/16"}}], "ports": [{"port": 80}, {"port": 90, "endPort": 99}]}]);
+    let both = Both::new(&[world]);
+    let ground = &both.ground;
+    let far = at(pod("client", "u7", "node-2"), "10.244.2.9");
+    both.api.tell(
+        "ADDED",
+        &json!({"kind": "Pod", "metadata": {"namespace": "test", "name": "far",
+        "uid": "u7", "resourceVersion": "100", "labels": {"app": "client"}},
+        "spec": far["spec"], "status": far["status"]}),
+    );
+    let held = || {
+        let mut shown = shown(ground);
+        for pod in shown["pods"].as_array_mut().into_iter().flatten() {
+            for way in ["egress", "ingress"] {
+                pod[way].as_object_mut().map(|way| way.remove("dropped"));
+            }
+        }
+        shown
+    };
+    await_is("a second peer", ground, || held()["peers"] == json!(2));
+    let before = held();
+    let class = class(ground, &both.web_address).unwrap();
+    let class = std::net::Ipv4Addr::from(u32::try_from(class).unwrap());
+    let web = format!("{{ {} }}", both.web_address);
+    let far = "{ 10.244.2.9 }".to_owned();
+    let anybody = format!("{{ {class} . tcp . 0.0.0.0 . 99 }}");
+    let other = format!("{{ {} : 7 }}", "10.244.2.77");
+    for (verb, set, element) in [
+        ("delete element", "class-in4", Some(&web)),
+        ("flush map", "class-in4", None),
+        ("delete element", "ident4", Some(&far)),
+        ("flush map", "ident4", None),
+        ("flush set", "allow-in", None),
+        ("flush set", "range-in", None),
+        ("flush map", "cidr-in4", None),
+        ("add element", "allow-in", Some(&anybody)),
+        ("add element", "ident4", Some(&other)),
+        ("add element", "class-out4", Some(&other)),
+    ] {
+        let mut args: Vec<&str> = verb.split(' ').collect();
+        args.extend(["inet", "manx.policy", set]);
+        args.extend(element.map(String::as_str));
+        ground.host.command("nft", &args).ok();
+        await_is(&format!("as before {args:?}"), ground, || held() == before);
+    }
+    assert!(both.reaches());
+}
+
 /// Each cluster has namespaces: a list without any is a store that was lost.
 #[test]
 fn a_cluster_without_namespaces_is_not_believed() {

@@ -285,6 +285,53 @@ fn a_table_that_was_lost_is_made_again_whole() {
     are(&network, &late, OPEN);
 }
 
+/// Not the table alone: an element that is gone opens a pod, or cuts it off.
+#[test]
+fn what_others_took_of_pods_is_put_back_by_status() {
+    let network = enforcing();
+    apply(&network, &[known("web", "u1"), known("client", "u2"), only("web", "client")]);
+    let web = network.add(&pod("web", "u1")).ok();
+    let client = network.add(&pod("client", "u2")).ok();
+    let unknown = network.add(&pod("unknown", "u3")).ok();
+    let before = shown(&network);
+    let ([web, _], [_, client], [unknown, _]) =
+        (addresses(&web), addresses(&client), addresses(&unknown));
+    let nft = |args: &[&str]| network.host().command("nft", args).ok();
+    let set = |name: &str| {
+        let listed = nft(&["-j", "list", "set", "inet", "manx.policy", name]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let mut elements: Vec<String> = listed["nftables"][1]["set"]["elem"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(Value::to_string)
+            .collect();
+        elements.sort();
+        elements
+    };
+    let own = set("self4");
+    for (verb, name, element) in [
+        ("delete element", "class-in4", Some(&web)),
+        ("delete element", "class-out4", Some(&unknown)),
+        ("delete element", "ident6", Some(&client)),
+        ("flush map", "class-in6", None),
+        ("flush map", "class-out4", None),
+        ("flush set", "self4", None),
+    ] {
+        let element = element.map(|address| format!("{{ {address} }}"));
+        let mut args: Vec<&str> = verb.split(' ').collect();
+        args.extend(["inet", "manx.policy", name]);
+        args.extend(element.as_deref());
+        nft(&args);
+        let status = network.status();
+        assert!(status.stderr.contains("has been repaired"), "{args:?}: {status:?}");
+        status.ok();
+        assert_eq!((shown(&network), set("self4")), (before.clone(), own.clone()), "{args:?}");
+        let status = network.status();
+        assert!(!status.stderr.contains("has been repaired"), "{args:?}: {status:?}");
+    }
+}
+
 #[test]
 fn check_tells_what_the_table_lacks() {
     let network = enforcing();

@@ -1,7 +1,7 @@
 //! What single packets do not show: answers, the node itself, and services.
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use serde_json::json;
 
@@ -139,6 +139,29 @@ fn what_a_change_forbids_is_cut_unless_connections_are_kept() {
         speaks(&server.netns, &client.netns, by, by);
         assert!(!cluster.apply(&world).stderr.contains("cut"));
     }
+}
+
+/// However many they are: so many at once as are remembered at once, until none is left.
+#[test]
+fn more_connections_than_are_cut_at_once_are_cut() {
+    const COUNT: u16 = 20_000;
+    let (cluster, mut world) = (Cluster::new(), closed());
+    let closed = world["items"].as_array_mut().unwrap().pop().unwrap();
+    cluster.apply(&world).ok();
+    cluster.host.set_sysctl("netfilter/nf_conntrack_udp_timeout", "600");
+    let (client, to) = (&cluster.pods[0].netns, cluster.pods[1].addresses[0]);
+    let socket = client.enter(|| UdpSocket::bind("0.0.0.0:0").unwrap());
+    for port in 1..=COUNT {
+        // One that nobody hears is told of by the next.
+        let _ = socket.send_to(b"x", (to, port));
+        let _ = socket.send_to(b"x", (to, port));
+    }
+    world["items"].as_array_mut().unwrap().push(closed);
+    let applied = cluster.apply(&world);
+    let told = format!("connections that were cut: {COUNT}\n");
+    assert!(applied.stderr.contains(&told) && !applied.stderr.contains("note:"), "{applied:?}");
+    let again = cluster.apply(&world);
+    assert!(!again.stderr.contains("cut"), "{again:?}");
 }
 
 /// By way of a service, which is translated before the policies are asked.

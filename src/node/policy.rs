@@ -1,5 +1,6 @@
 //! The table of network policies of this node: looked at, made so, and removed.
 
+mod cut;
 mod denial;
 mod held;
 #[cfg(feature = "agent")]
@@ -7,8 +8,7 @@ mod kept;
 mod pods;
 mod state;
 
-use std::{collections::BTreeSet, net::IpAddr};
-
+pub(crate) use cut::Cut;
 pub(crate) use held::PolicyTable;
 #[cfg(feature = "agent")]
 pub(crate) use kept::{Done, Kept, is_kept, monitor};
@@ -18,20 +18,15 @@ pub(crate) use pods::{
 pub(crate) use state::unreadable_files;
 
 use crate::{
-    net::{self, Socket, addr, conntrack},
     nft::Ensured,
     object::{Action, Kind, Told},
     policy::{
-        Attached, Compiled, Denial, Dropped, Flow, Known, Policies, TABLE, World, allows, changes,
-        compile,
+        Attached, Compiled, Denial, Dropped, Known, Policies, TABLE, World, changes, compile,
     },
-    state::Root,
+    state::{Root, lock},
 };
 
-use super::{Denied, Error, HeldPolicies, IsolatedPod, refused};
-
-/// So many connections are cut at once at most: each is remembered for a while.
-const CUT_MAX: usize = 16_384;
+use super::{Denied, Error, HeldPolicies, IsolatedPod, fabric::file_version, refused};
 
 /// What becomes of established connections that policies no longer allow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -124,7 +119,7 @@ pub fn apply(
     denial: Denial,
     root: &Root,
 ) -> Result<Applied, Error> {
-    let _lock = state::lock(root)?;
+    let lock = state::lock(root)?;
     let mut wanted = Wanted::of(world, node, denial, root);
     let told = plan(&mut wanted)?;
     let Wanted { node, mut compiled, .. } = wanted;
@@ -137,58 +132,36 @@ pub fn apply(
         applied.changes = told;
     }
     if established == Established::Judged {
-        let cut = forbidden(wanted).and_then(|found| cut(wanted, &found, &mut applied.notes));
-        match cut {
-            Ok(count) => applied.cut = count,
-            Err(problem) => applied.notes.push(format!(
-                "connections that are established stay, whatever the policies say: {problem}"
-            )),
-        }
+        let cut = cut_all(wanted, root, lock);
+        applied.cut = cut.count;
+        applied.notes.extend(cut.notes);
     }
     Ok(applied)
 }
 
-/// The connections that the table would not let begin. What the node itself takes part in
-/// is not forwarded.
-fn forbidden(wanted: &Policies) -> Result<Vec<conntrack::Connection>, net::Error> {
-    if wanted.ways.iter().all(|way| way.classes.is_empty()) {
-        return Ok(Vec::new());
-    }
-    let own = addr::all(&mut Socket::open()?)?;
-    let mut addresses = BTreeSet::<IpAddr>::new();
-    addresses.extend(own.into_iter().map(|(_, network)| network.ip()));
-    conntrack::list(|connection| {
-        let (source, destination) = (connection.source.ip(), connection.destination.ip());
-        let port = connection.has_ports.then(|| connection.destination.port());
-        let flow = Flow { source, destination, protocol: connection.protocol, port };
-        !addresses.contains(&source) && !addresses.contains(&destination) && !allows(wanted, &flow)
+/// Cuts what is not allowed any more. Between two turns others may change the table: pods do not
+/// wait for as many connections as there may be. Who has applied something else since then
+/// cuts by that.
+fn cut_all(wanted: &Policies, root: &Root, lock: lock::Guard) -> Cut {
+    let file = state::pods_file(root);
+    let (version, mut first) = (file_version(&file), Some(lock));
+    cut::all(&mut || {
+        let _lock = match first.take() {
+            Some(lock) => lock,
+            None => match state::lock(root) {
+                Ok(lock) if file_version(&file) == version => lock,
+                Ok(_) => {
+                    let note = "others applied policies meanwhile, and cut what those forbid";
+                    return Ok(Cut { notes: vec![note.to_owned()], ..Cut::default() });
+                }
+                Err(error) => {
+                    let notes = vec![error.to_string()];
+                    return Ok(Cut { notes, left: 1, ..Cut::default() });
+                }
+            },
+        };
+        cut::some(wanted, cut::AT_ONCE)
     })
-}
-
-/// Cuts connections, and says how many.
-///
-/// # Errors
-/// Why none could be, or not each of them, with the reason.
-fn cut(
-    wanted: &Policies,
-    found: &[conntrack::Connection],
-    notes: &mut Vec<String>,
-) -> Result<usize, net::Error> {
-    let some = found.get(..CUT_MAX).unwrap_or(found);
-    if some.len() < found.len() {
-        let more = found.len() - some.len();
-        notes.push(format!("{more} more connections are not allowed: apply cuts them next time"));
-    }
-    let with_ports = some.iter().filter(|connection| connection.has_ports);
-    let ends = with_ports.map(|it| (it.source, it.destination, it.protocol));
-    if let Err(error) = wanted.cut(&ends.collect::<Vec<_>>()) {
-        notes.push(format!("connections that are cut may be taken up by their servers: {error}"));
-    }
-    let failed = conntrack::forget(some)?;
-    if let Some(first) = failed.first() {
-        notes.push(format!("{} connections stay: {}", failed.len(), first.error));
-    }
-    Ok(some.len() - failed.len())
 }
 
 /// What the kernel has; `None` where nothing is enforced.

@@ -293,7 +293,7 @@ impl<'a> Peers<'a> {
             Err(place) => {
                 let labels = world.labels_of(namespace);
                 let used = self.used.iter().enumerate();
-                let covers = used.filter(|(_, used)| used.scope.covers(namespace, &labels));
+                let covers = used.filter(|(_, used)| used.scope.covers(namespace, labels.as_ref()));
                 let covers = covers.map(|(place, _)| place).collect();
                 self.covering.insert(place, (namespace, covers));
                 place

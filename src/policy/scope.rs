@@ -28,12 +28,16 @@ impl<'a> Scope<'a> {
         }
     }
 
-    /// Whether pods of a namespace with such labels may be meant.
-    pub(super) fn covers(&self, namespace: &str, labels: &Labels) -> bool {
+    /// Whether pods of a namespace with such labels may be meant; `None` where nobody has told
+    /// of that namespace, as pods and namespaces are told of apart. No selector of namespaces
+    /// means it then: what is not known of it would satisfy `NotIn` and `DoesNotExist`. Nor
+    /// does the empty one, which asks for nothing: of a namespace that nobody lists it is not
+    /// known either that it is one, and who waits a moment is sooner let in than out again.
+    pub(super) fn covers(&self, namespace: &str, labels: Option<&Labels>) -> bool {
         match self {
             Self::Every | Self::At(_) => true,
             Self::In(own, _) => *own == namespace,
-            Self::Among(selector, _) => selector.matches(labels),
+            Self::Among(selector, _) => labels.is_some_and(|labels| selector.matches(labels)),
         }
     }
 

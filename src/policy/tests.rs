@@ -141,6 +141,82 @@ fn what_does_not_change_keeps_its_number() {
     assert!(before.grants.iter().all(|(grant, last)| after.grants.get(grant) == Some(last)));
 }
 
+/// Pods and namespaces are told of apart. Who is of a namespace that nobody has told of is
+/// meant by no selector of namespaces, whatever it asks; within its own it is.
+#[test]
+fn no_selector_of_namespaces_means_an_unknown_one() {
+    let pod = |namespace: &str, ip: &str| {
+        json!({"kind": "Pod", "metadata": {"namespace": namespace, "name": "a"},
+               "spec": {"nodeName": "one"}, "status": {"podIPs": [{"ip": ip}]}})
+    };
+    let names = "kubernetes.io/metadata.name";
+    let expression = |key: &str, operator: &str, values: &[&str]| {
+        json!({"matchExpressions": [
+        {"key": key, "operator": operator, "values": values}]})
+    };
+    let selectors = [
+        json!({}),
+        expression("team", "NotIn", &["one"]),
+        expression("team", "DoesNotExist", &[]),
+        expression(names, "In", &["new"]),
+        expression(names, "NotIn", &["x"]),
+        expression(names, "Exists", &[]),
+    ];
+    let answers = |namespaces: &[&str], from: &serde_json::Value, of: &str| {
+        let mut items = vec![pod("x", "10.0.0.1"), pod("new", "10.0.0.2")];
+        let policy = |way: &str, key: &str| {
+            json!({"kind": "NetworkPolicy", "metadata": {"namespace": of, "name": way}, "spec":
+                {"podSelector": {}, "policyTypes": [way], way.to_lowercase(): [{key: [from]}]}})
+        };
+        items.extend([policy("Ingress", "from"), policy("Egress", "to")]);
+        items.extend(
+            namespaces.iter().map(|name| json!({"kind": "Namespace", "metadata": {"name": name}})),
+        );
+        let world = world(json!(items));
+        let table = compile(&world, "one").policies;
+        let all = [("10.0.0.1", "10.0.0.2"), ("10.0.0.2", "10.0.0.1")].map(|(from, to)| {
+            let (source, destination) = (from.parse().unwrap(), to.parse().unwrap());
+            let flow = Flow { source, destination, protocol: 6, port: Some(80) };
+            let allowed = world.verdict(&flow).is_allowed();
+            assert_eq!(
+                (allows(&table, &flow), naive::is_allowed(&world, &flow)),
+                (allowed, allowed)
+            );
+            allowed
+        });
+        (all, world.unknown_namespaces())
+    };
+    for selector in &selectors {
+        let from = json!({"namespaceSelector": selector});
+        let (allowed, unknown) = answers(&["x"], &from, "x");
+        assert_eq!((allowed, unknown), ([false; 2], vec!["new".to_owned()]), "{selector}");
+        let from = json!({"namespaceSelector": selector, "podSelector": {}});
+        assert_eq!(answers(&["x"], &from, "x").0, [false; 2], "{selector}");
+        let (allowed, unknown) = answers(&["x", "new"], &from, "x");
+        assert_eq!((allowed, unknown), ([true; 2], vec![]), "{selector}");
+    }
+    // Its own policies know it by where they are.
+    let own = json!({"podSelector": {}});
+    let both = |namespaces: &[&str]| {
+        let mut items = vec![pod("new", "10.0.0.1"), pod("new", "10.0.0.2")];
+        items[1]["metadata"]["name"] = json!("b");
+        items.push(json!({"kind": "NetworkPolicy", "metadata": {"namespace": "new", "name": "p"},
+            "spec": {"podSelector": {}, "ingress": [{"from": [own]}]}}));
+        items.extend(
+            namespaces.iter().map(|name| json!({"kind": "Namespace", "metadata": {"name": name}})),
+        );
+        let world = world(json!(items));
+        let flow = Flow {
+            source: "10.0.0.1".parse().unwrap(),
+            destination: "10.0.0.2".parse().unwrap(),
+            protocol: 6,
+            port: Some(80),
+        };
+        [allows(&compile(&world, "one").policies, &flow), naive::is_allowed(&world, &flow)]
+    };
+    assert_eq!((both(&[]), both(&["new"])), ([true; 2], [true; 2]));
+}
+
 /// Who forbids a connection is named, in both directions.
 #[test]
 fn a_verdict_names_the_policies() {

@@ -117,15 +117,15 @@ impl World {
             Direction::Egress => flow.destination,
             Direction::Ingress => flow.source,
         };
-        let labels = peer.map(|peer| self.labels_of(&peer.name.namespace));
+        let labels = peer.and_then(|peer| self.labels_of(&peer.name.namespace));
         let target = if direction == Direction::Egress { peer } else { Some(pod) };
         let allows = |policy: &&&Policy| {
             let rules = policy.rules(direction).unwrap_or_default();
             rules.iter().any(|rule| {
                 let means = |it| match Scope::of(it, &policy.name.namespace) {
                     Scope::At(block) => block.contains(address),
-                    scope => peer.zip(labels.as_ref()).is_some_and(|(peer, labels)| {
-                        scope.covers(&peer.name.namespace, labels)
+                    scope => peer.is_some_and(|peer| {
+                        scope.covers(&peer.name.namespace, labels.as_ref())
                             && scope.meets(peer, Some(address))
                     }),
                 };

@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 
-use super::{Direction, Labels, Selector};
+use super::{Direction, Labels, Selector, sorted::include};
+use crate::text::few::some_of;
 
 /// The label that every namespace has, with its name (KEP-2161).
 pub(super) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -150,12 +151,39 @@ impl fmt::Display for Name {
 }
 
 impl World {
-    /// The labels of a namespace, its name among them.
-    pub(super) fn labels_of(&self, namespace: &str) -> Labels {
-        let own = self.namespaces.get(namespace);
-        let mut labels = own.map_or_else(Labels::new, |labels| Labels::clone(labels));
+    /// The labels of a namespace, its name among them; `None` where it is not known.
+    pub(super) fn labels_of(&self, namespace: &str) -> Option<Labels> {
+        let mut labels = Labels::clone(self.namespaces.get(namespace)?);
         labels.entry(NAME_LABEL.to_owned()).or_insert_with(|| namespace.to_owned());
-        labels
+        Some(labels)
+    }
+
+    /// The namespaces that pods are in and of which nothing else is known, in order: no
+    /// selector of namespaces means their pods.
+    pub fn unknown_namespaces(&self) -> Vec<String> {
+        let mut unknown = Vec::new();
+        for pod in self.pods.iter().filter(|pod| pod.is_subject()) {
+            if !self.namespaces.contains_key(&pod.name.namespace) {
+                include(&mut unknown, pod.name.namespace.clone());
+            }
+        }
+        unknown
+    }
+
+    /// Says so, where there are such and a policy selects namespaces.
+    pub fn note_of_unknown(&self) -> Option<String> {
+        let rules = self.policies.iter().flat_map(|policy| policy.ways.iter().flatten().flatten());
+        let mut peers = rules.flat_map(|rule| rule.peers.iter().flatten());
+        if !peers.any(|peer| matches!(peer, Peer::Pods { namespaces: Some(_), .. })) {
+            return None;
+        }
+        let unknown = self.unknown_namespaces();
+        (!unknown.is_empty()).then(|| {
+            format!(
+                "no namespaceSelector means pods of namespaces that are not given: {}",
+                some_of(&unknown)
+            )
+        })
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     nft::Monitor,
-    node::policy::{Kept, monitor},
+    node::policy::{Cut, Kept, monitor},
     policy::{Denial, World},
     state::Root,
 };
@@ -45,15 +45,46 @@ struct Keeper {
     /// When to look for connections that are not allowed any more.
     cut: Option<Instant>,
     last_cut: Option<Instant>,
+    owed: Owed,
     /// Something changed that no pass has seen.
     is_behind: bool,
     said: Said,
+}
+
+/// Connections that are to be cut and are not yet.
+#[derive(Default)]
+struct Owed {
+    /// How often in a row nothing came of it.
+    fruitless: u32,
+}
+
+impl Owed {
+    /// After what time to go on, where so many were cut and so many are left, or none could be
+    /// looked for; `None` when nothing is left.
+    fn after(&mut self, cut: Option<(usize, usize)>) -> Option<Duration> {
+        match cut {
+            Some((_, 0)) => {
+                self.fruitless = 0;
+                None
+            }
+            Some((1.., _)) => {
+                self.fruitless = 0;
+                Some(CUT)
+            }
+            _ => {
+                let wait = RETRY.saturating_mul(1 << self.fruitless.min(8)).min(LOOK);
+                self.fruitless = self.fruitless.saturating_add(1);
+                Some(wait)
+            }
+        }
+    }
 }
 
 #[derive(Default)]
 struct Said {
     lost: String,
     failed: String,
+    cut: Vec<String>,
     notes: BTreeSet<String>,
 }
 
@@ -76,6 +107,7 @@ pub(crate) fn keep(
         ready: now,
         cut: None,
         last_cut: None,
+        owed: Owed::default(),
         is_behind: false,
         said: Said::default(),
     };
@@ -101,7 +133,7 @@ impl Keeper {
     /// Waits for something to do.
     fn wait(&self) {
         let now = Instant::now();
-        let due = if self.is_behind { self.ready } else { self.whole };
+        let due = if self.is_behind { self.ready.min(self.whole) } else { self.whole };
         let due = self.cut.map_or(due, |cut| due.min(cut));
         let left = due.saturating_duration_since(now);
         if left.is_zero() {
@@ -130,10 +162,12 @@ impl Keeper {
                 true
             }
         };
-        let now = Instant::now();
-        let mut is_whole = self.whole <= now;
         // One's own changes are told of as well.
-        is_whole |= touched && self.kept.is_overtaken().unwrap_or(true);
+        if touched && self.kept.is_overtaken().unwrap_or(true) {
+            self.whole = self.whole.min(self.ready);
+        }
+        let now = Instant::now();
+        let is_whole = self.whole <= now;
         if is_whole || self.is_behind && self.ready <= now {
             self.pass(is_whole);
         }
@@ -198,8 +232,8 @@ impl Keeper {
                 self.status.enforced(None);
                 self.status.policies(&self.counts(), done, heard);
                 if done.restricts {
-                    let next = self.last_cut.map_or(now, |last| last + CUT);
-                    self.cut.get_or_insert(next.max(now));
+                    let next = self.last_cut.map_or(now, |last| last + CUT).max(now);
+                    self.cut = Some(self.cut.map_or(next, |cut| cut.min(next)));
                 }
                 if !self.said.failed.is_empty() {
                     log::info!("network policies are enforced again");
@@ -222,21 +256,26 @@ impl Keeper {
             }
         }
     }
-    /// Cuts what is not allowed any more.
+
+    /// Cuts what is not allowed any more, and goes on with what is left soon.
     fn cut_connections(&mut self) {
-        (self.cut, self.last_cut) = (None, Some(Instant::now()));
-        match self.kept.cut() {
-            Ok((0, _)) => {}
-            Ok((count, notes)) => {
-                log::info!("connections that network policies do not allow are cut: {count}");
-                notes.iter().for_each(|note| log::warn!("{note}"));
-                self.status.cut(count);
+        self.last_cut = Some(Instant::now());
+        let (cut, notes) = match self.kept.cut() {
+            Ok(Cut { count, left, notes }) => {
+                if count > 0 {
+                    log::info!("connections that network policies do not allow are cut: {count}");
+                    self.status.cut(count);
+                }
+                (Some((count, left)), notes)
             }
             Err(error) => {
-                log::warn!("connections stay, whatever network policies say: {error}");
                 self.status.policies_failed();
+                (None, vec![format!("{error}: connections stay, whatever network policies say")])
             }
-        }
+        };
+        notes.iter().filter(|note| !self.said.cut.contains(note)).for_each(|it| log::warn!("{it}"));
+        self.said.cut = notes;
+        self.cut = self.owed.after(cut).map(|wait| Instant::now() + wait);
     }
 
     fn counts(&self) -> Counts {
@@ -260,5 +299,24 @@ impl Keeper {
             log::warn!("{new}");
         }
         self.said.notes = notes;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_owed_is_gone_on_with_soon_and_ever_more_rarely_where_nothing_comes_of_it() {
+        let mut owed = Owed::default();
+        assert_eq!(owed.after(Some((0, 0))), None);
+        assert_eq!(owed.after(Some((16_384, 9))), Some(CUT));
+        assert_eq!(owed.after(Some((9, 0))), None);
+        let seconds = |wait: Option<Duration>| wait.unwrap().as_secs();
+        let waits: Vec<u64> = (0..8).map(|_| seconds(owed.after(None))).collect();
+        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(seconds(owed.after(Some((0, 3)))), 60, "as if they could not be looked for");
+        assert_eq!(owed.after(Some((1, 2))), Some(CUT));
+        assert_eq!(seconds(owed.after(None)), 2);
     }
 }

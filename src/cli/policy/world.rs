@@ -54,6 +54,8 @@ impl Given {
                 file.display()
             )));
         }
-        Ok(Self { world: read.world, node, notes: read.notes })
+        let Read { world, mut notes } = read;
+        notes.extend(world.note_of_unknown());
+        Ok(Self { world, node, notes })
     }
 }

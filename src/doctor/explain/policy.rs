@@ -120,6 +120,7 @@ impl Walk<'_> {
                 self.note("policies", format!("they do not know {} yet", place::pod(entry)), BY);
             }
         }
+        world.note_of_unknown().into_iter().for_each(|note| self.note("policies", note, BY));
         let verdict = world.verdict(&Flow { source, destination, protocol, port });
         for sentence in verdict.sentences() {
             self.note("policies", sentence, BY);

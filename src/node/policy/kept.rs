@@ -1,7 +1,11 @@
 //! The table of policies kept what a cluster says that changes: made anew only as far as
 //! something is another, and as soon as others touch it.
 
-use super::{Error, Wanted, cut, denial, forbidden, pods, refused, state};
+use super::{
+    Cut, Error, Wanted,
+    cut::{AT_ONCE, some},
+    denial, pods, refused, state,
+};
 use crate::{
     net, nft,
     nft::Ensured,
@@ -52,7 +56,8 @@ impl Kept {
     /// somebody else is at it.
     pub(crate) fn pass(&mut self, world: &World, whole: bool) -> Result<Done, Error> {
         let attached = pods::all_attached(&self.root);
-        let mut wanted = Wanted::by(world.clone(), &self.node, self.denial, &attached);
+        let denial = self.denial(whole);
+        let mut wanted = Wanted::by(world.clone(), &self.node, denial, &attached);
         if !whole && self.last.as_ref().is_some_and(|last| last.compiled == wanted.compiled) {
             return Ok(Done::default());
         }
@@ -60,7 +65,7 @@ impl Kept {
         // A pod that was attached until nobody could be any more is part of it.
         let now = pods::all_attached(&self.root);
         if now != attached {
-            wanted = Wanted::by(world.clone(), &self.node, self.denial, &now);
+            wanted = Wanted::by(world.clone(), &self.node, denial, &now);
         }
         let Wanted { mut compiled, .. } = wanted;
         let file = state::pods_file(&self.root);
@@ -75,7 +80,7 @@ impl Kept {
         let before = last.as_ref().map(|last| &last.compiled.policies);
         let followed = match &last {
             Some(Last { compiled: before, generation, .. })
-                if !whole && before.policies.denial == self.denial =>
+                if !whole && before.policies.denial == denial =>
             {
                 compiled.policies.follow(&before.policies, *generation).map_err(refused)?
             }
@@ -87,20 +92,39 @@ impl Kept {
                 let wanted = &mut compiled.policies;
                 let (done, note) = denial::enforced(&self.root, wanted, Policies::bring_up)?;
                 note.into_iter().for_each(|note| log::warn!("{note}"));
-                self.denial = wanted.denial;
                 let (ensured, generation) = done;
                 (ensured != Ensured::Unchanged, generation)
             }
         };
-        // Whoever was here before may have been killed before it cut what it had to.
-        let restricts =
-            before.is_none_or(|before| changed && restricts(before, &compiled.policies));
+        // Whoever was here before may have been killed before it cut what it had to. Where others
+        // took something away, connections began that nobody allows.
+        let is_mended = followed.is_none() && changed;
+        let restricts = before
+            .is_none_or(|before| is_mended || changed && restricts(before, &compiled.policies));
         let version = file_version(&file);
         self.last = Some(Last { compiled, attached: now, version, generation });
         Ok(Done { changed, read: followed.is_none(), restricts })
     }
 
-    /// Whether others took the table away or changed its rules, or wrote down something else.
+    /// How packets are to be denied: as far as the kernel could the last time. What it did not
+    /// take it may by now, as where a module came later, and is asked for again whenever all of
+    /// the table is compared.
+    fn denial(&self, whole: bool) -> Denial {
+        let Some(last) = &self.last else { return self.denial };
+        let held = last.compiled.policies.denial;
+        if held == self.denial || !whole {
+            return held;
+        }
+        let table = TABLE.to_owned();
+        Policies { table, denial: self.denial, ..Policies::default() }.possible_denial()
+    }
+
+    /// Whether others may have changed anything of the table, which was touched, or wrote down
+    /// something else. What of it they changed is for a look at all of the table to find: a
+    /// class that is gone opens a pod, and so does a grant that somebody put there.
+    ///
+    /// Pods that come and go are such changes too. To look then costs nothing more: the next
+    /// change of the cluster would have to look because of them.
     ///
     /// # Errors
     /// `Kernel` where nf_tables does not answer.
@@ -109,23 +133,19 @@ impl Kept {
         if last.version != file_version(&state::pods_file(&self.root)) {
             return Ok(true);
         }
-        if Policies::is_untouched(last.generation).map_err(refused)? {
-            return Ok(false);
-        }
-        pods::is_sound(&self.root).map(|is_sound| !is_sound)
+        Policies::is_untouched(last.generation).map(|is_untouched| !is_untouched).map_err(refused)
     }
 
-    /// Cuts connections that are not allowed, and says how many, and what an operator should
-    /// know besides.
+    /// Cuts connections that are not allowed, as many as are cut at once.
     ///
     /// # Errors
     /// Why none could be.
-    pub(crate) fn cut(&self) -> Result<(usize, Vec<String>), net::Error> {
-        let (mut notes, nothing) = (Vec::new(), Policies::default());
-        let wanted = self.last.as_ref().map_or(&nothing, |last| &last.compiled.policies);
-        let found = forbidden(wanted)?;
-        let count = if found.is_empty() { 0 } else { cut(wanted, &found, &mut notes)? };
-        Ok((count, notes))
+    pub(crate) fn cut(&self) -> Result<Cut, net::Error> {
+        match &self.last {
+            Some(last) => some(&last.compiled.policies, AT_ONCE),
+            // Whoever comes to know the table cuts by that.
+            None => Ok(Cut::default()),
+        }
     }
 
     /// How many pods of this node are isolated in either direction.
@@ -168,3 +188,6 @@ fn restricts(before: &Policies, after: &Policies) -> bool {
     let mut identities = before.identities.iter();
     ways || identities.any(|(peer, identity)| after.identities.get(peer) != Some(identity))
 }
+
+#[cfg(test)]
+mod tests;

@@ -113,6 +113,10 @@ impl Expected {
     /// Puts a pod with these addresses into the table, as what it is known for; its
     /// attachment has been noted.
     ///
+    /// Of the table it looks at the rules by their number, and at the elements of its own pod:
+    /// a pod waits for it, and what others took out of the table of further pods would take a
+    /// question for each of them. STATUS asks these, and the agent hears of it.
+    ///
     /// # Errors
     /// `Kernel` with what nf_tables refused; `File` for what cannot be read; `Busy` while
     /// policies are applied; `Unavailable` as for [`expect`].
@@ -267,17 +271,21 @@ pub(crate) fn differences(root: &Root, entry: &Entry) -> Result<Vec<String>, Err
     table.differences(&pod.addresses).map_err(refused)
 }
 
-/// Makes the table again where it was lost and there are pods on which policies are
-/// enforced; returns whether it was.
+/// Makes the table again where it was lost, and puts into it what others took out of it of
+/// pods on which policies are enforced; returns whether there was anything to do. While
+/// somebody applies policies there is not: that one looks at all of the table.
 ///
 /// # Errors
 /// As for [`Expected::admit`].
 pub(crate) fn restore_table(root: &Root) -> Result<bool, Error> {
-    if is_sound(root)? || all_attached(root).is_empty() {
-        return Ok(false);
+    let differences = match all_differences(root) {
+        Err(error) if error.kind == Kind::Busy => return Ok(false),
+        differences => differences?,
+    };
+    if !differences.is_empty() {
+        restore(root)?;
     }
-    settled(root, &mut || empty(root)?.settle(&[], Depth::Read).map_err(refused))?;
-    Ok(true)
+    Ok(!differences.is_empty())
 }
 
 /// Whether the table is there, with its rules as they were made.

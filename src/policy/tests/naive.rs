@@ -109,14 +109,13 @@ fn allows(
                 let namespace = &peer.name.namespace;
                 let in_namespace = match namespaces {
                     None => *namespace == policy.name.namespace,
-                    Some(selector) => {
-                        let own = world.namespaces.get(namespace);
-                        let mut labels = own.map(|own| Labels::clone(own)).unwrap_or_default();
+                    Some(selector) => world.namespaces.get(namespace).is_some_and(|own| {
+                        let mut labels = Labels::clone(own);
                         if !labels.contains_key("kubernetes.io/metadata.name") {
                             labels.insert("kubernetes.io/metadata.name".into(), namespace.clone());
                         }
                         matches(selector, &labels)
-                    }
+                    }),
                 };
                 in_namespace && matches(pods, &peer.labels)
             }),
