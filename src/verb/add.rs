@@ -243,10 +243,22 @@ fn attach(
     set_up_host(&mut prepared.host, &attachment, &link, &call.config.host_prefix)?;
     let pod_index = link.peer_index.unwrap_or_default();
     let attachment = set_up_pod(call, prepared, lease, &choice, attachment, pod_index)?;
+    if link.index == pod_index {
+        settle_carrier(&mut prepared.host, link.index)?;
+    }
     if prepared.facts.attached_before {
         prepared.given.give(call, &prepared.lock, &mut prepared.sandbox)?;
     }
     Ok(attachment)
+}
+
+/// Has the kernel take notice of the carrier that the host's end got from the pod's. It does so
+/// at once, unless both ends have the same index: then it takes the pair for a link without a
+/// lower one, whose carrier may wait for up to a second (`linkwatch_urgent_event`,
+/// net/core/link_watch.c), and drops what is sent meanwhile. A question about the link is
+/// answered behind that, since Linux 6.9.
+fn settle_carrier(host: &mut Socket, index: u32) -> Result<(), Error> {
+    link::by_index(host, index).map(drop).map_err(kernel)
 }
 
 /// The kernel takes no IPv6 address on a link below 1280 bytes (RFC 8200).
