@@ -122,6 +122,28 @@ fn changes() -> Vec<(&'static str, [Value; 2])> {
         let networks = [FOURTH, more].concat();
         of(&labels(), &[client(&networks), all_of_web(&[7000, 8000])])
     };
+    // Of both ends at once. Between the lookup of the one and that of the other the table may
+    // change.
+    let pair = |set: &str| {
+        let both = |app: &str, set: &str| json!({"app": app, "set": set});
+        let pods = [both("client", set), both("web", set)];
+        let mut policies = Vec::new();
+        for set in ["one", "two"] {
+            let [of_client, of_web] = ["client", "web"].map(|app| selector(both(app, set)));
+            let ports = |first: u16, last: u16| json!([{"protocol": "UDP", "port": first, "endPort": last}]);
+            let blocks = FOURTH.map(|cidr| json!({"ipBlock": {"cidr": cidr}}));
+            let to = json!([{"to": [{"podSelector": of_web}], "ports": ports(8000, 8001)},
+                            {"to": blocks, "ports": ports(7990, 8010)}]);
+            policies.push(policy(
+                &format!("client-{set}"),
+                json!({"podSelector": of_client, "policyTypes": ["Egress"], "egress": to}),
+            ));
+            let from = json!([{"from": [{"podSelector": of_client}], "ports": ports(8000, 8000)}]);
+            let name = format!("web-{set}");
+            policies.push(policy(&name, json!({"podSelector": of_web, "ingress": from})));
+        }
+        of(&pods, &policies)
+    };
     vec![
         ("a policy comes and goes", [world(&[]), added]),
         ("a policy changes", [world(&[]), changed]),
@@ -131,6 +153,7 @@ fn changes() -> Vec<(&'static str, [Value; 2])> {
         ),
         ("a pod comes and goes", [world(&[]), world(&come)]),
         ("the class of a pod changes", [of_sets("one"), of_sets("two")]),
+        ("the classes of both pods change", [pair("one"), pair("two")]),
     ]
 }
 

@@ -103,13 +103,20 @@ impl Policies {
     pub fn settle(&self, addresses: &[IpAddr], depth: Depth) -> Result<Found, Error> {
         let table = self.describe()?;
         let mut socket = Socket::open()?;
+        // What is to be there is added unseen at first. The kernel takes an element that it has
+        // as it is, and refuses another value.
+        let mut is_seen = depth == Depth::Read;
         for _ in 0..ATTEMPTS {
-            let (found, held) = look(&mut socket, &table, addresses, depth)?;
+            let (mut asked, mut unseen) = (elements(&table, addresses), Vec::new());
+            if !is_seen {
+                (asked, unseen) = asked.into_iter().partition(|wanted| wanted.value.is_none());
+            }
+            let (found, held) = look(&mut socket, &table, &asked, depth)?;
             if found == Found::Unsound {
                 return Ok(found);
             }
-            let (mut requests, mut additions) = (Vec::new(), Vec::new());
-            for (wanted, held) in elements(&table, addresses).iter().zip(&held) {
+            let mut requests = Vec::new();
+            for (wanted, held) in asked.into_iter().zip(&held) {
                 let held = held.get(&wanted.key);
                 if wanted.is(held, depth) {
                     continue;
@@ -117,12 +124,12 @@ impl Policies {
                 if held.is_some() {
                     requests.extend(table.removals(wanted.set, &[&wanted.key]));
                 }
-                if let Some(value) = wanted.value {
-                    let element = [(&wanted.key, value.as_ref())];
-                    additions.extend(table.additions(wanted.set, element));
-                }
+                unseen.push(wanted);
             }
-            requests.extend(additions);
+            for Wanted { set, key, value } in &unseen {
+                let element = value.map(|value| (key, value.as_ref()));
+                requests.extend(element.into_iter().flat_map(|it| table.additions(set, [it])));
+            }
             if requests.is_empty() {
                 return Ok(Found::Sound);
             }
@@ -130,6 +137,7 @@ impl Policies {
                 Ok(()) => return Ok(Found::Sound),
                 Err(error) if error.is_race() || is_overtaken(&error) => {
                     log::debug!("again: {error}");
+                    is_seen = true;
                 }
                 Err(error) => return Err(error),
             }
@@ -143,12 +151,13 @@ impl Policies {
     /// As for [`settle`](Self::settle).
     pub fn differences(&self, addresses: &[IpAddr]) -> Result<Vec<String>, Error> {
         let table = self.describe()?;
-        let (found, held) = look(&mut Socket::open()?, &table, addresses, Depth::Read)?;
+        let elements = elements(&table, addresses);
+        let (found, held) = look(&mut Socket::open()?, &table, &elements, Depth::Read)?;
         if found != Found::Sound {
             return Ok(vec![format!("table inet {} is missing, or others changed it", self.table)]);
         }
         let mut differences = Vec::new();
-        for (wanted, held) in elements(&table, addresses).iter().zip(&held) {
+        for (wanted, held) in elements.iter().zip(&held) {
             let Wanted { set, key, value } = wanted;
             let held = held.get(key);
             if wanted.is(held, Depth::Read) {
@@ -163,9 +172,10 @@ impl Policies {
     }
 }
 
-/// Another one put the element there, or took it away, since it was looked for.
+/// Another one put the element there, or took it away, since it was looked for, or it was not
+/// looked for and has another value.
 fn is_overtaken(error: &Error) -> bool {
-    matches!(error.errno(), Some(Errno::EEXIST | Errno::ENOENT))
+    matches!(error.errno(), Some(Errno::EEXIST | Errno::ENOENT | Errno::EBUSY))
 }
 
 /// The elements that pods with these addresses may have, each with what it is to be.
@@ -193,10 +203,10 @@ fn elements<'a>(table: &'a Table, addresses: &[IpAddr]) -> Vec<Wanted<'a>> {
 fn look(
     socket: &mut Socket,
     table: &Table,
-    addresses: &[IpAddr],
+    elements: &[Wanted<'_>],
     depth: Depth,
 ) -> Result<(Found, Vec<Elements>), Error> {
-    let (seal, elements) = (table.seal(), elements(table, addresses));
+    let seal = table.seal();
     let last = table.chains.last().map(|chain| rule_question(table, chain.name, seal.last()));
     let mut questions = vec![table_question(&cover_of(&table.name)), table_question(&table.name)];
     questions.extend(table.chains.iter().map(|it| question(table, NFT_MSG_GETCHAIN, it.name)));
