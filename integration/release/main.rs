@@ -10,6 +10,7 @@ mod harness;
 
 mod bill;
 mod pages;
+mod refusals;
 mod supply;
 
 use std::process::Command;
