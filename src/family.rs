@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The two families of addresses, and what differs by them alone.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is wrong with something: one form for all that look for it, for people and for
 //! programs.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! manx: a CNI plugin that gives each pod a routed veth, and a tool that says
 //! what it did.
 //!

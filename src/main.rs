@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The manx binary: a CNI plugin when `CNI_COMMAND` is set and there are no
 //! arguments, a command-line tool otherwise.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Text from outside, made safe to show.
 //!
 //! A pod's name, an alias, a path or what another plugin says may hold a newline,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the agent answers: its metrics, whether it lives, whether pods may come.
 
 use std::collections::BTreeSet;

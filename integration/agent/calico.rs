@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node of manx among Calico's: the agent, an API server that has Calico's objects, and a node
 //! that `ip` programs as Calico's agent, Felix, would.
 

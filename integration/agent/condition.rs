@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The component `condition` on a real API server: the agent sets NetworkUnavailable of its own Node to
 //! False, and its token is good for nothing else.
 

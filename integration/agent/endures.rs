@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What goes on while something is wrong: pods come and go while agents are killed, and the routes of
 //! before serve while nothing can be written.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node with an agent, and the API server that it asks.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The agent as a process on a node: against an API server that answers as it was told to, with the
 //! kernel's routes and the files that it leaves.
 

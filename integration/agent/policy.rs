@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network policies of a cluster: in force on the node as soon as the API server tells of them,
 //! before the pods that they are about.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The agent and a real API server: TLS, a token that may do what is documented and no more, and a list
 //! that comes as a stream.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network policies of a cluster of ten thousand pods: what an agent holds of them, and how soon
 //! a change is in force. `hack/bench --policy-agent` measures the agent that is shipped.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An API server that answers as it was told to, whatever it is asked. The unit tests of the
 //! agent include it as well.
 

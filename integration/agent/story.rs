@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node joins a cluster, others come and go, and the API server and the agent go away.
 
 use std::fs;

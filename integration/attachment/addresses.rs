@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses that no pod may have on this node: refused before anything is made,
 //! and passed over where our own pool drew them.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Nodes as they are found: several uplinks, other plugins' pods, links that
 //! somebody renamed, leases that nobody remembers.
 

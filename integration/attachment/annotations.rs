@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a pod asks for by Calico's annotations, as containerd and CRI-O hand them over.
 
 use serde_json::{Value, json};

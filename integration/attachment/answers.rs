@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A pod of several interfaces answers by the interface to which the address
 //! belongs: by a rule for each address, and a table for each interface.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! In Calico's place: its stock configuration, its keys, its binary's name.
 
 use std::fs;

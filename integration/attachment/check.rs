@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! CHECK: each object that is missing is named, what later plugins of a chain
 //! may change is not, and nothing is modified.
 

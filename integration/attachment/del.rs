@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! DEL: whatever is lost or broken, what the attachment had is given back, and
 //! nothing else.
 

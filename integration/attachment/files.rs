@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files that are not what their name promises, and arguments that no delegate
 //! reads: each is told, none hangs a verb or keeps a DEL from ending.
 

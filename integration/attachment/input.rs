@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Wrong input: an error with a code, the key, the value, and what to do; and
 //! nothing done.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Several interfaces in one pod: none of them harms another.
 
 use serde_json::json;

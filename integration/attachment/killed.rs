@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The runtime gives up and kills the plugin, with SIGKILL and at any moment:
 //! the DEL that follows leaves nothing.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pair of links: names, addresses, marks, queues.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What manx promises of one attachment beyond the specification: the objects
 //! in the kernel, whose they are, and that nothing of them is left behind.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where the MTU comes from, and that everybody is told the same one.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A network of manx on a node of namespaces, and what is left of it.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whose link and whose address it is: nothing of another attachment, or of
 //! another program, is touched.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What somebody has put where files of ours are looked for: pipes, devices, files
 //! without end, symbolic links. No verb hangs, none writes where a link leads, and
 //! no runtime's umask makes a file of ours anybody's.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a pod finds inside: addresses, routes, neighbours, and a network that
 //! works from the first packet on.
 

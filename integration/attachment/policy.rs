@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network policies that the configuration asks for: what a pod may do from its first packet
 //! on, whatever is known of it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Two calls at once, of which the slower one finds the world changed.
 
 use std::path::Path;

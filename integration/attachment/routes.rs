@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pod's routes: IPAM's, the default ones, and their attributes. Mostly
 //! after the cases 45 to 53 of Calico's own tests.
 

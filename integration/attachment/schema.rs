@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! conf/config.schema.json: it accepts what is shipped, and what it accepts, an ADD does.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Kernel parameters, on the node and in the pod.
 
 use std::net::{SocketAddrV6, UdpSocket};

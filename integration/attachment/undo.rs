@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A failed ADD, wherever it fails, leaves nothing: no link, no route, no
 //! lease, no journal entry. And it tells the cause.
 

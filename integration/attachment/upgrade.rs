@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods of several interfaces that manx 0.1 attached: their answers leave by the
 //! first, and must leave by the right one before the node drops what does not.
 

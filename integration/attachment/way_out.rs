@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pod's default route moves from one interface of ours to another, as Multus'
 //! `default-route` moves it. Every address goes on answering by its own link: the
 //! node believes no source that comes by another one.

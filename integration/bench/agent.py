@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What an agent costs in a cluster of many nodes, and how soon it serves a new one: see hack/bench-agent.
 
   integration/bench/agent.py DIR OUT COUNT,... SECONDS [NAME=PROGRAM ...]

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What is said of the agent's measurements, and which are refused: see hack/bench-agent.
 
   integration/bench/agent_report.py REPORT    asserts that REPORT.md is what REPORT.json gives, and that what cannot

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long a pod's attachment takes: one after another, many at once, and on a
 //! node that is full already.
 //!

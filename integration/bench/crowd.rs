@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node full of pods, made without a plugin: links, routes, leases and, for
 //! manx, the journal, as the plugin would have left them.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a verb has to have done, looked at outside of what is timed: after ADD
 //! the links, the addresses, the routes and the leases are there, after DEL they
 //! are gone. A plugin that answers and does nothing would be the fastest.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The least that a plugin can do: the kernel's part of an attachment, and
 //! nothing else.
 //!

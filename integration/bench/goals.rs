@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Numbers that a change has to keep, each measured against what it is compared with
 //! in turns: a ratio with its spread says more than two rows that were measured minutes
 //! apart. A section of its own for each, so that one can be looked at by itself.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The overlay section in a virtual machine, for an encapsulation that the
 //! running kernel lacks. The machine is the one of the tests of IPIP; it runs
 //! this very program, which answers on standard output.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The machine that a report comes from, and the versions of what was measured.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The benchmark: what manx exists for, side by side with what a user would
 //! pick instead, in one run on one machine.
 //!

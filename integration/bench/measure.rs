@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One run of one program, timed from its start to the moment its end is known.
 //!
 //! It knows no plugin and no namespace: the caller's thread is where the program

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs a program and tells the most memory that it held at once.
 //!
 //! A process that is about to execute a program counts the memory of the one

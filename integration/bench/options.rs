@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the benchmark is asked for.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an encapsulation costs the traffic between pods of two nodes, with the
 //! MTU as it has to be and with the mistake that started all this: pods, or pods and
 //! tunnel, as large as the network card, with no room for what is added.

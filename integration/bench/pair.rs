@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Two manx binaries, such as before and after a change: ADD and DEL in turns,
 //! as ratios with their spread.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What cannot be true: a run with such a number in it has measured something
 //! else than it says, and fails.
 //!

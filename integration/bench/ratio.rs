@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How one thing compares with another that took turns with it: the ratio of
 //! their medians, and how much of it is chance.
 

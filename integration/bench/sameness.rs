@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether the floor makes what manx makes, neither less nor more.
 //!
 //! Without this the floor could be as low as one likes. What is compared is the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Thousands of peers: what `manx apply` takes from nothing, with one peer
 //! changed, and what an ADD takes where they are.
 

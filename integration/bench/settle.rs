@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Waiting until the machine is done with what came before.
 //!
 //! A namespace that is dropped is taken down by the kernel some time later, and

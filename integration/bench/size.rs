@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How large manx is: on disk, and in memory while a verb runs.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the source check costs: a node with `sourceCheck` and one without, in
 //! turns, by the smallest packet from pod to pod and by TCP.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What one run asks of the kernel, counted by strace: programs, system calls,
 //! netlink messages. Counts do not depend on how busy the machine is.
 

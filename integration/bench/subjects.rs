@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is measured: plugins with their configurations, and the floor, each on
 //! a node of its own.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Traffic between two namespaces: streams by iperf3, round trips by ourselves.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who comes next, where subjects take turns.
 
 /// The numbers below `count` in an order that is the round's own, and the same in

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Waiting for a process and what it took: `wait4`, which neither the standard
 //! library nor nix has.
 

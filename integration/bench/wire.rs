@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The way of a packet between two pods of a node, by one thread.
 //!
 //! It has the sockets of both pods and does nothing but send and receive. What it

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! BIRD with what `manx export bird` prints.
 
 use std::process::Command;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A routing daemon on a node; ended on drop.
 
 use std::fs::File;

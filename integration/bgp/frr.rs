@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! FRR with what `manx export frr` prints.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The configurations that `manx export` prints, in the hands of the real
 //! daemons: BIRD and FRR, each on three nodes.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Three nodes whose routes a daemon is to make, and what it then has to show.
 
 use std::path::PathBuf;

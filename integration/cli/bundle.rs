@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bundles: what is put into one, and what one may do to who reads it.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx capture --path`: the programs that it starts, and that none of them is left.
 
 use std::{

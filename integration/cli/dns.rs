@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx exec --dns`: the names that a pod knows, for a command of the node.
 
 use std::{

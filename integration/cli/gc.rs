@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pools and leases: what is shown of them, and what a collection removes.
 
 use std::{fs, path::PathBuf};

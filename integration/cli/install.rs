@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What `manx install` puts in place: the program, the configurations, the words to daemons.
 
 use std::{

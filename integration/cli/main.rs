@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The command line as an operator has it: the real binary, on pods that it
 //! attached itself, in namespaces that play the node.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods as the command line finds them: listed, entered, captured.
 
 use std::{fs, process::Command, thread};

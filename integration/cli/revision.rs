@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The revision that a build carries.
 
 use std::{fs, path::Path, process::Command};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What may not be read is told, and not taken for nothing.
 
 use std::{fs, os::unix::fs::PermissionsExt, process::Command};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! That the Helm chart gives what `conf/kubernetes` gives, to the API server's eyes.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the agent's pod may do on its node: everything else of a pod that would give it more is a fault.
 
 use serde_json::{Value, json};

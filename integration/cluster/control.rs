@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A real Kubernetes API server, with an etcd that serves streaming lists, and kubectl to ask it.
 //!
 //! It is started in the network namespace of the caller, which has a PID namespace of its own: what

@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """The names of Services, for the tests that hack/cluster runs: A, AAAA, CNAME, PTR and SRV, over UDP and TCP.
 
   integration/cluster/dns.py DIR SERVER ADDRESS

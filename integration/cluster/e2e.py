@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """Kubernetes' own tests of networks, by the list that says of each what becomes of it: see hack/cluster.
 
   integration/cluster/e2e.py LIST check           nothing is run

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A real Kubernetes: what manx takes from its API, and what it gives to it.
 //!
 //! The API server is one of the newest release, built by `hack/setup`, with certificates of its own

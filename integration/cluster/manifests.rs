@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What `conf/kubernetes` ships, in the hands of the API server: that it takes every combination as
 //! it is written, and that the rules in it let the agent do what it does and nothing else.
 

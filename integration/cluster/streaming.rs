@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether the API server serves streaming lists: a watch that begins with every object there is,
 //! and then says that this was all. Where its etcd is too old it answers such a request with an
 //! error, and a client has to ask page by page.

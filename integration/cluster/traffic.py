@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
 """What a pod and a node do while parts of the cluster are away, until the file STOP is there.
 
   integration/cluster/traffic.py STOP serve PORT          in a pod: sends back what comes

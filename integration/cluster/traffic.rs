@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! That `traffic.py`, by which `hack/cluster outage` judges, fails when a packet is lost or comes too late, and
 //! takes none for lost that is only late.
 

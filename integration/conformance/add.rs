@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules 28 to 36 and 43 to 45: what ADD makes and what it says of it.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules 55 to 59: CHECK.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The plugin under a real runtime library: cnitool, where it is installed.
 
 use std::path::PathBuf;

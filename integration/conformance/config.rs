@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules 69 to 76: configuration, capabilities, arguments.
 
 use std::net::UdpSocket;

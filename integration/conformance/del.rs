@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules 46 to 54: DEL.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules 37 to 42: the IPAM plugin that ADD delegates to, and the undoing of an
 //! ADD that fails after it.
 

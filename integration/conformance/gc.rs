@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules 60 to 64: GC.
 
 use serde_json::{Value, json};

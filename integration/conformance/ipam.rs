@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An IPAM plugin that the test writes: a shell script that notes how it was
 //! called and answers what it was told to.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Conformance tests for any CNI plugin, through its CNI interface alone.
 //!
 //! `cargo test --test conformance` tests manx; `hack/conformance BINARY` any

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The command line of the suite.
 //!
 //! An argument with a slash is a plugin, any other one chooses rules, so that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Promises of manx alone, tested with the suite's means. Other plugins are not
 //! asked.
 

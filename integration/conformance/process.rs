@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules 1 to 18: process, environment, errors.
 
 use std::collections::BTreeSet;

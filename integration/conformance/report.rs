@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the suite says: a line per rule, a summary, and the document of
 //! differences.
 

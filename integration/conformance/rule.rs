@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a rule is, and the few words in which its test speaks.
 
 use serde_json::Value;

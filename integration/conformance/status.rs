@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules 65 to 68: STATUS.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The plugin under test, and nodes to run it on.
 //!
 //! Every rule makes its own node: a namespace, a store directory and a network

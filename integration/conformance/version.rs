@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rules 19 to 27: versions, and the shape of a result in each.
 
 use std::time::Duration;

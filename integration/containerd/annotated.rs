@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods that name their address by Calico's annotations, under the configuration that is shipped:
 //! the runtime hands them over because it declares the capability.
 

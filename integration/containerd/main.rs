@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods of a real containerd, through its CRI, with the plugin under test in its chain.
 //!
 //! What is shown here cannot be shown by calling the binary: that a runtime accepts our result as

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A containerd that polls: CRI's status, which kubelet asks every few seconds, makes the newest one
 //! call STATUS, and an error of it takes the node out of service.
 

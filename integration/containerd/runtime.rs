@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One containerd with directories of its own, and its CRI as crictl speaks it.
 //!
 //! Knows pods and containers; knows nothing of networks but where the configuration lies.

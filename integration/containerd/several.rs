@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods with several networks of ours: containerd attaches all networks of a pod at the same time,
 //! against the specification, and calls each DEL twice.
 

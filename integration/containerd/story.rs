@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The life of two pods on one node, told for any plugin: they come up, reach each other, are
 //! reached from the node and through a host port, take the only addresses there are, outlive a
 //! crash of the runtime, and go without a trace.

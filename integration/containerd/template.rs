@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The configuration that containerd makes of the documented template, once it is told of the node's
 //! podCIDRs.
 

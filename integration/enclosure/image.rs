@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A container image made on the spot: no registry is asked for one.
 //!
 //! It is one layer with a static busybox, and serves both as the sandbox image and as that of the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Shuts a test into namespaces of its own, so that a whole container runtime can run as root
 //! and leave no trace on the machine.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What pods leave behind: compares the node before them with the node after them.
 //!
 //! Asks the kernel and the file system, never the plugin or the runtime.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A mode that changes reaches nodes at different moments: what one sends by the old one, or by the
 //! new one already, is taken by all.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Nodes that another plugin ran become ours with their pods running and packets under way.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The route to nowhere for this node's own pods stands behind everybody: only what
 //! nobody else has is dropped.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Chromium without a window, spoken to by its DevTools protocol over two pipes
 //! (`--remote-debugging-pipe`): JSON messages that end with a NUL, on descriptors 3 and 4.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bundles: that they say elsewhere what is seen here, and that no secret is in one.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx capture --path`: one packet at all places that it passes, and the place where it ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every check of `manx doctor` by the fault that it is for: it is named, a healthy node is
 //! not told of it, what it says to run mends it, and what takes that back brings it again.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A cluster: a router between two subnets, and nodes with their manx.
 //!
 //! Nodes a and b are on the first subnet, c and d on the second. Node number n

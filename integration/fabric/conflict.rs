@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What others have is reported and left alone.
 
 use serde_json::{Value, json};

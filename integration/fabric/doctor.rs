@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx doctor` names what is wrong with a node, and what it says mends it.
 
 use std::os::unix::fs::PermissionsExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the peers file says of the fabric holds for all networks that name it.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a configuration does not ask for any more goes by the next pass, whoever makes
 //! it; and a running watch follows its configuration.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The files in conf/ that the README's two nodes are made of.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx explain` says what becomes of a packet, and the kernel does the same.
 
 use std::process::Command;

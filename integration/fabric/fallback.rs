@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where something is missing that a fabric goes by.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where the kernel decides otherwise than a comparison by keys: what diverts packets,
 //! and what stands in a device's way, is told by name.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A firewall that drops what is forwarded: `plan` and `validate` say which chain
 //! does it, beside what packets meet.
 

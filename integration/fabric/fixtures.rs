@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What unit tests of the difference begin with: bundles of nodes that are as they should be.
 //! `MANX_FIXTURES=1 hack/test fabric fixtures` (or cargo test) writes them anew.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a network leaves whose configuration is gone: its nftables table.
 
 use std::fs;

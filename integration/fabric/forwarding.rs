@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! That a node forwards, and heeds its routers all the same: before they speak, after a
 //! card was changed, and whoever resets it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is as it should be is not touched.
 
 use serde_json::json;

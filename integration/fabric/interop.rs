@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Nodes that others programmed: with manx on the one side, and on the other
 //! what Calico's agent or flanneld would have told the kernel, told by `ip`.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who puts packets into a tunnel without being a peer: a pod of this node, a pod
 //! of another node behind its masquerade, and anybody on the network.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Killed at any point, the next apply makes it whole.
 
 use serde_json::json;

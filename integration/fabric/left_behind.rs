@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Nodes that another plugin ran, made by hand as its agent leaves them: with one pod, beside a
 //! node of ours.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node that flannel ran, made by hand as flanneld leaves it: with one pod behind its bridge,
 //! beside a node of ours.
 

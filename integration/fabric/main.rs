@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods reach pods on other nodes: two to four nodes, each a namespace with its
 //! own manx, joined by a router between two subnets.
 //!

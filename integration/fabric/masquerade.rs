@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whom the pods of other nodes see, and whom the rest of the world.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};

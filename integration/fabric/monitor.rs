@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel tells of changes, and what manx asks it for.
 
 use std::collections::BTreeSet;

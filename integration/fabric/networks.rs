@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One fabric per route protocol.
 
 use serde_json::json;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pages of docs/ that an operator follows line by line: every command of theirs is run on a
 //! node with the fault that its section is about, and prints what the page says.
 //!

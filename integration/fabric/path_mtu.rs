@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a node learns of a path is not what its fabric is made of.
 
 use serde_json::json;

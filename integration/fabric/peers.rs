@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The peers file: what leaves it leaves the kernel, and a bad one changes
 //! nothing.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses are given out where the peers file puts this node's pods, and
 //! nowhere else.
 

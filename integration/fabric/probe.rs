@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx probe` measures the paths to other nodes, and its first line names what is wrong
 //! with them.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods reach pods, in every mode that this kernel has, and the wire shows how.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx report` on bundles of real nodes, with a fault and with nodes that disagree: the page, and
 //! what a browser makes of it. `MANX_REPORT_PICTURES=DIR` keeps what was seen.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods whose link has the device's full MTU, and routes towards other nodes
 //! that carry the smaller one of the tunnel; and what a path that is narrower
 //! than it tells does to connections of any MTU.

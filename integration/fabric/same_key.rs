@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Several routes of one destination: which one the kernel uses, and whose it is.
 
 use serde_json::json;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the plugin's stamp says of a fabric is so: nothing that is wanting
 //! passes for whole, and what is wanting is tried again.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx status` and `manx peers` say how a node and the others stand.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A watch goes on whatever becomes of its output, of the peers file's place,
 //! and of all the others that use the kernel.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What plan and apply say: what was made and nothing else, how it ends, and that
 //! there is nothing to do.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Traffic between namespaces: the exact MTU, and many bytes.
 
 use std::fs;

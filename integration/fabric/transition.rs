@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From one configuration to another, with the fabric of the first in place.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx tune` on a node of a cluster: what a namespace has of the parameters is set, kept at
 //! boot, and set back.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The tunnel device: ours is made anew where it cannot be changed, another's is
 //! left alone.
 

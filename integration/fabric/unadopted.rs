@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What would cut pods off ends `manx adopt --apply` before it changes anything.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx apply --undo` takes back what is ours.
 
 use serde_json::json;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Configurations that cannot be used, beside others that can.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The way to the peers becomes another: each ADD sees it, and gives the tunnel
 //! and the new pod the MTU that fits.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx apply --watch` repairs what others change, at once.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is on the wire: every packet that passes a namespace.
 
 use std::collections::BTreeSet;

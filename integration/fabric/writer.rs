@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One writer at a time: who changes the fabric and does not come to an end keeps
 //! no pod from starting, and leaves nothing behind when it is killed.
 

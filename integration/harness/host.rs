@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A namespace that plays a node.
 
 use std::ops::Deref;

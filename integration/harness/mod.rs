@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the integration tests share: network namespaces, a node made of one,
 //! and a way to run a plugin as a runtime does.
 //!

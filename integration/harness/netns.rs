@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network namespaces that are nothing but an open file.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packets as a hostile pod makes them: with whatever source it likes.
 
 use std::io::ErrorKind;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A plugin binary, run as a runtime runs it.
 //!
 //! The caller decides every variable of the environment and every byte of

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Running a program with a deadline and collecting what it says.
 
 use std::io::{Read, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether the harness tells the truth: a namespace that is not ours, a plugin
 //! that answers what it was sent, a deadline that ends a hang.
 

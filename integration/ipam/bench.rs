@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an address costs, by the number of those that are taken: manx-ipam
 //! against the real host-local, each on a store of its own with the same leases,
 //! in turns, so that whatever else the machine does meets both.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Leases from before the boot: nobody has released them, and nobody has them.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx ipam`: what it says of a pool, and what it mends.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the reference host-local does, case by case, in both families: the same
 //! answers, and the same files byte for byte.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Killed at any system call: what the next DEL, or GC, makes of it.
 //!
 //! strace ends the process as it enters a call, which then is not carried out.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the tests of this crate have in common: a node with a store of leases,
 //! the programs that serve it, and what may be left in it.
 

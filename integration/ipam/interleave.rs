@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! host-local and manx-ipam at once on one store, in any order: whichever gave
 //! an address, whichever takes it back.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The store's lock: who holds it for too long is named, and nobody waits for
 //! ever.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses: manx-ipam by itself, as part of manx, and beside the real
 //! host-local on one store.
 //!

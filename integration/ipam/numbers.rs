@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the benchmark of addresses found: as JSON, as a table, and what of it
 //! cannot be.
 

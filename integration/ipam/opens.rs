@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a verb looks at: its own files, and not those of five hundred others.
 
 use std::fs;

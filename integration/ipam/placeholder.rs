@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calico's placeholders for this node's own pod CIDRs, and the address that
 //! the node keeps of them.
 

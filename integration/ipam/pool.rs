@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pools that are nearly full, and full: many at once, an address that changes
 //! hands, the last one, and none.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Numbers that look random and come again with their seed.
 
 use std::time::SystemTime;

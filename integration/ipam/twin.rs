@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The same calls to the real host-local and to manx-ipam, each on a store of
 //! its own: their answers and their files are to be the same.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The verbs besides ADD and DEL, and the plugin that others delegate to.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether files know each other in circles: whoever reads one of a circle has to read
 //! all of them, and no part of it can be tested or taken away alone.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether the modules know only what the table in `src/lib.rs` lets them know.
 //!
 //! It reads source text, not the compiler's mind: paths that begin with
@@ -224,6 +225,39 @@ fn no_file_is_too_long() {
         let (path, lines) = (source.path.display(), source.lines);
         assert!(lines <= LINES_MAX, "{path} has {lines} lines: give its subjects files");
     }
+}
+
+/// Whether a file is source: by its name, by its place, or by a first line that names what runs it.
+fn is_source(path: &Path, text: &[u8]) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+    let place = path.parent().and_then(Path::file_name).unwrap_or_default();
+    ["rs", "py", "go", "ld", "yml"].contains(&ending) || place == "hack" || text.starts_with(b"#!")
+}
+
+/// In the form that programs look for, which read licences of files.
+#[test]
+fn every_source_says_its_licence() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut ahead: Vec<PathBuf> =
+        ["src", "integration", "hack", ".ci", ".github"].map(|name| root.join(name)).into();
+    let (mut count, mut wrong) = (0, Vec::new());
+    while let Some(path) = ahead.pop() {
+        if path.is_dir() {
+            ahead.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = fs::read(&path).unwrap();
+        if !is_source(&path, &text) {
+            continue;
+        }
+        count += 1;
+        let text = String::from_utf8_lossy(&text);
+        if !text.lines().take(3).any(|line| line.contains("SPDX-License-Identifier: Apache-2.0")) {
+            wrong.push(path);
+        }
+    }
+    assert!(count > 500, "only {count} files are source");
+    assert!(wrong.is_empty(), "without \"SPDX-License-Identifier: Apache-2.0\": {wrong:#?}");
 }
 
 /// The modules of `fabric` that ask the kernel, or tell it something.

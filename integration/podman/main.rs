@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Containers of podman with its CNI backend, which was the only one until podman 4 and is in Debian
 //! 12's: networks that are connected to and disconnected from a container that runs, addresses as
 //! podman reports them, ports, and what is left.

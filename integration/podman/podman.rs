@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! podman with directories of its own. Knows containers; knows nothing of networks but where their
 //! configuration lies.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The cases of this directory: worlds, and what is allowed in them.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One node and nine pods of it, each a namespace, with addresses of both families.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the commands say, and how they end.
 
 use std::io::ErrorKind;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packets in thousands, half of which may pass and half of which may not, while something
 //! changes. They are counted by the kernel, in the namespaces that send and receive them.
 

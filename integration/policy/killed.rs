@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An apply that is killed, at each message that it has for the kernel, and run again.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whatever changes while packets pass: none arrives that the policies deny before and
 //! after the change, and each that they allow before and after it does.
 

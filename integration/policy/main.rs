@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network policies against this kernel: pods that are namespaces, the real binary, and
 //! packets of which it is known whether they may arrive.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ways that a packet takes to a pod under policies: by a service, by a port of the node, from
 //! another node, and the errors that routers send. Rules of translation are like kube-proxy's
 //! and portmap's.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether packets arrive: a raw socket in each source sends the first packet of a
 //! connection, and a socket that sees all packets is in each destination.
 //!

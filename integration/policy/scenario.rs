@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What single packets do not show: answers, the node itself, and services.
 
 use std::io::{Read, Write};

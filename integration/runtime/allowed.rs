@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the link of a pod may send from besides the pod's own addresses: what an operator
 //! added, and what the pod asked for where it may. It goes with the link.
 

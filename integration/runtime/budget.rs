@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What each verb may ask of the kernel: system calls and netlink messages of
 //! our own process.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lists in which the reference plugins stand behind manx, and before it.
 
 use std::io::Read;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! cnitool, which is libcni with a command line: configuration directory,
 //! result cache and all.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! GC: what a runtime no longer lists, and nothing else.
 
 use std::fs::{self, OpenOptions};

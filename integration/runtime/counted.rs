@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a call tells whoever counts calls: one write into a pipe, if somebody holds it.
 
 use std::fs::OpenOptions;

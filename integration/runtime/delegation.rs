@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! IPAM plugins of others: the reference's and those that somebody wrote in an
 //! afternoon.
 

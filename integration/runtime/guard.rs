@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a hostile pod may not do: speak in another's name, or to what listens on
 //! the node's loopback. It has CAP_NET_RAW, as containers have by default.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The plugin as a runtime uses it: by cnitool, in chains, with delegates of
 //! others, many at once, watched from outside.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whose address the world sees.
 
 use std::net::IpAddr;

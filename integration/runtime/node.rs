@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the tests of this crate have in common: manx on a node, its IPAM
 //! sections, and what of it may be left on the node.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Many at once: what a node does when it is drained and filled.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an attachment costs in processes.
 
 use serde_json::{Value, json};

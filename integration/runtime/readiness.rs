@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! STATUS: would an ADD be served now?
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Several networks of one pod at once: containerd and nerdctl attach and detach
 //! them so.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node programmed by hand exactly as Calico's Felix does it (3.33: it owns
 //! IPIP routes itself), with no manx anywhere: device, address, routes of
 //! protocol 80, pods with Calico's next hop.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Three nodes of namespaces, each with its own manx: `node-a` and `node-b` on
 //! one subnet, `node-c` behind a router.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A virtual machine with a distribution's kernel, for what this one's lacks.
 //!
 //! virtme-ng boots the kernel with this machine's own file system, which it can

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! IP in IP between nodes, on a kernel that can do it.
 //!
 //! Some kernels, those of small virtual machines above all, lack the module

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The scenarios; `ipip_between_nodes` runs them, here or in a machine.
 
 use serde_json::json;

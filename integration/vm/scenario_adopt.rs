@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx adopt` where Calico routes by IP in IP.
 
 use std::fs;

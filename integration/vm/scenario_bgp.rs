@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Nodes whose routes through the tunnels a routing daemon makes, with what
 //! `manx export` prints; `ipip_between_nodes` runs it, here or in a machine.
 

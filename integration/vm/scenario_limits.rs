@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A limit of the whole machine, which no namespace has for itself.
 
 use std::fs;

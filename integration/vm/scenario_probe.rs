@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx probe` where a network drops IP protocol 4; `ipip_between_nodes` runs it, here or
 //! in a machine.
 

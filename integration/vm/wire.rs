@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is on the wire, as tcpdump sees it.
 
 use std::io::{BufRead, BufReader};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What manx says on a kernel without the module `ipip`.
 
 use serde_json::json;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long to wait after a failure, so that a thousand agents do not ask at once.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether a complete list of nodes is believed.
 //!
 //! Routes are removed because a node is not in the list, and an API server that was just

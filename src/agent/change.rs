@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the peers file says of the fabric while a mode changes. Pure.
 //!
 //! Another configuration reaches the nodes of a cluster one after the other. So a node

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What holds for all nodes together, where that is said by the cluster and not by the
 //! agent's own configuration.
 

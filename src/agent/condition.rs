@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The condition NetworkUnavailable of this node's Node, for whoever asks for it.
 //!
 //! Where it is True no pod is scheduled to the node, and nobody clears it but who set it: a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The agent's own configuration: what the cluster's nodes have in common.
 
 use std::{io::ErrorKind, path::Path};

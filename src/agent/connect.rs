@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How the API server is reached: by a kubeconfig, or as what runs in a pod reaches it.
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};

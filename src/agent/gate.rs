@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When pods may come: the configuration of the container runtime is written once this
 //! node can serve them.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keeps the peers file what the cluster's nodes are.
 //!
 //! The file is written only where it differs, for each writing is read by everybody who

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The agent: what a cluster's API server knows of its nodes, as a peers file.
 //!
 //! It watches the Nodes ([`nodes`]), decides which of them are served ([`view`]) and

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keeps this node true to its configuration and its peers file: first by the
 //! configuration that is to be put in place, then by all that are there, by the same
 //! watch as `manx apply --watch`.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Nodes as the API server sends them, of which nothing is read but what counts: a Node
 //! is some 10 KB, and what is kept of it some hundred bytes.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The note beside the peers file of how long that has said what it says.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counts the plugin's calls as they end.
 
 use std::{sync::Arc, thread, time::Duration};

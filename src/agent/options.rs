@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the agent is told when it is started.
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! This node's own Node, asked for before all others.
 //!
 //! Agents of many nodes that are started together ask for the list of all one after the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is known of the plugin of this node: what was noted of it, else what it says itself.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long it takes from what the API server tells until the kernel has it.
 //!
 //! A change is heard, written to the peers file, and made by a pass that reads the file.

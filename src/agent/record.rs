@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node of the cluster, as far as anything here depends on it.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The agent's configuration is read again when it changes.
 //!
 //! All threads go by it, one of them in the middle of a watch of the API server. So the

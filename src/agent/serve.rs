@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! /metrics, /healthz and /readyz.
 //!
 //! On loopback by default. A port that somebody else has costs these answers and nothing

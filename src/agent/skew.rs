@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The plugin of this node may be of another version than the agent. Pure.
 
 use std::path::PathBuf;

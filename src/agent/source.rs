@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where the cluster's nodes come from: a complete list of them or nothing, for whoever
 //! waits in another thread.
 //!

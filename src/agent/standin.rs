@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A disk that is full takes no new peers file, and a name on it that leads elsewhere: to
 //! a file in memory, which stands in for it until there is room again.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How the agent stands: what its threads note, and what is asked of it from outside.
 
 use std::{

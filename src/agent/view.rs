@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which nodes of a cluster are served, and how: the peers file's text.
 //!
 //! A peers file is one node's mistake away from being wrong for all, and everything in a

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Objects of one kind, listed and watched.
 //!
 //! They come as a stream of all that are there and of what changes afterwards, where the

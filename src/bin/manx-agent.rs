@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The manx-agent binary: what a cluster's API server knows of its nodes, as a peers file
 //! and as this node's routes.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How long ago something was, for a table.
 
 use std::time::Duration;

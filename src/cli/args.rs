@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The arguments of a subcommand.
 //!
 //! Each command declares its options as data, so that one loop reads them all

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The attachments of this node: what the journals say beside what the kernel
 //! has. Where they are listed and chosen from, so that every command means the
 //! same pod by the same words.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where a command prints, and the one place that makes a line of text for a
 //! terminal: what comes from outside is escaped here, so that no command has to
 //! think of it. Tables escape their cells themselves; JSON and the texts that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx explain`: what becomes of a packet on this node.
 
 use std::{net::IpAddr, sync::Arc};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How findings are printed for people: one line with what was seen, and below it why
 //! it matters, what mends it and what takes that back. Findings that differ in their
 //! object alone are one.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether this node's firewall forwards pods' packets, for `plan` and
 //! `validate`: what is seen in nf_tables, which iptables-nft writes as well, and
 //! in the tables of the older iptables, which only its own tool reads.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx gc`: removes what dead pods left, for runtimes that never ask for it.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the command line says of itself.
 
 use std::{ffi::OsString, io::Write};

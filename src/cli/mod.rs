@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The command line: one file per subcommand, and here what they share, which
 //! is how one is chosen, how it ends, and where it prints.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx peers`: the nodes of the list that this node goes by.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx pods`: the attachments of this node.
 
 use serde_json::{Value, json};

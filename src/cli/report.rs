@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx report`: one page about the nodes of several bundles.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a subcommand is, and how it ends.
 
 use std::{fmt, io};

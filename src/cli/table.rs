@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Columns for a terminal: aligned, no borders, two spaces between.
 
 use std::io::{self, Write};

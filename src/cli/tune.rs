@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx tune`: the kernel's parameters that matter for pods' traffic.
 
 mod apply;

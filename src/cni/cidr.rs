@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! CIDR text as CNI means it.
 //!
 //! It exists because `ipnetwork` reads more than the other programs on a node

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calling another plugin, as a rule an IPAM plugin (SPEC 1.1.0, "Plugin
 //! Delegation").
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The network configuration on stdin, as far as every plugin has it: a JSON
 //! object with a name and a version. What its other keys mean is not known here.
 

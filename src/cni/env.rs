@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The environment that a runtime hands to a plugin: the verb and what it is
 //! about.
 //!

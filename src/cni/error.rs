@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The error object that a runtime reads from stdout.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keys of JSON objects as Go's reader matches them: without regard to case.
 //! Runtimes and plugins written in Go rely on it in both directions.
 

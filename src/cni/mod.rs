@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The CNI protocol: environment, the document on stdin, results in every version,
 //! errors, and the delegation to another plugin.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The result of an ADD, in one form for all versions of the specification.
 //!
 //! The form is that of 1.1.0, into which every older one fits. [`decode`] and

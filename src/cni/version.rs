@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Versions of the CNI specification that this plugin speaks.
 //!
 //! A closed list, because libcni and CRI-O compare version strings by

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a pod asks for by Calico's annotations. The runtime hands all annotations of a
 //! pod to a plugin whose configuration declares the capability, so that no ADD has to
 //! ask an API server. What is meant by them is Calico's; which addresses may be given is

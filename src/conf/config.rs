@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The values of a configuration.
 //!
 //! Errors have an order: first the document (is it JSON, has it a name), then,

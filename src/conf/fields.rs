@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reading a JSON object as CNI's other implementations do: keys match
 //! without regard to case, `null` is as good as absent, and a wrong value is
 //! reported with its key.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The `ipam` section as host-local has it, and what else says which addresses
 //! are wanted. Whether the ranges make sense is not known here.
 

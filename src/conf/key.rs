@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a key of the configuration is. Its one definition (`keys.rs`) is what the
 //! reader, `manx validate`, the JSON schema and the README go by.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The keys of the configuration. All that is known of a key is said here, once: a
 //! new one is one entry, and one line of the reader (`config.rs`).
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The configuration of our own plugin: what its keys mean, what they may be, and
 //! what holds where they are absent. All that is known of a key is its definition in
 //! `keys.rs`.

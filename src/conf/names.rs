@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The names of plugins, and the words that stand for an address.
 
 use crate::family::Family;

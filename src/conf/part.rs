@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What one source says of the routes between nodes. There are two: the configuration
 //! of a network, and the peers file, which all nodes' writer has in hand. What the file
 //! says holds; a configuration may say the same, or nothing.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calico's `usePodCidr` and `usePodCidrIPv6` in an IPAM section: what stands in the place of
 //! this node's own pod CIDRs.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is made from the definition of the keys, by tests: the JSON Schema of a
 //! configuration, and the table of the README.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What values a key may have: how they are read, and what holds where there is none.
 
 mod address;

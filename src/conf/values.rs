@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Values that a few keys alone may have.
 
 use serde::{Deserialize, Serialize};

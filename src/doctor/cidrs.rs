@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A list of networks that is asked once for each of many routes.
 
 use std::net::IpAddr;

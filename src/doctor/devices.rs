@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The devices that packets of pods come and go by, and whether they are up.
 
 use std::collections::{BTreeMap, HashMap, HashSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of what leads to the pods of other nodes.
 
 use std::{net::IpAddr, path::Path};

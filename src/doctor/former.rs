@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of what another plugin's agent left on the node.
 
 use super::{Answer, Seen};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether the node forwards packets of pods.
 
 use super::{Answer, Seen, devices::devices, links::serves};

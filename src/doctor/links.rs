@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of links and of the kernel's parameters.
 
 use std::collections::{BTreeMap, HashSet};

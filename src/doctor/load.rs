@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of what the node has too much of: connections, packets, work, rules. They go by
 //! what grew between two moments, for what was counted since boot may be long over.
 

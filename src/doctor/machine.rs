@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of what the kernel can do that is asked of it.
 
 use super::{Answer, Seen};

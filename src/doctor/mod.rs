@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is wrong with a node, and why: checks that each look at a [`Snapshot`] and at
 //! nothing else.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of what stands beside our networks: configurations, plugins, firewalls and
 //! daemons of others, and our own tables and files, which they may change.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a node stands: what the screen and the JSON of `manx status`, and its part of a
 //! report, are made of. A pure function of the snapshot.
 

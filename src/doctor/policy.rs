@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether network policies are enforced where they are expected to be, and what they drop.
 
 use super::{Answer, Seen};

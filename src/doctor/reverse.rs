@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of packets that the kernel drops for the device that they came by.
 
 use super::{Answer, Seen, links};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of rules of others that lead packets elsewhere than the fabric does.
 
 use ipnetwork::IpNetwork;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Routes of others that come before the fabric's.
 
 use std::fmt::Write;

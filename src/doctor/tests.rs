@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Each check on a snapshot that is well, and on the same with one thing changed.
 
 pub(super) mod degraded;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's parameters that matter for pods' traffic: what each is, who set it, and
 //! what it should be at least.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What changes on this node where a few nodes of a list are others: the same changes that
 //! a comparison of all would find, at a price that does not grow with the list. Pure.
 //!

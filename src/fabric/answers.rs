@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel answered of the ways to peers, kept from one comparison to the next, so
 //! that thousands of peers are asked about once. Pure: who asks, and who hears of events,
 //! is not known here.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Carries out changes: in order, several hundred messages to a send, routes
 //! atomically.
 

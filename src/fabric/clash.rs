@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What of a list would cut this node off from what it has or goes by: pods of others
 //! where this node has its own networks or its next hop, a peer whose address is here.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From the configuration, the peers and the facts of this node to the
 //! description of its fabric: one pure function, which knows no kernel.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel of this node should have so that pods reach pods: the words
 //! of the description, and the facts that it is made from. How it is made,
 //! [`describe`](super::describe) knows.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The difference between what the fabric should be and what it is. Pure: it is told all
 //! that it compares. What is peculiar to a fabric is on whose devices it is; the rest is
 //! [`object::difference`].

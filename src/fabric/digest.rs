@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether the kernel still has what it had, at the price of a few lists: no
 //! peer is looked up, and nothing is remembered but a number.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What takes packets to a peer's pods elsewhere although the route to them is there: a
 //! longer prefix inside of theirs, or a policy rule that leads to another table.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is wrong with a list of nodes by itself.
 //!
 //! One node's mistake must not cut others off: an address that cannot be a

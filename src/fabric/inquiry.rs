@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a comparison asks the kernel by, and what is known without asking.
 
 use super::answers::Answers;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What was added to tunnel devices of somebody else: such a device serves as it
 //! is, and exactly what was added is taken back.
 //!

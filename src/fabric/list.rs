@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The peers file as text: the keys that it may have, and those of it that nothing reads.
 //!
 //! A newer writer may give more than this reads, so that a key which is not known is

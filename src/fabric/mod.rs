@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The node's part of the cluster network: which links, addresses, routes,
 //! neighbours and forwarding entries make this node's pods reach the pods of
 //! every other node.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel has of the fabric, and the facts of this node by which the
 //! desired state is described.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel has of a fabric, as data: how it is read is not known here.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The nodes of a cluster, as a peers file has them (`read.rs`).
 
 use std::net::IpAddr;

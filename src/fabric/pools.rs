@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether addresses are given out where the peers file puts this node's pods:
 //! nobody routes others here, and those of another node would be cut off there.
 //!

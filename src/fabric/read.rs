@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reading the peers file: a complete list of the cluster's nodes.
 //!
 //! Validated as a whole before anything is done by it, since routes are deleted

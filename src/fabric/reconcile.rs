@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From the configuration and the peers to a kernel that agrees with them.
 
 use super::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel means by an errno, where it says no more.
 
 use nix::errno::Errno;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a configuration says of the fabric.
 
 use super::encapsulation::{self, Encapsulation};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where this node is in the network: what a list of peers has to agree with.
 //! How it is told is known here, what follows from it is not.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How each other node of the list stands: whether all is there that leads to its pods.
 //! No packet is sent for that, so nothing is said of the way in between.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The text of a list of peers, against which a later one is compared: where the two
 //! differ in a few nodes, only these are read.
 //!

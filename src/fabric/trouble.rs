@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The problems that are left after a pass: of single peers (the node stays ready), or of
 //! the node (STATUS answers 50). How they are told is not known here.
 

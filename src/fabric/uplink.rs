@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The device that packets leave the node by, where no peer tells.
 
 use std::{collections::HashMap, net::IpAddr};

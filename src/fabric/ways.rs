@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the MTU of tunnels and pods was derived from, and by which the loss of routes
 //! shows, so that a change of it is noticed at the price of one exchange, whatever the
 //! number of peers.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All checks by name, and why it matters what each finds.
 
 const CHECKS: &[(&str, &str)] = &[

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Findings that say the same of several objects.
 
 use std::collections::BTreeMap;

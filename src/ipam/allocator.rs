@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which address of a set is given next.
 //!
 //! Pure: the state of each address comes from a function, so that no more is

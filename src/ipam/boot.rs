@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! When this boot began, and its name.
 
 use std::{

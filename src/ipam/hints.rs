@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which addresses an owner holds, without opening every lease of the store.
 //!
 //! The leases are the truth; this is a note of them, outside the store because

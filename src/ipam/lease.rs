@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A lease, and the file that says it: named by the address, holding the
 //! container id and the interface name (host-local, backend/disk).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses: ranges, the choice of the next one, and leases on disk in the
 //! format of the reference plugin host-local, so that either can take over from
 //! the other with pods running.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ranges of addresses, and sets of them, out of each of which an attachment
 //! gets one address.
 //!

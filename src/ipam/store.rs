@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! host-local's store: a directory per network with a file per address.
 //!
 //! A lease appears whole or not at all: its content is written to a file of

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Programs of eBPF that decide about the packets of a link: classifiers of tc, by name.
 
 use netlink_packet_core::NLM_F_DUMP;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Connections that conntrack knows: listed, and forgotten one by one.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! IPv4 parameters of a link, set by rtnetlink: all of them in the message that
 //! brings the link up, where /proc/sys takes four system calls for each.
 //!

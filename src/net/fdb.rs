@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Forwarding entries of VXLAN devices: which node a MAC address is behind.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether a namespace forwards, and what has to be seen to before a node starts
 //! to.
 

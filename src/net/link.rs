@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Links: the veth pair of an attachment, and what the kernel says of one.
 
 use std::os::fd::{AsRawFd, BorrowedFd};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ethernet addresses.
 
 use std::{fmt, net::Ipv6Addr, str::FromStr};

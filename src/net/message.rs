@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Messages of this protocol as requests.
 
 use netlink_packet_core::Emitable;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's network objects: links, addresses, routes, rules, neighbours,
 //! namespaces and sysctls, each as a plain type with requests to make it and
 //! queries to read it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tells what of links, addresses, routes, rules, neighbours or forwarding has changed, as
 //! far as somebody keeps what it was.
 

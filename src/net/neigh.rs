@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Permanent neighbour entries.
 
 use std::{net::IpAddr, time::Duration};

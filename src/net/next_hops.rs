@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The addresses that the node sends to by way of: the next hops of its routes,
 //! of every path of those, and of next-hop objects.
 

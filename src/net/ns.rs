@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network namespaces: opening one by its path, comparing two, and moving the
 //! calling thread.
 

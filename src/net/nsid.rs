@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The numbers that a namespace has for others: the kernel tells by them in which one the
 //! other end of a link is.
 

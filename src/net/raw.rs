@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What routes and neighbours look like in the kernel's answers, of which there are
 //! thousands: only what is asked for is taken out, and nothing is allocated.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Routes: making them, and asking the kernel which one it would use.
 
 mod details;

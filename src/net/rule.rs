@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policy rules: which routing table answers for packets of a source address.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Kernel parameters below /proc/sys, of the calling thread's namespace.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's tables, each read once for all who compare something with them.
 
 use ipnetwork::IpNetwork;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Answers about objects that are cut off, and answers that lie.
 
 mod batches;

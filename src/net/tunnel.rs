@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tunnel devices: IP in IP and VXLAN.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ways to some addresses, asked in one exchange: their routes, and the links that
 //! they are known to lead through.
 

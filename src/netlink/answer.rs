@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel sends back, taken apart without copying: the messages of a
 //! datagram, and what a message says.
 //!

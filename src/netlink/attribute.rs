@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Netlink attributes as a tree: emitted, read back, and compared.
 //!
 //! The kernel's dump of a rule is not byte for byte what was sent: it drops the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One send to the kernel, and the answers to all that it held.
 //!
 //! A batch is not a transaction: the kernel goes on after a message that failed,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel answered, with the object it was asked about.
 
 use std::{fmt, io};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Netlink, for every protocol alike: one blocking socket, batches, dumps, events,
 //! attributes and errors. What messages mean is known above; here are no links and
 //! no tables.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tells that something has changed. What it was is not decoded here beyond whether it
 //! matters: whoever wants to know reads the event, or looks.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A message to the kernel, encoded when it is made: whoever sends it copies
 //! bytes and knows nothing of what they say.
 

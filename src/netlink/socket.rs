@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A blocking socket that sends several messages at once.
 
 use std::{fmt, marker::PhantomData, os::fd::AsRawFd};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sockets of all protocols, beside this kernel.
 
 use std::{collections::BTreeMap, thread};

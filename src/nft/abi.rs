@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's numbers for nf_tables, and nothing else.
 //!
 //! They stand in `include/uapi/linux/netfilter/nf_tables.h`, `nfnetlink.h` and

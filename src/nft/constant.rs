@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a constant set holds, and by what it is known without a look at it.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How many packets our rules, and elements of our sets, have counted.
 
 use super::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The elements of a set as the kernel has them, sent and read back. Does no I/O.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The expressions of which rules consist, in the form in which nft sends them for
 //! the same text, so that nft lists our rules as its own.
 

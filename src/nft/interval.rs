@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Networks as the disjoint intervals that a set of nf_tables wants.
 //!
 //! A set refuses overlapping intervals, and two that touch are one interval to

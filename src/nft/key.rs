@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How a rule puts a key together: each part goes to registers of its own, one behind
 //! the other, and a set is asked for all of them.
 //!

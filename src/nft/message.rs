@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Requests to nf_tables as bytes, and answers read back. Knows their headers, not
 //! what tables or rules mean, and opens no socket.
 

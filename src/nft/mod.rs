@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Our tables in nf_tables, over netlink.
 //!
 //! A [`Network`] has a table of family inet (Linux 5.7) that translates what its

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tells that something about a table has changed. Changes to the tables of others,
 //! which some firewalls make all the time, tell nothing.
 

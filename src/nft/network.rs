@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of one network: whose source becomes the node's (masquerade), and
 //! which packets of its pods are not believed (guard). Pure.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the open sets of a table hold, which no description says: pairs of a link's name
 //! and a network. Whether there are any, new ones, and those of a link that is gone.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of network policies: rules that never change, and everything that changes is
 //! an element of a map or a set. [`held`] has what the kernel holds; all else is pure.
 //!

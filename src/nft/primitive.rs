@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Single expressions, of which those of a key and those of a rule are put together.
 
 use super::abi::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A table as the messages that make it, replace it, or bring what its sets hold up
 //! to date. Does no I/O.
 

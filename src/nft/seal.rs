@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether a table is as it was made, without reading all of it: the contents of
 //! sets would cost more the more nodes there are. Nothing is stored for it but
 //! in the kernel: the last rule carries a digest of what the table was made

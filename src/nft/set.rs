@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sets and maps as data: what their keys consist of, what these lead to, and what is
 //! held. Does no I/O; [`element`](super::element) has the kernel's form of what is held.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Source or destination.
 
 /// Which address of a packet.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel has of a table, compared with what is wanted. Only reads.
 //!
 //! Everything is compared, not a stamp: a table that somebody emptied keeps its

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The conversation with nf_tables: questions with their answers, and batches
 //! that happen whole or not at all. Knows no table of ours.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the sets of a table hold, brought up to date while packets pass, in an order that
 //! lets none pass which neither the former elements nor the new ones let pass: first what
 //! is added under numbers that nobody has yet, then all at once who has which number, then

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A table of nf_tables as data: what is in it, and how nft writes it. Does no
 //! I/O and knows no message; [`expression`](super::expression) has the kernel's
 //! form of a rule, [`ruleset`](super::ruleset) that of everything else.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of a fabric with tunnels: who may put packets into it. Pure.
 //!
 //! A tunnel of the kernel takes a packet from whoever sends it. So one of our

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Further sources that the link of a pod may send from, by elements of the network's
 //! table: an operator adds them, or the pod asks for them by an annotation where its
 //! configuration lets it. They go with the link, else they would be there for another one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One pass over the node: compares, changes, notes what was applied. Says nothing
 //! itself: the node does not wait for whoever reads it.
 

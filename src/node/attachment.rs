@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An attachment as journals and the kernel have it together.
 
 use std::{collections::HashSet, time::Duration};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is to be changed on a node: its fabrics, and what its networks and their
 //! attachments lack.
 

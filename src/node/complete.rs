@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Gives an interface of a pod of several attachments what [`lacking`] says.
 
 use std::net::{IpAddr, Ipv4Addr};

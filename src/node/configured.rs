@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The configurations of a node: those of all its networks that are ours.
 
 use std::path::{Path, PathBuf};

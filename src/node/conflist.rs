@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where a runtime's network configurations lie and which of them counts.
 
 use std::{

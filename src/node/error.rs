@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What goes wrong on a node, with the next step. Each door tells it in its own way: a
 //! verb by a code of CNI, the command line by an exit status.
 

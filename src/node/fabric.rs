@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The fabrics of a node: what was applied of each, the pass that applies it, and its
 //! removal.
 

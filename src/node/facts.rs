@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a verb has to know of the node and of the pod's namespace.
 
 use std::{io::ErrorKind, net::IpAddr};

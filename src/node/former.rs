@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The nftables tables of networks that have nothing on this node any more. A
 //! runtime calls GC for a network that it has, if at all, and a network whose
 //! configuration is gone is in nobody's list.

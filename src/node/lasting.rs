@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Conditions that last: told when they begin, change and end, not each time that
 //! a kubelet and a runtime ask for the status, which is every few hundred
 //! milliseconds while something is wrong.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether an attachment of the journal is alive, by all that tells.
 //!
 //! Any program may write over a link's alias, move it to another group or give it

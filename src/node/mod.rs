@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node as one thing: the configuration of all its networks, its fabrics, its
 //! attachments, what it has at one moment, and the pass that makes it what it should
 //! be. Verbs and commands stand on it, and it knows neither.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who owns a host link, and which name an attachment may take.
 
 use crate::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is made inside a pod's namespace, and what has to be removed there.
 //!
 //! Addresses, routes and neighbours go with the link. Rules do not: whoever

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of network policies of this node: looked at, made so, and removed.
 
 mod cut;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ranges that a configuration gives addresses from, beside the pod CIDRs of
 //! the peers file.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! That what is to be read can be.
 
 use std::{fs, io, path::Path};

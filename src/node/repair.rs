@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the node's side of live attachments has lost: a link that somebody set
 //! down, a route that a network daemon swept away, a parameter that was reset.
 //! The pods' own namespaces are the pods' own.

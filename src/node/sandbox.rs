@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The namespace that a runtime names, and which ones it must not be.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reads what the kernel has of a host link's side.
 
 use crate::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The [`Snapshot`], which goes to a file and comes back as it was: what the checks
 //! of a node are made on, and what their tests feed them.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One table of nf_tables: what that of a network is called, and one that is held beside the
 //! one that is wanted.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The nftables table of a network, as its configuration asks for it: what its
 //! pods send leaves with the node's address, and what they may not send is
 //! dropped.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods that manx 0.1 attached get what those of several attachments have now.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The version of the plugin, for whoever writes files that it is to read: none that is
 //! newer than it reads.
 //!

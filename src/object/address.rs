@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses of devices.
 
 use ipnetwork::IpNetwork;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The difference between what should be and what is, for every kind of object alike.
 //! Pure: whose an object is, and when one of somebody else does as well, its kind says.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which route the kernel takes for a packet, reckoned from its rules and tables as they
 //! were read: what asks the kernel itself asks it for now and for here.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Permanent forwarding entries of VXLAN devices.
 
 use std::net::IpAddr;

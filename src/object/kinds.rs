@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All kinds of objects and their order, and the difference of two sets of objects as
 //! data.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which way the kernel sends packets, where that is another than the route's: by a
 //! longer prefix, or a policy rule.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What every kind of object says of itself beside what [`diff`](super::diff) compares.
 
 use std::collections::{HashMap, HashSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What can be on a node, and what can be done to it. One file for each kind of object
 //! has its key, whose it is, its form as wanted and as held, how it is told and the
 //! messages that make it; the list in `kinds.rs` has the order of all kinds. Pure: how the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Permanent neighbours of devices.
 
 use std::net::IpAddr;

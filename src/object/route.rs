@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Routes, and which of several to one destination the kernel takes.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is set of a link: whose it is, its MTU, its group, that it is up, and whether it
 //! takes packets whose way back is another link.
 

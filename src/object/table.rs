@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tables of nf_tables. A table's name is the mark of its owner: nobody else's has such a
 //! one. What a table of the kernel differs in is told in words, which is all that anybody
 //! needs of it; how that is found out is not known here.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A change as it is told: as a line of a diff, as JSON, and to a check.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The objects that one attachment consists of, on both sides of its veth.
 
 use std::net::IpAddr;

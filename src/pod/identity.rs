@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who an attachment is, and the names and marks that follow from it.
 
 use std::{collections::HashMap, ops::RangeInclusive};

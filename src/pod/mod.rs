@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The desired state of one attachment, as data.
 //!
 //! Pure: names, MTU and the objects on both sides of the veth follow from the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which MTU an attachment gets.
 
 use serde::{Deserialize, Serialize};

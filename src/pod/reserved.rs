@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses that no pod can have on whichever node, by what the address itself
 //! is.
 

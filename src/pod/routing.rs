@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which way a pod's packets leave.
 //!
 //! The first interface of a pod is the way out, by routes in table main as Calico

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What each attachment of ours has in a pod of several: a rule for each of its
 //! addresses, and a table of its own.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What belongs to one side of a veth, and what that side lacks: the one comparison that
 //! repairs it and that CHECK tells of. Pure; how the kernel is asked is not known here.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an attachment is described from, and what all of its description goes by.
 
 use std::net::{IpAddr, Ipv6Addr};

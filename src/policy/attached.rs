@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a node itself knows of its pods: which addresses they have. It knows that before
 //! the API server does, and for longer.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What becomes of a table, told by pods and policies.
 
 use std::collections::BTreeMap;

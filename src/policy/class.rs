@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a class is allowed: for each peer the ports, in the form in which the table holds
 //! it. Ranges of ports and networks may overlap in policies, and may not in the sets.
 

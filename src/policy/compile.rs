@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the table of one node holds, made of a world.
 //!
 //! Peers have identities by the scopes that rules of this node's pods name and by the

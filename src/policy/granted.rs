@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the table of a node lets two say to each other, as a list for people. What it answers
 //! for one connection [`allows`](super::allows) finds in the kernel's way.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whose an address is.
 
 use std::{collections::BTreeMap, net::IpAddr};

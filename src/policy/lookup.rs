@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the table of a node answers, found as the kernel finds it.
 
 use super::{Direction, Flow, Policies};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network policies of Kubernetes: what they say, and the table that says the same to the
 //! kernel.
 //!

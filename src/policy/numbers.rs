@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Numbers for classes and identities, made of what these are: what is the same has the
 //! same number in every run, and what changes has another, so that a table never has to
 //! change what a number means while pods have it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Objects of Kubernetes as text: a List of Namespaces, Pods and NetworkPolicies, as
 //! `kubectl get namespaces,pods,networkpolicies -A -o json` prints it, or the same as YAML, of
 //! which several documents are one list.

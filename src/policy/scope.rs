@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The peers of rules as sets of pods, whatever rule and policy they stand in: what two
 //! rules say alike is one scope.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which labels are selected.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What many pods have, kept once: the labels and ports of a controller's, and their nodes.
 
 use std::{collections::BTreeSet, sync::Arc};

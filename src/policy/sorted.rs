@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lists that are in order and have nothing twice: the few that are gathered one by one. A
 //! tree of each kind of thing would take the code of a tree of its own.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One evaluator against the other, both against the answers of a third, and against one
 //! that is as simple as can be.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Objects of a cluster that say what pods may do, and that no table of ours is made of: what
 //! they say has no effect under manx. NetworkPolicy of networking.k8s.io/v1 is the same under
 //! any plugin.

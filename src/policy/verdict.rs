@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the policies say of one connection, and which of them say it.
 
 use std::net::IpAddr;

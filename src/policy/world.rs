@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All that policies are about: namespaces, pods, and the policies themselves.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reading and writing files that somebody else may have put there.
 //!
 //! A path may lead to a FIFO, which is never read to its end, to a device, to a

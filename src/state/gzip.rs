@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! gzip (RFC 1952): what a bundle is packed in. Written here, for the crates that do it make the
 //! plugin larger by more than the whole of this.
 //!

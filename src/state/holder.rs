@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who holds a lock, for whoever waits for it in vain.
 //!
 //! The kernel tells the process, but not to one in a container, which has processes of its

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The journal: one file per attachment, written before its link is made.
 //!
 //! It lets DEL, GC and the operator's commands know an attachment when its

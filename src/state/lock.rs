@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Locks between calls, each held until its file is closed, in whatever way the
 //! process ends.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What lies on disk: how files are read and written, where state lies, the
 //! journal of attachments, and the locks that keep calls apart.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What became of each call, for whoever counts them.
 //!
 //! An agent holds a pipe with a name below /run/manx, and a call writes a record into it

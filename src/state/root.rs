@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where state lies.
 
 use std::path::{Path, PathBuf};

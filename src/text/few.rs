@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lists of which nobody wants to read all.
 
 /// How many names are given of many.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A moment, as a text that sorts by time.
 
 /// RFC 3339 in UTC. The date is reckoned in years that begin in March, so that

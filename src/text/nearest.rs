@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which known word somebody meant.
 
 /// `: did you mean X?`, or nothing where no known word is near.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is secret, taken out of what goes to other eyes: by its name (`password`, `token`), and by
 //! its form (keys in PEM, JSON web tokens, the user of a URL, long words of base 64).
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Words of a command that is printed to be run by a shell as it stands.
 
 use std::borrow::Cow;

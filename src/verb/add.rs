@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! ADD: everything that can be refused is looked at first, then addresses are
 //! asked for, then one batch makes the link. What fails after that is undone in
 //! reverse, until the runtime has been told of success.

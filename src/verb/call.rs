@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What every verb is told.
 
 use std::io;

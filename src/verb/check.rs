@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! CHECK: is the attachment still what ADD made?
 //!
 //! Chained plugins may have changed what is theirs to change: a MAC address

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a STATUS finds, in the log: when it begins, changes and ends.
 
 use log::Level;

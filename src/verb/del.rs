@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! DEL: the link first and with it the routes, then the address, so that no
 //! other pod gets the address while the old one still answers to it. What is
 //! gone already is success; what fails does not keep the rest from being done.

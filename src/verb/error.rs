@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the layers below report, as a runtime is told.
 
 use std::{io, path::Path};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! GC: removes attachments that nobody has any more.
 //!
 //! Two callers. A runtime brings a list of what is valid, and everything else

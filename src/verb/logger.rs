@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One line per event on stderr, and in a file where one is named. Never the
 //! configuration itself, which may hold secrets.
 

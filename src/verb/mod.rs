@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The CNI verbs: where the protocol, the kernel and the journal meet.
 //!
 //! Each verb is a file that reads from top to bottom. [`run`] keeps the order

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses that this node gives out beside the pod CIDRs of the peers file.
 //!
 //! What would cut off another node's pods is refused: ranges before IPAM is

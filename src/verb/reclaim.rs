@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an ADD does that finds no address: dead attachments give theirs back. Many
 //! runtimes never ask for a garbage collection, and DELs get lost.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Gives the attachments of a pod of several what [`lacking`] says: by the ADD of a
 //! further one to those that are there, and to those of manx 0.1 by whoever makes
 //! the node believe no other source.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! STATUS: would an ADD be served now? Asked every few seconds, so it looks at
 //! what can fail and at nothing else. Since it would be the first thing an ADD
 //! did, the fabric is brought up here, before the first pod needs it; and what

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether a pod on this node may have an address: asked before a lease is
 //! taken of our own pool, and before anything is made with the address that
 //! another IPAM plugin gave.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! VERSION: needs no environment, and reads no stdin, for some callers leave
 //! it open.
 

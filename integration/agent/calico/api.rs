@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calico's own custom resource definitions in a real API server, objects as Calico's plugins write them,
 //! and the shipped components with their policies.
 

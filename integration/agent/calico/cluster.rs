@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A cluster of two nodes. Number 1 is this one, and number 2, behind the uplink, is Calico's.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A pool that changes its mode while a connection is at work.
 
 use std::io::{Read, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pools of a dual-stack cluster as Calico's manifest makes them: IPv4 in VXLAN, and IPv6 as it is.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packets that no policy allows: counted for each pod, as long as it is there.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What explain tells of a packet that network policies judge.
 
 use super::*;

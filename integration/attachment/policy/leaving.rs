@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods that go: what their next ones with the same address find.
 
 use std::fs;

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // kube-router's own controller of network policies, once, for the objects of a file and the pods of one
 // node: what its rules cost is measured beside others.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The same policies in the layout of Calico's Felix for nftables: a map of links to two chains
 //! for each pod, a chain for each policy and direction, a set for each selector.
 //!

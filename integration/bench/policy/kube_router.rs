@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Kube-router's own controller, which a program of ours runs once (integration/bench/kube-router):
 //! iptables, and a set of ipset for each selector.
 

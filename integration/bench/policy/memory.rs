@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's memory for policies: what a control group of its own is charged with, in which
 //! the programs have run that made the tables.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What network policies cost: manx's table beside Calico's layout and kube-router's rules, in
 //! turns, in one run.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A cluster made up for the benchmark: what Kubernetes would say of it, and who is selected by
 //! what, which Calico's layout needs.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The charts, as SVG: bars from zero or on a logarithmic axis, and lines.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The page that a reader sees: what had to be reached, then the tables.
 
 use std::fmt::Write as _;

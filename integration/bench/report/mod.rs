@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The report: what the sections found, as JSON, as a page, and as charts.
 //!
 //! JSON is everything that was measured; the page and the charts say what of it

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What manx has to reach, and whether it does, in one run on one machine.
 
 use serde::Serialize;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether what `hack/bench-ipam` cannot have measured is refused.
 
 use crate::machine::Machine;

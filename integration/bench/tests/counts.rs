@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What counts as a message, and what as a change.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether a verb that does nothing, or half of it, is found out.
 
 use std::path::Path;

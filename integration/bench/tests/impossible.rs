@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether what cannot be is refused, by measurements that nobody made.
 
 use crate::attach::{CountRow, Row};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tests of the benchmark itself, with programs and numbers made up for it.
 
 #![allow(missing_docs, dead_code, unreachable_pub)]

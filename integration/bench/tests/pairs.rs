@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether a ratio is found with its spread, and one that cannot be is refused.
 
 use crate::pair::{self, Row};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether the numbers in README are those of results/.
 //!
 //! They are between two marks, and written by `hack/readme-numbers`, which runs

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether times of many programs at once can be true.
 
 use std::path::PathBuf;

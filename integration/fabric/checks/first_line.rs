@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The classic faults of a node are named in the first line that `manx doctor` prints, in
 //! less than a second.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packets that are sent again and again: faults that are there as long as these are.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node on which things go wrong: with a pod and a peer, tunnels of VXLAN, and its
 //! configuration where a runtime looks for it. Commands run there as they are printed.
 

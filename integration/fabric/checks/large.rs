@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node with many pods on a large cluster. `MANX_STATIC` names the program that is
 //! released (hack/build-static makes it), which is held to what is promised of it; the
 //! tests' own, which is not optimized, to some multiple.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which of the addresses that are noted on Nodes are the nodes'.
 //!
 //! A node's kubelet writes the notes on its own Node, and every node makes a route to where

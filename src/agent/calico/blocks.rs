@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calico's blocks of addresses: whose they are, and what of them others have.
 
 use std::{collections::BTreeMap, net::IpAddr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A token for Calico's IPAM plugin, which runs outside of the agent's container: a
 //! kubeconfig on the node, and beside it the token and the certificate.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The configuration of the container runtime where Calico's IPAM plugin gives out the
 //! addresses. manx delegates to it, so that its blocks, its reservations and its garbage
 //! collection go on as they are; without it no pod gets an address.

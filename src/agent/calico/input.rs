@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All that there is of Calico's.
 
 use std::{net::IpAddr, sync::Arc};

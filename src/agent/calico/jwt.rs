@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a token of Kubernetes says of itself. Nobody's word is taken for it: who has it on
 //! the disk asked for it.
 

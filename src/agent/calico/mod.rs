@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A cluster whose other nodes are Calico's: its pools, its blocks of addresses and what
 //! it notes on Nodes, as a list of nodes.
 //!

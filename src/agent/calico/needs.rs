@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What this node's Node has to have for Calico's nodes to reach its pods, and the
 //! commands that give it that.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Nodes with what Calico notes on them.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calico's pools of addresses, and what follows from them for all nodes together.
 
 use std::{collections::BTreeMap, net::IpAddr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From Calico's objects to the list of nodes that a peers file is made of.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calico's objects as a source of nodes: three lists that are watched at once. Nothing is
 //! told before all are whole, nor while one of them cannot be asked for.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What Calico's objects want of the configuration of the container runtime, for who puts
 //! that in place in another thread.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A change as a course of time.
 
 use serde_json::{Value, json};

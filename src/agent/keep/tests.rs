@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What becomes of the peers file when the source tells this and that.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The file itself: written where it differs, as far as the plugin can read it.
 
 use std::{io::ErrorKind, path::Path, time::Instant};

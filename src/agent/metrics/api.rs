@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is counted of the requests to the API server.
 
 use std::{sync::atomic::AtomicU64, time::SystemTime};

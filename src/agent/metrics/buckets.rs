@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Histograms of times on a node, from a millisecond to ten seconds.
 
 use prometheus_client::metrics::histogram::Histogram;

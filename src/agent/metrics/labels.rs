@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Labels that several metrics have.
 
 use prometheus_client::encoding::EncodeLabelSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is counted of the passes that keep the node true to its peers file.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel knows of this process, by the names that all exporters use.
 
 use std::{fmt, fs, path::Path};

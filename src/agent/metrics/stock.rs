@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses and attachments of this node's networks, counted when somebody asks.
 
 use std::{collections::BTreeMap, fmt, path::Path};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is known of namespaces, pods and policies, for whoever waits in another thread: of
 //! each the newest list, so that one who is busy finds one of each and no queue.
 

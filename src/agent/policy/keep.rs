@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keeps the table of policies true to the lists on the board, and to itself where others
 //! touch it.
 

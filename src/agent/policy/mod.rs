@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network policies: what a cluster's API server knows of namespaces, pods and policies, as
 //! the table of this node's pods.
 //!

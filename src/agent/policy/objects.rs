@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Namespaces, pods and network policies as the API server sends them, of which nothing is
 //! kept but what policies are about.
 

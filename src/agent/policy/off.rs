@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network policies that an agent before this one enforced, and that are not to be enforced
 //! any more.
 

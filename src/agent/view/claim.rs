@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What one Node claims, and what of it can be so whatever others claim.
 
 use ipnetwork::IpNetwork;

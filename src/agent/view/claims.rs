@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What Nodes claim, and who gets it: by age, in [`given`]. What is settled afterwards
 //! follows from a node's name, or is a MAC address that Calico noted.
 

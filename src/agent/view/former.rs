@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! PodCIDRs that this node had and pods of it still have addresses of.
 //!
 //! A podCIDR cannot be changed: the Node was deleted and made again. Other nodes know the

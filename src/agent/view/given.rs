@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who gets what several Nodes claim: the oldest of them.
 //!
 //! All in a Node is what its kubelet says, its podCIDRs included where it made the Node;

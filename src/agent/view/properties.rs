@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What holds of every list of Nodes, whatever they claim.
 
 use proptest::prelude::*;

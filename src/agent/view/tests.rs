@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is served of Nodes that clash, and that the file's reader takes all that is
 //! written.
 

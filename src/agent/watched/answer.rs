@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an API server answers, whatever the objects are.
 
 use kube::core::{Status as Failure, watch::BookmarkMeta};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is made of the answers of an API server, sound ones and others.
 
 mod cut;

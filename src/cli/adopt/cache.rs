@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The attachments that a runtime has made, by libcni's own notes of them: which plugin
 //! made them does not matter there, so that they tell of a pod that somebody else attached
 //! what our journal would.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Carries the steps out. Whatever fails ends it: what was done stays, serves, and is found
 //! done the next time.
 

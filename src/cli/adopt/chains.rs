@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an agent that was stopped has left in a firewall of iptables, in the text that
 //! `iptables-save` prints, and the text by which `iptables-restore --noflush` takes it
 //! out. Each table is changed as one.

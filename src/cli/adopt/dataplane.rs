@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What of Calico decides about packets besides routes and rules of iptables, which are all
 //! that can be taken over: its eBPF data plane and WireGuard. Pure.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where the other ends of a node's pairs are. A runtime's note tells a pod's link by its
 //! name alone, and names are given again: the kernel tells which namespace it leads to.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What has to be known or done before pods of ours live where another plugin's did. Pure.
 
 use serde_json::json;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an agent left in this node's firewall, by the tools of iptables' backends and by the
 //! kernel's own list of chains. What cannot be read is said, and is not taken for nothing.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What of a node is the other plugin's, by kind. Pure.
 
 use std::{collections::BTreeMap, net::IpAddr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Looks at this node, and changes nothing.
 
 use std::{

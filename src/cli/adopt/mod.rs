@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx adopt`: takes a node over from Calico or flannel while its pods run.
 
 mod cache;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What calico-node left of its eBPF data plane, by its names: files of the kernel that keep
 //! programs and maps, and programs at the links of pods. Whether the host sees those files
 //! depends on who mounted them.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a node is seen to have when it is asked what another plugin left on it. Data
 //! alone: [`look`](super::look) fills it, and everything else is made of it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What pods may send from besides their addresses, by Calico's annotation
 //! allowedSourcePrefixes: no runtime notes it, but Felix's rules tell. Pure.
 

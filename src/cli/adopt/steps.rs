@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is done with what was found, in the order in which it is: first what lets the pods
 //! go on, last what gives new ones to us. Pure. Each step may have been done before.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the pass will find when the tunnels and the routes that are taken over bear our marks:
 //! then it decides about all that is on them. Pure.
 

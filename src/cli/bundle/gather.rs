@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a bundle holds for people: files and ends of logs, as they can be read. Nothing of it is
 //! needed by a check, so that what cannot be had is told and no failure.
 

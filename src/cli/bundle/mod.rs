@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx bundle`: a node at one moment, in a file that is read elsewhere.
 
 mod gather;

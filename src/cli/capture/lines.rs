@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The lines of several tcpdumps as one, in the order of time, and what they say together. Pure:
 //! whoever reads and prints them hands the time in.
 

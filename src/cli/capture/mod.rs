@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx capture`: what goes over a pod's host link, or along its whole way through the node, as
 //! tcpdump shows it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One packet at all places that it passes on this node: a tcpdump for each, whose lines are
 //! labelled and put in order.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where a packet of a pod passes on this node, and which packets are asked for there. Pure: what
 //! tcpdump is told, and no process.
 

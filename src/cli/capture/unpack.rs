@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packets out of what carries them: a capture (pcap) of outer packets becomes one of inner ones,
 //! with the times at which they were seen.
 

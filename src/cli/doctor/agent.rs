@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the agent of a cluster says of itself, where one runs on this node.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the files of sysctl.d say, in the order in which they are applied.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Takes the [`Snapshot`] of this node.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the kernel of this node can do, beside what it does: its modules, and what its
 //! devices leave to the hardware.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx doctor`: what is wrong with this node, the worst first.
 
 mod agent;

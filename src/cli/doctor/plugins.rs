@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The plugins that configurations name, and what they say that they speak.
 
 use std::{

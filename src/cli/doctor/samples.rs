@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counters of the kernel at two moments: what only grows says nothing, what grows now does.
 
 use std::{

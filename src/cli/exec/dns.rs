@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The names that a pod knows, for one command: its resolv.conf in the place of the node's, in a
 //! mount namespace that ends with the command.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx exec`: a command of the host in a pod's network namespace, for images
 //! that ship no tools.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The mesh in the language of BIRD 2.
 
 use std::fmt::Write;

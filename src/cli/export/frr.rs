@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The mesh in the language of FRR.
 
 use std::{fmt::Write, net::Ipv4Addr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a routing daemon has to know of the mesh, whatever its language. Pure.
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx export`: configurations of routing daemons, for networks that speak
 //! BGP. The daemon carries the routes then; manx publishes this node's pod CIDRs
 //! as blackhole routes of its own protocol, which is all that the daemon learns.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx apply`: makes the node what its configuration and its peers file say.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The commands about the routes between nodes: `plan` shows what they would
 //! change, `apply` makes it so.
 

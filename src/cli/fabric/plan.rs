@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx plan`: the difference between what the kernel has and what it should
 //! have.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files for the daemons of a node that look after links: which links and routes
 //! they leave alone. The shipped ones hold the default names; what is installed
 //! holds those of the node's configurations.

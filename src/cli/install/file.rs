@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Putting a file where other programs read it: they see the old one or the
 //! new one, and what was there by somebody else's hand stays.
 

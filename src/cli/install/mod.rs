@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx install`: puts the plugin, its configuration and a few words to the
 //! daemons of the node where each looks for it.
 //!

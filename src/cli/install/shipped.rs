@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The configuration of a node that has none: the shipped one, with the versions
 //! that the portmap of this node speaks. Debian 12's, for one, fails each ADD and
 //! DEL of a newer version.

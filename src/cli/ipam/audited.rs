@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pool that the options name, beside the attachments that live on it.
 
 use crate::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx ipam`: the pool of a network, beside the attachments that live on it.
 
 mod audited;

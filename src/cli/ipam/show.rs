@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx ipam show`.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx policy`: the network policies of a cluster, enforced on this node.
 
 mod show;

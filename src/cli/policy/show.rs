@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx policy show`: what is enforced, and what it dropped, as the kernel has it.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The cluster that a file gives, and what it means for this node.
 
 use std::{

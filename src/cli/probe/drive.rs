@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sends what the paths ask for, at a bounded rate, and hands them what comes back: one
 //! loop over all sockets.
 

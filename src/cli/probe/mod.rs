@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx probe`: packets to other nodes, and what their answers tell.
 
 mod drive;

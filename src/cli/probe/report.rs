@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What was measured and found, for people and for programs.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which nodes are probed, and between which addresses: as the kernel would send to them
 //! now.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The JSON of `manx status`.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx status`: this node on one screen.
 
 mod encode;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The screen of `manx status`: a subject to a line, and below it what is wrong with it.
 
 use std::io;

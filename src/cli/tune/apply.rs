@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sets parameters, now and at boot, and takes that back.
 //!
 //! What is going to be set is noted before it is, with the value of before, so that a kill

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an IPAM section of ours or of host-local's comes to on this machine: whether its
 //! ranges have an address that a pod may have, and whether there is what it names.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a linter says: findings, and where in a file each is.
 
 use std::path::PathBuf;

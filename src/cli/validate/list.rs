@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One file: is it JSON, has it the shape of a network configuration, are the
 //! plugins there that it names.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx validate`: finds in a configuration what a runtime or the plugin would
 //! refuse, and what was hardly meant, before a pod does.
 

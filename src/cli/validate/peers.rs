@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ranges of configurations beside the peers files that they name: whether
 //! they are where this node's pods should be.
 

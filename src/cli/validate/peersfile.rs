@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The peers file that a configuration names: without a valid one an ADD fails.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is odd about this plugin's own part of a configuration.
 //!
 //! Whatever the plugin itself refuses comes from its own reader, so that the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx validate --policies`: what of a cluster's policies would have no effect.
 
 use std::{

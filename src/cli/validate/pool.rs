@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The address ranges of a configuration: whether each makes sense, and whether
 //! two have addresses in common.
 

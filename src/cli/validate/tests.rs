@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 use std::{fs, os::unix::fs::PermissionsExt, process};
 
 use serde_json::{Map, json};

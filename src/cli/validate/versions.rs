@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which versions of the specification a file offers, and which its plugins
 //! speak. A runtime takes the newest version offered that it knows itself and
 //! calls every plugin of the list in it: one that is too old fails each ADD and

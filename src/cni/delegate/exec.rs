@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Running a program to its end: input, output and a deadline at once.
 //!
 //! A child may not read its input, fill its output before it reads, leave a

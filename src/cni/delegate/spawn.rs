@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Starting a child that does not outlive us, and a descriptor that tells its end.
 //!
 //! A runtime that gives up kills this process alone, with SIGKILL. A delegate

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Delegates are shell scripts. Each test names the numbered conformance rule
 //! that it holds, where there is one.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Each test names the numbered conformance rule that it holds.
 
 use std::ffi::OsString;

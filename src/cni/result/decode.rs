@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reading results, and routes that are written as in one. Strict about values, for they end up in the kernel; lenient
 //! about everything that is merely unknown.
 

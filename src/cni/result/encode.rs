@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Writing results, in the exact shape of each version: libcni converts what it
 //! caches and gives up on shapes that it does not expect.
 

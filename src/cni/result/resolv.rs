@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Resolver settings as a node has them (`resolv.conf(5)`).
 
 use super::Dns;

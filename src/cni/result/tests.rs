@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The files in `golden/` are what the reference library of version 1.3.0 makes
 //! of one result, with two differences of ours: MACs in lower case, and nothing
 //! in 1.0.0 that its specification does not know. Each test names the numbered

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How the shapes of values are told: in the words of JSON Schema.
 
 use log::LevelFilter;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses and networks.
 
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether the node lets in what answers a packet.
 
 use super::{

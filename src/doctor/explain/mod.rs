@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What becomes of a packet on this node, step by step, each with what decides it: a pure
 //! function of the [`Snapshot`]. No packet is sent, and what lies beyond the node is not
 //! known.

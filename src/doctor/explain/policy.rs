@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What network policies make of a packet: as the kernel's table has it on this node, and as
 //! the policies say it, where somebody gives them.
 

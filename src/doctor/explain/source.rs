@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether the node believes a packet's source, and what it makes of it when it leaves.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses that are no host's: no route is looked up for them as for others.
 
 use std::net::IpAddr;

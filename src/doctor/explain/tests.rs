@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packets on a node that is made up: each step on one that is well, and each that drops on
 //! the same with one thing changed.
 

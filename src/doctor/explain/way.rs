@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where a packet goes: the rule and the route that decide, the next hop, what carries it
 //! there, and how large it may be.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Each of these checks with counters that grew, and with such that did not.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The search for the largest packet that passes, by as few packets as possible: the
 //! largest that leaves here first, then what the network says, then the sizes of common
 //! networks, then what is between. Pure.

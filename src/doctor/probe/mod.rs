@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What packets to other nodes tell: which are sent, and what follows from the answers.
 //! Pure: packets and their times are the caller's.
 //!

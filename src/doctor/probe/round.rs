@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packets of some sizes that are on their way at once, each sent again until it is
 //! answered. Pure: the time is handed in, and so are the answers.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Networks that never were: what is sent into them, and what is said of them.
 
 use std::{net::IpAddr, time::Duration};

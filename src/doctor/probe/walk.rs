@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is sent along one path, and in which order: whether anything is answered, then
 //! how large it may be, then what tells the causes of silence apart. Pure.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The nodes of several bundles as one cluster: who is who, and who is known by others
 //! alone.
 

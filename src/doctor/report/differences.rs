@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! In what the nodes of a cluster do not agree: what no node can see of itself.
 
 use std::collections::{BTreeMap, BTreeSet};

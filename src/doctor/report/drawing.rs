@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The drawing of a cluster: nodes with their pods, what carries packets between them,
 //! and where that is broken. Twice, for a wide page and for a narrow one.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which nodes do not reach each other: by what leads from one to the other, and by
 //! what was measured.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Findings on a page: what was seen, why it matters, what mends it and what takes that
 //! back.
 

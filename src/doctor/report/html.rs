@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! HTML as text. What comes from outside goes through [`Text`], and through nothing else.
 
 use std::fmt::{self, Display, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What nodes measured of each other, as a table with a colour for each time.
 
 use std::{

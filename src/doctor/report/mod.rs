@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One page of HTML about one or several nodes, by their bundles: pure functions of what
 //! the bundles hold. It needs no network, no script, and no other file.
 

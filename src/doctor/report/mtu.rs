@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where the MTU of each node's pods comes from.
 
 use std::{

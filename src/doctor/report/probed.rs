@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a node measured, by the JSON of `manx probe`.
 
 use std::{collections::HashMap, net::IpAddr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Who of a cluster says what.
 
 use std::{cmp::Reverse, collections::BTreeMap};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What of the nodes' settings has to be, or should be, the same on all of them.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pages of nodes that are well, that disagree, that are many, and that are hostile.
 
 mod markup;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How the whole cluster stands, in one sentence, and the likely cause.
 
 use super::{

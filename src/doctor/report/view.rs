@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node as its bundle has it: what of it the page says, so that the rest need not be
 //! kept while the others are read.
 

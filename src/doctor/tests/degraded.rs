@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whatever a snapshot holds, no check fails by it, takes long, or names what is not there.
 
 use std::{

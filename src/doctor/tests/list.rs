@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The list of nodes, and what this node is by it.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is printed of a route of somebody else's.
 
 use super::*;

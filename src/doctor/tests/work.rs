@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How much a function does.
 
 use std::{fs, thread::yield_now};

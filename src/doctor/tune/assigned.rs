@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which line of the files of sysctl.d sets a parameter (sysctl.d(5)).
 
 use crate::node::Assignment;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is asked for, by what a node shows.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a list may take from this node: nothing.
 
 use serde_json::json;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an operator is told of peers: many have the same to be said.
 
 use std::{collections::BTreeMap, net::IpAddr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! This node's end of what carries packets to peers: the tunnel device, its address and
 //! its MTU.
 

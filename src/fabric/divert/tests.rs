@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which routes and rules are in question, and what the kernel's answers mean.
 
 use super::*;

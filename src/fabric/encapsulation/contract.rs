@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the description of a fabric asks of an encapsulation.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! IP in IP (RFC 2003), by the device that the kernel's module makes itself: as Calico
 //! has it. It leads to a peer by the route alone.
 

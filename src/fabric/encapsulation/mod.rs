@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The encapsulations that there are, each with a file of its own. Pure.
 //!
 //! A further one is an implementation of [`Encapsulation`], its line here, and the word

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! VXLAN (RFC 7348), of which nothing is learned: for each peer the device is given the
 //! MAC address of the peer's end, and where that is.
 

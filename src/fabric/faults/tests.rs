@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One node's mistakes beside a sound list.
 
 use serde_json::{Value, json};

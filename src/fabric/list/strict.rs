@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! JSON in which no object has a key twice: which of two values holds is a matter of the
 //! reader, and a list that is read in two ways leads packets to two places.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Asks the kernel where it sends packets to the pods of peers, where something may lead
 //! them elsewhere.
 

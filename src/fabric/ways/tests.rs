@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What shows that routes are lost.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Finding out what is in a store: after others have been there, after a kill,
 //! and after a boot.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 use std::{process, sync::atomic::AtomicU32, time::Duration};
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A packet as bytes, with its IP header.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packets that ask whether an address answers: echo requests, and UDP to a port where
 //! nobody listens. They are made whole, with the source that they are to have, and are
 //! never fragmented; the path MTU that the kernel remembers is not heeded.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What ICMP says. It comes from anybody: whatever is too short says nothing.
 
 use std::net::IpAddr;

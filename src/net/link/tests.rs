@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is read of a link, and what the library reads of it.
 
 use netlink_packet_core::{DefaultNla, Parseable};

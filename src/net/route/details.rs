@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a route has beside what leads packets: of somebody else's it is told, so that the
 //! route can be made again as it was.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Batches of which much is refused.
 
 use nix::errno::Errno;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Elements as bytes, against what nft sends for the same text, and back again.
 
 use proptest::prelude::*;

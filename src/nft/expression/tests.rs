@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Against what nft sends for the same text.
 
 use super::*;

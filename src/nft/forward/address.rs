@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses that rules ask for, as ranges of numbers.
 
 use std::net::IpAddr;

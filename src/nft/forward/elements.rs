@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The elements of sets and maps, as the kernel dumps them.
 
 use super::{Pattern, address::beginning};

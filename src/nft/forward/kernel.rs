@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The base chains that forwarded packets pass, and their rules, as nf_tables has them.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

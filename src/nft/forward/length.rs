@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How many rules a packet may meet from a base chain on: each of its rules, those of a
 //! chain that every packet is sent to, and of the chains that only some are sent to those
 //! of the longest, for a packet that one of many such rules is for goes there alone.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One rule's expressions, as the kernel dumps them, in the words of a walk.
 //!
 //! Expressions load something into a register and compare it there. What is not

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether the firewall of this node lets pods' packets pass the hooks of what is
 //! forwarded: prerouting, forward and postrouting.
 //!

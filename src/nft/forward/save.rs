@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The text that `iptables-save` prints, as far as forwarding goes.
 
 use std::{

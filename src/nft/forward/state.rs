@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Connections' states, and numbers as the kernel compares them.
 
 use super::Test;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is said of rule sets that this kernel has, beside what it should be.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From the rules of a base chain to what they do with pods' packets.
 
 use std::collections::BTreeSet;

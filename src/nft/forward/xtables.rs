@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Matches and targets of iptables' own, as nf_tables has them.
 
 use super::{

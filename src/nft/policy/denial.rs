@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What becomes of packets that no policy allows: they are counted for the pod that is
 //! isolated, maybe told of, and dropped or rejected.
 //!

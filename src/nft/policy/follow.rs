@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A table of policies that is known to hold something, brought to hold something else: who has
 //! made it and sees that nobody touched it since needs not read it back.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of policies as the kernel has it: read back, and brought up to date.
 
 use std::net::{IpAddr, SocketAddr};

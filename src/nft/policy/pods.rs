@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The elements of single pods: looked at by their keys, and made what they should be,
 //! whatever else the table holds.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A table of policies as a document, from which it can be made again where the kernel has
 //! lost it: what each set holds, keys by their bytes.
 

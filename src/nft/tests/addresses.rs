@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a table holds besides its constant rules: addresses that follow a
 //! description, and those that somebody else added.
 

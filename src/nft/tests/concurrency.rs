@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node starts a hundred pods at once, next to programs that change the
 //! firewall all the time.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Real packets: what address do others see?
 //!
 //! ```text

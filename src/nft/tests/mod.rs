@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tests against this kernel, each in network namespaces of its own, with the
 //! nft program as the oracle.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! nft reads our text and lists our messages: both must come to the same.
 
 use ipnetwork::IpNetwork;

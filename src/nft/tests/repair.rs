@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whatever happens to the table, CHECK names it and the next ADD mends it.
 
 use super::{Namespace, but, differences, ensure, guarded, wanted};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! By what a table is known.
 
 use sha1_smol::Sha1;

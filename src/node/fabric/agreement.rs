@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What of a configuration makes a fabric, and whether networks that share one want the
 //! same.
 

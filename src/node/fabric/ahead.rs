@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The changes of a few nodes of a list, made ahead of the pass that compares all.
 //!
 //! A watch that has just found nothing to change knows what there is, and of another list

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What was applied of a fabric: its form in the file that remembers it.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pod CIDRs of all nodes, in a file of their own beside what was applied: there
 //! may be thousands, and an ADD that needs none of them reads none. The first line is
 //! a digest of them: where they are only compared with what was made, it is enough.

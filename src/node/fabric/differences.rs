@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Compares the kernel with what was applied, for CHECK.
 
 use super::{

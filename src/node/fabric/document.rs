@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a peers file says of the fabric, for a configuration that is read before the
 //! file is. It is noted with the file's version, so that an ADD reads one link instead
 //! of a list of thousands of nodes.

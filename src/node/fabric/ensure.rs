@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The fabric as the verbs see it: brought up by the first ADD, and by the first after
 //! its configuration or its peers have changed. Whether that is so, a note of what was
 //! applied tells at the cost of one look at the peers file. What could not be done is

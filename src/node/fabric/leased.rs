@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which addresses that this node's tunnels should have pods have.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! One pass over the fabric: compare, change, note. The verbs and the command
 //! line make the same one; they differ in what they say of its outcome.
 

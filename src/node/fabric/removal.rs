@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A fabric that its network does not ask for any more: its routes, entries and
 //! tunnels go, and the table of the tunnels.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is remembered of a fabric until the next boot: what was applied, whether
 //! that is all, and the list of peers by which it was.
 

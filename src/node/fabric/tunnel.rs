@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The nftables table of a fabric with tunnels: packets in a tunnel are taken from
 //! peers alone, and pods make none.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Connections that policies do not allow any more, cut: so many at once, until none is left.
 
 use std::{cell::Cell, collections::BTreeSet, net::IpAddr};

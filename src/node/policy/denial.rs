@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How packets are denied that no policy allows: as whoever applies policies says, as far as
 //! this kernel can. It is written down for an ADD that has to make the table again.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of network policies beside the ones of networks: what it lacks of the pods on
 //! which policies are enforced, told by a plan and by doctor, and put right by a pass.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The table of policies kept what a cluster says that changes: made anew only as far as
 //! something is another, and as soon as others touch it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pods of this node in the table of network policies: closed or known before their
 //! links are up, and gone from it behind them.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is kept of network policies beside the kernel's table, by whoever knows the cluster,
 //! for whoever attaches pods: policy.json has the numbers of each pod of this node, and
 //! .policy/table.json all that the table holds, for the case that it is lost.

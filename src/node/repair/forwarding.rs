@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! That the node forwards the packets of its live pods, and heeds its routers all the
 //! same: no pod's link shows it, and anybody may reset it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the text of a bundle may come to in memory, before anything is made of it: a bundle is
 //! anybody's, and `{}` is two bytes of text and a whole [`Network`](super::Network).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What of a node was compared: of each thing what is wanted, or what that follows from,
 //! and what there is. The difference is made of it, here as elsewhere, by the same pure
 //! functions as of the node itself.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a node had to do up to one moment. Two such tell what it has to do now.
 
 use std::net::IpAddr;

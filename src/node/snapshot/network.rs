@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The networks of a node: where their addresses are from, and how their routes to other
 //! nodes stand.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a bundle holds for a person to read, beside what programs go by: texts of configurations,
 //! the ends of logs, versions. It is small, and gives way where a bundle would be too large.
 

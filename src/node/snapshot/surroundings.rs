@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What others have on a node.
 
 use std::path::PathBuf;

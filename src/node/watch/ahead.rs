@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The changes that another list of peers brings, made ahead of the next pass.
 
 use std::{path::Path, time::Duration};

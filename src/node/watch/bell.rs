@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Wakes a watch from another thread of the program.
 
 #[cfg(any(feature = "agent", test))]

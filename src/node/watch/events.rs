@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! All that may tell a watch of a change: the kernel's routes, its nftables tables, and
 //! files.
 

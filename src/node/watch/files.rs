@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tells that the peers file, or the configuration, may be another one.
 //!
 //! Such a file is replaced by a rename, or a symbolic link on the way to it is, as

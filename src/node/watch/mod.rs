@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keeps the node as it should be: repairs what others change, as soon as the kernel
 //! tells of it.
 //!

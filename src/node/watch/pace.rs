@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! How soon the next pass may follow, however many events ask for one.
 //!
 //! A few passes follow each other at once, for a link that goes down and up

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a watch says.
 
 use std::time::Instant;

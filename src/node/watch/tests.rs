@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a watch is woken by, in the namespace of the test.
 
 use std::{fs, process};

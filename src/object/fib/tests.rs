@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The kernel's own answers beside ours, in a namespace with random routes and rules.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every kind in every state: absent, the same, different, somebody else's, stale, and
 //! made by us under a former mark.
 

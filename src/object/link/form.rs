@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What a tunnel device is: the kind of link and what it was created with, in the same
 //! words for one that is wanted and for one that is there.
 

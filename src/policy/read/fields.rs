@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Members of objects of JSON: one that is absent or null has what Kubernetes takes it for,
 //! and one of another type is an error that names it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The items of a List one after the other, for a cluster's is long: each is dropped before
 //! the next is parsed. Of YAML, which people write for a few objects, all is parsed at once.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Objects that come one at a time, of a kind that is known. One that cannot be understood
 //! keeps nobody from the others: of a pod it has no address then, and a policy isolates all
 //! that it may be about.

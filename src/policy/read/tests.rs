@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is filled in, and what cannot be read.
 
 use serde_json::{Value, json};

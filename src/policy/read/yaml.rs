@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! YAML, as kubectl prints it and as people write manifests.
 //!
 //! It takes less than YAML is, and what it takes means the same in YAML 1.1, which kubectl

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The same question answered in the plainest way, sentence by sentence as the API's
 //! documentation has it.
 

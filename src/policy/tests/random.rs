@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Clusters that nobody would think of.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};

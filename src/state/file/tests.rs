@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 use std::os::{fd::AsRawFd, unix::fs::symlink};
 
 use nix::{sys::stat::Mode, unistd::mkfifo};

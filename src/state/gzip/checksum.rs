@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The checksum of gzip (RFC 1952, 8).
 
 /// The polynomial, its lowest bit the highest power.

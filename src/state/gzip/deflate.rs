@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From bytes to packed ones (RFC 1951): what was there before is referred to, and the rest has
 //! short codes where it comes often.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Codes that are the shorter the more often they are used.
 
 /// The lengths of codes for symbols that occur so often: 0 for one that does not, `bits_max` at

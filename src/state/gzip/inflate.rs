@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From packed bytes to what they were (RFC 1951).
 
 use super::symbols::{self, CODE_BITS_MAX, DISTANCES, END, LITERALS, Meaning, ORDER};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What deflate's symbols mean (RFC 1951, 3.2.5 to 3.2.7).
 
 /// The end of a block.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an ADD that succeeded tells the runtime, and the log.
 
 use std::{fmt::Write as _, net::IpAddr};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The leases of a network that no attachment goes with.
 
 use serde_json::Value;

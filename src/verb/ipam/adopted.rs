@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Leases of attachments that another plugin made, and that are ours by now.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The addresses that a pod asks for by its annotations, as its IPAM plugin is asked for
 //! them: out of the ranges that the configuration gives, whoever has written the
 //! annotation.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A pool beside what is alive: what `manx ipam` tells of it, and mends.
 
 use std::{

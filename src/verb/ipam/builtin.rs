@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `manx-ipam`: addresses out of host-local's store, without a second process.
 //! The same functions serve the plugin itself and whoever delegates to the
 //! binary under that name.

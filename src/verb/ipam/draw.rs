@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Drawing addresses out of our own pool: those that were asked for, those that an
 //! attachment had before the boot, and else the next that a pod may have.
 

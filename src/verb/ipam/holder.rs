@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whether an attachment of ours has a lease: one answer for the leases of an
 //! earlier boot, for a garbage collection and for `manx ipam`.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses, from whichever plugin `ipam.type` names: our own in this process,
 //! another one in its own.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Other networks of the same store. A directory of leases may have two names, by a
 //! symbolic link or a bind mount; the networks of both names then have one pool, and
 //! what one of them has no other may collect.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where leases and the notes about them are.
 
 use std::path::PathBuf;

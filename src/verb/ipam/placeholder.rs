@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calico's `usePodCidr` and `usePodCidrIPv6`: this node's own pod CIDRs, from
 //! the peers file.
 

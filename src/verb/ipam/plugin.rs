@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The verbs of `manx-ipam`, for another plugin that delegates to this binary
 //! under that name: no link, no journal, addresses only.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Where the addresses of a network are, and which of its leases nobody has.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What an ADD would meet in our own pool, for STATUS.
 //!
 //! A pool that live pods have used up is no reason to call the node unavailable:

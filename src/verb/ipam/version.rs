@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Which version of the specification an IPAM plugin is spoken to in, once the
 //! list's has been raised above what the plugin knows.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The next hops that lie in the ranges of a network, noted for a minute: to find them
 //! takes all routes of the node, and an ADD asks the kernel by key.
 //!

@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What serves the Kubernetes API, and asks it: one program, called by the name of a link to it.
 package main
 

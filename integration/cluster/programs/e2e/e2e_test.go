@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // The network part of Kubernetes' own end-to-end tests, as a program of its own.
 package e2e
 

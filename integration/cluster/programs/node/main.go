@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: Apache-2.0
+
 // What makes a cluster of an API server and nodes: one program, called by the name of a link to it.
 package main
 

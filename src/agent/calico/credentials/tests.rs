@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The token of Calico's plugin, and what is beside it.
 
 use std::{fs, os::unix::fs::PermissionsExt, pin::pin};

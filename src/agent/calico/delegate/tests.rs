@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What the container runtime gets where Calico gives out the addresses.
 
 use super::*;

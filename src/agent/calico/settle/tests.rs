@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What Calico's own agent, Felix, makes of the same objects: the cases of its tests, as far
 //! as they are about routes.
 

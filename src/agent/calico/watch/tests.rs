@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is made of the answers of an API server that has Calico's objects.
 
 use std::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A connection whose other end is gone without a word, as where a machine loses its power.
 
 use std::{fs::File, os::fd::AsRawFd, process::Command};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ranges without an address, and what an IPAM section names.
 
 use std::net::IpAddr;

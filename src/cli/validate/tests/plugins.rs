@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The plugins of a list: which versions they speak, and which cannot work.
 
 use super::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Delegates that hang, flood, close their pipes or leave somebody behind.
 
 use std::os::unix::process::ExitStatusExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A reader of pages that is stricter than a browser: every element is one that a page of ours
 //! has, each is closed, every attribute is in double quotes, and nothing leads elsewhere.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What holds of every change from one fabric to another, with a kernel of data.
 
 use std::collections::{BTreeSet, HashMap};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An agent's table, and what others do to it, in network namespaces of the tests.
 
 use std::{fs, process, thread};

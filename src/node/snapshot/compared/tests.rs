@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From what a bundle holds to the changes: every kind as it was taken from a node, absent,
 //! different, somebody else's, not wanted any more, and of a former mark.
 //! `integration/fabric/fixtures.rs` makes the bundles anew.

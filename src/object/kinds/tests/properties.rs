@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What holds of every change between any two sets of objects, whatever others have.
 
 use std::collections::{BTreeMap, BTreeSet};

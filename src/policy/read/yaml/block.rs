@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Text over several lines that `|` keeps and `>` folds (YAML 1.2.2, section 8.1).
 
 use serde_json::Value;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Text in quotes, and lists and mappings in brackets: what ends by a character and not by
 //! its indentation (YAML 1.2.2, chapter 7).
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Text without quotes, and what it is taken for.
 
 use serde_json::{Number, Value};

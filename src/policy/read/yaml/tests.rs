@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is taken means the same to a library that reads all of YAML.
 
 use proptest::prelude::*;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! What is noted on Nodes, which their kubelets write, and what of it is believed.
 
 use super::*;
