@@ -232,6 +232,64 @@ fn a_pod_of_which_nothing_is_known_is_open_or_fails_where_it_is_to() {
     is_under_policy(&network, &result);
 }
 
+/// Who deletes a pod in the API does not open it, whatever becomes of one that nobody ever knew,
+/// and whoever makes the table again.
+#[test]
+fn a_pod_that_is_not_known_any_more_is_closed() {
+    let network = enforcing().with("networkPolicyMissing", json!("allow"));
+    let web = pod("web", "u1");
+    apply(&network, &[known("web", "u1"), known("client", "u2"), only("web", "client")]);
+    let result = network.add(&web).ok();
+    is_under_policy(&network, &result);
+    let other = [known("client", "u2"), only("client", "client")];
+    for _ in 0..2 {
+        apply(&network, &other);
+        are(&network, &result, CLOSED);
+        network.check(&web, &result).ok();
+    }
+    network.host().command("nft", &["flush", "ruleset"]).ok();
+    network.status().ok();
+    are(&network, &result, CLOSED);
+    is_applied(&network, &other);
+    let stranger = network.add(&pod("stranger", "u3")).ok();
+    are(&network, &stranger, OPEN);
+    apply(&network, &[known("web", "u1"), known("client", "u2"), only("web", "client")]);
+    is_under_policy(&network, &result);
+    network.del(&web).ok();
+    apply(&network, &other);
+    let again = network.add(&pod("web", "u1")).ok();
+    are(&network, &again, OPEN);
+}
+
+/// The numbers of a node are keyed by a secret of its own.
+#[test]
+fn numbers_stay_while_the_key_does() {
+    use std::os::unix::fs::PermissionsExt;
+    let network = enforcing();
+    let world = [known("web", "u1"), known("client", "u2"), only("web", "client")];
+    apply(&network, &world);
+    let web = network.add(&pod("web", "u1")).ok();
+    let key = network.root("run/manx/.policy/key");
+    let metadata = fs::metadata(&key).unwrap();
+    assert_eq!((metadata.len(), metadata.permissions().mode() & 0o777), (16, 0o600));
+    let class = || classes(&network, &address(&web, 0))[1].unwrap();
+    let first = class();
+    apply(&network, &world);
+    assert_eq!(class(), first);
+    for lost in [None, Some(&b"short"[..])] {
+        let before = class();
+        match lost {
+            Some(bytes) => fs::write(&key, bytes).unwrap(),
+            None => fs::remove_file(&key).unwrap(),
+        }
+        apply(&network, &world);
+        assert!(class() != before && class() > 1);
+        is_under_policy(&network, &web);
+        is_applied(&network, &world);
+        assert_eq!(fs::metadata(&key).unwrap().len(), 16);
+    }
+}
+
 /// Whoever flushes the ruleset opens nothing for longer than until the next ADD or STATUS.
 #[test]
 fn a_table_that_was_lost_is_made_again_whole() {
@@ -454,6 +512,52 @@ fn what_cannot_be_read_is_an_error_and_no_absence() {
     fs::write(network.root("run/manx/.policy/table.json"), r#"{"version":1,"sets":{}}"#).unwrap();
     let error = network.add(&pod("other", "u2")).error();
     assert!(error["code"] == 5 && text(&error["msg"]).contains("table.json"), "{error}");
+}
+
+/// A DEL that is killed at whichever message it has for the kernel: as long as the pod has a link
+/// it is under its policies, whoever comes next is what it is, and the next DEL ends it.
+#[test]
+fn a_killed_del_opens_nothing() {
+    let network = enforcing();
+    let mortal = network.clone().wrapped(
+        "exec strace -qq -o /dev/null -e trace=sendto,sendmsg \
+         -e \"inject=sendto,sendmsg:signal=KILL:when=$KILL_AT\" \"$MANX\"",
+    );
+    apply(&network, &[known("web", "u1"), known("other", "u2"), only("web", "client")]);
+    let other = pod("other", "u2");
+    network.add(&other).ok();
+    let (before, shown_before) = (network.remains(), shown(&network));
+    let (mut deaths, mut with_link, mut without) = (0, 0, 0);
+    for at in 1..=100 {
+        let web = pod("web", "u1");
+        let result = network.add(&web).ok();
+        is_under_policy(&network, &result);
+        let reply = mortal.clone().env("KILL_AT", &at.to_string()).del(&web);
+        let link = text(&result["interfaces"][0]["name"]);
+        let has_link = network.host().links().contains(&link.to_owned());
+        if has_link {
+            is_under_policy(&network, &result);
+            assert!(other.netns.keeps_silent(&addresses(&result)[0]), "killed at {at}");
+        }
+        let is_held = classes(&network, &addresses(&result)[0]) != OPEN;
+        let next = pod("next", "u3");
+        let next_result = network.add(&next).ok();
+        are(&network, &next_result, CLOSED);
+        network.del(&next).ok();
+        network.del(&web).ok();
+        assert_eq!((network.remains(), shown(&network)), (before.clone(), shown_before.clone()));
+        if reply.succeeded() {
+            break;
+        }
+        assert_eq!(reply.status, 137, "{reply:?}");
+        deaths += 1;
+        with_link += u32::from(has_link);
+        without += u32::from(!has_link && is_held);
+    }
+    assert!(
+        deaths >= 5 && with_link >= 1 && without >= 1,
+        "{deaths} deaths, {with_link} with a link, {without} with nothing but elements"
+    );
 }
 
 /// Killed at each message to the kernel, an ADD leaves no link without its pod's class, and

@@ -142,6 +142,62 @@ fn what_a_change_forbids_is_cut_unless_connections_are_kept() {
     }
 }
 
+/// A server that goes on sending datagrams does not take up again what was cut: what its client
+/// says would be an answer then. That is what the set of such answers is for, in which they are
+/// for two minutes; those of TCP are for as long as it tries.
+#[test]
+fn a_stream_of_datagrams_that_is_cut_is_not_taken_up_by_its_server() {
+    for place in 0..2 {
+        let (cluster, mut world) = (Cluster::new(), closed());
+        let closed = world["items"].as_array_mut().unwrap().pop().unwrap();
+        cluster.apply(&world).ok();
+        let [client, server] = [&cluster.pods[0], &cluster.pods[1]];
+        let ends = [client, server].map(|pod| {
+            let at = SocketAddr::new(pod.addresses[place], 5060);
+            let socket = pod.netns.enter(|| UdpSocket::bind(at).unwrap());
+            socket.set_read_timeout(Some(DEADLINE)).unwrap();
+            (socket, at)
+        });
+        let [(client, client_at), (server, server_at)] = &ends;
+        let streams = connected(&cluster, place);
+        client.send_to(b"x", server_at).unwrap();
+        server.recv(&mut [0]).unwrap();
+        server.send_to(b"x", client_at).unwrap();
+        client.recv(&mut [0]).unwrap();
+        // The client may not speak to the server any more; the server may to the client.
+        world["items"][1]["metadata"]["labels"] = json!({"app": "server"});
+        world["items"].as_array_mut().unwrap().push(closed);
+        world["items"][9]["spec"] = json!({"podSelector": {"matchLabels": {"app": "server"}}});
+        let applied = cluster.apply(&world);
+        assert!(applied.stderr.contains("connections that were cut: 2\n"), "{applied:?}");
+        let set = format!("cut{}", if place == 0 { 4 } else { 6 });
+        let list = ["-j", "list", "set", "inet", "manx.policy", &set];
+        let listed: serde_json::Value =
+            serde_json::from_str(&cluster.host.command("nft", &list).ok()).unwrap();
+        let elements = listed["nftables"][1]["set"]["elem"].as_array().unwrap();
+        let mut times: Vec<_> = elements
+            .iter()
+            .map(|it| (it["elem"]["val"]["concat"][2].to_string(), it["elem"]["timeout"].as_u64()))
+            .collect();
+        times.sort();
+        // What is usual in the set is not listed.
+        let seconds = |it: &(String, Option<u64>)| it.1.unwrap_or(960);
+        assert!(times[0].0.contains("tcp") && times[1].0.contains("udp"), "{listed}");
+        assert_eq!(times.iter().map(seconds).collect::<Vec<_>>(), [960, 120], "{listed}");
+        let is_heard = |from: &UdpSocket, at: &SocketAddr, by: &SocketAddr| {
+            let heard = cluster.hears(by.ip(), || drop(from.send_to(b"y", by)));
+            heard.iter().any(|packet| packet.from == at.ip())
+        };
+        assert!(!is_heard(server, server_at, client_at));
+        assert!(!is_heard(client, client_at, server_at));
+        // Without it both would be.
+        cluster.host.command("nft", &["flush", "set", "inet", "manx.policy", &set]).ok();
+        assert!(is_heard(server, server_at, client_at));
+        assert!(is_heard(client, client_at, server_at));
+        drop(streams);
+    }
+}
+
 /// However many they are: so many at once as are remembered at once, until none is left.
 #[test]
 fn more_connections_than_are_cut_at_once_are_cut() {

@@ -38,6 +38,13 @@ impl Set {
         elements
     }
 
+    /// A single key for so many seconds, whatever is usual in the set.
+    pub(super) fn passing(key: &Key, seconds: u32) -> Attribute {
+        let milliseconds = u64::from(seconds) * 1000;
+        let time = Attribute::bytes(NFTA_SET_ELEM_TIMEOUT, milliseconds.to_be_bytes());
+        Attribute::nest(NFTA_LIST_ELEM, [bytes(NFTA_SET_ELEM_KEY, &key.first), time])
+    }
+
     /// What the kernel's dump of the set's elements says. A verdict that leads to a chain
     /// that `table` has not is none of ours, and neither is its element.
     pub(super) fn held(&self, table: &Table, objects: &[Vec<u8>]) -> Elements {

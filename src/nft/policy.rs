@@ -144,6 +144,12 @@ const CUT: [&str; 2] = ["cut4", "cut6"];
 /// For so many seconds the answers of a connection that was cut are dropped: TCP gives up
 /// after 15 minutes (tcp_retries2).
 const CUT_SECONDS: u32 = 960;
+/// The same of protocols whose packets do not tell an answer from a beginning, UDP first: a
+/// server that goes on sending would take its client's connection up again, and the client's
+/// packets would be answers then, which nobody judges. What begins anew between the same two
+/// ports waits for as long as conntrack takes silence for the end of a stream
+/// (nf_conntrack_udp_timeout_stream).
+const CUT_DATAGRAM_SECONDS: u32 = 120;
 
 /// The names of what is there once for each direction; of what is there for each family,
 /// IPv4's first.

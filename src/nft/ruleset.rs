@@ -106,6 +106,15 @@ impl Table {
         self.following(NFT_MSG_NEWSETELEM, set, &elements)
     }
 
+    /// The messages that put single keys into a set for so many seconds.
+    pub(super) fn passing(&self, set: &Set, keys: &[Key], seconds: u32) -> Vec<Request> {
+        let message = |chunk: &[Key]| {
+            let list = chunk.iter().map(|key| Set::passing(key, seconds)).collect();
+            self.elements(NFT_MSG_NEWSETELEM, set.name, list)
+        };
+        keys.chunks(set.per_message()).map(message).collect()
+    }
+
     /// The messages that take elements out of a set, by their keys.
     pub(super) fn removals(&self, set: &Set, keys: &[&Key]) -> Vec<Request> {
         let elements: Vec<(&Key, Option<&Value>)> = keys.iter().map(|key| (*key, None)).collect();

@@ -22,7 +22,7 @@ use crate::{
     nft::Ensured,
     object::{Action, Kind, Told},
     policy::{
-        Attached, Compiled, Denial, Dropped, Known, Policies, TABLE, World, changes, compile,
+        Attached, Compiled, Denial, Dropped, Key, Known, Policies, TABLE, World, changes, compile,
     },
     state::{Root, lock},
 };
@@ -61,18 +61,31 @@ impl Wanted {
     /// Of a cluster in which this node has that name, and its attachments; packets that they
     /// do not allow are denied like that.
     pub fn of(world: World, node: &str, denial: Denial, root: &Root) -> Self {
-        Self::by(world, node, denial, &pods::all_attached(root))
+        let attached = pods::all_attached(root);
+        // Whoever applies it has made a key before.
+        let key = state::key(root).unwrap_or_default();
+        Self::by(world, (node, &key), denial, &attached, &known_before(root))
     }
 
-    fn by(mut world: World, node: &str, denial: Denial, attached: &[Attached]) -> Self {
+    fn by(
+        mut world: World,
+        (node, key): (&str, &Key),
+        denial: Denial,
+        attached: &[Attached],
+        before: &[Known],
+    ) -> Self {
         let unknown = world.locate(node, attached);
-        let mut compiled = compile(&world, node);
+        let mut compiled = compile(&world, node, key);
         compiled.policies.denial = denial;
-        for (address, assigned) in unknown {
-            compiled.policies.assign(address, assigned);
-        }
+        compiled.settle(&unknown, attached, before);
         Self { node: node.to_owned(), world, compiled }
     }
+}
+
+/// The pods that were known when that was written down last; none where it cannot be read, for
+/// then it is written anew.
+fn known_before(root: &Root) -> Vec<Known> {
+    state::pods(root, &mut |_| true).unwrap_or_default().unwrap_or_default()
 }
 
 /// What would be changed.
@@ -121,6 +134,7 @@ pub fn apply(
     root: &Root,
 ) -> Result<Applied, Error> {
     let lock = state::lock(root)?;
+    state::keep_key(root)?;
     let mut wanted = Wanted::of(world, node, denial, root);
     let told = plan(&mut wanted)?;
     let Wanted { node, mut compiled, .. } = wanted;

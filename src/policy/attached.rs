@@ -4,7 +4,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use super::{Assigned, Name, World};
+use super::{Assigned, Compiled, Known, Name, World};
 
 /// A pod that was attached on this node, and on which policies are enforced.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -31,12 +31,12 @@ impl Attached {
 impl World {
     /// Gives the pods of a node the addresses that they were attached with; of several with
     /// one address the last has it. Returns the addresses of those that the world does not
-    /// know, with their numbers.
+    /// know.
     pub fn locate<'a>(
         &mut self,
         node: &str,
         attached: &'a [Attached],
-    ) -> Vec<(IpAddr, &'a Assigned)> {
+    ) -> Vec<(IpAddr, &'a Attached)> {
         let mut owners: BTreeMap<IpAddr, u64> = BTreeMap::new();
         for (place, one) in (0..).zip(attached) {
             for address in &one.addresses {
@@ -61,10 +61,34 @@ impl World {
             };
             match local.iter().copied().find(is_it).and_then(|place| self.pods.get_mut(place)) {
                 Some(pod) => Arc::make_mut(pod).addresses.push(address),
-                None => unknown.push((address, &one.otherwise)),
+                None => unknown.push((address, one)),
             }
         }
         unknown
+    }
+}
+
+impl Compiled {
+    /// Puts those attachments into the table of which the world knows nothing, as they are while
+    /// nobody knows them. One that was known `before` is closed then, whatever it would be: who
+    /// deletes a pod in the API takes it out of its policies, and it may run on.
+    pub fn settle(
+        &mut self,
+        unknown: &[(IpAddr, &Attached)],
+        attached: &[Attached],
+        before: &[Known],
+    ) {
+        let is_known = |one: &Attached| self.pods.iter().any(|pod| one.is(&pod.name, &pod.uid));
+        let would_open = |one: &&Attached| one.otherwise != Assigned::CLOSED && !is_known(one);
+        let open: Vec<&Attached> = attached.iter().filter(would_open).collect();
+        let is_former = |known: &&Known| open.iter().any(|one| one.is(&known.name, &known.uid));
+        let former = before.iter().filter(is_former);
+        self.former = former.map(|it| Known::closed(it.name.clone(), it.uid.clone())).collect();
+        for (address, one) in unknown {
+            let is_former = self.former.iter().any(|known| one.is(&known.name, &known.uid));
+            let assigned = if is_former { &Assigned::CLOSED } else { &one.otherwise };
+            self.policies.assign(*address, assigned);
+        }
     }
 }
 
@@ -99,8 +123,9 @@ mod tests {
             ..Policy::default()
         }));
         let unknown = world.locate("n", attached);
-        let mut policies = compile(&world, "n").policies;
-        unknown.iter().for_each(|(address, assigned)| policies.assign(*address, assigned));
+        let mut compiled = compile(&world, "n", &[7; 16]);
+        compiled.settle(&unknown, attached, &[]);
+        let policies = compiled.policies;
         let [egress, ingress] = &policies.ways;
         let all = 1..=9;
         all.filter_map(|last| {
@@ -155,5 +180,40 @@ mod tests {
         assert_eq!(classes(world(&[elsewhere]), &[attached("a", "u1", 2)]), [(2, "closed")]);
         let finished = Pod { finished: true, ..pod("a", "u1", &[2]) };
         assert_eq!(classes(world(&[finished]), &[attached("a", "u1", 2)]), [(2, "closed")]);
+    }
+
+    /// Who is not known any more is not as one whom nobody ever knew.
+    #[test]
+    fn a_pod_that_is_not_known_any_more_is_closed_though_unknown_ones_are_open() {
+        let open = |of: &str, uid: &str, last| Attached {
+            otherwise: Assigned::default(),
+            ..attached(of, uid, last)
+        };
+        let known =
+            |of: &str, uid: &str| Known { name: name(of), uid: uid.to_owned(), ..Known::default() };
+        let settled = |pods: &[Pod], attached: &[Attached], before: &[Known]| {
+            let pods = pods.iter().cloned().map(Arc::new).collect();
+            let mut world = World { pods, ..World::default() };
+            let unknown = world.locate("n", attached);
+            let mut compiled = compile(&world, "n", &[7; 16]);
+            compiled.settle(&unknown, attached, before);
+            let closed: Vec<IpAddr> = compiled.policies.own.iter().copied().collect();
+            (closed, compiled.former)
+        };
+        let (a, before) = (open("a", "u1", 2), [known("a", "u1"), known("b", "u2")]);
+        let (closed, former) = settled(&[], std::slice::from_ref(&a), &before);
+        assert_eq!(closed, [address(2)]);
+        assert_eq!(former, [Known::closed(name("a"), "u1".to_owned())]);
+        // And stays so, whoever asks next.
+        assert_eq!(settled(&[], std::slice::from_ref(&a), &former), (closed, former.clone()));
+        // Another one of its name is not it, and nobody ever knew this one.
+        let next = [pod("a", "u9", &[3])];
+        assert_eq!(settled(&next, std::slice::from_ref(&a), &before).0, [address(2)]);
+        assert_eq!(settled(&[], &[open("a", "u7", 2)], &before), (vec![], vec![]));
+        assert_eq!(settled(&[], &[open("c", "u3", 2)], &before), (vec![], vec![]));
+        // Known again, or not attached any more.
+        let again = [pod("a", "u1", &[])];
+        assert_eq!(settled(&again, std::slice::from_ref(&a), &former), (vec![], vec![]));
+        assert_eq!(settled(&[], &[], &former), (vec![], vec![]));
     }
 }

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::{Block, numbers::NETWORKS, sorted::include};
+use super::{Block, numbers::NETWORKS};
 use crate::{
     family::HasFamily,
     nft::policy::{Grant, Way},
@@ -126,45 +126,98 @@ fn disjoint(all: &BTreeMap<Grant, u16>) -> BTreeMap<Grant, u16> {
 }
 
 /// Networks that do not overlap, each with the number of what is allowed there: the
-/// place in the second list, counted from [`NETWORKS`] on.
+/// place in the second list, counted from [`NETWORKS`] on. Goes once through all places at
+/// which a block begins or ends, and knows at each what is allowed by those that are open.
 fn partition(blocks: &[(&Block, Spans)]) -> (Vec<(IpAddr, IpAddr, u32)>, Vec<Spans>) {
-    let mut starts = Vec::new();
-    for (block, _) in blocks {
-        for network in std::iter::once(&block.network).chain(&block.except) {
-            include(&mut starts, network.network());
-            if let Some(behind) = next(network.broadcast()) {
-                include(&mut starts, behind);
-            }
+    let mut edges = Vec::new();
+    for (place, (block, _)) in blocks.iter().enumerate() {
+        for (first, last) in parts(block) {
+            edges.push((first, place));
+            edges.extend(next(last).map(|behind| (behind, place | ENDS)));
         }
     }
+    edges.sort_unstable();
     let mut found: Vec<(IpAddr, IpAddr, u32)> = Vec::new();
-    let mut kinds: Vec<Spans> = Vec::new();
-    let mut behind = starts.iter().skip(1);
-    for first in &starts {
-        let end = behind.next().filter(|end| end.family() == first.family());
-        let last = end.and_then(|end| previous(*end));
-        let last = last.unwrap_or_else(|| first.family().everything().broadcast());
-        let within = blocks.iter().filter(|(block, _)| block.contains(*first));
-        let mut spans = Spans::new();
-        for span in within.flat_map(|(_, spans)| spans) {
-            include(&mut spans, *span);
+    let (mut kinds, mut known) = (Vec::<Spans>::new(), Vec::<(Spans, u32)>::new());
+    // What is allowed, and by how many of those that are open.
+    let mut open: Vec<(Span, usize)> = Vec::new();
+    let mut places = edges.chunk_by(|(one, _), (other, _)| one == other).peekable();
+    let mut before = None;
+    while let Some(place) = places.next() {
+        let Some((first, _)) = place.first().copied() else { continue };
+        // The last address of a family has none behind it at which a block would end.
+        if before.replace(first.family()).is_some_and(|family| family != first.family()) {
+            open.clear();
         }
-        if spans.is_empty() {
+        for (_, edge) in place {
+            let spans = blocks.get(edge & !ENDS).map_or(&[][..], |(_, spans)| spans);
+            spans.iter().for_each(|span| count(&mut open, *span, edge & ENDS == 0));
+        }
+        if open.is_empty() {
             continue;
         }
-        let place = kinds.iter().position(|kind| *kind == spans).unwrap_or_else(|| {
-            kinds.push(spans);
-            kinds.len() - 1
-        });
-        let number = NETWORKS + place as u32;
+        let end = places.peek().and_then(|next| next.first()).map(|(end, _)| *end);
+        let last = end.filter(|end| end.family() == first.family()).and_then(previous);
+        let last = last.unwrap_or_else(|| first.family().everything().broadcast());
+        let spans: Spans = open.iter().map(|(span, _)| *span).collect();
+        let number = match known.binary_search_by(|(known, _)| known.cmp(&spans)) {
+            Ok(at) => known.get(at).map_or(NETWORKS, |(_, number)| *number),
+            Err(at) => {
+                let number = NETWORKS + kinds.len() as u32;
+                kinds.push(spans.clone());
+                known.insert(at, (spans, number));
+                number
+            }
+        };
         match found.last_mut() {
-            Some((_, open, same)) if *same == number && next(*open) == Some(*first) => {
+            Some((_, open, same)) if *same == number && next(*open) == Some(first) => {
                 *open = last;
             }
-            _ => found.push((*first, last, number)),
+            _ => found.push((first, last, number)),
         }
     }
     (found, kinds)
+}
+
+/// Marks the place of a block that ends there.
+const ENDS: usize = 1 << (usize::BITS - 1);
+
+/// What a block means, from one address to another, which is included.
+fn parts(block: &Block) -> Vec<(IpAddr, IpAddr)> {
+    let (first, last) = (block.network.network(), block.network.broadcast());
+    let holes = block.except.iter().map(|hole| (hole.network(), hole.broadcast()));
+    let is_within = |hole: &(IpAddr, IpAddr)| {
+        hole.0.family() == first.family() && hole.0 <= last && hole.1 >= first
+    };
+    let mut holes: Vec<(IpAddr, IpAddr)> = holes.filter(is_within).collect();
+    holes.sort_unstable();
+    let (mut parts, mut begin) = (Vec::new(), Some(first));
+    for (hole, end) in holes {
+        let Some(start) = begin else { break };
+        if hole > start {
+            parts.extend(previous(hole).map(|last| (start, last)));
+        }
+        if end >= start {
+            begin = next(end);
+        }
+    }
+    parts.extend(begin.filter(|begin| *begin <= last).map(|begin| (begin, last)));
+    parts
+}
+
+/// Counts one more that allows it, or one less.
+fn count(open: &mut Vec<(Span, usize)>, span: Span, begins: bool) {
+    match (open.binary_search_by_key(&span, |(span, _)| *span), begins) {
+        (Err(at), true) => open.insert(at, (span, 1)),
+        (Err(_), false) => {}
+        (Ok(at), _) => {
+            let Some((_, count)) = open.get_mut(at) else { return };
+            *count = if begins { *count + 1 } else { *count - 1 };
+            if *count == 0 {
+                open.remove(at);
+            }
+        }
+    }
 }
 
 /// The address behind this one; none behind the last of a family.
@@ -184,6 +237,10 @@ fn previous(address: IpAddr) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use ipnetwork::IpNetwork;
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::super::sorted::include;
     use super::*;
 
     fn span(protocol: u8, first: u16, last: u16) -> Span {
@@ -253,5 +310,79 @@ mod tests {
             ]
         );
         assert_eq!(kinds, [web.clone(), [web, dns.clone()].concat(), dns]);
+    }
+
+    /// The same in the plainest way: each block is asked at each place.
+    fn plain(blocks: &[(&Block, Spans)]) -> (Vec<(IpAddr, IpAddr, u32)>, Vec<Spans>) {
+        let mut starts = Vec::new();
+        for (block, _) in blocks {
+            for network in std::iter::once(&block.network).chain(&block.except) {
+                include(&mut starts, network.network());
+                if let Some(behind) = next(network.broadcast()) {
+                    include(&mut starts, behind);
+                }
+            }
+        }
+        let mut found: Vec<(IpAddr, IpAddr, u32)> = Vec::new();
+        let mut kinds: Vec<Spans> = Vec::new();
+        let mut behind = starts.iter().skip(1);
+        for first in &starts {
+            let end = behind.next().filter(|end| end.family() == first.family());
+            let last = end.and_then(|end| previous(*end));
+            let last = last.unwrap_or_else(|| first.family().everything().broadcast());
+            let within = blocks.iter().filter(|(block, _)| block.contains(*first));
+            let mut spans = Spans::new();
+            for span in within.flat_map(|(_, spans)| spans) {
+                include(&mut spans, *span);
+            }
+            if spans.is_empty() {
+                continue;
+            }
+            let place = kinds.iter().position(|kind| *kind == spans).unwrap_or_else(|| {
+                kinds.push(spans);
+                kinds.len() - 1
+            });
+            let number = NETWORKS + place as u32;
+            match found.last_mut() {
+                Some((_, open, same)) if *same == number && next(*open) == Some(*first) => {
+                    *open = last;
+                }
+                _ => found.push((*first, last, number)),
+            }
+        }
+        (found, kinds)
+    }
+
+    /// Networks that begin and end at the same places, in both families, their ends included.
+    fn network() -> impl Strategy<Value = IpNetwork> {
+        let v4 = (select(vec![0u32, 0x0a00_0000, 0xffff_ff00]), 0u32..16, 0u8..=32);
+        let v4 = v4.prop_map(|(base, last, length)| {
+            let address = Ipv4Addr::from(base | last << 4 | last);
+            IpNetwork::new(address.into(), if length < 20 { length % 3 } else { length }).unwrap()
+        });
+        let v6 = (select(vec![0u128, 0xfd00 << 112, u128::MAX - 15]), 0u128..16, 0u8..=128);
+        let v6 = v6.prop_map(|(base, last, length)| {
+            let address = Ipv6Addr::from(base | last);
+            IpNetwork::new(address.into(), if length < 120 { length % 3 } else { length }).unwrap()
+        });
+        prop_oneof![v4, v6]
+    }
+
+    proptest! {
+        #[test]
+        fn networks_are_cut_as_in_the_plainest_way(
+            given in vec((network(), vec(network(), 0..5), vec((0..3u8, 80..83u16), 0..3)), 0..12)
+        ) {
+            let given: Vec<(Block, Spans)> = given
+                .into_iter()
+                .map(|(network, except, spans)| {
+                    let spans = spans.into_iter().map(|(protocol, port)| span(protocol, port, port));
+                    (Block { network, except }, spans.collect())
+                })
+                .collect();
+            let blocks: Vec<(&Block, Spans)> =
+                given.iter().map(|(block, spans)| (block, spans.clone())).collect();
+            prop_assert_eq!(partition(&blocks), plain(&blocks));
+        }
     }
 }

@@ -16,7 +16,7 @@ use super::{
     Assigned, Direction, Name, Peer, Pod, Policies, Policy, Ports, Rule, World,
     class::{ANYBODY, Content, Gathered, Span, Spans},
     live::Owners,
-    numbers::Numbers,
+    numbers::{Key, Numbers},
     scope::Scope,
     sorted::include,
 };
@@ -32,6 +32,9 @@ pub struct Compiled {
     pub policies: Policies,
     /// Its pods, whether they have an address yet or not, by their names.
     pub pods: Vec<Known>,
+    /// Those that are attached and not known any more, and would be open as if nobody had ever
+    /// known them: they are closed.
+    pub former: Vec<Known>,
 }
 
 /// A pod of which it is known which policies are about it.
@@ -48,12 +51,19 @@ pub struct Known {
     pub isolated_by: [Vec<String>; 2],
 }
 
-/// What policies mean to a node.
-pub fn compile(world: &World, node: &str) -> Compiled {
+impl Known {
+    /// A pod that may speak to nobody but its node.
+    pub(crate) fn closed(name: Name, uid: String) -> Self {
+        Self { name, uid, assigned: Assigned::CLOSED, ..Self::default() }
+    }
+}
+
+/// What policies mean to a node, in numbers that are keyed like that.
+pub fn compile(world: &World, node: &str, key: &Key) -> Compiled {
     let owners = Owners::of(world);
     let local = local(world, &owners, node);
     let isolated = Direction::BOTH.map(|direction| isolated(world, direction, &local));
-    let mut numbers = Numbers::default();
+    let mut numbers = Numbers::of(key);
     let mut peers = Peers::of(&isolated);
     for (address, pod) in owners.all() {
         peers.add(world, pod, Some(address), &mut numbers);
@@ -85,7 +95,7 @@ pub fn compile(world: &World, node: &str) -> Compiled {
     let table = TABLE.to_owned();
     let identities = peers.identities;
     let policies = Policies { table, identities, own, ways, ..Policies::default() };
-    Compiled { policies, pods }
+    Compiled { policies, pods, former: Vec::new() }
 }
 
 /// A pod of this node, and its addresses.

@@ -33,6 +33,7 @@ pub use changes::changes;
 pub use compile::{Compiled, Known, TABLE, compile};
 pub use granted::{Granted, granted};
 pub use lookup::allows;
+pub use numbers::Key;
 #[cfg(feature = "agent")]
 pub(crate) use read::Item;
 pub use read::{Read, protocol, protocol_name, read};

@@ -14,6 +14,9 @@ use serde_json::json;
 
 use super::{Direction, Flow, Granted, Policies, World, allows, compile, granted, protocol, read};
 
+/// A node's secret.
+const KEY: super::Key = *b"of all the tests";
+
 /// All addresses by which a probe may name its ends.
 fn ends(world: &World) -> BTreeMap<String, IpAddr> {
     let mut ends = BTreeMap::new();
@@ -33,7 +36,7 @@ fn both_evaluators_give_the_answers_of_a_third() {
         for (at, step) in case.steps.iter().enumerate() {
             let text = step.world.to_string();
             let world = read(text.as_bytes()).unwrap().world;
-            let (ends, table) = (ends(&world), compile(&world, "node-a").policies);
+            let (ends, table) = (ends(&world), compile(&world, "node-a", &KEY).policies);
             for probe in &step.probes {
                 let end =
                     |name: &str| ends.get(name).copied().unwrap_or_else(|| name.parse().unwrap());
@@ -99,10 +102,10 @@ fn a_table_is_of_the_pods_of_its_node() {
         let peers: Vec<String> = policies.identities.keys().map(ToString::to_string).collect();
         (classes.join(" "), peers.join(" "))
     };
-    let (one, two) = (compile(&world, "one").policies, compile(&world, "two").policies);
+    let (one, two) = (compile(&world, "one", &KEY).policies, compile(&world, "two", &KEY).policies);
     assert_eq!(keys(&one), ("10.0.0.1".to_owned(), "10.0.0.2".to_owned()));
     assert_eq!(keys(&two), ("10.0.0.2 10.0.0.3".to_owned(), "10.0.0.2".to_owned()));
-    assert_eq!(keys(&compile(&world, "three").policies), Default::default());
+    assert_eq!(keys(&compile(&world, "three", &KEY).policies), Default::default());
     // What is the same has the same number on each node.
     let classes: std::collections::BTreeSet<u64> =
         [&one, &two].iter().flat_map(|it| it.ways[1].classes.values()).copied().collect();
@@ -128,7 +131,7 @@ fn what_does_not_change_keeps_its_number() {
     let mut after = before.clone();
     after.push(policy("q", "c", "d"));
     let [before, after] =
-        [before, after].map(|objects| compile(&world(json!(objects)), "one").policies);
+        [before, after].map(|objects| compile(&world(json!(objects)), "one", &KEY).policies);
     let class = |policies: &Policies, of: &str| {
         policies.ways[1].classes.get(&of.parse::<IpAddr>().unwrap()).copied()
     };
@@ -174,7 +177,7 @@ fn no_selector_of_namespaces_means_an_unknown_one() {
             namespaces.iter().map(|name| json!({"kind": "Namespace", "metadata": {"name": name}})),
         );
         let world = world(json!(items));
-        let table = compile(&world, "one").policies;
+        let table = compile(&world, "one", &KEY).policies;
         let all = [("10.0.0.1", "10.0.0.2"), ("10.0.0.2", "10.0.0.1")].map(|(from, to)| {
             let (source, destination) = (from.parse().unwrap(), to.parse().unwrap());
             let flow = Flow { source, destination, protocol: 6, port: Some(80) };
@@ -213,7 +216,7 @@ fn no_selector_of_namespaces_means_an_unknown_one() {
             protocol: 6,
             port: Some(80),
         };
-        [allows(&compile(&world, "one").policies, &flow), naive::is_allowed(&world, &flow)]
+        [allows(&compile(&world, "one", &KEY).policies, &flow), naive::is_allowed(&world, &flow)]
     };
     assert_eq!((both(&[]), both(&["new"])), ([true; 2], [true; 2]));
 }

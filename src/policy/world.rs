@@ -145,6 +145,14 @@ pub struct Flow {
     pub port: Option<u16>,
 }
 
+impl Name {
+    /// Of its words, as in `default/web`.
+    pub(crate) fn of(words: &str) -> Self {
+        let (namespace, name) = words.split_once('/').unwrap_or(("", words));
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)

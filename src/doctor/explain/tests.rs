@@ -340,7 +340,7 @@ fn with_policies(snapshot: &mut Snapshot) -> World {
         policy("far", json!({"podSelector": {"matchLabels": {"app": "far"}}})),
     ]});
     let world = policy::read(list.to_string().as_bytes()).unwrap().world;
-    let compiled = compile(&world, "a");
+    let compiled = compile(&world, "a", &[7; 16]);
     let pods = compiled.pods.iter().map(|known| {
         let [egress, ingress] = known.isolated_by.clone();
         IsolatedPod { name: known.name.to_string(), egress, ingress }

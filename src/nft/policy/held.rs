@@ -10,8 +10,14 @@ use super::super::set::{Elements, Field, Key, Value};
 use super::super::snapshot::{Snapshot, ask, elements_question, generation_of, table_question};
 use super::super::socket::Socket;
 use super::super::stages::{PER_TRANSACTION, advance, remove_covered};
-use super::{CUT, Direction, Grant, IDENTITY, OWN, Policies, Way, of};
+use super::{
+    CUT, CUT_DATAGRAM_SECONDS, CUT_SECONDS, Direction, Grant, IDENTITY, OWN, Policies, Way, of,
+};
 use crate::family::{Family, HasFamily};
+
+/// Of these protocols a connection has a beginning that none of its later packets looks like.
+const TCP: u8 = 6;
+const SCTP: u8 = 132;
 
 /// A look at the table of the kernel.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -112,20 +118,19 @@ impl Policies {
                 continue;
             };
             let own = connections.iter().filter(|(source, ..)| source.ip().family() == family);
-            let keys: Vec<Key> = own
-                .map(|(source, destination, protocol)| {
-                    Key::of(&[
-                        Field::Address(destination.ip()),
-                        Field::Address(source.ip()),
-                        Field::Protocol(*protocol),
-                        Field::Port(destination.port()),
-                        Field::Port(source.port()),
-                    ])
-                })
-                .collect();
-            if !keys.is_empty() {
-                requests.extend(table.additions(set, keys.iter().map(|key| (key, None))));
+            let (mut by_set, mut keys) = (Vec::new(), Vec::new());
+            for (source, destination, protocol) in own {
+                let key = Key::of(&[
+                    Field::Address(destination.ip()),
+                    Field::Address(source.ip()),
+                    Field::Protocol(*protocol),
+                    Field::Port(destination.port()),
+                    Field::Port(source.port()),
+                ]);
+                if matches!(*protocol, TCP | SCTP) { by_set.push(key) } else { keys.push(key) }
             }
+            requests.extend(table.passing(set, &by_set, CUT_SECONDS));
+            requests.extend(table.passing(set, &keys, CUT_DATAGRAM_SECONDS));
         }
         let mut socket = Socket::open()?;
         requests.chunks(PER_TRANSACTION).try_for_each(|part| socket.commit(part, None))

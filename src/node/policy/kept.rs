@@ -5,13 +5,13 @@
 use super::{
     Cut, Error, Wanted,
     cut::{AT_ONCE, some},
-    denial, pods, refused, state,
+    denial, known_before, pods, refused, state,
 };
 use crate::{
     net, nft,
     nft::Ensured,
     node::fabric::file_version,
-    policy::{Attached, Compiled, Denial, Direction, Policies, TABLE, World},
+    policy::{Attached, Compiled, Denial, Direction, Key, Policies, TABLE, World},
     state::Root,
 };
 
@@ -20,6 +20,8 @@ pub(crate) struct Kept {
     node: String,
     root: Root,
     denial: Denial,
+    /// By which numbers are keyed, once it was asked for.
+    key: Option<Key>,
     last: Option<Last>,
 }
 
@@ -46,7 +48,7 @@ pub(crate) struct Done {
 impl Kept {
     /// Of a cluster in which this node has that name, where packets are denied like that.
     pub(crate) fn new(node: &str, denial: Denial, root: &Root) -> Self {
-        Self { node: node.to_owned(), root: root.clone(), denial, last: None }
+        Self { node: node.to_owned(), root: root.clone(), denial, key: None, last: None }
     }
 
     /// Makes the table what the cluster says now. What it holds is read if `whole` asks for
@@ -58,17 +60,28 @@ impl Kept {
     pub(crate) fn pass(&mut self, world: &World, whole: bool) -> Result<Done, Error> {
         let attached = pods::all_attached(&self.root);
         let denial = self.denial(whole);
-        let mut wanted = Wanted::by(world.clone(), &self.node, denial, &attached);
-        if !whole && self.last.as_ref().is_some_and(|last| last.compiled == wanted.compiled) {
+        let key = match self.key {
+            Some(key) => key,
+            None => *self.key.insert(state::keep_key(&self.root)?),
+        };
+        let before = match &self.last {
+            Some(Last { compiled, .. }) => [&compiled.pods[..], &compiled.former].concat(),
+            None => known_before(&self.root),
+        };
+        let wanted = |attached: &[Attached]| {
+            Wanted::by(world.clone(), (&self.node, &key), denial, attached, &before)
+        };
+        let mut wanted_now = wanted(&attached);
+        if !whole && self.last.as_ref().is_some_and(|last| last.compiled == wanted_now.compiled) {
             return Ok(Done::default());
         }
         let _lock = state::lock(&self.root)?;
         // A pod that was attached until nobody could be any more is part of it.
         let now = pods::all_attached(&self.root);
         if now != attached {
-            wanted = Wanted::by(world.clone(), &self.node, denial, &now);
+            wanted_now = wanted(&now);
         }
-        let Wanted { mut compiled, .. } = wanted;
+        let Wanted { mut compiled, .. } = wanted_now;
         let file = state::pods_file(&self.root);
         let last = self.last.take();
         let is_noted = last
@@ -76,6 +89,7 @@ impl Kept {
             .is_some_and(|last| last.compiled == compiled && last.version == file_version(&file));
         if !is_noted {
             state::note_keeper(&self.root)?;
+            state::note_key(&self.root, &key)?;
             state::write(&self.root, &self.node, &compiled)?;
         }
         let before = last.as_ref().map(|last| &last.compiled.policies);

@@ -6,7 +6,8 @@
 //! An ADD reads policy.json, and of it only what is about its own pod.
 
 use std::{
-    io::ErrorKind,
+    fs::File,
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,7 +21,7 @@ use serde_json::{Map, Value, json};
 use super::super::{Error, Kind, Object, fabric::WRITER_LIMIT, file};
 use crate::{
     conf::POLICY_FILE,
-    policy::{Assigned, Compiled, Denial, Known, Name, Policies, TABLE},
+    policy::{Assigned, Compiled, Denial, Key, Known, Name, Policies, TABLE},
     state::{Root, directory, file::TEXT_BYTES_MAX, lock, read_own, replace},
 };
 
@@ -28,6 +29,8 @@ use crate::{
 const VERSION: u64 = 1;
 /// What table.json has at most, in bytes: some thirty of each address and of each grant.
 const TABLE_BYTES_MAX: u64 = 64 << 20;
+/// A secret and one byte more, by which a longer file is none.
+const KEY_BYTES: u64 = 17;
 /// How long an ADD waits for somebody who changes the table.
 const ADD_LIMIT: Duration = Duration::from_secs(1);
 
@@ -63,7 +66,7 @@ pub(super) fn note_keeper(root: &Root) -> Result<(), Error> {
     if path.exists() {
         return Ok(());
     }
-    put(&path, "")
+    put(&path, b"")
 }
 
 /// Whether an agent kept the table since boot.
@@ -119,17 +122,20 @@ pub(super) fn write(root: &Root, node: &str, compiled: &Compiled) -> Result<(), 
     // The version comes first, so that nobody reads what it does not know.
     let table = format!("{{\"version\":{VERSION},\"node\":{node},\"sets\":{sets}}}");
     drop(sets);
-    put(&table_file(root), &table)?;
+    put(&table_file(root), table.as_bytes())?;
     drop(table);
     let pods: Map<String, Value> = compiled.pods.iter().map(encode).collect();
     let pods = Value::Object(pods);
-    let text = format!("{{\"version\":{VERSION},\"node\":{node},\"pods\":{pods}}}");
-    put(&pods_file(root), &text)
+    let former =
+        compiled.former.iter().map(|it| json!({"name": it.name.to_string(), "uid": it.uid}));
+    let former = Value::Array(former.collect());
+    let text =
+        format!("{{\"version\":{VERSION},\"node\":{node},\"pods\":{pods},\"former\":{former}}}");
+    put(&pods_file(root), text.as_bytes())
 }
 
-fn put(path: &Path, text: &str) -> Result<(), Error> {
-    let written =
-        path.parent().map_or(Ok(()), directory).and_then(|()| replace(path, text.as_bytes()));
+fn put(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let written = path.parent().map_or(Ok(()), directory).and_then(|()| replace(path, bytes));
     written.map_err(|error| file("write", path, &error))
 }
 
@@ -207,7 +213,7 @@ pub(super) fn note_denial(root: &Root, denial: Denial) -> Result<(), Error> {
     }
     let Denial { counts, rejects, log } = denial;
     let document = json!({"version": VERSION, "counts": counts, "rejects": rejects, "log": log});
-    put(&denial_file(root), &document.to_string())
+    put(&denial_file(root), document.to_string().as_bytes())
 }
 
 /// A document of a version that is known.
@@ -222,12 +228,51 @@ fn document(path: &Path, bytes: &[u8]) -> Result<Value, Error> {
     Ok(document)
 }
 
+fn key_file(root: &Root) -> PathBuf {
+    own_directory(root).join("key")
+}
+
+/// The secret by which this node's numbers are keyed; `None` where there is none that can be
+/// read: with another one all numbers are others, which is a change like any.
+pub(super) fn key(root: &Root) -> Option<Key> {
+    read_own(&key_file(root), KEY_BYTES).ok()?.try_into().ok()
+}
+
+/// The same, made where there is none.
+///
+/// # Errors
+/// `File`.
+pub(super) fn keep_key(root: &Root) -> Result<Key, Error> {
+    if let Some(key) = key(root) {
+        return Ok(key);
+    }
+    let (mut key, path) = (Key::default(), key_file(root));
+    let random = Path::new("/dev/urandom");
+    let made = File::open(random).and_then(|mut random| random.read_exact(&mut key));
+    made.map_err(|error| file("read", random, &error))?;
+    note_key(root, &key)?;
+    log::debug!("{} is made: numbers of network policies are new", path.display());
+    Ok(key)
+}
+
+/// Notes it, for whoever comes next; mode 0600.
+///
+/// # Errors
+/// `File`.
+pub(super) fn note_key(root: &Root, key: &Key) -> Result<(), Error> {
+    if self::key(root).as_ref() == Some(key) {
+        return Ok(());
+    }
+    put(&key_file(root), key)
+}
+
 /// Forgets all of it.
 ///
 /// # Errors
 /// `File`.
 pub(super) fn forget(root: &Root) -> Result<(), Error> {
-    for path in [pods_file(root), table_file(root), keeper_file(root), denial_file(root)] {
+    let own = [table_file(root), keeper_file(root), denial_file(root), key_file(root)];
+    for path in own.into_iter().chain([pods_file(root)]) {
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(file("remove", &path, &error));
@@ -286,6 +331,14 @@ struct Entry {
     ingress_policies: Vec<String>,
 }
 
+/// A pod that nobody knows any more.
+#[derive(Deserialize)]
+struct Former {
+    name: String,
+    #[serde(default)]
+    uid: String,
+}
+
 impl<'de> Visitor<'de> for &mut Document<'_> {
     type Value = ();
 
@@ -303,6 +356,13 @@ impl<'de> Visitor<'de> for &mut Document<'_> {
                     version = Some(known);
                 }
                 "pods" => map.next_value_seed(Pods(self))?,
+                "former" => {
+                    for Former { name, uid } in map.next_value::<Vec<Former>>()? {
+                        if (self.choose)(&name) {
+                            self.found.push(Known::closed(Name::of(&name), uid));
+                        }
+                    }
+                }
                 _ => drop(map.next_value::<IgnoredAny>()?),
             }
         }
@@ -335,8 +395,7 @@ impl<'de> Visitor<'de> for Pods<'_, '_> {
             }
             let Entry { uid, egress, ingress, identity, egress_policies, ingress_policies } =
                 map.next_value()?;
-            let (namespace, name) = key.split_once('/').unwrap_or(("", &key));
-            let name = Name { namespace: namespace.to_owned(), name: name.to_owned() };
+            let name = Name::of(&key);
             let assigned = Assigned { classes: [egress, ingress], identity };
             let isolated_by = [egress_policies, ingress_policies];
             self.0.found.push(Known { name, uid, assigned, isolated_by });

@@ -9,7 +9,7 @@ use super::super::{
     Block, Flow, Labels, Name, NamedPort, Peer, Pod, Policies, Policy, Port, Ports, Requirement,
     Rule, Selector, Test, World, allows, compile,
 };
-use super::naive;
+use super::{KEY, naive};
 
 const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 const KEYS: [&str; 2] = ["app", "tier"];
@@ -164,7 +164,7 @@ proptest! {
     /// policies, the tables and the plain reading agree.
     #[test]
     fn all_evaluators_agree(world in world()) {
-        let tables = NODES.map(|node| compile(&world, node).policies);
+        let tables = NODES.map(|node| compile(&world, node, &KEY).policies);
         let addresses: BTreeSet<IpAddr> =
             ADDRESSES.iter().chain(&OUTSIDE).map(|text| text.parse().unwrap()).collect();
         for source in &addresses {
@@ -190,7 +190,7 @@ proptest! {
     /// either: an apply that is killed anywhere leaves the one world or the other.
     #[test]
     fn a_change_has_one_moment(worlds in (world(), world())) {
-        let [old, new] = [&worlds.0, &worlds.1].map(|world| compile(world, NODES[0]).policies);
+        let [old, new] = [&worlds.0, &worlds.1].map(|world| compile(world, NODES[0], &KEY).policies);
         let both = |base: &Policies, other: &Policies| {
             let mut both = base.clone();
             both.own.extend(&other.own);
@@ -230,7 +230,7 @@ proptest! {
             }
         }
         let place = which % world.pods.len();
-        let before = compile(&world, &world.pods[place].node);
+        let before = compile(&world, &world.pods[place].node, &KEY);
         let owned = super::super::live::Owners::of(&world);
         let is_its = |address: &IpAddr| owned.find(*address).is_some_and(|it| it.name == world.pods[place].name);
         let own: Vec<IpAddr> = world.pods[place].addresses.iter().filter(|it| is_its(it)).copied().collect();
@@ -242,7 +242,7 @@ proptest! {
             pod.name == early.pods[place].name || !own.contains(it)
         }));
         let pod = &world.pods[place];
-        let mut after = compile(&early, &pod.node);
+        let mut after = compile(&early, &pod.node, &KEY);
         let known = after.pods.iter().find(|known| known.name == pod.name).cloned();
         prop_assert_eq!(known.is_some(), pod.is_subject());
         if let Some(known) = known {

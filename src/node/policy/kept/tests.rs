@@ -7,7 +7,11 @@ use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 
 use super::*;
-use crate::{nft::policy::Grant, node::policy::held, policy::read};
+use crate::{
+    nft::policy::Grant,
+    node::policy::held,
+    policy::{Flow, allows, read},
+};
 
 /// Does that on a thread with a network namespace and a root of its own.
 fn alone(name: &str, what: impl FnOnce(&Root) + Send) {
@@ -96,5 +100,111 @@ fn whatever_others_change_of_what_the_table_holds_is_noticed_and_mended() {
             assert_eq!(held().unwrap().unwrap(), before, "{deed}");
         }
         assert_eq!(kept.pass(&world, false).unwrap(), Done::default());
+    });
+}
+
+/// What a kernel could not do once it is asked for again, with all of the table, and not before.
+#[test]
+fn how_packets_are_denied_is_as_was_asked_for_as_soon_as_the_kernel_can() {
+    alone("denial", |root| {
+        let (world, wished) = (world(), Denial { rejects: true, ..Denial::default() });
+        let possible = Denial { counts: false, ..Denial::default() };
+        let mut kept = Kept::new("n", possible, root);
+        kept.pass(&world, true).unwrap();
+        kept.denial = wished;
+        assert_eq!(kept.pass(&world, false).unwrap(), Done::default());
+        assert!(kept.pass(&world, true).unwrap().changed);
+        let held = Policies { table: TABLE.to_owned(), denial: wished, ..Policies::default() };
+        assert!(held.look().unwrap().is_sound);
+        assert!(!kept.pass(&world, true).unwrap().changed);
+    });
+}
+
+/// Where the pass that is killed finds its root; there is none where nobody kills it.
+const KILLED_ROOT: &str = "MANX_TEST_KILLED_ROOT";
+
+/// The two of [`world`] under other policies: other peers, other ports, another class at egress.
+fn next_world() -> World {
+    let mut next = world();
+    let pod = std::sync::Arc::make_mut(&mut next.pods[1]);
+    pod.labels = std::sync::Arc::new([("app".to_owned(), "other".to_owned())].into());
+    let list = json!({"kind": "List", "items": [
+        {"kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": "q"}, "spec":
+            {"podSelector": {}, "policyTypes": ["Ingress"], "ingress": [
+                {"from": [{"podSelector": {"matchLabels": {"app": "other"}}},
+                          {"ipBlock": {"cidr": "10.8.0.0/16", "except": ["10.8.1.0/24"]}}],
+                 "ports": [{"port": 81}, {"port": 95, "endPort": 110}]},
+                {"from": [{"ipBlock": {"cidr": "fd09::/64"}}]}]}},
+        {"kind": "NetworkPolicy", "metadata": {"namespace": "x", "name": "r"}, "spec":
+            {"podSelector": {"matchLabels": {"app": "other"}}, "policyTypes": ["Egress"],
+             "egress": [{"to": [{"ipBlock": {"cidr": "10.0.0.0/24"}}]}]}}]});
+    next.policies = read(list.to_string().as_bytes()).unwrap().world.policies;
+    next
+}
+
+#[test]
+#[ignore = "the next test runs it, and kills it"]
+fn a_pass_that_is_killed() {
+    let Some(directory) = std::env::var_os(KILLED_ROOT) else { return };
+    let mut kept = Kept::new("n", Denial::default(), &Root::new(&directory));
+    kept.pass(&world(), true).unwrap();
+    assert!(kept.pass(&next_world(), false).unwrap().changed);
+}
+
+/// An agent that is killed at whichever message it has for the kernel, while it follows the
+/// cluster: what is left allows nothing that neither world does and denies nothing that both
+/// allow, and the next one makes it whole.
+#[test]
+fn whatever_an_agent_that_is_killed_leaves_is_between_the_worlds() {
+    let mut flows = Vec::new();
+    let ends = ["10.0.0.1", "10.0.0.2", "10.9.0.1", "10.8.0.1", "10.8.1.1", "192.0.2.1"];
+    for ends in [&ends[..], &["fd00::1", "fd00::2", "fd09::1", "2001:db8::1"]] {
+        for (from, to) in ends.iter().flat_map(|from| ends.iter().map(move |to| (from, to))) {
+            let (source, destination) = (from.parse().unwrap(), to.parse().unwrap());
+            flows.extend([80, 81, 92, 97, 105].map(|port| Flow {
+                source,
+                destination,
+                protocol: 6,
+                port: Some(port),
+            }));
+            flows.push(Flow { source, destination, protocol: 1, port: None });
+        }
+    }
+    let answers = |held: &Policies| flows.iter().map(|it| allows(held, it)).collect::<Vec<_>>();
+    alone("killed", |root| {
+        let pass = |world: &World| {
+            Kept::new("n", Denial::default(), root).pass(world, true).unwrap();
+            held().unwrap().unwrap()
+        };
+        let (after, before) = (pass(&next_world()), pass(&world()));
+        let [was, will] = [&before, &after].map(answers);
+        assert!(flows.len() > 100 && was.iter().zip(&will).any(|(was, will)| was != will));
+        let directory = root.runtime().ancestors().nth(2).unwrap().to_owned();
+        let (mut kills, mut partial) = (0, 0);
+        for count in 1..1000 {
+            assert_eq!(pass(&world()), before);
+            let inject = format!("inject=sendto:signal=KILL:when={count}");
+            let mut strace = process::Command::new("strace");
+            strace.args(["-f", "-qq", "-o", "/dev/null", "-e", "trace=sendto", "-e", &inject]);
+            strace.arg(std::env::current_exe().unwrap());
+            strace.args(["--ignored", "--exact"]);
+            strace.arg("node::policy::kept::tests::a_pass_that_is_killed");
+            strace.env(KILLED_ROOT, &directory);
+            let ended = strace.output().unwrap();
+            let left = held().unwrap().unwrap();
+            if ended.status.success() {
+                assert_eq!(left, after, "{ended:?}");
+                break;
+            }
+            kills += 1;
+            partial += usize::from(left != before && left != after);
+            for (flow, (is, (was, will))) in
+                flows.iter().zip(answers(&left).into_iter().zip(was.iter().zip(&will)))
+            {
+                assert!(is == *was || is == *will, "killed at {count}: {flow:?}: {is}");
+            }
+            assert_eq!(pass(&next_world()), after, "killed at {count}");
+        }
+        assert!(kills >= 6 && partial >= 1, "{kills} kills, {partial} left neither world");
     });
 }
