@@ -29,6 +29,9 @@ const RETRY: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_secs(60);
 /// How often connections are looked through at most: there may be hundreds of thousands.
 const CUT: Duration = Duration::from_secs(1);
+/// The same where nothing but what others did to the table is a reason: pods that go are, and
+/// seldom open anything.
+const MENDED: Duration = Duration::from_secs(10);
 /// How long one who is slow waits at most before the next change is made.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
@@ -232,8 +235,9 @@ impl Keeper {
                 let heard = self.lists.heard.take().filter(|_| done.changed);
                 self.status.enforced(None);
                 self.status.policies(&self.counts(), done, heard);
-                if done.restricts {
-                    let next = self.last_cut.map_or(now, |last| last + CUT).max(now);
+                if done.restricts || done.mended {
+                    let pause = if done.restricts { CUT } else { MENDED };
+                    let next = self.last_cut.map_or(now, |last| last + pause).max(now);
                     self.cut = Some(self.cut.map_or(next, |cut| cut.min(next)));
                 }
                 if !self.said.failed.is_empty() {

@@ -43,6 +43,8 @@ pub(crate) struct Done {
     pub(crate) read: bool,
     /// Something that was allowed may not be any more.
     pub(crate) restricts: bool,
+    /// Others changed something of the table, and may have opened it.
+    pub(crate) mended: bool,
 }
 
 impl Kept {
@@ -111,14 +113,13 @@ impl Kept {
                 (ensured != Ensured::Unchanged, generation)
             }
         };
-        // Whoever was here before may have been killed before it cut what it had to. Where others
-        // took something away, connections began that nobody allows.
-        let is_mended = followed.is_none() && changed;
-        let restricts = before
-            .is_none_or(|before| is_mended || changed && restricts(before, &compiled.policies));
+        // Whoever was here before may have been killed before it cut what it had to.
+        let restricts =
+            before.is_none_or(|before| changed && restricts(before, &compiled.policies));
+        let mended = before.is_some() && followed.is_none() && changed;
         let version = file_version(&file);
         self.last = Some(Last { compiled, attached: now, version, generation });
-        Ok(Done { changed, read: followed.is_none(), restricts })
+        Ok(Done { changed, read: followed.is_none(), restricts, mended })
     }
 
     /// How packets are to be denied: as far as the kernel could the last time. What it did not
