@@ -149,9 +149,12 @@ fn an_installed_node_validates() {
     };
     let said = validate(&[]).ok();
     assert!(said.contains("files: 1, errors: 0, warnings: 0"), "{said}");
+    assert!(said.contains("no NetworkPolicy is enforced for pods of this network"), "{said}");
     for file in shipped() {
         let said = validate(&[file.to_str().unwrap()]).ok();
         assert!(said.contains("errors: 0"), "{said}");
+        let enforces = fs::read_to_string(&file).unwrap().contains(r#""networkPolicy": "enforce""#);
+        assert_ne!(said.contains("no NetworkPolicy is enforced"), enforces, "{said}");
     }
     fs::remove_file(bin.join("portmap")).unwrap();
     let said = validate(&["--json"]);

@@ -9,9 +9,11 @@ use crate::finding::{Finding, Severity};
 const INVALID: &str = "configuration-invalid";
 /// A value that works, and hardly as was meant.
 const DOUBTFUL: &str = "configuration-doubtful";
+/// Policies that have no effect.
+pub(super) const UNENFORCED: &str = "policy-unenforced";
 
 /// The checks that are made of a configuration.
-pub(crate) const CHECKS: [&str; 11] = [
+pub(crate) const CHECKS: [&str; 12] = [
     INVALID,
     DOUBTFUL,
     "delegate-missing",
@@ -20,6 +22,7 @@ pub(crate) const CHECKS: [&str; 11] = [
     "fabric-stale",
     "forward-drop",
     "peer-excluded",
+    UNENFORCED,
     "pool-outside-pod-cidr",
     "pool-overlap",
     "version-skew",

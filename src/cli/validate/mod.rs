@@ -148,8 +148,19 @@ fn all(
         firewall(linted, root, &mut own);
         findings.extend(own.all);
         findings.extend(linted.findings.iter().cloned());
+        let mut last = finding::Findings::of(*file);
+        unenforced(linted, &mut last);
+        findings.extend(last.all);
     }
     Ok(findings)
+}
+
+/// That policies are objects that anybody can make says nothing of whether they are in force.
+fn unenforced(linted: &Linted, findings: &mut finding::Findings) {
+    if linted.ours.iter().any(|ours| !ours.config.enforces_policy) {
+        let words = "no NetworkPolicy is enforced for pods of this network: networkPolicy is off";
+        findings.add((finding::UNENFORCED, Severity::Info), "networkPolicy", words, "");
+    }
 }
 
 /// Says what this node's firewall does with the packets of a file's pods.

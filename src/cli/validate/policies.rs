@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{
     Console, Failure, Status,
-    finding::{Findings, Placed},
+    finding::{Findings, Placed, UNENFORCED},
     rows,
 };
 use crate::{
@@ -18,9 +18,6 @@ use crate::{
     policy::unread,
     state::file::{CLUSTER_BYTES_MAX, read_stream},
 };
-
-/// The check that it is.
-const UNENFORCED: &str = "policy-unenforced";
 
 pub(super) fn run(
     file: &OsStr,
