@@ -13,14 +13,10 @@ use crate::netlink::attribute::Attribute;
 
 /// Protocol numbers (IANA).
 const ICMP: u8 = 1;
-const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMPV6: u8 = 58;
 /// The fragment header of IPv6.
 const FRAGMENT: u8 = 44;
-/// Of TCP's flags (RFC 9293, section 3.1): SYN, and FIN, SYN, RST and ACK.
-const TCP_SYN: u8 = 0x02;
-const TCP_TURNS: u8 = 0x17;
 /// A connection's answers (`enum ip_conntrack_dir`).
 const IP_CT_DIR_REPLY: u8 = 1;
 /// First byte of an address in 127.0.0.0/8.
@@ -75,11 +71,6 @@ impl List {
             Term::UdpTo(holds, port) => {
                 self.protocol(UDP);
                 self.transport(2, *holds, port.to_be_bytes().to_vec());
-            }
-            Term::TcpOpens(holds) => {
-                self.protocol(TCP);
-                let flags = payload(NFT_PAYLOAD_TRANSPORT_HEADER, (13, 1), NFT_REG_1);
-                self.push([flags, masked(&[TCP_TURNS]), compare(operator(*holds), [TCP_SYN])]);
             }
             // Behind the UDP header, one byte of flags and three that are reserved.
             Term::Vni(holds, vni) => {

@@ -15,7 +15,9 @@
 //! * What is established passes. Where conntrack forgets a connection that is no longer
 //!   allowed, its server's next packet would be taken for the first of another one, which
 //!   may well be allowed. So answers of connections that were cut are in a set as well, and
-//!   packets without a connection are looked for there, unless they open one of TCP.
+//!   packets without a connection are looked for there. All of them: a server could open a
+//!   connection with the ports of the one that was cut, and the client's packets would be its
+//!   answers.
 //! * The protocol is part of each key. Of a packet without ports, such as ICMP, the bytes in
 //!   that place are something else, and no key has its protocol together with a port.
 //! * A rule that reads behind the end of a packet does not match, and the next is asked.
@@ -140,9 +142,6 @@ const IDENTITY: [&str; 2] = ["ident4", "ident6"];
 const INGRESS_ENTRY: &str = "ingress";
 const OWN: [&str; 2] = ["self4", "self6"];
 const CUT: [&str; 2] = ["cut4", "cut6"];
-
-/// Its number within IP (IANA).
-const PROTOCOL_TCP: u8 = 6;
 
 /// For so many seconds the answers of a connection that was cut are dropped: TCP gives up
 /// after 15 minutes (tcp_retries2).
@@ -339,12 +338,7 @@ impl Policies {
                 Part::Of(Load::Port(Side::Destination)),
             ];
             let is_cut = Term::Among(key, Holds::Is, of(family, CUT));
-            // What opens a connection of TCP answers none, and is not to pay for the lookup.
-            let answers = [Term::TcpOpens(Holds::IsNot), Term::Protocol(Holds::IsNot, PROTOCOL_TCP)];
-            entry.extend(
-                answers
-                    .map(|answers| Rule(vec![answers, is_cut.clone(), Term::End(Verdict::Drop)])),
-            );
+            entry.push(Rule(vec![is_cut, Term::End(Verdict::Drop)]));
         }
         for (direction, family) in Direction::EACH {
             let judged = direction.chain(family, self.denial);

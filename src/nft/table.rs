@@ -88,8 +88,6 @@ pub enum Term {
     /// port and the identifier.
     Protocol(Holds, u8),
     UdpTo(Holds, u16),
-    /// It is the first packet of a TCP connection: of FIN, SYN, RST and ACK it has SYN alone.
-    TcpOpens(Holds),
     /// The network identifier of a VXLAN packet; behind what says that it is UDP.
     Vni(Holds, u32),
     /// Of IPv6, the first part of a packet, or all of it, with a fragment header.
@@ -259,10 +257,6 @@ impl Term {
             Self::NoWayBack => "fib saddr . iif oif missing".into(),
             Self::Protocol(holds, number) => format!("meta l4proto{}{number}", holds.word()),
             Self::UdpTo(holds, port) => format!("udp dport{}{port}", holds.word()),
-            Self::TcpOpens(holds) => {
-                let holds = if *holds == Holds::Is { "==" } else { "!=" };
-                format!("tcp flags & (fin | syn | rst | ack) {holds} syn")
-            }
             Self::Vni(holds, vni) => format!("@th,96,24{}{vni:#x}", holds.word()),
             Self::FirstFragment => "frag frag-off 0".into(),
             Self::IcmpType(Family::V4, number) => format!("icmp type {number}"),

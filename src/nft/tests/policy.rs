@@ -98,7 +98,7 @@ fn nft_lists_a_table_of_policies() {
 #[test]
 fn how_many_rules_and_sets_there_are() {
     let table = held(4).describe().unwrap();
-    assert_eq!((table.rules().count(), table.sets.len()), (71, 22));
+    assert_eq!((table.rules().count(), table.sets.len()), (69, 22));
 }
 
 /// How packets were denied before they were counted for each pod.
