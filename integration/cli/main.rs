@@ -18,6 +18,9 @@ mod pods;
 mod revision;
 mod unreadable;
 
+// README and docs/ beside the command line.
+mod pages;
+
 use std::{
     fs,
     process::{Command, Stdio},

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a key of the configuration is. Its one definition (`keys.rs`) is what the
-//! reader, `manx validate`, the JSON schema and the README go by.
+//! reader, `manx validate`, the JSON schema and docs/configuration.md go by.
 
 use serde_json::{Map, Value};
 
@@ -22,7 +22,7 @@ pub(super) struct Key<S: Shape> {
 }
 
 impl<S: Shape> Key<S> {
-    /// A key of the README's table.
+    /// A key of the table in docs/configuration.md.
     pub(super) const fn new(name: &'static str, meaning: &'static str, shape: S) -> Self {
         Self { name, shape, calicos: None, meaning, in_table: true }
     }

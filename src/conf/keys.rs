@@ -2,7 +2,7 @@
 //! The keys of the configuration. All that is known of a key is said here, once: a
 //! new one is one entry, and one line of the reader (`config.rs`).
 //!
-//! conf/config.schema.json and the table of the README are made from this file; a test
+//! conf/config.schema.json and the table of docs/configuration.md are made from this file; a test
 //! compares them, and writes them where `MANX_WRITE_CONF` is set.
 
 use std::net::Ipv4Addr;
@@ -38,8 +38,8 @@ pub const MTU_RANGE: std::ops::RangeInclusive<u32> = MTU_MIN..=MTU_MAX;
 const POLICY_WAIT_MAX: u32 = 60;
 
 keys! {
-    /// The keys of our part of a configuration: ours in the order of the README, then those of
-    /// the specification and of Calico.
+    /// The keys of our part of a configuration: ours in the order of docs/configuration.md, then
+    /// those of the specification and of Calico.
     PLUGIN:
     IPAM: Section =
         Key::new("ipam", "`manx-ipam`, or another IPAM plugin by its `type` (not `dhcp`)",

@@ -12,7 +12,7 @@ mod config;
 mod fabric;
 mod fields;
 mod ipam;
-// What the schema and the README tell, tests alone ask for: no binary has it.
+// What the schema and docs/configuration.md tell, tests alone ask for: no binary has it.
 #[cfg_attr(not(test), expect(dead_code))]
 mod key;
 mod keys;

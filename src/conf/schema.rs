@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is made from the definition of the keys, by tests: the JSON Schema of a
-//! configuration, and the table of the README.
+//! configuration, and the table of docs/configuration.md.
 
 mod told;
 
@@ -87,7 +87,7 @@ fn property(told: &Property, meaning: &str) -> Value {
     with(words, told.schema.clone())
 }
 
-/// The rows of the README's table.
+/// The table of docs/configuration.md.
 fn table() -> String {
     let mut text = "| key | meaning | default |\n|---|---|---|\n".to_owned();
     rows(PLUGIN, "", &mut text);
@@ -136,13 +136,13 @@ fn the_schema_is_that_of_the_keys() {
 }
 
 #[test]
-fn the_table_of_the_readme_is_that_of_the_keys() {
-    let now = include_str!("../../README.md");
+fn the_table_of_the_page_is_that_of_the_keys() {
+    let now = include_str!("../../docs/configuration.md");
     let start = now.find("| key | meaning | default |").unwrap();
     let end = start + now[start..].find("\n\n").unwrap() + 1;
-    compare("README.md", now, &(now[..start].to_owned() + &table() + &now[end..]));
+    compare("docs/configuration.md", now, &(now[..start].to_owned() + &table() + &now[end..]));
     for name in calicos() {
-        assert!(now.contains(&format!("`{name}`")), "README names no {name}");
+        assert!(now.contains(&format!("`{name}`")), "docs/configuration.md names no {name}");
     }
 }
 
@@ -167,7 +167,7 @@ fn the_schema_of_the_peers_file_has_the_keys_of_the_fabric() {
     assert_eq!(*now, wanted, "wanted is {}", serde_json::to_string_pretty(&wanted).unwrap());
 }
 
-/// The schema and the README tell what is read, not what somebody thinks is.
+/// The schema and the page tell what is read, not what somebody thinks is.
 #[test]
 fn a_default_that_is_written_means_the_same_as_none() {
     let read = |plugin: &Value| {

@@ -46,7 +46,7 @@ pub(super) trait Told {
 pub(super) struct Property {
     /// What it is good for.
     pub(super) meaning: &'static str,
-    /// Whether the README's table has it.
+    /// Whether the table of docs/configuration.md has it.
     pub(super) in_table: bool,
     pub(super) fallback: Fallback,
     /// The values that it may have, as JSON Schema.
