@@ -6,6 +6,8 @@
 //! are what it prints. There `…` stands for any text within a line and, alone on a line, for any
 //! lines. `MANX_PAGES=1` writes into the pages what the commands print now.
 
+mod subjects;
+
 use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
