@@ -16,6 +16,7 @@ mod gc;
 mod install;
 mod pods;
 mod revision;
+mod uninstall;
 mod unreadable;
 
 // README and docs/ beside the command line.

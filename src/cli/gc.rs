@@ -124,7 +124,7 @@ fn read_valid(path: &str) -> Result<HashSet<(String, String)>, Failure> {
 /// The networks to look at: all that have a journal or a marked link, or the
 /// one that was named, if it is among them. A name that is not would make
 /// directories, wherever it leads.
-fn networks(
+pub(super) fn networks(
     root: &Root,
     named: Option<std::borrow::Cow<'_, str>>,
 ) -> Result<BTreeSet<String>, Failure> {

@@ -34,6 +34,7 @@ mod status;
 mod subcommand;
 mod table;
 mod tune;
+mod uninstall;
 mod validate;
 mod version;
 

@@ -7,7 +7,7 @@ use super::{
     adopt, bundle, capture, doctor, exec, explain, export, fabric, gc, install, ipam, peers, pods,
     policy, probe, report, status,
     subcommand::{Failure, Subcommand},
-    tune, validate, version,
+    tune, uninstall, validate, version,
 };
 use crate::text::nearest;
 
@@ -33,6 +33,7 @@ pub(super) const SUBCOMMANDS: &[Subcommand] = &[
     ipam::SUBCOMMAND,
     policy::SUBCOMMAND,
     gc::SUBCOMMAND,
+    uninstall::SUBCOMMAND,
     version::SUBCOMMAND,
 ];
 

@@ -3,6 +3,8 @@
 
 mod apply;
 
+pub(super) use apply::{is_applied, revert};
+
 use serde_json::{Value, json};
 
 use super::{

@@ -29,5 +29,5 @@ pub use ensure::{Depth, ensure};
 pub use file::{read_peers, read_peers_by};
 pub(crate) use pass::Rest;
 pub use pass::{Outcome, Pass};
-pub use removal::{Removal, fabric_of, noted_protocols};
+pub use removal::{Removal, fabric_of, noted_protocols, protocols_here};
 pub use state::{FabricState, WRITER_LIMIT, lock_all, tunnel_addresses};

@@ -201,8 +201,17 @@ fn undo_fabric(
 ) -> Result<(), Failure> {
     let mut socket = Socket::open()?;
     let removal = Removal::whole(&network.config, &networks.root, &mut socket)?;
+    take_back(&removal, &mut socket, report)
+}
+
+/// Takes it back, and reports what was.
+pub(in crate::cli) fn take_back(
+    removal: &Removal,
+    socket: &mut Socket,
+    report: &mut Report,
+) -> Result<(), Failure> {
     let tables = removal.tables()?;
-    let taken = removal.carry_out(&mut socket)?;
+    let taken = removal.carry_out(socket)?;
     report.lines.extend(removal.changes().iter().map(fabric::Change::told));
     report.lines.extend(tables.iter().map(|table| removed(table)));
     let unmade: Vec<Told> = taken.unmade.iter().map(fabric::Change::told).collect();

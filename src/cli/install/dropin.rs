@@ -17,29 +17,29 @@ use crate::{
 };
 
 /// A file for a daemon.
-pub(super) struct DropIn {
+pub(in crate::cli) struct DropIn {
     /// The directory by which the daemon is recognised.
-    pub(super) daemon: &'static str,
+    pub(in crate::cli) daemon: &'static str,
     /// Where the file goes.
-    pub(super) path: &'static str,
+    pub(in crate::cli) path: &'static str,
     /// What it says of the default names.
-    pub(super) text: &'static str,
+    pub(in crate::cli) text: &'static str,
     /// How the daemon is told to read it.
-    pub(super) reload: &'static str,
+    pub(in crate::cli) reload: &'static str,
 }
 
-pub(super) const DROP_INS: [DropIn; 5] = [
+pub(in crate::cli) const DROP_INS: [DropIn; 5] = [
     DropIn {
         daemon: "/etc/systemd/network",
         path: "/etc/systemd/network/10-manx.network",
         text: include_str!("../../../conf/systemd/network/10-manx.network"),
-        reload: "systemctl restart systemd-networkd",
+        reload: "systemctl try-restart systemd-networkd",
     },
     DropIn {
         daemon: "/etc/systemd/network",
         path: "/etc/systemd/networkd.conf.d/10-manx.conf",
         text: include_str!("../../../conf/systemd/networkd.conf.d/10-manx.conf"),
-        reload: "systemctl restart systemd-networkd",
+        reload: "systemctl try-restart systemd-networkd",
     },
     DropIn {
         daemon: "/etc/systemd/network",
@@ -94,9 +94,7 @@ pub(super) struct Names {
 impl Names {
     /// The names that the configurations of a directory give.
     pub(super) fn of_directory(directory: &Path, root: &Root) -> Self {
-        let files = conflist::files(directory).unwrap_or_default();
-        let configs = files.iter().filter_map(|path| conflist::plugin(path).ok());
-        Self::of(configs.map(|(_, config)| resolved(config, root)))
+        Self::of(configs(directory, root))
     }
 
     fn of(configs: impl Iterator<Item = Config>) -> Self {
@@ -124,6 +122,16 @@ impl Names {
     }
 }
 
+/// What the configurations of a directory that name this plugin say.
+pub(super) fn configs<'a>(
+    directory: &Path,
+    root: &'a Root,
+) -> impl Iterator<Item = Config> + use<'a> {
+    let files = conflist::files(directory).unwrap_or_default().into_iter();
+    let found = files.filter_map(|path| conflist::plugin(&path).ok());
+    found.map(|(_, config)| resolved(config, root))
+}
+
 fn insert(names: &mut Vec<String>, name: String) {
     if !names.contains(&name) {
         names.push(name);
@@ -140,7 +148,7 @@ fn pattern(prefix: &str) -> String {
 impl DropIn {
     /// Whether a file that is there may be replaced unasked: as an install wrote
     /// it, or as somebody copied it.
-    pub(super) fn may_replace(&self, bytes: &[u8]) -> bool {
+    pub(in crate::cli) fn may_replace(&self, bytes: &[u8]) -> bool {
         bytes == self.text.as_bytes() || is_unedited(bytes)
     }
 
@@ -169,9 +177,15 @@ impl DropIn {
                 }
             }
         }
-        let digest = Sha1::from(&text).digest();
-        format!("{text}{MARK}{digest}\n")
+        marked(text)
     }
+}
+
+/// A file with its last line.
+pub(super) fn marked(mut text: String) -> String {
+    let digest = Sha1::from(&text).digest();
+    text += &format!("{MARK}{digest}\n");
+    text
 }
 
 /// How a running daemon is told by, what it is called, and where its files go.

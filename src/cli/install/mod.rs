@@ -5,11 +5,12 @@
 //! It can be run again at any time, also after it was killed half-way: what is
 //! there already is left alone, and what somebody else put there stays.
 
-mod dropin;
+pub(super) mod dropin;
 mod file;
 mod shipped;
 #[cfg(test)]
 mod tests;
+pub(super) mod units;
 
 use std::{
     ffi::OsStr,
@@ -20,6 +21,7 @@ pub(super) use dropin::lacking;
 use dropin::{DROP_INS, Names};
 use file::Outcome;
 use shipped::DEFAULT;
+use units::Facts;
 
 use super::{
     Args, Console, Failure, Status, Subcommand,
@@ -58,10 +60,13 @@ pods' links alone. What is there and differs is kept. Can be run again.
   --name NAME     manx, or calico to serve a configuration made for Calico; then
                   no configuration is written without --conf
   --no-dropins    leave the daemons' configuration alone
+  --units         write units of systemd that bring up the routes to other nodes
+                  at boot and keep them, for nodes without the agent, and ip's
+                  name for these routes; a later install keeps them up to date
   --force         replace files that differ
   --root DIR      put DIR before every path that is written to",
     shape: Shape {
-        flags: &["no-conf", "no-dropins", "force"],
+        flags: &["no-conf", "no-dropins", "units", "force"],
         values: &["bin-dir", "conf-dir", "conf", "name", "root"],
         operands: Operands::AtMost(0),
     },
@@ -69,7 +74,8 @@ pods' links alone. What is there and differs is kept. Can be run again.
 };
 
 /// Words that stand in every copy of this program, to know one by.
-const MARK: &str = "manx: a CNI plugin that gives each pod a routed veth (installed copy)";
+pub(super) const MARK: &str =
+    "manx: a CNI plugin that gives each pod a routed veth (installed copy)";
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let order = Order::read(args)?;
@@ -83,9 +89,10 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         let directory = order.conf_dir.display();
         console.line(format_args!("{directory}: no configuration written"))?;
     }
-    if !args.flag("no-dropins") {
+    if order.drop_ins {
         order.drop_ins(console)?;
     }
+    order.units(console)?;
     Ok(status)
 }
 
@@ -97,6 +104,10 @@ struct Order {
     conf_dir: PathBuf,
     conf: Option<PathBuf>,
     default_conf: bool,
+    /// The program as this node will see it.
+    program: PathBuf,
+    units: bool,
+    drop_ins: bool,
     force: bool,
 }
 
@@ -118,8 +129,18 @@ impl Order {
         if conf.is_some() && args.flag("no-conf") {
             return Err(SUBCOMMAND.usage("--conf and --no-conf contradict each other"));
         }
+        let units = args.flag("units");
+        if units && args.value("conf-dir").is_some() {
+            let words = "--units and --conf-dir exclude each other: manx apply, which the units \
+                         start, looks at /etc/cni/net.d";
+            return Err(SUBCOMMAND.usage(words));
+        }
+        let bin_dir = args.value("bin-dir").map_or(Path::new(PLUGIN_DIRECTORY), Path::new);
         Ok(Self {
             name,
+            program: Root::default().path(bin_dir).join(name),
+            units,
+            drop_ins: !args.flag("no-dropins"),
             bin_dir: directory("bin-dir", PLUGIN_DIRECTORY),
             conf_dir: directory("conf-dir", conflist::DIRECTORY),
             default_conf: conf.is_none() && !args.flag("no-conf") && name == "manx",
@@ -279,6 +300,40 @@ impl Order {
         }
         Ok(())
     }
+
+    /// Writes what starts manx at boot, if that is asked for or is there already, and says
+    /// how it is started.
+    fn units(&self, console: &mut Console<'_>) -> Result<(), Failure> {
+        let facts = Facts::of_directory(&self.conf_dir, &self.root, self.program.clone());
+        let mut has_changed = false;
+        for unit in units::FILES {
+            let path = self.root.path(unit.path);
+            let is_kept_up = self.drop_ins && path.exists();
+            if !self.units && !is_kept_up {
+                continue;
+            }
+            let replaceable = |old: &[u8]| self.force || unit.may_replace(old);
+            let outcome = file::put(&path, facts.render(&unit).as_bytes(), 0o644, replaceable)?;
+            report(console, &path, outcome)?;
+            has_changed |= matches!(outcome, Outcome::Installed | Outcome::Replaced)
+                && unit.reload == units::RELOAD;
+        }
+        let enabled = units::enabled(&self.root);
+        if has_changed {
+            console.line(format_args!("to take effect: {}", units::RELOAD))?;
+            if !enabled.is_empty() {
+                let names = enabled.join(" ");
+                console.line(format_args!("to take effect: systemctl try-restart {names}"))?;
+            }
+        }
+        if self.units && enabled.is_empty() {
+            let unit = units::WATCH;
+            console.line(format_args!(
+                "to start it now and at each boot: systemctl enable --now {unit}"
+            ))?;
+        }
+        Ok(())
+    }
 }
 
 fn report(console: &mut Console<'_>, path: &Path, outcome: Outcome) -> Result<(), Failure> {
@@ -292,6 +347,6 @@ fn report(console: &mut Console<'_>, path: &Path, outcome: Outcome) -> Result<()
     Ok(())
 }
 
-fn contains(bytes: &[u8], words: &[u8]) -> bool {
+pub(super) fn contains(bytes: &[u8], words: &[u8]) -> bool {
     bytes.windows(words.len()).any(|window| window == words)
 }

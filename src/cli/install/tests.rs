@@ -133,7 +133,7 @@ fn the_drop_ins_follow_the_configuration_and_keep_what_was_edited() {
         assert!(String::from_utf8_lossy(&networkd).contains(key));
     }
     assert!(out.contains("10-manx.link: replaced"), "{out}");
-    let reload = "to take effect: systemctl restart systemd-networkd";
+    let reload = "to take effect: systemctl try-restart systemd-networkd";
     assert_eq!(out.matches(reload).count(), 1, "{out}");
     // Another network: the files follow, but for the one that somebody edited.
     fs::write(&link, [&*fs::read(&link).unwrap(), b"# mine\n"].concat()).unwrap();
@@ -145,6 +145,50 @@ fn the_drop_ins_follow_the_configuration_and_keep_what_was_edited() {
     assert!(text.contains("pod* cali* tunl0"), "{text}");
     let (_, out, _) = machine.install(&[]);
     assert!(!out.contains("to take effect"), "{out}");
+}
+
+#[test]
+fn units_are_of_this_node_and_follow_it() {
+    let machine = Machine::new("units");
+    let list = |file: &str| {
+        let keys = format!(r#""type": "manx", "peersFile": "{file}","#);
+        DEFAULT.1.replacen(r#""type": "manx","#, &keys, 1)
+    };
+    let conf = machine.write("/tmp/05-mine.conflist", &list("/srv/a.json"));
+    let arguments = ["--bin-dir", "/srv/cni", "--conf", conf.to_str().unwrap(), "--units"];
+    let (code, out, err) = machine.install(&arguments);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let text = |path: &str| String::from_utf8(machine.read(path)).unwrap();
+    let path = "/etc/systemd/system/manx-apply.path";
+    assert!(text(path).contains("\nPathChanged=/srv/a.json\n"), "{}", text(path));
+    let watch = "/etc/systemd/system/manx-watch.service";
+    assert!(text(watch).contains("\nExecStart=/srv/cni/manx apply --watch\n"), "{}", text(watch));
+    assert_eq!(mode(&machine.path(watch)), 0o644);
+    assert!(text("/etc/iproute2/rt_protos.d/manx.conf").contains("\n109\tmanx\n"));
+    for line in ["systemctl daemon-reload", "systemctl enable --now manx-watch.service"] {
+        assert_eq!(out.matches(line).count(), 1, "{line}: {out}");
+    }
+    assert!(!out.contains("try-restart"), "{out}");
+    // A later install keeps them up to date, but for one that somebody edited.
+    let edited = machine.path("/etc/systemd/system/manx-apply.service");
+    fs::write(&edited, text("/etc/systemd/system/manx-apply.service") + "# mine\n").unwrap();
+    let wants = machine.path("/etc/systemd/system/multi-user.target.wants");
+    fs::create_dir_all(&wants).unwrap();
+    std::os::unix::fs::symlink(watch, wants.join("manx-watch.service")).unwrap();
+    machine.write("/etc/cni/net.d/05-mine.conflist", &list("/srv/b.json"));
+    let (code, out, err) = machine.install(&["--bin-dir", "/srv/cni", "--no-conf"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert!(text(path).contains("\nPathChanged=/srv/b.json\n"), "{}", text(path));
+    assert!(out.contains("manx-apply.service: kept, it differs"), "{out}");
+    assert!(out.contains("systemctl try-restart manx-watch.service"), "{out}");
+    assert!(!out.contains("enable --now"), "{out}");
+    let (_, out, _) = machine.install(&["--bin-dir", "/srv/cni", "--no-conf"]);
+    assert!(!out.contains("to take effect"), "{out}");
+    // Who asks for none has none.
+    let without = Machine::new("no-units");
+    assert_eq!(without.install(&[]).0, 0);
+    assert!(!without.path("/etc/systemd").exists() && !without.path("/etc/iproute2").exists());
+    assert_eq!(without.install(&["--units", "--conf-dir", "/x"]).0, 2);
 }
 
 #[test]

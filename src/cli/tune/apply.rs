@@ -237,8 +237,13 @@ fn tell_overruled(note: &Note, root: &Root, console: &mut Console<'_>) -> Result
     Ok(())
 }
 
+/// Whether anything is to be reverted.
+pub(in crate::cli) fn is_applied(root: &Root) -> bool {
+    [NOTE, DROP_IN, MODULES].into_iter().any(|path| root.path(path).exists())
+}
+
 /// Sets the values of before.
-pub(super) fn revert(root: &Root, console: &mut Console<'_>) -> Result<Status, Failure> {
+pub(in crate::cli) fn revert(root: &Root, console: &mut Console<'_>) -> Result<Status, Failure> {
     let _lock = lock(root)?;
     let mut note = Note::read(root)?;
     let mut is_empty = note.values.is_empty();

@@ -4,6 +4,8 @@
 
 use std::{collections::BTreeSet, iter, sync::atomic::Ordering};
 
+use serde_json::Map;
+
 use super::{
     super::{Error, Kind, Object, file, kernel, refused},
     applied::Applied,
@@ -12,10 +14,12 @@ use super::{
     tunnel,
 };
 use crate::{
-    conf::Config,
+    cni::{Document, Version},
+    conf::{Config, ROUTE_PROTOCOL},
     fabric::{Change, Ledger, Plan, Settings, apply::Refused, observed::Observed},
-    net::{Socket, Tables},
+    net::{Socket, Tables, link},
     nft,
+    object::link::marked,
     state::Root,
 };
 
@@ -62,6 +66,17 @@ impl Removal {
         let applied = state.read()?.unwrap_or_default();
         let former = state.others().filter(|(_, applied)| applied.is_only(&config.name)).collect();
         Self::plan(config, (host, None), (state, applied), former)
+    }
+
+    /// All that this node has of the fabric of a route protocol, whoever asked for it. What
+    /// its network had under other protocols is theirs.
+    ///
+    /// # Errors
+    /// As for [`Self::of`]; `File` where what was applied cannot be read.
+    pub fn of_protocol(protocol: u8, root: &Root, host: &mut Socket) -> Result<Self, Error> {
+        let state = FabricState::new(root, protocol);
+        let applied = state.read()?.unwrap_or_default();
+        Self::plan(&nobodys(), (host, None), (state, applied), Vec::new())
     }
 
     fn plan(
@@ -144,6 +159,23 @@ impl Removal {
         }
         Ok(taken)
     }
+}
+
+/// The configuration of no network: none has such a name.
+fn nobodys() -> Config {
+    let document = Document { object: Map::new(), name: ".".to_owned(), bytes: Vec::new() };
+    Config::read(&document, Version::NEWEST).0
+}
+
+/// The route protocols of which this node has or may have something: those that are noted,
+/// those whose devices bear their mark, and the usual one.
+///
+/// # Errors
+/// `Kernel` if the kernel does not list the links.
+pub fn protocols_here(root: &Root, host: &mut Socket) -> Result<BTreeSet<u8>, Error> {
+    let links = link::all(host).map_err(kernel)?;
+    let marked = links.iter().filter_map(marked);
+    Ok(marked.chain(FabricState::new(root, 0).protocols()).chain([ROUTE_PROTOCOL]).collect())
 }
 
 /// The fabric that a configuration asks for; without a peers file, which may have named

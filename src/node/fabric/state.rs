@@ -89,7 +89,7 @@ impl FabricState {
     }
 
     /// The route protocols of which something is noted.
-    fn protocols(&self) -> Vec<u8> {
+    pub(super) fn protocols(&self) -> Vec<u8> {
         let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let protocol = |name: &str| name.strip_suffix(".json")?.parse().ok();
         files.filter_map(|file| protocol(file.file_name().to_str()?)).collect()
