@@ -14,6 +14,7 @@ mod capture;
 mod dns;
 mod gc;
 mod install;
+mod peers;
 mod pods;
 mod revision;
 mod uninstall;

@@ -274,8 +274,7 @@ fn what_is_pure_opens_nothing() {
             "doctor" | "object" | "pod" | "policy" => true,
             "agent" => {
                 let calico = ["blocks", "input", "needs", "nodes", "pools", "settle"];
-                path.contains("/agent/view")
-                    || path.ends_with("/agent/belief.rs")
+                path.ends_with("/agent/belief.rs")
                     || calico.iter().any(|name| path.ends_with(&format!("calico/{name}.rs")))
             }
             "fabric" => !EDGE.iter().any(&is_edge) && !path.contains("/observe/"),

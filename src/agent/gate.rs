@@ -15,10 +15,10 @@ use std::{
 
 use serde_json::{Map, Value, json};
 
-use super::{calico::Delegate, options::Options, plugin::Installed, status::Status, view::form_of};
+use super::{calico::Delegate, options::Options, plugin::Installed, status::Status};
 use crate::{
     conf::PLUGIN_TYPES,
-    fabric::list,
+    fabric::{list, nodes::form_of},
     net::Socket,
     node::{
         apply::{Report, apply},

@@ -24,14 +24,15 @@ use super::{
     common::Common,
     noted::{Noted, clock},
     plugin::Installed,
-    record::Record,
     source::{Source, Told},
     status::Status,
-    view::{FORM_PLAIN, Refusal, Settings, Settled, form, with_fabric},
 };
 use crate::{
     conf::FabricPart,
-    fabric::list,
+    fabric::{
+        list,
+        nodes::{FORM_PLAIN, Record, Refusal, Settings, Settled, form, with_fabric},
+    },
     finding::Finding,
     state::{Root, file::PEERS_BYTES_MAX, journal, read},
 };

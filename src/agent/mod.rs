@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The agent: what a cluster's API server knows of its nodes, as a peers file.
 //!
-//! It watches the Nodes ([`nodes`]), decides which of them are served ([`view`]) and
+//! It watches the Nodes ([`nodes`]), decides which of them are served ([`crate::fabric::nodes`]) and
 //! whether a list of them may be believed at all ([`belief`]), keeps the peers file
 //! ([`keep`]) and this node ([`node`]) true to that, and lets pods come when they can be
-//! served ([`gate`]). View and belief are pure: they know no Kubernetes types, no file,
-//! and no clock but the time that they are given.
+//! served ([`gate`]). Belief is pure, as that is: it knows no Kubernetes types, no file,
+//! and no clock but the time that it is given.
 //!
 //! What speaks to the API server runs in a thread of its own and tells of complete lists
 //! of nodes ([`source`]). All others block, as the rest of manx does. Nothing of the node
@@ -32,7 +32,6 @@ mod own;
 mod plugin;
 mod policy;
 mod reach;
-mod record;
 mod reread;
 mod serve;
 #[cfg(test)]
@@ -42,7 +41,6 @@ mod skew;
 mod source;
 mod standin;
 mod status;
-mod view;
 mod watched;
 
 use std::{
@@ -72,10 +70,10 @@ use plugin::Installed;
 use serve::serve;
 use source::source;
 use status::Status;
-use view::{Settings, form_of};
 use watched::{Limits, Watched};
 
 use crate::{
+    fabric::nodes::{Settings, form_of},
     net::sysctl,
     node::{sandbox, version},
     state::{file::PEERS_BYTES_MAX, read},

@@ -13,7 +13,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::{common::Common, record::Record, watched::Ear};
+use super::{common::Common, watched::Ear};
+use crate::fabric::nodes::Record;
 
 /// What a source tells.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -10,9 +10,9 @@ use std::{
 use super::{
     metrics::{Api, Counts, Metrics},
     reach::Reach,
-    view::View,
 };
 use crate::{
+    fabric::nodes::View,
     finding::Finding,
     node::{apply::Report, policy::Done, watch::Bell},
     state::{Root, operations::Operation},

@@ -24,10 +24,7 @@ use futures::{
     future::{Either, select},
 };
 use kube::{Client, core::WatchEvent};
-use serde::{
-    Deserialize,
-    de::{DeserializeOwned, IgnoredAny},
-};
+use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use request::{Ask, End, refused};
@@ -37,6 +34,8 @@ use super::{
     connect::{Access, UNANSWERED},
     metrics::Api,
 };
+
+pub(crate) use crate::fabric::nodes::object::Metadata;
 
 /// What is asked for, and what is kept of it.
 pub(crate) trait Kind {
@@ -58,21 +57,6 @@ pub(crate) trait Sent {
     fn key(&self) -> Box<str>;
     /// As of which version of the store it is so.
     fn version(&self) -> &str;
-}
-
-/// What each object has, as far as it counts.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(bound = "A: Deserialize<'de>", rename_all = "camelCase")]
-pub(crate) struct Metadata<A = IgnoredAny> {
-    pub(crate) name: Box<str>,
-    #[serde(default)]
-    pub(crate) uid: Box<str>,
-    #[serde(default)]
-    pub(crate) resource_version: String,
-    #[serde(default)]
-    pub(crate) creation_timestamp: Option<Box<str>>,
-    #[serde(default)]
-    pub(crate) annotations: Option<A>,
 }
 
 /// Who is told of all objects.

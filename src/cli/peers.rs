@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `manx peers`: the nodes of the list that this node goes by.
+//! `manx peers`: the nodes of the list that this node goes by, and such a list made of a
+//! cluster's Nodes.
+
+mod kubectl;
 
 use std::io;
 
@@ -25,12 +28,18 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     summary: "list the nodes of the peers file, and how they are reached",
     help: "\
 Usage: manx peers [--json] [--bundle FILE | [--conf FILE] [--root DIR]]
+       manx peers from-kubectl < NODES > FILE
 
 Lists the nodes with their pod CIDRs, the device by which packets to them leave,
 and a state: self, reachable where all is there that leads to the node, degraded
 where something of it is missing or is somebody else's, excluded where the node
 is left out of the list. No packet is sent: what lies between the nodes is not
 known.
+
+from-kubectl reads what kubectl get nodes -o json prints, and writes a peers
+file for all nodes of the cluster, by the rules of the agent: for nodes that
+have none. A Node without a podCIDR is left out, and told. Exits 3 where Nodes
+are left out because they claim what others have.
 
   --json       {\"peers\": [{\"name\", \"addresses\", \"podCIDRs\", \"device\",
                \"state\", \"why\": [], \"networks\": []}]}
@@ -41,12 +50,31 @@ known.
     shape: Shape {
         flags: &["json"],
         values: &["bundle", "conf", "root"],
-        operands: Operands::AtMost(0),
+        operands: Operands::AtMost(1),
     },
     run,
 };
 
+/// What is done with a list of Nodes.
+const FROM_KUBECTL: &str = "from-kubectl";
+
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    match args.operands.first() {
+        None => {}
+        Some(word) if word != FROM_KUBECTL => {
+            let words = format!("unexpected argument {:?}", word.to_string_lossy());
+            return Err(SUBCOMMAND.usage(&words));
+        }
+        Some(_)
+            if SUBCOMMAND
+                .shape
+                .options()
+                .any(|name| args.flag(name) || args.value(name).is_some()) =>
+        {
+            return Err(SUBCOMMAND.usage("from-kubectl reads stdin, and takes no option"));
+        }
+        Some(_) => return kubectl::run(console),
+    }
     look::require_one_node(args, &SUBCOMMAND)?;
     let taken = || look::planned(args);
     let snapshot = args.value("bundle").map_or_else(taken, look::bundled)?;

@@ -23,6 +23,7 @@ pub mod faults;
 mod inquiry;
 pub mod ledger;
 pub mod list;
+pub mod nodes;
 pub mod observe;
 pub mod observed;
 pub mod peers;

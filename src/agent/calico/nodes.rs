@@ -3,11 +3,15 @@
 
 use std::net::IpAddr;
 
+use super::super::watched::Kind;
+use crate::{
+    fabric::nodes::{
+        Record,
+        object::{Notes, Object},
+    },
+    family::{Family, HasFamily},
+};
 use ipnetwork::IpNetwork;
-use serde::Deserialize;
-
-use super::super::{nodes::Object, record::Record, watched::Kind};
-use crate::family::{Family, HasFamily};
 
 /// Nodes with Calico's annotations.
 #[derive(Debug)]
@@ -18,26 +22,6 @@ pub(crate) struct CalicoNodes;
 pub(crate) struct CalicoNode {
     pub(crate) record: Record,
     pub(crate) notes: Notes,
-}
-
-/// Calico's annotations.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(default)]
-pub(crate) struct Notes {
-    #[serde(rename = "projectcalico.org/IPv4Address")]
-    ipv4: Option<Box<str>>,
-    #[serde(rename = "projectcalico.org/IPv6Address")]
-    ipv6: Option<Box<str>>,
-    #[serde(rename = "projectcalico.org/IPv4IPIPTunnelAddr")]
-    ipip: Option<Box<str>>,
-    #[serde(rename = "projectcalico.org/IPv4VXLANTunnelAddr")]
-    vxlan: Option<Box<str>>,
-    #[serde(rename = "projectcalico.org/IPv6VXLANTunnelAddr")]
-    vxlan_v6: Option<Box<str>>,
-    #[serde(rename = "projectcalico.org/VXLANTunnelMACAddr")]
-    mac: Option<Box<str>>,
-    #[serde(rename = "projectcalico.org/VXLANTunnelMACAddrV6")]
-    mac_v6: Option<Box<str>>,
 }
 
 impl Kind for CalicoNodes {
@@ -82,22 +66,17 @@ impl CalicoNode {
 
     /// The address of its end of IP in IP tunnels.
     pub(super) fn ipip(&self) -> Option<IpAddr> {
-        let address: IpAddr = self.notes.ipip.as_ref()?.parse().ok()?;
-        Some(address).filter(IpAddr::is_ipv4)
+        self.notes.ipip()
     }
 
     /// The address of its end of VXLAN tunnels.
     pub(super) fn vxlan(&self, family: Family) -> Option<IpAddr> {
-        let text = match family {
-            Family::V4 => &self.notes.vxlan,
-            Family::V6 => &self.notes.vxlan_v6,
-        };
-        text.as_ref()?.parse().ok().filter(|address: &IpAddr| address.family() == family)
+        self.notes.vxlan(family)
     }
 
     /// The MAC address of its end of VXLAN tunnels, if it does not follow from its name.
     pub(super) fn mac(&self) -> Option<Box<str>> {
-        self.notes.mac.clone().or_else(|| self.notes.mac_v6.clone())
+        self.notes.mac()
     }
 }
 

@@ -10,10 +10,7 @@ use std::{
 use ipnetwork::IpNetwork;
 
 use super::{
-    super::{
-        common::{Common, word},
-        record::{Record, Tunnel},
-    },
+    super::common::{Common, word},
     believed::{Believed, UNANSWERED},
     blocks::{Block, without},
     input::Input,
@@ -23,6 +20,7 @@ use super::{
 };
 use crate::{
     conf::Mode,
+    fabric::nodes::{Record, Tunnel},
     family::{Family, HasFamily, is_single},
     finding::{Finding, Severity},
     node::version::VERSION,

@@ -34,7 +34,6 @@ use super::{
         nodes::PATH,
         plugin::Installed,
         source::{Teller, Told},
-        view::FORM_PLAIN,
         watched::{Ear, Limits, Watched},
     },
     blocks::{Block, Blocks},
@@ -44,7 +43,10 @@ use super::{
     settle::settle,
     wish::Wish,
 };
-use crate::net::{Socket, addr};
+use crate::{
+    fabric::nodes::FORM_PLAIN,
+    net::{Socket, addr},
+};
 
 /// Where Calico's objects may be, the usual one first.
 const GROUPS: [&str; 2] = ["crd.projectcalico.org/v1", "projectcalico.org/v3"];

@@ -5,7 +5,8 @@ use std::{io::ErrorKind, path::Path, time::Instant};
 
 use super::{Keeper, RETRY};
 use crate::{
-    agent::{source::Source, standin, view::form_of},
+    agent::{source::Source, standin},
+    fabric::nodes::form_of,
     node::conflist,
     state::{
         file::{PEERS_BYTES_MAX, TEXT_BYTES_MAX, sweep},

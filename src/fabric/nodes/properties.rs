@@ -7,7 +7,6 @@ use super::{
     tests::{read, record, settings, view_of},
     *,
 };
-use crate::agent::record::Tunnel;
 
 fn some_tunnel() -> impl Strategy<Value = Option<Box<Tunnel>>> {
     let addresses = prop::sample::select(vec![

@@ -10,8 +10,8 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
-use super::{claim::Claim, given::Given};
-use crate::{agent::record::Record, family::Family};
+use super::{claim::Claim, given::Given, record::Record};
+use crate::family::Family;
 
 /// What all Nodes claim, by age.
 pub(super) struct Claims {
@@ -35,26 +35,26 @@ impl Claims {
     /// Takes from each Node what it cannot have. Pods are not among the `spared` addresses.
     pub(super) fn settle(
         &mut self,
-        own: usize,
+        own: Option<usize>,
         cluster_cidrs: Option<&[IpNetwork]>,
         spared: &[IpAddr],
     ) {
         if let Some(all) = cluster_cidrs {
             self.list.iter_mut().for_each(|claim| claim.keep_to(all));
         }
-        let mut given = Given::new(self.list.get(own), cluster_cidrs, spared);
+        let mut given = Given::new(own.and_then(|own| self.list.get(own)), cluster_cidrs, spared);
         self.list.iter_mut().for_each(|claim| given.settle(claim));
         self.settle_macs(own);
     }
 
     /// This node first: that an address is here the kernel knows, whoever is older.
-    fn own_first(&self, own: usize) -> impl Iterator<Item = usize> + use<> {
-        std::iter::once(own).chain((0..self.list.len()).filter(move |at| *at != own))
+    fn own_first(&self, own: Option<usize>) -> impl Iterator<Item = usize> + use<> {
+        own.into_iter().chain((0..self.list.len()).filter(move |at| Some(*at) != own))
     }
 
     /// The MAC address of a tunnel's end is made of the node's name, and the reader of the
     /// file takes none twice.
-    fn settle_macs(&mut self, own: usize) {
+    fn settle_macs(&mut self, own: Option<usize>) {
         let mut given: HashMap<_, String> = HashMap::new();
         for at in self.own_first(own) {
             let Some(claim) = self.list.get_mut(at).filter(|claim| claim.is_served()) else {

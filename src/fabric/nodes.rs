@@ -4,13 +4,16 @@
 //! A peers file is one node's mistake away from being wrong for all, and everything in a
 //! Node but its podCIDRs is written by that very node. So what a Node says is checked
 //! here, by rules that are the same on all nodes: the older Node keeps what two of them
-//! claim, and a Node that cannot be served is left out and named. Knows no Kubernetes
-//! types, no file and no clock.
+//! claim, and a Node that cannot be served is left out and named. What is read of a Node
+//! is in [`object`]; nothing else here knows Kubernetes' types, and nothing a file or a
+//! clock.
 
 mod claim;
 mod claims;
 mod former;
 mod given;
+pub mod object;
+pub mod record;
 
 use std::{borrow::Borrow, collections::BTreeSet, net::IpAddr};
 
@@ -20,59 +23,60 @@ use serde_json::{Value, json};
 use claim::Claim;
 use claims::Claims;
 
-use super::record::Record;
+pub use record::{Record, Tunnel};
+
+use super::list;
 use crate::{
     conf::FabricPart,
-    fabric::list,
     finding::{Finding, Severity},
 };
 
 /// The form of a file that has more than its readers knew at first.
 const FORM: u32 = 2;
 /// That of one by which a family travels plainly beside one that is carried.
-pub(crate) const FORM_PLAIN: u32 = 3;
+pub const FORM_PLAIN: u32 = 3;
 
-/// What the agent's own configuration says.
+/// What whoever asks says of this node and of all.
 #[derive(Clone, Debug)]
-pub(crate) struct Settings {
-    /// The name of this node's Node.
-    pub(crate) node: String,
+pub struct Settings {
+    /// The name of this node's Node; empty where the file is for all nodes.
+    pub node: String,
     /// What the file says of the fabric.
-    pub(crate) fabric: FabricPart,
+    pub fabric: FabricPart,
     /// Where all pods are, if that is known.
-    pub(crate) cluster_cidrs: Option<Vec<IpNetwork>>,
+    pub cluster_cidrs: Option<Vec<IpNetwork>>,
     /// A node's pods are in blocks that it takes as it needs them, and it has none before.
-    pub(crate) in_blocks: bool,
+    pub in_blocks: bool,
     /// Where the API server is asked, as far as that is said by addresses.
-    pub(crate) spared: Vec<IpAddr>,
+    pub spared: Vec<IpAddr>,
 }
 
 /// The nodes that are served, and those that are not.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct View {
+pub struct View {
     /// The peers file.
-    pub(crate) text: String,
+    pub text: String,
     /// Its form: whoever knows that reads it.
-    pub(crate) form: u32,
+    pub form: u32,
     /// This node's pods. None of them where `own_trouble` says why.
-    pub(crate) own_pod_cidrs: Vec<IpNetwork>,
+    pub own_pod_cidrs: Vec<IpNetwork>,
     /// What it had before, and pods of it still have addresses of.
-    pub(crate) former_pod_cidrs: Vec<IpNetwork>,
+    pub former_pod_cidrs: Vec<IpNetwork>,
     /// Why this node cannot have pods.
-    pub(crate) own_trouble: Option<Finding>,
+    pub own_trouble: Option<Finding>,
     /// How many nodes the file has with pods, this one included.
-    pub(crate) used: usize,
+    pub used: usize,
     /// Nodes that have no podCIDR or no address yet.
-    pub(crate) incomplete: Vec<String>,
+    pub incomplete: Vec<String>,
     /// Nodes that are left out, each with the reason.
-    pub(crate) quarantined: Vec<(String, String)>,
+    pub quarantined: Vec<(String, String)>,
     /// What an operator should know, this node's trouble and quarantined nodes included.
-    pub(crate) findings: Vec<Finding>,
+    pub findings: Vec<Finding>,
 }
 
 /// Why a list of nodes gives no peers file. What is there stays.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// A cluster in which this runs has a node.
     Empty,
     /// The list does not have this node.
@@ -80,9 +84,11 @@ pub(crate) enum Refusal {
 }
 
 /// Nodes of which it is settled what each of them gets.
-pub(crate) struct Settled {
+#[derive(Debug)]
+pub struct Settled {
     claims: Vec<Claim>,
-    own: usize,
+    /// The place of this node, unless it is for all of them.
+    own: Option<usize>,
     /// The podCIDRs that this node had, each with the node that has it by now.
     former: Vec<(IpNetwork, Option<String>)>,
 }
@@ -93,7 +99,7 @@ impl Settled {
     ///
     /// # Errors
     /// Where the list cannot be this cluster's.
-    pub(crate) fn of<R: Borrow<Record>>(
+    pub fn of<R: Borrow<Record>>(
         records: &[R],
         settings: &Settings,
         former: &[IpNetwork],
@@ -103,19 +109,34 @@ impl Settled {
         }
         let mut claims = Claims::read(records, &settings.node);
         let own = claims.own().ok_or(Refusal::OwnMissing)?;
-        claims.settle(own, settings.cluster_cidrs.as_deref(), &settings.spared);
+        claims.settle(Some(own), settings.cluster_cidrs.as_deref(), &settings.spared);
         let former = former::settle(&mut claims.list, own, former);
-        Ok(Self { claims: claims.list, own, former })
+        Ok(Self { claims: claims.list, own: Some(own), former })
+    }
+
+    /// The same for no node in particular, in the order of their names. Those that have no
+    /// podCIDR are not in the file.
+    ///
+    /// # Errors
+    /// Where there is none.
+    pub fn of_cluster<R: Borrow<Record>>(records: &[R]) -> Result<Self, Refusal> {
+        if records.is_empty() {
+            return Err(Refusal::Empty);
+        }
+        let mut claims = Claims::read(records, "");
+        claims.settle(None, None, &[]);
+        claims.list.sort_unstable_by(|one, other| one.node.name.cmp(&other.node.name));
+        Ok(Self { claims: claims.list, own: None, former: Vec::new() })
     }
 
     /// Where the pods of other nodes are that get their traffic.
-    pub(crate) fn pods(&self) -> BTreeSet<IpNetwork> {
+    pub fn pods(&self) -> BTreeSet<IpNetwork> {
         let others = self.claims.iter().filter(|claim| !claim.is_own && claim.is_served());
         others.flat_map(|claim| &claim.node.pod_cidrs).copied().collect()
     }
 
     /// The peers file of it.
-    pub(crate) fn view(self, settings: &Settings) -> View {
+    pub fn view(self, settings: &Settings) -> View {
         let mut view = View::compose(self.claims, self.own, settings);
         let name = &settings.node;
         let former = self.former.iter();
@@ -125,7 +146,7 @@ impl Settled {
 }
 
 impl View {
-    fn compose(claims: Vec<Claim>, own: usize, settings: &Settings) -> Self {
+    fn compose(claims: Vec<Claim>, own: Option<usize>, settings: &Settings) -> Self {
         let (mut used, mut incomplete, mut quarantined) = (0, Vec::new(), Vec::new());
         let (mut findings, mut items) = (Vec::new(), Vec::new());
         let (mut own_trouble, mut own_pod_cidrs, mut former_pod_cidrs) =
@@ -133,7 +154,8 @@ impl View {
         for (at, claim) in claims.into_iter().enumerate() {
             let name = &claim.node.name;
             findings.extend(claim.ignored.iter().map(|words| ignored(name, words)));
-            if at == own {
+            let is_own = own == Some(at);
+            if is_own {
                 own_trouble = trouble(&claim, settings);
                 findings.extend(own_trouble.clone());
                 own_pod_cidrs.clone_from(&claim.node.pod_cidrs);
@@ -144,14 +166,15 @@ impl View {
                 quarantined.push((name.clone(), reason));
                 continue;
             }
-            match claim.node.pod_cidrs.is_empty() {
+            let has_pods = !claim.node.pod_cidrs.is_empty();
+            match !has_pods {
                 true => incomplete.push(name.clone()),
                 false => used += 1,
             }
-            if at == own {
+            if is_own {
                 // Before all others: it is found by its name, which may be another's address.
                 items.insert(0, item(&claim));
-            } else if claim.is_listed() {
+            } else if claim.is_listed() && (has_pods || own.is_some()) {
                 items.push(item(&claim));
             }
         }
@@ -246,7 +269,10 @@ fn item(claim: &Claim) -> String {
 
 /// One node to a line, so that the difference of two files shows the nodes that differ.
 fn text(settings: &Settings, items: &[String]) -> String {
-    let mut text = format!("{{\"self\": {},\n", Value::from(settings.node.as_str()));
+    let mut text = match settings.node.as_str() {
+        "" => "{".to_owned(),
+        node => format!("{{\"self\": {},\n", Value::from(node)),
+    };
     text.push_str(&said_of(&settings.fabric));
     text.push_str(&format!("\"nodes\": [\n{}\n]}}\n", items.join(",\n")));
     text
@@ -260,12 +286,12 @@ fn said_of(fabric: &FabricPart) -> String {
 }
 
 /// The form of a file that is there.
-pub(crate) fn form_of(held: &[u8]) -> u32 {
+pub fn form_of(held: &[u8]) -> u32 {
     list::fabric(held).map_or(1, |fabric| form(&fabric))
 }
 
 /// The form of a file that says this of the fabric.
-pub(crate) fn form(fabric: &FabricPart) -> u32 {
+pub fn form(fabric: &FabricPart) -> u32 {
     let accepted = fabric.accepts().map(FabricPart::plain).unwrap_or_default();
     match fabric.plain().is_empty() && accepted.is_empty() {
         true if fabric.is_empty() => 1,
@@ -275,7 +301,7 @@ pub(crate) fn form(fabric: &FabricPart) -> u32 {
 }
 
 /// A file of before that says this of the fabric; nothing of one that was not made here.
-pub(crate) fn with_fabric(text: &str, fabric: &FabricPart) -> Option<String> {
+pub fn with_fabric(text: &str, fabric: &FabricPart) -> Option<String> {
     let (own, rest) = text.split_once('\n')?;
     let nodes = match rest.starts_with("\"fabric\": ") {
         true => rest.split_once('\n')?.1,

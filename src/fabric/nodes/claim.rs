@@ -3,8 +3,8 @@
 
 use ipnetwork::IpNetwork;
 
+use super::record::{Record, Tunnel};
 use crate::{
-    agent::record::{Record, Tunnel},
     cni::cidr,
     fabric::{
         faults::{contains, reserved},

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::*;
-use crate::{agent::record::Tunnel, fabric::Peers};
+use crate::fabric::Peers;
 
 pub(super) fn record(name: &str, created: u32, addresses: &[&str], pod_cidrs: &[&str]) -> Record {
     let boxed = |texts: &[&str]| texts.iter().map(|text| Box::from(*text)).collect();
@@ -393,4 +393,35 @@ fn this_node_finds_itself_also_by_a_name_that_is_anothers_address() {
     let settings = Settings { node: "192.0.2.2".into(), ..settings() };
     let view = view_of(&[b, own], &settings, &[]).unwrap();
     assert_eq!(read(&view).me.addresses, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+}
+
+/// Made for all nodes it is the same list, but for those who have nothing to be reached by.
+#[test]
+fn a_list_for_all_nodes_has_what_that_of_each_has() {
+    let mut records = with_own(vec![
+        record("b", 1, &["192.0.2.2", "2001:db8::2"], &["10.0.2.0/24", "fd00:2::/64"]),
+        record("clash", 20, &["192.0.2.4"], &["10.0.2.128/25"]),
+        record("a", 11, &["192.0.2.3", "127.0.0.1"], &["10.0.3.0/24"]),
+        record("new", 12, &["192.0.2.5"], &[]),
+    ]);
+    records[0].tunnel =
+        Some(Box::new(Tunnel { addresses: vec!["10.0.2.9".parse().unwrap()], mac: None }));
+    let items = |text: &str| -> Vec<Value> {
+        let list: Value = serde_json::from_str(text).unwrap();
+        list["nodes"].as_array().unwrap().clone()
+    };
+    let all = Settled::of_cluster(&records).unwrap();
+    let all = all.view(&Settings { node: String::new(), ..settings() });
+    let names: Vec<Value> = items(&all.text).iter().map(|item| item["name"].clone()).collect();
+    assert_eq!(names, ["a", "b", "own"]);
+    for own in ["a", "b", "own"] {
+        let of_one = view_of(&records, &Settings { node: own.into(), ..settings() }, &[]).unwrap();
+        assert_eq!(of_one.quarantined, all.quarantined, "{own}");
+        let mut listed = items(&of_one.text);
+        listed.retain(|item| item["podCIDRs"] != json!([]));
+        listed.sort_by_key(|item| item["name"].to_string());
+        assert_eq!(listed, items(&all.text), "{own}");
+    }
+    assert_eq!((all.used, &all.incomplete[..]), (3, &["new".to_owned()][..]));
+    assert_eq!(Settled::of_cluster::<Record>(&[]).unwrap_err(), Refusal::Empty);
 }
