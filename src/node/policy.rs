@@ -14,7 +14,7 @@ pub(crate) use held::PolicyTable;
 #[cfg(feature = "agent")]
 pub(crate) use kept::{Done, Kept, is_kept, monitor};
 pub(crate) use pods::{
-    Expected, differences, expect, otherwise, release, release_noted, restore_table, sweep,
+    Expected, differences, expect, otherwise, release_noted, restore_table, sweep, take_back,
 };
 pub(crate) use state::unreadable_files;
 

@@ -452,7 +452,8 @@ fn undo(call: &Call, prepared: &mut Prepared, lease: &Lease, cause: Error) -> Er
     errors.extend(given.take_back(&mut sandbox.socket));
     // One that has a link still is not let out.
     if prepared.policies.is_some() && errors.len() == 1 {
-        errors.extend(policy::release(&call.root, &lease.addresses).map_err(Error::from).err());
+        let taken_back = policy::take_back(&call.root, identity, &lease.addresses);
+        errors.extend(taken_back.map_err(Error::from).err());
     }
     errors.extend(ipam::release(call).err());
     let forgotten = journal.remove(&identity.container_id, &identity.ifname);

@@ -4,7 +4,9 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::thread;
 
+use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 
 use super::{CLOSED, OPEN, addresses, apply, are, classes, enforcing, known, only, pod, shown};
@@ -174,4 +176,44 @@ fn gc_takes_out_whom_nobody_has() {
     network.check(&web, &result).ok();
     network.gc(&[]).ok();
     assert_eq!(shown(&network)["pods"], json!([]));
+}
+
+/// Two pods get one address, and both ADDs have looked before either has a route: one of them
+/// comes to nothing, and the other one's pod is under its policies all the same.
+#[test]
+fn an_add_that_fails_leaves_the_other_pod_of_its_address_closed() {
+    let network = enforcing().ipam(json!({"type": "manx-ipam", "ranges": [
+        [{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.9", "rangeEnd": "10.1.0.9"}]]}));
+    let other = network.clone().with("name", json!("other"));
+    let pods = [(&network, pod("web", "u1")), (&other, pod("twin", "u2"))];
+    let policies = [only("web", "nobody"), only("twin", "other")];
+    apply(&network, &[&[known("web", "u1"), known("twin", "u2")], &policies[..]].concat());
+    let has_noted = |network: &str| {
+        let noted = fs::read_dir(pods[0].0.root("run/manx").join(network)).into_iter().flatten();
+        noted.flatten().any(|file| file.file_name().to_string_lossy().contains(":eth0"))
+    };
+    let mut met = 0;
+    // On a machine that is busy an ADD may not wait for as long as the other one takes.
+    for _ in 0..20 {
+        let lock = fs::File::open(network.root("run/manx/.policy/.lock")).unwrap();
+        let lock = Flock::lock(lock, FlockArg::LockExclusive).unwrap();
+        let replies = thread::scope(|scope| {
+            let adds = pods.each_ref().map(|(network, pod)| scope.spawn(|| network.add(pod)));
+            eventually(DEADLINE, || has_noted("net") && has_noted("other"));
+            drop(lock);
+            adds.map(|add| add.join().unwrap())
+        });
+        let succeeded = replies.each_ref().map(|reply| reply.succeeded());
+        assert_ne!(succeeded, [true, true], "{replies:?}");
+        if succeeded.contains(&true) {
+            assert_eq!(classes(&network, "10.1.0.9"), [None, Some(1)], "{replies:?}");
+            let failed = replies.iter().find(|reply| !reply.succeeded()).unwrap();
+            met += u32::from(failed.stdout.contains("101"));
+        }
+        pods.iter().for_each(|(network, pod)| drop(network.del(pod).ok()));
+        if met == 2 {
+            return;
+        }
+    }
+    panic!("the two never met");
 }

@@ -25,6 +25,7 @@ use crate::{
     conf::{Config, Missing},
     net::{Socket, conntrack},
     nft::policy::{Depth, Found},
+    pod::Identity,
     policy::{Assigned, Attached, Name, Policies, TABLE},
     state::{
         Entry, Journal, Otherwise, Root, journal,
@@ -166,7 +167,7 @@ impl Expected {
 ///
 /// # Errors
 /// `Kernel` with what nf_tables refused.
-pub(crate) fn release(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
+fn release(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
     if addresses.is_empty() {
         return Ok(());
     }
@@ -228,6 +229,32 @@ fn release_own(
         addresses.retain(|address| !other.addresses.contains(address));
     }
     release_all(root, &addresses)
+}
+
+/// Takes back what an ADD put there that came to nothing. An address that another attachment has
+/// noted, which came first, has what is known of that one.
+///
+/// # Errors
+/// `Kernel` with what nf_tables refused; `File` for what cannot be read; `Busy` while
+/// policies are applied.
+pub(crate) fn take_back(
+    root: &Root,
+    identity: &Identity,
+    addresses: &[IpAddr],
+) -> Result<(), Error> {
+    let _lock = state::lock(root)?;
+    let Identity { network, container_id, ifname, .. } = identity;
+    let is_own = |entry: &Entry| {
+        (&entry.network, &entry.container_id, &entry.ifname) == (network, container_id, ifname)
+    };
+    let others = journal::all(root).into_iter().filter(|entry| !is_own(entry));
+    let mut attached: Vec<Attached> = others.filter_map(|entry| of_entry(&entry)).collect();
+    attached.retain(|one| one.addresses.iter().any(|address| addresses.contains(address)));
+    let (table, _) = with(root, empty(root)?, &attached)?;
+    match table.settle(addresses, Depth::Counted) {
+        Err(error) if error.is_without_tables() => Ok(()),
+        done => done.map(drop).map_err(refused),
+    }
 }
 
 /// Takes out of the table whoever is on no attachment's note, and to whom no route leads;
