@@ -179,11 +179,11 @@ fn a_stream_of_datagrams_that_is_cut_is_not_taken_up_by_its_server() {
             let protocol = it["elem"]["val"]["concat"][2].to_string();
             let is_tcp = protocol.contains("tcp") || protocol == "6";
             // What is usual in the set is not listed.
-            (is_tcp, it["elem"]["timeout"].as_u64().unwrap_or(960))
+            (is_tcp, it["elem"]["timeout"].as_u64().unwrap_or(8100))
         };
         let mut times: Vec<(bool, u64)> = elements.iter().map(time).collect();
         times.sort_unstable();
-        assert_eq!(times, [(false, 120), (true, 960)], "{listed}");
+        assert_eq!(times, [(false, 120), (true, 8100)], "{listed}");
         let is_heard = |from: &UdpSocket, at: &SocketAddr, by: &SocketAddr| {
             let heard = cluster.hears(by.ip(), || drop(from.send_to(b"y", by)));
             heard.iter().any(|packet| packet.from == at.ip())

@@ -82,6 +82,7 @@ pub(super) const NFTA_SET_TIMEOUT: u16 = 11;
 pub(super) const NFTA_SET_USERDATA: u16 = 13;
 /// The expression that each element gets of its own.
 pub(super) const NFTA_SET_EXPR: u16 = 17;
+pub(super) const NFTA_SET_DESC_SIZE: u16 = 1;
 pub(super) const NFTA_SET_DESC_CONCAT: u16 = 2;
 pub(super) const NFTA_SET_FIELD_LEN: u16 = 1;
 pub(super) const NFT_SET_CONSTANT: u32 = 2;

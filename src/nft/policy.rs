@@ -143,9 +143,10 @@ const INGRESS_ENTRY: &str = "ingress";
 const OWN: [&str; 2] = ["self4", "self6"];
 const CUT: [&str; 2] = ["cut4", "cut6"];
 
-/// For so many seconds the answers of a connection that was cut are dropped: TCP gives up
-/// after 15 minutes (tcp_retries2).
-const CUT_SECONDS: u32 = 960;
+/// For so many seconds the answers of a connection that was cut are dropped. TCP gives up what
+/// nobody confirms after 15 minutes (tcp_retries2); a server that only looks whether its client
+/// is there does so after two hours, for 11 minutes (tcp_keepalive_time, _intvl, _probes).
+const CUT_SECONDS: u32 = 8100;
 /// The same of protocols whose packets do not tell an answer from a beginning, UDP first: a
 /// server that goes on sending would take its client's connection up again, and the client's
 /// packets would be answers then, which nobody judges. What begins anew between the same two

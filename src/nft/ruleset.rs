@@ -6,7 +6,9 @@ use super::abi::*;
 use super::interval::{Element, Intervals};
 use super::message::request;
 use super::primitive::counter;
-use super::set::{Content, Data, Key, OF_NETWORK, Ranges, Set, TYPE_INTEGER, Type, Value};
+use super::set::{
+    Content, Data, Key, OF_NETWORK, PASSING_MAX, Ranges, Set, TYPE_INTEGER, Type, Value,
+};
 use super::table::{Chain, Hook, Kind, Point, Rule, Table};
 use crate::netlink::{
     Request,
@@ -185,6 +187,8 @@ impl Table {
         if let Content::Passing(seconds) = set.content {
             let milliseconds = u64::from(seconds) * 1000;
             attributes.push(Attribute::bytes(NFTA_SET_TIMEOUT, milliseconds.to_be_bytes()));
+            let size = Attribute::number(NFTA_SET_DESC_SIZE, PASSING_MAX);
+            attributes.push(Attribute::nest(NFTA_SET_DESC, [size]));
         }
         let object = self.object(&format!("set {}", set.name));
         request(NFT_MSG_NEWSET, NLM_F_CREATE, object, attributes)

@@ -74,6 +74,10 @@ pub enum Ranges {
     Each,
 }
 
+/// So many elements that pass a set has at most: each takes some 120 bytes of the kernel's memory,
+/// and what makes them may be others' packets.
+pub(super) const PASSING_MAX: u32 = 1 << 16;
+
 /// What a set holds, and who may change it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Content {
@@ -221,7 +225,7 @@ impl Set {
         let mut text =
             format!("\n\t{noun} {} {{\n\t\ttype {}{data}\n", self.name, words.join(" . "));
         if let Content::Passing(seconds) = self.content {
-            text += &format!("\t\ttimeout {seconds}s\n");
+            text += &format!("\t\tsize {PASSING_MAX}\n\t\ttimeout {seconds}s\n");
         }
         if let Content::Counted(_) = self.content {
             text += "\t\tcounter\n";
