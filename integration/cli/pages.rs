@@ -262,18 +262,30 @@ fn what_the_pages_name_is_there() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// README's picture, light and dark.
+/// README's pictures, light and dark. The charts are of what was measured last.
 #[test]
-fn pictures_are_what_their_script_draws() {
+fn pictures_are_what_their_scripts_draw() {
     let scratch = Scratch::new();
     let directory = scratch.dir("pictures");
-    let mut command = Command::new(root().join("integration/docs/datapath.py"));
-    command.arg(&directory);
-    run(command, &Stdin::Null, DEADLINE).ok();
-    for name in ["datapath-light.svg", "datapath-dark.svg"] {
-        let drawn = fs::read_to_string(directory.join(name)).unwrap();
-        let held = fs::read_to_string(root().join("docs").join(name)).unwrap();
-        assert!(drawn == held, "docs/{name}: integration/docs/datapath.py docs draws another one");
+    let report = root().join("results/report.json");
+    for (script, reads, pictures) in [
+        ("datapath.py", None, &["datapath"][..]),
+        ("charts.py", Some(&report), &["attach", "tunnel"]),
+    ] {
+        let mut command = Command::new(root().join("integration/docs").join(script));
+        command.args(reads).arg(&directory);
+        run(command, &Stdin::Null, DEADLINE).ok();
+        let names =
+            pictures.iter().flat_map(|name| ["light", "dark"].map(|of| format!("{name}-{of}.svg")));
+        for name in names {
+            let drawn = fs::read_to_string(directory.join(&name)).unwrap();
+            let held = fs::read_to_string(root().join("docs").join(&name)).unwrap();
+            let reads = reads.map_or("", |_| "results/report.json ");
+            assert!(
+                drawn == held,
+                "docs/{name}: integration/docs/{script} {reads}docs draws another one"
+            );
+        }
     }
 }
 

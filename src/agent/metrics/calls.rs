@@ -85,3 +85,32 @@ impl Calls {
 fn outcome(code: u32) -> Outcome {
     Outcome { outcome: if code == 0 { "known" } else { "unknown" } }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn what_an_add_waited_for_policies_is_told_by_how_it_ended() {
+        let calls = Calls::new();
+        let mut registry = Registry::default();
+        calls.register_waits(&mut registry);
+        for code in [1, 0, 1] {
+            let took = Duration::from_millis(250);
+            calls.ended(&Operation { verb: WAIT.to_owned(), code, took });
+        }
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for line in [
+            "policy_wait_seconds_count{outcome=\"known\"} 1",
+            "policy_wait_seconds_count{outcome=\"unknown\"} 2",
+            "policy_wait_seconds_sum{outcome=\"unknown\"} 0.5",
+        ] {
+            assert!(text.lines().any(|it| it == line), "{line}: {text}");
+        }
+    }
+}
