@@ -6,6 +6,7 @@ mod denial;
 mod endures;
 mod explain;
 mod leaving;
+mod released;
 
 use std::fs;
 use std::path::Path;

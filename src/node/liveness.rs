@@ -9,7 +9,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    family::is_single,
+    family::{Family, is_single},
     net::{
         Namespace, Socket,
         link::{self, Link},
@@ -86,6 +86,22 @@ pub(crate) fn of(host: &mut Socket, entry: &Entry, links: &[Link]) -> Result<Liv
 pub(crate) fn is_routed(host: &mut Socket, address: IpAddr) -> Result<bool, Error> {
     let way = route::lookup(host, address).map_err(kernel)?;
     Ok(way.is_some_and(|way| is_single(&way.route.destination)))
+}
+
+/// The addresses to which routes to single addresses lead by a device: those of the pod behind
+/// it.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(crate) fn routed_by(host: &mut Socket, device: u32) -> Result<Vec<IpAddr>, Error> {
+    let mut addresses = Vec::new();
+    for family in Family::BOTH {
+        let routes = route::all(host, family).map_err(kernel)?;
+        let own = routes.iter().filter(|found| found.is_through(device) && found.is_connected());
+        let own = own.map(|found| found.route.destination).filter(is_single);
+        addresses.extend(own.map(|destination| destination.ip()));
+    }
+    Ok(addresses)
 }
 
 fn is_others(link: &Link, alias: &str) -> bool {

@@ -16,6 +16,7 @@ pub(crate) use kept::{Done, Kept, is_kept, monitor};
 pub(crate) use pods::{
     Expected, differences, expect, otherwise, release_noted, restore_table, sweep, take_back,
 };
+pub(crate) use pods::{behind, may_hold};
 pub(crate) use state::unreadable_files;
 
 use crate::{

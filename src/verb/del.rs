@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! DEL: the link first and with it the routes, then the address, so that no
 //! other pod gets the address while the old one still answers to it. What is
-//! gone already is success; what fails does not keep the rest from being done.
+//! gone already is success; what fails does not keep the rest from being done, but for the
+//! address: it stays this pod's while network policies may know it.
 
-use std::io::{self, ErrorKind};
+use std::{
+    io::{self, ErrorKind},
+    net::IpAddr,
+};
 
 use super::{Call, allowed, file, former, ipam, kernel, ownership, pod_side, policy, sandbox};
 use crate::{
@@ -41,11 +45,17 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
     let Identity { container_id, ifname, .. } = &meant.identity;
     meant.entry = meant.journal.read(container_id, ifname);
     let mut errors = Vec::new();
-    let mut removed = None;
+    let (mut removed, mut unnoted) = (None, None);
     match Socket::open().map_err(kernel) {
         Ok(mut host) => {
             match remove_host_link(call, &mut host, &meant) {
-                Ok(link) => removed = link,
+                Ok(Some((link, addresses))) => {
+                    removed = Some(link);
+                    if !addresses.is_empty() {
+                        unnoted = Some(Entry { addresses, ..Entry::default() });
+                    }
+                }
+                Ok(None) => {}
                 Err(error) => errors.push(error),
             }
             if let Some(link) = removed.as_ref().filter(|_| meant.entry.is_none()) {
@@ -85,10 +95,15 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
     }
     let Meant { identity, journal, entry } = &meant;
     // Before anybody else can have the address, and not while the pod has a link.
-    if let Some(entry) = entry.as_ref().filter(|_| errors.is_empty()) {
-        policy::release_noted(&call.root, &[entry], removed.is_some());
+    let mut is_released = errors.is_empty() || !policy::may_hold(&call.root, entry.as_ref());
+    if let Some(entry) = unnoted.as_ref().or(entry.as_ref()).filter(|_| errors.is_empty()) {
+        let released = policy::release_noted(&call.root, &[entry], removed.is_some());
+        is_released = released.is_ok();
+        errors.extend(released.map_err(Error::from).err());
     }
-    errors.extend(ipam::del(call, entry.as_ref()).err());
+    if is_released {
+        errors.extend(ipam::del(call, entry.as_ref()).err());
+    }
     if errors.is_empty() {
         let forgotten = journal.remove(&identity.container_id, &identity.ifname);
         errors.extend(forgotten.map_err(|error| unforgotten(journal, identity, &error)).err());
@@ -181,14 +196,23 @@ impl Meant {
     }
 }
 
-/// Removes the host link that is this attachment's, and returns it.
-fn remove_host_link(call: &Call, host: &mut Socket, meant: &Meant) -> Result<Option<Link>, Error> {
+/// Removes the host link that is this attachment's, and returns it; where no note tells of it,
+/// with the addresses that policies may know of its pod.
+fn remove_host_link(
+    call: &Call,
+    host: &mut Socket,
+    meant: &Meant,
+) -> Result<Option<(Link, Vec<IpAddr>)>, Error> {
     let Meant { identity, entry, .. } = meant;
     let prefix = &call.config.host_prefix;
     let found = ownership::find(host, &call.root, entry.as_ref(), identity, prefix)?;
     let Some(link) = found else { return Ok(None) };
+    let addresses = match entry {
+        Some(_) => Vec::new(),
+        None => policy::behind(&call.root, host, &link)?,
+    };
     host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel)?;
-    Ok(Some(link))
+    Ok(Some((link, addresses)))
 }
 
 /// Removes the pod's veth of that name where the host's end could not be found by

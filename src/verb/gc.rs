@@ -100,7 +100,8 @@ pub(super) fn gc(call: &Call) -> Result<String, Error> {
     })?;
     if call.config.ipam_type.is_empty() {
         log::warn!("no ipam.type: no addresses collected");
-    } else {
+    } else if errors.is_empty() || !policy::may_hold(&call.root, None) {
+        // Else it might give away what policies still know.
         errors.extend(ipam::gc(call).err());
     }
     Error::join(errors).map_or_else(|| Ok(format!("removed={}", collected.len())), Err)
@@ -218,9 +219,10 @@ impl Collector<'_> {
         }
         let describe = |doomed: &Doomed<'_>| self.describe(doomed.0, doomed.1.as_ref(), doomed.2);
         let mut collected: Vec<Collected> = doomed.iter().map(describe).collect();
-        let mut errors = Vec::new();
+        let (mut errors, mut is_released) = (Vec::new(), true);
         if !dry_run {
-            let (delegated, failed) = self.remove(&mut host, &journal, &doomed);
+            let (delegated, failed);
+            (delegated, failed, is_released) = self.remove(&mut host, &journal, &doomed);
             let names: Vec<&str> = doomed.iter().filter_map(name_of_link).collect();
             allowed::forget(&mut host, &journal, self.network, &names);
             errors.extend(failed);
@@ -235,7 +237,25 @@ impl Collector<'_> {
         links.retain(|link| self.owns(link) && !removed.contains(&link.index));
         // What an attachment that went held in host-local's older format is still
         // there. In a dry run it would be told twice.
-        let pools = self.pools(&entries);
+        let mut pools = self.pools(&entries);
+        if !dry_run {
+            let swept = match is_released {
+                true => policy::sweep(self.root, &mut host),
+                false => Ok(Vec::new()),
+            };
+            match swept {
+                Ok(swept) if swept.is_empty() => {}
+                Ok(swept) => {
+                    log::info!("{} addresses taken out of the table of policies", swept.len())
+                }
+                Err(error) => {
+                    errors.push(error.into());
+                    is_released = false;
+                }
+            }
+            // Nobody else gets what the table may hold.
+            pools.retain(|_| is_released);
+        }
         let entries = if dry_run { entries } else { journal.entries() };
         for pool in &pools {
             let (leases, failed) =
@@ -257,13 +277,6 @@ impl Collector<'_> {
             lock.retire_if_made();
         } else {
             journal.sweep();
-            match policy::sweep(self.root, &mut host) {
-                Ok(swept) if swept.is_empty() => {}
-                Ok(swept) => {
-                    log::info!("{} addresses taken out of the table of policies", swept.len())
-                }
-                Err(error) => errors.push(error.into()),
-            }
             ipam::sweep(self.root);
             if entries.is_empty() && links.is_empty() {
                 let table = tables::table(self.network);
@@ -279,28 +292,46 @@ impl Collector<'_> {
     }
 
     /// Removes links, and what their addresses are noted by where we can write that
-    /// ourselves. Returns the attachments whose IPAM plugin has to be asked, and what
-    /// failed.
+    /// ourselves. Returns the attachments whose IPAM plugin has to be asked, what failed,
+    /// and whether policies know nothing of them any more.
     fn remove(
         &self,
         host: &mut Socket,
         journal: &Journal,
         doomed: &[Doomed<'_>],
-    ) -> (Vec<Entry>, Vec<Error>) {
+    ) -> (Vec<Entry>, Vec<Error>, bool) {
         let (mut gone, mut delegated, mut errors) = (Vec::new(), Vec::new(), Vec::new());
+        let mut unnoted = Entry::default();
         for (entry, link, _) in doomed {
-            if let Some(link) = link
-                && let Err(error) = host.apply(&[link::delete(link.index, &link.name)])
-            {
-                // Its address is not given away while it answers to it.
-                errors.push(kernel(error));
-                continue;
+            if let Some(link) = link {
+                let behind = match entry {
+                    Some(_) => Ok(Vec::new()),
+                    None => policy::behind(self.root, host, link).map_err(Error::from),
+                };
+                let removed = behind.and_then(|behind| {
+                    let delete = link::delete(link.index, &link.name);
+                    host.apply(&[delete]).map(|()| behind).map_err(kernel)
+                });
+                match removed {
+                    Ok(behind) => unnoted.addresses.extend(behind),
+                    // Its address is not given away while it answers to it.
+                    Err(error) => {
+                        errors.push(error);
+                        continue;
+                    }
+                }
             }
             let recalled = link.as_ref().filter(|_| entry.is_none());
             gone.extend(entry.cloned().or(recalled.and_then(|link| self.recall(link))));
         }
         // Before anybody else can have their addresses.
-        policy::release_noted(self.root, &Vec::from_iter(&gone), false);
+        let all: Vec<&Entry> = gone.iter().chain([&unnoted]).collect();
+        let released = policy::release_noted(self.root, &all, false);
+        let is_released = released.is_ok();
+        if let Err(error) = released {
+            gone.retain(|entry| !policy::may_hold(self.root, Some(entry)));
+            errors.push(error.into());
+        }
         for entry in gone {
             if ipam::stored(&entry) {
                 errors.extend(self.forget(journal, &entry).err());
@@ -308,7 +339,7 @@ impl Collector<'_> {
                 delegated.push(entry);
             }
         }
-        (delegated, errors)
+        (delegated, errors, is_released)
     }
 
     /// What has to go: attachments of the journal, with their links, and links of

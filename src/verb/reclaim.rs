@@ -36,7 +36,15 @@ pub(super) fn reclaim(call: &Call) -> Result<usize, Error> {
         let free = lock.attachment(&entry.container_id, &entry.ifname, Duration::ZERO).is_ok();
         if free && ipam::stored(&entry) && liveness::of(&mut host, &entry, &links)?.is_gone() {
             pod_side::forget_noted(&entry)?;
-            policy::release_noted(&call.root, &[&entry], false);
+            match policy::release_noted(&call.root, &[&entry], false) {
+                Ok(()) => {}
+                // The other ones will do.
+                Err(error) if count > 0 => {
+                    log::warn!("{error}");
+                    break;
+                }
+                Err(error) => return Err(error.into()),
+            }
             ipam::release_stored(&call.root, &entry)?;
             let forgotten = journal.remove(&entry.container_id, &entry.ifname);
             forgotten.map_err(|error| file("remove the entry", journal.directory(), &error))?;

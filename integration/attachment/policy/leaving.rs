@@ -40,7 +40,9 @@ fn dropped(network: &Network, address: &str) -> u64 {
 /// former one went.
 #[test]
 fn a_pod_has_no_connection_of_its_addresses_former_pod() {
-    for way in ["DEL", "GC", "an ADD that needs the address"] {
+    for way in
+        ["DEL", "DEL without a note", "GC", "GC without a note", "an ADD that needs the address"]
+    {
         let network = narrow();
         let (client, former, new) = (pod("client", "u1"), pod("former", "u2"), pod("new", "u3"));
         let names = [known("client", "u1"), known("former", "u2"), known("new", "u3")];
@@ -60,13 +62,17 @@ fn a_pod_has_no_connection_of_its_addresses_former_pod() {
                 sender
             })
             .collect();
-        if way == "DEL" {
+        if way.contains("note") {
+            let note = format!("{}:eth0", former.id);
+            fs::remove_file(network.root("run/manx/net").join(note)).unwrap();
+        }
+        if way.starts_with("DEL") {
             network.del(&former).ok();
-        } else {
+        } else if !way.contains("note") {
             let link = host_link(&ends[1]);
             network.host().command("ip", &["link", "delete", &link]).ok();
         }
-        if way == "GC" {
+        if way.starts_with("GC") {
             network.gc(&[&client]).ok();
         }
         let result = network.add(&new).ok();

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     cni::Args,
     conf::{Config, Missing},
-    net::{Socket, conntrack},
+    net::{Socket, conntrack, link::Link},
     nft::policy::{Depth, Found},
     pod::Identity,
     policy::{Assigned, Attached, Name, Policies, TABLE},
@@ -179,29 +179,54 @@ fn release(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
 
 /// The same where attachments may be in the table: policies are enforced on them, or were
 /// applied by hand. Connections of their addresses are forgotten as well: to the next pod with
-/// such an address they would be established, and pass whatever its policies say. What fails
-/// is told, and ends nothing: the next pod with the address puts it right.
+/// such an address they would be established, and pass whatever its policies say.
 ///
 /// The links are gone. Of one that `had_link` the addresses are its own for certain; otherwise
 /// an earlier DEL may have freed them, and not ended.
-pub(crate) fn release_noted(root: &Root, entries: &[&Entry], had_link: bool) {
-    let is_in_table = |entry: &Entry| entry.enforced.is_some() || pods_file(root).exists();
-    let some: Vec<&Entry> = entries.iter().copied().filter(|entry| is_in_table(entry)).collect();
-    if some.is_empty() {
-        return;
+///
+/// # Errors
+/// `Kernel` with what nf_tables refused; `Busy` while policies are applied. Nobody else is to
+/// have the addresses then.
+pub(crate) fn release_noted(root: &Root, entries: &[&Entry], had_link: bool) -> Result<(), Error> {
+    let some = entries.iter().copied().filter(|entry| may_hold(root, Some(entry)));
+    let some: Vec<&Entry> = some.collect();
+    let addresses: BTreeSet<_> =
+        some.iter().flat_map(|entry| entry.addresses.iter().copied()).collect();
+    if addresses.is_empty() {
+        return Ok(());
     }
-    let addresses = some.iter().flat_map(|entry| entry.addresses.iter().copied()).collect();
-    let released = match had_link {
-        true => release_all(root, &addresses),
-        false => release_own(root, &some, addresses),
-    };
-    if let Err(error) = released {
-        log::warn!("{error}; manx gc takes it out of the table of policies");
+    if !had_link {
+        return release_own(root, &some, addresses);
     }
+    take_out(root, &addresses)
 }
 
+/// Whether the table may hold something of an attachment: policies are enforced on it, or
+/// somebody touched the table since boot.
+pub(crate) fn may_hold(root: &Root, entry: Option<&Entry>) -> bool {
+    entry.is_some_and(|entry| entry.enforced.is_some()) || state::was_touched(root)
+}
+
+/// The addresses that the table may hold of a pod behind a link of which no note is left: those
+/// to which host routes lead by it.
+///
+/// # Errors
+/// Of the kernel's answers.
+pub(crate) fn behind(root: &Root, host: &mut Socket, link: &Link) -> Result<Vec<IpAddr>, Error> {
+    if !may_hold(root, None) {
+        return Ok(Vec::new());
+    }
+    liveness::routed_by(host, link.index)
+}
+
+/// To be done by whoever has the lock.
 fn release_all(root: &Root, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
-    release(root, &Vec::from_iter(addresses.iter().copied()))?;
+    take_out(root, addresses)
+}
+
+/// Connections go even where elements cannot.
+fn take_out(root: &Root, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
+    let released = release(root, &Vec::from_iter(addresses.iter().copied()));
     let forgotten = conntrack::of(addresses).and_then(|found| conntrack::forget(&found));
     match forgotten {
         Ok(failed) => {
@@ -211,7 +236,7 @@ fn release_all(root: &Root, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
         }
         Err(error) => log::warn!("connections of a pod that is gone stay: {error}"),
     }
-    Ok(())
+    released
 }
 
 /// Takes out those addresses of attachments that no other one has noted by now. An ADD

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a pod leaves where its release is in the way of something: policies that are being
+//! applied, a note that is lost.
+
+use std::fs;
+use std::thread;
+
+use serde_json::json;
+
+use super::{OPEN, apply, are, classes, enforcing, is_under_policy, known, only, pod};
+use crate::harness::Reply;
+use crate::network::{Network, host_link};
+
+/// One with two addresses.
+fn narrow() -> Network {
+    let network = enforcing();
+    let leases = network.host().scratch().dir("leases").display().to_string();
+    network.ipam(json!({"type": "manx-ipam", "dataDir": leases, "ranges": [
+        [{"subnet": "10.1.0.0/24", "rangeStart": "10.1.0.8", "rangeEnd": "10.1.0.9"}]]}))
+}
+
+fn table(network: &Network) -> String {
+    network.host().command("nft", &["list", "table", "inet", "manx.policy"]).ok()
+}
+
+/// While policies are applied for longer than a release waits, nobody gets the address of a pod
+/// that the table still holds.
+#[test]
+fn an_address_that_cannot_be_released_is_nobody_elses() {
+    let ways = ["DEL", "GC", "an ADD that needs the address"];
+    let check = |way: &str| {
+        let network = narrow();
+        let (client, former, new) = (pod("client", "u1"), pod("former", "u2"), pod("new", "u3"));
+        let world = [known("client", "u1"), known("former", "u2"), only("former", "client")];
+        apply(&network, &world);
+        network.add(&client).ok();
+        let result = network.add(&former).ok();
+        let address = "10.1.0.9";
+        let held = classes(&network, address);
+        assert!(held != OPEN, "{way}");
+        network.host().command("ip", &["link", "delete", &host_link(&result)]).ok();
+        let (leases, notes) = (network.leases(), network.journal());
+        let lock = fs::File::open(network.root("run/manx/.policy/.lock")).unwrap();
+        lock.lock().unwrap();
+        let act = || -> Reply {
+            match way {
+                "DEL" => network.del(&former),
+                "GC" => network.gc(&[&client]),
+                _ => network.add(&new),
+            }
+        };
+        let reply = act();
+        assert!(reply.stdout.contains(".policy"), "{way}: {reply:?}");
+        if !way.contains("ADD") {
+            assert_eq!(reply.code(), Some(11), "{way}: {reply:?}");
+        }
+        reply.error();
+        assert_eq!((network.leases(), network.journal()), (leases.clone(), notes), "{way}");
+        lock.unlock().unwrap();
+        act().ok();
+        assert_eq!(classes(&network, address)[1].is_some(), way.contains("ADD"), "{way}");
+        assert_eq!(network.leases() == leases, way.contains("ADD"), "{way}");
+    };
+    thread::scope(|scope| {
+        for way in ways {
+            scope.spawn(move || check(way));
+        }
+    });
+}
+
+/// The link tells which addresses a pod had where its note does not.
+#[test]
+fn a_pod_whose_note_is_lost_leaves_nothing_in_the_table() {
+    for verb in ["DEL", "GC"] {
+        let network = enforcing();
+        let world = [known("web", "u1"), known("client", "u2"), only("web", "client")];
+        apply(&network, &[&world[..], &[only("client", "web")]].concat());
+        let (web, client) = (pod("web", "u1"), pod("client", "u2"));
+        let result = network.add(&web).ok();
+        let before = table(&network);
+        let lost = network.add(&client).ok();
+        fs::remove_file(network.root("run/manx/net").join(format!("{}:eth0", client.id))).unwrap();
+        match verb {
+            "DEL" => network.del(&client).ok(),
+            _ => network.gc(&[&web]).ok(),
+        };
+        are(&network, &lost, OPEN);
+        assert_eq!(table(&network), before, "{verb}");
+        is_under_policy(&network, &result);
+    }
+}
