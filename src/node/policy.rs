@@ -3,6 +3,7 @@
 
 mod cut;
 mod denial;
+mod gone;
 mod held;
 #[cfg(feature = "agent")]
 mod kept;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a pod leaves where its release is in the way of something: policies that are being
-//! applied, a note that is lost.
+//! applied, a note that is lost, a table that is made again.
 
 use std::fs;
 use std::thread;
 
 use serde_json::json;
 
-use super::{OPEN, apply, are, classes, enforcing, is_under_policy, known, only, pod};
+use super::{OPEN, addresses, apply, are, classes, enforcing, is_under_policy, known, only, pod};
 use crate::harness::Reply;
 use crate::network::{Network, host_link};
 
@@ -86,6 +86,45 @@ fn a_pod_whose_note_is_lost_leaves_nothing_in_the_table() {
         };
         are(&network, &lost, OPEN);
         assert_eq!(table(&network), before, "{verb}");
+        is_under_policy(&network, &result);
+    }
+}
+
+/// Not its class and not its identity, by which the next pod of the address would be let in.
+#[test]
+fn a_table_that_is_made_again_holds_nothing_of_a_pod_that_is_gone() {
+    let network = enforcing();
+    let world = [known("web", "u1"), known("client", "u2"), only("web", "client")];
+    let world = [&world[..], &[only("client", "web")]].concat();
+    apply(&network, &world);
+    let (web, client) = (pod("web", "u1"), pod("client", "u2"));
+    let result = network.add(&web).ok();
+    let alone = table(&network);
+    let gone = network.root("run/manx/.policy/gone");
+    for with_link in [true, false] {
+        let client_result = network.add(&client).ok();
+        // So that the file has its addresses.
+        apply(&network, &world);
+        assert!(!gone.exists());
+        let both = table(&network);
+        if !with_link {
+            network.host().command("ip", &["link", "delete", &host_link(&client_result)]).ok();
+        }
+        network.del(&client).ok();
+        network.host().command("nft", &["delete", "table", "inet", "manx.policy"]).ok();
+        network.status().ok();
+        are(&network, &client_result, OPEN);
+        assert_eq!(table(&network), alone);
+        assert_eq!(fs::read_to_string(&gone).unwrap().lines().count(), 2);
+        // One that has come by its address is what it is.
+        let again = network.add(&pod("client", "u2")).ok();
+        network.host().command("nft", &["delete", "table", "inet", "manx.policy"]).ok();
+        network.status().ok();
+        for address in addresses(&again) {
+            assert!(table(&network).contains(&address), "{both}");
+        }
+        network.gc(&[&web]).ok();
+        assert_eq!(table(&network), alone);
         is_under_policy(&network, &result);
     }
 }

@@ -198,6 +198,7 @@ pub(crate) fn release_noted(root: &Root, entries: &[&Entry], had_link: bool) -> 
     if !had_link {
         return release_own(root, &some, addresses);
     }
+    state::note_gone(root, &addresses)?;
     take_out(root, &addresses)
 }
 
@@ -221,6 +222,7 @@ pub(crate) fn behind(root: &Root, host: &mut Socket, link: &Link) -> Result<Vec<
 
 /// To be done by whoever has the lock.
 fn release_all(root: &Root, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
+    state::add_gone(root, addresses, true);
     take_out(root, addresses)
 }
 

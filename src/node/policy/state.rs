@@ -6,8 +6,10 @@
 //! An ADD reads policy.json, and of it only what is about its own pod.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{ErrorKind, Read},
+    net::IpAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +20,10 @@ use serde::{
 };
 use serde_json::{Map, Value, json};
 
-use super::super::{Error, Kind, Object, fabric::WRITER_LIMIT, file};
+use super::{
+    super::{Error, Kind, Object, fabric::WRITER_LIMIT, file},
+    gone,
+};
 use crate::{
     conf::POLICY_FILE,
     policy::{Assigned, Compiled, Denial, Key, Known, Name, Policies, TABLE},
@@ -108,8 +113,12 @@ fn lock_within(root: &Root, limit: Duration) -> Result<lock::Guard, Error> {
 /// # Errors
 /// `Busy` while somebody does.
 pub(super) fn share(root: &Root) -> Result<lock::Guard, Error> {
+    share_within(root, ADD_LIMIT)
+}
+
+fn share_within(root: &Root, limit: Duration) -> Result<lock::Guard, Error> {
     let directory = own_directory(root);
-    lock::shared_within(&directory, ADD_LIMIT)
+    lock::shared_within(&directory, limit)
         .map_err(|error| file("lock the table of policies", &directory, &error))
 }
 
@@ -124,6 +133,7 @@ pub(super) fn write(root: &Root, node: &str, compiled: &Compiled) -> Result<(), 
     drop(sets);
     put(&table_file(root), table.as_bytes())?;
     drop(table);
+    remove(&gone_file(root))?;
     let pods: Map<String, Value> = compiled.pods.iter().map(encode).collect();
     let pods = Value::Object(pods);
     let former =
@@ -168,7 +178,8 @@ pub(super) fn pods(root: &Root, choose: Choose<'_>) -> Result<Option<Vec<Known>>
     Ok(Some(document.found))
 }
 
-/// What the table held when it was written last; nothing where it never was.
+/// What the table held when it was written last, without those who are gone since; nothing
+/// where it never was.
 ///
 /// # Errors
 /// `File` for what cannot be read or understood.
@@ -179,7 +190,46 @@ pub(super) fn table(root: &Root) -> Result<Policies, Error> {
     };
     let document = document(&path, &bytes)?;
     let table = document.get("sets").and_then(|sets| Policies::decode(TABLE, sets));
-    table.ok_or_else(|| unreadable(&path, "it is of no form that this manx knows".to_owned()))
+    let table =
+        table.ok_or_else(|| unreadable(&path, "it is of no form that this manx knows".to_owned()));
+    let mut table = table?;
+    let path = gone_file(root);
+    for address in gone::read(&path).map_err(|error| unreadable(&path, error.to_string()))? {
+        table.identities.remove(&address);
+        table.own.remove(&address);
+        for way in &mut table.ways {
+            way.classes.remove(&address);
+        }
+    }
+    Ok(table)
+}
+
+fn gone_file(root: &Root) -> PathBuf {
+    own_directory(root).join("gone")
+}
+
+/// Notes that no pod has these addresses any more, before they are taken out of the table:
+/// whoever makes it again meanwhile either leaves them out, or is done before.
+///
+/// # Errors
+/// `Busy` while somebody else is at it.
+pub(super) fn note_gone(root: &Root, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
+    let is_long = gone::is_long(&gone_file(root));
+    let _lock = if is_long { lock(root)? } else { share_within(root, WRITER_LIMIT)? };
+    add_gone(root, addresses, is_long);
+    Ok(())
+}
+
+/// The same by whoever has the lock. A file system that is full keeps no pod from going.
+pub(super) fn add_gone(root: &Root, addresses: &BTreeSet<IpAddr>, alone: bool) {
+    let path = gone_file(root);
+    if !table_file(root).exists() {
+        return;
+    }
+    if let Err(error) = gone::add(&path, addresses, alone) {
+        let error = file("note addresses of pods that are gone", &path, &error);
+        log::warn!("{error}; nftables table {TABLE} has them again if it is made again");
+    }
 }
 
 fn denial_file(root: &Root) -> PathBuf {
@@ -272,15 +322,15 @@ pub(super) fn note_key(root: &Root, key: &Key) -> Result<(), Error> {
 /// `File`.
 pub(super) fn forget(root: &Root) -> Result<(), Error> {
     let own = [table_file(root), keeper_file(root), denial_file(root), key_file(root)];
-    for path in own.into_iter().chain([pods_file(root)]) {
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(file("remove", &path, &error));
-            }
-            _ => {}
-        }
+    let notes = [gone_file(root), pods_file(root)];
+    own.into_iter().chain(notes).try_for_each(|path| remove(&path))
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file("remove", path, &error)),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// The files that cannot be read, each with the reason.
