@@ -23,6 +23,8 @@ pub(crate) struct Kept {
     /// By which numbers are keyed, once it was asked for.
     key: Option<Key>,
     last: Option<Last>,
+    /// The note of others who made the table again: it goes once connections are looked through.
+    mended: Option<String>,
 }
 
 struct Last {
@@ -43,14 +45,15 @@ pub(crate) struct Done {
     pub(crate) read: bool,
     /// Something that was allowed may not be any more.
     pub(crate) restricts: bool,
-    /// Others changed something of the table, and may have opened it.
+    /// Others changed something of the table, or made it again, and it may have been open.
     pub(crate) mended: bool,
 }
 
 impl Kept {
     /// Of a cluster in which this node has that name, where packets are denied like that.
     pub(crate) fn new(node: &str, denial: Denial, root: &Root) -> Self {
-        Self { node: node.to_owned(), root: root.clone(), denial, key: None, last: None }
+        let (node, root) = (node.to_owned(), root.clone());
+        Self { node, root, denial, key: None, last: None, mended: None }
     }
 
     /// Makes the table what the cluster says now. What it holds is read if `whole` asks for
@@ -116,7 +119,8 @@ impl Kept {
         // Whoever was here before may have been killed before it cut what it had to.
         let restricts =
             before.is_none_or(|before| changed && restricts(before, &compiled.policies));
-        let mended = before.is_some() && followed.is_none() && changed;
+        self.mended = state::mended(&self.root);
+        let mended = self.mended.is_some() || before.is_some() && followed.is_none() && changed;
         let version = file_version(&file);
         self.last = Some(Last { compiled, attached: now, version, generation });
         Ok(Done { changed, read: followed.is_none(), restricts, mended })
@@ -158,7 +162,15 @@ impl Kept {
     /// Why none could be.
     pub(crate) fn cut(&self) -> Result<Cut, net::Error> {
         match &self.last {
-            Some(last) => some(&last.compiled.policies, AT_ONCE),
+            Some(last) => {
+                let cut = some(&last.compiled.policies, AT_ONCE)?;
+                if cut.left == 0
+                    && let Some(noted) = &self.mended
+                {
+                    state::forget_mended(&self.root, noted);
+                }
+                Ok(cut)
+            }
             // Whoever comes to know the table cuts by that.
             None => Ok(Cut::default()),
         }

@@ -338,6 +338,7 @@ pub(crate) fn restore_table(root: &Root) -> Result<bool, Error> {
         differences => differences?,
     };
     if !differences.is_empty() {
+        state::note_mended(root);
         restore(root)?;
     }
     Ok(!differences.is_empty())
@@ -399,6 +400,7 @@ fn make(root: &Root) -> Result<(), Error> {
     if is_sound(root)? {
         return Ok(());
     }
+    state::note_mended(root);
     let attached = all_attached(root);
     let (mut whole, _) = with(root, state::table(root)?, &attached)?;
     whole.denial = state::denial(root)?;

@@ -232,6 +232,35 @@ pub(super) fn add_gone(root: &Root, addresses: &BTreeSet<IpAddr>, alone: bool) {
     }
 }
 
+fn mended_file(root: &Root) -> PathBuf {
+    own_directory(root).join("mended")
+}
+
+/// Notes that the table was, or lacked, something else for a while: connections began that
+/// nobody has looked through.
+pub(super) fn note_mended(root: &Root) {
+    if let Err(error) = put(&mended_file(root), b"") {
+        log::warn!("{error}; an agent does not look for connections that began meanwhile");
+    }
+}
+
+/// Which note of that there is, if any.
+#[cfg(feature = "agent")]
+pub(super) fn mended(root: &Root) -> Option<String> {
+    let path = mended_file(root);
+    path.exists().then(|| super::super::fabric::file_version(&path))
+}
+
+/// Takes that note away, unless it is another one by now.
+#[cfg(feature = "agent")]
+pub(super) fn forget_mended(root: &Root, noted: &str) {
+    if mended(root).as_deref() == Some(noted)
+        && let Err(error) = remove(&mended_file(root))
+    {
+        log::warn!("{error}");
+    }
+}
+
 fn denial_file(root: &Root) -> PathBuf {
     own_directory(root).join("denial.json")
 }
@@ -322,7 +351,7 @@ pub(super) fn note_key(root: &Root, key: &Key) -> Result<(), Error> {
 /// `File`.
 pub(super) fn forget(root: &Root) -> Result<(), Error> {
     let own = [table_file(root), keeper_file(root), denial_file(root), key_file(root)];
-    let notes = [gone_file(root), pods_file(root)];
+    let notes = [gone_file(root), mended_file(root), pods_file(root)];
     own.into_iter().chain(notes).try_for_each(|path| remove(&path))
 }
 

@@ -11,6 +11,7 @@ use crate::{
     nft::policy::Grant,
     node::policy::held,
     policy::{Flow, allows, read},
+    state::{Entry, Journal, Otherwise},
 };
 
 /// Does that on a thread with a network namespace and a root of its own.
@@ -101,6 +102,50 @@ fn whatever_others_change_of_what_the_table_holds_is_noticed_and_mended() {
             assert_eq!(held().unwrap().unwrap(), before, "{deed}");
         }
         assert_eq!(kept.pass(&world, false).unwrap(), Done::default());
+    });
+}
+
+/// Whoever makes the table again: connections that began meanwhile are looked for by the agent.
+#[test]
+fn a_table_that_others_made_again_was_away_for_a_while() {
+    alone("made", |root| {
+        let (world, mut kept) = (world(), Kept::new("n", Denial::default(), root));
+        kept.pass(&world, true).unwrap();
+        let pod = Entry {
+            network: "net".to_owned(),
+            container_id: "a".to_owned(),
+            ifname: "eth0".to_owned(),
+            args: "K8S_POD_NAMESPACE=x;K8S_POD_NAME=a;K8S_POD_UID=a".to_owned(),
+            addresses: vec![[10, 0, 0, 1].into(), "fd00::1".parse().unwrap()],
+            enforced: Some(Otherwise::Closed),
+            ..Entry::default()
+        };
+        Journal::new(root, "net").write(&pod).unwrap();
+        kept.pass(&world, true).unwrap();
+        let quiet = Done { read: true, ..Done::default() };
+        assert_eq!(kept.pass(&world, true).unwrap(), quiet);
+        let before = held().unwrap().unwrap();
+        let others: [fn(&Root); 2] = [
+            |_| drop(Policies::remove(TABLE).unwrap()),
+            |_| {
+                let mut other = held().unwrap().unwrap();
+                other.ways[1].classes.remove(&[10, 0, 0, 1].into());
+                other.enforce().unwrap();
+            },
+        ];
+        for damage in others {
+            damage(root);
+            assert!(pods::restore_table(root).unwrap());
+            assert_eq!(held().unwrap().unwrap(), before);
+            assert!(kept.is_overtaken().unwrap());
+            // Nothing is to be done of the table any more, again and again until that is so.
+            for _ in 0..2 {
+                let done = kept.pass(&world, true).unwrap();
+                assert_eq!(done, Done { mended: true, ..quiet });
+            }
+            kept.cut().unwrap();
+            assert_eq!(kept.pass(&world, true).unwrap(), quiet);
+        }
     });
 }
 
