@@ -94,7 +94,7 @@ fn nft_lists_a_table_of_policies() {
     }
 }
 
-/// As many as README says.
+/// A packet walks no more, and a change that adds some is seen.
 #[test]
 fn how_many_rules_and_sets_there_are() {
     let table = held(4).describe().unwrap();
