@@ -248,7 +248,7 @@ pub(super) fn note_mended(root: &Root) {
 #[cfg(feature = "agent")]
 pub(super) fn mended(root: &Root) -> Option<String> {
     let path = mended_file(root);
-    path.exists().then(|| super::super::fabric::file_version(&path))
+    path.exists().then(|| crate::node::fabric::file_version(&path))
 }
 
 /// Takes that note away, unless it is another one by now.

@@ -126,7 +126,7 @@ fn a_table_that_others_made_again_was_away_for_a_while() {
         assert_eq!(kept.pass(&world, true).unwrap(), quiet);
         let before = held().unwrap().unwrap();
         let others: [fn(&Root); 2] = [
-            |_| drop(Policies::remove(TABLE).unwrap()),
+            |_| assert!(Policies::remove(TABLE).unwrap()),
             |_| {
                 let mut other = held().unwrap().unwrap();
                 other.ways[1].classes.remove(&[10, 0, 0, 1].into());
