@@ -15,9 +15,9 @@ pub(crate) use held::PolicyTable;
 #[cfg(feature = "agent")]
 pub(crate) use kept::{Done, Kept, is_kept, monitor};
 pub(crate) use pods::{
-    Expected, differences, expect, otherwise, release_noted, restore_table, sweep, take_back,
+    Expected, behind, differences, expect, may_hold, otherwise, release_noted, restore_table,
+    sweep, take_back,
 };
-pub(crate) use pods::{behind, may_hold};
 pub(crate) use state::unreadable_files;
 
 use crate::{
