@@ -238,8 +238,18 @@ fn is_source(path: &Path, text: &[u8]) -> bool {
 #[test]
 fn every_source_says_its_licence() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut ahead: Vec<PathBuf> =
-        ["src", "integration", "hack", ".ci", ".github"].map(|name| root.join(name)).into();
+    let mut ahead: Vec<PathBuf> = [
+        "src",
+        "integration",
+        "hack",
+        ".ci",
+        ".github",
+        "fuzz/fuzz_targets",
+        "fuzz/src",
+        "fuzz/seeds.py",
+    ]
+    .map(|name| root.join(name))
+    .into();
     let (mut count, mut wrong) = (0, Vec::new());
     while let Some(path) = ahead.pop() {
         if path.is_dir() {

@@ -20,6 +20,8 @@ mod export;
 mod fabric;
 mod findings;
 mod forward;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod gc;
 mod help;
 mod install;

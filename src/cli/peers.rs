@@ -2,6 +2,8 @@
 //! `manx peers`: the nodes of the list that this node goes by, and such a list made of a
 //! cluster's Nodes.
 
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod kubectl;
 
 use std::io;

@@ -23,6 +23,8 @@ use super::json::member;
 use super::{AddResult, Code, Command, Environment, Error, Version, cidr};
 
 mod exec;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod spawn;
 #[cfg(test)]
 mod tests;

@@ -20,6 +20,8 @@ pub mod digest;
 pub mod divert;
 pub mod encapsulation;
 pub mod faults;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod inquiry;
 pub mod ledger;
 pub mod list;

@@ -297,7 +297,7 @@ pub(super) fn sweep(all: &Path) {
     }
 }
 
-fn parse(target: &Path) -> Option<Note> {
+pub(super) fn parse(target: &Path) -> Option<Note> {
     let mut words = target.to_str()?.split(' ').peekable();
     let taking = match words.next_if_eq(&TAKING) {
         Some(_) => Some(words.next()?.parse().ok()?),

@@ -39,7 +39,7 @@ impl Owner {
         }
     }
 
-    fn decode(content: &str) -> Option<Self> {
+    pub(super) fn decode(content: &str) -> Option<Self> {
         // Zeros are what a loss of power leaves of a file.
         let nothing = |c: char| c.is_whitespace() || c == '\0';
         let lines = content.lines().map(|line| line.trim_matches(nothing));

@@ -8,6 +8,8 @@
 
 mod allocator;
 mod boot;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod hints;
 mod lease;
 pub mod range;

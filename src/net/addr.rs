@@ -98,7 +98,7 @@ pub fn advertised(socket: &mut Socket) -> Result<Vec<u32>, Error> {
     Ok(advertised.map(|message| message.header.index).collect())
 }
 
-fn parsed(answer: &Answer<'_>) -> Reading<AddressMessage> {
+pub(super) fn parsed(answer: &Answer<'_>) -> Reading<AddressMessage> {
     if answer.kind != RTM_NEWADDR {
         return Ok(None);
     }
@@ -107,7 +107,7 @@ fn parsed(answer: &Answer<'_>) -> Reading<AddressMessage> {
 
 /// The kernel makes temporary addresses from one that was advertised
 /// (`IFA_F_MANAGETEMPADDR`), and it is not there for ever.
-fn is_advertised(message: &AddressMessage) -> bool {
+pub(super) fn is_advertised(message: &AddressMessage) -> bool {
     let flagged = message.attributes.iter().any(|attribute| match attribute {
         AddressAttribute::Flags(flags) => {
             flags.contains(AddressFlags::Managetempaddr) && !flags.contains(AddressFlags::Permanent)

@@ -39,7 +39,7 @@ pub fn names(socket: &mut Socket, index: u32) -> Result<Vec<String>, Error> {
 }
 
 /// A program that was compiled for the older form of filters has no name.
-fn read(answer: &Answer<'_>) -> Reading<String> {
+pub(super) fn read(answer: &Answer<'_>) -> Reading<String> {
     if answer.kind != RTM_NEWTFILTER {
         return Ok(None);
     }

@@ -117,7 +117,7 @@ pub fn forget(connections: &[Connection]) -> Result<Vec<Failed>, Error> {
 }
 
 impl Connection {
-    fn read(attributes: &[u8]) -> Option<Self> {
+    pub(super) fn read(attributes: &[u8]) -> Option<Self> {
         let (first, answer) =
             (find(attributes, CTA_TUPLE_ORIG)?, find(attributes, CTA_TUPLE_REPLY)?);
         let protocol = find(find(first, CTA_TUPLE_PROTO)?, CTA_PROTO_NUM)?;
@@ -135,7 +135,7 @@ impl Connection {
         })
     }
 
-    fn deletion(&self) -> Request {
+    pub(super) fn deletion(&self) -> Request {
         let mut body = header(self.source.ip().family().number());
         self.known_by.iter().for_each(|attribute| attribute.emit(&mut body));
         let what = ("end a connection of", self.source.ip());

@@ -91,7 +91,7 @@ pub fn all(socket: &mut Socket) -> Result<Vec<(u32, Entry)>, Error> {
     })
 }
 
-fn permanent_of(entry: &raw::Neighbour, index: u32) -> Option<Entry> {
+pub(super) fn permanent_of(entry: &raw::Neighbour, index: u32) -> Option<Entry> {
     // One bit of several: `bridge fdb` sets another beside it.
     let permanent = entry.state & raw::PERMANENT != 0;
     if entry.index != index || !permanent {

@@ -70,7 +70,7 @@ fn query(family: Family) -> Request {
 }
 
 /// Family and value.
-fn read(answer: &Answer<'_>) -> Reading<(u8, i32)> {
+pub(super) fn read(answer: &Answer<'_>) -> Reading<(u8, i32)> {
     let Some(family) = answer.body.first().filter(|_| answer.kind == RTM_NEWNETCONF) else {
         return Ok(None);
     };

@@ -13,6 +13,8 @@ pub mod conntrack;
 pub mod devconf;
 pub mod fdb;
 pub mod forwarding;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod icmp;
 pub mod link;
 mod mac;

@@ -69,7 +69,7 @@ pub fn read(monitor: &mut Monitor, take: &mut dyn FnMut(Event)) -> Result<(), Er
 }
 
 /// What a message tells, if it is one that is read closely.
-fn event(answer: &Answer<'_>) -> Result<Option<Event>, DecodeError> {
+pub(super) fn event(answer: &Answer<'_>) -> Result<Option<Event>, DecodeError> {
     Ok(match answer.kind {
         RTM_NEWROUTE | RTM_DELROUTE => route(answer)?.map(Event::Route),
         RTM_NEWLINK | RTM_DELLINK => index(answer).map(Event::Link),

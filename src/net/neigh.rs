@@ -132,7 +132,7 @@ pub fn all(socket: &mut Socket) -> Result<Vec<(u32, Neighbour)>, Error> {
     })
 }
 
-fn permanent_of(entry: &raw::Neighbour, index: u32) -> Option<Neighbour> {
+pub(super) fn permanent_of(entry: &raw::Neighbour, index: u32) -> Option<Neighbour> {
     if entry.index != index || entry.state != raw::PERMANENT {
         return None;
     }

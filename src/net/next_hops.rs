@@ -42,7 +42,7 @@ fn objects(socket: &mut Socket) -> Result<Vec<IpAddr>, Error> {
     }
 }
 
-fn read(answer: &Answer<'_>) -> Reading<IpAddr> {
+pub(super) fn read(answer: &Answer<'_>) -> Reading<IpAddr> {
     if answer.kind != RTM_NEWNEXTHOP {
         return Ok(None);
     }

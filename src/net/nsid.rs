@@ -52,11 +52,11 @@ fn read<T>(answer: &Answer<'_>, kind: u16, read: impl Fn(&Answer<'_>) -> Reading
     if answer.kind == kind { read(answer) } else { Ok(None) }
 }
 
-fn number(answer: &Answer<'_>) -> Reading<u32> {
+pub(super) fn number(answer: &Answer<'_>) -> Reading<u32> {
     attribute(answer, OF_NUMBER, NETNSA_NSID)
 }
 
-fn link(answer: &Answer<'_>) -> Reading<(u32, u32)> {
+pub(super) fn link(answer: &Answer<'_>) -> Reading<(u32, u32)> {
     let index = answer.body.get(4..8).map(parse_u32).transpose()?;
     let number = attribute(answer, OF_LINK, IFLA_LINK_NETNSID)?;
     Ok(index.zip(number))

@@ -84,7 +84,8 @@ impl TryFrom<String> for Name {
 
     fn try_from(text: String) -> Result<Self, String> {
         let mut name = Self::default();
-        match name.0.get_mut(..text.len()).filter(|room| room.len() < 16) {
+        let is_one = text.len() < 16 && !text.contains('\0');
+        match name.0.get_mut(..text.len()).filter(|_| is_one) {
             Some(room) => room.copy_from_slice(text.as_bytes()),
             None => return Err(format!("{text:?} is no name of a link")),
         }
@@ -344,6 +345,17 @@ mod tests {
         }
         let rules = all(&mut socket, Family::V4).unwrap();
         assert!(rules.iter().any(|rule| rule.table == 300 && rule.source.prefix() == 0));
+    }
+
+    #[test]
+    fn a_name_of_a_link_is_the_same_as_text() {
+        for (text, is_one) in
+            [("lo", true), ("fifteen-letters", true), ("sixteen-letters!", false), ("a\0b", false)]
+        {
+            let name = Name::try_from(text.to_owned());
+            assert_eq!(name.is_ok(), is_one, "{text:?}");
+            assert!(name.is_ok_and(|name| name.to_string() == text) || !is_one, "{text:?}");
+        }
     }
 
     #[test]

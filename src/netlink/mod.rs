@@ -12,6 +12,8 @@ mod answer;
 pub(crate) mod attribute;
 mod channel;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod monitor;
 mod request;
 mod socket;

@@ -24,6 +24,8 @@ mod element;
 mod error;
 mod expression;
 pub mod forward;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod interval;
 pub mod key;
 mod message;

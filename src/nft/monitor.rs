@@ -24,7 +24,7 @@ pub fn subscribe(tables: Vec<String>) -> Result<Monitor, Error> {
 /// have its name under the same number (`NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`,
 /// `NFTA_RULE_TABLE` and so on). Only the event that ends a transaction has something
 /// else there, a number of four bytes.
-fn is_about(event: &Answer<'_>, tables: &[String]) -> bool {
+pub(super) fn is_about(event: &Answer<'_>, tables: &[String]) -> bool {
     let name = object(event).ok().and_then(|(_, attributes)| find(attributes, NFTA_TABLE_NAME));
     name.is_some_and(|name| tables.contains(&string(name)))
 }

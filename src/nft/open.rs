@@ -67,7 +67,7 @@ pub fn remove_pairs(table: &Table, links: &[&str]) -> Result<(), Error> {
 }
 
 /// From one key to another; a single pair may have no second one.
-struct Pair {
+pub(super) struct Pair {
     first: Vec<u8>,
     last: Option<Vec<u8>>,
 }
@@ -107,7 +107,7 @@ fn read(table: &Table) -> Result<Vec<(&'static str, Vec<Pair>)>, Error> {
     Ok(found)
 }
 
-fn pairs_of(object: &[u8]) -> impl Iterator<Item = Pair> {
+pub(super) fn pairs_of(object: &[u8]) -> impl Iterator<Item = Pair> {
     let list = find(object, NFTA_SET_ELEM_LIST_ELEMENTS).unwrap_or_default();
     attributes(list).filter_map(|(_, element)| {
         let key = |kind| find(find(element, kind)?, NFTA_DATA_VALUE).map(<[u8]>::to_vec);

@@ -26,6 +26,8 @@
 
 mod denial;
 mod follow;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod held;
 mod pods;
 mod saved;

@@ -317,7 +317,7 @@ fn chain_of(rule: &[u8]) -> String {
 }
 
 /// The rules of one chain, of which the first has the number behind `before`.
-fn rule_differences(wanted: &[Rule], before: usize, found: &[&Vec<u8>]) -> Vec<String> {
+pub(super) fn rule_differences(wanted: &[Rule], before: usize, found: &[&Vec<u8>]) -> Vec<String> {
     let expressions: Vec<Vec<Attribute>> = wanted.iter().map(Rule::expressions).collect();
     let is = |object: &[u8], expressions: &[Attribute]| {
         find(object, NFTA_RULE_EXPRESSIONS)
@@ -345,7 +345,7 @@ fn rule_differences(wanted: &[Rule], before: usize, found: &[&Vec<u8>]) -> Vec<S
     differences
 }
 
-fn interval_differences(intervals: &Intervals, elements: &[Vec<u8>]) -> Vec<String> {
+pub(super) fn interval_differences(intervals: &Intervals, elements: &[Vec<u8>]) -> Vec<String> {
     let found: BTreeSet<Element> = elements.iter().flat_map(|object| elements_of(object)).collect();
     let mut foreign = found.clone();
     let mut lost = Vec::new();

@@ -35,7 +35,7 @@ impl Reply {
         !self.torn && self.generation.is_none_or(|of| of == low_half)
     }
 
-    fn add(&mut self, answer: &Answer<'_>) -> Result<(), DecodeError> {
+    pub(super) fn add(&mut self, answer: &Answer<'_>) -> Result<(), DecodeError> {
         let (generation, attributes) = object(answer)?;
         self.torn |= self.generation.replace(generation).is_some_and(|of| of != generation);
         self.objects.push(attributes.into());

@@ -10,6 +10,8 @@ mod differences;
 mod document;
 mod ensure;
 mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod leased;
 mod pass;
 

@@ -14,6 +14,8 @@ mod error;
 pub mod fabric;
 pub mod facts;
 pub mod former;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub(crate) mod lasting;
 pub mod liveness;
 pub(crate) mod ownership;

@@ -4,6 +4,8 @@
 mod cut;
 mod denial;
 mod gone;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod held;
 #[cfg(feature = "agent")]
 mod kept;

@@ -14,6 +14,8 @@ mod attached;
 mod changes;
 mod class;
 mod compile;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod granted;
 mod live;
 mod lookup;
@@ -34,7 +36,7 @@ pub use compile::{Compiled, Known, TABLE, compile};
 pub use granted::{Granted, granted};
 pub use lookup::allows;
 pub use numbers::Key;
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", fuzzing))]
 pub(crate) use read::Item;
 pub use read::{Read, protocol, protocol_name, read};
 pub use selector::{Labels, Requirement, Selector, Test};

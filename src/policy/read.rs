@@ -9,7 +9,7 @@
 
 mod fields;
 mod list;
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", fuzzing))]
 mod single;
 mod yaml;
 
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{cni::cidr, family::HasFamily};
 use fields::{Fields, missing};
-#[cfg(feature = "agent")]
+#[cfg(any(feature = "agent", fuzzing))]
 pub(crate) use single::Item;
 
 /// Protocols that have ports, by their numbers within IP.

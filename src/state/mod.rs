@@ -7,6 +7,8 @@
 //! is given.
 
 pub mod file;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 pub mod gzip;
 mod holder;
 pub mod journal;

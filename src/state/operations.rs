@@ -69,7 +69,7 @@ pub fn is_read(root: &Root) -> bool {
 }
 
 impl Operation {
-    fn encode(&self) -> [u8; RECORD_BYTES] {
+    pub(super) fn encode(&self) -> [u8; RECORD_BYTES] {
         let mut verb = [0; VERB_BYTES];
         verb.iter_mut().zip(self.verb.bytes()).for_each(|(to, from)| *to = from);
         let took = u32::try_from(self.took.as_micros()).unwrap_or(u32::MAX);
@@ -80,7 +80,7 @@ impl Operation {
     }
 
     /// None for what is no record.
-    fn decode(record: &[u8]) -> Option<Self> {
+    pub(super) fn decode(record: &[u8]) -> Option<Self> {
         let (verb, rest) = record.split_first_chunk::<VERB_BYTES>()?;
         let (code, rest) = rest.split_first_chunk()?;
         let (took, rest) = rest.split_first_chunk()?;

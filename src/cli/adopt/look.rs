@@ -156,7 +156,7 @@ fn node(args: &Args, root: &Root) -> Result<NodeObject, String> {
     parse(&done.stdout, name).ok_or_else(|| "kubectl printed no node".to_owned())
 }
 
-fn parse(json: &[u8], name: String) -> Option<NodeObject> {
+pub(super) fn parse(json: &[u8], name: String) -> Option<NodeObject> {
     let node: Value = serde_json::from_slice(json).ok()?;
     let conditions = member(member(&node, "status")?, "conditions").and_then(Value::as_array);
     let text = |value: &Value, key| member(value, key).and_then(Value::as_str).map(str::to_owned);

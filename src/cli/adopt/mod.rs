@@ -9,6 +9,8 @@ mod ends;
 mod findings;
 mod firewall;
 mod found;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod look;
 mod programs;
 mod site;

@@ -2,6 +2,8 @@
 //! `manx capture`: what goes over a pod's host link, or along its whole way through the node, as
 //! tcpdump shows it.
 
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 mod lines;
 mod path;
 mod places;

@@ -57,7 +57,7 @@ fn until_end(
     Ok(answer)
 }
 
-fn read(answer: &str) -> Agent {
+pub(super) fn read(answer: &str) -> Agent {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer, ""));
     let status = head.split(' ').nth(1).unwrap_or_default();
     let ready = match status {

@@ -3,6 +3,8 @@
 
 mod agent;
 mod assigned;
+#[cfg(fuzzing)]
+pub(super) mod fuzzing;
 pub(super) mod look;
 mod machine;
 mod plugins;

@@ -52,7 +52,7 @@ pub(super) fn run(console: &mut Console<'_>) -> Result<Status, Failure> {
 }
 
 /// The nodes that are served of a list, and those that are not.
-fn view(text: &[u8]) -> Result<View, String> {
+pub(super) fn view(text: &[u8]) -> Result<View, String> {
     let list: List = serde_json::from_slice(text).map_err(|error| format!("{error}; {WANTED}"))?;
     if !matches!(&*list.kind, "List" | "NodeList") {
         return Err(format!("it is a {} and no list of Nodes; {WANTED}", list.kind));

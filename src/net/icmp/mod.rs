@@ -28,6 +28,8 @@ use super::Error;
 use crate::family::Family;
 
 pub use parse::{Came, Quoted, Why};
+#[cfg(fuzzing)]
+pub(super) use parse::{ipv4, ipv6};
 
 /// Larger than an answer of which enough is kept, its header included.
 const ANSWER_BYTES: usize = 256;

@@ -65,7 +65,7 @@ pub struct Quoted {
 }
 
 /// A message with its IP header.
-pub(super) fn ipv4(bytes: &[u8]) -> Option<Came> {
+pub(in crate::net) fn ipv4(bytes: &[u8]) -> Option<Came> {
     let (header, message) = split_ipv4(bytes)?;
     let from = ip(header.get(12..16)?)?;
     let [kind, code, _, _, h0, h1, mtu @ ..] = *message.first_chunk::<8>()?;
@@ -98,7 +98,7 @@ fn split_ipv4(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A message, which comes without its IP header.
-pub(super) fn ipv6(from: IpAddr, message: &[u8]) -> Option<Came> {
+pub(in crate::net) fn ipv6(from: IpAddr, message: &[u8]) -> Option<Came> {
     let [kind, code, _, _, word @ ..] = *message.first_chunk::<8>()?;
     let [h0, h1, l0, l1] = word;
     let why = match (kind, code) {

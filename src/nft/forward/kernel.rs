@@ -199,7 +199,7 @@ impl Ruleset {
 }
 
 /// Whether a rule gives packets another destination.
-fn is_translation(rule: &[u8]) -> bool {
+pub(super) fn is_translation(rule: &[u8]) -> bool {
     let expressions = find(rule, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
     attributes(expressions).any(|(_, expression)| {
         let data = find(expression, NFTA_EXPR_DATA).unwrap_or_default();
@@ -215,7 +215,7 @@ fn is_translation(rule: &[u8]) -> bool {
 }
 
 /// Who made a table with chains of these names, one of them such a base chain.
-fn maker(base: &Base, names: &[String]) -> Maker {
+pub(super) fn maker(base: &Base, names: &[String]) -> Maker {
     let is_of_iptables = save::BASES.iter().any(|(name, _)| *name == base.chain);
     match (base.family, base.table.as_str()) {
         (_, "firewalld") => Maker::Firewalld,
@@ -231,12 +231,12 @@ fn text(object: &[u8], kind: u16) -> String {
 }
 
 /// Those that translate addresses see first packets alone, and are not there to drop.
-fn translates(chain: &[u8]) -> bool {
+pub(super) fn translates(chain: &[u8]) -> bool {
     text(chain, NFTA_CHAIN_TYPE) == "nat"
 }
 
 /// A chain as a base chain that forwarded packets pass, if it is one.
-fn base(family: &'static str, object: &[u8]) -> Option<Base> {
+pub(super) fn base(family: &'static str, object: &[u8]) -> Option<Base> {
     let hook = find(object, NFTA_CHAIN_HOOK)?;
     let point = match find(hook, NFTA_HOOK_HOOKNUM).and_then(number)? {
         NF_INET_PRE_ROUTING => Point::Prerouting,

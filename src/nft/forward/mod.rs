@@ -13,6 +13,8 @@
 
 mod address;
 mod elements;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod kernel;
 mod length;
 mod lookup;

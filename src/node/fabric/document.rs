@@ -101,7 +101,7 @@ fn said(path: &Path, root: &Root, take: Note<'_>) -> FabricPart {
 }
 
 /// The version of the file that was read last, and what it said.
-fn noted(note: &Path) -> Option<(String, FabricPart)> {
+pub(super) fn noted(note: &Path) -> Option<(String, FabricPart)> {
     let target = fs::read_link(note).ok()?;
     let (version, text) = target.to_str()?.split_once('\n')?;
     let object: Value = serde_json::from_str(text).ok()?;

@@ -80,7 +80,7 @@ pub(super) fn has_keeper(root: &Root) -> bool {
     keeper_file(root).exists()
 }
 
-fn table_file(root: &Root) -> PathBuf {
+pub(super) fn table_file(root: &Root) -> PathBuf {
     own_directory(root).join("table.json")
 }
 
@@ -261,7 +261,7 @@ pub(super) fn forget_mended(root: &Root, noted: &str) {
     }
 }
 
-fn denial_file(root: &Root) -> PathBuf {
+pub(super) fn denial_file(root: &Root) -> PathBuf {
     own_directory(root).join("denial.json")
 }
 
