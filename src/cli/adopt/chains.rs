@@ -62,6 +62,11 @@ fn source(link: Option<String>, network: Option<String>) -> Option<(String, IpNe
     Some((link?.trim_matches('"').to_owned(), network?.parse().ok()?))
 }
 
+/// The name of a chain, in its own line or in that of a rule.
+fn first_word(text: &str) -> &str {
+    text.split_whitespace().next().unwrap_or_default()
+}
+
 /// What follows an option of a rule.
 fn value(rule: &str, option: &str) -> Option<String> {
     rule.split_whitespace().skip_while(|word| *word != option).nth(1).map(str::to_owned)
@@ -76,7 +81,7 @@ pub(super) fn left(text: &str, marks: Marks) -> Vec<Left> {
         }
         let Some(table) = tables.last_mut() else { continue };
         if let Some(chain) = line.strip_prefix(':') {
-            let name = chain.split_whitespace().next().unwrap_or_default();
+            let name = first_word(chain);
             if name.starts_with(marks.chain) {
                 table.chains.push(name.to_owned());
             }
@@ -90,7 +95,7 @@ pub(super) fn left(text: &str, marks: Marks) -> Vec<Left> {
 
 impl Left {
     fn read(&mut self, rule: &str, marks: Marks) {
-        let chain = rule.split_whitespace().next().unwrap_or_default();
+        let chain = first_word(rule);
         if chain.starts_with(marks.chain) {
             self.rules += 1;
             if chain == SPOOFING {
@@ -112,8 +117,8 @@ impl Left {
 /// The same text as it is without what is an agent's.
 pub(super) fn without(text: &str, marks: Marks) -> String {
     let is_own = |line: &&str| match (line.strip_prefix(':'), line.strip_prefix("-A ")) {
-        (Some(chain), _) => chain.starts_with(marks.chain),
-        (_, Some(rule)) => rule.starts_with(marks.chain) || marks.is_hook(rule),
+        (Some(chain), _) => first_word(chain).starts_with(marks.chain),
+        (_, Some(rule)) => first_word(rule).starts_with(marks.chain) || marks.is_hook(rule),
         (None, None) => false,
     };
     let mut kept: Vec<&str> = text.lines().filter(|line| !is_own(line)).collect();
@@ -185,6 +190,8 @@ COMMIT
         let rest = without(SAVED, CALICO);
         assert!(rest.contains(":FORWARD DROP") && rest.contains("-j KUBE-FORWARD"), "{rest}");
         assert!(!rest.contains("cali"), "{rest}");
+        let spaced = SAVED.replace(":cali", ":  cali").replace("-A cali", "-A  cali");
+        assert_eq!((left(&spaced, CALICO), without(&spaced, CALICO)), (found, rest));
         assert_eq!(left(SAVED, FLANNEL), []);
         assert_eq!(left("", CALICO), []);
     }
