@@ -26,7 +26,8 @@ pub struct Job {
     pub env: Vec<(String, String)>,
     /// The file that is its standard input; none is `/dev/null`.
     pub stdin: Option<PathBuf>,
-    /// Where standard output goes if it may be more than a pipe holds.
+    /// Where all that it prints goes if that may be more than a pipe holds: nobody reads a pipe before the
+    /// program's end, and a full one would keep it from ending.
     pub output: Option<PathBuf>,
 }
 
@@ -77,10 +78,11 @@ impl Job {
             Some(path) => open(path).into(),
             None => Stdio::null(),
         });
-        command.stderr(Stdio::piped()).stdout(match &self.output {
-            Some(path) => create(path).into(),
-            None => Stdio::piped(),
-        });
+        let [stdout, stderr] = match &self.output {
+            Some(path) => both(&create(path)).map(Stdio::from),
+            None => [Stdio::piped(), Stdio::piped()],
+        };
+        command.stdout(stdout).stderr(stderr);
         command
     }
 
@@ -101,7 +103,9 @@ impl Job {
         let stdout = text(child.stdout.take());
         let stderr = text(child.stderr.take());
         let Ended { status, user, system, .. } = ended;
-        assert!(status == 0, "{self:#?}\nended with {status}: {stdout}\n{stderr}");
+        let kept = |path| text(Some(open(path)).filter(|_| status != 0));
+        let kept = self.output.as_deref().map(kept).unwrap_or_default();
+        assert!(status == 0, "{self:#?}\nended with {status}: {stdout}{kept}\n{stderr}");
         Sample { wall, user, system, stdout }
     }
 }
@@ -112,6 +116,11 @@ fn open(path: &Path) -> File {
 
 fn create(path: &Path) -> File {
     File::create(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+}
+
+/// One place in a file for what is written by either of two.
+fn both(file: &File) -> [File; 2] {
+    [(); 2].map(|()| file.try_clone().expect("one more descriptor"))
 }
 
 fn start(command: Command) -> (Instant, Child) {

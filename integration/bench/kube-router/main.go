@@ -6,12 +6,16 @@
 //	kube-router WORLD NODE ADDRESS
 //
 // WORLD is a List as kubectl prints it. It works in the network namespace that it is started in, by
-// iptables and ipset, and ends when all of it is in force.
+// iptables and ipset, and ends when all of it is in force: with 1 where the controller logs an error, which it
+// does in place of ending, and where it takes longer than five minutes.
 package main
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
@@ -27,6 +31,13 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/fake"
+	"k8s.io/klog/v2"
+)
+
+const (
+	patience = 5 * time.Minute
+	// Of what the controller says of an error; it may show all of its rules.
+	shown = 2000
 )
 
 func main() {
@@ -80,7 +91,21 @@ func objects(file, name, address string) ([]runtime.Object, error) {
 	return found, nil
 }
 
+// wait for the beginning of one more sync.
+func wait(beats <-chan *healthcheck.ControllerHeartbeat) error {
+	select {
+	case <-beats:
+		return nil
+	case <-time.After(patience):
+		return fmt.Errorf("no sync has begun in %s", patience)
+	}
+}
+
 func run(file, name, address string) error {
+	var failed bytes.Buffer
+	klog.LogToStderr(false)
+	klog.SetOutput(io.Discard)
+	klog.SetOutputBySeverity("ERROR", &failed)
 	all, err := objects(file, name, address)
 	if err != nil {
 		return err
@@ -118,9 +143,17 @@ func run(file, name, address string) error {
 	var group sync.WaitGroup
 	group.Add(1)
 	go controller.Run(beats, stop, &group)
-	<-beats
+	if err := wait(beats); err != nil {
+		return err
+	}
 	controller.RequestFullSync()
-	<-beats
+	if err := wait(beats); err != nil {
+		return err
+	}
 	close(stop)
+	klog.Flush()
+	if failed.Len() > 0 {
+		return errors.New(string(failed.Next(shown)))
+	}
 	return nil
 }
