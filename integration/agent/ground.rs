@@ -61,6 +61,8 @@ pub struct Ground {
 /// An agent at work.
 pub struct Agent {
     child: Child,
+    /// Who traces it, and ends with it.
+    tracer: Option<Child>,
     /// Tells it of what changes; the connection breaks when this goes.
     pub api: Option<Sender<Value>>,
 }
@@ -142,7 +144,7 @@ impl Ground {
         let child = self.host.enter(|| {
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
         });
-        Agent { child, api: None }
+        Agent { child, tracer: None, api: None }
     }
 
     pub fn log(&self) -> String {
@@ -227,6 +229,32 @@ impl Agent {
         self.child.wait().unwrap().code()
     }
 
+    /// Waits for an end that comes by itself; false if it does not.
+    pub fn ends(&mut self) -> bool {
+        eventually(DEADLINE, || self.child.try_wait().unwrap().is_some())
+    }
+
+    /// Has strace see what its thread of this name does from now on, with these options.
+    pub fn trace(&mut self, name: &str, options: &[String]) {
+        let is_named = |task: &fs::DirEntry| {
+            fs::read_to_string(task.path().join("comm")).is_ok_and(|found| found.trim() == name)
+        };
+        let named = || {
+            let tasks = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+            tasks.flatten().find(is_named)
+        };
+        assert!(eventually(DEADLINE, || named().is_some()), "no thread {name}");
+        let task = named().unwrap();
+        let attach = format!("--attach={}", task.file_name().display());
+        self.tracer = Some(Command::new("strace").args(options).arg(attach).spawn().unwrap());
+        let is_traced = || {
+            let status = fs::read_to_string(task.path().join("status")).unwrap();
+            let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
+            tracer.is_some_and(|pid| pid.trim() != "0")
+        };
+        assert!(eventually(DEADLINE, is_traced), "strace is not at work");
+    }
+
     /// Memory of its own that is in use, and the most that it ever had with its program and
     /// libraries, in KiB.
     pub fn memory_kib(&self) -> [u64; 2] {
@@ -259,5 +287,6 @@ impl Drop for Agent {
     fn drop(&mut self) {
         self.signal(Signal::SIGKILL);
         let _ = self.child.wait();
+        self.tracer.iter_mut().for_each(|tracer| drop(tracer.wait()));
     }
 }

@@ -17,6 +17,7 @@ mod endures;
 mod ground;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod killed;
 mod policy;
 mod real;
 mod scale;

@@ -28,6 +28,8 @@ pub(crate) struct World {
     pub(crate) namespaces: Vec<Value>,
     pub(crate) pods: Vec<Value>,
     pub(crate) policies: Vec<Value>,
+    /// Whether the list of policies has no end until that is told.
+    pub(crate) is_late: bool,
 }
 
 /// An API server with four lists, and who tells it of changes, in the order of `PATHS`.
@@ -37,7 +39,7 @@ pub(crate) struct Api {
 }
 
 /// A pod as the API server has it before it has an address; its label `app` is its name.
-fn pod(name: &str, uid: &str, node: &str) -> Value {
+pub(crate) fn pod(name: &str, uid: &str, node: &str) -> Value {
     json!({"kind": "Pod", "apiVersion": "v1",
         "metadata": {"namespace": "test", "name": name, "uid": uid, "resourceVersion": "100",
             "labels": {"app": name}},
@@ -45,7 +47,7 @@ fn pod(name: &str, uid: &str, node: &str) -> Value {
 }
 
 /// The same with this address.
-fn at(mut pod: Value, address: &str) -> Value {
+pub(crate) fn at(mut pod: Value, address: &str) -> Value {
     pod["status"] = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]});
     pod
 }
@@ -56,7 +58,7 @@ fn namespace(name: &str, labels: &Value) -> Value {
 }
 
 /// A policy: what `from` says may speak to the pods of a name, and nobody else.
-fn policy(to: &str, from: &Value) -> Value {
+pub(crate) fn policy(to: &str, from: &Value) -> Value {
     json!({"kind": "NetworkPolicy", "apiVersion": "networking.k8s.io/v1",
         "metadata": {"namespace": "test", "name": format!("only-to-{to}"), "uid": to,
             "resourceVersion": "100"},
@@ -64,16 +66,17 @@ fn policy(to: &str, from: &Value) -> Value {
             "ingress": [{"from": [from]}]}})
 }
 
-fn of_app(name: &str) -> Value {
+pub(crate) fn of_app(name: &str) -> Value {
     json!({"podSelector": {"matchLabels": {"app": name}}})
 }
 
 /// Only `client` may speak to `web`, both on this node.
-fn client_and_web() -> World {
+pub(crate) fn client_and_web() -> World {
     World {
         namespaces: vec![namespace("test", &json!({}))],
         pods: vec![pod("web", "u1", "node-1"), pod("client", "u2", "node-1")],
         policies: vec![policy("web", &of_app("client"))],
+        is_late: false,
     }
 }
 
@@ -92,12 +95,13 @@ impl Api {
     /// One after the other, as often as it is asked.
     fn of(ground: &Ground, worlds: &[World]) -> Self {
         let (mut answers, mut tellers) = (Vec::new(), Vec::new());
-        for World { namespaces, pods, policies } in worlds {
+        for World { namespaces, pods, policies, is_late } in worlds {
             let nodes = vec![node(1), node(2)];
             for (path, objects) in PATHS.into_iter().zip([&nodes, namespaces, pods, policies]) {
                 let events = objects.iter().map(|one| event("ADDED", one.clone()));
                 let (teller, rest) = channel();
-                let events: Vec<Value> = events.chain([end_of_list()]).collect();
+                let end = Some(end_of_list()).filter(|_| !is_late || path != PATHS[3]);
+                let events: Vec<Value> = events.chain(end).collect();
                 answers.push(Answer::live(&events, rest).at(path));
                 tellers.push(teller);
             }
@@ -117,11 +121,23 @@ impl Api {
 
     /// Tells the agent that was started last of a change.
     pub(crate) fn tell(&self, kind: &str, object: &Value) {
+        self.tell_one(self.tellers.len() / PATHS.len() - 1, kind, object);
+    }
+
+    /// The same of the agent that was started behind so many others.
+    pub(crate) fn tell_one(&self, others: usize, kind: &str, object: &Value) {
         let kinds = ["Node", "Namespace", "Pod", "NetworkPolicy"];
         let place = kinds.iter().position(|it| object["kind"] == **it).unwrap();
-        self.tellers[self.tellers.len() - PATHS.len() + place]
-            .send(event(kind, object.clone()))
-            .unwrap();
+        self.tellers[others * PATHS.len() + place].send(event(kind, object.clone())).unwrap();
+    }
+
+    /// Tells such an agent that these are all policies.
+    pub(crate) fn end_policies(&self, others: usize) {
+        self.tellers[others * PATHS.len() + 3].send(end_of_list()).unwrap();
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.server.url()
     }
 }
 
@@ -184,18 +200,18 @@ fn await_is(what: &str, ground: &Ground, is: impl Fn() -> bool) {
 }
 
 /// A node with both of `client_and_web` attached.
-struct Both {
-    ground: Ground,
-    api: Api,
-    agent: Agent,
-    web: Pod,
-    client: Pod,
-    web_address: String,
-    client_address: String,
+pub(crate) struct Both {
+    pub(crate) ground: Ground,
+    pub(crate) api: Api,
+    pub(crate) agent: Agent,
+    pub(crate) web: Pod,
+    pub(crate) client: Pod,
+    pub(crate) web_address: String,
+    pub(crate) client_address: String,
 }
 
 impl Both {
-    fn new(worlds: &[World]) -> Self {
+    pub(crate) fn new(worlds: &[World]) -> Self {
         let ground = patient();
         let api = Api::of(&ground, worlds);
         let agent = enforcing(&ground, &api);

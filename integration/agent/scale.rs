@@ -114,6 +114,7 @@ fn policies_of_ten_thousand_pods_have_room() {
         namespaces: (0..NAMESPACES).map(namespace).collect(),
         pods: (0..PODS).map(pod).collect(),
         policies: (0..POLICIES).map(policy).collect(),
+        is_late: false,
     };
     let api = Api::start(&ground, &world);
     let agent = enforcing(&ground, &api);

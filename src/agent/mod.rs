@@ -45,6 +45,7 @@ mod watched;
 
 use std::{
     convert::Infallible,
+    ffi::CStr,
     ffi::OsString,
     future::pending,
     io::{self, Write},
@@ -56,7 +57,10 @@ use std::{
 
 use futures::future::join3;
 use log::LevelFilter;
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::{
+    prctl,
+    signal::{SigSet, Signal},
+};
 use tokio::sync::watch;
 
 use calico::{Calico, Credentials, Delegate, Wish};
@@ -112,13 +116,21 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     version::look_in(options.plugin_dir.clone());
     sandbox::stay_out();
     log::info!("manx-agent {} on node {}", env!("CARGO_PKG_VERSION"), options.node);
-    thread::spawn(move || begin(&options));
+    start(c"peers", move || begin(&options));
     let signal = ending.wait();
     log::info!(
         "{}: the agent ends, and the node stays as it is",
         signal.map_or("?", Signal::as_str)
     );
     ExitCode::SUCCESS
+}
+
+/// Starts a thread that has a name where threads are listed (`ps -T`), of 15 bytes at most.
+fn start<T: Send + 'static>(name: &'static CStr, run: impl FnOnce() -> T + Send + 'static) {
+    thread::spawn(move || {
+        let _ = prctl::set_name(name);
+        run()
+    });
 }
 
 /// Starts all threads, and is that which keeps the peers file.
@@ -129,11 +141,11 @@ fn begin(options: &Options) -> Infallible {
     // to start the agent again.
     if let Some(address) = options.listen {
         let of_askers = Arc::clone(&status);
-        thread::spawn(move || run_alone(serve(address, of_askers)));
+        start(c"listen", move || run_alone(serve(address, of_askers)));
     }
     let config = configuration(options, &status);
     let (begun, of_agent) = (config.clone(), options.clone());
-    thread::spawn(move || reread::follow(&of_agent, &begun));
+    start(c"reread", move || reread::follow(&of_agent, &begun));
     let peers_file = options.root.path(&options.peers_file);
     let wish = Arc::new(Wish::new(status.bell().cloned()));
     let in_blocks = config.calico == Some(Ipam::CalicoIpam);
@@ -147,12 +159,12 @@ fn begin(options: &Options) -> Infallible {
     let gate = if options.network_policy { gate.enforcing(&status) } else { gate };
     // What is there is applied before anybody is asked.
     let (root, of_node) = (options.root.clone(), Arc::clone(&status));
-    thread::spawn(move || node::look_after(&root, &gate, &of_node));
+    start(c"node", move || node::look_after(&root, &gate, &of_node));
     let (root, of_plugin) = (options.root.clone(), Arc::clone(&status));
-    thread::spawn(move || operations::count(&root, &of_plugin));
+    start(c"operations", move || operations::count(&root, &of_plugin));
     if !options.network_policy {
         let root = options.root.clone();
-        thread::spawn(move || policy::relinquish(&root));
+        start(c"relinquish", move || policy::relinquish(&root));
     }
     let (teller, listener) = source();
     let access = Access { kubeconfig: options.kubeconfig.clone() };
@@ -178,10 +190,10 @@ fn begin(options: &Options) -> Infallible {
     if in_blocks && options.kubeconfig.is_none() {
         let credentials = Credentials::new(options, &access, of_own, &status);
         // It waits for disks, and nobody else has to.
-        thread::spawn(move || run_alone(credentials.keep()));
+        start(c"credentials", move || run_alone(credentials.keep()));
     }
     let held = keeper.own().to_vec();
-    thread::spawn(move || {
+    start(c"api", move || {
         let nodes = async {
             let mut limits = limits;
             // Blocks are not in Nodes.
@@ -222,7 +234,7 @@ fn enforce_policies(
     async move {
         let board = policy::board().await;
         let of_lists = Arc::clone(&board);
-        thread::spawn(move || policy::keep(&board, &node, denial, &root, &of_table));
+        start(c"policy", move || policy::keep(&board, &node, denial, &root, &of_table));
         policy::watch(access, limits, of_lists, api).await
     }
 }

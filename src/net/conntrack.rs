@@ -61,12 +61,8 @@ pub struct Connection {
 ///
 /// # Errors
 /// The kernel's refusal; where it cannot list connections, that.
-pub fn list(is_meant: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>, Error> {
-    let question = Request::question(GET, NLM_F_DUMP, header(0), "list connections");
-    netlink::Socket::<Netfilter>::open()?.dump(&question, |answer| {
-        let connection = answer.body.get(HEADER_BYTES..).and_then(Connection::read);
-        Ok(connection.filter(&is_meant))
-    })
+pub fn list(is_meant: &dyn Fn(&Connection) -> bool) -> Result<Vec<Connection>, Error> {
+    listed(&[Request::question(GET, NLM_F_DUMP, header(0), "list connections")], is_meant)
 }
 
 /// The connections that these addresses take part in, at either end. The kernel chooses
@@ -75,15 +71,23 @@ pub fn list(is_meant: impl Fn(&Connection) -> bool) -> Result<Vec<Connection>, E
 /// # Errors
 /// As for [`list`].
 pub fn of(addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, Error> {
+    let questions: Vec<Request> = addresses.iter().flat_map(|one| questions(*one)).collect();
+    listed(&questions, &|connection| {
+        let ends = [connection.source, connection.destination];
+        ends.iter().any(|end| addresses.contains(&end.ip()))
+    })
+}
+
+fn listed(
+    questions: &[Request],
+    is_meant: &dyn Fn(&Connection) -> bool,
+) -> Result<Vec<Connection>, Error> {
     let mut socket = netlink::Socket::<Netfilter>::open()?;
     let mut connections = Vec::new();
-    for question in addresses.iter().flat_map(|address| questions(*address)) {
-        connections.extend(socket.dump(&question, |answer| {
+    for question in questions {
+        connections.extend(socket.dump(question, |answer| {
             let connection = answer.body.get(HEADER_BYTES..).and_then(Connection::read);
-            Ok(connection.filter(|connection| {
-                let ends = [connection.source, connection.destination];
-                ends.iter().any(|end| addresses.contains(&end.ip()))
-            }))
+            Ok(connection.filter(is_meant))
         })?);
     }
     Ok(connections)

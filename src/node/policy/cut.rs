@@ -96,7 +96,7 @@ fn forbidden(
     let mut addresses = BTreeSet::<IpAddr>::new();
     addresses.extend(own.into_iter().map(|(_, network)| network.ip()));
     let count = Cell::new(0usize);
-    let found = conntrack::list(|connection| {
+    let found = conntrack::list(&|connection| {
         let (source, destination) = (connection.source.ip(), connection.destination.ip());
         let port = connection.has_ports.then(|| connection.destination.port());
         let flow = Flow { source, destination, protocol: connection.protocol, port };
