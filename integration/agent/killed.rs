@@ -144,7 +144,6 @@ impl Scene {
         agent.end(Signal::SIGTERM);
         self.mend();
         let transactions = transactions(&fs::read_to_string(noted).unwrap());
-        println!("transactions: {transactions:?}");
         assert!((3..KILLS_MAX / 2).contains(&transactions.len()), "{transactions:?}");
         let mut partial = 0;
         for count in &transactions {

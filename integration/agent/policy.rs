@@ -135,10 +135,6 @@ impl Api {
     pub(crate) fn end_policies(&self, others: usize) {
         self.tellers[others * PATHS.len() + 3].send(end_of_list()).unwrap();
     }
-
-    pub(crate) fn url(&self) -> String {
-        self.server.url()
-    }
 }
 
 /// A ground on which pods wait for long.

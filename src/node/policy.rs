@@ -3,9 +3,9 @@
 
 mod cut;
 mod denial;
-mod gone;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod gone;
 mod held;
 #[cfg(feature = "agent")]
 mod kept;

@@ -69,13 +69,9 @@ struct Counts {
 
 impl Counts {
     fn of<K: Ord, V: PartialEq>(before: &BTreeMap<K, V>, after: &BTreeMap<K, V>) -> Self {
-        let besides = |one: &BTreeMap<K, V>, other: &BTreeMap<K, V>| {
-            one.iter().filter(|(key, value)| other.get(key) != Some(value)).count()
-        };
-        Self {
-            before: (before.len(), besides(before, after)),
-            after: (after.len(), besides(after, before)),
-        }
+        let same = before.iter().filter(|(key, value)| after.get(key) == Some(value)).count();
+        let [before, after] = [before.len(), after.len()].map(|of| (of, of - same));
+        Self { before, after }
     }
 
     fn told(&self, object: String) -> Option<Told> {

@@ -129,34 +129,33 @@ fn disjoint(all: &BTreeMap<Grant, u16>) -> BTreeMap<Grant, u16> {
 /// place in the second list, counted from [`NETWORKS`] on. Goes once through all places at
 /// which a block begins or ends, and knows at each what is allowed by those that are open.
 fn partition(blocks: &[(&Block, Spans)]) -> (Vec<(IpAddr, IpAddr, u32)>, Vec<Spans>) {
-    let mut edges = Vec::new();
+    let mut edges = Edges::default();
     for (place, (block, _)) in blocks.iter().enumerate() {
         for (first, last) in parts(block) {
-            edges.push((first, place));
-            edges.extend(next(last).map(|behind| (behind, place | ENDS)));
+            edges.add(first, place);
+            next(last).into_iter().for_each(|behind| edges.add(behind, place | ENDS));
         }
     }
-    edges.sort_unstable();
     let mut found: Vec<(IpAddr, IpAddr, u32)> = Vec::new();
     let (mut kinds, mut known) = (Vec::<Spans>::new(), Vec::<(Spans, u32)>::new());
     // What is allowed, and by how many of those that are open.
     let mut open: Vec<(Span, usize)> = Vec::new();
-    let mut places = edges.chunk_by(|(one, _), (other, _)| one == other).peekable();
+    let mut places = edges.places.iter().peekable();
     let mut before = None;
-    while let Some(place) = places.next() {
-        let Some((first, _)) = place.first().copied() else { continue };
+    while let Some((first, place)) = places.next() {
+        let first = *first;
         // The last address of a family has none behind it at which a block would end.
         if before.replace(first.family()).is_some_and(|family| family != first.family()) {
             open.clear();
         }
-        for (_, edge) in place {
+        for edge in edges.lists.get(*place as usize).map_or(&[][..], Vec::as_slice) {
             let spans = blocks.get(edge & !ENDS).map_or(&[][..], |(_, spans)| spans);
             spans.iter().for_each(|span| count(&mut open, *span, edge & ENDS == 0));
         }
         if open.is_empty() {
             continue;
         }
-        let end = places.peek().and_then(|next| next.first()).map(|(end, _)| *end);
+        let end = places.peek().map(|(end, _)| **end);
         let last = end.filter(|end| end.family() == first.family()).and_then(previous);
         let last = last.unwrap_or_else(|| first.family().everything().broadcast());
         let spans: Spans = open.iter().map(|(span, _)| *span).collect();
@@ -179,6 +178,26 @@ fn partition(blocks: &[(&Block, Spans)]) -> (Vec<(IpAddr, IpAddr, u32)>, Vec<Spa
     (found, kinds)
 }
 
+/// The places at which blocks begin or end, in order: to sort them would take the code of a sort.
+#[derive(Default)]
+struct Edges {
+    /// Which of the lists has what begins or ends there.
+    places: BTreeMap<IpAddr, u64>,
+    lists: Vec<Vec<usize>>,
+}
+
+impl Edges {
+    fn add(&mut self, at: IpAddr, edge: usize) {
+        let known = self.places.get(&at).and_then(|place| self.lists.get_mut(*place as usize));
+        if let Some(list) = known {
+            list.push(edge);
+            return;
+        }
+        self.places.insert(at, self.lists.len() as u64);
+        self.lists.push(vec![edge]);
+    }
+}
+
 /// Marks the place of a block that ends there.
 const ENDS: usize = 1 << (usize::BITS - 1);
 
@@ -189,8 +208,10 @@ fn parts(block: &Block) -> Vec<(IpAddr, IpAddr)> {
     let is_within = |hole: &(IpAddr, IpAddr)| {
         hole.0.family() == first.family() && hole.0 <= last && hole.1 >= first
     };
-    let mut holes: Vec<(IpAddr, IpAddr)> = holes.filter(is_within).collect();
-    holes.sort_unstable();
+    let (mut begins, holes) = (Edges::default(), holes.filter(is_within).collect::<Vec<_>>());
+    (0..).zip(&holes).for_each(|(number, (hole, _))| begins.add(*hole, number));
+    let of_place = begins.places.values().filter_map(|place| begins.lists.get(*place as usize));
+    let holes = of_place.flatten().filter_map(|number| holes.get(*number).copied());
     let (mut parts, mut begin) = (Vec::new(), Some(first));
     for (hole, end) in holes {
         let Some(start) = begin else { break };

@@ -36,6 +36,7 @@ pub use compile::{Compiled, Known, TABLE, compile};
 pub use granted::{Granted, granted};
 pub use lookup::allows;
 pub use numbers::Key;
+pub(crate) use read::Fields;
 #[cfg(any(feature = "agent", fuzzing))]
 pub(crate) use read::Item;
 pub use read::{Read, protocol, protocol_name, read};

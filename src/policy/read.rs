@@ -25,7 +25,8 @@ use super::{
     unread::{OURS, group},
 };
 use crate::{cni::cidr, family::HasFamily};
-use fields::{Fields, missing};
+pub(crate) use fields::Fields;
+use fields::missing;
 #[cfg(any(feature = "agent", fuzzing))]
 pub(crate) use single::Item;
 

@@ -49,7 +49,9 @@ pub(super) fn read(path: &Path) -> io::Result<BTreeSet<IpAddr>> {
     };
     // A line that was cut short by a full file system says nothing.
     let text = String::from_utf8_lossy(&bytes);
-    Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
+    let mut all = BTreeSet::new();
+    all.extend(text.lines().filter_map(|line| line.parse::<IpAddr>().ok()));
+    Ok(all)
 }
 
 #[cfg(test)]

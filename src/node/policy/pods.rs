@@ -190,8 +190,8 @@ fn release(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
 pub(crate) fn release_noted(root: &Root, entries: &[&Entry], had_link: bool) -> Result<(), Error> {
     let some = entries.iter().copied().filter(|entry| may_hold(root, Some(entry)));
     let some: Vec<&Entry> = some.collect();
-    let addresses: BTreeSet<_> =
-        some.iter().flat_map(|entry| entry.addresses.iter().copied()).collect();
+    let mut addresses = BTreeSet::new();
+    addresses.extend(some.iter().flat_map(|entry| entry.addresses.iter().copied()));
     if addresses.is_empty() {
         return Ok(());
     }
@@ -249,10 +249,12 @@ fn release_own(
     mut addresses: BTreeSet<IpAddr>,
 ) -> Result<(), Error> {
     let _lock = state::lock(root)?;
-    let name =
-        |entry: &Entry| [&entry.network, &entry.container_id, &entry.ifname].map(String::clone);
-    let own: BTreeSet<_> = entries.iter().map(|entry| name(entry)).collect();
-    for other in journal::all(root).into_iter().filter(|other| !own.contains(&name(other))) {
+    let is_one = |one: &Entry, other: &Entry| {
+        (&one.network, &one.container_id, &one.ifname)
+            == (&other.network, &other.container_id, &other.ifname)
+    };
+    let is_own = |one: &Entry| entries.iter().any(|own| is_one(own, one));
+    for other in journal::all(root).into_iter().filter(|other| !is_own(other)) {
         addresses.retain(|address| !other.addresses.contains(address));
     }
     release_all(root, &addresses)
@@ -301,14 +303,14 @@ pub(crate) fn sweep(root: &Root, host: &mut Socket) -> Result<Vec<IpAddr>, Error
     let isolated = isolated()?;
     let entries = journal::all(root);
     let noted: Vec<IpAddr> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
-    let mut nobodys = Vec::new();
+    let mut nobodys = BTreeSet::new();
     for address in isolated.into_iter().filter(|address| !noted.contains(address)) {
         if !liveness::is_routed(host, address)? {
-            nobodys.push(address);
+            nobodys.insert(address);
         }
     }
-    release_all(root, &nobodys.iter().copied().collect())?;
-    Ok(nobodys)
+    release_all(root, &nobodys)?;
+    Ok(nobodys.into_iter().collect())
 }
 
 /// What the table lacks of an attachment on which policies are enforced, a sentence each.

@@ -15,7 +15,7 @@ use std::{
 };
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserializer,
     de::{Error as _, IgnoredAny, MapAccess, Visitor},
 };
 use serde_json::{Map, Value, json};
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     conf::POLICY_FILE,
-    policy::{Assigned, Compiled, Denial, Key, Known, Name, Policies, TABLE},
+    policy::{Assigned, Compiled, Denial, Fields, Key, Known, Name, Policies, TABLE},
     state::{Root, directory, file::TEXT_BYTES_MAX, lock, read_own, replace},
 };
 
@@ -396,26 +396,20 @@ struct Document<'a> {
     found: Vec<Known>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Entry {
-    #[serde(default)]
-    uid: String,
-    egress: Option<u64>,
-    ingress: Option<u64>,
-    identity: Option<u64>,
-    #[serde(default)]
-    egress_policies: Vec<String>,
-    #[serde(default)]
-    ingress_policies: Vec<String>,
+fn known(name: &str, entry: &Value) -> Result<Known, String> {
+    let entry = Fields::of(entry)?;
+    let classes = [entry.number("egress")?, entry.number("ingress")?];
+    let assigned = Assigned { classes, identity: entry.number("identity")? };
+    let isolated_by = [entry.texts("egressPolicies")?, entry.texts("ingressPolicies")?];
+    Ok(Known { name: Name::of(name), uid: entry.owned("uid")?, assigned, isolated_by })
 }
 
-/// A pod that nobody knows any more.
-#[derive(Deserialize)]
-struct Former {
-    name: String,
-    #[serde(default)]
-    uid: String,
+/// A pod that nobody knows any more, with its name.
+fn former(entry: &Value) -> Result<(String, Known), String> {
+    let entry = Fields::of(entry)?;
+    let name = entry.required("name")?;
+    let known = Known::closed(Name::of(&name), entry.owned("uid")?);
+    Ok((name, known))
 }
 
 impl<'de> Visitor<'de> for &mut Document<'_> {
@@ -436,9 +430,10 @@ impl<'de> Visitor<'de> for &mut Document<'_> {
                 }
                 "pods" => map.next_value_seed(Pods(self))?,
                 "former" => {
-                    for Former { name, uid } in map.next_value::<Vec<Former>>()? {
+                    for entry in map.next_value::<Vec<Value>>()? {
+                        let (name, known) = former(&entry).map_err(A::Error::custom)?;
                         if (self.choose)(&name) {
-                            self.found.push(Known::closed(Name::of(&name), uid));
+                            self.found.push(known);
                         }
                     }
                 }
@@ -472,12 +467,8 @@ impl<'de> Visitor<'de> for Pods<'_, '_> {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             }
-            let Entry { uid, egress, ingress, identity, egress_policies, ingress_policies } =
-                map.next_value()?;
-            let name = Name::of(&key);
-            let assigned = Assigned { classes: [egress, ingress], identity };
-            let isolated_by = [egress_policies, ingress_policies];
-            self.0.found.push(Known { name, uid, assigned, isolated_by });
+            let known = known(&key, &map.next_value()?).map_err(A::Error::custom)?;
+            self.0.found.push(known);
         }
         Ok(())
     }

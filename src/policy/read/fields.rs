@@ -8,10 +8,10 @@ use super::super::Labels;
 
 /// An object's members; one that is absent has none.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Fields<'a>(Option<&'a Map<String, Value>>);
+pub(crate) struct Fields<'a>(Option<&'a Map<String, Value>>);
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(value: &'a Value) -> Result<Self, String> {
+    pub(crate) fn of(value: &'a Value) -> Result<Self, String> {
         let members = value.as_object().ok_or_else(|| format!("{value} is no object"))?;
         Ok(Self(Some(members)))
     }
@@ -45,13 +45,17 @@ impl<'a> Fields<'a> {
         self.typed(key, "text", Value::as_str)
     }
 
+    pub(crate) fn number(self, key: &str) -> Result<Option<u64>, String> {
+        self.typed(key, "number", Value::as_u64)
+    }
+
     /// Empty where it is absent.
-    pub(super) fn owned(self, key: &str) -> Result<String, String> {
+    pub(crate) fn owned(self, key: &str) -> Result<String, String> {
         Ok(self.text(key)?.unwrap_or_default().to_owned())
     }
 
     /// What must be there.
-    pub(super) fn required(self, key: &str) -> Result<String, String> {
+    pub(crate) fn required(self, key: &str) -> Result<String, String> {
         self.text(key)?.map(str::to_owned).ok_or_else(|| missing(key))
     }
 
@@ -60,7 +64,7 @@ impl<'a> Fields<'a> {
         Ok(self.typed(key, "flag", Value::as_bool)?.unwrap_or_default())
     }
 
-    pub(super) fn texts(self, key: &str) -> Result<Vec<String>, String> {
+    pub(crate) fn texts(self, key: &str) -> Result<Vec<String>, String> {
         let text = |value: &Value| match value.as_str() {
             Some(text) => Ok(text.to_owned()),
             None => Err(format!("{key} has {value}, which is no text")),
