@@ -36,9 +36,9 @@ Usage: manx explain [--json] [--policies WORLD] [--bundle FILE | OPTION…]
                     SRC DST[:PORT[/PROTOCOL]]
 
 Follows a packet from SRC to DST through this node, as its rules, routes and
-tables are: whether its source is believed, which rule and route decide, the
+tables are: whether its source is accepted, which rule and route decide, the
 next hop, what carries it and how large it may be, whether it leaves with the
-node's address, whether network policies let it, and whether its answers are
+node's address, whether network policies allow it, and whether its answers are
 let in; each step with the object that decides. The last line says where it
 ends, and names the check of manx doctor that concerns it. No packet is sent:
 what other nodes do is not known. Ends with 3 where the packet or its answers

@@ -31,7 +31,7 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
 Usage: manx gc [--valid FILE|-] [--dry-run] [OPTION…]
 
 Removes the lease and the journal entry of each attachment whose host link is
-gone. Without a list nothing goes that has a link, and nothing goes by its age.
+gone. Without a list, nothing that has a link is removed, however old it is.
 An ADD that is under way is waited for.
 
   --valid FILE    remove all that FILE does not list: JSON, a list of

@@ -41,9 +41,10 @@ pub(super) fn overview(out: &mut dyn Write) -> Result<(), Failure> {
     table.print(out)?;
     writeln!(
         out,
-        "\nExit status: 0 fine, 1 failed, 2 wrong usage, 3 findings (plan, validate, doctor,\n\
-         tune, ipam check).\n\
-         Listings take --json. --root DIR, or MANX_ROOT, stands before every path of the system."
+        "\nExit status: 0 fine, 1 failed, 2 wrong usage, 3 findings (plan, validate,\n\
+         status, doctor, probe, tune, ipam check and others).\n\
+         Listings take --json. --root DIR, or MANX_ROOT, stands before every path of\n\
+         the system."
     )?;
     Ok(())
 }

@@ -40,7 +40,7 @@ known.
 
 from-kubectl reads what kubectl get nodes -o json prints, and writes a peers
 file for all nodes of the cluster, by the rules of the agent: for nodes that
-have none. A Node without a podCIDR is left out, and told. Exits 3 where Nodes
+have none. A Node without a podCIDR is left out, and named. Exits 3 where Nodes
 are left out because they claim what others have.
 
   --json       {\"peers\": [{\"name\", \"addresses\", \"podCIDRs\", \"device\",

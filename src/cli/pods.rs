@@ -20,9 +20,9 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     help: "\
 Usage: manx pods [--json] [--root DIR]
 
-Lists what the journal of this node says beside what the kernel has. STATE is
-up, down, missing where the host link is gone and no DEL has come yet, or
-unnoted where a link bears our mark and no journal knows it. AGE is the time
+Lists the attachments in the journal of this node, compared with the kernel.
+STATE is up, down, missing where the host link is gone and no DEL has come yet,
+or unnoted where a link has manx's mark and is in no journal. AGE is the time
 since the ADD.
 
   --json      {\"pods\": [{\"network\", \"podNamespace\", \"podName\", \"containerID\",

@@ -17,21 +17,21 @@ use crate::doctor::tune::{Setting, dotted, settings};
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "tune",
-    summary: "show the kernel's parameters that matter for pods, and who set them",
+    summary: "show kernel parameters that matter for pods, and who set them",
     help: "\
 Usage: manx tune [--json] [--apply | --revert | --bundle FILE] [OPTION…]
 
 Shows what each parameter is, which file of sysctl.d or which program set it,
-and what it should be at least, with the reason. No value is made smaller but
-the time for which closed connections are remembered. What costs memory or time
-is asked for only where counters that grow within a moment show the need of it.
+and what it should be at least, with the reason. No value is lowered, except the
+time for which closed connections are remembered. What costs memory or time is
+recommended only where the node's counters show the need.
 Exits 3 where something should be changed, else 0.
 
   --apply      set what is recommended, now and at boot: writes
                /etc/sysctl.d/zz-manx-tune.conf, where connections are concerned
-               /etc/modules-load.d/manx-tune.conf, and the values of before to
+               /etc/modules-load.d/manx-tune.conf, and the previous values to
                /var/lib/manx/tune.json
-  --revert     set the values of before again, but for those that somebody has
+  --revert     set the previous values again, except those that somebody has
                changed since, and remove these files
   --json       {\"settings\": [{\"key\", \"current\", \"setBy\", \"recommended\",
                \"reason\"}]}; recommended is null where it is well

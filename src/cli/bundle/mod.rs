@@ -30,8 +30,8 @@ Usage: manx bundle [--plain] FILE [OPTION…]
 
 Writes into FILE, with mode 0600, or to stdout where FILE is -, how this node
 stands, and changes nothing else. FILE is JSON packed by gzip. On any machine
-manx doctor, status, explain, plan, peers and tune say by it what they say here,
-and zcat FILE | jq .support shows what is for people:
+manx doctor, status, explain, plan, peers and tune read it by --bundle, and
+zcat FILE | jq .support shows what is for people:
 
   texts     configurations, the peers file, sysctl.d of manx
   logs      the last lines of logFile, of the agent, and of the journal
@@ -39,8 +39,8 @@ and zcat FILE | jq .support shows what is for people:
 
 Names and addresses of pods, nodes and links are in it. Keys, passwords, tokens,
 the users of URLs, environments, and what runtimes and IPAM plugins were told
-are not: (redacted) stands for them. FILE has less than 1 MB: else logs are cut
-first, then texts are left out, and what is missing is said.
+are not: (redacted) stands for them. FILE has less than 1 MB: for that
+logs are cut first, then texts are left out, and FILE says what is missing.
 
   --plain      do not pack it
   --conf FILE  look at this configuration alone (default: all of /etc/cni/net.d)

@@ -32,12 +32,12 @@ pub(super) const SUBCOMMAND: Subcommand = Subcommand {
 Usage: manx doctor [--json] [--only ID] [OPTION…]
 
 Looks at the kernel, the configurations, the peers file, the leases, the plugins
-and the firewall of this node, and changes nothing. Each thing that is wrong is
-told with what was seen, why it matters, what mends it and what takes that back;
-the worst first, so that the first line names the likely cause. A node that is
-well is one line. Ends with 3 where something is wrong, else with 0.
+and the firewall of this node, and changes nothing. Each finding says what was
+seen, why it matters, what mends it and what undoes that; the worst comes first,
+so that the first line names the likely cause. A node that is well is one line.
+Ends with 3 where something is wrong, else with 0.
 
-  --only ID    make this check alone
+  --only ID    make only this check
   --json       {\"checks\": [{\"id\", \"severity\", \"status\", \"object\",
                \"evidence\", \"why\", \"fix\", \"undo\"}]}: severity is info,
                warning or error; status is ok, found, or skipped with the reason

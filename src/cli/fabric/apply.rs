@@ -46,10 +46,10 @@ nothing.
   --undo       remove all routes, neighbours and tunnels of the routeProtocol of
                every network of ours in /etc/cni/net.d (with --conf, of that
                one), and each network's nftables table unless a pod of the
-               network lives, whom it keeps from speaking in other names;
-               not while another network, with other settings, has pods there.
-               Take the configuration out of /etc/cni/net.d first where a
-               runtime asks for STATUS: that brings the fabric up again
+               network lives, which it keeps from sending with addresses of
+               others; not while another network, with other settings, has
+               pods there. Take the configuration out of /etc/cni/net.d first
+               where a runtime asks for STATUS: that makes the routes again
   --json       {\"changes\": [as of plan], \"unmade\": [the same], \"notes\": [],
                \"errors\": []}; not with --watch
   --conf FILE  one configuration; default: all of ours in /etc/cni/net.d

@@ -48,7 +48,8 @@ Usage: manx install [OPTION…]
 Copies itself to the plugins of the container runtime, also under the name of
 its allocator, manx-ipam, notes its version in /run/manx, writes a configuration
 and tells networkd, udev, NetworkManager and sysctl, where they are, to leave
-pods' links alone. What is there and differs is kept. Can be run again.
+pods' links alone. Replaces an earlier manx and those of its files that nobody
+has edited; any other file that differs is kept. Can be run again.
 
   --bin-dir DIR   where plugins are (/opt/cni/bin)
   --conf-dir DIR  where configurations are (/etc/cni/net.d)

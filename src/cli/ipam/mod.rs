@@ -23,7 +23,7 @@ show lists each range with its size, what is used and free, its oldest lease
 and how many leases seem to be nobody's. check compares leases with the
 attachments of this node; it ends with 3 where they do not agree. An ADD that
 is under way is waited for. For pools of manx-ipam and of host-local; show also
-where another plugin, such as bridge, has its addresses from them.
+for those that another plugin, such as bridge, takes its addresses from.
 
   --fix        release leases that no attachment has, and lease the addresses
                of attachments that nobody leased

@@ -36,17 +36,18 @@ plan shows what apply would change, and exits 3 if there is something. show
 lists what is enforced, and remove takes it away: all pods are open then.
 
   --node NAME  the pods of this node; default: the name of this host
-  --reject     tell the sender of what no policy allows, by a reset of TCP or by
-               ICMP; without it such a packet is dropped in silence
+  --reject     answer what no policy allows with a reset of TCP or with ICMP;
+               without it such a packet is dropped in silence
   --log GROUP  send what no policy allows, ten packets a second, to a group of
                NFLOG (0 to 65535)
   --keep-connections
-               let established connections be
+               leave established connections as they are
   --json       plan, apply: {\"changes\": [as of manx plan], \"notes\": []}, and
                of apply how many connections were \"cut\"
                show: {\"enforced\", \"peers\", \"pods\": [{\"address\", \"pod\",
                \"egress\": {\"class\", \"grants\", \"networks\", \"dropped\":
-               {\"packets\", \"bytes\"}}, \"ingress\": the same}]}
+               {\"packets\", \"bytes\"}}, \"ingress\": the same}]};
+               egress and ingress are null where they are open
   --root DIR   keep the lock below DIR",
     shape: Shape {
         flags: &["json", "keep-connections", "reject"],

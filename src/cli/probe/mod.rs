@@ -20,7 +20,7 @@ use crate::{doctor::probe::findings, finding::is_bad, text::escaped};
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "probe",
-    summary: "measure the paths to other nodes, and say what is wrong with them",
+    summary: "measure the paths to other nodes, and say what is wrong",
     help: "\
 Usage: manx probe [PEER…|--all] [--json] [--textfile FILE] [OPTION…]
 

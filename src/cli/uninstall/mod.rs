@@ -33,9 +33,9 @@ The reverse of manx install, for a node whose pods are gone. Takes back routes,
 neighbours, tunnels and nftables tables of every network, what dead pods left,
 the configurations that name the plugin, what was written for the daemons, what
 manx tune has set, /run/manx and /var/lib/manx, and at last the plugin itself.
-Each is told. A file that somebody has edited stays, and so do peers files that
-no agent wrote. Nothing is touched while pods are attached, an agent runs, or
-systemd starts manx. Can be run again, also after it was killed.
+Each is printed. A file that somebody has edited stays, and so do peers files
+that no agent wrote. Nothing is touched while pods are attached, an agent runs,
+or systemd starts manx. Can be run again, also after it was killed.
 
   --dry-run       only say what would go
   --force         cut off the pods that are attached; remove edited files, and

@@ -49,7 +49,7 @@ Usage: manx validate [FILE|DIR] [--conf FILE] [--bin DIR] [--json]
 Reads one configuration, or all .conf, .conflist and .json files of a directory
 (/etc/cni/net.d) in the order in which runtimes do, and says which one counts.
 Reads the peers files that they name, and runs each plugin that they name with
-VERSION, which tells what it speaks and does nothing. Looks whether the node's
+VERSION, which tells what it speaks and does nothing. Checks whether the node's
 firewall forwards the pods' packets (nf_tables, and iptables-legacy by its own
 tool). Exit status 3 where there are warnings or errors.
 
