@@ -277,13 +277,13 @@ const TROUBLES: Faults = &[
     ("No pod reaches anything outside its node", |scene| {
         scene.breaks(scene.a(), "sysctl -qw net.ipv4.ip_forward=0");
     }),
-    ("The same, and forwarding is on", |scene| {
+    ("No pod reaches anything outside its node, and forwarding is on", |scene| {
         scene.breaks(scene.a(), "iptables -P FORWARD DROP");
     }),
     ("The pods of one other node do not answer", |scene| {
         scene.breaks(scene.a(), "ip route del 10.244.2.0/24");
     }),
-    ("They did until something was installed or changed", |scene| {
+    ("The pods of another node stopped answering after an installation or a change", |scene| {
         scene.breaks(scene.a(), "ip route add 10.244.2.0/25 via 192.0.2.1");
     }),
     ("A new node is not reached, or one that left still is", |scene| {
@@ -343,7 +343,7 @@ const TROUBLES: Faults = &[
     ("One node is not reached at all", |scene| {
         batch(&scene.cluster.router, "link set to-b down");
     }),
-    ("What becomes of one packet", |_| {}),
+    ("What happens to one packet", |_| {}),
     ("Somebody else is to look", |_| {}),
 ];
 

@@ -176,30 +176,32 @@ struct Clause<'a> {
 }
 
 impl<'a> Isolated<'a> {
-    fn clauses(&self) -> impl Iterator<Item = Clause<'a>> {
-        self.policies.iter().flat_map(|(_, policy)| {
-            let rules = policy.rules(self.direction).unwrap_or_default();
-            rules.iter().flat_map(|rule| self.clauses_of(rule, &policy.name.namespace))
-        })
+    fn clauses(&self) -> Vec<Clause<'a>> {
+        let mut clauses = Vec::new();
+        for (_, policy) in &self.policies {
+            for rule in policy.rules(self.direction).unwrap_or_default() {
+                self.add_clauses(rule, &policy.name.namespace, &mut clauses);
+            }
+        }
+        clauses
     }
 
-    fn clauses_of(&self, rule: &'a Rule, namespace: &'a str) -> Vec<Clause<'a>> {
+    fn add_clauses(&self, rule: &'a Rule, namespace: &'a str, clauses: &mut Vec<Clause<'a>>) {
         let (spans, names) = self.ports(rule);
-        let plain = |whom| Clause { whom, spans: spans.clone(), names: Vec::new() };
-        // What has a name is a pod.
-        let named =
-            |scope| Clause { whom: Whom::Pods(scope), spans: Spans::new(), names: names.clone() };
-        let Some(peers) = &rule.peers else {
-            return vec![plain(Whom::Anybody), named(Scope::Every)];
+        let mut add = |whom, scope| {
+            clauses.push(Clause { whom, spans: spans.clone(), names: Vec::new() });
+            // What has a name is a pod.
+            let names = names.clone();
+            clauses.push(Clause { whom: Whom::Pods(scope), spans: Spans::new(), names });
         };
-        let clauses = peers.iter().flat_map(|peer| {
+        let Some(peers) = &rule.peers else { return add(Whom::Anybody, Scope::Every) };
+        for peer in peers {
             let whom = match peer {
                 Peer::Block(block) => Whom::Block(block),
                 Peer::Pods { .. } => Whom::Pods(Scope::of(peer, namespace)),
             };
-            [plain(whom), named(Scope::of(peer, namespace))]
-        });
-        clauses.collect()
+            add(whom, Scope::of(peer, namespace));
+        }
     }
 
     /// The ports of a rule by their numbers, and those whose numbers the peers know.
