@@ -50,13 +50,17 @@ fn path(root: &Root) -> PathBuf {
 
 /// Tells who counts, if there is one, by a process that is about to end.
 pub fn note(root: &Root, operation: &Operation) {
+    // The pipe goes with the process.
+    mem::forget(told(root, operation));
+}
+
+/// Tells it by this pipe.
+fn told(root: &Root, operation: &Operation) -> Option<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let pipe = OpenOptions::new().write(true).custom_flags(flags.bits()).open(path(root));
-    if let Ok(mut pipe) = pipe {
-        let _ = pipe.write(&operation.encode());
-        // It goes with the process.
-        mem::forget(pipe);
-    }
+    let mut pipe = pipe.ok()?;
+    let _ = pipe.write(&operation.encode());
+    Some(pipe)
 }
 
 /// Whether somebody counts: an agent runs.
@@ -171,7 +175,7 @@ mod tests {
         note(&root, &operation("ADD", 0, 1));
         assert!(!path(&root).exists(), "nobody counts, and nothing is made");
         let mut read = Operations::open(&root).unwrap();
-        (0..10_000).for_each(|_| note(&root, &operation("DEL", 0, 1)));
+        (0..10_000).for_each(|_| drop(told(&root, &operation("DEL", 0, 1))));
         assert_eq!(read.wait().unwrap().len(), RECORDS, "what the pipe holds");
         let _ = fs::remove_dir_all(root.path("/"));
     }
