@@ -85,9 +85,7 @@ impl Known {
                 "{} is another program than the one that noted itself as manx {version}",
                 path.display()
             ),
-            _ => {
-                "none has noted its version since boot, as versions before 0.1.1 do not".to_owned()
-            }
+            _ => "none has noted its version since boot, as 0.1.1 and earlier do not".to_owned(),
         }
     }
 

@@ -243,7 +243,7 @@ pub(super) fn version_skew(snapshot: &Snapshot) -> Answer {
              a peers file that manx {version} reads, and older versions may not"
         );
         Seen::warning(format!("plugin {}", path.display()), evidence).fix(format!(
-            "{} install --force, or delete the agent's pod: it installs its own version",
+            "{} install --no-conf, or delete the agent's pod: it installs its own version",
             quoted(&path.to_string_lossy())
         ))
     });

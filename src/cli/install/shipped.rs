@@ -47,9 +47,11 @@ pub(super) fn for_plugins(directory: &Path) -> (String, Option<String>) {
         .replace("\"cniVersion\": \"1.0.0\"", &format!("\"cniVersion\": {:?}", first.as_str()));
     let told = format!(
         "{} speaks no newer CNI version than {}: the configuration offers no newer one, and \
-         runtimes then call neither GC nor STATUS; install a newer {CHAINED}, then manx install --force",
+         runtimes then call neither GC nor STATUS; install a newer {CHAINED}, then write {} for \
+         cniVersions",
         directory.join(CHAINED).display(),
-        spoken.iter().max().copied().unwrap_or(first)
+        spoken.iter().max().copied().unwrap_or(first),
+        list(&OFFERED)
     );
     (text, Some(told))
 }
