@@ -2,11 +2,12 @@
 //! Locks between calls, each held until its file is closed, in whatever way the
 //! process ends.
 //!
-//! They are taken in this order: that of the network (attachments in flight hold
-//! it shared, a garbage collection alone, so that a lease without a link is
-//! either left behind or an ADD's that the collection waits for), that of the
-//! pod's namespace, that of the attachment, that of the store of leases, that of the fabric, that of the
-//! network policies.
+//! They are taken in this order: that of the pod's namespace, that of the network
+//! (attachments in flight hold it shared, a garbage collection alone, so that a lease
+//! without a link is either left behind or an ADD's that the collection waits for),
+//! that of the attachment, that of the store of leases, that of the fabric, that of the
+//! network policies. The namespace's is first because a process of the pod may hold it
+//! for long: an ADD that waits for it keeps no collection out of the network.
 //!
 //! The kernel has no call that waits for a lock with a limit. A thread could wait
 //! without one, but where a node is out of processes there is none to be had;
