@@ -3,7 +3,7 @@
 //! there before.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     os::unix::fs::symlink,
@@ -179,6 +179,11 @@ impl Bare {
     }
 }
 
+/// What was said, each line once.
+fn lines(said: &str) -> BTreeSet<&str> {
+    said.lines().collect()
+}
+
 fn digest(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     bytes.hash(&mut hasher);
@@ -205,11 +210,17 @@ fn a_node_is_afterwards_as_it_was_before() {
     let dry = node.manx(&["uninstall", "--dry-run"]).ok();
     assert!(dry.contains("/opt/cni/bin/manx: would be removed"), "{dry}");
     assert!(dry.contains("- route 10.9.1.0/24") && !dry.contains(": removed"), "{dry}");
+    assert_eq!(lines(&dry).len(), dry.lines().count(), "no line twice: {dry}");
     // The note of the dead pod is there still, and what its link was is gone by itself.
     assert_eq!(node.kernel(), used.1);
     assert_eq!(node.tree().keys().collect::<Vec<_>>(), used.0.keys().collect::<Vec<_>>());
 
     let said = node.manx(&["uninstall"]).ok();
+    assert_eq!(lines(&said).len(), said.lines().count(), "no line twice: {said}");
+    // What it would do is what it does; a daemon is told only of what is done.
+    let done = said.lines().filter(|line| !line.starts_with("to take effect: "));
+    let done = done.collect::<Vec<_>>().join("\n").replace(": removed", ": would be removed");
+    assert_eq!(lines(&dry), lines(&done));
     for line in [
         "attachment eth0 of x/dead in network net: removed",
         "- nftables table manx-net",

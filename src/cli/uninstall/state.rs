@@ -131,13 +131,12 @@ pub(super) fn fabrics(
     let mut report = Report::default();
     for protocol in protocols {
         let removal = Removal::of_protocol(protocol, root, &mut host)?;
-        let tables = removal.tables()?;
-        if removal.changes().is_empty() && tables.is_empty() {
+        if order.dry_run {
+            // Its table stays for now, and is told with those of networks.
+            report.lines.extend(removal.changes().iter().map(fabric::Change::told));
             continue;
         }
-        if order.dry_run {
-            report.lines.extend(removal.changes().iter().map(fabric::Change::told));
-            report.lines.extend(tables.iter().map(|table| node::table::removed(table)));
+        if removal.changes().is_empty() && removal.tables()?.is_empty() {
             continue;
         }
         let _locks = lock_all(&BTreeSet::from([protocol]), root, WRITER_LIMIT)?;
