@@ -13,6 +13,7 @@ mod bundle;
 mod capture;
 mod dns;
 mod gc;
+mod idle;
 mod install;
 mod peers;
 mod pods;

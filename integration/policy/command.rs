@@ -112,6 +112,8 @@ fn what_is_enforced_is_shown_until_it_is_removed() {
     for said in ["removed: all pods are open", "nothing to remove"] {
         let removed = cluster.manx(&["remove"], &nothing);
         assert_eq!((removed.status, removed.stderr.trim()), (0, said));
+        // The lock goes as well: where it is, somebody touched the table.
+        assert!(!cluster.root().join("run/manx/.policy").exists(), "{said}");
     }
     assert_eq!(parsed()["enforced"], false);
     assert!(rules(&cluster).is_empty());

@@ -23,7 +23,7 @@ pub(crate) use pods::{
 pub(crate) use state::unreadable_files;
 
 use crate::{
-    nft::Ensured,
+    nft::{self, Ensured},
     object::{Action, Kind, Told},
     policy::{
         Attached, Compiled, Denial, Dropped, Key, Known, Policies, TABLE, World, changes, compile,
@@ -250,7 +250,15 @@ pub fn in_force(root: &Root) -> Result<Option<HeldPolicies>, Error> {
 /// `Kernel` with what nf_tables refused; `File` for what cannot be removed; `Busy` while
 /// somebody else is at it.
 pub fn remove(root: &Root) -> Result<bool, Error> {
-    let _lock = state::lock(root)?;
+    // The lock itself is a sign that somebody touched the table.
+    if !state::was_touched(root)
+        && !nft::tables(TABLE).map_err(refused)?.iter().any(|table| table == TABLE)
+    {
+        return Ok(false);
+    }
+    let lock = state::lock(root)?;
     state::forget(root)?;
-    Policies::remove(TABLE).map_err(refused)
+    let was_there = Policies::remove(TABLE).map_err(refused)?;
+    lock.retire();
+    Ok(was_there)
 }

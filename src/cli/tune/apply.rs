@@ -244,6 +244,10 @@ pub(in crate::cli) fn is_applied(root: &Root) -> bool {
 
 /// Sets the values of before.
 pub(in crate::cli) fn revert(root: &Root, console: &mut Console<'_>) -> Result<Status, Failure> {
+    if !is_applied(root) {
+        console.line("nothing to revert")?;
+        return Ok(Status::Fine);
+    }
     let _lock = lock(root)?;
     let mut note = Note::read(root)?;
     let mut is_empty = note.values.is_empty();
