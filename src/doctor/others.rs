@@ -5,7 +5,7 @@
 use super::{Answer, Seen};
 use crate::{
     conf::{BUILT_IN, CALICO, PLUGIN_TYPES},
-    node::{Barrier, File, Snapshot},
+    node::{Barrier, File, Snapshot, conflist::DIRECTORY},
     object::Kind,
     text::{few::some_of, shell::quoted},
 };
@@ -76,7 +76,10 @@ pub(super) fn foreign_cni(snapshot: &Snapshot) -> Answer {
             }
         };
         let seen = Seen::error("configuration", evidence);
-        return Ok(vec![seen.fix("manx install writes one").undo("remove that file again")]);
+        // As `manx install` names it.
+        let written = format!("{DIRECTORY}/10-manx.conflist");
+        let fix = format!("manx install # writes {written}");
+        return Ok(vec![seen.fix(fix).undo(format!("rm {written}"))]);
     };
     let before = snapshot.files.iter().take(ours).filter(|file| !is_meta(file));
     let of = |file: &File| {

@@ -217,6 +217,21 @@ fn configurations_and_plugins() {
         node.files.insert(0, File { problem, ..File::default() });
     });
     only("foreign-cni", Error, "no configuration", |node| node.files.clear());
+    // There is no file to name yet, and the one that will be there is.
+    for foreign in [false, true] {
+        let mut node = healthy();
+        node.files.retain_mut(|file| {
+            file.ours = false;
+            foreign
+        });
+        let found = findings(&examine(&node, Some("foreign-cni")));
+        assert!(
+            found[0].undo.starts_with("rm ") && found[0].why.contains("without one"),
+            "{found:?}"
+        );
+        let written = found[0].undo.trim_start_matches("rm ");
+        assert!(written.ends_with(".conflist") && found[0].fix.contains(written), "{found:?}");
+    }
     // Multus' file is the first by design, and calls ours.
     assert_eq!(
         told(|node| {

@@ -9,8 +9,8 @@ const CHECKS: &[(&str, &str)] = &[
     ("configuration-invalid", "every ADD of the network fails"),
     (
         "foreign-cni",
-        "a runtime uses the first configuration of its directory, and gives new pods to the \
-              plugin that is named there",
+        "a runtime gives new pods to the plugin that the first configuration of its directory \
+              names, and starts none without one",
     ),
     ("delegate-missing", "every ADD and every DEL of the network fails without it"),
     (

@@ -87,6 +87,12 @@ pub(super) const ROWS: &[Row] = &[
         AndBack,
     ),
     row(
+        "foreign-cni",
+        "no configuration at all",
+        Real(|ground| fs::remove_file(ground.net_d("10-net.conflist")).unwrap()),
+        AsPrinted,
+    ),
+    row(
         "delegate-missing",
         "plugin nobody",
         Real(|ground| {
