@@ -138,7 +138,7 @@ impl<'a> Overview<'a> {
     fn judged(&self) -> (State, String) {
         let errors = || self.findings.iter().filter(|one| one.severity == Severity::Error);
         if let Some(one) = errors().find(|one| BLOCKING.contains(&one.id)) {
-            return (State::NotReady, one.sentence());
+            return (State::NotReady, format!("{}: {}", one.object, one.sentence()));
         }
         for network in &self.snapshot.networks {
             let not_ready = network.fabric.as_ref().and_then(|fabric| match fabric.applied {

@@ -6,6 +6,7 @@ mod list;
 mod router;
 mod rules;
 mod shadows;
+mod standing;
 pub(super) mod work;
 
 use std::path::PathBuf;
