@@ -134,6 +134,52 @@ fn a_pod_is_the_end_of_the_inner_path() {
     assert_eq!(node.manx(&["probe", "10.99.0.1"]).status, 2);
 }
 
+/// A pod that does not answer is told apart from a tunnel that does not work.
+#[test]
+fn a_pod_behind_a_tunnel_is_judged_by_what_the_tunnel_does() {
+    let cluster = cluster(&[1, 3], Families::Ipv4, "vxlan");
+    let (node, other) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let pod = other.attach("pod");
+    let live = bare(&addresses(&pod)[0]).to_owned();
+    let told = names(node, &["node-c", &live], "healthy: nodes probed: 1; ");
+    assert_eq!(told.stdout.matches("inner IPv4").count(), 2, "{told:#?}");
+    let file = node.host.scratch().path().join("manx.prom");
+    for named in [&["node-c", "10.244.3.99"][..], &["10.244.3.99"], &["10.244.3.99", &live]] {
+        let args = [named, &["--textfile", file.to_str().unwrap()]].concat();
+        let told = names(node, &args, "warning: peer-unreachable: node node-c: 10.244.3.0 answers");
+        assert!(first(&told).contains("no pod with that address answers"), "{told:#?}");
+        assert!(!told.stdout.contains("filtered"), "{told:#?}");
+        // The next steps, as they are printed, on the other node.
+        assert!(told.stdout.contains("manx explain node-a 10.244.3.99 on node-c"), "{told:#?}");
+        let explained = other.manx(&["explain", "node-a", "10.244.3.99"]);
+        let words = "no pod of this node has the address";
+        assert!(explained.stdout.contains(words), "{explained:?}");
+        let metrics = std::fs::read_to_string(&file).unwrap();
+        let series = metrics.lines().filter(|line| !line.starts_with('#'));
+        let mut series: Vec<_> = series.filter_map(|line| line.rsplit_once(' ')).collect();
+        let count = series.len();
+        series.sort_unstable();
+        series.dedup_by_key(|(name, _)| *name);
+        assert_eq!(series.len(), count, "a value has its line once: {metrics}");
+    }
+    // A policy that drops what asks.
+    let reject = format!(
+        "add table inet own
+        add chain inet own in {{ type filter hook forward priority 0; }}
+        add rule inet own in ip daddr {live} reject with icmpx admin-prohibited"
+    );
+    let rules = node.host.scratch().file("rules", reject);
+    other.host.command("nft", &["-f", rules.to_str().unwrap()]).ok();
+    let told = names(node, &[&live], "warning: peer-unreachable: node node-c: 10.244.3.0 answers");
+    assert!(first(&told).contains("says that it is not allowed"), "{told:#?}");
+    // It is the tunnel, and told once.
+    firewall(&cluster.router, "ip daddr 198.51.100.13 udp dport 4789 drop;", "");
+    let args = ["node-c", &live, "10.244.3.99"];
+    let told = names(node, &args, "error: protocol-filtered: node node-c: ");
+    assert_eq!(told.stdout.matches("error: ").count(), 1, "{told:#?}");
+    assert!(!told.stdout.contains("no pod with that"), "{told:#?}");
+}
+
 /// The router's second subnet takes 1400 bytes, and nobody learns of it.
 fn narrow(cluster: &Cluster, mtu: u32, silent: bool) {
     batch(&cluster.router, &format!("link set to-c mtu {mtu}\nlink set subnet2 mtu {mtu}"));

@@ -126,7 +126,7 @@ const CHECKS: &[(&str, &str)] = &[
         "a network between nodes may drop the protocol of the tunnels, or sources that it does \
               not know",
     ),
-    ("peer-unreachable", "no pod of that node can be reached"),
+    ("peer-unreachable", "what does not answer here may not be reached by pods either"),
     (
         "fabric-remark",
         "packets to other nodes take another way, or are smaller, than one may expect",

@@ -137,7 +137,7 @@ struct Drive {
     flying: HashMap<u16, Flying>,
     /// Which path an address is the other end of.
     ends: HashMap<IpAddr, usize>,
-    /// Which inner paths are carried to a node.
+    /// Which inner paths are carried to a node: the first one, of several.
     carried: HashMap<IpAddr, usize>,
 }
 
@@ -150,7 +150,8 @@ impl Drive {
             }
         }
         let all = || lanes.iter().enumerate();
-        let carried = all().filter(|(_, lane)| lane.path.carrier.is_some());
+        // The first one is put there last, and stays.
+        let carried = all().rev().filter(|(_, lane)| lane.path.carrier.is_some());
         Ok(Self {
             ends: all().map(|(at, lane)| (lane.path.address, at)).collect(),
             carried: carried.map(|(at, lane)| (lane.path.outer.1, at)).collect(),

@@ -31,8 +31,8 @@ finds black holes, filters and nodes that cannot be reached; the worst first.
 Changes nothing. Ends with 3 where something is wrong, else with 0.
 
 PEER is a node's name, one of its addresses, or the address of one of its pods,
-to which the inner path then leads: without a tunnel no other address there is
-known to answer. Which way of the two is cut can be told while the other end
+to which another inner path then leads: without a tunnel no other address there
+is known to answer. Which way of the two is cut can be told while the other end
 runs manx probe, too.
 
   --all            all other nodes; default where no PEER is given

@@ -41,8 +41,8 @@ pub(super) struct Target {
     pub(super) skipped: Vec<Skipped>,
 }
 
-/// A node that was asked for, with the address of a pod where that was how.
-type Chosen<'a> = (&'a Node, Option<IpAddr>);
+/// A node that was asked for, with the addresses of pods by which it was.
+type Chosen<'a> = (&'a Node, Vec<IpAddr>);
 
 /// By the peers file and the kernel.
 pub(super) fn read(args: &Args) -> Result<Targets, Failure> {
@@ -79,9 +79,9 @@ pub(super) fn read(args: &Args) -> Result<Targets, Failure> {
 
 fn chosen<'a>(args: &Args, peers: &'a Peers) -> Result<Vec<Chosen<'a>>, Failure> {
     if args.operands.is_empty() {
-        return Ok(peers.others.iter().map(|node| (node, None)).collect());
+        return Ok(peers.others.iter().map(|node| (node, Vec::new())).collect());
     }
-    let choose = |operand: &std::ffi::OsString| -> Result<Chosen<'a>, Failure> {
+    let choose = |operand: &std::ffi::OsString| -> Result<(&'a Node, Option<IpAddr>), Failure> {
         let text = operand.to_string_lossy();
         let address: Option<IpAddr> = text.parse().ok();
         let find = |is_it: &dyn Fn(&Node) -> bool| peers.others.iter().find(|node| is_it(node));
@@ -99,7 +99,17 @@ fn chosen<'a>(args: &Args, peers: &'a Peers) -> Result<Vec<Chosen<'a>>, Failure>
         let problem = format!("probe: the peers file has no other node {text:?}{hint}");
         Err(Failure::Usage(problem + "; see manx probe --help"))
     };
-    args.operands.iter().map(choose).collect()
+    // What was seen of a node is judged together, by whichever names it was asked for.
+    let mut all: Vec<Chosen<'a>> = Vec::new();
+    for operand in &args.operands {
+        let (node, pod) = choose(operand)?;
+        let known = all.iter_mut().find(|(known, _)| known.name == node.name);
+        match known.map(|(_, pods)| pods) {
+            Some(pods) => pods.extend(pod.filter(|pod| !pods.contains(pod))),
+            None => all.push((node, Vec::from_iter(pod))),
+        }
+    }
+    Ok(all)
 }
 
 /// What the paths depend on.
@@ -118,47 +128,55 @@ impl Around<'_> {
         Some((self.peers.me.address(family)?, node.address(family)?))
     }
 
-    /// An address of this family where the node's pods are.
-    fn inside(&self, (node, pod): &Chosen<'_>, family: Family) -> Option<IpAddr> {
-        if let Some(pod) = pod.filter(|pod| pod.family() == family) {
-            return Some(pod);
-        }
+    /// The node's end of a tunnel, where there is one.
+    fn end(&self, node: &Node, family: Family) -> Option<IpAddr> {
         let is_given = node.tunnel_addresses.iter().any(|given| given.family() == family);
         let has_tunnel = is_given || self.settings.carrying(family).is_some();
         node.tunnel_address(family).filter(|_| has_tunnel)
     }
 
+    /// Addresses of this family where the node's pods are: its end of a tunnel first, by which
+    /// what is seen of pods is judged.
+    fn inside(&self, (node, pods): &Chosen<'_>, family: Family) -> Vec<IpAddr> {
+        let end = self.end(node, family);
+        let pods = pods.iter().filter(|pod| pod.family() == family && Some(**pod) != end);
+        end.into_iter().chain(pods.copied()).collect()
+    }
+
     fn addresses(&self, chosen: &Chosen<'_>) -> Vec<IpAddr> {
         let of_family = |family| {
             let outer = self.outer(chosen.0, family).map(|(_, there)| there);
-            outer.into_iter().chain(outer.and_then(|_| self.inside(chosen, family)))
+            let inside = outer.map(|_| self.inside(chosen, family));
+            outer.into_iter().chain(inside.into_iter().flatten())
         };
         Family::BOTH.into_iter().flat_map(of_family).collect()
     }
 
     fn target(&self, chosen: &Chosen<'_>) -> Target {
-        let (node, pod) = chosen;
+        let (node, pods) = chosen;
         let mut target = Target { name: node.name.clone(), ..Target::default() };
         for family in Family::BOTH {
             let Some(ends) = self.outer(node, family) else { continue };
             let mut overhead = 0;
             let carried = self.is_carried(family);
             let skipped = |inner, is_cut, reason| Skipped { family, inner, reason, is_cut };
-            match self.inside(chosen, family) {
-                Some(address) => match self.path(family, address, Some(ends)) {
+            let inside = self.inside(chosen, family);
+            if inside.is_empty() && node.pod_cidrs(family).next().is_some() {
+                let reason = "packets travel as they are, and no address there is known to \
+                              answer: name that of a pod, as in manx probe ADDRESS";
+                target.skipped.push(skipped(true, false, reason.to_owned()));
+            }
+            for address in inside {
+                match self.path(family, address, Some(ends)) {
                     Ok(mut path) => {
-                        path.expected = path.carrier.is_some() || carried || Some(address) == *pod;
-                        overhead = path.overhead;
+                        path.pod = self.end(node, family) != Some(address);
+                        let is_named = pods.contains(&address);
+                        path.expected = path.carrier.is_some() || carried || is_named;
+                        overhead = overhead.max(path.overhead);
                         target.paths.push(path);
                     }
                     Err(reason) => target.skipped.push(skipped(true, carried, reason)),
-                },
-                None if node.pod_cidrs(family).next().is_some() => {
-                    let reason = "packets travel as they are, and no address there is known to \
-                                  answer: name that of a pod, as in manx probe ADDRESS";
-                    target.skipped.push(skipped(true, false, reason.to_owned()));
                 }
-                None => {}
             }
             match self.path(family, ends.1, None) {
                 Ok(mut path) => {
@@ -205,6 +223,7 @@ impl Around<'_> {
         Ok(Path {
             family,
             inner: outer.is_some(),
+            pod: false,
             address,
             source,
             device: (link.name.clone(), link.index),

@@ -57,8 +57,13 @@ fn text(me: &str, peers: &[Peer], found: &[Finding], now: SystemTime) -> String 
     for (name, help, value) in OF_PATH {
         head(&mut text, name, help);
         for peer in peers {
-            for one in &peer.paths {
+            let labels = |one: &Found| (one.path.inner, one.path.family);
+            for (place, one) in peer.paths.iter().enumerate() {
                 let Some(value) = value(one) else { continue };
+                // The collector refuses a file that has the same labels twice.
+                if peer.paths.iter().take(place).any(|before| labels(before) == labels(one)) {
+                    continue;
+                }
                 let (path, peer) = (&one.path, label(&peer.name));
                 let _ = writeln!(
                     text,
@@ -101,6 +106,7 @@ mod tests {
         let path = Path {
             family: Family::V4,
             inner: false,
+            pod: false,
             address: ip,
             source: ip,
             device: ("eth0".to_owned(), 2),
@@ -116,24 +122,27 @@ mod tests {
         let echo = Some(Sizes { passed: 1400, ..Sizes::default() });
         let seen = Seen { sent: 4, received: 2, times, echo, ..Seen::default() };
         let found = Found { path, seen, neighbour: None, remembered: None };
-        let silent = Found { seen: Seen::default(), ..found.clone() };
+        let mut silent = Found { seen: Seen::default(), ..found.clone() };
+        silent.path.inner = true;
+        // No line of its own: its labels are those of the path before.
+        let pod = Found { path: silent.path.clone(), ..found.clone() };
         let name = "b\"\n\\".to_owned();
-        let peer = Peer { name, paths: vec![found, silent], skipped: Vec::new() };
+        let peer = Peer { name, paths: vec![found, silent, pod], skipped: Vec::new() };
         let bad = Finding::new("path-mtu", Severity::Error, "", "");
         let text = text("a", &[peer], &[bad], UNIX_EPOCH + Duration::from_secs(7));
         let values: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
-        let labels = r#"{node="a",peer="b\"\n\\",path="outer",family="IPv4"}"#;
+        let labels = r#"{node="a",peer="b\"\n\\",path="PATH",family="IPv4"}"#;
         let of_path = [
-            ("up", "1"),
-            ("up", "0"),
-            ("rtt_seconds", "0.001"),
-            ("loss_ratio", "0.5"),
-            ("mtu_bytes", "1400"),
+            ("up", "outer", "1"),
+            ("up", "inner", "0"),
+            ("rtt_seconds", "outer", "0.001"),
+            ("loss_ratio", "outer", "0.5"),
+            ("mtu_bytes", "outer", "1400"),
         ];
-        let mut expected: Vec<String> = of_path
-            .iter()
-            .map(|(name, value)| format!("manx_probe_{name}{labels} {value}"))
-            .collect();
+        let line = |(name, path, value): (&str, &str, &str)| {
+            format!("manx_probe_{name}{} {value}", labels.replace("PATH", path))
+        };
+        let mut expected: Vec<String> = of_path.map(line).into();
         for (id, count) in [("peer-unreachable", 0), ("protocol-filtered", 0), ("path-mtu", 1)] {
             expected.push(format!("manx_probe_findings{{node=\"a\",id=\"{id}\"}} {count}"));
         }

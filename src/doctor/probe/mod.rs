@@ -3,7 +3,8 @@
 //! Pure: packets and their times are the caller's.
 //!
 //! A node has two paths in each family. The outer one leads to its own address; the inner
-//! one to an address where its pods are, through the tunnel where there is one.
+//! one to an address where its pods are, through the tunnel where there is one. Each pod that
+//! was named is the end of one more inner path.
 
 mod ladder;
 mod round;
@@ -48,6 +49,8 @@ pub struct Path {
     pub family: Family,
     /// Whether it leads to where pods are, and not to the node's own address.
     pub inner: bool,
+    /// Whether the other end is a pod that was named, and not the node's end of a tunnel.
+    pub pod: bool,
     /// The other end.
     pub address: IpAddr,
     /// This end.
@@ -95,6 +98,12 @@ impl Path {
             Some(Carrier::Vxlan(own)) => protocol == 17 && port == own,
             None => false,
         }
+    }
+
+    /// Whether packets of both take the same way to the node.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        (self.inner, self.family, &self.carrier, &self.device)
+            == (other.inner, other.family, &other.carrier, &other.device)
     }
 
     /// Its name in tables.

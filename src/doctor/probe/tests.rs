@@ -20,6 +20,7 @@ fn outer() -> Path {
     Path {
         family: Family::V4,
         inner: false,
+        pod: false,
         address: ip(NODE),
         source: ip("192.0.2.11"),
         device: ("eth0".to_owned(), 2),
@@ -310,6 +311,71 @@ fn each_row_of_the_truth_table() {
     for well in [vec![well()], vec![well(), of(vxlan(), seen(3))], vec![well(), of(quiet, seen(0))]]
     {
         assert_eq!(told(well), []);
+    }
+}
+
+/// What one path shows of the way is not denied for another one that takes it too.
+#[test]
+fn no_cause_contradicts_what_the_same_run_saw() {
+    let vxlan = || inner(Some(Carrier::Vxlan(4789)));
+    let pod = |path: Path| Path { pod: true, address: ip("10.244.3.7"), ..path };
+    let other = || Path { address: ip("10.244.3.8"), ..pod(inner(None)) };
+    let elsewhere = || Path { device: ("eth0".to_owned(), 2), ..pod(inner(None)) };
+    let well = || of(outer(), seen(3));
+    let nobody = refused(Why::Host, INSIDE, false);
+    let (error, warning, info) = (Severity::Error, Severity::Warning, Severity::Info);
+    let (unreachable, filtered) = ("peer-unreachable", "protocol-filtered");
+    let alone = "10.244.3.0 answers, and 10.244.3.7 by the same way does not: no pod with that";
+    let cases = [
+        (
+            vec![well(), of(vxlan(), seen(3)), of(pod(vxlan()), seen(0))],
+            vec![(warning, unreachable, alone)],
+        ),
+        (
+            vec![well(), of(vxlan(), seen(3)), of(pod(vxlan()), nobody)],
+            vec![(warning, unreachable, "10.244.3.0 says that nobody there has the address")],
+        ),
+        // The filter explains the silence of all.
+        (
+            vec![well(), of(vxlan(), seen(0)), of(pod(vxlan()), seen(0))],
+            vec![(error, filtered, "UDP 4789 is filtered")],
+        ),
+        (
+            vec![well(), of(vxlan(), seen(0)), of(pod(vxlan()), seen(3))],
+            vec![(info, unreachable, "10.244.3.7 by the same way is reached: it drops what asks")],
+        ),
+        (
+            vec![of(outer(), seen(0)), of(vxlan(), seen(3)), of(pod(vxlan()), seen(0))],
+            vec![(warning, unreachable, alone), (info, unreachable, "it drops what asks")],
+        ),
+        (
+            vec![of(outer(), seen(0)), of(vxlan(), seen(0)), of(pod(vxlan()), seen(3))],
+            vec![(info, unreachable, NODE), (info, unreachable, INSIDE)],
+        ),
+        (
+            vec![of(outer(), seen(0)), of(vxlan(), seen(0)), of(pod(vxlan()), seen(0))],
+            vec![(error, unreachable, "198.51.100.13 answers none")],
+        ),
+        // As packets are, of two pods.
+        (
+            vec![well(), of(other(), seen(3)), of(pod(inner(None)), seen(0))],
+            vec![(warning, unreachable, "10.244.3.8 answers, and 10.244.3.7 by the same way")],
+        ),
+        // The tunnel works, and tells nothing of another way.
+        (
+            vec![well(), of(vxlan(), seen(3)), of(elsewhere(), seen(0))],
+            vec![(error, filtered, "destination check")],
+        ),
+    ];
+    for (paths, expected) in cases {
+        let told = told(paths);
+        assert_eq!(told.len(), expected.len(), "{expected:?}: {told:?}");
+        for ((severe, id, evidence), (severity, name, words)) in told.iter().zip(expected) {
+            assert_eq!((*severe, *id), (severity, name), "{evidence}");
+            assert!(evidence.contains(words), "{words}: {evidence}");
+            // Why it matters is of the check, and has to be true of each of its findings.
+            assert!(!crate::finding::why(id).contains("no pod of that node"));
+        }
     }
 }
 

@@ -11,6 +11,7 @@
 //! | answers | silent | a router refuses the tunnel | the tunnel's protocol that is filtered |
 //! | answers | silent | the node has no such port or protocol | a node without the tunnel |
 //! | answers | silent | nothing is said | a filter there or back, which only the other end can tell |
+//! | | silent | another address by the same way answers | that address alone |
 
 use std::collections::BTreeMap;
 
@@ -73,8 +74,10 @@ pub fn findings(me: &str, peers: &[Peer]) -> Vec<Finding> {
     }
     let mut all = Vec::new();
     for group in alike.into_values() {
-        let names: Vec<&str> = group.iter().map(|(name, _)| *name).collect();
-        let count = group.len();
+        let mut names: Vec<&str> = group.iter().map(|(name, _)| *name).collect();
+        // Of several pods of a node.
+        names.dedup();
+        let count = names.len();
         for (name, verdict) in group {
             let Verdict { id, severity, evidence, fix, .. } = verdict;
             let (object, evidence) = match count >= ALIKE_MIN {
@@ -103,16 +106,29 @@ fn verdicts(me: &str, peer: &Peer) -> Vec<Verdict> {
     let mut all: Vec<Verdict> = told.collect();
     for outer in peer.paths.iter().filter(|found| !found.path.inner) {
         let family = outer.path.family;
-        let inner = peer.paths.iter().find(|found| found.path.inner && found.path.family == family);
+        let inner = peer.paths.iter().filter(|it| it.path.inner && it.path.family == family);
+        let inner: Vec<&Found> = inner.collect();
         if !outer.answers() {
-            all.push(unreachable(me, peer, outer, inner));
-        } else if let Some(inner) = inner.filter(|inner| !inner.answers() && inner.path.expected) {
-            all.push(silent_inside(me, peer, outer, inner));
+            all.push(unreachable(me, peer, outer, &inner));
         }
-        let narrow = inner.filter(|inner| inner.answers()).and_then(narrow_inside);
+        let silent = inner.iter().filter(|it| !it.answers() && it.path.expected);
+        for (place, one) in silent.clone().enumerate() {
+            let is_beside = |other: &&&Found| other.path.is_beside(&one.path);
+            // A tunnel that lets nothing pass is one fault, however many addresses it leads to.
+            let mut before = silent.clone().take(place).filter(is_beside);
+            let is_told = one.path.carrier.is_some() && before.next().is_some();
+            match inner.iter().filter(is_beside).find(|other| other.answers()) {
+                Some(other) => all.push(silent_alone(me, peer, one, other)),
+                None if outer.answers() && !is_told => {
+                    all.push(silent_inside(me, peer, outer, one));
+                }
+                None => {}
+            }
+        }
+        let narrow = inner.iter().filter(|it| it.answers()).find_map(|it| narrow_inside(it));
         match narrow {
             Some(narrow) => all.push(narrow),
-            None => all.extend(narrow_outside(outer, inner)),
+            None => all.extend(narrow_outside(outer, &inner)),
         }
     }
     all
@@ -133,7 +149,7 @@ fn said(refusal: &Refusal) -> String {
     format!("{by} says {words}")
 }
 
-fn unreachable(me: &str, peer: &Peer, outer: &Found, inner: Option<&Found>) -> Verdict {
+fn unreachable(me: &str, peer: &Peer, outer: &Found, inner: &[&Found]) -> Verdict {
     let Path { address, device, next_hop, family, .. } = &outer.path;
     let seen = &outer.seen;
     let name = &peer.name;
@@ -141,7 +157,7 @@ fn unreachable(me: &str, peer: &Peer, outer: &Found, inner: Option<&Found>) -> V
         "{address} answers none of {} echo requests, and no UDP to a closed port",
         seen.sent
     );
-    if inner.is_some_and(Found::answers) {
+    if inner.iter().any(|it| it.answers()) {
         let evidence = format!("{silent}, and its pods' network is reached: it drops what asks");
         return Verdict::new(UNREACHABLE, Severity::Info, "ignores", evidence);
     }
@@ -152,7 +168,7 @@ fn unreachable(me: &str, peer: &Peer, outer: &Found, inner: Option<&Found>) -> V
         let more = format!("this node does not send them ({words})");
         return of("unsent", more).fix("look for a rule or a route of this node that refuses them");
     }
-    let heard = seen.heard || inner.is_some_and(|inner| inner.seen.heard);
+    let heard = seen.heard || inner.iter().any(|it| it.seen.heard);
     if heard {
         let more = format!(
             "its own echo requests arrive here, so the way from {name} to {me} works, and the way \
@@ -191,6 +207,29 @@ fn unreachable(me: &str, peer: &Peer, outer: &Found, inner: Option<&Found>) -> V
          arrive here can be told while manx probe {me} runs there"
     );
     of("silent", more).fix(format!("run manx probe {me} on {name} at the same time"))
+}
+
+/// An address does not answer, and another one does to which packets take the same way.
+fn silent_alone(me: &str, peer: &Peer, silent: &Found, other: &Found) -> Verdict {
+    let (address, name, answers) = (silent.path.address, &peer.name, other.path.address);
+    if !silent.path.pod {
+        let evidence = format!(
+            "{address} answers none of {} echo requests, and {answers} by the same way is reached: \
+             it drops what asks",
+            silent.seen.sent
+        );
+        return Verdict::new(UNREACHABLE, Severity::Info, "ignores inside", evidence);
+    }
+    let refusal = silent.seen.refusals.iter().find(|refusal| !refusal.of_carrier);
+    let more = refusal.map_or_else(String::new, |refusal| format!(": {}", said(refusal)));
+    let evidence = format!(
+        "{answers} answers, and {address} by the same way does not{more}: no pod with that address \
+         answers"
+    );
+    Verdict::new(UNREACHABLE, Severity::Warning, "alone", evidence).fix(format!(
+        "see whether manx pods on {name} lists it; where it does, a policy or a firewall may drop \
+         what asks: manx explain {me} {address} on {name}"
+    ))
 }
 
 /// The node answers, and its pods' network does not.
@@ -308,7 +347,7 @@ fn narrow_inside(inner: &Found) -> Option<Verdict> {
 }
 
 /// The path between the nodes carries less than leaves here.
-fn narrow_outside(outer: &Found, inner: Option<&Found>) -> Option<Verdict> {
+fn narrow_outside(outer: &Found, inner: &[&Found]) -> Option<Verdict> {
     let Path { address, device, limit, needed, overhead, .. } = &outer.path;
     let sizes = outer.sizes().filter(|sizes| sizes.passed < *limit && sizes.lost.is_some())?;
     let passed = sizes.passed;
@@ -326,7 +365,7 @@ fn narrow_outside(outer: &Found, inner: Option<&Found>) -> Option<Verdict> {
     );
     let fitting = passed.saturating_sub(*overhead);
     let whole =
-        |found: &Found| found.sizes().is_some_and(|sizes| sizes.passed >= found.path.needed);
+        |found: &&Found| found.sizes().is_some_and(|sizes| sizes.passed >= found.path.needed);
     if passed >= *needed {
         // Who sends such packets learns it, as the path MTU of a connection.
         if sizes.told.is_some() {
@@ -343,7 +382,7 @@ fn narrow_outside(outer: &Found, inner: Option<&Found>) -> Option<Verdict> {
         )));
     }
     let pods = format!("pods' packets come to {needed} bytes there");
-    if *overhead > 0 && inner.is_some_and(whole) {
+    if *overhead > 0 && inner.iter().any(whole) {
         let evidence = format!("{pass}; {pods}, and are cut into fragments on the way");
         return Some(
             Verdict::new(MTU, Severity::Warning, "fragments", evidence).mended_by(fitting),
