@@ -388,7 +388,10 @@ fn what_cannot_be_read_is_an_error_and_no_absence() {
         ("[]", "expected an object"),
         ("{}", "missing field `version`"),
         (r#"{"version":2,"pods":[]}"#, "it is of version 2, and this manx reads 1"),
-        (r#"{"version":1,"pods":{"test/web":{"egress":"x"}}}"#, "invalid type"),
+        (
+            r#"{"version":1,"pods":{"test/web":{"egress":"x"}}}"#,
+            "egress is \"x\", which is no number",
+        ),
         (&written[..written.len() - 2], "EOF"),
     ] {
         fs::write(&file, content).unwrap();

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -182,6 +183,7 @@ impl Scene {
         self.node().host.enter(|| {
             let mut command = Command::new(MANX);
             command.arg("adopt").args(args).arg("--root").arg(root).env("PATH", path);
+            command.env("XTABLES_LOCKFILE", self.xtables_lock());
             run(command, &Stdin::Null, DEADLINE)
         })
     }
@@ -209,8 +211,15 @@ impl Scene {
 
     pub fn restore(&self, program: &str, text: &str) {
         self.node().host.enter(|| {
-            run(Command::new(program), &Stdin::Bytes(text.into()), DEADLINE).ok();
+            let mut command = Command::new(program);
+            command.env("XTABLES_LOCKFILE", self.xtables_lock());
+            run(command, &Stdin::Bytes(text.into()), DEADLINE).ok();
         });
+    }
+
+    /// One of its own, for iptables as an ordinary user.
+    fn xtables_lock(&self) -> PathBuf {
+        self.node().host.scratch().path().join("xtables.lock")
     }
 
     /// Takes the pod from the node in the way of a runtime that has our configuration now.

@@ -30,8 +30,8 @@ Usage: manx bundle [--plain] FILE [OPTION…]
 
 Writes into FILE, with mode 0600, or to stdout where FILE is -, how this node
 stands, and changes nothing else. FILE is JSON packed by gzip. On any machine
-manx doctor, status, explain, plan, peers and tune read it by --bundle, and
-zcat FILE | jq .support shows what is for people:
+manx doctor, status, explain, plan, peers and tune read it by their option
+bundle, and zcat FILE | jq .support shows what is for people:
 
   texts     configurations, the peers file, sysctl.d of manx
   logs      the last lines of logFile, of the agent, and of the journal
