@@ -367,14 +367,20 @@ impl Key {
 /// The bytes of a key: parts of several are padded.
 fn joined(fields: &[Field<'_>]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(KEY_BYTES);
+    join(fields, &mut bytes);
+    bytes.shrink_to_fit();
+    bytes
+}
+
+/// The same, in place of what is there.
+pub(super) fn join(fields: &[Field<'_>], bytes: &mut Vec<u8>) {
+    bytes.clear();
     for field in fields {
-        field.emit(&mut bytes);
+        field.emit(bytes);
         if fields.len() > 1 {
             bytes.resize(bytes.len().next_multiple_of(REGISTER_BYTES), 0);
         }
     }
-    bytes.shrink_to_fit();
-    bytes
 }
 
 /// What takes away and what adds, so that `held` becomes `wanted`.

@@ -122,13 +122,15 @@ fn local<'a>(world: &'a World, owners: &Owners<'a>, node: &str) -> Vec<Local<'a>
     local
 }
 
+/// A policy, and its place in the world.
+type Placed<'a> = (usize, &'a Policy);
+
 /// A pod of this node, and what isolates it in one direction.
 struct Isolated<'a> {
     direction: Direction,
     pod: &'a Pod,
     addresses: &'a [IpAddr],
-    /// By their places in the world.
-    policies: Vec<(usize, &'a Policy)>,
+    policies: Vec<Placed<'a>>,
 }
 
 /// What two pods must have in common to be allowed the same: their policies, by their places
@@ -140,16 +142,27 @@ fn isolated<'a>(
     direction: Direction,
     local: &'a [Local<'a>],
 ) -> Vec<Isolated<'a>> {
-    let of_direction = world.policies.iter().map(AsRef::as_ref).enumerate();
-    let of_direction = of_direction.filter(|(_, policy)| policy.rules(direction).is_some());
-    let of_direction: Vec<(usize, &Policy)> = of_direction.collect();
+    let is_one =
+        |(one, _): &Local<'_>, (other, _): &Local<'_>| one.name.namespace == other.name.namespace;
+    let pods = local.chunk_by(is_one);
+    // Each policy looks for the pods of its namespace once.
+    let mut namespaces: Vec<(&[Local<'a>], Vec<Placed<'a>>)> =
+        pods.map(|pods| (pods, Vec::new())).collect();
+    for (place, policy) in world.policies.iter().map(AsRef::as_ref).enumerate() {
+        if policy.rules(direction).is_none() {
+            continue;
+        }
+        let own = Some(&policy.name.namespace);
+        let at = namespaces.binary_search_by(|(pods, _)| {
+            pods.first().map(|(pod, _)| &pod.name.namespace).cmp(&own)
+        });
+        if let Some((_, policies)) = at.ok().and_then(|at| namespaces.get_mut(at)) {
+            policies.push((place, policy));
+        }
+    }
     let mut found = Vec::new();
-    for pods in local.chunk_by(|(one, _), (other, _)| one.name.namespace == other.name.namespace) {
-        let Some((first, _)) = pods.first() else { continue };
-        let within = of_direction.iter();
-        let within = within.filter(|(_, policy)| policy.name.namespace == first.name.namespace);
-        let within: Vec<(usize, &Policy)> = within.copied().collect();
-        for (pod, addresses) in pods {
+    for (pods, within) in &namespaces {
+        for (pod, addresses) in *pods {
             let selecting = within.iter().filter(|(_, policy)| policy.selects(pod));
             let policies: Vec<_> = selecting.copied().collect();
             if !policies.is_empty() {
@@ -300,6 +313,17 @@ impl<'a> Peers<'a> {
         address: Option<IpAddr>,
         numbers: &mut Numbers,
     ) -> Option<u64> {
+        let alike = self.last.filter(|(last, _)| {
+            Arc::ptr_eq(&last.labels, &pod.labels)
+                && Arc::ptr_eq(&last.ports, &pod.ports)
+                && last.name.namespace == pod.name.namespace
+        });
+        if let (Some((_, identity)), Some(address)) = (alike, address) {
+            identity.into_iter().for_each(|identity| {
+                self.identities.insert(address, identity);
+            });
+            return identity;
+        }
         let namespace = pod.name.namespace.as_str();
         let place = match self.covering.binary_search_by_key(&namespace, |(name, _)| *name) {
             Ok(place) => place,
@@ -312,17 +336,6 @@ impl<'a> Peers<'a> {
                 place
             }
         };
-        let alike = self.last.filter(|(last, _)| {
-            last.name.namespace == pod.name.namespace
-                && Arc::ptr_eq(&last.labels, &pod.labels)
-                && Arc::ptr_eq(&last.ports, &pod.ports)
-        });
-        if let (Some((_, identity)), Some(address)) = (alike, address) {
-            identity.into_iter().for_each(|identity| {
-                self.identities.insert(address, identity);
-            });
-            return identity;
-        }
         let identity = self.identity(pod, address, place, numbers);
         self.last = self.is_by_labels(place).then_some((pod, identity));
         identity

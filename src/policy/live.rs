@@ -11,14 +11,17 @@ pub(super) struct Owners<'a> {
     world: &'a World,
     /// By their places in it.
     places: BTreeMap<IpAddr, u64>,
+    /// Whether any address is of several.
+    is_contested: bool,
 }
 
 impl<'a> Owners<'a> {
     pub(super) fn of(world: &'a World) -> Self {
-        let mut owners = Self { world, places: BTreeMap::new() };
+        let mut owners = Self { world, places: BTreeMap::new(), is_contested: false };
         for (place, pod) in world.pods.iter().enumerate().filter(|(_, pod)| pod.is_subject()) {
             for address in &pod.addresses {
                 let rival = owners.places.insert(*address, place as u64);
+                owners.is_contested |= rival.is_some();
                 let stays =
                     |rival: &u64| owners.pod(*rival).is_some_and(|it| rank(it) >= rank(pod));
                 if let Some(rival) = rival.filter(stays) {
@@ -41,8 +44,9 @@ impl<'a> Owners<'a> {
 
     /// The addresses of the pod at that place in the world.
     pub(super) fn of_pod(&self, place: u64, pod: &'a Pod) -> impl Iterator<Item = IpAddr> {
+        let is_alone = !self.is_contested && pod.is_subject();
         let own = pod.addresses.iter().copied();
-        own.filter(move |address| self.places.get(address) == Some(&place))
+        own.filter(move |address| is_alone || self.places.get(address) == Some(&place))
     }
 
     fn pod(&self, place: u64) -> Option<&'a Pod> {

@@ -139,6 +139,13 @@ mod tests {
     }
 
     proptest! {
+        /// What is noted of a table, for the case that it is lost, is all of it.
+        #[test]
+        fn what_is_noted_is_read_back(noted in policies()) {
+            let document = serde_json::from_str(&noted.encode()).unwrap();
+            prop_assert_eq!(Policies::decode(&noted.table, &document), Some(noted));
+        }
+
         /// What is known to be held leads to the same transactions as what is read.
         #[test]
         fn what_both_have_is_in_no_transaction(before in policies(), after in policies()) {

@@ -2,33 +2,57 @@
 //! A table of policies as a document, from which it can be made again where the kernel has
 //! lost it: what each set holds, keys by their bytes.
 
-use std::fmt::Write;
+use std::{collections::BTreeMap, fmt::Write, net::IpAddr};
 
 use serde_json::Value as Json;
 
-use super::super::set::{Content, Elements, Key, Value};
-use super::Policies;
+use super::super::set::{Content, Elements, Field, Key, Value, join};
+use super::{Direction, Grant, IDENTITY, OWN, Policies, of};
+use crate::family::{Family, HasFamily};
 
 impl Policies {
-    /// What each set holds, as text of JSON: as a tree it would take five times as much memory.
+    /// What each set holds, as text of JSON: as a tree, or as the sets themselves, it would take
+    /// several times as much memory and time.
     pub fn encode(&self) -> String {
-        let mut text = String::from("{");
-        for set in self.sets() {
-            let Content::Following(elements) = &set.content else { continue };
-            separate(&mut text);
-            let _ = write!(text, "\"{}\":{{", set.name);
-            for (key, value) in elements {
-                separate(&mut text);
-                write_key(&mut text, key);
-                let _ = match value {
-                    Some(Value::Number(number)) => write!(text, "{number}"),
-                    Some(Value::Verdict(_)) | None => write!(text, "null"),
-                };
+        let mut text = Text::default();
+        for family in Family::BOTH {
+            let is_own = |address: &&IpAddr| address.family() == family;
+            text.begin(of(family, IDENTITY));
+            text.numbers(family, &self.identities);
+            text.begin(of(family, OWN));
+            for address in self.own.iter().filter(is_own) {
+                text.element(&[Field::Address(*address); 2], None, None);
             }
-            text.push('}');
+            for direction in Direction::BOTH {
+                let (names, way) = (direction.names(), self.way(direction));
+                text.begin(of(family, names.class));
+                text.numbers(family, &way.classes);
+                text.begin(of(family, names.network));
+                let own = way.networks.iter().filter(|((_, first), _)| first.family() == family);
+                for ((class, first), (last, number)) in own {
+                    let at = |address| [Field::Number(*class), Field::Address(address)];
+                    let last = Some(*last).filter(|last| last != first).map(at);
+                    text.element(
+                        &at(*first),
+                        last.as_ref().map(|it| &it[..]),
+                        Some(u64::from(*number)),
+                    );
+                }
+            }
         }
-        text.push('}');
-        text
+        for direction in Direction::BOTH {
+            let (names, way) = (direction.names(), self.way(direction));
+            text.begin(names.grant);
+            for (grant, _) in way.grants.iter().filter(|(grant, last)| grant.port == **last) {
+                text.element(&grant.fields(), None, None);
+            }
+            text.begin(names.range);
+            for (grant, last) in way.grants.iter().filter(|(grant, last)| grant.port != **last) {
+                let last = Grant { port: *last, ..*grant };
+                text.element(&grant.fields(), Some(&last.fields()), None);
+            }
+        }
+        text.end()
     }
 
     /// The table of that name, of what [`encode`](Self::encode) made; `None` if that is
@@ -52,30 +76,58 @@ impl Policies {
     }
 }
 
-/// A comma behind what is no beginning.
-fn separate(text: &mut String) {
-    if !text.ends_with('{') {
-        text.push(',');
-    }
+/// The document as it grows, and the key that was written last.
+#[derive(Default)]
+struct Text {
+    text: String,
+    key: Vec<u8>,
 }
 
-/// In base 16; of a range both ends.
-fn write_key(text: &mut String, key: &Key) {
-    let digits = |text: &mut String, bytes: &[u8]| {
-        for byte in bytes {
-            text.extend(
-                [byte >> 4, byte & 15]
-                    .map(|digit| char::from_digit(u32::from(digit), 16).unwrap_or_default()),
-            );
-        }
-    };
-    text.push('"');
-    digits(text, &key.first);
-    if let Some(last) = &key.last {
-        text.push('-');
-        digits(text, last);
+impl Text {
+    fn begin(&mut self, set: &str) {
+        let before = if self.text.is_empty() { "{" } else { "}," };
+        let _ = write!(self.text, "{before}\"{set}\":{{");
     }
-    text.push_str("\":");
+
+    fn end(mut self) -> String {
+        self.text += "}}";
+        self.text
+    }
+
+    fn numbers(&mut self, family: Family, all: &BTreeMap<IpAddr, u64>) {
+        for (address, number) in all.iter().filter(|(address, _)| address.family() == family) {
+            self.element(&[Field::Address(*address)], None, Some(*number));
+        }
+    }
+
+    /// A key, or all keys up to another one, and what that leads to.
+    fn element(&mut self, first: &[Field<'_>], last: Option<&[Field<'_>]>, number: Option<u64>) {
+        let before = if self.text.ends_with('{') { "\"" } else { ",\"" };
+        self.text += before;
+        self.digits(first);
+        if let Some(last) = last {
+            self.text.push('-');
+            self.digits(last);
+        }
+        let _ = match number {
+            Some(number) => write!(self.text, "\":{number}"),
+            None => write!(self.text, "\":null"),
+        };
+    }
+
+    /// In base 16.
+    fn digits(&mut self, fields: &[Field<'_>]) {
+        join(fields, &mut self.key);
+        for byte in &self.key {
+            for digit in [byte >> 4, byte & 15] {
+                self.text.push(char::from(if digit < 10 {
+                    b'0' + digit
+                } else {
+                    b'a' - 10 + digit
+                }));
+            }
+        }
+    }
 }
 
 fn key(text: &str) -> Option<Key> {
