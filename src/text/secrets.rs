@@ -299,7 +299,7 @@ fn value_length(mark: &str, value: &str, of_line: bool) -> usize {
     let ends = value.match_indices(mark.trim_start_matches('\\')).find_map(|(at, _)| {
         let before = value.get(..at)?;
         let escaped = before.len() - before.trim_end_matches('\\').len();
-        (escaped % (2 * mark.len()) == slashes).then_some(at - slashes)
+        (escaped % (2 * mark.len()) == slashes).then(|| at - slashes)
     });
     ends.unwrap_or(value.len())
 }

@@ -42,6 +42,7 @@ fn a_text_loses_what_is_secret() {
         ("run --token abc.def --mtu 1", "run --token (redacted) --mtu 1"),
         ("run -password='a b' -x", "run -password='(redacted)' -x"),
         ("level=info apiKey=\"a \\\" b\" x", "level=info apiKey=\"(redacted)\" x"),
+        ("token:\\''a", "token:\\'(redacted)"),
         ("DB_PASSWORD : x\nnext", "DB_PASSWORD : (redacted)\nnext"),
         ("password: correct horse battery\nnext", "password: (redacted)\nnext"),
         ("x password: correct horse", "x password: (redacted) horse"),
