@@ -38,6 +38,7 @@ use std::{
 };
 
 pub use denial::{Denial, Dropped};
+pub use follow::Session;
 pub use held::Held;
 pub use pods::{Assigned, CLOSED, Depth, Found};
 

@@ -150,12 +150,12 @@ pub(super) fn current(socket: &mut Socket) -> Result<u32, Error> {
 /// # Errors
 /// Of the kernel's answers.
 pub(super) fn follow(
+    socket: &mut Socket,
     wanted: &Table,
     switches: &[&str],
     held: &[(&'static str, Elements)],
     mut generation: u32,
 ) -> Result<Option<u32>, Error> {
-    let mut socket = Socket::open()?;
     for requests in stages(wanted, switches, held) {
         match socket.commit(&requests, Some(generation)) {
             Ok(()) => generation = generation.wrapping_add(1),

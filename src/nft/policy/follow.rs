@@ -12,28 +12,48 @@ use super::super::table::Table;
 use super::held::switches;
 use super::{Policies, Way};
 
-/// What sets hold, by their names.
-type Held = Vec<(&'static str, Elements)>;
+/// A conversation with nf_tables that goes on from one change to the next. The kernel lets nobody
+/// close one until what was removed before is freed, which takes grace periods of RCU
+/// (nft_rcv_nl_event, net/netfilter/nf_tables_api.c): 9 ms, a fifth of a change.
+pub struct Session(Socket);
 
-impl Policies {
-    /// Makes the kernel's table this one, if it holds what `before` does, which denies packets
-    /// in the same way, as it did as of that
-    /// generation of the rule set. Returns the generation afterwards; `None` where others
-    /// changed something since, and [`bring_up`](Self::bring_up) has to look.
+impl Session {
+    /// Begins one in the network namespace of the calling thread.
     ///
     /// # Errors
-    /// Of the kernel's answers; [`Error::Invalid`].
-    pub fn follow(&self, before: &Self, generation: u32) -> Result<Option<u32>, Error> {
-        let (wanted, held) = self.since(before)?;
-        follow(&wanted, &switches(), &held, generation)
+    /// Why none can be.
+    pub fn open() -> Result<Self, Error> {
+        Ok(Self(Socket::open()?))
     }
 
     /// Whether the rule set is of that generation still.
     ///
     /// # Errors
-    /// Of the kernel's answers.
-    pub fn is_untouched(generation: u32) -> Result<bool, Error> {
-        Ok(current(&mut Socket::open()?)? == generation)
+    /// Of the kernel's answers; another session is to be begun then.
+    pub fn is_untouched(&mut self, generation: u32) -> Result<bool, Error> {
+        Ok(current(&mut self.0)? == generation)
+    }
+}
+
+/// What sets hold, by their names.
+type Held = Vec<(&'static str, Elements)>;
+
+impl Policies {
+    /// Makes the kernel's table this one, if it holds what `before` does, which denies packets
+    /// in the same way, as it did as of that generation of the rule set. Returns the generation
+    /// afterwards; `None` where others changed something since, and
+    /// [`bring_up`](Self::bring_up) has to look.
+    ///
+    /// # Errors
+    /// Of the kernel's answers, and another session is to be begun then; [`Error::Invalid`].
+    pub fn follow(
+        &self,
+        before: &Self,
+        generation: u32,
+        session: &mut Session,
+    ) -> Result<Option<u32>, Error> {
+        let (wanted, held) = self.since(before)?;
+        follow(&mut session.0, &wanted, &switches(), &held, generation)
     }
 
     /// What is to be there and is not, and what is there and is not to be.

@@ -12,7 +12,7 @@ use super::Namespace;
 use super::addresses::handles;
 use super::datapath::connect;
 use crate::family::Family;
-use crate::nft::policy::{Denial, Grant, Policies, Way};
+use crate::nft::policy::{Denial, Grant, Policies, Session, Way};
 use crate::nft::{self, Ensured, Table};
 
 const UDP: u8 = 17;
@@ -219,11 +219,11 @@ fn a_table_that_is_known_is_not_read_again() {
     assert_eq!(done, Ensured::Installed);
     assert_eq!(namespace.run(|| held(4).bring_up()), Ok((Ensured::Unchanged, generation)));
     let rules = handles(&namespace);
+    let mut session = namespace.run(Session::open).unwrap();
     let mut known = generation;
     for (before, after) in [(4, 5), (5, 6), (6, 6), (6, 4)] {
-        let followed = namespace.run(|| held(after).follow(&held(before), known)).unwrap();
-        known = followed.unwrap();
-        assert_eq!(namespace.run(|| Policies::is_untouched(known)), Ok(true));
+        known = held(after).follow(&held(before), known, &mut session).unwrap().unwrap();
+        assert_eq!(session.is_untouched(known), Ok(true));
         assert_eq!(look(), Some(held(after)));
         assert_eq!(namespace.run(|| held(after).bring_up()), Ok((Ensured::Unchanged, known)));
     }
@@ -235,8 +235,8 @@ fn a_table_that_is_known_is_not_read_again() {
     ] {
         namespace.load(others);
         let before = look();
-        assert_eq!(namespace.run(|| Policies::is_untouched(known)), Ok(false), "{others}");
-        assert_eq!(namespace.run(|| held(5).follow(&held(4), known)), Ok(None), "{others}");
+        assert_eq!(session.is_untouched(known), Ok(false), "{others}");
+        assert_eq!(held(5).follow(&held(4), known, &mut session), Ok(None), "{others}");
         assert_eq!(look(), before, "{others}");
         let (done, generation) = namespace.run(|| held(4).bring_up()).unwrap();
         assert_eq!(done == Ensured::Unchanged, others.ends_with("others"));

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     net, nft,
-    nft::Ensured,
+    nft::{Ensured, policy::Session},
     node::fabric::file_version,
     policy::{Attached, Compiled, Denial, Direction, Key, Policies, TABLE, World},
     state::Root,
@@ -23,6 +23,8 @@ pub(crate) struct Kept {
     /// By which numbers are keyed, once it was asked for.
     key: Option<Key>,
     last: Option<Last>,
+    /// With nf_tables, as long as it answers.
+    session: Option<Session>,
     /// The note of others who made the table again: it goes once connections are looked through.
     mended: Option<String>,
 }
@@ -53,7 +55,7 @@ impl Kept {
     /// Of a cluster in which this node has that name, where packets are denied like that.
     pub(crate) fn new(node: &str, denial: Denial, root: &Root) -> Self {
         let (node, root) = (node.to_owned(), root.clone());
-        Self { node, root, denial, key: None, last: None, mended: None }
+        Self { node, root, denial, key: None, last: None, session: None, mended: None }
     }
 
     /// Makes the table what the cluster says now. What it holds is read if `whole` asks for
@@ -102,7 +104,8 @@ impl Kept {
             Some(Last { compiled: before, generation, .. })
                 if !whole && before.policies.denial == denial =>
             {
-                compiled.policies.follow(&before.policies, *generation).map_err(refused)?
+                let (policies, before) = (&compiled.policies, &before.policies);
+                self.converse(|session| policies.follow(before, *generation, session))?
             }
             _ => None,
         };
@@ -148,12 +151,26 @@ impl Kept {
     ///
     /// # Errors
     /// `Kernel` where nf_tables does not answer.
-    pub(crate) fn is_overtaken(&self) -> Result<bool, Error> {
-        let Some(last) = &self.last else { return Ok(false) };
-        if last.version != file_version(&state::pods_file(&self.root)) {
+    pub(crate) fn is_overtaken(&mut self) -> Result<bool, Error> {
+        let Some(Last { version, generation, .. }) = &self.last else { return Ok(false) };
+        if *version != file_version(&state::pods_file(&self.root)) {
             return Ok(true);
         }
-        Policies::is_untouched(last.generation).map(|is_untouched| !is_untouched).map_err(refused)
+        let generation = *generation;
+        self.converse(|session| session.is_untouched(generation)).map(|is_untouched| !is_untouched)
+    }
+
+    /// Does that in the session that there is, or in another one. Whatever comes of an error, the
+    /// next one begins anew.
+    fn converse<T>(
+        &mut self,
+        what: impl FnOnce(&mut Session) -> Result<T, nft::Error>,
+    ) -> Result<T, Error> {
+        let session = self.session.take().map_or_else(Session::open, Ok);
+        let mut session = session.map_err(refused)?;
+        let done = what(&mut session).map_err(refused)?;
+        self.session = Some(session);
+        Ok(done)
     }
 
     /// Cuts connections that are not allowed, as many as are cut at once.
