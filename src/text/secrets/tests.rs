@@ -116,7 +116,7 @@ fn long_texts_have_their_end() {
     for part in
         ["a.", "eyJ-", "a://", "token ", "bearer ", "-----END ", "\"token\":", "\\", "/a", "key=("]
     {
-        let text = part.repeat(400_000 / part.len());
+        let text = part.repeat(100_000 / part.len());
         assert!(!redacted(&text).is_empty(), "{part}");
     }
 }
