@@ -360,68 +360,82 @@ impl Policies {
     }
 
     fn sets(&self) -> Vec<Set> {
-        let mut sets = Vec::new();
+        let mut sets = Vec::<Set>::new();
+        self.each(&mut |item| match item {
+            Item::Set(set) => sets.push(set),
+            Item::Element(first, last, number) => {
+                let Some(Content::Following(held)) = sets.last_mut().map(|set| &mut set.content)
+                else {
+                    return;
+                };
+                let key = last.map_or_else(|| Key::of(first), |last| Key::range(first, last));
+                held.insert(key, number.map(Value::Number));
+            }
+        });
+        sets
+    }
+
+    /// Goes through all sets, each with what it holds behind it, if that follows the policies.
+    fn each(&self, see: &mut dyn FnMut(Item<'_>)) {
         for family in Family::BOTH {
             let address = Type::Address(family);
-            let (peers, own) = (numbers(family, &self.identities), self.own(family));
-            sets.push(set(of(family, IDENTITY), &[address], Ranges::None, peers));
-            sets.push(set(of(family, OWN), &[address, address], Ranges::None, own));
-            sets.push(cut(family));
+            see(following(of(family, IDENTITY), &[address], Ranges::None));
+            numbers(family, &self.identities, see);
+            see(following(of(family, OWN), &[address, address], Ranges::None));
+            for own in self.own.iter().filter(|address| address.family() == family) {
+                see(Item::Element(&[Field::Address(*own); 2], None, None));
+            }
+            see(Item::Set(cut(family)));
             for direction in Direction::BOTH {
                 let (names, way) = (direction.names(), self.way(direction));
-                let classes = numbers(family, &way.classes);
-                sets.push(set(of(family, names.class), &[address], Ranges::None, classes));
+                see(following(of(family, names.class), &[address], Ranges::None));
+                numbers(family, &way.classes, see);
                 let key = [Type::Number, address];
-                let networks = way.networks(family);
-                sets.push(set(of(family, names.network), &key, Ranges::Last, networks));
-                sets.extend(self.drops(family, direction));
+                see(following(of(family, names.network), &key, Ranges::Last));
+                way.networks(family, see);
+                self.drops(family, direction).into_iter().for_each(|set| see(Item::Set(set)));
             }
         }
         let key = [Type::Number, Type::Protocol, Type::Number, Type::Port];
         for direction in Direction::BOTH {
             let (names, way) = (direction.names(), self.way(direction));
-            let (single, ranges) = way.grants();
-            sets.push(set(names.grant, &key, Ranges::None, single));
-            sets.push(set(names.range, &key, Ranges::Last, ranges));
+            see(following(names.grant, &key, Ranges::None));
+            way.grants(true, see);
+            see(following(names.range, &key, Ranges::Last));
+            way.grants(false, see);
         }
-        sets
-    }
-
-    /// Each with itself.
-    fn own(&self, family: Family) -> Elements {
-        let mut elements = Elements::new();
-        for address in self.own.iter().filter(|address| address.family() == family) {
-            elements.insert(Key::of(&[Field::Address(*address); 2]), None);
-        }
-        elements
     }
 }
 
 impl Way {
-    fn networks(&self, family: Family) -> Elements {
-        let mut elements = Elements::new();
+    fn networks(&self, family: Family, see: &mut dyn FnMut(Item<'_>)) {
         let own = self.networks.iter().filter(|((_, first), _)| first.family() == family);
         for ((class, first), (last, number)) in own {
             let at = |address| [Field::Number(*class), Field::Address(address)];
-            let key = Key::range(&at(*first), &at(*last));
-            elements.insert(key, Some(Value::Number(u64::from(*number))));
+            let end = Some(at(*last)).filter(|_| last != first);
+            let end = end.as_ref().map(|end| &end[..]);
+            see(Item::Element(&at(*first), end, Some(u64::from(*number))));
         }
-        elements
     }
 
-    /// Those of single ports, and those of ranges.
-    fn grants(&self) -> (Elements, Elements) {
-        let (mut single, mut ranges) = (Elements::new(), Elements::new());
+    /// Those of single ports, or those of ranges.
+    fn grants(&self, are_single: bool, see: &mut dyn FnMut(Item<'_>)) {
         for (first, last) in &self.grants {
-            let end = Grant { port: *last, ..*first };
-            if first.port == *last {
-                single.insert(Key::of(&first.fields()), None);
-            } else {
-                ranges.insert(Key::range(&first.fields(), &end.fields()), None);
+            let end = Grant { port: *last, ..*first }.fields();
+            match (first.port == *last, are_single) {
+                (true, true) => see(Item::Element(&first.fields(), None, None)),
+                (false, false) => see(Item::Element(&first.fields(), Some(&end), None)),
+                _ => {}
             }
         }
-        (single, ranges)
     }
+}
+
+/// What there is of a table: a set, or what the set before it holds, a key or all keys up to another
+/// one, and the number that it leads to.
+enum Item<'a> {
+    Set(Set),
+    Element(&'a [Field<'a>], Option<&'a [Field<'a>]>, Option<u64>),
 }
 
 impl Grant {
@@ -441,10 +455,10 @@ fn of(family: Family, names: [&'static str; 2]) -> &'static str {
 }
 
 /// A set, or a map of numbers where its elements lead to such or could.
-fn set(name: &'static str, key: &[Type], ranges: Ranges, elements: Elements) -> Set {
+fn following(name: &'static str, key: &[Type], ranges: Ranges) -> Item<'static> {
     let is_map = matches!(key, [Type::Address(_)] | [Type::Number, Type::Address(_)]);
-    let data = is_map.then_some(Data::Number);
-    Set { name, key: key.to_vec(), data, ranges, content: Content::Following(elements) }
+    let (data, content) = (is_map.then_some(Data::Number), Content::Following(Elements::new()));
+    Item::Set(Set { name, key: key.to_vec(), data, ranges, content })
 }
 
 /// Answers of connections that were cut: source, destination, protocol and both ports.
@@ -455,10 +469,8 @@ fn cut(family: Family) -> Set {
     Set { name: of(family, CUT), key, data: None, ranges: Ranges::None, content }
 }
 
-fn numbers(family: Family, all: &BTreeMap<IpAddr, u64>) -> Elements {
-    let mut elements = Elements::new();
+fn numbers(family: Family, all: &BTreeMap<IpAddr, u64>, see: &mut dyn FnMut(Item<'_>)) {
     for (address, number) in all.iter().filter(|(address, _)| address.family() == family) {
-        elements.insert(Key::of(&[Field::Address(*address)]), Some(Value::Number(*number)));
+        see(Item::Element(&[Field::Address(*address)], None, Some(*number)));
     }
-    elements
 }

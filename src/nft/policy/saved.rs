@@ -2,56 +2,23 @@
 //! A table of policies as a document, from which it can be made again where the kernel has
 //! lost it: what each set holds, keys by their bytes.
 
-use std::{collections::BTreeMap, fmt::Write, net::IpAddr};
+use std::fmt::Write;
 
 use serde_json::Value as Json;
 
-use super::super::set::{Content, Elements, Field, Key, Value, join};
-use super::{Direction, Grant, IDENTITY, OWN, Policies, of};
-use crate::family::{Family, HasFamily};
+use super::super::set::{Content, Elements, Field, Key, Set, Value, join};
+use super::{Item, Policies};
 
 impl Policies {
     /// What each set holds, as text of JSON: as a tree, or as the sets themselves, it would take
     /// several times as much memory and time.
     pub fn encode(&self) -> String {
         let mut text = Text::default();
-        for family in Family::BOTH {
-            let is_own = |address: &&IpAddr| address.family() == family;
-            text.begin(of(family, IDENTITY));
-            text.numbers(family, &self.identities);
-            text.begin(of(family, OWN));
-            for address in self.own.iter().filter(is_own) {
-                text.element(&[Field::Address(*address); 2], None, None);
-            }
-            for direction in Direction::BOTH {
-                let (names, way) = (direction.names(), self.way(direction));
-                text.begin(of(family, names.class));
-                text.numbers(family, &way.classes);
-                text.begin(of(family, names.network));
-                let own = way.networks.iter().filter(|((_, first), _)| first.family() == family);
-                for ((class, first), (last, number)) in own {
-                    let at = |address| [Field::Number(*class), Field::Address(address)];
-                    let last = Some(*last).filter(|last| last != first).map(at);
-                    text.element(
-                        &at(*first),
-                        last.as_ref().map(|it| &it[..]),
-                        Some(u64::from(*number)),
-                    );
-                }
-            }
-        }
-        for direction in Direction::BOTH {
-            let (names, way) = (direction.names(), self.way(direction));
-            text.begin(names.grant);
-            for (grant, _) in way.grants.iter().filter(|(grant, last)| grant.port == **last) {
-                text.element(&grant.fields(), None, None);
-            }
-            text.begin(names.range);
-            for (grant, last) in way.grants.iter().filter(|(grant, last)| grant.port != **last) {
-                let last = Grant { port: *last, ..*grant };
-                text.element(&grant.fields(), Some(&last.fields()), None);
-            }
-        }
+        self.each(&mut |item| match item {
+            Item::Set(Set { name, content: Content::Following(_), .. }) => text.begin(name),
+            Item::Set(_) => {}
+            Item::Element(first, last, number) => text.element(first, last, number),
+        });
         text.end()
     }
 
@@ -92,12 +59,6 @@ impl Text {
     fn end(mut self) -> String {
         self.text += "}}";
         self.text
-    }
-
-    fn numbers(&mut self, family: Family, all: &BTreeMap<IpAddr, u64>) {
-        for (address, number) in all.iter().filter(|(address, _)| address.family() == family) {
-            self.element(&[Field::Address(*address)], None, Some(*number));
-        }
     }
 
     /// A key, or all keys up to another one, and what that leads to.
