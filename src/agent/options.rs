@@ -123,7 +123,7 @@ impl Options {
         if options.node.is_empty() {
             let host = gethostname().map_err(|errno| format!("host's name: {}", errno.desc()))?;
             // As a kubelet does.
-            options.node = host.to_string_lossy().trim().to_lowercase();
+            options.node = host.to_string_lossy().trim().to_ascii_lowercase();
         }
         Ok(Some(options))
     }

@@ -129,7 +129,7 @@ fn with_port(text: &str) -> Result<(&str, Option<Port>), Failure> {
     };
     let Some(port) = rest else { return Ok((name, None)) };
     let (port, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-    let Some(protocol) = policy::protocol(&protocol.to_uppercase()) else {
+    let Some(protocol) = policy::protocol(&protocol.to_ascii_uppercase()) else {
         let message =
             format!("{protocol:?} behind {name} is no protocol: those are tcp, udp, sctp");
         return Err(SUBCOMMAND.usage(&message));

@@ -103,7 +103,7 @@ pub fn protocol(name: &str) -> Option<u8> {
 /// A protocol for people: its name in small letters, or its number.
 pub fn protocol_name(number: u8) -> String {
     let known = PROTOCOLS.into_iter().find(|(_, known)| *known == number);
-    known.map_or_else(|| format!("protocol {number}"), |(name, _)| name.to_lowercase())
+    known.map_or_else(|| format!("protocol {number}"), |(name, _)| name.to_ascii_lowercase())
 }
 
 /// The addresses of a pod, as they stand there.

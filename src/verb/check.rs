@@ -195,7 +195,8 @@ fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link)
         differences.push(format!("{} has MAC {found}, the pod sends to {wanted}", host.name));
     }
     let mac = pod.mac.map(|mac| mac.to_string());
-    if told.mac.is_some() && told.mac.as_ref().map(|mac| mac.to_lowercase()) != mac {
+    let is_own = |told: &String| mac.as_ref().is_some_and(|mac| told.eq_ignore_ascii_case(mac));
+    if told.mac.as_ref().is_some_and(|told| !is_own(told)) {
         let (found, told) = (mac.unwrap_or_default(), told.mac.clone().unwrap_or_default());
         differences.push(format!("{} has MAC {found}, prevResult says {told}", pod.name));
     }

@@ -141,7 +141,7 @@ fn agents(former: Former, root: &Root) -> Vec<(u32, String)> {
 fn node(args: &Args, root: &Root) -> Result<NodeObject, String> {
     let name = match args.value("node") {
         Some(name) => name.to_string_lossy().into_owned(),
-        None => gethostname().unwrap_or_default().to_string_lossy().to_lowercase(),
+        None => gethostname().unwrap_or_default().to_string_lossy().to_ascii_lowercase(),
     };
     let known = KUBECONFIGS.into_iter().map(|path| root.path(path)).find(|path| path.is_file());
     let config = known.ok_or("this node has no kubelet's kubeconfig")?;

@@ -45,7 +45,7 @@ impl Given {
         let (file, read) = read_world(file)?;
         let node = match args.value("node") {
             Some(name) => name.to_string_lossy().into_owned(),
-            None => gethostname().unwrap_or_default().to_string_lossy().to_lowercase(),
+            None => gethostname().unwrap_or_default().to_string_lossy().to_ascii_lowercase(),
         };
         // A wrong name would open all pods.
         if !read.world.pods.iter().any(|pod| *pod.node == node) {

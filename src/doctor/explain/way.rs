@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
             }
             (Kind::Unicast | Kind::Throw, _) => return,
             (_, Place::Nobody(_)) => "no pod of this node has the address".to_owned(),
-            (kind, _) => format!("a route of kind {kind:?} leads there").to_lowercase(),
+            (kind, _) => format!("a route of kind {kind:?} leads there").to_ascii_lowercase(),
         };
         let check = match self.destination {
             Place::Nobody(_) => None,

@@ -45,7 +45,8 @@ pub(super) fn resolve(text: &str) -> Result<Value, String> {
 /// Whether it begins with what may stand for something else, and is not the first letter of a
 /// word, such as a number's sign.
 pub(super) fn is_indicator(text: &str) -> bool {
-    text.strip_prefix(['-', '?', ':']).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+    let is_of_word = |it: char| it.is_ascii_alphanumeric() || !it.is_ascii();
+    text.strip_prefix(['-', '?', ':']).is_some_and(|rest| !rest.starts_with(is_of_word))
 }
 
 /// Numbers that JSON does not write so.
