@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use crate::ground::{CONFLIST, Ground, MANX, conflist, node};
 use crate::harness::{DEADLINE, Plugin, Pod, eventually};
-use crate::policy::{Api, World, enforcing};
 use crate::server::{Answer, Server};
+use crate::world::{Api, World, enforcing};
 
 const ADDRESS: &str = "127.0.0.1:9641";
 

@@ -13,8 +13,8 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::ground::{Agent, Ground};
-use crate::harness::{DEADLINE, Pod, eventually};
-use crate::policy::{Api, Both, World, at, client_and_web, enforcing, of_app, pod, policy};
+use crate::harness::{DEADLINE, Pod, eventually, transactions};
+use crate::world::{Api, Both, World, at, client_and_web, enforcing, of_app, pod, policy};
 
 /// So many kills there may be in each of the tests.
 const KILLS_MAX: usize = 40;
@@ -154,14 +154,6 @@ impl Scene {
         }
         assert!(partial > 0, "{transactions:?}");
     }
-}
-
-/// Which of the messages that are sent begin a transaction (`NFNL_MSG_BATCH_BEGIN`, which strace
-/// does not always know for what it is).
-fn transactions(sent: &str) -> Vec<usize> {
-    let is_one = |line: &str| line.contains("BATCH_BEGIN") || line.contains("nlmsg_type=0x10 ");
-    let messages = (1..).zip(sent.lines().filter(|line| line.starts_with("sendto(")));
-    messages.filter(|(_, line)| is_one(line)).map(|(count, _)| count).collect()
 }
 
 /// Options of strace that note what is sent, or kill at the message of that number.

@@ -23,3 +23,4 @@ mod real;
 mod scale;
 mod server;
 mod story;
+mod world;

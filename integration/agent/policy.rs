@@ -3,232 +3,19 @@
 //! before the pods that they are about.
 
 use std::fs;
-use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::answers::ask;
-use crate::ground::{Agent, CONFLIST, Ground, conflist, end_of_list, event, node};
+use crate::ground::CONFLIST;
 use crate::harness::{DEADLINE, Pod, eventually};
-use crate::server::{Answer, Server, failure};
-
-const POLICY_FILE: &str = "run/manx/policy.json";
-const PATHS: [&str; 4] = [
-    "/api/v1/nodes",
-    "/api/v1/namespaces",
-    "/api/v1/pods",
-    "/apis/networking.k8s.io/v1/networkpolicies",
-];
-
-/// What there is at first.
-#[derive(Clone, Default)]
-pub(crate) struct World {
-    pub(crate) namespaces: Vec<Value>,
-    pub(crate) pods: Vec<Value>,
-    pub(crate) policies: Vec<Value>,
-    /// Whether the list of policies has no end until that is told.
-    pub(crate) is_late: bool,
-}
-
-/// An API server with four lists, and who tells it of changes, in the order of `PATHS`.
-pub(crate) struct Api {
-    server: Server,
-    tellers: Vec<Sender<Value>>,
-}
-
-/// A pod as the API server has it before it has an address; its label `app` is its name.
-pub(crate) fn pod(name: &str, uid: &str, node: &str) -> Value {
-    json!({"kind": "Pod", "apiVersion": "v1",
-        "metadata": {"namespace": "test", "name": name, "uid": uid, "resourceVersion": "100",
-            "labels": {"app": name}},
-        "spec": {"nodeName": node, "containers": [{"name": "c"}]}, "status": {}})
-}
-
-/// The same with this address.
-pub(crate) fn at(mut pod: Value, address: &str) -> Value {
-    pod["status"] = json!({"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]});
-    pod
-}
-
-fn namespace(name: &str, labels: &Value) -> Value {
-    json!({"kind": "Namespace", "apiVersion": "v1",
-        "metadata": {"name": name, "resourceVersion": "100", "labels": labels}})
-}
-
-/// A policy: what `from` says may speak to the pods of a name, and nobody else.
-pub(crate) fn policy(to: &str, from: &Value) -> Value {
-    json!({"kind": "NetworkPolicy", "apiVersion": "networking.k8s.io/v1",
-        "metadata": {"namespace": "test", "name": format!("only-to-{to}"), "uid": to,
-            "resourceVersion": "100"},
-        "spec": {"podSelector": {"matchLabels": {"app": to}}, "policyTypes": ["Ingress"],
-            "ingress": [{"from": [from]}]}})
-}
-
-pub(crate) fn of_app(name: &str) -> Value {
-    json!({"podSelector": {"matchLabels": {"app": name}}})
-}
-
-/// Only `client` may speak to `web`, both on this node.
-pub(crate) fn client_and_web() -> World {
-    World {
-        namespaces: vec![namespace("test", &json!({}))],
-        pods: vec![pod("web", "u1", "node-1"), pod("client", "u2", "node-1")],
-        policies: vec![policy("web", &of_app("client"))],
-        is_late: false,
-    }
-}
-
-impl World {
-    /// A namespace, and nothing in it.
-    pub(crate) fn alone() -> Self {
-        Self { namespaces: vec![namespace("test", &json!({}))], ..Self::default() }
-    }
-}
-
-impl Api {
-    pub(crate) fn start(ground: &Ground, world: &World) -> Self {
-        Self::of(ground, std::slice::from_ref(world))
-    }
-
-    /// One after the other, as often as it is asked.
-    fn of(ground: &Ground, worlds: &[World]) -> Self {
-        let (mut answers, mut tellers) = (Vec::new(), Vec::new());
-        for World { namespaces, pods, policies, is_late } in worlds {
-            let nodes = vec![node(1), node(2)];
-            for (path, objects) in PATHS.into_iter().zip([&nodes, namespaces, pods, policies]) {
-                let events = objects.iter().map(|one| event("ADDED", one.clone()));
-                let (teller, rest) = channel();
-                let end = Some(end_of_list()).filter(|_| !is_late || path != PATHS[3]);
-                let events: Vec<Value> = events.chain(end).collect();
-                answers.push(Answer::live(&events, rest).at(path));
-                tellers.push(teller);
-            }
-        }
-        Self { server: ground.host.enter(|| Server::start(answers)), tellers }
-    }
-
-    /// One in which what there is at a path cannot be asked for.
-    fn refusing(ground: &Ground, path: &'static str) -> Self {
-        let mut answers: Vec<Answer> =
-            (0..50).map(|_| Answer::refusal(403, "it is forbidden").at(path)).collect();
-        let (teller, rest) = channel();
-        let nodes = [event("ADDED", node(1)), event("ADDED", node(2)), end_of_list()];
-        answers.push(Answer::live(&nodes, rest).at(PATHS[0]));
-        Self { server: ground.host.enter(|| Server::start(answers)), tellers: vec![teller] }
-    }
-
-    /// Tells the agent that was started last of a change.
-    pub(crate) fn tell(&self, kind: &str, object: &Value) {
-        self.tell_one(self.tellers.len() / PATHS.len() - 1, kind, object);
-    }
-
-    /// The same of the agent that was started behind so many others.
-    pub(crate) fn tell_one(&self, others: usize, kind: &str, object: &Value) {
-        let kinds = ["Node", "Namespace", "Pod", "NetworkPolicy"];
-        let place = kinds.iter().position(|it| object["kind"] == **it).unwrap();
-        self.tellers[others * PATHS.len() + place].send(event(kind, object.clone())).unwrap();
-    }
-
-    /// Tells such an agent that these are all policies.
-    pub(crate) fn end_policies(&self, others: usize) {
-        self.tellers[others * PATHS.len() + 3].send(end_of_list()).unwrap();
-    }
-}
-
-/// A ground on which pods wait for long.
-fn patient() -> Ground {
-    let ground = Ground::new();
-    let mut conflist = conflist();
-    conflist["plugins"][0]["networkPolicyWait"] = json!(30);
-    let config = json!({"fabric": {"mode": "direct"}, "conflist": conflist});
-    ground.host.scratch().file("agent.json", config.to_string());
-    ground
-}
-
-pub(crate) fn enforcing(ground: &Ground, api: &Api) -> Agent {
-    ground.agent(&api.server.url(), &["--network-policy"])
-}
-
-/// What the container runtime would say of it.
-fn container(name: &str, uid: &str) -> Pod {
-    let pod = Pod::new("a").kubernetes("test", name);
-    let args = pod.args.clone().unwrap();
-    Pod { id: format!("{name}-{uid}"), args: Some(format!("{args};K8S_POD_UID={uid}")), ..pod }
-}
-
-/// The numbers of a pod in policy.json.
-fn noted(ground: &Ground, name: &str) -> Value {
-    let bytes = fs::read(ground.path(POLICY_FILE)).unwrap_or_default();
-    let document: Value = serde_json::from_slice(&bytes).unwrap_or_default();
-    document["pods"][format!("test/{name}")].clone()
-}
-
-#[track_caller]
-fn await_noted(ground: &Ground, name: &str, is: impl Fn(&Value) -> bool) -> Value {
-    let came = eventually(DEADLINE, || is(&noted(ground, name)));
-    assert!(came, "{}: {}", noted(ground, name), ground.log());
-    noted(ground, name)
-}
-
-fn shown(ground: &Ground) -> Value {
-    let shown = ground.manx(&["policy", "show", "--json"]);
-    serde_json::from_str(&shown.stdout).unwrap_or_default()
-}
-
-/// The class of an address at ingress in the kernel's table.
-fn class(ground: &Ground, address: &str) -> Option<u64> {
-    let shown = shown(ground);
-    let pods = shown["pods"].as_array()?;
-    let pod = pods.iter().find(|pod| pod["address"] == address)?;
-    pod["ingress"]["class"].as_u64()
-}
-
-fn address(result: &Value) -> String {
-    let text = result["ips"][0]["address"].as_str().unwrap();
-    text.split('/').next().unwrap().to_owned()
-}
-
-#[track_caller]
-fn await_is(what: &str, ground: &Ground, is: impl Fn() -> bool) {
-    assert!(eventually(DEADLINE, is), "not {what}: {}: {}", shown(ground), ground.log());
-}
-
-/// A node with both of `client_and_web` attached.
-pub(crate) struct Both {
-    pub(crate) ground: Ground,
-    pub(crate) api: Api,
-    pub(crate) agent: Agent,
-    pub(crate) web: Pod,
-    pub(crate) client: Pod,
-    pub(crate) web_address: String,
-    pub(crate) client_address: String,
-}
-
-impl Both {
-    pub(crate) fn new(worlds: &[World]) -> Self {
-        let ground = patient();
-        let api = Api::of(&ground, worlds);
-        let agent = enforcing(&ground, &api);
-        ground.await_file(CONFLIST);
-        let plugin = ground.plugin(ground.host.scratch().path().to_str().unwrap());
-        let (web, client) = (container("web", "u1"), container("client", "u2"));
-        let web_address = address(&plugin.add(&web).ok());
-        let client_address = address(&plugin.add(&client).ok());
-        Self { ground, api, agent, web, client, web_address, client_address }
-    }
-
-    fn reaches(&self) -> bool {
-        let ping = ["-n", "-q", "-c", "1", "-W", "1", &self.web_address];
-        self.client.netns.command("ping", &ping).status == 0
-    }
-
-    #[track_caller]
-    fn await_reached(&self, expected: bool) {
-        await_is(&format!("reached: {expected}"), &self.ground, || self.reaches() == expected);
-    }
-}
+use crate::server::failure;
+use crate::world::{
+    Api, Both, PATHS, POLICY_FILE, World, address, at, await_is, await_noted, class,
+    client_and_web, container, enforcing, namespace, noted, of_app, patient, pod, policy, shown,
+};
 
 #[test]
 fn pods_are_under_their_policies_from_their_first_packet() {
@@ -403,7 +190,7 @@ fn what_is_in_force_outlives_the_api_server_and_its_memory() {
     let isolated = || class(ground, &both.web_address).is_some();
     // It does not know any more what came after the last event: all is listed anew.
     let too_old = json!({"type": "ERROR", "object": failure(410, "too old resource version")});
-    api.tellers[3].send(too_old).unwrap();
+    api.tell_of_policies(0, too_old);
     let closes = || {
         assert!(isolated(), "{}", shown(ground));
         !both.reaches()
@@ -419,8 +206,7 @@ fn what_is_in_force_outlives_the_api_server_and_its_memory() {
     // It goes away.
     let Both { ground, api, agent, web_address, client, .. } = both;
     let _held = agent;
-    let Api { server: _server, tellers } = api;
-    drop(tellers);
+    let _server = api.fall_silent();
     ground.await_log("; network policies stay as they are");
     assert!(class(&ground, &web_address).is_some(), "{}", shown(&ground));
     assert!(client.netns.keeps_silent(&web_address));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::answers::ask;
 use crate::ground::{AGENT, CONFLIST, Ground, program};
 use crate::harness::{DEADLINE, eventually};
-use crate::policy::{Api, World, enforcing};
+use crate::world::{Api, World, enforcing};
 
 const NAMESPACES: usize = 100;
 const PODS: usize = 10_000;

@@ -28,6 +28,7 @@ mod plugin;
 mod process;
 pub mod schema;
 mod scratch;
+mod strace;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,6 +38,7 @@ pub use netns::Netns;
 pub use plugin::{Call, Plugin, Pod, Reply, plugin_dir};
 pub use process::{Finished, Stdin, run};
 pub use scratch::Scratch;
+pub use strace::transactions;
 
 /// How long anything may take before it counts as hung: a command, an answer, or what the kernel does
 /// in its own time. Long, for only a failing test waits for it, and the machine may have much else to do.

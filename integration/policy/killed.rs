@@ -10,6 +10,7 @@ use manx::{
 
 use crate::cases::{self, Step};
 use crate::cluster::{Cluster, MANX, NODE};
+use crate::harness;
 use crate::leak::damage;
 
 /// How many pairs of worlds are looked at.
@@ -70,12 +71,7 @@ fn transactions(cluster: &Cluster, args: &[&str]) -> Vec<usize> {
     let mut all = vec!["-f", "-o", told.to_str().unwrap(), "-e", "trace=sendto", MANX];
     all.extend(args);
     cluster.host.command("strace", &all).ok();
-    let told = std::fs::read_to_string(told).unwrap();
-    let messages = (1..).zip(told.lines().filter(|line| line.contains("sendto(")));
-    // NFNL_MSG_BATCH_BEGIN, which strace does not always know for what it is.
-    let is_one = |line: &str| line.contains("BATCH_BEGIN") || line.contains("nlmsg_type=0x10 ");
-    let begun = messages.filter(|(_, line)| is_one(line));
-    begun.map(|(count, _)| count).collect()
+    harness::transactions(&std::fs::read_to_string(told).unwrap())
 }
 
 /// What the kernel's table holds, where it has one.
