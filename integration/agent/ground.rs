@@ -110,11 +110,13 @@ impl Ground {
         (self.host.enter(|| Server::start(answers)), senders)
     }
 
-    /// Starts one that has no configuration of its own.
+    /// Starts one that has no configuration of its own, and its root from the environment.
     pub fn bare_agent(&self, url: &str, options: &[&str]) -> Agent {
         let mut command = Command::new(program());
+        let (config, root) = ("--config=", "--root=");
         let arguments = self.arguments(url).into_iter();
-        command.args(arguments.filter(|one| !one.starts_with("--config="))).args(options);
+        let arguments = arguments.filter(|one| !one.starts_with(config) && !one.starts_with(root));
+        command.args(arguments).args(options).env("MANX_ROOT", self.host.scratch().path());
         self.start(command)
     }
 

@@ -29,7 +29,7 @@ fn a_command_that_has_nothing_to_do_leaves_nothing() {
         (&["plan"], ""),
         (&["apply"], ""),
         (&["apply", "--undo"], ""),
-        (&["adopt", "calico"], ""),
+        (&["adopt", "calico"], "nothing of calico is on this node"),
         (&["ipam", "check"], ""),
         (&["peers"], ""),
         (&["probe"], ""),

@@ -95,7 +95,9 @@ const FEW: usize = 32;
 /// Runs the agent until it is told to end.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let node_name = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
-    let options = match Options::read(arguments, node_name) {
+    let root = std::env::var_os("MANX_ROOT").filter(|root| !root.is_empty());
+    let root = root.into_iter().flat_map(|root| ["--root".into(), root]);
+    let options = match Options::read(root.chain(arguments), node_name) {
         Ok(Some(options)) => options,
         Ok(None) => {
             let _ = io::stdout().write_all(USAGE.as_bytes());

@@ -43,7 +43,7 @@ puts the configuration of the container runtime in place when pods may come.
                         ICMP, instead of dropping it in silence
   --policy-log GROUP    send what no policy allows, ten packets a second, to this group of
                         NFLOG (0 to 65535)
-  --root DIR            read files and state below DIR
+  --root DIR            read files and state below DIR (default: $MANX_ROOT, else /)
 ";
 
 /// Where the configuration is, if nobody says so.

@@ -103,7 +103,11 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         console.json(&encode(&rows, &findings, &lines))?;
     } else {
         print(&rows, &findings, &lines, console)?;
-        remark(&findings, lines.len(), console)?;
+        if rows.is_empty() && lines.is_empty() {
+            console.remark(format_args!("nothing of {name} is on this node"))?;
+        } else {
+            remark(&findings, lines.len(), console)?;
+        }
     }
     let is_done = lines.is_empty() && !is_bad(&findings);
     Ok(if is_done { Status::Fine } else { Status::Findings })
@@ -141,7 +145,9 @@ fn print(
     for Row { kind, object, value } in rows {
         table.row([(*kind).to_owned(), object.clone(), value.clone()]);
     }
-    console.table(&table)?;
+    if !rows.is_empty() {
+        console.table(&table)?;
+    }
     printed::print(findings, console)?;
     for line in lines {
         console.line(line)?;
