@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
         let Some((key, rest)) = found.filter(|(key, _)| !plain::is_commented(key)) else {
             return Ok(None);
         };
-        let key = key.trim_end();
+        let key = key.trim_end_matches([' ', '\t']);
         match plain::resolve(key).map_err(|why| line.refuse(&why))? {
             Value::String(key) if key != "<<" => Ok(Some((key, rest))),
             _ => Err(line.refuse(&format!("{key} is no text: put it in quotes"))),

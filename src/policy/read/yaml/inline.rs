@@ -267,6 +267,6 @@ impl<'a> Cursor<'a, '_> {
         let end = self.rest.char_indices().find(ends).map_or(self.rest.len(), |(place, _)| place);
         let (word, rest) = self.rest.split_at(end);
         self.rest = rest;
-        plain::resolve(word.trim_end()).map_err(|why| self.refuse(&why))
+        plain::resolve(word.trim_end_matches([' ', '\t'])).map_err(|why| self.refuse(&why))
     }
 }

@@ -45,7 +45,7 @@ pub(super) fn resolve(text: &str) -> Result<Value, String> {
 /// Whether it begins with what may stand for something else, and is not the first letter of a
 /// word, such as a number's sign.
 pub(super) fn is_indicator(text: &str) -> bool {
-    let is_of_word = |it: char| it.is_ascii_alphanumeric() || !it.is_ascii();
+    let is_of_word = |it: char| it.is_ascii_alphanumeric() || !it.is_ascii() && !it.is_whitespace();
     text.strip_prefix(['-', '?', ':']).is_some_and(|rest| !rest.starts_with(is_of_word))
 }
 
@@ -93,7 +93,7 @@ impl Reader<'_> {
             }
             let comment = [" #", "\t#"].into_iter().filter_map(|mark| line.text.find(mark)).min();
             let (part, _) = line.text.split_at(comment.unwrap_or(line.text.len()));
-            let part = part.trim_end();
+            let part = part.trim_end_matches([' ', '\t']);
             if part.contains(": ") || part.ends_with(':') || part.contains(":\t") {
                 return Err(line.refuse("a colon ends a key: put text that has one in quotes"));
             }

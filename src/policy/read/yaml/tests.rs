@@ -137,6 +137,19 @@ fn a_manifest_is_read_as_it_is_meant() {
     assert_same(&text);
 }
 
+/// Blanks are spaces and tabs alone; what else looks like one is a part of the text.
+#[test]
+fn other_blanks_than_yamls_are_text() {
+    for blank in ['\u{a0}', '\u{2003}', '\u{3000}', '\u{feff}'] {
+        for text in
+            ["a: [x_]", "a: x_", "x_: a", "a: {x_: y}", "a: [-_]", "-_: x", "a:\n- x_\n  y_"]
+        {
+            assert_same(&text.replace('_', &blank.to_string()));
+        }
+    }
+    assert_eq!(documents("a: [x\u{a0}]").unwrap(), [json!({"a": ["x\u{a0}"]})]);
+}
+
 #[test]
 fn what_may_mean_something_else_is_refused_by_its_line() {
     for (text, line) in [
