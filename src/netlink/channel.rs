@@ -155,6 +155,9 @@ impl Channel {
                 Err(error) => return Err(Error::from_io(last.what(), &error)),
             }
         }
+        // Of a socket that goes on for long, after a batch that was large for once.
+        self.buffer.clear();
+        self.buffer.shrink_to(RECEIVE_BYTES);
         progress.outcome(enough, last)
     }
 

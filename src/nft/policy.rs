@@ -361,7 +361,7 @@ impl Policies {
 
     fn sets(&self) -> Vec<Set> {
         let mut sets = Vec::<Set>::new();
-        self.each(&mut |item| match item {
+        self.each(self.denial.counts, &mut |item| match item {
             Item::Set(set) => sets.push(set),
             Item::Element(first, last, number) => {
                 let Some(Content::Following(held)) = sets.last_mut().map(|set| &mut set.content)
@@ -375,8 +375,9 @@ impl Policies {
         sets
     }
 
-    /// Goes through all sets, each with what it holds behind it, if that follows the policies.
-    fn each(&self, see: &mut dyn FnMut(Item<'_>)) {
+    /// Goes through all sets, each with what it holds behind it, if that follows the policies; the
+    /// ones that count are among them if they are asked for.
+    fn each(&self, counts: bool, see: &mut dyn FnMut(Item<'_>)) {
         for family in Family::BOTH {
             let address = Type::Address(family);
             see(following(of(family, IDENTITY), &[address], Ranges::None));
@@ -393,7 +394,9 @@ impl Policies {
                 let key = [Type::Number, address];
                 see(following(of(family, names.network), &key, Ranges::Last));
                 way.networks(family, see);
-                self.drops(family, direction).into_iter().for_each(|set| see(Item::Set(set)));
+                if counts {
+                    see(Item::Set(self.drops(family, direction)));
+                }
             }
         }
         let key = [Type::Number, Type::Protocol, Type::Number, Type::Port];

@@ -117,8 +117,8 @@ impl Denial {
 }
 
 impl Policies {
-    /// What counts for each pod, if anything does.
-    pub(super) fn drops(&self, family: Family, direction: Direction) -> Option<Set> {
+    /// What counts for each pod.
+    pub(super) fn drops(&self, family: Family, direction: Direction) -> Set {
         let mut elements = Elements::new();
         let pods = self.way(direction).classes.keys();
         for address in pods.filter(|address| address.family() == family) {
@@ -126,7 +126,7 @@ impl Policies {
         }
         let (name, key) = (of(family, direction.names().drops), vec![Type::Address(family)]);
         let content = Content::Counted(elements);
-        self.denial.counts.then_some(Set { name, key, data: None, ranges: Ranges::None, content })
+        Set { name, key, data: None, ranges: Ranges::None, content }
     }
 
     /// As much of the way in which packets are to be denied as the kernel takes. Changes

@@ -14,7 +14,7 @@ impl Policies {
     /// several times as much memory and time.
     pub fn encode(&self) -> String {
         let mut text = Text::default();
-        self.each(&mut |item| match item {
+        self.each(false, &mut |item| match item {
             Item::Set(Set { name, content: Content::Following(_), .. }) => text.begin(name),
             Item::Set(_) => {}
             Item::Element(first, last, number) => text.element(first, last, number),
