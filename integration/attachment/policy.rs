@@ -2,6 +2,7 @@
 //! Network policies that the configuration asks for: what a pod may do from its first packet
 //! on, whatever is known of it.
 
+mod crowd;
 mod denial;
 mod endures;
 mod explain;
