@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether the numbers in README are those of results/.
+//! Whether the numbers in README and in docs/benchmark.md are those of results/.
 //!
 //! They are between two marks, and written by `hack/readme-numbers`, which runs
-//! this test with MANX_WRITE_README set.
+//! these tests with MANX_WRITE_README set.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -101,24 +101,106 @@ fn numbers(report: &Value, addresses: &Value) -> String {
     text
 }
 
+/// Rows of docs/benchmark.md, and what results/policy.json calls them.
+const POLICY: [(&str, &str); 11] = [
+    (
+        "a new connection between isolated pods, ns more than without policies; Calico's layout",
+        "a new connection between isolated pods, ns more than without policies",
+    ),
+    (
+        "the same for pods that no policy is about",
+        "a new connection between pods that no policy is about, ns more than without policies",
+    ),
+    (
+        "a byte of an established connection and its answer, ns; without policies",
+        "an established connection, a byte and its answer, ns; old is without policies",
+    ),
+    ("the same; Calico's layout", "the same, old is Calico's layout"),
+    (
+        "the same; kube-router",
+        "an established connection, a byte and its answer, ns; old is kube-router",
+    ),
+    (
+        "the first packet of a connection, ns for all of its way; kube-router",
+        "the way of a packet of a new connection, ns; old is kube-router",
+    ),
+    (
+        "a pod joins, the kernel's time, µs; Calico's layout",
+        "a pod joins, kernel, µs; 250 pods, 500 policies, 10,000 addresses",
+    ),
+    (
+        "the same with 1,000 pods, 2,000 policies and 100,000 addresses",
+        "a pod joins, kernel, µs; 1,000 pods, 2,000 policies, 100,000 addresses",
+    ),
+    (
+        "a policy changes, the kernel's time, µs; Calico's layout",
+        "a policy changes, kernel, µs; 250 pods, 500 policies, 10,000 addresses",
+    ),
+    ("ADD, ms; without policies", "ADD, ms; old is networkPolicy off, new is enforce"),
+    ("the kernel's memory, KiB; Calico's layout", "the kernel's memory, KiB"),
+];
+
+/// With commas between thousands, and three digits that count of what is small.
+fn amount(value: f64) -> String {
+    if value < 9.95 {
+        return format!("{value:.2}");
+    }
+    let digits = format!("{value:.0}");
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// What belongs between the marks of docs/benchmark.md.
+fn policy_numbers(result: &Value) -> String {
+    let mut text = "| | the other | manx | manx by the other |\n|---|---:|---:|---|\n".to_owned();
+    for (name, what) in POLICY {
+        let rows = result["rows"].as_array().into_iter().flatten();
+        let found = rows.clone().find(|row| row["what"] == what);
+        let ratio = &found.unwrap_or_else(|| panic!("results/ has no {what:?}"))["ratio"];
+        let of = |key: &str| number(&ratio[key], what);
+        let spread = match ratio["low"].as_f64() {
+            Some(low) if low < of("high") => format!(" ({low:.3} to {:.3})", of("high")),
+            _ => String::new(),
+        };
+        let [old, new] = ["old_p50", "new_p50"].map(|key| amount(of(key)));
+        text += &format!("| {name} | {old} | {new} | {:.3}{spread} |\n", of("ratio"));
+    }
+    text
+}
+
+/// Compares what stands between the marks of a file, or writes it.
+fn keep(name: &str, wanted: &str) {
+    let path = root().join(name);
+    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let (before, rest) = text.split_once(BEGIN).expect("the mark before the numbers");
+    let (found, after) = rest.split_once(END).expect("the mark after the numbers");
+    if std::env::var_os("MANX_WRITE_README").is_some() {
+        let written = fs::write(&path, [before, BEGIN, wanted, END, after].concat());
+        return written.unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+    assert_eq!(found, wanted, "{name} differs from results/: run hack/readme-numbers");
+}
+
 #[test]
 fn the_numbers_in_readme_are_those_of_results() {
-    let path = root().join("README.md");
-    let readme = fs::read_to_string(&path).expect("read README.md");
-    let (before, rest) = readme.split_once(BEGIN).expect("the mark before the numbers");
-    let (found, after) = rest.split_once(END).expect("the mark after the numbers");
-    let wanted = numbers(&result("report.json"), &result("ipam.json"));
-    if std::env::var_os("MANX_WRITE_README").is_some() {
-        fs::write(&path, [before, BEGIN, &wanted, END, after].concat()).expect("write README.md");
-        return;
-    }
-    assert_eq!(found, wanted, "README.md differs from results/: run hack/readme-numbers");
+    keep("README.md", &numbers(&result("report.json"), &result("ipam.json")));
+}
+
+#[test]
+fn the_numbers_of_policies_in_benchmark_md_are_those_of_results() {
+    keep("docs/benchmark.md", &policy_numbers(&result("policy.json")));
 }
 
 /// A short run is no result, and neither is one of a tree that nobody can check out.
 #[test]
 fn results_are_of_whole_runs() {
-    for name in ["report.json", "ipam.json"] {
+    for name in ["report.json", "ipam.json", "policy.json"] {
         let result = result(name);
         assert_eq!(result["quick"], false, "results/{name} is of a quick run");
         let commit = result["machine"]["commit"].as_str().unwrap_or_default();
