@@ -213,13 +213,11 @@ pub fn cross_subnet(settings: &Settings) -> Option<&'static str> {
 
 /// The MTU that a network's pods get, in words; none where it cannot be told.
 pub fn mtu_of_pods(network: &Network) -> Option<String> {
-    let (name, (ipv4, ipv6)) = (&network.name, network.mtu?);
+    let (pods, (ipv4, ipv6)) = (format!("pods of network {}", network.name), network.mtu?);
     Some(match network.configured_mtu {
-        Some(mtu) => {
-            format!("pods of {name} get {mtu}, as configured; {ipv4} fits ({ipv6} with IPv6)")
-        }
-        None if ipv4 == ipv6 => format!("pods of {name} get {ipv4}"),
-        None => format!("pods of {name} get {ipv4}, with IPv6 {ipv6}"),
+        Some(mtu) => format!("{pods} get {mtu}, as configured; {ipv4} fits ({ipv6} with IPv6)"),
+        None if ipv4 == ipv6 => format!("{pods} get {ipv4}"),
+        None => format!("{pods} get {ipv4}, with IPv6 {ipv6}"),
     })
 }
 
