@@ -32,6 +32,19 @@ pub fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(plain)
 }
 
+/// A number with a comma between each three digits.
+pub fn grouped_digits(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// Control characters (C0, C1, delete), and those of the Unicode category Cf that
 /// are invisible or change the direction of text.
 fn is_obeyed(character: char) -> bool {

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use manx::text::grouped_digits;
 use serde_json::Value;
 
 const BEGIN: &str = "<!-- numbers: hack/readme-numbers writes what follows from results/ -->\n";
@@ -140,20 +141,9 @@ const POLICY: [(&str, &str); 11] = [
     ("the kernel's memory, KiB; Calico's layout", "the kernel's memory, KiB"),
 ];
 
-/// With commas between thousands, and three digits that count of what is small.
+/// Three digits that count of what is small.
 fn amount(value: f64) -> String {
-    if value < 9.95 {
-        return format!("{value:.2}");
-    }
-    let digits = format!("{value:.0}");
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    if value < 9.95 { format!("{value:.2}") } else { grouped_digits(value.round() as usize) }
 }
 
 /// What belongs between the marks of docs/benchmark.md.

@@ -3,7 +3,10 @@
 
 use std::fmt::{self, Display, Write};
 
-use crate::{finding::Severity, text::escaped};
+use crate::{
+    finding::Severity,
+    text::{escaped, grouped_digits},
+};
 
 /// So much of one text is shown, in characters: a name may be as long as its file.
 const TEXT_MAX: usize = 1000;
@@ -136,19 +139,6 @@ pub(super) fn count(number: usize, one: &str, many: &str) -> String {
         1 => format!("1 {one}"),
         _ => format!("{} {many}", grouped_digits(number)),
     }
-}
-
-/// A number with a comma after each three digits.
-fn grouped_digits(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// What there is of a list, or a dash.
