@@ -119,6 +119,9 @@ impl Settled {
         if before.iter().any(|node| node.name == self.me.name) {
             return None;
         }
+        if before.iter().chain(after.iter().map(|(node, _)| node)).any(is_tunnel_alone) {
+            return None;
+        }
         let mut entries = vec![(self.me.clone(), Vec::new())];
         entries.extend(after);
         let count = entries.len() - 1;
@@ -182,6 +185,14 @@ impl Settled {
         let feasible = changes.iter().all(|change| change.action() != Action::Conflict);
         feasible.then_some(changes)
     }
+}
+
+/// Whether it has an address of a tunnel, and no pods: described beside this node as if there were
+/// no more, nobody would have pods, and there would be no tunnel to lead there by.
+fn is_tunnel_alone(node: &Node) -> bool {
+    let is_alone =
+        |family| node.pod_cidrs(family).next().is_none() && node.tunnel_outside(family).is_some();
+    Family::BOTH.into_iter().any(is_alone)
 }
 
 /// Whether nothing is wanting, and nobody left out.

@@ -222,6 +222,23 @@ fn what_concerns_more_is_left_to_a_comparison_of_all() {
     }
 }
 
+#[test]
+fn a_node_that_has_a_tunnels_address_alone_is_left_to_a_comparison_of_all() {
+    let with = |tunnel| {
+        let mut nodes = base();
+        nodes[1] = Spec { pods: Vec::new(), tunnel, ..Spec::plain(1) };
+        list(&nodes, 2)
+    };
+    for mode in [Mode::Ipip, Mode::Vxlan] {
+        for (old, new) in [(Some(5), None), (None, Some(5)), (Some(5), Some(6))] {
+            let (settings, old, new) = (Settings::of_mode(mode), with(old), with(new));
+            let (_, expected) = compared(&settings, (&old, &new), &[]).unwrap();
+            assert!(!expected.is_empty());
+            assert_eq!(amended(&settings, (&old, &new), &[]), None);
+        }
+    }
+}
+
 /// A list may say in several ways which node this is.
 #[test]
 fn a_node_that_the_whole_list_may_take_for_this_one_is_left_to_a_comparison_of_all() {
