@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The error object that a runtime reads from stdout.
 
-use std::fmt;
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+};
 
 use serde_json::{Value, json};
 
@@ -45,9 +48,13 @@ impl Code {
 }
 
 /// What went wrong, in the shape of the specification: `msg` is one line that
-/// names the object and the cause, `details` says what to do.
+/// names the object and the cause, `details` says what to do. It is handed through by a pointer.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Error {
+pub struct Error(Box<Problem>);
+
+/// What an error object says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
     /// The numeric code.
     pub code: Code,
     /// One line: what failed, on which object, in whose words.
@@ -56,16 +63,37 @@ pub struct Error {
     pub details: String,
 }
 
+impl Deref for Error {
+    type Target = Problem;
+
+    fn deref(&self) -> &Problem {
+        &self.0
+    }
+}
+
+impl DerefMut for Error {
+    fn deref_mut(&mut self) -> &mut Problem {
+        &mut self.0
+    }
+}
+
 impl Error {
     /// An error without details.
     pub fn new(code: Code, msg: impl Into<String>) -> Self {
-        Self { code, msg: msg.into(), details: String::new() }
+        Self(Box::new(Problem { code, msg: msg.into(), details: String::new() }))
     }
 
     /// The same error with `details` set.
     #[must_use]
     pub fn details(mut self, details: impl Into<String>) -> Self {
         self.details = details.into();
+        self
+    }
+
+    /// The same error with another code.
+    #[must_use]
+    pub fn code(mut self, code: Code) -> Self {
+        self.code = code;
         self
     }
 
@@ -82,7 +110,7 @@ impl Error {
             return None;
         }
         let code = code.map_or(Code::DELEGATE, Code);
-        Some(Self { code, msg: text("msg").to_owned(), details: text("details").to_owned() })
+        Some(Self::new(code, text("msg")).details(text("details")))
     }
 
     /// Joins the errors of a best-effort operation: the first one's code, all
@@ -95,7 +123,7 @@ impl Error {
                 joined.msg = format!("{}; {}", joined.msg, error.msg);
             }
             if joined.details.is_empty() {
-                joined.details = error.details;
+                joined.details = error.0.details;
             } else if !joined.details.contains(&error.details) {
                 joined.details = format!("{}; {}", joined.details, error.details);
             }

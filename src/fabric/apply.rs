@@ -99,10 +99,10 @@ fn make_alone(
             Work::Write(wanted) => sysctl::ensure(&wanted).map(|_| true),
             Work::Message(request) => socket.apply(&[request]).map(|()| true),
             Work::Device(making) => match tunnel.and_then(|tunnel| rival(tunnel, observed)) {
-                Some(words) => Err(Error {
-                    words: Some(words),
-                    ..Error::new(format!("create vxlan device {}", making.name), Errno::EEXIST)
-                }),
+                Some(words) => {
+                    let what = format!("create vxlan device {}", making.name);
+                    Err(Error::new(what, Errno::EEXIST).words(words))
+                }
                 None => make_device(socket, *making, indexes).map(|()| true),
             },
         };

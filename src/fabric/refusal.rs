@@ -103,7 +103,7 @@ mod tests {
         let change = Change::Tunnel(Step::Create(tunnel));
         let told = |mtu| {
             let error = Error::new("create vxlan device vx", Errno::EINVAL);
-            explained(error, &change, &Observed::default(), &mut |_| mtu).words
+            explained(error, &change, &Observed::default(), &mut |_| mtu).words.clone()
         };
         assert_eq!(told(Some(1500)), None);
         assert_eq!(told(None), None);

@@ -31,7 +31,7 @@ pub fn names(socket: &mut Socket, index: u32) -> Result<Vec<String>, Error> {
         let request = Request::question(RTM_GETTFILTER, NLM_F_DUMP, header, "list classifiers");
         match socket.dump(&request, read) {
             Ok(found) => names.extend(found),
-            Err(Error { errno: Errno::EOPNOTSUPP | Errno::ENODEV, .. }) => {}
+            Err(error) if matches!(error.errno, Errno::EOPNOTSUPP | Errno::ENODEV) => {}
             Err(error) => return Err(error),
         }
     }

@@ -35,7 +35,7 @@ pub mod way;
 #[cfg(test)]
 mod tests;
 
-pub use crate::netlink::{Error, Failed, Monitor, Request};
+pub use crate::netlink::{Error, Failed, Monitor, Refusal, Request};
 pub use mac::Mac;
 pub use monitor::Event;
 pub use ns::Namespace;

@@ -123,11 +123,12 @@ impl Namespace {
     /// `EPERM` without `CAP_SYS_ADMIN`; `EINVAL` if it is a namespace of something
     /// else than the network, which is seen before that (setns(2)).
     pub fn enter(&self) -> Result<(), Error> {
-        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| Error {
-            what: "enter the network namespace".to_owned(),
-            errno,
-            words: (errno == Errno::EINVAL)
-                .then(|| "the file is not a network namespace".to_owned()),
+        setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|errno| {
+            let error = Error::new("enter the network namespace", errno);
+            match errno {
+                Errno::EINVAL => error.words("the file is not a network namespace".to_owned()),
+                _ => error,
+            }
         })
     }
 
@@ -149,7 +150,7 @@ fn opening(path: &Path) -> String {
 }
 
 fn refused(path: &Path, words: &str) -> Error {
-    Error { what: opening(path), errno: Errno::EINVAL, words: Some(words.to_owned()) }
+    Error::new(opening(path), Errno::EINVAL).words(words.to_owned())
 }
 
 impl AsFd for Namespace {

@@ -51,7 +51,13 @@ impl<'a> Answer<'a> {
     /// Why `request` was refused; `None` for success and for what it tolerates.
     pub(super) fn error(&self, request: &Request) -> Option<Error> {
         let errno = self.errno().filter(|errno| !request.tolerates(*errno))?;
-        Some(Error { what: request.what().into_owned(), errno, words: self.words() })
+        {
+            let error = Error::new(request.what(), errno);
+            Some(match self.words() {
+                Some(words) => error.words(words),
+                None => error,
+            })
+        }
     }
 
     /// The text of the extended acknowledgement. In a refusal it stands behind the
@@ -178,14 +184,14 @@ mod tests {
             for length in 0..body.len() {
                 let error = told(&body[..length]).error(&request);
                 assert_eq!(error.is_some(), length >= 4, "{length}");
-                assert_eq!(error.and_then(|error| error.words), None, "{length}");
+                assert_eq!(error.and_then(|error| error.words.clone()), None, "{length}");
             }
             assert_eq!(told(&[0; 4]).errno(), None);
             assert_eq!(told(&body).error(&request.clone().tolerate(Errno::EINVAL)), None);
             // Whatever length the kernel would claim.
             let mut body = body.clone();
             body[4..8].copy_from_slice(&u32::MAX.to_ne_bytes());
-            let words = told(&body).error(&request).and_then(|error| error.words);
+            let words = told(&body).error(&request).and_then(|error| error.words.clone());
             assert_eq!(words.is_some(), capped != 0);
         }
     }

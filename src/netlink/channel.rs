@@ -308,8 +308,8 @@ impl<'a> Progress<'a> {
             return Ok(self.outcome);
         }
         if self.overrun {
-            let words = Some("more answers than the receive buffer holds".to_owned());
-            return Err(Error { words, ..Error::new(last.what(), Errno::ENOBUFS) });
+            let words = "more answers than the receive buffer holds".to_owned();
+            return Err(Error::new(last.what(), Errno::ENOBUFS).words(words));
         }
         Err(Error::unanswered(last.what()))
     }
@@ -322,7 +322,7 @@ fn log_failure(option: &str, outcome: io::Result<()>) {
 }
 
 fn unreadable(request: &Request, error: &DecodeError) -> Error {
-    Error { words: Some(error.to_string()), ..Error::new(request.what(), Errno::EBADMSG) }
+    Error::new(request.what(), Errno::EBADMSG).words(error.to_string())
 }
 
 #[cfg(test)]
@@ -382,7 +382,7 @@ mod tests {
         let requests = ["a", "b", "c"].map(change);
         let told = |batch: &Batch<'_>, messages: &[Vec<u8>]| {
             let failed = read(batch, false, messages).unwrap().failed;
-            failed.into_iter().map(|it| (it.at, it.error.what)).collect::<Vec<_>>()
+            failed.into_iter().map(|it| (it.at, it.error.what.clone())).collect::<Vec<_>>()
         };
         let answer = |number, errno| message(NLMSG_ERROR, 0, number, errno);
         let batch = Batch::of(&requests);

@@ -1,14 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the kernel answered, with the object it was asked about.
 
-use std::{fmt, io};
+use std::{
+    fmt, io,
+    ops::{Deref, DerefMut},
+};
 
 use nix::errno::Errno;
 
-/// A failed request: what was asked, the errno, and the kernel's own words
-/// where it gave any (extended acknowledgement, `NLMSGERR_ATTR_MSG`).
+/// A failed request, which is rare. It is handed through by a pointer, for nearly each function of
+/// the datapath may return one: its code is shorter by what it would copy.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Error {
+pub struct Error(Box<Refusal>);
+
+/// What was asked, the errno, and the kernel's own words where it gave any (extended
+/// acknowledgement, `NLMSGERR_ATTR_MSG`).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
     /// What was attempted, with the object: `create veth cali1234`.
     pub what: String,
     /// The error number.
@@ -17,10 +25,30 @@ pub struct Error {
     pub words: Option<String>,
 }
 
+impl From<Error> for Refusal {
+    fn from(error: Error) -> Self {
+        *error.0
+    }
+}
+
+impl Deref for Error {
+    type Target = Refusal;
+
+    fn deref(&self) -> &Refusal {
+        &self.0
+    }
+}
+
+impl DerefMut for Error {
+    fn deref_mut(&mut self) -> &mut Refusal {
+        &mut self.0
+    }
+}
+
 impl Error {
     /// An error of `what` with only a number.
     pub fn new(what: impl Into<String>, errno: Errno) -> Self {
-        Self { what: what.into(), errno, words: None }
+        Self(Box::new(Refusal { what: what.into(), errno, words: None }))
     }
 
     /// An error of `what` from an I/O error; `EIO` where that has no number.
@@ -28,11 +56,17 @@ impl Error {
         Self::new(what, error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))
     }
 
+    /// The same in these words.
+    #[must_use]
+    pub(crate) fn words(mut self, words: String) -> Self {
+        self.words = Some(words);
+        self
+    }
+
     /// An error of `what` that the kernel did not answer. Answers are there when a send
     /// returns, so one that is not was lost.
     pub(crate) fn unanswered(what: impl Into<String>) -> Self {
-        let words = Some("the kernel gave no answer".to_owned());
-        Self { what: what.into(), errno: Errno::ENODATA, words }
+        Self::new(what, Errno::ENODATA).words("the kernel gave no answer".to_owned())
     }
 
     /// Whether the object was not there to begin with.

@@ -23,7 +23,7 @@ mod tests;
 pub(crate) use answer::{Answer, Answers, Reading};
 pub use channel::Failed;
 pub(crate) use channel::{BATCH, Batch};
-pub use error::Error;
+pub use error::{Error, Refusal};
 pub use monitor::Monitor;
 pub(crate) use netlink_packet_core::DecodeError;
 pub use request::Request;

@@ -13,42 +13,58 @@ use crate::netlink;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Error {
     /// The caller asks for something that no rule set can say.
-    Invalid {
-        /// The table's name as given.
-        table: String,
-        /// What is wrong with the request.
-        why: String,
-    },
+    Invalid(Box<Invalid>),
     /// The kernel refused.
     Kernel(netlink::Error),
     /// Others change the firewall faster than it can be read.
-    Contended {
-        /// The table's name.
-        table: String,
-        /// How often it was tried.
-        attempts: u32,
-    },
+    Contended(Box<Contended>),
+}
+
+/// What no rule set can say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Invalid {
+    /// The table's name as given.
+    pub table: String,
+    /// What is wrong with the request.
+    pub why: String,
+}
+
+/// What changed too often.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Contended {
+    /// The table's name.
+    pub table: String,
+    /// How often it was tried.
+    pub attempts: u32,
 }
 
 impl Error {
+    pub(super) fn invalid(table: &str, why: impl Into<String>) -> Self {
+        Self::Invalid(Box::new(Invalid { table: table.to_owned(), why: why.into() }))
+    }
+
+    pub(super) fn contended(table: impl Into<String>, attempts: u32) -> Self {
+        Self::Contended(Box::new(Contended { table: table.into(), attempts }))
+    }
+
     /// With what it went wrong.
     pub fn object(&self) -> String {
         match self {
-            Self::Invalid { table, .. } => format!("nftables table {table:?}"),
+            Self::Invalid(it) => format!("nftables table {:?}", it.table),
             Self::Kernel(error) => format!("cannot {}", error.what),
-            Self::Contended { table, .. } => format!("cannot read table inet {table}"),
+            Self::Contended(it) => format!("cannot read table inet {}", it.table),
         }
     }
 
     /// Why.
     pub fn cause(&self) -> String {
         match self {
-            Self::Invalid { why, .. } => why.clone(),
+            Self::Invalid(it) => it.why.clone(),
             Self::Kernel(error) => {
                 format!("{}{}", error.errno.desc(), in_words(error.words.as_deref()))
             }
-            Self::Contended { attempts, .. } => {
-                format!("the rule set changed during each of {attempts} reads")
+            Self::Contended(it) => {
+                format!("the rule set changed during each of {} reads", it.attempts)
             }
         }
     }
@@ -64,8 +80,8 @@ impl Error {
     /// What the reader can do about it.
     pub fn next_step(&self) -> &'static str {
         let errno = match self {
-            Self::Invalid { .. } => return "correct the configuration of the network",
-            Self::Contended { .. } => return "try again",
+            Self::Invalid(_) => return "correct the configuration of the network",
+            Self::Contended(_) => return "try again",
             Self::Kernel(error) => error.errno,
         };
         match errno {
@@ -125,14 +141,13 @@ mod tests {
     #[test]
     fn an_error_names_object_cause_and_the_words_of_the_kernel() {
         let what = "create rule 4 (masquerade) of table inet manx-a";
-        let mut error = Error::Kernel(netlink::Error::new(what, Errno::ENOENT));
+        let error = Error::Kernel(netlink::Error::new(what, Errno::ENOENT));
         let plain = "cannot create rule 4 (masquerade) of table inet manx-a: \
                      No such file or directory";
         assert_eq!(error.to_string(), plain);
         assert!(error.next_step().contains("nft_masq"));
-        if let Error::Kernel(error) = &mut error {
-            error.words = Some("no such expression".into());
-        }
+        let refusal = netlink::Error::new(what, Errno::ENOENT);
+        let error = Error::Kernel(refusal.words("no such expression".to_owned()));
         assert_eq!(error.to_string(), format!("{plain} (no such expression)"));
     }
 }

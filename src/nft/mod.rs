@@ -171,7 +171,7 @@ pub fn differences(wanted: &Table) -> Result<Vec<String>, Error> {
             return Ok(found.differences);
         }
     }
-    Err(Error::Contended { table: wanted.name.clone(), attempts: ATTEMPTS })
+    Err(Error::contended(&wanted.name, ATTEMPTS))
 }
 
 /// Whether the kernel would take such a table. Changes nothing.
@@ -238,5 +238,5 @@ fn look_for_tables(prefix: &str) -> Result<Vec<String>, Error> {
         ours.sort_unstable();
         return Ok(ours);
     }
-    Err(Error::Contended { table: format!("{prefix}*"), attempts: ATTEMPTS })
+    Err(Error::contended(format!("{prefix}*"), ATTEMPTS))
 }

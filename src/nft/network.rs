@@ -112,7 +112,7 @@ impl Network {
         check_name(&self.table)?;
         if self.host_link_groups.is_empty() {
             let why = format!("the range of link groups {:?} is empty", self.host_link_groups);
-            return Err(Error::Invalid { table: self.table.clone(), why });
+            return Err(Error::invalid(&self.table, why));
         }
         let (mut sets, mut chains) = (Vec::new(), Vec::new());
         if self.guard == Guard::Sources {

@@ -134,7 +134,7 @@ fn bring(
             Err(error) => return Err(error),
         }
     }
-    Err(Error::Contended { table: wanted.name.clone(), attempts: ATTEMPTS })
+    Err(Error::contended(&wanted.name, ATTEMPTS))
 }
 
 /// The rule set's generation.

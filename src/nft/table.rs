@@ -298,7 +298,7 @@ impl Holds {
 
 /// A name must be one word to nft, or nobody can say it on a command line.
 pub(super) fn check_name(table: &str) -> Result<(), Error> {
-    let invalid = |why: &str| Err(Error::Invalid { table: table.into(), why: why.into() });
+    let invalid = |why: &str| Err(Error::invalid(table, why));
     if table.len() > NAME_BYTES_MAX {
         return invalid("the name is longer than the 255 bytes that nf_tables keeps");
     }

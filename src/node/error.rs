@@ -2,7 +2,12 @@
 //! What goes wrong on a node, with the next step. Each door tells it in its own way: a
 //! verb by a code of CNI, the command line by an exit status.
 
-use std::{fmt, io, net::IpAddr, path::Path};
+use std::{
+    fmt, io,
+    net::IpAddr,
+    ops::{Deref, DerefMut},
+    path::Path,
+};
 
 use nix::errno::Errno;
 
@@ -82,9 +87,13 @@ impl fmt::Display for Object {
     }
 }
 
-/// What went wrong.
+/// What went wrong, by a pointer: nearly each function may return one, and hardly any does.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Error {
+pub struct Error(Box<Problem>);
+
+/// What an error says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Problem {
     /// What sort of thing.
     pub kind: Kind,
     /// With what.
@@ -95,10 +104,24 @@ pub struct Error {
     pub next: String,
 }
 
+impl Deref for Error {
+    type Target = Problem;
+
+    fn deref(&self) -> &Problem {
+        &self.0
+    }
+}
+
+impl DerefMut for Error {
+    fn deref_mut(&mut self) -> &mut Problem {
+        &mut self.0
+    }
+}
+
 impl Error {
     /// An error without a next step.
     pub fn new(kind: Kind, object: Object, cause: impl Into<String>) -> Self {
-        Self { kind, object, cause: cause.into(), next: String::new() }
+        Self(Box::new(Problem { kind, object, cause: cause.into(), next: String::new() }))
     }
 
     /// The same with the next step.
@@ -119,7 +142,7 @@ impl Error {
                 joined.cause = format!("{}; {}", joined.cause, error.message());
             }
             if joined.next.is_empty() {
-                joined.next = error.next;
+                joined.next = error.0.next;
             } else if !joined.next.contains(&error.next) {
                 joined.next = format!("{}; {}", joined.next, error.next);
             }
@@ -182,7 +205,7 @@ pub(crate) fn kernel(error: net::Error) -> Error {
         }
         _ => "compare with what is there: ip -d link, ip address, ip route show table all",
     };
-    let net::Error { what, errno, words } = error;
+    let net::Refusal { what, errno, words } = error.into();
     let mut cause = errno.desc().to_owned();
     cause += &words.map(|words| format!(": {words}")).unwrap_or_default();
     Error::new(Kind::Kernel, Object::request(&what), cause).next(hint)
@@ -239,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_kernel_without_the_kind_of_link_is_told_by_its_errno() {
-        let refused = |errno| no_pair(net::Error::new("make the pair", errno)).next;
+        let refused = |errno| no_pair(net::Error::new("make the pair", errno)).next.clone();
         assert!(refused(Errno::EOPNOTSUPP).contains("modprobe veth"));
         assert!(!refused(Errno::EPERM).contains("modprobe"));
     }

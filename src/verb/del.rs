@@ -125,9 +125,9 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
 fn unforgotten(journal: &Journal, identity: &Identity, error: &io::Error) -> Error {
     let note = journal.path(&identity.container_id, &identity.ifname);
     let what = "the link and the address are removed; remove the note of the attachment";
-    let error = file(what, &note, error);
-    let next = "another DEL, GC or manx gc removes the note then";
-    Error { details: format!("{}; {next}", error.details), ..error }
+    let mut error = file(what, &note, error);
+    error.details += "; another DEL, GC or manx gc removes the note then";
+    error
 }
 
 /// Removes the table of a network that has another name by now, with the last pod of

@@ -20,7 +20,7 @@ impl From<node::Error> for Error {
             Kind::File => Code::IO,
             Kind::Kernel => Code::KERNEL,
         };
-        Self::new(code, error.message()).details(error.next)
+        Self::new(code, error.message()).details(error.next.as_str())
     }
 }
 

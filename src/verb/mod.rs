@@ -163,7 +163,7 @@ fn beside_peers(config: Config, command: &Command, root: &Root) -> (Config, Opti
     };
     let error = Error::from(error);
     let code = if matches!(command, Command::Status) { Code::UNAVAILABLE } else { error.code };
-    (config, Some(Complaint { key: String::new(), error: Error { code, ..error } }))
+    (config, Some(Complaint { key: String::new(), error: error.code(code) }))
 }
 
 /// What an ADD, or a STATUS, means by this node's own pod CIDR is looked up; a

@@ -25,7 +25,7 @@ use crate::{
 pub(super) fn status(call: &Call) -> Result<Vec<Finding>, Error> {
     call.require_sound_config()?;
     ipam::require_foreign(call)?;
-    let unavailable = |error: Error| Error { code: Code::UNAVAILABLE, ..error };
+    let unavailable = |error: Error| error.code(Code::UNAVAILABLE);
     let mut host = Socket::open().map_err(|error| unavailable(kernel(error)))?;
     let journal = call.journal();
     let state = journal.directory();

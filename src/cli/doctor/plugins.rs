@@ -48,7 +48,7 @@ pub(super) fn asked(mut plugins: Vec<Plugin>, plugin_path: &[PathBuf]) -> Vec<Pl
     let found: BTreeMap<String, Result<Delegate, String>> = kinds
         .into_iter()
         .map(|kind| {
-            let found = Delegate::find(kind, plugin_path).map_err(|error| error.msg);
+            let found = Delegate::find(kind, plugin_path).map_err(|error| error.msg.clone());
             (kind.to_owned(), found)
         })
         .collect();

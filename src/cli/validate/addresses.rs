@@ -45,10 +45,10 @@ pub(super) fn lint(
     let ipam = member(path, "ipam");
     if let Err(error) = own_cidrs_fit(document.ipam(), config, root) {
         let message = format!("{}: ADD fails with code {}", error.msg, error.code.0);
-        findings.error(&ipam, message, error.details);
+        findings.error(&ipam, message, error.details.as_str());
     }
     if let Err(error) = resolver(keys) {
-        findings.error(&member(&ipam, "resolvConf"), error.msg, error.details);
+        findings.error(&member(&ipam, "resolvConf"), error.msg.as_str(), error.details.as_str());
     }
     store(document, &ipam, root, findings);
 }

@@ -108,7 +108,7 @@ fn network(bytes: &[u8], findings: &mut Findings) -> Option<String> {
     match Document::parse(bytes.to_vec()) {
         Ok(document) => Some(document.name),
         Err(error) => {
-            findings.error("name", error.msg, error.details);
+            findings.error("name", error.msg.as_str(), error.details.as_str());
             None
         }
     }
@@ -122,8 +122,8 @@ fn version(object: &Map<String, Value>, list: bool, findings: &mut Findings) -> 
         Some(Value::String(text)) => match Version::parse(text) {
             Ok(version) => best = Some(version),
             Err(unsupported) => {
-                let Error { msg, details, .. } = unsupported.into();
-                findings.error("cniVersion", msg, details);
+                let error = Error::from(unsupported);
+                findings.error("cniVersion", error.msg.as_str(), error.details.as_str());
             }
         },
         Some(other) => {
@@ -260,7 +260,7 @@ fn binary(kind: &str, path: &str, node: &Node, findings: &mut Findings) -> Optio
     let found = match Delegate::find(kind, node.plugin_path.as_ref()?) {
         Ok(found) => found,
         Err(error) => {
-            findings.add(MISSING, path, error.msg, error.details);
+            findings.add(MISSING, path, error.msg.as_str(), error.details.as_str());
             return None;
         }
     };

@@ -68,7 +68,7 @@ pub(super) fn lint(
 fn complain(complaints: Vec<Complaint>, path: &str, findings: &mut Findings) {
     for Complaint { key, error } in complaints {
         let at = if key.is_empty() { path.to_owned() } else { member(path, &key) };
-        findings.error(&at, error.msg, error.details);
+        findings.error(&at, error.msg.as_str(), error.details.as_str());
     }
 }
 

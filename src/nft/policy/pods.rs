@@ -143,7 +143,7 @@ impl Policies {
                 Err(error) => return Err(error),
             }
         }
-        Err(Error::Contended { table: self.table.clone(), attempts: ATTEMPTS })
+        Err(Error::contended(&self.table, ATTEMPTS))
     }
 
     /// What the kernel's table lacks of these addresses, or holds besides, a sentence each.

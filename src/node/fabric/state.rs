@@ -83,7 +83,7 @@ impl FabricState {
         let states = Self::new(root, 0).protocols().into_iter();
         let failed = states.filter_map(|protocol| {
             let state = Self::new(root, protocol);
-            Some((state.path("json"), state.read().err()?.cause))
+            Some((state.path("json"), state.read().err()?.cause.clone()))
         });
         failed.collect()
     }

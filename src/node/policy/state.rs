@@ -364,9 +364,9 @@ fn remove(path: &Path) -> Result<(), Error> {
 
 /// The files that cannot be read, each with the reason.
 pub(crate) fn unreadable_files(root: &Root) -> Vec<(PathBuf, String)> {
-    let pods = pods(root, &mut |_| true).err().map(|error| (pods_file(root), error.cause));
-    let table = table(root).err().map(|error| (table_file(root), error.cause));
-    let denial = self::denial(root).err().map(|error| (denial_file(root), error.cause));
+    let pods = pods(root, &mut |_| true).err().map(|error| (pods_file(root), error.cause.clone()));
+    let table = table(root).err().map(|error| (table_file(root), error.cause.clone()));
+    let denial = self::denial(root).err().map(|error| (denial_file(root), error.cause.clone()));
     pods.into_iter().chain(table).chain(denial).collect()
 }
 

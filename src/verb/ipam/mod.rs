@@ -326,7 +326,7 @@ pub(super) fn status(call: &Call, decide: &mut Decide<'_>) -> Result<Vec<Finding
     }
     let delegate = delegate(call).map_err(|error| match error.code {
         Code::INVALID_CONFIG => error,
-        _ => Error { code: Code::UNAVAILABLE, ..error },
+        _ => error.code(Code::UNAVAILABLE),
     })?;
     delegate
         .status(&call.environment, &call.document.bytes, call.config.version, LIMIT)

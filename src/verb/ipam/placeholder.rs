@@ -115,9 +115,9 @@ fn own_cidrs(config: &Config, root: &Root) -> Result<Vec<IpNetwork>, Error> {
 fn of_the_agent(config: &Config, root: &Root, host: &mut Socket) -> Result<Vec<IpNetwork>, Error> {
     let path = root.path(Path::new(AGENTS_PEERS_FILE));
     let (peers, _) = fabric::read_peers(&path, config, host).map_err(|error| {
-        let error = Error::from(error);
-        Error { msg: format!("ipam asks for this node's pod CIDR: {}", error.msg), ..error }
-            .details("name the peers file in peersFile, or give the subnet itself in ipam")
+        let mut error = Error::from(error);
+        error.msg.insert_str(0, "ipam asks for this node's pod CIDR: ");
+        error.details("name the peers file in peersFile, or give the subnet itself in ipam")
     })?;
     Ok(peers.me.given_pod_cidrs())
 }

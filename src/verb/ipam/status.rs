@@ -28,7 +28,7 @@ pub(in crate::verb) fn status(call: &Call, decide: &mut Decide<'_>) -> Result<Ve
     request.require_fertile()?;
     let Request { sets, .. } = request;
     let pool = Pool::of(&call.root, &call.config.name, call.document.ipam());
-    let unavailable = |error: Error| Error { code: Code::UNAVAILABLE, ..error };
+    let unavailable = |error: Error| error.code(Code::UNAVAILABLE);
     let store = pool.open().map_err(unavailable)?;
     let failed = |what, error| unavailable(file(what, pool.directory(), &error));
     store.probe().map_err(|error| failed("write a lease", error))?;
