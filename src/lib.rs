@@ -21,7 +21,7 @@
 //! | foundations | [`cni`], [`ipam`], [`net`], [`nft`] |
 //! | messages to the kernel | [`netlink`] |
 //! | files | [`state`] |
-//! | text, families of addresses, findings | [`text`], [`family`], [`finding`] |
+//! | text, lists, families of addresses, findings | [`text`], [`list`], [`family`], [`finding`] |
 
 #[cfg(feature = "agent")]
 pub mod agent;
@@ -33,6 +33,7 @@ pub mod fabric;
 pub mod family;
 pub mod finding;
 pub mod ipam;
+pub mod list;
 pub mod net;
 pub mod netlink;
 pub mod nft;

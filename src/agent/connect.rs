@@ -3,6 +3,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
+use crate::list::Gather;
 use hyper::Uri;
 use hyper_util::{
     client::legacy::{Builder, connect::HttpConnector},
@@ -54,14 +55,14 @@ impl Access {
     pub(crate) fn addresses(&self) -> Vec<IpAddr> {
         let host = |server: String| server.parse::<Uri>().ok()?.host().map(str::to_owned);
         let hosts: Vec<String> = match &self.kubeconfig {
-            None => std::env::var("KUBERNETES_SERVICE_HOST").into_iter().collect(),
+            None => std::env::var("KUBERNETES_SERVICE_HOST").into_iter().gather(),
             Some(path) => {
                 let clusters = Kubeconfig::read_from(path).map(|all| all.clusters);
                 let clusters = clusters.unwrap_or_default().into_iter();
-                clusters.filter_map(|named| named.cluster?.server).filter_map(host).collect()
+                clusters.filter_map(|named| named.cluster?.server).filter_map(host).gather()
             }
         };
-        hosts.iter().filter_map(|host| host.trim_matches(['[', ']']).parse().ok()).collect()
+        hosts.iter().filter_map(|host| host.trim_matches(['[', ']']).parse().ok()).gather()
     }
 
     async fn config(&self) -> Result<Config, String> {

@@ -19,6 +19,7 @@ use super::{calico::Delegate, options::Options, plugin::Installed, status::Statu
 use crate::{
     conf::PLUGIN_TYPES,
     fabric::{list, nodes::form_of},
+    list::Gather,
     net::Socket,
     node::{
         apply::{Report, apply},
@@ -226,7 +227,7 @@ fn usual(peers_file: &Path, pods: &[String]) -> Value {
     let of_family = |ipv6: bool| pods.iter().any(|cidr| cidr.contains(':') == ipv6);
     let families = [(false, "usePodCidr"), (true, "usePodCidrIPv6")];
     let families = families.into_iter().filter(|(ipv6, _)| of_family(*ipv6));
-    let ranges: Vec<Value> = families.map(|(_, subnet)| json!([{"subnet": subnet}])).collect();
+    let ranges: Vec<Value> = families.map(|(_, subnet)| json!([{"subnet": subnet}])).gather();
     json!({
         "cniVersion": "1.0.0",
         "cniVersions": ["1.0.0", "1.1.0"],

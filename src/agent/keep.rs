@@ -34,6 +34,7 @@ use crate::{
         nodes::{FORM_PLAIN, Record, Refusal, Settings, Settled, form, with_fabric},
     },
     finding::Finding,
+    list::{Gather, PushAll},
     state::{Root, file::PEERS_BYTES_MAX, journal, read},
 };
 
@@ -113,7 +114,7 @@ impl<S: Source> Keeper<S> {
         let pods = pods.filter_map(|text| text.parse().ok()).collect();
         let belief = Belief::new(&settings.node, names.iter().map(String::as_str), pods);
         let (current, former) = list::pod_cidrs(&held, &settings.node).unwrap_or_default();
-        let parsed = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).collect();
+        let parsed = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).gather();
         let (own, former) = (parsed(&current), parsed(&former));
         let said = list::fabric(&held).ok().filter(|_| !names.is_empty());
         let noted = Noted::beside(&path);
@@ -270,7 +271,7 @@ impl<S: Source> Keeper<S> {
         match settled.map(|settled| settled.view(&settings)) {
             Ok(mut view) => {
                 if let Some(common) = &self.common {
-                    view.findings.extend(common.findings.iter().chain(&common.trouble).cloned());
+                    view.findings.push_all(common.findings.iter().chain(&common.trouble).cloned());
                     view.own_trouble = view.own_trouble.or_else(|| common.trouble.clone());
                 }
                 self.status.viewed(&view);
@@ -331,12 +332,12 @@ impl<S: Source> Keeper<S> {
             .into_iter()
             .flat_map(|node| &node.pod_cidrs)
             .filter_map(|text| text.parse().ok())
-            .collect();
+            .gather();
         let before = self.own.iter().chain(&self.former).copied();
-        let mut former: Vec<IpNetwork> = before.filter(|cidr| !now.contains(cidr)).collect();
+        let mut former: Vec<IpNetwork> = before.filter(|cidr| !now.contains(cidr)).gather();
         if !former.is_empty() {
             let entries = journal::all(&self.root);
-            let addresses: Vec<_> = entries.iter().flat_map(|entry| &entry.addresses).collect();
+            let addresses: Vec<_> = entries.iter().flat_map(|entry| &entry.addresses).gather();
             former.retain(|cidr| addresses.iter().any(|address| cidr.contains(**address)));
         }
         former

@@ -19,6 +19,7 @@ use super::{
     nodes::{Nodes, Object, PATH},
     watched::Kind,
 };
+use crate::list::Gather;
 
 /// For no longer than others wait for their turn.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -40,7 +41,7 @@ pub(crate) async fn has_moved(access: &Access, name: &str, held: &[IpNetwork], a
     api.answered("list", &answer);
     let Ok(Ok(Some(node))) = answer else { return false };
     let node = Nodes::value(node);
-    let pods: Vec<IpNetwork> = node.pod_cidrs.iter().filter_map(|text| text.parse().ok()).collect();
+    let pods: Vec<IpNetwork> = node.pod_cidrs.iter().filter_map(|text| text.parse().ok()).gather();
     let moved = !pods.is_empty() && pods.iter().any(|cidr| !held.contains(cidr));
     if moved {
         log::info!("Node {name} has other podCIDRs than before: the list is asked for at once");

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     fabric::nodes::View,
     finding::Finding,
+    list::Gather,
     node::{apply::Report, policy::Done, watch::Bell},
     state::{Root, operations::Operation},
 };
@@ -242,8 +243,7 @@ impl Status {
     pub(crate) fn unready(&self) -> Option<String> {
         let now = self.now();
         let node = now.closed.as_ref().or(now.trouble.as_ref());
-        let words =
-            node.into_iter().chain(&now.unlet).chain(&now.unenforced).cloned().collect::<Vec<_>>();
+        let words = node.into_iter().chain(&now.unlet).chain(&now.unenforced).cloned().gather();
         (!words.is_empty()).then(|| words.join("; "))
     }
 

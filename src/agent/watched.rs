@@ -34,6 +34,7 @@ use super::{
     connect::{Access, UNANSWERED},
     metrics::Api,
 };
+use crate::list::Gather;
 
 pub(crate) use crate::fabric::nodes::object::Metadata;
 
@@ -428,7 +429,7 @@ impl<K: Kind, E: Ear<K::Value> + Clone> Watched<K, E> {
 
     fn tell(&mut self, anew: bool) {
         self.lost = false;
-        self.ear.complete(self.known.values().cloned().collect(), anew);
+        self.ear.complete(self.known.values().cloned().gather(), anew);
     }
 
     /// Tells of changes, of which the first was heard then; what may have followed is part

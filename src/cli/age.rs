@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::list::Gather;
+
 /// A length of time in its two largest units.
 pub(super) fn in_words(age: Duration) -> String {
     let seconds = age.as_secs();
@@ -11,7 +13,7 @@ pub(super) fn in_words(age: Duration) -> String {
         .iter()
         .skip_while(|(count, _)| *count == 0)
         .map(|(count, unit)| format!("{count}{unit}"))
-        .collect();
+        .gather();
     words.push(format!("{}s", seconds % 60));
     words.truncate(2);
     words.concat()

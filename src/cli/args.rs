@@ -12,6 +12,7 @@ use std::{
 
 use lexopt::{Arg, Parser};
 
+use crate::list::Gather;
 pub(super) use crate::node::version::PLUGIN_DIRECTORY;
 use crate::state::Root;
 use crate::text::nearest;
@@ -97,7 +98,7 @@ impl Args {
             Operands::AtMost(_) => Ok(false),
             Operands::OneThenCommand => {
                 let rest = parser.raw_args().map_err(|error| error.to_string())?;
-                self.command = rest.collect();
+                self.command = rest.gather();
                 if self.command.first().is_some_and(|first| first == "--") {
                     self.command.remove(0);
                 }
@@ -139,7 +140,7 @@ impl Args {
         }
         let variable = std::env::var_os("CNI_PATH").unwrap_or_default();
         let directories = std::env::split_paths(&variable);
-        let given: Vec<PathBuf> = directories.filter(|dir| *dir != Path::new("")).collect();
+        let given: Vec<PathBuf> = directories.filter(|dir| *dir != Path::new("")).gather();
         if given.is_empty() { vec![root.path(PLUGIN_DIRECTORY)] } else { given }
     }
 }

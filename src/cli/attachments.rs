@@ -6,6 +6,7 @@
 use std::{collections::BTreeSet, time::SystemTime};
 
 use crate::{
+    list::Gather,
     net::{
         Socket,
         link::{self, Link},
@@ -62,7 +63,7 @@ pub(super) fn choose<'a, K: PartialEq>(
     key: impl Fn(&Attachment) -> K,
 ) -> Result<Result<&'a Attachment, Failure>, String> {
     let meant = |attachment: &&Attachment| !pod.is_empty() && attachment.answers_to(pod);
-    let mut candidates: Vec<&Attachment> = attachments.iter().filter(meant).collect();
+    let mut candidates: Vec<&Attachment> = attachments.iter().filter(meant).gather();
     let exact = |attachment: &&Attachment| attachment.entry.container_id == pod;
     if candidates.iter().any(exact) {
         candidates.retain(exact);
@@ -83,7 +84,7 @@ pub(super) fn choose<'a, K: PartialEq>(
         let name = candidate.entry.pod().unwrap_or_else(|| "-".to_owned());
         format!("{name} {container_id} {ifname}")
     });
-    let (count, named) = (candidates.len(), named.collect::<Vec<_>>().join(", "));
+    let (count, named) = (candidates.len(), named.gather().join(", "));
     let one_container = candidates.iter().all(|other| {
         let of = |attachment: &Attachment| attachment.entry.container_id.clone();
         of(other) == of(first)
@@ -100,12 +101,12 @@ fn suggestion(attachments: &[Attachment], word: &str) -> String {
         Some((_, name)) if !word.contains('/') => name.to_owned(),
         _ => pod.to_owned(),
     };
-    let spellings: Vec<String> = pods.iter().map(|pod| spelled(pod)).collect();
+    let spellings: Vec<String> = pods.iter().map(|pod| spelled(pod)).gather();
     let Some(near) = nearest::nearest(word, spellings.iter().map(String::as_str)) else {
         return String::new();
     };
     let meant = pods.iter().filter(|pod| spelled(pod) == near).take(SUGGESTIONS_MAX);
-    format!(": did you mean {}?", meant.cloned().collect::<Vec<_>>().join(" or "))
+    format!(": did you mean {}?", meant.cloned().gather().join(" or "))
 }
 
 #[cfg(test)]

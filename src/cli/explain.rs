@@ -16,6 +16,7 @@ use crate::{
     cni::cidr,
     doctor::explain::{Explanation, Outcome, Question, explain},
     family::{Family, HasFamily},
+    list::{Gather, Ordered, PushAll},
     node::{Attachment, Snapshot},
     pod::identity::HostLinks,
     policy::{self, World, protocol_name},
@@ -97,9 +98,9 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 /// cluster this one is does not matter for that, and a file need not tell.
 fn located(mut world: World, snapshot: &Snapshot) -> World {
     let links = HostLinks::new(&snapshot.kernel.links);
-    let mut entries: Vec<&Entry> = snapshot.journal.iter().collect();
+    let mut entries: Vec<&Entry> = snapshot.journal.iter().gather();
     // Of two with one address it is the one's that has a link.
-    entries.sort_by_key(|entry| links.of(entry).is_some());
+    entries.order_by_key(|entry| links.of(entry).is_some());
     for entry in entries {
         let name = entry.pod();
         for pod in &mut world.pods {
@@ -107,8 +108,8 @@ fn located(mut world: World, snapshot: &Snapshot) -> World {
             let has = |address: &IpAddr| pod.addresses.contains(address);
             if is_it && !entry.addresses.iter().all(has) {
                 let new = entry.addresses.iter().filter(|address| !has(address)).copied();
-                let new: Vec<IpAddr> = new.collect();
-                Arc::make_mut(pod).addresses.extend(new);
+                let new: Vec<IpAddr> = new.gather();
+                Arc::make_mut(pod).addresses.push_all(new);
             } else if !is_it && entry.addresses.iter().any(has) {
                 Arc::make_mut(pod).addresses.retain(|address| !entry.addresses.contains(address));
             }
@@ -197,7 +198,7 @@ fn print(explanation: &Explanation, console: &mut Console<'_>) -> Result<(), Fai
 
 fn encode(question: Question, explanation: &Explanation) -> Value {
     let verdict = &explanation.verdict;
-    let steps: Vec<Value> = explanation.steps.iter().map(|step| step.encode()).collect();
+    let steps: Vec<Value> = explanation.steps.iter().map(|step| step.encode()).gather();
     json!({
         "source": question.source,
         "destination": question.destination,

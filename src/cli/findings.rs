@@ -8,6 +8,7 @@ use std::io;
 use super::Console;
 use crate::{
     finding::{Finding, Severity, grouped},
+    list::Gather,
     text::few::some_of,
 };
 
@@ -24,7 +25,7 @@ pub(super) fn print<'a>(
         };
         console.headline(*severity, format_args!("{id}: {object}{more}: {evidence}"))?;
         if !others.is_empty() {
-            let names: Vec<&str> = others.iter().map(|one| one.object.as_str()).collect();
+            let names: Vec<&str> = others.iter().map(|one| one.object.as_str()).gather();
             console.line(format_args!("  and so: {} (--json has each)", some_of(&names)))?;
         }
         for (name, text) in [("why", *why), ("fix", fix), ("undo", undo)] {

@@ -17,6 +17,7 @@ use crate::{
     conf::Config,
     fabric::{Settings, list},
     family::{Family, HasFamily},
+    list::{Gather, Ordered, PushAll},
     net::{Socket, Tables, forwarding, link, sysctl},
     nft::{
         self,
@@ -109,18 +110,18 @@ impl<'a> Firewall<'a> {
             Err(error) => Err(error.clone()),
         };
         let mut barriers = seen.unwrap_or_else(|error| {
-            told.extend(unread(&error));
+            told.push_all(unread(&error));
             Vec::new()
         });
         for (family, text) in &self.legacy {
             match text {
-                Ok(text) => barriers.extend(forward::of_save(text, *family, &links)),
+                Ok(text) => barriers.push_all(forward::of_save(text, *family, &links)),
                 Err(unseen) => told.push(unseen.clone()),
             }
         }
         let serves = families(config, serves_ipv6);
         barriers.retain(|barrier| serves(barrier.packets));
-        told.extend(said(&barriers, config, &listed(&barriers, config)));
+        told.push_all(said(&barriers, config, &listed(&barriers, config)));
         told
     }
 
@@ -164,7 +165,7 @@ impl<'a> Firewall<'a> {
             let text = text.as_ref().ok().filter(is_one);
             tables.extend(text.map(|_| format!("iptables-legacy {}", family.word())));
         }
-        tables.into_iter().collect()
+        tables.into_iter().gather()
     }
 
     /// How many chains of Calico's agent hold policies.
@@ -192,7 +193,7 @@ impl<'a> Firewall<'a> {
             longest,
             of_longest,
         })
-        .collect()
+        .gather()
     }
 
     /// The tunnels with the families that they carry, and all devices by which packets of
@@ -203,13 +204,13 @@ impl<'a> Firewall<'a> {
         let mut tunnels = Vec::new();
         for family in Family::BOTH {
             let names = self.names.values().filter(|name| settings.is_tunnel_of(name, family));
-            tunnels.extend(names.map(|name| (name.clone(), family)));
+            tunnels.push_all(names.map(|name| (name.clone(), family)));
         }
-        tunnels.sort_unstable();
+        tunnels.order();
         let uplink = node::uplink(&mut socket, self.tables).ok().flatten();
-        let mut others: Vec<String> = tunnels.iter().map(|(name, _)| name.clone()).collect();
-        others.extend(uplink.map(|uplink| uplink.device));
-        others.sort_unstable();
+        let mut others: Vec<String> = tunnels.iter().map(|(name, _)| name.clone()).gather();
+        others.push_all(uplink.map(|uplink| uplink.device));
+        others.order();
         others.dedup();
         Some((tunnels, others))
     }
@@ -221,14 +222,14 @@ pub(super) fn translations() -> Vec<node::Translation> {
     let told = found.unwrap_or_default().into_iter().map(|(family, table, rules)| {
         node::Translation { table: format!("{family} {table}"), rules }
     });
-    told.collect()
+    told.gather()
 }
 
 fn no_tool(tables: &str, tool: &str) -> node::Barrier {
     node::Barrier {
         text: format!(
             "iptables-legacy has tables ({}), and there is no {tool} here to read them",
-            tables.split_whitespace().collect::<Vec<_>>().join(", ")
+            tables.split_whitespace().gather().join(", ")
         ),
         ..node::Barrier::default()
     }
@@ -276,7 +277,7 @@ fn listed(barriers: &[Barrier], config: &Config) -> Vec<IpNetwork> {
     let bytes = path.and_then(|path| read(Path::new(path), PEERS_BYTES_MAX).ok());
     // No node has that name.
     let cidrs = bytes.map(|bytes| list::pods_of_others(&bytes, "")).unwrap_or_default();
-    cidrs.iter().filter_map(|cidr| cidr.parse().ok()).collect()
+    cidrs.iter().filter_map(|cidr| cidr.parse().ok()).gather()
 }
 
 /// A line: whether it is in doubt, the hook, what is told, what to do and what takes that
@@ -295,7 +296,7 @@ fn said(barriers: &[Barrier], config: &Config, listed: &[IpNetwork]) -> Vec<node
     // What one rule does to several links is one thing.
     let mut causes: Vec<(Barrier, Vec<Closed>)> = Vec::new();
     for barrier in barriers {
-        let closed: Vec<Way> = barrier.closed.iter().copied().filter(is_told).collect();
+        let closed: Vec<Way> = barrier.closed.iter().copied().filter(is_told).gather();
         if closed.is_empty() {
             let doubtful = barrier.doubtful.iter().find(|(way, _)| is_told(way));
             let Some((_, rule)) = doubtful else { continue };
@@ -319,8 +320,8 @@ fn said(barriers: &[Barrier], config: &Config, listed: &[IpNetwork]) -> Vec<node
         for (device, ways) in all {
             let ways = ways.iter().copied().map(direction);
             match device.clone() {
-                None => closed.extend(ways),
-                Some(device) => links.push(ClosedLink { device, closed: ways.collect() }),
+                None => closed.push_all(ways),
+                Some(device) => links.push(ClosedLink { device, closed: ways.gather() }),
             }
         }
         let (message, fix) = (loss(cause, all), fix(cause, config, listed));
@@ -329,12 +330,12 @@ fn said(barriers: &[Barrier], config: &Config, listed: &[IpNetwork]) -> Vec<node
     }
     let told = lines.into_iter().map(|(line, families)| {
         let (doubtful, point, message, [fix, undo], closed, links) = line;
-        let names: Vec<String> = families.iter().map(ToString::to_string).collect();
+        let names: Vec<String> = families.iter().map(ToString::to_string).gather();
         let (certain, hook) = (!doubtful, point.to_string());
         let text = format!("{}: {message}", names.join(" and "));
         node::Barrier { certain, hook, text, fix, undo, families, closed, links }
     });
-    told.collect()
+    told.gather()
 }
 
 fn direction(way: Way) -> Direction {
@@ -356,16 +357,16 @@ fn loss(barrier: &Barrier, closed: &[Closed]) -> String {
     let mut by: Vec<(&[Way], Vec<&String>)> = Vec::new();
     for (device, ways) in closed {
         match by.iter_mut().find(|(one, names)| one == ways && !names.is_empty()) {
-            Some((_, names)) => names.extend(device),
-            None => by.push((ways, device.iter().collect())),
+            Some((_, names)) => names.push_all(device),
+            None => by.push((ways, device.iter().gather())),
         }
     }
     let parts = by.into_iter().map(|(ways, names)| {
-        let ways: Vec<String> = ways.iter().map(ToString::to_string).collect();
+        let ways: Vec<String> = ways.iter().map(ToString::to_string).gather();
         let by = if names.is_empty() { String::new() } else { format!(" by {}", some_of(&names)) };
         format!("{}{by}", ways.join(", "))
     });
-    let parts: Vec<String> = parts.collect();
+    let parts: Vec<String> = parts.gather();
     format!("packets {} are not forwarded: {barrier}", parts.join("; and "))
 }
 
@@ -377,7 +378,7 @@ fn sources(
     listed: &[IpNetwork],
 ) -> (Vec<IpNetwork>, &'static str) {
     let is_of_family = |cidr: &IpNetwork| cidr.family() == family;
-    let of = |cidrs: &[IpNetwork]| cidrs.iter().copied().filter(is_of_family).collect::<Vec<_>>();
+    let of = |cidrs: &[IpNetwork]| cidrs.iter().copied().filter(is_of_family).gather();
     // In these all pods are, those of nodes to come as well.
     let cluster = of(config.fabric.cluster_cidrs.as_deref().unwrap_or_default());
     if !cluster.is_empty() {
@@ -412,7 +413,7 @@ fn fix(barrier: &Barrier, config: &Config, listed: &[IpNetwork]) -> [String; 2] 
     };
     let links = || ["-i", "-o"].map(|end| format!("{end} {prefix}+"));
     let of_family = config.own_ranges.iter().filter(|range| range.family() == *packets);
-    let ranges: Vec<String> = of_family.map(ToString::to_string).collect();
+    let ranges: Vec<String> = of_family.map(ToString::to_string).gather();
     let ranges = if ranges.is_empty() { vec!["CIDR-OF-PODS".to_owned()] } else { ranges };
     let noted = |[fix, undo]: [String; 2], note: &str| [format!("{fix} # {note}"), undo];
     match barrier.maker {
@@ -442,7 +443,7 @@ fn fix(barrier: &Barrier, config: &Config, listed: &[IpNetwork]) -> [String; 2] 
         }),
         Maker::Firewalld => {
             let (sources, note) = sources(*packets, config, listed);
-            let sources: Vec<String> = sources.iter().map(ToString::to_string).collect();
+            let sources: Vec<String> = sources.iter().map(ToString::to_string).gather();
             let sources = if sources.is_empty() { ranges } else { sources };
             let commands = ["add", "remove"].map(|verb| {
                 let sources = sources.iter().map(|range| format!(" --{verb}-source={range}"));

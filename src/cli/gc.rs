@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     cni::{Error, document::valid_attachment},
+    list::{Gather, PushAll},
     net::{Socket, link},
     node::former,
     pod::identity::of_alias,
@@ -75,8 +76,8 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     for network in networks {
         match collect_dead(&root, &network, &path, ipam.clone(), valid.as_ref(), dry_run) {
             Ok((gone, failures)) => {
-                collected.extend(gone);
-                errors.extend(failures);
+                collected.push_all(gone);
+                errors.push_all(failures);
             }
             // One network that cannot be read is no reason to leave the others.
             Err(error) => errors.push(error),
@@ -86,7 +87,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     if !dry_run && is_all {
         let mut host = Socket::open()?;
         for network in former::networks(&root, &mut host, None, &[])? {
-            errors.extend(former::remove(&root, &mut host, &network).err().map(Into::into));
+            errors.push_all(former::remove(&root, &mut host, &network).err().map(Into::into));
         }
     }
     if args.flag("json") {
@@ -136,7 +137,7 @@ pub(super) fn networks(
     if networks.contains(&*named) {
         return Ok(BTreeSet::from([named.into_owned()]));
     }
-    let known = networks.into_iter().collect::<Vec<_>>().join(", ");
+    let known = networks.into_iter().gather().join(", ");
     let known = if known.is_empty() { "none".to_owned() } else { known };
     Err(Failure::Failed(format!("no network {named:?} on this node; known: {known}")))
 }
@@ -155,8 +156,8 @@ fn encode(collected: &[Collected], errors: &[Error], dry_run: bool) -> Value {
     let errors = errors.iter().map(|error| json!({"msg": error.msg, "details": error.details}));
     json!({
         "dryRun": dry_run,
-        "collected": gone.collect::<Vec<_>>(),
-        "errors": errors.collect::<Vec<_>>(),
+        "collected": gone.gather(),
+        "errors": errors.gather(),
     })
 }
 

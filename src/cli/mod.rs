@@ -47,13 +47,14 @@ use console::{Console, wants_colours};
 use registry::find;
 use subcommand::{Failure, Status, Subcommand, failed, refused};
 
+use crate::list::Gather;
 use crate::node::conflist;
 
 /// Runs the command that the arguments name, the first being the program.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let (mut out, mut err) = (io::stdout().lock(), io::stderr());
     let mut console = Console::new(&mut out, &mut err).coloured(wants_colours());
-    ExitCode::from(conclude(arguments.skip(1).collect(), &mut console))
+    ExitCode::from(conclude(arguments.skip(1).gather(), &mut console))
 }
 
 /// Runs a command to its exit code, failures told on `err`.
@@ -84,7 +85,7 @@ fn dispatch(arguments: Vec<OsString>, console: &mut Console<'_>) -> Result<Statu
         help::about(console.verbatim_err())?;
         return Ok(Status::Fine);
     };
-    let rest: Vec<OsString> = arguments.collect();
+    let rest: Vec<OsString> = arguments.gather();
     match first.to_str().unwrap_or_default() {
         "--help" | "-h" => help::overview(console.verbatim()).map(|()| Status::Fine),
         "help" => help::help(&rest, console.verbatim()).map(|()| Status::Fine),

@@ -21,6 +21,7 @@ use crate::{
         peers::Node,
         standing::{Standing, standings},
     },
+    list::Gather,
     node::OfFabric,
     text::few::first_of,
 };
@@ -81,13 +82,12 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let taken = || look::planned(args);
     let snapshot = args.value("bundle").map_or_else(taken, look::bundled)?;
     let compared = &snapshot.compared;
-    let dead: Vec<&str> =
-        snapshot.kernel.without_carrier().map(|link| link.name.as_str()).collect();
+    let dead: Vec<&str> = snapshot.kernel.without_carrier().map(|link| link.name.as_str()).gather();
     let lists: Vec<(&OfFabric, Vec<Standing>)> = compared
         .fabrics
         .iter()
         .map(|seen| (seen, standings(&seen.peers, &seen.plan(), &dead)))
-        .collect();
+        .gather();
     if let (true, Some(failure)) = (lists.is_empty(), compared.failed.first()) {
         return Err(Failure::Failed(failure.clone()));
     }
@@ -96,7 +96,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
             let others = others.iter().map(|one| describe(one, one.state.as_str(), &seen.networks));
             std::iter::once(describe(&of_self(&seen.peers.me), SELF, &seen.networks)).chain(others)
         });
-        console.json(&json!({"peers": peers.collect::<Vec<_>>()}))?;
+        console.json(&json!({"peers": peers.gather()}))?;
     } else {
         print(&lists, console)?;
         for words in &compared.without {
@@ -155,6 +155,6 @@ fn add(table: &mut Table, one: &Standing, state: &str) {
 fn joined<T: ToString>(all: &[T]) -> String {
     match all {
         [] => "-".to_owned(),
-        all => all.iter().map(T::to_string).collect::<Vec<_>>().join(","),
+        all => all.iter().map(T::to_string).gather().join(","),
     }
 }

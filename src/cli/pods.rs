@@ -10,6 +10,7 @@ use super::{
     attachments::{self, Attachment},
     table::Table,
 };
+use crate::list::Gather;
 
 /// As many characters of a container's id as tell it apart at a glance.
 const SHORT_ID_CHARS: usize = 12;
@@ -36,7 +37,7 @@ since the ADD.
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let pods = attachments::all(&args.root())?;
     if args.flag("json") {
-        let pods: Vec<Value> = pods.iter().map(describe).collect();
+        let pods: Vec<Value> = pods.iter().map(describe).gather();
         console.json(&json!({"pods": pods}))?;
     } else {
         console.table(&table(&pods))?;
@@ -76,7 +77,7 @@ pub(super) fn table(pods: &[Attachment]) -> Table {
     ]);
     for pod in pods {
         let entry = &pod.entry;
-        let addresses: Vec<String> = entry.addresses.iter().map(ToString::to_string).collect();
+        let addresses: Vec<String> = entry.addresses.iter().map(ToString::to_string).gather();
         table.row([
             entry.pod().unwrap_or_else(|| "-".to_owned()),
             entry.network.clone(),

@@ -3,6 +3,7 @@
 
 use std::io::{self, Write};
 
+use crate::list::Gather;
 use crate::text::escaped;
 
 /// Rows under a heading.
@@ -13,7 +14,7 @@ pub(super) struct Table {
 impl Table {
     /// A table with only its heading.
     pub(super) fn new(heading: &[&str]) -> Self {
-        Self { rows: vec![heading.iter().map(|&cell| cell.to_owned()).collect()] }
+        Self { rows: vec![heading.iter().map(|&cell| cell.to_owned()).gather()] }
     }
 
     /// Adds a row. An empty cell is printed empty; what has no value is `-` by
@@ -32,10 +33,10 @@ impl Table {
             let cells = self.rows.iter().filter_map(|row| row.get(column));
             cells.map(|cell: &String| cell.chars().count()).max().unwrap_or(0)
         };
-        let widths: Vec<usize> = (0..columns).map(width).collect();
+        let widths: Vec<usize> = (0..columns).map(width).gather();
         for row in &self.rows {
             let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-            writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+            writeln!(out, "{}", cells.gather().join("  ").trim_end())?;
         }
         Ok(())
     }

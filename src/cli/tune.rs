@@ -14,6 +14,7 @@ use super::{
     table::Table,
 };
 use crate::doctor::tune::{Setting, dotted, settings};
+use crate::list::Gather;
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "tune",
@@ -61,7 +62,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
         return apply::apply(&all, &args.root(), console);
     }
     if args.flag("json") {
-        let settings: Vec<Value> = all.iter().map(encode).collect();
+        let settings: Vec<Value> = all.iter().map(encode).gather();
         console.json(&json!({"settings": settings}))?;
     } else {
         print(&all, console)?;

@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::{Code, Error};
+use crate::list::Gather;
 
 /// The kernel's limit, less the terminating NUL (`IFNAMSIZ`, `linux/if.h`).
 const MAX_INTERFACE_NAME_BYTES: usize = 15;
@@ -125,7 +126,7 @@ impl Environment {
             .iter()
             .copied()
             .filter(|name| lookup(name).is_none_or(|value| value.is_empty()))
-            .collect();
+            .gather();
         if !absent.is_empty() {
             return Err(missing(&absent));
         }
@@ -176,7 +177,7 @@ impl Environment {
 /// directory of a runtime is no place to look for programs. Also for the caller
 /// that wants to know whether a path is still the one it was given.
 pub(super) fn split_path(value: &OsStr) -> Vec<PathBuf> {
-    std::env::split_paths(value).filter(|directory| !directory.as_os_str().is_empty()).collect()
+    std::env::split_paths(value).filter(|directory| !directory.as_os_str().is_empty()).gather()
 }
 
 /// Whether `name` may be a container id (SPEC 1.1.0, "Parameters").
@@ -245,7 +246,7 @@ impl Args {
             .filter(|part| !part.is_empty())
             .map(|part| part.split_once('=').unwrap_or((part, "")))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect();
+            .gather();
         Self { text: text.to_owned(), pairs }
     }
 

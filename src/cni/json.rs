@@ -4,13 +4,15 @@
 
 use serde_json::{Map, Value};
 
+use crate::list::Gather;
+
 /// A value as errors tell it: without what is in objects, for a whole section
 /// may hold secrets.
 pub fn shown(value: &Value) -> String {
     match value {
         Value::Object(members) if !members.is_empty() => "{…}".to_owned(),
         Value::Array(items) => {
-            format!("[{}]", items.iter().map(shown).collect::<Vec<_>>().join(","))
+            format!("[{}]", items.iter().map(shown).gather().join(","))
         }
         other => other.to_string(),
     }

@@ -16,6 +16,7 @@ use crate::{
         json::{shown, walk},
     },
     family::{Family, HasFamily},
+    list::{Gather, Ordered, PushAll},
 };
 
 /// The capability of containerd and CRI-O.
@@ -59,9 +60,9 @@ impl Annotations {
         read.mac = text(MAC).map(str::to_owned);
         let unserved = UNSERVED.into_iter().chain((!sources_served).then_some(SOURCES));
         let unserved = unserved.filter(|name| text(name).is_some());
-        read.unserved = unserved.map(|name| format!("{PREFIX}{name}")).collect();
+        read.unserved = unserved.map(|name| format!("{PREFIX}{name}")).gather();
         let mut complaints = Vec::new();
-        let mut keep = |outcome: Result<(), Complaint>| complaints.extend(outcome.err());
+        let mut keep = |outcome: Result<(), Complaint>| complaints.push_all(outcome.err());
         keep(of(text(ADDRESSES), ADDRESSES, addresses).map(|found| read.addresses = found));
         keep(of(text(FAMILIES), FAMILIES, families).map(|found| read.families = found));
         let sources_text = text(SOURCES).filter(|_| sources_served);
@@ -74,7 +75,7 @@ impl Annotations {
     fn settle_families(&mut self) -> Result<(), Complaint> {
         let named = self.addresses.iter().map(HasFamily::family);
         if self.families.is_empty() {
-            self.families = named.collect();
+            self.families = named.gather();
             return Ok(());
         }
         let strange = self.addresses.iter().find(|one| !self.families.contains(&one.family()));
@@ -94,7 +95,7 @@ fn of<T>(
     let Some(text) = text else { return Ok(Vec::new()) };
     let list: Option<Vec<String>> = serde_json::from_str(text).ok();
     let list = list.ok_or_else(|| refuse(name, text, "give a JSON list of texts"))?;
-    let list: Vec<&str> = list.iter().map(String::as_str).collect();
+    let list: Vec<&str> = list.iter().map(String::as_str).gather();
     read(&list).map_err(|advice| refuse(name, text, &advice))
 }
 
@@ -127,7 +128,7 @@ fn sources(list: &[&str]) -> Result<Vec<IpNetwork>, String> {
 
 /// Without those that lie inside others: the kernel takes no overlapping ones.
 pub fn outermost(mut networks: Vec<IpNetwork>) -> Vec<IpNetwork> {
-    networks.sort_by_key(IpNetwork::prefix);
+    networks.order_by_key(IpNetwork::prefix);
     let mut kept: Vec<IpNetwork> = Vec::new();
     for network in networks {
         let inside = |other: &IpNetwork| other.contains(network.ip());

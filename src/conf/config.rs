@@ -21,6 +21,7 @@ use super::{
     values::{Missing, Mode, MtuMode},
 };
 use crate::cni::{Args, Dns, Document, Version, document::invalid_name, json::walk};
+use crate::list::PushAll;
 
 /// What a network's name may have, in bytes.
 const NETWORK_BYTES_MAX: usize = 255;
@@ -146,8 +147,8 @@ impl Config {
             ignored: keys::ignored(&document.object),
         };
         let mut complaints = fields.complaints;
-        complaints.extend(of_pod);
-        complaints.extend(impossible_name(&config.name));
+        complaints.push_all(of_pod);
+        complaints.push_all(impossible_name(&config.name));
         (config, complaints)
     }
 

@@ -10,6 +10,7 @@ use crate::cni::{
     Code, Error,
     json::{field, shown},
 };
+use crate::list::PushAll;
 
 /// A value that makes no sense.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -125,7 +126,7 @@ impl<'a> Fields<'a> {
         let source = self.source;
         let mut inner = Fields { source, ..Fields::new(object, &self.path_of(key.name)) };
         let read = read(&mut inner);
-        self.complaints.extend(inner.complaints);
+        self.complaints.push_all(inner.complaints);
         read
     }
 

@@ -19,6 +19,7 @@ use crate::{
         result::{self, Misread, Route},
     },
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
 };
 
 /// What the section says.
@@ -75,7 +76,7 @@ impl IpamKeys {
             Ok(requested) => keys.requested = requested,
             Err(complaint) => complaints.push(complaint),
         }
-        complaints.extend(keys.too_many_sets(version));
+        complaints.push_all(keys.too_many_sets(version));
         (keys, complaints)
     }
 
@@ -114,7 +115,7 @@ impl Sets {
         let runtime = walk(&document.object, &["runtimeConfig", "ipRanges"]);
         let runtime = range_sets(runtime, "runtimeConfig.ipRanges", &mut ipam.complaints);
         let single = ipam.raw(&keys::SUBNET).and_then(|_| range(ipam));
-        let single = single.into_iter().map(|range| vec![range]).collect();
+        let single = single.into_iter().map(|range| vec![range]).gather();
         let configured = ipam.raw(&keys::RANGES);
         let configured = range_sets(configured, "ipam.ranges", &mut ipam.complaints);
         Self { runtime, single, configured }
@@ -127,14 +128,14 @@ pub(super) fn pod_networks(document: &Document) -> Vec<IpNetwork> {
     let mut ipam = Fields::new(document.ipam().as_object(), "ipam");
     let Sets { runtime, single, configured } = Sets::read(document, &mut ipam);
     let ranges = [configured, runtime, single].into_iter().flatten().flatten();
-    ranges.map(|range| range.subnet).chain(static_addresses(document.ipam())).collect()
+    ranges.map(|range| range.subnet).chain(static_addresses(document.ipam())).gather()
 }
 
 /// The addresses that the static IPAM plugin gives.
 pub fn static_addresses(ipam: &Value) -> Vec<IpNetwork> {
     let entries = member(ipam, "addresses").and_then(Value::as_array).into_iter().flatten();
     let addresses = entries.filter_map(|entry| member(entry, "address"));
-    addresses.filter_map(|text| cidr::parse(text.as_str()?).ok()).collect()
+    addresses.filter_map(|text| cidr::parse(text.as_str()?).ok()).gather()
 }
 
 fn range_sets(
@@ -167,8 +168,8 @@ fn range_set(ranges: &[Value], path: &str, complaints: &mut Vec<Complaint>) -> V
             continue;
         };
         let mut fields = Fields::new(Some(object), &path);
-        read.extend(range(&mut fields));
-        complaints.extend(fields.complaints);
+        read.push_all(range(&mut fields));
+        complaints.push_all(fields.complaints);
     }
     read
 }

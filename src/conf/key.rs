@@ -7,7 +7,11 @@ use serde_json::{Map, Value};
 #[cfg(test)]
 use super::shape::Property;
 use super::shape::{Described, Keys, Shape};
-use crate::{cni::json::field, text::nearest::nearest};
+use crate::{
+    cni::json::field,
+    list::{Gather, PushAll},
+    text::nearest::nearest,
+};
 
 /// Calico's name of a key, and what its values are taken for that ours may not have.
 type Calicos<T> = (&'static str, fn(&Value) -> Option<T>);
@@ -90,12 +94,12 @@ pub(super) fn unknown(
         key: key.clone(),
         meant: nearest(key, names()),
     };
-    let mut unknown: Vec<Unknown> = strange.map(told).collect();
+    let mut unknown: Vec<Unknown> = strange.map(told).gather();
     for key in known {
         let Some(value) = field(object, key.name()) else { continue };
         if let (Some(object), Some(members)) = (value.as_object(), key.members(value)) {
             let path = if section.is_empty() { String::new() } else { format!("{section}.") };
-            unknown.extend(self::unknown(object, &members, &(path + key.name())));
+            unknown.push_all(self::unknown(object, &members, &(path + key.name())));
         }
     }
     unknown

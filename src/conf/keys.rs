@@ -22,6 +22,7 @@ use super::{
         is_vxlan_device,
     },
 };
+use crate::list::Gather;
 
 /// The next hop that Calico's pods have.
 pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
@@ -338,7 +339,7 @@ pub(super) const CALICOS: &[&str] = &[
 
 /// The keys of `object` that are accepted and have no effect.
 pub(super) fn ignored(object: &Map<String, Value>) -> Vec<String> {
-    object.keys().filter(|key| is_calicos(key)).cloned().collect()
+    object.keys().filter(|key| is_calicos(key)).cloned().gather()
 }
 
 /// Whether `key` is one of Calico's without a meaning here.

@@ -16,6 +16,7 @@ use super::{
     values::{CrossSubnet, Mode},
 };
 use crate::family::Family;
+use crate::list::Gather;
 
 /// The keys that a peers file may have in `fabric`.
 pub(super) static FILE_KEYS: &[&dyn Described] = &[
@@ -127,7 +128,7 @@ impl FabricPart {
             ("accepts", self.accepts.as_ref().map(|part| part.encode())),
             ("plain", (!self.plain.is_empty()).then(|| json!(self.plain))),
         ];
-        entries.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+        entries.into_iter().filter_map(|(key, value)| Some((key, value?))).gather()
     }
 
     /// Whether it gives this key.
@@ -184,7 +185,7 @@ impl FabricPart {
             };
             differs.then(|| Contradiction { key, configured, of_file: of_file.clone() })
         };
-        self.entries().into_iter().filter_map(contradicts).collect()
+        self.entries().into_iter().filter_map(contradicts).gather()
     }
 
     /// What it says that a peers file does not.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::names::placeholder;
 use crate::family::HasFamily;
+use crate::list::Gather;
 
 /// Whether an IPAM section has a placeholder in it.
 pub fn has_placeholder(ipam: &Value) -> bool {
@@ -51,9 +52,9 @@ fn replace(value: &mut Value, own: &[IpNetwork]) {
                     }
                     range
                 };
-                of(family).map(with).collect()
+                of(family).map(with).gather()
             };
-            *items = std::mem::take(items).into_iter().flat_map(expand).collect();
+            *items = std::mem::take(items).into_iter().flat_map(expand).gather();
             items.iter_mut().for_each(|item| replace(item, own));
         }
         Value::Object(members) => members.values_mut().for_each(|member| replace(member, own)),

@@ -10,6 +10,7 @@ use log::LevelFilter;
 use serde_json::Value;
 
 use crate::cni::Code;
+use crate::list::Gather;
 
 pub(super) use address::{Address, Families, Networks, NextHop, Subnet};
 pub(super) use compound::{Object, Optional, Part, Texts};
@@ -204,8 +205,7 @@ impl<T: Copy + PartialEq + Sync> Shape for Choice<T> {
         let chosen = self.0.iter().find(|(word, _)| word.is(value));
         chosen.map(|(_, meant)| *meant).ok_or_else(|| {
             let words = self.0.iter().filter(|(word, _)| *word != Literal::Word(""));
-            let words: Vec<String> =
-                words.map(|(word, _)| Value::from(*word).to_string()).collect();
+            let words: Vec<String> = words.map(|(word, _)| Value::from(*word).to_string()).gather();
             format!("give one of {}", words.join(", "))
         })
     }

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::family::{Family, HasFamily};
+use crate::list::{Gather, Ordered};
 
 /// Networks, sorted: a question takes a search and not a walk.
 #[derive(Debug, Default)]
@@ -17,11 +18,11 @@ pub(super) struct Cidrs {
 
 impl Cidrs {
     pub(super) fn new<'a>(all: impl IntoIterator<Item = &'a IpNetwork>) -> Self {
-        let mut sorted: Vec<IpNetwork> = all.into_iter().map(|net| first(net.ip(), net)).collect();
-        sorted.sort_unstable();
+        let mut sorted: Vec<IpNetwork> = all.into_iter().map(|net| first(net.ip(), net)).gather();
+        sorted.order();
         sorted.dedup();
-        let mut lengths: Vec<_> = sorted.iter().map(|net| (net.family(), net.prefix())).collect();
-        lengths.sort_unstable();
+        let mut lengths: Vec<_> = sorted.iter().map(|net| (net.family(), net.prefix())).gather();
+        lengths.order();
         lengths.dedup();
         Self { sorted, lengths }
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Seen;
 use crate::{
+    list::Gather,
     net::{
         link::Link,
         route::{Kind, TABLE_MAIN},
@@ -69,7 +70,7 @@ pub(super) fn devices(snapshot: &Snapshot) -> Vec<(&Link, Role)> {
             roles.entry(link.index).or_insert((link, role));
         }
     }
-    roles.into_values().collect()
+    roles.into_values().gather()
 }
 
 /// A pod by its name.
@@ -93,5 +94,5 @@ pub(super) fn down(snapshot: &Snapshot) -> Vec<Seen> {
             .fix(format!("ip link set {name} up; manx apply{more}"))
             .undo(format!("ip link set {name} down"))
     });
-    told.collect()
+    told.gather()
 }

@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 use super::{Answer, Seen, devices::down};
 use crate::{
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
     net::{link::Link, route::TABLE_MAIN, rule::KERNELS},
     node::{Fabric, Network, Snapshot},
     object::{Action, Kind, Told, link::is_tunnel},
@@ -40,7 +41,7 @@ pub(super) fn compared(snapshot: &Snapshot) -> Result<Vec<(&Network, &Fabric)>, 
     let compared: Vec<_> = all
         .into_iter()
         .filter(|(_, fabric)| fabric.problem.is_none() && fabric.failure.is_none())
-        .collect();
+        .gather();
     if compared.is_empty() {
         return Err(
             "the peers file cannot be used: see fabric-stale and fabric-contradiction".into()
@@ -66,7 +67,7 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
         let (file, node) = (fabric.peers_file.display(), &fabric.node);
         for address in fabric.addresses.iter().filter(|address| !has(address)) {
             let claim = format!("{file} names {address} as an address of this node ({node})");
-            seen.extend(lost(address, &claim, "give the node", fabric, snapshot));
+            seen.push_all(lost(address, &claim, "give the node", fabric, snapshot));
         }
         // Unless those pods' addresses were handed on to another machine.
         if let Some((name, addresses)) = &fabric.heir {
@@ -76,7 +77,7 @@ pub(super) fn node_address_changed(snapshot: &Snapshot) -> Answer {
                      this machine has not"
                 );
                 let give = format!("if this node is still {name}, give it");
-                seen.extend(lost(address, &claim, &give, fabric, snapshot));
+                seen.push_all(lost(address, &claim, &give, fabric, snapshot));
             }
         }
     }
@@ -111,7 +112,7 @@ fn held(snapshot: &Snapshot, family: Family) -> Vec<String> {
         let of_others = link.is_none_or(|link| GROUPS.contains(&link.group) || is_tunnel(link));
         own.family() == family && is_of_node(own.ip()) && !of_others
     });
-    own.map(|(_, own)| own.ip().to_string()).collect()
+    own.map(|(_, own)| own.ip().to_string()).gather()
 }
 
 /// Whether it is one that other nodes may send to.
@@ -135,7 +136,7 @@ fn lost_with_link(
     let down = kernel.links.iter().filter(|link| {
         !link.up && !link.loopback && !GROUPS.contains(&link.group) && address.is_ipv6()
     });
-    let down: Vec<&Link> = down.collect();
+    let down: Vec<&Link> = down.gather();
     let is_own = |(index, own): &(u32, IpNetwork)| {
         fabric.addresses.contains(&own.ip()) && down.iter().any(|link| link.index == *index)
     };
@@ -188,7 +189,7 @@ pub(super) fn fabric_stale(snapshot: &Snapshot) -> Answer {
 pub(super) fn fabric_contradiction(snapshot: &Snapshot) -> Answer {
     let networks = snapshot.networks.iter();
     let seen = networks.filter_map(|network| failure(network, network.fabric.as_ref()?, true));
-    Ok(seen.collect())
+    Ok(seen.gather())
 }
 
 /// Why nothing was compared, where that is of this sort.
@@ -223,7 +224,7 @@ fn shown(value: Option<&String>) -> &str {
 pub(super) fn peer_excluded(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot)? {
-        seen.extend(fabric.left_out.iter().map(|told| excluded(&fabric.peers_file, told)));
+        seen.push_all(fabric.left_out.iter().map(|told| excluded(&fabric.peers_file, told)));
     }
     Ok(seen)
 }
@@ -247,7 +248,7 @@ pub(super) fn version_skew(snapshot: &Snapshot) -> Answer {
             quoted(&path.to_string_lossy())
         ))
     });
-    Ok(seen.chain(exchanged).collect())
+    Ok(seen.chain(exchanged).gather())
 }
 
 pub(super) fn unread(peers_file: &Path, told: &str) -> Seen {
@@ -261,9 +262,9 @@ pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
         let missing: Vec<&Told> =
             changes(fabric, &[Kind::Route], &[Action::Create, Action::Replace])
                 .filter(|change| !is_of_mtu(change))
-                .collect();
+                .gather();
         if let Some(first) = missing.first() {
-            let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).collect();
+            let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).gather();
             let evidence = format!(
                 "routes to other nodes that are missing or lead elsewhere: {}: {}; wanted is {}",
                 missing.len(),
@@ -279,7 +280,7 @@ pub(super) fn route_missing(snapshot: &Snapshot) -> Answer {
             .iter()
             .filter(|change| matches!(change.kind, Kind::Route | Kind::Address | Kind::Link))
             .filter(|change| change.action != Action::Create || !is_there(change, snapshot));
-        seen.extend(lacks.map(|change| {
+        seen.push_all(lacks.map(|change| {
             let evidence = format!(
                 "a live pod of network {} lacks it: {}",
                 network.name,
@@ -305,7 +306,7 @@ fn is_there(change: &Told, snapshot: &Snapshot) -> bool {
 /// Whether a route differs by nothing but its MTU. One that is there says its protocol besides.
 pub(super) fn is_of_mtu(change: &Told) -> bool {
     let bare = |text: &str| -> Vec<String> {
-        let mut words: Vec<String> = text.split(' ').map(str::to_owned).collect();
+        let mut words: Vec<String> = text.split(' ').map(str::to_owned).gather();
         for key in ["mtu", "proto"] {
             if let Some(at) = words.iter().position(|word| word == key) {
                 words.drain(at..words.len().min(at.saturating_add(2)));
@@ -323,9 +324,9 @@ pub(super) fn route_stale(snapshot: &Snapshot) -> Answer {
     for (_, fabric) in compared(snapshot)? {
         // A route to one that the list has is taken away for another reason, which is told.
         let stale = changes(fabric, &[Kind::Route], &[Action::Delete]);
-        let stale: Vec<&Told> = stale.filter(|change| !leads_to_peer(change, snapshot)).collect();
+        let stale: Vec<&Told> = stale.filter(|change| !leads_to_peer(change, snapshot)).gather();
         if let Some(first) = stale.first() {
-            let objects: Vec<&str> = stale.iter().map(|change| change.object.as_str()).collect();
+            let objects: Vec<&str> = stale.iter().map(|change| change.object.as_str()).gather();
             let evidence = format!("no peer has these pods any more: {}", some_of(&objects));
             seen.push(Seen::warning(first.object.clone(), evidence).fix(APPLY));
         }
@@ -361,7 +362,7 @@ pub(super) fn next_hop_unreachable(snapshot: &Snapshot) -> Answer {
             kernel.addresses.iter().any(has)
         };
         let dead = kernel.without_carrier().filter(|link| by_address(link) || by_routes(link));
-        seen.extend(dead.map(|link| {
+        seen.push_all(dead.map(|link| {
             let evidence = "packets to other nodes leave by it, and it has no carrier";
             let fix = "look at its cable, at the switch's port, and in a virtual machine at the \
                        network card that it was given";
@@ -371,7 +372,7 @@ pub(super) fn next_hop_unreachable(snapshot: &Snapshot) -> Answer {
         let fix = "see ip route get ADDRESS, and whether the link towards it is up; correct the file \
                    if that is no address of the node any more";
         let all = fabric.not_ready.iter().chain(&fabric.wanting);
-        seen.extend(all.map(|told| Seen::error(object(), told.clone()).fix(fix)));
+        seen.push_all(all.map(|told| Seen::error(object(), told.clone()).fix(fix)));
     }
     Ok(seen)
 }
@@ -380,7 +381,7 @@ pub(super) fn remarks(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (network, fabric) in compared(snapshot)? {
         let object = || format!("network {}", network.name);
-        seen.extend(fabric.notes.iter().map(|note| Seen::info(object(), note.clone())));
+        seen.push_all(fabric.notes.iter().map(|note| Seen::info(object(), note.clone())));
     }
     Ok(seen)
 }
@@ -389,7 +390,7 @@ pub(super) fn neighbour_missing(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (_, fabric) in compared(snapshot)? {
         let of_kinds = |kinds: &'static [Kind]| -> Vec<&Told> {
-            changes(fabric, kinds, &[Action::Create, Action::Replace]).collect()
+            changes(fabric, kinds, &[Action::Create, Action::Replace]).gather()
         };
         // The entries of a device come with the device.
         if let Some(first) = of_kinds(&[Kind::Link]).first() {
@@ -403,13 +404,13 @@ pub(super) fn neighbour_missing(snapshot: &Snapshot) -> Answer {
         }
         let missing = of_kinds(&[Kind::Neighbour, Kind::Forwarding, Kind::Address]);
         if let Some(first) = missing.first() {
-            let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).collect();
+            let objects: Vec<&str> = missing.iter().map(|change| change.object.as_str()).gather();
             let is_wrong = |change: &&&Told| change.action == Action::Replace;
             let wrong = missing.iter().filter(is_wrong).count();
             let counts = [("missing", missing.len() - wrong), ("other than they should be", wrong)];
             let told = counts.iter().filter(|(_, count)| *count > 0);
             let told: Vec<String> =
-                told.map(|(what, count)| format!("entries that are {what}: {count}")).collect();
+                told.map(|(what, count)| format!("entries that are {what}: {count}")).gather();
             let evidence = format!("{}: {}", told.join(", "), some_of(&objects));
             seen.push(Seen::error(first.object.clone(), evidence).fix(APPLY));
         }

@@ -4,6 +4,7 @@
 use super::{Answer, Seen, devices::devices, links::serves};
 use crate::{
     family::Family,
+    list::{Gather, PushAll},
     net::{devconf, forwarding, link::Link},
     node::{Network, Snapshot},
     text::shell::quoted,
@@ -21,7 +22,7 @@ pub(super) fn ip_forward(snapshot: &Snapshot) -> Answer {
             seen.push(none_is_forwarded(key, network, snapshot));
         } else if family == Family::V4 {
             // Of IPv6 the kernel asks for all devices alone (ip6_forward, net/ipv6/ip6_output.c).
-            seen.extend(not_by_all(snapshot));
+            seen.push_all(not_by_all(snapshot));
         }
     }
     Ok(seen)
@@ -59,5 +60,5 @@ fn not_by_all(snapshot: &Snapshot) -> Vec<Seen> {
                 .undo(format!("sysctl -w {}=0", quoted(&key))),
         )
     });
-    told.collect()
+    told.gather()
 }

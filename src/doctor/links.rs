@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::{Answer, Seen, devices::devices, fabric::is_of_mtu};
 use crate::{
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
     net::{
         devconf, forwarding,
         link::Link,
@@ -188,7 +189,7 @@ pub(super) fn mtu_too_large(snapshot: &Snapshot) -> Answer {
             continue;
         }
         let live = with_links(network, snapshot, &links);
-        seen.extend(wide_pods(network, live.map(|(entry, link)| (entry, link.mtu))));
+        seen.push_all(wide_pods(network, live.map(|(entry, link)| (entry, link.mtu))));
     }
     Ok(seen)
 }
@@ -212,7 +213,7 @@ pub(super) fn wide_pods<'a>(
         Seen::error(format!("network {}", network.name), evidence)
             .fix("recreate these pods, or raise the MTU of the node's link again")
     };
-    by_mtu.into_iter().map(told).collect()
+    by_mtu.into_iter().map(told).gather()
 }
 
 pub(super) fn mtu_mismatch(snapshot: &Snapshot) -> Answer {
@@ -231,7 +232,7 @@ pub(super) fn mtu_mismatch(snapshot: &Snapshot) -> Answer {
         }
         let of_routes = network.fabric.iter().flat_map(|fabric| &fabric.changes);
         let of_routes: Vec<&Told> =
-            of_routes.filter(|it| it.action == Action::Replace && is_of_mtu(it)).collect();
+            of_routes.filter(|it| it.action == Action::Replace && is_of_mtu(it)).gather();
         if let Some(first) = of_routes.first() {
             let evidence = format!(
                 "routes to other nodes with another MTU than they should have: {}: it is {}, and \

@@ -5,6 +5,7 @@
 use super::{Answer, Seen};
 use crate::{
     doctor::tune::{BACKLOG, CONNECTION_BYTES, COUNT, MAX, TIME_WAIT},
+    list::Gather,
     node::{Backlog, Load, Processor, Snapshot},
     text::few::some_of,
 };
@@ -95,11 +96,11 @@ pub(super) fn backlog_drops(snapshot: &Snapshot) -> Answer {
     let grown = |number: fn(&Backlog) -> u64| {
         let all =
             pairs().map(|(place, (one, other))| (place, number(other).saturating_sub(number(one))));
-        all.filter(|(_, grown)| *grown > 0).collect::<Vec<_>>()
+        all.filter(|(_, grown)| *grown > 0).gather()
     };
     let told = |all: &[(usize, u64)]| {
         let each: Vec<String> =
-            all.iter().map(|(place, count)| format!("{count} at processor {place}")).collect();
+            all.iter().map(|(place, count)| format!("{count} at processor {place}")).gather();
         some_of(&each)
     };
     let set = |key: &str| {
@@ -128,7 +129,7 @@ pub(super) fn backlog_drops(snapshot: &Snapshot) -> Answer {
         );
     }
     let squeezed: Vec<_> =
-        grown(|one| one.squeezed).into_iter().filter(|(_, count)| *count > SQUEEZED_MANY).collect();
+        grown(|one| one.squeezed).into_iter().filter(|(_, count)| *count > SQUEEZED_MANY).gather();
     if !squeezed.is_empty() && dropped.is_empty() {
         let evidence = format!(
             "processors had packets left when their time for them was up, in a moment: {}",
@@ -150,7 +151,7 @@ fn shares(snapshot: &Snapshot) -> Result<Vec<Processor>, String> {
             softirq: after.softirq.saturating_sub(before.softirq),
             steal: after.steal.saturating_sub(before.steal),
         })
-        .collect();
+        .gather();
     let ticks = shares.iter().map(|one| one.total).fold(0, u64::saturating_add);
     if ticks < TICKS_FEW {
         return Err("what the processors did is not known".to_owned());
@@ -196,7 +197,7 @@ pub(super) fn softirq_share(snapshot: &Snapshot) -> Answer {
         .map(|(place, one)| (place, percent(one.softirq, one.total)))
         .filter(|(_, share)| *share >= SOFTIRQ_HIGH)
         .map(|(place, share)| format!("{share} % of the time of processor {place}"))
-        .collect();
+        .gather();
     if busy.is_empty() {
         return Ok(Vec::new());
     }
@@ -233,7 +234,7 @@ pub(super) fn rules_long(snapshot: &Snapshot) -> Answer {
             false => seen.fix("put what the rules ask for into a set, which is looked up at once"),
         }
     });
-    Ok(seen.collect())
+    Ok(seen.gather())
 }
 
 /// Drops by our own rules. Which pod it is only packets tell.

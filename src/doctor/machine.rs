@@ -3,6 +3,7 @@
 
 use super::{Answer, Seen};
 use crate::{
+    list::{Gather, Ordered, PushAll},
     node::{Module, Snapshot},
     object::{Action, Kind},
     text::shell::quoted,
@@ -33,7 +34,7 @@ pub fn mangles_checksums(release: &str) -> bool {
 /// The modules of the tunnels of our networks.
 fn carriers(snapshot: &Snapshot) -> Vec<&str> {
     let networks = snapshot.networks.iter();
-    networks.filter_map(|network| network.fabric.as_ref()?.module.as_deref()).collect()
+    networks.filter_map(|network| network.fabric.as_ref()?.module.as_deref()).gather()
 }
 
 pub(super) fn tunnel_offload(snapshot: &Snapshot) -> Answer {
@@ -44,7 +45,7 @@ pub(super) fn tunnel_offload(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     let release = snapshot.kernel.sysctls.get(RELEASE).map(String::as_str).unwrap_or_default();
     let on = surroundings.offloads.iter().filter(|(_, on)| *on && mangles_checksums(release));
-    seen.extend(on.map(|(device, _)| {
+    seen.push_all(on.map(|(device, _)| {
         let evidence = format!(
             "it leaves checksums to the hardware, and kernel {release} spoils those of packets whose \
              source is translated: before 5.7 they are dropped where they arrive"
@@ -92,13 +93,13 @@ pub(super) fn module_missing(snapshot: &Snapshot) -> Answer {
     if let Some(network) = masquerades.filter(|_| !tracks) {
         wanted.push(("nf_conntrack", format!("network {} is masqueraded by it", network.name)));
     }
-    wanted.sort();
+    wanted.order();
     wanted.dedup_by_key(|(module, _)| *module);
     let seen = wanted.into_iter().filter_map(|(name, why)| {
         let module = snapshot.surroundings.modules.iter().find(|module| module.name == name)?;
         missing(module, &why, snapshot)
     });
-    Ok(seen.collect())
+    Ok(seen.gather())
 }
 
 fn missing(module: &Module, why: &str, snapshot: &Snapshot) -> Option<Seen> {

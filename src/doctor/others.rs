@@ -5,6 +5,7 @@
 use super::{Answer, Seen};
 use crate::{
     conf::{BUILT_IN, CALICO, PLUGIN_TYPES},
+    list::Gather,
     node::{Barrier, File, Snapshot, conflist::DIRECTORY},
     object::Kind,
     text::{few::some_of, shell::quoted},
@@ -16,7 +17,7 @@ pub(super) fn state_unreadable(snapshot: &Snapshot) -> Answer {
         Seen::error(format!("file {path}"), problem.clone())
             .fix(format!("look at it, then remove {path}; manx gc collects what nobody knows then"))
     });
-    Ok(seen.collect())
+    Ok(seen.gather())
 }
 
 /// Plugins that call the one of the cluster's network themselves.
@@ -29,7 +30,7 @@ pub(super) fn configuration_invalid(snapshot: &Snapshot) -> Answer {
         Seen::error(format!("file {}", file.path.display()), problem.clone())
             .fix("correct it; manx validate says where")
     });
-    Ok(seen.collect())
+    Ok(seen.gather())
 }
 
 /// Files of which it is not known whose they are. One that comes before ours is told as that.
@@ -50,7 +51,7 @@ pub(super) fn configuration_doubtful(snapshot: &Snapshot) -> Answer {
             .fix(format!("{away} # or correct it"))
             .undo(back)
     });
-    Ok(seen.collect())
+    Ok(seen.gather())
 }
 
 /// What takes a configuration out of use, and what takes that back.
@@ -71,7 +72,7 @@ pub(super) fn foreign_cni(snapshot: &Snapshot) -> Answer {
                     Some(problem) => format!("{} ({problem})", file.path.display()),
                     None => file.path.display().to_string(),
                 };
-                let named: Vec<String> = snapshot.files.iter().map(told).collect();
+                let named: Vec<String> = snapshot.files.iter().map(told).gather();
                 format!("none of them names manx: {}", some_of(&named))
             }
         };
@@ -94,7 +95,7 @@ pub(super) fn foreign_cni(snapshot: &Snapshot) -> Answer {
         let (away, back) = set_aside(file);
         Seen::error(format!("file {path}"), evidence).fix(away).undo(back)
     };
-    Ok(before.map(of).collect())
+    Ok(before.map(of).gather())
 }
 
 pub(super) fn delegate_missing(snapshot: &Snapshot) -> Answer {
@@ -116,7 +117,7 @@ pub(super) fn delegate_missing(snapshot: &Snapshot) -> Answer {
         };
         Some(Seen::error(object, evidence).fix(fix))
     });
-    Ok(missing.collect())
+    Ok(missing.gather())
 }
 
 pub(super) fn delegate_version(snapshot: &Snapshot) -> Answer {
@@ -138,7 +139,7 @@ pub(super) fn delegate_version(snapshot: &Snapshot) -> Answer {
             continue;
         }
         let unspoken: Vec<&String> =
-            plugin.offered.iter().filter(|version| !plugin.versions.contains(version)).collect();
+            plugin.offered.iter().filter(|version| !plugin.versions.contains(version)).gather();
         if unspoken.is_empty() {
             continue;
         }
@@ -159,7 +160,7 @@ pub(super) fn delegate_version(snapshot: &Snapshot) -> Answer {
 }
 
 pub(super) fn forward_drop(snapshot: &Snapshot) -> Answer {
-    Ok(snapshot.surroundings.barriers.iter().map(barrier).collect())
+    Ok(snapshot.surroundings.barriers.iter().map(barrier).gather())
 }
 
 pub(super) fn barrier(barrier: &Barrier) -> Seen {
@@ -198,16 +199,13 @@ pub(super) fn link_unmanaged(snapshot: &Snapshot) -> Answer {
     let daemons = snapshot.surroundings.daemons.iter();
     let lacking = daemons.filter(|daemon| !daemon.missing.is_empty()).map(|daemon| {
         let missing: Vec<String> =
-            daemon.missing.iter().map(|path| path.display().to_string()).collect();
+            daemon.missing.iter().map(|path| path.display().to_string()).gather();
         let evidence = format!("it is told by no {} to leave pods' links alone", some_of(&missing));
         Seen::warning(format!("daemon {}", daemon.name), evidence)
             .fix(format!("manx install --no-conf # then {}", daemon.reload))
-            .undo(format!(
-                "rm {}",
-                missing.iter().map(|path| quoted(path)).collect::<Vec<_>>().join(" ")
-            ))
+            .undo(format!("rm {}", missing.iter().map(|path| quoted(path)).gather().join(" ")))
     });
-    Ok(lacking.collect())
+    Ok(lacking.gather())
 }
 
 /// What only packets between nodes tell.

@@ -13,6 +13,7 @@ use crate::{
     },
     family::Family,
     finding::{Finding, Severity},
+    list::Gather,
     node::{Attachment, Network, OfFabric, Pool, Range, Snapshot},
     pod::mtu::Uplink,
 };
@@ -120,13 +121,13 @@ impl<'a> Overview<'a> {
         let findings = findings(&examined);
         let compared = &snapshot.compared;
         let dead = snapshot.kernel.without_carrier();
-        let dead: Vec<&str> = dead.map(|link| link.name.as_str()).collect();
+        let dead: Vec<&str> = dead.map(|link| link.name.as_str()).gather();
         let fabrics = compared.fabrics.iter().map(|seen| Way::of(seen, &seen.plan(), &dead));
         let mut overview = Self {
             snapshot,
             state: State::Ready,
             reason: String::new(),
-            fabrics: fabrics.collect(),
+            fabrics: fabrics.gather(),
             pods: Attachment::all_of(snapshot),
             examined,
             findings,
@@ -183,7 +184,7 @@ impl<'a> Way<'a> {
             let (overhead, configured) = (settings.overhead(family), settings.mtu);
             Some(Size { family, uplink, overhead, configured })
         });
-        Self { seen, standings: standings(peers, plan, dead), sizes: sizes.collect() }
+        Self { seen, standings: standings(peers, plan, dead), sizes: sizes.gather() }
     }
 
     /// How many other nodes stand so.

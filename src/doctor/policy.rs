@@ -3,6 +3,7 @@
 
 use super::{Answer, Seen};
 use crate::{
+    list::{Gather, PushAll},
     node::{Denied, Snapshot},
     policy::TABLE,
     text::few::some_of,
@@ -17,12 +18,12 @@ pub(super) fn policy_unenforced(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::from_iter(dropping(snapshot));
     let enforcing = snapshot.networks.iter().filter(|network| network.enforces_policy);
     if enforcing.count() > 0 {
-        seen.extend(lost(snapshot));
-        seen.extend(bypassed(snapshot));
+        seen.push_all(lost(snapshot));
+        seen.push_all(bypassed(snapshot));
         return Ok(seen);
     }
     let asks = snapshot.files.iter().filter(|file| file.ours && file.policy);
-    let asks: Vec<String> = asks.map(|file| file.path.display().to_string()).collect();
+    let asks: Vec<String> = asks.map(|file| file.path.display().to_string()).gather();
     let chains = snapshot.surroundings.policy_chains;
     let evidence = if !asks.is_empty() {
         format!(

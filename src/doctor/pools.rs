@@ -9,6 +9,7 @@ use std::{
 use super::{Answer, Seen};
 use crate::{
     family::is_single,
+    list::{Gather, PushAll},
     node::{Lease, Misfit, Network, Pool, Range, Snapshot},
     pod::identity::{HostLinks, of_alias},
     text::few::some_of,
@@ -20,7 +21,7 @@ fn pools(snapshot: &Snapshot) -> Result<Vec<(&Network, &Pool)>, String> {
         .networks
         .iter()
         .filter_map(|network| Some((network, network.pool.as_ref()?)))
-        .collect();
+        .gather();
     match all.is_empty() {
         true => Err("no network has its addresses from manx-ipam or host-local".to_owned()),
         false => Ok(all),
@@ -32,7 +33,7 @@ pub(super) fn outside(snapshot: &Snapshot) -> Answer {
     for (network, pool) in pools(snapshot)? {
         let object = || format!("network {}", network.name);
         let outside = pool.misfits.iter().filter(|misfit| !misfit.of_peer);
-        seen.extend(outside.map(|one| misfit(object(), one)));
+        seen.push_all(outside.map(|one| misfit(object(), one)));
         if let Some(problem) = &pool.problem {
             let fix = "manx validate says where";
             seen.push(Seen::error(object(), problem.clone()).fix(fix));
@@ -52,7 +53,7 @@ pub(super) fn overlap(snapshot: &Snapshot) -> Answer {
     for (place, (network, pool)) in all.iter().enumerate() {
         let object = || format!("network {}", network.name);
         let of_peer = pool.misfits.iter().filter(|misfit| misfit.of_peer);
-        seen.extend(of_peer.map(|one| misfit(object(), one)));
+        seen.push_all(of_peer.map(|one| misfit(object(), one)));
         // Networks with one store know of each other's leases.
         let others = all.iter().take(place);
         for (other, its) in others.filter(|(_, its)| its.directory != pool.directory) {
@@ -82,7 +83,7 @@ pub(super) fn full(snapshot: &Snapshot) -> Answer {
     for (network, pool) in pools(snapshot)? {
         let sets: BTreeSet<usize> = pool.ranges.iter().map(|range| range.set).collect();
         for set in sets {
-            let ranges: Vec<&Range> = pool.ranges.iter().filter(|range| range.set == set).collect();
+            let ranges: Vec<&Range> = pool.ranges.iter().filter(|range| range.set == set).gather();
             let inside = |lease: &&Lease| ranges.iter().any(|range| range.contains(lease.address));
             let used =
                 u128::try_from(pool.leases.iter().filter(inside).count()).unwrap_or_default();
@@ -91,7 +92,7 @@ pub(super) fn full(snapshot: &Snapshot) -> Answer {
             if left.saturating_mul(100) > size.saturating_mul(LEFT_FEW) {
                 continue;
             }
-            let names: Vec<String> = ranges.iter().map(|range| shown(range)).collect();
+            let names: Vec<String> = ranges.iter().map(|range| shown(range)).gather();
             let evidence = format!("{used} of {size} addresses of {} are leased", some_of(&names));
             let of = if left == 0 { Seen::warning } else { Seen::info };
             seen.push(
@@ -152,7 +153,7 @@ pub(super) fn lease_leaked(snapshot: &Snapshot) -> Answer {
             .iter()
             .filter(|lease| !held.has(lease))
             .map(|lease| lease.address.to_string())
-            .collect();
+            .gather();
         if !leaked.is_empty() {
             let evidence = format!(
                 "{} leased, and no attachment, link or route has {}: {}",

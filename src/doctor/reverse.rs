@@ -3,8 +3,13 @@
 
 use super::{Answer, Seen, links};
 use crate::{
-    net::link::Link, node::Kernel, node::Snapshot, object::reverse_path as key,
-    pod::identity::GROUPS, text::few::some_of,
+    list::{Gather, PushAll},
+    net::link::Link,
+    node::Kernel,
+    node::Snapshot,
+    object::reverse_path as key,
+    pod::identity::GROUPS,
+    text::few::some_of,
 };
 
 /// `rp_filter`: only the device by which the way back leads.
@@ -27,9 +32,9 @@ pub(super) fn rp_filter(snapshot: &Snapshot) -> Answer {
             "{dropped} packets in a moment, and {after} since boot, came by another device than the \
              way back to their source, and were dropped"
         );
-        seen.extend(told(snapshot, &counted));
+        seen.push_all(told(snapshot, &counted));
     }
-    seen.extend(links::rp_filter(snapshot)?);
+    seen.push_all(links::rp_filter(snapshot)?);
     Ok(seen)
 }
 
@@ -46,7 +51,7 @@ fn told(snapshot: &Snapshot, counted: &str) -> Option<Seen> {
     let (ways, others): (Vec<(&Link, u64)>, Vec<_>) =
         strict.partition(|(link, _)| leads_on(link, snapshot));
     let names = |devices: &[(&Link, u64)]| {
-        let names: Vec<&str> = devices.iter().map(|(link, _)| link.name.as_str()).collect();
+        let names: Vec<&str> = devices.iter().map(|(link, _)| link.name.as_str()).gather();
         some_of(&names)
     };
     let or_a_pod = format!("at {}, as where a pod sends with a source of others", names(&others));
@@ -72,7 +77,7 @@ fn told(snapshot: &Snapshot, counted: &str) -> Option<Seen> {
     };
     let set = |value: &dyn Fn(u64) -> u64| {
         let pair = |(link, own): &(&Link, u64)| format!("{}={}", key(&link.name), value(*own));
-        let pairs: Vec<String> = ways.iter().map(pair).collect();
+        let pairs: Vec<String> = ways.iter().map(pair).gather();
         format!("sysctl -w {}", pairs.join(" "))
     };
     let seen = of("rp_filter", format!("{counted}: rp_filter is strict {at}"));

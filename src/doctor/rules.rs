@@ -12,6 +12,7 @@ use super::{
 use crate::{
     family::HasFamily,
     finding::Severity,
+    list::{Gather, Ordered, PushAll},
     net::{
         route::{self, Found, TABLE_MAIN},
         rule::{KERNELS, Rule},
@@ -41,11 +42,11 @@ struct Flow {
 /// Those from pods and to them, and those that carry them.
 fn flows(snapshot: &Snapshot) -> Vec<Flow> {
     let fabrics = fabrics(snapshot);
-    let own: Vec<IpNetwork> = fabrics.iter().flat_map(|(_, it)| &it.own_cidrs).copied().collect();
+    let own: Vec<IpNetwork> = fabrics.iter().flat_map(|(_, it)| &it.own_cidrs).copied().gather();
     let remote: Vec<IpNetwork> =
-        fabrics.iter().flat_map(|(_, it)| &it.remote_cidrs).copied().collect();
+        fabrics.iter().flat_map(|(_, it)| &it.remote_cidrs).copied().gather();
     let pods = snapshot.journal.iter().flat_map(|entry| &entry.addresses).copied();
-    let sources = pods.map(IpNetwork::from).chain(own.iter().copied()).collect();
+    let sources = pods.map(IpNetwork::from).chain(own.iter().copied()).gather();
     let nodes = fabrics.iter().flat_map(|(_, it)| &it.addresses).copied();
     let lists = snapshot.compared.fabrics.iter().map(|fabric| &fabric.peers);
     let peers = lists.flat_map(|peers| &peers.others).flat_map(|node| &node.addresses).copied();
@@ -54,7 +55,7 @@ fn flows(snapshot: &Snapshot) -> Vec<Flow> {
         let names = if matches!(role, Role::Pod(_)) { &mut of_pods } else { &mut of_others };
         names.push(link.name.clone());
     }
-    let all = own.iter().chain(&remote).copied().collect();
+    let all = own.iter().chain(&remote).copied().gather();
     vec![
         Flow { what: "pods' packets", sources, destinations: all, inputs: of_pods, own: false },
         Flow {
@@ -66,8 +67,8 @@ fn flows(snapshot: &Snapshot) -> Vec<Flow> {
         },
         Flow {
             what: "what this node itself sends to other nodes, as what carries pods' packets,",
-            sources: nodes.map(IpNetwork::from).collect(),
-            destinations: peers.map(IpNetwork::from).collect(),
+            sources: nodes.map(IpNetwork::from).gather(),
+            destinations: peers.map(IpNetwork::from).gather(),
             inputs: vec!["lo".to_owned()],
             own: true,
         },
@@ -95,10 +96,10 @@ impl Flow {
             let elsewhere = by.is_some_and(|name| self.inputs.iter().any(|own| *own != name));
             let from_elsewhere = rule.source.prefix() > 0 && sources().any(is_other);
             return match !unmarked || elsewhere || from_elsewhere {
-                true => all.collect(),
+                true => all.gather(),
                 false => {
                     let to = rule.destination;
-                    all.filter(|cidr| to.is_some_and(|to| !is_all_of(Some(to), cidr))).collect()
+                    all.filter(|cidr| to.is_some_and(|to| !is_all_of(Some(to), cidr))).gather()
                 }
             };
         }
@@ -107,15 +108,15 @@ impl Flow {
         if !(unmarked && is_from && comes) {
             return Vec::new();
         }
-        all.filter(|cidr| rule.destination.is_none_or(|to| overlap(cidr, &to))).collect()
+        all.filter(|cidr| rule.destination.is_none_or(|to| overlap(cidr, &to))).gather()
     }
 }
 
 pub(super) fn rule_diverts(snapshot: &Snapshot) -> Answer {
     let kernel = &snapshot.kernel;
     let flows = flows(snapshot);
-    let mut by_table: Vec<&Found> = kernel.routes.iter().collect();
-    by_table.sort_by_key(|found| found.route.table);
+    let mut by_table: Vec<&Found> = kernel.routes.iter().gather();
+    by_table.order_by_key(|found| found.route.table);
     let mut seen = Vec::new();
     let others = kernel.rules.iter().filter(|rule| !KERNELS.contains(&rule.priority));
     let is_passed = |rule: &&Rule| kernel.rules.iter().any(|one| skips(one, rule));
@@ -126,9 +127,9 @@ pub(super) fn rule_diverts(snapshot: &Snapshot) -> Answer {
             .take_while(|found| found.route.table == rule.table)
             .filter(|found| is_taken(found, rule))
             .copied()
-            .collect();
+            .gather();
         // The first of them is what matters most.
-        seen.extend(flows.iter().find_map(|flow| diverted(flow, rule, &of_table, kernel)));
+        seen.push_all(flows.iter().find_map(|flow| diverted(flow, rule, &of_table, kernel)));
     }
     Ok(seen)
 }
@@ -141,7 +142,7 @@ fn is_taken(found: &Found, rule: &Rule) -> bool {
 
 /// What a rule with these routes does to packets, if it leads them elsewhere.
 fn diverted(flow: &Flow, rule: &Rule, of_table: &[&Found], kernel: &Kernel) -> Option<Seen> {
-    let before: Vec<&Rule> = kernel.rules.iter().filter(|one| leads_to_main(one, rule)).collect();
+    let before: Vec<&Rule> = kernel.rules.iter().filter(|one| leads_to_main(one, rule)).gather();
     let mut concerned = flow.caught(rule);
     concerned.retain(|cidr| !before.iter().any(|one| leads(one, cidr, kernel)));
     if concerned.is_empty() {
@@ -233,7 +234,7 @@ fn past(rule: &Rule, concerned: &[IpNetwork], all: &[Rule]) -> (String, String) 
     };
     let commands = |action: &str| {
         let one = |cidr| format!("{family} rule {action} pref {place} to {cidr} lookup main");
-        concerned.iter().map(one).collect::<Vec<_>>().join("; ")
+        concerned.iter().map(one).gather().join("; ")
     };
     let fix = format!("{} # if pods' packets should not go there", commands("add"));
     (fix, commands("del"))

@@ -11,6 +11,7 @@ pub use assigned::{assigned, dotted, key_of};
 
 use crate::{
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
     net::forwarding,
     node::{Counters, Snapshot},
     object::reverse_path,
@@ -115,11 +116,11 @@ impl Opinion {
 pub fn settings(snapshot: &Snapshot) -> Vec<Setting> {
     let forwards = "without it the kernel drops every packet that is not for the node itself";
     let mut all = vec![Opinion::new(forwarding::IPV4, 0, Some(1), forwards.to_owned())];
-    all.extend(connections(snapshot));
+    all.push_all(connections(snapshot));
     all.push(backlog(snapshot));
-    all.extend(Family::BOTH.into_iter().flat_map(|family| neighbours(family, snapshot)));
-    all.extend(reverse_paths(snapshot));
-    all.into_iter().filter_map(|opinion| opinion.compare(snapshot)).collect()
+    all.push_all(Family::BOTH.into_iter().flat_map(|family| neighbours(family, snapshot)));
+    all.push_all(reverse_paths(snapshot));
+    all.into_iter().filter_map(|opinion| opinion.compare(snapshot)).gather()
 }
 
 /// How much each counter grew.
@@ -223,7 +224,7 @@ fn reverse_paths(snapshot: &Snapshot) -> Vec<Opinion> {
         .filter_map(|network| network.fabric.as_ref())
         .flat_map(|fabric| &fabric.addresses)
         .filter(|address| address.is_ipv4())
-        .collect();
+        .gather();
     let is_uplink = |index| {
         let mut addresses = kernel.addresses.iter().filter(|(link, _)| *link == index);
         addresses.any(|(_, address)| own.contains(&&address.ip()))
@@ -243,7 +244,7 @@ fn reverse_paths(snapshot: &Snapshot) -> Vec<Opinion> {
         };
         Opinion::new(key, 0, is_strict.then_some(2), reason)
     };
-    links.map(|link| opinion(&link.name)).collect()
+    links.map(|link| opinion(&link.name)).gather()
 }
 
 #[cfg(test)]

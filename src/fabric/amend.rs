@@ -25,6 +25,7 @@ use super::{
 use crate::{
     conf::FabricPart,
     family::Family,
+    list::{Gather, Ordered, PushAll},
     object::{
         self, Action, Change, HeldObjects, HeldRoute, Indexes, Objects,
         link::{HeldTunnel, Owner},
@@ -107,7 +108,7 @@ impl Settled {
             return None;
         }
         let nodes = |entries: Vec<Entry>| entries.into_iter().map(|(node, _)| node);
-        let before: Vec<Node> = nodes(before).collect();
+        let before: Vec<Node> = nodes(before).gather();
         // A list without `self`, or that names this node by an address, may mean such a one.
         let might_be_me = |(node, _): &Entry| {
             node.name.parse::<IpAddr>().is_ok()
@@ -123,7 +124,7 @@ impl Settled {
             return None;
         }
         let mut entries = vec![(self.me.clone(), Vec::new())];
-        entries.extend(after);
+        entries.push_all(after);
         let count = entries.len() - 1;
         let admitted = faults::admit(entries, 0).ok()?;
         let mut after = alone(admitted.me, admitted.others);
@@ -180,7 +181,7 @@ impl Settled {
         let concerned = |held: &HeldRoute| {
             wanted.routes.iter().any(|route| route.destination() == held.destination())
         };
-        held.routes.extend(others.into_iter().filter(concerned));
+        held.routes.push_all(others.into_iter().filter(concerned));
         let changes = object::difference(&wanted, &held);
         let feasible = changes.iter().all(|change| change.action() != Action::Conflict);
         feasible.then_some(changes)
@@ -222,14 +223,14 @@ fn alone(me: Node, others: Vec<Node>) -> Peers {
 
 impl All {
     fn of(peers: &Peers) -> Self {
-        let mut names: Vec<String> = peers.nodes().map(|node| node.name.clone()).collect();
-        let mut addresses: Vec<IpAddr> = peers.nodes().flat_map(Node::all_addresses).collect();
-        let mut pod_cidrs: Vec<IpNetwork> = peers.pod_cidrs().collect();
-        let mut macs: Vec<(Family, [u8; 6])> = peers.nodes().flat_map(macs).collect();
-        names.sort_unstable();
-        addresses.sort_unstable();
-        pod_cidrs.sort_unstable_by_key(IpNetwork::network);
-        macs.sort_unstable();
+        let mut names: Vec<String> = peers.nodes().map(|node| node.name.clone()).gather();
+        let mut addresses: Vec<IpAddr> = peers.nodes().flat_map(Node::all_addresses).gather();
+        let mut pod_cidrs: Vec<IpNetwork> = peers.pod_cidrs().gather();
+        let mut macs: Vec<(Family, [u8; 6])> = peers.nodes().flat_map(macs).gather();
+        names.order();
+        addresses.order();
+        pod_cidrs.order_by_key(IpNetwork::network);
+        macs.order();
         Self { names, addresses, pod_cidrs, macs }
     }
 

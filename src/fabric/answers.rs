@@ -15,6 +15,7 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
+use crate::list::Gather;
 use crate::net::{Event, route::Found};
 
 /// Answers about the ways to addresses.
@@ -93,7 +94,7 @@ impl Answers {
     pub fn learn_routes<'a>(&mut self, all: impl Iterator<Item = &'a Found>) {
         let known = &self.known;
         let leads = |found: &&Found| is_any_in(known, &found.route.destination);
-        self.routes = all.filter(leads).map(Route::of).collect();
+        self.routes = all.filter(leads).map(Route::of).gather();
     }
 
     /// Notes the links whose neighbours and forwarding entries are compared.
@@ -114,7 +115,7 @@ impl Answers {
             Event::Route(destination) => self.forget_within(destination),
             Event::Link(index) => {
                 let through = self.routes.iter().filter(|route| route.devices.contains(index));
-                let lost: Vec<IpNetwork> = through.map(|route| route.destination).collect();
+                let lost: Vec<IpNetwork> = through.map(|route| route.destination).gather();
                 lost.iter().for_each(|destination| self.forget_within(destination));
             }
             Event::Neighbour { link, address, answers } => {
@@ -143,7 +144,7 @@ impl Answers {
         }
         let leads = |route: &&Route| route.gateways.contains(&router.1);
         let mut through: Vec<IpNetwork> =
-            self.routes.iter().filter(leads).map(|route| route.destination).collect();
+            self.routes.iter().filter(leads).map(|route| route.destination).gather();
         through.retain(|to| to.is_ipv6() || self.paths(to) > 1);
         if through.is_empty() || answers && !self.answering.insert(router) {
             return false;
@@ -160,7 +161,7 @@ impl Answers {
 
     fn forget_within(&mut self, destination: &IpNetwork) {
         let within = destination.network()..=destination.broadcast();
-        let lost: Vec<IpAddr> = self.known.range(within).map(|(address, _)| *address).collect();
+        let lost: Vec<IpAddr> = self.known.range(within).map(|(address, _)| *address).gather();
         lost.iter().for_each(|address| drop(self.known.remove(address)));
     }
 }

@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use super::{diff::rival, observed::Observed, refusal};
 use crate::{
+    list::{Gather, PushAll},
     net::{Error, Failed, Request, Socket, link, sysctl},
     object::{Change, Indexes, Making, Route, Tunnel, Work},
 };
@@ -38,7 +39,7 @@ pub fn apply(socket: &mut Socket, observed: &Observed, changes: &[Change]) -> Re
         // The device that is there serves better than the one that could not be made.
         let (kept, left): (Vec<_>, Vec<_>) =
             last.into_iter().partition(|change| change.removed::<Route>().is_some());
-        refused.unmade.extend(left.into_iter().cloned());
+        refused.unmade.push_all(left.into_iter().cloned());
         last = kept;
     }
     let (asked, requests) = requested(first, &indexes, &mut refused.unmade);
@@ -53,8 +54,8 @@ pub fn apply(socket: &mut Socket, observed: &Observed, changes: &[Change]) -> Re
         let detour = change.detour((request, failed.error.errno), &indexes);
         if !detour.is_empty() {
             // Each of them is of this change.
-            detoured.extend(detour.iter().map(|_| (*change).clone()));
-            again.extend(detour);
+            detoured.push_all(detour.iter().map(|_| (*change).clone()));
+            again.push_all(detour);
             continue;
         }
         refused.unmade.push((*change).clone());
@@ -66,15 +67,15 @@ pub fn apply(socket: &mut Socket, observed: &Observed, changes: &[Change]) -> Re
         }
     }
     for failed in socket.apply_all(&again) {
-        refused.unmade.extend(detoured.get(failed.at).cloned());
-        refused.changes.extend(detoured.get(failed.at).cloned());
+        refused.unmade.push_all(detoured.get(failed.at).cloned());
+        refused.changes.push_all(detoured.get(failed.at).cloned());
         of_peers.push(failed);
     }
     for failed in socket.apply_all(&removals) {
-        refused.unmade.extend(removed.get(failed.at).map(|change| (*change).clone()));
+        refused.unmade.push_all(removed.get(failed.at).map(|change| (*change).clone()));
         of_peers.push(failed);
     }
-    refused.node.extend(each_kind(of_node));
+    refused.node.push_all(each_kind(of_node));
     refused.peers = each_kind(of_peers);
     refused
 }
@@ -182,5 +183,5 @@ fn each_kind(failures: Vec<Failed>) -> Vec<Error> {
         }
         error
     };
-    kinds.into_iter().map(told).collect()
+    kinds.into_iter().map(told).gather()
 }

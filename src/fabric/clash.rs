@@ -15,6 +15,7 @@ use super::{
     site::{NextHop, Site},
 };
 use crate::family::{Family, is_single};
+use crate::list::{Gather, PushAll};
 
 /// The networks in which all pods are, as a network's configuration has them.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,7 @@ pub(super) fn settle(
 ) -> Result<(), Vec<String>> {
     let mut problems = self_of_another(peers, site);
     let of_me = outside(&peers.me, bounds);
-    problems.extend(of_me.into_iter().chain(cut_off(peers, &peers.me, site)).map(|problem| {
+    problems.push_all(of_me.into_iter().chain(cut_off(peers, &peers.me, site)).map(|problem| {
         let name = &peers.me.name;
         format!("{name}: {problem}")
     }));
@@ -49,7 +50,7 @@ pub(super) fn settle(
     for node in &peers.others {
         let foreign = outside(node, bounds);
         let problems = foreign.iter().cloned().chain(own_inside(node, site));
-        let problems: Vec<String> = problems.chain(cut_off(peers, node, site)).collect();
+        let problems: Vec<String> = problems.chain(cut_off(peers, node, site)).gather();
         if problems.is_empty() {
             others.push(node.clone());
             continue;
@@ -61,7 +62,7 @@ pub(super) fn settle(
         }
     }
     (peers.others, peers.left_out) = (others, left_out);
-    peers.excluded.extend(excluded);
+    peers.excluded.push_all(excluded);
     leave_out(peers, site);
     Ok(())
 }
@@ -76,7 +77,7 @@ fn self_of_another(peers: &Peers, site: &Site) -> Vec<String> {
         let name = &node.name;
         format!("{name}'s address {address} is this machine's: is self {name}?")
     })
-    .collect()
+    .gather()
 }
 
 /// The pod CIDRs of a node that lie outside of `bounds`, in words.
@@ -86,7 +87,7 @@ fn outside(node: &Node, bounds: Option<Bounds<'_>>) -> Vec<String> {
     let told = |cidr: &IpNetwork| {
         format!("podCIDR {cidr} is in none of clusterCIDRs of network {network}")
     };
-    node.pod_cidrs.iter().filter(outside).map(told).collect()
+    node.pod_cidrs.iter().filter(outside).map(told).gather()
 }
 
 /// Notes of pods inside this node's networks, one for each network.
@@ -105,7 +106,7 @@ fn inside(peers: &Peers, site: &Site) -> Vec<String> {
              these pods on the link, and finds them if it has routes to them"
         ))
     };
-    networks.iter().filter_map(note).collect()
+    networks.iter().filter_map(note).gather()
 }
 
 /// Leaves out the peers whose address this node has: one that floats and is
@@ -115,13 +116,13 @@ fn leave_out(peers: &mut Peers, site: &Site) {
     let here = |node: &Node| held(node, site).is_some();
     let (left_out, others): (Vec<Node>, Vec<Node>) =
         std::mem::take(&mut peers.others).into_iter().partition(here);
-    peers.here.extend(left_out.iter().filter_map(|node| held(node, site)).map(
+    peers.here.push_all(left_out.iter().filter_map(|node| held(node, site)).map(
         |(node, address)| {
             format!("{} is left out: its address {address} is this machine's", node.name)
         },
     ));
     peers.others = others;
-    peers.left_out.extend(left_out);
+    peers.left_out.push_all(left_out);
 }
 
 /// A node with that of its addresses which this machine has, of those that count.
@@ -146,7 +147,7 @@ fn own_inside(node: &Node, site: &Site) -> Vec<String> {
             all.map_or_else(|| format!("address {}", own.ip()), |all| format!("all of {all}"));
         Some(format!("its podCIDR {cidr} contains {own}, which is this node's"))
     };
-    node.pod_cidrs.iter().filter_map(within).collect()
+    node.pod_cidrs.iter().filter_map(within).gather()
 }
 
 /// A next hop that would be looked for among the pods of a node: of a route that
@@ -162,7 +163,7 @@ fn cut_off(peers: &Peers, node: &Node, site: &Site) -> Vec<String> {
         let NextHop { address, destination, .. } = hop?;
         Some(format!("its podCIDR {cidr} contains next hop {address} (of {destination})"))
     };
-    node.pod_cidrs.iter().filter_map(among).collect()
+    node.pod_cidrs.iter().filter_map(among).gather()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     family::HasFamily,
+    list::Gather,
     object::{
         self, Address, Change, Held, HeldObjects, Lookup, Managed, Mark, Objects, Setting, Sysctl,
         Tunnel, Value,
@@ -27,7 +28,7 @@ pub fn diff(desired: &Desired, observed: &Observed) -> Vec<Change> {
     fit(&mut objects, &observed.held);
     if !observed.held.lookups.is_empty() {
         let diverted = observed.held.lookups.iter().map(|held| Lookup(held.wanted.clone()));
-        objects.to_mut().lookups = diverted.collect();
+        objects.to_mut().lookups = diverted.gather();
     }
     object::difference(&objects, &observed.held)
 }

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
     net::{Error, Socket},
     object::{HeldObjects, Managed, Route},
 };
@@ -59,11 +60,11 @@ pub fn sentinels(desired: &Desired, unmade: &HashSet<IpNetwork>) -> Vec<Sentinel
         first.then(|| Sentinel::of(address, destination))
     };
     let mut sentinels: Vec<Sentinel> =
-        desired.objects.routes.iter().filter_map(of).take(SENTINELS_MAX).collect();
+        desired.objects.routes.iter().filter_map(of).take(SENTINELS_MAX).gather();
     // Whoever has no route may have one again.
     for family in Family::BOTH {
         let lost = desired.lost.iter().find(|address| address.family() == family);
-        sentinels.extend(lost.map(|address| Sentinel::without(*address)));
+        sentinels.push_all(lost.map(|address| Sentinel::without(*address)));
     }
     sentinels
 }

@@ -16,6 +16,7 @@ use ipnetwork::IpNetwork;
 use super::faults::contains;
 use crate::{
     family::HasFamily,
+    list::{Gather, PushAll},
     net::{
         route::{Found, Kind, TABLE_MAIN},
         rule::Rule,
@@ -84,14 +85,14 @@ pub fn questions(wanted: &[&Route], routes: &[HeldRoute], rules: bool) -> Vec<Qu
     let mut questions = Vec::new();
     for wanted in wanted.iter().filter(|route| !route.is_blackhole()) {
         let longer = inside.get(&wanted.destination()).map(Vec::as_slice).unwrap_or_default();
-        questions.extend(longer.iter().map(|route| Question {
+        questions.push_all(longer.iter().map(|route| Question {
             address: address_in(&route.destination(), &[]),
             wanted: (*wanted).clone(),
             by: Some((*route).clone()),
         }));
         let made = held.get(&(wanted.destination(), wanted.metric()));
         if rules && made.is_some_and(|route| wanted.is(route)) {
-            let but: Vec<IpNetwork> = longer.iter().map(|route| route.destination()).collect();
+            let but: Vec<IpNetwork> = longer.iter().map(|route| route.destination()).gather();
             let address = address_in(&wanted.destination(), &but);
             questions.push(Question { address, wanted: (*wanted).clone(), by: None });
         }
@@ -116,7 +117,7 @@ pub fn judge(
             Some(Some(found)) => told.or_else(|| Some(by_rule(address, &found, indexes))),
             Some(None) => told.or_else(|| Some(format!("a policy rule: {address} leads nowhere"))),
         };
-        diversions.extend(by.map(|by| Diversion { wanted, by }));
+        diversions.push_all(by.map(|by| Diversion { wanted, by }));
     }
     diversions
 }

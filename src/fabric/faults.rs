@@ -17,6 +17,7 @@ use ipnetwork::IpNetwork;
 
 use super::peers::Node;
 use crate::family::{Family, HasFamily};
+use crate::list::{Gather, Ordered, PushAll};
 
 /// Networks in which neither nodes nor pods can be, and what they are for
 /// (RFC 6890, RFC 4291).
@@ -61,7 +62,7 @@ pub(super) fn admit(entries: Vec<Entry>, place: usize) -> Result<Admitted, Vec<S
     let (mut nodes, mut own) = (Vec::new(), Vec::new());
     for (at, (node, problems)) in entries.into_iter().enumerate() {
         if at == place {
-            own.extend(problems.iter().map(|problem| format!("{}: {problem}", label(&node))));
+            own.push_all(problems.iter().map(|problem| format!("{}: {problem}", label(&node))));
         } else if !problems.is_empty() {
             out.insert(at, problems);
         }
@@ -69,7 +70,7 @@ pub(super) fn admit(entries: Vec<Entry>, place: usize) -> Result<Admitted, Vec<S
     }
     for round in 0.. {
         let sound: Vec<(usize, &Node)> =
-            nodes.iter().enumerate().filter(|(at, _)| !out.contains_key(at)).collect();
+            nodes.iter().enumerate().filter(|(at, _)| !out.contains_key(at)).gather();
         let faults = of(&sound);
         let (alone, rest): (Vec<Fault>, Vec<Fault>) =
             faults.into_iter().partition(|fault| fault.other.is_none() && fault.entry != place);
@@ -82,7 +83,7 @@ pub(super) fn admit(entries: Vec<Entry>, place: usize) -> Result<Admitted, Vec<S
         }
         let (of_me, pairs): (Vec<Fault>, Vec<Fault>) =
             rest.into_iter().partition(|fault| fault.entry == place || fault.other == Some(place));
-        own.extend(of_me.into_iter().map(|fault| match (fault.other, nodes.get(fault.entry)) {
+        own.push_all(of_me.into_iter().map(|fault| match (fault.other, nodes.get(fault.entry)) {
             (None, Some(node)) => format!("{}: {}", label(node), fault.words),
             _ => fault.words,
         }));
@@ -110,7 +111,7 @@ pub(super) fn admit(entries: Vec<Entry>, place: usize) -> Result<Admitted, Vec<S
 
 /// All that is wrong with a list in which this node is not found, a sentence each.
 pub(super) fn all(entries: &[Entry]) -> Vec<String> {
-    let nodes: Vec<(usize, &Node)> = entries.iter().map(|(node, _)| node).enumerate().collect();
+    let nodes: Vec<(usize, &Node)> = entries.iter().map(|(node, _)| node).enumerate().gather();
     let of_text = entries.iter().flat_map(|(node, problems)| {
         problems.iter().map(|problem| format!("{}: {problem}", label(node)))
     });
@@ -118,7 +119,7 @@ pub(super) fn all(entries: &[Entry]) -> Vec<String> {
         Some((node, _)) if fault.other.is_none() => format!("{}: {}", label(node), fault.words),
         _ => fault.words,
     });
-    of_text.chain(faults).collect()
+    of_text.chain(faults).gather()
 }
 
 /// What an entry is called.
@@ -186,7 +187,7 @@ fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
 pub fn reserved(network: &IpNetwork) -> Option<(IpNetwork, &'static str)> {
     static NETWORKS: LazyLock<Vec<(IpNetwork, &str)>> = LazyLock::new(|| {
         let parsed = SPECIAL.iter().filter_map(|(text, what)| Some((text.parse().ok()?, *what)));
-        parsed.collect()
+        parsed.gather()
     });
     NETWORKS.iter().find(|(net, _)| overlap(net, network)).copied()
 }
@@ -259,8 +260,8 @@ fn pod_cidrs<'a>(nodes: &'a [(usize, &Node)]) -> impl Iterator<Item = Pods<'a>> 
 
 /// Overlapping pod CIDRs, found in the order of their first addresses.
 fn overlaps(nodes: &[(usize, &Node)], faults: &mut Vec<Fault>) {
-    let mut cidrs: Vec<Pods<'_>> = pod_cidrs(nodes).collect();
-    cidrs.sort_by_key(|(cidr, (at, _))| (cidr.family(), cidr.network(), cidr.prefix(), *at));
+    let mut cidrs: Vec<Pods<'_>> = pod_cidrs(nodes).gather();
+    cidrs.order_by_key(|(cidr, (at, _))| (cidr.family(), cidr.network(), cidr.prefix(), *at));
     let mut widest: Option<Pods<'_>> = None;
     for (cidr, (at, name)) in cidrs {
         match widest {

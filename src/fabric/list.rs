@@ -15,6 +15,7 @@ use strict::Strict;
 use crate::{
     cni::cidr,
     conf::{FabricPart, Unknown},
+    list::{Gather, PushAll},
     text::{few::some_of, nearest::nearest},
 };
 
@@ -79,11 +80,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<List, Vec<String>> {
     let problems = complaints.into_iter().map(|complaint| complaint.error.to_string());
     let services = file.service_cidrs.iter().filter_map(|text| network(text).err());
     let services = services.map(|problem| format!("serviceCIDR {problem}"));
-    let problems: Vec<String> = problems.chain(services).collect();
+    let problems: Vec<String> = problems.chain(services).gather();
     if !problems.is_empty() {
         return Err(problems);
     }
-    unread.extend(
+    unread.push_all(
         unknown
             .into_iter()
             .map(|Unknown { section, key, meant }| strange(&format!("{section}."), &key, meant)),
@@ -118,13 +119,13 @@ pub fn fabric(bytes: &[u8]) -> Result<FabricPart, Vec<String>> {
 /// The names of the nodes of a list; none of what is no list.
 pub fn names(bytes: &[u8]) -> Vec<String> {
     let nodes = decode(bytes).map(|list| list.nodes).unwrap_or_default();
-    nodes.into_iter().map(|node| node.name).collect()
+    nodes.into_iter().map(|node| node.name).gather()
 }
 
 /// The pod CIDRs that a list gives to all nodes but the one of this name.
 pub fn pods_of_others(bytes: &[u8], name: &str) -> Vec<String> {
     let nodes = decode(bytes).map(|list| list.nodes).unwrap_or_default().into_iter();
-    nodes.filter(|node| node.name != name).flat_map(|node| node.pod_cidrs).collect()
+    nodes.filter(|node| node.name != name).flat_map(|node| node.pod_cidrs).gather()
 }
 
 /// The pod CIDRs that a list gives to the node of this name, if it has that: those of
@@ -153,7 +154,7 @@ fn file(bytes: &[u8]) -> Result<(File, Vec<String>), Vec<String>> {
     match serde_json::from_value(value) {
         Ok(file) => Ok((file, unread)),
         Err(error) => {
-            Err([Some(error.to_string()), sentence(&unread)].into_iter().flatten().collect())
+            Err([Some(error.to_string()), sentence(&unread)].into_iter().flatten().gather())
         }
     }
 }

@@ -29,6 +29,7 @@ use super::list;
 use crate::{
     conf::FabricPart,
     finding::{Finding, Severity},
+    list::{Ordered, PushAll},
 };
 
 /// The form of a file that has more than its readers knew at first.
@@ -125,7 +126,7 @@ impl Settled {
         }
         let mut claims = Claims::read(records, "");
         claims.settle(None, None, &[]);
-        claims.list.sort_unstable_by(|one, other| one.node.name.cmp(&other.node.name));
+        claims.list.order_by(|one, other| one.node.name.cmp(&other.node.name));
         Ok(Self { claims: claims.list, own: None, former: Vec::new() })
     }
 
@@ -140,7 +141,7 @@ impl Settled {
         let mut view = View::compose(self.claims, self.own, settings);
         let name = &settings.node;
         let former = self.former.iter();
-        view.findings.extend(former.map(|(cidr, holder)| changed(name, cidr, holder)));
+        view.findings.push_all(former.map(|(cidr, holder)| changed(name, cidr, holder)));
         view
     }
 }
@@ -153,11 +154,11 @@ impl View {
             (None, Vec::new(), Vec::new());
         for (at, claim) in claims.into_iter().enumerate() {
             let name = &claim.node.name;
-            findings.extend(claim.ignored.iter().map(|words| ignored(name, words)));
+            findings.push_all(claim.ignored.iter().map(|words| ignored(name, words)));
             let is_own = own == Some(at);
             if is_own {
                 own_trouble = trouble(&claim, settings);
-                findings.extend(own_trouble.clone());
+                findings.push_all(own_trouble.clone());
                 own_pod_cidrs.clone_from(&claim.node.pod_cidrs);
                 former_pod_cidrs.clone_from(&claim.node.former_pod_cidrs);
             } else if !claim.faults.is_empty() {

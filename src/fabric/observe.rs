@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     family::{Family, is_single},
+    list::{Gather, Ordered, PushAll},
     net::{
         Error, Socket, Tables, forwarding,
         link::Link,
@@ -57,7 +58,7 @@ pub fn facts(
     let heeding = heeding(settings, peers, tables);
     let addresses = own_addresses(&tables.addresses, &names);
     let nodes: Vec<IpAddr> =
-        peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
+        peers.others.iter().flat_map(|node| node.addresses.iter().copied()).gather();
     let spread = tables.spread();
     let mut paths = HashMap::new();
     let mut used: HashMap<u32, &Link> = HashMap::new();
@@ -77,7 +78,7 @@ pub fn facts(
         };
         let route = spread_entry.unwrap_or(found);
         let ends: Vec<&Link> =
-            route.devices.iter().filter_map(|device| names.get(device).copied()).collect();
+            route.devices.iter().filter_map(|device| names.get(device).copied()).gather();
         let narrow = ends.iter().copied().min_by_key(|link| link.mtu).unwrap_or(link);
         let mtu = route.route.mtu.map_or(narrow.mtu, |mtu| mtu.min(narrow.mtu));
         let narrowest = Uplink { device: narrow.name.clone(), mtu };
@@ -178,8 +179,8 @@ fn own_addresses(
         let device = if link.loopback { String::new() } else { link.name.clone() };
         Some((*address, device))
     });
-    let mut addresses: Vec<(IpNetwork, String)> = named.collect();
-    addresses.sort_by_key(|(address, device)| (device.is_empty(), is_single(address)));
+    let mut addresses: Vec<(IpNetwork, String)> = named.gather();
+    addresses.order_by_key(|(address, device)| (device.is_empty(), is_single(address)));
     addresses
 }
 
@@ -282,9 +283,9 @@ fn collect(
     }
     for family in Family::BOTH {
         let routes = tables.routes(family);
-        observed.pods.extend(routes.iter().filter_map(|found| pod(found, &names)));
+        observed.pods.push_all(routes.iter().filter_map(|found| pod(found, &names)));
         let held = |found: &Found| held(found, settings, (wanted, ledger), &names);
-        observed.held.routes.extend(routes.iter().filter_map(held));
+        observed.held.routes.push_all(routes.iter().filter_map(held));
     }
     for key in &scope.sysctls {
         if let Ok(value) = sysctl::read(key) {
@@ -352,7 +353,7 @@ pub fn of_others(tables: &Tables, protocol: u8) -> Vec<HeldRoute> {
     let all = Family::BOTH.into_iter().flat_map(|family| tables.routes(family));
     let others = all.filter(|found| found.route.protocol != protocol);
     let others = others.filter(|found| found.route.table == TABLE_MAIN);
-    others.map(|found| held_route(found, false, &names)).collect()
+    others.map(|found| held_route(found, false, &names)).gather()
 }
 
 /// A route as far as it matters: of table main, and either ours or to a `wanted`

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{desired::Desired, ledger::Ledger};
+use crate::list::Gather;
 use crate::object::{HeldObjects, Indexes, LOOSE, link::HeldTunnel, reverse_path};
 
 /// What the kernel has.
@@ -50,8 +51,8 @@ impl Scope {
         let loose = desired.objects.settings.iter().filter(|setting| setting.value == LOOSE);
         let loose = loose.map(|setting| reverse_path(&setting.device));
         Self {
-            tunnels: desired.objects.tunnels.iter().map(|tunnel| tunnel.name.clone()).collect(),
-            sysctls: of_node.chain(loose).collect(),
+            tunnels: desired.objects.tunnels.iter().map(|tunnel| tunnel.name.clone()).gather(),
+            sysctls: of_node.chain(loose).gather(),
         }
     }
 }

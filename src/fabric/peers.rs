@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     conf::FabricPart,
     family::{Family, HasFamily},
+    list::Gather,
     net::Mac,
 };
 
@@ -74,7 +75,7 @@ impl Node {
     /// The pod CIDRs that new pods get their addresses of.
     pub fn given_pod_cidrs(&self) -> Vec<IpNetwork> {
         let is_given = |cidr: &&IpNetwork| !self.former_pod_cidrs.contains(cidr);
-        self.pod_cidrs.iter().filter(is_given).copied().collect()
+        self.pod_cidrs.iter().filter(is_given).copied().gather()
     }
 
     /// The address of its tunnel device: the one given, else the first of its
@@ -123,7 +124,7 @@ impl Peers {
     pub fn inside_own(&self) -> Vec<IpAddr> {
         let others = self.others.iter().chain(&self.left_out);
         let addresses = others.flat_map(Node::all_addresses);
-        addresses.filter(|ip| self.me.pod_cidrs.iter().any(|cidr| cidr.contains(*ip))).collect()
+        addresses.filter(|ip| self.me.pod_cidrs.iter().any(|cidr| cidr.contains(*ip))).gather()
     }
 
     /// All nodes.

@@ -8,7 +8,7 @@ use std::{fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 
-use crate::{family::HasFamily, ipam::Range};
+use crate::{family::HasFamily, ipam::Range, list::Gather};
 
 /// A range that this node gives addresses out of, and where it is written.
 pub type Place = (String, Range);
@@ -49,7 +49,7 @@ pub struct Cidrs<'a> {
 impl Cidrs<'_> {
     /// What is wrong with these ranges.
     pub fn misfits(&self, places: &[Place]) -> Vec<Misfit> {
-        places.iter().filter_map(|(path, range)| self.misfit(path, range.ends())).collect()
+        places.iter().filter_map(|(path, range)| self.misfit(path, range.ends())).gather()
     }
 
     /// What is wrong with an address that came from `source`.
@@ -124,7 +124,7 @@ impl fmt::Display for Misfit {
                 write!(f, "{given} is in {node}'s podCIDR {cidr}, whose pods it would cut off")
             }
             Self::Outside { given, own } => {
-                let own: Vec<String> = own.iter().map(ToString::to_string).collect();
+                let own: Vec<String> = own.iter().map(ToString::to_string).gather();
                 let own = own.join(", ");
                 write!(
                     f,

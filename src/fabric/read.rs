@@ -18,6 +18,7 @@ use super::{
 use crate::{
     cni::cidr,
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
     net::Mac,
 };
 
@@ -30,11 +31,11 @@ impl Peers {
     /// each.
     pub fn parse(bytes: &[u8], is_local: &dyn Fn(IpAddr) -> bool) -> Result<Self, Vec<String>> {
         let List { me: named, nodes, fabric, unread } = list::decode(bytes)?;
-        let entries: Vec<Entry> = nodes.into_iter().map(read).collect();
+        let entries: Vec<Entry> = nodes.into_iter().map(read).gather();
         let place = find_me(named.as_deref(), &entries, is_local).map_err(|problem| {
             let mut problems = faults::all(&entries);
             problems.push(problem);
-            problems.extend(unread.clone());
+            problems.push_all(unread.clone());
             problems
         })?;
         let Admitted { me, others, excluded } = faults::admit(entries, place)?;
@@ -71,7 +72,7 @@ pub fn holder(bytes: &[u8], address: IpAddr) -> Option<String> {
 /// CIDRs were this node's own, that is probably this node under its former addresses.
 pub fn heir(bytes: &[u8], cidrs: &[IpNetwork], is_local: &dyn Fn(IpAddr) -> bool) -> Option<Node> {
     let List { me, nodes, .. } = list::decode(bytes).ok()?;
-    let nodes: Vec<Node> = nodes.into_iter().map(|item| read(item).0).collect();
+    let nodes: Vec<Node> = nodes.into_iter().map(|item| read(item).0).gather();
     let is_known = |node: &Node| node.addresses.iter().any(|address| is_local(*address));
     if me.is_some() || nodes.iter().any(is_known) {
         return None;
@@ -84,7 +85,7 @@ pub fn heir(bytes: &[u8], cidrs: &[IpNetwork], is_local: &dyn Fn(IpAddr) -> bool
 /// Entries as a list has them, one behind the other; `None` for anything else.
 pub(super) fn entries(row: &[u8]) -> Option<Vec<Entry>> {
     let list = [b"[", row, b"]"].concat();
-    Some(list::items(&list)?.into_iter().map(read).collect())
+    Some(list::items(&list)?.into_iter().map(read).gather())
 }
 
 /// An entry, and what is wrong with its text.
@@ -97,7 +98,7 @@ fn read(item: Item) -> Entry {
     let mut note = |problem: String| problems.push(problem);
     let mut ips = |texts: Vec<String>| -> Vec<IpAddr> {
         let parsed = texts.iter().map(|text| cidr::parse_address(text));
-        parsed.filter_map(|outcome| outcome.map_err(&mut note).ok()).collect()
+        parsed.filter_map(|outcome| outcome.map_err(&mut note).ok()).gather()
     };
     let addresses = ips(addresses);
     let tunnel_addresses = ips(tunnel_addresses);
@@ -107,7 +108,7 @@ fn read(item: Item) -> Entry {
         match list::network(text) {
             Ok(network) => {
                 networks.push(network);
-                former.extend(is_former.then_some(network));
+                former.push_all(is_former.then_some(network));
             }
             Err(problem) => note(format!("podCIDR {problem}")),
         }
@@ -150,7 +151,7 @@ fn find_me(
     let local: Vec<usize> = (entries.iter().enumerate())
         .filter(|(_, (node, _))| node.addresses.iter().any(|address| is_local(*address)))
         .map(|(place, _)| place)
-        .collect();
+        .gather();
     match local.as_slice() {
         [place] => Ok(*place),
         [] => Err("no node has an address of this machine: name it in self".to_owned()),

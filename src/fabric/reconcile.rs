@@ -14,6 +14,7 @@ use super::{
     settings::Settings,
 };
 use crate::{
+    list::{Gather, PushAll},
     net::{Error, Socket, Tables},
     object::{Action, Change, route::adopted},
     pod::mtu::Uplink,
@@ -91,10 +92,10 @@ impl Plan {
         let rivals = desired.objects.tunnels.iter().filter_map(|tunnel| {
             rival(tunnel, &observed).map(|rival| format!("{}: {rival}", tunnel.name))
         });
-        let rivals: Vec<String> = rivals.collect();
-        desired.not_ready.extend(rivals);
+        let rivals: Vec<String> = rivals.gather();
+        desired.not_ready.push_all(rivals);
         let adopted = adopted(&desired.objects.routes, &observed.held.routes);
-        let adopted: Vec<String> = adopted.iter().map(ToString::to_string).collect();
+        let adopted: Vec<String> = adopted.iter().map(ToString::to_string).gather();
         if !adopted.is_empty() {
             let note = format!("what others have serves as it is: route {}", some_of(&adopted));
             desired.notes.push(note);
@@ -138,6 +139,6 @@ impl Plan {
 /// What the kernel should have, and what an operator should know of the list.
 fn wanted(settings: &Settings, peers: &Peers, facts: &Facts) -> Desired {
     let mut desired = describe(settings, peers, facts);
-    desired.notes.extend(peers.here.iter().chain(&peers.notes).chain(&peers.unread).cloned());
+    desired.notes.push_all(peers.here.iter().chain(&peers.notes).chain(&peers.unread).cloned());
     desired
 }

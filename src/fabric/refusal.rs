@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     family::{Family, HasFamily},
+    list::{Gather, Ordered},
     net::Error,
     object::{Change, Setting, Tunnel, Value, link::Form},
 };
@@ -68,8 +69,8 @@ fn too_wide(
 fn with_rivals(mut error: Error, observed: &Observed) -> Error {
     if !observed.rivals.is_empty() {
         let mut rivals: Vec<&str> =
-            observed.rivals.iter().map(|rival| rival.name.as_str()).collect();
-        rivals.sort_unstable();
+            observed.rivals.iter().map(|rival| rival.name.as_str()).gather();
+        rivals.order();
         error.words.get_or_insert(format!("other VXLAN devices are {}", rivals.join(", ")));
     }
     error

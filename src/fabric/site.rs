@@ -8,6 +8,7 @@ use ipnetwork::IpNetwork;
 
 use crate::{
     family::Family,
+    list::{Gather, Ordered, PushAll},
     net::{
         Tables,
         route::{Found, Kind, TABLE_MAIN},
@@ -46,9 +47,9 @@ impl Site {
             tables.links.iter().filter(|link| is_tunnel(link)).map(|link| link.index).collect();
         let held = &tables.addresses;
         let plain = held.iter().filter(|(index, _)| !tunnels.contains(index));
-        let plain = plain.map(|(_, address)| *address).collect();
+        let plain = plain.map(|(_, address)| *address).gather();
         let mut site = Self {
-            addresses: held.iter().map(|(_, address)| *address).collect(),
+            addresses: held.iter().map(|(_, address)| *address).gather(),
             plain,
             next_hops: Vec::new(),
         };
@@ -59,8 +60,8 @@ impl Site {
                     && route.protocol != protocol
                     && !found.devices.iter().any(|device| tunnels.contains(device))
             });
-            let routes: Vec<&Found> = routes.collect();
-            site.next_hops.extend(next_hops(&routes));
+            let routes: Vec<&Found> = routes.gather();
+            site.next_hops.push_all(next_hops(&routes));
         }
         site
     }
@@ -88,9 +89,9 @@ fn next_hops(routes: &[&Found]) -> Vec<NextHop> {
     let mut hops: Vec<NextHop> = with_gateway
         .filter(|(address, _)| !is_link_local(*address))
         .map(|(address, destination)| NextHop { address, destination, reach: 0 })
-        .collect();
+        .gather();
     // What leads furthest speaks for the others.
-    hops.sort_by_key(|hop| (hop.address, hop.destination.prefix()));
+    hops.order_by_key(|hop| (hop.address, hop.destination.prefix()));
     hops.retain(|hop| seen.insert(hop.address));
     for hop in &mut hops {
         hop.reach = reach(hop.address);

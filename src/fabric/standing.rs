@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     family::Family,
+    list::{Gather, PushAll},
     object::{Action, Change, Forwarding, Managed, Neighbour, Route},
 };
 
@@ -82,16 +83,16 @@ pub fn standings(peers: &Peers, plan: &Plan, dead: &[&str]) -> Vec<Standing> {
         let addresses = Family::BOTH.into_iter().filter_map(|family| node.address(family));
         let lost = addresses.filter(|address| desired.lost.contains(address));
         let mut why: Vec<String> =
-            lost.map(|address| format!("no route leads to {address}")).collect();
-        why.extend(wrong.with(node).map(String::clone));
-        why.extend(node.addresses.iter().find_map(|address| {
+            lost.map(|address| format!("no route leads to {address}")).gather();
+        why.push_all(wrong.with(node).map(String::clone));
+        why.push_all(node.addresses.iter().find_map(|address| {
             let device = plan.facts.paths.get(address)?.device.as_str();
             dead.contains(&device)
                 .then(|| format!("{device}, which leads to {address}, has no carrier"))
         }));
         // What all lack, where there is nothing of its own.
         if why.is_empty() && node.pod_cidrs.iter().any(|cidr| desired.cut_off.contains(cidr)) {
-            why.extend(desired.not_ready.iter().cloned());
+            why.push_all(desired.not_ready.iter().cloned());
         }
         let state = if why.is_empty() { State::Reachable } else { State::Degraded };
         let route = node.pod_cidrs.iter().find_map(|cidr| routes.get(cidr));
@@ -114,7 +115,7 @@ pub fn standings(peers: &Peers, plan: &Plan, dead: &[&str]) -> Vec<Standing> {
             },
         }
     });
-    served.chain(left_out).collect()
+    served.chain(left_out).gather()
 }
 
 /// What a plan would change or cannot, by what of a node it concerns.

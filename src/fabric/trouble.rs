@@ -9,6 +9,7 @@ use ipnetwork::IpNetwork;
 use super::{apply::Refused, desired::Desired, reconcile::Plan};
 use crate::{
     family::{Family, HasFamily},
+    list::PushAll,
     object::{Change, Forwarding, Managed, Neighbour, Objects, Route},
 };
 
@@ -30,11 +31,11 @@ impl Trouble {
             plan.conflicts().partition(|conflict| conflict.concerns_all());
         let told = |conflict: &&Change| format!("left alone: {}", conflict.told().words());
         let mut reasons = desired.not_ready.clone();
-        reasons.extend(of_node.iter().map(told));
+        reasons.push_all(of_node.iter().map(told));
         let mut trouble = Self { of_node: !reasons.is_empty(), reasons };
-        trouble.reasons.extend(desired.excluded.iter().chain(&desired.wanting).cloned());
-        trouble.reasons.extend(of_peers.iter().map(told));
-        trouble.reasons.extend(refused.peers.iter().map(ToString::to_string));
+        trouble.reasons.push_all(desired.excluded.iter().chain(&desired.wanting).cloned());
+        trouble.reasons.push_all(of_peers.iter().map(told));
+        trouble.reasons.push_all(refused.peers.iter().map(ToString::to_string));
         let mut cut_off = desired.cut_off.clone();
         cut_off.extend(hindered(desired, of_peers.into_iter().chain(&refused.changes)));
         for family in Family::BOTH {

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
+use crate::list::{Gather, Ordered};
 use crate::net::{Error, Socket, link::Link, route::Found, way};
 
 /// Of more devices, those with the smallest MTU are looked at. Their answers have to fit into
@@ -63,8 +64,8 @@ impl Ways {
         towards: Option<(IpAddr, &Found)>,
     ) -> Self {
         let mut links: Vec<(u32, u32)> =
-            links.into_iter().map(|link| (link.index, link.mtu)).collect();
-        links.sort_unstable_by_key(|(index, mtu)| (*mtu, *index));
+            links.into_iter().map(|link| (link.index, link.mtu)).gather();
+        links.order_by_key(|(index, mtu)| (*mtu, *index));
         links.dedup();
         links.truncate(LINKS_MAX);
         let towards = towards.map(|(address, found)| (address, Entry::of(found)));
@@ -93,10 +94,10 @@ impl Ways {
     /// # Errors
     /// Of the kernel's answers.
     pub fn hold(&self, socket: &mut Socket) -> Result<bool, Error> {
-        let indexes: Vec<u32> = self.links.iter().map(|(index, _)| *index).collect();
+        let indexes: Vec<u32> = self.links.iter().map(|(index, _)| *index).gather();
         let towards = self.towards.iter().map(|(address, _)| *address);
         let watched = self.sentinels.iter().map(|sentinel| sentinel.address);
-        let addresses: Vec<IpAddr> = towards.chain(watched).collect();
+        let addresses: Vec<IpAddr> = towards.chain(watched).gather();
         if indexes.is_empty() && addresses.is_empty() {
             return Ok(true);
         }
@@ -123,7 +124,7 @@ impl Ways {
 impl Entry {
     fn of(found: &Found) -> Self {
         let mut devices = found.devices.clone();
-        devices.sort_unstable();
+        devices.order();
         Self { devices, mtu: found.route.mtu }
     }
 }

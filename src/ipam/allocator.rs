@@ -7,6 +7,7 @@
 use std::{cmp::Reverse, net::IpAddr};
 
 use super::RangeSet;
+use crate::list::Ordered;
 
 /// How many free addresses in a row may turn out to be of no use: beyond that
 /// something else is wrong than single addresses of a range.
@@ -50,7 +51,7 @@ pub fn choose<E>(
         }
     }
     // The first of those that have rested as long.
-    resting.sort_by_key(|(age, _)| Reverse(*age));
+    resting.order_by_key(|(age, _)| Reverse(*age));
     for (_, address) in resting {
         if useful(address)? {
             return Ok(Some(address));

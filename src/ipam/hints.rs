@@ -33,6 +33,7 @@ use nix::sys::{
 use sha1_smol::Sha1;
 
 use super::{Owner, boot};
+use crate::list::{Gather, Ordered};
 use crate::state::{
     directory,
     file::{TEXT_BYTES_MAX, private},
@@ -132,7 +133,7 @@ impl Hints {
             .map(|inode| format!("{TAKING} {inode}"))
             .into_iter()
             .chain(addresses)
-            .collect();
+            .gather();
         let target = words.join(" ");
         match symlink(&target, &path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -187,7 +188,7 @@ impl Hints {
         let text = read_own(&self.past_path(), TEXT_BYTES_MAX).ok()?;
         let text = String::from_utf8_lossy(&text);
         let (id, addresses) = text.split_once('\n')?;
-        (id == boot::id()).then(|| addresses.lines().filter_map(|line| line.parse().ok()).collect())
+        (id == boot::id()).then(|| addresses.lines().filter_map(|line| line.parse().ok()).gather())
     }
 
     /// Notes that addresses are given for links that we do not know.
@@ -233,8 +234,8 @@ impl Hints {
             .filter(|(address, _)| !freed.contains(address))
             .map(|(address, age)| (seconds(now).saturating_sub(age), address))
             .chain(freed.iter().map(|address| (seconds(now), *address)))
-            .collect();
-        resting.sort_unstable();
+            .gather();
+        resting.order();
         let excess = resting.len().saturating_sub(RESTING_MAX);
         let lines = resting.iter().skip(excess).map(|(at, address)| format!("{address} {at}\n"));
         let text: String = lines.collect();

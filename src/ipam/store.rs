@@ -21,6 +21,7 @@ use super::{
     hints::{self, Hints, Note, ignore_missing},
     lease,
 };
+use crate::list::{Gather, Ordered};
 use crate::state::file::{is_link, private, unique};
 
 mod recovery;
@@ -155,7 +156,7 @@ impl Store {
     /// [`TakeError::Taken`] if somebody has one; otherwise of writing. Nothing
     /// stays taken.
     pub fn take(&self, owner: &Owner, held: Vec<IpAddr>, picks: &[Pick]) -> Result<(), TakeError> {
-        let new: Vec<IpAddr> = picks.iter().map(|(_, address)| *address).collect();
+        let new: Vec<IpAddr> = picks.iter().map(|(_, address)| *address).gather();
         self.give(owner, held, &new, picks)
     }
 
@@ -219,7 +220,7 @@ impl Store {
 
     fn scan(&self, owner: &Owner) -> Vec<IpAddr> {
         let leases = leases(&self.directory).into_iter();
-        leases.filter(|lease| lease.owner == *owner).map(|lease| lease.address).collect()
+        leases.filter(|lease| lease.owner == *owner).map(|lease| lease.address).gather()
     }
 
     /// Leases to its owner an address that is in use and that nobody has leased.
@@ -295,7 +296,7 @@ impl Store {
         }
         if let Some(hints) = self.hints() {
             let held = hints.note(owner).map(|note| note.addresses).unwrap_or_default();
-            let left = held.into_iter().filter(|address| !addresses.contains(address)).collect();
+            let left = held.into_iter().filter(|address| !addresses.contains(address)).gather();
             self.note(owner, Note { addresses: left, taking: None });
         }
         self.hint(|hints| hints.let_rest(addresses, self.now));
@@ -416,8 +417,8 @@ pub fn leases(directory: &Path) -> Vec<Lease> {
             let owner = lease::owner(&file.path()).ok()??;
             Some(Lease { address, owner })
         })
-        .collect();
-    leases.sort_unstable_by_key(|lease| lease.address);
+        .gather();
+    leases.order_by_key(|lease| lease.address);
     leases
 }
 

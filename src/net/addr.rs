@@ -16,6 +16,7 @@ use super::{
     message::{encode, family_of},
 };
 use crate::family::HasFamily;
+use crate::list::{Gather, PushAll};
 
 /// Adds an address. One of IPv6 is usable at once: on a link with two ends
 /// there is nobody to ask whether it is taken (`IFA_F_NODAD`).
@@ -53,7 +54,7 @@ pub fn of_link(socket: &mut Socket, index: u32) -> Result<Vec<IpNetwork>, Error>
     let what = format!("list the addresses of link number {index}");
     let request = encode(RouteNetlinkMessage::GetAddress(message), NLM_F_DUMP, what);
     let found = socket.dump(&request, read)?;
-    Ok(found.into_iter().filter(|(link, _)| *link == index).map(|(_, address)| address).collect())
+    Ok(found.into_iter().filter(|(link, _)| *link == index).map(|(_, address)| address).gather())
 }
 
 /// The addresses of all links, with the links' indexes.
@@ -78,8 +79,8 @@ pub fn table(socket: &mut Socket) -> Result<(Indexed, Vec<u32>), Error> {
     let request = encode(message, NLM_F_DUMP, "list addresses");
     let (mut addresses, mut advertised) = (Vec::new(), Vec::new());
     for message in socket.dump(&request, parsed)? {
-        advertised.extend(is_advertised(&message).then_some(message.header.index));
-        addresses.extend(network(&message).map(|network| (message.header.index, network)));
+        advertised.push_all(is_advertised(&message).then_some(message.header.index));
+        addresses.push_all(network(&message).map(|network| (message.header.index, network)));
     }
     Ok((addresses, advertised))
 }
@@ -95,7 +96,7 @@ pub fn advertised(socket: &mut Socket) -> Result<Vec<u32>, Error> {
     let request = encode(message, NLM_F_DUMP, "list addresses");
     let found = socket.dump(&request, parsed)?;
     let advertised = found.iter().filter(|message| is_advertised(message));
-    Ok(advertised.map(|message| message.header.index).collect())
+    Ok(advertised.map(|message| message.header.index).gather())
 }
 
 pub(super) fn parsed(answer: &Answer<'_>) -> Reading<AddressMessage> {

@@ -5,6 +5,7 @@ use netlink_packet_core::NLM_F_DUMP;
 use nix::errno::Errno;
 
 use super::{Answer, Error, Reading, Request, Socket};
+use crate::list::PushAll;
 use crate::netlink::attribute::{find, string};
 
 /// Types of messages (include/uapi/linux/rtnetlink.h) and of attributes (pkt_cls.h).
@@ -30,7 +31,7 @@ pub fn names(socket: &mut Socket, index: u32) -> Result<Vec<String>, Error> {
         header.splice(12..16, place.to_ne_bytes());
         let request = Request::question(RTM_GETTFILTER, NLM_F_DUMP, header, "list classifiers");
         match socket.dump(&request, read) {
-            Ok(found) => names.extend(found),
+            Ok(found) => names.push_all(found),
             Err(error) if matches!(error.errno, Errno::EOPNOTSUPP | Errno::ENODEV) => {}
             Err(error) => return Err(error),
         }

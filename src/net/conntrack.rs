@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use super::{Error, Failed, Request};
 use crate::{
     family::HasFamily,
+    list::{Gather, PushAll},
     netlink::{
         self, Netfilter,
         attribute::{Attribute, find},
@@ -71,7 +72,7 @@ pub fn list(is_meant: &dyn Fn(&Connection) -> bool) -> Result<Vec<Connection>, E
 /// # Errors
 /// As for [`list`].
 pub fn of(addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, Error> {
-    let questions: Vec<Request> = addresses.iter().flat_map(|one| questions(*one)).collect();
+    let questions: Vec<Request> = addresses.iter().flat_map(|one| questions(*one)).gather();
     listed(&questions, &|connection| {
         let ends = [connection.source, connection.destination];
         ends.iter().any(|end| addresses.contains(&end.ip()))
@@ -85,7 +86,7 @@ fn listed(
     let mut socket = netlink::Socket::<Netfilter>::open()?;
     let mut connections = Vec::new();
     for question in questions {
-        connections.extend(socket.dump(question, |answer| {
+        connections.push_all(socket.dump(question, |answer| {
             let connection = answer.body.get(HEADER_BYTES..).and_then(Connection::read);
             Ok(connection.filter(is_meant))
         })?);
@@ -116,7 +117,7 @@ fn questions(address: IpAddr) -> [Request; 2] {
 /// # Errors
 /// Of opening a socket.
 pub fn forget(connections: &[Connection]) -> Result<Vec<Failed>, Error> {
-    let requests: Vec<Request> = connections.iter().map(Connection::deletion).collect();
+    let requests: Vec<Request> = connections.iter().map(Connection::deletion).gather();
     Ok(netlink::Socket::<Netfilter>::open()?.apply_all(&requests))
 }
 
@@ -127,7 +128,7 @@ impl Connection {
         let protocol = find(find(first, CTA_TUPLE_PROTO)?, CTA_PROTO_NUM)?;
         let mut known_by = vec![Attribute::copied(CTA_TUPLE_ORIG, first)];
         for kind in [CTA_ID, CTA_ZONE] {
-            known_by.extend(find(attributes, kind).map(|value| Attribute::bytes(kind, value)));
+            known_by.push_all(find(attributes, kind).map(|value| Attribute::bytes(kind, value)));
         }
         let (source, destination) = (sender(first)?, sender(answer)?);
         Some(Self {

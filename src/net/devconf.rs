@@ -14,6 +14,7 @@ use netlink_packet_route::{
 use nix::errno::Errno;
 
 use super::{Request, message::encode, sysctl::Sysctl};
+use crate::list::Gather;
 use crate::netlink::attribute::{Attribute, emitted};
 
 /// `IFLA_INET_CONF` (include/uapi/linux/if_link.h).
@@ -81,7 +82,7 @@ pub(super) fn attribute(wanted: &[Devconf]) -> Option<AfSpecUnspec> {
         .iter()
         .filter_map(|one| one.number_and_value())
         .map(|(number, value)| Attribute::bytes(number, value.to_ne_bytes()))
-        .collect();
+        .gather();
     let conf = emitted(&[Attribute::bytes(IFLA_INET_CONF, emitted(&values))]);
     let family = u16::from(u8::from(AddressFamily::Inet));
     (!values.is_empty()).then(|| AfSpecUnspec::Other(DefaultNla::new(family, conf)))

@@ -12,7 +12,7 @@ use super::{
     route::{self, Found},
     sysctl::{self, Sysctl},
 };
-use crate::{family::Family, netlink::attribute::Attribute};
+use crate::{family::Family, list::Gather, netlink::attribute::Attribute};
 
 /// `RTM_NEWNETCONF`, `RTM_GETNETCONF` (include/uapi/linux/rtnetlink.h).
 const RTM_NEWNETCONF: u16 = 80;
@@ -35,7 +35,7 @@ pub const IPV6: &str = "net/ipv6/conf/all/forwarding";
 /// counts as lacking.
 pub fn lacking(socket: &mut Socket, wanted: &[Sysctl]) -> Vec<Sysctl> {
     let requests: Vec<Request> =
-        wanted.iter().filter_map(|sysctl| family(&sysctl.key)).map(query).collect();
+        wanted.iter().filter_map(|sysctl| family(&sysctl.key)).map(query).gather();
     let answers = socket.exchange(&requests, read).unwrap_or_else(|error| {
         log::debug!("{error}");
         Vec::new()
@@ -45,7 +45,7 @@ pub fn lacking(socket: &mut Socket, wanted: &[Sysctl]) -> Vec<Sysctl> {
         let mut answers = answers.iter();
         answers.any(|(of, value)| Some(*of) == family && value.to_string() == sysctl.value)
     };
-    wanted.iter().filter(|sysctl| !holds(sysctl)).cloned().collect()
+    wanted.iter().filter(|sysctl| !holds(sysctl)).cloned().gather()
 }
 
 /// The parameter by which a namespace forwards packets of a family.
@@ -99,7 +99,7 @@ pub fn heeding(links: &[Link], learned: &HashSet<u32>, have: &HashSet<u32>) -> V
     };
     // Who turned it off looks after the link by other means.
     let heeds = |link: &&Link| sysctl::read(&accept_ra(&link.name)).is_ok_and(|value| value != "0");
-    links.iter().filter(may).filter(heeds).map(|link| link.name.clone()).collect()
+    links.iter().filter(may).filter(heeds).map(|link| link.name.clone()).gather()
 }
 
 /// The setting by which a link of a router heeds advertisements. Where it cannot be
@@ -148,7 +148,7 @@ fn heeding_now(socket: &mut Socket) -> Result<Vec<Sysctl>, Error> {
 /// The settings of all links that heed advertisements, where no list of nodes names
 /// this node's addresses.
 pub fn heeding_all(links: &[Link], learned: &HashSet<u32>) -> Vec<Sysctl> {
-    heeding(links, learned, &HashSet::new()).iter().map(|link| heed(link)).collect()
+    heeding(links, learned, &HashSet::new()).iter().map(|link| heed(link)).gather()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What fuzz targets ask of this module: in no build but theirs.
 
+use crate::list::Gather as _;
 use std::{fmt::Debug, net::Ipv6Addr};
 
 use serde::{Serialize, de::DeserializeOwned};
@@ -64,7 +65,7 @@ pub fn connection(attributes: &[u8]) {
     let Some(connection) = Connection::read(attributes) else { return };
     let mut message = Vec::new();
     connection.deletion().emit(1, 0, &mut message);
-    let [answer] = Answers(&message).collect::<Vec<_>>()[..] else { panic!("not one message") };
+    let [answer] = Answers(&message).gather()[..] else { panic!("not one message") };
     for kind in [1, 12, 18] {
         assert_eq!(find(&answer.body[4..], kind), find(attributes, kind), "attribute {kind}");
     }

@@ -27,6 +27,7 @@ use super::{
     message::encode,
     tunnel::{Vxlan, read_vxlan},
 };
+use crate::list::{Gather, PushAll};
 use crate::netlink::attribute::{Attributes, string};
 
 /// The longest alias that the kernel keeps, in bytes (IFALIASZ less its NUL).
@@ -101,12 +102,12 @@ fn create_veth(host: &VethEnd, pod: &VethEnd, netns: BorrowedFd<'_>) -> Request 
     let mut peer = LinkMessage::default();
     peer.attributes.push(LinkAttribute::IfName(pod.name.clone()));
     peer.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
-    peer.attributes.extend(end(pod));
+    peer.attributes.push_all(end(pod));
     let mut message = LinkMessageBuilder::<LinkVeth>::new_with_info_kind(InfoKind::Veth)
         .name(host.name.clone())
         .set_info_data(InfoData::Veth(InfoVeth::Peer(peer)))
         .build();
-    message.attributes.extend(end(host));
+    message.attributes.push_all(end(host));
     encode(
         RouteNetlinkMessage::NewLink(message),
         NLM_F_CREATE | NLM_F_EXCL,
@@ -159,7 +160,7 @@ pub fn set_alias(link: &Link, alias: &str) -> Request {
 pub fn commission(link: &Link, alias: &str, devconf: &[Devconf], with_ipv6: bool) -> Request {
     let generated = with_ipv6.then(no_generated_address);
     let families: Vec<AfSpecUnspec> =
-        devconf::attribute(devconf).into_iter().chain(generated).collect();
+        devconf::attribute(devconf).into_iter().chain(generated).gather();
     let mut message = LinkUnspec::new_with_index(link.index).alias(alias).up();
     if !families.is_empty() {
         message = message.append_extra_attribute(LinkAttribute::AfSpecUnspec(families));
@@ -262,7 +263,7 @@ fn query(socket: &mut Socket, request: Request) -> Result<Option<Link>, Error> {
 fn described(index: u32, attribute: Option<LinkAttribute>, name: &str) -> Request {
     let mut message = without_stats();
     message.header.index = index;
-    message.attributes.extend(attribute);
+    message.attributes.push_all(attribute);
     encode(RouteNetlinkMessage::GetLink(message), 0, format!("look up link {name}"))
 }
 

@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
     netlink::{BATCH, attribute::Attributes},
 };
 
@@ -139,7 +140,7 @@ pub struct Found {
 impl Found {
     /// A route through these devices with nothing special.
     pub fn new(route: Route, devices: Vec<u32>) -> Self {
-        let gateways = route.gateway.into_iter().collect();
+        let gateways = route.gateway.into_iter().gather();
         let (source, fixed_mtu, local, shared, expires) = (None, false, false, false, false);
         let details = None;
         Self { route, devices, gateways, source, fixed_mtu, local, shared, expires, details }
@@ -252,16 +253,16 @@ impl Route {
             attributes.push(RouteAttribute::Destination(self.destination.ip().into()));
         }
         let same_family = |ip: &IpAddr| ip.family() == self.destination.family();
-        attributes.extend(self.gateway.map(|ip| match same_family(&ip) {
+        attributes.push_all(self.gateway.map(|ip| match same_family(&ip) {
             true => RouteAttribute::Gateway(ip.into()),
             false => RouteAttribute::Via(ip.into()),
         }));
-        attributes.extend((index != 0).then_some(RouteAttribute::Oif(index)));
+        attributes.push_all((index != 0).then_some(RouteAttribute::Oif(index)));
         attributes.push(RouteAttribute::Table(self.table));
-        attributes.extend(self.priority.map(RouteAttribute::Priority));
+        attributes.push_all(self.priority.map(RouteAttribute::Priority));
         let metrics: Vec<_> = (self.mtu.map(RouteMetric::Mtu).into_iter())
             .chain(self.advmss.map(RouteMetric::Advmss))
-            .collect();
+            .gather();
         if !metrics.is_empty() {
             attributes.push(RouteAttribute::Metrics(metrics));
         }
@@ -391,7 +392,7 @@ pub fn resolve_from(
     };
     let mut found = Vec::with_capacity(addresses.len());
     for chunk in addresses.chunks(BATCH) {
-        let requests: Vec<Request> = chunk.iter().map(ask).collect();
+        let requests: Vec<Request> = chunk.iter().map(ask).gather();
         let before = found.len();
         found.resize_with(before + chunk.len(), || None);
         socket.ask(&requests, &mut |place, answer| {
@@ -449,7 +450,7 @@ fn found(answer: &Answer<'_>) -> Reading<Found> {
             }
             RTA_GATEWAY | RTA_VIA => {
                 route.gateway = next_hop(kind, value);
-                found.gateways.extend(route.gateway);
+                found.gateways.push_all(route.gateway);
             }
             RTA_PREFSRC => found.source = raw::ip(value),
             RTA_CACHEINFO => found.expires = value.get(EXPIRES).is_some_and(|it| it != [0; 4]),
@@ -464,7 +465,7 @@ fn found(answer: &Answer<'_>) -> Reading<Found> {
                     details.take_hop(&hop);
                     for attribute in hop.attributes {
                         let (kind, value) = attribute?;
-                        found.gateways.extend(next_hop(kind, value));
+                        found.gateways.push_all(next_hop(kind, value));
                         details.hidden |= ![RTA_GATEWAY, RTA_VIA].contains(&kind);
                     }
                 }

@@ -21,6 +21,7 @@ use super::{
     message::{encode, family_of},
 };
 use crate::family::{Family, HasFamily};
+use crate::list::PushAll;
 
 /// What a namespace answers whose kernel has no such rules, or not of the family.
 const UNSUPPORTED: [Errno; 2] = [Errno::EAFNOSUPPORT, Errno::EOPNOTSUPP];
@@ -201,7 +202,7 @@ pub fn all(socket: &mut Socket, family: Family) -> Result<Vec<Rule>, Error> {
 pub fn of_protocol(socket: &mut Socket, protocol: u8) -> Result<Vec<Rule>, Error> {
     let mut rules = Vec::new();
     for family in Family::BOTH {
-        rules.extend(list(socket, family, &|rule| rule.protocol == protocol)?);
+        rules.push_all(list(socket, family, &|rule| rule.protocol == protocol)?);
     }
     Ok(rules)
 }

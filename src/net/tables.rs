@@ -11,6 +11,7 @@ use super::{
     rule::{self, Rule},
 };
 use crate::family::Family;
+use crate::list::{Gather, PushAll};
 
 /// What a node has.
 #[derive(Clone, Debug, Default)]
@@ -68,12 +69,12 @@ impl Tables {
         let mut tables = Self::default();
         for link in links.iter().filter(|link| wanted(link)) {
             let own = addr::of_link(socket, link.index)?.into_iter();
-            tables.addresses.extend(own.map(|address| (link.index, address)));
+            tables.addresses.push_all(own.map(|address| (link.index, address)));
             if link.vxlan.is_some() {
                 let entries = neigh::permanent(socket, link.index)?.into_iter();
-                tables.neighbours.extend(entries.map(|entry| (link.index, entry)));
+                tables.neighbours.push_all(entries.map(|entry| (link.index, entry)));
                 let entries = fdb::permanent(socket, link.index)?.into_iter();
-                tables.forwarding.extend(entries.map(|entry| (link.index, entry)));
+                tables.forwarding.push_all(entries.map(|entry| (link.index, entry)));
             }
         }
         let mut routes = |family| route::of_protocol(socket, family, protocol);
@@ -113,12 +114,12 @@ impl Tables {
     /// The addresses of a link.
     pub fn addresses_of(&self, index: u32) -> Vec<IpNetwork> {
         let own = self.addresses.iter().filter(|(of, _)| *of == index);
-        own.map(|(_, address)| *address).collect()
+        own.map(|(_, address)| *address).gather()
     }
 
     /// Destinations to which packets are spread over several devices.
     pub fn spread(&self) -> Vec<IpNetwork> {
         let all = self.routes.iter().flatten();
-        all.filter(|found| found.devices.len() > 1).map(|found| found.route.destination).collect()
+        all.filter(|found| found.devices.len() > 1).map(|found| found.route.destination).gather()
     }
 }

@@ -11,6 +11,7 @@ use netlink_packet_route::{
 use serde::{Deserialize, Serialize};
 
 use super::{Mac, Reading, Request, message::encode};
+use crate::list::PushAll;
 
 /// A VXLAN device of the point-to-multipoint kind. Ours learns nothing, its
 /// entries are all given.
@@ -42,11 +43,11 @@ pub fn create(
     (kind, mac, vxlan): (&str, Option<Mac>, Option<&Vxlan>),
 ) -> Request {
     let mut info = vec![LinkInfo::Kind(InfoKind::from(kind))];
-    info.extend(vxlan.map(|vxlan| LinkInfo::Data(InfoData::Vxlan(vxlan.describe()))));
+    info.push_all(vxlan.map(|vxlan| LinkInfo::Data(InfoData::Vxlan(vxlan.describe()))));
     let mut message = LinkMessage::default();
     message.attributes = vec![LinkAttribute::IfName(name.to_owned()), LinkAttribute::Mtu(mtu)];
-    message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
-    message.attributes.extend([LinkAttribute::Group(group), LinkAttribute::LinkInfo(info)]);
+    message.attributes.push_all(mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    message.attributes.push_all([LinkAttribute::Group(group), LinkAttribute::LinkInfo(info)]);
     let what = format!("create {kind} device {name}");
     encode(RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL, what)
 }
@@ -59,7 +60,7 @@ impl Vxlan {
             InfoVxlan::Port(self.port),
             InfoVxlan::Learning(self.learning),
         ];
-        data.extend(self.local.map(|local| match local {
+        data.push_all(self.local.map(|local| match local {
             IpAddr::V4(ip) => InfoVxlan::Local(ip),
             IpAddr::V6(ip) => InfoVxlan::Local6(ip),
         }));

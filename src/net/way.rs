@@ -11,6 +11,7 @@ use super::{
     link::{self, Link},
     route::{self, Found},
 };
+use crate::list::{Gather, PushAll};
 
 /// What the kernel has of some ways.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +34,7 @@ enum Part {
 pub fn ask(socket: &mut Socket, links: &[u32], addresses: &[IpAddr]) -> Result<Way, Error> {
     let links = links.iter().map(|index| link::question(*index).tolerate(Errno::ENODEV));
     let requests: Vec<Request> =
-        links.chain(addresses.iter().map(|ip| route::question(*ip))).collect();
+        links.chain(addresses.iter().map(|ip| route::question(*ip))).gather();
     let parts = socket.exchange(&requests, |answer| match answer.kind {
         RTM_NEWLINK => Ok(Link::read(answer)?.map(Part::Link)),
         _ => Ok(route::read(answer)?.map(Part::Route)),
@@ -42,7 +43,7 @@ pub fn ask(socket: &mut Socket, links: &[u32], addresses: &[IpAddr]) -> Result<W
     for part in parts {
         match part {
             Part::Link(link) => way.links.push(link),
-            Part::Route(found) => way.routes.extend(Some(found).filter(Found::leads_somewhere)),
+            Part::Route(found) => way.routes.push_all(Some(found).filter(Found::leads_somewhere)),
         }
     }
     Ok(way)

@@ -9,6 +9,8 @@
 
 use netlink_packet_core::DecodeError;
 
+use crate::list::Gather;
+
 /// Marks an attribute that holds attributes (`NLA_F_NESTED`).
 const NESTED: u16 = 0x8000;
 /// The bits of a type that are the type (`NLA_TYPE_MASK`).
@@ -111,7 +113,7 @@ pub(crate) fn emitted(attributes: &[Attribute]) -> Vec<u8> {
 /// Whether `dump` holds every attribute of `sent` with the same value. Several
 /// attributes of one type are compared in their order, others in any.
 pub(crate) fn says(dump: &[u8], sent: &[Attribute], besides: Besides) -> bool {
-    let mut missing: Vec<&Attribute> = sent.iter().collect();
+    let mut missing: Vec<&Attribute> = sent.iter().gather();
     for (kind, value) in attributes(dump) {
         let holds = match missing.iter().position(|attribute| attribute.kind == kind) {
             Some(place) => missing.remove(place).agrees(value, besides),

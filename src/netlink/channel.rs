@@ -18,6 +18,7 @@ use nix::{
 };
 
 use super::{Answer, Answers, Error, Request};
+use crate::list::PushAll;
 
 /// One datagram of the kernel is never larger (netlink_dump, af_netlink.c).
 pub(super) const RECEIVE_BYTES: usize = 32 * 1024;
@@ -273,7 +274,7 @@ impl<'a> Progress<'a> {
                 }
                 NLMSG_DONE | NLMSG_ERROR => {
                     let error = answer.error(request);
-                    self.outcome.failed.extend(error.map(|error| Failed { at, error }));
+                    self.outcome.failed.push_all(error.map(|error| Failed { at, error }));
                     true
                 }
                 _ => {
@@ -296,7 +297,7 @@ impl<'a> Progress<'a> {
         let number = self.first.wrapping_sub(1);
         if let Some(begin) = self.batch.begin.filter(|_| answer.sequence == number) {
             let error = answer.error(begin);
-            self.outcome.failed.extend(error.map(|error| Failed { at: 0, error }));
+            self.outcome.failed.push_all(error.map(|error| Failed { at: 0, error }));
         }
     }
 

@@ -5,6 +5,7 @@ use super::{
     Answers, Request,
     attribute::{Attribute, Besides, attributes, emitted, says},
 };
+use crate::list::Gather as _;
 
 /// The messages of a datagram, what each refuses, and attributes as a tree.
 pub fn datagram(bytes: &[u8]) {
@@ -15,14 +16,14 @@ pub fn datagram(bytes: &[u8]) {
         let error = answer.error(&request).map(|error| error.to_string());
         assert_eq!(error.is_some(), answer.errno().is_some());
     }
-    let whole: Vec<_> = Answers(bytes).collect();
+    let whole: Vec<_> = Answers(bytes).gather();
     for cut in [bytes.len() / 2, bytes.len().saturating_sub(1)] {
-        let few: Vec<_> = Answers(&bytes[..cut]).collect();
+        let few: Vec<_> = Answers(&bytes[..cut]).gather();
         assert!(whole.starts_with(&few), "cut at {cut}");
     }
-    let found: Vec<_> = attributes(bytes).collect();
-    let tree: Vec<_> = found.iter().map(|(kind, value)| Attribute::bytes(*kind, *value)).collect();
+    let found: Vec<_> = attributes(bytes).gather();
+    let tree: Vec<_> = found.iter().map(|(kind, value)| Attribute::bytes(*kind, *value)).gather();
     let again = emitted(&tree);
-    assert_eq!(attributes(&again).collect::<Vec<_>>(), found);
+    assert_eq!(attributes(&again).gather(), found);
     assert!(says(bytes, &tree, Besides::Zeros) && says(&again, &tree, Besides::Zeros));
 }

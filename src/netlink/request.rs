@@ -7,6 +7,8 @@ use std::{borrow::Cow, net::IpAddr};
 use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 use nix::errno::Errno;
 
+use crate::list::PushAll;
+
 /// A message to the kernel with the words to report it by.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Request {
@@ -95,12 +97,12 @@ impl Request {
     /// Appends the whole message (`struct nlmsghdr`) and its padding.
     pub(crate) fn emit(&self, sequence: u32, further_flags: u16, out: &mut Vec<u8>) {
         let length = super::answer::HEADER_BYTES + self.body.len();
-        out.extend(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
-        out.extend(self.kind.to_ne_bytes());
-        out.extend((NLM_F_REQUEST | self.flags | further_flags).to_ne_bytes());
-        out.extend(sequence.to_ne_bytes());
+        out.push_all(u32::try_from(length).unwrap_or(u32::MAX).to_ne_bytes());
+        out.push_all(self.kind.to_ne_bytes());
+        out.push_all((NLM_F_REQUEST | self.flags | further_flags).to_ne_bytes());
+        out.push_all(sequence.to_ne_bytes());
         // The kernel fills in the port of the sender.
-        out.extend([0; 4]);
+        out.push_all([0; 4]);
         out.extend_from_slice(&self.body);
         out.resize(out.len().next_multiple_of(4), 0);
     }

@@ -9,6 +9,7 @@ use super::{
     Answer, Error, Failed, Protocol, Reading, Request,
     channel::{BATCH, Batch, Channel, RECEIVE_BYTES, Take},
 };
+use crate::list::PushAll;
 
 /// How often an interrupted dump is begun again.
 const DUMP_ATTEMPTS: u32 = 20;
@@ -55,7 +56,7 @@ impl<P: Protocol> Socket<P> {
     ) -> Result<Vec<T>, Error> {
         let mut objects = Vec::new();
         self.ask(requests, &mut |_, answer| {
-            objects.extend(read(answer)?);
+            objects.push_all(read(answer)?);
             Ok(())
         })?;
         Ok(objects)
@@ -108,7 +109,7 @@ impl<P: Protocol> Socket<P> {
         for (number, chunk) in requests.chunks(many).enumerate() {
             let start = number * many;
             match self.channel.exchange(&Batch::of(chunk), ALL, &mut |_, _| Ok(())) {
-                Ok(outcome) => failures.extend(
+                Ok(outcome) => failures.push_all(
                     outcome.failed.into_iter().map(|it| Failed { at: start + it.at, ..it }),
                 ),
                 Err(error) => failures.push(Failed { at: start, error }),
@@ -134,7 +135,7 @@ impl<P: Protocol> Socket<P> {
         for _ in 0..DUMP_ATTEMPTS {
             let mut objects = Vec::new();
             let held_still = self.ask(std::slice::from_ref(question), &mut |_, answer| {
-                objects.extend(read(answer)?);
+                objects.push_all(read(answer)?);
                 Ok(())
             })?;
             if held_still {

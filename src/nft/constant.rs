@@ -8,6 +8,7 @@ use sha1_smol::Sha1;
 
 use super::interval::Intervals;
 use crate::family::Family;
+use crate::list::{Gather, Ordered, PushAll};
 
 /// Tells one list of networks from another.
 pub type Digest = [u8; 20];
@@ -34,14 +35,14 @@ impl Constant {
 
 /// A digest of networks, whatever their order.
 pub fn digest(networks: &[IpNetwork]) -> Digest {
-    let mut sorted: Vec<&IpNetwork> = networks.iter().collect();
-    sorted.sort_unstable();
+    let mut sorted: Vec<&IpNetwork> = networks.iter().gather();
+    sorted.order();
     sorted.dedup();
     let mut bytes = Vec::with_capacity(sorted.len() * 18);
     for network in sorted {
         match network.network() {
-            IpAddr::V4(address) => bytes.extend([&[4], &address.octets()[..]].concat()),
-            IpAddr::V6(address) => bytes.extend([&[6], &address.octets()[..]].concat()),
+            IpAddr::V4(address) => bytes.push_all([&[4], &address.octets()[..]].concat()),
+            IpAddr::V6(address) => bytes.push_all([&[6], &address.octets()[..]].concat()),
         }
         bytes.push(network.prefix());
     }

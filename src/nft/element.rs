@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::abi::*;
 use super::set::{Elements, Key, Ranges, Set, Value, Verdict};
 use super::table::Table;
+use crate::list::PushAll;
 use crate::netlink::attribute::{Attribute, attributes, find, number, string};
 
 /// What a set holds that keeps ranges in order: where one begins or ends.
@@ -24,9 +25,9 @@ impl Set {
         let last = key.last.as_ref();
         let mut parts = vec![bytes(NFTA_SET_ELEM_KEY, &key.first)];
         if self.ranges == Ranges::Each {
-            parts.extend(last.map(|last| bytes(NFTA_SET_ELEM_KEY_END, last)));
+            parts.push_all(last.map(|last| bytes(NFTA_SET_ELEM_KEY_END, last)));
         }
-        parts.extend(value.map(|value| Attribute::nest(NFTA_SET_ELEM_DATA, [value.attribute()])));
+        parts.push_all(value.map(|value| Attribute::nest(NFTA_SET_ELEM_DATA, [value.attribute()])));
         let mut elements = vec![Attribute::nest(NFTA_LIST_ELEM, parts)];
         if self.ranges == Ranges::Last
             && let Some(behind) = next(last.unwrap_or(&key.first))
@@ -130,7 +131,7 @@ impl Verdict {
             Self::Goto(chain) => (NFT_GOTO, Some(chain)),
         };
         let mut parts = vec![Attribute::bytes(NFTA_VERDICT_CODE, code.to_be_bytes())];
-        parts.extend(chain.map(|chain| Attribute::string(NFTA_VERDICT_CHAIN, chain)));
+        parts.push_all(chain.map(|chain| Attribute::string(NFTA_VERDICT_CHAIN, chain)));
         Attribute::nest(NFTA_DATA_VERDICT, parts)
     }
 }

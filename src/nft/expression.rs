@@ -9,6 +9,7 @@ use super::key::{self, Part};
 use super::primitive::{counter, expression, immediate, meta, payload, place};
 use super::table::{Answer, Holds, Rule, Term};
 use crate::family::Family;
+use crate::list::PushAll;
 use crate::netlink::attribute::Attribute;
 
 /// Protocol numbers (IANA).
@@ -113,7 +114,7 @@ impl List {
                 let mut parts = vec![long(NFTA_LIMIT_RATE, *rate), long(NFTA_LIMIT_UNIT, 1)];
                 let more =
                     [(NFTA_LIMIT_BURST, *burst), (NFTA_LIMIT_TYPE, 0), (NFTA_LIMIT_FLAGS, 0)];
-                parts.extend(more.map(|(kind, number)| Attribute::number(kind, number)));
+                parts.push_all(more.map(|(kind, number)| Attribute::number(kind, number)));
                 self.push([expression("limit", parts)]);
             }
             Term::Log(group, prefix) => {
@@ -130,7 +131,7 @@ impl List {
                     }
                 };
                 let mut parts = vec![Attribute::number(NFTA_REJECT_TYPE, kind)];
-                parts.extend(code.map(|code| Attribute::bytes(NFTA_REJECT_ICMP_CODE, [code])));
+                parts.push_all(code.map(|code| Attribute::bytes(NFTA_REJECT_ICMP_CODE, [code])));
                 self.push([expression("reject", parts)]);
             }
         }
@@ -145,7 +146,7 @@ impl List {
     }
 
     fn push<const N: usize>(&mut self, expressions: [Attribute; N]) {
-        self.expressions.extend(expressions);
+        self.expressions.push_all(expressions);
     }
 
     fn family(&mut self, family: Family) {

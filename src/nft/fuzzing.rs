@@ -9,6 +9,7 @@ use super::{
     snapshot::{generation_of, rule_differences},
     socket::Reply,
 };
+use crate::list::Gather as _;
 use crate::netlink::{
     Answers,
     attribute::{Attribute, emitted},
@@ -26,7 +27,7 @@ pub fn objects(datagram: &[u8]) {
     let table = table.describe().unwrap();
     let seal = table.seal();
     let _ = (seal.holds(&reply.objects), seal.differs(&reply.objects));
-    let found: Vec<&Vec<u8>> = reply.objects.iter().collect();
+    let found: Vec<&Vec<u8>> = reply.objects.iter().gather();
     for chain in table.chains.iter().take(4) {
         let told = rule_differences(&chain.rules, 0, &found);
         assert!(!told.is_empty() || found.len() == chain.rules.len(), "{}", chain.name);
@@ -36,8 +37,8 @@ pub fn objects(datagram: &[u8]) {
             .map(|rule| {
                 emitted(&[Attribute::nest(super::abi::NFTA_RULE_EXPRESSIONS, rule.expressions())])
             })
-            .collect();
-        assert!(rule_differences(&chain.rules, 0, &own.iter().collect::<Vec<_>>()).is_empty());
+            .gather();
+        assert!(rule_differences(&chain.rules, 0, &own.iter().gather()).is_empty());
     }
     for object in &reply.objects {
         let _ = (counted(object).count(), pairs_of(object).count());

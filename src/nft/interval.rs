@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use ipnetwork::IpNetwork;
 
 use crate::family::Family;
+use crate::list::{Gather, Ordered};
 
 /// All addresses from `first` to `last`, both included.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -41,8 +42,8 @@ impl Intervals {
         networks: impl IntoIterator<Item = &'a IpNetwork>,
     ) -> Self {
         let mut found: Vec<Interval> =
-            networks.into_iter().filter_map(|network| interval_of(family, *network)).collect();
-        found.sort_unstable();
+            networks.into_iter().filter_map(|network| interval_of(family, *network)).gather();
+        found.order();
         let mut intervals: Vec<Interval> = Vec::with_capacity(found.len());
         for next in found {
             match intervals.last_mut() {

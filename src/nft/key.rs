@@ -16,6 +16,7 @@ use super::primitive::{expression, immediate, meta, payload, place};
 use super::set::Field;
 use super::side::Side;
 use crate::family::Family;
+use crate::list::Gather;
 use crate::netlink::attribute::Attribute;
 
 /// One part of a key.
@@ -140,7 +141,7 @@ impl Load {
 
 /// A key as nft writes it, where it can.
 pub(super) fn text(parts: &[Part]) -> String {
-    parts.iter().map(Part::text).collect::<Vec<_>>().join(" . ")
+    parts.iter().map(Part::text).gather().join(" . ")
 }
 
 /// Puts a key together, and says in which register it begins.

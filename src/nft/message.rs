@@ -5,6 +5,7 @@
 use nix::errno::Errno;
 
 use super::abi::*;
+use crate::list::PushAll;
 use crate::netlink::{Answer, DecodeError, Request, attribute::Attribute};
 
 /// `struct nfgenmsg`.
@@ -64,7 +65,7 @@ pub(super) fn end() -> Request {
 fn encode(family: u8, resource: u16, attributes: &[Attribute]) -> Vec<u8> {
     // The version is always zero.
     let mut body = vec![family, 0];
-    body.extend(resource.to_be_bytes());
+    body.push_all(resource.to_be_bytes());
     attributes.iter().for_each(|attribute| attribute.emit(&mut body));
     body
 }

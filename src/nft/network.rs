@@ -31,6 +31,7 @@ use super::set::{Content, Ranges, Set, Type, Verdict};
 use super::side::Side;
 use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Table, Term, check_name};
 use crate::family::Family;
+use crate::list::PushAll;
 
 /// Never translated, whatever the caller says: fe80::/10 does not leave its link
 /// (RFC 4291 §2.5.6), and a group is no peer. IPv4's link-local networks are:
@@ -117,15 +118,15 @@ impl Network {
         let (mut sets, mut chains) = (Vec::new(), Vec::new());
         if self.guard == Guard::Sources {
             chains.push(stranger());
-            sets.extend([allowed("allowed4", Family::V4), allowed("allowed6", Family::V6)]);
+            sets.push_all([allowed("allowed4", Family::V4), allowed("allowed6", Family::V6)]);
         }
         if self.guard != Guard::Off {
-            chains.extend([self.to_node(), self.forward(), self.input(), self.loopback()]);
+            chains.push_all([self.to_node(), self.forward(), self.input(), self.loopback()]);
         }
         if let Some(masquerade) = &self.masquerade {
             let mut never = masquerade.never.clone();
             never.push(IpNetwork::from(std::net::IpAddr::from(masquerade.next_hop)));
-            never.extend(ALWAYS_NEVER.iter().filter_map(|text| text.parse::<IpNetwork>().ok()));
+            never.push_all(ALWAYS_NEVER.iter().filter_map(|text| text.parse::<IpNetwork>().ok()));
             let set = |name, family| Set {
                 name,
                 key: vec![Type::Address(family)],
@@ -133,7 +134,7 @@ impl Network {
                 ranges: Ranges::Last,
                 content: Content::Constant(Constant::of(family, &never, (pods, of_pods))),
             };
-            sets.extend([set("never4", Family::V4), set("never6", Family::V6)]);
+            sets.push_all([set("never4", Family::V4), set("never6", Family::V6)]);
             chains.push(self.postrouting());
         }
         let comment = format!("manx: links of group {}", self.group);
@@ -144,7 +145,7 @@ impl Network {
     /// better.
     fn forward(&self) -> Chain {
         let mut terms = vec![Term::FromGroup(self.group)];
-        terms.extend(match self.guard {
+        terms.push_all(match self.guard {
             Guard::Sources => [Term::NoWayBack, Term::End(Verdict::Goto(STRANGER))],
             _ => [Term::Loopback(Side::Source, Holds::Is), Term::End(Verdict::Drop)],
         });

@@ -12,6 +12,7 @@ use super::snapshot::elements_question;
 use super::socket::Socket;
 use super::table::Table;
 use crate::family::HasFamily;
+use crate::list::{Gather, PushAll};
 use crate::netlink::attribute::{Attribute, attributes, find};
 
 /// Whether an open set of the table holds anything; without a table none does.
@@ -36,9 +37,9 @@ pub fn add_pairs(table: &Table, pairs: &[(&str, IpNetwork)]) -> Result<(), Error
             Key::range(&end(network.network()), &end(network.broadcast()))
         };
         let keys: Vec<Key> =
-            pairs.iter().filter(|(_, network)| is_of_set(network)).map(key).collect();
+            pairs.iter().filter(|(_, network)| is_of_set(network)).map(key).gather();
         if !keys.is_empty() {
-            requests.extend(table.additions(set, keys.iter().map(|key| (key, None))));
+            requests.push_all(table.additions(set, keys.iter().map(|key| (key, None))));
         }
     }
     Socket::open()?.commit(&requests, None)
@@ -90,7 +91,7 @@ impl Pair {
         let key =
             |kind, bytes: &[u8]| Attribute::nest(kind, [Attribute::bytes(NFTA_DATA_VALUE, bytes)]);
         let mut parts = vec![key(NFTA_SET_ELEM_KEY, &self.first)];
-        parts.extend(self.last.as_ref().map(|last| key(NFTA_SET_ELEM_KEY_END, last)));
+        parts.push_all(self.last.as_ref().map(|last| key(NFTA_SET_ELEM_KEY_END, last)));
         Attribute::nest(NFTA_LIST_ELEM, parts)
     }
 }
@@ -102,7 +103,7 @@ fn read(table: &Table) -> Result<Vec<(&'static str, Vec<Pair>)>, Error> {
     for set in table.sets.iter().filter(|set| matches!(set.content, Content::Open)) {
         let replies = socket.replies(&[elements_question(table, set)])?;
         let objects = replies.iter().flat_map(|reply| &reply.objects);
-        found.push((set.name, objects.flat_map(|object| pairs_of(object)).collect()));
+        found.push((set.name, objects.flat_map(|object| pairs_of(object)).gather()));
     }
     Ok(found)
 }

@@ -32,10 +32,7 @@ mod held;
 mod pods;
 mod saved;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::net::IpAddr;
 
 pub use denial::{Denial, Dropped};
 pub use follow::Session;
@@ -50,6 +47,7 @@ use super::table::{
     Chain, ESTABLISHED, Holds, Hook, Kind, Point, RELATED, Rule, Table, Term, check_name,
 };
 use crate::family::{Family, HasFamily};
+use crate::list::{Gather, PushAll, Sorted};
 
 /// In which direction a pod is isolated.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -66,10 +64,10 @@ pub struct Policies {
     /// The table's name.
     pub table: String,
     /// The peers that policies name, each with its identity in the lower half.
-    pub identities: BTreeMap<IpAddr, u64>,
+    pub identities: Sorted<IpAddr, u64>,
     /// Isolated pods of this node: what one sends to itself comes back to it by way of a
     /// service.
-    pub own: BTreeSet<IpAddr>,
+    pub own: Sorted<IpAddr, ()>,
     /// What each direction holds, in the order of [`Direction::BOTH`].
     pub ways: [Way; 2],
     /// What becomes of what nothing allows.
@@ -80,12 +78,12 @@ pub struct Policies {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Way {
     /// Isolated pods of this node, each with its class in the lower half.
-    pub classes: BTreeMap<IpAddr, u64>,
+    pub classes: Sorted<IpAddr, u64>,
     /// What is allowed: all ports from that of the grant to this one, which may be the same.
     /// What a class is allowed of a peer does not overlap.
-    pub grants: BTreeMap<Grant, u16>,
+    pub grants: Sorted<Grant, u16>,
     /// The last address of each network that a class knows, by the first one, and its identity.
-    pub networks: BTreeMap<(u32, IpAddr), (IpAddr, u32)>,
+    pub networks: Sorted<(u32, IpAddr), (IpAddr, u32)>,
 }
 
 /// What a class is allowed. Zeros stand for anything.
@@ -272,7 +270,7 @@ impl Direction {
     fn chain(self, family: Family, denial: Denial) -> Chain {
         let ask = Rule(vec![Term::End(Verdict::Jump(of(family, self.names().allowed)))]);
         let mut rules = vec![ask.clone(), ask];
-        rules.extend(denial.rules(self, family));
+        rules.push_all(denial.rules(self, family));
         Chain { name: of(family, self.names().chain), hook: None, rules }
     }
 
@@ -280,7 +278,7 @@ impl Direction {
     fn lookups(self, family: Family) -> Chain {
         let names = self.names();
         let mut rules: Vec<Rule> =
-            LOOKUPS.into_iter().map(|(peer, ports)| self.lookup(family, peer, ports)).collect();
+            LOOKUPS.into_iter().map(|(peer, ports)| self.lookup(family, peer, ports)).gather();
         rules.push(self.allow(vec![self.pod(family), self.peer(family)], of(family, OWN)));
         Chain { name: of(family, names.allowed), hook: None, rules }
     }
@@ -346,11 +344,11 @@ impl Policies {
         }
         for (direction, family) in Direction::EACH {
             let judged = direction.chain(family, self.denial);
-            chains.extend([direction.lookups(family), judged]);
+            chains.push_all([direction.lookups(family), judged]);
         }
-        entry.extend(Direction::Egress.entry());
+        entry.push_all(Direction::Egress.entry());
         entry.push(Rule(vec![Term::End(Verdict::Goto(INGRESS_ENTRY))]));
-        let mut ingress: Vec<Rule> = Direction::Ingress.entry().collect();
+        let mut ingress: Vec<Rule> = Direction::Ingress.entry().gather();
         ingress.push(Rule(vec![Term::End(Verdict::Accept)]));
         chains.push(Chain { name: INGRESS_ENTRY, hook: None, rules: ingress });
         let hook = Hook { kind: Kind::Filter, point: Point::Forward, priority: 0 };
@@ -383,7 +381,7 @@ impl Policies {
             see(following(of(family, IDENTITY), &[address], Ranges::None));
             numbers(family, &self.identities, see);
             see(following(of(family, OWN), &[address, address], Ranges::None));
-            for own in self.own.iter().filter(|address| address.family() == family) {
+            for own in self.own.keys().filter(|address| address.family() == family) {
                 see(Item::Element(&[Field::Address(*own); 2], None, None));
             }
             see(Item::Set(cut(family)));
@@ -472,7 +470,7 @@ fn cut(family: Family) -> Set {
     Set { name: of(family, CUT), key, data: None, ranges: Ranges::None, content }
 }
 
-fn numbers(family: Family, all: &BTreeMap<IpAddr, u64>, see: &mut dyn FnMut(Item<'_>)) {
+fn numbers(family: Family, all: &Sorted<IpAddr, u64>, see: &mut dyn FnMut(Item<'_>)) {
     for (address, number) in all.iter().filter(|(address, _)| address.family() == family) {
         see(Item::Element(&[Field::Address(*address)], None, Some(*number)));
     }

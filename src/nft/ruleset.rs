@@ -10,6 +10,7 @@ use super::set::{
     Content, Data, Key, OF_NETWORK, PASSING_MAX, Ranges, Set, TYPE_INTEGER, Type, Value,
 };
 use super::table::{Chain, Hook, Kind, Point, Rule, Table};
+use crate::list::{Gather, PushAll};
 use crate::netlink::{
     Request,
     attribute::{Attribute, attributes, find},
@@ -47,15 +48,15 @@ impl Table {
         // Behind table, chains and sets: a constant set that a rule asks takes no
         // more elements, not in the same transaction either.
         let rules = requests.split_off(1 + self.chains.len() + self.sets.len());
-        requests.extend(held.collect::<Vec<_>>());
-        requests.extend(rules);
+        requests.push_all(held.gather());
+        requests.push_all(rules);
         requests
     }
 
     /// All but what the sets hold, with a note on the last rule.
     pub(super) fn structure(&self, note: &[u8]) -> Vec<Request> {
         let mut requests = vec![self.table_creation()];
-        requests.extend(self.chains.iter().map(|chain| self.chain_creation(chain)));
+        requests.push_all(self.chains.iter().map(|chain| self.chain_creation(chain)));
         for (set, id) in self.sets.iter().zip(1..) {
             requests.push(self.set_creation(set, id));
         }
@@ -81,11 +82,11 @@ impl Table {
     /// The messages that put this in the place of a table that exists.
     pub(super) fn replacement(&self, kept: &Kept) -> Vec<Request> {
         let mut requests = vec![table_deletion(&self.name)];
-        requests.extend(self.creation());
+        requests.push_all(self.creation());
         for (name, elements) in kept {
             let elements: Vec<Vec<Attribute>> =
-                elements.iter().flat_map(|object| copies(object)).map(|it| vec![it]).collect();
-            requests.extend(self.change(NFT_MSG_NEWSETELEM, name, &elements, LONG_PER_MESSAGE));
+                elements.iter().flat_map(|object| copies(object)).map(|it| vec![it]).gather();
+            requests.push_all(self.change(NFT_MSG_NEWSETELEM, name, &elements, LONG_PER_MESSAGE));
         }
         requests
     }
@@ -94,7 +95,7 @@ impl Table {
     /// creation, and then there is one to delete.
     pub(super) fn replacement_of_anything(&self) -> Vec<Request> {
         let mut requests = vec![self.table_creation()];
-        requests.extend(self.replacement(&Kept::new()));
+        requests.push_all(self.replacement(&Kept::new()));
         requests
     }
 
@@ -104,22 +105,22 @@ impl Table {
         set: &Set,
         elements: impl IntoIterator<Item = (&'a Key, Option<&'a Value>)>,
     ) -> Vec<Request> {
-        let elements: Vec<(&Key, Option<&Value>)> = elements.into_iter().collect();
+        let elements: Vec<(&Key, Option<&Value>)> = elements.into_iter().gather();
         self.following(NFT_MSG_NEWSETELEM, set, &elements)
     }
 
     /// The messages that put single keys into a set for so many seconds.
     pub(super) fn passing(&self, set: &Set, keys: &[Key], seconds: u32) -> Vec<Request> {
         let message = |chunk: &[Key]| {
-            let list = chunk.iter().map(|key| Set::passing(key, seconds)).collect();
+            let list = chunk.iter().map(|key| Set::passing(key, seconds)).gather();
             self.elements(NFT_MSG_NEWSETELEM, set.name, list)
         };
-        keys.chunks(set.per_message()).map(message).collect()
+        keys.chunks(set.per_message()).map(message).gather()
     }
 
     /// The messages that take elements out of a set, by their keys.
     pub(super) fn removals(&self, set: &Set, keys: &[&Key]) -> Vec<Request> {
-        let elements: Vec<(&Key, Option<&Value>)> = keys.iter().map(|key| (*key, None)).collect();
+        let elements: Vec<(&Key, Option<&Value>)> = keys.iter().map(|key| (*key, None)).gather();
         self.following(NFT_MSG_DELSETELEM, set, &elements)
     }
 
@@ -127,10 +128,10 @@ impl Table {
     /// message are made at a time.
     fn following(&self, kind: u16, set: &Set, elements: &[(&Key, Option<&Value>)]) -> Vec<Request> {
         let message = |chunk: &[(&Key, Option<&Value>)]| {
-            let list = chunk.iter().flat_map(|(key, value)| set.element(key, *value)).collect();
+            let list = chunk.iter().flat_map(|(key, value)| set.element(key, *value)).gather();
             self.elements(kind, set.name, list)
         };
-        elements.chunks(set.per_message()).map(message).collect()
+        elements.chunks(set.per_message()).map(message).gather()
     }
 
     /// Attributes that the kernel's table must have.
@@ -143,7 +144,7 @@ impl Table {
         // The comment is a string within the user data (libnftnl's
         // NFTNL_UDATA_TABLE_COMMENT). Kernels before 5.10 drop it.
         let mut comment = vec![0, u8::try_from(self.comment.len() + 1).unwrap_or(u8::MAX)];
-        comment.extend(self.comment.bytes().chain([0]));
+        comment.push_all(self.comment.bytes().chain([0]));
         request(
             NFT_MSG_NEWTABLE,
             NLM_F_CREATE,
@@ -161,7 +162,7 @@ impl Table {
             Attribute::string(NFTA_CHAIN_TABLE, &self.name),
             Attribute::string(NFTA_CHAIN_NAME, chain.name),
         ];
-        attributes.extend(chain.hook.into_iter().flat_map(Hook::attributes));
+        attributes.push_all(chain.hook.into_iter().flat_map(Hook::attributes));
         let object = self.object(&format!("chain {}", chain.name));
         request(NFT_MSG_NEWCHAIN, NLM_F_CREATE, object, attributes)
     }
@@ -171,14 +172,14 @@ impl Table {
             Attribute::string(NFTA_SET_TABLE, &self.name),
             Attribute::string(NFTA_SET_NAME, set.name),
         ];
-        attributes.extend(set.attributes());
+        attributes.push_all(set.attributes());
         attributes.push(Attribute::number(NFTA_SET_ID, id));
         // Tells nft in which byte order keys are (libnftnl's
         // NFTNL_UDATA_SET_KEYBYTEORDER), so that it lists addresses, and the same of
         // data (NFTNL_UDATA_SET_DATABYTEORDER).
         let mut notes = user_number(0, set.byte_order());
         if set.data == Some(Data::Number) {
-            notes.extend(user_number(1, OF_NETWORK));
+            notes.push_all(user_number(1, OF_NETWORK));
         }
         attributes.push(Attribute::bytes(NFTA_SET_USERDATA, notes));
         if set.ranges == Ranges::Each {
@@ -196,12 +197,12 @@ impl Table {
 
     /// What a set holds for ever, in as many messages as it needs.
     fn intervals(&self, set: &Set, intervals: &Intervals) -> Vec<Request> {
-        let elements: Vec<Vec<Element>> = intervals.elements().collect();
+        let elements: Vec<Vec<Element>> = intervals.elements().gather();
         let message = |chunk: &[Vec<Element>]| {
-            let list = chunk.iter().flat_map(|each| element_list(each)).collect();
+            let list = chunk.iter().flat_map(|each| element_list(each)).gather();
             self.elements(NFT_MSG_NEWSETELEM, set.name, list)
         };
-        elements.chunks(PER_MESSAGE).map(message).collect()
+        elements.chunks(PER_MESSAGE).map(message).gather()
     }
 
     /// Elements of which each may be several for the kernel.
@@ -213,7 +214,7 @@ impl Table {
         per_message: usize,
     ) -> Vec<Request> {
         let chunks = elements.chunks(per_message);
-        chunks.map(|chunk| self.elements(kind, set, chunk.concat())).collect()
+        chunks.map(|chunk| self.elements(kind, set, chunk.concat())).gather()
     }
 
     fn elements(&self, kind: u16, set: &str, list: Vec<Attribute>) -> Request {
@@ -242,7 +243,7 @@ impl Set {
             Some(Data::Verdict) => {
                 attributes.push(Attribute::number(NFTA_SET_DATA_TYPE, NFT_DATA_VERDICT));
             }
-            Some(Data::Number) => attributes.extend([
+            Some(Data::Number) => attributes.push_all([
                 Attribute::number(NFTA_SET_DATA_TYPE, TYPE_INTEGER),
                 Attribute::number(NFTA_SET_DATA_LEN, u64::BITS / 8),
             ]),
@@ -259,7 +260,7 @@ impl Set {
             let length = Attribute::number(NFTA_SET_FIELD_LEN, part.padded() as u32);
             Attribute::nest(NFTA_LIST_ELEM, [length])
         };
-        let fields: Vec<Attribute> = self.key.iter().map(field).collect();
+        let fields: Vec<Attribute> = self.key.iter().map(field).gather();
         Attribute::nest(NFTA_SET_DESC, [Attribute::nest(NFTA_SET_DESC_CONCAT, fields)])
     }
 
@@ -320,14 +321,14 @@ fn copies(object: &[u8]) -> Vec<Attribute> {
     let copy = |(_, inner): (u16, &[u8])| {
         let mut parts = Vec::new();
         for kind in [NFTA_SET_ELEM_KEY, NFTA_SET_ELEM_KEY_END] {
-            parts.extend(find(inner, kind).map(|part| Attribute::copied(kind, part)));
+            parts.push_all(find(inner, kind).map(|part| Attribute::copied(kind, part)));
         }
         for kind in [NFTA_SET_ELEM_FLAGS, NFTA_SET_ELEM_USERDATA] {
-            parts.extend(find(inner, kind).map(|part| Attribute::bytes(kind, part)));
+            parts.push_all(find(inner, kind).map(|part| Attribute::bytes(kind, part)));
         }
         Attribute::nest(NFTA_LIST_ELEM, parts)
     };
-    attributes(list).map(copy).collect()
+    attributes(list).map(copy).gather()
 }
 
 /// An interval's elements as attributes. One without an end goes on to the last
@@ -350,12 +351,12 @@ fn element_list(elements: &[Element]) -> Vec<Attribute> {
             };
             Attribute::nest(NFTA_LIST_ELEM, attributes)
         })
-        .collect()
+        .gather()
 }
 
 /// User data of nft: a type, a length, a number in host byte order.
 fn user_number(kind: u8, number: u32) -> Vec<u8> {
     let mut data = vec![kind, 4];
-    data.extend(number.to_ne_bytes());
+    data.push_all(number.to_ne_bytes());
     data
 }

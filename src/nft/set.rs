@@ -9,6 +9,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use super::abi::*;
 use super::constant::Constant;
 use crate::family::Family;
+use crate::list::{Gather, PushAll};
 
 /// `IFNAMSIZ`: how long an interface name is in a key.
 pub(super) const IFNAME_BYTES: usize = 16;
@@ -186,7 +187,7 @@ impl Set {
             true => first,
             false => format!("{first}-{last}"),
         };
-        first.into_iter().zip(last).map(range).collect::<Vec<_>>().join(" . ")
+        first.into_iter().zip(last).map(range).gather().join(" . ")
     }
 
     /// The parts of a key's bytes.
@@ -198,7 +199,7 @@ impl Set {
             rest = others;
             part.text(own)
         };
-        self.key.iter().map(part).collect()
+        self.key.iter().map(part).gather()
     }
 
     /// An element as people read it.
@@ -208,16 +209,16 @@ impl Set {
     }
 
     pub(super) fn render(&self) -> String {
-        let words: Vec<&str> = self.key.iter().map(|part| part.word()).collect();
+        let words: Vec<&str> = self.key.iter().map(|part| part.word()).gather();
         let data = match self.data {
             None => "",
             Some(Data::Verdict) => " : verdict",
             Some(Data::Number) => " : integer",
         };
         let elements: Vec<String> = match &self.content {
-            Content::Constant(constant) => constant.intervals.texts().collect(),
+            Content::Constant(constant) => constant.intervals.texts().gather(),
             Content::Following(elements) | Content::Counted(elements) => {
-                elements.iter().map(|(key, value)| self.element_text(key, value.as_ref())).collect()
+                elements.iter().map(|(key, value)| self.element_text(key, value.as_ref())).gather()
             }
             Content::Open | Content::Passing(_) => Vec::new(),
         };
@@ -333,16 +334,16 @@ impl Field<'_> {
 
     fn emit(self, bytes: &mut Vec<u8>) {
         match self {
-            Self::Address(IpAddr::V4(address)) => bytes.extend(address.octets()),
-            Self::Address(IpAddr::V6(address)) => bytes.extend(address.octets()),
+            Self::Address(IpAddr::V4(address)) => bytes.push_all(address.octets()),
+            Self::Address(IpAddr::V6(address)) => bytes.push_all(address.octets()),
             Self::Name(name) => {
                 bytes.extend(name.as_bytes());
                 bytes.resize(bytes.len() - name.len() + IFNAME_BYTES, 0);
             }
-            Self::Group(number) | Self::Mark(number) => bytes.extend(number.to_ne_bytes()),
+            Self::Group(number) | Self::Mark(number) => bytes.push_all(number.to_ne_bytes()),
             Self::Protocol(number) => bytes.push(number),
-            Self::Port(number) => bytes.extend(number.to_be_bytes()),
-            Self::Number(number) => bytes.extend(number.to_be_bytes()),
+            Self::Port(number) => bytes.push_all(number.to_be_bytes()),
+            Self::Number(number) => bytes.push_all(number.to_be_bytes()),
         }
     }
 }
@@ -390,7 +391,7 @@ pub(super) fn changes<'a>(
 ) -> (Vec<&'a Key>, Vec<(&'a Key, Option<&'a Value>)>) {
     let gone = held.iter().filter(|(key, value)| wanted.get(*key) != Some(*value));
     let new = wanted.iter().filter(|(key, value)| held.get(*key) != Some(*value));
-    (gone.map(|(key, _)| key).collect(), new.map(|(key, value)| (key, value.as_ref())).collect())
+    (gone.map(|(key, _)| key).gather(), new.map(|(key, value)| (key, value.as_ref())).gather())
 }
 
 impl fmt::Display for Value {

@@ -16,6 +16,7 @@ use super::seal::{self, Seal};
 use super::set::{Content, Elements, Set, changes};
 use super::socket::{Reply, Socket, head};
 use super::table::{Chain, Rule, Table, number_of};
+use crate::list::{Gather, PushAll};
 use crate::netlink::{
     self, Request,
     attribute::{Attribute, Besides, attributes, find, number, says, string},
@@ -79,7 +80,7 @@ impl Snapshot {
     fn look(socket: &mut Socket, wanted: &Table) -> Result<Self, Error> {
         let hooked = wanted.chains.iter().filter(|chain| chain.hook.is_some());
         let mut questions = vec![generation(), table_question(&wanted.name)];
-        questions.extend(hooked.map(|it| question(wanted, NFT_MSG_GETCHAIN, it.name)));
+        questions.push_all(hooked.map(|it| question(wanted, NFT_MSG_GETCHAIN, it.name)));
         questions.push(rules_question(&wanted.name));
         let mut replies = socket.replies(&questions)?.into_iter();
         let (generation, table) = (replies.next(), replies.next().unwrap_or_default());
@@ -166,15 +167,15 @@ impl Snapshot {
                 self.differences.push(format!("{name} is not of {kind}"));
             }
             let within: Vec<&Vec<u8>> =
-                rules.iter().filter(|rule| chain_of(rule) == chain.name).collect();
+                rules.iter().filter(|rule| chain_of(rule) == chain.name).gather();
             let differing = rule_differences(&chain.rules, before, &within);
-            self.differences.extend(differing.into_iter().map(|what| format!("{name} {what}")));
+            self.differences.push_all(differing.into_iter().map(|what| format!("{name} {what}")));
         }
         let known = |rule: &&Vec<u8>| wanted.chains.iter().any(|it| it.name == chain_of(rule));
         let foreign: BTreeSet<String> =
             rules.iter().filter(|rule| !known(rule)).map(|rule| chain_of(rule)).collect();
         let foreign = foreign.iter().map(|name| wanted.object(&format!("chain {name}")));
-        self.differences.extend(foreign.map(|name| format!("{name} is foreign")));
+        self.differences.push_all(foreign.map(|name| format!("{name} is foreign")));
     }
 
     /// What the set holds, as the kernel dumps it.
@@ -192,12 +193,12 @@ impl Snapshot {
     fn compare_elements(&mut self, wanted: &Table, set: &Set, all: &Elements, held: &Elements) {
         let (foreign, lost) = changes(held, all);
         let value = |key| held.get(key).and_then(Option::as_ref);
-        let foreign: Vec<_> = foreign.into_iter().map(|key| (key, value(key))).collect();
+        let foreign: Vec<_> = foreign.into_iter().map(|key| (key, value(key))).gather();
         // A table of policies may lack ten thousand, of which a few are told.
         let told = [("lacks", lost), ("holds besides", foreign)].map(|(verb, elements)| {
             let named = elements.iter().take(NAMED_MAX);
             let named: Vec<String> =
-                named.map(|(key, value)| set.element_text(key, *value)).collect();
+                named.map(|(key, value)| set.element_text(key, *value)).gather();
             (!named.is_empty()).then(|| format!("{verb} {}", some_of(&named, elements.len())))
         });
         self.tell(wanted, set, told.into_iter().flatten());
@@ -210,15 +211,15 @@ impl Snapshot {
             let held = self.held.iter().find(|(name, _)| *name == set.name);
             let (Some(all), Some((_, held))) = (set.content.following(), held) else { continue };
             let (foreign, lost) = changes(held, all);
-            updates.extend(wanted.removals(set, &foreign));
-            updates.extend(wanted.additions(set, lost));
+            updates.push_all(wanted.removals(set, &foreign));
+            updates.push_all(wanted.additions(set, lost));
         }
         updates
     }
 
     fn tell(&mut self, wanted: &Table, set: &Set, what: impl IntoIterator<Item = String>) {
         let name = wanted.object(&format!("set {}", set.name));
-        self.differences.extend(what.into_iter().map(|what| format!("{name} {what}")));
+        self.differences.push_all(what.into_iter().map(|what| format!("{name} {what}")));
     }
 }
 
@@ -252,8 +253,8 @@ fn rest(
     let chains = wanted.chains.iter().filter(is_asked);
     let sets = wanted.sets.iter().filter(|set| !known(set.name));
     let mut questions: Vec<Request> =
-        chains.map(|it| question(wanted, NFT_MSG_GETCHAIN, it.name)).collect();
-    questions.extend(sets.map(|it| question(wanted, NFT_MSG_GETSET, it.name)));
+        chains.map(|it| question(wanted, NFT_MSG_GETCHAIN, it.name)).gather();
+    questions.push_all(sets.map(|it| question(wanted, NFT_MSG_GETSET, it.name)));
     let asked = if questions.is_empty() { Vec::new() } else { socket.replies(&questions)? };
     let mut asked = asked.into_iter();
     let chains = wanted.chains.iter().map(|chain| match chain.hook {
@@ -261,9 +262,9 @@ fn rest(
         None if known(chain.name) => None,
         None => asked.next(),
     });
-    let chains = chains.map(Option::unwrap_or_default).collect();
+    let chains = chains.map(Option::unwrap_or_default).gather();
     let sets = wanted.sets.iter().map(|set| if known(set.name) { None } else { asked.next() });
-    Ok((chains, sets.map(Option::unwrap_or_default).collect()))
+    Ok((chains, sets.map(Option::unwrap_or_default).gather()))
 }
 
 pub(super) fn table_question(name: &str) -> Request {
@@ -318,7 +319,7 @@ fn chain_of(rule: &[u8]) -> String {
 
 /// The rules of one chain, of which the first has the number behind `before`.
 pub(super) fn rule_differences(wanted: &[Rule], before: usize, found: &[&Vec<u8>]) -> Vec<String> {
-    let expressions: Vec<Vec<Attribute>> = wanted.iter().map(Rule::expressions).collect();
+    let expressions: Vec<Vec<Attribute>> = wanted.iter().map(Rule::expressions).gather();
     let is = |object: &[u8], expressions: &[Attribute]| {
         find(object, NFTA_RULE_EXPRESSIONS)
             .is_some_and(|dump| says(dump, expressions, Besides::Zeros))

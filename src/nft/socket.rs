@@ -4,6 +4,7 @@
 
 use super::error::Error;
 use super::message::{begin, end, object};
+use crate::list::Gather;
 use crate::netlink::{self, Answer, Batch, DecodeError, Netfilter, Request};
 
 /// A netlink socket of the network namespace in which it was opened.
@@ -55,7 +56,7 @@ impl Socket {
     /// Asks all questions in one message; the replies are in the same order. At
     /// most the last question may be a dump.
     pub(super) fn replies(&mut self, questions: &[Request]) -> Result<Vec<Reply>, Error> {
-        let mut replies: Vec<Reply> = questions.iter().map(|_| Reply::default()).collect();
+        let mut replies: Vec<Reply> = questions.iter().map(|_| Reply::default()).gather();
         let held_still = self.ask(questions, &mut |place, answer| {
             replies.get_mut(place).map_or(Ok(()), |reply| reply.add(answer))
         })?;

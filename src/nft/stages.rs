@@ -18,6 +18,7 @@ use super::snapshot::{Snapshot, generation_of, table_question};
 use super::socket::Socket;
 use super::table::Table;
 use super::{ATTEMPTS, Ensured, remove, ruleset::table_deletion};
+use crate::list::{Gather, PushAll};
 use crate::netlink::{Request, attribute::Attribute};
 
 /// Messages of one transaction that does not have to be one: what a socket sends without
@@ -73,7 +74,7 @@ fn open(table: &Table, gates: &[&str]) -> Result<(), Error> {
         ];
         request(NFT_MSG_DELSETELEM, 0, object, named)
     };
-    let requests: Vec<Request> = gates.iter().map(empty).collect();
+    let requests: Vec<Request> = gates.iter().map(empty).gather();
     match Socket::open()?.commit(&requests, None) {
         Err(error) if error.errno() != Some(Errno::ENOENT) => Err(error),
         _ => Ok(()),
@@ -109,7 +110,7 @@ fn bring(
         } else if !is_sound {
             done = done.or(Ensured::Repaired);
             let mut requests = vec![table_deletion(&wanted.name)];
-            requests.extend(structure());
+            requests.push_all(structure());
             socket.commit(&requests, Some(found.generation))
         } else {
             done = done.or(Ensured::Repaired);
@@ -196,20 +197,19 @@ pub(super) fn stages(
         let (mut removals, mut additions) = (gone, new);
         if !switches.contains(&set.name) {
             let is_held = |(key, _): &(&Key, Option<&Value>)| held.contains_key(*key);
-            let added: Vec<_> = additions.extract_if(.., |it| !is_held(it)).collect();
+            let added: Vec<_> = additions.extract_if(.., |it| !is_held(it)).gather();
             let left: Vec<&Key> =
-                removals.extract_if(.., |key| !elements.contains_key(*key)).collect();
-            before.extend(wanted.additions(set, added));
-            after.extend(wanted.removals(set, &left));
+                removals.extract_if(.., |key| !elements.contains_key(*key)).gather();
+            before.push_all(wanted.additions(set, added));
+            after.push_all(wanted.removals(set, &left));
         }
-        switch.extend(wanted.removals(set, &removals));
-        switch.extend(wanted.additions(set, additions));
+        switch.push_all(wanted.removals(set, &removals));
+        switch.push_all(wanted.additions(set, additions));
     }
-    let parts = |requests: &[Request]| {
-        requests.chunks(PER_TRANSACTION).map(<[Request]>::to_vec).collect::<Vec<_>>()
-    };
+    let parts =
+        |requests: &[Request]| requests.chunks(PER_TRANSACTION).map(<[Request]>::to_vec).gather();
     let mut stages = parts(&before);
-    stages.extend((!switch.is_empty()).then_some(switch));
-    stages.extend(parts(&after));
+    stages.push_all((!switch.is_empty()).then_some(switch));
+    stages.push_all(parts(&after));
     stages
 }

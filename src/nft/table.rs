@@ -19,6 +19,7 @@ use super::key::{self, Part};
 use super::set::{Elements, Set, Verdict};
 use super::side::Side;
 use crate::family::Family;
+use crate::list::Gather;
 
 /// `NFT_NAME_MAXLEN` less the NUL.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -237,7 +238,7 @@ impl Rule {
 
     /// As nft writes it.
     pub(super) fn text(&self) -> String {
-        self.0.iter().map(Term::text).collect::<Vec<_>>().join(" ")
+        self.0.iter().map(Term::text).gather().join(" ")
     }
 }
 
@@ -284,7 +285,7 @@ const STATES: [(u32, &str); 3] = [(ESTABLISHED, "established"), (RELATED, "relat
 
 fn state_names(states: u32) -> String {
     let names = STATES.iter().filter(|(bit, _)| states & bit != 0).map(|(_, name)| *name);
-    names.collect::<Vec<_>>().join(",")
+    names.gather().join(",")
 }
 
 impl Holds {

@@ -16,6 +16,7 @@ use super::set::{Content, Elements, Field, Key, Ranges, Set, Type, Verdict};
 use super::side::Side;
 use super::table::{Chain, Holds, Hook, Kind, Point, Rule, Table, Term, check_name};
 use crate::family::{Family, HasFamily};
+use crate::list::{Gather, PushAll};
 
 /// IP in IP (IANA).
 const PROTOCOL_IPIP: u8 = 4;
@@ -77,7 +78,7 @@ impl Tunnel {
         let mut sets =
             vec![set("peers4", Family::V4, &self.peers), set("peers6", Family::V6, &self.peers)];
         if self.carriers.iter().any(|carrier| self.knows_peers(*carrier)) {
-            sets.extend([set("own4", Family::V4, &self.own), set("own6", Family::V6, &self.own)]);
+            sets.push_all([set("own4", Family::V4, &self.own), set("own6", Family::V6, &self.own)]);
         }
         let mut chains = vec![self.outward(), self.forward()];
         if self.vxlans().next().is_some() {
@@ -102,10 +103,10 @@ impl Tunnel {
 
     /// The packets of a tunnel, by their outer header.
     fn carried(&self) -> Vec<Term> {
-        let mut ports: Vec<u16> = self.vxlans().map(|(port, _)| port).collect();
+        let mut ports: Vec<u16> = self.vxlans().map(|(port, _)| port).gather();
         ports.dedup();
         let ports = ports.into_iter().map(|port| Term::UdpTo(Holds::Is, port));
-        ports.chain([Term::Protocol(Holds::Is, PROTOCOL_IPIP)]).collect()
+        ports.chain([Term::Protocol(Holds::Is, PROTOCOL_IPIP)]).gather()
     }
 
     /// Few packets go on from here: what is asked of all is only the protocol.
@@ -114,7 +115,7 @@ impl Tunnel {
         Chain {
             name: "forward",
             hook: Some(Hook { kind: Kind::Filter, point: Point::Forward, priority: EARLY }),
-            rules: self.carried().into_iter().map(leads).collect(),
+            rules: self.carried().into_iter().map(leads).gather(),
         }
     }
 
@@ -149,23 +150,23 @@ impl Tunnel {
             })
         };
         let drop = || Term::End(Verdict::Drop);
-        let mut rules: Vec<Rule> = from_pods.collect();
+        let mut rules: Vec<Rule> = from_pods.gather();
         for carrier in self.carriers.iter().filter(|carrier| self.knows_peers(**carrier)) {
             match *carrier {
                 Carrier::Ipip => {
                     let ours = [Term::Protocol(Holds::Is, PROTOCOL_IPIP)];
-                    rules.extend(strangers(&ours, Family::V4, drop()));
+                    rules.push_all(strangers(&ours, Family::V4, drop()));
                 }
                 Carrier::Vxlan { port, vni } => {
                     let ours = [Term::UdpTo(Holds::Is, port), Term::Vni(Holds::Is, vni)];
-                    rules.extend(strangers(&ours, Family::V4, drop()));
-                    rules.extend(strangers(&ours, Family::V6, drop()));
+                    rules.push_all(strangers(&ours, Family::V4, drop()));
+                    rules.push_all(strangers(&ours, Family::V6, drop()));
                 }
             }
         }
         if self.vxlans().next().is_some() {
             let end = Term::End(Verdict::Goto("fragments"));
-            rules.extend(strangers(&[Term::FirstFragment], Family::V6, end));
+            rules.push_all(strangers(&[Term::FirstFragment], Family::V6, end));
         }
         Chain {
             name: "input",
@@ -181,15 +182,15 @@ impl Tunnel {
     /// first fragment no packet comes of the others.
     fn fragments(&self) -> Chain {
         let end = |terms: Vec<Term>| Rule([terms, vec![Term::End(Verdict::Return)]].concat());
-        let mut ports: Vec<u16> = self.vxlans().map(|(port, _)| port).collect();
+        let mut ports: Vec<u16> = self.vxlans().map(|(port, _)| port).gather();
         ports.dedup();
         let to_others = ports.into_iter().map(|port| Term::UdpTo(Holds::IsNot, port));
         let of_others = self.vxlans().map(|(_, vni)| Term::Vni(Holds::IsNot, vni));
         let udp = [Term::Protocol(Holds::Is, PROTOCOL_UDP)].into_iter();
         let rules = vec![
             end(vec![Term::Protocol(Holds::IsNot, PROTOCOL_UDP)]),
-            end(to_others.collect()),
-            end(udp.chain(of_others).collect()),
+            end(to_others.gather()),
+            end(udp.chain(of_others).gather()),
             Rule(vec![Term::End(Verdict::Drop)]),
         ];
         Chain { name: "fragments", hook: None, rules }

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 
 use super::{Error, file, refused, table::name};
 use crate::{
+    list::Gather,
     net::{Socket, link},
     nft::{self, Guard, Network, Table},
     pod::identity::{GROUPS, group, host_link_of},
@@ -60,7 +61,7 @@ pub(crate) fn give(
     }
     // First, so that a kill in between leaves nothing that nobody takes away.
     write(journal, true)?;
-    let pairs: Vec<_> = sources.iter().map(|source| (link, *source)).collect();
+    let pairs: Vec<_> = sources.iter().map(|source| (link, *source)).gather();
     match nft::add_pairs(&table(network)?, &pairs) {
         Err(error) if error.errno() == Some(Errno::ENOENT) => Ok(()),
         done => done.map_err(refused),
@@ -107,7 +108,7 @@ pub(crate) fn forget(host: &mut Socket, journal: &Journal, network: &str, links:
         return;
     }
     let is_gone = |name: &&str| link::by_name(host, name).is_ok_and(|link| link.is_none());
-    let links: Vec<&str> = links.iter().copied().filter(is_gone).collect();
+    let links: Vec<&str> = links.iter().copied().filter(is_gone).gather();
     if links.is_empty() {
         return;
     }

@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     fabric::{Answers, Change, pools::Misfit},
+    list::{Gather, PushAll},
     net::{Socket, Tables},
     object::Told,
     state::lock::Guard,
@@ -130,18 +131,18 @@ pub(super) fn apply_by(
     let (mut unmade, mut rests) = (Vec::new(), Vec::new());
     for (state, mut pass) in changes.fabrics.drain(..) {
         pass.applied.plugin.clone_from(&plugin);
-        let served: Vec<_> = changes::served(networks, &pass).map(str::to_owned).collect();
+        let served: Vec<_> = changes::served(networks, &pass).map(str::to_owned).gather();
         let (rest, hindrance) = carry_out(pass, &state, socket, &mut report, &mut unmade);
-        rests.extend(rest);
+        rests.push_all(rest);
         let unserved = hindrance.map(|why| served.into_iter().map(move |name| (name, why.clone())));
-        report.unserved.extend(unserved.into_iter().flatten());
+        report.unserved.push_all(unserved.into_iter().flatten());
     }
     for (removal, _) in &changes.removals {
         remove(removal, socket, &mut report, &mut unmade);
     }
     for (place, error) in repair::restore(socket, &changes.repairs) {
-        report.errors.extend(error.map(|error| refusal(&error)));
-        unmade.extend(changes.repairs.get(place).map(Repair::told));
+        report.errors.push_all(error.map(|error| refusal(&error)));
+        unmade.push_all(changes.repairs.get(place).map(Repair::told));
     }
     for table in &changes.tables {
         restore(table, socket, &mut report, &mut unmade);
@@ -155,7 +156,7 @@ pub(super) fn apply_by(
     }
     for network in &networks.all {
         let noted = allowed::note(root, network.name());
-        report.errors.extend(noted.err().map(|error| error.to_string()));
+        report.errors.push_all(noted.err().map(|error| error.to_string()));
     }
     for network in &changes.former {
         match former::remove(root, socket, network) {
@@ -165,7 +166,7 @@ pub(super) fn apply_by(
         }
         unmade.push(removed(&tables::table(network)));
     }
-    report.errors.extend(changes.failed.iter().map(ToString::to_string));
+    report.errors.push_all(changes.failed.iter().map(ToString::to_string));
     report.take_back(&unmade);
     let is_quiet = report.lines.is_empty() && report.unmade.is_empty() && report.errors.is_empty();
     let is_quiet = is_quiet && rests.len() == 1 && networks.share_a_list();
@@ -197,16 +198,16 @@ fn carry_out(
             if let Some(note) = unguarded {
                 let [of_fabrics, _] = &mut report.notes;
                 of_fabrics.push(note);
-                unmade.extend(tunnel);
+                unmade.push_all(tunnel);
             }
-            report.errors.extend(refused.iter().map(ToString::to_string));
-            report.errors.extend(of_peers);
-            unmade.extend(left.iter().map(Change::told));
+            report.errors.push_all(refused.iter().map(ToString::to_string));
+            report.errors.push_all(of_peers);
+            unmade.push_all(left.iter().map(Change::told));
             (Some(pass.into_rest()), hindrance)
         }
         Err(error) => {
             report.errors.push(error.to_string());
-            unmade.extend(pass.plan.feasible().map(Change::told).chain(tunnel));
+            unmade.push_all(pass.plan.feasible().map(Change::told).chain(tunnel));
             (None, Some(error.to_string()))
         }
     }
@@ -215,8 +216,8 @@ fn carry_out(
 fn remove(removal: &Removal, socket: &mut Socket, report: &mut Report, unmade: &mut Vec<Told>) {
     match removal.carry_out(socket) {
         Ok(taken) => {
-            report.errors.extend(taken.node.iter().chain(&taken.peers).map(refusal));
-            unmade.extend(taken.unmade.iter().map(Change::told));
+            report.errors.push_all(taken.node.iter().chain(&taken.peers).map(refusal));
+            unmade.push_all(taken.unmade.iter().map(Change::told));
         }
         Err(error) => report.errors.push(error.to_string()),
     }
@@ -227,12 +228,12 @@ fn restore(table: &NetworkTable, socket: &mut Socket, report: &mut Report, unmad
     match table.restore(socket) {
         Err(error) => {
             report.errors.push(error.to_string());
-            unmade.extend(change);
+            unmade.push_all(change);
         }
         Ok((changed, notes)) => {
             let [_, of_tables] = &mut report.notes;
-            of_tables.extend(notes);
-            unmade.extend(change.filter(|_| !changed));
+            of_tables.push_all(notes);
+            unmade.push_all(change.filter(|_| !changed));
         }
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::HashSet, time::Duration};
 
 use crate::{
     cni::cidr,
+    list::{Gather, Ordered, PushAll},
     net::link::Link,
     pod::{
         Identity,
@@ -48,11 +49,11 @@ impl Attachment {
                 noted.extend(link.map(|link| link.name.as_str()));
                 Self { link: link.cloned(), entry, noted: true, age: None }
             })
-            .collect();
+            .gather();
         let marked = links.iter().filter(|link| is_marked(link.alias.as_deref()));
         let unnoted = marked.filter(|link| !noted.contains(link.name.as_str()));
-        attachments.extend(unnoted.map(Self::of_mark));
-        attachments.sort_by(|one, other| one.order().cmp(&other.order()));
+        attachments.push_all(unnoted.map(Self::of_mark));
+        attachments.order_by(|one, other| one.order().cmp(&other.order()));
         attachments
     }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     fabric::{Answers, Change, Inquiry, pools::Misfit},
+    list::{Gather, PushAll},
     net::{Socket, Tables},
     object::{self, Told},
     state::{Entry, Journal, Root, journal},
@@ -61,10 +62,10 @@ impl Lines {
         let is_new = |line: &Told| {
             let is_parameter = line.kind == object::Kind::Sysctl;
             let is_new = !is_parameter || !parameters.contains(line);
-            parameters.extend((is_parameter && is_new).then(|| line.clone()));
+            parameters.push_all((is_parameter && is_new).then(|| line.clone()));
             is_new
         };
-        all.into_iter().flatten().chain(former).filter(is_new).collect()
+        all.into_iter().flatten().chain(former).filter(is_new).gather()
     }
 }
 
@@ -122,7 +123,7 @@ pub(crate) fn compare_by(
     let mut changes = Changes::default();
     let nothing = Tables::default();
     let tables = known.unwrap_or(&nothing);
-    changes.failed.extend(networks.unusable.iter().map(|(_, error)| error.clone()));
+    changes.failed.push_all(networks.unusable.iter().map(|(_, error)| error.clone()));
     answers.begin();
     if let Some(tables) = known {
         let tunnels = tables.links.iter().filter(|link| link.vxlan.is_some());
@@ -137,11 +138,11 @@ pub(crate) fn compare_by(
     }
     changes.find_removals(networks, host, known);
     changes.sides = repair::sides(root, host, tables).map_err(kernel)?;
-    changes.repairs = changes.sides.iter().flat_map(HostSide::lacking).collect();
+    changes.repairs = changes.sides.iter().flat_map(HostSide::lacking).gather();
     let sysctls = changes.fabrics.iter().flat_map(|(_, pass)| &pass.plan.desired.objects.sysctls);
-    let sysctls: Vec<_> = sysctls.cloned().collect();
+    let sysctls: Vec<_> = sysctls.cloned().gather();
     let manage = |network: &str| networks.manages_forwarding(network);
-    changes.repairs.extend(repair::forwarding::lacking(root, tables, &manage, &sysctls));
+    changes.repairs.push_all(repair::forwarding::lacking(root, tables, &manage, &sysctls));
     for network in &networks.all {
         let noted;
         let pass = changes.pass_of(network);
@@ -158,16 +159,16 @@ pub(crate) fn compare_by(
         };
         let table = NetworkTable::of(&network.config, root, host, applied);
         let mtus = mtus(network, networks, (host, tables), applied);
-        changes.misfits.extend(misfits.into_iter().flatten());
+        changes.misfits.push_all(misfits.into_iter().flatten());
         match table {
-            Ok(table) => changes.tables.extend(table),
+            Ok(table) => changes.tables.push_all(table),
             Err(error) => {
                 changes.unknown_tables.push((network.name().to_owned(), error.clone()));
                 changes.fail(error);
             }
         }
         match mtus {
-            Ok(mtus) => changes.mtus.extend(mtus),
+            Ok(mtus) => changes.mtus.push_all(mtus),
             Err(error) => changes.fail(error),
         }
     }
@@ -181,7 +182,7 @@ pub(crate) fn compare_by(
     }
     let goes = |network: &str| changes.removals.iter().any(|(removal, _)| removal.is_of(network));
     let notes = networks.all.iter().filter_map(|one| without_fabric(one, networks, &goes));
-    changes.without = notes.collect();
+    changes.without = notes.gather();
     Ok(changes)
 }
 
@@ -273,7 +274,7 @@ impl Changes {
         let of_it = networks.all.iter().filter(|one| one.config.fabric.protocol == protocol);
         let of_it = of_it.filter_map(|one| Some((one, one.peers_file.as_deref()?)));
         let bounds: Vec<_> =
-            of_it.clone().map(|(one, _)| one.config.fabric.cluster_cidrs.as_deref()).collect();
+            of_it.clone().map(|(one, _)| one.config.fabric.cluster_cidrs.as_deref()).gather();
         let mut found: Option<Pass> = None;
         for (network, path) in of_it {
             let config = &network.config;
@@ -345,11 +346,11 @@ impl Changes {
             let known = self.refusal_of(name).or(self.failed.first());
             known.map_or_else(|| "its routes were not compared".to_owned(), ToString::to_string)
         };
-        unserved.map(|one| (one.name().to_owned(), reason(one.name()))).collect()
+        unserved.map(|one| (one.name().to_owned(), reason(one.name()))).gather()
     }
 
     fn find_removals(&mut self, networks: &Networks, host: &mut Socket, tables: Option<&Tables>) {
-        let mut done: Vec<u8> = self.fabrics.iter().map(|(state, _)| state.protocol()).collect();
+        let mut done: Vec<u8> = self.fabrics.iter().map(|(state, _)| state.protocol()).gather();
         let asks = |network: &str| networks.asks_for_routes(network);
         for network in &networks.all {
             let found = Removal::of(&network.config, &networks.root, (host, tables), &asks, &done);
@@ -358,7 +359,7 @@ impl Changes {
             });
             match found {
                 Ok(Some((tables, removal))) => {
-                    done.extend(removal.protocols());
+                    done.push_all(removal.protocols());
                     self.removals.push((removal, tables));
                 }
                 Ok(None) => {}
@@ -390,14 +391,14 @@ impl Changes {
                 .clone()
                 .flat_map(|(_, pass)| &pass.plan.changes)
                 .map(Change::told)
-                .collect(),
-            removed: removed.collect(),
-            tunnels: fabrics.filter_map(|(_, pass)| pass.tunnel_change()).map(told).collect(),
-            repairs: self.repairs.iter().map(Repair::told).collect(),
+                .gather(),
+            removed: removed.gather(),
+            tunnels: fabrics.filter_map(|(_, pass)| pass.tunnel_change()).map(told).gather(),
+            repairs: self.repairs.iter().map(Repair::told).gather(),
             tables: {
                 let tables = self.tables.iter().filter_map(NetworkTable::change);
                 let policies = self.policies.iter().filter_map(PolicyTable::change);
-                tables.chain(policies).map(told).collect()
+                tables.chain(policies).map(told).gather()
             },
             former: self.former.clone(),
         }
@@ -410,7 +411,7 @@ impl Changes {
         let wanting = desired.flat_map(|desired| {
             desired.not_ready.iter().chain(&desired.excluded).chain(&desired.wanting)
         });
-        wanting.cloned().collect()
+        wanting.cloned().gather()
     }
 
     /// What an operator should know besides: of the fabrics, and of the tables.
@@ -419,7 +420,7 @@ impl Changes {
         let fabric = desired.flat_map(|desired| &desired.notes).chain(&self.without);
         let tables = self.tables.iter().filter_map(NetworkTable::note);
         let tables = tables.chain(self.policies.iter().filter_map(PolicyTable::note));
-        [fabric.cloned().collect(), tables.cloned().collect()]
+        [fabric.cloned().gather(), tables.cloned().gather()]
     }
 
     /// Whether this node's own pods have IPv6.
@@ -452,7 +453,7 @@ pub(super) fn served<'a>(
     pass: &Pass,
 ) -> impl Iterator<Item = &'a str> + use<'a> {
     let asking = networks.all.iter().filter(|one| one.peers_file.is_some());
-    let served: Vec<_> = asking.filter(|one| pass.serves(&one.config)).collect();
+    let served: Vec<_> = asking.filter(|one| pass.serves(&one.config)).gather();
     served.into_iter().map(Configured::name)
 }
 

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::{Error, Kind, Object, facts::Routing, kernel, pod_side};
 use crate::{
     conf::{Config, GATEWAY},
+    list::Gather,
     net::{Socket, addr, neigh},
     pod::{
         Side,
@@ -32,7 +33,7 @@ pub(crate) fn complete(
     // From one that the pod has taken off the link nothing leaves.
     let held = addr::all(pod).map_err(kernel)?;
     let held = |address: &IpAddr| held.contains(&(index, (*address).into()));
-    let addresses: Vec<IpAddr> = addresses.iter().copied().filter(held).collect();
+    let addresses: Vec<IpAddr> = addresses.iter().copied().filter(held).gather();
     let it = Attached { index, addresses: &addresses, gateway, alone };
     for _ in 0..ATTEMPTS {
         let now = Routing::read(pod)?;
@@ -55,7 +56,7 @@ pub(crate) fn complete(
             Err(error) => {
                 let undone = pod_side::unmake_routes(pod, &side, index);
                 let errors = [Some(error.clone()), undone.err()];
-                return Err(Error::join(errors.into_iter().flatten().collect()).unwrap_or(error));
+                return Err(Error::join(errors.into_iter().flatten().gather()).unwrap_or(error));
             }
         }
     }

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     cni::Document,
     conf::{Config, fill_in, has_placeholder},
+    list::{Gather, Ordered, PushAll},
     net::Socket,
     state::{Journal, Root, file::TEXT_BYTES_MAX, read},
 };
@@ -113,7 +114,7 @@ impl Networks {
         }
         // Whoever names one configuration asks for nothing about others.
         unusable.retain(|_| conf.is_none());
-        configs.extend(all.iter().map(|one| one.config.clone()));
+        configs.push_all(all.iter().map(|one| one.config.clone()));
         // Runtimes take the first of a name.
         let mut names: Vec<String> = Vec::new();
         all.retain(|one| {
@@ -145,7 +146,7 @@ impl Networks {
                 self.all.push(kept);
             }
         }
-        self.all.sort_unstable_by(|one, other| one.path.file_name().cmp(&other.path.file_name()));
+        self.all.order_by(|one, other| one.path.file_name().cmp(&other.path.file_name()));
     }
 
     /// Whether a list of peers means the same to all networks that have one.
@@ -158,15 +159,15 @@ impl Networks {
     /// The same, with what the peers files say by now.
     pub(crate) fn again(&self) -> Self {
         let root = &self.root;
-        let all = self.all.iter().map(|one| one.again(root)).collect();
-        let configs = self.configs.iter().map(|one| resolved(one.clone(), root)).collect();
+        let all = self.all.iter().map(|one| one.again(root)).gather();
+        let configs = self.configs.iter().map(|one| resolved(one.clone(), root)).gather();
         Self { all, configs, ..self.clone() }
     }
 
     /// The names of all networks of the node, where they are known.
     pub(crate) fn names(&self) -> Option<Vec<String>> {
         let names = self.configs.iter().map(|config| config.name.clone());
-        self.unknown.is_none().then(|| names.collect())
+        self.unknown.is_none().then(|| names.gather())
     }
 
     /// Whether the node's forwarding is a network's to turn on: as its configuration

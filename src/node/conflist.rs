@@ -15,6 +15,7 @@ use crate::{
         json::{field, member},
     },
     conf::{Complaint, Config, PLUGIN_TYPES, has_store},
+    list::{Gather, Ordered},
     state::{file::TEXT_BYTES_MAX, read},
 };
 
@@ -36,7 +37,7 @@ pub(crate) fn files(directory: &Path) -> io::Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
-    files.sort_unstable_by(|one, other| one.file_name().cmp(&other.file_name()));
+    files.order_by(|one, other| one.file_name().cmp(&other.file_name()));
     Ok(files)
 }
 
@@ -74,7 +75,7 @@ fn has_pool(plugin: &Map<String, Value>) -> bool {
 /// The objects of a list, or a single configuration.
 pub(crate) fn objects(document: &Map<String, Value>) -> Vec<&Map<String, Value>> {
     match field(document, "plugins").and_then(Value::as_array) {
-        Some(plugins) => plugins.iter().filter_map(Value::as_object).collect(),
+        Some(plugins) => plugins.iter().filter_map(Value::as_object).gather(),
         None => vec![document],
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     conf::{CALICO, Config, MTU_RANGE, MtuMode},
     fabric::{Settings, uplink},
     family::{Family, is_single},
+    list::{Gather, PushAll},
     net::{
         Socket, Tables, addr,
         link::{self, Link},
@@ -139,7 +140,7 @@ pub(crate) fn pod(pod: &mut Socket, ifname: &str) -> Result<(PodFacts, Option<Li
     };
     let facts = PodFacts {
         attached_before: true,
-        taken: routes.iter().filter(foreign).map(|found| found.route.destination).collect(),
+        taken: routes.iter().filter(foreign).map(|found| found.route.destination).gather(),
         table: Some(routing::free_table(&rules, &routes)),
         leftovers: leftovers(pod, rules, &routes)?,
     };
@@ -160,8 +161,8 @@ impl Routing {
     pub(crate) fn read(pod: &mut Socket) -> Result<Self, Error> {
         let mut all = Self { rules: Vec::new(), routes: Vec::new() };
         for family in Family::BOTH {
-            all.rules.extend(rule::all(pod, family).map_err(kernel)?);
-            all.routes.extend(route::all(pod, family).map_err(kernel)?);
+            all.rules.push_all(rule::all(pod, family).map_err(kernel)?);
+            all.routes.push_all(route::all(pod, family).map_err(kernel)?);
         }
         Ok(all)
     }
@@ -182,7 +183,7 @@ pub(crate) fn leftovers(
         return Ok(rules);
     }
     let addresses = addr::all(pod).map_err(kernel)?;
-    let addresses: Vec<IpAddr> = addresses.iter().map(|(_, address)| address.ip()).collect();
+    let addresses: Vec<IpAddr> = addresses.iter().map(|(_, address)| address.ip()).gather();
     Ok(routing::leftovers(&rules, routes, &addresses))
 }
 

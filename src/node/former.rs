@@ -8,6 +8,7 @@ use std::{io::ErrorKind, time::Duration};
 use super::{Error, file, kernel, refused, tables};
 use crate::{
     cni::env::valid_network_name,
+    list::Gather,
     net::{
         Socket,
         link::{self, Link},
@@ -31,7 +32,7 @@ pub fn networks(
     let found = nft::tables(tables::PREFIX).map_err(refused)?;
     let named = found.iter().filter_map(|table| table.strip_prefix(tables::PREFIX));
     let mut named: Vec<String> =
-        named.filter(|name| valid_network_name(name)).map(str::to_owned).collect();
+        named.filter(|name| valid_network_name(name)).map(str::to_owned).gather();
     named.retain(|name| !configured.contains(name) && !Journal::new(root, name).has_entries());
     if named.is_empty() {
         return Ok(named);
@@ -86,7 +87,7 @@ pub fn remove_unneeded(
         Err(error) => return Err(file("lock the network", journal.directory(), &error)),
     };
     let aliases = journal.entries().into_iter().map(|entry| Identity::from(&entry).alias());
-    let aliases: Vec<String> = aliases.collect();
+    let aliases: Vec<String> = aliases.gather();
     let links = link::all(host).map_err(kernel)?;
     let lives = links.iter().any(|link| {
         let noted = |alias: &String| aliases.contains(alias);

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 
 use crate::{
     family::{Family, is_single},
+    list::PushAll,
     net::{
         Namespace, Socket,
         link::{self, Link},
@@ -99,7 +100,7 @@ pub(crate) fn routed_by(host: &mut Socket, device: u32) -> Result<Vec<IpAddr>, E
         let routes = route::all(host, family).map_err(kernel)?;
         let own = routes.iter().filter(|found| found.is_through(device) && found.is_connected());
         let own = own.map(|found| found.route.destination).filter(is_single);
-        addresses.extend(own.map(|destination| destination.ip()));
+        addresses.push_all(own.map(|destination| destination.ip()));
     }
     Ok(addresses)
 }

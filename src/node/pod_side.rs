@@ -11,6 +11,7 @@ use super::{
     sandbox::{self, Sandbox},
 };
 use crate::{
+    list::{Gather, PushAll},
     net::{
         self, Request, Socket, forwarding, link,
         route::TABLE_MAIN,
@@ -46,8 +47,8 @@ pub(crate) fn make(
         sandbox.within(|| ensure_all(&lacking)).map_err(kernel)??;
     }
     let name = &wanted.pod.name;
-    let mut requests: Vec<Request> = leftovers.iter().map(Rule::delete).collect();
-    requests.extend(wanted.has_ipv6().then(|| link::without_generated_address(name)));
+    let mut requests: Vec<Request> = leftovers.iter().map(Rule::delete).gather();
+    requests.push_all(wanted.has_ipv6().then(|| link::without_generated_address(name)));
     requests.push(link::set_up(name));
     apply(&mut sandbox.socket, requests, side, index)
 }
@@ -107,7 +108,7 @@ pub(crate) fn forget(pod: &mut Socket, entry: Option<&Entry>) -> Result<(), Erro
             facts::leftovers(pod, rules, &[])?
         }
     };
-    pod.apply(&rules.iter().map(Rule::delete).collect::<Vec<_>>()).map_err(kernel)
+    pod.apply(&rules.iter().map(Rule::delete).gather()).map_err(kernel)
 }
 
 /// As [`forget`], for a call that does not name the pod's namespace.

@@ -23,6 +23,7 @@ pub(crate) use pods::{
 pub(crate) use state::unreadable_files;
 
 use crate::{
+    list::{Gather, PushAll},
     nft::{self, Ensured},
     object::{Action, Kind, Told},
     policy::{
@@ -119,7 +120,7 @@ pub fn plan(wanted: &mut Wanted) -> Result<Vec<Told>, Error> {
         told.push(Told { kind: Kind::Table, action, object, before, after });
     }
     let nothing = Policies::default();
-    told.extend(changes(world, held.unwrap_or(&nothing), wanted));
+    told.push_all(changes(world, held.unwrap_or(&nothing), wanted));
     Ok(told)
 }
 
@@ -153,7 +154,7 @@ pub fn apply(
     if established == Established::Judged {
         let cut = cut_all(wanted, root, lock);
         applied.cut = cut.count;
-        applied.notes.extend(cut.notes);
+        applied.notes.push_all(cut.notes);
     }
     Ok(applied)
 }
@@ -217,7 +218,7 @@ pub fn denied() -> Result<Vec<Denied>, Error> {
         let direction = direction.word().to_owned();
         Denied { address, direction, packets }
     });
-    Ok(denied.collect())
+    Ok(denied.gather())
 }
 
 /// How many packets were denied in each direction, in the order of [`Direction::BOTH`], since
@@ -238,7 +239,7 @@ pub fn in_force(root: &Root) -> Result<Option<HeldPolicies>, Error> {
     let pods = pods.into_iter().map(|Known { name, isolated_by: [egress, ingress], .. }| {
         IsolatedPod { name: name.to_string(), egress, ingress }
     });
-    let (pods, denied) = (pods.collect(), denied().unwrap_or_default());
+    let (pods, denied) = (pods.gather(), denied().unwrap_or_default());
     let sets = serde_json::from_str(&policies.encode()).unwrap_or_default();
     Ok(Some(HeldPolicies { sets, pods, denied }))
 }

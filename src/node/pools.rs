@@ -7,6 +7,7 @@ use crate::{
     conf::{Config, IpamKeys, has_store},
     fabric::pools::{Cidrs, Misfit, Place},
     ipam::Range,
+    list::Gather,
 };
 
 /// The ranges of an IPAM section, where its plugin is one that reads them, and
@@ -18,7 +19,7 @@ pub(crate) fn places(keys: &IpamKeys, config: &Config) -> Vec<Place> {
         let range = Range::new(keys.subnet, keys.first, keys.last, keys.gateway).ok()?;
         Some((keys.path.clone(), range))
     };
-    ranges.filter_map(place).collect()
+    ranges.filter_map(place).gather()
 }
 
 /// What is wrong with the ranges of a configuration.

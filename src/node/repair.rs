@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::side;
 use crate::{
+    list::{Gather, PushAll},
     net::{
         Error, Request, Socket, Tables,
         link::{self, Link},
@@ -144,11 +145,11 @@ pub fn restore(host: &mut Socket, repairs: &[Repair]) -> Vec<(usize, Option<Erro
         }
     }
     let refused = host.apply_all(&requests).into_iter();
-    failed.extend(
+    failed.push_all(
         refused.map(|failed| (places.get(failed.at).copied().unwrap_or_default(), failed.error)),
     );
     let told = |error: Error| (!GONE.contains(&error.errno)).then_some(error);
-    failed.into_iter().map(|(place, error)| (place, told(error))).collect()
+    failed.into_iter().map(|(place, error)| (place, told(error))).gather()
 }
 
 /// A link that is not there, and a parameter of such a link.
@@ -182,7 +183,7 @@ impl Repair {
 
     /// As of an attachment that has nothing of it.
     pub fn as_side(&self) -> HostSide {
-        let sysctls = self.change.wanted::<Sysctl>().cloned().into_iter().collect();
+        let sysctls = self.change.wanted::<Sysctl>().cloned().into_iter().gather();
         let wanted = Objects { sysctls, ..Objects::default() };
         HostSide { network: self.network.clone(), wanted, ..HostSide::default() }
     }

@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::{
     family::Family,
+    list::Gather,
     net::{Tables, fdb, link::Link, neigh, route::Found, rule::Rule},
     state::{
         Entry,
@@ -199,7 +200,7 @@ impl Snapshot {
         for network in &mut self.networks {
             let repairs = compared.repairs();
             let own = repairs.filter(|repair| repair.network() == network.name);
-            network.repairs = own.map(|repair| repair.told()).collect();
+            network.repairs = own.map(|repair| repair.told()).gather();
             let is_own = |table: &&OfTable| table.network == network.name;
             if let Some(table) = compared.tables.iter().find(is_own) {
                 network.table.clone_from(&table.held.differences);
@@ -264,8 +265,8 @@ impl Kernel {
         Self {
             links: tables.links.clone(),
             addresses: tables.addresses.clone(),
-            routes: routes.cloned().collect(),
-            rules: rules.copied().collect(),
+            routes: routes.cloned().gather(),
+            rules: rules.copied().gather(),
             neighbours: tables.neighbours.clone(),
             forwarding: tables.forwarding.clone(),
             advertised: tables.advertised.clone(),
@@ -291,7 +292,7 @@ impl Kernel {
     /// The names of a route's devices.
     pub fn devices(&self, found: &Found) -> Vec<&str> {
         let links = found.devices.iter().filter_map(|index| self.link(*index));
-        links.map(|link| link.name.as_str()).collect()
+        links.map(|link| link.name.as_str()).gather()
     }
 }
 

@@ -9,6 +9,7 @@
 
 use crate::{
     conf::Config,
+    list::{Gather, PushAll},
     net::Socket,
     nft::{self, Ensured, Guard, Masquerade, Network, Table},
     object::{self, Change, HeldTable},
@@ -51,7 +52,7 @@ fn beside_pods(config: &Config, fabric: Option<&Applied>) -> Network {
         group: group(&config.name),
         host_link_groups: GROUPS,
         masquerade: config.masquerade.then(|| Masquerade {
-            never: never.copied().collect(),
+            never: never.copied().gather(),
             pods: Vec::new(),
             next_hop: config.gateway,
         }),
@@ -100,7 +101,7 @@ pub(crate) fn install(
     if network.guard == Guard::Sources
         && let Err(pods) = upgrade_pods(root, config, host)
     {
-        notes.extend(pods.iter().map(|pod| unchecked(name, &pod.to_string())));
+        notes.push_all(pods.iter().map(|pod| unchecked(name, &pod.to_string())));
         network.guard = Guard::Loopback;
     }
     loop {
@@ -179,7 +180,7 @@ fn attainable(
     if network.guard == Guard::Sources
         && let Err(pods) = reach_pods(root, config, host)
     {
-        let pods: Vec<String> = pods.iter().map(ToString::to_string).collect();
+        let pods: Vec<String> = pods.iter().map(ToString::to_string).gather();
         reason = Some(pods.join("; "));
         network.guard = Guard::Loopback;
     }
@@ -281,7 +282,7 @@ pub fn monitor<'a>(configs: impl Iterator<Item = &'a Config>) -> Result<nft::Mon
         let policies = config.enforces_policy.then(|| TABLE.to_owned());
         [table(&config.name), tunnel::name(config.fabric.protocol)].into_iter().chain(policies)
     });
-    nft::subscribe(names.collect()).map_err(refused)
+    nft::subscribe(names.gather()).map_err(refused)
 }
 
 /// What [`differences`] found.

@@ -18,6 +18,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::conf::{PLUGIN_TYPES, VERSION_FILE};
+use crate::list::Gather;
 use crate::state::{Root, directory, file::TEXT_BYTES_MAX, read_own, replace};
 
 /// This version.
@@ -138,5 +139,5 @@ pub(crate) fn sure(root: &Root) -> Option<Plugin> {
 /// The programs in a directory of plugins that may be this one; none where nobody may look.
 pub(crate) fn installed(plugins: &Path) -> Vec<(PathBuf, Identity)> {
     let paths = PLUGIN_TYPES.into_iter().map(|name| plugins.join(name));
-    paths.filter_map(|path| Identity::of(&path).map(|identity| (path, identity))).collect()
+    paths.filter_map(|path| Identity::of(&path).map(|identity| (path, identity))).gather()
 }

@@ -6,6 +6,8 @@ use std::{collections::HashMap, fmt::Debug, hash::Hash, iter};
 
 use serde::{Deserialize, Serialize};
 
+use crate::list::{Gather, PushAll};
+
 /// An object that the kernel has.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -116,7 +118,7 @@ pub fn diff<'a, O: Object>(
     desired: impl IntoIterator<Item = &'a O>,
     held: impl IntoIterator<Item = &'a O::Held>,
 ) -> Vec<Step<O>> {
-    let held: Vec<&O::Held> = held.into_iter().collect();
+    let held: Vec<&O::Held> = held.into_iter().gather();
     // One pass over what may be thousands of either: the first of each key, and behind each
     // the next of the same.
     let mut first_of: HashMap<O::Key<'a>, usize> = HashMap::with_capacity(held.len());
@@ -138,7 +140,7 @@ pub fn diff<'a, O: Object>(
     }
     let surplus = held.into_iter().zip(is_kept);
     let surplus = surplus.filter(|(one, is_kept)| O::is_ours(one) && !is_kept);
-    steps.extend(surplus.map(|(one, _)| Step::Delete(one.clone())));
+    steps.push_all(surplus.map(|(one, _)| Step::Delete(one.clone())));
     steps
 }
 

@@ -19,6 +19,7 @@ use super::{
     table::Table,
     told::{Action, Told},
 };
+use crate::list::{Gather, PushAll};
 use crate::net::{Request, rule::Rule, sysctl::Sysctl};
 
 /// What is compared of one kind depends on what becomes of devices.
@@ -32,8 +33,8 @@ impl Devices {
             !comes && !self.foreign.contains(device)
         };
         let stays = |held: &&O::Held| held.device().is_none_or(|on| !self.lost.contains(on));
-        let wanted: Vec<&O> = wanted.iter().filter(can_be).collect();
-        let held: Vec<&O::Held> = held.iter().filter(stays).collect();
+        let wanted: Vec<&O> = wanted.iter().filter(can_be).gather();
+        let held: Vec<&O::Held> = held.iter().filter(stays).gather();
         let steps = O::diff(&wanted, &held);
         O::note(&steps, self);
         steps
@@ -90,7 +91,7 @@ macro_rules! kinds {
                 let of = |objects: &Self| HeldObjects {
                     $($field: {
                         let held = objects.$field.iter();
-                        held.filter_map(|object| object.as_held(indexes)).collect()
+                        held.filter_map(|object| object.as_held(indexes)).gather()
                     },)+
                 };
                 of(self)
@@ -108,10 +109,10 @@ macro_rules! kinds {
                 let steps = devices.compare::<$Kind>(&wanted.$field, &held.$field);
                 let steps = steps.into_iter().map(Change::$Kind);
                 let (removals, others): (Vec<_>, Vec<_>) = steps.partition(Change::removes);
-                made.extend(others);
+                made.push_all(others);
                 removed.push(removals);
             })+
-            made.extend(removed.into_iter().rev().flatten());
+            made.push_all(removed.into_iter().rev().flatten());
             made
         }
 

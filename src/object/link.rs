@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     conf::ROUTE_PROTOCOL,
+    list::{Ordered, PushAll},
     net::link::{self, Link},
 };
 
@@ -243,8 +244,8 @@ impl Managed for Tunnel {
             let Some(place) = going.iter().position(in_the_way) else { continue };
             *step = Step::Replace(tunnel.clone(), going.remove(place));
         }
-        going.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-        made.extend(going.into_iter().map(Step::Delete));
+        going.order_by(|a, b| a.name.cmp(&b.name));
+        made.push_all(going.into_iter().map(Step::Delete));
         made
     }
 

@@ -11,6 +11,7 @@ use super::{
     route::Route,
     told::Kind,
 };
+use crate::list::Gather;
 
 /// Packets go the way of this route.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -80,7 +81,7 @@ impl Managed for Lookup {
     fn diff(wanted: &[&Self], held: &[&Diversion]) -> Vec<Step<Self>> {
         let is_wanted = |held: &&&Diversion| wanted.iter().any(|one| one.0 == held.wanted);
         let diverted = held.iter().filter(is_wanted);
-        diverted.map(|held| Step::Foreign(Self(held.wanted.clone()), (*held).clone())).collect()
+        diverted.map(|held| Step::Foreign(Self(held.wanted.clone()), (*held).clone())).gather()
     }
 
     fn work(_: &Step<Self>, _: &Indexes) -> Work {

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     family::{Family, HasFamily},
+    list::{Gather, Ordered},
     net::{
         Request,
         route::{self, Found, PROTOCOL_KERNEL},
@@ -262,7 +263,7 @@ impl Present<Route> for HeldRoute {
 
     fn of_made(object: &Route, indexes: &Indexes) -> Option<Self> {
         let index = object.device.as_ref().and_then(|device| indexes.get(device));
-        let found = Found::new(object.route.clone(), index.copied().into_iter().collect());
+        let found = Found::new(object.route.clone(), index.copied().into_iter().gather());
         let (ours, on_host_link) = (true, false);
         Some(Self { found, device: object.device.clone(), ours, on_host_link })
     }
@@ -309,7 +310,7 @@ impl Managed for Route {
         let in_the_way = in_the_way.filter_map(|wanted| Some((*wanted, before(wanted)?)));
         let foreign =
             |(wanted, other): (&Self, &HeldRoute)| Step::Foreign(wanted.clone(), other.clone());
-        let mut changes: Vec<Step<Self>> = in_the_way.map(foreign).collect();
+        let mut changes: Vec<Step<Self>> = in_the_way.map(foreign).gather();
         // Where we have one it stays: it takes over when the other one goes.
         let needed = wanted.iter().copied().filter(|wanted| !serves(wanted) || has_one(wanted));
         let mut steps = diff::diff(needed, held.iter().copied());
@@ -319,7 +320,7 @@ impl Managed for Route {
             Step::Create(_) | Step::Replace(..) => true,
         });
         // In an order that does not depend on the kernel's list.
-        steps.sort_by_key(|step| match step {
+        steps.order_by_key(|step| match step {
             Step::Delete(held) => Some((held.destination(), held.metric())),
             _ => None,
         });
@@ -390,7 +391,7 @@ fn best_of_others<'a>(held: &[&'a HeldRoute]) -> HashMap<Place, &'a HeldRoute> {
 
 /// The routes of others that serve in place of ours, where we have none.
 pub fn adopted<'a>(wanted: &[Route], held: &'a [HeldRoute]) -> Vec<&'a HeldRoute> {
-    let held: Vec<&HeldRoute> = held.iter().collect();
+    let held: Vec<&HeldRoute> = held.iter().gather();
     let best = best_of_others(&held);
     let ours = LazyCell::new(|| {
         let ours = held.iter().filter(|held| held.ours);
@@ -401,5 +402,5 @@ pub fn adopted<'a>(wanted: &[Route], held: &'a [HeldRoute]) -> Vec<&'a HeldRoute
         let one = one.filter(|one| one.metric() <= wanted.metric() && wanted.is_served_by(one))?;
         (!ours.contains(&wanted.key())).then_some(one)
     };
-    wanted.iter().filter_map(of).collect()
+    wanted.iter().filter_map(of).gather()
 }

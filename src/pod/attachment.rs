@@ -14,6 +14,7 @@ use super::{
 use crate::{
     cni,
     family::HasFamily,
+    list::{Gather, PushAll},
     net::{Mac, devconf::Devconf, forwarding, link::VethEnd},
     object::{Address, Neighbour, Objects, Setting, Sysctl, Value},
 };
@@ -80,7 +81,7 @@ pub fn host_side(link: &str, addresses: &[IpAddr], group: u32) -> Side {
     let (ipv4, ipv6) = families(addresses);
     let mut side = Side { link: link.to_owned(), ..Side::default() };
     if ipv4 {
-        side.devconf.extend([
+        side.devconf.push_all([
             Devconf::AcceptRedirects(false),
             Devconf::ProxyDelay(0),
             Devconf::ProxyArp(true),
@@ -92,17 +93,17 @@ pub fn host_side(link: &str, addresses: &[IpAddr], group: u32) -> Side {
     }
     let objects = &mut side.objects;
     if ipv6 {
-        objects.sysctls.extend([
+        objects.sysctls.push_all([
             Sysctl::new(format!("net/ipv6/conf/{link}/disable_ipv6"), 0),
             Sysctl::new(format!("net/ipv6/conf/{link}/accept_dad"), 0),
             Sysctl::new(format!("net/ipv6/conf/{link}/forwarding"), 1),
         ]);
-        objects.addresses.extend(link_local(HOST_MAC).map(|address| at(link, address)));
+        objects.addresses.push_all(link_local(HOST_MAC).map(|address| at(link, address)));
     }
     objects.sysctls.push(Sysctl::optional(format!("net/ipv6/conf/{link}/accept_ra"), 0));
     let set = |value| Setting { device: link.to_owned(), value };
-    objects.settings.extend([Value::Group(group), Value::Up(true)].map(set));
-    side.lead(addresses.iter().map(|address| host_route(*address)).collect());
+    objects.settings.push_all([Value::Group(group), Value::Up(true)].map(set));
+    side.lead(addresses.iter().map(|address| host_route(*address)).gather());
     side
 }
 
@@ -117,12 +118,12 @@ fn pod_side(spec: &Spec<'_>, mac: Mac, routes: &[cni::Route]) -> Side {
     let mut objects = Objects { sysctls: pod_sysctls(spec), ..Objects::default() };
     objects.settings.push(Setting { device: link.clone(), value: Value::Up(true) });
     let own = spec.addresses.iter().map(|address| at(link, IpNetwork::from(*address)));
-    objects.addresses.extend(own);
+    objects.addresses.push_all(own);
     if ipv4 {
         objects.neighbours.push(neighbour(spec.config.gateway.into()));
     }
     if ipv6 {
-        objects.addresses.extend(link_local(mac).map(|address| at(link, address)));
+        objects.addresses.push_all(link_local(mac).map(|address| at(link, address)));
         objects.neighbours.push(neighbour(gateway_ipv6().into()));
     }
     objects.rules = routing::rules(spec.facts.table, spec.addresses);
@@ -140,7 +141,7 @@ fn pod_sysctls(spec: &Spec<'_>) -> Vec<Sysctl> {
         for scope in ["lo", ifname] {
             sysctls.push(Sysctl::new(format!("net/ipv6/conf/{scope}/disable_ipv6"), 0));
         }
-        sysctls.extend([
+        sysctls.push_all([
             Sysctl::new(format!("net/ipv6/conf/{ifname}/accept_dad"), 0),
             Sysctl::new(format!("net/ipv6/conf/{ifname}/keep_addr_on_down"), 1),
         ]);
@@ -148,15 +149,15 @@ fn pod_sysctls(spec: &Spec<'_>) -> Vec<Sysctl> {
     let allowed = spec.config.allow_ip_forwarding;
     if allowed || !spec.facts.attached_before {
         let value = u8::from(allowed);
-        sysctls.extend(ipv4.then(|| Sysctl::new(forwarding::IPV4, value)));
-        sysctls.extend(ipv6.then(|| Sysctl::new(forwarding::IPV6, value)));
+        sysctls.push_all(ipv4.then(|| Sysctl::new(forwarding::IPV4, value)));
+        sysctls.push_all(ipv6.then(|| Sysctl::new(forwarding::IPV6, value)));
     }
     sysctls
 }
 
 fn forwarding(spec: &Spec<'_>) -> Vec<Sysctl> {
     let served = routing::served(spec.addresses).filter(|_| spec.config.manage_forwarding);
-    served.map(|address| Sysctl::new(forwarding::key(address.family()), 1)).collect()
+    served.map(|address| Sysctl::new(forwarding::key(address.family()), 1)).gather()
 }
 
 fn link_local(mac: Mac) -> Option<IpNetwork> {

@@ -18,6 +18,7 @@ use crate::{
     cni,
     conf::{Config, ROUTE_PROTOCOL},
     family::{Family, HasFamily, is_single},
+    list::{Gather, PushAll},
     net::{
         route::{Found, Route, SCOPE_LINK, TABLE_MAIN},
         rule::Rule,
@@ -56,7 +57,7 @@ pub fn leftovers(rules: &[Rule], routes: &[Found], addresses: &[IpAddr]) -> Vec<
             && !addresses.contains(&rule.source.ip())
             && !routes.iter().any(|found| found.route.table == rule.table)
     };
-    rules.iter().filter(is_left).copied().collect()
+    rules.iter().filter(is_left).copied().gather()
 }
 
 /// Whether a rule is one that a further interface of ours has.
@@ -71,7 +72,7 @@ pub fn rules(table: Option<u32>, addresses: &[IpAddr]) -> Vec<Rule> {
             move |address: IpAddr| Rule::new(address.into(), table, RULE_PRIORITY, RULE_PROTOCOL);
         addresses.iter().copied().map(rule)
     };
-    table.into_iter().flat_map(rule).collect()
+    table.into_iter().flat_map(rule).gather()
 }
 
 /// The next hop of a pod for destinations of the same family as `like`.
@@ -97,7 +98,7 @@ pub(super) fn told(spec: &Spec<'_>) -> Vec<cni::Route> {
         let default = like.family().everything();
         let default_taken = facts.taken.contains(&default);
         let given = spec.routes.iter().filter(|route| route.dst.family() == like.family());
-        let mut family: Vec<cni::Route> = given.cloned().collect();
+        let mut family: Vec<cni::Route> = given.cloned().gather();
         let has_default = family.iter().any(|route| route.dst.prefix() == 0);
         let wanted = family.is_empty() || (spec.config.include_default_routes && !has_default);
         if wanted && (!default_taken || facts.table.is_some()) {
@@ -108,7 +109,7 @@ pub(super) fn told(spec: &Spec<'_>) -> Vec<cni::Route> {
             route.gw = (!on_link).then(|| gateway(spec.config, like));
         }
         if let Some(remote) = spec.remote.filter(|_| !default_taken) {
-            family.extend(remote_routes(remote, spec.config, like));
+            family.push_all(remote_routes(remote, spec.config, like));
         }
         for route in family.iter_mut().filter(|route| is_in_main(route)) {
             let taken = facts.taken.contains(&of_pod_route(route).destination);
@@ -133,7 +134,7 @@ fn remote_routes(remote: Remote<'_>, config: &Config, like: IpAddr) -> Vec<cni::
         advmss: Some(remote.mtu.saturating_sub(headers)),
         ..via(cidr)
     });
-    own.map(via).chain(reduced).collect()
+    own.map(via).chain(reduced).gather()
 }
 
 /// The routes of the pod link: the way to its next hop, those that are `told`, and
@@ -146,12 +147,12 @@ pub(super) fn of_pod(spec: &Spec<'_>, told: &[cni::Route]) -> Vec<Route> {
         let next_hop = host_route(spec.config.gateway.into());
         let taken = taken.contains(&next_hop.destination);
         let priority = table.filter(|_| taken);
-        routes.extend((!taken || table.is_some()).then_some(Route { priority, ..next_hop }));
+        routes.push_all((!taken || table.is_some()).then_some(Route { priority, ..next_hop }));
     }
-    routes.extend(told.iter().map(of_pod_route));
+    routes.push_all(told.iter().map(of_pod_route));
     if let Some(table) = table {
         let of_family = |like| of_own_table(spec, *table, like, told);
-        routes.extend(served(spec.addresses).flat_map(of_family));
+        routes.push_all(served(spec.addresses).flat_map(of_family));
     }
     routes
 }
@@ -164,7 +165,7 @@ fn of_own_table(spec: &Spec<'_>, table: u32, like: IpAddr, told: &[cni::Route]) 
     let remote = spec.remote.map(|remote| remote_routes(remote, spec.config, like));
     let default = cni::Route::new(like.family().everything(), Some(next_hop));
     let mut routes: Vec<Route> = Vec::new();
-    routes.extend(next_hop.is_ipv4().then(|| host_route(next_hop)));
+    routes.push_all(next_hop.is_ipv4().then(|| host_route(next_hop)));
     let all = told.filter(|route| is_in_main(route)).cloned();
     for route in all.chain(remote.into_iter().flatten()).chain([default]) {
         let route = Route { priority: None, ..of_pod_route(&route) };
@@ -172,7 +173,7 @@ fn of_own_table(spec: &Spec<'_>, table: u32, like: IpAddr, told: &[cni::Route]) 
             routes.push(route);
         }
     }
-    routes.into_iter().map(|route| Route { table, ..route }).collect()
+    routes.into_iter().map(|route| Route { table, ..route }).gather()
 }
 
 fn is_in_main(route: &cni::Route) -> bool {

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     family::HasFamily,
+    list::{Gather, PushAll},
     net::{
         route::{Found, Kind, PROTOCOL_KERNEL, Route, TABLE_MAIN},
         rule::Rule,
@@ -62,13 +63,13 @@ pub fn lacking(it: &Attached<'_>, has: &[Rule], routes: &[Found]) -> Lack {
         }
         let of_family = it.addresses.iter().filter(|ip| ip.family() == like.family());
         let unled: Vec<IpAddr> =
-            of_family.filter(|ip| !is_led(it, **ip, has, routes)).copied().collect();
+            of_family.filter(|ip| !is_led(it, **ip, has, routes)).copied().gather();
         let missing = rules(Some(table), &unled).into_iter().filter(|rule| !has.contains(rule));
         let before = lack.rules.len();
-        lack.rules.extend(missing);
+        lack.rules.push_all(missing);
         if lack.rules.len() > before {
             lack.table = Some(table);
-            lack.routes.extend(routes_of(it, like, table, routes));
+            lack.routes.push_all(routes_of(it, like, table, routes));
         }
     }
     lack
@@ -130,7 +131,7 @@ fn routes_of(it: &Attached<'_>, like: IpAddr, table: u32, routes: &[Found]) -> V
         gateway == Some(next_hop) && (mtu.is_some() || advmss.is_some())
     });
     let default = Route { gateway: Some(next_hop), ..Route::new(like.family().everything()) };
-    let mut wanted: Vec<Route> = way.clone().into_iter().collect();
+    let mut wanted: Vec<Route> = way.clone().into_iter().gather();
     for route in own.iter().copied().chain(narrow).map(|found| &found.route).chain([&default]) {
         if wanted.iter().all(|one| one.destination != route.destination) {
             wanted.push(Route { priority: None, onlink: false, ..route.clone() });
@@ -146,7 +147,7 @@ fn routes_of(it: &Attached<'_>, like: IpAddr, table: u32, routes: &[Found]) -> V
             && Some(found.route.destination) == way.as_ref().map(|way| way.destination)
     });
     let main = way.filter(|_| !has_way).into_iter().chain(own.is_empty().then_some(default));
-    main.map(behind).chain(wanted).collect()
+    main.map(behind).chain(wanted).gather()
 }
 
 #[cfg(test)]

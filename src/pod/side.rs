@@ -5,6 +5,7 @@
 use ipnetwork::IpNetwork;
 
 use crate::{
+    list::{Gather, PushAll},
     net::{
         Request,
         devconf::Devconf,
@@ -43,7 +44,7 @@ impl Side {
     /// Adds routes through the link.
     pub(super) fn lead(&mut self, routes: Vec<route::Route>) {
         let through = routes.into_iter().map(|route| Route::through(&self.link, route));
-        self.objects.routes.extend(through);
+        self.objects.routes.push_all(through);
     }
 
     /// The ways alone.
@@ -81,7 +82,7 @@ impl Side {
 
     /// All of it that is compared with what there is.
     pub fn compared(&self) -> Objects {
-        Objects { sysctls: self.parameters().collect(), ..self.objects.clone() }
+        Objects { sysctls: self.parameters().gather(), ..self.objects.clone() }
     }
 
     /// The messages that make it all but the parameters and what is set of the link, which
@@ -95,7 +96,7 @@ impl Side {
             Work::Message(request) => Some((request, !change.is_of_node())),
             _ => None,
         });
-        made.collect()
+        made.gather()
     }
 
     /// The messages that remove it all.
@@ -106,7 +107,7 @@ impl Side {
             Work::Message(request) => Some(request),
             _ => None,
         });
-        messages.collect()
+        messages.gather()
     }
 
     /// Whether all of its ways are there, whoever made them.
@@ -146,7 +147,7 @@ impl HeldSide {
         };
         let objects = HeldObjects {
             settings: [Value::Group(link.group), Value::Up(link.up)].map(set).into(),
-            addresses: addresses.into_iter().map(at).collect(),
+            addresses: addresses.into_iter().map(at).gather(),
             ..HeldObjects::default()
         };
         Self { objects }
@@ -155,7 +156,7 @@ impl HeldSide {
     /// With the values of the parameters that can be read.
     #[must_use]
     pub fn values(mut self, values: impl Iterator<Item = Sysctl>) -> Self {
-        self.objects.sysctls = values.map(|object| Held { object, ours: true }).collect();
+        self.objects.sysctls = values.map(|object| Held { object, ours: true }).gather();
         self
     }
 
@@ -172,7 +173,7 @@ impl HeldSide {
             let there = wanted.as_held(&side.indexes(index))?;
             Some(if leads(wanted, way) { there } else { astray(there) })
         });
-        self.objects.routes = held.collect();
+        self.objects.routes = held.gather();
         self
     }
 
@@ -191,7 +192,7 @@ impl HeldSide {
         };
         let there = side.objects.routes.iter().filter(is_there);
         let held = there.filter_map(|wanted| wanted.as_held(&side.indexes(index)));
-        self.objects.routes = held.collect();
+        self.objects.routes = held.gather();
         self
     }
 
@@ -199,7 +200,7 @@ impl HeldSide {
     #[must_use]
     pub fn rules(mut self, rules: Vec<Rule>) -> Self {
         let held = rules.into_iter().map(|object| Held { object, ours: false });
-        self.objects.rules = held.collect();
+        self.objects.rules = held.gather();
         self
     }
 
@@ -232,12 +233,12 @@ pub fn lacking(side: &Side, held: &HeldSide) -> Vec<Change> {
 /// The same, where both are known as objects.
 pub fn lack(wanted: &Objects, held: &HeldObjects) -> Vec<Change> {
     let changes = difference(wanted, held).into_iter();
-    changes.filter(|change| !change.removes()).collect()
+    changes.filter(|change| !change.removes()).gather()
 }
 
 /// The same as differences of `whose` side it is.
 pub fn differences(side: &Side, held: &HeldSide, whose: &str) -> Vec<String> {
-    lacking(side, held).iter().map(|change| change.lack(whose)).collect()
+    lacking(side, held).iter().map(|change| change.lack(whose)).gather()
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 //! What a node itself knows of its pods: which addresses they have. It knows that before
 //! the API server does, and for longer.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use super::{Assigned, Compiled, Known, Name, World};
+use crate::list::{Gather, Sorted};
 
 /// A pod that was attached on this node, and on which policies are enforced.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -37,13 +38,13 @@ impl World {
         node: &str,
         attached: &'a [Attached],
     ) -> Vec<(IpAddr, &'a Attached)> {
-        let mut owners: BTreeMap<IpAddr, u64> = BTreeMap::new();
-        for (place, one) in (0..).zip(attached) {
+        let mut owners = Sorted::default();
+        for (place, one) in (0u64..).zip(attached) {
             for address in &one.addresses {
                 owners.insert(*address, place);
             }
         }
-        let is_owned = |address: &IpAddr| owners.contains_key(address);
+        let is_owned = |address: &IpAddr| owners.has(address);
         let mut local = Vec::new();
         for (place, pod) in self.pods.iter_mut().enumerate() {
             if pod.addresses.iter().any(is_owned) {
@@ -54,14 +55,14 @@ impl World {
             }
         }
         let mut unknown = Vec::new();
-        for (address, one) in owners {
-            let Some(one) = attached.get(one as usize) else { continue };
+        for (address, one) in &owners {
+            let Some(one) = attached.get(*one as usize) else { continue };
             let is_it = |place: &usize| {
                 self.pods.get(*place).is_some_and(|pod| one.is(&pod.name, &pod.uid))
             };
             match local.iter().copied().find(is_it).and_then(|place| self.pods.get_mut(place)) {
-                Some(pod) => Arc::make_mut(pod).addresses.push(address),
-                None => unknown.push((address, one)),
+                Some(pod) => Arc::make_mut(pod).addresses.push(*address),
+                None => unknown.push((*address, one)),
             }
         }
         unknown
@@ -80,10 +81,10 @@ impl Compiled {
     ) {
         let is_known = |one: &Attached| self.pods.iter().any(|pod| one.is(&pod.name, &pod.uid));
         let would_open = |one: &&Attached| one.otherwise != Assigned::CLOSED && !is_known(one);
-        let open: Vec<&Attached> = attached.iter().filter(would_open).collect();
+        let open: Vec<&Attached> = attached.iter().filter(would_open).gather();
         let is_former = |known: &&Known| open.iter().any(|one| one.is(&known.name, &known.uid));
         let former = before.iter().filter(is_former);
-        self.former = former.map(|it| Known::closed(it.name.clone(), it.uid.clone())).collect();
+        self.former = former.map(|it| Known::closed(it.name.clone(), it.uid.clone())).gather();
         for (address, one) in unknown {
             let is_former = self.former.iter().any(|known| one.is(&known.name, &known.uid));
             let assigned = if is_former { &Assigned::CLOSED } else { &one.otherwise };
@@ -130,8 +131,8 @@ mod tests {
         let all = 1..=9;
         all.filter_map(|last| {
             let class = *ingress.classes.get(&address(last))?;
-            let is_closed = egress.classes.contains_key(&address(last));
-            assert_eq!((class == 1, policies.own.contains(&address(last))), (is_closed, true));
+            let is_closed = egress.classes.has(&address(last));
+            assert_eq!((class == 1, policies.own.has(&address(last))), (is_closed, true));
             Some((last, if is_closed { "closed" } else { "policy" }))
         })
         .collect()
@@ -197,7 +198,7 @@ mod tests {
             let unknown = world.locate("n", attached);
             let mut compiled = compile(&world, "n", &[7; 16]);
             compiled.settle(&unknown, attached, before);
-            let closed: Vec<IpAddr> = compiled.policies.own.iter().copied().collect();
+            let closed: Vec<IpAddr> = compiled.policies.own.keys().copied().collect();
             (closed, compiled.former)
         };
         let (a, before) = (open("a", "u1", 2), [known("a", "u1"), known("b", "u2")]);

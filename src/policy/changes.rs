@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What becomes of a table, told by pods and policies.
 
-use std::collections::BTreeMap;
-
 use super::{Direction, Policies, World, live::Owners, sorted::include};
 use crate::{
+    list::{Gather, PushAll, Sorted},
     nft::policy::Way,
     object::{Action, Kind, Told},
     text::few::some_of,
@@ -16,16 +15,16 @@ pub fn changes(world: &World, held: &Policies, wanted: &Policies) -> Vec<Told> {
     let mut told = Vec::new();
     for direction in Direction::BOTH {
         let (before, after) = (held.way(direction), wanted.way(direction));
-        told.extend(of_pods(world, direction, before, after));
+        told.push_all(of_pods(world, direction, before, after));
     }
     let counts = Counts::of(&held.identities, &wanted.identities);
-    told.extend(counts.told("peers that policies name".to_owned()));
+    told.push_all(counts.told("peers that policies name".to_owned()));
     for direction in Direction::BOTH {
         let (before, after) = (held.way(direction), wanted.way(direction));
         let counts = Counts::of(&before.grants, &after.grants);
-        told.extend(counts.told(format!("what {} allows", direction.word())));
+        told.push_all(counts.told(format!("what {} allows", direction.word())));
         let counts = Counts::of(&before.networks, &after.networks);
-        told.extend(counts.told(format!("networks of {}", direction.word())));
+        told.push_all(counts.told(format!("networks of {}", direction.word())));
     }
     told
 }
@@ -50,7 +49,7 @@ fn of_pods(world: &World, direction: Direction, before: &Way, after: &Way) -> Ve
         let policies = world.policies.iter().filter(|policy| {
             pod.is_some_and(|pod| policy.rules(direction).is_some() && policy.selects(pod))
         });
-        let policies: Vec<String> = policies.map(|policy| policy.name.to_string()).collect();
+        let policies: Vec<String> = policies.map(|policy| policy.name.to_string()).gather();
         let object = format!("{} of pod {name}{address}", direction.word());
         let after = after.then(|| match pod {
             Some(_) => format!("isolated by {}", some_of(&policies)),
@@ -68,10 +67,9 @@ struct Counts {
 }
 
 impl Counts {
-    fn of<K: Ord, V: PartialEq>(before: &BTreeMap<K, V>, after: &BTreeMap<K, V>) -> Self {
-        let same = before.iter().filter(|(key, value)| after.get(key) == Some(value)).count();
-        let [before, after] = [before.len(), after.len()].map(|of| (of, of - same));
-        Self { before, after }
+    fn of<K: Copy + Ord, V: Copy + PartialEq>(before: &Sorted<K, V>, after: &Sorted<K, V>) -> Self {
+        let (gone, new) = (before.without(after), after.without(before));
+        Self { before: (before.len(), gone.len()), after: (after.len(), new.len()) }
     }
 
     fn told(&self, object: String) -> Option<Told> {

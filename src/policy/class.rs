@@ -2,14 +2,12 @@
 //! What a class is allowed: for each peer the ports, in the form in which the table holds
 //! it. Ranges of ports and networks may overlap in policies, and may not in the sets.
 
-use std::{
-    collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Block, numbers::NETWORKS};
 use crate::{
     family::HasFamily,
+    list::{Gather, Ordered, PushAll, Sorted},
     nft::policy::{Grant, Way},
 };
 
@@ -36,23 +34,21 @@ pub(super) type Spans = Vec<Span>;
 #[derive(Default)]
 pub(super) struct Gathered<'a> {
     /// Up to which port, as in the table, but for the class.
-    peers: BTreeMap<Grant, u16>,
+    peers: Vec<(Grant, u16)>,
     pub(super) blocks: Vec<(&'a Block, Spans)>,
 }
 
 /// The same in the form of the table.
 #[derive(Default, Hash)]
 pub(super) struct Content {
-    peers: BTreeMap<Grant, u16>,
+    peers: Sorted<Grant, u16>,
     networks: Vec<(IpAddr, IpAddr, u32)>,
 }
 
 impl Gathered<'_> {
-    /// Of spans with one beginning the longest has the others in it.
     pub(super) fn allow(&mut self, peer: u32, span: Span) {
         let grant = Grant { class: 0, protocol: span.protocol, peer, port: span.first };
-        let known = self.peers.get(&grant).copied().unwrap_or_default();
-        self.peers.insert(grant, known.max(span.last));
+        self.peers.push((grant, span.last));
     }
 
     pub(super) fn content(mut self) -> Content {
@@ -60,8 +56,9 @@ impl Gathered<'_> {
         for (number, spans) in (NETWORKS..).zip(of_networks) {
             spans.into_iter().for_each(|span| self.allow(number, span));
         }
-        let peers = disjoint(&self.peers);
-        let is_open = peers.contains_key(&all_of(ANYBODY));
+        // Of spans with one beginning the longest has the others in it.
+        let peers = disjoint(&Sorted::of(self.peers, &|held, last| *held = last.max(*held)));
+        let is_open = peers.has(&all_of(ANYBODY));
         Content { peers, networks: if is_open { Vec::new() } else { networks } }
     }
 }
@@ -89,21 +86,21 @@ fn all_of(peer: u32) -> Grant {
 
 /// For each peer ranges that neither overlap nor touch, and single ports that are in none of
 /// them; where all is allowed, nothing else.
-fn disjoint(all: &BTreeMap<Grant, u16>) -> BTreeMap<Grant, u16> {
-    let mut found = BTreeMap::new();
+fn disjoint(all: &Sorted<Grant, u16>) -> Sorted<Grant, u16> {
+    let mut found = Sorted::default();
     let anything = all_of(ANYBODY);
-    if all.contains_key(&anything) {
+    if all.has(&anything) {
         found.insert(anything, Span::ALL.last);
         return found;
     }
     let is_one = |grant: &Grant, of: &Grant| Grant { port: of.port, ..*grant } == *of;
     let is_more = |grant: &Grant| {
         let whole = all_of(grant.peer);
-        *grant == whole || !all.contains_key(&whole)
+        *grant == whole || !all.has(&whole)
     };
     let ranges = all.iter().filter(|(grant, last)| grant.port < **last && is_more(grant));
     for (grant, last) in ranges {
-        let before = found.last_key_value().map(|(before, end)| (*before, *end));
+        let before = found.last().copied();
         match before {
             Some((before, end))
                 if is_one(&before, grant) && grant.port <= end.saturating_add(1) =>
@@ -117,7 +114,7 @@ fn disjoint(all: &BTreeMap<Grant, u16>) -> BTreeMap<Grant, u16> {
     }
     let single = all.iter().filter(|(grant, last)| grant.port == **last && is_more(grant));
     for (grant, last) in single {
-        let before = found.range(..=*grant).next_back();
+        let before = found.up_to(grant);
         if !before.is_some_and(|(before, end)| is_one(before, grant) && grant.port <= *end) {
             found.insert(*grant, *last);
         }
@@ -129,36 +126,37 @@ fn disjoint(all: &BTreeMap<Grant, u16>) -> BTreeMap<Grant, u16> {
 /// place in the second list, counted from [`NETWORKS`] on. Goes once through all places at
 /// which a block begins or ends, and knows at each what is allowed by those that are open.
 fn partition(blocks: &[(&Block, Spans)]) -> (Vec<(IpAddr, IpAddr, u32)>, Vec<Spans>) {
-    let mut edges = Edges::default();
+    let mut edges = Vec::new();
     for (place, (block, _)) in blocks.iter().enumerate() {
         for (first, last) in parts(block) {
-            edges.add(first, place);
-            next(last).into_iter().for_each(|behind| edges.add(behind, place | ENDS));
+            edges.push((first, place));
+            edges.push_all(next(last).map(|behind| (behind, place | ENDS)));
         }
     }
     let mut found: Vec<(IpAddr, IpAddr, u32)> = Vec::new();
     let (mut kinds, mut known) = (Vec::<Spans>::new(), Vec::<(Spans, u32)>::new());
     // What is allowed, and by how many of those that are open.
     let mut open: Vec<(Span, usize)> = Vec::new();
-    let mut places = edges.places.iter().peekable();
+    edges.order_by_key(|(at, _)| *at);
+    let mut places = edges.chunk_by(|(one, _), (other, _)| one == other).peekable();
     let mut before = None;
-    while let Some((first, place)) = places.next() {
-        let first = *first;
+    while let Some(edges) = places.next() {
+        let Some((first, _)) = edges.first().copied() else { continue };
         // The last address of a family has none behind it at which a block would end.
         if before.replace(first.family()).is_some_and(|family| family != first.family()) {
             open.clear();
         }
-        for edge in edges.lists.get(*place as usize).map_or(&[][..], Vec::as_slice) {
+        for (_, edge) in edges {
             let spans = blocks.get(edge & !ENDS).map_or(&[][..], |(_, spans)| spans);
             spans.iter().for_each(|span| count(&mut open, *span, edge & ENDS == 0));
         }
         if open.is_empty() {
             continue;
         }
-        let end = places.peek().map(|(end, _)| **end);
+        let end = places.peek().and_then(|edges| edges.first()).map(|(end, _)| *end);
         let last = end.filter(|end| end.family() == first.family()).and_then(previous);
         let last = last.unwrap_or_else(|| first.family().everything().broadcast());
-        let spans: Spans = open.iter().map(|(span, _)| *span).collect();
+        let spans: Spans = open.iter().map(|(span, _)| *span).gather();
         let number = match known.binary_search_by(|(known, _)| known.cmp(&spans)) {
             Ok(at) => known.get(at).map_or(NETWORKS, |(_, number)| *number),
             Err(at) => {
@@ -178,26 +176,6 @@ fn partition(blocks: &[(&Block, Spans)]) -> (Vec<(IpAddr, IpAddr, u32)>, Vec<Spa
     (found, kinds)
 }
 
-/// The places at which blocks begin or end, in order: to sort them would take the code of a sort.
-#[derive(Default)]
-struct Edges {
-    /// Which of the lists has what begins or ends there.
-    places: BTreeMap<IpAddr, u64>,
-    lists: Vec<Vec<usize>>,
-}
-
-impl Edges {
-    fn add(&mut self, at: IpAddr, edge: usize) {
-        let known = self.places.get(&at).and_then(|place| self.lists.get_mut(*place as usize));
-        if let Some(list) = known {
-            list.push(edge);
-            return;
-        }
-        self.places.insert(at, self.lists.len() as u64);
-        self.lists.push(vec![edge]);
-    }
-}
-
 /// Marks the place of a block that ends there.
 const ENDS: usize = 1 << (usize::BITS - 1);
 
@@ -208,21 +186,19 @@ fn parts(block: &Block) -> Vec<(IpAddr, IpAddr)> {
     let is_within = |hole: &(IpAddr, IpAddr)| {
         hole.0.family() == first.family() && hole.0 <= last && hole.1 >= first
     };
-    let (mut begins, holes) = (Edges::default(), holes.filter(is_within).collect::<Vec<_>>());
-    (0..).zip(&holes).for_each(|(number, (hole, _))| begins.add(*hole, number));
-    let of_place = begins.places.values().filter_map(|place| begins.lists.get(*place as usize));
-    let holes = of_place.flatten().filter_map(|number| holes.get(*number).copied());
+    let mut holes = holes.filter(is_within).gather();
+    holes.order_by_key(|(hole, _)| *hole);
     let (mut parts, mut begin) = (Vec::new(), Some(first));
     for (hole, end) in holes {
         let Some(start) = begin else { break };
         if hole > start {
-            parts.extend(previous(hole).map(|last| (start, last)));
+            parts.push_all(previous(hole).map(|last| (start, last)));
         }
         if end >= start {
             begin = next(end);
         }
     }
-    parts.extend(begin.filter(|begin| *begin <= last).map(|begin| (begin, last)));
+    parts.push_all(begin.filter(|begin| *begin <= last).map(|begin| (begin, last)));
     parts
 }
 

@@ -6,11 +6,7 @@
 //! the table, and a pod that no rule means is not in it. Pods that are allowed the same
 //! have one class.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use super::{
     Assigned, Direction, Name, Peer, Pod, Policies, Policy, Ports, Rule, World,
@@ -20,6 +16,7 @@ use super::{
     scope::Scope,
     sorted::include,
 };
+use crate::list::{Gather, Ordered, PushAll, Sorted};
 use crate::nft::policy::{CLOSED, Way};
 
 /// What the table is called.
@@ -76,8 +73,8 @@ pub fn compile(world: &World, node: &str, key: &Key) -> Compiled {
         let assigned = Assigned { identity, ..Assigned::default() };
         pods.push(Known { name, uid, assigned, ..Known::default() });
     }
-    let mut own = BTreeSet::new();
-    own.extend(isolated.iter().flatten().flat_map(|it| it.addresses).copied());
+    let own = isolated.iter().flatten().flat_map(|it| it.addresses);
+    let own = Sorted::of(own.map(|own| (*own, ())).gather(), &|_, ()| ());
     let mut directions = 0..;
     let ways = isolated.map(|isolated| {
         let direction = directions.next().unwrap_or_default();
@@ -88,12 +85,12 @@ pub fn compile(world: &World, node: &str, key: &Key) -> Compiled {
                 *own = Some(class);
             }
             if let Some(by) = known.isolated_by.get_mut(direction) {
-                by.extend(it.policies.iter().map(|(_, policy)| policy.name.name.clone()));
+                by.push_all(it.policies.iter().map(|(_, policy)| policy.name.name.clone()));
             }
         })
     });
     let table = TABLE.to_owned();
-    let identities = peers.identities;
+    let identities = Sorted::of(peers.identities, &|held, new| *held = new);
     let policies = Policies { table, identities, own, ways, ..Policies::default() };
     Compiled { policies, pods, former: Vec::new() }
 }
@@ -113,10 +110,10 @@ fn local<'a>(world: &'a World, owners: &Owners<'a>, node: &str) -> Vec<Local<'a>
             Ok(place) => {
                 let found = local.get_mut(place);
                 if let Some((_, addresses)) = found {
-                    addresses.extend(own);
+                    addresses.push_all(own);
                 }
             }
-            Err(place) => local.insert(place, (pod, own.collect())),
+            Err(place) => local.insert(place, (pod, own.gather())),
         }
     }
     local
@@ -147,7 +144,7 @@ fn isolated<'a>(
     let pods = local.chunk_by(is_one);
     // Each policy looks for the pods of its namespace once.
     let mut namespaces: Vec<(&[Local<'a>], Vec<Placed<'a>>)> =
-        pods.map(|pods| (pods, Vec::new())).collect();
+        pods.map(|pods| (pods, Vec::new())).gather();
     for (place, policy) in world.policies.iter().map(AsRef::as_ref).enumerate() {
         if policy.rules(direction).is_none() {
             continue;
@@ -164,7 +161,7 @@ fn isolated<'a>(
     for (pods, within) in &namespaces {
         for (pod, addresses) in *pods {
             let selecting = within.iter().filter(|(_, policy)| policy.selects(pod));
-            let policies: Vec<_> = selecting.copied().collect();
+            let policies: Vec<_> = selecting.copied().gather();
             if !policies.is_empty() {
                 found.push(Isolated { direction, pod, addresses, policies });
             }
@@ -245,7 +242,7 @@ impl<'a> Isolated<'a> {
             Direction::Egress => &[],
             Direction::Ingress => self.pod.ports.as_slice(),
         };
-        (self.policies.iter().map(|(place, _)| *place).collect(), ports)
+        (self.policies.iter().map(|(place, _)| *place).gather(), ports)
     }
 }
 
@@ -264,7 +261,7 @@ struct Used<'a> {
 /// The identities of peers, and which of them a scope has.
 #[derive(Default)]
 struct Peers<'a> {
-    identities: BTreeMap<IpAddr, u64>,
+    identities: Vec<(IpAddr, u64)>,
     /// Those that are members already, in order.
     known: Vec<u32>,
     /// In the order of the scopes.
@@ -298,10 +295,10 @@ impl<'a> Peers<'a> {
         }
         let used = all.chunk_by(|(one, _), (other, _)| one == other).filter_map(|all| {
             let (scope, _) = *all.first()?;
-            let names = all.iter().filter_map(|(_, name)| *name).collect();
+            let names = all.iter().filter_map(|(_, name)| *name).gather();
             Some(Used { scope, names, members: Vec::new() })
         });
-        Self { used: used.collect(), ..Self::default() }
+        Self { used: used.gather(), ..Self::default() }
     }
 
     /// Adds a pod by its address, and returns its identity: without one, that which it has
@@ -319,9 +316,7 @@ impl<'a> Peers<'a> {
                 && last.name.namespace == pod.name.namespace
         });
         if let (Some((_, identity)), Some(address)) = (alike, address) {
-            identity.into_iter().for_each(|identity| {
-                self.identities.insert(address, identity);
-            });
+            self.identities.push_all(identity.map(|identity| (address, identity)));
             return identity;
         }
         let namespace = pod.name.namespace.as_str();
@@ -331,7 +326,7 @@ impl<'a> Peers<'a> {
                 let labels = world.labels_of(namespace);
                 let used = self.used.iter().enumerate();
                 let covers = used.filter(|(_, used)| used.scope.covers(namespace, labels.as_ref()));
-                let covers = covers.map(|(place, _)| place).collect();
+                let covers = covers.map(|(place, _)| place).gather();
                 self.covering.insert(place, (namespace, covers));
                 place
             }
@@ -365,7 +360,7 @@ impl<'a> Peers<'a> {
                 let resolve = |(protocol, name): &(u8, &'a str)| {
                     Some((*protocol, *name, pod.port(*protocol, name)?))
                 };
-                within.push((*place, used.names.iter().filter_map(resolve).collect()));
+                within.push((*place, used.names.iter().filter_map(resolve).gather()));
             }
         }
         if within.is_empty() {
@@ -374,11 +369,9 @@ impl<'a> Peers<'a> {
         let scope = |(place, resolved): &(usize, Vec<Resolved<'a>>)| {
             Some((self.used.get(*place)?.scope, resolved.clone()))
         };
-        let scopes: Vec<(Scope<'a>, Vec<Resolved<'a>>)> = within.iter().filter_map(scope).collect();
+        let scopes: Vec<(Scope<'a>, Vec<Resolved<'a>>)> = within.iter().filter_map(scope).gather();
         let identity = numbers.number(&scopes);
-        address.into_iter().for_each(|address| {
-            self.identities.insert(address, identity);
-        });
+        self.identities.push_all(address.map(|address| (address, identity)));
         if include(&mut self.known, identity as u32) {
             for (place, resolved) in within {
                 if let Some(used) = self.used.get_mut(place) {
@@ -401,7 +394,7 @@ fn way(
     numbers: &mut Numbers,
     assign: &mut dyn FnMut(&Isolated<'_>, u64),
 ) -> Way {
-    let mut way = Way::default();
+    let (mut way, mut contents, mut entered) = (Way::default(), Vec::new(), Vec::new());
     let mut classes: Vec<(Alike<'_>, u64)> = Vec::new();
     for pod in isolated {
         let kind = pod.kind();
@@ -410,14 +403,18 @@ fn way(
             Err(place) => {
                 let content = content(pod, peers);
                 let class = if content.is_empty() { CLOSED } else { numbers.number(&content) };
-                content.enter(class as u32, &mut way);
+                contents.push((class as u32, content));
                 classes.insert(place, (kind, class));
                 class
             }
         };
         assign(pod, class);
-        way.classes.extend(pod.addresses.iter().map(|address| (*address, class)));
+        entered.push_all(pod.addresses.iter().map(|address| (*address, class)));
     }
+    way.classes = Sorted::of(entered, &|held, new| *held = new);
+    // In the order of the classes what they are allowed is put at the end.
+    contents.order_by_key(|(class, _)| *class);
+    contents.iter().for_each(|(class, content)| content.enter(*class, &mut way));
     way
 }
 

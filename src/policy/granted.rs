@@ -5,6 +5,7 @@
 use std::{fmt, net::IpAddr};
 
 use super::{Direction, Policies, read::protocol_name, sorted::include};
+use crate::list::PushAll;
 
 /// Ports of one protocol, from one to another, which is included.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -58,16 +59,16 @@ pub fn granted(
         Direction::Ingress => (destination, source),
     };
     let class = *way.classes.get(&pod)? as u32;
-    if pod == peer && policies.own.contains(&pod) {
+    if pod == peer && policies.own.has(&pod) {
         return Some(vec![Granted::ALL]);
     }
     let mut peers = vec![0];
-    peers.extend(policies.identities.get(&peer).map(|value| *value as u32));
+    peers.push_all(policies.identities.get(&peer).map(|value| *value as u32));
     let mut networks = way.networks.iter();
     let is_in = |first: IpAddr, last: IpAddr| {
         first.is_ipv4() == peer.is_ipv4() && first <= peer && peer <= last
     };
-    peers.extend(networks.find_map(|((of, first), (last, number))| {
+    peers.push_all(networks.find_map(|((of, first), (last, number))| {
         (*of == class && is_in(*first, *last)).then_some(*number)
     }));
     let mut all = Vec::new();

@@ -1,35 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whose an address is.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::net::IpAddr;
 
 use super::{Pod, World};
+use crate::list::Sorted;
 
 /// The pods that policies are about, by their addresses. Of several with one address it is
 /// the one that stays, or else the one that came last.
 pub(super) struct Owners<'a> {
     world: &'a World,
     /// By their places in it.
-    places: BTreeMap<IpAddr, u64>,
+    places: Sorted<IpAddr, u64>,
     /// Whether any address is of several.
     is_contested: bool,
 }
 
 impl<'a> Owners<'a> {
     pub(super) fn of(world: &'a World) -> Self {
-        let mut owners = Self { world, places: BTreeMap::new(), is_contested: false };
-        for (place, pod) in world.pods.iter().enumerate().filter(|(_, pod)| pod.is_subject()) {
-            for address in &pod.addresses {
-                let rival = owners.places.insert(*address, place as u64);
-                owners.is_contested |= rival.is_some();
-                let stays =
-                    |rival: &u64| owners.pod(*rival).is_some_and(|it| rank(it) >= rank(pod));
-                if let Some(rival) = rival.filter(stays) {
-                    owners.places.insert(*address, rival);
-                }
-            }
+        let mut places = Vec::new();
+        for (place, pod) in (0..).zip(&world.pods).filter(|(_, pod)| pod.is_subject()) {
+            pod.addresses.iter().for_each(|address| places.push((*address, place)));
         }
-        owners
+        let count = places.len();
+        let rank = |place: u64| world.pods.get(place as usize).map(|pod| rank(pod));
+        let places = Sorted::of(places, &|held, new| {
+            if rank(*held) < rank(new) {
+                *held = new;
+            }
+        });
+        Self { world, is_contested: places.len() < count, places }
     }
 
     pub(super) fn find(&self, address: IpAddr) -> Option<&'a Pod> {

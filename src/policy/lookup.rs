@@ -19,7 +19,7 @@ fn allows_in(policies: &Policies, direction: Direction, flow: &Flow) -> bool {
     let Some(class) = way.classes.get(&pod).map(|value| *value as u32) else { return true };
     let identity = policies.identities.get(&peer).map(|value| *value as u32);
     let network = || {
-        let below = way.networks.range(..=(class, peer)).next_back()?;
+        let below = way.networks.up_to(&(class, peer))?;
         let ((of, first), (last, number)) = below;
         let is_same = *of == class && first.is_ipv4() == peer.is_ipv4();
         (is_same && peer <= *last).then_some(*number)
@@ -37,7 +37,7 @@ fn allows_in(policies: &Policies, direction: Direction, flow: &Flow) -> bool {
             Ports::One => single(&grant),
             Ports::All => single(&Grant { protocol: 0, port: 0, ..grant }),
             Ports::Range => {
-                let below = way.grants.range(..=grant).next_back();
+                let below = way.grants.up_to(&grant);
                 below.is_some_and(|(first, last)| {
                     let is_range = first.port < *last && port <= *last;
                     is_range && Grant { port, ..*first } == grant
@@ -45,5 +45,5 @@ fn allows_in(policies: &Policies, direction: Direction, flow: &Flow) -> bool {
             }
         }
     });
-    found || (pod == peer && policies.own.contains(&pod))
+    found || (pod == peer && policies.own.has(&pod))
 }

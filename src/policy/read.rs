@@ -24,7 +24,7 @@ use super::{
     sorted::include,
     unread::{OURS, group},
 };
-use crate::{cni::cidr, family::HasFamily};
+use crate::{cni::cidr, family::HasFamily, list::PushAll};
 pub(crate) use fields::Fields;
 use fields::missing;
 #[cfg(any(feature = "agent", fuzzing))]
@@ -114,7 +114,7 @@ fn address_texts(item: Fields<'_>) -> Result<Vec<String>, String> {
         texts.push(Fields::of(address)?.required("ip")?);
     }
     let single = status.text("podIP")?.filter(|text| !text.is_empty() && texts.is_empty());
-    texts.extend(single.map(str::to_owned));
+    texts.push_all(single.map(str::to_owned));
     Ok(texts)
 }
 

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which labels are selected.
 
-use std::collections::BTreeMap;
+use crate::list::Sorted;
 
 /// Labels by their keys.
-pub type Labels = BTreeMap<String, String>;
+pub type Labels = Sorted<String, String>;
 
 /// What labels must satisfy; without requirements all do.
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

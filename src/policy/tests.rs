@@ -107,8 +107,11 @@ fn a_table_is_of_the_pods_of_its_node() {
     assert_eq!(keys(&two), ("10.0.0.2 10.0.0.3".to_owned(), "10.0.0.2".to_owned()));
     assert_eq!(keys(&compile(&world, "three", &KEY).policies), Default::default());
     // What is the same has the same number on each node.
-    let classes: std::collections::BTreeSet<u64> =
-        [&one, &two].iter().flat_map(|it| it.ways[1].classes.values()).copied().collect();
+    let classes: std::collections::BTreeSet<u64> = [&one, &two]
+        .iter()
+        .flat_map(|it| it.ways[1].classes.iter())
+        .map(|(_, class)| *class)
+        .collect();
     assert_eq!(classes.len(), 1);
     assert_eq!(one.identities, two.identities);
 }

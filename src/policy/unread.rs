@@ -8,6 +8,8 @@
 
 use serde_json::Value;
 
+use crate::list::Gather;
+
 /// The API group of what is read.
 pub(super) const OURS: &str = "networking.k8s.io";
 /// Calico's, as its API server and as its custom resources have them.
@@ -86,7 +88,7 @@ fn lost(item: &Value, group: &str, kind: &str) -> Option<(String, &'static str)>
         _ if kind.starts_with("Staged") => return None,
         "NetworkPolicy" if is_calicos => {
             let beyond = ["order", "tier", "serviceAccountSelector", "performanceHints"];
-            let used: Vec<&str> = beyond.into_iter().filter(|it| spec(it).is_some()).collect();
+            let used: Vec<&str> = beyond.into_iter().filter(|it| spec(it).is_some()).gather();
             let what = match used.is_empty() {
                 true => "a policy of Calico's own kind".to_owned(),
                 false => format!("a policy of Calico's own kind, with {}", used.join(", ")),

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::{Direction, Flow, Name, Pod, Policy, Ports, Rule, World, live::Owners, scope::Scope};
+use crate::list::Gather;
 use crate::text::few::some_of;
 
 /// What the policies say of a connection.
@@ -37,7 +38,7 @@ impl Verdict {
     pub fn denied(&self) -> Vec<(Direction, &Judgement)> {
         let ways = Direction::BOTH.into_iter().zip(&self.ways);
         let judged = ways.filter_map(|(direction, way)| Some((direction, way.as_ref()?)));
-        judged.filter(|(_, way)| way.allowed_by.is_empty()).collect()
+        judged.filter(|(_, way)| way.allowed_by.is_empty()).gather()
     }
 }
 
@@ -52,7 +53,7 @@ impl Verdict {
             None => format!("{}: no policy isolates the pod", direction.word()),
             Some(way) => format!("{} of pod {}: {}", direction.word(), way.pod, way.words()),
         })
-        .collect()
+        .gather()
     }
 }
 
@@ -110,7 +111,7 @@ impl World {
     ) -> Option<Judgement> {
         let isolating = |policy: &&Policy| policy.rules(direction).is_some() && policy.selects(pod);
         let isolating: Vec<&Policy> =
-            self.policies.iter().map(AsRef::as_ref).filter(isolating).collect();
+            self.policies.iter().map(AsRef::as_ref).filter(isolating).gather();
         if isolating.is_empty() {
             return None;
         }
@@ -135,12 +136,12 @@ impl World {
             })
         };
         let names = |policies: Vec<&&Policy>| {
-            policies.into_iter().map(|policy| policy.name.clone()).collect::<Vec<_>>()
+            policies.into_iter().map(|policy| policy.name.clone()).gather()
         };
         Some(Judgement {
             pod: pod.name.clone(),
-            allowed_by: names(isolating.iter().filter(allows).collect()),
-            isolated_by: names(isolating.iter().collect()),
+            allowed_by: names(isolating.iter().filter(allows).gather()),
+            isolated_by: names(isolating.iter().gather()),
         })
     }
 

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! All that policies are about: namespaces, pods, and the policies themselves.
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 
 use super::{Direction, Labels, Selector, sorted::include};
-use crate::text::few::some_of;
+use crate::{list::Sorted, text::few::some_of};
 
 /// The label that every namespace has, with its name (KEP-2161).
 pub(super) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
@@ -16,7 +16,7 @@ pub(super) const NAME_LABEL: &str = "kubernetes.io/metadata.name";
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct World {
     /// The labels of namespaces, by their names.
-    pub namespaces: BTreeMap<String, Arc<Labels>>,
+    pub namespaces: Sorted<String, Arc<Labels>>,
     /// All pods.
     pub pods: Vec<Arc<Pod>>,
     /// All policies.
@@ -163,7 +163,9 @@ impl World {
     /// The labels of a namespace, its name among them; `None` where it is not known.
     pub(super) fn labels_of(&self, namespace: &str) -> Option<Labels> {
         let mut labels = Labels::clone(self.namespaces.get(namespace)?);
-        labels.entry(NAME_LABEL.to_owned()).or_insert_with(|| namespace.to_owned());
+        if !labels.has(NAME_LABEL) {
+            labels.insert(NAME_LABEL.to_owned(), namespace.to_owned());
+        }
         Some(labels)
     }
 
@@ -172,7 +174,7 @@ impl World {
     pub fn unknown_namespaces(&self) -> Vec<String> {
         let mut unknown = Vec::new();
         for pod in self.pods.iter().filter(|pod| pod.is_subject()) {
-            if !self.namespaces.contains_key(&pod.name.namespace) {
+            if !self.namespaces.has(&pod.name.namespace) {
                 include(&mut unknown, pod.name.namespace.clone());
             }
         }

@@ -13,6 +13,7 @@ mod symbols;
 
 use std::io::{self, ErrorKind};
 
+use crate::list::PushAll;
 use checksum::crc32;
 use deflate::deflate;
 use inflate::{Bits, inflate};
@@ -40,8 +41,8 @@ pub fn is_gzip(bytes: &[u8]) -> bool {
 pub fn compress(bytes: &[u8]) -> Vec<u8> {
     let mut packed = vec![MAGIC[0], MAGIC[1], DEFLATE, 0, 0, 0, 0, 0, 0, UNIX];
     deflate(bytes, &mut packed);
-    packed.extend(crc32(bytes).to_le_bytes());
-    packed.extend(size(bytes).to_le_bytes());
+    packed.push_all(crc32(bytes).to_le_bytes());
+    packed.push_all(size(bytes).to_le_bytes());
     packed
 }
 

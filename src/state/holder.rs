@@ -17,6 +17,7 @@ use std::{
 use nix::sys::stat::{major, minor};
 
 use super::file;
+use crate::list::Gather;
 use crate::text::moment::timestamp;
 
 /// As long as any, so that what was there before is written over.
@@ -79,7 +80,7 @@ fn process_of(file: &File) -> io::Result<Option<String>> {
     let place = format!("{:02x}:{:02x}:{inode}", major(device), minor(device));
     let locks = file::read_text(Path::new("/proc/locks"), file::TEXT_BYTES_MAX)?;
     Ok(locks.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
+        let words: Vec<&str> = line.split_whitespace().gather();
         // A waiter has an arrow in the second place.
         match words.as_slice() {
             [_, "FLOCK", _, _, process, at, ..] if *at == place => Some((*process).to_owned()),

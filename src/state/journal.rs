@@ -23,6 +23,7 @@ use super::{
     file::{self, read_own},
     replace,
 };
+use crate::list::{Gather, Ordered, PushAll};
 
 /// File names are at most 255 bytes (NAME_MAX); the rest is for the temporary
 /// name's prefix.
@@ -228,7 +229,7 @@ impl Journal {
         let (mut entries, mut unreadable) = (Vec::new(), Vec::new());
         for path in self.paths() {
             match parse(&path) {
-                Ok(entry) => entries.extend(entry),
+                Ok(entry) => entries.push_all(entry),
                 Err(problem) => unreadable.push((path, problem)),
             }
         }
@@ -241,8 +242,8 @@ impl Journal {
             .flatten()
             .filter(|file| !file.file_name().to_string_lossy().starts_with('.'))
             .map(|file| file.path())
-            .collect();
-        paths.sort_unstable();
+            .gather();
+        paths.order();
         paths
     }
 
@@ -260,7 +261,7 @@ impl Journal {
 
 /// The entries of all networks.
 pub fn all(root: &Root) -> Vec<Entry> {
-    networks(root).iter().flat_map(|name| Journal::new(root, name).entries()).collect()
+    networks(root).iter().flat_map(|name| Journal::new(root, name).entries()).gather()
 }
 
 /// The names of the networks that have state, sorted. None begins with a dot,
@@ -272,8 +273,8 @@ pub fn networks(root: &Root) -> Vec<String> {
         .filter(|file| file.file_type().is_ok_and(|kind| kind.is_dir()))
         .filter_map(|file| file.file_name().into_string().ok())
         .filter(|name| !name.starts_with('.'))
-        .collect();
-    names.sort_unstable();
+        .gather();
+    names.order();
     names
 }
 

@@ -30,6 +30,7 @@ use nix::{
 use sha1_smol::Sha1;
 
 use super::{directory, file, holder};
+use crate::list::Gather;
 
 /// Longer than an ADD may take with a slow delegate.
 const NETWORK_LIMIT: Duration = Duration::from_secs(150);
@@ -142,7 +143,7 @@ impl Guard {
         }
         // Whoever has opened the lock's file meanwhile sees that it is gone.
         let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
-        let files: Vec<_> = files.map(|file| file.path()).collect();
+        let files: Vec<_> = files.map(|file| file.path()).gather();
         // Attachments begin with a letter or a digit, what was noted besides does not.
         let is_note = |path: &PathBuf| {
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))

@@ -18,6 +18,7 @@ use std::{
 use nix::{fcntl::OFlag, sys::stat::Mode, unistd::mkfifo};
 
 use super::{Root, directory};
+use crate::list::Gather;
 
 /// The name of a verb has at most so many bytes.
 const VERB_BYTES: usize = 8;
@@ -131,7 +132,7 @@ impl Operations {
             count => count?,
         };
         let records = bytes.get(..count).unwrap_or_default().chunks(RECORD_BYTES);
-        Ok(records.filter_map(Operation::decode).collect())
+        Ok(records.filter_map(Operation::decode).gather())
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lists of which nobody wants to read all.
 
+use crate::list::Gather;
+
 /// How many names are given of many.
 const NAMES_MAX: usize = 3;
 /// How many reasons an error gives.
@@ -21,7 +23,7 @@ pub fn first_of(reasons: &[String]) -> String {
 }
 
 fn first<T: ToString>(all: &[T], count: usize, between: &str) -> String {
-    all.iter().take(count).map(T::to_string).collect::<Vec<_>>().join(between)
+    all.iter().take(count).map(T::to_string).gather().join(between)
 }
 
 #[cfg(test)]

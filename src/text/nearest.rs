@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which known word somebody meant.
 
+use crate::list::Gather;
+
 /// `: did you mean X?`, or nothing where no known word is near.
 pub fn hint<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> String {
     nearest(word, known).map(|near| format!(": did you mean {near}?")).unwrap_or_default()
@@ -21,14 +23,14 @@ pub fn nearest<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Option<&
 }
 
 fn fold(word: &str) -> Vec<char> {
-    word.chars().flat_map(char::to_lowercase).collect()
+    word.chars().flat_map(char::to_lowercase).gather()
 }
 
 /// Insertions, deletions, replacements and swaps of neighbours (the restricted
 /// Damerau-Levenshtein distance).
 fn distance(one: &[char], other: &[char]) -> usize {
     let mut before: Vec<usize> = Vec::new();
-    let mut previous: Vec<usize> = (0..=other.len()).collect();
+    let mut previous: Vec<usize> = (0..=other.len()).gather();
     for (row, from) in one.iter().enumerate() {
         let mut current = vec![row + 1];
         for (column, to) in other.iter().enumerate() {

@@ -29,6 +29,7 @@ use crate::{
     cni::{AddResult, Code, Error},
     conf::MtuMode,
     family::Family,
+    list::{Gather, PushAll},
     net::{
         Mac, Request, Socket, devconf, forwarding,
         link::{self, Link},
@@ -291,7 +292,7 @@ fn make_link(
             allowed::forget_replaced(&prepared.journal, &call.config.name, &link.name)?;
         }
         let before: Vec<Request> =
-            replaced.iter().map(|link| link::delete(link.index, &link.name)).collect();
+            replaced.iter().map(|link| link::delete(link.index, &link.name)).gather();
         let pair = (&attachment.host, &attachment.pod);
         let netns = prepared.sandbox.netns.as_fd();
         let made = link::make_veth(&mut prepared.host, before, pair, netns);
@@ -359,7 +360,7 @@ fn entry(call: &Call, prepared: &Prepared, lease: &Lease, attachment: &Attachmen
         netns_identity: (netns.device, netns.inode),
         host_link: attachment.host.name.clone(),
         addresses: lease.addresses.clone(),
-        lease: lease.result.ips.iter().map(|ip| (ip.address, ip.gateway)).collect(),
+        lease: lease.result.ips.iter().map(|ip| (ip.address, ip.gateway)).gather(),
         sources: call.config.annotations.sources.clone(),
         enforced: policy::otherwise(&call.config),
         bridged: false,
@@ -383,8 +384,8 @@ fn set_up_host(
     // journal.
     let mut requests =
         vec![link::commission(link, &wanted.alias, &side.devconf, wanted.has_ipv6())];
-    requests.extend(devconf::neighbour_table(link.index, &link.name, &side.devconf));
-    requests.extend(side.making(index).into_iter().map(|(request, _)| request));
+    requests.push_all(devconf::neighbour_table(link.index, &link.name, &side.devconf));
+    requests.push_all(side.making(index).into_iter().map(|(request, _)| request));
     match host.apply(&requests) {
         Err(error) if error.errno == Errno::EEXIST => {
             let mut routes = side.objects.routes.iter().map(object::Route::plain);
@@ -427,7 +428,7 @@ fn set_up_pod(
         }
         log::info!("{error}: another plugin came first; tried again beside it");
         attachment = beside;
-        prepared.staying.extend(attachment.pod_side.staying().removal(index));
+        prepared.staying.push_all(attachment.pod_side.staying().removal(index));
         write_journal(call, prepared, lease, &attachment)?;
         made = pod_side::make_routes(&mut prepared.sandbox.socket, &attachment.pod_side, index)?;
     }
@@ -445,19 +446,19 @@ fn undo(call: &Call, prepared: &mut Prepared, lease: &Lease, cause: Error) -> Er
     let mut errors = vec![cause.clone()];
     let Prepared { identity, journal, host, link, sandbox, staying, given, .. } = prepared;
     if let Some(link) = link.take() {
-        errors.extend(host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel).err());
+        errors.push_all(host.apply(&[link::delete(link.index, &link.name)]).map_err(kernel).err());
         allowed::forget(host, journal, &identity.network, &[link.name.as_str()]);
     }
-    errors.extend(sandbox.socket.apply(staying).map_err(kernel).err());
-    errors.extend(given.take_back(&mut sandbox.socket));
+    errors.push_all(sandbox.socket.apply(staying).map_err(kernel).err());
+    errors.push_all(given.take_back(&mut sandbox.socket));
     // One that has a link still is not let out.
     if prepared.policies.is_some() && errors.len() == 1 {
         let taken_back = policy::take_back(&call.root, identity, &lease.addresses);
-        errors.extend(taken_back.map_err(Error::from).err());
+        errors.push_all(taken_back.map_err(Error::from).err());
     }
-    errors.extend(ipam::release(call).err());
+    errors.push_all(ipam::release(call).err());
     let forgotten = journal.remove(&identity.container_id, &identity.ifname);
-    errors.extend(
+    errors.push_all(
         forgotten.map_err(|error| file("remove the entry", journal.directory(), &error)).err(),
     );
     Error::join(errors).unwrap_or(cause)

@@ -11,6 +11,7 @@ use super::{Call, fabric, facts, ipam, kernel, ownership, policy, sandbox, side,
 use crate::{
     cni::{AddResult, Code, Error, Interface},
     family::Family,
+    list::{Gather, PushAll},
     net::{
         Mac, Socket, addr,
         link::Link,
@@ -41,10 +42,10 @@ pub(super) fn check(call: &Call) -> Result<(), Error> {
     let wanted = tables::wanted(&call.config, fabric.as_ref());
     let table = tables::differences(&wanted, &call.config, &call.root, &mut host)?;
     table.note.iter().for_each(|note| log::warn!("{note}"));
-    differences.extend(table.found);
+    differences.push_all(table.found);
     let entry = call.journal().read(&call.environment.container_id, &call.environment.ifname);
     if let Some(entry) = entry.as_ref().filter(|_| call.config.enforces_policy) {
-        differences.extend(policy::differences(&call.root, entry)?);
+        differences.push_all(policy::differences(&call.root, entry)?);
     }
     let mut advice = Vec::new();
     if !differences.is_empty() {
@@ -92,7 +93,7 @@ fn compare(
             pod_link.is_none().then(|| format!("{} is missing in the pod", identity.ifname)),
             host_link.is_none().then(|| format!("the host link of {} is missing", identity.ifname)),
         ];
-        return Ok(missing.into_iter().flatten().collect());
+        return Ok(missing.into_iter().flatten().gather());
     };
     let mtu = interface.mtu.or(noted.as_ref().map(|entry| entry.mtu)).unwrap_or(host_link.mtu);
     let requested = call.config.requested_mac(&call.environment.args);
@@ -111,10 +112,10 @@ fn compare(
         remote: None,
     });
     let mut differences = compare_links(&wanted, interface, host_link, pod_link);
-    differences.extend(compare_host(&wanted, host, host_link)?);
+    differences.push_all(compare_host(&wanted, host, host_link)?);
     // One that was asked for may have been set once more by a plugin behind us.
     let own_mac = identity.pod_mac();
-    differences.extend(compare_pod(&wanted, (host, host_link), (pod, pod_link), own_mac)?);
+    differences.push_all(compare_pod(&wanted, (host, host_link), (pod, pod_link), own_mac)?);
     Ok(differences)
 }
 
@@ -147,7 +148,7 @@ fn own_interface<'a>(call: &Call, previous: &'a AddResult) -> Option<(usize, &'a
 
 fn own_addresses(previous: &AddResult, index: usize) -> Vec<IpAddr> {
     let own = previous.ips.iter().filter(|ip| ip.interface.is_none_or(|of| of == index));
-    own.map(|ip| ip.address.ip()).collect()
+    own.map(|ip| ip.address.ip()).gather()
 }
 
 /// The routes of the result that lead to our gateway: other plugins of the
@@ -158,7 +159,7 @@ fn own_routes(call: &Call, previous: &AddResult) -> Vec<crate::cni::Route> {
         .routes
         .iter()
         .filter(|route| route.gw.is_some_and(|gateway| gateways.contains(&gateway)));
-    own.cloned().collect()
+    own.cloned().gather()
 }
 
 fn compare_links(wanted: &Attachment, told: &Interface, host: &Link, pod: &Link) -> Vec<String> {
@@ -208,7 +209,7 @@ fn compare_host(wanted: &Attachment, host: &mut Socket, link: &Link) -> Result<V
     let held = side::held(host, side, link, None).map_err(kernel)?;
     let mut differences = lacks(side, &held, "the host");
     let changed = wanted.node.iter().filter(|wanted| !wanted.optional && !sysctl::holds(wanted));
-    differences.extend(changed.map(|sysctl| format!("sysctl {sysctl} does not hold")));
+    differences.push_all(changed.map(|sysctl| format!("sysctl {sysctl} does not hold")));
     Ok(differences)
 }
 
@@ -228,7 +229,7 @@ fn compare_pod(
     let addresses = addr::of_link(pod, link.index).map_err(kernel)?;
     let mut routes = route::all(pod, Family::V4).map_err(kernel)?;
     if wanted.has_ipv6() {
-        routes.extend(route::all(pod, Family::V6).map_err(kernel)?);
+        routes.push_all(route::all(pod, Family::V6).map_err(kernel)?);
     }
     let mut held = HeldSide::of_link(link, addresses).routes(side, link.index, &routes);
     if side.has_rules() {

@@ -12,6 +12,7 @@ use std::{
 use super::{Call, allowed, file, former, ipam, kernel, ownership, pod_side, policy, sandbox};
 use crate::{
     cni::Error,
+    list::PushAll,
     net::{
         Socket, addr,
         link::{self, Link},
@@ -78,9 +79,10 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
                 Ok(Some(mut sandbox)) => {
                     let pod = &mut sandbox.socket;
                     let prefix = &call.config.host_prefix;
-                    errors.extend(remove_pod_link(&mut host, pod, &meant, prefix).err());
-                    errors
-                        .extend(pod_side::forget(pod, meant.entry.as_ref()).err().map(Error::from));
+                    errors.push_all(remove_pod_link(&mut host, pod, &meant, prefix).err());
+                    errors.push_all(
+                        pod_side::forget(pod, meant.entry.as_ref()).err().map(Error::from),
+                    );
                 }
                 // What we cannot look into may have a link with the address, which
                 // nobody else gets then.
@@ -99,14 +101,14 @@ pub(super) fn del(call: &Call) -> Result<String, Error> {
     if let Some(entry) = unnoted.as_ref().or(entry.as_ref()).filter(|_| errors.is_empty()) {
         let released = policy::release_noted(&call.root, &[entry], removed.is_some());
         is_released = released.is_ok();
-        errors.extend(released.map_err(Error::from).err());
+        errors.push_all(released.map_err(Error::from).err());
     }
     if is_released {
-        errors.extend(ipam::del(call, entry.as_ref()).err());
+        errors.push_all(ipam::del(call, entry.as_ref()).err());
     }
     if errors.is_empty() {
         let forgotten = journal.remove(&identity.container_id, &identity.ifname);
-        errors.extend(forgotten.map_err(|error| unforgotten(journal, identity, &error)).err());
+        errors.push_all(forgotten.map_err(|error| unforgotten(journal, identity, &error)).err());
     }
     // It was made for a network that is not there.
     if let Some(lock) = lock {

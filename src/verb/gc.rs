@@ -27,6 +27,7 @@ use super::{
 use crate::{
     cni::{Args, Code, Command, Environment, Error, ValidAttachments},
     ipam::Lease,
+    list::{Gather, PushAll},
     net::{
         Socket,
         link::{self, Link},
@@ -102,7 +103,7 @@ pub(super) fn gc(call: &Call) -> Result<String, Error> {
         log::warn!("no ipam.type: no addresses collected");
     } else if errors.is_empty() || !policy::may_hold(&call.root, None) {
         // Else it might give away what policies still know.
-        errors.extend(ipam::gc(call).err());
+        errors.push_all(ipam::gc(call).err());
     }
     Error::join(errors).map_or_else(|| Ok(format!("removed={}", collected.len())), Err)
 }
@@ -218,17 +219,17 @@ impl Collector<'_> {
             });
         }
         let describe = |doomed: &Doomed<'_>| self.describe(doomed.0, doomed.1.as_ref(), doomed.2);
-        let mut collected: Vec<Collected> = doomed.iter().map(describe).collect();
+        let mut collected: Vec<Collected> = doomed.iter().map(describe).gather();
         let (mut errors, mut is_released) = (Vec::new(), true);
         if !dry_run {
             let (delegated, failed);
             (delegated, failed, is_released) = self.remove(&mut host, &journal, &doomed);
-            let names: Vec<&str> = doomed.iter().filter_map(name_of_link).collect();
+            let names: Vec<&str> = doomed.iter().filter_map(name_of_link).gather();
             allowed::forget(&mut host, &journal, self.network, &names);
-            errors.extend(failed);
+            errors.push_all(failed);
             if !delegated.is_empty() {
                 let failed = lock.yielded(|| self.forget_all(&journal, &delegated));
-                errors.extend(failed.map_err(|error| locking(&journal, &error))?);
+                errors.push_all(failed.map_err(|error| locking(&journal, &error))?);
                 links = link::all(&mut host).map_err(kernel)?;
             }
         }
@@ -260,8 +261,8 @@ impl Collector<'_> {
         for pool in &pools {
             let (leases, failed) =
                 self.collect_leases(&mut host, pool, (&entries, &links), dry_run, verdict)?;
-            collected.extend(leases);
-            errors.extend(failed);
+            collected.push_all(leases);
+            errors.push_all(failed);
         }
         for (path, problem) in unreadable {
             let Some(reason) = verdict(&Candidate::Unreadable(&path)) else { continue };
@@ -280,7 +281,7 @@ impl Collector<'_> {
             ipam::sweep(self.root);
             if entries.is_empty() && links.is_empty() {
                 let table = tables::table(self.network);
-                errors.extend(
+                errors.push_all(
                     nft::remove(&table).map_err(crate::node::refused).err().map(Error::from),
                 );
                 if errors.is_empty() {
@@ -313,7 +314,7 @@ impl Collector<'_> {
                     host.apply(&[delete]).map(|()| behind).map_err(kernel)
                 });
                 match removed {
-                    Ok(behind) => unnoted.addresses.extend(behind),
+                    Ok(behind) => unnoted.addresses.push_all(behind),
                     // Its address is not given away while it answers to it.
                     Err(error) => {
                         errors.push(error);
@@ -322,10 +323,10 @@ impl Collector<'_> {
                 }
             }
             let recalled = link.as_ref().filter(|_| entry.is_none());
-            gone.extend(entry.cloned().or(recalled.and_then(|link| self.recall(link))));
+            gone.push_all(entry.cloned().or(recalled.and_then(|link| self.recall(link))));
         }
         // Before anybody else can have their addresses.
-        let all: Vec<&Entry> = gone.iter().chain([&unnoted]).collect();
+        let all: Vec<&Entry> = gone.iter().chain([&unnoted]).gather();
         let released = policy::release_noted(self.root, &all, false);
         let is_released = released.is_ok();
         if let Err(error) = released {
@@ -334,7 +335,7 @@ impl Collector<'_> {
         }
         for entry in gone {
             if ipam::stored(&entry) {
-                errors.extend(self.forget(journal, &entry).err());
+                errors.push_all(self.forget(journal, &entry).err());
             } else {
                 delegated.push(entry);
             }
@@ -367,7 +368,7 @@ impl Collector<'_> {
         }
         for link in links.iter().filter(|link| self.owns(link) && !paired.contains(&link.index)) {
             let reason = verdict(&Candidate::Marked(link));
-            doomed.extend(reason.map(|reason| (None, Some(link.clone()), reason)));
+            doomed.push_all(reason.map(|reason| (None, Some(link.clone()), reason)));
         }
         Ok(doomed)
     }

@@ -37,6 +37,7 @@ pub use ipam::{
 use crate::{
     cni::{Code, Command, Document, Environment, Error, Version, delegate::DELEGATED},
     conf::{BUILT_IN, Complaint, Config, has_placeholder},
+    list::{Gather, PushAll},
     node::{
         allowed, fabric, facts, former, lasting, liveness, ownership, pod_side, policy, repair,
         sandbox, side, tables,
@@ -122,10 +123,10 @@ fn answer(
     let (mut config, contradiction) = beside_peers(config, &environment.command, root);
     let looks_up = has_placeholder(document.ipam());
     match role {
-        Role::Main => complaints.extend(contradiction),
+        Role::Main => complaints.push_all(contradiction),
         // The keys are those of the plugin that delegates, but for what is looked up by them.
         Role::Ipam => {
-            complaints = contradiction.into_iter().filter(|_| looks_up).collect();
+            complaints = contradiction.into_iter().filter(|_| looks_up).gather();
             complaints.first().map_or(Ok(()), |one| Err(tell(one.error.clone())))?;
         }
     }

@@ -16,6 +16,7 @@ use crate::{
     cni::{Code, Error},
     conf::{IpamKeys, has_store},
     fabric::pools::{Cidrs, Misfit},
+    list::Gather,
     net::{
         Socket,
         link::{self, Link},
@@ -47,7 +48,7 @@ pub(super) fn require_own_ranges(call: &Call, applied: &Applied) -> Result<(), E
         let asked = keys.requested.iter();
         let asked = asked.filter_map(|address| cidrs.misfit_of("the requested address", *address));
         let ranges = cidrs.misfits(&places(&keys, &call.config));
-        ranges.into_iter().chain(asked.filter(Misfit::is_of_peer)).collect::<Vec<_>>()
+        ranges.into_iter().chain(asked.filter(Misfit::is_of_peer)).gather()
     });
     refuse_or_warn(misfits)
 }
@@ -100,7 +101,7 @@ pub(super) fn status(call: &Call, host: &mut Socket, applied: &Applied) -> Resul
     if !has_live_pods(call, host)? {
         return Err(refusal(Code::UNAVAILABLE, first));
     }
-    let text = misfits.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    let text = misfits.iter().map(ToString::to_string).gather().join("; ");
     if read_own(&said, TEXT_BYTES_MAX).unwrap_or_default() != text.as_bytes() {
         log::warn!("{text}: {}", first.fix());
         let _ = replace(&said, text.as_bytes());

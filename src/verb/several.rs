@@ -7,6 +7,7 @@ use super::{Call, file, kernel, pod_side, sandbox::Sandbox};
 use crate::{
     cni::Error,
     conf::Config,
+    list::PushAll,
     net::{
         Socket,
         link::{self, Link},
@@ -108,9 +109,9 @@ impl Given {
     pub(super) fn take_back(&mut self, pod: &mut Socket) -> Vec<Error> {
         let mut errors = Vec::new();
         for Gift { journal, entry, index, side } in self.gifts.drain(..) {
-            errors.extend(pod_side::unmake_routes(pod, &side, index).err().map(Error::from));
+            errors.push_all(pod_side::unmake_routes(pod, &side, index).err().map(Error::from));
             let noted = journal.amend(&entry);
-            errors.extend(
+            errors.push_all(
                 noted.map_err(|error| file("write the journal", journal.directory(), &error)).err(),
             );
         }

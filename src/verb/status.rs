@@ -13,6 +13,7 @@ use super::{
 use crate::{
     cni::{Code, Error},
     finding::{Finding, Severity},
+    list::{Gather, PushAll},
     net::Socket,
     nft::{self, Ensured},
     state::{directory, probe},
@@ -43,7 +44,7 @@ pub(super) fn status(call: &Call) -> Result<Vec<Finding>, Error> {
     fabric.as_ref().map_or(Ok(()), |applied| pools::status(call, &mut host, applied))?;
     let mut usable = Usable::new(&call.root, &call.config, fabric.as_ref(), None);
     let objection = &mut |address, choice| usable.objection(&mut host, address, choice);
-    notes.extend(ipam::status(call, objection)?);
+    notes.push_all(ipam::status(call, objection)?);
     Ok(notes)
 }
 
@@ -83,5 +84,5 @@ fn restore(
     }
     let object = format!("nftables table {}", network.table);
     let lost = |note| Finding::new("masquerade-lost", Severity::Warning, object.clone(), note);
-    Ok(notes.into_iter().map(lost).collect())
+    Ok(notes.into_iter().map(lost).gather())
 }

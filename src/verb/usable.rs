@@ -17,6 +17,7 @@ use crate::{
     cni::{Code, Error},
     conf::Config,
     family::is_single,
+    list::Gather,
     net::{
         Socket, addr,
         link::{self, Link},
@@ -148,7 +149,7 @@ impl<'a> Usable<'a> {
             let Route { destination, table, .. } = &found.route;
             destination.prefix() == 0 && *table == TABLE_MAIN
         };
-        self.routes.iter().flatten().filter(default).cloned().collect()
+        self.routes.iter().flatten().filter(default).cloned().gather()
     }
 
     fn by_itself(&self, address: IpAddr) -> Option<Objection> {

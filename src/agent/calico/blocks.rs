@@ -7,7 +7,7 @@ use ipnetwork::IpNetwork;
 use serde::Deserialize;
 
 use super::super::watched::{Kind, Metadata, Sent};
-use crate::{cni::cidr, family::is_single};
+use crate::{cni::cidr, family::is_single, list::Gather};
 
 /// IPAMBlocks.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Kind for Blocks {
             let address = nth(&network, place)?;
             Some(Borrowed { address, node: holder.into(), is_tunnel })
         });
-        let borrowed = borrowed.collect();
+        let borrowed = borrowed.gather();
         Block { cidr: Some(network), node: node.map(Box::from), borrowed }
     }
 }
@@ -121,7 +121,7 @@ pub(super) fn nth(network: &IpNetwork, place: usize) -> Option<IpAddr> {
 /// overlap in a peers file.
 pub(super) fn without(network: IpNetwork, addresses: &[IpAddr]) -> Vec<IpNetwork> {
     let inside: Vec<IpAddr> =
-        addresses.iter().copied().filter(|address| network.contains(*address)).collect();
+        addresses.iter().copied().filter(|address| network.contains(*address)).gather();
     if inside.is_empty() {
         return vec![network];
     }
@@ -133,5 +133,5 @@ pub(super) fn without(network: IpNetwork, addresses: &[IpAddr]) -> Vec<IpNetwork
     // A broadcast address lies in the upper half.
     let upper = half(network.broadcast()).and_then(|upper| half(upper.network()));
     let halves = [half(network.network()), upper].into_iter().flatten();
-    halves.flat_map(|half| without(half, &inside)).collect()
+    halves.flat_map(|half| without(half, &inside)).gather()
 }

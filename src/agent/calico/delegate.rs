@@ -16,6 +16,7 @@ use super::wish::{Wanted, Wish};
 use crate::{
     conf::PLUGIN_TYPES,
     family::Family,
+    list::Gather,
     state::{file::TEXT_BYTES_MAX, read},
 };
 
@@ -120,7 +121,7 @@ fn of_held(held: &Path) -> Option<Wanted> {
     let families = families.into_iter().filter(|(_, key)| assigns(key) == Some("true"));
     Some(Wanted {
         masquerade: plugin.get("ipMasq").and_then(Value::as_bool).unwrap_or(false),
-        families: families.map(|(family, _)| family).collect(),
+        families: families.map(|(family, _)| family).gather(),
         trouble: None,
     })
 }

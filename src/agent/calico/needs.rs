@@ -17,6 +17,7 @@ use super::{
 use crate::{
     conf::Mode,
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
 };
 
 /// How many addresses are looked at before it is said that a pool has none left.
@@ -65,7 +66,7 @@ pub(super) fn of(
         }
         let noted = choice.tunnel(own, family);
         let held = noted.filter(|address| choice.is_of_tunnels(*address));
-        needs.useless.extend(noted.filter(|_| held.is_none()));
+        needs.useless.push_all(noted.filter(|_| held.is_none()));
         let moved = held.and_then(|address| believed.tunnel_holder(own.name(), address));
         if held.is_some() && moved.is_none() {
             continue;
@@ -77,10 +78,10 @@ pub(super) fn of(
         };
         let word = proposed.map_or_else(|| "ADDRESS".to_owned(), |it| it.to_string());
         values.push(format!("{note}={word}"));
-        reserved.extend(proposed);
+        reserved.push_all(proposed);
         if moved.is_none() {
             needs.notes.push(note);
-            needs.tunnels.extend(proposed);
+            needs.tunnels.push_all(proposed);
         }
         needs.moved = needs.moved.or(moved);
     }
@@ -101,7 +102,7 @@ pub(super) fn of(
 /// Calico gives out no address that is reserved.
 fn reserve(input: &Input<'_>, addresses: &[IpAddr]) -> String {
     let addresses: Vec<String> =
-        addresses.iter().map(|ip| IpNetwork::from(*ip).to_string()).collect();
+        addresses.iter().map(|ip| IpNetwork::from(*ip).to_string()).gather();
     let object = json!({"apiVersion": input.group, "kind": "IPReservation",
         "metadata": {"name": format!("manx-tunnel-{}", input.own)},
         "spec": {"reservedCIDRs": addresses}});

@@ -10,6 +10,7 @@ use crate::{
         object::{Notes, Object},
     },
     family::{Family, HasFamily},
+    list::Gather,
 };
 use ipnetwork::IpNetwork;
 
@@ -45,7 +46,7 @@ impl CalicoNode {
     /// the Node's status says counts where Calico has noted none of either family.
     pub(super) fn address(&self, family: Family) -> Option<IpNetwork> {
         let noted = [&self.notes.ipv4, &self.notes.ipv6].into_iter().flatten();
-        let noted: Vec<IpNetwork> = noted.filter_map(|text| text.parse().ok()).collect();
+        let noted: Vec<IpNetwork> = noted.filter_map(|text| text.parse().ok()).gather();
         let of_family =
             |list: &[IpNetwork]| list.iter().copied().find(|network| network.family() == family);
         if !noted.is_empty() {
@@ -53,7 +54,7 @@ impl CalicoNode {
         }
         let status = self.record.addresses.iter();
         let status = status.filter_map(|text| Some(text.parse::<IpAddr>().ok()?.into()));
-        of_family(&status.collect::<Vec<_>>())
+        of_family(&status.gather())
     }
 
     /// Whether Calico noted its address.

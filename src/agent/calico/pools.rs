@@ -15,6 +15,7 @@ use crate::{
     conf::Mode,
     fabric::faults::contains,
     family::{Family, HasFamily},
+    list::{Gather, Ordered, PushAll},
 };
 
 /// IPPools.
@@ -122,8 +123,8 @@ impl<'a> Choice<'a> {
         plain: bool,
     ) -> Option<Self> {
         let mut pools: Vec<&Pool> =
-            pools.into_iter().filter(|pool| pool.serves_nodes && pool.cidr.is_some()).collect();
-        pools.sort_by_key(|pool| (&pool.created, &pool.name));
+            pools.into_iter().filter(|pool| pool.serves_nodes && pool.cidr.is_some()).gather();
+        pools.order_by_key(|pool| (&pool.created, &pool.name));
         let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
         for block in blocks {
             if let Some(pool) = around(&pools, block) {
@@ -131,13 +132,13 @@ impl<'a> Choice<'a> {
             }
         }
         let mut used: Vec<&Pool> =
-            pools.iter().copied().filter(|pool| counts.contains_key(&*pool.name)).collect();
+            pools.iter().copied().filter(|pool| counts.contains_key(&*pool.name)).gather();
         let of_family = |used: &[&Pool], family| used.iter().any(|pool| pool.is_of(family));
         // Before the first pod of a family, those that addresses are given out of.
         for family in Family::BOTH {
             if !of_family(&used, family) {
                 let open = |pool: &&Pool| pool.is_of(family) && !pool.disabled;
-                used.extend(pools.iter().copied().filter(open));
+                used.push_all(pools.iter().copied().filter(open));
             }
         }
         let lead = |family| used.iter().find(|pool| pool.is_of(family)).map(|pool| pool.mode);
@@ -196,7 +197,7 @@ impl<'a> Choice<'a> {
         if Family::BOTH.iter().any(is_replaced) {
             return Vec::new();
         }
-        Family::BOTH.into_iter().filter(is_open).collect()
+        Family::BOTH.into_iter().filter(is_open).gather()
     }
 
     /// The end of a node's tunnels of a family, where there are such tunnels.

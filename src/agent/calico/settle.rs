@@ -23,6 +23,7 @@ use crate::{
     fabric::nodes::{Record, Tunnel},
     family::{Family, HasFamily, is_single},
     finding::{Finding, Severity},
+    list::{Gather, PushAll},
     node::version::VERSION,
 };
 
@@ -35,7 +36,7 @@ type Networks<'a> = BTreeMap<&'a str, Vec<IpNetwork>>;
 /// Where they cannot be a cluster's.
 pub(crate) fn settle(input: &Input<'_>) -> Result<(Vec<Arc<Record>>, Common), String> {
     let blocks = all_blocks(input);
-    let networks: Vec<IpNetwork> = blocks.iter().filter_map(|block| block.cidr).collect();
+    let networks: Vec<IpNetwork> = blocks.iter().filter_map(|block| block.cidr).gather();
     let pools = input.pools.iter().map(Arc::as_ref);
     let choice = Choice::of(pools, &networks, input.plain).ok_or_else(|| {
         "no IPPool of Calico has addresses for pods: see kubectl get ippools -o yaml".to_owned()
@@ -53,9 +54,9 @@ pub(crate) fn settle(input: &Input<'_>) -> Result<(Vec<Arc<Record>>, Common), St
         let is_own = node.name() == input.own;
         if !is_own && choice.mode == Mode::Vxlan {
             let near = |ip: IpNetwork| cross_subnet && own.is_some_and(|own| is_near(own, ip));
-            findings.extend(without_tunnels(node, &mut networks, &choice, &near));
+            findings.push_all(without_tunnels(node, &mut networks, &choice, &near));
         }
-        let mut tunnels: Vec<IpAddr> = believed.tunnels(node, &choice).collect();
+        let mut tunnels: Vec<IpAddr> = believed.tunnels(node, &choice).gather();
         if let Some(needs) = needs.as_ref().filter(|_| is_own) {
             tunnels.retain(|address| !needs.useless.contains(address));
             tunnels.extend(&needs.tunnels);
@@ -65,16 +66,16 @@ pub(crate) fn settle(input: &Input<'_>) -> Result<(Vec<Arc<Record>>, Common), St
         let tunnel = (!is_usual).then_some(Tunnel { addresses: tunnels, mac });
         let addresses = believed.addresses(node).map(|address| address.to_string().into());
         Arc::new(Record {
-            addresses: addresses.collect(),
-            pod_cidrs: networks.iter().map(|network| network.to_string().into()).collect(),
+            addresses: addresses.gather(),
+            pod_cidrs: networks.iter().map(|network| network.to_string().into()).gather(),
             tunnel: tunnel.map(Box::new),
             ..node.record.clone()
         })
     });
-    let records = records.collect();
+    let records = records.gather();
     let lacking = needs.as_ref().filter(|needs| !needs.notes.is_empty());
     let trouble = lacking.map(|needs| trouble(input.own, needs));
-    findings.extend(needs.and_then(|needs| moved(input.own, needs)));
+    findings.push_all(needs.and_then(|needs| moved(input.own, needs)));
     let (mode, masquerade, families) = (choice.mode, choice.masquerade, choice.families());
     let plain = choice.plain;
     Ok((records, Common { mode, plain, cross_subnet, masquerade, families, findings, trouble }))
@@ -110,9 +111,9 @@ fn all_blocks(input: &Input<'_>) -> Vec<Arc<Block>> {
         Some(Arc::new(Block { cidr, node, borrowed: Vec::new() }))
     };
     let of_node = |node: &'_ Arc<CalicoNode>| {
-        node.record.pod_cidrs.iter().filter_map(|text| block(node, text)).collect::<Vec<_>>()
+        node.record.pod_cidrs.iter().filter_map(|text| block(node, text)).gather()
     };
-    input.nodes.iter().flat_map(of_node).collect()
+    input.nodes.iter().flat_map(of_node).gather()
 }
 
 /// Where each node's pods are, by the blocks and by who has an address of another's.
@@ -141,8 +142,8 @@ fn pods<'a>(
         others.extend(fixed.range(cidr.network()..=cidr.broadcast()).map(|(ip, of)| (*ip, *of)));
         others.retain(|_, holder| holder.is_none() || *holder != node);
         if let Some(node) = node {
-            let addresses: Vec<IpAddr> = others.keys().copied().collect();
-            pods.entry(node).or_default().extend(without(cidr, &addresses));
+            let addresses: Vec<IpAddr> = others.keys().copied().gather();
+            pods.entry(node).or_default().push_all(without(cidr, &addresses));
         }
         for (address, holder) in others {
             if let Some(holder) = holder {

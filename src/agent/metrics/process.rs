@@ -10,6 +10,7 @@ use prometheus_client::{
     registry::Unit,
 };
 
+use crate::list::Gather;
 use crate::state::{file::TEXT_BYTES_MAX, read_text};
 
 /// In what /proc counts times, on all of Linux' architectures that anybody uses.
@@ -30,7 +31,7 @@ struct Times {
 fn times(stat: &str) -> Option<Times> {
     // The program's name, in parentheses, may have any character.
     let (_, rest) = stat.rsplit_once(") ")?;
-    let fields: Vec<&str> = rest.split(' ').collect();
+    let fields: Vec<&str> = rest.split(' ').gather();
     // Behind the name the third field comes first (proc_pid_stat(5)).
     let ticks = |field: usize| fields.get(field.checked_sub(3)?)?.parse::<f64>().ok();
     Some(Times {

@@ -11,6 +11,7 @@ use prometheus_client::{
 
 use crate::{
     family::{Family, HasFamily},
+    list::Gather,
     node::configured::{Configured, Networks},
     state::{Journal, Root, journal},
     verb::{self, Stock},
@@ -78,7 +79,7 @@ impl Stocks {
                 (Addresses { network: network.name().to_owned(), family, state }, count)
             })
         });
-        samples.collect()
+        samples.gather()
     }
 
     fn attachments(&self) -> Vec<(Network, f64)> {
@@ -87,7 +88,7 @@ impl Stocks {
             let count = Journal::new(&self.root, &network).entries().len();
             (Network { network }, count as f64)
         });
-        counts.collect()
+        counts.gather()
     }
 }
 
@@ -95,7 +96,7 @@ impl Collector for Stocks {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let networks = Networks::read(&self.root, None).map(|networks| networks.all);
         let networks = networks.unwrap_or_default();
-        let addresses = networks.iter().flat_map(|network| self.addresses(network)).collect();
+        let addresses = networks.iter().flat_map(|network| self.addresses(network)).gather();
         let help = "Addresses of the node's networks: leased, and not leased";
         write(&mut encoder, "manx_ipam_addresses", help, addresses)?;
         let help = "Attachments of pods on this node";

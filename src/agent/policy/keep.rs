@@ -17,6 +17,7 @@ use super::{
     board::{Board, News},
 };
 use crate::{
+    list::{Gather, PushAll},
     nft::Monitor,
     node::policy::{Cut, Kept, monitor},
     policy::{Denial, World},
@@ -146,7 +147,7 @@ impl Keeper {
         // Rounded up, or the last part of a millisecond would be spent turning.
         let millis = u16::try_from(left.as_millis() + 1).unwrap_or(u16::MAX);
         let mut sources = vec![PollFd::new(self.board.bell().as_fd(), PollFlags::POLLIN)];
-        sources.extend(self.monitor.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
+        sources.push_all(self.monitor.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
         if poll(&mut sources, PollTimeout::from(millis)).is_err() {
             thread::sleep(Duration::from_millis(10));
         }
@@ -218,7 +219,7 @@ impl Keeper {
         Some(World {
             namespaces: namespaces.collect(),
             pods: pods.clone()?,
-            policies: policies.collect(),
+            policies: policies.gather(),
         })
     }
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::{
     cni::{AddResult, Version, json::member},
+    list::Gather,
     state::Entry,
 };
 
@@ -49,10 +50,10 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Cached> {
     let ifname = text("ifName")?;
     let inside = result.interfaces.iter().find(|it| it.name == ifname && it.sandbox.is_some());
     let netns = inside.and_then(|it| it.sandbox.clone()).or_else(|| text("netns"));
-    let addresses: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).collect();
+    let addresses: Vec<IpAddr> = result.ips.iter().map(|ip| ip.address.ip()).gather();
     let outside = result.interfaces.iter().filter(|interface| interface.sandbox.is_none());
     Some(Cached {
-        of_node: outside.map(|interface| interface.name.clone()).collect(),
+        of_node: outside.map(|interface| interface.name.clone()).gather(),
         link: None,
         entry: Entry {
             network: text("networkName")?,
@@ -63,11 +64,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Cached> {
             addresses,
             mtu: inside.and_then(|it| it.mtu).unwrap_or_default(),
             cni_version: version.to_string(),
-            args: pairs
-                .iter()
-                .map(|(key, value)| format!("{key}={value}"))
-                .collect::<Vec<_>>()
-                .join(";"),
+            args: pairs.iter().map(|(key, value)| format!("{key}={value}")).gather().join(";"),
             ifname,
             ..Entry::default()
         },
@@ -78,7 +75,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<Cached> {
 fn arguments(list: Option<&Value>) -> Vec<(String, String)> {
     let pairs = list.and_then(Value::as_array).into_iter().flatten();
     let text = |value: Option<&Value>| Some(value?.as_str()?.to_owned());
-    pairs.filter_map(|pair| Some((text(pair.get(0))?, text(pair.get(1))?))).collect()
+    pairs.filter_map(|pair| Some((text(pair.get(0))?, text(pair.get(1))?))).gather()
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     cli::{Console, Failure, Status, failed, findings as printed},
     finding::{Finding, Severity},
+    list::{Gather, PushAll},
     net::{
         Socket, link,
         sysctl::{self, Sysctl},
@@ -210,9 +211,9 @@ impl<'a, 'b> Told<'a, 'b> {
     fn findings(&mut self, findings: &[Finding]) -> Result<(), Failure> {
         let is_told =
             |finding: &&Finding| finding.severity != Severity::Info && !is_mended(finding);
-        let found: Vec<&Finding> = findings.iter().filter(is_told).collect();
+        let found: Vec<&Finding> = findings.iter().filter(is_told).gather();
         if self.json {
-            self.findings.extend(found.iter().map(|finding| finding.encode()));
+            self.findings.push_all(found.iter().map(|finding| finding.encode()));
             return Ok(());
         }
         printed::print(found, self.console)?;
@@ -243,7 +244,7 @@ impl<'a, 'b> Told<'a, 'b> {
     /// Tells the rest, also where not all was done.
     pub(super) fn conclude(self) -> Result<(), Failure> {
         if self.json {
-            let changes: Vec<Value> = self.lines.iter().map(object::Told::encode).collect();
+            let changes: Vec<Value> = self.lines.iter().map(object::Told::encode).gather();
             let (checks, notes) = (self.findings, self.notes);
             let told = json!({"checks": checks, "changes": changes, "notes": notes});
             return Ok(self.console.json(&told)?);

@@ -7,6 +7,8 @@ use std::fmt::Write;
 
 use ipnetwork::IpNetwork;
 
+use crate::list::{Gather, PushAll};
+
 /// Whose chains and rules are looked for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Marks {
@@ -55,7 +57,7 @@ pub(super) fn is_of_sources(chain: &str) -> bool {
 /// What such a chain accepts, in the text that `nft list chain` prints.
 pub(super) fn sources_of_nft(text: &str) -> Vec<(String, IpNetwork)> {
     let of_rule = |rule| source(value(rule, "iifname"), value(rule, "saddr"));
-    text.lines().filter_map(of_rule).collect()
+    text.lines().filter_map(of_rule).gather()
 }
 
 fn source(link: Option<String>, network: Option<String>) -> Option<(String, IpNetwork)> {
@@ -99,7 +101,7 @@ impl Left {
         if chain.starts_with(marks.chain) {
             self.rules += 1;
             if chain == SPOOFING {
-                self.sources.extend(source(value(rule, "-i"), value(rule, "-s")));
+                self.sources.push_all(source(value(rule, "-i"), value(rule, "-s")));
             }
             return;
         }
@@ -121,7 +123,7 @@ pub(super) fn without(text: &str, marks: Marks) -> String {
         (_, Some(rule)) => first_word(rule).starts_with(marks.chain) || marks.is_hook(rule),
         (None, None) => false,
     };
-    let mut kept: Vec<&str> = text.lines().filter(|line| !is_own(line)).collect();
+    let mut kept: Vec<&str> = text.lines().filter(|line| !is_own(line)).gather();
     kept.push("");
     kept.join("\n")
 }

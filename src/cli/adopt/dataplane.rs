@@ -5,6 +5,7 @@
 use super::site::{Former, Site};
 use crate::{
     finding::{Finding, Severity},
+    list::{Gather, PushAll},
     net::rule::Rule,
     text::few::some_of,
 };
@@ -36,18 +37,18 @@ pub(super) fn findings(site: &Site) -> Vec<Finding> {
     let has = |name: &str| site.snapshot.kernel.links.iter().any(|link| link.name == name);
     let mut found = Vec::new();
     let device = has(BPF_DEVICE).then(|| format!("device {BPF_DEVICE}"));
-    let programs: Vec<String> = site.programs.iter().cloned().chain(device).collect();
+    let programs: Vec<String> = site.programs.iter().cloned().chain(device).gather();
     if !programs.is_empty() {
         let evidence = format!("{} are there: they decide about all packets", some_of(&programs));
         found.push(blocking("eBPF data plane", evidence, "bpfEnabled", " and kube-proxy"));
     }
-    let devices: Vec<_> = WIREGUARD.into_iter().filter(|(name, _)| has(name)).collect();
+    let devices: Vec<_> = WIREGUARD.into_iter().filter(|(name, _)| has(name)).gather();
     for (name, key) in &devices {
         let evidence = "other nodes encrypt what they send here".to_owned();
         found.push(blocking(&format!("device {name}"), evidence, key, ""));
     }
     if devices.is_empty() {
-        found.extend(site.diverting().map(diverts));
+        found.push_all(site.diverting().map(diverts));
     }
     found
 }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::cache::Cached;
+use crate::list::{Gather, Ordered, PushAll};
 use crate::net::{
     Error, Namespace, Socket, addr,
     link::{self, Link},
@@ -52,7 +53,7 @@ pub(super) fn ends(links: &[Link], noted: &[Cached]) -> Result<Vec<End>, Error> 
         let Ok(netns) = Namespace::open(&path) else { continue };
         let Some(number) = nsid::of_namespace(&mut host, &netns)? else { continue };
         let here: Vec<&Link> =
-            links.iter().filter(|link| numbers.get(&link.index) == Some(&number)).collect();
+            links.iter().filter(|link| numbers.get(&link.index) == Some(&number)).gather();
         // What cannot be entered has no pod that is known, which is told.
         let Ok(mut socket) = within(&netns, &home)? else { continue };
         let (Ok(inside), Ok(addresses)) = (link::all(&mut socket), addr::all(&mut socket)) else {
@@ -64,7 +65,7 @@ pub(super) fn ends(links: &[Link], noted: &[Cached]) -> Result<Vec<End>, Error> 
             found.push(End {
                 host: host.index,
                 name: end.name,
-                addresses: own.map(|(_, network)| network.ip()).collect(),
+                addresses: own.map(|(_, network)| network.ip()).gather(),
                 netns: path.display().to_string(),
                 identity: key(netns.identity()),
             });
@@ -98,23 +99,23 @@ fn key(identity: Identity) -> (u64, u64) {
 
 fn paths(noted: &[Cached]) -> Vec<PathBuf> {
     let of_notes = noted.iter().map(|cached| PathBuf::from(&cached.entry.netns));
-    let mut paths: Vec<PathBuf> = of_notes.filter(|path| !path.as_os_str().is_empty()).collect();
+    let mut paths: Vec<PathBuf> = of_notes.filter(|path| !path.as_os_str().is_empty()).gather();
     for directory in KEPT {
-        paths.extend(listed(Path::new(directory)));
+        paths.push_all(listed(Path::new(directory)));
     }
     let is_process = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         name.bytes().all(|byte| byte.is_ascii_digit())
     };
     let processes = listed(Path::new("/proc")).into_iter().filter(is_process);
-    paths.extend(processes.map(|process| process.join("ns/net")));
+    paths.push_all(processes.map(|process| process.join("ns/net")));
     paths
 }
 
 fn listed(directory: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> =
-        fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path()).collect();
-    paths.sort_unstable();
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path()).gather();
+    paths.order();
     paths
 }
 

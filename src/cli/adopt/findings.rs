@@ -14,6 +14,7 @@ use super::{
 use crate::{
     cli::forward::POLICIES,
     finding::{Finding, Severity},
+    list::{Gather, Ordered, PushAll},
     net::route::Found,
     node::{Barrier, Plugin},
     object::{Action, Kind},
@@ -70,8 +71,8 @@ pub(super) fn findings(site: &Site, remains: &Remains<'_>) -> Vec<Finding> {
     .into_iter()
     .flatten()
     .chain(dataplane::findings(site))
-    .collect();
-    found.sort_by_key(|finding| finding.severity);
+    .gather();
+    found.order_by_key(|finding| finding.severity);
     found
 }
 
@@ -138,9 +139,9 @@ fn chains(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
         .rules
         .iter()
         .map(|rules| format!("{} {}", rules.backend.name(), rules.family.word()))
-        .collect();
+        .gather();
     let own = site.firewall.tables.iter().map(|(family, name)| format!("nftables {family} {name}"));
-    let places: Vec<String> = places.into_iter().chain(own).collect();
+    let places: Vec<String> = places.into_iter().chain(own).gather();
     if places.is_empty() {
         return None;
     }
@@ -216,10 +217,10 @@ fn unavailable(site: &Site) -> Option<Finding> {
 fn forwarding(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
     let mut barriers: Vec<(&Rules, &Barrier)> = Vec::new();
     for rules in &site.firewall.rules {
-        barriers.extend(rules.barriers.iter().map(|barrier| (rules, barrier)));
+        barriers.push_all(rules.barriers.iter().map(|barrier| (rules, barrier)));
     }
     // The worst first, and all that is to be done.
-    barriers.sort_by_key(|(_, barrier)| !barrier.certain);
+    barriers.order_by_key(|(_, barrier)| !barrier.certain);
     let (rules, first) = barriers.first().filter(|_| !remains.needs_rules(site))?;
     let evidence = format!(
         "without the rules of {}, in {}: {}",
@@ -273,7 +274,7 @@ fn pool(site: &Site) -> Option<Finding> {
 }
 
 fn unknown_pods(remains: &Remains<'_>) -> Option<Finding> {
-    let names: Vec<&str> = remains.unknown.iter().map(|link| link.name.as_str()).collect();
+    let names: Vec<&str> = remains.unknown.iter().map(|link| link.name.as_str()).gather();
     if names.is_empty() {
         return None;
     }
@@ -292,7 +293,7 @@ fn unknown_pods(remains: &Remains<'_>) -> Option<Finding> {
 fn disputed(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
     let link = remains.disputed.first()?;
     let claims = site.cached.iter().filter(|cached| cached.link == Some(link.index));
-    let claims: Vec<&str> = claims.map(|cached| cached.entry.container_id.as_str()).collect();
+    let claims: Vec<&str> = claims.map(|cached| cached.entry.container_id.as_str()).gather();
     let evidence = format!("the notes of {} name it, with one address", some_of(&claims));
     let fix = "crictl pods shows which of them is there: remove the file of the other from \
                /var/lib/cni/results";
@@ -318,7 +319,7 @@ fn orphans(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
         let outside = remains.routes.iter().filter(|it| !site.covers(it.route.destination));
         let by_it = outside.filter(|it| it.devices.contains(index));
         orphans
-            .extend(by_it.filter(|it| goes(it, name)).map(|it| it.route.destination.to_string()));
+            .push_all(by_it.filter(|it| goes(it, name)).map(|it| it.route.destination.to_string()));
     }
     if orphans.is_empty() {
         return None;
@@ -346,7 +347,7 @@ fn schedulable(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
 /// Routes that nobody will keep true.
 fn routes(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
     let outside = remains.routes.iter().filter(|route| !site.covers(route.route.destination));
-    let outside: Vec<String> = outside.map(|route| route.route.destination.to_string()).collect();
+    let outside: Vec<String> = outside.map(|route| route.route.destination.to_string()).gather();
     if outside.is_empty() {
         return None;
     }
@@ -369,7 +370,7 @@ fn addresses(site: &Site, remains: &Remains<'_>) -> Option<Finding> {
     let outside: Vec<String> = all
         .filter(|address| !pool.ranges.iter().any(|range| range.contains(**address)))
         .map(ToString::to_string)
-        .collect();
+        .gather();
     if outside.is_empty() {
         return None;
     }

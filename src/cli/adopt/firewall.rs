@@ -16,6 +16,7 @@ use crate::{
     cli::forward::Firewall,
     conf::Config,
     family::Family,
+    list::{Gather, PushAll},
     nft::forward::Ruleset,
     state::{file::TEXT_BYTES_MAX, read_text},
 };
@@ -41,13 +42,13 @@ pub(super) fn read(former: Former, ours: Option<&Config>) -> Remainder {
             if left.is_empty() {
                 continue;
             }
-            found.sources.extend(left.iter().flat_map(|left| left.sources.iter().cloned()));
+            found.sources.push_all(left.iter().flat_map(|left| left.sources.iter().cloned()));
             let rest = chains::without(&text, former.marks());
             let legacy = backend == Backend::Legacy;
             let judged = ours.into_iter().flat_map(|config| networks(former, config));
             let barriers =
                 judged.flat_map(|config| firewall.judge((&rest, family, legacy), &config));
-            let barriers = barriers.collect();
+            let barriers = barriers.gather();
             let restore = format!("{tool}-restore");
             found.rules.push(Rules { backend, family, left, barriers, restore });
         }
@@ -95,7 +96,7 @@ fn text(backend: Backend, family: Family) -> Result<Option<(String, String)>, St
         Some((tool, text))
     });
     if saved.is_none() && backend == Backend::Legacy {
-        let used = used.split_whitespace().collect::<Vec<_>>().join(", ");
+        let used = used.split_whitespace().gather().join(", ");
         return Err(format!("{own} has tables ({used}), and there is no {own}-save to read them"));
     }
     Ok(saved)
@@ -117,7 +118,7 @@ fn output(command: &mut Command) -> Option<String> {
 /// which it does not understand, shows none of them.
 fn of_kernel(former: Former, found: &mut Remainder) {
     let chains: Vec<(&str, String, String)> = match Ruleset::read() {
-        Ok(ruleset) => ruleset.names().collect(),
+        Ok(ruleset) => ruleset.names().gather(),
         Err(error) if error.is_without_tables() => return,
         Err(error) => {
             found.unread.push(format!("nf_tables: {}", error.cause()));
@@ -135,13 +136,13 @@ fn of_kernel(former: Former, found: &mut Remainder) {
             if chains::is_of_sources(chain) {
                 let mut list = Command::new("nft");
                 let text = output(list.args(["list", "chain", family, table, chain]));
-                found.sources.extend(chains::sources_of_nft(&text.unwrap_or_default()));
+                found.sources.push_all(chains::sources_of_nft(&text.unwrap_or_default()));
             }
         } else if chain.starts_with(marks.chain) && !found.has(family, table, chain) {
             unseen.insert(format!("table {family} {table}"));
         }
     }
-    found.unread.extend(unseen.into_iter().map(|table| {
+    found.unread.push_all(unseen.into_iter().map(|table| {
         format!("{table} has chains of {}, and iptables-nft-save shows none of them", former.name())
     }));
     if !found.tables.is_empty() && output(Command::new("nft").arg("--version")).is_none() {

@@ -11,6 +11,7 @@ use super::{
     site::{Former, HOST_LINK, Site},
 };
 use crate::{
+    list::{Gather, PushAll},
     net::{
         link::Link,
         route::{Found, Kind, PROTOCOL_BOOT, PROTOCOL_KERNEL, TABLE_MAIN},
@@ -101,12 +102,12 @@ pub(super) fn found(site: &Site) -> Remains<'_> {
             Former::Calico => link.name.starts_with(HOST_LINK),
             Former::Flannel => cached.entry.addresses.iter().any(on_bridge),
         };
-        claims.extend(link.filter(is_former).map(|link| OldPod { cached, link }));
+        claims.push_all(link.filter(is_former).map(|link| OldPod { cached, link }));
     }
     let claimed = |link: &Link| claims.iter().filter(|pod| pod.link.index == link.index).count();
     let is_whole = |pod: &OldPod<'_>| site.is_whole(&pod.cached.entry, pod.link);
     let pods: Vec<OldPod<'_>> =
-        claims.iter().filter(|pod| claimed(pod.link) == 1 && !is_whole(pod)).copied().collect();
+        claims.iter().filter(|pod| claimed(pod.link) == 1 && !is_whole(pod)).copied().gather();
     let disputed: BTreeMap<u32, &Link> = claims
         .iter()
         .filter(|pod| claimed(pod.link) > 1)
@@ -114,7 +115,7 @@ pub(super) fn found(site: &Site) -> Remains<'_> {
         .collect();
     let is_free =
         |link: &&Link| link.kind.as_deref() == Some("veth") && !is_marked(link.alias.as_deref());
-    let free: Vec<&Link> = kernel.links.iter().filter(is_free).collect();
+    let free: Vec<&Link> = kernel.links.iter().filter(is_free).gather();
     let journal = &site.snapshot.journal;
     let is_bridged =
         |link: &Link| journal.iter().any(|entry| entry.bridged && entry.host_link == link.name);
@@ -130,15 +131,15 @@ pub(super) fn found(site: &Site) -> Remains<'_> {
         .copied()
         .filter(|link| leads_to_pod(link) && claimed(link) == 0 && !is_bridged(link));
     let tunnels: Vec<&Link> =
-        kernel.links.iter().filter(|link| former.is_tunnel(&link.name)).collect();
+        kernel.links.iter().filter(|link| former.is_tunnel(&link.name)).gather();
     let routes = kernel.routes.iter().filter(|route| is_route(site, route, &tunnels));
     Remains {
-        unknown: unknown.collect(),
-        disputed: disputed.into_values().collect(),
+        unknown: unknown.gather(),
+        disputed: disputed.into_values().gather(),
         bridged: free.iter().filter(|link| is_bridged(link)).count(),
-        routes: routes.collect(),
+        routes: routes.gather(),
         bridge,
-        files: site.files.iter().filter(|file| is_file(site, file)).collect(),
+        files: site.files.iter().filter(|file| is_file(site, file)).gather(),
         pods,
         tunnels,
     }
@@ -234,7 +235,7 @@ pub(super) fn rows(site: &Site, found: &Remains<'_>) -> Vec<Row> {
     let others = found.tunnels.iter().filter(|link| marked(link).is_none());
     for link in others.chain(&found.bridge) {
         let own = site.snapshot.kernel.addresses.iter().filter(|(index, _)| *index == link.index);
-        let addresses: Vec<String> = own.map(|(_, address)| address.to_string()).collect();
+        let addresses: Vec<String> = own.map(|(_, address)| address.to_string()).gather();
         let vxlan = link.vxlan.as_ref();
         let vxlan = vxlan.map(|it| format!(" vni {} port {}", it.vni, it.port)).unwrap_or_default();
         let kind = link.kind.as_deref().unwrap_or("link");
@@ -244,7 +245,7 @@ pub(super) fn rows(site: &Site, found: &Remains<'_>) -> Vec<Row> {
             format!("{kind}{vxlan} mtu {} {}", link.mtu, addresses.join(",")).trim_end().to_owned(),
         ));
     }
-    rows.extend(
+    rows.push_all(
         found
             .routes
             .iter()
@@ -252,11 +253,11 @@ pub(super) fn rows(site: &Site, found: &Remains<'_>) -> Vec<Row> {
     );
     for pod in &found.pods {
         let entry = &pod.cached.entry;
-        let addresses: Vec<String> = entry.addresses.iter().map(ToString::to_string).collect();
+        let addresses: Vec<String> = entry.addresses.iter().map(ToString::to_string).gather();
         let name = entry.pod().unwrap_or_else(|| entry.container_id.clone());
         rows.push(row("pod", pod.link.name.clone(), format!("{name} {}", addresses.join(","))));
     }
-    rows.extend(
+    rows.push_all(
         found
             .unknown
             .iter()
@@ -271,14 +272,16 @@ pub(super) fn rows(site: &Site, found: &Remains<'_>) -> Vec<Row> {
             ));
         }
     }
-    rows.extend(site.firewall.tables.iter().map(|(family, name)| {
+    rows.push_all(site.firewall.tables.iter().map(|(family, name)| {
         row("chains", format!("nftables {family} {name}"), "a table".to_owned())
     }));
-    rows.extend(
+    rows.push_all(
         site.programs.iter().map(|program| row("program", program.clone(), "eBPF".to_owned())),
     );
-    rows.extend(site.diverting().map(|rule| row("rule", rule.to_string(), "WireGuard".to_owned())));
-    rows.extend(leases(site, found));
+    rows.push_all(
+        site.diverting().map(|rule| row("rule", rule.to_string(), "WireGuard".to_owned())),
+    );
+    rows.push_all(leases(site, found));
     if let Ok(node) = &site.node
         && let Some(reason) = &node.unavailable
     {
@@ -299,7 +302,7 @@ fn told(chains: usize, rules: usize, hooks: usize) -> String {
 /// How many addresses the pods have, by the network in which they were given.
 fn leases(site: &Site, found: &Remains<'_>) -> Vec<Row> {
     let mut networks: Vec<&str> =
-        found.files.iter().filter_map(|file| file.network.as_deref()).collect();
+        found.files.iter().filter_map(|file| file.network.as_deref()).gather();
     networks.dedup();
     let count = |network: &str| {
         let own = site
@@ -313,5 +316,5 @@ fn leases(site: &Site, found: &Remains<'_>) -> Vec<Row> {
         object: format!("network {network}"),
         value: format!("addresses of pods that live: {}", count(network)),
     };
-    networks.into_iter().filter(|network| count(network) > 0).map(row).collect()
+    networks.into_iter().filter(|network| count(network) > 0).map(row).gather()
 }

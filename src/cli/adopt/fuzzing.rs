@@ -2,6 +2,7 @@
 //! What fuzz targets ask of this module: in no build but theirs.
 
 use super::{cache, chains, look};
+use crate::list::Gather as _;
 
 /// A note of libcni about an attachment.
 pub fn cached(bytes: &[u8]) {
@@ -23,7 +24,7 @@ pub fn left(text: &str) {
         assert_eq!(chains::left(&rest, marks), []);
         // What ends a line is of no account.
         let lines = |text: &str| -> Vec<String> {
-            text.trim_end().lines().map(|line| line.trim_end_matches('\r').to_owned()).collect()
+            text.trim_end().lines().map(|line| line.trim_end_matches('\r').to_owned()).gather()
         };
         assert_eq!(lines(&chains::without(&rest, marks)), lines(&rest));
     }

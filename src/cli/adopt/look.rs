@@ -21,6 +21,7 @@ use super::{
 use crate::{
     cli::{Args, Failure, doctor::look},
     cni::json::{field, member},
+    list::{Gather, Ordered},
     net::sysctl,
     node::{File, conflist},
     state::{
@@ -98,17 +99,17 @@ fn directory(args: &Args, root: &Root) -> PathBuf {
 
 fn files(directory: &Path) -> Vec<File> {
     let paths = conflist::files(directory).unwrap_or_default();
-    paths.iter().map(|path| look::file_at(path)).collect()
+    paths.iter().map(|path| look::file_at(path)).gather()
 }
 
 /// The attachments that libcni noted.
 fn cached(root: &Root) -> Vec<Cached> {
     let directory = root.path(cache::DIRECTORY);
     let mut paths: Vec<PathBuf> =
-        fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path()).collect();
-    paths.sort_unstable();
+        fs::read_dir(directory).into_iter().flatten().flatten().map(|file| file.path()).gather();
+    paths.order();
     let read = |path: &PathBuf| cache::parse(&read_own(path, TEXT_BYTES_MAX).ok()?);
-    paths.iter().filter_map(read).collect()
+    paths.iter().filter_map(read).gather()
 }
 
 /// The processes of the agent that are in the node's network. K3s has flannel in itself,
@@ -132,8 +133,8 @@ fn agents(former: Former, root: &Root) -> Vec<(u32, String)> {
             let is_one = names.contains(&name.as_str()) && namespace(&pid.to_string()) == own;
             is_one.then_some((pid, name))
         })
-        .collect();
-    found.sort_unstable();
+        .gather();
+    found.order();
     found
 }
 

@@ -7,6 +7,7 @@ use std::{collections::BTreeSet, fs};
 
 use super::site::{Former, HOST_LINK};
 use crate::{
+    list::Gather,
     net::{Error, Socket, classifier, link::Link},
     state::Root,
 };
@@ -37,5 +38,5 @@ pub(super) fn read(former: Former, links: &[Link], root: &Root) -> Result<Vec<St
         let own = names.iter().filter(|name| name.contains(PREFIX));
         found.extend(own.map(|name| format!("{name} at {}", link.name)));
     }
-    Ok(found.into_iter().collect())
+    Ok(found.into_iter().gather())
 }

@@ -15,6 +15,7 @@ use super::{
 use crate::{
     cni::json::member,
     family::Family,
+    list::Gather,
     net::link::Link,
     node::{Barrier, File, Pool, Snapshot},
     pod::Identity,
@@ -176,7 +177,7 @@ impl Site {
     pub(super) fn in_range(&self, addresses: &[IpAddr]) -> Vec<IpAddr> {
         let ranges = || self.pool().into_iter().flat_map(|pool| &pool.ranges);
         let inside = |address: &&IpAddr| ranges().any(|range| range.contains(**address));
-        addresses.iter().filter(inside).copied().collect()
+        addresses.iter().filter(inside).copied().gather()
     }
 
     /// Whether everything of a pod is ours: its entry, its link, its leases.

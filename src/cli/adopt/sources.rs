@@ -10,6 +10,7 @@ use super::site::Site;
 use crate::{
     conf,
     finding::{Finding, Severity},
+    list::Gather,
     node::table,
     text::few::some_of,
 };
@@ -23,7 +24,7 @@ impl Site {
 
     fn allowed(&self, link: &str) -> Vec<IpNetwork> {
         let all = self.firewall.sources.iter().filter(|(name, _)| name == link);
-        conf::outermost(all.map(|(_, network)| *network).collect())
+        conf::outermost(all.map(|(_, network)| *network).gather())
     }
 }
 
@@ -34,7 +35,7 @@ pub(super) fn lost(site: &Site) -> Option<Finding> {
     let allowed: Vec<(&str, IpNetwork)> = links
         .into_iter()
         .flat_map(|link| site.allowed(link).into_iter().map(move |network| (link, network)))
-        .collect();
+        .gather();
     if allowed.is_empty() {
         return None;
     }
@@ -45,13 +46,13 @@ pub(super) fn lost(site: &Site) -> Option<Finding> {
         name.map_or_else(|| link.to_owned(), |name| format!("{name} ({link})"))
     };
     let told: Vec<String> =
-        allowed.iter().map(|(link, network)| format!("{} from {network}", pod(link))).collect();
+        allowed.iter().map(|(link, network)| format!("{} from {network}", pod(link))).gather();
     let evidence = format!("Felix lets these send, and our check drops it: {}", some_of(&told));
     let table = table::name(&ours.network);
     let mut commands = Vec::new();
     for (set, ipv6) in [("allowed4", false), ("allowed6", true)] {
         let own = allowed.iter().filter(|(_, network)| network.is_ipv6() == ipv6);
-        let pairs: Vec<String> = own.map(|(link, it)| format!("\"{link}\" . {it}")).collect();
+        let pairs: Vec<String> = own.map(|(link, it)| format!("\"{link}\" . {it}")).gather();
         if !pairs.is_empty() {
             let pairs = pairs.join(", ");
             commands.push(format!("nft add element inet {table} {set} '{{ {pairs} }}'"));

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     conf::{CALICO_IPAM, has_store},
+    list::{Gather, PushAll},
     net::{
         link::Link,
         route::{Found, Route, TABLE_MAIN},
@@ -60,31 +61,29 @@ pub(super) struct Pod {
 pub(super) fn steps(site: &Site, remains: &Remains<'_>) -> Vec<Step> {
     let Some(ours) = &site.ours else { return Vec::new() };
     let mut steps: Vec<Step> =
-        remains.pods.iter().map(|pod| Step::Pod(Box::new(noted(site, ours, *pod)))).collect();
+        remains.pods.iter().map(|pod| Step::Pod(Box::new(noted(site, ours, *pod)))).gather();
     let bridge = remains.bridge.filter(|_| remains.has_pods());
     let unproxied = bridge.filter(|_| !site.proxy_arp);
-    steps.extend(unproxied.map(|bridge| Step::ProxyArp(bridge.name.clone())));
+    steps.push_all(unproxied.map(|bridge| Step::ProxyArp(bridge.name.clone())));
     if let Some(protocol) = site.protocol() {
-        steps.extend(remains.tunnels.iter().filter_map(|link| tunnel(site, link, protocol)));
+        steps.push_all(remains.tunnels.iter().filter_map(|link| tunnel(site, link, protocol)));
         let covered = remains.routes.iter().filter(|found| site.covers(found.route.destination));
-        steps.extend(covered.filter_map(|found| route(site, found, protocol)));
+        steps.push_all(covered.filter_map(|found| route(site, found, protocol)));
     }
     let firewall = &site.firewall;
     let rules: Vec<Step> = match remains.needs_rules(site) {
         true => Vec::new(),
-        false => {
-            firewall.rules.iter().map(rules).chain(firewall.tables.iter().map(table)).collect()
-        }
+        false => firewall.rules.iter().map(rules).chain(firewall.tables.iter().map(table)).gather(),
     };
     let files = remains.files.iter().map(|file| {
         let from = file.path.display().to_string();
         Step::File { to: format!("{from}.disabled"), from }
     });
-    let last: Vec<Step> = rules.into_iter().chain(files).collect();
+    let last: Vec<Step> = rules.into_iter().chain(files).gather();
     if !steps.is_empty() || !last.is_empty() {
         steps.push(Step::Pass);
     }
-    steps.extend(last);
+    steps.push_all(last);
     steps
 }
 
@@ -104,7 +103,7 @@ fn noted(site: &Site, ours: &Ours, pod: OldPod<'_>) -> Pod {
     let fresh = Entry {
         network: ours.network.clone(),
         host_link: pod.link.name.clone(),
-        lease: addresses.iter().map(|address| ((*address).into(), None)).collect(),
+        lease: addresses.iter().map(|address| ((*address).into(), None)).gather(),
         mtu: pod.link.mtu,
         table: Some(TABLE_MAIN),
         ipam,
@@ -150,7 +149,7 @@ fn route(site: &Site, found: &Found, protocol: u8) -> Option<Step> {
 }
 
 fn rules(rules: &Rules) -> Step {
-    let tables: Vec<&str> = rules.left.iter().map(|left| left.table.as_str()).collect();
+    let tables: Vec<&str> = rules.left.iter().map(|left| left.table.as_str()).gather();
     let family = rules.family.word();
     Step::Rules {
         object: format!("{} {family} {}", rules.backend.name(), tables.join(",")),

@@ -4,6 +4,7 @@
 
 use super::{site::Site, steps::Step};
 use crate::{
+    list::PushAll,
     net::route::{Found, Route},
     node::Compared,
     object::{HeldRoute, link::Owner},
@@ -33,7 +34,7 @@ pub(super) fn compared(site: &Site, steps: &[Step]) -> Compared {
                     held.routes.retain(|it| !is_it(&it.found));
                     // What is not ours was looked at only where something is wanted.
                     let found = site.snapshot.kernel.routes.iter().find(|found| is_it(found));
-                    held.routes.extend(found.map(|found| HeldRoute {
+                    held.routes.push_all(found.map(|found| HeldRoute {
                         found: Found { route: route.clone(), ..found.clone() },
                         device: name_of(site, *index),
                         ours: true,

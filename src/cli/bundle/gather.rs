@@ -16,6 +16,7 @@ use crate::{
     cli::{Args, conflist, version::REVISION},
     cni::printed,
     doctor::RELEASE,
+    list::{Gather, Ordered, PushAll},
     node::{
         Snapshot, Support, Text, Versions,
         configured::{AGENTS_PEERS_FILE, Networks},
@@ -126,9 +127,9 @@ fn texts(root: &Root, conf: Option<&Path>, snapshot: &Snapshot) -> Vec<PathBuf> 
         None => conflist::files(&root.path(conflist::DIRECTORY)).unwrap_or_default(),
     };
     let fabrics = snapshot.networks.iter().filter_map(|network| network.fabric.as_ref());
-    all.extend(fabrics.map(|fabric| fabric.peers_file.clone()));
+    all.push_all(fabrics.map(|fabric| fabric.peers_file.clone()));
     all.push(root.path(AGENTS_PEERS_FILE));
-    all.extend(files(&root.path(SYSCTLS), |name| name.contains("manx")));
+    all.push_all(files(&root.path(SYSCTLS), |name| name.contains("manx")));
     let mut seen = BTreeSet::new();
     all.retain(|path| seen.insert(path.clone()));
     all
@@ -145,8 +146,8 @@ fn logs(root: &Root, conf: Option<&Path>) -> BTreeSet<PathBuf> {
         containers.flat_map(|container| files(&container, |name| name.ends_with(".log")));
     let mut of_agent: Vec<(SystemTime, PathBuf)> = of_agent
         .filter_map(|path| Some((fs::metadata(&path).ok()?.modified().ok()?, path)))
-        .collect();
-    of_agent.sort_unstable();
+        .gather();
+    of_agent.order();
     let newest = of_agent.into_iter().rev().take(AGENT_LOGS_MAX).map(|(_, path)| path);
     own.chain(newest).collect()
 }
@@ -155,8 +156,8 @@ fn logs(root: &Root, conf: Option<&Path>) -> BTreeSet<PathBuf> {
 fn files(directory: &Path, is_one: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let named = entries.filter(|entry| is_one(&entry.file_name().to_string_lossy()));
-    let mut all: Vec<PathBuf> = named.map(|entry| entry.path()).collect();
-    all.sort_unstable();
+    let mut all: Vec<PathBuf> = named.map(|entry| entry.path()).gather();
+    all.order();
     all
 }
 

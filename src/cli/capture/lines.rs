@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::places::Role;
+use crate::list::Gather;
 
 /// So long a line waits for an older one of another device.
 const HELD: Duration = Duration::from_millis(250);
@@ -57,7 +58,7 @@ impl Lines {
         };
         let (stamp, step, count) = *last;
         let later = self.held.split_off(&(stamp, step, count + 1));
-        std::mem::replace(&mut self.held, later).into_values().map(|(_, line)| line).collect()
+        std::mem::replace(&mut self.held, later).into_values().map(|(_, line)| line).gather()
     }
 
     /// When the next one has waited long enough.
@@ -67,7 +68,7 @@ impl Lines {
 
     /// All of them.
     pub(super) fn rest(&mut self) -> Vec<Line> {
-        std::mem::take(&mut self.held).into_values().map(|(_, line)| line).collect()
+        std::mem::take(&mut self.held).into_values().map(|(_, line)| line).gather()
     }
 }
 
@@ -142,7 +143,7 @@ impl Seen {
         for (way, what) in [(&self.out, "from the pod"), (&self.back, "to the pod")] {
             let counts = self.places.iter().zip(&way.counts);
             let counts = counts.map(|((_, name), count)| format!("{count} at {name}"));
-            told.push(format!("{what}: {}", counts.collect::<Vec<_>>().join(", ")));
+            told.push(format!("{what}: {}", counts.gather().join(", ")));
         }
         for (way, is_out) in [(&self.out, true), (&self.back, false)] {
             let Some(other) = way.other.filter(|other| !is_here(*other)) else { continue };
@@ -151,7 +152,7 @@ impl Seen {
                 .iter()
                 .zip(&way.counts)
                 .filter_map(|(place, count)| (*count > 0).then_some(place))
-                .collect();
+                .gather();
             let (last, end) = match is_out {
                 true => (passed.last(), Role::Uplink),
                 false => (passed.first(), Role::Pod),

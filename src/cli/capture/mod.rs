@@ -25,6 +25,7 @@ use super::{
 
 use crate::{
     family::HasFamily,
+    list::Gather,
     net::{Socket, Tables, link::Link},
     node::Kernel,
 };
@@ -69,7 +70,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let (behind, filter) = ifname_behind(&args.command)?;
     let bounds = bounds(args)?;
     let mut attachments = attachments::all(&args.root())?;
-    let here = attachments.iter().flat_map(|one| one.entry.addresses.clone()).collect();
+    let here = attachments.iter().flat_map(|one| one.entry.addresses.clone()).gather();
     if let Some(ifname) = behind.or(args.value("ifname")) {
         let others = interfaces(&attachments, &pod.to_string_lossy());
         attachments.retain(|attachment| *attachment.entry.ifname == *ifname);
@@ -101,7 +102,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     }
     let places = places::places(link, &addresses, &kernel, &expression(filter)?);
     let node = kernel.addresses.iter().map(|(_, address)| address.ip());
-    let asked = Asked { pod: &pod.to_string_lossy(), addresses, node: node.collect(), here };
+    let asked = Asked { pod: &pod.to_string_lossy(), addresses, node: node.gather(), here };
     path::show(&places, &asked, &bounds, console)?;
     Ok(Status::Fine)
 }
@@ -125,7 +126,7 @@ fn bounds(args: &Args) -> Result<Option<Bounds>, Failure> {
 
 /// The filter of --path, whose lines have one form.
 fn expression(filter: &[OsString]) -> Result<String, Failure> {
-    let words: Vec<_> = filter.iter().map(|word| word.to_string_lossy()).collect();
+    let words: Vec<_> = filter.iter().map(|word| word.to_string_lossy()).gather();
     match words.iter().find(|word| word.starts_with('-')) {
         Some(option) => Err(SUBCOMMAND.usage(&format!(
             "{option:?}: with --path FILTER is an expression, and options stand before POD"
@@ -139,7 +140,7 @@ fn routed(kernel: &Kernel, link: &Link) -> Vec<IpAddr> {
     let routes = kernel.routes.iter().filter(|found| found.devices == [link.index]);
     let destinations = routes.map(|found| found.route.destination);
     let hosts = destinations.filter(|to| to.prefix() == to.ip().family().bits());
-    hosts.map(|host| host.ip()).collect()
+    hosts.map(|host| host.ip()).gather()
 }
 
 /// An `--ifname` behind POD, which tcpdump has none of, and the rest.
@@ -160,7 +161,7 @@ fn ifname_behind(command: &[OsString]) -> Result<(Option<&OsStr>, &[OsString]), 
 /// The interfaces that a pod has.
 fn interfaces(attachments: &[Attachment], pod: &str) -> Vec<String> {
     let of_pod = attachments.iter().filter(|attachment| attachment.answers_to(pod));
-    of_pod.map(|attachment| attachment.entry.ifname.clone()).collect()
+    of_pod.map(|attachment| attachment.entry.ifname.clone()).gather()
 }
 
 /// Becomes tcpdump; returns only if that fails. Names of addresses are not

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     cli::{Console, Failure},
     cni::Beside,
+    list::{Gather, PushAll},
 };
 
 /// When it ends by itself.
@@ -86,14 +87,14 @@ pub(super) fn show(
     for (source, place) in sources.iter_mut().zip(places) {
         source.unpack(place)?;
     }
-    let names = places.iter().map(|place| (place.role, place.name())).collect();
+    let names = places.iter().map(|place| (place.role, place.name())).gather();
     let mut printer = Printer {
         width: places.iter().map(|place| place.name().len()).max().unwrap_or_default(),
         seen: Seen::new(names, asked.addresses.clone(), asked.node.clone()),
         left: bounds.count.unwrap_or(u64::MAX),
         places,
     };
-    let names: Vec<String> = places.iter().map(Place::name).collect();
+    let names: Vec<String> = places.iter().map(Place::name).gather();
     console.remark(format_args!("listening on {}; times are UTC", names.join(", ")))?;
     let end = bounds.limit.and_then(|limit| begin.checked_add(limit));
     let mut lines = Lines::new(asked.addresses.clone());
@@ -133,7 +134,9 @@ fn wait(sources: &[Source], signals: &SignalFd, limit: Option<Duration>) -> Resu
         PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
     });
     let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-    fds.extend(sources.iter().map(|source| PollFd::new(source.stdout.as_fd(), PollFlags::POLLIN)));
+    fds.push_all(
+        sources.iter().map(|source| PollFd::new(source.stdout.as_fd(), PollFlags::POLLIN)),
+    );
     match poll(&mut fds, limit) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(Failure::Failed(format!("wait for tcpdump: {}", errno.desc()))),
@@ -221,7 +224,7 @@ impl Source {
         self.ended = count == 0;
         self.begun.extend(buffer.iter().take(count));
         while let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.begun.drain(..=end).collect();
+            let line: Vec<u8> = self.begun.drain(..=end).gather();
             let line = String::from_utf8_lossy(&line);
             if let Some((stamp, packet)) = stamped(line.trim_end()) {
                 add(Line { stamp, place: self.place, packet: packet.to_owned() });
@@ -245,7 +248,7 @@ impl Source {
             let said = String::from_utf8_lossy(&said).into_owned();
             let line = said.lines().rev().find_map(|line| line.strip_prefix("tcpdump: "));
             if read.is_some_and(|read| read.is_ok()) {
-                words.extend(line.map(str::to_owned));
+                words.push_all(line.map(str::to_owned));
             }
         }
         let words = words.into_iter().next().unwrap_or_else(|| "it ended".to_owned());

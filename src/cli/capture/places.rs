@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    list::{Gather, PushAll},
     net::{
         link::Link,
         route::{Found, Kind, TABLE_MAIN},
@@ -92,8 +93,8 @@ pub(super) fn places(
         shown: String::new(),
     };
     let mut all = vec![plain(Role::Pod, link, filter.to_owned())];
-    let tunnels: Vec<&Link> = kernel.links.iter().filter(|link| marked(link).is_some()).collect();
-    all.extend(tunnels.iter().map(|tunnel| plain(Role::Tunnel, tunnel, of_pod.clone())));
+    let tunnels: Vec<&Link> = kernel.links.iter().filter(|link| marked(link).is_some()).gather();
+    all.push_all(tunnels.iter().map(|tunnel| plain(Role::Tunnel, tunnel, of_pod.clone())));
     let carriers: BTreeSet<Carrier> = tunnels.iter().copied().filter_map(carrier).collect();
     for uplink in uplinks(kernel, &tunnels) {
         for carrier in &carriers {
@@ -133,7 +134,7 @@ fn uplinks<'a>(kernel: &'a Kernel, tunnels: &[&Link]) -> Vec<&'a Link> {
         let ours = GROUPS.contains(&link.group) || is_marked(link.alias.as_deref());
         devices.contains(&link.index) && !link.loopback && !ours && marked(link).is_none()
     };
-    kernel.links.iter().filter(is_uplink).collect()
+    kernel.links.iter().filter(is_uplink).gather()
 }
 
 impl Carrier {
@@ -173,7 +174,7 @@ impl Carrier {
 }
 
 fn either(all: impl Iterator<Item = String>) -> String {
-    all.collect::<Vec<_>>().join(" or ")
+    all.gather().join(" or ")
 }
 
 fn both(one: &str, other: &str) -> String {

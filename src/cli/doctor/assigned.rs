@@ -10,6 +10,7 @@ use std::{
 
 use crate::{
     doctor::tune::key_of,
+    list::Gather,
     node::Assignment,
     state::{Root, file::TEXT_BYTES_MAX, read_text},
 };
@@ -32,7 +33,7 @@ pub(in crate::cli) fn assignments(root: &Root) -> Vec<Assignment> {
         }
     }
     let files = files.into_values().chain([root.path(LAST)]);
-    files.flat_map(|path| read(&path)).collect()
+    files.flat_map(|path| read(&path)).gather()
 }
 
 /// Nothing of what cannot be read: a link to /dev/null hides what is of the same name.
@@ -54,7 +55,7 @@ fn read(path: &Path) -> Vec<Assignment> {
             value: value.map(str::to_owned),
         })
     };
-    text.lines().enumerate().filter_map(line).collect()
+    text.lines().enumerate().filter_map(line).gather()
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use crate::{
     doctor::{BUDGET, MODULES_DISABLED, NO_IPV6, RELEASE, tune},
     fabric::{self, Answers, Settings, list},
     ipam::Lease,
+    list::{Gather, PushAll},
     net::{Socket, Tables, devconf, forwarding, sysctl},
     node::{self, Compared, Kernel, Misfit, Network, Pool, Snapshot},
     node::{
@@ -200,7 +201,7 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
             }
             continue;
         }
-        named.extend(object.ok().into_iter().flat_map(|object| plugins(path, &object)));
+        named.push_all(object.ok().into_iter().flat_map(|object| plugins(path, &object)));
     }
     snapshot.surroundings.plugins = asked(named, &request.plugin_path);
     // That there is none is told by its files.
@@ -264,7 +265,7 @@ fn of_kernel(root: &Root, tables: &Tables) -> Snapshot {
             .flat_map(|name| Journal::new(root, &name).all().1)
             .chain(FabricState::unreadable(root))
             .chain(policy::unreadable_files(root))
-            .collect(),
+            .gather(),
         ..Snapshot::default()
     }
 }
@@ -283,7 +284,7 @@ fn file(path: &Path, object: Result<&Map<String, Value>, &String>) -> node::File
             let kinds = conflist::objects(object)
                 .into_iter()
                 .filter_map(|one| field(one, "type")?.as_str());
-            file.plugins = kinds.map(str::to_owned).collect();
+            file.plugins = kinds.map(str::to_owned).gather();
             let mut ours = conflist::objects(object).into_iter().filter(|it| conflist::is_ours(it));
             file.ours = ours.clone().next().is_some();
             file.policy = ours.any(|one| field(one, "policy").is_some());
@@ -324,7 +325,7 @@ fn network(
     let unknown = changes.unknown_table_of(&config.name).map(ToString::to_string);
     match is_denied {
         true => network.table_unseen = unknown,
-        false => network.table.extend(unknown),
+        false => network.table.push_all(unknown),
     }
     if has_store(&config.ipam_type) {
         let state = FabricState::new(root, config.fabric.protocol);
@@ -359,7 +360,7 @@ fn fabric_of(
             fabric.addresses = peers.me.addresses.clone();
             fabric.own_cidrs = peers.me.given_pod_cidrs();
             let others = peers.others.iter().chain(&peers.left_out);
-            fabric.remote_cidrs = others.flat_map(|node| node.pod_cidrs.clone()).collect();
+            fabric.remote_cidrs = others.flat_map(|node| node.pod_cidrs.clone()).gather();
             fabric.accepts = accepted(path);
             fabric.unread = peers.unread;
             fabric.left_out = [peers.excluded, peers.here].concat();
@@ -414,10 +415,10 @@ fn pool(
         ifname: lease.owner.ifname.clone(),
     };
     Pool {
-        ranges: ranges.collect(),
-        leases: stock.leases.iter().map(lease).collect(),
+        ranges: ranges.gather(),
+        leases: stock.leases.iter().map(lease).gather(),
         shared: stock.shared,
-        misfits: misfits.iter().map(Misfit::from).collect(),
+        misfits: misfits.iter().map(Misfit::from).gather(),
         problem: None,
         directory: stock.directory,
     }

@@ -7,6 +7,7 @@ use std::{path::Path, process::Command, time::Duration};
 use crate::{
     cni::printed,
     doctor::{RELEASE, mangles_checksums},
+    list::{Gather, Ordered},
     node::{Module, Snapshot},
     state::{Root, file::TEXT_BYTES_MAX, read_text},
 };
@@ -28,20 +29,20 @@ const CHECKSUM: &str = "tx-checksum-ip-generic:";
 pub(super) fn look(root: &Root, snapshot: &mut Snapshot) {
     let networks = snapshot.networks.iter();
     let of_tunnels = networks.filter_map(|network| network.fabric.as_ref()?.module.clone());
-    let mut names: Vec<String> = of_tunnels.chain([CONNTRACK.to_owned()]).collect();
-    names.sort_unstable();
+    let mut names: Vec<String> = of_tunnels.chain([CONNTRACK.to_owned()]).gather();
+    names.order();
     names.dedup();
     let release = snapshot.kernel.sysctls.get(RELEASE).cloned().unwrap_or_default();
     let lists = ["modules.builtin", "modules.dep"].map(|list| {
         let path = root.path(MODULES).join(&release).join(list);
         read_text(&path, TEXT_BYTES_MAX).ok()
     });
-    snapshot.surroundings.modules = names.into_iter().map(|name| module(name, &lists)).collect();
+    snapshot.surroundings.modules = names.into_iter().map(|name| module(name, &lists)).gather();
     // A newer one does not have the fault that this is asked for.
     if mangles_checksums(&release) {
         let tunnels = snapshot.kernel.links.iter().filter(|link| link.vxlan.is_some());
         let offloads = tunnels.filter_map(|link| Some((link.name.clone(), offload(&link.name)?)));
-        snapshot.surroundings.offloads = offloads.collect();
+        snapshot.surroundings.offloads = offloads.gather();
     }
 }
 

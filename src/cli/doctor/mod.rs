@@ -22,6 +22,7 @@ use super::{
 use crate::{
     doctor::{self, CHECKS, Check, Outcome},
     finding::{Finding, is_bad, unfound},
+    list::Gather,
     text::nearest,
 };
 
@@ -94,5 +95,5 @@ pub(super) fn encode(examined: &[(&Check, Outcome)], findings: &[Finding]) -> Ve
         Outcome::Skipped(reason) => Some(unfound(check.id, Some(reason))),
         Outcome::Found(_) => None,
     });
-    findings.iter().map(Finding::encode).chain(rest).collect()
+    findings.iter().map(Finding::encode).chain(rest).gather()
 }

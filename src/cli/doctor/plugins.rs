@@ -16,6 +16,7 @@ use crate::{
         json::{field, member},
     },
     conf::BUILT_IN,
+    list::{Gather, Ordered},
     node::Plugin,
 };
 
@@ -39,7 +40,7 @@ pub(super) fn plugins(path: &Path, object: &Map<String, Value>) -> Vec<Plugin> {
         let (file, offered) = (path.to_owned(), offered.clone());
         Plugin { kind, file, offered, ..Plugin::default() }
     };
-    kinds.into_keys().map(plugin).collect()
+    kinds.into_keys().map(plugin).gather()
 }
 
 /// With where they are and what they speak: each is asked once, and all at once.
@@ -52,7 +53,7 @@ pub(super) fn asked(mut plugins: Vec<Plugin>, plugin_path: &[PathBuf]) -> Vec<Pl
             (kind.to_owned(), found)
         })
         .collect();
-    let asked: Vec<&Delegate> = found.values().flatten().collect();
+    let asked: Vec<&Delegate> = found.values().flatten().gather();
     let told = versions_of(&asked, plugin_path, VERSION_LIMIT);
     let told: BTreeMap<&str, _> =
         asked.iter().map(|one| one.plugin_type.as_str()).zip(told).collect();
@@ -64,7 +65,7 @@ pub(super) fn asked(mut plugins: Vec<Plugin>, plugin_path: &[PathBuf]) -> Vec<Pl
         }
         match told.get(plugin.kind.as_str()) {
             Some(Ok(versions)) => {
-                plugin.versions = versions.iter().map(ToString::to_string).collect();
+                plugin.versions = versions.iter().map(ToString::to_string).gather();
             }
             Some(Err(error)) if error.code == Code::TRY_AGAIN => {
                 plugin.silent = Some(error.msg.clone());
@@ -82,8 +83,8 @@ fn offered(object: &Map<String, Value>) -> Vec<String> {
     let several = field(object, "cniVersions").and_then(Value::as_array);
     let several = several.into_iter().flatten().filter_map(Value::as_str);
     let mut all: Vec<Version> =
-        single.into_iter().chain(several).filter_map(|text| Version::parse(text).ok()).collect();
-    all.sort_unstable();
+        single.into_iter().chain(several).filter_map(|text| Version::parse(text).ok()).gather();
+    all.order();
     all.dedup();
-    all.iter().map(ToString::to_string).collect()
+    all.iter().map(ToString::to_string).gather()
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    list::Gather,
     nft,
     node::{Backlog, Counters, Load, Processor, Surroundings, policy, tables},
     policy::TABLE,
@@ -77,8 +78,8 @@ impl Sample {
         let ours = nft::tables(OURS).unwrap_or_default();
         let isolates = ours.iter().any(|table| table == TABLE);
         let load = Load {
-            backlog: queues.collect(),
-            processors: processors.lines().filter_map(processor).collect(),
+            backlog: queues.gather(),
+            processors: processors.lines().filter_map(processor).gather(),
             wrong_checksums: text(SNMP).and_then(|text| counter(&text, "Udp:", WRONG_CHECKSUMS)),
             sources: sources(ours),
             denied: if isolates { policy::denied().unwrap_or_default() } else { Vec::new() },
@@ -98,7 +99,7 @@ fn sources(ours: Vec<String>) -> Vec<(String, u64)> {
         let dropped = nft::dropped_sources(&table).ok()??;
         Some((table, dropped))
     };
-    tables.filter_map(dropped).collect()
+    tables.filter_map(dropped).gather()
 }
 
 /// The memory of the machine; 0 where that is not known.

@@ -25,6 +25,7 @@ use nix::{
 
 use crate::{
     cli::{Failure, failed},
+    list::{Gather, Ordered},
     net::ns,
     state::{
         Root,
@@ -50,8 +51,8 @@ pub(super) fn resolv_conf(netns: ns::Identity) -> Result<Vec<u8>, Failure> {
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    processes.sort_unstable();
+        .gather();
+    processes.order();
     let mut problem = None;
     for process in processes {
         let process = PathBuf::from(format!("/proc/{process}"));

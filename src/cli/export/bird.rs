@@ -4,6 +4,7 @@
 use std::fmt::Write;
 
 use super::mesh::{Mesh, OfFamily};
+use crate::list::Gather;
 
 /// A configuration for BIRD 2.0.12 or later, the first with the route
 /// attribute `onlink`.
@@ -90,7 +91,7 @@ fn wrap(text: &mut String, family: &OfFamily) -> std::fmt::Result {
     let Some((_, device, mtu)) = family.wrapped().next() else { return Ok(()) };
     // Addresses, not prefixes: BIRD looks for an address in a set of addresses
     // only, and says so no sooner than when a route comes.
-    let nodes: Vec<String> = family.wrapped().map(|(node, ..)| node.address.to_string()).collect();
+    let nodes: Vec<String> = family.wrapped().map(|(node, ..)| node.address.to_string()).gather();
     writeln!(
         text,
         "\
@@ -111,8 +112,8 @@ fn wrap(text: &mut String, family: &OfFamily) -> std::fmt::Result {
 /// What passes between the nodes.
 fn sessions(text: &mut String, mesh: &Mesh, family: &OfFamily) -> std::fmt::Result {
     let (version, number, address) = (family.family.version(), mesh.number, family.address);
-    let own: Vec<String> = family.own.iter().map(|cidr| format!("{cidr}+")).collect();
-    let others: Vec<String> = family.others.iter().map(|cidr| format!("{cidr}+")).collect();
+    let own: Vec<String> = family.own.iter().map(|cidr| format!("{cidr}+")).gather();
+    let others: Vec<String> = family.others.iter().map(|cidr| format!("{cidr}+")).gather();
     let own = own.join(", ");
     let accepted = match others.is_empty() {
         true => String::new(),

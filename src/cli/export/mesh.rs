@@ -9,6 +9,7 @@ use sha1_smol::Sha1;
 use crate::{
     fabric::{Desired, Peers, Settings, desired::Facts, peers},
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
     object::{Managed, Objects},
 };
 
@@ -83,14 +84,14 @@ impl Mesh {
         let families = Family::BOTH
             .into_iter()
             .filter_map(|family| OfFamily::new(family, peers, facts, desired, cluster))
-            .collect();
+            .gather();
         Self {
             name: printable(&peers.me.name),
             number,
             router_id: router_id(&peers.me),
             protocol: settings.keys.protocol,
             families,
-            notes: desired.told().cloned().collect(),
+            notes: desired.told().cloned().gather(),
         }
     }
 }
@@ -104,15 +105,15 @@ impl OfFamily {
         cluster: &[IpNetwork],
     ) -> Option<Self> {
         let address = peers.me.address(family)?;
-        let own: Vec<IpNetwork> = peers.me.pod_cidrs(family).collect();
+        let own: Vec<IpNetwork> = peers.me.pod_cidrs(family).gather();
         if own.is_empty() {
             return None;
         }
         let uplink = facts.addresses.iter().find(|(own, _)| own.ip() == address);
         let cluster = cluster.iter().copied().filter(|cidr| cidr.family() == family);
-        let mut others: Vec<IpNetwork> = cluster.collect();
+        let mut others: Vec<IpNetwork> = cluster.gather();
         if others.is_empty() {
-            others.extend(peers.others.iter().flat_map(|node| node.pod_cidrs(family)));
+            others.push_all(peers.others.iter().flat_map(|node| node.pod_cidrs(family)));
         }
         let neighbours = peers.others.iter().filter_map(|node| {
             let first = node.pod_cidrs(family).next()?;
@@ -126,7 +127,7 @@ impl OfFamily {
             uplink: uplink.map(|(_, device)| device.clone()),
             own,
             others,
-            neighbours: neighbours.collect(),
+            neighbours: neighbours.gather(),
         })
     }
 

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     fabric,
+    list::{Gather, PushAll},
     net::Socket,
     node::{
         apply::{self, Report},
@@ -146,7 +147,7 @@ fn remark(console: &mut Console<'_>, lines: &[String]) -> io::Result<()> {
 fn undo(networks: &Networks, json: bool, console: &mut Console<'_>) -> Result<Status, Failure> {
     let mut report = Report { whole: true, ..Report::default() };
     let mut done = Vec::new();
-    report.errors.extend(networks.unusable.iter().map(|(_, error)| error.to_string()));
+    report.errors.push_all(networks.unusable.iter().map(|(_, error)| error.to_string()));
     // Those first that may take back what they share with one that lost its peers file.
     let (with, without): (Vec<_>, Vec<_>) =
         networks.all.iter().partition(|one| one.peers_file.is_some());
@@ -175,7 +176,7 @@ fn undo_network(
     let name = network.name();
     if !has_fabric(network, networks) {
         let [of_fabrics, _] = &mut report.notes;
-        of_fabrics.extend(without_fabric(network, networks, &|_| false));
+        of_fabrics.push_all(without_fabric(network, networks, &|_| false));
     } else if !done.contains(&state.protocol()) {
         require_unshared(&network.config, root, &state)?;
         undo_fabric(network, networks, report)?;
@@ -212,10 +213,10 @@ pub(in crate::cli) fn take_back(
 ) -> Result<(), Failure> {
     let tables = removal.tables()?;
     let taken = removal.carry_out(socket)?;
-    report.lines.extend(removal.changes().iter().map(fabric::Change::told));
-    report.lines.extend(tables.iter().map(|table| removed(table)));
-    let unmade: Vec<Told> = taken.unmade.iter().map(fabric::Change::told).collect();
+    report.lines.push_all(removal.changes().iter().map(fabric::Change::told));
+    report.lines.push_all(tables.iter().map(|table| removed(table)));
+    let unmade: Vec<Told> = taken.unmade.iter().map(fabric::Change::told).gather();
     report.take_back(&unmade);
-    report.errors.extend(taken.node.iter().chain(&taken.peers).map(refused));
+    report.errors.push_all(taken.node.iter().chain(&taken.peers).map(refused));
     Ok(())
 }

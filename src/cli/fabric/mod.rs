@@ -11,7 +11,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::{Args, Failure};
-use crate::{node::configured::Networks, object::Told};
+use crate::{list::Gather, node::configured::Networks, object::Told};
 
 /// Reads the configuration that the options name, or all of the directory that are
 /// ours.
@@ -21,5 +21,5 @@ fn networks(args: &Args) -> Result<Networks, Failure> {
 
 /// The changes for programs.
 fn encode(changes: &[Told]) -> Vec<Value> {
-    changes.iter().map(Told::encode).collect()
+    changes.iter().map(Told::encode).gather()
 }

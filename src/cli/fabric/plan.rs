@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     doctor,
+    list::Gather,
     node::{Barrier, Compared, changes::Mtus},
     object::{Action, Told},
 };
@@ -60,23 +61,23 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let lines = compared.told(&plans);
     let failures = compared.failed.iter().cloned();
     let errors = errors(&compared.misfits, Compared::wanting(&plans)).into_iter().chain(failures);
-    let errors: Vec<String> = errors.collect();
+    let errors: Vec<String> = errors.gather();
     let firewall = snapshot.surroundings.barriers.iter();
     let (warnings, doubts): (Vec<_>, Vec<_>) = firewall.partition(|barrier| barrier.certain);
     let sentence = |barrier: &Barrier| doctor::of_barrier(barrier).sentence();
-    let warnings: Vec<String> = warnings.into_iter().map(sentence).collect();
+    let warnings: Vec<String> = warnings.into_iter().map(sentence).gather();
     let doubts = doubts.into_iter().map(sentence);
     let pods = |network: &str| {
         let all = snapshot.journal.iter();
-        all.filter(|entry| entry.network == network).cloned().collect::<Vec<_>>()
+        all.filter(|entry| entry.network == network).cloned().gather()
     };
     let mtus = compared.mtus.iter().map(|(network, new)| Mtus {
         network: network.clone(),
         new: *new,
         pods: pods(network),
     });
-    let notes = notes(compared.notes(&plans), &mtus.collect::<Vec<_>>()).into_iter().chain(doubts);
-    let notes: Vec<String> = notes.collect();
+    let notes = notes(compared.notes(&plans), &mtus.gather()).into_iter().chain(doubts);
+    let notes: Vec<String> = notes.gather();
     if args.flag("json") {
         let notes = [errors.clone(), warnings, notes].concat();
         console.json(&json!({"changes": encode(&lines), "notes": notes}))?;
@@ -112,7 +113,7 @@ fn summary(lines: &[Told]) -> String {
         (count(Action::Conflict), "left to others"),
     ];
     let told = kinds.iter().filter(|(count, _)| *count > 0);
-    told.map(|(count, kind)| format!("{count} {kind}")).collect::<Vec<_>>().join(", ")
+    told.map(|(count, kind)| format!("{count} {kind}")).gather().join(", ")
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 use crate::{
     doctor,
     finding::Finding,
+    list::Gather,
     node::{self, Misfit, apply::Report, changes::Mtus},
 };
 
@@ -11,7 +12,7 @@ use crate::{
 /// spite of all changes.
 pub(super) fn errors(misfits: &[Misfit], wanting: Vec<String>) -> Vec<String> {
     let sentence = |misfit: &Misfit| doctor::of_misfit(misfit).sentence();
-    misfits.iter().map(sentence).chain(wanting).collect()
+    misfits.iter().map(sentence).chain(wanting).gather()
 }
 
 /// What an operator should know besides. That live pods have an MTU which the node
@@ -22,13 +23,13 @@ pub(super) fn notes([of_fabrics, of_tables]: [Vec<String>; 2], mtus: &[Mtus]) ->
         let network = node::Network { name: name.clone(), mtu, ..node::Network::default() };
         doctor::of_wide_pods(&network, pods.iter().map(|entry| (entry, entry.mtu)))
     });
-    let wide: Vec<String> = wide.map(|finding: Finding| finding.sentence()).collect();
+    let wide: Vec<String> = wide.map(|finding: Finding| finding.sentence()).gather();
     [of_fabrics, wide, of_tables].concat()
 }
 
 /// Ranges that are not this node's.
 pub(super) fn misfits(report: &Report) -> Vec<Misfit> {
-    report.misfits.iter().map(Misfit::from).collect()
+    report.misfits.iter().map(Misfit::from).gather()
 }
 
 /// All there is to say of a pass beside what was changed.
@@ -37,5 +38,5 @@ pub(super) fn of_report(report: &Report) -> Vec<String> {
     let notes = notes(report.notes.clone(), &report.mtus);
     let wrong = wrong.iter().map(|wrong| format!("error: {wrong}"));
     let notes = notes.iter().map(|note| format!("note: {note}"));
-    wrong.chain(notes).chain(report.errors.iter().map(|error| format!("manx: {error}"))).collect()
+    wrong.chain(notes).chain(report.errors.iter().map(|error| format!("manx: {error}"))).gather()
 }

@@ -12,6 +12,7 @@ use crate::{
     conf::{Config, HOST_PREFIX, Mode},
     fabric::{Settings, encapsulation},
     family::Family,
+    list::Gather,
     node::{Daemon, fabric::resolved},
     state::Root,
 };
@@ -118,7 +119,7 @@ impl Names {
     }
 
     fn all(&self) -> Vec<&str> {
-        self.host_links.iter().chain(&self.tunnels).map(String::as_str).collect()
+        self.host_links.iter().chain(&self.tunnels).map(String::as_str).gather()
     }
 }
 
@@ -163,7 +164,7 @@ impl DropIn {
                 Some((key @ "unmanaged-devices+", _)) => {
                     let listed = names.all().into_iter();
                     let listed = listed.map(|name| format!("interface-name:{name}"));
-                    text += &format!("{key}={}\n", listed.collect::<Vec<_>>().join(";"));
+                    text += &format!("{key}={}\n", listed.gather().join(";"));
                 }
                 Some((key, _)) if key.contains("cali*") => {
                     for pattern in &names.host_links {
@@ -209,11 +210,11 @@ pub(in crate::cli) fn lacking(root: &Root) -> Vec<Daemon> {
         let reload = of_daemon().next().map(|drop_in| drop_in.reload.to_owned());
         Daemon {
             name: name.to_owned(),
-            missing: missing.filter(|path| !path.exists()).collect(),
+            missing: missing.filter(|path| !path.exists()).gather(),
             reload: reload.unwrap_or_default(),
         }
     };
-    running.map(daemon).collect()
+    running.map(daemon).gather()
 }
 
 /// Whether a file is as an install wrote it, this one or an earlier one.

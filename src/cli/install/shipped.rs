@@ -8,6 +8,7 @@ use std::path::Path;
 use crate::{
     cli::validate::versions,
     cni::{Delegate, Version},
+    list::Gather,
 };
 
 /// Its name, and what it says.
@@ -29,14 +30,14 @@ pub(super) fn for_plugins(directory: &Path) -> (String, Option<String>) {
     else {
         return (text, None);
     };
-    let kept: Vec<Version> = OFFERED.into_iter().filter(|it| spoken.contains(it)).collect();
+    let kept: Vec<Version> = OFFERED.into_iter().filter(|it| spoken.contains(it)).gather();
     let oldest = spoken.iter().max().filter(|version| **version >= Version::V0_3_1).copied();
     let Some(first) = kept.first().copied().or(oldest).filter(|_| kept != OFFERED) else {
         return (text, None);
     };
     let list = |versions: &[Version]| {
         let quoted = versions.iter().map(|version| format!("{:?}", version.as_str()));
-        format!("[{}]", quoted.collect::<Vec<_>>().join(", "))
+        format!("[{}]", quoted.gather().join(", "))
     };
     let kept = if kept.is_empty() { vec![first] } else { kept };
     let text = text

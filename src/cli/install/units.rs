@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::dropin::{DropIn, configs, marked};
-use crate::{conf::ROUTE_PROTOCOL, state::Root};
+use crate::{conf::ROUTE_PROTOCOL, list::Gather, state::Root};
 
 /// The units, by whoever put them there.
 const UNITS: [&str; 3] = [WATCH, "manx-apply.path", "manx-apply.service"];
@@ -105,11 +105,11 @@ impl Facts {
                 let arguments = command.strip_prefix(PROGRAM).unwrap_or_default();
                 vec![format!("ExecStart={}{arguments}", quoted(&self.program))]
             }
-            Some((key @ "PathChanged", _)) => files().map(|file| format!("{key}={file}")).collect(),
+            Some((key @ "PathChanged", _)) => files().map(|file| format!("{key}={file}")).gather(),
             Some((key @ "ConditionPathExists", _)) => {
                 // Of several one is enough, which the sign says.
                 let sign = if self.peers_files.len() > 1 { "|" } else { "" };
-                files().map(|file| format!("{key}={sign}{file}")).collect()
+                files().map(|file| format!("{key}={sign}{file}")).gather()
             }
             _ if line.starts_with('#') => {
                 vec![line.replace(PEERS_FILE, &self.peers_files.join(", "))]
@@ -120,7 +120,7 @@ impl Facts {
                     0 => format!("{protocol}\tmanx"),
                     _ => format!("{protocol}\tmanx-{protocol}"),
                 });
-                names.collect()
+                names.gather()
             }
             _ => vec![line.to_owned()],
         }
@@ -149,12 +149,12 @@ pub(in crate::cli) fn enabled(root: &Root) -> Vec<&'static str> {
         let kind = path.extension().and_then(|extension| extension.to_str());
         matches!(kind, Some("wants" | "requires" | "upholds"))
     });
-    let wanting: Vec<PathBuf> = wanting.collect();
+    let wanting: Vec<PathBuf> = wanting.gather();
     let names = UNITS.into_iter().filter(|name| {
         let is_wanted = wanting.iter().any(|path| path.join(name).symlink_metadata().is_ok());
         is_wanted || root.path("/sys/fs/cgroup/system.slice").join(name).is_dir()
     });
-    names.collect()
+    names.gather()
 }
 
 #[cfg(test)]

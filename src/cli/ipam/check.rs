@@ -7,13 +7,14 @@ use super::{Args, Console, Failure, Status, audited::look};
 use crate::{
     cli::table::Table,
     finding::{Finding, is_bad, unfound},
+    list::Gather,
     verb::{Audit, CHECKS},
 };
 
 pub(super) fn check(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
     let audit = look(args, true)?;
     let findings: Vec<Finding> =
-        audit.mismatches.iter().map(|mismatch| mismatch.finding()).collect();
+        audit.mismatches.iter().map(|mismatch| mismatch.finding()).gather();
     if args.flag("json") {
         console.json(&json!({"checks": encode(&findings)}))?;
     } else {
@@ -46,5 +47,5 @@ fn print(audit: &Audit, findings: &[Finding], console: &mut Console<'_>) -> Resu
 fn encode(findings: &[Finding]) -> Vec<Value> {
     let fine = CHECKS.iter().filter(|id| findings.iter().all(|finding| finding.id != **id));
     let fine = fine.map(|id| unfound(id, None));
-    findings.iter().map(Finding::encode).chain(fine).collect()
+    findings.iter().map(Finding::encode).chain(fine).gather()
 }

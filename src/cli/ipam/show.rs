@@ -7,6 +7,7 @@ use super::{Args, Console, Failure, Status, audited::look};
 use crate::{
     cli::{age::in_words, table::Table},
     ipam::Owner,
+    list::Gather,
     verb::{Audit, RangeUse},
 };
 
@@ -45,7 +46,7 @@ fn encode(audit: &Audit) -> Value {
     json!({
         "network": audit.network,
         "directory": audit.directory,
-        "ranges": audit.ranges.iter().map(range).collect::<Vec<_>>(),
+        "ranges": audit.ranges.iter().map(range).gather(),
     })
 }
 

@@ -13,6 +13,7 @@ use crate::{
         Record, Settings, Settled, View,
         object::{Notes, Object},
     },
+    list::Gather,
     node::unreadable,
     state::file::{CLUSTER_BYTES_MAX, read_stream},
     text::few::some_of,
@@ -61,7 +62,7 @@ pub(super) fn view(text: &[u8]) -> Result<View, String> {
         let (record, notes) = object.into_parts();
         Record { tunnel: notes.tunnel().map(Box::new), ..record }
     });
-    let records: Vec<Record> = records.collect();
+    let records: Vec<Record> = records.gather();
     let settled = Settled::of_cluster(&records);
     let settled = settled.map_err(|_| format!("it has no Nodes; {WANTED}"))?;
     Ok(settled.view(&Settings {

@@ -11,6 +11,7 @@ use super::{
     args::{Operands, Shape},
 };
 use crate::{
+    list::{Gather, PushAll},
     node::policy::{self, Established, Wanted},
     object::Told,
     policy::Denial,
@@ -58,7 +59,7 @@ lists what is enforced, and remove takes it away: all pods are open then.
 };
 
 fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
-    let operands: Vec<&str> = args.operands.iter().filter_map(|it| it.to_str()).collect();
+    let operands: Vec<&str> = args.operands.iter().filter_map(|it| it.to_str()).gather();
     match (operands.as_slice(), args.operands.get(1)) {
         (["plan", ..], Some(file)) => {
             let denial = denial(args)?;
@@ -77,7 +78,7 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
             };
             let Given { world, node, mut notes } = given;
             let applied = policy::apply(world, &node, established, denial, &args.root())?;
-            notes.extend(applied.notes);
+            notes.push_all(applied.notes);
             tell(&notes, &applied.changes, Some(applied.cut), args, console)?;
             Ok(Status::Fine)
         }
@@ -112,7 +113,7 @@ fn tell(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     if args.flag("json") {
-        let changes: Vec<_> = changes.iter().map(Told::encode).collect();
+        let changes: Vec<_> = changes.iter().map(Told::encode).gather();
         let mut document = json!({"changes": changes, "notes": notes});
         if let (Some(cut), Some(object)) = (cut, document.as_object_mut()) {
             object.insert("cut".to_owned(), cut.into());

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::super::{Args, Console, Failure, Status, table::Table};
 use crate::{
+    list::Gather,
     node::policy,
     policy::{Direction, Dropped, Policies},
     state::journal,
@@ -48,7 +49,7 @@ pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Fai
             let [egress, ingress] = ways(*pod).map(|way| way.as_ref().map(encode));
             json!({"address": pod, "pod": names.get(pod), "egress": egress, "ingress": ingress})
         });
-        let pods: Vec<Value> = pods.collect();
+        let pods: Vec<Value> = pods.gather();
         let (enforced, peers) = (held.is_some(), policies.identities.len());
         console.json(&json!({"enforced": enforced, "peers": peers, "pods": pods}))?;
         return Ok(Status::Fine);

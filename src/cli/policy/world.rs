@@ -10,6 +10,7 @@ use nix::unistd::gethostname;
 
 use super::super::{Args, Failure};
 use crate::{
+    list::PushAll,
     node::unreadable,
     policy::{self, Read, World},
     state::file::{CLUSTER_BYTES_MAX, read_stream},
@@ -56,7 +57,7 @@ impl Given {
             )));
         }
         let Read { world, mut notes } = read;
-        notes.extend(world.note_of_unknown());
+        notes.push_all(world.note_of_unknown());
         Ok(Self { world, node, notes })
     }
 }

@@ -18,6 +18,7 @@ use super::targets::Target;
 use crate::{
     doctor::probe::{Found, Method, Path, Peer, Seen, Shot, Step, Walk},
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
     net::{
         Error, Socket,
         icmp::{Came, Icmp, Kind, Packet, Quoted, Why},
@@ -65,7 +66,7 @@ pub(super) fn run(
     let mut lanes = Vec::new();
     for (target, Target { name, paths, skipped }) in targets.into_iter().enumerate() {
         peers.push(Peer { name, paths: Vec::new(), skipped });
-        lanes.extend(paths.into_iter().map(|path| {
+        lanes.push_all(paths.into_iter().map(|path| {
             let walk = Walk::new(&path);
             Lane { target, path, walk, done: false }
         }));
@@ -92,7 +93,7 @@ fn ask_neighbours(lanes: &[Lane], socket: &mut Socket) -> Result<(), Error> {
     let mut requests = Vec::new();
     for (index, address) in hops {
         let known = neigh::lookup(socket, index, address)?;
-        requests.extend(known.and_then(|known| known.ask(index, address)));
+        requests.push_all(known.and_then(|known| known.ask(index, address)));
     }
     socket.apply(&requests)
 }
@@ -172,7 +173,7 @@ impl Drive {
         let mut under_way: Vec<usize> = Vec::new();
         loop {
             let missing = UNDER_WAY_MAX.saturating_sub(under_way.len());
-            under_way.extend(waiting.by_ref().take(missing));
+            under_way.push_all(waiting.by_ref().take(missing));
             if under_way.is_empty() {
                 return Ok(());
             }
@@ -242,7 +243,7 @@ impl Drive {
 
     fn wait(&self, limit: Duration) -> Result<(), Error> {
         let mut sources: Vec<PollFd<'_>> =
-            self.sockets.iter().map(|one| PollFd::new(one.as_fd(), PollFlags::POLLIN)).collect();
+            self.sockets.iter().map(|one| PollFd::new(one.as_fd(), PollFlags::POLLIN)).gather();
         let millis = u16::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(u16::MAX);
         match poll(&mut sources, PollTimeout::from(millis)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),

@@ -9,6 +9,7 @@ use crate::{
     cli::{Console, Failure, findings, table::Table},
     doctor::probe::{CHECKS, Carrier, Found, Peer, Sizes, Skipped},
     finding::{Finding, unfound},
+    list::Gather,
     net::icmp::SMALL,
     text::few::some_of,
 };
@@ -80,8 +81,7 @@ fn print_skipped(peers: &[Peer], console: &mut Console<'_>) -> Result<(), Failur
         }
         told.push(reason);
         let is_same = |peer: &&Peer| peer.skipped.iter().any(|other| other.reason == *reason);
-        let names: Vec<&str> =
-            peers.iter().filter(is_same).map(|peer| peer.name.as_str()).collect();
+        let names: Vec<&str> = peers.iter().filter(is_same).map(|peer| peer.name.as_str()).gather();
         console.line(format_args!("not probed: pods of {}: {reason}", some_of(&names)))?;
     }
     Ok(())
@@ -98,18 +98,18 @@ pub(super) fn encode(me: &str, peers: &[Peer], found: &[Finding]) -> Value {
     };
     let rest = CHECKS.into_iter().filter(|id| found.iter().all(|one| one.id != *id));
     let rest = rest.map(|id| unfound(id, skipped(id)));
-    let checks: Vec<Value> = found.iter().map(Finding::encode).chain(rest).collect();
-    let peers: Vec<Value> = peers.iter().map(peer).collect();
+    let checks: Vec<Value> = found.iter().map(Finding::encode).chain(rest).gather();
+    let peers: Vec<Value> = peers.iter().map(peer).gather();
     json!({"node": me, "checks": checks, "peers": peers})
 }
 
 fn peer(peer: &Peer) -> Value {
-    let paths: Vec<Value> = peer.paths.iter().map(path).collect();
+    let paths: Vec<Value> = peer.paths.iter().map(path).gather();
     let skipped = peer.skipped.iter().map(|Skipped { family, inner, reason, .. }| {
         let side = if *inner { "inner" } else { "outer" };
         json!({"side": side, "family": family.to_string(), "reason": reason})
     });
-    json!({"name": peer.name, "paths": paths, "skipped": skipped.collect::<Vec<_>>()})
+    json!({"name": peer.name, "paths": paths, "skipped": skipped.gather()})
 }
 
 fn path(found: &Found) -> Value {

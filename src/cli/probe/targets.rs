@@ -12,6 +12,7 @@ use crate::{
     doctor::probe::{Carrier, Path, Skipped},
     fabric::{Peers, Settings, encapsulation, peers::Node},
     family::{Family, HasFamily},
+    list::{Gather, Ordered, PushAll},
     net::{
         Socket, Tables,
         link::Link,
@@ -69,17 +70,17 @@ pub(super) fn read(args: &Args) -> Result<Targets, Failure> {
     let settings = Settings::of_config(&network.config);
     let mut around =
         Around { peers: &peers, settings, tables: &tables, pods: mtu.mtu, ways: HashMap::new() };
-    let asked: Vec<IpAddr> = chosen.iter().flat_map(|one| around.addresses(one)).collect();
+    let asked: Vec<IpAddr> = chosen.iter().flat_map(|one| around.addresses(one)).gather();
     let found = route::resolve(&mut socket, &asked)?;
     around.ways =
         asked.iter().copied().zip(found).filter_map(|(ip, way)| Some((ip, way?))).collect();
-    let targets = chosen.iter().map(|one| around.target(one)).collect();
+    let targets = chosen.iter().map(|one| around.target(one)).gather();
     Ok(Targets { me: peers.me.name.clone(), targets })
 }
 
 fn chosen<'a>(args: &Args, peers: &'a Peers) -> Result<Vec<Chosen<'a>>, Failure> {
     if args.operands.is_empty() {
-        return Ok(peers.others.iter().map(|node| (node, Vec::new())).collect());
+        return Ok(peers.others.iter().map(|node| (node, Vec::new())).gather());
     }
     let choose = |operand: &std::ffi::OsString| -> Result<(&'a Node, Option<IpAddr>), Failure> {
         let text = operand.to_string_lossy();
@@ -105,7 +106,7 @@ fn chosen<'a>(args: &Args, peers: &'a Peers) -> Result<Vec<Chosen<'a>>, Failure>
         let (node, pod) = choose(operand)?;
         let known = all.iter_mut().find(|(known, _)| known.name == node.name);
         match known.map(|(_, pods)| pods) {
-            Some(pods) => pods.extend(pod.filter(|pod| !pods.contains(pod))),
+            Some(pods) => pods.push_all(pod.filter(|pod| !pods.contains(pod))),
             None => all.push((node, Vec::from_iter(pod))),
         }
     }
@@ -140,7 +141,7 @@ impl Around<'_> {
     fn inside(&self, (node, pods): &Chosen<'_>, family: Family) -> Vec<IpAddr> {
         let end = self.end(node, family);
         let pods = pods.iter().filter(|pod| pod.family() == family && Some(**pod) != end);
-        end.into_iter().chain(pods.copied()).collect()
+        end.into_iter().chain(pods.copied()).gather()
     }
 
     fn addresses(&self, chosen: &Chosen<'_>) -> Vec<IpAddr> {
@@ -149,7 +150,7 @@ impl Around<'_> {
             let inside = outer.map(|_| self.inside(chosen, family));
             outer.into_iter().chain(inside.into_iter().flatten())
         };
-        Family::BOTH.into_iter().flat_map(of_family).collect()
+        Family::BOTH.into_iter().flat_map(of_family).gather()
     }
 
     fn target(&self, chosen: &Chosen<'_>) -> Target {
@@ -188,7 +189,7 @@ impl Around<'_> {
             }
         }
         // The outer one of a family first.
-        target.paths.sort_by_key(|path| (path.family, path.inner));
+        target.paths.order_by_key(|path| (path.family, path.inner));
         target
     }
 

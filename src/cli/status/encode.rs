@@ -7,6 +7,7 @@ use crate::{
     cli::{doctor, ipam::integer},
     doctor::overview::{Overview, Size, State, Way, cross_subnet, mode, used},
     fabric::standing::{self, Standing},
+    list::Gather,
     node::Network,
 };
 
@@ -20,8 +21,8 @@ pub(super) fn document(overview: &Overview<'_>) -> Value {
         "reason": overview.reason,
         "node": overview.node(),
         "version": snapshot.taken_by,
-        "networks": snapshot.networks.iter().map(network).collect::<Vec<_>>(),
-        "fabrics": overview.fabrics.iter().map(way).collect::<Vec<_>>(),
+        "networks": snapshot.networks.iter().map(network).gather(),
+        "fabrics": overview.fabrics.iter().map(way).gather(),
         "pods": Value::Object(pods.into_iter().collect()),
         "agent": agent.map(|agent| json!({"ready": agent.ready, "says": agent.says})),
         "policy": if snapshot.surroundings.enforces_policy { "enforced" } else { "off" },
@@ -42,7 +43,7 @@ fn network(network: &Network) -> Value {
         "masquerade": network.masquerades,
         "mtu": mtu,
         "configuredMtu": network.configured_mtu,
-        "leases": leases.collect::<Vec<_>>(),
+        "leases": leases.gather(),
     })
 }
 
@@ -53,12 +54,12 @@ fn way(way: &Way<'_>) -> Value {
         "networks": way.seen.networks,
         "mode": mode(settings),
         "crossSubnet": cross_subnet(settings).unwrap_or("false"),
-        "mtu": way.sizes.iter().map(size).collect::<Vec<_>>(),
+        "mtu": way.sizes.iter().map(size).gather(),
         "peers": {
             "reachable": count(standing::State::Reachable),
             "degraded": count(standing::State::Degraded),
             "excluded": count(standing::State::Excluded),
-            "wrong": way.wrong().map(wrong).collect::<Vec<_>>(),
+            "wrong": way.wrong().map(wrong).gather(),
         },
     })
 }

@@ -8,6 +8,7 @@ use crate::{
     doctor::overview::{Overview, Way, cross_subnet, mode, mtu_of_pods, used},
     fabric::standing::State,
     finding::{Severity, is_bad},
+    list::Gather,
     node::Network,
     text::few::{first_of, some_of},
 };
@@ -43,7 +44,7 @@ pub(super) fn print(overview: &Overview<'_>, console: &mut Console<'_>) -> io::R
     }
     let states = overview.pods_by_state();
     let told = states.iter().filter(|(_, count)| *count > 0);
-    let told: Vec<String> = told.map(|(state, count)| format!("{count} {state}")).collect();
+    let told: Vec<String> = told.map(|(state, count)| format!("{count} {state}")).gather();
     screen.line("Pods", if told.is_empty() { "none".to_owned() } else { told.join(", ") })?;
     for network in networks {
         screen.leases(network)?;
@@ -123,7 +124,7 @@ impl Screen<'_, '_> {
             let (first, last, size) = (node_range.first, node_range.last, &node_range.size);
             format!("{first}-{last} {} of {size} used", used(pool, range))
         };
-        let ranges: Vec<String> = pool.ranges.iter().map(told).collect();
+        let ranges: Vec<String> = pool.ranges.iter().map(told).gather();
         let words = pool.problem.clone().unwrap_or_else(|| some_of(&ranges));
         self.line("Leases", format_args!("{}: {words}", network.name))
     }

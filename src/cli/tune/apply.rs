@@ -18,6 +18,7 @@ use sha1_smol::Sha1;
 use crate::{
     cli::{Console, Failure, Status, doctor::assignments, failed},
     doctor::tune::{Setting, assigned, dotted},
+    list::Ordered,
     net::{
         forwarding,
         sysctl::{self, Sysctl},
@@ -133,7 +134,7 @@ impl Note {
             });
             values.push(Value { key: one.key.clone(), before, after, former });
         }
-        values.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        values.order_by(|one, other| one.key.cmp(&other.key));
         (Self { version: VERSION, values }, left)
     }
 

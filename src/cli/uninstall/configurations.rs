@@ -16,6 +16,7 @@ use crate::{
         json::{field, member},
     },
     conf::{BUILT_IN, CALICO, Config},
+    list::{Gather, Ordered},
     node::fabric::resolved,
     state::{file::TEXT_BYTES_MAX, read},
 };
@@ -56,7 +57,7 @@ pub(super) fn served(order: &Order, ours: &[Configuration]) -> Result<Vec<PathBu
     let all = all(order)?.into_iter();
     let others = all.filter(|(path, _)| ours.iter().all(|one| one.path != *path));
     let served = others.filter(|(_, object)| conflist::objects(object).into_iter().any(asks));
-    Ok(served.map(|(path, _)| path).collect())
+    Ok(served.map(|(path, _)| path).gather())
 }
 
 fn kind(plugin: &Map<String, Value>) -> Option<&str> {
@@ -105,9 +106,9 @@ pub(super) fn peers(
 ) -> Result<(), Failure> {
     let parts = configurations.iter().filter_map(|one| one.part.as_ref());
     let named = parts.filter_map(|(_, config)| config.fabric.peers_file.as_deref());
-    let mut files: Vec<PathBuf> = named.chain([OPERATORS_PEERS_FILE]).map(PathBuf::from).collect();
+    let mut files: Vec<PathBuf> = named.chain([OPERATORS_PEERS_FILE]).map(PathBuf::from).gather();
     files.retain(|path| !path.starts_with(files::LASTING));
-    files.sort_unstable();
+    files.order();
     files.dedup();
     for path in files.iter().map(|path| order.root.path(path)).filter(|path| path.exists()) {
         progress.kept(path.display(), "it is the operator's")?;

@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     cli::{Failure, attachments, install::units::enabled},
+    list::{Gather, PushAll},
     state::{Journal, journal, operations},
     text::few::some_of,
 };
@@ -15,14 +16,14 @@ use crate::{
 pub(super) fn all(order: &Order, ours: &[Configuration]) -> Result<Vec<String>, Failure> {
     let mut reasons = Vec::new();
     if !order.force {
-        reasons.extend(attached(order)?);
-        reasons.extend(unreadable(order));
+        reasons.push_all(attached(order)?);
+        reasons.push_all(unreadable(order));
         let chained = ours.iter().filter(|one| one.is_chained && !order.keep_conf);
-        reasons.extend(chained.map(|one| {
+        reasons.push_all(chained.map(|one| {
             let path = one.path.display();
             format!("{path}: manx is behind another plugin in it: take it out of that list first")
         }));
-        reasons.extend(configurations::served(order, ours)?.iter().map(|path| {
+        reasons.push_all(configurations::served(order, ours)?.iter().map(|path| {
             let path = path.display();
             format!("{path}: its addresses come from manx-ipam: give it another ipam first")
         }));
@@ -54,7 +55,7 @@ pub(super) fn attached(order: &Order) -> Result<Option<String>, Failure> {
         let entry = &attachment.entry;
         entry.pod().unwrap_or_else(|| format!("container {}", entry.container_id))
     };
-    let mut names: Vec<String> = alive.iter().map(name).collect();
+    let mut names: Vec<String> = alive.iter().map(name).gather();
     names.dedup();
     let (count, named) = (names.len(), some_of(&names));
     Ok(Some(format!(
@@ -71,5 +72,5 @@ fn unreadable(order: &Order) -> Vec<String> {
         let path = path.display();
         format!("{path}: {problem}; its pod may be attached: --force takes it for gone")
     });
-    told.collect()
+    told.gather()
 }

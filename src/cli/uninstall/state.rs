@@ -22,6 +22,7 @@ use crate::{
     conf::has_store,
     fabric,
     ipam::store,
+    list::PushAll,
     net::Socket,
     nft,
     node::{
@@ -133,7 +134,7 @@ pub(super) fn fabrics(
         let removal = Removal::of_protocol(protocol, root, &mut host)?;
         if order.dry_run {
             // Its table stays for now, and is told with those of networks.
-            report.lines.extend(removal.changes().iter().map(fabric::Change::told));
+            report.lines.push_all(removal.changes().iter().map(fabric::Change::told));
             continue;
         }
         if removal.changes().is_empty() && removal.tables()?.is_empty() {

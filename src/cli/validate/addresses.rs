@@ -17,6 +17,7 @@ use super::{
 use crate::{
     cni::Document,
     conf::{Config, IpamKeys, has_store},
+    list::{Gather, Ordered},
     net::{Socket, addr},
     pod::reserved::reserved_all,
     state::Root,
@@ -40,7 +41,7 @@ pub(super) fn lint(
         return;
     };
     let own = Socket::open().ok().and_then(|mut socket| addr::all(&mut socket).ok());
-    let own: Vec<IpAddr> = own.into_iter().flatten().map(|(_, own)| own.ip()).collect();
+    let own: Vec<IpAddr> = own.into_iter().flatten().map(|(_, own)| own.ip()).gather();
     barren(pools, config, &own, findings);
     let ipam = member(path, "ipam");
     if let Err(error) = own_cidrs_fit(document.ipam(), config, root) {
@@ -77,7 +78,7 @@ fn store(document: &Document, ipam: &str, root: &Root, findings: &mut Findings) 
 pub(super) fn barren(pools: &[Pool], config: &Config, own: &[IpAddr], findings: &mut Findings) {
     let set = |pool: &Pool| pool.path.rsplit_once('[').map(|(set, _)| set.to_owned());
     let reasons: Vec<Option<String>> =
-        pools.iter().map(|pool| why_barren(pool, config, own)).collect();
+        pools.iter().map(|pool| why_barren(pool, config, own)).gather();
     for (pool, reason) in pools.iter().zip(&reasons) {
         let Some(reason) = reason else { continue };
         let others = pools.iter().zip(&reasons);
@@ -98,9 +99,9 @@ fn why_barren(pool: &Pool, config: &Config, own: &[IpAddr]) -> Option<String> {
         return Some(format!("each is {what}"));
     }
     let gateway = IpAddr::from(config.gateway);
-    let mut taken: Vec<IpAddr> = own.iter().copied().chain([gateway]).collect();
+    let mut taken: Vec<IpAddr> = own.iter().copied().chain([gateway]).gather();
     taken.retain(|address| pool.range.contains(*address) && *address != pool.range.gateway());
-    taken.sort_unstable();
+    taken.order();
     taken.dedup();
     if u128::try_from(taken.len()).is_ok_and(|taken| taken < pool.range.size()) {
         return None;
@@ -109,7 +110,7 @@ fn why_barren(pool: &Pool, config: &Config, own: &[IpAddr]) -> Option<String> {
         true => format!("{address} is the pods' gateway"),
         false => format!("{address} is the node's own"),
     };
-    let mut reasons: Vec<String> = taken.iter().map(what).collect();
+    let mut reasons: Vec<String> = taken.iter().map(what).gather();
     if pool.range.contains(pool.range.gateway()) {
         reasons.push(format!("{} is the subnet's gateway", pool.range.gateway()));
     }

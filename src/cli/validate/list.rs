@@ -18,6 +18,7 @@ use crate::{
     cni::{Delegate, Document, Error, Version, document::LIST_KEYS, json::field},
     conf::{BUILT_IN, CALICO, PLUGIN_TYPES},
     finding::Severity,
+    list::PushAll,
     text::nearest::nearest,
 };
 
@@ -49,7 +50,7 @@ pub(crate) fn lint(path: &Path, bytes: &[u8], node: &Node) -> Linted {
             let plugins = plugins(&object, path, &mut findings);
             only_once(&plugins, &mut findings);
             for (at, plugin) in plugins {
-                programs.extend(binaries(plugin, &at, node, &mut findings));
+                programs.push_all(binaries(plugin, &at, node, &mut findings));
                 if is_ours(plugin) {
                     let subject = (name, version);
                     linted.ours.push(plugin::lint(plugin, &at, subject, node, &mut findings));
@@ -229,7 +230,7 @@ fn binaries(
     let mut found = Vec::new();
     match field(plugin, "type") {
         Some(Value::String(kind)) if !kind.is_empty() => {
-            found.extend(binary(kind, &own, node, findings).map(|binary| (own, binary)));
+            found.push_all(binary(kind, &own, node, findings).map(|binary| (own, binary)));
         }
         other => {
             let given = other.map_or("is missing".to_owned(), |value| format!("is {value}"));
@@ -247,7 +248,7 @@ fn binaries(
             let message = format!("{kind:?} is this plugin itself, and no IPAM plugin");
             findings.error(&at, message, format!("name an IPAM plugin, such as {BUILT_IN}"));
         }
-        found.extend(program.map(|program| (at, program)));
+        found.push_all(program.map(|program| (at, program)));
     }
     found
 }

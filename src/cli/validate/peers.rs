@@ -13,6 +13,7 @@ use crate::{
         pools::{Cidrs, Misfit},
     },
     family::Family,
+    list::Gather,
     net::Socket,
     node,
     node::fabric::read_peers,
@@ -34,7 +35,7 @@ pub(super) fn serve_ipv6(ours: &Ours, root: &Root) -> bool {
 
 /// All lists of peers that the files name.
 pub(super) fn all<'a>(files: impl Iterator<Item = &'a Linted>, root: &Root) -> Vec<Peers> {
-    files.flat_map(|linted| &linted.ours).filter_map(|ours| peers_of(ours, root)).collect()
+    files.flat_map(|linted| &linted.ours).filter_map(|ours| peers_of(ours, root)).gather()
 }
 
 /// Says which ranges of a file are not this node's. Where a file names no peers,
@@ -51,7 +52,7 @@ pub(super) fn compare(linted: &Linted, root: &Root, others: &[Peers], findings: 
 }
 
 fn tell(ours: &Ours, peers: &Peers, which: &dyn Fn(&Misfit) -> bool, findings: &mut Findings) {
-    let all: Vec<IpNetwork> = peers.pod_cidrs().collect();
+    let all: Vec<IpNetwork> = peers.pod_cidrs().gather();
     let node = |cidr| {
         let node = peers.nodes().find(|node| node.pod_cidrs.contains(&cidr));
         node.map_or_else(|| "another node".to_owned(), |node| node.name.clone())

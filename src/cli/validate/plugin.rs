@@ -23,6 +23,7 @@ use crate::{
         settings::{Settings, overhead_of},
     },
     family::Family,
+    list::Gather,
     node::fabric::resolved,
     pod::mtu,
 };
@@ -155,7 +156,7 @@ fn encapsulation(
         let modes = encapsulation::modes(|_| true).join(" or ");
         findings.warning(&path, message, format!("leave crossSubnet out, or set mode {modes}"));
     }
-    let subnets: Vec<_> = pools.iter().map(|pool| pool.subnet()).collect();
+    let subnets: Vec<_> = pools.iter().map(|pool| pool.subnet()).gather();
     let family = Family::greatest(&subnets);
     let (needed, path_of) = (overhead_of(config.mode, family), place("overhead"));
     if let (None, Some(given)) = (config.mtu, config.overhead.filter(|given| *given < needed)) {

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     finding::{Severity, unfound},
+    list::Gather,
     policy::unread,
     state::file::{CLUSTER_BYTES_MAX, read_stream},
 };
@@ -58,6 +59,6 @@ pub(super) fn run(
 fn encode(found: &[Placed]) -> Vec<Value> {
     match found.is_empty() {
         true => vec![unfound(UNENFORCED, None)],
-        false => found.iter().map(|placed| placed.finding.encode()).collect(),
+        false => found.iter().map(|placed| placed.finding.encode()).gather(),
     }
 }

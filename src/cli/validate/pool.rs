@@ -10,6 +10,7 @@ use crate::{
     family::{Family, HasFamily},
     finding::Severity,
     ipam::Range,
+    list::PushAll,
 };
 
 /// A range of addresses that an IPAM plugin hands out of.
@@ -51,7 +52,7 @@ pub(crate) fn read(sets: &[Vec<RangeKeys>], path: &str, findings: &mut Findings)
             let path = pool.path.rsplit_once('[').map_or(pool.path.as_str(), |(set, _)| set);
             findings.error(path, message, "give each family a list of its own in ranges");
         }
-        pools.extend(of_set);
+        pools.push_all(of_set);
     }
     pools
 }

@@ -18,6 +18,7 @@ use super::{Node, finding::Findings};
 use crate::{
     cni::{Args, Command, Delegate, Environment, Error, Version, json::field},
     finding::Severity,
+    list::Gather,
     state::file::{PROGRAM_BYTES_MAX, open_regular},
 };
 
@@ -38,7 +39,7 @@ pub(super) fn compare(
     let mut common = Version::ALL.to_vec();
     let Some(path) = &node.plugin_path else { return common };
     let mut spoken = Vec::new();
-    let asked: Vec<&Delegate> = plugins.iter().map(|(_, plugin)| plugin).collect();
+    let asked: Vec<&Delegate> = plugins.iter().map(|(_, plugin)| plugin).gather();
     let told = versions_of(&asked, path, LIMIT);
     for ((at, plugin), told) in plugins.iter().zip(told) {
         match told {
@@ -82,7 +83,7 @@ fn fix(plugin: &Delegate, common: &[Version]) -> String {
 }
 
 fn list(versions: &[Version]) -> String {
-    versions.iter().map(|version| version.as_str()).collect::<Vec<_>>().join(", ")
+    versions.iter().map(|version| version.as_str()).gather().join(", ")
 }
 
 /// The versions that a file offers and that exist, each with its key.
@@ -128,18 +129,18 @@ pub(crate) fn versions_of(
         args: Args::default(),
         netns_override: false,
     };
-    let are_ours: Vec<bool> = plugins.iter().map(|one| is_this_program(&one.binary)).collect();
+    let are_ours: Vec<bool> = plugins.iter().map(|one| is_this_program(&one.binary)).gather();
     let others = plugins.iter().zip(&are_ours).filter(|(_, is_ours)| !**is_ours);
-    let others: Vec<&Delegate> = others.map(|(plugin, _)| *plugin).collect();
+    let others: Vec<&Delegate> = others.map(|(plugin, _)| *plugin).gather();
     let mut told = Delegate::versions_of(&others, &environment, limit).into_iter();
     let of_texts = |texts: Vec<String>| -> Vec<Version> {
-        texts.iter().filter_map(|text| Version::parse(text).ok()).collect()
+        texts.iter().filter_map(|text| Version::parse(text).ok()).gather()
     };
     let known = are_ours.into_iter().filter_map(|is_ours| match is_ours {
         true => Some(Ok(Version::ALL.to_vec())),
         false => told.next().map(|texts| texts.map(of_texts)),
     });
-    known.collect()
+    known.gather()
 }
 
 /// Whether a file is this program, or a copy of it: they are held against each other piece by

@@ -20,6 +20,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
 
 use super::spawn::{process_descriptor, spawn_mortal};
+use crate::list::{Gather, PushAll};
 
 /// No result is larger; a child that writes more is out of its mind.
 pub(super) const MAX_OUTPUT_BYTES: usize = 1 << 20;
@@ -100,12 +101,12 @@ fn run_at_once(
     // A limit beyond what the clock can say is a day.
     let end = now.checked_add(limit).unwrap_or(now + Duration::from_secs(86_400));
     // What has not ended by then was late.
-    let mut runs: Vec<Run> = commands.iter().map(|_| Run::failed(Failure::Deadline)).collect();
+    let mut runs: Vec<Run> = commands.iter().map(|_| Run::failed(Failure::Deadline)).gather();
     let mut talks = Vec::new();
     for (command, run) in commands.iter_mut().zip(&mut runs) {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         match start(command.process_group(0), end) {
-            Ok(child) => talks.extend(Talk::new(child, (input, bytes), run).begin()),
+            Ok(child) => talks.push_all(Talk::new(child, (input, bytes), run).begin()),
             Err(failure) => run.outcome = Err(failure),
         }
     }
@@ -320,7 +321,7 @@ fn wait<'a>(
     fds: impl Iterator<Item = (BorrowedFd<'a>, PollFlags)>,
     end: Instant,
 ) -> io::Result<bool> {
-    let mut fds: Vec<PollFd> = fds.map(|(fd, flags)| PollFd::new(fd, flags)).collect();
+    let mut fds: Vec<PollFd> = fds.map(|(fd, flags)| PollFd::new(fd, flags)).gather();
     loop {
         let left = end.saturating_duration_since(Instant::now());
         // Rounded up, or the last millisecond would be spent spinning.

@@ -12,6 +12,7 @@ use super::{AddResult, Dns, Interface, Ip, LISTED, Route};
 use crate::{
     cni::{Code, Error, Version, cidr, json},
     family::HasFamily,
+    list::PushAll,
 };
 
 /// What makes no sense, and where it stands.
@@ -62,7 +63,7 @@ fn by_family(root: &Node) -> Result<AddResult, Misread> {
             return Err(node.refuse("ip", &address, "is of the other family"));
         }
         result.ips.push(Ip { address, gateway: node.address("gateway")?, interface: None });
-        result.routes.extend(node.list("routes", route)?);
+        result.routes.push_all(node.list("routes", route)?);
     }
     Ok(result)
 }

@@ -8,6 +8,7 @@ use super::{AddResult, Dns, Interface, Ip, LISTED, Route};
 use crate::{
     cni::{Code, Error, Version},
     family::HasFamily,
+    list::Gather,
 };
 
 pub(super) fn result(result: &AddResult, version: Version) -> Result<Value, Error> {
@@ -49,7 +50,7 @@ fn by_family(
             .iter()
             .filter(|route| route.dst.family() == family)
             .map(|route| self::route(&Route::new(route.dst, route.gw)))
-            .collect();
+            .gather();
         insert_list(&mut told, "routes", routes);
         object.insert(key.into(), Value::Object(told));
     }
@@ -57,10 +58,10 @@ fn by_family(
 }
 
 fn by_list(object: &mut Map<String, Value>, result: &AddResult, version: Version) {
-    let interfaces = result.interfaces.iter().map(|item| interface(item, version)).collect();
+    let interfaces = result.interfaces.iter().map(|item| interface(item, version)).gather();
     insert_list(object, "interfaces", interfaces);
-    insert_list(object, "ips", result.ips.iter().map(|item| ip(item, version)).collect());
-    insert_list(object, "routes", result.routes.iter().map(route).collect());
+    insert_list(object, "ips", result.ips.iter().map(|item| ip(item, version)).gather());
+    insert_list(object, "routes", result.routes.iter().map(route).gather());
 }
 
 fn interface(interface: &Interface, version: Version) -> Value {
@@ -112,7 +113,7 @@ fn dns(dns: &Dns) -> Value {
 }
 
 fn texts(items: &[String]) -> Vec<Value> {
-    items.iter().map(|item| json!(item)).collect()
+    items.iter().map(|item| json!(item)).gather()
 }
 
 fn insert(object: &mut Map<String, Value>, key: &str, value: Option<impl Into<Value>>) {

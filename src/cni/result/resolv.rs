@@ -2,6 +2,7 @@
 //! Resolver settings as a node has them (`resolv.conf(5)`).
 
 use super::Dns;
+use crate::list::PushAll;
 
 impl Dns {
     /// Reads the text of a resolver's configuration. Of several `domain` the last
@@ -13,10 +14,10 @@ impl Dns {
             let keyword = words.next();
             let values = words.map(str::to_owned);
             match keyword {
-                Some("nameserver") => dns.nameservers.extend(values.take(1)),
+                Some("nameserver") => dns.nameservers.push_all(values.take(1)),
                 Some("domain") => dns.domain = values.take(1).last().or(dns.domain),
-                Some("search") => dns.search.extend(values),
-                Some("options") => dns.options.extend(values),
+                Some("search") => dns.search.push_all(values),
+                Some("options") => dns.options.push_all(values),
                 _ => {}
             }
         }

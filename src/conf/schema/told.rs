@@ -14,6 +14,7 @@ use crate::conf::{
     },
     values::{NUMBER, Protocol, RangeSets, Section, TAKEN, Veth},
 };
+use crate::list::Gather;
 
 /// An address of either family with its prefix length.
 const CIDR: &str = "^[0-9.]+/([0-9]|[12][0-9]|3[0-2])$|\
@@ -58,14 +59,14 @@ impl<T: PartialEq> Told for Choice<T> {
     fn told(&self) -> (Fallback, Value) {
         let absent = self.0.iter().find(|(_, meant)| *meant == self.1).unwrap();
         let words = self.0.iter().map(|(word, _)| Value::from(*word));
-        (Fallback::Value(absent.0.into()), json!({"enum": words.collect::<Vec<_>>()}))
+        (Fallback::Value(absent.0.into()), json!({"enum": words.gather()}))
     }
 }
 
 impl Told for Level {
     fn told(&self) -> (Fallback, Value) {
         let word = |level: LevelFilter| level.as_str().to_ascii_lowercase();
-        let words: Vec<_> = LevelFilter::iter().map(word).collect();
+        let words: Vec<_> = LevelFilter::iter().map(word).gather();
         (Fallback::Value(word(self.0).into()), json!({"enum": words}))
     }
 }

@@ -10,6 +10,7 @@ use super::Shape;
 use crate::{
     cni::{cidr, json::shown},
     family::Family,
+    list::Ordered,
 };
 
 /// The IPv4 address of a next hop.
@@ -80,7 +81,7 @@ impl Shape for Families {
         let families = value.as_array().and_then(|all| all.iter().map(read).collect::<Option<_>>());
         let mut families: Vec<Family> =
             families.ok_or_else(|| "give a list of \"IPv4\" and \"IPv6\"".to_owned())?;
-        families.sort_unstable();
+        families.order();
         families.dedup();
         Ok(families)
     }

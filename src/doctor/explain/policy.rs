@@ -8,6 +8,7 @@ use super::{
     way::Way,
 };
 use crate::{
+    list::Gather,
     node::HeldPolicies,
     policy::{
         Direction, Flow, Granted, Judgement, Name, Policies, TABLE, World, granted, protocol_name,
@@ -131,7 +132,7 @@ impl Walk<'_> {
             let Judgement { pod, isolated_by, .. } = judgement;
             format!("{} of pod {pod} is isolated by {}", direction.word(), some_of(isolated_by))
         });
-        let reasons: Vec<String> = reasons.collect();
+        let reasons: Vec<String> = reasons.gather();
         match (verdict.is_allowed(), self.snapshot.surroundings.enforces_policy) {
             (true, _) => {}
             (false, false) => self.note("policies", "nothing enforces them on this node", BY),
@@ -159,7 +160,7 @@ fn isolated_by(held: &HeldPolicies, place: &Place<'_>, at: usize) -> String {
     };
     let policies = [&known.egress, &known.ingress];
     let names = policies.get(at).copied().into_iter().flatten();
-    let names: Vec<String> = names.map(|policy| format!("{namespace}/{policy}")).collect();
+    let names: Vec<String> = names.map(|policy| format!("{namespace}/{policy}")).gather();
     match names.is_empty() {
         true => "isolated".to_owned(),
         false => format!("isolated by {}", some_of(&names)),

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     family::HasFamily,
+    list::Gather,
     net::{devconf, forwarding, link::Link},
     node::{Barrier, Direction, Network},
     pod::identity::GROUPS,
@@ -80,7 +81,7 @@ impl<'a> Walk<'a> {
         };
         let tables = all.iter().filter(|one| is_of_family(&one.table));
         let tables: Vec<String> =
-            tables.map(|one| format!("table {} ({} rules)", one.table, one.rules)).collect();
+            tables.map(|one| format!("table {} ({} rules)", one.table, one.rules)).gather();
         if !tables.is_empty() {
             let text = "a DNAT may give it another destination first: then ask for that one";
             self.note("dnat", text, some_of(&tables));
@@ -154,7 +155,7 @@ impl<'a> Walk<'a> {
     /// The devices that the packet may come by.
     fn comes_by(&self) -> Vec<&'a str> {
         match self.source {
-            Place::Pod(_, link) => link.map(|link| link.name.as_str()).into_iter().collect(),
+            Place::Pod(_, link) => link.map(|link| link.name.as_str()).into_iter().gather(),
             _ => {
                 let back = look_up(self.snapshot, None, self.question.source).route;
                 back.map(|found| self.snapshot.kernel.devices(found)).unwrap_or_default()
@@ -198,7 +199,7 @@ impl<'a> Walk<'a> {
             _ => return,
         };
         let ends = [way.device.as_str()].into_iter().chain(self.comes_by());
-        let ends: Vec<&str> = ends.collect();
+        let ends: Vec<&str> = ends.gather();
         let barriers = self.snapshot.surroundings.barriers.iter();
         let mut closed = barriers.filter(|barrier| barrier.closes(family, direction, &ends));
         match closed.next() {

@@ -13,6 +13,7 @@ use super::{
 use crate::{
     fabric::Settings,
     family::HasFamily,
+    list::{Gather, PushAll},
     net::{
         link::Link,
         route::{Found, Kind, PROTOCOL_BOOT, PROTOCOL_KERNEL, PROTOCOL_RA, TABLE_MAIN},
@@ -78,7 +79,7 @@ impl<'a> Walk<'a> {
             by = if by.is_empty() { maker } else { format!("{by}; {maker}") };
         }
         let doubts = answer.doubtful.iter().map(|rule| rule.priority.to_string());
-        let doubts: Vec<String> = doubts.collect();
+        let doubts: Vec<String> = doubts.gather();
         let doubt = match doubts.is_empty() {
             true => String::new(),
             false => format!(
@@ -101,7 +102,7 @@ impl<'a> Walk<'a> {
         self.note("route", format!("{}{doubt}", told(found, snapshot)), by);
         self.judge_route(found);
         let links: Vec<&Link> =
-            found.devices.iter().filter_map(|index| snapshot.kernel.link(*index)).collect();
+            found.devices.iter().filter_map(|index| snapshot.kernel.link(*index)).gather();
         let device = snapshot.kernel.devices(found).join(" or ");
         let (gateway, is_local) = (found.gateways.first().copied(), found.local);
         let mut way = Way { route: Some(found), device, links, gateway, is_local, outer: None };
@@ -203,7 +204,7 @@ impl<'a> Walk<'a> {
             None => self.drop(format!("no route leads to {node}"), Some("next-hop-unreachable")),
             Some(found) => {
                 let by = found.devices.iter().filter_map(|index| self.snapshot.kernel.link(*index));
-                self.carrier_of(&by.collect::<Vec<_>>());
+                self.carrier_of(&by.gather());
             }
         }
         way.outer = Some((node, found));
@@ -255,10 +256,11 @@ impl<'a> Walk<'a> {
             sizes.push((link.name.clone(), link.mtu));
         }
         let devices = way.links.iter().filter(|_| !way.is_local);
-        sizes.extend(devices.map(|link| (link.name.clone(), link.mtu)));
-        sizes.extend(way.route.and_then(|found| Some(("the route".to_owned(), found.route.mtu?))));
+        sizes.push_all(devices.map(|link| (link.name.clone(), link.mtu)));
+        sizes
+            .push_all(way.route.and_then(|found| Some(("the route".to_owned(), found.route.mtu?))));
         let Some((_, least)) = sizes.iter().min_by_key(|(_, mtu)| *mtu).cloned() else { return };
-        let told: Vec<String> = sizes.iter().map(|(name, mtu)| format!("{name} {mtu}")).collect();
+        let told: Vec<String> = sizes.iter().map(|(name, mtu)| format!("{name} {mtu}")).gather();
         let outer = way.outer.as_ref().and_then(|(_, found)| *found);
         let Some(settings) = self.carried_by(way) else {
             return self.note("mtu", format!("{least} bytes"), told.join(", "));

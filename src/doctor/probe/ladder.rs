@@ -9,6 +9,7 @@ use super::{
     Method,
     round::{Next, Pace, Round},
 };
+use crate::list::Gather;
 use crate::net::icmp::SMALL;
 
 /// What networks carry, and what is left of that by encapsulations.
@@ -177,15 +178,15 @@ impl Ladder {
             }
         }
         let width = if self.method == Method::Echo { WIDTH } else { 1 };
-        let common: Vec<u32> = COMMON.into_iter().filter(between).collect();
+        let common: Vec<u32> = COMMON.into_iter().filter(between).gather();
         if !common.is_empty() {
             let count = usize::try_from(width).unwrap_or(1);
             let skip = if count == 1 { common.len() / 2 } else { 0 };
-            return common.into_iter().skip(skip).take(count).collect();
+            return common.into_iter().skip(skip).take(count).gather();
         }
         let gap = lost - passed;
         let spread = |step: u32| passed + gap * step / (width + 1);
-        let mut sizes: Vec<u32> = (1..=width).map(spread).filter(between).collect();
+        let mut sizes: Vec<u32> = (1..=width).map(spread).filter(between).gather();
         sizes.dedup();
         sizes
     }

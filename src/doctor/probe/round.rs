@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::list::Gather;
+
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Next<T> {
@@ -57,7 +59,7 @@ impl Round {
             let (last, state) = (Duration::ZERO, State::Open);
             Try { bytes, sent: 0, answers: 0, last, state }
         };
-        Self { pace, tries: sizes.into_iter().map(open).collect() }
+        Self { pace, tries: sizes.into_iter().map(open).gather() }
     }
 
     /// What is said to send is taken as sent.

@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use super::{Carrier, Found, Path, Peer, Refusal, Sizes, Skipped};
 use crate::{
     finding::{Finding, Severity},
+    list::{Gather, PushAll},
     net::icmp::Why,
     text::few::some_of,
 };
@@ -74,7 +75,7 @@ pub fn findings(me: &str, peers: &[Peer]) -> Vec<Finding> {
     }
     let mut all = Vec::new();
     for group in alike.into_values() {
-        let mut names: Vec<&str> = group.iter().map(|(name, _)| *name).collect();
+        let mut names: Vec<&str> = group.iter().map(|(name, _)| *name).gather();
         // Of several pods of a node.
         names.dedup();
         let count = names.len();
@@ -103,11 +104,11 @@ fn verdicts(me: &str, peer: &Peer) -> Vec<Verdict> {
         Verdict::new(UNREACHABLE, Severity::Error, "no way", skipped.reason.clone())
             .fix("manx doctor says what is wrong with the links, rules and routes of this node")
     });
-    let mut all: Vec<Verdict> = told.collect();
+    let mut all: Vec<Verdict> = told.gather();
     for outer in peer.paths.iter().filter(|found| !found.path.inner) {
         let family = outer.path.family;
         let inner = peer.paths.iter().filter(|it| it.path.inner && it.path.family == family);
-        let inner: Vec<&Found> = inner.collect();
+        let inner: Vec<&Found> = inner.gather();
         if !outer.answers() {
             all.push(unreachable(me, peer, outer, &inner));
         }
@@ -128,7 +129,7 @@ fn verdicts(me: &str, peer: &Peer) -> Vec<Verdict> {
         let narrow = inner.iter().filter(|it| it.answers()).find_map(|it| narrow_inside(it));
         match narrow {
             Some(narrow) => all.push(narrow),
-            None => all.extend(narrow_outside(outer, &inner)),
+            None => all.push_all(narrow_outside(outer, &inner)),
         }
     }
     all

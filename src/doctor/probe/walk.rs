@@ -9,6 +9,7 @@ use super::{
     ladder::{Ladder, Sizes},
     round::{Next, Pace, Round},
 };
+use crate::list::{Gather, Ordered};
 use crate::net::icmp::{SMALL, Why};
 
 /// Until the first answer: a neighbour is asked for once more after a second.
@@ -69,7 +70,7 @@ impl Seen {
     /// The time that an answer usually takes: the first has to find the way.
     pub fn usual(&self) -> Option<Duration> {
         let mut times = self.times.clone();
-        times.sort_unstable();
+        times.order();
         times.get(times.len() / 2).copied()
     }
 }
@@ -232,7 +233,7 @@ impl Walk {
                 .own_port()
                 .into_iter()
                 .map(|method| Part::Reach(method, Round::new([SMALL], DATAGRAMS)))
-                .collect(),
+                .gather(),
             // An answer to a datagram is small: where large ones are answered and large echo
             // requests are not, it is the way back that is narrow.
             (2, Some(usual)) if by_datagram => {

@@ -11,6 +11,7 @@ use super::{
     view::{Peer, View, Way},
 };
 use crate::fabric::standing::{Standing, State};
+use crate::list::{Gather, Ordered};
 
 /// A node of the cluster, by its place.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -66,7 +67,7 @@ impl Cluster {
         }
         cluster.add_others();
         cluster.name_the_nameless();
-        let names: Vec<&str> = cluster.ends().map(|end| cluster.name(end)).collect();
+        let names: Vec<&str> = cluster.ends().map(|end| cluster.name(end)).gather();
         cluster.domain = domain(&names).to_owned();
         cluster
     }
@@ -164,7 +165,7 @@ impl Cluster {
         let mut seen: HashMap<(&str, Vec<IpAddr>), &str> = HashMap::new();
         self.views.iter().find_map(|view| {
             let mut addresses = view.own_addresses();
-            addresses.sort_unstable();
+            addresses.order();
             let file = seen.insert((&view.name, addresses), &view.file)?;
             Some((file, view.file.as_str()))
         })

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     family::Family,
     finding::{Finding, Severity},
+    list::{Gather, Ordered, PushAll},
     text::few::some_of,
 };
 
@@ -22,8 +23,8 @@ pub(super) fn differences(cluster: &Cluster) -> Vec<Finding> {
     let mut found = Vec::new();
     let protocols: BTreeSet<u8> =
         cluster.views.iter().flat_map(|view| &view.ways).map(|way| way.keys.protocol).collect();
-    found.extend(same_names(cluster));
-    found.extend(shared(cluster));
+    found.push_all(same_names(cluster));
+    found.push_all(shared(cluster));
     for protocol in &protocols {
         entries(cluster, *protocol, &mut found);
         missing(cluster, *protocol, &mut found);
@@ -31,7 +32,7 @@ pub(super) fn differences(cluster: &Cluster) -> Vec<Finding> {
     }
     macs(cluster, &mut found);
     settings::of_nodes(cluster, &mut found);
-    found.sort_by_key(|finding| finding.severity);
+    found.order_by_key(|finding| finding.severity);
     found
 }
 
@@ -48,16 +49,12 @@ fn same_names(cluster: &Cluster) -> Vec<Finding> {
         finding(
             ("name-shared", Severity::Error),
             format!("node {name}"),
-            format!(
-                "{} nodes have this name: {}",
-                places.len(),
-                told.collect::<Vec<_>>().join("; ")
-            ),
+            format!("{} nodes have this name: {}", places.len(), told.gather().join("; ")),
             "a list of nodes has one entry of a name, so one of them is known to nobody",
             "give one of them another name, in its own peers file and in all others".to_owned(),
         )
     });
-    found.collect()
+    found.gather()
 }
 
 /// Addresses and pod CIDRs that two nodes take for their own.
@@ -66,11 +63,11 @@ fn shared(cluster: &Cluster) -> Vec<Finding> {
     let mut nets: Vec<(IpNetwork, usize, &'static str)> = Vec::new();
     for (place, view) in cluster.views.iter().enumerate() {
         let addresses = view.entries().flat_map(|node| node.addresses.iter().copied());
-        nets.extend(addresses.map(|address| (address.into(), place, "address")));
-        nets.extend(view.pod_cidrs().into_iter().map(|cidr| (cidr, place, "pod CIDR")));
+        nets.push_all(addresses.map(|address| (address.into(), place, "address")));
+        nets.push_all(view.pod_cidrs().into_iter().map(|cidr| (cidr, place, "pod CIDR")));
     }
     // What contains another one stands before it, and next to it but for others that it contains.
-    nets.sort_by_key(|(net, place, what)| (*what, net.network(), net.prefix(), *place));
+    nets.order_by_key(|(net, place, what)| (*what, net.network(), net.prefix(), *place));
     let mut widest: Option<(IpNetwork, usize, &str)> = None;
     for (net, place, what) in nets {
         if let Some((other, holder, of)) = widest
@@ -110,7 +107,7 @@ fn shown(net: IpNetwork) -> String {
 /// What the lists say of one node.
 fn entries(cluster: &Cluster, protocol: u8, found: &mut Vec<Finding>) {
     let sorted = |mut all: Vec<String>| {
-        all.sort();
+        all.order();
         joined(&all)
     };
     let of = |name: &str, addresses: Vec<String>, cidrs: Vec<String>| {
@@ -150,7 +147,7 @@ fn entries(cluster: &Cluster, protocol: u8, found: &mut Vec<Finding>) {
 }
 
 fn strings<T: ToString>(all: &[T]) -> Vec<String> {
-    all.iter().map(T::to_string).collect()
+    all.iter().map(T::to_string).gather()
 }
 
 fn entry_differs(
@@ -169,7 +166,7 @@ fn entry_differs(
                 .filter(|(one, _)| *one != value)
                 .map(|(k, v)| (k.clone(), v.clone()))
                 .collect();
-            let wrong: Vec<usize> = rest.values().flatten().copied().collect();
+            let wrong: Vec<usize> = rest.values().flatten().copied().gather();
             let (told, wrong) = (told(cluster, &rest, "by the list of"), names(cluster, &wrong));
             let fix = format!(
                 "if {name} is right, write {value} into the peers file of {wrong}; then manx apply there"
@@ -202,7 +199,7 @@ fn entry_differs(
 fn missing(cluster: &Cluster, protocol: u8, found: &mut Vec<Finding>) {
     let with_list: Vec<usize> = (0..cluster.views.len())
         .filter(|place| cluster.views.get(*place).is_some_and(|view| way(view, protocol).is_some()))
-        .collect();
+        .gather();
     let mut listed: BTreeMap<End, BTreeSet<usize>> = BTreeMap::new();
     for place in &with_list {
         listed.entry(End::View(*place)).or_default().insert(*place);
@@ -213,13 +210,13 @@ fn missing(cluster: &Cluster, protocol: u8, found: &mut Vec<Finding>) {
     let mut by_lack: BTreeMap<Vec<usize>, Vec<End>> = BTreeMap::new();
     for (end, by) in listed {
         let lack: Vec<usize> =
-            with_list.iter().filter(|place| !by.contains(place)).copied().collect();
+            with_list.iter().filter(|place| !by.contains(place)).copied().gather();
         if !lack.is_empty() {
             by_lack.entry(lack).or_default().push(end);
         }
     }
     for (lack, ends) in by_lack {
-        let gone: Vec<&str> = ends.iter().map(|end| cluster.name(*end)).collect();
+        let gone: Vec<&str> = ends.iter().map(|end| cluster.name(*end)).gather();
         let (who, gone) = (names(cluster, &lack), some_of(&gone));
         found.push(finding(
             ("peer-unlisted", Severity::Error),

@@ -13,6 +13,7 @@ use super::{
     html::{Mark, Text, count, cut, joined, remark},
     view::{Pod, View},
 };
+use crate::list::{Gather, Ordered};
 
 /// So many nodes with a bundle are drawn, and so many without.
 const VIEWS_MAX: usize = 16;
@@ -107,21 +108,21 @@ pub(super) fn draw(out: &mut String, cluster: &Cluster) -> fmt::Result {
 /// Who is drawn, and in words who is not.
 fn chosen(cluster: &Cluster, faults: &[Fault]) -> (Vec<End>, Vec<String>) {
     let is_told = |end: End| faults.iter().any(|fault| [fault.from, fault.to].contains(&end));
-    let mut views: Vec<usize> = (0..cluster.views.len()).collect();
+    let mut views: Vec<usize> = (0..cluster.views.len()).gather();
     let worst = |place: &usize| {
         let view = cluster.views.get(*place);
         let counts = view.map_or((0, 0), |view| (view.errors, view.warnings));
         Reverse((is_told(End::View(*place)), counts))
     };
     if views.len() > VIEWS_MAX {
-        views.sort_by_key(worst);
+        views.order_by_key(worst);
     }
-    let mut others: Vec<usize> = (0..cluster.others.len()).collect();
+    let mut others: Vec<usize> = (0..cluster.others.len()).gather();
     let degraded = |place: &usize| {
         let degraded = cluster.others.get(*place).map_or(0, |other| other.degraded);
         Reverse((is_told(End::Other(*place)), degraded))
     };
-    others.sort_by_key(degraded);
+    others.order_by_key(degraded);
     let mut rest = Vec::new();
     if views.len() > VIEWS_MAX {
         let more = count(views.len() - VIEWS_MAX, "more node", "more nodes");
@@ -133,9 +134,9 @@ fn chosen(cluster: &Cluster, faults: &[Fault]) -> (Vec<End>, Vec<String>) {
     }
     views.truncate(VIEWS_MAX);
     others.truncate(OTHERS_MAX);
-    views.sort_unstable();
+    views.order();
     let views = views.into_iter().map(End::View);
-    (views.chain(others.into_iter().map(End::Other)).collect(), rest)
+    (views.chain(others.into_iter().map(End::Other)).gather(), rest)
 }
 
 /// Each in the column that ends first.
@@ -148,7 +149,7 @@ fn placed<'a>(cluster: &'a Cluster, frame: &Frame, ends: &[End], rest: &[String]
         Some((what, Some(*end)))
     });
     let rest = rest.iter().map(|words| (What::Rest(words.clone()), None));
-    let mut bottoms: Vec<(usize, usize)> = frame.columns.iter().map(|x| (TOP, *x)).collect();
+    let mut bottoms: Vec<(usize, usize)> = frame.columns.iter().map(|x| (TOP, *x)).gather();
     let cards = nodes.chain(rest).filter_map(|(what, end)| {
         let height = if matches!(what, What::View(_)) { HEIGHT } else { HEIGHT_HOLLOW };
         let (bottom, x) = bottoms.iter_mut().min()?;
@@ -156,7 +157,7 @@ fn placed<'a>(cluster: &'a Cluster, frame: &Frame, ends: &[End], rest: &[String]
         *bottom += height + GAP;
         Some(Card { what, end, x: *x, y, height })
     });
-    cards.collect()
+    cards.gather()
 }
 
 fn svg(
@@ -213,8 +214,8 @@ fn inner_edge(card: &Card<'_>, breadth: usize, bus: usize) -> usize {
 /// What carries packets between the nodes, in words.
 fn carried(cluster: &Cluster) -> String {
     let mut told: Vec<&str> =
-        cluster.views.iter().flat_map(|view| &view.ways).map(|way| way.told.as_str()).collect();
-    told.sort_unstable();
+        cluster.views.iter().flat_map(|view| &view.ways).map(|way| way.told.as_str()).gather();
+    told.order();
     told.dedup();
     match told.as_slice() {
         [] => "no list of nodes".to_owned(),
@@ -257,7 +258,7 @@ fn draw_view(out: &mut String, view: &View, name: &str, frame: &Frame) -> fmt::R
         let devices = way.devices.iter().map(|one| format!("{} {}", one.name, one.mtu));
         sizes.chain(devices)
     });
-    let mut devices: Vec<String> = devices.collect();
+    let mut devices: Vec<String> = devices.gather();
     let mut told = Vec::new();
     devices.retain(|one| {
         let is_new = !told.contains(one);

@@ -10,7 +10,7 @@ use super::{
     matrix::Measured,
     probed::Path,
 };
-use crate::{fabric::standing::State, text::few::first_of};
+use crate::{fabric::standing::State, list::PushAll, text::few::first_of};
 
 /// So many from one node, or to one, are told each for itself.
 const OF_ONE_MAX: usize = 3;
@@ -60,7 +60,7 @@ pub(super) fn faults(cluster: &Cluster) -> Faults {
     for (from, ways) in by_node {
         if ways.len() <= OF_ONE_MAX && all.drawn.len() + ways.len() <= DRAWN_MAX {
             let drawn = ways.into_iter();
-            all.drawn.extend(drawn.map(|(to, told)| Fault { from, to, text: told.join("; ") }));
+            all.drawn.push_all(drawn.map(|(to, told)| Fault { from, to, text: told.join("; ") }));
         } else if let Some((to, told)) = ways.first_key_value() {
             let (name, to, told) = (cluster.name(from), cluster.name(*to), told.join("; "));
             let of = known.get(&from).copied().unwrap_or_default();

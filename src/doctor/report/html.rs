@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Write};
 
 use crate::{
     finding::Severity,
+    list::Gather,
     text::{escaped, grouped_digits},
 };
 
@@ -145,7 +146,7 @@ pub(super) fn count(number: usize, one: &str, many: &str) -> String {
 pub(super) fn joined<T: ToString>(all: &[T]) -> String {
     match all {
         [] => "-".to_owned(),
-        all => all.iter().map(T::to_string).collect::<Vec<_>>().join(", "),
+        all => all.iter().map(T::to_string).gather().join(", "),
     }
 }
 

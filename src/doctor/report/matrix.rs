@@ -12,6 +12,7 @@ use super::{
     html::{CLOSE_TABLE, Text, count, cut, remark},
     probed::Path,
 };
+use crate::list::{Gather, Ordered};
 
 /// So many nodes have a column.
 const COLUMNS_MAX: usize = 18;
@@ -43,7 +44,7 @@ impl<'a> Measured<'a> {
             for (name, paths) in &probed.peers {
                 let outer = paths.iter().filter(|path| !path.inner);
                 let addresses: Vec<IpAddr> =
-                    outer.filter_map(|path| path.address.parse().ok()).collect();
+                    outer.filter_map(|path| path.address.parse().ok()).gather();
                 if let Some(to) = cluster.find(name, &addresses) {
                     of.paths.insert(to, paths);
                 }
@@ -58,9 +59,9 @@ pub(super) fn draw(out: &mut String, cluster: &Cluster) -> fmt::Result {
     let measured = Measured::all(cluster);
     let mut columns = columns(cluster, &measured);
     let is_row = |end: &End| matches!(end, End::View(_)) || measured.contains_key(end);
-    let mut rows: Vec<End> = cluster.ends().filter(is_row).collect();
+    let mut rows: Vec<End> = cluster.ends().filter(is_row).gather();
     // Those that measured something are worth a row.
-    rows.sort_by_key(|end| !measured.contains_key(end));
+    rows.order_by_key(|end| !measured.contains_key(end));
     rows.truncate(ROWS_MAX);
     if measured.is_empty() {
         columns.truncate(ROOMY_MAX);
@@ -77,7 +78,7 @@ pub(super) fn draw(out: &mut String, cluster: &Cluster) -> fmt::Result {
     ] {
         let of = |from: End, to: End| -> Vec<&Path> {
             let paths = measured.get(&from).and_then(|of| of.paths.get(&to)).copied();
-            paths.unwrap_or_default().iter().filter(|path| path.inner == inner).collect()
+            paths.unwrap_or_default().iter().filter(|path| path.inner == inner).gather()
         };
         table(out, cluster, title, (&rows, &columns), &of)?;
     }
@@ -96,10 +97,10 @@ fn columns(cluster: &Cluster, measured: &BTreeMap<End, Measured<'_>>) -> Vec<End
         let worst = worst.max().unwrap_or(0);
         (std::cmp::Reverse(worst.max(1)), *end)
     };
-    let mut ends: Vec<End> = cluster.ends().collect();
-    ends.sort_by_cached_key(badness);
+    let mut ends: Vec<End> = cluster.ends().gather();
+    ends.order_by_key(badness);
     ends.truncate(COLUMNS_MAX);
-    ends.sort_unstable();
+    ends.order();
     ends
 }
 

@@ -10,6 +10,7 @@ use super::{
     html::{CLOSE_TABLE, count, joined, open_table, remark, row},
     view::View,
 };
+use crate::list::Gather;
 use crate::text::few::some_of;
 
 /// From more nodes on those with the same numbers have one row.
@@ -55,7 +56,7 @@ fn rows(views: &[View]) -> Vec<(Vec<&str>, Numbers)> {
 }
 
 fn numbers(view: &View) -> Vec<Numbers> {
-    let get: Vec<&str> = view.networks.iter().filter_map(|net| net.mtu.as_deref()).collect();
+    let get: Vec<&str> = view.networks.iter().filter_map(|net| net.mtu.as_deref()).gather();
     let get = joined(&get);
     let sizes = view.ways.iter().flat_map(|way| &way.sizes);
     let numbers = sizes.map(|size| {
@@ -69,7 +70,7 @@ fn numbers(view: &View) -> Vec<Numbers> {
             get.clone(),
         ]
     });
-    let numbers: Vec<Numbers> = numbers.collect();
+    let numbers: Vec<Numbers> = numbers.gather();
     match numbers.is_empty() {
         true => vec![["-", "-", "-", "-", "-", &get].map(str::to_owned)],
         false => numbers,

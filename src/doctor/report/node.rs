@@ -10,7 +10,11 @@ use super::{
     probed::{Path, Probed},
     view::{Peer, Pod, View, Way},
 };
-use crate::{fabric::standing::State, text::few::first_of};
+use crate::{
+    fabric::standing::State,
+    list::{Gather, Ordered},
+    text::few::first_of,
+};
 
 /// How many rows the tables of one node may have.
 #[derive(Clone, Copy)]
@@ -38,7 +42,7 @@ pub(super) fn draw(out: &mut String, cluster: &Cluster, place: usize, rows: Rows
     }
     facts(out, view)?;
     let probed: Vec<&Probed> =
-        cluster.probes.iter().filter(|one| cluster.prober(one) == Some(End::View(place))).collect();
+        cluster.probes.iter().filter(|one| cluster.prober(one) == Some(End::View(place))).gather();
     let (made, skipped) = view.checks;
     if view.groups.is_empty() {
         remark(
@@ -87,7 +91,7 @@ fn facts(out: &mut String, view: &View) -> fmt::Result {
         }
     }
     let states = view.states.iter().filter(|(_, count)| *count > 0);
-    let states: Vec<String> = states.map(|(state, count)| format!("{count} {state}")).collect();
+    let states: Vec<String> = states.map(|(state, count)| format!("{count} {state}")).gather();
     fact("Pods", if states.is_empty() { "none".to_owned() } else { joined(&states) }.as_str())?;
     fact("Agent", &view.agent)?;
     fact("Policies", if view.enforces_policy { "enforced" } else { "off" })?;
@@ -142,8 +146,8 @@ fn peers(out: &mut String, way: &Way, max: usize) -> fmt::Result {
 fn paths(out: &mut String, probed: &Probed, max: usize) -> fmt::Result {
     let paths =
         probed.peers.iter().flat_map(|(name, paths)| paths.iter().map(move |path| (name, path)));
-    let mut paths: Vec<(&String, &Path)> = paths.collect();
-    paths.sort_by_key(|(name, path)| (path.answers() && !path.is_narrow(), *name));
+    let mut paths: Vec<(&String, &Path)> = paths.gather();
+    paths.order_by_key(|(name, path)| (path.answers() && !path.is_narrow(), *name));
     let answers = paths.iter().filter(|(_, path)| path.answers()).count();
     let summary =
         format!("Probed: {}, {answers} of them answer", count(paths.len(), "path", "paths"));

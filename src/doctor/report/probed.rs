@@ -10,6 +10,7 @@ use crate::{
     doctor::probe::CHECKS,
     family::Family,
     finding::{Finding, Severity},
+    list::{Gather, PushAll},
 };
 
 /// What one node measured.
@@ -58,7 +59,7 @@ impl Probed {
         let list = document.get("peers").and_then(Value::as_array);
         let list = list.ok_or_else(|| no_probe("it has no list \"peers\""))?;
         let checks = document.get("checks").and_then(Value::as_array);
-        let findings: Vec<Finding> = checks.into_iter().flatten().filter_map(finding).collect();
+        let findings: Vec<Finding> = checks.into_iter().flatten().filter_map(finding).gather();
         let mut sources = Vec::new();
         let mut peers: HashMap<String, Vec<Path>> = HashMap::new();
         for peer in list {
@@ -68,7 +69,7 @@ impl Probed {
                 let path = path(one);
                 let source = one.get("source").and_then(Value::as_str);
                 let source = source.and_then(|source| source.parse().ok());
-                sources.extend(source.filter(|own| !path.inner && !sources.contains(own)));
+                sources.push_all(source.filter(|own| !path.inner && !sources.contains(own)));
                 peers.entry(name.clone()).or_default().push(path);
             }
             peers.entry(name).or_default();

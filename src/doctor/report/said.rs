@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     finding::{Finding, Severity},
+    list::{Gather, Ordered},
     text::few::some_of,
 };
 
@@ -29,7 +30,7 @@ pub(super) fn finding(
 /// A few of the nodes at these places.
 pub(super) fn names(cluster: &Cluster, places: &[usize]) -> String {
     let names = places.iter().map(|place| cluster.name(End::View(*place)));
-    some_of(&names.collect::<Vec<_>>())
+    some_of(&names.gather())
 }
 
 /// The way of a node whose routes have this protocol.
@@ -39,9 +40,9 @@ pub(super) fn way(view: &View, protocol: u8) -> Option<&Way> {
 
 /// Each value with who has it, what most have first.
 pub(super) fn told(cluster: &Cluster, said: &Said, word: &str) -> String {
-    let mut all: Vec<(&String, &Vec<usize>)> = said.iter().collect();
-    all.sort_by_key(|(_, places)| Reverse(places.len()));
+    let mut all: Vec<(&String, &Vec<usize>)> = said.iter().gather();
+    all.order_by_key(|(_, places)| Reverse(places.len()));
     let told =
         all.iter().map(|(value, places)| format!("{value} {word} {}", names(cluster, places)));
-    told.collect::<Vec<_>>().join("; ")
+    told.gather().join("; ")
 }

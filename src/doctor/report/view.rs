@@ -15,6 +15,7 @@ use crate::{
     fabric::{peers, standing::Standing},
     family::Family,
     finding::{Finding, Severity, grouped},
+    list::Gather,
     net::Mac,
     node::{Attachment, Network, Snapshot, Versions},
     text::few::some_of,
@@ -66,10 +67,10 @@ impl Group {
     pub(super) fn all(findings: &[Finding]) -> Vec<Self> {
         let groups = grouped(findings).into_iter().filter_map(|group| {
             let (first, others) = group.split_first()?;
-            let others = others.iter().map(|one| one.object.clone()).collect();
+            let others = others.iter().map(|one| one.object.clone()).gather();
             Some(Self { first: (*first).clone(), others })
         });
-        groups.collect()
+        groups.gather()
     }
 }
 
@@ -152,9 +153,9 @@ impl View {
             errors: overview.count(Severity::Error),
             warnings: overview.count(Severity::Warning),
             checks: (overview.examined.len() - skipped, skipped),
-            networks: snapshot.networks.iter().map(Net::of).collect(),
-            ways: overview.fabrics.iter().map(|way| Way::of(way, snapshot)).collect(),
-            pods: overview.pods.iter().map(Pod::of).collect(),
+            networks: snapshot.networks.iter().map(Net::of).gather(),
+            ways: overview.fabrics.iter().map(|way| Way::of(way, snapshot)).gather(),
+            pods: overview.pods.iter().map(Pod::of).gather(),
             states: overview.pods_by_state(),
             agent: match &surroundings.agent {
                 None => "none runs".to_owned(),
@@ -165,7 +166,7 @@ impl View {
                 },
             },
             enforces_policy: surroundings.enforces_policy,
-            addresses: addresses.map(|(_, address)| address.ip()).collect(),
+            addresses: addresses.map(|(_, address)| address.ip()).gather(),
             reason: overview.reason,
         }
     }
@@ -178,7 +179,7 @@ impl View {
     /// What its own lists say of its addresses; where they say nothing, those that it has.
     pub(super) fn own_addresses(&self) -> Vec<IpAddr> {
         let mut listed: Vec<IpAddr> =
-            self.entries().flat_map(|node| node.addresses.iter().copied()).collect();
+            self.entries().flat_map(|node| node.addresses.iter().copied()).gather();
         listed.dedup();
         if listed.is_empty() { self.addresses.clone() } else { listed }
     }
@@ -186,7 +187,7 @@ impl View {
     /// Where its pods are.
     pub(super) fn pod_cidrs(&self) -> Vec<IpNetwork> {
         let mut cidrs: Vec<IpNetwork> =
-            self.entries().flat_map(|node| node.pod_cidrs.iter().copied()).collect();
+            self.entries().flat_map(|node| node.pod_cidrs.iter().copied()).gather();
         cidrs.dedup();
         cidrs
     }
@@ -195,7 +196,7 @@ impl View {
 fn system(versions: &Versions) -> String {
     let Versions { kernel, system, machine, .. } = versions;
     let all = [system, kernel, machine].map(String::as_str);
-    all.into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ")
+    all.into_iter().filter(|text| !text.is_empty()).gather().join(", ")
 }
 
 /// The name of a file without what it ends with.
@@ -214,7 +215,7 @@ impl Net {
                 let (used, size) = (used(pool, range), &range.size);
                 format!("{}-{}: {used} of {size} used", range.first, range.last)
             });
-            let ranges: Vec<String> = ranges.collect();
+            let ranges: Vec<String> = ranges.gather();
             pool.problem.clone().unwrap_or_else(|| some_of(&ranges))
         });
         Self {
@@ -253,8 +254,8 @@ impl Way {
             accepts: settings.keys.file.accepts().is_some(),
             peers_file: settings.keys.peers_file.clone().unwrap_or_default(),
             me: seen.peers.me.clone(),
-            peers: peers.collect(),
-            devices: devices.collect(),
+            peers: peers.gather(),
+            devices: devices.gather(),
             keys: settings.keys.clone(),
         }
     }

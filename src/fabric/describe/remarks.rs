@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use crate::{
     fabric::{desired::Desired, peers::Peers},
+    list::{Gather, PushAll},
     text::few::some_of,
 };
 
@@ -22,17 +23,17 @@ const LINES_MAX: usize = 5;
 
 impl Remarks {
     pub(super) fn tell(self, desired: &mut Desired) {
-        desired.lost.extend(self.lost.iter().map(|(_, address)| *address));
+        desired.lost.push_all(self.lost.iter().map(|(_, address)| *address));
         let names = |peers: &[(String, IpAddr)]| -> Vec<String> {
-            peers.iter().map(|(name, address)| format!("{name} ({address})")).collect()
+            peers.iter().map(|(name, address)| format!("{name} ({address})")).gather()
         };
         if self.lost.len() > LINES_MAX {
             desired.wanting.push(format!("no route to {}", some_of(&names(&self.lost))));
         } else {
             let line = |(name, address)| format!("{name}: no route to {address}");
-            desired.wanting.extend(self.lost.into_iter().map(line));
+            desired.wanting.push_all(self.lost.into_iter().map(line));
         }
-        desired.notes.extend(self.behind.into_iter().map(|(router, peers)| match &peers[..] {
+        desired.notes.push_all(self.behind.into_iter().map(|(router, peers)| match &peers[..] {
             [(name, address)] => format!(
                 "{name}: {address} is behind router {router}, which must know its pod CIDRs"
             ),
@@ -46,8 +47,8 @@ impl Remarks {
 
 /// Who of the list is left out. The rest of many is a number.
 pub(super) fn excluded(peers: &Peers) -> Vec<String> {
-    let mut lines: Vec<String> = peers.excluded.iter().take(LINES_MAX).cloned().collect();
+    let mut lines: Vec<String> = peers.excluded.iter().take(LINES_MAX).cloned().gather();
     let more = peers.excluded.len().saturating_sub(LINES_MAX);
-    lines.extend((more > 0).then(|| format!("{more} more nodes of the list are left out")));
+    lines.push_all((more > 0).then(|| format!("{more} more nodes of the list are left out")));
     lines
 }

@@ -13,6 +13,7 @@ use crate::{
         settings::Settings,
     },
     family::Family,
+    list::PushAll,
     object::{Address, Tunnel},
     pod::mtu::{FALLBACK, IPV6_MIN, Uplink},
 };
@@ -75,8 +76,8 @@ impl OfFamily<'_> {
             return Wrapping::Impossible;
         }
         let on_it = |address| Address { device: name.clone(), address };
-        desired.objects.addresses.extend(address.map(on_it));
-        desired.taken.extend(taken.map(on_it));
+        desired.objects.addresses.push_all(address.map(on_it));
+        desired.taken.push_all(taken.map(on_it));
         Wrapping::Tunnel(encapsulation, Tunnel { name, mtu, protocol: keys.protocol, form })
     }
 

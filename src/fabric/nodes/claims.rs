@@ -12,6 +12,7 @@ use ipnetwork::IpNetwork;
 
 use super::{claim::Claim, given::Given, record::Record};
 use crate::family::Family;
+use crate::list::{Gather, Ordered};
 
 /// What all Nodes claim, by age.
 pub(super) struct Claims {
@@ -20,11 +21,11 @@ pub(super) struct Claims {
 
 impl Claims {
     pub(super) fn read<R: Borrow<Record>>(records: &[R], own: &str) -> Self {
-        let mut by_age: Vec<&Record> = records.iter().map(Borrow::borrow).collect();
-        by_age.sort_by_key(|record| record.age());
+        let mut by_age: Vec<&Record> = records.iter().map(Borrow::borrow).gather();
+        by_age.order_by_key(|record| record.age());
         let mut names = HashSet::new();
         by_age.retain(|record| !record.name.is_empty() && names.insert(&record.name));
-        Self { list: by_age.into_iter().map(|record| Claim::read(record, own)).collect() }
+        Self { list: by_age.into_iter().map(|record| Claim::read(record, own)).gather() }
     }
 
     /// The place of this node.
@@ -62,7 +63,7 @@ impl Claims {
             };
             let node = &claim.node;
             let families = Family::BOTH.into_iter().filter(|one| node.address(*one).is_some());
-            let macs: Vec<_> = families.map(|one| (one, node.tunnel_mac(one).0)).collect();
+            let macs: Vec<_> = families.map(|one| (one, node.tunnel_mac(one).0)).gather();
             match macs.iter().find_map(|mac| given.get(mac)) {
                 Some(holder) => {
                     let words = format!("its name gives the tunnel MAC that {holder} has");

@@ -8,7 +8,7 @@
 use ipnetwork::IpNetwork;
 
 use super::claim::Claim;
-use crate::{fabric::faults::contains, family::HasFamily};
+use crate::{fabric::faults::contains, family::HasFamily, list::Gather};
 
 /// Gives this node those of its `former` podCIDRs that are nobody else's by now. Each is
 /// given back, with the node that is in its way.
@@ -17,15 +17,15 @@ pub(super) fn settle(
     own: usize,
     former: &[IpNetwork],
 ) -> Vec<(IpNetwork, Option<String>)> {
-    let listed: Vec<&Claim> = claims.iter().filter(|claim| claim.is_listed()).collect();
+    let listed: Vec<&Claim> = claims.iter().filter(|claim| claim.is_listed()).gather();
     let settled = former.iter().map(|cidr| {
         let holder = listed.iter().find(|claim| is_in_the_way(claim, cidr));
         (*cidr, holder.map(|claim| claim.node.name.clone()))
     });
-    let settled: Vec<(IpNetwork, Option<String>)> = settled.collect();
+    let settled: Vec<(IpNetwork, Option<String>)> = settled.gather();
     if let Some(claim) = claims.get_mut(own) {
         let kept = settled.iter().filter(|(_, holder)| holder.is_none());
-        claim.node.former_pod_cidrs = kept.map(|(cidr, _)| *cidr).collect();
+        claim.node.former_pod_cidrs = kept.map(|(cidr, _)| *cidr).gather();
     }
     settled
 }

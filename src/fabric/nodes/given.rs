@@ -17,6 +17,7 @@ use ipnetwork::IpNetwork;
 
 use super::claim::Claim;
 use crate::fabric::peers::Node;
+use crate::list::PushAll;
 
 /// PodCIDRs by where they begin, with who has them. They do not overlap.
 type Pods = BTreeMap<IpAddr, (IpNetwork, String)>;
@@ -81,7 +82,7 @@ impl Given {
         let (ignored, own_pods) = (&mut claim.ignored, &claim.node.pod_cidrs);
         claim.node.addresses.retain(|address| {
             let reason = self.reason_against(*address, &name, own_pods);
-            ignored.extend(
+            ignored.push_all(
                 reason.iter().map(|reason| format!("address {address} does not count: {reason}")),
             );
             reason.is_none()
@@ -93,7 +94,7 @@ impl Given {
         let mut tunnels = std::mem::take(&mut claim.node.tunnel_addresses);
         tunnels.retain(|address| {
             let reason = self.reason_against_tunnel(*address, &claim.node);
-            claim.ignored.extend(
+            claim.ignored.push_all(
                 reason
                     .iter()
                     .map(|reason| format!("tunnel address {address} does not count: {reason}")),

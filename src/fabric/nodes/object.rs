@@ -8,6 +8,7 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use super::record::{Record, Tunnel};
 use crate::family::{Family, HasFamily};
+use crate::list::Gather;
 
 /// The type of an address by which nodes reach each other.
 const INTERNAL: &str = "InternalIP";
@@ -82,7 +83,7 @@ impl<A: Default> Object<A> {
     pub fn into_parts(self) -> (Record, A) {
         let Self { metadata, spec, status } = self;
         let pod_cidrs = spec.pod_cidrs.filter(|list| !list.is_empty());
-        let pod_cidrs = pod_cidrs.unwrap_or_else(|| spec.pod_cidr.into_iter().collect());
+        let pod_cidrs = pod_cidrs.unwrap_or_else(|| spec.pod_cidr.into_iter().gather());
         let addresses = status.addresses.into_iter().flatten();
         let record = Record {
             name: metadata.name,
@@ -99,7 +100,7 @@ impl<A: Default> Object<A> {
 /// The first of them, and nothing of a text that is too long to be one.
 fn bounded(texts: impl Iterator<Item = Box<str>>) -> Vec<Box<str>> {
     let shortened = |text: Box<str>| if text.len() <= TEXT_MAX { text } else { Box::default() };
-    texts.take(ITEMS_MAX).map(shortened).collect()
+    texts.take(ITEMS_MAX).map(shortened).gather()
 }
 
 /// Calico's annotations.
@@ -147,9 +148,9 @@ impl Notes {
 
     /// Its end of the tunnels that it has, by whichever of the two.
     pub fn tunnel(&self) -> Option<Tunnel> {
-        let vxlan: Vec<IpAddr> = Family::BOTH.into_iter().filter_map(|it| self.vxlan(it)).collect();
+        let vxlan: Vec<IpAddr> = Family::BOTH.into_iter().filter_map(|it| self.vxlan(it)).gather();
         let tunnel = match vxlan.is_empty() {
-            true => Tunnel { addresses: self.ipip().into_iter().collect(), mac: None },
+            true => Tunnel { addresses: self.ipip().into_iter().gather(), mac: None },
             false => Tunnel { addresses: vxlan, mac: self.mac() },
         };
         (!tunnel.addresses.is_empty()).then_some(tunnel)

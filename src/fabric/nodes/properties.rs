@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What holds of every list of Nodes, whatever they claim.
 
+use crate::list::Gather as _;
 use proptest::prelude::*;
 
 use super::{
@@ -22,7 +23,7 @@ fn some_tunnel() -> impl Strategy<Value = Option<Box<Tunnel>>> {
     ]);
     let addresses = prop::collection::vec(addresses, 0..3);
     prop::option::of(addresses).prop_map(|addresses| {
-        let addresses = addresses?.iter().map(|text| text.parse().unwrap()).collect();
+        let addresses = addresses?.iter().map(|text| text.parse().unwrap()).gather();
         Some(Box::new(Tunnel { addresses, mac: None }))
     })
 }
@@ -85,7 +86,7 @@ fn said_of(view: &View, name: &str) -> (Option<String>, Vec<String>) {
     let line = line.map(|line| line.trim_end_matches(',').to_owned());
     let object = format!("Node {name}");
     let found = view.findings.iter().filter(|one| one.object == object);
-    (line, found.map(|one| format!("{}: {}", one.id, one.evidence)).collect())
+    (line, found.map(|one| format!("{}: {}", one.id, one.evidence)).gather())
 }
 
 proptest! {
@@ -99,7 +100,7 @@ proptest! {
         prop_assert_eq!(&peers.me.name, "own");
         prop_assert_eq!(&peers.me.pod_cidrs, &view.own_pod_cidrs);
         prop_assert_eq!(view.own_trouble.is_some(), view.own_pod_cidrs.is_empty());
-        let listed: Vec<&str> = peers.nodes().map(|node| node.name.as_str()).collect();
+        let listed: Vec<&str> = peers.nodes().map(|node| node.name.as_str()).gather();
         prop_assert_eq!(view.used, peers.nodes().filter(|node| !node.pod_cidrs.is_empty()).count());
         for record in &records {
             let name = &*record.name;
@@ -131,7 +132,7 @@ proptest! {
         let newcomer = which.get(&records).clone();
         prop_assume!(&*newcomer.name != "own");
         let without: Vec<Record> =
-            records.iter().filter(|one| one.name != newcomer.name).cloned().collect();
+            records.iter().filter(|one| one.name != newcomer.name).cloned().gather();
         let (Ok(with), Ok(without)) =
             (view_of(&records, &settings(), &[]), view_of(&without, &settings(), &[]))
         else {
@@ -149,13 +150,13 @@ proptest! {
         let peers = read(&first);
         let again: Vec<Record> = peers.nodes().map(|node| {
             let record = records.iter().find(|record| *record.name == node.name).unwrap();
-            let texts = |list: Vec<String>| list.into_iter().map(String::into_boxed_str).collect();
+            let texts = |list: Vec<String>| list.into_iter().map(String::into_boxed_str).gather();
             Record {
-                addresses: texts(node.addresses.iter().map(ToString::to_string).collect()),
-                pod_cidrs: texts(node.pod_cidrs.iter().map(ToString::to_string).collect()),
+                addresses: texts(node.addresses.iter().map(ToString::to_string).gather()),
+                pod_cidrs: texts(node.pod_cidrs.iter().map(ToString::to_string).gather()),
                 ..record.clone()
             }
-        }).collect();
+        }).gather();
         let second = view_of(&again, &settings(), &[]).unwrap();
         prop_assert_eq!(&second.text, &first.text);
         prop_assert_eq!(second.quarantined, []);

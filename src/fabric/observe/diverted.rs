@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use crate::{
     fabric::{desired::Desired, divert, observed::Observed},
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
     net::{Error, Socket, Tables, forwarding, route, sysctl},
     object::{Diversion, Route},
 };
@@ -24,7 +25,7 @@ pub(super) fn look(
     let mut diversions = Vec::new();
     for family in Family::BOTH {
         let of_family = |route: &&Route| route.destination().family() == family;
-        let routes: Vec<&Route> = desired.objects.routes.iter().filter(of_family).collect();
+        let routes: Vec<&Route> = desired.objects.routes.iter().filter(of_family).gather();
         if routes.is_empty() {
             continue;
         }
@@ -33,13 +34,13 @@ pub(super) fn look(
         if questions.is_empty() {
             continue;
         }
-        let addresses: Vec<IpAddr> = questions.iter().map(|question| question.address).collect();
+        let addresses: Vec<IpAddr> = questions.iter().map(|question| question.address).gather();
         let of_family = observed.pods.iter().filter(|(_, address)| address.family() == family);
         let pod = of_family.copied().find(|(link, _)| forwards(*link, family, observed));
         let answers = route::resolve_from(socket, pod, &addresses);
         // A pod that is gone meanwhile, or whose packets come another way back.
         let answers = answers.or_else(|_| route::resolve_from(socket, None, &addresses)).ok();
-        diversions.extend(divert::judge(questions, answers, &observed.indexes));
+        diversions.push_all(divert::judge(questions, answers, &observed.indexes));
     }
     Ok(diversions)
 }

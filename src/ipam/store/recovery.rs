@@ -13,6 +13,7 @@ use crate::ipam::{
     hints::{Hints, Note, ignore_missing},
     lease,
 };
+use crate::list::{Gather, Ordered};
 
 impl Store {
     /// Reads every lease and notes whose it is. Takes back what ADDs of ours
@@ -44,12 +45,12 @@ impl Store {
             let found = owners.values().flatten().copied();
             let began = boot::began();
             let past: Vec<IpAddr> =
-                found.filter(|address| is_older(&self.path(*address), began)).collect();
+                found.filter(|address| is_older(&self.path(*address), began)).gather();
             self.hint(|hints| hints.write_past(&past));
         }
         // Its own note stays until what a killed ADD took is free again.
         for (owner, mut addresses) in owners {
-            addresses.sort_unstable();
+            addresses.order();
             let of_killed =
                 |hints: &Hints| killed.iter().any(|(path, _)| hints.path(&owner) == *path);
             if !self.hints().is_some_and(of_killed) {
@@ -92,12 +93,12 @@ impl Store {
         let mut past = self.hints().and_then(Hints::past).unwrap_or_default();
         let began = boot::began();
         past.retain(|address| is_older(&self.path(*address), began));
-        past.sort_unstable();
+        past.order();
         let lease = |address| {
             let owner = lease::owner(&self.path(address)).ok()??;
             Some(Lease { address, owner })
         };
-        past.into_iter().filter_map(lease).collect()
+        past.into_iter().filter_map(lease).gather()
     }
 }
 

@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use super::{Kind, Packet};
+use crate::list::PushAll;
 
 const ICMP: u8 = 1;
 const UDP: u8 = 17;
@@ -52,18 +53,18 @@ pub(super) fn packet(packet: &Packet) -> Vec<u8> {
         IpAddr::V4(_) => {
             // The kernel fills in the length, the identification and the checksum.
             let mut header = vec![0x45, 0, 0, 0, 0, 0, DONT_FRAGMENT, 0, HOPS, protocol, 0, 0];
-            header.extend(octets(source));
+            header.push_all(octets(source));
             header
         }
         IpAddr::V6(_) => {
             let [high, low] = length_told;
             let mut header = vec![0x60, 0, 0, 0, high, low, protocol, HOPS];
-            header.extend(octets(source));
+            header.push_all(octets(source));
             header
         }
     };
-    all.extend(octets(to));
-    all.extend(payload);
+    all.push_all(octets(to));
+    all.push_all(payload);
     all
 }
 

@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 
 use super::Truth;
 use crate::family::{Family, HasFamily};
+use crate::list::Gather;
 
 /// Both ends of a network as numbers.
 pub(super) fn ends(network: &IpNetwork) -> (u128, u128) {
@@ -32,7 +33,7 @@ pub(super) fn beginning(bytes: &[u8], family: Family) -> Option<(u128, u128)> {
 /// Whether addresses elsewhere are in the ranges: none where the ranges are of this node's
 /// pods, or nobody knows.
 pub(super) fn hold_elsewhere(ranges: &[(u128, u128)], pods: &[IpNetwork], family: Family) -> Truth {
-    let of_family: Vec<_> = pods.iter().filter(|pods| pods.family() == family).map(ends).collect();
+    let of_family: Vec<_> = pods.iter().filter(|pods| pods.family() == family).map(ends).gather();
     let is_own =
         |range: &(u128, u128)| of_family.iter().any(|pods| pods.0 <= range.0 && range.1 <= pods.1);
     if ranges.iter().all(is_own) { Truth::No } else { Truth::Maybe }

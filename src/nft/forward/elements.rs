@@ -4,6 +4,7 @@
 use super::{Pattern, address::beginning};
 use crate::{
     family::Family,
+    list::{Gather, Ordered, PushAll},
     netlink::attribute::{attributes, find, number, string},
     nft::abi::*,
 };
@@ -28,7 +29,7 @@ pub(super) struct Member {
 pub(super) fn members(objects: &[Vec<u8>]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
     let all = all_members(objects);
     let plain = all.iter().all(|member| !member.end);
-    plain.then(|| all.into_iter().map(|member| (member.key, member.data)).collect())
+    plain.then(|| all.into_iter().map(|member| (member.key, member.data)).gather())
 }
 
 pub(super) fn all_members(objects: &[Vec<u8>]) -> Vec<Member> {
@@ -40,7 +41,7 @@ pub(super) fn all_members(objects: &[Vec<u8>]) -> Vec<Member> {
             let data = find(element, NFTA_SET_ELEM_DATA).unwrap_or_default().to_vec();
             let flags = find(element, NFTA_SET_ELEM_FLAGS).and_then(number).unwrap_or_default();
             let end = flags & NFT_SET_ELEM_INTERVAL_END != 0;
-            members.extend(key.map(|key| Member { key: key.to_vec(), end, data }));
+            members.push_all(key.map(|key| Member { key: key.to_vec(), end, data }));
         }
     }
     members
@@ -54,10 +55,10 @@ pub(super) fn named(objects: &[Vec<u8>]) -> Option<Vec<(Pattern, Vec<u8>)>> {
         return None;
     }
     if all.iter().all(|member| !member.end) {
-        return Some(all.into_iter().map(|member| (pattern(&member.key), member.data)).collect());
+        return Some(all.into_iter().map(|member| (pattern(&member.key), member.data)).gather());
     }
     // Where one interval ends another may begin.
-    all.sort_by(|one, other| (&one.key, !one.end).cmp(&(&other.key, !other.end)));
+    all.order_by(|one, other| (&one.key, !one.end).cmp(&(&other.key, !other.end)));
     let mut names = Vec::new();
     let mut members = all.into_iter().skip_while(|member| member.end);
     while let Some(first) = members.next() {
@@ -71,7 +72,7 @@ pub(super) fn named(objects: &[Vec<u8>]) -> Option<Vec<(Pattern, Vec<u8>)>> {
 pub(super) fn ranges(objects: &[Vec<u8>], family: Family) -> Option<Vec<(u128, u128)>> {
     let mut all = all_members(objects);
     let intervals = all.iter().any(|member| member.end);
-    all.sort_by(|one, other| (&one.key, !one.end).cmp(&(&other.key, !other.end)));
+    all.order_by(|one, other| (&one.key, !one.end).cmp(&(&other.key, !other.end)));
     let mut ranges = Vec::new();
     let mut members = all.into_iter().skip_while(|member| member.end);
     while let Some(first) = members.next() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What fuzz targets ask of this module: in no build but theirs.
 
+use crate::list::PushAll as _;
 use std::{collections::HashMap, convert::Infallible};
 
 use ipnetwork::IpNetwork;
@@ -50,7 +51,7 @@ pub fn objects(objects: &[Vec<u8>]) {
             let found = found.unwrap_or_default();
             assert!(!found.is_empty(), "a rule has its place");
             chains.chain("forward").add(&found);
-            rules.extend(found);
+            rules.push_all(found);
         }
         let counted = chains.length("filter", "forward");
         assert_eq!(counted.rules, objects.len() as u64);

@@ -7,6 +7,7 @@ use super::{
     Barrier, Base, Length, Links, Maker, Point, Rule, length::Chains, lookup::Decoder, save, walk,
 };
 use crate::{
+    list::{Gather, PushAll},
     netlink::attribute::{Attribute, attributes, find, number, string},
     nft::{
         ATTEMPTS,
@@ -74,7 +75,7 @@ impl Ruleset {
                 let object = format!("rules of table {word} {table}");
                 let rules = dump(&mut self.socket, *family, NFT_MSG_GETRULE, &object, of)?;
                 let count = rules.iter().filter(|rule| is_translation(rule)).count();
-                found.extend((count > 0).then_some((*word, table, count)));
+                found.push_all((count > 0).then_some((*word, table, count)));
             }
         }
         Ok(found)
@@ -92,8 +93,7 @@ impl Ruleset {
                 let Some(base) = base(word, chain) else { continue };
                 let names =
                     chains.iter().filter(|object| text(object, NFTA_CHAIN_TABLE) == base.table);
-                let names: Vec<String> =
-                    names.map(|object| text(object, NFTA_CHAIN_NAME)).collect();
+                let names: Vec<String> = names.map(|object| text(object, NFTA_CHAIN_NAME)).gather();
                 let maker = maker(&base, &names);
                 bases.push((*family, base, maker));
             }
@@ -104,7 +104,7 @@ impl Ruleset {
             }
             for packets in base.families() {
                 let mut rules = |name: &str| self.rules_of(family, &base.table, name, links.names);
-                barriers.extend(walk::judge(&base, *packets, maker, links, &mut rules)?);
+                barriers.push_all(walk::judge(&base, *packets, maker, links, &mut rules)?);
             }
         }
         Ok(barriers)
@@ -144,7 +144,7 @@ impl Ruleset {
                 Ok(())
             })?;
             let table = format!("table {word} {table}");
-            lengths.extend(bases.iter().map(|base| chains.length(&table, &base.chain)));
+            lengths.push_all(bases.iter().map(|base| chains.length(&table, &base.chain)));
         }
         Ok(lengths)
     }
@@ -191,7 +191,7 @@ impl Ruleset {
                 dump(&mut self.socket, family, NFT_MSG_GETSETELEM, &object, of)
             };
             let expressions = find(object, NFTA_RULE_EXPRESSIONS).unwrap_or_default();
-            rules.extend(Decoder::new(number, names).rules(expressions, &mut elements)?);
+            rules.push_all(Decoder::new(number, names).rules(expressions, &mut elements)?);
         }
         self.rules.insert(key, rules.clone());
         Ok(rules)

@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     family::Family,
+    list::{Gather, PushAll},
     netlink::attribute::{attributes, find, number, string},
     nft::{abi::*, error::Error},
 };
@@ -90,7 +91,7 @@ impl<'a> Decoder<'a> {
                     continue;
                 }
                 "lookup" if of(NFTA_LOOKUP_DREG) == Some(NFT_REG_VERDICT) => {
-                    rules.extend(self.map(data, elements)?);
+                    rules.push_all(self.map(data, elements)?);
                     continue;
                 }
                 "lookup" => {
@@ -102,7 +103,7 @@ impl<'a> Decoder<'a> {
                     .and_then(|data| verdict(find(data, NFTA_DATA_VERDICT)?)),
                 "reject" => Some(Verdict::Drop),
                 "match" => {
-                    self.tests.extend(xt_match(data));
+                    self.tests.push_all(xt_match(data));
                     continue;
                 }
                 "target" => {
@@ -200,7 +201,7 @@ impl<'a> Decoder<'a> {
             Load::Index { incoming } => {
                 let name = whole.and_then(|index| self.names.get(&index)).cloned();
                 // No packet comes by a device that is gone.
-                let patterns = name.map(|text| Pattern { text, open: false }).into_iter().collect();
+                let patterns = name.map(|text| Pattern { text, open: false }).into_iter().gather();
                 Test::Name { incoming, patterns, negated }
             }
             Load::Group { incoming } => match whole {
@@ -252,7 +253,7 @@ impl<'a> Decoder<'a> {
         let objects = elements(&set)?;
         if let Load::Name { incoming } = load {
             let patterns =
-                named(&objects).map(|named| named.into_iter().map(|(name, _)| name).collect());
+                named(&objects).map(|named| named.into_iter().map(|(name, _)| name).gather());
             return Ok(patterns.map_or(Test::Unknown, |patterns| Test::Name {
                 incoming,
                 patterns,
@@ -275,7 +276,7 @@ impl<'a> Decoder<'a> {
             Load::State(u32::MAX) if are_numbers => state(|bit| has(bit) != negated),
             Load::Mark(none) if are_numbers => Test::Mark { holds: has(none) != negated },
             Load::Protocol if keys().all(|key| key.len() == 1) => {
-                Test::Protocol { numbers: keys().flatten().copied().collect(), negated }
+                Test::Protocol { numbers: keys().flatten().copied().gather(), negated }
             }
             _ => Test::Unknown,
         })
@@ -290,16 +291,16 @@ impl<'a> Decoder<'a> {
             Load::Other => None,
             Load::Name { incoming } => named(&objects).map(|named| {
                 let test = |name| Test::Name { incoming, patterns: vec![name], negated: false };
-                named.into_iter().map(|(name, data)| (test(name), data)).collect()
+                named.into_iter().map(|(name, data)| (test(name), data)).gather()
             }),
             _ => members(&objects).map(|members| {
                 let test = |(key, data): (Vec<u8>, _)| (self.test(load, &key, false), data);
-                members.into_iter().map(test).collect()
+                members.into_iter().map(test).gather()
             }),
         };
         let members = known.unwrap_or_else(|| {
             let all = all_members(&objects).into_iter();
-            all.map(|element| (Test::Unknown, element.data)).collect()
+            all.map(|element| (Test::Unknown, element.data)).gather()
         });
         let rules = members.into_iter().filter_map(|(test, data)| {
             let verdict = verdict(find(&data, NFTA_DATA_VERDICT)?)?;
@@ -309,7 +310,7 @@ impl<'a> Decoder<'a> {
                 verdict,
             })
         });
-        Ok(rules.collect())
+        Ok(rules.gather())
     }
 }
 

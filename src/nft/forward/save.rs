@@ -13,6 +13,7 @@ use super::{
     length::Chains, walk,
 };
 use crate::family::{Family, HasFamily};
+use crate::list::PushAll;
 
 /// The base chains of iptables' tables, and their hooks.
 pub(super) const BASES: [(&str, Point); 3] = [
@@ -48,7 +49,7 @@ pub fn of_save(text: &str, family: Family, links: &Links<'_>) -> Vec<Barrier> {
                 Ok::<_, Infallible>(rules.unwrap_or_default())
             };
             let Ok(found) = walk::judge(&base, family, maker, links, &mut rules);
-            barriers.extend(found);
+            barriers.push_all(found);
         }
     }
     barriers
@@ -65,7 +66,7 @@ pub fn lengths_of_save(text: &str, family: Family) -> Vec<Length> {
         }
         let table = format!("table {} {table} (iptables-legacy)", family.word());
         let bases = BASES.into_iter().filter(|(name, _)| chains.contains_key(*name));
-        lengths.extend(bases.map(|(name, _)| counted.length(&table, name)));
+        lengths.push_all(bases.map(|(name, _)| counted.length(&table, name)));
     }
     lengths
 }

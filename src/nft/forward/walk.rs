@@ -7,6 +7,7 @@ use super::{
     Barrier, Base, Links, Maker, Pattern, Point, Rule, TCP, Test, Truth, UDP, Verdict, Way, address,
 };
 use crate::family::Family;
+use crate::list::{Gather, PushAll};
 
 /// Jumps go no deeper (NFT_JUMP_STACK_SIZE, include/net/netfilter/nf_tables.h).
 const DEPTH_MAX: usize = 16;
@@ -90,7 +91,7 @@ pub(super) fn judge<E>(
     chains: Chains<'_, E>,
 ) -> Result<Vec<Barrier>, E> {
     let others = links.others.iter().filter(|name| links.carries(name, packets));
-    let others: Vec<String> = others.cloned().collect();
+    let others: Vec<String> = others.cloned().gather();
     let links = &Links { others: &others, ..links.clone() };
     let mut named = BTreeSet::new();
     let all = judge_end(base, packets, maker, (links, End::Any), chains, &mut named)?;
@@ -106,9 +107,9 @@ pub(super) fn judge<E>(
         found.doubtful.clear();
         found.closed.retain(is_open);
         found.device = end.name().map(str::to_owned);
-        of_ends.extend(Some(found).filter(|found| !found.closed.is_empty()));
+        of_ends.push_all(Some(found).filter(|found| !found.closed.is_empty()));
     }
-    Ok(all.into_iter().chain(of_ends).collect())
+    Ok(all.into_iter().chain(of_ends).gather())
 }
 
 /// The same for one end; the host links that rules name are `named`.

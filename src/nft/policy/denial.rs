@@ -18,6 +18,7 @@ use super::super::{ATTEMPTS, accepts};
 use super::held::{address, family_of};
 use super::{Assigned, Direction, Policies, of};
 use crate::family::{Family, HasFamily};
+use crate::list::{Gather, PushAll};
 
 /// Where denied packets are rejected.
 const REJECT: &str = "reject";
@@ -83,7 +84,7 @@ impl Denial {
             (self.rejects, other.rejects, "rejected"),
             (self.log.is_some(), other.log.is_some(), "logged"),
         ];
-        all.into_iter().filter(|(has, had, _)| had & !has).map(|(.., word)| word).collect()
+        all.into_iter().filter(|(has, had, _)| had & !has).map(|(.., word)| word).gather()
     }
 
     /// What ends a packet.
@@ -156,7 +157,7 @@ impl Policies {
             for _ in 0..ATTEMPTS {
                 let replies = socket.replies(&[elements_question(&table, set)])?;
                 let is_torn = replies.iter().any(|reply| reply.is_torn());
-                objects = replies.into_iter().flat_map(|reply| reply.objects).collect();
+                objects = replies.into_iter().flat_map(|reply| reply.objects).gather();
                 if !is_torn {
                     break;
                 }
@@ -164,7 +165,7 @@ impl Policies {
             for (key, [packets, bytes]) in objects.iter().flat_map(|object| counted(object)) {
                 let address = address(family_of(name), key);
                 let of = |address| Dropped { address, direction, packets, bytes };
-                all.extend(address.map(of));
+                all.push_all(address.map(of));
             }
         }
         Ok(all)

@@ -2,8 +2,6 @@
 //! A table of policies that is known to hold something, brought to hold something else: who has
 //! made it and sees that nobody touched it since needs not read it back.
 
-use std::collections::BTreeMap;
-
 use super::super::error::Error;
 use super::super::set::{Content, Elements, Set};
 use super::super::socket::Socket;
@@ -11,6 +9,7 @@ use super::super::stages::{current, follow};
 use super::super::table::Table;
 use super::held::switches;
 use super::{Policies, Way};
+use crate::list::Gather;
 
 /// A conversation with nf_tables that goes on from one change to the next. The kernel lets nobody
 /// close one until what was removed before is freed, which takes grace periods of RCU
@@ -59,17 +58,17 @@ impl Policies {
     /// What is to be there and is not, and what is there and is not to be.
     pub(super) fn since(&self, before: &Self) -> Result<(Table, Held), Error> {
         let gone = before.without(self).describe()?.sets.into_iter().filter_map(following);
-        Ok((self.without(before).describe()?, gone.collect()))
+        Ok((self.without(before).describe()?, gone.gather()))
     }
 
     /// All but what the other one has as well.
-    fn without(&self, other: &Self) -> Self {
+    pub fn without(&self, other: &Self) -> Self {
         let [egress, ingress] = &self.ways;
         let [others_egress, others_ingress] = &other.ways;
         Self {
             table: self.table.clone(),
-            identities: besides(&self.identities, &other.identities),
-            own: self.own.difference(&other.own).copied().collect(),
+            identities: self.identities.without(&other.identities),
+            own: self.own.without(&other.own),
             ways: [egress.without(others_egress), ingress.without(others_ingress)],
             denial: self.denial,
         }
@@ -79,9 +78,9 @@ impl Policies {
 impl Way {
     fn without(&self, other: &Self) -> Self {
         Self {
-            classes: besides(&self.classes, &other.classes),
-            grants: besides(&self.grants, &other.grants),
-            networks: besides(&self.networks, &other.networks),
+            classes: self.classes.without(&other.classes),
+            grants: self.grants.without(&other.grants),
+            networks: self.networks.without(&other.networks),
         }
     }
 }
@@ -94,21 +93,6 @@ fn following(set: Set) -> Option<(&'static str, Elements)> {
     }
 }
 
-/// What only the first one has. Both are walked once: they hardly differ.
-fn besides<K: Copy + Ord, V: Copy + Eq>(
-    all: &BTreeMap<K, V>,
-    others: &BTreeMap<K, V>,
-) -> BTreeMap<K, V> {
-    let (mut own, mut others) = (BTreeMap::new(), others.iter().peekable());
-    for (key, value) in all {
-        while others.next_if(|(other, _)| *other < key).is_some() {}
-        if others.peek() != Some(&(key, value)) {
-            own.insert(*key, *value);
-        }
-    }
-    own
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
@@ -118,6 +102,7 @@ mod tests {
     use super::super::super::stages::stages;
     use super::super::Grant;
     use super::*;
+    use crate::list::Sorted;
     use crate::netlink::Request;
 
     /// Few of everything, so that two tables have much in common.
@@ -128,7 +113,7 @@ mod tests {
                 false => IpAddr::from([10, 0, 0, last]),
             })
         };
-        let numbers = move || btree_map(address(), 1..4u64, 0..4);
+        let numbers = move || btree_map(address(), 1..4u64, 0..4).prop_map(Sorted::from_iter);
         let grants = btree_map((1..4u32, 1..3u32), 80..83u16, 0..6).prop_map(|all| {
             let grant = |class, peer| Grant { class, protocol: 6, peer, port: 80 };
             all.into_iter().map(|((class, peer), last)| (grant(class, peer), last)).collect()
@@ -146,7 +131,7 @@ mod tests {
             grants,
             networks,
         });
-        let own = btree_map(address(), Just(()), 0..4).prop_map(|all| all.into_keys().collect());
+        let own = btree_map(address(), Just(()), 0..4).prop_map(Sorted::from_iter);
         (numbers(), own, way.clone(), way).prop_map(|(identities, own, egress, ingress)| {
             let table = "manx-policy".to_owned();
             let ways = [egress, ingress];

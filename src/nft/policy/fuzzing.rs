@@ -8,6 +8,7 @@ use super::{
     },
     Policies,
 };
+use crate::list::Gather as _;
 use crate::netlink::attribute::{Attribute, emitted};
 
 /// The elements of one of the table's sets, chosen by number: what is read is the same when
@@ -20,7 +21,7 @@ pub fn elements(number: u8, object: &[u8]) {
     let held = set.held(&described, &[object.to_vec()]);
     let sent = |held: &Elements| {
         let parts: Vec<Attribute> =
-            held.iter().flat_map(|(key, value)| set.element(key, value.as_ref())).collect();
+            held.iter().flat_map(|(key, value)| set.element(key, value.as_ref())).gather();
         parts
     };
     // A range in a set of single keys is nothing that the kernel has.

@@ -14,6 +14,7 @@ use super::{
     CUT, CUT_DATAGRAM_SECONDS, CUT_SECONDS, Direction, Grant, IDENTITY, OWN, Policies, Way, of,
 };
 use crate::family::{Family, HasFamily};
+use crate::list::{Gather, PushAll};
 
 /// Of these protocols a connection has a beginning that none of its later packets looks like.
 const TCP: u8 = 6;
@@ -98,9 +99,9 @@ impl Policies {
         for set in table.sets.iter().filter(|set| OWN.contains(&set.name)) {
             let replies = socket.replies(&[elements_question(&table, set)])?;
             let objects = replies.iter().flat_map(|reply| &reply.objects);
-            let held = set.held(&table, &objects.cloned().collect::<Vec<_>>());
+            let held = set.held(&table, &objects.cloned().gather());
             let family = family_of(set.name);
-            isolated.extend(held.keys().filter_map(|key| address(family, &key.first)));
+            isolated.push_all(held.keys().filter_map(|key| address(family, &key.first)));
         }
         Ok(isolated)
     }
@@ -129,8 +130,8 @@ impl Policies {
                 ]);
                 if matches!(*protocol, TCP | SCTP) { by_set.push(key) } else { keys.push(key) }
             }
-            requests.extend(table.passing(set, &by_set, CUT_SECONDS));
-            requests.extend(table.passing(set, &keys, CUT_DATAGRAM_SECONDS));
+            requests.push_all(table.passing(set, &by_set, CUT_SECONDS));
+            requests.push_all(table.passing(set, &keys, CUT_DATAGRAM_SECONDS));
         }
         let mut socket = Socket::open()?;
         requests.chunks(PER_TRANSACTION).try_for_each(|part| socket.commit(part, None))
@@ -141,8 +142,10 @@ impl Policies {
         let (table, denial) = (self.table.clone(), self.denial);
         let mut read = Self { table, denial, ..Self::default() };
         for (name, elements) in held {
-            let own = elements.iter().filter(|_| OWN.contains(name));
-            read.own.extend(own.filter_map(|(key, _)| address(family_of(name), &key.first)));
+            if OWN.contains(name) {
+                let own = elements.keys().filter_map(|key| address(family_of(name), &key.first));
+                read.own.extend(own.map(|own| (own, ())));
+            }
             if IDENTITY.contains(name) {
                 read.identities.extend(numbers(name, elements));
             }
@@ -207,7 +210,7 @@ pub(super) fn gates() -> Vec<&'static str> {
 /// The sets that change all at once.
 pub(super) fn switches() -> Vec<&'static str> {
     let mut switches = gates();
-    switches.extend(IDENTITY);
+    switches.push_all(IDENTITY);
     switches
 }
 

@@ -17,6 +17,7 @@ use super::super::stages::cover_of;
 use super::super::table::{Hook, Table};
 use super::{Direction, IDENTITY, OWN, Policies, of};
 use crate::family::HasFamily;
+use crate::list::{Gather, PushAll, Sorted};
 use crate::netlink::{
     Request,
     attribute::{Attribute, find, number},
@@ -80,7 +81,7 @@ impl Assigned {
 impl Policies {
     /// Gives an address these numbers, and no others.
     pub fn assign(&mut self, address: IpAddr, assigned: &Assigned) {
-        let put = |map: &mut std::collections::BTreeMap<IpAddr, u64>, number: Option<u64>| {
+        let put = |map: &mut Sorted<IpAddr, u64>, number: Option<u64>| {
             match number {
                 Some(number) => map.insert(address, number),
                 None => map.remove(&address),
@@ -92,7 +93,7 @@ impl Policies {
         put(&mut self.identities, assigned.identity);
         match assigned.classes {
             [None, None] => self.own.remove(&address),
-            _ => self.own.insert(address),
+            _ => self.own.insert(address, ()),
         };
     }
 
@@ -123,13 +124,13 @@ impl Policies {
                     continue;
                 }
                 if held.is_some() {
-                    requests.extend(table.removals(wanted.set, &[&wanted.key]));
+                    requests.push_all(table.removals(wanted.set, &[&wanted.key]));
                 }
                 unseen.push(wanted);
             }
             for Wanted { set, key, value } in &unseen {
                 let element = value.map(|value| (key, value.as_ref()));
-                requests.extend(element.into_iter().flat_map(|it| table.additions(set, [it])));
+                requests.push_all(element.into_iter().flat_map(|it| table.additions(set, [it])));
             }
             if requests.is_empty() {
                 return Ok(Found::Sound);
@@ -166,8 +167,8 @@ impl Policies {
             }
             let name = table.object(&format!("set {}", set.name));
             let text = |value: &Option<Value>| set.element_text(key, value.as_ref());
-            differences.extend(value.map(|value| format!("{name} lacks {}", text(value))));
-            differences.extend(held.map(|held| format!("{name} holds besides {}", text(held))));
+            differences.push_all(value.map(|value| format!("{name} lacks {}", text(value))));
+            differences.push_all(held.map(|held| format!("{name} holds besides {}", text(held))));
         }
         Ok(differences)
     }
@@ -210,11 +211,11 @@ fn look(
     let seal = table.seal();
     let last = table.chains.last().map(|chain| rule_question(table, chain.name, seal.last()));
     let mut questions = vec![table_question(&cover_of(&table.name)), table_question(&table.name)];
-    questions.extend(table.chains.iter().map(|it| question(table, NFT_MSG_GETCHAIN, it.name)));
-    questions.extend(last);
+    questions.push_all(table.chains.iter().map(|it| question(table, NFT_MSG_GETCHAIN, it.name)));
+    questions.push_all(last);
     let of_elements = elements.iter().map(|wanted| element_question(table, wanted));
-    questions.extend(of_elements.clone().take(AT_ONCE));
-    questions.extend((depth == Depth::Read).then(|| rules_question(&table.name)));
+    questions.push_all(of_elements.clone().take(AT_ONCE));
+    questions.push_all((depth == Depth::Read).then(|| rules_question(&table.name)));
     let mut replies = socket.replies(&questions)?.into_iter();
     let mut is_sound = replies.next().is_some_and(|cover| cover.absent);
     let is_awake = |reply: Reply| !reply.absent && matches(&reply, &Table::kind());
@@ -228,15 +229,15 @@ fn look(
     }
     let last = replies.next().unwrap_or_default();
     is_sound &= last.objects.first().is_some_and(|rule| seal.is_last(rule));
-    let mut held: Vec<Reply> = replies.by_ref().take(elements.len().min(AT_ONCE)).collect();
+    let mut held: Vec<Reply> = replies.by_ref().take(elements.len().min(AT_ONCE)).gather();
     is_sound &=
         depth == Depth::Counted || replies.next().is_some_and(|rules| seal.holds(&rules.objects));
-    let further: Vec<Request> = of_elements.skip(AT_ONCE).collect();
+    let further: Vec<Request> = of_elements.skip(AT_ONCE).gather();
     for questions in further.chunks(AT_ONCE) {
-        held.extend(socket.replies(questions)?);
+        held.push_all(socket.replies(questions)?);
     }
     let held = elements.iter().zip(&held);
-    let held = held.map(|(wanted, reply)| wanted.set.held(table, &reply.objects)).collect();
+    let held = held.map(|(wanted, reply)| wanted.set.held(table, &reply.objects)).gather();
     Ok((if is_sound { Found::Sound } else { Found::Unsound }, held))
 }
 

@@ -61,7 +61,7 @@ fn what_is_dropped_is_counted_for_the_pod_whatever_else_changes() {
     // As before, and nobody may speak to the second pod.
     let closed = |class| {
         let mut closed = held(class);
-        closed.ways[1].grants.clear();
+        closed.ways[1].grants.list().clear();
         closed
     };
     node.host.run(|| assert_eq!(closed(4).enforce(), Ok(Ensured::Installed)));
@@ -91,7 +91,7 @@ fn what_is_dropped_is_counted_for_the_pod_whatever_else_changes() {
     let counted = node.dropped();
     // Other classes of the same pods, and other pods that come and go.
     let mut other = closed(6);
-    other.ways[1].classes.values_mut().for_each(|class| *class = 9);
+    other.ways[1].classes.list().iter_mut().for_each(|(_, class)| *class = 9);
     let mut more = other.clone();
     more.assign(address("10.1.0.9"), &Assigned::CLOSED);
     for policies in [&other, &more, &other] {

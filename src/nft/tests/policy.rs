@@ -50,7 +50,7 @@ pub(super) fn held(class: u32) -> Policies {
     Policies {
         table: "manx-policy".into(),
         identities: numbers(&[("10.1.0.2", 6), ("10.1.0.3", 7), ("fd01::2", 6), ("fd01::3", 7)]),
-        own: [address("10.1.0.2")].into(),
+        own: [(address("10.1.0.2"), ())].into(),
         ways: [egress, ingress],
         denial: Denial::default(),
     }

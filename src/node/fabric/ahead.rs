@@ -24,6 +24,7 @@ use crate::{
         observe::{facts, of_others},
         text::Text,
     },
+    list::Gather,
     net::{Socket, Tables},
     object::Told,
     state::{Root, file::PEERS_BYTES_MAX, read},
@@ -105,6 +106,6 @@ impl AtRest {
         let observed = Observed { indexes, ..Observed::default() };
         let refused = apply(socket, &observed, &changes);
         let made = changes.iter().filter(|change| !refused.unmade.contains(change));
-        Some(made.map(Change::told).collect())
+        Some(made.map(Change::told).gather())
     }
 }

@@ -13,6 +13,7 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use crate::{
+    list::Gather,
     nft,
     state::{
         file::{PEERS_BYTES_MAX, read_own_start},
@@ -100,7 +101,7 @@ fn of_list(path: &Path) -> Option<Vec<IpNetwork>> {
     let list: Value = serde_json::from_slice(&list).ok()?;
     let cidrs = list.get("nodes")?.as_array()?.iter().filter_map(|node| node.get("podCIDRs"));
     let texts = cidrs.filter_map(Value::as_array).flatten().filter_map(Value::as_str);
-    Some(texts.filter_map(|text| text.parse().ok()).collect())
+    Some(texts.filter_map(|text| text.parse().ok()).gather())
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     conf::Config,
     fabric::{Answers, Inquiry, Plan, Settings, apply::Refused, trouble::Trouble},
+    list::Gather,
     net::{Socket, Tables},
     object::{Action, Route},
     state::Root,
@@ -54,7 +55,7 @@ pub fn differences(
         let node = Inquiry { socket: host, tables: &tables, answers };
         let plan = Plan::make(node, &settings, &peers, &ledger).map_err(kernel)?;
         let tunnel = TunnelTable::of(config, &peers)?;
-        let tables = tunnel.iter().flat_map(TunnelTable::differences).cloned().collect();
+        let tables = tunnel.iter().flat_map(TunnelTable::differences).cloned().gather();
         Ok(Differences::of(&plan, tables))
     };
     if compare(host)?.is_none() {
@@ -86,7 +87,7 @@ impl Differences {
             .iter()
             .filter(|(_, lines)| !lines.is_empty())
             .map(|(verb, lines)| format!("the fabric {verb}: {}", first_of(lines)))
-            .collect();
+            .gather();
         let mut advice = "manx apply repairs the fabric".to_owned();
         let Trouble { reasons, .. } = Trouble::of(plan, &Refused::default());
         if !reasons.is_empty() {

@@ -19,6 +19,7 @@ use super::super::{Error, Kind, Object};
 use crate::{
     conf::{Config, FabricPart},
     fabric::list,
+    list::Gather,
     state::{
         Root,
         file::{PEERS_BYTES_MAX, sweep, unique},
@@ -55,7 +56,7 @@ pub fn require_agreement(config: &Config, part: &FabricPart) -> Result<(), Error
     if told.is_empty() {
         return Ok(());
     }
-    let words: Vec<String> = told.iter().map(ToString::to_string).collect();
+    let words: Vec<String> = told.iter().map(ToString::to_string).gather();
     let peers_file = config.fabric.peers_file.as_deref().unwrap_or_default();
     let msg =
         format!("it and its peers file {peers_file} contradict each other: {}", words.join("; "));

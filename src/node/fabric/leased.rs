@@ -15,6 +15,7 @@ use crate::{
     fabric::{Peers, encapsulation},
     family::Family,
     ipam::store::DATA_DIR,
+    list::Gather,
     state::{Entry, Root, journal},
 };
 
@@ -35,14 +36,14 @@ fn among(addresses: impl Iterator<Item = IpAddr>, root: &Root) -> (Vec<IpAddr>, 
         let file = address.to_string();
         entries.iter().any(has) || stores.iter().any(|store| store.join(&file).exists())
     };
-    (addresses.filter(is_leased).collect(), unseen)
+    (addresses.filter(is_leased).gather(), unseen)
 }
 
 /// The stores of leases; or why they cannot be seen. A directory that is missing may mean two
 /// things: nobody has had a lease on this node yet, or this is a container without that mount.
 fn stores(directory: &Path, entries: &[Entry]) -> (Vec<PathBuf>, Option<String>) {
     let error = match fs::read_dir(directory) {
-        Ok(stores) => return (stores.flatten().map(|store| store.path()).collect(), None),
+        Ok(stores) => return (stores.flatten().map(|store| store.path()).gather(), None),
         Err(error) => error,
     };
     let is_there = |entry: &Entry| {

@@ -21,6 +21,7 @@ use crate::{
         trouble::Trouble,
     },
     family::Family,
+    list::{Gather, PushAll},
     net::{Socket, Tables},
     state::Root,
 };
@@ -172,7 +173,7 @@ impl Pass {
         let before = state.applied().unwrap_or_default();
         let wanted = Settings::of_config(config);
         let mut plan = Plan::make(node, &wanted, &peers, &ledger).map_err(kernel)?;
-        plan.desired.notes.extend(unseen);
+        plan.desired.notes.push_all(unseen);
         let tunnels = Family::BOTH.into_iter().filter_map(|family| peers.me.tunnel_address(family));
         let tunnel = TunnelTable::of(config, &peers)?;
         let settings = settings_text(config);
@@ -200,9 +201,9 @@ impl Pass {
             told: before.told,
             uplink: plan.uplink().map(|uplink| (uplink.device, uplink.mtu)),
             ways: plan.facts.ways.clone(),
-            pod_cidrs: PodCidrs::Known(peers.pod_cidrs().collect()),
+            pod_cidrs: PodCidrs::Known(peers.pod_cidrs().gather()),
             own_cidrs: peers.me.given_pod_cidrs(),
-            tunnel_addresses: tunnels.collect(),
+            tunnel_addresses: tunnels.gather(),
             plugin: before.plugin,
             has_peers: peers.others.iter().any(|node| !node.addresses.is_empty()),
             tunnel_listed: tunnel.as_ref().map(TunnelTable::listed),
@@ -318,13 +319,13 @@ impl Pass {
         former.iter().try_for_each(|protocol| tunnel::remove(*protocol).map(drop))?;
         let Trouble { reasons, of_node } = Trouble::of(plan, &refused);
         let Refused { node, peers: refused, unmade, .. } = refused;
-        let of_peers: Vec<String> = refused.iter().map(ToString::to_string).collect();
+        let of_peers: Vec<String> = refused.iter().map(ToString::to_string).gather();
         let is_news = |text: &&String| !applied.told.contains(text);
         let notes = plan.desired.notes.iter().chain(&unguarded);
-        let notes: Vec<String> = notes.filter(is_news).cloned().collect();
-        let news: Vec<String> = reasons.iter().filter(is_news).cloned().collect();
+        let notes: Vec<String> = notes.filter(is_news).cloned().gather();
+        let news: Vec<String> = reasons.iter().filter(is_news).cloned().gather();
         let told = plan.desired.notes.iter().chain(&unguarded).chain(&reasons);
-        applied.told = told.cloned().collect();
+        applied.told = told.cloned().gather();
         applied.state = match (node.is_empty(), reasons.is_empty(), of_node) {
             (false, ..) => State::InProgress,
             (true, true, _) => State::Ready,
@@ -344,7 +345,7 @@ impl Pass {
         let watched = applied.ways.watch(host, digest::sentinels(&plan.desired, &lacking));
         watched.unwrap_or_else(|error| log::debug!("the routes to peers: {error}"));
         state.note(&applied, list)?;
-        let refused = node.into_iter().map(kernel).collect();
+        let refused = node.into_iter().map(kernel).gather();
         Ok(Outcome { applied, refused, of_peers, unmade, unguarded, notes, news })
     }
 

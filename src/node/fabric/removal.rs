@@ -17,6 +17,7 @@ use crate::{
     cni::{Document, Version},
     conf::{Config, ROUTE_PROTOCOL},
     fabric::{Change, Ledger, Plan, Settings, apply::Refused, observed::Observed},
+    list::Gather,
     net::{Socket, Tables, link},
     nft,
     object::link::marked,
@@ -54,7 +55,7 @@ impl Removal {
         let gone = FabricState::noted(root).into_iter().filter(|(_, applied)| goes(applied));
         let mut gone = gone.filter(|(state, _)| !done.contains(&state.protocol()));
         let Some(first) = gone.next() else { return Ok(None) };
-        Self::plan(config, (host, tables), first, gone.collect()).map(Some)
+        Self::plan(config, (host, tables), first, gone.gather()).map(Some)
     }
 
     /// The fabric of a configuration, and those that its network alone had before.
@@ -64,7 +65,7 @@ impl Removal {
     pub fn whole(config: &Config, root: &Root, host: &mut Socket) -> Result<Self, Error> {
         let state = fabric_of(config, root)?;
         let applied = state.read()?.unwrap_or_default();
-        let former = state.others().filter(|(_, applied)| applied.is_only(&config.name)).collect();
+        let former = state.others().filter(|(_, applied)| applied.is_only(&config.name)).gather();
         Self::plan(config, (host, None), (state, applied), former)
     }
 
@@ -110,7 +111,7 @@ impl Removal {
 
     /// The route protocols.
     pub fn protocols(&self) -> Vec<u8> {
-        self.states().map(FabricState::protocol).collect()
+        self.states().map(FabricState::protocol).gather()
     }
 
     /// Whether it is of these route protocols alone.
@@ -134,7 +135,7 @@ impl Removal {
     /// `Kernel` with what nf_tables refused.
     pub fn tables(&self) -> Result<Vec<String>, Error> {
         let mut found = nft::tables(tunnel::PREFIX).map_err(refused)?;
-        let own: Vec<String> = self.states().map(|one| tunnel::name(one.protocol())).collect();
+        let own: Vec<String> = self.states().map(|one| tunnel::name(one.protocol())).gather();
         found.retain(|table| own.contains(table));
         Ok(found)
     }
@@ -237,7 +238,7 @@ fn remove_all(own: &BTreeSet<u8>, config: &Config, root: &Root, host: &mut Socke
     let told = match remove() {
         Ok(None) => return,
         Ok(Some(taken)) => {
-            Error::join(taken.node.into_iter().chain(taken.peers).map(kernel).collect())
+            Error::join(taken.node.into_iter().chain(taken.peers).map(kernel).gather())
         }
         // Somebody is about it.
         Err(error) if error.kind == Kind::Busy => {

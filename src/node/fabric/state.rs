@@ -16,6 +16,7 @@ use serde_json::Value;
 use crate::{
     conf::{Config, FabricPart},
     fabric::{Bounds, Ledger, Peers, Site, holder},
+    list::Gather,
     net::{Socket, Tables},
     state::{self, Root, directory, file::PEERS_BYTES_MAX, lock, read_own, replace},
     text::few::first_of,
@@ -69,13 +70,13 @@ impl FabricState {
     /// All fabrics that were applied since boot.
     pub(super) fn noted(root: &Root) -> Vec<(Self, Applied)> {
         // No route that is ours has this protocol (RTPROT_UNSPEC).
-        Self::new(root, 0).others().collect()
+        Self::new(root, 0).others().gather()
     }
 
     /// What was applied since boot, each with its route protocol.
     pub fn all_applied(root: &Root) -> Vec<(u8, Applied)> {
         let noted = Self::noted(root).into_iter();
-        noted.map(|(state, applied)| (state.protocol, applied)).collect()
+        noted.map(|(state, applied)| (state.protocol, applied)).gather()
     }
 
     /// What was applied and cannot be read, each with the reason.
@@ -85,14 +86,14 @@ impl FabricState {
             let state = Self::new(root, protocol);
             Some((state.path("json"), state.read().err()?.cause.clone()))
         });
-        failed.collect()
+        failed.gather()
     }
 
     /// The route protocols of which something is noted.
     pub(super) fn protocols(&self) -> Vec<u8> {
         let files = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let protocol = |name: &str| name.strip_suffix(".json")?.parse().ok();
-        files.filter_map(|file| protocol(file.file_name().to_str()?)).collect()
+        files.filter_map(|file| protocol(file.file_name().to_str()?)).gather()
     }
 
     pub(super) fn path(&self, extension: &str) -> PathBuf {
@@ -375,7 +376,7 @@ pub fn tunnel_addresses(root: &Root) -> Vec<IpAddr> {
         .filter(|file| file.path().extension().is_some_and(|extension| extension == "json"))
         .filter_map(|file| read_own(&file.path(), PEERS_BYTES_MAX).ok())
         .filter_map(|bytes| serde_json::from_slice::<Applied>(&bytes).ok());
-    all_applied.flat_map(|applied| applied.tunnel_addresses).collect()
+    all_applied.flat_map(|applied| applied.tunnel_addresses).gather()
 }
 
 #[cfg(test)]

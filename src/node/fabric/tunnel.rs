@@ -12,6 +12,7 @@ use super::{
 use crate::{
     conf::Config,
     fabric::{Peers, encapsulation},
+    list::Gather,
     net::Socket,
     nft::{self, Carrier, Table, Tunnel},
     object::{self, Change, HeldTable, Indexes, Work},
@@ -42,7 +43,7 @@ impl TunnelTable {
     /// `Kernel` for a table that cannot be described.
     pub(super) fn of(config: &Config, peers: &Peers) -> Result<Option<Self>, Error> {
         let addresses: Vec<IpAddr> =
-            peers.others.iter().flat_map(|node| node.addresses.iter().copied()).collect();
+            peers.others.iter().flat_map(|node| node.addresses.iter().copied()).gather();
         let purpose = purpose(addresses.len());
         let Some(table) = described(config, addresses, peers.me.addresses.clone())? else {
             return Ok(None);
@@ -91,7 +92,7 @@ impl TunnelTable {
     /// `None` where it does not.
     pub(super) fn admit(config: &Config, peers: &Peers) -> Option<()> {
         let addresses = peers.others.iter().flat_map(|node| node.addresses.iter().copied());
-        match described(config, addresses.collect(), peers.me.addresses.clone()).ok()? {
+        match described(config, addresses.gather(), peers.me.addresses.clone()).ok()? {
             Some(table) => nft::include(&table).ok(),
             None => Some(()),
         }
@@ -110,7 +111,7 @@ fn purpose(peers: usize) -> String {
 /// one message and one for each set.
 pub(super) fn is_intact(config: &Config, applied: &Applied) -> Result<bool, Error> {
     let anybody = applied.has_peers.then_some(IpAddr::from([0; 4]));
-    let Some(table) = described(config, anybody.into_iter().collect(), Vec::new())? else {
+    let Some(table) = described(config, anybody.into_iter().gather(), Vec::new())? else {
         return Ok(true);
     };
     // Where there can be none, none is missing.
@@ -175,7 +176,7 @@ fn carriers(config: &Config) -> Vec<Carrier> {
     let ways = [(config.mode, &config.fabric)].into_iter();
     let ways = ways.chain(accepted.iter().map(|(mode, keys)| (*mode, keys)));
     let all = ways.filter_map(|(mode, keys)| Some(encapsulation::of(mode)?.carrier(keys)));
-    let mut carriers: Vec<Carrier> = all.collect();
+    let mut carriers: Vec<Carrier> = all.gather();
     // One device carries both where they differ in what travels plainly alone.
     carriers.dedup();
     carriers

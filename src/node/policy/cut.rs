@@ -4,6 +4,7 @@
 use std::{cell::Cell, collections::BTreeSet, net::IpAddr};
 
 use crate::{
+    list::{Gather, PushAll},
     net::{self, Socket, addr, conntrack},
     policy::{Flow, Policies, allows},
 };
@@ -37,7 +38,7 @@ pub(super) fn some(wanted: &Policies, limit: usize) -> Result<Cut, net::Error> {
     }
     let with_ports = found.iter().filter(|connection| connection.has_ports);
     let ends = with_ports.map(|it| (it.source, it.destination, it.protocol));
-    if let Err(error) = wanted.cut(&ends.collect::<Vec<_>>()) {
+    if let Err(error) = wanted.cut(&ends.gather()) {
         let note = format!("connections that are cut may be taken up by their servers: {error}");
         cut.notes.push(note);
     }
@@ -60,8 +61,8 @@ pub(super) fn all(turn: &mut dyn FnMut() -> Result<Cut, net::Error>) -> Cut {
                 total.count += cut.count;
                 total.left = cut.left;
                 let new = cut.notes.into_iter().filter(|note| !total.notes.contains(note));
-                let new: Vec<String> = new.collect();
-                total.notes.extend(new);
+                let new: Vec<String> = new.gather();
+                total.notes.push_all(new);
                 if cut.left == 0 {
                     return total;
                 }

@@ -224,14 +224,15 @@ pub(crate) fn monitor() -> Result<nft::Monitor, Error> {
 
 /// Whether a connection may be allowed by the former table and not by the new one.
 fn restricts(before: &Policies, after: &Policies) -> bool {
+    let lost = before.without(after);
     let ways = Direction::BOTH.into_iter().any(|direction| {
-        let (before, after) = (before.way(direction), after.way(direction));
-        after.classes.iter().any(|(pod, class)| before.classes.get(pod) != Some(class))
-            || before.grants.iter().any(|(grant, last)| after.grants.get(grant) != Some(last))
-            || before.networks.iter().any(|(key, value)| after.networks.get(key) != Some(value))
+        let (lost, new) = (
+            lost.way(direction),
+            after.way(direction).classes.without(&before.way(direction).classes),
+        );
+        !new.is_empty() || !lost.grants.is_empty() || !lost.networks.is_empty()
     });
-    let mut identities = before.identities.iter();
-    ways || identities.any(|(peer, identity)| after.identities.get(peer) != Some(identity))
+    ways || !lost.identities.is_empty()
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     cni::Args,
     conf::{Config, Missing},
+    list::Gather,
     net::{Socket, conntrack, link::Link},
     nft::policy::{Depth, Found},
     pod::Identity,
@@ -189,7 +190,7 @@ fn release(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
 /// have the addresses then.
 pub(crate) fn release_noted(root: &Root, entries: &[&Entry], had_link: bool) -> Result<(), Error> {
     let some = entries.iter().copied().filter(|entry| may_hold(root, Some(entry)));
-    let some: Vec<&Entry> = some.collect();
+    let some: Vec<&Entry> = some.gather();
     let mut addresses = BTreeSet::new();
     addresses.extend(some.iter().flat_map(|entry| entry.addresses.iter().copied()));
     if addresses.is_empty() {
@@ -277,7 +278,7 @@ pub(crate) fn take_back(
         (&entry.network, &entry.container_id, &entry.ifname) == (network, container_id, ifname)
     };
     let others = journal::all(root).into_iter().filter(|entry| !is_own(entry));
-    let mut attached: Vec<Attached> = others.filter_map(|entry| of_entry(&entry)).collect();
+    let mut attached: Vec<Attached> = others.filter_map(|entry| of_entry(&entry)).gather();
     attached.retain(|one| one.addresses.iter().any(|address| addresses.contains(address)));
     let (table, _) = with(root, empty(root)?, &attached)?;
     match table.settle(addresses, Depth::Counted) {
@@ -302,7 +303,7 @@ pub(crate) fn sweep(root: &Root, host: &mut Socket) -> Result<Vec<IpAddr>, Error
     let _lock = state::lock(root)?;
     let isolated = isolated()?;
     let entries = journal::all(root);
-    let noted: Vec<IpAddr> = entries.into_iter().flat_map(|entry| entry.addresses).collect();
+    let noted: Vec<IpAddr> = entries.into_iter().flat_map(|entry| entry.addresses).gather();
     let mut nobodys = BTreeSet::new();
     for address in isolated.into_iter().filter(|address| !noted.contains(address)) {
         if !liveness::is_routed(host, address)? {
@@ -310,7 +311,7 @@ pub(crate) fn sweep(root: &Root, host: &mut Socket) -> Result<Vec<IpAddr>, Error
         }
     }
     release_all(root, &nobodys)?;
-    Ok(nobodys.into_iter().collect())
+    Ok(nobodys.into_iter().gather())
 }
 
 /// What the table lacks of an attachment on which policies are enforced, a sentence each.
@@ -445,7 +446,7 @@ pub(super) fn all_attached(root: &Root) -> Vec<Attached> {
             of_entry(&entry).into_iter().for_each(|one| all.insert(place, (written, one)));
         }
     }
-    all.into_iter().map(|(_, attached)| attached).collect()
+    all.into_iter().map(|(_, attached)| attached).gather()
 }
 
 fn of_entry(entry: &Entry) -> Option<Attached> {

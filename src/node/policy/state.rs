@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     conf::POLICY_FILE,
+    list::Gather,
     policy::{Assigned, Compiled, Denial, Fields, Key, Known, Name, Policies, TABLE},
     state::{Root, directory, file::TEXT_BYTES_MAX, lock, read_own, replace},
 };
@@ -138,7 +139,7 @@ pub(super) fn write(root: &Root, node: &str, compiled: &Compiled) -> Result<(), 
     let pods = Value::Object(pods);
     let former =
         compiled.former.iter().map(|it| json!({"name": it.name.to_string(), "uid": it.uid}));
-    let former = Value::Array(former.collect());
+    let former = Value::Array(former.gather());
     let text =
         format!("{{\"version\":{VERSION},\"node\":{node},\"pods\":{pods},\"former\":{former}}}");
     put(&pods_file(root), text.as_bytes())
@@ -367,7 +368,7 @@ pub(crate) fn unreadable_files(root: &Root) -> Vec<(PathBuf, String)> {
     let pods = pods(root, &mut |_| true).err().map(|error| (pods_file(root), error.cause.clone()));
     let table = table(root).err().map(|error| (table_file(root), error.cause.clone()));
     let denial = self::denial(root).err().map(|error| (denial_file(root), error.cause.clone()));
-    pods.into_iter().chain(table).chain(denial).collect()
+    pods.into_iter().chain(table).chain(denial).gather()
 }
 
 fn read(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>, Error> {

@@ -6,6 +6,7 @@ use super::Repair;
 use crate::{
     conf::Config,
     family::{Family, HasFamily},
+    list::{Gather, PushAll},
     net::{
         Error, Socket, Tables, forwarding,
         sysctl::{self, Sysctl},
@@ -41,7 +42,7 @@ pub fn lacking(
         }
         let known = HostLinks::new(&tables.links);
         if let Some(entry) = of_family.find(|entry| known.of(entry).is_some()) {
-            repairs.extend(wanted.into_iter().map(|sysctl| Repair {
+            repairs.push_all(wanted.into_iter().map(|sysctl| Repair {
                 network: entry.network.clone(),
                 link: String::new(),
                 index: 0,
@@ -65,10 +66,10 @@ fn heeding(tables: &Tables) -> Vec<Sysctl> {
 /// Of the kernel's answers.
 pub fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result<Vec<String>, Error> {
     let network = &config.name;
-    let mut families: Vec<Family> = config.own_ranges.iter().map(HasFamily::family).collect();
+    let mut families: Vec<Family> = config.own_ranges.iter().map(HasFamily::family).gather();
     if families.is_empty() {
         let entry = Journal::new(root, network).any();
-        families = entry.iter().flat_map(|entry| &entry.addresses).map(HasFamily::family).collect();
+        families = entry.iter().flat_map(|entry| &entry.addresses).map(HasFamily::family).gather();
     }
     let lacks = |family: &Family| !sysctl::holds(&Sysctl::new(forwarding::key(*family), 1));
     if !Family::BOTH.iter().any(|family| families.contains(family) && lacks(family)) {
@@ -78,7 +79,7 @@ pub fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result<Vec<St
     let repairs = lacking(root, &tables, &|name| name == *network, &[]);
     match super::restore(host, &repairs).into_iter().find_map(|(_, error)| error) {
         Some(error) => Err(error),
-        None => Ok(repairs.iter().map(|repair| repair.told().to_string()).collect()),
+        None => Ok(repairs.iter().map(|repair| repair.told().to_string()).gather()),
     }
 }
 

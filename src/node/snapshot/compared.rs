@@ -9,6 +9,7 @@ use super::network::{Fabric, Misfit};
 use crate::{
     conf::Config,
     fabric::{Change, Peers, Plan, Settings, desired::Facts, observed::Observed},
+    list::Gather,
     net::Tables,
     node::{
         changes::{Changes, Lines},
@@ -100,7 +101,7 @@ impl Compared {
             let serves = |config: &&Config| pass.serves(config);
             let configs = networks.all.iter().map(|network| &network.config).filter(serves);
             Some(OfFabric {
-                networks: configs.map(|config| config.name.clone()).collect(),
+                networks: configs.map(|config| config.name.clone()).gather(),
                 settings: Settings::of_config(pass.config()),
                 peers: pass.peers(tables)?,
                 facts: pass.plan.facts.clone(),
@@ -116,25 +117,25 @@ impl Compared {
         let forwarding = changes.repairs.iter().filter(|repair| repair.is_of_node());
         let sides = changes.sides.iter().cloned().chain(forwarding.map(Repair::as_side));
         Self {
-            fabrics: fabrics.collect(),
-            removals: removals.collect(),
-            sides: sides.collect(),
+            fabrics: fabrics.gather(),
+            removals: removals.gather(),
+            sides: sides.gather(),
             tables: {
                 let tables = changes.tables.iter().map(OfTable::of_network);
-                tables.chain(changes.policies.iter().map(OfTable::of_policies)).collect()
+                tables.chain(changes.policies.iter().map(OfTable::of_policies)).gather()
             },
             former: changes.former.clone(),
             without: changes.without.clone(),
-            misfits: changes.misfits.iter().map(Misfit::from).collect(),
-            mtus: changes.mtus.iter().map(|mtus| (mtus.network.clone(), mtus.new)).collect(),
-            failed: changes.failed.iter().map(ToString::to_string).collect(),
+            misfits: changes.misfits.iter().map(Misfit::from).gather(),
+            mtus: changes.mtus.iter().map(|mtus| (mtus.network.clone(), mtus.new)).gather(),
+            failed: changes.failed.iter().map(ToString::to_string).gather(),
             fails: changes.failures(networks).is_err(),
         }
     }
 
     /// The plans of the fabrics.
     pub fn plans(&self) -> Vec<Plan> {
-        self.fabrics.iter().map(OfFabric::plan).collect()
+        self.fabrics.iter().map(OfFabric::plan).gather()
     }
 
     /// All changes, as they are told, with the fabrics' by these plans.
@@ -143,15 +144,15 @@ impl Compared {
         let removed = self.removals.iter().flat_map(|removal| {
             let plan = Plan::undo_again(removal.observed.clone());
             let tables = removal.tables.iter().map(|name| table::removed(name));
-            plan.changes.iter().map(Change::told).chain(tables).collect::<Vec<_>>()
+            plan.changes.iter().map(Change::told).chain(tables).gather()
         });
         let tunnels = self.fabrics.iter().filter_map(|fabric| fabric.tunnel.as_ref()?.change());
         Lines {
-            fabrics: plans.iter().flat_map(|plan| &plan.changes).map(Change::told).collect(),
-            removed: removed.collect(),
-            tunnels: tunnels.map(told).collect(),
-            repairs: self.repairs().map(|repair| repair.told()).collect(),
-            tables: self.tables.iter().filter_map(OfTable::change).map(told).collect(),
+            fabrics: plans.iter().flat_map(|plan| &plan.changes).map(Change::told).gather(),
+            removed: removed.gather(),
+            tunnels: tunnels.map(told).gather(),
+            repairs: self.repairs().map(|repair| repair.told()).gather(),
+            tables: self.tables.iter().filter_map(OfTable::change).map(told).gather(),
             former: self.former.clone(),
         }
         .in_order()
@@ -168,14 +169,14 @@ impl Compared {
         let wanting = desired.flat_map(|desired| {
             desired.not_ready.iter().chain(&desired.excluded).chain(&desired.wanting)
         });
-        wanting.cloned().collect()
+        wanting.cloned().gather()
     }
 
     /// What an operator should know besides: of the fabrics, and of the tables.
     pub fn notes(&self, plans: &[Plan]) -> [Vec<String>; 2] {
         let fabric = plans.iter().flat_map(|plan| &plan.desired.notes).chain(&self.without);
         let tables = self.tables.iter().filter_map(|table| table.note.clone());
-        [fabric.cloned().collect(), tables.collect()]
+        [fabric.cloned().gather(), tables.gather()]
     }
 }
 
@@ -194,13 +195,13 @@ impl Fabric {
         let changes = plan.changes.iter();
         let changes = changes.filter(|change| !matches!(change, Change::Lookup(_)));
         let tunnel = seen.tunnel.as_ref().and_then(OfTable::change);
-        self.changes = changes.chain(&tunnel).map(Change::told).collect();
+        self.changes = changes.chain(&tunnel).map(Change::told).gather();
         self.wanting.clone_from(&desired.wanting);
         self.not_ready.clone_from(&desired.not_ready);
         // Those of the list are told as such.
         let is_of_list =
             |note: &&String| self.left_out.contains(note) || self.unread.as_ref() == Some(*note);
-        self.notes = desired.notes.iter().filter(|note| !is_of_list(note)).cloned().collect();
+        self.notes = desired.notes.iter().filter(|note| !is_of_list(note)).cloned().gather();
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     fabric::Answers,
+    list::{Gather, PushAll},
     net::{Event, Monitor, monitor},
 };
 
@@ -113,7 +114,7 @@ impl Events {
         }
         let peers = networks.all.iter().filter_map(|one| one.heeds(&networks.root));
         let paths = peers.chain([place.to_owned()]);
-        Files::watch(paths.collect()).map(|files| self.files = Some(files)).err()
+        Files::watch(paths.gather()).map(|files| self.files = Some(files)).err()
     }
 
     /// Whether a file was put in the place of another, and that is all: it is whole, and
@@ -162,9 +163,9 @@ impl Events {
     /// Waits for any event, and tells whether it matters.
     fn poll(&mut self, limit: Duration, bell: Option<&Bell>) -> Result<Came, Error> {
         let mut sources = vec![PollFd::new(self.network.as_fd(), PollFlags::POLLIN)];
-        sources.extend(self.table.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
-        sources.extend(self.files.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
-        sources.extend(bell.map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
+        sources.push_all(self.table.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
+        sources.push_all(self.files.iter().map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
+        sources.push_all(bell.map(|it| PollFd::new(it.as_fd(), PollFlags::POLLIN)));
         // Rounded up, or the last part of a millisecond would be spent turning.
         let millis = u16::try_from(limit.as_millis() + 1).unwrap_or(u16::MAX);
         match poll(&mut sources, PollTimeout::from(millis)) {

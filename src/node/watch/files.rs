@@ -18,6 +18,7 @@ use std::{
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
 use super::super::{Error, Kind, Object};
+use crate::list::Gather;
 
 /// As many symbolic links as the kernel follows (MAXSYMLINKS,
 /// include/linux/namei.h).
@@ -110,7 +111,7 @@ impl Files {
 /// directory that is watched no more, anything may have come.
 fn told_by(event: &InotifyEvent, watched: &[Watched]) -> Told {
     let directory = watched.iter().filter(|held| held.descriptor == event.wd);
-    let names: Vec<&BTreeSet<OsString>> = directory.map(|held| &held.names).collect();
+    let names: Vec<&BTreeSet<OsString>> = directory.map(|held| &held.names).gather();
     let decides = |name: &OsString| {
         names.is_empty()
             || names.iter().any(|names| names.contains(name) || names.contains(OsStr::new(ANY)))
@@ -138,7 +139,7 @@ fn deciding(path: &Path) -> Deciding {
     let mut pending = vec![path.to_owned()];
     for _ in 0..LINKS_MAX {
         let Some(path) = pending.pop() else { break };
-        let mut parts: Vec<&Path> = path.ancestors().collect();
+        let mut parts: Vec<&Path> = path.ancestors().gather();
         parts.reverse();
         for part in parts {
             let (Some(directory), Some(name)) = (part.parent(), part.file_name()) else { continue };

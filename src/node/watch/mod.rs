@@ -49,7 +49,7 @@ use super::{
     fabric::{AtRest, WRITER_LIMIT},
     kernel,
 };
-use crate::{net::Socket, state::Root};
+use crate::{list::PushAll, net::Socket, state::Root};
 
 /// A file that is written in place is whole after this.
 const WRITTEN: Duration = Duration::from_millis(100);
@@ -111,7 +111,7 @@ pub(crate) fn watch(
         if is_full {
             full = elapsed;
         }
-        report.errors.extend(unread.clone());
+        report.errors.push_all(unread.clone());
         if pace.is_contested() {
             let [_, of_tables] = &mut report.notes;
             of_tables.push(CONTESTED.to_owned());

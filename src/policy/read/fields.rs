@@ -73,7 +73,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn labels(self, key: &str) -> Result<Labels, String> {
-        let mut labels = Labels::new();
+        let mut labels = Labels::default();
         let Some(Self(Some(members))) = self.object(key)? else { return Ok(labels) };
         for (name, value) in members {
             let value = value.as_str().ok_or_else(|| format!("{key} has {name}: {value}"))?;

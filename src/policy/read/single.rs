@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     cni::cidr,
+    list::Gather,
     policy::{Labels, Name, Pod, Policy, Selector},
 };
 
@@ -60,7 +61,7 @@ impl Item {
     pub(crate) fn into_pod(self) -> Pod {
         let (name, item) = (self.name(), self.fields());
         let texts = address_texts(item).unwrap_or_default();
-        let addresses = texts.iter().filter_map(|text| cidr::parse_address(text).ok()).collect();
+        let addresses = texts.iter().filter_map(|text| cidr::parse_address(text).ok()).gather();
         pod(name.clone(), addresses, item).unwrap_or_else(|_| Pod { name, ..Pod::default() })
     }
 

@@ -112,7 +112,7 @@ fn allows(
                     None => *namespace == policy.name.namespace,
                     Some(selector) => world.namespaces.get(namespace).is_some_and(|own| {
                         let mut labels = Labels::clone(own);
-                        if !labels.contains_key("kubernetes.io/metadata.name") {
+                        if !labels.has("kubernetes.io/metadata.name") {
                             labels.insert("kubernetes.io/metadata.name".into(), namespace.clone());
                         }
                         matches(selector, &labels)

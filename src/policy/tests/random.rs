@@ -193,10 +193,10 @@ proptest! {
         let [old, new] = [&worlds.0, &worlds.1].map(|world| compile(world, NODES[0], &KEY).policies);
         let both = |base: &Policies, other: &Policies| {
             let mut both = base.clone();
-            both.own.extend(&other.own);
-            for (way, other) in both.ways.iter_mut().zip(other.ways.clone()) {
-                way.grants.extend(other.grants);
-                way.networks.extend(other.networks);
+            both.own.extend(other.own.iter().map(|(own, ())| (*own, ())));
+            for (way, other) in both.ways.iter_mut().zip(&other.ways) {
+                way.grants.extend(other.grants.iter().map(|(grant, last)| (*grant, *last)));
+                way.networks.extend(other.networks.iter().map(|(key, value)| (*key, *value)));
             }
             both
         };

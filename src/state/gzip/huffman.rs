@@ -1,18 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Codes that are the shorter the more often they are used.
 
+use crate::list::{Gather, Ordered};
+
 /// The lengths of codes for symbols that occur so often: 0 for one that does not, `bits_max` at
 /// most. Two symbols have codes at least, so that none is left over.
 pub(super) fn lengths(frequencies: &[u32], bits_max: u8) -> Vec<u8> {
     let mut leaves: Vec<(u32, usize)> =
-        (0..).zip(frequencies).filter(|(_, n)| **n > 0).map(|(symbol, n)| (*n, symbol)).collect();
+        (0..).zip(frequencies).filter(|(_, n)| **n > 0).map(|(symbol, n)| (*n, symbol)).gather();
     for symbol in 0..2 {
         if leaves.len() < 2 && leaves.iter().all(|(_, other)| *other != symbol) {
             leaves.push((1, symbol));
         }
     }
     loop {
-        leaves.sort_unstable();
+        leaves.order();
         let depths = depths(&leaves);
         if depths.iter().all(|depth| *depth <= bits_max) {
             let mut lengths = vec![0; frequencies.len()];
@@ -34,7 +36,7 @@ pub(super) fn lengths(frequencies: &[u32], bits_max: u8) -> Vec<u8> {
 /// in that order as well, so that the two rarest of all are at the heads of two queues.
 fn depths(leaves: &[(u32, usize)]) -> Vec<u8> {
     let count = leaves.len();
-    let mut weights: Vec<u32> = leaves.iter().map(|(frequency, _)| *frequency).collect();
+    let mut weights: Vec<u32> = leaves.iter().map(|(frequency, _)| *frequency).gather();
     let mut parents = vec![0; count];
     let (mut leaf, mut node) = (0, count);
     for parent in count..(2 * count).saturating_sub(1) {

@@ -7,6 +7,7 @@ use super::super::{Call, ipam::Lease};
 use crate::{
     cni::{AddResult, Interface, Ip},
     conf::Config,
+    list::PushAll,
     net::link,
     pod::{Attachment, attachment::gateway_ipv6},
 };
@@ -31,12 +32,12 @@ pub(super) fn result(
     let index = result.interfaces.len();
     let sandbox = Some(call.environment.netns.clone());
     result.interfaces.push(interface(&attachment.pod, sandbox));
-    result.ips.extend(lease.addresses.iter().map(|address| Ip {
+    result.ips.push_all(lease.addresses.iter().map(|address| Ip {
         address: (*address).into(),
         gateway: Some(next_hop(&call.config, *address)),
         interface: Some(index),
     }));
-    result.routes.extend(attachment.routes.iter().cloned());
+    result.routes.push_all(attachment.routes.iter().cloned());
     match &call.config.dns {
         Some(dns) => result.dns = dns.clone(),
         None if !lease.result.dns.is_empty() => result.dns = lease.result.dns.clone(),

@@ -15,6 +15,7 @@ use crate::{
     cni::Error,
     conf::has_store,
     ipam::Lease,
+    list::{Gather, PushAll},
     net::{Socket, link::Link},
     state::Entry,
 };
@@ -50,7 +51,7 @@ impl Collector<'_> {
             let Some(reason) = verdict(&Candidate::Leased(&lease, held)) else { continue };
             if !dry_run {
                 let released = store.release_lease(&lease);
-                errors.extend(released.map_err(|error| failed("release a lease", error)).err());
+                errors.push_all(released.map_err(|error| failed("release a lease", error)).err());
             }
             collected.push(Collected {
                 network: self.network.to_owned(),
@@ -69,7 +70,7 @@ impl Collector<'_> {
     pub(super) fn pools(&self, entries: &[Entry]) -> Vec<Pool<'_>> {
         let present = self.ipam.as_ref().map(|(ipam, _)| ipam);
         let mut sections: Vec<&Value> =
-            present.into_iter().chain(entries.iter().map(|entry| &entry.ipam)).collect();
+            present.into_iter().chain(entries.iter().map(|entry| &entry.ipam)).gather();
         if sections.is_empty() {
             sections.push(&Value::Null);
         }

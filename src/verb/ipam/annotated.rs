@@ -14,6 +14,7 @@ use crate::{
     },
     conf::{CALICO_IPAM, Config, has_store},
     family::{Family, HasFamily},
+    list::PushAll,
 };
 
 /// The capability by which host-local and our own plugin are asked for addresses.
@@ -134,7 +135,7 @@ fn request(runtime: &mut Map<String, Value>, addresses: &[IpAddr]) {
     }
     let asked = runtime.entry(ADDRESSES).or_insert_with(|| json!([]));
     if let Some(asked) = asked.as_array_mut() {
-        asked.extend(addresses.iter().map(|address| Value::from(address.to_string())));
+        asked.push_all(addresses.iter().map(|address| Value::from(address.to_string())));
     }
 }
 

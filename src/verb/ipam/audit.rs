@@ -14,6 +14,7 @@ use crate::{
     conf::{Config, IpamKeys, PLUGIN_TYPES, has_placeholder, has_store},
     finding::{Finding, Severity},
     ipam::{Lease, Owner, Range, RangeSet, store},
+    list::Gather,
     net::{
         Socket,
         link::{self, Link},
@@ -216,7 +217,7 @@ pub fn audit(
     Ok(Audit {
         network: config.name.clone(),
         directory: pool.directory().to_owned(),
-        ranges: ranges.collect(),
+        ranges: ranges.gather(),
         mismatches,
     })
 }
@@ -310,7 +311,7 @@ fn describe(
     leases: &[Lease],
     mismatches: &[Mismatch],
 ) -> RangeUse {
-    let leases: Vec<&Lease> = leases.iter().filter(|lease| range.contains(lease.address)).collect();
+    let leases: Vec<&Lease> = leases.iter().filter(|lease| range.contains(lease.address)).gather();
     let leaked = mismatches
         .iter()
         .filter(|one| one.problem == Problem::Leaked && !one.mended)

@@ -15,6 +15,7 @@ use crate::{
     cni::{AddResult, Code, Dns, Error, Ip, ValidAttachments},
     conf::IpamKeys,
     ipam::{Owner, Range, RangeSet, Store, store::TakeError},
+    list::{Gather, PushAll},
     pod::reserved::reserved_all,
     state::{file::TEXT_BYTES_MAX, read_text},
     verb::{Call, file, usable::Decide},
@@ -140,7 +141,7 @@ pub(in crate::verb) fn add(
         let address = ipnetwork::IpNetwork::new(*address, range.subnet().prefix()).ok()?;
         Some(Ip { address, gateway: Some(range.gateway()), interface: None })
     });
-    Ok(AddResult { ips: ips.collect(), routes: keys.routes, dns, ..AddResult::default() })
+    Ok(AddResult { ips: ips.gather(), routes: keys.routes, dns, ..AddResult::default() })
 }
 
 /// What an attachment has before it is given anything.
@@ -167,7 +168,7 @@ fn inherit(
         store.held_by(owner).map_err(failed)?.into_iter().partition(is_of_a_set);
     // In the older format, by whichever interface.
     let older = Owner { ifname: None, ..owner.clone() };
-    held.extend(store.held_by(&older).map_err(failed)?.into_iter().filter(is_of_a_set));
+    held.push_all(store.held_by(&older).map_err(failed)?.into_iter().filter(is_of_a_set));
     if held.is_empty() {
         return Ok(Held { inherited: held, beside });
     }
@@ -239,7 +240,7 @@ pub(in crate::verb) fn check(call: &Call) -> Result<(), Error> {
     for set in &sets {
         let of_set = |address: &IpAddr| set.range_of(*address).is_some();
         let told: Vec<IpAddr> =
-            previous.ips.iter().map(|ip| ip.address.ip()).filter(of_set).collect();
+            previous.ips.iter().map(|ip| ip.address.ip()).filter(of_set).gather();
         // A set that came later has neither.
         if let Some(address) = told.iter().find(|address| !held.contains(address)) {
             return differs(format!("{address} is not leased to {}", owner.container_id));

@@ -34,6 +34,7 @@ use crate::{
     },
     conf::{BUILT_IN, PLUGIN_TYPES, has_placeholder, has_store},
     finding::Finding,
+    list::Gather,
     state::{Entry, Root},
 };
 
@@ -80,13 +81,13 @@ pub(super) fn add(call: &Call, decide: &mut Decide<'_>) -> Result<Lease, Refused
     let lease = Lease { addresses: addresses(&result), result };
     let outcome = accept(call, &lease, decide);
     outcome.map(|()| lease).map_err(|cause| {
-        let errors = [cause.clone()].into_iter().chain(release(call).err()).collect();
+        let errors = [cause.clone()].into_iter().chain(release(call).err()).gather();
         Error::join(errors).unwrap_or(cause).into()
     })
 }
 
 fn addresses(result: &AddResult) -> Vec<IpAddr> {
-    result.ips.iter().map(|ip| ip.address.ip()).collect()
+    result.ips.iter().map(|ip| ip.address.ip()).gather()
 }
 
 /// Refuses what another plugin gave and no pod may have.
@@ -122,7 +123,7 @@ fn host_local(call: &Call) -> Result<AddResult, Refused> {
         log::warn!("{}: leases from before the last boot released", environment.container_id);
         return Ok(delegate.add(environment, bytes, version, LIMIT)?);
     }
-    let errors = [cause.clone()].into_iter().chain(undo).collect();
+    let errors = [cause.clone()].into_iter().chain(undo).gather();
     Err(Refused::by_lease(Error::join(errors).unwrap_or(cause)))
 }
 

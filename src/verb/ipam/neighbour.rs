@@ -6,6 +6,7 @@
 use std::{fs, io, os::unix::fs::MetadataExt, path::Path, time::Duration};
 
 use super::Pool;
+use crate::list::Gather;
 use crate::state::{
     Entry, Journal, journal,
     lock::{self, Guard},
@@ -34,12 +35,12 @@ impl Pool<'_> {
         journals
             .filter(|(name, journal)| is_one(name, journal))
             .map(|(_, journal)| journal)
-            .collect()
+            .gather()
     }
 
     /// The attachments of the other networks that have this store.
     pub(super) fn attachments_beside(&self) -> Vec<Entry> {
-        self.neighbours().iter().flat_map(Journal::entries).collect()
+        self.neighbours().iter().flat_map(Journal::entries).gather()
     }
 
     /// Keeps ADDs of the other networks out, whose leases come before their entries;
@@ -52,6 +53,6 @@ impl Pool<'_> {
         let neighbours = self.neighbours();
         let lock = |other: &Journal| lock::exclusive_within(other.directory(), LIMIT);
         let locks: Result<Vec<Guard>, io::Error> = neighbours.iter().map(lock).collect();
-        Ok((locks?, neighbours.iter().flat_map(Journal::entries).collect()))
+        Ok((locks?, neighbours.iter().flat_map(Journal::entries).gather()))
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     cni::{Code, Document, Error},
     conf::{Config, fill_in, has_placeholder},
+    list::Gather,
     net::Socket,
     node::configured::AGENTS_PEERS_FILE,
     state::Root,
@@ -85,7 +86,7 @@ pub fn own_cidrs_fit(ipam: &Value, config: &Config, root: &Root) -> Result<(), E
 fn filled(ipam: &Value, own: &[IpNetwork]) -> Result<Value, Error> {
     let ipam = fill_in(ipam, own);
     if has_placeholder(&ipam) {
-        let told = own.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let told = own.iter().map(ToString::to_string).gather().join(", ");
         let msg =
             format!("ipam asks for a pod CIDR of a family that this node has none of ({told})");
         return Err(Error::new(Code::UNAVAILABLE, msg)
@@ -98,7 +99,7 @@ fn filled(ipam: &Value, own: &[IpNetwork]) -> Result<Value, Error> {
 /// container id, when the peers file may be gone.
 pub(in crate::verb) fn fill_with_all(document: &mut Document) {
     let all = ["0.0.0.0/0", "::/0"].map(|all| all.parse());
-    let ipam = fill_in(document.ipam(), &all.into_iter().flatten().collect::<Vec<_>>());
+    let ipam = fill_in(document.ipam(), &all.into_iter().flatten().gather());
     document.set_ipam(ipam);
 }
 

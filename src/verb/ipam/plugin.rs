@@ -11,6 +11,7 @@ use super::{
 use crate::{
     cni::{Code, Command, Error, json::member},
     conf::BUILT_IN,
+    list::Gather,
     net::Socket,
     verb::{Call, Emit, conditions, fabric, file, kernel, usable::Usable},
 };
@@ -41,13 +42,13 @@ pub(in crate::verb) fn dispatch(call: &Call, emit: Emit<'_>) -> Result<String, E
             let result = builtin::add(call, &mut decide, Recipient::Delegator)
                 .map_err(|refused| refused.error)?;
             let words: Vec<String> =
-                result.ips.iter().map(|ip| ip.address.ip().to_string()).collect();
+                result.ips.iter().map(|ip| ip.address.ip().to_string()).gather();
             let told = result.encode(call.config.version).and_then(|value| {
                 emit(&value).map_err(|error| file("write the result", Path::new("stdout"), &error))
             });
             told.map_err(|cause| {
                 let undone = builtin::release_own(call, call.document.ipam()).err();
-                let errors = [cause.clone()].into_iter().chain(undone).collect();
+                let errors = [cause.clone()].into_iter().chain(undone).gather();
                 Error::join(errors).unwrap_or(cause)
             })?;
             Ok(format!("addresses={}", words.join(",")))

@@ -22,6 +22,7 @@ use crate::{
         Lease, Store,
         store::{self, LOCK},
     },
+    list::{Gather, PushAll},
     net::{Socket, link},
     state::{Journal, Root, file::guarded_directory, lock, readable_directory},
     verb::{file, kernel, liveness},
@@ -134,9 +135,9 @@ impl<'a> Pool<'a> {
         }
         let mut host = Socket::open().map_err(kernel)?;
         let links = link::all(&mut host).map_err(kernel)?;
-        let aliases: Vec<String> = links.into_iter().filter_map(|link| link.alias).collect();
+        let aliases: Vec<String> = links.into_iter().filter_map(|link| link.alias).gather();
         let mut entries = Journal::new(self.root, self.network).entries();
-        entries.extend(self.attachments_beside());
+        entries.push_all(self.attachments_beside());
         let mut problem = None;
         leases.retain(|lease| {
             let routed = liveness::is_routed(&mut host, lease.address).unwrap_or_else(|error| {

@@ -12,6 +12,7 @@ use crate::{
     cni::{Code, Error},
     finding::{Finding, Severity},
     ipam::{RangeSet, Store},
+    list::Gather,
     net::{Socket, link},
     state::{Entry, Journal},
     verb::{Call, file, kernel, liveness, usable::Decide},
@@ -42,7 +43,7 @@ pub(in crate::verb) fn status(call: &Call, decide: &mut Decide<'_>) -> Result<Ve
             continue;
         }
         let taken = store.addresses().map_err(|error| failed("read the leases", error))?;
-        let counts: Vec<String> = sets.iter().map(|set| count(set, &taken)).collect();
+        let counts: Vec<String> = sets.iter().map(|set| count(set, &taken)).gather();
         let msg = format!("no free address in {set} of network {}", call.config.name);
         match holders(call, &pool, &store, set)? {
             Holders::SomeDead => {}
@@ -75,8 +76,7 @@ fn holders(call: &Call, pool: &Pool<'_>, store: &Store, set: &RangeSet) -> Resul
     let links = link::all(&mut host).map_err(kernel)?;
     let entries = Journal::new(&call.root, &call.config.name).entries();
     let of_set = |address: &IpAddr| set.range_of(*address).is_some();
-    let leases: Vec<_> =
-        store.leases().into_iter().filter(|lease| of_set(&lease.address)).collect();
+    let leases: Vec<_> = store.leases().into_iter().filter(|lease| of_set(&lease.address)).gather();
     let mut live = pool.is_shared() && !leases.is_empty();
     for lease in &leases {
         let is_its = |entry: &&Entry| lease.owner.is(&entry.container_id, &entry.ifname);

@@ -11,6 +11,7 @@ use super::super::kernel;
 use crate::{
     cni::Error,
     conf::Config,
+    list::Gather,
     net::{Socket, next_hops as kernels},
     state::Root,
 };
@@ -42,8 +43,8 @@ pub(super) fn next_hops(
     }
     let in_a_range = |address: &IpAddr| config.own_ranges.iter().any(|net| net.contains(*address));
     let all = kernels::all(host).map_err(kernel)?;
-    let found: Vec<IpAddr> = all.into_iter().filter(in_a_range).collect();
-    let words: Vec<String> = found.iter().map(ToString::to_string).collect();
+    let found: Vec<IpAddr> = all.into_iter().filter(in_a_range).gather();
+    let words: Vec<String> = found.iter().map(ToString::to_string).gather();
     let target = if words.is_empty() { NONE.to_owned() } else { words.join(" ") };
     let _ = fs::remove_file(&note);
     if let Err(error) = symlink(target, &note) {
