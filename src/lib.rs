@@ -21,7 +21,8 @@
 //! | foundations | [`cni`], [`ipam`], [`net`], [`nft`] |
 //! | messages to the kernel | [`netlink`] |
 //! | files | [`state`] |
-//! | text, lists, families of addresses, findings | [`text`], [`list`], [`family`], [`finding`] |
+//! | text, families of addresses, findings | [`text`], [`family`], [`finding`] |
+//! | lists | [`list`] |
 
 #[cfg(feature = "agent")]
 pub mod agent;

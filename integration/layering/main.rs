@@ -154,7 +154,7 @@ fn the_configuration_knows_no_kernel() {
         for name in named_modules(&source.code) {
             let path = source.path.display();
             assert!(
-                ["cni", "conf", "family", "text"].contains(&name.as_str()),
+                ["cni", "conf", "family", "list", "text"].contains(&name.as_str()),
                 "{path} names {name}"
             );
         }
