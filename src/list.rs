@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lists in little code. What the standard library makes of each kind of iterator that is collected,
-//! and of each type that is sorted or kept in a tree, is made for speed, and is long: it was an eighth of
-//! the plugin, which is read from disk for each pod, while few lists of a node are long.
+//! and of each type that is sorted or kept in a tree, is made for speed, and is long: it
+//! would be an eighth of the plugin, which starts anew for each pod, while few lists of a node are
+//! long.
 
 mod sorted;
 
@@ -11,7 +12,8 @@ pub use sorted::Sorted;
 
 /// All that an iterator gives.
 pub trait Gather: Iterator + Sized {
-    /// In a list, pushed one by one; `collect` asks for sizes and reserves room first.
+    /// In a list, pushed one by one, which has room for four at first; `collect` asks for sizes and
+    /// reserves room.
     fn gather(self) -> Vec<Self::Item> {
         let mut all = Vec::new();
         self.for_each(|one| all.push(one));
@@ -43,7 +45,7 @@ pub trait Ordered<T> {
         self.order_by(T::cmp);
     }
 
-    /// By what each of them has.
+    /// By what each of them has, for which each comparison asks anew.
     fn order_by_key<K: Ord>(&mut self, key: impl Fn(&T) -> K) {
         self.order_by(|one, other| key(one).cmp(&key(other)));
     }
@@ -58,7 +60,7 @@ impl<T> Ordered<T> for [T] {
             (Some(one), Some(other)) => compare(one, other),
             _ => Ordering::Equal,
         });
-        // Each goes to its place along the ring of those that are in each other's.
+        // The permutation is applied in place, cycle by cycle.
         for start in 0..places.len() {
             let mut at = start;
             while let Some(from) = places.get_mut(at).map(|from| replace(from, at)) {
@@ -72,8 +74,8 @@ impl<T> Ordered<T> for [T] {
     }
 }
 
-/// For each place of a list in order which place that one has now. This is the one sort of the
-/// program.
+/// The permutation that puts a list in order: for each place the one that its element has now. This is
+/// the one sort of the plugin.
 fn places(count: usize, compare: &dyn Fn(usize, usize) -> Ordering) -> Vec<usize> {
     let mut places: Vec<usize> = (0..count).collect();
     places.sort_by(|one, other| compare(*one, *other));

@@ -31,6 +31,7 @@ use std::path::Path;
 
 use crate::{
     finding::{Finding, Severity},
+    list::Ordered,
     node::{Barrier, Misfit, Network, Snapshot},
     state::Entry,
 };
@@ -212,6 +213,6 @@ pub fn findings(examined: &[(&'static Check, Outcome)]) -> Vec<Finding> {
     };
     let mut all: Vec<Finding> = examined.iter().flat_map(|(_, outcome)| found(outcome)).collect();
     // Stable: within a severity the order of the checks stays.
-    all.sort_by_key(|finding| finding.severity);
+    all.order_by_key(|finding| finding.severity);
     all
 }

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A map that is a list in order.
 
-use std::{borrow::Borrow, slice, vec};
+use std::{borrow::Borrow, mem::take, slice, vec};
 
-use super::Ordered;
+use super::{Ordered, PushAll};
 
-/// Values by keys, in the order of the keys. It is found in as fast as in a tree, takes less memory, and has a
-/// tenth of its code, which each kind of tree has for itself. What comes in order is put at the end;
-/// for the rest of a long one there is [`of`](Self::of), for to put one into the middle moves all that is
-/// behind it.
+/// A sorted vector as a map: a look-up is a binary search, an entry behind all others is appended, and
+/// one between others moves those behind it, so that a long map is built of a list, by [`of`](Self::of)
+/// or `extend`. Its code is a tenth of a tree's.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Sorted<K, V>(Vec<(K, V)>);
 
@@ -19,8 +18,8 @@ impl<K, V> Default for Sorted<K, V> {
 }
 
 impl<K: Ord, V> Sorted<K, V> {
-    /// What is in a list, in any order: of several with one key `choose` makes one, of the one before it
-    /// and the one behind.
+    /// Of entries in any order. Where several have one key, `choose` folds each later value into the
+    /// earlier one.
     pub fn of(mut list: Vec<(K, V)>, choose: &dyn Fn(&mut V, V)) -> Self {
         list.order_by(|(one, _), (other, _)| one.cmp(other));
         let mut all = Self::default();
@@ -30,6 +29,7 @@ impl<K: Ord, V> Sorted<K, V> {
                 _ => all.0.push((key, value)),
             }
         }
+        all.0.shrink_to_fit();
         all
     }
 
@@ -55,6 +55,12 @@ impl<K: Ord, V> Sorted<K, V> {
         }
     }
 
+    /// What a key leads to, to be changed.
+    pub fn get_mut(&mut self, key: &K) -> Option<&mut V> {
+        let place = self.place(key).ok()?;
+        self.0.get_mut(place).map(|(_, value)| value)
+    }
+
     /// What a key leads to.
     pub fn get<Q: Ord + ?Sized>(&self, key: &Q) -> Option<&V>
     where
@@ -72,7 +78,7 @@ impl<K: Ord, V> Sorted<K, V> {
         self.place(key).is_ok()
     }
 
-    /// The last one that is not behind a key.
+    /// The entry with the greatest key that is not greater than this one.
     pub fn up_to(&self, key: &K) -> Option<(&K, &V)> {
         let count = match self.place(key) {
             Ok(place) => place + 1,
@@ -162,7 +168,9 @@ impl<K, V> IntoIterator for Sorted<K, V> {
 
 impl<K: Ord, V> Extend<(K, V)> for Sorted<K, V> {
     fn extend<I: IntoIterator<Item = (K, V)>>(&mut self, all: I) {
-        all.into_iter().for_each(|(key, value)| self.insert(key, value));
+        let mut list = take(&mut self.0);
+        list.push_all(all);
+        *self = Self::of(list, &|held, new| *held = new);
     }
 }
 

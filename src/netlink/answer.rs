@@ -51,13 +51,11 @@ impl<'a> Answer<'a> {
     /// Why `request` was refused; `None` for success and for what it tolerates.
     pub(super) fn error(&self, request: &Request) -> Option<Error> {
         let errno = self.errno().filter(|errno| !request.tolerates(*errno))?;
-        {
-            let error = Error::new(request.what(), errno);
-            Some(match self.words() {
-                Some(words) => error.words(words),
-                None => error,
-            })
-        }
+        let error = Error::new(request.what(), errno);
+        Some(match self.words() {
+            Some(words) => error.words(words),
+            None => error,
+        })
     }
 
     /// The text of the extended acknowledgement. In a refusal it stands behind the

@@ -67,6 +67,7 @@ use snapshot::Snapshot;
 use socket::Socket;
 use table::check_name;
 
+use crate::list::{Gather, Ordered};
 use crate::netlink::attribute::{find, string};
 
 /// So often something is read again or written again because others changed the
@@ -234,8 +235,8 @@ fn look_for_tables(prefix: &str) -> Result<Vec<String>, Error> {
         }
         let names =
             tables.objects.iter().filter_map(|table| find(table, NFTA_TABLE_NAME).map(string));
-        let mut ours: Vec<String> = names.filter(|name| name.starts_with(prefix)).collect();
-        ours.sort_unstable();
+        let mut ours: Vec<String> = names.filter(|name| name.starts_with(prefix)).gather();
+        ours.order();
         return Ok(ours);
     }
     Err(Error::contended(format!("{prefix}*"), ATTEMPTS))

@@ -2,7 +2,10 @@
 //! What a class is allowed: for each peer the ports, in the form in which the table holds
 //! it. Ranges of ports and networks may overlap in policies, and may not in the sets.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::{
+    mem::take,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
 use super::{Block, numbers::NETWORKS};
 use crate::{
@@ -13,6 +16,8 @@ use crate::{
 
 /// The peer that stands for anybody.
 pub(super) const ANYBODY: u32 = 0;
+/// So many more than are merged may wait to be.
+const NEW_MAX: usize = 64;
 
 /// Ports of one protocol, from one to another, which is included.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -34,7 +39,9 @@ pub(super) type Spans = Vec<Span>;
 #[derive(Default)]
 pub(super) struct Gathered<'a> {
     /// Up to which port, as in the table, but for the class.
-    peers: Vec<(Grant, u16)>,
+    peers: Sorted<Grant, u16>,
+    /// Those that came since and are not among them: many rules may say the same.
+    new: Vec<(Grant, u16)>,
     pub(super) blocks: Vec<(&'a Block, Spans)>,
 }
 
@@ -48,7 +55,20 @@ pub(super) struct Content {
 impl Gathered<'_> {
     pub(super) fn allow(&mut self, peer: u32, span: Span) {
         let grant = Grant { class: 0, protocol: span.protocol, peer, port: span.first };
-        self.peers.push((grant, span.last));
+        match self.peers.get_mut(&grant) {
+            // Of spans with one beginning the longest has the others in it.
+            Some(last) => *last = span.last.max(*last),
+            None => self.new.push((grant, span.last)),
+        }
+        if self.new.len() > self.peers.len() + NEW_MAX {
+            self.merge();
+        }
+    }
+
+    fn merge(&mut self) {
+        let mut all = take(&mut self.peers).into_iter().gather();
+        all.append(&mut self.new);
+        self.peers = Sorted::of(all, &|held, last| *held = last.max(*held));
     }
 
     pub(super) fn content(mut self) -> Content {
@@ -56,8 +76,8 @@ impl Gathered<'_> {
         for (number, spans) in (NETWORKS..).zip(of_networks) {
             spans.into_iter().for_each(|span| self.allow(number, span));
         }
-        // Of spans with one beginning the longest has the others in it.
-        let peers = disjoint(&Sorted::of(self.peers, &|held, last| *held = last.max(*held)));
+        self.merge();
+        let peers = disjoint(&self.peers);
         let is_open = peers.has(&all_of(ANYBODY));
         Content { peers, networks: if is_open { Vec::new() } else { networks } }
     }
@@ -113,12 +133,13 @@ fn disjoint(all: &Sorted<Grant, u16>) -> Sorted<Grant, u16> {
         }
     }
     let single = all.iter().filter(|(grant, last)| grant.port == **last && is_more(grant));
-    for (grant, last) in single {
+    let is_within = |grant: &Grant| {
         let before = found.up_to(grant);
-        if !before.is_some_and(|(before, end)| is_one(before, grant) && grant.port <= *end) {
-            found.insert(*grant, *last);
-        }
-    }
+        before.is_some_and(|(before, end)| is_one(before, grant) && grant.port <= *end)
+    };
+    let single = single.filter(|(grant, _)| !is_within(grant));
+    let single = single.map(|(grant, last)| (*grant, *last)).gather();
+    found.extend(single);
     found
 }
 

@@ -97,9 +97,9 @@ fn columns(cluster: &Cluster, measured: &BTreeMap<End, Measured<'_>>) -> Vec<End
         let worst = worst.max().unwrap_or(0);
         (std::cmp::Reverse(worst.max(1)), *end)
     };
-    let mut ends: Vec<End> = cluster.ends().gather();
-    ends.order_by_key(badness);
-    ends.truncate(COLUMNS_MAX);
+    let mut worst = cluster.ends().map(|end| badness(&end)).gather();
+    worst.order();
+    let mut ends: Vec<End> = worst.into_iter().take(COLUMNS_MAX).map(|(_, end)| end).gather();
     ends.order();
     ends
 }

@@ -24,6 +24,7 @@ use std::{
     fmt::{self, Write},
 };
 
+use crate::list::Ordered;
 use html::{CLOSE_TABLE, SHAPES, Text, count, mark, remark};
 use verdict::Verdict;
 use view::Group;
@@ -152,7 +153,7 @@ fn nodes(out: &mut String, cluster: &Cluster) -> fmt::Result {
     let mut places: Vec<usize> = (0..views.len()).collect();
     if views.len() > SECTIONS_MAX {
         let badness = |place: &usize| views.get(*place).map(|view| (view.errors, view.warnings));
-        places.sort_by_key(|place| Reverse(badness(place)));
+        places.order_by_key(|place| Reverse(badness(place)));
     }
     if views.len() > 1 {
         out.write_str(r#"<div class="wide" role="region" tabindex="0" aria-label="all nodes"><table><thead><tr>"#)?;

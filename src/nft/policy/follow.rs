@@ -62,7 +62,7 @@ impl Policies {
     }
 
     /// All but what the other one has as well.
-    pub fn without(&self, other: &Self) -> Self {
+    fn without(&self, other: &Self) -> Self {
         let [egress, ingress] = &self.ways;
         let [others_egress, others_ingress] = &other.ways;
         Self {

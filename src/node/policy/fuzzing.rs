@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What fuzz targets ask of this module: in no build but theirs.
 
-use crate::list::Gather as _;
 use std::{collections::BTreeSet, fs, path::Path};
 
 use super::{
@@ -21,7 +20,7 @@ pub fn numbers(root: &Root, content: &[u8]) {
     let Ok(Some(all)) = pods(root, &mut |_| true) else { return };
     assert_eq!(pods(root, &mut |_| false).unwrap().map(|none| none.len()), Some(0));
     // Where a file has a name twice, the later one is written.
-    let names: BTreeSet<_> = all.iter().map(|one| one.name.clone()).gather();
+    let names: BTreeSet<_> = all.iter().map(|one| one.name.clone()).collect();
     if names.len() == all.len() {
         state::write(root, "node-a", &Compiled { pods: all.clone(), ..Compiled::default() })
             .unwrap();

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::{
     net, nft,
-    nft::{Ensured, policy::Session},
+    nft::{
+        Ensured,
+        policy::{Session, Way},
+    },
     node::fabric::file_version,
     policy::{Attached, Compiled, Denial, Direction, Key, Policies, TABLE, World},
     state::Root,
@@ -224,15 +227,14 @@ pub(crate) fn monitor() -> Result<nft::Monitor, Error> {
 
 /// Whether a connection may be allowed by the former table and not by the new one.
 fn restricts(before: &Policies, after: &Policies) -> bool {
-    let lost = before.without(after);
-    let ways = Direction::BOTH.into_iter().any(|direction| {
-        let (lost, new) = (
-            lost.way(direction),
-            after.way(direction).classes.without(&before.way(direction).classes),
-        );
-        !new.is_empty() || !lost.grants.is_empty() || !lost.networks.is_empty()
-    });
-    ways || !lost.identities.is_empty()
+    let is_less = |direction| {
+        let (before, after): (&Way, &Way) = (before.way(direction), after.way(direction));
+        !after.classes.without(&before.classes).is_empty()
+            || !before.grants.without(&after.grants).is_empty()
+            || !before.networks.without(&after.networks).is_empty()
+    };
+    Direction::BOTH.into_iter().any(is_less)
+        || !before.identities.without(&after.identities).is_empty()
 }
 
 #[cfg(test)]
