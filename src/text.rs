@@ -8,6 +8,7 @@
 //! (JSON) stays as it is.
 
 pub mod few;
+pub mod json;
 pub mod moment;
 pub mod nearest;
 pub mod secrets;

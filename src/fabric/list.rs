@@ -16,7 +16,7 @@ use crate::{
     cni::cidr,
     conf::{FabricPart, Unknown},
     list::{Gather, PushAll},
-    text::{few::some_of, nearest::nearest},
+    text::{few::some_of, json, nearest::nearest},
 };
 
 #[derive(Deserialize)]
@@ -94,7 +94,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<List, Vec<String>> {
 
 /// Nodes without the file around them, without a key that is not known.
 pub(super) fn items(bytes: &[u8]) -> Option<Vec<Item>> {
-    serde_json::from_slice(bytes).ok()
+    json::read(bytes).ok()
 }
 
 /// A network without host bits.
@@ -139,7 +139,7 @@ pub fn pod_cidrs(bytes: &[u8], name: &str) -> Option<(Vec<String>, Vec<String>)>
 /// The file, and its strange keys. They are looked for where there are some: that takes
 /// another reading.
 fn file(bytes: &[u8]) -> Result<(File, Vec<String>), Vec<String>> {
-    let refusal = match serde_json::from_slice(bytes) {
+    let refusal = match json::read(bytes) {
         Ok(file) => return Ok((file, Vec::new())),
         Err(error) => error.to_string(),
     };

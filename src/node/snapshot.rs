@@ -24,7 +24,7 @@ use crate::{
         file::BUNDLE_BYTES_MAX,
         gzip::{decompress, is_gzip},
     },
-    text::secrets::redact_texts,
+    text::{json, secrets::redact_texts},
 };
 
 use super::fabric::Applied;
@@ -152,8 +152,7 @@ impl Snapshot {
         require_bearable(bytes)?;
         let no_bundle = |why: &str| format!("it is no bundle of manx bundle: {why}");
         // The form first: what is newer may have other fields.
-        let header: Header =
-            serde_json::from_slice(bytes).map_err(|error| no_bundle(&error.to_string()))?;
+        let header: Header = json::read(bytes).map_err(|error| no_bundle(&error.to_string()))?;
         if header.kind != MARK {
             return Err(no_bundle(&format!("its kind is {}, not {MARK:?}", header.kind)));
         }
@@ -166,8 +165,7 @@ impl Snapshot {
                 "it is of form {newer}, and this version reads {VERSION}: read it with manx {by}"
             )),
             Some(_) => {
-                let read: Self =
-                    serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+                let read: Self = json::read(bytes).map_err(|error| error.to_string())?;
                 read.require_a_node()?;
                 Ok(read.concluded())
             }

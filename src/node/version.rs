@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::conf::{PLUGIN_TYPES, VERSION_FILE};
 use crate::list::Gather;
 use crate::state::{Root, directory, file::TEXT_BYTES_MAX, read_own, replace};
+use crate::text::json;
 
 /// This version.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -125,7 +126,7 @@ pub(crate) fn note_file(root: &Root, file: &Path) -> Result<(), Error> {
 /// What was noted of the plugin since boot.
 pub(crate) fn noted(root: &Root) -> Option<Plugin> {
     let bytes = read_own(&root.runtime().join(VERSION_FILE), TEXT_BYTES_MAX).ok()?;
-    serde_json::from_slice(&bytes).ok()
+    json::read(&bytes).ok()
 }
 
 /// The same, unless another program is installed by now. Until that one notes itself, which

@@ -16,7 +16,7 @@ use crate::{
     list::Gather,
     node::unreadable,
     state::file::{CLUSTER_BYTES_MAX, read_stream},
-    text::few::some_of,
+    text::{few::some_of, json},
 };
 
 /// What is asked for.
@@ -54,7 +54,7 @@ pub(super) fn run(console: &mut Console<'_>) -> Result<Status, Failure> {
 
 /// The nodes that are served of a list, and those that are not.
 pub(super) fn view(text: &[u8]) -> Result<View, String> {
-    let list: List = serde_json::from_slice(text).map_err(|error| format!("{error}; {WANTED}"))?;
+    let list: List = json::read(text).map_err(|error| format!("{error}; {WANTED}"))?;
     if !matches!(&*list.kind, "List" | "NodeList") {
         return Err(format!("it is a {} and no list of Nodes; {WANTED}", list.kind));
     }

@@ -4,8 +4,6 @@
 mod show;
 mod world;
 
-use serde_json::json;
-
 use super::{
     Args, Console, Failure, Status, Subcommand,
     args::{Operands, Shape},
@@ -15,6 +13,7 @@ use crate::{
     node::policy::{self, Established, Wanted},
     object::Told,
     policy::Denial,
+    text::json::object,
 };
 use world::Given;
 pub(super) use world::read_world;
@@ -113,12 +112,10 @@ fn tell(
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
     if args.flag("json") {
-        let changes: Vec<_> = changes.iter().map(Told::encode).gather();
-        let mut document = json!({"changes": changes, "notes": notes});
-        if let (Some(cut), Some(object)) = (cut, document.as_object_mut()) {
-            object.insert("cut".to_owned(), cut.into());
-        }
-        return Ok(console.json(&document)?);
+        let changes = changes.iter().map(Told::encode).gather();
+        let mut members = vec![("changes", changes.into()), ("notes", notes.into())];
+        members.push_all(cut.map(|cut| ("cut", cut.into())));
+        return Ok(console.json(&object(members))?);
     }
     for line in changes {
         console.line(line)?;

@@ -6,7 +6,7 @@ use std::{
     net::IpAddr,
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::{Args, Console, Failure, Status, table::Table};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     node::policy,
     policy::{Direction, Dropped, Policies},
     state::journal,
+    text::json::object,
 };
 
 /// How a pod is isolated in one direction.
@@ -47,11 +48,20 @@ pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Fai
     if args.flag("json") {
         let pods = pods.iter().map(|pod| {
             let [egress, ingress] = ways(*pod).map(|way| way.as_ref().map(encode));
-            json!({"address": pod, "pod": names.get(pod), "egress": egress, "ingress": ingress})
+            object(vec![
+                ("address", pod.to_string().into()),
+                ("pod", names.get(pod).cloned().into()),
+                ("egress", egress.into()),
+                ("ingress", ingress.into()),
+            ])
         });
         let pods: Vec<Value> = pods.gather();
         let (enforced, peers) = (held.is_some(), policies.identities.len());
-        console.json(&json!({"enforced": enforced, "peers": peers, "pods": pods}))?;
+        console.json(&object(vec![
+            ("enforced", enforced.into()),
+            ("peers", peers.into()),
+            ("pods", pods.into()),
+        ]))?;
         return Ok(Status::Fine);
     }
     if held.is_none() {
@@ -85,9 +95,15 @@ fn isolation(
 
 fn encode(way: &Isolation) -> Value {
     let Isolation { class, grants, networks, dropped } = way;
-    let dropped =
-        dropped.map(|Dropped { packets, bytes, .. }| json!({"packets": packets, "bytes": bytes}));
-    json!({"class": class, "grants": grants, "networks": networks, "dropped": dropped})
+    let dropped = dropped.map(|Dropped { packets, bytes, .. }| {
+        object(vec![("packets", packets.into()), ("bytes", bytes.into())])
+    });
+    object(vec![
+        ("class", (*class).into()),
+        ("grants", (*grants).into()),
+        ("networks", (*networks).into()),
+        ("dropped", dropped.into()),
+    ])
 }
 
 fn words(way: Option<&Isolation>) -> String {

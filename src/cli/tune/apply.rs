@@ -30,6 +30,7 @@ use crate::{
         lock::{self, ATTACHMENT_LIMIT},
         read_own, readable_directory, replace, replace_synced,
     },
+    text::json,
 };
 
 /// Behind all files whose names begin with a number.
@@ -92,7 +93,7 @@ impl Note {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
             bytes => {
                 let bytes = bytes.map_err(|error| failed(path.display(), &error))?;
-                serde_json::from_slice(&bytes).map_err(|error| failure(error.to_string()))?
+                json::read(&bytes).map_err(|error| failure(error.to_string()))?
             }
         };
         match note.version {

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Console, Failure, Status,
@@ -18,6 +18,7 @@ use crate::{
     list::Gather,
     policy::unread,
     state::file::{CLUSTER_BYTES_MAX, read_stream},
+    text::json::object,
 };
 
 pub(super) fn run(
@@ -42,7 +43,7 @@ pub(super) fn run(
     }
     let found = findings.all;
     if is_json {
-        console.json(&json!({"checks": encode(&found)}))?;
+        console.json(&object(vec![("checks", encode(&found).into())]))?;
     } else {
         if !found.is_empty() {
             console.table(&rows(&found))?;

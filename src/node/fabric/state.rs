@@ -19,7 +19,7 @@ use crate::{
     list::Gather,
     net::{Socket, Tables},
     state::{self, Root, directory, file::PEERS_BYTES_MAX, lock, read_own, replace},
-    text::few::first_of,
+    text::{few::first_of, json},
 };
 
 use super::{
@@ -124,7 +124,7 @@ impl FabricState {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(error.to_string())),
         };
-        let applied: Result<Applied, _> = serde_json::from_slice(&bytes);
+        let applied: Result<Applied, _> = json::read(&bytes);
         let mut applied = applied.map_err(|error| unreadable(error.to_string()))?;
         if applied.version > VERSION {
             let reason = format!("version {} is of a newer manx", applied.version);
@@ -375,7 +375,7 @@ pub fn tunnel_addresses(root: &Root) -> Vec<IpAddr> {
     let all_applied = files
         .filter(|file| file.path().extension().is_some_and(|extension| extension == "json"))
         .filter_map(|file| read_own(&file.path(), PEERS_BYTES_MAX).ok())
-        .filter_map(|bytes| serde_json::from_slice::<Applied>(&bytes).ok());
+        .filter_map(|bytes| json::read::<Applied>(&bytes).ok());
     all_applied.flat_map(|applied| applied.tunnel_addresses).gather()
 }
 

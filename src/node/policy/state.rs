@@ -18,7 +18,7 @@ use serde::{
     Deserializer,
     de::{Error as _, IgnoredAny, MapAccess, Visitor},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::{
     super::{Error, Kind, Object, fabric::WRITER_LIMIT, file},
@@ -29,6 +29,7 @@ use crate::{
     list::Gather,
     policy::{Assigned, Compiled, Denial, Fields, Key, Known, Name, Policies, TABLE},
     state::{Root, directory, file::TEXT_BYTES_MAX, lock, read_own, replace},
+    text::json::object,
 };
 
 /// The form of the files. It rises when a field changes its meaning.
@@ -137,8 +138,9 @@ pub(super) fn write(root: &Root, node: &str, compiled: &Compiled) -> Result<(), 
     remove(&gone_file(root))?;
     let pods: Map<String, Value> = compiled.pods.iter().map(encode).collect();
     let pods = Value::Object(pods);
-    let former =
-        compiled.former.iter().map(|it| json!({"name": it.name.to_string(), "uid": it.uid}));
+    let former = compiled.former.iter().map(|it| {
+        object(vec![("name", it.name.to_string().into()), ("uid", it.uid.as_str().into())])
+    });
     let former = Value::Array(former.gather());
     let text =
         format!("{{\"version\":{VERSION},\"node\":{node},\"pods\":{pods},\"former\":{former}}}");
@@ -292,7 +294,12 @@ pub(super) fn note_denial(root: &Root, denial: Denial) -> Result<(), Error> {
         return Ok(());
     }
     let Denial { counts, rejects, log } = denial;
-    let document = json!({"version": VERSION, "counts": counts, "rejects": rejects, "log": log});
+    let document = object(vec![
+        ("version", VERSION.into()),
+        ("counts", counts.into()),
+        ("rejects", rejects.into()),
+        ("log", log.into()),
+    ]);
     put(&denial_file(root), document.to_string().as_bytes())
 }
 
