@@ -6,7 +6,11 @@
 
 mod sorted;
 
-use std::{cmp::Ordering, mem::replace};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    mem::replace,
+};
 
 pub use sorted::Sorted;
 
@@ -17,6 +21,26 @@ pub trait Gather: Iterator + Sized {
     fn gather(self) -> Vec<Self::Item> {
         let mut all = Vec::new();
         self.for_each(|one| all.push(one));
+        all
+    }
+
+    /// In a tree without values, each put where it belongs; `collect` sorts a list first.
+    fn gather_set(self) -> BTreeSet<Self::Item>
+    where
+        Self::Item: Ord,
+    {
+        let mut all = BTreeSet::new();
+        self.for_each(|one| drop(all.insert(one)));
+        all
+    }
+
+    /// In a tree, likewise; of several with one key the last stays.
+    fn gather_map<K: Ord, V>(self) -> BTreeMap<K, V>
+    where
+        Self: Iterator<Item = (K, V)>,
+    {
+        let mut all = BTreeMap::new();
+        self.for_each(|(key, value)| drop(all.insert(key, value)));
         all
     }
 }

@@ -96,7 +96,7 @@ pub(super) fn choose<'a, K: PartialEq>(
 /// Which pod was probably meant: the name without its namespace is what one types
 /// first.
 fn suggestion(attachments: &[Attachment], word: &str) -> String {
-    let pods: BTreeSet<String> = attachments.iter().filter_map(|one| one.entry.pod()).collect();
+    let pods: BTreeSet<String> = attachments.iter().filter_map(|one| one.entry.pod()).gather_set();
     let spelled = |pod: &'_ str| match pod.split_once('/') {
         Some((_, name)) if !word.contains('/') => name.to_owned(),
         _ => pod.to_owned(),

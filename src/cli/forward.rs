@@ -158,7 +158,7 @@ impl<'a> Firewall<'a> {
         let names = self.ruleset.iter().flat_map(Ruleset::names);
         let own = names.filter(|(_, table, chain)| chain.starts_with(CALICO) || table == CALICOS);
         let mut tables: BTreeSet<String> =
-            own.map(|(family, table, _)| format!("table {family} {table}")).collect();
+            own.map(|(family, table, _)| format!("table {family} {table}")).gather_set();
         let is_one =
             |text: &&String| text.lines().any(|line| line.starts_with(&format!(":{CALICO}")));
         for (family, text) in &self.legacy {

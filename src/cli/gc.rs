@@ -131,7 +131,7 @@ pub(super) fn networks(
 ) -> Result<BTreeSet<String>, Failure> {
     let links = link::all(&mut Socket::open()?)?;
     let marked = links.iter().filter_map(|link| of_alias(link.alias.as_deref()?));
-    let mut networks: BTreeSet<String> = marked.map(|identity| identity.network).collect();
+    let mut networks: BTreeSet<String> = marked.map(|identity| identity.network).gather_set();
     networks.extend(journal::networks(root));
     let Some(named) = named else { return Ok(networks) };
     if networks.contains(&*named) {

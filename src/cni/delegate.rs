@@ -7,6 +7,7 @@
 //! result or an error in its own words, in bounded time, and no process. What a
 //! delegate is asked for and when is the verbs' business.
 
+use crate::list::Gather;
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
@@ -200,7 +201,7 @@ impl Delegate {
             });
             texts.ok_or_else(|| plugin.fault(&command, "answered without supportedVersions"))
         });
-        told.collect()
+        told.gather()
     }
 
     /// Runs an ADD and reads its result, which is of version `assumed` unless it
@@ -222,7 +223,7 @@ impl Delegate {
     ) -> Result<AddResult, Error> {
         self.try_add(environment, stdin, assumed, limit).map_err(|cause| {
             let undo = self.invoke(&Command::Del, environment, stdin, limit).err();
-            let errors = [cause.clone()].into_iter().chain(undo).collect();
+            let errors = [cause.clone()].into_iter().chain(undo).gather();
             Error::join(errors).unwrap_or(cause)
         })
     }

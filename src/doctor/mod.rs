@@ -31,7 +31,7 @@ use std::path::Path;
 
 use crate::{
     finding::{Finding, Severity},
-    list::Ordered,
+    list::{Gather, Ordered},
     node::{Barrier, Misfit, Network, Snapshot},
     state::Entry,
 };
@@ -107,7 +107,7 @@ impl Check {
             Ok(seen) => seen,
             Err(reason) => return Outcome::Skipped(reason),
         };
-        Outcome::Found(seen.into_iter().map(|seen| finding(self.id, seen)).collect())
+        Outcome::Found(seen.into_iter().map(|seen| finding(self.id, seen)).gather())
     }
 }
 
@@ -196,13 +196,13 @@ pub fn of_wide_pods<'a>(
     pods: impl IntoIterator<Item = (&'a Entry, u32)>,
 ) -> Vec<Finding> {
     let wide = links::wide_pods(network, pods);
-    wide.into_iter().map(|seen| finding("mtu-too-large", seen)).collect()
+    wide.into_iter().map(|seen| finding("mtu-too-large", seen)).gather()
 }
 
 /// Makes the checks; only the one named where one is.
 pub fn examine(snapshot: &Snapshot, only: Option<&str>) -> Vec<(&'static Check, Outcome)> {
     let chosen = CHECKS.iter().filter(|check| only.is_none_or(|only| only == check.id));
-    chosen.map(|check| (check, check.examine(snapshot))).collect()
+    chosen.map(|check| (check, check.examine(snapshot))).gather()
 }
 
 /// All findings, the worst first.
@@ -211,7 +211,7 @@ pub fn findings(examined: &[(&'static Check, Outcome)]) -> Vec<Finding> {
         Outcome::Found(findings) => findings.clone(),
         Outcome::Fine | Outcome::Skipped(_) => Vec::new(),
     };
-    let mut all: Vec<Finding> = examined.iter().flat_map(|(_, outcome)| found(outcome)).collect();
+    let mut all: Vec<Finding> = examined.iter().flat_map(|(_, outcome)| found(outcome)).gather();
     // Stable: within a severity the order of the checks stays.
     all.order_by_key(|finding| finding.severity);
     all

@@ -81,7 +81,7 @@ const LEFT_FEW: u128 = 5;
 pub(super) fn full(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::new();
     for (network, pool) in pools(snapshot)? {
-        let sets: BTreeSet<usize> = pool.ranges.iter().map(|range| range.set).collect();
+        let sets: BTreeSet<usize> = pool.ranges.iter().map(|range| range.set).gather_set();
         for set in sets {
             let ranges: Vec<&Range> = pool.ranges.iter().filter(|range| range.set == set).gather();
             let inside = |lease: &&Lease| ranges.iter().any(|range| range.contains(lease.address));

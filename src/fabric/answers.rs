@@ -85,7 +85,7 @@ impl Answers {
         let answers = addresses.into_iter().zip(answers);
         // Thousands at once are put in order faster than one by one.
         match self.known.is_empty() {
-            true => self.known = answers.collect(),
+            true => self.known = answers.gather_map(),
             false => self.known.extend(answers),
         }
     }
@@ -99,7 +99,7 @@ impl Answers {
 
     /// Notes the links whose neighbours and forwarding entries are compared.
     pub fn learn_tunnels(&mut self, links: impl Iterator<Item = u32>) {
-        self.tunnels = Some(links.collect());
+        self.tunnels = Some(links.gather_set());
     }
 
     /// What is known of an address.

@@ -92,7 +92,7 @@ fn outside(node: &Node, bounds: Option<Bounds<'_>>) -> Vec<String> {
 
 /// Notes of pods inside this node's networks, one for each network.
 fn inside(peers: &Peers, site: &Site) -> Vec<String> {
-    let networks: BTreeSet<IpNetwork> = site.plain.iter().filter_map(network).collect();
+    let networks: BTreeSet<IpNetwork> = site.plain.iter().filter_map(network).gather_set();
     let note = |network: &IpNetwork| {
         let is_inside = |cidr: &IpNetwork| cidr != network && contains(network, cidr);
         let mut inside = peers.pod_cidrs().filter(is_inside);

@@ -20,6 +20,7 @@ use super::{
 use crate::{
     conf::CrossSubnet,
     family::{Family, is_single},
+    list::Gather,
     net::{forwarding, route},
     object::{LOOSE, Mark, Route, Setting, Sysctl, Tunnel, Value},
 };
@@ -105,7 +106,7 @@ impl OfFamily<'_> {
         desired: &mut Desired,
         remarks: &mut Remarks,
     ) {
-        let mut cidrs: Vec<IpNetwork> = peer.pod_cidrs(self.family).collect();
+        let mut cidrs: Vec<IpNetwork> = peer.pod_cidrs(self.family).gather();
         let Some(address) = peer.address(self.family) else { return };
         if let Wrapping::Tunnel(..) = wrapping {
             // What the node itself sends comes from there.

@@ -31,7 +31,7 @@ pub struct Networks(BTreeMap<IpAddr, IpNetwork>);
 impl Networks {
     /// These networks.
     pub fn of(networks: impl IntoIterator<Item = IpNetwork>) -> Self {
-        Self(networks.into_iter().map(|network| (network.network(), network)).collect())
+        Self(networks.into_iter().map(|network| (network.network(), network)).gather_map())
     }
 
     /// The pods of all peers that have a route.

@@ -281,7 +281,7 @@ fn overlaps(nodes: &[(usize, &Node)], faults: &mut Vec<Fault>) {
 /// themselves. A tunnel's address may be among its own node's pods.
 fn misplaced(nodes: &[(usize, &Node)], faults: &mut Vec<Fault>) {
     let starts: BTreeMap<IpAddr, Pods<'_>> =
-        pod_cidrs(nodes).map(|(cidr, owner)| (cidr.network(), (cidr, owner))).collect();
+        pod_cidrs(nodes).map(|(cidr, owner)| (cidr.network(), (cidr, owner))).gather_map();
     // Those that do not overlap are told by where they begin.
     let holder = |address: &IpAddr| {
         let (_, (cidr, owner)) = starts.range(..=*address).next_back()?;

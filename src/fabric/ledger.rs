@@ -5,6 +5,7 @@
 //! Forwarding entries and neighbours bear no mark, so it is remembered in words,
 //! which are never read again, only compared.
 
+use crate::list::Gather;
 use std::{collections::BTreeSet, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
@@ -60,7 +61,7 @@ impl Added {
             |device: &str| tunnels.iter().any(|held| held.name == device && is_others(held));
         let added = changes.iter().filter_map(Change::addition);
         let added = added.filter(|(device, _)| others(device)).map(|(_, text)| text);
-        Self(self.0.iter().cloned().chain(added).collect())
+        Self(self.0.iter().cloned().chain(added).gather_set())
     }
 
     /// Without what is not wanted, once that has been taken back.
@@ -69,7 +70,7 @@ impl Added {
         if self.0.is_empty() {
             return Self::default();
         }
-        let wanted: BTreeSet<String> = desired.objects.additions().collect();
-        Self(self.0.intersection(&wanted).cloned().collect())
+        let wanted: BTreeSet<String> = desired.objects.additions().gather_set();
+        Self(self.0.intersection(&wanted).cloned().gather_set())
     }
 }

@@ -29,7 +29,7 @@ use super::list;
 use crate::{
     conf::FabricPart,
     finding::{Finding, Severity},
-    list::{Ordered, PushAll},
+    list::{Gather, Ordered, PushAll},
 };
 
 /// The form of a file that has more than its readers knew at first.
@@ -133,7 +133,7 @@ impl Settled {
     /// Where the pods of other nodes are that get their traffic.
     pub fn pods(&self) -> BTreeSet<IpNetwork> {
         let others = self.claims.iter().filter(|claim| !claim.is_own && claim.is_served());
-        others.flat_map(|claim| &claim.node.pod_cidrs).copied().collect()
+        others.flat_map(|claim| &claim.node.pod_cidrs).copied().gather_set()
     }
 
     /// The peers file of it.

@@ -173,7 +173,7 @@ impl Snapshot {
         }
         let known = |rule: &&Vec<u8>| wanted.chains.iter().any(|it| it.name == chain_of(rule));
         let foreign: BTreeSet<String> =
-            rules.iter().filter(|rule| !known(rule)).map(|rule| chain_of(rule)).collect();
+            rules.iter().filter(|rule| !known(rule)).map(|rule| chain_of(rule)).gather_set();
         let foreign = foreign.iter().map(|name| wanted.object(&format!("chain {name}")));
         self.differences.push_all(foreign.map(|name| format!("{name} is foreign")));
     }
@@ -347,7 +347,8 @@ pub(super) fn rule_differences(wanted: &[Rule], before: usize, found: &[&Vec<u8>
 }
 
 pub(super) fn interval_differences(intervals: &Intervals, elements: &[Vec<u8>]) -> Vec<String> {
-    let found: BTreeSet<Element> = elements.iter().flat_map(|object| elements_of(object)).collect();
+    let found: BTreeSet<Element> =
+        elements.iter().flat_map(|object| elements_of(object)).gather_set();
     let mut foreign = found.clone();
     let mut lost = Vec::new();
     for (elements, text) in intervals.elements().zip(intervals.texts()) {

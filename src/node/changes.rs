@@ -202,7 +202,7 @@ fn protocols(networks: &Networks) -> Vec<u8> {
 pub(super) fn locked(networks: &Networks) -> BTreeSet<u8> {
     let all = networks.all.iter();
     let before = all.clone().flat_map(|one| noted_protocols(one.name(), &networks.root));
-    all.map(|network| network.config.fabric.protocol).chain(before).collect()
+    all.map(|network| network.config.fabric.protocol).chain(before).gather_set()
 }
 
 fn mtus(

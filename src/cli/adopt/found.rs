@@ -112,7 +112,7 @@ pub(super) fn found(site: &Site) -> Remains<'_> {
         .iter()
         .filter(|pod| claimed(pod.link) > 1)
         .map(|pod| (pod.link.index, pod.link))
-        .collect();
+        .gather_map();
     let is_free =
         |link: &&Link| link.kind.as_deref() == Some("veth") && !is_marked(link.alias.as_deref());
     let free: Vec<&Link> = kernel.links.iter().filter(is_free).gather();

@@ -31,7 +31,7 @@ impl Site {
 /// What Felix lets through our check drops, unless the configuration lets pods ask for it.
 pub(super) fn lost(site: &Site) -> Option<Finding> {
     let ours = site.ours.as_ref().filter(|ours| !ours.serves_sources)?;
-    let links: BTreeSet<&str> = site.firewall.sources.iter().map(|(link, _)| &**link).collect();
+    let links: BTreeSet<&str> = site.firewall.sources.iter().map(|(link, _)| &**link).gather_set();
     let allowed: Vec<(&str, IpNetwork)> = links
         .into_iter()
         .flat_map(|link| site.allowed(link).into_iter().map(move |network| (link, network)))

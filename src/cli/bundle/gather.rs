@@ -149,7 +149,7 @@ fn logs(root: &Root, conf: Option<&Path>) -> BTreeSet<PathBuf> {
         .gather();
     of_agent.order();
     let newest = of_agent.into_iter().rev().take(AGENT_LOGS_MAX).map(|(_, path)| path);
-    own.chain(newest).collect()
+    own.chain(newest).gather_set()
 }
 
 /// What a directory has, by name; nothing where it cannot be read.

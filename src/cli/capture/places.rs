@@ -95,7 +95,7 @@ pub(super) fn places(
     let mut all = vec![plain(Role::Pod, link, filter.to_owned())];
     let tunnels: Vec<&Link> = kernel.links.iter().filter(|link| marked(link).is_some()).gather();
     all.push_all(tunnels.iter().map(|tunnel| plain(Role::Tunnel, tunnel, of_pod.clone())));
-    let carriers: BTreeSet<Carrier> = tunnels.iter().copied().filter_map(carrier).collect();
+    let carriers: BTreeSet<Carrier> = tunnels.iter().copied().filter_map(carrier).gather_set();
     for uplink in uplinks(kernel, &tunnels) {
         for carrier in &carriers {
             let taken = both(&carrier.expression(), &carrier.inside(addresses));
@@ -129,7 +129,7 @@ fn uplinks<'a>(kernel: &'a Kernel, tunnels: &[&Link]) -> Vec<&'a Link> {
         is_away && (route.table, route.kind) == (TABLE_MAIN, Kind::Unicast)
     };
     let by_routes = kernel.routes.iter().filter(leads_away).flat_map(|found| &found.devices);
-    let devices: BTreeSet<u32> = below.chain(by_routes.copied()).collect();
+    let devices: BTreeSet<u32> = below.chain(by_routes.copied()).gather_set();
     let is_uplink = |link: &&Link| {
         let ours = GROUPS.contains(&link.group) || is_marked(link.alias.as_deref());
         devices.contains(&link.index) && !link.loopback && !ours && marked(link).is_none()

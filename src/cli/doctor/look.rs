@@ -253,7 +253,8 @@ fn of_kernel(root: &Root, tables: &Tables) -> Snapshot {
     let forwards = kernel.links.iter().map(|link| devconf::forwarding(&link.name));
     let of_links = of_links.chain(forwards).chain(filters);
     let keys = SYSCTLS.into_iter().chain(tune::KEYS).map(str::to_owned).chain(of_links);
-    kernel.sysctls = keys.filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).collect();
+    kernel.sysctls =
+        keys.filter_map(|key| Some((key.clone(), sysctl::read(&key).ok()?))).gather_map();
     let unreadable = journal::networks(root).into_iter();
     Snapshot {
         version: node::VERSION,

@@ -45,18 +45,18 @@ pub(super) fn plugins(path: &Path, object: &Map<String, Value>) -> Vec<Plugin> {
 
 /// With where they are and what they speak: each is asked once, and all at once.
 pub(super) fn asked(mut plugins: Vec<Plugin>, plugin_path: &[PathBuf]) -> Vec<Plugin> {
-    let kinds: BTreeSet<&str> = plugins.iter().map(|plugin| plugin.kind.as_str()).collect();
+    let kinds: BTreeSet<&str> = plugins.iter().map(|plugin| plugin.kind.as_str()).gather_set();
     let found: BTreeMap<String, Result<Delegate, String>> = kinds
         .into_iter()
         .map(|kind| {
             let found = Delegate::find(kind, plugin_path).map_err(|error| error.msg.clone());
             (kind.to_owned(), found)
         })
-        .collect();
+        .gather_map();
     let asked: Vec<&Delegate> = found.values().flatten().gather();
     let told = versions_of(&asked, plugin_path, VERSION_LIMIT);
     let told: BTreeMap<&str, _> =
-        asked.iter().map(|one| one.plugin_type.as_str()).zip(told).collect();
+        asked.iter().map(|one| one.plugin_type.as_str()).zip(told).gather_map();
     for plugin in &mut plugins {
         match found.get(&plugin.kind) {
             Some(Ok(found)) => plugin.path = Some(found.binary.clone()),

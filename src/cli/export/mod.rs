@@ -25,6 +25,7 @@ use crate::{
         faults::contains,
         observe,
     },
+    list::Gather,
     net::{Socket, Tables},
     node::{
         configured::{Configured, Networks},
@@ -88,7 +89,7 @@ fn autonomous_system(args: &Args) -> Result<u32, Failure> {
 fn describe_mesh(args: &Args, number: u32) -> Result<Mesh, Failure> {
     let networks = Networks::read(&args.root(), args.value("conf").map(Path::new))?;
     let unusable: Vec<String> =
-        networks.unusable.iter().map(|(_, error)| error.to_string()).collect();
+        networks.unusable.iter().map(|(_, error)| error.to_string()).gather();
     let Some(node) = networks.first() else {
         return Err(Failure::Failed("there is no configuration".to_owned()));
     };

@@ -22,7 +22,7 @@ use crate::{
     conf::has_store,
     fabric,
     ipam::store,
-    list::PushAll,
+    list::{Gather, PushAll},
     net::Socket,
     nft,
     node::{
@@ -93,7 +93,7 @@ fn stores(order: &Order, configurations: &[Configuration]) -> BTreeSet<(PathBuf,
     let noted = journal::all(&order.root).into_iter().map(|entry| (entry.network, entry.ipam));
     let kept = |ipam: &Value| member(ipam, "type").and_then(Value::as_str).is_some_and(has_store);
     let all = configured.chain(noted).filter(|(_, ipam)| kept(ipam));
-    all.map(|(network, ipam)| (leases_of(&order.root, &network, &ipam), network)).collect()
+    all.map(|(network, ipam)| (leases_of(&order.root, &network, &ipam), network)).gather_set()
 }
 
 /// Removes what is left where leases were.

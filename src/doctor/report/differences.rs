@@ -22,7 +22,7 @@ use crate::{
 pub(super) fn differences(cluster: &Cluster) -> Vec<Finding> {
     let mut found = Vec::new();
     let protocols: BTreeSet<u8> =
-        cluster.views.iter().flat_map(|view| &view.ways).map(|way| way.keys.protocol).collect();
+        cluster.views.iter().flat_map(|view| &view.ways).map(|way| way.keys.protocol).gather_set();
     found.push_all(same_names(cluster));
     found.push_all(shared(cluster));
     for protocol in &protocols {
@@ -165,7 +165,7 @@ fn entry_differs(
                 .iter()
                 .filter(|(one, _)| *one != value)
                 .map(|(k, v)| (k.clone(), v.clone()))
-                .collect();
+                .gather_map();
             let wrong: Vec<usize> = rest.values().flatten().copied().gather();
             let (told, wrong) = (told(cluster, &rest, "by the list of"), names(cluster, &wrong));
             let fix = format!(

@@ -24,7 +24,7 @@ use std::{
     fmt::{self, Write},
 };
 
-use crate::list::Ordered;
+use crate::list::{Gather, Ordered};
 use html::{CLOSE_TABLE, SHAPES, Text, count, mark, remark};
 use verdict::Verdict;
 use view::Group;
@@ -94,7 +94,7 @@ fn write(out: &mut String, cluster: &Cluster) -> fmt::Result {
 
 /// A few of the nodes.
 fn titled(cluster: &Cluster) -> String {
-    let names: Vec<&str> = cluster.views.iter().map(|view| view.name.as_str()).collect();
+    let names: Vec<&str> = cluster.views.iter().map(|view| view.name.as_str()).gather();
     crate::text::few::some_of(&names)
 }
 
@@ -150,7 +150,7 @@ fn moments(views: &[View]) -> Option<String> {
 /// A row of each, and then a section of each.
 fn nodes(out: &mut String, cluster: &Cluster) -> fmt::Result {
     let views = &cluster.views;
-    let mut places: Vec<usize> = (0..views.len()).collect();
+    let mut places: Vec<usize> = (0..views.len()).gather();
     if views.len() > SECTIONS_MAX {
         let badness = |place: &usize| views.get(*place).map(|view| (view.errors, view.warnings));
         places.order_by_key(|place| Reverse(badness(place)));

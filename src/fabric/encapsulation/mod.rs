@@ -12,7 +12,7 @@ mod vxlan;
 
 pub use contract::{Encapsulation, Here, Needs, Peer};
 
-use crate::{conf::Mode, object::link::Form};
+use crate::{conf::Mode, list::Gather, object::link::Form};
 
 /// All of them.
 pub const ALL: [&dyn Encapsulation; 2] = [&ipip::Ipip, &vxlan::Vxlan];
@@ -33,5 +33,5 @@ pub fn of_device(form: &Form) -> Option<&'static dyn Encapsulation> {
 
 /// The modes that have one of these, as words.
 pub fn modes(which: fn(&'static dyn Encapsulation) -> bool) -> Vec<&'static str> {
-    ALL.into_iter().filter(|one| which(*one)).map(Encapsulation::name).collect()
+    ALL.into_iter().filter(|one| which(*one)).map(Encapsulation::name).gather()
 }

@@ -17,7 +17,7 @@ use ipnetwork::IpNetwork;
 
 use super::claim::Claim;
 use crate::fabric::peers::Node;
-use crate::list::PushAll;
+use crate::list::{Gather, PushAll};
 
 /// PodCIDRs by where they begin, with who has them. They do not overlap.
 type Pods = BTreeMap<IpAddr, (IpNetwork, String)>;
@@ -62,7 +62,7 @@ impl Given {
         let networks = networks.filter(apart).unwrap_or_default().to_vec();
         Self {
             pods: Pods::new(),
-            addresses: addresses.map(|address| (*address, name.clone())).collect(),
+            addresses: addresses.map(|address| (*address, name.clone())).gather_map(),
             own: name,
             networks,
             spared: spared.to_vec(),

@@ -69,7 +69,7 @@ impl Ruleset {
         for (family, word, chains) in &self.chains {
             let translating = chains.iter().filter(|chain| text(chain, NFTA_CHAIN_TYPE) == "nat");
             let tables: BTreeSet<String> =
-                translating.map(|chain| text(chain, NFTA_CHAIN_TABLE)).collect();
+                translating.map(|chain| text(chain, NFTA_CHAIN_TABLE)).gather_set();
             for table in tables {
                 let of = [Attribute::string(NFTA_RULE_TABLE, &table)];
                 let object = format!("rules of table {word} {table}");

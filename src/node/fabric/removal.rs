@@ -176,7 +176,7 @@ fn nobodys() -> Config {
 pub fn protocols_here(root: &Root, host: &mut Socket) -> Result<BTreeSet<u8>, Error> {
     let links = link::all(host).map_err(kernel)?;
     let marked = links.iter().filter_map(marked);
-    Ok(marked.chain(FabricState::new(root, 0).protocols()).chain([ROUTE_PROTOCOL]).collect())
+    Ok(marked.chain(FabricState::new(root, 0).protocols()).chain([ROUTE_PROTOCOL]).gather_set())
 }
 
 /// The fabric that a configuration asks for; without a peers file, which may have named
@@ -210,7 +210,10 @@ pub fn fabric_of(config: &Config, root: &Root) -> Result<FabricState, Error> {
 /// in which everybody locks them.
 pub fn noted_protocols(network: &str, root: &Root) -> BTreeSet<u8> {
     let noted = FabricState::noted(root).into_iter();
-    noted.filter(|(_, applied)| applied.names(network)).map(|(state, _)| state.protocol()).collect()
+    noted
+        .filter(|(_, applied)| applied.names(network))
+        .map(|(state, _)| state.protocol())
+        .gather_set()
 }
 
 /// Removes what a network without a peers file had of fabrics, by itself. What cannot

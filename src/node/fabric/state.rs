@@ -145,7 +145,7 @@ impl FabricState {
         let applied = self.applied().unwrap_or_default();
         let stays = |other: &&str| applied.summary == summary || applied.agrees(other, summary);
         let sharers = applied.others(network).filter(|name| !name.is_empty()).filter(stays);
-        let sharers = sharers.chain([network]).map(str::to_owned).collect();
+        let sharers = sharers.chain([network]).map(str::to_owned).gather_set();
         let mut asked = applied.asked.clone();
         asked.retain(|other, summed| other != network && summed != summary);
         (sharers, asked)
