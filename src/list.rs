@@ -30,7 +30,9 @@ pub trait Gather: Iterator + Sized {
         Self::Item: Ord,
     {
         let mut all = BTreeSet::new();
-        self.for_each(|one| drop(all.insert(one)));
+        self.for_each(|one| {
+            all.insert(one);
+        });
         all
     }
 
@@ -40,7 +42,9 @@ pub trait Gather: Iterator + Sized {
         Self: Iterator<Item = (K, V)>,
     {
         let mut all = BTreeMap::new();
-        self.for_each(|(key, value)| drop(all.insert(key, value)));
+        self.for_each(|(key, value)| {
+            all.insert(key, value);
+        });
         all
     }
 }

@@ -52,7 +52,9 @@ impl FromStr for Mac {
         let mut octets = [0; 6];
         let mut parts = text.split([':', '-']);
         for octet in &mut octets {
-            let part = parts.next().filter(|part| part.len() == 2).ok_or_else(wrong)?;
+            // To from_str_radix a sign is part of a number.
+            let is_pair = |it: &&str| it.len() == 2 && it.bytes().all(|it| it.is_ascii_hexdigit());
+            let part = parts.next().filter(is_pair).ok_or_else(wrong)?;
             *octet = u8::from_str_radix(part, 16).map_err(|_| wrong())?;
         }
         if parts.next().is_some() { Err(wrong()) } else { Ok(Self(octets)) }
@@ -86,9 +88,14 @@ mod tests {
     fn text_round_trips_and_junk_is_refused() {
         let mac: Mac = "02-00-5E-10-00-01".parse().unwrap();
         assert_eq!(mac.to_string(), "02:00:5e:10:00:01");
-        for junk in
-            ["", "02:00:5e:10:00", "02:00:5e:10:00:01:02", "2:0:5e:10:0:1", "zz:00:5e:10:00:01"]
-        {
+        for junk in [
+            "",
+            "02:00:5e:10:00",
+            "02:00:5e:10:00:01:02",
+            "2:0:5e:10:0:1",
+            "zz:00:5e:10:00:01",
+            "02:00:5e:10:+5:01",
+        ] {
             assert!(junk.parse::<Mac>().is_err(), "{junk}");
         }
     }

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn an_object_is_read_with_its_generation_and_cut_messages_end_the_reading() {
         let datagram = b"\x18\0\0\0\x00\x0a\x12\0\x05\0\0\0\x09\0\0\0\x01\0\x01\x02\x04\0\x01\0";
-        let found: Vec<Answer<'_>> = Answers(datagram).gather_set();
+        let found: Vec<Answer<'_>> = Answers(datagram).collect();
         let body = b"\x01\0\x01\x02\x04\0\x01\0";
         assert_eq!(found, [Answer { kind: NFT_MSG_NEWTABLE, flags: 0x12, sequence: 5, body }]);
         assert_eq!(object(&found[0]).unwrap(), (258, &b"\x04\0\x01\0"[..]));

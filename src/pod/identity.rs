@@ -6,7 +6,6 @@ use std::{collections::HashMap, ops::RangeInclusive};
 use sha1_smol::{Digest, Sha1};
 
 use crate::{
-    list::Gather,
     net::{
         Mac,
         link::{ALIAS_BYTES_MAX, Link},

@@ -2,7 +2,6 @@
 //! A table of policies as a document, from which it can be made again where the kernel has
 //! lost it: what each set holds, keys by their bytes.
 
-use crate::list::Gather;
 use std::fmt::Write;
 
 use serde_json::Value as Json;
