@@ -85,7 +85,7 @@ impl Answers {
         let answers = addresses.into_iter().zip(answers);
         // Thousands at once are put in order faster than one by one.
         match self.known.is_empty() {
-            true => self.known = answers.gather_map(),
+            true => self.known = answers.collect(),
             false => self.known.extend(answers),
         }
     }

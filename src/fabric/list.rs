@@ -151,7 +151,7 @@ fn file(bytes: &[u8]) -> Result<(File, Vec<String>), Vec<String>> {
     if unread.is_empty() {
         return Err(vec![refusal]);
     }
-    match serde_json::from_value(value) {
+    match json::of_value(value) {
         Ok(file) => Ok((file, unread)),
         Err(error) => {
             Err([Some(error.to_string()), sentence(&unread)].into_iter().flatten().gather())
@@ -228,6 +228,15 @@ mod tests {
         let said = said.unwrap_err();
         assert!(said.contains("missing field `addresses`"), "{said}");
         assert!(said.contains("nodes[0].address (did you mean addresses?)"), "{said}");
+    }
+
+    #[test]
+    fn a_list_is_no_node_whatever_else_stands_there() {
+        for more in ["", r#""x": 1, "#] {
+            let text = format!(r#"{{{more}"nodes": [["a", ["192.0.2.1"], ["10.1.0.0/24"]]]}}"#);
+            let said = read(&text).unwrap_err();
+            assert!(said.contains("invalid type: sequence"), "{said}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
 
 /// The peer that stands for anybody.
 pub(super) const ANYBODY: u32 = 0;
-/// So many more than are merged may wait to be.
+/// `new` is merged once it is this much longer than `peers`.
 const NEW_MAX: usize = 64;
 
 /// Ports of one protocol, from one to another, which is included.
@@ -40,7 +40,7 @@ pub(super) type Spans = Vec<Span>;
 pub(super) struct Gathered<'a> {
     /// Up to which port, as in the table, but for the class.
     peers: Sorted<Grant, u16>,
-    /// Those that came since and are not among them: many rules may say the same.
+    /// Grants that are not merged yet, and may be there twice: many rules may say the same.
     new: Vec<(Grant, u16)>,
     pub(super) blocks: Vec<(&'a Block, Spans)>,
 }

@@ -24,6 +24,7 @@ use super::{
     replace,
 };
 use crate::list::{Gather, Ordered, PushAll};
+use crate::text::json;
 
 /// File names are at most 255 bytes (NAME_MAX); the rest is for the temporary
 /// name's prefix.
@@ -297,7 +298,7 @@ fn parse(path: &Path) -> Result<Option<Entry>, String> {
         }
         None => return Err("its version is no number".to_owned()),
     }
-    serde_json::from_value(document).map(Some).map_err(|error| error.to_string())
+    json::of_value(document).map(Some).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor},
+    de::{
+        DeserializeOwned, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
+    },
 };
 use serde_json::{Error, Map, Value};
 
@@ -24,6 +26,14 @@ pub fn read<'de, T: Deserialize<'de>>(bytes: &'de [u8]) -> Result<T, Error> {
     Ok(read)
 }
 
+/// The same of a document that is read already.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn of_value<T: DeserializeOwned>(document: Value) -> Result<T, Error> {
+    T::deserialize(Objects(document))
+}
+
 /// An object with these members, in this order: in less code than `json!` makes for each member.
 pub fn object(members: Vec<(&str, Value)>) -> Value {
     let mut object = Map::new();
@@ -33,10 +43,12 @@ pub fn object(members: Vec<(&str, Value)>) -> Value {
     Value::Object(object)
 }
 
-/// Stands before a reader, before each that reads what is within, and before whom they tell.
+/// Wraps a deserializer, and every visitor, seed and access that it leads to, so that what is nested is
+/// wrapped as well.
 struct Objects<T>(T);
 
-/// These have nothing within.
+/// Forwarded unchanged. What goes through `deserialize_any` (a `Value`, flattened fields) is not wrapped:
+/// lists are taken there.
 macro_rules! as_they_are {
     ($($method:ident)*) => {$(
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -51,9 +63,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
     as_they_are! {
         deserialize_any deserialize_bool deserialize_bytes deserialize_byte_buf deserialize_char
         deserialize_f32 deserialize_f64 deserialize_i8 deserialize_i16 deserialize_i32
-        deserialize_i64 deserialize_identifier deserialize_ignored_any deserialize_str
+        deserialize_i64 deserialize_i128 deserialize_identifier deserialize_ignored_any deserialize_str
         deserialize_string deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64
-        deserialize_unit
+        deserialize_u128 deserialize_unit
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -120,7 +132,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Objects<D> {
     }
 }
 
-/// Of lists nobody is told here.
+/// Has no `visit_seq`: a list is an error of type.
 impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
     type Value = V::Value;
 
@@ -149,7 +161,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Objects<V> {
     }
 }
 
-/// Whoever is told of a list.
+/// A visitor that expects a list.
 struct Lists<V>(V);
 
 impl<'de, V: Visitor<'de>> Visitor<'de> for Lists<V> {
