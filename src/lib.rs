@@ -22,10 +22,11 @@
 //! | messages to the kernel | [`netlink`] |
 //! | files | [`state`] |
 //! | text, families of addresses, findings | [`text`], [`family`], [`finding`] |
-//! | lists | [`list`] |
+//! | lists, errors by a pointer | [`list`], [`boxed`] |
 
 #[cfg(feature = "agent")]
 pub mod agent;
+pub mod boxed;
 pub mod cli;
 pub mod cni;
 pub mod conf;

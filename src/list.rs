@@ -4,6 +4,7 @@
 //! would be an eighth of the plugin, which starts anew for each pod, while few lists of a node are
 //! long.
 
+mod include;
 mod sorted;
 
 use std::{
@@ -12,6 +13,7 @@ use std::{
     mem::replace,
 };
 
+pub use include::include;
 pub use sorted::Sorted;
 
 /// All that an iterator gives.

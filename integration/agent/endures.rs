@@ -66,10 +66,12 @@ fn a_disk_that_is_read_only_keeps_what_is_there() {
     let (server, api) = ground.api(&[node(1), node(2)]);
     let state = ground.host.scratch().dir("var/lib/manx");
     let [shut, is_shut, open] = ["shut", "is-shut", "open"].map(|name| ground.path(name));
+    // By source and target, for else mount adds the options that the mount has, among them an owner whom a
+    // user namespace does not know.
     let script = format!(
         "mount -t tmpfs -o size=1m tmpfs {state} || exit 1; \
-         (while [ ! -e {shut} ]; do sleep 0.1; done; mount -o remount,ro {state} && touch {is_shut}; \
-          while [ ! -e {open} ]; do sleep 0.1; done; mount -o remount,rw {state}) & exec \"$@\"",
+         (while [ ! -e {shut} ]; do sleep 0.1; done; mount -o remount,ro tmpfs {state} && touch {is_shut}; \
+          while [ ! -e {open} ]; do sleep 0.1; done; mount -o remount,rw tmpfs {state}) & exec \"$@\"",
         state = state.display(),
         shut = shut.display(),
         is_shut = is_shut.display(),

@@ -236,7 +236,8 @@ impl Agent {
         eventually(DEADLINE, || self.child.try_wait().unwrap().is_some())
     }
 
-    /// Has strace see what its thread of this name does from now on, with these options.
+    /// Has strace see what its thread of this name does from now on, with these options. They may
+    /// kill it at once.
     pub fn trace(&mut self, name: &str, options: &[String]) {
         let is_named = |task: &fs::DirEntry| {
             fs::read_to_string(task.path().join("comm")).is_ok_and(|found| found.trim() == name)
@@ -250,7 +251,7 @@ impl Agent {
         let attach = format!("--attach={}", task.file_name().display());
         self.tracer = Some(Command::new("strace").args(options).arg(attach).spawn().unwrap());
         let is_traced = || {
-            let status = fs::read_to_string(task.path().join("status")).unwrap();
+            let Ok(status) = fs::read_to_string(task.path().join("status")) else { return true };
             let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:"));
             tracer.is_some_and(|pid| pid.trim() != "0")
         };

@@ -12,6 +12,7 @@ use crate::{
     cni::cidr,
     conf::{FabricPart, PLUGIN_TYPES, Unknown},
     state::{file::TEXT_BYTES_MAX, read},
+    text::json,
 };
 
 /// The configuration.
@@ -73,7 +74,7 @@ impl Config {
     }
 
     fn parse(bytes: &[u8], mode: Option<&str>, peers_file: &Path) -> Result<Self, String> {
-        let mut file: File = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        let mut file: File = json::read(bytes).map_err(|error| error.to_string())?;
         if let Some(mode) = mode {
             file.fabric.insert("mode".to_owned(), mode.into());
         }
@@ -173,6 +174,8 @@ mod tests {
         for (word, ipam) in [("calico-ipam", Ipam::CalicoIpam), ("host-local", Ipam::HostLocal)] {
             assert_eq!(parse(&json!({"calico": word})).unwrap().calico, Some(ipam));
         }
+        let list = parse(&json!([{}, []])).unwrap_err();
+        assert!(list.contains("invalid type: sequence"), "{list}");
         let empty = parse(&json!({})).unwrap();
         assert!(empty.fabric.is_empty() && empty.cluster_cidrs.is_none());
     }

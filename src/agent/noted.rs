@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::change::{Change, Note};
-use crate::state::{file::TEXT_BYTES_MAX, read, replace};
+use crate::{
+    state::{file::TEXT_BYTES_MAX, read, replace},
+    text::json,
+};
 
 /// So many times in the time of a whole change an agent notes that it is there.
 const TIMES: u32 = 4;
@@ -28,7 +31,7 @@ impl Noted {
 
     /// What is there. What cannot be read is none: it only says how to go on.
     pub(super) fn read(&self) -> Option<Note> {
-        serde_json::from_slice(&read(&self.path, TEXT_BYTES_MAX).ok()?).ok()
+        json::read(&read(&self.path, TEXT_BYTES_MAX).ok()?).ok()
     }
 
     /// Notes a change as it is, where that is another one or was long ago.

@@ -18,6 +18,7 @@ use crate::{
     cni::printed,
     node::version::{self, Identity, Plugin, Schemas},
     state::Root,
+    text::json,
 };
 
 /// A program says its version within milliseconds.
@@ -97,7 +98,7 @@ impl Installed {
 fn read(text: &[u8]) -> Option<Plugin> {
     let said: Value = serde_json::from_slice(text).ok()?;
     let version = said.get("version")?.as_str()?;
-    let schemas = said.get("schemas").map(|schemas| serde_json::from_value(schemas.clone()));
+    let schemas = said.get("schemas").map(|schemas| json::of_value(schemas.clone()));
     let schemas = match schemas {
         Some(schemas) => schemas.ok()?,
         // 0.1.1 and earlier say nothing of forms, and read the first alone.
@@ -119,6 +120,7 @@ mod tests {
             (r#"{"version": "0.1.1"}"#, Some(1)),
             (r#"{"version": "0.2.0", "schemas": {"peers": 7, "others": 1}}"#, Some(7)),
             (r#"{"version": "0.2.0", "schemas": 2}"#, None),
+            (r#"{"version": "0.2.0", "schemas": [7]}"#, None),
             (r#"{"version": 2}"#, None),
             ("manx 0.2.0", None),
         ] {

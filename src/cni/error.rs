@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The error object that a runtime reads from stdout.
 
-use std::{
-    fmt,
-    ops::{Deref, DerefMut},
-};
+use std::fmt;
 
 use serde_json::{Value, json};
 
@@ -12,6 +9,7 @@ use super::{
     json::field,
     version::{Unsupported, Version},
 };
+use crate::boxed::Boxed;
 
 /// A CNI error code (SPEC 1.1.0, "Error"). 1 to 99 belong to the specification,
 /// those from 100 on are ours.
@@ -48,9 +46,8 @@ impl Code {
 }
 
 /// What went wrong, in the shape of the specification: `msg` is one line that
-/// names the object and the cause, `details` says what to do. It is handed through by a pointer.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Error(Box<Problem>);
+/// names the object and the cause, `details` says what to do.
+pub type Error = Boxed<Problem>;
 
 /// What an error object says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -63,24 +60,10 @@ pub struct Problem {
     pub details: String,
 }
 
-impl Deref for Error {
-    type Target = Problem;
-
-    fn deref(&self) -> &Problem {
-        &self.0
-    }
-}
-
-impl DerefMut for Error {
-    fn deref_mut(&mut self) -> &mut Problem {
-        &mut self.0
-    }
-}
-
 impl Error {
     /// An error without details.
     pub fn new(code: Code, msg: impl Into<String>) -> Self {
-        Self(Box::new(Problem { code, msg: msg.into(), details: String::new() }))
+        Problem { code, msg: msg.into(), details: String::new() }.into()
     }
 
     /// The same error with `details` set.
@@ -123,7 +106,7 @@ impl Error {
                 joined.msg = format!("{}; {}", joined.msg, error.msg);
             }
             if joined.details.is_empty() {
-                joined.details = error.0.details;
+                joined.details = error.unbox().details;
             } else if !joined.details.contains(&error.details) {
                 joined.details = format!("{}; {}", joined.details, error.details);
             }
@@ -152,7 +135,7 @@ impl From<Unsupported> for Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.msg)?;
         if !self.details.is_empty() {
@@ -162,7 +145,7 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Problem {}
 
 #[cfg(test)]
 mod tests {

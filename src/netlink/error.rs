@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the kernel answered, with the object it was asked about.
 
-use std::{
-    fmt, io,
-    ops::{Deref, DerefMut},
-};
+use std::{fmt, io};
 
 use nix::errno::Errno;
 
-/// A failed request, which is rare. It is handed through by a pointer, for nearly each function of
-/// the datapath may return one: its code is shorter by what it would copy.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Error(Box<Refusal>);
+use crate::boxed::Boxed;
+
+/// A failed request.
+pub type Error = Boxed<Refusal>;
 
 /// What was asked, the errno, and the kernel's own words where it gave any (extended
 /// acknowledgement, `NLMSGERR_ATTR_MSG`).
@@ -25,30 +22,10 @@ pub struct Refusal {
     pub words: Option<String>,
 }
 
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        *error.0
-    }
-}
-
-impl Deref for Error {
-    type Target = Refusal;
-
-    fn deref(&self) -> &Refusal {
-        &self.0
-    }
-}
-
-impl DerefMut for Error {
-    fn deref_mut(&mut self) -> &mut Refusal {
-        &mut self.0
-    }
-}
-
 impl Error {
     /// An error of `what` with only a number.
     pub fn new(what: impl Into<String>, errno: Errno) -> Self {
-        Self(Box::new(Refusal { what: what.into(), errno, words: None }))
+        Refusal { what: what.into(), errno, words: None }.into()
     }
 
     /// An error of `what` from an I/O error; `EIO` where that has no number.
@@ -75,7 +52,7 @@ impl Error {
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.what, self.errno.desc())?;
         if let Some(words) = &self.words {
@@ -85,4 +62,4 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Refusal {}

@@ -2,16 +2,11 @@
 //! What goes wrong on a node, with the next step. Each door tells it in its own way: a
 //! verb by a code of CNI, the command line by an exit status.
 
-use std::{
-    fmt, io,
-    net::IpAddr,
-    ops::{Deref, DerefMut},
-    path::Path,
-};
+use std::{fmt, io, net::IpAddr, path::Path};
 
 use nix::errno::Errno;
 
-use crate::{net, nft, state::file::is_link};
+use crate::{boxed::Boxed, net, nft, state::file::is_link};
 
 /// What sort of thing went wrong: what a caller decides by.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,9 +82,8 @@ impl fmt::Display for Object {
     }
 }
 
-/// What went wrong, by a pointer: nearly each function may return one, and hardly any does.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Error(Box<Problem>);
+/// What went wrong.
+pub type Error = Boxed<Problem>;
 
 /// What an error says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -104,24 +98,10 @@ pub struct Problem {
     pub next: String,
 }
 
-impl Deref for Error {
-    type Target = Problem;
-
-    fn deref(&self) -> &Problem {
-        &self.0
-    }
-}
-
-impl DerefMut for Error {
-    fn deref_mut(&mut self) -> &mut Problem {
-        &mut self.0
-    }
-}
-
 impl Error {
     /// An error without a next step.
     pub fn new(kind: Kind, object: Object, cause: impl Into<String>) -> Self {
-        Self(Box::new(Problem { kind, object, cause: cause.into(), next: String::new() }))
+        Problem { kind, object, cause: cause.into(), next: String::new() }.into()
     }
 
     /// The same with the next step.
@@ -142,28 +122,30 @@ impl Error {
                 joined.cause = format!("{}; {}", joined.cause, error.message());
             }
             if joined.next.is_empty() {
-                joined.next = error.0.next;
+                joined.next = error.unbox().next;
             } else if !joined.next.contains(&error.next) {
                 joined.next = format!("{}; {}", joined.next, error.next);
             }
         }
         Some(joined)
     }
+}
 
+impl Problem {
     /// What went wrong with what, without the next step.
     pub fn message(&self) -> String {
         format!("{}: {}", self.object, self.cause)
     }
 }
 
-impl fmt::Display for Error {
+impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.message())?;
         if self.next.is_empty() { Ok(()) } else { write!(f, " ({})", self.next) }
     }
 }
 
-impl std::error::Error for Error {}
+impl std::error::Error for Problem {}
 
 /// What the kernel refused, in a line of many: only who may do it is said besides.
 pub(crate) fn refusal(error: &net::Error) -> String {
@@ -205,7 +187,7 @@ pub(crate) fn kernel(error: net::Error) -> Error {
         }
         _ => "compare with what is there: ip -d link, ip address, ip route show table all",
     };
-    let net::Refusal { what, errno, words } = error.into();
+    let net::Refusal { what, errno, words } = error.unbox();
     let mut cause = errno.desc().to_owned();
     cause += &words.map(|words| format!(": {words}")).unwrap_or_default();
     Error::new(Kind::Kernel, Object::request(&what), cause).next(hint)

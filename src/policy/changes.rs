@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What becomes of a table, told by pods and policies.
 
-use super::{Direction, Policies, World, live::Owners, sorted::include};
+use super::{Direction, Policies, World, live::Owners};
 use crate::{
-    list::{Gather, PushAll, Sorted},
+    list::{Gather, PushAll, Sorted, include},
     nft::policy::Way,
     object::{Action, Kind, Told},
     text::few::some_of,

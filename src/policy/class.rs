@@ -258,8 +258,8 @@ mod tests {
     use ipnetwork::IpNetwork;
     use proptest::{collection::vec, prelude::*, sample::select};
 
-    use super::super::sorted::include;
     use super::*;
+    use crate::list::include;
 
     fn span(protocol: u8, first: u16, last: u16) -> Span {
         Span { protocol, first, last }

@@ -14,9 +14,8 @@ use super::{
     live::Owners,
     numbers::{Key, Numbers},
     scope::Scope,
-    sorted::include,
 };
-use crate::list::{Gather, Ordered, PushAll, Sorted};
+use crate::list::{Gather, Ordered, PushAll, Sorted, include};
 use crate::nft::policy::{CLOSED, Way};
 
 /// What the table is called.

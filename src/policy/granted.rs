@@ -4,8 +4,8 @@
 
 use std::{fmt, net::IpAddr};
 
-use super::{Direction, Policies, read::protocol_name, sorted::include};
-use crate::list::PushAll;
+use super::{Direction, Policies, read::protocol_name};
+use crate::list::{PushAll, include};
 
 /// Ports of one protocol, from one to another, which is included.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

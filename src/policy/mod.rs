@@ -25,7 +25,6 @@ mod scope;
 mod selector;
 #[cfg(feature = "agent")]
 mod shared;
-mod sorted;
 mod unread;
 mod verdict;
 mod world;

@@ -21,10 +21,13 @@ use serde_json::Value;
 use super::{
     Block, Direction, Name, NamedPort, Peer, Pod, Policy, Port, Ports, Requirement, Rule, Selector,
     Test, World,
-    sorted::include,
     unread::{OURS, group},
 };
-use crate::{cni::cidr, family::HasFamily, list::PushAll};
+use crate::{
+    cni::cidr,
+    family::HasFamily,
+    list::{PushAll, include},
+};
 pub(crate) use fields::Fields;
 use fields::missing;
 #[cfg(any(feature = "agent", fuzzing))]

@@ -5,8 +5,11 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use ipnetwork::IpNetwork;
 
-use super::{Direction, Labels, Selector, sorted::include};
-use crate::{list::Sorted, text::few::some_of};
+use super::{Direction, Labels, Selector};
+use crate::{
+    list::{Sorted, include},
+    text::few::some_of,
+};
 
 /// The label that every namespace has, with its name (KEP-2161).
 pub(super) const NAME_LABEL: &str = "kubernetes.io/metadata.name";

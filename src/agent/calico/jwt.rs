@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Deserialize;
 
+use crate::text::json;
+
 /// What is said, as far as anything here depends on it.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Said {
@@ -37,7 +39,7 @@ struct Node {
 /// Reads the middle part of a token; none of what is no token that is bound to a Node.
 pub(super) fn read(token: &str) -> Option<Said> {
     let claims = decode(token.trim().split('.').nth(1)?)?;
-    let Claims { iat, exp, kubernetes } = serde_json::from_slice(&claims).ok()?;
+    let Claims { iat, exp, kubernetes } = json::read(&claims).ok()?;
     let given = UNIX_EPOCH.checked_add(Duration::from_secs(iat))?;
     Some(Said { uid: kubernetes.node.uid, given, life: Duration::from_secs(exp.checked_sub(iat)?) })
 }
@@ -81,7 +83,8 @@ pub(super) mod tests {
             assert_eq!(said, Said { uid: uid.into(), given, life });
         }
         assert_eq!(decode("eyJhIjoxfQ").unwrap(), br#"{"a":1}"#);
-        for text in ["", "a.b", "a.e30.c", "a.ey.c", "a.e+0.c"] {
+        let lists = format!("a.{}.c", encode(br#"[1, 2, [["u"]]]"#));
+        for text in ["", "a.b", "a.e30.c", "a.ey.c", "a.e+0.c", &lists] {
             assert_eq!(read(text), None, "{text}");
         }
     }

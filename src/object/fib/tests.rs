@@ -135,7 +135,7 @@ fn the_kernel_takes_the_same_route_for_random_destinations() {
     assert!((1000..3500).contains(&led), "{led} of 4000 lead anywhere");
 }
 
-/// A source asks for the rules that name it, and a forwarded packet is such a one.
+/// A rule that names a source holds for packets of that source, and for no others.
 #[test]
 fn rules_of_a_source_hold_for_that_source_alone() {
     let rule =

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lists that are in order and have nothing twice: the few that are gathered one by one. A
-//! tree of each kind of thing would take the code of a tree of its own.
+//! Lists that are in order and have nothing twice: the few that are gathered one by one.
 
 /// Puts it where it belongs; false if it is there already.
-pub(super) fn include<T: Ord>(list: &mut Vec<T>, one: T) -> bool {
+pub fn include<T: Ord>(list: &mut Vec<T>, one: T) -> bool {
     match list.binary_search(&one) {
         Ok(_) => false,
         Err(place) => {
