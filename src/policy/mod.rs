@@ -35,9 +35,9 @@ pub use compile::{Compiled, Known, TABLE, compile};
 pub use granted::{Granted, granted};
 pub use lookup::allows;
 pub use numbers::Key;
-pub(crate) use read::Fields;
 #[cfg(any(feature = "agent", fuzzing))]
 pub(crate) use read::Item;
+pub(crate) use read::{Fields, reading};
 pub use read::{Read, protocol, protocol_name, read};
 pub use selector::{Labels, Requirement, Selector, Test};
 #[cfg(feature = "agent")]

@@ -23,13 +23,8 @@ use super::{
     Test, World,
     unread::{OURS, group},
 };
-use crate::{
-    cni::cidr,
-    family::HasFamily,
-    list::{PushAll, include},
-};
-pub(crate) use fields::Fields;
-use fields::missing;
+use crate::{cni::cidr, family::HasFamily, list::include};
+pub(crate) use fields::{Fields, reading};
 #[cfg(any(feature = "agent", fuzzing))]
 pub(crate) use single::Item;
 
@@ -62,35 +57,42 @@ pub fn read(text: &[u8]) -> Result<Read, String> {
 
 impl Read {
     fn add(&mut self, item: &Value) -> Result<(), String> {
-        let item = Fields::of(item)?;
-        let metadata = item.object("metadata")?.ok_or_else(|| missing("metadata"))?;
-        let (namespace, name) = (metadata.owned("namespace")?, metadata.required("name")?);
-        let name = Name { namespace, name };
-        let kind = item.required("kind")?;
+        let (kind, name, version) = reading(|problem| {
+            let item = Fields::of(item, problem);
+            let metadata = item.required_within("metadata");
+            let (namespace, name) = (metadata.owned("namespace"), metadata.required("name"));
+            (item.required("kind"), Name { namespace, name }, item.owned("apiVersion"))
+        })?;
         let failed = |problem: String| format!("{kind} {name}: {problem}");
         // Calico has a kind of the same name, which says something else.
-        let version = item.owned("apiVersion")?;
         if kind == "NetworkPolicy" && !version.is_empty() && group(&version) != OURS {
             return Err(failed(format!(
                 "it is of {version}; manx reads those of {OURS}/v1, and manx validate --policies \
                  tells what is lost of others"
             )));
         }
+        let (world, notes) = (&mut self.world, &mut self.notes);
         match kind.as_str() {
             "Namespace" => {
-                let labels = metadata.labels("labels").map_err(failed)?;
-                self.world.namespaces.insert(name.name, Arc::new(labels));
+                let labels =
+                    |problem: &_| Fields::of(item, problem).within("metadata").labels("labels");
+                let labels = reading(labels).map_err(failed)?;
+                world.namespaces.insert(name.name, Arc::new(labels));
             }
             "Pod" => {
-                let addresses = addresses(item).map_err(failed)?;
-                let pod = pod(name.clone(), addresses, item).map_err(failed)?;
-                self.world.pods.push(Arc::new(pod));
+                let pod = reading(|problem| {
+                    let item = Fields::of(item, problem);
+                    pod(name.clone(), addresses(item), item)
+                });
+                world.pods.push(Arc::new(pod.map_err(failed)?));
             }
             "NetworkPolicy" => {
-                let mut note = |problem: String| self.notes.push(failed(problem));
-                let pods = selected(item).map_err(failed)?;
-                let policy = policy(name.clone(), pods, item, &mut note).map_err(failed)?;
-                self.world.policies.push(Arc::new(policy));
+                let mut note = |problem: String| notes.push(failed(problem));
+                let policy = reading(|problem| {
+                    let item = Fields::of(item, problem);
+                    policy(name.clone(), selected(item), item, &mut note)
+                });
+                world.policies.push(Arc::new(policy.map_err(failed)?));
             }
             other => return Err(format!("{other} {name} is of no kind that policies are about")),
         }
@@ -110,190 +112,206 @@ pub fn protocol_name(number: u8) -> String {
 }
 
 /// The addresses of a pod, as they stand there.
-fn address_texts(item: Fields<'_>) -> Result<Vec<String>, String> {
-    let status = item.object("status")?.unwrap_or_default();
+fn address_texts(item: Fields<'_>) -> Vec<String> {
+    let status = item.within("status");
     let mut texts = Vec::new();
-    for address in status.list("podIPs")? {
-        texts.push(Fields::of(address)?.required("ip")?);
+    for address in status.objects("podIPs") {
+        texts.push(address.required("ip"));
     }
-    let single = status.text("podIP")?.filter(|text| !text.is_empty() && texts.is_empty());
-    texts.push_all(single.map(str::to_owned));
-    Ok(texts)
+    let single = status.owned("podIP");
+    if texts.is_empty() && !single.is_empty() {
+        texts.push(single);
+    }
+    texts
 }
 
-fn addresses(item: Fields<'_>) -> Result<Vec<IpAddr>, String> {
-    address_texts(item)?.iter().map(|text| cidr::parse_address(text)).collect()
-}
-
-fn pod(name: Name, addresses: Vec<IpAddr>, item: Fields<'_>) -> Result<Pod, String> {
-    let metadata = item.object("metadata")?.unwrap_or_default();
-    let spec = item.object("spec")?.unwrap_or_default();
-    let status = item.object("status")?.unwrap_or_default();
-    let mut ports = Vec::new();
-    for container in spec.list("containers")? {
-        ports_of(Fields::of(container)?, &mut ports)?;
-    }
-    for container in spec.list("initContainers")? {
-        let container = Fields::of(container)?;
-        // Sidecars.
-        if container.text("restartPolicy")? == Some("Always") {
-            ports_of(container, &mut ports)?;
+fn addresses(item: Fields<'_>) -> Vec<IpAddr> {
+    let mut addresses = Vec::new();
+    for text in address_texts(item) {
+        match cidr::parse_address(&text) {
+            Ok(address) => addresses.push(address),
+            Err(problem) => item.refuse(problem),
         }
     }
-    let annotations = metadata.object("annotations")?.unwrap_or_default();
-    let uid = match annotations.text(MIRROR)? {
+    addresses
+}
+
+fn pod(name: Name, addresses: Vec<IpAddr>, item: Fields<'_>) -> Pod {
+    let [metadata, spec, status] = ["metadata", "spec", "status"].map(|part| item.within(part));
+    let mut ports = Vec::new();
+    for container in spec.objects("containers") {
+        add_ports(container, &mut ports);
+    }
+    for container in spec.objects("initContainers") {
+        // Sidecars.
+        if container.text("restartPolicy") == Some("Always") {
+            add_ports(container, &mut ports);
+        }
+    }
+    let uid = match metadata.within("annotations").text(MIRROR) {
         Some(mirror) => mirror.to_owned(),
-        None => metadata.owned("uid")?,
+        None => metadata.owned("uid"),
     };
-    Ok(Pod {
+    Pod {
         ports: Arc::new(ports),
         name,
         uid,
-        labels: Arc::new(metadata.labels("labels")?),
-        node: spec.text("nodeName")?.unwrap_or_default().into(),
+        labels: Arc::new(metadata.labels("labels")),
+        node: spec.text("nodeName").unwrap_or_default().into(),
         addresses,
-        on_host_network: spec.flag("hostNetwork")?,
-        finished: matches!(status.text("phase")?, Some("Succeeded" | "Failed")),
+        on_host_network: spec.flag("hostNetwork"),
+        finished: matches!(status.text("phase"), Some("Succeeded" | "Failed")),
         terminating: metadata.value("deletionTimestamp").is_some(),
-        created: metadata.owned("creationTimestamp")?,
-    })
+        created: metadata.owned("creationTimestamp"),
+    }
 }
 
 /// Adds the ports of a container that have names.
-fn ports_of(container: Fields<'_>, ports: &mut Vec<NamedPort>) -> Result<(), String> {
-    for port in container.list("ports")? {
-        let port = Fields::of(port)?;
-        let protocol = protocol(port.text("protocol")?.unwrap_or("TCP"));
-        let (Some(name), Some(protocol)) = (port.text("name")?, protocol) else { continue };
-        let number = number(port.value("containerPort").ok_or_else(|| missing("containerPort"))?)?;
-        ports.push(NamedPort { name: name.to_owned(), protocol, port: number });
+fn add_ports(container: Fields<'_>, ports: &mut Vec<NamedPort>) {
+    for port in container.objects("ports") {
+        let protocol = protocol(port.text("protocol").unwrap_or("TCP"));
+        let (Some(name), Some(protocol)) = (port.text("name"), protocol) else { continue };
+        port.require("containerPort");
+        ports.push(NamedPort {
+            name: name.to_owned(),
+            protocol,
+            port: number(port, "containerPort"),
+        });
     }
-    Ok(())
 }
 
 /// The pods that a policy is about.
-fn selected(item: Fields<'_>) -> Result<Selector, String> {
-    let spec = item.object("spec")?.unwrap_or_default();
-    selector(spec.object("podSelector")?.unwrap_or_default())
+fn selected(item: Fields<'_>) -> Selector {
+    selector(item.within("spec").within("podSelector"))
 }
 
-fn policy(
-    name: Name,
-    pods: Selector,
-    item: Fields<'_>,
-    note: &mut dyn FnMut(String),
-) -> Result<Policy, String> {
-    let spec = item.object("spec")?.unwrap_or_default();
-    let types = spec.texts("policyTypes")?;
+fn policy(name: Name, pods: Selector, item: Fields<'_>, note: &mut dyn FnMut(String)) -> Policy {
+    let spec = item.within("spec");
+    let types = spec.texts("policyTypes");
     let mut ways = [None, None];
     for (direction, way) in Direction::BOTH.into_iter().zip(&mut ways) {
-        let given = spec.list(direction.word())?;
+        let mut rules = Vec::new();
+        for given in spec.objects(direction.word()) {
+            rules.push(rule(direction, given, note));
+        }
         let isolates = match direction {
-            Direction::Egress if types.is_empty() => !given.is_empty(),
+            Direction::Egress if types.is_empty() => !rules.is_empty(),
             Direction::Egress => types.iter().any(|of| of == "Egress"),
             Direction::Ingress => types.is_empty() || types.iter().any(|of| of == "Ingress"),
         };
-        let mut rules = Vec::new();
-        for given in given {
-            rules.push(rule(direction, Fields::of(given)?, note)?);
-        }
         *way = isolates.then_some(rules);
     }
-    Ok(Policy { name, pods, ways })
+    Policy { name, pods, ways }
 }
 
 /// A rule; of what cannot be read of its peers and ports nothing is left but a note.
-fn rule(
-    direction: Direction,
-    given: Fields<'_>,
-    note: &mut dyn FnMut(String),
-) -> Result<Rule, String> {
+fn rule(direction: Direction, given: Fields<'_>, note: &mut dyn FnMut(String)) -> Rule {
     let peers = given.list(match direction {
         Direction::Egress => "to",
         Direction::Ingress => "from",
-    })?;
+    });
     let mut read = Rule::default();
     for each in peers {
         let known = read.peers.get_or_insert_default();
-        match Fields::of(each).and_then(peer) {
+        match reading(|problem| peer(Fields::of(each, problem))) {
             Ok(peer) => known.push(peer),
             Err(problem) => note(format!("{problem}: the peer is allowed nothing")),
         }
     }
-    for each in given.list("ports")? {
+    for each in given.list("ports") {
         let known = read.ports.get_or_insert_default();
-        match Fields::of(each).and_then(port) {
+        match reading(|problem| port(Fields::of(each, problem))) {
             Ok(port) => known.push(port),
             Err(problem) => note(format!("{problem}: the port is open to nobody")),
         }
     }
-    Ok(read)
+    read
 }
 
-fn peer(given: Fields<'_>) -> Result<Peer, String> {
-    let pods = given.object("podSelector")?;
-    let namespaces = given.object("namespaceSelector")?;
-    match (pods, namespaces, given.object("ipBlock")?) {
-        (None, None, None) => Err("a peer has neither a selector nor an ipBlock".to_owned()),
-        (None, None, Some(given)) => block(given).map(Peer::Block),
-        (_, _, Some(given)) => {
-            Err(format!("ipBlock {} stands beside a selector", given.owned("cidr")?))
+fn peer(given: Fields<'_>) -> Peer {
+    let (pods, namespaces) = (given.object("podSelector"), given.object("namespaceSelector"));
+    let is_of_pods = pods.is_some() || namespaces.is_some();
+    match given.object("ipBlock") {
+        Some(network) => {
+            if is_of_pods {
+                let cidr = network.owned("cidr");
+                given.refuse(format!("ipBlock {cidr} stands beside a selector"));
+            }
+            Peer::Block(block(network))
         }
-        (pods, namespaces, None) => {
-            let namespaces = namespaces.map(selector).transpose()?;
-            Ok(Peer::Pods { namespaces, pods: selector(pods.unwrap_or_default())? })
+        None => {
+            if !is_of_pods {
+                given.refuse("a peer has neither a selector nor an ipBlock".to_owned());
+            }
+            let (namespaces, pods) = (namespaces.map(selector), pods.map(selector));
+            Peer::Pods { namespaces, pods: pods.unwrap_or_default() }
         }
     }
 }
 
-fn block(given: Fields<'_>) -> Result<Block, String> {
-    let network = network(&given.required("cidr")?)?;
+fn block(given: Fields<'_>) -> Block {
+    let network = network(given, &given.required("cidr"));
     let mut except = Vec::new();
-    for text in given.texts("except")? {
-        let one = self::network(&text)?;
+    for text in given.texts("except") {
+        let one = self::network(given, &text);
         if one.family() == network.family() {
             except.push(one);
         }
     }
-    Ok(Block { network, except })
+    Block { network, except }
 }
 
 /// A network; bits behind its prefix mean nothing.
-fn network(text: &str) -> Result<IpNetwork, String> {
-    let given = cidr::parse(text)?;
-    Ok(IpNetwork::new(given.network(), given.prefix()).unwrap_or(given))
+fn network(given: Fields<'_>, text: &str) -> IpNetwork {
+    match cidr::parse(text) {
+        Ok(read) => IpNetwork::new(read.network(), read.prefix()).unwrap_or(read),
+        Err(problem) => {
+            given.refuse(problem);
+            IpAddr::from([0; 4]).into()
+        }
+    }
 }
 
-fn port(given: Fields<'_>) -> Result<Port, String> {
-    let name = given.text("protocol")?.unwrap_or("TCP");
-    let protocol = protocol(name).ok_or_else(|| format!("{name:?} is no protocol with ports"))?;
+fn port(given: Fields<'_>) -> Port {
+    let name = given.text("protocol").unwrap_or("TCP");
+    let protocol = protocol(name).unwrap_or_else(|| {
+        given.refuse(format!("{name:?} is no protocol with ports"));
+        u8::MAX
+    });
     let ports = match (given.value("port"), given.value("endPort")) {
         (None, None) => Ports::All,
         (Some(Value::String(name)), None) => Ports::Named(name.clone()),
-        (Some(first), None) => Ports::Numbers(number(first)?, number(first)?),
-        (Some(first), Some(last)) if number(first)? <= number(last)? => {
-            Ports::Numbers(number(first)?, number(last)?)
+        (first, last) => {
+            let first = first.map(|_| number(given, "port"));
+            let end = last.map(|_| number(given, "endPort")).or(first);
+            if let Some(last) = last.filter(|_| first.is_none() || end < first) {
+                given.refuse(format!("endPort {last} ends no range"));
+            }
+            Ports::Numbers(first.unwrap_or_default(), end.unwrap_or_default())
         }
-        (_, Some(last)) => return Err(format!("endPort {last} ends no range")),
     };
-    Ok(Port { protocol, ports })
+    Port { protocol, ports }
 }
 
-fn number(value: &Value) -> Result<u16, String> {
+/// The number of a port, which is there.
+fn number(given: Fields<'_>, key: &str) -> u16 {
+    let value = given.value(key).unwrap_or(&Value::Null);
     let number = value.as_u64().and_then(|number| u16::try_from(number).ok());
-    number.filter(|number| *number > 0).ok_or_else(|| format!("{value} is no port"))
+    number.filter(|number| *number > 0).unwrap_or_else(|| {
+        given.refuse(format!("{value} is no port"));
+        0
+    })
 }
 
-fn selector(given: Fields<'_>) -> Result<Selector, String> {
+fn selector(given: Fields<'_>) -> Selector {
     let mut requirements = Vec::new();
-    for (key, value) in given.labels("matchLabels")? {
+    for (key, value) in given.labels("matchLabels") {
         include(&mut requirements, Requirement { key, test: Test::In(vec![value]) });
     }
-    for expression in given.list("matchExpressions")? {
-        let expression = Fields::of(expression)?;
-        let (key, operator) = (expression.required("key")?, expression.required("operator")?);
+    for expression in given.objects("matchExpressions") {
+        let (key, operator) = (expression.required("key"), expression.required("operator"));
         let mut values = Vec::new();
-        for value in expression.texts("values")? {
+        for value in expression.texts("values") {
             include(&mut values, value);
         }
         let test = match operator.as_str() {
@@ -301,11 +319,14 @@ fn selector(given: Fields<'_>) -> Result<Selector, String> {
             "NotIn" => Test::NotIn(values),
             "Exists" => Test::Exists,
             "DoesNotExist" => Test::DoesNotExist,
-            other => return Err(format!("a selector asks {other:?} of label {key}")),
+            other => {
+                given.refuse(format!("a selector asks {other:?} of label {key}"));
+                continue;
+            }
         };
         include(&mut requirements, Requirement { key, test });
     }
-    Ok(Selector(requirements))
+    Selector(requirements)
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use super::{
 use crate::{
     conf::POLICY_FILE,
     list::Gather,
-    policy::{Assigned, Compiled, Denial, Fields, Key, Known, Name, Policies, TABLE},
+    policy::{Assigned, Compiled, Denial, Fields, Key, Known, Name, Policies, TABLE, reading},
     state::{Root, directory, file::TEXT_BYTES_MAX, lock, read_own, replace},
     text::json::object,
 };
@@ -405,19 +405,23 @@ struct Document<'a> {
 }
 
 fn known(name: &str, entry: &Value) -> Result<Known, String> {
-    let entry = Fields::of(entry)?;
-    let classes = [entry.number("egress")?, entry.number("ingress")?];
-    let assigned = Assigned { classes, identity: entry.number("identity")? };
-    let isolated_by = [entry.texts("egressPolicies")?, entry.texts("ingressPolicies")?];
-    Ok(Known { name: Name::of(name), uid: entry.owned("uid")?, assigned, isolated_by })
+    reading(|problem| {
+        let entry = Fields::of(entry, problem);
+        let classes = [entry.number("egress"), entry.number("ingress")];
+        let assigned = Assigned { classes, identity: entry.number("identity") };
+        let isolated_by = [entry.texts("egressPolicies"), entry.texts("ingressPolicies")];
+        Known { name: Name::of(name), uid: entry.owned("uid"), assigned, isolated_by }
+    })
 }
 
 /// A pod that nobody knows any more, with its name.
 fn former(entry: &Value) -> Result<(String, Known), String> {
-    let entry = Fields::of(entry)?;
-    let name = entry.required("name")?;
-    let known = Known::closed(Name::of(&name), entry.owned("uid")?);
-    Ok((name, known))
+    reading(|problem| {
+        let entry = Fields::of(entry, problem);
+        let name = entry.required("name");
+        let known = Known::closed(Name::of(&name), entry.owned("uid"));
+        (name, known)
+    })
 }
 
 impl<'de> Visitor<'de> for &mut Document<'_> {

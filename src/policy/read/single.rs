@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{
     address_texts,
-    fields::{Fields, missing},
+    fields::{Fields, reading},
     pod, policy, selected,
 };
 use crate::{
@@ -26,56 +26,59 @@ impl TryFrom<Value> for Item {
     type Error = String;
 
     fn try_from(value: Value) -> Result<Self, String> {
-        let metadata = Fields::of(&value)?.object("metadata")?;
-        metadata.ok_or_else(|| missing("metadata"))?.required("name")?;
+        let name =
+            |problem: &_| Fields::of(&value, problem).required_within("metadata").required("name");
+        reading(name).map(drop)?;
         Ok(Self(value))
     }
 }
 
 impl Item {
-    fn fields(&self) -> Fields<'_> {
-        Fields::of(&self.0).unwrap_or_default()
-    }
-
-    fn metadata(&self) -> Fields<'_> {
-        self.fields().object("metadata").ok().flatten().unwrap_or_default()
+    fn metadata(&self, key: &str) -> &str {
+        let value = self.0.get("metadata").and_then(|metadata| metadata.get(key));
+        value.and_then(Value::as_str).unwrap_or_default()
     }
 
     /// The name of the object in its namespace.
     pub(crate) fn name(&self) -> Name {
-        let text = |key| self.metadata().owned(key).unwrap_or_default();
+        let text = |key| self.metadata(key).to_owned();
         Name { namespace: text("namespace"), name: text("name") }
     }
 
     /// As of which version of the store it is so.
     pub(crate) fn version(&self) -> &str {
-        self.metadata().text("resourceVersion").ok().flatten().unwrap_or_default()
+        self.metadata("resourceVersion")
     }
 
     /// The labels.
     pub(crate) fn into_labels(self) -> Labels {
-        self.metadata().labels("labels").unwrap_or_default()
+        let labels = |problem: &_| Fields::of(&self.0, problem).within("metadata").labels("labels");
+        reading(labels).unwrap_or_default()
     }
 
     /// The pod.
     pub(crate) fn into_pod(self) -> Pod {
-        let (name, item) = (self.name(), self.fields());
-        let texts = address_texts(item).unwrap_or_default();
+        let name = self.name();
+        let texts = reading(|problem| address_texts(Fields::of(&self.0, problem)));
+        let texts = texts.unwrap_or_default();
         let addresses = texts.iter().filter_map(|text| cidr::parse_address(text).ok()).gather();
-        pod(name.clone(), addresses, item).unwrap_or_else(|_| Pod { name, ..Pod::default() })
+        let read = reading(|problem| pod(name.clone(), addresses, Fields::of(&self.0, problem)));
+        read.unwrap_or_else(|_| Pod { name, ..Pod::default() })
     }
 
     /// The policy, and what of it could not be understood, a sentence each.
     pub(crate) fn into_policy(self) -> (Policy, Vec<String>) {
-        let (name, item, mut notes) = (self.name(), self.fields(), Vec::new());
+        let (name, mut notes) = (self.name(), Vec::new());
         let failed = |problem: String| format!("NetworkPolicy {name}: {problem}");
-        let pods = selected(item);
+        let pods = reading(|problem| selected(Fields::of(&self.0, problem)));
         let (selects, problem) = match pods {
             Ok(pods) => (pods, None),
             Err(problem) => (Selector::default(), Some(problem)),
         };
         let mut note = |problem: String| notes.push(failed(problem));
-        let read = policy(name.clone(), selects.clone(), item, &mut note);
+        let read = reading(|problem| {
+            policy(name.clone(), selects.clone(), Fields::of(&self.0, problem), &mut note)
+        });
         let (mut policy, is_whole) = match read {
             Ok(policy) => (policy, true),
             Err(problem) => {

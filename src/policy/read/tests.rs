@@ -48,6 +48,9 @@ fn lists_that_are_empty_mean_all_and_those_of_nothing_readable_none() {
         (json!({"ports": [{"protocol": "ICMP"}, {"port": 0}, {"port": 65536}]}), None, Some(0)),
         (json!({"ports": [{"port": 80, "endPort": 79}, {"endPort": 1}]}), None, Some(0)),
         (json!({"ports": [{"port": "web", "endPort": 90}]}), None, Some(0)),
+        (json!({"ports": [{"endPort": 65535}, {"port": 0, "endPort": 7}]}), None, Some(0)),
+        (json!({"from": [{"podSelector": {"matchLabels": {"a": 1}}}]}), Some(0), None),
+        (json!({"from": [{"podSelector": {}, "ipBlock": {"cidr": "10.0.0.0/8"}}]}), Some(0), None),
     ] {
         let (policy, notes) = policy_of(json!({"ingress": [rule]}));
         let read = &policy.rules(Direction::Ingress).unwrap()[0];
