@@ -13,7 +13,7 @@ use std::{
     mem::replace,
 };
 
-pub use include::include;
+pub use include::{distinct, include};
 pub use sorted::Sorted;
 
 /// All that an iterator gives.

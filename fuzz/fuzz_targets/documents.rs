@@ -5,7 +5,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use manx::{cli, doctor::report::Probed, policy};
+use manx::{cli, doctor::report::Probed, policy, text};
 
 #[allow(dead_code)]
 #[path = "../../src/agent/calico/jwt.rs"]

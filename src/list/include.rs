@@ -1,7 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Lists that are in order and have nothing twice: the few that are gathered one by one.
+//! Lists that are in order and have nothing twice.
 
-/// Puts it where it belongs; false if it is there already.
+use super::Ordered;
+
+/// Puts these in order, each once.
+pub fn distinct<T: Ord>(mut list: Vec<T>) -> Vec<T> {
+    list.order();
+    list.dedup();
+    list
+}
+
+/// Puts it where it belongs among few; false if it is there already.
 pub fn include<T: Ord>(list: &mut Vec<T>, one: T) -> bool {
     match list.binary_search(&one) {
         Ok(_) => false,
@@ -21,5 +30,6 @@ mod tests {
         let mut list = Vec::new();
         let new: Vec<bool> = [3, 1, 2, 3, 1].map(|one| include(&mut list, one)).to_vec();
         assert_eq!((list, new), (vec![1, 2, 3], vec![true, true, true, false, false]));
+        assert_eq!(distinct(vec![3, 1, 2, 3, 1]), [1, 2, 3]);
     }
 }

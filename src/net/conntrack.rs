@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Connections that conntrack knows: listed, and forgotten one by one.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::NLM_F_DUMP;
 use nix::errno::Errno;
@@ -66,16 +63,16 @@ pub fn list(is_meant: &dyn Fn(&Connection) -> bool) -> Result<Vec<Connection>, E
     listed(&[Request::question(GET, NLM_F_DUMP, header(0), "list connections")], is_meant)
 }
 
-/// The connections that these addresses take part in, at either end. The kernel chooses
-/// them; one that cannot (before 5.8) lists all, and they are chosen here.
+/// The connections that these addresses, which are in order, take part in, at either end. The kernel
+/// chooses them; one that cannot (before 5.8) lists all, and they are chosen here.
 ///
 /// # Errors
 /// As for [`list`].
-pub fn of(addresses: &BTreeSet<IpAddr>) -> Result<Vec<Connection>, Error> {
+pub fn of(addresses: &[IpAddr]) -> Result<Vec<Connection>, Error> {
     let questions: Vec<Request> = addresses.iter().flat_map(|one| questions(*one)).gather();
     listed(&questions, &|connection| {
         let ends = [connection.source, connection.destination];
-        ends.iter().any(|end| addresses.contains(&end.ip()))
+        ends.iter().any(|end| addresses.binary_search(&end.ip()).is_ok())
     })
 }
 

@@ -200,6 +200,11 @@ impl Direction {
         (Self::Ingress, Family::V6),
     ];
 
+    /// What each of them has, in that order.
+    pub fn both<T>(mut of: impl FnMut(Self) -> T) -> [T; 2] {
+        [of(Self::Egress), of(Self::Ingress)]
+    }
+
     /// As Kubernetes calls it.
     pub fn word(self) -> &'static str {
         match self {

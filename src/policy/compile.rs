@@ -58,7 +58,7 @@ impl Known {
 pub fn compile(world: &World, node: &str, key: &Key) -> Compiled {
     let owners = Owners::of(world);
     let local = local(world, &owners, node);
-    let isolated = Direction::BOTH.map(|direction| isolated(world, direction, &local));
+    let isolated = Direction::both(|direction| isolated(world, direction, &local));
     let mut numbers = Numbers::of(key);
     let mut peers = Peers::of(&isolated);
     for (address, pod) in owners.all() {

@@ -92,7 +92,7 @@ impl World {
             };
             self.judge(direction, pod?, peer, flow)
         };
-        Verdict { ways: Direction::BOTH.map(judged), exempt }
+        Verdict { ways: Direction::both(judged), exempt }
     }
 
     /// The addresses of a pod by its namespace and name, as in `default/web`.

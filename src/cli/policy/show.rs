@@ -40,19 +40,20 @@ pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Fai
         entry.addresses.iter().for_each(|address| drop(names.insert(*address, name.clone())));
     }
     let ways = |pod| {
-        Direction::BOTH.map(|direction| {
+        Direction::both(|direction| {
             let dropped = dropped.iter().find(|it| it.address == pod && it.direction == direction);
             isolation(policies, direction, pod, dropped.copied())
         })
     };
     if args.flag("json") {
         let pods = pods.iter().map(|pod| {
-            let [egress, ingress] = ways(*pod).map(|way| way.as_ref().map(encode));
+            let [egress, ingress] = &ways(*pod);
+            let encoded = |way: &Option<Isolation>| way.as_ref().map(encode).into();
             object(vec![
                 ("address", pod.to_string().into()),
                 ("pod", names.get(pod).cloned().into()),
-                ("egress", egress.into()),
-                ("ingress", ingress.into()),
+                ("egress", encoded(egress)),
+                ("ingress", encoded(ingress)),
             ])
         });
         let pods: Vec<Value> = pods.gather();

@@ -177,7 +177,7 @@ impl Policies {
     /// # Errors
     /// Of the kernel's answers.
     pub fn denied(&self) -> Result<[Option<u64>; 2], Error> {
-        let [egress, ingress] = Direction::BOTH.map(|direction| direction.names().chain);
+        let [egress, ingress] = Direction::both(|direction| direction.names().chain);
         let of = |chains: [&str; 2]| packets_of_chains(&self.table, &chains);
         Ok([of(egress)?, of(ingress)?])
     }

@@ -204,7 +204,7 @@ fn numbers(name: &str, elements: &Elements) -> impl Iterator<Item = (IpAddr, u64
 
 /// The sets without whose elements all packets pass.
 pub(super) fn gates() -> Vec<&'static str> {
-    Direction::BOTH.map(|direction| direction.names().class).concat()
+    Direction::both(|direction| direction.names().class).concat()
 }
 
 /// The sets that change all at once.

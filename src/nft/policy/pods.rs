@@ -185,7 +185,7 @@ fn elements<'a>(table: &'a Table, addresses: &[IpAddr]) -> Vec<Wanted<'a>> {
     let mut all = Vec::new();
     for address in addresses {
         let family = address.family();
-        let names = Direction::BOTH.map(Direction::names);
+        let names = Direction::both(Direction::names);
         let sets = names.iter().flat_map(|names| [names.class, names.drops]);
         let own = sets.map(|names| of(family, names));
         let single = Key::of(&[Field::Address(*address)]);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Connections that policies do not allow any more, cut: so many at once, until none is left.
 
-use std::{cell::Cell, collections::BTreeSet, net::IpAddr};
+use std::{cell::Cell, net::IpAddr};
 
 use crate::{
-    list::{Gather, PushAll},
+    list::{Gather, PushAll, distinct},
     net::{self, Socket, addr, conntrack},
     policy::{Flow, Policies, allows},
 };
@@ -94,16 +94,14 @@ fn forbidden(
         return Ok((Vec::new(), 0));
     }
     let own = addr::all(&mut Socket::open()?)?;
-    let mut addresses = BTreeSet::<IpAddr>::new();
-    addresses.extend(own.into_iter().map(|(_, network)| network.ip()));
+    let addresses = distinct(own.into_iter().map(|(_, network)| network.ip()).gather());
+    let is_own = |address: &IpAddr| addresses.binary_search(address).is_ok();
     let count = Cell::new(0usize);
     let found = conntrack::list(&|connection| {
         let (source, destination) = (connection.source.ip(), connection.destination.ip());
         let port = connection.has_ports.then(|| connection.destination.port());
         let flow = Flow { source, destination, protocol: connection.protocol, port };
-        let is_meant = !addresses.contains(&source)
-            && !addresses.contains(&destination)
-            && !allows(wanted, &flow);
+        let is_meant = !is_own(&source) && !is_own(&destination) && !allows(wanted, &flow);
         count.set(count.get() + usize::from(is_meant));
         is_meant && count.get() <= limit
     })?;

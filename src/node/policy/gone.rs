@@ -3,14 +3,16 @@
 //! made of that file must not bring them back.
 
 use std::{
-    collections::BTreeSet,
     fs,
     io::{self, ErrorKind, Write},
     net::IpAddr,
     path::Path,
 };
 
-use crate::state::{file::private, read_own, replace};
+use crate::{
+    list::{Gather, PushAll, distinct},
+    state::{file::private, read_own, replace},
+};
 
 /// Beyond this the file is written anew, each address once.
 const BYTES_MAX: u64 = 64 << 10;
@@ -26,32 +28,32 @@ pub(super) fn is_long(path: &Path) -> bool {
 ///
 /// # Errors
 /// Of reading and writing.
-pub(super) fn add(path: &Path, addresses: &BTreeSet<IpAddr>, alone: bool) -> io::Result<()> {
-    let lines = |all: &BTreeSet<IpAddr>| -> String {
-        all.iter().map(|address| format!("{address}\n")).collect()
+pub(super) fn add(path: &Path, addresses: &[IpAddr], alone: bool) -> io::Result<()> {
+    let lines = |all: &[IpAddr]| {
+        let mut text = String::new();
+        all.iter().for_each(|address| text += &format!("{address}\n"));
+        text
     };
     if alone && is_long(path) {
         let mut all = read(path)?;
-        all.extend(addresses);
-        return replace(path, lines(&all).as_bytes());
+        all.push_all(addresses.iter().copied());
+        return replace(path, lines(&distinct(all)).as_bytes());
     }
     private().append(true).open(path)?.write_all(lines(addresses).as_bytes())
 }
 
-/// All of them; none where there is no file.
+/// All of them, in order; none where there is no file.
 ///
 /// # Errors
 /// Of reading.
-pub(super) fn read(path: &Path) -> io::Result<BTreeSet<IpAddr>> {
+pub(super) fn read(path: &Path) -> io::Result<Vec<IpAddr>> {
     let bytes = match read_own(path, READ_MAX) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         bytes => bytes?,
     };
     // A line that was cut short by a full file system says nothing.
     let text = String::from_utf8_lossy(&bytes);
-    let mut all = BTreeSet::new();
-    all.extend(text.lines().filter_map(|line| line.parse::<IpAddr>().ok()));
-    Ok(all)
+    Ok(distinct(text.lines().filter_map(|line| line.parse().ok()).gather()))
 }
 
 #[cfg(test)]
@@ -65,8 +67,7 @@ mod tests {
         fs::create_dir_all(&directory).unwrap();
         let path = directory.join("gone");
         assert!(read(&path).unwrap().is_empty());
-        let pods: BTreeSet<IpAddr> =
-            ["10.1.0.9", "fd00:1::9"].map(|address| address.parse().unwrap()).into();
+        let pods: [IpAddr; 2] = ["10.1.0.9", "fd00:1::9"].map(|address| address.parse().unwrap());
         add(&path, &pods, false).unwrap();
         add(&path, &pods, true).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "10.1.0.9\nfd00:1::9\n".repeat(2));
@@ -74,11 +75,11 @@ mod tests {
         assert!(is_long(&path));
         add(&path, &pods, false).unwrap();
         assert!(is_long(&path), "others may be adding to it");
-        let other = BTreeSet::from([IpAddr::from([10, 1, 0, 8])]);
-        add(&path, &other, true).unwrap();
+        let other = IpAddr::from([10, 1, 0, 8]);
+        add(&path, &[other], true).unwrap();
         assert!(!is_long(&path));
-        let all: BTreeSet<IpAddr> = pods.union(&other).copied().collect();
-        assert!(read(&path).unwrap().is_superset(&all));
+        let all = read(&path).unwrap();
+        assert!(pods.iter().chain([&other]).all(|one| all.contains(one)), "{all:?}");
         fs::remove_dir_all(&directory).unwrap();
     }
 }

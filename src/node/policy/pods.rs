@@ -7,7 +7,6 @@
 //! each other out while they do so: whichever comes second sees what the other one did.
 
 use std::{
-    collections::BTreeSet,
     net::IpAddr,
     os::fd::AsFd,
     time::{Duration, Instant},
@@ -23,7 +22,7 @@ use super::{
 use crate::{
     cni::Args,
     conf::{Config, Missing},
-    list::Gather,
+    list::{Gather, distinct},
     net::{Socket, conntrack, link::Link},
     nft::policy::{Depth, Found},
     pod::Identity,
@@ -191,8 +190,8 @@ fn release(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
 pub(crate) fn release_noted(root: &Root, entries: &[&Entry], had_link: bool) -> Result<(), Error> {
     let some = entries.iter().copied().filter(|entry| may_hold(root, Some(entry)));
     let some: Vec<&Entry> = some.gather();
-    let mut addresses = BTreeSet::new();
-    addresses.extend(some.iter().flat_map(|entry| entry.addresses.iter().copied()));
+    let noted = some.iter().flat_map(|entry| entry.addresses.iter().copied());
+    let addresses = distinct(noted.gather());
     if addresses.is_empty() {
         return Ok(());
     }
@@ -221,15 +220,15 @@ pub(crate) fn behind(root: &Root, host: &mut Socket, link: &Link) -> Result<Vec<
     liveness::routed_by(host, link.index)
 }
 
-/// To be done by whoever has the lock.
-fn release_all(root: &Root, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
+/// To be done by whoever has the lock, with addresses in order.
+fn release_all(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
     state::add_gone(root, addresses, true);
     take_out(root, addresses)
 }
 
-/// Connections go even where elements cannot.
-fn take_out(root: &Root, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
-    let released = release(root, &Vec::from_iter(addresses.iter().copied()));
+/// Connections go even where elements cannot. The addresses are in order.
+fn take_out(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
+    let released = release(root, addresses);
     let forgotten = conntrack::of(addresses).and_then(|found| conntrack::forget(&found));
     match forgotten {
         Ok(failed) => {
@@ -244,11 +243,7 @@ fn take_out(root: &Root, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
 
 /// Takes out those addresses of attachments that no other one has noted by now. An ADD
 /// notes its own before it puts them into the table, which waits for the lock.
-fn release_own(
-    root: &Root,
-    entries: &[&Entry],
-    mut addresses: BTreeSet<IpAddr>,
-) -> Result<(), Error> {
+fn release_own(root: &Root, entries: &[&Entry], mut addresses: Vec<IpAddr>) -> Result<(), Error> {
     let _lock = state::lock(root)?;
     let is_one = |one: &Entry, other: &Entry| {
         (&one.network, &one.container_id, &one.ifname)
@@ -304,14 +299,15 @@ pub(crate) fn sweep(root: &Root, host: &mut Socket) -> Result<Vec<IpAddr>, Error
     let isolated = isolated()?;
     let entries = journal::all(root);
     let noted: Vec<IpAddr> = entries.into_iter().flat_map(|entry| entry.addresses).gather();
-    let mut nobodys = BTreeSet::new();
+    let mut nobodys = Vec::new();
     for address in isolated.into_iter().filter(|address| !noted.contains(address)) {
         if !liveness::is_routed(host, address)? {
-            nobodys.insert(address);
+            nobodys.push(address);
         }
     }
+    let nobodys = distinct(nobodys);
     release_all(root, &nobodys)?;
-    Ok(nobodys.into_iter().gather())
+    Ok(nobodys)
 }
 
 /// What the table lacks of an attachment on which policies are enforced, a sentence each.

@@ -6,7 +6,6 @@
 //! An ADD reads policy.json, and of it only what is about its own pod.
 
 use std::{
-    collections::BTreeSet,
     fs::File,
     io::{ErrorKind, Read},
     net::IpAddr,
@@ -216,7 +215,7 @@ fn gone_file(root: &Root) -> PathBuf {
 ///
 /// # Errors
 /// `Busy` while somebody else is at it.
-pub(super) fn note_gone(root: &Root, addresses: &BTreeSet<IpAddr>) -> Result<(), Error> {
+pub(super) fn note_gone(root: &Root, addresses: &[IpAddr]) -> Result<(), Error> {
     let is_long = gone::is_long(&gone_file(root));
     let _lock = if is_long { lock(root)? } else { share_within(root, WRITER_LIMIT)? };
     add_gone(root, addresses, is_long);
@@ -224,7 +223,7 @@ pub(super) fn note_gone(root: &Root, addresses: &BTreeSet<IpAddr>) -> Result<(),
 }
 
 /// The same by whoever has the lock. A file system that is full keeps no pod from going.
-pub(super) fn add_gone(root: &Root, addresses: &BTreeSet<IpAddr>, alone: bool) {
+pub(super) fn add_gone(root: &Root, addresses: &[IpAddr], alone: bool) {
     let path = gone_file(root);
     if !table_file(root).exists() {
         return;

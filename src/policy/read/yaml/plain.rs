@@ -60,11 +60,6 @@ fn is_other_number(text: &str) -> bool {
     let has_prefix = |(prefix, radix): (&str, u32)| {
         digits.strip_prefix(prefix).is_some_and(|rest| is_of(rest, radix))
     };
-    let is_float = || {
-        let plain: String = digits.chars().filter(|it| *it != '_').collect();
-        plain.starts_with(|it: char| it.is_ascii_digit() || it == '.')
-            && plain.parse::<f64>().is_ok()
-    };
     // 1:30 is a number of minutes in YAML 1.1.
     let is_sexagesimal = || {
         digits.contains(':')
@@ -73,7 +68,21 @@ fn is_other_number(text: &str) -> bool {
                     && part.chars().all(|it| it.is_ascii_digit() || it == '_' || it == '.')
             })
     };
-    is_of(digits, 10) || prefixed.into_iter().any(has_prefix) || is_float() || is_sexagesimal()
+    is_of(digits, 10)
+        || prefixed.into_iter().any(has_prefix)
+        || is_float(digits)
+        || is_sexagesimal()
+}
+
+/// Digits with a point among them or at either end, and an exponent.
+fn is_float(text: &str) -> bool {
+    let plain = text.replace('_', "");
+    let (mantissa, exponent) = plain.split_once('e').unwrap_or((&plain, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let is_digits = |text: &str| text.bytes().all(|it| it.is_ascii_digit());
+    let exponent = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    !(exponent.is_empty() || whole.is_empty() && fraction.is_empty())
+        && [whole, fraction, exponent].into_iter().all(is_digits)
 }
 
 impl Reader<'_> {
@@ -123,5 +132,19 @@ impl Reader<'_> {
                 None => why,
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_with_a_point_are_those_of_rust(text in "[0-9.][0-9.e+-]{0,6}") {
+            prop_assert_eq!(is_float(&text), text.parse::<f64>().is_ok());
+        }
     }
 }
