@@ -2,6 +2,7 @@
 //! A node with an agent, and the API server that it asks.
 
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
@@ -236,8 +237,13 @@ impl Agent {
         eventually(DEADLINE, || self.child.try_wait().unwrap().is_some())
     }
 
-    /// Has strace see what its thread of this name does from now on, with these options. They may
-    /// kill it at once.
+    /// Waits for its end; false if that does not come, or comes by anything but SIGKILL.
+    pub fn is_killed(&mut self) -> bool {
+        self.ends() && self.child.wait().unwrap().signal() == Some(Signal::SIGKILL as i32)
+    }
+
+    /// Has strace see what its thread of this name does from now on, with these options, which
+    /// may have strace kill the agent at once.
     pub fn trace(&mut self, name: &str, options: &[String]) {
         let is_named = |task: &fs::DirEntry| {
             fs::read_to_string(task.path().join("comm")).is_ok_and(|found| found.trim() == name)

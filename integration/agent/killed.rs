@@ -148,7 +148,7 @@ impl Scene {
         let mut partial = 0;
         for count in &transactions {
             let mut agent = round(&options("/dev/null", Some(*count)));
-            assert!(agent.ends(), "not killed at {count}: {}", self.ground.log());
+            assert!(agent.is_killed(), "not killed at {count}: {}", self.ground.log());
             partial += usize::from(self.is_partial(*count));
             self.mend();
         }

@@ -8,8 +8,9 @@ use std::{
 
 use crate::state::{file::TEXT_BYTES_MAX, read_text};
 
-/// Leases are older than the boot only by more than what the clock was off by.
-const MARGIN: Duration = Duration::from_secs(2);
+/// Leases are older than the boot only by more than what the clock was off by, and than the second of
+/// which [`since_boot`] says no part.
+const MARGIN: Duration = Duration::from_secs(3);
 
 /// When the kernel started, a little earlier than the clock says.
 pub(super) fn began() -> Option<SystemTime> {
@@ -17,7 +18,7 @@ pub(super) fn began() -> Option<SystemTime> {
     SystemTime::now().checked_sub(since_boot(&uptime)? + MARGIN)
 }
 
-/// The first number of /proc/uptime, whose fraction the margin stands for (fs/proc/uptime.c).
+/// The whole seconds of the first number of /proc/uptime (fs/proc/uptime.c).
 fn since_boot(uptime: &str) -> Option<Duration> {
     let (seconds, _) = uptime.split_once('.')?;
     Some(Duration::from_secs(seconds.parse().ok()?))

@@ -10,7 +10,7 @@ pub fn distinct<T: Ord>(mut list: Vec<T>) -> Vec<T> {
     list
 }
 
-/// Puts it where it belongs among few; false if it is there already.
+/// Puts one where it belongs; false if the list has it already. For short lists: what is behind it moves.
 pub fn include<T: Ord>(list: &mut Vec<T>, one: T) -> bool {
     match list.binary_search(&one) {
         Ok(_) => false,

@@ -69,6 +69,7 @@ pub fn list(is_meant: &dyn Fn(&Connection) -> bool) -> Result<Vec<Connection>, E
 /// # Errors
 /// As for [`list`].
 pub fn of(addresses: &[IpAddr]) -> Result<Vec<Connection>, Error> {
+    debug_assert!(addresses.is_sorted(), "they are searched for by halves");
     let questions: Vec<Request> = addresses.iter().flat_map(|one| questions(*one)).gather();
     listed(&questions, &|connection| {
         let ends = [connection.source, connection.destination];

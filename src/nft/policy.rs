@@ -200,7 +200,7 @@ impl Direction {
         (Self::Ingress, Family::V6),
     ];
 
-    /// What each of them has, in that order.
+    /// What egress has, and what ingress has.
     pub fn both<T>(mut of: impl FnMut(Self) -> T) -> [T; 2] {
         [of(Self::Egress), of(Self::Ingress)]
     }

@@ -281,13 +281,17 @@ fn port(given: Fields<'_>) -> Port {
     let ports = match (given.value("port"), given.value("endPort")) {
         (None, None) => Ports::All,
         (Some(Value::String(name)), None) => Ports::Named(name.clone()),
-        (first, last) => {
-            let first = first.map(|_| number(given, "port"));
-            let end = last.map(|_| number(given, "endPort")).or(first);
-            if let Some(last) = last.filter(|_| first.is_none() || end < first) {
+        (None, Some(last)) => {
+            given.refuse(format!("endPort {last} ends no range"));
+            Ports::All
+        }
+        (Some(_), last) => {
+            let first = number(given, "port");
+            let end = last.map_or(first, |_| number(given, "endPort"));
+            if let Some(last) = last.filter(|_| end < first) {
                 given.refuse(format!("endPort {last} ends no range"));
             }
-            Ports::Numbers(first.unwrap_or_default(), end.unwrap_or_default())
+            Ports::Numbers(first, end)
         }
     };
     Port { protocol, ports }

@@ -51,7 +51,7 @@ impl<'a> Fields<'a> {
         Self { members, problem }
     }
 
-    /// Notes that it cannot be what it is taken for.
+    /// Notes what is wrong with a member.
     pub(super) fn refuse(self, words: String) {
         self.problem.note(words);
     }
@@ -74,7 +74,7 @@ impl<'a> Fields<'a> {
         read
     }
 
-    /// Notes it where it is absent.
+    /// Notes a member as missing where it is absent.
     pub(super) fn require(self, key: &str) {
         if self.value(key).is_none() {
             self.refuse(missing(key));
@@ -102,7 +102,7 @@ impl<'a> Fields<'a> {
         self.typed(key, "list", |value| value.as_array().map(Vec::as_slice)).unwrap_or_default()
     }
 
-    /// The same of objects.
+    /// The objects of a list.
     pub(super) fn objects(self, key: &str) -> impl Iterator<Item = Self> {
         self.list(key).iter().map(move |value| Self::of(value, self.problem))
     }

@@ -74,7 +74,7 @@ fn is_other_number(text: &str) -> bool {
         || is_sexagesimal()
 }
 
-/// Digits with a point among them or at either end, and an exponent.
+/// Digits, perhaps with a point among them or at either end, and perhaps with an exponent.
 fn is_float(text: &str) -> bool {
     let plain = text.replace('_', "");
     let (mantissa, exponent) = plain.split_once('e').unwrap_or((&plain, "0"));
