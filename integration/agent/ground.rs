@@ -233,7 +233,7 @@ impl Agent {
     }
 
     /// Waits for an end that comes by itself; false if it does not.
-    pub fn ends(&mut self) -> bool {
+    fn ends(&mut self) -> bool {
         eventually(DEADLINE, || self.child.try_wait().unwrap().is_some())
     }
 

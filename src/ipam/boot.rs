@@ -8,8 +8,8 @@ use std::{
 
 use crate::state::{file::TEXT_BYTES_MAX, read_text};
 
-/// Leases are older than the boot only by more than what the clock was off by, and than the second of
-/// which [`since_boot`] says no part.
+/// Leases are older than the boot only by more than this: two seconds for what the clock was off by, and
+/// one for the fraction that [`since_boot`] leaves out.
 const MARGIN: Duration = Duration::from_secs(3);
 
 /// When the kernel started, a little earlier than the clock says.

@@ -10,7 +10,8 @@ pub fn distinct<T: Ord>(mut list: Vec<T>) -> Vec<T> {
     list
 }
 
-/// Puts one where it belongs; false if the list has it already. For short lists: what is behind it moves.
+/// Puts one where it belongs; false if the list has it already. What is behind it moves: for thousands
+/// at most.
 pub fn include<T: Ord>(list: &mut Vec<T>, one: T) -> bool {
     match list.binary_search(&one) {
         Ok(_) => false,

@@ -3,7 +3,7 @@
 
 use super::{Direction, Policies, World, live::Owners};
 use crate::{
-    list::{Gather, PushAll, Sorted, include},
+    list::{Gather, PushAll, Sorted, distinct},
     nft::policy::Way,
     object::{Action, Kind, Told},
     text::few::some_of,
@@ -32,10 +32,8 @@ pub fn changes(world: &World, held: &Policies, wanted: &Policies) -> Vec<Told> {
 fn of_pods(world: &World, direction: Direction, before: &Way, after: &Way) -> Vec<Told> {
     let owners = Owners::of(world);
     let mut told = Vec::new();
-    let mut addresses = Vec::new();
-    for address in before.classes.keys().chain(after.classes.keys()) {
-        include(&mut addresses, *address);
-    }
+    let addresses = before.classes.keys().chain(after.classes.keys()).copied();
+    let addresses = distinct(addresses.gather());
     for address in &addresses {
         let (old, new) = (before.classes.get(address), after.classes.get(address));
         let (action, before, after) = match (old, new) {

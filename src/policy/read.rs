@@ -283,7 +283,7 @@ fn port(given: Fields<'_>) -> Port {
         (Some(Value::String(name)), None) => Ports::Named(name.clone()),
         (None, Some(last)) => {
             given.refuse(format!("endPort {last} ends no range"));
-            Ports::All
+            Ports::Numbers(0, 0)
         }
         (Some(_), last) => {
             let first = number(given, "port");

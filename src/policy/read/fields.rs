@@ -51,7 +51,7 @@ impl<'a> Fields<'a> {
         Self { members, problem }
     }
 
-    /// Notes what is wrong with a member.
+    /// Notes what is wrong.
     pub(super) fn refuse(self, words: String) {
         self.problem.note(words);
     }

@@ -62,6 +62,15 @@ fn lists_that_are_empty_mean_all_and_those_of_nothing_readable_none() {
 }
 
 #[test]
+fn a_range_needs_a_beginning() {
+    for last in [json!(70000), json!("x"), json!(65535)] {
+        let (_, notes) = policy_of(json!({"ingress": [{"ports": [{"endPort": last}]}]}));
+        let expected = format!("endPort {last} ends no range: the port is open to nobody");
+        assert!(notes.len() == 1 && notes[0].ends_with(&expected), "{notes:?}");
+    }
+}
+
+#[test]
 fn a_network_loses_the_bits_behind_its_prefix_and_never_an_exception() {
     let peers = json!([{"ipBlock": {"cidr": "10.1.2.3/8", "except": ["10.1.0.1/16", "fd00::/8"]}}]);
     let (policy, notes) = policy_of(json!({"ingress": [{"from": peers}]}));
