@@ -66,8 +66,8 @@ fn a_disk_that_is_read_only_keeps_what_is_there() {
     let (server, api) = ground.api(&[node(1), node(2)]);
     let state = ground.host.scratch().dir("var/lib/manx");
     let [shut, is_shut, open] = ["shut", "is-shut", "open"].map(|name| ground.path(name));
-    // mount is told source and target. Of the target alone it would repeat all options, and one of them, the
-    // owner, has a number that is none in a user namespace.
+    // mount is given source and target. Given the target alone, it repeats all options of the mount, and a user
+    // namespace refuses one of them, the owner's number.
     let script = format!(
         "mount -t tmpfs -o size=1m tmpfs {state} || exit 1; \
          (while [ ! -e {shut} ]; do sleep 0.1; done; mount -o remount,ro tmpfs {state} && touch {is_shut}; \

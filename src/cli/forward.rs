@@ -17,7 +17,7 @@ use crate::{
     conf::Config,
     fabric::{Settings, list},
     family::{Family, HasFamily},
-    list::{Gather, Ordered, PushAll},
+    list::{Gather, Ordered, PushAll, distinct},
     net::{Socket, Tables, forwarding, link, sysctl},
     nft::{
         self,
@@ -210,8 +210,7 @@ impl<'a> Firewall<'a> {
         let uplink = node::uplink(&mut socket, self.tables).ok().flatten();
         let mut others: Vec<String> = tunnels.iter().map(|(name, _)| name.clone()).gather();
         others.push_all(uplink.map(|uplink| uplink.device));
-        others.order();
-        others.dedup();
+        let others = distinct(others);
         Some((tunnels, others))
     }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::family::{Family, HasFamily};
-use crate::list::{Gather, Ordered};
+use crate::list::{Gather, distinct};
 
 /// Networks, sorted: a question takes a search and not a walk.
 #[derive(Debug, Default)]
@@ -18,12 +18,10 @@ pub(super) struct Cidrs {
 
 impl Cidrs {
     pub(super) fn new<'a>(all: impl IntoIterator<Item = &'a IpNetwork>) -> Self {
-        let mut sorted: Vec<IpNetwork> = all.into_iter().map(|net| first(net.ip(), net)).gather();
-        sorted.order();
-        sorted.dedup();
-        let mut lengths: Vec<_> = sorted.iter().map(|net| (net.family(), net.prefix())).gather();
-        lengths.order();
-        lengths.dedup();
+        let sorted: Vec<IpNetwork> = all.into_iter().map(|net| first(net.ip(), net)).gather();
+        let sorted = distinct(sorted);
+        let lengths: Vec<_> = sorted.iter().map(|net| (net.family(), net.prefix())).gather();
+        let lengths = distinct(lengths);
         Self { sorted, lengths }
     }
 

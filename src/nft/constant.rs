@@ -8,7 +8,7 @@ use sha1_smol::Sha1;
 
 use super::interval::Intervals;
 use crate::family::Family;
-use crate::list::{Gather, Ordered, PushAll};
+use crate::list::{Gather, PushAll, distinct};
 
 /// Tells one list of networks from another.
 pub type Digest = [u8; 20];
@@ -35,9 +35,8 @@ impl Constant {
 
 /// A digest of networks, whatever their order.
 pub fn digest(networks: &[IpNetwork]) -> Digest {
-    let mut sorted: Vec<&IpNetwork> = networks.iter().gather();
-    sorted.order();
-    sorted.dedup();
+    let sorted: Vec<&IpNetwork> = networks.iter().gather();
+    let sorted = distinct(sorted);
     let mut bytes = Vec::with_capacity(sorted.len() * 18);
     for network in sorted {
         match network.network() {

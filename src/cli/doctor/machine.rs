@@ -7,7 +7,7 @@ use std::{path::Path, process::Command, time::Duration};
 use crate::{
     cni::printed,
     doctor::{RELEASE, mangles_checksums},
-    list::{Gather, Ordered},
+    list::{Gather, distinct},
     node::{Module, Snapshot},
     state::{Root, file::TEXT_BYTES_MAX, read_text},
 };
@@ -29,9 +29,8 @@ const CHECKSUM: &str = "tx-checksum-ip-generic:";
 pub(super) fn look(root: &Root, snapshot: &mut Snapshot) {
     let networks = snapshot.networks.iter();
     let of_tunnels = networks.filter_map(|network| network.fabric.as_ref()?.module.clone());
-    let mut names: Vec<String> = of_tunnels.chain([CONNTRACK.to_owned()]).gather();
-    names.order();
-    names.dedup();
+    let names: Vec<String> = of_tunnels.chain([CONNTRACK.to_owned()]).gather();
+    let names = distinct(names);
     let release = snapshot.kernel.sysctls.get(RELEASE).cloned().unwrap_or_default();
     let lists = ["modules.builtin", "modules.dep"].map(|list| {
         let path = root.path(MODULES).join(&release).join(list);

@@ -16,7 +16,7 @@ use crate::{
         json::{field, member},
     },
     conf::BUILT_IN,
-    list::{Gather, Ordered},
+    list::{Gather, distinct},
     node::Plugin,
 };
 
@@ -82,9 +82,8 @@ fn offered(object: &Map<String, Value>) -> Vec<String> {
     let single = field(object, "cniVersion").and_then(Value::as_str);
     let several = field(object, "cniVersions").and_then(Value::as_array);
     let several = several.into_iter().flatten().filter_map(Value::as_str);
-    let mut all: Vec<Version> =
+    let all: Vec<Version> =
         single.into_iter().chain(several).filter_map(|text| Version::parse(text).ok()).gather();
-    all.order();
-    all.dedup();
+    let all = distinct(all);
     all.iter().map(ToString::to_string).gather()
 }

@@ -16,7 +16,7 @@ use crate::{
         json::{field, member},
     },
     conf::{BUILT_IN, CALICO, Config},
-    list::{Gather, Ordered},
+    list::{Gather, distinct},
     node::fabric::resolved,
     state::{file::TEXT_BYTES_MAX, read},
 };
@@ -108,8 +108,7 @@ pub(super) fn peers(
     let named = parts.filter_map(|(_, config)| config.fabric.peers_file.as_deref());
     let mut files: Vec<PathBuf> = named.chain([OPERATORS_PEERS_FILE]).map(PathBuf::from).gather();
     files.retain(|path| !path.starts_with(files::LASTING));
-    files.order();
-    files.dedup();
+    let files = distinct(files);
     for path in files.iter().map(|path| order.root.path(path)).filter(|path| path.exists()) {
         progress.kept(path.display(), "it is the operator's")?;
     }

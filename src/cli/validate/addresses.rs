@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cni::Document,
     conf::{Config, IpamKeys, has_store},
-    list::{Gather, Ordered},
+    list::{Gather, distinct},
     net::{Socket, addr},
     pod::reserved::reserved_all,
     state::Root,
@@ -101,8 +101,7 @@ fn why_barren(pool: &Pool, config: &Config, own: &[IpAddr]) -> Option<String> {
     let gateway = IpAddr::from(config.gateway);
     let mut taken: Vec<IpAddr> = own.iter().copied().chain([gateway]).gather();
     taken.retain(|address| pool.range.contains(*address) && *address != pool.range.gateway());
-    taken.order();
-    taken.dedup();
+    let taken = distinct(taken);
     if u128::try_from(taken.len()).is_ok_and(|taken| taken < pool.range.size()) {
         return None;
     }

@@ -10,7 +10,7 @@ use super::Shape;
 use crate::{
     cni::{cidr, json::shown},
     family::Family,
-    list::Ordered,
+    list::distinct,
 };
 
 /// The IPv4 address of a next hop.
@@ -79,10 +79,9 @@ impl Shape for Families {
             Some(known.1)
         };
         let families = value.as_array().and_then(|all| all.iter().map(read).collect::<Option<_>>());
-        let mut families: Vec<Family> =
+        let families: Vec<Family> =
             families.ok_or_else(|| "give a list of \"IPv4\" and \"IPv6\"".to_owned())?;
-        families.order();
-        families.dedup();
+        let families = distinct(families);
         Ok(families)
     }
 }

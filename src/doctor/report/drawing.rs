@@ -13,7 +13,7 @@ use super::{
     html::{Mark, Text, count, cut, joined, remark},
     view::{Pod, View},
 };
-use crate::list::{Gather, Ordered};
+use crate::list::{Gather, Ordered, distinct};
 
 /// So many nodes with a bundle are drawn, and so many without.
 const VIEWS_MAX: usize = 16;
@@ -213,10 +213,9 @@ fn inner_edge(card: &Card<'_>, breadth: usize, bus: usize) -> usize {
 
 /// What carries packets between the nodes, in words.
 fn carried(cluster: &Cluster) -> String {
-    let mut told: Vec<&str> =
+    let told: Vec<&str> =
         cluster.views.iter().flat_map(|view| &view.ways).map(|way| way.told.as_str()).gather();
-    told.order();
-    told.dedup();
+    let told = distinct(told);
     match told.as_slice() {
         [] => "no list of nodes".to_owned(),
         ["direct"] => "direct: plain routes".to_owned(),
