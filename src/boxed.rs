@@ -8,7 +8,7 @@ use std::{
 };
 
 /// A thing behind a pointer, to be made, read and changed as the thing itself. Nearly each function may
-/// return an error and hardly any does: by a pointer all of them are shorter, for they copy 8 bytes and not 80.
+/// return an error and hardly any does: all of them are shorter where they copy a pointer and not the error itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Boxed<T>(Box<T>);
 
