@@ -29,7 +29,7 @@ pub(crate) fn reading<T>(read: impl FnOnce(&Problem) -> T) -> Result<T, String> 
 }
 
 impl Problem {
-    fn note(&self, words: String) {
+    pub(super) fn note(&self, words: String) {
         let first = self.0.take().unwrap_or(words);
         self.0.set(Some(first));
     }

@@ -7,6 +7,9 @@
 //!
 //! A node is looked for by indentation (YAML 1.2.2, chapter 8). What follows a dash or a key
 //! on its line is taken for a line of its own that begins there.
+//!
+//! What is wrong is noted as it is for members of objects, and takes away all lines that are left:
+//! whoever reads finds the end of the text, and says what it has.
 
 mod block;
 mod inline;
@@ -14,28 +17,40 @@ mod plain;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Arguments;
+
 use serde_json::{Map, Value};
+
+use super::fields::{Problem, reading};
 
 /// No manifest is nested deeper.
 const DEPTH_MAX: usize = 64;
 
-/// A line without its indentation.
+/// A line, or what is left of it.
 #[derive(Clone, Copy)]
 struct Line<'a> {
     /// The first is 1.
     number: usize,
-    /// In spaces.
+    whole: &'a str,
+    /// Bytes before what is left, of which those that no dash and no key stands in are spaces.
     indent: usize,
-    text: &'a str,
 }
 
-impl Line<'_> {
-    fn is_blank(&self) -> bool {
-        self.text.trim_start_matches([' ', '\t']).is_empty()
+impl<'a> Line<'a> {
+    fn text(self) -> &'a str {
+        self.whole.get(self.indent..).unwrap_or_default()
     }
 
-    fn is_item(&self) -> bool {
-        self.text == "-" || self.text.starts_with("- ")
+    fn is_blank(self) -> bool {
+        self.text().trim_start_matches([' ', '\t']).is_empty()
+    }
+
+    fn is_item(self) -> bool {
+        self.text() == "-" || self.text().starts_with("- ")
+    }
+
+    fn refuse(self, problem: &Problem, why: Arguments<'_>) {
+        problem.note(format!("line {}: {why}", self.number));
     }
 }
 
@@ -44,39 +59,35 @@ impl Line<'_> {
 /// # Errors
 /// The line that is not understood, and why.
 pub(super) fn documents(text: &str) -> Result<Vec<Value>, String> {
-    let mut found = Vec::new();
-    let mut lines = Vec::new();
-    for (number, text) in text.trim_start_matches('\u{feff}').lines().enumerate() {
-        let inner = text.trim_start_matches(' ');
-        let line = Line { number: number + 1, indent: text.len() - inner.len(), text: inner };
-        // Line ends of YAML 1.1 alone, and what is no text.
-        let is_odd =
-            |it: char| it.is_control() && it != '\t' || "\u{2028}\u{2029}\u{feff}".contains(it);
-        if text.contains(is_odd) {
-            return Err(line.refuse("it has a control character"));
+    reading(|problem| {
+        let mut found = Vec::new();
+        let mut lines: Vec<Line<'_>> = Vec::new();
+        for (place, whole) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+            let indent = whole.len() - whole.trim_start_matches(' ').len();
+            let line = Line { number: place + 1, whole, indent };
+            // Line ends of YAML 1.1 alone, and what is no text.
+            let is_odd =
+                |it: char| it.is_control() && it != '\t' || "\u{2028}\u{2029}\u{feff}".contains(it);
+            if whole.contains(is_odd) {
+                line.refuse(problem, format_args!("it has a control character"));
+            }
+            let is_mark = |mark| whole.strip_prefix(mark).is_some_and(is_end_behind);
+            if is_mark("---") || is_mark("...") {
+                found.extend(Reader::document(std::mem::take(&mut lines), problem));
+                continue;
+            }
+            if whole.starts_with("--- ") {
+                let why = format_args!("write what follows --- on a line of its own");
+                line.refuse(problem, why);
+            }
+            if whole.starts_with('%') && lines.iter().all(|it| is_end(it.text())) {
+                line.refuse(problem, format_args!("directives are not read"));
+            }
+            lines.push(line);
         }
-        let is_mark = |mark| text.strip_prefix(mark).is_some_and(is_end_behind);
-        match () {
-            () if is_mark("---") || is_mark("...") => {
-                found.extend(Reader::document(std::mem::take(&mut lines))?);
-            }
-            () if text.starts_with("--- ") => {
-                return Err(line.refuse("write what follows --- on a line of its own"));
-            }
-            () if text.starts_with('%') && lines.iter().all(|it| is_end(it.text)) => {
-                return Err(line.refuse("directives are not read"));
-            }
-            () => lines.push(line),
-        }
-    }
-    found.extend(Reader::document(lines)?);
-    Ok(found)
-}
-
-impl Line<'_> {
-    fn refuse(&self, why: &str) -> String {
-        format!("line {}: {why}", self.number)
-    }
+        found.extend(Reader::document(lines, problem));
+        found
+    })
 }
 
 /// Whether a line has nothing, or nothing more, but a comment.
@@ -91,64 +102,66 @@ fn is_end_behind(rest: &str) -> bool {
 }
 
 struct Reader<'a> {
+    /// None are left once something is wrong.
     lines: Vec<Line<'a>>,
     /// The line that is read next.
     at: usize,
     depth: usize,
+    /// What is left of a line that is read by its characters.
+    rest: &'a str,
+    problem: &'a Problem,
 }
 
 impl<'a> Reader<'a> {
-    fn document(lines: Vec<Line<'a>>) -> Result<Option<Value>, String> {
-        let mut reader = Self { lines, at: 0, depth: 0 };
-        reader.skip()?;
-        if reader.peek().is_none() {
-            return Ok(None);
+    fn document(lines: Vec<Line<'a>>, problem: &'a Problem) -> Option<Value> {
+        let mut reader = Self { lines, at: 0, depth: 0, rest: "", problem };
+        reader.next()?;
+        let value = reader.node(0);
+        if reader.next().is_some() {
+            reader.refuse(format_args!("its indentation is of nothing above"));
         }
-        let value = reader.node(0)?;
-        reader.skip()?;
-        match reader.peek() {
-            Some(line) => Err(line.refuse("its indentation is of nothing above")),
-            None => Ok(Some(value)),
-        }
+        Some(value)
     }
 
     fn peek(&self) -> Option<Line<'a>> {
         self.lines.get(self.at).copied()
     }
 
-    /// Where reading is, for an error.
-    fn refuse(&self, why: &str) -> String {
-        let line = self.peek().or(self.lines.last().copied());
-        line.map_or_else(|| why.to_owned(), |line| line.refuse(why))
+    /// Notes what is wrong with the line that is read, or with the last one at their end.
+    fn refuse(&mut self, why: Arguments<'_>) {
+        if let Some(line) = self.peek().or(self.lines.last().copied()) {
+            self.refuse_line(line, why);
+        }
     }
 
-    /// Passes over lines that say nothing.
-    fn skip(&mut self) -> Result<(), String> {
+    fn refuse_line(&mut self, line: Line<'a>, why: Arguments<'_>) {
+        line.refuse(self.problem, why);
+        self.lines.clear();
+        self.rest = "";
+    }
+
+    /// The next line that says something.
+    fn next(&mut self) -> Option<Line<'a>> {
         while let Some(line) = self.peek() {
-            if !is_end(line.text) {
-                if line.text.starts_with('\t') {
-                    return Err(line.refuse("a tab is no indentation"));
-                }
-                break;
+            if line.text().starts_with('\t') && !is_end(line.text()) {
+                self.refuse(format_args!("a tab is no indentation"));
+            } else if !is_end(line.text()) {
+                return Some(line);
             }
             self.at += 1;
         }
-        Ok(())
+        None
     }
 
     /// The node that begins at the next line, if that is indented so far; null otherwise.
-    fn node(&mut self, least: usize) -> Result<Value, String> {
-        self.skip()?;
-        let Some(line) = self.peek().filter(|line| line.indent >= least) else {
-            return Ok(Value::Null);
+    fn node(&mut self, least: usize) -> Value {
+        let Some(line) = self.next().filter(|line| line.indent >= least) else {
+            return Value::Null;
         };
-        self.depth += 1;
-        if self.depth > DEPTH_MAX {
-            return Err(self.refuse("it is nested too deep"));
-        }
+        self.deepen();
         let value = if line.is_item() {
             self.sequence(line.indent)
-        } else if self.key(line)?.is_some() {
+        } else if self.key(line).is_some() {
             self.mapping(line.indent)
         } else {
             self.scalar(least)
@@ -157,109 +170,123 @@ impl<'a> Reader<'a> {
         value
     }
 
+    fn deepen(&mut self) {
+        self.depth += 1;
+        if self.depth > DEPTH_MAX {
+            self.refuse(format_args!("it is nested too deep"));
+        }
+    }
+
     /// The next line if it has that indentation; less ends a collection.
-    fn next_of(&mut self, indent: usize) -> Result<Option<Line<'a>>, String> {
-        self.skip()?;
-        match self.peek() {
-            Some(line) if line.indent > indent => {
-                Err(line.refuse("its indentation is of nothing above"))
-            }
-            line => Ok(line.filter(|line| line.indent == indent)),
+    fn next_of(&mut self, indent: usize) -> Option<Line<'a>> {
+        let line = self.next()?;
+        if line.indent > indent {
+            self.refuse(format_args!("its indentation is of nothing above"));
         }
+        Some(line).filter(|line| line.indent == indent)
     }
 
-    fn sequence(&mut self, indent: usize) -> Result<Value, String> {
+    fn sequence(&mut self, indent: usize) -> Value {
         let mut items = Vec::new();
-        while let Some(line) = self.next_of(indent)?.filter(Line::is_item) {
-            self.after(line, line.text.strip_prefix('-').unwrap_or_default());
-            items.push(self.node(indent + 1)?);
+        while let Some(line) = self.next_of(indent).filter(|line| line.is_item()) {
+            self.after(line, line.text().strip_prefix('-').unwrap_or_default());
+            items.push(self.node(indent + 1));
         }
-        Ok(Value::Array(items))
+        Value::Array(items)
     }
 
-    fn mapping(&mut self, indent: usize) -> Result<Value, String> {
+    fn mapping(&mut self, indent: usize) -> Value {
         let mut members = Map::new();
-        while let Some(line) = self.next_of(indent)? {
-            let Some((key, rest)) = self.key(line)? else {
-                return Err(line.refuse("a key and a colon are wanted here"));
+        while let Some(line) = self.next_of(indent) {
+            let Some((key, rest)) = self.key(line) else {
+                self.refuse(format_args!("a key and a colon are wanted here"));
+                break;
             };
-            if members.contains_key(&key) {
-                return Err(line.refuse(&format!("{key} is there twice")));
-            }
-            let value = if is_end(rest) {
-                self.at += 1;
-                self.skip()?;
+            self.after(line, rest);
+            let value = if !is_end(rest) {
+                self.scalar(indent + 1)
+            } else if self.next().is_some_and(|next| next.indent == indent && next.is_item()) {
                 // A list may begin where its key does.
-                match self.peek() {
-                    Some(next) if next.indent == indent && next.is_item() => {
-                        self.sequence(indent)?
-                    }
-                    _ => self.node(indent + 1)?,
-                }
+                self.sequence(indent)
             } else {
-                self.after(line, rest);
-                self.scalar(indent + 1)?
+                self.node(indent + 1)
             };
-            members.insert(key, value);
+            self.put(&mut members, line, key, value);
         }
-        Ok(Value::Object(members))
+        Value::Object(members)
+    }
+
+    /// Puts in a member whose key is on a line.
+    fn put(&mut self, members: &mut Map<String, Value>, line: Line<'a>, key: String, value: Value) {
+        if members.contains_key(&key) {
+            self.refuse_line(line, format_args!("{key} is there twice"));
+        }
+        members.insert(key, value);
     }
 
     /// Goes on behind the beginning of a line.
     fn after(&mut self, line: Line<'a>, rest: &'a str) {
         if is_end(rest) {
             self.at += 1;
-            return;
-        }
-        let text = rest.trim_start_matches(' ');
-        let indent = line.indent + line.text.len() - text.len();
-        if let Some(place) = self.lines.get_mut(self.at) {
-            *place = Line { indent, text, ..line };
+        } else if let Some(place) = self.lines.get_mut(self.at) {
+            place.indent = line.whole.len() - rest.trim_start_matches(' ').len();
         }
     }
 
     /// The key that a line begins with and what follows its colon, if it does.
-    fn key(&self, line: Line<'a>) -> Result<Option<(String, &'a str)>, String> {
-        let text = line.text;
+    fn key(&mut self, line: Line<'a>) -> Option<(String, &'a str)> {
+        let text = line.text();
         if text.starts_with("? ") || text == "?" {
-            return Err(line.refuse("a key is a word or text in quotes, and no ? stands before it"));
+            let why = "a key is a word or text in quotes, and no ? stands before it";
+            self.refuse(format_args!("{why}"));
+            return None;
         }
         if text.starts_with(['"', '\'']) {
-            let Some((key, rest)) = inline::quoted_on_line(line)? else { return Ok(None) };
-            return Ok(colon(rest.trim_start_matches(' ')).map(|rest| (key, rest)));
+            let key = self.quoted_on_line(text)?;
+            return Some((key, colon(self.rest.trim_start_matches(' '))?));
         }
         if text.starts_with(plain::INDICATORS) || plain::is_indicator(text) {
-            return Ok(None);
+            return None;
         }
-        let ends = text.match_indices(':').map(|(place, _)| text.split_at(place));
-        let found = ends.filter_map(|(key, rest)| Some((key, colon(rest)?))).next();
-        let Some((key, rest)) = found.filter(|(key, _)| !plain::is_commented(key)) else {
-            return Ok(None);
-        };
+        let mut ends = text.match_indices(':').map(|(place, _)| text.split_at(place));
+        let (key, rest) = ends.find_map(|(key, rest)| Some((key, colon(rest)?)))?;
+        if plain::comment(key).is_some() {
+            return None;
+        }
         let key = key.trim_end_matches([' ', '\t']);
-        match plain::resolve(key).map_err(|why| line.refuse(&why))? {
-            Value::String(key) if key != "<<" => Ok(Some((key, rest))),
-            _ => Err(line.refuse(&format!("{key} is no text: put it in quotes"))),
+        Some((self.text_of_key(plain::resolve(key), key)?, rest))
+    }
+
+    /// A key without quotes is text whatever the version of YAML, and no merge.
+    fn text_of_key(&mut self, value: Option<Value>, key: &str) -> Option<String> {
+        match value {
+            Some(Value::String(text)) if text != "<<" => Some(text),
+            _ => {
+                self.refuse(format_args!("{key} is no text: put it in quotes"));
+                None
+            }
         }
     }
 
     /// A value that is neither a block's list nor its mapping, and whose further lines are
     /// indented by at least so much.
-    fn scalar(&mut self, least: usize) -> Result<Value, String> {
-        let Some(line) = self.peek() else { return Ok(Value::Null) };
-        match line.text.chars().next() {
+    fn scalar(&mut self, least: usize) -> Value {
+        let Some(line) = self.peek() else { return Value::Null };
+        let why = match line.text().chars().next() {
             Some(first) if least == 0 && !['{', '['].contains(&first) => {
-                Err(line.refuse("a key and a colon are wanted here"))
+                "a key and a colon are wanted here"
             }
-            Some('|' | '>') => self.block(least),
-            Some('"' | '\'' | '{' | '[') => self.inline(least),
-            _ if line.is_item() => Err(line.refuse("a list begins on a line of its own")),
-            _ if line.text.starts_with(plain::INDICATORS) => Err(line.refuse(
+            Some('|' | '>') => return self.block(least),
+            Some('"' | '\'' | '{' | '[') => return self.inline(least),
+            _ if line.is_item() => "a list begins on a line of its own",
+            _ if line.text().starts_with(plain::INDICATORS) => {
                 "anchors, aliases and tags are not read, and text that begins like one is put in \
-                 quotes",
-            )),
-            _ => self.plain(least),
-        }
+                 quotes"
+            }
+            _ => return self.plain(least),
+        };
+        self.refuse(format_args!("{why}"));
+        Value::Null
     }
 }
 

@@ -1,84 +1,68 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Text over several lines that `|` keeps and `>` folds (YAML 1.2.2, section 8.1).
 
+use std::iter::repeat_n;
+
 use serde_json::Value;
 
-use super::{Reader, is_end_behind};
-
-/// What becomes of newlines at the end.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Chomp {
-    One,
-    None,
-    All,
-}
+use super::{Reader, is_end};
 
 impl Reader<'_> {
-    pub(super) fn block(&mut self, least: usize) -> Result<Value, String> {
-        let Some(head) = self.peek() else { return Ok(Value::Null) };
-        let folds = head.text.starts_with('>');
-        let (mut chomp, mut given) = (None, None);
-        let mut rest = head.text.chars();
-        rest.next();
-        loop {
-            let before = rest.clone();
-            match rest.next() {
-                Some('-') if chomp.is_none() => chomp = Some(Chomp::None),
-                Some('+') if chomp.is_none() => chomp = Some(Chomp::All),
-                Some(digit @ '1'..='9') if given.is_none() => given = digit.to_digit(10),
-                _ => {
-                    rest = before;
-                    break;
-                }
+    pub(super) fn block(&mut self, least: usize) -> Value {
+        let Some(head) = self.peek() else { return Value::Null };
+        let text = head.text();
+        let (marks, rest) = text.split_at(text.find([' ', '\t']).unwrap_or(text.len()));
+        // What becomes of newlines at the end, and the indentation beyond that of the key, or of the dash.
+        let (mut chomp, mut given, mut is_understood) = (None, None, is_end(rest));
+        for mark in marks.chars().skip(1) {
+            match mark {
+                '-' | '+' if chomp.is_none() => chomp = Some(mark),
+                '1'..='9' if given.is_none() => given = mark.to_digit(10),
+                _ => is_understood = false,
             }
         }
-        if !is_end_behind(rest.as_str()) {
-            return Err(head.refuse("text begins on the line after this one"));
+        if !is_understood {
+            self.refuse(format_args!("text begins on the line after this one"));
         }
         self.at += 1;
-        let mut lines: Vec<String> = Vec::new();
-        // As much more than that of the key, or of the dash.
+        let mut lines = Vec::new();
         let mut inner = given.map(|more| least.saturating_sub(1) + more as usize);
         while let Some(line) = self.peek() {
-            let inside = inner.unwrap_or_else(|| line.indent.max(least));
-            if line.text.is_empty() {
-                if inner.is_none() && line.indent > least {
-                    return Err(line.refuse("a line of spaces before text: leave the spaces out"));
+            let inside = inner.unwrap_or(line.indent.max(least));
+            if !line.text().is_empty() {
+                if line.indent < inside {
+                    break;
                 }
-                lines.push(" ".repeat(line.indent.saturating_sub(inside)));
-                if inner.is_none() {
-                    lines.last_mut().map(String::clear).unwrap_or_default();
-                }
-            } else if line.indent < inside {
-                break;
-            } else {
                 inner = Some(inside);
-                lines.push(" ".repeat(line.indent - inside) + line.text);
+            } else if inner.is_none() && line.indent > least {
+                let why = "a line of spaces before text: leave the spaces out";
+                self.refuse(format_args!("{why}"));
             }
+            lines.push(line.whole.get(inside..).unwrap_or_default());
             self.at += 1;
         }
-        if self.peek().is_some_and(|line| line.indent >= least && !line.text.starts_with('#')) {
-            return Err(self.refuse("it is indented less than the text above"));
+        if self.peek().is_some_and(|line| line.indent >= least && !line.text().starts_with('#')) {
+            self.refuse(format_args!("it is indented less than the text above"));
         }
         let empty = lines.iter().rev().take_while(|line| line.is_empty()).count();
-        let kept = lines.len() - empty;
-        if kept == 0 {
-            return Err(head.refuse("no text follows"));
+        lines.truncate(lines.len() - empty);
+        if lines.is_empty() {
+            self.refuse_line(head, format_args!("no text follows"));
         }
-        lines.truncate(kept);
-        let mut text = if folds { fold(&lines) } else { lines.join("\n") };
-        let ends = match chomp.unwrap_or(Chomp::One) {
-            Chomp::None => 0,
-            Chomp::One => 1,
-            Chomp::All => empty + 1,
+        let mut text = joined(&lines, marks.starts_with('>'));
+        let ends = match chomp {
+            None => 1,
+            Some('-') => 0,
+            Some(_) => empty + 1,
         };
-        text.extend(std::iter::repeat_n('\n', ends));
-        Ok(Value::String(text))
+        text.extend(repeat_n('\n', ends));
+        Value::String(text)
     }
 }
 
-/// Lines that are indented more are kept.
-fn fold(lines: &[String]) -> String {
+/// Lines as one text. Where they are folded, a single newline between two that are not indented
+/// further is a space, and one of several is left out.
+fn joined(lines: &[&str], folds: bool) -> String {
     let mut text = String::new();
     let (mut empty, mut last_is_more) = (0, None);
     for line in lines {
@@ -87,11 +71,11 @@ fn fold(lines: &[String]) -> String {
             continue;
         }
         let is_more = line.starts_with([' ', '\t']);
-        match last_is_more {
-            None => text.extend(std::iter::repeat_n('\n', empty)),
-            Some(was) if was || is_more => text.extend(std::iter::repeat_n('\n', empty + 1)),
-            Some(_) if empty == 0 => text.push(' '),
-            Some(_) => text.extend(std::iter::repeat_n('\n', empty)),
+        let is_folded = folds && !is_more && last_is_more == Some(false);
+        match empty {
+            0 if is_folded => text.push(' '),
+            _ if is_folded || last_is_more.is_none() => text.extend(repeat_n('\n', empty)),
+            _ => text.extend(repeat_n('\n', empty + 1)),
         }
         (empty, last_is_more) = (0, Some(is_more));
         text += line;

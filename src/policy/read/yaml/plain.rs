@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Text without quotes, and what it is taken for.
 
-use serde_json::{Number, Value};
+use serde_json::Value;
 
 use super::Reader;
 
@@ -13,33 +13,29 @@ pub(super) const INDICATORS: [char; 15] =
 const FLAGS: [&str; 6] = ["y", "n", "yes", "no", "on", "off"];
 const NUMBERS_OF_NONE: [&str; 6] = [".inf", "+.inf", "-.inf", ".nan", "+.nan", "-.nan"];
 
-/// Whether a comment begins in it.
-pub(super) fn is_commented(text: &str) -> bool {
-    text.contains(" #") || text.contains("\t#")
+/// Where a comment begins in it.
+pub(super) fn comment(text: &str) -> Option<usize> {
+    [" #", "\t#"].into_iter().filter_map(|mark| text.find(mark)).min()
 }
 
-/// The value of such text (YAML 1.2.2, section 10.3).
-///
-/// # Errors
-/// Where it is one thing or another by the version of YAML.
-pub(super) fn resolve(text: &str) -> Result<Value, String> {
+/// The value of such text (YAML 1.2.2, section 10.3); none where it is one thing or another by the
+/// version of YAML.
+pub(super) fn resolve(text: &str) -> Option<Value> {
     match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Ok(Value::Null),
-        "true" | "True" | "TRUE" => return Ok(Value::Bool(true)),
-        "false" | "False" | "FALSE" => return Ok(Value::Bool(false)),
+        "" | "~" | "null" | "Null" | "NULL" => return Some(Value::Null),
+        "true" | "True" | "TRUE" => return Some(Value::Bool(true)),
+        "false" | "False" | "FALSE" => return Some(Value::Bool(false)),
         _ => {}
     }
     if text.starts_with(['-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9'])
-        && let Ok(number) = serde_json::from_str::<Number>(text)
+        && let Ok(number) = serde_json::from_slice(text.as_bytes())
     {
-        return Ok(Value::Number(number));
+        return Some(number);
     }
     let small = text.to_ascii_lowercase();
     let is_word = |words: &[&str]| words.contains(&small.as_str());
-    if is_word(&FLAGS) || is_word(&NUMBERS_OF_NONE) || is_other_number(&small) {
-        return Err(format!("{text} is a number, a flag or text: if it is text, put it in quotes"));
-    }
-    Ok(Value::String(text.to_owned()))
+    let is_other = is_word(&FLAGS) || is_word(&NUMBERS_OF_NONE) || is_other_number(&small);
+    (!is_other).then(|| Value::String(text.to_owned()))
 }
 
 /// Whether it begins with what may stand for something else, and is not the first letter of a
@@ -87,32 +83,30 @@ fn is_float(text: &str) -> bool {
 
 impl Reader<'_> {
     /// Text that ends with its line or goes on in those that are indented so far.
-    pub(super) fn plain(&mut self, least: usize) -> Result<Value, String> {
+    pub(super) fn plain(&mut self, least: usize) -> Value {
         let mut text = String::new();
         let mut breaks = 0;
         while let Some(line) = self.peek() {
-            let is_first = text.is_empty();
+            let (is_first, whole) = (text.is_empty(), line.text());
             if !is_first && line.is_blank() {
                 breaks += 1;
                 self.at += 1;
                 continue;
             }
-            if !is_first && (line.indent < least || line.text.starts_with('#')) {
+            if !is_first && (line.indent < least || whole.starts_with('#')) {
                 break;
             }
-            let comment = [" #", "\t#"].into_iter().filter_map(|mark| line.text.find(mark)).min();
-            let (part, _) = line.text.split_at(comment.unwrap_or(line.text.len()));
+            let comment = comment(whole);
+            let (part, _) = whole.split_at(comment.unwrap_or(whole.len()));
             let part = part.trim_end_matches([' ', '\t']);
-            if part.contains(": ") || part.ends_with(':') || part.contains(":\t") {
-                return Err(line.refuse("a colon ends a key: put text that has one in quotes"));
-            }
-            if is_first && is_indicator(part) {
-                return Err(line.refuse("text that begins so is put in quotes"));
-            }
             let is_mark =
-                ["---", "...", "? ", ": ", "\t"].iter().any(|it| line.text.starts_with(it));
-            if is_mark || !is_first && (line.is_item() || ["?", ":"].contains(&part)) {
-                return Err(line.refuse("it goes on with text of the line before: use quotes"));
+                || ["---", "...", "? ", ": ", "\t"].iter().any(|it| whole.starts_with(it));
+            if part.contains(": ") || part.ends_with(':') || part.contains(":\t") {
+                self.refuse(format_args!("a colon ends a key: put text that has one in quotes"));
+            } else if is_first && is_indicator(part) {
+                self.refuse(format_args!("text that begins so is put in quotes"));
+            } else if is_mark() || !is_first && (line.is_item() || ["?", ":"].contains(&part)) {
+                self.refuse(format_args!("it goes on with text of the line before: use quotes"));
             }
             match breaks {
                 _ if is_first => {}
@@ -126,12 +120,17 @@ impl Reader<'_> {
                 break;
             }
         }
-        resolve(&text).map_err(|why| {
-            match self.at.checked_sub(1).and_then(|at| self.lines.get(at)) {
-                Some(line) => line.refuse(&why),
-                None => why,
-            }
-        })
+        self.resolved(&text, self.at.saturating_sub(1))
+    }
+
+    /// The value of text that ends on a line.
+    pub(super) fn resolved(&mut self, text: &str, line: usize) -> Value {
+        let value = resolve(text);
+        if let (None, Some(line)) = (&value, self.lines.get(line)) {
+            let why = "is a number, a flag or text: if it is text, put it in quotes";
+            self.refuse_line(*line, format_args!("{text} {why}"));
+        }
+        value.unwrap_or_default()
     }
 }
 

@@ -33,7 +33,9 @@ fn value<'a>(
     events: &mut impl Iterator<Item = Event<'a>>,
 ) -> Result<Value, String> {
     match event {
-        Event::Scalar(text, ScalarStyle::Plain, 0, None) => plain::resolve(&text),
+        Event::Scalar(text, ScalarStyle::Plain, 0, None) => {
+            plain::resolve(&text).ok_or_else(|| format!("{text} has two meanings"))
+        }
         Event::Scalar(text, _, 0, None) => Ok(Value::String(text.into_owned())),
         Event::SequenceStart(0, None) => {
             let mut items = Vec::new();
