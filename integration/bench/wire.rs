@@ -14,7 +14,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::harness::{Host, Netns, Plugin, Pod};
+use crate::harness::{Host, Netns, Plugin, Pod, uninterrupted};
 use crate::ratio::Ratio;
 use crate::subjects::Programs;
 use crate::traffic;
@@ -99,7 +99,7 @@ impl Flow {
     pub fn passes(&self) -> bool {
         let Self([here, there]) = self;
         here.send(&[7]).expect("send");
-        there.recv(&mut [0]).is_ok()
+        uninterrupted(|| there.recv(&mut [0])).is_ok()
     }
 
     /// ns for a packet from the call that sends it until it is in the other
@@ -128,7 +128,7 @@ impl Flow {
                 return took.as_nanos() as f64 / BATCH as f64;
             }
             for _ in came..BATCH {
-                there.recv(&mut [0]).expect("a packet that was sent");
+                uninterrupted(|| there.recv(&mut [0])).expect("a packet that was sent");
             }
         }
     }
@@ -140,9 +140,9 @@ impl Flow {
         let begin = Instant::now();
         for _ in 0..BATCH {
             here.send(&byte).expect("send");
-            there.recv(&mut byte).expect("the request");
+            uninterrupted(|| there.recv(&mut byte)).expect("the request");
             there.send(&byte).expect("send");
-            here.recv(&mut byte).expect("the answer");
+            uninterrupted(|| here.recv(&mut byte)).expect("the answer");
         }
         begin.elapsed().as_nanos() as f64 / BATCH as f64
     }

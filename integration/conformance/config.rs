@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::cnitool::Cnitool;
-use crate::harness::{Host, Pod};
+use crate::harness::{Host, Pod, uninterrupted};
 use crate::rule::Level::{Convention, Must};
 use crate::rule::{Rule, Stop, Verdict, elsewhere, ensure, in_case, ok, rule};
 use crate::suite::{NETWORK, Suite, addresses};
@@ -80,7 +80,9 @@ fn source_seen(pod: &Pod, outside: &crate::harness::Netns) -> Option<String> {
     // The first datagram may be lost while neighbours are found.
     (0..100).find_map(|_| {
         sender.send_to(b"x", "192.0.2.1:5000").ok()?;
-        receiver.recv_from(&mut buffer).ok().map(|(_, from)| from.ip().to_string())
+        uninterrupted(|| receiver.recv_from(&mut buffer))
+            .ok()
+            .map(|(_, from)| from.ip().to_string())
     })
 }
 

@@ -29,6 +29,7 @@ mod process;
 pub mod schema;
 mod scratch;
 mod strace;
+mod uninterrupted;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -39,6 +40,7 @@ pub use plugin::{Call, Plugin, Pod, Reply, plugin_dir};
 pub use process::{Finished, Stdin, run};
 pub use scratch::Scratch;
 pub use strace::transactions;
+pub use uninterrupted::uninterrupted;
 
 /// How long anything may take before it counts as hung: a command, an answer, or what the kernel does
 /// in its own time. Long, for only a failing test waits for it, and the machine may have much else to do.

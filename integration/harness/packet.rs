@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Packets as a hostile pod makes them: with whatever source it likes.
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
-use super::{DEADLINE, Netns};
+use super::{DEADLINE, Netns, uninterrupted};
 
 const UDP: u8 = 17;
 /// The port that forged datagrams say they are from.
@@ -83,10 +82,8 @@ pub fn heard(socket: &UdpSocket) -> Vec<(String, IpAddr)> {
     let mut heard = Vec::new();
     loop {
         let mut buffer = [0; 256];
-        let (length, from) = match socket.recv_from(&mut buffer) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            received => received.expect("hear the last datagram"),
-        };
+        let received = uninterrupted(|| socket.recv_from(&mut buffer));
+        let (length, from) = received.expect("hear the last datagram");
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
         if text == LAST {
             return heard;

@@ -2,11 +2,12 @@
 //! A directory that goes with its owner.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::{DEADLINE, Stdin, run};
+use super::{DEADLINE, Stdin, eventually, run};
 
 /// A new, empty directory; removed with its contents on drop.
 #[derive(Debug)]
@@ -62,6 +63,11 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
+        // A process that is ended just now may still write into it.
+        let is_gone = || match fs::remove_dir_all(&self.path) {
+            Err(error) => error.kind() != ErrorKind::DirectoryNotEmpty,
+            Ok(()) => true,
+        };
+        let _ = eventually(DEADLINE, is_gone);
     }
 }

@@ -12,7 +12,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::cluster::Cluster;
-use crate::harness::{DEADLINE, Finished, Netns, Stdin, eventually, run};
+use crate::harness::{DEADLINE, Finished, Netns, Stdin, eventually, run, uninterrupted};
 
 /// Packets that are under way at once at most: what waits on a CPU is bounded by
 /// net.core.netdev_max_backlog, and is not to be lost there.
@@ -147,7 +147,7 @@ fn send(cluster: &Cluster, all: &[(u16, &Kind, usize)], over: &AtomicBool, sent:
     // From the node, which may always speak to its pods.
     let is_handled = || {
         marker.send(b"x").unwrap();
-        marked.recv(&mut [0]).unwrap();
+        uninterrupted(|| marked.recv(&mut [0])).unwrap();
     };
     while !over.load(Ordering::Relaxed) {
         for _ in 0..BURST / sockets.len() {

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
 use crate::flood::load;
-use crate::harness::{DEADLINE, Netns, connect, eventually};
+use crate::harness::{DEADLINE, Netns, connect, eventually, uninterrupted};
 use crate::scenario::{closed, speaks};
 
 /// That nothing arrives of a connection that is begun: `after` shows by the same way that
@@ -114,9 +114,9 @@ fn names_are_resolved_by_who_may() {
         }
         asking.connect("10.96.0.10:53").unwrap();
         asking.send(b"question").unwrap();
-        let (_, from) = socket.recv_from(&mut [0; 8]).unwrap();
+        let (_, from) = uninterrupted(|| socket.recv_from(&mut [0; 8])).unwrap();
         socket.send_to(b"answer", from).unwrap();
-        asking.recv(&mut [0; 8]).unwrap();
+        uninterrupted(|| asking.recv(&mut [0; 8])).unwrap();
     };
     asked();
     let by = at("10.96.0.10", 53);

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::cases::Probe;
 use crate::cluster::Cluster;
-use crate::harness::{DEADLINE, Netns, packet};
+use crate::harness::{DEADLINE, Netns, packet, uninterrupted};
 
 /// For experiments (IANA): what ends a probe.
 const LAST: u8 = 253;
@@ -173,10 +173,8 @@ fn hear(socket: &UdpSocket, at: IpAddr) -> Vec<Heard> {
     let mut heard = Vec::new();
     let mut buffer = [0; 256];
     loop {
-        let length = match socket.recv(&mut buffer) {
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            received => received.expect("the last packet from the node"),
-        };
+        let received = uninterrupted(|| socket.recv(&mut buffer));
+        let length = received.expect("the last packet from the node");
         let Some((protocol, from, to, rest)) = parsed(&buffer[..length]) else { continue };
         if to != at {
             continue;

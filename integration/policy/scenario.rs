@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cases::Probe;
 use crate::cluster::{Cluster, NODE};
 use crate::flood::load;
-use crate::harness::{DEADLINE, Netns};
+use crate::harness::{DEADLINE, Netns, uninterrupted};
 
 /// Whoever is closed in both directions.
 pub fn closed() -> serde_json::Value {
@@ -161,9 +161,9 @@ fn a_stream_of_datagrams_that_is_cut_is_not_taken_up_by_its_server() {
         let [(client, client_at), (server, server_at)] = &ends;
         let streams = connected(&cluster, place);
         client.send_to(b"x", server_at).unwrap();
-        server.recv(&mut [0]).unwrap();
+        uninterrupted(|| server.recv(&mut [0])).unwrap();
         server.send_to(b"x", client_at).unwrap();
-        client.recv(&mut [0]).unwrap();
+        uninterrupted(|| client.recv(&mut [0])).unwrap();
         // The client may not speak to the server any more; the server may to the client.
         world["items"][1]["metadata"]["labels"] = json!({"app": "server"});
         world["items"].as_array_mut().unwrap().push(closed);

@@ -14,7 +14,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    DEADLINE, Finished, Host, Netns, PING_SECONDS, Plugin, Pod, Stdin, connect, run,
+    DEADLINE, Finished, Host, Netns, PING_SECONDS, Plugin, Pod, Stdin, connect, run, uninterrupted,
 };
 
 /// The binary under test.
@@ -210,7 +210,7 @@ pub fn transfer(from: &Netns, to: &Netns, address: &str, bytes: usize) -> usize 
         let (mut stream, _) = listener.accept().expect("accept");
         stream.set_read_timeout(Some(DEADLINE)).expect("a time limit");
         let (mut count, mut buffer) = (0, vec![0; 64 * 1024]);
-        while let Ok(read) = stream.read(&mut buffer) {
+        while let Ok(read) = uninterrupted(|| stream.read(&mut buffer)) {
             if read == 0 {
                 break;
             }

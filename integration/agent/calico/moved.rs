@@ -9,7 +9,7 @@ use std::thread;
 
 use super::cluster::{Cluster, block, node, pool};
 use crate::ground::{CONFLIST, Ground};
-use crate::harness::{DEADLINE, Netns, Pod, eventually};
+use crate::harness::{DEADLINE, Netns, Pod, eventually, uninterrupted};
 
 /// Of a length that is prime, so that no segment begins as another did.
 const PATTERN: usize = 65521;
@@ -51,7 +51,7 @@ impl Transfer {
         let receiver = thread::spawn(move || {
             let (bytes, mut buffer, mut total) = (pattern(), vec![0; PATTERN], 0);
             loop {
-                match incoming.read(&mut buffer).expect("receive") {
+                match uninterrupted(|| incoming.read(&mut buffer)).expect("receive") {
                     0 => return total,
                     read => {
                         let expected = bytes.iter().cycle().skip(total % PATTERN);

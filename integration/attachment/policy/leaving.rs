@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
 
 use super::{CLOSED, OPEN, addresses, apply, are, classes, enforcing, known, only, pod, shown};
-use crate::harness::{DEADLINE, Pod, eventually};
+use crate::harness::{DEADLINE, Pod, eventually, uninterrupted};
 use crate::network::{Network, host_link, text};
 
 /// One whose every address has been another pod's, but for that of the first.
@@ -56,9 +56,9 @@ fn a_pod_has_no_connection_of_its_addresses_former_pod() {
                 let (sender, receiver) = (socket(&client, from), socket(&former, to));
                 sender.connect(receiver.local_addr().unwrap()).unwrap();
                 sender.send(b"to the former").unwrap();
-                let (_, back) = receiver.recv_from(&mut [0; 64]).unwrap();
+                let (_, back) = uninterrupted(|| receiver.recv_from(&mut [0; 64])).unwrap();
                 receiver.send_to(b"an answer", back).unwrap();
-                sender.recv(&mut [0; 64]).unwrap();
+                uninterrupted(|| sender.recv(&mut [0; 64])).unwrap();
                 sender
             })
             .collect();

@@ -10,11 +10,11 @@
 //! blue is masqueraded, green is another network's and is not. Everything is
 //! there twice, with `fd00:` and `2001:db8:` addresses.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::uninterrupted::uninterrupted;
 use super::{Namespace, but, ensure, wanted};
 use crate::nft::Ensured;
 
@@ -127,15 +127,8 @@ fn seen(from: &Namespace, source: Option<&str>, at: &Namespace, to: &str) -> Str
 }
 
 fn received(socket: &UdpSocket, buffer: &mut [u8], otherwise: &str) -> (usize, SocketAddr) {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        match socket.recv_from(buffer) {
-            Ok(received) => return received,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => panic!("{otherwise}: {error}"),
-        }
-        assert!(Instant::now() < deadline, "{otherwise}");
-    }
+    let received = uninterrupted(|| socket.recv_from(buffer));
+    received.unwrap_or_else(|error| panic!("{otherwise}: {error}"))
 }
 
 #[test]

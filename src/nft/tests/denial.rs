@@ -14,6 +14,7 @@ use nix::sys::socket::{
 
 use super::Namespace;
 use super::policy::{BEFORE, Node, PATIENCE, address, held};
+use super::uninterrupted::uninterrupted;
 use crate::family::Family;
 use crate::nft::policy::{Assigned, Denial, Depth, Direction, Found, Policies, Way};
 use crate::nft::{self, Ensured};
@@ -50,7 +51,7 @@ impl Node {
             v6 => (v6, to.port()),
         };
         node.send_to(b"x", to).unwrap();
-        there.recv(&mut [0]).unwrap();
+        uninterrupted(|| there.recv(&mut [0])).unwrap();
     }
 }
 
@@ -143,13 +144,14 @@ fn what_is_rejected_is_told_to_its_sender_at_once() {
             assert_eq!(connect(family).kind(), ErrorKind::ConnectionRefused, "{family}");
             let [here, _there] = node.sockets(family, 81);
             here.send(b"x").unwrap();
-            let told = here.recv(&mut [0]).unwrap_err().raw_os_error().map(Errno::from_raw);
+            let error = uninterrupted(|| here.recv(&mut [0])).unwrap_err();
+            let told = error.raw_os_error().map(Errno::from_raw);
             let expected = if family == Family::V4 { Errno::EHOSTUNREACH } else { Errno::EACCES };
             assert_eq!(told, Some(expected));
             // What is allowed is not rejected.
             let [here, there] = node.sockets(family, 80);
             here.send(b"x").unwrap();
-            there.recv(&mut [0]).unwrap();
+            uninterrupted(|| there.recv(&mut [0])).unwrap();
         }
     }
     assert!(node.dropped_packets() > 0);
@@ -160,9 +162,9 @@ fn what_is_rejected_is_told_to_its_sender_at_once() {
         here.send(b"x").unwrap();
         let [asks, answers] = node.sockets(family, 80);
         asks.send(b"x").unwrap();
-        let (_, from) = answers.recv_from(&mut [0]).unwrap();
+        let (_, from) = uninterrupted(|| answers.recv_from(&mut [0])).unwrap();
         answers.send_to(b"x", from).unwrap();
-        asks.recv(&mut [0]).unwrap();
+        uninterrupted(|| asks.recv(&mut [0])).unwrap();
         here.set_nonblocking(true).unwrap();
         assert_eq!(here.recv(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
     }
@@ -193,9 +195,9 @@ fn rules_of_another_version_are_replaced_while_packets_pass() {
             while !over.load(Ordering::Relaxed) || count < 1000 {
                 outside.send(b"never").unwrap();
                 here.send(b"question").unwrap();
-                let (_, from) = there.recv_from(&mut buffer).unwrap();
+                let (_, from) = uninterrupted(|| there.recv_from(&mut buffer)).unwrap();
                 there.send_to(b"answer", from).unwrap();
-                here.recv(&mut buffer).unwrap();
+                uninterrupted(|| here.recv(&mut buffer)).unwrap();
                 count += 1;
             }
         });

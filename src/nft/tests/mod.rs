@@ -10,6 +10,10 @@ mod oracle;
 mod policy;
 mod repair;
 mod seal;
+// Public to the crates of integration tests, which it is a part of as well.
+#[allow(unreachable_pub)]
+#[path = "../../../integration/harness/uninterrupted.rs"]
+mod uninterrupted;
 
 use std::fs::File;
 use std::io::Write as _;

@@ -11,6 +11,7 @@ use serde_json::Value as Json;
 use super::Namespace;
 use super::addresses::handles;
 use super::datapath::connect;
+use super::uninterrupted::uninterrupted;
 use crate::family::Family;
 use crate::nft::policy::{Denial, Grant, Policies, Session, Way};
 use crate::nft::{self, Ensured, Table};
@@ -307,7 +308,7 @@ fn the_table_decides_as_it_says() {
             let other = node.sockets(family, port);
             other[0].send(b"maybe").unwrap();
             allowed[0].send(b"after it").unwrap();
-            allowed[1].recv(&mut buffer).unwrap();
+            uninterrupted(|| allowed[1].recv(&mut buffer)).unwrap();
             other[1].set_nonblocking(true).unwrap();
             assert_eq!(other[1].recv(&mut buffer).is_ok(), passes, "port {port}, {family}");
         }
@@ -330,9 +331,9 @@ fn a_policy_changes_under_traffic() {
             let (mut buffer, mut count) = ([0; 16], 0);
             while !over.load(Ordering::Relaxed) || count < 1000 {
                 here.send(b"question").unwrap();
-                let (_, from) = there.recv_from(&mut buffer).unwrap();
+                let (_, from) = uninterrupted(|| there.recv_from(&mut buffer)).unwrap();
                 there.send_to(b"answer", from).unwrap();
-                here.recv(&mut buffer).unwrap();
+                uninterrupted(|| here.recv(&mut buffer)).unwrap();
                 count += 1;
             }
         });
