@@ -76,7 +76,7 @@ impl Browser {
         ]);
         // What it keeps besides its profile.
         command.env("HOME", scratch.path()).env("XDG_CONFIG_HOME", scratch.dir("config"));
-        command.env("XDG_CACHE_HOME", scratch.dir("cache")).env("TMPDIR", scratch.dir("temporary"));
+        command.env("XDG_CACHE_HOME", scratch.dir("cache")).env("TMPDIR", scratch.dir("tmp"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(said);
         let mut child = command.spawn().unwrap();
         let (to, out) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());

@@ -54,7 +54,8 @@ impl Capture {
                 let last = stopped.load(Ordering::Acquire);
                 match recv(raw.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
                     Ok(length) => packets.extend(parse(&buffer[..length])),
-                    Err(Errno::EAGAIN | Errno::EINTR) if !last => {}
+                    Err(Errno::EINTR) => {}
+                    Err(Errno::EAGAIN) if !last => {}
                     Err(Errno::EAGAIN) => return packets.into_iter().collect(),
                     Err(errno) => panic!("capture: {errno}"),
                 }

@@ -6,6 +6,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::panicking;
 
 use super::{DEADLINE, Stdin, eventually, run};
 
@@ -64,10 +65,11 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // A process that is ended just now may still write into it.
-        let is_gone = || match fs::remove_dir_all(&self.path) {
-            Err(error) => error.kind() != ErrorKind::DirectoryNotEmpty,
-            Ok(()) => true,
+        let is_done = || match fs::remove_dir_all(&self.path).map_err(|error| error.kind()) {
+            Err(ErrorKind::DirectoryNotEmpty | ErrorKind::NotFound) => !self.path.exists(),
+            _ => true,
         };
-        let _ = eventually(DEADLINE, is_gone);
+        let is_gone = eventually(DEADLINE, is_done);
+        assert!(is_gone || panicking(), "{}: somebody still writes into it", self.path.display());
     }
 }

@@ -8,6 +8,8 @@
 //! damaged them, as the hooks of a table that is replaced miss a packet now and then. A second
 //! table says the same meanwhile.
 
+use std::mem::replace;
+
 use nix::errno::Errno;
 
 use super::abi::*;
@@ -32,14 +34,14 @@ pub(super) const PER_TRANSACTION: usize = 4;
 /// # Errors
 /// Of the kernel's answers.
 pub(super) fn advance(
-    wanted: &Table,
+    mut wanted: Table,
     switches: &[&str],
     gates: &[&str],
 ) -> Result<(Ensured, u32), Error> {
     // As both have to let a packet pass, one that is left behind by whoever was killed opens
     // nothing until the next one takes it away.
     let cover = cover_of(&wanted.name);
-    let done = bring(wanted, switches, gates, Some(&cover))?;
+    let done = bring(&mut wanted, switches, gates, Some(&cover))?;
     let held = Socket::open()?.replies(&[table_question(&cover)])?;
     let cover = Table { name: cover, comment: String::new(), sets: Vec::new(), chains: Vec::new() };
     if held.iter().any(|reply| !reply.absent) {
@@ -83,7 +85,7 @@ fn open(table: &Table, gates: &[&str]) -> Result<(), Error> {
 
 /// The same; while damaged rules are replaced, the other table says what these do.
 fn bring(
-    wanted: &Table,
+    wanted: &mut Table,
     switches: &[&str],
     gates: &[&str],
     cover: Option<&str>,
@@ -103,8 +105,9 @@ fn bring(
             return Ok((done, found.generation));
         } else if !is_sound && let Some(cover) = uncovered.take() {
             // Where one was killed behind this, its cover is all that judges, and is kept.
-            let cover = Table { name: cover.to_owned(), ..wanted.clone() };
-            bring(&cover, switches, gates, None)?;
+            let bare = replace(&mut wanted.name, cover.to_owned());
+            bring(wanted, switches, gates, None)?;
+            wanted.name = bare;
             open(wanted, gates)?;
             continue;
         } else if !is_sound {

@@ -35,14 +35,15 @@ fn answer() -> io::Result<Agent> {
         stream.set_read_timeout(Some(left))?;
         stream.read(buffer)
     };
-    Ok(read(&String::from_utf8_lossy(&until_end(next, Instant::now() + PATIENCE)?)))
+    Ok(read(&String::from_utf8_lossy(&until_end(next, PATIENCE)?)))
 }
 
-/// What is answered until the end or until a time; each read has what is left of that.
+/// What is answered until the end or for so long; each read has what is left of that.
 fn until_end(
     mut next: impl FnMut(&mut [u8], Duration) -> io::Result<usize>,
-    end: Instant,
+    patience: Duration,
 ) -> io::Result<Vec<u8>> {
+    let mut end = Instant::now() + patience;
     let (mut answer, mut buffer) = (Vec::new(), [0; 1024]);
     while answer.len() < ANSWER_BYTES_MAX {
         let left = end.saturating_duration_since(Instant::now());
@@ -52,8 +53,10 @@ fn until_end(
         match next(&mut buffer, left) {
             Ok(0) => break,
             Ok(read) => answer.extend_from_slice(buffer.get(..read).unwrap_or_default()),
-            // A process that was stopped and goes on, as at a terminal (signal(7)).
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // This process was stopped, as at a terminal, and goes on (signal(7)). It heard nothing meanwhile.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                end = Instant::now() + patience;
+            }
             Err(error) => return Err(error),
         }
     }
@@ -82,17 +85,16 @@ mod tests {
             buffer[0] = b'x';
             Ok(1)
         };
-        let now = Instant::now();
-        assert_eq!(until_end(drop, now).unwrap_err().kind(), ErrorKind::TimedOut);
-        let far = now + Duration::from_secs(86_400);
-        assert_eq!(until_end(drop, far).unwrap().len(), ANSWER_BYTES_MAX);
+        assert_eq!(until_end(drop, Duration::ZERO).unwrap_err().kind(), ErrorKind::TimedOut);
+        let long = Duration::from_secs(86_400);
+        assert_eq!(until_end(drop, long).unwrap().len(), ANSWER_BYTES_MAX);
         let mut rest: &[u8] = b"HTTP/1.0 200 OK";
         let whole = until_end(
             |buffer: &mut [u8], left| {
                 assert!(left > Duration::from_secs(3600));
                 rest.read(buffer)
             },
-            far,
+            long,
         );
         assert_eq!(whole.unwrap(), b"HTTP/1.0 200 OK");
     }
@@ -106,8 +108,8 @@ mod tests {
             Ok(part) => part.as_bytes().read(buffer),
             Err(kind) => Err(kind.into()),
         };
-        let far = Instant::now() + Duration::from_secs(86_400);
-        assert_eq!(until_end(next, far).unwrap(), b"HTTP/1.0 200 OK");
+        let long = Duration::from_secs(86_400);
+        assert_eq!(until_end(next, long).unwrap(), b"HTTP/1.0 200 OK");
     }
 
     #[test]

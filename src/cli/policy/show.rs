@@ -1,16 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `manx policy show`: what is enforced, and what it dropped, as the kernel has it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::net::IpAddr;
 
 use serde_json::Value;
 
 use super::super::{Args, Console, Failure, Status, table::Table};
 use crate::{
-    list::Gather,
+    list::{Gather, PushAll, Sorted, distinct},
     node::policy,
     policy::{Direction, Dropped, Policies},
     state::journal,
@@ -32,13 +29,13 @@ pub(super) fn show(args: &Args, console: &mut Console<'_>) -> Result<Status, Fai
     let none = Policies::default();
     let policies = held.as_ref().unwrap_or(&none);
     let classes = policies.ways.iter().flat_map(|way| way.classes.keys());
-    let mut pods = BTreeSet::new();
-    pods.extend(classes.copied());
-    let mut names = BTreeMap::new();
+    let pods = distinct(classes.copied().gather());
+    let mut names = Vec::new();
     for entry in journal::all(&args.root()) {
         let Some(name) = entry.pod() else { continue };
-        entry.addresses.iter().for_each(|address| drop(names.insert(*address, name.clone())));
+        names.push_all(entry.addresses.iter().map(|address| (*address, name.clone())));
     }
+    let names = Sorted::from_iter(names);
     let ways = |pod| {
         Direction::both(|direction| {
             let dropped = dropped.iter().find(|it| it.address == pod && it.direction == direction);

@@ -66,7 +66,7 @@ impl Policies {
     /// # Errors
     /// Of the kernel's answers; [`Error::Invalid`].
     pub fn bring_up(&self) -> Result<(Ensured, u32), Error> {
-        advance(&self.describe()?, &switches(), &gates())
+        advance(self.describe()?, &switches(), &gates())
     }
 
     /// Makes the table with all that it holds where there is none, in one transaction; else as

@@ -33,7 +33,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ahead::ahead;
 use events::{Came, Events};
 use files::ANY;
-use pace::Pace;
+use pace::{Pace, Work};
 use said::Tell;
 
 pub(crate) use bell::Bell;
@@ -84,7 +84,8 @@ pub(crate) fn watch(
         let begin = Instant::now();
         let ahead = ahead(&mut events, &networks, conf, &mut socket)?;
         let made = (!ahead.is_empty()).then(Instant::now);
-        if events.take_files() {
+        let is_told = events.take_files();
+        if is_told {
             let read = match reread(root, conf, &networks) {
                 Ok(mut read) => {
                     unread = None;
@@ -107,7 +108,12 @@ pub(crate) fn watch(
         report.lines.splice(0..0, ahead);
         (report.began, report.ahead) = (Some(begin), made);
         let elapsed = begin.elapsed();
-        pace.passed(Instant::now(), elapsed, !report.lines.is_empty());
+        let work = match (report.lines.is_empty(), is_told) {
+            (true, _) => Work::Nothing,
+            (false, true) => Work::Wanted,
+            (false, false) => Work::Repair,
+        };
+        pace.passed(Instant::now(), elapsed, work);
         if is_full {
             full = elapsed;
         }

@@ -8,8 +8,8 @@
 //! A node is looked for by indentation (YAML 1.2.2, chapter 8). What follows a dash or a key
 //! on its line is taken for a line of its own that begins there.
 //!
-//! What is wrong is noted as it is for members of objects, and takes away all lines that are left:
-//! whoever reads finds the end of the text, and says what it has.
+//! What is wrong with a node is noted as it is for members of objects, and takes away all lines of its
+//! document: whoever reads finds the end of the text, and says what it has.
 
 mod block;
 mod inline;
@@ -32,7 +32,7 @@ struct Line<'a> {
     /// The first is 1.
     number: usize,
     whole: &'a str,
-    /// Bytes before what is left, of which those that no dash and no key stands in are spaces.
+    /// Bytes before what is left: spaces, and the dashes and the key that were read.
     indent: usize,
 }
 
@@ -61,7 +61,7 @@ impl<'a> Line<'a> {
 pub(super) fn documents(text: &str) -> Result<Vec<Value>, String> {
     reading(|problem| {
         let mut found = Vec::new();
-        let mut lines: Vec<Line<'_>> = Vec::new();
+        let (mut lines, mut has_begun) = (Vec::new(), false);
         for (place, whole) in text.trim_start_matches('\u{feff}').lines().enumerate() {
             let indent = whole.len() - whole.trim_start_matches(' ').len();
             let line = Line { number: place + 1, whole, indent };
@@ -74,13 +74,15 @@ pub(super) fn documents(text: &str) -> Result<Vec<Value>, String> {
             let is_mark = |mark| whole.strip_prefix(mark).is_some_and(is_end_behind);
             if is_mark("---") || is_mark("...") {
                 found.extend(Reader::document(std::mem::take(&mut lines), problem));
+                has_begun = false;
                 continue;
             }
             if whole.starts_with("--- ") {
                 let why = format_args!("write what follows --- on a line of its own");
                 line.refuse(problem, why);
             }
-            if whole.starts_with('%') && lines.iter().all(|it| is_end(it.text())) {
+            has_begun |= !is_end(line.text()) && !whole.starts_with('%');
+            if whole.starts_with('%') && !has_begun {
                 line.refuse(problem, format_args!("directives are not read"));
             }
             lines.push(line);
@@ -102,7 +104,7 @@ fn is_end_behind(rest: &str) -> bool {
 }
 
 struct Reader<'a> {
-    /// None are left once something is wrong.
+    /// None are left once something in them was refused.
     lines: Vec<Line<'a>>,
     /// The line that is read next.
     at: usize,
@@ -127,13 +129,15 @@ impl<'a> Reader<'a> {
         self.lines.get(self.at).copied()
     }
 
-    /// Notes what is wrong with the line that is read, or with the last one at their end.
+    /// Notes what is wrong with the line that is read, or with the last one at their end, and takes
+    /// all lines away.
     fn refuse(&mut self, why: Arguments<'_>) {
         if let Some(line) = self.peek().or(self.lines.last().copied()) {
             self.refuse_line(line, why);
         }
     }
 
+    /// The same of a line that was read before.
     fn refuse_line(&mut self, line: Line<'a>, why: Arguments<'_>) {
         line.refuse(self.problem, why);
         self.lines.clear();
@@ -262,7 +266,7 @@ impl<'a> Reader<'a> {
         match value {
             Some(Value::String(text)) if text != "<<" => Some(text),
             _ => {
-                self.refuse(format_args!("{key} is no text: put it in quotes"));
+                self.refuse(format_args!("the key {key} may be no text: put it in quotes"));
                 None
             }
         }

@@ -12,8 +12,9 @@ impl Reader<'_> {
         let Some(head) = self.peek() else { return Value::Null };
         let text = head.text();
         let (marks, rest) = text.split_at(text.find([' ', '\t']).unwrap_or(text.len()));
-        // What becomes of newlines at the end, and the indentation beyond that of the key, or of the dash.
-        let (mut chomp, mut given, mut is_understood) = (None, None, is_end(rest));
+        let mut is_understood = is_end(rest);
+        // What becomes of newlines at the end, and how far the text is indented beyond the key or dash.
+        let (mut chomp, mut given) = (None, None);
         for mark in marks.chars().skip(1) {
             match mark {
                 '-' | '+' if chomp.is_none() => chomp = Some(mark),

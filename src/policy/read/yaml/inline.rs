@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::{Reader, is_end, is_end_behind, plain};
 
-/// What a letter behind a backslash stands for, where it is another character.
+/// What a character behind a backslash stands for, where it is another one.
 const ESCAPED: [(char, char); 13] = [
     ('0', '\0'),
     ('a', '\x07'),
@@ -36,7 +36,7 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// Text in quotes, if they close on the line.
+    /// Text in quotes, if they close on the line, of which what follows them is left.
     pub(super) fn quoted_on_line(&mut self, text: &'a str) -> Option<String> {
         self.rest = text;
         closes(text).then(|| self.quoted(0))
@@ -49,7 +49,8 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// Goes to the next line that has something, and says how many had nothing.
+    /// Goes to the next line that has something, and says how many had nothing. Here and below, lines
+    /// that go on are indented by `least`.
     fn next_line(&mut self, least: usize) -> usize {
         let mut empty = 0;
         loop {
@@ -81,8 +82,8 @@ impl<'a> Reader<'a> {
             match self.next_char() {
                 None if self.lines.is_empty() => return text,
                 None => {
-                    let cut = text.trim_end_matches([' ', '\t']).len();
-                    text.truncate(cut.max(kept));
+                    let end = text.get(kept..).unwrap_or_default();
+                    text.truncate(kept + end.trim_end_matches([' ', '\t']).len());
                     match self.next_line(least) {
                         0 => text.push(' '),
                         empty => text.extend(std::iter::repeat_n('\n', empty)),
@@ -187,6 +188,7 @@ impl<'a> Reader<'a> {
     }
 
     fn member(&mut self, members: &mut Map<String, Value>, least: usize) {
+        let line = self.peek();
         let key = if self.rest.starts_with(['"', '\'']) {
             Some(self.quoted(least))
         } else {
@@ -196,14 +198,17 @@ impl<'a> Reader<'a> {
         self.space(least);
         match self.rest.strip_prefix(':') {
             Some(rest) => self.rest = rest,
-            None => self.refuse(format_args!("a colon is wanted behind a key")),
+            None => {
+                let key = key.as_deref().unwrap_or_default();
+                self.refuse(format_args!("a colon is wanted behind {key}"));
+            }
         }
         self.space(least);
         let value = match self.rest.starts_with([',', '}']) {
             true => Value::Null,
             false => self.value(least),
         };
-        if let (Some(key), Some(line)) = (key, self.peek()) {
+        if let (Some(key), Some(line)) = (key, line) {
             self.put(members, line, key, value);
         }
     }

@@ -85,7 +85,7 @@ impl Reader<'_> {
     /// Text that ends with its line or goes on in those that are indented so far.
     pub(super) fn plain(&mut self, least: usize) -> Value {
         let mut text = String::new();
-        let mut breaks = 0;
+        let (mut breaks, mut last) = (0, self.at);
         while let Some(line) = self.peek() {
             let (is_first, whole) = (text.is_empty(), line.text());
             if !is_first && line.is_blank() {
@@ -115,18 +115,19 @@ impl Reader<'_> {
             }
             breaks = 0;
             text += part;
+            last = self.at;
             self.at += 1;
             if comment.is_some() {
                 break;
             }
         }
-        self.resolved(&text, self.at.saturating_sub(1))
+        self.resolved(&text, last)
     }
 
-    /// The value of text that ends on a line.
-    pub(super) fn resolved(&mut self, text: &str, line: usize) -> Value {
+    /// The value of text that ends on that line.
+    pub(super) fn resolved(&mut self, text: &str, at: usize) -> Value {
         let value = resolve(text);
-        if let (None, Some(line)) = (&value, self.lines.get(line)) {
+        if let (None, Some(line)) = (&value, self.lines.get(at)) {
             let why = "is a number, a flag or text: if it is text, put it in quotes";
             self.refuse_line(*line, format_args!("{text} {why}"));
         }
