@@ -147,34 +147,22 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// As [`read`].
-pub fn read_opened(mut file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
+pub fn read_opened(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
+    /// For what a file has more than it said. Those of /proc say that they have nothing.
+    const ROOM: usize = 512;
     let data = file.metadata()?;
     require_regular(&data)?;
     if data.len() > bytes_max {
         return Err(too_large(data.len(), bytes_max));
     }
-    // Files of /proc are of size 0 and tell their end by reading nothing.
     let expected = usize::try_from(data.len()).unwrap_or_default();
     let mut bytes = Vec::new();
-    let mut length = 0;
-    loop {
-        let room = (expected + 1).max(length * 2).max(512);
-        bytes.try_reserve_exact(room - bytes.len()).map_err(|_| ErrorKind::OutOfMemory)?;
-        bytes.resize(room, 0);
-        let count = match file.read(bytes.get_mut(length..).unwrap_or_default()) {
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            count => count?,
-        };
-        length += count;
-        if u64::try_from(length).unwrap_or(u64::MAX) > bytes_max {
-            return Err(too_large(bytes_max + 1, bytes_max));
-        }
-        // A regular file gives all that it has at once.
-        if count == 0 || (expected > 0 && length < room) {
-            bytes.truncate(length);
-            return Ok(bytes);
-        }
+    bytes.try_reserve_exact(expected + ROOM).map_err(|_| ErrorKind::OutOfMemory)?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
+        return Err(too_large(bytes_max + 1, bytes_max));
     }
+    Ok(bytes)
 }
 
 fn too_large(bytes: u64, bytes_max: u64) -> io::Error {

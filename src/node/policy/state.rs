@@ -10,14 +10,11 @@ use std::{
     io::{ErrorKind, Read},
     net::IpAddr,
     path::{Path, PathBuf},
+    str,
     time::Duration,
 };
 
-use serde::{
-    Deserializer,
-    de::{Error as _, IgnoredAny, MapAccess, Visitor},
-};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     super::{Error, Kind, Object, fabric::WRITER_LIMIT, file},
@@ -41,7 +38,7 @@ const KEY_BYTES: u64 = 17;
 const ADD_LIMIT: Duration = Duration::from_secs(1);
 
 /// Whether what is about a pod is to be read, by its name.
-pub(super) type Choose<'a> = &'a mut dyn FnMut(&str) -> bool;
+pub(super) type Choose<'a> = &'a dyn Fn(&str) -> bool;
 
 /// The file with the numbers of pods.
 pub(super) fn pods_file(root: &Root) -> PathBuf {
@@ -135,14 +132,18 @@ pub(super) fn write(root: &Root, node: &str, compiled: &Compiled) -> Result<(), 
     put(&table_file(root), table.as_bytes())?;
     drop(table);
     remove(&gone_file(root))?;
-    let pods: Map<String, Value> = compiled.pods.iter().map(encode).collect();
-    let pods = Value::Object(pods);
+    let pods = compiled.pods.iter().map(|known| {
+        let (name, numbers) = encode(known);
+        format!("\n{}:{numbers}", Value::from(name))
+    });
+    let pods = pods.gather().join(",");
     let former = compiled.former.iter().map(|it| {
         object(vec![("name", it.name.to_string().into()), ("uid", it.uid.as_str().into())])
     });
     let former = Value::Array(former.gather());
-    let text =
-        format!("{{\"version\":{VERSION},\"node\":{node},\"pods\":{pods},\"former\":{former}}}");
+    let text = format!(
+        "{{\"version\":{VERSION},\"node\":{node},\"pods\":{{{pods}\n}},\"former\":{former}}}"
+    );
     put(&pods_file(root), text.as_bytes())
 }
 
@@ -173,11 +174,44 @@ fn encode(known: &Known) -> (String, Value) {
 pub(super) fn pods(root: &Root, choose: Choose<'_>) -> Result<Option<Vec<Known>>, Error> {
     let path = pods_file(root);
     let Some(bytes) = read(&path, TABLE_BYTES_MAX)? else { return Ok(None) };
-    let mut reader = serde_json::Deserializer::from_slice(&bytes);
-    let mut document = Document { choose, found: Vec::new() };
-    let read = reader.deserialize_map(&mut document).and_then(|()| reader.end());
-    read.map_err(|error| unreadable(&path, error.to_string()))?;
-    Ok(Some(document.found))
+    let text = str::from_utf8(&bytes).map_err(|error| unreadable(&path, error.to_string()))?;
+    let document = document(&path, of_chosen(text, choose).as_bytes())?;
+    let read = reading(|problem| {
+        let document = Fields::of(&document, problem);
+        let chosen = document.members("pods").filter(|(name, _)| choose(name));
+        let mut found = chosen.map(|(name, entry)| known(name, entry)).gather();
+        for entry in document.objects("former") {
+            let name = entry.required("name");
+            if choose(&name) {
+                found.push(Known::closed(Name::of(&name), entry.owned("uid")));
+            }
+        }
+        found
+    });
+    read.map(Some).map_err(|reason| unreadable(&path, reason))
+}
+
+/// The document without the pods that are not chosen, where each has a line of its own, as [`write`] gives
+/// it: to read hundreds of them would cost an ADD more than its pod's link.
+fn of_chosen(text: &str, choose: Choose<'_>) -> String {
+    let (mut kept, mut is_of_pods) = (String::new(), false);
+    for line in text.lines() {
+        let name = line.strip_prefix('"').and_then(|rest| rest.split_once('"'));
+        match name.filter(|(_, rest)| is_of_pods && rest.starts_with(":{")) {
+            Some((name, _)) if choose(name) => {
+                if kept.ends_with('}') {
+                    kept.push(',');
+                }
+                kept += line.trim_end_matches(',');
+            }
+            Some(_) => {}
+            None => {
+                is_of_pods = kept.is_empty() && line.ends_with("\"pods\":{");
+                kept += line;
+            }
+        }
+    }
+    kept
 }
 
 /// What the table held when it was written last, without those who are gone since; nothing
@@ -371,7 +405,7 @@ fn remove(path: &Path) -> Result<(), Error> {
 
 /// The files that cannot be read, each with the reason.
 pub(crate) fn unreadable_files(root: &Root) -> Vec<(PathBuf, String)> {
-    let pods = pods(root, &mut |_| true).err().map(|error| (pods_file(root), error.cause.clone()));
+    let pods = pods(root, &|_| true).err().map(|error| (pods_file(root), error.cause.clone()));
     let table = table(root).err().map(|error| (table_file(root), error.cause.clone()));
     let denial = self::denial(root).err().map(|error| (denial_file(root), error.cause.clone()));
     pods.into_iter().chain(table).chain(denial).gather()
@@ -397,90 +431,62 @@ fn require_known(version: u64) -> Result<(), String> {
     }
 }
 
-/// Reads the file of pods as it comes: of others than the chosen ones nothing is kept.
-struct Document<'a> {
-    choose: Choose<'a>,
-    found: Vec<Known>,
+fn known(name: &str, entry: Fields<'_>) -> Known {
+    let classes = [entry.number("egress"), entry.number("ingress")];
+    let assigned = Assigned { classes, identity: entry.number("identity") };
+    let isolated_by = [entry.texts("egressPolicies"), entry.texts("ingressPolicies")];
+    Known { name: Name::of(name), uid: entry.owned("uid"), assigned, isolated_by }
 }
 
-fn known(name: &str, entry: &Value) -> Result<Known, String> {
-    reading(|problem| {
-        let entry = Fields::of(entry, problem);
-        let classes = [entry.number("egress"), entry.number("ingress")];
-        let assigned = Assigned { classes, identity: entry.number("identity") };
-        let isolated_by = [entry.texts("egressPolicies"), entry.texts("ingressPolicies")];
-        Known { name: Name::of(name), uid: entry.owned("uid"), assigned, isolated_by }
-    })
-}
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process};
 
-/// A pod that nobody knows any more, with its name.
-fn former(entry: &Value) -> Result<(String, Known), String> {
-    reading(|problem| {
-        let entry = Fields::of(entry, problem);
-        let name = entry.required("name");
-        let known = Known::closed(Name::of(&name), entry.owned("uid"));
-        (name, known)
-    })
-}
+    use proptest::{collection::btree_map, option, prelude::*};
 
-impl<'de> Visitor<'de> for &mut Document<'_> {
-    type Value = ();
+    use super::*;
 
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("an object")
+    fn known() -> impl Strategy<Value = (Vec<String>, Option<u64>, String)> {
+        (prop::collection::vec("[a-z-]{1,9}", 0..3), option::of(0..9u64), "[0-9a-f-]{0,8}")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut version = None;
-        while let Some(key) = map.next_key::<String>()? {
-            match key.as_str() {
-                "version" => {
-                    let known = map.next_value::<u64>()?;
-                    require_known(known).map_err(A::Error::custom)?;
-                    version = Some(known);
+    proptest! {
+        /// Whether one is asked for or all, and whether each has a line or the document is of an
+        /// earlier version, which gave it a single one.
+        #[test]
+        fn pods_are_found_by_their_names(
+            pods in btree_map("[a-z0-9-]{1,4}", known(), 0..6),
+            former in prop::collection::vec("[a-z]{1,4}", 0..3),
+        ) {
+            let path = env::temp_dir().join(format!("manx-pods-{}", process::id()));
+            let root = Root::new(path.clone());
+            let pods = pods.into_iter().map(|(name, (policies, number, uid))| Known {
+                name: Name { namespace: "shop".into(), name },
+                uid,
+                assigned: Assigned { classes: [number, None], identity: number },
+                isolated_by: [policies, Vec::new()],
+            });
+            let former = former.into_iter().map(|name| {
+                Known::closed(Name { namespace: "former".into(), name }, "u".into())
+            });
+            let (pods, former) = (pods.gather(), former.gather());
+            let all = [&pods[..], &former].concat();
+            write(&root, "node\"}-a", &Compiled { pods, former, ..Compiled::default() }).unwrap();
+            let text = fs::read_to_string(pods_file(&root)).unwrap();
+            prop_assert_eq!(text.lines().count(), 2 + all.iter().filter(|it| it.name.namespace == "shop").count());
+            let value: Value = serde_json::from_str(&text).unwrap();
+            for text in [text, value.to_string()] {
+                fs::write(pods_file(&root), text).unwrap();
+                prop_assert_eq!(super::pods(&root, &|_| true).unwrap(), Some(all.clone()));
+                for one in &all {
+                    let name = one.name.to_string();
+                    let found = super::pods(&root, &|it| it == name).unwrap().unwrap();
+                    let same = all.iter().filter(|it| it.name == one.name);
+                    prop_assert!(found.iter().eq(same));
                 }
-                "pods" => map.next_value_seed(Pods(self))?,
-                "former" => {
-                    for entry in map.next_value::<Vec<Value>>()? {
-                        let (name, known) = former(&entry).map_err(A::Error::custom)?;
-                        if (self.choose)(&name) {
-                            self.found.push(known);
-                        }
-                    }
-                }
-                _ => drop(map.next_value::<IgnoredAny>()?),
+                prop_assert_eq!(super::pods(&root, &|_| false).unwrap(), Some(Vec::new()));
             }
+            fs::remove_dir_all(&path).unwrap();
         }
-        version.map(drop).ok_or_else(|| A::Error::missing_field("version"))
-    }
-}
-
-struct Pods<'a, 'b>(&'a mut Document<'b>);
-
-impl<'de> serde::de::DeserializeSeed<'de> for Pods<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Pods<'_, '_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("pods by their names")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            if !(self.0.choose)(&key) {
-                map.next_value::<IgnoredAny>()?;
-                continue;
-            }
-            let known = known(&key, &map.next_value()?).map_err(A::Error::custom)?;
-            self.0.found.push(known);
-        }
-        Ok(())
     }
 }

@@ -103,8 +103,14 @@ impl<'a> Fields<'a> {
     }
 
     /// The objects of a list.
-    pub(super) fn objects(self, key: &str) -> impl Iterator<Item = Self> {
+    pub(crate) fn objects(self, key: &str) -> impl Iterator<Item = Self> {
         self.list(key).iter().map(move |value| Self::of(value, self.problem))
+    }
+
+    /// The objects that an object has, by their names.
+    pub(crate) fn members(self, key: &str) -> impl Iterator<Item = (&'a str, Self)> {
+        let members = self.within(key).members.into_iter().flatten();
+        members.map(move |(name, value)| (name.as_str(), Self::of(value, self.problem)))
     }
 
     pub(super) fn text(self, key: &str) -> Option<&'a str> {
