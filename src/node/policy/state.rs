@@ -344,7 +344,7 @@ fn document(path: &Path, bytes: &[u8]) -> Result<Value, Error> {
     let document: Value =
         serde_json::from_slice(bytes).map_err(|error| unreadable(path, error.to_string()))?;
     let version = document.get("version").and_then(Value::as_u64);
-    require_known(version.unwrap_or_default()).map_err(|reason| unreadable(path, reason))?;
+    require_known(version).map_err(|reason| unreadable(path, reason))?;
     Ok(document)
 }
 
@@ -424,10 +424,11 @@ fn unreadable(path: &Path, reason: String) -> Error {
         .next("manx policy apply writes it again")
 }
 
-fn require_known(version: u64) -> Result<(), String> {
+fn require_known(version: Option<u64>) -> Result<(), String> {
     match version {
-        VERSION => Ok(()),
-        other => Err(format!("it is of version {other}, and this manx reads {VERSION}")),
+        Some(VERSION) => Ok(()),
+        Some(other) => Err(format!("it is of version {other}, and this manx reads {VERSION}")),
+        None => Err("it says no version".to_owned()),
     }
 }
 
