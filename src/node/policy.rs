@@ -90,7 +90,7 @@ impl Wanted {
 /// The pods that were known when that was written down last; none where it cannot be read, for
 /// then it is written anew.
 fn known_before(root: &Root) -> Vec<Known> {
-    state::pods(root, &|_| true).unwrap_or_default().unwrap_or_default()
+    state::pods(root, None).unwrap_or_default().unwrap_or_default()
 }
 
 /// What would be changed.
@@ -235,7 +235,7 @@ pub(crate) fn denied_packets() -> [Option<u64>; 2] {
 /// `Kernel` where nf_tables does not answer; `File` for what cannot be read.
 pub fn in_force(root: &Root) -> Result<Option<HeldPolicies>, Error> {
     let Some(policies) = held()? else { return Ok(None) };
-    let pods = state::pods(root, &|_| true)?.unwrap_or_default();
+    let pods = state::pods(root, None)?.unwrap_or_default();
     let pods = pods.into_iter().map(|Known { name, isolated_by: [egress, ingress], .. }| {
         IsolatedPod { name: name.to_string(), egress, ingress }
     });

@@ -416,7 +416,7 @@ fn with(
     mut table: Policies,
     attached: &[Attached],
 ) -> Result<(Policies, Vec<IpAddr>), Error> {
-    let known = state::pods(root, &|_| true)?.unwrap_or_default();
+    let known = state::pods(root, None)?.unwrap_or_default();
     let mut addresses = Vec::new();
     for one in attached {
         let known = known.iter().find(|known| one.is(&known.name, &known.uid));
@@ -466,7 +466,7 @@ fn attached(args: &Args, addresses: Vec<IpAddr>, otherwise: Otherwise) -> Attach
 /// The numbers of a pod, where it is known.
 fn find(root: &Root, pod: &Attached) -> Result<Option<Assigned>, Error> {
     let Some(name) = pod.name.as_ref().map(Name::to_string) else { return Ok(None) };
-    let found = state::pods(root, &|one| one == name)?.unwrap_or_default();
+    let found = state::pods(root, Some(&name))?.unwrap_or_default();
     let found = found.into_iter().find(|known| pod.is(&known.name, &known.uid));
     Ok(found.map(|known| known.assigned))
 }

@@ -37,9 +37,6 @@ const KEY_BYTES: u64 = 17;
 /// How long an ADD waits for somebody who changes the table.
 const ADD_LIMIT: Duration = Duration::from_secs(1);
 
-/// Whether what is about a pod is to be read, by its name.
-pub(super) type Choose<'a> = &'a dyn Fn(&str) -> bool;
-
 /// The file with the numbers of pods.
 pub(super) fn pods_file(root: &Root) -> PathBuf {
     root.runtime().join(POLICY_FILE)
@@ -166,23 +163,25 @@ fn encode(known: &Known) -> (String, Value) {
     (name.to_string(), Value::Object(fields.collect()))
 }
 
-/// Those of this node's pods that are chosen and known; `None` where nobody has said
+/// Those of this node's pods that are known, or that of them with a name; `None` where nobody has said
 /// anything since the boot.
 ///
 /// # Errors
 /// `File` for what cannot be read or understood.
-pub(super) fn pods(root: &Root, choose: Choose<'_>) -> Result<Option<Vec<Known>>, Error> {
+pub(super) fn pods(root: &Root, name: Option<&str>) -> Result<Option<Vec<Known>>, Error> {
     let path = pods_file(root);
     let Some(bytes) = read(&path, TABLE_BYTES_MAX)? else { return Ok(None) };
     let text = str::from_utf8(&bytes).map_err(|error| unreadable(&path, error.to_string()))?;
-    let document = document(&path, of_chosen(text, choose).as_bytes())?;
+    let of_one = name.and_then(|name| of_one(text, name));
+    let document = document(&path, of_one.as_deref().unwrap_or(text).as_bytes())?;
+    let is_asked_for = |one: &str| name.is_none_or(|name| name == one);
     let read = reading(|problem| {
         let document = Fields::of(&document, problem);
-        let chosen = document.members("pods").filter(|(name, _)| choose(name));
+        let chosen = document.members("pods").filter(|(name, _)| is_asked_for(name));
         let mut found = chosen.map(|(name, entry)| known(name, entry)).gather();
         for entry in document.objects("former") {
             let name = entry.required("name");
-            if choose(&name) {
+            if is_asked_for(&name) {
                 found.push(Known::closed(Name::of(&name), entry.owned("uid")));
             }
         }
@@ -191,27 +190,17 @@ pub(super) fn pods(root: &Root, choose: Choose<'_>) -> Result<Option<Vec<Known>>
     read.map(Some).map_err(|reason| unreadable(&path, reason))
 }
 
-/// The document without the pods that are not chosen, where each has a line of its own, as [`write`] gives
-/// it: to read hundreds of them would cost an ADD more than its pod's link.
-fn of_chosen(text: &str, choose: Choose<'_>) -> String {
-    let (mut kept, mut is_of_pods) = (String::new(), false);
-    for line in text.lines() {
-        let name = line.strip_prefix('"').and_then(|rest| rest.split_once('"'));
-        match name.filter(|(_, rest)| is_of_pods && rest.starts_with(":{")) {
-            Some((name, _)) if choose(name) => {
-                if kept.ends_with('}') {
-                    kept.push(',');
-                }
-                kept += line.trim_end_matches(',');
-            }
-            Some(_) => {}
-            None => {
-                is_of_pods = kept.is_empty() && line.ends_with("\"pods\":{");
-                kept += line;
-            }
-        }
+/// The document with one pod alone, where each has a line of its own, as [`write`] gives it: to read
+/// hundreds of them would cost an ADD more than its pod's link.
+fn of_one(text: &str, name: &str) -> Option<String> {
+    let (head, rest) = text.split_once('\n')?;
+    let (_, tail) = rest.rsplit_once('\n')?;
+    if !head.ends_with("\"pods\":{") || !tail.starts_with('}') {
+        return None;
     }
-    kept
+    let key = format!("\n{}:{{", Value::from(name));
+    let found = text.find(&key).and_then(|place| text.get(place + 1..)?.lines().next());
+    Some([head, found.unwrap_or_default().trim_end_matches(','), tail].concat())
 }
 
 /// What the table held when it was written last, without those who are gone since; nothing
@@ -405,7 +394,7 @@ fn remove(path: &Path) -> Result<(), Error> {
 
 /// The files that cannot be read, each with the reason.
 pub(crate) fn unreadable_files(root: &Root) -> Vec<(PathBuf, String)> {
-    let pods = pods(root, &|_| true).err().map(|error| (pods_file(root), error.cause.clone()));
+    let pods = pods(root, None).err().map(|error| (pods_file(root), error.cause.clone()));
     let table = table(root).err().map(|error| (table_file(root), error.cause.clone()));
     let denial = self::denial(root).err().map(|error| (denial_file(root), error.cause.clone()));
     pods.into_iter().chain(table).chain(denial).gather()
@@ -456,7 +445,7 @@ mod tests {
         /// earlier version, which gave it a single one.
         #[test]
         fn pods_are_found_by_their_names(
-            pods in btree_map("[a-z0-9-]{1,4}", known(), 0..6),
+            pods in btree_map("[a-z0-9\"\\\\:{,-]{1,4}[a-z]", known(), 0..6),
             former in prop::collection::vec("[a-z]{1,4}", 0..3),
         ) {
             let path = env::temp_dir().join(format!("manx-pods-{}", process::id()));
@@ -478,14 +467,14 @@ mod tests {
             let value: Value = serde_json::from_str(&text).unwrap();
             for text in [text, value.to_string()] {
                 fs::write(pods_file(&root), text).unwrap();
-                prop_assert_eq!(super::pods(&root, &|_| true).unwrap(), Some(all.clone()));
+                prop_assert_eq!(super::pods(&root, None).unwrap(), Some(all.clone()));
                 for one in &all {
                     let name = one.name.to_string();
-                    let found = super::pods(&root, &|it| it == name).unwrap().unwrap();
+                    let found = super::pods(&root, Some(&name)).unwrap().unwrap();
                     let same = all.iter().filter(|it| it.name == one.name);
                     prop_assert!(found.iter().eq(same));
                 }
-                prop_assert_eq!(super::pods(&root, &|_| false).unwrap(), Some(Vec::new()));
+                prop_assert_eq!(super::pods(&root, Some("shop/-")).unwrap(), Some(Vec::new()));
             }
             fs::remove_dir_all(&path).unwrap();
         }
