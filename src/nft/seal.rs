@@ -101,19 +101,6 @@ impl Hasher for Fnv {
         self.0 = bytes.iter().fold(self.0, with);
     }
 
-    // Most of a description are small numbers of eight bytes, which go in as one.
-    fn write_u64(&mut self, number: u64) {
-        self.0 = (self.0 ^ number).wrapping_mul(0x0100_0000_01b3);
-    }
-
-    fn write_usize(&mut self, number: usize) {
-        self.write_u64(number as u64);
-    }
-
-    fn write_isize(&mut self, number: isize) {
-        self.write_u64(number as u64);
-    }
-
     fn finish(&self) -> u64 {
         self.0
     }

@@ -69,13 +69,13 @@ pub fn read_stream(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     fcntl(&file, FcntlArg::F_SETFL(OFlag::empty()))?;
     let is_pipe = file.metadata()?.file_type().is_fifo();
     let mut bytes = Vec::new();
-    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
     if is_pipe && bytes.is_empty() {
         let msg = "it is a pipe into which nobody wrote anything";
         return Err(io::Error::new(ErrorKind::UnexpectedEof, msg));
     }
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
-        return Err(too_large(bytes_max + 1, bytes_max));
+        return Err(too_large(bytes_max.saturating_add(1), bytes_max));
     }
     Ok(bytes)
 }
@@ -158,9 +158,9 @@ pub fn read_opened(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     let expected = usize::try_from(data.len()).unwrap_or_default();
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(expected + ROOM).map_err(|_| ErrorKind::OutOfMemory)?;
-    file.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
-        return Err(too_large(bytes_max + 1, bytes_max));
+        return Err(too_large(bytes_max.saturating_add(1), bytes_max));
     }
     Ok(bytes)
 }

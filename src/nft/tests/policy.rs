@@ -13,7 +13,7 @@ use super::addresses::handles;
 use super::datapath::connect;
 use super::uninterrupted::uninterrupted;
 use crate::family::Family;
-use crate::nft::policy::{Denial, Grant, Policies, Session, Way};
+use crate::nft::policy::{Denial, Depth, Found, Grant, Policies, Session, Way};
 use crate::nft::{self, Ensured, Table};
 
 const UDP: u8 = 17;
@@ -313,6 +313,26 @@ fn the_table_decides_as_it_says() {
             assert_eq!(other[1].recv(&mut buffer).is_ok(), passes, "port {port}, {family}");
         }
     }
+}
+
+/// Of a version whose rules are these, and whose digest of them is not: whoever asks by the note does
+/// not know it again.
+#[test]
+fn a_table_with_another_note_is_made_anew() {
+    let node = Node::new();
+    let pods = [address("10.1.0.2")];
+    let settle = || held(4).settle(&pods, Depth::Counted);
+    // The digest is of the comment as well, by which no table is told from another.
+    let other = Table { comment: "of another version".into(), ..held(4).describe().unwrap() };
+    node.host.run(|| {
+        assert_eq!(nft::ensure(&other), Ok(Ensured::Installed));
+        assert!(held(4).look().unwrap().differences.is_empty());
+        assert_eq!(settle(), Ok(Found::Unsound));
+        assert_eq!(held(4).enforce(), Ok(Ensured::Repaired));
+        assert_eq!(settle(), Ok(Found::Sound));
+        assert_eq!(held(4).enforce(), Ok(Ensured::Unchanged));
+        assert_eq!(nft::tables("manx"), Ok(vec!["manx-policy".to_owned()]));
+    });
 }
 
 /// A policy is replaced while packets of a connection pass: none is lost, and no rule

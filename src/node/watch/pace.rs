@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 /// A pass may follow the last one by this, in the long run.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// And one part in so many of its time may a watch spend on passes that find
-/// nothing to do.
+/// And one part in so many of its time may a watch spend on passes that repair
+/// nothing.
 const SHARE: u32 = 4;
 /// But however slow they are, what is to be repaired waits no longer.
 const INTERVAL_MAX: Duration = Duration::from_millis(500);
@@ -66,8 +66,7 @@ impl Pace {
         }
         self.repairs += u32::from(work == Work::Repair);
         let interval = match work {
-            Work::Nothing => (took * SHARE).clamp(INTERVAL, INTERVAL_MAX),
-            Work::Wanted => INTERVAL,
+            Work::Nothing | Work::Wanted => (took * SHARE).clamp(INTERVAL, INTERVAL_MAX),
             Work::Repair => INTERVAL
                 .saturating_mul(1 << self.repairs.saturating_sub(REPAIRS_MAX).min(10))
                 .min(CONTESTED_MAX),

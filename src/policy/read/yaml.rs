@@ -266,7 +266,7 @@ impl<'a> Reader<'a> {
         match value {
             Some(Value::String(text)) if text != "<<" => Some(text),
             _ => {
-                self.refuse(format_args!("the key {key} may be no text: put it in quotes"));
+                self.refuse(format_args!("the key {key} might not be text: put it in quotes"));
                 None
             }
         }
