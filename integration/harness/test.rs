@@ -50,7 +50,8 @@ fn a_wait_is_told_from_other_work_of_the_machine() {
         let sleeps = shell("exec sleep 0.4");
         let works = shell("i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done");
         over.store(true, Ordering::Relaxed);
-        assert!(sleeps.alone > Duration::from_millis(380), "{sleeps:?}");
+        // It may wait for a processor before the sleep has begun to count, and while it counts.
+        assert!(sleeps.alone > Duration::from_millis(200), "{sleeps:?}");
         assert!(works.alone * 2 < works.took, "{works:?}");
     });
 }
