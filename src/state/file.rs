@@ -148,7 +148,7 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`read`].
 pub fn read_opened(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
-    /// For what a file has more than it said. Those of /proc say that they have nothing.
+    /// For a file of /proc, which says that it has nothing.
     const ROOM: usize = 512;
     let data = file.metadata()?;
     require_regular(&data)?;
@@ -157,8 +157,11 @@ pub fn read_opened(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     }
     let expected = usize::try_from(data.len()).unwrap_or_default();
     let mut bytes = Vec::new();
-    bytes.try_reserve_exact(expected + ROOM).map_err(|_| ErrorKind::OutOfMemory)?;
-    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    bytes.try_reserve_exact(expected.max(ROOM)).map_err(|_| ErrorKind::OutOfMemory)?;
+    // Where a file says how much it has, nobody asks for more: that would be one more call. Files
+    // of ours are not written to while they have their name.
+    let limit = if expected > 0 { data.len() } else { bytes_max.saturating_add(1) };
+    file.take(limit).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {
         return Err(too_large(bytes_max.saturating_add(1), bytes_max));
     }
