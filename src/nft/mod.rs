@@ -32,6 +32,7 @@ mod message;
 mod monitor;
 mod network;
 mod open;
+mod outline;
 pub mod policy;
 mod primitive;
 mod ruleset;

@@ -29,6 +29,7 @@ mod follow;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod held;
+mod outline;
 mod pods;
 mod saved;
 
@@ -138,6 +139,9 @@ pub const LOOKUPS: [(Peer, Ports); 9] = [
 /// What is asked before anything else: a pod that a policy names, at a port of its own.
 const FIRST: (Peer, Ports) = (Peer::Identity, Ports::One);
 
+/// Where packets come in.
+const ENTRY: &str = "forward";
+const HOOK: Hook = Hook { kind: Kind::Filter, point: Point::Forward, priority: 0 };
 const IDENTITY: [&str; 2] = ["ident4", "ident6"];
 /// Where packets are judged in the second direction.
 const INGRESS_ENTRY: &str = "ingress";
@@ -332,7 +336,22 @@ impl Policies {
     /// # Errors
     /// [`Error::Invalid`].
     pub fn describe(&self) -> Result<Table, Error> {
+        Ok(Table { chains: self.chains(), ..self.without_rules()? })
+    }
+
+    /// The same without its rules.
+    fn without_rules(&self) -> Result<Table, Error> {
         check_name(&self.table)?;
+        Ok(Table {
+            name: self.table.clone(),
+            comment: "manx: network policies".to_owned(),
+            sets: self.sets(),
+            chains: Vec::new(),
+            form: Some(self.denial.form()),
+        })
+    }
+
+    fn chains(&self) -> Vec<Chain> {
         let mut chains = Vec::from_iter(self.denial.chain());
         let mut entry =
             vec![Rule(vec![Term::State(ESTABLISHED | RELATED), Term::End(Verdict::Accept)])];
@@ -356,10 +375,8 @@ impl Policies {
         let mut ingress: Vec<Rule> = Direction::Ingress.entry().gather();
         ingress.push(Rule(vec![Term::End(Verdict::Accept)]));
         chains.push(Chain { name: INGRESS_ENTRY, hook: None, rules: ingress });
-        let hook = Hook { kind: Kind::Filter, point: Point::Forward, priority: 0 };
-        chains.push(Chain { name: "forward", hook: Some(hook), rules: entry });
-        let comment = "manx: network policies".to_owned();
-        Ok(Table { name: self.table.clone(), comment, sets: self.sets(), chains })
+        chains.push(Chain { name: ENTRY, hook: Some(HOOK), rules: entry });
+        chains
     }
 
     fn sets(&self) -> Vec<Set> {

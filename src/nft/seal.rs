@@ -21,6 +21,9 @@
 //! digest of the networks that they were made from. So whoever has noted that digest
 //! knows the table again without the list.
 //!
+//! The rules of network policies depend on so little that a number says all of it, and such
+//! a table bears that number in place of a digest ([`outline`](super::outline)).
+//!
 //! A table that somebody saved and restored has no digest and is read. One whose
 //! digest is another, and which holds the same all the same, is made anew once: the
 //! list was another, or an earlier version made it.
@@ -58,17 +61,12 @@ pub struct Seal {
 impl Table {
     /// What it is known by.
     pub fn seal(&self) -> Seal {
-        Seal {
-            table: self.name.clone(),
-            rules: self.rules().count(),
-            before: self.chains.len() + self.sets.len(),
-            note: [&[DIGEST, DIGEST_BYTES], &self.digest().to_be_bytes()[..]].concat(),
-        }
+        Seal::of(self, self.chains.len(), self.rules().count())
     }
 
     /// A number for all that is constant.
     fn digest(&self) -> u64 {
-        let Self { name, comment, sets, chains } = self;
+        let Self { name, comment, sets, chains, form: _ } = self;
         let mut hasher = Fnv::default();
         (FORM, name, comment, chains, sets.len()).hash(&mut hasher);
         for Set { name, key, data, ranges, content } in sets {
@@ -107,6 +105,17 @@ impl Hasher for Fnv {
 }
 
 impl Seal {
+    /// That of a table with so many chains and so many rules.
+    pub(super) fn of(table: &Table, chains: usize, rules: usize) -> Self {
+        let number = table.form.unwrap_or_else(|| table.digest());
+        Self {
+            table: table.name.clone(),
+            rules,
+            before: chains + table.sets.len(),
+            note: [&[DIGEST, DIGEST_BYTES], &number.to_be_bytes()[..]].concat(),
+        }
+    }
+
     /// Whether these are the rules that the table was made with, all of them and no
     /// others, and the table is the one that is wanted.
     pub(super) fn holds(&self, rules: &[Vec<u8>]) -> bool {

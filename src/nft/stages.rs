@@ -43,7 +43,7 @@ pub(super) fn advance(
     let cover = cover_of(&wanted.name);
     let done = bring(&mut wanted, switches, gates, Some(&cover))?;
     let held = Socket::open()?.replies(&[table_question(&cover)])?;
-    let cover = Table { name: cover, comment: String::new(), sets: Vec::new(), chains: Vec::new() };
+    let cover = Table { name: cover, ..Table::default() };
     if held.iter().any(|reply| !reply.absent) {
         open(&cover, gates)?;
         remove(&cover.name)?;

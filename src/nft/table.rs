@@ -24,13 +24,15 @@ use crate::list::Gather;
 /// `NFT_NAME_MAXLEN` less the NUL.
 pub const NAME_BYTES_MAX: usize = 255;
 /// One table of family inet with all that is in it.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Table {
     /// Its name: a letter, then letters, digits and `-_./`, at most 255 bytes.
     pub name: String,
     pub comment: String,
     pub sets: Vec<Set>,
     pub chains: Vec<Chain>,
+    /// What it is known by, where that says what its rules are; else it is a digest of them.
+    pub form: Option<u64>,
 }
 
 /// A chain and its rules.
@@ -160,19 +162,6 @@ impl Table {
     /// All rules in the order in which the kernel lists them.
     pub(super) fn rules(&self) -> impl Iterator<Item = (&Chain, &Rule)> {
         self.chains.iter().flat_map(|chain| chain.rules.iter().map(move |rule| (chain, rule)))
-    }
-
-    /// How often the kernel counts a chain as used: once for each of its rules, and once for
-    /// each rule that leads to it.
-    pub(super) fn uses(&self, chain: &Chain) -> usize {
-        let leads = |rule: &Rule| {
-            let is_one = |term: &&Term| match term {
-                Term::End(Verdict::Goto(other) | Verdict::Jump(other)) => *other == chain.name,
-                _ => false,
-            };
-            rule.0.iter().filter(is_one).count()
-        };
-        chain.rules.len() + self.rules().map(|(_, rule)| leads(rule)).sum::<usize>()
     }
 
     /// A number for what the sets should hold that follow something, to know it again

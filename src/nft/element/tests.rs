@@ -62,12 +62,7 @@ fn elements() -> impl Strategy<Value = Elements> {
 proptest! {
     #[test]
     fn what_is_sent_is_read_back(sent in elements(), reversed in any::<bool>()) {
-        let table = Table {
-            name: String::new(),
-            comment: String::new(),
-            sets: Vec::new(),
-            chains: Vec::new(),
-        };
+        let table = Table::default();
         for ranges in [Ranges::Last, Ranges::Each] {
             let set = set(&[Type::Port], Some(Data::Number), ranges);
             let mut list: Vec<Attribute> =

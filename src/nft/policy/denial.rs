@@ -21,7 +21,9 @@ use crate::family::{Family, HasFamily};
 use crate::list::{Gather, PushAll};
 
 /// Where denied packets are rejected.
-const REJECT: &str = "reject";
+pub(super) const REJECT: &str = "reject";
+/// By how many rules.
+pub(super) const REJECT_RULES: usize = 2;
 /// So many packets a second are told of at most, of each direction and family, and so many
 /// more at once.
 const LOG_RATE: u64 = 10;
@@ -147,7 +149,7 @@ impl Policies {
     /// # Errors
     /// Of the kernel's answers; [`Error::Invalid`].
     pub fn dropped(&self) -> Result<Vec<Dropped>, Error> {
-        let table = self.describe()?;
+        let table = self.without_rules()?;
         let mut socket = Socket::open()?;
         let mut all = Vec::new();
         for (direction, family) in Direction::EACH {

@@ -57,8 +57,8 @@ impl Policies {
 
     /// What is to be there and is not, and what is there and is not to be.
     pub(super) fn since(&self, before: &Self) -> Result<(Table, Held), Error> {
-        let gone = before.without(self).describe()?.sets.into_iter().filter_map(following);
-        Ok((self.without(before).describe()?, gone.gather()))
+        let gone = before.without(self).sets().into_iter().filter_map(following);
+        Ok((self.without(before).without_rules()?, gone.gather()))
     }
 
     /// All but what the other one has as well.

@@ -93,7 +93,7 @@ impl Policies {
     /// # Errors
     /// Of the kernel's answers; [`Error::Invalid`].
     pub fn isolated(&self) -> Result<Vec<IpAddr>, Error> {
-        let table = self.describe()?;
+        let table = self.without_rules()?;
         let mut socket = Socket::open()?;
         let mut isolated = Vec::new();
         for set in table.sets.iter().filter(|set| OWN.contains(&set.name)) {
@@ -112,7 +112,7 @@ impl Policies {
     /// # Errors
     /// Of the kernel's answers; [`Error::Invalid`].
     pub fn cut(&self, connections: &[(SocketAddr, SocketAddr, u8)]) -> Result<(), Error> {
-        let table = self.describe()?;
+        let table = self.without_rules()?;
         let mut requests = Vec::new();
         for family in Family::BOTH {
             let Some(set) = table.sets.iter().find(|set| set.name == of(family, CUT)) else {

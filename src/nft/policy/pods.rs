@@ -10,6 +10,7 @@ use super::super::ATTEMPTS;
 use super::super::abi::*;
 use super::super::error::Error;
 use super::super::message::request;
+use super::super::outline::Outline;
 use super::super::set::{Elements, Field, Key, Set, Value};
 use super::super::snapshot::{matches, question, rules_question, table_question};
 use super::super::socket::{Reply, Socket};
@@ -103,7 +104,7 @@ impl Policies {
     /// # Errors
     /// Of the kernel's answers; [`Error::Invalid`].
     pub fn settle(&self, addresses: &[IpAddr], depth: Depth) -> Result<Found, Error> {
-        let table = self.describe()?;
+        let (table, outline) = self.outlined()?;
         let mut socket = Socket::open()?;
         // What is to be there is added unseen at first. The kernel takes an element that it has
         // as it is, and refuses another value.
@@ -113,7 +114,7 @@ impl Policies {
             if !is_seen {
                 (asked, unseen) = asked.into_iter().partition(|wanted| wanted.value.is_none());
             }
-            let (found, held) = look(&mut socket, &table, &asked, depth)?;
+            let (found, held) = look(&mut socket, (&table, &outline), &asked, depth)?;
             if found == Found::Unsound {
                 return Ok(found);
             }
@@ -152,9 +153,10 @@ impl Policies {
     /// # Errors
     /// As for [`settle`](Self::settle).
     pub fn differences(&self, addresses: &[IpAddr]) -> Result<Vec<String>, Error> {
-        let table = self.describe()?;
+        let (table, outline) = self.outlined()?;
         let elements = elements(&table, addresses);
-        let (found, held) = look(&mut Socket::open()?, &table, &elements, Depth::Read)?;
+        let what = (&table, &outline);
+        let (found, held) = look(&mut Socket::open()?, what, &elements, Depth::Read)?;
         if found != Found::Sound {
             return Ok(vec![format!("table inet {} is missing, or others changed it", self.table)]);
         }
@@ -204,14 +206,13 @@ fn elements<'a>(table: &'a Table, addresses: &[IpAddr]) -> Vec<Wanted<'a>> {
 /// Looks at the rules, and at what the table holds of these elements.
 fn look(
     socket: &mut Socket,
-    table: &Table,
+    (table, Outline { chains, seal }): (&Table, &Outline),
     elements: &[Wanted<'_>],
     depth: Depth,
 ) -> Result<(Found, Vec<Elements>), Error> {
-    let seal = table.seal();
-    let last = table.chains.last().map(|chain| rule_question(table, chain.name, seal.last()));
+    let last = chains.last().map(|chain| rule_question(table, chain.name, seal.last()));
     let mut questions = vec![table_question(&cover_of(&table.name)), table_question(&table.name)];
-    questions.push_all(table.chains.iter().map(|it| question(table, NFT_MSG_GETCHAIN, it.name)));
+    questions.push_all(chains.iter().map(|it| question(table, NFT_MSG_GETCHAIN, it.name)));
     questions.push_all(last);
     let of_elements = elements.iter().map(|wanted| element_question(table, wanted));
     questions.push_all(of_elements.clone().take(AT_ONCE));
@@ -220,11 +221,11 @@ fn look(
     let mut is_sound = replies.next().is_some_and(|cover| cover.absent);
     let is_awake = |reply: Reply| !reply.absent && matches(&reply, &Table::kind());
     is_sound &= replies.next().is_some_and(is_awake);
-    for (chain, reply) in table.chains.iter().zip(replies.by_ref()) {
+    for (chain, reply) in chains.iter().zip(replies.by_ref()) {
         let kind = chain.hook.map(Hook::attributes);
         let uses = |object: &Vec<u8>| find(object, NFTA_CHAIN_USE).and_then(number);
         let uses = reply.objects.first().and_then(uses).map(|uses| uses as usize);
-        is_sound &= uses == Some(table.uses(chain));
+        is_sound &= uses == Some(chain.uses);
         is_sound &= kind.is_none_or(|kind| matches(&reply, &kind));
     }
     let last = replies.next().unwrap_or_default();

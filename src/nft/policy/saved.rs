@@ -27,7 +27,7 @@ impl Policies {
     pub fn decode(name: &str, sets: &Json) -> Option<Self> {
         let table = Self { table: name.to_owned(), ..Self::default() };
         let mut held = Vec::new();
-        for set in table.describe().ok()?.sets {
+        for set in table.sets() {
             let Content::Following(_) = &set.content else { continue };
             let mut elements = Elements::new();
             for (text, number) in sets.get(set.name)?.as_object()? {

@@ -109,8 +109,7 @@ fn a_table_that_is_being_replaced_is_never_seen_without_rules() {
     let namespace = Namespace::new();
     let rules = (0..400).map(|_| Rule(vec![Term::Count])).collect();
     let chain = Chain { name: "counted", hook: None, rules };
-    let (name, comment) = ("manx-blue".to_owned(), String::new());
-    let table = Table { name, comment, sets: Vec::new(), chains: vec![chain] };
+    let table = Table { name: "manx-blue".to_owned(), chains: vec![chain], ..Table::default() };
     namespace.run(|| crate::nft::ensure(&table)).unwrap();
     let done = AtomicBool::new(false);
     let look = || {

@@ -322,8 +322,7 @@ fn a_table_with_another_note_is_made_anew() {
     let node = Node::new();
     let pods = [address("10.1.0.2")];
     let settle = || held(4).settle(&pods, Depth::Counted);
-    // The digest is of the comment as well, by which no table is told from another.
-    let other = Table { comment: "of another version".into(), ..held(4).describe().unwrap() };
+    let other = Table { form: Some(7), ..held(4).describe().unwrap() };
     node.host.run(|| {
         assert_eq!(nft::ensure(&other), Ok(Ensured::Installed));
         assert!(held(4).look().unwrap().differences.is_empty());
