@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, UdpSocket};
 
+use manx::nft::{self, Carrier, Ensured, Table, Tunnel};
+use manx::pod::identity::GROUPS;
 use serde_json::json;
 
 use crate::cluster::{
@@ -110,6 +112,30 @@ fn a_vxlan_takes_packets_from_peers_alone() {
     scene.cluster.nodes[0].plugin.call("STATUS").run().ok();
     let _pod = scene.cluster.nodes[1].attach("next");
     assert_eq!(scene.believed(&scene.everybody()), ["peer", "peer"]);
+}
+
+/// The rules are the same, and what they are known by is another version's: where nobody made
+/// them anew, each STATUS would make a whole pass.
+#[test]
+fn a_table_of_another_version_is_known_after_one_status() {
+    let scene = Scene::new();
+    let addresses = |number| vec![address(number, false), address(number, true)];
+    let addresses = |number| addresses(number).iter().map(|it| bare(it).parse().unwrap()).collect();
+    let table = Tunnel {
+        table: "manx.fabric-109".to_owned(),
+        host_link_groups: GROUPS,
+        carriers: vec![Carrier::Vxlan { port: PORT, vni: VNI }],
+        peers: addresses(2),
+        own: addresses(1),
+    };
+    let table = table.describe().unwrap();
+    let is_known = || scene.node().host.enter(|| nft::is_intact(&table.seal()));
+    assert_eq!(is_known(), Ok(true));
+    let other = Table { comment: "of another version".to_owned(), ..table.clone() };
+    scene.node().host.enter(|| assert_eq!(nft::ensure(&other), Ok(Ensured::Unchanged)));
+    assert_eq!(is_known(), Ok(false));
+    scene.node().plugin.status().ok();
+    assert_eq!(is_known(), Ok(true));
 }
 
 /// A tunnel listens on every address that the node has. Towards those that are in no

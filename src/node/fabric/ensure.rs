@@ -166,6 +166,9 @@ fn by_a_pass(
     if matches!(outcome.applied.state, State::Degraded(_)) && !outcome.news.is_empty() {
         log::warn!("{}", first_of(&outcome.news));
     }
+    if depth == Depth::Verify && !tunnel::is_intact(config, &outcome.applied)? {
+        tunnel::restore(config, root, host)?;
+    }
     tell(&outcome.applied, depth)?;
     Ok(outcome.applied)
 }

@@ -42,12 +42,8 @@ impl TunnelTable {
     /// # Errors
     /// `Kernel` for a table that cannot be described.
     pub(super) fn of(config: &Config, peers: &Peers) -> Result<Option<Self>, Error> {
-        let addresses: Vec<IpAddr> =
-            peers.others.iter().flat_map(|node| node.addresses.iter().copied()).gather();
-        let purpose = purpose(addresses.len());
-        let Some(table) = described(config, addresses, peers.me.addresses.clone())? else {
-            return Ok(None);
-        };
+        let Some(table) = of_peers(config, peers)? else { return Ok(None) };
+        let purpose = purpose(peers.others.iter().map(|node| node.addresses.len()).sum());
         let (differences, unknown) = match nft::differences(&table) {
             Ok(differences) => (differences, None),
             Err(error) => (Vec::new(), Some(unguarded(&error))),
@@ -91,8 +87,7 @@ impl TunnelTable {
     /// Takes packets from these peers as well, beside all that the kernel's table has;
     /// `None` where it does not.
     pub(super) fn admit(config: &Config, peers: &Peers) -> Option<()> {
-        let addresses = peers.others.iter().flat_map(|node| node.addresses.iter().copied());
-        match described(config, addresses.gather(), peers.me.addresses.clone()).ok()? {
+        match of_peers(config, peers).ok()? {
             Some(table) => nft::include(&table).ok(),
             None => Some(()),
         }
@@ -120,7 +115,8 @@ pub(super) fn is_intact(config: &Config, applied: &Applied) -> Result<bool, Erro
 }
 
 /// Makes the table again by the peers that were applied last, where somebody
-/// flushed it.
+/// flushed it, or where it is known by another version's note: the next glance at it would
+/// ask for a whole pass again.
 ///
 /// # Errors
 /// `Kernel` if the kernel does not tell where this node is.
@@ -131,9 +127,9 @@ pub(crate) fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result
     let Some(peers) = FabricState::new(root, config.fabric.protocol).peers(config, host)? else {
         return Ok(());
     };
-    let Some(table) = TunnelTable::of(config, &peers)? else { return Ok(()) };
-    if let Some(note) = table.restore() {
-        log::warn!("{note}");
+    let Some(table) = of_peers(config, &peers)? else { return Ok(()) };
+    if let Err(error) = nft::ensure(&table) {
+        log::warn!("{}", unguarded(&error));
     }
     Ok(())
 }
@@ -149,6 +145,11 @@ pub fn remove(protocol: u8) -> Result<bool, Error> {
 /// The name of a fabric's table.
 pub fn name(protocol: u8) -> String {
     format!("{PREFIX}{protocol}")
+}
+
+fn of_peers(config: &Config, peers: &Peers) -> Result<Option<Table>, Error> {
+    let addresses = peers.others.iter().flat_map(|node| node.addresses.iter().copied());
+    described(config, addresses.gather(), peers.me.addresses.clone())
 }
 
 fn described(
