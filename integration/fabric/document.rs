@@ -166,6 +166,33 @@ fn what_a_good_file_said_holds_beside_a_bad_one() {
     assert_eq!(node.state(), before);
 }
 
+/// Nor what tunnels take: where it says another network identifier, strangers could use the one that
+/// the node still has.
+#[test]
+fn a_bad_file_leaves_the_tunnels_guarded() {
+    let cluster = Cluster::new(2, Families::Ipv4, &json!({}));
+    let node = &cluster.nodes[0];
+    let vni = |vni: u32| json!({"mode": "vxlan", "vxlan": {"vni": vni}});
+    say(node, &vni(7));
+    let _first = node.attach("a");
+    let table = || {
+        let all = node.host.command("nft", &["list", "ruleset"]).ok();
+        let mut tables = all.split_inclusive("\n}\n").map(str::to_owned);
+        tables.find(|table| table.starts_with("table inet manx.fabric-"))
+    };
+    let before = table();
+    assert!(before.is_some());
+    let stranger = json!({"self": "x", "fabric": vni(8), "nodes": [entry(1, Families::Ipv4)]});
+    node.write_peers(&stranger.to_string());
+    for _ in 0..2 {
+        node.plugin.status().ok();
+        assert_eq!(table(), before);
+    }
+    node.host.command("nft", &["flush ruleset"]).ok();
+    let _second = node.attach("b");
+    assert_eq!(table(), before);
+}
+
 /// What was applied is found whichever protocol a refused file names.
 #[test]
 fn a_watch_repairs_beside_a_refused_file_of_another_protocol() {

@@ -32,7 +32,7 @@ fn becomes_available(node: &Node) {
 }
 
 /// Where the stamp is.
-fn stamp(node: &Node) -> std::path::PathBuf {
+pub fn stamp(node: &Node) -> std::path::PathBuf {
     node.host.scratch().path().join("root/run/manx/.fabric/109.json")
 }
 

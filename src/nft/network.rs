@@ -138,7 +138,7 @@ impl Network {
             chains.push(self.postrouting());
         }
         let comment = format!("manx: links of group {}", self.group);
-        Ok(Table { name: self.table.clone(), comment, sets, chains, form: None })
+        Ok(Table { name: self.table.clone(), comment, sets, chains, number: None })
     }
 
     /// The rule that every forwarded packet of a pod meets: the fewer terms the

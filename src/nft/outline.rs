@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a table's rules are known by that nobody describes: to describe them and to take the
-//! digest cost an ADD more than its pod's link.
+//! A table's chains and what its rules are known by, for who asks whether they are as they were made
+//! and has no other use for them: to describe the rules would cost an ADD more than its pod's link.
 
 use super::seal::Seal;
 use super::table::{Hook, Table};
@@ -24,7 +24,7 @@ pub(super) struct ChainOutline {
 }
 
 impl Outline {
-    /// Of a table without rules, which has a form, with such chains.
+    /// Of a numbered table without its rules, and its chains.
     pub(super) fn of(table: &Table, chains: Vec<ChainOutline>) -> Self {
         let rules = chains.iter().map(|chain| chain.rules).sum();
         Self { seal: Seal::of(table, chains.len(), rules), chains }

@@ -336,7 +336,7 @@ impl Policies {
     /// # Errors
     /// [`Error::Invalid`].
     pub fn describe(&self) -> Result<Table, Error> {
-        Ok(Table { chains: self.chains(), ..self.without_rules()? })
+        Ok(Table { chains: self.denial.chains(), ..self.without_rules()? })
     }
 
     /// The same without its rules.
@@ -347,36 +347,8 @@ impl Policies {
             comment: "manx: network policies".to_owned(),
             sets: self.sets(),
             chains: Vec::new(),
-            form: Some(self.denial.form()),
+            number: Some(self.denial.rules_number()),
         })
-    }
-
-    fn chains(&self) -> Vec<Chain> {
-        let mut chains = Vec::from_iter(self.denial.chain());
-        let mut entry =
-            vec![Rule(vec![Term::State(ESTABLISHED | RELATED), Term::End(Verdict::Accept)])];
-        for family in Family::BOTH {
-            let key = vec![
-                Part::Of(Load::Address(Side::Source, family)),
-                Part::Of(Load::Address(Side::Destination, family)),
-                Part::Of(Load::Protocol),
-                Part::Of(Load::Port(Side::Source)),
-                Part::Of(Load::Port(Side::Destination)),
-            ];
-            let is_cut = Term::Among(key, Holds::Is, of(family, CUT));
-            entry.push(Rule(vec![is_cut, Term::End(Verdict::Drop)]));
-        }
-        for (direction, family) in Direction::EACH {
-            let judged = direction.chain(family, self.denial);
-            chains.push_all([direction.lookups(family), judged]);
-        }
-        entry.push_all(Direction::Egress.entry());
-        entry.push(Rule(vec![Term::End(Verdict::Goto(INGRESS_ENTRY))]));
-        let mut ingress: Vec<Rule> = Direction::Ingress.entry().gather();
-        ingress.push(Rule(vec![Term::End(Verdict::Accept)]));
-        chains.push(Chain { name: INGRESS_ENTRY, hook: None, rules: ingress });
-        chains.push(Chain { name: ENTRY, hook: Some(HOOK), rules: entry });
-        chains
     }
 
     fn sets(&self) -> Vec<Set> {
@@ -427,6 +399,37 @@ impl Policies {
             see(following(names.range, &key, Ranges::Last));
             way.grants(false, see);
         }
+    }
+}
+
+impl Denial {
+    /// All rules: they depend on nothing but that.
+    fn chains(self) -> Vec<Chain> {
+        let mut chains = Vec::from_iter(self.reject_chain());
+        let mut entry =
+            vec![Rule(vec![Term::State(ESTABLISHED | RELATED), Term::End(Verdict::Accept)])];
+        for family in Family::BOTH {
+            let key = vec![
+                Part::Of(Load::Address(Side::Source, family)),
+                Part::Of(Load::Address(Side::Destination, family)),
+                Part::Of(Load::Protocol),
+                Part::Of(Load::Port(Side::Source)),
+                Part::Of(Load::Port(Side::Destination)),
+            ];
+            let is_cut = Term::Among(key, Holds::Is, of(family, CUT));
+            entry.push(Rule(vec![is_cut, Term::End(Verdict::Drop)]));
+        }
+        for (direction, family) in Direction::EACH {
+            let judged = direction.chain(family, self);
+            chains.push_all([direction.lookups(family), judged]);
+        }
+        entry.push_all(Direction::Egress.entry());
+        entry.push(Rule(vec![Term::End(Verdict::Goto(INGRESS_ENTRY))]));
+        let mut ingress: Vec<Rule> = Direction::Ingress.entry().gather();
+        ingress.push(Rule(vec![Term::End(Verdict::Accept)]));
+        chains.push(Chain { name: INGRESS_ENTRY, hook: None, rules: ingress });
+        chains.push(Chain { name: ENTRY, hook: Some(HOOK), rules: entry });
+        chains
     }
 }
 

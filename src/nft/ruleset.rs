@@ -34,7 +34,7 @@ pub(super) type Kept = Vec<(&'static str, Vec<Vec<u8>>)>;
 
 impl Table {
     /// The messages that create everything in a table that does not exist. The
-    /// last rule bears the digest of all of them ([`seal`](super::seal)).
+    /// last rule bears what these are known by ([`seal`](super::seal)).
     pub(super) fn creation(&self) -> Vec<Request> {
         let mut requests = self.structure(&self.seal().note);
         let held = self.sets.iter().flat_map(|set| match &set.content {

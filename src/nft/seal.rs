@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Whether a table is as it was made, without reading all of it: the contents of
 //! sets would cost more the more nodes there are. Nothing is stored for it but
-//! in the kernel: the last rule carries a digest of what the table was made
+//! in the kernel: the last rule carries a number for what the table was made
 //! with, and these are the kernel's own rules that keep it true.
 //!
 //! * A rule cannot be changed in place, nor moved to another chain.
@@ -21,8 +21,8 @@
 //! digest of the networks that they were made from. So whoever has noted that digest
 //! knows the table again without the list.
 //!
-//! The rules of network policies depend on so little that a number says all of it, and such
-//! a table bears that number in place of a digest ([`outline`](super::outline)).
+//! The rules of network policies depend on so little that a number says which they are, and
+//! such a table bears that number in place of a digest ([`outline`](super::outline)).
 //!
 //! A table that somebody saved and restored has no digest and is read. One whose
 //! digest is another, and which holds the same all the same, is made anew once: the
@@ -42,7 +42,8 @@ const DIGEST: u8 = b'm';
 const DIGEST_BYTES: u8 = 8;
 /// Of what the kernel is sent for a description, and of how constant sets are made from
 /// networks: another one where that changes, so that tables that were made in the former
-/// way are made anew.
+/// way are made anew. Rules that have a number (`RULES_VERSION` in `policy/outline.rs`) are not
+/// told by it.
 pub(super) const FORM: u8 = 2;
 
 /// What a table is known by that is as it was made.
@@ -54,7 +55,7 @@ pub struct Seal {
     pub(super) rules: usize,
     /// How many objects were made before the first of them.
     before: usize,
-    /// What the last of them bears: type, length, digest of all that is constant.
+    /// What the last of them bears: type, length, number of all that is constant.
     pub(super) note: Vec<u8>,
 }
 
@@ -66,7 +67,7 @@ impl Table {
 
     /// A number for all that is constant.
     fn digest(&self) -> u64 {
-        let Self { name, comment, sets, chains, form: _ } = self;
+        let Self { name, comment, sets, chains, number: _ } = self;
         let mut hasher = Fnv::default();
         (FORM, name, comment, chains, sets.len()).hash(&mut hasher);
         for Set { name, key, data, ranges, content } in sets {
@@ -107,7 +108,7 @@ impl Hasher for Fnv {
 impl Seal {
     /// That of a table with so many chains and so many rules.
     pub(super) fn of(table: &Table, chains: usize, rules: usize) -> Self {
-        let number = table.form.unwrap_or_else(|| table.digest());
+        let number = table.number.unwrap_or_else(|| table.digest());
         Self {
             table: table.name.clone(),
             rules,

@@ -31,8 +31,9 @@ pub struct Table {
     pub comment: String,
     pub sets: Vec<Set>,
     pub chains: Vec<Chain>,
-    /// What it is known by, where that says what its rules are; else it is a digest of them.
-    pub form: Option<u64>,
+    /// A number that says which rules, chains and sets these are, to stand in their digest's place;
+    /// `None` where nobody has numbered them.
+    pub number: Option<u64>,
 }
 
 /// A chain and its rules.

@@ -86,7 +86,7 @@ impl Tunnel {
         }
         chains.push(self.input());
         let comment = "manx: tunnels between nodes".to_owned();
-        Ok(Table { name: self.table.clone(), comment, sets, chains, form: None })
+        Ok(Table { name: self.table.clone(), comment, sets, chains, number: None })
     }
 
     fn knows_peers(&self, carrier: Carrier) -> bool {

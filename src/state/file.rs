@@ -158,8 +158,8 @@ pub fn read_opened(file: File, bytes_max: u64) -> io::Result<Vec<u8>> {
     let expected = usize::try_from(data.len()).unwrap_or_default();
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(expected.max(ROOM)).map_err(|_| ErrorKind::OutOfMemory)?;
-    // Where a file says how much it has, nobody asks for more: that would be one more call. Files
-    // of ours are not written to while they have their name.
+    // Where a file says how much it has, nobody asks for more: that would be one more call. What is
+    // written behind that meanwhile is not read: who must see all of it holds a lock.
     let limit = if expected > 0 { data.len() } else { bytes_max.saturating_add(1) };
     file.take(limit).read_to_end(&mut bytes)?;
     if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > bytes_max {

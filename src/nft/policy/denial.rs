@@ -95,7 +95,7 @@ impl Denial {
     }
 
     /// Where a packet ends that is rejected, if any is.
-    pub(super) fn chain(self) -> Option<Chain> {
+    pub(super) fn reject_chain(self) -> Option<Chain> {
         let reset = Rule(vec![Term::Protocol(Holds::Is, TCP), Term::Reject(Answer::Reset)]);
         let rules = vec![reset, Rule(vec![Term::Reject(Answer::Prohibited)])];
         self.rejects.then_some(Chain { name: REJECT, hook: None, rules })

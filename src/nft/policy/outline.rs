@@ -9,10 +9,9 @@ use super::denial::{REJECT, REJECT_RULES};
 use super::{Denial, Direction, ENTRY, HOOK, INGRESS_ENTRY, LOOKUPS, Policies, of};
 use crate::family::Family;
 
-/// Of the rules, whatever becomes of packets that are denied: another one where any of them, or
-/// what the kernel is sent for one, changes, so that a table that was made in the former way is made
-/// anew.
-const FORM: u32 = 1;
+/// Of all rules, chains and sets that can be: another one where what the kernel is sent for any
+/// of them changes, so that a table that was made in the former way is made anew.
+const RULES_VERSION: u32 = 1;
 /// The bits below it: a group of NFLOG, and whether there is one.
 const LOGS: u64 = 1 << 16;
 const REJECTS: u64 = 1 << 17;
@@ -27,12 +26,12 @@ const FAMILIES: usize = Family::BOTH.len();
 const BEGINNING: usize = 2;
 
 impl Denial {
-    /// A number that tells the rules of this from those of any other.
-    pub(super) fn form(self) -> u64 {
+    /// A number that tells the rules by which packets are denied like that from any others.
+    pub(super) fn rules_number(self) -> u64 {
         let Self { counts, rejects, log } = self;
         let flag = |holds, flag| if holds { flag } else { 0 };
         let log = log.map_or(0, |group| LOGS | u64::from(group));
-        u64::from(FORM) << u32::BITS | flag(counts, COUNTS) | flag(rejects, REJECTS) | log
+        u64::from(RULES_VERSION) << u32::BITS | flag(counts, COUNTS) | flag(rejects, REJECTS) | log
     }
 
     /// Rules by which a packet ends that nothing allows, of each direction and family.
@@ -40,7 +39,7 @@ impl Denial {
         1 + usize::from(self.counts)
     }
 
-    /// The chains, in the order of [`Policies::chains`].
+    /// The chains, in the order of [`Denial::chains`].
     fn outlines(self) -> Vec<ChainOutline> {
         let chain = |name, rules, led_to| ChainOutline {
             name,
@@ -123,17 +122,17 @@ mod tests {
     }
 
     #[test]
-    fn what_denies_in_another_way_has_another_form() {
-        let forms: Vec<u64> = each().map(|policies| policies.denial.form()).collect();
-        for (place, form) in forms.iter().enumerate() {
-            assert!(!forms.iter().skip(place + 1).any(|other| other == form), "{form:x}");
+    fn what_denies_in_another_way_has_another_number() {
+        let numbers: Vec<u64> = each().map(|it| it.denial.rules_number()).collect();
+        for (place, number) in numbers.iter().enumerate() {
+            assert!(!numbers.iter().skip(place + 1).any(|other| other == number), "{number:x}");
         }
     }
 
     /// Nobody would know otherwise that rules are others than those of a table that is there.
     #[test]
     #[cfg(target_endian = "little")]
-    fn what_is_sent_is_that_of_the_form() {
+    fn what_is_sent_is_that_of_the_version() {
         let mut sent = Vec::new();
         for policies in each() {
             let table = policies.describe().unwrap();
@@ -141,9 +140,9 @@ mod tests {
         }
         let digest = Sha1::from(&sent).digest().to_string();
         assert_eq!(
-            (FORM, &*digest),
+            (RULES_VERSION, &*digest),
             (1, "5db23a6135bcc5963c32fb8e5461d0eaf905e3b2"),
-            "raise FORM, and put both here"
+            "raise RULES_VERSION, and put both here"
         );
     }
 }

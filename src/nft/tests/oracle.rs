@@ -242,5 +242,5 @@ fn of_all_kinds(second: Type, load: Load, value: Field<'_>) -> Table {
         Chain { name: "forward", hook: Some(hook), rules: rules.map(Rule).into() },
     ];
     let (name, comment) = ("manx-maps".to_owned(), "of all kinds".to_owned());
-    Table { name, comment, sets, chains, form: None }
+    Table { name, comment, sets, chains, number: None }
 }

@@ -315,23 +315,26 @@ fn the_table_decides_as_it_says() {
     }
 }
 
-/// Of a version whose rules are these, and whose digest of them is not: whoever asks by the note does
+/// Of a version whose rules are these, and whose note is not: whoever asks by the note does
 /// not know it again.
 #[test]
 fn a_table_with_another_note_is_made_anew() {
     let node = Node::new();
     let pods = [address("10.1.0.2")];
     let settle = || held(4).settle(&pods, Depth::Counted);
-    let other = Table { form: Some(7), ..held(4).describe().unwrap() };
-    node.host.run(|| {
-        assert_eq!(nft::ensure(&other), Ok(Ensured::Installed));
-        assert!(held(4).look().unwrap().differences.is_empty());
-        assert_eq!(settle(), Ok(Found::Unsound));
-        assert_eq!(held(4).enforce(), Ok(Ensured::Repaired));
-        assert_eq!(settle(), Ok(Found::Sound));
-        assert_eq!(held(4).enforce(), Ok(Ensured::Unchanged));
-        assert_eq!(nft::tables("manx"), Ok(vec!["manx-policy".to_owned()]));
-    });
+    // A digest, or the number of other rules.
+    for number in [None, Some(7)] {
+        let other = Table { number, ..held(4).describe().unwrap() };
+        node.host.run(|| {
+            nft::ensure(&other).unwrap();
+            assert!(held(4).look().unwrap().differences.is_empty());
+            assert_eq!(settle(), Ok(Found::Unsound));
+            assert_eq!(held(4).enforce(), Ok(Ensured::Repaired));
+            assert_eq!(settle(), Ok(Found::Sound));
+            assert_eq!(held(4).enforce(), Ok(Ensured::Unchanged));
+            assert_eq!(nft::tables("manx"), Ok(vec!["manx-policy".to_owned()]));
+        });
+    }
 }
 
 /// A policy is replaced while packets of a connection pass: none is lost, and no rule

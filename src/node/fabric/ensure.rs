@@ -156,6 +156,7 @@ fn by_a_pass(
         }
     };
     pass.applied.plugin = Some(version::VERSION.to_owned());
+    pass.renews_notes = true;
     let outcome = pass.carry_out(state, host)?;
     for note in &outcome.notes {
         log::warn!("{note}");
@@ -165,9 +166,6 @@ fn by_a_pass(
     }
     if matches!(outcome.applied.state, State::Degraded(_)) && !outcome.news.is_empty() {
         log::warn!("{}", first_of(&outcome.news));
-    }
-    if depth == Depth::Verify && !tunnel::is_intact(config, &outcome.applied)? {
-        tunnel::restore(config, root, host)?;
     }
     tell(&outcome.applied, depth)?;
     Ok(outcome.applied)

@@ -51,6 +51,10 @@ pub struct Pass {
     tunnel: Option<TunnelTable>,
     /// Whether there may have been some before.
     had_tunnels: bool,
+    /// A table that differs in its note alone, which was another version's, is made anew: the
+    /// plugin knows it by that, and would make a pass each time it looks. Others let it be, for
+    /// they may be of another version than the plugin.
+    pub(super) renews_notes: bool,
     /// The file by which a fabric was applied last.
     applied_file: Option<String>,
     /// Route protocols that the network had before, and nobody else has.
@@ -151,10 +155,8 @@ impl Pass {
     /// # Errors
     /// As for [`Self::of_file`].
     pub fn of_last(config: &Config, root: &Root, node: Inquiry<'_>) -> Result<Option<Self>, Error> {
-        let state = FabricState::last_of(config, root);
-        let before = state.of_then(config, &config.fabric.file);
-        let Some(peers) = state.peers_by(&before, node.tables) else { return Ok(None) };
-        let config = state.of_then(config, &peers.fabric);
+        let last = FabricState::last_applied(config, root, node.tables);
+        let Some((state, config, peers)) = last else { return Ok(None) };
         require_same_fabric(&config, root)?;
         let version = state.applied().map(|applied| applied.file).unwrap_or_default();
         Self::of(&config, root, node, (peers, version, None)).map(Some)
@@ -212,7 +214,18 @@ impl Pass {
         };
         let former = ledger.protocols;
         let config = config.clone();
-        Ok(Self { config, plan, applied, tunnel, had_tunnels, applied_file, former, peers, file })
+        Ok(Self {
+            config,
+            plan,
+            applied,
+            tunnel,
+            had_tunnels,
+            renews_notes: false,
+            applied_file,
+            former,
+            peers,
+            file,
+        })
     }
 
     /// The route protocol.
@@ -310,7 +323,7 @@ impl Pass {
             state.note(&applied, list)?;
         }
         // Before the routes: what they bring is taken from the first packet on.
-        let unguarded = tunnel.as_ref().and_then(TunnelTable::restore);
+        let unguarded = tunnel.as_ref().and_then(|tunnel| tunnel.restore(self.renews_notes));
         let refused = plan.carry_out(host);
         if tunnel.is_none() && *had_tunnels {
             tunnel::remove(config.fabric.protocol)?;

@@ -235,6 +235,20 @@ impl FabricState {
         Ok(self.valid(&bytes, config, &tables))
     }
 
+    /// The fabric that a network had last, its configuration there, and the peers that were applied
+    /// then since boot, if they are valid on a node with these tables: whatever the peers file
+    /// says by now.
+    pub(super) fn last_applied(
+        config: &Config,
+        root: &Root,
+        tables: &Tables,
+    ) -> Option<(Self, Config, Peers)> {
+        let state = Self::last_of(config, root);
+        let peers = state.peers_by(&state.of_then(config, &config.fabric.file), tables)?;
+        let config = state.of_then(config, &peers.fabric);
+        Some((state, config, peers))
+    }
+
     /// As [`Self::peers`], on a node with these tables.
     pub(super) fn peers_by(&self, config: &Config, tables: &Tables) -> Option<Peers> {
         self.valid(&self.noted_peers().ok()?, config, tables)

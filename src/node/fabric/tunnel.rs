@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::{
-    super::{Error, refused, table},
+    super::{Error, kernel, refused, table},
     applied::Applied,
     state::FabricState,
 };
@@ -13,9 +13,9 @@ use crate::{
     conf::Config,
     fabric::{Peers, encapsulation},
     list::Gather,
-    net::Socket,
+    net::{Socket, Tables},
     nft::{self, Carrier, Table, Tunnel},
-    object::{self, Change, HeldTable, Indexes, Work},
+    object::{self, Change, HeldTable},
     pod::identity::GROUPS,
     state::Root,
 };
@@ -74,14 +74,16 @@ impl TunnelTable {
         &self.held.differences
     }
 
-    /// Makes the table what it should be; else says what the node does without. A
-    /// kernel without nf_tables has tunnels all the same.
-    pub(super) fn restore(&self) -> Option<String> {
-        let Some(Work::Table(table)) = self.change().map(|change| change.work(&Indexes::new()))
-        else {
+    /// Makes the table what it should be, also where its note alone is another's if it
+    /// `renews_notes`; else says what the node does without. A kernel without nf_tables has tunnels
+    /// all the same.
+    pub(super) fn restore(&self, renews_notes: bool) -> Option<String> {
+        let wanted = self.wanted.description.as_deref()?;
+        let is_known = || nft::is_intact(&wanted.seal()) != Ok(false);
+        if self.unknown.is_some() || self.change().is_none() && (!renews_notes || is_known()) {
             return self.unknown.clone();
-        };
-        nft::ensure(&table).err().map(|error| unguarded(&error))
+        }
+        nft::ensure(wanted).err().map(|error| unguarded(&error))
     }
 
     /// Takes packets from these peers as well, beside all that the kernel's table has;
@@ -114,22 +116,21 @@ pub(super) fn is_intact(config: &Config, applied: &Applied) -> Result<bool, Erro
     Ok(nft::is_intact(&table.seal()).unwrap_or(true) && applied.tunnel_listed.is_none_or(lists))
 }
 
-/// Makes the table again by the peers that were applied last, where somebody
-/// flushed it, or where it is known by another version's note: the next glance at it would
-/// ask for a whole pass again.
+/// Makes the table again by the peers that were applied last, in the fabric of then, where
+/// somebody flushed it.
 ///
 /// # Errors
 /// `Kernel` if the kernel does not tell where this node is.
 pub(crate) fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result<(), Error> {
-    if config.fabric.peers_file.is_none() || carriers(config).is_empty() {
+    if config.fabric.peers_file.is_none() {
         return Ok(());
     }
-    let Some(peers) = FabricState::new(root, config.fabric.protocol).peers(config, host)? else {
-        return Ok(());
-    };
-    let Some(table) = of_peers(config, &peers)? else { return Ok(()) };
-    if let Err(error) = nft::ensure(&table) {
-        log::warn!("{}", unguarded(&error));
+    let tables = Tables::of_kernel(host).map_err(kernel)?;
+    let last = FabricState::last_applied(config, root, &tables);
+    let Some((_, config, peers)) = last else { return Ok(()) };
+    let Some(table) = TunnelTable::of(&config, &peers)? else { return Ok(()) };
+    if let Some(note) = table.restore(true) {
+        log::warn!("{note}");
     }
     Ok(())
 }
