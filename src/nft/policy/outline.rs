@@ -6,7 +6,8 @@ use super::super::error::Error;
 use super::super::outline::{ChainOutline, Outline};
 use super::super::table::Table;
 use super::denial::{REJECT, REJECT_RULES};
-use super::{Denial, Direction, ENTRY, HOOK, INGRESS_ENTRY, LOOKUPS, Policies, of};
+use super::rules::{ENTRY, HOOK, INGRESS_ENTRY};
+use super::{Denial, Direction, LOOKUPS, Policies, of};
 use crate::family::Family;
 
 /// Of all rules, chains and sets that can be: another one where what the kernel is sent for any
