@@ -166,8 +166,8 @@ fn what_a_good_file_said_holds_beside_a_bad_one() {
     assert_eq!(node.state(), before);
 }
 
-/// Nor what tunnels take: where it says another network identifier, strangers could use the one that
-/// the node still has.
+/// A refused file that names another VNI leaves the table guarding the one in use: strangers could
+/// send into the tunnel otherwise.
 #[test]
 fn a_bad_file_leaves_the_tunnels_guarded() {
     let cluster = Cluster::new(2, Families::Ipv4, &json!({}));

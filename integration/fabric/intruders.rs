@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
+use std::os::unix::fs::MetadataExt;
 
 use manx::nft::{self, Carrier, Ensured, Table, Tunnel};
 use manx::pod::identity::GROUPS;
@@ -139,7 +140,10 @@ fn a_table_of_another_version_is_known_after_one_status() {
     scene.node().plugin.status().ok();
     assert_eq!(is_known(), Ok(true));
     // The next one makes no pass: it would write down that it did.
-    let written = || fs::metadata(stamp(scene.node())).unwrap().modified().unwrap();
+    let written = || {
+        let data = fs::metadata(stamp(scene.node())).unwrap();
+        (data.ino(), data.modified().unwrap())
+    };
     let before = written();
     scene.node().plugin.status().ok();
     assert_eq!(written(), before);

@@ -24,9 +24,8 @@
 //! The rules of network policies depend on so little that a number says which they are, and
 //! such a table bears that number in place of a digest ([`outline`](super::outline)).
 //!
-//! A table that somebody saved and restored has no digest and is read. One whose
-//! digest is another, and which holds the same all the same, is made anew once: the
-//! list was another, or an earlier version made it.
+//! A table that holds the same and is not known by its seal is made anew once: somebody saved
+//! and restored it, an earlier version made it, or the list was another one.
 
 use std::hash::{Hash, Hasher};
 
@@ -136,11 +135,6 @@ impl Seal {
     /// The number of the last rule.
     pub(super) fn last(&self) -> u64 {
         (self.before + self.rules) as u64
-    }
-
-    /// Whether the last of these rules bears the note of another table of ours.
-    pub(super) fn differs(&self, rules: &[Vec<u8>]) -> bool {
-        rules.last().and_then(|last| noted(last)).is_some_and(|note| note != self.note)
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Snapshot {
     pub(super) differences: Vec<String>,
     /// Nothing differs but elements that follow the description.
     pub(super) only_elements: bool,
-    /// Nothing differs but the note by which the table is known again.
+    /// Nothing differs but by what the table is known again: its note, or its rules' numbers.
     pub(super) only_note: bool,
     /// What sets hold whose elements follow the description.
     pub(super) held: Vec<(&'static str, Elements)>,
@@ -127,8 +127,9 @@ impl Snapshot {
                 look.tell(wanted, set, interval_differences(intervals, &elements));
             }
         }
-        look.only_elements = look.differences.is_empty() && !seal.differs(&rules.objects);
-        look.only_note = look.differences.is_empty() && !look.only_elements;
+        let is_known = seal.rules == 0 || seal.holds(&rules.objects);
+        look.only_elements = look.differences.is_empty() && is_known;
+        look.only_note = look.differences.is_empty() && !is_known;
         for set in present {
             match &set.content {
                 Content::Constant(_) | Content::Passing(_) => {}

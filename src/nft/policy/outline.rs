@@ -27,7 +27,7 @@ const FAMILIES: usize = Family::BOTH.len();
 const BEGINNING: usize = 2;
 
 impl Denial {
-    /// A number that tells the rules by which packets are denied like that from any others.
+    /// A number for the rules of this way to deny packets; any other way has another number.
     pub(super) fn rules_number(self) -> u64 {
         let Self { counts, rejects, log } = self;
         let flag = |holds, flag| if holds { flag } else { 0 };

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The rules, which never change while the table is there.
+//! The rules of the table of network policies. They depend on how packets are denied, and on
+//! nothing else: what changes with policies and pods are elements.
 
 use super::super::key::{Load, Part};
 use super::super::set::Verdict;
@@ -117,7 +118,7 @@ impl Direction {
 }
 
 impl Denial {
-    /// All rules: they depend on nothing but that.
+    /// All rules where packets are denied in this way.
     pub(super) fn chains(self) -> Vec<Chain> {
         let mut chains = Vec::from_iter(self.reject_chain());
         let mut entry =

@@ -51,9 +51,9 @@ pub struct Pass {
     tunnel: Option<TunnelTable>,
     /// Whether there may have been some before.
     had_tunnels: bool,
-    /// A table that differs in its note alone, which was another version's, is made anew: the
-    /// plugin knows it by that, and would make a pass each time it looks. Others let it be, for
-    /// they may be of another version than the plugin.
+    /// Whether a table is made anew that is as it should be and not known by its seal. By that
+    /// the plugin knows it, and would make a pass each time it looks. Others let it be, for they
+    /// may be of another version than the plugin.
     pub(super) renews_notes: bool,
     /// The file by which a fabric was applied last.
     applied_file: Option<String>,
@@ -155,8 +155,8 @@ impl Pass {
     /// # Errors
     /// As for [`Self::of_file`].
     pub fn of_last(config: &Config, root: &Root, node: Inquiry<'_>) -> Result<Option<Self>, Error> {
-        let last = FabricState::last_applied(config, root, node.tables);
-        let Some((state, config, peers)) = last else { return Ok(None) };
+        let state = FabricState::last_of(config, root);
+        let Some((config, peers)) = state.last(config, node.tables) else { return Ok(None) };
         require_same_fabric(&config, root)?;
         let version = state.applied().map(|applied| applied.file).unwrap_or_default();
         Self::of(&config, root, node, (peers, version, None)).map(Some)

@@ -235,18 +235,12 @@ impl FabricState {
         Ok(self.valid(&bytes, config, &tables))
     }
 
-    /// The fabric that a network had last, its configuration there, and the peers that were applied
-    /// then since boot, if they are valid on a node with these tables: whatever the peers file
-    /// says by now.
-    pub(super) fn last_applied(
-        config: &Config,
-        root: &Root,
-        tables: &Tables,
-    ) -> Option<(Self, Config, Peers)> {
-        let state = Self::last_of(config, root);
-        let peers = state.peers_by(&state.of_then(config, &config.fabric.file), tables)?;
-        let config = state.of_then(config, &peers.fabric);
-        Some((state, config, peers))
+    /// The last peers that were applied since boot, if they are valid on a node with these tables,
+    /// and a configuration as it is in this fabric with them. What the peers file says by now is not
+    /// asked for.
+    pub(super) fn last(&self, config: &Config, tables: &Tables) -> Option<(Config, Peers)> {
+        let peers = self.peers_by(&self.of_then(config, &config.fabric.file), tables)?;
+        Some((self.of_then(config, &peers.fabric), peers))
     }
 
     /// As [`Self::peers`], on a node with these tables.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use super::{
     super::{Error, kernel, refused, table},
+    agreement::settings_text,
     applied::Applied,
     state::FabricState,
 };
@@ -74,16 +75,22 @@ impl TunnelTable {
         &self.held.differences
     }
 
-    /// Makes the table what it should be, also where its note alone is another's if it
-    /// `renews_notes`; else says what the node does without. A kernel without nf_tables has tunnels
-    /// all the same.
+    /// Makes the table what it should be; else says what the node does without. A kernel without
+    /// nf_tables has tunnels all the same. One that is as it should be and not known by its seal is
+    /// made anew if it `renews_notes`.
     pub(super) fn restore(&self, renews_notes: bool) -> Option<String> {
         let wanted = self.wanted.description.as_deref()?;
-        let is_known = || nft::is_intact(&wanted.seal()) != Ok(false);
-        if self.unknown.is_some() || self.change().is_none() && (!renews_notes || is_known()) {
-            return self.unknown.clone();
+        if self.unknown.is_some() || self.change().is_some() {
+            let ensured = || nft::ensure(wanted).err().map(|error| unguarded(&error));
+            return self.unknown.clone().or_else(ensured);
         }
-        nft::ensure(wanted).err().map(|error| unguarded(&error))
+        if renews_notes
+            && nft::is_intact(&wanted.seal()) == Ok(false)
+            && let Err(error) = nft::ensure(wanted)
+        {
+            log::debug!("{} stays as it is: {error}", wanted.name);
+        }
+        None
     }
 
     /// Takes packets from these peers as well, beside all that the kernel's table has;
@@ -116,21 +123,27 @@ pub(super) fn is_intact(config: &Config, applied: &Applied) -> Result<bool, Erro
     Ok(nft::is_intact(&table.seal()).unwrap_or(true) && applied.tunnel_listed.is_none_or(lists))
 }
 
-/// Makes the table again by the peers that were applied last, in the fabric of then, where
-/// somebody flushed it.
+/// Makes the table what the list asks for that was applied last: somebody may have flushed or
+/// changed it. Where there was none, or the fabric is to be another one by now, nothing is done:
+/// that is for a pass.
 ///
 /// # Errors
 /// `Kernel` if the kernel does not tell where this node is.
 pub(crate) fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result<(), Error> {
-    if config.fabric.peers_file.is_none() {
+    let state = FabricState::last_of(config, root);
+    let applied = state.applied().filter(|applied| applied.tunnel_listed.is_some());
+    let Some(applied) = applied else { return Ok(()) };
+    let tables = Tables::of_kernel(host).map_err(kernel)?;
+    let Some((config, peers)) = state.last(config, &tables) else { return Ok(()) };
+    if settings_text(&config) != applied.settings {
         return Ok(());
     }
-    let tables = Tables::of_kernel(host).map_err(kernel)?;
-    let last = FabricState::last_applied(config, root, &tables);
-    let Some((_, config, peers)) = last else { return Ok(()) };
-    let Some(table) = TunnelTable::of(&config, &peers)? else { return Ok(()) };
-    if let Some(note) = table.restore(true) {
-        log::warn!("{note}");
+    let Some(table) = of_peers(&config, &peers)? else { return Ok(()) };
+    if let Err(error) = nft::ensure(&table) {
+        let told = unguarded(&error);
+        if !applied.told.contains(&told) {
+            log::warn!("{told}");
+        }
     }
     Ok(())
 }
