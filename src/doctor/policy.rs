@@ -16,9 +16,9 @@ const IPVS_LINK: &str = "kube-ipvs0";
 /// shows in a configuration, ours or another plugin's, or in what that made.
 pub(super) fn policy_unenforced(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::from_iter(dropping(snapshot));
-    let enforcing = snapshot.networks.iter().filter(|network| network.enforces_policy);
-    if enforcing.count() > 0 {
-        seen.push_all(lost(snapshot));
+    seen.push_all(later_open(snapshot));
+    if snapshot.networks.iter().any(|network| network.enforces_policy) {
+        seen.push_all(lost(snapshot).or_else(|| unsaid(snapshot)));
         seen.push_all(bypassed(snapshot));
         return Ok(seen);
     }
@@ -77,6 +77,32 @@ fn dropping(snapshot: &Snapshot) -> Option<Seen> {
     (!grown.is_empty()).then(|| Seen::info("network policy", evidence).fix(fix))
 }
 
+/// Policies are in force for the pods that were there when they were applied, and no pod that
+/// comes later is under them.
+fn later_open(snapshot: &Snapshot) -> Option<Seen> {
+    let open = snapshot.networks.iter().filter(|network| !network.enforces_policy);
+    let files: Vec<String> = open.map(|network| network.file.display().to_string()).gather();
+    let evidence = format!(
+        "policies are in force for the pods that there were when they were applied; pods that {} \
+         makes come up open",
+        some_of(&files)
+    );
+    let fix = "\"networkPolicy\": \"enforce\" there, or manx policy remove if none are wanted";
+    let is_told = snapshot.surroundings.enforces_policy && !files.is_empty();
+    is_told.then(|| Seen::warning("network policy", evidence).fix(fix))
+}
+
+/// Policies are to be enforced, and nobody has said which there are.
+fn unsaid(snapshot: &Snapshot) -> Option<Seen> {
+    let evidence = "\"networkPolicy\": \"enforce\" is configured, and nobody has applied policies since \
+                    the node started: pods that come wait, and are closed then, or what \
+                    networkPolicyMissing says";
+    let fix = "manx-agent applies them on Kubernetes: see whether it runs; without one \
+               manx policy apply WORLD";
+    let is_told = !snapshot.surroundings.enforces_policy;
+    is_told.then(|| Seen::warning("network policy", evidence).fix(fix))
+}
+
 /// What the table lacks of pods on which policies are enforced.
 fn lost(snapshot: &Snapshot) -> Option<Seen> {
     let mut tables = snapshot.compared.tables.iter();
@@ -128,7 +154,25 @@ mod tests {
         // Where it is enforced it does not matter who else asks for it.
         let mut snapshot = all;
         snapshot.networks[0].enforces_policy = true;
+        snapshot.surroundings.enforces_policy = true;
         assert!(policy_unenforced(&snapshot).unwrap().is_empty());
+    }
+
+    #[test]
+    fn half_of_what_enforces_policies_is_told() {
+        let mut snapshot = Snapshot::default();
+        let file = "/etc/cni/net.d/10-manx.conflist".into();
+        snapshot.networks.push(Network { file, ..Network::default() });
+        snapshot.surroundings.enforces_policy = true;
+        let [one] = &policy_unenforced(&snapshot).unwrap()[..] else { panic!() };
+        assert_eq!(one.severity, Severity::Warning);
+        let told = "pods that /etc/cni/net.d/10-manx.conflist makes come up open";
+        assert!(one.evidence.ends_with(told), "{}", one.evidence);
+        snapshot.networks[0].enforces_policy = true;
+        assert!(policy_unenforced(&snapshot).unwrap().is_empty());
+        snapshot.surroundings.enforces_policy = false;
+        let [one] = &policy_unenforced(&snapshot).unwrap()[..] else { panic!() };
+        assert!(one.evidence.contains("nobody has applied policies"), "{}", one.evidence);
     }
 
     #[test]
@@ -144,6 +188,7 @@ mod tests {
         after.denied = before.denied.clone();
         snapshot.surroundings.load = Some((before.clone(), after.clone()));
         snapshot.networks.push(Network { enforces_policy: true, ..Network::default() });
+        snapshot.surroundings.enforces_policy = true;
         assert!(policy_unenforced(&snapshot).unwrap().is_empty(), "nothing was dropped meanwhile");
         after.denied =
             vec![denied(5, "ingress", 10), denied(6, "egress", 2), denied(7, "egress", 1)];
@@ -169,12 +214,14 @@ mod tests {
     fn services_that_go_around_policies_are_told() {
         let mut snapshot = Snapshot::default();
         snapshot.networks.push(Network { enforces_policy: true, ..Network::default() });
+        snapshot.surroundings.enforces_policy = true;
         let name = "kube-ipvs0".to_owned();
         snapshot.kernel.links.push(Link { name, ..Link::default() });
         let [one] = &policy_unenforced(&snapshot).unwrap()[..] else { panic!() };
         assert_eq!((one.severity, one.object.as_str()), (Severity::Warning, "kube-ipvs0"));
         assert!(one.fix.contains("nftables or iptables"), "{}", one.fix);
         snapshot.networks[0].enforces_policy = false;
+        snapshot.surroundings.enforces_policy = false;
         assert!(policy_unenforced(&snapshot).is_err(), "nothing is enforced that could be passed");
     }
 
@@ -182,6 +229,7 @@ mod tests {
     fn what_the_table_lacks_of_pods_is_an_error() {
         let mut snapshot = Snapshot::default();
         snapshot.networks.push(Network { enforces_policy: true, ..Network::default() });
+        snapshot.surroundings.enforces_policy = true;
         let table = |name: &str, differences: &[&str]| OfTable {
             network: String::new(),
             wanted: Table { name: name.to_owned(), purpose: String::new(), description: None },

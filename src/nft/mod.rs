@@ -79,7 +79,7 @@ const ATTEMPTS: u32 = 20;
 /// What [`ensure`] had to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ensured {
-    /// Nothing: all was there, if maybe under an earlier version's note.
+    /// Nothing: all was there. If it was not known by its seal, it was made anew for that.
     Unchanged,
     /// There was no table.
     Installed,
@@ -119,13 +119,15 @@ pub fn is_followed(wanted: &Table, number: u64) -> Result<bool, Error> {
 /// Of the kernel's answers.
 pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
     let mut socket = Socket::open()?;
+    let mut is_right = false;
     for _ in 0..ATTEMPTS {
         let found = Snapshot::take(&mut socket, wanted)?;
-        if found.differences.is_empty() && !found.only_note {
+        is_right = found.differences.is_empty();
+        if is_right && !found.only_seal {
             return Ok(Ensured::Unchanged);
         }
         let (requests, done) = match found.table_exists {
-            _ if found.only_note => (wanted.replacement(&found.kept), Ensured::Unchanged),
+            _ if is_right => (wanted.replacement(&found.kept), Ensured::Unchanged),
             true if found.only_elements => (found.updates(wanted), Ensured::Repaired),
             true => (wanted.replacement(&found.kept), Ensured::Repaired),
             false => (wanted.creation(), Ensured::Installed),
@@ -134,8 +136,15 @@ pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
         match socket.commit(&requests, Some(found.generation)) {
             Ok(()) => return Ok(done),
             Err(error) if error.is_race() => log::debug!("again: {error}"),
+            Err(error) if is_right => {
+                log::debug!("table inet {} stays as it is: {error}", wanted.name);
+                return Ok(done);
+            }
             Err(error) => return Err(error),
         }
+    }
+    if is_right {
+        return Ok(Ensured::Unchanged);
     }
     // Somebody else's firewall changes all the time. A replacement is right
     // whatever it finds, it may only be more than was needed.

@@ -41,8 +41,9 @@ pub(super) struct Snapshot {
     pub(super) differences: Vec<String>,
     /// Nothing differs but elements that follow the description.
     pub(super) only_elements: bool,
-    /// Nothing differs but by what the table is known again: its note, or its rules' numbers.
-    pub(super) only_note: bool,
+    /// All that is constant is as described, and the seal does not hold: there is no note, or
+    /// another one, or rules have other numbers. Elements may differ besides.
+    pub(super) only_seal: bool,
     /// What sets hold whose elements follow the description.
     pub(super) held: Vec<(&'static str, Elements)>,
     /// What open sets hold.
@@ -96,7 +97,7 @@ impl Snapshot {
             differences: Vec::new(),
             held: Vec::new(),
             only_elements: false,
-            only_note: false,
+            only_seal: false,
             kept: Kept::new(),
         };
         look.note_consistency([&table, &rules].into_iter().chain(&chains).chain(&sets));
@@ -129,7 +130,7 @@ impl Snapshot {
         }
         let is_known = seal.rules == 0 || seal.holds(&rules.objects);
         look.only_elements = look.differences.is_empty() && is_known;
-        look.only_note = look.differences.is_empty() && !is_known;
+        look.only_seal = look.differences.is_empty() && !is_known;
         for set in present {
             match &set.content {
                 Content::Constant(_) | Content::Passing(_) => {}

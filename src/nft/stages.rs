@@ -94,9 +94,9 @@ fn bring(
     let (mut done, mut at_once, mut uncovered) = (Ensured::Unchanged, false, cover);
     for _ in 0..ATTEMPTS {
         let found = Snapshot::take(&mut socket, wanted)?;
-        // By another note nobody who asks for it knows the table again. A cover is asked for none, and
-        // one that is left may be all that judges.
-        let is_sound = found.only_elements || found.only_note && cover.is_none();
+        // Whoever asks by the seal would not know it again. Nobody asks for a cover by it, and one
+        // that is left may be all that judges.
+        let is_sound = found.only_elements || found.only_seal && cover.is_none();
         // What is in a set of intervals is found a moment after its transaction: rules come
         // first, then what they allow, then who is held to it.
         let structure = || wanted.structure(&wanted.seal().note);

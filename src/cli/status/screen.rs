@@ -58,10 +58,17 @@ pub(super) fn print(overview: &Overview<'_>, console: &mut Console<'_>) -> io::R
         },
     };
     screen.line("Agent", agent)?;
-    let policy = match overview.snapshot.surroundings.enforces_policy {
-        true => "enforced; manx policy show lists it",
-        false => "off: nothing filters what pods may send and get",
-    };
+    let of_networks = &overview.snapshot.networks;
+    let enforces = |asks| of_networks.iter().any(|network| network.enforces_policy == asks);
+    let policy =
+        match (overview.snapshot.surroundings.enforces_policy, enforces(true), enforces(false)) {
+            (true, _, false) => "enforced; manx policy show lists it",
+            (true, ..) => {
+                "enforced for pods that were there when it was applied; later ones are open"
+            }
+            (false, true, _) => "none applied yet; networkPolicyMissing says what becomes of pods",
+            (false, ..) => "off: nothing filters what pods may send and get",
+        };
     screen.line("Policy", policy)?;
     findings(overview, &mut screen)
 }

@@ -38,7 +38,7 @@ impl Policies {
     /// Of the kernel's answers; [`Error::Invalid`].
     pub fn look(&self) -> Result<Held, Error> {
         let found = Snapshot::take(&mut Socket::open()?, &self.describe()?)?;
-        let is_sound = found.only_elements || found.only_note;
+        let is_sound = found.only_elements || found.only_seal;
         let policies = found.table_exists.then(|| self.read(&found.held));
         Ok(Held { policies, is_sound, differences: found.differences })
     }

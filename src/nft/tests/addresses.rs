@@ -82,10 +82,11 @@ fn thousands_of_peers_fit() {
 fn allowed_sources_survive_a_repair() {
     let namespace = Namespace::new();
     namespace.run(|| assert_eq!(ensure(&guarded()), Ok(Ensured::Installed)));
-    namespace.load(&format!(
+    let allow = format!(
         "add element {OURS} allowed4 {{ \"cali1\" . 10.9.0.0/16, \"cali2\" . 192.0.2.9 }}\n\
          add element {OURS} allowed6 {{ \"cali1\" . fd09::/48 }}"
-    ));
+    );
+    namespace.load(&allow);
     let before = namespace.ruleset();
     namespace.run(|| {
         assert_eq!(differences(&guarded()), Ok(Vec::new()));
@@ -97,6 +98,14 @@ fn allowed_sources_survive_a_repair() {
         assert_eq!(namespace.run(|| ensure(&guarded())), Ok(Ensured::Repaired), "{damage}");
         assert_eq!(namespace.ruleset(), before, "{damage}");
     }
+    // Nor where somebody saved and restored it.
+    let text = guarded().describe().unwrap().render();
+    namespace.load(&format!("delete table inet manx-blue\n{text}{allow}"));
+    namespace.run(|| {
+        assert_eq!(ensure(&guarded()), Ok(Ensured::Unchanged));
+        assert_eq!(nft::is_intact(&guarded().describe().unwrap().seal()), Ok(true));
+    });
+    assert_eq!(namespace.ruleset(), before);
     // Also where the rules themselves are others.
     let plain = Network { masquerade: None, ..guarded() };
     assert_eq!(namespace.run(|| ensure(&plain)), Ok(Ensured::Repaired));

@@ -14,7 +14,7 @@ use super::datapath::connect;
 use super::uninterrupted::uninterrupted;
 use crate::family::Family;
 use crate::nft::policy::{Denial, Depth, Found, Grant, Policies, Session, Way};
-use crate::nft::{self, Ensured, Table};
+use crate::nft::{self, Ensured, Table, socket::Socket};
 
 const UDP: u8 = 17;
 /// Identities of networks are far from those of pods.
@@ -315,18 +315,23 @@ fn the_table_decides_as_it_says() {
     }
 }
 
-/// Of a version whose rules are these, and whose note is not: whoever asks by the note does
-/// not know it again.
+/// Of a version whose rules are these, and whose note is not, or saved and restored by somebody:
+/// whoever asks by the seal does not know it again.
 #[test]
-fn a_table_with_another_note_is_made_anew() {
+fn a_table_that_is_not_known_by_its_seal_is_made_anew() {
     let node = Node::new();
     let pods = [address("10.1.0.2")];
     let settle = || held(4).settle(&pods, Depth::Counted);
-    // A digest, or the number of other rules.
-    for number in [None, Some(7)] {
-        let other = Table { number, ..held(4).describe().unwrap() };
+    let table = held(4).describe().unwrap();
+    // A digest, the number of other rules, and none.
+    let notes = [None, Some(7)].map(|number| Table { number, ..table.clone() }.seal().note);
+    for note in notes.into_iter().chain([Vec::new()]) {
+        let mut requests = table.creation();
+        requests.pop();
+        requests.extend(table.structure(&note).pop());
         node.host.run(|| {
-            nft::ensure(&other).unwrap();
+            nft::remove(&table.name).unwrap();
+            Socket::open().unwrap().commit(&requests, None).unwrap();
             assert!(held(4).look().unwrap().differences.is_empty());
             assert_eq!(settle(), Ok(Found::Unsound));
             assert_eq!(held(4).enforce(), Ok(Ensured::Repaired));

@@ -51,9 +51,9 @@ pub struct Pass {
     tunnel: Option<TunnelTable>,
     /// Whether there may have been some before.
     had_tunnels: bool,
-    /// Whether a table is made anew that is as it should be and not known by its seal. By that
-    /// the plugin knows it, and would make a pass each time it looks. Others let it be, for they
-    /// may be of another version than the plugin.
+    /// Whether a table of tunnels is made anew that is as it should be and not known by its seal.
+    /// The plugin knows a table by that; otherwise it would make a pass each time it looks.
+    /// Others let it be, for they may be of another version than the plugin.
     pub(super) renews_notes: bool,
     /// The file by which a fabric was applied last.
     applied_file: Option<String>,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use super::{
     super::{Error, kernel, refused, table},
-    agreement::settings_text,
+    agreement::summary,
     applied::Applied,
     state::FabricState,
 };
@@ -80,17 +80,13 @@ impl TunnelTable {
     /// made anew if it `renews_notes`.
     pub(super) fn restore(&self, renews_notes: bool) -> Option<String> {
         let wanted = self.wanted.description.as_deref()?;
-        if self.unknown.is_some() || self.change().is_some() {
-            let ensured = || nft::ensure(wanted).err().map(|error| unguarded(&error));
-            return self.unknown.clone().or_else(ensured);
-        }
-        if renews_notes
-            && nft::is_intact(&wanted.seal()) == Ok(false)
-            && let Err(error) = nft::ensure(wanted)
+        let is_right = self.change().is_none();
+        if self.unknown.is_some()
+            || is_right && (!renews_notes || nft::is_intact(&wanted.seal()) != Ok(false))
         {
-            log::debug!("{} stays as it is: {error}", wanted.name);
+            return self.unknown.clone();
         }
-        None
+        nft::ensure(wanted).err().map(|error| unguarded(&error))
     }
 
     /// Takes packets from these peers as well, beside all that the kernel's table has;
@@ -124,8 +120,8 @@ pub(super) fn is_intact(config: &Config, applied: &Applied) -> Result<bool, Erro
 }
 
 /// Makes the table what the list asks for that was applied last: somebody may have flushed or
-/// changed it. Where there was none, or the fabric is to be another one by now, nothing is done:
-/// that is for a pass.
+/// changed it. Where the fabric that was applied last had no such table, or is to be another one by
+/// now, nothing is done: that is for a pass.
 ///
 /// # Errors
 /// `Kernel` if the kernel does not tell where this node is.
@@ -135,7 +131,7 @@ pub(crate) fn restore(config: &Config, root: &Root, host: &mut Socket) -> Result
     let Some(applied) = applied else { return Ok(()) };
     let tables = Tables::of_kernel(host).map_err(kernel)?;
     let Some((config, peers)) = state.last(config, &tables) else { return Ok(()) };
-    if settings_text(&config) != applied.settings {
+    if summary(&config) != applied.summary {
         return Ok(());
     }
     let Some(table) = of_peers(&config, &peers)? else { return Ok(()) };
