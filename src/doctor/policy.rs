@@ -18,7 +18,7 @@ pub(super) fn policy_unenforced(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::from_iter(dropping(snapshot));
     seen.push_all(later_open(snapshot));
     if snapshot.networks.iter().any(|network| network.enforces_policy) {
-        seen.push_all(lost(snapshot).or_else(|| unsaid(snapshot)));
+        seen.push_all([lost(snapshot), unsaid(snapshot)].into_iter().flatten());
         seen.push_all(bypassed(snapshot));
         return Ok(seen);
     }
@@ -30,7 +30,8 @@ pub(super) fn policy_unenforced(snapshot: &Snapshot) -> Answer {
             "{} asks for NetworkPolicy by Calico's object policy, which has no effect",
             some_of(&asks)
         )
-    } else if chains > 0 && !snapshot.networks.is_empty() {
+    } else if chains > 0 && !snapshot.networks.is_empty() && !snapshot.surroundings.enforces_policy
+    {
         format!(
             "{chains} chains of calico-node say that policies were in force, and pods of ours pass none"
         )
@@ -77,29 +78,30 @@ fn dropping(snapshot: &Snapshot) -> Option<Seen> {
     (!grown.is_empty()).then(|| Seen::info("network policy", evidence).fix(fix))
 }
 
-/// Policies are in force for the pods that were there when they were applied, and no pod that
-/// comes later is under them.
+/// Policies are in force for the pods that were there when they were applied, and no
+/// configuration puts one under them that comes later.
 fn later_open(snapshot: &Snapshot) -> Option<Seen> {
-    let open = snapshot.networks.iter().filter(|network| !network.enforces_policy);
-    let files: Vec<String> = open.map(|network| network.file.display().to_string()).gather();
+    let files = snapshot.networks.iter().map(|network| network.file.display().to_string());
+    let files: Vec<String> = files.gather();
     let evidence = format!(
-        "policies are in force for the pods that there were when they were applied; pods that {} \
+        "policies are in force for the pods that were there when they were applied; pods that {} \
          makes come up open",
         some_of(&files)
     );
     let fix = "\"networkPolicy\": \"enforce\" there, or manx policy remove if none are wanted";
-    let is_told = snapshot.surroundings.enforces_policy && !files.is_empty();
+    let enforces = snapshot.networks.iter().any(|network| network.enforces_policy);
+    let is_told = snapshot.surroundings.enforces_policy && !files.is_empty() && !enforces;
     is_told.then(|| Seen::warning("network policy", evidence).fix(fix))
 }
 
 /// Policies are to be enforced, and nobody has said which there are.
 fn unsaid(snapshot: &Snapshot) -> Option<Seen> {
     let evidence = "\"networkPolicy\": \"enforce\" is configured, and nobody has applied policies since \
-                    the node started: pods that come wait, and are closed then, or what \
+                    the node started: a pod that comes waits for them, and then gets what \
                     networkPolicyMissing says";
     let fix = "manx-agent applies them on Kubernetes: see whether it runs; without one \
                manx policy apply WORLD";
-    let is_told = !snapshot.surroundings.enforces_policy;
+    let is_told = snapshot.surroundings.policies_said == Some(false);
     is_told.then(|| Seen::warning("network policy", evidence).fix(fix))
 }
 
@@ -170,9 +172,17 @@ mod tests {
         assert!(one.evidence.ends_with(told), "{}", one.evidence);
         snapshot.networks[0].enforces_policy = true;
         assert!(policy_unenforced(&snapshot).unwrap().is_empty());
-        snapshot.surroundings.enforces_policy = false;
-        let [one] = &policy_unenforced(&snapshot).unwrap()[..] else { panic!() };
-        assert!(one.evidence.contains("nobody has applied policies"), "{}", one.evidence);
+        // Another network may have no need of them.
+        snapshot.networks.push(Network::default());
+        assert!(policy_unenforced(&snapshot).unwrap().is_empty());
+        // An ADD makes the table as well, where it knows nothing of its pod.
+        for said in [None, Some(true), Some(false)] {
+            snapshot.surroundings.policies_said = said;
+            let seen = policy_unenforced(&snapshot).unwrap();
+            assert_eq!(seen.len(), usize::from(said == Some(false)), "{said:?}");
+            let told = |one: &Seen| one.evidence.contains("nobody has applied policies");
+            assert!(seen.iter().all(told), "{said:?}");
+        }
     }
 
     #[test]

@@ -79,7 +79,8 @@ const ATTEMPTS: u32 = 20;
 /// What [`ensure`] had to do.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Ensured {
-    /// Nothing: all was there. If it was not known by its seal, it was made anew for that.
+    /// Nothing: all was there. If it was not known by its seal, it was made anew for that where
+    /// the kernel let us.
     Unchanged,
     /// There was no table.
     Installed,

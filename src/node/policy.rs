@@ -20,7 +20,7 @@ pub(crate) use pods::{
     Expected, behind, differences, expect, may_hold, otherwise, release_noted, restore_table,
     sweep, take_back,
 };
-pub(crate) use state::unreadable_files;
+pub(crate) use state::{is_said, unreadable_files};
 
 use crate::{
     list::{Gather, PushAll},

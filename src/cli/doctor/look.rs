@@ -226,6 +226,7 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
         snapshot.surroundings.policy_chains = firewall.policies();
         snapshot.surroundings.walks = firewall.walks();
         snapshot.surroundings.enforces_policy = firewall.enforces_policy();
+        snapshot.surroundings.policies_said = policy::is_said(root);
         snapshot.compared = Compared::of(&changes, &networks, &tables);
     }
     snapshot.surroundings.daemons = lacking(root);

@@ -58,17 +58,18 @@ pub(super) fn print(overview: &Overview<'_>, console: &mut Console<'_>) -> io::R
         },
     };
     screen.line("Agent", agent)?;
-    let of_networks = &overview.snapshot.networks;
-    let enforces = |asks| of_networks.iter().any(|network| network.enforces_policy == asks);
-    let policy =
-        match (overview.snapshot.surroundings.enforces_policy, enforces(true), enforces(false)) {
-            (true, _, false) => "enforced; manx policy show lists it",
-            (true, ..) => {
-                "enforced for pods that were there when it was applied; later ones are open"
-            }
-            (false, true, _) => "none applied yet; networkPolicyMissing says what becomes of pods",
-            (false, ..) => "off: nothing filters what pods may send and get",
-        };
+    let enforces = networks.iter().any(|network| network.enforces_policy);
+    let surroundings = &overview.snapshot.surroundings;
+    let policy = match (surroundings.enforces_policy, enforces) {
+        (_, true) if surroundings.policies_said == Some(false) => {
+            "nobody has applied any; networkPolicyMissing says what becomes of pods"
+        }
+        (true, true) => "enforced; manx policy show lists it",
+        (true, false) => {
+            "enforced for pods that were there when it was applied; later ones are open"
+        }
+        (false, _) => "off: nothing filters what pods may send and get",
+    };
     screen.line("Policy", policy)?;
     findings(overview, &mut screen)
 }

@@ -86,7 +86,7 @@ impl TunnelTable {
         {
             return self.unknown.clone();
         }
-        nft::ensure(wanted).err().map(|error| unguarded(&error))
+        nft::ensure(wanted).err().filter(|_| !is_right).map(|error| unguarded(&error))
     }
 
     /// Takes packets from these peers as well, beside all that the kernel's table has;

@@ -42,6 +42,12 @@ pub(super) fn pods_file(root: &Root) -> PathBuf {
     root.runtime().join(POLICY_FILE)
 }
 
+/// Whether somebody has said since boot which policies are about which pods; none where that
+/// cannot be seen.
+pub(crate) fn is_said(root: &Root) -> Option<bool> {
+    pods_file(root).try_exists().ok()
+}
+
 fn own_directory(root: &Root) -> PathBuf {
     root.runtime().join(".policy")
 }

@@ -60,6 +60,10 @@ pub struct Surroundings {
     pub agent: Option<Agent>,
     /// Whether network policies are enforced.
     pub enforces_policy: bool,
+    /// Whether somebody has said since boot which of them are about which pods; none where that
+    /// cannot be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policies_said: Option<bool>,
     /// Tables with rules that give packets another destination; looked for by explain and
     /// bundle alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
