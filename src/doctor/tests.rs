@@ -2,6 +2,7 @@
 //! Each check on a snapshot that is well, and on the same with one thing changed.
 
 pub(super) mod degraded;
+mod ids;
 mod list;
 mod router;
 mod rules;
@@ -15,7 +16,6 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    finding::why,
     net::{
         devconf, forwarding,
         link::Link,
@@ -171,14 +171,6 @@ fn pool(snapshot: &mut Snapshot) -> &mut Pool {
 }
 
 use Severity::{Error, Info, Warning};
-
-#[test]
-fn every_check_has_an_id_of_its_own() {
-    for (place, check) in CHECKS.iter().enumerate() {
-        assert!(CHECKS.iter().skip(place + 1).all(|other| other.id != check.id), "{}", check.id);
-        assert!(!why(check.id).is_empty(), "{}: why it matters", check.id);
-    }
-}
 
 #[test]
 fn nothing_is_said_of_a_node_that_is_well() {

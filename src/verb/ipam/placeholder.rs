@@ -89,8 +89,10 @@ fn filled(ipam: &Value, own: &[IpNetwork]) -> Result<Value, Error> {
         let told = own.iter().map(ToString::to_string).gather().join(", ");
         let msg =
             format!("ipam asks for a pod CIDR of a family that this node has none of ({told})");
-        return Err(Error::new(Code::UNAVAILABLE, msg)
-            .details("give the node a podCIDR of both families in the peers file"));
+        return Err(Error::new(Code::UNAVAILABLE, msg).details(
+            "give the node a podCIDR of both families in the peers file, or take the range of the \
+             family that it lacks out of ipam",
+        ));
     }
     Ok(ipam)
 }
