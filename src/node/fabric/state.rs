@@ -17,13 +17,13 @@ use crate::{
     conf::{Config, FabricPart},
     fabric::{Bounds, Ledger, Peers, Site, holder},
     list::Gather,
-    net::{Socket, Tables},
+    net::Tables,
     state::{self, Root, directory, file::PEERS_BYTES_MAX, lock, read_own, replace},
     text::{few::first_of, json},
 };
 
 use super::{
-    super::{Error, Kind, Object, file, kernel},
+    super::{Error, Kind, Object, file},
     applied::{Applied, State, VERSION},
     cidrs::PodCidrs,
     document,
@@ -224,17 +224,6 @@ impl FabricState {
             .unwrap_or(Duration::MAX)
     }
 
-    /// The last peers that were applied since boot, if they are valid on the node
-    /// as it is now.
-    ///
-    /// # Errors
-    /// `Kernel` if the kernel does not tell this node's addresses.
-    pub fn peers(&self, config: &Config, host: &mut Socket) -> Result<Option<Peers>, Error> {
-        let Ok(bytes) = self.noted_peers() else { return Ok(None) };
-        let tables = Tables::of_kernel(host).map_err(kernel)?;
-        Ok(self.valid(&bytes, config, &tables))
-    }
-
     /// The last peers that were applied since boot, if they are valid on a node with these tables,
     /// and a configuration as it is in this fabric with them. What the peers file says by now is not
     /// asked for.
@@ -243,7 +232,7 @@ impl FabricState {
         Some((self.of_then(config, &peers.fabric), peers))
     }
 
-    /// As [`Self::peers`], on a node with these tables.
+    /// The peers of [`Self::last`], by a configuration as it is given.
     pub(super) fn peers_by(&self, config: &Config, tables: &Tables) -> Option<Peers> {
         self.valid(&self.noted_peers().ok()?, config, tables)
     }
