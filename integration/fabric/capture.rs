@@ -123,3 +123,25 @@ fn a_ping_is_seen_at_all_three_places_and_where_it_ends() {
     let wrong = scene.shell(scene.a(), "manx capture --path default/web no such thing");
     assert!(wrong.status == 1 && wrong.stderr.contains("tcpdump on "), "{wrong:?}");
 }
+
+/// A place whose tcpdump begins later than the others is no place that packets do not reach.
+#[test]
+fn packets_count_from_when_every_place_is_listened_to() {
+    let scene = Scene::new();
+    let other = addresses(&scene.pods[1]);
+    let other = bare(&other[0]);
+    for late in ["-i cali", "-i vxlan.calico", "-w - -i eth0", "-r -"] {
+        let waits = format!("#!/bin/sh\ncase \"$*\" in *'{late}'*) sleep 1;; esac\n");
+        let tcpdump = TCPDUMP.replacen("#!/bin/sh\n", &waits, 1);
+        scene.a().host.scratch().script("programs/tcpdump", &tcpdump);
+        let said = capture(&scene, "--count 12 default/web icmp", other);
+        assert!(said.status == 0 && !said.stderr.contains("not seen behind"), "{late}: {said:?}");
+        let ways = said.stderr.lines().filter(|line| line.contains(" the pod: "));
+        for way in ways.clone() {
+            let reached = ["at cali", "at vxlan.calico", "at eth0 in vxlan"];
+            let unseen = reached.iter().find(|place| way.contains(&format!(" 0 {place}")));
+            assert_eq!(unseen, None, "{late}: {said:?}");
+        }
+        assert_eq!(ways.count(), 2, "{late}: {said:?}");
+    }
+}

@@ -260,7 +260,11 @@ const DEBUGGING: Faults = &[
              add rule inet host out udp dport 4789 drop'",
         );
     }),
-    ("A tool in the pod's network", |_| {}),
+    ("A tool in the pod's network", |scene| {
+        // The kernel gives it after the pod has been attached.
+        let own = || scene.shell(scene.a(), "manx exec default/web -- ip -6 address show dev eth0");
+        assert!(eventually(DEADLINE, || own().stdout.contains("fe80:")), "{:?}", own());
+    }),
     ("Names as the pod finds them", |scene| {
         let text = "nameserver 10.96.0.10\nsearch default.svc.cluster.local svc.cluster.local \
                     cluster.local\noptions ndots:5\n";

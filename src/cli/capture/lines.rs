@@ -33,17 +33,22 @@ pub(super) struct Lines {
     count: u64,
     /// The pod's addresses.
     pod: Vec<IpAddr>,
+    /// What is older is left out.
+    since: Stamp,
 }
 
 type Order = (Stamp, usize, u64);
 
 impl Lines {
-    pub(super) fn new(pod: Vec<IpAddr>) -> Self {
-        Self { held: BTreeMap::new(), count: 0, pod }
+    pub(super) fn new(pod: Vec<IpAddr>, since: Stamp) -> Self {
+        Self { held: BTreeMap::new(), count: 0, pod, since }
     }
 
     /// What comes in over a tunnel keeps the time at which its carrier came.
     pub(super) fn add(&mut self, now: Instant, line: Line) {
+        if line.stamp < self.since {
+            return;
+        }
         let is_out = ends(&line.packet).is_some_and(|(source, _)| self.pod.contains(&source));
         let step = if is_out { line.place } else { usize::MAX - line.place };
         self.held.insert((line.stamp, step, self.count), (now, line));
@@ -190,13 +195,14 @@ mod tests {
     fn lines_come_in_the_order_of_their_times() {
         let start = Instant::now();
         let after = |millis| start + Duration::from_millis(millis);
-        let mut lines = Lines::new(vec!["10.1.0.2".parse().unwrap()]);
+        let mut lines = Lines::new(vec!["10.1.0.2".parse().unwrap()], (5, 10));
         let line = |stamp, packet: &str| Line { stamp, place: 0, packet: packet.to_owned() };
         let packets =
             |lines: Vec<Line>| lines.into_iter().map(|line| line.packet).collect::<Vec<_>>();
         assert_eq!(lines.next(), None);
         lines.add(after(0), line((5, 20), "second"));
         lines.add(after(10), line((5, 10), "first"));
+        lines.add(after(10), line((5, 9), "before all listened"));
         lines.add(after(20), line((5, 20), "third"));
         lines.add(after(200), line((5, 15), "between"));
         lines.add(after(210), line((6, 0), "last"));

@@ -7,6 +7,7 @@ pub(super) mod fuzzing;
 mod lines;
 mod path;
 mod places;
+mod source;
 mod unpack;
 
 use std::{
@@ -29,7 +30,8 @@ use crate::{
     net::{Socket, Tables, link::Link},
     node::Kernel,
 };
-use path::{Asked, Bounds, not_run};
+use path::{Asked, Bounds};
+use source::not_run;
 
 pub(super) const SUBCOMMAND: Subcommand = Subcommand {
     name: "capture",

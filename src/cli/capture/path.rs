@@ -3,12 +3,10 @@
 //! labelled and put in order.
 
 use std::{
-    io::{self, Read},
+    io,
     net::IpAddr,
-    os::fd::AsFd,
-    process::{ChildStderr, ChildStdout, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
+    os::fd::{AsFd, BorrowedFd},
+    time::{Duration, Instant, SystemTime},
 };
 
 use nix::{
@@ -21,13 +19,12 @@ use nix::{
 };
 
 use super::{
-    lines::{Line, Lines, Seen, stamped, time_of_day},
+    lines::{Line, Lines, Seen, Stamp, time_of_day},
     places::Place,
-    unpack::unpack,
+    source::Source,
 };
 use crate::{
     cli::{Console, Failure},
-    cni::Beside,
     list::{Gather, PushAll},
 };
 
@@ -49,22 +46,6 @@ pub(super) struct Asked<'a> {
     pub(super) here: Vec<IpAddr>,
 }
 
-/// What a message of tcpdump has at most, in bytes.
-const MESSAGE_BYTES_MAX: u64 = 4096;
-/// More of a line is not kept, in bytes.
-const LINE_BYTES_MAX: usize = 64 << 10;
-
-/// The tcpdumps of a place: one that shows, behind one that takes where packets are unpacked.
-struct Source {
-    place: usize,
-    stdout: ChildStdout,
-    /// What came of a line that has not ended.
-    begun: Vec<u8>,
-    ended: bool,
-    /// Whose processes are gone when it is dropped, and what each of them says.
-    running: Vec<(Beside, Option<ChildStderr>)>,
-}
-
 /// Shows them until it is over.
 pub(super) fn show(
     places: &[Place],
@@ -72,7 +53,6 @@ pub(super) fn show(
     bounds: &Bounds,
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
-    let begin = Instant::now();
     // Before the first program, or it would be left by a signal that comes meanwhile. What is held
     // is handed down: these programs are ended by SIGKILL alone.
     let held = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect::<SigSet>();
@@ -94,10 +74,14 @@ pub(super) fn show(
         left: bounds.count.unwrap_or(u64::MAX),
         places,
     };
+    // What is seen before all of them listen is seen at some places only, and would tell that it ends there.
+    if !listen(&mut sources, places, &signals, bounds.limit)? {
+        return Ok(());
+    }
     let names: Vec<String> = places.iter().map(Place::name).gather();
     console.remark(format_args!("listening on {}; times are UTC", names.join(", ")))?;
-    let end = bounds.limit.and_then(|limit| begin.checked_add(limit));
-    let mut lines = Lines::new(asked.addresses.clone());
+    let end = end_of(bounds.limit);
+    let mut lines = Lines::new(asked.addresses.clone(), now_stamped());
     loop {
         let now = Instant::now();
         printer.print(&lines.due(now), console)?;
@@ -105,7 +89,7 @@ pub(super) fn show(
             break;
         }
         let until = [end, lines.next()].into_iter().flatten().min();
-        let is_over = wait(&sources, &signals, until.map(|until| until - now))?;
+        let is_over = wait(sources.iter().map(Source::lines), &signals, until)?;
         let now = Instant::now();
         for source in &mut sources {
             source.read(|line| lines.add(now, line))?;
@@ -113,9 +97,9 @@ pub(super) fn show(
         if is_over {
             break;
         }
-        if let Some(place) = sources.iter().position(|source| source.ended) {
+        if let Some(place) = sources.iter().position(Source::has_ended) {
             let source = sources.remove(place);
-            return Err(source.failure(places));
+            return Err(source.failure(places, "it ended"));
         }
     }
     drop(sources);
@@ -126,17 +110,51 @@ pub(super) fn show(
     Ok(())
 }
 
-/// Waits for a line, a signal or the time; whether it was a signal.
-fn wait(sources: &[Source], signals: &SignalFd, limit: Option<Duration>) -> Result<bool, Failure> {
-    let limit = limit.map(|limit| limit.as_millis() + 1);
+/// Waits until every tcpdump listens; false if a signal came first.
+fn listen(
+    sources: &mut Vec<Source>,
+    places: &[Place],
+    signals: &SignalFd,
+    limit: Option<Duration>,
+) -> Result<bool, Failure> {
+    let end = end_of(limit);
+    while let Some(late) = sources.iter().position(|source| !source.listens()) {
+        if end.is_some_and(|end| Instant::now() >= end) {
+            return Err(sources.remove(late).failure(places, "it does not listen yet"));
+        }
+        if wait(sources.iter().flat_map(Source::remarks), signals, end)? {
+            return Ok(false);
+        }
+        if let Some(failed) = sources.iter_mut().position(|source| !source.hear()) {
+            return Err(sources.remove(failed).failure(places, "it ended"));
+        }
+    }
+    Ok(true)
+}
+
+fn end_of(limit: Option<Duration>) -> Option<Instant> {
+    Instant::now().checked_add(limit?)
+}
+
+/// The time as tcpdump tells it.
+fn now_stamped() -> Stamp {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    (now.as_secs(), now.subsec_micros())
+}
+
+/// Waits for one of these, a signal or the time; whether it was a signal.
+fn wait<'a>(
+    others: impl Iterator<Item = BorrowedFd<'a>>,
+    signals: &'a SignalFd,
+    until: Option<Instant>,
+) -> Result<bool, Failure> {
+    let limit = until.map(|until| until.saturating_duration_since(Instant::now()).as_millis() + 1);
     let limit = limit.map(|limit| u32::try_from(limit).unwrap_or(u32::MAX));
     let limit = limit.map_or(PollTimeout::NONE, |limit| {
         PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX)
     });
     let mut fds = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-    fds.push_all(
-        sources.iter().map(|source| PollFd::new(source.stdout.as_fd(), PollFlags::POLLIN)),
-    );
+    fds.push_all(others.map(|other| PollFd::new(other, PollFlags::POLLIN)));
     match poll(&mut fds, limit) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(errno) => return Err(Failure::Failed(format!("wait for tcpdump: {}", errno.desc()))),
@@ -169,107 +187,4 @@ impl Printer<'_> {
         }
         if is_some { console.flush() } else { Ok(()) }
     }
-}
-
-impl Source {
-    fn start(at: usize, place: &Place) -> Result<Self, Failure> {
-        let mut show = Command::new("tcpdump");
-        show.args(["-n", "-l", "-tt"]).stdin(Stdio::null());
-        let mut running = Vec::new();
-        match place.carrier {
-            None => {
-                show.args(["--immediate-mode", "-i", &place.device, &place.taken]);
-            }
-            Some(_) => {
-                let mut take = Command::new("tcpdump");
-                take.args(["-n", "-U", "--immediate-mode", "-w", "-", "-i", &place.device]);
-                take.arg(&place.taken).stdin(Stdio::null());
-                running.push(begin(&mut take)?);
-                show.args(["-r", "-", &place.shown]).stdin(Stdio::piped());
-            }
-        }
-        running.push(begin(&mut show)?);
-        let shows = running.last_mut().and_then(|(child, _)| child.stdout());
-        let Some(stdout) = shows else {
-            return Err(Failure::Failed("tcpdump: no output".to_owned()));
-        };
-        Ok(Self { place: at, stdout, begun: Vec::new(), ended: false, running })
-    }
-
-    /// Takes packets from one to the other.
-    fn unpack(&mut self, place: &Place) -> Result<(), Failure> {
-        let (Some(carrier), [(take, _), (show, _)]) = (place.carrier, self.running.as_mut_slice())
-        else {
-            return Ok(());
-        };
-        let (Some(outer), Some(inner)) = (take.stdout(), show.stdin()) else { return Ok(()) };
-        let started = thread::Builder::new().spawn(move || {
-            // That one of them ended is seen where its output ends.
-            let _ = unpack(carrier, outer, inner);
-        });
-        started.map(|_| ()).map_err(|error| Failure::Failed(format!("start a thread: {error}")))
-    }
-
-    /// Reads once, after which another poll tells whether there is more.
-    fn read(&mut self, mut add: impl FnMut(Line)) -> Result<(), Failure> {
-        let mut fds = [PollFd::new(self.stdout.as_fd(), PollFlags::POLLIN)];
-        if self.ended || !matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..)) {
-            return Ok(());
-        }
-        let mut buffer = [0; 16 << 10];
-        let count = match self.stdout.read(&mut buffer) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            count => count.map_err(|error| Failure::Failed(format!("tcpdump: {error}")))?,
-        };
-        self.ended = count == 0;
-        self.begun.extend(buffer.iter().take(count));
-        while let Some(end) = self.begun.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = self.begun.drain(..=end).gather();
-            let line = String::from_utf8_lossy(&line);
-            if let Some((stamp, packet)) = stamped(line.trim_end()) {
-                add(Line { stamp, place: self.place, packet: packet.to_owned() });
-            }
-        }
-        if self.begun.len() > LINE_BYTES_MAX {
-            self.begun.clear();
-        }
-        Ok(())
-    }
-
-    /// Why it ended: the last thing that tcpdump said.
-    fn failure(self, places: &[Place]) -> Failure {
-        let device = places.get(self.place).map_or("?", |place| place.device.as_str());
-        let mut words = Vec::new();
-        for (child, stderr) in self.running {
-            // Nothing is written any more.
-            drop(child);
-            let mut said = Vec::new();
-            let read = stderr.map(|stderr| stderr.take(MESSAGE_BYTES_MAX).read_to_end(&mut said));
-            let said = String::from_utf8_lossy(&said).into_owned();
-            let line = said.lines().rev().find_map(|line| line.strip_prefix("tcpdump: "));
-            if read.is_some_and(|read| read.is_ok()) {
-                words.push_all(line.map(str::to_owned));
-            }
-        }
-        let words = words.into_iter().next().unwrap_or_else(|| "it ended".to_owned());
-        let next = if words.contains("permission") { "; run as root" } else { "" };
-        Failure::Failed(format!("tcpdump on {device}: {words}{next}"))
-    }
-}
-
-/// Starts one.
-fn begin(command: &mut Command) -> Result<(Beside, Option<ChildStderr>), Failure> {
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = Beside::start(command).map_err(|error| not_run(&error))?;
-    let stderr = child.stderr();
-    Ok((child, stderr))
-}
-
-/// That there is no tcpdump, or none that runs.
-pub(super) fn not_run(error: &io::Error) -> Failure {
-    let hint = match error.kind() {
-        io::ErrorKind::NotFound => "; install the package tcpdump",
-        _ => "",
-    };
-    Failure::Failed(format!("tcpdump: {error}{hint}"))
 }
