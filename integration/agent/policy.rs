@@ -227,7 +227,9 @@ fn a_table_that_others_touch_is_made_again_at_once() {
         || class(ground, &both.web_address) == before && noted(ground, "web")["uid"] == json!("u1");
     ground.host.command("nft", &["flush", "ruleset"]).ok();
     await_is("as before", ground, is_back);
-    ground.manx(&["policy", "remove"]).ok();
+    let removed = ground.manx(&["policy", "remove"]);
+    let warning = "still asked for by the configuration of ";
+    assert!(removed.status == 0 && removed.stderr.contains(warning), "{removed:?}");
     await_is("as before", ground, is_back);
     let other = json!({"kind": "List", "items": [
         namespace("test", &json!({})), pod("web", "u1", "node-1"), pod("client", "u2", "node-1")]});

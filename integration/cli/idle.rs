@@ -35,6 +35,7 @@ fn a_command_that_has_nothing_to_do_leaves_nothing() {
         (&["probe"], ""),
         (&["status"], ""),
         (&["doctor"], ""),
+        (&["doctor", "--only", "fabric-stale"], "not checked: fabric-stale: no network has"),
         (&["bundle", "-"], ""),
         (&["uninstall", "--dry-run"], ""),
         (&["uninstall"], "nothing of manx is on this node"),

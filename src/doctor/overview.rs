@@ -52,6 +52,43 @@ impl State {
     }
 }
 
+/// Of which pods network policies are enforced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Enforcement {
+    /// Of none.
+    Off,
+    /// Of those that were there when policies were applied: no network has later ones wait.
+    Earlier,
+    /// Of none yet: networks ask for it, and nobody has applied policies since boot.
+    Awaited,
+    /// Of all.
+    On,
+}
+
+impl Enforcement {
+    /// How policies stand on a node.
+    pub fn of(snapshot: &Snapshot) -> Self {
+        let is_asked = snapshot.networks.iter().any(|network| network.enforces_policy);
+        let surroundings = &snapshot.surroundings;
+        match (surroundings.enforces_policy, is_asked) {
+            (_, true) if surroundings.policies_said == Some(false) => Self::Awaited,
+            (true, true) => Self::On,
+            (true, false) => Self::Earlier,
+            (false, _) => Self::Off,
+        }
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Earlier => "earlier pods only",
+            Self::Awaited => "awaited",
+            Self::On => "enforced",
+        }
+    }
+}
+
 /// A node as one screen has it.
 pub struct Overview<'a> {
     /// The node.

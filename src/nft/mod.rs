@@ -69,7 +69,10 @@ use socket::Socket;
 use table::check_name;
 
 use crate::list::{Gather, Ordered};
-use crate::netlink::attribute::{find, string};
+use crate::netlink::{
+    Request,
+    attribute::{find, string},
+};
 
 /// So often something is read again or written again because others changed the
 /// firewall meanwhile. Each time one of them got on, so a hundred ADDs at once
@@ -119,6 +122,14 @@ pub fn is_followed(wanted: &Table, number: u64) -> Result<bool, Error> {
 /// # Errors
 /// Of the kernel's answers.
 pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
+    ensure_by(wanted, Socket::commit)
+}
+
+/// The same by whoever carries out requests, of one generation or of any.
+fn ensure_by(
+    wanted: &Table,
+    mut commit: impl FnMut(&mut Socket, &[Request], Option<u32>) -> Result<(), Error>,
+) -> Result<Ensured, Error> {
     let mut socket = Socket::open()?;
     let mut is_right = false;
     for _ in 0..ATTEMPTS {
@@ -134,7 +145,7 @@ pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
             false => (wanted.creation(), Ensured::Installed),
         };
         // Bound to what was seen, so that of many callers one writes.
-        match socket.commit(&requests, Some(found.generation)) {
+        match commit(&mut socket, &requests, Some(found.generation)) {
             Ok(()) => return Ok(done),
             Err(error) if error.is_race() => log::debug!("again: {error}"),
             Err(error) if is_right => {
@@ -149,7 +160,7 @@ pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
     }
     // Somebody else's firewall changes all the time. A replacement is right
     // whatever it finds, it may only be more than was needed.
-    socket.commit(&wanted.replacement_of_anything(), None)?;
+    commit(&mut socket, &wanted.replacement_of_anything(), None)?;
     Ok(Ensured::Repaired)
 }
 

@@ -249,12 +249,16 @@ impl NetworkTable {
         self.note.as_ref()
     }
 
-    /// Makes the table what it should be; returns whether something was changed, and
-    /// what it does without.
+    /// Makes the table what it should be, if it differs; returns whether something was changed, and
+    /// what it does without. One that is right and not known by its seal is of another manx, whose
+    /// ADDs know it.
     ///
     /// # Errors
     /// `Kernel` with what nf_tables refused.
     pub fn restore(&self, host: &mut Socket) -> Result<(bool, Vec<String>), Error> {
+        if self.change().is_none() {
+            return Ok((false, Vec::new()));
+        }
         let (done, notes) = install(&self.network, &self.config, &self.root, host)?;
         Ok((matches!(done, Some(Ensured::Installed | Ensured::Repaired)), notes))
     }

@@ -79,6 +79,9 @@ fn print(
     findings: &[Finding],
     console: &mut Console<'_>,
 ) -> Result<(), Failure> {
+    if let [(check, Outcome::Skipped(reason))] = examined {
+        return Ok(console.line(format_args!("not checked: {}: {reason}", check.id))?);
+    }
     findings::print(findings, console)?;
     let skipped = examined.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Skipped(_)));
     let (made, skipped) = (examined.len(), skipped.count());

@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     list::{Gather, PushAll},
-    node::policy::{self, Established, Wanted},
+    node::{
+        configured::{Configured, Networks},
+        policy::{self, Established, Wanted},
+    },
     object::Told,
     policy::Denial,
     text::json::object,
@@ -86,11 +89,28 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
             let was_there = policy::remove(&args.root())?;
             let said = if was_there { "removed: all pods are open" } else { "nothing to remove" };
             console.remark(said)?;
-            Ok(Status::Fine)
+            still_asking(args, console)
         }
         (["plan" | "apply"], None) => Err(SUBCOMMAND.usage("say where the policies are: WORLD")),
         _ => Err(SUBCOMMAND.usage("say what to do: plan, apply, show or remove")),
     }
+}
+
+/// Warns where it will not stay so.
+fn still_asking(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
+    // What cannot be read asks for nothing, and doctor tells of it.
+    let Ok(networks) = Networks::read(&args.root(), None) else { return Ok(Status::Fine) };
+    let asking = networks.all.iter().filter(|one| one.config.enforces_policy);
+    let names: Vec<&str> = asking.map(Configured::name).gather();
+    if !names.is_empty() {
+        let names = names.join(", ");
+        console.remark(format_args!(
+            "warning: policies are still asked for by the configuration of {names}: the next ADD, \
+             STATUS or manx apply makes an empty table, which closes all pods; \
+             set networkPolicy to \"off\" there first"
+        ))?;
+    }
+    Ok(Status::Fine)
 }
 
 /// What becomes of packets that nothing allows.

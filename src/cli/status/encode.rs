@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{doctor, ipam::integer},
-    doctor::overview::{Overview, Size, State, Way, cross_subnet, mode, used},
+    doctor::overview::{Enforcement, Overview, Size, State, Way, cross_subnet, mode, used},
     fabric::standing::{self, Standing},
     list::Gather,
     node::Network,
@@ -25,7 +25,7 @@ pub(super) fn document(overview: &Overview<'_>) -> Value {
         "fabrics": overview.fabrics.iter().map(way).gather(),
         "pods": Value::Object(pods.into_iter().collect()),
         "agent": agent.map(|agent| json!({"ready": agent.ready, "says": agent.says})),
-        "policy": if snapshot.surroundings.enforces_policy { "enforced" } else { "off" },
+        "policy": Enforcement::of(snapshot).as_str(),
     })
 }
 

@@ -5,7 +5,7 @@ use std::io;
 
 use super::Console;
 use crate::{
-    doctor::overview::{Overview, Way, cross_subnet, mode, mtu_of_pods, used},
+    doctor::overview::{Enforcement, Overview, Way, cross_subnet, mode, mtu_of_pods, used},
     fabric::standing::State,
     finding::{Severity, is_bad},
     list::Gather,
@@ -58,17 +58,15 @@ pub(super) fn print(overview: &Overview<'_>, console: &mut Console<'_>) -> io::R
         },
     };
     screen.line("Agent", agent)?;
-    let enforces = networks.iter().any(|network| network.enforces_policy);
-    let surroundings = &overview.snapshot.surroundings;
-    let policy = match (surroundings.enforces_policy, enforces) {
-        (_, true) if surroundings.policies_said == Some(false) => {
-            "nobody has applied any; networkPolicyMissing says what becomes of pods"
-        }
-        (true, true) => "enforced; manx policy show lists it",
-        (true, false) => {
+    let policy = match Enforcement::of(overview.snapshot) {
+        Enforcement::Off => "off: nothing filters what pods may send and get",
+        Enforcement::Earlier => {
             "enforced for pods that were there when it was applied; later ones are open"
         }
-        (false, _) => "off: nothing filters what pods may send and get",
+        Enforcement::Awaited => {
+            "nobody has applied any; networkPolicyMissing says what becomes of pods"
+        }
+        Enforcement::On => "enforced; manx policy show lists it",
     };
     screen.line("Policy", policy)?;
     findings(overview, &mut screen)

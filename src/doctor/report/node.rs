@@ -94,7 +94,7 @@ fn facts(out: &mut String, view: &View) -> fmt::Result {
     let states: Vec<String> = states.map(|(state, count)| format!("{count} {state}")).gather();
     fact("Pods", if states.is_empty() { "none".to_owned() } else { joined(&states) }.as_str())?;
     fact("Agent", &view.agent)?;
-    fact("Policies", if view.enforces_policy { "enforced" } else { "off" })?;
+    fact("Policies", view.policies.as_str())?;
     if !view.system.is_empty() {
         fact("System", &view.system)?;
     }

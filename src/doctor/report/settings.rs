@@ -136,7 +136,7 @@ pub(super) fn of_nodes(cluster: &Cluster, found: &mut Vec<Finding>) {
     let switch = |is_on: bool| if is_on { "on" } else { "off" }.to_owned();
     for (place, view) in cluster.views.iter().enumerate() {
         versions.entry(view.taken_by.clone()).or_default().push(place);
-        policies.entry(switch(view.enforces_policy)).or_default().push(place);
+        policies.entry(view.policies.as_str().to_owned()).or_default().push(place);
         let list = if view.ways.is_empty() { "none" } else { "one" };
         lists.entry(list.to_owned()).or_default().push(place);
         for net in &view.networks {

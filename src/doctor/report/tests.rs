@@ -189,8 +189,16 @@ fn what_nodes_differ_in_is_told_on_top() {
         },
     );
     differs("version-differs", Info, "0.9 on node-b", |one| one.taken_by = "0.9".into());
-    differs("policy-differs", Warning, "on on node-b", |one| {
+    differs("policy-differs", Warning, "enforced on node-b; off on node-a", |one| {
         one.surroundings.enforces_policy = true;
+        one.networks[0].enforces_policy = true;
+    });
+    differs("policy-differs", Warning, "earlier pods only on node-b; off on node-a", |one| {
+        one.surroundings.enforces_policy = true;
+    });
+    differs("policy-differs", Warning, "awaited on node-b; off on node-a", |one| {
+        one.surroundings.policies_said = Some(false);
+        one.networks[0].enforces_policy = true;
     });
     differs("list-missing", Warning, "none on node-b", |one| {
         // Without a list it is known by its addresses.

@@ -10,7 +10,9 @@ use crate::{
     conf::FabricKeys,
     doctor::{
         Outcome,
-        overview::{self, Overview, Size, State, cross_subnet, mode, mtu_of_pods, used},
+        overview::{
+            self, Enforcement, Overview, Size, State, cross_subnet, mode, mtu_of_pods, used,
+        },
     },
     fabric::{peers, standing::Standing},
     family::Family,
@@ -50,7 +52,7 @@ pub struct View {
     /// How many attachments are up, down, missing and unnoted.
     pub(super) states: [(&'static str, usize); 4],
     pub(super) agent: String,
-    pub(super) enforces_policy: bool,
+    pub(super) policies: Enforcement,
     /// The addresses of its links.
     pub(super) addresses: Vec<IpAddr>,
 }
@@ -165,7 +167,7 @@ impl View {
                     None => format!("does not say how it stands: {}", agent.says),
                 },
             },
-            enforces_policy: surroundings.enforces_policy,
+            policies: Enforcement::of(snapshot),
             addresses: addresses.map(|(_, address)| address.ip()).gather(),
             reason: overview.reason,
         }

@@ -9,13 +9,13 @@ use std::thread;
 use nix::sched::{CloneFlags, setns};
 
 use super::{Namespace, differences, ensure, wanted};
-use crate::netlink::attribute::Attribute;
-use crate::nft::Ensured;
+use crate::netlink::{Request, attribute::Attribute};
 use crate::nft::abi::{NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, NLM_F_CREATE};
 use crate::nft::message::{generation, request};
 use crate::nft::ruleset::table_deletion;
 use crate::nft::socket::Socket;
 use crate::nft::table::{Chain, Rule, Table, Term};
+use crate::nft::{self, ATTEMPTS, Ensured, ensure_by};
 
 fn together<T: Send>(namespace: &Namespace, many: usize, what: impl Fn() -> T + Sync) -> Vec<T> {
     let start = Barrier::new(many);
@@ -62,15 +62,15 @@ impl Drop for Stop<'_> {
     }
 }
 
+fn creation(table: &str) -> Request {
+    let name = Attribute::string(NFTA_TABLE_NAME, table);
+    request(NFT_MSG_NEWTABLE, NLM_F_CREATE, table, [name])
+}
+
 /// Makes and deletes a table of its own as fast as it can.
 fn churn(until: &AtomicBool) -> u32 {
     let mut socket = Socket::open().unwrap();
-    let make = request(
-        NFT_MSG_NEWTABLE,
-        NLM_F_CREATE,
-        "churn",
-        [Attribute::string(NFTA_TABLE_NAME, "churn")],
-    );
+    let make = creation("churn");
     let mut changes = 0;
     while !until.load(Ordering::Relaxed) {
         socket.commit(std::slice::from_ref(&make), None).unwrap();
@@ -100,6 +100,39 @@ fn a_firewall_that_never_rests_delays_nobody_forever() {
     });
     assert!(changes > 100, "{changes} changes are no churn");
     assert_eq!(namespace.ruleset().matches("masquerade fully-random").count(), 1);
+}
+
+/// One that is right and not known by its seal is to be made anew. Where others are always quicker, or
+/// the kernel refuses, it stays as it is, with what operators allowed in it.
+#[test]
+fn a_right_table_outlives_a_renewal_that_fails() {
+    let namespace = Namespace::new();
+    let table = wanted().describe().unwrap();
+    namespace.load(&table.render());
+    let handle = || {
+        let listed = namespace.command(&format!("nft -a list table inet {}", table.name));
+        listed.lines().find(|line| line.contains("# handle")).map(str::to_owned).unwrap()
+    };
+    let before = handle();
+    let mut tried = 0;
+    namespace.run(|| {
+        let mut other = Socket::open().unwrap();
+        let overtaken = |socket: &mut Socket, requests: &[Request], generation| {
+            tried += 1;
+            other.commit(&[creation("churn")], None).unwrap();
+            other.commit(&[table_deletion("churn")], None).unwrap();
+            socket.commit(requests, generation)
+        };
+        assert_eq!(ensure_by(&table, overtaken), Ok(Ensured::Unchanged));
+        let refused = |socket: &mut Socket, requests: &[Request], generation| {
+            let impossible = [requests, &[table_deletion("churn")]].concat();
+            socket.commit(&impossible, generation)
+        };
+        assert_eq!(ensure_by(&table, refused), Ok(Ensured::Unchanged));
+    });
+    assert_eq!((handle(), tried), (before.clone(), ATTEMPTS));
+    namespace.run(|| assert_eq!(nft::ensure(&table), Ok(Ensured::Unchanged)));
+    assert_ne!(handle(), before);
 }
 
 /// Whoever looks while the kernel puts one table in the place of another finds the one or the
