@@ -134,7 +134,7 @@ fn packets_count_from_when_every_place_is_listened_to() {
         let waits = format!("#!/bin/sh\ncase \"$*\" in *'{late}'*) sleep 1;; esac\n");
         let tcpdump = TCPDUMP.replacen("#!/bin/sh\n", &waits, 1);
         scene.a().host.scratch().script("programs/tcpdump", &tcpdump);
-        let said = capture(&scene, "--count 12 default/web icmp", other);
+        let said = capture(&scene, "--count 60 default/web icmp", other);
         assert!(said.status == 0 && !said.stderr.contains("not seen behind"), "{late}: {said:?}");
         let ways = said.stderr.lines().filter(|line| line.contains(" the pod: "));
         for way in ways.clone() {

@@ -87,14 +87,29 @@ fn a_table_is_the_same_to_an_add_and_to_who_reads_the_file() {
             said.ok().lines().next().unwrap().to_owned()
         };
         let mut pods = vec![node.attach("a")];
-        let before = table();
-        assert!(before.contains("# handle"), "{before}");
-        for name in ["b", "c"] {
-            assert_eq!(node.plan().status, 0, "{peers_file} {ipam}: {:?}", node.plan());
+        // As an ADD makes it, and as a pass does.
+        for names in [["b", "c"], ["d", "e"]] {
+            let before = table();
+            assert!(before.contains("# handle"), "{before}");
+            for name in names {
+                assert_eq!(node.plan().status, 0, "{peers_file} {ipam}: {:?}", node.plan());
+                node.apply().ok();
+                pods.push(node.attach(name));
+                assert_eq!(table(), before, "{peers_file} {ipam}");
+            }
+            node.host.command("nft", &["delete", "table", "inet", "manx-net"]).ok();
             node.apply().ok();
-            pods.push(node.attach(name));
-            assert_eq!(table(), before, "{peers_file} {ipam}");
         }
+        // What another version made, or somebody saved and restored: the next pod's, not the pass's.
+        let text = node.host.command("nft", &["list", "table", "inet", "manx-net"]).ok();
+        let text =
+            node.host.scratch().file("saved.nft", format!("delete table inet manx-net\n{text}"));
+        node.host.command("nft", &["-f", text.to_str().unwrap()]).ok();
+        let restored = table();
+        node.apply().ok();
+        assert_eq!(table(), restored, "{peers_file} {ipam}");
+        pods.push(node.attach("f"));
+        assert_ne!(table(), restored, "{peers_file} {ipam}");
     }
 }
 

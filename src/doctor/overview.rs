@@ -16,6 +16,7 @@ use crate::{
     list::Gather,
     node::{Attachment, Network, OfFabric, Pool, Range, Snapshot},
     pod::mtu::Uplink,
+    policy::TABLE,
 };
 
 /// Checks whose errors keep pods from this node, or all of its pods from those of others.
@@ -52,29 +53,37 @@ impl State {
     }
 }
 
-/// Of which pods network policies are enforced.
+/// How network policies stand on a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Enforcement {
-    /// Of none.
+    /// There is no table of theirs.
     Off,
-    /// Of those that were there when policies were applied: no network has later ones wait.
-    Earlier,
-    /// Of none yet: networks ask for it, and nobody has applied policies since boot.
+    /// A network asks for them, and nobody has applied any since the node started.
     Awaited,
-    /// Of all.
-    On,
+    /// A network asks for them, and the table is not what it should be.
+    Lost,
+    /// They are enforced for the pods that were there when they were applied, and not for later
+    /// ones of each network.
+    Partly,
+    /// They are enforced for all pods.
+    Enforced,
 }
 
 impl Enforcement {
     /// How policies stand on a node.
     pub fn of(snapshot: &Snapshot) -> Self {
-        let is_asked = snapshot.networks.iter().any(|network| network.enforces_policy);
+        let mut asks = snapshot.networks.iter().map(|network| network.enforces_policy);
+        let (some, all) = (asks.clone().any(|asks| asks), asks.all(|asks| asks));
+        let mut tables = snapshot.compared.tables.iter();
+        let table = tables.find(|table| table.wanted.name == TABLE);
+        let is_lost = table.is_some_and(|table| !table.held.differences.is_empty());
         let surroundings = &snapshot.surroundings;
-        match (surroundings.enforces_policy, is_asked) {
-            (_, true) if surroundings.policies_said == Some(false) => Self::Awaited,
-            (true, true) => Self::On,
-            (true, false) => Self::Earlier,
-            (false, _) => Self::Off,
+        match surroundings.enforces_policy {
+            _ if some && is_lost => Self::Lost,
+            _ if some && surroundings.policies_said == Some(false) => Self::Awaited,
+            true if some && all => Self::Enforced,
+            true => Self::Partly,
+            false => Self::Off,
         }
     }
 
@@ -82,9 +91,10 @@ impl Enforcement {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
-            Self::Earlier => "earlier pods only",
             Self::Awaited => "awaited",
-            Self::On => "enforced",
+            Self::Lost => "lost",
+            Self::Partly => "partly",
+            Self::Enforced => "enforced",
         }
     }
 }

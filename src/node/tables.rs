@@ -94,6 +94,16 @@ pub(crate) fn install(
     root: &Root,
     host: &mut Socket,
 ) -> Result<(Option<Ensured>, Vec<String>), Error> {
+    install_by(nft::ensure, network, config, root, host)
+}
+
+fn install_by(
+    put: fn(&Table) -> Result<Ensured, nft::Error>,
+    network: &Network,
+    config: &Config,
+    root: &Root,
+    host: &mut Socket,
+) -> Result<(Option<Ensured>, Vec<String>), Error> {
     let name = &config.name;
     let mut notes = Vec::new();
     let mut network = network.clone();
@@ -108,7 +118,7 @@ pub(crate) fn install(
         if network.guard == Guard::Off && network.masquerade.is_none() {
             return Ok((None, notes));
         }
-        match nft::ensure(&described(&network)?) {
+        match put(&described(&network)?) {
             Ok(done) => {
                 if done != Ensured::Unchanged
                     && let Err(error) = allowed::restore(root, name, host)
@@ -249,17 +259,16 @@ impl NetworkTable {
         self.note.as_ref()
     }
 
-    /// Makes the table what it should be, if it differs; returns whether something was changed, and
-    /// what it does without. One that is right and not known by its seal is of another manx, whose
-    /// ADDs know it.
+    /// Makes the table what it should be; returns whether something was changed, and
+    /// what it does without. One that is right stays, whatever it is known by: the first ADD or
+    /// STATUS of ours makes it anew for that, and of two versions on a node only those whose pods
+    /// come would do it in turn.
     ///
     /// # Errors
     /// `Kernel` with what nf_tables refused.
     pub fn restore(&self, host: &mut Socket) -> Result<(bool, Vec<String>), Error> {
-        if self.change().is_none() {
-            return Ok((false, Vec::new()));
-        }
-        let (done, notes) = install(&self.network, &self.config, &self.root, host)?;
+        let put = nft::ensure_content;
+        let (done, notes) = install_by(put, &self.network, &self.config, &self.root, host)?;
         Ok((matches!(done, Some(Ensured::Installed | Ensured::Repaired)), notes))
     }
 }

@@ -52,7 +52,7 @@ on the uplink by a FILTER alone. It ends with Ctrl-C, and says how many packets
 passed each place, and behind which none were seen.
 
   --path           show the way through the node
-  --seconds N      end after so many seconds
+  --seconds N      end so many seconds after every tcpdump listens
   --count N        end after so many lines
   --ifname IFNAME  which interface of a pod that has several; also behind POD
   --root DIR       read the state below DIR

@@ -28,8 +28,12 @@ use crate::{
     list::{Gather, PushAll},
 };
 
+/// So long tcpdump may take to listen: a busy machine needs a second.
+const START_LIMIT: Duration = Duration::from_secs(10);
+
 /// When it ends by itself.
 pub(super) struct Bounds {
+    /// So long after all of them listen.
     pub(super) limit: Option<Duration>,
     /// So many lines.
     pub(super) count: Option<u64>,
@@ -75,13 +79,15 @@ pub(super) fn show(
         places,
     };
     // What is seen before all of them listen is seen at some places only, and would tell that it ends there.
-    if !listen(&mut sources, places, &signals, bounds.limit)? {
+    if let Some(late) = listen(&mut sources, places, &signals)? {
+        let name = late.device(places);
+        console.remark(format_args!("ended before tcpdump listened on {name}"))?;
         return Ok(());
     }
+    let end = bounds.limit.and_then(|limit| Instant::now().checked_add(limit));
+    let mut lines = Lines::new(asked.addresses.clone(), now_stamped());
     let names: Vec<String> = places.iter().map(Place::name).gather();
     console.remark(format_args!("listening on {}; times are UTC", names.join(", ")))?;
-    let end = end_of(bounds.limit);
-    let mut lines = Lines::new(asked.addresses.clone(), now_stamped());
     loop {
         let now = Instant::now();
         printer.print(&lines.due(now), console)?;
@@ -110,30 +116,27 @@ pub(super) fn show(
     Ok(())
 }
 
-/// Waits until every tcpdump listens; false if a signal came first.
+/// Waits until every tcpdump listens; one that does not yet where a signal came first.
 fn listen(
     sources: &mut Vec<Source>,
     places: &[Place],
     signals: &SignalFd,
-    limit: Option<Duration>,
-) -> Result<bool, Failure> {
-    let end = end_of(limit);
+) -> Result<Option<Source>, Failure> {
+    let end = Instant::now() + START_LIMIT;
     while let Some(late) = sources.iter().position(|source| !source.listens()) {
-        if end.is_some_and(|end| Instant::now() >= end) {
-            return Err(sources.remove(late).failure(places, "it does not listen yet"));
+        if Instant::now() >= end {
+            let limit = START_LIMIT.as_secs();
+            let words = format!("it has not begun to listen within {limit} s; try it by hand");
+            return Err(sources.remove(late).failure(places, &words));
         }
-        if wait(sources.iter().flat_map(Source::remarks), signals, end)? {
-            return Ok(false);
+        if wait(sources.iter().flat_map(Source::remarks), signals, Some(end))? {
+            return Ok(Some(sources.remove(late)));
         }
         if let Some(failed) = sources.iter_mut().position(|source| !source.hear()) {
             return Err(sources.remove(failed).failure(places, "it ended"));
         }
     }
-    Ok(true)
-}
-
-fn end_of(limit: Option<Duration>) -> Option<Instant> {
-    Instant::now().checked_add(limit?)
+    Ok(None)
 }
 
 /// The time as tcpdump tells it.

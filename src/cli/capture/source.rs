@@ -22,6 +22,10 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 /// More of a line is not kept, in bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
 
+/// So begins what it says where nothing is wrong.
+const NOISE: [&str; 4] =
+    ["listening on ", "verbose output suppressed", "dropped privs", "data link type"];
+
 /// One that shows, behind one that takes where packets are unpacked.
 pub(super) struct Source {
     place: usize,
@@ -163,9 +167,14 @@ impl Source {
         self.ended
     }
 
+    /// The device of its place.
+    pub(super) fn device<'a>(&self, places: &'a [Place]) -> &'a str {
+        places.get(self.place).map_or("?", |place| place.device.as_str())
+    }
+
     /// Why there is no more of it: the last thing that tcpdump said, or else these words.
     pub(super) fn failure(self, places: &[Place], otherwise: &str) -> Failure {
-        let device = places.get(self.place).map_or("?", |place| place.device.as_str());
+        let device = self.device(places);
         let words = self.running.into_iter().find_map(|Running { child, stderr, mut said }| {
             // Nothing is written any more.
             drop(child);
@@ -173,7 +182,8 @@ impl Source {
             rest.map(|mut rest| rest.read_to_end(&mut said)).transpose().ok()?;
             let said = String::from_utf8_lossy(&said).into_owned();
             let mut lines = said.lines().rev().filter_map(|line| line.strip_prefix("tcpdump: "));
-            lines.find(|line| !line.starts_with("listening on ")).map(str::to_owned)
+            let is_noise = |line: &str| NOISE.iter().any(|begin| line.starts_with(begin));
+            lines.find(|line| !is_noise(line)).map(str::to_owned)
         });
         let words = words.unwrap_or_else(|| otherwise.to_owned());
         let next = if words.contains("permission") { "; run as root" } else { "" };

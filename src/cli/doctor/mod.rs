@@ -38,7 +38,8 @@ seen, why it matters, what mends it and what undoes that; the worst comes first,
 so that the first line names the likely cause. A node that is well is one line.
 Ends with 3 where something is wrong, else with 0.
 
-  --only ID    make only this check
+  --only ID    make only this check; where it is not for this node, say why not,
+               and end with 0
   --json       {\"checks\": [{\"id\", \"severity\", \"status\", \"object\",
                \"evidence\", \"why\", \"fix\", \"undo\"}]}: severity is info,
                warning or error; status is ok, found, or skipped with the reason

@@ -51,7 +51,8 @@ lists what is enforced, and remove takes it away: all pods are open then.
                \"egress\": {\"class\", \"grants\", \"networks\", \"dropped\":
                {\"packets\", \"bytes\"}}, \"ingress\": the same}]};
                egress and ingress are null where they are open
-  --root DIR   keep the lock below DIR",
+  --root DIR   keep files and the lock below DIR, and look for configurations
+               there",
     shape: Shape {
         flags: &["json", "keep-connections", "reject"],
         values: &["log", "node", "root"],
@@ -98,16 +99,17 @@ fn run(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
 
 /// Warns where it will not stay so.
 fn still_asking(args: &Args, console: &mut Console<'_>) -> Result<Status, Failure> {
-    // What cannot be read asks for nothing, and doctor tells of it.
+    // Of what cannot be read doctor tells.
     let Ok(networks) = Networks::read(&args.root(), None) else { return Ok(Status::Fine) };
     let asking = networks.all.iter().filter(|one| one.config.enforces_policy);
     let names: Vec<&str> = asking.map(Configured::name).gather();
     if !names.is_empty() {
         let names = names.join(", ");
         console.remark(format_args!(
-            "warning: policies are still asked for by the configuration of {names}: the next ADD, \
-             STATUS or manx apply makes an empty table, which closes all pods; \
-             set networkPolicy to \"off\" there first"
+            "warning: the configuration of {names} still asks for policies. The next ADD, STATUS or \
+             manx apply makes the table again, an agent or manx-watch at once; where no agent \
+             applies policies, all pods are closed then, unless networkPolicyMissing is \"allow\". \
+             To leave them open, set networkPolicy to \"off\" there and run manx policy remove again"
         ))?;
     }
     Ok(Status::Fine)

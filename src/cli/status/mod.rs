@@ -49,7 +49,8 @@ or not ready for pods. Ends with 3 where doctor finds something wrong.
                \"peers\": {\"reachable\", \"degraded\", \"excluded\",
                \"wrong\": [{\"name\", \"state\", \"why\"}]}}], \"pods\": {\"up\",
                \"down\", \"missing\", \"unnoted\"}, \"agent\": {\"ready\", \"says\"},
-               \"policy\"}; checks as those of manx doctor
+               \"policy\": off, awaited, lost, partly or enforced}; checks as
+               those of manx doctor
   --bundle FILE
                look at a node by what manx bundle wrote, not at this one
   --conf FILE  look at this configuration alone (default: all of /etc/cni/net.d)

@@ -60,13 +60,14 @@ pub(super) fn print(overview: &Overview<'_>, console: &mut Console<'_>) -> io::R
     screen.line("Agent", agent)?;
     let policy = match Enforcement::of(overview.snapshot) {
         Enforcement::Off => "off: nothing filters what pods may send and get",
-        Enforcement::Earlier => {
-            "enforced for pods that were there when it was applied; later ones are open"
-        }
         Enforcement::Awaited => {
-            "nobody has applied any; networkPolicyMissing says what becomes of pods"
+            "awaited: nobody has applied any; networkPolicyMissing says what becomes of pods"
         }
-        Enforcement::On => "enforced; manx policy show lists it",
+        Enforcement::Lost => "lost: pods may be open; manx apply makes the table again",
+        Enforcement::Partly => {
+            "partly: later pods of networks without \"networkPolicy\": \"enforce\" are open"
+        }
+        Enforcement::Enforced => "enforced; manx policy show lists it",
     };
     screen.line("Policy", policy)?;
     findings(overview, &mut screen)

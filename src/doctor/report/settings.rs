@@ -175,7 +175,8 @@ pub(super) fn of_nodes(cluster: &Cluster, found: &mut Vec<Finding>) {
         &policies,
         (
             "a policy that is enforced on some nodes protects some of its pods",
-            "manx policy apply on each node, or manx policy remove",
+            "manx status on each node says how they stand there; bring all to enforced \
+             (networkPolicy in each configuration, and manx policy apply or the agent), or all to off",
         ),
         found,
     );

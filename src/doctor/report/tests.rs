@@ -193,7 +193,7 @@ fn what_nodes_differ_in_is_told_on_top() {
         one.surroundings.enforces_policy = true;
         one.networks[0].enforces_policy = true;
     });
-    differs("policy-differs", Warning, "earlier pods only on node-b; off on node-a", |one| {
+    differs("policy-differs", Warning, "off on node-a; partly on node-b", |one| {
         one.surroundings.enforces_policy = true;
     });
     differs("policy-differs", Warning, "awaited on node-b; off on node-a", |one| {

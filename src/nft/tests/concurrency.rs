@@ -8,7 +8,7 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 
-use super::{Namespace, differences, ensure, wanted};
+use super::{Namespace, differences, ensure, guarded, wanted};
 use crate::netlink::{Request, attribute::Attribute};
 use crate::nft::abi::{NFT_MSG_NEWTABLE, NFTA_TABLE_NAME, NLM_F_CREATE};
 use crate::nft::message::{generation, request};
@@ -107,8 +107,11 @@ fn a_firewall_that_never_rests_delays_nobody_forever() {
 #[test]
 fn a_right_table_outlives_a_renewal_that_fails() {
     let namespace = Namespace::new();
-    let table = wanted().describe().unwrap();
-    namespace.load(&table.render());
+    let table = guarded().describe().unwrap();
+    namespace.load(&format!(
+        "{}\nadd element inet manx-blue allowed4 {{ \"cali1\" . 10.9.0.0/16 }}",
+        table.render()
+    ));
     let handle = || {
         let listed = namespace.command(&format!("nft -a list table inet {}", table.name));
         listed.lines().find(|line| line.contains("# handle")).map(str::to_owned).unwrap()
@@ -123,16 +126,19 @@ fn a_right_table_outlives_a_renewal_that_fails() {
             other.commit(&[table_deletion("churn")], None).unwrap();
             socket.commit(requests, generation)
         };
-        assert_eq!(ensure_by(&table, overtaken), Ok(Ensured::Unchanged));
+        assert_eq!(ensure_by(&table, true, overtaken), Ok(Ensured::Unchanged));
         let refused = |socket: &mut Socket, requests: &[Request], generation| {
             let impossible = [requests, &[table_deletion("churn")]].concat();
             socket.commit(&impossible, generation)
         };
-        assert_eq!(ensure_by(&table, refused), Ok(Ensured::Unchanged));
+        assert_eq!(ensure_by(&table, true, refused), Ok(Ensured::Unchanged));
     });
     assert_eq!((handle(), tried), (before.clone(), ATTEMPTS));
+    namespace.run(|| assert_eq!(nft::ensure_content(&table), Ok(Ensured::Unchanged)));
+    assert_eq!(handle(), before);
     namespace.run(|| assert_eq!(nft::ensure(&table), Ok(Ensured::Unchanged)));
     assert_ne!(handle(), before);
+    assert!(namespace.ruleset().contains("\"cali1\" . 10.9.0.0/16"));
 }
 
 /// Whoever looks while the kernel puts one table in the place of another finds the one or the
