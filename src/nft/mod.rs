@@ -122,21 +122,12 @@ pub fn is_followed(wanted: &Table, number: u64) -> Result<bool, Error> {
 /// # Errors
 /// Of the kernel's answers.
 pub fn ensure(wanted: &Table) -> Result<Ensured, Error> {
-    ensure_by(wanted, true, Socket::commit)
+    ensure_by(wanted, Socket::commit)
 }
 
-/// The same, but one that is right stays as it is, whether or not it is known by its seal.
-///
-/// # Errors
-/// Of the kernel's answers.
-pub fn ensure_content(wanted: &Table) -> Result<Ensured, Error> {
-    ensure_by(wanted, false, Socket::commit)
-}
-
-/// Either by whoever carries out requests, of one generation or of any.
+/// The same by whoever carries out requests, of one generation or of any.
 fn ensure_by(
     wanted: &Table,
-    renews_seal: bool,
     mut commit: impl FnMut(&mut Socket, &[Request], Option<u32>) -> Result<(), Error>,
 ) -> Result<Ensured, Error> {
     let mut socket = Socket::open()?;
@@ -144,7 +135,7 @@ fn ensure_by(
     for _ in 0..ATTEMPTS {
         let found = Snapshot::take(&mut socket, wanted)?;
         is_right = found.differences.is_empty();
-        if is_right && !(renews_seal && found.only_seal) {
+        if is_right && !found.only_seal {
             return Ok(Ensured::Unchanged);
         }
         let (requests, done) = match found.table_exists {

@@ -94,16 +94,6 @@ pub(crate) fn install(
     root: &Root,
     host: &mut Socket,
 ) -> Result<(Option<Ensured>, Vec<String>), Error> {
-    install_by(nft::ensure, network, config, root, host)
-}
-
-fn install_by(
-    put: fn(&Table) -> Result<Ensured, nft::Error>,
-    network: &Network,
-    config: &Config,
-    root: &Root,
-    host: &mut Socket,
-) -> Result<(Option<Ensured>, Vec<String>), Error> {
     let name = &config.name;
     let mut notes = Vec::new();
     let mut network = network.clone();
@@ -118,7 +108,7 @@ fn install_by(
         if network.guard == Guard::Off && network.masquerade.is_none() {
             return Ok((None, notes));
         }
-        match put(&described(&network)?) {
+        match nft::ensure(&described(&network)?) {
             Ok(done) => {
                 if done != Ensured::Unchanged
                     && let Err(error) = allowed::restore(root, name, host)
@@ -260,15 +250,19 @@ impl NetworkTable {
     }
 
     /// Makes the table what it should be; returns whether something was changed, and
-    /// what it does without. One that is right stays, whatever it is known by: the first ADD or
-    /// STATUS of ours makes it anew for that, and of two versions on a node only those whose pods
-    /// come would do it in turn.
+    /// what it does without. One that is right stays, whatever it is known by: of two versions on a
+    /// node each pass would make it anew for the other. The next ADD or STATUS does, once.
     ///
     /// # Errors
     /// `Kernel` with what nf_tables refused.
     pub fn restore(&self, host: &mut Socket) -> Result<(bool, Vec<String>), Error> {
-        let put = nft::ensure_content;
-        let (done, notes) = install_by(put, &self.network, &self.config, &self.root, host)?;
+        let checks = self.network.guard == Guard::Sources;
+        if self.change().is_none()
+            && (!checks || upgrade_pods(&self.root, &self.config, host).is_ok())
+        {
+            return Ok((false, Vec::new()));
+        }
+        let (done, notes) = install(&self.network, &self.config, &self.root, host)?;
         Ok((matches!(done, Some(Ensured::Installed | Ensured::Repaired)), notes))
     }
 }
