@@ -64,6 +64,9 @@ fn an_agent_answers_where_it_is_told_to() {
     let answers = |address: &str| ground.host.enter(|| TcpStream::connect(address).is_ok());
     assert!(eventually(DEADLINE, || answers("192.0.2.11:9641")), "{}", ground.log());
     assert!(!answers(ADDRESS));
+    ground.await_file(CONFLIST);
+    let says = || ground.manx(&["status"]).stdout;
+    assert!(eventually(DEADLINE, || says().contains("runs, and is ready")), "{}", says());
 }
 
 /// The configuration outlives a boot, and routes do not.

@@ -228,7 +228,7 @@ fn a_table_that_others_touch_is_made_again_at_once() {
     ground.host.command("nft", &["flush", "ruleset"]).ok();
     await_is("as before", ground, is_back);
     let removed = ground.manx(&["policy", "remove"]);
-    let warning = "still asked for by the configuration of ";
+    let warning = " still asks for policies";
     assert!(removed.status == 0 && removed.stderr.contains(warning), "{removed:?}");
     await_is("as before", ground, is_back);
     let other = json!({"kind": "List", "items": [

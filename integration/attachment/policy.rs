@@ -284,7 +284,11 @@ fn a_table_that_was_lost_is_made_again_whole() {
     for result in [&web, &unknown, &late] {
         are(&network, result, CLOSED);
     }
+    // What is applied by hand is no agent's.
+    let keeper = network.root("run/manx/.policy/agent");
+    std::fs::write(&keeper, "").unwrap();
     apply(&network, &world);
+    assert!(!keeper.exists());
     is_under_policy(&network, &web);
     are(&network, &late, OPEN);
 }

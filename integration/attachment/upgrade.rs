@@ -303,12 +303,44 @@ fn a_check_that_waited_for_a_pod_is_missed_as_soon_as_the_pod_is_found() {
     assert!(checks() && table_repair(&network).is_none());
 }
 
+/// A pass finds the table as it should be, and a pod that 0.1 attached with an interface that came
+/// later.
+#[test]
+fn a_pass_upgrades_pods_also_where_the_table_is_right() {
+    let network = Network::new().dual();
+    let pod = Pod::new("a");
+    let (one, second) = (network.add(&pod).ok(), pod.interface("net1"));
+    let two = network.add(&second).ok();
+    let before = network.host().command("nft", &["-a", "list", "ruleset"]).ok();
+    let text = network.host().command("nft", &["list", "ruleset"]).ok();
+    as_of_0_1(&network, &pod, &one);
+    as_of_0_1(&network, &second, &two);
+    assert_eq!(rules(&pod.netns), [""; 0]);
+    let saved = network.host().scratch().file("saved.nft", text);
+    network.host().command("nft", &["-f", saved.to_str().unwrap()]).ok();
+    let restored = network.host().command("nft", &["-a", "list", "ruleset"]).ok();
+    assert_ne!(restored, before);
+    let table = table_of(&network).expect("a table");
+    assert!(table.change().is_none() && table.note().is_none(), "{table:?}");
+    let done = network.host().enter(|| table.restore(&mut Socket::open().unwrap()));
+    assert_eq!(done.unwrap(), (false, Vec::new()));
+    assert_eq!(rules(&pod.netns).len(), 4);
+    let after = network.host().command("nft", &["-a", "list", "ruleset"]).ok();
+    assert_eq!(after, restored, "the pass leaves the table to the next ADD");
+    answers(&network, &pod.netns, &one, "eth0");
+    answers(&network, &pod.netns, &two, "net1");
+}
+
 /// The network's table, where a pass has something to change or to tell of it.
 fn table_repair(network: &Network) -> Option<NetworkTable> {
+    table_of(network).filter(|table| table.change().is_some() || table.note().is_some())
+}
+
+/// The network's table as a pass compares it.
+fn table_of(network: &Network) -> Option<NetworkTable> {
     let document = Document::parse(network.conf.to_string().into_bytes()).unwrap();
     let (config, _) = Config::read(&document, Version::NEWEST);
     let root = Root::new(network.root(""));
     let table = || NetworkTable::of(&config, &root, &mut Socket::open().unwrap(), None);
-    let table = network.host().enter(table).unwrap();
-    table.filter(|table| table.change().is_some() || table.note().is_some())
+    network.host().enter(table).unwrap()
 }

@@ -94,7 +94,10 @@ fn a_ping_is_seen_at_all_three_places_and_where_it_ends() {
         "add chain inet test o { type filter hook output priority -300; }; \
          add rule inet test o udp dport 4789 drop",
         8,
-        &format!("what is sent from the pod is not seen behind vxlan.calico: {ask}"),
+        &format!(
+            "what is sent from the pod is not seen behind vxlan.calico: manx explain default/web \
+             {other} and manx probe say more"
+        ),
     );
     assert!(said.stdout.lines().any(|line| parts(line).1 == "tunnel"), "{said:?}");
     let said = dies(

@@ -166,7 +166,12 @@ fn addresses(
         return Ok(node.addresses.clone());
     }
     let of_world = world.and_then(|world| world.addresses_of(word));
-    of_world.map(<[IpAddr]>::to_vec).ok_or(no_pod)
+    of_world.map(<[IpAddr]>::to_vec).ok_or_else(|| match no_pod {
+        Failure::Failed(words) if world.is_none() => Failure::Failed(format!(
+            "{words}; one of another node is named by its address, or by its name with --policies"
+        )),
+        other => other,
+    })
 }
 
 /// A packet between the two, of the first family that both have.

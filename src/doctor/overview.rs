@@ -14,7 +14,7 @@ use crate::{
     family::Family,
     finding::{Finding, Severity},
     list::Gather,
-    node::{Attachment, Network, OfFabric, Pool, Range, Snapshot},
+    node::{Attachment, Network, OfFabric, Pool, Range, Snapshot, Surroundings},
     pod::mtu::Uplink,
     policy::TABLE,
 };
@@ -56,34 +56,35 @@ impl State {
 /// How network policies stand on a node.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Enforcement {
-    /// There is no table of theirs.
+    /// No network asks for them, and there is no table of theirs.
     Off,
     /// A network asks for them, and nobody has applied any since the node started.
     Awaited,
-    /// A network asks for them, and the table is not what it should be.
+    /// A network asks for them, and their table is gone or not what it should be.
     Lost,
-    /// They are enforced for the pods that were there when they were applied, and not for later
-    /// ones of each network.
+    /// No network asks for them: they are enforced for the pods that were there when they were
+    /// applied, and not for later ones.
     Partly,
-    /// They are enforced for all pods.
+    /// A network asks for them, and its pods are under them.
     Enforced,
 }
 
 impl Enforcement {
     /// How policies stand on a node.
     pub fn of(snapshot: &Snapshot) -> Self {
-        let mut asks = snapshot.networks.iter().map(|network| network.enforces_policy);
-        let (some, all) = (asks.clone().any(|asks| asks), asks.all(|asks| asks));
+        let asks = snapshot.networks.iter().any(|network| network.enforces_policy);
+        let Surroundings { enforces_policy: is_there, policies_said: said, .. } =
+            snapshot.surroundings;
         let mut tables = snapshot.compared.tables.iter();
         let table = tables.find(|table| table.wanted.name == TABLE);
-        let is_lost = table.is_some_and(|table| !table.held.differences.is_empty());
-        let surroundings = &snapshot.surroundings;
-        match surroundings.enforces_policy {
-            _ if some && is_lost => Self::Lost,
-            _ if some && surroundings.policies_said == Some(false) => Self::Awaited,
-            true if some && all => Self::Enforced,
-            true => Self::Partly,
-            false => Self::Off,
+        let differs = table.is_some_and(|table| !table.held.differences.is_empty());
+        match (asks, is_there) {
+            (true, _) if said == Some(false) => Self::Awaited,
+            (true, false) if said == Some(true) => Self::Lost,
+            (true, _) if differs => Self::Lost,
+            (true, true) => Self::Enforced,
+            (false, true) => Self::Partly,
+            (_, false) => Self::Off,
         }
     }
 
@@ -272,4 +273,49 @@ pub fn mtu_of_pods(network: &Network) -> Option<String> {
 /// How many addresses of a range are leased.
 pub fn used(pool: &Pool, range: &Range) -> usize {
     pool.leases.iter().filter(|lease| range.contains(lease.address)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        node::OfTable,
+        object::{HeldTable, Table},
+    };
+
+    #[test]
+    fn policies_stand_in_five_ways() {
+        let stands = |asks: &[bool], is_there, said, differences: &[&str]| {
+            let mut snapshot = Snapshot::default();
+            let network = |asks: &bool| Network { enforces_policy: *asks, ..Network::default() };
+            snapshot.networks = asks.iter().map(network).collect();
+            snapshot.surroundings.enforces_policy = is_there;
+            snapshot.surroundings.policies_said = said;
+            let differences = differences.iter().map(|&words| words.to_owned()).collect();
+            let wanted =
+                Table { name: TABLE.to_owned(), purpose: String::new(), description: None };
+            let held = HeldTable { name: TABLE.to_owned(), differences };
+            snapshot.compared.tables =
+                vec![OfTable { network: String::new(), wanted, held, note: None }];
+            Enforcement::of(&snapshot).as_str()
+        };
+        for (expected, asks, is_there, said, differences) in [
+            ("off", &[false][..], false, Some(false), &[][..]),
+            ("off", &[], false, None, &[]),
+            ("awaited", &[true], false, Some(false), &[]),
+            ("awaited", &[true], true, Some(false), &[]),
+            // What makes the table again would close the pods.
+            ("awaited", &[true], false, Some(false), &["no table"]),
+            ("lost", &[true], false, Some(true), &[]),
+            ("lost", &[true], true, Some(true), &["chain forward: 2 rules instead of 3"]),
+            ("partly", &[false], true, Some(true), &[]),
+            ("partly", &[], true, Some(true), &[]),
+            ("enforced", &[true], true, Some(true), &[]),
+            // The other one has no need of them.
+            ("enforced", &[true, false], true, Some(true), &[]),
+        ] {
+            let found = stands(asks, is_there, said, differences);
+            assert_eq!(found, expected, "{asks:?} {is_there} {said:?} {differences:?}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 use super::{Answer, Seen};
 use crate::{
     list::{Gather, PushAll},
-    node::{Denied, Snapshot},
+    node::{Denied, Snapshot, Surroundings},
     policy::TABLE,
     text::few::some_of,
 };
@@ -18,7 +18,7 @@ pub(super) fn policy_unenforced(snapshot: &Snapshot) -> Answer {
     let mut seen = Vec::from_iter(dropping(snapshot));
     seen.push_all(later_open(snapshot));
     if snapshot.networks.iter().any(|network| network.enforces_policy) {
-        seen.push_all([lost(snapshot), unsaid(snapshot)].into_iter().flatten());
+        seen.push_all([lost(snapshot), unsaid(snapshot), unkept(snapshot)].into_iter().flatten());
         seen.push_all(bypassed(snapshot));
         return Ok(seen);
     }
@@ -105,10 +105,29 @@ fn unsaid(snapshot: &Snapshot) -> Option<Seen> {
     is_told.then(|| Seen::warning("network policy", evidence).fix(fix))
 }
 
+/// Who applied policies is away, and nobody follows what changes in the cluster.
+fn unkept(snapshot: &Snapshot) -> Option<Seen> {
+    let evidence = "an agent applied network policies, and none is at work on this node: changes of pods \
+                    and policies have no effect here, and a pod that comes gets what \
+                    networkPolicyMissing says";
+    let fix = "see what keeps it (kubectl -n manx-system get pods -o wide, and its log); where there \
+               is to be none, manx policy apply applies them by hand";
+    let surroundings = &snapshot.surroundings;
+    let is_told = surroundings.policies_kept && surroundings.agent.is_none();
+    is_told.then(|| Seen::warning("manx-agent", evidence).fix(fix))
+}
+
 /// What the table lacks of pods on which policies are enforced.
 fn lost(snapshot: &Snapshot) -> Option<Seen> {
     let mut tables = snapshot.compared.tables.iter();
-    let table = tables.find(|table| table.wanted.name == TABLE)?;
+    let Surroundings { enforces_policy: is_there, policies_said: said, .. } = snapshot.surroundings;
+    let Some(table) = tables.find(|table| table.wanted.name == TABLE) else {
+        let evidence =
+            "policies were applied, and their table is gone: pods that were there then are open";
+        let fix = "manx policy apply WORLD; an agent makes it again by itself";
+        let is_gone = !is_there && said == Some(true);
+        return is_gone.then(|| Seen::error(format!("nftables table {TABLE}"), evidence).fix(fix));
+    };
     let differences = &table.held.differences;
     let evidence = format!("pods that policies isolate may be open: {}", some_of(differences));
     let object = format!("nftables table {TABLE}");
@@ -183,6 +202,20 @@ mod tests {
             let told = |one: &Seen| one.evidence.contains("nobody has applied policies");
             assert!(seen.iter().all(told), "{said:?}");
         }
+        // What was applied is gone.
+        snapshot.surroundings.enforces_policy = false;
+        snapshot.surroundings.policies_said = Some(true);
+        let [lost] = &policy_unenforced(&snapshot).unwrap()[..] else { panic!() };
+        assert!(lost.severity == Severity::Error && lost.evidence.contains("their table is gone"));
+        snapshot.surroundings.enforces_policy = true;
+        // Who applied them is away.
+        snapshot.surroundings.policies_said = Some(true);
+        snapshot.surroundings.policies_kept = true;
+        let seen = policy_unenforced(&snapshot).unwrap();
+        assert!(seen.len() == 1 && seen[0].evidence.contains("none is at work"));
+        let says = String::new();
+        snapshot.surroundings.agent = Some(crate::node::Agent { ready: Some(true), says });
+        assert!(policy_unenforced(&snapshot).unwrap().is_empty());
     }
 
     #[test]

@@ -210,7 +210,10 @@ fn trouble(own: &Claim, settings: &Settings) -> Option<Finding> {
         false => own.faults.join("; "),
     };
     let mut finding = Finding::new("pod-cidr-missing", Severity::Error, node(name), reason);
-    finding.fix = format!("see kubectl get node {name} -o yaml: spec.podCIDRs, status.addresses");
+    finding.fix = format!(
+        "see kubectl get node {name} -o yaml (spec.podCIDRs, status.addresses), and the \
+         clusterCIDRs of agent.json"
+    );
     Some(finding)
 }
 
@@ -231,8 +234,8 @@ fn changed(name: &str, cidr: &IpNetwork, holder: &Option<String>) -> Finding {
 fn left_out(name: &str, reason: &str) -> Finding {
     let mut finding = Finding::new("peer-excluded", Severity::Warning, node(name), reason);
     finding.fix = format!(
-        "see kubectl get node {name} -o yaml; a Node that is deleted gets another podCIDR when \
-         its kubelet starts again"
+        "see kubectl get node {name} -o yaml and the clusterCIDRs of agent.json; a Node that is \
+         deleted gets another podCIDR when its kubelet starts again"
     );
     finding
 }

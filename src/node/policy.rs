@@ -15,7 +15,7 @@ mod state;
 pub(crate) use cut::Cut;
 pub(crate) use held::PolicyTable;
 #[cfg(feature = "agent")]
-pub(crate) use kept::{Done, Kept, is_kept, monitor};
+pub(crate) use kept::{Done, Kept, monitor};
 pub(crate) use pods::{
     Expected, behind, differences, expect, may_hold, otherwise, release_noted, restore_table,
     sweep, take_back,
@@ -144,6 +144,8 @@ pub fn apply(
     let told = plan(&mut wanted)?;
     let Wanted { node, mut compiled, .. } = wanted;
     compiled.policies.denial = denial;
+    // From now on they are not an agent's; one that runs notes that again.
+    state::forget_keeper(root)?;
     state::write(root, &node, &compiled)?;
     let ((done, _), note) = denial::enforced(root, &mut compiled.policies, Policies::bring_up)?;
     let wanted = &compiled.policies;
@@ -242,6 +244,12 @@ pub fn in_force(root: &Root) -> Result<Option<HeldPolicies>, Error> {
     let (pods, denied) = (pods.gather(), denied().unwrap_or_default());
     let sets = serde_json::from_str(&policies.encode()).unwrap_or_default();
     Ok(Some(HeldPolicies { sets, pods, denied }))
+}
+
+/// Whether an agent enforced policies since boot, and nobody took that away: what is enforced
+/// by hand is not an agent's.
+pub(crate) fn is_kept(root: &Root) -> bool {
+    state::has_keeper(root)
 }
 
 /// Takes the table away, with what is noted of it, and all pods are open; false where there

@@ -162,12 +162,17 @@ impl Seen {
                 true => (passed.last(), Role::Uplink),
                 false => (passed.first(), Role::Pod),
             };
-            if let Some((_, name)) = last.filter(|(role, _)| *role != end) {
+            if let Some((role, name)) = last.filter(|(role, _)| *role != end) {
                 let (of, ask) = match is_out {
                     true => ("from the pod", format!("manx explain {pod} {other}")),
                     false => ("to the pod", format!("manx explain {other} {pod}")),
                 };
-                told.push(format!("what is sent {of} is not seen behind {name}: {ask} says why"));
+                // What becomes of the node's own packets is in no table that explain follows.
+                let who = match is_out && *role == Role::Tunnel {
+                    true => "and manx probe say more",
+                    false => "says why",
+                };
+                told.push(format!("what is sent {of} is not seen behind {name}: {ask} {who}"));
             }
         }
         told
@@ -277,7 +282,7 @@ mod tests {
         assert_eq!(
             lost[2..],
             [
-                "what is sent from the pod is not seen behind vx: manx explain default/web 10.2.0.2 says why"
+                "what is sent from the pod is not seen behind vx: manx explain default/web 10.2.0.2 and manx probe say more"
             ]
         );
         let lost = told(&[all(out), vec![(2, back)]].concat());

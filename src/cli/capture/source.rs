@@ -23,8 +23,15 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 const LINE_BYTES_MAX: usize = 64 << 10;
 
 /// So begins what it says where nothing is wrong.
-const NOISE: [&str; 4] =
-    ["listening on ", "verbose output suppressed", "dropped privs", "data link type"];
+const NOISE: [&str; 6] = [
+    "listening on ",
+    "verbose output suppressed",
+    "dropped privs",
+    "data link type",
+    "WARNING: ",
+    // Of the one that shows, because the other has ended.
+    "truncated dump file",
+];
 
 /// One that shows, behind one that takes where packets are unpacked.
 pub(super) struct Source {

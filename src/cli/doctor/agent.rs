@@ -3,7 +3,7 @@
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -19,16 +19,39 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// More of what it says is not read.
 const ANSWER_BYTES_MAX: usize = 4096;
 
-/// Asks it whether pods may come to this node; none where no agent runs.
-pub(super) fn ask(root: &Root) -> Option<Agent> {
-    let runs = operations::is_read(root);
-    runs.then(|| answer().unwrap_or_else(|error| Agent { ready: None, says: error.to_string() }))
+/// So many of a node's addresses are tried.
+const ADDRESSES_MAX: usize = 64;
+
+/// Asks it whether pods may come to this node; none where no agent runs. With component metrics
+/// it answers on the node's own address alone.
+pub(super) fn ask(root: &Root, own: impl Iterator<Item = IpAddr>) -> Option<Agent> {
+    if !operations::is_read(root) {
+        return None;
+    }
+    let loopback = IpAddr::from([127, 0, 0, 1]);
+    let global = own.filter(|ip| match ip {
+        IpAddr::V4(ip) => !ip.is_loopback(),
+        IpAddr::V6(ip) => !ip.is_loopback() && !ip.is_unicast_link_local(),
+    });
+    let mut said = None;
+    for address in [loopback].into_iter().chain(global.take(ADDRESSES_MAX)) {
+        match answer(SocketAddr::from((address, PORT))) {
+            Ok(agent) => return Some(agent),
+            Err(error) => {
+                let is_late = error.kind() == ErrorKind::TimedOut;
+                said.get_or_insert(error);
+                if is_late {
+                    break;
+                }
+            }
+        }
+    }
+    said.map(|error| Agent { ready: None, says: error.to_string() })
 }
 
-fn answer() -> io::Result<Agent> {
-    let address = SocketAddr::from(([127, 0, 0, 1], PORT));
+fn answer(address: SocketAddr) -> io::Result<Agent> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
-        .map_err(|error| io::Error::other(format!("{address}: {error}")))?;
+        .map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(b"GET /readyz HTTP/1.0\r\n\r\n")?;
     let next = |buffer: &mut [u8], left| {

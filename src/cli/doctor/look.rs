@@ -115,7 +115,8 @@ pub(in crate::cli) fn taken(args: &Args) -> Result<Snapshot, Failure> {
         plugin_path: args.plugin_path(&root),
         root: &root,
     })?;
-    snapshot.surroundings.agent = agent::ask(&root);
+    let own = snapshot.kernel.addresses.iter().map(|(_, address)| address.ip());
+    snapshot.surroundings.agent = agent::ask(&root, own);
     snapshot.surroundings.assignments = assignments(&root);
     snapshot.surroundings.memory_bytes = memory_bytes();
     samples.end(&mut snapshot.surroundings);
@@ -226,7 +227,9 @@ fn look(request: &Request<'_>) -> Result<Snapshot, Failure> {
         snapshot.surroundings.policy_chains = firewall.policies();
         snapshot.surroundings.walks = firewall.walks();
         snapshot.surroundings.enforces_policy = firewall.enforces_policy();
-        snapshot.surroundings.policies_said = policy::is_said(root);
+        let said = policy::is_said(root).filter(|_| !firewall.is_denied());
+        snapshot.surroundings.policies_said = said;
+        snapshot.surroundings.policies_kept = policy::is_kept(root);
         snapshot.compared = Compared::of(&changes, &networks, &tables);
     }
     snapshot.surroundings.daemons = lacking(root);

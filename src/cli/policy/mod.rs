@@ -106,10 +106,11 @@ fn still_asking(args: &Args, console: &mut Console<'_>) -> Result<Status, Failur
     if !names.is_empty() {
         let names = names.join(", ");
         console.remark(format_args!(
-            "warning: the configuration of {names} still asks for policies. The next ADD, STATUS or \
-             manx apply makes the table again, an agent or manx-watch at once; where no agent \
-             applies policies, all pods are closed then, unless networkPolicyMissing is \"allow\". \
-             To leave them open, set networkPolicy to \"off\" there and run manx policy remove again"
+            "warning: the configuration of {names} still asks for policies, so the table comes back: \
+             at once where an agent or manx-watch runs, else with the next ADD, STATUS or manx \
+             apply. Without an agent that applies policies it closes the pods that were added under \
+             them (unless networkPolicyMissing was \"allow\"). To keep pods open, take the agent's component network-policy away; without an \
+             agent write \"networkPolicy\": \"off\", and run manx policy remove again"
         ))?;
     }
     Ok(Status::Fine)

@@ -63,9 +63,9 @@ pub(super) fn print(overview: &Overview<'_>, console: &mut Console<'_>) -> io::R
         Enforcement::Awaited => {
             "awaited: nobody has applied any; networkPolicyMissing says what becomes of pods"
         }
-        Enforcement::Lost => "lost: pods may be open; manx apply makes the table again",
+        Enforcement::Lost => "lost: the table is not what it should be; manx doctor says how",
         Enforcement::Partly => {
-            "partly: later pods of networks without \"networkPolicy\": \"enforce\" are open"
+            "partly: enforced for pods that were there when it was applied; later ones are open"
         }
         Enforcement::Enforced => "enforced; manx policy show lists it",
     };

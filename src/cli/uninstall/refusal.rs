@@ -60,7 +60,8 @@ pub(super) fn attached(order: &Order) -> Result<Option<String>, Failure> {
     let (count, named) = (names.len(), some_of(&names));
     Ok(Some(format!(
         "pods are attached: {count} ({named}): drain the node (kubectl drain NODE \
-         --ignore-daemonsets) and end what is left (crictl rmp -af); --force cuts them off"
+         --ignore-daemonsets --delete-emptydir-data --force); where some of these are left, stop \
+         kubelet, and end them (crictl pods, crictl rmp -f ID); --force cuts them off"
     )))
 }
 

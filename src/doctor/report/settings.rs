@@ -175,8 +175,9 @@ pub(super) fn of_nodes(cluster: &Cluster, found: &mut Vec<Finding>) {
         &policies,
         (
             "a policy that is enforced on some nodes protects some of its pods",
-            "manx status on each node says how they stand there; bring all to enforced \
-             (networkPolicy in each configuration, and manx policy apply or the agent), or all to off",
+            "manx status on each node says how they stand there. For enforced on all of them: \
+             networkPolicy in each configuration, and the agent or manx policy apply; for off on all \
+             of them: the key away, and then manx policy remove",
         ),
         found,
     );

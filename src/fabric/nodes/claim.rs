@@ -112,7 +112,7 @@ impl Claim {
     pub(super) fn keep_to(&mut self, all: &[IpNetwork]) {
         let inside = |cidr: &IpNetwork| all.iter().any(|all| contains(all, cidr));
         if let Some(cidr) = self.node.pod_cidrs.iter().find(|cidr| !inside(cidr)) {
-            let words = format!("podCIDR {cidr} is in none of the cluster's");
+            let words = format!("podCIDR {cidr} is in none of the clusterCIDRs of agent.json");
             self.lose(words);
         }
     }

@@ -382,7 +382,10 @@ fn pods_are_inside_the_clusters_networks() {
     });
     let view = view_of(&with_own(others.collect()), &settings, &[]).unwrap();
     assert_eq!(served(&view), ["n2 192.0.2.2 10.0.2.0/24"]);
-    assert_eq!(reasons(&view), ["n3: podCIDR 10.0.4.0/24 is in none of the cluster's"]);
+    assert_eq!(
+        reasons(&view),
+        ["n3: podCIDR 10.0.4.0/24 is in none of the clusterCIDRs of agent.json"]
+    );
 }
 
 /// A Node's name may be an address, and another's at that.

@@ -211,12 +211,6 @@ impl Kept {
     }
 }
 
-/// Whether an agent enforced policies since boot, and nobody took that away: what is enforced
-/// by hand is not an agent's.
-pub(crate) fn is_kept(root: &Root) -> bool {
-    state::has_keeper(root)
-}
-
 /// Tells of what others do with the table.
 ///
 /// # Errors

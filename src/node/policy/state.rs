@@ -75,8 +75,15 @@ pub(super) fn note_keeper(root: &Root) -> Result<(), Error> {
     put(&path, b"")
 }
 
+/// Notes that no agent does.
+///
+/// # Errors
+/// `File`.
+pub(super) fn forget_keeper(root: &Root) -> Result<(), Error> {
+    remove(&keeper_file(root))
+}
+
 /// Whether an agent kept the table since boot.
-#[cfg(feature = "agent")]
 pub(super) fn has_keeper(root: &Root) -> bool {
     keeper_file(root).exists()
 }

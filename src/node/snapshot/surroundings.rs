@@ -64,6 +64,9 @@ pub struct Surroundings {
     /// cannot be seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policies_said: Option<bool>,
+    /// Whether an agent enforced them since boot, and did not end that.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub policies_kept: bool,
     /// Tables with rules that give packets another destination; looked for by explain and
     /// bundle alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
