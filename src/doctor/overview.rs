@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Check, Outcome, examine, findings};
+use super::{Check, Outcome, examine, findings, policy};
 use crate::{
     conf::CrossSubnet,
     fabric::{
@@ -80,8 +80,7 @@ impl Enforcement {
         let differs = table.is_some_and(|table| !table.held.differences.is_empty());
         match (asks, is_there) {
             (true, _) if said == Some(false) => Self::Awaited,
-            (true, false) if said == Some(true) => Self::Lost,
-            (true, _) if differs => Self::Lost,
+            (true, _) if differs || policy::is_gone(snapshot) => Self::Lost,
             (true, true) => Self::Enforced,
             (false, true) => Self::Partly,
             (_, false) => Self::Off,
@@ -281,6 +280,7 @@ mod tests {
     use crate::{
         node::OfTable,
         object::{HeldTable, Table},
+        state::Entry,
     };
 
     #[test]
@@ -295,6 +295,7 @@ mod tests {
             let wanted =
                 Table { name: TABLE.to_owned(), purpose: String::new(), description: None };
             let held = HeldTable { name: TABLE.to_owned(), differences };
+            snapshot.journal = vec![Entry::default()];
             snapshot.compared.tables =
                 vec![OfTable { network: String::new(), wanted, held, note: None }];
             Enforcement::of(&snapshot).as_str()

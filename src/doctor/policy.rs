@@ -119,19 +119,24 @@ fn unkept(snapshot: &Snapshot) -> Option<Seen> {
 
 /// What the table lacks of pods on which policies are enforced.
 fn lost(snapshot: &Snapshot) -> Option<Seen> {
+    let object = || format!("nftables table {TABLE}");
     let mut tables = snapshot.compared.tables.iter();
+    let table = tables.find(|table| table.wanted.name == TABLE);
+    if let Some(table) = table.filter(|table| !table.held.differences.is_empty()) {
+        let differences = some_of(&table.held.differences);
+        let evidence = format!("pods that policies isolate may be open: {differences}");
+        return Some(Seen::error(object(), evidence).fix("manx apply"));
+    }
+    let evidence = "policies were applied, and their table is gone: pods are open";
+    let fix = "manx policy apply WORLD; an agent makes it again by itself";
+    is_gone(snapshot).then(|| Seen::error(object(), evidence).fix(fix))
+}
+
+/// Whether policies were applied to pods that are there, and there is no table of them. Of pods that
+/// came before anybody asked for policies nothing else is noted.
+pub(super) fn is_gone(snapshot: &Snapshot) -> bool {
     let Surroundings { enforces_policy: is_there, policies_said: said, .. } = snapshot.surroundings;
-    let Some(table) = tables.find(|table| table.wanted.name == TABLE) else {
-        let evidence =
-            "policies were applied, and their table is gone: pods that were there then are open";
-        let fix = "manx policy apply WORLD; an agent makes it again by itself";
-        let is_gone = !is_there && said == Some(true);
-        return is_gone.then(|| Seen::error(format!("nftables table {TABLE}"), evidence).fix(fix));
-    };
-    let differences = &table.held.differences;
-    let evidence = format!("pods that policies isolate may be open: {}", some_of(differences));
-    let object = format!("nftables table {TABLE}");
-    (!differences.is_empty()).then(|| Seen::error(object, evidence).fix("manx apply"))
+    !is_there && said == Some(true) && !snapshot.journal.is_empty()
 }
 
 /// Where IPVS makes Services, what is sent to one is delivered to the node, which sends it on
@@ -205,6 +210,12 @@ mod tests {
         // What was applied is gone.
         snapshot.surroundings.enforces_policy = false;
         snapshot.surroundings.policies_said = Some(true);
+        assert!(policy_unenforced(&snapshot).unwrap().is_empty(), "there is no pod");
+        snapshot.journal = vec![Entry::default()];
+        let wanted = Table { name: TABLE.to_owned(), purpose: String::new(), description: None };
+        let held = HeldTable { name: TABLE.to_owned(), differences: Vec::new() };
+        let nothing = OfTable { network: String::new(), wanted, held, note: None };
+        snapshot.compared.tables = vec![nothing];
         let [lost] = &policy_unenforced(&snapshot).unwrap()[..] else { panic!() };
         assert!(lost.severity == Severity::Error && lost.evidence.contains("their table is gone"));
         snapshot.surroundings.enforces_policy = true;

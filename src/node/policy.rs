@@ -29,7 +29,7 @@ use crate::{
     policy::{
         Attached, Compiled, Denial, Dropped, Key, Known, Policies, TABLE, World, changes, compile,
     },
-    state::{Root, lock},
+    state::{Root, lock, operations},
 };
 
 use super::{Denied, Error, HeldPolicies, IsolatedPod, fabric::file_version, refused};
@@ -144,9 +144,11 @@ pub fn apply(
     let told = plan(&mut wanted)?;
     let Wanted { node, mut compiled, .. } = wanted;
     compiled.policies.denial = denial;
-    // From now on they are not an agent's; one that runs notes that again.
-    state::forget_keeper(root)?;
     state::write(root, &node, &compiled)?;
+    // From now on they are no agent's, unless one runs.
+    if !operations::is_read(root) {
+        state::forget_keeper(root)?;
+    }
     let ((done, _), note) = denial::enforced(root, &mut compiled.policies, Policies::bring_up)?;
     let wanted = &compiled.policies;
     let mut applied = Applied { notes: Vec::from_iter(note), ..Applied::default() };

@@ -37,12 +37,13 @@ pub(super) fn ask(root: &Root, own: impl Iterator<Item = IpAddr>) -> Option<Agen
     for address in [loopback].into_iter().chain(global.take(ADDRESSES_MAX)) {
         match answer(SocketAddr::from((address, PORT))) {
             Ok(agent) => return Some(agent),
+            // It is there, and says nothing: the others would take as long.
+            Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
+                let says = format!("{address}, port {PORT}: no answer within {PATIENCE:?}");
+                return Some(Agent { ready: None, says });
+            }
             Err(error) => {
-                let is_late = error.kind() == ErrorKind::TimedOut;
                 said.get_or_insert(error);
-                if is_late {
-                    break;
-                }
             }
         }
     }

@@ -97,8 +97,8 @@ impl Kept {
         let is_noted = last
             .as_ref()
             .is_some_and(|last| last.compiled == compiled && last.version == file_version(&file));
+        state::note_keeper(&self.root)?;
         if !is_noted {
-            state::note_keeper(&self.root)?;
             state::note_key(&self.root, &key)?;
             state::write(&self.root, &self.node, &compiled)?;
         }
