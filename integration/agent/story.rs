@@ -278,6 +278,8 @@ fn a_configuration_that_cannot_be_used_is_told_and_ends_nothing() {
     let lives = || answers("/healthz").starts_with("HTTP/1.1 200 ");
     assert!(eventually(DEADLINE, lives), "{}", answers("/healthz"));
     assert!(answers("/readyz").contains("fabric.mode"), "{}", answers("/readyz"));
+    let told = ground.manx(&["status"]).stdout;
+    assert!(told.contains("runs, and is not ready: ") && told.contains("fabric.mode"), "{told}");
     assert_eq!(agent.end(Signal::SIGTERM), Some(0));
 }
 

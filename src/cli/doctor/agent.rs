@@ -23,11 +23,10 @@ const ANSWER_BYTES_MAX: usize = 4096;
 const ADDRESSES_MAX: usize = 64;
 
 /// Asks it whether pods may come to this node; none where no agent runs. With component metrics
-/// it answers on the node's own address alone.
+/// it answers on the node's own address alone, and one without a good configuration answers
+/// before it reads what the plugin tells.
 pub(super) fn ask(root: &Root, own: impl Iterator<Item = IpAddr>) -> Option<Agent> {
-    if !operations::is_read(root) {
-        return None;
-    }
+    let runs = operations::is_read(root);
     let loopback = IpAddr::from([127, 0, 0, 1]);
     let global = own.filter(|ip| match ip {
         IpAddr::V4(ip) => !ip.is_loopback(),
@@ -36,18 +35,20 @@ pub(super) fn ask(root: &Root, own: impl Iterator<Item = IpAddr>) -> Option<Agen
     let mut said = None;
     for address in [loopback].into_iter().chain(global.take(ADDRESSES_MAX)) {
         match answer(SocketAddr::from((address, PORT))) {
-            Ok(agent) => return Some(agent),
+            Ok(agent) if runs || agent.ready == Some(false) => return Some(agent),
+            // It is somebody else's port.
+            Ok(_) => break,
             // It is there, and says nothing: the others would take as long.
             Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => {
                 let says = format!("{address}, port {PORT}: no answer within {PATIENCE:?}");
-                return Some(Agent { ready: None, says });
+                return runs.then_some(Agent { ready: None, says });
             }
             Err(error) => {
                 said.get_or_insert(error);
             }
         }
     }
-    said.map(|error| Agent { ready: None, says: error.to_string() })
+    said.filter(|_| runs).map(|error| Agent { ready: None, says: error.to_string() })
 }
 
 fn answer(address: SocketAddr) -> io::Result<Agent> {

@@ -315,6 +315,12 @@ fn maker(found: &Found, snapshot: &Snapshot) -> Option<String> {
         let file = fabric.settings.keys.peers_file.as_deref().unwrap_or("the list of peers");
         return Some(format!("made by manx, protocol {}, by {file}", route.protocol));
     }
+    let to = route.destination;
+    let is_pods = to.prefix() == to.ip().family().bits()
+        && snapshot.journal.iter().any(|entry| entry.addresses.contains(&to.ip()));
+    if is_pods && route.protocol == PROTOCOL_BOOT {
+        return Some("made by manx for this pod".to_owned());
+    }
     let name = match route.protocol {
         PROTOCOL_KERNEL => "the kernel, with an address",
         PROTOCOL_BOOT => "hand or a plugin (boot)",
