@@ -16,7 +16,6 @@ use crate::{
     list::Gather,
     node::{Attachment, Network, OfFabric, Pool, Range, Snapshot, Surroundings},
     pod::mtu::Uplink,
-    policy::TABLE,
 };
 
 /// Checks whose errors keep pods from this node, or all of its pods from those of others.
@@ -75,12 +74,10 @@ impl Enforcement {
         let asks = snapshot.networks.iter().any(|network| network.enforces_policy);
         let Surroundings { enforces_policy: is_there, policies_said: said, .. } =
             snapshot.surroundings;
-        let mut tables = snapshot.compared.tables.iter();
-        let table = tables.find(|table| table.wanted.name == TABLE);
-        let differs = table.is_some_and(|table| !table.held.differences.is_empty());
+        let is_lost = !policy::differences(snapshot).is_empty() || policy::is_gone(snapshot);
         match (asks, is_there) {
             (true, _) if said == Some(false) => Self::Awaited,
-            (true, _) if differs || policy::is_gone(snapshot) => Self::Lost,
+            (true, _) if is_lost => Self::Lost,
             (true, true) => Self::Enforced,
             (false, true) => Self::Partly,
             (_, false) => Self::Off,
@@ -280,6 +277,7 @@ mod tests {
     use crate::{
         node::OfTable,
         object::{HeldTable, Table},
+        policy::TABLE,
         state::Entry,
     };
 

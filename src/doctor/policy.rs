@@ -120,16 +120,21 @@ fn unkept(snapshot: &Snapshot) -> Option<Seen> {
 /// What the table lacks of pods on which policies are enforced.
 fn lost(snapshot: &Snapshot) -> Option<Seen> {
     let object = || format!("nftables table {TABLE}");
-    let mut tables = snapshot.compared.tables.iter();
-    let table = tables.find(|table| table.wanted.name == TABLE);
-    if let Some(table) = table.filter(|table| !table.held.differences.is_empty()) {
-        let differences = some_of(&table.held.differences);
-        let evidence = format!("pods that policies isolate may be open: {differences}");
+    let differences = differences(snapshot);
+    if !differences.is_empty() {
+        let evidence = format!("pods that policies isolate may be open: {}", some_of(differences));
         return Some(Seen::error(object(), evidence).fix("manx apply"));
     }
     let evidence = "policies were applied, and their table is gone: pods are open";
     let fix = "manx policy apply WORLD; an agent makes it again by itself";
     is_gone(snapshot).then(|| Seen::error(object(), evidence).fix(fix))
+}
+
+/// In what their table is not what it should be.
+pub(super) fn differences(snapshot: &Snapshot) -> &[String] {
+    let mut tables = snapshot.compared.tables.iter();
+    let table = tables.find(|table| table.wanted.name == TABLE);
+    table.map(|table| table.held.differences.as_slice()).unwrap_or_default()
 }
 
 /// Whether policies were applied to pods that are there, and there is no table of them. Of pods that

@@ -25,7 +25,7 @@ use super::{
 };
 
 use crate::{
-    family::HasFamily,
+    family::is_single,
     list::Gather,
     net::{Socket, Tables, link::Link},
     node::Kernel,
@@ -141,7 +141,7 @@ fn expression(filter: &[OsString]) -> Result<String, Failure> {
 fn routed(kernel: &Kernel, link: &Link) -> Vec<IpAddr> {
     let routes = kernel.routes.iter().filter(|found| found.devices == [link.index]);
     let destinations = routes.map(|found| found.route.destination);
-    let hosts = destinations.filter(|to| to.prefix() == to.ip().family().bits());
+    let hosts = destinations.filter(is_single);
     hosts.map(|host| host.ip()).gather()
 }
 

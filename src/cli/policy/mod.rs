@@ -109,8 +109,9 @@ fn still_asking(args: &Args, console: &mut Console<'_>) -> Result<Status, Failur
             "warning: the configuration of {names} still asks for policies, so the table comes back: \
              at once where an agent or manx-watch runs, else with the next ADD, STATUS or manx \
              apply. Without an agent that applies policies it closes the pods that were added under \
-             them (unless networkPolicyMissing was \"allow\"). To keep pods open, take the agent's component network-policy away; without an \
-             agent write \"networkPolicy\": \"off\", and run manx policy remove again"
+             them (unless networkPolicyMissing was \"allow\"). To keep pods open, take the agent's \
+             component network-policy away; without an agent write \"networkPolicy\": \"off\", and \
+             run manx policy remove again"
         ))?;
     }
     Ok(Status::Fine)

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     fabric::Settings,
-    family::HasFamily,
+    family::{HasFamily, is_single},
     list::{Gather, PushAll},
     net::{
         link::Link,
@@ -316,8 +316,8 @@ fn maker(found: &Found, snapshot: &Snapshot) -> Option<String> {
         return Some(format!("made by manx, protocol {}, by {file}", route.protocol));
     }
     let to = route.destination;
-    let is_pods = to.prefix() == to.ip().family().bits()
-        && snapshot.journal.iter().any(|entry| entry.addresses.contains(&to.ip()));
+    let is_pods =
+        is_single(&to) && snapshot.journal.iter().any(|entry| entry.addresses.contains(&to.ip()));
     if is_pods && route.protocol == PROTOCOL_BOOT {
         return Some("made by manx for this pod".to_owned());
     }
