@@ -161,7 +161,7 @@ fn no_pods_come_to_a_new_node_by_a_plugin_that_may_not_read_the_file() {
     agent.api = Some(api);
     ground.await_log("no pods may come yet: it is not known whether the plugin of this node reads");
     let put = |program: &Path| {
-        fs::copy(program, plugins.join("new")).unwrap();
+        ground.host.scratch().program("bin/new", program);
         fs::rename(plugins.join("new"), plugins.join("manx")).unwrap();
     };
     let old = "#!/bin/sh\necho '{\"version\": \"0.1.0\", \"revision\": null}'\n";

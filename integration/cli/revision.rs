@@ -16,7 +16,7 @@ fn the_revision_is_that_of_the_source_tree_alone() {
         fs::create_dir_all(root.join(directory)).unwrap();
     }
     for copy in ["hack/revision", "vendor/manx/hack/revision"] {
-        fs::copy(&script, root.join(copy)).unwrap();
+        scratch.scratch().program(&format!("tree/{copy}"), &script);
     }
     let git = |arguments: &[&str]| {
         let mut command = Command::new("git");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Of what `hack/release` makes no release.
 
-use std::{fs, path::Path, process::Command};
+use std::{path::Path, process::Command};
 
 use crate::harness::{DEADLINE, Finished, Scratch, Stdin, run};
 
@@ -12,7 +12,8 @@ impl Checkout {
     fn new() -> Self {
         let checkout = Self(Scratch::new());
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("hack/release");
-        fs::copy(script, checkout.0.dir("hack").join("release")).unwrap();
+        checkout.0.dir("hack");
+        checkout.0.program("hack/release", script);
         checkout.0.dir("conf/helm/manx");
         checkout.0.dir("conf/kubernetes/base");
         checkout.0.file("Cargo.toml", "version = \"1.2.3\"\n");

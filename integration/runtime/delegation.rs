@@ -253,7 +253,7 @@ fn a_plugin_that_is_this_one_is_refused_by_whichever_name() {
 fn a_copy_or_a_wrapper_of_this_plugin_finds_that_it_called_itself() {
     let host = Host::new();
     let bin = host.scratch().dir("bin");
-    fs::copy(crate::node::MANX, bin.join("copy")).unwrap();
+    host.scratch().program("bin/copy", crate::node::MANX);
     // ADD, then its DEL.
     refuses_itself(&host, "copy", 3);
     let wrapped = bin.join("copy").display().to_string();

@@ -191,6 +191,20 @@ fn every_step_names_what_decides() {
     }
 }
 
+/// Its protocol is that of what `ip` makes by hand as well.
+#[test]
+fn the_route_to_a_pod_is_told_from_another_to_its_address() {
+    let mut node = node();
+    node.journal[1].host_link = format!("cali{SECOND}");
+    let made = |node: &Snapshot| step(&ask(node, WEB, "10.1.0.6"), "route").by.clone();
+    assert!(made(&node).ends_with("made by manx for this pod"), "{}", made(&node));
+    let to = "10.1.0.6/32".parse().unwrap();
+    let mut routes = node.kernel.routes.iter_mut();
+    let of_pod = routes.find(|found| found.route.destination == to).unwrap();
+    of_pod.devices = vec![UPLINK];
+    assert!(made(&node).ends_with("made by hand or a plugin (boot)"), "{}", made(&node));
+}
+
 #[test]
 fn what_leaves_the_cluster_is_masqueraded_unless_it_is_spared() {
     let mut node = node();

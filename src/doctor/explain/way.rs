@@ -24,6 +24,7 @@ use crate::{
         self, Action,
         fib::{self, Answer, Packet},
     },
+    state::Entry,
     text::few::some_of,
 };
 
@@ -316,9 +317,12 @@ fn maker(found: &Found, snapshot: &Snapshot) -> Option<String> {
         return Some(format!("made by manx, protocol {}, by {file}", route.protocol));
     }
     let to = route.destination;
-    let is_pods =
-        is_single(&to) && snapshot.journal.iter().any(|entry| entry.addresses.contains(&to.ip()));
-    if is_pods && route.protocol == PROTOCOL_BOOT {
+    let mut holders = snapshot.journal.iter().filter(|entry| entry.addresses.contains(&to.ip()));
+    let leads_to = |entry: &Entry| {
+        let mut links = snapshot.kernel.links.iter();
+        links.any(|link| *link.name == *entry.host_link && found.devices == [link.index])
+    };
+    if is_single(&to) && holders.any(leads_to) && route.protocol == PROTOCOL_BOOT {
         return Some("made by manx for this pod".to_owned());
     }
     let name = match route.protocol {
