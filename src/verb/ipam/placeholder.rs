@@ -85,6 +85,13 @@ pub fn own_cidrs_fit(ipam: &Value, config: &Config, root: &Root) -> Result<(), E
 
 fn filled(ipam: &Value, own: &[IpNetwork]) -> Result<Value, Error> {
     let ipam = fill_in(ipam, own);
+    if has_placeholder(&ipam) && own.is_empty() {
+        let msg = "ipam asks for a pod CIDR, and the peers file gives this node none";
+        return Err(Error::new(Code::UNAVAILABLE, msg).details(
+            "give the node podCIDRs there; an agent's log says why it left them out (clusterCIDRs \
+             of agent.json have to contain them)",
+        ));
+    }
     if has_placeholder(&ipam) {
         let told = own.iter().map(ToString::to_string).gather().join(", ");
         let msg =

@@ -88,6 +88,8 @@ fn a_placeholder_needs_a_peers_file() {
     root.write("var/lib/manx/peers.json", peers);
     assert_eq!(ask("usePodCidr"), []);
     one(&ask("usePodCidrIPv6"), Error, "plugins[0].ipam", "of a family that this node has none of");
+    root.write("var/lib/manx/peers.json", &peers.replace(r#""10.1.0.0/24""#, ""));
+    one(&ask("usePodCidr"), Error, "plugins[0].ipam", "the peers file gives this node none");
 }
 
 #[test]
