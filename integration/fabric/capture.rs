@@ -71,6 +71,13 @@ fn a_ping_is_seen_at_all_three_places_and_where_it_ends() {
     let summary = said.stderr.lines().filter(|line| line.starts_with("from the pod: "));
     assert!(summary.count() == 1 && !said.stderr.contains("not seen behind"), "{}", said.stderr);
 
+    // The last line that is shown may be any of a packet's.
+    for count in 1..=7 {
+        let said = capture(&scene, &format!("--count {count} default/web icmp"), other);
+        assert_eq!(said.stdout.lines().count(), count, "{said:?}");
+        assert!(said.status == 0 && !said.stderr.contains("not seen behind"), "{count}: {said:?}");
+    }
+
     // Where a packet is dropped, it is the last place at which it is seen.
     let nft = |rules: &str| scene.breaks(scene.a(), &format!("nft '{rules}'"));
     let dies = |rules: &str, count: usize, words: &str| {

@@ -94,6 +94,8 @@ pub(super) fn time_of_day((seconds, micros): Stamp) -> String {
 #[derive(Clone, Debug, Default)]
 struct Way {
     counts: Vec<usize>,
+    /// Where one was seen after the last that counts.
+    later: Vec<bool>,
     /// The other end of the first.
     other: Option<IpAddr>,
 }
@@ -115,13 +117,31 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new(places: Vec<(Role, String)>, pod: Vec<IpAddr>, node: Vec<IpAddr>) -> Self {
-        let way = Way { counts: vec![0; places.len()], other: None };
+        let way =
+            Way { counts: vec![0; places.len()], later: vec![false; places.len()], other: None };
         Self { places, pod, node, others: BTreeSet::new(), out: way.clone(), back: way }
     }
 
     /// Counts a packet.
     pub(super) fn add(&mut self, line: &Line) {
-        let Some((source, destination)) = ends(&line.packet) else { return };
+        let Some((way, other)) = self.way(line) else { return };
+        way.other.get_or_insert(other);
+        if let Some(count) = way.counts.get_mut(line.place) {
+            *count += 1;
+        }
+    }
+
+    /// A packet after the last that counts, which passed some places before that one and some behind it.
+    pub(super) fn add_later(&mut self, line: &Line) {
+        let later = self.way(line).and_then(|(way, _)| way.later.get_mut(line.place));
+        if let Some(later) = later {
+            *later = true;
+        }
+    }
+
+    /// Which direction a packet is of, and the other end.
+    fn way(&mut self, line: &Line) -> Option<(&mut Way, IpAddr)> {
+        let (source, destination) = ends(&line.packet)?;
         let role = self.places.get(line.place).map(|(role, _)| *role);
         // Outside, the node's address stands for that of a pod, where the pod speaks with them.
         let is_own = |address, other| {
@@ -131,15 +151,12 @@ impl Seen {
         let (way, other) = match (is_own(source, &destination), is_own(destination, &source)) {
             (true, _) => (&mut self.out, destination),
             (_, true) => (&mut self.back, source),
-            _ => return,
+            _ => return None,
         };
         if self.others.len() < OTHERS_MAX {
             self.others.insert(other);
         }
-        way.other.get_or_insert(other);
-        if let Some(count) = way.counts.get_mut(line.place) {
-            *count += 1;
-        }
+        Some((way, other))
     }
 
     /// How many there were of each direction, and what to ask where one ends on this node.
@@ -150,32 +167,39 @@ impl Seen {
             let counts = counts.map(|((_, name), count)| format!("{count} at {name}"));
             told.push(format!("{what}: {}", counts.gather().join(", ")));
         }
-        for (way, is_out) in [(&self.out, true), (&self.back, false)] {
-            let Some(other) = way.other.filter(|other| !is_here(*other)) else { continue };
-            let passed: Vec<&(Role, String)> = self
-                .places
-                .iter()
-                .zip(&way.counts)
-                .filter_map(|(place, count)| (*count > 0).then_some(place))
-                .gather();
-            let (last, end) = match is_out {
-                true => (passed.last(), Role::Uplink),
-                false => (passed.first(), Role::Pod),
+        for (is_out, other, (role, name)) in self.last_seen(is_here) {
+            let (of, ask) = match is_out {
+                true => ("from the pod", format!("manx explain {pod} {other}")),
+                false => ("to the pod", format!("manx explain {other} {pod}")),
             };
-            if let Some((role, name)) = last.filter(|(role, _)| *role != end) {
-                let (of, ask) = match is_out {
-                    true => ("from the pod", format!("manx explain {pod} {other}")),
-                    false => ("to the pod", format!("manx explain {other} {pod}")),
-                };
-                // What becomes of the node's own packets is in no table that explain follows.
-                let who = match is_out && *role == Role::Tunnel {
-                    true => "and manx probe say more",
-                    false => "says why",
-                };
-                told.push(format!("what is sent {of} is not seen behind {name}: {ask} {who}"));
-            }
+            // What becomes of the node's own packets is in no table that explain follows.
+            let who = match is_out && *role == Role::Tunnel {
+                true => "and manx probe say more",
+                false => "says why",
+            };
+            told.push(format!("what is sent {of} is not seen behind {name}: {ask} {who}"));
         }
         told
+    }
+
+    /// Behind which places none was seen, though the way goes on: whether it leads from the pod, and to whom
+    /// or from whom.
+    pub(super) fn last_seen(
+        &self,
+        is_here: impl Fn(IpAddr) -> bool,
+    ) -> Vec<(bool, IpAddr, &(Role, String))> {
+        let end = |(way, is_out): (&Way, bool)| {
+            let other = way.other.filter(|other| !is_here(*other))?;
+            let seen = way.counts.iter().zip(&way.later).map(|(count, later)| *count > 0 || *later);
+            let mut passed =
+                self.places.iter().zip(seen).filter_map(|(at, seen)| seen.then_some(at));
+            let (last, end) = match is_out {
+                true => (passed.next_back()?, Role::Uplink),
+                false => (passed.next()?, Role::Pod),
+            };
+            (last.0 != end).then_some((is_out, other, last))
+        };
+        [(&self.out, true), (&self.back, false)].into_iter().filter_map(end).gather()
     }
 }
 
@@ -260,14 +284,22 @@ mod tests {
             ];
             names.map(|(role, name)| (role, name.to_owned())).to_vec()
         };
-        let told = |packets: &[(usize, &str)]| {
+        let seen = || {
             let (pod, node) =
                 (vec!["10.1.0.2".parse().unwrap()], vec!["192.0.2.1".parse().unwrap()]);
-            let mut seen = Seen::new(places(), pod, node);
-            for (place, packet) in packets {
-                seen.add(&Line { stamp: (0, 0), place: *place, packet: (*packet).to_owned() });
-            }
-            seen.told("default/web", |address| address.to_string() == "10.1.0.3")
+            Seen::new(places(), pod, node)
+        };
+        let line = |(place, packet): (usize, &str)| Line {
+            stamp: (0, 0),
+            place,
+            packet: packet.to_owned(),
+        };
+        let told_by =
+            |seen: &Seen| seen.told("default/web", |address| address.to_string() == "10.1.0.3");
+        let told = |packets: &[(usize, &str)]| {
+            let mut seen = seen();
+            packets.iter().for_each(|one| seen.add(&line(*one)));
+            told_by(&seen)
         };
         let (out, back) = ("IP 10.1.0.2 > 10.2.0.2: ICMP", "IP 10.2.0.2 > 10.1.0.2: ICMP");
         let all = |packet| (0..3).map(|place| (place, packet)).collect::<Vec<_>>();
@@ -292,6 +324,20 @@ mod tests {
                 "what is sent to the pod is not seen behind eth0 in vxlan: manx explain 10.2.0.2 default/web says why"
             ]
         );
+        // The last line that is printed may be any one of a packet's.
+        let mut cut = seen();
+        all(out).iter().for_each(|one| cut.add(&line(*one)));
+        [(2, back), (1, back)].iter().for_each(|one| cut.add(&line(*one)));
+        assert!(told_by(&cut)[2].contains("is not seen behind vx:"));
+        cut.add_later(&line((0, back)));
+        assert_eq!(
+            told_by(&cut)[1..],
+            ["to the pod: 0 at cali1, 1 at vx, 1 at eth0 in vxlan, 0 at eth0"]
+        );
+        // Nor is what only begins behind that line lost.
+        let mut cut = seen();
+        cut.add_later(&line((0, out)));
+        assert_eq!(told_by(&cut).len(), 2);
         // To a pod of this node there is no further, and outside the node's address is the pod's.
         assert_eq!(told(&[(0, "IP 10.1.0.2.5 > 10.1.0.3.6: UDP")]).len(), 2);
         let outside =
