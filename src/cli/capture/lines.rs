@@ -84,6 +84,11 @@ pub(super) fn stamped(line: &str) -> Option<(Stamp, &str)> {
     Some(((seconds.parse().ok()?, micros.parse().ok()?), rest))
 }
 
+/// Since 1970.
+fn time((seconds, micros): Stamp) -> Duration {
+    Duration::from_secs(seconds) + Duration::from_micros(micros.into())
+}
+
 /// The time of day in UTC.
 pub(super) fn time_of_day((seconds, micros): Stamp) -> String {
     let (hour, minute, second) = (seconds / 3600 % 24, seconds / 60 % 60, seconds % 60);
@@ -94,11 +99,16 @@ pub(super) fn time_of_day((seconds, micros): Stamp) -> String {
 #[derive(Clone, Debug, Default)]
 struct Way {
     counts: Vec<usize>,
-    /// Where one was seen after the last that counts.
+    /// Where one was seen soon after the last that counts.
     later: Vec<bool>,
+    /// When that was.
+    last: Stamp,
     /// The other end of the first.
     other: Option<IpAddr>,
 }
+
+/// No packet takes longer through a node.
+const PASSAGE: Duration = Duration::from_millis(100);
 
 /// So many addresses that the pod speaks with are known apart.
 const OTHERS_MAX: usize = 1024;
@@ -117,8 +127,8 @@ pub(super) struct Seen {
 
 impl Seen {
     pub(super) fn new(places: Vec<(Role, String)>, pod: Vec<IpAddr>, node: Vec<IpAddr>) -> Self {
-        let way =
-            Way { counts: vec![0; places.len()], later: vec![false; places.len()], other: None };
+        let (counts, later) = (vec![0; places.len()], vec![false; places.len()]);
+        let way = Way { counts, later, ..Way::default() };
         Self { places, pod, node, others: BTreeSet::new(), out: way.clone(), back: way }
     }
 
@@ -126,16 +136,18 @@ impl Seen {
     pub(super) fn add(&mut self, line: &Line) {
         let Some((way, other)) = self.way(line) else { return };
         way.other.get_or_insert(other);
+        way.last = line.stamp;
         if let Some(count) = way.counts.get_mut(line.place) {
             *count += 1;
         }
     }
 
-    /// A packet after the last that counts, which passed some places before that one and some behind it.
+    /// Sees a packet that does not count any more: the last one that does may be on its way.
     pub(super) fn add_later(&mut self, line: &Line) {
-        let later = self.way(line).and_then(|(way, _)| way.later.get_mut(line.place));
-        if let Some(later) = later {
-            *later = true;
+        let Some((way, _)) = self.way(line) else { return };
+        let is_soon = time(line.stamp).saturating_sub(time(way.last)) <= PASSAGE;
+        if let Some(later) = way.later.get_mut(line.place) {
+            *later |= is_soon;
         }
     }
 
@@ -167,39 +179,32 @@ impl Seen {
             let counts = counts.map(|((_, name), count)| format!("{count} at {name}"));
             told.push(format!("{what}: {}", counts.gather().join(", ")));
         }
-        for (is_out, other, (role, name)) in self.last_seen(is_here) {
-            let (of, ask) = match is_out {
-                true => ("from the pod", format!("manx explain {pod} {other}")),
-                false => ("to the pod", format!("manx explain {other} {pod}")),
+        for (way, is_out) in [(&self.out, true), (&self.back, false)] {
+            let Some(other) = way.other.filter(|other| !is_here(*other)) else { continue };
+            let passed: Vec<&(Role, String)> = self
+                .places
+                .iter()
+                .zip(way.counts.iter().zip(&way.later))
+                .filter_map(|(place, (count, later))| (*count > 0 || *later).then_some(place))
+                .gather();
+            let (last, end) = match is_out {
+                true => (passed.last(), Role::Uplink),
+                false => (passed.first(), Role::Pod),
             };
-            // What becomes of the node's own packets is in no table that explain follows.
-            let who = match is_out && *role == Role::Tunnel {
-                true => "and manx probe say more",
-                false => "says why",
-            };
-            told.push(format!("what is sent {of} is not seen behind {name}: {ask} {who}"));
+            if let Some((role, name)) = last.filter(|(role, _)| *role != end) {
+                let (of, ask) = match is_out {
+                    true => ("from the pod", format!("manx explain {pod} {other}")),
+                    false => ("to the pod", format!("manx explain {other} {pod}")),
+                };
+                // What becomes of the node's own packets is in no table that explain follows.
+                let who = match is_out && *role == Role::Tunnel {
+                    true => "and manx probe say more",
+                    false => "says why",
+                };
+                told.push(format!("what is sent {of} is not seen behind {name}: {ask} {who}"));
+            }
         }
         told
-    }
-
-    /// Behind which places none was seen, though the way goes on: whether it leads from the pod, and to whom
-    /// or from whom.
-    pub(super) fn last_seen(
-        &self,
-        is_here: impl Fn(IpAddr) -> bool,
-    ) -> Vec<(bool, IpAddr, &(Role, String))> {
-        let end = |(way, is_out): (&Way, bool)| {
-            let other = way.other.filter(|other| !is_here(*other))?;
-            let seen = way.counts.iter().zip(&way.later).map(|(count, later)| *count > 0 || *later);
-            let mut passed =
-                self.places.iter().zip(seen).filter_map(|(at, seen)| seen.then_some(at));
-            let (last, end) = match is_out {
-                true => (passed.next_back()?, Role::Uplink),
-                false => (passed.next()?, Role::Pod),
-            };
-            (last.0 != end).then_some((is_out, other, last))
-        };
-        [(&self.out, true), (&self.back, false)].into_iter().filter_map(end).gather()
     }
 }
 
@@ -289,11 +294,8 @@ mod tests {
                 (vec!["10.1.0.2".parse().unwrap()], vec!["192.0.2.1".parse().unwrap()]);
             Seen::new(places(), pod, node)
         };
-        let line = |(place, packet): (usize, &str)| Line {
-            stamp: (0, 0),
-            place,
-            packet: packet.to_owned(),
-        };
+        let line_at = |stamp, place, packet: &str| Line { stamp, place, packet: packet.to_owned() };
+        let line = |(place, packet): (usize, &str)| line_at((5, 900_000), place, packet);
         let told_by =
             |seen: &Seen| seen.told("default/web", |address| address.to_string() == "10.1.0.3");
         let told = |packets: &[(usize, &str)]| {
@@ -329,7 +331,10 @@ mod tests {
         all(out).iter().for_each(|one| cut.add(&line(*one)));
         [(2, back), (1, back)].iter().for_each(|one| cut.add(&line(*one)));
         assert!(told_by(&cut)[2].contains("is not seen behind vx:"));
-        cut.add_later(&line((0, back)));
+        // A second later it is another one.
+        cut.add_later(&line_at((6, 900_000), 0, back));
+        assert!(told_by(&cut)[2].contains("is not seen behind vx:"));
+        cut.add_later(&line_at((6, 0), 0, back));
         assert_eq!(
             told_by(&cut)[1..],
             ["to the pod: 0 at cali1, 1 at vx, 1 at eth0 in vxlan, 0 at eth0"]
