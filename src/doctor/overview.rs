@@ -259,10 +259,17 @@ pub fn cross_subnet(settings: &Settings) -> Option<&'static str> {
 /// The MTU that a network's pods get, in words; none where it cannot be told.
 pub fn mtu_of_pods(network: &Network) -> Option<String> {
     let (pods, (ipv4, ipv6)) = (format!("pods of network {}", network.name), network.mtu?);
+    // A pod has an address of each set of ranges.
+    let ranges = network.pool.as_ref().map(|pool| pool.ranges.as_slice()).unwrap_or_default();
+    let has_ipv6 = ranges.iter().any(|range| range.first.is_ipv6());
+    let fits = match ranges.is_empty() {
+        true if ipv4 != ipv6 => format!("{ipv4}, or {ipv6} with an IPv6 address"),
+        false if has_ipv6 => ipv6.to_string(),
+        _ => ipv4.to_string(),
+    };
     Some(match network.configured_mtu {
-        Some(mtu) => format!("{pods} get {mtu}, as configured; {ipv4} fits ({ipv6} with IPv6)"),
-        None if ipv4 == ipv6 => format!("{pods} get {ipv4}"),
-        None => format!("{pods} get {ipv4}, with IPv6 {ipv6}"),
+        Some(mtu) => format!("{pods} get {mtu}, as configured; what fits is {fits}"),
+        None => format!("{pods} get {fits}"),
     })
 }
 
@@ -280,6 +287,31 @@ mod tests {
         policy::TABLE,
         state::Entry,
     };
+
+    #[test]
+    fn the_mtu_of_pods_is_that_of_their_addresses() {
+        let told = |configured_mtu, ranges: &[&str]| {
+            let range = |first: &&str| Range {
+                path: String::new(),
+                set: 0,
+                first: first.parse().unwrap(),
+                last: first.parse().unwrap(),
+                size: String::new(),
+            };
+            let pool = Pool { ranges: ranges.iter().map(range).collect(), ..Pool::default() };
+            let (name, mtu, pool) = ("net".to_owned(), Some((1450, 1430)), Some(pool));
+            mtu_of_pods(&Network { name, mtu, configured_mtu, pool, ..Network::default() }).unwrap()
+        };
+        assert_eq!(told(None, &["10.0.0.1"]), "pods of network net get 1450");
+        assert_eq!(told(None, &["10.0.0.1", "fd00::1"]), "pods of network net get 1430");
+        assert_eq!(
+            told(Some(1400), &["10.0.0.1"]),
+            "pods of network net get 1400, as configured; what fits is 1450"
+        );
+        // Addresses are another plugin's.
+        assert_eq!(told(None, &[]), "pods of network net get 1450, or 1430 with an IPv6 address");
+        assert_eq!(mtu_of_pods(&Network::default()), None);
+    }
 
     #[test]
     fn policies_stand_in_five_ways() {
