@@ -107,7 +107,7 @@ struct Way {
     other: Option<IpAddr>,
 }
 
-/// No packet takes longer through a node.
+/// Few packets take longer through a node.
 const PASSAGE: Duration = Duration::from_millis(100);
 
 /// So many addresses that the pod speaks with are known apart.
@@ -179,32 +179,39 @@ impl Seen {
             let counts = counts.map(|((_, name), count)| format!("{count} at {name}"));
             told.push(format!("{what}: {}", counts.gather().join(", ")));
         }
-        for (way, is_out) in [(&self.out, true), (&self.back, false)] {
-            let Some(other) = way.other.filter(|other| !is_here(*other)) else { continue };
-            let passed: Vec<&(Role, String)> = self
-                .places
-                .iter()
-                .zip(way.counts.iter().zip(&way.later))
-                .filter_map(|(place, (count, later))| (*count > 0 || *later).then_some(place))
-                .gather();
-            let (last, end) = match is_out {
-                true => (passed.last(), Role::Uplink),
-                false => (passed.first(), Role::Pod),
+        for (is_out, other, (role, name)) in self.last_seen(is_here) {
+            let (of, ask) = match is_out {
+                true => ("from the pod", format!("manx explain {pod} {other}")),
+                false => ("to the pod", format!("manx explain {other} {pod}")),
             };
-            if let Some((role, name)) = last.filter(|(role, _)| *role != end) {
-                let (of, ask) = match is_out {
-                    true => ("from the pod", format!("manx explain {pod} {other}")),
-                    false => ("to the pod", format!("manx explain {other} {pod}")),
-                };
-                // What becomes of the node's own packets is in no table that explain follows.
-                let who = match is_out && *role == Role::Tunnel {
-                    true => "and manx probe say more",
-                    false => "says why",
-                };
-                told.push(format!("what is sent {of} is not seen behind {name}: {ask} {who}"));
-            }
+            // What becomes of the node's own packets is in no table that explain follows.
+            let who = match is_out && *role == Role::Tunnel {
+                true => "and manx probe say more",
+                false => "says why",
+            };
+            told.push(format!("what is sent {of} is not seen behind {name}: {ask} {who}"));
         }
         told
+    }
+
+    /// Behind which places none was seen, though the way goes on: whether it leads from the pod, and to whom
+    /// or from whom.
+    pub(super) fn last_seen(
+        &self,
+        is_here: impl Fn(IpAddr) -> bool,
+    ) -> Vec<(bool, IpAddr, &(Role, String))> {
+        let last = |(way, is_out): (&Way, bool)| {
+            let other = way.other.filter(|other| !is_here(*other))?;
+            let seen = way.counts.iter().zip(&way.later).map(|(count, later)| *count > 0 || *later);
+            let places = self.places.iter().zip(seen);
+            let mut passed = places.filter_map(|(place, seen)| seen.then_some(place));
+            let (last, end) = match is_out {
+                true => (passed.next_back()?, Role::Uplink),
+                false => (passed.next()?, Role::Pod),
+            };
+            (last.0 != end).then_some((is_out, other, last))
+        };
+        [(&self.out, true), (&self.back, false)].into_iter().filter_map(last).gather()
     }
 }
 

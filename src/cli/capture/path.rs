@@ -30,6 +30,8 @@ use crate::{
 
 /// So long tcpdump may take to listen: a busy machine needs a second.
 const START_LIMIT: Duration = Duration::from_secs(10);
+/// So much later a busy machine may tell of a packet at one place than at another.
+const LATE: Duration = Duration::from_secs(2);
 
 /// When it ends by itself.
 pub(super) struct Bounds {
@@ -88,11 +90,11 @@ pub(super) fn show(
     let mut lines = Lines::new(asked.addresses.clone(), now_stamped());
     let names: Vec<String> = places.iter().map(Place::name).gather();
     console.remark(format_args!("listening on {}; times are UTC", names.join(", ")))?;
-    loop {
+    let by_signal = loop {
         let now = Instant::now();
         printer.print(&lines.due(now), console)?;
         if printer.left == 0 || end.is_some_and(|end| now >= end) {
-            break;
+            break false;
         }
         let until = [end, lines.next()].into_iter().flatten().min();
         let is_over = wait(sources.iter().map(Source::lines), &signals, until)?;
@@ -101,16 +103,27 @@ pub(super) fn show(
             source.read(|line| lines.add(now, line))?;
         }
         if is_over {
-            break;
+            break true;
         }
         if let Some(place) = sources.iter().position(Source::has_ended) {
             let source = sources.remove(place);
             return Err(source.failure(places, "it ended"));
         }
+    };
+    printer.print(&lines.rest(), console)?;
+    let is_here = |address| asked.here.contains(&address);
+    let end = Instant::now() + LATE;
+    while !by_signal && Instant::now() < end && !printer.seen.last_seen(is_here).is_empty() {
+        if wait(sources.iter().map(Source::lines), &signals, Some(end))? {
+            break;
+        }
+        for source in &mut sources {
+            source.read(|line| printer.seen.add_later(&line))?;
+        }
+        sources.retain(|source| !source.has_ended());
     }
     drop(sources);
-    printer.print(&lines.rest(), console)?;
-    for told in printer.seen.told(asked.pod, |address| asked.here.contains(&address)) {
+    for told in printer.seen.told(asked.pod, is_here) {
         console.remark(told)?;
     }
     Ok(())
