@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Check, Outcome, examine, findings, policy};
+use super::{Check, Outcome, examine, findings, links::serves, policy};
 use crate::{
     conf::CrossSubnet,
     fabric::{
@@ -257,14 +257,11 @@ pub fn cross_subnet(settings: &Settings) -> Option<&'static str> {
 }
 
 /// The MTU that a network's pods get, in words; none where it cannot be told.
-pub fn mtu_of_pods(network: &Network) -> Option<String> {
+pub fn mtu_of_pods(network: &Network, snapshot: &Snapshot) -> Option<String> {
     let (pods, (ipv4, ipv6)) = (format!("pods of network {}", network.name), network.mtu?);
-    // A pod has an address of each set of ranges.
-    let ranges = network.pool.as_ref().map(|pool| pool.ranges.as_slice()).unwrap_or_default();
-    let has_ipv6 = ranges.iter().any(|range| range.first.is_ipv6());
-    let fits = match ranges.is_empty() {
-        true if ipv4 != ipv6 => format!("{ipv4}, or {ipv6} with an IPv6 address"),
-        false if has_ipv6 => ipv6.to_string(),
+    let fits = match Family::BOTH.map(|family| serves(family, network, snapshot)) {
+        [_, true] => ipv6.to_string(),
+        [false, false] if ipv4 != ipv6 => format!("{ipv4}, or {ipv6} with an IPv6 address"),
         _ => ipv4.to_string(),
     };
     Some(match network.configured_mtu {
@@ -300,7 +297,8 @@ mod tests {
             };
             let pool = Pool { ranges: ranges.iter().map(range).collect(), ..Pool::default() };
             let (name, mtu, pool) = ("net".to_owned(), Some((1450, 1430)), Some(pool));
-            mtu_of_pods(&Network { name, mtu, configured_mtu, pool, ..Network::default() }).unwrap()
+            let network = Network { name, mtu, configured_mtu, pool, ..Network::default() };
+            mtu_of_pods(&network, &Snapshot::default()).unwrap()
         };
         assert_eq!(told(None, &["10.0.0.1"]), "pods of network net get 1450");
         assert_eq!(told(None, &["10.0.0.1", "fd00::1"]), "pods of network net get 1430");
@@ -310,7 +308,7 @@ mod tests {
         );
         // Addresses are another plugin's.
         assert_eq!(told(None, &[]), "pods of network net get 1450, or 1430 with an IPv6 address");
-        assert_eq!(mtu_of_pods(&Network::default()), None);
+        assert_eq!(mtu_of_pods(&Network::default(), &Snapshot::default()), None);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(super) fn print(overview: &Overview<'_>, console: &mut Console<'_>) -> io::R
         screen.line("Routes", words)?;
     }
     for network in networks {
-        let Some(words) = mtu_of_pods(network) else { continue };
+        let Some(words) = mtu_of_pods(network, overview.snapshot) else { continue };
         screen.line("MTU", words)?;
     }
     let states = overview.pods_by_state();

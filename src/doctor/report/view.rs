@@ -155,7 +155,7 @@ impl View {
             errors: overview.count(Severity::Error),
             warnings: overview.count(Severity::Warning),
             checks: (overview.examined.len() - skipped, skipped),
-            networks: snapshot.networks.iter().map(Net::of).gather(),
+            networks: snapshot.networks.iter().map(|one| Net::of(one, snapshot)).gather(),
             ways: overview.fabrics.iter().map(|way| Way::of(way, snapshot)).gather(),
             pods: overview.pods.iter().map(Pod::of).gather(),
             states: overview.pods_by_state(),
@@ -211,7 +211,7 @@ fn stem(file: &str) -> String {
 }
 
 impl Net {
-    fn of(network: &Network) -> Self {
+    fn of(network: &Network, snapshot: &Snapshot) -> Self {
         let leases = network.pool.as_ref().map(|pool| {
             let ranges = pool.ranges.iter().map(|range| {
                 let (used, size) = (used(pool, range), &range.size);
@@ -224,7 +224,7 @@ impl Net {
             name: network.name.clone(),
             file: network.file.display().to_string(),
             masquerades: network.masquerades,
-            mtu: mtu_of_pods(network),
+            mtu: mtu_of_pods(network, snapshot),
             leases,
         }
     }
