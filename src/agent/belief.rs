@@ -79,6 +79,11 @@ impl Belief {
         self.own_missing.map(|since| since + REGISTERED_AGAIN)
     }
 
+    /// A list that is not judged has this node.
+    pub(crate) fn own_is_there(&mut self) {
+        self.own_missing = None;
+    }
+
     /// Judges a complete list of nodes by their names, and by which networks of other nodes'
     /// `pods` would be reached. `anew` tells that it was asked for because of a doubt, and not
     /// served from a cache.

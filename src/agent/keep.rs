@@ -24,6 +24,7 @@ use super::{
     common::Common,
     noted::{Noted, clock},
     plugin::Installed,
+    slip::Slip,
     source::{Source, Told},
     status::Status,
 };
@@ -53,6 +54,8 @@ pub(crate) struct Keeper<S> {
     path: PathBuf,
     plugin: Arc<Installed>,
     belief: Belief,
+    /// Until a list is believed: whether the range of all pods leaves out too much of what the file has.
+    slip: Option<Slip>,
     status: Arc<Status>,
     /// The nodes that are believed, with what holds for all of them.
     nodes: Vec<Arc<Record>>,
@@ -109,14 +112,22 @@ impl<S: Source> Keeper<S> {
         status: Arc<Status>,
     ) -> Self {
         let held = read(&path, PEERS_BYTES_MAX).unwrap_or_default();
-        let names = list::names(&held);
-        let pods = list::pods_of_others(&held, &settings.node).into_iter();
-        let pods = pods.filter_map(|text| text.parse().ok()).collect();
-        let belief = Belief::new(&settings.node, names.iter().map(String::as_str), pods);
+        let nodes = list::pods(&held);
+        let names = nodes.iter().map(|(name, _)| name.as_str());
+        let others = nodes.iter().filter(|(name, _)| *name != settings.node);
+        let pods = others.flat_map(|(_, cidrs)| cidrs).copied().collect();
+        let belief = Belief::new(&settings.node, names, pods);
+        let cluster = settings.cluster_cidrs.as_deref().filter(|_| !settings.in_blocks);
+        let mut slip = cluster.map(|all| Slip::new(all, &settings.node, &nodes));
+        // A rollout does not go on before the list is there.
+        if let Some(found) = slip.as_mut().and_then(Slip::by_file) {
+            log::warn!("{}: {}", found.id, found.sentence());
+            status.troubled(Some(&found));
+        }
         let (current, former) = list::pod_cidrs(&held, &settings.node).unwrap_or_default();
         let parsed = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).gather();
         let (own, former) = (parsed(&current), parsed(&former));
-        let said = list::fabric(&held).ok().filter(|_| !names.is_empty());
+        let said = list::fabric(&held).ok().filter(|_| !nodes.is_empty());
         let noted = Noted::beside(&path);
         let change = Change::new(said, noted.read().as_ref(), clock());
         let (nodes, wanted, ask, retry) = (Vec::new(), None, None, None);
@@ -129,6 +140,7 @@ impl<S: Source> Keeper<S> {
             path,
             plugin,
             belief,
+            slip,
             status,
             nodes,
             common: None,
@@ -207,6 +219,16 @@ impl<S: Source> Keeper<S> {
     }
 
     fn consider(&mut self, nodes: &[Arc<Record>], anew: bool, now: Instant) {
+        let has_own = nodes.iter().any(|node| *node.name == *self.settings.node);
+        if let Some(slip) = self.slip.as_mut().filter(|_| has_own) {
+            let found = slip.by(nodes);
+            self.status.troubled(found.as_ref());
+            if let Some(found) = found {
+                self.status.listed();
+                self.belief.own_is_there();
+                return self.doubt(format!("{}: {}", found.id, found.sentence()));
+            }
+        }
         let names: BTreeSet<&str> = nodes.iter().map(|node| &*node.name).collect();
         let former = self.left_behind(nodes);
         let settled = Settled::of(nodes, &self.settings, &former);
@@ -214,7 +236,7 @@ impl<S: Source> Keeper<S> {
         self.status.listed();
         let doubt = match self.belief.judge(&names, pods, anew, now) {
             Verdict::Believe => {
-                self.ask = None;
+                (self.ask, self.slip) = (None, None);
                 (self.nodes, self.common) = (nodes.to_vec(), self.offered.clone());
                 self.go_by(settled, former, now)
             }
@@ -287,9 +309,13 @@ impl<S: Source> Keeper<S> {
     }
 
     /// A mode changes by the time, also while nobody tells which nodes there are. What the
-    /// cluster says of it is not known before.
+    /// cluster says of it is not known before. A configuration with a fault begins no change: a rollout of
+    /// it ends, and other nodes do not hear of that mode. One that has begun goes on everywhere.
     fn go_on(&mut self, now: Instant) {
-        if self.change.at_once || self.change.said().is_none() {
+        let Some(said) = self.change.said() else { return };
+        let is_under_way = said.accepts().is_some();
+        let is_wrong = self.slip.as_ref().is_some_and(Slip::is_wrong);
+        if self.change.at_once || is_wrong && !is_under_way {
             return;
         }
         let before = self.change.said().cloned();

@@ -38,6 +38,7 @@ mod serve;
 #[path = "../../integration/agent/server.rs"]
 mod server;
 mod skew;
+mod slip;
 mod source;
 mod standin;
 mod status;

@@ -38,7 +38,7 @@ struct Now {
     /// Why the API server cannot be asked, if so.
     lost: Option<String>,
     writes: u64,
-    /// Why this node is not to have pods.
+    /// Why this node is not to have pods, or does not follow the cluster.
     trouble: Option<String>,
     /// Why the configuration of the container runtime is not written.
     closed: Option<String>,
@@ -126,6 +126,11 @@ impl Status {
         let mut now = self.now();
         self.metrics.viewed(view.used, view.incomplete.len(), view.quarantined.len());
         now.trouble = view.own_trouble.as_ref().map(Finding::sentence);
+    }
+
+    /// The agent does not go by its configuration, or does, for this reason.
+    pub(super) fn troubled(&self, finding: Option<&Finding>) {
+        self.now().trouble = finding.map(Finding::sentence);
     }
 
     /// A Node that is registered again within a while is no trouble.
@@ -242,8 +247,9 @@ impl Status {
     /// Why no pods should come to this node.
     pub(crate) fn unready(&self) -> Option<String> {
         let now = self.now();
-        let node = now.closed.as_ref().or(now.trouble.as_ref());
-        let words = node.into_iter().chain(&now.unlet).chain(&now.unenforced).cloned().gather();
+        // What the cluster says of this node, and then what follows for it.
+        let node = now.trouble.iter().chain(&now.closed);
+        let words = node.chain(&now.unlet).chain(&now.unenforced).cloned().gather();
         (!words.is_empty()).then(|| words.join("; "))
     }
 

@@ -274,9 +274,8 @@ fn listed(barriers: &[Barrier], config: &Config) -> Vec<IpNetwork> {
     let is_asked = barriers.iter().any(|barrier| barrier.maker == Maker::Firewalld);
     let path = config.fabric.peers_file.as_ref().filter(|_| is_asked);
     let bytes = path.and_then(|path| read(Path::new(path), PEERS_BYTES_MAX).ok());
-    // No node has that name.
-    let cidrs = bytes.map(|bytes| list::pods_of_others(&bytes, "")).unwrap_or_default();
-    cidrs.iter().filter_map(|cidr| cidr.parse().ok()).gather()
+    let nodes = bytes.map(|bytes| list::pods(&bytes)).unwrap_or_default();
+    nodes.into_iter().flat_map(|(_, cidrs)| cidrs).gather()
 }
 
 /// A line: whether it is in doubt, the hook, what is told, what to do and what takes that

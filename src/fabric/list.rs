@@ -122,10 +122,11 @@ pub fn names(bytes: &[u8]) -> Vec<String> {
     nodes.into_iter().map(|node| node.name).gather()
 }
 
-/// The pod CIDRs that a list gives to all nodes but the one of this name.
-pub fn pods_of_others(bytes: &[u8], name: &str) -> Vec<String> {
-    let nodes = decode(bytes).map(|list| list.nodes).unwrap_or_default().into_iter();
-    nodes.filter(|node| node.name != name).flat_map(|node| node.pod_cidrs).gather()
+/// The names of the nodes of a list, and the pod CIDRs that it gives to each; none of what is no list.
+pub fn pods(bytes: &[u8]) -> Vec<(String, Vec<IpNetwork>)> {
+    let nodes = decode(bytes).map(|list| list.nodes).unwrap_or_default();
+    let parsed = |texts: &[String]| texts.iter().filter_map(|text| text.parse().ok()).gather();
+    nodes.into_iter().map(|node| (node.name, parsed(&node.pod_cidrs))).gather()
 }
 
 /// The pod CIDRs that a list gives to the node of this name, if it has that: those of

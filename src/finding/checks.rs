@@ -30,6 +30,10 @@ const CHECKS: &[(&str, &str)] = &[
         "pod-cidr-missing",
         "pods get their addresses from the node's podCIDR: without it none can start here",
     ),
+    (
+        "cluster-cidrs-wrong",
+        "the agent does not go by such a range: nodes that come are not reached from here",
+    ),
     ("calico-annotations", "nodes that run Calico have no way to this node's pods without them"),
     (
         "calico-pools",

@@ -16,6 +16,8 @@ use crate::{
     node::version,
 };
 
+mod bounds;
+
 /// What is told, each at its time.
 #[derive(Default)]
 struct Script {
@@ -75,8 +77,14 @@ impl Ground {
     }
 
     fn keeper(path: &std::path::Path) -> Keeper<Script> {
-        let (fabric, cluster_cidrs) = (FabricPart::default(), None);
-        let (node, in_blocks, spared) = ("n1".to_owned(), false, Vec::new());
+        Self::keeper_within(path, None)
+    }
+
+    /// The same that is told where all pods are.
+    fn keeper_within(path: &std::path::Path, cluster: Option<&str>) -> Keeper<Script> {
+        let cluster_cidrs = cluster.map(|cluster| vec![cluster.parse().unwrap()]);
+        let (fabric, in_blocks, spared) = (FabricPart::default(), false, Vec::new());
+        let node = "n1".to_owned();
         let settings = Settings { node, fabric, cluster_cidrs, in_blocks, spared };
         let root = Root::new(path.parent().unwrap().to_owned());
         let status = Arc::new(Status::new());
@@ -266,7 +274,8 @@ fn a_list_that_leaves_most_pods_without_routes_is_doubted() {
         Arc::new(node)
     };
     let pods = |ground: &Ground| {
-        list::pods_of_others(&fs::read(ground.path()).unwrap_or_default(), "n1").len()
+        let others = list::pods(&fs::read(ground.path()).unwrap_or_default());
+        others.iter().filter(|(name, _)| name != "n1").map(|(_, cidrs)| cidrs.len()).sum::<usize>()
     };
     ground.tell(nodes(1..=9));
     ground.keeper = Ground::keeper(&ground.path());
