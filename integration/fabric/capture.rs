@@ -155,3 +155,26 @@ fn packets_count_from_when_every_place_is_listened_to() {
         assert_eq!(ways.count(), 2, "{late}: {said:?}");
     }
 }
+
+/// Nor is one whose tcpdump tells later than the others of what it saw.
+#[test]
+fn late_lines_are_waited_for_before_a_loss_is_told() {
+    let scene = Scene::new();
+    let other = addresses(&scene.pods[1]);
+    let other = bare(&other[0]);
+    // The pod's place is the last on the way back: its first line waits for longer than lines are held.
+    let late = "#!/bin/sh\ncase \"$*\" in\n*'-i cali'*)\n  \"$0-at-once\" \"$@\" | {\n    \
+                IFS= read -r line\n    sleep 0.6\n    printf '%s\\n' \"$line\"\n    exec cat\n  };;\n\
+                *) exec \"$0-at-once\" \"$@\";;\nesac\n";
+    scene.a().host.scratch().script("programs/tcpdump-at-once", TCPDUMP);
+    scene.a().host.scratch().script("programs/tcpdump", late);
+    // A machine may be later yet.
+    let mut said = Vec::new();
+    let is_well = (0..3).any(|_| {
+        let one = capture(&scene, "--count 4 default/web icmp", other);
+        let is_well = one.status == 0 && !one.stderr.contains("not seen behind");
+        said.push(one);
+        is_well
+    });
+    assert!(is_well, "{said:?}");
+}
