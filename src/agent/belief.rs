@@ -14,7 +14,7 @@ use std::{
 
 use ipnetwork::IpNetwork;
 
-use crate::fabric::faults::contains;
+use crate::fabric::faults::overlap;
 
 /// How long a list is doubted in which most are gone.
 pub(crate) const DOUBT: Duration = Duration::from_secs(60);
@@ -129,8 +129,7 @@ impl Belief {
 /// How many of these networks are not there any more, nor parts of them, nor what they are
 /// part of.
 fn unreached(before: &BTreeSet<IpNetwork>, now: &BTreeSet<IpNetwork>) -> usize {
-    let is_gone =
-        |cidr: &&IpNetwork| !now.iter().any(|other| contains(other, cidr) || contains(cidr, other));
+    let is_gone = |cidr: &&IpNetwork| !now.iter().any(|other| overlap(other, cidr));
     before.difference(now).filter(is_gone).count()
 }
 

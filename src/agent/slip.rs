@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use ipnetwork::IpNetwork;
 
 use crate::{
-    fabric::{faults::contains, nodes::Record},
+    fabric::{faults::is_within, nodes::Record},
     finding::{Finding, Severity},
     list::Gather,
     text::few::some_of,
@@ -74,7 +74,7 @@ impl Slip {
 
     /// What is wrong with the range by which these nodes would be served.
     fn wrong(&self, nodes: &[Pods]) -> Option<Finding> {
-        let is_outside = |cidr: &&IpNetwork| !self.all.iter().any(|all| contains(all, cidr));
+        let is_outside = |cidr: &&IpNetwork| !is_within(cidr, &self.all);
         let is_left_out = |(_, cidrs): &&Pods| cidrs.iter().any(|cidr| is_outside(&cidr));
         let with_pods: Vec<&Pods> = nodes.iter().filter(|(_, cidrs)| !cidrs.is_empty()).gather();
         let me = with_pods.iter().find(|(name, _)| *name == self.own)?;

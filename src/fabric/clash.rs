@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnetwork::IpNetwork;
 
 use super::{
-    faults::contains,
+    faults::{contains, is_within},
     peers::{Node, Peers},
     site::{NextHop, Site},
 };
@@ -83,7 +83,7 @@ fn self_of_another(peers: &Peers, site: &Site) -> Vec<String> {
 /// The pod CIDRs of a node that lie outside of `bounds`, in words.
 fn outside(node: &Node, bounds: Option<Bounds<'_>>) -> Vec<String> {
     let Some(Bounds { network, cidrs }) = bounds else { return Vec::new() };
-    let outside = |cidr: &&IpNetwork| !cidrs.iter().any(|all| contains(all, cidr));
+    let outside = |cidr: &&IpNetwork| !is_within(cidr, cidrs);
     let told = |cidr: &IpNetwork| {
         format!("podCIDR {cidr} is in none of clusterCIDRs of network {network}")
     };

@@ -178,7 +178,13 @@ pub fn contains(outer: &IpNetwork, inner: &IpNetwork) -> bool {
         && outer.contains(inner.network())
 }
 
-fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
+/// Whether all of a network is in one of these.
+pub fn is_within(inner: &IpNetwork, outer: &[IpNetwork]) -> bool {
+    outer.iter().any(|outer| contains(outer, inner))
+}
+
+/// Whether two networks have addresses in common.
+pub fn overlap(one: &IpNetwork, other: &IpNetwork) -> bool {
     contains(one, other) || contains(other, one)
 }
 

@@ -7,7 +7,7 @@ use super::record::{Record, Tunnel};
 use crate::{
     cni::cidr,
     fabric::{
-        faults::{contains, reserved},
+        faults::{is_within, overlap, reserved},
         peers::Node,
     },
     family::HasFamily,
@@ -96,9 +96,7 @@ impl Claim {
             return Err(format!("podCIDR {cidr} overlaps {net} ({what})"));
         }
         let clash =
-            self.node.pod_cidrs.iter().find(|other| {
-                **other != cidr && (contains(other, &cidr) || contains(&cidr, other))
-            });
+            self.node.pod_cidrs.iter().find(|other| **other != cidr && overlap(other, &cidr));
         if let Some(other) = clash {
             return Err(format!("podCIDRs {other} and {cidr} overlap"));
         }
@@ -110,8 +108,7 @@ impl Claim {
 
     /// A node's podCIDRs have to be inside those of the whole cluster, where these are known.
     pub(super) fn keep_to(&mut self, all: &[IpNetwork]) {
-        let inside = |cidr: &IpNetwork| all.iter().any(|all| contains(all, cidr));
-        if let Some(cidr) = self.node.pod_cidrs.iter().find(|cidr| !inside(cidr)) {
+        if let Some(cidr) = self.node.pod_cidrs.iter().find(|cidr| !is_within(cidr, all)) {
             let words = format!("podCIDR {cidr} is in none of the clusterCIDRs of agent.json");
             self.lose(words);
         }

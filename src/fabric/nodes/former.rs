@@ -8,7 +8,7 @@
 use ipnetwork::IpNetwork;
 
 use super::claim::Claim;
-use crate::{fabric::faults::contains, family::HasFamily, list::Gather};
+use crate::{fabric::faults::overlap, family::HasFamily, list::Gather};
 
 /// Gives this node those of its `former` podCIDRs that are nobody else's by now. Each is
 /// given back, with the node that is in its way.
@@ -34,7 +34,7 @@ pub(super) fn settle(
 /// the family any more.
 fn is_in_the_way(claim: &Claim, cidr: &IpNetwork) -> bool {
     let node = &claim.node;
-    let overlaps = |other: &IpNetwork| contains(other, cidr) || contains(cidr, other);
+    let overlaps = |other: &IpNetwork| overlap(other, cidr);
     node.pod_cidrs.iter().any(overlaps)
         || node.addresses.iter().any(|address| cidr.contains(*address))
         || (claim.is_own && node.address(cidr.family()).is_none())
