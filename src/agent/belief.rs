@@ -79,7 +79,7 @@ impl Belief {
         self.own_missing.map(|since| since + REGISTERED_AGAIN)
     }
 
-    /// A list that is not judged has this node.
+    /// Notes that this node's Node is in a list that is not judged.
     pub(crate) fn own_is_there(&mut self) {
         self.own_missing = None;
     }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A range of all pods (`clusterCIDRs`) that cannot be meant.
+//! Whether the range of all pods (`clusterCIDRs`) can be what its author means.
 //!
-//! It keeps a Node from claiming anything at all. But where it leaves out the pods of this node, or of
+//! The range keeps a Node from claiming anything at all. But where it leaves out the pods of this node, or of
 //! most other nodes that are served, it was mistyped, or a second one was forgotten, and going by it
 //! takes the network from pods that have one. An agent that waits until it is corrected, and
 //! says so, takes nothing from anybody, and lets nobody in.
@@ -23,7 +23,7 @@ use crate::{
 /// A node and its pods' networks.
 pub(super) type Pods = (String, Vec<IpNetwork>);
 
-/// A range that may be such a one, and what the peers file had when the agent was started.
+/// A range that may be a slip, and what the peers file had when the agent was started.
 #[derive(Debug)]
 pub(super) struct Slip {
     all: Vec<IpNetwork>,
@@ -136,7 +136,7 @@ mod tests {
         // A node that should have none of what it claims.
         assert_eq!(told("10.0.0.0/16", &with(own, &others[..4])), "");
         assert_eq!(told("10.0.0.0/16", &with(own, &others[2..4])), "");
-        // Half of those that have pods, and more.
+        // Half of the others that have pods are no reason; more than half are one.
         assert_eq!(told("10.0.0.0/16", &with(own, &others)), "");
         assert_eq!(
             told("10.0.0.0/16", &with(own, &others[1..])),

@@ -128,7 +128,7 @@ impl Status {
         now.trouble = view.own_trouble.as_ref().map(Finding::sentence);
     }
 
-    /// The agent does not go by its configuration, or does, for this reason.
+    /// Why the agent does not go by its configuration; none where it does.
     pub(super) fn troubled(&self, finding: Option<&Finding>) {
         self.now().trouble = finding.map(Finding::sentence);
     }

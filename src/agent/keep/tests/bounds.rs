@@ -120,10 +120,10 @@ fn a_node_that_was_made_again_goes_by_the_new_range() {
         record.pod_cidrs = vec![format!("10.8.{number}.0/24").into()];
         Arc::new(record)
     };
-    // The others are.
+    // The others were made again, and this one was not.
     ground.tell([vec![node(1)], (2..=4).map(moved).collect()].concat());
     assert!(ground.text().contains("10.0.2.0/24") && ground.is_troubled());
-    // This one is, and no other.
+    // This one was made again, and no other.
     ground.tell([vec![moved(1)], nodes(2..=4)].concat());
     assert!(ground.text().contains("\"10.8.1.0/24\"") && !ground.is_troubled());
 }
